@@ -1,0 +1,105 @@
+"""The root of our errors, and the kinds that every frontend maps to statuses of its own."""
+
+from typing import ClassVar, Literal
+
+Kind = Literal[
+    "invalid",  # the caller's words make no sense: change them
+    "not-found",
+    "already-exists",
+    "in-use",  # something else holds it: release that first
+    "failed-precondition",  # it exists, but its state does not allow the call
+    "permission",
+    "exhausted",  # disk, addresses, ports, memory
+    "unavailable",  # a peer does not answer: a registry, hyperd
+    "timeout",
+    "guest",  # the virtual machine or what runs in it failed
+    "internal",
+]
+
+
+class HyperError(Exception):
+    """Something a caller can be told in one line: "cannot VERB WHAT: WHY"; what to do, where we know it."""
+
+    kind: ClassVar[Kind] = "internal"
+
+
+class InvalidInput(HyperError):
+    """A name, an option or a document that a caller gave is not acceptable."""
+
+    kind = "invalid"
+
+
+class NotFound(HyperError):
+    """There is no such thing. `what` is its noun ("container", "image"), `name` what was asked for."""
+
+    kind = "not-found"
+
+    def __init__(self, what: str, name: str, hint: str = "") -> None:
+        super().__init__(f"no such {what}: {name}" + (f" ({hint})" if hint else ""))
+        self.what, self.name = what, name
+
+
+class AlreadyExists(HyperError):
+    """The name is taken."""
+
+    kind = "already-exists"
+
+
+class InUse(HyperError):
+    """Something still uses it: a container its image, a process the port."""
+
+    kind = "in-use"
+
+
+class WrongState(HyperError):
+    """The object exists, but its state does not allow the call."""
+
+    kind = "failed-precondition"
+
+    def __init__(self, verb: str, name: str, state: str) -> None:
+        super().__init__(f"cannot {verb} {name}: it is {state}")
+        self.verb, self.name, self.state = verb, name, state
+
+
+class Exhausted(HyperError):
+    """No more of a bounded thing: disk space, addresses, ports."""
+
+    kind = "exhausted"
+
+
+class Unavailable(HyperError):
+    """A peer does not answer, or answers that it cannot now."""
+
+    kind = "unavailable"
+
+
+class TimedOut(HyperError):
+    """A bounded wait ended first."""
+
+    kind = "timeout"
+
+
+class GuestError(HyperError):
+    """The guest's agent did what was asked and failed. `errno` is the guest's (0 where it has none)."""
+
+    kind = "guest"
+
+    def __init__(self, message: str, errno: int = 0) -> None:
+        super().__init__(message)
+        self.errno = errno
+
+
+class GuestSilent(HyperError):
+    """The guest did not answer in time; what was asked may or may not have happened."""
+
+    kind = "guest"
+
+
+class GuestDied(HyperError):
+    """The virtual machine ended. The message names the cause; `console` is the tail of the guest's console."""
+
+    kind = "guest"
+
+    def __init__(self, message: str, console: str = "") -> None:
+        super().__init__(message)
+        self.console = console

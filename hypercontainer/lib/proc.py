@@ -1,0 +1,129 @@
+"""The one door to commands, and to telling processes apart."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from hypercontainer.errors import HyperError, TimedOut
+
+Argv = Sequence[str | os.PathLike[str]]
+TAIL = 2000  # characters of stderr that an error carries
+
+
+class CommandFailed(HyperError):
+    """A command ended with a status other than 0. `status` is negative for a signal."""
+
+    def __init__(self, argv: Argv, status: int, stderr: str) -> None:
+        words = " ".join(os.fspath(word) for word in argv)
+        super().__init__(f"{words[:300]}: exit status {status}: {stderr.strip()[-TAIL:] or 'it said nothing'}")
+        self.argv, self.status, self.stderr = list(argv), status, stderr
+
+
+class Result(NamedTuple):
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+
+async def run(
+    argv: Argv,
+    *,
+    timeout_s: float,
+    stdin: bytes | None = None,
+    check: bool = True,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    pass_fds: Sequence[int] = (),
+) -> Result:
+    """Run `argv` to its end, never through a shell, and return what it wrote.
+
+    Raises CommandFailed for a status other than 0 (unless `check` is off), TimedOut after `timeout_s` seconds
+    with the command killed, FileNotFoundError as CommandFailed 127.
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=env,
+            cwd=cwd,
+            pass_fds=pass_fds,
+            start_new_session=True,
+        )
+    except FileNotFoundError as e:
+        raise CommandFailed(argv, 127, f"{argv[0]} is not installed") from e
+    try:
+        async with asyncio.timeout(timeout_s):
+            out, err = await process.communicate(stdin)
+    except BaseException as e:
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+        if isinstance(e, TimeoutError):
+            raise TimedOut(f"{argv[0]} did not end within {timeout_s:g} s") from e
+        raise
+    status = process.returncode
+    assert status is not None  # noqa: S101  communicate() has returned
+    if check and status:
+        raise CommandFailed(argv, status, err.decode(errors="replace"))
+    return Result(status, out, err)
+
+
+def start_time(pid: int) -> int | None:
+    """Start time of process `pid` in clock ticks since boot (proc(5), stat field 22); None if it is not there."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as f:
+            fields = f.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def pidfd(pid: int, started: int) -> int | None:
+    """A pidfd for the process that had `pid` at start time `started`; None if that one is gone. Close it."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    if start_time(pid) == started:
+        return fd
+    os.close(fd)
+    return None
+
+
+def kill(pid: int, started: int, sig: int = signal.SIGKILL) -> bool:
+    """Signal that very process, never a later one with its pid. False if it is gone."""
+    fd = pidfd(pid, started)
+    if fd is None:
+        return False
+    try:
+        signal.pidfd_send_signal(fd, sig)
+        return True
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(fd)
+
+
+async def gone(pid: int, started: int) -> None:
+    """Wait until that very process has ended; it need not be our child."""
+    fd = pidfd(pid, started)
+    if fd is None:
+        return
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(fd, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(fd)
+        os.close(fd)
+
+
+def boot_id() -> str:
+    """The kernel's id of this boot: records made under another one speak of processes that are gone."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -1,0 +1,121 @@
+"""What is true, as kept on disk: a versioned record a pod. See docs/state.md."""
+
+from typing import Literal
+
+import msgspec
+
+from hypercontainer.model.spec import ContainerSpec, PodSpec
+
+VERSION = 1
+
+ContainerState = Literal["created", "running", "paused", "restarting", "exited", "removing"]
+
+
+class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The ground of records. Mutable: the engine changes them under the pod's lock and saves them whole."""
+
+
+class DiskRecord(Record, kw_only=True):
+    """A SCSI disk of the guest: target number, backing file."""
+
+    target: int
+    path: str
+    read_only: bool
+
+
+class NicRecord(Record, kw_only=True):
+    """The pod's network interface: everything `network.leave` needs to remove it again."""
+
+    tap: str
+    mac: str
+    address: str  # "192.168.123.5/24"
+    gateway: str
+    address6: str
+    gateway6: str
+    mtu: int = 1500
+    ports: list["PortRecord"] = []
+
+
+class PortRecord(Record, kw_only=True):
+    host_ip: str
+    host_port: int
+    container_port: int
+    protocol: str
+
+
+class ProcessRef(Record, kw_only=True):
+    """A host process, told apart from a later one with the same pid by its start time (clock ticks since boot)."""
+
+    pid: int
+    start_time: int
+
+
+class GuestRecord(Record, kw_only=True):
+    """A running virtual machine: enough to attach to it again."""
+
+    driver: str
+    process: ProcessRef
+    run_dir: str
+    accelerator: Literal["kvm", "tcg"]
+    boot_id: str
+    uid: int
+    helpers: list[ProcessRef] = []  # virtiofsd
+
+
+class Streams(Record, kw_only=True):
+    stdin: int = 0
+    stdout: int = 0
+    stderr: int = 0
+
+
+class MountRecord(Record, kw_only=True):
+    type: Literal["bind", "volume", "tmpfs"]
+    target: str
+    source: str  # host path, volume name or ""
+    read_only: bool
+    share_path: str = ""  # where it is bound below the pod's share
+    populate: bool = False
+    size_mib: int = 0
+    mode: int = 0o1777
+
+
+class ContainerRecord(Record, kw_only=True):
+    id: str
+    name: str
+    spec: ContainerSpec
+    image_id: str  # digest of the image's config
+    image_name: str
+    args: list[str]
+    env: list[str]
+    working_dir: str
+    user: str
+    stop_signal: int
+    labels: dict[str, str]
+    mounts: list[MountRecord]
+    created_ns: int
+    state: ContainerState = "created"
+    started_ns: int = 0
+    finished_ns: int = 0
+    exit_code: int = 0
+    oom_killed: bool = False
+    error: str = ""
+    restart_count: int = 0
+    stopped_by_user: bool = False
+    in_guest: bool = False  # container.create has been answered by the guest that runs now
+    lower: DiskRecord | None = None
+    upper: DiskRecord | None = None
+    streams: Streams = Streams()
+
+
+class PodRecord(Record, kw_only=True):
+    version: int
+    id: str
+    name: str
+    spec: PodSpec  # without its containers: they are below
+    implicit: bool  # made by `hyperctl run|create`: it goes when its container goes
+    created_ns: int
+    containers: list[ContainerRecord] = []
+    uid: int = 0  # the VMM runs as
+    nic: NicRecord | None = None
+    guest: GuestRecord | None = None
+    paused: bool = False

@@ -1,0 +1,48 @@
+"""Settings of the daemon: one TOML file, unknown keys refused, every key with a default."""
+
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+from hypercontainer.errors import InvalidInput
+
+
+class Registry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How one registry host is reached."""
+
+    mirrors: list[str] = []  # asked first, in order: "http://host:port" or "https://host"
+    insecure: bool = False  # plain http, or TLS without a certificate that verifies
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """/etc/hypercontainer/config.toml"""
+
+    root: str = "/var/lib/hyper"  # what outlives a reboot
+    run: str = "/run/hyper"  # what does not: sockets, pids
+    socket: str = "/run/hyper.sock"
+    group: str = ""  # a group that may use the socket beside root
+    accelerator: str = "auto"  # auto = proved by booting a guest; or kvm, tcg
+    kernel: str = ""  # name of a kernel bundle; "" = the one `hyperctl kernel use` chose
+    vcpus: int = 1
+    memory_mib: int = 256  # Debian's kernel takes about 45 of them for itself
+    scratch_mib: int = 10240  # the writable layer of a container, sparse
+    boot_timeout_s: float = 60.0
+    bridge: str = "hyper0"
+    subnet: str = "192.168.123.0/24"
+    subnet6: str = "fd68:7970:6572::/64"
+    log_max_mib: int = 10  # of one container's log file
+    log_files: int = 5
+    uid_base: int = 1_900_000_000  # VMM number n runs as uid_base + n
+    registries: dict[str, Registry] = {}
+
+
+def load(path: Path) -> Settings:
+    """Read `path`; a file that is not there means the defaults. InvalidInput names the key that is wrong."""
+    try:
+        with open(path, "rb") as f:
+            return msgspec.convert(tomllib.load(f), Settings)
+    except FileNotFoundError:
+        return Settings()
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as e:
+        raise InvalidInput(f"cannot read {path}: {e}") from e

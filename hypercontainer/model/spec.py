@@ -1,0 +1,129 @@
+"""What was asked for: pods, containers, mounts, ports. Frozen values; unknown keys are refused."""
+
+from typing import Literal
+
+import msgspec
+
+Protocol = Literal["tcp", "udp"]
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The ground of every document that callers hand us."""
+
+
+class PortMapping(Value, frozen=True, kw_only=True):
+    """A port of the host that leads to one of the pod. `host_port` 0: the engine picks a free one."""
+
+    container_port: int
+    host_port: int = 0
+    host_ip: str = ""  # "" = every address
+    protocol: Protocol = "tcp"
+
+
+class Mount(Value, frozen=True, kw_only=True):
+    """A folder, file or tmpfs inside a container.
+
+    bind: `source` is an absolute host path. volume: `source` is a volume's name ("" = a new anonymous one).
+    tmpfs: `size_mib` bounds it (0 = half the guest's memory).
+    """
+
+    type: Literal["bind", "volume", "tmpfs"]
+    target: str
+    source: str = ""
+    read_only: bool = False
+    size_mib: int = 0
+    mode: int = 0o1777
+
+
+class Ulimit(Value, frozen=True, kw_only=True):
+    name: str  # as docker names them: nofile, nproc …
+    soft: int
+    hard: int
+
+
+class RestartPolicy(Value, frozen=True, kw_only=True):
+    name: Literal["no", "always", "on-failure", "unless-stopped"] = "no"
+    max_retries: int = 0  # on-failure only; 0 = without end
+
+
+class InlineFile(Value, frozen=True, kw_only=True):
+    """A file put into a container before it starts. `content` is base64."""
+
+    path: str
+    content: str
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+
+
+class ContainerSpec(Value, frozen=True, kw_only=True):
+    """A container, in docker's terms. None = as the image says."""
+
+    image: str
+    name: str = ""  # "" = the engine invents one
+    command: list[str] | None = None
+    entrypoint: list[str] | None = None
+    env: list[str] = []  # "K=v"
+    working_dir: str | None = None
+    user: str | None = None
+    hostname: str = ""  # "" = the pod's
+    tty: bool = False
+    open_stdin: bool = False
+    read_only: bool = False
+    init: bool = False
+    mounts: list[Mount] = []
+    files: list[InlineFile] = []
+    cap_add: list[str] = []
+    cap_drop: list[str] = []
+    privileged: bool = False
+    no_new_privileges: bool = False
+    seccomp: Literal["default", "unconfined"] = "default"
+    ulimits: list[Ulimit] = []
+    sysctls: dict[str, str] = {}
+    cpus: float = 0.0  # a limit inside the guest; 0 = none
+    memory_mib: int = 0  # the same
+    pids: int = 0
+    shm_mib: int = 64
+    scratch_mib: int = 0  # size of the writable layer; 0 = the engine's default
+    stop_signal: str | None = None
+    stop_timeout_s: int = 10
+    restart: RestartPolicy = RestartPolicy()
+    labels: dict[str, str] = {}
+    auto_remove: bool = False
+
+
+class Dns(Value, frozen=True, kw_only=True):
+    nameservers: list[str] = []  # empty = the host's
+    search: list[str] = []
+    options: list[str] = []
+
+
+class PodSpec(Value, frozen=True, kw_only=True):
+    """A virtual machine and the containers in it."""
+
+    name: str = ""
+    hostname: str = ""
+    vcpus: int = 1
+    memory_mib: int = 0  # of the virtual machine; 0 = the engine's default
+    network: Literal["bridge", "none"] = "bridge"
+    ports: list[PortMapping] = []
+    dns: Dns = Dns()
+    extra_hosts: dict[str, str] = {}  # name -> address
+    share_pid: bool = False
+    labels: dict[str, str] = {}
+    containers: list[ContainerSpec] = []
+
+
+class ExecSpec(Value, frozen=True, kw_only=True):
+    """One more process in a running container."""
+
+    command: list[str]
+    env: list[str] = []
+    working_dir: str | None = None
+    user: str | None = None
+    tty: bool = False
+    open_stdin: bool = False
+    privileged: bool = False
+    detach: bool = False
+    rows: int = 0
+    columns: int = 0

@@ -1,0 +1,1 @@
+"""One booted guest: the handle that a driver gave, and the connection to its agent."""
