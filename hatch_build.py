@@ -1,0 +1,174 @@
+"""Compiles the C programs with the pinned zig: the wheel's build hook, and a command for developers.
+
+    python hatch_build.py [--arch aarch64]    (re)build what changed, and refresh the checkout's launchers
+
+| program | from | to |
+|---|---|---|
+| hyperstart, PID 1 of every guest | guest/*.c | hypercontainer/_bin/ARCH/hyperstart |
+| hyper-jail, starts the VMM without privileges | host/jail.c | hypercontainer/_bin/hyper-jail |
+| the launcher, a fast start of Python | host/launcher.c | bin/hyperctl, bin/hyperd of the environment |
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+FLAGS = ["-static", "-Os", "-s", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
+TAG = "py3-none-manylinux_2_17_x86_64.musllinux_1_1_x86_64"
+COMMANDS = ("hyperctl", "hyperd")  # the launcher runs what it is called as
+
+
+@dataclass(frozen=True)
+class Program:
+    """One static executable: its sources (globs below the root) and the file they become."""
+
+    name: str
+    sources: str
+    output: str
+    arch: str = "x86_64"
+
+
+def programs(arch: str = "x86_64") -> list[Program]:
+    """What there is to build. The host's programs run on the host; only the guest's have another `arch`."""
+    hyperstart = Program("hyperstart", "guest/*.c", f"hypercontainer/_bin/{arch}/hyperstart", arch)
+    if arch != "x86_64":
+        return [hyperstart]
+    return [
+        hyperstart,
+        Program("hyper-jail", "host/jail.c", "hypercontainer/_bin/hyper-jail"),
+        *(Program(command, "host/launcher.c", f"build/bin/{command}") for command in COMMANDS),
+    ]
+
+
+class MissingSource(Exception):
+    """A program has nothing to be built from."""
+
+
+def sources(root: Path, program: Program) -> list[Path]:
+    found = sorted(root.glob(program.sources))
+    if not found:
+        raise MissingSource(f"cannot build {program.name}: there is no {program.sources} in {root}")
+    return found
+
+
+def digest(root: Path, program: Program) -> str:
+    """Of everything that the output depends on: compiler, flags, sources, headers."""
+    from importlib.metadata import version
+
+    h = hashlib.sha256(repr((version("ziglang"), FLAGS, program)).encode())
+    for path in [*sources(root, program), *sorted(root.glob("guest/*.h")), *sorted(root.glob("host/*.h"))]:
+        h.update(f"\0{path.relative_to(root)}\0".encode() + path.read_bytes())
+    return h.hexdigest()
+
+
+def cache_dir(root: Path) -> Path:
+    """A folder that outlives this build: zig's first compile for a target takes most of a minute."""
+    if (root / ".git").exists():
+        return root / ".cache"
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(base) / "hypercontainer"
+
+
+def compile_program(root: Path, program: Program) -> None:
+    """Replace the output whole: a build that is cut short, or two at once, leave the old file or the new."""
+    output = root / program.output
+    output.parent.mkdir(parents=True, exist_ok=True)
+    tmp = output.with_name(f".{output.name}.{os.getpid()}")
+    env = {"ZIG_GLOBAL_CACHE_DIR": str(cache_dir(root) / "zig"), **os.environ}
+    argv = [sys.executable, "-m", "ziglang", "cc", "-target", f"{program.arch}-linux-musl", *FLAGS, "-o", str(tmp)]
+    try:
+        subprocess.run([*argv, *map(str, sources(root, program))], env=env, check=True, cwd=root)
+        os.chmod(tmp, 0o755)
+        os.replace(tmp, output)
+    finally:
+        tmp.unlink(missing_ok=True)
+
+
+def build(root: Path, arch: str = "x86_64") -> Iterator[tuple[Program, float]]:
+    """Build what changed; yield each program and the seconds it took, 0 for one that was current.
+
+    Raises MissingSource, CalledProcessError (the compiler has said why on stderr).
+    """
+    stamps = root / ".cache" / "build"
+    stamps.mkdir(parents=True, exist_ok=True)
+    for program in programs(arch):
+        if not list(root.glob(program.sources)):
+            print(f"{program.name}: skipped, there is no {program.sources} yet", file=sys.stderr, flush=True)
+            continue
+        stamp, wanted = stamps / f"{program.name}-{program.arch}", digest(root, program)
+        if (root / program.output).exists() and stamp.exists() and stamp.read_text() == wanted:
+            yield program, 0.0
+            continue
+        begin = time.monotonic()
+        compile_program(root, program)
+        stamp.write_text(wanted)
+        yield program, time.monotonic() - begin
+
+
+class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
+    """hatchling's door: wheels and editable installs carry the programs, an sdist their sources."""
+
+    PLUGIN_NAME = "custom"
+
+    def initialize(self, version: str, build_data: dict[str, object]) -> None:
+        if self.target_name != "wheel":
+            return
+        root = Path(self.root)
+        for program, seconds in build(root):
+            self.app.display_info(f"{program.name}: {f'built in {seconds:.1f} s' if seconds else 'current'}")
+        build_data["pure_python"] = False
+        build_data["tag"] = TAG
+        build_data["artifacts"] = ["/hypercontainer/_bin/"]
+        build_data["shared_scripts"] = {
+            str(root / "build/bin" / command): command
+            for command in COMMANDS
+            if (root / "build/bin" / command).exists()
+        }
+
+
+def refresh_launchers(root: Path) -> list[Path]:
+    """Replace the launchers in the checkout's own virtual environment, as an install would; no other is touched."""
+    if Path(sys.prefix).parent != root:
+        return []
+    replaced = []
+    for command in COMMANDS:
+        built, installed = root / "build/bin" / command, Path(sys.prefix) / "bin" / command
+        if not built.exists() or (installed.exists() and installed.read_bytes() == built.read_bytes()):
+            continue
+        tmp = installed.with_name(f".{command}.new")
+        shutil.copy2(built, tmp)
+        os.replace(tmp, installed)
+        replaced.append(installed)
+    return replaced
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Build the C programs that changed.")
+    parser.add_argument("--arch", default="x86_64", choices=["x86_64", "aarch64"], help="of the guest's program")
+    args = parser.parse_args()
+    root = Path(__file__).resolve().parent
+    if not (cache_dir(root) / "zig").exists() and "ZIG_GLOBAL_CACHE_DIR" not in os.environ:
+        print("zig's first compile for a target builds its C library: about a minute, once", flush=True)
+    try:
+        for program, seconds in build(root, args.arch):
+            print(f"{program.output}: {f'built in {seconds:.1f} s' if seconds else 'current'}", flush=True)
+        if args.arch == "x86_64":
+            for path in refresh_launchers(root):
+                print(f"{path}: replaced")
+    except (MissingSource, subprocess.CalledProcessError) as e:
+        print(f"hatch_build: {e}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
