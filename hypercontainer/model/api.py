@@ -1,0 +1,252 @@
+"""The engine as frontends see it. `engine.local.LocalEngine(settings)` fulfils it; so does the tests' fake.
+
+What holds for every method: `c` is a container's id, a prefix of it that is unique, or its name (NotFound, InvalidInput
+when ambiguous); `pod` likewise. Everything that is wrong is raised as a HyperError; anything else is a bug. A method
+that changes something is all or nothing. Methods that return an AsyncGenerator are coroutines: what is wrong with the
+request is raised by the await, what happens later by the iteration; `aclose()` ends the work behind it at any time.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from hypercontainer.lib.trace import Step
+from hypercontainer.model import documents as doc
+from hypercontainer.model.spec import ContainerSpec, ExecSpec, PodSpec
+
+Filters = Mapping[
+    str, Sequence[str]
+]  # "label" -> ["a=b"]: values of one key are alternatives; unknown keys: InvalidInput
+
+
+class Credentials(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """For one pull. Never kept, never logged."""
+
+    username: str = ""
+    password: str = ""
+    identity_token: str = ""
+
+    def __repr__(self) -> str:
+        return f"Credentials({self.username!r}, …)"
+
+
+class Session(Protocol):
+    """A live tie to the streams of a container's first process, or of an exec.
+
+    Its owner iterates from one task, writes from another, and calls `detach` in the end whatever happened.
+    A session that nobody iterates stalls the process behind it once its windows are full; nothing is dropped.
+    """
+
+    @property
+    def id(self) -> str:
+        """Of the container, or of the exec."""
+
+    @property
+    def timings(self) -> Sequence[Step]:
+        """The steps of the start that this session asked for; empty when it did not."""
+
+    def __aiter__(self) -> AsyncIterator[tuple[Literal[1, 2], bytes]]:
+        """Pieces of stdout (1) and stderr (2; a tty has none), each of 1 to 1 MiB, until both have ended.
+
+        Asking for the next piece is what acknowledges the one before. Raises GuestDied, GuestSilent."""
+
+    async def write(self, data: bytes) -> None:
+        """Hand `data` to stdin; returns when it has been taken into the window. BrokenPipeError: nobody reads it."""
+
+    async def close_stdin(self) -> None:
+        """The process reads end of file after what was written. Any number of times; fine when it never had a stdin."""
+
+    async def signal(self, number: int) -> None:
+        """Signal the process. One that has ended: nothing happens."""
+
+    async def resize(self, rows: int, columns: int) -> None:
+        """Set the size of its terminal. Without one, or ended: nothing happens."""
+
+    async def wait(self) -> int:
+        """The exit status, 0 to 255, 128 + n when killed by signal n. Does not wait for the streams."""
+
+    async def detach(self) -> None:
+        """Let go: the process runs on, its output goes to the log only. Any number of times."""
+
+
+class Engine(Protocol):
+    """The use cases."""
+
+    async def open(self) -> None:
+        """Recover: attach to every VM that still runs, clean up what is half made, restart what is due."""
+
+    async def close(self) -> None:
+        """Let go of everything; VMs run on. Sessions and generators that are left raise Unavailable."""
+
+    # the daemon
+
+    async def ping(self) -> None:
+        """Unavailable when the engine cannot do its work."""
+
+    async def version(self) -> doc.Version: ...
+
+    async def info(self) -> doc.Info: ...
+
+    async def doctor(self) -> doc.Doctor:
+        """Prove by running; may take some seconds."""
+
+    async def events(
+        self, since_ns: int | None, until_ns: int | None, filters: Filters
+    ) -> AsyncGenerator[doc.Event, None]:
+        """Those since `since_ns` (None: from now), then live ones until `until_ns` (None: for ever)."""
+
+    # containers
+
+    async def create_container(self, spec: PodSpec) -> doc.Created:
+        """Make an implicit pod of the one container in `spec`; nothing boots. InvalidInput unless it is one."""
+
+    async def add_container(self, pod: str, spec: ContainerSpec) -> doc.Created:
+        """Make a container in a pod that exists."""
+
+    async def start(self, c: str) -> None:
+        """Boot its pod if need be and start it. One that runs: nothing happens (docker's 304)."""
+
+    async def stop(self, c: str, timeout_s: float | None) -> None:
+        """Signal, wait (None: as its spec says), kill. One that does not run: nothing happens."""
+
+    async def kill(self, c: str, signal: int) -> None:
+        """WrongState unless it runs."""
+
+    async def restart(self, c: str, timeout_s: float | None) -> None: ...
+
+    async def remove(self, c: str, *, force: bool, volumes: bool) -> None:
+        """`force`: kill it first, else WrongState when it runs. `volumes`: its anonymous ones go too."""
+
+    async def rename(self, c: str, name: str) -> None: ...
+
+    async def pause(self, c: str) -> None: ...
+
+    async def unpause(self, c: str) -> None: ...
+
+    async def wait(self, c: str) -> doc.WaitResult:
+        """Wait until it does not run. Cancelling changes nothing."""
+
+    async def inspect(self, c: str) -> doc.Container: ...
+
+    async def list_containers(self, *, all: bool, filters: Filters) -> Sequence[doc.ContainerEntry]:  # noqa: A002
+        """The newest first; those that run unless `all`."""
+
+    async def top(self, c: str) -> doc.Top: ...
+
+    async def stats(self, c: str) -> doc.Stats:
+        """One sample. WrongState unless it runs."""
+
+    async def logs(
+        self,
+        c: str,
+        *,
+        follow: bool,
+        since_ns: int | None,
+        until_ns: int | None,
+        tail: int | None,
+        stdout: bool,
+        stderr: bool,
+    ) -> AsyncGenerator[doc.LogEntry, None]:
+        """What was written, the oldest first; `tail`: the last so many lines. `follow`: go on until it ends."""
+
+    async def attach(self, c: str, *, stdin: bool, stdout: bool, stderr: bool, logs: bool, start: bool) -> Session:
+        """Tie to its streams. `start`: start it once tied, so that no byte is missed.
+
+        `logs`: first what it wrote before. Without `start`: WrongState unless it runs. Each attached session sees all
+        output; the slowest one sets the pace."""
+
+    async def resize(self, c: str, rows: int, columns: int) -> None: ...
+
+    async def exec(self, c: str, spec: ExecSpec) -> Session:
+        """Start one more process; raises before anything ran (GuestError: exec's errno in the guest)."""
+
+    async def exec_detached(self, c: str, spec: ExecSpec) -> str:
+        """The same with nobody at its streams; returns its id."""
+
+    async def inspect_exec(self, id: str) -> doc.Exec: ...  # noqa: A002
+
+    async def resize_exec(self, id: str, rows: int, columns: int) -> None: ...  # noqa: A002
+
+    async def archive_get(self, c: str, path: str) -> AsyncGenerator[bytes, None]:
+        """A tar of `path` in the container."""
+
+    async def archive_put(self, c: str, path: str, chunks: AsyncIterator[bytes]) -> None:
+        """Unpack a tar below folder `path`. `chunks` gives the next piece when asked: reading is the back-pressure."""
+
+    # pods
+
+    async def create_pod(self, spec: PodSpec) -> doc.Created:
+        """Make the pod and its containers; nothing boots."""
+
+    async def start_pod(self, pod: str) -> None:
+        """Boot it, start its containers in order."""
+
+    async def stop_pod(self, pod: str, timeout_s: float | None) -> None: ...
+
+    async def remove_pod(self, pod: str, *, force: bool, volumes: bool) -> None: ...
+
+    async def pause_pod(self, pod: str) -> None: ...
+
+    async def unpause_pod(self, pod: str) -> None: ...
+
+    async def list_pods(self, *, all: bool, filters: Filters) -> Sequence[doc.PodEntry]: ...  # noqa: A002
+
+    async def inspect_pod(self, pod: str) -> doc.Pod: ...
+
+    # images
+
+    async def list_images(self, filters: Filters) -> Sequence[doc.ImageEntry]: ...
+
+    async def inspect_image(self, name: str) -> doc.Image: ...
+
+    async def image_history(self, name: str) -> Sequence[doc.HistoryEntry]: ...
+
+    async def pull_image(
+        self, name: str, *, platform: str, credentials: Credentials | None
+    ) -> AsyncGenerator[doc.Progress | doc.ImagesDone, None]:
+        """Progress, then ImagesDone. `platform` "" is the guest's; credentials None: those of the daemon's user."""
+
+    async def load_images(
+        self, chunks: AsyncIterator[bytes]
+    ) -> AsyncGenerator[doc.Progress | doc.ImagesDone, None]: ...
+
+    async def save_images(
+        self,
+        names: Sequence[str],
+        format: Literal["docker", "oci"],  # noqa: A002
+    ) -> AsyncGenerator[bytes, None]: ...
+
+    async def import_image(
+        self, chunks: AsyncIterator[bytes], *, name: str, changes: Sequence[str], message: str
+    ) -> doc.ImageRef:
+        """Make an image of a root file system's tar. `changes` are lines of a Dockerfile: CMD, ENV …"""
+
+    async def tag_image(self, name: str, target: str) -> None: ...
+
+    async def remove_image(self, name: str, *, force: bool) -> Sequence[doc.ImageRemoved]: ...
+
+    async def prune_images(self, *, all: bool) -> doc.Pruned:  # noqa: A002
+        """Remove images without a name; with `all` those that no container uses."""
+
+    # volumes and kernels
+
+    async def list_volumes(self, filters: Filters) -> Sequence[doc.Volume]: ...
+
+    async def create_volume(self, name: str, labels: Mapping[str, str]) -> doc.Volume:
+        """ "" = a name is invented. One that exists is returned as it is."""
+
+    async def inspect_volume(self, name: str) -> doc.Volume: ...
+
+    async def remove_volume(self, name: str, *, force: bool) -> None:
+        """InUse when a container has it. `force`: one that does not exist is no error."""
+
+    async def prune_volumes(self, *, all: bool) -> doc.Pruned:  # noqa: A002
+        """Remove anonymous volumes that no container has; with `all` named ones too."""
+
+    async def list_kernels(self) -> Sequence[doc.Kernel]: ...
+
+    async def fetch_kernel(self) -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:
+        """Download the distribution's kernel and make a bundle of it. The first one becomes the current one."""
+
+    async def use_kernel(self, name: str) -> None: ...

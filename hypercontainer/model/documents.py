@@ -1,0 +1,455 @@
+"""What the engine answers: inspect and list documents, in docker's words wherever docker has them.
+
+Times are RFC 3339 strings where docker's are, and seconds since 1970 (`int`) where docker's are: lib.clock.rfc3339.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from hypercontainer.model.record import ContainerState
+from hypercontainer.model.spec import PodSpec
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """The ground of answers. Every key is always there; readers skip keys that they do not know."""
+
+
+class Isolation(Document, frozen=True, kw_only=True):
+    """What holds the guest. `emulated` works, and is no security boundary that we promise."""
+
+    level: Literal["emulated", "hardware"]
+    accelerator: str  # tcg, kvm
+    reason: str  # why this one: "/dev/kvm does not exist"
+
+
+class PodRef(Document, frozen=True, kw_only=True):
+    id: str
+    name: str
+
+
+class Created(Document, frozen=True, kw_only=True):
+    id: str
+    warnings: list[str] = []
+
+
+class Port(Document, frozen=True, kw_only=True):
+    """A published port, as in docker's list of containers."""
+
+    ip: str = msgspec.field(name="IP")
+    private_port: int
+    public_port: int
+    type: str
+
+
+class MountPoint(Document, frozen=True, kw_only=True):
+    type: Literal["bind", "volume", "tmpfs"]
+    name: str  # of the volume, or ""
+    source: str  # host path, or ""
+    destination: str
+    mode: str  # "", "ro"
+    rw: bool = msgspec.field(name="RW")
+
+
+class ContainerEntry(Document, frozen=True, kw_only=True):
+    """A line of `hyperctl ps`."""
+
+    id: str
+    names: list[str]  # "/web"
+    image: str
+    image_id: str = msgspec.field(name="ImageID")
+    command: str
+    created: int
+    ports: list[Port]
+    labels: dict[str, str]
+    state: ContainerState
+    status: str  # "Up 3 minutes", "Exited (0) 2 hours ago"
+    mounts: list[MountPoint]
+    pod: PodRef
+
+
+class ContainerStateDocument(Document, frozen=True, kw_only=True):
+    status: ContainerState
+    running: bool
+    paused: bool
+    restarting: bool
+    oom_killed: bool = msgspec.field(name="OOMKilled")
+    dead: bool = False
+    pid: int  # in the guest; 0 when it does not run
+    exit_code: int
+    error: str
+    started_at: str
+    finished_at: str
+
+
+class RestartPolicyDocument(Document, frozen=True, kw_only=True):
+    name: str
+    maximum_retry_count: int = 0
+
+
+class HostPort(Document, frozen=True, kw_only=True):
+    host_ip: str = msgspec.field(name="HostIp")
+    host_port: str
+
+
+class UlimitDocument(Document, frozen=True, kw_only=True):
+    name: str
+    soft: int
+    hard: int
+
+
+class HostConfig(Document, frozen=True, kw_only=True):
+    """What docker keeps apart from an image's configuration."""
+
+    binds: list[str]  # "/host:/inside:ro"
+    network_mode: str
+    port_bindings: dict[str, list[HostPort]]  # "80/tcp"
+    restart_policy: RestartPolicyDocument
+    auto_remove: bool
+    cap_add: list[str]
+    cap_drop: list[str]
+    dns: list[str]
+    dns_options: list[str]
+    dns_search: list[str]
+    extra_hosts: list[str]  # "name:address"
+    privileged: bool
+    readonly_rootfs: bool
+    security_opt: list[str]
+    tmpfs: dict[str, str]
+    ulimits: list[UlimitDocument]
+    sysctls: dict[str, str]
+    shm_size: int  # bytes
+    memory: int  # bytes; 0 = no limit inside the guest
+    nano_cpus: int
+    pids_limit: int
+    init: bool
+
+
+class ProcessConfig(Document, frozen=True, kw_only=True):
+    """Configuration of an image, or of a container made from it."""
+
+    hostname: str = ""
+    user: str = ""
+    tty: bool = False
+    open_stdin: bool = False
+    env: list[str] = []
+    cmd: list[str] | None = None
+    entrypoint: list[str] | None = None
+    image: str = ""
+    working_dir: str = ""
+    labels: dict[str, str] = {}
+    exposed_ports: dict[str, dict[str, str]] = {}  # "80/tcp": {}
+    volumes: dict[str, dict[str, str]] = {}  # "/data": {}
+    stop_signal: str = ""
+    stop_timeout: int = 10
+
+
+class NetworkSettings(Document, frozen=True, kw_only=True):
+    """Of the pod, and so the same for each container in it. All "" and 0 while there is none."""
+
+    bridge: str = ""
+    ip_address: str = msgspec.field(name="IPAddress", default="")
+    ip_prefix_len: int = msgspec.field(name="IPPrefixLen", default=0)
+    gateway: str = ""
+    global_ipv6_address: str = msgspec.field(name="GlobalIPv6Address", default="")
+    global_ipv6_prefix_len: int = msgspec.field(name="GlobalIPv6PrefixLen", default=0)
+    ipv6_gateway: str = msgspec.field(name="IPv6Gateway", default="")
+    mac_address: str = ""
+    ports: dict[str, list[HostPort] | None] = {}  # "80/tcp"; None: exposed by the image, not published
+
+
+class Vm(Document, frozen=True, kw_only=True):
+    """The virtual machine that a pod runs in."""
+
+    driver: str
+    pid: int  # of the VMM, on the host
+    vcpus: int
+    memory_mib: int
+    run_dir: str
+    isolation: Isolation
+
+
+class Container(Document, frozen=True, kw_only=True):
+    """`hyperctl inspect`."""
+
+    id: str
+    created: str
+    path: str
+    args: list[str]
+    state: ContainerStateDocument
+    image: str  # "sha256:…"
+    name: str  # "/web"
+    restart_count: int
+    log_path: str
+    platform: str = "linux"
+    host_config: HostConfig
+    config: ProcessConfig
+    mounts: list[MountPoint]
+    network_settings: NetworkSettings
+    pod: PodRef
+    vm: Vm | None  # None while the pod does not run
+    isolation: Isolation  # of the VM that runs, or of the one that a start would make
+
+
+class WaitResult(Document, frozen=True, kw_only=True):
+    status_code: int
+
+
+class Top(Document, frozen=True, kw_only=True):
+    titles: list[str]
+    processes: list[list[str]]
+
+
+class Exec(Document, frozen=True, kw_only=True):
+    id: str = msgspec.field(name="ID")
+    container_id: str = msgspec.field(name="ContainerID")
+    running: bool
+    exit_code: int | None  # None while it runs
+    pid: int
+    tty: bool
+    open_stdin: bool
+    command: list[str]
+
+
+class CpuUsage(msgspec.Struct, frozen=True, kw_only=True):
+    total_usage: int  # nanoseconds
+    usage_in_usermode: int
+    usage_in_kernelmode: int
+
+
+class CpuStats(msgspec.Struct, frozen=True, kw_only=True):
+    cpu_usage: CpuUsage
+    online_cpus: int
+
+
+class MemoryStats(msgspec.Struct, frozen=True, kw_only=True):
+    usage: int  # bytes
+    limit: int
+
+
+class PidsStats(msgspec.Struct, frozen=True, kw_only=True):
+    current: int
+
+
+class NetworkStats(msgspec.Struct, frozen=True, kw_only=True):
+    rx_bytes: int
+    rx_packets: int
+    rx_errors: int
+    rx_dropped: int
+    tx_bytes: int
+    tx_packets: int
+    tx_errors: int
+    tx_dropped: int
+
+
+class BlkioStats(msgspec.Struct, frozen=True, kw_only=True):
+    read_bytes: int
+    write_bytes: int
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """One sample, in docker's words. A percentage of CPU takes two: their totals' difference by their `read`s'."""
+
+    id: str
+    name: str  # "/web"
+    read: str
+    cpu_stats: CpuStats
+    memory_stats: MemoryStats
+    pids_stats: PidsStats
+    blkio_stats: BlkioStats
+    networks: dict[str, NetworkStats]
+
+
+class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of output as it was kept; in JSON `data` is base64."""
+
+    stream: Literal[1, 2]  # stdout, stderr
+    time_ns: int
+    data: bytes
+
+
+class Actor(Document, frozen=True, kw_only=True):
+    id: str = msgspec.field(name="ID")
+    attributes: dict[str, str]
+
+
+class Event(Document, frozen=True, kw_only=True):
+    type: Literal["container", "pod", "image", "volume", "network", "daemon"]
+    action: str  # create, start, die, …
+    actor: Actor
+    time: int = msgspec.field(name="time")  # seconds
+    time_nano: int = msgspec.field(name="timeNano")
+
+
+class PodEntry(Document, frozen=True, kw_only=True):
+    """A line of `hyperctl pod ls`."""
+
+    id: str
+    name: str
+    created: int
+    state: Literal["created", "running", "paused", "exited"]
+    implicit: bool  # made for one container by `hyperctl run|create`
+    vcpus: int
+    memory_mib: int
+    labels: dict[str, str]
+    containers: list[str]  # names
+
+
+class Pod(Document, frozen=True, kw_only=True):
+    id: str
+    name: str
+    created: str
+    state: Literal["created", "running", "paused", "exited"]
+    implicit: bool
+    spec: PodSpec
+    network_settings: NetworkSettings
+    containers: list[ContainerEntry]
+    vm: Vm | None
+    isolation: Isolation
+
+
+class ImageEntry(Document, frozen=True, kw_only=True):
+    """A line of `hyperctl images`."""
+
+    id: str  # "sha256:…"
+    repo_tags: list[str]
+    repo_digests: list[str]
+    created: int
+    size: int  # bytes
+    labels: dict[str, str]
+    containers: int
+
+
+class RootFs(Document, frozen=True, kw_only=True):
+    type: str = "layers"
+    layers: list[str]
+
+
+class Image(Document, frozen=True, kw_only=True):
+    id: str
+    repo_tags: list[str]
+    repo_digests: list[str]
+    comment: str
+    created: str
+    author: str
+    config: ProcessConfig
+    architecture: str
+    variant: str
+    os: str
+    size: int
+    root_fs: RootFs = msgspec.field(name="RootFS")
+
+
+class HistoryEntry(Document, frozen=True, kw_only=True):
+    id: str  # "<missing>" where docker says so
+    created: int
+    created_by: str
+    comment: str
+    size: int
+    tags: list[str]
+
+
+class ImageRemoved(Document, frozen=True, kw_only=True):
+    """What a removal did, in order: each entry has one of the two."""
+
+    untagged: str = ""
+    deleted: str = ""
+
+
+class ImageRef(Document, frozen=True, kw_only=True):
+    id: str
+    name: str  # "" when it has none
+
+
+class Pruned(Document, frozen=True, kw_only=True):
+    deleted: list[str]
+    space_reclaimed: int  # bytes
+
+
+class Volume(Document, frozen=True, kw_only=True):
+    name: str
+    driver: str = "local"
+    mountpoint: str
+    created_at: str
+    labels: dict[str, str]
+    scope: str = "local"
+
+
+class Kernel(Document, frozen=True, kw_only=True):
+    """A kernel bundle. `current`: the one that a new VM boots."""
+
+    name: str
+    version: str
+    architecture: str
+    digest: str
+    size: int
+    current: bool
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a part of a long call is: `id` names the part (a layer), `total` is 0 when nobody knows."""
+
+    id: str
+    action: str
+    current: int = 0
+    total: int = 0
+
+
+class ImagesDone(msgspec.Struct, frozen=True, kw_only=True):
+    """The last line of a pull or load that succeeded."""
+
+    images: list[ImageRef]
+
+
+class KernelDone(msgspec.Struct, frozen=True, kw_only=True):
+    """The last line of a kernel's fetch that succeeded."""
+
+    kernel: Kernel
+
+
+class Version(Document, frozen=True, kw_only=True):
+    version: str
+    api_version: str
+    python_version: str
+    os: str = "linux"
+    arch: str
+    kernel_version: str
+
+
+class Hypervisor(Document, frozen=True, kw_only=True):
+    name: str
+    version: str
+
+
+class Info(Document, frozen=True, kw_only=True):
+    name: str  # of the host
+    server_version: str
+    root: str
+    run: str
+    pods: int
+    containers: int
+    containers_running: int
+    containers_paused: int
+    containers_stopped: int
+    images: int
+    ncpu: int = msgspec.field(name="NCPU")
+    mem_total: int  # bytes
+    operating_system: str
+    kernel_version: str  # of the host
+    architecture: str
+    hypervisor: Hypervisor
+    guest_kernel: str  # the bundle's name; "" when there is none
+    isolation: Isolation
+    warnings: list[str]
+
+
+class Check(Document, frozen=True, kw_only=True):
+    name: str
+    status: Literal["ok", "warning", "failed"]
+    detail: str
+    advice: str = ""
+
+
+class Doctor(Document, frozen=True, kw_only=True):
+    checks: list[Check]
+    isolation: Isolation
