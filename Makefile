@@ -1,17 +1,59 @@
-# Everything a person runs. Each target sets up what it needs and says so; a second run skips what is done.
-PYTHON ?= /usr/bin/python3
-VENV := .venv
-BIN := $(VENV)/bin
+# Everything a person runs. `make demo` and `make test` set up what they need themselves and say so;
+# a second run skips what is done.
+BIN := .venv/bin
+PYTEST := $(BIN)/pytest
+ARCH ?= x86_64
+SECONDS ?= 60
 
-.PHONY: check format
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-test demo test check style unit vm interop bench fuzz guest format clean
 
-check:  ## style, types, storeys, unit tests
+help:  ## this table
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: setup  ## set up, then run a real image in a virtual machine and show what happens
+	@tools/demo
+
+test: setup-test style  ## set up, then every check and test, fast to slow (under 20 minutes on 2 cores)
+	@tools/test
+
+setup:  ## only set up: Debian packages, .venv, the C programs, a kernel for the guests
+	@tools/setup.sh
+
+setup-test:
+	@tools/setup.sh test
+
+check: setup-test style unit  ## style, types, storeys and the unit tests: what to run before a commit
+
+style:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest tests/unit
+
+unit:
+	$(PYTEST) tests/unit
+
+vm: setup-test  ## the tests that boot guests
+	$(PYTEST) tests/vm
+
+interop: setup-test  ## the tests against real peers: registries, image tools
+	$(PYTEST) tests/interop
+
+bench: setup-test  ## measure this machine, and print one table
+	$(BIN)/python -m bench
+
+fuzz: setup-test  ## hyperstart's decoder under AddressSanitizer, for SECONDS=60
+	$(BIN)/python tools/fuzz.py --seconds $(SECONDS)
+
+guest:  ## rebuild the C programs that changed (ARCH=aarch64: hyperstart for that)
+	$(BIN)/python hatch_build.py --arch $(ARCH)
 
 format:
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+clean:  ## remove everything that was made in this checkout (the downloads and .venv too)
+	rm -rf .venv .cache build dist hypercontainer/_bin guest/build bench/out
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find hypercontainer tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,142 @@
+#!/bin/bash
+# Makes this checkout ready: Debian packages, a virtual environment, the C programs, a kernel for the guests.
+#
+#     tools/setup.sh [test]    "test" adds what only the tests need
+#
+# Each step says what it does, and is skipped when nothing it depends on has changed. Outside the checkout it
+# installs the packages of debian-packages.txt and nothing else.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+for_tests=${1:-}
+stamps=.cache/setup
+python=.venv/bin/python
+steps=5
+step=0
+mkdir -p "$stamps"
+
+# One line a step: its number, its name, what there was to do.
+say() { printf '[%d/%d] %s\n' "$step" "$steps" "$*"; }
+note() { printf '      %s\n' "$*"; }
+die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+begin() { step=$((step + 1)); }
+
+# current NAME FILE...: has step NAME been done with these very files (and these arguments)?
+digest_of() { { printf '%s\n' "$for_tests" "$PWD"; cat -- "$@"; } | sha256sum | cut -d' ' -f1; }
+current() { local name=$1; shift; [ "$(cat "$stamps/$name" 2>/dev/null)" = "$(digest_of "$@")" ]; }
+done_with() { local name=$1; shift; digest_of "$@" >"$stamps/$name"; }
+
+wanted_packages() {
+    sed 's/#.*//' debian-packages.txt | while read -r name only; do
+        if [ -n "$name" ] && { [ -z "$only" ] || [ "$only" = "$for_tests" ]; }; then echo "$name"; fi
+    done
+}
+
+missing_packages() {
+    local name
+    for name in $(wanted_packages); do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || echo "$name"
+    done
+}
+
+apt() { DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 -qq "$@"; }
+
+# Peers that come with a daemon (docker-registry) must not open ports behind the user's back.
+without_services() {
+    local policy=/usr/sbin/policy-rc.d status=0
+    [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy && trap "rm -f $policy" EXIT; }
+    "$@" || status=$?
+    return $status
+}
+
+install_packages() {
+    local missing=("$@")
+    [ "$(id -u)" = 0 ] || die "these packages are missing; as root: apt-get install ${missing[*]}"
+    if ! apt install --simulate --no-install-recommends "${missing[@]}" >/dev/null 2>&1; then
+        note "apt-get update (its lists do not know them yet)"
+        apt update
+    fi
+    note "apt-get install ${missing[*]}"
+    if ! without_services apt install --yes --no-install-recommends "${missing[@]}" >"$stamps/apt.log" 2>&1; then
+        note "again, after apt-get update (its lists may be old)"
+        apt update
+        without_services apt install --yes --no-install-recommends "${missing[@]}" >"$stamps/apt.log" 2>&1 ||
+            { tail -n 20 "$stamps/apt.log" >&2; die "cannot install the Debian packages: see $stamps/apt.log"; }
+    fi
+}
+
+debian_packages() {
+    local missing
+    begin
+    mapfile -t missing < <(missing_packages)
+    if [ ${#missing[@]} = 0 ]; then
+        say "Debian packages: all $(wanted_packages | wc -l) are here"
+        return
+    fi
+    say "Debian packages: ${#missing[@]} of $(wanted_packages | wc -l) are missing (debian-packages.txt)"
+    install_packages "${missing[@]}"
+}
+
+virtual_environment() {
+    begin
+    if [ -x $python ] && $python -m pip --version >/dev/null 2>&1; then
+        say "virtual environment: .venv is here"
+        return
+    fi
+    say "virtual environment: making .venv"
+    /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        die "/usr/bin/python3 is too old: Python 3.11 or later is needed"
+    /usr/bin/python3 -m venv --clear .venv
+}
+
+# The build's requirements, the distribution's own, and for tests the "dev" extra: as pyproject.toml names them.
+requirements() {
+    $python - "$for_tests" <<'END'
+import sys, tomllib
+with open("pyproject.toml", "rb") as f:
+    doc = tomllib.load(f)
+print("\n".join(doc["build-system"]["requires"] + doc["project"]["dependencies"] + ["editables"]))
+if sys.argv[1] == "test":
+    print("\n".join(doc["project"]["optional-dependencies"]["dev"]))
+END
+}
+
+python_packages() {
+    begin
+    requirements >"$stamps/requirements.txt"
+    if current python "$stamps/requirements.txt" .venv/pyvenv.cfg; then
+        say "Python packages: all $(wc -l <"$stamps/requirements.txt") are here"
+        return
+    fi
+    say "Python packages: $(wc -l <"$stamps/requirements.txt") and what they need, from PyPI into .venv (zig is 90 MB)"
+    $python -m pip --disable-pip-version-check install --progress-bar off -r "$stamps/requirements.txt" |
+        sed -un -E 's/^(Downloading|  Downloading) ([^ ]+) \((.*)\)$/      \2 (\3)/p'
+    done_with python "$stamps/requirements.txt" .venv/pyvenv.cfg
+}
+
+programs() {
+    begin
+    say "programs: hyperstart, hyper-jail, hyperctl and hyperd, from guest/ and host/"
+    $python hatch_build.py | sed -u 's/^/      /'
+    if ! current editable pyproject.toml hatch_build.py .venv/pyvenv.cfg || [ ! -e .venv/bin/hyperctl ]; then
+        note "into .venv, editable"
+        $python -m pip --disable-pip-version-check install -q --no-deps --no-build-isolation -e .
+        done_with editable pyproject.toml hatch_build.py .venv/pyvenv.cfg
+    fi
+}
+
+guest_kernel() {
+    begin
+    if ls .cache/hyper/kernels/*/bundle.json >/dev/null 2>&1; then
+        say "guest kernel: $(basename "$(dirname "$(ls .cache/hyper/kernels/*/bundle.json | head -n 1)")") is here"
+        return
+    fi
+    say "guest kernel: Debian's package, downloaded and unpacked into .cache/hyper/kernels (not installed)"
+    $python tools/fetch_kernel.py .cache/hyper/kernels | sed -u 's/^/      /'
+}
+
+debian_packages
+virtual_environment
+python_packages
+programs
+guest_kernel
