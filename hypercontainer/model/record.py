@@ -104,7 +104,7 @@ class ContainerRecord(Record, kw_only=True):
     in_guest: bool = False  # container.create has been answered by the guest that runs now
     lower: DiskRecord | None = None
     upper: DiskRecord | None = None
-    streams: Streams = Streams()
+    streams: Streams = msgspec.field(default_factory=Streams)
 
 
 class PodRecord(Record, kw_only=True):
