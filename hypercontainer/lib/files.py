@@ -1,10 +1,13 @@
 """Files that survive a crash: atomic replacement, locks, and folders that leave no half behind."""
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))  # errnos that say: no room for this file
 
 
 def fsync_dir(path: Path) -> None:
