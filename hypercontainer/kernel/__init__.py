@@ -1,0 +1,1 @@
+"""Guest kernels: fetched, unpacked, and packed with hyperstart into what a hypervisor boots."""

@@ -1,0 +1,186 @@
+"""Kernel bundles: folders of {vmlinux, modules/, bundle.json} below ROOT/kernels. See docs/state.md.
+
+A bundle is complete when it has its name: it is put together elsewhere and renamed. It never changes afterwards,
+so readers take no lock.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from hypercontainer.errors import AlreadyExists, InvalidInput, NotFound
+from hypercontainer.kernel import initramfs
+from hypercontainer.kernel.modules import BOOT, ModuleTree
+from hypercontainer.kernel.vmlinuz import check_pvh
+from hypercontainer.lib import files
+from hypercontainer.model.ids import check_name
+
+KEEP = 4  # initramfs files in the cache: this hyperstart's, and those a boot under way may be about to open
+FETCH = "fetch one with `hyperctl kernel fetch`"
+
+
+class BundleFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """bundle.json"""
+
+    version: int = 1
+    name: str
+    arch: str
+    release: str  # uname -r of the guest
+    package_version: str
+    digest: str  # sha256 of the kernel and its modules
+
+
+class Bundle(msgspec.Struct, frozen=True, kw_only=True):
+    """A kernel that guests can boot."""
+
+    name: str
+    arch: str
+    release: str
+    package_version: str
+    digest: str
+    path: Path
+
+    @property
+    def kernel(self) -> Path:
+        return self.path / "vmlinux"
+
+
+class KernelStore:
+    """The bundles below `root`/kernels. Several processes may use it at once."""
+
+    def __init__(self, root: Path) -> None:
+        self.path = root / "kernels"
+
+    def list(self) -> list[Bundle]:
+        """Every bundle, the newest first."""
+        try:
+            folders = [p for p in self.path.iterdir() if not p.name.startswith(".") and (p / "bundle.json").exists()]
+        except FileNotFoundError:
+            return []
+        return [_read(folder) for folder in sorted(folders, key=lambda p: p.stat().st_mtime_ns, reverse=True)]
+
+    def get(self, name: str = "") -> Bundle:
+        """The bundle `name`; "" is the one chosen by `use`, else the newest. NotFound says how to get one."""
+        name = name or self.used()
+        if not name:
+            if bundles := self.list():
+                return bundles[0]
+            raise NotFound("kernel", "none is installed", FETCH)
+        folder = self.path / check_name("kernel", name)
+        if not (folder / "bundle.json").exists():
+            raise NotFound("kernel", name, FETCH)
+        return _read(folder)
+
+    def used(self) -> str:
+        """Name of the bundle chosen by `use`, or "" """
+        try:
+            return (self.path / ".used").read_text().strip()
+        except FileNotFoundError:
+            return ""
+
+    def use(self, name: str) -> None:
+        """Make `name` the bundle that new guests boot."""
+        bundle = self.get(name)
+        with files.locked(self.path / ".used.lock"):  # not the writers' lock: a fetch may hold that for minutes
+            files.replace(self.path / ".used", f"{bundle.name}\n".encode())
+
+    def add(self, source: Path, name: str) -> Bundle:
+        """Add a user's own kernel: a folder of vmlinux and modules/ (as `depmod` leaves lib/modules/RELEASE)."""
+        check_name("kernel", name)
+        with self.locked(), self.workspace() as work:
+            shutil.copy(source / "vmlinux", work / "vmlinux")
+            shutil.copytree(source / "modules", work / "modules", ignore=shutil.ignore_patterns("build", "source"))
+            return self.install(work, name=name, release=name, package_version="")
+
+    def install(self, work: Path, *, name: str, release: str, package_version: str) -> Bundle:
+        """Turn `work` {vmlinux, modules/} into the bundle `name`. The caller holds the lock."""
+        if (self.path / name).exists():
+            raise AlreadyExists(f"cannot add kernel {name}: there is one of that name")
+        os.chmod(work / "vmlinux", 0o644)  # the unprivileged VMM opens it
+        check_pvh((work / "vmlinux").read_bytes())
+        ModuleTree(work / "modules").pick(BOOT)
+        description = BundleFile(
+            name=name,
+            arch="x86_64",
+            release=release,
+            package_version=package_version,
+            digest=_digest(work),
+        )
+        files.replace(work / "bundle.json", msgspec.json.format(msgspec.json.encode(description)), mode=0o644)
+        os.sync()  # a folder of hundreds of files, once in a kernel's life
+        os.chmod(work, 0o755)  # noqa: S103  mkdtemp made it private; a kernel is no secret
+        os.rename(work, self.path / name)
+        files.fsync_dir(self.path)
+        return self.get(name)
+
+    def boot_files(self, bundle: Bundle, hyperstart: Path) -> tuple[Path, Path]:
+        """Return what to boot: the kernel and an initramfs of `bundle`'s modules with `hyperstart` as /init.
+
+        The initramfs is made on first use and kept; both files may be read by anyone.
+        """
+        init = hyperstart.read_bytes()
+        key = hashlib.sha256(f"{initramfs.LAYOUT} {bundle.digest} {' '.join(BOOT)} ".encode() + init).hexdigest()
+        initrd = bundle.path / f"initrd-{key[:32]}.cpio"
+        if not initrd.exists():
+            with files.locked(bundle.path / ".lock"):
+                data = initramfs.build(init, ModuleTree(bundle.path / "modules").pick(BOOT))
+                files.replace(initrd, data, mode=0o644, durable=False)
+                _prune(bundle.path)
+        return bundle.kernel, initrd
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """The lock of every writer. Blocks: short work only, or a thread."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with files.locked(self.path / ".lock"):
+            yield
+
+    @contextmanager
+    def workspace(self) -> Iterator[Path]:
+        """A private folder beside the bundles, gone afterwards unless it became one; the caller holds the lock.
+
+        What a killed process left there goes first."""
+        for old in self.path.glob(".work-*"):
+            shutil.rmtree(old)
+        work = Path(tempfile.mkdtemp(prefix=".work-", dir=self.path))
+        try:
+            yield work
+        finally:
+            if work.exists():
+                shutil.rmtree(work)
+
+
+def _read(folder: Path) -> Bundle:
+    try:
+        known = msgspec.json.decode((folder / "bundle.json").read_bytes(), type=BundleFile)
+    except msgspec.ValidationError as e:
+        raise InvalidInput(f"cannot read {folder / 'bundle.json'}: {e}") from e
+    return Bundle(
+        name=folder.name,
+        arch=known.arch,
+        release=known.release,
+        package_version=known.package_version,
+        digest=known.digest,
+        path=folder,
+    )
+
+
+def _digest(folder: Path) -> str:
+    total = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        total.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
+        with open(path, "rb") as f:
+            total.update(hashlib.file_digest(f, "sha256").digest())
+    return total.hexdigest()
+
+
+def _prune(folder: Path) -> None:
+    caches = sorted(folder.glob("initrd-*.cpio"), key=lambda p: p.stat().st_mtime_ns, reverse=True)
+    for old in caches[KEEP:]:
+        old.unlink(missing_ok=True)

@@ -1,0 +1,137 @@
+"""Debian's kernel as a bundle: its package is downloaded and unpacked, never installed."""
+
+import asyncio
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from hypercontainer.errors import Unavailable
+from hypercontainer.kernel import vmlinuz
+from hypercontainer.kernel.bundle import Bundle, KernelStore
+from hypercontainer.lib import proc
+from hypercontainer.lib.proc import CommandFailed
+
+META = "linux-image-amd64"  # depends on the newest generic kernel; the cloud flavour lacks 9p
+IMAGE = re.compile(r"Depends: (linux-image-[a-z0-9.+~-]+-amd64)$", re.MULTILINE)
+VERSION = re.compile(r"^Version: (\S+)$", re.MULTILINE)
+SIZE = re.compile(r"^Size: (\d+)$", re.MULTILINE)
+
+# Of the package's 400 MB, what a guest of ours can ever meet. The rest drives hardware that it does not have.
+KEEP = (
+    "arch",  # crc32c, sha, aes by instruction
+    "block",
+    "crypto",
+    "drivers/block",
+    "drivers/char/hw_random",
+    "drivers/char/virtio_console.ko",
+    "drivers/md",  # device mapper, for those who want it in the guest
+    "drivers/net/dummy.ko",
+    "drivers/net/net_failover.ko",
+    "drivers/net/tun.ko",
+    "drivers/net/veth.ko",
+    "drivers/net/virtio_net.ko",
+    "drivers/scsi/scsi_common.ko",
+    "drivers/scsi/scsi_mod.ko",
+    "drivers/scsi/sd_mod.ko",
+    "drivers/scsi/virtio_scsi.ko",
+    "drivers/virtio",
+    "fs",
+    "lib",
+    "net",  # nftables, ip_vs, vsock, 9p
+)
+
+Say = Callable[[str], None]
+
+
+async def fetch(store: KernelStore, say: Say) -> Bundle:
+    """Download the newest generic kernel that this Debian offers and make it a bundle; one that is there is kept.
+
+    `say` is told each step. Two fetches at once do the work once. Raises Unavailable when there is no apt here, it
+    knows no kernel, or the download fails.
+    """
+    package, version, size = await _newest()
+    name = (
+        f"{package.removeprefix('linux-image-')}-{version}".replace("+", "_").replace("~", "_").replace(":", "_")[:63]
+    )
+    async with _locked(store):
+        if (store.path / name / "bundle.json").exists():
+            return store.get(name)
+        with store.workspace() as work:
+            say(f"downloading {package} {version} ({size / 1e6:.0f} MB)")
+            deb = await _download(package, version, work)
+            say(f"unpacking {deb.name}")
+            await proc.run(["dpkg-deb", "-x", deb, work / "package"], timeout_s=300)
+            deb.unlink()
+            release = package.removeprefix("linux-image-")
+            say(f"extracting the kernel {release}")
+            await asyncio.to_thread(_arrange, work, release)
+            await proc.run(["depmod", "-b", work / "tree", release], timeout_s=60)
+            os.rename(work / "tree/lib/modules" / release, work / "modules")
+            shutil.rmtree(work / "tree")
+            return await asyncio.to_thread(store.install, work, name=name, release=release, package_version=version)
+
+
+async def _newest() -> tuple[str, str, int]:
+    """Package name, version and size in bytes of the newest generic kernel."""
+    hint = "run `apt-get update`, or add a kernel of your own with `hyperctl kernel add`"
+    try:
+        found = IMAGE.search((await proc.run(["apt-cache", "depends", META], timeout_s=60)).stdout.decode())
+        if not found:
+            raise Unavailable(f"cannot find a kernel to fetch: apt knows no {META}: {hint}")
+        shown = (await proc.run(["apt-cache", "show", "--no-all-versions", found[1]], timeout_s=60)).stdout.decode()
+    except CommandFailed as e:
+        raise Unavailable(f"cannot find a kernel to fetch: {e}: {hint}") from e
+    version, size = VERSION.search(shown), SIZE.search(shown)
+    if not version or not size:
+        raise Unavailable(f"cannot find a kernel to fetch: apt says nothing of {found[1]}: {hint}")
+    return found[1], version[1], int(size[1])
+
+
+async def _download(package: str, version: str, work: Path) -> Path:
+    """apt checks what it downloads against the signed index; as root it needs no lock and installs nothing.
+
+    Its sandbox user could not write into our private folder, so apt would warn and do without: say so instead."""
+    argv = ["apt-get", "download", "-o", "APT::Sandbox::User=root", f"{package}={version}"]
+    try:
+        await proc.run(argv, timeout_s=1800, cwd=work)
+    except CommandFailed as e:
+        raise Unavailable(f"cannot download {package} {version}: {e.stderr.strip()[-300:]}") from e
+    return next(work.glob("*.deb"))
+
+
+def _arrange(work: Path, release: str) -> None:
+    """From the unpacked `work`/package make `work`/vmlinux and `work`/tree, which depmod understands."""
+    package = work / "package"
+    elf = vmlinuz.extract((package / "boot" / f"vmlinuz-{release}").read_bytes())
+    (work / "vmlinux").write_bytes(elf)
+    source = next(d for d in (package / "lib/modules" / release, package / "usr/lib/modules" / release) if d.is_dir())
+    target = work / "tree/lib/modules" / release
+    target.mkdir(parents=True)
+    for index in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
+        os.rename(source / index, target / index)
+    for part in KEEP:
+        if (source / "kernel" / part).exists():
+            (target / "kernel" / part).parent.mkdir(parents=True, exist_ok=True)
+            os.rename(source / "kernel" / part, target / "kernel" / part)
+    shutil.rmtree(package)
+
+
+@asynccontextmanager
+async def _locked(store: KernelStore) -> AsyncIterator[None]:
+    """The store's lock, waited for without holding up the event loop: the other holder may be downloading."""
+    store.path.mkdir(parents=True, exist_ok=True)
+    fd = os.open(store.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(0.2)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,105 @@
+"""Which kernel modules a guest needs, and in which order they load."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from hypercontainer.errors import InvalidInput
+
+# Loaded at boot, in this order; what a kernel has built in is left out by itself.
+BOOT = (
+    "virtio_pci",  # every device of ours sits behind it
+    "virtio_console",  # the agent's channel: first, so that the host hears from us early
+    "virtio_scsi",  # containers' disks
+    "sd_mod",  # … as block devices
+    "crc32c_intel",  # ext4's and erofs' checksums, by instruction …
+    "crc32c_generic",  # … or without it: libcrc32c asks for either by name and would look for modprobe
+    "erofs",  # images
+    "ext4",  # scratch disks
+    "overlay",  # the one on the other
+    "virtio_net",  # the pod's interface
+    "virtio_rng",  # entropy: without it the first getrandom() of a container may wait
+    "fuse",  # below virtiofs
+    "virtiofs",  # bind mounts and volumes
+)
+
+
+class Module(NamedTuple):
+    name: str  # underscores, no suffix
+    path: Path
+
+
+class ModuleTree:
+    """A folder as depmod leaves it: lib/modules/RELEASE."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._needs = {_name(file): (file, deps.split()) for file, deps in _fields(path / "modules.dep", ":")}
+        self._builtin = {_name(line) for line in _lines(path / "modules.builtin")}
+        self._aliases: dict[str, str] = {}
+        for word, rest in _fields(path / "modules.alias", " "):
+            if word == "alias" and len(pair := rest.split()) == 2 and "*" not in pair[0]:
+                self._aliases.setdefault(_underscored(pair[0]), pair[1])
+        self._soft = {
+            _underscored(module): wants
+            for word, rest in _fields(path / "modules.softdep", " ")
+            if word == "softdep"
+            for module, _, wants in [rest.partition(" ")]
+        }
+
+    def pick(self, names: Iterable[str]) -> list[Module]:
+        """Return `names` and what they need, each once, each after what it needs.
+
+        Raises InvalidInput naming the module that the tree has neither as a file nor built in.
+        """
+        order: dict[str, Module] = {}
+        for name in names:
+            if not self._add(name, order):
+                raise InvalidInput(f"cannot use kernel {self.path.name}: it has no module {name}")
+        return list(order.values())
+
+    def _add(self, name: str, order: dict[str, Module]) -> bool:
+        """Put `name` into `order` after its needs. False if there is no such module."""
+        name = _underscored(name)
+        if name in order or name in self._builtin:
+            return True
+        if name not in self._needs:
+            alias = self._aliases.get(name)
+            return alias is not None and self._add(alias, order)
+        file, deps = self._needs[name]
+        for dep in reversed(deps):  # depmod writes the nearest first: what all others need is last
+            self._add(_name(dep), order)
+        for soft in self._before(name):
+            self._add(soft, order)  # wanted, not needed: left out where the kernel lacks it
+        order[name] = Module(name, self.path / file)
+        return True
+
+    def _before(self, name: str) -> Iterator[str]:
+        section = "post:"
+        for word in self._soft.get(name, "").split():
+            if word.endswith(":") and word in ("pre:", "post:"):
+                section = word
+            elif section == "pre:":
+                yield word
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text()
+    except FileNotFoundError as e:
+        raise InvalidInput(f"cannot use kernel modules in {path.parent}: there is no {path.name}; run depmod") from e
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def _fields(path: Path, separator: str) -> Iterator[tuple[str, str]]:
+    for line in _lines(path):
+        head, _, rest = line.partition(separator)
+        yield head, rest
+
+
+def _underscored(name: str) -> str:
+    return name.replace("-", "_")
+
+
+def _name(file: str) -> str:
+    return _underscored(file.rpartition("/")[2].partition(".ko")[0])

@@ -1,0 +1,87 @@
+"""From a distribution's compressed kernel to the ELF image that a VMM enters directly.
+
+A kernel that unpacks itself spends over a second on it when it is emulated; the host does it once.
+"""
+
+import bz2
+import lzma
+import re
+import struct
+import sys
+import zlib
+from collections.abc import Callable
+from typing import Protocol
+
+from hypercontainer.errors import InvalidInput
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+MAX_IMAGE = 512 << 20  # bytes: several times the largest distribution kernel
+BOOT_MAGIC = b"HdrS"  # Linux' boot protocol, Documentation/arch/x86/boot.rst
+PVH_NOTE = re.compile(rb"\x04\0\0\0[\x04\x08]\0\0\0\x12\0\0\0Xen\0")  # XEN_ELFNOTE_PHYS32_ENTRY: where QEMU jumps to
+
+
+class _Decompressor(Protocol):
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+_FORMATS: list[tuple[bytes, str, Callable[[], _Decompressor] | None]] = [
+    (b"\x1f\x8b", "gzip", lambda: zlib.decompressobj(31)),
+    (b"\xfd7zXZ\0", "xz", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ)),
+    (b"(\xb5/\xfd", "zstd", lambda: zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: 31})),
+    (b"BZh", "bzip2", bz2.BZ2Decompressor),
+    (b"\x5d\x00\x00", "lzma", lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE)),
+    (b"\x89LZO", "lzo", None),
+    (b"\x02\x21\x4c\x18", "lz4", None),
+]
+
+
+def extract(image: bytes) -> bytes:
+    """Return the ELF image inside the bzImage `image` (an ELF image is returned as it is).
+
+    Raises InvalidInput when `image` is not an x86 kernel, is cut short, or is packed in a way we cannot undo.
+    """
+    elf = image if image.startswith(b"\x7fELF") else _unpack(_payload(image))
+    if not elf.startswith(b"\x7fELF"):
+        raise InvalidInput("cannot unpack the kernel: its payload is not an ELF image")
+    return elf
+
+
+def check_pvh(elf: bytes) -> None:
+    """Raise InvalidInput unless the kernel `elf` has the entry point that QEMU needs to start it directly."""
+    if not PVH_NOTE.search(elf):
+        raise InvalidInput("cannot use this kernel: it has no PVH entry (build it with CONFIG_PVH=y)")
+
+
+def _payload(image: bytes) -> bytes:
+    if len(image) < 0x260 or image[0x202:0x206] != BOOT_MAGIC:
+        raise InvalidInput("cannot unpack the kernel: it is neither a bzImage nor an ELF image")
+    (version,) = struct.unpack_from("<H", image, 0x206)
+    if version < 0x0208:
+        raise InvalidInput(f"cannot unpack the kernel: boot protocol {version:#06x} does not say where its payload is")
+    begin = ((image[0x1F1] or 4) + 1) * 512  # after the real-mode sectors; 0 means 4, for history's sake
+    offset, length = struct.unpack_from("<II", image, 0x248)
+    payload = image[begin + offset : begin + offset + length]
+    if not length or len(payload) < length:
+        raise InvalidInput("cannot unpack the kernel: the file is cut short")
+    return payload
+
+
+def _unpack(payload: bytes) -> bytes:
+    for magic, name, opener in _FORMATS:
+        if payload.startswith(magic):
+            if opener is None:
+                raise InvalidInput(f"cannot unpack the kernel: it is packed with {name}; give the vmlinux itself")
+            break
+    else:
+        raise InvalidInput(f"cannot unpack the kernel: unknown packing (it begins with {payload[:6].hex()})")
+    try:
+        image = opener().decompress(payload, MAX_IMAGE + 1)  # stops at its own end: the kernel's build appends a length
+    except (zlib.error, lzma.LZMAError, zstd.ZstdError, OSError, EOFError) as e:
+        raise InvalidInput(f"cannot unpack the kernel: its {name} payload is damaged: {e}") from e
+    if len(image) > MAX_IMAGE:
+        raise InvalidInput(f"cannot unpack the kernel: it is larger than {MAX_IMAGE >> 20} MiB")
+    return image
