@@ -110,7 +110,7 @@ python_packages() {
     fi
     say "Python packages: $(wc -l <"$stamps/requirements.txt") and what they need, from PyPI into .venv (zig is 90 MB)"
     $python -m pip --disable-pip-version-check install --progress-bar off -r "$stamps/requirements.txt" |
-        sed -un -E 's/^(Downloading|  Downloading) ([^ ]+) \((.*)\)$/      \2 (\3)/p'
+        sed -un -E 's/^ *Downloading ([^ ]+)-(py[23]\.?\S*|cp3\S*)\.whl \((.*)\)$/      \1 (\3)/p'
     done_with python "$stamps/requirements.txt" .venv/pyvenv.cfg
 }
 

@@ -1,0 +1,78 @@
+"""The build hook, on small programs of our own: what is built, what is left alone, what is said when it cannot be."""
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[2]
+PROGRAM = '#include <stdio.h>\nint main(void) { puts("%s"); return 0; }\n'
+
+
+@pytest.fixture(scope="session")
+def hook() -> Iterator[ModuleType]:
+    spec = importlib.util.spec_from_file_location("hatch_build", CHECKOUT / "hatch_build.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["hatch_build"] = module  # its dataclass looks itself up
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["hatch_build"]
+
+
+@pytest.fixture
+def root(tmp_path: Path, hook: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tree to build, with the compiler's own cache shared: its C library is built once."""
+    monkeypatch.setattr(hook, "cache_dir", lambda _: CHECKOUT / ".cache")
+    for name, text in {"guest/init.c": "guest", "host/jail.c": "jail", "host/launcher.c": "launcher"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(PROGRAM % text)
+    return tmp_path
+
+
+def built(hook: ModuleType, root: Path) -> set[str]:
+    return {program.name for program, seconds in hook.build(root) if seconds}
+
+
+def test_each_program_is_built_static_and_runs(hook: ModuleType, root: Path) -> None:
+    assert built(hook, root) == {"hyperstart", "hyper-jail", "hyperctl", "hyperd"}
+    said = subprocess.run([root / "hypercontainer/_bin/x86_64/hyperstart"], capture_output=True, timeout=20, check=True)
+    assert said.stdout == b"guest\n"
+    assert b"/ld-" not in (root / "build/bin/hyperctl").read_bytes()  # no dynamic linker is asked for
+
+
+def test_only_what_changed_is_built_again(hook: ModuleType, root: Path) -> None:
+    built(hook, root)
+    assert built(hook, root) == set()
+    (root / "guest/init.c").write_text(PROGRAM % "changed")
+    assert built(hook, root) == {"hyperstart"}
+    (root / "hypercontainer/_bin/hyper-jail").unlink()
+    assert built(hook, root) == {"hyper-jail"}
+
+
+def test_a_header_is_a_source_too(hook: ModuleType, root: Path) -> None:
+    built(hook, root)
+    (root / "guest/wire.h").write_text("#define WINDOW 1\n")
+    assert "hyperstart" in built(hook, root)
+
+
+def test_a_program_that_does_not_compile_leaves_the_old_one(
+    hook: ModuleType, root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    built(hook, root)
+    output = root / "hypercontainer/_bin/x86_64/hyperstart"
+    before = output.read_bytes()
+    (root / "guest/init.c").write_text("int main(void) { int unused; return 0; }\n")  # a warning is an error
+    with pytest.raises(subprocess.CalledProcessError):
+        built(hook, root)
+    assert "unused" in capfd.readouterr().err
+    assert [p.read_bytes() for p in output.parent.iterdir()] == [before]
+
+
+def test_launchers_are_replaced_only_in_the_checkouts_own_environment(hook: ModuleType, root: Path) -> None:
+    built(hook, root)
+    assert hook.refresh_launchers(root) == []
