@@ -125,14 +125,37 @@ programs() {
     fi
 }
 
+# As `hyperctl kernel fetch`, into the checkout instead of /var/lib/hyper.
+fetch_kernel() {
+    $python - <<'END'
+import asyncio, sys
+from pathlib import Path
+
+from hypercontainer.errors import HyperError
+from hypercontainer.kernel.bundle import KernelStore
+from hypercontainer.kernel.debian import fetch
+
+try:
+    asyncio.run(fetch(KernelStore(Path(".cache/hyper")), lambda line: print("      " + line, flush=True)))
+except HyperError as e:
+    sys.exit(f"      {e}")
+END
+}
+
 guest_kernel() {
+    local bundle
     begin
-    if ls .cache/hyper/kernels/*/bundle.json >/dev/null 2>&1; then
-        say "guest kernel: $(basename "$(dirname "$(ls .cache/hyper/kernels/*/bundle.json | head -n 1)")") is here"
+    bundle=$(ls -t .cache/hyper/kernels/*/bundle.json 2>/dev/null | head -n 1 || true)
+    if [ -n "$bundle" ]; then
+        say "guest kernel: $(basename "$(dirname "$bundle")") is here"
         return
     fi
-    say "guest kernel: Debian's package, downloaded and unpacked into .cache/hyper/kernels (not installed)"
-    $python tools/fetch_kernel.py .cache/hyper/kernels | sed -u 's/^/      /'
+    say "guest kernel: Debian's package, unpacked into .cache/hyper/kernels (it is not installed)"
+    if ! apt-cache show linux-image-amd64 >/dev/null 2>&1 || ! fetch_kernel; then
+        note "apt-get update (its lists are empty or old)"
+        apt update
+        fetch_kernel || die "cannot fetch a kernel for the guests"
+    fi
 }
 
 debian_packages
