@@ -1,0 +1,130 @@
+"""What a pod sees of the host's files: one folder of bind mounts, served to its guest by one virtiofsd."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hypercontainer.errors import AlreadyExists, HyperError, InvalidInput, NotFound
+from hypercontainer.lib import mount
+from hypercontainer.model import ids
+
+# The guest's programs run and its devices open in the guest, by the guest's rules; on the host nobody
+# has any business to run, open or follow what a guest made.
+HARDENED = mount.NOSUID | mount.NODEV | mount.NOEXEC | mount.NOSYMFOLLOW
+
+
+class Share:
+    """The folder `dir`: in it `points`, an empty folder or file for each bind mount, and `tree`, where they appear.
+
+    `tree` (the `root` to serve) shows `points` read-only: a guest, even one that broke into virtiofsd, can make or
+    replace no entry beside its own mounts. A mount point is made before its mount and removed after it, so it is the
+    record of it: `clear` needs no other, whatever SIGKILL or reboot came between.
+
+    Whoever removes `dir` must call `clear` first. It is one mount point: it never removes what was mounted.
+    """
+
+    def __init__(self, dir: Path) -> None:  # noqa: A002
+        self.dir = dir
+        self.root = dir / "tree"
+        self._points = dir / "points"
+
+    def prepare(self) -> Path:
+        """Make the folder, and return the root that virtiofsd serves. Again = no change."""
+        for path in (self.dir, self._points, self.root):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._points.chmod(0o755)  # the root folder as the guest's users see it
+        if not self.root.samefile(self._points):
+            with _opened(self._points) as source, _opened(self.root) as target:
+                # Shared, so that what is added later arrives in virtiofsd's own mount namespace, a slave of ours.
+                mount.bind(source, target, attributes=HARDENED | mount.RDONLY, propagation=mount.MS_SHARED)
+        return self.root
+
+    def add(self, name: str, source: Path, read_only: bool, *, create_missing: bool = False) -> None:
+        """Show the folder or file `source`, with all that is mounted in it, as `name` below the root.
+
+        Read-only means all of it, for every guest, however it asks. `create_missing` makes a folder where
+        nothing is, as docker does for -v; else that is NotFound, as docker has it for --mount.
+        """
+        ids.check_name("share", name)
+        if not source.is_absolute():
+            raise InvalidInput(f"cannot share {source}: the path is not absolute")
+        if create_missing and not os.path.lexists(source):
+            source.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self.prepare()
+        try:
+            with _opened(source, follow=True) as fd:
+                self._bind(fd, name, source, HARDENED | (mount.RDONLY if read_only else 0))
+        except FileNotFoundError as e:
+            raise NotFound("bind mount source", str(source), "create it first") from e
+        except OSError as e:
+            raise HyperError(f"cannot share {source}: {e.strerror}") from e
+
+    def _bind(self, fd: int, name: str, source: Path, attributes: int) -> None:
+        self._make_point(name, source, os.fstat(fd).st_mode)
+        try:
+            with _opened(self.root / name) as target:
+                mount.bind(fd, target, attributes=attributes)
+        except BaseException:
+            self.remove(name)
+            raise
+
+    def _make_point(self, name: str, source: Path, mode: int) -> None:
+        point = self._points / name
+        try:
+            if stat.S_ISDIR(mode):
+                point.mkdir(mode=0o755)
+            elif stat.S_ISREG(mode):
+                os.close(os.open(point, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+            else:
+                raise InvalidInput(f"cannot share {source}: only folders and files reach into a virtual machine")
+        except FileExistsError as e:
+            raise AlreadyExists(f"cannot share {source} as {name}: the name is taken") from e
+
+    def names(self) -> list[str]:
+        """What is shared, or was about to be."""
+        try:
+            return sorted(os.listdir(self._points))
+        except FileNotFoundError:
+            return []
+
+    def remove(self, name: str) -> None:
+        """Take `name` away, also from a guest that uses it. Safe any number of times."""
+        ids.check_name("share", name)
+        _unmount(self.root / name)
+        point = self._points / name
+        try:
+            point.rmdir()
+        except NotADirectoryError:
+            point.unlink(missing_ok=True)
+        except FileNotFoundError:
+            pass
+
+    def clear(self) -> None:
+        """Take everything away, `dir` too. Safe any number of times, also for a folder that was never made."""
+        for name in self.names():
+            self.remove(name)
+        _unmount(self.root)
+        for path in (self.root, self._points, self.dir):
+            try:
+                path.rmdir()
+            except FileNotFoundError:
+                pass
+
+
+def _unmount(path: Path) -> None:
+    try:
+        while mount.unmount(path):
+            pass  # one may lie over another
+    except OSError as e:
+        raise HyperError(f"cannot unmount {path}: {e.strerror}") from e
+
+
+@contextmanager
+def _opened(path: Path, *, follow: bool = False) -> Iterator[int]:
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
+    try:
+        yield fd
+    finally:
+        os.close(fd)

@@ -1,0 +1,201 @@
+"""Named volumes: folders of this host that outlive containers."""
+
+import os
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from hypercontainer.errors import Exhausted, HyperError, InUse, InvalidInput, NotFound
+from hypercontainer.lib import clock, files, proc
+from hypercontainer.model import ids
+
+MAX_LABELS = 256
+MAX_LABEL_BYTES = 4096
+REMOVE_TIMEOUT_S = 600.0
+
+
+class Volume(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """volume.json: what is known of a volume beside its files."""
+
+    version: int = 1
+    name: str
+    labels: dict[str, str] = {}
+    anonymous: bool = False
+    created_ns: int
+
+
+class Pruned(NamedTuple):
+    names: list[str]
+    bytes_freed: int
+
+
+Names = list[str]  # named here: inside the class `list` is a method
+Folders = list[Path]
+InUseBy = Callable[[str], str | None]  # volume name -> who uses it, in words
+
+
+class VolumeStore:
+    """The folder `root`: in it a folder a volume, with `_data` and volume.json.
+
+    A volume appears and disappears by one rename, with `root`/.lock held: several processes may use the store at
+    once, and a SIGKILL leaves at most folders named .new-* and .gone-*, which the next removal sweeps away.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def create(self, name: str = "", labels: Mapping[str, str] | None = None) -> Volume:
+        """Return the volume `name`, made if there is none (then with `labels`); "" makes an anonymous one."""
+        volume = Volume(
+            name=check_name(name) if name else ids.new_id(),
+            labels=_checked(labels or {}),
+            anonymous=not name,
+            created_ns=clock.now_ns(),
+        )
+        self.root.mkdir(mode=0o711, parents=True, exist_ok=True)
+        with files.locked(self.root / ".lock"):
+            try:
+                return self.get(volume.name)
+            except NotFound:
+                self._make(volume)
+        return volume
+
+    def _make(self, volume: Volume) -> None:
+        new = self.root / f".new-{secrets.token_hex(8)}"
+        try:
+            new.mkdir(mode=0o711)
+            (new / "_data").mkdir(mode=0o755)
+            files.replace(new / "volume.json", msgspec.json.encode(volume))
+            files.fsync_dir(new)
+            new.rename(self.root / volume.name)
+            files.fsync_dir(self.root)
+        except OSError as e:
+            _take_back(new)
+            kind = Exhausted if e.errno in files.FULL else HyperError
+            raise kind(f"cannot create volume {volume.name}: {e.strerror}") from e
+
+    def get(self, name: str) -> Volume:
+        """Raises NotFound, InvalidInput for what can be no volume's name."""
+        try:
+            return _read(self.root / check_name(name) / "volume.json")
+        except FileNotFoundError as e:
+            raise NotFound("volume", name) from e
+
+    def list(self) -> list[Volume]:
+        """All volumes, by name."""
+        found = []
+        for name in sorted(os.listdir(self.root)) if self.root.exists() else []:
+            if not name.startswith("."):
+                try:
+                    found.append(_read(self.root / name / "volume.json"))
+                except FileNotFoundError:
+                    continue  # removed meanwhile
+        return found
+
+    def path(self, name: str) -> Path:
+        """The folder that holds the volume's files. Raises NotFound."""
+        return self.root / self.get(name).name / "_data"
+
+    def inspect(self, volume: Volume) -> dict[str, object]:
+        """The volume as docker's API words it."""
+        return {
+            "Name": volume.name,
+            "Driver": "local",
+            "Mountpoint": str(self.root / volume.name / "_data"),
+            "CreatedAt": clock.rfc3339(volume.created_ns),
+            "Labels": dict(volume.labels),
+            "Options": {},
+            "Scope": "local",
+        }
+
+    async def remove(self, name: str, in_use: InUseBy, *, force: bool = False) -> None:
+        """Remove the volume and all its files. `in_use` is asked with the store locked. `force`: a missing one is fine.
+
+        Raises NotFound, InUse. The volume is gone at once; its files are when this returns.
+        """
+        try:
+            gone = self._put_away(check_name(name), in_use)
+        except NotFound:
+            if force:
+                return
+            raise
+        await _delete([gone])
+
+    def _put_away(self, name: str, in_use: InUseBy) -> Path:
+        self.get(name)
+        with files.locked(self.root / ".lock"):
+            self.get(name)
+            if user := in_use(name):
+                raise InUse(f"cannot remove volume {name}: {user} uses it")
+            gone = self.root / f".gone-{secrets.token_hex(8)}"
+            (self.root / name).rename(gone)
+            files.fsync_dir(self.root)
+        return gone
+
+    async def prune(self, in_use: InUseBy, *, everything: bool = False) -> Pruned:
+        """Remove the anonymous volumes that nobody uses (`everything`: the named ones too), and old leftovers."""
+        names: Names = []
+        folders = self._leftovers()
+        for volume in self.list():
+            if everything or volume.anonymous:
+                try:
+                    folders.append(self._put_away(volume.name, in_use))
+                except (InUse, NotFound):
+                    continue
+                names.append(volume.name)
+        freed = await _size(folders)
+        await _delete(folders)
+        return Pruned(names, freed)
+
+    def _leftovers(self) -> Folders:
+        if not self.root.exists():
+            return []
+        with files.locked(self.root / ".lock"):  # nobody is making one now
+            return [path for path in self.root.iterdir() if path.name.startswith((".new-", ".gone-"))]
+
+
+def check_name(name: str) -> str:
+    """Return `name` if it may name a volume: as a container, or the 64 digits of an anonymous one."""
+    return name if len(name) == 64 and ids.HEX.fullmatch(name) else ids.check_name("volume", name)
+
+
+def _checked(labels: Mapping[str, str]) -> dict[str, str]:
+    if len(labels) > MAX_LABELS or any(len(k) + len(v) > MAX_LABEL_BYTES for k, v in labels.items()):
+        raise InvalidInput(f"too many labels: at most {MAX_LABELS}, of {MAX_LABEL_BYTES} characters each")
+    return dict(labels)
+
+
+def _read(path: Path) -> Volume:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Volume)
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        raise HyperError(f"cannot read {path}: {e}") from e
+
+
+def _take_back(new: Path) -> None:
+    for path in (new / ".volume.json.new", new / "volume.json"):
+        path.unlink(missing_ok=True)
+    for path in (new / "_data", new):
+        if path.exists():
+            path.rmdir()
+
+
+async def _delete(folders: Sequence[Path]) -> None:
+    """Delete folders whose contents a guest made: as deep, as many and as oddly named as it liked.
+
+    A process of its own does it: rm walks by descriptors, follows nothing, recurses without a stack, and hyperd's
+    loop goes on meanwhile.
+    """
+    if folders:
+        await proc.run(["rm", "-rf", "--one-file-system", "--", *folders], timeout_s=REMOVE_TIMEOUT_S)
+
+
+async def _size(folders: Sequence[Path]) -> int:
+    if not folders:
+        return 0
+    result = await proc.run(["du", "-scx", "-B1", "--", *folders], timeout_s=REMOVE_TIMEOUT_S, check=False)
+    last = result.stdout.splitlines()[-1:] or [b"0"]
+    return int(last[0].split()[0])

@@ -1,0 +1,167 @@
+"""Shares: what is mounted is what was asked for, nothing is ever deleted through a mount, nothing is left."""
+
+import errno
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.errors import AlreadyExists, HyperError, InvalidInput, NotFound
+from hypercontainer.storage.share import Share
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
+
+
+def mounts() -> list[str]:
+    return [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+
+
+def options(path: Path) -> set[str]:
+    [line] = [x for x in Path("/proc/self/mountinfo").read_text().splitlines() if x.split()[4] == str(path)]
+    return set(line.split()[5].split(","))
+
+
+@pytest.fixture
+def share(tmp_path: Path) -> Iterator[Share]:
+    before = mounts()
+    share = Share(tmp_path / "share")
+    yield share
+    share.clear()
+    share.clear()
+    assert mounts() == before
+    assert not share.dir.exists()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "source" / "sub").mkdir(parents=True)
+    (tmp_path / "source" / "file").write_text("precious")
+    return tmp_path / "source"
+
+
+def test_a_folder_is_shared_for_writing(share: Share, source: Path) -> None:
+    share.add("v0", source, False)
+    (share.root / "v0" / "new").write_text("x")
+    assert (source / "new").read_text() == "x"
+    assert {"rw", "nosuid", "nodev", "noexec"} <= options(share.root / "v0")
+    assert share.names() == ["v0"]
+
+
+def test_read_only_holds_for_root_and_for_what_is_mounted_below(share: Share, source: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", source / "sub"], check=True)
+    try:
+        share.add("v0", source, True)
+        for path in (share.root / "v0" / "x", share.root / "v0" / "sub" / "x"):
+            with pytest.raises(OSError) as e:
+                path.touch()
+            assert e.value.errno == errno.EROFS
+        (source / "sub" / "x").touch()  # the source itself is as it was
+        assert (share.root / "v0" / "sub" / "x").exists()
+    finally:
+        share.remove("v0")
+        subprocess.run(["umount", source / "sub"], check=True)
+
+
+def test_a_file_is_shared(share: Share, source: Path) -> None:
+    share.add("f", source / "file", True)
+    assert (share.root / "f").read_text() == "precious"
+    with pytest.raises(OSError):
+        (share.root / "f").write_text("x")
+    share.remove("f")
+    assert (source / "file").read_text() == "precious"
+    assert share.names() == []
+
+
+def test_the_guest_can_make_nothing_beside_its_mounts(share: Share, source: Path) -> None:
+    share.add("v0", source, False)
+    with pytest.raises(OSError) as e:
+        (share.root / "v1").symlink_to("/etc")
+    assert e.value.errno == errno.EROFS
+
+
+def test_the_host_follows_no_link_that_a_guest_made(share: Share, source: Path) -> None:
+    share.add("v0", source, False)
+    (share.root / "v0" / "link").symlink_to("/etc")
+    with pytest.raises(OSError) as e:
+        os.listdir(share.root / "v0" / "link")
+    assert e.value.errno == errno.ELOOP
+
+
+def test_a_running_guest_sees_what_is_added_and_loses_what_is_removed(share: Share, source: Path) -> None:
+    """Its virtiofsd has a mount namespace of its own, made before."""
+    root = share.prepare()
+    shell = subprocess.Popen(
+        ["unshare", "-m", "--propagation", "slave", "sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert shell.stdin and shell.stdout
+
+    def ask(command: str) -> str:
+        assert shell.stdin and shell.stdout
+        shell.stdin.write(f"{command} 2>&1 | head -1\n")
+        shell.stdin.flush()
+        return shell.stdout.readline().strip()
+
+    assert ask("echo ready") == "ready"
+    share.add("v0", source, True)
+    assert ask(f"cat {root}/v0/file; echo") == "precious"
+    assert "Read-only" in ask(f"touch {root}/v0/x")
+    share.remove("v0")
+    assert "No such file" in ask(f"ls {root}/v0")
+    shell.stdin.close()
+    assert shell.wait() == 0
+    shell.stdout.close()
+
+
+def test_removal_while_in_use_deletes_nothing(share: Share, source: Path) -> None:
+    share.add("v0", source, False)
+    with open(share.root / "v0" / "file") as f:
+        share.remove("v0")
+        share.remove("v0")
+        assert f.read() == "precious"
+    assert sorted(os.listdir(source)) == ["file", "sub"]
+
+
+def test_clear_finds_what_a_sigkill_or_a_reboot_left(share: Share, source: Path) -> None:
+    share.prepare()
+    (share.dir / "points" / "half").mkdir()  # its mount was never made
+    (share.dir / "points" / "file").touch()
+    share.add("whole", source, False)
+    Share(share.dir).clear()
+    assert (source / "file").exists()
+    assert not share.dir.exists()
+
+
+def test_clear_after_a_reboot_has_no_mounts_to_find(share: Share) -> None:
+    for path in ("points/v0", "tree"):
+        (share.dir / path).mkdir(parents=True)
+    share.clear()
+    assert not share.dir.exists()
+
+
+def test_a_missing_source(share: Share, tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        share.add("v0", tmp_path / "missing", False)
+    assert share.names() == []
+    share.add("v0", tmp_path / "missing" / "too", False, create_missing=True)
+    assert (tmp_path / "missing" / "too").is_dir()
+
+
+def test_what_cannot_be_shared(share: Share, source: Path, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(str(tmp_path / "sock"))
+        for path in (tmp_path / "sock", Path("/dev/null"), Path("relative")):
+            with pytest.raises(InvalidInput):
+                share.add("v0", path, False)
+    for name in ("", "..", "a/b", "-x"):
+        with pytest.raises(InvalidInput):
+            share.add(name, source, False)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(HyperError, match="Too many levels"):
+        share.add("v0", tmp_path / "loop", False)
+    share.add("v0", source, False)
+    with pytest.raises(AlreadyExists):
+        share.add("v0", source, False)
+    assert share.names() == ["v0"]

@@ -1,0 +1,144 @@
+"""Volumes: there or not there, whoever else is at work, and never one that is in use."""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.errors import InUse, InvalidInput, NotFound
+from hypercontainer.storage.volume import VolumeStore
+
+
+def nobody(name: str) -> str | None:
+    return None
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> VolumeStore:
+    return VolumeStore(tmp_path / "volumes")
+
+
+def test_a_volume_is_made_once(store: VolumeStore) -> None:
+    first = store.create("data", {"a": "b"})
+    assert store.create("data", {"other": "labels"}) == first == store.get("data")
+    assert store.path("data").is_dir()
+    assert store.list() == [first]
+
+
+def test_inspect_words_it_as_docker_does(store: VolumeStore) -> None:
+    document = store.inspect(store.create("data", {"a": "b"}))
+    assert document.pop("CreatedAt", "").endswith("Z")  # type: ignore[attr-defined]
+    assert document == {
+        "Name": "data",
+        "Driver": "local",
+        "Mountpoint": str(store.path("data")),
+        "Labels": {"a": "b"},
+        "Options": {},
+        "Scope": "local",
+    }
+
+
+def test_an_anonymous_volume_has_64_digits(store: VolumeStore) -> None:
+    volume = store.create()
+    assert len(volume.name) == 64
+    assert volume.anonymous
+    assert store.get(volume.name) == volume
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", ".", "..", ".lock", "-x", "a" * 64, "a\n", "\0"])
+def test_a_name_that_is_a_path_is_refused(store: VolumeStore, name: str) -> None:
+    if name == "a" * 64:  # hexadecimal: may be an anonymous one
+        name = "g" * 64
+    for call in (store.create, store.get, store.path):
+        with pytest.raises(InvalidInput):
+            call(name)
+
+
+async def test_removal_takes_the_files_however_a_guest_made_them(store: VolumeStore, tmp_path: Path) -> None:
+    store.create("deep")
+    (tmp_path / "outside").write_text("precious")
+    folder = store.path("deep")
+    (folder / "link").symlink_to(tmp_path)
+    (folder / "-rf").touch()
+    (folder / os.fsdecode(b"\xff\n")).touch()
+    fd = os.open(folder, os.O_DIRECTORY)
+    for _ in range(3000):  # longer than a path may be, deeper than Python recurses
+        os.mkdir("dd", dir_fd=fd)
+        below = os.open("dd", os.O_DIRECTORY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    await store.remove("deep", nobody)
+    assert os.listdir(store.root) == [".lock"]
+    assert (tmp_path / "outside").exists()
+
+
+async def test_one_in_use_stays(store: VolumeStore) -> None:
+    store.create("data")
+    with pytest.raises(InUse, match="container web uses it"):
+        await store.remove("data", lambda name: "container web")
+    assert store.path("data").is_dir()
+
+
+async def test_removing_what_is_not_there(store: VolumeStore) -> None:
+    with pytest.raises(NotFound):
+        await store.remove("data", nobody)
+    await store.remove("data", nobody, force=True)
+
+
+async def test_prune_takes_unused_anonymous_ones_and_leftovers(store: VolumeStore) -> None:
+    used, unused = store.create(), store.create()
+    store.create("named")
+    (store.path(unused.name) / "f").write_bytes(bytes(1 << 20))
+    (store.root / ".gone-1" / "x").mkdir(parents=True)
+    names, freed = await store.prune(lambda name: "it" if name == used.name else None)
+    assert names == [unused.name]
+    assert freed >= 1 << 20
+    assert sorted(os.listdir(store.root)) == sorted([".lock", "named", used.name])
+    assert (await store.prune(nobody, everything=True)).names == sorted([used.name, "named"])
+
+
+def test_too_many_labels_are_refused(store: VolumeStore) -> None:
+    with pytest.raises(InvalidInput, match="labels"):
+        store.create("x", {str(n): "" for n in range(300)})
+    assert store.list() == []
+
+
+def churn(root: Path, rounds: int) -> None:
+    store = VolumeStore(root)
+    for _ in range(rounds):
+        assert store.create("shared").name == "shared"
+        try:
+            asyncio.run(store.remove("shared", nobody))
+        except NotFound:
+            pass
+
+
+def test_several_processes_at_once(store: VolumeStore) -> None:
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=churn, args=(store.root, 10)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert store.list() in ([], [store.create("shared")])
+
+
+@pytest.mark.parametrize("rounds", range(5))
+async def test_killed_at_any_moment_it_is_sound(store: VolumeStore, rounds: int) -> None:
+    context = multiprocessing.get_context("spawn")
+    worker = context.Process(target=churn, args=(store.root, 10_000))
+    worker.start()
+    while not store.root.exists() or len(os.listdir(store.root)) < 2:
+        pass  # until it is at work
+    worker.kill()
+    worker.join()
+    assert worker.exitcode == -signal.SIGKILL
+    for volume in store.list():
+        assert store.path(volume.name).is_dir()
+    await store.prune(nobody, everything=True)
+    assert os.listdir(store.root) == [".lock"]
