@@ -12,10 +12,10 @@ help:  ## this table
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: setup  ## set up, then run a real image in a virtual machine and show what happens
-	@tools/demo
+	@$(BIN)/python tools/demo.py
 
 test: setup-test style  ## set up, then every check and test, fast to slow (under 20 minutes on 2 cores)
-	@tools/test
+	$(PYTEST) -v --durations=10 tests/unit tests/interop tests/vm
 
 setup:  ## only set up: Debian packages, .venv, the C programs, a kernel for the guests
 	@tools/setup.sh

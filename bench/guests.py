@@ -1,0 +1,95 @@
+"""Virtual machines: cold start and its split, exec, throughput of its streams, memory of an idle one."""
+
+import json
+import re
+import subprocess
+import time
+from pathlib import Path
+
+from bench.measure import CommandFailed, Series, first_output_ms, wall_ms
+from hypercontainer.testing.daemon import PrivateDaemon
+
+MEGABYTES = 100
+STEP = re.compile(r"^\s*(\S.*?)\s{2,}([\d.]+) ms", re.MULTILINE)
+
+
+class Guests:
+    """One pod that stays, for exec and streams; others come and go."""
+
+    def __init__(self, daemon: PrivateDaemon, image: str) -> None:
+        self.daemon, self.image = daemon, image
+        self.first = Series("hyperctl run --rm IMAGE echo: first output")
+        self.whole = Series("hyperctl run --rm IMAGE true: whole command")
+        self.steps: dict[str, Series] = {}
+        self.exec_series = Series("hyperctl exec true")
+        self.stdin = Series(f"exec, {MEGABYTES} MB to stdin", "MB/s")
+        self.stdout = Series(f"exec, {MEGABYTES} MB from stdout", "MB/s")
+        self.memory = Series("memory (PSS) of an idle VM, QEMU and helpers", "MiB")
+        started = daemon.ctl("run", "-d", "--name", "stays", image, "sleep", "86400")
+        if started.status:
+            raise CommandFailed(f"hyperctl run: {started.err}")
+
+    def run_echo(self) -> None:
+        argv = self.daemon.argv("run", "--rm", self.image, "echo", "hello")
+        self.first.samples.append(first_output_ms(argv, env=self.daemon.env)[0])
+
+    def run_true(self) -> None:
+        argv = self.daemon.argv("run", "--rm", "--timings", self.image, "true")
+        begin = time.perf_counter()
+        done = subprocess.run(argv, env=self.daemon.env, stdin=subprocess.DEVNULL, capture_output=True, timeout=300)
+        self.whole.samples.append((time.perf_counter() - begin) * 1e3)
+        said = done.stderr.decode()
+        if done.returncode:
+            raise CommandFailed(f"hyperctl run: {said}")
+        for name, took in STEP.findall(said):
+            self.steps.setdefault(name, Series(f"  of it: {name}")).samples.append(float(took))
+
+    def exec(self) -> None:
+        self.exec_series.samples.append(wall_ms(self.daemon.argv("exec", "stays", "true"), env=self.daemon.env))
+
+    def write(self) -> None:
+        """`hyperctl exec -i` reads 100 MB of zeros from us; the container counts what came."""
+        argv = self.daemon.argv("exec", "-i", "stays", "wc", "-c")
+        begin = time.perf_counter()
+        done = subprocess.run(
+            argv, env=self.daemon.env, input=bytes(MEGABYTES * 1_000_000), capture_output=True, timeout=300
+        )
+        took = time.perf_counter() - begin
+        assert done.stdout.split() == [str(MEGABYTES * 1_000_000).encode()], (done.stdout, done.stderr)
+        self.stdin.samples.append(MEGABYTES / took)
+
+    def read(self) -> None:
+        argv = self.daemon.argv("exec", "stays", "head", "-c", str(MEGABYTES * 1_000_000), "/dev/zero")
+        begin = time.perf_counter()
+        done = subprocess.run(argv, env=self.daemon.env, stdin=subprocess.DEVNULL, capture_output=True, timeout=300)
+        took = time.perf_counter() - begin
+        assert len(done.stdout) == MEGABYTES * 1_000_000, (len(done.stdout), done.stderr)
+        self.stdout.samples.append(MEGABYTES / took)
+
+    def idle(self, count: int) -> None:
+        """Boot `count` more VMs and read what each one holds, shared pages divided among those who share them."""
+        names = [f"idle{n}" for n in range(count)]
+        for name in names:
+            self.daemon.ctl("run", "-d", "--name", name, self.image, "sleep", "86400")
+        inspected = [json.loads(self.daemon.ctl("inspect", name).out)[0] for name in names]
+        self.memory.samples.extend(pss_mib(document["Vm"]["Pid"]) for document in inspected)
+        self.daemon.ctl("rm", "-f", *names)
+
+    @property
+    def series(self) -> list[Series]:
+        split = list(self.steps.values())
+        return [self.first, self.whole, *split, self.exec_series, self.stdin, self.stdout, self.memory]
+
+
+def pss_mib(pid: int) -> float:
+    """Proportional set size of `pid` and its descendants."""
+    total = 0
+    for process in [pid, *descendants(pid)]:
+        rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
+        total += int(re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)[1])  # type: ignore[index]
+    return total / 1024
+
+
+def descendants(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [found for child in map(int, children) for found in (child, *descendants(child))]

@@ -1,0 +1,136 @@
+"""A hyperd of one's own: its root, socket, bridge, addresses and users are nobody else's.
+
+For tests, measurements and the demo; it runs beside a real installation and leaves nothing behind.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import NamedTuple
+
+from hypercontainer.errors import Exhausted, Unavailable
+
+BIN = Path(sys.executable).parent
+READY_S = 30.0
+
+
+class Result(NamedTuple):
+    """What a command ended with."""
+
+    status: int
+    out: str
+    err: str
+
+
+def free_subnet() -> str:
+    """A /24 that no route of this host knows. Exhausted when a hundred tries found none."""
+    listed = subprocess.run(["ip", "-j", "-4", "route"], check=True, capture_output=True, timeout=20)
+    routes = [str(route["dst"]) for route in json.loads(listed.stdout)]
+    known = [IPv4Network(route, strict=False) for route in routes if route != "default"]
+    for _ in range(100):
+        net = IPv4Network((0xC0A80000 | (100 + secrets.randbelow(150)) << 8, 24))
+        if not any(net.overlaps(other) for other in known):
+            return str(net)
+    raise Exhausted("cannot find a free network: 192.168.100.0 to 192.168.249.0 are in use")
+
+
+class PrivateDaemon:
+    """hyperd below `folder`. `kernels` holds kernel bundles; `settings` are more lines of its config.toml.
+
+    A `root` in `settings` outlives the daemon, everything else goes with `close`.
+    """
+
+    def __init__(self, folder: Path, kernels: Path, settings: Mapping[str, str | int | float] = {}) -> None:
+        self.folder, self.socket, self.config = folder, folder / "hyper.sock", folder / "config.toml"
+        self.process: subprocess.Popen[bytes] | None = None
+        number = secrets.randbelow(9000) + 1
+        values: dict[str, str | int | float] = {
+            "root": str(folder / "root"),
+            "run": str(folder / "run"),
+            "socket": str(self.socket),
+            "bridge": f"hyt{secrets.token_hex(4)}",
+            "subnet": free_subnet(),
+            "subnet6": f"fd68:7970:{secrets.randbelow(65536):x}:{secrets.randbelow(65536):x}::/64",
+            "uid_base": 1_900_000_000 + number * 10_000,
+            **settings,
+        }
+        self.settings, self.root = values, Path(str(values["root"]))
+        self.root.mkdir(parents=True, exist_ok=True)
+        if not (self.root / "kernels").exists():
+            os.symlink(kernels.resolve(), self.root / "kernels")
+        self.config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
+        self.env = {**os.environ, "HYPER_HOST": f"unix://{self.socket}"}
+
+    def start(self) -> None:
+        """Start it and wait until it answers. Unavailable, with its last words, when it does not."""
+        with open(self.folder / "hyperd.log", "ab") as log:
+            argv = [str(BIN / "hyperd"), "--config", str(self.config)]
+            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        deadline = time.monotonic() + READY_S
+        while not self._answers():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise Unavailable(f"hyperd does not answer:\n{self.log()[-2000:]}")
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as s:
+            try:
+                s.connect(str(self.socket))
+            except (FileNotFoundError, ConnectionRefusedError):
+                return False
+            return True
+
+    def log(self) -> str:
+        return (self.folder / "hyperd.log").read_text(errors="replace")
+
+    def argv(self, *words: str) -> list[str]:
+        return [str(BIN / "hyperctl"), *words]
+
+    def ctl(self, *words: str, stdin: bytes = b"", timeout_s: float = 120) -> Result:
+        """Run hyperctl with `words` against this daemon."""
+        done = subprocess.run(self.argv(*words), env=self.env, input=stdin, capture_output=True, timeout=timeout_s)
+        return Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+    def signal(self, number: int) -> None:
+        """Signal hyperd and wait for its end. VMs run on."""
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(30)
+            self.process = None
+
+    def clear(self) -> None:
+        """Remove every pod, and so every VM."""
+        pods = self.ctl("pod", "ls", "-a", "-q").out.split()
+        if pods:
+            self.ctl("pod", "rm", "-f", *pods)
+
+    def close(self) -> None:
+        """Remove its pods, end it, remove its bridge and files' folder. Any number of times."""
+        if self.process is not None and self.process.poll() is None:
+            self.clear()
+            self.signal(signal.SIGTERM)
+        bridge = str(self.settings["bridge"])
+        subprocess.run(["ip", "link", "del", bridge], capture_output=True, timeout=20)
+        shutil.rmtree(self.folder, ignore_errors=True)  # follows no link: the kernels stay
+
+
+@contextmanager
+def private_daemon(kernels: Path, settings: Mapping[str, str | int | float] = {}) -> Iterator[PrivateDaemon]:
+    """A running one in a new folder below /tmp (sockets need short paths), gone with the block."""
+    daemon = PrivateDaemon(Path(tempfile.mkdtemp(prefix="hyper-")), kernels, settings)
+    try:
+        daemon.start()
+        yield daemon
+    finally:
+        daemon.close()
