@@ -1,0 +1,311 @@
+"""The host's end of the conversation with a guest's agent."""
+
+import asyncio
+import secrets
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from hypercontainer.agent import messages as m
+from hypercontainer.agent.control import Control, Settle
+from hypercontainer.agent.link import Link
+from hypercontainer.agent.processes import ExitCallback, Processes
+from hypercontainer.agent.session import Session
+from hypercontainer.agent.streams import Failure, InputStream, OutputStream
+from hypercontainer.agent.wire import VERSION, WireError
+from hypercontainer.errors import AlreadyExists, GuestSilent, HyperError
+
+HELLO_S = 10.0  # how long a connection after the first may wait for the guest's HELLO
+BACK_OFF_S = (0.0, 0.01, 0.03, 0.1, 0.25)  # before each next connection; the last one again and again
+
+T = TypeVar("T")
+
+
+class AgentClient:
+    """Calls the agent of one guest. Made by `connect`; ends by `close`, `abort`, or when the guest breaks the rules.
+
+    A connection that breaks is made again, for as long as it takes, and nothing is lost or doubled: calls under way
+    go on waiting within their own time-outs. Every call may raise GuestError (the guest refused, with its errno),
+    GuestSilent (no answer in time: it may have happened or may yet), WireError (the guest's agent is broken), or
+    what `abort` was given.
+    """
+
+    def __init__(self, socket: Path) -> None:
+        """Use `connect`."""
+        self.known = m.Listing(pod=False, containers=[], processes=[], next_stream=1)
+        self._socket = socket
+        self._id = secrets.token_hex(16)
+        self._link: Link | None = None
+        self._established = self._closing = False
+        self._processes = Processes()
+        self._session = Session(self._wake, self._take_control)
+        self._control = Control(self._session.requests.give, self._processes.exited)
+        self._outputs: dict[int, OutputStream] = {}
+        self._inputs: dict[int, InputStream] = {}
+        self._failure: Failure | None = None
+        self._ended = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    # Life
+
+    @classmethod
+    async def connect(cls, socket: Path, *, timeout_s: float) -> "AgentClient":
+        """Talk to the agent behind `socket`, which need not be there yet.
+
+        `known` then tells what the guest holds from before. GuestSilent if no answer came within `timeout_s`
+        seconds, WireError if the agent speaks another version or nonsense.
+        """
+        self = cls(socket)
+        self._task = asyncio.create_task(self._stay_connected(timeout_s), name=f"agent {socket}")
+        try:
+            await self._ask("list", {}, m.Listing, timeout_s, self._learn)
+        except BaseException as e:
+            await self.close()
+            if isinstance(e, GuestSilent):
+                raise GuestSilent(f"the guest's agent did not answer within {timeout_s:g} s") from None
+            raise
+        return self
+
+    async def close(self) -> None:
+        """Let go of the connection; the guest runs on. Again does nothing."""
+        self.abort(lambda: GuestSilent("the connection to the guest's agent is closed"))
+        task, self._task = self._task, None
+        if task:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def abort(self, failure: Failure) -> None:
+        """End every call and stream, now and later, with what `failure` makes. Only the first one counts.
+
+        What has come already can still be read.
+        """
+        if self._failure:
+            return
+        self._failure = failure
+        self._ended.set()
+        self._control.fail(failure)
+        self._session.fail(failure)
+        if self._link:
+            self._link.close()
+
+    async def ended(self) -> HyperError:
+        """Wait until no call can succeed any more; why."""
+        while not self._failure:
+            await self._ended.wait()
+        return self._failure()
+
+    async def hang_up(self, timeout_s: float) -> None:
+        """The guest is gone: read what it still said, for at most `timeout_s` seconds, and connect no more."""
+        self._closing = True
+        if self._link:
+            await asyncio.wait([self._link.closed], timeout=timeout_s)
+
+    async def _stay_connected(self, first_hello_s: float) -> None:
+        tries = 0
+        try:
+            while not self._failure and not self._closing:
+                before = self._session.progress
+                await self._converse(HELLO_S if self._established else first_hello_s)
+                self._session.broken()
+                tries = 0 if self._session.progress > before else tries + 1
+                await asyncio.sleep(BACK_OFF_S[min(tries, len(BACK_OFF_S) - 1)])
+        finally:
+            self.abort(lambda: GuestSilent("the connection to the guest's agent has ended"))
+
+    async def _converse(self, hello_s: float) -> None:
+        """One connection, from its beginning to its end."""
+        payload = msgspec.json.encode({"version": VERSION, "session": self._id})
+        self._link = link = Link(self._session, secrets.randbits(64), payload, self._opened)
+        try:
+            await asyncio.get_running_loop().create_unix_connection(lambda: link, str(self._socket))
+            await asyncio.wait([link.ready], timeout=hello_s)
+            if link.ready.done():
+                await asyncio.wait([link.closed])
+        except OSError:
+            pass  # not there yet, or not any more
+        finally:
+            link.close()
+            self._link = None
+        if error := link.error:
+            self.abort(lambda: WireError(str(error)))
+
+    def _opened(self, payload: bytes) -> None:
+        try:
+            hello = msgspec.json.decode(payload, type=m.Hello)
+        except m.NOT_JSON as e:
+            raise WireError(f"cannot understand the guest's HELLO: {m.printable(str(e), 200)}") from e
+        if hello.version != VERSION:
+            raise WireError(f"cannot talk to the guest's agent: it speaks version {hello.version}, we speak {VERSION}")
+        if hello.session != self._id or (self._established and not hello.resumed):
+            raise WireError("cannot go on with the guest's agent: it began another conversation")
+        self._established = True
+        self._session.open(fresh=not hello.resumed)
+
+    def _wake(self) -> None:
+        if self._link:
+            self._link.wake()
+
+    def _take_control(self, data: bytes) -> None:
+        self._control.take(data)
+
+    # Calls
+
+    async def call(self, op: str, *, timeout_s: float = 10.0, **args: object) -> dict[str, object]:
+        """Any request that neither starts nor ends a process, as docs/wire.md has it. Prefer the typed ones below."""
+        if op in ("process.start", "process.archive", "process.forget", "container.remove"):
+            raise ValueError(f"{op} has a method of its own")
+        return m.decode_any(op, await self._raw(op, args, timeout_s))
+
+    async def _ask(
+        self, op: str, args: object, answer: type[T], timeout_s: float, settle: Settle = lambda answer: None
+    ) -> T:
+        return m.decode(op, await self._raw(op, args, timeout_s, settle), answer)
+
+    async def _raw(self, op: str, args: object, timeout_s: float, settle: Settle = lambda answer: None) -> msgspec.Raw:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._control.ask(op, args, settle)
+        except TimeoutError:
+            raise GuestSilent(f"cannot {op}: the guest did not answer within {timeout_s:g} s") from None
+
+    def _learn(self, answer: msgspec.Raw | None) -> None:
+        if answer is not None:
+            self.known = m.decode("list", answer, m.Listing)
+            self._session.learn(self.known)
+            self._processes.learn(self.known)
+
+    async def _begin(self, op: str, process: m.ProcessStart | m.ProcessArchive, timeout_s: float) -> int:
+        """Its output and exit may come before the answer: they have their places before it is asked for."""
+        if process.id in self._processes:
+            raise AlreadyExists(f"cannot start process {process.id}: there is one of that name")
+        streams = process.streams
+        self._processes.add(process.id, process.container, streams)
+        for number in streams.outputs():
+            self.output(number)
+
+        def settle(answer: msgspec.Raw | None) -> None:
+            if answer is None:
+                self._drop(self._processes.remove(process.id))
+            elif streams.stdin:
+                self.input(streams.stdin)
+                self._session.inputs[streams.stdin].release()
+
+        return (await self._ask(op, process, m.Started, timeout_s, settle)).pid
+
+    def _drop(self, streams: Iterable[int]) -> None:
+        for number in streams:
+            self._session.drop(number)
+            self._inputs.pop(number, None)
+            self._outputs.pop(number, None)
+
+    async def ping(self, *, timeout_s: float = 10.0) -> None:
+        await self._ask("ping", {}, m.Done, timeout_s)
+
+    async def info(self, *, timeout_s: float = 10.0) -> m.Info:
+        return await self._ask("info", {}, m.Info, timeout_s)
+
+    async def list(self, *, timeout_s: float = 10.0) -> m.Listing:
+        """What the guest holds now; `known` is what it held when this client came."""
+        return await self._ask("list", {}, m.Listing, timeout_s)
+
+    async def setup_pod(self, pod: m.PodSetup, *, timeout_s: float = 10.0) -> None:
+        """Network, names, clock, random pool; again = update."""
+        await self._ask("pod.setup", pod, m.Done, timeout_s)
+
+    async def create_container(self, container: m.ContainerCreate, *, timeout_s: float = 30.0) -> None:
+        """Find the disks, make the mounts. All or nothing."""
+        await self._ask("container.create", container, m.Done, timeout_s)
+
+    async def remove_container(self, container: str, *, timeout_s: float = 30.0) -> None:
+        """Kill what is left in it, unmount, detach its disks, forget its processes and their streams."""
+        await self._ask(
+            "container.remove", {"id": container}, m.Done, timeout_s,
+            lambda answer: self._drop([] if answer is None else self._processes.remove_all(container)),
+        )  # fmt: skip
+
+    async def freeze_container(self, container: str, frozen: bool, *, timeout_s: float = 10.0) -> None:
+        await self._ask("container.freeze", {"id": container, "frozen": frozen}, m.Done, timeout_s)
+
+    async def container_stats(self, container: str, *, timeout_s: float = 10.0) -> m.Stats:
+        return await self._ask("container.stats", {"id": container}, m.Stats, timeout_s)
+
+    async def container_processes(self, container: str, *, timeout_s: float = 10.0) -> m.ProcessTable:
+        return await self._ask("container.processes", {"id": container}, m.ProcessTable, timeout_s)
+
+    async def start_process(self, process: m.ProcessStart, *, timeout_s: float = 10.0) -> int:
+        """Start a process and return its pid in the guest, once exec has succeeded; else GuestError with its errno."""
+        return await self._begin("process.start", process, timeout_s)
+
+    async def start_archive(self, process: m.ProcessArchive, *, timeout_s: float = 10.0) -> int:
+        """Start a process that writes or unpacks a tar in a container; its pid."""
+        return await self._begin("process.archive", process, timeout_s)
+
+    async def signal_process(
+        self, process: str, signal: int, *, group: bool = False, everyone: bool = False, timeout_s: float = 10.0
+    ) -> None:
+        """GuestError with ESRCH when it has ended. `everyone`: all that is in its container's cgroup."""
+        args = {"process": process, "signal": signal, "group": group, "all": everyone}
+        await self._ask("process.signal", args, m.Done, timeout_s)
+
+    async def resize_process(self, process: str, rows: int, columns: int, *, timeout_s: float = 10.0) -> None:
+        args = {"process": process, "rows": rows, "columns": columns}
+        await self._ask("process.resize", args, m.Done, timeout_s)
+
+    async def forget_process(self, process: str, *, timeout_s: float = 10.0) -> None:
+        """Free its streams and its status; GuestError with EBUSY while it runs."""
+        await self._ask(
+            "process.forget", {"process": process}, m.Done, timeout_s,
+            lambda answer: self._drop([] if answer is None else self._processes.remove(process)),
+        )  # fmt: skip
+
+    async def set_time(self, time_ns: int, *, timeout_s: float = 10.0) -> None:
+        await self._ask("time.set", {"time_ns": time_ns}, m.Done, timeout_s)
+
+    async def add_entropy(self, entropy: bytes, *, timeout_s: float = 10.0) -> None:
+        await self._ask("entropy.add", {"entropy": entropy}, m.Done, timeout_s)
+
+    async def power_off(self, *, grace_s: float = 10.0) -> None:
+        """TERM to all, KILL after `grace_s` seconds, unmount. The guest may be gone before its answer is heard."""
+        await self._ask("poweroff", {"timeout_ms": int(grace_s * 1000)}, m.Done, grace_s + 10.0)
+
+    # Events
+
+    @property
+    def on_exit(self) -> ExitCallback | None:
+        """Called once for each process that ends from now on; `known` tells of those that had ended before.
+
+        What came before it was set is not lost.
+        """
+        return self._processes.callback
+
+    @on_exit.setter
+    def on_exit(self, callback: ExitCallback | None) -> None:
+        self._processes.callback = callback
+
+    # Streams
+
+    def new_streams(self, count: int) -> Sequence[int]:
+        """Numbers for the streams of a process that will be started. Exhausted if the guest has no more."""
+        return self._session.new_streams(count)
+
+    def output(self, stream: int, offset: int = 0) -> OutputStream:
+        """What a process writes to `stream`: of one that this client starts, all of it.
+
+        Of an older one, what the guest still has from `offset` on; the guest may forget what is before.
+        """
+        if stream not in self._outputs:
+            self._outputs[stream] = OutputStream(self._session.resume(stream, offset))
+        return self._outputs[stream]
+
+    def input(self, stream: int) -> InputStream:
+        """What a process reads from `stream`. What is written before the process has started waits for it."""
+        if stream not in self._inputs:
+            self._inputs[stream] = InputStream(self._session.add_input(stream))
+        return self._inputs[stream]
+
+    def stop(self, stream: int) -> None:
+        """Nobody wants this output any more: the guest discards it from now on, forever."""
+        self.output(stream)
+        self._session.outputs[stream].stop()

@@ -1,0 +1,319 @@
+"""What is said on stream 0, typed: docs/wire.md section 4, one struct for each request, answer and event.
+
+Requests are ours. Answers come from a hostile guest: every number, string and list has a bound, unknown keys are
+refused. `bytes` travel as base64.
+"""
+
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from hypercontainer.agent.wire import MAX_STREAM, WireError
+
+MAX_DEPTH = 16  # of nested objects and arrays
+NOT_JSON = (msgspec.MsgspecError, ValueError, RecursionError)  # what msgspec raises for hostile input
+
+T = TypeVar("T")
+
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Small = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+StreamNumber = Annotated[int, Meta(ge=0, le=MAX_STREAM)]
+Word = Annotated[str, Meta(max_length=256)]
+Identifier = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}\Z")]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """The ground of what we ask."""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The ground of what the guest says."""
+
+
+class Interface(Request, frozen=True, kw_only=True):
+    mac: str
+    addresses: list[str]  # "10.0.0.2/24"
+    name: str = "eth0"
+    mtu: int = 1500
+
+
+class Route(Request, frozen=True, kw_only=True):
+    gateway: str
+    dst: str = "default"  # or a CIDR
+    family: Literal[4, 6] = 4
+
+
+class Resolver(Request, frozen=True, kw_only=True):
+    nameservers: list[str] = []
+    search: list[str] = []
+    options: list[str] = []
+
+
+class PodSetup(Request, frozen=True, kw_only=True):
+    """Network, names, clock and random pool of the whole guest. `share`: the virtiofs tag of its share, or ""."""
+
+    hostname: str
+    interfaces: list[Interface] = []
+    routes: list[Route] = []
+    dns: Resolver = Resolver()
+    hosts: list[list[str]] = []  # [address, name, …]
+    time_ns: int
+    entropy: bytes
+    sysctls: dict[str, str] = {}
+    share_pid: bool = False
+    share: str = ""
+
+
+class Disk(Request, frozen=True, kw_only=True):
+    target: int
+
+
+class Rootfs(Request, frozen=True, kw_only=True):
+    lower: Disk
+    upper: Disk
+
+
+class ShareMount(Request, frozen=True, kw_only=True, tag="share", tag_field="type"):
+    source: str  # below the share
+    target: str
+    read_only: bool = False
+    populate: bool = False
+
+
+class TmpfsMount(Request, frozen=True, kw_only=True, tag="tmpfs", tag_field="type"):
+    target: str
+    size_bytes: int = 0
+    mode: int = 0o1777
+    options: list[str] = []
+
+
+class File(Request, frozen=True, kw_only=True):
+    path: str
+    content: bytes
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+
+
+class Cgroup(Request, frozen=True, kw_only=True):
+    """Limits inside the guest; 0 = none."""
+
+    memory_bytes: int = 0
+    cpu_quota_us: int = 0
+    cpu_period_us: int = 100_000
+    cpu_shares: int = 0
+    pids: int = 0
+
+
+class ContainerCreate(Request, frozen=True, kw_only=True):
+    id: str
+    rootfs: Rootfs
+    read_only: bool = False
+    mounts: list[ShareMount | TmpfsMount] = []
+    files: list[File] = []
+    hostname: str = ""  # "" = the pod's
+    cgroup: Cgroup = Cgroup()
+    sysctls: dict[str, str] = {}
+    masked_paths: list[str] = []
+    readonly_paths: list[str] = []
+    shm_bytes: int = 64 << 20
+
+
+class StreamSet(Answer, frozen=True, kw_only=True):
+    """Numbers of a process's streams, 0 for none. Host and guest both say it."""
+
+    stdin: StreamNumber = 0
+    stdout: StreamNumber = 0
+    stderr: StreamNumber = 0
+
+    def outputs(self) -> list[int]:
+        return [number for number in (self.stdout, self.stderr) if number]
+
+
+class Rlimit(Request, frozen=True, kw_only=True):
+    type: str  # "RLIMIT_NOFILE"
+    soft: int
+    hard: int
+
+
+class ProcessStart(Request, frozen=True, kw_only=True):
+    id: str
+    container: str
+    args: list[str]
+    env: list[str] = []
+    cwd: str = "/"
+    user: str = ""  # "name|uid[:group|gid]"
+    groups: list[int] = []
+    tty: bool = False
+    rows: int = 0
+    columns: int = 0
+    init: bool = False
+    first: bool = False  # the container's PID 1
+    capabilities: list[str] = []
+    no_new_privs: bool = False
+    rlimits: list[Rlimit] = []
+    seccomp: bytes = b""  # classic BPF
+    oom_score_adj: int = 0
+    streams: StreamSet = StreamSet()
+
+
+class Owner(Request, frozen=True, kw_only=True):
+    uid: int
+    gid: int
+
+
+class ProcessArchive(Request, frozen=True, kw_only=True, omit_defaults=True):
+    id: str
+    container: str
+    mode: Literal["read", "write"]
+    path: str
+    streams: StreamSet
+    follow: bool = False
+    owner: Owner | None = None
+
+
+class Info(Answer, frozen=True, kw_only=True):
+    version: Word
+    kernel: Word
+    uptime_ms: Count
+    memory_total_kib: Count
+    memory_available_kib: Count
+
+
+class ListedContainer(Answer, frozen=True, kw_only=True):
+    id: Identifier
+    created: bool
+
+
+class ListedProcess(Answer, frozen=True, kw_only=True):
+    id: Identifier
+    container: Identifier
+    pid: Small
+    running: bool
+    status: Annotated[int, Meta(ge=0, le=255)]
+    oom: bool
+    tty: bool
+    streams: StreamSet
+
+
+class Listing(Answer, frozen=True, kw_only=True):
+    """What the guest holds: everything a host process that starts anew must know."""
+
+    pod: bool
+    containers: Annotated[list[ListedContainer], Meta(max_length=1024)]
+    processes: Annotated[list[ListedProcess], Meta(max_length=3072)]
+    next_stream: Annotated[int, Meta(ge=1, le=MAX_STREAM)]
+
+
+class NetStats(Answer, frozen=True, kw_only=True):
+    name: Annotated[str, Meta(max_length=15)]
+    rx_bytes: Count
+    tx_bytes: Count
+    rx_packets: Count
+    tx_packets: Count
+    rx_errors: Count
+    tx_errors: Count
+    rx_dropped: Count
+    tx_dropped: Count
+
+
+class Stats(Answer, frozen=True, kw_only=True):
+    cpu_usec: Count
+    user_usec: Count
+    system_usec: Count
+    memory_bytes: Count
+    memory_max_bytes: Count
+    pids: Count
+    io_read_bytes: Count
+    io_write_bytes: Count
+    net: Annotated[list[NetStats], Meta(max_length=64)]
+
+
+class ProcessRow(Answer, frozen=True, kw_only=True):
+    """A line of `top`; pids as the container sees them."""
+
+    pid: Small
+    ppid: Small
+    user: Word
+    vsize_kib: Count
+    rss_kib: Count
+    state: Annotated[str, Meta(max_length=8)]
+    start_s: Count
+    cpu_ms: Count
+    tty: Word
+    command: Annotated[str, Meta(max_length=4096)]
+
+
+class ProcessTable(Answer, frozen=True, kw_only=True):
+    processes: Annotated[list[ProcessRow], Meta(max_length=32768)]
+
+
+class Started(Answer, frozen=True, kw_only=True):
+    pid: Annotated[int, Meta(ge=1, le=2**31 - 1)]
+
+
+class Done(Answer, frozen=True, kw_only=True):
+    """An answer with nothing in it."""
+
+
+class ExitEvent(Answer, frozen=True, kw_only=True):
+    """A process ended: 0 to 255 as from wait, 128 + n when killed by signal n."""
+
+    process: Identifier
+    status: Annotated[int, Meta(ge=0, le=255)]
+    oom: bool
+
+
+class Refusal(Answer, frozen=True, kw_only=True):
+    errno: Annotated[int, Meta(ge=0, le=4095)]
+    message: str
+
+
+class Line(Answer, frozen=True, kw_only=True):
+    """Any line that the guest may say: an answer, or an event."""
+
+    id: Count | None = None
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    error: Refusal | msgspec.UnsetType = msgspec.UNSET
+    event: Literal["exit"] | None = None
+    process: Identifier | None = None
+    status: Annotated[int, Meta(ge=0, le=255)] | None = None
+    oom: bool = False
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True):
+    """HELLO's payload. Unknown keys pass: a guest of another version must be able to say so."""
+
+    version: Count
+    session: Word = ""
+    resumed: bool = False
+
+
+def printable(text: str, limit: int = 1024) -> str:
+    """`text` as it may appear in an error or a log: no control characters, no more than `limit` characters."""
+    return "".join(c if c.isprintable() else "?" for c in text[:limit])
+
+
+def decode(op: str, answer: msgspec.Raw, shape: type[T]) -> T:
+    """The guest's answer to `op`; WireError if it has another shape."""
+    try:
+        return msgspec.json.decode(answer, type=shape)
+    except NOT_JSON as e:
+        raise WireError(f"cannot understand the guest's answer to {op}: {printable(str(e), 200)}") from e
+
+
+def decode_any(op: str, answer: msgspec.Raw) -> dict[str, object]:
+    """The same, of any shape that docs/wire.md allows."""
+    value = decode(op, answer, dict[str, object])
+    if _depth(value) > MAX_DEPTH:
+        raise WireError(f"cannot understand the guest's answer to {op}: it is nested more than {MAX_DEPTH} deep")
+    return value
+
+
+def _depth(value: object, limit: int = MAX_DEPTH + 1) -> int:
+    """How deep `value` is nested, counted to `limit`."""
+    if limit <= 0 or not isinstance(value, dict | list):
+        return 0
+    children = value.values() if isinstance(value, dict) else value
+    return 1 + max((_depth(child, limit - 1) for child in children), default=0)
