@@ -3,10 +3,12 @@
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest
 ARCH ?= x86_64
+PREFIX ?= /opt/hypercontainer
+BINDIR ?= /usr/local/bin
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo test check style unit vm interop bench fuzz guest format clean
+.PHONY: help setup setup-test demo install test check style unit vm interop bench fuzz guest format clean
 
 help:  ## this table
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +24,9 @@ setup:  ## only set up: Debian packages, .venv, the C programs, a kernel for the
 
 setup-test:
 	@tools/setup.sh test
+
+install: setup  ## install for real: PREFIX=/opt/hypercontainer, BINDIR=/usr/local/bin, a systemd unit
+	@tools/install.sh $(PREFIX) $(BINDIR)
 
 check: setup-test style unit  ## style, types, storeys and the unit tests: what to run before a commit
 

@@ -1,0 +1,35 @@
+#!/bin/bash
+# Installs for real, from this checkout: a virtual environment in PREFIX, hyperctl and hyperd in BINDIR, and where
+# systemd runs the unit hyperd.service. Run as root; run it again after an update.
+#
+#     tools/install.sh [PREFIX [BINDIR]]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+prefix=${1:-/opt/hypercontainer}
+bindir=${2:-/usr/local/bin}
+wheels=$(mktemp -d)
+trap 'rm -rf "$wheels"' EXIT
+
+echo "install: building the wheel"
+.venv/bin/python -m pip --disable-pip-version-check wheel -q --no-deps --no-build-isolation -w "$wheels" .
+echo "install: into $prefix"
+[ -x "$prefix/bin/python3" ] || /usr/bin/python3 -m venv "$prefix"
+"$prefix/bin/python3" -m pip --disable-pip-version-check install -q --force-reinstall --no-deps "$wheels"/*.whl
+"$prefix/bin/python3" -m pip --disable-pip-version-check install -q "$wheels"/*.whl
+mkdir -p "$bindir"
+ln -sf "$prefix/bin/hyperctl" "$prefix/bin/hyperd" "$bindir/"
+echo "install: $bindir/hyperctl and $bindir/hyperd are links into it"
+
+if [ -d /run/systemd/system ] && [ "$bindir" = /usr/local/bin ]; then
+    install -m 644 packaging/hyperd.service /etc/systemd/system/
+    systemctl daemon-reload
+    systemctl enable --now hyperd.service
+    systemctl try-restart hyperd.service # an update: virtual machines run on
+    echo "install: hyperd.service is enabled and runs"
+else
+    echo "install: no systemd here: hyperctl starts a hyperd when none listens"
+fi
+if ! ls /var/lib/hyper/kernels/*/bundle.json >/dev/null 2>&1; then
+    echo "install: next, a kernel for the virtual machines: hyperctl kernel fetch"
+fi
