@@ -1,0 +1,189 @@
+"""A virtual machine as QEMU's command line. Pure: the same configuration gives the same words.
+
+Files are named by descriptor (`Descriptors`), which the caller has open; only firmware, kernel and initramfs are
+paths, those that `jail.py` puts into the VMM's root.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from hypercontainer.hypervisor.base import VmConfig
+from hypercontainer.model.record import DiskRecord
+
+AGENT_PORT = "hyper.agent"
+SHARE_TAG = "hyper"
+KERNEL = "/boot/vmlinux"
+INITRD = "/boot/initrd"
+
+# q35 without the devices that no guest of ours has a driver loaded for: each costs time to build and to probe.
+MACHINE = "q35,memory-backend=ram,usb=off,smbus=off,sata=off,vmport=off,hpet=off,smm=off,i8042=off"
+
+# Small and quick, and enough to hand over to a PVH kernel: SeaBIOS proper spends a second on option ROMs, emulated.
+FIRMWARE = "bios-microvm.bin"
+
+# QEMU's own seccomp filter. It has opened what it needs; what is denied here it never does for us.
+SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+# Each saves guest time or names a policy; measured by bench/, see docs/adr.
+KERNEL_PARAMETERS = (
+    "console=ttyS0",  # panics and hyperstart's words reach the host
+    "quiet",  # … and nothing else: a serial line costs an exit a byte
+    "panic=-1",  # a dead guest ends at once …
+    "reboot=t",  # … by triple fault, which -no-reboot turns into QEMU's end
+    "tsc=reliable",  # no clocksource watchdog, no calibration against the PIT
+    "no_timer_check",  # nor of the IO-APIC's timer pin: it is there
+    "cryptomgr.notests",  # the build machine's business
+    "random.trust_cpu=on",  # the pool is ready at boot; the host adds entropy of its own (docs/wire.md)
+    "audit=0",  # nobody would read it
+    "swiotlb=noforce",  # all devices reach all memory: 64 MiB of bounce buffers saved
+    "pci=lastbus=0",  # one bus: do not look for 255 more
+    "nokaslr",  # a PVH entry cannot relocate; do not try
+    "scsi_mod.scan=manual",  # targets are scanned when a container needs one
+)
+
+# A guest's mitigations protect it from itself by the CPU's speculation. Emulated code does not speculate.
+TCG_KERNEL_PARAMETERS = ("mitigations=off",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Descriptors:
+    """Open files that QEMU inherits. `qmp` and `agent` are listening sockets, `share` is connected."""
+
+    qmp: int
+    agent: int
+    disks: Sequence[int] = ()  # in the order of VmConfig.disks
+    tap: int | None = None
+    share: int | None = None
+
+    def all(self) -> list[int]:
+        return [self.qmp, self.agent, *self.disks, *(fd for fd in (self.tap, self.share) if fd is not None)]
+
+    def with_share(self, share: int) -> "Descriptors":
+        return replace(self, share=share)
+
+
+def command(qemu: str, config: VmConfig, fds: Descriptors) -> list[str]:
+    """Return the argv that boots `config` with `fds`."""
+    return [
+        qemu,
+        *("-name", f"guest={_escaped(config.name)}"),
+        *("-nodefaults", "-no-user-config", "-no-reboot"),
+        *("-display", "none"),
+        *("-sandbox", SANDBOX),
+        *("-machine", MACHINE),
+        *_processor(config),
+        *("-m", f"{config.memory_mib}M"),
+        # a memory file that can be shared: virtiofsd reads and writes the guest's pages
+        *("-object", f"memory-backend-memfd,id=ram,share=on,size={config.memory_mib}M"),
+        *("-bios", FIRMWARE),
+        *("-kernel", KERNEL),
+        *("-initrd", INITRD),
+        *("-append", " ".join(kernel_parameters(config))),
+        *("-chardev", f"socket,id=qmp,fd={fds.qmp},server=on,wait=off"),
+        *("-mon", "chardev=qmp,mode=control"),
+        *("-chardev", "stdio,id=console,signal=off"),  # its keeper reads that
+        *("-serial", "chardev:console"),
+        *("-device", "virtio-serial-pci,max_ports=2"),  # port 0 is reserved for a console
+        *("-chardev", f"socket,id=agent,fd={fds.agent},server=on,wait=off"),
+        *("-device", f"virtserialport,chardev=agent,name={AGENT_PORT}"),
+        *("-object", "rng-random,id=rng,filename=/dev/urandom"),
+        *("-device", "virtio-rng-pci,rng=rng"),
+        *("-device", "virtio-scsi-pci,id=s,num_queues=1"),
+        *_disks(config, fds),
+        *_nic(config, fds),
+        *_share(fds),
+    ]
+
+
+def kernel_parameters(config: VmConfig) -> list[str]:
+    emulated = TCG_KERNEL_PARAMETERS if config.accelerator == "tcg" else ()
+    return [*KERNEL_PARAMETERS, *emulated, *config.kernel_parameters]
+
+
+def blockdev(disk: DiskRecord, filename: str) -> dict[str, object]:
+    """The block node of `disk`, its file already open as `filename` ("/dev/fdset/N")."""
+    node: dict[str, object] = {
+        "driver": "file",
+        "node-name": node_name(disk.target),
+        "filename": filename,
+        "read-only": disk.read_only,
+        "auto-read-only": False,
+    }
+    if disk.read_only:
+        return node | {"locking": "off"}  # an image: nobody writes it, any number of guests read it
+    # a writable file is one guest's alone; what the guest deletes is given back to the host
+    return node | {"locking": "on", "discard": "unmap"}
+
+
+def scsi_disk(target: int) -> dict[str, object]:
+    """The device that shows block node `target` to the guest: SCSI target `target`, LUN 0."""
+    return {
+        "driver": "scsi-hd",
+        "id": device_id(target),
+        "drive": node_name(target),
+        "bus": "s.0",
+        "channel": 0,
+        "scsi-id": target,
+        "lun": 0,
+    }
+
+
+def device_id(target: int) -> str:
+    return f"disk{target}"
+
+
+def node_name(target: int) -> str:
+    return f"node{target}"
+
+
+def _processor(config: VmConfig) -> list[str]:
+    if config.accelerator == "kvm":
+        return ["-accel", "kvm", "-cpu", "host", "-smp", str(config.vcpus)]
+    # without tb-size the cache of translated code grows to a quarter of the host's memory
+    return ["-accel", "tcg,tb-size=64", "-cpu", "max", "-smp", str(config.vcpus)]
+
+
+def _disks(config: VmConfig, fds: Descriptors) -> list[str]:
+    words: list[str] = []
+    for n, (disk, fd) in enumerate(zip(config.disks, fds.disks, strict=True)):
+        words += ["-add-fd", f"fd={fd},set={n}"]
+        words += ["-blockdev", _properties(blockdev(disk, f"/dev/fdset/{n}"))]
+        words += ["-device", _properties(scsi_disk(disk.target))]
+    return words
+
+
+def _nic(config: VmConfig, fds: Descriptors) -> list[str]:
+    if config.nic is None or fds.tap is None:
+        return []
+    return [
+        *("-netdev", f"tap,id=net,fd={fds.tap}"),
+        # romfile= : no boot from the network, so no option ROM to load and run
+        *("-device", f"virtio-net-pci,netdev=net,mac={config.nic.mac},romfile="),
+    ]
+
+
+def _share(fds: Descriptors) -> list[str]:
+    if fds.share is None:
+        return []
+    return [
+        *("-chardev", f"socket,id=share,fd={fds.share}"),
+        *("-device", f"vhost-user-fs-pci,chardev=share,tag={SHARE_TAG}"),
+    ]
+
+
+def _properties(values: dict[str, object]) -> str:
+    """QEMU's key=value,… with the driver first, as both -blockdev and -device take it."""
+    driver, *rest = [(key, _word(value)) for key, value in values.items()]
+    head = driver[1] if values.get("id") else "=".join(driver)
+    return ",".join([head, *(f"{key}={value}" for key, value in rest)])
+
+
+def _word(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return _escaped(str(value))
+
+
+def _escaped(text: str) -> str:
+    """A comma ends an option's value unless it is doubled."""
+    return text.replace(",", ",,")

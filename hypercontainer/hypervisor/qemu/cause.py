@@ -1,0 +1,40 @@
+"""Why a virtual machine ended, in words. From what QEMU, its keeper and the guest's kernel said."""
+
+import re
+import signal
+
+PANIC = re.compile(r"Kernel panic - not syncing: (.*)")
+POWER_DOWN = "reboot: Power down"
+CONTROL = re.compile(r"[^\n\t\x20-\x7e\xa0-\uffff]")  # the guest's bytes end up on terminals
+
+
+def text(console: bytes) -> str:
+    """The guest's console as harmless text."""
+    return CONTROL.sub("", console.decode(errors="replace").replace("\r\n", "\n"))
+
+
+def cause(*, status: str, reason: str, console: str, log: str, out_of_memory: bool) -> str:
+    """`status` is hyper-jail's, `reason` of QMP's SHUTDOWN event ("" if nobody was connected), `log` QEMU's stderr."""
+    if out_of_memory:
+        return "killed by the host: the virtual machine's memory limit was reached"
+    if status.startswith("signal "):
+        return f"killed by {_signal(status)}"
+    if status != "exit 0" and (words := log.strip().splitlines()):
+        return f"qemu: {words[-1].removeprefix('qemu-system-x86_64: ')[:500]}"
+    if reason in ("host-qmp-quit", "host-signal"):
+        return "ended by the host"
+    if reason != "guest-shutdown" and (panics := PANIC.findall(console)):
+        return f"guest kernel panic: {panics[-1].strip()[:500]}"
+    if reason == "guest-shutdown" or POWER_DOWN in console[-2000:]:
+        return "powered off"
+    if reason == "guest-reset" or status == "exit 0":
+        return "the guest reset itself"
+    return f"the VMM is gone ({status})" if status else "the VMM is gone"
+
+
+def _signal(status: str) -> str:
+    number = int(status.split()[1])
+    try:
+        return f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:
+        return f"signal {number}"

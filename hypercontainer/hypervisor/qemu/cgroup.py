@@ -1,0 +1,69 @@
+"""Limits on the host for one VMM: a cgroup of its own in each hierarchy that has what we need, version 2 or 1."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+PARENT = "hyper"
+TASKS = 256  # threads of a VMM, its keeper and its virtiofsd
+
+# Beyond the guest's memory: QEMU itself (60 MiB), translated code (64), virtiofsd, and the cache of the disk files
+# it reads, which the kernel takes back when it must.
+OVERHEAD_MIB = 256
+
+
+def plan(name: str) -> list[Path]:
+    """The folders that `create` will make for the VMM `name`; none where the host's cgroups are not ours to use."""
+    if (CGROUPS / "cgroup.controllers").exists():
+        roots = [CGROUPS]
+    else:
+        roots = [CGROUPS / controller for controller in ("memory", "pids")]
+    return [root / PARENT / name for root in roots if os.access(root, os.W_OK) and root.is_dir()]
+
+
+def create(folders: Sequence[Path], memory_mib: int) -> None:
+    """Make the folders that `plan` named and set their limits. Again is harmless."""
+    limit = (memory_mib + OVERHEAD_MIB) << 20
+    for folder in folders:
+        folder.parent.mkdir(exist_ok=True)
+        for parent in (folder.parent.parent, folder.parent):  # version 2: children may have these controllers
+            _set(parent / "cgroup.subtree_control", "+memory +pids")
+        folder.mkdir(exist_ok=True)
+        _set(folder / "memory.max", str(limit))
+        _set(folder / "memory.limit_in_bytes", str(limit))
+        _set(folder / "pids.max", str(TASKS))
+
+
+def remove(folders: Sequence[Path]) -> None:
+    """Remove them; their processes have ended. What is not there is no error."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            pass
+
+
+def out_of_memory(folders: Sequence[Path]) -> bool:
+    """Whether the kernel killed a process in there because the limit was reached."""
+    for folder in folders:
+        for name in ("memory.events", "memory.oom_control"):
+            try:
+                words = (folder / name).read_text().split()
+            except OSError:
+                continue
+            if dict(zip(words[::2], words[1::2], strict=False)).get("oom_kill", "0") != "0":
+                return True
+    return False
+
+
+def _set(path: Path, value: str) -> None:
+    """Write a limit where this hierarchy has such a file."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)  # never to create it, which cgroupfs forbids
+    except FileNotFoundError:
+        return
+    try:
+        os.write(fd, value.encode())
+    finally:
+        os.close(fd)

@@ -1,0 +1,171 @@
+"""The QEMU driver: implements hypervisor.base.Hypervisor. See docs/architecture.md, "Drivers"."""
+
+import asyncio
+import hashlib
+import os
+import shutil
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+from hypercontainer.errors import GuestDied, GuestError, InUse, InvalidInput, NotFound
+from hypercontainer.hypervisor.base import VmConfig
+from hypercontainer.hypervisor.qemu import argv, cgroup, jail, virtiofsd
+from hypercontainer.hypervisor.qemu.disk import open_disk
+from hypercontainer.hypervisor.qemu.guest import QemuGuest, why_ended
+from hypercontainer.hypervisor.qemu.qmp import Monitor
+from hypercontainer.hypervisor.qemu.reaper import reap
+from hypercontainer.hypervisor.qemu.rundir import RunDir, VmmFile
+from hypercontainer.hypervisor.qemu.tap import open_tap
+from hypercontainer.lib import proc
+from hypercontainer.lib.trace import Trace
+from hypercontainer.model.record import GuestRecord, ProcessRef
+
+MONITOR_S = 20.0  # QEMU greets 0.03 s after its start, on a machine that has time for it
+HYPER_JAIL = Path(__file__).parents[2] / "_bin/hyper-jail"
+
+
+class QemuHypervisor:
+    """Boots guests with QEMU, each jailed."""
+
+    def __init__(
+        self,
+        qemu: str = "qemu-system-x86_64",
+        virtiofsd: str = "/usr/lib/qemu/virtiofsd",
+        hyper_jail: Path = HYPER_JAIL,
+    ) -> None:
+        self._qemu, self._virtiofsd, self._jail = qemu, virtiofsd, hyper_jail
+
+    async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> QemuGuest:
+        run = RunDir(run_dir)
+        _check(config)
+        lock = run.lock()
+        if lock is None:
+            raise InUse(f"cannot boot {config.name}: a virtual machine runs in {run_dir}")
+        try:
+            record = await self._spawn(config, run, lock, trace)
+            with trace.step("monitor"):
+                return QemuGuest(record, run, await _greeted(run, record))
+        except BaseException:
+            await reap(run)
+            raise
+
+    async def attach(self, record: GuestRecord) -> QemuGuest | None:
+        """GuestSilent when the VMM lives but its monitor does not answer."""
+        if record.boot_id != proc.boot_id() or not _lives(record.process):
+            return None
+        run = RunDir(Path(record.run_dir))
+        try:
+            return QemuGuest(record, run, await Monitor.connect(run.qmp, timeout_s=MONITOR_S))
+        except GuestError:
+            if _lives(record.process):
+                raise
+            return None
+
+    async def reap(self, run_dir: Path) -> None:
+        if run_dir.is_dir():
+            await reap(RunDir(run_dir))
+
+    def why_ended(self, run_dir: Path) -> str:
+        """Why a VMM ended that nobody was waiting for; ask before `reap`."""
+        return why_ended(RunDir(run_dir))
+
+    async def _spawn(self, config: VmConfig, run: RunDir, lock: int, trace: Trace) -> GuestRecord:
+        """Start the processes. None of the files that they inherit stays open here: their end is QEMU's alone."""
+        helpers: list[ProcessRef] = []
+        with ExitStack() as files:
+            files.callback(os.close, lock)
+            with trace.step("record"):
+                cgroups = cgroup.plan(_cgroup_name(run))
+                run.save(VmmFile(boot_id=proc.boot_id(), cgroups=[str(folder) for folder in cgroups]))
+            with trace.step("cgroup"):
+                cgroup.create(cgroups, config.memory_mib)
+            with trace.step("files"):
+                fds = _open(config, run, files)
+            if config.share:
+                with trace.step("virtiofsd"):
+                    helper, connection = await virtiofsd.start(
+                        self._virtiofsd, self._jail, run, config.share, lock=lock, cgroups=cgroups
+                    )
+                    helpers.append(helper)
+                    fds = fds.with_share(files.enter_context(connection).fileno())
+            with trace.step("qemu"):
+                process = await jail.start(self._jail, run, self._start(config, run, fds, lock, cgroups))
+        return GuestRecord(
+            driver="qemu",
+            process=process,
+            run_dir=str(run.path),
+            accelerator="kvm" if config.accelerator == "kvm" else "tcg",
+            boot_id=proc.boot_id(),
+            uid=config.uid,
+            helpers=helpers,
+        )
+
+    def _start(
+        self, config: VmConfig, run: RunDir, fds: argv.Descriptors, lock: int, cgroups: list[Path]
+    ) -> jail.Start:
+        qemu = shutil.which(self._qemu)
+        if qemu is None:
+            raise NotFound("program", self._qemu, "install the package qemu-system-x86")
+        return jail.Start(
+            program="qemu",
+            command=argv.command(qemu, config, fds),
+            options=jail.vmm_options(
+                run, kernel=config.kernel, initrd=config.initrd, uid=config.uid, kvm=config.accelerator == "kvm"
+            ),
+            fds=fds.all(),
+            lock=lock,
+            cgroups=cgroups,
+        )
+
+
+def _check(config: VmConfig) -> None:
+    if config.accelerator not in ("kvm", "tcg"):
+        raise InvalidInput(f"invalid accelerator {config.accelerator!r}: use kvm or tcg")
+    if config.uid <= 0:
+        raise InvalidInput(f"cannot run a VMM as user {config.uid}")
+    if config.memory_mib < 64 or config.vcpus < 1:
+        raise InvalidInput(f"cannot boot {config.name} with {config.vcpus} CPUs and {config.memory_mib} MiB of memory")
+
+
+def _open(config: VmConfig, run: RunDir, files: ExitStack) -> argv.Descriptors:
+    """Open all that QEMU inherits, and leave its closing to `files`."""
+
+    def listen(path: Path) -> int:
+        server = files.enter_context(socket.socket(socket.AF_UNIX))
+        server.bind(str(path))
+        path.chmod(0o600)
+        server.listen(1)
+        return server.fileno()
+
+    def keep(fd: int) -> int:
+        files.callback(os.close, fd)
+        return fd
+
+    return argv.Descriptors(
+        qmp=listen(run.qmp),
+        agent=listen(run.agent),
+        disks=tuple(keep(open_disk(disk)) for disk in config.disks),
+        tap=keep(open_tap(config.nic.tap)) if config.nic else None,
+    )
+
+
+async def _greeted(run: RunDir, record: GuestRecord) -> Monitor:
+    """Connect to the monitor of a QEMU that was just started, or say why that ended."""
+    try:
+        return await Monitor.connect(run.qmp, timeout_s=MONITOR_S)
+    except GuestError as e:
+        # its end is its answer; the keeper has written it down when it is gone itself
+        async with asyncio.timeout(MONITOR_S):
+            for process in run.processes("qemu"):
+                await proc.gone(process.pid, process.start_time)
+        raise GuestDied(f"cannot start the virtual machine: {why_ended(run)}") from e
+
+
+def _lives(process: ProcessRef) -> bool:
+    return proc.start_time(process.pid) == process.start_time
+
+
+def _cgroup_name(run: RunDir) -> str:
+    """Of this run directory alone, whatever other daemons with other roots call theirs."""
+    return f"{run.path.name}-{hashlib.sha256(os.fsencode(run.path.resolve())).hexdigest()[:8]}"

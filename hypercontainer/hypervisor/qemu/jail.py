@@ -1,0 +1,78 @@
+"""Starting the VMM and its helper through hyper-jail, with as little of the host as they need."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hypercontainer.errors import GuestDied, HyperError
+from hypercontainer.hypervisor.qemu import argv
+from hypercontainer.hypervisor.qemu.rundir import RunDir
+from hypercontainer.lib import proc
+from hypercontainer.model.record import ProcessRef
+
+# What a dynamically linked QEMU reads: its libraries and modules, its firmware. All of it is the distribution's.
+SYSTEM = ("/usr",)
+MERGED = ("/lib", "/lib64", "/lib32", "/libx32", "/bin")  # links into /usr on a merged system, folders on others
+LINKER_CACHE = "/etc/ld.so.cache"
+
+# virtiofsd makes files for any user, as containers ask it to. Not among them: mknod (a guest could make a device
+# of the host), setfcap (a guest could make a program of the host privileged), anything network or system.
+# sys_admin is for its own sandbox, it drops that before it listens to the guest; setpcap is for dropping.
+SHARE_CAPS = {"chown": 0, "dac_override": 1, "fowner": 3, "fsetid": 4, "setgid": 6, "setuid": 7, "setpcap": 8}
+SHARE_CAPS |= {"sys_chroot": 18, "sys_admin": 21}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What hyper-jail is to start, and what of the host that may see."""
+
+    program: str  # names its files in the run directory
+    command: Sequence[str]
+    options: Sequence[str]
+    fds: Sequence[int]
+    lock: int
+    cgroups: Sequence[Path] = ()
+
+
+async def start(jail: Path, run: RunDir, what: Start) -> ProcessRef:
+    """Start `what`; returns once its program runs. It outlives us. Raises GuestDied with the step that failed."""
+    words = [str(jail), "--name", what.program, "--lock", str(what.lock), *what.options]
+    for fd in what.fds:
+        words += ["--fd", str(fd)]
+    for cgroup in what.cgroups:
+        words += ["--cgroup", str(cgroup)]
+    try:
+        await proc.run(
+            [*words, "--", *what.command], timeout_s=20, cwd=run.path, env={}, pass_fds=[*what.fds, what.lock]
+        )
+    except proc.CommandFailed as e:
+        raise GuestDied(f"cannot start {what.program}: {e.stderr.strip() or e}") from e
+    processes = run.processes(what.program)
+    if len(processes) != 2:  # it wrote them before the program ran
+        raise HyperError(f"cannot start {what.program}: hyper-jail did not say which process it is")
+    return processes[1]
+
+
+def vmm_options(run: RunDir, *, kernel: Path, initrd: Path, uid: int, kvm: bool) -> list[str]:
+    """QEMU: a root of its own that holds the system's programs and the two files to boot; an unprivileged user."""
+    run.jail.mkdir(mode=0o700, exist_ok=True)
+    words = ["--root", str(run.jail), "--uid", str(uid)]
+    for folder in SYSTEM:
+        words += ["--bind", f"{folder}={folder}"]
+    for name in MERGED:
+        path = Path(name)
+        if path.is_symlink():
+            words += ["--link", f"{path.readlink()}={name}"]
+        elif path.is_dir():
+            words += ["--bind", f"{name}={name}"]
+    if Path(LINKER_CACHE).exists():
+        words += ["--bind", f"{LINKER_CACHE}={LINKER_CACHE}"]
+    words += ["--bind", f"{kernel}={argv.KERNEL}", "--bind", f"{initrd}={argv.INITRD}"]
+    return [*words, *(["--kvm"] if kvm else [])]
+
+
+def share_options() -> list[str]:
+    """virtiofsd: root, for it makes files of any owner, with the few capabilities that takes.
+
+    It moves into namespaces of its own, with the shared folder as its root, and filters its system calls."""
+    return ["--caps", f"{sum(1 << n for n in SHARE_CAPS.values()):x}", "--nofile", "65536"]

@@ -1,0 +1,39 @@
+"""Removing what a VMM is on the host, however far its start had come."""
+
+import asyncio
+import os
+from pathlib import Path
+
+from hypercontainer.errors import HyperError
+from hypercontainer.hypervisor.qemu import cgroup
+from hypercontainer.hypervisor.qemu.rundir import PROGRAMS, RunDir
+from hypercontainer.lib import proc
+
+
+async def reap(run: RunDir, *, timeout_s: float = 20.0) -> None:
+    """Kill the processes of `run`, remove its cgroups and its files. Again is harmless.
+
+    A starter that was killed may have left a hyper-jail that is still at work: whoever belongs to this VMM holds
+    the lock, and has written its pid before it runs anything."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            while (lock := _kill_all(run)) is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)  # nothing tells when a flock is free
+    except TimeoutError as e:
+        raise HyperError(f"cannot end the virtual machine in {run.path}: it did not die within {timeout_s:g} s") from e
+    try:
+        if known := run.load():
+            cgroup.remove([Path(folder) for folder in known.cgroups])
+        run.clear()
+    finally:
+        os.close(lock)
+
+
+def _kill_all(run: RunDir) -> int | None:
+    """Kill what is known to live. Returns the lock once nothing does."""
+    if (lock := run.lock()) is not None:
+        return lock
+    for program in PROGRAMS:
+        for process in run.processes(program)[1:]:  # not the keepers: they write the status and end by themselves
+            proc.kill(process.pid, process.start_time)
+    return None

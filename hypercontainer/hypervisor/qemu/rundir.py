@@ -1,0 +1,106 @@
+"""The files of one VMM in its run directory, and what is kept there so that a reaper finds all of it.
+
+| file | what |
+|---|---|
+| `lock` | flocked by hyperd until the processes run, then by them: free means that nothing of this VMM lives |
+| `vmm.json` | what exists beside processes and files: written before any of it does |
+| `NAME.pid .status .log .out` | of QEMU and virtiofsd, by hyper-jail |
+| `qmp.sock agent.sock` | QEMU listens there |
+| `jail/` | where hyper-jail mounts the VMM's root, in a namespace of its own |
+"""
+
+import fcntl
+import os
+from pathlib import Path
+
+import msgspec
+
+from hypercontainer.errors import InvalidInput
+from hypercontainer.lib import files
+from hypercontainer.model.record import ProcessRef
+
+PROGRAMS = ("virtiofsd", "qemu")
+SUFFIXES = ("pid", "status", "log", "log.old", "out", "out.old")
+FILES = ("vmm.json", "qmp.sock", "agent.sock", "share.sock", *(f"{p}.{s}" for p in PROGRAMS for s in SUFFIXES))
+MAX_SOCKET_PATH = 107  # sockaddr_un
+
+
+class VmmFile(msgspec.Struct, frozen=True, kw_only=True):
+    """vmm.json"""
+
+    version: int = 1
+    boot_id: str
+    cgroups: list[str]
+
+
+class RunDir:
+    """One VMM's run directory; `path` exists."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.qmp = path / "qmp.sock"
+        self.agent = path / "agent.sock"
+        self.jail = path / "jail"
+        if len(os.fsencode(self.agent)) > MAX_SOCKET_PATH:
+            raise InvalidInput(
+                f"cannot run a VM in {path}: the path is too long for a socket ({MAX_SOCKET_PATH} bytes)"
+            )
+
+    def lock(self) -> int | None:
+        """Take the lock and return its descriptor (close it to let go); None while somebody holds it."""
+        fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        return fd
+
+    def save(self, known: VmmFile) -> None:
+        files.replace(self.path / "vmm.json", msgspec.json.encode(known), durable=False)
+
+    def load(self) -> VmmFile | None:
+        try:
+            return msgspec.json.decode((self.path / "vmm.json").read_bytes(), type=VmmFile)
+        except FileNotFoundError:
+            return None
+
+    def processes(self, program: str) -> list[ProcessRef]:
+        """The keeper and the process of `program`, or [] if hyper-jail has not come that far."""
+        try:
+            lines = (self.path / f"{program}.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        pairs = [line.split() for line in lines]
+        return [ProcessRef(pid=int(pid), start_time=int(started)) for pid, started in pairs]
+
+    def read_tail(self, name: str, size: int) -> bytes:
+        """The last `size` bytes of the log `name` and, before it, of its predecessor."""
+        parts: list[bytes] = []
+        for part in (name, f"{name}.old"):
+            wanted = size - sum(map(len, parts))
+            parts.insert(0, _tail(self.path / part, wanted))
+        return b"".join(parts)
+
+    def status(self, program: str) -> str:
+        """What hyper-jail wrote of the end of `program`: "exit 0", "signal 9", or "" """
+        return self.read_tail(f"{program}.status", 32).decode(errors="replace").strip()
+
+    def clear(self) -> None:
+        """Remove our files, and nobody else's."""
+        for name in FILES:
+            (self.path / name).unlink(missing_ok=True)
+        try:
+            self.jail.rmdir()
+        except FileNotFoundError:
+            pass
+        (self.path / "lock").unlink(missing_ok=True)
+
+
+def _tail(path: Path, size: int) -> bytes:
+    try:
+        with open(path, "rb") as f:
+            f.seek(max(0, f.seek(0, os.SEEK_END) - size))
+            return f.read(size)
+    except FileNotFoundError:
+        return b""
