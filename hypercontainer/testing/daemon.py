@@ -116,12 +116,17 @@ class PrivateDaemon:
             self.ctl("pod", "rm", "-f", *pods)
 
     def close(self) -> None:
-        """Remove its pods, end it, remove its bridge and files' folder. Any number of times."""
+        """Remove its pods, end it, remove its network and its folder. Any number of times."""
         if self.process is not None and self.process.poll() is None:
             self.clear()
             self.signal(signal.SIGTERM)
-        bridge = str(self.settings["bridge"])
-        subprocess.run(["ip", "link", "del", bridge], capture_output=True, timeout=20)
+        bridge = str(self.settings["bridge"])  # its network stays while no pod uses it, as docker's does
+        for argv in (
+            ["ip", "link", "delete", bridge],
+            ["nft", "delete", "table", "inet", bridge],
+            ["nft", "delete", "table", "bridge", bridge],
+        ):
+            subprocess.run(argv, capture_output=True, timeout=20)
         shutil.rmtree(self.folder, ignore_errors=True)  # follows no link: the kernels stay
 
 
