@@ -1,1 +1,115 @@
 """One booted guest: the handle that a driver gave, and the connection to its agent."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from hypercontainer.agent.client import AgentClient
+from hypercontainer.errors import GuestDied, GuestError, GuestSilent
+from hypercontainer.hypervisor.base import Guest, Hypervisor, VmConfig
+from hypercontainer.lib.trace import Timings, Trace
+from hypercontainer.model.record import GuestRecord
+
+ATTACH_S = 10.0  # a guest that ran before answers at once
+LAST_WORDS_S = 1.0  # for what the guest said before its end to be read from the socket
+
+
+class Vm:
+    """Ask its agent, as long as it lives: when the guest dies, every call and stream of `agent` ends with GuestDied,
+    which names the cause and holds the tail of the console."""
+
+    def __init__(self, guest: Guest, agent: AgentClient) -> None:
+        """For a running event loop: the guest is watched from now on, until `close`."""
+        self.guest, self.agent = guest, agent
+        self._watcher = asyncio.create_task(self._watch(), name="guest's end")
+
+    async def _watch(self) -> None:
+        cause = await self.guest.wait()
+        await self.agent.hang_up(LAST_WORDS_S)
+        console = self.guest.console_tail()
+        self.agent.abort(lambda: died(cause, console))
+
+    async def call(self, op: str, *, timeout_s: float = 10.0, **args: object) -> dict[str, object]:
+        """AgentClient.call: any request of docs/wire.md."""
+        return await self.agent.call(op, timeout_s=timeout_s, **args)
+
+    async def power_off(self, *, grace_s: float = 10.0) -> str:
+        """End the guest in good order, `grace_s` seconds between TERM and KILL for what runs in it; killed if it
+        will not. Returns why it ended, in words."""
+        try:
+            await self.agent.power_off(grace_s=grace_s)
+            async with asyncio.timeout(grace_s):
+                return await self.guest.wait()
+        except GuestDied:
+            pass  # before its answer was heard
+        except (GuestError, GuestSilent, TimeoutError):
+            await self.guest.kill()
+        return await self.guest.wait()
+
+    async def close(self) -> None:
+        """Let go; the guest runs on. Again does nothing."""
+        self._watcher.cancel()
+        await asyncio.gather(self._watcher, return_exceptions=True)
+        await self.agent.close()
+
+
+def died(cause: str, console: str) -> GuestDied:
+    return GuestDied(f"the virtual machine ended: {cause}", console)
+
+
+async def boot(hypervisor: Hypervisor, config: VmConfig, run_dir: Path, trace: Trace) -> Vm:
+    """A guest whose agent answers.
+
+    GuestDied if it ended before that, GuestSilent if `config.boot_timeout_s` went by: both with the tail of the
+    guest's console. On any failure nothing is left of it.
+    """
+    async with AsyncExitStack() as undo:
+        guest = await hypervisor.boot(config, run_dir, trace)
+        undo.push_async_callback(guest.kill)
+        with trace.step("agent"):
+            vm = Vm(guest, await _greet(guest, config.boot_timeout_s))
+        undo.pop_all()
+    return vm
+
+
+async def attach(hypervisor: Hypervisor, record: GuestRecord) -> Vm | None:
+    """Take hold of a guest again after our own restart; None if it is gone.
+
+    A guest that runs but does not answer raises, and runs on: GuestSilent, WireError.
+    """
+    guest = await hypervisor.attach(record)
+    return Vm(guest, await _greet(guest, ATTACH_S)) if guest else None
+
+
+async def _greet(guest: Guest, timeout_s: float) -> AgentClient:
+    """The agent's first answer, or why there is none."""
+    agent = asyncio.create_task(AgentClient.connect(guest.agent_socket, timeout_s=timeout_s))
+    end = asyncio.create_task(guest.wait())
+    try:
+        await asyncio.wait([agent, end], return_when=asyncio.FIRST_COMPLETED)
+        if agent.done():
+            return agent.result()
+        raise died(end.result(), guest.console_tail())
+    except GuestSilent as e:
+        raise GuestSilent(f"{e}; the guest's console ends with: {guest.console_tail() or 'nothing'}") from None
+    except asyncio.CancelledError:
+        if agent.done() and not agent.exception():
+            await agent.result().close()
+        raise
+    finally:
+        agent.cancel()
+        end.cancel()
+        await asyncio.gather(agent, end, return_exceptions=True)
+
+
+@asynccontextmanager
+async def booted(
+    hypervisor: Hypervisor, config: VmConfig, run_dir: Path, trace: Trace | None = None
+) -> AsyncIterator[Vm]:
+    """A guest whose agent answers. Left by any road, no process, socket or file of it remains."""
+    async with AsyncExitStack() as stack:
+        vm = await boot(hypervisor, config, run_dir, trace or Timings())
+        stack.push_async_callback(vm.guest.kill)
+        stack.push_async_callback(vm.close)
+        yield vm

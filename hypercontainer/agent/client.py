@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,7 +38,7 @@ class AgentClient:
         self._socket = socket
         self._id = secrets.token_hex(16)
         self._link: Link | None = None
-        self._established = self._closing = False
+        self._established = self._learned = self._closing = False
         self._processes = Processes()
         self._session = Session(self._wake, self._take_control)
         self._control = Control(self._session.requests.give, self._processes.exited)
@@ -60,7 +60,7 @@ class AgentClient:
         self = cls(socket)
         self._task = asyncio.create_task(self._stay_connected(timeout_s), name=f"agent {socket}")
         try:
-            await self._ask("list", {}, m.Listing, timeout_s, self._learn)
+            await self._ask("list", {}, m.Listing, timeout_s)
         except BaseException as e:
             await self.close()
             if isinstance(e, GuestSilent):
@@ -153,31 +153,35 @@ class AgentClient:
     # Calls
 
     async def call(self, op: str, *, timeout_s: float = 10.0, **args: object) -> dict[str, object]:
-        """Any request that neither starts nor ends a process, as docs/wire.md has it. Prefer the typed ones below."""
-        if op in ("process.start", "process.archive", "process.forget", "container.remove"):
-            raise ValueError(f"{op} has a method of its own")
+        """Any request as docs/wire.md has it, `args` and answer not looked at. Prefer the typed ones below."""
         return m.decode_any(op, await self._raw(op, args, timeout_s))
 
-    async def _ask(
-        self, op: str, args: object, answer: type[T], timeout_s: float, settle: Settle = lambda answer: None
-    ) -> T:
-        return m.decode(op, await self._raw(op, args, timeout_s, settle), answer)
+    async def _ask(self, op: str, args: object, answer: type[T], timeout_s: float) -> T:
+        return m.decode(op, await self._raw(op, args, timeout_s), answer)
 
-    async def _raw(self, op: str, args: object, timeout_s: float, settle: Settle = lambda answer: None) -> msgspec.Raw:
+    async def _raw(self, op: str, args: object, timeout_s: float) -> msgspec.Raw:
+        settle = self._prepare(op, args)
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._control.ask(op, args, settle)
         except TimeoutError:
             raise GuestSilent(f"cannot {op}: the guest did not answer within {timeout_s:g} s") from None
 
-    def _learn(self, answer: msgspec.Raw | None) -> None:
-        if answer is not None:
-            self.known = m.decode("list", answer, m.Listing)
-            self._session.learn(self.known)
-            self._processes.learn(self.known)
+    def _prepare(self, op: str, args: object) -> Settle:
+        """What to do when `op` is answered (None: refused). Done at that very moment: what the guest says next may
+        build on it."""
+        if op in ("process.start", "process.archive"):
+            return self._begin(m.look(args, m.Beginning))
+        if op == "process.forget":
+            process = m.look(args, m.OfProcess).process
+            return lambda answer: self._drop([] if answer is None else self._processes.remove(process))
+        if op == "container.remove":
+            container = m.look(args, m.OfContainer).id
+            return lambda answer: self._drop([] if answer is None else self._processes.remove_all(container))
+        return self._learn if op == "list" and not self._learned else lambda answer: None
 
-    async def _begin(self, op: str, process: m.ProcessStart | m.ProcessArchive, timeout_s: float) -> int:
-        """Its output and exit may come before the answer: they have their places before it is asked for."""
+    def _begin(self, process: m.Beginning) -> Settle:
+        """Output and exit of a process may come before its start is answered: they have their places before."""
         if process.id in self._processes:
             raise AlreadyExists(f"cannot start process {process.id}: there is one of that name")
         streams = process.streams
@@ -189,10 +193,16 @@ class AgentClient:
             if answer is None:
                 self._drop(self._processes.remove(process.id))
             elif streams.stdin:
-                self.input(streams.stdin)
-                self._session.inputs[streams.stdin].release()
+                self._session.add_input(streams.stdin).release()
 
-        return (await self._ask(op, process, m.Started, timeout_s, settle)).pid
+        return settle
+
+    def _learn(self, answer: msgspec.Raw | None) -> None:
+        if answer is not None and not self._learned:
+            self.known = m.decode("list", answer, m.Listing)
+            self._session.learn(self.known)
+            self._processes.learn(self.known)
+            self._learned = True
 
     def _drop(self, streams: Iterable[int]) -> None:
         for number in streams:
@@ -220,10 +230,7 @@ class AgentClient:
 
     async def remove_container(self, container: str, *, timeout_s: float = 30.0) -> None:
         """Kill what is left in it, unmount, detach its disks, forget its processes and their streams."""
-        await self._ask(
-            "container.remove", {"id": container}, m.Done, timeout_s,
-            lambda answer: self._drop([] if answer is None else self._processes.remove_all(container)),
-        )  # fmt: skip
+        await self._ask("container.remove", {"id": container}, m.Done, timeout_s)
 
     async def freeze_container(self, container: str, frozen: bool, *, timeout_s: float = 10.0) -> None:
         await self._ask("container.freeze", {"id": container, "frozen": frozen}, m.Done, timeout_s)
@@ -236,11 +243,11 @@ class AgentClient:
 
     async def start_process(self, process: m.ProcessStart, *, timeout_s: float = 10.0) -> int:
         """Start a process and return its pid in the guest, once exec has succeeded; else GuestError with its errno."""
-        return await self._begin("process.start", process, timeout_s)
+        return (await self._ask("process.start", process, m.Started, timeout_s)).pid
 
     async def start_archive(self, process: m.ProcessArchive, *, timeout_s: float = 10.0) -> int:
         """Start a process that writes or unpacks a tar in a container; its pid."""
-        return await self._begin("process.archive", process, timeout_s)
+        return (await self._ask("process.archive", process, m.Started, timeout_s)).pid
 
     async def signal_process(
         self, process: str, signal: int, *, group: bool = False, everyone: bool = False, timeout_s: float = 10.0
@@ -255,10 +262,7 @@ class AgentClient:
 
     async def forget_process(self, process: str, *, timeout_s: float = 10.0) -> None:
         """Free its streams and its status; GuestError with EBUSY while it runs."""
-        await self._ask(
-            "process.forget", {"process": process}, m.Done, timeout_s,
-            lambda answer: self._drop([] if answer is None else self._processes.remove(process)),
-        )  # fmt: skip
+        await self._ask("process.forget", {"process": process}, m.Done, timeout_s)
 
     async def set_time(self, time_ns: int, *, timeout_s: float = 10.0) -> None:
         await self._ask("time.set", {"time_ns": time_ns}, m.Done, timeout_s)
@@ -286,8 +290,10 @@ class AgentClient:
 
     # Streams
 
-    def new_streams(self, count: int) -> Sequence[int]:
-        """Numbers for the streams of a process that will be started. Exhausted if the guest has no more."""
+    def new_streams(self, count: int) -> int:
+        """The first of `count` numbers in a row, for the streams of a process that will be started.
+
+        They are never given out again. Exhausted if the guest has no more."""
         return self._session.new_streams(count)
 
     def output(self, stream: int, offset: int = 0) -> OutputStream:
@@ -307,5 +313,4 @@ class AgentClient:
 
     def stop(self, stream: int) -> None:
         """Nobody wants this output any more: the guest discards it from now on, forever."""
-        self.output(stream)
-        self._session.outputs[stream].stop()
+        self.output(stream).stop()

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from hypercontainer.agent.wire import MAX_STREAM, WireError
+from hypercontainer.errors import InvalidInput
 
 MAX_DEPTH = 16  # of nested objects and arrays
 NOT_JSON = (msgspec.MsgspecError, ValueError, RecursionError)  # what msgspec raises for hostile input
@@ -293,6 +294,30 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
 def printable(text: str, limit: int = 1024) -> str:
     """`text` as it may appear in an error or a log: no control characters, no more than `limit` characters."""
     return "".join(c if c.isprintable() else "?" for c in text[:limit])
+
+
+class Beginning(msgspec.Struct, frozen=True, kw_only=True):
+    """What the client itself must know of a request that starts a process."""
+
+    id: str
+    container: str
+    streams: StreamSet = StreamSet()
+
+
+class OfProcess(msgspec.Struct, frozen=True, kw_only=True):
+    process: str
+
+
+class OfContainer(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+
+
+def look(args: object, shape: type[T]) -> T:
+    """That part of a request of ours, a struct or a dict, that `shape` names."""
+    try:
+        return msgspec.convert(args, shape, from_attributes=True)
+    except msgspec.ValidationError as e:
+        raise InvalidInput(f"cannot ask the guest: {e}") from e
 
 
 def decode(op: str, answer: msgspec.Raw, shape: type[T]) -> T:

@@ -129,12 +129,12 @@ class Session:
         if number in self._older and offset is None:
             sender.take_stop()
 
-    def new_streams(self, count: int) -> range:
-        """Numbers never used before in this guest's life."""
+    def new_streams(self, count: int) -> int:
+        """The first of `count` numbers never used before in this guest's life."""
         if self.next_stream is None or self.next_stream + count > MAX_STREAM:
             raise Exhausted("cannot start a process: the guest has used up its stream numbers")
         first, self.next_stream = self.next_stream, self.next_stream + count
-        return range(first, self.next_stream)
+        return first
 
     def add_input(self, number: int) -> Sender:
         """A stream that a request under way creates: nothing is sent before `release`."""

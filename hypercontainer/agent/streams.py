@@ -249,6 +249,10 @@ class OutputStream:
         """`count` more of the bytes read are safe: the guest may forget them."""
         self._receiver.consume(count)
 
+    def stop(self) -> None:
+        """Nobody reads on: the guest discards what it has and what will come."""
+        self._receiver.stop()
+
 
 class InputStream:
     """What a process in the guest reads."""
