@@ -1,0 +1,103 @@
+"""One daemon a run folder, one daemon a socket; and word to systemd."""
+
+import fcntl
+import grp
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hypercontainer.errors import HyperError, InUse, InvalidInput
+
+BACKLOG = 128
+
+
+@contextmanager
+def alone(run: Path) -> Iterator[None]:
+    """Hold `run`/hyperd.lock (made if missing) for the block. InUse, with its pid, when another hyperd does."""
+    run.mkdir(mode=0o711, parents=True, exist_ok=True)
+    fd = os.open(run / "hyperd.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.pread(fd, 20, 0).decode(errors="replace").strip() or "unknown"
+            raise InUse(f"cannot start hyperd: another one (pid {pid}) runs with {run}") from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(fd)
+
+
+def address(host: str) -> Path:
+    """The socket's path in "unix:///run/hyper.sock". InvalidInput for anything else."""
+    path = host.removeprefix("unix://")
+    if path == host or not path.startswith("/"):
+        raise InvalidInput(f"cannot listen on {host!r}: give unix:// and an absolute path")
+    return Path(path)
+
+
+def listen(path: Path, group: str) -> socket.socket:
+    """A socket at `path` for root and `group` ("" = root alone). A dead daemon's is replaced, a live one's is InUse."""
+    gid = _gid(group)
+    _clear(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        os.fchmod(
+            sock.fileno(), 0o600
+        )  # bind makes the file with this mode: nobody else gets in before the group is set
+        try:
+            sock.bind(os.fspath(path))
+        except OSError as e:
+            raise HyperError(f"cannot listen on {path}: {e.strerror or e}") from e
+        os.chown(path, -1, gid)
+        os.chmod(path, 0o660)
+        sock.listen(BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _gid(group: str) -> int:
+    if not group:
+        return -1
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise InvalidInput(
+            f"cannot give the socket to group {group!r}: there is none; see `group` in config.toml"
+        ) from None
+
+
+def _clear(path: Path) -> None:
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise InUse(f"cannot listen on {path}: a file that is no socket is there")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(2)
+        try:
+            probe.connect(os.fspath(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+            return
+        except OSError as e:  # BlockingIOError: alive, and its backlog is full
+            raise InUse(f"cannot listen on {path}: {e.strerror or e}") from e
+    raise InUse(f"cannot listen on {path}: a daemon answers there")
+
+
+def notify(target: str, state: str) -> None:
+    """Tell systemd `state` ("READY=1"), where NOTIFY_SOCKET named a `target`; sd_notify(3)."""
+    if not target:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        try:
+            sock.sendto(state.encode(), f"\0{target[1:]}" if target.startswith("@") else target)
+        except OSError:
+            pass  # nobody waits for it

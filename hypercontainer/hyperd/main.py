@@ -1,0 +1,125 @@
+"""hyperd: the engine behind an HTTP API on a unix socket."""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hypercontainer.errors import HyperError
+from hypercontainer.hyperd.listen import address, alone, listen, notify
+from hypercontainer.model.api import Engine
+from hypercontainer.model.settings import Settings, load
+
+log = logging.getLogger("hyperd")
+
+CONFIG = Path("/etc/hypercontainer/config.toml")
+GRACE_S = 10.0  # calls that change something may end within it when we are told to stop
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT; VMs run on. 1 when it cannot start, with one line on stderr."""
+    arguments = parser().parse_args(argv)
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=arguments.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    try:
+        settings = read(arguments)
+        with alone(Path(settings.run)):
+            asyncio.run(serve(settings, engine, notify_socket=os.environ.get("NOTIFY_SOCKET", "")))
+    except HyperError as e:
+        print(f"hyperd: {e}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="hyperd", description="Runs Docker images in virtual machines of their own.")
+    p.add_argument("--config", type=Path, default=CONFIG, metavar="FILE", help="settings (default: %(default)s)")
+    p.add_argument("--root", metavar="DIR", help="what outlives a reboot: images, volumes, containers")
+    p.add_argument("--run", metavar="DIR", help="what does not: sockets, pids")
+    p.add_argument("--host", metavar="unix://SOCKET", help="where to listen")
+    p.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
+    return p
+
+
+def read(arguments: argparse.Namespace) -> Settings:
+    """The file's settings, and what the command line says instead."""
+    settings = load(arguments.config)
+    said = {"root": arguments.root, "run": arguments.run}
+    if arguments.host:
+        said["socket"] = str(address(arguments.host))
+    return msgspec.structs.replace(settings, **{key: os.path.abspath(v) for key, v in said.items() if v})
+
+
+def engine(settings: Settings) -> Engine:
+    from hypercontainer.engine.local import LocalEngine  # after the lock: a second hyperd is refused at once
+
+    return LocalEngine(settings)
+
+
+async def serve(settings: Settings, make: Callable[[Settings], Engine], *, notify_socket: str = "") -> None:
+    """Recover, listen, tell systemd, and answer until SIGTERM or SIGINT. Then let go of everything, VMs excepted."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    from aiohttp import web
+
+    from hypercontainer.hyperd.rest.dispatch import READ_AHEAD, Dispatcher
+    from hypercontainer.hyperd.rest.routes import ROUTES
+
+    engine = make(settings)
+    try:
+        if not await unless(stop, engine.open()):
+            return
+        dispatcher = Dispatcher(engine)
+        runner = web.AppRunner(
+            dispatcher.app(ROUTES),
+            access_log=None,  # the dispatcher logs
+            handler_cancellation=True,
+            auto_decompress=False,  # a small body must not become a large one
+            read_bufsize=READ_AHEAD,
+            tcp_keepalive=False,
+            shutdown_timeout=1,
+        )
+        await runner.setup()
+        path = Path(settings.socket)
+        site = web.SockSite(runner, listen(path, settings.group))
+        await site.start()
+        log.info("listening on %s", path)
+        notify(notify_socket, "READY=1")
+        await stop.wait()
+        log.info("stopping; virtual machines run on")
+        notify(notify_socket, "STOPPING=1")
+        path.unlink(missing_ok=True)
+        await site.stop()
+        await dispatcher.stop(timeout_s=GRACE_S)
+        await runner.cleanup()
+    finally:
+        await engine.close()
+
+
+async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do `work`; give it up, and return False, when we are told to stop meanwhile."""
+    doing, told = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({doing, told}, return_when=asyncio.FIRST_COMPLETED)
+        if doing.done():
+            doing.result()
+        return doing.done()
+    finally:
+        for task in (doing, told):
+            task.cancel()
+        await asyncio.wait({doing, told})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

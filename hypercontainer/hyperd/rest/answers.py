@@ -1,0 +1,107 @@
+"""Answers that take their time: JSON documents, one a line, and tars."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+
+import msgspec
+from aiohttp import web
+
+from hypercontainer.model.documents import Progress
+
+log = logging.getLogger("hyperd.rest")
+
+Why = Callable[[BaseException], dict[str, object]]
+ENOUGH = 1 << 16  # bytes of lines that wait for the client before their source is stalled
+
+
+class _Lines:
+    """Lines between their source and the client: many small ones become few writes."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray()
+        self.ended = False
+        self.filled = asyncio.Event()
+        self.emptied = asyncio.Event()
+
+    async def fill(self, source: AsyncGenerator[object, None], why: Why) -> None:
+        """Encode what comes. An error becomes the last line: the status was sent long ago."""
+        try:
+            async for item in source:
+                if len(self.buffer) >= ENOUGH:
+                    if isinstance(item, Progress):
+                        continue  # the next one says more; and a client that sends a body may not be reading
+                    self.emptied.clear()
+                    await self.emptied.wait()
+                self._add(item)
+        except Exception as e:
+            self._add({"error": why(e)})
+        finally:
+            self.ended = True
+            self.filled.set()
+
+    def _add(self, item: object) -> None:
+        self.buffer += msgspec.json.encode(item)
+        self.buffer += b"\n"
+        self.filled.set()
+
+    async def take(self) -> bytes:
+        """What has come since the last time, waiting for something; b"" at the end."""
+        if not self.buffer and not self.ended:
+            self.filled.clear()
+            await self.filled.wait()
+        data = bytes(self.buffer)
+        self.buffer.clear()
+        self.emptied.set()
+        return data
+
+
+async def send_lines(request: web.Request, source: AsyncGenerator[object, None], why: Why) -> web.StreamResponse:
+    """Answer with `source`'s documents. A client that vanishes ends the source, a slow one stalls it."""
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    lines = _Lines()
+    try:
+        await response.prepare(request)
+        async with asyncio.TaskGroup() as group:
+            filling = group.create_task(lines.fill(source, why))
+            try:
+                while data := await lines.take():
+                    await response.write(data)
+            except ConnectionError:
+                filling.cancel()  # nobody is there to tell
+    except asyncio.CancelledError as e:
+        await _last_words(response, msgspec.json.encode({"error": why(e)}) + b"\n")
+        raise
+    finally:
+        await source.aclose()
+    return response
+
+
+async def _last_words(response: web.StreamResponse, words: bytes) -> None:
+    try:
+        async with asyncio.timeout(1):
+            await response.write(words)
+            await response.write_eof()
+    except (ConnectionError, TimeoutError, RuntimeError):
+        pass  # nobody listens
+
+
+async def send_tar(request: web.Request, source: AsyncGenerator[bytes, None], why: Why) -> web.StreamResponse:
+    """Answer with `source`'s bytes. An error in mid-stream cuts the connection: a part must not look like the whole."""
+    response = web.StreamResponse(headers={"Content-Type": "application/x-tar"})
+    try:
+        first = await anext(source, b"")  # what goes wrong until here has a status
+        await response.prepare(request)
+        try:
+            await response.write(first)
+            async for data in source:
+                await response.write(data)
+        except ConnectionError:
+            pass
+        except Exception as e:
+            log.warning("a tar was cut short: %s", why(e)["message"])
+            if request.transport:
+                request.transport.abort()
+    finally:
+        await source.aclose()
+    return response

@@ -1,0 +1,46 @@
+"""/v1/ping, version, info, doctor, events."""
+
+from collections.abc import AsyncGenerator
+from typing import Literal
+
+import msgspec
+
+from hypercontainer.hyperd.rest.call import Call, FilterList, Query, Time
+from hypercontainer.hyperd.rest.params import filters, nanoseconds
+from hypercontainer.model import documents as doc
+
+
+class Nothing(Query, frozen=True, kw_only=True):
+    """No parameters."""
+
+
+class EventsQuery(Query, frozen=True, kw_only=True):
+    since: Time = ""
+    until: Time = ""
+    filter: FilterList = msgspec.field(default_factory=list)
+
+
+class Pong(doc.Document, frozen=True, kw_only=True):
+    ok: Literal[True] = True
+
+
+async def ping(call: Call[Nothing, None]) -> Pong:
+    await call.engine.ping()
+    return Pong()
+
+
+async def version(call: Call[Nothing, None]) -> doc.Version:
+    return await call.engine.version()
+
+
+async def info(call: Call[Nothing, None]) -> doc.Info:
+    return await call.engine.info()
+
+
+async def doctor(call: Call[Nothing, None]) -> doc.Doctor:
+    return await call.engine.doctor()
+
+
+async def events(call: Call[EventsQuery, None]) -> AsyncGenerator[doc.Event, None]:
+    q = call.query
+    return await call.engine.events(nanoseconds(q.since), nanoseconds(q.until), filters(q.filter))

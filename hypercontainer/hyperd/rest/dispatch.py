@@ -1,0 +1,206 @@
+"""From the table to a server: parse, call, answer. The only place that knows both aiohttp and the table."""
+
+import asyncio
+import logging
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from hypercontainer.errors import InvalidInput
+from hypercontainer.hyperd.rest import hijack, params
+from hypercontainer.hyperd.rest.answers import send_lines, send_tar
+from hypercontainer.hyperd.rest.call import Call, Lines, Raw, Route, Upgrade
+from hypercontainer.hyperd.rest.errors import told
+from hypercontainer.model.api import Engine
+
+log = logging.getLogger("hyperd.rest")
+
+T = TypeVar("T")
+MAX_JSON = 1 << 20
+READ_AHEAD = 1 << 18  # of a body that nobody reads yet
+UCRED = struct.Struct("iII")  # unix(7), SO_PEERCRED: pid, uid, gid
+
+
+@dataclass(eq=False)
+class Dispatcher:
+    """Answers requests by the table. `stop()` ends what would last, with a word to the client."""
+
+    engine: Engine
+    stopping: bool = False
+    lasting: set[asyncio.Task[Any]] = field(default_factory=set)  # streams: cancelled by stop()
+    begun: set[asyncio.Task[Any]] = field(default_factory=set)  # calls that go on without their caller
+
+    def app(self, routes: Iterable[Route[Any, Any]]) -> web.Application:
+        app = web.Application(client_max_size=MAX_JSON, middlewares=[self._errors])
+        for route in routes:
+            app.router.add_route(route.method, route.path, self._bind(route))
+        return app
+
+    async def stop(self, *, timeout_s: float) -> None:
+        """End all streams; wait `timeout_s` seconds for calls that change something, then cancel those too."""
+        self.stopping = True
+        for task in self.lasting:
+            task.cancel()
+        if self.begun:
+            await asyncio.wait(self.begun, timeout=timeout_s)
+        for task in self.begun:
+            task.cancel()
+        if left := self.begun | self.lasting:
+            await asyncio.wait(left, timeout=timeout_s)
+
+    def _bind(self, route: Route[Any, Any]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            call = Call(
+                self.engine,
+                dict(request.match_info),
+                params.query(request.query.items(), route.query),
+                await read_body(request, route),
+                hijack.wanted(request.headers),
+            )
+            if route.answer is Raw.STREAM or isinstance(route.answer, Lines) or route.lasting:
+                return await self._last(request, route, call)
+            work = route.handler(call)
+            return plain(await (work if route.method == "GET" else self._to_the_end(work)))
+
+        return handle
+
+    async def _last(self, request: web.Request, route: Route[Any, Any], call: Call[Any, Any]) -> web.StreamResponse:
+        """Answer a call that lasts: a caller that vanishes cancels this task, and so does `stop`."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  a handler runs in one
+        self.lasting.add(task)
+        try:
+            if route.answer is Raw.STREAM:
+                return await self._stream(request, route, call)
+            answer: Any = await route.handler(call)
+            if isinstance(route.answer, Lines):
+                return await send_lines(request, answer, self._why)
+            return await send_tar(request, answer, self._why) if route.answer is Raw.TAR else plain(answer)
+        finally:
+            self.lasting.discard(task)
+
+    async def _stream(self, request: web.Request, route: Route[Any, Any], call: Call[Any, Any]) -> web.StreamResponse:
+        answer = await self._to_the_end(route.handler(call), unwanted=let_go)
+        if isinstance(answer, Upgrade):
+            return await hijack.serve(request, answer, self._why)
+        return plain(answer)
+
+    def _why(self, error: BaseException) -> dict[str, object]:
+        """The document for what ended a stream; a cancelled one ends because we do."""
+        if isinstance(error, asyncio.CancelledError):
+            return {"message": "hyperd is shutting down; what runs goes on", "kind": "unavailable"}
+        return told(error)[1]
+
+    async def _to_the_end(
+        self, work: Awaitable[T], *, unwanted: Callable[[T], Coroutine[Any, Any, None]] | None = None
+    ) -> T:
+        """Do `work` even if the caller vanishes meanwhile; then its result goes to `unwanted`."""
+
+        async def run() -> T:
+            return await work
+
+        task = asyncio.create_task(run())
+        self.begun.add(task)
+        task.add_done_callback(self.begun.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(lambda done: self._nobody_waits(done, unwanted))
+            raise
+
+    def _nobody_waits(self, done: asyncio.Task[T], unwanted: Callable[[T], Coroutine[Any, Any, None]] | None) -> None:
+        if done.cancelled():
+            return
+        if error := done.exception():
+            log.info("a call whose caller had gone failed: %s", error)
+        elif unwanted:
+            task = asyncio.create_task(unwanted(done.result()))
+            self.begun.add(task)
+            task.add_done_callback(self.begun.discard)
+
+    @web.middleware
+    async def _errors(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        began = time.monotonic()
+        pid, uid, _gid = peer(request)
+        try:
+            if self.stopping:
+                response: web.StreamResponse = json_answer(self._why(asyncio.CancelledError()), 503)
+            else:
+                response = await handler(request)
+        except web.HTTPException as e:
+            response = refusal(request, e)
+        except (ConnectionError, asyncio.CancelledError):
+            raise  # the caller has gone
+        except Exception as e:
+            status, document = told(e)
+            response = json_answer(document, status)
+        level = logging.DEBUG if request.method == "GET" else logging.INFO
+        took_ms = (time.monotonic() - began) * 1e3
+        what = request.raw_path[:300]
+        log.log(
+            level, "%s %s by uid %d pid %d: %d in %.1f ms", request.method, what, uid, pid, response.status, took_ms
+        )
+        return response
+
+
+def peer(request: web.Request) -> tuple[int, int, int]:
+    """pid, uid, gid of the process that connected."""
+    sock = request.get_extra_info("socket")
+    if sock is None:
+        return 0, 0, 0
+    pid, uid, gid = UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
+    return pid, uid, gid
+
+
+def json_answer(document: object, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode(document), content_type="application/json")
+
+
+def plain(answer: object) -> web.Response:
+    return web.Response(status=204) if answer is None else json_answer(answer)
+
+
+def refusal(request: web.Request, error: web.HTTPException) -> web.Response:
+    """aiohttp's own refusals, in our words."""
+    what = f"{request.method} {request.path[:200]}"
+    if error.status == 404:
+        return json_answer({"message": f"no such call: {what}", "kind": "not-found"}, 404)
+    if error.status == 405:
+        return json_answer({"message": f"no such call: {what}: the path takes another method", "kind": "invalid"}, 405)
+    if error.status == 413:
+        return json_answer({"message": f"the body is larger than {MAX_JSON} bytes", "kind": "invalid"}, 413)
+    return json_answer({"message": f"{what}: {error.reason}", "kind": "invalid"}, error.status)
+
+
+async def read_body(request: web.Request, route: Route[Any, Any]) -> object:
+    """The body as the route wants it. InvalidInput for one that it does not want."""
+    if route.body is Raw.TAR:
+        return chunks(request)
+    if route.body is None:
+        if request.can_read_body and await request.read():
+            raise InvalidInput("this call takes no body")
+        return None
+    kind: Any = route.body
+    if route.body_with and request.query.get(route.body_with[0]):
+        kind = route.body_with[1]
+    data = await request.read() if request.can_read_body else b""
+    return params.body(data or b"{}" if route.body_optional else data, kind)
+
+
+async def chunks(request: web.Request) -> AsyncIterator[bytes]:
+    """The body, piece by piece; the client is not read from while nobody asks."""
+    async for data in request.content.iter_any():
+        yield data
+
+
+async def let_go(answer: object) -> None:
+    if isinstance(answer, Upgrade):
+        await answer.session.detach()

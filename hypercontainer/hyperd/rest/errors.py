@@ -1,0 +1,32 @@
+"""Errors as the API tells them: one table from kinds to statuses."""
+
+import logging
+
+from hypercontainer.errors import GuestError, HyperError, Kind
+
+log = logging.getLogger("hyperd.rest")
+
+STATUS: dict[Kind, int] = {
+    "invalid": 400,
+    "permission": 403,
+    "not-found": 404,
+    "already-exists": 409,
+    "in-use": 409,
+    "failed-precondition": 409,
+    "internal": 500,
+    "guest": 502,
+    "unavailable": 503,
+    "timeout": 504,
+    "exhausted": 507,
+}
+
+
+def told(error: BaseException) -> tuple[int, dict[str, object]]:
+    """Status and document for `error`. What is no HyperError is our bug: logged here, its innards kept to the log."""
+    if isinstance(error, HyperError):
+        document: dict[str, object] = {"message": str(error), "kind": error.kind}
+        if isinstance(error, GuestError) and error.errno:
+            document["errno"] = error.errno
+        return STATUS[error.kind], document
+    log.error("internal error", exc_info=error)
+    return 500, {"message": f"internal error: {type(error).__name__}; hyperd's log has the details", "kind": "internal"}

@@ -1,0 +1,94 @@
+"""/v1/images. Names have slashes, so they are parameters."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Annotated, Literal
+
+import msgspec
+
+from hypercontainer.hyperd.rest.call import Body, Call, FilterList, Name, Names, Query
+from hypercontainer.hyperd.rest.daemon import Nothing
+from hypercontainer.hyperd.rest.params import filters
+from hypercontainer.model import documents as doc
+from hypercontainer.model.api import Credentials
+
+
+class ImagesQuery(Query, frozen=True, kw_only=True):
+    filter: FilterList = msgspec.field(default_factory=list)
+
+
+class ImageQuery(Query, frozen=True, kw_only=True):
+    name: Name
+
+
+class RemoveImageQuery(ImageQuery, frozen=True, kw_only=True):
+    force: bool = False
+
+
+class TagQuery(ImageQuery, frozen=True, kw_only=True):
+    target: Name
+
+
+class SaveQuery(Query, frozen=True, kw_only=True):
+    name: Names
+    format: Literal["docker", "oci"] = "docker"
+
+
+class ImportQuery(Query, frozen=True, kw_only=True):
+    name: Annotated[str, msgspec.Meta(max_length=255)] = ""
+    change: FilterList = msgspec.field(default_factory=list)
+    message: Annotated[str, msgspec.Meta(max_length=4096)] = ""
+
+
+class PruneQuery(Query, frozen=True, kw_only=True):
+    all: bool = False
+
+
+class PullBody(Body, frozen=True, kw_only=True):
+    name: Name
+    platform: Annotated[str, msgspec.Meta(max_length=64)] = ""  # "" = the guest's: "linux/amd64"
+    auth: Credentials | None = None  # None = those of the daemon's user
+
+
+Pulling = AsyncGenerator[doc.Progress | doc.ImagesDone, None]
+
+
+async def entries(call: Call[ImagesQuery, None]) -> Sequence[doc.ImageEntry]:
+    return await call.engine.list_images(filters(call.query.filter))
+
+
+async def inspect(call: Call[ImageQuery, None]) -> doc.Image:
+    return await call.engine.inspect_image(call.query.name)
+
+
+async def history(call: Call[ImageQuery, None]) -> Sequence[doc.HistoryEntry]:
+    return await call.engine.image_history(call.query.name)
+
+
+async def pull(call: Call[Nothing, PullBody]) -> Pulling:
+    body = call.body
+    return await call.engine.pull_image(body.name, platform=body.platform, credentials=body.auth)
+
+
+async def load(call: Call[Nothing, AsyncIterator[bytes]]) -> Pulling:
+    return await call.engine.load_images(call.body)
+
+
+async def save(call: Call[SaveQuery, None]) -> AsyncGenerator[bytes, None]:
+    return await call.engine.save_images(call.query.name, call.query.format)
+
+
+async def import_(call: Call[ImportQuery, AsyncIterator[bytes]]) -> doc.ImageRef:
+    q = call.query
+    return await call.engine.import_image(call.body, name=q.name, changes=q.change, message=q.message)
+
+
+async def tag(call: Call[TagQuery, None]) -> None:
+    await call.engine.tag_image(call.query.name, call.query.target)
+
+
+async def remove(call: Call[RemoveImageQuery, None]) -> Sequence[doc.ImageRemoved]:
+    return await call.engine.remove_image(call.query.name, force=call.query.force)
+
+
+async def prune(call: Call[PruneQuery, None]) -> doc.Pruned:
+    return await call.engine.prune_images(all=call.query.all)

@@ -1,0 +1,26 @@
+"""/v1/kernels: the kernels that guests boot."""
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Annotated
+
+import msgspec
+
+from hypercontainer.hyperd.rest.call import Call, Query
+from hypercontainer.hyperd.rest.daemon import Nothing
+from hypercontainer.model import documents as doc
+
+
+class UseQuery(Query, frozen=True, kw_only=True):
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+
+
+async def entries(call: Call[Nothing, None]) -> Sequence[doc.Kernel]:
+    return await call.engine.list_kernels()
+
+
+async def fetch(call: Call[Nothing, None]) -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:
+    return await call.engine.fetch_kernel()
+
+
+async def use(call: Call[UseQuery, None]) -> None:
+    await call.engine.use_kernel(call.query.name)

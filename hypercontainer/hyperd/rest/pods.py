@@ -1,0 +1,42 @@
+"""/v1/pods."""
+
+from collections.abc import Sequence
+
+from hypercontainer.hyperd.rest.call import Call
+from hypercontainer.hyperd.rest.containers import ListQuery, RemoveQuery, StopQuery
+from hypercontainer.hyperd.rest.daemon import Nothing
+from hypercontainer.hyperd.rest.params import filters
+from hypercontainer.model import documents as doc
+from hypercontainer.model.spec import PodSpec
+
+
+async def entries(call: Call[ListQuery, None]) -> Sequence[doc.PodEntry]:
+    return await call.engine.list_pods(all=call.query.all, filters=filters(call.query.filter))
+
+
+async def create(call: Call[Nothing, PodSpec]) -> doc.Created:
+    return await call.engine.create_pod(call.body)
+
+
+async def inspect(call: Call[Nothing, None]) -> doc.Pod:
+    return await call.engine.inspect_pod(call.name("p"))
+
+
+async def remove(call: Call[RemoveQuery, None]) -> None:
+    await call.engine.remove_pod(call.name("p"), force=call.query.force, volumes=call.query.volumes)
+
+
+async def start(call: Call[Nothing, None]) -> None:
+    await call.engine.start_pod(call.name("p"))
+
+
+async def stop(call: Call[StopQuery, None]) -> None:
+    await call.engine.stop_pod(call.name("p"), call.query.timeout)
+
+
+async def pause(call: Call[Nothing, None]) -> None:
+    await call.engine.pause_pod(call.name("p"))
+
+
+async def unpause(call: Call[Nothing, None]) -> None:
+    await call.engine.unpause_pod(call.name("p"))

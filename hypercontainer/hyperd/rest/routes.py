@@ -1,0 +1,142 @@
+"""The table: every path of the API, what it takes and what it answers. Parsing, checks and OpenAPI come from it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from hypercontainer.hyperd.rest import containers, daemon, images, kernels, pods, streams, volumes
+from hypercontainer.hyperd.rest.call import Call, Lines, Raw, Route
+from hypercontainer.hyperd.rest.containers import ListQuery, RemoveQuery, ResizeQuery, StopQuery
+from hypercontainer.hyperd.rest.daemon import Nothing
+from hypercontainer.hyperd.rest.images import ImageQuery, ImagesQuery, PruneQuery
+from hypercontainer.model import documents as doc
+from hypercontainer.model.spec import ContainerSpec, ExecSpec, PodSpec
+
+
+async def openapi(call: Call[Nothing, None]) -> msgspec.Raw:
+    from hypercontainer.hyperd.rest.openapi import document  # only those who ask pay for it
+
+    return msgspec.Raw(msgspec.json.encode(document(ROUTES)))
+
+
+# fmt: off
+ROUTES: Sequence[Route[Any, Any]] = (
+    # the daemon
+    Route(method="GET", path="/v1/ping", handler=daemon.ping, query=Nothing, answer=daemon.Pong,
+          summary="Is the daemon able to work?"),
+    Route(method="GET", path="/v1/version", handler=daemon.version, query=Nothing, answer=doc.Version,
+          summary="Versions of the daemon, its API and its surroundings"),
+    Route(method="GET", path="/v1/info", handler=daemon.info, query=Nothing, answer=doc.Info,
+          summary="The host, the engine's counts, and the isolation level"),
+    Route(method="GET", path="/v1/openapi.json", handler=openapi, query=Nothing, answer=dict[str, Any],
+          summary="This API, described by OpenAPI 3.1"),
+    Route(method="GET", path="/v1/doctor", handler=daemon.doctor, query=Nothing, answer=doc.Doctor, lasting=True,
+          summary="Prove by running what works on this host"),
+    Route(method="GET", path="/v1/events", handler=daemon.events, query=daemon.EventsQuery, answer=Lines(doc.Event),
+          lasting=True, summary="What happens, as it happens"),
+    # containers
+    Route(method="GET", path="/v1/containers", handler=containers.entries, query=ListQuery,
+          answer=list[doc.ContainerEntry], summary="List containers"),
+    Route(method="POST", path="/v1/containers", handler=containers.create, query=containers.CreateQuery, body=PodSpec,
+          body_with=("pod", ContainerSpec), answer=doc.Created,
+          summary="Create a container with a VM of its own (PodSpec), or in a pod that exists (?pod, ContainerSpec)"),
+    Route(method="GET", path="/v1/containers/{c}", handler=containers.inspect, query=Nothing, answer=doc.Container,
+          summary="Inspect a container"),
+    Route(method="DELETE", path="/v1/containers/{c}", handler=containers.remove, query=RemoveQuery,
+          summary="Remove a container"),
+    Route(method="POST", path="/v1/containers/{c}/start", handler=containers.start, query=Nothing,
+          summary="Start a container; boots its VM if need be"),
+    Route(method="POST", path="/v1/containers/{c}/stop", handler=containers.stop, query=StopQuery,
+          summary="Stop a container: its stop signal, the time-out in seconds, SIGKILL"),
+    Route(method="POST", path="/v1/containers/{c}/restart", handler=containers.restart, query=StopQuery,
+          summary="Stop and start a container"),
+    Route(method="POST", path="/v1/containers/{c}/kill", handler=containers.kill, query=containers.KillQuery,
+          summary="Signal a container's first process"),
+    Route(method="POST", path="/v1/containers/{c}/pause", handler=containers.pause, query=Nothing,
+          summary="Stop the VM's CPUs"),
+    Route(method="POST", path="/v1/containers/{c}/unpause", handler=containers.unpause, query=Nothing,
+          summary="Let the VM's CPUs go on"),
+    Route(method="POST", path="/v1/containers/{c}/rename", handler=containers.rename, query=containers.RenameQuery,
+          summary="Give a container another name"),
+    Route(method="POST", path="/v1/containers/{c}/wait", handler=containers.wait, query=Nothing, answer=doc.WaitResult,
+          lasting=True, summary="Wait until a container does not run; its exit status"),
+    Route(method="POST", path="/v1/containers/{c}/resize", handler=containers.resize, query=ResizeQuery,
+          summary="Set the size of a container's terminal"),
+    Route(method="GET", path="/v1/containers/{c}/top", handler=containers.top, query=Nothing, answer=doc.Top,
+          summary="Processes of a container"),
+    Route(method="GET", path="/v1/containers/{c}/logs", handler=streams.logs, query=streams.LogsQuery,
+          answer=Lines(doc.LogEntry), lasting=True, summary="What a container wrote"),
+    Route(method="GET", path="/v1/containers/{c}/stats", handler=streams.stats, query=streams.StatsQuery,
+          answer=Lines(doc.Stats), lasting=True, summary="What a container uses: one sample, or one a second"),
+    Route(method="POST", path="/v1/containers/{c}/attach", handler=streams.attach, query=streams.AttachQuery,
+          answer=Raw.STREAM, summary="Tie to the streams of a container's first process; may start it"),
+    Route(method="POST", path="/v1/containers/{c}/exec", handler=streams.exec_start, query=Nothing, body=ExecSpec,
+          answer=Raw.STREAM, summary="Start one more process in a container: a stream, or its id when detached"),
+    Route(method="GET", path="/v1/exec/{id}", handler=streams.exec_inspect, query=Nothing, answer=doc.Exec,
+          summary="Inspect an exec"),
+    Route(method="POST", path="/v1/exec/{id}/resize", handler=streams.exec_resize, query=ResizeQuery,
+          summary="Set the size of an exec's terminal"),
+    Route(method="GET", path="/v1/containers/{c}/archive", handler=streams.archive_get, query=streams.ArchiveQuery,
+          answer=Raw.TAR, lasting=True, summary="A tar of a path in a container"),
+    Route(method="PUT", path="/v1/containers/{c}/archive", handler=streams.archive_put, query=streams.ArchiveQuery,
+          body=Raw.TAR, lasting=True, summary="Unpack a tar below a folder of a container"),
+    # pods
+    Route(method="GET", path="/v1/pods", handler=pods.entries, query=ListQuery, answer=list[doc.PodEntry],
+          summary="List pods"),
+    Route(method="POST", path="/v1/pods", handler=pods.create, query=Nothing, body=PodSpec, answer=doc.Created,
+          summary="Create a pod and its containers"),
+    Route(method="GET", path="/v1/pods/{p}", handler=pods.inspect, query=Nothing, answer=doc.Pod,
+          summary="Inspect a pod"),
+    Route(method="DELETE", path="/v1/pods/{p}", handler=pods.remove, query=RemoveQuery,
+          summary="Remove a pod and its containers"),
+    Route(method="POST", path="/v1/pods/{p}/start", handler=pods.start, query=Nothing,
+          summary="Boot a pod and start its containers, in order"),
+    Route(method="POST", path="/v1/pods/{p}/stop", handler=pods.stop, query=StopQuery,
+          summary="Stop a pod's containers and its VM"),
+    Route(method="POST", path="/v1/pods/{p}/pause", handler=pods.pause, query=Nothing, summary="Stop the VM's CPUs"),
+    Route(method="POST", path="/v1/pods/{p}/unpause", handler=pods.unpause, query=Nothing,
+          summary="Let the VM's CPUs go on"),
+    # images
+    Route(method="GET", path="/v1/images", handler=images.entries, query=ImagesQuery, answer=list[doc.ImageEntry],
+          summary="List images"),
+    Route(method="DELETE", path="/v1/images", handler=images.remove, query=images.RemoveImageQuery,
+          answer=list[doc.ImageRemoved], summary="Remove a name of an image, and the image with its last one"),
+    Route(method="GET", path="/v1/images/inspect", handler=images.inspect, query=ImageQuery, answer=doc.Image,
+          summary="Inspect an image"),
+    Route(method="GET", path="/v1/images/history", handler=images.history, query=ImageQuery,
+          answer=list[doc.HistoryEntry], summary="How an image was made"),
+    Route(method="POST", path="/v1/images/pull", handler=images.pull, query=Nothing, body=images.PullBody,
+          answer=Lines(doc.Progress | doc.ImagesDone), lasting=True, summary="Fetch an image from a registry"),
+    Route(method="POST", path="/v1/images/load", handler=images.load, query=Nothing, body=Raw.TAR,
+          answer=Lines(doc.Progress | doc.ImagesDone), lasting=True,
+          summary="Take images out of a tar (docker archive or OCI layout, compressed or not)"),
+    Route(method="GET", path="/v1/images/save", handler=images.save, query=images.SaveQuery, answer=Raw.TAR,
+          lasting=True, summary="Images as a tar"),
+    Route(method="POST", path="/v1/images/import", handler=images.import_, query=images.ImportQuery, body=Raw.TAR,
+          answer=doc.ImageRef, lasting=True, summary="Make an image of a root file system's tar"),
+    Route(method="POST", path="/v1/images/tag", handler=images.tag, query=images.TagQuery,
+          summary="Give an image one more name"),
+    Route(method="POST", path="/v1/images/prune", handler=images.prune, query=PruneQuery, answer=doc.Pruned,
+          summary="Remove images that have no name, or with `all` no container"),
+    # volumes
+    Route(method="GET", path="/v1/volumes", handler=volumes.entries, query=ImagesQuery, answer=list[doc.Volume],
+          summary="List volumes"),
+    Route(method="POST", path="/v1/volumes", handler=volumes.create, query=Nothing, body=volumes.VolumeBody,
+          body_optional=True, answer=doc.Volume, summary="Create a volume"),
+    Route(method="GET", path="/v1/volumes/{v}", handler=volumes.inspect, query=Nothing, answer=doc.Volume,
+          summary="Inspect a volume"),
+    Route(method="DELETE", path="/v1/volumes/{v}", handler=volumes.remove, query=volumes.RemoveVolumeQuery,
+          summary="Remove a volume"),
+    Route(method="POST", path="/v1/volumes/prune", handler=volumes.prune, query=PruneQuery, answer=doc.Pruned,
+          summary="Remove anonymous volumes, or with `all` every one, that no container has"),
+    # kernels
+    Route(method="GET", path="/v1/kernels", handler=kernels.entries, query=Nothing, answer=list[doc.Kernel],
+          summary="List kernel bundles"),
+    Route(method="POST", path="/v1/kernels/fetch", handler=kernels.fetch, query=Nothing,
+          answer=Lines(doc.Progress | doc.KernelDone), lasting=True,
+          summary="Fetch the distribution's kernel and make a bundle of it"),
+    Route(method="POST", path="/v1/kernels/use", handler=kernels.use, query=kernels.UseQuery,
+          summary="Choose the kernel bundle that new VMs boot"),
+)
+# fmt: on

@@ -1,0 +1,114 @@
+"""What flows out of a container and into it: logs, stats, attach, exec, archives."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Annotated
+
+import msgspec
+
+from hypercontainer.errors import InvalidInput, NotFound, WrongState
+from hypercontainer.hyperd.rest.call import Call, Query, Time, Upgrade
+from hypercontainer.hyperd.rest.containers import ResizeQuery
+from hypercontainer.hyperd.rest.daemon import Nothing
+from hypercontainer.hyperd.rest.params import nanoseconds
+from hypercontainer.model import documents as doc
+from hypercontainer.model.api import Engine
+from hypercontainer.model.spec import ExecSpec
+
+SAMPLE_EVERY_S = 1.0
+
+
+class LogsQuery(Query, frozen=True, kw_only=True):
+    follow: bool = False
+    since: Time = ""
+    until: Time = ""
+    tail: Annotated[int, msgspec.Meta(ge=0, le=10_000_000)] | None = None  # lines; None = all
+    stdout: bool | None = None
+    stderr: bool | None = None
+
+
+class StatsQuery(Query, frozen=True, kw_only=True):
+    stream: bool = False  # one sample a second; else one
+
+
+class AttachQuery(Query, frozen=True, kw_only=True):
+    start: bool = False
+    stdin: bool = False
+    stdout: bool | None = None
+    stderr: bool | None = None
+    logs: bool = False
+
+
+class ArchiveQuery(Query, frozen=True, kw_only=True):
+    path: Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+
+
+def _outputs(stdout: bool | None, stderr: bool | None) -> tuple[bool, bool]:
+    """Who names neither wants both; who names one wants that."""
+    return (True, True) if stdout is None and stderr is None else (bool(stdout), bool(stderr))
+
+
+async def logs(call: Call[LogsQuery, None]) -> AsyncGenerator[doc.LogEntry, None]:
+    q = call.query
+    stdout, stderr = _outputs(q.stdout, q.stderr)
+    return await call.engine.logs(
+        call.name("c"),
+        follow=q.follow,
+        since_ns=nanoseconds(q.since),
+        until_ns=nanoseconds(q.until),
+        tail=q.tail,
+        stdout=stdout,
+        stderr=stderr,
+    )
+
+
+async def stats(call: Call[StatsQuery, None]) -> AsyncGenerator[doc.Stats, None]:
+    first = await call.engine.stats(call.name("c"))
+    return _samples(call.engine, first, endless=call.query.stream)
+
+
+async def _samples(engine: Engine, first: doc.Stats, *, endless: bool) -> AsyncGenerator[doc.Stats, None]:
+    yield first
+    while endless:
+        await asyncio.sleep(SAMPLE_EVERY_S)
+        try:
+            sample = await engine.stats(first.id)
+        except (NotFound, WrongState):  # it has ended, and so does this
+            return
+        yield sample
+
+
+async def attach(call: Call[AttachQuery, None]) -> Upgrade:
+    call.must_upgrade()
+    q = call.query
+    stdout, stderr = _outputs(q.stdout, q.stderr)
+    session = await call.engine.attach(
+        call.name("c"), stdin=q.stdin, stdout=stdout, stderr=stderr, logs=q.logs, start=q.start
+    )
+    return Upgrade(session, stdin=q.stdin)
+
+
+async def exec_start(call: Call[Nothing, ExecSpec]) -> Upgrade | doc.Created:
+    """Detached: its id as JSON. Otherwise a stream."""
+    if not call.body.command:
+        raise InvalidInput("cannot exec: the command is empty")
+    if call.body.detach:
+        return doc.Created(id=await call.engine.exec_detached(call.name("c"), call.body))
+    call.must_upgrade()
+    return Upgrade(await call.engine.exec(call.name("c"), call.body), stdin=call.body.open_stdin)
+
+
+async def exec_inspect(call: Call[Nothing, None]) -> doc.Exec:
+    return await call.engine.inspect_exec(call.name("id"))
+
+
+async def exec_resize(call: Call[ResizeQuery, None]) -> None:
+    await call.engine.resize_exec(call.name("id"), call.query.rows, call.query.columns)
+
+
+async def archive_get(call: Call[ArchiveQuery, None]) -> AsyncGenerator[bytes, None]:
+    return await call.engine.archive_get(call.name("c"), call.query.path)
+
+
+async def archive_put(call: Call[ArchiveQuery, AsyncIterator[bytes]]) -> None:
+    await call.engine.archive_put(call.name("c"), call.query.path, call.body)

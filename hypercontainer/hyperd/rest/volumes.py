@@ -1,0 +1,41 @@
+"""/v1/volumes."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+
+from hypercontainer.hyperd.rest.call import Body, Call, Query
+from hypercontainer.hyperd.rest.daemon import Nothing
+from hypercontainer.hyperd.rest.images import ImagesQuery, PruneQuery
+from hypercontainer.hyperd.rest.params import filters
+from hypercontainer.model import documents as doc
+
+
+class RemoveVolumeQuery(Query, frozen=True, kw_only=True):
+    force: bool = False
+
+
+class VolumeBody(Body, frozen=True, kw_only=True):
+    name: Annotated[str, msgspec.Meta(max_length=63)] = ""  # "" = one is invented
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+async def entries(call: Call[ImagesQuery, None]) -> Sequence[doc.Volume]:
+    return await call.engine.list_volumes(filters(call.query.filter))
+
+
+async def create(call: Call[Nothing, VolumeBody]) -> doc.Volume:
+    return await call.engine.create_volume(call.body.name, call.body.labels)
+
+
+async def inspect(call: Call[Nothing, None]) -> doc.Volume:
+    return await call.engine.inspect_volume(call.name("v"))
+
+
+async def remove(call: Call[RemoveVolumeQuery, None]) -> None:
+    await call.engine.remove_volume(call.name("v"), force=call.query.force)
+
+
+async def prune(call: Call[PruneQuery, None]) -> doc.Pruned:
+    return await call.engine.prune_volumes(all=call.query.all)

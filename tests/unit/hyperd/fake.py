@@ -1,0 +1,190 @@
+"""An engine in memory: it answers every call, writes down which came, and fails when told to."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any, Literal
+
+from hypercontainer.lib.trace import Step
+from hypercontainer.model import documents as doc
+from hypercontainer.model.api import Session
+
+EMULATED = doc.Isolation(level="emulated", accelerator="tcg", reason="/dev/kvm does not exist")
+SAMPLE = doc.Stats(
+    id="c1",
+    name="/web",
+    read="2026-01-01T00:00:00Z",
+    cpu_stats=doc.CpuStats(
+        cpu_usage=doc.CpuUsage(total_usage=1, usage_in_usermode=1, usage_in_kernelmode=0), online_cpus=1
+    ),
+    memory_stats=doc.MemoryStats(usage=1, limit=2),
+    pids_stats=doc.PidsStats(current=1),
+    blkio_stats=doc.BlkioStats(read_bytes=0, write_bytes=0),
+    networks={},
+)
+IMAGE = doc.ImageRef(id="sha256:1", name="busybox:latest")
+KERNEL = doc.Kernel(name="debian", version="6.1", architecture="x86_64", digest="sha256:2", size=1, current=True)
+VOLUME = doc.Volume(name="data", mountpoint="/v/data", created_at="2026-01-01T00:00:00Z", labels={})
+EVENT = doc.Event(type="container", action="start", actor=doc.Actor(id="c1", attributes={}), time=1, time_nano=1)
+
+
+class FakeSession:
+    """Output comes from `say` and `end`; what the client does is written down."""
+
+    def __init__(self, window: int = 4) -> None:
+        self.id = "c1"
+        self.timings = [Step("boot", 0.0, 1.5)]
+        self.output: asyncio.Queue[tuple[Literal[1, 2], bytes] | Exception | None] = asyncio.Queue(window)
+        self.status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.stdin = bytearray()
+        self.stdin_closed = asyncio.Event()
+        self.detached = asyncio.Event()
+        self.done: list[tuple[str, Any]] = []
+        self.acted = asyncio.Event()
+        self.reads_stdin = asyncio.Event()
+        self.reads_stdin.set()
+        self.broken_pipe = False
+        self.taken = 0
+
+    async def say(self, data: bytes, stream: Literal[1, 2] = 1) -> None:
+        await self.output.put((stream, data))
+
+    async def end(self, status: int = 0) -> None:
+        await self.output.put(None)
+        self.status.set_result(status)
+
+    async def __aiter__(self) -> AsyncIterator[tuple[Literal[1, 2], bytes]]:
+        while (item := await self.output.get()) is not None:
+            if isinstance(item, Exception):
+                raise item
+            self.taken += len(item[1])
+            yield item
+
+    async def write(self, data: bytes) -> None:
+        await self.reads_stdin.wait()
+        if self.broken_pipe:
+            raise BrokenPipeError
+        self.stdin += data
+
+    async def close_stdin(self) -> None:
+        self.stdin_closed.set()
+
+    def _act(self, what: str, value: Any) -> None:
+        self.done.append((what, value))
+        self.acted.set()
+
+    async def signal(self, number: int) -> None:
+        self._act("signal", number)
+
+    async def resize(self, rows: int, columns: int) -> None:
+        self._act("resize", (rows, columns))
+
+    async def wait(self) -> int:
+        return await asyncio.shield(self.status)
+
+    async def detach(self) -> None:
+        self.detached.set()
+
+
+async def some(*items: Any) -> AsyncGenerator[Any, None]:
+    for item in items:
+        yield item
+
+
+class FakeEngine:
+    """Methods that are not written out below answer None, and are written down as (name, positional, named)."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        self.answers: dict[str, Any] = {}  # instead of what is below: a value, an exception, or a coroutine function
+        self.session: FakeSession | None = None
+        self.received = bytearray()
+        self.closed = False
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+
+        async def method(*args: Any, **named: Any) -> Any:
+            self.calls.append((name, args, named))
+            answer = self.answers[name] if name in self.answers else ANSWERS.get(name)
+            if isinstance(answer, Exception):
+                raise answer
+            return await answer(*args, **named) if callable(answer) else answer
+
+        return method
+
+    async def close(self) -> None:
+        self.closed = True
+
+    async def attach(self, c: str, **named: Any) -> Session:
+        self.calls.append(("attach", (c,), named))
+        if isinstance(answer := self.answers.get("attach"), Exception):
+            raise answer
+        self.session = self.session or FakeSession()
+        return self.session
+
+    async def exec(self, c: str, spec: Any) -> Session:
+        self.calls.append(("exec", (c, spec), {}))
+        self.session = self.session or FakeSession()
+        return self.session
+
+    async def archive_put(self, c: str, path: str, chunks: AsyncIterator[bytes]) -> None:
+        self.calls.append(("archive_put", (c, path), {}))
+        async for data in chunks:
+            self.received += data
+
+    async def import_image(self, chunks: AsyncIterator[bytes], **named: Any) -> doc.ImageRef:
+        self.calls.append(("import_image", (), named))
+        async for data in chunks:
+            self.received += data
+        return IMAGE
+
+    async def load_images(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[Any, None]:
+        self.calls.append(("load_images", (), {}))
+
+        async def loading() -> AsyncGenerator[Any, None]:
+            async for data in chunks:
+                self.received += data
+                yield doc.Progress(id="tar", action="reading", current=len(self.received))
+            yield doc.ImagesDone(images=[IMAGE])
+
+        return loading()
+
+
+def _lines(*items: Any) -> Any:
+    async def answer(*_: Any, **__: Any) -> AsyncGenerator[Any, None]:
+        return some(*items)
+
+    return answer
+
+
+ANSWERS: dict[str, Any] = {
+    "version": doc.Version(version="0.1.0", api_version="1", python_version="3.11", arch="x86_64", kernel_version="6"),
+    "doctor": doc.Doctor(checks=[doc.Check(name="qemu", status="ok", detail="7.2")], isolation=EMULATED),
+    "events": _lines(EVENT, EVENT),
+    "create_container": doc.Created(id="c1"),
+    "add_container": doc.Created(id="c2"),
+    "create_pod": doc.Created(id="p1"),
+    "list_containers": [],
+    "list_pods": [],
+    "list_images": [],
+    "list_volumes": [VOLUME],
+    "list_kernels": [KERNEL],
+    "image_history": [],
+    "wait": doc.WaitResult(status_code=3),
+    "top": doc.Top(titles=["PID"], processes=[["1"]]),
+    "stats": SAMPLE,
+    "logs": _lines(doc.LogEntry(stream=1, time_ns=1, data=b"hello\n"), doc.LogEntry(stream=2, time_ns=2, data=b"\xff")),
+    "exec_detached": "e1",
+    "archive_get": _lines(b"tar", b"ball"),
+    "pull_image": _lines(
+        doc.Progress(id="layer", action="download", current=1, total=2), doc.ImagesDone(images=[IMAGE])
+    ),
+    "save_images": _lines(b"image"),
+    "remove_image": [doc.ImageRemoved(untagged="busybox:latest"), doc.ImageRemoved(deleted="sha256:1")],
+    "prune_images": doc.Pruned(deleted=[], space_reclaimed=0),
+    "prune_volumes": doc.Pruned(deleted=[], space_reclaimed=0),
+    "create_volume": VOLUME,
+    "inspect_volume": VOLUME,
+    "fetch_kernel": _lines(doc.KernelDone(kernel=KERNEL)),
+}
