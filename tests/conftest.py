@@ -1,10 +1,14 @@
 """What every suite shares."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from hypercontainer.testing.busybox import write_archive
+from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
+
+KERNELS = Path(__file__).parents[1] / ".cache/hyper/kernels"
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +17,32 @@ def busybox_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("busybox") / "busybox.tar"
     write_archive(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def kernels() -> Path:
+    """The folder of kernel bundles that `make setup` filled."""
+    assert list(KERNELS.glob("*/bundle.json")), "no kernel for guests: run `make setup`"
+    return KERNELS
+
+
+@pytest.fixture(scope="session")
+def shared_hyperd(kernels: Path, busybox_archive: Path) -> Iterator[PrivateDaemon]:
+    """One hyperd for the whole run, with the image busybox. Emulated, so that every machine runs the same."""
+    with private_daemon(kernels, {"accelerator": "tcg"}) as daemon:
+        loaded = daemon.ctl("load", "-i", str(busybox_archive))
+        assert loaded.status == 0, loaded.err
+        yield daemon
+
+
+@pytest.fixture
+def hyper(shared_hyperd: PrivateDaemon) -> Iterator[PrivateDaemon]:
+    """`hyper.ctl(WORD...)` calls hyperctl and gives (status, out, err). What the test leaves is removed after it."""
+    if shared_hyperd.process is None or shared_hyperd.process.poll() is not None:
+        shared_hyperd.start()
+    yield shared_hyperd
+    if shared_hyperd.process is None or shared_hyperd.process.poll() is not None:
+        shared_hyperd.start()
+    shared_hyperd.clear()
+    left = shared_hyperd.ctl("ps", "-a", "-q")
+    assert left == (0, "", "")
