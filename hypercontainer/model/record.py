@@ -75,6 +75,7 @@ class MountRecord(Record, kw_only=True):
     read_only: bool
     share_path: str = ""  # where it is bound below the pod's share
     populate: bool = False
+    anonymous: bool = False  # a volume that was invented for this container
     size_mib: int = 0
     mode: int = 0o1777
 
@@ -100,8 +101,8 @@ class ContainerRecord(Record, kw_only=True):
     oom_killed: bool = False
     error: str = ""
     restart_count: int = 0
+    runs: int = 0  # how often it was started: tells the log's entries of one run from the next
     stopped_by_user: bool = False
-    in_guest: bool = False  # container.create has been answered by the guest that runs now
     lower: DiskRecord | None = None
     upper: DiskRecord | None = None
     streams: Streams = msgspec.field(default_factory=Streams)

@@ -31,6 +31,7 @@ class Mount(Value, frozen=True, kw_only=True):
     target: str
     source: str = ""
     read_only: bool = False
+    create: bool = False  # bind: make a folder where `source` is missing, as docker's -v does
     size_mib: int = 0
     mode: int = 0o1777
 

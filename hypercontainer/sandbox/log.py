@@ -1,0 +1,207 @@
+"""A container's log: JSON lines, rotated, bounded; and how far each output stream has been written down.
+
+The last line tells which bytes are safe on disk, so a hyperd that was killed asks the guest for exactly the rest.
+An entry holds a chunk as it arrived, not a line: readers split.
+"""
+
+import base64
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from hypercontainer.model.documents import LogEntry
+
+STREAMS: dict[str, Literal[1, 2]] = {"stdout": 1, "stderr": 2}
+
+
+class Line(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One line of the file. `run` counts the container's starts; `offsets` are those of stdout and stderr after it."""
+
+    stream: Literal["stdout", "stderr"]
+    time_ns: int
+    run: int
+    offsets: tuple[int, int]
+    log: str = ""
+    base64: str = ""  # in place of `log` when the bytes are not UTF-8
+
+
+class Place(NamedTuple):
+    """A place in the log: the file's inode, which rotation keeps, and an offset in it."""
+
+    file: int
+    offset: int
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Line)
+
+
+class Log:
+    """The log files of one container: `container.log` and older ones, `container.log.1` …, in folder `path`."""
+
+    def __init__(self, path: Path, *, max_bytes: int, files: int) -> None:
+        self.path, self.max_bytes, self.files = path / "container.log", max_bytes, files
+        self._fd = -1
+        self._size = 0
+        self._offsets = [0, 0]
+
+    def open(self, run: int) -> tuple[int, int]:
+        """Be ready to append for start number `run`; return the offsets (stdout, stderr) that are on disk already."""
+        self.close()
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._size = self._mend()
+        last = self._last()
+        self._offsets = list(last.offsets) if last and last.run == run else [0, 0]
+        return self._offsets[0], self._offsets[1]
+
+    def _mend(self) -> int:
+        """Cut off a last line that a crash or a full disk left half written; return the file's size."""
+        size = os.fstat(self._fd).st_size
+        end = size
+        while end > 0:
+            begin = max(0, end - 65536)
+            block = os.pread(self._fd, end - begin, begin)
+            newline = block.rfind(b"\n")
+            if newline >= 0:
+                end = begin + newline + 1
+                break
+            end = begin
+        if end != size:
+            os.ftruncate(self._fd, end)
+        return end
+
+    def _last(self) -> Line | None:
+        for path in (self.path, self.path.with_name("container.log.1")):
+            if last := deque(_lines(_rows(path)), maxlen=1):
+                return last[0]
+        return None
+
+    def append(self, run: int, stream: int, data: bytes, time_ns: int) -> None:
+        """Write one chunk of stream 1 or 2. OSError (disk full) leaves the log as it was: try again later."""
+        offsets = list(self._offsets)
+        offsets[stream - 1] += len(data)
+        line = Line(
+            stream="stdout" if stream == 1 else "stderr", time_ns=time_ns, run=run, offsets=(offsets[0], offsets[1])
+        )
+        try:
+            line.log = data.decode()
+        except UnicodeDecodeError:
+            line.base64 = base64.b64encode(data).decode()
+        row = _encoder.encode(line) + b"\n"
+        if self._size and self._size + len(row) > self.max_bytes:
+            self._rotate()
+        written = os.write(self._fd, row)
+        if written != len(row):
+            os.ftruncate(self._fd, self._size)
+            raise OSError(28, "No space left on device", str(self.path))
+        self._size += written
+        self._offsets = offsets
+
+    def _rotate(self) -> None:
+        for n in range(self.files - 1, 0, -1):
+            older = self.path.with_name(f"container.log.{n}")
+            newer = self.path.with_name(f"container.log.{n - 1}") if n > 1 else self.path
+            if newer.exists():
+                os.replace(newer, older)
+        os.close(self._fd)
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._size = 0
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def end(self) -> Place:
+        """Where the log ends now."""
+        try:
+            status = os.stat(self.path)
+        except FileNotFoundError:
+            return Place(0, 0)
+        return Place(status.st_ino, status.st_size)
+
+    def after(self, place: Place) -> tuple[list[LogEntry], Place]:
+        """What was written since `place`, 1 MiB of it at most, and the place after that."""
+        now = self.end()
+        if now == place:
+            return [], place
+        begin = place.offset if now.file == place.file else 0
+        if now.file != place.file and (rest := self._rest(place)):
+            return rest, Place(now.file, 0)
+        with open(self.path, "rb") as f:
+            f.seek(begin)
+            block = f.read(1 << 20)
+        whole = block[: block.rfind(b"\n") + 1]
+        return list(_pieces(whole.splitlines())), Place(now.file, begin + len(whole))
+
+    def _rest(self, place: Place) -> list[LogEntry]:
+        """What a file that was rotated away since holds after `place`."""
+        for n in range(1, self.files):
+            path = self.path.with_name(f"container.log.{n}")
+            if path.exists() and path.stat().st_ino == place.file:
+                with open(path, "rb") as f:
+                    f.seek(place.offset)
+                    return list(_pieces(f.read().splitlines()))
+        return []
+
+    def read(
+        self, *, since_ns: int, until_ns: int, tail: int | None, streams: set[int], end: Place | None = None
+    ) -> list[LogEntry]:
+        """The entries between two times (0 = open), a line each, the last `tail` of them, none written after `end`.
+
+        Bounded by the files' own bound."""
+        kept: deque[LogEntry] = deque(maxlen=tail)
+        if tail == 0:
+            return []
+        unfinished: set[int] = set()
+        for entry in self._entries(since_ns, until_ns, streams, end):
+            for piece in entry.data.splitlines(keepends=True):
+                if entry.stream in unfinished and kept and kept[-1].stream == entry.stream:
+                    whole = kept.pop()
+                    piece, time_ns = whole.data + piece, whole.time_ns
+                else:
+                    time_ns = entry.time_ns
+                kept.append(LogEntry(stream=entry.stream, time_ns=time_ns, data=piece))
+                (unfinished.discard if piece.endswith(b"\n") else unfinished.add)(entry.stream)
+        return list(kept)
+
+    def _entries(self, since_ns: int, until_ns: int, streams: set[int], end: Place | None) -> Iterator[LogEntry]:
+        older = [self.path.with_name(f"container.log.{n}") for n in range(self.files - 1, 0, -1)]
+        for path in [*older, self.path]:
+            for entry in _pieces(_rows(path, end)):
+                in_time = entry.time_ns >= since_ns and (not until_ns or entry.time_ns <= until_ns)
+                if entry.stream in streams and in_time:
+                    yield entry
+
+
+def _rows(path: Path, end: Place | None = None) -> Iterator[bytes]:
+    try:
+        with open(path, "rb") as f:
+            limit = end.offset if end and os.fstat(f.fileno()).st_ino == end.file else None
+            read = 0
+            for row in f:
+                read += len(row)
+                if not row.endswith(b"\n") or (limit is not None and read > limit):
+                    return
+                yield row
+    except FileNotFoundError:
+        return
+
+
+def _lines(rows: Iterable[bytes]) -> Iterator[Line]:
+    for row in rows:
+        try:
+            yield _decoder.decode(row)
+        except msgspec.DecodeError:
+            continue  # not ours: somebody edited the file
+
+
+def _pieces(rows: Iterable[bytes]) -> Iterator[LogEntry]:
+    for line in _lines(rows):
+        data = base64.b64decode(line.base64) if line.base64 else line.log.encode()
+        yield LogEntry(stream=STREAMS[line.stream], time_ns=line.time_ns, data=data)

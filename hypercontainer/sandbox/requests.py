@@ -1,0 +1,173 @@
+"""Records -> what the agent is asked. Pure."""
+
+import base64
+import os
+import time
+from collections.abc import Sequence
+
+from hypercontainer.agent import messages as m
+from hypercontainer.model import capabilities, seccomp, ulimits
+from hypercontainer.model.record import ContainerRecord, MountRecord, NicRecord, PodRecord, Streams
+from hypercontainer.model.spec import Dns, ExecSpec
+
+ENTROPY = 64  # bytes for the guest's random pool
+CPU_PERIOD_US = 100_000
+SHARE_TAG = "hyper"
+
+# As docker and runc have them: what would tell of, or reach, the kernel below.
+MASKED_PATHS = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/cmdline",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+]
+READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+
+
+def hostname(pod: PodRecord) -> str:
+    """As asked for; else as docker has it, the beginning of the container's id, or the pod's name."""
+    return pod.spec.hostname or (pod.containers[0].id[:12] if pod.implicit and pod.containers else pod.name)
+
+
+def pod_setup(pod: PodRecord, dns: Dns, hosts: list[list[str]], *, share: bool) -> m.PodSetup:
+    """Names, addresses, clock, entropy. `hosts`: rows of /etc/hosts."""
+    return m.PodSetup(
+        hostname=hostname(pod),
+        interfaces=[_interface(pod.nic)] if pod.nic else [],
+        routes=_routes(pod.nic) if pod.nic else [],
+        dns=m.Resolver(nameservers=dns.nameservers, search=dns.search, options=dns.options),
+        hosts=hosts,
+        time_ns=time.time_ns(),
+        entropy=os.urandom(ENTROPY),
+        share_pid=pod.spec.share_pid,
+        share=SHARE_TAG if share else "",
+    )
+
+
+def _interface(nic: NicRecord) -> m.Interface:
+    addresses = [address for address in (nic.address, nic.address6) if address]
+    return m.Interface(mac=nic.mac, mtu=nic.mtu, addresses=addresses)
+
+
+def _routes(nic: NicRecord) -> list[m.Route]:
+    routes = [m.Route(gateway=nic.gateway)]
+    return [*routes, m.Route(gateway=nic.gateway6, family=6)] if nic.gateway6 else routes
+
+
+def container_create(container: ContainerRecord) -> m.ContainerCreate:
+    """For a container whose disks have their records."""
+    assert container.lower and container.upper  # noqa: S101  the engine made them
+    spec = container.spec
+    return m.ContainerCreate(
+        id=container.id,
+        rootfs=m.Rootfs(lower=m.Disk(target=container.lower.target), upper=m.Disk(target=container.upper.target)),
+        read_only=spec.read_only,
+        mounts=[_mount(mount) for mount in container.mounts],
+        files=[
+            m.File(path=f.path, mode=f.mode, uid=f.uid, gid=f.gid, content=base64.b64decode(f.content, validate=True))
+            for f in spec.files
+        ],
+        hostname=spec.hostname,
+        cgroup=m.Cgroup(
+            memory_bytes=spec.memory_mib << 20, cpu_quota_us=round(spec.cpus * CPU_PERIOD_US), pids=spec.pids
+        ),
+        sysctls=spec.sysctls,
+        masked_paths=[] if spec.privileged else MASKED_PATHS,
+        readonly_paths=[] if spec.privileged else READONLY_PATHS,
+        shm_bytes=spec.shm_mib << 20,
+    )
+
+
+def _mount(mount: MountRecord) -> m.ShareMount | m.TmpfsMount:
+    if mount.type == "tmpfs":
+        return m.TmpfsMount(
+            target=mount.target,
+            size_bytes=mount.size_mib << 20,
+            mode=mount.mode,
+            options=["nosuid", "nodev", "noexec"],
+        )
+    return m.ShareMount(
+        source=mount.share_path, target=mount.target, read_only=mount.read_only, populate=mount.populate
+    )
+
+
+def first_process(container: ContainerRecord, streams: Streams) -> m.ProcessStart:
+    """The container's own process."""
+    spec = container.spec
+    return _process(
+        container,
+        container.id,
+        streams,
+        args=container.args,
+        env=container.env,
+        cwd=container.working_dir,
+        user=container.user,
+        tty=spec.tty,
+        init=spec.init,
+        privileged=spec.privileged,
+    )
+
+
+def exec_process(container: ContainerRecord, id: str, spec: ExecSpec, streams: Streams) -> m.ProcessStart:
+    """One more process."""
+    named = {entry.partition("=")[0]: entry for entry in [*container.env, *spec.env]}
+    return _process(
+        container,
+        id,
+        streams,
+        args=spec.command,
+        env=list(named.values()),
+        cwd=spec.working_dir if spec.working_dir is not None else container.working_dir,
+        user=spec.user if spec.user is not None else container.user,
+        tty=spec.tty,
+        rows=spec.rows,
+        columns=spec.columns,
+        privileged=spec.privileged or container.spec.privileged,
+    )
+
+
+def _process(
+    container: ContainerRecord,
+    id: str,
+    streams: Streams,
+    *,
+    args: Sequence[str],
+    env: Sequence[str],
+    cwd: str,
+    user: str,
+    tty: bool,
+    privileged: bool,
+    init: bool = False,
+    rows: int = 0,
+    columns: int = 0,
+) -> m.ProcessStart:
+    spec = container.spec
+    granted = capabilities.resolve(spec.cap_add, spec.cap_drop, privileged=privileged)
+    confined = spec.seccomp == "default" and not privileged
+    return m.ProcessStart(
+        id=id,
+        container=container.id,
+        args=list(args),
+        env=list(env),
+        cwd=cwd,
+        user=user,
+        tty=tty,
+        rows=rows,
+        columns=columns,
+        init=init,
+        first=id == container.id,
+        capabilities=granted,
+        no_new_privs=spec.no_new_privileges,
+        rlimits=[ulimits.resolve(limit) for limit in spec.ulimits],
+        seccomp=seccomp.compile(granted) if confined else b"",
+        streams=m.StreamSet(stdin=streams.stdin, stdout=streams.stdout, stderr=streams.stderr),
+    )
