@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from hypercontainer.agent.messages import Listing
-from hypercontainer.agent.streams import Failure, Receiver, Sender
+from hypercontainer.agent.streams import Failure, Receiver, Sender, Source
 from hypercontainer.agent.wire import MAX_STREAM, Frame, Kind, WireError
 from hypercontainer.errors import Exhausted
 
@@ -23,7 +23,7 @@ class Session:
 
     def __init__(self, wake: Callable[[], None], take_control: Callable[[bytes], None]) -> None:
         self._wake, self._take_control = wake, take_control
-        self._due: OrderedDict[Sender | Receiver, None] = OrderedDict()
+        self._due: OrderedDict[Source, None] = OrderedDict()
         self.requests, self._answers = Sender(0, self, held=True), Receiver(0, self)
         self.inputs: dict[int, Sender] = {0: self.requests}
         self.outputs: dict[int, Receiver] = {0: self._answers}
@@ -57,7 +57,7 @@ class Session:
                 self._due[stream] = None
                 yield frame
 
-    def ready(self, stream: Sender | Receiver) -> None:
+    def ready(self, stream: Source) -> None:
         self._due[stream] = None
         self._wake()
 

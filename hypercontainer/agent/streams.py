@@ -13,10 +13,16 @@ from hypercontainer.errors import HyperError
 Failure = Callable[[], HyperError]
 
 
+class Source(Protocol):
+    """What has frames to send, now and then."""
+
+    def next_frame(self) -> bytes | None: ...
+
+
 class Owner(Protocol):
     """Who writes a stream's frames to the socket."""
 
-    def ready(self, stream: "Sender | Receiver") -> None:
+    def ready(self, stream: Source) -> None:
         """`stream.next_frame()` may have something new."""
 
 

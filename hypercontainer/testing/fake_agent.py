@@ -1,0 +1,563 @@
+"""An agent without a guest: it speaks the real wire on a unix socket, and its processes are coroutines of the test.
+
+What it holds outlives connections and sessions, as in a guest, so that resuming can be tested.
+"""
+
+import asyncio
+import errno
+import os
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import cast
+
+import msgspec
+
+from hypercontainer.agent import messages as m
+from hypercontainer.agent.streams import InputStream, Sender, Source
+from hypercontainer.agent.wire import HELLO_STREAM, VERSION, WINDOW, Decoder, Frame, Kind, encode
+from hypercontainer.errors import GuestError
+
+BATCH = 262144
+
+
+class Refused(Exception):
+    """What a program or an answer of a test raises to refuse a request."""
+
+    def __init__(self, number: int, message: str = "") -> None:
+        super().__init__(message or os.strerror(number))
+        self.errno = number
+
+
+class Stdin:
+    """The guest's end of a stream from the host: what came and was not read yet is forgotten at HELLO."""
+
+    def __init__(self, agent: "FakeAgent", number: int) -> None:
+        self.number, self._agent = number, agent
+        self.consumed = self._acknowledged = 0
+        self.eof_consumed = self.stopped = False
+        self._kept = bytearray()
+        self._eof = False
+        self._due = False
+        self._news = asyncio.Event()
+
+    async def read(self, limit: int = 65536) -> bytes:
+        """Up to `limit` bytes, consumed by reading them; b"" at EOF."""
+        while not self._kept and not self._eof:
+            self._news.clear()
+            await self._news.wait()
+        data = bytes(self._kept[:limit])
+        del self._kept[:limit]
+        self.consumed += len(data)
+        self.eof_consumed |= not data
+        if not self._kept or self.consumed - self._acknowledged >= WINDOW // 4:
+            self.announce()
+        return data
+
+    def take(self, frame: Frame) -> None:
+        """A frame that is out of order or beyond the window is ignored, as the guest does."""
+        if self.stopped or self.eof_consumed:
+            return
+        received = self.consumed + len(self._kept)
+        if frame.kind == Kind.EOF:
+            self._eof |= frame.offset == received
+        elif frame.offset <= received and frame.offset + len(frame.payload) <= self._acknowledged + WINDOW:
+            self._kept += frame.payload[received - frame.offset :]
+        self._news.set()
+
+    def begin_anew(self) -> None:
+        self._kept.clear()
+        self._eof = self.eof_consumed
+        self.announce()
+
+    def announce(self) -> None:
+        self._due = True
+        self._agent.ready(self)
+
+    def stop(self) -> None:
+        """Its reader is gone."""
+        self.stopped = not self.eof_consumed
+        self.announce()
+
+    def next_frame(self) -> bytes | None:
+        if not self._due:
+            return None
+        self._due = False
+        if self.stopped:
+            return encode(Kind.STOP, self.number, 0)
+        self._acknowledged = self.consumed
+        return encode(Kind.ACK, self.number, self.consumed + self.eof_consumed)
+
+
+class FakeProcess:
+    """What a program of a test sees."""
+
+    def __init__(self, agent: "FakeAgent", name: str, container: str, args: list[str], streams: m.StreamSet) -> None:
+        self.id, self.container, self.args, self.streams = name, container, args, streams
+        self.env: list[str] = []
+        self.tty = False
+        self.size = (0, 0)  # rows, columns: the last resize
+        self.pid = 0
+        self.status: int | None = None
+        self.oom = False
+        self.traps: set[int] = set()  # signals that end up in `signals` instead of ending it
+        self.signals: asyncio.Queue[int] = asyncio.Queue()
+        self.stdin = agent.open_input(streams.stdin) if streams.stdin else None
+        self.senders = [agent.open_output(number) if number else None for number in (streams.stdout, streams.stderr)]
+        self._outputs = [InputStream(sender) if sender else None for sender in self.senders]
+        self.task: asyncio.Task[None] | None = None
+
+    async def read(self, limit: int = 65536) -> bytes:
+        return await self.stdin.read(limit) if self.stdin else b""
+
+    async def write(self, data: bytes, *, to: int = 1) -> None:
+        """Write to stdout (1) or stderr (2); waits while the host does not consume. BrokenPipeError after STOP."""
+        if stream := self._outputs[to - 1]:
+            await stream.write(data)
+
+    def listed(self) -> m.ListedProcess:
+        return m.ListedProcess(
+            id=self.id,
+            container=self.container,
+            pid=self.pid,
+            running=self.status is None,
+            status=self.status or 0,
+            oom=self.oom,
+            tty=self.tty,
+            streams=self.streams,
+        )
+
+
+Program = Callable[[FakeProcess], Awaitable[int]]
+
+
+async def _cat(process: FakeProcess) -> int:
+    while data := await process.read():
+        await process.write(data)
+    return 0
+
+
+async def _echo(process: FakeProcess) -> int:
+    await process.write(" ".join(process.args[1:]).encode() + b"\n")
+    return 0
+
+
+async def _exit(process: FakeProcess) -> int:
+    return int(process.args[1])
+
+
+async def _sleep(process: FakeProcess) -> int:
+    await asyncio.Event().wait()
+    return 0
+
+
+async def _spew(process: FakeProcess) -> int:
+    """spew COUNT [ERR_COUNT [STATUS]]: so many bytes of `pattern` to stdout and stderr."""
+    await process.write(pattern(int(process.args[1])))
+    await process.write(pattern(int((process.args[2:] or ["0"])[0])), to=2)
+    return int((process.args[3:] or ["0"])[0])
+
+
+async def _true(process: FakeProcess) -> int:
+    return 0
+
+
+async def _false(process: FakeProcess) -> int:
+    return 1
+
+
+def pattern(size: int) -> bytes:
+    """`size` bytes in which every place can be told from its neighbours."""
+    words = b"".join(n.to_bytes(4, "big") for n in range(size // 4 + 1))
+    return words[:size]
+
+
+PROGRAMS: Mapping[str, Program] = {
+    "cat": _cat, "echo": _echo, "exit": _exit, "sleep": _sleep, "spew": _spew, "true": _true, "false": _false,
+}  # fmt: skip
+
+
+class FakeAgent:
+    """Serve it on a socket; look at `requests`, `containers`, `processes`; bend it with `answers` and `muted`."""
+
+    def __init__(self, programs: Mapping[str, Program] = PROGRAMS) -> None:
+        self.programs = dict(programs)
+        self.version = VERSION
+        self.muted = False  # HELLO is not answered
+        self.unanswered: set[str] = set()  # ops that get no answer
+        self.answers: dict[str, Callable[[dict[str, object]], object]] = {}  # op -> what to say instead
+        self.requests: list[tuple[str, dict[str, object]]] = []
+        self.pod: m.PodSetup | None = None
+        self.containers: dict[str, m.ContainerCreate] = {}
+        self.frozen: set[str] = set()
+        self.processes: dict[str, FakeProcess] = {}
+        self.archives: dict[tuple[str, str], bytes] = {}  # (container, path) -> the tar that is there
+        self.powered_off = asyncio.Event()
+        self.connections = 0
+        self.decoder = Decoder()  # one for the port's whole life: it meets what a cut connection left behind
+        self._session = ""
+        self._inputs: dict[int, Stdin] = {}
+        self._outputs: dict[int, Sender] = {}
+        self._next_stream = 1
+        self._next_pid = 2
+        self._control = Sender(0, self)
+        self._heard = 0  # bytes of stream 0, all of them consumed
+        self._line = b""
+        self._due: OrderedDict[Source, None] = OrderedDict()
+        self._connection: _Connection | None = None
+        self._server: asyncio.Server | None = None
+
+    # Life
+
+    async def serve(self, socket: Path) -> None:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(lambda: _Connection(self), str(socket))
+
+    async def close(self) -> None:
+        """The machine is gone: its socket, its processes."""
+        server, self._server = self._server, None
+        if server:
+            server.close()
+        if self._connection:
+            self._connection.close()
+        tasks = [p.task for p in self.processes.values() if p.task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def drop_connection(self) -> None:
+        """Break the line; the host may come again."""
+        if self._connection:
+            self._connection.close()
+
+    def pause(self, paused: bool) -> None:
+        """Stop taking in anything, as a guest whose CPUs stand still."""
+        self.paused = paused
+        if self._connection:
+            self._connection.pause(paused)
+
+    paused = False
+
+    # The wire
+
+    def ready(self, stream: Source) -> None:
+        self._due[stream] = None
+        if self._connection:
+            self._connection.wake()
+
+    def adopt(self, connection: "_Connection") -> None:
+        """The port has one host: a new one replaces the old one."""
+        if self._connection:
+            self._connection.close()
+        self.connections += 1
+        self._connection = connection
+        self._due.clear()
+        for sender in (self._control, *self._outputs.values()):
+            sender.hold()
+        connection.pause(self.paused)
+
+    def left(self, connection: "_Connection") -> None:
+        if self._connection is connection:
+            self._connection = None
+
+    def hello(self, frame: Frame) -> bytes | None:
+        """Begin or resume a session; what to answer."""
+        if self.muted:
+            return None
+        asked = msgspec.json.decode(frame.payload, type=m.Hello)
+        resumed = asked.session == self._session
+        answer = {"version": self.version, "session": asked.session, "resumed": resumed}
+        if not resumed:
+            self._session = asked.session
+            self._control, self._heard, self._line = Sender(0, self, held=True), 0, b""
+        self._due.clear()
+        for sender in (self._control, *self._outputs.values()):
+            sender.hold()
+        for stdin in self._inputs.values():
+            stdin.begin_anew()
+        return encode(Kind.HELLO, HELLO_STREAM, frame.offset, msgspec.json.encode(answer)) + self._heard_ack()
+
+    def _heard_ack(self) -> bytes:
+        return encode(Kind.ACK, 0, self._heard)
+
+    def frames(self, limit: int) -> bytes:
+        taken: list[bytes] = []
+        while self._due and limit > 0:
+            stream, _ = self._due.popitem(last=False)
+            if frame := stream.next_frame():
+                limit -= len(frame)
+                self._due[stream] = None
+                taken.append(frame)
+        return b"".join(taken)
+
+    def receive(self, frame: Frame) -> bytes:
+        """Returns what to write at once."""
+        if frame.stream == 0 and frame.kind == Kind.DATA:
+            new = frame.payload[self._heard - frame.offset :] if frame.offset <= self._heard else b""
+            self._heard += len(new)
+            *lines, self._line = (self._line + new).split(b"\n")
+            for line in lines:
+                self._asked(line)
+            return self._heard_ack()
+        sender = self._control if frame.stream == 0 else self._outputs.get(frame.stream)
+        if frame.kind == Kind.ACK and sender:
+            sender.take_ack(frame.offset)
+        elif frame.kind == Kind.STOP and sender:
+            sender.take_stop()
+        elif stdin := self._inputs.get(frame.stream):
+            stdin.take(frame)
+        return b""
+
+    def say(self, line: object) -> None:
+        self._control.give(msgspec.json.encode(line) + b"\n")
+
+    def open_input(self, number: int) -> Stdin:
+        self._check_new(number)
+        self._inputs[number] = stdin = Stdin(self, number)
+        return stdin
+
+    def open_output(self, number: int) -> Sender:
+        self._check_new(number)
+        self._outputs[number] = sender = Sender(number, self)
+        return sender
+
+    def _check_new(self, number: int) -> None:
+        if number in self._inputs or number in self._outputs:
+            raise Refused(errno.EEXIST, f"open stream {number}: it exists")
+        self._next_stream = max(self._next_stream, number + 1)
+
+    # Requests
+
+    def _asked(self, line: bytes) -> None:
+        request = msgspec.json.decode(line)
+        number, op, args = request["id"], request["op"], request["args"]
+        self.requests.append((op, args))
+        if op in self.unanswered:
+            return
+        try:
+            handler = self.answers.get(op) or getattr(self, "_" + op.replace(".", "_"))
+            self.say({"id": number, "result": handler(args)})
+        except (Refused, GuestError) as e:
+            self.say({"id": number, "error": {"errno": e.errno, "message": str(e)}})
+        except (msgspec.ValidationError, AttributeError, KeyError) as e:
+            self.say({"id": number, "error": {"errno": errno.EINVAL, "message": f"{op}: {e}"}})
+
+    def _ping(self, args: dict[str, object]) -> object:
+        return {}
+
+    def _info(self, args: dict[str, object]) -> object:
+        return m.Info(
+            version="fake", kernel="fake", uptime_ms=1, memory_total_kib=262144, memory_available_kib=131072
+        )  # fmt: skip
+
+    def _list(self, args: dict[str, object]) -> object:
+        return m.Listing(
+            pod=self.pod is not None,
+            containers=[m.ListedContainer(id=name, created=True) for name in self.containers],
+            processes=[process.listed() for process in self.processes.values()],
+            next_stream=self._next_stream,
+        )
+
+    def _pod_setup(self, args: dict[str, object]) -> object:
+        self.pod = msgspec.convert(args, m.PodSetup)
+        return {}
+
+    def _container_create(self, args: dict[str, object]) -> object:
+        container = msgspec.convert(args, m.ContainerCreate)
+        if container.id in self.containers:
+            raise Refused(errno.EEXIST, f"create container {container.id}: it exists")
+        self.containers[container.id] = container
+        return {}
+
+    def _container(self, args: dict[str, object], key: str = "id") -> str:
+        name = str(args[key])
+        if name not in self.containers:
+            raise Refused(errno.ENOENT, f"find container {name}: no such container")
+        return name
+
+    def _container_remove(self, args: dict[str, object]) -> object:
+        name = self._container(args)
+        for process in [p for p in self.processes.values() if p.container == name]:
+            if process.task:
+                process.task.cancel()
+            self._drop(process)
+        del self.containers[name]
+        return {}
+
+    def _container_freeze(self, args: dict[str, object]) -> object:
+        (self.frozen.add if args["frozen"] else self.frozen.discard)(self._container(args))
+        return {}
+
+    def _container_stats(self, args: dict[str, object]) -> object:
+        self._container(args)
+        numbers = {name: 1 for name in m.Stats.__struct_fields__ if name != "net"}
+        return {**numbers, "net": []}
+
+    def _container_processes(self, args: dict[str, object]) -> object:
+        name = self._container(args)
+        rows = [p for p in self.processes.values() if p.container == name and p.status is None]
+        return m.ProcessTable(
+            processes=[
+                m.ProcessRow(
+                    pid=p.pid, ppid=0, user="root", vsize_kib=1, rss_kib=1, state="S", start_s=0, cpu_ms=0, tty="?",
+                    command=" ".join(p.args),
+                )
+                for p in rows
+            ]
+        )  # fmt: skip
+
+    def _process_start(self, args: dict[str, object]) -> object:
+        start = msgspec.convert(args, m.ProcessStart)
+        program = self.programs.get(start.args[0].rpartition("/")[2]) if start.args else None
+        if not program:
+            raise Refused(errno.ENOENT, f"run {start.args[:1]}: no such file or directory")
+        process = self._start(start.id, start.container, start.args, start.streams, program)
+        process.env, process.tty, process.size = start.env, start.tty, (start.rows, start.columns)
+        return {"pid": process.pid}
+
+    def _process_archive(self, args: dict[str, object]) -> object:
+        asked = msgspec.convert(args, m.ProcessArchive)
+        place = (asked.container, asked.path)
+
+        async def unpack(process: FakeProcess) -> int:
+            tar = b""
+            while data := await process.read():
+                tar += data
+            self.archives[place] = tar
+            return 0
+
+        async def pack(process: FakeProcess) -> int:
+            if place not in self.archives:
+                await process.write(f"{asked.path}: no such file or directory\n".encode(), to=2)
+                return 1
+            await process.write(self.archives[place])
+            return 0
+
+        program = unpack if asked.mode == "write" else pack
+        return {"pid": self._start(asked.id, asked.container, ["tar"], asked.streams, program).pid}
+
+    def _start(self, name: str, container: str, args: list[str], streams: m.StreamSet, program: Program) -> FakeProcess:
+        self._container({"id": container})
+        if name in self.processes:
+            raise Refused(errno.EEXIST, f"start process {name}: it exists")
+        self.processes[name] = process = FakeProcess(self, name, container, args, streams)
+        process.pid, self._next_pid = self._next_pid, self._next_pid + 1
+        process.task = asyncio.create_task(self._run(process, program))
+        return process
+
+    async def _run(self, process: FakeProcess, program: Program) -> None:
+        try:
+            status = await program(process)
+        except BrokenPipeError:
+            status = 128 + 13
+        except asyncio.CancelledError:
+            status = process.status or 128 + 9
+        for sender in process.senders:
+            if sender:
+                sender.end()
+        if process.stdin:
+            process.stdin.stop()
+        process.status = status
+        if self.processes.get(process.id) is process:
+            self.say({"event": "exit", "process": process.id, "status": status, "oom": process.oom})
+
+    def _process(self, args: dict[str, object]) -> FakeProcess:
+        process = self.processes.get(str(args["process"]))
+        if not process:
+            raise Refused(errno.ESRCH, f"find process {args['process']}: no such process")
+        return process
+
+    def _process_signal(self, args: dict[str, object]) -> object:
+        process, number = self._process(args), cast(int, args["signal"])
+        if process.status is not None or not process.task:
+            raise Refused(errno.ESRCH, f"signal process {process.id}: it has ended")
+        if number in process.traps:
+            process.signals.put_nowait(number)
+        elif number:
+            process.status = 128 + number
+            process.task.cancel()
+        return {}
+
+    def _process_resize(self, args: dict[str, object]) -> object:
+        self._process(args).size = (cast(int, args["rows"]), cast(int, args["columns"]))
+        return {}
+
+    def _process_forget(self, args: dict[str, object]) -> object:
+        process = self._process(args)
+        if process.status is None:
+            raise Refused(errno.EBUSY, f"forget process {process.id}: it runs")
+        self._drop(process)
+        return {}
+
+    def _drop(self, process: FakeProcess) -> None:
+        self.processes.pop(process.id, None)
+        for number in (process.streams.stdin, *process.streams.outputs()):
+            self._inputs.pop(number, None)
+            self._outputs.pop(number, None)
+
+    def _time_set(self, args: dict[str, object]) -> object:
+        return {}
+
+    def _entropy_add(self, args: dict[str, object]) -> object:
+        return {}
+
+    def _poweroff(self, args: dict[str, object]) -> object:
+        self.powered_off.set()
+        return {}
+
+
+class _Connection(asyncio.Protocol):
+    """One host's connection to a FakeAgent."""
+
+    def __init__(self, agent: FakeAgent) -> None:
+        self._agent = agent
+        self._transport: asyncio.Transport | None = None
+        self._greeted = self._full = self._scheduled = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=BATCH)
+        self._agent.adopt(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._agent.left(self)
+
+    def close(self) -> None:
+        self._agent.left(self)
+        if self._transport:
+            self._transport.abort()
+
+    def pause(self, paused: bool) -> None:
+        if self._transport:
+            (self._transport.pause_reading if paused else self._transport.resume_reading)()
+
+    def data_received(self, data: bytes) -> None:
+        for frame in self._agent.decoder.feed(data):
+            if not self._transport:
+                return
+            if frame.kind == Kind.HELLO:
+                answer = self._agent.hello(frame)
+                if self._greeted or answer:
+                    self._greeted = True
+                    self._transport.write(answer or b"")
+                    self.wake()
+            elif self._greeted and (reply := self._agent.receive(frame)):
+                self._transport.write(reply)
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self.wake()
+
+    def wake(self) -> None:
+        if not self._scheduled and self._greeted:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._write)
+
+    def _write(self) -> None:
+        self._scheduled = False
+        while self._transport and not self._full and (batch := self._agent.frames(BATCH)):
+            self._transport.write(batch)

@@ -1,0 +1,120 @@
+"""A hypervisor without machines, for whoever builds on one: what it boots is a FakeAgent on a socket."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from hypercontainer.errors import GuestDied
+from hypercontainer.hypervisor.base import VmConfig
+from hypercontainer.lib import proc
+from hypercontainer.lib.trace import Trace
+from hypercontainer.model.record import DiskRecord, GuestRecord, ProcessRef
+from hypercontainer.testing.fake_agent import FakeAgent, FakeProcess, Refused
+
+__all__ = ["FakeAgent", "FakeGuest", "FakeHypervisor", "FakeProcess", "Refused"]
+
+SOCKET = "agent.sock"
+
+
+class FakeGuest:
+    """hypervisor.base.Guest. `die` ends it as a crash would; `agent` is what its host talks to."""
+
+    def __init__(self, record: GuestRecord, config: VmConfig, agent: FakeAgent) -> None:
+        self.record, self.config, self.agent = record, config, agent
+        self.disks = {disk.target: disk for disk in config.disks}
+        self.paused = False
+        self.console = ""
+        self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._power = asyncio.create_task(self._power_button())
+
+    async def _power_button(self) -> None:
+        await self.agent.powered_off.wait()
+        await self.die("powered off")
+
+    @property
+    def agent_socket(self) -> Path:
+        return Path(self.record.run_dir) / SOCKET
+
+    @property
+    def alive(self) -> bool:
+        return not self._ended.done()
+
+    async def add_disk(self, disk: DiskRecord) -> None:
+        if disk.target in self.disks:
+            raise GuestDied(f"cannot plug disk {disk.target}: there is one")
+        self.disks[disk.target] = disk
+
+    async def remove_disk(self, target: int) -> None:
+        del self.disks[target]
+
+    async def pause(self) -> None:
+        self.paused = True
+        self.agent.pause(True)
+
+    async def resume(self) -> None:
+        self.paused = False
+        self.agent.pause(False)
+
+    async def kill(self) -> None:
+        await self.die("killed by signal 9")
+        self.agent_socket.unlink(missing_ok=True)
+        self._power.cancel()
+
+    async def die(self, cause: str, console: str = "") -> None:
+        """End, for the reason in words that `wait` returns; a second death changes nothing."""
+        if self.alive:
+            self.console += console
+            self._ended.set_result(cause)
+            await self.agent.close()
+
+    async def wait(self) -> str:
+        return await asyncio.shield(self._ended)
+
+    def console_tail(self, size: int = 4096) -> str:
+        return self.console[-size:]
+
+
+class FakeHypervisor:
+    """hypervisor.base.Hypervisor. It outlives the engine under test, as machines do: keep it, make a new engine.
+
+    `make_agent` gives the agent of each guest that is booted; `fail` makes the next boots die with those words.
+    """
+
+    def __init__(self, make_agent: Callable[[], FakeAgent] = FakeAgent) -> None:
+        self.make_agent = make_agent
+        self.fail = ""
+        self.guests: dict[str, FakeGuest] = {}  # by run_dir, dead ones too until they are reaped
+
+    async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> FakeGuest:
+        with trace.step("qemu"):
+            if self.fail:
+                raise GuestDied(f"the virtual machine ended: {self.fail}")
+            pid = os.getpid()
+            record = GuestRecord(
+                driver="fake",
+                process=ProcessRef(pid=pid, start_time=proc.start_time(pid) or 0),
+                run_dir=str(run_dir),
+                accelerator="tcg",
+                boot_id=proc.boot_id(),
+                uid=config.uid,
+            )
+            self.guests[str(run_dir)] = guest = FakeGuest(record, config, self.make_agent())
+            await guest.agent.serve(guest.agent_socket)
+        return guest
+
+    async def attach(self, record: GuestRecord) -> FakeGuest | None:
+        guest = self.guests.get(record.run_dir)
+        return guest if guest and guest.alive else None
+
+    async def reap(self, run_dir: Path) -> None:
+        if guest := self.guests.pop(str(run_dir), None):
+            await guest.kill()
+        for path in run_dir.iterdir() if run_dir.exists() else ():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    @property
+    def alive(self) -> list[FakeGuest]:
+        """For the fixture that asserts that nothing is left."""
+        return [guest for guest in self.guests.values() if guest.alive]
