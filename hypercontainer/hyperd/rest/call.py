@@ -27,11 +27,11 @@ class Raw(Enum):
     STREAM = "application/vnd.hyper-stream"  # an upgraded connection
 
 
-@dataclass(frozen=True)
 class Lines:
-    """An answer of JSON documents, one a line, as they come."""
+    """An answer of JSON documents, one a line, as they come: each is of one of `kinds`."""
 
-    of: object
+    def __init__(self, *kinds: object) -> None:
+        self.kinds = kinds
 
 
 class Upgrade:

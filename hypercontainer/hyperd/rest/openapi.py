@@ -36,7 +36,7 @@ def document(routes: Sequence[Route[Any, Any]]) -> dict[str, Any]:
 
 def _types(route: Route[Any, Any]) -> list[Any]:
     """What in `route` has a JSON schema."""
-    found = [route.body, route.answer.of if isinstance(route.answer, Lines) else route.answer]
+    found = [route.body, *(route.answer.kinds if isinstance(route.answer, Lines) else [route.answer])]
     if route.body_with:
         found.append(route.body_with[1])
     return [kind for kind in found if kind is not None and not isinstance(kind, Raw)]
@@ -61,10 +61,13 @@ def _operation(route: Route[Any, Any], schema_of: dict[str, Any]) -> dict[str, A
         choices = [schema_of[repr(route.body)]]
         if route.body_with:
             choices.append(schema_of[repr(route.body_with[1])])
-        schema = choices[0] if len(choices) == 1 else {"oneOf": choices}
-        content = {"application/json": {"schema": schema}}
+        content = {"application/json": {"schema": _one_of(choices)}}
         operation["requestBody"] = {"required": not route.body_optional, "content": content}
     return operation
+
+
+def _one_of(schemas: list[Any]) -> Any:
+    return schemas[0] if len(schemas) == 1 else {"oneOf": schemas}
 
 
 def _parameters(route: Route[Any, Any]) -> list[dict[str, Any]]:
@@ -87,7 +90,7 @@ def _answer(route: Route[Any, Any], schema_of: dict[str, Any]) -> dict[str, Any]
     if route.answer is Raw.TAR:
         return {"200": {"description": "a tar", "content": {Raw.TAR.value: {}}}}
     if isinstance(route.answer, Lines):
-        lines = {"application/x-ndjson": {"schema": schema_of[repr(route.answer.of)]}}
+        lines = {"application/x-ndjson": {"schema": _one_of([schema_of[repr(kind)] for kind in route.answer.kinds])}}
         return {"200": {"description": "one document a line", "content": lines}}
     return {
         "200": {"description": "the answer", "content": {"application/json": {"schema": schema_of[repr(route.answer)]}}}

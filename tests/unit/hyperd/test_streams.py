@@ -281,7 +281,7 @@ async def test_a_caller_that_vanishes_during_the_start_leaves_no_session_behind(
     raw = await server.upgrade(ATTACH + "&start=1")
     await began.wait()
     await raw.close()
-    while server.dispatcher.lasting:
+    while server.dispatcher.lasting:  # noqa: ASYNC110  it has no event for this
         await asyncio.sleep(0)
     go_on.set()
     await session.detached.wait()
