@@ -1,0 +1,173 @@
+"""Compressed or plain: told by the first bytes, never by what a document says."""
+
+import bz2
+import lzma
+import queue
+import sys
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Protocol
+
+from hypercontainer.errors import InvalidInput
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+PIECE = 1 << 20  # bytes in and bytes out of a decompressor at a time
+ZSTD_WINDOW_LOG = 27  # 128 MiB, what the zstd tool itself allows unless told otherwise
+XZ_MEMORY = 128 << 20
+MAGIC: dict[bytes, str] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\x00": "xz", b"BZh": "bzip2"}
+
+
+class Decompressor(Protocol):
+    """What bz2, lzma and zstd share."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def needs_input(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+
+
+class Gunzip:
+    """zlib's decompressor in the manner of the others."""
+
+    def __init__(self) -> None:
+        self._z = zlib.decompressobj(wbits=31)
+
+    @property
+    def eof(self) -> bool:
+        return self._z.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._z.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._z.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        return self._z.decompress(self._z.unconsumed_tail + data, max_length)
+
+
+def _unzstd() -> Decompressor:
+    return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: ZSTD_WINDOW_LOG})
+
+
+MAKE: dict[str, Callable[[], Decompressor]] = {
+    "gzip": Gunzip,
+    "zstd": _unzstd,
+    "xz": lambda: lzma.LZMADecompressor(memlimit=XZ_MEMORY),
+    "bzip2": bz2.BZ2Decompressor,
+}
+FAILURES = (zlib.error, zstd.ZstdError, lzma.LZMAError, OSError, EOFError)
+
+
+def kind(head: bytes) -> str:
+    """gzip, zstd, xz, bzip2, or "" for what is none of them."""
+    return next((name for magic, name in MAGIC.items() if head.startswith(magic)), "")
+
+
+def plain(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """`chunks` without their compression, in pieces of PIECE bytes at most unless they were plain to begin with.
+
+    InvalidInput when they are damaged or end early.
+    """
+    head = b""
+    while len(head) < 6 and (chunk := next(chunks, b"")):
+        head += chunk
+    name = kind(head)
+    if name:
+        yield from _decompress(name, head, chunks)
+    else:
+        if head:
+            yield head
+        yield from chunks
+
+
+def _decompress(name: str, data: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """One member after another: gzip and zstd files may be several, end to end."""
+    magic = next(m for m, n in MAGIC.items() if n == name)
+    decompressor = MAKE[name]()
+    while True:
+        try:
+            out = decompressor.decompress(data, PIECE)
+        except FAILURES as e:
+            raise InvalidInput(f"damaged {name} data: {e}") from e
+        if out:
+            yield out
+        data = b""
+        if decompressor.eof:
+            data = decompressor.unused_data
+            while len(data) < len(magic) and (more := next(chunks, b"")):
+                data += more
+            if not data.startswith(magic):
+                return _only_padding(name, data, chunks)
+            decompressor = MAKE[name]()
+        elif decompressor.needs_input:
+            data = next(chunks, b"")
+            if not data:
+                raise InvalidInput(f"damaged {name} data: it ends too early")
+
+
+def _only_padding(name: str, data: bytes, chunks: Iterator[bytes]) -> None:
+    while data:
+        if data.strip(b"\0"):
+            raise InvalidInput(f"damaged {name} data: something else follows it")
+        data = next(chunks, b"")
+
+
+class Ahead:
+    """Iterates in a thread, some pieces ahead: unpacking overlaps with decompression, which holds no lock.
+
+    `close` (or leaving the block) ends the thread, whatever was taken. What the thread raises, the taker sees.
+    """
+
+    def __init__(self, pieces: Iterator[bytes], depth: int = 4) -> None:
+        self._queue: queue.Queue[bytes | BaseException | None] = queue.Queue(depth)
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, args=(pieces,), daemon=True)
+        self._thread.start()
+
+    def _run(self, pieces: Iterator[bytes]) -> None:
+        try:
+            for piece in pieces:
+                self._queue.put(piece)
+                if self._closed:
+                    return
+        except BaseException as e:  # noqa: BLE001, RUF100  it is raised again where it is looked for
+            self._queue.put(e)
+        else:
+            self._queue.put(None)
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            item = self._queue.get()
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def close(self) -> None:
+        self._closed = True
+        while self._thread.is_alive():
+            with suppress(queue.Empty):
+                self._queue.get(timeout=0.01)
+        self._thread.join()
+
+    def __enter__(self) -> "Ahead":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

@@ -1,0 +1,80 @@
+"""What an image says of itself, in docker's documents."""
+
+import msgspec
+
+from hypercontainer.images.index import Image
+from hypercontainer.images.manifest import Config, History, Process, time_ns
+from hypercontainer.lib import clock
+from hypercontainer.model import documents as doc
+
+MISSING = "<missing>"  # docker's word for a layer that is no image of its own
+
+
+def process(config: Config) -> doc.ProcessConfig:
+    """How a container of the image starts. What the image leaves open has docker's empty value."""
+    said = config.config or Process()
+    return doc.ProcessConfig(
+        hostname=said.hostname or "",
+        user=said.user or "",
+        env=said.env or [],
+        cmd=said.cmd,
+        entrypoint=said.entrypoint,
+        working_dir=said.working_dir or "",
+        labels=said.labels or {},
+        exposed_ports={port: {} for port in said.exposed_ports or {}},
+        volumes={volume: {} for volume in said.volumes or {}},
+        stop_signal=said.stop_signal or "",
+    )
+
+
+def image(image: Image, whole: Config) -> doc.Image:
+    """`hyperctl inspect`."""
+    history = whole.history or []
+    return doc.Image(
+        id=image.id,
+        repo_tags=image.names,
+        repo_digests=image.digests,
+        comment=whole.comment or (history[-1].comment if history else "") or "",
+        created=whole.created or clock.rfc3339(0),
+        author=whole.author or "",
+        config=process(whole),
+        architecture=whole.architecture,
+        variant=whole.variant or "",
+        os=whole.os,
+        size=image.size,
+        root_fs=doc.RootFs(layers=whole.diff_ids),
+    )
+
+
+def entry(image: Image, whole: Config, containers: int) -> doc.ImageEntry:
+    """A line of `hyperctl images`; `containers` is docker's -1 when nobody counted them."""
+    return doc.ImageEntry(
+        id=image.id,
+        repo_tags=image.names,
+        repo_digests=image.digests,
+        created=image.record.created_ns // 1_000_000_000,
+        size=image.size,
+        labels=process(whole).labels,
+        containers=containers,
+    )
+
+
+def history(image: Image, whole: Config) -> list[doc.HistoryEntry]:
+    """`hyperctl history`: the newest first, instructions that made no layer with size 0."""
+    steps = whole.history or [History() for _ in whole.diff_ids]
+    sizes = iter(image.record.sizes)
+    made = [(step, 0 if step.empty_layer else next(sizes, 0)) for step in steps]
+    out = [
+        doc.HistoryEntry(
+            id=MISSING,
+            created=time_ns(step.created) // 1_000_000_000,
+            created_by=step.created_by or "",
+            comment=step.comment or "",
+            size=size,
+            tags=[],
+        )
+        for step, size in reversed(made)
+    ]
+    if out:
+        out[0] = msgspec.structs.replace(out[0], id=image.id, tags=image.names)
+    return out

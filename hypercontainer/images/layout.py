@@ -1,0 +1,144 @@
+"""What is in an archive of images: docker's manifest.json, an OCI layout, or docker's layout before 2016."""
+
+from typing import NamedTuple
+
+import msgspec
+
+from hypercontainer.errors import InvalidInput, NotFound
+from hypercontainer.images import compression, legacy, manifest, platform, reference
+from hypercontainer.images.manifest import MAX_CONFIG, MAX_MANIFEST, Descriptor, Manifest
+from hypercontainer.images.reference import Reference
+from hypercontainer.images.spool import Archive, File
+
+MAX_IMAGES = 1000
+CONTAINERD_NAME, OCI_NAME = "io.containerd.image.name", "org.opencontainers.image.ref.name"
+SUFFIX = {"": "", "gzip": "+gzip", "zstd": "+zstd"}
+
+
+class Found(NamedTuple):
+    """An image in an archive, its documents read, its layers files."""
+
+    manifest: bytes
+    config: bytes
+    layers: list[File]
+    names: list[Reference]
+
+
+class _DockerItem(msgspec.Struct, rename="pascal"):
+    config: str
+    layers: list[str] | None = None
+    repo_tags: list[str] | None = None
+
+
+def read(archive: Archive) -> list[Found]:
+    """The images. InvalidInput says what the archive lacks, or that it is none."""
+    if archive.find("manifest.json"):
+        found = _docker(archive)
+    elif archive.find("index.json"):
+        found = _oci(archive)
+    elif archive.find("repositories"):
+        found = [synthesize(*image) for image in legacy.read(archive)]
+    else:
+        raise InvalidInput("cannot read archive: it has no manifest.json (docker) and no index.json (OCI)")
+    if not found:
+        raise InvalidInput("cannot read archive: there is no image in it")
+    return found
+
+
+def _docker(archive: Archive) -> list[Found]:
+    data = archive.read("manifest.json", MAX_MANIFEST)
+    try:
+        items = msgspec.json.decode(data, type=list[_DockerItem])
+    except msgspec.DecodeError as e:
+        raise InvalidInput(f"damaged archive: manifest.json: {e}") from e
+    if len(items) > MAX_IMAGES:
+        raise InvalidInput(f"absurd archive: {len(items)} images, {MAX_IMAGES} at most")
+    return [
+        synthesize(
+            archive.read(item.config, MAX_CONFIG),
+            [archive.file(layer) for layer in item.layers or []],
+            [_name(tag) for tag in item.repo_tags or []],
+        )
+        for item in items
+    ]
+
+
+def synthesize(config: bytes, layers: list[File], names: list[Reference]) -> Found:
+    """An image that came without a manifest of its own gets one."""
+    document = Manifest(
+        schemaVersion=2,
+        mediaType=manifest.OCI_MANIFEST,
+        config=Descriptor(mediaType=manifest.OCI_CONFIG, digest=manifest.digest(config), size=len(config)),
+        layers=[Descriptor(mediaType=_media_type(f), digest=f.digest, size=f.size) for f in layers],
+    )
+    data = msgspec.json.encode(document)
+    manifest.read_manifest(data)
+    return Found(data, config, layers, names)
+
+
+def _media_type(layer: File) -> str:
+    with open(layer.path, "rb") as f:
+        kind = compression.kind(f.read(8))
+    return manifest.OCI_LAYER + SUFFIX.get(kind, f"+{kind}")
+
+
+def _name(text: str) -> Reference:
+    ref = reference.parse(text)
+    if ref.digest:
+        raise InvalidInput(f"damaged archive: the name {text[:200]!r} has a digest")
+    return ref
+
+
+def _oci(archive: Archive) -> list[Found]:
+    index = manifest.read_index(archive.read("index.json", MAX_MANIFEST))
+    if len(index.manifests) > MAX_IMAGES:
+        raise InvalidInput(f"absurd archive: {len(index.manifests)} images, {MAX_IMAGES} at most")
+    images: dict[str, Found] = {}
+    for descriptor in index.manifests:
+        names = _annotated(descriptor)
+        found = _resolve(archive, descriptor)
+        before = images.get(descriptor.digest)
+        images[descriptor.digest] = found._replace(names=[*(before.names if before else []), *names])
+    return list(images.values())
+
+
+def _annotated(descriptor: Descriptor) -> list[Reference]:
+    """The names that a tool gave: containerd's annotation is whole, OCI's is often no more than a tag."""
+    annotations = descriptor.annotations or {}
+    name = annotations.get(CONTAINERD_NAME, "")
+    if not name and set("/:") & set(annotations.get(OCI_NAME, "")):
+        name = annotations[OCI_NAME]
+    return [_name(name)] if name else []
+
+
+def _blob(archive: Archive, descriptor: Descriptor) -> File:
+    """InvalidInput names the blob that is missing, or is not what its name says."""
+    found = archive.file(f"blobs/sha256/{descriptor.hex}")
+    if found.digest != descriptor.digest:
+        raise InvalidInput(f"damaged archive: blob {descriptor.digest} has digest {found.digest}")
+    if found.size != descriptor.size:
+        raise InvalidInput(f"damaged archive: blob {descriptor.digest} has {found.size} bytes, not {descriptor.size}")
+    return found
+
+
+def _document(archive: Archive, descriptor: Descriptor, limit: int) -> bytes:
+    blob = _blob(archive, descriptor)
+    if blob.size > limit:
+        raise InvalidInput(f"absurd archive: {descriptor.digest} has {blob.size} bytes, {limit} at most")
+    return blob.path.read_bytes()
+
+
+def _resolve(archive: Archive, descriptor: Descriptor, depth: int = 0) -> Found:
+    """The image behind a descriptor; of an index that one for this machine that the archive has."""
+    data = _document(archive, descriptor, MAX_MANIFEST)
+    if manifest.kind_of(data, descriptor.mediaType) == "index":
+        if depth > 2:
+            raise InvalidInput("absurd archive: an index of indexes of indexes")
+        there = [m for m in manifest.read_index(data).manifests if archive.find(f"blobs/sha256/{m.hex}")]
+        try:
+            return _resolve(archive, platform.choose(there, platform.host(), "in the archive"), depth + 1)
+        except NotFound as e:
+            raise InvalidInput(f"cannot read archive: {e}") from e
+    document = manifest.read_manifest(data)
+    config = _document(archive, document.config, MAX_CONFIG)
+    return Found(data, config, [_blob(archive, layer) for layer in document.layers], [])

@@ -1,0 +1,66 @@
+"""docker's archives before 2016: a folder a layer, each with its own JSON that names the one below."""
+
+import hashlib
+import json
+from typing import Any
+
+import msgspec
+
+from hypercontainer.errors import InvalidInput
+from hypercontainer.images import compression, manifest, reference
+from hypercontainer.images.manifest import MAX_CONFIG, MAX_LAYERS, MAX_MANIFEST
+from hypercontainer.images.reference import Reference
+from hypercontainer.images.spool import Archive, File
+
+KEPT = ("architecture", "os", "created", "author", "config")
+
+
+def read(archive: Archive) -> list[tuple[bytes, list[File], list[Reference]]]:
+    """(configuration, layers with the lowest first, names) of each image that `repositories` names."""
+    try:
+        repositories = msgspec.json.decode(archive.read("repositories", MAX_MANIFEST), type=dict[str, dict[str, str]])
+    except msgspec.DecodeError as e:
+        raise InvalidInput(f"damaged archive: repositories: {e}") from e
+    names: dict[str, list[Reference]] = {}
+    for repository, tags in repositories.items():
+        for tag, layer in tags.items():
+            names.setdefault(layer, []).append(reference.parse(f"{repository}:{tag}"))
+    return [(*_image(archive, layer), refs) for layer, refs in names.items()]
+
+
+def _image(archive: Archive, top: str) -> tuple[bytes, list[File]]:
+    chain: list[dict[str, Any]] = []
+    layers: list[File] = []
+    layer: object = top
+    while layer:
+        if not isinstance(layer, str) or len(chain) >= MAX_LAYERS:
+            raise InvalidInput("absurd archive: the parents of a layer have no end")
+        chain.insert(0, _json(archive, layer))
+        layers.insert(0, archive.file(f"{layer}/layer.tar"))
+        layer = chain[0].get("parent")
+    history = [{k: one[k] for k in ("created", "author", "comment") if k in one} for one in chain]
+    config = {k: chain[-1][k] for k in KEPT if k in chain[-1]}
+    config.setdefault("architecture", "amd64")
+    config.setdefault("os", "linux")
+    config |= {"rootfs": {"type": "layers", "diff_ids": [_diff_id(f) for f in layers]}, "history": history}
+    data = json.dumps(config, sort_keys=True).encode()
+    manifest.read_config(data, len(layers))
+    return data, layers
+
+
+def _json(archive: Archive, layer: str) -> dict[str, Any]:
+    try:
+        value = json.loads(archive.read(f"{layer}/json", MAX_CONFIG))
+    except (ValueError, RecursionError) as e:
+        raise InvalidInput(f"damaged archive: {layer[:80]}/json: {e}") from e
+    if not isinstance(value, dict):
+        raise InvalidInput(f"damaged archive: {layer[:80]}/json is not an object")
+    return value
+
+
+def _diff_id(layer: File) -> str:
+    digest = hashlib.sha256()
+    with open(layer.path, "rb") as f:
+        for piece in compression.plain(iter(lambda: f.read(compression.PIECE), b"")):
+            digest.update(piece)
+    return "sha256:" + digest.hexdigest()

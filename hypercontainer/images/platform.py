@@ -1,0 +1,73 @@
+"""Which of an index's manifests is for which machine."""
+
+import os
+from collections.abc import Sequence
+
+from hypercontainer.errors import InvalidInput, NotFound
+from hypercontainer.images.manifest import Descriptor, Platform
+
+MACHINES = {
+    "x86_64": ("amd64", ""),
+    "aarch64": ("arm64", "v8"),
+    "armv7l": ("arm", "v7"),
+    "armv6l": ("arm", "v6"),
+    "ppc64le": ("ppc64le", ""),
+    "s390x": ("s390x", ""),
+    "riscv64": ("riscv64", ""),
+    "i686": ("386", ""),
+}
+ALIASES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "armhf": "arm", "i386": "386"}
+
+
+def host() -> Platform:
+    """What this machine's guests run."""
+    machine = os.uname().machine
+    architecture, variant = MACHINES.get(machine, (machine, ""))
+    return Platform("linux", architecture, variant)
+
+
+def parse(text: str) -> Platform:
+    """Read OS/ARCHITECTURE[/VARIANT], or the architecture alone; "" is this machine's."""
+    if not text:
+        return host()
+    parts = text.lower().split("/")
+    if len(parts) == 1:
+        parts.insert(0, "linux")
+    if len(parts) > 3 or not all(part and part.replace(".", "").isalnum() for part in parts_of(parts)):
+        raise InvalidInput(f"invalid platform {text[:80]!r}: use OS/ARCHITECTURE[/VARIANT], as linux/arm64/v8")
+    architecture = ALIASES.get(parts[1], parts[1])
+    return Platform(parts[0], architecture, parts[2] if len(parts) == 3 else "")
+
+
+def parts_of(parts: list[str]) -> list[str]:
+    return [part.replace("-", "").replace("_", "") for part in parts]
+
+
+def _variant(platform: Platform) -> str:
+    if platform.variant:
+        return platform.variant
+    return {"arm64": "v8", "arm": "v7", "amd64": "v1"}.get(platform.architecture, "")
+
+
+def rank(have: Platform, want: Platform) -> int | None:
+    """How well an image for `have` runs on `want`: 0 is exact, more is worse, None is not at all."""
+    if have.os != want.os or ALIASES.get(have.architecture, have.architecture) != want.architecture:
+        return None
+    mine, other = _variant(want), _variant(have)
+    if mine == other:
+        return 0
+    if mine[:1] == other[:1] == "v" and mine[1:].isdecimal() and other[1:].isdecimal():
+        distance = int(mine[1:]) - int(other[1:])
+        return distance if distance > 0 else None
+    return None
+
+
+def choose(manifests: Sequence[Descriptor], want: Platform, name: str) -> Descriptor:
+    """The best of an index for `want`; the first of equals. NotFound says what there is instead."""
+    ranked = [(r, n) for n, m in enumerate(manifests) if m.platform and (r := rank(m.platform, want)) is not None]
+    if ranked:
+        return manifests[min(ranked)[1]]
+    if len(manifests) == 1 and manifests[0].platform is None:
+        return manifests[0]
+    there = sorted({str(m.platform) for m in manifests if m.platform and m.platform.os != "unknown"})
+    raise NotFound(f"image for {want}", name, f"there is {', '.join(there)[:300] or 'nothing'}")

@@ -1,0 +1,262 @@
+"""The image store: blobs by digest, one EROFS file per root file system, names. docs/state.md says where what is.
+
+Any number of processes and threads may use one store at once. A SIGKILL at any moment leaves it sound: content comes
+into being in a workspace and is linked into place, then the index is replaced; what a killed one left is swept by the
+next that opens the store. Methods are quick (no more than links and small files) unless they say otherwise.
+"""
+
+import asyncio
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+
+from hypercontainer.errors import InvalidInput, NotFound
+from hypercontainer.images import index, inspect, manifest, reference, workspace
+from hypercontainer.images.index import Image, ImageRecord, Index
+from hypercontainer.images.manifest import Config
+from hypercontainer.images.reference import Reference
+from hypercontainer.images.workspace import Workspace
+from hypercontainer.lib import clock, files
+from hypercontainer.model import documents as doc
+
+PARTIAL_S = 24 * 3600.0  # what a pull that was cut short left is worth keeping that long, so that the next goes on
+
+
+InUse = Callable[[str], str | None]  # image id -> who uses it, None when nobody does
+
+
+class ImageStore:
+    """The images below folder `root`, which is made if it is missing. Opening one sweeps."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._blobs, self._rootfs = root / "blobs" / "sha256", root / "rootfs"
+        self.partial, self._work = root / "partial", root / "work"
+        self._lock, self._index = root / "lock", root / "index.json"
+        for folder in (self._blobs, self._rootfs, self.partial, self._work):
+            folder.mkdir(0o700, parents=True, exist_ok=True)
+        self.sweep()
+
+    # reading
+
+    def get(self, name: str) -> Image:
+        """The image with this name, name@digest, id, or beginning of an id. NotFound; InvalidInput if ambiguous."""
+        here = index.read(self._index)
+        return _image(here, self._find(here, name))
+
+    def list(self) -> "list[Image]":
+        """All images, the newest first."""
+        here = index.read(self._index)
+        return sorted((_image(here, i) for i in here.images), key=lambda image: -image.record.created_ns)
+
+    def blob(self, digest: str) -> Path:
+        """Where the blob is, if it is there."""
+        return self._blobs / digest.removeprefix("sha256:")
+
+    def rootfs(self, image: Image) -> Path:
+        """The image's root file system, an EROFS file that nobody may change. NotFound when someone took it away."""
+        path = self.rootfs_of(image.record.chain)
+        if not path.exists():
+            raise NotFound("root file system of image", image.id, "pull or load the image again")
+        return path
+
+    def rootfs_of(self, chain: str) -> Path:
+        return self._rootfs / f"{chain}.erofs"
+
+    def find_chain(self, chain: str) -> ImageRecord | None:
+        """An image with this very root file system."""
+        here = index.read(self._index)
+        found = next((r for r in here.images.values() if r.chain == chain), None)
+        return found if found and self.rootfs_of(chain).exists() else None
+
+    def document(self, image: Image) -> Config:
+        """The image's whole configuration."""
+        try:
+            return manifest.read_config(self.blob(image.id).read_bytes())
+        except FileNotFoundError as e:
+            raise NotFound("configuration of image", image.id, "pull or load the image again") from e
+
+    def config(self, image: Image) -> doc.ProcessConfig:
+        """How a container of the image starts, for lack of other words from its user."""
+        return inspect.process(self.document(image))
+
+    def inspect(self, image: Image) -> doc.Image:
+        return inspect.image(image, self.document(image))
+
+    def entry(self, image: Image, containers: int = -1) -> doc.ImageEntry:
+        """A line of `hyperctl images`; `containers` is docker's -1 when nobody counted them."""
+        return inspect.entry(image, self.document(image), containers)
+
+    def history(self, image: Image) -> Sequence[doc.HistoryEntry]:
+        return inspect.history(image, self.document(image))
+
+    @staticmethod
+    def _find(here: Index, name: str) -> str:
+        """docker's order: a whole id, a name, then the beginning of an id."""
+        short = name.removeprefix("sha256:")
+        if len(short) == 64 and f"sha256:{short}" in here.images:
+            return f"sha256:{short}"
+        with suppress(InvalidInput):
+            ref = reference.parse(name)
+            if ref.digest:
+                wanted = f"{ref.domain}/{ref.path}@{ref.digest}"
+                if found := next((i for i, r in here.images.items() if wanted in r.digests), None):
+                    return found
+            elif ref.canonical in here.names:
+                return here.names[ref.canonical]
+        if not reference.is_id(name):
+            reference.parse(name)  # an invalid name is told as such
+            raise NotFound("image", name)
+        ids = [i for i in here.images if i.removeprefix("sha256:").startswith(short)]
+        if len(ids) > 1:
+            raise InvalidInput(f"image id {name} is ambiguous: {len(ids)} images begin so")
+        if not ids:
+            raise NotFound("image", name)
+        return ids[0]
+
+    # changing
+
+    def tag(self, name: str, target: str) -> None:
+        """Let `target` name the image too; another image may lose that name."""
+        ref = reference.parse(target)
+        if ref.digest:
+            raise InvalidInput(f"cannot tag {target}: a digest is not given but computed")
+        with self.changing() as here:
+            here.names[ref.canonical] = self._find(here, name)
+
+    @contextmanager
+    def changing(self) -> Iterator[Index]:
+        """The index under the store's lock; what the block leaves in it is written when it ends well."""
+        with files.locked(self._lock):
+            here = index.read(self._index)
+            before = msgspec.json.encode(here)
+            yield here
+            if msgspec.json.encode(here) != before:
+                with workspace.disk_full_is_told("write", self._index):
+                    index.write(self._index, here)
+
+    @asynccontextmanager
+    async def workspace(self) -> AsyncIterator[Workspace]:
+        """A folder to make things in; it goes with the block, whatever happens. OSError ENOSPC becomes Exhausted."""
+        with workspace.disk_full_is_told("write to", self.root):
+            with files.locked(self._lock):  # or a sweeper may take it for an abandoned one
+                work = Workspace.make(self._work)
+            try:
+                yield work
+            finally:
+                await asyncio.shield(asyncio.to_thread(work.close))
+
+    def publish(self, work: Workspace, image_id: str, record: ImageRecord, names: Iterable[Reference]) -> Image:
+        """Let the image be in the store: its blobs, and its root file system if the store has none such.
+
+        They are in `work`, verified. Waits for the disk: call it in a thread."""
+        new = self._places(work, record)
+        for path in new:
+            _sync(path)
+        made: list[Path] = []
+        try:
+            with self.changing() as here:
+                made += [target for path, target in new.items() if _link(path, target)]
+                for folder in (self._blobs, self._rootfs):
+                    files.fsync_dir(folder)
+                old = here.images.get(image_id)
+                digests = sorted({*record.digests, *(old.digests if old else [])})
+                here.images[image_id] = msgspec.structs.replace(record, digests=digests, tagged_ns=clock.now_ns())
+                for ref in names:
+                    here.names[ref.canonical] = image_id
+                image = _image(here, image_id)
+        except BaseException:
+            for path in made:  # all of it verified: somebody who has linked up since has links of its own
+                path.unlink(missing_ok=True)
+            raise
+        return image
+
+    def _places(self, work: Workspace, record: ImageRecord) -> dict[Path, Path]:
+        """What is in `work` of that image -> its place in the store."""
+        digests = {record.manifest, record.config, *record.layers}
+        rootfs = work.path / f"{record.chain}.erofs"
+        return {**{work.blob(d): self.blob(d) for d in sorted(digests)}, rootfs: self.rootfs_of(record.chain)}
+
+    # taking away
+
+    def sweep(self, *, partial_s: float = PARTIAL_S) -> int:
+        """Remove what no image needs and nobody makes; what a pull left after `partial_s` only. Returns bytes freed."""
+        with files.locked(self._lock):
+            workspace.sweep(self._work)
+            here = index.read(self._index)
+            return self.collect(here, partial_s)
+
+    def collect(self, here: Index, partial_s: float = PARTIAL_S) -> int:
+        """Remove blobs and root file systems that nothing in `here` names. The caller holds the lock.
+
+        One that a workspace shares has a second link, and a partial one that somebody fetches a lock: both stay."""
+        wanted = {d.removeprefix("sha256:") for r in here.images.values() for d in (r.manifest, r.config, *r.layers)}
+        chains = {f"{r.chain}.erofs" for r in here.images.values()}
+        before = time.time() - partial_s
+        idle = [*self._idle(self._blobs, wanted, before), *self._idle(self._rootfs, chains, float("inf"))]
+        return sum(map(_unlink, [*idle, *(p for p in self._idle(self.partial, set(), before) if not _is_locked(p))]))
+
+    @staticmethod
+    def _idle(folder: Path, keep: set[str], before: float) -> Iterator[Path]:
+        """Files in `folder` with one link, not in `keep`, last changed `before` that time (seconds since 1970)."""
+        for path in folder.iterdir():
+            if path.name not in keep and (status := path.stat()).st_nlink == 1 and status.st_mtime <= before:
+                yield path
+
+    def forget(self, digests: Sequence[str]) -> None:
+        """Remove those of `digests` that no image has, whatever their age: a pull has failed for good."""
+        with files.locked(self._lock):
+            here = index.read(self._index)
+            wanted = {d for r in here.images.values() for d in (r.manifest, r.config, *r.layers)}
+            for digest in set(digests) - wanted:
+                self.blob(digest).unlink(missing_ok=True)
+                (self.partial / digest.removeprefix("sha256:")).unlink(missing_ok=True)
+
+    def free_bytes(self) -> int:
+        return shutil.disk_usage(self.root).free
+
+
+def _image(here: Index, image_id: str) -> Image:
+    record = here.images[image_id]
+    names = sorted(str(reference.parse(n)) for n, i in here.names.items() if i == image_id)
+    digests = sorted(str(reference.parse(d)) for d in record.digests)
+    return Image(id=image_id, names=names, digests=digests, record=record)
+
+
+def _unlink(path: Path) -> int:
+    """Returns the bytes that this freed on the disk."""
+    size = path.stat().st_blocks * 512
+    path.unlink()
+    return size
+
+
+def _is_locked(path: Path) -> bool:
+    with open(path, "rb") as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _link(source: Path, target: Path) -> bool:
+    """Give `source` its place. False when something is there: the same content, for both were verified."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return False
+    return True

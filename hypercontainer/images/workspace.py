@@ -1,0 +1,94 @@
+"""A folder of its own for each pull, load or import under way: what it makes appears in the store whole or not at all.
+
+The holder keeps a lock on it, and so do the processes it starts; a folder whose lock is free belongs to somebody who
+was killed, and is swept by whoever opens the store next.
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hypercontainer.errors import Exhausted
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+LOCK = "lock"
+
+
+@contextmanager
+def disk_full_is_told(verb: str, what: object) -> Iterator[None]:
+    """Within the block ENOSPC is raised as Exhausted."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno not in DISK_FULL:
+            raise
+        raise Exhausted(f"cannot {verb} {what}: {os.strerror(e.errno)}; `hyperctl image prune` may free some") from e
+
+
+class Workspace:
+    """Files on their way into the store. `blob` names are digests that have been verified."""
+
+    def __init__(self, path: Path, lock: int) -> None:
+        self.path, self.lock = path, lock
+
+    @classmethod
+    def make(cls, folder: Path) -> "Workspace":
+        """A new one in `folder`, held by us."""
+        path = folder / secrets.token_hex(8)
+        path.mkdir(0o700)
+        try:
+            fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            (path / "blobs").mkdir(0o700)
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+        return cls(path, fd)
+
+    def blob(self, digest: str) -> Path:
+        return self.path / "blobs" / digest.removeprefix("sha256:")
+
+    def blobs(self) -> list[Path]:
+        return sorted((self.path / "blobs").iterdir())
+
+    def put(self, data: bytes) -> str:
+        """Keep a small blob; returns its digest."""
+        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        path = self.blob(digest)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(fd, "wb") as f:
+            f.write(data)
+        return digest
+
+    def adopt(self, path: Path, digest: str) -> None:
+        """Take a file that we wrote and hashed as the blob `digest`."""
+        os.replace(path, self.blob(digest))
+
+    def close(self) -> None:
+        """Remove it and all that is still in it. Its lock goes last."""
+        shutil.rmtree(self.path, ignore_errors=True)  # what resists is left to the next sweep
+        os.close(self.lock)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed holders left in `folder`. Like `make`, under the lock of the store."""
+    for path in folder.iterdir():
+        try:
+            fd = os.open(path / LOCK, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:  # killed before it made the lock, or on its last steps out
+            shutil.rmtree(path, ignore_errors=True)
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+        finally:
+            os.close(fd)
