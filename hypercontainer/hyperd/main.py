@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ CONFIG = Path("/etc/hypercontainer/config.toml")
 GRACE_S = 10.0  # calls that change something may end within it when we are told to stop
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Run until SIGTERM or SIGINT; VMs run on. 1 when it cannot start, with one line on stderr."""
-    arguments = parser().parse_args(argv)
+    arguments = parser().parse_args()
     logging.basicConfig(
         stream=sys.stderr,
         level=arguments.log_level.upper(),

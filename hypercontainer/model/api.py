@@ -92,7 +92,7 @@ class Engine(Protocol):
         """Prove by running; may take some seconds."""
 
     async def events(
-        self, since_ns: int | None, until_ns: int | None, filters: Filters
+        self, since_ns: int | None, until_ns: int | None, filters: Filters, /
     ) -> AsyncGenerator[doc.Event, None]:
         """Those since `since_ns` (None: from now), then live ones until `until_ns` (None: for ever)."""
 

@@ -1,0 +1,169 @@
+"""The daemon as a process: one a run folder, one a socket; ready when it says so; gone when it is told."""
+
+import asyncio
+import os
+import signal
+import socket
+import stat
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from hypercontainer.errors import InUse, InvalidInput
+from hypercontainer.hyperd.listen import address, alone, listen
+
+DAEMON = """
+import sys
+from hypercontainer.hyperd import main
+from tests.unit.hyperd.fake import FakeEngine
+
+class Engine(FakeEngine):
+    async def close(self):
+        print("closed", flush=True)
+
+main.engine = lambda settings: Engine()
+sys.exit(main.main())
+"""
+
+
+class Daemon:
+    def __init__(self, process: asyncio.subprocess.Process, socket: Path) -> None:
+        self.process, self.socket = process, socket
+
+    async def ended(self) -> tuple[int, str, str]:
+        out, err = await self.process.communicate()
+        assert self.process.returncode is not None
+        return self.process.returncode, out.decode(), err.decode()
+
+
+class Host:
+    """A place for daemons, with somebody that listens for their READY."""
+
+    def __init__(self, tmp: Path) -> None:
+        self.tmp = tmp
+        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self.notify.bind(str(tmp / "notify"))
+        self.daemons: list[Daemon] = []
+
+    async def start(self, run: str = "run", sock: str = "hyper.sock", *more: str) -> Daemon:
+        path = self.tmp / sock
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", DAEMON,
+            "--config", self.tmp / "none.toml",
+            "--root", self.tmp / "root",
+            "--run", self.tmp / run,
+            "--host", f"unix://{path}",
+            *more,
+            env={**os.environ, "NOTIFY_SOCKET": str(self.tmp / "notify")},
+            cwd=Path(__file__).parents[3],
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        self.daemons.append(Daemon(process, path))
+        return self.daemons[-1]
+
+    async def ready(self) -> None:
+        loop = asyncio.get_running_loop()
+        assert await asyncio.wait_for(loop.sock_recv(self.notify, 100), 30) == b"READY=1"
+
+
+@pytest.fixture
+async def host(tmp_path: Path) -> AsyncIterator[Host]:
+    host = Host(tmp_path)
+    yield host
+    host.notify.close()
+    for daemon in host.daemons:
+        if daemon.process.returncode is None:
+            daemon.process.kill()
+        await daemon.process.communicate()
+
+
+async def ping(path: Path) -> int:
+    connector = aiohttp.UnixConnector(str(path))
+    async with aiohttp.ClientSession(connector=connector) as http, http.get("http://hyper/v1/ping") as response:
+        return response.status
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_told_to_stop_it_closes_the_engine_and_exits_0(host: Host, number: int) -> None:
+    daemon = await host.start()
+    await host.ready()
+    assert await ping(daemon.socket) == 200
+    assert stat.S_IMODE(daemon.socket.stat().st_mode) == 0o660
+    daemon.process.send_signal(number)
+    status, out, err = await daemon.ended()
+    assert (status, out) == (0, "closed\n")
+    assert "Traceback" not in err
+    assert not daemon.socket.exists()
+
+
+async def test_streams_end_with_a_word_when_it_stops(host: Host) -> None:
+    daemon = await host.start()
+    await host.ready()
+    connector, stats = aiohttp.UnixConnector(str(daemon.socket)), "http://hyper/v1/containers/web/stats?stream=1"
+    async with aiohttp.ClientSession(connector=connector) as http, http.get(stats) as response:
+        await response.content.readline()
+        daemon.process.terminate()
+        rest = await response.read()
+    assert b"hyperd is shutting down" in rest
+    status, _, err = await daemon.ended()
+    assert (status, "Traceback" in err) == (0, False)
+
+
+async def test_a_second_one_is_refused(host: Host) -> None:
+    first = await host.start()
+    await host.ready()
+    status, _, err = await (await host.start(sock="other.sock")).ended()
+    assert status == 1
+    assert err.strip().splitlines()[-1] == (
+        f"hyperd: cannot start hyperd: another one (pid {first.process.pid}) runs with {host.tmp}/run"
+    )
+    status, _, err = await (await host.start(run="run2")).ended()
+    assert (status, "a daemon answers there" in err) == (1, True)
+    assert await ping(first.socket) == 200
+
+
+async def test_what_a_killed_one_left_is_replaced(host: Host) -> None:
+    first = await host.start()
+    await host.ready()
+    first.process.kill()
+    await first.ended()
+    assert first.socket.exists()
+    second = await host.start()
+    await host.ready()
+    assert await ping(second.socket) == 200
+
+
+async def test_a_setting_that_is_not_there_is_named(host: Host) -> None:
+    (host.tmp / "none.toml").write_text("memroy_mib = 3\n")
+    status, _, err = await (await host.start()).ended()
+    assert (status, "memroy_mib" in err, "Traceback" in err) == (1, True, False)
+
+
+def test_a_file_that_is_no_socket_stays(tmp_path: Path) -> None:
+    path = tmp_path / "hyper.sock"
+    path.write_text("mine")
+    with pytest.raises(InUse):
+        listen(path, "")
+    assert path.read_text() == "mine"
+
+
+def test_a_group_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="no-such-group"):
+        listen(tmp_path / "hyper.sock", "no-such-group")
+
+
+def test_the_lock_ends_with_its_block(tmp_path: Path) -> None:
+    with alone(tmp_path), pytest.raises(InUse, match=str(os.getpid())), alone(tmp_path):
+        pass
+    with alone(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("bad", ["tcp://0.0.0.0:1", "/run/hyper.sock", "unix://hyper.sock", "unix://", ""])
+def test_addresses_that_are_no_unix_socket(bad: str) -> None:
+    with pytest.raises(InvalidInput):
+        address(bad)
