@@ -1,0 +1,26 @@
+"""What the launcher runs under `python3 -I -S`: boot.py PROGRAM [ARGUMENT...]. Puts our packages on the path."""
+
+import os
+import sys
+
+
+def packages(program: str) -> list[str]:
+    """The folders that installed packages are in, found from the path of the launcher in PREFIX/bin."""
+    lib = f"{os.path.dirname(os.path.dirname(program))}/lib/python{sys.version_info[0]}.{sys.version_info[1]}"
+    return [path for name in ("site-packages", "dist-packages") if os.path.isdir(path := f"{lib}/{name}")]
+
+
+def main() -> int:
+    program = sys.argv[1]
+    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    sys.path.extend(dict.fromkeys([here, *packages(program)]))
+    sys.argv[:] = sys.argv[1:]
+    if os.path.basename(program) == "hyperd":
+        from hypercontainer.hyperd.main import main as run
+    else:
+        from hypercontainer.hyperctl.main import main as run
+    return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""One HTTP/1.1 connection: nothing is imported that `hyperctl ps` would wait for.
+
+`http.client` would cost 30 ms (email, ssl); what hyperd speaks of HTTP fits below.
+"""
+
+from __future__ import annotations
+
+import _socket
+
+from hypercontainer.client import fastjson
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+CHUNK = 1 << 18
+MAX_HEAD = 1 << 16
+MAX_DOCUMENT = 1 << 26
+MAX_LINE = 1 << 24
+
+
+class Closed(OSError):
+    """The other end closed the connection before it had answered."""
+
+
+class Connection:
+    """One socket with its buffer."""
+
+    def __init__(self, path: str) -> None:
+        self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+        try:
+            self.socket.connect(path)
+        except BaseException:
+            self.socket.close()
+            raise
+        self.rest = b""  # received, not yet asked for
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data, _socket.MSG_NOSIGNAL)
+
+    def receive(self, limit: int = CHUNK) -> bytes:
+        """Some bytes, at most `limit`; b"" at the end."""
+        if self.rest:
+            data, self.rest = self.rest[:limit], self.rest[limit:]
+            return data
+        return self.socket.recv(limit)
+
+    def until(self, end: bytes, limit: int) -> bytes:
+        """All up to `end`, which is taken off too."""
+        data = self.rest
+        while (at := data.find(end)) < 0:
+            if len(data) > limit:
+                raise ValueError("hyperd sent a line without end")
+            more = self.socket.recv(CHUNK)
+            if not more:
+                raise Closed("hyperd closed the connection")
+            data += more
+        self.rest = data[at + len(end) :]
+        return data[:at]
+
+
+class Response:
+    """Status, headers (lower-case names), and a body that is read once."""
+
+    def __init__(self, connection: Connection) -> None:
+        head = connection.until(b"\r\n\r\n", MAX_HEAD).decode("latin-1").split("\r\n")
+        version, _, rest = head[0].partition(" ")
+        if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
+            raise ValueError(f"not an HTTP answer: {head[0][:80]!r}")
+        self.status = int(rest[:3])
+        self.headers = {}
+        for line in head[1:]:
+            name, _, value = line.partition(":")
+            self.headers[name.strip().lower()] = value.strip()
+        self.keep = version != "HTTP/1.0" and self.headers.get("connection", "").lower() != "close"
+        self.done = self.status in (101, 204, 304)
+        self._connection = connection
+
+    def chunks(self) -> Iterator[bytes]:
+        """The body in pieces as they come. OSError if it is cut short."""
+        if self.done:
+            return
+        if "chunked" in self.headers.get("transfer-encoding", "").lower():
+            yield from self._chunked()
+        elif "content-length" in self.headers:
+            yield from self._exactly(int(self.headers["content-length"]))
+        else:
+            self.keep = False
+            while data := self._connection.receive():
+                yield data
+        self.done = True
+
+    def _exactly(self, length: int) -> Iterator[bytes]:
+        while length > 0:
+            data = self._connection.receive(min(length, CHUNK))
+            if not data:
+                raise Closed("hyperd closed the connection in the middle of its answer")
+            length -= len(data)
+            yield data
+
+    def _chunked(self) -> Iterator[bytes]:
+        while size := int(self._connection.until(b"\r\n", 128).partition(b";")[0], 16):
+            yield from self._exactly(size)
+            self._connection.until(b"\r\n", 2)
+        while self._connection.until(b"\r\n", MAX_HEAD):
+            pass
+
+    def read(self, limit: int = MAX_DOCUMENT) -> bytes:
+        parts, length = [], 0
+        for data in self.chunks():
+            parts.append(data)
+            length += len(data)
+            if length > limit:
+                raise ValueError(f"hyperd sent more than {limit} bytes")
+        return b"".join(parts)
+
+    def document(self) -> Any:
+        """The JSON body; None for an empty one."""
+        body = self.read()
+        return fastjson.loads(body) if body.strip() else None
+
+    def documents(self) -> Iterator[Any]:
+        """The JSON documents of an NDJSON body, each as its line comes."""
+        rest = b""
+        for data in self.chunks():
+            *lines, rest = (rest + data).split(b"\n")
+            if len(rest) > MAX_LINE:
+                raise ValueError("hyperd sent a line without end")
+            for line in lines:
+                if line.strip():
+                    yield fastjson.loads(line)
+        if rest.strip():
+            yield fastjson.loads(rest)

@@ -1,0 +1,184 @@
+"""The command table. A command's module is imported when it is called, and no other one.
+
+What people wait for (run, exec, ps, start, rm, logs, attach) imports nothing but what a test lists.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from hypercontainer.hyperctl.flags import Command, UsageError, nearest
+
+
+class Entry:
+    """Where a command is, hypercontainer.hyperctl.`module`.COMMANDS[`key`], and what it is for."""
+
+    __slots__ = ("key", "module", "summary")
+
+    def __init__(self, module: str, key: str, summary: str) -> None:
+        self.module, self.key, self.summary = module, key, summary
+
+
+MODULES = {
+    "run": {
+        "run": "Create a container from an image, in a VM of its own, and run it",
+        "create": "Create a container",
+    },
+    "start": {"start": "Start containers"},
+    "exec": {"exec": "Run one more process in a running container"},
+    "ps": {"ps": "List containers"},
+    "lifecycle": {
+        "stop": "Stop containers",
+        "kill": "Signal containers",
+        "restart": "Stop and start containers",
+        "rm": "Remove containers",
+        "pause": "Stop the processors of containers' VMs",
+        "unpause": "Let paused containers run on",
+        "rename": "Rename a container",
+        "wait": "Wait until containers end, and print their exit status",
+        "container prune": "Remove all containers that do not run",
+    },
+    "attach": {"attach": "Tie the terminal to a running container"},
+    "logs": {"logs": "Show what a container has written"},
+    "cp": {"cp": "Copy files between a container and the host"},
+    "inspect": {
+        "inspect": "Show everything about containers, images, pods or volumes",
+        "container inspect": "Show everything about containers",
+        "image inspect": "Show everything about images",
+        "pod inspect": "Show everything about pods",
+        "volume inspect": "Show everything about volumes",
+    },
+    "watch": {
+        "top": "List the processes of a container",
+        "stats": "Show what containers use, live",
+        "port": "List the published ports of a container",
+        "events": "Show what happens, live",
+    },
+    "images": {
+        "images": "List images",
+        "tag": "Give an image another name",
+        "rmi": "Remove images",
+        "history": "Show the layers of an image",
+        "image prune": "Remove images that nothing uses",
+    },
+    "transfer": {
+        "pull": "Download an image",
+        "load": "Load images from a tar archive",
+        "save": "Save images to a tar archive",
+        "import": "Make an image of a root file system's tar",
+    },
+    "pod": {
+        "pod create": "Create a pod, several containers in one VM, from a file",
+        "pod run": "Create a pod from a file, and start it",
+        "pod start": "Start pods",
+        "pod stop": "Stop pods",
+        "pod rm": "Remove pods",
+        "pod ls": "List pods",
+        "pod pause": "Stop the processors of pods",
+        "pod unpause": "Let paused pods run on",
+    },
+    "volume": {
+        "volume create": "Create a volume",
+        "volume ls": "List volumes",
+        "volume rm": "Remove volumes",
+        "volume prune": "Remove volumes that no container uses",
+    },
+    "kernel": {
+        "kernel ls": "List the kernels that VMs can boot",
+        "kernel fetch": "Download the distribution's kernel, and make it ready for VMs",
+        "kernel use": "Choose the kernel that new VMs boot",
+    },
+    "system": {
+        "info": "Show the state of this machine's hyperd",
+        "version": "Show the versions of hyperctl and hyperd",
+        "doctor": "Prove what works on this machine",
+    },
+    "completion": {"completion": "Print the completion script of a shell", "__complete": ""},
+}
+COMMANDS = {key: Entry(module, key, text) for module, keys in MODULES.items() for key, text in keys.items()}
+# docker's longer names of the same
+CONTAINER = "run create start stop kill restart pause unpause rm rename wait exec attach logs cp top stats port"
+COMMANDS.update({f"container {name}": COMMANDS[name] for name in CONTAINER.split()})
+COMMANDS.update({f"image {name}": COMMANDS[name] for name in ("pull", "load", "save", "import", "tag", "history")})
+COMMANDS.update({"container ls": COMMANDS["ps"], "image ls": COMMANDS["images"], "image rm": COMMANDS["rmi"]})
+GROUPS = {
+    "container": "Containers, as docker groups them",
+    "image": "Images",
+    "pod": "Pods: several containers in one VM",
+    "volume": "Volumes",
+    "kernel": "The kernels that VMs boot",
+}
+HELP = ("help", "--help", "-h")
+
+
+def find(words: list[str]) -> tuple[str, list[str]]:
+    """The name of the command that `words` begin with, and what follows it. UsageError if there is none."""
+    if words[0] == "help":
+        words = [*words[1:], "--help"]
+    length = 2 if words[0] in GROUPS else 1
+    name = " ".join(words[:length])
+    if name in COMMANDS:
+        return name, words[length:]
+    group = f"{words[0]} " if length == 2 else ""
+    known = [key for key in COMMANDS if key.startswith(group)] if group else [*COMMANDS, *GROUPS]
+    near = nearest(name, known)
+    hint = f": did you mean '{near}'?" if near else ""
+    raise UsageError(f"unknown command: {name}{hint}", group.strip(), status=1)
+
+
+def load(name: str) -> Command:
+    entry = COMMANDS[name]
+    path = f"hypercontainer.hyperctl.{entry.module}"
+    __import__(path)
+    table: dict[str, Command] = sys.modules[path].COMMANDS
+    return table[entry.key]
+
+
+def overview(words: list[str]) -> str:
+    """What to print for `words` that ask for no command but for help; "" if they do not."""
+    if words and words[0] == "help":
+        words = words[1:]
+    if not words or words[0] in HELP:
+        return _everything()
+    if words[0] in GROUPS and (len(words) == 1 or words[1] in HELP):
+        return _group(words[0])
+    return ""
+
+
+def _everything() -> str:
+    plain = [name for name in COMMANDS if " " not in name and not name.startswith("_")]
+    return "\n".join(
+        [
+            "Usage:  hyperctl [-H unix:///SOCKET] COMMAND",
+            "",
+            "Run images in virtual machines, in docker's words.",
+            "",
+            "Commands:",
+            *(f"  {name:<12}{COMMANDS[name].summary}" for name in plain),
+            "",
+            "Groups:",
+            *(f"  {name:<12}{summary}" for name, summary in GROUPS.items()),
+            "",
+            "Options:",
+            "  -H, --host unix:///SOCKET   hyperd to talk to (default $HYPER_HOST, then unix:///run/hyper.sock)",
+            "  -v, --version               Print the version",
+            "",
+            "Help on one of them: hyperctl COMMAND --help",
+        ]
+    )
+
+
+def _group(group: str) -> str:
+    members = [(name.partition(" ")[2], entry) for name, entry in COMMANDS.items() if name.startswith(f"{group} ")]
+    return "\n".join(
+        [
+            f"Usage:  hyperctl {group} COMMAND",
+            "",
+            GROUPS[group],
+            "",
+            "Commands:",
+            *(f"  {name:<12}{entry.summary}" for name, entry in members),
+            "",
+            f"Help on one of them: hyperctl {group} COMMAND --help",
+        ]
+    )

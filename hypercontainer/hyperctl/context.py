@@ -1,0 +1,71 @@
+"""What every command is given: the way to hyperd, and the few words that all of them say."""
+
+from __future__ import annotations
+
+import sys
+
+from hypercontainer.client.http import Client
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DEFAULT_ADDRESS = "/run/hyper.sock"
+
+
+class Context:
+    """`program` is the path that hyperctl was called by. Nothing connects before `client` is used."""
+
+    def __init__(self, address: str, program: str = "hyperctl", environment: dict[str, str] | None = None) -> None:
+        self.address, self.program = address, program
+        self.environment = environment or {}
+        self._client: Client | None = None
+
+    @property
+    def client(self) -> Client:
+        if self._client is None:
+            self._client = Client(self.address, self._start_hyperd)
+        return self._client
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    def _start_hyperd(self, cause: OSError) -> None:
+        from hypercontainer.hyperctl import daemon
+
+        daemon.start(self.address, self.program)
+
+
+def parse_address(text: str) -> str:
+    """The socket's path of unix:///run/hyper.sock. ValueError for another kind of address."""
+    if not text:
+        return DEFAULT_ADDRESS
+    scheme, found, path = text.partition("://")
+    if not found and text.startswith("/"):
+        return text
+    if scheme != "unix" or not path.startswith("/"):
+        raise ValueError(f"{text!r} is not an address of hyperd: use unix:///path/of/its.sock")
+    return path
+
+
+def complain(message: object) -> None:
+    """One line on stderr."""
+    print(f"hyperctl: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def each(names: list[str], act: Callable[[str], object], *, say: bool = True) -> int:
+    """Do `act` for every name; one that fails does not stop the others. Prints the names that worked."""
+    from hypercontainer.errors import HyperError
+
+    status = 0
+    for name in names:
+        try:
+            act(name)
+        except HyperError as e:
+            complain(e)
+            status = 1
+        else:
+            if say:
+                print(name)
+    return status

@@ -1,0 +1,101 @@
+"""Starts a hyperd when none listens, and says so."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+
+from hypercontainer.hyperctl.context import DEFAULT_ADDRESS, complain
+
+READY_S = 30.0  # it may have VMs to attach to again before it answers
+PAUSE_S = 0.02
+TAIL_LINES = 5
+
+
+def command(program: str, address: str) -> list[str]:
+    """The hyperd beside the hyperctl that was called, or the module for this Python."""
+    beside = os.path.join(os.path.dirname(program), "hyperd")
+    if os.path.isabs(program) and os.access(beside, os.X_OK):
+        words = [beside]
+    else:
+        words = [sys.executable or "/usr/bin/python3", "-m", "hypercontainer.hyperd.main"]
+    return words if address == DEFAULT_ADDRESS else [*words, "--host", f"unix://{address}"]
+
+
+def log_path(address: str) -> str:
+    """/run/hyper/hyperd.log for /run/hyper.sock, and so for any other socket."""
+    return os.path.join(address.removesuffix(".sock"), "hyperd.log")
+
+
+def start(address: str, program: str) -> None:
+    """Start one in a session of its own and wait until it answers. Raises Unavailable with its last words."""
+    log = log_path(address)
+    words = command(program, address)
+    try:
+        os.makedirs(os.path.dirname(log), mode=0o711, exist_ok=True)
+        fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as e:
+        raise _unavailable(f"no hyperd at unix://{address}, and none can be started: {log}: {e.strerror}") from e
+    begin = os.fstat(fd).st_size
+    try:
+        pid = _spawn(words, fd)
+    except OSError as e:
+        raise _unavailable(f"no hyperd at unix://{address}, and {words[0]} cannot be started: {e.strerror}") from e
+    finally:
+        os.close(fd)
+    complain(f"no hyperd at unix://{address}: started one (pid {pid}, log {log})")
+    _wait(pid, address, log, begin)
+
+
+def _spawn(words: list[str], log: int) -> int:
+    """A child that outlives us: a session of its own, our terminal nowhere among its files."""
+    files = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, log, 1),
+        (os.POSIX_SPAWN_DUP2, log, 2),
+    ]
+    return os.posix_spawn(words[0], words, os.environ, file_actions=files, setsid=True)
+
+
+def _wait(pid: int, address: str, log: str, begin: int) -> None:
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline:
+        if _answers(address):
+            return
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            code = os.waitstatus_to_exitcode(status)
+            raise _unavailable(f"hyperd ended with status {code}: {_tail(log, begin) or 'it said nothing'}")
+        time.sleep(PAUSE_S)
+    raise _unavailable(f"hyperd (pid {pid}) did not answer within {READY_S:g} s: {_tail(log, begin) or log}")
+
+
+def _answers(address: str) -> bool:
+    from hypercontainer.client.http import Client
+    from hypercontainer.errors import HyperError
+
+    try:
+        with Client(address) as client:
+            client.get("/v1/ping")
+    except HyperError as e:
+        return not isinstance(e.__cause__, OSError) or e.__cause__.errno not in (errno.ENOENT, errno.ECONNREFUSED)
+    return True
+
+
+def _tail(log: str, begin: int) -> str:
+    """The last lines that this hyperd wrote."""
+    try:
+        with open(log, "rb") as f:
+            size = f.seek(0, os.SEEK_END)
+            f.seek(max(begin, size - 4096))
+            return " | ".join(f.read().decode(errors="replace").split("\n")[-TAIL_LINES - 1 :]).strip(" |")
+    except OSError:
+        return ""
+
+
+def _unavailable(why: str) -> Exception:
+    from hypercontainer.errors import Unavailable
+
+    return Unavailable(why)

@@ -1,0 +1,214 @@
+"""The flags of run and create, and the PodSpec (model/spec.py) that they describe, as a plain dict."""
+
+from __future__ import annotations
+
+from hypercontainer.hyperctl import environment, flags, mounts, ports, text
+from hypercontainer.hyperctl.flags import Args, Flag, UsageError, many, switch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Document = dict[str, Any]
+
+RESTART = ("no", "always", "on-failure", "unless-stopped")
+
+
+def cpus(word: str) -> float:
+    try:
+        n = float(word)
+    except ValueError:
+        n = -1.0
+    if not 0 < n <= 4096:
+        raise ValueError("use a number of processors, such as 1.5")
+    return n
+
+
+def pair(word: str) -> tuple[str, str]:
+    name, equals, value = word.partition("=")
+    if not (name and equals):
+        raise ValueError("use NAME=VALUE")
+    return name, value
+
+
+def ulimit(word: str) -> Document:
+    """nofile=1024:2048"""
+    name, value = pair(word)
+    soft, colon, hard = value.partition(":")
+    low = flags.number(soft)
+    return {"name": name, "soft": low, "hard": flags.number(hard) if colon else low}
+
+
+def restart(word: str) -> Document:
+    """on-failure:3"""
+    name, colon, retries = word.partition(":")
+    if name not in RESTART or (colon and name != "on-failure"):
+        raise ValueError(f"use one of {', '.join(RESTART)}, or on-failure:RETRIES")
+    return {"name": name, **({"max_retries": flags.count(retries)} if colon else {})}
+
+
+def host(word: str) -> tuple[str, str]:
+    """NAME:ADDRESS, NAME=ADDRESS, an IPv6 address with or without brackets."""
+    sign = "=" if "=" in word else ":"
+    name, found, address = word.partition(sign)
+    if not (name and found and address):
+        raise ValueError("use NAME:ADDRESS")
+    return name, address.removeprefix("[").removesuffix("]")
+
+
+def network(word: str) -> str:
+    if word not in ("bridge", "none", "default"):
+        raise ValueError("use bridge or none: a VM has a network of its own")
+    return "bridge" if word == "default" else word
+
+
+def security(word: str) -> tuple[str, Any]:
+    name, _, value = word.replace(":", "=", 1).partition("=")
+    if name == "no-new-privileges":
+        return "no_new_privileges", flags.boolean(value) if value else True
+    if name == "seccomp" and value in ("unconfined", "default"):
+        return "seccomp", value
+    if name == "seccomp":
+        raise ValueError("only the default profile and seccomp=unconfined are supported")
+    raise ValueError(f"{name!r} is not supported: use no-new-privileges or seccomp=unconfined")
+
+
+POD_FLAGS = (
+    many("publish", "Publish ports: [[HOST_IP:]HOST_PORT:]PORT[/udp], also ranges", "p", parse=ports.parse),
+    Flag("network", "bridge, none", metavar="name", parse=network, words=("bridge", "none")),
+    many("dns", "Name server", metavar="address"),
+    many("dns-search", "Domain to search", metavar="domain"),
+    many("dns-option", "Option of the resolver", metavar="option"),
+    many("add-host", "NAME:ADDRESS in /etc/hosts", parse=host),
+)
+FLAGS = (
+    Flag("name", "Name of the container, and of its pod"),
+    *environment.FLAGS,
+    Flag("workdir", "Working directory inside the container", short="w", metavar="path"),
+    Flag("user", "Name or uid, and group: NAME|UID[:GROUP|GID]", short="u"),
+    Flag("entrypoint", "Instead of the image's; '' for none", metavar="command"),
+    many("volume", "Mount [SOURCE:]TARGET[:ro], SOURCE a host path or a volume", "v", parse=mounts.volume),
+    many("mount", "Mount type=bind|volume|tmpfs,source=…,target=…[,readonly]", parse=mounts.long),
+    many("tmpfs", "Mount a tmpfs: TARGET[:size=64m,mode=1777]", parse=mounts.tmpfs),
+    *POD_FLAGS,
+    Flag("cpus", "Processors of the VM, rounded up; with --pod: a limit inside", metavar="number", parse=cpus),
+    Flag("memory", "Memory of the VM, such as 512m; with --pod: a limit inside", short="m", parse=text.parse_mib),
+    Flag("hostname", "Name of the host inside", short="h"),
+    switch("read-only", "The root file system cannot be written"),
+    many("label", "NAME=VALUE", "l"),
+    many("label-file", "Read labels from a file, one a line", metavar="path"),
+    many("cap-add", "Add a capability inside the VM", metavar="name"),
+    many("cap-drop", "Drop a capability inside the VM", metavar="name"),
+    switch("privileged", "All capabilities inside the VM; none outside"),
+    many("ulimit", "NAME=SOFT[:HARD]", parse=ulimit),
+    many("sysctl", "NAME=VALUE, of the VM's kernel", parse=pair),
+    switch("init", "Run a process as PID 1 that reaps children and hands on signals"),
+    Flag("stop-signal", "Signal that stop sends", metavar="signal"),
+    Flag("stop-timeout", "Seconds that stop waits before it kills", metavar="int", parse=flags.count),
+    Flag("restart", "no, always, on-failure[:N], unless-stopped", metavar="policy", parse=restart, words=RESTART),
+    Flag("shm-size", "Size of /dev/shm", metavar="bytes", parse=text.parse_mib),
+    many("security-opt", "no-new-privileges, seccomp=unconfined", parse=security),
+    Flag("pids-limit", "Most processes inside", metavar="int", parse=flags.number),
+    Flag("storage-size", "Size of the writable layer, such as 20g", metavar="bytes", parse=text.parse_mib),
+    Flag("pod", "Put it into this pod instead of a VM of its own", metavar="pod", words="pods"),
+    switch("interactive", "Keep stdin open", "i"),
+    switch("tty", "Give it a terminal", "t"),
+)
+
+REFUSED = {
+    "device": "a VM has no devices of the host",
+    "gpus": "a VM has no devices of the host",
+    "link": "put the containers into one pod, or use published ports",
+    "net": "say --network",
+    "pid": "processes are inside the VM; containers of one pod can share them (pod file)",
+    "ipc": "containers of one pod share it",
+    "uts": "containers of one pod share it",
+    "userns": "the VM keeps its users apart from the host's",
+    "runtime": "every container here runs in a VM",
+    "isolation": "every container here runs in a VM",
+    "cgroup-parent": "the VM has its own cgroups; use --cpus and --memory",
+    "cpu-shares": "use --cpus",
+    "cpu-quota": "use --cpus",
+    "cpuset-cpus": "use --cpus",
+    "memory-swap": "VMs have no swap",
+    "memory-reservation": "use --memory",
+    "oom-kill-disable": "the guest's kernel decides",
+    "volumes-from": "name the volumes with -v",
+    "publish-all": "name the ports with -p",
+    "log-driver": "output is kept by hyperd: see 'hyperctl logs'",
+    "log-opt": "set log_max_mib and log_files in hyperd's configuration",
+    "storage-opt": "use --storage-size",
+    "group-add": "use --user NAME:GROUP",
+    "ip": "addresses are given by hyperd",
+    "mac-address": "addresses are given by hyperd",
+    "network-alias": "there are no named networks",
+    "expose": "publish ports with -p",
+}
+
+
+def container(args: Args, environ: dict[str, str]) -> Document:
+    """The ContainerSpec; what was not given is left out."""
+    image, command = args.operands[0], args.operands[1:]
+    document: Document = {
+        "image": image,
+        "name": args.name,
+        "env": environment.collect(args.env_file, args.env, environ),
+        "working_dir": args.workdir,
+        "user": args.user,
+        "tty": args.tty,
+        "open_stdin": args.interactive,
+        "read_only": args.read_only,
+        "init": args.init,
+        "mounts": [*args.volume, *args.mount, *args.tmpfs],
+        "cap_add": args.cap_add,
+        "cap_drop": args.cap_drop,
+        "privileged": args.privileged,
+        **dict(args.security_opt),
+        "ulimits": args.ulimit,
+        "sysctls": dict(args.sysctl),
+        "pids": max(0, args.pids_limit or 0),
+        "shm_mib": args.shm_size,
+        "scratch_mib": args.storage_size,
+        "stop_signal": args.stop_signal,
+        "restart": args.restart,
+        "labels": environment.labels(args.label_file, args.label),
+        "auto_remove": args.rm if "rm" in args.values else False,
+    }
+    document = {key: value for key, value in document.items() if value}
+    if command:
+        document["command"] = command
+    if "stop_timeout" in args.given:
+        document["stop_timeout_s"] = args.stop_timeout
+    if "entrypoint" in args.given:
+        document["entrypoint"] = [args.entrypoint] if args.entrypoint else []
+        document.setdefault("command", [])  # the image's was for the image's entrypoint
+    if document.get("auto_remove") and document.get("restart", {}).get("name", "no") != "no":
+        raise UsageError("--rm and --restart exclude each other")
+    return document
+
+
+def pod(args: Args, environ: dict[str, str]) -> Document:
+    """The PodSpec of an implicit pod."""
+    dns = {"nameservers": args.dns, "search": args.dns_search, "options": args.dns_option}
+    document: Document = {
+        "name": args.name,
+        "hostname": args.hostname,
+        "vcpus": -int(-args.cpus // 1) if args.cpus else 0,
+        "memory_mib": args.memory,
+        "network": args.network,
+        "ports": [mapping for group in args.publish for mapping in group],
+        "dns": {key: value for key, value in dns.items() if value},
+        "extra_hosts": dict(args.add_host),
+    }
+    if document["network"] == "none" and document["ports"]:
+        raise UsageError("--network none publishes no ports: leave out -p")
+    return {**{key: value for key, value in document.items() if value}, "containers": [container(args, environ)]}
+
+
+def member(args: Args, environ: dict[str, str]) -> Document:
+    """The ContainerSpec of a container in a pod that exists."""
+    for flag in POD_FLAGS:
+        if flag.name.replace("-", "_") in args.given:
+            raise UsageError(f"--{flag.name} belongs to the whole pod: say it in the pod's file")
+    limits = {"hostname": args.hostname, "cpus": args.cpus, "memory_mib": args.memory}
+    return {**container(args, environ), **{key: value for key, value in limits.items() if value}}

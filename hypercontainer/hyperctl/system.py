@@ -1,0 +1,114 @@
+"""hyperctl info, version, doctor."""
+
+from __future__ import annotations
+
+from hypercontainer import __version__
+from hypercontainer.client import fastjson
+from hypercontainer.hyperctl import flags, table, text
+from hypercontainer.hyperctl.context import complain
+from hypercontainer.hyperctl.flags import Args, Command
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from hypercontainer.hyperctl.context import Context
+
+FORMAT = table.format_flag("json, or a template such as '{{.Isolation.Level}}'")
+MARKS = {"ok": "ok", "warning": "warning", "failed": "FAILED"}
+
+
+def formatted(document: Any, chosen: str) -> bool:
+    """Print `document` as --format says; False if it says nothing."""
+    if not chosen:
+        return False
+    if chosen == "json":
+        print(fastjson.dumps(document))
+        return True
+    from hypercontainer.hyperctl.template import Template
+
+    print(Template(chosen).render(document))
+    return True
+
+
+def isolation(document: dict[str, Any]) -> str:
+    """Never silent about emulation."""
+    words = f"{document['Level']} ({document['Accelerator']}: {document['Reason']})"
+    return words + (", not a security boundary" if document["Level"] == "emulated" else "")
+
+
+def info(context: Context, args: Args) -> int:
+    document = context.client.get("/v1/info")
+    if formatted(document, args.format):
+        return 0
+    hypervisor = document["Hypervisor"]
+    fields = (
+        ("Containers", document["Containers"]),
+        (" Running", document["ContainersRunning"]),
+        (" Paused", document["ContainersPaused"]),
+        (" Stopped", document["ContainersStopped"]),
+        ("Pods", document["Pods"]),
+        ("Images", document["Images"]),
+        ("Isolation", isolation(document["Isolation"])),
+        ("Hypervisor", f"{hypervisor['Name']} {hypervisor['Version']}"),
+        ("Guest kernel", document["GuestKernel"] or "none: run 'hyperctl kernel fetch'"),
+        ("Server version", document["ServerVersion"]),
+        ("Host", document["Name"]),
+        ("Host kernel", document["KernelVersion"]),
+        ("Operating system", document["OperatingSystem"]),
+        ("Architecture", document["Architecture"]),
+        ("CPUs", document["NCPU"]),
+        ("Total memory", text.memory(document["MemTotal"])),
+        ("Root", document["Root"]),
+        ("Run", document["Run"]),
+    )
+    for name, value in fields:
+        print(f"{name}: {value}")
+    for warning in document.get("Warnings") or []:
+        complain(f"warning: {warning}")
+    return 0
+
+
+def version(context: Context, args: Args) -> int:
+    if args.short:
+        print(f"hyperctl {__version__}")
+        return 0
+    from hypercontainer.errors import Unavailable
+
+    try:
+        server = context.client.get("/v1/version")
+    except Unavailable as e:
+        if not args.format:
+            print(f"Client:\n Version: {__version__}")
+        complain(e)
+        return 1
+    if formatted({"Client": {"Version": __version__}, "Server": server}, args.format):
+        return 0
+    print(f"Client:\n Version: {__version__}\nServer:")
+    for name, value in server.items():
+        print(f" {name}: {value}")
+    return 0
+
+
+def doctor(context: Context, args: Args) -> int:
+    document = context.client.call("GET", "/v1/doctor", {})
+    if not formatted(document, args.format):
+        for check in document["Checks"]:
+            print(f"{MARKS.get(check['Status'], check['Status']):<9}{check['Name']}: {check['Detail']}")
+            if check.get("Advice") and check["Status"] != "ok":
+                print(f"{'':<9}-> {check['Advice']}")
+        print(f"Isolation: {isolation(document['Isolation'])}")
+    return 1 if any(check["Status"] == "failed" for check in document["Checks"]) else 0
+
+
+COMMANDS = {
+    "info": Command(info, "[OPTIONS]", "hyperctl info --format '{{.Isolation.Level}}'", FORMAT),
+    "version": Command(
+        version, "[OPTIONS]", "hyperctl version --format '{{.Server.Version}}'",
+        FORMAT, flags.switch("short", "Only hyperctl's, on one line; asks nobody"),
+    ),
+    "doctor": Command(
+        doctor, "[OPTIONS]", "hyperctl doctor", FORMAT,
+        notes="It proves by running and may take some seconds. Its exit status is 1 if a check failed.",
+    ),
+}  # fmt: skip

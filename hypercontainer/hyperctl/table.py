@@ -1,0 +1,78 @@
+"""Lists: docker's columns, JSON, or a template of the user's."""
+
+from __future__ import annotations
+
+import sys
+
+from hypercontainer.client import fastjson
+from hypercontainer.hyperctl import flags, text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from hypercontainer.hyperctl.flags import Args, Flag
+
+    Row = dict[str, object]
+
+GAP = 3
+NARROWEST = 10
+
+
+def format_flag(what: str = "table, json, or a template such as '{{.ID}} {{.Names}}'") -> Flag:
+    return flags.Flag("format", f"Output: {what}", words=("table", "json"))
+
+
+def list_flags() -> tuple[Flag, ...]:
+    """What every list takes."""
+    return (
+        flags.many("filter", "Show only what matches, such as 'name=web'", "f", metavar="filter"),
+        format_flag(),
+        flags.switch("no-trunc", "Do not shorten ids and commands"),
+        flags.switch("quiet", "Only ids", "q"),
+    )
+
+
+def show(args: Args, columns: Sequence[tuple[str, str]], rows: Iterable[Row], *, key: str = "ID") -> int:
+    """Print `rows` as --format and --quiet say. `columns`: (title, field); `key`: what --quiet prints."""
+    chosen = args.format
+    if args.quiet and not chosen:
+        for row in rows:
+            print(row[key])
+    elif chosen in ("", "table"):
+        write([title for title, _ in columns], [[str(row[field]) for _, field in columns] for row in rows])
+    elif chosen == "json":
+        for row in rows:
+            print(fastjson.dumps(row))
+    else:
+        _template(chosen, columns, rows)
+    return 0
+
+
+def _template(chosen: str, columns: Sequence[tuple[str, str]], rows: Iterable[Row]) -> None:
+    from hypercontainer.hyperctl.template import Template
+
+    tabular = chosen.startswith("table ")
+    template = Template(chosen.removeprefix("table ").replace("\\t", "\t").replace("\\n", "\n"))
+    lines = [template.render(row) for row in rows]
+    if not tabular:
+        for line in lines:
+            print(line)
+        return
+    titles = {field: title for title, field in columns}
+    head = template.render({field: titles.get(field, field.upper()) for field in template.fields()})
+    write(head.split("\t"), [line.split("\t") for line in lines])
+
+
+def write(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as their widest cell, as docker's."""
+    clean = [list(titles), *([text.printable(cell) for cell in row] for row in rows)]
+    widths = [0] * max(len(row) for row in clean)
+    for row in clean:
+        for i, cell in enumerate(row):
+            widths[i] = max(widths[i], len(cell))
+    out = []
+    for row in clean:
+        cells = [cell.ljust(max(widths[i], NARROWEST) + GAP) for i, cell in enumerate(row[:-1])]
+        out.append("".join([*cells, row[-1]]).rstrip() + "\n")
+    sys.stdout.write("".join(out))

@@ -1,0 +1,70 @@
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+import hypercontainer
+from tests.unit.hyperctl.fake import FakeHyperd
+
+ROOT = Path(hypercontainer.__file__).parent.parent
+BOOT = ROOT / "hypercontainer" / "boot.py"
+PACKAGES = Path(pytest.__file__).parent.parent
+# As the launcher starts it, except for where the packages are found.
+PYTHON = [sys.executable, "-I", "-S"]
+
+
+class Result(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+class Hyperctl:
+    """Runs the real command line, as the launcher does, against a fake hyperd."""
+
+    def __init__(self, hyperd: FakeHyperd, home: Path) -> None:
+        self.hyperd = hyperd
+        self.environment = {
+            "HYPER_HOST": f"unix://{hyperd.path}",
+            "PATH": os.environ["PATH"],
+            "HOME": str(home),
+            "LANG": "C.UTF-8",
+        }
+
+    def argv(self, *words: str | Path) -> list[str]:
+        return [*PYTHON, str(BOOT), f"{PACKAGES.parent.parent.parent}/bin/hyperctl", *map(str, words)]
+
+    def __call__(self, *words: str | Path, stdin: bytes = b"", environment: Mapping[str, str] | None = None) -> Result:
+        done = self.raw(*words, stdin=stdin, environment=environment)
+        return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def raw(
+        self, *words: str | Path, stdin: bytes = b"", environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            self.argv(*words),
+            input=stdin,
+            capture_output=True,
+            env={**self.environment, **(environment or {})},
+            timeout=60,
+            check=False,
+        )
+
+    def popen(self, *words: str | Path, **options: Any) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(self.argv(*words), env=self.environment, **options)
+
+
+@pytest.fixture
+def hyperd(tmp_path: Path) -> Iterator[FakeHyperd]:
+    fake = FakeHyperd(tmp_path / "hyper.sock")
+    yield fake
+    fake.close()
+
+
+@pytest.fixture
+def hyperctl(hyperd: FakeHyperd, tmp_path: Path) -> Hyperctl:
+    return Hyperctl(hyperd, tmp_path)
