@@ -21,8 +21,8 @@ note() { printf '      %s\n' "$*"; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 begin() { step=$((step + 1)); }
 
-# current NAME FILE...: has step NAME been done with these very files (and these arguments)?
-digest_of() { { printf '%s\n' "$for_tests" "$PWD"; cat -- "$@"; } | sha256sum | cut -d' ' -f1; }
+# current NAME FILE...: has step NAME been done with these very files, in this folder?
+digest_of() { { printf '%s\n' "$PWD"; cat -- "$@"; } | sha256sum | cut -d' ' -f1; }
 current() { local name=$1; shift; [ "$(cat "$stamps/$name" 2>/dev/null)" = "$(digest_of "$@")" ]; }
 done_with() { local name=$1; shift; digest_of "$@" >"$stamps/$name"; }
 
@@ -57,6 +57,8 @@ install_packages() {
         apt update
     fi
     note "apt-get install ${missing[*]}"
+    note "$(LC_ALL=C apt-get install --assume-no --no-install-recommends "${missing[@]}" 2>/dev/null |
+        grep -E '^Need to get' || true) With what they need: a minute or two."
     if ! without_services apt install --yes --no-install-recommends "${missing[@]}" >"$stamps/apt.log" 2>&1; then
         note "again, after apt-get update (its lists may be old)"
         apt update
@@ -89,9 +91,9 @@ virtual_environment() {
     /usr/bin/python3 -m venv --clear .venv
 }
 
-# The build's requirements, the distribution's own, and for tests the "dev" extra: as pyproject.toml names them.
+# requirements [test]: of the build, of the distribution, and for tests its "dev" extra, as pyproject.toml names them.
 requirements() {
-    $python - "$for_tests" <<'END'
+    $python - "${1:-}" <<'END'
 import sys, tomllib
 with open("pyproject.toml", "rb") as f:
     doc = tomllib.load(f)
@@ -102,16 +104,19 @@ END
 }
 
 python_packages() {
+    local wanted=$stamps/requirements$for_tests.txt
     begin
     requirements >"$stamps/requirements.txt"
-    if current python "$stamps/requirements.txt" .venv/pyvenv.cfg; then
-        say "Python packages: all $(wc -l <"$stamps/requirements.txt") are here"
+    requirements test >"$stamps/requirementstest.txt"
+    if current "python$for_tests" "$wanted" .venv/pyvenv.cfg ||
+        current pythontest "$stamps/requirementstest.txt" .venv/pyvenv.cfg; then
+        say "Python packages: all $(wc -l <"$wanted") are here"
         return
     fi
-    say "Python packages: $(wc -l <"$stamps/requirements.txt") and what they need, from PyPI into .venv (zig is 90 MB)"
-    $python -m pip --disable-pip-version-check install --progress-bar off -r "$stamps/requirements.txt" |
-        sed -un -E 's/^ *Downloading ([^ ]+)-(py[23]\.?\S*|cp3\S*)\.whl \((.*)\)$/      \1 (\3)/p'
-    done_with python "$stamps/requirements.txt" .venv/pyvenv.cfg
+    say "Python packages: $(wc -l <"$wanted") and what they need, from PyPI into .venv (zig is 90 MB)"
+    $python -m pip --disable-pip-version-check install --progress-bar off -r "$wanted" |
+        sed -un -E 's/^ *Downloading ([^ ]+)-(py[23]\.?\S*|cp3\S*)\.whl \((.* MB)\)$/      \1 (\3)/p'
+    done_with "python$for_tests" "$wanted" .venv/pyvenv.cfg
 }
 
 programs() {
