@@ -108,6 +108,9 @@ class FakeHypervisor:
         guest = self.guests.get(record.run_dir)
         return guest if guest and guest.alive else None
 
+    async def version(self) -> str:
+        return "0"
+
     async def reap(self, run_dir: Path) -> None:
         if guest := self.guests.pop(str(run_dir), None):
             await guest.kill()

@@ -34,6 +34,7 @@ class QemuHypervisor:
         virtiofsd: str = "/usr/lib/qemu/virtiofsd",
         hyper_jail: Path = HYPER_JAIL,
     ) -> None:
+        self._version = ""
         self._qemu, self._virtiofsd, self._jail = qemu, virtiofsd, hyper_jail
 
     async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> QemuGuest:
@@ -61,6 +62,12 @@ class QemuHypervisor:
             if _lives(record.process):
                 raise
             return None
+
+    async def version(self) -> str:
+        if not self._version:
+            said = await proc.run([self._qemu, "--version"], timeout_s=10)
+            self._version = said.stdout.decode(errors="replace").partition("version ")[2].split(" ")[0].strip()
+        return self._version
 
     async def reap(self, run_dir: Path) -> None:
         if run_dir.is_dir():
