@@ -53,6 +53,10 @@ class MissingSource(Exception):
     """A program has nothing to be built from."""
 
 
+class CompileFailed(Exception):
+    """The compiler has said why on stderr."""
+
+
 def sources(root: Path, program: Program) -> list[Path]:
     found = sorted(root.glob(program.sources))
     if not found:
@@ -86,7 +90,8 @@ def compile_program(root: Path, program: Program) -> None:
     env = {"ZIG_GLOBAL_CACHE_DIR": str(cache_dir(root) / "zig"), **os.environ}
     argv = [sys.executable, "-m", "ziglang", "cc", "-target", f"{program.arch}-linux-musl", *FLAGS, "-o", str(tmp)]
     try:
-        subprocess.run([*argv, *map(str, sources(root, program))], env=env, check=True, cwd=root)
+        if subprocess.run([*argv, *map(str, sources(root, program))], env=env, cwd=root).returncode:
+            raise CompileFailed(f"cannot build {program.name}: see above")
         os.chmod(tmp, 0o755)
         os.replace(tmp, output)
     finally:
@@ -96,7 +101,7 @@ def compile_program(root: Path, program: Program) -> None:
 def build(root: Path, arch: str = "x86_64") -> Iterator[tuple[Program, float]]:
     """Build what changed; yield each program and the seconds it took, 0 for one that was current.
 
-    Raises MissingSource, CalledProcessError (the compiler has said why on stderr).
+    Raises MissingSource, CompileFailed.
     """
     stamps = root / ".cache" / "build"
     stamps.mkdir(parents=True, exist_ok=True)
@@ -164,7 +169,7 @@ def main() -> int:
         if args.arch == "x86_64":
             for path in refresh_launchers(root):
                 print(f"{path}: replaced")
-    except (MissingSource, subprocess.CalledProcessError) as e:
+    except (MissingSource, CompileFailed) as e:
         print(f"hatch_build: {e}", file=sys.stderr)
         return 1
     return 0

@@ -10,7 +10,7 @@ from bench.measure import CommandFailed, Series, first_output_ms, wall_ms
 from hypercontainer.testing.daemon import PrivateDaemon
 
 MEGABYTES = 100
-STEP = re.compile(r"^\s*(\S.*?)\s{2,}([\d.]+) ms", re.MULTILINE)
+STEP = re.compile(r"^(\S.*?)\s{2,}(?:[\d.]+ ms\s+)?([\d.]+) ms", re.MULTILINE)  # the last figure: what it took
 
 
 class Guests:

@@ -114,7 +114,7 @@ def stories(demo: Demo, archive: Path) -> None:
     demo.run("hyperctl ps", expect="web")
     demo.run("hyperctl exec web ps", expect="httpd")
     demo.run("hyperctl logs web", expect="response:200")
-    demo.run("hyperctl stop --time 2 web", expect="web")
+    demo.run("hyperctl stop -t 2 web", expect="web")
     demo.run("hyperctl rm web", expect="web")
     demo.run("hyperctl ps -a -q")
 

@@ -67,7 +67,7 @@ def test_a_program_that_does_not_compile_leaves_the_old_one(
     output = root / "hypercontainer/_bin/x86_64/hyperstart"
     before = output.read_bytes()
     (root / "guest/init.c").write_text("int main(void) { int unused; return 0; }\n")  # a warning is an error
-    with pytest.raises(subprocess.CalledProcessError):
+    with pytest.raises(hook.CompileFailed):
         built(hook, root)
     assert "unused" in capfd.readouterr().err
     assert [p.read_bytes() for p in output.parent.iterdir()] == [before]
