@@ -284,9 +284,11 @@ class InputStream:
         self._sender.end()
 
     async def drained(self) -> None:
-        """Wait until the guest has consumed all that was written, and EOF if the stream was closed."""
+        """Wait until the guest has consumed all that was written, and EOF if the stream was closed.
+
+        BrokenPipeError: nobody reads, and nobody knows how far somebody did."""
         sender = self._sender
-        while sender.room < WINDOW or (sender.ended and not sender.finished):
+        while sender.stopped or sender.room < WINDOW or (sender.ended and not sender.finished):
             self._check(closed_is_fine=True)
             await self._wait()
 

@@ -225,6 +225,11 @@ class FakeAgent:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def add_container(self, name: str) -> None:
+        """As if the host had had it made."""
+        disks = m.Rootfs(lower=m.Disk(target=0), upper=m.Disk(target=1))
+        self.containers[name] = m.ContainerCreate(id=name, rootfs=disks)
+
     def drop_connection(self) -> None:
         """Break the line; the host may come again."""
         if self._connection:
