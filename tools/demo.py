@@ -126,7 +126,7 @@ def main() -> int:
     daemon = PrivateDaemon(
         Path(tempfile.mkdtemp(prefix="hyper-demo-")),
         CHECKOUT / ".cache/hyper/kernels",
-        {"root": str(STATE / "root"), "bridge": "hyperdemo0"},
+        {"root": str(STATE / "root")},
     )
     try:
         daemon.start()
