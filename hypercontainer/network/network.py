@@ -1,0 +1,161 @@
+"""Pods on the host's network: a bridge, a tap each, NAT and published ports."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from hypercontainer.errors import Exhausted, HyperError
+from hypercontainer.lib import proc
+from hypercontainer.model.record import NicRecord, PortRecord
+from hypercontainer.model.settings import Settings
+from hypercontainer.model.spec import PortMapping
+from hypercontainer.network import bridge, conntrack, ipam, nft, ports, rules, tap
+
+
+class Network:
+    """The network of one hyperd, named by its bridge. `state_dir` tells it from another's.
+
+    The kernel holds all state; what may be there is said by the NicRecords that the caller keeps. This object
+    remembers which of them it has made or been told of, to make them again when someone flushed the rules.
+    """
+
+    def __init__(self, settings: Settings, state_dir: Path) -> None:
+        self._net = ipam.plan(settings)
+        if not bridge.ipv6_available():
+            self._net = ipam.Plan(self._net.bridge, self._net.subnet, None)
+        self._owner = f"hyper:{quote(str(state_dir))[-200:]}"  # one word
+        self._nics: dict[str, NicRecord] = {}
+        self._guard = ports.PortGuard()
+        self._ensuring = asyncio.Lock()
+
+    async def ensure(self) -> None:
+        """Make bridge, forwarding and rules, as far as they are not there; after a reboot that is all of them.
+
+        Again = no change. Raises InUse when bridge or subnet are someone else's.
+        """
+        async with self._ensuring:
+            await bridge.ensure(self._net, self._owner)
+            if not await nft.has_base(self._net):
+                known = [line for nic in self._nics.values() for line in rules.join(self._net, nic)]
+                await nft.apply([rules.base(self._net), *known])
+
+    def plan(self, pod_id: str, mappings: Sequence[PortMapping], used: Sequence[NicRecord]) -> NicRecord:
+        """Decide on a pod's interface: address, names, host ports. Nothing is made; each host port was just now free.
+
+        `used` are the records of all other pods, running or not. Raises InUse for a port that is taken, naming it
+        and who has it, Exhausted when the subnet is full, InvalidInput.
+        """
+        nic = ipam.nic(self._net, pod_id, used, bridge.uplink_mtu())
+        nic.ports = ports.assign(mappings, used)
+        return nic
+
+    async def create(self, nic: NicRecord, uid: int) -> None:
+        """Make the tap, which user `uid` may open, and the rules of `nic`. On failure nothing of it is left.
+
+        The caller has recorded `nic`: after a SIGKILL in here, `remove` or `sweep` take away what was made.
+        Raises InUse for a port that someone has taken since `plan`, Exhausted for a bridge that is full.
+        """
+        self._guard.hold(nic.tap, nic.ports)
+        try:
+            await self._join(nic)
+            tap.create(nic.tap, uid, self._net.bridge, nic.mtu)
+        except BaseException as e:
+            await asyncio.shield(self.remove(nic))
+            if isinstance(e, OSError):
+                kind = Exhausted if e.errno in tap.FULL else HyperError
+                raise kind(f"cannot create network interface {nic.tap}: {e.strerror}") from e
+            raise
+        self._nics[nic.tap] = nic
+
+    async def _join(self, nic: NicRecord) -> None:
+        """Rules first: so the tap never carries a frame that they did not see."""
+        lines = rules.join(self._net, nic)
+        try:
+            await nft.apply(lines)
+        except proc.CommandFailed:
+            # Someone flushed all rules (`systemctl restart nftables` does), or took the bridge away; or the
+            # address was another pod's, of whose end we were never told.
+            await self.ensure()
+            await self._leave(nic)
+            await nft.apply(lines)
+        conntrack.forget(nic.ports)
+
+    async def publish(self, nic: NicRecord, more: Sequence[PortRecord]) -> None:
+        """Lead more ports of the host to a pod that is there. The caller adds them to `nic.ports`. Raises InUse."""
+        self._guard.hold(nic.tap, more)
+        try:
+            await nft.apply(rules.publish(self._net, nic, more))
+        except BaseException:
+            self._guard.release(nic.tap, more)
+            raise
+
+    async def unpublish(self, nic: NicRecord, less: Sequence[PortRecord]) -> None:
+        """Lead some ports no longer to the pod; those that are not led to it are left alone."""
+        there = (await nft.tables(self._net)).elements
+        await nft.apply(rules.unpublish(self._net, there.intersection(rules.elements(nic, less))))
+        self._guard.release(nic.tap, less)
+        conntrack.forget(less)
+
+    async def remove(self, nic: NicRecord) -> None:
+        """Take away tap, rules and ports of `nic`, whatever of it is there. Safe any number of times."""
+        self._nics.pop(nic.tap, None)
+        await bridge.remove_link(nic.tap)
+        try:
+            gone = rules.unpublish(self._net, rules.elements(nic, nic.ports)) + rules.forget(self._net, nic.tap)
+            await nft.apply(gone)
+        except proc.CommandFailed:  # not all of it is there: look what is
+            await self._leave(nic)
+        self._guard.release(nic.tap)
+        conntrack.forget(nic.ports)
+
+    async def _leave(self, nic: NicRecord) -> None:
+        """Remove the rules of the tap, and whatever leads to its addresses."""
+        there, own = await nft.tables(self._net), ipam.addresses(nic)
+        lines = rules.unpublish(self._net, [element for element in there.elements if element.value[0] in own])
+        await nft.apply(
+            lines + rules.forget(self._net, nic.tap, led=nic.tap in there.taps, chain=nic.tap in there.chains)
+        )
+
+    async def sweep(self, keep: Sequence[NicRecord]) -> list[str]:
+        """Remove every tap and rule of ours that no record of `keep` owns, and take up the kept ones again.
+
+        For a hyperd that comes back, after `ensure`. Returns, in words, the host ports that another process took
+        meanwhile; they lead to their pods all the same.
+        """
+        kept = {nic.tap for nic in keep}
+        for name in await bridge.ports(self._net):
+            if ipam.TAP.fullmatch(name) and name not in kept:
+                await bridge.remove_link(name)
+        await self._sweep_rules(keep)
+        for name in set(self._nics) - kept:
+            self._guard.release(name)
+        self._nics = {nic.tap: nic for nic in keep}
+        return self._hold_again(keep)
+
+    async def _sweep_rules(self, keep: Sequence[NicRecord]) -> None:
+        there, kept = await nft.tables(self._net), {nic.tap for nic in keep}
+        wanted = {element for nic in keep for element in rules.elements(nic, nic.ports)}
+        lines = rules.unpublish(self._net, there.elements - wanted)
+        for name in sorted((there.chains | there.taps) - kept):
+            lines += rules.forget(self._net, name, led=name in there.taps, chain=name in there.chains)
+        for nic in keep:
+            if nic.tap not in there.chains & there.taps or not there.elements.issuperset(
+                rules.elements(nic, nic.ports)
+            ):
+                lines += rules.join(self._net, nic)
+        await nft.apply(lines)
+
+    def _hold_again(self, keep: Sequence[NicRecord]) -> list[str]:
+        complaints = []
+        for nic in keep:
+            for port in nic.ports:
+                try:
+                    self._guard.hold(nic.tap, [port])
+                except HyperError as e:
+                    complaints.append(str(e))
+        return complaints
+
+    def close(self) -> None:
+        """Give the held ports back to the host; taps and rules stay."""
+        self._guard.close()
