@@ -1,7 +1,11 @@
 """The OpenAPI document: sound in itself, and true to the table."""
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+from msgspec.structs import fields
 
 from hypercontainer.hyperd.rest.routes import ROUTES
 from tests.unit.hyperd.conftest import Server
@@ -60,3 +64,12 @@ async def test_bounds_and_unknown_keys_are_described(server: Server) -> None:
     assert found["components"]["schemas"]["ContainerSpec"]["additionalProperties"] is False
     create = found["paths"]["/v1/containers"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert len(create["oneOf"]) == 2
+
+
+def test_the_handbook_lists_every_route_and_parameter() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "api.md").read_text()
+    rows = re.findall(r"^\| `(\w+) (/v1/[^`]*)`(?: `\?([^`]*)`)?", text, re.MULTILINE)
+    listed: dict[tuple[str, str], set[str]] = {}
+    for method, path, parameters in rows:
+        listed.setdefault((method, path), set()).update(re.findall(r"\w+", parameters))
+    assert listed == {(r.method, r.path): {f.encode_name for f in fields(r.query)} for r in ROUTES}
