@@ -12,7 +12,6 @@ from hypercontainer.errors import InvalidInput
 
 T = TypeVar("T")
 DECIMAL = re.compile(r"(\d{1,11})(?:\.(\d{1,9}))?", re.ASCII)
-NANOSECONDS = re.compile(r"\d{13,19}", re.ASCII)  # as seconds it would be the year 300,000
 RFC3339 = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
@@ -50,11 +49,9 @@ def body(data: bytes, kind: type[T]) -> T:
 
 
 def nanoseconds(text: str) -> int | None:
-    """Of seconds since 1970 ("1700000000.5"), of nanoseconds (13 digits or more), of an RFC 3339 time; "" is None."""
+    """Of seconds since 1970 ("1700000000.5") or an RFC 3339 time; "" is None."""
     if not text:
         return None
-    if NANOSECONDS.fullmatch(text):
-        return int(text)
     if m := DECIMAL.fullmatch(text):
         return int(m[1]) * 1_000_000_000 + int((m[2] or "").ljust(9, "0"))
     try:

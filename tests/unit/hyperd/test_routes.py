@@ -108,7 +108,6 @@ async def test_times_are_seconds_or_rfc_3339(server: Server) -> None:
         return server.engine.calls[-1][1][0]
 
     assert await since("1700000000.5") == 1_700_000_000_500_000_000
-    assert await since("1700000000500000000") == 1_700_000_000_500_000_000
     assert await since("2023-11-14T22:13:20Z") == 1_700_000_000_000_000_000
     assert await since("2023-11-14T23:13:20.000000001+01:00") == 1_700_000_000_000_000_001
 

@@ -1,0 +1,130 @@
+"""Our own client against our own server: both ends of docs/api.md meet."""
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from hypercontainer.client import stream
+from hypercontainer.client.http import Client
+from hypercontainer.errors import GuestError, NotFound, Unavailable, WrongState
+from tests.unit.hyperd.conftest import Server
+from tests.unit.hyperd.fake import FakeSession
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[Client]:
+    with Client(str(server.path)) as client:
+        yield client
+
+
+async def test_documents_both_ways(server: Server, client: Client) -> None:
+    def work() -> None:
+        assert client.get("/v1/version")["ApiVersion"] == "1"
+        body = {"containers": [{"image": "busybox"}]}
+        assert client.post("/v1/containers", body, pod=None)["Id"] == "c1"
+        assert client.post("/v1/containers/web/start") is None
+        assert client.delete("/v1/containers/web", force=True, volumes=False) is None
+        assert client.get("/v1/containers", all=True, filter=["label=a=b ä&c"]) == []
+
+    await asyncio.to_thread(work)
+    assert server.engine.calls[-1][2] == {"all": True, "filters": {"label": ["a=b ä&c"]}}
+
+
+async def test_errors_arrive_as_what_they_were(server: Server, client: Client) -> None:
+    server.engine.answers["start"] = GuestError("exec sh: no such file", 2)
+    server.engine.answers["stop"] = WrongState("stop", "web", "created")
+    server.engine.answers["inspect"] = NotFound("container", "web")
+
+    def work() -> None:
+        with pytest.raises(GuestError, match="no such file") as caught:
+            client.post("/v1/containers/web/start")
+        assert caught.value.errno == 2
+        with pytest.raises(WrongState, match="it is created"):
+            client.post("/v1/containers/web/stop")
+        with pytest.raises(NotFound, match="no such container: web"):
+            client.get("/v1/containers/web")
+
+    await asyncio.to_thread(work)
+
+
+async def test_lines_tars_and_bodies(server: Server, client: Client) -> None:
+    def work() -> None:
+        entries = list(client.stream("GET", "/v1/containers/web/logs", follow=True))
+        assert [(e["stream"], e["data"]) for e in entries] == [(1, "aGVsbG8K"), (2, "/w==")]
+        lines = list(client.stream("POST", "/v1/images/load", iter([b"a" * 100_000] * 50)))
+        assert lines[-1] == {"images": [{"Id": "sha256:1", "Name": "busybox:latest"}]}
+        assert b"".join(client.download("/v1/containers/web/archive", path="/etc")) == b"tarball"
+        assert client.upload("PUT", "/v1/containers/web/archive", iter([b"x", b"y"]), path="/") is None
+
+    await asyncio.to_thread(work)
+    assert server.engine.received == b"a" * 5_000_000 + b"xy"
+
+
+async def test_an_error_in_mid_stream_is_raised(server: Server, client: Client) -> None:
+    async def events(*_: object) -> Any:
+        async def run() -> Any:
+            yield {"Type": "container"}
+            raise Unavailable("gone")
+
+        return run()
+
+    server.engine.answers["events"] = events
+
+    def work() -> None:
+        found = client.stream("GET", "/v1/events")
+        assert next(found) == {"Type": "container"}
+        with pytest.raises(Unavailable, match="gone"):
+            next(found)
+
+    await asyncio.to_thread(work)
+
+
+def frames(upgraded: Any) -> Iterator[tuple[int, bytes]]:
+    decoder = stream.Decoder()
+    decoder.feed(upgraded.rest)
+    while True:
+        yield from ((kind, bytes(payload)) for kind, payload in decoder)
+        n = upgraded.socket.recv_into(decoder.space())
+        if not n:
+            return
+        decoder.received(n)
+
+
+async def test_an_upgraded_connection_carries_ten_megabytes_each_way(server: Server, client: Client) -> None:
+    session = server.engine.session = FakeSession()
+    data = bytes(range(256)) * 128
+
+    def work() -> tuple[list[tuple[int, bytes]], int]:
+        upgraded = client.upgrade("/v1/containers/web/exec", {"command": ["cat"], "open_stdin": True})
+
+        def send() -> None:
+            for _ in range(320):
+                upgraded.socket.sendall(stream.frame(stream.STDIN, data))
+            upgraded.socket.sendall(stream.frame(stream.STDIN_END))
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        others, received = [], 0
+        for kind, payload in frames(upgraded):
+            if kind == stream.STDOUT:
+                received += len(payload)
+            else:
+                others.append((kind, payload))
+        sender.join()
+        upgraded.socket.close()
+        return others, received
+
+    working = asyncio.create_task(asyncio.to_thread(work))
+    for _ in range(160):
+        await session.say(data * 2)
+    await session.stdin_closed.wait()
+    await session.end(3)
+    others, received = await working
+    assert session.stdin == data * 320
+    assert received == len(data) * 320
+    assert [kind for kind, _ in others] == [stream.INFO, stream.EXIT]
+    assert json.loads(others[-1][1]) == {"status": 3}
