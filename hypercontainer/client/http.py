@@ -176,13 +176,13 @@ class Client:
         self._settle(response)
         return document
 
-    def get(self, path: str, **query: object) -> Any:
+    def get(self, path: str, /, **query: object) -> Any:
         return self.call("GET", path, query, timeout_s=QUICK_S)
 
-    def post(self, path: str, body: object = None, **query: object) -> Any:
+    def post(self, path: str, /, body: object = None, **query: object) -> Any:
         return self.call("POST", path, query, body)
 
-    def delete(self, path: str, **query: object) -> Any:
+    def delete(self, path: str, /, **query: object) -> Any:
         return self.call("DELETE", path, query)
 
     def _body(self, path: str, response: Response, pieces: Iterator[Any]) -> Iterator[Any]:
@@ -195,7 +195,7 @@ class Client:
             if not response.done:
                 self.close()
 
-    def stream(self, method: str, path: str, body: object = None, **query: object) -> Iterator[Any]:
+    def stream(self, method: str, path: str, /, body: object = None, **query: object) -> Iterator[Any]:
         """A request that is answered by documents as they come, without a time limit.
 
         Raises at once what hyperd refuses at once, later what it says as its last line ({"error": {…}})."""
@@ -211,16 +211,16 @@ class Client:
                 raise errors.error(error if isinstance(error, dict) else {"message": error})
             yield document
 
-    def download(self, path: str, **query: object) -> Iterator[bytes]:
+    def download(self, path: str, /, **query: object) -> Iterator[bytes]:
         """The body of a GET, in pieces."""
         response = self.open("GET", path, query)
         return self._body(path, response, response.chunks())
 
-    def upload(self, method: str, path: str, chunks: Iterable[bytes], **query: object) -> Any:
+    def upload(self, method: str, path: str, chunks: Iterable[bytes], /, **query: object) -> Any:
         """Send `chunks` as the body; the document that answers, if any."""
         return self.call(method, path, query, chunks)
 
-    def upgrade(self, path: str, body: object = None, **query: object) -> Upgraded:
+    def upgrade(self, path: str, /, body: object = None, **query: object) -> Upgraded:
         """POST and take the connection over. The caller closes its socket."""
         response = self.open("POST", path, query, body=body, upgrade=True)
         connection = self._connection
