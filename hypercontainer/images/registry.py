@@ -1,0 +1,250 @@
+"""A registry and its mirrors, as one pull sees them: manifests and blobs by the OCI distribution protocol."""
+
+import ipaddress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import NamedTuple, Protocol, TypeVar
+
+import aiohttp
+from yarl import URL
+
+from hypercontainer.errors import HyperError, InvalidInput, NotFound, Unavailable
+from hypercontainer.images import manifest, transport
+from hypercontainer.images.manifest import ACCEPT, MAX_MANIFEST, Descriptor
+from hypercontainer.images.reference import DEFAULT_DOMAIN, Reference
+from hypercontainer.images.token import Tokens
+from hypercontainer.images.transport import Denied, Retry, TryAgain
+from hypercontainer.model import settings
+from hypercontainer.model.api import Credentials
+
+HUB = "registry-1.docker.io"
+PIECE = 1 << 20  # bytes handed to the sink at a time
+
+T = TypeVar("T")
+
+
+class BadBlob(InvalidInput):
+    """A registry sent other bytes than it promised."""
+
+
+class Sink(Protocol):
+    """Where a blob goes: it keeps what came so far, over attempts, processes and reboots, with its running digest."""
+
+    @property
+    def offset(self) -> int:
+        """Bytes it has."""
+
+    @property
+    def digest(self) -> str:
+        """Of them."""
+
+    async def write(self, data: bytes) -> None: ...
+
+    async def reset(self) -> None:
+        """Begin again with nothing."""
+
+
+class Document(NamedTuple):
+    """A manifest or index as it came, its digest computed by us."""
+
+    data: bytes
+    media_type: str
+    digest: str
+
+
+class Endpoint(NamedTuple):
+    """One way to reach the registry."""
+
+    base: URL
+    insecure: bool
+    tokens: Tokens
+
+
+class Registry:
+    """The registry of one image. Made by `connect`."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, name: Reference, endpoints: list[Endpoint], retry: Retry
+    ) -> None:
+        self._session, self._name, self._endpoints, self._retry = session, name, endpoints, retry
+        self._scope = f"repository:{name.path}:pull"
+
+    async def manifest(self, tag_or_digest: str) -> Document:
+        """Fetch a manifest or index. NotFound, Denied, Unavailable, BadBlob."""
+        wanted = tag_or_digest if tag_or_digest.startswith("sha256:") else ""
+        return await self._anywhere(lambda endpoint: self._manifest(endpoint, tag_or_digest, wanted))
+
+    async def blob(self, blob: Descriptor, sink: Sink) -> None:
+        """Fetch what `sink` lacks of a blob. It is whole and true to its digest, or BadBlob, Unavailable … is raised.
+
+        Size and digest are checked as it comes; `sink` never gets more bytes than the descriptor says."""
+        await self._anywhere(lambda endpoint: self._blob(endpoint, blob, sink))
+
+    async def _anywhere(self, fetch: Callable[[Endpoint], Awaitable[T]]) -> T:
+        """From the first endpoint that has it; the last one's error is the one to tell."""
+        for endpoint in self._endpoints[:-1]:
+            try:
+                return await fetch(endpoint)
+            except (Unavailable, NotFound, Denied, InvalidInput):
+                continue
+        return await fetch(self._endpoints[-1])
+
+    @asynccontextmanager
+    async def _get(
+        self, endpoint: Endpoint, path: str, headers: Mapping[str, str]
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """GET with the authorization that is wanted. NotFound, Denied, Unavailable for what is not a success."""
+        url = endpoint.base.joinpath("v2", *self._name.path.split("/"), *path.split("/"))
+        authorization = await endpoint.tokens.header(self._scope)
+        for _ in range(3):
+            async with transport.get(
+                self._session, url, headers, insecure=endpoint.insecure, authorization=authorization
+            ) as response:
+                if response.status != 401:
+                    self._check(response)
+                    yield response
+                    return
+                offered = response.headers.getall("WWW-Authenticate", [])
+            authorization = await endpoint.tokens.answer(offered, self._scope, authorization, endpoint.base)
+        raise Denied(f"cannot pull {self._name}: {endpoint.base.host} refuses every token that it gave")
+
+    def _check(self, response: aiohttp.ClientResponse) -> None:
+        if response.status in (200, 206, 416):
+            return
+        if response.status == 404:
+            raise NotFound("image", str(self._name), f"asked {response.url.host}")
+        if response.status == 403:
+            raise Denied(f"cannot pull {self._name}: {response.url.host} refuses: wrong name, or not logged in")
+        raise Unavailable(f"cannot pull {self._name}: {response.url.host} answers {response.status}")
+
+    async def _manifest(self, endpoint: Endpoint, tag_or_digest: str, wanted: str) -> Document:
+        async def attempt() -> Document:
+            accept = {"Accept": ", ".join(ACCEPT)}
+            async with self._get(endpoint, f"manifests/{tag_or_digest}", accept) as response:
+                data = await transport.body(response, MAX_MANIFEST, "a manifest")
+                promised = wanted or response.headers.get("Docker-Content-Digest", "")
+                return Document(data, response.content_type, _verified(data, promised, self._name))
+
+        return await transport.retrying(f"pull {self._name}", self._retry, attempt)
+
+    async def _blob(self, endpoint: Endpoint, blob: Descriptor, sink: Sink) -> None:
+        inherited = sink.offset
+        await transport.retrying(
+            f"fetch {blob.digest} of {self._name}", self._retry, lambda: self._blob_once(endpoint, blob, sink)
+        )
+        if sink.digest != blob.digest and inherited:  # what an earlier attempt left may be what is wrong
+            await sink.reset()
+            return await self._blob(endpoint, blob, sink)
+        if sink.digest != blob.digest:
+            got = sink.digest
+            await sink.reset()
+            raise BadBlob(f"cannot pull {self._name}: blob {blob.digest} came with digest {got}")
+        return None
+
+    async def _blob_once(self, endpoint: Endpoint, blob: Descriptor, sink: Sink) -> None:
+        begin = sink.offset
+        if begin == blob.size:
+            return
+        headers = {"Range": f"bytes={begin}-"} if begin else {}
+        try:
+            async with self._get(endpoint, f"blobs/{blob.digest}", headers) as response:
+                await _align(response, sink)
+                length = response.content_length
+                if length is not None and sink.offset + length != blob.size:
+                    raise self._wrong_size(blob, sink.offset + length)
+                async for piece in _pieces(response.content):
+                    if sink.offset + len(piece) > blob.size:
+                        raise self._wrong_size(blob, sink.offset + len(piece))
+                    await sink.write(piece)
+        except TryAgain as e:
+            e.progress = sink.offset > begin
+            raise
+        if sink.offset < blob.size:
+            raise TryAgain(
+                f"the connection ended after {sink.offset} of {blob.size} bytes", progress=sink.offset > begin
+            )
+
+    def _wrong_size(self, blob: Descriptor, size: int) -> HyperError:
+        return BadBlob(f"cannot pull {self._name}: blob {blob.digest} has {size} bytes or more, not {blob.size}")
+
+
+async def _align(response: aiohttp.ClientResponse, sink: Sink) -> None:
+    """Let what comes go on where the sink ends, or let the sink begin again."""
+    if response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {sink.offset}-"):
+        return
+    if sink.offset or response.status != 200:
+        await sink.reset()
+    if response.status != 200:
+        raise TryAgain(f"{response.url.host} sends another part than was asked for")
+
+
+async def _pieces(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Pieces of about PIECE bytes: few hops to a thread. What came before a break is given out before the error."""
+    gathered = bytearray()
+    try:
+        async for piece in content.iter_any():
+            gathered += piece
+            if len(gathered) >= PIECE:
+                yield bytes(gathered)
+                gathered.clear()
+    except transport.BROKEN:
+        if gathered:
+            yield bytes(gathered)
+        raise
+    if gathered:
+        yield bytes(gathered)
+
+
+def _verified(data: bytes, promised: str, name: Reference) -> str:
+    computed = manifest.digest(data)
+    if promised.startswith("sha256:") and promised != computed:
+        raise BadBlob(f"cannot pull {name}: manifest {promised[:80]} came with digest {computed}")
+    return computed
+
+
+@asynccontextmanager
+async def connect(
+    name: Reference,
+    how: settings.Registry,
+    credentials: Credentials | None,
+    retry: Retry = Retry(),  # noqa: B008  a value
+) -> AsyncIterator[Registry]:
+    """A connection to the registry that `name` is in, its mirrors first. Credentials go to the registry alone."""
+    async with transport.session() as session:
+        endpoints = [_mirror(session, url, retry) for url in how.mirrors]
+        host = HUB if name.domain == DEFAULT_DOMAIN else name.domain
+        insecure = how.insecure or is_loopback(host)
+        for scheme in await _schemes(session, host, insecure):
+            tokens = Tokens(session, credentials, retry, insecure=insecure)
+            endpoints.append(Endpoint(URL(f"{scheme}://{host}"), insecure, tokens))
+        yield Registry(session, name, endpoints, retry)
+
+
+def _mirror(session: aiohttp.ClientSession, text: str, retry: Retry) -> Endpoint:
+    try:
+        url = URL(text)
+        plain = url.origin().scheme == "http"
+    except ValueError as e:
+        raise InvalidInput(f"invalid mirror {text!r}: give http://HOST[:PORT] or https://HOST[:PORT]") from e
+    return Endpoint(url, plain, Tokens(session, None, retry, insecure=plain))
+
+
+async def _schemes(session: aiohttp.ClientSession, host: str, insecure: bool) -> list[str]:
+    """https; for an insecure registry http instead when it does not speak TLS."""
+    if not insecure:
+        return ["https"]
+    try:
+        async with transport.get(session, URL(f"https://{host}/v2/"), {}, insecure=True):
+            return ["https"]
+    except (TryAgain, HyperError) as e:
+        answered = isinstance(e, TryAgain) and e.__cause__ is None  # a 5xx, by TLS
+        return ["https"] if answered else ["http"]
+
+
+def is_loopback(host: str) -> bool:
+    """This machine: docker asks for no TLS here."""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return name == "localhost"

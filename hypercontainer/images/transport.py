@@ -1,0 +1,178 @@
+"""Requests to a registry and to its token server: retries, redirects and authorization under our control."""
+
+import asyncio
+import random
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import NamedTuple, TypeVar
+
+import aiohttp
+from yarl import URL
+
+from hypercontainer.errors import HyperError, Unavailable
+
+CONNECT_S, SILENCE_S = 10.0, 30.0
+MAX_REDIRECTS = 5
+REDIRECTS = (301, 302, 303, 307, 308)
+BROKEN = (aiohttp.ClientError, TimeoutError, ConnectionError, ssl.SSLError)
+
+T = TypeVar("T")
+
+
+class Retry(NamedTuple):
+    """How long to go on trying: `attempts` in a row that got nowhere, waits from `base_s` doubling up to `cap_s`.
+
+    A registry that asks for a longer wait than `patience_s` is not waited for.
+    """
+
+    attempts: int = 5
+    base_s: float = 0.5
+    cap_s: float = 15.0
+    patience_s: float = 60.0
+
+    def wait_s(self, attempt: int) -> float:
+        return min(self.cap_s, self.base_s * 2.0**attempt) * random.uniform(0.5, 1.0)  # noqa: S311  not a secret
+
+
+class Denied(HyperError):
+    """The registry wants credentials, or other ones."""
+
+    kind = "permission"
+
+
+class TryAgain(Exception):
+    """An attempt failed in a way that may pass. `after_s` is what the server asked for."""
+
+    def __init__(self, why: str, after_s: float = 0.0, *, progress: bool = False) -> None:
+        super().__init__(why)
+        self.why, self.after_s, self.progress = why, after_s, progress
+
+
+async def retrying(what: str, retry: Retry, attempt: Callable[[], Awaitable[T]]) -> T:
+    """Await `attempt()` until it succeeds. Unavailable: "cannot WHAT: WHY" once there is no hope.
+
+    An attempt that got further than the one before counts as a new beginning, ten times at most."""
+    failures = beginnings = 0
+    while True:
+        try:
+            return await attempt()
+        except TryAgain as e:
+            if e.progress and beginnings < 10:
+                beginnings += 1
+                failures = 0
+            failures += 1
+            if e.after_s > retry.patience_s:
+                raise Unavailable(f"cannot {what}: {e.why}; it asks to wait {e.after_s:.0f} s") from e
+            if failures >= retry.attempts:
+                raise Unavailable(f"cannot {what}: {e.why}, {failures} times in a row") from e
+            wait_s = max(e.after_s, retry.wait_s(failures - 1))
+        await asyncio.sleep(wait_s)
+
+
+@asynccontextmanager
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    """What the requests of one pull share: connections, limits."""
+    timeout = aiohttp.ClientTimeout(total=None, connect=3 * CONNECT_S, sock_connect=CONNECT_S, sock_read=SILENCE_S)
+    async with aiohttp.ClientSession(
+        timeout=timeout,
+        connector=aiohttp.TCPConnector(limit_per_host=8),
+        headers={"User-Agent": "hypercontainer", "Accept-Encoding": "identity"},
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        read_bufsize=1 << 20,
+        max_line_size=16384,
+        max_field_size=16384,
+    ) as made:
+        yield made
+
+
+@asynccontextmanager
+async def get(
+    session: aiohttp.ClientSession,
+    url: URL,
+    headers: Mapping[str, str],
+    *,
+    insecure: bool,
+    authorization: str = "",
+    form: Mapping[str, str] | None = None,
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    """One request (a POST when it has a `form`) and its redirects, answered with anything but one.
+
+    `authorization` goes to the first host only. TryAgain for 429, 5xx and broken connections, in the block as well.
+    """
+    sent = dict(headers)
+    if authorization:
+        sent["Authorization"] = authorization
+    try:
+        for _ in range(MAX_REDIRECTS + 1):
+            method = "GET" if form is None else "POST"
+            async with session.request(
+                method, url, headers=sent, data=form, allow_redirects=False, ssl=not insecure
+            ) as response:
+                _check(response)
+                if response.status not in REDIRECTS:
+                    yield response
+                    return
+                target = _target(url, response.headers.get("Location", ""), insecure)
+            if target.origin() != url.origin():
+                sent.pop("Authorization", None)
+            url = target
+    except aiohttp.ClientSSLError as e:
+        raise Unavailable(
+            f"cannot reach {url.host} by TLS: {str(e)[:300]}; a registry without it must be set insecure"
+        ) from e
+    except BROKEN as e:
+        raise TryAgain(f"{url.host}: {_why(e)}") from e
+    raise Unavailable(f"cannot reach {url.host}: more than {MAX_REDIRECTS} redirects")
+
+
+def _why(e: BaseException) -> str:
+    if isinstance(e, TimeoutError):
+        return "no answer in time"
+    return str(e)[:300] or type(e).__name__
+
+
+def _target(url: URL, location: str, insecure: bool) -> URL:
+    try:
+        target = url.join(URL(location, encoded=True))
+        origin = target.origin()
+    except ValueError as e:
+        raise Unavailable(f"cannot reach {url.host}: it redirects to {location[:100]!r}") from e
+    allowed = ("https", "http") if insecure or url.scheme == "http" else ("https",)
+    if not location or origin.scheme not in allowed:
+        raise Unavailable(f"cannot reach {url.host}: it redirects to {location[:100]!r}")
+    return target
+
+
+def _check(response: aiohttp.ClientResponse) -> None:
+    if response.status == 429 or response.status >= 500:
+        why = f"{response.url.host} answers {response.status} {response.reason or ''}".rstrip()
+        raise TryAgain(why, retry_after_s(response.headers.get("Retry-After", "")))
+
+
+def retry_after_s(text: str) -> float:
+    """Seconds that a Retry-After header asks for, as a number or a date; 0 when it asks for nothing sensible."""
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        at = parsedate_to_datetime(text)
+        at = at if at.tzinfo else at.replace(tzinfo=UTC)
+        return max(0.0, (at - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return 0.0
+
+
+async def body(response: aiohttp.ClientResponse, limit: int, what: str) -> bytes:
+    """The whole body of a small answer. Unavailable when it has more than `limit` bytes."""
+    data = bytearray()
+    if (response.content_length or 0) <= limit:
+        async for piece in response.content.iter_any():
+            data += piece
+            if len(data) > limit:
+                break
+        else:
+            return bytes(data)
+    raise Unavailable(f"cannot read {what} from {response.url.host}: it has more than {limit} bytes")

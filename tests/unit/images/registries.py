@@ -1,0 +1,155 @@
+"""A registry on loopback that serves what a test pushed, or what another registry has, with faults on order."""
+
+import base64
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+from aiohttp import web
+
+from hypercontainer.testing import layers as made
+
+Content = tuple[int, dict[str, str], bytes]
+
+
+@dataclass
+class Fault:
+    """What happens to the next answers whose path has `path` in it, `times` times."""
+
+    path: str
+    times: int = 1
+    status: int = 0  # answered in place of the content
+    headers: dict[str, str] = field(default_factory=dict)
+    cut_after: int = -1  # bytes of the body, then the connection breaks
+    change: Callable[[bytes], bytes] | None = None
+    no_ranges: bool = False
+
+
+@dataclass
+class FakeRegistry:
+    """`url` is set once it serves. Every request is kept: (method, path, headers)."""
+
+    faults: list[Fault] = field(default_factory=list)
+    requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    files: dict[str, tuple[str, bytes]] = field(default_factory=dict)  # path below /v2/ -> (type, content)
+    upstream: str = ""
+    basic: str = ""  # "user:password" that every request must give
+    bearer: str = ""  # a token that every request must give; "user:password" gets it at /token
+    before: Callable[[str], Awaitable[None]] | None = None
+    port: int = 0
+    given: int = 0
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def paths(self, word: str) -> list[str]:
+        return [path for _, path, _ in self.requests if word in path]
+
+    def push(self, repository: str, tag: str, layers: list[bytes], *, compress: bool = True, **said: object) -> str:
+        """Returns the manifest's digest."""
+        files = made.oci_files(layers, compress=compress, **said)
+        descriptor = json.loads(files["index.json"])["manifests"][0]
+        for path, data in files.items():
+            if path.startswith("blobs/"):
+                self.files[f"{repository}/blobs/sha256:{path.rpartition('/')[2]}"] = ("application/octet-stream", data)
+        blob = self.files.pop(f"{repository}/blobs/{descriptor['digest']}")[1]
+        for ref in (tag, descriptor["digest"]):
+            self.files[f"{repository}/manifests/{ref}"] = (descriptor["mediaType"], blob)
+        return str(descriptor["digest"])
+
+    def push_index(self, repository: str, tag: str, manifests: list[dict[str, object]]) -> None:
+        kind = "application/vnd.oci.image.index.v1+json"
+        data = json.dumps({"schemaVersion": 2, "mediaType": kind, "manifests": manifests}).encode()
+        for ref in (tag, made.digest(data)):
+            self.files[f"{repository}/manifests/{ref}"] = (kind, data)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append((request.method, request.path, dict(request.headers)))
+        if self.before:
+            await self.before(request.path)
+        fault = next((f for f in self.faults if f.times and f.path in request.path), Fault(""))
+        fault.times -= 1
+        if fault.status:
+            return web.Response(status=fault.status, headers=fault.headers)
+        if request.path == "/token":
+            return self._token(request)
+        if refused := self._refused(request):
+            return refused
+        status, headers, body = await self._content(request)
+        if fault.change:
+            body = fault.change(body)
+        start = self._start(request) if status == 200 and not fault.no_ranges else 0
+        if start:
+            status, headers["Content-Range"] = 206, f"bytes {start}-{len(body) - 1}/{len(body)}"
+            body = body[start:]
+        return await self._send(request, status, headers, body, fault.cut_after)
+
+    @staticmethod
+    def _start(request: web.Request) -> int:
+        return int(request.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+
+    @staticmethod
+    async def _send(
+        request: web.Request, status: int, headers: dict[str, str], body: bytes, cut_after: int
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(status=status, headers={**headers, "Content-Length": str(len(body))})
+        await response.prepare(request)
+        await response.write(body if cut_after < 0 else body[:cut_after])
+        if cut_after >= 0:
+            assert request.transport
+            request.transport.close()
+        return response
+
+    async def _content(self, request: web.Request) -> Content:
+        path = request.path.removeprefix("/v2/")
+        if self.upstream:
+            skip = {"Authorization": request.headers.get("Authorization", ""), "Accept": request.headers["Accept"]}
+            async with (
+                aiohttp.ClientSession(auto_decompress=False) as session,
+                session.get(f"{self.upstream}{request.path}", headers=skip) as answer,
+            ):
+                keep = ("Content-Type", "Docker-Content-Digest", "WWW-Authenticate")
+                return answer.status, {k: answer.headers[k] for k in keep if k in answer.headers}, await answer.read()
+        if not path:
+            return 200, {}, b"{}"
+        if path not in self.files:
+            return 404, {}, b"{}"
+        kind, data = self.files[path]
+        return 200, {"Content-Type": kind}, data
+
+    def _token(self, request: web.Request) -> web.Response:
+        self.given += 1
+        if self.basic and not self._knows(request):
+            return web.Response(status=401)
+        return web.json_response({"token": self.bearer, "expires_in": 300})
+
+    def _knows(self, request: web.Request) -> bool:
+        return request.headers.get("Authorization") == "Basic " + base64.b64encode(self.basic.encode()).decode()
+
+    def _refused(self, request: web.Request) -> web.Response | None:
+        if self.bearer:
+            if request.headers.get("Authorization") == f"Bearer {self.bearer}":
+                return None
+            realm = f'Bearer realm="http://{self.host}/token",service="fake, registry",scope="repository:a:pull"'
+            return web.Response(status=401, headers={"WWW-Authenticate": realm})
+        if self.basic and not self._knows(request):
+            return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="fake"'})
+        return None
+
+
+@asynccontextmanager
+async def serving(registry: FakeRegistry, host: str = "127.0.0.1") -> AsyncIterator[FakeRegistry]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", registry.handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    site = web.TCPSite(runner, host, 0)
+    await site.start()
+    registry.port = runner.addresses[0][1]
+    try:
+        yield registry
+    finally:
+        await runner.cleanup()
