@@ -5,13 +5,14 @@ import grp
 import os
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from hypercontainer.errors import HyperError, InUse, InvalidInput
 
 BACKLOG = 128
+FIRST_INHERITED = 3
 
 
 @contextmanager
@@ -60,6 +61,17 @@ def listen(path: Path, group: str) -> socket.socket:
     except BaseException:
         sock.close()
         raise
+    return sock
+
+
+def inherited(environ: Mapping[str, str]) -> socket.socket | None:
+    """The socket that systemd listens on for us, sd_listen_fds(3): clients wait in it while we are replaced."""
+    if environ.get("LISTEN_PID") != str(os.getpid()) or environ.get("LISTEN_FDS") != "1":
+        return None
+    sock = socket.socket(fileno=FIRST_INHERITED)
+    if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
+        raise InvalidInput("cannot listen: the socket that systemd handed over is no unix stream socket")
+    sock.set_inheritable(False)  # no VMM may keep it
     return sock
 
 

@@ -5,6 +5,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import msgspec
 
 from hypercontainer.errors import HyperError
-from hypercontainer.hyperd.listen import address, alone, listen, notify
+from hypercontainer.hyperd.listen import address, alone, inherited, listen, notify
 from hypercontainer.model.api import Engine
 from hypercontainer.model.settings import Settings, load
 
@@ -34,7 +35,8 @@ def main() -> int:
     try:
         settings = read(arguments)
         with alone(Path(settings.run)):
-            asyncio.run(serve(settings, engine, notify_socket=os.environ.get("NOTIFY_SOCKET", "")))
+            sock = inherited(os.environ)
+            asyncio.run(serve(settings, engine, sock=sock, notify_socket=os.environ.get("NOTIFY_SOCKET", "")))
     except HyperError as e:
         print(f"hyperd: {e}", file=sys.stderr)  # noqa: T201
         return 1
@@ -66,8 +68,16 @@ def engine(settings: Settings) -> Engine:
     return LocalEngine(settings)
 
 
-async def serve(settings: Settings, make: Callable[[Settings], Engine], *, notify_socket: str = "") -> None:
-    """Recover, listen, tell systemd, and answer until SIGTERM or SIGINT. Then let go of everything, VMs excepted."""
+async def serve(
+    settings: Settings,
+    make: Callable[[Settings], Engine],
+    *,
+    sock: socket.socket | None = None,
+    notify_socket: str = "",
+) -> None:
+    """Recover, listen, tell systemd, and answer until SIGTERM or SIGINT. Then let go of everything, VMs excepted.
+
+    `sock`: one that somebody else listens on and keeps; else ours, made at `settings.socket`."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -87,19 +97,21 @@ async def serve(settings: Settings, make: Callable[[Settings], Engine], *, notif
             handler_cancellation=True,
             auto_decompress=False,  # a small body must not become a large one
             read_bufsize=READ_AHEAD,
+            max_line_size=1 << 16,  # filters and --change lines are in it
             tcp_keepalive=False,
             shutdown_timeout=1,
         )
         await runner.setup()
-        path = Path(settings.socket)
-        site = web.SockSite(runner, listen(path, settings.group))
+        path = None if sock else Path(settings.socket)
+        site = web.SockSite(runner, sock or listen(Path(settings.socket), settings.group))
         await site.start()
-        log.info("listening on %s", path)
+        log.info("listening on %s", path or "a socket of systemd's")
         notify(notify_socket, "READY=1")
         await stop.wait()
         log.info("stopping; virtual machines run on")
         notify(notify_socket, "STOPPING=1")
-        path.unlink(missing_ok=True)
+        if path:
+            path.unlink(missing_ok=True)
         await site.stop()
         await dispatcher.stop(timeout_s=GRACE_S)
         await runner.cleanup()

@@ -16,7 +16,10 @@ from hypercontainer.errors import InUse, InvalidInput
 from hypercontainer.hyperd.listen import address, alone, listen
 
 DAEMON = """
-import sys
+import os, sys
+if "HANDED" in os.environ:
+    os.dup2(int(os.environ["HANDED"]), 3)
+    os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
 from hypercontainer.hyperd import main
 from tests.unit.hyperd.fake import FakeEngine
 
@@ -48,7 +51,7 @@ class Host:
         self.notify.bind(str(tmp / "notify"))
         self.daemons: list[Daemon] = []
 
-    async def start(self, run: str = "run", sock: str = "hyper.sock", *more: str) -> Daemon:
+    async def start(self, run: str = "run", sock: str = "hyper.sock", *, handed: int | None = None) -> Daemon:
         path = self.tmp / sock
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", DAEMON,
@@ -56,8 +59,12 @@ class Host:
             "--root", self.tmp / "root",
             "--run", self.tmp / run,
             "--host", f"unix://{path}",
-            *more,
-            env={**os.environ, "NOTIFY_SOCKET": str(self.tmp / "notify")},
+            env={
+                **os.environ,
+                "NOTIFY_SOCKET": str(self.tmp / "notify"),
+                **({"HANDED": str(handed)} if handed is not None else {}),
+            },
+            pass_fds=[] if handed is None else [handed],
             cwd=Path(__file__).parents[3],
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -135,6 +142,24 @@ async def test_what_a_killed_one_left_is_replaced(host: Host) -> None:
     second = await host.start()
     await host.ready()
     assert await ping(second.socket) == 200
+
+
+async def test_clients_wait_in_a_socket_of_systemds_while_it_is_replaced(host: Host) -> None:
+    path = host.tmp / "theirs.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.bind(str(path))
+        sock.listen()
+        first = await host.start(handed=sock.fileno())
+        await host.ready()
+        assert await ping(path) == 200
+        first.process.terminate()
+        assert (await first.ended())[0] == 0
+        assert path.exists()
+        waiting = asyncio.create_task(ping(path))
+        host.notify.recv(100)  # STOPPING=1
+        await host.start(handed=sock.fileno())
+        await host.ready()
+        assert await waiting == 200
 
 
 async def test_a_setting_that_is_not_there_is_named(host: Host) -> None:
