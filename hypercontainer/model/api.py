@@ -196,7 +196,7 @@ class Engine(Protocol):
 
     # images
 
-    async def list_images(self, filters: Filters) -> Sequence[doc.ImageEntry]: ...
+    async def list_images(self, filters: Filters, /) -> Sequence[doc.ImageEntry]: ...
 
     async def inspect_image(self, name: str) -> doc.Image: ...
 
@@ -231,7 +231,7 @@ class Engine(Protocol):
 
     # volumes and kernels
 
-    async def list_volumes(self, filters: Filters) -> Sequence[doc.Volume]: ...
+    async def list_volumes(self, filters: Filters, /) -> Sequence[doc.Volume]: ...
 
     async def create_volume(self, name: str, labels: Mapping[str, str]) -> doc.Volume:
         """ "" = a name is invented. One that exists is returned as it is."""
