@@ -235,6 +235,10 @@ class FakeAgent:
         if self._connection:
             self._connection.close()
 
+    def forget_session(self) -> None:
+        """As if another host had been here."""
+        self._session = ""
+
     def pause(self, paused: bool) -> None:
         """Stop taking in anything, as a guest whose CPUs stand still."""
         self.paused = paused
@@ -259,7 +263,8 @@ class FakeAgent:
         self._due.clear()
         for sender in (self._control, *self._outputs.values()):
             sender.hold()
-        connection.pause(self.paused)
+        if self.paused:  # later: asyncio starts to read right after this, whatever is said here
+            asyncio.get_running_loop().call_soon(connection.pause, True)
 
     def left(self, connection: "_Connection") -> None:
         if self._connection is connection:
