@@ -48,9 +48,9 @@ MODULES = {
         "pod inspect": "Show everything about pods",
         "volume inspect": "Show everything about volumes",
     },
+    "stats": {"stats": "Show what containers use, live"},
     "watch": {
         "top": "List the processes of a container",
-        "stats": "Show what containers use, live",
         "port": "List the published ports of a container",
         "events": "Show what happens, live",
     },

@@ -56,13 +56,15 @@ def complain(message: object) -> None:
 
 def each(names: list[str], act: Callable[[str], object], *, say: bool = True) -> int:
     """Do `act` for every name; one that fails does not stop the others. Prints the names that worked."""
-    from hypercontainer.errors import HyperError
-
     status = 0
     for name in names:
         try:
             act(name)
-        except HyperError as e:
+        except Exception as e:
+            from hypercontainer.errors import HyperError  # only now: it imports `typing`
+
+            if not isinstance(e, HyperError):
+                raise
             complain(e)
             status = 1
         else:

@@ -60,3 +60,8 @@ def rfc3339(ns: int) -> str:
     """2024-05-01T10:00:00.123456789Z"""
     seconds, rest = divmod(ns, 1_000_000_000)
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09d}Z"
+
+
+def seconds(ns: int) -> str:
+    """For hyperd: seconds since 1970 with their fraction, exactly."""
+    return f"{ns // 1_000_000_000}.{ns % 1_000_000_000:09d}"

@@ -1,0 +1,105 @@
+"""hyperctl inspect, and container|image|pod|volume inspect."""
+
+from __future__ import annotations
+
+from hypercontainer.client.http import segment
+from hypercontainer.hyperctl import table
+from hypercontainer.hyperctl.context import complain
+from hypercontainer.hyperctl.flags import Args, Command, Flag
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from hypercontainer.client.http import Client
+    from hypercontainer.hyperctl.context import Context
+
+TYPES = ("container", "image", "pod", "volume")
+
+
+def fetch(client: Client, kind: str, name: str) -> Any:
+    if kind == "image":
+        return client.get("/v1/images/inspect", name=name)
+    return client.get(f"/v1/{kind}s/{segment(name)}")
+
+
+def find(client: Client, kinds: Sequence[str], name: str) -> Any:
+    """The document of the first kind that has `name`. NotFound if none has."""
+    from hypercontainer.errors import InvalidInput, NotFound
+
+    for kind in kinds:
+        try:
+            return fetch(client, kind, name)
+        except NotFound:
+            pass
+        except InvalidInput:  # a name that only images can have
+            if kind == "image" or "image" not in kinds:
+                raise
+    raise NotFound(kinds[0] if len(kinds) == 1 else "object", name)
+
+
+def inspect(context: Context, args: Args, kinds: Sequence[str] = TYPES) -> int:
+    from hypercontainer.errors import HyperError
+
+    if getattr(args, "type", ""):
+        kinds = (args.type,)
+    found, status = [], 0
+    for name in args.operands:
+        try:
+            found.append(find(context.client, kinds, name))
+        except HyperError as e:
+            complain(e)
+            status = 1
+    show(found, args.format)
+    return status
+
+
+def show(documents: list[Any], chosen: str) -> None:
+    if chosen in ("", "json"):
+        import json
+
+        print(json.dumps(documents, indent=4 if not chosen else None, ensure_ascii=False))
+        return
+    from hypercontainer.hyperctl.template import Template
+
+    template = Template(chosen)
+    for document in documents:
+        print(template.render(document))
+
+
+def parse_type(word: str) -> str:
+    if word not in TYPES:
+        raise ValueError(f"use one of {', '.join(TYPES)}")
+    return word
+
+
+FORMAT = Flag("format", table.format_flag("json, or a template such as '{{.State.Status}}'").help, short="f")
+TYPE = Flag("type", "container, image, pod, volume", parse=parse_type, words=TYPES)
+
+
+def _of(kind: str, example: str) -> Command:
+    def run(context: Context, args: Args) -> int:
+        return inspect(context, args, (kind,))
+
+    name = kind.upper()
+    return Command(run, f"[OPTIONS] {name} [{name}...]", example, FORMAT, least=1, most=None, objects=f"{kind}s")
+
+
+COMMANDS = {
+    "inspect": Command(
+        inspect,
+        "[OPTIONS] NAME [NAME...]",
+        "hyperctl inspect -f '{{.NetworkSettings.IPAddress}}' web",
+        FORMAT,
+        TYPE,
+        least=1,
+        most=None,
+        objects="containers",
+        refused={"size": "the writable layer is a disk of the VM's own"},
+    ),
+    "container inspect": _of("container", "hyperctl container inspect web"),
+    "image inspect": _of("image", "hyperctl image inspect -f '{{json .Config.Env}}' busybox"),
+    "pod inspect": _of("pod", "hyperctl pod inspect -f '{{.State}}' web"),
+    "volume inspect": _of("volume", "hyperctl volume inspect -f '{{.Mountpoint}}' data"),
+}

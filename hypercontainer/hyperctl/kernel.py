@@ -1,0 +1,59 @@
+"""hyperctl kernel ls, fetch, use."""
+
+from __future__ import annotations
+
+import sys
+
+from hypercontainer.hyperctl import flags, progress, table, text
+from hypercontainer.hyperctl.flags import Args, Command
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hypercontainer.hyperctl.context import Context
+
+COLUMNS = (
+    ("CURRENT", "Current"),
+    ("NAME", "Name"),
+    ("VERSION", "Version"),
+    ("ARCHITECTURE", "Architecture"),
+    ("DIGEST", "Digest"),
+    ("SIZE", "Size"),
+)
+
+
+def ls(context: Context, args: Args) -> int:
+    rows = [
+        {
+            "Current": "*" if kernel["Current"] else "",
+            "Name": kernel["Name"],
+            "Version": kernel["Version"],
+            "Architecture": kernel["Architecture"],
+            "Digest": kernel["Digest"] if args.no_trunc else text.short_id(kernel["Digest"]),
+            "Size": text.size(kernel["Size"]),
+        }
+        for kernel in context.client.get("/v1/kernels")
+    ]
+    return table.show(args, COLUMNS, rows, key="Name")
+
+
+def fetch(context: Context, args: Args) -> int:
+    for kernel in progress.follow(context.client.stream("POST", "/v1/kernels/fetch"), sys.stdout, quiet=args.quiet):
+        print(f"Kernel: {kernel['Name']} {kernel['Version']}" + (" (current)" if kernel["Current"] else ""))
+    return 0
+
+
+def use(context: Context, args: Args) -> int:
+    context.client.post("/v1/kernels/use", name=args.operands[0])
+    return 0
+
+
+COMMANDS = {
+    "kernel ls": Command(ls, "[OPTIONS]", "hyperctl kernel ls", *table.list_flags()[1:]),
+    "kernel fetch": Command(
+        fetch, "[OPTIONS]", "hyperctl kernel fetch", flags.switch("quiet", "Do not show how it goes", "q")
+    ),
+    "kernel use": Command(
+        use, "KERNEL", "hyperctl kernel use debian-6.1.0-28", least=1, most=1, objects="kernels",
+        notes="VMs that run keep theirs.",
+    ),
+}  # fmt: skip

@@ -1,0 +1,71 @@
+"""hyperctl volume create, ls, rm, prune."""
+
+from __future__ import annotations
+
+from hypercontainer.client.http import segment
+from hypercontainer.hyperctl import environment, flags, table, text
+from hypercontainer.hyperctl.context import each
+from hypercontainer.hyperctl.flags import Args, Command
+from hypercontainer.hyperctl.lifecycle import confirmed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hypercontainer.hyperctl.context import Context
+
+COLUMNS = (("DRIVER", "Driver"), ("VOLUME NAME", "Name"))
+
+
+def create(context: Context, args: Args) -> int:
+    name = args.operands[0] if args.operands else ""
+    body = {"name": name, "labels": environment.labels((), args.label)}
+    print(context.client.post("/v1/volumes", {key: value for key, value in body.items() if value})["Name"])
+    return 0
+
+
+def ls(context: Context, args: Args) -> int:
+    rows = [
+        {
+            "Name": volume["Name"],
+            "Driver": volume["Driver"],
+            "Mountpoint": volume["Mountpoint"],
+            "CreatedAt": volume["CreatedAt"],
+            "Scope": volume["Scope"],
+            "Labels": ",".join(f"{key}={value}" for key, value in volume["Labels"].items()),
+        }
+        for volume in context.client.get("/v1/volumes", filter=args.filter)
+    ]
+    return table.show(args, COLUMNS, rows, key="Name")
+
+
+def remove(context: Context, args: Args) -> int:
+    return each(args.operands, lambda name: context.client.delete(f"/v1/volumes/{segment(name)}", force=args.force))
+
+
+def prune(context: Context, args: Args) -> int:
+    what = "all volumes" if args.all else "all anonymous volumes"
+    if not args.force and not confirmed(f"This removes {what} that no container uses."):
+        return 1
+    done = context.client.post("/v1/volumes/prune", all=args.all)
+    for name in done["Deleted"]:
+        print(f"Deleted: {name}")
+    print(f"Total reclaimed space: {text.size(done['SpaceReclaimed'])}")
+    return 0
+
+
+FORCE = flags.switch("force", "Do not ask", "f")
+COMMANDS = {
+    "volume create": Command(
+        create, "[OPTIONS] [NAME]", "hyperctl volume create --label keep=yes data",
+        flags.many("label", "NAME=VALUE", "l"), most=1,
+        refused={"driver": "volumes are folders of this host", "opt": "volumes are folders of this host"},
+    ),
+    "volume ls": Command(ls, "[OPTIONS]", "hyperctl volume ls -q", *table.list_flags()),
+    "volume rm": Command(
+        remove, "[OPTIONS] VOLUME [VOLUME...]", "hyperctl volume rm data",
+        flags.switch("force", "One that does not exist is no error", "f"), least=1, most=None, objects="volumes",
+    ),
+    "volume prune": Command(
+        prune, "[OPTIONS]", "hyperctl volume prune -f",
+        flags.switch("all", "Also those with a name", "a"), FORCE,
+    ),
+}  # fmt: skip
