@@ -12,7 +12,7 @@ from typing import NamedTuple
 from hypercontainer.kernel.modules import Module
 
 SIGNATURE = b"~Module signature appended~\n"
-LAYOUT = 1  # raise it when the contents change shape: it is part of the cache's key
+LAYOUT = 2  # raise it when the contents change shape: it is part of the cache's key
 
 
 class Entry(NamedTuple):
@@ -38,7 +38,7 @@ def cpio(entries: Iterable[Entry]) -> bytes:
 
 
 def build(hyperstart: bytes, modules: Iterable[Module]) -> bytes:
-    """Return the initramfs: /init, /modules/NAME.ko and /modules/order (file names, one a line)."""
+    """Return the initramfs, laid out as docs/initramfs.md says."""
     modules = list(modules)
     folders = [Entry(name, stat.S_IFDIR | 0o755) for name in ("dev", "modules", "proc", "sys")]
     return cpio(
@@ -47,7 +47,7 @@ def build(hyperstart: bytes, modules: Iterable[Module]) -> bytes:
             Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),  # init's stdio, before devtmpfs is there
             Entry("init", stat.S_IFREG | 0o755, hyperstart),
             *(Entry(f"modules/{m.name}.ko", stat.S_IFREG | 0o644, unsigned(m.path)) for m in modules),
-            Entry("modules/order", stat.S_IFREG | 0o644, "".join(f"{m.name}.ko\n" for m in modules).encode()),
+            Entry("modules/order", stat.S_IFREG | 0o644, "".join(f"{m.line}\n" for m in modules).encode()),
         ]
     )
 

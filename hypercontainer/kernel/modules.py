@@ -23,10 +23,20 @@ BOOT = (
     "virtiofs",  # bind mounts and volumes
 )
 
+# What a kernel's command line says to built-in modules, the loader says to the others.
+PARAMETERS = {
+    "scsi_mod": "scan=manual",  # do not ask 256 targets who they are: hyperstart scans the ones it is told of
+}
+
 
 class Module(NamedTuple):
     name: str  # underscores, no suffix
     path: Path
+
+    @property
+    def line(self) -> str:
+        """Its line in /modules/order, see docs/initramfs.md."""
+        return f"{self.name}.ko {PARAMETERS.get(self.name, '')}".strip()
 
 
 class ModuleTree:
