@@ -38,7 +38,7 @@ KERNEL_PARAMETERS = (
     "swiotlb=noforce",  # all devices reach all memory: 64 MiB of bounce buffers saved
     "pci=lastbus=0",  # one bus: do not look for 255 more
     "nokaslr",  # a PVH entry cannot relocate; do not try
-    "scsi_mod.scan=manual",  # targets are scanned when a container needs one
+    "scsi_mod.scan=manual",  # targets are scanned when a container needs one (a module: /modules/order says it again)
 )
 
 # A guest's mitigations protect it from itself by the CPU's speculation. Emulated code does not speculate.

@@ -20,7 +20,7 @@ def cause(*, status: str, reason: str, console: str, log: str, out_of_memory: bo
     if status.startswith("signal "):
         return f"killed by {_signal(status)}"
     if status != "exit 0" and (words := log.strip().splitlines()):
-        return f"qemu: {words[-1].removeprefix('qemu-system-x86_64: ')[:500]}"
+        return "qemu: " + "; ".join(word.removeprefix("qemu-system-x86_64: ") for word in words[-3:])[:500]
     if reason in ("host-qmp-quit", "host-signal"):
         return "ended by the host"
     if reason != "guest-shutdown" and (panics := PANIC.findall(console)):

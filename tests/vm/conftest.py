@@ -1,0 +1,184 @@
+"""Guests of the tests: a kernel, a PID 1 that obeys lines, a driver; and the proof that each test leaves nothing."""
+
+import asyncio
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from hypercontainer.hypervisor.base import VmConfig
+from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
+from hypercontainer.hypervisor.qemu.guest import QemuGuest
+from hypercontainer.kernel import initramfs
+from hypercontainer.kernel.bundle import KernelStore
+from hypercontainer.kernel.modules import BOOT, ModuleTree
+from hypercontainer.lib.trace import Timings
+
+GUEST_S = 60.0
+UID = 1_899_000_000
+LEAVING_S = 5.0  # for the kernel to take down a namespace after its last process
+
+Line = Callable[[str], Awaitable[str]]
+
+
+class BootFiles(NamedTuple):
+    kernel: Path
+    initrd: Path
+
+
+@pytest.fixture(scope="session")
+def boot_files(kernels: Path, tmp_path_factory: pytest.TempPathFactory) -> BootFiles:
+    """The kernel of `make setup`, with the tests' own PID 1."""
+    folder = tmp_path_factory.mktemp("guest")
+    source = Path(__file__).with_name("guest.c")
+    flags = ["-target", "x86_64-linux-musl", "-static", "-Os", "-s", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Werror"]
+    env = {"ZIG_GLOBAL_CACHE_DIR": str(Path(__file__).parents[2] / ".cache/zig"), **os.environ}
+    subprocess.run([sys.executable, "-m", "ziglang", "cc", *flags, source, "-o", folder / "init"], check=True, env=env)
+    bundle = KernelStore(kernels.parent).get()
+    modules = ModuleTree(bundle.path / "modules").pick(BOOT)
+    initrd = folder / "initrd"
+    initrd.write_bytes(initramfs.build((folder / "init").read_bytes(), modules))
+    return BootFiles(bundle.kernel, initrd)
+
+
+@pytest.fixture
+def run_dir() -> Iterator[Path]:
+    """A short path: sockets are in it."""
+    path = Path(tempfile.mkdtemp(prefix="hyv"))
+    yield path
+    assert list(path.iterdir()) == []
+    path.rmdir()
+
+
+@pytest.fixture
+def driver() -> QemuHypervisor:
+    return QemuHypervisor()
+
+
+@pytest.fixture
+def config(boot_files: BootFiles) -> Callable[..., VmConfig]:
+    """config(WORD…, key=value…): a guest that finds the words on its kernel's command line."""
+
+    def make(*words: str, **changes: Any) -> VmConfig:
+        values: dict[str, Any] = {
+            "name": "test",
+            "kernel": boot_files.kernel,
+            "initrd": boot_files.initrd,
+            "vcpus": 1,
+            "memory_mib": 128,
+            "uid": UID + secrets.randbelow(100_000),
+            "boot_timeout_s": GUEST_S,
+            "kernel_parameters": words,
+        }
+        return VmConfig(**(values | changes))
+
+    return make
+
+
+@pytest.fixture
+def booted(
+    driver: QemuHypervisor, config: Callable[..., VmConfig], run_dir: Path
+) -> Callable[..., AbstractAsyncContextManager[QemuGuest]]:
+    """`async with booted(WORD…, key=value…) as guest`: a guest that is killed at the block's end."""
+
+    @asynccontextmanager
+    async def boot(*words: str, **changes: Any) -> AsyncIterator[QemuGuest]:
+        guest = await driver.boot(config(*words, **changes), run_dir, Timings())
+        try:
+            yield guest
+        finally:
+            await guest.kill()
+
+    return boot
+
+
+@asynccontextmanager
+async def obeying(guest: QemuGuest) -> AsyncIterator[Line]:
+    """A line for the guest's PID 1, its answer back."""
+    reader, writer = await asyncio.open_unix_connection(str(guest.agent_socket))
+
+    async def ask(line: str) -> str:
+        writer.write(f"{line}\n".encode())
+        async with asyncio.timeout(GUEST_S):
+            return (await reader.readline()).decode().strip()
+
+    try:
+        yield ask
+    finally:
+        writer.close()
+
+
+@pytest.fixture
+def line() -> Callable[[QemuGuest], AbstractAsyncContextManager[Line]]:
+    """`async with line(guest) as ask: await ask("ping")`"""
+    return obeying
+
+
+# Nothing is left
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+    """After each test: no process, mount, cgroup, network device or namespace of it is there any more."""
+    daemon = request.getfixturevalue("shared_hyperd") if "hyper" in request.fixturenames else None
+    run_dir = request.getfixturevalue("run_dir") if "run_dir" in request.fixturenames else None
+    territory = [path for path in (tmp_path, run_dir, daemon and daemon.folder) if path]
+    before = host_things()
+    yield
+    allowed = {daemon.process.pid} if daemon and daemon.process else set()
+    left: list[str] = []
+    for _ in range(int(LEAVING_S / 0.05)):
+        left = [*processes(territory, allowed), *mounts(territory, before), *sorted(host_things() - before)]
+        if not left:
+            return
+        time_passes()
+    pytest.fail("left behind: " + "; ".join(left))
+
+
+def time_passes() -> None:
+    subprocess.run(["sleep", "0.05"], check=True)
+
+
+def processes(territory: list[Path], allowed: set[int]) -> list[str]:
+    """Processes that hold a file of the territory open, live in it, or name it."""
+    words = [str(path) for path in territory]
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) in allowed | {os.getpid()}:
+            continue
+        try:
+            places = [os.readlink(entry / "cwd"), *(os.readlink(fd) for fd in (entry / "fd").iterdir())]
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except (FileNotFoundError, ProcessLookupError, PermissionError):  # gone, or of more privilege than we have
+            continue
+        if any(place.startswith(f"{word}/") or place == word for place in places for word in words) or any(
+            f"{word}/" in command for word in words
+        ):
+            found.append(f"process {entry.name}: {command[:120]}")
+    return found
+
+
+def mounts(territory: list[Path], before: set[str]) -> list[str]:
+    known = {thing for thing in before if thing.startswith("mount ")}
+    return [m for m in mount_points() if m not in known and any(f" {path}/" in m for path in territory)]
+
+
+def mount_points() -> list[str]:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [f"mount {line.split()[4]}" for line in lines]
+
+
+def host_things() -> set[str]:
+    """What a VM adds to the host that has no path of its own: cgroups, taps, network namespaces, shared memory."""
+    cgroups = {f"cgroup {p}" for p in Path("/sys/fs/cgroup").glob("*/hyper/*/") if p.is_dir()}
+    cgroups |= {f"cgroup {p}" for p in Path("/sys/fs/cgroup").glob("hyper/*/") if p.is_dir()}
+    taps = {f"tap {p.parent.name}" for p in Path("/sys/class/net").glob("*/tun_flags")}
+    netns = {f"netns {p.name}" for p in Path("/run/netns").glob("*")}
+    return cgroups | taps | netns
