@@ -50,8 +50,17 @@ def read(path: Path) -> Index:
 
 
 def write(path: Path, index: Index) -> None:
-    """The caller holds the store's lock."""
-    files.replace(path, msgspec.json.format(msgspec.json.encode(index), indent=1))
+    """The caller holds the store's lock. A full disk leaves the old one, and nothing beside it."""
+    try:
+        files.replace(path, msgspec.json.format(msgspec.json.encode(index), indent=1))
+    except OSError:
+        sweep(path)
+        raise
+
+
+def sweep(path: Path) -> None:
+    """Remove what a killed writer left beside the index. The caller holds the store's lock."""
+    path.with_name(f".{path.name}.new").unlink(missing_ok=True)
 
 
 class Image(msgspec.Struct, frozen=True, kw_only=True):

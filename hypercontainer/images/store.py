@@ -6,29 +6,27 @@ next that opens the store. Methods are quick (no more than links and small files
 """
 
 import asyncio
+import builtins
 import fcntl
 import os
-import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
 from hypercontainer.errors import InvalidInput, NotFound
-from hypercontainer.images import index, inspect, manifest, reference, workspace
+from hypercontainer.images import index, inspect, manifest, reference, removal, workspace
 from hypercontainer.images.index import Image, ImageRecord, Index
 from hypercontainer.images.manifest import Config
 from hypercontainer.images.reference import Reference
+from hypercontainer.images.removal import Users
 from hypercontainer.images.workspace import Workspace
 from hypercontainer.lib import clock, files
 from hypercontainer.model import documents as doc
 
 PARTIAL_S = 24 * 3600.0  # what a pull that was cut short left is worth keeping that long, so that the next goes on
-
-
-InUse = Callable[[str], str | None]  # image id -> who uses it, None when nobody does
 
 
 class ImageStore:
@@ -50,7 +48,7 @@ class ImageStore:
         here = index.read(self._index)
         return _image(here, self._find(here, name))
 
-    def list(self) -> "list[Image]":
+    def list(self) -> "builtins.list[Image]":
         """All images, the newest first."""
         here = index.read(self._index)
         return sorted((_image(here, i) for i in here.images), key=lambda image: -image.record.created_ns)
@@ -131,15 +129,24 @@ class ImageStore:
             here.names[ref.canonical] = self._find(here, name)
 
     @contextmanager
-    def changing(self) -> Iterator[Index]:
-        """The index under the store's lock; what the block leaves in it is written when it ends well."""
+    def changing(self, freed: "builtins.list[int] | None" = None) -> Iterator[Index]:
+        """The index under the store's lock. When the block ends well, what it left in it is written; then the files
+        that only the old one needed go, their bytes told in `freed`."""
         with files.locked(self._lock):
             here = index.read(self._index)
-            before = msgspec.json.encode(here)
+            before, needed = msgspec.json.encode(here), self._needed(here)
             yield here
             if msgspec.json.encode(here) != before:
                 with workspace.disk_full_is_told("write", self._index):
                     index.write(self._index, here)
+                gone = [_unlink(path) for path in needed - self._needed(here)]
+                if freed is not None:
+                    freed += gone
+
+    def _needed(self, here: Index) -> set[Path]:
+        """The files of the images in `here`."""
+        blobs = {self.blob(d) for r in here.images.values() for d in (r.manifest, r.config, *r.layers)}
+        return blobs | {self.rootfs_of(r.chain) for r in here.images.values()}
 
     @asynccontextmanager
     async def workspace(self) -> AsyncIterator[Workspace]:
@@ -185,41 +192,51 @@ class ImageStore:
 
     # taking away
 
+    def remove(self, name: str, *, force: bool = False, users: Users = removal.nobody) -> Sequence[doc.ImageRemoved]:
+        """docker's rmi: take a name off an image; with the last one the image goes. NotFound, InUse."""
+        with self.changing() as here:
+            return removal.remove(here, self._find(here, name), name, force=force, users=users)
+
+    def prune(self, *, all: bool = False, users: Users = removal.nobody) -> doc.Pruned:
+        """Remove images without a name (with `all`: also those with one) that nobody uses, and what pulls left."""
+        freed: builtins.list[int] = []
+        with self.changing(freed) as here:
+            named = set(here.names.values())
+            gone = [i for i in here.images if (all or i not in named) and not users(i)]
+            for image_id in gone:
+                removal.delete(here, image_id)
+            for name in [n for n, i in here.names.items() if i in gone]:
+                del here.names[name]
+        return doc.Pruned(deleted=gone, space_reclaimed=sum(freed) + self.sweep(partial_s=0))
+
     def sweep(self, *, partial_s: float = PARTIAL_S) -> int:
-        """Remove what no image needs and nobody makes; what a pull left after `partial_s` only. Returns bytes freed."""
+        """Remove what no image needs and nobody makes; of what a pull left only what is older than `partial_s`.
+
+        Returns how many bytes of blobs and root file systems that freed.
+        A file that a workspace shares has a second link, a partial blob that somebody fetches a lock: both stay."""
         with files.locked(self._lock):
             workspace.sweep(self._work)
-            here = index.read(self._index)
-            return self.collect(here, partial_s)
-
-    def collect(self, here: Index, partial_s: float = PARTIAL_S) -> int:
-        """Remove blobs and root file systems that nothing in `here` names. The caller holds the lock.
-
-        One that a workspace shares has a second link, and a partial one that somebody fetches a lock: both stay."""
-        wanted = {d.removeprefix("sha256:") for r in here.images.values() for d in (r.manifest, r.config, *r.layers)}
-        chains = {f"{r.chain}.erofs" for r in here.images.values()}
-        before = time.time() - partial_s
-        idle = [*self._idle(self._blobs, wanted, before), *self._idle(self._rootfs, chains, float("inf"))]
-        return sum(map(_unlink, [*idle, *(p for p in self._idle(self.partial, set(), before) if not _is_locked(p))]))
-
-    @staticmethod
-    def _idle(folder: Path, keep: set[str], before: float) -> Iterator[Path]:
-        """Files in `folder` with one link, not in `keep`, last changed `before` that time (seconds since 1970)."""
-        for path in folder.iterdir():
-            if path.name not in keep and (status := path.stat()).st_nlink == 1 and status.st_mtime <= before:
-                yield path
+            index.sweep(self._index)
+            needed = self._needed(index.read(self._index))
+            before, freed = time.time() - partial_s, 0
+            for folder in (self._blobs, self._rootfs, self.partial):
+                for path in set(folder.iterdir()) - needed:
+                    status = path.stat()
+                    young = folder is not self._rootfs and status.st_mtime > before
+                    if status.st_nlink == 1 and not young and not (folder is self.partial and _is_locked(path)):
+                        freed += _unlink(path)
+            return freed
 
     def forget(self, digests: Sequence[str]) -> None:
         """Remove those of `digests` that no image has, whatever their age: a pull has failed for good."""
         with files.locked(self._lock):
-            here = index.read(self._index)
-            wanted = {d for r in here.images.values() for d in (r.manifest, r.config, *r.layers)}
-            for digest in set(digests) - wanted:
-                self.blob(digest).unlink(missing_ok=True)
-                (self.partial / digest.removeprefix("sha256:")).unlink(missing_ok=True)
-
-    def free_bytes(self) -> int:
-        return shutil.disk_usage(self.root).free
+            needed = self._needed(index.read(self._index))
+            for digest in digests:
+                part = self.partial / digest.removeprefix("sha256:")
+                if (blob := self.blob(digest)) not in needed:
+                    blob.unlink(missing_ok=True)
+                if part.exists() and not _is_locked(part):
+                    part.unlink()
 
 
 def _image(here: Index, image_id: str) -> Image:
@@ -230,10 +247,13 @@ def _image(here: Index, image_id: str) -> Image:
 
 
 def _unlink(path: Path) -> int:
-    """Returns the bytes that this freed on the disk."""
-    size = path.stat().st_blocks * 512
-    path.unlink()
-    return size
+    """Returns the bytes that this frees on the disk; 0 when it was gone, or has another name."""
+    try:
+        status = path.stat()
+        path.unlink()
+    except FileNotFoundError:
+        return 0
+    return status.st_blocks * 512 if status.st_nlink == 1 else 0
 
 
 def _is_locked(path: Path) -> bool:

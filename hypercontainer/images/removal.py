@@ -1,0 +1,87 @@
+"""docker's rules of what a removal does to names and to images. Pure: the store's index in, what to say out."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from hypercontainer.errors import InUse, InvalidInput, NotFound
+from hypercontainer.images import manifest, reference
+from hypercontainer.images.index import Index
+from hypercontainer.images.reference import Reference
+from hypercontainer.model.documents import ImageRemoved
+
+Users = Callable[[str], str | None]  # image id -> who uses it ("container web"), None when nobody does
+
+
+def nobody(image_id: str) -> str | None:
+    """For stores without containers."""
+    return None
+
+
+def remove(here: Index, image_id: str, name: str, *, force: bool, users: Users) -> list[ImageRemoved]:
+    """Take `name` off image `image_id`; with its last name goes the image. By its id all names go.
+
+    One that is in use keeps its last name, or raises InUse; `force` takes the names, and the image stays without.
+    """
+    asked = _asked(here, image_id, name)
+    goes = _going(here, image_id, asked)
+    stays = [ref for ref in _references(here, image_id) if ref not in goes]
+    if asked is None and not force and len({f"{ref.domain}/{ref.path}" for ref in goes}) > 1:
+        raise InUse(f"cannot remove image {name}: it has names in several repositories; remove those, or force it")
+    user = None if stays else users(image_id)
+    if user and not force:
+        raise InUse(f"cannot remove image {name}: {user} uses it")
+    said = [_untag(here, image_id, ref) for ref in goes]
+    if not stays and not user:
+        said += delete(here, image_id)
+    return said
+
+
+def delete(here: Index, image_id: str) -> list[ImageRemoved]:
+    """Take an image without names out. Its layers that no other image has are named too, the top one first."""
+    record = here.images.pop(image_id)
+    kept = {chain for other in here.images.values() for chain in manifest.chain(other.diff_ids)}
+    gone = [chain for chain in reversed(manifest.chain(record.diff_ids)) if chain not in kept]
+    return [ImageRemoved(deleted=digest) for digest in (image_id, *gone)]
+
+
+def _asked(here: Index, image_id: str, name: str) -> Reference | None:
+    """The reference that was meant; None when it was the image's id."""
+    try:
+        ref = reference.parse(name)
+    except InvalidInput:
+        return None
+    known = here.names.get(ref.canonical) == image_id
+    if ref.digest:
+        known = f"{ref.domain}/{ref.path}@{ref.digest}" in here.images[image_id].digests
+    if not known and not reference.is_id(name):
+        raise NotFound("image", name)
+    return ref if known else None
+
+
+def _references(here: Index, image_id: str) -> list[Reference]:
+    tags = sorted(name for name, owner in here.names.items() if owner == image_id)
+    return [reference.parse(text) for text in (*tags, *here.images[image_id].digests)]
+
+
+def _going(here: Index, image_id: str, asked: Reference | None) -> list[Reference]:
+    """With the last tag of a repository its digests go."""
+    every = _references(here, image_id)
+    if asked is None:
+        return every
+    if asked.digest:
+        asked = asked._replace(tag="")
+        return [ref for ref in every if ref == asked]
+    same = [ref for ref in every if (ref.domain, ref.path) == (asked.domain, asked.path)]
+    last = not [ref for ref in same if ref.tag and ref != asked]
+    return [ref for ref in same if ref == asked or (last and ref.digest)]
+
+
+def _untag(here: Index, image_id: str, ref: Reference) -> ImageRemoved:
+    if ref.digest:
+        record = here.images[image_id]
+        left = [digest for digest in record.digests if digest != ref.canonical]
+        here.images[image_id] = msgspec.structs.replace(record, digests=left)
+    else:
+        del here.names[ref.canonical]
+    return ImageRemoved(untagged=str(ref))
