@@ -57,7 +57,10 @@ class Processes:
         """Forget `name`; its streams' numbers, which end with it."""
         self._running.discard(name)
         process = self._known.pop(name, None)
-        return [process.streams.stdin, *process.streams.outputs()] if process else []
+        if process is None:
+            return []
+        stdin = [process.streams.stdin] if process.streams.stdin else []  # 0 is none; stream 0 itself never ends
+        return stdin + process.streams.outputs()
 
     def remove_all(self, container: str) -> list[int]:
         names = [name for name, process in self._known.items() if process.container == container]
