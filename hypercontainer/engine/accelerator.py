@@ -1,0 +1,113 @@
+"""KVM or emulation, decided by proof: a /dev/kvm that opens and makes a VM may still be unable to run Linux.
+
+A real guest is booted under KVM with a bound of seconds. The answer is kept for this boot of the host, this QEMU and
+this kernel, since any of them may change it.
+"""
+
+import asyncio
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from hypercontainer import vm as vms
+from hypercontainer.errors import HyperError
+from hypercontainer.hypervisor.base import Hypervisor, VmConfig
+from hypercontainer.lib import files, proc
+from hypercontainer.lib.trace import Timings
+from hypercontainer.model.settings import Settings
+
+KVM = Path("/dev/kvm")
+PROOF_S = 5.0  # a guest under working KVM answers in well under one
+PROOF_MIB = 128
+NOBODY = 65534
+
+BootFiles = tuple[Path, Path]  # kernel, initramfs
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    accelerator: Literal["kvm", "tcg"]
+    reason: str
+
+
+class _Cached(msgspec.Struct, frozen=True, kw_only=True):
+    key: str
+    choice: Choice
+
+
+def known(settings: Settings, qemu: str, boot: BootFiles, cache_dir: Path) -> Choice | None:
+    """What is decided without a proof: by the settings, for lack of /dev/kvm, or by the proof of before."""
+    match settings.accelerator:
+        case "kvm":
+            return Choice(accelerator="kvm", reason="the configuration says so")
+        case "tcg":
+            return Choice(accelerator="tcg", reason="the configuration says so")
+    if not KVM.exists():
+        return Choice(accelerator="tcg", reason="there is no /dev/kvm")
+    try:
+        cached = msgspec.json.decode(_cache(cache_dir).read_bytes(), type=_Cached)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+    return cached.choice if cached.key == _key(qemu, boot) else None
+
+
+async def choose(settings: Settings, hypervisor: Hypervisor, boot: BootFiles, cache_dir: Path, run_dir: Path) -> Choice:
+    """The accelerator for guests here; proved once, in `PROOF_S` seconds at most."""
+    qemu = await hypervisor.version()
+    if (choice := known(settings, qemu, boot, cache_dir)) is not None:
+        return choice
+    choice = await _prove(hypervisor, boot, run_dir)
+    files.replace(_cache(cache_dir), msgspec.json.encode(_Cached(key=_key(qemu, boot), choice=choice)))
+    return choice
+
+
+def _cache(cache_dir: Path) -> Path:
+    return cache_dir / "accelerator.json"
+
+
+def _key(qemu: str, boot: BootFiles) -> str:
+    return f"{proc.boot_id()} {qemu} {boot[0]} {boot[1]}"  # both paths name digests or a bundle that never changes
+
+
+async def _prove(hypervisor: Hypervisor, boot: BootFiles, run_dir: Path) -> Choice:
+    if not os.access(KVM, os.R_OK | os.W_OK):
+        return Choice(accelerator="tcg", reason="/dev/kvm may not be opened")
+    try:
+        await boots(hypervisor, boot, run_dir, "kvm", PROOF_S)
+    except HyperError as e:
+        why = str(e).splitlines()[0][:200]
+        return Choice(accelerator="tcg", reason=f"/dev/kvm is there, but a guest did not boot under it: {why}")
+    return Choice(accelerator="kvm", reason="a guest booted under it")
+
+
+async def boots(
+    hypervisor: Hypervisor, boot: BootFiles, run_dir: Path, accelerator: Literal["kvm", "tcg"], timeout_s: float
+) -> float:
+    """Boot a guest of no use until its agent answers; the seconds it took. Nothing is left of it."""
+    begin = time.monotonic()
+    run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="proof-", dir=run_dir))
+    folder.chmod(0o711)
+    config = VmConfig(
+        name="proof",
+        kernel=boot[0],
+        initrd=boot[1],
+        vcpus=1,
+        memory_mib=PROOF_MIB,
+        uid=NOBODY,
+        boot_timeout_s=timeout_s,
+        accelerator=accelerator,
+    )
+    try:
+        vm = await vms.boot(hypervisor, config, folder, Timings())
+        took_s = time.monotonic() - begin
+        await vm.close()
+        await vm.guest.kill()
+        return took_s
+    finally:
+        await asyncio.shield(hypervisor.reap(folder))
+        shutil.rmtree(folder, ignore_errors=True)

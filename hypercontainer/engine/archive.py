@@ -1,0 +1,96 @@
+"""Files in and out of a container as tar streams, packed and unpacked by the guest's agent inside its root."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+
+from hypercontainer.agent.messages import ProcessArchive, StreamSet, printable
+from hypercontainer.agent.streams import OutputStream
+from hypercontainer.engine.container import Container
+from hypercontainer.engine.exec import Exec
+from hypercontainer.engine.pod import Pod
+from hypercontainer.errors import GuestError
+from hypercontainer.model import ids
+from hypercontainer.vm import Vm
+
+COMPLAINT = 4096  # bytes of the agent's stderr that are kept
+
+
+class _Archive:
+    """The agent's process that packs or unpacks, known to the pod as an exec so that its end finds us."""
+
+    def __init__(self, pod: Pod, vm: Vm, container: Container) -> None:
+        self._pod, self._vm, self._container = pod, vm, container
+        self._exec = Exec(ids.new_id(), None, vm=vm)
+
+    async def start(self, mode: str, path: str) -> None:
+        first = self._vm.agent.new_streams(3)
+        write = mode == "write"
+        streams = StreamSet(stdin=first if write else 0, stdout=0 if write else first + 1, stderr=first + 2)
+        self._pod.execs[self._exec.id] = self._exec
+        self.stderr = self._vm.agent.output(streams.stderr)
+        if write:
+            self.stdin = self._vm.agent.input(streams.stdin)
+        else:
+            self.stdout = self._vm.agent.output(streams.stdout)
+        await self._vm.agent.start_archive(
+            ProcessArchive(
+                id=self._exec.id,
+                container=self._container.record.id,
+                mode="write" if write else "read",
+                path=path,
+                streams=streams,
+            )
+        )
+
+    async def result(self, verb: str, path: str) -> None:
+        """Raise what the agent complained of."""
+        complaint = await _all(self.stderr)
+        status = await self._exec.exit
+        if status:
+            raise GuestError(f"cannot {verb} {path}: {printable(complaint.decode(errors='replace')).strip()}")
+
+    async def end(self) -> None:
+        self._pod.execs.pop(self._exec.id, None)
+        if not self._exec.exit.done():
+            await self._exec.signal(9)
+            await asyncio.wait([self._exec.exit], timeout=5.0)
+        await self._exec.forget()
+
+
+async def _all(stream: OutputStream) -> bytes:
+    kept = b""
+    while data := await stream.read():
+        kept = (kept + data)[:COMPLAINT]
+        stream.consumed(len(data))
+    return kept
+
+
+async def read(pod: Pod, container: Container, path: str) -> AsyncGenerator[bytes, None]:
+    """A tar of `path`."""
+    async with pod.entered(container) as vm:
+        archive = _Archive(pod, vm, container)
+        await archive.start("read", path)
+        try:
+            while data := await archive.stdout.read():
+                yield data
+                archive.stdout.consumed(len(data))
+            await archive.result("read", path)
+        finally:
+            await archive.end()
+
+
+async def write(pod: Pod, container: Container, path: str, chunks: AsyncIterator[bytes]) -> None:
+    """Unpack a tar below folder `path`."""
+    async with pod.entered(container) as vm:
+        archive = _Archive(pod, vm, container)
+        await archive.start("write", path)
+        try:
+            try:
+                async for chunk in chunks:
+                    await archive.stdin.write(chunk)
+                archive.stdin.close()
+            except BrokenPipeError:
+                pass  # it gave up early: its complaint says why
+            await archive.result("write", path)
+        finally:
+            await archive.end()

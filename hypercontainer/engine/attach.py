@@ -1,0 +1,71 @@
+"""A client at the streams of a container's first process."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Literal
+
+from hypercontainer.agent.streams import InputStream
+from hypercontainer.engine.container import Container
+from hypercontainer.engine.pod import Pod
+from hypercontainer.lib.trace import Step
+from hypercontainer.model.documents import LogEntry
+
+Piece = tuple[Literal[1, 2], bytes]
+
+
+class AttachSession:
+    """See model.api.Session. Made before the container starts, it misses no byte."""
+
+    timings: Sequence[Step] = ()
+
+    def __init__(self, pod: Pod, container: Container, streams: set[int], *, stdin: bool) -> None:
+        self._pod, self._container, self._stdin = pod, container, stdin
+        self._listener = container.output.listen(streams)
+        self._past: list[LogEntry] = []
+        self._exit: asyncio.Future[int] | None = None
+        self._input: InputStream | None = None
+
+    @property
+    def id(self) -> str:
+        return self._container.record.id
+
+    def begin_with(self, past: list[LogEntry]) -> None:
+        self._past = past
+
+    def started(self, timings: Sequence[Step]) -> None:
+        """The run that this session belongs to has begun."""
+        self._exit = self._container.exit
+        self._input = self._container.stdin
+        self.timings = timings
+
+    async def __aiter__(self) -> AsyncIterator[Piece]:
+        past, self._past = self._past, []
+        for entry in past:
+            yield entry.stream, entry.data
+        async for kind, data in self._listener:
+            yield kind, data
+
+    async def write(self, data: bytes) -> None:
+        if not self._stdin or self._input is None:
+            raise BrokenPipeError("it has no stdin")
+        await self._input.write(data)
+
+    async def close_stdin(self) -> None:
+        if self._stdin and self._input:
+            self._input.close()
+
+    async def signal(self, number: int) -> None:
+        if self._container.running:
+            await self._pod.signal(self._container, number)
+
+    async def resize(self, rows: int, columns: int) -> None:
+        if self._container.running:
+            await self._pod.resize(self._container, rows, columns)
+
+    async def wait(self) -> int:
+        if self._exit is None:
+            return self._container.record.exit_code
+        return await asyncio.shield(self._exit)
+
+    async def detach(self) -> None:
+        self._container.output.forget(self._listener)

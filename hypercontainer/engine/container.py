@@ -1,0 +1,119 @@
+"""One container's live side: its output, its stdin, its end, its next start."""
+
+import asyncio
+import errno
+
+from hypercontainer.agent.streams import InputStream
+from hypercontainer.errors import GuestDied, GuestError
+from hypercontainer.lib import clock
+from hypercontainer.lib.trace import Trace
+from hypercontainer.model.record import ContainerRecord, Streams
+from hypercontainer.sandbox import requests
+from hypercontainer.sandbox.log import Log
+from hypercontainer.sandbox.output import Output
+from hypercontainer.vm import Vm
+
+DRAIN_S = 10.0  # from a process's end to the end of its output: the kernel closes the last writer's pipe at once
+BACKOFF_S, BACKOFF_MAX_S, STEADY_S = 0.1, 60.0, 10.0  # docker's: doubled from 100 ms, afresh after 10 s of running
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+LOST = 255  # exit status of a container whose guest vanished
+
+RUNNING = ("running", "paused")
+
+
+class ExecFailed(GuestError):
+    """The process could not be started. `exit_code` is what a shell would say: 127 not found, 126 not executable."""
+
+    def __init__(self, cause: GuestError) -> None:
+        super().__init__(str(cause), cause.errno)
+        self.exit_code = NOT_FOUND if cause.errno == errno.ENOENT else NOT_EXECUTABLE
+
+
+class Container:
+    def __init__(self, record: ContainerRecord, log: Log) -> None:
+        self.record = record
+        self.output = Output(log)
+        self.stdin: InputStream | None = None
+        self.exit: asyncio.Future[int] | None = None  # of the run that goes on
+        self.restart: asyncio.Task[None] | None = None
+        self.backoff_s = BACKOFF_S
+
+    @property
+    def running(self) -> bool:
+        return self.record.state in RUNNING
+
+    async def run(self, vm: Vm, trace: Trace) -> None:
+        """Start its first process. ExecFailed leaves it as it was, with the exit code that tells why."""
+        record, spec = self.record, self.record.spec
+        first = vm.agent.new_streams(3)
+        record.streams = Streams(
+            stdin=first if spec.open_stdin else 0, stdout=first + 1, stderr=0 if spec.tty else first + 2
+        )
+        record.runs += 1
+        self.connect(vm)
+        try:
+            with trace.step("process"):
+                await vm.agent.start_process(requests.first_process(record, record.streams))
+        except GuestError as e:
+            self.output.cut()
+            self.exit = None
+            failed = ExecFailed(e)
+            record.exit_code, record.error = failed.exit_code, str(e)
+            raise failed from e
+        record.state, record.started_ns, record.finished_ns = "running", clock.now_ns(), 0
+        record.exit_code, record.error, record.oom_killed = 0, "", False
+
+    def connect(self, vm: Vm) -> None:
+        """Take up the streams of the run in the record, each from where the log ends."""
+        record = self.record
+        out, err = self.output.log.open(record.runs)
+        streams = record.streams
+        self.output.begin(
+            record.runs,
+            vm.agent.output(streams.stdout, out) if streams.stdout else None,
+            vm.agent.output(streams.stderr, err) if streams.stderr else None,
+        )
+        self.stdin = vm.agent.input(streams.stdin) if streams.stdin else None
+        self.exit = asyncio.get_running_loop().create_future()
+
+    async def drain(self) -> None:
+        """Its process has ended: let the last of the output reach the log."""
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                await self.output.drained()
+        except TimeoutError:
+            self.output.cut()
+
+    def finish(self, status: int, *, oom: bool, error: str = "") -> None:
+        record = self.record
+        record.state, record.exit_code, record.oom_killed = "exited", status, oom
+        record.finished_ns, record.error = clock.now_ns(), error
+        record.streams, self.stdin = Streams(), None
+        if record.finished_ns - record.started_ns > STEADY_S * 1e9:
+            self.backoff_s = BACKOFF_S
+
+    def settle(self, status: int, lost: GuestDied | None = None) -> None:
+        """Tell whoever waits for this run."""
+        if self.exit and not self.exit.done():
+            if lost:
+                self.exit.set_exception(lost)
+                self.exit.exception()  # nobody may be waiting: that is fine
+            else:
+                self.exit.set_result(status)
+
+    def wants_restart(self) -> bool:
+        record, policy = self.record, self.record.spec.restart
+        if record.stopped_by_user or policy.name == "no":
+            return False
+        if policy.name == "on-failure":
+            return record.exit_code != 0 and (not policy.max_retries or record.restart_count < policy.max_retries)
+        return True
+
+    def next_backoff_s(self) -> float:
+        delay_s, self.backoff_s = self.backoff_s, min(self.backoff_s * 2, BACKOFF_MAX_S)
+        return delay_s
+
+    def cancel_restart(self) -> None:
+        if self.restart and self.restart is not asyncio.current_task():
+            self.restart.cancel()
+        self.restart = None

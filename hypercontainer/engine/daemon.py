@@ -1,0 +1,146 @@
+"""What hyperd says of itself and of the host it runs on."""
+
+import os
+import platform
+import shutil
+from collections import Counter
+from pathlib import Path
+
+from hypercontainer import __version__
+from hypercontainer.engine import accelerator, describe
+from hypercontainer.engine.accelerator import Choice
+from hypercontainer.engine.host import Host
+from hypercontainer.errors import HyperError, NotFound
+from hypercontainer.model import documents as doc
+
+API_VERSION = "1"
+COMMANDS = ["qemu-system-x86_64", "mkfs.erofs", "mkfs.ext4", "ip", "nft", "depmod", "dpkg-deb"]
+LOW_DISK = 2 << 30
+
+
+def version() -> doc.Version:
+    return doc.Version(
+        version=__version__,
+        api_version=API_VERSION,
+        python_version=platform.python_version(),
+        arch=platform.machine(),
+        kernel_version=platform.release(),
+    )
+
+
+async def choice(host: Host) -> Choice:
+    """What accelerates guests here; proved now if it never was."""
+    try:
+        kernel, initrd = host.kernels.boot_files(host.kernels.get(host.settings.kernel), host.hyperstart)
+    except NotFound as e:
+        return Choice(accelerator="tcg", reason=str(e))
+    return await accelerator.choose(host.settings, host.hypervisor, (kernel, initrd), host.root, host.run_dir(""))
+
+
+def _guest_kernel(host: Host) -> str:
+    try:
+        return host.kernels.get(host.settings.kernel).name
+    except NotFound:
+        return ""
+
+
+async def info(host: Host) -> doc.Info:
+    states = Counter(container.state for _, container in host.index.containers())
+    isolation = describe.isolation(await choice(host))
+    guest_kernel = _guest_kernel(host)
+    warnings = [] if guest_kernel else ["there is no guest kernel: run `hyperctl kernel fetch`"]
+    if isolation.level == "emulated":
+        warnings.append("guests are emulated: slow, and not a security boundary that we promise")
+    return doc.Info(
+        name=platform.node(),
+        server_version=__version__,
+        root=host.settings.root,
+        run=host.settings.run,
+        pods=len(host.index.pods),
+        containers=states.total(),
+        containers_running=states["running"],
+        containers_paused=states["paused"],
+        containers_stopped=states.total() - states["running"] - states["paused"],
+        images=len(host.images.list()),
+        ncpu=os.cpu_count() or 1,
+        mem_total=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        operating_system=_os_name(),
+        kernel_version=platform.release(),
+        architecture=platform.machine(),
+        hypervisor=doc.Hypervisor(name="qemu", version=await host.hypervisor.version()),
+        guest_kernel=guest_kernel,
+        isolation=isolation,
+        warnings=warnings,
+    )
+
+
+def _os_name() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return platform.system()
+
+
+async def doctor(host: Host) -> doc.Doctor:
+    """Each check with what to do about it; the accelerator is proved by booting a guest."""
+    checks = [_command(name) for name in COMMANDS]
+    checks += [_kernel(host), _disk(host), _tun()]
+    found = await choice(host)
+    isolation = describe.isolation(found)
+    checks.append(
+        doc.Check(
+            name="isolation",
+            status="ok" if isolation.level == "hardware" else "warning",
+            detail=f"{isolation.level} ({found.accelerator}): {found.reason}",
+            advice="" if isolation.level == "hardware" else "for isolation by hardware, use a machine with working KVM",
+        )
+    )
+    checks.append(await _boots(host, found))
+    return doc.Doctor(checks=checks, isolation=isolation)
+
+
+def _command(name: str) -> doc.Check:
+    path = shutil.which(name, path=f"{os.defpath}:/usr/sbin:/sbin")
+    return doc.Check(
+        name=name,
+        status="ok" if path else "failed",
+        detail=path or "not installed",
+        advice="" if path else f"install the Debian package that has {name}",
+    )
+
+
+def _kernel(host: Host) -> doc.Check:
+    name = _guest_kernel(host)
+    if name:
+        return doc.Check(name="guest kernel", status="ok", detail=name)
+    return doc.Check(name="guest kernel", status="failed", detail="there is none", advice="run `hyperctl kernel fetch`")
+
+
+def _disk(host: Host) -> doc.Check:
+    free = shutil.disk_usage(host.root).free
+    return doc.Check(
+        name="disk",
+        status="ok" if free > LOW_DISK else "warning",
+        detail=f"{free >> 20} MiB free below {host.root}",
+        advice="" if free > LOW_DISK else "remove images: `hyperctl image prune`",
+    )
+
+
+def _tun() -> doc.Check:
+    there = Path("/dev/net/tun").exists()
+    return doc.Check(
+        name="/dev/net/tun",
+        status="ok" if there else "failed",
+        detail="there" if there else "missing: pods can have no network",
+        advice="" if there else "load the kernel module tun",
+    )
+
+
+async def _boots(host: Host, found: Choice) -> doc.Check:
+    try:
+        boot = host.kernels.boot_files(host.kernels.get(host.settings.kernel), host.hyperstart)
+        timeout_s = host.settings.boot_timeout_s
+        took_s = await accelerator.boots(host.hypervisor, boot, host.run_dir(""), found.accelerator, timeout_s)
+    except HyperError as e:
+        return doc.Check(name="boot", status="failed", detail=str(e), advice="see the guest's console above")
+    return doc.Check(name="boot", status="ok", detail=f"a guest's agent answered after {took_s:.1f} s")

@@ -1,0 +1,293 @@
+"""Records -> the documents that frontends show. Pure."""
+
+import shlex
+from typing import Literal
+
+from hypercontainer.engine.accelerator import Choice
+from hypercontainer.engine.filters import CONTAINER, Filters, check, has_label
+from hypercontainer.engine.filters import container as matches
+from hypercontainer.engine.store import Index
+from hypercontainer.lib import clock
+from hypercontainer.model import documents as doc
+from hypercontainer.model import signals
+from hypercontainer.model.record import ContainerRecord, GuestRecord, MountRecord, NicRecord, PodRecord
+from hypercontainer.model.spec import ContainerSpec
+
+
+def isolation(choice: Choice) -> doc.Isolation:
+    level: Literal["hardware", "emulated"] = "hardware" if choice.accelerator == "kvm" else "emulated"
+    return doc.Isolation(level=level, accelerator=choice.accelerator, reason=choice.reason)
+
+
+def ago(ns: int, now_ns: int) -> str:
+    """ "3 minutes", as docker rounds it."""
+    seconds = max(0, now_ns - ns) // 1_000_000_000
+    if seconds < 1:
+        return "Less than a second"
+    if seconds == 1:
+        return "1 second"
+    minutes, hours = seconds // 60, round(seconds / 3600)
+    for limit, text in (
+        (seconds < 60, f"{seconds} seconds"),
+        (minutes == 1, "About a minute"),
+        (minutes < 60, f"{minutes} minutes"),
+        (hours == 1, "About an hour"),
+        (hours < 48, f"{hours} hours"),
+        (hours < 24 * 14, f"{hours // 24} days"),
+        (hours < 24 * 60, f"{hours // 24 // 7} weeks"),
+        (hours < 24 * 730, f"{hours // 24 // 30} months"),
+    ):
+        if limit:
+            return text
+    return f"{hours // 24 // 365} years"
+
+
+def status(record: ContainerRecord, now_ns: int) -> str:
+    """The STATUS column of `ps`."""
+    match record.state:
+        case "running":
+            return f"Up {ago(record.started_ns, now_ns)}"
+        case "paused":
+            return f"Up {ago(record.started_ns, now_ns)} (Paused)"
+        case "restarting":
+            return f"Restarting ({record.exit_code}) {ago(record.finished_ns, now_ns)} ago"
+        case "exited":
+            return f"Exited ({record.exit_code}) {ago(record.finished_ns, now_ns)} ago"
+        case "removing":
+            return "Removal In Progress"
+        case _:
+            return "Created"
+
+
+def pod_state(pod: PodRecord) -> Literal["created", "running", "paused", "exited"]:
+    if pod.paused:
+        return "paused"
+    if pod.guest:
+        return "running"
+    return "exited" if any(c.runs for c in pod.containers) else "created"
+
+
+def ref(pod: PodRecord) -> doc.PodRef:
+    return doc.PodRef(id=pod.id, name=pod.name)
+
+
+def entry(pod: PodRecord, record: ContainerRecord, now_ns: int) -> doc.ContainerEntry:
+    return doc.ContainerEntry(
+        id=record.id,
+        names=[f"/{record.name}"],
+        image=record.image_name,
+        image_id=record.image_id,
+        command=shlex.join(record.args),
+        created=record.created_ns // 1_000_000_000,
+        ports=[
+            doc.Port(ip=p.host_ip or "0.0.0.0", private_port=p.container_port, public_port=p.host_port, type=p.protocol)
+            for p in (pod.nic.ports if pod.nic else [])
+        ],
+        labels=record.labels,
+        state=record.state,
+        status=status(record, now_ns),
+        mounts=[mount(m) for m in record.mounts],
+        pod=ref(pod),
+    )
+
+
+def mount(record: MountRecord, volume_path: str = "") -> doc.MountPoint:
+    return doc.MountPoint(
+        type=record.type,
+        name=record.source if record.type == "volume" else "",
+        source=volume_path or (record.source if record.type == "bind" else ""),
+        destination=record.target,
+        mode="ro" if record.read_only else "",
+        rw=not record.read_only,
+    )
+
+
+def network(pod: PodRecord) -> doc.NetworkSettings:
+    nic = pod.nic
+    if nic is None:
+        return doc.NetworkSettings()
+    address, _, prefix = nic.address.partition("/")
+    address6, _, prefix6 = nic.address6.partition("/")
+    return doc.NetworkSettings(
+        bridge="",
+        ip_address=address,
+        ip_prefix_len=int(prefix or 0),
+        gateway=nic.gateway,
+        global_ipv6_address=address6,
+        global_ipv6_prefix_len=int(prefix6 or 0),
+        ipv6_gateway=nic.gateway6,
+        mac_address=nic.mac,
+        ports=_published(nic),
+    )
+
+
+def _published(nic: NicRecord) -> dict[str, list[doc.HostPort] | None]:
+    ports: dict[str, list[doc.HostPort] | None] = {}
+    for port in nic.ports:
+        host = doc.HostPort(host_ip=port.host_ip or "0.0.0.0", host_port=str(port.host_port))
+        bound = ports.setdefault(f"{port.container_port}/{port.protocol}", [])
+        if bound is not None:
+            bound.append(host)
+    return ports
+
+
+def vm(pod: PodRecord, guest: GuestRecord, choice: Choice, memory_mib: int) -> doc.Vm:
+    return doc.Vm(
+        driver=guest.driver,
+        pid=guest.process.pid,
+        vcpus=pod.spec.vcpus,
+        memory_mib=memory_mib,
+        run_dir=guest.run_dir,
+        isolation=isolation(Choice(accelerator=guest.accelerator, reason=choice.reason)),
+    )
+
+
+def container(
+    pod: PodRecord, record: ContainerRecord, choice: Choice, *, log_path: str, memory_mib: int, volumes: dict[str, str]
+) -> doc.Container:
+    """`volumes`: name -> folder on the host."""
+    running = record.state in ("running", "paused")
+    guest = vm(pod, pod.guest, choice, memory_mib) if pod.guest else None
+    return doc.Container(
+        id=record.id,
+        created=clock.rfc3339(record.created_ns),
+        path=record.args[0],
+        args=record.args[1:],
+        state=doc.ContainerStateDocument(
+            status=record.state,
+            running=running,
+            paused=record.state == "paused",
+            restarting=record.state == "restarting",
+            oom_killed=record.oom_killed,
+            pid=pod.guest.process.pid if running and pod.guest else 0,
+            exit_code=record.exit_code,
+            error=record.error,
+            started_at=clock.rfc3339(record.started_ns),
+            finished_at=clock.rfc3339(record.finished_ns),
+        ),
+        image=record.image_id,
+        name=f"/{record.name}",
+        restart_count=record.restart_count,
+        log_path=log_path,
+        host_config=_host_config(pod, record),
+        config=_config(pod, record),
+        mounts=[mount(m, volumes.get(m.source, "")) for m in record.mounts],
+        network_settings=network(pod),
+        pod=ref(pod),
+        vm=guest,
+        isolation=guest.isolation if guest else isolation(choice),
+    )
+
+
+def _host_config(pod: PodRecord, record: ContainerRecord) -> doc.HostConfig:
+    spec = record.spec
+    bindings: dict[str, list[doc.HostPort]] = {}
+    for port in pod.spec.ports:
+        host = doc.HostPort(host_ip=port.host_ip, host_port=str(port.host_port or ""))
+        bindings.setdefault(f"{port.container_port}/{port.protocol}", []).append(host)
+    return doc.HostConfig(
+        binds=[f"{m.source}:{m.target}" + (":ro" if m.read_only else "") for m in spec.mounts if m.type != "tmpfs"],
+        network_mode=pod.spec.network,
+        port_bindings=bindings,
+        restart_policy=doc.RestartPolicyDocument(name=spec.restart.name, maximum_retry_count=spec.restart.max_retries),
+        auto_remove=spec.auto_remove,
+        cap_add=spec.cap_add,
+        cap_drop=spec.cap_drop,
+        dns=pod.spec.dns.nameservers,
+        dns_options=pod.spec.dns.options,
+        dns_search=pod.spec.dns.search,
+        extra_hosts=[f"{name}:{address}" for name, address in pod.spec.extra_hosts.items()],
+        privileged=spec.privileged,
+        readonly_rootfs=spec.read_only,
+        security_opt=_security_opt(spec),
+        tmpfs={m.target: f"size={m.size_mib}m" if m.size_mib else "" for m in spec.mounts if m.type == "tmpfs"},
+        ulimits=[doc.UlimitDocument(name=u.name, soft=u.soft, hard=u.hard) for u in spec.ulimits],
+        sysctls=spec.sysctls,
+        shm_size=spec.shm_mib << 20,
+        memory=spec.memory_mib << 20,
+        nano_cpus=round(spec.cpus * 1e9),
+        pids_limit=spec.pids,
+        init=spec.init,
+    )
+
+
+def _security_opt(spec: ContainerSpec) -> list[str]:
+    options = ["no-new-privileges"] if spec.no_new_privileges else []
+    return options + (["seccomp=unconfined"] if spec.seccomp == "unconfined" else [])
+
+
+def _config(pod: PodRecord, record: ContainerRecord) -> doc.ProcessConfig:
+    spec = record.spec
+    return doc.ProcessConfig(
+        hostname=spec.hostname or pod.spec.hostname or record.id[:12],
+        user=record.user,
+        tty=spec.tty,
+        open_stdin=spec.open_stdin,
+        env=record.env,
+        cmd=spec.command,
+        entrypoint=spec.entrypoint,
+        image=record.image_name,
+        working_dir=record.working_dir,
+        labels=record.labels,
+        stop_signal=signals.name(record.stop_signal),
+        stop_timeout=spec.stop_timeout_s,
+    )
+
+
+def pod_entry(pod: PodRecord, memory_mib: int) -> doc.PodEntry:
+    return doc.PodEntry(
+        id=pod.id,
+        name=pod.name,
+        created=pod.created_ns // 1_000_000_000,
+        state=pod_state(pod),
+        implicit=pod.implicit,
+        vcpus=pod.spec.vcpus,
+        memory_mib=memory_mib,
+        labels=pod.spec.labels,
+        containers=[c.name for c in pod.containers],
+    )
+
+
+def pod(record: PodRecord, choice: Choice, memory_mib: int, now_ns: int) -> doc.Pod:
+    guest = vm(record, record.guest, choice, memory_mib) if record.guest else None
+    return doc.Pod(
+        id=record.id,
+        name=record.name,
+        created=clock.rfc3339(record.created_ns),
+        state=pod_state(record),
+        implicit=record.implicit,
+        spec=record.spec,
+        network_settings=network(record),
+        containers=[entry(record, c, now_ns) for c in record.containers],
+        vm=guest,
+        isolation=guest.isolation if guest else isolation(choice),
+    )
+
+
+def entries(index: Index, *, all: bool, filters: Filters, now_ns: int) -> list[doc.ContainerEntry]:
+    """The lines of `ps`: the newest first; those that run, unless `all` or a filter speaks of states."""
+    check("containers", filters, [*CONTAINER, "label"])
+    wants_all = all or "status" in filters or "exited" in filters
+    found = [
+        entry(pod, container, now_ns)
+        for pod, container in index.containers()
+        if (wants_all or container.state in ("running", "paused", "restarting")) and matches(pod, container, filters)
+    ]
+    return sorted(found, key=lambda e: e.created, reverse=True)
+
+
+def pod_entries(index: Index, *, all: bool, filters: Filters, default_memory_mib: int) -> list[doc.PodEntry]:
+    """The lines of `pod ls`: the newest first; those that run, unless `all`."""
+    check("pods", filters, ["id", "name", "label", "status"])
+    found = []
+    for pod in index.pods.values():
+        state = pod_state(pod)
+        wanted = {
+            "id": any(pod.id.startswith(value) for value in filters.get("id", [])),
+            "name": any(value in pod.name for value in filters.get("name", [])),
+            "label": has_label(pod.spec.labels, filters.get("label", [])),
+            "status": state in filters.get("status", []),
+        }
+        if (all or "status" in filters or pod.guest) and not any(key in filters and not wanted[key] for key in wanted):
+            found.append(pod_entry(pod, pod.spec.memory_mib or default_memory_mib))
+    return sorted(found, key=lambda e: e.created, reverse=True)

@@ -1,0 +1,210 @@
+"""One more process in a container: its streams go to its caller alone, never to the log."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Literal
+
+from hypercontainer.agent.messages import ListedProcess
+from hypercontainer.agent.streams import InputStream, OutputStream
+from hypercontainer.errors import GuestDied, HyperError
+from hypercontainer.lib.trace import Step
+from hypercontainer.model import documents as doc
+from hypercontainer.model.record import ContainerRecord, Streams
+from hypercontainer.model.spec import ExecSpec
+from hypercontainer.sandbox import requests
+from hypercontainer.vm import Vm
+
+LINGER_S = 1.0  # how long output of what an ended exec left running in the background is still waited for
+KEPT = 64  # ended execs of a pod that `inspect` still knows
+
+Piece = tuple[Literal[1, 2], bytes]
+
+
+class Exec:
+    """Known from before its start until its pod stops, or 64 others have ended after it."""
+
+    def __init__(
+        self, id: str, container: ContainerRecord | None, spec: ExecSpec | None = None, *, vm: Vm | None = None
+    ) -> None:
+        self.id, self.container, self.spec = id, container, spec
+        self.exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.pid = 0
+        self.stdin: InputStream | None = None
+        self.outputs: list[tuple[Literal[1, 2], OutputStream]] = []
+        self.numbers: list[int] = []  # of those
+        self.abandoned = spec is not None and spec.detach  # nobody will ask for its end
+        self._vm = vm
+
+    @classmethod
+    async def orphan(cls, vm: Vm, process: ListedProcess) -> "Exec":
+        """One that outlived the hyperd that started it: nobody will read what it says."""
+        self = cls(process.id, None, vm=vm)
+        self.pid, self.abandoned = process.pid, True
+        for stream in (process.streams.stdout, process.streams.stderr):
+            if stream:
+                vm.agent.stop(stream)
+        if not process.running:
+            self.ended(process.status)
+            await self.forget()
+        return self
+
+    async def start(self, vm: Vm) -> None:
+        """ExecFailed's cause, GuestError, is raised before anything ran."""
+        assert self.container and self.spec  # noqa: S101  only orphans have none
+        spec = self.spec
+        first = vm.agent.new_streams(3)
+        attached = not spec.detach
+        streams = Streams(
+            stdin=first if spec.open_stdin and attached else 0,
+            stdout=first + 1 if attached else 0,
+            stderr=first + 2 if attached and not spec.tty else 0,
+        )
+        self._vm = vm
+        if streams.stdin:
+            self.stdin = vm.agent.input(streams.stdin)
+        kinds: list[tuple[Literal[1, 2], int]] = [(1, streams.stdout), (2, streams.stderr)]
+        self.outputs = [(kind, vm.agent.output(stream)) for kind, stream in kinds if stream]
+        self.numbers = [stream for _, stream in kinds if stream]
+        self.pid = await vm.agent.start_process(requests.exec_process(self.container, self.id, spec, streams))
+
+    def ended(self, status: int) -> None:
+        if not self.exit.done():
+            self.exit.set_result(status)
+
+    def lost(self, error: GuestDied) -> None:
+        if not self.exit.done():
+            self.exit.set_exception(error)
+            self.exit.exception()  # nobody may be waiting: that is fine
+
+    async def abandon(self) -> None:
+        """Nobody reads on. The process runs on; one that writes finds its pipe emptied by no one but the guest."""
+        if self.stdin:
+            self.stdin.close()
+        if self.exit.done():
+            await self.forget()
+            return
+        self.abandoned = True
+        for number in self.numbers:
+            if self._vm:
+                self._vm.agent.stop(number)
+
+    async def forget(self) -> None:
+        """The guest need not keep its status; once it has ended."""
+        if self._vm:
+            try:
+                await self._vm.agent.forget_process(self.id)
+            except HyperError:
+                pass  # the guest is going away, and its memory with it
+
+    async def signal(self, number: int) -> None:
+        if self._vm and not self.exit.done():
+            try:
+                await self._vm.agent.signal_process(self.id, number)
+            except HyperError:
+                pass  # it ended first
+
+    def document(self) -> doc.Exec:
+        spec = self.spec
+        return doc.Exec(
+            id=self.id,
+            container_id=self.container.id if self.container else "",
+            running=not self.exit.done(),
+            exit_code=self.exit.result() if self.exit.done() and not self.exit.exception() else None,
+            pid=self.pid,
+            tty=bool(spec and spec.tty),
+            open_stdin=bool(spec and spec.open_stdin),
+            command=spec.command if spec else [],
+        )
+
+    async def resize(self, rows: int, columns: int) -> None:
+        if self._vm and not self.exit.done():
+            try:
+                await self._vm.agent.resize_process(self.id, rows, columns)
+            except HyperError:
+                pass  # it ended first
+
+
+class ExecSession:
+    """See model.api.Session."""
+
+    timings: Sequence[Step] = ()
+
+    def __init__(self, exec_: Exec) -> None:
+        self._exec = exec_
+        self._left = False
+
+    @property
+    def id(self) -> str:
+        return self._exec.id
+
+    async def __aiter__(self) -> AsyncIterator[Piece]:
+        pieces: asyncio.Queue[Piece | None] = asyncio.Queue(1)
+        pumps = [asyncio.create_task(_pump(kind, stream, pieces)) for kind, stream in self._exec.outputs]
+        ended = asyncio.ensure_future(asyncio.wait([self._exec.exit]))
+        open_streams = len(pumps)
+        streams = dict(self._exec.outputs)
+        try:
+            while open_streams:
+                piece = await _next(pieces, ended)
+                if piece == "quiet":
+                    return
+                if piece is None:
+                    open_streams -= 1
+                    continue
+                assert not isinstance(piece, str)  # noqa: S101  for the type checker
+                yield piece
+                streams[piece[0]].consumed(len(piece[1]))
+        finally:
+            ended.cancel()
+            for pump in pumps:
+                pump.cancel()
+
+    async def write(self, data: bytes) -> None:
+        if self._exec.stdin is None:
+            raise BrokenPipeError("it has no stdin")
+        await self._exec.stdin.write(data)
+
+    async def close_stdin(self) -> None:
+        if self._exec.stdin:
+            self._exec.stdin.close()
+
+    async def signal(self, number: int) -> None:
+        await self._exec.signal(number)
+
+    async def resize(self, rows: int, columns: int) -> None:
+        await self._exec.resize(rows, columns)
+
+    async def wait(self) -> int:
+        return await asyncio.shield(self._exec.exit)
+
+    async def detach(self) -> None:
+        """Its client is gone: nobody reads on. The process runs on; one that writes meets a closed pipe."""
+        if self._left:
+            return
+        self._left = True
+        await self._exec.abandon()
+
+
+async def _pump(kind: Literal[1, 2], stream: OutputStream, pieces: "asyncio.Queue[Piece | None]") -> None:
+    try:
+        while data := await stream.read():
+            await pieces.put((kind, data))
+    except HyperError:
+        pass  # the guest is gone: `wait` tells
+    await pieces.put(None)
+
+
+async def _next(pieces: "asyncio.Queue[Piece | None]", ended: "asyncio.Future[Any]") -> Piece | Literal["quiet"] | None:
+    """The next piece. Once the process has ended, silence is taken for the end: what it left in the background
+    may hold the pipe open for ever."""
+    if not pieces.empty():
+        return pieces.get_nowait()
+    get = asyncio.ensure_future(pieces.get())
+    try:
+        waits: set[asyncio.Future[Any]] = {get, ended}
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        if not get.done():
+            await asyncio.wait({get}, timeout=LINGER_S)
+        return get.result() if get.done() else "quiet"
+    finally:
+        get.cancel()

@@ -1,0 +1,70 @@
+"""What all pods of one hyperd share: the stores below the engine, and the folders they are in."""
+
+import shutil
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from hypercontainer.engine.events import Events
+from hypercontainer.engine.store import Index, PodStore
+from hypercontainer.hypervisor.base import Hypervisor
+from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
+from hypercontainer.images.store import ImageStore
+from hypercontainer.kernel.bundle import KernelStore
+from hypercontainer.model.settings import Settings
+from hypercontainer.network.network import Network
+from hypercontainer.storage.share import Share
+from hypercontainer.storage.volume import VolumeStore
+
+
+@dataclass
+class Host:
+    settings: Settings
+    root: Path
+    pods: PodStore
+    index: Index
+    images: ImageStore
+    volumes: VolumeStore
+    kernels: KernelStore
+    network: Network
+    hypervisor: Hypervisor
+    events: Events
+    hyperstart: Path  # the guest's PID 1, as installed with us
+
+    @classmethod
+    def of(cls, settings: Settings, hypervisor: Hypervisor | None) -> "Host":
+        """The stores below `settings.root`, made if they are missing."""
+        root = Path(settings.root)
+        root.mkdir(mode=0o711, parents=True, exist_ok=True)  # the VMM's user passes through to its kernel
+        binaries = Path(str(resources.files("hypercontainer"))) / "_bin"
+        return cls(
+            settings=settings,
+            root=root,
+            pods=PodStore(root / "pods"),
+            index=Index(),
+            images=ImageStore(root / "images"),
+            volumes=VolumeStore(root / "volumes"),
+            kernels=KernelStore(root),
+            network=Network(settings, Path(settings.run)),
+            hypervisor=hypervisor or QemuHypervisor(),
+            events=Events(root / "events.db"),
+            hyperstart=binaries / "x86_64" / "hyperstart",
+        )
+
+    def run_dir(self, pod_id: str) -> Path:
+        """Of its VMM: sockets, console, pids. Gone with it."""
+        return Path(self.settings.run) / "pods" / pod_id
+
+    def share_dir(self, pod_id: str) -> Path:
+        return Path(self.settings.run) / "shares" / pod_id
+
+    async def discard(self, pod_id: str) -> None:
+        """Remove what is left on this host of a pod that has no record."""
+        await self.hypervisor.reap(self.run_dir(pod_id))
+        Share(self.share_dir(pod_id)).clear()
+        for folder in (self.run_dir(pod_id), self.share_dir(pod_id)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def close(self) -> None:
+        self.network.close()
+        self.events.close()

@@ -1,0 +1,44 @@
+"""The use cases of kernel bundles."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+
+from hypercontainer.engine.host import Host
+from hypercontainer.engine.progress import Report, told
+from hypercontainer.errors import NotFound
+from hypercontainer.kernel import debian
+from hypercontainer.kernel.bundle import Bundle
+from hypercontainer.model import documents as doc
+
+
+class Kernels:
+    """Part of LocalEngine."""
+
+    host: Host
+
+    def _kernel(self, bundle: Bundle) -> doc.Kernel:
+        try:
+            current = self.host.kernels.get(self.host.settings.kernel).name
+        except NotFound:
+            current = ""
+        return doc.Kernel(
+            name=bundle.name,
+            version=bundle.package_version or bundle.release,
+            architecture=bundle.arch,
+            digest=bundle.digest,
+            size=bundle.kernel.stat().st_size,
+            current=bundle.name == current,
+        )
+
+    async def list_kernels(self) -> Sequence[doc.Kernel]:
+        return [self._kernel(bundle) for bundle in self.host.kernels.list()]
+
+    async def fetch_kernel(self) -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:
+        async def fetch(report: Report) -> doc.KernelDone:
+            bundle = await debian.fetch(self.host.kernels, lambda step: report(doc.Progress(id="kernel", action=step)))
+            return doc.KernelDone(kernel=self._kernel(bundle))
+
+        return told(fetch)
+
+    async def use_kernel(self, name: str) -> None:
+        await asyncio.to_thread(self.host.kernels.use, name)

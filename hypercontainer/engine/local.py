@@ -1,0 +1,358 @@
+"""The engine of this machine: every use case a frontend may ask for. model.api.Engine says what each one promises."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+
+from hypercontainer.engine import archive, daemon, describe, filters, recover, resolve, stats
+from hypercontainer.engine.attach import AttachSession
+from hypercontainer.engine.container import Container
+from hypercontainer.engine.exec import KEPT, Exec, ExecSession
+from hypercontainer.engine.host import Host
+from hypercontainer.engine.images import Images
+from hypercontainer.engine.kernels import Kernels
+from hypercontainer.engine.logs import read_log
+from hypercontainer.engine.pod import Pod
+from hypercontainer.engine.volumes import Volumes
+from hypercontainer.errors import InvalidInput, NotFound, WrongState
+from hypercontainer.hypervisor.base import Hypervisor
+from hypercontainer.lib import clock
+from hypercontainer.lib.trace import Timings
+from hypercontainer.model import documents as doc
+from hypercontainer.model import ids
+from hypercontainer.model.api import Filters
+from hypercontainer.model.settings import Settings
+from hypercontainer.model.spec import ContainerSpec, ExecSpec, PodSpec
+
+log = logging.getLogger(__name__)
+
+
+class LocalEngine(Images, Volumes, Kernels):
+    """One per machine: hyperd holds a lock for it. `trace` makes the trace of each start (tests pass their own)."""
+
+    def __init__(
+        self, settings: Settings, *, hypervisor: Hypervisor | None = None, trace: type[Timings] = Timings
+    ) -> None:
+        self.host = Host.of(settings, hypervisor)
+        self.pods: dict[str, Pod] = {}
+        self._trace = trace
+
+    async def open(self) -> None:
+        await recover.recover(self.host, self.pods)
+
+    async def close(self) -> None:
+        for pod in list(self.pods.values()):
+            await pod.let_go()
+        self.host.close()
+
+    # finding
+
+    def _find(self, c: str) -> tuple[Pod, Container]:
+        record, container = self.host.index.find_container(c)
+        pod = self.pods[record.id]
+        return pod, pod.containers[container.id]
+
+    def _find_pod(self, pod: str) -> Pod:
+        return self.pods[self.host.index.find_pod(pod).id]
+
+    def _memory_mib(self, pod: Pod) -> int:
+        return pod.record.spec.memory_mib or self.host.settings.memory_mib
+
+    # the daemon
+
+    async def ping(self) -> None:
+        self.host.events.check()
+
+    async def version(self) -> doc.Version:
+        return daemon.version()
+
+    async def info(self) -> doc.Info:
+        return await daemon.info(self.host)
+
+    async def doctor(self) -> doc.Doctor:
+        return await daemon.doctor(self.host)
+
+    async def events(
+        self, since_ns: int | None, until_ns: int | None, filters_: Filters
+    ) -> AsyncGenerator[doc.Event, None]:
+        filters.check("events", filters_, ["type", "event", "container", "pod", "image", "volume", "label"])
+        return self.host.events.follow(since_ns, until_ns, filters_)
+
+    # making
+
+    async def create_container(self, spec: PodSpec) -> doc.Created:
+        if len(spec.containers) != 1:
+            raise InvalidInput(f"cannot create a container of a pod with {len(spec.containers)}: give exactly one")
+        name = spec.containers[0].name or spec.name
+        name = ids.check_name("container", name) if name else self._invented()
+        pod = await self._make(spec, name, implicit=True)
+        return doc.Created(id=pod.record.containers[0].id)
+
+    async def create_pod(self, spec: PodSpec) -> doc.Created:
+        name = ids.check_name("pod", spec.name) if spec.name else self._invented()
+        pod = await self._make(spec, name, implicit=False)
+        return doc.Created(id=pod.record.id)
+
+    def _invented(self) -> str:
+        taken = {c.name for _, c in self.host.index.containers()} | {p.name for p in self.host.index.pods.values()}
+        return resolve.invent_name(lambda name: name in taken)
+
+    async def _make(self, spec: PodSpec, name: str, *, implicit: bool) -> Pod:
+        self.host.index.check_pod_name(name)
+        record = resolve.pod(spec, name=name, implicit=implicit)
+        pod = Pod(self.host, record, self.pods.pop)
+        names: set[str] = set()
+        for n, container in enumerate(spec.containers):
+            given = container.name or (name if implicit else f"{name}-{n}")
+            if given in names:
+                raise InvalidInput(f"two containers of the pod are called {given!r}")
+            names.add(given)
+            self._resolve(pod, container, given)
+        self.host.pods.create(record)
+        self.host.index.pods[record.id] = record
+        self.pods[record.id] = pod
+        pod.emit_pod("create")
+        for made in pod.containers.values():
+            pod.emit(made, "create")
+        return pod
+
+    def _resolve(self, pod: Pod, spec: ContainerSpec, name: str) -> Container:
+        ids.check_name("container", name)
+        self.host.index.check_container_name(name)
+        image = self.host.images.get(spec.image)
+        record = resolve.container(spec, image.id, self.host.images.config(image), name=name)
+        for mount in record.mounts:
+            if mount.type == "volume":
+                mount.source = self.host.volumes.create(mount.source).name
+        return pod.add(record)
+
+    async def add_container(self, pod: str, spec: ContainerSpec) -> doc.Created:
+        found = self._find_pod(pod)
+        async with found.lock:
+            if found.record.implicit:
+                raise InvalidInput(f"cannot add a container to {pod}: it is the pod of one container, not one of yours")
+            made = self._resolve(found, spec, spec.name or self._invented())
+            found.save()
+        found.emit(made, "create")
+        return doc.Created(id=made.record.id)
+
+    # starting and ending
+
+    async def start(self, c: str) -> None:
+        pod, container = self._find(c)
+        await pod.start(container, self._trace())
+
+    async def stop(self, c: str, timeout_s: float | None) -> None:
+        pod, container = self._find(c)
+        await pod.stop(container, timeout_s)
+
+    async def kill(self, c: str, signal: int) -> None:
+        pod, container = self._find(c)
+        if not container.running:
+            raise WrongState("kill", container.record.name, container.record.state)
+        if signal == 9:
+            await pod.unpause()
+        await pod.signal(container, signal)
+        pod.emit(container, "kill", signal=str(signal))
+
+    async def restart(self, c: str, timeout_s: float | None) -> None:
+        pod, container = self._find(c)
+        await pod.stop(container, timeout_s)
+        await pod.start(container, self._trace())
+        pod.emit(container, "restart")
+
+    async def remove(self, c: str, *, force: bool, volumes: bool) -> None:
+        pod, container = self._find(c)
+        if force:
+            await pod.kill(container)
+        await pod.remove(container, volumes=volumes)
+
+    async def rename(self, c: str, name: str) -> None:
+        pod, container = self._find(c)
+        ids.check_name("container", name)
+        async with pod.lock:
+            self.host.index.check_container_name(name)
+            if pod.record.implicit:
+                self.host.index.check_pod_name(name)
+                pod.record.name = name
+            container.record.name = name
+            pod.save()
+        pod.emit(container, "rename")
+
+    async def pause(self, c: str) -> None:
+        pod, container = self._find(c)
+        if not container.running:
+            raise WrongState("pause", container.record.name, container.record.state)
+        await pod.pause()
+
+    async def unpause(self, c: str) -> None:
+        pod, container = self._find(c)
+        if not pod.record.paused:
+            raise WrongState("unpause", container.record.name, "not paused")
+        await pod.unpause()
+
+    async def wait(self, c: str) -> doc.WaitResult:
+        _, container = self._find(c)
+        if container.running and container.exit:
+            await asyncio.wait([container.exit])
+        return doc.WaitResult(status_code=container.record.exit_code)
+
+    # looking
+
+    async def inspect(self, c: str) -> doc.Container:
+        pod, container = self._find(c)
+        record = container.record
+        volumes = {m.source: str(self.host.volumes.path(m.source)) for m in record.mounts if m.type == "volume"}
+        return describe.container(
+            pod.record,
+            record,
+            await daemon.choice(self.host),
+            log_path=str(container.output.log.path),
+            memory_mib=self._memory_mib(pod),
+            volumes=volumes,
+        )
+
+    async def list_containers(self, *, all: bool, filters: Filters) -> Sequence[doc.ContainerEntry]:
+        return describe.entries(self.host.index, all=all, filters=filters, now_ns=clock.now_ns())
+
+    async def top(self, c: str) -> doc.Top:
+        pod, container = self._find(c)
+        self._check_runs("list the processes of", container)
+        return stats.top(await pod.machine.running().agent.container_processes(container.record.id))
+
+    async def stats(self, c: str) -> doc.Stats:
+        pod, container = self._find(c)
+        self._check_runs("measure", container)
+        sample = await pod.machine.running().agent.container_stats(container.record.id)
+        return stats.sample(container.record, sample, vcpus=pod.record.spec.vcpus, memory_mib=self._memory_mib(pod))
+
+    def _check_runs(self, verb: str, container: Container) -> None:
+        if container.record.state != "running":
+            raise WrongState(verb, container.record.name, container.record.state)
+
+    async def logs(
+        self,
+        c: str,
+        *,
+        follow: bool,
+        since_ns: int | None,
+        until_ns: int | None,
+        tail: int | None,
+        stdout: bool,
+        stderr: bool,
+    ) -> AsyncGenerator[doc.LogEntry, None]:
+        _, container = self._find(c)
+        streams = {n for n, wanted in ((1, stdout), (2, stderr)) if wanted}
+        if not streams:
+            raise InvalidInput("cannot read no stream: ask for stdout or stderr")
+        return read_log(container, follow=follow, since_ns=since_ns, until_ns=until_ns, tail=tail, streams=streams)
+
+    # streams
+
+    async def attach(
+        self, c: str, *, stdin: bool, stdout: bool, stderr: bool, logs: bool, start: bool
+    ) -> AttachSession:
+        pod, container = self._find(c)
+        if not start and not container.running:
+            raise WrongState("attach to", container.record.name, f"{container.record.state}: start it first")
+        streams = {n for n, wanted in ((1, stdout), (2, stderr)) if wanted}
+        session = AttachSession(pod, container, streams, stdin=stdin)
+        try:
+            if logs:
+                session.begin_with(container.output.log.read(since_ns=0, until_ns=0, tail=None, streams=streams))
+            trace = self._trace()
+            if start:
+                await pod.start(container, trace)
+            session.started(trace.steps)
+        except BaseException:
+            await session.detach()
+            raise
+        return session
+
+    async def resize(self, c: str, rows: int, columns: int) -> None:
+        pod, container = self._find(c)
+        self._check_runs("resize", container)
+        await pod.machine.running().agent.resize_process(container.record.id, rows, columns)
+
+    async def exec(self, c: str, spec: ExecSpec) -> ExecSession:
+        return ExecSession(await self._exec(c, spec))
+
+    async def exec_detached(self, c: str, spec: ExecSpec) -> str:
+        return (await self._exec(c, spec)).id
+
+    async def _exec(self, c: str, spec: ExecSpec) -> Exec:
+        pod, container = self._find(c)
+        self._check_runs("exec in", container)
+        if not spec.command or not spec.command[0]:
+            raise InvalidInput("cannot exec nothing: give a command")
+        for old in [e for e in pod.execs.values() if e.exit.done()][:-KEPT]:
+            del pod.execs[old.id]
+        exec_ = Exec(ids.new_id(), container.record, spec)
+        pod.execs[exec_.id] = exec_
+        try:
+            await exec_.start(pod.machine.running())
+        except BaseException:
+            pod.execs.pop(exec_.id, None)
+            raise
+        pod.emit(container, f"exec_start: {' '.join(spec.command)[:200]}", execID=exec_.id)
+        return exec_
+
+    def _find_exec(self, id: str) -> Exec:
+        for pod in self.pods.values():
+            if id in pod.execs:
+                return pod.execs[id]
+        raise NotFound("exec", id)
+
+    async def inspect_exec(self, id: str) -> doc.Exec:
+        return self._find_exec(id).document()
+
+    async def resize_exec(self, id: str, rows: int, columns: int) -> None:
+        await self._find_exec(id).resize(rows, columns)
+
+    async def archive_get(self, c: str, path: str) -> AsyncGenerator[bytes, None]:
+        pod, container = self._find(c)
+        return archive.read(pod, container, path)
+
+    async def archive_put(self, c: str, path: str, chunks: AsyncIterator[bytes]) -> None:
+        pod, container = self._find(c)
+        await archive.write(pod, container, path, chunks)
+
+    # pods
+
+    async def start_pod(self, pod: str) -> None:
+        found = self._find_pod(pod)
+        await found.boot()
+        for container in list(found.containers.values()):
+            await found.start(container, self._trace())
+
+    async def stop_pod(self, pod: str, timeout_s: float | None) -> None:
+        found = self._find_pod(pod)
+        await asyncio.gather(*(found.stop(container, timeout_s) for container in list(found.containers.values())))
+        async with found.lock:
+            await found.power_off()
+
+    async def remove_pod(self, pod: str, *, force: bool, volumes: bool) -> None:
+        found = self._find_pod(pod)
+        if force:
+            await asyncio.gather(*(found.kill(container) for container in list(found.containers.values())))
+        async with found.lock:
+            if found.removed:
+                return
+            if any(container.running for container in found.containers.values()):
+                raise WrongState("remove", found.record.name, "running: stop it first, or use force")
+            await found.empty(volumes=volumes)
+
+    async def pause_pod(self, pod: str) -> None:
+        await self._find_pod(pod).pause()
+
+    async def unpause_pod(self, pod: str) -> None:
+        await self._find_pod(pod).unpause()
+
+    async def list_pods(self, *, all: bool, filters: Filters) -> Sequence[doc.PodEntry]:
+        return describe.pod_entries(
+            self.host.index, all=all, filters=filters, default_memory_mib=self.host.settings.memory_mib
+        )
+
+    async def inspect_pod(self, pod: str) -> doc.Pod:
+        found = self._find_pod(pod)
+        return describe.pod(found.record, await daemon.choice(self.host), self._memory_mib(found), clock.now_ns())

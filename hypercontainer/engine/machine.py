@@ -1,0 +1,208 @@
+"""A pod's virtual machine and what belongs to it on the host: network, disks, shared folders, the VMM.
+
+Everything is in the record before it is made; `release` lets go of it all, at any point of a boot. The pod's lock
+is held by whoever calls.
+"""
+
+import asyncio
+import logging
+import shutil
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from hypercontainer import vm as vms
+from hypercontainer.agent.messages import Listing
+from hypercontainer.engine import accelerator
+from hypercontainer.engine.host import Host
+from hypercontainer.errors import HyperError, WrongState
+from hypercontainer.hypervisor.base import Nic, VmConfig
+from hypercontainer.lib.together import together
+from hypercontainer.lib.trace import Trace
+from hypercontainer.model.record import ContainerRecord, DiskRecord, PodRecord
+from hypercontainer.model.spec import Dns
+from hypercontainer.network import dns
+from hypercontainer.sandbox import requests
+from hypercontainer.storage import scratch
+from hypercontainer.storage.share import Share
+
+log = logging.getLogger(__name__)
+
+POWER_OFF_S = 1.0  # between TERM and KILL for what still runs when a guest is powered off
+CREATE_S = 60.0  # a volume may be filled from the image
+UIDS = 65536
+
+
+class Machine:
+    def __init__(self, host: Host, record: PodRecord) -> None:
+        self.host, self.record = host, record
+        self.vm: vms.Vm | None = None
+        self.share = Share(host.share_dir(record.id))
+        self._in_guest: set[str] = set()  # containers that the guest has been told of
+        self._targets: set[int] = set()  # disks that are plugged
+
+    def running(self) -> vms.Vm:
+        if self.vm is None:
+            raise WrongState("use", self.record.name, "not running")
+        return self.vm
+
+    def save(self) -> None:
+        self.host.pods.save(self.record)
+
+    async def boot(self, trace: Trace) -> vms.Vm:
+        """Boot it, its network up, its containers' disks plugged. On failure nothing is left."""
+        record, host = self.record, self.host
+        bundle = host.kernels.get(host.settings.kernel)
+        kernel, initrd = await asyncio.to_thread(host.kernels.boot_files, bundle, host.hyperstart)
+        choice = await accelerator.choose(host.settings, host.hypervisor, (kernel, initrd), host.root, host.run_dir(""))
+        async with AsyncExitStack() as undo:  # callbacks only: on success they are dropped
+            undo.push_async_callback(self.release)
+            self._plan()
+            with trace.step("prepare"):
+                await together(self._join_network(), *(self._prepare(c) for c in record.containers))
+            disks = [d for c in record.containers for d in (c.lower, c.upper) if d]
+            config = self._config(kernel, initrd, choice, disks)
+            self.vm = vm = await vms.boot(host.hypervisor, config, host.run_dir(record.id), trace)
+            self._targets = {disk.target for disk in disks}
+            record.guest = vm.guest.record
+            self.save()
+            with trace.step("pod"):
+                share = config.share is not None
+                await vm.agent.setup_pod(requests.pod_setup(record, self._dns(), self._hosts(), share=share))
+            undo.pop_all()
+        return vm
+
+    def _plan(self) -> None:
+        """Write down what is about to be made on the host."""
+        record, host = self.record, self.host
+        others = [p for p in host.index.pods.values() if p.id != record.id]
+        taken = {p.uid for p in others}
+        base = host.settings.uid_base
+        record.uid = next(uid for uid in range(base, base + UIDS) if uid not in taken)
+        if record.spec.network == "bridge":
+            record.nic = host.network.plan(record.id, record.spec.ports, [p.nic for p in others if p.nic])
+        self.save()
+        host.run_dir(record.id).mkdir(mode=0o711, parents=True, exist_ok=True)
+
+    async def _join_network(self) -> None:
+        if self.record.nic:
+            await self.host.network.create(self.record.nic, self.record.uid)
+
+    async def _prepare(self, container: ContainerRecord) -> None:
+        """A container's files on the host: the writable layer (kept over restarts), the folders it shares."""
+        assert container.upper  # noqa: S101  its pod made it
+        path = Path(container.upper.path)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        if not path.exists():
+            size_mib = container.spec.scratch_mib or self.host.settings.scratch_mib
+            await scratch.create(path, size_mib, self.host.root / "scratch")
+        for mount in container.mounts:
+            if mount.type != "tmpfs" and mount.share_path not in self.share.names():
+                source = self.host.volumes.path(mount.source) if mount.type == "volume" else Path(mount.source)
+                await asyncio.to_thread(self.share.add, mount.share_path, source, mount.read_only)
+
+    def _config(self, kernel: Path, initrd: Path, choice: accelerator.Choice, disks: list[DiskRecord]) -> VmConfig:
+        record, settings = self.record, self.host.settings
+        shares = any(m.type != "tmpfs" for c in record.containers for m in c.mounts)
+        return VmConfig(
+            name=record.name,
+            kernel=kernel,
+            initrd=initrd,
+            vcpus=record.spec.vcpus,
+            memory_mib=record.spec.memory_mib or settings.memory_mib,
+            uid=record.uid,
+            disks=disks,
+            nic=Nic(tap=record.nic.tap, mac=record.nic.mac) if record.nic else None,
+            share=self.share.root if shares else None,
+            boot_timeout_s=settings.boot_timeout_s,
+            accelerator=choice.accelerator,
+        )
+
+    def _dns(self) -> Dns:
+        asked, host = self.record.spec.dns, dns.host_dns()
+        return Dns(
+            nameservers=asked.nameservers or host.nameservers,
+            search=asked.search or host.search,
+            options=asked.options or host.options,
+        )
+
+    def _hosts(self) -> list[list[str]]:
+        nic = self.record.nic
+        addresses = [nic.address, nic.address6] if nic else []
+        name, extra = requests.hostname(self.record), self.record.spec.extra_hosts
+        return dns.hosts(name, addresses, extra, nic.gateway if nic else "")
+
+    async def enter(self, container: ContainerRecord, trace: Trace) -> None:
+        """Have `container` made in the guest, its disks plugged into a machine that ran before."""
+        if container.id in self._in_guest:
+            return
+        vm = self.running()
+        with trace.step("rootfs"):
+            await self._prepare(container)
+            for disk in (container.lower, container.upper):
+                if disk and disk.target not in self._targets:
+                    await vm.guest.add_disk(disk)
+                    self._targets.add(disk.target)
+            await vm.agent.create_container(requests.container_create(container), timeout_s=CREATE_S)
+        self._in_guest.add(container.id)
+
+    async def leave(self, container: ContainerRecord) -> None:
+        """Take `container` out of a guest that runs on; nothing happens when it is not in one."""
+        if self.vm and container.id in self._in_guest:
+            await self.vm.agent.remove_container(container.id)
+            self._in_guest.discard(container.id)
+        for disk in (container.lower, container.upper):
+            if self.vm and disk and disk.target in self._targets:
+                await self.vm.guest.remove_disk(disk.target)
+                self._targets.discard(disk.target)
+        for mount in container.mounts:
+            if mount.type != "tmpfs":
+                await asyncio.to_thread(self.share.remove, mount.share_path)
+
+    async def power_off(self) -> None:
+        """End it in good order, its disks written, and let go of what it held."""
+        vm = self.running()
+        try:
+            if self.record.paused:
+                await vm.guest.resume()
+            await vm.agent.power_off(grace_s=POWER_OFF_S)
+        except HyperError as e:
+            log.warning("pod %s: cannot power off in good order: %s", self.record.id, e)
+        await self.release()
+
+    async def release(self) -> None:
+        """Let go of all that a running pod holds on the host. Safe at any point of a boot, any number of times."""
+        vm, self.vm = self.vm, None
+        if vm:
+            await vm.close()
+            await vm.guest.kill()
+        record, run_dir = self.record, self.host.run_dir(self.record.id)
+        await self.host.hypervisor.reap(run_dir)
+        await asyncio.to_thread(self.share.clear)
+        if record.nic:
+            await self.host.network.remove(record.nic)
+        shutil.rmtree(run_dir, ignore_errors=True)
+        record.nic = record.guest = None
+        record.paused, record.uid = False, 0
+        self._in_guest.clear()
+        self._targets.clear()
+        self.save()
+
+    async def attach(self) -> Listing | None:
+        """Take hold of the guest in the record again, after our own restart. Returns what the guest says is in it;
+        None if it is gone or does not answer."""
+        guest = self.record.guest
+        if guest is None:
+            return None
+        try:
+            self.vm = await vms.attach(self.host.hypervisor, guest)
+        except HyperError as e:
+            log.error("pod %s: cannot attach to its guest: %s", self.record.id, e)
+            return None
+        if self.vm is None:
+            return None
+        state = self.vm.agent.known
+        self._in_guest = {c.id for c in state.containers}
+        self._targets = {
+            d.target for c in self.record.containers if c.id in self._in_guest for d in (c.lower, c.upper) if d
+        }
+        return state

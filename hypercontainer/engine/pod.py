@@ -1,0 +1,420 @@
+"""A pod's life: containers start in its machine, end, start again, and go.
+
+What changes the pod does so under `lock`. What only signals (stop, kill) does not take it, so that a slow start or
+stop never keeps anybody from killing.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+from hypercontainer.agent.messages import ExitEvent, ListedProcess
+from hypercontainer.engine.container import LOST, Container
+from hypercontainer.engine.exec import Exec
+from hypercontainer.engine.host import Host
+from hypercontainer.engine.machine import Machine
+from hypercontainer.errors import Exhausted, GuestDied, HyperError, WrongState
+from hypercontainer.lib.trace import Timings, Trace
+from hypercontainer.model.record import ContainerRecord, DiskRecord, PodRecord
+from hypercontainer.sandbox.log import Log
+from hypercontainer.vm import Vm
+
+log = logging.getLogger(__name__)
+
+MAX_CONTAINERS = 64  # two SCSI targets each
+SIGKILL = 9
+OBEY_S, END_S = 10.0, 30.0  # until a guest must have killed a process; until a killed VMM must be gone
+
+
+class Pod:
+    def __init__(self, host: Host, record: PodRecord, gone: Callable[[str], object]) -> None:
+        """`gone` is told the id once the pod has been removed."""
+        self.host, self.record, self._gone = host, record, gone
+        self.lock = asyncio.Lock()
+        self.machine = Machine(host, record)
+        self.containers = {c.id: self._live(c) for c in record.containers}
+        self.execs: dict[str, Exec] = {}
+        self._guests = 0  # who needs the machine though no container runs
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.removed = False
+
+    def _live(self, record: ContainerRecord) -> Container:
+        settings = self.host.settings
+        folder = self.host.pods.container_folder(self.record.id, record.id) / "log"
+        return Container(record, Log(folder, max_bytes=settings.log_max_mib << 20, files=settings.log_files))
+
+    def save(self) -> None:
+        if not self.removed:
+            self.host.pods.save(self.record)
+
+    def emit(self, container: Container, action: str, **attributes: str) -> None:
+        record = container.record
+        named = {"image": record.image_name, "name": record.name, "pod": self.record.id}
+        self.host.events.emit("container", action, record.id, {**record.labels, **named, **attributes})
+
+    def emit_pod(self, action: str) -> None:
+        record = self.record
+        self.host.events.emit("pod", action, record.id, {**record.spec.labels, "name": record.name})
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Work that goes on by itself; `let_go` ends it, an error that nobody foresaw is logged."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("pod %s: %s", self.record.id, error, exc_info=error)
+
+    def add(self, record: ContainerRecord) -> Container:
+        """A new container of this pod; the caller saves. Exhausted when the pod is full."""
+        taken = {c.lower.target // 2 for c in self.record.containers if c.lower}
+        ordinal = next((n for n in range(MAX_CONTAINERS) if n not in taken), None)
+        if ordinal is None:
+            raise Exhausted(f"cannot add a container to pod {self.record.name}: it has {MAX_CONTAINERS} already")
+        folder = self.host.pods.container_folder(self.record.id, record.id)
+        image = self.host.images.rootfs(self.host.images.get(record.image_id))
+        record.lower = DiskRecord(target=2 * ordinal, path=str(image), read_only=True)
+        record.upper = DiskRecord(target=2 * ordinal + 1, path=str(folder / "scratch.img"), read_only=False)
+        for n, mount in enumerate(record.mounts):
+            if mount.type != "tmpfs":
+                mount.share_path = f"{record.id[:12]}-{n}"
+        self.record.containers.append(record)
+        self.containers[record.id] = container = self._live(record)
+        return container
+
+    # starting
+
+    async def start(self, container: Container, trace: Trace) -> None:
+        """Boot the machine if need be, make the container in it, start its process. One that runs: nothing happens."""
+        async with self.lock:
+            if container.running:
+                return
+            self._check_there(container, "start")
+            container.cancel_restart()
+            container.record.stopped_by_user = False
+            try:
+                await self._enter(container, trace)
+                await container.run(self.machine.running(), trace)
+            except BaseException:
+                if container.record.state == "restarting":
+                    container.record.state = "exited"
+                self.save()
+                await self.power_off_if_idle()
+                raise
+            self.save()
+            self.emit(container, "start")
+
+    def _check_there(self, container: Container, verb: str) -> None:
+        if self.removed or container.record.state == "removing":
+            raise WrongState(verb, container.record.name, "being removed")
+
+    async def _enter(self, container: Container, trace: Trace) -> None:
+        await self._boot(trace)
+        await self.machine.enter(container.record, trace)
+
+    async def _boot(self, trace: Trace) -> None:
+        if self.machine.vm is None:
+            self._adopt(await self.machine.boot(trace))
+            self.emit_pod("start")
+
+    async def boot(self) -> None:
+        """Have the machine though no container is started."""
+        async with self.lock:
+            await self._boot(Timings())
+
+    def _adopt(self, vm: Vm) -> None:
+        vm.agent.on_exit = self._on_exit
+        self.spawn(self._watch(vm))
+
+    # ending
+
+    def _on_exit(self, event: ExitEvent) -> None:
+        if event.process in self.containers:
+            self.spawn(self._ended(self.containers[event.process], event.status, oom=event.oom))
+        elif event.process in self.execs:
+            exec_ = self.execs[event.process]
+            exec_.ended(event.status)
+            if exec_.abandoned:
+                self.spawn(exec_.forget())
+
+    async def _ended(self, container: Container, status: int, *, oom: bool) -> None:
+        """A container's process has ended: write it down, tell, and do what follows from it."""
+        await container.drain()
+        async with self.lock:
+            vm = self.machine.vm
+            if not container.running or vm is None:
+                return
+            try:
+                await vm.agent.forget_process(container.record.id)
+            except HyperError as e:
+                log.warning("pod %s: cannot forget a process: %s", self.record.id, e)
+            container.finish(status, oom=oom)
+            self._plan_restart(container)
+            self.save()
+            if oom:
+                self.emit(container, "oom")
+            self.emit(container, "die", exitCode=str(status))
+            container.settle(status)
+            await container.output.end()
+            await self._after(container)
+
+    def _plan_restart(self, container: Container) -> None:
+        if container.wants_restart():
+            container.record.state = "restarting"
+
+    async def _after(self, container: Container) -> None:
+        """It ended: it starts again, or it goes when it was to, and the machine when nobody is left in it."""
+        if container.record.state == "restarting":
+            container.restart = self.spawn(self.restart_later(container, container.next_backoff_s()))
+            return
+        if container.record.spec.auto_remove:
+            await self._remove(container, volumes=True)
+        await self.power_off_if_idle()
+
+    async def restart_later(self, container: Container, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        container.record.restart_count += 1
+        try:
+            await self.start(container, Timings())
+        except HyperError as e:
+            log.error("cannot restart %s: %s", container.record.name, e)
+            async with self.lock:
+                container.record.state, container.record.error = "exited", str(e)
+                self.save()
+                await self.power_off_if_idle()
+
+    async def _watch(self, vm: Vm) -> None:
+        """The VM ended without our asking: whatever ran in it is lost."""
+        cause = await vm.guest.wait()
+        async with self.lock:
+            if self.machine.vm is vm:
+                console = vm.guest.console_tail()
+                await self.lose(GuestDied(f"the virtual machine of {self.record.name} ended: {cause}", console))
+
+    async def lose(self, lost: GuestDied) -> None:
+        """The guest is gone (lock held): end what ran in it, free what it held on the host, restart what is due."""
+        ended = [c for c in self.containers.values() if c.running]
+        for exec_ in self.execs.values():
+            exec_.lost(lost)
+        self.execs.clear()
+        for container in ended:
+            container.output.cut()
+            container.finish(LOST, oom=False, error=str(lost))
+            self._plan_restart(container)
+        await self.machine.release()
+        for container in ended:
+            self.emit(container, "die", exitCode=str(LOST), error=str(lost))
+            container.settle(LOST, lost)
+            await container.output.end()
+            await self._after(container)
+
+    async def power_off_if_idle(self) -> None:
+        """Lock held. A pod that was made without containers stays up until it is stopped."""
+        if self.machine.vm is None or self._guests or not (self.containers or self.record.implicit):
+            return
+        if not any(c.running or c.record.state == "restarting" for c in self.containers.values()):
+            await self.power_off()
+
+    async def power_off(self) -> None:
+        """Lock held."""
+        if self.machine.vm:
+            self.execs.clear()
+            await self.machine.power_off()
+            self.emit_pod("stop")
+
+    # stopping and removing
+
+    async def stop(self, container: Container, timeout_s: float | None) -> None:
+        """Its stop signal, then after `timeout_s` (None: its own) KILL. Returns when it has ended."""
+        record = container.record
+        container.cancel_restart()
+        record.stopped_by_user = True
+        if record.state == "restarting":
+            async with self.lock:
+                record.state = "exited"
+                self.save()
+                await self.power_off_if_idle()
+        if not container.running or container.exit is None:
+            return
+        ended = container.exit
+        await self.unpause()
+        await self.signal(container, record.stop_signal)
+        if not await _within(ended, record.spec.stop_timeout_s if timeout_s is None else timeout_s):
+            await self.kill(container)
+        async with self.lock:  # whatever follows from its end has been done
+            self.emit(container, "stop")
+
+    async def kill(self, container: Container) -> None:
+        """KILL, until it has ended: a guest that does not obey is ended itself."""
+        if not container.running or container.exit is None:
+            return
+        ended = container.exit
+        container.record.stopped_by_user = True
+        await self.unpause()
+        await self.signal(container, SIGKILL)
+        if not await _within(ended, OBEY_S) and self.machine.vm:
+            log.error("pod %s: its guest does not obey: ending it", self.record.id)
+            await self.machine.vm.guest.kill()
+            await _within(ended, END_S)
+
+    async def signal(self, container: Container, number: int) -> None:
+        """Signal its first process; KILL goes to everything in it."""
+        process = container.record.id
+        try:
+            await self.machine.running().agent.signal_process(process, number, everyone=number == SIGKILL)
+        except HyperError as e:
+            log.info("cannot signal %s: %s", container.record.name, e)  # it ended first: its exit event says so
+
+    async def resize(self, container: Container, rows: int, columns: int) -> None:
+        """Set the size of its terminal; one without, or ended: nothing happens."""
+        try:
+            await self.machine.running().agent.resize_process(container.record.id, rows, columns)
+        except HyperError as e:
+            log.info("cannot resize %s: %s", container.record.name, e)
+
+    async def remove(self, container: Container, *, volumes: bool) -> None:
+        """Take a container that does not run out of the pod, and the pod with it when it was made for it."""
+        async with self.lock:
+            self._check_there(container, "remove")
+            if container.running:
+                raise WrongState("remove", container.record.name, "running: stop it first, or use force")
+            await self._remove(container, volumes=volumes)
+            await self.power_off_if_idle()
+
+    async def _remove(self, container: Container, *, volumes: bool) -> None:
+        record = container.record
+        container.cancel_restart()
+        record.state = "removing"
+        if self.record.implicit:
+            await self.destroy()
+        else:
+            await self.machine.leave(record)
+            self.record.containers.remove(record)
+            del self.containers[record.id]
+            self.save()
+            self.host.pods.remove_container(self.record.id, record.id)
+        self.emit(container, "destroy")
+        for mount in record.mounts:
+            if volumes and mount.anonymous:
+                await self._remove_volume(mount.source)
+
+    async def destroy(self) -> None:
+        """The whole pod goes (lock held): machine, host resources, folder."""
+        await self.machine.release()
+        self.removed = True
+        self.host.pods.remove(self.record.id)
+        self.host.index.pods.pop(self.record.id, None)
+        self._gone(self.record.id)
+        self.emit_pod("destroy")
+
+    async def empty(self, *, volumes: bool) -> None:
+        """The whole pod goes, and with `volumes` the anonymous ones of its containers (lock held)."""
+        anonymous = [m.source for c in self.record.containers for m in c.mounts if m.anonymous]
+        for container in self.containers.values():
+            container.cancel_restart()
+        await self.destroy()
+        for container in self.containers.values():
+            self.emit(container, "destroy")
+        for name in anonymous if volumes else []:
+            await self._remove_volume(name)
+
+    async def _remove_volume(self, name: str) -> None:
+        try:
+            await self.host.volumes.remove(name, self.host.index.volume_user)
+        except HyperError as e:
+            log.warning("cannot remove volume %s: %s", name[:12], e)
+
+    # pausing
+
+    async def pause(self) -> None:
+        async with self.lock:
+            if self.record.paused or self.machine.vm is None:
+                raise WrongState("pause", self.record.name, "paused already" if self.record.paused else "not running")
+            await self.machine.vm.guest.pause()
+            self._set_paused(True)
+
+    async def unpause(self) -> None:
+        """One that is not paused: nothing happens."""
+        async with self.lock:
+            if self.record.paused:
+                await self.machine.running().guest.resume()
+                self._set_paused(False)
+
+    def _set_paused(self, paused: bool) -> None:
+        self.record.paused = paused
+        for container in self.containers.values():
+            if container.running:
+                container.record.state = "paused" if paused else "running"
+                self.emit(container, "pause" if paused else "unpause")
+        self.save()
+
+    @asynccontextmanager
+    async def entered(self, container: Container) -> AsyncIterator[Vm]:
+        """The VM with the container made in it, for the block; booted for it when it does not run."""
+        async with self.lock:
+            self._check_there(container, "use")
+            await self._enter(container, Timings())
+            self._guests += 1
+        try:
+            yield self.machine.running()
+        finally:
+            self._guests -= 1
+            async with self.lock:
+                await self.power_off_if_idle()
+
+    # our own restart
+
+    async def attach(self) -> bool:
+        """Take hold of the guest in the record again; False if it is gone. What the guest says is true: its
+        processes are taken up, those that ended while nobody listened are written down."""
+        state = await self.machine.attach()
+        if state is None:
+            return False
+        vm = self.machine.running()
+        self._adopt(vm)
+        alive = set()
+        for process in state.processes:
+            if process.id in self.containers:
+                alive.add(process.id)
+                await self._take_up(vm, process)
+            else:
+                self.execs[process.id] = await Exec.orphan(vm, process)
+        for container in self.containers.values():
+            if container.running and container.record.id not in alive:
+                container.finish(LOST, oom=False, error="its process was gone when hyperd started again")
+        self.save()
+        return True
+
+    async def _take_up(self, vm: Vm, process: ListedProcess) -> None:
+        container = self.containers[process.id]
+        record = container.record
+        record.streams.stdin = process.streams.stdin
+        record.streams.stdout = process.streams.stdout
+        record.streams.stderr = process.streams.stderr
+        if not container.running:  # we were killed between the guest's start of it and our record of that
+            record.state = "running"
+            record.started_ns = record.started_ns or record.created_ns
+        container.connect(vm)
+        if not process.running:
+            self.spawn(self._ended(container, process.status, oom=process.oom))
+
+    async def let_go(self) -> None:
+        """Our own end: the machine runs on."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for container in self.containers.values():
+            container.output.cut()
+            container.output.log.close()
+        if self.machine.vm:
+            await self.machine.vm.close()
+
+
+async def _within(future: "asyncio.Future[int]", timeout_s: float) -> bool:
+    done, _ = await asyncio.wait([future], timeout=timeout_s)
+    return bool(done)

@@ -1,0 +1,66 @@
+"""What is true after a restart of ours: guests that still run are taken up, what was half made is removed."""
+
+import logging
+
+from hypercontainer.engine.container import LOST
+from hypercontainer.engine.host import Host
+from hypercontainer.engine.pod import Pod
+from hypercontainer.lib.together import together
+from hypercontainer.model.record import PodRecord
+
+log = logging.getLogger(__name__)
+
+
+async def recover(host: Host, pods: dict[str, Pod]) -> None:
+    """Fill `pods` from the records, make each true again, and remove what no record owns."""
+    records, complaints = host.pods.load()
+    for complaint in complaints:
+        log.error("%s: left alone", complaint)
+    for record in records:
+        host.index.pods[record.id] = record
+        pods[record.id] = Pod(host, record, pods.pop)
+    await host.network.ensure()
+    await together(*(_recover(host, pod) for pod in list(pods.values())))
+    await _sweep(host, records)
+    for pod in list(pods.values()):
+        await _resume(pod)
+
+
+async def _recover(host: Host, pod: Pod) -> None:
+    """Take its guest up, or write down that it is gone and let go of what it held."""
+    if await pod.attach():
+        return
+    async with pod.lock:
+        for container in pod.containers.values():
+            if container.running or container.record.state == "restarting":
+                was_restarting = not container.running
+                container.finish(LOST, oom=False, error="its virtual machine was gone when hyperd started")
+                if was_restarting or container.wants_restart():
+                    container.record.state = "restarting"
+                pod.emit(container, "die", exitCode=str(LOST))
+        await pod.machine.release()
+
+
+async def _sweep(host: Host, records: list[PodRecord]) -> None:
+    """Taps, rules, run folders and shares that no pod owns."""
+    for complaint in await host.network.sweep([record.nic for record in records if record.nic]):
+        log.error("%s", complaint)
+    known = {record.id for record in records}
+    for folder in (host.run_dir(""), host.share_dir("")):
+        for path in folder.iterdir() if folder.exists() else ():
+            if path.name not in known:
+                await host.discard(path.name)
+
+
+async def _resume(pod: Pod) -> None:
+    """Restart what was to be restarted, remove what was to remove itself, end a guest that nobody uses."""
+    for container in list(pod.containers.values()):
+        record = container.record
+        if record.state == "restarting":
+            container.restart = pod.spawn(pod.restart_later(container, 0.0))
+        elif record.state == "removing" or (record.state == "exited" and record.spec.auto_remove):
+            record.state = "exited"
+            await pod.remove(container, volumes=record.spec.auto_remove)
+    if not pod.removed:
+        async with pod.lock:
+            await pod.power_off_if_idle()

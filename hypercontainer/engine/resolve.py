@@ -1,0 +1,205 @@
+"""What was asked for + what the image says = what will be run. Pure, but that a bind's source is looked for."""
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from hypercontainer.errors import InvalidInput
+from hypercontainer.lib import clock
+from hypercontainer.model import capabilities, ids, signals, ulimits
+from hypercontainer.model.documents import ProcessConfig
+from hypercontainer.model.record import VERSION, ContainerRecord, MountRecord, PodRecord
+from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec, PortMapping
+from hypercontainer.network import dns
+from hypercontainer.storage import volume
+
+PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+LEFT = [
+    "brave",
+    "calm",
+    "clever",
+    "eager",
+    "fair",
+    "gentle",
+    "happy",
+    "keen",
+    "kind",
+    "merry",
+    "nimble",
+    "quick",
+    "wise",
+]
+RIGHT = [
+    "badger",
+    "crane",
+    "egret",
+    "falcon",
+    "heron",
+    "ibis",
+    "kestrel",
+    "lynx",
+    "newt",
+    "otter",
+    "puffin",
+    "raven",
+    "wren",
+]
+MAX_VCPUS, MAX_MEMORY_MIB, MIN_MEMORY_MIB = 64, 1 << 20, 96
+MAX_PORTS = 4096
+
+
+def invent_name(taken: Callable[[str], bool]) -> str:
+    """A name such as docker invents: two words, and a number once they are used up."""
+    for attempt in range(100):
+        name = f"{secrets.choice(LEFT)}_{secrets.choice(RIGHT)}" + (str(secrets.randbelow(1000)) if attempt > 5 else "")
+        if not taken(name):
+            return name
+    return f"container_{ids.new_pod_id()}"
+
+
+def pod(spec: PodSpec, *, name: str, implicit: bool) -> PodRecord:
+    """The record of a new pod, without its containers. InvalidInput names what is absurd."""
+    if spec.hostname:
+        ids.check_hostname(spec.hostname)
+    if not 1 <= spec.vcpus <= MAX_VCPUS:
+        raise InvalidInput(f"cannot make a pod of {spec.vcpus} vCPUs: 1 to {MAX_VCPUS}")
+    if spec.memory_mib and not MIN_MEMORY_MIB <= spec.memory_mib <= MAX_MEMORY_MIB:
+        raise InvalidInput(
+            f"cannot make a pod of {spec.memory_mib} MiB: {MIN_MEMORY_MIB} to {MAX_MEMORY_MIB}; "
+            "the guest's kernel alone takes about 45"
+        )
+    if spec.network == "none" and spec.ports:
+        raise InvalidInput("cannot publish ports of a pod without a network")
+    if len(spec.ports) > MAX_PORTS:
+        raise InvalidInput(f"cannot publish {len(spec.ports)} ports: {MAX_PORTS} at most")
+    for port in spec.ports:
+        _check_port(port)
+    dns.hosts("", [], spec.extra_hosts, "127.0.0.1")
+    kept = PodSpec(
+        **{f: getattr(spec, f) for f in spec.__struct_fields__ if f not in ("containers", "name")}, name=name
+    )
+    return PodRecord(
+        version=VERSION,
+        id=ids.new_pod_id(),
+        name=name,
+        spec=kept,
+        implicit=implicit,
+        created_ns=clock.now_ns(),
+    )
+
+
+def _check_port(port: PortMapping) -> None:
+    if not 1 <= port.container_port <= 65535 or not 0 <= port.host_port <= 65535:
+        raise InvalidInput(f"cannot publish port {port.host_port}:{port.container_port}: ports are 1 to 65535")
+
+
+def container(spec: ContainerSpec, image_id: str, image: ProcessConfig, *, name: str) -> ContainerRecord:
+    """The record of a new container. Everything the caller gave is checked here, before anything is made."""
+    args = _args(spec, image)
+    mounts = [_mount(m) for m in spec.mounts]
+    targets = [m.target for m in mounts]
+    for target in sorted({t for t in targets if targets.count(t) > 1}):
+        raise InvalidInput(f"cannot mount two things at {target}")
+    mounts += [
+        MountRecord(type="volume", target=target, source="", read_only=False, populate=True, anonymous=True)
+        for target in image.volumes
+        if target not in targets
+    ]
+    capabilities.resolve(spec.cap_add, spec.cap_drop, privileged=spec.privileged)
+    for limit in spec.ulimits:
+        ulimits.resolve(limit)
+    _check_numbers(spec)
+    if spec.hostname:
+        ids.check_hostname(spec.hostname)
+    return ContainerRecord(
+        id=ids.new_id(),
+        name=name,
+        spec=spec,
+        image_id=image_id,
+        image_name=spec.image,
+        args=args,
+        env=_env(spec, image),
+        working_dir=_working_dir(spec, image),
+        user=spec.user if spec.user is not None else image.user,
+        stop_signal=signals.number(spec.stop_signal or image.stop_signal or "SIGTERM"),
+        labels={**image.labels, **spec.labels},
+        mounts=mounts,
+        created_ns=clock.now_ns(),
+    )
+
+
+def _args(spec: ContainerSpec, image: ProcessConfig) -> list[str]:
+    """Docker's rule: an entrypoint of the caller's makes the image's command void."""
+    entrypoint = spec.entrypoint if spec.entrypoint is not None else image.entrypoint
+    default = image.cmd if spec.entrypoint is None else []
+    args = [*(entrypoint or []), *(spec.command if spec.command is not None else default or [])]
+    if not args or not args[0]:
+        raise InvalidInput(f"no command: image {spec.image} names none, so give one")
+    if any("\0" in arg for arg in args):
+        raise InvalidInput("cannot run a command with a NUL byte in it")
+    return args
+
+
+def _env(spec: ContainerSpec, image: ProcessConfig) -> list[str]:
+    """The image's, then the caller's; the last of one name wins, its place stays."""
+    env: dict[str, str] = {"PATH": PATH}
+    if spec.tty:
+        env["TERM"] = "TERM=xterm"
+    for entry in [*image.env, *spec.env]:
+        name, equals, _ = entry.partition("=")
+        if not name or not equals or "\0" in entry:
+            raise InvalidInput(f"invalid environment entry {entry[:60]!r}: write NAME=value")
+        env[name] = entry
+    return list(env.values())
+
+
+def _working_dir(spec: ContainerSpec, image: ProcessConfig) -> str:
+    path = spec.working_dir if spec.working_dir is not None else (image.working_dir or "/")
+    if not path.startswith("/") or "\0" in path:
+        raise InvalidInput(f"the working directory {path!r} is invalid: it needs to be an absolute path")
+    return path
+
+
+def _mount(mount: Mount) -> MountRecord:
+    target = PurePosixPath(mount.target)
+    if not target.is_absolute() or ".." in target.parts or str(target) == "/" or "\0" in mount.target:
+        raise InvalidInput(f"invalid mount target {mount.target!r}: it needs to be an absolute path other than /")
+    if mount.type == "bind":
+        source = Path(mount.source)
+        if not source.is_absolute() or "\0" in mount.source:
+            raise InvalidInput(f"invalid bind source {mount.source!r}: it needs to be an absolute path")
+        if mount.create:
+            source.mkdir(parents=True, exist_ok=True)
+        if not source.exists():
+            raise InvalidInput(f"bind source path does not exist: {mount.source}")
+    elif mount.type == "volume" and mount.source:
+        volume.check_name(mount.source)
+    return MountRecord(
+        type=mount.type,
+        target=str(target),
+        source=mount.source,
+        read_only=mount.read_only,
+        populate=mount.type == "volume" and not mount.read_only,
+        anonymous=mount.type == "volume" and not mount.source,
+        size_mib=mount.size_mib,
+        mode=mount.mode,
+    )
+
+
+def _check_numbers(spec: ContainerSpec) -> None:
+    bounds: list[tuple[str, float, float]] = [
+        ("cpus", spec.cpus, MAX_VCPUS),
+        ("memory_mib", spec.memory_mib, MAX_MEMORY_MIB),
+        ("pids", spec.pids, 1 << 22),
+        ("shm_mib", spec.shm_mib, MAX_MEMORY_MIB),
+        ("scratch_mib", spec.scratch_mib, 16 << 20),
+        ("stop_timeout_s", spec.stop_timeout_s, 86400 * 365),
+        ("restart.max_retries", spec.restart.max_retries, 1 << 31),
+    ]
+    for name, value, most in bounds:
+        if not 0 <= value <= most:
+            raise InvalidInput(f"invalid {name} {value:g}: 0 to {most:g}")
+    if spec.scratch_mib and spec.scratch_mib < 16:
+        raise InvalidInput(f"invalid scratch_mib {spec.scratch_mib}: a writable layer needs 16 MiB at least")
+    if spec.auto_remove and spec.restart.name != "no":
+        raise InvalidInput("cannot both remove a container when it ends and restart it")

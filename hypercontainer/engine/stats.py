@@ -1,0 +1,61 @@
+"""What a container uses and which processes it has, as the guest's agent counts them."""
+
+from hypercontainer.agent import messages
+from hypercontainer.lib import clock
+from hypercontainer.model import documents as doc
+from hypercontainer.model.record import ContainerRecord
+
+TITLES = ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
+
+
+def sample(record: ContainerRecord, stats: messages.Stats, *, vcpus: int, memory_mib: int) -> doc.Stats:
+    limit = stats.memory_max_bytes
+    return doc.Stats(
+        id=record.id,
+        name=f"/{record.name}",
+        read=clock.rfc3339(clock.now_ns()),
+        cpu_stats=doc.CpuStats(
+            cpu_usage=doc.CpuUsage(
+                total_usage=stats.cpu_usec * 1000,
+                usage_in_usermode=stats.user_usec * 1000,
+                usage_in_kernelmode=stats.system_usec * 1000,
+            ),
+            online_cpus=vcpus,
+        ),
+        memory_stats=doc.MemoryStats(
+            usage=stats.memory_bytes, limit=min(limit, memory_mib << 20) if limit else memory_mib << 20
+        ),
+        pids_stats=doc.PidsStats(current=stats.pids),
+        blkio_stats=doc.BlkioStats(read_bytes=stats.io_read_bytes, write_bytes=stats.io_write_bytes),
+        networks={
+            nic.name: doc.NetworkStats(
+                rx_bytes=nic.rx_bytes,
+                rx_packets=nic.rx_packets,
+                rx_errors=nic.rx_errors,
+                rx_dropped=nic.rx_dropped,
+                tx_bytes=nic.tx_bytes,
+                tx_packets=nic.tx_packets,
+                tx_errors=nic.tx_errors,
+                tx_dropped=nic.tx_dropped,
+            )
+            for nic in stats.net
+        },
+    )
+
+
+def top(table: messages.ProcessTable) -> doc.Top:
+    """The columns of `ps -ef`, as docker's."""
+    rows = [
+        [
+            p.user,
+            str(p.pid),
+            str(p.ppid),
+            "0",
+            f"{p.start_s // 3600:02}:{p.start_s // 60 % 60:02}",
+            p.tty or "?",
+            f"{p.cpu_ms // 3_600_000:02}:{p.cpu_ms // 60_000 % 60:02}:{p.cpu_ms // 1000 % 60:02}",
+            p.command,
+        ]
+        for p in table.processes
+    ]
+    return doc.Top(titles=TITLES, processes=rows)

@@ -1,0 +1,54 @@
+"""The use cases of volumes."""
+
+from collections.abc import Mapping, Sequence
+
+from hypercontainer.engine import filters
+from hypercontainer.engine.host import Host
+from hypercontainer.model import documents as doc
+from hypercontainer.model.api import Filters
+from hypercontainer.storage.volume import Volume
+
+
+class Volumes:
+    """Part of LocalEngine."""
+
+    host: Host
+
+    def _volume(self, volume: Volume) -> doc.Volume:
+        document = self.host.volumes.inspect(volume)
+        return doc.Volume(
+            name=volume.name,
+            mountpoint=str(document["Mountpoint"]),
+            created_at=str(document["CreatedAt"]),
+            labels=dict(volume.labels),
+        )
+
+    async def list_volumes(self, filters_: Filters) -> Sequence[doc.Volume]:
+        filters.check("volumes", filters_, ["name", "label", "dangling"])
+        return [self._volume(v) for v in self.host.volumes.list() if self._matches(v, filters_)]
+
+    def _matches(self, volume: Volume, wanted: Filters) -> bool:
+        dangling = self.host.index.volume_user(volume.name) is None
+        return (
+            (not wanted.get("name") or any(name in volume.name for name in wanted["name"]))
+            and filters.has_label(volume.labels, wanted.get("label", []))
+            and (not wanted.get("dangling") or str(dangling).lower() in wanted["dangling"])
+        )
+
+    async def create_volume(self, name: str, labels: Mapping[str, str]) -> doc.Volume:
+        volume = self.host.volumes.create(name, labels)
+        self.host.events.emit("volume", "create", volume.name, {})
+        return self._volume(volume)
+
+    async def inspect_volume(self, name: str) -> doc.Volume:
+        return self._volume(self.host.volumes.get(name))
+
+    async def remove_volume(self, name: str, *, force: bool) -> None:
+        await self.host.volumes.remove(name, self.host.index.volume_user, force=force)
+        self.host.events.emit("volume", "destroy", name, {})
+
+    async def prune_volumes(self, *, all: bool) -> doc.Pruned:
+        pruned = await self.host.volumes.prune(self.host.index.volume_user, everything=all)
+        for name in pruned.names:
+            self.host.events.emit("volume", "destroy", name, {})
+        return doc.Pruned(deleted=pruned.names, space_reclaimed=pruned.bytes_freed)

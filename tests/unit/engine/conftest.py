@@ -1,0 +1,47 @@
+"""An engine over a hypervisor without machines."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.engine.local import LocalEngine
+from hypercontainer.model.spec import ContainerSpec, PodSpec
+from hypercontainer.testing import busybox
+from tests.unit.engine.world import Run, World, load
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("image") / "busybox.tar"
+    busybox.write_archive(path)
+    return path
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    world = World(tmp_path)
+    yield world
+    for engine in world.engines:
+        await engine.close()
+    for guest in world.hypervisor.alive:
+        await guest.kill()
+
+
+@pytest.fixture
+async def engine(world: World, archive: Path) -> LocalEngine:
+    engine = await world.engine()
+    await load(engine, archive)
+    return engine
+
+
+@pytest.fixture
+def create(engine: LocalEngine) -> Run:
+    """Create a container of a command of the fake agent's; its id."""
+
+    async def create(*command: str, network: str = "bridge", **spec: object) -> str:
+        container = ContainerSpec(image="busybox", command=list(command), **spec)  # type: ignore[arg-type]
+        made = await engine.create_container(PodSpec(containers=[container], network=network))  # type: ignore[arg-type]
+        return made.id
+
+    return create

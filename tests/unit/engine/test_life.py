@@ -1,0 +1,248 @@
+"""A container's life: made, started, ended, started again, removed; what everybody sees of it on the way."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.engine.local import LocalEngine
+from hypercontainer.errors import AlreadyExists, GuestDied, GuestError, InvalidInput, NotFound, WrongState
+from hypercontainer.model.api import Session
+from hypercontainer.model.spec import ContainerSpec, ExecSpec, Mount, PodSpec, RestartPolicy
+from tests.unit.engine.world import Run, World
+
+
+async def read(session: Session) -> dict[int, bytes]:
+    out = {1: b"", 2: b""}
+    async for stream, data in session:
+        out[stream] += data
+    return out
+
+
+async def attached(engine: LocalEngine, id: str) -> Session:
+    return await engine.attach(id, stdin=True, stdout=True, stderr=True, logs=False, start=True)
+
+
+async def state(engine: LocalEngine, id: str) -> tuple[str, int]:
+    document = await engine.inspect(id)
+    return document.state.status, document.state.exit_code
+
+
+async def until(engine: LocalEngine, id: str, wanted: str) -> None:
+    """Events tell of each change: no polling."""
+    async with asyncio.timeout(10):
+        events = await engine.events(0, None, {"container": [id[:12]]})
+        async for _ in events:
+            try:
+                if (await state(engine, id))[0] == wanted:
+                    return
+            except NotFound:
+                if wanted == "gone":
+                    return
+
+
+async def test_output_and_status_reach_the_attached_and_the_log(engine: LocalEngine, create: Run, world: World) -> None:
+    id = await create("spew", "300000", "200000", "7")
+    session = await attached(engine, id)
+    out = await read(session)
+    assert (len(out[1]), len(out[2]), await session.wait()) == (300000, 200000, 7)
+    assert await state(engine, id) == ("exited", 7)
+    logs = await engine.logs(id, follow=False, since_ns=None, until_ns=None, tail=None, stdout=True, stderr=False)
+    assert b"".join([entry.data async for entry in logs]) == out[1]
+    await session.detach()
+    await engine.remove(id, force=False, volumes=False)
+    world.check_nothing_left()
+
+
+async def test_the_machine_goes_when_its_container_has_ended(engine: LocalEngine, create: Run, world: World) -> None:
+    id = await create("true")
+    await engine.start(id)
+    await engine.wait(id)
+    await engine.stop(id, 0)
+    async with engine._find(id)[0].lock:  # what follows from the end has been done
+        world.check_nothing_left()
+
+
+async def test_stdin_goes_in_and_its_end_too(engine: LocalEngine, create: Run) -> None:
+    session = await attached(engine, await create("cat", open_stdin=True))
+    reading = asyncio.create_task(read(session))
+    for _ in range(40):
+        await session.write(b"x" * 25000)
+    await session.close_stdin()
+    assert len((await reading)[1]) == 1_000_000
+    assert await session.wait() == 0
+
+
+async def test_a_signalled_process_reports_128_and_the_signal(engine: LocalEngine, create: Run) -> None:
+    id = await create("sleep", "1000")
+    await engine.start(id)
+    await engine.kill(id, 9)
+    assert (await engine.wait(id)).status_code == 137
+    with pytest.raises(WrongState):
+        await engine.kill(id, 9)
+
+
+async def test_stop_signals_then_kills(engine: LocalEngine, create: Run) -> None:
+    id = await create("sleep", "1000")
+    await engine.start(id)
+    await engine.stop(id, 5)
+    assert await state(engine, id) == ("exited", 143)
+    await engine.stop(id, 5)  # again: nothing happens
+
+
+async def test_a_command_that_is_not_there_exits_127_and_leaves_nothing(
+    engine: LocalEngine, create: Run, world: World
+) -> None:
+    id = await create("no-such-command")
+    with pytest.raises(GuestError) as caught:
+        await engine.start(id)
+    assert caught.value.exit_code == 127  # type: ignore[attr-defined]
+    assert await state(engine, id) == ("created", 127)
+    world.check_nothing_left()
+
+
+async def test_a_boot_that_fails_names_the_cause_and_leaves_nothing(
+    engine: LocalEngine, create: Run, world: World
+) -> None:
+    id = await create("true")
+    world.hypervisor.fail = "guest kernel panic: no init"
+    with pytest.raises(GuestDied, match="no init"):
+        await engine.start(id)
+    world.check_nothing_left()
+    world.hypervisor.fail = ""
+    await engine.start(id)
+    assert (await engine.wait(id)).status_code == 0
+
+
+async def test_a_guest_that_dies_takes_its_container_with_it(engine: LocalEngine, create: Run, world: World) -> None:
+    id = await create("sleep", "1000")
+    session = await attached(engine, id)
+    await world.hypervisor.alive[0].die("killed by signal 9", console="[ 1.0 ] last words")
+    with pytest.raises(GuestDied, match="killed by signal 9"):
+        await session.wait()
+    await read(session)
+    await until(engine, id, "exited")
+    assert await state(engine, id) == ("exited", 255)
+    assert "killed by signal 9" in (await engine.inspect(id)).state.error
+    async with engine._find(id)[0].lock:
+        world.check_nothing_left()
+
+
+async def test_rm_removes_itself(engine: LocalEngine, create: Run, world: World) -> None:
+    id = await create("true", auto_remove=True)
+    session = await attached(engine, id)
+    await read(session)
+    assert await session.wait() == 0
+    await until(engine, id, "gone")
+    assert await engine.list_containers(all=True, filters={}) == []
+    world.check_nothing_left()
+
+
+async def test_on_failure_restarts_so_often(engine: LocalEngine, create: Run) -> None:
+    id = await create("false", restart=RestartPolicy(name="on-failure", max_retries=2))
+    await engine.start(id)
+    await until(engine, id, "exited")
+    document = await engine.inspect(id)
+    assert (document.restart_count, document.state.exit_code) == (2, 1)
+
+
+async def test_exec_has_streams_and_a_status_of_its_own(engine: LocalEngine, create: Run) -> None:
+    id = await create("sleep", "1000")
+    await engine.start(id)
+    session = await engine.exec(id, ExecSpec(command=["spew", "100000", "1000", "3"]))
+    out = await read(session)
+    assert (len(out[1]), len(out[2]), await session.wait()) == (100000, 1000, 3)
+    await session.detach()
+    assert (await engine.inspect_exec(session.id)).exit_code == 3
+    with pytest.raises(GuestError):
+        await engine.exec(id, ExecSpec(command=["no-such-command"]))
+    await engine.remove(id, force=True, volumes=False)
+
+
+async def test_pausing_stops_the_machine(engine: LocalEngine, create: Run, world: World) -> None:
+    id = await create("sleep", "1000")
+    await engine.start(id)
+    await engine.pause(id)
+    assert world.hypervisor.alive[0].paused
+    assert (await state(engine, id))[0] == "paused"
+    with pytest.raises(WrongState):
+        await engine.exec(id, ExecSpec(command=["true"]))
+    await engine.unpause(id)
+    assert (await state(engine, id))[0] == "running"
+    await engine.remove(id, force=True, volumes=False)
+    world.check_nothing_left()
+
+
+async def test_several_containers_share_a_pod(engine: LocalEngine, world: World) -> None:
+    spec = PodSpec(
+        name="web",
+        containers=[
+            ContainerSpec(image="busybox", name="a", command=["sleep", "1"]),
+            ContainerSpec(image="busybox", name="b", command=["sleep", "1"]),
+        ],
+    )
+    await engine.create_pod(spec)
+    await engine.start_pod("web")
+    assert len(world.hypervisor.alive) == 1
+    added = await engine.add_container("web", ContainerSpec(image="busybox", name="c", command=["true"]))
+    await engine.start(added.id)
+    assert (await engine.wait("c")).status_code == 0
+    await engine.remove("c", force=False, volumes=False)
+    assert sorted(world.hypervisor.alive[0].disks) == [0, 1, 2, 3]
+    assert [p.state for p in await engine.list_pods(all=False, filters={})] == ["running"]
+    await engine.stop_pod("web", 5)
+    await engine.remove_pod("web", force=False, volumes=False)
+    world.check_nothing_left()
+
+
+async def test_files_go_in_and_out(engine: LocalEngine, create: Run, world: World) -> None:
+    """Any bytes will do for a tar: the fake agent keeps them as they are."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield b"y" * 50000
+
+    id = await create("sleep", "1")
+    await engine.start(id)
+    await engine.archive_put(id, "/data", chunks())
+    assert b"".join([chunk async for chunk in await engine.archive_get(id, "/data")]) == b"y" * 1_000_000
+    await engine.kill(id, 9)
+    await engine.wait(id)
+    await engine.archive_put(id, "/data", chunks())  # its machine is up for the copy only
+    world.check_nothing_left()
+
+
+async def test_names_are_unique_and_found(engine: LocalEngine, create: Run) -> None:
+    id = await create("true", name="one")
+    with pytest.raises(AlreadyExists, match="one"):
+        await create("true", name="one")
+    assert (await engine.inspect("one")).id == (await engine.inspect(id[:10])).id == id
+    await engine.rename("one", "two")
+    with pytest.raises(NotFound):
+        await engine.inspect("one")
+    with pytest.raises(InvalidInput, match="name"):
+        await engine.rename("two", "../etc")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "a/b"},
+        {"env": ["=x"]},
+        {"working_dir": "relative"},
+        {"mounts": [Mount(type="bind", source="/no/such/place", target="/x")]},
+        {"mounts": [Mount(type="tmpfs", target="/../x")]},
+        {"mounts": [Mount(type="tmpfs", target="/x"), Mount(type="tmpfs", target="/x")]},
+        {"cap_add": ["NO_SUCH"]},
+        {"cpus": -1.0},
+        {"stop_signal": "SIGWHAT"},
+    ],
+)
+async def test_what_makes_no_sense_is_refused_before_anything_is_made(
+    engine: LocalEngine, create: Run, wrong: dict[str, object]
+) -> None:
+    with pytest.raises(InvalidInput):
+        await create("true", **wrong)
+    assert await engine.list_containers(all=True, filters={}) == []
+    assert list((Path(engine.host.settings.root) / "pods").iterdir()) == []

@@ -1,0 +1,132 @@
+"""hyperd dies at any step, and the next one finds everything: containers run on, output and statuses arrive."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from hypercontainer.engine.local import LocalEngine
+from hypercontainer.lib.trace import Timings
+from hypercontainer.model.spec import ContainerSpec, PodSpec, RestartPolicy
+from tests.unit.engine.world import World, load
+
+
+class Killed(BaseException):
+    """As far as the engine is concerned: SIGKILL. Nothing of its own runs after it."""
+
+
+async def forsake(engine: LocalEngine) -> None:
+    """Drop an engine as SIGKILL does: its tasks end, its sockets close, none of its clean-up runs."""
+    for pod in engine.pods.values():
+        for task in pod._tasks:
+            task.cancel()
+        await asyncio.gather(*pod._tasks, return_exceptions=True)
+        for container in pod.containers.values():
+            container.output.cut()
+        if pod.machine.vm:
+            await pod.machine.vm.close()
+
+
+async def container(engine: LocalEngine, *command: str, **spec: object) -> str:
+    made = ContainerSpec(image="busybox", command=list(command), **spec)  # type: ignore[arg-type]
+    return (await engine.create_container(PodSpec(containers=[made]))).id
+
+
+async def logged(engine: LocalEngine, id: str, *, follow: bool = False) -> bytes:
+    entries = await engine.logs(id, follow=follow, since_ns=None, until_ns=None, tail=None, stdout=True, stderr=True)
+    return b"".join([entry.data async for entry in entries])
+
+
+async def test_a_container_runs_on_and_its_output_is_whole(world: World, engine: LocalEngine) -> None:
+    id = await container(engine, "cat", open_stdin=True)
+    session = await engine.attach(id, stdin=True, stdout=True, stderr=True, logs=False, start=True)
+    await session.write(b"before\n")
+    async for _, data in session:
+        assert data == b"before\n"
+        break
+    await forsake(engine)
+    again = await world.engine()
+    assert (await again.inspect(id)).state.status == "running"
+    tied = await again.attach(id, stdin=True, stdout=True, stderr=True, logs=False, start=False)
+    await tied.write(b"after\n")
+    await tied.close_stdin()
+    assert await tied.wait() == 0
+    assert await logged(again, id, follow=True) == b"before\nafter\n"
+
+
+async def test_what_ended_meanwhile_is_known(world: World, engine: LocalEngine) -> None:
+    id = await container(engine, "cat", open_stdin=True)
+    await engine.start(id)
+    guest = world.hypervisor.alive[0]
+    await forsake(engine)
+    process = guest.agent.processes[id]
+    assert process.stdin
+    await process.write(b"said while nobody listened\n")
+    assert process.task
+    process.task.cancel()
+    await asyncio.gather(process.task, return_exceptions=True)
+    again = await world.engine()
+    assert (await again.wait(id)).status_code == process.status
+    assert await logged(again, id, follow=True) == b"said while nobody listened\n"
+
+
+async def test_a_guest_that_died_meanwhile_is_written_down(world: World, engine: LocalEngine) -> None:
+    lost = await container(engine, "sleep", "1")
+    back = await container(engine, "sleep", "1", restart=RestartPolicy(name="always"))
+    await engine.start(lost)
+    await engine.start(back)
+    await forsake(engine)
+    for guest in world.hypervisor.alive:
+        await guest.die("the host was rebooted")
+    again = await world.engine()
+    assert (await again.inspect(lost)).state.exit_code == 255
+    async with asyncio.timeout(10):
+        async for _ in await again.events(0, None, {"event": ["start"], "container": [back[:12]]}):
+            if (await again.inspect(back)).state.status == "running":
+                break
+    assert len(world.hypervisor.alive) == 1
+
+
+STEPS = ["prepare", "qemu", "pod", "rootfs", "process"]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("step", STEPS)
+async def test_killed_at_a_step_of_a_start_nothing_is_left_or_it_runs(
+    world: World, archive: object, step: str, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Deadly(Timings):
+        @contextmanager
+        def step(self, name: str) -> Iterator[None]:
+            if (name, moment) == (step, "before"):
+                raise Killed
+            yield
+            if (name, moment) == (step, "after"):
+                raise Killed
+
+    engine = await world.engine(trace=Deadly)
+    await load(engine, archive)  # type: ignore[arg-type]
+    id = await container(engine, "sleep", "1000")
+    machine = engine.pods[next(iter(engine.pods))].machine
+
+    async def dead() -> None:
+        raise Killed
+
+    monkeypatch.setattr(machine, "release", dead)
+    monkeypatch.setattr(machine, "power_off", dead)
+    monkeypatch.setattr(machine, "save", lambda: None)
+    with pytest.raises(Killed):
+        await engine.start(id)
+    await forsake(engine)
+    monkeypatch.undo()
+    again = await world.engine()
+    status = (await again.inspect(id)).state.status
+    if status == "running":
+        assert (step, moment) == ("process", "after")
+        await again.kill(id, 9)
+        assert (await again.wait(id)).status_code == 137
+    else:
+        world.check_nothing_left()
+    await again.remove(id, force=True, volumes=False)
+    world.check_nothing_left()

@@ -1,0 +1,93 @@
+"""What outlives an engine under test. All is real but the machines and the network, which needs root."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+
+from hypercontainer.engine.local import LocalEngine
+from hypercontainer.model.record import NicRecord
+from hypercontainer.model.settings import Settings
+from hypercontainer.model.spec import PortMapping
+from hypercontainer.testing.fakes import FakeHypervisor
+
+
+class FakeNetwork:
+    """What was made and not removed is in `nics`."""
+
+    def __init__(self) -> None:
+        self.nics: dict[str, NicRecord] = {}
+
+    async def ensure(self) -> None:
+        pass
+
+    def plan(self, pod_id: str, ports: Sequence[PortMapping], used: Sequence[NicRecord]) -> NicRecord:
+        n = 2 + len(used)
+        return NicRecord(
+            tap=f"hy{pod_id}",
+            mac=f"02:00:00:00:00:{n:02x}",
+            address=f"10.0.0.{n}/24",
+            gateway="10.0.0.1",
+            address6="",
+            gateway6="",
+        )
+
+    async def create(self, nic: NicRecord, uid: int) -> None:
+        self.nics[nic.tap] = nic
+
+    async def remove(self, nic: NicRecord) -> None:
+        self.nics.pop(nic.tap, None)
+
+    async def sweep(self, keep: Sequence[NicRecord]) -> list[str]:
+        kept = {nic.tap for nic in keep}
+        self.nics = {tap: nic for tap, nic in self.nics.items() if tap in kept}
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+class FakeKernels:
+    def get(self, name: str) -> str:
+        return name
+
+    def boot_files(self, bundle: str, hyperstart: Path) -> tuple[Path, Path]:
+        return Path("/kernel"), Path("/initrd")
+
+    def list(self) -> list[str]:
+        return []
+
+
+class World:
+    """What outlives an engine: folders, guests, the network."""
+
+    def __init__(self, path: Path) -> None:
+        self.settings = Settings(
+            root=str(path / "lib"), run=str(path / "run"), accelerator="tcg", scratch_mib=16, boot_timeout_s=10
+        )
+        self.hypervisor = FakeHypervisor()
+        self.network = FakeNetwork()
+        self.engines: list[LocalEngine] = []
+
+    async def engine(self, **how: object) -> LocalEngine:
+        """A new one, as after a restart of hyperd."""
+        engine = LocalEngine(self.settings, hypervisor=self.hypervisor, **how)  # type: ignore[arg-type]
+        engine.host.network = self.network  # type: ignore[assignment]
+        engine.host.kernels = FakeKernels()  # type: ignore[assignment]
+        self.engines.append(engine)
+        await engine.open()
+        return engine
+
+    def check_nothing_left(self) -> None:
+        run = Path(self.settings.run)
+        left = [path for folder in ("pods", "shares") if (run / folder).exists() for path in (run / folder).iterdir()]
+        assert (self.hypervisor.alive, self.network.nics, left) == ([], {}, [])
+
+
+async def load(engine: LocalEngine, archive: Path) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield archive.read_bytes()
+
+    async for _ in await engine.load_images(chunks()):
+        pass
+
+
+Run = Callable[..., Awaitable[str]]
