@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from pathlib import Path
 
 from hypercontainer.engine import filters
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.progress import Report, told
-from hypercontainer.images import archive
+from hypercontainer.images import archive, auth, pull, reference
 from hypercontainer.images.index import Image
 from hypercontainer.model import documents as doc
-from hypercontainer.model.api import Filters
+from hypercontainer.model.api import Credentials, Filters
 
 
 def _ref(image: Image) -> doc.ImageRef:
@@ -36,6 +37,27 @@ class Images:
     async def image_history(self, name: str) -> Sequence[doc.HistoryEntry]:
         return self.host.images.history(self.host.images.get(name))
 
+    async def pull_image(
+        self, name: str, *, platform: str, credentials: Credentials | None
+    ) -> AsyncGenerator[doc.Progress | doc.ImagesDone, None]:
+        settings = self.host.settings
+        domain = reference.parse(name).domain
+        given = credentials or await auth.credentials(Path(settings.docker_config), domain)
+
+        async def fetch(report: Report) -> doc.ImagesDone:
+            image = await pull.pull(
+                self.host.images,
+                name,
+                platform=platform,
+                credentials=given,
+                registries=settings.registries,
+                report=report,
+            )
+            self._emit("pull", image.id, [name])
+            return doc.ImagesDone(images=[doc.ImageRef(id=image.id, name=name)])
+
+        return told(fetch)
+
     async def load_images(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[doc.Progress | doc.ImagesDone, None]:
         async def load(report: Report) -> doc.ImagesDone:
             images = await archive.load(self.host.images, chunks, report)
@@ -49,6 +71,15 @@ class Images:
         self.host.images.tag(name, target)
         image = self.host.images.get(target)
         self._emit("tag", image.id, [target])
+
+    async def remove_image(self, name: str, *, force: bool) -> Sequence[doc.ImageRemoved]:
+        image = self.host.images.get(name)
+        removed = await asyncio.to_thread(self.host.images.remove, name, force=force, users=self.host.index.image_user)
+        self._emit("delete" if any(step.deleted for step in removed) else "untag", image.id, image.names)
+        return removed
+
+    async def prune_images(self, *, all: bool) -> doc.Pruned:
+        return await asyncio.to_thread(self.host.images.prune, all=all, users=self.host.index.image_user)
 
     def _emit(self, action: str, image_id: str, names: Sequence[str]) -> None:
         self.host.events.emit("image", action, image_id, {"name": names[0] if names else image_id})

@@ -111,9 +111,9 @@ class Index:
                 raise AlreadyExists(f"the pod name {name!r} is in use by pod {pod.id}: remove it to use the name again")
 
     def volume_user(self, name: str) -> str | None:
-        """A container that has the volume; None if none has."""
-        return next((c.name for _, c in self.containers() if any(m.source == name for m in c.mounts)), None)
+        """A container that has the volume, in words; None if none has."""
+        return next((f"container {c.name}" for _, c in self.containers() if any(m.source == name for m in c.mounts)), None)
 
     def image_user(self, image_id: str) -> str | None:
-        """A container that was made from the image; None if none was."""
-        return next((c.name for _, c in self.containers() if c.image_id == image_id), None)
+        """A container that was made from the image, in words; None if none was."""
+        return next((f"container {c.name}" for _, c in self.containers() if c.image_id == image_id), None)
