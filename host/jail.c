@@ -322,14 +322,16 @@ __attribute__((noreturn)) static void run_program(char **argv, int go, int out, 
 	char byte;
 	if (read(go, &byte, 1) != 1)
 		_exit(1);	/* the keeper died: so do we, before anything has happened */
-	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	if (null < 0 || dup2(null, 0) < 0 || dup2(out, 1) < 0 || dup2(log, 2) < 0)
+	if (dup2(out, 1) < 0 || dup2(log, 2) < 0)
 		die("stdio");
 	hand_over_files();
 	if (sethostname("jail", 4) < 0)
 		die("sethostname");
 	if (opt.root)
 		enter_root();
+	close(0);
+	if (open("/dev/null", O_RDONLY) != 0)	/* the jail's own: not even this one is of the host's file system */
+		die("open /dev/null");
 	limit_resources();
 	drop_capabilities(opt.caps);
 	if (opt.uid > 0)

@@ -73,7 +73,7 @@ def config(boot_files: BootFiles) -> Callable[..., VmConfig]:
             "initrd": boot_files.initrd,
             "vcpus": 1,
             "memory_mib": 128,
-            "uid": UID + secrets.randbelow(100_000),
+            "uid": UID + secrets.randbelow(10_000),
             "boot_timeout_s": GUEST_S,
             "kernel_parameters": words,
         }
@@ -126,16 +126,20 @@ def line() -> Callable[[QemuGuest], AbstractAsyncContextManager[Line]]:
 
 @pytest.fixture(autouse=True)
 def nothing_left(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
-    """After each test: no process, mount, cgroup, network device or namespace of it is there any more."""
+    """After each test: no process, mount, cgroup, tap or network namespace of it is there any more.
+
+    Others may run virtual machines here at the same time: what is theirs is told apart by folder and user."""
     daemon = request.getfixturevalue("shared_hyperd") if "hyper" in request.fixturenames else None
     run_dir = request.getfixturevalue("run_dir") if "run_dir" in request.fixturenames else None
     territory = [path for path in (tmp_path, run_dir, daemon and daemon.folder) if path]
-    before = host_things()
+    uids = int(daemon.settings["uid_base"]) if daemon else UID
+    known = {*mounts(territory), *idle_cgroups(), *taps(uids)}
     yield
     allowed = {daemon.process.pid} if daemon and daemon.process else set()
     left: list[str] = []
     for _ in range(int(LEAVING_S / 0.05)):
-        left = [*processes(territory, allowed), *mounts(territory, before), *sorted(host_things() - before)]
+        things = {*mounts(territory), *idle_cgroups(), *taps(uids)} - known
+        left = [*processes(territory, allowed), *sorted(things)]
         if not left:
             return
         time_passes()
@@ -165,20 +169,30 @@ def processes(territory: list[Path], allowed: set[int]) -> list[str]:
     return found
 
 
-def mounts(territory: list[Path], before: set[str]) -> list[str]:
-    known = {thing for thing in before if thing.startswith("mount ")}
-    return [m for m in mount_points() if m not in known and any(f" {path}/" in m for path in territory)]
+def mounts(territory: list[Path]) -> list[str]:
+    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return [f"mount {point}" for point in points if any(point.startswith(f"{path}/") for path in territory)]
 
 
-def mount_points() -> list[str]:
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return [f"mount {line.split()[4]}" for line in lines]
+def idle_cgroups() -> list[str]:
+    """Without a process: of a virtual machine that has ended. (One that starts has some within this fixture's wait.)"""
+    folders = [p for pattern in ("hyper/*/", "*/hyper/*/") for p in Path("/sys/fs/cgroup").glob(pattern) if p.is_dir()]
+    return [f"cgroup {p}" for p in folders if not text(p / "cgroup.procs")]
 
 
-def host_things() -> set[str]:
-    """What a VM adds to the host that has no path of its own: cgroups, taps, network namespaces, shared memory."""
-    cgroups = {f"cgroup {p}" for p in Path("/sys/fs/cgroup").glob("*/hyper/*/") if p.is_dir()}
-    cgroups |= {f"cgroup {p}" for p in Path("/sys/fs/cgroup").glob("hyper/*/") if p.is_dir()}
-    taps = {f"tap {p.parent.name}" for p in Path("/sys/class/net").glob("*/tun_flags")}
-    netns = {f"netns {p.name}" for p in Path("/run/netns").glob("*")}
-    return cgroups | taps | netns
+def taps(uids: int) -> list[str]:
+    devices = [p.parent for p in Path("/sys/class/net").glob("*/tun_flags")]
+    return [f"tap {p.name}" for p in devices if p.name.startswith("hyv") or 0 <= owner(p) - uids < 10_000]
+
+
+def owner(device: Path) -> int:
+    word = text(device / "owner")
+    return int(word) if word.isdigit() else -1
+
+
+def text(path: Path) -> str:
+    """What a file of the kernel says, which may go at any moment."""
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return "gone"

@@ -1,0 +1,182 @@
+"""What the processes of a virtual machine may do on the host, read back from /proc while a guest runs."""
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hypercontainer.hypervisor.qemu import cgroup
+from hypercontainer.hypervisor.qemu.guest import QemuGuest
+from hypercontainer.model.record import DiskRecord
+
+pytestmark = pytest.mark.vm
+
+Booted = Callable[..., AbstractAsyncContextManager[QemuGuest]]
+Lines = Callable[[QemuGuest], AbstractAsyncContextManager[Callable[[str], Any]]]
+
+NO_CAPS = "0" * 16
+SHARE_CAPS = {"chown": 0, "dac_override": 1, "fowner": 3, "fsetid": 4, "setgid": 6, "setuid": 7}
+
+
+class Process:
+    """A process as /proc shows it."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid, self.path = pid, Path(f"/proc/{pid}")
+        lines = (self.path / "status").read_text().splitlines()
+        self.status = {key: value.split() for key, _, value in (line.partition(":") for line in lines)}
+
+    def word(self, key: str) -> str:
+        return self.status[key][0]
+
+    def shares(self) -> set[str]:
+        """The kinds of namespaces that it is in together with us."""
+        kinds = ("mnt", "pid", "ipc", "uts", "net", "user", "cgroup")
+        return {kind for kind in kinds if os.readlink(self.path / "ns" / kind) == os.readlink(f"/proc/self/ns/{kind}")}
+
+    def files(self) -> list[str]:
+        """What its descriptors are open on, without numbers."""
+        links = [os.readlink(fd) for fd in (self.path / "fd").iterdir()]
+        return sorted({re.sub(r":\[\d+\]", "", link) for link in links})
+
+    def mounts(self) -> Iterator[tuple[str, set[str], str]]:
+        """Mount point, its options, the file system's type."""
+        for line in (self.path / "mountinfo").read_text().splitlines():
+            left, _, right = line.partition(" - ")
+            yield left.split()[4], set(left.split()[5].split(",")), right.split()[0]
+
+    def limit(self, name: str) -> tuple[str, str]:
+        line = next(line for line in (self.path / "limits").read_text().splitlines() if line.startswith(name))
+        soft, hard = line.removeprefix(name).split()[:2]
+        return soft, hard
+
+    def children(self) -> list["Process"]:
+        pids = (self.path / f"task/{self.pid}/children").read_text().split()
+        return [Process(int(pid)) for pid in pids]
+
+
+def without_privileges(process: Process, uid: int) -> None:
+    assert process.status["Uid"] == process.status["Gid"] == [str(uid)] * 4
+    assert process.status["Groups"] == []
+    assert {process.word(f"Cap{kind}") for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {NO_CAPS}
+    assert process.word("NoNewPrivs") == "1"
+
+
+async def test_qemu_has_no_privileges_and_sees_nothing_of_the_host(booted: Booted, run_dir: Path) -> None:
+    async with booted() as guest:
+        qemu = Process(guest.record.process.pid)
+        without_privileges(qemu, guest.record.uid)
+        assert qemu.word("Seccomp") == "2"
+        assert qemu.status["NSpid"] == [str(qemu.pid), "1"]
+        assert qemu.shares() == {"user", "cgroup"}
+        assert qemu.limit("Max core file size") == ("0", "0")
+        assert (qemu.path / "environ").read_bytes() == b""
+
+
+async def test_qemus_root_holds_the_system_and_what_it_boots_read_only(booted: Booted) -> None:
+    async with booted() as guest:
+        qemu = Process(guest.record.process.pid)
+        assert os.readlink(qemu.path / "cwd") == os.readlink(qemu.path / "root") == "/"
+        root = qemu.path / "root"
+        system = {name for name in ("bin", "lib", "lib32", "lib64", "libx32") if Path("/", name).exists()}
+        assert {path.name for path in root.iterdir()} == {"usr", "boot", "dev", "etc"} | system
+        assert {path.name for path in (root / "boot").iterdir()} == {"vmlinux", "initrd"}
+        assert {path.name for path in (root / "etc").iterdir()} == {"ld.so.cache"}
+        assert {path.name for path in (root / "dev").iterdir()} == {"null", "urandom"}
+        for point, options, kind in qemu.mounts():
+            assert {"ro", "nosuid"} <= options, point
+            assert point == "/" or "nodev" in options, point
+            assert (kind == "tmpfs") == (point == "/"), point
+
+
+async def test_qemu_holds_only_the_files_it_was_given(booted: Booted, run_dir: Path, tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(bytes(1 << 20))
+    async with booted(disks=[DiskRecord(target=0, path=str(image), read_only=True)]) as guest:
+        qemu = Process(guest.record.process.pid)
+        assert set(qemu.files()) - {"/dev/null"} == {  # its stdin, until it has read the end of that
+            "/dev/urandom",
+            "/memfd:memory-backend-memfd (deleted)",
+            "anon_inode:[eventfd]",
+            "anon_inode:[signalfd]",
+            str(image),
+            f"{run_dir}/lock",
+            "pipe",
+            "socket",
+        }
+        links = {fd.name: os.readlink(fd) for fd in (qemu.path / "fd").iterdir()}
+        for number, link in links.items():
+            if link == str(image):
+                flags = int(re.search(r"flags:\s+(\d+)", (qemu.path / "fdinfo" / number).read_text())[1], 8)  # type: ignore[index]
+                assert flags & os.O_ACCMODE == os.O_RDONLY
+
+
+async def test_the_keeper_has_no_privileges_and_only_its_logs(booted: Booted, run_dir: Path) -> None:
+    async with booted() as guest:
+        keeper = Process(int(Process(guest.record.process.pid).word("PPid")))
+        without_privileges(keeper, guest.record.uid)
+        logs = [f"{run_dir}/qemu.{suffix}" for suffix in ("log", "log.old", "out", "out.old", "status")]
+        assert keeper.files() == sorted(["/dev/null", "anon_inode:[pidfd]", "pipe", f"{run_dir}/lock", *logs])
+        assert os.readlink(keeper.path / "cwd") == "/"
+        assert os.getsid(keeper.pid) == keeper.pid
+
+
+async def test_its_memory_and_threads_are_limited_on_the_host(booted: Booted, run_dir: Path) -> None:
+    async with booted(memory_mib=128) as guest:
+        folders = [
+            line.split(":") for line in Path(f"/proc/{guest.record.process.pid}/cgroup").read_text().splitlines()
+        ]
+        ours = {
+            controllers: path
+            for _, controllers, path in folders
+            if path.startswith(f"/{cgroup.PARENT}/{run_dir.name}-")
+        }
+        if not any(os.access(root, os.W_OK) for root in (cgroup.CGROUPS, cgroup.CGROUPS / "memory")):
+            pytest.skip("the cgroups of this host are not ours to use")
+        values: dict[str, int] = {}
+        for controllers, path in ours.items():
+            for name in ("memory.max", "memory.limit_in_bytes", "pids.max"):
+                file = cgroup.CGROUPS / controllers / path[1:] / name
+                if file.exists():
+                    values[name.split(".")[0]] = int(file.read_text())
+        assert values == {"memory": (128 + cgroup.OVERHEAD_MIB) << 20, "pids": cgroup.TASKS}
+
+
+async def test_virtiofsd_has_few_privileges_and_sees_the_share_alone(
+    booted: Booted, tmp_path: Path, line: Lines
+) -> None:
+    share = tmp_path / "share"
+    share.mkdir()
+    (share / "hello").write_text("from the host\n")
+    async with booted(share=share) as guest, line(guest) as ask:
+        assert await ask("share") == "hello"
+        assert await ask("get /share/hello") == "from the host"
+        [helper] = guest.record.helpers
+        outer = Process(helper.pid)
+        [server] = outer.children()
+        assert {outer.word(f"Cap{kind}") for kind in ("Inh", "Prm", "Eff", "Amb")} == {NO_CAPS}  # it only waits
+        for kind in ("Prm", "Eff"):
+            assert int(server.word(f"Cap{kind}"), 16) == sum(1 << n for n in SHARE_CAPS.values())
+        assert server.word("NoNewPrivs") == "1"
+        assert server.word("Seccomp") == "2"
+        assert server.shares() == {"user", "cgroup"}
+        assert [path.name for path in (server.path / "root").iterdir()] == ["hello"]
+
+
+async def test_a_guest_makes_files_in_the_share_for_any_user_but_no_devices(
+    booted: Booted, tmp_path: Path, line: Lines
+) -> None:
+    share = tmp_path / "share"
+    share.mkdir()
+    async with booted(share=share) as guest, line(guest) as ask:
+        await ask("share")
+        assert await ask("touch /share/made") == "ok"
+        assert await ask("mknod /share/null") == "Operation not permitted"
+    status = (share / "made").stat()
+    assert (status.st_uid, status.st_gid, stat.S_ISREG(status.st_mode)) == (1234, 5678, True)
+    assert [path.name for path in share.iterdir()] == ["made"]
