@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from hypercontainer.agent.wire import MAX_STREAM, WireError
 from hypercontainer.errors import InvalidInput
+from hypercontainer.model.ulimits import Rlimit
 
 MAX_DEPTH = 16  # of nested objects and arrays
 NOT_JSON = (msgspec.MsgspecError, ValueError, RecursionError)  # what msgspec raises for hostile input
@@ -132,12 +133,6 @@ class StreamSet(Answer, frozen=True, kw_only=True):
         return [number for number in (self.stdout, self.stderr) if number]
 
 
-class Rlimit(Request, frozen=True, kw_only=True):
-    type: str  # "RLIMIT_NOFILE"
-    soft: int
-    hard: int
-
-
 class ProcessStart(Request, frozen=True, kw_only=True):
     id: str
     container: str
@@ -225,6 +220,7 @@ class Stats(Answer, frozen=True, kw_only=True):
     system_usec: Count
     memory_bytes: Count
     memory_max_bytes: Count
+    memory_inactive_file_bytes: Count = 0
     pids: Count
     io_read_bytes: Count
     io_write_bytes: Count
@@ -240,7 +236,7 @@ class ProcessRow(Answer, frozen=True, kw_only=True):
     vsize_kib: Count
     rss_kib: Count
     state: Annotated[str, Meta(max_length=8)]
-    start_s: Count
+    start_s: Count  # since 1970
     cpu_ms: Count
     tty: Word
     command: Annotated[str, Meta(max_length=4096)]

@@ -1,5 +1,7 @@
 """What a container uses and which processes it has, as the guest's agent counts them."""
 
+import time
+
 from hypercontainer.agent import messages
 from hypercontainer.lib import clock
 from hypercontainer.model import documents as doc
@@ -22,8 +24,9 @@ def sample(record: ContainerRecord, stats: messages.Stats, *, vcpus: int, memory
             ),
             online_cpus=vcpus,
         ),
-        memory_stats=doc.MemoryStats(
-            usage=stats.memory_bytes, limit=min(limit, memory_mib << 20) if limit else memory_mib << 20
+        memory_stats=doc.MemoryStats(  # without what the page cache could give back, as docker counts
+            usage=max(0, stats.memory_bytes - stats.memory_inactive_file_bytes),
+            limit=min(limit, memory_mib << 20) if limit else memory_mib << 20,
         ),
         pids_stats=doc.PidsStats(current=stats.pids),
         blkio_stats=doc.BlkioStats(read_bytes=stats.io_read_bytes, write_bytes=stats.io_write_bytes),
@@ -51,7 +54,7 @@ def top(table: messages.ProcessTable) -> doc.Top:
             str(p.pid),
             str(p.ppid),
             "0",
-            f"{p.start_s // 3600:02}:{p.start_s // 60 % 60:02}",
+            time.strftime("%H:%M", time.localtime(p.start_s)),
             p.tty or "?",
             f"{p.cpu_ms // 3_600_000:02}:{p.cpu_ms // 60_000 % 60:02}:{p.cpu_ms // 1000 % 60:02}",
             p.command,
