@@ -32,10 +32,10 @@ def loads(data: bytes | bytearray | str) -> Any:
         text = data if isinstance(data, str) else str(data, "utf-8")
         start = len(text) - len(text.lstrip(SPACE))
         document, end = _scan(text, start)
-    except (StopIteration, RecursionError) as e:
+    except (StopIteration, RecursionError, ValueError, SystemError) as e:  # SystemError: json.decoder is missing
         raise ValueError("not a JSON document") from e
     if text[end:].strip(SPACE):
-        raise ValueError("something follows the JSON document")
+        raise ValueError("not a JSON document: something follows it")
     return document
 
 

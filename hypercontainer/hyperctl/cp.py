@@ -69,6 +69,10 @@ def _out(client: Client, container: str, source: str, target: str, args: Args) -
 
 
 def _in(client: Client, source: str, container: str, target: str, args: Args) -> int:
+    from hypercontainer.errors import InvalidInput
+
+    if source != "-" and not os.path.lexists(source):
+        raise InvalidInput(f"cannot copy {source}: no such file or folder")
     folder, name = _landing(client, container, inside(target), source)
     if source == "-":
         chunks: Iterator[bytes] = iter(lambda: os.read(0, PIECE), b"")

@@ -38,22 +38,21 @@ def duration_s(word: str) -> float:
 
 def _date_ns(word: str) -> int:
     date, _, clock = word.replace(" ", "T", 1).partition("T")
-    parts = date.split("-")
-    if len(parts) != 3 or not all(part.isdecimal() for part in parts):
+    zone = next((i for i, c in enumerate(clock) if c in "Zz+-"), len(clock))
+    clock, offset = clock[:zone], clock[zone:]
+    whole, _, fraction = clock.partition(".")
+    days, times = date.split("-"), whole.split(":") if whole else ["0", "0"]
+    numbers = [*days, *times, *([fraction] if fraction else [])]
+    if len(days) != 3 or len(times) not in (2, 3) or not all(n.isdecimal() and len(n) < 10 for n in numbers):
         raise ValueError(BAD)
-    fields = clock.rstrip("Zz").split(":") if clock else ["00"]
-    zoned = clock.endswith(("Z", "z")) or "+" in clock or "-" in clock
-    if zoned:
-        fields = clock.split(":")
-        padded = clock if len(fields) > 2 else clock.replace("Z", ":00Z")
-        seconds = text.since_epoch(f"{date}T{padded}")
+    year, month, day, hour, minute, second = [int(n) for n in [*days, *times, "0"][:6]]
+    if not (1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and minute < 60 and second < 61 and 1970 <= year < 2200):
+        raise ValueError(BAD)
+    if offset:
+        seconds = int(text.since_epoch(f"{date}T{hour}:{minute}:{second}{offset}"))
     else:
-        hour, minute, second = (*(float(field) for field in fields), 0.0, 0.0)[:3]
-        year, month, day = (int(part) for part in parts)
-        seconds = time.mktime((year, month, day, int(hour), int(minute), 0, 0, 0, -1)) + second
-    if not seconds:
-        raise ValueError(BAD)
-    return int(seconds * 1e9)
+        seconds = int(time.mktime((year, month, day, hour, minute, second, 0, 0, -1)))
+    return seconds * 1_000_000_000 + int((fraction + "0" * 9)[:9])
 
 
 def rfc3339(ns: int) -> str:

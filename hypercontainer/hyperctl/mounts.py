@@ -24,6 +24,8 @@ def volume(word: str) -> Mount:
     if source.startswith((".", "~")):
         source = os.path.abspath(os.path.expanduser(source))
     mount: Mount = {"type": "bind" if source.startswith("/") else "volume", "source": source, "target": target}
+    if mount["type"] == "bind":
+        mount["create"] = True
     for option in options:
         if option == "ro":
             mount["read_only"] = True

@@ -57,6 +57,8 @@ def readable(path: str) -> str:
         os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as e:
         raise InvalidInput(f"cannot read {path}: {e.strerror}") from e
+    if os.path.isdir(path):
+        raise InvalidInput(f"cannot read {path}: it is a folder, not an archive")
     return path
 
 
