@@ -4,6 +4,7 @@ Everything is private: a hyperd, a bridge and a state folder of the demo's own, 
 touched, and nothing is left running. The state folder stays (.cache/demo), which makes the next run faster.
 """
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -20,6 +21,7 @@ from hypercontainer.testing.daemon import PrivateDaemon
 
 CHECKOUT = Path(__file__).parents[1]
 STATE = CHECKOUT / ".cache/demo"
+READY_S = 20.0
 COLOUR = sys.stdout.isatty() and "NO_COLOR" not in os.environ
 WIDTH = min(shutil.get_terminal_size((100, 24)).columns, 120)
 
@@ -83,6 +85,16 @@ def free_port(wanted: int) -> int:
     raise Failed("there is no free port on 127.0.0.1")
 
 
+def wait_for_server(port: int) -> None:
+    """Until it has begun to listen: before that, connections are refused."""
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=READY_S):
+            return
+        time.sleep(0.02)
+    raise Failed(f"nobody listens on 127.0.0.1:{port}")
+
+
 def make_image(path: Path) -> None:
     begin = time.monotonic()
     write_archive(path, ["demo:latest"])
@@ -107,16 +119,15 @@ def stories(demo: Demo, archive: Path) -> None:
 
     title("3. A web server in a virtual machine")
     port = free_port(8080)
-    demo.run(f"hyperctl run -d --name web -p 127.0.0.1:{port}:80 demo httpd -f -v -p 80 -h /www")
-    demo.run(
-        f"curl --silent --show-error --retry 8 --retry-connrefused http://127.0.0.1:{port}/", expect="virtual machine"
-    )
+    demo.run(f"hyperctl run -d --name web --init -p 127.0.0.1:{port}:80 demo httpd -f -v -p 80 -h /www")
+    wait_for_server(port)
+    demo.run(f"curl --silent --show-error http://127.0.0.1:{port}/", expect="virtual machine")
     demo.run("hyperctl ps", expect="web")
     demo.run("hyperctl exec web ps", expect="httpd")
     demo.run("hyperctl logs web", expect="response:200")
-    demo.run("hyperctl stop -t 2 web", expect="web")
+    demo.run("hyperctl stop web", expect="web")
     demo.run("hyperctl rm web", expect="web")
-    demo.run("hyperctl ps -a -q")
+    demo.run("hyperctl ps -a")
 
 
 def main() -> int:

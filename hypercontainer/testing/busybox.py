@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from hypercontainer.errors import NotFound
+from hypercontainer.lib import clock
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 FOLDERS = ("bin", "dev", "etc", "home", "lib", "proc", "root", "sys", "tmp", "usr", "usr/bin", "var", "var/log", "www")
@@ -71,14 +72,15 @@ def write_archive(
 
     The same arguments and the same busybox give the same bytes. NotFound when busybox is not installed.
     """
-    blob = layer(find_busybox(), files)
+    busybox = find_busybox()
+    blob, created = layer(busybox, files), clock.rfc3339(busybox.stat().st_mtime_ns)
     document = {
         "architecture": "amd64",
         "os": "linux",
-        "created": "2000-01-01T00:00:00Z",
+        "created": created,
         "config": {"Env": [f"PATH={PATH}"], "Cmd": ["sh"], "WorkingDir": "/", **config},
         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(blob).hexdigest()]},
-        "history": [{"created": "2000-01-01T00:00:00Z", "created_by": "busybox from Debian"}],
+        "history": [{"created": created, "created_by": "busybox from Debian"}],
     }
     written = json.dumps(document, sort_keys=True).encode()
     config_name = hashlib.sha256(written).hexdigest() + ".json"
