@@ -49,12 +49,13 @@ def test_ports_that_make_no_sense(word: str) -> None:
 
 def test_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    made = {"target": "/d", "create": True}  # a folder where the source is missing
     assert mounts.volume("/data") == {"type": "volume", "target": "/data"}
     assert mounts.volume("data:/d") == {"type": "volume", "source": "data", "target": "/d"}
-    assert mounts.volume("/h:/d:ro") == {"type": "bind", "source": "/h", "target": "/d", "read_only": True}
-    assert mounts.volume("/h:/d:rw,z") == {"type": "bind", "source": "/h", "target": "/d"}
-    assert mounts.volume("./x:/d") == {"type": "bind", "source": f"{tmp_path}/x", "target": "/d"}
-    assert mounts.volume(".:/d") == {"type": "bind", "source": str(tmp_path), "target": "/d"}
+    assert mounts.volume("/h:/d:ro") == {"type": "bind", "source": "/h", **made, "read_only": True}
+    assert mounts.volume("/h:/d:rw,z") == {"type": "bind", "source": "/h", **made}
+    assert mounts.volume("./x:/d") == {"type": "bind", "source": f"{tmp_path}/x", **made}
+    assert mounts.volume(".:/d") == {"type": "bind", "source": str(tmp_path), **made}
 
 
 def test_mounts() -> None:
