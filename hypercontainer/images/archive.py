@@ -1,15 +1,21 @@
-"""Archives of images: `load` reads what docker, podman, skopeo and containerd write, from any stream."""
+"""Images out of streams: `load` reads what docker, podman, skopeo and containerd write, `import_image` a plain tar."""
 
 import asyncio
+import hashlib
+import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
 
-from hypercontainer.images import layout, spool
+from hypercontainer.errors import InvalidInput
+from hypercontainer.images import compression, instruction, layout, platform, reference, spool
 from hypercontainer.images.assemble import Report, assemble, silent
 from hypercontainer.images.index import Image
 from hypercontainer.images.layout import Found
+from hypercontainer.images.spool import MAX_ARCHIVE, File
 from hypercontainer.images.store import ImageStore
 from hypercontainer.images.workspace import Workspace
+from hypercontainer.lib import clock
 from hypercontainer.model.documents import Progress
 
 
@@ -40,3 +46,55 @@ def _adopt(work: Workspace, found: Found) -> str:
         if not work.blob(layer.digest).exists():
             os.link(layer.path, work.blob(layer.digest))
     return work.put(found.manifest)
+
+
+async def import_image(
+    store: ImageStore,
+    chunks: AsyncIterator[bytes],
+    *,
+    name: str = "",
+    changes: Sequence[str] = (),
+    message: str = "",
+    report: Report = silent,
+) -> Image:
+    """Make an image of one layer out of a root file system's tar, compressed or not.
+
+    `changes` are lines of a Dockerfile (CMD, ENV …). InvalidInput says what is wrong with one, the name or the tar.
+    """
+    names = [reference.parse(name)] if name else []
+    if names and names[0].digest:
+        raise InvalidInput(f"cannot import as {name}: a digest is not given but computed")
+    config = instruction.apply(changes)
+    async with store.workspace() as work:
+        layer = await spool.in_thread(chunks, lambda pieces: _write_plain(work.path / "layer", pieces))
+        document = _document(config, layer.digest, message)
+        found = await asyncio.to_thread(layout.synthesize, document, [layer], names)
+        digest = await asyncio.to_thread(_adopt, work, found)
+        return await assemble(store, work, digest, names, report=report)
+
+
+def _write_plain(path: Path, chunks: Iterator[bytes]) -> File:
+    digest, size = hashlib.sha256(), 0
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(fd, "wb") as f:
+        for piece in compression.plain(chunks):
+            digest.update(piece)
+            size += f.write(piece)
+            if size > MAX_ARCHIVE:
+                raise InvalidInput(f"cannot import a tar of more than {MAX_ARCHIVE} bytes")
+    return File(path, size, "sha256:" + digest.hexdigest())
+
+
+def _document(config: instruction.Config, diff_id: str, message: str) -> bytes:
+    here, now = platform.host(), clock.rfc3339(clock.now_ns())
+    document = {
+        "architecture": here.architecture,
+        "os": here.os,
+        **({"variant": here.variant} if here.variant else {}),
+        "created": now,
+        "comment": message,
+        "config": config,
+        "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+        "history": [{"created": now, "comment": message or "imported"}],
+    }
+    return json.dumps(document).encode()

@@ -58,6 +58,16 @@ def parse(text: str) -> Reference:
     return Reference(domain, path, tag or ("" if digest else DEFAULT_TAG), digest)
 
 
+def bare(text: str) -> Reference | None:
+    """The repository that `text` names without a tag or digest; None when it has one, or is no name."""
+    if "@" in text or ":" in text.rpartition("/")[2]:
+        return None
+    try:
+        return parse(text)
+    except InvalidInput:
+        return None
+
+
 def _split(name: str) -> tuple[str, str]:
     """(domain, path). The first part is a host when it looks like one: a dot, a port, or "localhost"."""
     first, slash, rest = name.partition("/")

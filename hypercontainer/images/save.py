@@ -1,0 +1,145 @@
+"""Images -> one tar that docker, podman, skopeo and we can load, made as it is read."""
+
+import asyncio
+import json
+import os
+import tarfile
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+from hypercontainer.errors import HyperError, InvalidInput, NotFound
+from hypercontainer.images import compression, manifest, reference
+from hypercontainer.images.index import Image
+from hypercontainer.images.layout import CONTAINERD_NAME, OCI_NAME
+from hypercontainer.images.store import ImageStore
+from hypercontainer.images.workspace import Workspace
+
+Chosen = list[tuple[Image, list[str]]]  # with the names, in full, to save it under
+
+
+def save(
+    store: ImageStore,
+    names: Sequence[str],
+    format: Literal["docker", "oci"] = "docker",
+) -> AsyncGenerator[bytes, None]:
+    """A tar of the images; NotFound and InvalidInput are raised by the call, not by the iteration.
+
+    A name without a tag stands for all tags of its repository; an image named by id is saved without a name. docker:
+    `docker save`'s layout, layers without compression. oci: an OCI layout, every blob as it is in the store.
+    """
+    if not names:
+        raise InvalidInput("cannot save no image: name one")
+    chosen = choose(store, names)
+    return _archive(store, chosen, format)
+
+
+def choose(store: ImageStore, names: Sequence[str]) -> Chosen:
+    found: dict[str, tuple[Image, list[str]]] = {}
+    for name in names:
+        for image, given in _find(store, name):
+            found.setdefault(image.id, (image, []))[1].extend(n for n in given if n not in found[image.id][1])
+    return list(found.values())
+
+
+def _find(store: ImageStore, name: str) -> list[tuple[Image, list[str]]]:
+    repository = reference.bare(name)
+    if repository:
+        tagged = [
+            (image, [ref.canonical for ref in map(reference.parse, image.names) if ref[:2] == repository[:2]])
+            for image in store.list()
+        ]
+        if found := [(image, refs) for image, refs in tagged if refs]:
+            return found
+    image = store.get(name)
+    canonical = [reference.parse(n).canonical for n in image.names]
+    try:
+        asked = reference.parse(name).canonical
+    except InvalidInput:
+        asked = ""
+    return [(image, [asked] if asked in canonical else [])]
+
+
+async def _archive(store: ImageStore, chosen: Chosen, layout: str) -> AsyncGenerator[bytes, None]:
+    async with store.workspace() as work:
+        await asyncio.to_thread(_hold, store, work, chosen)
+        members = _docker(work, chosen) if layout == "docker" else _oci(work, chosen)
+        while piece := await asyncio.to_thread(next, members, b""):
+            yield piece
+        yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def _hold(store: ImageStore, work: Workspace, chosen: Chosen) -> None:
+    """Links of our own: a removal meanwhile takes nothing away from us."""
+    for image, _ in chosen:
+        for digest in {image.record.manifest, image.record.config, *image.record.layers}:
+            if not work.blob(digest).exists():
+                try:
+                    os.link(store.blob(digest), work.blob(digest))
+                except FileNotFoundError as e:
+                    raise NotFound("blob", digest, f"image {image.id} is damaged: pull or load it again") from e
+
+
+def _docker(work: Workspace, chosen: Chosen) -> Iterator[bytes]:
+    items = []
+    done: set[str] = set()
+    for image, names in chosen:
+        record = image.record
+        layers = [f"{d.removeprefix('sha256:')}/layer.tar" for d in record.diff_ids]
+        config = f"{record.config.removeprefix('sha256:')}.json"
+        tags = [str(reference.parse(name)) for name in names]
+        items.append({"Config": config, "RepoTags": tags or None, "Layers": layers})
+        yield from _small(config, work.blob(record.config).read_bytes())
+        for name, digest, size in zip(layers, record.layers, record.tar_sizes, strict=True):
+            if name not in done:
+                done.add(name)
+                yield from _member(name, size, compression.plain(_read(work.blob(digest))))
+    yield from _small("manifest.json", json.dumps(items).encode())
+
+
+def _oci(work: Workspace, chosen: Chosen) -> Iterator[bytes]:
+    yield from _small("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+    descriptors = []
+    done: set[str] = set()
+    for image, names in chosen:
+        data = work.blob(image.record.manifest).read_bytes()
+        said = json.loads(data)
+        kind = said.get("mediaType") or manifest.OCI_MANIFEST
+        one = {"mediaType": kind, "digest": image.record.manifest, "size": len(data)}
+        for name in names or [""]:
+            tag = {CONTAINERD_NAME: name, OCI_NAME: reference.parse(name).tag} if name else {}
+            descriptors.append({**one, **({"annotations": tag} if tag else {})})
+        for digest in (image.record.manifest, image.record.config, *image.record.layers):
+            if digest not in done:
+                done.add(digest)
+                path = work.blob(digest)
+                yield from _member(f"blobs/sha256/{path.name}", path.stat().st_size, _read(path))
+    yield from _small("index.json", json.dumps({"schemaVersion": 2, "manifests": descriptors}).encode())
+
+
+def _read(path: Path) -> Iterator[bytes]:
+    with open(path, "rb", buffering=0) as f:
+        while data := f.read(compression.PIECE):
+            yield data
+
+
+def _small(name: str, data: bytes) -> Iterator[bytes]:
+    return _member(name, len(data), iter([data]))
+
+
+def _member(name: str, size: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """A file's entry. HyperError when it is not as long as was known: the tar would be damaged."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o644
+    yield info.tobuf(tarfile.PAX_FORMAT)
+    left = size
+    for piece in pieces:
+        left -= len(piece)
+        if left < 0:
+            break
+        if piece:
+            yield piece
+    if left:
+        raise HyperError(f"cannot save {name}: it does not have the {size} bytes that it had")
+    if size % tarfile.BLOCKSIZE:
+        yield bytes(-size % tarfile.BLOCKSIZE)

@@ -1,0 +1,114 @@
+"""save and import."""
+
+import io
+import json
+import lzma
+import tarfile
+
+import pytest
+
+from hypercontainer.errors import InvalidInput, NotFound
+from hypercontainer.images import instruction
+from hypercontainer.images.archive import import_image, load
+from hypercontainer.images.save import save
+from hypercontainer.images.store import ImageStore
+from hypercontainer.images.unpack import BadLayer
+from hypercontainer.testing import layers as made
+from tests.unit.images.looking import chunks, leftovers
+
+BASE = made.layer([made.folder("etc"), made.member("etc/motd", b"hello\n")])
+TOP = made.layer([made.member("data", b"x" * 10_000)])
+
+
+async def saved(store: ImageStore, names: list[str], form: str) -> bytes:
+    return b"".join([piece async for piece in save(store, names, form)])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("form", ["docker", "oci"])
+async def test_there_and_back(store: ImageStore, form: str) -> None:
+    await load(store, chunks(made.archive(made.oci_files([BASE, TOP], "docker.io/library/a:1"))))
+    await load(store, chunks(made.docker_archive([BASE], ["a:2", "b/c:3"])))
+    archive = await saved(store, ["a", "b/c:3"], form)
+    other = ImageStore(store.root.with_name("other"))
+    images = {name: image for image in await load(other, chunks(archive)) for name in image.names}
+    assert sorted(images) == ["a:1", "a:2", "b/c:3"]
+    for name, image in images.items():
+        assert image.id == store.get(name).id
+        assert form == "docker" or image.record.manifest == store.get(name).record.manifest
+    assert leftovers(store) == leftovers(other) == []
+
+
+async def test_dockers_layout(store: ImageStore) -> None:
+    [image] = await load(store, chunks(made.archive(made.oci_files([BASE, TOP]))))
+    with tarfile.open(fileobj=io.BytesIO(await saved(store, [image.id], "docker"))) as tar:
+        names = tar.getnames()
+        [item] = json.load(tar.extractfile("manifest.json"))  # type: ignore[arg-type]
+        assert tar.extractfile(item["Layers"][1]).read() == TOP  # type: ignore[union-attr]
+    assert item["RepoTags"] is None  # it was asked for by id
+    assert sorted(names) == sorted([item["Config"], *item["Layers"], "manifest.json"])
+
+
+async def test_layers_are_written_once(store: ImageStore) -> None:
+    await load(store, chunks(made.docker_archive([BASE, TOP], ["a"])))
+    await load(store, chunks(made.docker_archive([BASE], ["b"])))
+    for form in ("docker", "oci"):
+        with tarfile.open(fileobj=io.BytesIO(await saved(store, ["a", "b", "a:latest"], form))) as tar:
+            names = tar.getnames()
+        assert len(names) == len(set(names))
+
+
+async def test_unknown_images_are_told_at_once(store: ImageStore) -> None:
+    for names, error in ((["x"], NotFound), (["../x"], InvalidInput), ([], InvalidInput)):
+        with pytest.raises(error):
+            save(store, names)
+
+
+async def test_a_reader_that_goes_away(store: ImageStore) -> None:
+    await load(store, chunks(made.docker_archive([BASE, TOP], ["a"])))
+    pieces = save(store, ["a"])
+    await anext(pieces)
+    await pieces.aclose()
+    assert leftovers(store) == []
+
+
+async def test_import(store: ImageStore) -> None:
+    changes = ['CMD ["/bin/sh", "-l"]', "ENV A=1 B='x y'", "env A=2", "EXPOSE 80 53/udp", "WORKDIR app", "WORKDIR x"]
+    image = await import_image(store, chunks(lzma.compress(BASE)), name="mine:1", changes=changes, message="hello")
+    assert image.names == ["mine:1"]
+    assert image.record.diff_ids == [made.digest(BASE)]
+    config = store.config(image)
+    assert (config.cmd, config.env, config.working_dir) == (["/bin/sh", "-l"], ["A=2", "B=x y"], "/app/x")
+    assert config.exposed_ports == {"80/tcp": {}, "53/udp": {}}
+    assert store.inspect(image).comment == "hello"
+    assert store.history(image)[0].comment == "hello"
+    assert leftovers(store) == []
+
+
+async def test_import_of_what_is_no_tar(store: ImageStore) -> None:
+    with pytest.raises(BadLayer, match="damaged tar"):
+        await import_image(store, chunks(b"no tar at all" * 1000), name="mine")
+    with pytest.raises(InvalidInput, match="invalid image name"):
+        await import_image(store, chunks(BASE), name="/mine")
+    assert leftovers(store) == []
+
+
+def test_instructions() -> None:
+    assert instruction.apply(["ENTRYPOINT exec me"]) == {"Entrypoint": ["/bin/sh", "-c", "exec me"]}
+    assert instruction.apply(['LABEL a=b c="d e"', "USER www", "STOPSIGNAL SIGINT", "ONBUILD RUN x"]) == {
+        "Labels": {"a": "b", "c": "d e"},
+        "User": "www",
+        "StopSignal": "SIGINT",
+        "OnBuild": ["RUN x"],
+    }
+    assert instruction.apply(["ENV A b c", 'VOLUME ["/a b"]', "VOLUME /c /d"]) == {
+        "Env": ["A=b c"],
+        "Volumes": {"/a b": {}, "/c": {}, "/d": {}},
+    }
+
+
+@pytest.mark.parametrize(
+    "change", ["", "RUN x", "CMD", "EXPOSE x", "EXPOSE 99999", "ENV A", "ENV A=1 B", "ENV 'A=1", "CMD \0"]
+)
+def test_wrong_instructions(change: str) -> None:
+    with pytest.raises(InvalidInput, match="cannot apply change"):
+        instruction.apply([change])
