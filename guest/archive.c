@@ -1,0 +1,57 @@
+#include "archive.h"
+
+#include "mount.h"
+#include "spawn.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+
+static bool complained;
+
+void complain(const struct error *err)
+{
+	dprintf(STDERR_FILENO, "cannot %s\n", err->message);
+	complained = true;
+}
+
+unsigned tar_checksum(const struct tar_header *header)
+{
+	const unsigned char *bytes = (const unsigned char *)header;
+	unsigned sum = 0;
+
+	for (size_t i = 0; i < sizeof(*header); i++) {
+		bool own = i >= offsetof(struct tar_header, checksum) && i < offsetof(struct tar_header, type);
+
+		sum += own ? ' ' : bytes[i];
+	}
+	return sum;
+}
+
+static int open_root(const struct archive *a, struct error *err)
+{
+	char path[500];
+	int fd;
+
+	if (a->pidfd >= 0 && setns(a->pidfd, CLONE_NEWNS) < 0)
+		return fail(err, errno, "enter the container's mounts");
+	if (format(err, path, sizeof(path), a->pidfd >= 0 ? "/%.0s" : "%s/rootfs", a->container->dir) < 0)
+		return -1;
+	fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? fail(err, errno, "open the container's root") : fd;
+}
+
+int archive_main(const void *data)
+{
+	const struct archive *a = data;
+	struct error err = { 0 };
+	int root = open_root(a, &err);
+
+	if (root < 0 || spawn_arrange(a->stdio, root, -1, &err) < 0)
+		return 1;
+	root = STDERR_FILENO + 1;
+	if ((a->write ? archive_write : archive_read)(root, a, &err) < 0)
+		complain(&err);
+	return complained;
+}

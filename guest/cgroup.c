@@ -1,0 +1,297 @@
+#include "cgroup.h"
+
+#include "loop.h"
+#include "mount.h"
+
+#include <fcntl.h>
+#include <linux/bpf.h>
+#include <linux/bpf_common.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+enum { WAIT_MS = 5000 };
+
+char cgroup_dir[256] = "/sys/fs/cgroup";
+
+int limits_parse(const struct json *json, struct limits *limits, struct error *err)
+{
+	static const struct field fields[] = {
+		FIELD(struct limits, memory_bytes, JSON_NUMBER), FIELD(struct limits, cpu_quota_us, JSON_NUMBER),
+		FIELD(struct limits, cpu_period_us, JSON_NUMBER), FIELD(struct limits, cpu_shares, JSON_NUMBER),
+		FIELD(struct limits, pids, JSON_NUMBER),
+	};
+
+	*limits = (struct limits){ 0 };
+	if (!json)
+		return 0;
+	if (json_fields(json, fields, COUNT(fields), limits, err) < 0 ||
+	    json_range("memory_bytes", limits->memory_bytes, 0, INT64_MAX, err) < 0 ||
+	    json_range("cpu_quota_us", limits->cpu_quota_us, 0, INT64_MAX, err) < 0 ||
+	    json_range("cpu_period_us", limits->cpu_period_us, 0, 1000000, err) < 0 ||
+	    json_range("cpu_shares", limits->cpu_shares, 0, 262144, err) < 0)
+		return -1;
+	return json_range("pids", limits->pids, 0, INT32_MAX, err);
+}
+
+void cgroup_boot(void)
+{
+	static const char *const controllers[] = { "+memory", "+cpu", "+pids", "+io", "+cpuset" };
+	char path[300];
+	struct error err;
+
+	snprintf(path, sizeof(path), "%s/cgroup.subtree_control", cgroup_dir);
+	for (size_t i = 0; i < COUNT(controllers); i++)		/* one by one: a kernel may lack some */
+		if (write_file_at(AT_FDCWD, path, controllers[i], &err) < 0)
+			debug("%s", err.message);
+}
+
+/* Our prefix keeps an id from being the name of a file of the kernel's. */
+static int group_path(const char *id, char *path, size_t size, struct error *err)
+{
+	return format(err, path, size, "%s/c-%s", cgroup_dir, id);
+}
+
+static int set_limit(int group, const char *file, const char *value, struct error *err)
+{
+	if (write_file_at(group, file, value, err) == 0)
+		return 0;
+	return err->number == ENOENT ? fail(err, EOPNOTSUPP, "set %s", file) : -1;
+}
+
+static int set_limits(int group, const struct limits *limits, struct error *err)
+{
+	char value[64];
+	struct error ignored;
+
+	snprintf(value, sizeof(value), "%lld", (long long)limits->memory_bytes);
+	if (limits->memory_bytes && set_limit(group, "memory.max", value, err) < 0)
+		return -1;
+	if (limits->memory_bytes)
+		write_file_at(group, "memory.swap.max", "0", &ignored);
+	snprintf(value, sizeof(value), "%lld %lld", (long long)limits->cpu_quota_us,
+		 (long long)(limits->cpu_period_us ? limits->cpu_period_us : 100000));
+	if (limits->cpu_quota_us && set_limit(group, "cpu.max", value, err) < 0)
+		return -1;
+	/* 2..262144 of cgroup v1 on 1..10000 of v2, as other runtimes map it */
+	snprintf(value, sizeof(value), "%lld",
+		 (long long)(1 + (limits->cpu_shares < 2 ? 0 : (limits->cpu_shares - 2) * 9999 / 262142)));
+	if (limits->cpu_shares && set_limit(group, "cpu.weight", value, err) < 0)
+		return -1;
+	snprintf(value, sizeof(value), "%lld", (long long)limits->pids);
+	return limits->pids ? set_limit(group, "pids.max", value, err) : 0;
+}
+
+/* Devices: 'm' may be made, the usual ones may be used, all else is refused. */
+
+#define INSN(c, d, s, o, i) ((struct bpf_insn){ .code = (c), .dst_reg = (d), .src_reg = (s), .off = (o), .imm = (i) })
+
+struct program {
+	struct bpf_insn insns[128];
+	uint32_t length;
+};
+
+static void emit(struct program *p, struct bpf_insn insn)
+{
+	p->insns[p->length++] = insn;
+}
+
+static void allow(struct program *p)
+{
+	emit(p, INSN(BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_0, 0, 0, 1));
+	emit(p, INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0));
+}
+
+/* r2 type, r3 access, r4 major, r5 minor; minor -1: any. */
+static void allow_char_device(struct program *p, int major, int minor)
+{
+	int after = minor < 0 ? 2 : 3;
+
+	emit(p, INSN(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_2, 0, (int16_t)(after + 1), BPF_DEVCG_DEV_CHAR));
+	emit(p, INSN(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_4, 0, (int16_t)after, major));
+	if (minor >= 0)
+		emit(p, INSN(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_5, 0, 2, minor));
+	allow(p);
+}
+
+static void usual_devices(struct program *p)
+{
+	static const int devices[][2] = {
+		{ 1, 3 }, { 1, 5 }, { 1, 7 }, { 1, 8 }, { 1, 9 },	/* null zero full random urandom */
+		{ 5, 0 }, { 5, 1 }, { 5, 2 }, { 136, -1 },		/* tty console ptmx pts */
+	};
+	enum { TYPE = offsetof(struct bpf_cgroup_dev_ctx, access_type), MAJOR = offsetof(struct bpf_cgroup_dev_ctx, major),
+	       MINOR = offsetof(struct bpf_cgroup_dev_ctx, minor) };
+
+	emit(p, INSN(BPF_LDX | BPF_MEM | BPF_W, BPF_REG_2, BPF_REG_1, TYPE, 0));
+	emit(p, INSN(BPF_ALU | BPF_MOV | BPF_X, BPF_REG_3, BPF_REG_2, 0, 0));
+	emit(p, INSN(BPF_ALU | BPF_AND | BPF_K, BPF_REG_2, 0, 0, 0xFFFF));
+	emit(p, INSN(BPF_ALU | BPF_RSH | BPF_K, BPF_REG_3, 0, 0, 16));
+	emit(p, INSN(BPF_LDX | BPF_MEM | BPF_W, BPF_REG_4, BPF_REG_1, MAJOR, 0));
+	emit(p, INSN(BPF_LDX | BPF_MEM | BPF_W, BPF_REG_5, BPF_REG_1, MINOR, 0));
+	emit(p, INSN(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_3, 0, 2, BPF_DEVCG_ACC_MKNOD));
+	allow(p);
+	for (size_t i = 0; i < COUNT(devices); i++)
+		allow_char_device(p, devices[i][0], devices[i][1]);
+	emit(p, INSN(BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_0, 0, 0, 0));
+	emit(p, INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0));
+}
+
+static int limit_devices(int group, struct error *err)
+{
+	struct program program = { .length = 0 };
+	union bpf_attr load = { 0 }, attach = { 0 };
+	autoclose int fd = -1;
+
+	usual_devices(&program);
+	load.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
+	load.insns = (uint64_t)(uintptr_t)program.insns;
+	load.insn_cnt = program.length;
+	load.license = (uint64_t)(uintptr_t)"Apache-2.0";
+	fd = (int)syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof(load));
+	if (fd < 0)
+		return fail(err, errno, "load the device filter");
+	attach.target_fd = (uint32_t)group;
+	attach.attach_bpf_fd = (uint32_t)fd;
+	attach.attach_type = BPF_CGROUP_DEVICE;
+	if (syscall(SYS_bpf, BPF_PROG_ATTACH, &attach, sizeof(attach)) < 0)
+		return fail(err, errno, "attach the device filter");
+	return 0;
+}
+
+int cgroup_create(const char *id, const struct limits *limits, bool all_devices, struct error *err)
+{
+	char path[400];
+	int group;
+
+	if (group_path(id, path, sizeof(path), err) < 0)
+		return -1;
+	if (mkdir(path, 0755) < 0)
+		return fail(err, errno, "make cgroup %s", path);
+	group = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (group < 0) {
+		fail(err, errno, "open cgroup %s", path);
+		rmdir(path);
+		return -1;
+	}
+	if (set_limits(group, limits, err) == 0 && (all_devices || limit_devices(group, err) == 0))
+		return group;
+	close(group);
+	rmdir(path);
+	return -1;
+}
+
+/* Wait until `key` in cgroup.events is `value`. */
+static bool wait_for(int group, const char *key, uint64_t value)
+{
+	autoclose int fd = openat(group, "cgroup.events", O_RDONLY | O_CLOEXEC);
+	uint64_t until = loop_now_ms() + WAIT_MS;
+
+	while (cgroup_number(group, "cgroup.events", key) != value) {
+		struct pollfd change = { .fd = fd, .events = POLLPRI };
+		char discard[256];
+
+		if (fd < 0 || loop_now_ms() > until)
+			return false;
+		poll(&change, 1, 20);
+		if (pread(fd, discard, sizeof(discard), 0) < 0)
+			return false;
+	}
+	return true;
+}
+
+int cgroup_kill(int group, struct error *err)
+{
+	return write_file_at(group, "cgroup.kill", "1", err);
+}
+
+int cgroup_freeze(int group, bool frozen, struct error *err)
+{
+	if (write_file_at(group, "cgroup.freeze", frozen ? "1" : "0", err) < 0)
+		return -1;
+	return wait_for(group, "frozen", frozen) ? 0 : fail(err, ETIMEDOUT, "freeze a cgroup");
+}
+
+/* Groups that the container made in its own come first. */
+static int remove_below(int dir, const char *name, int depth)
+{
+	autoclose int group = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	char list[8192];
+	ssize_t n;
+
+	if (group < 0 || depth > 32)
+		return -1;
+	while ((n = syscall(SYS_getdents64, group, list, sizeof(list))) > 0)
+		for (ssize_t at = 0; at < n; ) {
+			struct { uint64_t ino, off; uint16_t length; uint8_t type; char name[]; } *entry;
+
+			entry = (void *)(list + at);
+			at += entry->length;
+			if (entry->type == 4 && entry->name[0] != '.')		/* DT_DIR */
+				remove_below(group, entry->name, depth + 1);
+		}
+	return unlinkat(dir, name, AT_REMOVEDIR);
+}
+
+void cgroup_remove(const char *id)
+{
+	char path[400];
+	struct error err;
+	autoclose int group = -1;
+
+	if (group_path(id, path, sizeof(path), &err) < 0)
+		return;
+	group = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (group < 0)
+		return;
+	if (cgroup_kill(group, &err) < 0)
+		debug("%s", err.message);
+	write_file_at(group, "cgroup.freeze", "0", &err);
+	wait_for(group, "populated", 0);
+	if (remove_below(AT_FDCWD, path, 0) < 0)
+		debug("remove cgroup %s: %s", path, strerror(errno));
+}
+
+uint64_t cgroup_number(int group, const char *file, const char *key)
+{
+	char text[8192];
+	const char *at = text;
+	size_t length = key ? strlen(key) : 0;
+
+	if (read_file_at(group, file, text, sizeof(text)) <= 0)
+		return 0;
+	if (!key)
+		return strtoull(text, NULL, 10);	/* "max" is 0: no limit */
+	while (at && *at) {
+		if (!strncmp(at, key, length) && at[length] == ' ')
+			return strtoull(at + length + 1, NULL, 10);
+		at = strchr(at, '\n');
+		at = at ? at + 1 : NULL;
+	}
+	return 0;
+}
+
+uint64_t cgroup_oom_kills(int group)
+{
+	return cgroup_number(group, "memory.events", "oom_kill");
+}
+
+int cgroup_each(int group, void (*visit)(int pid, void *data), void *data, struct error *err)
+{
+	int fd = openat(group, "cgroup.procs", O_RDONLY | O_CLOEXEC);
+	FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
+	int pid, count = 0;
+
+	if (!file) {
+		close_fd(&fd);
+		return fail(err, errno, "read cgroup.procs");
+	}
+	for (; fscanf(file, "%d", &pid) == 1; count++)
+		if (pid > 0)
+			visit(pid, data);
+	fclose(file);
+	return count;
+}

@@ -1,0 +1,28 @@
+/* cgroup v2: one group a container. */
+#ifndef CGROUP_H
+#define CGROUP_H
+
+#include "json.h"
+
+#include <stdint.h>
+
+/* Where our groups are made: /sys/fs/cgroup, in tests a group of our own. */
+extern char cgroup_dir[256];
+
+struct limits {		/* 0 = none */
+	int64_t memory_bytes, cpu_quota_us, cpu_period_us, cpu_shares, pids;
+};
+
+int limits_parse(const struct json *json, struct limits *limits, struct error *err);
+void cgroup_boot(void);				/* hand the controllers down */
+/* A group named after `id`, a descriptor of its folder; only the usual devices unless all_devices. */
+int cgroup_create(const char *id, const struct limits *limits, bool all_devices, struct error *err);
+void cgroup_remove(const char *id);		/* kill what is in it, wait for that, remove it */
+int cgroup_kill(int group, struct error *err);
+int cgroup_freeze(int group, bool frozen, struct error *err);
+uint64_t cgroup_number(int group, const char *file, const char *key);	/* key NULL: the file is the number */
+uint64_t cgroup_oom_kills(int group);
+/* Call visit for each process in it; their number. */
+int cgroup_each(int group, void (*visit)(int pid, void *data), void *data, struct error *err);
+
+#endif

@@ -1,0 +1,234 @@
+#include "container.h"
+
+#include "cgroup.h"
+#include "mount.h"
+#include "pod.h"
+#include "process.h"
+#include "rootfs.h"
+
+#include <fcntl.h>
+#include <string.h>
+
+struct container *containers;
+
+int check_id(const char *what, const char *id, struct error *err)
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
+	size_t length = strlen(id);
+
+	if (!length || length >= ID_BYTES || strspn(id, letters) != length || strchr("_.-", id[0]))
+		return fail(err, EINVAL, "name a %s '%.64s'", what, id);
+	return 0;
+}
+
+struct container *container_find(const char *id, struct error *err)
+{
+	for (struct container *c = containers; c; c = c->next)
+		if (!strcmp(c->id, id))
+			return c;
+	fail(err, ENOENT, "find container %.64s", id);
+	return NULL;
+}
+
+void containers_list(struct buffer *result)
+{
+	for (struct container *c = containers; c; c = c->next)
+		buffer_format(result, "%s{\"id\":\"%s\",\"created\":true}", c == containers ? "" : ",", c->id);
+}
+
+struct create_args {
+	const char *id, *hostname;
+	const struct json *rootfs, *mounts, *files, *cgroup, *sysctls, *masked_paths, *readonly_paths;
+	bool read_only, privileged;
+	int64_t shm_bytes;
+};
+
+static int parse_create(const struct json *args, struct create_args *a, struct rootfs_spec *rootfs, struct error *err)
+{
+	static const struct field fields[] = {
+		NEEDED(struct create_args, id, JSON_STRING), NEEDED(struct create_args, rootfs, JSON_OBJECT),
+		FIELD(struct create_args, hostname, JSON_STRING), FIELD(struct create_args, mounts, JSON_ARRAY),
+		FIELD(struct create_args, files, JSON_ARRAY), FIELD(struct create_args, cgroup, JSON_OBJECT),
+		FIELD(struct create_args, sysctls, JSON_OBJECT), FIELD(struct create_args, masked_paths, JSON_ARRAY),
+		FIELD(struct create_args, readonly_paths, JSON_ARRAY), FIELD(struct create_args, read_only, JSON_BOOL),
+		FIELD(struct create_args, privileged, JSON_BOOL), FIELD(struct create_args, shm_bytes, JSON_NUMBER),
+	};
+	static const struct field disks[] = {
+		NEEDED(struct rootfs_spec, lower, JSON_OBJECT), NEEDED(struct rootfs_spec, upper, JSON_OBJECT),
+	};
+
+	if (json_fields(args, fields, COUNT(fields), a, err) < 0 || check_id("container", a->id, err) < 0 ||
+	    json_fields(a->rootfs, disks, COUNT(disks), rootfs, err) < 0 ||
+	    json_range("shm_bytes", a->shm_bytes, 0, INT64_MAX, err) < 0)
+		return -1;
+	if (a->hostname && strlen(a->hostname) >= HOSTNAME_BYTES)
+		return fail(err, EINVAL, "name a host '%.80s'", a->hostname);
+	rootfs->mounts = a->mounts;
+	rootfs->files = a->files;
+	rootfs->shm_bytes = a->shm_bytes;
+	return 0;
+}
+
+/* Copy the paths, or what is hidden everywhere else when the caller says nothing. */
+static int keep_paths(const struct json *paths, const char *const *usual, size_t usual_count, char **to, size_t *count,
+		      struct error *err)
+{
+	if (json_all(paths, JSON_STRING, "paths", err) < 0)
+		return -1;
+	if (paths && paths->count > PATHS_MAX)
+		return fail(err, E2BIG, "hide %u paths", paths->count);
+	for (const struct json *p = json_first(paths); p; p = p->next)
+		if (!(to[(*count)++] = strdup(p->string)))
+			return fail(err, ENOMEM, "keep a path");
+	for (size_t i = 0; !paths && i < usual_count; i++)
+		if (!(to[(*count)++] = strdup(usual[i])))
+			return fail(err, ENOMEM, "keep a path");
+	return 0;
+}
+
+static int hide_paths(struct container *c, const struct create_args *a, struct error *err)
+{
+	static const char *const masked[] = {
+		"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+		"/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats",
+		"/sys/devices/virtual/powercap", "/sys/firmware",
+	};
+	static const char *const readonly[] = {
+		"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
+	};
+
+	if (keep_paths(a->masked_paths, masked, a->privileged ? 0 : COUNT(masked), c->masked, &c->masked_count,
+		       err) < 0)
+		return -1;
+	return keep_paths(a->readonly_paths, readonly, a->privileged ? 0 : COUNT(readonly), c->readonly,
+			  &c->readonly_count, err);
+}
+
+static int set_sysctls(const struct json *sysctls, struct error *err)
+{
+	if (json_all(sysctls, JSON_STRING, "sysctls", err) < 0)
+		return -1;
+	for (const struct json *s = json_first(sysctls); s; s = s->next)
+		if (set_sysctl(s->key, s->string, err) < 0)
+			return -1;
+	return 0;
+}
+
+static void container_free(struct container *c)
+{
+	for (size_t i = 0; i < c->masked_count; i++)
+		free(c->masked[i]);
+	for (size_t i = 0; i < c->readonly_count; i++)
+		free(c->readonly[i]);
+	free(c);
+}
+
+void container_unmount(struct container *c)
+{
+	if (c->has_cgroup)
+		cgroup_remove(c->id);
+	c->has_cgroup = false;
+	close_fd(&c->cgroup);
+	rootfs_unmake(c);
+}
+
+static int build(struct container *c, const struct create_args *a, const struct rootfs_spec *rootfs, struct error *err)
+{
+	struct limits limits;
+
+	if (limits_parse(a->cgroup, &limits, err) < 0 || hide_paths(c, a, err) < 0)
+		return -1;
+	c->cgroup = cgroup_create(c->id, &limits, c->privileged, err);
+	if (c->cgroup < 0)
+		return -1;
+	c->has_cgroup = true;
+	if (rootfs_make(c, rootfs, err) < 0)
+		return -1;
+	return set_sysctls(a->sysctls, err);
+}
+
+static struct container *container_new(const struct create_args *a, struct error *err)
+{
+	struct container *c = calloc(1, sizeof(*c));
+
+	if (!c) {
+		fail(err, ENOMEM, "create container %s", a->id);
+		return NULL;
+	}
+	c->root = c->terminals = c->cgroup = c->lower_target = c->upper_target = -1;
+	c->read_only = a->read_only;
+	c->privileged = a->privileged;
+	strcpy(c->id, a->id);
+	if (a->hostname && strcmp(a->hostname, pod.hostname))
+		strcpy(c->hostname, a->hostname);
+	if (format(err, c->dir, sizeof(c->dir), "%s/c/%s", run_dir, c->id) == 0)
+		return c;
+	free(c);
+	return NULL;
+}
+
+int op_container_create(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
+{
+	struct create_args a = { 0 };
+	struct rootfs_spec rootfs = { 0 };
+	struct container *c;
+
+	(void)call;
+	if (parse_create(args, &a, &rootfs, err) < 0)
+		return -1;
+	if (container_find(a.id, err))
+		return fail(err, EEXIST, "create container %s", a.id);
+	c = container_new(&a, err);
+	if (!c)
+		return -1;
+	if (build(c, &a, &rootfs, err) < 0) {
+		container_unmount(c);
+		container_free(c);
+		return -1;
+	}
+	c->next = containers;
+	containers = c;
+	buffer_add(result, "{}", 2);
+	return 0;
+}
+
+struct id_args {
+	const char *id;
+	bool frozen;
+};
+
+static const struct field id_fields[] = {
+	NEEDED(struct id_args, id, JSON_STRING), NEEDED(struct id_args, frozen, JSON_BOOL),
+};
+
+int op_container_remove(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
+{
+	struct id_args a = { 0 };
+	struct container *c;
+
+	(void)call;
+	if (json_fields(args, id_fields, 1, &a, err) < 0 || !(c = container_find(a.id, err)))
+		return -1;
+	processes_drop(c);
+	container_unmount(c);
+	for (struct container **at = &containers; *at; at = &(*at)->next)
+		if (*at == c) {
+			*at = c->next;
+			break;
+		}
+	container_free(c);
+	buffer_add(result, "{}", 2);
+	return 0;
+}
+
+int op_container_freeze(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
+{
+	struct id_args a = { 0 };
+	struct container *c;
+
+	(void)call;
+	if (json_fields(args, id_fields, 2, &a, err) < 0 || !(c = container_find(a.id, err)))
+		return -1;
+	buffer_add(result, "{}", 2);
+	return cgroup_freeze(c->cgroup, a.frozen, err);
+}

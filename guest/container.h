@@ -1,0 +1,38 @@
+/* Containers: a root file system, mounts, a cgroup; the processes come later. */
+#ifndef CONTAINER_H
+#define CONTAINER_H
+
+#include "json.h"
+#include "rpc.h"
+
+enum { ID_BYTES = 65, PATHS_MAX = 128, HOSTNAME_BYTES = 65 };
+
+struct process;
+
+struct container {
+	struct container *next;
+	char id[ID_BYTES];
+	char dir[400];			/* lower, upper and rootfs are mounted in it */
+	char hostname[HOSTNAME_BYTES];	/* "": the pod's */
+	int root;			/* its root as we mounted it, O_PATH */
+	int terminals;			/* its devpts */
+	int cgroup;
+	int lower_target, upper_target;	/* -1: none */
+	bool read_only, privileged, has_cgroup;
+	char *masked[PATHS_MAX], *readonly[PATHS_MAX];
+	size_t masked_count, readonly_count;
+	struct process *first;		/* its PID 1 while that runs */
+};
+
+extern struct container *containers;
+
+struct container *container_find(const char *id, struct error *err);
+int check_id(const char *what, const char *id, struct error *err);
+void container_unmount(struct container *container);	/* processes are gone; the record stays */
+void containers_list(struct buffer *result);
+
+int op_container_create(const struct call *, const struct json *, struct buffer *, struct error *);
+int op_container_remove(const struct call *, const struct json *, struct buffer *, struct error *);
+int op_container_freeze(const struct call *, const struct json *, struct buffer *, struct error *);
+
+#endif

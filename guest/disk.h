@@ -1,0 +1,15 @@
+/* Disks: SCSI targets that are looked for when a container wants them. */
+#ifndef DISK_H
+#define DISK_H
+
+#include "error.h"
+
+enum { TARGETS_MAX = 255 };
+
+/* Ask the controller for `target`; disk_wait then waits for it. */
+int disk_scan(int target, struct error *err);
+/* Wait (seconds at most) and return the path of its device in `path`. */
+int disk_wait(int target, char *path, size_t size, struct error *err);
+void disk_detach(int target);
+
+#endif

@@ -1,0 +1,37 @@
+/* Paths beneath a root that somebody else filled, and mounts on them: by descriptors, never by names twice. */
+#ifndef MOUNT_H
+#define MOUNT_H
+
+#include "error.h"
+
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Where the agent keeps its things: /run/hyper, in tests a folder. */
+extern char run_dir[256];
+
+/* openat2 with everything, ".." and symlinks included, held beneath `root`. O_CLOEXEC is implied. */
+int open_beneath(int root, const char *path, int flags, mode_t mode, struct error *err);
+/* The same, but no symlink may be on the way. */
+int open_plain(int root, const char *path, int flags, mode_t mode, struct error *err);
+/* An O_PATH descriptor of a folder or else a file; what is missing is made (folders 0755, file 0644). */
+int make_beneath(int root, const char *path, bool folder, struct error *err);
+
+/* mount(2) on what `target` is. */
+int mount_on(int target, const char *source, const char *type, unsigned long flags, const char *data,
+	     struct error *err);
+/* What `source` is, with all that is mounted below it, appears at `target` too. */
+int bind_on(int source, int target, bool read_only, struct error *err);
+int mount_read_only(const char *path, struct error *err);
+
+int write_file_at(int dir, const char *name, const char *value, struct error *err);
+/* At most size - 1 bytes and a NUL: their number, or -1. */
+ssize_t read_file_at(int dir, const char *name, char *to, size_t size);
+int write_all(int fd, const void *bytes, size_t length, struct error *err);
+int make_folders(const char *path, struct error *err);		/* one of our own paths: mkdir -p */
+/* /proc/sys below: "net.ipv4.ip_forward" or with slashes. */
+int set_sysctl(const char *key, const char *value, struct error *err);
+/* Copy what is in folder `from` into the empty folder `to`. */
+int copy_tree(int from, int to, int depth, struct error *err);
+
+#endif

@@ -1,0 +1,401 @@
+#include "net.h"
+
+#include "loop.h"
+
+#include <arpa/inet.h>
+#include <linux/if_addr.h>
+#include <linux/if_link.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+enum { LINK_WAIT_MS = 2000, REPLY_MAX = 32768, LINKS_MAX = 64 };
+
+/* A request is built in this, attribute by attribute. */
+struct message {
+	struct nlmsghdr header;
+	char rest[512];
+};
+
+struct address {
+	uint8_t family, prefix;
+	uint8_t bytes[16];
+};
+
+struct link {
+	int index;
+	char name[IF_NAMESIZE];
+	uint8_t mac[6];
+	bool up;
+	struct rtnl_link_stats64 counters;
+};
+
+static void *begin(struct message *m, int type, int flags, size_t body)
+{
+	memset(m, 0, sizeof(*m));
+	m->header.nlmsg_len = (uint32_t)NLMSG_LENGTH(body);
+	m->header.nlmsg_type = (uint16_t)type;
+	m->header.nlmsg_flags = (uint16_t)(NLM_F_REQUEST | flags);
+	return NLMSG_DATA(&m->header);
+}
+
+static void attribute(struct message *m, int type, const void *data, size_t length)
+{
+	struct rtattr *a = (struct rtattr *)((char *)m + NLMSG_ALIGN(m->header.nlmsg_len));
+
+	a->rta_type = (uint16_t)type;
+	a->rta_len = (uint16_t)RTA_LENGTH(length);
+	memcpy(RTA_DATA(a), data, length);
+	m->header.nlmsg_len = (uint32_t)(NLMSG_ALIGN(m->header.nlmsg_len) + RTA_ALIGN(a->rta_len));
+}
+
+static int open_netlink(struct error *err)
+{
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+
+	return fd >= 0 ? fd : fail(err, errno, "open netlink");
+}
+
+/* Send, and hand each message of the answer to visit. Returns 0, or -1 with errno of the kernel's refusal. */
+static int ask(struct message *m, void (*visit)(const struct nlmsghdr *, void *), void *data)
+{
+	static char reply[REPLY_MAX];
+	struct error err;
+	autoclose int fd = open_netlink(&err);
+	ssize_t n = fd < 0 ? -1 : send(fd, m, m->header.nlmsg_len, 0);
+
+	while (n >= 0 && (n = recv(fd, reply, sizeof(reply), 0)) > 0) {
+		uint32_t left = (uint32_t)n;
+
+		for (struct nlmsghdr *h = (void *)reply; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left)) {
+			if (h->nlmsg_type == NLMSG_ERROR) {
+				errno = -((struct nlmsgerr *)NLMSG_DATA(h))->error;
+				return errno ? -1 : 0;
+			}
+			if (h->nlmsg_type == NLMSG_DONE)
+				return 0;
+			visit(h, data);
+		}
+	}
+	return -1;
+}
+
+static int change(struct message *m)
+{
+	m->header.nlmsg_flags |= NLM_F_ACK;
+	return ask(m, NULL, NULL);
+}
+
+struct links {
+	struct link list[LINKS_MAX];
+	size_t count;
+};
+
+static void see_link(const struct nlmsghdr *h, void *data)
+{
+	struct links *links = data;
+	const struct ifinfomsg *info = NLMSG_DATA(h);
+	int left = (int)IFLA_PAYLOAD(h);
+	struct link *link;
+
+	if (h->nlmsg_type != RTM_NEWLINK || links->count == LINKS_MAX)
+		return;
+	link = &links->list[links->count++];
+	*link = (struct link){ .index = info->ifi_index, .up = info->ifi_flags & IFF_UP };
+	for (struct rtattr *a = IFLA_RTA(info); RTA_OK(a, left); a = RTA_NEXT(a, left)) {
+		if (a->rta_type == IFLA_IFNAME)
+			snprintf(link->name, sizeof(link->name), "%s", (char *)RTA_DATA(a));
+		else if (a->rta_type == IFLA_ADDRESS && RTA_PAYLOAD(a) == 6)
+			memcpy(link->mac, RTA_DATA(a), 6);
+		else if (a->rta_type == IFLA_STATS64)
+			memcpy(&link->counters, RTA_DATA(a), RTA_PAYLOAD(a) < sizeof(link->counters) ?
+			       RTA_PAYLOAD(a) : sizeof(link->counters));
+	}
+}
+
+static int list_links(struct links *links)
+{
+	struct message m;
+
+	links->count = 0;
+	begin(&m, RTM_GETLINK, NLM_F_DUMP, sizeof(struct ifinfomsg));
+	return ask(&m, see_link, links);
+}
+
+static int find_link(const uint8_t mac[6], struct link *found, struct error *err)
+{
+	static struct links links;
+	uint64_t until = loop_now_ms() + LINK_WAIT_MS;
+
+	do {
+		if (list_links(&links) < 0)
+			return fail(err, errno, "list network interfaces");
+		for (size_t i = 0; i < links.count; i++)
+			if (!memcmp(links.list[i].mac, mac, 6)) {
+				*found = links.list[i];
+				return 0;
+			}
+		nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
+	} while (loop_now_ms() < until);
+	return fail(err, ENODEV, "find the network interface %02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2],
+		    mac[3], mac[4], mac[5]);
+}
+
+static int set_up(int index, bool up)
+{
+	struct message m;
+	struct ifinfomsg *info = begin(&m, RTM_NEWLINK, 0, sizeof(*info));
+
+	info->ifi_index = index;
+	info->ifi_change = IFF_UP;
+	info->ifi_flags = up ? IFF_UP : 0;
+	return change(&m);
+}
+
+static int set_link(const struct link *link, const char *name, uint32_t mtu, struct error *err)
+{
+	struct message m;
+	struct ifinfomsg *info;
+
+	if (strcmp(link->name, name) && link->up && set_up(link->index, false) < 0)
+		return fail(err, errno, "take %s down", link->name);
+	info = begin(&m, RTM_NEWLINK, 0, sizeof(*info));
+	info->ifi_index = link->index;
+	if (strcmp(link->name, name))
+		attribute(&m, IFLA_IFNAME, name, strlen(name) + 1);
+	if (mtu)
+		attribute(&m, IFLA_MTU, &mtu, sizeof(mtu));
+	if (change(&m) < 0)
+		return fail(err, errno, "name %s %s", link->name, name);
+	return set_up(link->index, true) < 0 ? fail(err, errno, "bring %s up", name) : 0;
+}
+
+static size_t address_bytes(const struct address *a)
+{
+	return a->family == AF_INET ? 4 : 16;
+}
+
+/* "10.0.0.2/24", "fd00::2/64"; without a prefix it is the whole address. */
+static int parse_address(const char *text, struct address *a, struct error *err)
+{
+	char copy[64], *slash, *end;
+	unsigned long prefix, most;
+
+	if (format(err, copy, sizeof(copy), "%s", text) < 0)
+		return -1;
+	slash = strchr(copy, '/');
+	if (slash)
+		*slash++ = 0;
+	memset(a, 0, sizeof(*a));
+	if (inet_pton(AF_INET, copy, a->bytes) == 1)
+		a->family = AF_INET;
+	else if (inet_pton(AF_INET6, copy, a->bytes) == 1)
+		a->family = AF_INET6;
+	else
+		return fail(err, EINVAL, "read address '%.60s'", text);
+	most = a->family == AF_INET ? 32 : 128;
+	prefix = slash ? strtoul(slash, &end, 10) : most;
+	if (slash && (*slash < '0' || *slash > '9' || *end || prefix > most))
+		return fail(err, EINVAL, "read address '%.60s'", text);
+	a->prefix = (uint8_t)prefix;
+	return 0;
+}
+
+static int change_address(int type, int flags, int index, const struct address *a)
+{
+	struct message m;
+	struct ifaddrmsg *body = begin(&m, type, flags, sizeof(*body));
+
+	body->ifa_family = a->family;
+	body->ifa_prefixlen = a->prefix;
+	body->ifa_index = (uint32_t)index;
+	if (a->family == AF_INET6)
+		body->ifa_flags = IFA_F_NODAD;		/* usable at once: who else would have it? */
+	attribute(&m, IFA_LOCAL, a->bytes, address_bytes(a));
+	attribute(&m, IFA_ADDRESS, a->bytes, address_bytes(a));
+	if (a->family == AF_INET && a->prefix < 31 && type == RTM_NEWADDR) {
+		uint32_t broadcast;
+
+		memcpy(&broadcast, a->bytes, 4);
+		broadcast |= htonl(a->prefix ? 0xFFFFFFFFu >> a->prefix : 0xFFFFFFFFu);
+		attribute(&m, IFA_BROADCAST, &broadcast, 4);
+	}
+	return change(&m);
+}
+
+struct present {
+	int index;
+	struct address list[32];
+	size_t count;
+};
+
+static void see_address(const struct nlmsghdr *h, void *data)
+{
+	struct present *present = data;
+	const struct ifaddrmsg *body = NLMSG_DATA(h);
+	int left = (int)IFA_PAYLOAD(h);
+	struct address a = { .family = body->ifa_family, .prefix = body->ifa_prefixlen };
+	bool found = false;
+
+	if (h->nlmsg_type != RTM_NEWADDR || (int)body->ifa_index != present->index ||
+	    body->ifa_scope == RT_SCOPE_LINK || present->count == COUNT(present->list))
+		return;
+	for (struct rtattr *r = IFA_RTA(body); RTA_OK(r, left); r = RTA_NEXT(r, left))
+		if ((r->rta_type == IFA_LOCAL || (r->rta_type == IFA_ADDRESS && !found)) &&
+		    RTA_PAYLOAD(r) == address_bytes(&a)) {
+			memcpy(a.bytes, RTA_DATA(r), address_bytes(&a));
+			found = true;
+		}
+	if (found)
+		present->list[present->count++] = a;
+}
+
+static bool is_wanted(const struct address *a, const struct json *wanted)
+{
+	struct address other;
+	struct error err;
+
+	for (const struct json *w = wanted->first; w; w = w->next)
+		if (parse_address(w->string, &other, &err) == 0 && !memcmp(&other, a, sizeof(other)))
+			return true;
+	return false;
+}
+
+static int set_addresses(int index, const struct json *wanted, struct error *err)
+{
+	struct present present = { .index = index };
+	struct message m;
+	struct address a;
+
+	begin(&m, RTM_GETADDR, NLM_F_DUMP, sizeof(struct ifaddrmsg));
+	if (ask(&m, see_address, &present) < 0)
+		return fail(err, errno, "list addresses");
+	for (size_t i = 0; i < present.count; i++)
+		if (!is_wanted(&present.list[i], wanted) &&
+		    change_address(RTM_DELADDR, 0, index, &present.list[i]) < 0 && errno != EADDRNOTAVAIL)
+			return fail(err, errno, "remove an address");
+	for (const struct json *w = wanted->first; w; w = w->next)
+		if (parse_address(w->string, &a, err) < 0)
+			return -1;
+		else if (change_address(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, index, &a) < 0)
+			return fail(err, errno, "add address %.60s", w->string);
+	return 0;
+}
+
+struct interface {
+	const char *mac, *name;
+	int64_t mtu;
+	const struct json *addresses;
+};
+
+static int parse_mac(const char *text, uint8_t mac[6], struct error *err)
+{
+	unsigned int b[6];
+	int length = 0;
+
+	if (sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%n", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &length) != 6 ||
+	    text[length])
+		return fail(err, EINVAL, "read MAC address '%.32s'", text);
+	for (int i = 0; i < 6; i++)
+		mac[i] = (uint8_t)b[i];
+	return 0;
+}
+
+static int setup_interface(const struct json *json, struct error *err)
+{
+	static const struct field fields[] = {
+		NEEDED(struct interface, mac, JSON_STRING), NEEDED(struct interface, name, JSON_STRING),
+		FIELD(struct interface, mtu, JSON_NUMBER), NEEDED(struct interface, addresses, JSON_ARRAY),
+	};
+	struct interface i = { 0 };
+	struct link link;
+	uint8_t mac[6];
+
+	if (json_fields(json, fields, COUNT(fields), &i, err) < 0 || json_range("mtu", i.mtu, 0, 65535, err) < 0 ||
+	    json_all(i.addresses, JSON_STRING, "addresses", err) < 0 || parse_mac(i.mac, mac, err) < 0)
+		return -1;
+	if (!*i.name || strlen(i.name) >= IF_NAMESIZE || strpbrk(i.name, "/ \t\n") || i.name[0] == '.')
+		return fail(err, EINVAL, "name an interface '%.32s'", i.name);
+	if (find_link(mac, &link, err) < 0 || set_link(&link, i.name, (uint32_t)i.mtu, err) < 0)
+		return -1;
+	return set_addresses(link.index, i.addresses, err);
+}
+
+struct route {
+	const char *dst, *gateway;
+	int64_t family;
+};
+
+static int setup_route(const struct json *json, struct error *err)
+{
+	static const struct field fields[] = {
+		NEEDED(struct route, dst, JSON_STRING), NEEDED(struct route, gateway, JSON_STRING),
+		FIELD(struct route, family, JSON_NUMBER),
+	};
+	struct route r = { 0 };
+	struct address gateway, dst = { 0 };
+	struct message m;
+	struct rtmsg *body;
+
+	if (json_fields(json, fields, COUNT(fields), &r, err) < 0 || parse_address(r.gateway, &gateway, err) < 0)
+		return -1;
+	if (strcmp(r.dst, "default") && parse_address(r.dst, &dst, err) < 0)
+		return -1;
+	if ((r.family && r.family != (gateway.family == AF_INET ? 4 : 6)) ||
+	    (dst.family && dst.family != gateway.family))
+		return fail(err, EINVAL, "route %.60s via %.60s: the families differ", r.dst, r.gateway);
+	body = begin(&m, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, sizeof(*body));
+	*body = (struct rtmsg){ .rtm_family = gateway.family, .rtm_dst_len = dst.prefix, .rtm_table = RT_TABLE_MAIN,
+				.rtm_protocol = RTPROT_STATIC, .rtm_scope = RT_SCOPE_UNIVERSE, .rtm_type = RTN_UNICAST };
+	if (dst.prefix)
+		attribute(&m, RTA_DST, dst.bytes, address_bytes(&gateway));
+	attribute(&m, RTA_GATEWAY, gateway.bytes, address_bytes(&gateway));
+	if (change(&m) < 0)
+		return fail(err, errno, "route %.60s via %.60s", r.dst, r.gateway);
+	return 0;
+}
+
+int net_setup(const struct json *interfaces, const struct json *routes, struct error *err)
+{
+	for (const struct json *i = json_first(interfaces); i; i = i->next)
+		if (setup_interface(i, err) < 0)
+			return -1;
+	for (const struct json *r = json_first(routes); r; r = r->next)
+		if (setup_route(r, err) < 0)
+			return -1;
+	return 0;
+}
+
+void net_boot(void)
+{
+	if (set_up(1, true) < 0)	/* lo is always the first */
+		debug("bring lo up: %s", strerror(errno));
+}
+
+void net_list(struct buffer *result)
+{
+	static struct links links;
+	bool first = true;
+
+	if (list_links(&links) < 0)
+		return;
+	for (size_t i = 0; i < links.count; i++) {
+		const struct link *l = &links.list[i];
+
+		if (l->index == 1)
+			continue;
+		buffer_format(result, "%s{\"name\":", first ? "" : ",");
+		buffer_string(result, l->name);
+		buffer_format(result, ",\"rx_bytes\":%llu,\"tx_bytes\":%llu,\"rx_packets\":%llu,\"tx_packets\":%llu,"
+			      "\"rx_errors\":%llu,\"tx_errors\":%llu,\"rx_dropped\":%llu,\"tx_dropped\":%llu}",
+			      (unsigned long long)l->counters.rx_bytes, (unsigned long long)l->counters.tx_bytes,
+			      (unsigned long long)l->counters.rx_packets, (unsigned long long)l->counters.tx_packets,
+			      (unsigned long long)l->counters.rx_errors, (unsigned long long)l->counters.tx_errors,
+			      (unsigned long long)l->counters.rx_dropped, (unsigned long long)l->counters.tx_dropped);
+		first = false;
+	}
+}

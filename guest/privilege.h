@@ -1,0 +1,28 @@
+/* What a process may do: capabilities, limits, system calls, its user. */
+#ifndef PRIVILEGE_H
+#define PRIVILEGE_H
+
+#include "json.h"
+#include "user.h"
+
+#include <stdint.h>
+
+enum { RLIMITS_MAX = 16, SECCOMP_MAX = 4096 };
+
+struct privileges {
+	uint64_t capabilities;		/* bounding, permitted and effective: bit n = capability n */
+	bool no_new_privs;
+	struct { int resource; uint64_t soft, hard; } rlimits[RLIMITS_MAX];
+	size_t rlimits_count;
+	uint8_t *seccomp;		/* classic BPF, 8 bytes an instruction; NULL: none */
+	size_t seccomp_length;		/* instructions */
+};
+
+int privileges_parse(const struct json *capabilities, const struct json *rlimits, const char *seccomp,
+		     struct privileges *privileges, struct error *err);
+/* For the rest of this process's life. After this nothing but exec should follow: the filter is on. */
+int privileges_drop(const struct privileges *privileges, const struct identity *identity, const char *cwd,
+		    struct error *err);
+void limits_boot(void);			/* our own */
+
+#endif

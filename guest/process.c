@@ -1,0 +1,609 @@
+#include "process.h"
+
+#include "archive.h"
+#include "cgroup.h"
+#include "power.h"
+#include "spawn.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+enum { PROCESSES_MAX = 2048, SIGNAL_MAX = 64 };
+
+struct process *processes;
+static unsigned process_count;
+
+static struct process *find(const char *id)
+{
+	for (struct process *p = processes; p; p = p->next)
+		if (!strcmp(p->id, id))
+			return p;
+	return NULL;
+}
+
+static struct process *find_known(const char *id, struct error *err)
+{
+	struct process *p = find(id);
+
+	if (!p)
+		fail(err, ESRCH, "find process %.64s", id);
+	return p;
+}
+
+static void close_streams(struct process *p)
+{
+	input_free(p->streams[0] ? input_find(p->streams[0]) : NULL);
+	output_free(p->streams[1] ? output_find(p->streams[1]) : NULL);
+	output_free(p->streams[2] ? output_find(p->streams[2]) : NULL);
+	close_fd(&p->terminal);
+}
+
+static void drop(struct process *p)
+{
+	for (struct process **at = &processes; *at; at = &(*at)->next)
+		if (*at == p) {
+			*at = p->next;
+			process_count--;
+			break;
+		}
+	if (p->container->first == p)
+		p->container->first = NULL;
+	close_streams(p);
+	loop_close(&p->starting);
+	close_fd(&p->pidfd);
+	free(p);
+}
+
+/* The end of a start */
+
+static void started(struct process *p)
+{
+	char text[32];
+
+	loop_close(&p->starting);
+	snprintf(text, sizeof(text), "{\"pid\":%d}", p->pid);
+	rpc_answer(&p->call, text);
+}
+
+static void start_failed(struct process *p, const struct error *err)
+{
+	struct call call = p->call;
+
+	drop(p);
+	rpc_error(&call, err);
+	power_process_ended();
+}
+
+/* The pipe has the reason why exec failed, or its end: exec has succeeded. Returns false if p is gone. */
+static bool read_start(struct process *p, bool ended)
+{
+	struct spawn_failure failure;
+	ssize_t n = read(p->starting.fd, &failure, sizeof(failure));
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR) && !ended)
+		return true;
+	if (n == (ssize_t)sizeof(failure)) {
+		failure.error.message[sizeof(failure.error.message) - 1] = 0;
+		start_failed(p, &failure.error);
+		return false;
+	}
+	started(p);
+	return true;
+}
+
+static void start_ready(struct source *source, uint32_t events)
+{
+	(void)events;
+	read_start((struct process *)((char *)source - offsetof(struct process, starting)), false);
+}
+
+/* Ends */
+
+static void ended(struct process *p, int status)
+{
+	struct error err;
+
+	if (p->starting.fd >= 0 && !read_start(p, true))
+		return;
+	p->running = false;
+	p->status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+	p->oom = p->container->cgroup >= 0 && cgroup_oom_kills(p->container->cgroup) > p->oom_kills;
+	close_fd(&p->pidfd);
+	if (p->first && p->container->first == p) {
+		p->container->first = NULL;
+		/* Its pid namespace went with it; in a shared one the rest has to be sent after it. */
+		if (p->container->cgroup >= 0 && cgroup_kill(p->container->cgroup, &err) < 0)
+			debug("%s", err.message);
+	}
+	rpc_exit_event(p->id, p->status, p->oom);
+	power_process_ended();
+}
+
+static void reap(void)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		for (struct process *p = processes; p; p = p->next)
+			if (p->pid == pid && p->running) {
+				ended(p, status);
+				break;
+			}
+}
+
+static void signal_ready(struct source *source, uint32_t events)
+{
+	struct signalfd_siginfo info[16];
+
+	(void)events;
+	while (read(source->fd, info, sizeof(info)) > 0)
+		;
+	reap();
+}
+
+void process_boot(void)
+{
+	static struct source signals = { -1, 0, signal_ready };
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signals.fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	if (signals.fd < 0)
+		die("open signalfd: %s", strerror(errno));
+	loop_watch(&signals, EPOLLIN);
+}
+
+unsigned processes_running(void)
+{
+	unsigned count = 0;
+
+	for (struct process *p = processes; p; p = p->next)
+		count += p->running;
+	return count;
+}
+
+void processes_signal(int signal)
+{
+	for (struct process *p = processes; p; p = p->next)
+		if (p->running)
+			syscall(SYS_pidfd_send_signal, p->pidfd, signal, NULL, 0);
+}
+
+void processes_drop(struct container *container)
+{
+	struct error err;
+
+	for (struct process *p = processes, *next; p; p = next) {
+		next = p->next;
+		if (p->container != container)
+			continue;
+		if (p->running)		/* not all are in the cgroup: an archive is not */
+			syscall(SYS_pidfd_send_signal, p->pidfd, SIGKILL, NULL, 0);
+		if (p->starting.fd >= 0) {
+			fail(&err, ECANCELED, "start process %s", p->id);
+			rpc_error(&p->call, &err);
+		}
+		drop(p);
+	}
+}
+
+void processes_list(struct buffer *result)
+{
+	for (struct process *p = processes; p; p = p->next) {
+		buffer_format(result, "%s{\"id\":\"%s\",\"container\":\"%s\",\"pid\":%d,\"running\":%s,\"status\":%d,",
+			      p == processes ? "" : ",", p->id, p->container->id, p->pid, p->running ? "true" : "false",
+			      p->status);
+		buffer_format(result, "\"oom\":%s,\"tty\":%s,\"streams\":{\"stdin\":%u,\"stdout\":%u,\"stderr\":%u}}",
+			      p->oom ? "true" : "false", p->tty ? "true" : "false", p->streams[0], p->streams[1],
+			      p->streams[2]);
+	}
+}
+
+/* Streams: the process's ends go into stdio, ours become streams. */
+
+struct streams_args {
+	int64_t id[3];
+};
+
+static int parse_streams(const struct json *json, bool tty, uint32_t streams[3], struct error *err)
+{
+	static const struct field fields[] = {
+		{ "stdin", JSON_NUMBER, 0, false }, { "stdout", JSON_NUMBER, sizeof(int64_t), false },
+		{ "stderr", JSON_NUMBER, 2 * sizeof(int64_t), false },
+	};
+	struct streams_args a = { 0 };
+
+	if (json && json_fields(json, fields, COUNT(fields), &a, err) < 0)
+		return -1;
+	for (int i = 0; i < 3; i++) {
+		if (json_range("stream", a.id[i], 0, HELLO_STREAM - 1, err) < 0)
+			return -1;
+		for (int j = 0; j < i; j++)
+			if (a.id[i] && a.id[i] == a.id[j])
+				return fail(err, EINVAL, "use stream %lld twice", (long long)a.id[i]);
+		streams[i] = (uint32_t)a.id[i];
+		if (streams[i] && stream_check(streams[i], err) < 0)
+			return -1;
+	}
+	return tty && streams[2] ? fail(err, EINVAL, "give a terminal's process a stderr") : 0;
+}
+
+static int set_nonblocking(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	return flags < 0 ? -1 : fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+}
+
+static int open_pipe(struct process *p, int index, int *theirs, struct error *err)
+{
+	int ends[2], ours;
+
+	if (!p->streams[index]) {
+		*theirs = open("/dev/null", (index ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
+		return *theirs < 0 ? fail(err, errno, "open /dev/null") : 0;
+	}
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return fail(err, errno, "make a pipe");
+	ours = ends[index == 0];
+	*theirs = ends[index != 0];
+	if (set_nonblocking(ours) < 0) {
+		close(ours);
+		return fail(err, errno, "make a pipe");
+	}
+	if (index == 0)
+		return input_open(p->streams[0], ours, false, err) ? 0 : -1;
+	return output_open(p->streams[index], ours, err) ? 0 : -1;
+}
+
+static int set_window(int master, int64_t rows, int64_t columns, struct error *err)
+{
+	struct winsize size = { .ws_row = (unsigned short)rows, .ws_col = (unsigned short)columns };
+
+	if (json_range("rows", rows, 0, 65535, err) < 0 || json_range("columns", columns, 0, 65535, err) < 0)
+		return -1;
+	return ioctl(master, TIOCSWINSZ, &size) < 0 ? fail(err, errno, "set the window's size") : 0;
+}
+
+static int open_terminal(struct process *p, struct spawn *s, int64_t rows, int64_t columns, struct error *err)
+{
+	int unlock = 0, slave, in, out;
+
+	p->terminal = openat(p->container->terminals, "ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+	if (p->terminal < 0 || ioctl(p->terminal, TIOCSPTLCK, &unlock) < 0 ||
+	    ioctl(p->terminal, TIOCGPTN, &s->terminal) < 0)
+		return fail(err, errno, "open a terminal");
+	slave = ioctl(p->terminal, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	if (slave < 0)
+		return fail(err, errno, "open a terminal");
+	s->stdio[0] = slave;
+	s->stdio[1] = fcntl(slave, F_DUPFD_CLOEXEC, 0);
+	s->stdio[2] = fcntl(slave, F_DUPFD_CLOEXEC, 0);
+	if (s->stdio[1] < 0 || s->stdio[2] < 0 || set_window(p->terminal, rows, columns, err) < 0)
+		return fail(err, errno, "open a terminal");
+	in = fcntl(p->terminal, F_DUPFD_CLOEXEC, 0);	/* epoll wants a descriptor a direction */
+	out = fcntl(p->terminal, F_DUPFD_CLOEXEC, 0);
+	if (!p->streams[0])
+		close_fd(&in);
+	else if (!input_open(p->streams[0], in, true, err))
+		return close_fd(&out), -1;
+	if (!p->streams[1])
+		close_fd(&out);
+	else if (!output_open(p->streams[1], out, err))
+		return -1;
+	return 0;
+}
+
+struct start_args {
+	const char *id, *container, *cwd, *user, *seccomp;
+	const struct json *args, *env, *groups, *capabilities, *rlimits, *streams;
+	bool tty, init, first, no_new_privs;
+	int64_t rows, columns, oom_score_adj;
+};
+
+static int parse_start(const struct json *args, struct start_args *a, struct error *err)
+{
+	static const struct field fields[] = {
+		NEEDED(struct start_args, id, JSON_STRING), NEEDED(struct start_args, container, JSON_STRING),
+		NEEDED(struct start_args, args, JSON_ARRAY), FIELD(struct start_args, env, JSON_ARRAY),
+		FIELD(struct start_args, cwd, JSON_STRING), FIELD(struct start_args, user, JSON_STRING),
+		FIELD(struct start_args, groups, JSON_ARRAY), FIELD(struct start_args, tty, JSON_BOOL),
+		FIELD(struct start_args, rows, JSON_NUMBER), FIELD(struct start_args, columns, JSON_NUMBER),
+		FIELD(struct start_args, init, JSON_BOOL), FIELD(struct start_args, first, JSON_BOOL),
+		FIELD(struct start_args, capabilities, JSON_ARRAY), FIELD(struct start_args, no_new_privs, JSON_BOOL),
+		FIELD(struct start_args, rlimits, JSON_ARRAY), FIELD(struct start_args, seccomp, JSON_STRING),
+		FIELD(struct start_args, oom_score_adj, JSON_NUMBER), FIELD(struct start_args, streams, JSON_OBJECT),
+	};
+
+	if (json_fields(args, fields, COUNT(fields), a, err) < 0 || check_id("process", a->id, err) < 0 ||
+	    json_all(a->args, JSON_STRING, "args", err) < 0 || json_all(a->env, JSON_STRING, "env", err) < 0 ||
+	    json_all(a->groups, JSON_NUMBER, "groups", err) < 0 ||
+	    json_range("oom_score_adj", a->oom_score_adj, -1000, 1000, err) < 0)
+		return -1;
+	for (const struct json *g = json_first(a->groups); g; g = g->next)
+		if (json_range("group", g->number, 0, UINT32_MAX - 1, err) < 0)
+			return -1;
+	if (!a->args->count)
+		return fail(err, EINVAL, "start process %s: it has no arguments", a->id);
+	return !a->cwd || a->cwd[0] == '/' ? 0 : fail(err, EINVAL, "start in folder '%.100s'", a->cwd);
+}
+
+static struct process *process_new(const char *id, const char *container, struct error *err)
+{
+	struct container *c = container_find(container, err);
+	struct process *p;
+
+	if (!c)
+		return NULL;
+	if (find(id) || process_count >= PROCESSES_MAX) {
+		fail(err, find(id) ? EEXIST : EAGAIN, "start process %s", id);
+		return NULL;
+	}
+	p = calloc(1, sizeof(*p));
+	if (!p) {
+		fail(err, ENOMEM, "start process %s", id);
+		return NULL;
+	}
+	*p = (struct process){ .container = c, .pidfd = -1, .terminal = -1, .starting = { -1, 0, start_ready } };
+	strcpy(p->id, id);
+	p->oom_kills = cgroup_oom_kills(c->cgroup);
+	p->next = processes;
+	processes = p;
+	process_count++;
+	return p;
+}
+
+static int check_first(const struct process *p, bool first, struct error *err)
+{
+	const struct process *running = p->container->first;
+
+	if (first && running)
+		return fail(err, EEXIST, "start the first process of container %s", p->container->id);
+	if (!first && (!running || running->starting.fd >= 0))
+		return fail(err, ESRCH, "start process %s: container %s does not run", p->id, p->container->id);
+	return 0;
+}
+
+static int open_stdio(struct process *p, struct spawn *s, const struct start_args *a, struct error *err)
+{
+	if (p->tty)
+		return open_terminal(p, s, a->rows, a->columns, err);
+	for (int i = 0; i < 3; i++)
+		if (open_pipe(p, i, &s->stdio[i], err) < 0)
+			return -1;
+	return 0;
+}
+
+static void close_spawn(struct spawn *s)
+{
+	for (int i = 0; i < 3; i++)
+		close_fd(&s->stdio[i]);
+	close_fd(&s->status);
+	free(s->privileges.seccomp);
+}
+
+static int launch(struct process *p, struct spawn *s, const struct start_args *a, struct error *err)
+{
+	int ends[2];
+
+	if (check_first(p, s->first, err) < 0 || parse_streams(a->streams, a->tty, p->streams, err) < 0) {
+		memset(p->streams, 0, sizeof(p->streams));	/* they may be another's */
+		return -1;
+	}
+	if (privileges_parse(a->capabilities, a->rlimits, a->seccomp, &s->privileges, err) < 0 ||
+	    open_stdio(p, s, a, err) < 0)
+		return -1;
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+		return fail(err, errno, "make a pipe");
+	p->starting.fd = ends[0];
+	s->status = ends[1];
+	if (!s->first)
+		s->pidfd = p->container->first->pidfd;
+	p->pid = spawn_process(s, &p->pidfd, err);
+	if (p->pid < 0)
+		return -1;
+	loop_watch(&p->starting, EPOLLIN);
+	p->running = true;
+	if (s->first)
+		p->container->first = p;
+	return 0;
+}
+
+int op_process_start(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
+{
+	struct start_args a = { .cwd = "/", .user = "" };
+	struct spawn s = { .stdio = { -1, -1, -1 }, .status = -1, .terminal = -1, .pidfd = -1 };
+	struct process *p;
+	int outcome;
+
+	(void)result;
+	if (parse_start(args, &a, err) < 0 || power_check(err) < 0 || !(p = process_new(a.id, a.container, err)))
+		return -1;
+	p->call = *call;
+	p->tty = a.tty;
+	p->first = a.first;
+	s.container = p->container;
+	s.args = a.args;
+	s.env = a.env;
+	s.groups = a.groups;
+	s.cwd = a.cwd;
+	s.user = a.user;
+	s.tty = a.tty;
+	s.init = a.init;
+	s.first = a.first;
+	s.oom_score_adj = (int)a.oom_score_adj;
+	s.privileges.no_new_privs = a.no_new_privs;
+	outcome = launch(p, &s, &a, err);
+	close_spawn(&s);
+	if (outcome < 0)
+		drop(p);
+	return outcome < 0 ? -1 : LATER;
+}
+
+struct archive_args {
+	const char *id, *container, *mode, *path;
+	const struct json *streams, *owner;
+	bool follow;
+};
+
+struct owner_args {
+	int64_t uid, gid;
+};
+
+static int parse_archive(const struct json *args, struct archive_args *a, struct archive *archive, struct error *err)
+{
+	static const struct field fields[] = {
+		NEEDED(struct archive_args, id, JSON_STRING), NEEDED(struct archive_args, container, JSON_STRING),
+		NEEDED(struct archive_args, mode, JSON_STRING), NEEDED(struct archive_args, path, JSON_STRING),
+		FIELD(struct archive_args, streams, JSON_OBJECT), FIELD(struct archive_args, owner, JSON_OBJECT),
+		FIELD(struct archive_args, follow, JSON_BOOL),
+	};
+	static const struct field owner_fields[] = {
+		NEEDED(struct owner_args, uid, JSON_NUMBER), NEEDED(struct owner_args, gid, JSON_NUMBER),
+	};
+	struct owner_args owner = { -1, -1 };
+
+	if (json_fields(args, fields, COUNT(fields), a, err) < 0 || check_id("process", a->id, err) < 0)
+		return -1;
+	if (strcmp(a->mode, "read") && strcmp(a->mode, "write"))
+		return fail(err, EINVAL, "archive in mode '%.20s'", a->mode);
+	if (a->owner && (json_fields(a->owner, owner_fields, 2, &owner, err) < 0 ||
+			 json_range("uid", owner.uid, 0, UINT32_MAX - 1, err) < 0 ||
+			 json_range("gid", owner.gid, 0, UINT32_MAX - 1, err) < 0))
+		return -1;
+	archive->path = a->path;
+	archive->write = !strcmp(a->mode, "write");
+	archive->follow = a->follow;
+	archive->has_owner = a->owner != NULL;
+	archive->uid = (uint32_t)owner.uid;
+	archive->gid = (uint32_t)owner.gid;
+	return 0;
+}
+
+static int launch_archive(struct process *p, struct archive *archive, const struct archive_args *a, struct error *err)
+{
+	if (parse_streams(a->streams, false, p->streams, err) < 0) {
+		memset(p->streams, 0, sizeof(p->streams));
+		return -1;
+	}
+	for (int i = 0; i < 3; i++)
+		if (open_pipe(p, i, &archive->stdio[i], err) < 0)
+			return -1;
+	if (p->container->first && p->container->first->starting.fd < 0)
+		archive->pidfd = p->container->first->pidfd;
+	p->pid = spawn_helper(archive_main, archive, &p->pidfd, err);
+	p->running = p->pid > 0;
+	return p->pid < 0 ? -1 : 0;
+}
+
+int op_process_archive(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
+{
+	struct archive_args a = { 0 };
+	struct archive archive = { .stdio = { -1, -1, -1 }, .pidfd = -1 };
+	struct process *p;
+	int outcome;
+
+	(void)call;
+	if (parse_archive(args, &a, &archive, err) < 0 || power_check(err) < 0 ||
+	    !(p = process_new(a.id, a.container, err)))
+		return -1;
+	archive.container = p->container;
+	outcome = launch_archive(p, &archive, &a, err);
+	for (int i = 0; i < 3; i++)
+		close_fd(&archive.stdio[i]);
+	if (outcome < 0)
+		drop(p);
+	else
+		buffer_format(result, "{\"pid\":%d}", p->pid);
+	return outcome;
+}
+
+struct signal_args {
+	const char *process;
+	int64_t signal, rows, columns;
+	bool group, all;
+};
+
+static void signal_one(int pid, void *data)
+{
+	kill(pid, *(const int *)data);
+}
+
+static int signal_all(struct container *c, int signal, struct error *err)
+{
+	int count;
+
+	if (signal == SIGKILL)
+		return cgroup_kill(c->cgroup, err);
+	count = cgroup_each(c->cgroup, signal_one, &signal, err);
+	return count == 0 ? fail(err, ESRCH, "signal container %s", c->id) : count < 0 ? -1 : 0;
+}
+
+int op_process_signal(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
+{
+	static const struct field fields[] = {
+		NEEDED(struct signal_args, process, JSON_STRING), NEEDED(struct signal_args, signal, JSON_NUMBER),
+		FIELD(struct signal_args, group, JSON_BOOL), FIELD(struct signal_args, all, JSON_BOOL),
+	};
+	struct signal_args a = { 0 };
+	struct process *p;
+	int signal;
+
+	(void)call;
+	if (json_fields(args, fields, COUNT(fields), &a, err) < 0 ||
+	    json_range("signal", a.signal, 0, SIGNAL_MAX, err) < 0 || !(p = find_known(a.process, err)))
+		return -1;
+	signal = (int)a.signal;
+	buffer_add(result, "{}", 2);
+	if (a.all)
+		return signal_all(p->container, signal, err);
+	if (!p->running)
+		return fail(err, ESRCH, "signal process %s", p->id);
+	/* Its pid is ours until we reap it, and a session's leader leads the group of that number. */
+	if ((a.group ? kill(-p->pid, signal) : (int)syscall(SYS_pidfd_send_signal, p->pidfd, signal, NULL, 0)) < 0)
+		return fail(err, errno, "signal process %s", p->id);
+	return 0;
+}
+
+int op_process_resize(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
+{
+	static const struct field fields[] = {
+		NEEDED(struct signal_args, process, JSON_STRING), NEEDED(struct signal_args, rows, JSON_NUMBER),
+		NEEDED(struct signal_args, columns, JSON_NUMBER),
+	};
+	struct signal_args a = { 0 };
+	struct process *p;
+
+	(void)call;
+	if (json_fields(args, fields, COUNT(fields), &a, err) < 0 || !(p = find_known(a.process, err)))
+		return -1;
+	if (p->terminal < 0)
+		return fail(err, ENOTTY, "resize process %s", p->id);
+	buffer_add(result, "{}", 2);
+	return set_window(p->terminal, a.rows, a.columns, err);
+}
+
+int op_process_forget(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
+{
+	static const struct field fields[] = { NEEDED(struct signal_args, process, JSON_STRING) };
+	struct signal_args a = { 0 };
+	struct process *p;
+
+	(void)call;
+	if (json_fields(args, fields, COUNT(fields), &a, err) < 0 || !(p = find_known(a.process, err)))
+		return -1;
+	if (p->running)
+		return fail(err, EBUSY, "forget process %s", p->id);
+	drop(p);
+	buffer_add(result, "{}", 2);
+	return 0;
+}

@@ -1,0 +1,37 @@
+/* Processes of containers: their start, streams, end. */
+#ifndef PROCESS_H
+#define PROCESS_H
+
+#include "container.h"
+#include "stream.h"
+
+struct process {
+	struct process *next;
+	char id[ID_BYTES];
+	struct container *container;
+	int pid, pidfd;
+	bool first, tty, running;
+	struct source starting;		/* the pipe that tells whether exec succeeded; fd -1: it has */
+	struct call call;		/* who waits for that */
+	int status;			/* when it runs no more */
+	bool oom;
+	uint64_t oom_kills;		/* of its cgroup when it began */
+	int terminal;			/* the pty's master, -1: none */
+	uint32_t streams[3];		/* stdin, stdout, stderr; 0: none */
+};
+
+extern struct process *processes;
+
+void process_boot(void);			/* SIGCHLD from now on */
+void processes_list(struct buffer *result);
+void processes_drop(struct container *container);	/* forget its processes, dead or not */
+unsigned processes_running(void);
+void processes_signal(int signal);		/* every one that runs */
+
+int op_process_start(const struct call *, const struct json *, struct buffer *, struct error *);
+int op_process_archive(const struct call *, const struct json *, struct buffer *, struct error *);
+int op_process_signal(const struct call *, const struct json *, struct buffer *, struct error *);
+int op_process_resize(const struct call *, const struct json *, struct buffer *, struct error *);
+int op_process_forget(const struct call *, const struct json *, struct buffer *, struct error *);
+
+#endif

@@ -1,0 +1,342 @@
+#include "spawn.h"
+
+#include "loop.h"
+#include "mount.h"
+#include "pod.h"
+#include "process.h"
+#include "rootfs.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/keyctl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+enum {
+	STATUS_FD = 3, EXE_FD = 4, CLEAN_FD = 5,	/* where they are in the child */
+	HIGH_FD = 256,
+	FLAG_PIDFD = 0x1000,
+};
+#define FLAG_INTO_CGROUP 0x200000000ull
+
+struct clone_bytes {		/* clone_args, as the C libraries do not declare it */
+	uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup;
+};
+
+extern char **environ;
+static int executable = -1, own_pids = -1;
+
+void spawn_boot(void)
+{
+	executable = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	own_pids = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
+	if (executable < 0 || own_pids < 0)
+		die("open our executable: %s", strerror(errno));
+}
+
+static pid_t fork_into(uint64_t flags, int cgroup, int *pidfd)
+{
+	struct clone_bytes args = { .flags = flags | FLAG_PIDFD, .exit_signal = SIGCHLD };
+
+	args.pidfd = (uint64_t)(uintptr_t)pidfd;
+	if (cgroup >= 0) {
+		args.flags |= FLAG_INTO_CGROUP;
+		args.cgroup = (uint64_t)cgroup;
+	}
+	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+}
+
+int exec_command(char *const *argv)
+{
+	const char *path = getenv("PATH"), *name = argv[0];
+	char full[PATH_MAX];
+	int number = ENOENT;
+
+	if (!*name)
+		return ENOENT;
+	if (strchr(name, '/')) {
+		execve(name, argv, environ);
+		return errno;
+	}
+	if (!path)
+		path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+	for (const char *end; ; path = end + 1) {
+		end = strchrnul(path, ':');
+		if (snprintf(full, sizeof(full), "%.*s%s%s", (int)(end - path), path, end > path ? "/" : "", name) <
+		    (int)sizeof(full)) {
+			execve(full, argv, environ);
+			if (errno != ENOENT && errno != ENOTDIR)
+				number = errno;
+			if (number != ENOENT && number != EACCES)
+				return number;
+		}
+		if (!*end)
+			return number;
+	}
+}
+
+/* The child. Every error on the way ends in report(). */
+
+static _Noreturn void report(int status, const struct error *err)
+{
+	struct spawn_failure failure = { *err };
+
+	if (write(status, &failure, sizeof(failure)) < 0)
+		_exit(126);
+	_exit(127);
+}
+
+static void reset_signals(void)
+{
+	struct sigaction action = { .sa_handler = SIG_DFL };
+	sigset_t none;
+
+	sigaction(SIGPIPE, &action, NULL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+int spawn_arrange(const int stdio[3], int third, int fourth, struct error *err)
+{
+	const int from[] = { stdio[0], stdio[1], stdio[2], third, fourth };
+	int high[COUNT(from)];
+
+	for (size_t i = 0; i < COUNT(from); i++) {
+		high[i] = from[i] < 0 ? -1 : fcntl(from[i], F_DUPFD_CLOEXEC, HIGH_FD);
+		if (from[i] >= 0 && high[i] < 0)
+			return fail(err, errno, "arrange descriptors");
+	}
+	for (int i = 0; i < (int)COUNT(from); i++) {
+		if (high[i] < 0)
+			close(i);
+		else if (dup3(high[i], i, i < STATUS_FD ? 0 : O_CLOEXEC) < 0)
+			return fail(err, errno, "arrange descriptors");
+	}
+	return syscall(SYS_close_range, CLEAN_FD, ~0u, 0) < 0 ? fail(err, errno, "close descriptors") : 0;
+}
+
+static int join(const struct spawn *s, struct error *err)
+{
+	if (setns(s->pidfd, CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS) < 0)
+		return fail(err, errno, "join container %s", s->container->id);
+	return 0;
+}
+
+static int found(const struct spawn *s, struct error *err)
+{
+	const char *name = s->container->hostname;
+
+	/* Not by clone: there the namespace's root would be our own cgroup. */
+	if (unshare(CLONE_NEWCGROUP) < 0)
+		return fail(err, errno, "make a cgroup namespace");
+	if (*name && sethostname(name, strlen(name)) < 0)
+		return fail(err, errno, "set the hostname");
+	return rootfs_enter(s->container, s->terminal, s->cwd, err);
+}
+
+static int own_stdio(const struct identity *identity, struct error *err)
+{
+	for (int fd = 0; fd < 3; fd++) {
+		struct stat status;
+
+		/* /dev/null belongs to all */
+		if (fstat(fd, &status) < 0 || status.st_uid == identity->uid ||
+		    (S_ISCHR(status.st_mode) && !isatty(fd)))
+			continue;
+		if (fchown(fd, identity->uid, (gid_t)-1) < 0)
+			return fail(err, errno, "give away descriptor %d", fd);
+	}
+	return 0;
+}
+
+static int find_identity(const struct spawn *s, struct identity *identity, struct error *err)
+{
+	autoclose int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (root < 0)
+		return fail(err, errno, "open the root");
+	if (user_find(root, s->user, identity, err) < 0)
+		return -1;
+	for (const struct json *g = json_first(s->groups); g; g = g->next)
+		if (user_add_group(identity, (gid_t)g->number, err) < 0)
+			return -1;
+	return 0;
+}
+
+/* environ from the caller's list; HOME is added when it says none. */
+static int set_environment(const struct spawn *s, const char *home, struct error *err)
+{
+	static char home_entry[PATH_MAX + 8];
+	size_t count = 0;
+	bool has_home = false;
+	char **list = calloc((s->env ? s->env->count : 0) + 2, sizeof(*list));
+
+	if (!list)
+		return fail(err, ENOMEM, "make an environment");
+	for (const struct json *e = json_first(s->env); e; e = e->next) {
+		list[count++] = (char *)e->string;
+		has_home = has_home || !strncmp(e->string, "HOME=", 5);
+	}
+	snprintf(home_entry, sizeof(home_entry), "HOME=%s", home);
+	if (!has_home)
+		list[count] = home_entry;
+	environ = list;
+	return 0;
+}
+
+static char **make_argv(const struct spawn *s, struct error *err)
+{
+	static char status[] = "3", name[] = REAPER_NAME;
+	char **argv = calloc((size_t)s->args->count + 3, sizeof(*argv));
+	size_t count = 0;
+
+	if (!argv) {
+		fail(err, ENOMEM, "make arguments");
+		return NULL;
+	}
+	if (s->init) {
+		argv[count++] = name;
+		argv[count++] = status;
+	}
+	for (const struct json *a = s->args->first; a; a = a->next)
+		argv[count++] = (char *)a->string;
+	return argv;
+}
+
+static int set_oom(int value, struct error *err)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%d", value);
+	/* In a test we may not be allowed to; there our own is 0 too. */
+	return write_file_at(AT_FDCWD, "/proc/self/oom_score_adj", text, err) < 0 && !testing ? -1 : 0;
+}
+
+static int prepare(const struct spawn *s, char ***argv, int *status, struct error *err)
+{
+	static struct identity identity;
+
+	setsid();
+	if (set_oom(s->oom_score_adj, err) < 0 || (!s->first && join(s, err) < 0) ||
+	    spawn_arrange(s->stdio, s->status, executable, err) < 0)
+		return -1;
+	*status = STATUS_FD;
+	if (s->first && found(s, err) < 0)
+		return -1;
+	if (s->tty && ioctl(STDIN_FILENO, TIOCSCTTY, 0) < 0)
+		return fail(err, errno, "take the terminal");
+	syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);		/* a kernel may have none */
+	if (find_identity(s, &identity, err) < 0 || own_stdio(&identity, err) < 0 ||
+	    set_environment(s, identity.home, err) < 0 || !(*argv = make_argv(s, err)))
+		return -1;
+	if (s->init && fcntl(STATUS_FD, F_SETFD, 0) < 0)
+		return fail(err, errno, "pass a descriptor on");
+	return privileges_drop(&s->privileges, &identity, s->cwd, err);
+}
+
+static _Noreturn void child(const struct spawn *s)
+{
+	int status = s->status;
+	struct error err = { 0 };
+	char **argv = NULL;
+
+	reset_signals();
+	if (prepare(s, &argv, &status, &err) < 0)
+		report(status, &err);
+	if (s->init) {
+		syscall(SYS_execveat, EXE_FD, "", argv, environ, 0x1000 /* AT_EMPTY_PATH */);
+		fail(&err, errno, "run the reaper");
+	} else {
+		fail(&err, exec_command(argv), "run %.100s", argv[0]);
+	}
+	report(status, &err);
+}
+
+/* Children are made in the pid namespace that we point at; it is pointed back at once. */
+static int point_at(int pidfd, struct error *err)
+{
+	if (setns(pidfd, CLONE_NEWPID) < 0)
+		return fail(err, errno == EINVAL ? ESRCH : errno, "join a pid namespace");
+	return 0;
+}
+
+static void point_back(void)
+{
+	if (setns(own_pids, CLONE_NEWPID) < 0)
+		die("return to our pid namespace: %s", strerror(errno));
+}
+
+int spawn_process(const struct spawn *s, int *pidfd, struct error *err)
+{
+	uint64_t flags = s->first ? CLONE_NEWNS | (*s->container->hostname ? CLONE_NEWUTS : 0) : 0;
+	int namespace = s->first ? pod.processes : s->pidfd;
+	pid_t pid;
+
+	if (s->first && !pod.share_pid) {
+		flags |= CLONE_NEWPID;
+		namespace = -1;
+	}
+	if (namespace >= 0 && point_at(namespace, err) < 0)
+		return -1;
+	pid = fork_into(flags, s->container->cgroup, pidfd);
+	if (pid == 0)
+		child(s);
+	if (pid < 0)
+		fail(err, errno, "fork");
+	if (namespace >= 0)
+		point_back();
+	return pid;
+}
+
+int spawn_helper(int (*body)(const void *data), const void *data, int *pidfd, struct error *err)
+{
+	pid_t pid = fork_into(0, -1, pidfd);
+
+	if (pid < 0)
+		return fail(err, errno, "fork");
+	if (pid > 0)
+		return pid;
+	reset_signals();
+	setsid();
+	_exit(body(data));
+}
+
+/* Nothing of ours must be found through /proc/1 of the shared namespace: an empty root, no descriptors. */
+static int hide_pause(struct error *err)
+{
+	static const int none[3] = { -1, -1, -1 };
+	char path[300];
+
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return fail(err, errno, "make mounts private");
+	if (format(err, path, sizeof(path), "%s/empty", run_dir) < 0 || make_folders(path, err) < 0)
+		return -1;
+	if (mount("tmpfs", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k") < 0 ||
+	    chdir(path) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0)
+		return fail(err, errno, "enter an empty root");
+	return spawn_arrange(none, -1, executable, err);
+}
+
+int spawn_pause(struct error *err)
+{
+	char *const argv[] = { (char *)PAUSE_NAME, NULL }, *const envp[] = { NULL };
+	int pidfd = -1;
+	pid_t pid = fork_into(CLONE_NEWNS | CLONE_NEWPID, -1, &pidfd);
+
+	if (pid < 0)
+		return fail(err, errno, "fork");
+	if (pid > 0)
+		return pidfd;
+	reset_signals();
+	if (hide_pause(err) == 0)
+		syscall(SYS_execveat, EXE_FD, "", argv, envp, 0x1000);
+	_exit(1);
+}

@@ -1,0 +1,45 @@
+/* The way from fork to exec. */
+#ifndef SPAWN_H
+#define SPAWN_H
+
+#include "container.h"
+#include "privilege.h"
+
+struct spawn {
+	const struct container *container;
+	const struct json *args, *env, *groups;
+	const char *cwd, *user;
+	bool tty, init, first;
+	int oom_score_adj;
+	struct privileges privileges;
+	int stdio[3];		/* the process's ends */
+	int status;		/* where it tells us why exec failed; closed by a successful exec */
+	int terminal;		/* number of its pts, -1: none */
+	int pidfd;		/* first: unused; else the process whose namespaces it joins */
+};
+
+/* What comes through `status`. */
+struct spawn_failure {
+	struct error error;
+};
+
+void spawn_boot(void);		/* remember our executable and namespace */
+/* Start it; *pidfd gets a descriptor of it. Its pid, or -1. */
+int spawn_process(const struct spawn *spawn, int *pidfd, struct error *err);
+/* A process of ours that runs `body`, which should begin with spawn_arrange, and exits with what that returns. */
+int spawn_helper(int (*body)(const void *data), const void *data, int *pidfd, struct error *err);
+/* In a child: stdio at 0..2, two more descriptors at 3 and 4 (-1: none); all else is closed. */
+int spawn_arrange(const int stdio[3], int third, int fourth, struct error *err);
+/* The first process of a pid namespace that containers share: a pidfd, or -1. */
+int spawn_pause(struct error *err);
+
+/* The executable started again: as the reaper above a container's process, or to hold a namespace open. */
+_Noreturn void reaper_main(char **argv);
+_Noreturn void pause_main(void);
+/* execve with a search in environ's PATH; returns errno. */
+int exec_command(char *const *argv);
+
+#define REAPER_NAME "hyper-init"
+#define PAUSE_NAME "hyper-pause"
+
+#endif

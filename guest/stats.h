@@ -1,0 +1,10 @@
+/* What a container uses, and what runs in it. */
+#ifndef STATS_H
+#define STATS_H
+
+#include "rpc.h"
+
+int op_container_stats(const struct call *, const struct json *, struct buffer *, struct error *);
+int op_container_processes(const struct call *, const struct json *, struct buffer *, struct error *);
+
+#endif

@@ -1,0 +1,395 @@
+#include "stream.h"
+
+#include "channel.h"
+
+#include <string.h>
+#include <termios.h>
+
+struct output *outputs;
+struct input *inputs;
+static uint32_t count, next_id = 1;
+
+struct output *output_find(uint32_t id)
+{
+	for (struct output *o = outputs; o; o = o->next)
+		if (o->id == id)
+			return o;
+	return NULL;
+}
+
+struct input *input_find(uint32_t id)
+{
+	for (struct input *i = inputs; i; i = i->next)
+		if (i->id == id)
+			return i;
+	return NULL;
+}
+
+uint32_t streams_next(void)
+{
+	return next_id;
+}
+
+int stream_check(uint32_t id, struct error *err)
+{
+	if (count >= STREAMS_MAX)
+		return fail(err, EMFILE, "open stream %u", id);
+	if (id < next_id && (output_find(id) || input_find(id)))
+		return fail(err, EEXIST, "open stream %u", id);
+	return 0;
+}
+
+static void take_number(uint32_t id)
+{
+	count++;
+	if (id >= next_id)
+		next_id = id + 1;
+}
+
+static void output_read(struct source *source, uint32_t events);
+
+struct output *output_open(uint32_t id, int fd, struct error *err)
+{
+	struct output *o = stream_check(id, err) < 0 ? NULL : calloc(1, sizeof(*o));
+
+	if (!o) {
+		close_fd(&fd);
+		if (!err->number)
+			fail(err, ENOMEM, "open stream %u", id);
+		return NULL;
+	}
+	*o = (struct output){ .source = { fd, 0, output_read }, .id = id, .ring_max = CREDIT, .synced = true };
+	o->next = outputs;
+	outputs = o;
+	take_number(id);
+	loop_watch(&o->source, EPOLLIN);
+	return o;
+}
+
+void output_free(struct output *output)
+{
+	struct output **at = &outputs;
+
+	if (!output)
+		return;
+	channel_forget(output);
+	loop_close(&output->source);
+	while (*at && *at != output)
+		at = &(*at)->next;
+	if (*at) {
+		*at = output->next;
+		count--;
+	}
+	ring_free(&output->ring);
+	free(output);
+}
+
+static uint64_t output_end(const struct output *output)
+{
+	return output->base + output->ring.length;
+}
+
+static void output_ended(struct output *output)
+{
+	loop_close(&output->source);
+	output->ended = true;
+	channel_wake(output);
+}
+
+/* Level-triggered: what is left in the pipe brings us here again. */
+static void output_read(struct source *source, uint32_t events)
+{
+	struct output *output = (struct output *)source;	/* its first member */
+	static uint8_t waste[65536];
+	size_t room = sizeof(waste);
+	uint8_t *to = output->stopped ? waste : ring_space(&output->ring, output->ring_max, &room);
+	ssize_t n;
+
+	(void)events;
+	if (!to) {	/* full: the writer waits for the host's ACK */
+		loop_watch(source, 0);
+		return;
+	}
+	n = read(source->fd, to, room);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {	/* 0, or a terminal's EIO: the last writer is gone */
+		output_ended(output);
+		return;
+	}
+	if (output->stopped)
+		return;
+	ring_fill(&output->ring, (size_t)n);
+	if (output->ring.length >= output->ring_max)
+		loop_watch(source, 0);
+	channel_wake(output);
+}
+
+int output_add(struct output *output, const void *bytes, size_t length)
+{
+	if (ring_add(&output->ring, bytes, length, output->ring_max) < 0)
+		return -1;
+	channel_wake(output);
+	return 0;
+}
+
+void output_hello(struct output *output)
+{
+	output->synced = false;
+}
+
+static void output_drop(struct output *output, uint64_t offset)
+{
+	uint64_t end = output_end(output), base = offset < end ? offset : end;
+
+	if (base > output->base) {
+		ring_drop(&output->ring, (size_t)(base - output->base));
+		output->base = base;
+	}
+	if (output->ended && offset > end)
+		output->finished = true;
+	if (output->source.fd >= 0 && output->ring.length < output->ring_max)
+		loop_watch(&output->source, EPOLLIN);
+	if (output->ended && !output->ring.length)
+		ring_free(&output->ring);
+}
+
+void output_ack(struct output *output, uint64_t offset)
+{
+	if (output->stopped || offset > output->top + output->eof_top)
+		return;
+	output_drop(output, offset);
+	if (!output->synced) {	/* the host went on from here in another life */
+		output->synced = true;
+		output->sent = output->base;
+		output->eof_sent = output->finished;
+	}
+	if (output->sent < output->base)
+		output->sent = output->base;
+	channel_wake(output);
+}
+
+void output_stop(struct output *output)
+{
+	output->stopped = true;
+	output->base = output->sent = output_end(output);
+	ring_free(&output->ring);
+	if (output->source.fd >= 0)
+		loop_watch(&output->source, EPOLLIN);
+}
+
+static uint64_t sendable(const struct output *output)
+{
+	uint64_t end = output_end(output), most = output->base + CREDIT;
+
+	return (end < most ? end : most) - output->sent;
+}
+
+bool output_pending(const struct output *output)
+{
+	if (!output->synced || output->stopped || output->finished)
+		return false;
+	return sendable(output) || (output->ended && !output->eof_sent && output->sent == output_end(output));
+}
+
+bool output_next(struct output *output, size_t room, struct frame *frame)
+{
+	size_t stretch;
+	uint64_t length;
+
+	if (!output_pending(output))
+		return false;
+	*frame = (struct frame){ .kind = FRAME_EOF, .stream = output->id, .offset = output->sent };
+	length = sendable(output);
+	if (!length) {
+		output->eof_sent = output->eof_top = true;
+		return true;
+	}
+	frame->kind = FRAME_DATA;
+	frame->payload = ring_peek(&output->ring, (size_t)(output->sent - output->base), &stretch);
+	if (length > stretch)
+		length = stretch;
+	if (length > room)
+		length = room;
+	frame->length = (uint16_t)length;
+	output->sent += length;
+	if (output->top < output->sent)
+		output->top = output->sent;
+	return true;
+}
+
+bool output_settled(const struct output *output)
+{
+	/* The EOF of an output is not acknowledged. */
+	return output->stopped || (!output->ring.length && (!output->ended || output->eof_sent));
+}
+
+static void input_write(struct source *source, uint32_t events);
+
+struct input *input_open(uint32_t id, int fd, bool tty, struct error *err)
+{
+	struct input *i = stream_check(id, err) < 0 ? NULL : calloc(1, sizeof(*i));
+
+	if (!i) {
+		close_fd(&fd);
+		if (!err->number)
+			fail(err, ENOMEM, "open stream %u", id);
+		return NULL;
+	}
+	*i = (struct input){ .source = { fd, 0, input_write }, .id = id, .tty = tty };
+	i->next = inputs;
+	inputs = i;
+	take_number(id);
+	if (!tty)
+		loop_watch(&i->source, EPOLLERR);	/* the reader may go before we write */
+	return i;
+}
+
+void input_free(struct input *input)
+{
+	struct input **at = &inputs;
+
+	if (!input)
+		return;
+	loop_close(&input->source);
+	while (*at && *at != input)
+		at = &(*at)->next;
+	if (*at) {
+		*at = input->next;
+		count--;
+	}
+	ring_free(&input->ring);
+	free(input);
+}
+
+static uint64_t received(const struct input *input)
+{
+	return input->consumed + input->ring.length;
+}
+
+static void input_stop(struct input *input)
+{
+	loop_close(&input->source);
+	ring_free(&input->ring);
+	input->stopped = input->stop_due = true;
+	channel_answer();
+}
+
+void input_hello(struct input *input)
+{
+	ring_drop(&input->ring, input->ring.length);
+	if (!input->eof_consumed)
+		input->eof_received = false;
+	input->ack_due = !input->stopped;
+	input->stop_due = input->stopped;	/* it may have been lost */
+	if (input->source.fd >= 0)
+		loop_watch(&input->source, input->tty ? 0 : EPOLLERR);
+}
+
+size_t input_new(const struct input *input, const struct frame *frame)
+{
+	uint64_t known = received(input), end = frame->offset + frame->length;
+
+	if (input->stopped || input->eof_received || frame->offset > known || end <= known || end < frame->offset ||
+	    end - input->consumed > CREDIT)
+		return 0;
+	return (size_t)(end - known);
+}
+
+void input_consume(struct input *input, size_t length)
+{
+	input->consumed += length;
+	if (input->consumed - input->acked < CREDIT / 4 && input->ring.length)
+		return;
+	input->ack_due = true;
+	channel_answer();
+}
+
+static void end_terminal(struct input *input)
+{
+	struct termios settings;
+
+	if (tcgetattr(input->source.fd, &settings) < 0 || !(settings.c_lflag & ICANON))
+		return;
+	if (write(input->source.fd, &settings.c_cc[VEOF], 1) < 0)
+		debug("end the terminal of stream %u: %s", input->id, strerror(errno));
+}
+
+static void consume_eof(struct input *input)
+{
+	if (input->tty)
+		end_terminal(input);
+	loop_close(&input->source);
+	ring_free(&input->ring);
+	input->eof_consumed = input->ack_due = true;
+	channel_answer();
+}
+
+/* Returns how much of it went, or -1: nobody reads any more, and that has been dealt with. */
+static ssize_t put(struct input *input, const uint8_t *bytes, size_t length)
+{
+	ssize_t n = write(input->source.fd, bytes, length);
+
+	if (n >= 0)
+		return n;
+	if (errno == EAGAIN || errno == EINTR)
+		return 0;
+	input_stop(input);
+	return -1;
+}
+
+static void input_write(struct source *source, uint32_t events)
+{
+	struct input *input = (struct input *)source;
+	size_t length;
+
+	if (!input->tty && events & EPOLLERR) {
+		input_stop(input);
+		return;
+	}
+	while (input->ring.length) {
+		const uint8_t *bytes = ring_peek(&input->ring, 0, &length);
+		ssize_t n = put(input, bytes, length);
+
+		if (n < 0)
+			return;
+		ring_drop(&input->ring, (size_t)n);
+		if (n)
+			input_consume(input, (size_t)n);
+		if ((size_t)n < length)
+			break;
+	}
+	if (input->ring.length)
+		loop_watch(source, EPOLLOUT);
+	else if (input->eof_received)
+		consume_eof(input);
+	else
+		loop_watch(source, input->tty ? 0 : EPOLLERR);
+}
+
+void input_data(struct input *input, const struct frame *frame)
+{
+	size_t length = input_new(input, frame);
+	const uint8_t *bytes = frame->payload + frame->length - length;
+	ssize_t n = 0;
+
+	if (length && !input->ring.length)
+		n = put(input, bytes, length);
+	if (!length || n < 0)
+		return;
+	if (ring_add(&input->ring, bytes + n, length - (size_t)n, CREDIT) < 0)
+		die("keep %zu bytes of stream %u: out of memory", length, input->id);
+	if (n)
+		input_consume(input, (size_t)n);
+	if (input->ring.length)
+		loop_watch(&input->source, EPOLLOUT);
+}
+
+void input_eof(struct input *input, const struct frame *frame)
+{
+	if (input->stopped || input->eof_received || frame->offset != received(input))
+		return;
+	input->eof_received = true;
+	if (!input->ring.length)
+		consume_eof(input);
+}

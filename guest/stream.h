@@ -1,0 +1,74 @@
+/* Streams of bytes between the host and descriptors of ours (docs/wire.md, section 3). */
+#ifndef STREAM_H
+#define STREAM_H
+
+#include "error.h"
+#include "loop.h"
+#include "ring.h"
+#include "wire.h"
+
+enum { STREAMS_MAX = 3072 };
+
+/* Guest to host. Every byte stays in `ring` until the host has acknowledged it. */
+struct output {
+	struct source source;		/* what is read; fd -1: nothing more will come of it */
+	uint32_t id;
+	struct ring ring;
+	size_t ring_max;
+	uint64_t base;			/* offset of the ring's first byte: all before is acknowledged */
+	uint64_t sent;			/* offset of the next byte to send */
+	uint64_t top;			/* the highest `sent` ever: an ACK beyond is no ACK */
+	bool synced;			/* the ACK that follows HELLO has come */
+	bool ended;			/* the length is known: base + ring.length */
+	bool eof_sent, eof_top;		/* as sent and top, for the place of EOF */
+	bool finished;			/* EOF is acknowledged */
+	bool stopped;			/* the host reads no more: all is thrown away */
+	bool queued;
+	struct output *next_queued;
+	struct output *next;		/* of all */
+};
+
+/* Host to guest. What was received and not consumed yet is forgotten at HELLO: the host has it still. */
+struct input {
+	struct source source;		/* what is written to */
+	uint32_t id;
+	bool tty;			/* EOF becomes the terminal's end-of-file character */
+	struct ring ring;
+	uint64_t consumed;		/* offset of the ring's first byte */
+	uint64_t acked;			/* the last `consumed` that the host was told */
+	bool eof_received, eof_consumed;
+	bool stopped;			/* nobody reads */
+	bool stop_due, ack_due;		/* frames to send */
+	struct input *next;		/* of all */
+};
+
+/* A stream on `fd`, which it owns from now on (also when it fails). NULL with *err = EEXIST, EMFILE … */
+struct output *output_open(uint32_t id, int fd, struct error *err);
+struct input *input_open(uint32_t id, int fd, bool tty, struct error *err);
+void output_free(struct output *output);
+void input_free(struct input *input);
+
+void output_hello(struct output *output);		/* the host begins anew */
+void output_ack(struct output *output, uint64_t offset);
+void output_stop(struct output *output);
+bool output_pending(const struct output *output);	/* has something that may be sent now */
+/* The next frame, at most `room` bytes of payload; its payload is in the ring. False: nothing to send. */
+bool output_next(struct output *output, size_t room, struct frame *frame);
+int output_add(struct output *output, const void *bytes, size_t length);	/* for streams without a descriptor */
+bool output_settled(const struct output *output);	/* the host has all of it */
+
+void input_hello(struct input *input);
+void input_data(struct input *input, const struct frame *frame);
+void input_eof(struct input *input, const struct frame *frame);
+/* How many bytes at the end of this DATA are new, in order and within the credit. */
+size_t input_new(const struct input *input, const struct frame *frame);
+void input_consume(struct input *input, size_t length);	/* and decide whether that is to be acknowledged */
+
+struct output *output_find(uint32_t id);
+struct input *input_find(uint32_t id);
+extern struct output *outputs;
+extern struct input *inputs;
+uint32_t streams_next(void);				/* a number that was never used */
+int stream_check(uint32_t id, struct error *err);	/* may a new stream have it? */
+
+#endif

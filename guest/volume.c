@@ -1,0 +1,191 @@
+#include "volume.h"
+
+#include "mount.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+struct mount_spec {
+	const char *type, *source, *target;
+	bool read_only, populate;
+	int64_t size_bytes, mode;
+	const struct json *options;
+};
+
+static bool is_empty(int folder)
+{
+	int fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	int entries = 0;
+
+	if (!dir) {
+		close_fd(&fd);
+		return false;
+	}
+	while (entries < 3 && readdir(dir))
+		entries++;
+	closedir(dir);
+	return entries == 2;	/* "." and ".." */
+}
+
+static int open_share(const char *source, struct error *err)
+{
+	char path[300];
+	autoclose int share = -1;
+	int fd;
+
+	if (format(err, path, sizeof(path), "%s/share", run_dir) < 0)
+		return -1;
+	share = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (share < 0)
+		return fail(err, errno, "open the share");
+	/* Opened as a folder first: only that mounts what virtiofs announces as a mount of the host. */
+	fd = open_plain(share, source, O_RDONLY | O_DIRECTORY, 0, err);
+	return fd >= 0 || err->number != ENOTDIR ? fd : open_plain(share, source, O_PATH, 0, err);
+}
+
+static int mount_share(struct container *c, const struct mount_spec *spec, struct error *err)
+{
+	struct stat status;
+	autoclose int target = -1, content = -1;
+	autoclose int source = open_share(spec->source ? spec->source : "", err);
+
+	if (source < 0)
+		return -1;
+	if (fstat(source, &status) < 0)
+		return fail(err, errno, "look at %s in the share", spec->source);
+	target = make_beneath(c->root, spec->target, S_ISDIR(status.st_mode), err);
+	if (target < 0)
+		return -1;
+	if (spec->populate && S_ISDIR(status.st_mode) && is_empty(source)) {
+		content = open_beneath(c->root, spec->target, O_RDONLY | O_DIRECTORY, 0, err);
+		if (content < 0 || copy_tree(content, source, 0, err) < 0)
+			return -1;
+	}
+	return bind_on(source, target, spec->read_only, err);
+}
+
+static int tmpfs_options(const struct mount_spec *spec, unsigned long *flags, char *data, size_t size,
+			 struct error *err)
+{
+	static const struct { const char *name; unsigned long set, clear; } known[] = {
+		{ "noexec", MS_NOEXEC, 0 }, { "exec", 0, MS_NOEXEC }, { "nosuid", MS_NOSUID, 0 },
+		{ "suid", 0, MS_NOSUID }, { "nodev", MS_NODEV, 0 }, { "dev", 0, MS_NODEV },
+		{ "ro", MS_RDONLY, 0 }, { "rw", 0, MS_RDONLY }, { "noatime", MS_NOATIME, 0 },
+	};
+
+	*flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+	if (json_all(spec->options, JSON_STRING, "options", err) < 0 ||
+	    json_range("mode", spec->mode, 0, 07777, err) < 0 ||
+	    json_range("size_bytes", spec->size_bytes, 0, INT64_MAX, err) < 0)
+		return -1;
+	for (const struct json *o = json_first(spec->options); o; o = o->next) {
+		size_t i = 0;
+
+		while (i < COUNT(known) && strcmp(known[i].name, o->string))
+			i++;
+		if (i == COUNT(known))
+			return fail(err, EINVAL, "mount a tmpfs with option '%.32s'", o->string);
+		*flags = (*flags | known[i].set) & ~known[i].clear;
+	}
+	if (spec->size_bytes)
+		return format(err, data, size, "mode=%o,size=%lld", (unsigned int)spec->mode, (long long)spec->size_bytes);
+	return format(err, data, size, "mode=%o", (unsigned int)spec->mode);
+}
+
+static int mount_tmpfs(struct container *c, const struct mount_spec *spec, struct error *err)
+{
+	char data[80];
+	unsigned long flags;
+	autoclose int target = -1;
+
+	if (tmpfs_options(spec, &flags, data, sizeof(data), err) < 0)
+		return -1;
+	target = make_beneath(c->root, spec->target, true, err);
+	if (target < 0)
+		return -1;
+	return mount_on(target, "tmpfs", "tmpfs", flags | (spec->read_only ? MS_RDONLY : 0), data, err);
+}
+
+static int mount_one(struct container *c, const struct json *json, struct error *err)
+{
+	static const struct field fields[] = {
+		NEEDED(struct mount_spec, type, JSON_STRING), FIELD(struct mount_spec, source, JSON_STRING),
+		NEEDED(struct mount_spec, target, JSON_STRING), FIELD(struct mount_spec, read_only, JSON_BOOL),
+		FIELD(struct mount_spec, populate, JSON_BOOL), FIELD(struct mount_spec, size_bytes, JSON_NUMBER),
+		FIELD(struct mount_spec, mode, JSON_NUMBER), FIELD(struct mount_spec, options, JSON_ARRAY),
+	};
+	struct mount_spec spec = { .mode = 01777 };
+	int result;
+
+	if (json_fields(json, fields, COUNT(fields), &spec, err) < 0)
+		return -1;
+	if (spec.target[0] != '/')
+		return fail(err, EINVAL, "mount on '%.100s'", spec.target);
+	if (!strcmp(spec.type, "share"))
+		result = mount_share(c, &spec, err);
+	else if (!strcmp(spec.type, "tmpfs"))
+		result = mount_tmpfs(c, &spec, err);
+	else
+		return fail(err, EINVAL, "mount type '%.32s'", spec.type);
+	if (result < 0) {
+		struct error cause = *err;
+
+		snprintf(err->message, sizeof(err->message), "mount on %.100s: %.200s", spec.target, cause.message);
+	}
+	return result;
+}
+
+int volumes_mount(struct container *c, const struct json *mounts, struct error *err)
+{
+	for (const struct json *m = json_first(mounts); m; m = m->next)
+		if (mount_one(c, m, err) < 0)
+			return -1;
+	return 0;
+}
+
+struct file_spec {
+	const char *path, *content;
+	int64_t mode, uid, gid;
+};
+
+/* Through a link it is written too, as long as that stays beneath the root. */
+static int write_file(struct container *c, const struct file_spec *spec, struct error *err)
+{
+	size_t length;
+	autofree uint8_t *content = base64_decode(spec->content, &length, err);
+	autoclose int place = content ? make_beneath(c->root, spec->path, false, err) : -1;
+	autoclose int fd = place < 0 ? -1 : open_beneath(c->root, spec->path, O_WRONLY | O_TRUNC | O_NONBLOCK, 0, err);
+
+	if (fd < 0 || write_all(fd, content, length, err) < 0)
+		return -1;
+	if (fchown(fd, (uid_t)spec->uid, (gid_t)spec->gid) < 0 || fchmod(fd, (mode_t)spec->mode) < 0)
+		return fail(err, errno, "set the owner of %.200s", spec->path);
+	return 0;
+}
+
+int files_write(struct container *c, const struct json *files, struct error *err)
+{
+	static const struct field fields[] = {
+		NEEDED(struct file_spec, path, JSON_STRING), NEEDED(struct file_spec, content, JSON_STRING),
+		FIELD(struct file_spec, mode, JSON_NUMBER), FIELD(struct file_spec, uid, JSON_NUMBER),
+		FIELD(struct file_spec, gid, JSON_NUMBER),
+	};
+
+	for (const struct json *f = json_first(files); f; f = f->next) {
+		struct file_spec spec = { .mode = 0644 };
+
+		if (json_fields(f, fields, COUNT(fields), &spec, err) < 0 ||
+		    json_range("mode", spec.mode, 0, 07777, err) < 0 ||
+		    json_range("uid", spec.uid, 0, UINT32_MAX - 1, err) < 0 ||
+		    json_range("gid", spec.gid, 0, UINT32_MAX - 1, err) < 0)
+			return -1;
+		if (write_file(c, &spec, err) < 0)
+			return -1;
+	}
+	return 0;
+}
