@@ -85,7 +85,7 @@ def _expose(config: Config, text: str) -> None:
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if not match or not 1 <= first <= last <= 65535:
             raise ValueError(f"{word!r} is not PORT[-PORT][/tcp|udp]")
-        ports = {f"{port}/{(match[3] or 'tcp').lower()}": {} for port in range(first, last + 1)}
+        ports: Config = {f"{port}/{(match[3] or 'tcp').lower()}": {} for port in range(first, last + 1)}
         config.setdefault("ExposedPorts", {}).update(ports)
 
 

@@ -1,0 +1,501 @@
+"""Layers -> tree: what docker's rules make of them, and everything that a hostile one may try."""
+
+import io
+import os
+import stat
+import struct
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from hypercontainer.errors import HyperError, InvalidInput
+from hypercontainer.images import compression, tar, unpack
+from hypercontainer.images.unpack import BadLayer, Layer
+from hypercontainer.testing import layers as made
+from tests.unit.images.looking import names
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes files of other users, and devices")
+
+Members = Sequence[tuple[tarfile.TarInfo, bytes]]
+
+
+class Box:
+    """A tree to unpack into, with a neighbour that must never change."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.tree, self.outside = folder, folder / "tree", folder / "outside"
+        self.tree.mkdir()
+        self.outside.mkdir()
+        (self.outside / "secret").write_bytes(b"secret")
+        self.count = 0
+
+    def put(self, *layers: Members | bytes) -> list[unpack.LayerDone]:
+        blobs = []
+        for layer in layers:
+            self.count += 1
+            path = self.folder / f"layer{self.count}"
+            path.write_bytes(layer if isinstance(layer, bytes) else made.layer(layer))
+            blobs.append(Layer(str(path), made.digest(path.read_bytes())))
+        return unpack.unpack(str(self.tree), blobs)
+
+    def check(self) -> None:
+        assert names(self.outside) == ["secret"]
+        assert (self.outside / "secret").read_bytes() == b"secret"
+        assert {p.name for p in self.folder.iterdir() if not p.name.startswith("layer")} == {"tree", "outside"}
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[Box]:
+    before = sorted(os.listdir("/proc/self/fd"))
+    old = os.umask(0)
+    made_box = Box(tmp_path)
+    try:
+        yield made_box
+    finally:
+        os.umask(old)
+    made_box.check()
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0)  # cap_net_raw=ep
+
+
+def test_everything_that_a_layer_may_hold(box: Box) -> None:
+    [done] = box.put(
+        [
+            made.folder("./", mode=0o711, mtime=5),
+            made.folder("bin", mode=0o2755, gid=7, mtime=6),
+            made.member("bin/su", b"#!", mode=0o4755, uid=1, gid=2, mtime=7),
+            made.member("bin/ping", b"##", mode=0o755, xattrs={"security.capability": CAPABILITY, "user.k": b"v\0w"}),
+            made.member("bin/odd", b"", xattrs={"trusted.overlay.opaque": b"y", "security.selinux": b"x"}),
+            made.hardlink("bin/su2", "bin/su"),
+            made.symlink("bin/sh", "/bin/busybox", uid=3, gid=4, mtime=8),
+            made.member("dev/null", kind=tarfile.CHRTYPE, device=(1, 3), mode=0o666),
+            made.member("dev/sda", kind=tarfile.BLKTYPE, device=(8, 0), mode=0o660, gid=6),
+            made.member("run/fifo", kind=tarfile.FIFOTYPE, mode=0o620),
+            made.folder("tmp", mode=0o1777),
+            made.member("käse/\udcff", "naïve".encode()),
+            made.member("time", b"x", mtime=1234567890.123456789),
+            made.member("long/" + "x" * 200 + "/" + "y" * 200, b"deep"),
+        ]
+    )
+    root = box.tree
+    assert (done.entries, done.size) == (14, 15)
+    see = {name.rstrip("/"): os.lstat(root / name) for name in names(root)}
+    assert oct(os.stat(root).st_mode) == "0o40711"
+    assert os.stat(root).st_mtime == 5
+    assert (see["bin"].st_mode, see["bin"].st_gid, see["bin"].st_mtime) == (stat.S_IFDIR | 0o2755, 7, 6)
+    su = see["bin/su"]
+    assert (su.st_mode, su.st_uid, su.st_gid, su.st_mtime, su.st_nlink) == (stat.S_IFREG | 0o4755, 1, 2, 7, 2)
+    assert see["bin/su2"].st_ino == su.st_ino
+    assert os.getxattr(root / "bin/ping", "security.capability") == CAPABILITY
+    assert os.getxattr(root / "bin/ping", "user.k") == b"v\0w"
+    assert os.listxattr(root / "bin/odd") == []
+    sh = see["bin/sh"]
+    assert (os.readlink(root / "bin/sh"), sh.st_uid, sh.st_gid, sh.st_mtime) == ("/bin/busybox", 3, 4, 8)
+    assert (see["dev/null"].st_rdev, see["dev/null"].st_mode) == (os.makedev(1, 3), stat.S_IFCHR | 0o666)
+    assert (see["dev/sda"].st_rdev, see["dev/sda"].st_gid) == (os.makedev(8, 0), 6)
+    assert see["run/fifo"].st_mode == stat.S_IFIFO | 0o620
+    assert see["tmp"].st_mode == stat.S_IFDIR | 0o1777
+    assert (see["dev"].st_mode, see["dev"].st_mtime) == (stat.S_IFDIR | 0o755, 0)  # nobody said
+    assert (root / "käse/\udcff").read_bytes() == "naïve".encode()
+    assert abs(see["time"].st_mtime_ns - 1234567890_123456789) < 1000
+
+
+def test_a_later_layer_wins(box: Box) -> None:
+    box.put(
+        [
+            made.folder("a", mode=0o700, uid=5, mtime=9),
+            made.member("a/file", b"old"),
+            made.member("a/folder/inner", b"1"),
+            made.folder("b"),
+            made.member("b/x", b"1"),
+            made.symlink("link", "a"),
+            made.member("twice", b"1"),
+            made.hardlink("twice2", "twice"),
+        ],
+        [
+            made.member("a/file", b"new"),
+            made.member("a/folder", b"a file now"),
+            made.symlink("b", "a"),
+            made.folder("link"),
+            made.member("twice", b"2"),
+        ],
+    )
+    root = box.tree
+    assert (root / "a/file").read_bytes() == b"new"
+    assert (root / "a/folder").read_bytes() == b"a file now"
+    assert os.readlink(root / "b") == "a"
+    assert (root / "link").is_dir() and not (root / "link").is_symlink()
+    assert ((root / "twice").read_bytes(), (root / "twice2").read_bytes()) == (b"2", b"1")
+    kept = os.stat(root / "a")
+    assert (kept.st_mode, kept.st_uid, kept.st_mtime) == (stat.S_IFDIR | 0o700, 5, 9)  # the second layer did not say
+
+
+def test_whiteouts(box: Box) -> None:
+    box.put(
+        [
+            made.member("a/gone", b"1"),
+            made.member("a/stays", b"1"),
+            made.member("b/deep/er/gone", b"1"),
+            made.member("c/old", b"1"),
+            made.member("c/sub/old", b"1"),
+            made.member("c/sub/mixed", b"1"),
+            made.symlink("d", "a"),
+            made.member("e", b"1"),
+        ],
+        [
+            made.member("a/.wh.gone"),
+            made.member(".wh.b"),
+            made.member("c/new", b"2"),
+            made.member("c/sub/new", b"2"),
+            made.member("c/.wh..wh..opq"),  # after what it must not hide
+            made.member("e", b"2"),
+            made.member(".wh.e"),  # hides the lower one only
+            made.member("a/.wh.never-there"),
+            made.member("nowhere/.wh.x"),
+            made.member("nowhere/.wh..wh..opq"),
+            made.member(".wh..wh.plnk"),
+            made.member(".wh..wh.aufs"),
+            made.member(".wh.d"),
+        ],
+    )
+    assert names(box.tree) == ["a/", "a/stays", "c/", "c/new", "c/sub/", "c/sub/new", "e"]
+    assert (box.tree / "e").read_bytes() == b"2"
+
+
+def test_an_opaque_folder_that_comes_first(box: Box) -> None:
+    box.put(
+        [made.member("a/old", b"1")],
+        [made.folder("a"), made.member("a/.wh..wh..opq"), made.member("a/new", b"2")],
+    )
+    assert names(box.tree) == ["a/", "a/new"]
+
+
+def test_links_lead_where_they_lead_in_the_container(box: Box) -> None:
+    box.put(
+        [
+            made.folder("usr/lib"),
+            made.symlink("lib", "usr/lib"),
+            made.symlink("run", "/var/run"),
+            made.symlink("usr/up", "../usr/lib"),
+            made.symlink("abs", str(box.outside)),
+        ],
+        [
+            made.member("lib/a.so", b"1"),
+            made.member("run/pid", b"1"),
+            made.member("usr/up/b.so", b"1"),
+            made.member("abs/secret", b"mine"),
+            made.hardlink("c.so", "lib/a.so"),
+        ],
+    )
+    inside = str(box.outside).lstrip("/")
+    assert (box.tree / inside / "secret").read_bytes() == b"mine"
+    assert {"usr/lib/a.so", "usr/lib/b.so", "var/run/pid", "c.so"} <= set(names(box.tree))
+
+
+def test_a_whiteout_does_not_follow_the_last_link(box: Box) -> None:
+    box.put([made.member("real/x", b"1"), made.symlink("link", "real")], [made.member(".wh.link")])
+    assert names(box.tree) == ["real/", "real/x"]
+
+
+OUT = "../outside/secret"
+HOSTILE: dict[str, tuple[Members, str]] = {
+    "climbs": ([made.member("../outside/x", b"1")], "'../outside/x': its name climbs"),
+    "climbs later": ([made.member("a/../../outside/x", b"1")], "climbs"),
+    "absolute": ([made.member("/etc/passwd", b"1")], "'/etc/passwd': its name is absolute"),
+    "through a link": (
+        [made.symlink("a", "../outside"), made.member("a/x", b"1")],
+        "'a/x': a symbolic link on its way",
+    ),
+    "through links": (
+        [made.symlink("a", "b/.."), made.symlink("b", ".."), made.member("a/x", b"1")],
+        "'a/x': a symbolic link",
+    ),
+    "whiteout through a link": ([made.symlink("a", "../outside"), made.member("a/.wh.secret")], "symbolic link"),
+    "opaque through a link": ([made.symlink("a", "../outside"), made.member("a/.wh..wh..opq")], "symbolic link"),
+    "hard link out": ([made.hardlink("a", OUT)], "'a': it is a hard link to '../outside/secret'"),
+    "hard link absolute": ([made.hardlink("a", "/etc/passwd")], "absolute"),
+    "hard link through a link": ([made.symlink("l", ".."), made.hardlink("a", "l/outside/secret")], "symbolic link"),
+    "hard link to nothing": ([made.hardlink("a", "b/c")], "which is not there"),
+    "hard link to a folder": ([made.folder("b"), made.hardlink("a", "b")], "not permitted"),
+    "hard link to itself": ([made.member("a", b"1"), made.hardlink("a", "a")], "itself"),
+    "hard link to the root": ([made.hardlink("a", "./")], "not there"),
+    "whiteout of ..": ([made.member("a/.wh..."), made.member("a/x")], "whiteout of nothing"),
+    "whiteout of .": ([made.member(".wh..")], "whiteout of nothing"),
+    "whiteout of nothing": ([made.member(".wh.")], "whiteout of nothing"),
+    "root is a link": ([made.symlink("./", "../outside")], "replace the root"),
+    "loop": ([made.symlink("a", "b"), made.symlink("b", "a"), made.member("a/x")], "too many symbolic links"),
+    "file as a folder": ([made.member("a", b"1"), made.member("a/b", b"1")], "is not a folder"),
+    "device as a folder": ([made.member("a", kind=tarfile.CHRTYPE), made.member("a/b", b"1")], "is not a folder"),
+    "NUL in a link": ([made.symlink("a", "b\0c" * 40)], "NUL"),
+    "long part": ([made.member("x" * 256, b"1")], "more than 255"),
+    "long name": ([made.member("/".join(["x" * 200] * 30), b"1")], "bytes"),
+    "deep": ([made.member("a/" * 300 + "x", b"1")], "folders deep"),
+    "owner": ([made.member("a", uid=2**32 - 1)], "owner"),
+    "owner below": ([made.member("a", gid=-1)], "owner"),
+    "device number": ([made.member("a", kind=tarfile.CHRTYPE, device=(1 << 13, 0))], "device number"),
+    "unknown type": ([made.member("a", b"1", kind=b"Z")], "type 'Z' is not known"),
+    "xattrs": ([made.member("a", xattrs={"user.x": b"y" * 70_000})], "extended attributes"),
+    "xattr name": ([made.member("a", xattrs={"user." + "x" * 300: b"y"})], "extended attribute"),
+    "capability": ([made.member("a", xattrs={"security.capability": b"bogus"})], "extended attribute"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_entries_are_refused_by_name(box: Box, case: str) -> None:
+    members, words = HOSTILE[case]
+    with pytest.raises(BadLayer, match=r"cannot unpack layer sha256:.*entry ") as e:
+        box.put(members)
+    assert words in str(e.value)
+
+
+def test_what_is_in_the_way_is_never_written_to(box: Box) -> None:
+    """A device, a fifo or a link with the name of a file goes; nobody opens it."""
+    box.put(
+        [
+            made.member("null", kind=tarfile.CHRTYPE, device=(1, 3)),
+            made.member("fifo", kind=tarfile.FIFOTYPE),
+            made.symlink("link", str(box.outside / "secret")),
+            made.symlink("up", OUT),
+            made.member("twin", b"old"),
+            made.hardlink("twin2", "twin"),
+        ],
+        [made.member(name, b"mine", mode=0o600) for name in ("null", "fifo", "link", "up", "twin")],
+    )
+    for name in ("null", "fifo", "link", "up", "twin"):
+        assert stat.S_ISREG(os.lstat(box.tree / name).st_mode)
+        assert (box.tree / name).read_bytes() == b"mine"
+    assert (box.tree / "twin2").read_bytes() == b"old"
+
+
+def test_too_much(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = [made.member(f"f{n}", b"12345") for n in range(100)]
+    for budget, words in ((unpack.Budget(50), "too many entries"), (unpack.Budget(1000, 200), "too large")):
+        tree = unpack.Tree(os.open(box.tree, os.O_RDONLY))
+        path = box.folder / "layer"
+        path.write_bytes(made.layer(many))
+        with pytest.raises(BadLayer, match=words):
+            unpack.apply(tree, Layer(str(path), made.digest(path.read_bytes())), budget)
+        tree.close()
+
+
+def test_deep_trees_are_removed_too(box: Box) -> None:
+    deep = "/".join(["d"] * 250)
+    box.put([made.member(f"{deep}/x", b"1")], [made.member(".wh.d")])
+    assert names(box.tree) == []
+
+
+def test_more_folders_than_descriptors(box: Box) -> None:
+    box.put(
+        [made.member(f"d{n}/e/f", b"1") for n in range(1500)], [made.member(f"d{n}/e/g", b"2") for n in range(1500)]
+    )
+    assert len(names(box.tree)) == 1500 * 4
+
+
+# the reader
+
+
+def sparse_gnu() -> bytes:
+    """GNU's old format by hand: 3 bytes at 0, 4 at 100,000; 1 MiB altogether."""
+    info = tarfile.TarInfo("sparse")
+    info.size = 7
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[156:157] = b"S"
+    pieces = b"".join(b"%011o\0%011o\0" % pair for pair in ((0, 3), (100_000, 4)))
+    header[386 : 386 + len(pieces)] = pieces
+    header[483:495] = b"%011o\0" % (1 << 20)
+    header[148:156] = b"        "
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + b"abcdefg".ljust(512, b"\0") + bytes(1024)
+
+
+def sparse_pax(form: str) -> bytes:
+    info = tarfile.TarInfo("GNUSparseFile.0/sparse")
+    content = b"abcdefg"
+    if form == "1.0":
+        info.pax_headers = {
+            "GNU.sparse.major": "1",
+            "GNU.sparse.minor": "0",
+            "GNU.sparse.name": "sparse",
+            "GNU.sparse.realsize": str(1 << 20),
+        }
+        content = b"2\n0\n3\n100000\n4\n".ljust(512, b"\0") + content
+    else:
+        info.pax_headers = {
+            "GNU.sparse.map": "0,3,100000,4",
+            "GNU.sparse.size": str(1 << 20),
+            "GNU.sparse.name": "sparse",
+        }
+    info.size = len(content)
+    return info.tobuf(tarfile.PAX_FORMAT) + content.ljust(-(-len(content) // 512) * 512, b"\0") + bytes(1024)
+
+
+@pytest.mark.parametrize("make", [sparse_gnu, lambda: sparse_pax("0.1"), lambda: sparse_pax("1.0")])
+def test_sparse_files(box: Box, make: Callable[[], bytes]) -> None:
+    box.put(make())
+    data = (box.tree / "sparse").read_bytes()
+    assert (len(data), data[:3], data[100_000:100_004]) == (1 << 20, b"abc", b"defg")
+    assert data.count(0) == (1 << 20) - 7
+    assert os.stat(box.tree / "sparse").st_blocks * 512 < 1 << 20
+
+
+@pytest.mark.parametrize("numbers", ["0,3,1,4", "0,3,100000", "0,3,100000,5", "-1,3,5,4", "x", "0,7,9999999999,0"])
+def test_absurd_sparse_maps(box: Box, numbers: str) -> None:
+    data = sparse_pax("0.1").replace(b"0,3,100000,4", numbers.encode().ljust(12, b" "))
+    with pytest.raises(BadLayer, match="tar: "):
+        box.put(data)
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_every_format(box: Box, form: int) -> None:
+    name = "a" * 90 + "/" + "b" * 90 if form == tarfile.USTAR_FORMAT else "a" * 150 + "/" + "b" * 200
+    members = [made.member(name, b"1", uid=1000), made.symlink("l", "t" * 99, mtime=5)]
+    if form != tarfile.USTAR_FORMAT:
+        members += [made.symlink("ll", "t" * 300), made.member("big", b"1", uid=3_000_000, mtime=2**34 - 1)]
+    box.put(made.layer(members, form))
+    assert os.stat(box.tree / name).st_uid == 1000
+    if form != tarfile.USTAR_FORMAT:
+        assert (os.stat(box.tree / "big").st_uid, os.readlink(box.tree / "ll")) == (3_000_000, "t" * 300)
+
+
+def test_an_absurd_extension_header(box: Box) -> None:
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, 1 << 33
+    with pytest.raises(BadLayer, match="extension header of 8589934592 bytes"):
+        box.put(info.tobuf(tarfile.GNU_FORMAT) + bytes(4096))
+
+
+@pytest.mark.parametrize("cut", [100, 512, 600, 1000, 1536, 5000])
+def test_a_tar_cut_short(box: Box, cut: int) -> None:
+    whole = made.layer([made.folder("a"), made.member("a/b", b"x" * 4000)])
+    path = box.folder / "layer"
+    path.write_bytes(whole[:cut])
+    with pytest.raises(BadLayer):
+        unpack.unpack(str(box.tree), [Layer(str(path), made.digest(whole))])
+
+
+def read(data: bytes) -> list[tuple[tar.Entry, bytes]]:
+    """Read everything, in small chunks."""
+    reader = tar.Reader(tar.Stream(data[i : i + 700] for i in range(0, len(data), 700)))
+    return [(entry, b"".join(bytes(p) for p in reader.data())) for entry in reader]
+
+
+member_names = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=300
+).filter(lambda name: not name.endswith("/"))
+
+
+@given(
+    st.lists(st.tuples(member_names, st.binary(max_size=3000), st.integers(0, 2**31), st.integers(0, 2**33))),
+    st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
+)
+def test_the_reader_agrees_with_pythons(files: list[tuple[str, bytes, int, int]], form: int) -> None:
+    data = made.layer([made.member(n, c, uid=u, mtime=t) for n, c, u, t in files], form)
+    with tarfile.open(fileobj=io.BytesIO(data)) as other:
+        theirs = [(m.name, m.size, m.uid, m.mtime) for m in other]
+    ours = [(e.name.decode(), e.size, e.uid, e.mtime_ns // 10**9) for e, _ in read(data)]
+    assert ours == theirs
+    assert [content for _, content in read(data)] == [c for _, c, *_ in files]
+
+
+@given(st.binary(max_size=4000))
+@example(b"")
+def test_the_reader_survives_anything(data: bytes) -> None:
+    try:
+        read(data)
+    except InvalidInput:
+        pass
+
+
+GOOD = (
+    made.layer(
+        [
+            made.folder("d"),
+            made.member("d/f", b"x" * 1000, xattrs={"user.a": b"b"}, mtime=1.5),
+            made.symlink("s", "d"),
+            made.hardlink("h", "d/f"),
+            made.member("l" * 200, b"y"),
+        ]
+    )
+    + sparse_gnu()
+    + sparse_pax("1.0")
+)
+
+
+def fix_checksums(data: bytearray) -> None:
+    """Let damage get past the first check."""
+    for at in range(0, len(data) - 511, 512):
+        if data[at + 257 : at + 262] == b"ustar":
+            data[at + 148 : at + 156] = b"        "
+            data[at + 148 : at + 156] = b"%06o\0 " % sum(data[at : at + 512])
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.binary(min_size=1, max_size=12)), max_size=6))
+def test_a_damaged_layer_never_escapes(
+    tmp_path_factory: pytest.TempPathFactory, damage: list[tuple[int, bytes]]
+) -> None:
+    data = bytearray(GOOD)
+    for at, what in damage:
+        data[at : at + len(what)] = what
+    fix_checksums(data)
+    box = Box(tmp_path_factory.mktemp("box"))
+    try:
+        box.put(bytes(data))
+    except HyperError:
+        pass
+    box.check()
+
+
+NAMES = [
+    "a",
+    "b",
+    "a/b",
+    "b/a",
+    "a/b/a",
+    "./",
+    "..",
+    "../outside",
+    "/",
+    "a/..",
+    ".wh.a",
+    "a/.wh..wh..opq",
+    ".wh.b",
+    "../outside/secret",
+]
+KINDS = [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE]
+entries = st.builds(
+    lambda name, kind, link, content: made.member(
+        name, content if kind == tarfile.REGTYPE else b"", kind=kind, link=link
+    ),
+    st.sampled_from(NAMES),
+    st.sampled_from(KINDS),
+    st.sampled_from([*NAMES, "../..", "b/..", "../../outside", "x"]),
+    st.binary(max_size=5),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=400, deadline=None)
+@given(st.lists(st.lists(entries, max_size=8), min_size=1, max_size=3))
+def test_no_combination_of_entries_escapes(tmp_path_factory: pytest.TempPathFactory, layers: list[Members]) -> None:
+    box = Box(tmp_path_factory.mktemp("box"))
+    try:
+        box.put(*layers)
+    except HyperError:
+        pass
+    box.check()
+
+
+@given(st.binary(max_size=200), st.sampled_from(["gzip", "zstd", "xz", "bzip2"]))
+def test_decompression_survives_anything(data: bytes, name: str) -> None:
+    magic = next(m for m, n in compression.MAGIC.items() if n == name)
+    try:
+        for _ in compression.plain(iter([magic, data])):
+            pass
+    except InvalidInput:
+        pass
