@@ -17,10 +17,11 @@ def cause(*, status: str, reason: str, console: str, log: str, out_of_memory: bo
     """`status` is hyper-jail's, `reason` of QMP's SHUTDOWN event ("" if nobody was connected), `log` QEMU's stderr."""
     if out_of_memory:
         return "killed by the host: the virtual machine's memory limit was reached"
+    words = "; ".join(word.removeprefix("qemu-system-x86_64: ") for word in log.strip().splitlines()[-3:])[:500]
     if status.startswith("signal "):
-        return f"killed by {_signal(status)}"
-    if status != "exit 0" and (words := log.strip().splitlines()):
-        return "qemu: " + "; ".join(word.removeprefix("qemu-system-x86_64: ") for word in words[-3:])[:500]
+        return f"killed by {_signal(status)}" + (f"; qemu: {words}" if words else "")
+    if status != "exit 0" and words:
+        return f"qemu: {words}"
     if reason in ("host-qmp-quit", "host-signal"):
         return "ended by the host"
     if reason != "guest-shutdown" and (panics := PANIC.findall(console)):

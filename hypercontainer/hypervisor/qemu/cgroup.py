@@ -1,5 +1,6 @@
 """Limits on the host for one VMM: a cgroup of its own in each hierarchy that has what we need, version 2 or 1."""
 
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,13 +36,18 @@ def create(folders: Sequence[Path], memory_mib: int) -> None:
         _set(folder / "pids.max", str(TASKS))
 
 
-def remove(folders: Sequence[Path]) -> None:
-    """Remove them; their processes have ended. What is not there is no error."""
+def remove(folders: Sequence[Path]) -> bool:
+    """Remove them. What is not there is no error; False while one still holds a process that is about to be gone."""
     for folder in folders:
         try:
             folder.rmdir()
         except FileNotFoundError:
             pass
+        except OSError as e:
+            if e.errno != errno.EBUSY:
+                raise
+            return False
+    return True
 
 
 def out_of_memory(folders: Sequence[Path]) -> bool:

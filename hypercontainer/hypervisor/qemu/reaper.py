@@ -19,14 +19,16 @@ async def reap(run: RunDir, *, timeout_s: float = 20.0) -> None:
         async with asyncio.timeout(timeout_s):
             while (lock := _kill_all(run)) is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)  # nothing tells when a flock is free
+            try:
+                known = run.load()
+                folders = [Path(folder) for folder in known.cgroups] if known else []
+                while not cgroup.remove(folders):  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)  # a process leaves its cgroup last, after it has closed its files
+                run.clear()
+            finally:
+                os.close(lock)
     except TimeoutError as e:
         raise HyperError(f"cannot end the virtual machine in {run.path}: it did not die within {timeout_s:g} s") from e
-    try:
-        if known := run.load():
-            cgroup.remove([Path(folder) for folder in known.cgroups])
-        run.clear()
-    finally:
-        os.close(lock)
 
 
 def _kill_all(run: RunDir) -> int | None:
