@@ -1,6 +1,7 @@
 """Which of an index's manifests is for which machine."""
 
 import os
+import re
 from collections.abc import Sequence
 
 from hypercontainer.errors import InvalidInput, NotFound
@@ -16,6 +17,7 @@ MACHINES = {
     "riscv64": ("riscv64", ""),
     "i686": ("386", ""),
 }
+_PART = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 ALIASES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "armhf": "arm", "i386": "386"}
 
 
@@ -33,14 +35,10 @@ def parse(text: str) -> Platform:
     parts = text.lower().split("/")
     if len(parts) == 1:
         parts.insert(0, "linux")
-    if len(parts) > 3 or not all(part and part.replace(".", "").isalnum() for part in parts_of(parts)):
+    if len(parts) > 3 or not all(map(_PART.fullmatch, parts)):
         raise InvalidInput(f"invalid platform {text[:80]!r}: use OS/ARCHITECTURE[/VARIANT], as linux/arm64/v8")
     architecture = ALIASES.get(parts[1], parts[1])
     return Platform(parts[0], architecture, parts[2] if len(parts) == 3 else "")
-
-
-def parts_of(parts: list[str]) -> list[str]:
-    return [part.replace("-", "").replace("_", "") for part in parts]
 
 
 def _variant(platform: Platform) -> str:

@@ -55,6 +55,8 @@ def parse(text: str) -> Reference:
         raise _invalid(text, "its tag is not up to 128 of [A-Za-z0-9_.-]")
     domain, path = _split(head)
     _check(text, domain, path)
+    if path == f"{OFFICIAL}/sha256" and re.fullmatch(r"[0-9a-f]{64}", tag):
+        raise _invalid(text, "it is an id, not a name")
     return Reference(domain, path, tag or ("" if digest else DEFAULT_TAG), digest)
 
 
