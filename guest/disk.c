@@ -55,6 +55,14 @@ int disk_scan(int target, struct error *err)
 	return write_file_at(AT_FDCWD, path, where, err);
 }
 
+/* A device node appears a moment before its disk does; until then opening it fails with ENXIO. */
+static bool answers(const char *path)
+{
+	autoclose int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	return fd >= 0;
+}
+
 /* The one entry of the device's folder "block" names it. */
 static bool find_block(const char *folder, char *path, size_t size)
 {
@@ -67,7 +75,7 @@ static bool find_block(const char *folder, char *path, size_t size)
 		return false;
 	while (!found && (entry = readdir(dir)))
 		if (entry->d_name[0] != '.')
-			found = format(&err, path, size, "/dev/%s", entry->d_name) == 0 && access(path, F_OK) == 0;
+			found = format(&err, path, size, "/dev/%s", entry->d_name) == 0 && answers(path);
 	closedir(dir);
 	return found;
 }
