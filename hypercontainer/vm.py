@@ -6,12 +6,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from hypercontainer.agent.client import AgentClient
+from hypercontainer.agent.messages import printable
 from hypercontainer.errors import GuestDied, GuestError, GuestSilent
 from hypercontainer.hypervisor.base import Guest, Hypervisor, VmConfig
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model.record import GuestRecord
 
 ATTACH_S = 10.0  # a guest that ran before answers at once
+LAST_LINES = 3  # of the console that an error quotes
 LAST_WORDS_S = 1.0  # for what the guest said before its end to be read from the socket
 
 
@@ -55,7 +57,14 @@ class Vm:
 
 
 def died(cause: str, console: str) -> GuestDied:
-    return GuestDied(f"the virtual machine ended: {cause}", console)
+    """In one line, with the guest's last words: what a person needs who has no other look at it."""
+    return GuestDied(f"the virtual machine ended: {cause}{_last_words(console)}", console)
+
+
+def _last_words(console: str) -> str:
+    lines = [printable(line, 200).strip() for line in console.splitlines()]
+    last = " | ".join([line for line in lines if line][-LAST_LINES:])
+    return f"; the guest's console ends with: {last}" if last else ""
 
 
 async def boot(hypervisor: Hypervisor, config: VmConfig, run_dir: Path, trace: Trace) -> Vm:
@@ -92,7 +101,7 @@ async def _greet(guest: Guest, timeout_s: float) -> AgentClient:
             return agent.result()
         raise died(end.result(), guest.console_tail())
     except GuestSilent as e:
-        raise GuestSilent(f"{e}; the guest's console ends with: {guest.console_tail() or 'nothing'}") from None
+        raise GuestSilent(f"{e}{_last_words(guest.console_tail()) or '; its console is empty'}") from None
     except asyncio.CancelledError:
         if agent.done() and not agent.exception():
             await agent.result().close()

@@ -167,7 +167,8 @@ class Machine:
             await vm.agent.power_off(grace_s=POWER_OFF_S)
         except HyperError as e:
             log.warning("pod %s: cannot power off in good order: %s", self.record.id, e)
-        await self.release()
+        finally:
+            await self.release()
 
     async def release(self) -> None:
         """Let go of all that a running pod holds on the host. Safe at any point of a boot, any number of times."""

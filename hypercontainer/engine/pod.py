@@ -363,9 +363,13 @@ class Pod:
         try:
             yield self.machine.running()
         finally:
+            # By itself: a client that vanishes now must not leave a machine half off.
+            await asyncio.shield(self.spawn(self._left()))
+
+    async def _left(self) -> None:
+        async with self.lock:
             self._guests -= 1
-            async with self.lock:
-                await self.power_off_if_idle()
+            await self.power_off_if_idle()
 
     # our own restart
 

@@ -246,3 +246,23 @@ async def test_what_makes_no_sense_is_refused_before_anything_is_made(
         await create("true", **wrong)
     assert await engine.list_containers(all=True, filters={}) == []
     assert list((Path(engine.host.settings.root) / "pods").iterdir()) == []
+
+
+async def test_a_client_that_vanishes_during_a_copy_leaves_no_machine_half_off(
+    engine: LocalEngine, create: Run, world: World
+) -> None:
+    """The machine was up for the copy only; whoever asked is cancelled while it is being powered off."""
+    name = await create("sleep", "1")
+    pod, container = engine._find(name)
+
+    async def use() -> None:
+        async with pod.entered(container):
+            asyncio.get_running_loop().call_soon(task.cancel)
+
+    task = asyncio.create_task(use())
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await engine.start(name)
+    assert (await state(engine, name))[0] == "running"
+    await engine.remove(name, force=True, volumes=False)
+    world.check_nothing_left()
