@@ -7,13 +7,14 @@
 #include <linux/bpf.h>
 #include <linux/bpf_common.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 
-enum { WAIT_MS = 5000 };
+enum { WAIT_MS = 5000, FREEZE_MS = 500 };
 
 char cgroup_dir[256] = "/sys/fs/cgroup";
 
@@ -185,10 +186,10 @@ int cgroup_create(const char *id, const struct limits *limits, bool all_devices,
 }
 
 /* Wait until `key` in cgroup.events is `value`. */
-static bool wait_for(int group, const char *key, uint64_t value)
+static bool wait_for(int group, const char *key, uint64_t value, uint64_t most_ms)
 {
 	autoclose int fd = openat(group, "cgroup.events", O_RDONLY | O_CLOEXEC);
-	uint64_t until = loop_now_ms() + WAIT_MS;
+	uint64_t until = loop_now_ms() + most_ms;
 
 	while (cgroup_number(group, "cgroup.events", key) != value) {
 		struct pollfd change = { .fd = fd, .events = POLLPRI };
@@ -203,16 +204,32 @@ static bool wait_for(int group, const char *key, uint64_t value)
 	return true;
 }
 
+static void kill_one(int pid, void *data)
+{
+	(void)data;
+	kill(pid, SIGKILL);
+}
+
+/* Not by cgroup.kill: after that, newer kernels kill whatever is cloned into the group (they compare a counter of
+   it with one of the parent's group), and a container may be started again. What is frozen cannot fork away. */
 int cgroup_kill(int group, struct error *err)
 {
-	return write_file_at(group, "cgroup.kill", "1", err);
+	struct error ignored;
+	int count;
+
+	if (write_file_at(group, "cgroup.freeze", "1", err) < 0)
+		return -1;
+	wait_for(group, "frozen", 1, FREEZE_MS);
+	count = cgroup_each(group, kill_one, NULL, err);
+	write_file_at(group, "cgroup.freeze", "0", &ignored);
+	return count < 0 ? -1 : 0;
 }
 
 int cgroup_freeze(int group, bool frozen, struct error *err)
 {
 	if (write_file_at(group, "cgroup.freeze", frozen ? "1" : "0", err) < 0)
 		return -1;
-	return wait_for(group, "frozen", frozen) ? 0 : fail(err, ETIMEDOUT, "freeze a cgroup");
+	return wait_for(group, "frozen", frozen, WAIT_MS) ? 0 : fail(err, ETIMEDOUT, "freeze a cgroup");
 }
 
 /* Groups that the container made in its own come first. */
@@ -247,10 +264,10 @@ void cgroup_remove(const char *id)
 	group = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (group < 0)
 		return;
-	if (cgroup_kill(group, &err) < 0)
+	if (write_file_at(group, "cgroup.kill", "1", &err) < 0 || write_file_at(group, "cgroup.freeze", "0", &err) < 0)
 		debug("%s", err.message);
-	write_file_at(group, "cgroup.freeze", "0", &err);
-	wait_for(group, "populated", 0);
+	if (!wait_for(group, "populated", 0, WAIT_MS))
+		debug("processes of cgroup %s do not end", path);
 	if (remove_below(AT_FDCWD, path, 0) < 0)
 		debug("remove cgroup %s: %s", path, strerror(errno));
 }

@@ -18,7 +18,7 @@ void cgroup_boot(void);				/* hand the controllers down */
 /* A group named after `id`, a descriptor of its folder; only the usual devices unless all_devices. */
 int cgroup_create(const char *id, const struct limits *limits, bool all_devices, struct error *err);
 void cgroup_remove(const char *id);		/* kill what is in it, wait for that, remove it */
-int cgroup_kill(int group, struct error *err);
+int cgroup_kill(int group, struct error *err);	/* everything in it, which may be used again */
 int cgroup_freeze(int group, bool frozen, struct error *err);
 uint64_t cgroup_number(int group, const char *file, const char *key);	/* key NULL: the file is the number */
 uint64_t cgroup_oom_kills(int group);

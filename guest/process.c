@@ -2,6 +2,7 @@
 
 #include "archive.h"
 #include "cgroup.h"
+#include "pod.h"
 #include "power.h"
 #include "spawn.h"
 
@@ -118,7 +119,7 @@ static void ended(struct process *p, int status)
 	if (p->first && p->container->first == p) {
 		p->container->first = NULL;
 		/* Its pid namespace went with it; in a shared one the rest has to be sent after it. */
-		if (p->container->cgroup >= 0 && cgroup_kill(p->container->cgroup, &err) < 0)
+		if (pod.share_pid && p->container->cgroup >= 0 && cgroup_kill(p->container->cgroup, &err) < 0)
 			debug("%s", err.message);
 	}
 	rpc_exit_event(p->id, p->status, p->oom);

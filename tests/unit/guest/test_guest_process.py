@@ -1,0 +1,328 @@
+"""Processes: their start, streams, signals, end."""
+
+import errno
+import hashlib
+import os
+
+import pytest
+
+from tests.unit.guest.conftest import Guest
+from tests.unit.guest.wire_client import Refused
+
+
+def test_output_and_status(running: Guest) -> None:
+    assert running.sh("echo out; echo err >&2; exit 7") == (7, "out\n", "err\n")
+
+
+@pytest.mark.parametrize("number", [9, 15, 2, 6])
+def test_a_signalled_process_reports_128_and_the_signal(running: Guest, number: int) -> None:
+    running.start("p", "sleep", "1000")
+    running.host.call("process.signal", process="p", signal=number)
+    assert running.host.exit_of("p")["status"] == 128 + number
+
+
+def test_the_first_process_is_pid_1_and_its_end_ends_the_others(running: Guest) -> None:
+    assert running.sh("cat /proc/1/comm")[1] == "sleep\n"
+    running.start("p", "sleep", "1000")
+    running.host.call("process.signal", process="first", signal=9)
+    assert running.host.exit_of("first")["status"] == 137
+    assert running.host.exit_of("p")["status"] == 137
+    with pytest.raises(Refused) as refused:
+        running.start("q", "true")
+    assert refused.value.errno == errno.ESRCH
+
+
+def test_a_first_process_may_be_started_again(running: Guest) -> None:
+    running.host.call("process.signal", process="first", signal=9)
+    running.host.exit_of("first")
+    running.host.call("process.forget", process="first")
+    running.first()
+    assert running.sh("echo again")[1] == "again\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "number"),
+    [
+        (["nothing-of-that-name"], errno.ENOENT),
+        (["/bin/nothing"], errno.ENOENT),
+        (["/bin/notexec"], errno.EACCES),
+        (["notexec"], errno.EACCES),
+        (["/bin/wrong"], errno.ENOEXEC),
+        (["/etc"], errno.EACCES),
+        ([""], errno.ENOENT),
+    ],
+)
+@pytest.mark.parametrize("init", [False, True])
+def test_what_cannot_be_run_says_why(guest: Guest, words: list[str], number: int, init: bool) -> None:
+    guest.container()
+    with pytest.raises(Refused) as refused:
+        guest.start("p", *words, first=True, init=init)
+    assert refused.value.errno == number
+    assert f"run {words[0]}" in refused.value.message
+    assert guest.host.call("list")["processes"] == []
+    guest.first()
+    with pytest.raises(Refused) as refused:
+        guest.start("p", *words, init=init)
+    assert refused.value.errno == number
+
+
+def test_ten_megabytes_of_stdin_reach_a_slow_reader_whole(running: Guest) -> None:
+    data = os.urandom(10 << 20)
+    streams = running.start("p", "sh", "-c", "sleep 0.2; sha256sum", stdin=True)
+    running.host.write(streams["stdin"], data, end=True)
+    assert running.host.read_all(streams["stdout"]).decode().split()[0] == hashlib.sha256(data).hexdigest()
+    assert running.host.exit_of("p")["status"] == 0
+
+
+def test_a_stalled_stdin_stalls_only_itself(running: Guest) -> None:
+    streams = running.start("p", "sh", "-c", "trap '' TERM; sleep 1000", stdin=True)
+    running.host.write(streams["stdin"], bytes(1 << 20))
+    assert running.sh("echo still here")[1] == "still here\n"
+    stream = running.host.inputs[streams["stdin"]]
+    assert stream.sent - stream.acked <= 262144
+    assert stream.acked <= 65536
+
+
+def test_output_that_nobody_acknowledges_stalls_its_writer_and_loses_nothing(running: Guest) -> None:
+    streams = running.host.streams()
+    running.host.outputs[streams["stdout"]].held = True
+    words = ["sh", "-c", "yes | head -c 1000000; echo done >&2"]
+    running.host.call("process.start", id="p", container="c1", args=words, streams=streams, env=["PATH=/bin"])
+    output = running.host.outputs[streams["stdout"]]
+    running.host.until(lambda: len(output.data) >= 262144)
+    running.sh("true")
+    assert len(output.data) == 262144
+    assert running.host.outputs[streams["stderr"]].data == b""
+    output.held = False
+    running.host.reconnect()
+    assert running.host.read_all(streams["stdout"]) == b"y\n" * 500000
+    assert running.host.read_all(streams["stderr"]) == b"done\n"
+
+
+def test_a_process_that_closes_stdin_stops_the_stream(running: Guest) -> None:
+    streams = running.start("p", "sh", "-c", "exec <&-; sleep 1000", stdin=True)
+    running.host.until(lambda: running.host.inputs[streams["stdin"]].stopped)
+
+
+def test_a_stopped_output_never_blocks_its_writer(running: Guest) -> None:
+    streams = running.host.streams()
+    running.host.outputs[streams["stdout"]].held = True
+    running.host.call(
+        "process.start", id="p", container="c1", args=["sh", "-c", "yes | head -c 3000000; echo done >&2"],
+        streams=streams, env=["PATH=/bin"],
+    )  # fmt: skip
+    running.host.stop(streams["stdout"])
+    assert running.host.read_all(streams["stderr"]) == b"done\n"
+
+
+def test_eof_waits_for_the_last_writer_and_the_exit_event_does_not(running: Guest) -> None:
+    streams = running.start("p", "sh", "-c", "(read x; echo late) <&0 & exit 3", stdin=True)
+    assert running.host.exit_of("p")["status"] == 3
+    assert not running.host.outputs[streams["stdout"]].ended
+    running.host.write(streams["stdin"], b"go\n")
+    assert running.host.read_all(streams["stdout"]) == b"late\n"
+
+
+def test_without_streams_it_is_dev_null(running: Guest) -> None:
+    words = ["sh", "-c", "cat; echo x; echo y >&2; readlink /proc/self/fd/0 > /tmp/in"]
+    running.host.call("process.start", id="p", container="c1", args=words, env=["PATH=/bin"])
+    assert running.host.exit_of("p")["status"] == 0
+    assert running.sh("cat /tmp/in")[1] == "/dev/null\n"
+
+
+def test_orphans_are_reaped(running: Guest) -> None:
+    """By our reaper, which is what init: true puts above the first process."""
+    running.container("c2")
+    running.start("one", "sleep", "1000", container="c2", first=True, init=True)
+    running.sh("(sleep 0.05 & ) ; true", container="c2")
+    status, out, _ = running.sh("sleep 0.2; ps -o comm,stat", container="c2")
+    assert status == 0
+    assert "init" in out
+    assert "Z" not in out.replace("COMMAND", "")
+
+
+def test_the_reaper_passes_signals_on_and_keeps_the_status(guest: Guest) -> None:
+    guest.container()
+    script = "trap 'echo got; exit 5' USR1; echo ready; while :; do sleep 0.01; done"
+    streams = guest.start("p", "sh", "-c", script, first=True, init=True)
+    guest.host.until(lambda: guest.host.outputs[streams["stdout"]].data == b"ready\n")
+    guest.host.call("process.signal", process="p", signal=10)
+    assert guest.host.read_all(streams["stdout"]) == b"ready\ngot\n"
+    assert guest.host.exit_of("p")["status"] == 5
+
+
+def test_the_reaper_reports_signals_as_128_and_n(guest: Guest) -> None:
+    guest.container()
+    guest.start("p", "sleep", "1000", first=True, init=True)
+    guest.host.call("process.signal", process="p", signal=15)
+    assert guest.host.exit_of("p")["status"] == 143
+
+
+def test_a_group_is_signalled_together(running: Guest) -> None:
+    streams = running.start("p", "sh", "-c", "sleep 1000 & sleep 1000; true")
+    running.host.call("process.signal", process="p", signal=9, group=True)
+    assert running.host.exit_of("p")["status"] == 137
+    assert running.host.read_all(streams["stdout"]) == b""
+
+
+def test_all_of_a_container_is_signalled(running: Guest) -> None:
+    running.start("p", "sleep", "1000")
+    running.host.call("process.signal", process="p", signal=9, all=True)
+    assert running.host.exit_of("p")["status"] == 137
+    assert running.host.exit_of("first")["status"] == 137
+
+
+def test_a_terminal(running: Guest) -> None:
+    streams = running.start(
+        "t", "sh", "-c", "tty; stty size; read x; echo got $x", stdin=True, tty=True, rows=33, columns=99
+    )
+    output = running.host.outputs[streams["stdout"]]
+    running.host.until(lambda: b"33 99" in output.data)
+    assert output.data.startswith(b"/dev/pts/")
+    running.host.write(streams["stdin"], b"word\n")
+    assert running.host.read_all(streams["stdout"]).endswith(b"word\r\ngot word\r\n")
+    assert running.host.exit_of("t")["status"] == 0
+
+
+def test_a_terminal_resized_tells_its_foreground(running: Guest) -> None:
+    script = "trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.02; done"
+    streams = running.start("t", "sh", "-c", script, tty=True, stdin=True)
+    running.host.until(lambda: b"ready" in running.host.outputs[streams["stdout"]].data)
+    running.host.call("process.resize", process="t", rows=40, columns=120)
+    assert b"40 120" in running.host.read_all(streams["stdout"])
+
+
+def test_the_first_process_has_its_terminal_as_console(guest: Guest) -> None:
+    guest.container()
+    streams = guest.first("sh", "-c", "echo hello > /dev/console; ls -l /dev/console | cut -c1", tty=True)
+    assert guest.host.read_all(streams["stdout"]) == b"hello\r\nc\r\n"
+
+
+def test_control_c_and_control_d(running: Guest) -> None:
+    streams = running.start("t", "cat", tty=True, stdin=True)
+    running.host.write(streams["stdin"], b"\x03")
+    assert running.host.exit_of("t")["status"] == 130
+    streams = running.start("u", "cat", tty=True, stdin=True)
+    running.host.write(streams["stdin"], b"line\n", end=True)
+    assert running.host.exit_of("u")["status"] == 0
+    assert running.host.read_all(streams["stdout"]) == b"line\r\nline\r\n"
+
+
+def test_a_reaper_on_a_terminal_leaves_the_keyboard_to_its_child(guest: Guest) -> None:
+    guest.container()
+    streams = guest.start("t", "sh", "-c", "echo ready; cat", first=True, init=True, tty=True, stdin=True)
+    guest.host.until(lambda: b"ready" in guest.host.outputs[streams["stdout"]].data)
+    guest.host.write(streams["stdin"], b"\x03")
+    assert guest.host.exit_of("t")["status"] == 130
+
+
+@pytest.mark.parametrize(
+    ("user", "expected"),
+    [
+        ("", "0 0 0"),
+        ("user", "1000 1000 1000 2000"),
+        ("1000", "1000 1000 1000 2000"),
+        ("user:other", "1000 3000 3000"),
+        ("4321", "4321 0 0"),
+        ("4321:77", "4321 77 77"),
+        ("root:user", "0 1000 1000"),
+    ],
+)
+def test_users(running: Guest, user: str, expected: str) -> None:
+    assert running.sh("echo $(id -u) $(id -g) $(id -G)", user=user)[1].strip() == expected
+
+
+def test_more_groups_and_home(running: Guest) -> None:
+    assert running.sh("id -G; echo $HOME; umask", user="user", groups=[55])[1] == "1000 55 2000\n/home/user\n0022\n"
+    assert running.sh("echo $HOME", user="user", env=["PATH=/bin", "HOME=/x"])[1] == "/x\n"
+
+
+def test_a_plain_user_may_open_its_stdout_again(running: Guest) -> None:
+    assert running.sh("echo x > /dev/stdout; echo y > /dev/stderr", user="user") == (0, "x\n", "y\n")
+
+
+@pytest.mark.parametrize("user", ["nobody-here", "user:nothing", "-1", "4294967295"])
+def test_unknown_users_are_refused(running: Guest, user: str) -> None:
+    with pytest.raises(Refused) as refused:
+        running.sh("true", user=user)
+    assert refused.value.errno == errno.EINVAL
+    assert running.sh("true") == (0, "", "")
+
+
+def test_working_directories(guest: Guest) -> None:
+    guest.container()
+    guest.first("sleep", "1000", cwd="/made/when/missing")
+    assert guest.sh("pwd", cwd="/made/when/missing")[1] == "/made/when/missing\n"
+    with pytest.raises(Refused) as refused:
+        guest.sh("pwd", cwd="/not/there")
+    assert refused.value.errno == errno.ENOENT
+
+
+def test_capabilities(running: Guest) -> None:
+    show = "grep Cap /proc/self/status | cut -f2"
+    wanted = f"{1 << 0 | 1 << 5:016x}"
+    out = running.sh(show, capabilities=["CAP_CHOWN", "CAP_KILL"])[1].split()
+    assert out == ["0" * 16, wanted, wanted, wanted, "0" * 16]
+    out = running.sh(show, capabilities=["CAP_CHOWN", "CAP_KILL"], user="user")[1].split()
+    assert out == ["0" * 16, "0" * 16, "0" * 16, wanted, "0" * 16]
+    assert set(running.sh(show)[1].split()) == {"0" * 16}
+
+
+def test_no_new_privileges_and_limits(running: Guest) -> None:
+    limits = [{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 88}, {"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]
+    script = "grep NoNewPrivs /proc/self/status | cut -f2; ulimit -Sn; ulimit -Hn; ulimit -c"
+    assert running.sh(script, no_new_privs=True, rlimits=limits)[1] == "1\n77\n88\n0\n"
+    assert running.sh("grep NoNewPrivs /proc/self/status | cut -f2; ulimit -Sn")[1] == "0\n1024\n"
+
+
+def test_nothing_of_ours_is_left_open_in_a_process(running: Guest) -> None:
+    assert running.sh("ls /proc/self/fd")[1].split() == ["0", "1", "2", "3"]  # 3 is ls's own
+    assert running.sh("cat /proc/self/status | grep -E '^(SigBlk|SigIgn)' | cut -f2")[1].split() == ["0" * 16] * 2
+    running.container("c2")
+    streams = running.start("one", "sh", "-c", "sleep 0.1; ls -l /proc/1/fd", container="c2", first=True, init=True)
+    assert len(running.host.read_all(streams["stdout"]).splitlines()) == 4  # "total 0" and three
+
+
+def test_forgetting(running: Guest) -> None:
+    running.start("p", "sleep", "1000")
+    with pytest.raises(Refused) as refused:
+        running.host.call("process.forget", process="p")
+    assert refused.value.errno == errno.EBUSY
+    running.host.call("process.signal", process="p", signal=9)
+    running.host.exit_of("p")
+    running.host.call("process.forget", process="p")
+    for op in ("process.forget", "process.signal"):
+        with pytest.raises(Refused) as refused:
+            running.host.call(op, process="p", **({"signal": 9} if op == "process.signal" else {}))
+        assert refused.value.errno == errno.ESRCH
+
+
+def test_ids_and_streams_are_used_once(running: Guest) -> None:
+    streams = running.start("p", "sleep", "1000")
+    with pytest.raises(Refused) as refused:
+        running.start("p", "true")
+    assert refused.value.errno == errno.EEXIST
+    with pytest.raises(Refused) as refused:
+        running.host.call("process.start", id="q", container="c1", args=["true"], streams={"stdout": streams["stdout"]})
+    assert refused.value.errno == errno.EEXIST
+    with pytest.raises(Refused) as refused:
+        running.host.call("process.start", id="q", container="c1", args=["true"], streams={"stdout": 90, "stderr": 90})
+    assert refused.value.errno == errno.EINVAL
+    assert running.sh("echo fine")[1] == "fine\n"
+
+
+def test_a_hundred_processes_at_once(running: Guest) -> None:
+    streams = [running.host.streams() for _ in range(100)]
+    for wave in (range(50), range(50, 100)):
+        asked = [
+            running.host.ask(
+                "process.start", id=f"p{i}", container="c1", args=["sh", "-c", f"echo {i}; exit {i}"],
+                streams=streams[i], env=["PATH=/bin"],
+            )
+            for i in wave
+        ]  # fmt: skip
+        for number in asked:
+            running.host.answer(number)
+    for i in range(100):
+        assert running.host.read_all(streams[i]["stdout"]) == b"%d\n" % i
+        assert running.host.exit_of(f"p{i}")["status"] == i
