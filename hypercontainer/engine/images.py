@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from hypercontainer.engine import filters
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.progress import Report, told
 from hypercontainer.images import archive, auth, pull, reference
 from hypercontainer.images.index import Image
+from hypercontainer.images.save import save
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Credentials, Filters
 
@@ -66,6 +68,17 @@ class Images:
             return doc.ImagesDone(images=[_ref(image) for image in images])
 
         return told(load)
+
+    async def save_images(self, names: Sequence[str], format: Literal["docker", "oci"]) -> AsyncGenerator[bytes, None]:
+        return save(self.host.images, names, format)
+
+    async def import_image(
+        self, chunks: AsyncIterator[bytes], *, name: str, changes: Sequence[str], message: str
+    ) -> doc.ImageRef:
+        images = self.host.images
+        image = await archive.import_image(images, chunks, name=name, changes=changes, message=message)
+        self._emit("import", image.id, image.names)
+        return _ref(image)
 
     async def tag_image(self, name: str, target: str) -> None:
         self.host.images.tag(name, target)

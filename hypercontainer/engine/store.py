@@ -112,7 +112,9 @@ class Index:
 
     def volume_user(self, name: str) -> str | None:
         """A container that has the volume, in words; None if none has."""
-        return next((f"container {c.name}" for _, c in self.containers() if any(m.source == name for m in c.mounts)), None)
+        return next(
+            (f"container {c.name}" for _, c in self.containers() if any(m.source == name for m in c.mounts)), None
+        )
 
     def image_user(self, image_id: str) -> str | None:
         """A container that was made from the image, in words; None if none was."""
