@@ -7,7 +7,6 @@ import sys
 import time
 
 from hypercontainer.hyperctl import flags, table, text
-from hypercontainer.hyperctl.context import complain
 from hypercontainer.hyperctl.flags import Args, Command
 from hypercontainer.hyperctl.lifecycle import path
 
@@ -57,40 +56,65 @@ def row(before: dict[str, Any] | None, now: dict[str, Any], *, full: bool) -> di
     }
 
 
-def names(client: Client, args: Args) -> list[str]:
-    return args.operands or [entry["Id"] for entry in client.get("/v1/containers", filter=["status=running"])]
+class Feed:
+    """The samples of one container, one a second; hyperd sets the pace."""
+
+    def __init__(self, client: Client, name: str) -> None:
+        self._client = client.another()
+        self._samples = self._client.stream("GET", path(name, "stats"), stream=True)
+        self.before: dict[str, Any] | None = None
+        self.now: dict[str, Any] | None = None
+
+    def step(self) -> bool:
+        """Take the next sample; False when there is none: the container ended."""
+        from hypercontainer.errors import NotFound, WrongState
+
+        try:
+            self.before, self.now = self.now, next(self._samples, None)
+        except (NotFound, WrongState):
+            self.now = None
+        return self.now is not None
+
+    def close(self) -> None:
+        self._client.close()
 
 
-def sample(client: Client, names: list[str], *, named: bool) -> dict[str, dict[str, Any]]:
-    """One sample of each. One that ended is left out, unless the user named it and it was never there."""
+def follow(client: Client, feeds: dict[str, Feed]) -> None:
+    """Open a feed for every container that runs now."""
     from hypercontainer.errors import NotFound, WrongState
 
-    found = {}
-    for name in names:
-        try:
-            found[name] = next(client.stream("GET", path(name, "stats")))
-        except (NotFound, WrongState) as e:
-            if named:
-                complain(e)
-    return found
+    for entry in client.get("/v1/containers", filter=["status=running"]):
+        if entry["Id"] not in feeds:
+            try:
+                feeds[entry["Id"]] = Feed(client, entry["Id"])
+            except (NotFound, WrongState):
+                pass  # it ended meanwhile
 
 
 def stats(context: Context, args: Args) -> int:
-    client = context.client
-    live = not args.no_stream
-    before: dict[str, dict[str, Any]] = sample(client, names(client, args), named=bool(args.operands))
-    if args.operands and not before:
-        return 1
-    while True:
-        time.sleep(EVERY_S)  # a percentage needs two samples
-        now = sample(client, list(before) if args.operands else names(client, args), named=False)
-        if live and os.isatty(1) and not args.format:
-            sys.stdout.write(HOME_AND_CLEAR)
-        table.show(args, COLUMNS, [row(before.get(name), doc, full=args.no_trunc) for name, doc in now.items()])
-        sys.stdout.flush()
-        if not live or (args.operands and not now):
+    feeds = {name: Feed(context.client, name) for name in args.operands}
+    live, rounds = not args.no_stream, 0
+    while live or rounds < 2:  # a percentage takes two samples
+        if not args.operands:
+            follow(context.client, feeds)
+        for name in [name for name, feed in feeds.items() if not feed.step()]:
+            feeds.pop(name).close()
+        rounds += 1
+        if args.operands and not feeds:
             return 0
-        before = now
+        if rounds > 1:
+            show(args, [*feeds.values()], clear=live and os.isatty(1) and not args.format)
+        if not feeds:
+            time.sleep(EVERY_S)
+    return 0
+
+
+def show(args: Args, feeds: list[Feed], *, clear: bool) -> None:
+    if clear:
+        sys.stdout.write(HOME_AND_CLEAR)
+    rows = [row(feed.before, feed.now, full=args.no_trunc) for feed in feeds if feed.now]
+    table.show(args, COLUMNS, rows)
+    sys.stdout.flush()
 
 
 COMMANDS = {

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from hypercontainer.hyperctl.flags import Args, Flag
+    from hypercontainer.hyperctl.template import Template
 
     Row = dict[str, object]
 
@@ -36,7 +37,7 @@ def list_flags() -> tuple[Flag, ...]:
 def show(args: Args, columns: Sequence[tuple[str, str]], rows: Iterable[Row], *, key: str = "ID") -> int:
     """Print `rows` as --format and --quiet say. `columns`: (title, field); `key`: what --quiet prints."""
     chosen = args.format
-    if args.quiet and not chosen:
+    if args.values.get("quiet") and not chosen:
         for row in rows:
             print(row[key])
     elif chosen in ("", "table"):
@@ -54,7 +55,7 @@ def _template(chosen: str, columns: Sequence[tuple[str, str]], rows: Iterable[Ro
 
     tabular = chosen.startswith("table ")
     template = Template(chosen.removeprefix("table ").replace("\\t", "\t").replace("\\n", "\n"))
-    lines = [template.render(row) for row in rows]
+    lines = [template.render(_checked(row, template)) for row in rows]
     if not tabular:
         for line in lines:
             print(line)
@@ -62,6 +63,13 @@ def _template(chosen: str, columns: Sequence[tuple[str, str]], rows: Iterable[Ro
     titles = {field: title for title, field in columns}
     head = template.render({field: titles.get(field, field.upper()) for field in template.fields()})
     write(head.split("\t"), [line.split("\t") for line in lines])
+
+
+def _checked(row: Row, template: Template) -> Row:
+    """A row has all fields, always: one that is not there is a slip of the pen."""
+    for field in sorted(template.fields() - row.keys()):
+        raise flags.UsageError(f"template: there is no field .{field}: use one of .{', .'.join(row)}", status=1)
+    return row
 
 
 def write(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

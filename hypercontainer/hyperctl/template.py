@@ -161,7 +161,12 @@ def _range(node: Node, dot: Any, scope: Scope, out: list[str]) -> None:
         at = words.index(":=")
         names, words = [word for word in words[:at] if word != ","], words[at + 1 :]
     value = Expression(words, dot, scope).value()
-    pairs = sorted(value.items()) if isinstance(value, dict) else list(enumerate(value or []))
+    if isinstance(value, dict):
+        pairs: list[tuple[Any, Any]] = sorted(value.items())
+    elif isinstance(value, list) or value is None or value is MISSING:
+        pairs = list(enumerate(value if isinstance(value, list) else ()))
+    else:
+        raise UsageError(f"template: range over {functions.shown(value)[:40]!r}, which is no list", status=1)
     for key, item in pairs:
         inner = dict(scope)
         if names:
@@ -205,10 +210,7 @@ class Expression:
             return functions.call(name, [*arguments, *piped])
         if piped:
             raise UsageError(f"template: {self._words[0]!r} is no function", status=1)
-        value = self._operand(depth)
-        if self._words and self._words[0][0] == '"' and isinstance(value, dict):
-            return value.get(_unquoted(self._words.pop(0)), "")  # {{.Label "key"}}
-        return value
+        return self._operand(depth)
 
     def _operand(self, depth: int) -> Any:
         word = self._words.pop(0)
@@ -249,8 +251,6 @@ def _field(value: Any, path: str) -> Any:
         if not name:
             continue
         if isinstance(value, dict):
-            if name not in value and "ID" in value and "Id" not in value and name == "Id":
-                name = "ID"
             value = value.get(name, MISSING)
         elif value is MISSING or value is None:
             return MISSING

@@ -1,0 +1,275 @@
+"""What the lists print, letter by letter."""
+# ruff: noqa: E501
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hypercontainer.hyperctl.ps import ports
+from tests.unit.hyperctl.conftest import Hyperctl
+from tests.unit.hyperctl.fake import Lines, Refusal
+
+NOW = int(time.time())
+
+
+def entry(**more: Any) -> dict[str, Any]:
+    return {
+        "Id": "a" * 64, "Names": ["/web"], "Image": "nginx:1", "ImageID": "sha256:" + "b" * 64,
+        "Command": "nginx -g 'daemon off;'", "Created": NOW - 200,
+        "Ports": [{"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"}],
+        "Labels": {"k": "v"}, "State": "running", "Status": "Up 3 minutes", "Mounts": [],
+        "Pod": {"Id": "p", "Name": "web"}, **more,
+    }  # fmt: skip
+
+
+OTHER = entry(Id="c" * 64, Names=["/db"], Image="pg", Command="true", Ports=[], Status="Exited (7) 2 hours ago")
+
+
+def test_ps(hyperctl: Hyperctl) -> None:
+    hyperctl.hyperd.answers["GET", "/v1/containers"] = [entry(), OTHER]
+    done = hyperctl("ps", "-a", "-f", "status=exited", "--filter", "name=web")
+    assert done.out == (
+        "CONTAINER ID   IMAGE        COMMAND                  CREATED         STATUS                   PORTS                  NAMES\n"
+        'aaaaaaaaaaaa   nginx:1      "nginx -g \'daemon of…"   3 minutes ago   Up 3 minutes             0.0.0.0:8080->80/tcp   web\n'
+        'cccccccccccc   pg           "true"                   3 minutes ago   Exited (7) 2 hours ago                          db\n'
+    )
+    assert (done.status, done.err) == (0, "")
+    assert hyperctl.hyperd.requests[0].query == [("all", "1"), ("filter", "status=exited"), ("filter", "name=web")]
+
+
+@pytest.mark.parametrize(
+    ("words", "out"),
+    [
+        (["-q"], "aaaaaaaaaaaa\ncccccccccccc\n"),
+        (["-q", "--no-trunc"], "a" * 64 + "\n" + "c" * 64 + "\n"),
+        (["-n", "1", "-q"], "aaaaaaaaaaaa\n"),
+        (["-l", "-q"], "aaaaaaaaaaaa\n"),
+        (["--format", "{{.ID}} {{.Names}} {{.Pod}}"], "aaaaaaaaaaaa web web\ncccccccccccc db web\n"),
+        (["--format", "{{.Labels}}|{{.Ports}}"], "k=v|0.0.0.0:8080->80/tcp\nk=v|\n"),
+        (["--format", "table {{.Names}}\\t{{.Image}}"], "NAMES        IMAGE\nweb          nginx:1\ndb           pg\n"),
+        (["--format", "{{json .Names}}"], '"web"\n"db"\n'),
+    ],
+)
+def test_ps_in_other_shapes(hyperctl: Hyperctl, words: list[str], out: str) -> None:
+    hyperctl.hyperd.answers["GET", "/v1/containers"] = [entry(), OTHER]
+    assert hyperctl("ps", *words) == (0, out, "")
+
+
+def test_ps_as_json(hyperctl: Hyperctl) -> None:
+    hyperctl.hyperd.answers["GET", "/v1/containers"] = [entry()]
+    assert json.loads(hyperctl("ps", "--format", "json").out) == {
+        "ID": "aaaaaaaaaaaa", "Image": "nginx:1", "Command": "\"nginx -g 'daemon of…\"", "CreatedAt": NOW - 200,
+        "RunningFor": "3 minutes ago", "Status": "Up 3 minutes", "State": "running", "Ports": "0.0.0.0:8080->80/tcp",
+        "Names": "web", "Labels": "k=v", "Mounts": "", "Pod": "web",
+    }  # fmt: skip
+
+
+def test_a_slip_in_a_template_is_told(hyperctl: Hyperctl) -> None:
+    hyperctl.hyperd.answers["GET", "/v1/containers"] = [entry()]
+    done = hyperctl("ps", "--format", "{{.Id}}")
+    assert (done.status, done.out) == (1, "")
+    assert done.err.startswith("hyperctl: template: there is no field .Id: use one of .ID, .Image,")
+
+
+def test_names_from_elsewhere_cannot_steer_the_terminal(hyperctl: Hyperctl) -> None:
+    hyperctl.hyperd.answers["GET", "/v1/containers"] = [entry(Command="\x1b]0;pwned\x07")]
+    assert "\x1b" not in hyperctl("ps").out
+
+
+def published(*ports: tuple[str, int, int, str]) -> list[dict[str, Any]]:
+    return [{"IP": ip, "PublicPort": public, "PrivatePort": inside, "Type": kind} for ip, public, inside, kind in ports]
+
+
+def test_ports_in_runs() -> None:
+    found = published(
+        ("0.0.0.0", 8001, 81, "tcp"), ("0.0.0.0", 8000, 80, "tcp"), ("0.0.0.0", 8002, 82, "tcp"), ("::", 8000, 80, "tcp"),
+        ("0.0.0.0", 53, 53, "udp"), ("0.0.0.0", 9000, 90, "tcp"), ("", 0, 443, "tcp"),
+    )  # fmt: skip
+    assert ports(found) == "443/tcp, 0.0.0.0:8000-8002->80-82/tcp, 0.0.0.0:9000->90/tcp, [::]:8000->80/tcp, 0.0.0.0:53->53/udp"  # fmt: skip
+
+
+IMAGES = [
+    {
+        "Id": "sha256:" + "1" * 64, "RepoTags": ["busybox:latest", "reg:5000/a/b:1"],
+        "RepoDigests": ["busybox@sha256:" + "d" * 64], "Created": NOW - 90_000 * 30, "Size": 4_270_000, "Labels": {},
+        "Containers": 2,
+    },
+    {"Id": "sha256:" + "2" * 64, "RepoTags": [], "RepoDigests": [], "Created": 0, "Size": 5, "Labels": {}, "Containers": 0},
+]  # fmt: skip
+
+
+def test_images(hyperctl: Hyperctl) -> None:
+    hyperctl.hyperd.answers["GET", "/v1/images"] = IMAGES
+    assert hyperctl("images").out == (
+        "REPOSITORY     TAG          IMAGE ID       CREATED       SIZE\n"
+        "busybox        latest       111111111111   4 weeks ago   4.27MB\n"
+        "reg:5000/a/b   1            111111111111   4 weeks ago   4.27MB\n"
+        "<none>         <none>       222222222222   N/A           5B\n"
+    )
+    assert hyperctl("image", "ls", "-q").out == "111111111111\n222222222222\n"
+    assert hyperctl("images", "--digests", "--format", "{{.Repository}} {{.Digest}}").out.splitlines()[0] == (
+        "busybox sha256:" + "d" * 64
+    )
+    hyperctl("images", "-f", "dangling=true", "busybox")
+    assert hyperctl.hyperd.requests[-1].query == [("filter", "dangling=true"), ("filter", "reference=busybox")]
+
+
+def test_history(hyperctl: Hyperctl) -> None:
+    hyperctl.hyperd.answers["GET", "/v1/images/history"] = [
+        {"Id": "sha256:" + "1" * 64, "Created": NOW - 60, "CreatedBy": 'CMD ["sh"]', "Comment": "", "Size": 0, "Tags": []},
+        {"Id": "<missing>", "Created": NOW - 60, "CreatedBy": "ADD " + "x" * 60, "Comment": "c", "Size": 1e6, "Tags": []},
+    ]  # fmt: skip
+    assert hyperctl("history", "busybox").out == (
+        "IMAGE          CREATED              CREATED BY                                      SIZE         COMMENT\n"
+        '111111111111   About a minute ago   CMD ["sh"]                                      0B\n'
+        "<missing>      About a minute ago   ADD xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…   1MB          c\n"
+    )
+    assert hyperctl.hyperd.requests[0].query == [("name", "busybox")]
+
+
+def test_volumes(hyperctl: Hyperctl) -> None:
+    volume = {"Name": "data", "Driver": "local", "Mountpoint": "/m", "CreatedAt": "x", "Labels": {}, "Scope": "local"}
+    hyperctl.hyperd.answers["GET", "/v1/volumes"] = [volume]
+    assert hyperctl("volume", "ls").out == "DRIVER       VOLUME NAME\nlocal        data\n"
+    assert hyperctl("volume", "ls", "-q").out == "data\n"
+    assert hyperctl("volume", "ls", "--format", "{{.Mountpoint}}").out == "/m\n"
+    hyperctl.hyperd.answers["POST", "/v1/volumes"] = volume
+    assert hyperctl("volume", "create", "-l", "a=b", "data").out == "data\n"
+    assert hyperctl.hyperd.requests[-1].body == {"name": "data", "labels": {"a": "b"}}
+    hyperctl.hyperd.answers["DELETE", "/v1/volumes/data"] = None
+    assert hyperctl("volume", "rm", "-f", "data", "nope") == (
+        1,
+        "data\n",
+        "hyperctl: no such thing: /v1/volumes/nope\n",
+    )
+    assert hyperctl.hyperd.requests[-2].query == [("force", "1")]
+    hyperctl.hyperd.answers["POST", "/v1/volumes/prune"] = {"Deleted": ["x"], "SpaceReclaimed": 1_500_000}
+    assert hyperctl("volume", "prune", "-af").out == "Deleted: x\nTotal reclaimed space: 1.5MB\n"
+    assert hyperctl.hyperd.requests[-1].query == [("all", "1")]
+
+
+def test_pods(hyperctl: Hyperctl) -> None:
+    hyperctl.hyperd.answers["GET", "/v1/pods"] = [
+        {"Id": "0123456789ab", "Name": "web", "Created": NOW - 7200, "State": "running", "Implicit": False, "Vcpus": 2,
+         "MemoryMib": 512, "Labels": {}, "Containers": ["front", "back"]},
+    ]  # fmt: skip
+    assert hyperctl("pod", "ls", "-a").out == (
+        "POD ID         NAME         STATE        VCPUS        MEMORY       CREATED       CONTAINERS\n"
+        "0123456789ab   web          running      2            512MiB       2 hours ago   front,back\n"
+    )
+
+
+def test_kernels(hyperctl: Hyperctl) -> None:
+    kernel = {"Name": "debian-6.1", "Version": "6.1.0", "Architecture": "x86_64", "Digest": "sha256:" + "f" * 64,
+              "Size": 60e6, "Current": True}  # fmt: skip
+    hyperctl.hyperd.answers["GET", "/v1/kernels"] = [kernel, {**kernel, "Name": "mine", "Current": False}]
+    assert hyperctl("kernel", "ls").out == (
+        "CURRENT      NAME         VERSION      ARCHITECTURE   DIGEST         SIZE\n"
+        "*            debian-6.1   6.1.0        x86_64         ffffffffffff   60MB\n"
+        "             mine         6.1.0        x86_64         ffffffffffff   60MB\n"
+    )
+    progress = {"id": "", "action": "Downloading", "current": 0, "total": 60_000_000}
+    hyperctl.hyperd.answers["POST", "/v1/kernels/fetch"] = Lines(progress, {"kernel": kernel})
+    assert hyperctl("kernel", "fetch").out == "Downloading (60MB)\nKernel: debian-6.1 6.1.0 (current)\n"
+    hyperctl.hyperd.answers["POST", "/v1/kernels/use"] = None
+    assert hyperctl("kernel", "use", "mine") == (0, "", "")
+    assert hyperctl.hyperd.requests[-1].query == [("name", "mine")]
+
+
+def test_top_and_port(hyperctl: Hyperctl) -> None:
+    hyperctl.hyperd.answers["GET", "/v1/containers/web/top"] = {"Titles": ["PID", "CMD"], "Processes": [["1", "sh"]]}
+    assert hyperctl("top", "web").out == "PID          CMD\n1            sh\n"
+    bindings = {"443/tcp": None, "80/tcp": [{"HostIp": "", "HostPort": "8080"}, {"HostIp": "::1", "HostPort": "81"}],
+                "53/udp": [{"HostIp": "127.0.0.1", "HostPort": "53"}]}  # fmt: skip
+    hyperctl.hyperd.answers["GET", "/v1/containers/web"] = {"NetworkSettings": {"Ports": bindings}}
+    assert hyperctl("port", "web").out == ("53/udp -> 127.0.0.1:53\n80/tcp -> 0.0.0.0:8080\n80/tcp -> [::1]:81\n")
+    assert hyperctl("port", "web", "80").out == "0.0.0.0:8080\n[::1]:81\n"
+    assert hyperctl("port", "web", "443") == (1, "", "hyperctl: no such published port: 443/tcp of web\n")
+
+
+def sample(read: str, cpu: int) -> dict[str, Any]:
+    return {
+        "id": "a" * 64, "name": "/web", "read": read, "cpu_stats": {"cpu_usage": {"total_usage": cpu}, "online_cpus": 1},
+        "memory_stats": {"usage": 64 << 20, "limit": 256 << 20}, "pids_stats": {"current": 3},
+        "blkio_stats": {"read_bytes": 1_200_000, "write_bytes": 0},
+        "networks": {"eth0": {"rx_bytes": 1500, "tx_bytes": 20}},
+    }  # fmt: skip
+
+
+def test_stats(hyperctl: Hyperctl) -> None:
+    samples = Lines(sample("2024-01-01T00:00:00Z", 0), sample("2024-01-01T00:00:02Z", 1_000_000_000))
+    hyperctl.hyperd.answers["GET", "/v1/containers"] = [entry()]
+    hyperctl.hyperd.answers["GET", f"/v1/containers/{'a' * 64}/stats"] = samples
+    assert hyperctl("stats", "--no-stream").out == (
+        "CONTAINER ID   NAME         CPU %        MEM USAGE / LIMIT   MEM %        NET I/O       BLOCK I/O    PIDS\n"
+        "aaaaaaaaaaaa   web          50.00%       64MiB / 256MiB      25.00%       1.5kB / 20B   1.2MB / 0B   3\n"
+    )
+
+
+def test_events(hyperctl: Hyperctl) -> None:
+    event = {"Type": "container", "Action": "start", "Actor": {"ID": "abc", "Attributes": {"name": "web", "image": "x"}},
+             "time": 1, "timeNano": 1_500_000_000}  # fmt: skip
+    hyperctl.hyperd.answers["GET", "/v1/events"] = Lines(event)
+    line = "1970-01-01T00:00:01.500000000Z container start abc (image=x, name=web)\n"
+    assert hyperctl("events", "--since", "1", "--until", "2.5", "-f", "type=container").out == line
+    assert hyperctl.hyperd.requests[0].query == [
+        ("since", "1.000000000"), ("until", "2.500000000"), ("filter", "type=container"),
+    ]  # fmt: skip
+    assert json.loads(hyperctl("events", "--format", "json").out) == event
+    assert hyperctl("events", "--format", "{{.Action}} {{.Actor.Attributes.name}}").out == "start web\n"
+
+
+def test_inspect(hyperctl: Hyperctl) -> None:
+    answers = hyperctl.hyperd.answers
+    answers["GET", "/v1/containers/web"] = {"Id": "é", "State": {"Status": "running"}}
+    answers["GET", "/v1/images/inspect"] = lambda r: (
+        {"Id": "sha256:1"} if r.query == [("name", "busybox:1")] else Refusal(404, "not-found", "no such image: x")
+    )
+    answers["GET", "/v1/containers/busybox:1"] = Refusal(400, "invalid", "invalid name")
+    answers["GET", "/v1/volumes/data"] = {"Name": "data"}
+    assert hyperctl("inspect", "web").out == '[\n    {\n        "Id": "é",\n        "State": {\n            "Status": "running"\n        }\n    }\n]\n'  # fmt: skip
+    assert hyperctl("inspect", "-f", "{{.State.Status}}", "web").out == "running\n"
+    assert hyperctl("inspect", "-f", "{{.Id}}", "busybox:1") == (0, "sha256:1\n", "")
+    assert hyperctl("inspect", "--format", "json", "data").out == '[{"Name": "data"}]\n'
+    assert hyperctl("volume", "inspect", "-f", "{{.Name}}", "data").out == "data\n"
+    assert hyperctl("inspect", "nope", "data") == (
+        1, '[\n    {\n        "Name": "data"\n    }\n]\n', "hyperctl: no such object: nope\n",
+    )  # fmt: skip
+    assert hyperctl("inspect", "--type", "pod", "web") == (1, "[]\n", "hyperctl: no such pod: web\n")
+
+
+@pytest.fixture
+def isolated() -> Callable[[str], dict[str, str]]:
+    return lambda level: {"Level": level, "Accelerator": "tcg", "Reason": "/dev/kvm does not exist"}
+
+
+def test_info_version_doctor(hyperctl: Hyperctl, isolated: Callable[[str], dict[str, str]]) -> None:
+    answers = hyperctl.hyperd.answers
+    answers["GET", "/v1/info"] = {
+        "Name": "host", "ServerVersion": "0.1.0", "Root": "/r", "Run": "/run", "Pods": 1, "Containers": 3,
+        "ContainersRunning": 1, "ContainersPaused": 0, "ContainersStopped": 2, "Images": 4, "NCPU": 2, "MemTotal": 2 << 30,
+        "OperatingSystem": "Debian", "KernelVersion": "6.1", "Architecture": "x86_64",
+        "Hypervisor": {"Name": "QEMU", "Version": "7.2"}, "GuestKernel": "", "Isolation": isolated("emulated"),
+        "Warnings": ["no disk space"],
+    }  # fmt: skip
+    done = hyperctl("info")
+    assert "Isolation: emulated (tcg: /dev/kvm does not exist), not a security boundary\n" in done.out
+    assert "Guest kernel: none: run 'hyperctl kernel fetch'\n" in done.out
+    assert done.err == "hyperctl: warning: no disk space\n"
+    assert hyperctl("info", "--format", "{{.Isolation.Level}} {{.MemTotal}}").out == "emulated 2147483648\n"
+    answers["GET", "/v1/version"] = {"Version": "0.1.0", "ApiVersion": "1"}
+    assert hyperctl("version").out == "Client:\n Version: 0.1.0\nServer:\n Version: 0.1.0\n ApiVersion: 1\n"
+    assert hyperctl("version", "--format", "{{.Client.Version}}").out == "0.1.0\n"
+    assert hyperctl("--version").out == "hyperctl 0.1.0\n"
+    checks = [{"Name": "kvm", "Status": "failed", "Detail": "no", "Advice": "load it"},
+              {"Name": "qemu", "Status": "ok", "Detail": "7.2", "Advice": ""}]  # fmt: skip
+    answers["GET", "/v1/doctor"] = {"Checks": checks, "Isolation": isolated("hardware")}
+    assert hyperctl("doctor") == (
+        1,
+        "FAILED   kvm: no\n         -> load it\nok       qemu: 7.2\n"
+        "Isolation: hardware (tcg: /dev/kvm does not exist)\n",
+        "",
+    )
