@@ -19,7 +19,8 @@ FILE, FOLDER = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755
 
 def parse(archive: bytes) -> list[Entry]:
     """Documentation/driver-api/early-userspace/buffer-format.rst, "newc"."""
-    entries, at = [], 0
+    entries: list[Entry] = []
+    at = 0
     while True:
         assert archive[at : at + 6] == b"070701"
         fields = [int(archive[at + 6 + 8 * n : at + 14 + 8 * n], 16) for n in range(13)]

@@ -1,0 +1,106 @@
+"""QEMU's command line. The golden file is read by people: a change of it is a change of what runs."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hypercontainer.hypervisor.base import Nic, VmConfig
+from hypercontainer.hypervisor.qemu.argv import Descriptors, blockdev, command, kernel_parameters
+from hypercontainer.model.record import DiskRecord
+
+GOLDEN = Path(__file__).with_name("golden.txt")
+
+
+def a_config(**changes: Any) -> VmConfig:
+    values: dict[str, Any] = {
+        "name": "web",
+        "kernel": Path("/var/lib/hyper/kernels/k/vmlinux"),
+        "initrd": Path("/var/lib/hyper/kernels/k/initrd.cpio"),
+        "vcpus": 2,
+        "memory_mib": 256,
+        "uid": 1_900_000_001,
+        "disks": [
+            DiskRecord(target=0, path="/var/lib/hyper/rootfs/a.erofs", read_only=True),
+            DiskRecord(target=1, path="/var/lib/hyper/pods/p/c/scratch.img", read_only=False),
+        ],
+        "nic": Nic(tap="hy0", mac="52:54:00:00:00:01"),
+        "share": Path("/run/hyper/shares/p"),
+    }
+    return VmConfig(**(values | changes))
+
+
+FDS = Descriptors(qmp=10, agent=11, disks=(12, 13), tap=14, share=15)
+
+
+def lines(config: VmConfig, fds: Descriptors) -> str:
+    """One option a line."""
+    text = ""
+    for word in command("/usr/bin/qemu-system-x86_64", config, fds):
+        text += ("\n" if word.startswith("-") else " " if text else "") + shlex.quote(word)
+    return text + "\n"
+
+
+def test_the_whole_command_line() -> None:
+    kvm = a_config(accelerator="kvm", disks=(), nic=None, share=None, vcpus=1)
+    written = lines(a_config(), FDS) + "\n" + lines(kvm, Descriptors(qmp=10, agent=11))
+    assert written == GOLDEN.read_text()
+
+
+def test_no_path_of_the_host_is_in_it() -> None:
+    config = a_config()
+    words = " ".join(command("qemu", config, FDS))
+    for path in (config.kernel, config.initrd, config.share, *(disk.path for disk in config.disks)):
+        assert str(path) not in words
+
+
+def test_mitigations_are_off_only_where_nothing_speculates() -> None:
+    assert "mitigations=off" in kernel_parameters(a_config(accelerator="tcg"))
+    assert "mitigations=off" not in kernel_parameters(a_config(accelerator="kvm"))
+
+
+def test_the_callers_kernel_parameters_come_last() -> None:
+    assert kernel_parameters(a_config(kernel_parameters=["loglevel=8"]))[-1] == "loglevel=8"
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cs"], exclude_characters="\0"), max_size=30))
+def test_no_name_becomes_an_option(name: str) -> None:
+    """QEMU ends a value at a single comma and takes two for one."""
+    words = command("qemu", a_config(name=name), FDS)
+    value = words[words.index("-name") + 1]
+    assert value.startswith("guest=")
+    assert value.removeprefix("guest=").replace(",,", "").count(",") == 0
+    assert value.removeprefix("guest=").replace(",,", ",") == name
+
+
+@given(st.lists(st.tuples(st.integers(0, 255), st.booleans()), unique_by=lambda pair: pair[0], max_size=8))
+def test_each_disk_is_its_own_target_node_and_descriptor(disks: list[tuple[int, bool]]) -> None:
+    records = [DiskRecord(target=target, path="/x", read_only=read_only) for target, read_only in disks]
+    fds = Descriptors(qmp=3, agent=4, disks=tuple(range(20, 20 + len(records))))
+    words = command("qemu", a_config(disks=records, nic=None, share=None), fds)
+    devices = [word for word in words if word.startswith("scsi-hd,")]
+    nodes = [word for word in words if word.startswith("driver=file,")]
+    sets = [word for word in words if word.startswith("fd=")]
+    assert len(devices) == len(nodes) == len(sets) == len(records)
+    for n, record in enumerate(records):
+        assert f"drive=node{record.target}," in devices[n]
+        assert f"scsi-id={record.target}," in devices[n]
+        assert f"node-name=node{record.target}," in nodes[n]
+        assert f"filename=/dev/fdset/{n}," in nodes[n]
+        assert f"read-only={'on' if record.read_only else 'off'}," in nodes[n]
+        assert sets[n] == f"fd={20 + n},set={n}"
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_an_image_may_be_shared_and_a_scratch_disk_may_not(read_only: bool) -> None:
+    node = blockdev(DiskRecord(target=0, path="/x", read_only=read_only), "/dev/fdset/0")
+    assert node["locking"] == ("off" if read_only else "on")
+    assert ("discard" in node) is not read_only
+
+
+def test_every_descriptor_is_handed_over() -> None:
+    assert sorted(FDS.all()) == [10, 11, 12, 13, 14, 15]
+    assert Descriptors(qmp=1, agent=2).with_share(3).all() == [1, 2, 3]
