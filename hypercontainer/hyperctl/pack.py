@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tarfile
 
@@ -12,22 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PIECE = 1 << 18
-
-
-class _Buffer:
-    """What tarfile writes to, until somebody takes it."""
-
-    def __init__(self) -> None:
-        self.parts: list[bytes] = []
-
-    def write(self, data: bytes) -> int:
-        self.parts.append(bytes(data))
-        return len(data)
-
-    def take(self) -> bytes:
-        data = b"".join(self.parts)
-        self.parts.clear()
-        return data
 
 
 def tar(source: str, name: str, *, follow: bool, keep_owner: bool) -> Iterator[bytes]:
@@ -41,12 +26,11 @@ def tar(source: str, name: str, *, follow: bool, keep_owner: bool) -> Iterator[b
 
 
 def _members(top: str, name: str, *, keep_owner: bool) -> Iterator[bytes]:
-    buffer = _Buffer()
-    with tarfile.open(fileobj=buffer, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
-        for path, inside in _walk(top, name):
-            if inside:
-                yield from _member(archive, buffer, path, inside, keep_owner=keep_owner)
-    yield buffer.take()
+    names = tarfile.TarFile(fileobj=io.BytesIO(), mode="w")  # knows which files are links to earlier ones
+    for path, inside in _walk(top, name):
+        if inside:
+            yield from _member(names, path, inside, keep_owner=keep_owner)
+    yield bytes(2 * tarfile.BLOCKSIZE)
 
 
 def _walk(path: str, inside: str) -> Iterator[tuple[str, str]]:
@@ -57,27 +41,30 @@ def _walk(path: str, inside: str) -> Iterator[tuple[str, str]]:
             yield from _walk(os.path.join(path, name), f"{inside}/{name}" if inside else name)
 
 
-def _member(archive: tarfile.TarFile, buffer: _Buffer, path: str, inside: str, *, keep_owner: bool) -> Iterator[bytes]:
+def _member(names: tarfile.TarFile, path: str, inside: str, *, keep_owner: bool) -> Iterator[bytes]:
     try:
-        entry = archive.gettarinfo(path, inside)
+        entry = names.gettarinfo(path, inside)
+        if entry is None:  # a socket
+            return
+        if not keep_owner:
+            entry.uid = entry.gid = 0
+            entry.uname = entry.gname = ""
+        if entry.isreg():
+            yield from _file(entry, path)
+        else:
+            yield _head(entry)
     except OSError as e:
         raise InvalidInput(f"cannot copy {path}: {e.strerror}") from e
-    if entry is None:  # a socket
-        return
-    if not keep_owner:
-        entry.uid = entry.gid = 0
-        entry.uname = entry.gname = ""
-    if not entry.isreg():
-        archive.addfile(entry)
-        yield buffer.take()
-        return
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as e:
-        raise InvalidInput(f"cannot copy {path}: {e.strerror}") from e
-    with open(fd, "rb") as f:
-        entry.size = os.fstat(fd).st_size
-        yield entry.tobuf(archive.format, archive.encoding or "utf-8", archive.errors or "surrogateescape")
+
+
+def _head(entry: tarfile.TarInfo) -> bytes:
+    return entry.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+def _file(entry: tarfile.TarInfo, path: str) -> Iterator[bytes]:
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as f:
+        entry.size = os.fstat(f.fileno()).st_size
+        yield _head(entry)
         left = entry.size
         while left:
             data = f.read(min(left, PIECE))
