@@ -180,6 +180,28 @@ def read_manifest(data: bytes) -> Manifest:
     return manifest
 
 
+def to_oci(data: bytes) -> bytes:
+    """A manifest in OCI's words; one that is so already stays as it is, to the byte."""
+    said = read_manifest(data)
+    if not (said.mediaType or said.config.mediaType).startswith(DOCKER):
+        return data
+    return msgspec.json.encode(
+        Manifest(
+            mediaType=OCI_MANIFEST,
+            config=msgspec.structs.replace(said.config, mediaType=OCI_CONFIG),
+            layers=[msgspec.structs.replace(d, mediaType=_oci_layer(d.mediaType)) for d in said.layers],
+        )
+    )
+
+
+def _oci_layer(kind: str) -> str:
+    """docker's "image.rootfs.diff.tar.gzip" is OCI's "layer.v1.tar+gzip"."""
+    if not kind.startswith(DOCKER):
+        return kind
+    compression = kind.rpartition(".tar")[2].lstrip(".+")
+    return f"{OCI_LAYER}+{compression}" if compression else OCI_LAYER
+
+
 def read_index(data: bytes) -> Index:
     index = _decode(data, Index, "index", MAX_MANIFEST)
     for descriptor in index.manifests:

@@ -26,7 +26,8 @@ def save(
     """A tar of the images; NotFound and InvalidInput are raised by the call, not by the iteration.
 
     A name without a tag stands for all tags of its repository; an image named by id is saved without a name. docker:
-    `docker save`'s layout, layers without compression. oci: an OCI layout, every blob as it is in the store.
+    `docker save`'s layout, layers without compression. oci: an OCI layout, every blob as it
+    is in the store, but a manifest in docker's words is put into OCI's.
     """
     if not names:
         raise InvalidInput("cannot save no image: name one")
@@ -102,19 +103,25 @@ def _oci(work: Workspace, chosen: Chosen) -> Iterator[bytes]:
     descriptors = []
     done: set[str] = set()
     for image, names in chosen:
-        data = work.blob(image.record.manifest).read_bytes()
-        said = json.loads(data)
-        kind = said.get("mediaType") or manifest.OCI_MANIFEST
-        one = {"mediaType": kind, "digest": image.record.manifest, "size": len(data)}
+        data = manifest.to_oci(work.blob(image.record.manifest).read_bytes())
+        digest = manifest.digest(data)
+        one = {"mediaType": manifest.OCI_MANIFEST, "digest": digest, "size": len(data)}
         for name in names or [""]:
             tag = {CONTAINERD_NAME: name, OCI_NAME: reference.parse(name).tag} if name else {}
             descriptors.append({**one, **({"annotations": tag} if tag else {})})
-        for digest in (image.record.manifest, image.record.config, *image.record.layers):
+        if digest not in done:
+            done.add(digest)
+            yield from _small(_blob(digest), data)
+        for digest in {image.record.config: 0, **dict.fromkeys(image.record.layers)}:
             if digest not in done:
                 done.add(digest)
                 path = work.blob(digest)
-                yield from _member(f"blobs/sha256/{path.name}", path.stat().st_size, _read(path))
+                yield from _member(_blob(digest), path.stat().st_size, _read(path))
     yield from _small("index.json", json.dumps({"schemaVersion": 2, "manifests": descriptors}).encode())
+
+
+def _blob(digest: str) -> str:
+    return f"blobs/sha256/{digest.removeprefix('sha256:')}"
 
 
 def _read(path: Path) -> Iterator[bytes]:

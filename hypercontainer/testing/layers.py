@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 MTIME = 1_700_000_000
@@ -95,18 +95,27 @@ def docker_archive(layers: Sequence[bytes], names: Sequence[str] = ("test:latest
     )
 
 
+def gzipped(data: bytes) -> bytes:
+    """The same bytes on every run."""
+    return gzip.compress(data, 1, mtime=0)
+
+
 def oci_files(
-    layers: Sequence[bytes], name: str = "docker.io/library/test:latest", *, compress: bool = True, **said: Any
+    layers: Sequence[bytes],
+    name: str = "docker.io/library/test:latest",
+    *,
+    compress: Callable[[bytes], bytes] | None = gzipped,
+    **said: Any,
 ) -> dict[str, bytes]:
     """The files of an OCI layout of one image, by their paths."""
-    blobs = [gzip.compress(one, 1, mtime=0) if compress else one for one in layers]
+    blobs = [compress(one) if compress else one for one in layers]
     document = config(layers, **said)
     manifest = json.dumps(
         {
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": descriptor(document, "config.v1+json"),
-            "layers": [descriptor(blob, "layer.v1.tar" + ("+gzip" if compress else "")) for blob in blobs],
+            "layers": [descriptor(blob, f"layer.v1.tar{_suffix(blob)}") for blob in blobs],
         }
     ).encode()
     index = {
@@ -120,6 +129,10 @@ def oci_files(
         "index.json": json.dumps(index).encode(),
         **{f"blobs/sha256/{digest(b).removeprefix('sha256:')}": b for b in (document, manifest, *blobs)},
     }
+
+
+def _suffix(blob: bytes) -> str:
+    return "+gzip" if blob[:2] == b"\x1f\x8b" else "+zstd" if blob[:4] == b"\x28\xb5\x2f\xfd" else ""
 
 
 def descriptor(data: bytes, kind: str) -> dict[str, Any]:

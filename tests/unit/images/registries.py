@@ -48,9 +48,9 @@ class FakeRegistry:
     def paths(self, word: str) -> list[str]:
         return [path for _, path, _ in self.requests if word in path]
 
-    def push(self, repository: str, tag: str, layers: list[bytes], *, compress: bool = True, **said: object) -> str:
+    def push(self, repository: str, tag: str, layers: list[bytes], **said: object) -> str:
         """Returns the manifest's digest."""
-        files = made.oci_files(layers, compress=compress, **said)
+        files = made.oci_files(layers, **said)
         descriptor = json.loads(files["index.json"])["manifests"][0]
         for path, data in files.items():
             if path.startswith("blobs/"):

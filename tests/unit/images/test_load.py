@@ -123,8 +123,8 @@ BAD = {
     "not JSON": (made.archive({"manifest.json": b"{"}), "manifest.json"),
     "deep JSON": (made.archive({"index.json": b"[" * 100_000}), "index"),
     "no images": (made.archive({"manifest.json": b"[]"}), "no image in it"),
-    "no layer": (damaged(lambda f: f.pop(LAYER), compress=False), f"no file '{LAYER}'"),
-    "other bytes": (damaged(lambda f: f.update({LAYER: TOP}), compress=False), "blob sha256:.* has digest sha256:"),
+    "no layer": (damaged(lambda f: f.pop(LAYER), compress=None), f"no file '{LAYER}'"),
+    "other bytes": (damaged(lambda f: f.update({LAYER: TOP}), compress=None), "blob sha256:.* has digest sha256:"),
     "name is a path": (made.docker_archive([BASE], ["../../etc/passwd"]), "invalid image name"),
     "name is an option": (made.docker_archive([BASE], ["--help"]), "invalid image name"),
     "path in manifest": (

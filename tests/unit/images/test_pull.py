@@ -1,7 +1,6 @@
 """Pulls, from a registry that misbehaves when told to."""
 
 import asyncio
-import gzip
 import json
 import random
 from collections.abc import AsyncIterator, Callable
@@ -33,7 +32,7 @@ async def registry() -> AsyncIterator[FakeRegistry]:
 
 
 def blob(n: int) -> str:
-    return made.digest(gzip.compress(LAYERS[n], 1, mtime=0))
+    return made.digest(made.gzipped(LAYERS[n]))
 
 
 async def test_a_pull(store: ImageStore, registry: FakeRegistry) -> None:
@@ -237,7 +236,7 @@ async def test_credentials_do_not_follow_a_redirect_to_another_host(store: Image
     registry.basic = "me:secret"
     credentials = Credentials(username="me", password="secret")
     async with serving(FakeRegistry()) as elsewhere:
-        elsewhere.files = {"signed": ("application/octet-stream", gzip.compress(LAYERS[0], 1, mtime=0))}
+        elsewhere.files = {"signed": ("application/octet-stream", made.gzipped(LAYERS[0]))}
         target = f"http://{elsewhere.host}/v2/signed?signature=a%2Bb%2F"
         registry.faults = [Fault(blob(0), status=307, headers={"Location": target})]
         await pull(store, f"{registry.host}/a:1", credentials=credentials, retry=SOON)
