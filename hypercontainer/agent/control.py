@@ -102,12 +102,13 @@ class Control:
             raise WireError("cannot understand the guest's agent: an exit event names no process or no status")
 
     def _answer(self, number: int, said: Line) -> None:
-        request = self._pending.pop(number, None)
+        request = self._pending.get(number)
         if not request:
             raise WireError(f"cannot understand the guest's agent: it answers request {number}, which was not asked")
-        self._slots.release()
         result = None if isinstance(said.result, msgspec.UnsetType) else said.result
-        request.settle(result)
+        request.settle(result)  # what this raises ends the conversation, and with it this request
+        del self._pending[number]
+        self._slots.release()
         if request.answer.done():
             return  # nobody waits any more
         if result is not None:
