@@ -12,7 +12,6 @@ from hypercontainer.hypervisor.base import Guest, Hypervisor, VmConfig
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model.record import GuestRecord
 
-ATTACH_S = 10.0  # a guest that ran before answers at once
 LAST_LINES = 3  # of the console that an error quotes
 LAST_WORDS_S = 1.0  # for what the guest said before its end to be read from the socket
 
@@ -82,13 +81,14 @@ async def boot(hypervisor: Hypervisor, config: VmConfig, run_dir: Path, trace: T
     return vm
 
 
-async def attach(hypervisor: Hypervisor, record: GuestRecord) -> Vm | None:
+async def attach(hypervisor: Hypervisor, record: GuestRecord, *, timeout_s: float = 10.0) -> Vm | None:
     """Take hold of a guest again after our own restart; None if it is gone.
 
-    A guest that runs but does not answer raises, and runs on: GuestSilent, WireError.
+    A guest that runs but does not answer within `timeout_s` seconds raises and runs on: GuestSilent, WireError.
+    One that is paused does not answer.
     """
     guest = await hypervisor.attach(record)
-    return Vm(guest, await _greet(guest, ATTACH_S)) if guest else None
+    return Vm(guest, await _greet(guest, timeout_s)) if guest else None
 
 
 async def _greet(guest: Guest, timeout_s: float) -> AgentClient:

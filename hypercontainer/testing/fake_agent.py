@@ -193,7 +193,7 @@ class FakeAgent:
         self.processes: dict[str, FakeProcess] = {}
         self.archives: dict[tuple[str, str], bytes] = {}  # (container, path) -> the tar that is there
         self.powered_off = asyncio.Event()
-        self.connections = 0
+        self.dialled = asyncio.Event()  # a host has connected
         self.decoder = Decoder()  # one for the port's whole life: it meets what a cut connection left behind
         self._session = ""
         self._inputs: dict[int, Stdin] = {}
@@ -258,7 +258,7 @@ class FakeAgent:
         """The port has one host: a new one replaces the old one."""
         if self._connection:
             self._connection.close()
-        self.connections += 1
+        self.dialled.set()
         self._connection = connection
         self._due.clear()
         for sender in (self._control, *self._outputs.values()):

@@ -1,0 +1,160 @@
+"""One booted guest: what its callers hear when it lives, dies, panics, or says nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hypercontainer import vm as vms
+from hypercontainer.agent.wire import WireError
+from hypercontainer.errors import GuestDied, GuestSilent
+from hypercontainer.hypervisor.base import VmConfig
+from hypercontainer.lib.trace import Timings, Trace
+from hypercontainer.testing.contract import HypervisorContract
+from hypercontainer.testing.fakes import FakeAgent, FakeGuest, FakeHypervisor
+from hypercontainer.vm import Vm
+
+PANIC = "Kernel panic - not syncing: VFS: Unable to mount root fs"
+
+
+@pytest.fixture
+async def hypervisor() -> AsyncIterator[FakeHypervisor]:
+    hypervisor = FakeHypervisor()
+    yield hypervisor
+    assert hypervisor.alive == []
+
+
+@pytest.fixture
+def config() -> VmConfig:
+    return VmConfig(
+        name="t", kernel=Path("k"), initrd=Path("i"), vcpus=1, memory_mib=128, uid=1, boot_timeout_s=0.2
+    )  # fmt: skip
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    return folder
+
+
+class TestFakeHypervisor(HypervisorContract):
+    pass
+
+
+async def booting(hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path) -> tuple[asyncio.Task[Vm], FakeGuest]:
+    """A boot whose agent has been dialled and does not answer."""
+    agent = FakeAgent()
+    agent.muted = True
+    hypervisor.make_agent = lambda: agent
+    task = asyncio.create_task(vms.boot(hypervisor, config, run_dir, Timings()))
+    await agent.dialled.wait()
+    return task, hypervisor.guests[str(run_dir)]
+
+
+async def test_a_guest_that_panics_while_booting_is_named_with_its_console(
+    hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    task, guest = await booting(hypervisor, config, run_dir)
+    await guest.die("guest kernel panic: VFS", console=PANIC)
+    with pytest.raises(GuestDied, match="ended: guest kernel panic: VFS") as died:
+        await task
+    assert died.value.console == PANIC
+
+
+async def test_a_guest_that_stays_silent_is_killed_and_its_console_told(
+    hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    task, guest = await booting(hypervisor, config, run_dir)
+    guest.console = "hyperstart: waiting for the port"
+    with pytest.raises(GuestSilent, match=r"within 0\.2 s; .* ends with: hyperstart: waiting for the port"):
+        await task
+
+
+async def test_a_guest_with_another_version_is_killed(
+    hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    def newer() -> FakeAgent:
+        agent = FakeAgent()
+        agent.version = 2
+        return agent
+
+    hypervisor.make_agent = newer
+    with pytest.raises(WireError, match="speaks version 2, we speak 1"):
+        await vms.boot(hypervisor, config, run_dir, Timings())
+
+
+async def test_a_boot_that_is_cancelled_leaves_nothing(
+    hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    task, _ = await booting(hypervisor, config, run_dir)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_hypervisor_that_fails_says_why(hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path) -> None:
+    hypervisor.fail = "qemu: no memory"
+    with pytest.raises(GuestDied, match="qemu: no memory"):
+        await vms.boot(hypervisor, config, run_dir, Timings())
+    assert list(run_dir.iterdir()) == []
+
+
+async def test_readers_and_writers_hear_of_the_death_after_the_last_words(
+    hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    async with vms.booted(hypervisor, config, run_dir) as vm, asyncio.timeout(10):
+        guest = hypervisor.guests[str(run_dir)]
+        guest.agent.add_container("c")
+        first = vm.agent.new_streams(2)
+        streams = {"stdin": first, "stdout": first + 1}
+        await vm.call("process.start", id="p", container="c", args=["cat"], streams=streams)
+        stdin, stdout = vm.agent.input(first), vm.agent.output(first + 1)
+        await stdin.write(b"last words")
+        await stdin.drained()
+        await vm.agent.ping()
+        writing = asyncio.create_task(stdin.write(bytes(1 << 24)))
+        await guest.die("killed by signal 11", console="oops")
+        assert (await stdout.read()).startswith(b"last words")
+        with pytest.raises(GuestDied, match="signal 11"):
+            while await stdout.read():
+                pass
+        with pytest.raises(GuestDied) as died:
+            await writing
+        assert died.value.console == "oops"
+        assert isinstance(await vm.agent.ended(), GuestDied)
+
+
+async def test_powering_off_a_guest_that_will_not_kills_it(
+    hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    async with vms.booted(hypervisor, config, run_dir) as vm:
+        hypervisor.guests[str(run_dir)].agent.answers["poweroff"] = lambda args: {}
+        assert await vm.power_off(grace_s=0.1) == "killed by signal 9"
+
+
+async def test_a_guest_that_does_not_answer_its_new_host_runs_on(
+    hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    async with vms.booted(hypervisor, config, run_dir) as vm:
+        await vm.close()
+        hypervisor.guests[str(run_dir)].agent.muted = True
+        with pytest.raises(GuestSilent):
+            await vms.attach(hypervisor, vm.guest.record, timeout_s=0.1)
+        assert hypervisor.alive
+
+
+async def test_letting_go_twice_is_letting_go(hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path) -> None:
+    async with vms.booted(hypervisor, config, run_dir) as vm:
+        await vm.close()
+        await vm.close()
+        with pytest.raises(GuestSilent, match="closed"):
+            await vm.agent.ping()
+
+
+async def test_the_steps_of_a_boot_are_told(hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path) -> None:
+    timings = Timings()
+    trace: Trace = timings
+    async with vms.booted(hypervisor, config, run_dir, trace):
+        assert [step.name for step in timings.steps] == ["qemu", "agent"]
