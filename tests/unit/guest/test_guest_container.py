@@ -1,0 +1,368 @@
+"""What a container sees: its root, mounts, files, names, limits."""
+
+import base64
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.guest.conftest import Guest
+from tests.unit.guest.wire_client import Refused
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def mounts(guest: Guest) -> dict[str, str]:
+    """Mount point -> options, as the container sees them."""
+    lines = guest.sh("cat /proc/self/mountinfo")[1].splitlines()
+    return {fields[4]: fields[5] for fields in (line.split() for line in lines)}
+
+
+def test_the_usual_file_systems(running: Guest) -> None:
+    found = mounts(running)
+    for path in ("/proc", "/sys", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/sys/fs/cgroup"):
+        assert path in found
+    for path in ("/sys", "/sys/fs/cgroup", "/proc/sys", "/proc/bus"):
+        assert "ro" in found[path].split(",")
+    assert "ro" not in found["/"].split(",")
+    assert running.sh("head -c 5 /proc/kcore; ls /proc/acpi /sys/firmware 2>&1")[1].split() == [
+        "/proc/acpi:",
+        "/sys/firmware:",
+    ]
+
+
+def test_devices(running: Guest) -> None:
+    assert running.sh("ls /dev")[1].split() == sorted(
+        [
+            "core",
+            "fd",
+            "full",
+            "mqueue",
+            "null",
+            "ptmx",
+            "pts",
+            "random",
+            "shm",
+            "stderr",
+            "stdin",
+            "stdout",
+            "tty",
+            "urandom",
+            "zero",
+        ]
+    )
+    assert (
+        running.sh("head -c 3 /dev/zero | tr '\\0' z; echo x > /dev/null; head -c 4 /dev/urandom | wc -c")[1]
+        == "zzz4\n"
+    )
+    grants = ["CAP_MKNOD"]
+    assert running.sh("mknod /tmp/sda b 8 0 && head -c 1 /tmp/sda", capabilities=grants)[0] != 0
+    assert "not permitted" in running.sh("mknod /tmp/k c 1 1; head -c 1 /tmp/k", capabilities=grants, process="k")[2]
+
+
+def test_a_privileged_container_may_use_all_devices(guest: Guest) -> None:
+    guest.container(privileged=True)
+    guest.first()
+    assert (
+        guest.sh("mknod /tmp/z c 1 5 && head -c 1 /tmp/z | wc -c; ls /dev | wc -l", capabilities=["CAP_MKNOD"])[0] == 0
+    )
+    assert "ro" not in mounts(guest)["/sys"].split(",")
+
+
+def test_writes_go_to_the_upper_layer_only(running: Guest) -> None:
+    before = (running.lower / "data/file").read_bytes()
+    assert (
+        running.sh("echo new > /data/file; rm /data/link; mkdir /fresh; mv /data/sub /moved; ls /data /moved")[0] == 0
+    )
+    assert (running.lower / "data/file").read_bytes() == before
+    assert (running.lower / "data/link").is_symlink()
+    assert (running.folder / "upper-c1/data/data/file").read_text() == "new\n"
+
+
+def test_the_upper_layer_outlives_the_container(running: Guest) -> None:
+    running.sh("echo kept > /kept")
+    running.host.call("container.remove", id="c1")
+    running.container()
+    running.start("again", "sleep", "1000", first=True)
+    assert running.sh("cat /kept")[1] == "kept\n"
+
+
+def test_read_only(guest: Guest) -> None:
+    tmpfs = {"type": "tmpfs", "target": "/scratch"}
+    guest.container(read_only=True, mounts=[tmpfs])
+    guest.first("sleep", "1000", cwd="/work/dir")
+    assert "Read-only" in guest.sh("echo x > /file")[2]
+    assert guest.sh("echo x > /scratch/file; cat /scratch/file; echo y > /dev/shm/y; pwd", cwd="/work/dir") == (
+        0,
+        "x\n/work/dir\n",
+        "",
+    )
+    assert guest.sh("cat /etc/hostname; echo '127.0.0.9 added' >> /etc/hosts && tail -1 /etc/hosts")[1].endswith(
+        "added\n"
+    )
+
+
+def test_an_image_whose_proc_is_a_link_is_refused(guest: Guest, tmp_path: Path) -> None:
+    lower = tmp_path / "evil"
+    (lower / "etc").mkdir(parents=True)
+    (lower / "sys").symlink_to("/etc")
+    guest.lower = lower
+    with pytest.raises(Refused) as refused:
+        guest.container()
+    assert refused.value.errno in (errno.ELOOP, errno.ENOTDIR)
+    assert guest.host.call("list")["containers"] == []
+    assert [p for p in Path("/proc/mounts").read_text().splitlines() if str(tmp_path) in p] == []
+
+
+def test_files_are_put_beneath_the_root(guest: Guest, tmp_path: Path) -> None:
+    files = [
+        {"path": "/new/dir/file", "content": b64(b"hello\0world"), "mode": 0o640, "uid": 1000, "gid": 2000},
+        {"path": "/leads/nowhere", "content": b64(b"through a link")},
+        {"path": "/leads/out/put-by-link", "content": b64(b"inside")},
+    ]
+    guest.container(files=files)
+    guest.first()
+    assert guest.sh("stat -c '%a %u %g %s' /new/dir/file; cat /made/by/link; cat /etc/put-by-link")[1] == (
+        "640 1000 2000 11\nthrough a linkinside"
+    )
+    assert not Path("/etc/put-by-link").exists()
+    assert not Path("/made").exists()
+
+
+def test_tmpfs_options(guest: Guest) -> None:
+    spec = {"type": "tmpfs", "target": "/t", "size_bytes": 1 << 20, "mode": 0o700, "options": ["exec", "noatime"]}
+    guest.container(mounts=[spec, {"type": "tmpfs", "target": "/r", "read_only": True}])
+    guest.first()
+    assert guest.sh("stat -c %a /t; df -k /t | tail -1 | awk '{print $2}'; cp /bin/busybox /t/true; ls -d /t")[1].split() == [
+        "700", "1024", "/t",
+    ]  # fmt: skip
+    found = mounts(guest)
+    assert "noexec" not in found["/t"]
+    assert "nosuid" in found["/t"]
+    assert found["/r"].startswith("ro")
+
+
+@pytest.mark.parametrize("bad", [
+    {"type": "bind", "target": "/x"},
+    {"type": "tmpfs", "target": "relative"},
+    {"type": "tmpfs", "target": "/x", "options": ["size=1g"]},
+    {"type": "tmpfs", "target": "/x", "mode": 0o100000},
+    {"type": "tmpfs", "target": "/x", "colour": "red"},
+    {"type": "tmpfs", "target": "/etc/passwd"},
+    {"type": "share", "target": "/x", "source": "not/there"},
+])  # fmt: skip
+def test_bad_mounts_leave_nothing(guest: Guest, bad: dict[str, Any]) -> None:
+    if bad["type"] == "share":
+        (guest.folder / "hyper").mkdir()
+        guest.host.call("pod.setup", share="hyper")
+    with pytest.raises(Refused):
+        guest.container(mounts=[{"type": "tmpfs", "target": "/good"}, bad])
+    assert guest.host.call("list")["containers"] == []
+    guest.container()
+    guest.first()
+    assert guest.sh("echo fine")[1] == "fine\n"
+
+
+def test_shares(guest: Guest) -> None:
+    share = guest.folder / "hyper"
+    for name in ("rw", "ro", "empty", "full"):
+        (share / name).mkdir(parents=True)
+    (share / "file").write_text("one file\n")
+    (share / "ro/kept").write_text("kept\n")
+    (share / "full/mine").write_text("mine\n")
+    (share / "link").symlink_to("/etc")
+    guest.host.call("pod.setup", share="hyper")
+    guest.container(
+        mounts=[
+            {"type": "share", "source": "rw", "target": "/mnt/rw"},
+            {"type": "share", "source": "ro", "target": "/mnt/ro", "read_only": True},
+            {"type": "share", "source": "file", "target": "/etc/one.conf", "read_only": True},
+            {"type": "share", "source": "empty", "target": "/data", "populate": True},
+            {"type": "share", "source": "full", "target": "/home/user", "populate": True},
+        ]
+    )
+    guest.first()
+    script = "echo w > /mnt/rw/w; cat /mnt/ro/kept /etc/one.conf; echo x > /mnt/ro/x"
+    status, out, err = guest.sh(script)
+    assert (status, out) == (1, "kept\none file\n")
+    assert "Read-only" in err
+    assert (share / "rw/w").read_text() == "w\n"
+    assert (share / "empty/sub/deep").read_text() == "deeper\n"
+    assert os.readlink(share / "empty/link") == "file"
+    assert guest.sh("ls /home/user")[1] == "mine\n"
+    with pytest.raises(Refused) as refused:
+        guest.container("c2", mounts=[{"type": "share", "source": "link", "target": "/x"}])
+    assert refused.value.errno == errno.ELOOP
+
+
+def test_names_and_dns(guest: Guest) -> None:
+    dns = {"nameservers": ["10.0.0.1", "fd00::1"], "search": ["a.example", "b.example"], "options": ["ndots:2"]}
+    hosts = [["10.9.8.7", "db", "db.example"], ["10.9.8.6", "web"]]
+    guest.host.call("pod.setup", hostname="pod-name", dns=dns, hosts=hosts)
+    guest.container()
+    guest.first()
+    assert guest.sh("hostname; cat /etc/hostname")[1] == "pod-name\npod-name\n"
+    assert guest.sh("cat /etc/resolv.conf")[1] == (
+        "nameserver 10.0.0.1\nnameserver fd00::1\nsearch a.example b.example\noptions ndots:2\n"
+    )
+    assert guest.sh("tail -2 /etc/hosts")[1] == "10.9.8.7 db db.example\n10.9.8.6 web\n"
+    guest.host.call("pod.setup", dns={"nameservers": ["9.9.9.9"]}, hosts=[["1.2.3.4", "x"]])
+    assert guest.sh("cat /etc/resolv.conf; tail -1 /etc/hosts")[1] == "nameserver 9.9.9.9\n1.2.3.4 x\n"
+
+
+def test_a_hostname_of_its_own(guest: Guest) -> None:
+    guest.host.call("pod.setup", hostname="pod-name")
+    guest.container("c1", hostname="mine")
+    guest.first()
+    assert guest.sh("hostname; cat /etc/hostname; grep mine /etc/hosts | cut -f1")[1] == "mine\nmine\n127.0.1.1\n"
+    guest.container("c2")
+    guest.start("other", "sleep", "1000", container="c2", first=True)
+    assert guest.sh("hostname", container="c2")[1] == "pod-name\n"
+
+
+@pytest.mark.parametrize("bad", [
+    {"hostname": "with space"}, {"hostname": ""}, {"hostname": "x" * 65}, {"dns": {"nameservers": ["1.1.1.1\nsearch evil"]}},
+    {"dns": {"nameserver": []}}, {"hosts": [["1.2.3.4\n", "x"]]}, {"hosts": ["1.2.3.4 x"]}, {"sysctls": {"../../etc/x": "1"}},
+    {"sysctls": {"kernel.nothing_like_this": "1"}}, {"sysctls": {"net": 1}}, {"entropy": "%%%"}, {"time_ns": -5},
+    {"interfaces": [{"mac": "xx", "name": "eth0", "addresses": []}]},
+    {"interfaces": [{"mac": "02:00:00:00:00:01", "name": "a/b", "addresses": []}]},
+    {"routes": [{"dst": "default", "gateway": "nonsense"}]},
+    {"routes": [{"dst": "10.0.0.0/99", "gateway": "10.0.0.1"}]},
+    {"routes": [{"dst": "default", "gateway": "10.0.0.1", "family": 6}]},
+])  # fmt: skip
+def test_bad_pods_are_refused(guest: Guest, bad: dict[str, Any]) -> None:
+    with pytest.raises(Refused):
+        guest.host.call("pod.setup", **bad)
+    guest.host.call("ping")
+
+
+def test_sysctls(guest: Guest) -> None:
+    guest.host.call("pod.setup", sysctls={"net.ipv4.ip_forward": "1", "net/ipv4/ip_default_ttl": "77"})
+    guest.container(sysctls={"kernel.shmmni": "3333"})
+    guest.first()
+    assert guest.sh("cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/ip_default_ttl /proc/sys/kernel/shmmni")[
+        1
+    ] == ("1\n77\n3333\n")
+
+
+def test_two_containers_share_the_network_and_not_the_processes(guest: Guest) -> None:
+    for name in ("c1", "c2"):
+        guest.container(name)
+        guest.start(f"first-{name}", "sleep", "1000", container=name, first=True)
+    namespaces = [
+        dict(line.split("-> ") for line in guest.sh("cd /proc/self/ns; for n in net ipc uts pid mnt cgroup; do "
+             "echo $n-\\> $(readlink $n); done", container=name)[1].splitlines())
+        for name in ("c1", "c2")
+    ]  # fmt: skip
+    shared = {key for key in namespaces[0] if namespaces[0][key] == namespaces[1][key]}
+    assert shared == {"net", "ipc", "uts"}
+
+
+def test_shared_processes(guest: Guest) -> None:
+    guest.host.call("pod.setup", hostname="pod", share_pid=True)
+    for name in ("c1", "c2"):
+        guest.container(name)
+        guest.start(f"first-{name}", "sh", "-c", "sleep 1111 & sleep 2222; true", container=name, first=True)
+    assert guest.sh("ps -o args | grep -c 'sleep 2222$'", container="c1")[1] == "2\n"
+    for path in ("root/", "fd/", "cwd/"):
+        assert "Permission denied" in guest.sh(f"ls /proc/1/{path}")[2]
+    guest.host.call("process.signal", process="first-c1", signal=9)
+    assert guest.host.exit_of("first-c1")["status"] == 137
+    assert (
+        guest.sh("ps -o args | grep -c 'sleep 2222$'; ps -o args | grep -c 'sleep 1111$'", container="c2")[1]
+        == "1\n1\n"
+    )
+
+
+def test_removal_kills_and_forgets(running: Guest) -> None:
+    running.start("p", "sleep", "1000")
+    running.host.call("container.remove", id="c1")
+    listing = running.host.call("list")
+    assert (listing["containers"], listing["processes"]) == ([], [])
+    assert os.listdir(running.folder / "run") == []  # what is mounted there is inside its namespace only
+    with pytest.raises(Refused) as refused:
+        running.host.call("container.remove", id="c1")
+    assert refused.value.errno == errno.ENOENT
+
+
+def test_freezing(running: Guest) -> None:
+    streams = running.start("p", "sh", "-c", "while :; do echo tick; sleep 0.01; done")
+    output = running.host.outputs[streams["stdout"]]
+    running.host.until(lambda: len(output.data) > 20)
+    running.host.call("container.freeze", id="c1", frozen=True)
+    running.host.call("ping")
+    size = len(output.data)
+    running.host.call("container.stats", id="c1")
+    assert len(output.data) == size
+    running.host.call("container.freeze", id="c1", frozen=False)
+    running.host.until(lambda: len(output.data) > size + 20)
+    running.host.call("container.freeze", id="c1", frozen=True)
+    running.host.call("container.remove", id="c1")
+
+
+def test_stats_and_processes(running: Guest) -> None:
+    stats = running.host.call("container.stats", id="c1")
+    assert stats["cpu_usec"] > 0
+    assert stats["net"] == []
+    rows = running.host.call("container.processes", id="c1")["processes"]
+    assert [(r["pid"], r["ppid"], r["user"], r["command"], r["tty"]) for r in rows] == [
+        (1, 0, "root", "sleep 1000", "?")
+    ]
+    running.start("p", "sh", "-c", "sleep 1001; true", 'odd \x01"word', user="user")
+    rows = running.host.call("container.processes", id="c1")["processes"]
+    assert (rows[1]["user"], rows[1]["command"]) == ("user", 'sh -c sleep 1001; true odd \x01"word')
+
+
+@pytest.mark.parametrize(
+    "limits", [{"memory_bytes": 1 << 26}, {"cpu_quota_us": 50000, "cpu_period_us": 100000}, {"pids": 10}]
+)
+def test_limits_that_the_kernel_cannot_set_are_refused(guest: Guest, limits: dict[str, int]) -> None:
+    """In a VM they are set; a machine whose controllers cgroup v1 holds says so."""
+    controllers = Path(next(Path("/sys/fs/cgroup").glob("**/hyperstart-*/cgroup.controllers"))).read_text().split()
+    if next(iter(limits)).split("_")[0] in controllers:
+        guest.container(cgroup=limits)
+        return
+    with pytest.raises(Refused) as refused:
+        guest.container(cgroup=limits)
+    assert refused.value.errno == errno.EOPNOTSUPP
+    assert guest.host.call("list")["containers"] == []
+
+
+def test_the_same_id_twice(running: Guest) -> None:
+    with pytest.raises(Refused) as refused:
+        running.container()
+    assert refused.value.errno == errno.EEXIST
+    assert running.sh("echo unharmed")[1] == "unharmed\n"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "-x", "x" * 65, "ü", ".hidden"])
+def test_ids_are_checked_before_they_become_paths(guest: Guest, name: str) -> None:
+    with pytest.raises(Refused) as refused:
+        guest.host.call("container.create", id=name, rootfs={"lower": {"path": "/"}, "upper": {"path": "/tmp"}})
+    assert refused.value.errno == errno.EINVAL
+
+
+def test_a_container_may_be_called_as_a_kernel_file_is(guest: Guest) -> None:
+    guest.container("cgroup.procs")
+    guest.start("p", "true", container="cgroup.procs", first=True)
+    assert guest.host.exit_of("p")["status"] == 0
+
+
+def test_seccomp(running: Guest) -> None:
+    """A filter of four instructions: mkdir (83 on x86-64) fails with EPERM, all else is allowed."""
+    load, jump, deny, allow = (0x20, 0, 0, 0), (0x15, 0, 1, 83), (0x06, 0, 0, 0x00050001), (0x06, 0, 0, 0x7FFF0000)
+    program = b"".join(
+        code.to_bytes(2, "little") + bytes([jt, jf]) + k.to_bytes(4, "little")
+        for code, jt, jf, k in (load, jump, deny, allow)
+    )
+    for extra in ({}, {"no_new_privs": True}, {"user": "user"}):
+        status, _, err = running.sh("mkdir /tmp/d && echo made", seccomp=b64(program), **extra)
+        assert status == 1
+        assert "Operation not permitted" in err
+        assert running.sh("grep Seccomp: /proc/self/status | cut -f2", seccomp=b64(program), **extra)[1] == "2\n"
+    with pytest.raises(Refused):
+        running.sh("true", seccomp=b64(program[:-1]))
