@@ -2,6 +2,7 @@
 
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,21 +26,23 @@ class Share:
     Whoever removes `dir` must call `clear` first. It is one mount point: it never removes what was mounted.
     """
 
-    def __init__(self, dir: Path) -> None:  # noqa: A002
+    def __init__(self, dir: Path) -> None:
         self.dir = dir
         self.root = dir / "tree"
         self._points = dir / "points"
+        self._lock = threading.RLock()  # several containers of a pod are made at once, their mounts in threads
 
     def prepare(self) -> Path:
         """Make the folder, and return the root that virtiofsd serves. Again = no change."""
-        for path in (self.dir, self._points, self.root):
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._points.chmod(0o755)  # the root folder as the guest's users see it
-        if not self.root.samefile(self._points):
-            with _opened(self._points) as source, _opened(self.root) as target:
-                # Shared, so that what is added later arrives in virtiofsd's own mount namespace, a slave of ours.
-                mount.bind(source, target, attributes=HARDENED | mount.RDONLY, propagation=mount.MS_SHARED)
-        return self.root
+        with self._lock:
+            for path in (self.dir, self._points, self.root):
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._points.chmod(0o755)  # the root folder as the guest's users see it
+            if not self.root.samefile(self._points):
+                with _opened(self._points) as source, _opened(self.root) as target:
+                    # Shared, so that what is added later arrives in virtiofsd's mount namespace, a slave of ours.
+                    mount.bind(source, target, attributes=HARDENED | mount.RDONLY, propagation=mount.MS_SHARED)
+            return self.root
 
     def add(self, name: str, source: Path, read_only: bool, *, create_missing: bool = False) -> None:
         """Show the folder or file `source`, with all that is mounted in it, as `name` below the root.
@@ -52,9 +55,9 @@ class Share:
             raise InvalidInput(f"cannot share {source}: the path is not absolute")
         if create_missing and not os.path.lexists(source):
             source.mkdir(mode=0o755, parents=True, exist_ok=True)
-        self.prepare()
         try:
-            with _opened(source, follow=True) as fd:
+            with self._lock, _opened(source, follow=True) as fd:
+                self.prepare()
                 self._bind(fd, name, source, HARDENED | (mount.RDONLY if read_only else 0))
         except FileNotFoundError as e:
             raise NotFound("bind mount source", str(source), "create it first") from e
@@ -103,14 +106,15 @@ class Share:
 
     def clear(self) -> None:
         """Take everything away, `dir` too. Safe any number of times, also for a folder that was never made."""
-        for name in self.names():
-            self.remove(name)
-        _unmount(self.root)
-        for path in (self.root, self._points, self.dir):
-            try:
-                path.rmdir()
-            except FileNotFoundError:
-                pass
+        with self._lock:
+            for name in self.names():
+                self.remove(name)
+            _unmount(self.root)
+            for path in (self.root, self._points, self.dir):
+                try:
+                    path.rmdir()
+                except FileNotFoundError:
+                    pass
 
 
 def _unmount(path: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,38 @@ def test_a_running_guest_sees_what_is_added_and_loses_what_is_removed(share: Sha
     shell.stdin.close()
     assert shell.wait() == 0
     shell.stdout.close()
+
+
+def test_containers_of_a_pod_are_made_at_once(share: Share, source: Path) -> None:
+    before = mounts()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: share.add(f"v{n}", source, False), range(24)))
+    assert len(mounts()) == len(before) + 25
+    assert all((share.root / f"v{n}" / "file").exists() for n in range(24))
+
+
+VIRTIOFSD = next(filter(os.path.exists, ("/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd")), "")
+
+
+@pytest.mark.skipif("/qemu/" not in VIRTIOFSD, reason="needs QEMU's own virtiofsd")
+def test_virtiofsd_itself_sees_what_comes_and_goes(share: Share, source: Path, tmp_path: Path) -> None:
+    """It enters its namespaces when its VMM connects."""
+    path = tmp_path / "sock"
+    words = [VIRTIOFSD, f"--socket-path={path}", "-f", "-o", f"source={share.prepare()},sandbox=namespace"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE) as parent, socket.socket(socket.AF_UNIX) as s:
+        while s.connect_ex(os.fspath(path)):
+            assert parent.poll() is None
+        child = Path(f"/proc/{parent.pid}/root")
+        while os.listdir(child) != []:  # until its root is ours
+            assert parent.poll() is None
+        share.add("v0", source, True)
+        assert (child / "v0" / "file").read_text() == "precious"
+        with pytest.raises(OSError):
+            (child / "v0" / "x").touch()
+        share.remove("v0")
+        assert os.listdir(child) == []
+        s.close()
+        parent.terminate()
 
 
 def test_removal_while_in_use_deletes_nothing(share: Share, source: Path) -> None:
