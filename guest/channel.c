@@ -54,8 +54,6 @@ uint64_t channel_session(void)
 static void link_down(void)
 {
 	greeted = hello_due = false;
-	if (listener.fd < 0)
-		return;			/* the port stays: its host may come back */
 	loop_close(&port);
 	decoder_open(&decoder);
 	loop_watch(&listener, EPOLLIN);
@@ -413,8 +411,9 @@ static void dispatch(const struct frame *frame)
 		control_run();		/* there may be room for answers again */
 }
 
-/* Edge-triggered: read until there is nothing. A port whose host is away reads 0, with no edge until it is back.
-   By the time that its HUP is seen the next host may have spoken: so that comes first, then what it said. */
+/* Edge-triggered: read until there is nothing. A virtio port whose host is away says HUP and reads 0, and means
+   nothing by it: the kernel learns of hosts that come and go later than of their bytes, so the next host's HELLO may
+   have been read by then. HELLO alone begins a connection; what is written to nobody is sent again after it. */
 static void link_ready(struct source *source, uint32_t events)
 {
 	struct frame frame;
@@ -422,8 +421,6 @@ static void link_ready(struct source *source, uint32_t events)
 
 	if (events & EPOLLOUT)
 		writable = true;
-	if (events & EPOLLHUP && listener.fd < 0)
-		link_down();
 	do {
 		size_t room;
 		uint8_t *to = decoder_space(&decoder, &room);
@@ -436,6 +433,6 @@ static void link_ready(struct source *source, uint32_t events)
 			channel_pump();
 		}
 	} while (n > 0 || (n < 0 && errno == EINTR));
-	if (n == 0 || (n < 0 && errno != EAGAIN))
+	if (listener.fd >= 0 && (n == 0 || (n < 0 && errno != EAGAIN)))
 		link_down();
 }
