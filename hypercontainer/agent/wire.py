@@ -23,7 +23,7 @@ PREAMBLE = bytes(MAX_FRAME)  # completes, and so spoils, whatever half a frame a
 _END = bytes([END])
 _STREAM_AT = 4  # where the header holds stream and offset
 _NOT_ZERO = re.compile(rb"[^\0]")
-_ROOM = 8 * MAX_FRAME  # of a decoder: what one read of a socket may bring
+_ROOM = 2 * MAX_FRAME  # of a decoder: what one read of a socket may bring
 
 
 class WireError(HyperError):

@@ -145,6 +145,15 @@ async def test_a_guest_that_does_not_answer_its_new_host_runs_on(
         assert hypervisor.alive
 
 
+async def test_a_guest_is_found_again(hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path) -> None:
+    async with vms.booted(hypervisor, config, run_dir) as vm:
+        await vm.close()
+        again = await vms.attach(hypervisor, vm.guest.record)
+        assert again
+        await again.agent.ping()
+        await again.close()
+
+
 async def test_letting_go_twice_is_letting_go(hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path) -> None:
     async with vms.booted(hypervisor, config, run_dir) as vm:
         await vm.close()

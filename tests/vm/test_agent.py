@@ -1,0 +1,77 @@
+"""The agent behind a real port: every driver's contract kept by QEMU, and lines cut in front of a real guest."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hypercontainer import vm as vms
+from hypercontainer.agent.client import AgentClient
+from hypercontainer.errors import HyperError
+from hypercontainer.hypervisor.base import VmConfig
+from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
+from hypercontainer.kernel.bundle import KernelStore
+from hypercontainer.testing.contract import HypervisorContract
+from hypercontainer.testing.cutter import Cut, Cutter, Direction
+
+pytestmark = pytest.mark.vm
+
+HYPERSTART = Path(vms.__file__).parent / "_bin/x86_64/hyperstart"
+DIRECTIONS: list[Direction] = ["to guest", "to host"]
+WORDS = {"entropy": "eHh4" * 128}  # a request of some length
+
+
+@pytest.fixture
+def hypervisor(driver: QemuHypervisor) -> QemuHypervisor:
+    return driver
+
+
+@pytest.fixture
+def config(config: Callable[..., VmConfig], kernels: Path) -> VmConfig:
+    """With hyperstart in it, as users boot it."""
+    store = KernelStore(kernels.parent)
+    kernel, initrd = store.boot_files(store.get(), HYPERSTART)
+    return config(kernel=kernel, initrd=initrd)
+
+
+class TestQemu(HypervisorContract):
+    pass
+
+
+async def test_lines_cut_anywhere_lose_no_request_and_no_answer(
+    hypervisor: QemuHypervisor, config: VmConfig, run_dir: Path, tmp_path: Path
+) -> None:
+    async with vms.booted(hypervisor, config, run_dir) as vm, asyncio.timeout(120):
+        await vm.agent.close()
+        for seed in range(30):
+            dice = random.Random(seed)
+            cuts = [Cut(dice.choice(DIRECTIONS), dice.randrange(1, 400)) for _ in range(5)]
+            cutter = Cutter(vm.guest.agent_socket, cuts)
+            await cutter.serve(tmp_path / f"cut{seed}")
+            client = await AgentClient.connect(tmp_path / f"cut{seed}", timeout_s=60)
+            try:
+                for _ in range(10):
+                    await client.call("entropy.add", timeout_s=60, **WORDS)
+                    assert (await client.info(timeout_s=60)).uptime_ms > 0
+            finally:
+                await client.close()
+                await cutter.close()
+
+
+async def test_hosts_that_come_and_go_find_the_guest_well(
+    hypervisor: QemuHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    async with vms.booted(hypervisor, config, run_dir) as vm, asyncio.timeout(120):
+        await vm.agent.close()
+        for seed in range(30):
+            client = await AgentClient.connect(vm.guest.agent_socket, timeout_s=60)
+            calls = [asyncio.create_task(client.call("entropy.add", timeout_s=60, **WORDS)) for _ in range(seed)]
+            await asyncio.wait(calls, timeout=0.001) if calls else None
+            await client.close()
+            ends = await asyncio.gather(*calls, return_exceptions=True)
+            assert all(end == {} or isinstance(end, HyperError) for end in ends)
+        last = await AgentClient.connect(vm.guest.agent_socket, timeout_s=60)
+        await last.ping()
+        await last.close()
