@@ -57,5 +57,6 @@ async def make(work: Workspace, tree: Path, image: Path) -> None:
     except proc.CommandFailed as e:
         if "No space left" in e.stderr or "Disk quota" in e.stderr:
             raise Exhausted("cannot write the image's root file system: no space left on the disk") from e
-        raise InvalidInput(f"cannot write the image's root file system: {e}") from e
+        why = e.stderr.partition("usage:")[0].strip()[-300:] or f"mkfs.erofs ended with {e.status}"
+        raise InvalidInput(f"cannot write the image's root file system: {why}") from e
     image.chmod(0o600)

@@ -33,7 +33,7 @@ class ImageStore:
     """The images below folder `root`, which is made if it is missing. Opening one sweeps."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = root = Path(os.path.abspath(root))  # helpers work in folders of their own
         self._blobs, self._rootfs = root / "blobs" / "sha256", root / "rootfs"
         self.partial, self._work = root / "partial", root / "work"
         self._lock, self._index = root / "lock", root / "index.json"
