@@ -81,14 +81,24 @@ async def boot(hypervisor: Hypervisor, config: VmConfig, run_dir: Path, trace: T
     return vm
 
 
-async def attach(hypervisor: Hypervisor, record: GuestRecord, *, timeout_s: float = 10.0) -> Vm | None:
+async def attach(
+    hypervisor: Hypervisor, record: GuestRecord, *, paused: bool = False, timeout_s: float = 10.0
+) -> Vm | None:
     """Take hold of a guest again after our own restart; None if it is gone.
 
     A guest that runs but does not answer within `timeout_s` seconds raises and runs on: GuestSilent, WireError.
-    One that is paused does not answer.
+    One that is `paused` cannot answer: it runs for the moment that the greeting takes.
     """
     guest = await hypervisor.attach(record)
-    return Vm(guest, await _greet(guest, timeout_s)) if guest else None
+    if guest is None:
+        return None
+    if not paused:
+        return Vm(guest, await _greet(guest, timeout_s))
+    await guest.resume()
+    try:
+        return Vm(guest, await _greet(guest, timeout_s))
+    finally:
+        await guest.pause()
 
 
 async def _greet(guest: Guest, timeout_s: float) -> AgentClient:

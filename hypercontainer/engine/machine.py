@@ -195,7 +195,9 @@ class Machine:
         if guest is None:
             return None
         try:
-            self.vm = await vms.attach(self.host.hypervisor, guest)
+            self.vm = await vms.attach(
+                self.host.hypervisor, guest, paused=self.record.paused, timeout_s=self.host.settings.boot_timeout_s
+            )
         except HyperError as e:
             log.error("pod %s: cannot attach to its guest: %s", self.record.id, e)
             return None

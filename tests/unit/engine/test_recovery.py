@@ -130,3 +130,16 @@ async def test_killed_at_a_step_of_a_start_nothing_is_left_or_it_runs(
         world.check_nothing_left()
     await again.remove(id, force=True, volumes=False)
     world.check_nothing_left()
+
+
+async def test_a_paused_container_stays_paused(world: World, engine: LocalEngine) -> None:
+    name = await container(engine, "sleep", "1")
+    await engine.start(name)
+    await engine.pause(name)
+    await forsake(engine)
+    again = await world.engine()
+    assert (await again.inspect(name)).state.status == "paused"
+    assert world.hypervisor.alive[0].paused
+    await again.unpause(name)
+    await again.kill(name, 15)
+    assert (await again.wait(name)).status_code == 143
