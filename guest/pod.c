@@ -38,14 +38,10 @@ static int write_file(const struct container *c, const char *name, const char *t
 
 int pod_files_write(const struct container *c, struct error *err)
 {
-	static const char localhost[] =
-		"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-		"fe00::0\tip6-localnet\nff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
 	const char *name = *c->hostname ? c->hostname : pod.hostname;
 	struct buffer text = { 0 };
 	int result;
 
-	buffer_add(&text, localhost, strlen(localhost));
 	buffer_add(&text, hosts.data, hosts.length);
 	if (*c->hostname)
 		buffer_format(&text, "127.0.1.1\t%s\n", c->hostname);
