@@ -160,7 +160,7 @@ def processes(territory: list[Path], allowed: set[int]) -> list[str]:
         try:
             places = [os.readlink(entry / "cwd"), *(os.readlink(fd) for fd in (entry / "fd").iterdir())]
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except (FileNotFoundError, ProcessLookupError, PermissionError):  # gone, or of more privilege than we have
+        except OSError:  # gone, of more privilege than we have, or a path too long to be ours (ENAMETOOLONG)
             continue
         if any(place.startswith(f"{word}/") or place == word for place in places for word in words) or any(
             f"{word}/" in command for word in words
