@@ -14,7 +14,6 @@ enum {
 	LINE_MAX_BYTES = 1 << 20,
 	CONTROL_MAX = 4 << 20,		/* of answers and events that wait for the host */
 	CONTROL_GATE = 1 << 20,		/* with more of them no request is begun */
-	WRITE_BYTES = 32768,		/* the port takes no more in one write */
 	CHUNK_LEAST = 2048,		/* smaller pieces of DATA are not worth squeezing in */
 };
 
@@ -183,12 +182,11 @@ static bool stage_answers(void)
 /* One frame of this stream. False: there is nothing, or not enough room for it. */
 static bool stage_output(struct output *output)
 {
-	struct frame frame;
-	size_t room = sizeof(staging) - staged;
+	size_t room = sizeof(staging) - staged, length;
 
-	if (room < FRAME_EXTRA + CHUNK_LEAST || !output_next(output, room - FRAME_EXTRA, &frame))
-		return false;
-	return stage(&frame);
+	length = room < FRAME_EXTRA + CHUNK_LEAST ? 0 : output_next(output, staging + staged, room);
+	staged += length;
+	return length;
 }
 
 static void fill_staging(void)

@@ -122,6 +122,12 @@ static void ended(struct process *p, int status)
 		if (pod.share_pid && p->container->cgroup >= 0 && cgroup_kill(p->container->cgroup, &err) < 0)
 			debug("%s", err.message);
 	}
+	for (int i = 1; i < 3; i++) {
+		struct output *output = p->streams[i] ? output_find(p->streams[i]) : NULL;
+
+		if (output)
+			output_hurry(output);
+	}
 	rpc_exit_event(p->id, p->status, p->oom);
 	power_process_ended();
 }

@@ -2,8 +2,16 @@
 
 #include "channel.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <termios.h>
+
+enum {
+	PIPE_BYTES = CREDIT,			/* what gathers while we rest or the host thinks */
+	READ_BYTES = 4 * FULL_PAYLOAD,		/* at once: whole frames, no crumbs between them */
+	SMALL_READ = 16384,
+	REST_MS = 1,
+};
 
 struct output *outputs;
 struct input *inputs;
@@ -47,6 +55,7 @@ static void take_number(uint32_t id)
 }
 
 static void output_read(struct source *source, uint32_t events);
+static void output_rested(struct timer *timer);
 
 struct output *output_open(uint32_t id, int fd, struct error *err)
 {
@@ -59,6 +68,8 @@ struct output *output_open(uint32_t id, int fd, struct error *err)
 		return NULL;
 	}
 	*o = (struct output){ .source = { fd, 0, output_read }, .id = id, .ring_max = CREDIT, .synced = true };
+	o->rest.expired = output_rested;
+	fcntl(fd, F_SETPIPE_SZ, PIPE_BYTES);	/* or it stays smaller; a terminal has none */
 	o->next = outputs;
 	outputs = o;
 	take_number(id);
@@ -73,6 +84,7 @@ void output_free(struct output *output)
 	if (!output)
 		return;
 	channel_forget(output);
+	loop_cancel(&output->rest);
 	loop_close(&output->source);
 	while (*at && *at != output)
 		at = &(*at)->next;
@@ -91,9 +103,46 @@ static uint64_t output_end(const struct output *output)
 
 static void output_ended(struct output *output)
 {
+	loop_cancel(&output->rest);
 	loop_close(&output->source);
 	output->ended = true;
 	channel_wake(output);
+}
+
+/* Read when there is room and it does not rest. */
+static void output_watch(struct output *output)
+{
+	bool room = output->stopped || output->ring.length < output->ring_max;
+
+	if (output->source.fd >= 0)
+		loop_watch(&output->source, room && !output->resting ? EPOLLIN : 0);
+}
+
+static void output_rested(struct timer *timer)
+{
+	struct output *output = (struct output *)((char *)timer - offsetof(struct output, rest));
+
+	output->resting = false;
+	output_watch(output);
+}
+
+void output_hurry(struct output *output)
+{
+	loop_cancel(&output->rest);
+	output_rested(&output->rest);
+}
+
+/* A program that writes byte by byte would have us wake up for each: after the second within a millisecond the
+   next ones wait for each other. */
+static void output_rest(struct output *output, size_t length)
+{
+	uint64_t now = loop_now_ms();
+
+	if (length < SMALL_READ && now - output->read_ms <= REST_MS) {
+		output->resting = true;
+		loop_after(&output->rest, REST_MS);
+	}
+	output->read_ms = now;
 }
 
 /* Level-triggered: what is left in the pipe brings us here again. */
@@ -110,18 +159,17 @@ static void output_read(struct source *source, uint32_t events)
 		loop_watch(source, 0);
 		return;
 	}
-	n = read(source->fd, to, room);
+	n = read(source->fd, to, room < READ_BYTES ? room : READ_BYTES);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0) {	/* 0, or a terminal's EIO: the last writer is gone */
 		output_ended(output);
 		return;
 	}
-	if (output->stopped)
-		return;
-	ring_fill(&output->ring, (size_t)n);
-	if (output->ring.length >= output->ring_max)
-		loop_watch(source, 0);
+	if (!output->stopped)
+		ring_fill(&output->ring, (size_t)n);
+	output_rest(output, (size_t)n);
+	output_watch(output);
 	channel_wake(output);
 }
 
@@ -148,8 +196,7 @@ static void output_drop(struct output *output, uint64_t offset)
 	}
 	if (output->ended && offset > end)
 		output->finished = true;
-	if (output->source.fd >= 0 && output->ring.length < output->ring_max)
-		loop_watch(&output->source, EPOLLIN);
+	output_watch(output);
 	if (output->ended && !output->ring.length)
 		ring_free(&output->ring);
 }
@@ -174,8 +221,7 @@ void output_stop(struct output *output)
 	output->stopped = true;
 	output->base = output->sent = output_end(output);
 	ring_free(&output->ring);
-	if (output->source.fd >= 0)
-		loop_watch(&output->source, EPOLLIN);
+	output_watch(output);
 }
 
 static uint64_t sendable(const struct output *output)
@@ -192,30 +238,43 @@ bool output_pending(const struct output *output)
 	return sendable(output) || (output->ended && !output->eof_sent && output->sent == output_end(output));
 }
 
-bool output_next(struct output *output, size_t room, struct frame *frame)
+static void copy_out(const struct output *output, uint8_t *to, size_t length)
 {
-	size_t stretch;
+	size_t skip = (size_t)(output->sent - output->base), stretch;
+
+	while (length) {
+		const uint8_t *from = ring_peek(&output->ring, skip, &stretch);
+
+		if (stretch > length)
+			stretch = length;
+		memcpy(to, from, stretch);
+		to += stretch;
+		skip += stretch;
+		length -= stretch;
+	}
+}
+
+size_t output_next(struct output *output, uint8_t *to, size_t room)
+{
+	struct frame frame = { .kind = FRAME_EOF, .stream = output->id, .offset = output->sent };
 	uint64_t length;
 
 	if (!output_pending(output))
-		return false;
-	*frame = (struct frame){ .kind = FRAME_EOF, .stream = output->id, .offset = output->sent };
+		return 0;
 	length = sendable(output);
 	if (!length) {
 		output->eof_sent = output->eof_top = true;
-		return true;
+		return frame_encode(&frame, to);
 	}
-	frame->kind = FRAME_DATA;
-	frame->payload = ring_peek(&output->ring, (size_t)(output->sent - output->base), &stretch);
-	if (length > stretch)
-		length = stretch;
-	if (length > room)
-		length = room;
-	frame->length = (uint16_t)length;
+	if (length > room - FRAME_EXTRA)
+		length = room - FRAME_EXTRA;
+	frame.kind = FRAME_DATA;
+	frame.length = (uint16_t)length;
+	copy_out(output, to + HEADER_BYTES, (size_t)length);
 	output->sent += length;
 	if (output->top < output->sent)
 		output->top = output->sent;
-	return true;
+	return frame_encode(&frame, to);
 }
 
 bool output_settled(const struct output *output)

@@ -23,6 +23,9 @@ struct output {
 	bool eof_sent, eof_top;		/* as sent and top, for the place of EOF */
 	bool finished;			/* EOF is acknowledged */
 	bool stopped;			/* the host reads no more: all is thrown away */
+	bool resting;			/* many small writes: let them gather in the pipe for a moment */
+	struct timer rest;
+	uint64_t read_ms;		/* when it was read last */
 	bool queued;
 	struct output *next_queued;
 	struct output *next;		/* of all */
@@ -52,8 +55,9 @@ void output_hello(struct output *output);		/* the host begins anew */
 void output_ack(struct output *output, uint64_t offset);
 void output_stop(struct output *output);
 bool output_pending(const struct output *output);	/* has something that may be sent now */
-/* The next frame, at most `room` bytes of payload; its payload is in the ring. False: nothing to send. */
-bool output_next(struct output *output, size_t room, struct frame *frame);
+/* Write the next frame, of at most `room` bytes, to `to`. Its length; 0: there is nothing to send. */
+size_t output_next(struct output *output, uint8_t *to, size_t room);
+void output_hurry(struct output *output);	/* its process has ended: no more rest */
 int output_add(struct output *output, const void *bytes, size_t length);	/* for streams without a descriptor */
 bool output_settled(const struct output *output);	/* the host has all of it */
 

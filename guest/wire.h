@@ -18,6 +18,9 @@ enum {
 	FRAME_EXTRA = HEADER_BYTES + 1,		/* header and end byte */
 	FRAME_MAX = PAYLOAD_MAX + FRAME_EXTRA,
 	FRAME_END = 0xA5,
+
+	WRITE_BYTES = 32768,			/* the port takes no more in one write */
+	FULL_PAYLOAD = WRITE_BYTES - FRAME_EXTRA,	/* of a frame that fills one */
 };
 
 #define HELLO_STREAM 0x48595052u	/* HYPR */
