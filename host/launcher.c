@@ -10,14 +10,14 @@
 #include <unistd.h>
 
 #define SCRIPT "hypercontainer/boot.py"
-#define SITE "../lib/python3*/*-packages"
+#define SITE "lib/python3*/*-packages"
 
-static int first(const char *bin, const char *pattern, char *found)
+static int first(const char *prefix, const char *pattern, char *found)
 {
 	char path[2 * PATH_MAX];
 	glob_t g;
 
-	snprintf(path, sizeof path, "%s/%s", bin, pattern);
+	snprintf(path, sizeof path, "%s/%s", prefix, pattern);
 	if (glob(path, 0, NULL, &g) != 0)
 		return 0;
 	snprintf(found, PATH_MAX, "%s", g.gl_pathv[0]);
@@ -26,13 +26,13 @@ static int first(const char *bin, const char *pattern, char *found)
 }
 
 /* An editable install has a file of one line instead of the package: the folder that the package is in. */
-static int find_script(const char *bin, char *script)
+static int find_script(const char *prefix, char *script)
 {
 	char pth[PATH_MAX], root[PATH_MAX] = "";
 
-	if (first(bin, SITE "/" SCRIPT, script))
+	if (first(prefix, SITE "/" SCRIPT, script))
 		return 1;
-	if (!first(bin, SITE "/*hypercontainer.pth", pth))
+	if (!first(prefix, SITE "/*hypercontainer.pth", pth))
 		return 0;
 	FILE *f = fopen(pth, "re");
 	if (f && fgets(root, sizeof root, f))
@@ -44,7 +44,7 @@ static int find_script(const char *bin, char *script)
 
 int main(int argc, char **argv)
 {
-	char self[PATH_MAX], bin[PATH_MAX], program[2 * PATH_MAX], python[2 * PATH_MAX], script[PATH_MAX];
+	char self[PATH_MAX], prefix[PATH_MAX], program[2 * PATH_MAX], python[2 * PATH_MAX], script[PATH_MAX];
 	char **args = calloc((size_t)argc + 6, sizeof *args);
 	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
 
@@ -53,17 +53,17 @@ int main(int argc, char **argv)
 		return 125;
 	}
 	self[n] = '\0';
-	snprintf(bin, sizeof bin, "%s", self);
-	dirname(bin);
+	snprintf(prefix, sizeof prefix, "%s", self);
+	dirname(dirname(prefix));	/* both cut the string in place: the path is absolute */
 	const char *name = argc > 0 ? basename(argv[0]) : "";
 	if (strcmp(name, "hyperctl") != 0 && strcmp(name, "hyperd") != 0)
 		name = basename(self);
-	snprintf(program, sizeof program, "%s/%s", bin, name);
-	if (!find_script(bin, script)) {
-		fprintf(stderr, "%s: cannot find " SCRIPT " in %s/" SITE ": install the package again\n", name, bin);
+	snprintf(program, sizeof program, "%s/bin/%s", prefix, name);
+	if (!find_script(prefix, script)) {
+		fprintf(stderr, "%s: cannot find " SCRIPT " in %s/" SITE ": install the package again\n", name, prefix);
 		return 125;
 	}
-	snprintf(python, sizeof python, "%s/python3", bin);
+	snprintf(python, sizeof python, "%s/bin/python3", prefix);
 	if (access(python, X_OK) != 0)
 		strcpy(python, "/usr/bin/python3");
 	char *head[] = {python, "-I", "-S", script, program};

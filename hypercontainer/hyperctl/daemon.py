@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import sys
 import time
@@ -30,23 +31,34 @@ def log_path(address: str) -> str:
 
 
 def start(address: str, program: str) -> None:
-    """Start one in a session of its own and wait until it answers. Raises Unavailable with its last words."""
+    """Start one in a session of its own and wait until it answers. Raises Unavailable with its last words.
+
+    Of several who find none at the same time one starts it, and the others wait for that."""
     log = log_path(address)
-    words = command(program, address)
     try:
         os.makedirs(os.path.dirname(log), mode=0o711, exist_ok=True)
         fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        lock = os.open(log, os.O_RDONLY | os.O_CLOEXEC)  # of our own: hyperd inherits the other one
     except OSError as e:
         raise _unavailable(f"no hyperd at unix://{address}, and none can be started: {log}: {e.strerror}") from e
-    begin = os.fstat(fd).st_size
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _answers(address):
+            begin = os.fstat(fd).st_size
+            _wait(_announced(address, command(program, address), log, fd), address, log, begin)
+    finally:
+        os.close(lock)
+        os.close(fd)
+
+
+def _announced(address: str, words: list[str], log: str, fd: int) -> int:
+    """Start it, and say so; its pid."""
     try:
         pid = _spawn(words, fd)
     except OSError as e:
         raise _unavailable(f"no hyperd at unix://{address}, and {words[0]} cannot be started: {e.strerror}") from e
-    finally:
-        os.close(fd)
     complain(f"no hyperd at unix://{address}: started one (pid {pid}, log {log})")
-    _wait(pid, address, log, begin)
+    return pid
 
 
 def _spawn(words: list[str], log: int) -> int:

@@ -239,7 +239,7 @@ def file(f: Fields, files: dict[str, str]) -> Document:
         "gid": _number(f, "group"),
     }
     f.end()
-    return document
+    return _compact(document)
 
 
 def _number(f: Fields, key: str) -> int:

@@ -32,7 +32,9 @@ def made(line: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def label(line: dict[str, Any]) -> str:
-    return f"{text.short_id(line['id'])}: " if line["id"] else ""
+    """What the part is called: a layer by the beginning of its digest, anything else by its name."""
+    name = line["id"]
+    return f"{text.short_id(name) if name.startswith('sha256:') else name}: " if name else ""
 
 
 def _bars(lines: Iterable[dict[str, Any]], out: TextIO) -> list[dict[str, Any]]:

@@ -73,10 +73,12 @@ def version(context: Context, args: Args) -> int:
     if args.short:
         print(f"hyperctl {__version__}")
         return 0
+    from hypercontainer.client.http import Client
     from hypercontainer.errors import Unavailable
 
     try:
-        server = context.client.get("/v1/version")
+        with Client(context.address) as client:  # asking for a version starts no hyperd
+            server = client.get("/v1/version")
     except Unavailable as e:
         if not args.format:
             print(f"Client:\n Version: {__version__}")
