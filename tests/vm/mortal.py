@@ -1,0 +1,59 @@
+"""An engine that dies, or whose VMM does, at a step of a start.
+
+    python -m tests.vm.mortal CONFIG NAME self|vmm STEP
+
+After STEP of the start of a new container NAME, it kills itself or the VMM with SIGKILL. Prints why a start failed.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hypercontainer.engine.local import LocalEngine
+from hypercontainer.errors import GuestDied
+from hypercontainer.hypervisor.qemu.rundir import RunDir
+from hypercontainer.lib.trace import Timings
+from hypercontainer.model import settings
+from hypercontainer.model.spec import ContainerSpec, PodSpec
+
+STEPS = ["prepare", "record", "cgroup", "files", "qemu", "monitor", "agent", "pod", "rootfs", "process"]
+
+
+def tracing(victim: str, deadly: str, run: Path) -> type[Timings]:
+    """A trace that kills after the step `deadly`."""
+
+    class Deadly(Timings):
+        @contextmanager
+        def step(self, name: str) -> Iterator[None]:
+            yield
+            if name != deadly:
+                return
+            if victim == "self":
+                os.kill(os.getpid(), signal.SIGKILL)
+            for path in run.glob("pods/*/qemu.pid"):
+                os.kill(RunDir(path.parent).processes("qemu")[-1].pid, signal.SIGKILL)
+
+    return Deadly
+
+
+async def main(config: str, name: str, victim: str, step: str) -> None:
+    options = settings.load(Path(config))
+    engine = LocalEngine(options, trace=tracing(victim, step, Path(options.run)))
+    await engine.open()
+    container = ContainerSpec(image="busybox", name=name, command=["sleep", "1000"])
+    await engine.create_container(PodSpec(containers=[container]))
+    try:
+        await engine.start(name)
+        await engine.wait(name)
+        print((await engine.inspect(name)).state.error)
+    except GuestDied as e:
+        print(e)
+    await engine.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,82 @@
+"""What dies, at every step of a start: a clear word to the caller, and nothing left behind."""
+
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.testing.daemon import PrivateDaemon
+from tests.vm.mortal import STEPS
+
+pytestmark = pytest.mark.vm
+
+ROOT = Path(__file__).parents[2]
+
+
+def mortal(hyper: PrivateDaemon, victim: str, step: str) -> "subprocess.CompletedProcess[str]":
+    """A start in which something is killed after `step`; hyperd is away meanwhile."""
+    hyper.signal(signal.SIGTERM)
+    argv = [sys.executable, "-m", "tests.vm.mortal", str(hyper.config), "mortal", victim, step]
+    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_hyperd_killed_at_a_step_of_a_start_finds_everything_again(hyper: PrivateDaemon, step: str) -> None:
+    done = mortal(hyper, "self", step)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    hyper.start()
+    listed = hyper.ctl("ps", "-a", "--format", "{{.Names}} {{.State}}").out.split()
+    assert listed == ["mortal", "running" if step == "process" else "created"]
+    if step == "process":
+        assert hyper.ctl("exec", "mortal", "echo", "well").out == "well\n"
+        assert hyper.ctl("kill", "mortal").status == 0
+        assert hyper.ctl("wait", "mortal").out == "137\n"
+    assert hyper.ctl("start", "mortal").status == 0  # none of it stands in the way of the next start
+    assert hyper.ctl("rm", "-f", "mortal").status == 0
+
+
+@pytest.mark.parametrize("step", STEPS[STEPS.index("qemu") :])
+def test_a_vmm_killed_at_a_step_of_a_start_is_named(hyper: PrivateDaemon, step: str) -> None:
+    done = mortal(hyper, "vmm", step)
+    assert done.returncode == 0, done.stderr
+    assert "the virtual machine" in done.stdout and "killed by signal 9" in done.stdout
+    hyper.start()
+    state = hyper.ctl("ps", "-a", "--format", "{{.State}}").out.strip()
+    assert state == ("exited" if step == "process" else "created")
+
+
+def test_clients_who_act_on_one_container_at_once_get_clear_answers(hyper: PrivateDaemon) -> None:
+    assert hyper.ctl("create", "--name", "ours", "busybox", "sleep", "1000").status == 0
+    words = [("start", "ours"), ("stop", "-t", "0", "ours"), ("exec", "ours", "true"), ("pause", "ours")]
+    words += [("unpause", "ours"), ("kill", "ours"), ("restart", "-t", "0", "ours"), ("start", "ours")]
+    with ThreadPoolExecutor(len(words)) as pool:
+        answers = list(pool.map(lambda word: hyper.ctl(*word), words))
+    for word, answer in zip(words, answers, strict=True):
+        assert "internal" not in answer.err and "Traceback" not in answer.err, (word, answer)
+        assert answer.status == 0 or answer.err.startswith("hyperctl: "), (word, answer)
+    with ThreadPoolExecutor(4) as pool:
+        removed = list(pool.map(lambda _: hyper.ctl("rm", "-f", "ours"), range(4)))
+    assert any(answer.status == 0 for answer in removed), removed
+    assert hyper.ctl("ps", "-a", "-q").out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        (("--memory", "1"), "MiB"),
+        (("--memory", "64t"), "MiB"),
+        (("--cpus", "1000"), "vCPUs"),
+        (("--name", "../../etc"), "name"),
+        (("-w", "relative"), "absolute"),
+        (("-v", "/:/"), "/"),
+        (("-p", "70000:80"), "port"),
+        (("--storage-size", "1k"), "MiB"),
+    ],
+)
+def test_absurd_wishes_are_refused_in_words(hyper: PrivateDaemon, words: tuple[str, ...], cause: str) -> None:
+    done = hyper.ctl("run", "--rm", *words, "busybox", "true")
+    assert done.status == 125
+    assert done.err.startswith("hyperctl: ") and cause in done.err and done.err.count("\n") <= 2, done.err
