@@ -58,13 +58,8 @@ async def _rootfs(
     if there is not None and _share(store, chain, target):
         return [LayerDone(tar, size, 0) for tar, size in zip(there.tar_sizes, there.sizes, strict=True)]
     report(Progress(id=short(chain), action="Unpacking"))
-    tree = work.path / f"{chain}.tree"
-    tree.mkdir(0o700)
     layers = [Layer(str(work.blob(b.digest)), d) for b, d in zip(blobs.layers, config.diff_ids, strict=True)]
-    done = await rootfs.unpack(work, tree, layers)
-    report(Progress(id=short(chain), action="Making the root file system"))
-    await rootfs.make(work, tree, target)
-    return done
+    return await rootfs.make(work, target, layers)
 
 
 def _share(store: ImageStore, chain: str, target: os.PathLike[str]) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from hypercontainer.images.store import ImageStore
 
 
@@ -32,9 +34,14 @@ def check_erofs(image: Path) -> None:
 
 @contextmanager
 def mounted(image: Path, folder: Path) -> Iterator[Path]:
-    """The root file system as a guest sees it."""
+    """The root file system as a guest sees it. Skips the test where the kernel cannot."""
     folder.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-t", "erofs", "-o", "loop,ro", image, folder], check=True, timeout=60)
+    mount = subprocess.run(
+        ["mount", "-t", "erofs", "-o", "loop,ro", image, folder], stderr=subprocess.PIPE, text=True, timeout=60
+    )
+    if mount.returncode and "unknown filesystem" in mount.stderr:
+        pytest.skip("this kernel does not mount EROFS")
+    assert mount.returncode == 0, mount.stderr
     try:
         yield folder
     finally:
