@@ -65,7 +65,10 @@ class AttachSession:
     async def wait(self) -> int:
         if self._exit is None:
             return self._container.record.exit_code
-        return await asyncio.shield(self._exit)
+        status = await asyncio.shield(self._exit)
+        if self._container.record.spec.auto_remove:
+            await self._container.left.wait()  # its name and its volumes are free again, as with docker
+        return status
 
     async def detach(self) -> None:
         self._container.output.forget(self._listener)

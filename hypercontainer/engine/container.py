@@ -36,6 +36,7 @@ class Container:
         self.stdin: InputStream | None = None
         self.exit: asyncio.Future[int] | None = None  # of the run that goes on
         self.restart: asyncio.Task[None] | None = None
+        self.left = asyncio.Event()  # its last run has ended, with all that follows from that
         self.backoff_s = BACKOFF_S
 
     @property
@@ -46,6 +47,7 @@ class Container:
         """Start its first process. ExecFailed leaves it as it was, with the exit code that tells why."""
         record, spec = self.record, self.record.spec
         first = vm.agent.new_streams(3)
+        self.left.clear()
         record.streams = Streams(
             stdin=first if spec.open_stdin else 0, stdout=first + 1, stderr=0 if spec.tty else first + 2
         )

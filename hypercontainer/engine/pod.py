@@ -169,12 +169,15 @@ class Pod:
 
     async def _after(self, container: Container) -> None:
         """It ended: it starts again, or it goes when it was to, and the machine when nobody is left in it."""
-        if container.record.state == "restarting":
-            container.restart = self.spawn(self.restart_later(container, container.next_backoff_s()))
-            return
-        if container.record.spec.auto_remove:
-            await self._remove(container, volumes=True)
-        await self.power_off_if_idle()
+        try:
+            if container.record.state == "restarting":
+                container.restart = self.spawn(self.restart_later(container, container.next_backoff_s()))
+                return
+            if container.record.spec.auto_remove:
+                await self._remove(container, volumes=True)
+            await self.power_off_if_idle()
+        finally:
+            container.left.set()
 
     async def restart_later(self, container: Container, delay_s: float) -> None:
         await asyncio.sleep(delay_s)

@@ -11,6 +11,7 @@ from hypercontainer.model.documents import ProcessConfig
 from hypercontainer.model.record import VERSION, ContainerRecord, MountRecord, PodRecord
 from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec, PortMapping
 from hypercontainer.network import dns
+from hypercontainer.network.ports import MAX_PORTS
 from hypercontainer.storage import volume
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -45,7 +46,6 @@ RIGHT = [
     "wren",
 ]
 MAX_VCPUS, MAX_MEMORY_MIB, MIN_MEMORY_MIB = 64, 1 << 20, 96
-MAX_PORTS = 4096
 
 
 def invent_name(taken: Callable[[str], bool]) -> str:
@@ -192,7 +192,7 @@ def _check_numbers(spec: ContainerSpec) -> None:
         ("memory_mib", spec.memory_mib, MAX_MEMORY_MIB),
         ("pids", spec.pids, 1 << 22),
         ("shm_mib", spec.shm_mib, MAX_MEMORY_MIB),
-        ("scratch_mib", spec.scratch_mib, 16 << 20),
+        ("scratch_mib", spec.scratch_mib, 8 << 20),
         ("stop_timeout_s", spec.stop_timeout_s, 86400 * 365),
         ("restart.max_retries", spec.restart.max_retries, 1 << 31),
     ]

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -34,6 +35,8 @@ def main() -> int:
     )
     try:
         settings = read(arguments)
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a published port holds one or two, a VM some more
         with alone(Path(settings.run)):
             sock = inherited(os.environ)
             asyncio.run(serve(settings, engine, sock=sock, notify_socket=os.environ.get("NOTIFY_SOCKET", "")))

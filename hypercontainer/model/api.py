@@ -129,7 +129,7 @@ class Engine(Protocol):
 
     async def inspect(self, c: str) -> doc.Container: ...
 
-    async def list_containers(self, *, all: bool, filters: Filters) -> Sequence[doc.ContainerEntry]:  # noqa: A002
+    async def list_containers(self, *, all: bool, filters: Filters) -> Sequence[doc.ContainerEntry]:
         """The newest first; those that run unless `all`."""
 
     async def top(self, c: str) -> doc.Top: ...
@@ -164,9 +164,9 @@ class Engine(Protocol):
     async def exec_detached(self, c: str, spec: ExecSpec) -> str:
         """The same with nobody at its streams; returns its id."""
 
-    async def inspect_exec(self, id: str) -> doc.Exec: ...  # noqa: A002
+    async def inspect_exec(self, id: str) -> doc.Exec: ...
 
-    async def resize_exec(self, id: str, rows: int, columns: int) -> None: ...  # noqa: A002
+    async def resize_exec(self, id: str, rows: int, columns: int) -> None: ...
 
     async def archive_get(self, c: str, path: str) -> AsyncGenerator[bytes, None]:
         """A tar of `path` in the container."""
@@ -190,7 +190,7 @@ class Engine(Protocol):
 
     async def unpause_pod(self, pod: str) -> None: ...
 
-    async def list_pods(self, *, all: bool, filters: Filters) -> Sequence[doc.PodEntry]: ...  # noqa: A002
+    async def list_pods(self, *, all: bool, filters: Filters) -> Sequence[doc.PodEntry]: ...
 
     async def inspect_pod(self, pod: str) -> doc.Pod: ...
 
@@ -214,7 +214,7 @@ class Engine(Protocol):
     async def save_images(
         self,
         names: Sequence[str],
-        format: Literal["docker", "oci"],  # noqa: A002
+        format: Literal["docker", "oci"],
     ) -> AsyncGenerator[bytes, None]: ...
 
     async def import_image(
@@ -226,7 +226,7 @@ class Engine(Protocol):
 
     async def remove_image(self, name: str, *, force: bool) -> Sequence[doc.ImageRemoved]: ...
 
-    async def prune_images(self, *, all: bool) -> doc.Pruned:  # noqa: A002
+    async def prune_images(self, *, all: bool) -> doc.Pruned:
         """Remove images without a name; with `all` those that no container uses."""
 
     # volumes and kernels
@@ -241,7 +241,7 @@ class Engine(Protocol):
     async def remove_volume(self, name: str, *, force: bool) -> None:
         """InUse when a container has it. `force`: one that does not exist is no error."""
 
-    async def prune_volumes(self, *, all: bool) -> doc.Pruned:  # noqa: A002
+    async def prune_volumes(self, *, all: bool) -> doc.Pruned:
         """Remove anonymous volumes that no container has; with `all` named ones too."""
 
     async def list_kernels(self) -> Sequence[doc.Kernel]: ...
