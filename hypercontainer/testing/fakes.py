@@ -11,7 +11,8 @@ from hypercontainer.hypervisor.base import VmConfig
 from hypercontainer.lib import proc
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import DiskRecord, GuestRecord, ProcessRef
-from hypercontainer.testing.fake_agent import FakeAgent, FakeProcess, Refused
+from hypercontainer.testing.fake_agent import FakeAgent
+from hypercontainer.testing.fake_process import FakeProcess, Refused
 
 __all__ = ["FakeAgent", "FakeGuest", "FakeHypervisor", "FakeProcess", "Refused"]
 

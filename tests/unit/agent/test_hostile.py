@@ -14,7 +14,8 @@ from hypercontainer.agent.control import MAX_LINE, MAX_REQUESTS
 from hypercontainer.agent.processes import MAX_STRAYS
 from hypercontainer.agent.wire import HEADER, HELLO_STREAM, MAX_PAYLOAD, WINDOW, Decoder, Kind, WireError, encode
 from hypercontainer.errors import GuestError, GuestSilent, HyperError
-from hypercontainer.testing.fake_agent import FakeAgent, FakeProcess, Refused
+from hypercontainer.testing.fake_agent import FakeAgent
+from hypercontainer.testing.fake_process import FakeProcess, Refused
 
 LISTING = b'{"id":1,"result":{"pod":false,"containers":[],"processes":[],"next_stream":5}}\n'
 SOON_S = 0.2  # for what never comes

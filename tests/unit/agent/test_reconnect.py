@@ -14,7 +14,8 @@ from hypercontainer.agent.messages import ExitEvent
 from hypercontainer.agent.streams import OutputStream
 from hypercontainer.errors import HyperError
 from hypercontainer.testing.cutter import Cut, Cutter, Direction
-from hypercontainer.testing.fake_agent import FakeAgent, FakeProcess, pattern
+from hypercontainer.testing.fake_agent import FakeAgent
+from hypercontainer.testing.fake_process import FakeProcess, pattern
 
 DIRECTIONS: list[Direction] = ["to guest", "to host"]
 STATUS = 7
