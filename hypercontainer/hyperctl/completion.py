@@ -7,13 +7,12 @@ hyperd for names. That takes about 15 ms, and is never out of date.
 from __future__ import annotations
 
 from hypercontainer.hyperctl import commands
+from hypercontainer.hyperctl.context import Context
 from hypercontainer.hyperctl.flags import BOOL, Args, Command, Flag, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from hypercontainer.hyperctl.context import Context
 
 BASH = r"""# bash completion of hyperctl; load it with: source <(hyperctl completion bash)
 _hyperctl() {
@@ -74,6 +73,8 @@ def completion(context: Context, args: Args) -> int:
 def complete(context: Context, args: Args) -> int:
     """Print what the last of the words could be, one a line, a description after a tab."""
     words = args.operands or [""]
+    if len(words) > 2 and words[0] in ("-H", "--host"):
+        context, words = Context(words[1].removeprefix("unix://")), words[2:]
     last = words[-1]
     try:
         found = [item for item in candidates(context, words) if item[0].startswith(last)]

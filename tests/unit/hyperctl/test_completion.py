@@ -51,6 +51,13 @@ def test_candidates(complete) -> None:  # type: ignore[no-untyped-def]
     assert complete() == complete("")
 
 
+def test_the_daemon_that_was_named_is_asked(hyperctl: Hyperctl, complete) -> None:  # type: ignore[no-untyped-def]
+    address = hyperctl.environment.pop("HYPER_HOST")
+    assert names(complete("exec", "")) == []
+    assert names(complete("-H", address, "exec", "")) == ["web"]
+    assert names(complete("--host", address, "lo")) == ["logs", "load"]
+
+
 def test_scripts(hyperctl: Hyperctl) -> None:
     for shell in ("bash", "zsh", "fish"):
         done = hyperctl("completion", shell)
