@@ -11,6 +11,7 @@ from hypercontainer.errors import InvalidInput
 from hypercontainer.images.tar import MAX_PATH, show
 
 MAX_DEPTH = 256  # folders inside each other: deeper than any real image, and safe for what recurses
+MAX_KNOWN = 10_000  # paths whose folder is remembered
 MAX_LINKS = 40  # symbolic links on one path, as the kernel's
 
 
@@ -93,6 +94,8 @@ class Tree:
         if found is None:
             found = self._resolve(path, make)
             if found is not None:
+                if len(self._resolved) >= MAX_KNOWN:
+                    self._resolved.clear()
                 self._resolved[path] = found
         return found
 

@@ -21,6 +21,7 @@ from hypercontainer.images.tree import Node, Tree, Unacceptable, children, clean
 
 MAX_ENTRIES = 1_000_000  # of an image
 MAX_BYTES = 128 << 30  # of an image's files
+MAX_WORDS = 256 << 20  # bytes of all names, links and attributes of an image: they wait in memory
 MAX_XATTRS = 64 << 10  # bytes of one entry's
 CAPABILITY_SIZES = (12, 20, 24)  # of the three versions, capabilities(7)
 WHITEOUT, OPAQUE = b".wh.", b".wh..wh..opq"
@@ -187,18 +188,21 @@ def _xattrs(said: dict[bytes, bytes]) -> dict[bytes, bytes]:
 
 
 class Budget:
-    """What an image may take at most."""
+    """What an image may take at most: entries, bytes of content, bytes of words."""
 
-    def __init__(self, entries: int = MAX_ENTRIES, size: int = MAX_BYTES) -> None:
-        self._entries, self._size = entries, size
+    def __init__(self, entries: int = MAX_ENTRIES, size: int = MAX_BYTES, words: int = MAX_WORDS) -> None:
+        self._entries, self._size, self._words = entries, size, words
 
     def spend(self, entry: Entry) -> None:
         self._entries -= 1
         self._size -= entry.size if entry.kind == tar.FILE else 0
+        self._words -= len(entry.name) + len(entry.link) + sum(len(k) + len(v) for k, v in entry.xattrs.items())
         if self._entries < 0:
             raise Unacceptable("the image has too many entries")
         if self._size < 0:
             raise Unacceptable(f"with its {entry.size} bytes the image is too large")
+        if self._words < 0:
+            raise Unacceptable("the names and attributes of the image are too large")
 
 
 def _blob(path: str) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -141,12 +142,12 @@ class FakeRegistry:
 
 
 @asynccontextmanager
-async def serving(registry: FakeRegistry, host: str = "127.0.0.1") -> AsyncIterator[FakeRegistry]:
+async def serving(registry: FakeRegistry, tls: ssl.SSLContext | None = None) -> AsyncIterator[FakeRegistry]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", registry.handle)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
-    site = web.TCPSite(runner, host, 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     registry.port = runner.addresses[0][1]
     try:

@@ -3,12 +3,14 @@
 import asyncio
 import json
 import random
+import ssl
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from hypercontainer.errors import HyperError, InvalidInput, NotFound, Unavailable
+from hypercontainer.errors import Exhausted, HyperError, InvalidInput, NotFound, Unavailable
 from hypercontainer.images.pull import pull
 from hypercontainer.images.registry import BadBlob
 from hypercontainer.images.store import ImageStore
@@ -314,8 +316,37 @@ async def test_absurd_names(store: ImageStore, name: str) -> None:
 
 
 async def test_a_plain_registry_is_not_spoken_to_unless_insecure(store: ImageStore, tmp_path: Path) -> None:
-    async with serving(FakeRegistry(), "127.0.0.1") as registry:
+    async with serving(FakeRegistry()) as registry:
         registry.push("a", "1", [LAYERS[0]])
         how = Registry(mirrors=[f"https://{registry.host}"])
         image = await pull(store, f"{registry.host}/a:1", registries={registry.host: how}, retry=SOON)
         assert json.loads(store.blob(image.id).read_bytes())["os"] == "linux"
+
+
+def a_certificate(folder: Path) -> ssl.SSLContext:
+    """Signed by nobody that anyone trusts."""
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-days", "2"]
+    subprocess.run([*words, "-keyout", folder / "key", "-out", folder / "cert"], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert", folder / "key")
+    return context
+
+
+async def test_tls(store: ImageStore, tmp_path: Path, registry: FakeRegistry) -> None:
+    async with serving(FakeRegistry(), a_certificate(tmp_path)) as secure:
+        secure.push("a", "1", LAYERS[:1])
+        await pull(store, f"{secure.host}/a:1", retry=SOON)  # on loopback no certificate is asked for
+        secure.requests.clear()
+        how = Registry(mirrors=[f"https://{secure.host}"])  # elsewhere one is
+        await pull(store, f"{registry.host}/a:1", registries={registry.host: how}, retry=SOON)
+        assert secure.requests == []
+
+
+@pytest.mark.parametrize("small", [20, 100, 300, 900, 1300, 1700, 2300], indirect=True)
+async def test_a_full_disk(small: Path, registry: FakeRegistry) -> None:
+    """Four layers of 300 kB, and the root file system of all: nothing stays of what came before the end."""
+    store = ImageStore(small / "images")
+    with pytest.raises(Exhausted, match="No space left"):
+        await pull(store, f"{registry.host}/a:1", retry=SOON)
+    assert store.list() == []
+    assert leftovers(store) == []

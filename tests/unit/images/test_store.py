@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -256,20 +255,6 @@ def test_a_held_workspace_is_not_swept(store: ImageStore) -> None:
     os.close(work.lock)
     ImageStore(store.root)
     assert not work.path.exists()
-
-
-@pytest.fixture
-def small(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A disk of its own that is easily full."""
-    if os.geteuid() != 0:
-        pytest.skip("mounts a tmpfs")
-    folder = tmp_path / "small"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={request.param}k", "tmpfs", folder], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
 
 
 @pytest.mark.parametrize("small", [40, 100, 300, 1040, 1048, 1056, 1100, 1300, 1700, 2000, 2040, 2060], indirect=True)

@@ -270,9 +270,16 @@ def test_what_is_in_the_way_is_never_written_to(box: Box) -> None:
     assert (box.tree / "twin2").read_bytes() == b"old"
 
 
-@pytest.mark.parametrize(("budget", "words"), [((50,), "too many entries"), ((1000, 200), "too large")])
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        ((50, 999, 9999), "too many entries"),
+        ((1000, 200, 9999), "bytes the image is too large"),
+        ((1000, 999, 200), "names and attributes of the image"),
+    ],
+)
 def test_too_much(box: Box, monkeypatch: pytest.MonkeyPatch, budget: tuple[int, ...], words: str) -> None:
-    monkeypatch.setattr(unpack.Budget.__init__, "__defaults__", (*budget, unpack.MAX_BYTES)[:2])
+    monkeypatch.setattr(unpack.Budget.__init__, "__defaults__", budget)
     with pytest.raises(BadLayer, match=words):
         box.make([made.member(f"f{n}", b"12345") for n in range(100)])
 
