@@ -14,7 +14,7 @@ from hypercontainer.errors import HyperError, NotFound
 from hypercontainer.model import documents as doc
 
 API_VERSION = "1"
-COMMANDS = ["qemu-system-x86_64", "mkfs.erofs", "mkfs.ext4", "ip", "nft", "depmod", "dpkg-deb"]
+COMMANDS = ["qemu-system-x86_64", "mkfs.ext4", "ip", "nft", "depmod", "dpkg-deb"]
 LOW_DISK = 2 << 30
 
 
