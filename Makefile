@@ -49,7 +49,7 @@ bench: setup-test  ## measure this machine, and print one table
 	$(BIN)/python -m bench
 
 fuzz: setup-test  ## hyperstart's decoder under AddressSanitizer, for SECONDS=60
-	$(BIN)/python tools/fuzz.py --seconds $(SECONDS)
+	$(MAKE) -C guest fuzz SECONDS=$(SECONDS)
 
 guest:  ## rebuild the C programs that changed (ARCH=aarch64: hyperstart for that)
 	$(BIN)/python hatch_build.py --arch $(ARCH)
