@@ -106,9 +106,6 @@ def build(root: Path, arch: str = "x86_64") -> Iterator[tuple[Program, float]]:
     stamps = root / ".cache" / "build"
     stamps.mkdir(parents=True, exist_ok=True)
     for program in programs(arch):
-        if not list(root.glob(program.sources)):
-            print(f"{program.name}: skipped, there is no {program.sources} yet", file=sys.stderr, flush=True)
-            continue
         stamp, wanted = stamps / f"{program.name}-{program.arch}", digest(root, program)
         if (root / program.output).exists() and stamp.exists() and stamp.read_text() == wanted:
             yield program, 0.0
@@ -133,11 +130,7 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         build_data["pure_python"] = False
         build_data["tag"] = TAG
         build_data["artifacts"] = ["/hypercontainer/_bin/"]
-        build_data["shared_scripts"] = {
-            str(root / "build/bin" / command): command
-            for command in COMMANDS
-            if (root / "build/bin" / command).exists()
-        }
+        build_data["shared_scripts"] = {str(root / "build/bin" / command): command for command in COMMANDS}
 
 
 def refresh_launchers(root: Path) -> list[Path]:
@@ -147,7 +140,7 @@ def refresh_launchers(root: Path) -> list[Path]:
     replaced = []
     for command in COMMANDS:
         built, installed = root / "build/bin" / command, Path(sys.prefix) / "bin" / command
-        if not built.exists() or (installed.exists() and installed.read_bytes() == built.read_bytes()):
+        if installed.exists() and installed.read_bytes() == built.read_bytes():
             continue
         tmp = installed.with_name(f".{command}.new")
         shutil.copy2(built, tmp)

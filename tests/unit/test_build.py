@@ -73,6 +73,12 @@ def test_a_program_that_does_not_compile_leaves_the_old_one(
     assert [p.read_bytes() for p in output.parent.iterdir()] == [before]
 
 
+def test_a_program_without_sources_is_named(hook: ModuleType, root: Path) -> None:
+    (root / "host/jail.c").unlink()
+    with pytest.raises(hook.MissingSource, match=r"hyper-jail: there is no host/jail\.c"):
+        built(hook, root)
+
+
 def test_launchers_are_replaced_only_in_the_checkouts_own_environment(hook: ModuleType, root: Path) -> None:
     built(hook, root)
     assert hook.refresh_launchers(root) == []
