@@ -50,7 +50,7 @@ static void leave_initramfs(void)
 
 static void load_module(const char *name, const char *parameters)
 {
-	char path[300];
+	char path[600];
 	autoclose int fd = -1;
 
 	snprintf(path, sizeof(path), "/modules/%s", name);
@@ -190,7 +190,7 @@ static void pass_on(int signal)
 }
 
 /* The outer half: wait for the inner one, then remove the cgroups. Groups left by a killed one are empty by then. */
-static _Noreturn void watch_over(void)
+static _Noreturn void watch_over(const sigset_t *before)
 {
 	char path[800];
 	int status = 0;
@@ -198,6 +198,7 @@ static _Noreturn void watch_over(void)
 	struct dirent *entry;
 
 	signal(SIGTERM, pass_on);
+	sigprocmask(SIG_SETMASK, before, NULL);
 	while (waitpid(tested, &status, 0) < 0 && errno == EINTR)
 		;
 	for (int i = 0; i < 100 && rmdir(cgroup_dir) < 0 && errno != ENOENT; i++) {
@@ -217,8 +218,12 @@ static _Noreturn void watch_over(void)
 static _Noreturn void test(const char *socket, const char *dir)
 {
 	struct error err;
+	sigset_t term, before;
 
 	testing = debugging = true;
+	sigemptyset(&term);
+	sigaddset(&term, SIGTERM);
+	sigprocmask(SIG_BLOCK, &term, &before);		/* until there is somebody to pass it on to */
 	find_cgroups();
 	if (format(&err, run_dir, sizeof(run_dir), "%s/run", dir) < 0 || make_folders(run_dir, &err) < 0)
 		die("%s", err.message);
@@ -226,7 +231,8 @@ static _Noreturn void test(const char *socket, const char *dir)
 		die("make namespaces: %s", strerror(errno));
 	tested = fork();
 	if (tested > 0)
-		watch_over();
+		watch_over(&before);
+	sigprocmask(SIG_SETMASK, &before, NULL);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (tested < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		die("make mounts private: %s", strerror(errno));

@@ -126,19 +126,31 @@ static int list_links(struct links *links)
 	return ask(&m, see_link, links);
 }
 
-static int find_link(const uint8_t mac[6], struct link *found, struct error *err)
+static const struct link *look_for(const struct links *links, const uint8_t mac[6])
+{
+	for (size_t i = 0; i < links->count; i++)
+		if (!memcmp(links->list[i].mac, mac, 6))
+			return &links->list[i];
+	return NULL;
+}
+
+/* By the address that it is to have, else by the one that its hardware came with. */
+static int find_link(const uint8_t mac[6], const uint8_t hardware[6], struct link *found, struct error *err)
 {
 	static struct links links;
 	uint64_t until = loop_now_ms() + LINK_WAIT_MS;
+	const struct link *link;
 
 	do {
 		if (list_links(&links) < 0)
 			return fail(err, errno, "list network interfaces");
-		for (size_t i = 0; i < links.count; i++)
-			if (!memcmp(links.list[i].mac, mac, 6)) {
-				*found = links.list[i];
-				return 0;
-			}
+		link = look_for(&links, mac);
+		if (!link)
+			link = look_for(&links, hardware);
+		if (link) {
+			*found = *link;
+			return 0;
+		}
 		nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
 	} while (loop_now_ms() < until);
 	return fail(err, ENODEV, "find the network interface %02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2],
@@ -156,17 +168,20 @@ static int set_up(int index, bool up)
 	return change(&m);
 }
 
-static int set_link(const struct link *link, const char *name, uint32_t mtu, struct error *err)
+static int set_link(const struct link *link, const char *name, const uint8_t mac[6], uint32_t mtu, struct error *err)
 {
 	struct message m;
 	struct ifinfomsg *info;
+	bool moves = memcmp(link->mac, mac, 6);
 
-	if (strcmp(link->name, name) && link->up && set_up(link->index, false) < 0)
+	if ((strcmp(link->name, name) || moves) && link->up && set_up(link->index, false) < 0)
 		return fail(err, errno, "take %s down", link->name);
 	info = begin(&m, RTM_NEWLINK, 0, sizeof(*info));
 	info->ifi_index = link->index;
 	if (strcmp(link->name, name))
 		attribute(&m, IFLA_IFNAME, name, strlen(name) + 1);
+	if (moves)
+		attribute(&m, IFLA_ADDRESS, mac, 6);
 	if (mtu)
 		attribute(&m, IFLA_MTU, &mtu, sizeof(mtu));
 	if (change(&m) < 0)
@@ -287,7 +302,7 @@ static int set_addresses(int index, const struct json *wanted, struct error *err
 }
 
 struct interface {
-	const char *mac, *name;
+	const char *mac, *hardware, *name;
 	int64_t mtu;
 	const struct json *addresses;
 };
@@ -309,18 +324,20 @@ static int setup_interface(const struct json *json, struct error *err)
 {
 	static const struct field fields[] = {
 		NEEDED(struct interface, mac, JSON_STRING), NEEDED(struct interface, name, JSON_STRING),
-		FIELD(struct interface, mtu, JSON_NUMBER), NEEDED(struct interface, addresses, JSON_ARRAY),
+		FIELD(struct interface, hardware, JSON_STRING), FIELD(struct interface, mtu, JSON_NUMBER),
+		NEEDED(struct interface, addresses, JSON_ARRAY),
 	};
 	struct interface i = { 0 };
 	struct link link;
-	uint8_t mac[6];
+	uint8_t mac[6], hardware[6];
 
 	if (json_fields(json, fields, COUNT(fields), &i, err) < 0 || json_range("mtu", i.mtu, 0, 65535, err) < 0 ||
-	    json_all(i.addresses, JSON_STRING, "addresses", err) < 0 || parse_mac(i.mac, mac, err) < 0)
+	    json_all(i.addresses, JSON_STRING, "addresses", err) < 0 || parse_mac(i.mac, mac, err) < 0 ||
+	    parse_mac(i.hardware && *i.hardware ? i.hardware : i.mac, hardware, err) < 0)
 		return -1;
 	if (!*i.name || strlen(i.name) >= IF_NAMESIZE || strpbrk(i.name, "/ \t\n") || i.name[0] == '.')
 		return fail(err, EINVAL, "name an interface '%.32s'", i.name);
-	if (find_link(mac, &link, err) < 0 || set_link(&link, i.name, (uint32_t)i.mtu, err) < 0)
+	if (find_link(mac, hardware, &link, err) < 0 || set_link(&link, i.name, mac, (uint32_t)i.mtu, err) < 0)
 		return -1;
 	return set_addresses(link.index, i.addresses, err);
 }

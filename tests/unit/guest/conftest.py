@@ -69,7 +69,9 @@ class Guest:
         self.process = subprocess.Popen([program, "--test", self.path, folder], stderr=self.log)
         self.host = Host(self.path)
         self.host.hello()
-        self.containers = 0
+        mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+        unified = [Path(fields[1]) for fields in mounts if fields[2] == "cgroup2"]
+        self.cgroup = unified[-1] / f"hyperstart-{self.process.pid}"
 
     def close(self) -> None:
         self.host.close()
@@ -124,12 +126,7 @@ def guest(hyperstart: Path, lower: Path, tmp_path: Path) -> Iterator[Guest]:
     guest = Guest(hyperstart, tmp_path, lower)
     yield guest
     guest.close()
-    left = [
-        path
-        for path in Path("/sys/fs/cgroup").glob("**/hyperstart-*")
-        if path.name == f"hyperstart-{guest.process.pid}"
-    ]
-    assert left == []
+    assert not guest.cgroup.exists()
 
 
 @pytest.fixture

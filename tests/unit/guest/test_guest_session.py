@@ -134,10 +134,18 @@ def test_a_hello_inside_a_frame_that_was_cut_short_is_no_hello(running: Guest) -
     assert [c["id"] for c in running.host.call("list")["containers"]] == ["c1"]
 
 
-@pytest.mark.parametrize("garbage", [b"\xff" * 1000, os.urandom(5000), b"\x02\x00\xff\xff" + bytes(100), b"\x01" * 50000,
-                                     frame(HELLO, HYPR, 1, b"{}"), frame(HELLO, HYPR, 1, b"[" * 30000),
-                                     frame(HELLO, HYPR, 1, b'{"version":1,"session":"../../../../../../../../etc/pass"}')],
-                         ids=range(7))  # fmt: skip
+GARBAGE = [
+    b"\xff" * 1000,
+    os.urandom(5000),
+    b"\x02\x00\xff\xff" + bytes(100),
+    b"\x01" * 50000,
+    frame(HELLO, HYPR, 1, b"{}"),
+    frame(HELLO, HYPR, 1, b"[" * 30000),
+    frame(HELLO, HYPR, 1, b'{"version":1,"session":"../../../../../../../../etc/pass"}'),
+]
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=range(len(GARBAGE)))
 def test_garbage_is_survived(running: Guest, garbage: bytes) -> None:
     running.host.socket.sendall(garbage)
     assert running.host.reconnect()["resumed"] is True

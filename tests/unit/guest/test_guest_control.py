@@ -1,0 +1,195 @@
+"""Requests: what is refused and why, the vectors, the network, the end."""
+
+import errno
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.guest.conftest import Guest
+from tests.unit.guest.wire_client import Refused
+
+CONTROL: dict[str, list[dict[str, Any]]] = json.loads((Path(__file__).parents[2] / "vectors/control.json").read_text())
+MAC = "02:00:00:00:00:01"
+
+
+@pytest.mark.parametrize("request_", CONTROL["requests"], ids=lambda r: r["op"])
+def test_every_key_is_known(guest: Guest, request_: dict[str, Any]) -> None:
+    """Whatever else is wrong with these requests here, their words are those of docs/wire.md."""
+    if request_["op"] == "poweroff":
+        guest.host.call(request_["op"], **request_["args"])
+        return
+    try:
+        guest.host.call(request_["op"], **request_["args"])
+    except Refused as e:
+        assert e.errno != errno.EINVAL or not e.message.startswith("read arguments"), e
+        assert e.errno != errno.ENOSYS
+
+
+@pytest.mark.parametrize("request_", CONTROL["requests"], ids=lambda r: r["op"])
+def test_an_unknown_key_is_refused(guest: Guest, request_: dict[str, Any]) -> None:
+    with pytest.raises(Refused) as refused:
+        guest.host.call(request_["op"], **request_["args"], colour="red")
+    assert refused.value.errno == errno.EINVAL
+    assert "unknown key 'colour'" in refused.value.message
+
+
+@pytest.mark.parametrize("bad", CONTROL["bad"], ids=lambda b: b["name"])
+def test_bad_lines(guest: Guest, bad: dict[str, Any]) -> None:
+    """A line without an id that can be read is answered with id 0."""
+    line = bad["line"].encode("utf-8", "surrogateescape")
+    guest.host.inputs[0].data += line + b"\n"
+    answer = guest.host.until(lambda: guest.host.refusals or list(guest.host.answers.values()))[0]
+    assert answer.get("error", answer)["errno"] == bad["errno"]
+    guest.host.next_id = 1000
+    assert guest.host.call("ping") == {}
+
+
+def test_a_line_that_is_too_long(guest: Guest) -> None:
+    guest.host.inputs[0].data += b'{"id":1,"op":"' + b"x" * (1 << 20) + b'"}\n'
+    guest.host.until(lambda: guest.host.refusals)
+    assert guest.host.refusals[0]["errno"] == errno.E2BIG
+    guest.host.next_id = 2
+    assert guest.host.call("ping") == {}
+
+
+def test_more_values_than_anyone_needs(guest: Guest) -> None:
+    guest.host.inputs[0].data += b'{"id":1,"op":"ping","args":{"a":[' + b"0," * 70000 + b"0]}}\n"
+    guest.host.until(lambda: guest.host.refusals)
+    assert guest.host.refusals[0]["errno"] == errno.E2BIG
+
+
+def test_too_many_requests_under_way(running: Guest) -> None:
+    """Each waits for an exec in a frozen container; the 65th is refused."""
+    running.host.call("container.freeze", id="c1", frozen=True)
+    asked = [running.host.ask("process.start", id=f"p{i}", container="c1", args=["true"]) for i in range(64)]
+    with pytest.raises(Refused) as refused:
+        running.host.call("ping")
+    assert refused.value.errno == errno.EAGAIN
+    host = running.another_host()
+    host.hello()
+    assert host.call("ping") == {}
+    assert len(host.call("list")["processes"]) == 65
+    host.call("container.freeze", id="c1", frozen=False)
+    for i in range(64):
+        host.exit_of(f"p{i}")
+    assert asked
+
+
+def test_removal_answers_starts_that_wait(running: Guest) -> None:
+    running.host.call("container.freeze", id="c1", frozen=True)
+    asked = running.host.ask("process.start", id="p", container="c1", args=["true"])
+    running.host.call("container.remove", id="c1")
+    with pytest.raises(Refused) as refused:
+        running.host.answer(asked)
+    assert refused.value.errno == errno.ECANCELED
+
+
+def test_info(guest: Guest) -> None:
+    info = guest.host.call("info")
+    assert set(info) == {"version", "kernel", "uptime_ms", "memory_total_kib", "memory_available_kib"}
+    assert info["memory_total_kib"] > info["memory_available_kib"] > 0
+
+
+def inside(guest: Guest, *argv: str) -> str:
+    """A command of the machine in the guest's network namespace."""
+    outer = guest.process.pid
+    inner = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()[0]
+    words = ["nsenter", f"--net=/proc/{inner}/ns/net", *argv]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def link(guest: Guest) -> Guest:
+    if not shutil.which("ip") or not shutil.which("nsenter"):
+        pytest.skip("ip and nsenter are not installed")
+    inside(guest, "ip", "link", "add", "odd0", "address", MAC, "type", "veth", "peer", "name", "other0")
+    inside(guest, "ip", "link", "set", "other0", "up")
+    return guest
+
+
+def addresses(guest: Guest, name: str = "eth0") -> set[str]:
+    found = json.loads(inside(guest, "ip", "-j", "address", "show", "dev", name))[0]["addr_info"]
+    return {f"{a['local']}/{a['prefixlen']}" for a in found if a["scope"] == "global"}
+
+
+def test_the_network(link: Guest) -> None:
+    interface = {"mac": MAC, "name": "eth0", "mtu": 1400, "addresses": ["10.1.2.3/24", "fd00:1::3/64"]}
+    routes = [
+        {"dst": "default", "gateway": "10.1.2.1", "family": 4},
+        {"dst": "10.77.0.0/16", "gateway": "10.1.2.9"},
+        {"dst": "default", "gateway": "fd00:1::1", "family": 6},
+    ]
+    link.host.call("pod.setup", interfaces=[interface], routes=routes)
+    shown = json.loads(inside(link, "ip", "-j", "link", "show", "dev", "eth0"))[0]
+    assert (shown["address"], shown["mtu"], "UP" in shown["flags"]) == (MAC, 1400, True)
+    assert addresses(link) == {"10.1.2.3/24", "fd00:1::3/64"}
+    assert "tentative" not in inside(link, "ip", "-6", "address", "show", "dev", "eth0", "scope", "global")
+    assert "10.1.2.255" in inside(link, "ip", "-4", "address", "show", "dev", "eth0")
+    routes4 = {r["dst"]: r.get("gateway") for r in json.loads(inside(link, "ip", "-j", "route"))}
+    assert (routes4["default"], routes4["10.77.0.0/16"]) == ("10.1.2.1", "10.1.2.9")
+    assert "via fd00:1::1" in inside(link, "ip", "-6", "route", "show", "default")
+    assert "UP" in json.loads(inside(link, "ip", "-j", "link", "show", "dev", "lo"))[0]["flags"]
+
+
+def test_the_network_again_changes_what_differs(link: Guest) -> None:
+    def setup(name: str, *wanted: str, gateway: str) -> None:
+        interface = {"mac": MAC, "name": name, "addresses": list(wanted)}
+        link.host.call("pod.setup", interfaces=[interface], routes=[{"dst": "default", "gateway": gateway}])
+
+    setup("eth0", "10.1.2.3/24", gateway="10.1.2.1")
+    setup("eth0", "10.1.2.3/24", gateway="10.1.2.1")
+    assert addresses(link) == {"10.1.2.3/24"}
+    setup("net1", "10.1.3.4/24", "fd00::4/64", gateway="10.1.3.1")
+    assert addresses(link, "net1") == {"10.1.3.4/24", "fd00::4/64"}
+    default = [r for r in json.loads(inside(link, "ip", "-j", "route")) if r["dst"] == "default"]
+    assert [r["gateway"] for r in default] == ["10.1.3.1"]
+
+
+def test_counters(link: Guest) -> None:
+    interface = {"mac": MAC, "name": "eth0", "addresses": ["10.1.2.3/24"]}
+    link.host.call("pod.setup", interfaces=[interface])
+    link.container()
+    names = [n["name"] for n in link.host.call("container.stats", id="c1")["net"]]
+    assert sorted(names) == ["eth0", "other0"]
+
+
+@pytest.mark.parametrize("wrong", [{"mac": "02:00:00:00:00:99"}, {"addresses": ["10.0.0.1/33"]}, {"addresses": ["x"]},
+                                   {"addresses": [5]}, {"mtu": 70000}, {"name": ""}, {"name": "x" * 16}])  # fmt: skip
+def test_bad_interfaces(link: Guest, wrong: dict[str, Any]) -> None:
+    interface = {"mac": MAC, "name": "eth0", "addresses": [], **wrong}
+    with pytest.raises(Refused):
+        link.host.call("pod.setup", interfaces=[interface])
+
+
+def test_poweroff(running: Guest) -> None:
+    streams = running.start("p", "sh", "-c", "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.01; done")
+    running.host.until(lambda: running.host.outputs[streams["stdout"]].data == b"up\n")
+    assert running.host.call("poweroff", timeout_ms=500) == {}
+    assert running.host.exit_of("p")["status"] == 3
+    assert running.host.exit_of("first")["status"] == 137  # PID 1 has no handler for TERM: it was killed in the end
+    assert running.host.outputs[streams["stdout"]].data == b"up\nbye\n"
+    assert running.process.wait(10) == 0
+
+
+def test_poweroff_of_nothing_is_quick_and_happens_once(guest: Guest) -> None:
+    begin = time.monotonic()
+    number = guest.host.ask("poweroff", timeout_ms=60000)
+    guest.host.answer(number)
+    assert guest.process.wait(10) == 0
+    assert time.monotonic() - begin < 30
+
+
+def test_nothing_begins_while_the_guest_goes_down(running: Guest) -> None:
+    running.start("p", "sh", "-c", "trap '' TERM; sleep 1000")
+    off = running.host.ask("poweroff", timeout_ms=700)
+    with pytest.raises(Refused) as refused:
+        running.start("q", "true")
+    assert refused.value.errno == errno.ESHUTDOWN
+    with pytest.raises(Refused):
+        running.host.call("poweroff")
+    assert running.host.answer(off) == {}
