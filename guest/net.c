@@ -323,7 +323,8 @@ static int parse_mac(const char *text, uint8_t mac[6], struct error *err)
 static int setup_interface(const struct json *json, struct error *err)
 {
 	static const struct field fields[] = {
-		NEEDED(struct interface, mac, JSON_STRING), NEEDED(struct interface, name, JSON_STRING),
+		NEEDED(struct interface, mac, JSON_STRING), FIELD(struct interface, hardware, JSON_STRING),
+		NEEDED(struct interface, name, JSON_STRING),
 		FIELD(struct interface, hardware, JSON_STRING), FIELD(struct interface, mtu, JSON_NUMBER),
 		NEEDED(struct interface, addresses, JSON_ARRAY),
 	};

@@ -38,19 +38,17 @@ int op_container_stats(const struct call *call, const struct json *args, struct 
 {
 	static const struct { const char *name, *file, *key; } numbers[] = {
 		{ "cpu_usec", "cpu.stat", "usage_usec" }, { "user_usec", "cpu.stat", "user_usec" },
-		{ "system_usec", "cpu.stat", "system_usec" }, { "memory_max_bytes", "memory.max", NULL },
+		{ "system_usec", "cpu.stat", "system_usec" }, { "memory_bytes", "memory.current", NULL },
+		{ "memory_max_bytes", "memory.max", NULL }, { "memory_inactive_file_bytes", "memory.stat", "inactive_file" },
 		{ "pids", "pids.current", NULL },
 	};
 	char io[4096];
 	struct container *c = named(args, err);
-	uint64_t memory, cache;
 
 	(void)call;
 	if (!c)
 		return -1;
-	memory = cgroup_number(c->cgroup, "memory.current", NULL);
-	cache = cgroup_number(c->cgroup, "memory.stat", "inactive_file");	/* could be dropped at once */
-	buffer_format(result, "{\"memory_bytes\":%llu,", (unsigned long long)(memory > cache ? memory - cache : 0));
+	buffer_add(result, "{", 1);
 	for (size_t i = 0; i < COUNT(numbers); i++)
 		buffer_format(result, "\"%s\":%llu,", numbers[i].name,
 			      (unsigned long long)cgroup_number(c->cgroup, numbers[i].file, numbers[i].key));

@@ -150,6 +150,15 @@ def test_the_network_again_changes_what_differs(link: Guest) -> None:
     assert [r["gateway"] for r in default] == ["10.1.3.1"]
 
 
+def test_a_clone_is_given_its_address(link: Guest) -> None:
+    own = "02:00:00:00:00:77"
+    interface = {"mac": own, "hardware": MAC, "name": "eth0", "addresses": ["10.1.2.3/24"]}
+    for _ in range(2):
+        link.host.call("pod.setup", interfaces=[interface])
+        assert json.loads(inside(link, "ip", "-j", "link", "show", "dev", "eth0"))[0]["address"] == own
+    assert addresses(link) == {"10.1.2.3/24"}
+
+
 def test_counters(link: Guest) -> None:
     interface = {"mac": MAC, "name": "eth0", "addresses": ["10.1.2.3/24"]}
     link.host.call("pod.setup", interfaces=[interface])
