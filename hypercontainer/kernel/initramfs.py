@@ -3,16 +3,25 @@
 Uncompressed because the host would save 3 MB of reading and the guest would pay for unpacking, emulated.
 """
 
+import gzip
+import lzma
 import stat
 import struct
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from hypercontainer.kernel.modules import Module
+from hypercontainer.kernel.slim import slim
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 SIGNATURE = b"~Module signature appended~\n"
-LAYOUT = 2  # raise it when the contents change shape: it is part of the cache's key
+LAYOUT = 3  # raise it when the contents change shape: it is part of the cache's key
 
 
 class Entry(NamedTuple):
@@ -46,23 +55,36 @@ def build(hyperstart: bytes, modules: Iterable[Module]) -> bytes:
             *folders,
             Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),  # init's stdio, before devtmpfs is there
             Entry("init", stat.S_IFREG | 0o755, hyperstart),
-            *(Entry(f"modules/{m.name}.ko", stat.S_IFREG | 0o644, unsigned(m.path)) for m in modules),
+            *(Entry(f"modules/{m.name}.ko", stat.S_IFREG | 0o644, slim(unsigned(m.path))) for m in modules),
             Entry("modules/order", stat.S_IFREG | 0o644, "".join(f"{m.line}\n" for m in modules).encode()),
         ]
     )
 
 
 def unsigned(path: Path) -> bytes:
-    """Return the module at `path` without the signature at its end.
+    """Return the module at `path`, unpacked, without the signature at its end.
 
     The guest would hash each module and check an RSA signature: time, emulated, for nothing. The host that
     writes the initramfs is the one that the guest trusts; a kernel that insists on signatures (lockdown) is
     none that we boot.
     """
-    data = path.read_bytes()
+    data = _unpacked(path)
     if not data.endswith(SIGNATURE):
         return data
     end = len(data) - len(SIGNATURE)
     (length,) = struct.unpack_from(">I", data, end - 4)  # struct module_signature: 8 bytes, then the length
     begin = end - 12 - length
     return data[:begin] if begin > 0 else data
+
+
+def _unpacked(path: Path) -> bytes:
+    """Distributions pack modules: .ko, .ko.gz, .ko.xz, .ko.zst. The loader of our guests takes plain ones."""
+    data = path.read_bytes()
+    match path.suffix:
+        case ".gz":
+            return gzip.decompress(data)
+        case ".xz":
+            return lzma.decompress(data)
+        case ".zst":
+            return zstd.decompress(data)
+    return data

@@ -57,11 +57,6 @@ def test_no_path_of_the_host_is_in_it() -> None:
         assert str(path) not in words
 
 
-def test_mitigations_are_off_only_where_nothing_speculates() -> None:
-    assert "mitigations=off" in kernel_parameters(a_config(accelerator="tcg"))
-    assert "mitigations=off" not in kernel_parameters(a_config(accelerator="kvm"))
-
-
 def test_the_callers_kernel_parameters_come_last() -> None:
     assert kernel_parameters(a_config(kernel_parameters=["loglevel=8"]))[-1] == "loglevel=8"
 
