@@ -23,6 +23,15 @@ class Result(NamedTuple):
     err: str
 
 
+class Process(subprocess.Popen[bytes]):
+    """Does not outlive a test that fails."""
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, *rest)
+
+
 class Hyperctl:
     """Runs the real command line, as the launcher does, against a fake hyperd."""
 
@@ -54,8 +63,8 @@ class Hyperctl:
             check=False,
         )
 
-    def popen(self, *words: str | Path, **options: Any) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(self.argv(*words), env=self.environment, **options)
+    def popen(self, *words: str | Path, **options: Any) -> "Process":
+        return Process(self.argv(*words), env=self.environment, **options)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
@@ -75,9 +75,9 @@ class FakeHyperd:
     """`answers[METHOD, PATH]`: a document, None (204), bytes (a tar), Lines, Refusal, or a function of the request
     that returns one; `scripts[PATH]` plays an upgraded connection."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, answers: Mapping[tuple[str, str], Answer] = {}) -> None:
         self.path = path
-        self.answers: dict[tuple[str, str], Answer] = {("GET", "/v1/ping"): {"Ok": True}}
+        self.answers: dict[tuple[str, str], Answer] = {("GET", "/v1/ping"): {"Ok": True}, **answers}
         self.scripts: dict[str, Script] = {}
         self.requests: list[Request] = []
         self.errors: list[BaseException] = []

@@ -23,8 +23,7 @@ from tests.unit.hyperctl.fake import FakeHyperd
 assert sys.argv[1] == "--host" and sys.argv[2].startswith("unix://"), sys.argv
 print("hello", flush=True)
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-fake = FakeHyperd(Path(sys.argv[2].removeprefix("unix://")))
-fake.answers["GET", "/v1/containers"] = []
+fake = FakeHyperd(Path(sys.argv[2].removeprefix("unix://")), {{("GET", "/v1/containers"): []}})
 signal.sigwait([signal.SIGTERM])
 os._exit(0)
 """

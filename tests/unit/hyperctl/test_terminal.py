@@ -87,6 +87,7 @@ def test_a_shell(hyperctl: Hyperctl, play: FakeHyperd, terminal: Terminal) -> No
         seen.append(size(stream.until(RESIZE)))
         stream.send(STDOUT, b"$ ")
         seen.append(stream.until(STDIN))
+        stream.send(STDOUT, b"thanks")
         seen.append(size(stream.until(RESIZE)))
         stream.exit(3)
 
@@ -95,6 +96,7 @@ def test_a_shell(hyperctl: Hyperctl, play: FakeHyperd, terminal: Terminal) -> No
         assert terminal.read_until(b"$ ") == b"$ "
         assert terminal.raw
         terminal.type(b"\x03\x1c\r")  # bytes like any other
+        terminal.read_until(b"thanks")  # or the new size could overtake them
         terminal.resize(50, 132)
         process.send_signal(signal.SIGWINCH)
         assert process.wait(30) == 3
