@@ -1,0 +1,429 @@
+"""Stories: what a person does with hyperctl, and sees. Each one boots real guests."""
+
+import hashlib
+import json
+import os
+import pty
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.testing.daemon import PrivateDaemon
+
+pytestmark = pytest.mark.vm
+
+WAIT_S = 30.0
+
+
+def ok(hyper: PrivateDaemon, *words: str, stdin: bytes = b"") -> str:
+    """What `hyperctl WORDS` printed; it must succeed."""
+    done = hyper.ctl(*words, stdin=stdin)
+    assert done.status == 0, (words, done)
+    return done.out.strip()
+
+
+def state(hyper: PrivateDaemon, name: str) -> dict[str, object]:
+    document = json.loads(ok(hyper, "inspect", name))[0]
+    return dict(document["State"])
+
+
+# Exit statuses
+
+
+def test_output_and_status_reach_the_caller(hyper: PrivateDaemon) -> None:
+    done = hyper.ctl("run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 7")
+    assert done == (7, "out\n", "err\n")
+
+
+def test_a_signalled_process_reports_128_and_the_signal(hyper: PrivateDaemon) -> None:
+    assert hyper.ctl("run", "--rm", "busybox", "sh", "-c", "sh -c 'kill -9 $$'; exit $?").status == 137
+
+
+def test_a_program_that_does_not_exist_is_127_and_a_folder_is_126(hyper: PrivateDaemon) -> None:
+    missing, folder = hyper.ctl("run", "--rm", "busybox", "/no/such"), hyper.ctl("run", "--rm", "busybox", "/etc")
+    assert (missing.status, folder.status) == (127, 126)
+    assert "/no/such" in missing.err and missing.err.count("\n") == 1
+
+
+def test_an_unknown_image_is_our_own_failure(hyper: PrivateDaemon) -> None:
+    done = hyper.ctl("run", "--rm", "--pull", "never", "no-such-image", "true")
+    assert done.status == 125
+    assert "no-such-image" in done.err
+
+
+# Streams
+
+
+def test_ten_megabytes_of_stdin_arrive_whole_at_a_slow_reader(hyper: PrivateDaemon) -> None:
+    data = os.urandom(1 << 20) * 10
+    script = "dd bs=1k count=1 2>/dev/null | md5sum; usleep 300000; md5sum"
+    done = hyper.ctl("run", "--rm", "-i", "busybox", "sh", "-c", script, stdin=data)
+    first, rest = (line.split()[0] for line in done.out.splitlines())
+    assert first == hashlib.md5(data[:1024]).hexdigest()
+    assert rest == hashlib.md5(data[1024:]).hexdigest()
+
+
+def test_ten_megabytes_of_output_arrive_whole(hyper: PrivateDaemon) -> None:
+    done = hyper.ctl("run", "--rm", "busybox", "sh", "-c", "yes hyper | head -c 10000000")
+    assert len(done.out) == 10_000_000
+    assert set(done.out.split("\n")[:-1]) == {"hyper"}
+
+
+def test_without_i_stdin_is_empty(hyper: PrivateDaemon) -> None:
+    assert hyper.ctl("run", "--rm", "busybox", "cat", stdin=b"unseen") == (0, "", "")
+
+
+class Terminal:
+    """hyperctl with a terminal around it."""
+
+    def __init__(self, hyper: PrivateDaemon, *words: str) -> None:
+        self.fd, inside = pty.openpty()
+        self.process = subprocess.Popen(
+            hyper.argv(*words), env=hyper.env, stdin=inside, stdout=inside, stderr=inside, start_new_session=True
+        )
+        os.close(inside)
+        self.seen = ""
+
+    def until(self, text: str) -> None:
+        """Read until `text` has been seen, WAIT_S at most between two pieces."""
+        while text not in self.seen:
+            assert select.select([self.fd], [], [], WAIT_S)[0], f"{text!r} did not come: {self.seen!r}"
+            self.seen += os.read(self.fd, 65536).decode(errors="replace")
+
+    def type(self, keys: bytes) -> None:
+        os.write(self.fd, keys)
+
+
+@contextmanager
+def terminal(hyper: PrivateDaemon, *words: str) -> Iterator[Terminal]:
+    t = Terminal(hyper, *words)
+    try:
+        yield t
+    finally:
+        t.process.kill()
+        t.process.wait(WAIT_S)
+        os.close(t.fd)
+
+
+def test_a_terminal_has_a_size_and_its_keys_make_signals(hyper: PrivateDaemon) -> None:
+    with terminal(hyper, "run", "--rm", "-it", "busybox", "sh") as t:
+        t.until("# ")
+        t.type(b"tty; stty rows 40 cols 100; stty size\n")
+        t.until("40 100")
+        assert "/dev/pts/0" in t.seen
+        t.type(b"sh -c 'echo it be''gins; sleep 1000'\n")
+        t.until("it begins")
+        t.type(b"\x03")
+        t.type(b"echo status $?\n")
+        t.until("status 130")
+        t.type(b"exit 3\n")
+        assert t.process.wait(WAIT_S) == 3
+
+
+def test_detach_keys_leave_the_container_running(hyper: PrivateDaemon) -> None:
+    with terminal(hyper, "run", "-it", "--name", "kept", "busybox", "sh") as t:
+        t.until("# ")
+        t.type(b"\x10\x11")
+        assert t.process.wait(WAIT_S) == 0
+    assert state(hyper, "kept")["Running"] is True
+
+
+# What the process sees
+
+
+def test_environment_folder_user_and_host_name(hyper: PrivateDaemon) -> None:
+    words = ["-e", "A=1 2", "-w", "/tmp", "-u", "www:staff", "--hostname", "box"]
+    out = ok(
+        hyper, "run", "--rm", *words, "busybox", "sh", "-c", 'echo "$A|$PWD|$(id -un):$(id -gn)|$(hostname)|$HOME"'
+    )
+    assert out == "1 2|/tmp|www:staff|box|/www"
+
+
+def test_the_kernel_is_not_the_hosts(hyper: PrivateDaemon) -> None:
+    assert ok(hyper, "run", "--rm", "busybox", "uname", "-r") != os.uname().release
+
+
+def test_a_read_only_root_takes_no_writes_but_tmpfs_does(hyper: PrivateDaemon) -> None:
+    script = "touch /x 2>/dev/null || echo refused; touch /scratch/x && echo taken"
+    out = ok(hyper, "run", "--rm", "--read-only", "--tmpfs", "/scratch", "busybox", "sh", "-c", script)
+    assert out.split() == ["refused", "taken"]
+
+
+def test_limits_hold(hyper: PrivateDaemon) -> None:
+    options = ["--memory", "160m", "--ulimit", "nofile=99:99", "--sysctl", "net.ipv4.ip_forward=1"]
+    script = "ulimit -n; cat /proc/sys/net/ipv4/ip_forward; tail /dev/zero"
+    done = hyper.ctl("run", "--name", "small", *options, "busybox", "sh", "-c", script)
+    assert done.out.split() == ["99", "1"]
+    assert done.status == 137
+    assert state(hyper, "small")["OOMKilled"] is True
+
+
+def test_capabilities_are_dockers_and_can_be_dropped(hyper: PrivateDaemon) -> None:
+    read = ["busybox", "sh", "-c", "grep CapEff /proc/self/status"]
+    assert ok(hyper, "run", "--rm", *read).split()[1] == "00000000a80425fb"
+    assert ok(hyper, "run", "--rm", "--cap-drop", "ALL", *read).split()[1] == "0000000000000000"
+
+
+# Files of the host
+
+
+def test_a_folder_of_the_host_is_seen_by_both_sides(hyper: PrivateDaemon, tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("from the host\n")
+    out = ok(
+        hyper, "run", "--rm", "-v", f"{tmp_path}:/data", "busybox", "sh", "-c", "cat /data/in; echo back > /data/out"
+    )
+    assert (out, (tmp_path / "out").read_text()) == ("from the host", "back\n")
+
+
+def test_a_read_only_folder_stays_as_it_is(hyper: PrivateDaemon, tmp_path: Path) -> None:
+    script = "touch /data/x || mount -o remount,rw /data; touch /data/x"
+    done = hyper.ctl("run", "--rm", "--privileged", "-v", f"{tmp_path}:/data:ro", "busybox", "sh", "-c", script)
+    assert done.status != 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_volume_starts_with_the_images_files_and_keeps_its_own(hyper: PrivateDaemon) -> None:
+    ok(
+        hyper,
+        "run",
+        "--rm",
+        "-v",
+        "pages:/www",
+        "busybox",
+        "sh",
+        "-c",
+        "test -s /www/index.html && echo more > /www/more",
+    )
+    assert ok(hyper, "run", "--rm", "-v", "pages:/mnt", "busybox", "ls", "/mnt").split() == ["index.html", "more"]
+    ok(hyper, "volume", "rm", "pages")
+
+
+# Network
+
+
+def free_port(kind: socket.SocketKind) -> int:
+    with socket.socket(socket.AF_INET, kind) as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def fetch(url: str) -> str:
+    """The page, once the server has begun to listen."""
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=WAIT_S) as page:
+                return str(page.read().decode())
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+
+
+def test_a_published_port_leads_to_the_server(hyper: PrivateDaemon) -> None:
+    port = free_port(socket.SOCK_STREAM)
+    ok(hyper, "run", "-d", "--name", "web", "-p", f"127.0.0.1:{port}:80", "busybox", "httpd", "-f", "-h", "/www")
+    assert "virtual machine" in fetch(f"http://127.0.0.1:{port}/")
+    assert ok(hyper, "port", "web").endswith(f"127.0.0.1:{port}")
+
+
+UDP_ECHO = """
+#include <arpa/inet.h>
+int main(void) {
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(7000) };
+    socklen_t n = sizeof a;
+    char b[100];
+    int s = socket(AF_INET, SOCK_DGRAM, 0);
+    bind(s, (void *)&a, n);
+    for (;;) {
+        long size = recvfrom(s, b, sizeof b, 0, (void *)&a, &n);
+        sendto(s, b, size, 0, (void *)&a, n);
+    }
+}
+"""
+
+
+@pytest.fixture
+def udp_echo(tmp_path: Path) -> Path:
+    """A folder with the program `echo`: busybox has no server for datagrams."""
+    (tmp_path / "echo.c").write_text(UDP_ECHO)
+    compiler = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-musl", "-static", "-Os"]
+    subprocess.run([*compiler, "-o", tmp_path / "echo", tmp_path / "echo.c"], check=True, timeout=120)
+    return tmp_path
+
+
+def test_a_published_udp_port_carries_datagrams(hyper: PrivateDaemon, udp_echo: Path) -> None:
+    port = free_port(socket.SOCK_DGRAM)
+    options = ["-p", f"127.0.0.1:{port}:7000/udp", "-v", f"{udp_echo}:/programs:ro"]
+    ok(hyper, "run", "-d", "--name", "echo", *options, "busybox", "/programs/echo")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.settimeout(0.5)
+        for _ in range(60):
+            s.sendto(b"ping", ("127.0.0.1", port))
+            try:
+                assert s.recv(100) == b"ping"
+                return
+            except OSError:
+                continue  # it does not listen yet
+    pytest.fail("no datagram came back")
+
+
+def test_a_port_in_use_is_said_before_anything_boots(hyper: PrivateDaemon) -> None:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+        port = s.getsockname()[1]
+        done = hyper.ctl("run", "--rm", "-p", f"127.0.0.1:{port}:80", "busybox", "true")
+    assert done.status == 125
+    assert str(port) in done.err
+
+
+def test_without_a_network_there_is_only_loopback(hyper: PrivateDaemon) -> None:
+    assert ok(hyper, "run", "--rm", "--network", "none", "busybox", "ls", "/sys/class/net").split() == ["lo"]
+
+
+def test_two_machines_reach_each_other_by_address(hyper: PrivateDaemon) -> None:
+    ok(hyper, "run", "-d", "--name", "server", "busybox", "httpd", "-f", "-h", "/www")
+    address = ok(hyper, "inspect", "--format", "{{.NetworkSettings.IPAddress}}", "server")
+    fetched = ok(hyper, "run", "--rm", "busybox", "wget", "-q", "-O", "-", f"http://{address}/")
+    assert "virtual machine" in fetched
+
+
+# A life
+
+
+def test_exec_logs_stop_start_and_rm(hyper: PrivateDaemon) -> None:
+    ok(
+        hyper,
+        "run",
+        "-d",
+        "--name",
+        "c",
+        "busybox",
+        "sh",
+        "-c",
+        "echo begun; trap 'exit 5' TERM; while :; do sleep 1; done",
+    )
+    assert ok(hyper, "exec", "c", "sh", "-c", "echo kept > /kept; cat /kept") == "kept"
+    assert hyper.ctl("exec", "c", "sh", "-c", "exit 9").status == 9
+    assert ok(hyper, "exec", "-i", "c", "md5sum", stdin=b"abc") == "900150983cd24fb0d6963f7d28e17f72  -"
+    assert hyper.ctl("rm", "c").status == 1
+    ok(hyper, "stop", "c")
+    assert (state(hyper, "c")["ExitCode"], state(hyper, "c")["Status"]) == (5, "exited")
+    ok(hyper, "start", "c")
+    assert ok(hyper, "exec", "c", "cat", "/kept") == "kept"
+    assert ok(hyper, "logs", "c").split() == ["begun", "begun"]
+    ok(hyper, "rm", "-f", "c")
+    assert hyper.ctl("inspect", "c").status == 1
+
+
+def test_logs_follow_until_the_end(hyper: PrivateDaemon) -> None:
+    script = "for i in 1 2 3; do echo line $i; sleep 0.2; done; echo oops >&2"
+    ok(hyper, "run", "-d", "--name", "talks", "busybox", "sh", "-c", script)
+    followed = hyper.ctl("logs", "-f", "talks")
+    assert followed.out == "line 1\nline 2\nline 3\n"
+    assert followed.err == "oops\n"
+    assert ok(hyper, "logs", "--tail", "1", "talks") == ""  # the last line went to stderr
+    assert ok(hyper, "wait", "talks") == "0"
+
+
+def test_copy_in_and_out(hyper: PrivateDaemon, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/file").write_text("copied\n")
+    ok(hyper, "run", "-d", "--name", "c", "busybox", "sleep", "1000")
+    ok(hyper, "cp", f"{tmp_path}/a", "c:/srv")
+    assert ok(hyper, "exec", "c", "cat", "/srv/file") == "copied"
+    ok(hyper, "cp", "c:/srv/file", f"{tmp_path}/back")
+    assert (tmp_path / "back").read_text() == "copied\n"
+
+
+def test_pause_stops_the_clockwork_and_unpause_lets_it_go_on(hyper: PrivateDaemon) -> None:
+    ok(hyper, "run", "-d", "--name", "c", "busybox", "sleep", "1000")
+    ok(hyper, "pause", "c")
+    assert state(hyper, "c")["Status"] == "paused"
+    assert hyper.ctl("exec", "c", "true").status == 1
+    ok(hyper, "unpause", "c")
+    assert hyper.ctl("exec", "c", "true").status == 0
+
+
+def test_restart_on_failure_tries_as_often_as_it_was_told(hyper: PrivateDaemon) -> None:
+    ok(hyper, "run", "-d", "--name", "fails", "--restart", "on-failure:2", "busybox", "sh", "-c", "echo try; exit 1")
+    while state(hyper, "fails")["Status"] != "exited":
+        assert ok(hyper, "wait", "fails") == "1"  # of one try: as with docker, each end is an end
+    assert ok(hyper, "logs", "fails").split() == ["try"] * 3
+    document = json.loads(ok(hyper, "inspect", "fails"))[0]
+    assert document["RestartCount"] == 2
+
+
+def test_restart_always_brings_back_what_ended(hyper: PrivateDaemon) -> None:
+    ok(hyper, "run", "-d", "--name", "lives", "--restart", "always", "busybox", "sh", "-c", "echo up; sleep 0.1")
+    follower = subprocess.Popen(hyper.argv("logs", "-f", "lives"), env=hyper.env, stdout=subprocess.PIPE)
+    try:
+        assert follower.stdout is not None
+        assert [follower.stdout.readline() for _ in range(3)] == [b"up\n"] * 3
+    finally:
+        follower.kill()
+        follower.communicate(timeout=WAIT_S)
+    ok(hyper, "stop", "lives")
+    assert state(hyper, "lives")["Status"] == "exited"
+
+
+# Pods
+
+
+def test_containers_of_a_pod_share_its_network_and_nothing_else(hyper: PrivateDaemon, tmp_path: Path) -> None:
+    pod = {
+        "name": "two",
+        "containers": [
+            {"name": "server", "image": "busybox", "command": ["httpd", "-f", "-h", "/www"]},
+            {"name": "client", "image": "busybox", "command": ["sleep", "1000"]},
+        ],
+    }
+    (tmp_path / "pod.yaml").write_text(json.dumps(pod))  # JSON is YAML
+    ok(hyper, "pod", "run", "-f", str(tmp_path / "pod.yaml"))
+    ok(hyper, "exec", "server", "touch", "/only-here")
+    assert "virtual machine" in ok(hyper, "exec", "client", "wget", "-q", "-O", "-", "http://127.0.0.1/")
+    assert hyper.ctl("exec", "client", "test", "-e", "/only-here").status == 1
+    assert "httpd" not in ok(hyper, "exec", "client", "ps")
+    ok(hyper, "pod", "rm", "-f", "two")
+
+
+# The daemon dies
+
+
+def test_a_killed_hyperd_loses_neither_output_nor_status(hyper: PrivateDaemon) -> None:
+    script = (
+        "for i in $(seq 1 2000); do echo $i; done; read go < /fifo; for i in $(seq 2001 4000); do echo $i; done; exit 6"
+    )
+    ok(hyper, "run", "-d", "--name", "goes-on", "busybox", "sh", "-c", f"mkfifo /fifo; {script}")
+    hyper.signal(signal.SIGKILL)
+    hyper.start()
+    ok(hyper, "exec", "goes-on", "sh", "-c", "echo go > /fifo")
+    assert ok(hyper, "wait", "goes-on") == "6"
+    assert ok(hyper, "logs", "goes-on").split() == [str(i) for i in range(1, 4001)]
+
+
+def test_what_ends_while_no_hyperd_runs_is_known_to_the_next(hyper: PrivateDaemon) -> None:
+    ok(hyper, "run", "-d", "--name", "ends", "busybox", "sh", "-c", "sleep 1; echo last words; exit 4")
+    vmm = json.loads(ok(hyper, "inspect", "ends"))[0]["Vm"]["Pid"]
+    hyper.signal(signal.SIGKILL)
+    hyper.start()
+    assert ok(hyper, "wait", "ends") == "4"
+    assert ok(hyper, "logs", "ends") == "last words"
+    assert vmm
+
+
+def test_a_killed_vmm_is_named_as_the_cause(hyper: PrivateDaemon) -> None:
+    ok(hyper, "run", "-d", "--name", "struck", "busybox", "sleep", "1000")
+    os.kill(json.loads(ok(hyper, "inspect", "struck"))[0]["Vm"]["Pid"], signal.SIGKILL)
+    ok(hyper, "wait", "struck")
+    assert state(hyper, "struck")["Running"] is False
+    assert "signal 9" in str(state(hyper, "struck")["Error"])
