@@ -13,7 +13,8 @@
  *   --root DIR           PROGRAM's root is a new tmpfs, mounted over the folder DIR in its own mount namespace ...
  *   --bind SOURCE=DEST   ... that holds SOURCE, read-only, at DEST,
  *   --link TEXT=DEST     ... the symbolic link DEST to TEXT,
- *   --kvm                ... and /dev/kvm
+ *   --kvm                ... and /dev/kvm,
+ *   --proc               ... and a /proc that knows nothing but PROGRAM's own processes
  *   --uid N              PROGRAM and the keeper run as user and group N, in no other group, without capabilities
  *   --caps MASK          (hexadecimal) the capabilities that PROGRAM's bounding set keeps: it stays root
  *   --nofile N           soft limit of open files, never above the hard one
@@ -60,7 +61,7 @@ static struct {
 	long uid;		/* -1: stay who we are */
 	uint64_t caps;
 	rlim_t nofile;		/* 0: leave it */
-	bool kvm;
+	bool kvm, proc;
 } opt = { .uid = -1, .lock = -1 };
 
 static int report_fd = 2;	/* whoever waits for PROGRAM to run reads complaints here */
@@ -144,8 +145,8 @@ static char **parse(int argc, char **argv)
 {
 	int i = 1;
 	while (i < argc && strcmp(argv[i], "--")) {
-		if (!strcmp(argv[i], "--kvm")) {
-			opt.kvm = true;
+		if (!strcmp(argv[i], "--kvm") || !strcmp(argv[i], "--proc")) {
+			*(argv[i][2] == 'k' ? &opt.kvm : &opt.proc) = true;
 			i++;
 			continue;
 		}
@@ -233,6 +234,9 @@ static void enter_root(void)
 	make_device("dev/urandom", 1, 9);
 	if (opt.kvm)
 		make_device("dev/kvm", 10, 232);
+	if (opt.proc && (mkdir("proc", 0555) < 0 || mount("proc", "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC |
+							   MS_RDONLY, "subset=pid") < 0))
+		die("mount proc in the jail");
 	/* The old root is stacked below the new one and then dropped: no descriptor or path leads there any more. */
 	if (syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
 		die("pivot_root");

@@ -35,6 +35,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 class Interface(Request, frozen=True, kw_only=True):
     mac: str
+    hardware: str = ""  # the address that it may have instead, until it is given `mac`: a clone's
     addresses: list[str]  # "10.0.0.2/24"
     name: str = "eth0"
     mtu: int = 1500

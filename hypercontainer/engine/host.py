@@ -7,6 +7,9 @@ from pathlib import Path
 
 from hypercontainer.engine.events import Events
 from hypercontainer.engine.store import Index, PodStore
+from hypercontainer.factory.base import Factory
+from hypercontainer.factory.direct import DirectFactory
+from hypercontainer.factory.template import TemplateFactory
 from hypercontainer.hypervisor.base import Hypervisor
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
 from hypercontainer.images.store import ImageStore
@@ -15,6 +18,8 @@ from hypercontainer.model.settings import Settings
 from hypercontainer.network.network import Network
 from hypercontainer.storage.share import Share
 from hypercontainer.storage.volume import VolumeStore
+
+UIDS = 65536  # users of VMMs: pod number n's from `uid_base` up, and the one after them the templates'
 
 
 @dataclass
@@ -28,6 +33,7 @@ class Host:
     kernels: KernelStore
     network: Network
     hypervisor: Hypervisor
+    factory: Factory
     events: Events
     hyperstart: Path  # the guest's PID 1, as installed with us
 
@@ -36,6 +42,7 @@ class Host:
         """The stores below `settings.root`, made if they are missing."""
         root = Path(settings.root)
         root.mkdir(mode=0o711, parents=True, exist_ok=True)  # the VMM's user passes through to its kernel
+        hypervisor = hypervisor or QemuHypervisor()
         binaries = Path(str(resources.files("hypercontainer"))) / "_bin"
         return cls(
             settings=settings,
@@ -46,14 +53,15 @@ class Host:
             volumes=VolumeStore(root / "volumes"),
             kernels=KernelStore(root),
             network=Network(settings, Path(settings.run)),
-            hypervisor=hypervisor or QemuHypervisor(),
+            hypervisor=hypervisor,
+            factory=_factory(settings, hypervisor),
             events=Events(root / "events.db"),
             hyperstart=binaries / "x86_64" / "hyperstart",
         )
 
     def run_dir(self, pod_id: str) -> Path:
         """Of its VMM: sockets, console, pids. Gone with it."""
-        return Path(self.settings.run) / "pods" / pod_id
+        return _run_dir(self.settings) / pod_id
 
     def share_dir(self, pod_id: str) -> Path:
         return Path(self.settings.run) / "shares" / pod_id
@@ -65,6 +73,17 @@ class Host:
         for folder in (self.run_dir(pod_id), self.share_dir(pod_id)):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        await self.factory.close()
         self.network.close()
         self.events.close()
+
+
+def _run_dir(settings: Settings) -> Path:
+    return Path(settings.run) / "pods"
+
+
+def _factory(settings: Settings, hypervisor: Hypervisor) -> Factory:
+    if settings.factory == "direct" or settings.template_scope == "none":
+        return DirectFactory(hypervisor)
+    return TemplateFactory(hypervisor, _run_dir(settings), settings.uid_base + UIDS)

@@ -43,7 +43,7 @@ class LocalEngine(Images, Volumes, Kernels):
     async def close(self) -> None:
         for pod in list(self.pods.values()):
             await pod.let_go()
-        self.host.close()
+        await self.host.close()
 
     # finding
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from hypercontainer import vm as vms
 from hypercontainer.agent.messages import Listing
 from hypercontainer.engine import accelerator
-from hypercontainer.engine.host import Host
+from hypercontainer.engine.host import UIDS, Host
 from hypercontainer.errors import HyperError, WrongState
 from hypercontainer.hypervisor.base import Nic, VmConfig
 from hypercontainer.lib.together import together
@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 
 POWER_OFF_S = 1.0  # between TERM and KILL for what still runs when a guest is powered off
 CREATE_S = 60.0  # a volume may be filled from the image
-UIDS = 65536
 
 
 class Machine:
@@ -61,7 +60,7 @@ class Machine:
                 await together(self._join_network(), *(self._prepare(c) for c in record.containers))
             disks = [d for c in record.containers for d in (c.lower, c.upper) if d]
             config = self._config(kernel, initrd, choice, disks)
-            self.vm = vm = await vms.boot(host.hypervisor, config, host.run_dir(record.id), trace)
+            self.vm = vm = await host.factory.boot(config, host.run_dir(record.id), trace)
             self._targets = {disk.target for disk in disks}
             record.guest = vm.guest.record
             self.save()

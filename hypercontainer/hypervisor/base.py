@@ -8,13 +8,23 @@ from typing import Protocol
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import DiskRecord, GuestRecord
 
+SNAPSHOT_MAC = "52:54:00:00:00:00"  # of a snapshot's NIC: each clone is told its own (docs/wire.md, `hardware`)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Nic:
-    """A tap device that exists already, and the address of the guest's end."""
+    """A tap device that exists already ("": one that leads nowhere), and the address of the guest's end."""
 
     tap: str
     mac: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """What a guest was when `Guest.save` stopped it: descriptors of open files that nobody can change any more."""
+
+    memory: int
+    state: int  # of its devices and CPUs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +43,8 @@ class VmConfig:
     boot_timeout_s: float = 60.0
     accelerator: str = "tcg"
     kernel_parameters: Sequence[str] = field(default=())
+    memory: int | None = None  # descriptor of a file as large as the guest's RAM, which becomes it: for `Guest.save`
+    origin: Snapshot | None = None  # go on from there, with disks and NIC of one's own; see `Hypervisor.shape`
 
 
 class Guest(Protocol):
@@ -54,6 +66,10 @@ class Guest(Protocol):
 
     async def resume(self) -> None: ...
 
+    async def save(self, state: int) -> None:
+        """Stop a guest that was booted with `VmConfig.memory` for good, and write all else that it is to the file
+        `state`. Its memory's file is complete once it has been killed."""
+
     async def kill(self) -> None:
         """End the VMM and its helpers, remove its run-time files. Safe in any state, any number of times."""
 
@@ -72,6 +88,10 @@ class Hypervisor(Protocol):
         """Start a VMM in `run_dir` (exists, empty, ours). Returns when it runs; the agent may not answer yet.
 
         GuestDied when it ended at once. On any failure nothing is left of it."""
+
+    def shape(self, config: VmConfig) -> str:
+        """All that a snapshot of a guest booted with `config` depends on: only a guest of the very same shape can
+        go on from it. The VMM's program is part of it, as it is on disk now."""
 
     async def attach(self, record: GuestRecord) -> Guest | None:
         """Take hold of a guest that was booted before our own restart; None if it is gone."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from hypercontainer.agent import messages as m
+from hypercontainer.hypervisor.base import SNAPSHOT_MAC
 from hypercontainer.model import capabilities, seccomp, ulimits
 from hypercontainer.model.record import ContainerRecord, MountRecord, NicRecord, PodRecord, Streams
 from hypercontainer.model.spec import Dns, ExecSpec
@@ -55,7 +56,7 @@ def pod_setup(pod: PodRecord, dns: Dns, hosts: list[list[str]], *, share: bool) 
 
 def _interface(nic: NicRecord) -> m.Interface:
     addresses = [address for address in (nic.address, nic.address6) if address]
-    return m.Interface(mac=nic.mac, mtu=nic.mtu, addresses=addresses)
+    return m.Interface(mac=nic.mac, hardware=SNAPSHOT_MAC, mtu=nic.mtu, addresses=addresses)
 
 
 def _routes(nic: NicRecord) -> list[m.Route]:

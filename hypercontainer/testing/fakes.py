@@ -17,6 +17,7 @@ from hypercontainer.testing.fake_process import FakeProcess, Refused
 __all__ = ["FakeAgent", "FakeGuest", "FakeHypervisor", "FakeProcess", "Refused"]
 
 SOCKET = "agent.sock"
+SAVED = b"a guest's devices"  # what a fake one has to say of them
 
 
 class FakeGuest:
@@ -58,6 +59,10 @@ class FakeGuest:
         self.paused = False
         self.agent.pause(False)
 
+    async def save(self, state: int) -> None:
+        await self.pause()
+        os.write(state, SAVED)
+
     async def kill(self) -> None:
         await self.die("killed by signal 9")
         self.agent_socket.unlink(missing_ok=True)
@@ -80,18 +85,24 @@ class FakeGuest:
 class FakeHypervisor:
     """hypervisor.base.Hypervisor. It outlives the engine under test, as machines do: keep it, make a new engine.
 
-    `make_agent` gives the agent of each guest that is booted; `fail` makes the next boots die with those words.
+    `make_agent` gives the agent of each guest that is booted; `fail` makes the next boots die with those words,
+    `fail_clones` those that go on from a snapshot.
     """
 
     def __init__(self, make_agent: Callable[[], FakeAgent] = FakeAgent) -> None:
         self.make_agent = make_agent
-        self.fail = ""
+        self.fail = self.fail_clones = ""
+        self.program = "0"  # of the VMM: another one has other shapes
+        self.booted: list[VmConfig] = []
         self.guests: dict[str, FakeGuest] = {}  # by run_dir, dead ones too until they are reaped
 
     async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> FakeGuest:
         with trace.step("qemu"):
-            if self.fail:
-                raise GuestDied(f"the virtual machine ended: {self.fail}")
+            if why := self.fail or (config.origin and self.fail_clones):
+                raise GuestDied(f"the virtual machine ended: {why}")
+            if config.origin and os.pread(config.origin.state, 100, 0) != SAVED:
+                raise GuestDied("the virtual machine ended: its snapshot is no snapshot")
+            self.booted.append(config)
             pid = os.getpid()
             record = GuestRecord(
                 driver="fake",
@@ -104,6 +115,10 @@ class FakeHypervisor:
             self.guests[str(run_dir)] = guest = FakeGuest(record, config, self.make_agent())
             await guest.agent.serve(guest.agent_socket)
         return guest
+
+    def shape(self, config: VmConfig) -> str:
+        words = (self.program, config.kernel, config.initrd, config.vcpus, config.memory_mib, config.accelerator)
+        return " ".join(map(str, (*words, config.nic, config.disks, config.share)))
 
     async def attach(self, record: GuestRecord) -> FakeGuest | None:
         guest = self.guests.get(record.run_dir)

@@ -52,9 +52,11 @@ class Descriptors:
     disks: Sequence[int] = ()  # in the order of VmConfig.disks
     tap: int | None = None
     share: int | None = None
+    memory: int | None = None
 
     def all(self) -> list[int]:
-        return [self.qmp, self.agent, *self.disks, *(fd for fd in (self.tap, self.share) if fd is not None)]
+        optional = [fd for fd in (self.tap, self.share, self.memory) if fd is not None]
+        return [self.qmp, self.agent, *self.disks, *optional]
 
     def with_share(self, share: int) -> "Descriptors":
         return replace(self, share=share)
@@ -71,12 +73,9 @@ def command(qemu: str, config: VmConfig, fds: Descriptors) -> list[str]:
         *("-machine", MACHINE),
         *_processor(config),
         *("-m", f"{config.memory_mib}M"),
-        # a memory file that can be shared: virtiofsd reads and writes the guest's pages
-        *("-object", f"memory-backend-memfd,id=ram,share=on,size={config.memory_mib}M"),
+        *("-object", _memory(config, fds)),
         *("-bios", FIRMWARE),
-        *("-kernel", KERNEL),
-        *("-initrd", INITRD),
-        *("-append", " ".join(kernel_parameters(config))),
+        *_boot(config),
         *("-chardev", f"socket,id=qmp,fd={fds.qmp},server=on,wait=off"),
         *("-mon", "chardev=qmp,mode=control"),
         *("-chardev", "stdio,id=console,signal=off"),  # its keeper reads that
@@ -95,6 +94,21 @@ def command(qemu: str, config: VmConfig, fds: Descriptors) -> list[str]:
 
 def kernel_parameters(config: VmConfig) -> list[str]:
     return [*KERNEL_PARAMETERS, *config.kernel_parameters]
+
+
+def _memory(config: VmConfig, fds: Descriptors) -> str:
+    size = f"size={config.memory_mib}M"
+    if fds.memory is None:  # one that can be shared: virtiofsd reads and writes the guest's pages
+        return f"memory-backend-memfd,id=ram,share=on,{size}"
+    # QEMU takes no descriptor here, and insists on opening for writing what it maps copy on write
+    share = "off" if config.origin else "on"
+    return f"memory-backend-file,id=ram,share={share},{size},mem-path=/proc/self/fd/{fds.memory}"
+
+
+def _boot(config: VmConfig) -> list[str]:
+    if config.origin:
+        return ["-incoming", "defer"]  # the kernel is in memory
+    return ["-kernel", KERNEL, "-initrd", INITRD, "-append", " ".join(kernel_parameters(config))]
 
 
 def blockdev(disk: DiskRecord, filename: str) -> dict[str, object]:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from hypercontainer.errors import GuestDied, GuestError, InUse, InvalidInput, NotFound
 from hypercontainer.hypervisor.base import VmConfig
-from hypercontainer.hypervisor.qemu import argv, cgroup, jail, virtiofsd
+from hypercontainer.hypervisor.qemu import argv, cgroup, jail, snapshot, virtiofsd
 from hypercontainer.hypervisor.qemu.disk import open_disk
 from hypercontainer.hypervisor.qemu.guest import QemuGuest, why_ended
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 from hypercontainer.hypervisor.qemu.reaper import reap
 from hypercontainer.hypervisor.qemu.rundir import RunDir, VmmFile
-from hypercontainer.hypervisor.qemu.tap import open_tap
+from hypercontainer.hypervisor.qemu.tap import open_dead_end, open_tap
 from hypercontainer.lib import proc
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import GuestRecord, ProcessRef
@@ -46,10 +46,20 @@ class QemuHypervisor:
         try:
             record = await self._spawn(config, run, lock, trace)
             with trace.step("monitor"):
-                return QemuGuest(record, run, await _greeted(run, record))
+                monitor = await _greeted(run, record)
+            if config.origin:
+                with trace.step("clone"):
+                    await snapshot.load(monitor, config.origin.state)
+            return QemuGuest(record, run, monitor)
         except BaseException:
             await reap(run)
             raise
+
+    def shape(self, config: VmConfig) -> str:
+        qemu = self._program()
+        nic = 6 if config.nic else None
+        words = argv.command(qemu, config, argv.Descriptors(qmp=3, agent=4, memory=5, tap=nic))
+        return " ".join([*words, *(_identity(path) for path in (Path(qemu), config.kernel, config.initrd))])
 
     async def attach(self, record: GuestRecord) -> QemuGuest | None:
         """GuestSilent when the VMM lives but its monitor does not answer."""
@@ -111,19 +121,28 @@ class QemuHypervisor:
     def _start(
         self, config: VmConfig, run: RunDir, fds: argv.Descriptors, lock: int, cgroups: list[Path]
     ) -> jail.Start:
-        qemu = shutil.which(self._qemu)
-        if qemu is None:
-            raise NotFound("program", self._qemu, "install the package qemu-system-x86")
+        boot = {} if config.origin else {argv.KERNEL: config.kernel, argv.INITRD: config.initrd}
+        kvm, memory = config.accelerator == "kvm", fds.memory is not None
         return jail.Start(
             program="qemu",
-            command=argv.command(qemu, config, fds),
-            options=jail.vmm_options(
-                run, kernel=config.kernel, initrd=config.initrd, uid=config.uid, kvm=config.accelerator == "kvm"
-            ),
+            command=argv.command(self._program(), config, fds),
+            options=jail.vmm_options(run, uid=config.uid, binds=boot, kvm=kvm, proc=memory),
             fds=fds.all(),
             lock=lock,
             cgroups=cgroups,
         )
+
+    def _program(self) -> str:
+        qemu = shutil.which(self._qemu)
+        if qemu is None:
+            raise NotFound("program", self._qemu, "install the package qemu-system-x86")
+        return qemu
+
+
+def _identity(path: Path) -> str:
+    """Of the file that has this name now: an upgrade gives it to another one."""
+    found = path.stat()
+    return f"{path}:{found.st_dev}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}"
 
 
 def _check(config: VmConfig) -> None:
@@ -153,7 +172,8 @@ def _open(config: VmConfig, run: RunDir, files: ExitStack) -> argv.Descriptors:
         qmp=listen(run.qmp),
         agent=listen(run.agent),
         disks=tuple(keep(open_disk(disk)) for disk in config.disks),
-        tap=keep(open_tap(config.nic.tap)) if config.nic else None,
+        tap=keep(open_tap(config.nic.tap) if config.nic.tap else open_dead_end()) if config.nic else None,
+        memory=config.origin.memory if config.origin else config.memory,
     )
 
 

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from hypercontainer.errors import GuestError
-from hypercontainer.hypervisor.qemu import argv, cgroup
+from hypercontainer.hypervisor.qemu import argv, cgroup, snapshot
 from hypercontainer.hypervisor.qemu.cause import cause, text
 from hypercontainer.hypervisor.qemu.disk import open_disk
 from hypercontainer.hypervisor.qemu.qmp import Monitor
@@ -63,6 +63,9 @@ class QemuGuest:
 
     async def resume(self) -> None:
         await self._monitor.execute("cont")
+
+    async def save(self, state: int) -> None:
+        await snapshot.save(self._monitor, state)
 
     async def kill(self) -> None:
         process = self._record.process

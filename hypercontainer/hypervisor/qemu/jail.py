@@ -1,11 +1,10 @@
 """Starting the VMM and its helper through hyper-jail, with as little of the host as they need."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hypercontainer.errors import GuestDied, HyperError
-from hypercontainer.hypervisor.qemu import argv
 from hypercontainer.hypervisor.qemu.rundir import RunDir
 from hypercontainer.lib import proc
 from hypercontainer.model.record import ProcessRef
@@ -53,8 +52,9 @@ async def start(jail: Path, run: RunDir, what: Start) -> ProcessRef:
     return processes[1]
 
 
-def vmm_options(run: RunDir, *, kernel: Path, initrd: Path, uid: int, kvm: bool) -> list[str]:
-    """QEMU: a root of its own that holds the system's programs and the two files to boot; an unprivileged user."""
+def vmm_options(run: RunDir, *, uid: int, binds: Mapping[str, Path], kvm: bool, proc: bool) -> list[str]:
+    """QEMU: a root of its own that holds the system's programs and `binds`, files by their place in it; an
+    unprivileged user. `proc`: it names its own descriptors by path."""
     run.jail.mkdir(mode=0o700, exist_ok=True)
     words = ["--root", str(run.jail), "--uid", str(uid)]
     for folder in SYSTEM:
@@ -67,8 +67,9 @@ def vmm_options(run: RunDir, *, kernel: Path, initrd: Path, uid: int, kvm: bool)
             words += ["--bind", f"{name}={name}"]
     if Path(LINKER_CACHE).exists():
         words += ["--bind", f"{LINKER_CACHE}={LINKER_CACHE}"]
-    words += ["--bind", f"{kernel}={argv.KERNEL}", "--bind", f"{initrd}={argv.INITRD}"]
-    return [*words, *(["--kvm"] if kvm else [])]
+    for place, path in binds.items():
+        words += ["--bind", f"{path}={place}"]
+    return [*words, *(["--kvm"] if kvm else []), *(["--proc"] if proc else [])]
 
 
 def share_options() -> list[str]:

@@ -22,6 +22,7 @@ class Monitor:
         self._client.events.event_filter = self._note
         self._sending_fd = asyncio.Lock()
         self._deletions: dict[str, asyncio.Event] = {}
+        self._migration: asyncio.Future[str] | None = None
         self.shutdown_reason = ""  # of the SHUTDOWN event, once it has come
 
     @staticmethod
@@ -53,12 +54,35 @@ class Monitor:
 
     async def add_fd(self, fd: int, fdset: int) -> None:
         """Give QEMU a duplicate of `fd` as /dev/fdset/`fdset`."""
+        await self._hand_over(fd, "add-fd", {"fdset-id": fdset})
+
+    async def get_fd(self, fd: int, name: str) -> None:
+        """Give QEMU a duplicate of `fd` that a migration knows as "fd:`name`"."""
+        await self._hand_over(fd, "getfd", {"fdname": name})
+
+    async def _hand_over(self, fd: int, command: str, arguments: Mapping[str, object]) -> None:
         async with self._sending_fd:  # it travels with the next command
             try:
                 self._client.send_fd_scm(fd)
             except (QMPError, OSError) as e:
                 raise GuestError("cannot hand QEMU a file: its monitor is gone") from e
-            await self.execute("add-fd", {"fdset-id": fdset})
+            await self.execute(command, arguments)
+
+    async def migrate(self, command: str, uri: str, *, timeout_s: float) -> None:
+        """Run `command` ("migrate", "migrate-incoming") and wait for the migration's end. GuestError if it failed;
+        the capability `events` is set."""
+        self._migration = ended = asyncio.get_running_loop().create_future()
+        gone = asyncio.create_task(self.ended(timeout_s=timeout_s))
+        try:
+            await self.execute(command, {"uri": uri})
+            await asyncio.wait([ended, gone], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._migration = None
+            gone.cancel()
+        if not ended.done():
+            raise GuestSilent(f"QEMU did not {command}: it is gone, or took longer than {timeout_s:g} s")
+        if ended.result() != "completed":
+            raise GuestError(f"cannot {command}: QEMU says that it has {ended.result()}")
 
     async def delete_device(self, device: str, *, timeout_s: float = 10.0) -> None:
         """Unplug `device` and wait until QEMU has let go of it."""
@@ -93,6 +117,9 @@ class Monitor:
         if isinstance(data, dict):
             if event["event"] == "SHUTDOWN":
                 self.shutdown_reason = str(data.get("reason", ""))
+            elif event["event"] == "MIGRATION" and (ended := self._migration) and not ended.done():
+                if data.get("status") in ("completed", "failed", "cancelled"):
+                    ended.set_result(str(data["status"]))
             elif event["event"] == "DEVICE_DELETED" and (waiting := self._deletions.get(str(data.get("device", "")))):
                 waiting.set()
         return False

@@ -1,0 +1,20 @@
+"""Each guest is booted, and shares no memory with any other."""
+
+from pathlib import Path
+
+from hypercontainer import vm as vms
+from hypercontainer.hypervisor.base import Hypervisor, VmConfig
+from hypercontainer.lib.trace import Trace
+
+
+class DirectFactory:
+    """Implements factory.base.Factory."""
+
+    def __init__(self, hypervisor: Hypervisor) -> None:
+        self._hypervisor = hypervisor
+
+    async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> vms.Vm:
+        return await vms.boot(self._hypervisor, config, run_dir, trace)
+
+    async def close(self) -> None:
+        pass

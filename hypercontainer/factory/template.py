@@ -1,0 +1,130 @@
+"""Guests are clones of one that was booted before: a template, made for the first guest of each shape.
+
+Templates are sealed memory files of this process, no files of a file system. QEMU opens its memory for writing even
+to map it copy on write: a file that one VMM could write, or cut short, would be in every later guest. So there is
+nothing to lock, to find damaged or to sweep either; another process makes its own.
+"""
+
+import asyncio
+import logging
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hypercontainer import vm as vms
+from hypercontainer.errors import GuestDied, GuestError, GuestSilent, HyperError, Unavailable
+from hypercontainer.factory.sealed import SealedFile
+from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Hypervisor, Nic, Snapshot, VmConfig
+from hypercontainer.lib.trace import Timings, Trace
+
+log = logging.getLogger(__name__)
+
+KEPT = 4  # templates, those used last: each takes what its guest took to boot, some 60 to 100 MiB
+ATTEMPTS = 3  # failures of one shape in a row, after which its guests are booted
+CLONE_S = 20.0  # for a clone to answer, before it is given up for a boot
+
+NO_CLONE = (GuestDied, GuestError, GuestSilent)  # what is wrong with the guest, and not with what was asked for
+
+
+@dataclass(frozen=True)
+class Template:
+    """A guest as it was when its agent had answered."""
+
+    memory: SealedFile
+    state: SealedFile
+
+    def seal(self) -> None:
+        self.memory.seal()
+        self.state.seal()
+
+    def snapshot(self) -> Snapshot:
+        """For as long as this object is kept."""
+        return Snapshot(memory=self.memory.fileno(), state=self.state.fileno())
+
+
+class TemplateFactory:
+    """Implements factory.base.Factory."""
+
+    def __init__(self, hypervisor: Hypervisor, run_dir: Path, uid: int) -> None:
+        """Templates boot in new folders below `run_dir`, their VMM as user `uid`."""
+        self._hypervisor, self._run_dir, self._uid = hypervisor, run_dir, uid
+        self._templates: dict[str, asyncio.Task[Template]] = {}  # by shape; the one used last is last
+        self._making: set[asyncio.Task[Template]] = set()
+        self._failures: dict[str, int] = {}
+
+    async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> vms.Vm:
+        if config.share is None:  # virtiofsd must see the guest's memory: that cannot be copied on write
+            vm = await self._clone(config, run_dir, trace)
+            if vm is not None:
+                return vm
+        return await vms.boot(self._hypervisor, config, run_dir, trace)
+
+    async def close(self) -> None:
+        self._templates.clear()
+        for task in self._making:
+            task.cancel()
+        await asyncio.gather(*self._making, return_exceptions=True)
+
+    async def _clone(self, config: VmConfig, run_dir: Path, trace: Trace) -> vms.Vm | None:
+        """A clone of the template of its shape; None if that cannot be had."""
+        original = self._original(config)
+        shape = self._hypervisor.shape(original)
+        if self._failures.get(shape, 0) >= ATTEMPTS:
+            return None
+        try:
+            template = await self._template(shape, original, trace)
+        except HyperError as e:
+            self._failed(shape, f"cannot make a template, booting {config.name}: {e}")
+            return None
+        clone = replace(config, origin=template.snapshot(), boot_timeout_s=min(CLONE_S, config.boot_timeout_s))
+        try:
+            vm = await vms.boot(self._hypervisor, clone, run_dir, trace)
+        except NO_CLONE as e:
+            self._failed(shape, f"cannot clone {config.name}, booting it: {e}")
+            return None
+        self._failures.pop(shape, None)
+        return vm
+
+    def _failed(self, shape: str, complaint: str) -> None:
+        log.warning("%s", complaint)
+        self._failures[shape] = self._failures.get(shape, 0) + 1
+        self._templates.pop(shape, None)
+
+    def _original(self, config: VmConfig) -> VmConfig:
+        """The guest that `config` and all of its shape are clones of: without what is theirs alone."""
+        nic = Nic(tap="", mac=SNAPSHOT_MAC) if config.nic else None
+        return replace(config, name="template", uid=self._uid, disks=(), nic=nic)
+
+    async def _template(self, shape: str, original: VmConfig, trace: Trace) -> Template:
+        """Made now if there is none: once, and to its end, whoever waits for it and gives up."""
+        task = self._templates.pop(shape, None)
+        if task is None:
+            task = asyncio.create_task(self._make(original), name="template")
+            self._making.add(task)
+            task.add_done_callback(self._making.discard)
+            for old in list(self._templates)[: -KEPT + 1]:
+                del self._templates[old]
+        self._templates[shape] = task
+        if not task.done():
+            with trace.step("template"):
+                await asyncio.wait([task])
+        if task.cancelled():
+            raise Unavailable("cannot make a template: it was given up")
+        return task.result()
+
+    async def _make(self, config: VmConfig) -> Template:
+        self._run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="template-", dir=self._run_dir))
+        folder.chmod(0o711)  # the VMM's user passes through
+        template = Template(SealedFile("template memory", config.memory_mib << 20), SealedFile("template state", 0))
+        try:
+            config = replace(config, memory=template.memory.fileno())
+            async with vms.booted(self._hypervisor, config, folder, Timings()) as vm:
+                await vm.close()  # it is saved without a host: each clone finds its own
+                await vm.guest.save(template.state.fileno())
+            template.seal()
+            return template
+        finally:
+            await asyncio.shield(self._hypervisor.reap(folder))
+            shutil.rmtree(folder, ignore_errors=True)
