@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 SPACE = " \t\r\n"
 
 
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
 class _Context:
     """What `_json.make_scanner` asks of a decoder."""
 
@@ -19,7 +23,7 @@ class _Context:
     object_pairs_hook = None
     parse_float = float
     parse_int = int
-    parse_constant = float
+    parse_constant = _no_number
     memo: dict[str, str] = {}  # noqa: RUF012  the scanner wants one, and clears it itself
 
 
