@@ -117,7 +117,9 @@ class PrivateDaemon:
 
     def close(self) -> None:
         """Remove its pods, end it, remove its network and its folder. Any number of times."""
-        if self.process is not None and self.process.poll() is None:
+        if self.folder.exists():
+            if self.process is None or self.process.poll() is not None:
+                self.start()  # VMs outlive a hyperd: only one that knows them can end them
             self.clear()
             self.signal(signal.SIGTERM)
         bridge = str(self.settings["bridge"])  # its network stays while no pod uses it, as docker's does
