@@ -5,10 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from hypercontainer.model.settings import Settings
 from hypercontainer.testing.busybox import write_archive
 from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
 
 KERNELS = Path(__file__).parents[1] / ".cache/hyper/kernels"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    factories = ["template", "direct"]
+    parser.addoption("--factory", choices=factories, default=Settings().factory, help="where guests come from")
 
 
 @pytest.fixture(scope="session")
@@ -27,9 +33,10 @@ def kernels() -> Path:
 
 
 @pytest.fixture(scope="session")
-def shared_hyperd(kernels: Path, busybox_archive: Path) -> Iterator[PrivateDaemon]:
+def shared_hyperd(kernels: Path, busybox_archive: Path, pytestconfig: pytest.Config) -> Iterator[PrivateDaemon]:
     """One hyperd for the whole run, with the image busybox. Emulated, so that every machine runs the same."""
-    with private_daemon(kernels, {"accelerator": "tcg"}) as daemon:
+    settings = {"accelerator": "tcg", "factory": str(pytestconfig.getoption("factory"))}
+    with private_daemon(kernels, settings) as daemon:
         loaded = daemon.ctl("load", "-i", str(busybox_archive))
         assert loaded.status == 0, loaded.err
         yield daemon
