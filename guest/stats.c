@@ -12,6 +12,8 @@
 #include <string.h>
 #include <time.h>
 
+enum { LISTING_MAX = (1 << 20) - 16384 };	/* of an answer's megabyte; one more line fits in behind it */
+
 struct stats_args {
 	const char *id;
 };
@@ -174,7 +176,7 @@ static void see_process(int pid, void *data)
 	struct listing *l = data;
 	struct process_line line;
 
-	if (l->count < 4096 && read_process(pid, &line))
+	if (l->result->length < LISTING_MAX && read_process(pid, &line))
 		write_process(l, pid, &line);
 }
 

@@ -208,6 +208,15 @@ def test_control_c_and_control_d(running: Guest) -> None:
     assert running.host.read_all(streams["stdout"]) == b"line\r\nline\r\n"
 
 
+def test_a_megabyte_pasted_into_a_terminal_arrives_whole(running: Guest) -> None:
+    data = os.urandom(1 << 20)
+    script = "stty raw -echo; echo ready; head -c 1048576 | sha256sum"
+    streams = running.start("t", "sh", "-c", script, tty=True, stdin=True)
+    running.host.until(lambda: b"ready" in running.host.outputs[streams["stdout"]].data)
+    running.host.write(streams["stdin"], data)
+    assert hashlib.sha256(data).hexdigest().encode() in running.host.read_all(streams["stdout"])
+
+
 def test_a_reaper_on_a_terminal_leaves_the_keyboard_to_its_child(guest: Guest) -> None:
     guest.container()
     streams = guest.start("t", "sh", "-c", "echo ready; cat", first=True, init=True, tty=True, stdin=True)
