@@ -10,12 +10,13 @@ SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SE
 
 
 class SealedFile:
-    """An unnamed file. It is closed with the last reference to this object, and gone when nobody has it mapped."""
+    """An unnamed file. It is closed with the last reference to this object (or by `close`), and gone when nobody has
+    it mapped."""
 
     def __init__(self, name: str, size: int) -> None:
         """`size` bytes of zeroes, which take no room yet. `name` shows in /proc."""
         self._fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        weakref.finalize(self, os.close, self._fd)
+        self.close = weakref.finalize(self, os.close, self._fd)
         os.truncate(self._fd, size)
 
     def fileno(self) -> int:

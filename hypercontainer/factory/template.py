@@ -38,6 +38,10 @@ class Template:
         self.memory.seal()
         self.state.seal()
 
+    def close(self) -> None:
+        self.memory.close()
+        self.state.close()
+
     def snapshot(self) -> Snapshot:
         """For as long as this object is kept."""
         return Snapshot(memory=self.memory.fileno(), state=self.state.fileno())
@@ -125,6 +129,9 @@ class TemplateFactory:
                 await vm.guest.save(template.state.fileno())
             template.seal()
             return template
+        except BaseException:
+            template.close()
+            raise
         finally:
             await asyncio.shield(self._hypervisor.reap(folder))
             shutil.rmtree(folder, ignore_errors=True)

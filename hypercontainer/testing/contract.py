@@ -1,19 +1,25 @@
-"""What every driver must do, fake or real: a suite to inherit from, with three fixtures of your own.
+"""What every driver and every factory must do, fake or real: suites to inherit from, with three fixtures of your own.
 
     class TestMyDriver(HypervisorContract): ...
 
-`hypervisor` (a Hypervisor), `config` (a VmConfig whose guest runs our agent), `run_dir` (an empty folder of ours).
+`hypervisor` (a Hypervisor) or `factory` (a Factory), `config` (a VmConfig whose guest runs our agent), `run_dir` (an
+empty folder of ours).
 """
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hypercontainer import vm as vms
-from hypercontainer.errors import GuestDied, GuestSilent
+from hypercontainer.errors import GuestDied, GuestSilent, HyperError
+from hypercontainer.factory.base import Factory
 from hypercontainer.hypervisor.base import Hypervisor, VmConfig
-from hypercontainer.lib.trace import Timings
+from hypercontainer.lib.trace import Timings, Trace
+from hypercontainer.model.record import DiskRecord
 
 LIMIT_S = 60.0
 SHORT_S = 0.5  # for an answer that must not come
@@ -88,3 +94,66 @@ class HypervisorContract:
             assert await hypervisor.attach(vm.guest.record) is None
             assert list(run_dir.iterdir()) == []
             await hypervisor.reap(run_dir)
+
+
+class FactoryContract:
+    async def test_a_guest_answers_has_its_disks_and_leaves_nothing(
+        self, factory: Factory, config: VmConfig, run_dir: Path
+    ) -> None:
+        async with made(factory, config, run_dir) as vm:
+            await vm.agent.ping()
+            assert vm.guest.record.run_dir == str(run_dir)
+            assert not vm.agent.known.pod
+        assert list(run_dir.iterdir()) == []
+
+    async def test_guests_at_once_are_guests_of_their_own(
+        self, factory: Factory, config: VmConfig, run_dir: Path
+    ) -> None:
+        folders = [run_dir / str(n) for n in range(3)]
+        for folder in folders:
+            folder.mkdir(mode=0o711)
+        async with AsyncExitStack() as stack:
+            vms_ = await asyncio.gather(
+                *(stack.enter_async_context(made(factory, config, folder)) for folder in folders)
+            )
+            assert len({vm.guest.record.process.pid for vm in vms_} | {vm.guest.agent_socket for vm in vms_}) >= 3
+            await vms_[0].guest.kill()
+            for vm in vms_[1:]:
+                await vm.agent.ping()
+        for folder in folders:
+            folder.rmdir()
+
+    async def test_guests_outlive_their_factory(self, factory: Factory, config: VmConfig, run_dir: Path) -> None:
+        async with made(factory, config, run_dir) as vm:
+            await factory.close()
+            await factory.close()
+            await vm.agent.ping()
+
+    async def test_whoever_gives_up_waiting_leaves_nothing(
+        self, factory: Factory, config: VmConfig, run_dir: Path
+    ) -> None:
+        task = asyncio.create_task(factory.boot(config, run_dir, Timings()))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert list(run_dir.iterdir()) == []
+        async with made(factory, config, run_dir) as vm:
+            await vm.agent.ping()
+
+    async def test_what_was_asked_for_in_error_is_said(self, factory: Factory, config: VmConfig, run_dir: Path) -> None:
+        missing = replace(config, disks=[DiskRecord(target=0, path="/no/such/file", read_only=True)])
+        with pytest.raises(HyperError, match="/no/such/file"):
+            await factory.boot(missing, run_dir, Timings())
+        assert list(run_dir.iterdir()) == []
+
+
+@asynccontextmanager
+async def made(factory: Factory, config: VmConfig, run_dir: Path, trace: Trace | None = None) -> AsyncIterator[vms.Vm]:
+    """A guest of `factory`, killed at the block's end."""
+    vm = await factory.boot(config, run_dir, trace or Timings())
+    try:
+        yield vm
+    finally:
+        await vm.close()
+        await vm.guest.kill()

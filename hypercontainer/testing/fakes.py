@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from hypercontainer.errors import GuestDied
+from hypercontainer.errors import GuestDied, NotFound
 from hypercontainer.hypervisor.base import VmConfig
 from hypercontainer.lib import proc
 from hypercontainer.lib.trace import Trace
@@ -102,6 +102,8 @@ class FakeHypervisor:
                 raise GuestDied(f"the virtual machine ended: {why}")
             if config.origin and os.pread(config.origin.state, 100, 0) != SAVED:
                 raise GuestDied("the virtual machine ended: its snapshot is no snapshot")
+            if missing := [disk.path for disk in config.disks if not Path(disk.path).exists()]:
+                raise NotFound("disk file", missing[0])
             self.booted.append(config)
             pid = os.getpid()
             record = GuestRecord(
@@ -113,7 +115,13 @@ class FakeHypervisor:
                 uid=config.uid,
             )
             self.guests[str(run_dir)] = guest = FakeGuest(record, config, self.make_agent())
-            await guest.agent.serve(guest.agent_socket)
+            serving = asyncio.ensure_future(guest.agent.serve(guest.agent_socket))
+            try:
+                await asyncio.shield(serving)
+            except BaseException:
+                await serving
+                await self.reap(run_dir)
+                raise
         return guest
 
     def shape(self, config: VmConfig) -> str:

@@ -1,0 +1,214 @@
+"""Templates: made once for each shape, used by all of it, and never in the way of a start."""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.errors import GuestDied
+from hypercontainer.factory.direct import DirectFactory
+from hypercontainer.factory.sealed import SealedFile
+from hypercontainer.factory.template import ATTEMPTS, KEPT, TemplateFactory
+from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, VmConfig
+from hypercontainer.lib.trace import Timings
+from hypercontainer.testing.contract import FactoryContract, made
+from hypercontainer.testing.fakes import FakeHypervisor
+
+UID = 77
+
+
+@pytest.fixture
+async def hypervisor() -> AsyncIterator[FakeHypervisor]:
+    hypervisor = FakeHypervisor()
+    yield hypervisor
+    assert hypervisor.alive == []
+
+
+@pytest.fixture
+def config() -> VmConfig:
+    kernel, nic = Path("kernel"), Nic(tap="hy0", mac="02:00:00:00:00:01")
+    return VmConfig(name="web", kernel=kernel, initrd=kernel, vcpus=1, memory_mib=128, uid=1, nic=nic)
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+async def factory(hypervisor: FakeHypervisor, tmp_path: Path) -> AsyncIterator[TemplateFactory]:
+    files = len(os.listdir("/proc/self/fd"))
+    factory = TemplateFactory(hypervisor, tmp_path / "templates", UID)
+    yield factory
+    await factory.close()
+    assert list((tmp_path / "templates").glob("*")) == []
+    assert len(os.listdir("/proc/self/fd")) <= files
+
+
+class TestTemplateFactory(FactoryContract):
+    pass
+
+
+class TestDirectFactory(FactoryContract):
+    @pytest.fixture
+    def factory(self, hypervisor: FakeHypervisor) -> DirectFactory:  # type: ignore[override]
+        return DirectFactory(hypervisor)
+
+
+def originals(hypervisor: FakeHypervisor) -> int:
+    """How many templates were booted."""
+    return sum(config.memory is not None for config in hypervisor.booted)
+
+
+async def test_the_first_guest_of_a_shape_makes_its_template_and_all_are_clones(
+    factory: TemplateFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    async with made(factory, config, run_dir):
+        pass
+    async with made(factory, replace(config, name="db", uid=2, nic=Nic(tap="hy1", mac="02:…")), run_dir):
+        pass
+    original, *clones = hypervisor.booted
+    assert (original.memory is None, original.origin, original.uid, original.disks) == (False, None, UID, ())
+    assert original.nic == Nic(tap="", mac=SNAPSHOT_MAC)
+    assert [clone.origin is not None for clone in clones] == [True, True]
+    assert [(clone.name, clone.uid) for clone in clones] == [("web", 1), ("db", 2)]
+
+
+async def test_the_steps_of_a_start_are_told(factory: TemplateFactory, config: VmConfig, run_dir: Path) -> None:
+    first, second = Timings(), Timings()
+    for timings in (first, second):
+        async with made(factory, config, run_dir, timings):
+            pass
+    assert [step.name for step in first.steps] == ["template", "qemu", "agent"]
+    assert [step.name for step in second.steps] == ["qemu", "agent"]
+
+
+@pytest.mark.parametrize("change", [{"memory_mib": 256}, {"vcpus": 2}, {"kernel": Path("other")}, {"nic": None}])
+async def test_another_shape_has_another_template(
+    factory: TemplateFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path, change: dict[str, object]
+) -> None:
+    for one in (config, replace(config, **change), config):  # type: ignore[arg-type]
+        async with made(factory, one, run_dir):
+            pass
+    assert originals(hypervisor) == 2
+
+
+async def test_an_upgraded_vmm_never_goes_on_from_the_old_ones_template(
+    factory: TemplateFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    for program in ("7.2.21", "7.2.22"):
+        hypervisor.program = program
+        async with made(factory, config, run_dir):
+            pass
+    assert originals(hypervisor) == 2
+
+
+async def test_guests_at_once_wait_for_one_template(
+    factory: TemplateFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    folders = [run_dir / str(n) for n in range(5)]
+    for folder in folders:
+        folder.mkdir()
+    guests = await asyncio.gather(*(factory.boot(config, folder, Timings()) for folder in folders))
+    assert originals(hypervisor) == 1
+    for vm in guests:
+        await vm.close()
+        await vm.guest.kill()
+
+
+async def test_more_shapes_at_once_than_are_kept_all_get_their_guests(
+    factory: TemplateFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    sizes = [128 + n for n in range(2 * KEPT)]
+    for size in sizes:
+        (run_dir / str(size)).mkdir()
+    starts = (factory.boot(replace(config, memory_mib=size), run_dir / str(size), Timings()) for size in sizes)
+    for vm in await asyncio.gather(*starts):
+        await vm.close()
+        await vm.guest.kill()
+    assert originals(hypervisor) == len(sizes)
+    async with made(factory, replace(config, memory_mib=sizes[-1]), run_dir):  # of those used last
+        assert originals(hypervisor) == len(sizes)
+
+
+async def test_a_guest_that_shares_folders_is_booted(
+    factory: TemplateFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    async with made(factory, replace(config, share=Path("/share")), run_dir):
+        assert [one.origin for one in hypervisor.booted] == [None]
+    assert originals(hypervisor) == 0
+
+
+async def test_a_template_that_clones_badly_is_thrown_away_and_the_guest_booted(
+    factory: TemplateFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    hypervisor.fail_clones = "qemu: load of migration failed"
+    for attempt in range(1, ATTEMPTS + 1):
+        async with made(factory, config, run_dir) as vm:
+            await vm.agent.ping()
+        assert originals(hypervisor) == attempt
+    async with made(factory, config, run_dir):
+        assert originals(hypervisor) == ATTEMPTS  # no more of them: they only cost time
+
+
+async def test_a_success_forgives_failures(
+    factory: TemplateFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    for words in ("once", "", "again", "", "and again", ""):
+        hypervisor.fail_clones = words
+        async with made(factory, config, run_dir):
+            pass
+    assert hypervisor.booted[-1].origin is not None
+
+
+async def test_when_nothing_boots_it_is_said_why(
+    factory: TemplateFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    hypervisor.fail = "guest kernel panic"
+    with pytest.raises(GuestDied, match="guest kernel panic"):
+        await factory.boot(config, run_dir, Timings())
+    assert list(run_dir.iterdir()) == []
+
+
+async def test_the_end_of_the_factory_ends_a_template_in_the_making(
+    factory: TemplateFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path, tmp_path: Path
+) -> None:
+    start = asyncio.create_task(factory.boot(config, run_dir, Timings()))
+    while not list((tmp_path / "templates").glob("template-*")):  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    await factory.close()
+    assert list((tmp_path / "templates").iterdir()) == []
+    vm = await start  # whoever asked for it has a guest all the same
+    await vm.close()
+    await vm.guest.kill()
+
+
+# Sealed files
+
+
+def test_a_sealed_file_cannot_be_changed_by_anyone() -> None:
+    file = SealedFile("x", 8192)
+    os.pwrite(file.fileno(), b"before", 0)
+    file.seal()
+    with open(f"/proc/self/fd/{file.fileno()}", "r+b", buffering=0) as again:
+        for change in (lambda: again.write(b"after"), lambda: again.truncate(0), lambda: again.truncate(9000)):
+            with pytest.raises(PermissionError):
+                change()
+        with pytest.raises(PermissionError):
+            fcntl.fcntl(again, fcntl.F_ADD_SEALS, 0)
+    assert os.pread(file.fileno(), 6, 0) == b"before"
+
+
+def test_a_file_is_closed_with_its_last_reference() -> None:
+    file = SealedFile("x", 0)
+    fd = file.fileno()
+    os.fstat(fd)
+    del file
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
