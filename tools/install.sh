@@ -1,6 +1,6 @@
 #!/bin/bash
 # Installs for real, from this checkout: a virtual environment in PREFIX, hyperctl and hyperd in BINDIR, and where
-# systemd runs the unit hyperd.service. Run as root; run it again after an update.
+# systemd runs the units hyperd.socket and hyperd.service. Run as root; run it again after an update.
 #
 #     tools/install.sh [PREFIX [BINDIR]]
 set -euo pipefail
@@ -22,11 +22,11 @@ ln -sf "$prefix/bin/hyperctl" "$prefix/bin/hyperd" "$bindir/"
 echo "install: $bindir/hyperctl and $bindir/hyperd are links into it"
 
 if [ -d /run/systemd/system ] && [ "$bindir" = /usr/local/bin ]; then
-    install -m 644 packaging/hyperd.service /etc/systemd/system/
+    install -m 644 packaging/hyperd.service packaging/hyperd.socket /etc/systemd/system/
     systemctl daemon-reload
-    systemctl enable --now hyperd.service
+    systemctl enable --now hyperd.socket hyperd.service
     systemctl try-restart hyperd.service # an update: virtual machines run on
-    echo "install: hyperd.service is enabled and runs"
+    echo "install: hyperd.service is enabled and runs, hyperd.socket holds its socket"
 else
     echo "install: no systemd here: hyperctl starts a hyperd when none listens"
 fi
