@@ -39,6 +39,7 @@ class LocalEngine(Images, Volumes, Kernels):
 
     async def open(self) -> None:
         await recover.recover(self.host, self.pods)
+        await asyncio.to_thread(self.host.kernels.sweep)
 
     async def close(self) -> None:
         for pod in list(self.pods.values()):
@@ -163,9 +164,16 @@ class LocalEngine(Images, Volumes, Kernels):
 
     async def remove(self, c: str, *, force: bool, volumes: bool) -> None:
         pod, container = self._find(c)
-        if force:
-            await pod.kill(container)
-        await pod.remove(container, volumes=volumes)
+        while True:
+            if force:
+                await pod.kill(container)
+            try:
+                return await pod.remove(container, volumes=volumes)
+            except WrongState:
+                if force and container.record.state == "removing":
+                    return None  # it removes itself when it has ended, and was quicker
+                if not (force and container.running):
+                    raise  # else: a start that was under way came first
 
     async def rename(self, c: str, name: str) -> None:
         pod, container = self._find(c)

@@ -98,8 +98,18 @@ def run(context: Context, args: Args) -> int:
             return 0
         upgraded = context.client.upgrade(path(container, "attach"), start=True, stdin=stdin, stdout=True, stderr=True)
         return talk(upgraded, stdin=stdin, tty=args.tty, keys=keys(args), proxy=args.sig_proxy, done=timings)
+    except KeyboardInterrupt:  # before it was attached: from then on the terminal's signals are its own
+        return _give_up(context, container)
     except Exception as e:
         return start_failure(e, otherwise=125)
+
+
+def _give_up(context: Context, container: str) -> int:
+    """Ctrl-C while it was starting: nobody wants it any more, and hyperd would finish what it began."""
+    complain("interrupted while it was starting: removing it")
+    context.client.close()  # an answer may be on the way there
+    context.client.delete(path(container), force=True, volumes=True)
+    return 130
 
 
 COMMON = (

@@ -266,3 +266,23 @@ async def test_a_client_that_vanishes_during_a_copy_leaves_no_machine_half_off(
     assert (await state(engine, name))[0] == "running"
     await engine.remove(name, force=True, volumes=False)
     world.check_nothing_left()
+
+
+async def test_a_forced_removal_during_a_start_wins(engine: LocalEngine, create: Run, world: World) -> None:
+    name = await create("sleep", "1000")
+    start = asyncio.create_task(engine.start(name))
+    await asyncio.sleep(0)
+    await engine.remove(name, force=True, volumes=False)
+    await asyncio.gather(start, return_exceptions=True)
+    assert await engine.list_containers(all=True, filters={}) == []
+    world.check_nothing_left()
+
+
+async def test_a_forced_removal_of_what_removes_itself_is_no_error(
+    engine: LocalEngine, create: Run, world: World
+) -> None:
+    name = await create("sleep", "1000", auto_remove=True)
+    await engine.start(name)
+    await engine.remove(name, force=True, volumes=False)
+    await until(engine, name, "gone")
+    world.check_nothing_left()
