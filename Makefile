@@ -8,7 +8,7 @@ BINDIR ?= /usr/local/bin
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo install test check style unit vm interop bench fuzz guest format clean
+.PHONY: help setup setup-test demo install test check style unit vm interop bench fuzz guest kernel format clean
 
 help:  ## this table
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ fuzz: setup-test  ## hyperstart's decoder under AddressSanitizer, for SECONDS=60
 
 guest:  ## rebuild the C programs that changed (ARCH=aarch64: hyperstart for that)
 	$(BIN)/python hatch_build.py --arch $(ARCH)
+
+kernel: setup  ## build a smaller, faster kernel for the guests (some minutes; JOBS=1: with one compiler)
+	@tools/kernel.sh $(JOBS)
 
 format:
 	$(BIN)/ruff check --fix .

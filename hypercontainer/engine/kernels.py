@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.progress import Report, told
 from hypercontainer.errors import NotFound
-from hypercontainer.kernel import debian
+from hypercontainer.kernel import build, debian
 from hypercontainer.kernel.bundle import Bundle
 from hypercontainer.model import documents as doc
 
@@ -39,6 +39,15 @@ class Kernels:
             return doc.KernelDone(kernel=self._kernel(bundle))
 
         return told(fetch)
+
+    async def build_kernel(self, name: str, jobs: int) -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:
+        async def make(report: Report) -> doc.KernelDone:
+            def say(step: str) -> None:
+                report(doc.Progress(id="kernel", action=step))
+
+            return doc.KernelDone(kernel=self._kernel(await build.build(self.host.kernels, say, name=name, jobs=jobs)))
+
+        return told(make)
 
     async def use_kernel(self, name: str) -> None:
         await asyncio.to_thread(self.host.kernels.use, name)

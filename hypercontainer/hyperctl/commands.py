@@ -86,6 +86,7 @@ MODULES = {
     "kernel": {
         "kernel ls": "List the kernels that VMs can boot",
         "kernel fetch": "Download the distribution's kernel, and make it ready for VMs",
+        "kernel build": "Build a smaller, faster kernel from the distribution's source",
         "kernel use": "Choose the kernel that new VMs boot",
     },
     "system": {

@@ -1,4 +1,4 @@
-"""hyperctl kernel ls, fetch, use."""
+"""hyperctl kernel ls, fetch, build, use."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from hypercontainer.hyperctl.flags import Args, Command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
     from hypercontainer.hyperctl.context import Context
 
 COLUMNS = (
@@ -37,7 +40,15 @@ def ls(context: Context, args: Args) -> int:
 
 
 def fetch(context: Context, args: Args) -> int:
-    for kernel in progress.follow(context.client.stream("POST", "/v1/kernels/fetch"), sys.stdout, quiet=args.quiet):
+    return _made(args, context.client.stream("POST", "/v1/kernels/fetch"))
+
+
+def build(context: Context, args: Args) -> int:
+    return _made(args, context.client.stream("POST", "/v1/kernels/build", name=args.name, jobs=args.jobs))
+
+
+def _made(args: Args, lines: Iterable[dict[str, Any]]) -> int:
+    for kernel in progress.follow(lines, sys.stdout, quiet=args.quiet):
         print(f"Kernel: {kernel['Name']} {kernel['Version']}" + (" (current)" if kernel["Current"] else ""))
     return 0
 
@@ -51,6 +62,15 @@ COMMANDS = {
     "kernel ls": Command(ls, "[OPTIONS]", "hyperctl kernel ls", *table.list_flags()[1:]),
     "kernel fetch": Command(
         fetch, "[OPTIONS]", "hyperctl kernel fetch", flags.switch("quiet", "Do not show how it goes", "q")
+    ),
+    "kernel build": Command(
+        build, "[OPTIONS]", "hyperctl kernel build --name small",
+        flags.Flag("name", "Name of the new kernel (default: its version and a digest)"),
+        flags.Flag("jobs", "Compilers at once (default: one a CPU)", short="j", metavar="int", default=0,
+                   parse=flags.count),
+        flags.switch("quiet", "Do not show how it goes", "q"),
+        notes="Takes some minutes, 3 GB of disk, and the packages of debian-packages-kernel.txt. ^C ends it.\n"
+              "VMs boot the new kernel after 'hyperctl kernel use'.",
     ),
     "kernel use": Command(
         use, "KERNEL", "hyperctl kernel use debian-6.1.0-28", least=1, most=1, objects="kernels",

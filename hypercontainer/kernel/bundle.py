@@ -4,12 +4,14 @@ A bundle is complete when it has its name: it is put together elsewhere and rena
 so readers take no lock.
 """
 
+import asyncio
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -22,6 +24,8 @@ from hypercontainer.lib import files
 from hypercontainer.model.ids import check_name
 
 KEEP = 4  # initramfs files in the cache: this hyperstart's, and those a boot under way may be about to open
+BUILD = ".build"  # folder of the one build under way …
+BUILD_LOCK = ".build.lock"  # … which holds this for as long
 FETCH = "fetch one with `hyperctl kernel fetch`"
 
 
@@ -34,6 +38,7 @@ class BundleFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     release: str  # uname -r of the guest
     package_version: str
     digest: str  # sha256 of the kernel and its modules
+    source: str = ""  # of what it was built here, see build.py; "" when it was not
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +50,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     package_version: str
     digest: str
     path: Path
+    source: str = ""
 
     @property
     def kernel(self) -> Path:
@@ -66,11 +72,13 @@ class KernelStore:
         return [_read(folder) for folder in sorted(folders, key=lambda p: p.stat().st_mtime_ns, reverse=True)]
 
     def get(self, name: str = "") -> Bundle:
-        """The bundle `name`; "" is the one chosen by `use`, else the newest. NotFound says how to get one."""
+        """The bundle `name`; "" is the one chosen by `use`, else the newest. NotFound says how to get one.
+
+        One that was built here is booted when it was chosen, or is the only one: the distribution's gets updates."""
         name = name or self.used()
         if not name:
             if bundles := self.list():
-                return bundles[0]
+                return next((bundle for bundle in bundles if not bundle.source), bundles[0])
             raise NotFound("kernel", "none is installed", FETCH)
         folder = self.path / check_name("kernel", name)
         if not (folder / "bundle.json").exists():
@@ -91,14 +99,17 @@ class KernelStore:
             files.replace(self.path / ".used", f"{bundle.name}\n".encode())
 
     def add(self, source: Path, name: str) -> Bundle:
-        """Add a user's own kernel: a folder of vmlinux and modules/ (as `depmod` leaves lib/modules/RELEASE)."""
+        """Add a user's own kernel: a folder of vmlinux and modules/ (as `depmod` leaves lib/modules/RELEASE).
+
+        Without modules/ it is taken to have all that a guest needs built in."""
         check_name("kernel", name)
         with self.locked(), self.workspace() as work:
             shutil.copy(source / "vmlinux", work / "vmlinux")
-            shutil.copytree(source / "modules", work / "modules", ignore=shutil.ignore_patterns("build", "source"))
+            if (source / "modules").exists():
+                shutil.copytree(source / "modules", work / "modules", ignore=shutil.ignore_patterns("build", "source"))
             return self.install(work, name=name, release=name, package_version="")
 
-    def install(self, work: Path, *, name: str, release: str, package_version: str) -> Bundle:
+    def install(self, work: Path, *, name: str, release: str, package_version: str, source: str = "") -> Bundle:
         """Turn `work` {vmlinux, modules/} into the bundle `name`. The caller holds the lock."""
         if (self.path / name).exists():
             raise AlreadyExists(f"cannot add kernel {name}: there is one of that name")
@@ -111,6 +122,7 @@ class KernelStore:
             release=release,
             package_version=package_version,
             digest=_digest(work),
+            source=source,
         )
         files.replace(work / "bundle.json", msgspec.json.format(msgspec.json.encode(description)), mode=0o644)
         os.sync()  # a folder of hundreds of files, once in a kernel's life
@@ -141,6 +153,32 @@ class KernelStore:
         with files.locked(self.path / ".lock"):
             yield
 
+    @asynccontextmanager
+    async def claimed(self, name: str = ".lock") -> AsyncIterator[None]:
+        """A lock, waited for without holding up the event loop: its holder may be downloading, or building."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        fd = os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            while True:
+                if _taken(fd):
+                    break
+                await asyncio.sleep(0.2)
+            yield
+        finally:
+            os.close(fd)
+
+    def sweep(self) -> None:
+        """Remove what a build that was killed left behind: up to 2 GB, which take some seconds."""
+        try:
+            fd = os.open(self.path / BUILD_LOCK, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            if _taken(fd):
+                shutil.rmtree(self.path / BUILD, ignore_errors=True)
+        finally:
+            os.close(fd)
+
     @contextmanager
     def workspace(self) -> Iterator[Path]:
         """A private folder beside the bundles, gone afterwards unless it became one; the caller holds the lock.
@@ -156,6 +194,14 @@ class KernelStore:
                 shutil.rmtree(work)
 
 
+def _taken(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _read(folder: Path) -> Bundle:
     try:
         known = msgspec.json.decode((folder / "bundle.json").read_bytes(), type=BundleFile)
@@ -168,6 +214,7 @@ def _read(folder: Path) -> Bundle:
         package_version=known.package_version,
         digest=known.digest,
         path=folder,
+        source=known.source,
     )
 
 

@@ -1,12 +1,10 @@
 """Debian's kernel as a bundle: its package is downloaded and unpacked, never installed."""
 
 import asyncio
-import fcntl
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from hypercontainer.errors import Unavailable
@@ -19,6 +17,8 @@ META = "linux-image-amd64"  # depends on the newest generic kernel; the cloud fl
 IMAGE = re.compile(r"Depends: (linux-image-[a-z0-9.+~-]+-amd64)$", re.MULTILINE)
 VERSION = re.compile(r"^Version: (\S+)$", re.MULTILINE)
 SIZE = re.compile(r"^Size: (\d+)$", re.MULTILINE)
+
+HINT = "run `apt-get update`, or add a kernel of your own with `hyperctl kernel add`"
 
 # Of the package's 400 MB, what a guest of ours can ever meet. The rest drives hardware that it does not have.
 KEEP = (
@@ -57,12 +57,12 @@ async def fetch(store: KernelStore, say: Say) -> Bundle:
     name = (
         f"{package.removeprefix('linux-image-')}-{version}".replace("+", "_").replace("~", "_").replace(":", "_")[:63]
     )
-    async with _locked(store):
+    async with store.claimed():
         if (store.path / name / "bundle.json").exists():
             return store.get(name)
         with store.workspace() as work:
             say(f"downloading {package} {version} ({size / 1e6:.0f} MB)")
-            deb = await _download(package, version, work)
+            deb = await download(package, version, work)
             say(f"unpacking {deb.name}")
             await proc.run(["dpkg-deb", "-x", deb, work / "package"], timeout_s=300)
             deb.unlink()
@@ -77,21 +77,28 @@ async def fetch(store: KernelStore, say: Say) -> Bundle:
 
 async def _newest() -> tuple[str, str, int]:
     """Package name, version and size in bytes of the newest generic kernel."""
-    hint = "run `apt-get update`, or add a kernel of your own with `hyperctl kernel add`"
     try:
         found = IMAGE.search((await proc.run(["apt-cache", "depends", META], timeout_s=60)).stdout.decode())
-        if not found:
-            raise Unavailable(f"cannot find a kernel to fetch: apt knows no {META}: {hint}")
-        shown = (await proc.run(["apt-cache", "show", "--no-all-versions", found[1]], timeout_s=60)).stdout.decode()
     except CommandFailed as e:
-        raise Unavailable(f"cannot find a kernel to fetch: {e}: {hint}") from e
+        raise Unavailable(f"cannot find a kernel to fetch: {e}: {HINT}") from e
+    if not found:
+        raise Unavailable(f"cannot find a kernel to fetch: apt knows no {META}: {HINT}")
+    return found[1], *await candidate(found[1])
+
+
+async def candidate(package: str) -> tuple[str, int]:
+    """Version and size in bytes of `package` as apt would install it."""
+    try:
+        shown = (await proc.run(["apt-cache", "show", "--no-all-versions", package], timeout_s=60)).stdout.decode()
+    except CommandFailed as e:
+        raise Unavailable(f"cannot find {package}: {e}: {HINT}") from e
     version, size = VERSION.search(shown), SIZE.search(shown)
     if not version or not size:
-        raise Unavailable(f"cannot find a kernel to fetch: apt says nothing of {found[1]}: {hint}")
-    return found[1], version[1], int(size[1])
+        raise Unavailable(f"cannot find {package}: apt says nothing of it: {HINT}")
+    return version[1], int(size[1])
 
 
-async def _download(package: str, version: str, work: Path) -> Path:
+async def download(package: str, version: str, work: Path) -> Path:
     """apt checks what it downloads against the signed index; as root it needs no lock and installs nothing.
 
     Its sandbox user could not write into our private folder, so apt would warn and do without: say so instead."""
@@ -118,20 +125,3 @@ def _arrange(work: Path, release: str) -> None:
             (target / "kernel" / part).parent.mkdir(parents=True, exist_ok=True)
             os.rename(source / "kernel" / part, target / "kernel" / part)
     shutil.rmtree(package)
-
-
-@asynccontextmanager
-async def _locked(store: KernelStore) -> AsyncIterator[None]:
-    """The store's lock, waited for without holding up the event loop: the other holder may be downloading."""
-    store.path.mkdir(parents=True, exist_ok=True)
-    fd = os.open(store.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                await asyncio.sleep(0.2)
-        yield
-    finally:
-        os.close(fd)

@@ -40,10 +40,13 @@ class Module(NamedTuple):
 
 
 class ModuleTree:
-    """A folder as depmod leaves it: lib/modules/RELEASE."""
+    """A folder as depmod leaves it: lib/modules/RELEASE. One that is not there: everything is built in."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._whole = not path.exists()
+        if self._whole:
+            return
         self._needs = {_name(file): (file, deps.split()) for file, deps in _fields(path / "modules.dep", ":")}
         self._builtin = {_name(line) for line in _lines(path / "modules.builtin")}
         self._aliases: dict[str, str] = {}
@@ -63,7 +66,7 @@ class ModuleTree:
         Raises InvalidInput naming the module that the tree has neither as a file nor built in.
         """
         order: dict[str, Module] = {}
-        for name in names:
+        for name in () if self._whole else names:
             if not self._add(name, order):
                 raise InvalidInput(f"cannot use kernel {self.path.name}: it has no module {name}")
         return list(order.values())

@@ -37,8 +37,9 @@ async def run(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     pass_fds: Sequence[int] = (),
+    log: int | None = None,
 ) -> Result:
-    """Run `argv` to its end, never through a shell, and return what it wrote.
+    """Run `argv` to its end, never through a shell, and return what it wrote; with `log`, a descriptor, it goes there.
 
     Raises CommandFailed for a status other than 0 (unless `check` is off), TimedOut after `timeout_s` seconds
     with the command killed, FileNotFoundError as CommandFailed 127.
@@ -47,8 +48,8 @@ async def run(
         process = await asyncio.create_subprocess_exec(
             *argv,
             stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE if log is None else log,
+            stderr=asyncio.subprocess.PIPE if log is None else log,
             env=env,
             cwd=cwd,
             pass_fds=pass_fds,
@@ -69,8 +70,8 @@ async def run(
     status = process.returncode
     assert status is not None  # noqa: S101  communicate() has returned
     if check and status:
-        raise CommandFailed(argv, status, err.decode(errors="replace"))
-    return Result(status, out, err)
+        raise CommandFailed(argv, status, (err or b"").decode(errors="replace"))
+    return Result(status, out or b"", err or b"")
 
 
 def start_time(pid: int) -> int | None:

@@ -249,4 +249,9 @@ class Engine(Protocol):
     async def fetch_kernel(self) -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:
         """Download the distribution's kernel and make a bundle of it. The first one becomes the current one."""
 
+    async def build_kernel(self, name: str, jobs: int) -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:
+        """Build our own kernel from the distribution's source; `name` "" is invented, `jobs` 0 is one a CPU.
+
+        One that was built of the same things is kept. VMs boot it once `use_kernel` says so."""
+
     async def use_kernel(self, name: str) -> None: ...

@@ -402,7 +402,7 @@ class ImagesDone(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KernelDone(msgspec.Struct, frozen=True, kw_only=True):
-    """The last line of a kernel's fetch that succeeded."""
+    """The last line of a kernel's fetch or build that succeeded."""
 
     kernel: Kernel
 

@@ -14,12 +14,21 @@ class UseQuery(Query, frozen=True, kw_only=True):
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 
 
+class BuildQuery(Query, frozen=True, kw_only=True):
+    name: Annotated[str, msgspec.Meta(max_length=63)] = ""
+    jobs: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
+
+
 async def entries(call: Call[Nothing, None]) -> Sequence[doc.Kernel]:
     return await call.engine.list_kernels()
 
 
 async def fetch(call: Call[Nothing, None]) -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:
     return await call.engine.fetch_kernel()
+
+
+async def build(call: Call[BuildQuery, None]) -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:
+    return await call.engine.build_kernel(call.query.name, call.query.jobs)
 
 
 async def use(call: Call[UseQuery, None]) -> None:

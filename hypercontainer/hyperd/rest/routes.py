@@ -136,6 +136,9 @@ ROUTES: Sequence[Route[Any, Any]] = (
     Route(method="POST", path="/v1/kernels/fetch", handler=kernels.fetch, query=Nothing,
           answer=Lines(doc.Progress, doc.KernelDone), lasting=True,
           summary="Fetch the distribution's kernel and make a bundle of it"),
+    Route(method="POST", path="/v1/kernels/build", handler=kernels.build, query=kernels.BuildQuery,
+          answer=Lines(doc.Progress, doc.KernelDone), lasting=True,
+          summary="Build our own kernel from the distribution's source and make a bundle of it"),
     Route(method="POST", path="/v1/kernels/use", handler=kernels.use, query=kernels.UseQuery,
           summary="Choose the kernel bundle that new VMs boot"),
 )

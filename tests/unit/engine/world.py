@@ -55,6 +55,9 @@ class FakeKernels:
     def list(self) -> list[str]:
         return []
 
+    def sweep(self) -> None:
+        pass
+
 
 class World:
     """What outlives an engine: folders, guests, the network."""

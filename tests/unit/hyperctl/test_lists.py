@@ -174,6 +174,11 @@ def test_kernels(hyperctl: Hyperctl) -> None:
     progress = {"id": "", "action": "Downloading", "current": 0, "total": 60_000_000}
     hyperctl.hyperd.answers["POST", "/v1/kernels/fetch"] = Lines(progress, {"kernel": kernel})
     assert hyperctl("kernel", "fetch").out == "Downloading (60MB)\nKernel: debian-6.1 6.1.0 (current)\n"
+    step = {"id": "kernel", "action": "compiling: 250 files", "current": 0, "total": 0}
+    hyperctl.hyperd.answers["POST", "/v1/kernels/build"] = Lines(step, {"kernel": {**kernel, "Current": False}})
+    built = hyperctl("kernel", "build", "--name", "small", "-j", "1")
+    assert built.out == "kernel: compiling: 250 files\nKernel: debian-6.1 6.1.0\n"
+    assert sorted(hyperctl.hyperd.requests[-1].query) == [("jobs", "1"), ("name", "small")]
     hyperctl.hyperd.answers["POST", "/v1/kernels/use"] = None
     assert hyperctl("kernel", "use", "mine") == (0, "", "")
     assert hyperctl.hyperd.requests[-1].query == [("name", "mine")]

@@ -187,4 +187,5 @@ ANSWERS: dict[str, Any] = {
     "create_volume": VOLUME,
     "inspect_volume": VOLUME,
     "fetch_kernel": _lines(doc.KernelDone(kernel=KERNEL)),
+    "build_kernel": _lines(doc.Progress(id="kernel", action="compiling"), doc.KernelDone(kernel=KERNEL)),
 }
