@@ -5,6 +5,7 @@
 #include "pod.h"
 #include "volume.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
@@ -146,20 +147,37 @@ static int fill_dev(int dev, struct error *err)
 	return symlinkat("/proc/kcore", dev, "core") < 0 ? fail(err, errno, "make link /dev/core") : 0;
 }
 
+/* The guest's other devices, as nodes of its own: in a shared devtmpfs the container could take ours away. */
+static int add_all_devices(int dev, struct error *err)
+{
+	DIR *list = opendir("/dev");
+	struct dirent *entry;
+	struct stat status;
+	int result = 0;
+
+	if (!list)
+		return fail(err, errno, "read /dev");
+	while (result == 0 && (entry = readdir(list))) {
+		if (fstatat(dirfd(list), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) < 0 ||
+		    !(S_ISCHR(status.st_mode) || S_ISBLK(status.st_mode)))
+			continue;
+		if (mknodat(dev, entry->d_name, status.st_mode, status.st_rdev) < 0 && errno != EEXIST)
+			result = fail(err, errno, "make device %s", entry->d_name);
+	}
+	closedir(list);
+	return result;
+}
+
 static int mount_dev(struct container *c, int64_t shm_bytes, struct error *err)
 {
 	char shm[64];
 	autoclose int dev = -1;
 
 	snprintf(shm, sizeof(shm), "mode=1777,size=%lld", (long long)(shm_bytes ? shm_bytes : 64 << 20));
-	if (c->privileged) {
-		if (mount_plain(c->root, "dev", "devtmpfs", MS_NOSUID, NULL, err) < 0)
-			return -1;
-	} else if (mount_plain(c->root, "dev", "tmpfs", MS_NOSUID | MS_STRICTATIME, "mode=755,size=65536k", err) < 0) {
+	if (mount_plain(c->root, "dev", "tmpfs", MS_NOSUID | MS_STRICTATIME, "mode=755,size=65536k", err) < 0)
 		return -1;
-	}
 	dev = open_plain(c->root, "dev", O_RDONLY | O_DIRECTORY, 0, err);
-	if (dev < 0 || (!c->privileged && fill_dev(dev, err) < 0))
+	if (dev < 0 || fill_dev(dev, err) < 0 || (c->privileged && add_all_devices(dev, err) < 0))
 		return -1;
 	if (mount_plain(dev, "pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5",
 			err) < 0 ||
