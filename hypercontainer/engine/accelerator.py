@@ -25,6 +25,7 @@ KVM = Path("/dev/kvm")
 PROOF_S = 5.0  # a guest under working KVM answers in well under one
 PROOF_MIB = 128
 NOBODY = 65534
+REASON = 120  # characters of why it did not, for lines that people read
 
 BootFiles = tuple[Path, Path]  # kernel, initramfs
 
@@ -79,8 +80,8 @@ async def _prove(hypervisor: Hypervisor, boot: BootFiles, run_dir: Path) -> Choi
     try:
         await boots(hypervisor, boot, run_dir, "kvm", PROOF_S)
     except HyperError as e:
-        why = str(e).splitlines()[0][:200]
-        return Choice(accelerator="tcg", reason=f"/dev/kvm is there, but a guest did not boot under it: {why}")
+        why = str(e).splitlines()[0].removeprefix("cannot start the virtual machine: ")[:REASON]
+        return Choice(accelerator="tcg", reason=f"no guest boots under /dev/kvm: {why}")
     return Choice(accelerator="kvm", reason="a guest booted under it")
 
 

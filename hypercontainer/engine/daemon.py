@@ -31,10 +31,9 @@ def version() -> doc.Version:
 async def choice(host: Host) -> Choice:
     """What accelerates guests here; proved now if it never was."""
     try:
-        kernel, initrd = host.kernels.boot_files(host.kernels.get(host.settings.kernel), host.hyperstart)
+        return (await host.bootable())[1]
     except NotFound as e:
         return Choice(accelerator="tcg", reason=str(e))
-    return await accelerator.choose(host.settings, host.hypervisor, (kernel, initrd), host.root, host.run_dir(""))
 
 
 def _guest_kernel(host: Host) -> str:
@@ -138,7 +137,7 @@ def _tun() -> doc.Check:
 
 async def _boots(host: Host, found: Choice) -> doc.Check:
     try:
-        boot = host.kernels.boot_files(host.kernels.get(host.settings.kernel), host.hyperstart)
+        boot, _ = await host.bootable()
         timeout_s = host.settings.boot_timeout_s
         took_s = await accelerator.boots(host.hypervisor, boot, host.run_dir(""), found.accelerator, timeout_s)
     except HyperError as e:

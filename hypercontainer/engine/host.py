@@ -1,10 +1,13 @@
 """What all pods of one hyperd share: the stores below the engine, and the folders they are in."""
 
+import asyncio
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
+from hypercontainer.engine import accelerator
+from hypercontainer.engine.accelerator import BootFiles, Choice
 from hypercontainer.engine.events import Events
 from hypercontainer.engine.store import Index, PodStore
 from hypercontainer.factory.base import Factory
@@ -36,6 +39,7 @@ class Host:
     factory: Factory
     events: Events
     hyperstart: Path  # the guest's PID 1, as installed with us
+    _proving: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
     def of(cls, settings: Settings, hypervisor: Hypervisor | None) -> "Host":
@@ -58,6 +62,15 @@ class Host:
             events=Events(root / "events.db"),
             hyperstart=binaries / "x86_64" / "hyperstart",
         )
+
+    async def bootable(self) -> tuple[BootFiles, Choice]:
+        """What a guest boots here, and what accelerates it; proved now if it never was, by one guest at a time.
+
+        NotFound when there is no kernel."""
+        bundle = self.kernels.get(self.settings.kernel)
+        boot = await asyncio.to_thread(self.kernels.boot_files, bundle, self.hyperstart)
+        async with self._proving:
+            return boot, await accelerator.choose(self.settings, self.hypervisor, boot, self.root, self.run_dir(""))
 
     def run_dir(self, pod_id: str) -> Path:
         """Of its VMM: sockets, console, pids. Gone with it."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hypercontainer import vm as vms
 from hypercontainer.agent.messages import Listing
-from hypercontainer.engine import accelerator
+from hypercontainer.engine.accelerator import BootFiles, Choice
 from hypercontainer.engine.host import UIDS, Host
 from hypercontainer.errors import HyperError, WrongState
 from hypercontainer.hypervisor.base import Nic, VmConfig
@@ -50,16 +50,14 @@ class Machine:
     async def boot(self, trace: Trace) -> vms.Vm:
         """Boot it, its network up, its containers' disks plugged. On failure nothing is left."""
         record, host = self.record, self.host
-        bundle = host.kernels.get(host.settings.kernel)
-        kernel, initrd = await asyncio.to_thread(host.kernels.boot_files, bundle, host.hyperstart)
-        choice = await accelerator.choose(host.settings, host.hypervisor, (kernel, initrd), host.root, host.run_dir(""))
+        boot, choice = await host.bootable()
         async with AsyncExitStack() as undo:  # callbacks only: on success they are dropped
             undo.push_async_callback(self.release)
             self._plan()
             with trace.step("prepare"):
                 await together(self._join_network(), *(self._prepare(c) for c in record.containers))
             disks = [d for c in record.containers for d in (c.lower, c.upper) if d]
-            config = self._config(kernel, initrd, choice, disks)
+            config = self._config(boot, choice, disks)
             self.vm = vm = await host.factory.boot(config, host.run_dir(record.id), trace)
             self._targets = {disk.target for disk in disks}
             record.guest = vm.guest.record
@@ -99,13 +97,13 @@ class Machine:
                 source = self.host.volumes.path(mount.source) if mount.type == "volume" else Path(mount.source)
                 await asyncio.to_thread(self.share.add, mount.share_path, source, mount.read_only)
 
-    def _config(self, kernel: Path, initrd: Path, choice: accelerator.Choice, disks: list[DiskRecord]) -> VmConfig:
+    def _config(self, boot: BootFiles, choice: Choice, disks: list[DiskRecord]) -> VmConfig:
         record, settings = self.record, self.host.settings
         shares = any(m.type != "tmpfs" for c in record.containers for m in c.mounts)
         return VmConfig(
             name=record.name,
-            kernel=kernel,
-            initrd=initrd,
+            kernel=boot[0],
+            initrd=boot[1],
             vcpus=record.spec.vcpus,
             memory_mib=record.spec.memory_mib or settings.memory_mib,
             uid=record.uid,

@@ -8,7 +8,7 @@ import socket
 from contextlib import ExitStack
 from pathlib import Path
 
-from hypercontainer.errors import GuestDied, GuestError, InUse, InvalidInput, NotFound
+from hypercontainer.errors import GuestDied, GuestError, InUse, InvalidInput, NotFound, Unavailable
 from hypercontainer.hypervisor.base import VmConfig
 from hypercontainer.hypervisor.qemu import argv, cgroup, jail, snapshot, virtiofsd
 from hypercontainer.hypervisor.qemu.disk import open_disk
@@ -75,7 +75,10 @@ class QemuHypervisor:
 
     async def version(self) -> str:
         if not self._version:
-            said = await proc.run([self._qemu, "--version"], timeout_s=10)
+            try:
+                said = await proc.run([self._qemu, "--version"], timeout_s=10)
+            except proc.CommandFailed as e:
+                raise Unavailable(f"cannot run {self._qemu}: {e.stderr}") from e
             self._version = said.stdout.decode(errors="replace").partition("version ")[2].split(" ")[0].strip()
         return self._version
 

@@ -1,0 +1,47 @@
+"""KVM is used when a guest has booted under it, and not when a file says that it might."""
+
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.engine import accelerator
+from hypercontainer.model.settings import Settings
+from hypercontainer.testing.fakes import FakeHypervisor
+
+BOOT = (Path("/kernel"), Path("/initrd"))
+
+
+@pytest.fixture
+def hypervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHypervisor:
+    monkeypatch.setattr(accelerator, "KVM", tmp_path / "kvm")
+    return FakeHypervisor()
+
+
+async def choose(hypervisor: FakeHypervisor, path: Path, wish: str = "auto", boot: accelerator.BootFiles = BOOT) -> str:
+    settings = Settings(accelerator=wish)
+    choice = await accelerator.choose(settings, hypervisor, boot, path, path / "run")
+    assert hypervisor.alive == [] and list((path / "run").glob("*")) == []
+    return f"{choice.accelerator}: {choice.reason}"
+
+
+async def test_without_a_device_nothing_is_tried(hypervisor: FakeHypervisor, tmp_path: Path) -> None:
+    assert (await choose(hypervisor, tmp_path)).startswith("tcg: there is no")
+
+
+async def test_a_guest_that_boots_is_the_proof(hypervisor: FakeHypervisor, tmp_path: Path) -> None:
+    (tmp_path / "kvm").touch()
+    assert (await choose(hypervisor, tmp_path)).startswith("kvm: a guest booted")
+
+
+async def test_a_device_under_which_no_guest_boots_is_not_used(hypervisor: FakeHypervisor, tmp_path: Path) -> None:
+    (tmp_path / "kvm").touch()
+    hypervisor.fail = "killed by signal 11"
+    assert "signal 11" in await choose(hypervisor, tmp_path)
+    hypervisor.fail = ""
+    assert "signal 11" in await choose(hypervisor, tmp_path)  # kept, for this boot, VMM and kernel
+    assert (await choose(hypervisor, tmp_path, boot=(Path("/other"), Path("/initrd")))).startswith("kvm")
+
+
+@pytest.mark.parametrize("wish", ["kvm", "tcg"])
+async def test_the_configuration_is_obeyed(hypervisor: FakeHypervisor, tmp_path: Path, wish: str) -> None:
+    assert await choose(hypervisor, tmp_path, wish) == f"{wish}: the configuration says so"
