@@ -121,6 +121,7 @@ class ContainerCreate(Request, frozen=True, kw_only=True):
     masked_paths: list[str] = []
     readonly_paths: list[str] = []
     shm_bytes: int = 64 << 20
+    privileged: bool = False  # every device of the guest, /sys and cgroups writable
 
 
 class StreamSet(Answer, frozen=True, kw_only=True):

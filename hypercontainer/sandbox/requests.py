@@ -85,6 +85,7 @@ def container_create(container: ContainerRecord) -> m.ContainerCreate:
         masked_paths=[] if spec.privileged else MASKED_PATHS,
         readonly_paths=[] if spec.privileged else READONLY_PATHS,
         shm_bytes=spec.shm_mib << 20,
+        privileged=spec.privileged,
     )
 
 
