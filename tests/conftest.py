@@ -14,6 +14,7 @@ KERNELS = Path(__file__).parents[1] / ".cache/hyper/kernels"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     factories = ["template", "direct"]
+    parser.addoption("--kernel", default="", help="name of the bundle that guests boot, of those in .cache/hyper")
     parser.addoption("--factory", choices=factories, default=Settings().factory, help="where guests come from")
 
 
@@ -35,7 +36,8 @@ def kernels() -> Path:
 @pytest.fixture(scope="session")
 def shared_hyperd(kernels: Path, busybox_archive: Path, pytestconfig: pytest.Config) -> Iterator[PrivateDaemon]:
     """One hyperd for the whole run, with the image busybox. Emulated, so that every machine runs the same."""
-    settings = {"accelerator": "tcg", "factory": str(pytestconfig.getoption("factory"))}
+    options = {name: str(pytestconfig.getoption(name)) for name in ("factory", "kernel")}
+    settings = {"accelerator": "tcg", **options}
     with private_daemon(kernels, settings) as daemon:
         loaded = daemon.ctl("load", "-i", str(busybox_archive))
         assert loaded.status == 0, loaded.err
