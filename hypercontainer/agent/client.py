@@ -97,7 +97,9 @@ class AgentClient:
         return self._failure()
 
     async def hang_up(self, timeout_s: float) -> None:
-        """The guest is gone: read what it still said, for at most `timeout_s` seconds, and connect no more."""
+        """The guest is gone: read what it still said, for at most `timeout_s` seconds, and connect no more.
+
+        `abort` must follow: until then calls wait."""
         self._closing = True
         if self._link:
             await asyncio.wait([self._link.closed], timeout=timeout_s)
@@ -112,7 +114,8 @@ class AgentClient:
                 tries = 0 if self._session.progress > before else tries + 1
                 await asyncio.sleep(BACK_OFF_S[min(tries, len(BACK_OFF_S) - 1)])
         finally:
-            self.abort(lambda: GuestSilent("the connection to the guest's agent has ended"))
+            if not self._closing:  # else whoever told us to hang up knows the reason, and says it
+                self.abort(lambda: GuestSilent("the connection to the guest's agent has ended"))
 
     async def _converse(self, hello_s: float) -> None:
         """One connection, from its beginning to its end."""
