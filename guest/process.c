@@ -15,7 +15,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-enum { PROCESSES_MAX = 2048, SIGNAL_MAX = 64 };
+enum { PROCESSES_MAX = 2048, SIGNAL_MAX = 64, PIPE_BYTES = 262144 };
 
 struct process *processes;
 static unsigned process_count;
@@ -261,6 +261,7 @@ static int open_pipe(struct process *p, int index, int *theirs, struct error *er
 	}
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return fail(err, errno, "make a pipe");
+	fcntl(ends[0], F_SETPIPE_SZ, PIPE_BYTES);	/* fewer turns between us and the process; best effort */
 	ours = ends[index == 0];
 	*theirs = ends[index != 0];
 	if (set_nonblocking(ours) < 0) {
