@@ -1,6 +1,7 @@
 """QEMU's command line. The golden file is read by people: a change of it is a change of what runs."""
 
 import shlex
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypercontainer.hypervisor.base import Nic, VmConfig
+from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, Snapshot, VmConfig
 from hypercontainer.hypervisor.qemu.argv import Descriptors, blockdev, command, kernel_parameters
 from hypercontainer.model.record import DiskRecord
 
@@ -47,7 +48,29 @@ def lines(config: VmConfig, fds: Descriptors) -> str:
 def test_the_whole_command_line() -> None:
     kvm = a_config(accelerator="kvm", disks=(), nic=None, share=None, vcpus=1)
     written = lines(a_config(), FDS) + "\n" + lines(kvm, Descriptors(qmp=10, agent=11))
+    clone = a_config(origin=Snapshot(memory=16, state=17), share=None)
+    written += "\n" + lines(clone, Descriptors(qmp=10, agent=11, disks=(12, 13), tap=14, memory=16))
     assert written == GOLDEN.read_text()
+
+
+def test_a_clone_has_the_machine_of_its_original() -> None:
+    """Each device of the original is there, in its order; a clone has disks besides, and no kernel to boot."""
+    original = a_config(memory=16, share=None, disks=(), nic=Nic(tap="", mac=SNAPSHOT_MAC))
+    clone = a_config(origin=Snapshot(memory=16, state=17), share=None)
+    one = command("qemu", original, Descriptors(qmp=3, agent=4, tap=5, memory=16))
+    other = command("qemu", clone, Descriptors(qmp=3, agent=4, tap=5, memory=16, disks=(12, 13)))
+
+    def devices(words: list[str]) -> list[str]:
+        found = [word for option, word in pairwise(words) if option == "-device" and not word.startswith("scsi-hd")]
+        return [word.partition(",mac=")[0] for word in found]
+
+    assert devices(one) == devices(other)
+    machine = ("-machine", "-cpu", "-smp", "-m", "-bios", "-accel")
+    assert [pair for pair in pairwise(one) if pair[0] in machine] == [
+        pair for pair in pairwise(other) if pair[0] in machine
+    ]
+    assert "share=on" in " ".join(one) and "share=off" in " ".join(other)
+    assert ("-kernel" in one, "-kernel" in other) == (True, False)
 
 
 def test_no_path_of_the_host_is_in_it() -> None:
