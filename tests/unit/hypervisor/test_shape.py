@@ -1,0 +1,61 @@
+"""What a snapshot depends on: whatever of it changes, no later guest goes on from it."""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, VmConfig
+from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> VmConfig:
+    for name in ("kernel", "initrd", "qemu"):
+        (tmp_path / name).write_text("as it was")
+        (tmp_path / name).chmod(0o755)
+    kernel, initrd = tmp_path / "kernel", tmp_path / "initrd"
+    return VmConfig(name="template", kernel=kernel, initrd=initrd, vcpus=1, memory_mib=256, uid=1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"vcpus": 2},
+        {"memory_mib": 512},
+        {"accelerator": "kvm"},
+        {"kernel_parameters": ["quiet"]},
+        {"nic": Nic(tap="", mac=SNAPSHOT_MAC)},
+    ],
+)
+def test_another_machine_is_another_shape(config: VmConfig, tmp_path: Path, change: dict[str, object]) -> None:
+    driver = QemuHypervisor(str(tmp_path / "qemu"))
+    assert driver.shape(config) == driver.shape(config)
+    assert driver.shape(config) != driver.shape(replace(config, **change))  # type: ignore[arg-type]
+
+
+def write(path: Path) -> None:
+    path.write_text("as it is now")
+
+
+def exchange(path: Path) -> None:
+    """As a package manager does: the same size, the same time, another file."""
+    other = path.with_suffix(".new")
+    other.write_bytes(path.read_bytes())
+    other.chmod(0o755)
+    found = path.stat()
+    os.utime(other, ns=(found.st_atime_ns, found.st_mtime_ns))
+    other.rename(path)
+
+
+@pytest.mark.parametrize("name", ["qemu", "kernel", "initrd"])
+@pytest.mark.parametrize("change", [write, exchange])
+def test_a_program_that_is_another_one_now_is_another_shape(
+    config: VmConfig, tmp_path: Path, name: str, change: Callable[[Path], None]
+) -> None:
+    driver = QemuHypervisor(str(tmp_path / "qemu"))
+    before = driver.shape(config)
+    change(tmp_path / name)
+    assert driver.shape(config) != before
