@@ -13,6 +13,7 @@ from hypercontainer.engine.images import Images
 from hypercontainer.engine.kernels import Kernels
 from hypercontainer.engine.logs import read_log
 from hypercontainer.engine.pod import Pod
+from hypercontainer.engine.templates import Templates
 from hypercontainer.engine.volumes import Volumes
 from hypercontainer.errors import InvalidInput, NotFound, WrongState
 from hypercontainer.hypervisor.base import Hypervisor
@@ -27,7 +28,7 @@ from hypercontainer.model.spec import ContainerSpec, ExecSpec, PodSpec
 log = logging.getLogger(__name__)
 
 
-class LocalEngine(Images, Volumes, Kernels):
+class LocalEngine(Images, Volumes, Kernels, Templates):
     """One per machine: hyperd holds a lock for it. `trace` makes the trace of each start (tests pass their own)."""
 
     def __init__(

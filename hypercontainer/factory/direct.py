@@ -1,8 +1,10 @@
 """Each guest is booted, and shares no memory with any other."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from hypercontainer import vm as vms
+from hypercontainer.factory.base import Kept
 from hypercontainer.hypervisor.base import Hypervisor, VmConfig
 from hypercontainer.lib.trace import Trace
 
@@ -15,6 +17,12 @@ class DirectFactory:
 
     async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> vms.Vm:
         return await vms.boot(self._hypervisor, config, run_dir, trace)
+
+    def kept(self) -> Sequence[Kept]:
+        return ()
+
+    def clear(self) -> None:
+        pass
 
     async def close(self) -> None:
         pass

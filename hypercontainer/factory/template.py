@@ -9,11 +9,14 @@ import asyncio
 import logging
 import shutil
 import tempfile
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hypercontainer import vm as vms
 from hypercontainer.errors import GuestDied, GuestError, GuestSilent, HyperError, Unavailable
+from hypercontainer.factory.base import Kept
 from hypercontainer.factory.sealed import SealedFile
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Hypervisor, Nic, Snapshot, VmConfig
 from hypercontainer.lib.trace import Timings, Trace
@@ -27,12 +30,15 @@ CLONE_S = 20.0  # for a clone to answer, before it is given up for a boot
 NO_CLONE = (GuestDied, GuestError, GuestSilent)  # what is wrong with the guest, and not with what was asked for
 
 
-@dataclass(frozen=True)
+@dataclass
 class Template:
     """A guest as it was when its agent had answered."""
 
+    config: VmConfig
     memory: SealedFile
     state: SealedFile
+    created_ns: int
+    clones: int = 0
 
     def seal(self) -> None:
         self.memory.seal()
@@ -45,6 +51,19 @@ class Template:
     def snapshot(self) -> Snapshot:
         """For as long as this object is kept."""
         return Snapshot(memory=self.memory.fileno(), state=self.state.fileno())
+
+    def described(self) -> Kept:
+        config = self.config
+        return Kept(
+            kernel=config.kernel,
+            vcpus=config.vcpus,
+            memory_mib=config.memory_mib,
+            network=config.nic is not None,
+            accelerator=config.accelerator,
+            created_ns=self.created_ns,
+            size=self.memory.used + self.state.used,
+            clones=self.clones,
+        )
 
 
 class TemplateFactory:
@@ -64,8 +83,16 @@ class TemplateFactory:
                 return vm
         return await vms.boot(self._hypervisor, config, run_dir, trace)
 
-    async def close(self) -> None:
+    def kept(self) -> Sequence[Kept]:
+        made = [task for task in self._templates.values() if task.done() and not task.cancelled()]
+        return [task.result().described() for task in made if not task.exception()]
+
+    def clear(self) -> None:
         self._templates.clear()
+        self._failures.clear()
+
+    async def close(self) -> None:
+        self.clear()
         for task in self._making:
             task.cancel()
         await asyncio.gather(*self._making, return_exceptions=True)
@@ -88,6 +115,7 @@ class TemplateFactory:
             self._failed(shape, f"cannot clone {config.name}, booting it: {e}")
             return None
         self._failures.pop(shape, None)
+        template.clones += 1
         return vm
 
     def _failed(self, shape: str, complaint: str) -> None:
@@ -121,7 +149,8 @@ class TemplateFactory:
         self._run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="template-", dir=self._run_dir))
         folder.chmod(0o711)  # the VMM's user passes through
-        template = Template(SealedFile("template memory", config.memory_mib << 20), SealedFile("template state", 0))
+        memory, state = SealedFile("template memory", config.memory_mib << 20), SealedFile("template state", 0)
+        template = Template(config, memory, state, time.time_ns())
         try:
             config = replace(config, memory=template.memory.fileno())
             async with vms.booted(self._hypervisor, config, folder, Timings()) as vm:

@@ -89,6 +89,10 @@ MODULES = {
         "kernel build": "Build a smaller, faster kernel from the distribution's source",
         "kernel use": "Choose the kernel that new VMs boot",
     },
+    "factory": {
+        "factory status": "Show the templates that VMs are cloned from",
+        "factory destroy": "Let go of all templates",
+    },
     "system": {
         "info": "Show the state of this machine's hyperd",
         "version": "Show the versions of hyperctl and hyperd",
@@ -108,6 +112,7 @@ GROUPS = {
     "pod": "Pods: several containers in one VM",
     "volume": "Volumes",
     "kernel": "The kernels that VMs boot",
+    "factory": "Templates that VMs are cloned from",
 }
 HELP = ("help", "--help", "-h")
 

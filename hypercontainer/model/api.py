@@ -229,7 +229,7 @@ class Engine(Protocol):
     async def prune_images(self, *, all: bool) -> doc.Pruned:
         """Remove images without a name; with `all` those that no container uses."""
 
-    # volumes and kernels
+    # volumes, kernels, templates
 
     async def list_volumes(self, filters: Filters, /) -> Sequence[doc.Volume]: ...
 
@@ -255,3 +255,8 @@ class Engine(Protocol):
         One that was built of the same things is kept. VMs boot it once `use_kernel` says so."""
 
     async def use_kernel(self, name: str) -> None: ...
+
+    async def factory(self) -> doc.Factory: ...
+
+    async def clear_factory(self) -> None:
+        """Let go of all templates. Guests that run stay; a later one has its template made anew."""

@@ -386,6 +386,26 @@ class Kernel(Document, frozen=True, kw_only=True):
     current: bool
 
 
+class Template(Document, frozen=True, kw_only=True):
+    """A guest that later ones are cloned from. `size`: bytes of memory; `clones`: guests that came from it."""
+
+    kernel: str
+    vcpus: int
+    memory_mib: int
+    network: bool
+    accelerator: str
+    created_at: str
+    size: int
+    clones: int
+
+
+class Factory(Document, frozen=True, kw_only=True):
+    """Where guests come from: `kind` template or direct, as the settings say."""
+
+    kind: str
+    templates: list[Template]
+
+
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """How far a part of a long call is: `id` names the part (a layer), `total` is 0 when nobody knows."""
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from hypercontainer.hyperd.rest import containers, daemon, images, kernels, pods, streams, volumes
+from hypercontainer.hyperd.rest import containers, daemon, factory, images, kernels, pods, streams, volumes
 from hypercontainer.hyperd.rest.call import Call, Lines, Raw, Route
 from hypercontainer.hyperd.rest.containers import ListQuery, RemoveQuery, ResizeQuery, StopQuery
 from hypercontainer.hyperd.rest.daemon import Nothing
@@ -141,5 +141,10 @@ ROUTES: Sequence[Route[Any, Any]] = (
           summary="Build our own kernel from the distribution's source and make a bundle of it"),
     Route(method="POST", path="/v1/kernels/use", handler=kernels.use, query=kernels.UseQuery,
           summary="Choose the kernel bundle that new VMs boot"),
+    # templates
+    Route(method="GET", path="/v1/factory", handler=factory.show, query=Nothing, answer=doc.Factory,
+          summary="Where guests come from, and the templates that are kept"),
+    Route(method="DELETE", path="/v1/factory", handler=factory.clear, query=Nothing,
+          summary="Let go of all templates; guests that run stay"),
 )
 # fmt: on

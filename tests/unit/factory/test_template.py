@@ -109,6 +109,21 @@ async def test_an_upgraded_vmm_never_goes_on_from_the_old_ones_template(
     assert originals(hypervisor) == 2
 
 
+async def test_what_is_kept_is_told_and_let_go(
+    factory: TemplateFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    for _ in range(2):
+        async with made(factory, config, run_dir):
+            pass
+    (kept,) = factory.kept()
+    assert (kept.vcpus, kept.memory_mib, kept.network, kept.clones) == (1, 128, True, 2)
+    assert kept.size > 0
+    factory.clear()
+    assert factory.kept() == []
+    async with made(factory, config, run_dir):
+        assert originals(hypervisor) == 2
+
+
 async def test_guests_at_once_wait_for_one_template(
     factory: TemplateFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
 ) -> None:

@@ -162,6 +162,22 @@ def test_pods(hyperctl: Hyperctl) -> None:
     )
 
 
+def test_templates(hyperctl: Hyperctl) -> None:
+    template = {"Kernel": "debian-6.1", "Vcpus": 1, "MemoryMib": 256, "Network": True, "Accelerator": "tcg",
+                "CreatedAt": "2026-01-02T03:04:05Z", "Size": 60e6, "Clones": 7}  # fmt: skip
+    hyperctl.hyperd.answers["GET", "/v1/factory"] = {"Kind": "template", "Templates": [template]}
+    assert hyperctl("factory", "status").out == (
+        "Guests are cloned from templates\n"
+        "KERNEL       VCPUS        MEMORY       NETWORK      CREATED                SIZE         CLONES\n"
+        "debian-6.1   1            256MiB       yes          2026-01-02T03:04:05Z   60MB         7\n"
+    )
+    assert hyperctl("factory", "status", "--format", "{{.Vcpus}} {{.Network}}").out == "1 yes\n"
+    hyperctl.hyperd.answers["GET", "/v1/factory"] = {"Kind": "direct", "Templates": []}
+    assert hyperctl("factory", "status").out == "Guests are booted, each of them\n"
+    hyperctl.hyperd.answers["DELETE", "/v1/factory"] = None
+    assert hyperctl("factory", "destroy") == (0, "", "")
+
+
 def test_kernels(hyperctl: Hyperctl) -> None:
     kernel = {"Name": "debian-6.1", "Version": "6.1.0", "Architecture": "x86_64", "Digest": "sha256:" + "f" * 64,
               "Size": 60e6, "Current": True}  # fmt: skip

@@ -1,0 +1,13 @@
+"""/v1/factory: what guests are cloned from."""
+
+from hypercontainer.hyperd.rest.call import Call
+from hypercontainer.hyperd.rest.daemon import Nothing
+from hypercontainer.model import documents as doc
+
+
+async def show(call: Call[Nothing, None]) -> doc.Factory:
+    return await call.engine.factory()
+
+
+async def clear(call: Call[Nothing, None]) -> None:
+    await call.engine.clear_factory()
