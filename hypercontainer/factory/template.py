@@ -25,9 +25,6 @@ log = logging.getLogger(__name__)
 
 KEPT = 4  # templates, those used last: each takes what its guest took to boot, some 60 to 100 MiB
 ATTEMPTS = 3  # failures of one shape in a row, after which its guests are booted
-CLONE_S = 20.0  # for a clone to answer, before it is given up for a boot
-
-NO_CLONE = (GuestDied, GuestError, GuestSilent)  # what is wrong with the guest, and not with what was asked for
 
 
 @dataclass
@@ -106,22 +103,28 @@ class TemplateFactory:
         try:
             template = await self._template(shape, original, trace)
         except HyperError as e:
-            self._failed(shape, f"cannot make a template, booting {config.name}: {e}")
+            self._failed(shape, None, f"cannot make a template, booting {config.name}: {e}")
             return None
-        clone = replace(config, origin=template.snapshot(), boot_timeout_s=min(CLONE_S, config.boot_timeout_s))
         try:
+            clone = replace(config, origin=template.snapshot())
             vm = await vms.boot(self._hypervisor, clone, run_dir, trace)
-        except NO_CLONE as e:
-            self._failed(shape, f"cannot clone {config.name}, booting it: {e}")
+        except (GuestDied, GuestError) as e:
+            self._failed(shape, template, f"cannot clone {config.name}, booting it: {e}")
             return None
+        except GuestSilent:  # a boot would not be quicker than it where there is too much to do
+            self._failed(shape, template, f"cannot clone {config.name}: it does not answer")
+            raise
         self._failures.pop(shape, None)
         template.clones += 1
         return vm
 
-    def _failed(self, shape: str, complaint: str) -> None:
+    def _failed(self, shape: str, template: Template | None, complaint: str) -> None:
+        """Throw it away, unless somebody has done so and there is another one."""
         log.warning("%s", complaint)
-        self._failures[shape] = self._failures.get(shape, 0) + 1
-        self._templates.pop(shape, None)
+        task = self._templates.get(shape)
+        if task and task.done() and (task.cancelled() or task.exception() or task.result() is template):
+            del self._templates[shape]
+            self._failures[shape] = self._failures.get(shape, 0) + 1
 
     def _original(self, config: VmConfig) -> VmConfig:
         """The guest that `config` and all of its shape are clones of: without what is theirs alone."""

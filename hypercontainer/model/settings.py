@@ -25,7 +25,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     group: str = ""  # a group that may use the socket beside root
     accelerator: str = "auto"  # auto = proved by booting a guest; or kvm, tcg
     kernel: str = ""  # name of a kernel bundle; "" = the one `hyperctl kernel use` chose
-    factory: Literal["template", "direct"] = "direct"  # clone guests from one that was booted before, or boot each
+    factory: Literal["template", "direct"] = "template"  # clone guests from one that was booted before, or boot each
     template_scope: Literal["global", "none"] = "global"  # who may share memory pages; none = nobody, as direct
     vcpus: int = 1
     memory_mib: int = 256  # Debian's kernel takes about 45 of them for itself

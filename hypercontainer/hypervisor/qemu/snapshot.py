@@ -9,7 +9,7 @@ import os
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 
 SAVE_S = 30.0  # 0.03 s, on a machine that has time for it
-LOAD_S = 20.0
+LOAD_S = 60.0  # 0.02 s, likewise; many may be started at once
 FD = "state"
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from hypercontainer.errors import GuestDied
+from hypercontainer.errors import GuestDied, GuestSilent
 from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.factory.sealed import SealedFile
 from hypercontainer.factory.template import ATTEMPTS, KEPT, TemplateFactory
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, VmConfig
 from hypercontainer.lib.trace import Timings
 from hypercontainer.testing.contract import FactoryContract, made
-from hypercontainer.testing.fakes import FakeHypervisor
+from hypercontainer.testing.fakes import FakeAgent, FakeHypervisor
 
 UID = 77
 
@@ -170,6 +170,43 @@ async def test_a_template_that_clones_badly_is_thrown_away_and_the_guest_booted(
         assert originals(hypervisor) == attempt
     async with made(factory, config, run_dir):
         assert originals(hypervisor) == ATTEMPTS  # no more of them: they only cost time
+
+
+async def test_a_clone_that_is_silent_is_an_error_and_its_template_thrown_away(
+    factory: TemplateFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    async with made(factory, config, run_dir):
+        pass
+    make, hypervisor.make_agent = hypervisor.make_agent, mute
+    with pytest.raises(GuestSilent):
+        await factory.boot(replace(config, boot_timeout_s=0.1), run_dir, Timings())
+    assert factory.kept() == []
+    hypervisor.make_agent = make
+    async with made(factory, config, run_dir):
+        assert originals(hypervisor) == 2
+
+
+def mute() -> FakeAgent:
+    agent = FakeAgent()
+    agent.muted = True
+    return agent
+
+
+async def test_many_clones_of_one_bad_template_count_as_one_failure(
+    factory: TemplateFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    async with made(factory, config, run_dir):
+        pass
+    folders = [run_dir / str(n) for n in range(ATTEMPTS + 1)]
+    for folder in folders:
+        folder.mkdir()
+    hypervisor.fail_clones = "all of them at once"
+    for vm in await asyncio.gather(*(factory.boot(config, folder, Timings()) for folder in folders)):
+        await vm.close()
+        await vm.guest.kill()
+    hypervisor.fail_clones = ""
+    async with made(factory, config, folders[0]):
+        assert hypervisor.booted[-1].origin is not None
 
 
 async def test_a_success_forgives_failures(
