@@ -9,14 +9,17 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
+from hypercontainer.errors import GuestDied
 from hypercontainer.factory.direct import DirectFactory
+from hypercontainer.factory.sealed import SealedFile
 from hypercontainer.factory.template import TemplateFactory
-from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, VmConfig
+from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, Snapshot, VmConfig
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
 from hypercontainer.hypervisor.qemu.rundir import RunDir
 from hypercontainer.kernel.bundle import KernelStore
@@ -71,6 +74,16 @@ async def test_a_clone_is_started_in_less_time_than_its_template(
     async with made(factory, config, run_dir, timings):
         steps = {step.name: step.took_ms for step in timings.steps}
     assert sum(took for name, took in steps.items() if name != "template") < steps["template"]
+
+
+async def test_a_state_that_is_none_is_said_and_leaves_nothing(
+    driver: QemuHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    memory, state = SealedFile("memory", config.memory_mib << 20), SealedFile("state", 4096)
+    origin = Snapshot(memory=memory.fileno(), state=state.fileno())
+    with pytest.raises(GuestDied, match="migration"):
+        await driver.boot(replace(config, origin=origin), run_dir, Timings())
+    assert list(run_dir.iterdir()) == []
 
 
 async def test_a_clone_runs_without_privileges_and_cannot_write_its_template(

@@ -49,7 +49,7 @@ class QemuHypervisor:
                 monitor = await _greeted(run, record)
             if config.origin:
                 with trace.step("clone"):
-                    await snapshot.load(monitor, config.origin.state)
+                    await _loaded(run, monitor, config.origin.state)
             return QemuGuest(record, run, monitor)
         except BaseException:
             await reap(run)
@@ -185,11 +185,26 @@ async def _greeted(run: RunDir, record: GuestRecord) -> Monitor:
     try:
         return await Monitor.connect(run.qmp, timeout_s=MONITOR_S)
     except GuestError as e:
-        # its end is its answer; the keeper has written it down when it is gone itself
-        async with asyncio.timeout(MONITOR_S):
-            for process in run.processes("qemu"):
-                await proc.gone(process.pid, process.start_time)
-        raise GuestDied(f"cannot start the virtual machine: {why_ended(run)}") from e
+        raise await _its_end(run) from e
+
+
+async def _loaded(run: RunDir, monitor: Monitor, state: int) -> None:
+    """Let a QEMU that waits for it go on from a snapshot, or say why it ended over that."""
+    try:
+        await snapshot.load(monitor, state)
+    except GuestError as e:
+        await monitor.ended(timeout_s=1.0)  # it ends when it cannot load, and says why
+        if monitor.connected:
+            raise
+        raise await _its_end(run) from e
+
+
+async def _its_end(run: RunDir) -> GuestDied:
+    """Of a QEMU that has hung up: the keeper has written it down when it is gone itself."""
+    async with asyncio.timeout(MONITOR_S):
+        for process in run.processes("qemu"):
+            await proc.gone(process.pid, process.start_time)
+    return GuestDied(f"cannot start the virtual machine: {why_ended(run)}")
 
 
 def _lives(process: ProcessRef) -> bool:

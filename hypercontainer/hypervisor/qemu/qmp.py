@@ -69,8 +69,8 @@ class Monitor:
             await self.execute(command, arguments)
 
     async def migrate(self, command: str, uri: str, *, timeout_s: float) -> None:
-        """Run `command` ("migrate", "migrate-incoming") and wait for the migration's end. GuestError if it failed;
-        the capability `events` is set."""
+        """Run `command` ("migrate", "migrate-incoming") and wait for the migration's end; the capability `events` is
+        set. GuestError if it failed or QEMU ended over it."""
         self._migration = ended = asyncio.get_running_loop().create_future()
         gone = asyncio.create_task(self.ended(timeout_s=timeout_s))
         try:
@@ -79,8 +79,10 @@ class Monitor:
         finally:
             self._migration = None
             gone.cancel()
+        if not ended.done() and not self.connected:
+            raise GuestError(f"cannot {command}: QEMU has ended")
         if not ended.done():
-            raise GuestSilent(f"QEMU did not {command}: it is gone, or took longer than {timeout_s:g} s")
+            raise GuestSilent(f"QEMU did not {command} within {timeout_s:g} s")
         if ended.result() != "completed":
             raise GuestError(f"cannot {command}: QEMU says that it has {ended.result()}")
 
@@ -96,11 +98,15 @@ class Monitor:
         finally:
             del self._deletions[device]
 
+    @property
+    def connected(self) -> bool:
+        return self._client.runstate is Runstate.RUNNING
+
     async def ended(self, *, timeout_s: float) -> None:
         """Wait until QEMU has closed the connection and its last words have been noted."""
         try:
             async with asyncio.timeout(timeout_s):
-                while self._client.runstate is Runstate.RUNNING:
+                while self.connected:
                     await self._client.runstate_changed()
         except TimeoutError:
             pass

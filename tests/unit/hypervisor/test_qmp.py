@@ -105,6 +105,37 @@ async def test_silence_is_bounded(tmp_path: Path) -> None:
             await m.execute("stop", timeout_s=0.01)
 
 
+def migrating(status: str) -> Answer:
+    """A QEMU whose migrations end so; "" = it ends itself."""
+
+    async def answer(message: dict[str, Any], peer: Peer) -> None:
+        await fine(message, peer)
+        for word in ("setup", "active", status):
+            timestamp = {"seconds": 1, "microseconds": 0}
+            peer.send(event="MIGRATION", data={"status": word}, timestamp=timestamp) if word else peer.writer.close()
+
+    return answer
+
+
+async def test_a_migration_is_waited_for(tmp_path: Path) -> None:
+    async with qemu(tmp_path / "q", migrating("completed")), monitor(tmp_path / "q") as m:
+        for _ in range(2):
+            await m.migrate("migrate", "fd:state", timeout_s=10)
+
+
+@pytest.mark.parametrize(("status", "words"), [("failed", "it has failed"), ("", "QEMU has ended")])
+async def test_a_migration_that_fails_is_said(tmp_path: Path, status: str, words: str) -> None:
+    async with qemu(tmp_path / "q", migrating(status)), monitor(tmp_path / "q") as m:
+        with pytest.raises(GuestError, match=words):
+            await m.migrate("migrate-incoming", "fd:state", timeout_s=10)
+
+
+async def test_a_migration_is_bounded(tmp_path: Path) -> None:
+    async with qemu(tmp_path / "q", migrating("active")), monitor(tmp_path / "q") as m:
+        with pytest.raises(GuestSilent, match=r"within 0\.05 s"):
+            await m.migrate("migrate", "fd:state", timeout_s=0.05)
+
+
 async def test_a_monitor_that_never_greets_is_bounded(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "q"))
