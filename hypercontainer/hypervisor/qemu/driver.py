@@ -189,12 +189,14 @@ async def _greeted(run: RunDir, record: GuestRecord) -> Monitor:
 
 
 async def _loaded(run: RunDir, monitor: Monitor, state: int) -> None:
-    """Let a QEMU that waits for it go on from a snapshot, or say why it ended over that."""
+    """Let a QEMU that waits for it go on from a snapshot; if it cannot, close `monitor` and say why it ended."""
     try:
         await snapshot.load(monitor, state)
-    except GuestError as e:
-        await monitor.ended(timeout_s=1.0)  # it ends when it cannot load, and says why
-        if monitor.connected:
+    except BaseException as e:
+        await monitor.ended(timeout_s=1.0 if isinstance(e, GuestError) else 0.0)  # it ends by itself, and says why
+        alive = monitor.connected
+        await monitor.close()
+        if alive or not isinstance(e, GuestError):
             raise
         raise await _its_end(run) from e
 
