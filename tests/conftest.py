@@ -1,5 +1,6 @@
 """What every suite shares."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,11 @@ from hypercontainer.model.settings import Settings
 from hypercontainer.testing.busybox import write_archive
 from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
 
-KERNELS = Path(__file__).parents[1] / ".cache/hyper/kernels"
+CHECKOUT = Path(__file__).parents[1]
+KERNELS = CHECKOUT / ".cache/hyper/kernels"
+
+# Tests that compile find zig's C library where `make setup` has built it, which takes most of a minute.
+os.environ.setdefault("ZIG_GLOBAL_CACHE_DIR", str(CHECKOUT / ".cache/zig"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

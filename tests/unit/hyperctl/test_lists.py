@@ -12,7 +12,14 @@ from hypercontainer.hyperctl.ps import ports
 from tests.unit.hyperctl.conftest import Hyperctl
 from tests.unit.hyperctl.fake import Lines, Refusal
 
-NOW = int(time.time())
+NOW = 0
+
+
+@pytest.fixture(autouse=True)
+def fresh_now() -> None:
+    """Ages are counted from each test's begin: in a whole run, minutes may lie between import and test."""
+    global NOW
+    NOW = int(time.time())
 
 
 def entry(**more: Any) -> dict[str, Any]:
