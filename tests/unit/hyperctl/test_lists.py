@@ -32,11 +32,12 @@ def entry(**more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-OTHER = entry(Id="c" * 64, Names=["/db"], Image="pg", Command="true", Ports=[], Status="Exited (7) 2 hours ago")
+def other() -> dict[str, Any]:
+    return entry(Id="c" * 64, Names=["/db"], Image="pg", Command="true", Ports=[], Status="Exited (7) 2 hours ago")
 
 
 def test_ps(hyperctl: Hyperctl) -> None:
-    hyperctl.hyperd.answers["GET", "/v1/containers"] = [entry(), OTHER]
+    hyperctl.hyperd.answers["GET", "/v1/containers"] = [entry(), other()]
     done = hyperctl("ps", "-a", "-f", "status=exited", "--filter", "name=web")
     assert done.out == (
         "CONTAINER ID   IMAGE        COMMAND                  CREATED         STATUS                   PORTS                  NAMES\n"
@@ -61,7 +62,7 @@ def test_ps(hyperctl: Hyperctl) -> None:
     ],
 )
 def test_ps_in_other_shapes(hyperctl: Hyperctl, words: list[str], out: str) -> None:
-    hyperctl.hyperd.answers["GET", "/v1/containers"] = [entry(), OTHER]
+    hyperctl.hyperd.answers["GET", "/v1/containers"] = [entry(), other()]
     assert hyperctl("ps", *words) == (0, out, "")
 
 
@@ -98,18 +99,19 @@ def test_ports_in_runs() -> None:
     assert ports(found) == "443/tcp, 0.0.0.0:8000-8002->80-82/tcp, 0.0.0.0:9000->90/tcp, [::]:8000->80/tcp, 0.0.0.0:53->53/udp"  # fmt: skip
 
 
-IMAGES = [
-    {
-        "Id": "sha256:" + "1" * 64, "RepoTags": ["busybox:latest", "reg:5000/a/b:1"],
-        "RepoDigests": ["busybox@sha256:" + "d" * 64], "Created": NOW - 90_000 * 30, "Size": 4_270_000, "Labels": {},
-        "Containers": 2,
-    },
-    {"Id": "sha256:" + "2" * 64, "RepoTags": [], "RepoDigests": [], "Created": 0, "Size": 5, "Labels": {}, "Containers": 0},
-]  # fmt: skip
+def images() -> list[dict[str, Any]]:
+    return [
+        {
+            "Id": "sha256:" + "1" * 64, "RepoTags": ["busybox:latest", "reg:5000/a/b:1"],
+            "RepoDigests": ["busybox@sha256:" + "d" * 64], "Created": NOW - 90_000 * 30, "Size": 4_270_000, "Labels": {},
+            "Containers": 2,
+        },
+        {"Id": "sha256:" + "2" * 64, "RepoTags": [], "RepoDigests": [], "Created": 0, "Size": 5, "Labels": {}, "Containers": 0},
+    ]  # fmt: skip
 
 
 def test_images(hyperctl: Hyperctl) -> None:
-    hyperctl.hyperd.answers["GET", "/v1/images"] = IMAGES
+    hyperctl.hyperd.answers["GET", "/v1/images"] = images()
     assert hyperctl("images").out == (
         "REPOSITORY     TAG          IMAGE ID       CREATED       SIZE\n"
         "busybox        latest       111111111111   4 weeks ago   4.27MB\n"
