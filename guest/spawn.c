@@ -94,12 +94,14 @@ static _Noreturn void report(int status, const struct error *err)
 	_exit(127);
 }
 
+/* What is ignored stays so over exec. The C library keeps some signals to itself, so the kernel is asked. */
 static void reset_signals(void)
 {
-	struct sigaction action = { .sa_handler = SIG_DFL };
+	const unsigned long by_default[4] = { 0 };	/* the kernel's struct sigaction */
 	sigset_t none;
 
-	sigaction(SIGPIPE, &action, NULL);
+	for (int signal = 1; signal <= 64; signal++)
+		syscall(SYS_rt_sigaction, signal, by_default, NULL, 8);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
