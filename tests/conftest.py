@@ -1,6 +1,7 @@
 """What every suite shares."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,11 @@ from hypercontainer.testing.busybox import write_archive
 from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
 
 CHECKOUT = Path(__file__).parents[1]
+# A shell that starts us in the background has us ignore these, and everything that we start.
+for number in (signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
+
 KERNELS = CHECKOUT / ".cache/hyper/kernels"
 
 # Tests that compile find zig's C library where `make setup` has built it, which takes most of a minute.

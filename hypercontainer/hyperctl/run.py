@@ -92,14 +92,17 @@ def run(context: Context, args: Args) -> int:
             timings.show(session.info, create_ms=(made - begin) * 1e3, attach_ms=(time.monotonic() - made) * 1e3)
 
     try:
-        if args.detach:
-            context.client.post(path(container, "start"))
-            print(container)
-            return 0
-        upgraded = context.client.upgrade(path(container, "attach"), start=True, stdin=stdin, stdout=True, stderr=True)
+        try:
+            if args.detach:
+                context.client.post(path(container, "start"))
+                print(container)
+                return 0
+            upgraded = context.client.upgrade(
+                path(container, "attach"), start=True, stdin=stdin, stdout=True, stderr=True
+            )
+        except KeyboardInterrupt:
+            return _give_up(context, container)
         return talk(upgraded, stdin=stdin, tty=args.tty, keys=keys(args), proxy=args.sig_proxy, done=timings)
-    except KeyboardInterrupt:  # before it was attached: from then on the terminal's signals are its own
-        return _give_up(context, container)
     except Exception as e:
         return start_failure(e, otherwise=125)
 
