@@ -353,3 +353,21 @@ def test_sig_proxy_can_be_switched_off(hyperctl: Hyperctl, play: FakeHyperd) -> 
         assert process.stdout.readline() == b"ready\n"
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == -signal.SIGINT
+
+
+def test_ctrl_c_during_a_start_removes_what_nobody_wants(hyperctl: Hyperctl, play: FakeHyperd) -> None:
+    starting, interrupted = threading.Event(), threading.Event()
+
+    def start(request: object) -> None:
+        starting.set()
+        interrupted.wait(30)
+
+    play.answers["POST", f"/v1/containers/{ID}/start"] = start
+    play.answers["DELETE", f"/v1/containers/{ID}"] = None
+    with hyperctl.popen("run", "-d", "busybox", stderr=subprocess.PIPE) as process:
+        assert starting.wait(30)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert process.stderr and b"removing it" in process.stderr.read()
+    interrupted.set()
+    assert ("DELETE", f"/v1/containers/{ID}") in [(r.method, r.path) for r in play.requests]
