@@ -88,6 +88,7 @@ class TmpfsMount(Request, frozen=True, kw_only=True, tag="tmpfs", tag_field="typ
     target: str
     size_bytes: int = 0
     mode: int = 0o1777
+    read_only: bool = False
     options: list[str] = []
 
 

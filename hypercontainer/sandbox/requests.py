@@ -95,6 +95,7 @@ def _mount(mount: MountRecord) -> m.ShareMount | m.TmpfsMount:
             target=mount.target,
             size_bytes=mount.size_mib << 20,
             mode=mount.mode,
+            read_only=mount.read_only,
             options=["nosuid", "nodev", "noexec"],
         )
     return m.ShareMount(
