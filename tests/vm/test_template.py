@@ -67,15 +67,6 @@ class TestQemuDirect(FactoryContract):
         return DirectFactory(driver)
 
 
-async def test_a_clone_is_started_in_less_time_than_its_template(
-    factory: TemplateFactory, config: VmConfig, run_dir: Path
-) -> None:
-    timings = Timings()
-    async with made(factory, config, run_dir, timings):
-        steps = {step.name: step.took_ms for step in timings.steps}
-    assert sum(took for name, took in steps.items() if name != "template") < steps["template"]
-
-
 async def test_a_state_that_is_none_is_said_and_leaves_nothing(
     driver: QemuHypervisor, config: VmConfig, run_dir: Path
 ) -> None:
