@@ -46,6 +46,17 @@ static void scan(const char *target)
 	put("/sys/class/scsi_host/host0/scan", text);
 }
 
+/* A disk is listed a moment before it can be opened. */
+static int answers(const char *name)
+{
+	char path[300];
+	snprintf(path, sizeof path, "/dev/%s", name);
+	int fd = open(path, O_RDONLY);
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
 /* "sda=0:0:3:0 ..." */
 static void list_disks(void)
 {
@@ -57,7 +68,7 @@ static void list_disks(void)
 		char path[300], link[512];
 		snprintf(path, sizeof path, "/sys/block/%s/device", entry->d_name);
 		ssize_t n = strncmp(entry->d_name, "sd", 2) ? -1 : readlink(path, link, sizeof link - 1);
-		if (n <= 0)
+		if (n <= 0 || !answers(entry->d_name))
 			continue;
 		link[n] = 0;
 		used += (size_t)snprintf(reply + used, sizeof reply - used, "%s=%s ", entry->d_name, strrchr(link, '/') + 1);
