@@ -169,21 +169,30 @@ class Machine:
 
     async def release(self) -> None:
         """Let go of all that a running pod holds on the host. Safe at any point of a boot, any number of times."""
-        vm, self.vm = self.vm, None
-        if vm:
-            await vm.close()
-            await vm.guest.kill()
-        record, run_dir = self.record, self.host.run_dir(self.record.id)
-        await self.host.hypervisor.reap(run_dir)
-        await asyncio.to_thread(self.share.clear)
-        if record.nic:
-            await self.host.network.remove(record.nic)
-        shutil.rmtree(run_dir, ignore_errors=True)
+        ends = await asyncio.gather(self._end_vmm(), self._leave_network(), return_exceptions=True)
+        for failure in ends:  # each has done what it could before we give up
+            if failure:
+                raise failure
+        record = self.record
         record.nic = record.guest = None
         record.paused, record.uid = False, 0
         self._in_guest.clear()
         self._targets.clear()
         self.save()
+
+    async def _end_vmm(self) -> None:
+        vm, self.vm = self.vm, None
+        if vm:
+            await vm.close()
+            await vm.guest.kill()
+        run_dir = self.host.run_dir(self.record.id)
+        await self.host.hypervisor.reap(run_dir)
+        await asyncio.to_thread(self.share.clear)
+        shutil.rmtree(run_dir, ignore_errors=True)
+
+    async def _leave_network(self) -> None:
+        if self.record.nic:
+            await self.host.network.remove(self.record.nic)
 
     async def attach(self) -> Listing | None:
         """Take hold of the guest in the record again, after our own restart. Returns what the guest says is in it;
