@@ -6,9 +6,10 @@ import platform
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
-from bench.guests import Guests
+from bench.guests import Guests, Starts
 from bench.images import ImageLoad
 from bench.measure import Series, interleave
 from bench.peers import runc
@@ -16,6 +17,8 @@ from hypercontainer.testing.busybox import write_archive
 from hypercontainer.testing.daemon import private_daemon
 
 CHECKOUT = Path(__file__).parents[1]
+KERNELS = CHECKOUT / ".cache/hyper/kernels"
+IMAGE = "busybox"
 IDLE = 3
 
 
@@ -24,22 +27,28 @@ def say(line: str) -> None:
 
 
 def measure(rounds: int, folder: Path, *, images: bool) -> list[Series]:
-    with private_daemon(CHECKOUT / ".cache/hyper/kernels") as daemon, runc(folder / "runc") as peer:
+    with ExitStack() as stack:
+        daemon = stack.enter_context(private_daemon(KERNELS, {"factory": "template"}))
+        booting = stack.enter_context(private_daemon(KERNELS, {"factory": "direct"}))
+        peer = stack.enter_context(runc(folder / "runc"))
         write_archive(folder / "busybox.tar")
-        loaded = daemon.ctl("load", "-i", str(folder / "busybox.tar"))
-        if loaded.status:
-            raise SystemExit(loaded.err)
+        for one in (daemon, booting):
+            loaded = one.ctl("load", "-i", str(folder / "busybox.tar"))
+            if loaded.status:
+                raise SystemExit(loaded.err)
         say("starting a virtual machine")
-        guests = Guests(daemon, "busybox")
-        quick = [guests.run_echo, peer.run, guests.run_true, guests.exec, peer.exec, guests.write, guests.read]
+        cold, clones, guests = Starts(booting, IMAGE, "cold"), Starts(daemon, IMAGE, "clone"), Guests(daemon, IMAGE)
+        quick = [clones.run_echo, cold.run_echo, peer.run, clones.run_true, cold.run_true]
+        quick += [guests.exec, peer.exec, guests.write, guests.read]
         say("one round to warm up, not counted")
         interleave(1, quick, lambda _: None)
-        for series in (*guests.series, *peer.series):
+        measured = (cold, clones, guests, peer)
+        for series in (series for part in measured for series in part.series):
             series.samples.clear()
         interleave(rounds, quick, say)
         say(f"memory of {IDLE} idle virtual machines")
         guests.idle(IDLE)
-        results = [*guests.series, *peer.series]
+        results = [series for part in measured for series in part.series]
         if images:
             say("image load: making 20,000 files")
             load = ImageLoad(daemon, folder)

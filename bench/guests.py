@@ -1,4 +1,4 @@
-"""Virtual machines: cold start and its split, exec, throughput of its streams, memory of an idle one."""
+"""Virtual machines: a start and its split, exec, throughput of its streams, memory of an idle one."""
 
 import json
 import re
@@ -13,21 +13,15 @@ MEGABYTES = 100
 STEP = re.compile(r"^(\S.*?)\s{2,}(?:[\d.]+ ms\s+)?([\d.]+) ms", re.MULTILINE)  # the last figure: what it took
 
 
-class Guests:
-    """One pod that stays, for exec and streams; others come and go."""
+class Starts:
+    """Virtual machines that come and go; `how` names where they come from."""
 
-    def __init__(self, daemon: PrivateDaemon, image: str) -> None:
+    def __init__(self, daemon: PrivateDaemon, image: str, how: str) -> None:
         self.daemon, self.image = daemon, image
-        self.first = Series("hyperctl run --rm IMAGE echo: first output")
-        self.whole = Series("hyperctl run --rm IMAGE true: whole command")
+        self.first = Series(f"{how}: hyperctl run --rm IMAGE echo, first output")
+        self.whole = Series(f"{how}: hyperctl run --rm IMAGE true, whole command")
         self.steps: dict[str, Series] = {}
-        self.exec_series = Series("hyperctl exec true")
-        self.stdin = Series(f"exec, {MEGABYTES} MB to stdin", "MB/s")
-        self.stdout = Series(f"exec, {MEGABYTES} MB from stdout", "MB/s")
-        self.memory = Series("memory (PSS) of an idle VM, QEMU and helpers", "MiB")
-        started = daemon.ctl("run", "-d", "--name", "stays", image, "sleep", "86400")
-        if started.status:
-            raise CommandFailed(f"hyperctl run: {started.err}")
+        self._how = how
 
     def run_echo(self) -> None:
         argv = self.daemon.argv("run", "--rm", self.image, "echo", "hello")
@@ -42,7 +36,25 @@ class Guests:
         if done.returncode:
             raise CommandFailed(f"hyperctl run: {said}")
         for name, took in STEP.findall(said):
-            self.steps.setdefault(name, Series(f"  of it: {name}")).samples.append(float(took))
+            self.steps.setdefault(name, Series(f"  {self._how}, of it: {name}")).samples.append(float(took))
+
+    @property
+    def series(self) -> list[Series]:
+        return [self.first, self.whole, *self.steps.values()]
+
+
+class Guests:
+    """One pod that stays, for exec and streams; idle ones for their memory."""
+
+    def __init__(self, daemon: PrivateDaemon, image: str) -> None:
+        self.daemon, self.image = daemon, image
+        self.exec_series = Series("hyperctl exec true")
+        self.stdin = Series(f"exec, {MEGABYTES} MB to stdin", "MB/s")
+        self.stdout = Series(f"exec, {MEGABYTES} MB from stdout", "MB/s")
+        self.memory = Series("memory (PSS) of an idle VM, QEMU and helpers", "MiB")
+        started = daemon.ctl("run", "-d", "--name", "stays", image, "sleep", "86400")
+        if started.status:
+            raise CommandFailed(f"hyperctl run: {started.err}")
 
     def exec(self) -> None:
         self.exec_series.samples.append(wall_ms(self.daemon.argv("exec", "stays", "true"), env=self.daemon.env))
@@ -75,8 +87,7 @@ class Guests:
 
     @property
     def series(self) -> list[Series]:
-        split = list(self.steps.values())
-        return [self.first, self.whole, *split, self.exec_series, self.stdin, self.stdout, self.memory]
+        return [self.exec_series, self.stdin, self.stdout, self.memory]
 
 
 def pss_mib(pid: int) -> float:
