@@ -20,6 +20,7 @@ from hypercontainer.kernel import initramfs
 from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.kernel.modules import BOOT, ModuleTree
 from hypercontainer.lib.trace import Timings
+from hypercontainer.testing.daemon import PrivateDaemon
 from tests.conftest import KERNELS
 
 # a kernel of our own is tested where one was built
@@ -130,24 +131,55 @@ def line() -> Callable[[QemuGuest], AbstractAsyncContextManager[Line]]:
 
 @pytest.fixture(autouse=True)
 def nothing_left(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
-    """After each test: no process, mount, cgroup, tap or network namespace of it is there any more.
+    """After each test: no process, mount, cgroup, tap, network namespace, nft rule or file of it is there any more.
 
     Others may run virtual machines here at the same time: what is theirs is told apart by folder and user."""
     daemon = request.getfixturevalue("shared_hyperd") if "hyper" in request.fixturenames else None
     run_dir = request.getfixturevalue("run_dir") if "run_dir" in request.fixturenames else None
     territory = [path for path in (tmp_path, run_dir, daemon and daemon.folder) if path]
     uids = int(daemon.settings["uid_base"]) if daemon else UID
-    known = {*mounts(territory), *idle_cgroups(), *taps(uids)}
+    known = {*mounts(territory), *idle_cgroups(), *taps(uids), *namespaces(), *rules(daemon)}
     yield
     allowed = {daemon.process.pid} if daemon and daemon.process else set()
     left: list[str] = []
     for _ in range(int(LEAVING_S / 0.05)):
-        things = {*mounts(territory), *idle_cgroups(), *taps(uids)} - known
+        things = {
+            *mounts(territory),
+            *idle_cgroups(),
+            *taps(uids),
+            *namespaces(),
+            *rules(daemon),
+            *pods(daemon),
+        } - known
         left = [*processes(territory, allowed), *sorted(things)]
         if not left:
             return
         time_passes()
     pytest.fail("left behind: " + "; ".join(left))
+
+
+def namespaces() -> list[str]:
+    return [f"netns {path.name}" for path in Path("/run/netns").glob("hy*")]
+
+
+def rules(daemon: PrivateDaemon | None) -> list[str]:
+    """Lines of the daemon's nft tables: its base rules before the test, and nothing more after it."""
+    if daemon is None:
+        return []
+    lines: list[str] = []
+    for family in ("inet", "bridge"):
+        argv = ["nft", "-s", "list", "table", family, str(daemon.settings["bridge"])]
+        listed = subprocess.run(argv, capture_output=True, text=True, timeout=20)
+        lines += [f"nft {family}: {line.strip()}" for line in listed.stdout.splitlines()]
+    return lines
+
+
+def pods(daemon: PrivateDaemon | None) -> list[str]:
+    """What a pod has on disk, for as long as it is there."""
+    if daemon is None:
+        return []
+    folders = (daemon.folder / "run/pods", daemon.folder / "run/shares", daemon.root / "pods")
+    return [f"file {path}" for folder in folders if folder.exists() for path in folder.iterdir()]
 
 
 def time_passes() -> None:

@@ -99,11 +99,11 @@ def test_the_upper_layer_outlives_the_container(running: Guest) -> None:
 def test_read_only(guest: Guest) -> None:
     tmpfs = {"type": "tmpfs", "target": "/scratch"}
     guest.container(read_only=True, mounts=[tmpfs])
-    guest.first("sleep", "1000", cwd="/work/dir")
+    guest.first("sleep", "1000", cwd="/srv/dir")
     assert "Read-only" in guest.sh("echo x > /file")[2]
-    assert guest.sh("echo x > /scratch/file; cat /scratch/file; echo y > /dev/shm/y; pwd", cwd="/work/dir") == (
+    assert guest.sh("echo x > /scratch/file; cat /scratch/file; echo y > /dev/shm/y; pwd", cwd="/srv/dir") == (
         0,
-        "x\n/work/dir\n",
+        "x\n/srv/dir\n",
         "",
     )
     assert guest.sh("cat /etc/hostname; echo '127.0.0.9 added' >> /etc/hosts && tail -1 /etc/hosts")[1].endswith(
