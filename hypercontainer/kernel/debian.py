@@ -18,7 +18,7 @@ IMAGE = re.compile(r"Depends: (linux-image-[a-z0-9.+~-]+-amd64)$", re.MULTILINE)
 VERSION = re.compile(r"^Version: (\S+)$", re.MULTILINE)
 SIZE = re.compile(r"^Size: (\d+)$", re.MULTILINE)
 
-HINT = "run `apt-get update`, or add a kernel of your own with `hyperctl kernel add`"
+HINT = "run `apt-get update`; docs/howto/kernel.md says how to use a kernel from elsewhere"
 
 # Of the package's 400 MB, what a guest of ours can ever meet. The rest drives hardware that it does not have.
 KEEP = (
