@@ -5,17 +5,17 @@
 #include "pod.h"
 #include "power.h"
 #include "spawn.h"
+#include "stdstreams.h"
 
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-enum { PROCESSES_MAX = 2048, SIGNAL_MAX = 64, PIPE_BYTES = 262144 };
+enum { PROCESSES_MAX = 2048, SIGNAL_MAX = 64 };
 
 struct process *processes;
 static unsigned process_count;
@@ -215,102 +215,6 @@ void processes_list(struct buffer *result)
 	}
 }
 
-/* Streams: the process's ends go into stdio, ours become streams. */
-
-struct streams_args {
-	int64_t id[3];
-};
-
-static int parse_streams(const struct json *json, bool tty, uint32_t streams[3], struct error *err)
-{
-	static const struct field fields[] = {
-		{ "stdin", JSON_NUMBER, 0, false }, { "stdout", JSON_NUMBER, sizeof(int64_t), false },
-		{ "stderr", JSON_NUMBER, 2 * sizeof(int64_t), false },
-	};
-	struct streams_args a = { 0 };
-
-	if (json && json_fields(json, fields, COUNT(fields), &a, err) < 0)
-		return -1;
-	for (int i = 0; i < 3; i++) {
-		if (json_range("stream", a.id[i], 0, HELLO_STREAM - 1, err) < 0)
-			return -1;
-		for (int j = 0; j < i; j++)
-			if (a.id[i] && a.id[i] == a.id[j])
-				return fail(err, EINVAL, "use stream %lld twice", (long long)a.id[i]);
-		streams[i] = (uint32_t)a.id[i];
-		if (streams[i] && stream_check(streams[i], err) < 0)
-			return -1;
-	}
-	return tty && streams[2] ? fail(err, EINVAL, "give a terminal's process a stderr") : 0;
-}
-
-static int set_nonblocking(int fd)
-{
-	int flags = fcntl(fd, F_GETFL);
-
-	return flags < 0 ? -1 : fcntl(fd, F_SETFL, flags | O_NONBLOCK);
-}
-
-static int open_pipe(struct process *p, int index, int *theirs, struct error *err)
-{
-	int ends[2], ours;
-
-	if (!p->streams[index]) {
-		*theirs = open("/dev/null", (index ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
-		return *theirs < 0 ? fail(err, errno, "open /dev/null") : 0;
-	}
-	if (pipe2(ends, O_CLOEXEC) < 0)
-		return fail(err, errno, "make a pipe");
-	fcntl(ends[0], F_SETPIPE_SZ, PIPE_BYTES);	/* fewer turns between us and the process; best effort */
-	ours = ends[index == 0];
-	*theirs = ends[index != 0];
-	if (set_nonblocking(ours) < 0) {
-		close(ours);
-		return fail(err, errno, "make a pipe");
-	}
-	if (index == 0)
-		return input_open(p->streams[0], ours, false, err) ? 0 : -1;
-	return output_open(p->streams[index], ours, err) ? 0 : -1;
-}
-
-static int set_window(int master, int64_t rows, int64_t columns, struct error *err)
-{
-	struct winsize size = { .ws_row = (unsigned short)rows, .ws_col = (unsigned short)columns };
-
-	if (json_range("rows", rows, 0, 65535, err) < 0 || json_range("columns", columns, 0, 65535, err) < 0)
-		return -1;
-	return ioctl(master, TIOCSWINSZ, &size) < 0 ? fail(err, errno, "set the window's size") : 0;
-}
-
-static int open_terminal(struct process *p, struct spawn *s, int64_t rows, int64_t columns, struct error *err)
-{
-	int unlock = 0, slave, in, out;
-
-	p->terminal = openat(p->container->terminals, "ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
-	if (p->terminal < 0 || ioctl(p->terminal, TIOCSPTLCK, &unlock) < 0 ||
-	    ioctl(p->terminal, TIOCGPTN, &s->terminal) < 0)
-		return fail(err, errno, "open a terminal");
-	slave = ioctl(p->terminal, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
-	if (slave < 0)
-		return fail(err, errno, "open a terminal");
-	s->stdio[0] = slave;
-	s->stdio[1] = fcntl(slave, F_DUPFD_CLOEXEC, 0);
-	s->stdio[2] = fcntl(slave, F_DUPFD_CLOEXEC, 0);
-	if (s->stdio[1] < 0 || s->stdio[2] < 0 || set_window(p->terminal, rows, columns, err) < 0)
-		return fail(err, errno, "open a terminal");
-	in = fcntl(p->terminal, F_DUPFD_CLOEXEC, 0);	/* epoll wants a descriptor a direction */
-	out = fcntl(p->terminal, F_DUPFD_CLOEXEC, 0);
-	if (!p->streams[0])
-		close_fd(&in);
-	else if (!input_open(p->streams[0], in, true, err))
-		return close_fd(&out), -1;
-	if (!p->streams[1])
-		close_fd(&out);
-	else if (!output_open(p->streams[1], out, err))
-		return -1;
-	return 0;
-}
-
 struct start_args {
 	const char *id, *container, *cwd, *user, *seccomp;
 	const struct json *args, *env, *groups, *capabilities, *rlimits, *streams;
@@ -381,16 +285,6 @@ static int check_first(const struct process *p, bool first, struct error *err)
 	return 0;
 }
 
-static int open_stdio(struct process *p, struct spawn *s, const struct start_args *a, struct error *err)
-{
-	if (p->tty)
-		return open_terminal(p, s, a->rows, a->columns, err);
-	for (int i = 0; i < 3; i++)
-		if (open_pipe(p, i, &s->stdio[i], err) < 0)
-			return -1;
-	return 0;
-}
-
 static void close_spawn(struct spawn *s)
 {
 	for (int i = 0; i < 3; i++)
@@ -403,12 +297,12 @@ static int launch(struct process *p, struct spawn *s, const struct start_args *a
 {
 	int ends[2];
 
-	if (check_first(p, s->first, err) < 0 || parse_streams(a->streams, a->tty, p->streams, err) < 0) {
+	if (check_first(p, s->first, err) < 0 || stdstreams_parse(a->streams, a->tty, p->streams, err) < 0) {
 		memset(p->streams, 0, sizeof(p->streams));	/* they may be another's */
 		return -1;
 	}
 	if (privileges_parse(a->capabilities, a->rlimits, a->seccomp, &s->privileges, err) < 0 ||
-	    open_stdio(p, s, a, err) < 0)
+	    stdstreams_open(p, s, a->rows, a->columns, err) < 0)
 		return -1;
 	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
 		return fail(err, errno, "make a pipe");
@@ -499,12 +393,12 @@ static int parse_archive(const struct json *args, struct archive_args *a, struct
 
 static int launch_archive(struct process *p, struct archive *archive, const struct archive_args *a, struct error *err)
 {
-	if (parse_streams(a->streams, false, p->streams, err) < 0) {
+	if (stdstreams_parse(a->streams, false, p->streams, err) < 0) {
 		memset(p->streams, 0, sizeof(p->streams));
 		return -1;
 	}
 	for (int i = 0; i < 3; i++)
-		if (open_pipe(p, i, &archive->stdio[i], err) < 0)
+		if (stdstreams_pipe(p, i, &archive->stdio[i], err) < 0)
 			return -1;
 	if (p->container->first && p->container->first->starting.fd < 0)
 		archive->pidfd = p->container->first->pidfd;
@@ -597,7 +491,7 @@ int op_process_resize(const struct call *call, const struct json *args, struct b
 	if (p->terminal < 0)
 		return fail(err, ENOTTY, "resize process %s", p->id);
 	buffer_add(result, "{}", 2);
-	return set_window(p->terminal, a.rows, a.columns, err);
+	return terminal_resize(p->terminal, a.rows, a.columns, err);
 }
 
 int op_process_forget(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
