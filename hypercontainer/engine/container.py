@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+from collections.abc import Callable
 
 from hypercontainer.agent.streams import InputStream
 from hypercontainer.errors import GuestDied, GuestError
@@ -43,8 +44,9 @@ class Container:
     def running(self) -> bool:
         return self.record.state in RUNNING
 
-    async def run(self, vm: Vm, trace: Trace) -> None:
-        """Start its first process. ExecFailed leaves it as it was, with the exit code that tells why."""
+    async def run(self, vm: Vm, trace: Trace, save: Callable[[], None]) -> None:
+        """Start its first process, its streams on record (`save`) before. ExecFailed leaves it as it was, with the
+        exit code that tells why."""
         record, spec = self.record, self.record.spec
         first = vm.agent.new_streams(3)
         self.left.clear()
@@ -52,13 +54,14 @@ class Container:
             stdin=first if spec.open_stdin else 0, stdout=first + 1, stderr=0 if spec.tty else first + 2
         )
         record.runs += 1
+        save()  # a hyperd that finds the process in the guest knows by its streams that it is this run's
         self.connect(vm)
         try:
             with trace.step("process"):
                 await vm.agent.start_process(requests.first_process(record, record.streams))
         except GuestError as e:
             self.output.cut()
-            self.exit = None
+            self.exit, record.streams = None, Streams()
             failed = ExecFailed(e)
             record.exit_code, record.error = failed.exit_code, str(e)
             raise failed from e

@@ -17,7 +17,7 @@ from hypercontainer.engine.host import Host
 from hypercontainer.engine.machine import Machine
 from hypercontainer.errors import Exhausted, GuestDied, HyperError, WrongState
 from hypercontainer.lib.trace import Timings, Trace
-from hypercontainer.model.record import ContainerRecord, DiskRecord, PodRecord
+from hypercontainer.model.record import ContainerRecord, DiskRecord, PodRecord, Streams
 from hypercontainer.sandbox.log import Log
 from hypercontainer.vm import Vm
 
@@ -99,7 +99,7 @@ class Pod:
             container.record.stopped_by_user = False
             try:
                 await self._enter(container, trace)
-                await container.run(self.machine.running(), trace)
+                await container.run(self.machine.running(), trace, self.save)
             except BaseException:
                 if container.record.state == "restarting":
                     container.record.state = "exited"
@@ -149,19 +149,22 @@ class Pod:
             vm = self.machine.vm
             if not container.running or vm is None:
                 return
-            try:
-                await vm.agent.forget_process(container.record.id)
-            except HyperError as e:
-                log.warning("pod %s: cannot forget a process: %s", self.record.id, e)
             container.finish(status, oom=oom)
             self._plan_restart(container)
             self.save()
+            await self._forget(vm, container)  # only now: the guest keeps the status until we have written it down
             if oom:
                 self.emit(container, "oom")
             self.emit(container, "die", exitCode=str(status))
             container.settle(status)
             await container.output.end()
             await self._after(container)
+
+    async def _forget(self, vm: Vm, container: Container) -> None:
+        try:
+            await vm.agent.forget_process(container.record.id)
+        except HyperError as e:
+            log.warning("pod %s: cannot forget a process: %s", self.record.id, e)
 
     def _plan_restart(self, container: Container) -> None:
         if container.wants_restart():
@@ -400,9 +403,10 @@ class Pod:
     async def _take_up(self, vm: Vm, process: ListedProcess) -> None:
         container = self.containers[process.id]
         record = container.record
-        record.streams.stdin = process.streams.stdin
-        record.streams.stdout = process.streams.stdout
-        record.streams.stderr = process.streams.stderr
+        streams = process.streams
+        if record.streams != Streams(stdin=streams.stdin, stdout=streams.stdout, stderr=streams.stderr):
+            await self._forget(vm, container)  # a run whose end we have written down
+            return
         if not container.running:  # we were killed between the guest's start of it and our record of that
             record.state = "running"
             record.started_ns = record.started_ns or record.created_ns

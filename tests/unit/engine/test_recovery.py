@@ -9,6 +9,7 @@ import pytest
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.spec import ContainerSpec, PodSpec, RestartPolicy
+from hypercontainer.testing.fakes import FakeAgent
 from tests.unit.engine.world import World, load
 
 
@@ -143,3 +144,32 @@ async def test_a_paused_container_stays_paused(world: World, engine: LocalEngine
     await again.unpause(name)
     await again.kill(name, 15)
     assert (await again.wait(name)).status_code == 143
+
+
+async def test_a_status_is_written_down_before_the_guest_forgets_it(
+    world: World, engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """hyperd dies at the moment at which the guest has forgotten the process: nothing it writes counts from then on."""
+    forgotten = asyncio.Event()
+
+    def agent() -> FakeAgent:
+        made = FakeAgent()
+
+        def forget(args: dict[str, object]) -> object:
+            monkeypatch.setattr(engine.host.pods, "save", lambda *_, **__: None)
+            forgotten.set()
+            return made._process_forget(args)
+
+        made.answers["process.forget"] = forget
+        return made
+
+    world.hypervisor.make_agent = agent
+    name = await container(engine, "exit", "7")
+    await engine.start(name)
+    await asyncio.wait_for(forgotten.wait(), 10)
+    await forsake(engine)
+    again = await world.engine()
+    document = await again.inspect(name)
+    assert (document.state.status, document.state.exit_code, document.state.error) == ("exited", 7, "")
+    await again.remove(name, force=True, volumes=False)
+    world.check_nothing_left()
