@@ -101,13 +101,19 @@ class Pod:
                 await self._enter(container, trace)
                 await container.run(self.machine.running(), trace, self.save)
             except BaseException:
-                if container.record.state == "restarting":
-                    container.record.state = "exited"
-                self.save()
-                await self.power_off_if_idle()
+                await self._not_started(container)
                 raise
             self.save()
             self.emit(container, "start")
+
+    async def _not_started(self, container: Container) -> None:
+        """A start failed: one that was to remove itself does so now, as with docker."""
+        if container.record.state == "restarting":
+            container.record.state = "exited"
+        self.save()
+        if container.record.spec.auto_remove:
+            await self._remove(container, volumes=True)
+        await self.power_off_if_idle()
 
     def _check_there(self, container: Container, verb: str) -> None:
         if self.removed or container.record.state == "removing":

@@ -286,3 +286,19 @@ async def test_a_forced_removal_of_what_removes_itself_is_no_error(
     await engine.remove(name, force=True, volumes=False)
     await until(engine, name, "gone")
     world.check_nothing_left()
+
+
+async def test_what_was_to_remove_itself_does_so_when_it_cannot_start(
+    engine: LocalEngine, create: Run, world: World
+) -> None:
+    name = await create("no-such-command", auto_remove=True)
+    with pytest.raises(GuestError):
+        await engine.start(name)
+    assert await engine.list_containers(all=True, filters={}) == []
+    world.check_nothing_left()
+    world.hypervisor.fail = "killed by signal 9"
+    name = await create("true", auto_remove=True)
+    with pytest.raises(GuestDied):
+        await engine.start(name)
+    assert await engine.list_containers(all=True, filters={}) == []
+    world.check_nothing_left()
