@@ -116,7 +116,8 @@ def test_a_stopped_output_never_blocks_its_writer(running: Guest) -> None:
 
 
 def test_eof_waits_for_the_last_writer_and_the_exit_event_does_not(running: Guest) -> None:
-    streams = running.start("p", "sh", "-c", "(read x; echo late) <&0 & exit 3", stdin=True)
+    # By way of 3: a shell gives what it runs in the background /dev/null for 0.
+    streams = running.start("p", "sh", "-c", "exec 3<&0; (read x <&3; echo late) & exit 3", stdin=True)
     assert running.host.exit_of("p")["status"] == 3
     assert not running.host.outputs[streams["stdout"]].ended
     running.host.write(streams["stdin"], b"go\n")
