@@ -104,16 +104,6 @@ static int hide_paths(struct container *c, const struct create_args *a, struct e
 			  &c->readonly_count, err);
 }
 
-static int set_sysctls(const struct json *sysctls, struct error *err)
-{
-	if (json_all(sysctls, JSON_STRING, "sysctls", err) < 0)
-		return -1;
-	for (const struct json *s = json_first(sysctls); s; s = s->next)
-		if (set_sysctl(s->key, s->string, err) < 0)
-			return -1;
-	return 0;
-}
-
 static void container_free(struct container *c)
 {
 	for (size_t i = 0; i < c->masked_count; i++)

@@ -1,5 +1,7 @@
 #include "mount.h"
 
+#include "json.h"
+
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
@@ -231,7 +233,7 @@ int make_folders(const char *path, struct error *err)
 	}
 }
 
-int set_sysctl(const char *key, const char *value, struct error *err)
+static int set_sysctl(const char *key, const char *value, struct error *err)
 {
 	char path[256];
 	int fd, result = 0;
@@ -251,4 +253,14 @@ int set_sysctl(const char *key, const char *value, struct error *err)
 		result = fail(err, errno, "set sysctl %.64s to '%.64s'", key, value);
 	close(fd);
 	return result;
+}
+
+int set_sysctls(const struct json *sysctls, struct error *err)
+{
+	if (json_all(sysctls, JSON_STRING, "sysctls", err) < 0)
+		return -1;
+	for (const struct json *s = json_first(sysctls); s; s = s->next)
+		if (set_sysctl(s->key, s->string, err) < 0)
+			return -1;
+	return 0;
 }

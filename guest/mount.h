@@ -11,6 +11,8 @@
 extern char run_dir[256];
 
 /* openat2 with everything, ".." and symlinks included, held beneath `root`. O_CLOEXEC is implied. */
+struct json;
+
 int open_beneath(int root, const char *path, int flags, mode_t mode, struct error *err);
 /* The same, but no symlink may be on the way. */
 int open_plain(int root, const char *path, int flags, mode_t mode, struct error *err);
@@ -30,7 +32,7 @@ ssize_t read_file_at(int dir, const char *name, char *to, size_t size);
 int write_all(int fd, const void *bytes, size_t length, struct error *err);
 int make_folders(const char *path, struct error *err);		/* one of our own paths: mkdir -p */
 /* /proc/sys below: "net.ipv4.ip_forward" or with slashes. */
-int set_sysctl(const char *key, const char *value, struct error *err);
+int set_sysctls(const struct json *sysctls, struct error *err);
 /* Copy what is in folder `from` into the empty folder `to`. */
 int copy_tree(int from, int to, int depth, struct error *err);
 

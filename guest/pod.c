@@ -195,16 +195,6 @@ static int set_hostname(const char *name, struct error *err)
 	return 0;
 }
 
-static int set_sysctls(const struct json *sysctls, struct error *err)
-{
-	if (json_all(sysctls, JSON_STRING, "sysctls", err) < 0)
-		return -1;
-	for (const struct json *s = json_first(sysctls); s; s = s->next)
-		if (set_sysctl(s->key, s->string, err) < 0)
-			return -1;
-	return 0;
-}
-
 static int setup(const struct setup_args *a, struct error *err)
 {
 	if (a->time_ns && set_time(a->time_ns, err) < 0)
