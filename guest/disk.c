@@ -48,8 +48,10 @@ int disk_scan(int target, struct error *err)
 	char path[80], where[32];
 	int host = find_host(err);
 
-	if (host < 0)
+	if (device_path(target, "block", path, sizeof(path), err) < 0)
 		return -1;
+	if (access(path, F_OK) == 0)
+		return 0;
 	snprintf(path, sizeof(path), "/sys/class/scsi_host/host%d/scan", host);
 	snprintf(where, sizeof(where), "0 %d 0", target);
 	return write_file_at(AT_FDCWD, path, where, err);
@@ -103,4 +105,27 @@ void disk_detach(int target)
 	if (device_path(target, "delete", path, sizeof(path), &err) < 0 ||
 	    write_file_at(AT_FDCWD, path, "1", &err) < 0)
 		debug("detach disk %d: %s", target, err.message);
+}
+
+struct scan_args {
+	const struct json *targets;
+};
+
+int op_disk_scan(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
+{
+	static const struct field fields[] = { NEEDED(struct scan_args, targets, JSON_ARRAY) };
+	struct scan_args a = { 0 };
+	char path[64];
+
+	(void)call;
+	if (json_fields(args, fields, 1, &a, err) < 0 || json_all(a.targets, JSON_NUMBER, "targets", err) < 0)
+		return -1;
+	for (const struct json *t = json_first(a.targets); t; t = t->next)
+		if (json_range("target", t->number, 0, TARGETS_MAX, err) < 0 || disk_scan((int)t->number, err) < 0)
+			return -1;
+	for (const struct json *t = json_first(a.targets); t; t = t->next)
+		if (disk_wait((int)t->number, path, sizeof(path), err) < 0)
+			return -1;
+	buffer_add(result, "{}", 2);
+	return 0;
 }

@@ -2,14 +2,17 @@
 #ifndef DISK_H
 #define DISK_H
 
-#include "error.h"
+#include "json.h"
+#include "rpc.h"
 
 enum { TARGETS_MAX = 255 };
 
-/* Ask the controller for `target`; disk_wait then waits for it. */
+/* Ask the controller for `target`, unless it is known; disk_wait then waits for it. */
 int disk_scan(int target, struct error *err);
 /* Wait (seconds at most) and return the path of its device in `path`. */
 int disk_wait(int target, char *path, size_t size, struct error *err);
 void disk_detach(int target);
+
+int op_disk_scan(const struct call *, const struct json *, struct buffer *, struct error *);
 
 #endif

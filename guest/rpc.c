@@ -3,6 +3,7 @@
 #include "archive.h"
 #include "channel.h"
 #include "container.h"
+#include "disk.h"
 #include "pod.h"
 #include "power.h"
 #include "process.h"
@@ -55,6 +56,7 @@ static const struct {
 	{ "container.freeze", op_container_freeze },
 	{ "container.stats", op_container_stats },
 	{ "container.processes", op_container_processes },
+	{ "disk.scan", op_disk_scan },
 	{ "process.start", op_process_start },
 	{ "process.archive", op_process_archive },
 	{ "process.signal", op_process_signal },

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -222,6 +222,10 @@ class AgentClient:
     async def list(self, *, timeout_s: float = 10.0) -> m.Listing:
         """What the guest holds now; `known` is what it held when this client came."""
         return await self._ask("list", {}, m.Listing, timeout_s)
+
+    async def scan_disks(self, targets: Sequence[int], *, timeout_s: float = 10.0) -> None:
+        """Have the guest know the disks at these targets ahead of the containers that will mount them."""
+        await self._ask("disk.scan", {"targets": targets}, m.Done, timeout_s)
 
     async def setup_pod(self, pod: m.PodSetup, *, timeout_s: float = 10.0) -> None:
         """Network, names, clock, random pool; again = update."""

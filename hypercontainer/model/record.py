@@ -16,7 +16,7 @@ class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class DiskRecord(Record, kw_only=True):
-    """A SCSI disk of the guest: target number, backing file."""
+    """A SCSI disk of the guest: target number, backing file ("": nothing yet, a disk of zeroes that is to get one)."""
 
     target: int
     path: str

@@ -4,7 +4,7 @@ Files are named by descriptor (`Descriptors`), which the caller has open; only f
 paths, those that `jail.py` puts into the VMM's root.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hypercontainer.hypervisor.base import VmConfig
@@ -17,6 +17,9 @@ INITRD = "/boot/initrd"
 
 # q35 without the devices that no guest of ours has a driver loaded for: each costs time to build and to probe.
 MACHINE = "q35,memory-backend=ram,usb=off,smbus=off,sata=off,vmport=off,hpet=off,smm=off,i8042=off"
+
+# What an empty disk seems to have: more than any file that it is to get (ext4's limit). The guest sees its size once.
+SLOT_BYTES = 16 << 40
 
 # Small and quick, and enough to hand over to a PVH kernel: SeaBIOS proper spends a second on option ROMs, emulated.
 FIRMWARE = "bios-microvm.bin"
@@ -49,14 +52,14 @@ class Descriptors:
 
     qmp: int
     agent: int
-    disks: Sequence[int] = ()  # in the order of VmConfig.disks
+    disks: Sequence[int | None] = ()  # in the order of VmConfig.disks; None of one without a file
     tap: int | None = None
     share: int | None = None
     memory: int | None = None
 
     def all(self) -> list[int]:
-        optional = [fd for fd in (self.tap, self.share, self.memory) if fd is not None]
-        return [self.qmp, self.agent, *self.disks, *optional]
+        optional = [fd for fd in (*self.disks, self.tap, self.share, self.memory) if fd is not None]
+        return [self.qmp, self.agent, *optional]
 
     def with_share(self, share: int) -> "Descriptors":
         return replace(self, share=share)
@@ -111,19 +114,33 @@ def _boot(config: VmConfig) -> list[str]:
     return ["-kernel", KERNEL, "-initrd", INITRD, "-append", " ".join(kernel_parameters(config))]
 
 
-def blockdev(disk: DiskRecord, filename: str) -> dict[str, object]:
-    """The block node of `disk`, its file already open as `filename` ("/dev/fdset/N")."""
+def blockdev(disk: DiskRecord, file: dict[str, object] | str) -> dict[str, object]:
+    """The block node of `disk` over `file` (`disk_file`, or the name of such a node).
+
+    A raw format node has no reason but that the file below one can be another later, by blockdev-reopen."""
+    node: dict[str, object] = {
+        "driver": "raw",
+        "node-name": node_name(disk.target),
+        "read-only": disk.read_only,
+        "file": file,
+    }
+    # what the guest deletes is given back to the host
+    return node if disk.read_only else node | {"discard": "unmap"}
+
+
+def disk_file(disk: DiskRecord, filename: str) -> dict[str, object]:
+    """The block node of the file of `disk`, already open as `filename` ("/dev/fdset/N")."""
+    if not disk.path:
+        return {"driver": "null-co", "size": SLOT_BYTES, "read-zeroes": True, "read-only": disk.read_only}
     node: dict[str, object] = {
         "driver": "file",
-        "node-name": node_name(disk.target),
         "filename": filename,
         "read-only": disk.read_only,
         "auto-read-only": False,
     }
     if disk.read_only:
         return node | {"locking": "off"}  # an image: nobody writes it, any number of guests read it
-    # a writable file is one guest's alone; what the guest deletes is given back to the host
-    return node | {"locking": "on", "discard": "unmap"}
+    return node | {"locking": "on", "discard": "unmap"}  # a writable file is one guest's alone
 
 
 def scsi_disk(target: int) -> dict[str, object]:
@@ -158,8 +175,9 @@ def _processor(config: VmConfig) -> list[str]:
 def _disks(config: VmConfig, fds: Descriptors) -> list[str]:
     words: list[str] = []
     for n, (disk, fd) in enumerate(zip(config.disks, fds.disks, strict=True)):
-        words += ["-add-fd", f"fd={fd},set={n}"]
-        words += ["-blockdev", _properties(blockdev(disk, f"/dev/fdset/{n}"))]
+        if fd is not None:
+            words += ["-add-fd", f"fd={fd},set={n}"]
+        words += ["-blockdev", _properties(blockdev(disk, disk_file(disk, f"/dev/fdset/{n}")))]
         words += ["-device", _properties(scsi_disk(disk.target))]
     return words
 
@@ -185,9 +203,17 @@ def _share(fds: Descriptors) -> list[str]:
 
 def _properties(values: dict[str, object]) -> str:
     """QEMU's key=value,… with the driver first, as both -blockdev and -device take it."""
-    driver, *rest = [(key, _word(value)) for key, value in values.items()]
+    driver, *rest = [(key, _word(value)) for key, value in _flat(values)]
     head = driver[1] if values.get("id") else "=".join(driver)
     return ",".join([head, *(f"{key}={value}" for key, value in rest)])
+
+
+def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def _word(value: object) -> str:

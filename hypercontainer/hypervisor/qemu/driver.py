@@ -58,7 +58,7 @@ class QemuHypervisor:
     def shape(self, config: VmConfig) -> str:
         qemu = self._program()
         nic = 6 if config.nic else None
-        words = argv.command(qemu, config, argv.Descriptors(qmp=3, agent=4, memory=5, tap=nic))
+        words = argv.command(qemu, config, argv.Descriptors(qmp=3, agent=4, memory=5, tap=nic, disks=[None] * len(config.disks)))
         return " ".join([*words, *(_identity(path) for path in (Path(qemu), config.kernel, config.initrd))])
 
     async def attach(self, record: GuestRecord) -> QemuGuest | None:
@@ -174,7 +174,7 @@ def _open(config: VmConfig, run: RunDir, files: ExitStack) -> argv.Descriptors:
     return argv.Descriptors(
         qmp=listen(run.qmp),
         agent=listen(run.agent),
-        disks=tuple(keep(open_disk(disk)) for disk in config.disks),
+        disks=tuple(keep(open_disk(disk)) if disk.path else None for disk in config.disks),
         tap=keep(open_tap(config.nic.tap) if config.nic.tap else open_dead_end()) if config.nic else None,
         memory=config.origin.memory if config.origin else config.memory,
     )

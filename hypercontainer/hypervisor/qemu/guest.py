@@ -44,7 +44,8 @@ class QemuGuest:
         finally:
             os.close(fd)
         try:
-            await self._monitor.execute("blockdev-add", argv.blockdev(disk, f"/dev/fdset/{fdset}"))
+            file = argv.disk_file(disk, f"/dev/fdset/{fdset}")
+            await self._monitor.execute("blockdev-add", argv.blockdev(disk, file))
         finally:
             # from here the node alone keeps the file open; without one, nobody does
             await self._monitor.execute("remove-fd", {"fdset-id": fdset})
