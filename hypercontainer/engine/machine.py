@@ -7,6 +7,7 @@ is held by whoever calls.
 import asyncio
 import logging
 import shutil
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import ContainerRecord, DiskRecord, PodRecord
 from hypercontainer.model.spec import Dns
 from hypercontainer.network import dns
-from hypercontainer.sandbox import requests
+from hypercontainer.sandbox import clock, requests
 from hypercontainer.storage import scratch
 from hypercontainer.storage.share import Share
 
@@ -64,7 +65,10 @@ class Machine:
             self.save()
             with trace.step("pod"):
                 share = config.share is not None
+                asked_s = time.monotonic()
                 await vm.agent.setup_pod(requests.pod_setup(record, self._dns(), self._hosts(), share=share))
+                if not clock.near(asked_s):
+                    await clock.set_clock(vm.agent)
             undo.pop_all()
         return vm
 

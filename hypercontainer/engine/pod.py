@@ -18,6 +18,7 @@ from hypercontainer.engine.machine import Machine
 from hypercontainer.errors import Exhausted, GuestDied, HyperError, WrongState
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model.record import ContainerRecord, DiskRecord, PodRecord, Streams
+from hypercontainer.sandbox import clock
 from hypercontainer.sandbox.log import Log
 from hypercontainer.vm import Vm
 
@@ -354,8 +355,10 @@ class Pod:
         """One that is not paused: nothing happens."""
         async with self.lock:
             if self.record.paused:
-                await self.machine.running().guest.resume()
+                vm = self.machine.running()
+                await vm.guest.resume()
                 self._set_paused(False)
+                await clock.set_clock(vm.agent)  # it stood still
 
     def _set_paused(self, paused: bool) -> None:
         self.record.paused = paused

@@ -1,6 +1,7 @@
 """A container's life: made, started, ended, started again, removed; what everybody sees of it on the way."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -168,8 +169,11 @@ async def test_pausing_stops_the_machine(engine: LocalEngine, create: Run, world
     assert (await state(engine, id))[0] == "paused"
     with pytest.raises(WrongState):
         await engine.exec(id, ExecSpec(command=["true"]))
+    before = time.time_ns()
     await engine.unpause(id)
     assert (await state(engine, id))[0] == "running"
+    op, args = world.hypervisor.alive[0].agent.requests[-1]
+    assert op == "time.set" and before <= int(str(args["time_ns"])) <= time.time_ns()  # its clock stood still
     await engine.remove(id, force=True, volumes=False)
     world.check_nothing_left()
 
