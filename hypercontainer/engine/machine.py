@@ -61,8 +61,10 @@ class Machine:
             config = self._config(boot, choice, disks)
             self.vm = vm = await host.factory.boot(config, host.run_dir(record.id), trace)
             self._targets = {disk.target for disk in disks}
-            record.guest = vm.guest.record
+            record.guest, record.uid = vm.guest.record, vm.guest.record.uid
             self.save()
+            if record.nic:
+                host.network.plug(record.nic)
             with trace.step("pod"):
                 share = config.share is not None
                 asked_s = time.monotonic()
@@ -86,7 +88,7 @@ class Machine:
 
     async def _join_network(self) -> None:
         if self.record.nic:
-            await self.host.network.create(self.record.nic, self.record.uid)
+            await self.host.network.create(self.record.nic)
 
     async def _prepare(self, container: ContainerRecord) -> None:
         """A container's files on the host: the writable layer (kept over restarts), the folders it shares."""

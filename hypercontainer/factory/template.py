@@ -18,15 +18,15 @@ from hypercontainer import vm as vms
 from hypercontainer.errors import GuestDied, GuestError, GuestSilent, HyperError, Unavailable
 from hypercontainer.factory.base import Kept
 from hypercontainer.factory.sealed import SealedFile
-from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Hypervisor, Nic, Snapshot, VmConfig
+from hypercontainer.hypervisor.base import SLOTS, SNAPSHOT_MAC, Hypervisor, Nic, Snapshot, VmConfig
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model.record import DiskRecord
 
 log = logging.getLogger(__name__)
 
 KEPT = 4  # templates, those used last: each takes what its guest took to boot, some 60 to 100 MiB
-# The disks of a pod's first container, which a guest knows before it has been told whose it is.
-SLOTS = (DiskRecord(target=0, path="", read_only=True), DiskRecord(target=1, path="", read_only=False))
+# What is behind SLOTS in a guest that is nobody's yet.
+EMPTY = [DiskRecord(target=target, path="", read_only=not target) for target in SLOTS]
 ATTEMPTS = 3  # failures of one shape in a row, after which its guests are booted
 
 
@@ -110,7 +110,7 @@ class TemplateFactory:
             return None
         try:
             taken = {disk.target for disk in config.disks}
-            free = [slot for slot in SLOTS if slot.target not in taken]
+            free = [slot for slot in EMPTY if slot.target not in taken]
             clone = replace(config, disks=[*config.disks, *free], origin=template.snapshot())
             vm = await vms.boot(self._hypervisor, clone, run_dir, trace)
         except (GuestDied, GuestError) as e:
@@ -134,7 +134,7 @@ class TemplateFactory:
     def _original(self, config: VmConfig) -> VmConfig:
         """The guest that `config` and all of its shape are clones of: without what is theirs alone."""
         nic = Nic(tap="", mac=SNAPSHOT_MAC) if config.nic else None
-        return replace(config, name="template", uid=self._uid, disks=SLOTS, nic=nic)
+        return replace(config, name="template", uid=self._uid, disks=EMPTY, nic=nic)
 
     async def _template(self, shape: str, original: VmConfig, trace: Trace) -> Template:
         """Made now if there is none: once, and to its end, whoever waits for it and gives up."""
@@ -162,7 +162,7 @@ class TemplateFactory:
         try:
             config = replace(config, memory=template.memory.fileno())
             async with vms.booted(self._hypervisor, config, folder, Timings()) as vm:
-                await vm.agent.scan_disks([slot.target for slot in SLOTS])
+                await vm.agent.scan_disks(SLOTS)
                 await vm.close()  # it is saved without a host: each clone finds its own
                 await vm.guest.save(template.state.fileno())
             template.seal()

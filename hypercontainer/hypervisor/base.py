@@ -8,12 +8,14 @@ from typing import Protocol
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import DiskRecord, GuestRecord
 
+SLOTS = (0, 1)  # SCSI targets of a pod's first container: guests may know them before they have anything behind them
 SNAPSHOT_MAC = "52:54:00:00:00:00"  # of a snapshot's NIC: each clone is told its own (docs/wire.md, `hardware`)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Nic:
-    """A tap device that exists already ("": one that leads nowhere), and the address of the guest's end."""
+    """The name of the tap device that the VMM makes ("": any), and the address of the guest's end. Whoever wants the
+    tap to lead somewhere joins it to a network while the VMM runs; it goes with the VMM."""
 
     tap: str
     mac: str
@@ -59,7 +61,17 @@ class Guest(Protocol):
     async def add_disk(self, disk: DiskRecord) -> None:
         """Plug a SCSI disk at `disk.target`; the file is opened read-only when the record says so."""
 
+    async def swap_disk(self, disk: DiskRecord) -> None:
+        """Have another file behind the disk at `disk.target`, which the guest must not be using. It is not told: it
+        still believes in the size that it has seen."""
+
     async def remove_disk(self, target: int) -> None: ...
+
+    async def adopt(self, config: VmConfig, run_dir: Path) -> None:
+        """Make a guest that was booted for nobody, its SLOTS empty, that of `config`: its disks are in the slots, or
+        plugged, its tap has the name, its run-time files have moved to `run_dir` (exists, empty, ours).
+
+        After a failure it is of no use any more: kill it."""
 
     async def pause(self) -> None:
         """Stop the virtual CPUs."""

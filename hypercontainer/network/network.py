@@ -50,26 +50,30 @@ class Network:
         nic.ports = ports.assign(mappings, used)
         return nic
 
-    async def create(self, nic: NicRecord, uid: int) -> None:
-        """Make the tap, which user `uid` may open, and the rules of `nic`. On failure nothing of it is left.
+    async def create(self, nic: NicRecord) -> None:
+        """Make the rules of `nic`. On failure nothing of them is left.
 
         The caller has recorded `nic`: after a SIGKILL in here, `remove` or `sweep` take away what was made.
-        Raises InUse for a port that someone has taken since `plan`, Exhausted for a bridge that is full.
+        Raises InUse for a port that someone has taken since `plan`.
         """
         self._guard.hold(nic.tap, nic.ports)
         try:
-            await self._join(nic)
-            tap.create(nic.tap, uid, self._net.bridge, nic.mtu)
-        except BaseException as e:
+            await self._rule(nic)
+        except BaseException:
             await asyncio.shield(self.remove(nic))
-            if isinstance(e, OSError):
-                kind = Exhausted if e.errno in tap.FULL else HyperError
-                raise kind(f"cannot create network interface {nic.tap}: {e.strerror}") from e
             raise
         self._nics[nic.tap] = nic
 
-    async def _join(self, nic: NicRecord) -> None:
-        """Rules first: so the tap never carries a frame that they did not see."""
+    def plug(self, nic: NicRecord) -> None:
+        """Join its tap, which its VMM has made, to the network; after `create`, so that it never carries a frame that
+        the rules did not see. Raises Exhausted for a bridge that is full."""
+        try:
+            tap.join(nic.tap, self._net.bridge, nic.mtu)
+        except OSError as e:
+            kind = Exhausted if e.errno in tap.FULL else HyperError
+            raise kind(f"cannot plug network interface {nic.tap}: {e.strerror}") from e
+
+    async def _rule(self, nic: NicRecord) -> None:
         lines = rules.join(self._net, nic)
         try:
             await nft.apply(lines)

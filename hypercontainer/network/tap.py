@@ -1,17 +1,11 @@
-"""Tap devices, by ioctl: a tenth of a millisecond instead of an exec. Every function raises OSError."""
+"""The host's end of tap devices, by ioctl: a tenth of a millisecond, no exec. Every function raises OSError."""
 
 import errno
 import fcntl
-import os
 import socket
 import struct
 
 IFNAMSIZ = 16
-TUNSETIFF = 0x400454CA
-TUNSETPERSIST = 0x400454CB
-TUNSETOWNER = 0x400454CC
-IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
-
 SIOCGIFFLAGS, SIOCSIFFLAGS = 0x8913, 0x8914
 SIOCGIFMTU, SIOCSIFMTU = 0x8921, 0x8922
 SIOCBRADDIF = 0x89A2
@@ -20,25 +14,9 @@ IFF_UP = 1
 FULL = frozenset((errno.EXFULL, errno.ENFILE))  # a bridge has room for 1023 ports
 
 
-def create(name: str, uid: int, bridge: str, mtu: int) -> None:
-    """Make the tap `name`, a port of `bridge`, up, which user `uid` may open.
-
-    It becomes persistent last: cut short at any moment, the kernel takes it away with our descriptor, so that each
-    tap that outlives us is a port of the bridge, where a sweep finds it. One that exists already is taken as it is.
-    """
-    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
-    try:
-        fcntl.ioctl(fd, TUNSETIFF, _request(name, struct.pack("=H", IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)))
-        fcntl.ioctl(fd, TUNSETOWNER, uid)
-        _quiet(name)
-        join(name, bridge, mtu)
-        fcntl.ioctl(fd, TUNSETPERSIST, 1)
-    finally:
-        os.close(fd)
-
-
 def join(name: str, bridge: str, mtu: int) -> None:
     """Make the interface `name` a port of `bridge`, and bring it up."""
+    _quiet(name)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as s:
         fcntl.ioctl(s, SIOCSIFMTU, _request(name, struct.pack("=i", mtu)))
         try:

@@ -212,6 +212,9 @@ class FakeAgent:
             next_stream=self._next_stream,
         )
 
+    def _disk_scan(self, args: dict[str, object]) -> object:
+        return {}
+
     def _pod_setup(self, args: dict[str, object]) -> object:
         self.pod = msgspec.convert(args, m.PodSetup)
         return {}

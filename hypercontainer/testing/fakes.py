@@ -23,8 +23,11 @@ SAVED = b"a guest's devices"  # what a fake one has to say of them
 class FakeGuest:
     """hypervisor.base.Guest. `die` ends it as a crash would; `agent` is what its host talks to."""
 
-    def __init__(self, record: GuestRecord, config: VmConfig, agent: FakeAgent) -> None:
-        self.record, self.config, self.agent = record, config, agent
+    def __init__(
+        self, record: GuestRecord, config: VmConfig, agent: FakeAgent, moved: Callable[[str, Path], object]
+    ) -> None:
+        """`moved` is told when its run directory is another one: which it was, which it is."""
+        self.record, self.config, self.agent, self._moved = record, config, agent, moved
         self.disks = {disk.target: disk for disk in config.disks}
         self.paused = False
         self.console = ""
@@ -47,6 +50,23 @@ class FakeGuest:
         if disk.target in self.disks:
             raise GuestDied(f"cannot plug disk {disk.target}: there is one")
         self.disks[disk.target] = disk
+
+    async def swap_disk(self, disk: DiskRecord) -> None:
+        self._check(disk)
+        self.disks[disk.target] = disk
+
+    async def adopt(self, config: VmConfig, run_dir: Path) -> None:
+        for disk in config.disks:
+            self._check(disk)
+        self.disks |= {disk.target: disk for disk in config.disks}
+        os.rename(self.record.run_dir, run_dir)
+        self._moved(self.record.run_dir, run_dir)
+        self.config, self.record.run_dir = config, str(run_dir)
+
+    @staticmethod
+    def _check(disk: DiskRecord) -> None:
+        if disk.path and not Path(disk.path).exists():
+            raise NotFound("disk file", disk.path)
 
     async def remove_disk(self, target: int) -> None:
         del self.disks[target]
@@ -102,7 +122,7 @@ class FakeHypervisor:
                 raise GuestDied(f"the virtual machine ended: {why}")
             if config.origin and os.pread(config.origin.state, 100, 0) != SAVED:
                 raise GuestDied("the virtual machine ended: its snapshot is no snapshot")
-            if missing := [disk.path for disk in config.disks if not Path(disk.path).exists()]:
+            if missing := [disk.path for disk in config.disks if disk.path and not Path(disk.path).exists()]:
                 raise NotFound("disk file", missing[0])
             self.booted.append(config)
             pid = os.getpid()
@@ -114,7 +134,7 @@ class FakeHypervisor:
                 boot_id=proc.boot_id(),
                 uid=config.uid,
             )
-            self.guests[str(run_dir)] = guest = FakeGuest(record, config, self.make_agent())
+            self.guests[str(run_dir)] = guest = FakeGuest(record, config, self.make_agent(), self._moved)
             serving = asyncio.ensure_future(guest.agent.serve(guest.agent_socket))
             try:
                 await asyncio.shield(serving)
@@ -123,6 +143,9 @@ class FakeHypervisor:
                 await self.reap(run_dir)
                 raise
         return guest
+
+    def _moved(self, old: str, new: Path) -> None:
+        self.guests[str(new)] = self.guests.pop(old)
 
     def shape(self, config: VmConfig) -> str:
         words = (self.program, config.kernel, config.initrd, config.vcpus, config.memory_mib, config.accelerator)

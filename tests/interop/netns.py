@@ -1,19 +1,17 @@
 """Network namespaces as hosts, and guests whose tap is pumped by a thread: what the network tests are made of."""
 
 import ctypes
-import fcntl
 import os
 import select
 import socket
-import struct
 import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from hypercontainer.hypervisor.qemu.tap import open_tap
 from hypercontainer.model.record import NicRecord
-from hypercontainer.network import tap
 
 CLONE_NEWNET = 0x40000000
 PATIENCE_S = 10.0
@@ -59,23 +57,17 @@ def state() -> dict[str, str]:
     return {"rules": output("nft", "list", "ruleset"), "links": "\n".join(links)}
 
 
-def _open_tap(name: str) -> int:
-    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-    flags = tap.IFF_TAP | tap.IFF_NO_PI | tap.IFF_VNET_HDR
-    fcntl.ioctl(fd, tap.TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
-    return fd
-
-
 @contextmanager
 def guest(nic: NicRecord, host: str) -> Iterator[str]:
-    """A namespace that stands for a VM: its eth0 is joined to the pod's tap as QEMU would join a NIC."""
+    """A namespace that stands for a VM: it makes the pod's tap, and its eth0 is joined to that as QEMU would join a
+    NIC. The tap is not plugged."""
     with ExitStack() as stack:
         name = stack.enter_context(namespace(nic.tap))
         with inside(host):
-            outer = _open_tap(nic.tap)
+            outer = open_tap(nic.tap, 0)
         stack.callback(os.close, outer)
         with inside(name):
-            inner = _open_tap("eth0")
+            inner = open_tap("eth0", 0)
             stack.callback(os.close, inner)
             ip(
                 f"link set eth0 address {nic.mac} mtu {nic.mtu} up",

@@ -9,14 +9,15 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from hypercontainer.errors import Exhausted, InUse, InvalidInput
+from hypercontainer.errors import Exhausted, HyperError, InUse, InvalidInput
+from hypercontainer.hypervisor.qemu.tap import open_tap
 from hypercontainer.model.record import NicRecord
 from hypercontainer.model.settings import Settings
 from hypercontainer.model.spec import PortMapping
@@ -70,6 +71,16 @@ def port(host_port: int, container_port: int = 80, protocol: str = "tcp", host_i
     return PortMapping(host_port=host_port, container_port=container_port, protocol=protocol, host_ip=host_ip)  # type: ignore[arg-type]
 
 
+@contextmanager
+def tap_of(nic: NicRecord) -> Iterator[None]:
+    """The tap of a VMM that does nothing."""
+    fd = open_tap(nic.tap, UID)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
 class Pods:
     """Pods of a world, each a guest with a server on port 80."""
 
@@ -78,9 +89,11 @@ class Pods:
 
     async def add(self, name: str, *ports: PortMapping) -> tuple[str, NicRecord, netns.Server]:
         nic = self.world.network.plan(name, ports, self.nics)
-        await self.world.network.create(nic, UID)
+        await self.world.network.create(nic)
         self.nics.append(nic)
         guest = self.stack.enter_context(netns.guest(nic, self.world.host))
+        with inside(self.world.host):
+            self.world.network.plug(nic)
         return guest, nic, self.stack.enter_context(serving(guest, name, 80))
 
 
@@ -277,9 +290,12 @@ async def test_all_of_it_goes(world: World) -> None:
     await world.network.ensure()
     before = netns.state()
     nic = world.network.plan("a1", [port(8080), port(53, 53, "udp"), port(81, host_ip="127.0.0.1")], [])
-    await world.network.create(nic, UID)
-    assert netns.state() != before
-    for _ in range(3):
+    await world.network.create(nic)
+    with tap_of(nic):
+        world.network.plug(nic)
+        assert netns.state() != before
+        await world.network.remove(nic)
+    for _ in range(2):
         await world.network.remove(nic)
         assert netns.state() == before
     with inside(world.host), socket.socket() as s:
@@ -295,17 +311,31 @@ async def test_ensure_again_changes_nothing(world: World) -> None:
     assert output("ip", "addr") == links
 
 
-async def test_the_tap_is_the_pods_users(world: World) -> None:
+async def test_a_plugged_tap_is_up_has_no_address_and_goes_with_its_vmm(world: World) -> None:
+    await world.network.ensure()
+    before = netns.state()["links"]
+    nic = world.network.plan("a1", [], [])
+    await world.network.create(nic)
+    with tap_of(nic):
+        world.network.plug(nic)
+        [link] = json.loads(output("ip", "-j", "-d", "link", "show", nic.tap))
+        data = link["linkinfo"]["info_data"]
+        assert (link["master"], data["type"], str(data["user"]), data["vnet_hdr"], data["persist"]) == (
+            SETTINGS.bridge, "tap", str(UID), True, False,
+        )  # fmt: skip
+        assert "UP" in link["flags"]
+        assert json.loads(output("ip", "-j", "addr", "show", nic.tap))[0]["addr_info"] == []
+    assert netns.state()["links"] == before
+    await world.network.remove(nic)
+
+
+async def test_a_tap_that_is_not_there_is_said(world: World) -> None:
     await world.network.ensure()
     nic = world.network.plan("a1", [], [])
-    await world.network.create(nic, UID)
-    [link] = json.loads(output("ip", "-j", "-d", "link", "show", nic.tap))
-    data = link["linkinfo"]["info_data"]
-    assert (link["master"], data["type"], str(data["user"]), data["vnet_hdr"], data["persist"]) == (
-        SETTINGS.bridge, "tap", str(UID), True, True,
-    )  # fmt: skip
-    assert "UP" in link["flags"]
-    assert json.loads(output("ip", "-j", "addr", "show", nic.tap))[0]["addr_info"] == []
+    await world.network.create(nic)
+    with pytest.raises(HyperError, match="cannot plug network interface hya1: No such device"):
+        world.network.plug(nic)
+    await world.network.remove(nic)
 
 
 async def test_flushed_rules_come_back(world: World, pods: Pods) -> None:
@@ -382,7 +412,7 @@ async def test_connections_that_ended_do_not_hold_a_port(world: World) -> None:
     with pytest.raises(OSError), socket.socket() as s:
         s.bind(("127.0.0.1", 8080))
     nic = world.network.plan("a1", [port(8080)], [])
-    await world.network.create(nic, UID)
+    await world.network.create(nic)
     with pytest.raises(OSError), socket.socket() as s:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         s.bind(("127.0.0.1", 8080))
@@ -412,7 +442,7 @@ async def test_without_ipv6(tmp_path: Path, world: World) -> None:
     await network.ensure()
     nic = network.plan("a1", [port(8080)], [])
     assert (nic.address6, nic.gateway6) == ("", "")
-    await network.create(nic, UID)
+    await network.create(nic)
     await network.remove(nic)
     network.close()
 
@@ -451,6 +481,7 @@ from pathlib import Path
 from hypercontainer.lib import proc
 from hypercontainer.model.record import NicRecord
 from hypercontainer.model.settings import Settings
+from hypercontainer.hypervisor.qemu.tap import open_tap
 from hypercontainer.network import nft, tap
 from hypercontainer.network.network import Network
 at, settings, nic, folder = sys.argv[1:]
@@ -469,7 +500,9 @@ match at:
         join = tap.join
         tap.join = lambda *args: (join(*args), die())
 network = Network(settings, Path(folder))
-asyncio.run(network.create(nic, 1900000001))
+asyncio.run(network.create(nic))
+vmm = open_tap(nic.tap, 1900000001)
+network.plug(nic)
 die()
 """
 
@@ -498,7 +531,11 @@ async def test_many_pods_at_once(world: World) -> None:
     nics: list[NicRecord] = []
     for n in range(20):
         nics.append(world.network.plan(f"p{n}", [port(8000 + n)], nics))
-    await asyncio.gather(*(world.network.create(nic, UID + n) for n, nic in enumerate(nics)))
-    assert len(await bridge.ports(world.network._net)) == 20
-    await asyncio.gather(*(world.network.remove(nic) for nic in nics))
+    await asyncio.gather(*(world.network.create(nic) for nic in nics))
+    with ExitStack() as taps:
+        for nic in nics:
+            taps.enter_context(tap_of(nic))
+            world.network.plug(nic)
+        assert len(await bridge.ports(world.network._net)) == 20
+        await asyncio.gather(*(world.network.remove(nic) for nic in nics))
     assert netns.state() == before

@@ -7,8 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
 from hypercontainer.hypervisor.qemu.guest import QemuGuest
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.record import DiskRecord, GuestRecord
+from tests.vm.conftest import UID
 
 pytestmark = pytest.mark.vm
 
@@ -237,26 +238,23 @@ async def test_a_scratch_disk_serves_one_guest_only(
 # Network
 
 
-@contextmanager
-def tap(name: str) -> Iterator[Nic]:
-    subprocess.run(["ip", "tuntap", "add", name, "mode", "tap", "vnet_hdr"], check=True)
-    try:
-        yield Nic(tap=name, mac="52:54:00:12:34:56")
-    finally:
-        subprocess.run(["ip", "link", "delete", name], check=True)
+async def test_the_nic_has_the_address_it_was_given_and_its_tap_goes_with_the_vmm(booted: Booted, line: Lines) -> None:
+    nic = Nic(tap=f"hyv{os.getpid() % 10**6}", mac="52:54:00:12:34:56")
+    device = Path("/sys/class/net") / nic.tap
+    async with booted(nic=nic) as guest, line(guest) as ask:
+        assert await ask("get /sys/class/net/eth0/address") == nic.mac
+        assert (device / "owner").read_text().strip() == str(UID)
+    assert not device.exists()
 
 
-async def test_the_nic_has_the_address_it_was_given(booted: Booted, line: Lines) -> None:
-    with tap(f"hyv{os.getpid() % 10**6}") as nic:
-        async with booted(nic=nic) as guest, line(guest) as ask:
-            assert await ask("get /sys/class/net/eth0/address") == nic.mac
-
-
-async def test_a_tap_that_is_not_there_is_an_error_and_is_not_made(booted: Booted) -> None:
-    with pytest.raises(NotFound, match="tap device"):
-        async with booted(nic=Nic(tap="hyvnone", mac="52:54:00:12:34:56")):
-            pass
-    assert not Path("/sys/class/net/hyvnone").exists()
+async def test_a_tap_of_another_vmm_is_in_use(
+    booted: Booted, driver: QemuHypervisor, config: Config, tmp_path: Path
+) -> None:
+    nic = Nic(tap=f"hyv{os.getpid() % 10**6}", mac="52:54:00:12:34:56")
+    async with booted(nic=nic):
+        with pytest.raises(InUse, match="another virtual machine has it"):
+            await driver.boot(config(nic=nic), tmp_path, Timings())
+    assert list(tmp_path.iterdir()) == []
 
 
 # Our own death

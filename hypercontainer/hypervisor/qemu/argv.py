@@ -4,7 +4,7 @@ Files are named by descriptor (`Descriptors`), which the caller has open; only f
 paths, those that `jail.py` puts into the VMM's root.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hypercontainer.hypervisor.base import VmConfig
@@ -114,8 +114,8 @@ def _boot(config: VmConfig) -> list[str]:
     return ["-kernel", KERNEL, "-initrd", INITRD, "-append", " ".join(kernel_parameters(config))]
 
 
-def blockdev(disk: DiskRecord, file: dict[str, object] | str) -> dict[str, object]:
-    """The block node of `disk` over `file` (`disk_file`, or the name of such a node).
+def blockdev(disk: DiskRecord, file: str) -> dict[str, object]:
+    """The block node of `disk` over the node `file` of `disk_file`.
 
     A raw format node has no reason but that the file below one can be another later, by blockdev-reopen."""
     node: dict[str, object] = {
@@ -128,12 +128,14 @@ def blockdev(disk: DiskRecord, file: dict[str, object] | str) -> dict[str, objec
     return node if disk.read_only else node | {"discard": "unmap"}
 
 
-def disk_file(disk: DiskRecord, filename: str) -> dict[str, object]:
-    """The block node of the file of `disk`, already open as `filename` ("/dev/fdset/N")."""
+def disk_file(disk: DiskRecord, name: str, filename: str) -> dict[str, object]:
+    """The block node `name` of the file of `disk`, already open as `filename` ("/dev/fdset/N")."""
     if not disk.path:
-        return {"driver": "null-co", "size": SLOT_BYTES, "read-zeroes": True, "read-only": disk.read_only}
+        nothing = {"driver": "null-co", "size": SLOT_BYTES, "read-zeroes": True}
+        return nothing | {"node-name": name, "read-only": disk.read_only}
     node: dict[str, object] = {
         "driver": "file",
+        "node-name": name,
         "filename": filename,
         "read-only": disk.read_only,
         "auto-read-only": False,
@@ -164,6 +166,11 @@ def node_name(target: int) -> str:
     return f"node{target}"
 
 
+def file_name(target: int, *, other: bool = False) -> str:
+    """Of the node below that; `other` is the one that takes its place when the file is swapped."""
+    return f"{'swap' if other else 'file'}{target}"
+
+
 def _processor(config: VmConfig) -> list[str]:
     if config.accelerator == "kvm":
         return ["-accel", "kvm", "-cpu", "host", "-smp", str(config.vcpus)]
@@ -177,7 +184,9 @@ def _disks(config: VmConfig, fds: Descriptors) -> list[str]:
     for n, (disk, fd) in enumerate(zip(config.disks, fds.disks, strict=True)):
         if fd is not None:
             words += ["-add-fd", f"fd={fd},set={n}"]
-        words += ["-blockdev", _properties(blockdev(disk, disk_file(disk, f"/dev/fdset/{n}")))]
+        file = file_name(disk.target)
+        words += ["-blockdev", _properties(disk_file(disk, file, f"/dev/fdset/{n}"))]
+        words += ["-blockdev", _properties(blockdev(disk, file))]
         words += ["-device", _properties(scsi_disk(disk.target))]
     return words
 
@@ -203,17 +212,9 @@ def _share(fds: Descriptors) -> list[str]:
 
 def _properties(values: dict[str, object]) -> str:
     """QEMU's key=value,… with the driver first, as both -blockdev and -device take it."""
-    driver, *rest = [(key, _word(value)) for key, value in _flat(values)]
+    driver, *rest = [(key, _word(value)) for key, value in values.items()]
     head = driver[1] if values.get("id") else "=".join(driver)
     return ",".join([head, *(f"{key}={value}" for key, value in rest)])
-
-
-def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _word(value: object) -> str:

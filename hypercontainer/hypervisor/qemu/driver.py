@@ -16,7 +16,7 @@ from hypercontainer.hypervisor.qemu.guest import QemuGuest, why_ended
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 from hypercontainer.hypervisor.qemu.reaper import reap
 from hypercontainer.hypervisor.qemu.rundir import RunDir, VmmFile
-from hypercontainer.hypervisor.qemu.tap import open_dead_end, open_tap
+from hypercontainer.hypervisor.qemu.tap import open_tap
 from hypercontainer.lib import proc
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import GuestRecord, ProcessRef
@@ -50,7 +50,7 @@ class QemuHypervisor:
             if config.origin:
                 with trace.step("clone"):
                     await _loaded(run, monitor, config.origin.state)
-            return QemuGuest(record, run, monitor)
+            return QemuGuest(record, run, monitor, config.nic.tap if config.nic else "")
         except BaseException:
             await reap(run)
             raise
@@ -58,7 +58,8 @@ class QemuHypervisor:
     def shape(self, config: VmConfig) -> str:
         qemu = self._program()
         nic = 6 if config.nic else None
-        words = argv.command(qemu, config, argv.Descriptors(qmp=3, agent=4, memory=5, tap=nic, disks=[None] * len(config.disks)))
+        fds = argv.Descriptors(qmp=3, agent=4, memory=5, tap=nic, disks=[None] * len(config.disks))
+        words = argv.command(qemu, config, fds)
         return " ".join([*words, *(_identity(path) for path in (Path(qemu), config.kernel, config.initrd))])
 
     async def attach(self, record: GuestRecord) -> QemuGuest | None:
@@ -175,7 +176,7 @@ def _open(config: VmConfig, run: RunDir, files: ExitStack) -> argv.Descriptors:
         qmp=listen(run.qmp),
         agent=listen(run.agent),
         disks=tuple(keep(open_disk(disk)) if disk.path else None for disk in config.disks),
-        tap=keep(open_tap(config.nic.tap) if config.nic.tap else open_dead_end()) if config.nic else None,
+        tap=keep(open_tap(config.nic.tap, config.uid)) if config.nic else None,
         memory=config.origin.memory if config.origin else config.memory,
     )
 

@@ -2,15 +2,18 @@
 
 import asyncio
 import os
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from hypercontainer.errors import GuestError
+from hypercontainer.hypervisor.base import SLOTS, VmConfig
 from hypercontainer.hypervisor.qemu import argv, cgroup, snapshot
 from hypercontainer.hypervisor.qemu.cause import cause, text
 from hypercontainer.hypervisor.qemu.disk import open_disk
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 from hypercontainer.hypervisor.qemu.reaper import reap
 from hypercontainer.hypervisor.qemu.rundir import RunDir
+from hypercontainer.hypervisor.qemu.tap import rename
 from hypercontainer.lib import proc
 from hypercontainer.model.record import DiskRecord, GuestRecord
 
@@ -22,8 +25,10 @@ CAUSE_BYTES = 16384  # of the console are searched for a panic
 class QemuGuest:
     """Implements hypervisor.base.Guest."""
 
-    def __init__(self, record: GuestRecord, run: RunDir, monitor: Monitor) -> None:
-        self._record, self._run, self._monitor = record, run, monitor
+    def __init__(self, record: GuestRecord, run: RunDir, monitor: Monitor, tap: str = "") -> None:
+        """`tap` is the name of its tap device, for `adopt`."""
+        self._record, self._run, self._monitor, self._tap = record, run, monitor, tap
+        self._swapped: set[int] = set()  # targets whose file is the other one
         self._ending = asyncio.Lock()
         self._cause = ""  # set once the VMM is gone
         self._last_words = b""  # its console, kept when the files go
@@ -37,6 +42,41 @@ class QemuGuest:
         return self._run.agent
 
     async def add_disk(self, disk: DiskRecord) -> None:
+        file, node = argv.file_name(disk.target), argv.node_name(disk.target)
+        async with AsyncExitStack() as undo:
+            await self._open(disk, file)
+            undo.push_async_callback(self._close, file)
+            await self._monitor.execute("blockdev-add", argv.blockdev(disk, file))
+            undo.push_async_callback(self._close, node)
+            await self._monitor.execute("device_add", argv.scsi_disk(disk.target))
+            undo.pop_all()
+
+    async def swap_disk(self, disk: DiskRecord) -> None:
+        swapped = disk.target in self._swapped
+        old, new = (argv.file_name(disk.target, other=other) for other in (swapped, not swapped))
+        await self._open(disk, new)
+        try:
+            await self._monitor.execute("blockdev-reopen", {"options": [argv.blockdev(disk, new)]})
+        except BaseException:
+            await self._close(new)
+            raise
+        self._swapped ^= {disk.target}
+        await self._close(old)
+
+    async def remove_disk(self, target: int) -> None:
+        await self._monitor.delete_device(argv.device_id(target))
+        await self._close(argv.node_name(target))
+        try:
+            await self._close(argv.file_name(target))
+        except GuestError:  # it was swapped, by a hyperd before us perhaps
+            await self._close(argv.file_name(target, other=True))
+        self._swapped.discard(target)
+
+    async def _open(self, disk: DiskRecord, node: str) -> None:
+        """Have QEMU open the file of `disk` as block node `node`."""
+        if not disk.path:
+            await self._monitor.execute("blockdev-add", argv.disk_file(disk, node, ""))
+            return
         fdset = FDSET_BASE + disk.target
         fd = open_disk(disk)
         try:
@@ -44,20 +84,23 @@ class QemuGuest:
         finally:
             os.close(fd)
         try:
-            file = argv.disk_file(disk, f"/dev/fdset/{fdset}")
-            await self._monitor.execute("blockdev-add", argv.blockdev(disk, file))
+            await self._monitor.execute("blockdev-add", argv.disk_file(disk, node, f"/dev/fdset/{fdset}"))
         finally:
             # from here the node alone keeps the file open; without one, nobody does
             await self._monitor.execute("remove-fd", {"fdset-id": fdset})
-        try:
-            await self._monitor.execute("device_add", argv.scsi_disk(disk.target))
-        except GuestError:
-            await self._monitor.execute("blockdev-del", {"node-name": argv.node_name(disk.target)})
-            raise
 
-    async def remove_disk(self, target: int) -> None:
-        await self._monitor.delete_device(argv.device_id(target))
-        await self._monitor.execute("blockdev-del", {"node-name": argv.node_name(target)})
+    async def _close(self, node: str) -> None:
+        await self._monitor.execute("blockdev-del", {"node-name": node})
+
+    async def adopt(self, config: VmConfig, run_dir: Path) -> None:
+        slots = {disk.target for disk in config.disks if disk.target in SLOTS}
+        for disk in config.disks:
+            await (self.swap_disk(disk) if disk.target in slots else self.add_disk(disk))
+        if config.nic and config.nic.tap:
+            rename(self._tap, config.nic.tap)
+        os.rename(self._run.path, run_dir)
+        self._run = RunDir(run_dir)
+        self._record.run_dir = str(run_dir)
 
     async def pause(self) -> None:
         await self._monitor.execute("stop")

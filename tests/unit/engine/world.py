@@ -30,8 +30,11 @@ class FakeNetwork:
             gateway6="",
         )
 
-    async def create(self, nic: NicRecord, uid: int) -> None:
+    async def create(self, nic: NicRecord) -> None:
         self.nics[nic.tap] = nic
+
+    def plug(self, nic: NicRecord) -> None:
+        assert nic.tap in self.nics  # its rules are there first
 
     async def remove(self, nic: NicRecord) -> None:
         self.nics.pop(nic.tap, None)

@@ -12,7 +12,7 @@ import pytest
 from hypercontainer.errors import GuestDied, GuestSilent
 from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.factory.sealed import SealedFile
-from hypercontainer.factory.template import ATTEMPTS, KEPT, TemplateFactory
+from hypercontainer.factory.template import ATTEMPTS, EMPTY, KEPT, TemplateFactory
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, VmConfig
 from hypercontainer.lib.trace import Timings
 from hypercontainer.testing.contract import FactoryContract, made
@@ -74,7 +74,7 @@ async def test_the_first_guest_of_a_shape_makes_its_template_and_all_are_clones(
     async with made(factory, replace(config, name="db", uid=2, nic=Nic(tap="hy1", mac="02:…")), run_dir):
         pass
     original, *clones = hypervisor.booted
-    assert (original.memory is None, original.origin, original.uid, original.disks) == (False, None, UID, ())
+    assert (original.memory is None, original.origin, original.uid, original.disks) == (False, None, UID, EMPTY)
     assert original.nic == Nic(tap="", mac=SNAPSHOT_MAC)
     assert [clone.origin is not None for clone in clones] == [True, True]
     assert [(clone.name, clone.uid) for clone in clones] == [("web", 1), ("db", 2)]

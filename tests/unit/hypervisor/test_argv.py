@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, Snapshot, VmConfig
-from hypercontainer.hypervisor.qemu.argv import Descriptors, blockdev, command, kernel_parameters
+from hypercontainer.hypervisor.qemu.argv import Descriptors, command, disk_file, kernel_parameters
 from hypercontainer.model.record import DiskRecord
 
 GOLDEN = Path(__file__).with_name("golden.txt")
@@ -101,12 +101,15 @@ def test_each_disk_is_its_own_target_node_and_descriptor(disks: list[tuple[int, 
     words = command("qemu", a_config(disks=records, nic=None, share=None), fds)
     devices = [word for word in words if word.startswith("scsi-hd,")]
     nodes = [word for word in words if word.startswith("driver=file,")]
+    raws = [word for word in words if word.startswith("driver=raw,")]
     sets = [word for word in words if word.startswith("fd=")]
     assert len(devices) == len(nodes) == len(sets) == len(records)
     for n, record in enumerate(records):
         assert f"drive=node{record.target}," in devices[n]
         assert f"scsi-id={record.target}," in devices[n]
-        assert f"node-name=node{record.target}," in nodes[n]
+        assert f"node-name=file{record.target}," in nodes[n]
+        assert f"driver=raw,node-name=node{record.target},read-only=" in raws[n]
+        assert f",file=file{record.target}" in raws[n]
         assert f"filename=/dev/fdset/{n}," in nodes[n]
         assert f"read-only={'on' if record.read_only else 'off'}," in nodes[n]
         assert sets[n] == f"fd={20 + n},set={n}"
@@ -114,7 +117,7 @@ def test_each_disk_is_its_own_target_node_and_descriptor(disks: list[tuple[int, 
 
 @pytest.mark.parametrize("read_only", [True, False])
 def test_an_image_may_be_shared_and_a_scratch_disk_may_not(read_only: bool) -> None:
-    node = blockdev(DiskRecord(target=0, path="/x", read_only=read_only), "/dev/fdset/0")
+    node = disk_file(DiskRecord(target=0, path="/x", read_only=read_only), "file0", "/dev/fdset/0")
     assert node["locking"] == ("off" if read_only else "on")
     assert ("discard" in node) is not read_only
 
