@@ -22,7 +22,6 @@ from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
 from hypercontainer.hypervisor.qemu.guest import QemuGuest
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.record import DiskRecord, GuestRecord
-from tests.vm.conftest import UID
 
 pytestmark = pytest.mark.vm
 
@@ -243,7 +242,7 @@ async def test_the_nic_has_the_address_it_was_given_and_its_tap_goes_with_the_vm
     device = Path("/sys/class/net") / nic.tap
     async with booted(nic=nic) as guest, line(guest) as ask:
         assert await ask("get /sys/class/net/eth0/address") == nic.mac
-        assert (device / "owner").read_text().strip() == str(UID)
+        assert (device / "owner").read_text().strip() == str(guest.record.uid)
     assert not device.exists()
 
 
