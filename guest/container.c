@@ -116,7 +116,7 @@ static void container_free(struct container *c)
 void container_unmount(struct container *c)
 {
 	if (c->has_cgroup)
-		cgroup_remove(c->id);
+		cgroup_remove(c->made_as);
 	c->has_cgroup = false;
 	close_fd(&c->cgroup);
 	rootfs_unmake(c);
@@ -149,12 +149,22 @@ static struct container *container_new(const struct create_args *a, struct error
 	c->read_only = a->read_only;
 	c->privileged = a->privileged;
 	strcpy(c->id, a->id);
+	strcpy(c->made_as, a->id);
 	if (a->hostname && strcmp(a->hostname, pod.hostname))
 		strcpy(c->hostname, a->hostname);
 	if (format(err, c->dir, sizeof(c->dir), "%s/c/%s", run_dir, c->id) == 0)
 		return c;
 	free(c);
 	return NULL;
+}
+
+/* Also by one that has been renamed: its cgroup and its mounts still have the name. */
+static bool name_is_taken(const char *id)
+{
+	for (struct container *c = containers; c; c = c->next)
+		if (!strcmp(c->id, id) || !strcmp(c->made_as, id))
+			return true;
+	return false;
 }
 
 int op_container_create(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
@@ -166,7 +176,7 @@ int op_container_create(const struct call *call, const struct json *args, struct
 	(void)call;
 	if (parse_create(args, &a, &rootfs, err) < 0)
 		return -1;
-	if (container_find(a.id, err))
+	if (name_is_taken(a.id))
 		return fail(err, EEXIST, "create container %s", a.id);
 	c = container_new(&a, err);
 	if (!c)
@@ -207,6 +217,27 @@ int op_container_remove(const struct call *call, const struct json *args, struct
 			break;
 		}
 	container_free(c);
+	buffer_add(result, "{}", 2);
+	return 0;
+}
+
+int op_container_rename(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
+{
+	struct rename_args { const char *id, *to; } a = { 0 };
+	static const struct field fields[] = {
+		NEEDED(struct rename_args, id, JSON_STRING), NEEDED(struct rename_args, to, JSON_STRING),
+	};
+	struct container *c;
+
+	(void)call;
+	if (json_fields(args, fields, COUNT(fields), &a, err) < 0 || check_id("container", a.to, err) < 0 ||
+	    !(c = container_find(a.id, err)))
+		return -1;
+	if (name_is_taken(a.to) && strcmp(a.to, c->made_as))
+		return fail(err, EEXIST, "rename container %s to %s", a.id, a.to);
+	if (processes_rename(c, a.id, a.to, err) < 0)
+		return -1;
+	strcpy(c->id, a.to);
 	buffer_add(result, "{}", 2);
 	return 0;
 }

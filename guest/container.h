@@ -12,6 +12,7 @@ struct process;
 struct container {
 	struct container *next;
 	char id[ID_BYTES];
+	char made_as[ID_BYTES];		/* its first id: its cgroup's name, which the kernel does not change */
 	char dir[400];			/* lower, upper and rootfs are mounted in it */
 	char hostname[HOSTNAME_BYTES];	/* "": the pod's */
 	int root;			/* its root as we mounted it, O_PATH */
@@ -33,6 +34,7 @@ void containers_list(struct buffer *result);
 
 int op_container_create(const struct call *, const struct json *, struct buffer *, struct error *);
 int op_container_remove(const struct call *, const struct json *, struct buffer *, struct error *);
+int op_container_rename(const struct call *, const struct json *, struct buffer *, struct error *);
 int op_container_freeze(const struct call *, const struct json *, struct buffer *, struct error *);
 
 #endif

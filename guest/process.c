@@ -203,6 +203,18 @@ void processes_drop(struct container *container)
 	}
 }
 
+/* The process that has its container's id, its first, takes the new one with it. */
+int processes_rename(struct container *container, const char *id, const char *to, struct error *err)
+{
+	struct process *p = find(id);
+
+	if (strcmp(id, to) && find(to))
+		return fail(err, EEXIST, "rename process %.64s to %.64s", id, to);
+	if (p && p->container == container)
+		strcpy(p->id, to);
+	return 0;
+}
+
 void processes_list(struct buffer *result)
 {
 	for (struct process *p = processes; p; p = p->next) {

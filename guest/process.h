@@ -25,6 +25,7 @@ extern struct process *processes;
 void process_boot(void);			/* SIGCHLD from now on */
 void processes_list(struct buffer *result);
 void processes_drop(struct container *container);	/* forget its processes, dead or not */
+int processes_rename(struct container *container, const char *id, const char *to, struct error *err);
 unsigned processes_running(void);
 void processes_signal(int signal);		/* every one that runs */
 

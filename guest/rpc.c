@@ -53,6 +53,7 @@ static const struct {
 	{ "pod.setup", op_pod_setup },
 	{ "container.create", op_container_create },
 	{ "container.remove", op_container_remove },
+	{ "container.rename", op_container_rename },
 	{ "container.freeze", op_container_freeze },
 	{ "container.stats", op_container_stats },
 	{ "container.processes", op_container_processes },

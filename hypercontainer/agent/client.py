@@ -181,6 +181,9 @@ class AgentClient:
         if op == "container.remove":
             container = m.look(args, m.OfContainer).id
             return lambda answer: self._drop([] if answer is None else self._processes.remove_all(container))
+        if op == "container.rename":
+            names = m.look(args, m.Renaming)
+            return lambda answer: None if answer is None else self._processes.rename(names.id, names.to)
         return self._learn if op == "list" and not self._learned else lambda answer: None
 
     def _begin(self, process: m.Beginning) -> Settle:
@@ -241,6 +244,10 @@ class AgentClient:
 
     async def freeze_container(self, container: str, frozen: bool, *, timeout_s: float = 10.0) -> None:
         await self._ask("container.freeze", {"id": container, "frozen": frozen}, m.Done, timeout_s)
+
+    async def rename_container(self, container: str, to: str, *, timeout_s: float = 10.0) -> None:
+        """Call it `to` from now on, and its first process too, which has its name."""
+        await self._ask("container.rename", {"id": container, "to": to}, m.Done, timeout_s)
 
     async def container_stats(self, container: str, *, timeout_s: float = 10.0) -> m.Stats:
         return await self._ask("container.stats", {"id": container}, m.Stats, timeout_s)

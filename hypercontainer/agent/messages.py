@@ -311,6 +311,11 @@ class OfContainer(msgspec.Struct, frozen=True, kw_only=True):
     id: str
 
 
+class Renaming(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    to: str
+
+
 def look(args: object, shape: type[T]) -> T:
     """That part of a request of ours, a struct or a dict, that `shape` names."""
     try:

@@ -62,6 +62,17 @@ class Processes:
         stdin = [process.streams.stdin] if process.streams.stdin else []  # 0 is none; stream 0 itself never ends
         return stdin + process.streams.outputs()
 
+    def rename(self, container: str, to: str) -> None:
+        """The guest has renamed a container, and the process of the same name."""
+        for name, process in list(self._known.items()):
+            if process.container == container:
+                self._known[name] = process._replace(container=to)
+        if process := self._known.pop(container, None):
+            self._known[to] = process
+        if container in self._running:
+            self._running.remove(container)
+            self._running.add(to)
+
     def remove_all(self, container: str) -> list[int]:
         names = [name for name, process in self._known.items() if process.container == container]
         return [number for name in names for number in self.remove(name)]

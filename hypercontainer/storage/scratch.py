@@ -1,18 +1,15 @@
 """The writable layer of a container: a sparse raw disk with an empty ext4, which only the guest ever mounts."""
 
 import errno
-import fcntl
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from hypercontainer.errors import AlreadyExists, Exhausted, HyperError, InvalidInput
-from hypercontainer.lib import files, proc
+from hypercontainer.lib import files, proc, sparse
 
 MIN_MIB = 16
 MAX_MIB = 8 << 20  # 8 TiB: half of what 32-bit block numbers reach
 TEMPLATES = 16  # sizes that are kept ready
-FICLONE = 0x40049409
 
 # The name says what the options below make: change one, change the other.
 LAYOUT = "ext4-1"
@@ -69,6 +66,22 @@ async def create(path: Path, size_mib: int, template_dir: Path) -> None:
         raise _failed(path, e) from e
 
 
+def copy(source: Path, path: Path) -> None:
+    """Make `path` a disk of its own with what `source` has in it, which nobody writes meanwhile. Blocks.
+
+    It appears whole or not at all. Raises AlreadyExists, Exhausted when the disk is full."""
+    try:
+        fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _copy(fd, path)
+        finally:
+            os.close(fd)
+    except FileExistsError as e:
+        raise AlreadyExists(f"cannot create scratch disk {path}: it exists") from e
+    except OSError as e:
+        raise _failed(path, e) from e
+
+
 async def _template(folder: Path, size_mib: int) -> int:
     """Open the empty file system of this size, made if need be. Two makers at once do no harm: the first one wins."""
     name = folder / f"{LAYOUT}-{size_mib}.img"
@@ -119,44 +132,13 @@ def _forget_oldest(folder: Path) -> None:
 
 
 def _copy(source: int, path: Path) -> None:
-    """Copy the file open at `source` to `path`, holes as holes; nothing has the name before everything is there."""
+    """Copy the file open at `source` to `path`; nothing has the name before everything is there."""
     fd = os.open(path.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
-        size = os.fstat(source).st_size
-        try:
-            fcntl.ioctl(fd, FICLONE, source)
-        except OSError:  # not this file system, or another one than the template's
-            os.truncate(fd, size)
-            for begin, end in _data(source, size):
-                _copy_range(source, fd, begin, end)
+        sparse.copy(source, fd)
         _give_name(fd, path)
     finally:
         os.close(fd)
-
-
-def _data(fd: int, size: int) -> Iterator[tuple[int, int]]:
-    """The parts of a sparse file that are not holes."""
-    end = 0
-    while end < size:
-        try:
-            begin = os.lseek(fd, end, os.SEEK_DATA)
-        except OSError as e:
-            if e.errno == errno.ENXIO:  # only a hole is left
-                return
-            raise
-        end = os.lseek(fd, begin, os.SEEK_HOLE)
-        yield begin, end
-
-
-def _copy_range(source: int, target: int, begin: int, end: int) -> None:
-    while begin < end:
-        data = os.pread(source, min(end - begin, 1 << 20), begin)
-        if not data:
-            raise OSError(errno.EIO, "the template became shorter")
-        written = 0
-        while written < len(data):
-            written += os.pwrite(target, data[written:], begin + written)
-        begin += len(data)
 
 
 def _give_name(fd: int, path: Path) -> None:

@@ -241,6 +241,15 @@ class FakeAgent:
         del self.containers[name]
         return {}
 
+    def _container_rename(self, args: dict[str, object]) -> object:
+        name, to = self._container(args), str(args["to"])
+        self.containers[to] = self.containers.pop(name)
+        for process in self.processes.values():
+            process.container = to if process.container == name else process.container
+        if process := self.processes.pop(name, None):
+            self.processes[to], process.id = process, to
+        return {}
+
     def _container_freeze(self, args: dict[str, object]) -> object:
         (self.frozen.add if args["frozen"] else self.frozen.discard)(self._container(args))
         return {}

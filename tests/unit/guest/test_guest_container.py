@@ -310,6 +310,23 @@ def test_freezing(running: Guest) -> None:
     running.host.call("container.remove", id="c1")
 
 
+def test_a_renamed_container_keeps_its_processes_and_its_old_name_is_not_free(running: Guest) -> None:
+    streams = running.start("p", "sh", "-c", "read x; echo $x; exit 5", stdin=True)
+    running.host.call("container.rename", id="c1", to="c2")
+    listing = running.host.call("list")
+    assert [c["id"] for c in listing["containers"]] == ["c2"]
+    assert {(p["id"], p["container"]) for p in listing["processes"]} == {("first", "c2"), ("p", "c2")}
+    for name in ("c1", "c2"):
+        with pytest.raises(Refused) as refused:
+            running.container(name)
+        assert refused.value.errno == errno.EEXIST
+    running.host.write(streams["stdin"], b"still here\n")
+    assert running.host.exit_of("p")["status"] == 5
+    assert running.host.read_all(streams["stdout"]) == b"still here\n"
+    running.host.call("container.remove", id="c2")
+    assert running.host.call("list")["processes"] == []
+
+
 def test_stats_and_processes(running: Guest) -> None:
     stats = running.host.call("container.stats", id="c1")
     assert stats["cpu_usec"] > 0
