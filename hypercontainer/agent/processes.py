@@ -67,8 +67,8 @@ class Processes:
         for name, process in list(self._known.items()):
             if process.container == container:
                 self._known[name] = process._replace(container=to)
-        if process := self._known.pop(container, None):
-            self._known[to] = process
+        if container in self._known:
+            self._known[to] = self._known.pop(container)
         if container in self._running:
             self._running.remove(container)
             self._running.add(to)

@@ -82,6 +82,16 @@ class Guest(Protocol):
         """Stop a guest that was booted with `VmConfig.memory` for good, and write all else that it is to the file
         `state`. Its memory's file is complete once it has been killed."""
 
+    async def copy_memory(self, memory: int) -> None:
+        """Make the empty file `memory` as large as the guest's RAM, and write to it what of that stays as it is: a
+        clone's greater part. The guest goes on; `dump` writes the rest. Neither is for guests with a shared folder.
+
+        WrongState when memory was added to the guest, Exhausted when the file's disk is full."""
+
+    async def dump(self, memory: int, state: int) -> None:
+        """Of a guest that is paused, and stays so, write to `memory` what `copy_memory` left out, and all else that
+        it is to the empty file `state`: a Snapshot, for guests of the same `Hypervisor.shape`. Exhausted as above."""
+
     async def kill(self) -> None:
         """End the VMM and its helpers, remove its run-time files. Safe in any state, any number of times."""
 

@@ -1,8 +1,11 @@
-"""Several waits at once: all of them, or the first failure."""
+"""Several waits at once: all of them, or the first failure; and a thread that is waited for whatever happens."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 async def together(*parts: Coroutine[Any, Any, object]) -> None:
@@ -16,3 +19,13 @@ async def together(*parts: Coroutine[Any, Any, object]) -> None:
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]
         raise first from None
+
+
+async def in_thread(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """asyncio.to_thread, but it is over when this returns, cancelled or not: files that it uses can be closed then."""
+    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

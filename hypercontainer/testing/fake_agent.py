@@ -19,6 +19,7 @@ from hypercontainer.errors import GuestError
 from hypercontainer.testing.fake_process import PROGRAMS, FakeProcess, Program, Refused, Stdin
 
 BATCH = 262144
+BOOT_KIB = 262144  # of memory, before any is added
 
 
 class FakeAgent:
@@ -35,6 +36,8 @@ class FakeAgent:
         self.containers: dict[str, m.ContainerCreate] = {}
         self.frozen: set[str] = set()
         self.processes: dict[str, FakeProcess] = {}
+        self.cpus, self.added_kib = 1, 0  # as the last pod.resize said
+        self.used_kib = BOOT_KIB // 2
         self.archives: dict[tuple[str, str], bytes] = {}  # (container, path) -> the tar that is there
         self.powered_off = asyncio.Event()
         self.dialled = asyncio.Event()  # a host has connected
@@ -42,7 +45,8 @@ class FakeAgent:
         self._session = ""
         self._inputs: dict[int, Stdin] = {}
         self._outputs: dict[int, Sender] = {}
-        self._next_stream = 1
+        self.next_stream = 1
+        self.offsets: dict[int, int] = {}  # where output streams begin that began in another guest
         self._next_pid = 2
         self._control = Sender(0, self)
         self._heard = 0  # bytes of stream 0, all of them consumed
@@ -172,13 +176,13 @@ class FakeAgent:
 
     def open_output(self, number: int) -> Sender:
         self._check_new(number)
-        self._outputs[number] = sender = Sender(number, self)
+        self._outputs[number] = sender = Sender(number, self, offset=self.offsets.get(number, 0))
         return sender
 
     def _check_new(self, number: int) -> None:
         if number in self._inputs or number in self._outputs:
             raise Refused(errno.EEXIST, f"open stream {number}: it exists")
-        self._next_stream = max(self._next_stream, number + 1)
+        self.next_stream = max(self.next_stream, number + 1)
 
     # Requests
 
@@ -201,7 +205,11 @@ class FakeAgent:
 
     def _info(self, args: dict[str, object]) -> object:
         return m.Info(
-            version="fake", kernel="fake", uptime_ms=1, memory_total_kib=262144, memory_available_kib=131072
+            version="fake",
+            kernel="fake",
+            uptime_ms=1,
+            memory_total_kib=BOOT_KIB + self.added_kib,
+            memory_available_kib=max(0, BOOT_KIB + self.added_kib - self.used_kib),
         )  # fmt: skip
 
     def _list(self, args: dict[str, object]) -> object:
@@ -209,7 +217,7 @@ class FakeAgent:
             pod=self.pod is not None,
             containers=[m.ListedContainer(id=name, created=True) for name in self.containers],
             processes=[process.listed() for process in self.processes.values()],
-            next_stream=self._next_stream,
+            next_stream=self.next_stream,
         )
 
     def _disk_scan(self, args: dict[str, object]) -> object:
@@ -218,6 +226,10 @@ class FakeAgent:
     def _pod_setup(self, args: dict[str, object]) -> object:
         self.pod = msgspec.convert(args, m.PodSetup)
         return {}
+
+    def _pod_resize(self, args: dict[str, object]) -> object:
+        self.cpus, self.added_kib = cast(int, args["cpus"]), cast(int, args["added_kib"])
+        return m.Sizes(cpus=self.cpus, memory_total_kib=BOOT_KIB + self.added_kib)
 
     def _container_create(self, args: dict[str, object]) -> object:
         container = msgspec.convert(args, m.ContainerCreate)
@@ -246,12 +258,19 @@ class FakeAgent:
         self.containers[to] = self.containers.pop(name)
         for process in self.processes.values():
             process.container = to if process.container == name else process.container
-        if process := self.processes.pop(name, None):
-            self.processes[to], process.id = process, to
+        if name in self.processes:
+            self.processes[to] = first = self.processes.pop(name)
+            first.id = to
         return {}
 
     def _container_freeze(self, args: dict[str, object]) -> object:
         (self.frozen.add if args["frozen"] else self.frozen.discard)(self._container(args))
+        return {}
+
+    def _container_update(self, args: dict[str, object]) -> object:
+        update = msgspec.convert(args, m.ContainerUpdate)
+        name = self._container(args)
+        self.containers[name] = msgspec.structs.replace(self.containers[name], cgroup=update.cgroup)
         return {}
 
     def _container_stats(self, args: dict[str, object]) -> object:
@@ -277,7 +296,7 @@ class FakeAgent:
         program = self.programs.get(start.args[0].rpartition("/")[2]) if start.args else None
         if not program:
             raise Refused(errno.ENOENT, f"run {start.args[:1]}: no such file or directory")
-        process = self._start(start.id, start.container, start.args, start.streams, program)
+        process = self.begin(start.id, start.container, start.args, start.streams, program)
         process.env, process.tty, process.size = start.env, start.tty, (start.rows, start.columns)
         return {"pid": process.pid}
 
@@ -300,9 +319,9 @@ class FakeAgent:
             return 0
 
         program = unpack if asked.mode == "write" else pack
-        return {"pid": self._start(asked.id, asked.container, ["tar"], asked.streams, program).pid}
+        return {"pid": self.begin(asked.id, asked.container, ["tar"], asked.streams, program).pid}
 
-    def _start(self, name: str, container: str, args: list[str], streams: m.StreamSet, program: Program) -> FakeProcess:
+    def begin(self, name: str, container: str, args: list[str], streams: m.StreamSet, program: Program) -> FakeProcess:
         self._container({"id": container})
         if name in self.processes:
             raise Refused(errno.EEXIST, f"start process {name}: it exists")

@@ -6,13 +6,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from hypercontainer.errors import GuestDied, NotFound
+from hypercontainer.errors import GuestDied, HyperError, NotFound
 from hypercontainer.hypervisor.base import VmConfig
 from hypercontainer.lib import proc
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import DiskRecord, GuestRecord, ProcessRef
 from hypercontainer.testing.fake_agent import FakeAgent
 from hypercontainer.testing.fake_process import FakeProcess, Refused
+from hypercontainer.testing.fake_snapshot import go_on, image
 
 __all__ = ["FakeAgent", "FakeGuest", "FakeHypervisor", "FakeProcess", "Refused"]
 
@@ -30,6 +31,7 @@ class FakeGuest:
         self.record, self.config, self.agent, self._moved = record, config, agent, moved
         self.disks = {disk.target: disk for disk in config.disks}
         self.paused = False
+        self.fail_dump: HyperError | None = None
         self.console = ""
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._power = asyncio.create_task(self._power_button())
@@ -81,6 +83,16 @@ class FakeGuest:
 
     async def save(self, state: int) -> None:
         await self.pause()
+        os.write(state, SAVED)
+
+    async def copy_memory(self, memory: int) -> None:
+        os.truncate(memory, self.config.memory_mib << 20)
+
+    async def dump(self, memory: int, state: int) -> None:
+        assert self.paused
+        if self.fail_dump:
+            raise self.fail_dump
+        os.pwrite(memory, image(self.agent), 0)
         os.write(state, SAVED)
 
     async def kill(self) -> None:
@@ -135,6 +147,8 @@ class FakeHypervisor:
                 uid=config.uid,
             )
             self.guests[str(run_dir)] = guest = FakeGuest(record, config, self.make_agent(), self._moved)
+            if config.origin:
+                go_on(guest.agent, os.pread(config.origin.memory, 1 << 20, 0))
             serving = asyncio.ensure_future(guest.agent.serve(guest.agent_socket))
             try:
                 await asyncio.shield(serving)

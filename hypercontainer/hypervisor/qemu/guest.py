@@ -10,11 +10,14 @@ from hypercontainer.hypervisor.base import SLOTS, VmConfig
 from hypercontainer.hypervisor.qemu import argv, cgroup, snapshot
 from hypercontainer.hypervisor.qemu.cause import cause, text
 from hypercontainer.hypervisor.qemu.disk import open_disk
+from hypercontainer.hypervisor.qemu.memory import Ram
+from hypercontainer.hypervisor.qemu.memory import find as find_ram
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 from hypercontainer.hypervisor.qemu.reaper import reap
 from hypercontainer.hypervisor.qemu.rundir import RunDir
 from hypercontainer.hypervisor.qemu.tap import rename
 from hypercontainer.lib import proc
+from hypercontainer.lib.together import in_thread, together
 from hypercontainer.model.record import DiskRecord, GuestRecord
 
 FDSET_BASE = 1000  # of disks plugged later: apart from those of the command line
@@ -110,6 +113,18 @@ class QemuGuest:
 
     async def save(self, state: int) -> None:
         await snapshot.save(self._monitor, state)
+
+    async def copy_memory(self, memory: int) -> None:
+        ram = await self._ram()
+        os.truncate(memory, ram.size)  # of holes: no disk is too full for it
+        await in_thread(ram.copy_file, memory)
+
+    async def dump(self, memory: int, state: int) -> None:
+        ram = await self._ram()
+        await together(in_thread(ram.copy_changes, memory), snapshot.dump_devices(self._monitor, state))
+
+    async def _ram(self) -> Ram:
+        return find_ram(self._record.process.pid, await snapshot.ram_bytes(self._monitor))
 
     async def kill(self) -> None:
         process = self._record.process

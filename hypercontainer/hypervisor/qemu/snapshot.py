@@ -1,16 +1,29 @@
 """Snapshots: a guest's devices and CPUs as a migration stream in a file, its memory in another.
 
-The memory is left out of the stream (x-ignore-shared): the one who saves has it mapped shared, so its file is the
-memory; those who load map the same file copy on write.
+A guest that was booted to be saved has its memory mapped shared: its file is the memory, and the stream leaves it out
+(x-ignore-shared). Of any other guest the memory is copied (memory.py), and the stream is that of QEMU's own device
+state, made what those who load expect. Both are the same to them: they map the memory's file copy on write.
 """
 
+import fcntl
 import os
+import struct
 
+from hypercontainer.errors import Exhausted, GuestError, WrongState
 from hypercontainer.hypervisor.qemu.qmp import Monitor
+from hypercontainer.lib import files, sparse
 
 SAVE_S = 30.0  # 0.03 s, on a machine that has time for it
 LOAD_S = 60.0  # 0.02 s, likewise; many may be started at once
 FD = "state"
+FDSET = 900  # apart from those of disks
+RAM_MAX = 1 << 40  # bytes
+STATE_MAX = 64 << 20  # bytes of devices' state: 0.2 MB
+IGNORE_SHARED = "x-ignore-shared"
+
+# The stream's own words: QEMU, docs/devel/migration, "Stream structure"
+MAGIC = b"QEVM" + struct.pack(">I", 3)
+CONFIGURATION, SUBSECTION, DESCRIPTION = b"\x07", b"\x05", b"\x06"
 
 
 async def save(monitor: Monitor, state: int) -> None:
@@ -35,6 +48,75 @@ async def load(monitor: Monitor, state: int) -> None:
     await monitor.execute("cont")  # it was stopped when it was saved, and still is
 
 
+async def ram_bytes(monitor: Monitor) -> int:
+    """Of a guest that can be dumped. WrongState for one that has grown since its start: the copies would not."""
+    summary = await monitor.execute("query-memory-size-summary")
+    if not isinstance(summary, dict) or not isinstance(size := summary.get("base-memory"), int):
+        raise GuestError("cannot tell the size of the guest's memory: QEMU does not say")
+    if summary.get("plugged-memory"):
+        raise WrongState("copy", "the virtual machine", "larger than it was at its start: memory was added")
+    if not 0 < size <= RAM_MAX:
+        raise GuestError(f"cannot copy a guest's memory of {size} bytes")
+    return size
+
+
+async def dump_devices(monitor: Monitor, state: int) -> None:
+    """Write all that a paused guest is but its memory to the empty file `state`, for `load`. It stays paused.
+
+    For that QEMU has a command of Xen's, which any accelerator may use: no migration, so nothing follows from it for
+    the guest."""
+    raw = os.memfd_create("device state", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.truncate(raw, STATE_MAX)
+        fcntl.fcntl(raw, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)  # a VMM that a guest has taken over gets no more
+        size = await _written(monitor, raw)
+        stream = _stream(os.pread(raw, size, 0), await _machine(monitor))
+    finally:
+        os.close(raw)
+    try:
+        sparse.write(state, stream, 0)
+    except OSError as e:
+        kind = Exhausted if e.errno in files.FULL else GuestError
+        raise kind(f"cannot keep the state of the guest's devices: {e.strerror}") from e
+
+
+async def _written(monitor: Monitor, raw: int) -> int:
+    """Have QEMU write its devices' state to the file `raw`; its size."""
+    ours = os.open(f"/proc/self/fd/{raw}", os.O_WRONLY | os.O_CLOEXEC)  # QEMU shares its position
+    try:
+        await monitor.add_fd(ours, FDSET)
+        try:
+            file = {"filename": f"/dev/fdset/{FDSET}", "live": False}
+            await monitor.execute("xen-save-devices-state", file, timeout_s=SAVE_S)
+        finally:
+            await monitor.execute("remove-fd", {"fdset-id": FDSET})
+        return os.lseek(ours, 0, os.SEEK_CUR)
+    finally:
+        os.close(ours)
+
+
+async def _machine(monitor: Monitor) -> str:
+    """The name of its type, version and all: "pc-q35-7.2"."""
+    kind = await monitor.execute("qom-get", {"path": "/machine", "property": "type"})
+    name = str(kind).removesuffix("-machine")
+    if not 0 < len(name) < 100:
+        raise GuestError("cannot tell the guest's machine type: QEMU does not say")
+    return name
+
+
+def _stream(devices: bytes, machine: str) -> bytes:
+    """What `devices` lacks to be a migration stream: the configuration after the header, a description at the end."""
+    if not devices.startswith(MAGIC):
+        raise GuestError("cannot use the devices' state: it is in another format than this version knows")
+    section = _counted(">I", machine) + SUBSECTION + _counted(">B", "configuration/capabilities")
+    section += struct.pack(">II", 1, 1) + _counted(">B", IGNORE_SHARED)  # version 1: one capability
+    return b"".join((MAGIC, CONFIGURATION, section, devices[len(MAGIC) :], DESCRIPTION, bytes(4)))
+
+
+def _counted(length: str, text: str) -> bytes:
+    return struct.pack(length, len(text)) + text.encode()
+
+
 async def _leave_memory_out(monitor: Monitor) -> None:
-    wanted = [{"capability": name, "state": True} for name in ("x-ignore-shared", "events")]
+    wanted = [{"capability": name, "state": True} for name in (IGNORE_SHARED, "events")]
     await monitor.execute("migrate-set-capabilities", {"capabilities": wanted})
