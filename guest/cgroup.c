@@ -56,34 +56,77 @@ static int group_path(const char *id, char *path, size_t size, struct error *err
 	return format(err, path, size, "%s/c-%s", cgroup_dir, id);
 }
 
-static int set_limit(int group, const char *file, const char *value, struct error *err)
+/* What is not `limited` need not be said to a kernel that has no such limit. */
+static int set_limit(int group, const char *file, const char *value, bool limited, struct error *err)
 {
-	if (write_file_at(group, file, value, err) == 0)
+	if (write_file_at(group, file, value, err) == 0 || (err->number == ENOENT && !limited))
 		return 0;
 	return err->number == ENOENT ? fail(err, EOPNOTSUPP, "set %s", file) : -1;
 }
 
-static int set_limits(int group, const struct limits *limits, struct error *err)
+static int set_number(int group, const char *file, int64_t number, struct error *err)
 {
-	char value[64];
+	char value[32];
+
+	snprintf(value, sizeof(value), "%lld", (long long)number);
+	return set_limit(group, file, number ? value : "max", number != 0, err);
+}
+
+static int set_memory(int group, const struct limits *limits, struct error *err)
+{
 	struct error ignored;
 
-	snprintf(value, sizeof(value), "%lld", (long long)limits->memory_bytes);
-	if (limits->memory_bytes && set_limit(group, "memory.max", value, err) < 0)
+	if (set_number(group, "memory.max", limits->memory_bytes, err) < 0)
 		return -1;
-	if (limits->memory_bytes)
-		write_file_at(group, "memory.swap.max", "0", &ignored);
-	snprintf(value, sizeof(value), "%lld %lld", (long long)limits->cpu_quota_us,
-		 (long long)(limits->cpu_period_us ? limits->cpu_period_us : 100000));
-	if (limits->cpu_quota_us && set_limit(group, "cpu.max", value, err) < 0)
-		return -1;
-	/* 2..262144 of cgroup v1 on 1..10000 of v2, as other runtimes map it */
+	write_file_at(group, "memory.swap.max", limits->memory_bytes ? "0" : "max", &ignored);
+	return 0;
+}
+
+static int set_cpu(int group, const struct limits *limits, struct error *err)
+{
+	long long period = limits->cpu_period_us ? limits->cpu_period_us : 100000;
+	char value[64];
+
+	snprintf(value, sizeof(value), "max %lld", period);
+	if (limits->cpu_quota_us)
+		snprintf(value, sizeof(value), "%lld %lld", (long long)limits->cpu_quota_us, period);
+	return set_limit(group, "cpu.max", value, limits->cpu_quota_us != 0, err);
+}
+
+/* 2..262144 of cgroup v1 on 1..10000 of v2, as other runtimes map it; 100 is the kernel's own. */
+static int set_weight(int group, const struct limits *limits, struct error *err)
+{
+	int64_t shares = limits->cpu_shares;
+	char value[32];
+
 	snprintf(value, sizeof(value), "%lld",
-		 (long long)(1 + (limits->cpu_shares < 2 ? 0 : (limits->cpu_shares - 2) * 9999 / 262142)));
-	if (limits->cpu_shares && set_limit(group, "cpu.weight", value, err) < 0)
+		 (long long)(!shares ? 100 : 1 + (shares < 2 ? 0 : (shares - 2) * 9999 / 262142)));
+	return set_limit(group, "cpu.weight", value, shares != 0, err);
+}
+
+/* A new group has no limits. */
+static int set_limits(int group, const struct limits *limits, bool is_new, struct error *err)
+{
+	if ((limits->memory_bytes || !is_new) && set_memory(group, limits, err) < 0)
 		return -1;
-	snprintf(value, sizeof(value), "%lld", (long long)limits->pids);
-	return limits->pids ? set_limit(group, "pids.max", value, err) : 0;
+	if ((limits->cpu_quota_us || !is_new) && set_cpu(group, limits, err) < 0)
+		return -1;
+	if ((limits->cpu_shares || !is_new) && set_weight(group, limits, err) < 0)
+		return -1;
+	return limits->pids || !is_new ? set_number(group, "pids.max", limits->pids, err) : 0;
+}
+
+/* The kernel would kill until it fits. */
+int cgroup_update(int group, const struct limits *limits, struct error *err)
+{
+	uint64_t used = cgroup_number(group, "memory.current", NULL);
+	uint64_t cache = cgroup_number(group, "memory.stat", "inactive_file") +
+			 cgroup_number(group, "memory.stat", "active_file");
+
+	if (limits->memory_bytes && used > cache && used - cache > (uint64_t)limits->memory_bytes)
+		return fail(err, EBUSY, "limit memory to %lld bytes of which %llu are in use",
+			    (long long)limits->memory_bytes, (unsigned long long)(used - cache));
+	return set_limits(group, limits, false, err);
 }
 
 /* Devices: 'm' may be made, the usual ones may be used, all else is refused. */
@@ -178,7 +221,7 @@ int cgroup_create(const char *id, const struct limits *limits, bool all_devices,
 		rmdir(path);
 		return -1;
 	}
-	if (set_limits(group, limits, err) == 0 && (all_devices || limit_devices(group, err) == 0))
+	if (set_limits(group, limits, true, err) == 0 && (all_devices || limit_devices(group, err) == 0))
 		return group;
 	close(group);
 	rmdir(path);

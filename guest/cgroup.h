@@ -17,6 +17,8 @@ int limits_parse(const struct json *json, struct limits *limits, struct error *e
 void cgroup_boot(void);				/* hand the controllers down */
 /* A group named after `id`, a descriptor of its folder; only the usual devices unless all_devices. */
 int cgroup_create(const char *id, const struct limits *limits, bool all_devices, struct error *err);
+/* Set all limits anew. EBUSY: it uses more memory than that, and what could be given back does not count. */
+int cgroup_update(int group, const struct limits *limits, struct error *err);
 void cgroup_remove(const char *id);		/* kill what is in it, wait for that, remove it */
 int cgroup_kill(int group, struct error *err);	/* everything in it, which may be used again */
 int cgroup_freeze(int group, bool frozen, struct error *err);

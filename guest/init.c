@@ -6,6 +6,7 @@
 #include "net.h"
 #include "privilege.h"
 #include "process.h"
+#include "resize.h"
 #include "spawn.h"
 
 #include <dirent.h>
@@ -149,6 +150,7 @@ static _Noreturn void serve(void)
 	net_boot();
 	spawn_boot();
 	process_boot();
+	resize_boot();
 	loop_run(channel_pump);
 }
 
@@ -250,6 +252,8 @@ int main(int argc, char **argv)
 		reaper_main(argv);
 	if (argc >= 1 && !strcmp(argv[0], PAUSE_NAME))
 		pause_main();
+	if (argc == 2 && !strcmp(argv[1], "--rehearse"))
+		return puts("ready") < 0;
 	if (argc == 4 && !strcmp(argv[1], "--test"))
 		test(argv[2], argv[3]);
 	if (getpid() != 1)

@@ -7,6 +7,7 @@
 #include "pod.h"
 #include "power.h"
 #include "process.h"
+#include "resize.h"
 #include "stats.h"
 
 #include <string.h>
@@ -51,10 +52,12 @@ static const struct {
 	{ "info", op_info },
 	{ "list", op_list },
 	{ "pod.setup", op_pod_setup },
+	{ "pod.resize", op_pod_resize },
 	{ "container.create", op_container_create },
 	{ "container.remove", op_container_remove },
 	{ "container.rename", op_container_rename },
 	{ "container.freeze", op_container_freeze },
+	{ "container.update", op_container_update },
 	{ "container.stats", op_container_stats },
 	{ "container.processes", op_container_processes },
 	{ "disk.scan", op_disk_scan },

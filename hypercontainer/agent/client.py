@@ -234,6 +234,11 @@ class AgentClient:
         """Network, names, clock, random pool; again = update."""
         await self._ask("pod.setup", pod, m.Done, timeout_s)
 
+    async def resize(self, cpus: int, added_kib: int, *, timeout_s: float = 30.0) -> m.Sizes:
+        """Have the guest run `cpus` processors of those that it has, and use the `added_kib` KiB of memory that were
+        added since its start. What does not come within 10 s is not in the answer."""
+        return await self._ask("pod.resize", {"cpus": cpus, "added_kib": added_kib}, m.Sizes, timeout_s)
+
     async def create_container(self, container: m.ContainerCreate, *, timeout_s: float = 30.0) -> None:
         """Find the disks, make the mounts. All or nothing."""
         await self._ask("container.create", container, m.Done, timeout_s)
@@ -248,6 +253,10 @@ class AgentClient:
     async def rename_container(self, container: str, to: str, *, timeout_s: float = 10.0) -> None:
         """Call it `to` from now on, and its first process too, which has its name."""
         await self._ask("container.rename", {"id": container, "to": to}, m.Done, timeout_s)
+
+    async def update_container(self, update: m.ContainerUpdate, *, timeout_s: float = 10.0) -> None:
+        """Set its limits anew. GuestError with EBUSY when it uses more memory than it is to have."""
+        await self._ask("container.update", update, m.Done, timeout_s)
 
     async def container_stats(self, container: str, *, timeout_s: float = 10.0) -> m.Stats:
         return await self._ask("container.stats", {"id": container}, m.Stats, timeout_s)

@@ -125,6 +125,13 @@ class ContainerCreate(Request, frozen=True, kw_only=True):
     privileged: bool = False  # every device of the guest, /sys and cgroups writable
 
 
+class ContainerUpdate(Request, frozen=True, kw_only=True):
+    """Limits that take the place of those it has."""
+
+    id: str
+    cgroup: Cgroup
+
+
 class StreamSet(Answer, frozen=True, kw_only=True):
     """Numbers of a process's streams, 0 for none. Host and guest both say it."""
 
@@ -178,6 +185,13 @@ class Info(Answer, frozen=True, kw_only=True):
     uptime_ms: Count
     memory_total_kib: Count
     memory_available_kib: Count
+
+
+class Sizes(Answer, frozen=True, kw_only=True):
+    """What the guest has by now: processors that run, memory that its kernel uses."""
+
+    cpus: Annotated[int, Meta(ge=1, le=1024)]
+    memory_total_kib: Count
 
 
 class ListedContainer(Answer, frozen=True, kw_only=True):

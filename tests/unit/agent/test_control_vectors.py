@@ -13,6 +13,7 @@ VECTORS = json.loads((Path(__file__).parents[2] / "vectors/control.json").read_t
 STRUCTS: dict[str, type[msgspec.Struct]] = {
     "pod.setup": m.PodSetup,
     "container.create": m.ContainerCreate,
+    "container.update": m.ContainerUpdate,
     "process.start": m.ProcessStart,
     "process.archive": m.ProcessArchive,
 }
