@@ -24,7 +24,7 @@ os.environ.setdefault("ZIG_GLOBAL_CACHE_DIR", str(CHECKOUT / ".cache/zig"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    factories = ["template", "direct"]
+    factories = ["cache", "template", "direct"]
     parser.addoption("--kernel", default="", help="name of the bundle that guests boot, of those in .cache/hyper")
     parser.addoption("--factory", choices=factories, default=Settings().factory, help="where guests come from")
 

@@ -2,15 +2,18 @@
 
 import asyncio
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
-from hypercontainer.engine import accelerator
+from hypercontainer.engine import accelerator, rehearsal
 from hypercontainer.engine.accelerator import BootFiles, Choice
 from hypercontainer.engine.events import Events
 from hypercontainer.engine.store import Index, PodStore
 from hypercontainer.factory.base import Factory
+from hypercontainer.factory.cache import CacheFactory
 from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.factory.template import TemplateFactory
 from hypercontainer.hypervisor.base import Hypervisor
@@ -58,10 +61,28 @@ class Host:
             kernels=KernelStore(root),
             network=Network(settings, Path(settings.run)),
             hypervisor=hypervisor,
-            factory=_factory(settings, hypervisor),
+            factory=DirectFactory(hypervisor),
             events=Events(root / "events.db"),
             hyperstart=binaries / "x86_64" / "hyperstart",
-        )
+        )._with_factory()
+
+    def _with_factory(self) -> "Host":
+        settings = self.settings
+        if settings.factory == "direct" or settings.template_scope == "none":
+            return self
+        folder, scratches = _run_dir(settings), self.root / "scratch"
+        stage = partial(rehearsal.stage, self.hyperstart, settings.scratch_mib, scratches)
+        templates = TemplateFactory(self.hypervisor, folder, settings.uid_base + UIDS, stage)
+        self.factory = templates
+        if settings.factory == "cache":
+            self.factory = CacheFactory(templates, self.factory, self.hypervisor, folder, self._waiting_uids, stage)
+        return self
+
+    def _waiting_uids(self) -> Iterator[int]:
+        """Users of guests that are nobody's yet; they stay theirs when they are a pod's."""
+        taken = {pod.uid for pod in self.index.pods.values()}
+        first = self.settings.uid_base + UIDS + 1
+        return (uid for uid in range(first, first + UIDS) if uid not in taken)
 
     async def bootable(self) -> tuple[BootFiles, Choice]:
         """What a guest boots here, and what accelerates it; proved now if it never was, by one guest at a time.
@@ -94,9 +115,3 @@ class Host:
 
 def _run_dir(settings: Settings) -> Path:
     return Path(settings.run) / "pods"
-
-
-def _factory(settings: Settings, hypervisor: Hypervisor) -> Factory:
-    if settings.factory == "direct" or settings.template_scope == "none":
-        return DirectFactory(hypervisor)
-    return TemplateFactory(hypervisor, _run_dir(settings), settings.uid_base + UIDS)

@@ -1,7 +1,7 @@
 """The use cases of kernel bundles."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.progress import Report, told
@@ -15,6 +15,7 @@ class Kernels:
     """Part of LocalEngine."""
 
     host: Host
+    prepare: Callable[[], None]
 
     def _kernel(self, bundle: Bundle) -> doc.Kernel:
         try:
@@ -51,3 +52,4 @@ class Kernels:
 
     async def use_kernel(self, name: str) -> None:
         await asyncio.to_thread(self.host.kernels.use, name)
+        self.prepare()

@@ -41,8 +41,10 @@ class LocalEngine(Images, Volumes, Kernels, Templates):
     async def open(self) -> None:
         await recover.recover(self.host, self.pods)
         await asyncio.to_thread(self.host.kernels.sweep)
+        self.prepare()
 
     async def close(self) -> None:
+        await self.let_be()
         for pod in list(self.pods.values()):
             await pod.let_go()
         await self.host.close()

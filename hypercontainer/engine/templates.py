@@ -1,24 +1,84 @@
-"""The use cases of templates."""
+"""The use cases of the factory: templates, and guests that wait."""
 
+import asyncio
+import logging
+
+from hypercontainer.engine.accelerator import BootFiles, Choice
 from hypercontainer.engine.host import Host
-from hypercontainer.factory.base import Kept
+from hypercontainer.errors import HyperError
+from hypercontainer.factory.base import Kept, Pool, Wish
+from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, VmConfig
 from hypercontainer.lib import clock
 from hypercontainer.model import documents as doc
+from hypercontainer.model import settings
+
+log = logging.getLogger(__name__)
 
 
 class Templates:
     """Part of LocalEngine."""
 
     host: Host
+    _preparing: asyncio.Task[None] | None = None
+
+    def prepare(self) -> None:
+        """Have what the settings want made in the background, for the kernel that is chosen now."""
+        if self._preparing:
+            self._preparing.cancel()
+        self._preparing = asyncio.create_task(self._prepare(), name="pool")
+
+    async def _prepare(self) -> None:
+        try:
+            await self.init_factory()
+        except HyperError as e:
+            log.info("no virtual machine waits for a pod: %s", e)
+
+    async def let_be(self) -> None:
+        """Stop preparing."""
+        if self._preparing:
+            self._preparing.cancel()
+            await asyncio.gather(self._preparing, return_exceptions=True)
 
     async def factory(self) -> doc.Factory:
-        settings = self.host.settings
-        shares = settings.factory == "template" and settings.template_scope != "none"
-        templates = [_template(kept) for kept in self.host.factory.kept()]
-        return doc.Factory(kind="template" if shares else "direct", templates=templates)
+        usual, factory = self.host.settings, self.host.factory
+        return doc.Factory(
+            kind=usual.factory if usual.template_scope != "none" else "direct",
+            templates=[_template(kept) for kept in factory.kept()],
+            pools=[_pool(pool) for pool in factory.pools()],
+        )
+
+    async def init_factory(self) -> None:
+        boot, choice = await self.host.bootable()
+        await self.host.factory.init([self._wish(pool, boot, choice) for pool in self.host.settings.pool])
 
     async def clear_factory(self) -> None:
-        self.host.factory.clear()
+        await self.host.factory.clear()
+
+    def _wish(self, pool: settings.Pool, boot: BootFiles, choice: Choice) -> Wish:
+        usual = self.host.settings
+        config = VmConfig(
+            name="",
+            kernel=boot[0],
+            initrd=boot[1],
+            vcpus=pool.vcpus or usual.vcpus,
+            memory_mib=pool.memory_mib or usual.memory_mib,
+            uid=0,
+            nic=Nic(tap="", mac=SNAPSHOT_MAC),
+            boot_timeout_s=usual.boot_timeout_s,
+            accelerator=choice.accelerator,
+        )
+        return Wish(config=config, template=pool.template, cache=pool.cache)
+
+
+def _pool(pool: Pool) -> doc.Pool:
+    return doc.Pool(
+        vcpus=pool.vcpus,
+        memory_mib=pool.memory_mib,
+        wanted=pool.wanted,
+        waiting=pool.waiting,
+        taken=pool.taken,
+        poisoned=pool.poisoned,
+    )
 
 
 def _template(kept: Kept) -> doc.Template:

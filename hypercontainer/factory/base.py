@@ -1,13 +1,29 @@
 """What a factory is: it gives a running guest for a configuration, one way or another. See docs/howto/templates.md."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from hypercontainer.hypervisor.base import VmConfig
+from hypercontainer.hypervisor.base import SLOTS, SNAPSHOT_MAC, Nic, VmConfig
 from hypercontainer.lib.trace import Trace
+from hypercontainer.model.record import DiskRecord
 from hypercontainer.vm import Vm
+
+# What is behind SLOTS in a guest that is nobody's yet.
+EMPTY = [DiskRecord(target=target, path="", read_only=not target) for target in SLOTS]
+
+# Makes the disks of a container to rehearse with, in a folder that is thrown away: at SLOTS, an image and a scratch.
+Stage = Callable[[Path], Awaitable[Sequence[DiskRecord]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """Guests of the shape of `config` are wanted: `cache` of them shall wait, made from a template or booted."""
+
+    config: VmConfig
+    template: bool
+    cache: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,18 +40,44 @@ class Kept:
     clones: int  # guests that came from it
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """How a wish comes true."""
+
+    vcpus: int
+    memory_mib: int
+    wanted: int
+    waiting: int  # guests that run and are nobody's
+    taken: int  # guests that became somebody's
+    poisoned: int  # guests that died, or did not answer, and were thrown away
+
+
 class Factory(Protocol):
     """Guests that were asked for in the same words are the same, whichever factory they come from."""
 
     async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> Vm:
-        """A guest whose agent answers, told nothing yet: as `vm.boot`, with the same errors. Nothing is left of one
-        that failed."""
+        """A guest whose agent answers, in which nothing runs: as `vm.boot`, with the same errors. Nothing is left of
+        one that failed. Its user may be another than the one asked for: its record tells."""
+
+    async def init(self, wishes: Sequence[Wish]) -> None:
+        """From now on these are what is wanted. Returns when what can be made for them has been; the reasons for what
+        cannot are in the log. They are kept true in the background until `close`."""
 
     def kept(self) -> Sequence[Kept]:
-        """What waits for later guests, that used last at the end."""
+        """The templates, that used last at the end."""
 
-    def clear(self) -> None:
-        """Let go of it. Guests that run stay; a later guest has it made anew."""
+    def pools(self) -> Sequence[Pool]:
+        """What became of the wishes, in their order."""
+
+    async def clear(self) -> None:
+        """Let go of all templates and of what waits, and of the wishes. Guests that are somebody's stay; a later guest
+        has its template made anew."""
 
     async def close(self) -> None:
-        """Let go of it, and of what is being made. Again is harmless."""
+        """Let go of all of it, and of what is being made. Again is harmless."""
+
+
+def nobodys(config: VmConfig) -> VmConfig:
+    """The guest that `config` and all of its shape could come from: without what is theirs alone."""
+    nic = Nic(tap="", mac=SNAPSHOT_MAC) if config.nic else None
+    return replace(config, name="nobody", uid=0, disks=EMPTY, nic=nic, share=None)

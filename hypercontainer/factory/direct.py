@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hypercontainer import vm as vms
-from hypercontainer.factory.base import Kept
+from hypercontainer.factory.base import Kept, Pool, Wish
 from hypercontainer.hypervisor.base import Hypervisor, VmConfig
 from hypercontainer.lib.trace import Trace
 
@@ -21,7 +21,13 @@ class DirectFactory:
     def kept(self) -> Sequence[Kept]:
         return ()
 
-    def clear(self) -> None:
+    def pools(self) -> Sequence[Pool]:
+        return ()
+
+    async def init(self, wishes: Sequence[Wish]) -> None:
+        pass
+
+    async def clear(self) -> None:
         pass
 
     async def close(self) -> None:

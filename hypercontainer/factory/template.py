@@ -16,17 +16,15 @@ from pathlib import Path
 
 from hypercontainer import vm as vms
 from hypercontainer.errors import GuestDied, GuestError, GuestSilent, HyperError, Unavailable
-from hypercontainer.factory.base import Kept
+from hypercontainer.factory.base import EMPTY, Kept, Pool, Stage, Wish, nobodys
+from hypercontainer.factory.rehearsal import rehearse
 from hypercontainer.factory.sealed import SealedFile
-from hypercontainer.hypervisor.base import SLOTS, SNAPSHOT_MAC, Hypervisor, Nic, Snapshot, VmConfig
+from hypercontainer.hypervisor.base import SLOTS, Hypervisor, Snapshot, VmConfig
 from hypercontainer.lib.trace import Timings, Trace
-from hypercontainer.model.record import DiskRecord
 
 log = logging.getLogger(__name__)
 
 KEPT = 4  # templates, those used last: each takes what its guest took to boot, some 60 to 100 MiB
-# What is behind SLOTS in a guest that is nobody's yet.
-EMPTY = [DiskRecord(target=target, path="", read_only=not target) for target in SLOTS]
 ATTEMPTS = 3  # failures of one shape in a row, after which its guests are booted
 
 
@@ -69,37 +67,52 @@ class Template:
 class TemplateFactory:
     """Implements factory.base.Factory."""
 
-    def __init__(self, hypervisor: Hypervisor, run_dir: Path, uid: int) -> None:
-        """Templates boot in new folders below `run_dir`, their VMM as user `uid`."""
-        self._hypervisor, self._run_dir, self._uid = hypervisor, run_dir, uid
+    def __init__(self, hypervisor: Hypervisor, run_dir: Path, uid: int, stage: Stage | None = None) -> None:
+        """Templates boot in new folders below `run_dir`, their VMM as user `uid`; they rehearse on `stage`."""
+        self._hypervisor, self._run_dir, self._uid, self._stage = hypervisor, run_dir, uid, stage
         self._templates: dict[str, asyncio.Task[Template]] = {}  # by shape; the one used last is last
         self._making: set[asyncio.Task[Template]] = set()
         self._failures: dict[str, int] = {}
 
     async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> vms.Vm:
-        if config.share is None:  # virtiofsd must see the guest's memory: that cannot be copied on write
-            vm = await self._clone(config, run_dir, trace)
-            if vm is not None:
-                return vm
+        vm = await self._clone(config, run_dir, trace)
+        if vm is not None:
+            return vm
         return await vms.boot(self._hypervisor, config, run_dir, trace)
 
     def kept(self) -> Sequence[Kept]:
         made = [task for task in self._templates.values() if task.done() and not task.cancelled()]
         return [task.result().described() for task in made if not task.exception()]
 
-    def clear(self) -> None:
+    def pools(self) -> Sequence[Pool]:
+        return ()
+
+    async def init(self, wishes: Sequence[Wish]) -> None:
+        for wish in wishes:
+            if wish.template:
+                try:
+                    await self.make(wish.config)
+                except HyperError as e:
+                    log.warning("cannot make a template: %s", e)
+
+    async def make(self, config: VmConfig) -> Template:
+        """The template of its shape, made now if there is none."""
+        original = replace(nobodys(config), name="template", uid=self._uid)
+        return await self._template(self._hypervisor.shape(original), original, Timings())
+
+    async def clear(self) -> None:
         self._templates.clear()
         self._failures.clear()
 
     async def close(self) -> None:
-        self.clear()
+        await self.clear()
         for task in self._making:
             task.cancel()
         await asyncio.gather(*self._making, return_exceptions=True)
 
     async def _clone(self, config: VmConfig, run_dir: Path, trace: Trace) -> vms.Vm | None:
         """A clone of the template of its shape; None if that cannot be had."""
-        original = self._original(config)
+        original = replace(nobodys(config), name="template", uid=self._uid)
         shape = self._hypervisor.shape(original)
         if self._failures.get(shape, 0) >= ATTEMPTS:
             return None
@@ -131,11 +144,6 @@ class TemplateFactory:
             del self._templates[shape]
             self._failures[shape] = self._failures.get(shape, 0) + 1
 
-    def _original(self, config: VmConfig) -> VmConfig:
-        """The guest that `config` and all of its shape are clones of: without what is theirs alone."""
-        nic = Nic(tap="", mac=SNAPSHOT_MAC) if config.nic else None
-        return replace(config, name="template", uid=self._uid, disks=EMPTY, nic=nic)
-
     async def _template(self, shape: str, original: VmConfig, trace: Trace) -> Template:
         """Made now if there is none: once, and to its end, whoever waits for it and gives up."""
         task = self._templates.pop(shape, None)
@@ -162,7 +170,7 @@ class TemplateFactory:
         try:
             config = replace(config, memory=template.memory.fileno())
             async with vms.booted(self._hypervisor, config, folder, Timings()) as vm:
-                await vm.agent.scan_disks(SLOTS)
+                await self._rehearse(vm, config, folder)
                 await vm.close()  # it is saved without a host: each clone finds its own
                 await vm.guest.save(template.state.fileno())
             template.seal()
@@ -173,3 +181,9 @@ class TemplateFactory:
         finally:
             await asyncio.shield(self._hypervisor.reap(folder))
             shutil.rmtree(folder, ignore_errors=True)
+
+    async def _rehearse(self, vm: vms.Vm, config: VmConfig, folder: Path) -> None:
+        if self._stage is None:
+            await vm.agent.scan_disks(SLOTS)
+        else:
+            await rehearse(vm, await self._stage(folder), network=config.nic is not None)

@@ -90,8 +90,9 @@ MODULES = {
         "kernel use": "Choose the kernel that new VMs boot",
     },
     "factory": {
-        "factory status": "Show the templates that VMs are cloned from",
-        "factory destroy": "Let go of all templates",
+        "factory status": "Show the templates that VMs are cloned from, and the VMs that wait",
+        "factory init": "Make the templates and the waiting VMs that the settings want",
+        "factory destroy": "Let go of all of them",
     },
     "system": {
         "info": "Show the state of this machine's hyperd",
@@ -112,7 +113,7 @@ GROUPS = {
     "pod": "Pods: several containers in one VM",
     "volume": "Volumes",
     "kernel": "The kernels that VMs boot",
-    "factory": "Templates that VMs are cloned from",
+    "factory": "Templates that VMs are cloned from, and VMs that wait",
 }
 HELP = ("help", "--help", "-h")
 

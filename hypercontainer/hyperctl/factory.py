@@ -1,4 +1,4 @@
-"""hyperctl factory status, destroy."""
+"""hyperctl factory status, init, destroy."""
 
 from __future__ import annotations
 
@@ -20,10 +20,28 @@ COLUMNS = (
 )
 
 
+POOL_COLUMNS = (
+    ("VCPUS", "Vcpus"),
+    ("MEMORY", "Memory"),
+    ("WANTED", "Wanted"),
+    ("WAITING", "Waiting"),
+    ("TAKEN", "Taken"),
+    ("POISONED", "Poisoned"),
+)
+KINDS = {
+    "cache": "VMs are taken from those that wait, else cloned from templates",
+    "template": "VMs are cloned from templates",
+    "direct": "VMs are booted, each of them",
+}
+
+
 def status(context: Context, args: Args) -> int:
     factory = context.client.get("/v1/factory")
     if not args.format:
-        print("Guests are " + ("cloned from templates" if factory["Kind"] == "template" else "booted, each of them"))
+        print(KINDS[factory["Kind"]])
+        if factory["Pools"]:
+            pools = [{**pool, "Memory": f"{pool['MemoryMib']}MiB"} for pool in factory["Pools"]]
+            table.show(args, POOL_COLUMNS, pools)
     rows = [
         {
             "Kernel": template["Kernel"],
@@ -40,6 +58,11 @@ def status(context: Context, args: Args) -> int:
     return table.show(args, COLUMNS, rows) if rows or args.format else 0
 
 
+def init(context: Context, args: Args) -> int:
+    context.client.post("/v1/factory")
+    return 0
+
+
 def destroy(context: Context, args: Args) -> int:
     context.client.delete("/v1/factory")
     return 0
@@ -47,7 +70,11 @@ def destroy(context: Context, args: Args) -> int:
 
 COMMANDS = {
     "factory status": Command(status, "[OPTIONS]", "hyperctl factory status", table.format_flag()),
+    "factory init": Command(init, "", "hyperctl factory init", notes="hyperd does so itself when it starts."),
     "factory destroy": Command(
-        destroy, "", "hyperctl factory destroy", notes="VMs that run stay; the next one has its template made anew."
+        destroy,
+        "",
+        "hyperctl factory destroy",
+        notes="Containers run on; the next one has its template made anew. No VM waits until `factory init`.",
     ),
 }

@@ -258,5 +258,8 @@ class Engine(Protocol):
 
     async def factory(self) -> doc.Factory: ...
 
+    async def init_factory(self) -> None:
+        """Make what the settings want to be ready; returns when it is."""
+
     async def clear_factory(self) -> None:
         """Let go of all templates. Guests that run stay; a later one has its template made anew."""

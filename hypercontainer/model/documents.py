@@ -281,13 +281,16 @@ class Event(Document, frozen=True, kw_only=True):
     time_nano: int = msgspec.field(name="timeNano")
 
 
+PodState = Literal["created", "running", "paused", "suspended", "exited"]
+
+
 class PodEntry(Document, frozen=True, kw_only=True):
     """A line of `hyperctl pod ls`."""
 
     id: str
     name: str
     created: int
-    state: Literal["created", "running", "paused", "exited"]
+    state: PodState
     implicit: bool  # made for one container by `hyperctl run|create`
     vcpus: int
     memory_mib: int
@@ -299,7 +302,7 @@ class Pod(Document, frozen=True, kw_only=True):
     id: str
     name: str
     created: str
-    state: Literal["created", "running", "paused", "exited"]
+    state: PodState
     implicit: bool
     spec: PodSpec
     network_settings: NetworkSettings
@@ -399,11 +402,23 @@ class Template(Document, frozen=True, kw_only=True):
     clones: int
 
 
+class Pool(Document, frozen=True, kw_only=True):
+    """VMs of one size that wait: so many are wanted, wait now, became a pod's, were thrown away as useless."""
+
+    vcpus: int
+    memory_mib: int
+    wanted: int
+    waiting: int
+    taken: int
+    poisoned: int
+
+
 class Factory(Document, frozen=True, kw_only=True):
-    """Where guests come from: `kind` template or direct, as the settings say."""
+    """Where guests come from: `kind` cache, template or direct, as the settings say."""
 
     kind: str
     templates: list[Template]
+    pools: list[Pool]
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -16,6 +16,15 @@ class Registry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     insecure: bool = False  # plain http, or TLS without a certificate that verifies
 
 
+class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """VMs of one size that are made before they are asked for: `cache` of them run and wait."""
+
+    vcpus: Annotated[int, msgspec.Meta(ge=0, le=256)] = 0  # 0: as for every pod that does not say
+    memory_mib: Annotated[int, msgspec.Meta(ge=0)] = 0  # 0: likewise
+    template: bool = True  # clones of a template, or each booted
+    cache: Annotated[int, msgspec.Meta(ge=0, le=256)] = 1  # 0: only the template is made
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """/etc/hypercontainer/config.toml"""
 
@@ -25,7 +34,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     group: str = ""  # a group that may use the socket beside root
     accelerator: str = "auto"  # auto = proved by booting a guest; or kvm, tcg
     kernel: str = ""  # name of a kernel bundle; "" = the one `hyperctl kernel use` chose
-    factory: Literal["template", "direct"] = "template"  # clone guests from one that was booted before, or boot each
+    # direct: boot each guest; template: clone it from one that was booted before; cache: … and have some wait (`pool`)
+    factory: Literal["cache", "template", "direct"] = "cache"
+    pool: list[Pool] = msgspec.field(default_factory=lambda: [Pool()])
     template_scope: Literal["global", "none"] = "global"  # who may share memory pages; none = nobody, as direct
     vcpus: int = 1
     memory_mib: int = 256  # Debian's kernel takes about 45 of them for itself

@@ -24,6 +24,8 @@ from hypercontainer.errors import Exhausted, Unavailable
 BIN = Path(sys.executable).parent
 READY_S = 30.0
 
+Value = str | int | float | list[dict[str, int | bool]]  # of a setting
+
 
 class Result(NamedTuple):
     """What a command ended with."""
@@ -33,16 +35,23 @@ class Result(NamedTuple):
     err: str
 
 
-def free_subnet() -> str:
-    """A /24 that no route of this host knows. Exhausted when a hundred tries found none."""
+def free_subnet(prefix: int = 24) -> str:
+    """Addresses, `prefix` 18 to 29, that no route of this host knows. Exhausted when a hundred tries found none."""
     listed = subprocess.run(["ip", "-j", "-4", "route"], check=True, capture_output=True, timeout=20)
     routes = [str(route["dst"]) for route in json.loads(listed.stdout)]
     known = [IPv4Network(route, strict=False) for route in routes if route != "default"]
     for _ in range(100):
-        net = IPv4Network((0xC0A80000 | (100 + secrets.randbelow(150)) << 8, 24))
+        net = IPv4Network((0xC0A80000 | (64 + secrets.randbelow(186)) << 8, prefix), strict=False)
         if not any(net.overlaps(other) for other in known):
             return str(net)
-    raise Exhausted("cannot find a free network: 192.168.100.0 to 192.168.249.0 are in use")
+    raise Exhausted("cannot find a free network: 192.168.64.0 to 192.168.249.0 are in use")
+
+
+def _toml(value: Value) -> str:
+    if not isinstance(value, list):
+        return json.dumps(value)
+    tables = (", ".join(f"{key} = {json.dumps(v)}" for key, v in table.items()) for table in value)
+    return f"[{', '.join(f'{{{table}}}' for table in tables)}]"
 
 
 class PrivateDaemon:
@@ -51,11 +60,11 @@ class PrivateDaemon:
     A `root` in `settings` outlives the daemon, everything else goes with `close`.
     """
 
-    def __init__(self, folder: Path, kernels: Path, settings: Mapping[str, str | int | float] = {}) -> None:
+    def __init__(self, folder: Path, kernels: Path, settings: Mapping[str, Value] = {}) -> None:
         self.folder, self.socket, self.config = folder, folder / "hyper.sock", folder / "config.toml"
         self.process: subprocess.Popen[bytes] | None = None
         number = secrets.randbelow(9000) + 1
-        values: dict[str, str | int | float] = {
+        values: dict[str, Value] = {
             "root": str(folder / "root"),
             "run": str(folder / "run"),
             "socket": str(self.socket),
@@ -69,7 +78,7 @@ class PrivateDaemon:
         self.root.mkdir(parents=True, exist_ok=True)
         if not (self.root / "kernels").exists():
             os.symlink(kernels.resolve(), self.root / "kernels")
-        self.config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
+        self.config.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in values.items()))
         self.env = {**os.environ, "HYPER_HOST": f"unix://{self.socket}"}
 
     def start(self) -> None:
@@ -133,7 +142,7 @@ class PrivateDaemon:
 
 
 @contextmanager
-def private_daemon(kernels: Path, settings: Mapping[str, str | int | float] = {}) -> Iterator[PrivateDaemon]:
+def private_daemon(kernels: Path, settings: Mapping[str, Value] = {}) -> Iterator[PrivateDaemon]:
     """A running one in a new folder below /tmp (sockets need short paths), gone with the block."""
     daemon = PrivateDaemon(Path(tempfile.mkdtemp(prefix="hyper-")), kernels, settings)
     try:

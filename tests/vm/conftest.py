@@ -28,6 +28,7 @@ collect_ignore = [] if any(bundle.source for bundle in KernelStore(KERNELS.paren
 
 GUEST_S = 60.0
 UID = 1_899_000_000
+UIDS = 65536  # from the users of pods' VMMs to those of VMMs that wait, and are pods' later
 LEAVING_S = 5.0  # for the kernel to take down a namespace after its last process
 
 Line = Callable[[str], Awaitable[str]]
@@ -179,7 +180,12 @@ def pods(daemon: PrivateDaemon | None) -> list[str]:
     if daemon is None:
         return []
     folders = (daemon.folder / "run/pods", daemon.folder / "run/shares", daemon.root / "pods")
-    return [f"file {path}" for folder in folders if folder.exists() for path in folder.iterdir()]
+    return [f"file {path}" for folder in folders if folder.exists() for path in folder.iterdir() if not nobodys(path)]
+
+
+def nobodys(path: Path | str) -> bool:
+    """Of a virtual machine that waits for a pod, or of a template in the making: they come and go by themselves."""
+    return "/run/pods/waiting-" in str(path) or "/run/pods/template-" in str(path)
 
 
 def time_passes() -> None:
@@ -197,6 +203,8 @@ def processes(territory: list[Path], allowed: set[int]) -> list[str]:
             places = [os.readlink(entry / "cwd"), *(os.readlink(fd) for fd in (entry / "fd").iterdir())]
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:  # gone, of more privilege than we have, or a path too long to be ours (ENAMETOOLONG)
+            continue
+        if any(nobodys(place) for place in places) or nobodys(command):
             continue
         if any(place.startswith(f"{word}/") or place == word for place in places for word in words) or any(
             f"{word}/" in command for word in words
@@ -218,7 +226,8 @@ def idle_cgroups() -> list[str]:
 
 def taps(uids: int) -> list[str]:
     devices = [p.parent for p in Path("/sys/class/net").glob("*/tun_flags")]
-    return [f"tap {p.name}" for p in devices if p.name.startswith("hyv") or 0 <= owner(p) - uids < 10_000]
+    ours = [p for p in devices if p.name.startswith("hyv") or any(0 <= owner(p) - uids - n < 10_000 for n in (0, UIDS))]
+    return [f"tap {p.name}" for p in ours if not p.name.startswith(("hyw", "hysnap"))]
 
 
 def owner(device: Path) -> int:

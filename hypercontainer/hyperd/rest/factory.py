@@ -9,5 +9,9 @@ async def show(call: Call[Nothing, None]) -> doc.Factory:
     return await call.engine.factory()
 
 
+async def init(call: Call[Nothing, None]) -> None:
+    await call.engine.init_factory()
+
+
 async def clear(call: Call[Nothing, None]) -> None:
     await call.engine.clear_factory()

@@ -143,8 +143,10 @@ ROUTES: Sequence[Route[Any, Any]] = (
           summary="Choose the kernel bundle that new VMs boot"),
     # templates
     Route(method="GET", path="/v1/factory", handler=factory.show, query=Nothing, answer=doc.Factory,
-          summary="Where guests come from, and the templates that are kept"),
+          summary="Where guests come from: the templates that are kept, the guests that wait"),
+    Route(method="POST", path="/v1/factory", handler=factory.init, query=Nothing, lasting=True,
+          summary="Make the templates and the waiting guests that the settings want; answers when they are there"),
     Route(method="DELETE", path="/v1/factory", handler=factory.clear, query=Nothing,
-          summary="Let go of all templates; guests that run stay"),
+          summary="Let go of all templates and of what waits; guests that are somebody's stay"),
 )
 # fmt: on

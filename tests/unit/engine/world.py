@@ -67,7 +67,13 @@ class World:
 
     def __init__(self, path: Path) -> None:
         self.settings = Settings(
-            root=str(path / "lib"), run=str(path / "run"), accelerator="tcg", scratch_mib=16, boot_timeout_s=10
+            root=str(path / "lib"),
+            run=str(path / "run"),
+            accelerator="tcg",
+            scratch_mib=16,
+            boot_timeout_s=10,
+            factory="template",
+            pool=[],
         )
         self.hypervisor = FakeHypervisor()
         self.network = FakeNetwork()

@@ -118,7 +118,7 @@ async def test_what_is_kept_is_told_and_let_go(
     (kept,) = factory.kept()
     assert (kept.vcpus, kept.memory_mib, kept.network, kept.clones) == (1, 128, True, 2)
     assert kept.size > 0
-    factory.clear()
+    await factory.clear()
     assert factory.kept() == []
     async with made(factory, config, run_dir):
         assert originals(hypervisor) == 2

@@ -170,7 +170,7 @@ ANSWERS: dict[str, Any] = {
     "list_images": [],
     "list_volumes": [VOLUME],
     "list_kernels": [KERNEL],
-    "factory": doc.Factory(kind="direct", templates=[]),
+    "factory": doc.Factory(kind="direct", templates=[], pools=[]),
     "image_history": [],
     "wait": doc.WaitResult(status_code=3),
     "top": doc.Top(titles=["PID"], processes=[["1"]]),

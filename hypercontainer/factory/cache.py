@@ -1,0 +1,243 @@
+"""Guests that wait: clones (or booted ones) that run already, have rehearsed, and become whoever's pod comes first.
+
+All that a start still does is to swap the files behind two disks, name a tap and tell the guest who it is.
+"""
+
+import asyncio
+import logging
+import secrets
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from hypercontainer import vm as vms
+from hypercontainer.errors import GuestError, GuestSilent, HyperError
+from hypercontainer.factory.base import Factory, Kept, Pool, Stage, Wish, nobodys
+from hypercontainer.factory.rehearsal import rehearse
+from hypercontainer.factory.template import ATTEMPTS, TemplateFactory
+from hypercontainer.hypervisor.base import Hypervisor, VmConfig
+from hypercontainer.lib.trace import Timings, Trace
+
+log = logging.getLogger(__name__)
+
+QUIET_S = 0.1  # without a start, before a guest for the pool is made: so it is in nobody's way
+ANSWER_S = 1.0  # for one that waits to say that it is alive; it takes a millisecond
+
+
+@dataclass
+class Waiting:
+    """A guest that is nobody's. `watch` ends with it."""
+
+    vm: vms.Vm
+    shape: str
+    folder: Path
+    watch: asyncio.Task[None]
+
+
+@dataclass
+class Stock:
+    """What there is of one wish."""
+
+    wish: Wish
+    waiting: deque[Waiting] = field(default_factory=deque)
+    taken: int = 0
+    poisoned: int = 0
+    failures: int = 0  # in a row
+
+    @property
+    def short(self) -> bool:
+        return len(self.waiting) < self.wish.cache and self.failures < ATTEMPTS
+
+
+class CacheFactory:
+    """Implements factory.base.Factory."""
+
+    def __init__(
+        self, templates: TemplateFactory, booting: Factory, hypervisor: Hypervisor, run_dir: Path,
+        uids: Callable[[], Iterator[int]], stage: Stage | None = None,
+    ) -> None:  # fmt: skip
+        """Who waits has a new folder below `run_dir`, and a user of its own from `uids()`: those that are free."""
+        self._templates, self._booting, self._hypervisor = templates, booting, hypervisor
+        self._run_dir, self._uids, self._stage = run_dir, uids, stage
+        self._stocks: list[Stock] = []
+        self._starts = 0  # under way: what waits is made when none is
+        self._changed = asyncio.Condition()
+        self._filler: asyncio.Task[None] | None = None
+
+    async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> vms.Vm:
+        self._starts += 1
+        try:
+            vm = await self._taken(config, run_dir, trace)
+            return vm or await self._templates.boot(config, run_dir, trace)
+        finally:
+            self._starts -= 1
+            await self._tell()
+
+    async def init(self, wishes: Sequence[Wish]) -> None:
+        before = {id(stock): stock for stock in self._stocks}
+        stocks = []
+        for wish in wishes:
+            known = next((s for s in before.values() if s.wish.config == wish.config), None)
+            stocks.append(before.pop(id(known)) if known else Stock(wish))
+            stocks[-1].wish, stocks[-1].failures = wish, 0
+        self._stocks = stocks
+        for stock in before.values():
+            await self._throw_away(stock, 0)
+        for stock in stocks:
+            await self._throw_away(stock, stock.wish.cache)
+        if self._filler is None:
+            self._filler = asyncio.create_task(self._fill(), name="pool")
+        await self._templates.init([wish for wish in wishes if not wish.cache])
+        async with self._changed:
+            self._changed.notify_all()
+            await self._changed.wait_for(lambda: not any(stock.short for stock in self._stocks))
+
+    def kept(self) -> Sequence[Kept]:
+        return self._templates.kept()
+
+    def pools(self) -> Sequence[Pool]:
+        return [
+            Pool(
+                vcpus=stock.wish.config.vcpus,
+                memory_mib=stock.wish.config.memory_mib,
+                wanted=stock.wish.cache,
+                waiting=len(stock.waiting),
+                taken=stock.taken,
+                poisoned=stock.poisoned,
+            )
+            for stock in self._stocks
+        ]
+
+    async def clear(self) -> None:
+        stocks, self._stocks = self._stocks, []
+        for stock in stocks:
+            await self._throw_away(stock, 0)
+        await self._tell()
+        await self._templates.clear()
+
+    async def close(self) -> None:
+        if self._filler:
+            self._filler.cancel()
+            await asyncio.gather(self._filler, return_exceptions=True)
+            self._filler = None
+        await self.clear()
+        await self._templates.close()
+
+    # Taking
+
+    async def _taken(self, config: VmConfig, run_dir: Path, trace: Trace) -> vms.Vm | None:
+        """One that waits, made the guest of `config`; None if none does."""
+        if config.share or config.origin:
+            return None
+        shape = self._hypervisor.shape(nobodys(config))
+        for stock in [s for s in self._stocks if s.waiting and self._shape(s.wish) == shape]:
+            while stock.waiting:
+                one = stock.waiting.popleft()
+                if one.shape == shape:  # else it is of a kernel or a VMM that was replaced
+                    with trace.step("claim"):
+                        if await self._claimed(stock, one, config, run_dir):
+                            return one.vm
+                await self._discard(one)
+        return None
+
+    async def _claimed(self, stock: Stock, one: Waiting, config: VmConfig, run_dir: Path) -> bool:
+        """False if it is of no use. Whatever is raised, nothing of it is left."""
+        try:
+            await one.vm.agent.ping(timeout_s=ANSWER_S)
+            await one.vm.guest.adopt(config, run_dir)
+        except (GuestError, GuestSilent) as e:
+            stock.poisoned += 1
+            log.warning("a guest that waited is of no use, throwing it away: %s", e)
+            return False
+        except BaseException:
+            await asyncio.shield(self._discard(one))
+            raise
+        one.watch.cancel()
+        stock.taken += 1
+        stock.failures = 0
+        return True
+
+    # Filling
+
+    async def _fill(self) -> None:
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda: any(stock.short for stock in self._stocks))
+                await self._changed.wait_for(lambda: not self._starts)
+            await asyncio.sleep(QUIET_S)
+            for stock in [s for s in self._stocks if s.short and not self._starts][:1]:
+                await self._add(stock)
+                await self._tell()
+
+    async def _add(self, stock: Stock) -> None:
+        try:
+            one = await self._made(stock)
+        except HyperError as e:
+            stock.failures += 1
+            log.warning("cannot make a guest for the pool: %s", e)
+            return
+        if stock in self._stocks:
+            stock.waiting.append(one)
+        else:  # nobody wants it any more
+            await self._discard(one)
+
+    async def _made(self, stock: Stock) -> Waiting:
+        self._run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="waiting-", dir=self._run_dir))
+        folder.chmod(0o711)  # the VMM's user passes through
+        config = self._config(stock.wish)
+        shape = self._shape(stock.wish)
+        async with AsyncExitStack() as undo:
+            undo.callback(shutil.rmtree, folder, ignore_errors=True)
+            factory: Factory = self._templates if stock.wish.template else self._booting
+            vm = await factory.boot(config, folder, Timings())
+            undo.push_async_callback(vm.guest.kill)
+            undo.push_async_callback(vm.close)
+            if self._stage:
+                scene = folder / "stage"
+                scene.mkdir(mode=0o700)
+                undo.callback(shutil.rmtree, scene, ignore_errors=True)
+                await rehearse(vm, await self._stage(scene), network=config.nic is not None)
+                shutil.rmtree(scene)
+            undo.pop_all()
+        return Waiting(vm, shape, folder, asyncio.create_task(self._watch(stock, vm), name="waiting"))
+
+    def _config(self, wish: Wish) -> VmConfig:
+        """A guest of its own user and tap, that is nobody's."""
+        config = nobodys(wish.config)
+        mine = {one.vm.guest.record.uid for stock in self._stocks for one in stock.waiting}
+        uid = next(uid for uid in self._uids() if uid not in mine)
+        nic = config.nic and replace(config.nic, tap=f"hyw{secrets.token_hex(4)}")
+        return replace(config, name="waiting", uid=uid, nic=nic)
+
+    def _shape(self, wish: Wish) -> str:
+        return self._hypervisor.shape(nobodys(wish.config))
+
+    async def _watch(self, stock: Stock, vm: vms.Vm) -> None:
+        cause = await vm.guest.wait()
+        for one in [one for one in stock.waiting if one.vm is vm]:
+            log.warning("a guest that waited has ended: %s", cause)
+            stock.waiting.remove(one)
+            stock.poisoned += 1
+            stock.failures += 1
+            await self._discard(one)
+        await self._tell()
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _throw_away(self, stock: Stock, keep: int) -> None:
+        while len(stock.waiting) > keep:
+            await self._discard(stock.waiting.pop())
+
+    async def _discard(self, one: Waiting) -> None:
+        if one.watch is not asyncio.current_task():
+            one.watch.cancel()
+        await one.vm.close()
+        await one.vm.guest.kill()
+        shutil.rmtree(one.folder, ignore_errors=True)

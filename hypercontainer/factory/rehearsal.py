@@ -1,0 +1,89 @@
+"""A container that nobody asked for, run once in a guest, so that the guest's first real one finds everything done.
+
+What a kernel does only once has been done then; and an emulator translates code when it is first run, which takes
+several times as long as running it: most of the time of a start.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+
+from hypercontainer.agent import messages as m
+from hypercontainer.agent.messages import ExitEvent
+from hypercontainer.factory.base import EMPTY
+from hypercontainer.hypervisor.base import SLOTS, SNAPSHOT_MAC
+from hypercontainer.model import capabilities, seccomp
+from hypercontainer.model.record import DiskRecord
+from hypercontainer.vm import Vm
+
+NAME = "rehearsal"
+PROGRAM = ["/hyperstart", "--rehearse"]  # what the image of a Stage holds
+OTHER_MAC = "52:54:00:00:00:01"
+RUN_S = 30.0
+
+
+async def rehearse(vm: Vm, disks: Sequence[DiskRecord], *, network: bool) -> None:
+    """Run a container on `disks` in a guest whose SLOTS are empty; nothing of it is left, and they are empty again.
+
+    The pod's names and addresses are the rehearsal's until it is set up again. GuestError if anything went wrong."""
+    for disk in disks:
+        await vm.guest.swap_disk(disk)
+    for mac, now in ((OTHER_MAC, SNAPSHOT_MAC), (SNAPSHOT_MAC, OTHER_MAC)):  # another, as it will have, and back
+        await vm.agent.setup_pod(_pod(mac, now, network=network))
+    await vm.agent.create_container(_container())
+    await _run(vm)
+    await vm.agent.remove_container(NAME)
+    for empty in EMPTY:
+        await vm.guest.swap_disk(empty)
+    await vm.agent.scan_disks(SLOTS)  # with the container its disks went
+
+
+def _pod(mac: str, now: str, *, network: bool) -> m.PodSetup:
+    eth0 = m.Interface(mac=mac, hardware=now, addresses=["192.0.2.2/24", "2001:db8::2/64"])
+    gateways = [m.Route(gateway="192.0.2.1"), m.Route(gateway="2001:db8::1", family=6)]
+    return m.PodSetup(
+        hostname=NAME,
+        interfaces=[eth0] if network else [],
+        routes=gateways if network else [],
+        dns=m.Resolver(nameservers=["192.0.2.1"]),
+        hosts=[["127.0.0.1", "localhost"]],
+        time_ns=time.time_ns(),
+        entropy=os.urandom(64),
+    )
+
+
+def _container() -> m.ContainerCreate:
+    return m.ContainerCreate(
+        id=NAME,
+        rootfs=m.Rootfs(lower=m.Disk(target=SLOTS[0]), upper=m.Disk(target=SLOTS[1])),
+        masked_paths=["/proc/kcore", "/proc/scsi", "/sys/firmware"],
+        readonly_paths=["/proc/bus", "/proc/sys"],
+    )
+
+
+async def _run(vm: Vm) -> None:
+    agent = vm.agent
+    ended: asyncio.Future[ExitEvent] = asyncio.get_running_loop().create_future()
+    agent.on_exit = ended.set_result
+    stdout = agent.new_streams(2)
+    stderr = stdout + 1
+    granted = capabilities.resolve([], [], privileged=False)
+    process = m.ProcessStart(
+        id=NAME,
+        container=NAME,
+        args=PROGRAM,
+        first=True,
+        capabilities=granted,
+        seccomp=seccomp.compile(granted),
+        streams=m.StreamSet(stdout=stdout, stderr=stderr),
+    )
+    await agent.start_process(process)
+    for number in (stdout, stderr):
+        output = agent.output(number)
+        while data := await output.read():
+            output.consumed(len(data))
+    async with asyncio.timeout(RUN_S):
+        await ended
+    agent.on_exit = None
+    await agent.forget_process(NAME)

@@ -1,0 +1,219 @@
+"""Guests that wait: they become whoever's comes first, are replaced, and never in the way of a start."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.errors import HyperError
+from hypercontainer.factory.base import Factory, Wish
+from hypercontainer.factory.cache import CacheFactory
+from hypercontainer.factory.direct import DirectFactory
+from hypercontainer.factory.template import ATTEMPTS, TemplateFactory
+from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, VmConfig
+from hypercontainer.lib.trace import Timings
+from hypercontainer.model.record import DiskRecord
+from hypercontainer.testing.contract import FactoryContract, made
+from hypercontainer.testing.fakes import FakeGuest, FakeHypervisor
+
+UID = 1000
+LIMIT_S = 30.0
+
+
+@pytest.fixture
+async def hypervisor() -> AsyncIterator[FakeHypervisor]:
+    hypervisor = FakeHypervisor()
+    yield hypervisor
+    assert hypervisor.alive == []
+
+
+@pytest.fixture
+def config() -> VmConfig:
+    kernel, nic = Path("kernel"), Nic(tap="hy0", mac="02:00:00:00:00:01")
+    return VmConfig(name="web", kernel=kernel, initrd=kernel, vcpus=1, memory_mib=128, uid=1, nic=nic)
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+async def factory(hypervisor: FakeHypervisor, tmp_path: Path) -> AsyncIterator[CacheFactory]:
+    folder = tmp_path / "nobody"
+    templates = TemplateFactory(hypervisor, folder, UID)
+
+    def uids() -> Iterator[int]:
+        return itertools.count(UID + 1)
+
+    factory = CacheFactory(templates, DirectFactory(hypervisor), hypervisor, folder, uids)
+    yield factory
+    await factory.close()
+    assert list(folder.glob("*")) == []
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def wish(config: VmConfig, cache: int = 1, *, template: bool = True) -> Wish:
+    return Wish(config=replace(config, nic=Nic(tap="", mac=SNAPSHOT_MAC)), template=template, cache=cache)
+
+
+def waiting(factory: Factory) -> list[int]:
+    return [pool.waiting for pool in factory.pools()]
+
+
+class TestEmptyCache(FactoryContract):
+    """Without a wish it is what lies below it."""
+
+
+class TestCache(FactoryContract):
+    @pytest.fixture
+    async def factory(self, factory: CacheFactory, config: VmConfig) -> CacheFactory:
+        await factory.init([wish(config, 2)])
+        return factory
+
+
+class TestCacheOfBootedGuests(FactoryContract):
+    @pytest.fixture
+    async def factory(self, factory: CacheFactory, config: VmConfig) -> CacheFactory:
+        await factory.init([wish(config, 2, template=False)])
+        return factory
+
+
+async def test_one_that_waits_becomes_the_pods(
+    factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path, tmp_path: Path
+) -> None:
+    await factory.init([wish(config)])
+    before = len(hypervisor.booted)
+    image = tmp_path / "image"
+    image.touch()
+    disk, timings = DiskRecord(target=0, path=str(image), read_only=True), Timings()
+    async with made(factory, replace(config, disks=[disk]), run_dir, timings) as vm:
+        assert len(hypervisor.booted) == before
+        assert [step.name for step in timings.steps] == ["claim"]
+        assert isinstance(vm.guest, FakeGuest)
+        assert vm.guest.disks[0] == disk and vm.guest.disks[1].path == ""
+        assert (vm.guest.config.nic, vm.guest.record.uid) == (config.nic, UID + 1)
+        [pool] = factory.pools()
+        assert (pool.wanted, pool.taken, pool.poisoned) == (1, 1, 0)
+        await until(lambda: waiting(factory) == [1])
+
+
+async def test_those_that_wait_have_users_and_taps_of_their_own(
+    factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig
+) -> None:
+    await factory.init([wish(config, 3)])
+    _, *guests = hypervisor.booted
+    assert len({guest.uid for guest in guests}) == len({guest.nic and guest.nic.tap for guest in guests}) == 3
+    assert all(guest.nic and guest.nic.tap.startswith("hyw") for guest in guests)
+
+
+@pytest.mark.parametrize("change", [{"memory_mib": 256}, {"vcpus": 2}, {"nic": None}, {"share": Path("/share")}])
+async def test_another_shape_is_not_taken_from_them(
+    factory: CacheFactory, config: VmConfig, run_dir: Path, change: dict[str, object]
+) -> None:
+    await factory.init([wish(config)])
+    async with made(factory, replace(config, **change), run_dir):  # type: ignore[arg-type]
+        assert waiting(factory) == [1]
+
+
+async def test_one_that_died_is_counted_and_replaced(
+    factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig
+) -> None:
+    await factory.init([wish(config)])
+    [guest] = hypervisor.alive
+    await guest.die("killed by signal 9")
+    await until(lambda: factory.pools()[0].poisoned == 1 and waiting(factory) == [1])
+
+
+async def test_one_that_does_not_answer_is_thrown_away_at_the_claim(
+    factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    await factory.init([wish(config, 2)])
+    hypervisor.alive[0].agent.unanswered.add("ping")
+    async with made(factory, config, run_dir) as vm:
+        await vm.agent.ping()
+        [pool] = factory.pools()
+        assert (pool.taken, pool.poisoned) == (1, 1)
+        assert len(hypervisor.alive) == 1  # the wedged one is gone
+
+
+async def test_those_of_an_old_vmm_are_never_taken(
+    factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    await factory.init([wish(config, 2)])
+    old = set(map(id, hypervisor.alive))
+    hypervisor.program = "7.2.99"
+    async with made(factory, config, run_dir) as vm:
+        assert id(vm.guest) not in old
+        await until(lambda: waiting(factory) == [2])
+        assert not old.intersection(map(id, hypervisor.alive))
+
+
+async def test_wishes_that_changed_are_what_is_there(
+    factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig
+) -> None:
+    big = replace(config, memory_mib=512)
+    await factory.init([wish(config, 3), wish(big, 1)])
+    kept = hypervisor.alive
+    await factory.init([wish(config, 1)])
+    assert waiting(factory) == [1] and hypervisor.alive[0] in kept
+    await factory.init([])
+    assert (factory.pools(), hypervisor.alive) == ([], [])
+
+
+async def test_a_wish_for_a_template_alone(factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig) -> None:
+    await factory.init([wish(config, 0)])
+    assert [kept.memory_mib for kept in factory.kept()] == [128]
+    assert hypervisor.alive == []
+
+
+async def test_what_cannot_be_made_is_given_up_and_starts_go_on(
+    factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    hypervisor.fail = "no memory"
+    async with asyncio.timeout(LIMIT_S):
+        await factory.init([wish(config)])
+    assert waiting(factory) == [0]
+    hypervisor.fail = ""
+    async with made(factory, config, run_dir) as vm:
+        await vm.agent.ping()
+    await factory.init([wish(config)])  # asked again, it is tried again
+    assert waiting(factory) == [1]
+
+
+async def test_nothing_is_left_of_a_claim_that_failed(
+    factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    await factory.init([wish(config)])
+    missing = replace(config, disks=[DiskRecord(target=0, path="/no/such", read_only=True)])
+    with pytest.raises(HyperError, match="/no/such"):
+        await factory.boot(missing, run_dir, Timings())
+    assert hypervisor.alive == []
+    await until(lambda: waiting(factory) == [1])
+
+
+async def test_all_of_it_is_let_go(factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig) -> None:
+    await factory.init([wish(config, 2)])
+    await factory.clear()
+    assert (factory.pools(), factory.kept(), hypervisor.alive) == ([], [], [])
+
+
+async def test_the_end_comes_while_one_is_made(
+    factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig, tmp_path: Path
+) -> None:
+    task = asyncio.create_task(factory.init([wish(config, ATTEMPTS)]))
+    await until(lambda: bool(list((tmp_path / "nobody").glob("waiting-*"))))
+    await factory.close()
+    assert hypervisor.alive == []
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
