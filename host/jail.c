@@ -18,6 +18,8 @@
  *   --uid N              PROGRAM and the keeper run as user and group N, in no other group, without capabilities
  *   --caps MASK          (hexadecimal) the capabilities that PROGRAM's bounding set keeps: it stays root
  *   --nofile N           soft limit of open files, never above the hard one
+ *   --copy FROM=TO       before PROGRAM runs, what the file in memory FROM holds is copied to TO, both descriptors:
+ *                        its holes stay holes, and the memory that TO takes is the cgroup's
  *
  * Three processes: this one ends with status 0 once PROGRAM runs, or 1 after saying on stderr why it does not. The
  * keeper is a daemon that outlives it and whoever called it: it writes PROGRAM's output and status to the files
@@ -58,11 +60,12 @@ static struct {
 	struct list binds, links, cgroups;
 	int fds[MAX_LIST], fd_count;
 	int lock;		/* -1: none */
+	int from, to;		/* of --copy; -1: none */
 	long uid;		/* -1: stay who we are */
 	uint64_t caps;
 	rlim_t nofile;		/* 0: leave it */
 	bool kvm, proc;
-} opt = { .uid = -1, .lock = -1 };
+} opt = { .uid = -1, .lock = -1, .from = -1, .to = -1 };
 
 static int report_fd = 2;	/* whoever waits for PROGRAM to run reads complaints here */
 
@@ -114,6 +117,18 @@ static void inherit(int fd)
 	opt.fds[opt.fd_count++] = fd;
 }
 
+static void copy_option(const char *pair)
+{
+	char from[16];
+	const char *equals = strchr(pair, '=');
+	if (!equals || equals - pair >= (int)sizeof from)
+		usage(pair);
+	memcpy(from, pair, (size_t)(equals - pair));
+	from[equals - pair] = 0;
+	opt.from = (int)number(from, 10, INT_MAX);
+	opt.to = (int)number(equals + 1, 10, INT_MAX);
+}
+
 static void take(const char *option, const char *value)
 {
 	if (!strcmp(option, "--name"))
@@ -132,6 +147,8 @@ static void take(const char *option, const char *value)
 		opt.caps = number(value, 16, ULONG_MAX);
 	else if (!strcmp(option, "--nofile"))
 		opt.nofile = number(value, 10, INT_MAX);
+	else if (!strcmp(option, "--copy"))
+		copy_option(value);
 	else if (!strcmp(option, "--lock"))
 		inherit(opt.lock = (int)number(value, 10, INT_MAX));
 	else if (!strcmp(option, "--fd"))
@@ -451,6 +468,25 @@ static void join_cgroups(void)
 	}
 }
 
+/* Others may be copying from the same open file: its position is everybody's, and nobody relies on it. */
+static void copy_memory(void)
+{
+	off_t at = 0, to, end;
+	while ((at = lseek(opt.from, at, SEEK_DATA)) >= 0) {
+		if ((end = lseek(opt.from, at, SEEK_HOLE)) < 0)
+			break;
+		for (to = at; at < end;) {
+			ssize_t n = copy_file_range(opt.from, &at, opt.to, &to, (size_t)(end - at), 0);
+			if (n == 0)
+				errno = ENODATA;	/* it was cut short */
+			if (n <= 0)
+				die("copy the guest's memory");
+		}
+	}
+	if (errno != ENXIO)	/* no more data */
+		die("look for the guest's memory");
+}
+
 /* New namespaces: it sees no process, mount, address or host name of ours; pid is the host's number for it. */
 static pid_t clone_program(void)
 {
@@ -514,6 +550,8 @@ __attribute__((noreturn)) static void keep(char **argv, int report)
 	int pid_fd = create("pid"), status_fd = create("status");
 	int out_end = open_log(&out, "out", "out.old"), log_end = open_log(&log, "log", "log.old");
 	join_cgroups();
+	if (opt.from >= 0)
+		copy_memory();
 	if (pipe2(go, O_CLOEXEC) < 0)
 		die("pipe");
 	pid_t program = clone_program();

@@ -139,6 +139,9 @@ class Machine:
         if container.id in self._in_guest:
             return
         vm = self.running()
+        if not self.share.served and any(mount.type != "tmpfs" for mount in container.mounts):
+            runs = "in a pod that was started without volumes: stop the pod and start it again, it has them then"
+            raise WrongState("start", container.name, runs)
         with trace.step("rootfs"):
             await self._prepare(container)
             for disk in (container.lower, container.upper):

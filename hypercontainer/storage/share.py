@@ -32,6 +32,11 @@ class Share:
         self._points = dir / "points"
         self._lock = threading.RLock()  # several containers of a pod are made at once, their mounts in threads
 
+    @property
+    def served(self) -> bool:
+        """Whether there is a root to serve, empty or not: since `prepare`, and until `clear`."""
+        return self.root.exists()
+
     def prepare(self) -> Path:
         """Make the folder, and return the root that virtiofsd serves. Again = no change."""
         with self._lock:

@@ -7,6 +7,8 @@ empty folder of ours).
 """
 
 import asyncio
+import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -15,11 +17,13 @@ from pathlib import Path
 import pytest
 
 from hypercontainer import vm as vms
+from hypercontainer.agent.messages import PodSetup
 from hypercontainer.errors import GuestDied, GuestSilent, HyperError
 from hypercontainer.factory.base import Factory
 from hypercontainer.hypervisor.base import Hypervisor, VmConfig
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model.record import DiskRecord
+from hypercontainer.sandbox.requests import SHARE_TAG
 
 LIMIT_S = 60.0
 SHORT_S = 0.5  # for an answer that must not come
@@ -122,6 +126,15 @@ class FactoryContract:
                 await vm.agent.ping()
         for folder in folders:
             folder.rmdir()
+
+    async def test_a_guest_with_a_shared_folder_finds_it(
+        self, factory: Factory, config: VmConfig, run_dir: Path, tmp_path: Path
+    ) -> None:
+        for share in (tmp_path, None, tmp_path):
+            async with made(factory, replace(config, share=share), run_dir) as vm:
+                tag = SHARE_TAG if share else ""
+                pod = PodSetup(hostname="test", time_ns=time.time_ns(), entropy=os.urandom(32), share=tag)
+                await vm.agent.setup_pod(pod)
 
     async def test_guests_outlive_their_factory(self, factory: Factory, config: VmConfig, run_dir: Path) -> None:
         async with made(factory, config, run_dir) as vm:

@@ -91,7 +91,7 @@ def command(qemu: str, config: VmConfig, fds: Descriptors) -> list[str]:
         *("-device", "virtio-scsi-pci,id=s,num_queues=1"),
         *_disks(config, fds),
         *_nic(config, fds),
-        *_share(fds),
+        *_share(config, fds),
     ]
 
 
@@ -104,7 +104,7 @@ def _memory(config: VmConfig, fds: Descriptors) -> str:
     if fds.memory is None:  # one that can be shared: virtiofsd reads and writes the guest's pages
         return f"memory-backend-memfd,id=ram,share=on,{size}"
     # QEMU takes no descriptor here, and insists on opening for writing what it maps copy on write
-    share = "off" if config.origin else "on"
+    share = "off" if config.origin and not config.share else "on"
     return f"memory-backend-file,id=ram,share={share},{size},mem-path=/proc/self/fd/{fds.memory}"
 
 
@@ -201,13 +201,18 @@ def _nic(config: VmConfig, fds: Descriptors) -> list[str]:
     ]
 
 
-def _share(fds: Descriptors) -> list[str]:
+def _share(config: VmConfig, fds: Descriptors) -> list[str]:
     if fds.share is None:
         return []
-    return [
-        *("-chardev", f"socket,id=share,fd={fds.share}"),
-        *("-device", f"vhost-user-fs-pci,chardev=share,tag={SHARE_TAG}"),
-    ]
+    words = ["-chardev", f"socket,id=share,fd={fds.share}"]
+    if config.origin:  # plugged when it is there: QEMU loads no state where there is a device of this kind
+        return words
+    return [*words, "-device", _properties(share_device())]
+
+
+def share_device() -> dict[str, object]:
+    """The virtiofs device behind the character device "share"."""
+    return {"driver": "vhost-user-fs-pci", "id": "fs", "chardev": "share", "tag": SHARE_TAG}
 
 
 def _properties(values: dict[str, object]) -> str:

@@ -1,6 +1,7 @@
 """The QEMU driver: implements hypervisor.base.Hypervisor. See docs/architecture.md, "Drivers"."""
 
 import asyncio
+import fcntl
 import hashlib
 import os
 import shutil
@@ -49,7 +50,7 @@ class QemuHypervisor:
                 monitor = await _greeted(run, record)
             if config.origin:
                 with trace.step("clone"):
-                    await _loaded(run, monitor, config.origin.state)
+                    await _loaded(run, monitor, config)
             return QemuGuest(record, run, monitor, config.nic.tap if config.nic else "")
         except BaseException:
             await reap(run)
@@ -93,7 +94,6 @@ class QemuHypervisor:
 
     async def _spawn(self, config: VmConfig, run: RunDir, lock: int, trace: Trace) -> GuestRecord:
         """Start the processes. None of the files that they inherit stays open here: their end is QEMU's alone."""
-        helpers: list[ProcessRef] = []
         with ExitStack() as files:
             files.callback(os.close, lock)
             with trace.step("record"):
@@ -103,15 +103,13 @@ class QemuHypervisor:
                 cgroup.create(cgroups, config.memory_mib)
             with trace.step("files"):
                 fds = _open(config, run, files)
-            if config.share:
-                with trace.step("virtiofsd"):
-                    helper, connection = await virtiofsd.start(
-                        self._virtiofsd, self._jail, run, config.share, lock=lock, cgroups=cgroups
-                    )
-                    helpers.append(helper)
-                    fds = fds.with_share(files.enter_context(connection).fileno())
+                starts = []
+                if config.share:
+                    listener, fds = _with_share(run, fds, files)
+                    starts = [self._start_share(config, config.share, listener, fds, lock, cgroups)]
             with trace.step("qemu"):
-                process = await jail.start(self._jail, run, self._start(config, run, fds, lock, cgroups))
+                starts = [self._start(config, run, fds, lock, cgroups), *starts]
+                process, *helpers = await jail.start_all(self._jail, run, starts)
         return GuestRecord(
             driver="qemu",
             process=process,
@@ -134,6 +132,20 @@ class QemuHypervisor:
             fds=fds.all(),
             lock=lock,
             cgroups=cgroups,
+        )
+
+    def _start_share(
+        self, config: VmConfig, share: Path, listener: int, fds: argv.Descriptors, lock: int, cgroups: list[Path]
+    ) -> jail.Start:
+        return jail.Start(
+            program="virtiofsd",
+            command=virtiofsd.command(self._virtiofsd, listener, share),
+            options=jail.share_options(),
+            fds=[listener],
+            lock=lock,
+            cgroups=cgroups,
+            # a clone's memory, filled before virtiofsd runs, while QEMU starts
+            copy=(config.origin.memory, fds.memory) if config.origin and fds.memory is not None else None,
         )
 
     def _program(self) -> str:
@@ -177,8 +189,29 @@ def _open(config: VmConfig, run: RunDir, files: ExitStack) -> argv.Descriptors:
         agent=listen(run.agent),
         disks=tuple(keep(open_disk(disk)) if disk.path else None for disk in config.disks),
         tap=keep(open_tap(config.nic.tap, config.uid)) if config.nic else None,
-        memory=config.origin.memory if config.origin else config.memory,
+        memory=keep(_own_memory(config)) if config.origin and config.share else _given_memory(config),
     )
+
+
+def _given_memory(config: VmConfig) -> int | None:
+    return config.origin.memory if config.origin else config.memory
+
+
+def _own_memory(config: VmConfig) -> int:
+    """For what a guest's other processes write to as well, which no mapping is that copies on write. Still empty."""
+    fd = os.memfd_create("guest memory", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.truncate(fd, config.memory_mib << 20)
+    # a VMM that cuts it short would end virtiofsd
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    return fd
+
+
+def _with_share(run: RunDir, fds: argv.Descriptors, files: ExitStack) -> tuple[int, argv.Descriptors]:
+    """virtiofsd's end of a connection, and `fds` with QEMU's."""
+    listener, connection = virtiofsd.channel(run)
+    for end in (listener, connection):
+        files.enter_context(end)
+    return listener.fileno(), fds.with_share(connection.fileno())
 
 
 async def _greeted(run: RunDir, record: GuestRecord) -> Monitor:
@@ -189,10 +222,13 @@ async def _greeted(run: RunDir, record: GuestRecord) -> Monitor:
         raise await _its_end(run) from e
 
 
-async def _loaded(run: RunDir, monitor: Monitor, state: int) -> None:
+async def _loaded(run: RunDir, monitor: Monitor, config: VmConfig) -> None:
     """Let a QEMU that waits for it go on from a snapshot; if it cannot, close `monitor` and say why it ended."""
+    assert config.origin  # noqa: S101
     try:
-        await snapshot.load(monitor, state)
+        await snapshot.load(monitor, config.origin.state)
+        if config.share:
+            await virtiofsd.plug(monitor)
     except BaseException as e:
         await monitor.ended(timeout_s=1.0 if isinstance(e, GuestError) else 0.0)  # it ends by itself, and says why
         alive = monitor.connected

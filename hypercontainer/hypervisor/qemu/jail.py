@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hypercontainer.errors import GuestDied, HyperError
+from hypercontainer.errors import GuestDied, HyperError, Unavailable
+from hypercontainer.hypervisor.qemu import cgroup
 from hypercontainer.hypervisor.qemu.rundir import RunDir
 from hypercontainer.lib import proc
+from hypercontainer.lib.together import together
 from hypercontainer.model.record import ProcessRef
 
 # What a dynamically linked QEMU reads: its libraries and modules, its firmware. All of it is the distribution's.
@@ -31,6 +33,13 @@ class Start:
     fds: Sequence[int]
     lock: int
     cgroups: Sequence[Path] = ()
+    copy: tuple[int, int] | None = None  # from, to: files in memory, see hyper-jail's --copy
+
+
+async def start_all(jail: Path, run: RunDir, programs: Sequence[Start]) -> list[ProcessRef]:
+    """`start` them all at once. When one does not start, others may: the reaper finds them."""
+    await together(*(start(jail, run, what) for what in programs))
+    return [run.processes(what.program)[1] for what in programs]
 
 
 async def start(jail: Path, run: RunDir, what: Start) -> ProcessRef:
@@ -38,16 +47,20 @@ async def start(jail: Path, run: RunDir, what: Start) -> ProcessRef:
     words = [str(jail), "--name", what.program, "--lock", str(what.lock), *what.options]
     for fd in what.fds:
         words += ["--fd", str(fd)]
-    for cgroup in what.cgroups:
-        words += ["--cgroup", str(cgroup)]
+    for folder in what.cgroups:
+        words += ["--cgroup", str(folder)]
+    fds = [*what.fds, what.lock]
+    if what.copy:
+        words += ["--copy", "{}={}".format(*what.copy)]
+        fds += what.copy
     try:
-        await proc.run(
-            [*words, "--", *what.command], timeout_s=20, cwd=run.path, env={}, pass_fds=[*what.fds, what.lock]
-        )
+        await proc.run([*words, "--", *what.command], timeout_s=20, cwd=run.path, env={}, pass_fds=fds)
     except proc.CommandFailed as e:
         raise GuestDied(f"cannot start {what.program}: {e.stderr.strip() or e}") from e
     processes = run.processes(what.program)
     if len(processes) != 2:  # it wrote them before the program ran
+        if cgroup.out_of_memory(what.cgroups):
+            raise Unavailable(f"cannot start {what.program}: no memory is left for the virtual machine")
         raise HyperError(f"cannot start {what.program}: hyper-jail did not say which process it is")
     return processes[1]
 

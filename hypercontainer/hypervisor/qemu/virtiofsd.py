@@ -1,13 +1,12 @@
 """The server of a pod's shared folder: one virtiofsd, which ends with its QEMU."""
 
 import socket
-from collections.abc import Sequence
 from pathlib import Path
 
 from hypercontainer.errors import InvalidInput
-from hypercontainer.hypervisor.qemu import jail
+from hypercontainer.hypervisor.qemu import argv
+from hypercontainer.hypervisor.qemu.qmp import Monitor
 from hypercontainer.hypervisor.qemu.rundir import RunDir
-from hypercontainer.model.record import ProcessRef
 
 
 def command(virtiofsd: str, fd: int, share: Path) -> list[str]:
@@ -25,27 +24,28 @@ def command(virtiofsd: str, fd: int, share: Path) -> list[str]:
     ]
 
 
-async def start(
-    program: str, hyper_jail: Path, run: RunDir, share: Path, *, lock: int, cgroups: Sequence[Path]
-) -> tuple[ProcessRef, socket.socket]:
-    """Start it, and return it with the connection that QEMU is to inherit."""
+def channel(run: RunDir) -> tuple[socket.socket, socket.socket]:
+    """The socket that virtiofsd listens on, and the connection to it that QEMU inherits; both to be closed."""
     path = run.path / "share.sock"
-    with socket.socket(socket.AF_UNIX) as listener:
+    listener, connection = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+    try:
         listener.bind(str(path))
         listener.listen(1)
-        connection = socket.socket(socket.AF_UNIX)
-        try:
-            connection.connect(str(path))  # waits in the queue until virtiofsd takes it: both start at once
-            path.unlink()  # one client, ours
-            what = jail.Start(
-                program="virtiofsd",
-                command=command(program, listener.fileno(), share),
-                options=jail.share_options(),
-                fds=[listener.fileno()],
-                lock=lock,
-                cgroups=cgroups,
-            )
-            return await jail.start(hyper_jail, run, what), connection
-        except BaseException:
-            connection.close()
-            raise
+        connection.connect(str(path))  # waits in the queue until virtiofsd takes it: both start at once
+        path.unlink()  # one client, ours
+    except BaseException:
+        listener.close()
+        connection.close()
+        raise
+    return listener, connection
+
+
+async def plug(monitor: Monitor) -> None:
+    """Give its device to a guest that goes on from a snapshot: QEMU can neither save nor load where there is one. The
+    guest is not told, it has to look.
+
+    The root bus of this machine knows no hot-plug, for it has no protocol to tell a guest. With the machine itself as
+    the bus's handler nobody is told, and QEMU lets us."""
+    handler = {"path": "/machine/q35/pcie.0", "property": "hotplug-handler", "value": "/machine"}
+    await monitor.execute("qom-set", handler)
+    await monitor.execute("device_add", argv.share_device() | {"bus": "pcie.0"})

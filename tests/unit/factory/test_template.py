@@ -152,12 +152,14 @@ async def test_more_shapes_at_once_than_are_kept_all_get_their_guests(
         assert originals(hypervisor) == len(sizes)
 
 
-async def test_a_guest_that_shares_folders_is_booted(
+async def test_guests_that_share_folders_have_the_template_of_those_that_do_not(
     factory: TemplateFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
 ) -> None:
-    async with made(factory, replace(config, share=Path("/share")), run_dir):
-        assert [one.origin for one in hypervisor.booted] == [None]
-    assert originals(hypervisor) == 0
+    for share in (Path("/share"), None):
+        async with made(factory, replace(config, share=share), run_dir):
+            assert (hypervisor.booted[0].share, hypervisor.booted[-1].share) == (None, share)
+            assert hypervisor.booted[-1].origin
+    assert originals(hypervisor) == 1
 
 
 async def test_a_template_that_clones_badly_is_thrown_away_and_the_guest_booted(

@@ -50,6 +50,8 @@ def test_the_whole_command_line() -> None:
     written = lines(a_config(), FDS) + "\n" + lines(kvm, Descriptors(qmp=10, agent=11))
     clone = a_config(origin=Snapshot(memory=16, state=17), share=None)
     written += "\n" + lines(clone, Descriptors(qmp=10, agent=11, disks=(12, 13), tap=14, memory=16))
+    sharing = a_config(origin=Snapshot(memory=16, state=17), disks=(), nic=None)
+    written += "\n" + lines(sharing, Descriptors(qmp=10, agent=11, memory=18, share=15))
     assert written == GOLDEN.read_text()
 
 
