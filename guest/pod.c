@@ -135,7 +135,24 @@ static int set_time(int64_t time_ns, struct error *err)
 	return clock_settime(CLOCK_REALTIME, &now) < 0 ? fail(err, errno, "set the clock") : 0;
 }
 
-/* Believed to be random: it came from the host, which could read our memory anyway. */
+/* The driver of virtio-rng has fetched bytes ahead, and its core may hold some more: in a clone they are its template's,
+ * and every other clone has them too. Whoever reads /dev/hwrng first would get them. */
+static int drop_stale_entropy(struct error *err)
+{
+	uint8_t stale[2 * 64];
+	autoclose int fd = testing ? -1 : open("/dev/hwrng", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+
+	if (testing || (fd < 0 && errno == ENOENT))
+		return 0;
+	if (fd < 0)
+		return fail(err, errno, "open /dev/hwrng");
+	if (read(fd, stale, sizeof(stale)) < 0 && errno != EAGAIN && errno != ENODEV)
+		return fail(err, errno, "read /dev/hwrng");
+	return 0;
+}
+
+/* Believed to be random: it came from the host, which could read our memory anyway. What the kernel has drawn from its
+ * pool before, for each CPU and ahead of use, is void from here on: it would go on with it for a second. */
 static int add_entropy(const char *text, struct error *err)
 {
 	struct { int entropy_bits, length; uint8_t bytes[512]; } pool;	/* rand_pool_info */
@@ -155,7 +172,9 @@ static int add_entropy(const char *text, struct error *err)
 	memcpy(pool.bytes, bytes, length);
 	if (ioctl(fd, RNDADDENTROPY, &pool) < 0)
 		return fail(err, errno, "add entropy");
-	return ioctl(fd, RNDRESEEDCRNG) < 0 && errno != ENODATA ? fail(err, errno, "reseed") : 0;
+	if (ioctl(fd, RNDRESEEDCRNG) < 0 && errno != ENODATA)
+		return fail(err, errno, "reseed");
+	return drop_stale_entropy(err);
 }
 
 /* A clone's device was added while the guest was stopped, by no hot-plug that a kernel hears of: it has to look. Drivers
