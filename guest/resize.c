@@ -34,6 +34,26 @@ static int64_t memory_kib(void)
 	return sysinfo(&now) < 0 ? 0 : (int64_t)((uint64_t)now.totalram * now.mem_unit >> 10);
 }
 
+/* Without what could be given back. Not the total without MemAvailable: that keeps back more the more memory there is. */
+static int64_t used_kib(void)
+{
+	static const struct { const char *key; int sign; } words[] = {
+		{ "MemTotal:", 1 }, { "MemFree:", -1 }, { "\nBuffers:", -1 }, { "\nCached:", -1 },
+		{ "\nShmem:", 1 }, { "SReclaimable:", -1 },
+	};
+	char text[4096];
+	int64_t used = 0;
+
+	if (read_file_at(AT_FDCWD, "/proc/meminfo", text, sizeof(text)) <= 0)
+		return 0;
+	for (size_t i = 0; i < COUNT(words); i++) {
+		const char *at = strstr(text, words[i].key);
+
+		used += at ? words[i].sign * strtoll(at + strlen(words[i].key), NULL, 10) : 0;
+	}
+	return used > 0 ? used : 0;
+}
+
 void resize_boot(void)
 {
 	boot_kib = memory_kib();
@@ -83,7 +103,7 @@ static int switch_cpu(int64_t cpu, bool online, struct error *err)
 /* Switch one processor, which takes up to 0.4 s, emulated: 1 if there may be more to do, 0 if not. */
 static int switch_next(struct error *err)
 {
-	for (int64_t cpu = 1; cpu < CPUS_MAX; cpu++) {
+	for (int64_t cpu = 1; asked.cpus && cpu < CPUS_MAX; cpu++) {
 		int state = cpu_state(cpu);
 
 		if (state == ABSENT)
@@ -96,7 +116,8 @@ static int switch_next(struct error *err)
 
 static void describe(struct buffer *result)
 {
-	buffer_format(result, "{\"cpus\":%d,\"memory_total_kib\":%lld}", cpus_online(), (long long)memory_kib());
+	buffer_format(result, "{\"cpus\":%d,\"memory_total_kib\":%lld,\"memory_used_kib\":%lld}", cpus_online(),
+		      (long long)memory_kib(), (long long)used_kib());
 }
 
 static void answer(void)
@@ -142,7 +163,7 @@ int op_pod_resize(const struct call *call, const struct json *args, struct buffe
 	struct error cancelled;
 
 	(void)result;
-	if (json_fields(args, fields, COUNT(fields), &a, err) < 0 || json_range("cpus", a.cpus, 1, CPUS_MAX, err) < 0 ||
+	if (json_fields(args, fields, COUNT(fields), &a, err) < 0 || json_range("cpus", a.cpus, 0, CPUS_MAX, err) < 0 ||
 	    json_range("added_kib", a.added_kib, 0, INT64_MAX >> 10, err) < 0)
 		return -1;
 	if (asked.busy) {	/* by a host that is gone, or thinks better of it */

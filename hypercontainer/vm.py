@@ -7,12 +7,14 @@ from pathlib import Path
 
 from hypercontainer.agent.client import AgentClient
 from hypercontainer.agent.messages import printable
-from hypercontainer.errors import GuestDied, GuestError, GuestSilent
-from hypercontainer.hypervisor.base import Guest, Hypervisor, VmConfig
+from hypercontainer.errors import Exhausted, GuestDied, GuestError, GuestSilent, InUse
+from hypercontainer.hypervisor.base import Guest, Hypervisor, Size, VmConfig
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model.record import GuestRecord
 
 LAST_LINES = 3  # of the console that an error quotes
+PAGES_PER_ENTRIES = 64  # a kernel has 64 bytes for each page of 4096, which go with it
+SPARE_MIB = 16  # that a guest is left with, beyond what it uses, when memory is taken from it
 LAST_WORDS_S = 1.0  # for what the guest said before its end to be read from the socket
 
 
@@ -34,6 +36,31 @@ class Vm:
     async def call(self, op: str, *, timeout_s: float = 10.0, **args: object) -> dict[str, object]:
         """AgentClient.call: any request of docs/wire.md."""
         return await self.agent.call(op, timeout_s=timeout_s, **args)
+
+    async def resize(self, vcpus: int, memory_mib: int) -> Size:
+        """Have it run with so many processors, and so much memory or as near to that as it comes, from now on.
+
+        Less memory than it started with it never has, and what it cannot give back it keeps: look at what is returned.
+        Nothing that is in use is lost. InvalidInput and InUse (memory): nothing has changed. Exhausted: it could not
+        take all that was added; GuestError: a processor could not be switched. Then it may be of another size."""
+        before = await self.guest.size()
+        if memory_mib < before.memory_mib and before.added_mib:
+            await self._check_shrinks(before, memory_mib)
+        size = await self.guest.resize(vcpus, memory_mib)
+        has = await self.agent.resize(vcpus, size.added_mib << 10)
+        if has.cpus != vcpus:
+            raise GuestError(f"cannot have the guest run {vcpus} vCPUs: it runs {has.cpus}")
+        if size.memory_mib < memory_mib:
+            raise Exhausted(f"cannot add memory up to {memory_mib} MiB: the guest takes {size.memory_mib} MiB")
+        return Size(vcpus=has.cpus, memory_mib=size.memory_mib, added_mib=size.added_mib)
+
+    async def _check_shrinks(self, before: Size, memory_mib: int) -> None:
+        """It would search for pages to give back until it gives up, and whatever runs in it would stand still."""
+        goes_mib = min(before.added_mib, before.memory_mib - memory_mib)
+        has = await self.agent.resize(0, before.added_mib << 10)
+        used_mib = has.memory_used_kib >> 10
+        if used_mib - goes_mib // PAGES_PER_ENTRIES + SPARE_MIB > (has.memory_total_kib >> 10) - goes_mib:
+            raise InUse(f"cannot shrink memory to {memory_mib} MiB: {used_mib} MiB of {before.memory_mib} are in use")
 
     async def power_off(self, *, grace_s: float = 10.0) -> str:
         """End the guest in good order, `grace_s` seconds between TERM and KILL for what runs in it; killed if it

@@ -188,10 +188,12 @@ class Info(Answer, frozen=True, kw_only=True):
 
 
 class Sizes(Answer, frozen=True, kw_only=True):
-    """What the guest has by now: processors that run, memory that its kernel uses."""
+    """What the guest has by now: processors that run, memory; `memory_used_kib` of it is without what its kernel
+    could give back."""
 
     cpus: Annotated[int, Meta(ge=1, le=1024)]
     memory_total_kib: Count
+    memory_used_kib: Count
 
 
 class ListedContainer(Answer, frozen=True, kw_only=True):

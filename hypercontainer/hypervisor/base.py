@@ -30,6 +30,15 @@ class Snapshot:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Size:
+    """What a guest has: `added_mib` of its memory came after its start."""
+
+    vcpus: int
+    memory_mib: int
+    added_mib: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class VmConfig:
     """A virtual machine to boot. `uid` is the unprivileged user and group that its VMM runs as."""
 
@@ -73,6 +82,16 @@ class Guest(Protocol):
 
         After a failure it is of no use any more: kill it."""
 
+    async def size(self) -> Size:
+        """What it has now; of its processors, some may be switched off."""
+
+    async def resize(self, vcpus: int, memory_mib: int) -> Size:
+        """Give it so much while it runs, or as near to it as it comes: processors never go, nor does memory that it
+        started with, or that it cannot give back (whatever is in use stays whole). Memory comes in blocks of some MiB.
+
+        Returns what it has then; see `vm.Vm.resize` for what it makes of it. Again changes nothing. InvalidInput when
+        that is more than any guest that runs can get: nothing has changed then."""
+
     async def pause(self) -> None:
         """Stop the virtual CPUs."""
 
@@ -113,7 +132,8 @@ class Hypervisor(Protocol):
 
     def shape(self, config: VmConfig) -> str:
         """All that a snapshot of a guest booted with `config` depends on: only a guest of the very same shape can
-        go on from it. The VMM's program is part of it, as it is on disk now."""
+        go on from it. The VMM's program is part of it, as it is on disk now, and so is what was booted: but not of
+        a configuration with an `origin`, which tells what a snapshot that outlives an upgrade needs."""
 
     async def attach(self, record: GuestRecord) -> Guest | None:
         """Take hold of a guest that was booted before our own restart; None if it is gone."""

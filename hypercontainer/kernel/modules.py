@@ -18,6 +18,7 @@ BOOT = (
     "ext4",  # scratch disks
     "overlay",  # the one on the other
     "virtio_net",  # the pod's interface
+    "virtio_mem",  # memory that is added later
     "virtio_rng",  # entropy: without it the first getrandom() of a container may wait
     "fuse",  # below virtiofs
     "virtiofs",  # bind mounts and volumes

@@ -228,8 +228,8 @@ class FakeAgent:
         return {}
 
     def _pod_resize(self, args: dict[str, object]) -> object:
-        self.cpus, self.added_kib = cast(int, args["cpus"]), cast(int, args["added_kib"])
-        return m.Sizes(cpus=self.cpus, memory_total_kib=BOOT_KIB + self.added_kib)
+        self.cpus, self.added_kib = cast(int, args["cpus"]) or self.cpus, cast(int, args["added_kib"])
+        return m.Sizes(cpus=self.cpus, memory_total_kib=BOOT_KIB + self.added_kib, memory_used_kib=self.used_kib)
 
     def _container_create(self, args: dict[str, object]) -> object:
         container = msgspec.convert(args, m.ContainerCreate)

@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from hypercontainer.errors import GuestDied, HyperError, NotFound
-from hypercontainer.hypervisor.base import VmConfig
+from hypercontainer.errors import GuestDied, HyperError, InvalidInput, NotFound
+from hypercontainer.hypervisor.base import Size, VmConfig
 from hypercontainer.lib import proc
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import DiskRecord, GuestRecord, ProcessRef
@@ -18,6 +18,7 @@ from hypercontainer.testing.fake_snapshot import go_on, image
 __all__ = ["FakeAgent", "FakeGuest", "FakeHypervisor", "FakeProcess", "Refused"]
 
 SOCKET = "agent.sock"
+MOST_VCPUS, ROOM_MIB = 8, 16384  # of one that runs
 SAVED = b"a guest's devices"  # what a fake one has to say of them
 
 
@@ -30,6 +31,8 @@ class FakeGuest:
         """`moved` is told when its run directory is another one: which it was, which it is."""
         self.record, self.config, self.agent, self._moved = record, config, agent, moved
         self.disks = {disk.target: disk for disk in config.disks}
+        self.vcpus, self.added_mib = config.vcpus, 0
+        self.stuck_mib = 0  # of added memory that it cannot give back
         self.paused = False
         self.fail_dump: HyperError | None = None
         self.console = ""
@@ -72,6 +75,20 @@ class FakeGuest:
 
     async def remove_disk(self, target: int) -> None:
         del self.disks[target]
+
+    async def size(self) -> Size:
+        memory_mib = self.config.memory_mib + self.added_mib
+        return Size(vcpus=self.vcpus, memory_mib=memory_mib, added_mib=self.added_mib)
+
+    async def resize(self, vcpus: int, memory_mib: int) -> Size:
+        if vcpus > MOST_VCPUS:
+            raise InvalidInput(f"cannot give a running virtual machine {vcpus} vCPUs: {MOST_VCPUS} at most")
+        added_mib = memory_mib - self.config.memory_mib
+        if added_mib > ROOM_MIB:
+            raise InvalidInput(f"cannot give a running virtual machine {memory_mib} MiB of memory")
+        self.vcpus = max(self.vcpus, vcpus)
+        self.added_mib = max(added_mib, min(self.stuck_mib, self.added_mib), 0)
+        return await self.size()
 
     async def pause(self) -> None:
         self.paused = True
@@ -162,7 +179,8 @@ class FakeHypervisor:
         self.guests[str(new)] = self.guests.pop(old)
 
     def shape(self, config: VmConfig) -> str:
-        words = (self.program, config.kernel, config.initrd, config.vcpus, config.memory_mib, config.accelerator)
+        booted = () if config.origin else (config.kernel, config.initrd)
+        words = (self.program, *booted, config.vcpus, config.memory_mib, config.accelerator)
         return " ".join(map(str, (*words, config.nic, config.disks, config.share)))
 
     async def attach(self, record: GuestRecord) -> FakeGuest | None:

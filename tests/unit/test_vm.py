@@ -8,8 +8,8 @@ import pytest
 
 from hypercontainer import vm as vms
 from hypercontainer.agent.wire import WireError
-from hypercontainer.errors import GuestDied, GuestSilent
-from hypercontainer.hypervisor.base import VmConfig
+from hypercontainer.errors import GuestDied, GuestError, GuestSilent, InUse
+from hypercontainer.hypervisor.base import Size, VmConfig
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.testing.contract import HypervisorContract
 from hypercontainer.testing.fakes import FakeAgent, FakeGuest, FakeHypervisor
@@ -167,3 +167,44 @@ async def test_the_steps_of_a_boot_are_told(hypervisor: FakeHypervisor, config: 
     trace: Trace = timings
     async with vms.booted(hypervisor, config, run_dir, trace):
         assert [step.name for step in timings.steps] == ["qemu", "agent"]
+
+
+async def test_a_guest_grows_and_shrinks_and_its_agent_is_told(
+    hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    async with vms.booted(hypervisor, config, run_dir) as vm:
+        agent = hypervisor.guests[str(run_dir)].agent
+        assert await vm.resize(2, 512) == Size(vcpus=2, memory_mib=512, added_mib=384)
+        assert (agent.cpus, agent.added_kib) == (2, 384 << 10)
+        assert await vm.resize(1, 128) == Size(vcpus=1, memory_mib=128, added_mib=0)
+        assert (agent.cpus, agent.added_kib) == (1, 0)
+        assert (await vm.resize(2, 64)).memory_mib == 128  # what it started with stays
+        assert agent.cpus == 2  # switched on again
+
+
+async def test_memory_in_use_is_not_taken(hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path) -> None:
+    async with vms.booted(hypervisor, config, run_dir) as vm:
+        await vm.resize(1, 512)
+        agent = hypervisor.guests[str(run_dir)].agent
+        agent.used_kib = agent.used_kib + (300 << 10)
+        with pytest.raises(InUse, match="cannot shrink memory to 256 MiB: 428 MiB of 512 are in use"):
+            await vm.resize(2, 256)
+        assert (await vm.guest.size()).memory_mib == 512
+        assert agent.cpus == 1
+
+
+async def test_what_a_guest_cannot_give_back_it_keeps(
+    hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    async with vms.booted(hypervisor, config, run_dir) as vm:
+        await vm.resize(1, 512)
+        hypervisor.guests[str(run_dir)].stuck_mib = 12
+        assert await vm.resize(1, 128) == Size(vcpus=1, memory_mib=140, added_mib=12)
+
+
+async def test_processors_that_do_not_run_are_said(hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path) -> None:
+    async with vms.booted(hypervisor, config, run_dir) as vm:
+        said = {"cpus": 1, "memory_total_kib": 1, "memory_used_kib": 1}
+        hypervisor.guests[str(run_dir)].agent.answers["pod.resize"] = lambda args: said
+        with pytest.raises(GuestError, match="cannot have the guest run 2 vCPUs: it runs 1"):
+            await vm.resize(2, 128)

@@ -17,7 +17,8 @@ def cause(*, status: str, reason: str, console: str, log: str, out_of_memory: bo
     """`status` is hyper-jail's, `reason` of QMP's SHUTDOWN event ("" if nobody was connected), `log` QEMU's stderr."""
     if out_of_memory:
         return "killed by the host: the virtual machine's memory limit was reached"
-    words = "; ".join(word.removeprefix("qemu-system-x86_64: ") for word in log.strip().splitlines()[-3:])[:500]
+    complaints = [line for line in log.strip().splitlines() if "warning: " not in line]
+    words = "; ".join(word.removeprefix("qemu-system-x86_64: ") for word in complaints[-3:])[:500]
     if status.startswith("signal "):
         return f"killed by {_signal(status)}" + (f"; qemu: {words}" if words else "")
     if status != "exit 0" and words:

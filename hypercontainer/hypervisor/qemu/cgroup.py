@@ -25,15 +25,25 @@ def plan(name: str) -> list[Path]:
 
 def create(folders: Sequence[Path], memory_mib: int) -> None:
     """Make the folders that `plan` named and set their limits. Again is harmless."""
-    limit = (memory_mib + OVERHEAD_MIB) << 20
     for folder in folders:
         folder.parent.mkdir(exist_ok=True)
         for parent in (folder.parent.parent, folder.parent):  # version 2: children may have these controllers
             _set(parent / "cgroup.subtree_control", "+memory +pids")
         folder.mkdir(exist_ok=True)
-        _set(folder / "memory.max", str(limit))
-        _set(folder / "memory.limit_in_bytes", str(limit))
         _set(folder / "pids.max", str(TASKS))
+    limit(folders, memory_mib)
+
+
+def limit(folders: Sequence[Path], memory_mib: int) -> None:
+    """Let the VMM of a guest of `memory_mib` have what it needs. One that has more than that in use keeps its limit."""
+    value = str((memory_mib + OVERHEAD_MIB) << 20)
+    for folder in folders:
+        try:
+            _set(folder / "memory.max", value)
+            _set(folder / "memory.limit_in_bytes", value)
+        except OSError as e:
+            if e.errno != errno.EBUSY:
+                raise
 
 
 def remove(folders: Sequence[Path]) -> bool:

@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from hypercontainer.errors import GuestError
-from hypercontainer.hypervisor.base import SLOTS, VmConfig
-from hypercontainer.hypervisor.qemu import argv, cgroup, snapshot
+from hypercontainer.hypervisor.base import SLOTS, Size, VmConfig
+from hypercontainer.hypervisor.qemu import argv, cgroup, resize, snapshot
 from hypercontainer.hypervisor.qemu.cause import cause, text
 from hypercontainer.hypervisor.qemu.disk import open_disk
 from hypercontainer.hypervisor.qemu.memory import Ram
@@ -17,6 +17,7 @@ from hypercontainer.hypervisor.qemu.reaper import reap
 from hypercontainer.hypervisor.qemu.rundir import RunDir
 from hypercontainer.hypervisor.qemu.tap import rename
 from hypercontainer.lib import proc
+from hypercontainer.lib.together import together
 from hypercontainer.lib.together import in_thread, together
 from hypercontainer.model.record import DiskRecord, GuestRecord
 
@@ -97,13 +98,20 @@ class QemuGuest:
 
     async def adopt(self, config: VmConfig, run_dir: Path) -> None:
         slots = {disk.target for disk in config.disks if disk.target in SLOTS}
-        for disk in config.disks:
-            await (self.swap_disk(disk) if disk.target in slots else self.add_disk(disk))
+        await together(*(self.swap_disk(disk) if disk.target in slots else self.add_disk(disk) for disk in config.disks))
         if config.nic and config.nic.tap:
             rename(self._tap, config.nic.tap)
         os.rename(self._run.path, run_dir)
         self._run = RunDir(run_dir)
         self._record.run_dir = str(run_dir)
+
+    async def size(self) -> Size:
+        return await resize.size(self._monitor)
+
+    async def resize(self, vcpus: int, memory_mib: int) -> Size:
+        known = self._run.load()
+        folders = [Path(folder) for folder in known.cgroups] if known else []
+        return await resize.resize(self._monitor, folders, vcpus=vcpus, memory_mib=memory_mib)
 
     async def pause(self) -> None:
         await self._monitor.execute("stop")

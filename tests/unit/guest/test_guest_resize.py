@@ -32,7 +32,15 @@ def test_processors_are_switched_on_and_off_and_again_is_harmless(guest: Guest) 
 
 def test_the_answer_tells_the_memory_there_is(guest: Guest) -> None:
     words = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    assert resize(guest, 1) == {"cpus": 1, "memory_total_kib": int(words["MemTotal"].split()[0])}
+    said = resize(guest, 0)
+    assert said["cpus"] == 1 and said["memory_total_kib"] == int(words["MemTotal"].split()[0])
+    assert 0 < said["memory_used_kib"] < said["memory_total_kib"]
+
+
+def test_no_number_of_processors_leaves_them_as_they_are(guest: Guest) -> None:
+    switches = processors(guest, "0", "1")
+    assert resize(guest, 0)["cpus"] == 2
+    assert [switch.read_text() for switch in switches] == ["0", "1"]
 
 
 def test_a_processor_that_is_on_its_way_is_waited_for(guest: Guest) -> None:
@@ -70,7 +78,7 @@ def test_a_processor_that_cannot_be_switched_is_said(guest: Guest) -> None:
     assert refused.value.errno in (errno.EACCES, errno.EPERM, errno.EIO)
 
 
-@pytest.mark.parametrize("args", [{"cpus": 0}, {"cpus": -1}, {"cpus": 1025}, {"cpus": 1, "added_kib": -1}, {}])
+@pytest.mark.parametrize("args", [{"cpus": -1}, {"cpus": 1025}, {"cpus": 1, "added_kib": -1}, {}])
 def test_absurd_sizes_are_refused(guest: Guest, args: dict[str, int]) -> None:
     with pytest.raises(Refused) as refused:
         guest.host.call("pod.resize", **args)

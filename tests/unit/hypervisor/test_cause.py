@@ -37,6 +37,7 @@ DOWN = "[    9.1] reboot: Power down\n"
             "killed by the host: the virtual machine's memory limit was reached",
         ),
         ({"status": "exit 1", "log": "a\nqemu-system-x86_64: no\n"}, "qemu: a; no"),
+        ({"status": "signal 9", "log": "qemu-system-x86_64: warning: so be it\n"}, "killed by signal 9 (SIGKILL)"),
         ({"status": "exit 1"}, "the VMM is gone (exit 1)"),
         ({}, "the VMM is gone"),
     ],
