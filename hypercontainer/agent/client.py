@@ -235,8 +235,8 @@ class AgentClient:
         await self._ask("pod.setup", pod, m.Done, timeout_s)
 
     async def resize(self, cpus: int, added_kib: int, *, timeout_s: float = 30.0) -> m.Sizes:
-        """Have the guest run `cpus` processors of those that it has (0: as many as now), and use the `added_kib` KiB of memory that were
-        added since its start. What does not come within 10 s is not in the answer."""
+        """Have the guest run `cpus` processors of those that it has (0: as many as now), and use the `added_kib` KiB
+        of memory that were added since its start. What does not come within 10 s is not in the answer."""
         return await self._ask("pod.resize", {"cpus": cpus, "added_kib": added_kib}, m.Sizes, timeout_s)
 
     async def create_container(self, container: m.ContainerCreate, *, timeout_s: float = 30.0) -> None:

@@ -32,8 +32,8 @@ vmlinux:
 	COMPILE
 """
 BUILTIN = (
-    "virtio_pci virtio_console virtio_scsi sd_mod crc32c_intel crc32c_generic erofs ext4 overlay virtio_net virtio_rng "
-    "fuse virtiofs"
+    "virtio_pci virtio_console virtio_scsi sd_mod crc32c_intel crc32c_generic erofs ext4 overlay virtio_net virtio_mem "
+    "virtio_rng fuse virtiofs"
 )
 
 
