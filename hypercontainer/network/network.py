@@ -6,11 +6,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from hypercontainer.errors import Exhausted, HyperError
-from hypercontainer.lib import proc
 from hypercontainer.model.record import NicRecord, PortRecord
 from hypercontainer.model.settings import Settings
 from hypercontainer.model.spec import PortMapping
-from hypercontainer.network import bridge, conntrack, ipam, nft, ports, rules, tap
+from hypercontainer.network import bridge, conntrack, ipam, ports, rules, tap
+from hypercontainer.network.nft import Nft, Refused
 
 
 class Network:
@@ -27,6 +27,7 @@ class Network:
         self._owner = f"hyper:{quote(str(state_dir))[-200:]}"  # one word
         self._nics: dict[str, NicRecord] = {}
         self._guard = ports.PortGuard()
+        self._nft = Nft()
         self._ensuring = asyncio.Lock()
 
     async def ensure(self) -> None:
@@ -36,9 +37,9 @@ class Network:
         """
         async with self._ensuring:
             await bridge.ensure(self._net, self._owner)
-            if not await nft.has_base(self._net):
+            if not self._nft.has_base(self._net):
                 known = [line for nic in self._nics.values() for line in rules.join(self._net, nic)]
-                await nft.apply([rules.base(self._net), *known])
+                self._nft.apply([rules.base(self._net), *known])
 
     def plan(self, pod_id: str, mappings: Sequence[PortMapping], used: Sequence[NicRecord]) -> NicRecord:
         """Decide on a pod's interface: address, names, host ports. Nothing is made; each host port was just now free.
@@ -76,48 +77,49 @@ class Network:
     async def _rule(self, nic: NicRecord) -> None:
         lines = rules.join(self._net, nic)
         try:
-            await nft.apply(lines)
-        except proc.CommandFailed:
+            self._nft.apply(lines)
+        except Refused:
             # Someone flushed all rules (`systemctl restart nftables` does), or took the bridge away; or the
             # address was another pod's, of whose end we were never told.
             await self.ensure()
             await self._leave(nic)
-            await nft.apply(lines)
+            self._nft.apply(lines)
         conntrack.forget(nic.ports)
 
     async def publish(self, nic: NicRecord, more: Sequence[PortRecord]) -> None:
         """Lead more ports of the host to a pod that is there. The caller adds them to `nic.ports`. Raises InUse."""
         self._guard.hold(nic.tap, more)
         try:
-            await nft.apply(rules.publish(self._net, nic, more))
+            self._nft.apply(rules.publish(self._net, nic, more))
         except BaseException:
             self._guard.release(nic.tap, more)
             raise
 
     async def unpublish(self, nic: NicRecord, less: Sequence[PortRecord]) -> None:
         """Lead some ports no longer to the pod; those that are not led to it are left alone."""
-        there = (await nft.tables(self._net)).elements
-        await nft.apply(rules.unpublish(self._net, there.intersection(rules.elements(nic, less))))
+        there = self._nft.tables(self._net).elements
+        self._nft.apply(rules.unpublish(self._net, there.intersection(rules.elements(nic, less))))
         self._guard.release(nic.tap, less)
         conntrack.forget(less)
 
     async def remove(self, nic: NicRecord) -> None:
-        """Take away tap, rules and ports of `nic`, whatever of it is there. Safe any number of times."""
+        """Take away rules and ports of `nic`, whatever of them is there. Safe any number of times. Its tap carries
+        nothing from now on, and is gone when its VMM is."""
         self._nics.pop(nic.tap, None)
-        await bridge.remove_link(nic.tap)
+        tap.cut(nic.tap)
         try:
             gone = rules.unpublish(self._net, rules.elements(nic, nic.ports)) + rules.forget(self._net, nic.tap)
-            await nft.apply(gone)
-        except proc.CommandFailed:  # not all of it is there: look what is
+            self._nft.apply(gone)
+        except Refused:  # not all of it is there: look what is
             await self._leave(nic)
         self._guard.release(nic.tap)
         conntrack.forget(nic.ports)
 
     async def _leave(self, nic: NicRecord) -> None:
         """Remove the rules of the tap, and whatever leads to its addresses."""
-        there, own = await nft.tables(self._net), ipam.addresses(nic)
+        there, own = self._nft.tables(self._net), ipam.addresses(nic)
         lines = rules.unpublish(self._net, [element for element in there.elements if element.value[0] in own])
-        await nft.apply(
+        self._nft.apply(
             lines + rules.forget(self._net, nic.tap, led=nic.tap in there.taps, chain=nic.tap in there.chains)
         )
 
@@ -138,7 +140,7 @@ class Network:
         return self._hold_again(keep)
 
     async def _sweep_rules(self, keep: Sequence[NicRecord]) -> None:
-        there, kept = await nft.tables(self._net), {nic.tap for nic in keep}
+        there, kept = self._nft.tables(self._net), {nic.tap for nic in keep}
         wanted = {element for nic in keep for element in rules.elements(nic, nic.ports)}
         lines = rules.unpublish(self._net, there.elements - wanted)
         for name in sorted((there.chains | there.taps) - kept):
@@ -148,7 +150,7 @@ class Network:
                 rules.elements(nic, nic.ports)
             ):
                 lines += rules.join(self._net, nic)
-        await nft.apply(lines)
+        self._nft.apply(lines)
 
     def _hold_again(self, keep: Sequence[NicRecord]) -> list[str]:
         complaints = []
@@ -163,3 +165,4 @@ class Network:
     def close(self) -> None:
         """Give the held ports back to the host; taps and rules stay."""
         self._guard.close()
+        self._nft.close()

@@ -28,6 +28,17 @@ def join(name: str, bridge: str, mtu: int) -> None:
         fcntl.ioctl(s, SIOCSIFFLAGS, _request(name, struct.pack("=H", flags | IFF_UP)))
 
 
+def cut(name: str) -> None:
+    """Take the interface `name` down; one that is not there, or goes meanwhile, is fine."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as s:
+        try:
+            flags = struct.unpack_from("=H", fcntl.ioctl(s, SIOCGIFFLAGS, _request(name)), IFNAMSIZ)[0]
+            fcntl.ioctl(s, SIOCSIFFLAGS, _request(name, struct.pack("=H", flags & ~IFF_UP)))
+        except OSError as e:
+            if e.errno != errno.ENODEV:
+                raise
+
+
 def _quiet(name: str) -> None:
     """A port of a bridge needs no address of its own, and shall send the guest nothing unasked."""
     try:

@@ -462,6 +462,7 @@ async def test_a_bridge_of_someone_else_is_refused(tmp_path: Path, world: World,
     with pytest.raises(InUse, match="not ours"):
         await other.ensure()
     await world.network.remove(nic)
+    pods.stack.close()
     await other.ensure()  # nothing hangs on it: the bridge passes to the new one
 
 
@@ -482,19 +483,20 @@ from hypercontainer.lib import proc
 from hypercontainer.model.record import NicRecord
 from hypercontainer.model.settings import Settings
 from hypercontainer.hypervisor.qemu.tap import open_tap
-from hypercontainer.network import nft, tap
+from hypercontainer.network import tap
+from hypercontainer.network.nft import Nft
 from hypercontainer.network.network import Network
 at, settings, nic, folder = sys.argv[1:]
 settings, nic = msgspec.json.decode(settings, type=Settings), msgspec.json.decode(nic, type=NicRecord)
 def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
 def after(f):
-    async def g(*args):
-        await f(*args)
+    def g(*args):
+        f(*args)
         die()
     return g
 match at:
-    case "rules": nft.apply = after(nft.apply)
+    case "rules": Nft.apply = after(Nft.apply)
     case "tap made": tap._quiet = die
     case "tap joined":
         join = tap.join
