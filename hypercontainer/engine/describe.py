@@ -68,7 +68,7 @@ def pod_state(pod: PodRecord) -> Literal["created", "running", "paused", "exited
 
 
 def ref(pod: PodRecord) -> doc.PodRef:
-    return doc.PodRef(id=pod.id, name=pod.name)
+    return doc.PodRef(id=pod.id, name=pod.name, tenant=pod.spec.tenant)
 
 
 def entry(pod: PodRecord, record: ContainerRecord, now_ns: int) -> doc.ContainerEntry:

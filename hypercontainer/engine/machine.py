@@ -112,6 +112,7 @@ class Machine:
             initrd=boot[1],
             vcpus=record.spec.vcpus,
             memory_mib=record.spec.memory_mib or settings.memory_mib,
+            tenant=record.spec.tenant if settings.template_scope == "tenant" else "",
             uid=record.uid,
             disks=disks,
             nic=Nic(tap=record.nic.tap, mac=record.nic.mac) if record.nic else None,

@@ -59,6 +59,8 @@ def invent_name(taken: Callable[[str], bool]) -> str:
 
 def pod(spec: PodSpec, *, name: str, implicit: bool) -> PodRecord:
     """The record of a new pod, without its containers. InvalidInput names what is absurd."""
+    if spec.tenant:
+        ids.check_name("tenant", spec.tenant)
     if spec.hostname:
         ids.check_hostname(spec.hostname)
     if not 1 <= spec.vcpus <= MAX_VCPUS:

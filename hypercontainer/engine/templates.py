@@ -43,6 +43,7 @@ class Templates:
         usual, factory = self.host.settings, self.host.factory
         return doc.Factory(
             kind=usual.factory if usual.template_scope != "none" else "direct",
+            scope=usual.template_scope,
             templates=[_template(kept) for kept in factory.kept()],
             pools=[_pool(pool) for pool in factory.pools()],
         )
@@ -66,6 +67,7 @@ class Templates:
             nic=Nic(tap="", mac=SNAPSHOT_MAC),
             boot_timeout_s=usual.boot_timeout_s,
             accelerator=choice.accelerator,
+            tenant=pool.tenant if usual.template_scope == "tenant" else "",
         )
         return Wish(config=config, template=pool.template, cache=pool.cache)
 
@@ -74,6 +76,7 @@ def _pool(pool: Pool) -> doc.Pool:
     return doc.Pool(
         vcpus=pool.vcpus,
         memory_mib=pool.memory_mib,
+        tenant=pool.tenant,
         wanted=pool.wanted,
         waiting=pool.waiting,
         taken=pool.taken,
@@ -87,6 +90,7 @@ def _template(kept: Kept) -> doc.Template:
         vcpus=kept.vcpus,
         memory_mib=kept.memory_mib,
         network=kept.network,
+        tenant=kept.tenant,
         accelerator=kept.accelerator,
         created_at=clock.rfc3339(kept.created_ns),
         size=kept.size,

@@ -3,9 +3,9 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from hypercontainer.hypervisor.base import SLOTS, SNAPSHOT_MAC, Nic, VmConfig
+from hypercontainer.hypervisor.base import SLOTS, SNAPSHOT_MAC, Hypervisor, Nic, VmConfig
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import DiskRecord
 from hypercontainer.vm import Vm
@@ -34,6 +34,7 @@ class Kept:
     vcpus: int
     memory_mib: int
     network: bool
+    tenant: str
     accelerator: str
     created_ns: int
     size: int  # bytes of memory that it takes
@@ -46,6 +47,7 @@ class Pool:
 
     vcpus: int
     memory_mib: int
+    tenant: str
     wanted: int
     waiting: int  # guests that run and are nobody's
     taken: int  # guests that became somebody's
@@ -75,6 +77,17 @@ class Factory(Protocol):
 
     async def close(self) -> None:
         """Let go of all of it, and of what is being made. Again is harmless."""
+
+
+class Shape(NamedTuple):
+    """Guests of the same may come from one template, and wait for one another's pods: alike, and of one tenant."""
+
+    tenant: str
+    machine: str
+
+
+def shape(hypervisor: Hypervisor, config: VmConfig) -> Shape:
+    return Shape(config.tenant, hypervisor.shape(config))
 
 
 def nobodys(config: VmConfig) -> VmConfig:

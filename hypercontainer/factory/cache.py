@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hypercontainer import vm as vms
 from hypercontainer.errors import GuestError, GuestSilent, HyperError
-from hypercontainer.factory.base import Factory, Kept, Pool, Stage, Wish, nobodys
+from hypercontainer.factory.base import Factory, Kept, Pool, Shape, Stage, Wish, nobodys, shape
 from hypercontainer.factory.rehearsal import rehearse
 from hypercontainer.factory.template import ATTEMPTS, TemplateFactory
 from hypercontainer.hypervisor.base import Hypervisor, VmConfig
@@ -33,7 +33,7 @@ class Waiting:
     """A guest that is nobody's. `watch` ends with it."""
 
     vm: vms.Vm
-    shape: str
+    shape: Shape
     folder: Path
     watch: asyncio.Task[None]
 
@@ -104,6 +104,7 @@ class CacheFactory:
             Pool(
                 vcpus=stock.wish.config.vcpus,
                 memory_mib=stock.wish.config.memory_mib,
+                tenant=stock.wish.config.tenant,
                 wanted=stock.wish.cache,
                 waiting=len(stock.waiting),
                 taken=stock.taken,
@@ -133,11 +134,11 @@ class CacheFactory:
         """One that waits, made the guest of `config`; None if none does."""
         if config.share or config.origin:
             return None
-        shape = self._hypervisor.shape(nobodys(config))
-        for stock in [s for s in self._stocks if s.waiting and self._shape(s.wish) == shape]:
+        key = shape(self._hypervisor, nobodys(config))
+        for stock in [s for s in self._stocks if s.waiting and self._shape(s.wish) == key]:
             while stock.waiting:
                 one = stock.waiting.popleft()
-                if one.shape == shape:  # else it is of a kernel or a VMM that was replaced
+                if one.shape == key:  # else it is of a kernel or a VMM that was replaced
                     with trace.step("claim"):
                         if await self._claimed(stock, one, config, run_dir):
                             return one.vm
@@ -190,7 +191,7 @@ class CacheFactory:
         folder = Path(tempfile.mkdtemp(prefix="waiting-", dir=self._run_dir))
         folder.chmod(0o711)  # the VMM's user passes through
         config = self._config(stock.wish)
-        shape = self._shape(stock.wish)
+        key = self._shape(stock.wish)
         async with AsyncExitStack() as undo:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             factory: Factory = self._templates if stock.wish.template else self._booting
@@ -204,7 +205,7 @@ class CacheFactory:
                 await rehearse(vm, await self._stage(scene), network=config.nic is not None)
                 shutil.rmtree(scene)
             undo.pop_all()
-        return Waiting(vm, shape, folder, asyncio.create_task(self._watch(stock, vm), name="waiting"))
+        return Waiting(vm, key, folder, asyncio.create_task(self._watch(stock, vm), name="waiting"))
 
     def _config(self, wish: Wish) -> VmConfig:
         """A guest of its own user and tap, that is nobody's."""
@@ -214,8 +215,8 @@ class CacheFactory:
         nic = config.nic and replace(config.nic, tap=f"hyw{secrets.token_hex(4)}")
         return replace(config, name="waiting", uid=uid, nic=nic)
 
-    def _shape(self, wish: Wish) -> str:
-        return self._hypervisor.shape(nobodys(wish.config))
+    def _shape(self, wish: Wish) -> Shape:
+        return shape(self._hypervisor, nobodys(wish.config))
 
     async def _watch(self, stock: Stock, vm: vms.Vm) -> None:
         cause = await vm.guest.wait()

@@ -10,13 +10,14 @@ import logging
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hypercontainer import vm as vms
 from hypercontainer.errors import GuestDied, GuestError, GuestSilent, HyperError, Unavailable
-from hypercontainer.factory.base import EMPTY, Kept, Pool, Stage, Wish, nobodys
+from hypercontainer.factory.base import EMPTY, Kept, Pool, Shape, Stage, Wish, nobodys, shape
 from hypercontainer.factory.rehearsal import rehearse
 from hypercontainer.factory.sealed import SealedFile
 from hypercontainer.hypervisor.base import SLOTS, Hypervisor, Snapshot, VmConfig
@@ -24,7 +25,9 @@ from hypercontainer.lib.trace import Timings, Trace
 
 log = logging.getLogger(__name__)
 
-KEPT = 4  # templates, those used last: each takes what its guest took to boot, some 60 to 100 MiB
+KEPT = 4  # templates of a tenant, those used last: each takes what its guest took to boot, some 60 to 100 MiB
+KEPT_IN_ALL = 16  # of all tenants; the next one comes at the expense of the tenant that has the most
+MAX_FAILURES = 256  # shapes whose failures are known
 ATTEMPTS = 3  # failures of one shape in a row, after which its guests are booted
 
 
@@ -57,6 +60,7 @@ class Template:
             vcpus=config.vcpus,
             memory_mib=config.memory_mib,
             network=config.nic is not None,
+            tenant=config.tenant,
             accelerator=config.accelerator,
             created_ns=self.created_ns,
             size=self.memory.used + self.state.used,
@@ -70,9 +74,9 @@ class TemplateFactory:
     def __init__(self, hypervisor: Hypervisor, run_dir: Path, uid: int, stage: Stage | None = None) -> None:
         """Templates boot in new folders below `run_dir`, their VMM as user `uid`; they rehearse on `stage`."""
         self._hypervisor, self._run_dir, self._uid, self._stage = hypervisor, run_dir, uid, stage
-        self._templates: dict[str, asyncio.Task[Template]] = {}  # by shape; the one used last is last
+        self._templates: dict[Shape, asyncio.Task[Template]] = {}  # by shape; the one used last is last
         self._making: set[asyncio.Task[Template]] = set()
-        self._failures: dict[str, int] = {}
+        self._failures: dict[Shape, int] = {}
 
     async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> vms.Vm:
         vm = await self._clone(config, run_dir, trace)
@@ -98,7 +102,7 @@ class TemplateFactory:
     async def make(self, config: VmConfig) -> Template:
         """The template of its shape, made now if there is none."""
         original = replace(nobodys(config), name="template", uid=self._uid)
-        return await self._template(self._hypervisor.shape(original), original, Timings())
+        return await self._template(shape(self._hypervisor, original), original, Timings())
 
     async def clear(self) -> None:
         self._templates.clear()
@@ -113,13 +117,13 @@ class TemplateFactory:
     async def _clone(self, config: VmConfig, run_dir: Path, trace: Trace) -> vms.Vm | None:
         """A clone of the template of its shape; None if that cannot be had."""
         original = replace(nobodys(config), name="template", uid=self._uid)
-        shape = self._hypervisor.shape(original)
-        if self._failures.get(shape, 0) >= ATTEMPTS:
+        key = shape(self._hypervisor, original)
+        if self._failures.get(key, 0) >= ATTEMPTS:
             return None
         try:
-            template = await self._template(shape, original, trace)
+            template = await self._template(key, original, trace)
         except HyperError as e:
-            self._failed(shape, None, f"cannot make a template, booting {config.name}: {e}")
+            self._failed(key, None, f"cannot make a template, booting {config.name}: {e}")
             return None
         try:
             taken = {disk.target for disk in config.disks}
@@ -127,39 +131,51 @@ class TemplateFactory:
             clone = replace(config, disks=[*config.disks, *free], origin=template.snapshot())
             vm = await vms.boot(self._hypervisor, clone, run_dir, trace)
         except (GuestDied, GuestError) as e:
-            self._failed(shape, template, f"cannot clone {config.name}, booting it: {e}")
+            self._failed(key, template, f"cannot clone {config.name}, booting it: {e}")
             return None
         except GuestSilent:  # a boot would not be quicker than it where there is too much to do
-            self._failed(shape, template, f"cannot clone {config.name}: it does not answer")
+            self._failed(key, template, f"cannot clone {config.name}: it does not answer")
             raise
-        self._failures.pop(shape, None)
+        self._failures.pop(key, None)
         template.clones += 1
         return vm
 
-    def _failed(self, shape: str, template: Template | None, complaint: str) -> None:
+    def _failed(self, key: Shape, template: Template | None, complaint: str) -> None:
         """Throw it away, unless somebody has done so and there is another one."""
         log.warning("%s", complaint)
-        task = self._templates.get(shape)
+        task = self._templates.get(key)
         if task and task.done() and (task.cancelled() or task.exception() or task.result() is template):
-            del self._templates[shape]
-            self._failures[shape] = self._failures.get(shape, 0) + 1
+            del self._templates[key]
+            self._failures[key] = self._failures.pop(key, 0) + 1
+            for old in list(self._failures)[:-MAX_FAILURES]:
+                del self._failures[old]
 
-    async def _template(self, shape: str, original: VmConfig, trace: Trace) -> Template:
+    async def _template(self, key: Shape, original: VmConfig, trace: Trace) -> Template:
         """Made now if there is none: once, and to its end, whoever waits for it and gives up."""
-        task = self._templates.pop(shape, None)
+        task = self._templates.pop(key, None)
         if task is None:
             task = asyncio.create_task(self._make(original), name="template")
             self._making.add(task)
             task.add_done_callback(self._making.discard)
-            for old in list(self._templates)[: -KEPT + 1]:
-                del self._templates[old]
-        self._templates[shape] = task
+            self._make_room(key.tenant)
+        self._templates[key] = task
         if not task.done():
             with trace.step("template"):
                 await asyncio.wait([task])
         if task.cancelled():
             raise Unavailable("cannot make a template: it was given up")
         return task.result()
+
+    def _make_room(self, tenant: str) -> None:
+        """For one more of this tenant: whoever wants many has its own go, or those of who has the most."""
+        held = Counter(key.tenant for key in self._templates)
+        if held[tenant] < KEPT and held.total() < KEPT_IN_ALL:
+            return
+        most = max(held.values())
+        own = held[tenant] in (KEPT, most)
+        old = next(key for key in self._templates if (key.tenant == tenant if own else held[key.tenant] == most))
+        log.info("letting go of a template of tenant %r for one of %r", old.tenant, tenant)
+        del self._templates[old]
 
     async def _make(self, config: VmConfig) -> Template:
         self._run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)

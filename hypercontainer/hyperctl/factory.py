@@ -14,6 +14,7 @@ COLUMNS = (
     ("VCPUS", "Vcpus"),
     ("MEMORY", "Memory"),
     ("NETWORK", "Network"),
+    ("TENANT", "Tenant"),
     ("CREATED", "CreatedAt"),
     ("SIZE", "Size"),
     ("CLONES", "Clones"),
@@ -23,6 +24,7 @@ COLUMNS = (
 POOL_COLUMNS = (
     ("VCPUS", "Vcpus"),
     ("MEMORY", "Memory"),
+    ("TENANT", "Tenant"),
     ("WANTED", "Wanted"),
     ("WAITING", "Waiting"),
     ("TAKEN", "Taken"),
@@ -48,6 +50,7 @@ def status(context: Context, args: Args) -> int:
             "Vcpus": template["Vcpus"],
             "Memory": f"{template['MemoryMib']}MiB",
             "Network": "yes" if template["Network"] else "no",
+            "Tenant": template["Tenant"],
             "Accelerator": template["Accelerator"],
             "CreatedAt": template["CreatedAt"],
             "Size": text.size(template["Size"]),

@@ -58,6 +58,7 @@ def pod(value: Any, *, folder: str) -> Document:
     document: Document = {
         "name": name,
         "hostname": f.take("hostname", str, ""),
+        "tenant": f.take("tenant", str, ""),
         "vcpus": resource.take("vcpu", int, 1),
         "memory_mib": resource.take("memory", int, 0),
         "labels": f.pairs("labels"),

@@ -75,6 +75,7 @@ def security(word: str) -> tuple[str, Any]:
 
 POD_FLAGS = (
     many("publish", "Publish ports: [[HOST_IP:]HOST_PORT:]PORT[/udp], also ranges", "p", parse=ports.parse),
+    Flag("tenant", "Whose it is: VMs of one tenant may share memory pages", metavar="name"),
     Flag("network", "bridge, none", metavar="name", parse=network, words=("bridge", "none")),
     many("dns", "Name server", metavar="address"),
     many("dns-search", "Domain to search", metavar="domain"),
@@ -193,6 +194,7 @@ def pod(args: Args, environ: dict[str, str]) -> Document:
     document: Document = {
         "name": args.name,
         "hostname": args.hostname,
+        "tenant": args.tenant,
         "vcpus": -int(-args.cpus // 1) if args.cpus else 0,
         "memory_mib": args.memory,
         "network": args.network,

@@ -10,14 +10,14 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from hypercontainer.errors import HyperError
 from hypercontainer.hyperd.listen import address, alone, inherited, listen, notify
 from hypercontainer.model.api import Engine
-from hypercontainer.model.settings import Settings, load
+from hypercontainer.model.settings import Scope, Settings, load
 
 log = logging.getLogger("hyperd")
 
@@ -52,6 +52,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--root", metavar="DIR", help="what outlives a reboot: images, volumes, containers")
     p.add_argument("--run", metavar="DIR", help="what does not: sockets, pids")
     p.add_argument("--host", metavar="unix://SOCKET", help="where to listen")
+    p.add_argument(
+        "--template-scope", choices=get_args(Scope), help="who may share memory pages, instead of the file's"
+    )
     p.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
     return p
 
@@ -62,7 +65,10 @@ def read(arguments: argparse.Namespace) -> Settings:
     said = {"root": arguments.root, "run": arguments.run}
     if arguments.host:
         said["socket"] = str(address(arguments.host))
-    return msgspec.structs.replace(settings, **{key: os.path.abspath(v) for key, v in said.items() if v})
+    changes: dict[str, str] = {key: os.path.abspath(v) for key, v in said.items() if v}
+    if arguments.template_scope:
+        changes["template_scope"] = arguments.template_scope
+    return msgspec.structs.replace(settings, **changes)
 
 
 def engine(settings: Settings) -> Engine:

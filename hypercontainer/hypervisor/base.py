@@ -53,6 +53,7 @@ class VmConfig:
     share: Path | None = None  # folder served to the guest by virtiofs under the tag "hyper"
     boot_timeout_s: float = 60.0
     accelerator: str = "tcg"
+    tenant: str = ""  # it shares memory pages with guests of the same alone: see `factory`; a driver has no use for it
     kernel_parameters: Sequence[str] = field(default=())
     memory: int | None = None  # descriptor of a file as large as the guest's RAM, which becomes it: for `Guest.save`
     origin: Snapshot | None = None  # go on from there, with disks and NIC of one's own; see `Hypervisor.shape`

@@ -26,6 +26,7 @@ class Isolation(Document, frozen=True, kw_only=True):
 class PodRef(Document, frozen=True, kw_only=True):
     id: str
     name: str
+    tenant: str = ""
 
 
 class Created(Document, frozen=True, kw_only=True):
@@ -396,6 +397,7 @@ class Template(Document, frozen=True, kw_only=True):
     vcpus: int
     memory_mib: int
     network: bool
+    tenant: str = ""
     accelerator: str
     created_at: str
     size: int
@@ -407,6 +409,7 @@ class Pool(Document, frozen=True, kw_only=True):
 
     vcpus: int
     memory_mib: int
+    tenant: str = ""
     wanted: int
     waiting: int
     taken: int
@@ -417,6 +420,7 @@ class Factory(Document, frozen=True, kw_only=True):
     """Where guests come from: `kind` cache, template or direct, as the settings say."""
 
     kind: str
+    scope: str = "global"  # who shares them: global, tenant, none
     templates: list[Template]
     pools: list[Pool]
 

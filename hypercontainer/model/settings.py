@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 import msgspec
 
 from hypercontainer.errors import InvalidInput
+from hypercontainer.model.ids import NAME
+
+Scope = Literal["global", "tenant", "none"]
 
 
 class Registry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -21,6 +24,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     vcpus: Annotated[int, msgspec.Meta(ge=0, le=256)] = 0  # 0: as for every pod that does not say
     memory_mib: Annotated[int, msgspec.Meta(ge=0)] = 0  # 0: likewise
+    tenant: Annotated[str, msgspec.Meta(pattern=f"^({NAME.pattern})?$")] = ""  # for its pods, with that scope
     template: bool = True  # clones of a template, or each booted
     cache: Annotated[int, msgspec.Meta(ge=0, le=256)] = 1  # 0: only the template is made
 
@@ -37,7 +41,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # direct: boot each guest; template: clone it from one that was booted before; cache: … and have some wait (`pool`)
     factory: Literal["cache", "template", "direct"] = "cache"
     pool: list[Pool] = msgspec.field(default_factory=lambda: [Pool()])
-    template_scope: Literal["global", "none"] = "global"  # who may share memory pages; none = nobody, as direct
+    template_scope: Scope = "global"  # who may share memory pages: all, the pods of one tenant, nobody (as direct)
     vcpus: int = 1
     memory_mib: int = 256  # Debian's kernel takes about 45 of them for itself
     scratch_mib: int = 10240  # the writable layer of a container, sparse

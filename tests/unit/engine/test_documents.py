@@ -47,6 +47,8 @@ def test_an_images_volume_is_anonymous_unless_something_is_mounted_there() -> No
         PodSpec(vcpus=0),
         PodSpec(memory_mib=1),
         PodSpec(hostname="-x"),
+        PodSpec(tenant="../x"),
+        PodSpec(tenant="x" * 64),
         PodSpec(network="none", ports=[PortMapping(container_port=80)]),
         PodSpec(ports=[PortMapping(container_port=0)]),
         PodSpec(extra_hosts={"a b": "1.2.3.4"}),

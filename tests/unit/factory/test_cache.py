@@ -117,7 +117,10 @@ async def test_those_that_wait_have_users_and_taps_of_their_own(
     assert all(guest.nic and guest.nic.tap.startswith("hyw") for guest in guests)
 
 
-@pytest.mark.parametrize("change", [{"memory_mib": 256}, {"vcpus": 2}, {"nic": None}, {"share": Path("/share")}])
+@pytest.mark.parametrize(
+    "change",
+    [{"memory_mib": 256}, {"vcpus": 2}, {"nic": None}, {"tenant": "acme"}, {"share": Path("/share")}],
+)
 async def test_another_shape_is_not_taken_from_them(
     factory: CacheFactory, config: VmConfig, run_dir: Path, change: dict[str, object]
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypercontainer.errors import GuestDied, GuestSilent
 from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.factory.sealed import SealedFile
-from hypercontainer.factory.template import ATTEMPTS, EMPTY, KEPT, TemplateFactory
+from hypercontainer.factory.template import ATTEMPTS, EMPTY, KEPT, KEPT_IN_ALL, TemplateFactory
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, VmConfig
 from hypercontainer.lib.trace import Timings
 from hypercontainer.testing.contract import FactoryContract, made
@@ -150,6 +150,37 @@ async def test_more_shapes_at_once_than_are_kept_all_get_their_guests(
     assert originals(hypervisor) == len(sizes)
     async with made(factory, replace(config, memory_mib=sizes[-1]), run_dir):  # of those used last
         assert originals(hypervisor) == len(sizes)
+
+
+async def test_tenants_have_templates_of_their_own(
+    factory: TemplateFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    for tenant, templates in (("acme", 1), ("", 2), ("acme", 2), ("zeta", 3)):
+        async with made(factory, replace(config, tenant=tenant), run_dir):
+            assert originals(hypervisor) == templates
+    assert [(kept.tenant, kept.clones) for kept in factory.kept()] == [("", 1), ("acme", 2), ("zeta", 1)]
+
+
+async def test_who_wants_many_templates_costs_nobody_else_the_last_one(
+    factory: TemplateFactory, config: VmConfig
+) -> None:
+    others = [f"t{n}" for n in range(KEPT_IN_ALL - 2)]
+    for tenant in others:
+        await factory.make(replace(config, tenant=tenant))
+    for n in range(2 * KEPT):
+        await factory.make(replace(config, tenant="greedy", memory_mib=256 + n))
+    kept = [one.tenant for one in factory.kept()]
+    assert len(kept) == KEPT_IN_ALL and kept.count("greedy") == 2 and set(others) < set(kept)
+    for n in range(2):  # there is room for no more tenants: who has most gives way, then who used his the longest ago
+        await factory.make(replace(config, tenant=f"new{n}"))
+    kept = [one.tenant for one in factory.kept()]
+    assert len(kept) == KEPT_IN_ALL and "greedy" in kept and "t0" not in kept
+
+
+async def test_a_tenant_keeps_those_used_last(factory: TemplateFactory, config: VmConfig) -> None:
+    for n in range(KEPT + 2):
+        await factory.make(replace(config, tenant="acme", memory_mib=256 + n))
+    assert [kept.memory_mib for kept in factory.kept()] == [256 + n for n in range(2, KEPT + 2)]
 
 
 async def test_guests_that_share_folders_have_the_template_of_those_that_do_not(

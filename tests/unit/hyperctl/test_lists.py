@@ -172,16 +172,16 @@ def test_pods(hyperctl: Hyperctl) -> None:
 
 
 def test_templates(hyperctl: Hyperctl) -> None:
-    template = {"Kernel": "debian-6.1", "Vcpus": 1, "MemoryMib": 256, "Network": True, "Accelerator": "tcg",
-                "CreatedAt": "2026-01-02T03:04:05Z", "Size": 60e6, "Clones": 7}  # fmt: skip
-    pool = {"Vcpus": 1, "MemoryMib": 256, "Wanted": 2, "Waiting": 1, "Taken": 7, "Poisoned": 0}
+    template = {"Kernel": "debian-6.1", "Vcpus": 1, "MemoryMib": 256, "Network": True, "Tenant": "acme",
+                "Accelerator": "tcg", "CreatedAt": "2026-01-02T03:04:05Z", "Size": 60e6, "Clones": 7}  # fmt: skip
+    pool = {"Vcpus": 1, "MemoryMib": 256, "Tenant": "", "Wanted": 2, "Waiting": 1, "Taken": 7, "Poisoned": 0}
     hyperctl.hyperd.answers["GET", "/v1/factory"] = {"Kind": "cache", "Templates": [template], "Pools": [pool]}
     assert hyperctl("factory", "status").out == (
         "VMs are taken from those that wait, else cloned from templates\n"
-        "VCPUS        MEMORY       WANTED       WAITING      TAKEN        POISONED\n"
-        "1            256MiB       2            1            7            0\n"
-        "KERNEL       VCPUS        MEMORY       NETWORK      CREATED                SIZE         CLONES\n"
-        "debian-6.1   1            256MiB       yes          2026-01-02T03:04:05Z   60MB         7\n"
+        "VCPUS        MEMORY       TENANT       WANTED       WAITING      TAKEN        POISONED\n"
+        "1            256MiB                    2            1            7            0\n"
+        "KERNEL       VCPUS        MEMORY       NETWORK      TENANT       CREATED                SIZE         CLONES\n"
+        "debian-6.1   1            256MiB       yes          acme         2026-01-02T03:04:05Z   60MB         7\n"
     )
     assert hyperctl("factory", "status", "--format", "{{.Vcpus}} {{.Network}}").out == "1 yes\n"
     hyperctl.hyperd.answers["GET", "/v1/factory"] = {"Kind": "direct", "Templates": [], "Pools": []}

@@ -16,6 +16,7 @@ from tests.unit.hyperctl.fake import Lines, Refusal, Request
 FULL = """
 id: web
 hostname: front.example
+tenant: acme
 restartPolicy: onFailure
 tty: false
 labels: {tier: front}
@@ -62,6 +63,7 @@ containers:
 EXPECTED = {
     "name": "web",
     "hostname": "front.example",
+    "tenant": "acme",
     "vcpus": 2,
     "memory_mib": 512,
     "labels": {"tier": "front"},
