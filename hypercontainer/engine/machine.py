@@ -193,8 +193,7 @@ class Machine:
     async def _end_vmm(self) -> None:
         vm, self.vm = self.vm, None
         if vm:
-            await vm.close()
-            await vm.guest.kill()
+            await together(vm.close(), vm.guest.kill())
         run_dir = self.host.run_dir(self.record.id)
         await self.host.hypervisor.reap(run_dir)
         await asyncio.to_thread(self.share.clear)

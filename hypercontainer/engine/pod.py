@@ -159,13 +159,19 @@ class Pod:
             container.finish(status, oom=oom)
             self._plan_restart(container)
             self.save()
-            await self._forget(vm, container)  # only now: the guest keeps the status until we have written it down
+            if not self._goes_with(container):
+                await self._forget(vm, container)  # only now: the guest keeps the status until we have written it down
             if oom:
                 self.emit(container, "oom")
             self.emit(container, "die", exitCode=str(status))
             container.settle(status)
             await container.output.end()
             await self._after(container)
+
+    def _goes_with(self, container: Container) -> bool:
+        """Whether the machine is ended at once after it, and whatever the guest remembers."""
+        record = container.record
+        return self.record.implicit and record.spec.auto_remove and record.state != "restarting"
 
     async def _forget(self, vm: Vm, container: Container) -> None:
         try:
