@@ -8,7 +8,7 @@ BINDIR ?= /usr/local/bin
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo install test check style unit vm interop bench fuzz guest kernel format clean
+.PHONY: help setup setup-test setup-bench demo install test check style unit vm interop bench density fuzz guest kernel format clean
 
 help:  ## this table
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ setup:  ## only set up: Debian packages, .venv, the C programs, a kernel for the
 
 setup-test:
 	@tools/setup.sh test
+
+setup-bench:
+	@tools/setup.sh bench
 
 install: setup  ## install for real: PREFIX=/opt/hypercontainer, BINDIR=/usr/local/bin, a systemd unit
 	@tools/install.sh $(PREFIX) $(BINDIR)
@@ -45,8 +48,11 @@ vm: setup-test  ## the tests that boot guests
 interop: setup-test  ## the tests against real peers: registries, image tools
 	$(PYTEST) tests/interop
 
-bench: setup-test  ## measure this machine, and print one table
+bench: setup-bench  ## measure this machine beside docker, containerd, runc and gVisor: one table (15 minutes)
 	$(BIN)/python -m bench
+
+density: setup-test  ## start virtual machines until memory is used up or 1,000 run: what each costs (20 minutes)
+	$(BIN)/python -m bench.density
 
 fuzz: setup-test  ## hyperstart's decoder under AddressSanitizer, for SECONDS=60
 	$(MAKE) -C guest fuzz SECONDS=$(SECONDS)

@@ -1,4 +1,7 @@
-"""Measures this machine and prints one table: `make bench`, or python -m bench [--rounds 10] [--guests-only]."""
+"""Measures this machine beside its peers and prints one table: `make bench`.
+
+python -m bench [--rounds 20] [--quick] [--without starts,streams,at-once,fleet,images]
+"""
 
 import argparse
 import json
@@ -6,55 +9,141 @@ import platform
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-from bench.guests import Guests, Starts
+from bench import bare, density, plot
+from bench.engines import Engine, containerd, docker, gvisor
+from bench.fleet import Fleet, Point
+from bench.guests import Guests
 from bench.images import ImageLoad
-from bench.measure import Series, interleave
+from bench.measure import CommandFailed, Series, interleave
 from bench.peers import runc
-from hypercontainer.testing.busybox import write_archive
-from hypercontainer.testing.daemon import private_daemon
+from bench.places import CHECKOUT, IMAGE, KERNELS, OUT, load_image, our_kernel, say
+from bench.starts import AtOnce, Calls, Forks, Starts, until_full
+from hypercontainer.errors import HyperError
+from hypercontainer.model.settings import Settings
+from hypercontainer.testing.daemon import PrivateDaemon, Value, free_subnet, private_daemon
 
-CHECKOUT = Path(__file__).parents[1]
-KERNELS = CHECKOUT / ".cache/hyper/kernels"
-IMAGE = "busybox"
-IDLE = 3
+FLEET = (1, 10, 25, 50, 75, 100)
+BARE = 20
+AT_ONCE_S = 240.0  # fifty starts at once take as long as they take: fewer rounds where that is long
+PARTS = ("starts", "streams", "at-once", "fleet", "images")
 
 
-def say(line: str) -> None:
-    print(f"bench: {line}", file=sys.stderr, flush=True)
+class Bench:
+    """What is running to be measured. `absent` says what could not be had, and why."""
+
+    def __init__(self, stack: ExitStack, folder: Path, kernel: str) -> None:
+        self.stack, self.folder, self.kernel = stack, folder, kernel
+        self.absent: list[str] = []
+        self.results: list[Series] = []
+
+    def daemon(self, **settings: Value) -> PrivateDaemon:
+        """One more hyperd with the image in it."""
+        daemon = self.stack.enter_context(private_daemon(KERNELS, {"kernel": self.kernel, **settings}))
+        load_image(daemon)
+        return daemon
+
+    def peer(self, name: str, make: Callable[[], AbstractContextManager[Engine]]) -> Engine | None:
+        try:
+            return self.stack.enter_context(make())
+        except HyperError as e:
+            self.absent.append(f"{name}: left out: {e}")
+            say(self.absent[-1])
+            return None
+
+    def forks(self, daemon: PrivateDaemon) -> list[Forks]:
+        """One, if this hyperd can copy a container that runs."""
+        forks = Forks(daemon, IMAGE)
+        try:
+            forks.run()
+        except (HyperError, CommandFailed) as e:
+            self.absent.append(f"fork: left out: {str(e).strip()}")
+            say(self.absent[-1])
+            return []
+        return [forks]
+
+    def keep(self, *parts: Starts | Calls | Engine | Guests | AtOnce | ImageLoad | Forks) -> None:
+        self.results += [series for part in parts for series in part.series]
 
 
-def measure(rounds: int, folder: Path, *, images: bool) -> list[Series]:
+def rows(bench: Bench, rounds: int, *, streams: bool) -> None:
+    """The starts, ours and the peers', a sample of each in turn."""
+    folder = bench.folder
+    cloning, booting = bench.daemon(factory="template"), bench.daemon(factory="direct")
+    pooling = bench.daemon(factory="cache", pool=[{"cache": 2}])
+    archive = cloning.folder / "busybox.tar"
+    runc_peer = bench.stack.enter_context(runc(folder / "runc"))
+    peers = [
+        bench.peer("containerd", lambda: containerd(folder / "containerd", archive)),
+        bench.peer("docker", lambda: docker(folder / "docker", archive)),
+        bench.peer("gVisor", lambda: gvisor(folder / "gvisor")),
+    ]
+    there = [peer for peer in peers if peer]
+    say("starting a virtual machine")
+    full = until_full(pooling)
+    clones, cold, pool = (
+        Starts(cloning, IMAGE, "template"),
+        Starts(booting, IMAGE, "cold"),
+        Starts(pooling, IMAGE, "pool", full),
+    )
+    called, guests, forks = Calls(pooling, IMAGE, "pool", full), Guests(cloning, IMAGE), bench.forks(cloning)
+    steps = [part.run_true for part in (clones, pool, *there, cold)]
+    steps += [called.run_start, called.run_output, *(part.run for part in forks)]
+    steps += [part.run_echo for part in (clones, pool, *there, cold)]
+    steps += [runc_peer.run, guests.exec, runc_peer.exec]
+    say("one round to warm up, not counted")
+    interleave(1, [*steps, guests.write, guests.read], lambda _: None)
+    parts = (clones, pool, called, *forks, *there, cold, guests)
+    for series in [*(series for part in parts for series in part.series), *runc_peer.series]:
+        series.samples.clear()
+    interleave(rounds, steps, say)
+    if streams:
+        interleave(max(3, rounds // 4), [guests.write, guests.read], lambda line: say(f"streams, {line}"))
+    bench.keep(*parts)
+    bench.results += runc_peer.series
+
+
+def at_once(bench: Bench, rounds: int) -> None:
+    """Fifty at the same moment, against as many of `ctr run`."""
     with ExitStack() as stack:
-        daemon = stack.enter_context(private_daemon(KERNELS, {"factory": "template"}))
-        booting = stack.enter_context(private_daemon(KERNELS, {"factory": "direct"}))
-        peer = stack.enter_context(runc(folder / "runc"))
-        write_archive(folder / "busybox.tar")
-        for one in (daemon, booting):
-            loaded = one.ctl("load", "-i", str(folder / "busybox.tar"))
-            if loaded.status:
-                raise SystemExit(loaded.err)
-        say("starting a virtual machine")
-        cold, clones, guests = Starts(booting, IMAGE, "cold"), Starts(daemon, IMAGE, "clone"), Guests(daemon, IMAGE)
-        quick = [clones.run_echo, cold.run_echo, peer.run, clones.run_true, cold.run_true]
-        quick += [guests.exec, peer.exec, guests.write, guests.read]
-        say("one round to warm up, not counted")
-        interleave(1, quick, lambda _: None)
-        measured = (cold, clones, guests, peer)
-        for series in (series for part in measured for series in part.series):
-            series.samples.clear()
-        interleave(rounds, quick, say)
-        say(f"memory of {IDLE} idle virtual machines")
-        guests.idle(IDLE)
-        results = [series for part in measured for series in part.series]
-        if images:
-            say("image load: making 20,000 files")
-            load = ImageLoad(daemon, folder)
-            interleave(max(2, rounds // 3), [load.load, load.unpack], say)
-            results += load.series
-        return results
+        inner = Bench(stack, bench.folder / "at-once", bench.kernel)
+        inner.folder.mkdir()
+        daemon = inner.daemon(factory="template")
+        argv = daemon.argv("run", "--rm", IMAGE, "echo", "hello")
+        parts = [AtOnce("hyperctl run --rm, template", lambda: argv, daemon.env)]
+        archive = daemon.folder / "busybox.tar"
+        if peer := inner.peer("containerd", lambda: containerd(inner.folder / "containerd", archive)):
+            parts.append(AtOnce("ctr run --rm", lambda: peer.argv("echo", "hello")))
+        daemon.ctl("run", "--rm", IMAGE, "true")
+        deadline = time.monotonic() + AT_ONCE_S
+        for number in range(rounds):
+            if time.monotonic() < deadline:
+                interleave(1, [part.run for part in parts], lambda _, n=number: say(f"at once, round {n + 1}"))
+        bench.keep(*parts)
+
+
+def fleet(bench: Bench) -> list[Point]:
+    """A hundred idle virtual machines of the usual size: what they take."""
+    with private_daemon(KERNELS, {"kernel": bench.kernel, "factory": "template", "subnet": free_subnet(20)}) as daemon:
+        load_image(daemon)
+        many = Fleet(daemon, IMAGE)
+        say(Point.HEAD)
+        points = density.measure(many, FLEET, density.Bounds(FLEET[-1], 0.9, 10.0), say)
+        last = points[-1]
+        each = Series(f"{last.count} idle VMs: PSS of each", "MiB", many.pss_mib())
+        bench.results += [
+            each,
+            bare.pss(BARE, bench.kernel, Settings().memory_mib),
+            Series(f"{last.count} idle VMs: hyperd's RSS", "MiB", [last.hyperd_rss_mib]),
+            Series(f"{last.count} idle VMs: processor, all of them", "%", [last.guests_cpu]),
+            Series(f"{last.count} idle VMs: processor, hyperd", "%", [last.hyperd_cpu]),
+        ]
+        if not density.check_and_end(many, say):
+            bench.absent.append("fleet: not all answered, or something was left: see above")
+        return points
 
 
 def table(results: list[Series]) -> str:
@@ -64,26 +153,54 @@ def table(results: list[Series]) -> str:
     return "\n".join(lines)
 
 
-def keep(results: list[Series], rounds: int) -> Path:
+def keep(results: list[Series], points: list[Point], rounds: int) -> Path:
     """Write every sample to bench/out, for comparison with another day."""
-    out = CHECKOUT / "bench/out"
-    out.mkdir(exist_ok=True)
-    path = out / time.strftime("%Y%m%d-%H%M%S.json")
+    OUT.mkdir(exist_ok=True)
+    path = OUT / time.strftime("%Y%m%d-%H%M%S.json")
     host = {"kernel": platform.release(), "machine": platform.machine(), "rounds": rounds}
-    samples = {s.name.strip(): {"unit": s.unit, "samples": s.samples} for s in results}
-    path.write_text(json.dumps({"host": host, "series": samples}, indent=1))
+    samples: Mapping[str, object] = {s.name.strip(): {"unit": s.unit, "samples": s.samples} for s in results}
+    curve = [point.document() for point in points]
+    path.write_text(json.dumps({"host": host, "series": samples, "fleet": curve}, indent=1))
     return path
 
 
+@contextmanager
+def measuring(kernel: str) -> Iterator[Bench]:
+    with tempfile.TemporaryDirectory(prefix="hyper-bench-") as folder, ExitStack() as stack:
+        yield Bench(stack, Path(folder), kernel)
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="bench", description="Measure this machine.")
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--guests-only", action="store_true", help="leave out image load, which takes a minute")
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--without", default="", help=f"parts to leave out, by commas: {', '.join(PARTS)}")
+    parser.add_argument("--kernel", default=our_kernel(), help="a bundle's name (default: our own, where one is built)")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="hyper-bench-") as folder:
-        results = [s for s in measure(args.rounds, Path(folder), images=not args.guests_only) if s.samples]
+    parts = set(PARTS) - set(args.without.split(","))
+    points: list[Point] = []
+    say(f"kernel {args.kernel or 'as hyperd chooses'}")
+    with measuring(args.kernel) as bench:
+        if "starts" in parts:
+            rows(bench, args.rounds, streams="streams" in parts)
+        if "images" in parts:
+            say("image load: making 20,000 files")
+            load = ImageLoad(bench.daemon(factory="direct"), bench.folder)
+            interleave(3, [load.load, load.unpack], say)
+            bench.keep(load)
+        results, absent = bench.results, bench.absent
+    with measuring(args.kernel) as bench:  # nothing else runs beside these
+        if "at-once" in parts:
+            at_once(bench, args.rounds)
+        if "fleet" in parts:
+            points = fleet(bench)
+        results, absent = results + bench.results, absent + bench.absent
+    results = [series for series in results if series.samples]
+    if points:
+        print("\n\n".join(plot.text(curve) for curve in density.curves(points)), "\n")
     print(table(results))
-    print(f"every sample: {keep(results, args.rounds).relative_to(CHECKOUT)}; our promises: bench/targets.md")
+    print("\n".join(dict.fromkeys(absent)), end="\n" if absent else "")
+    print(f"every sample: {keep(results, points, args.rounds).relative_to(CHECKOUT)}; our promises: bench/targets.md")
+    print("further, to 500 and 1,000 virtual machines: make density")
     return 0
 
 

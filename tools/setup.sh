@@ -1,17 +1,19 @@
 #!/bin/bash
 # Makes this checkout ready: Debian packages, a virtual environment, the C programs, a kernel for the guests.
 #
-#     tools/setup.sh [test]    "test" adds what only the tests need
+#     tools/setup.sh [test|bench]    "test" adds what only the tests need, "bench" the peers to compare with besides
 #
 # Each step says what it does, and is skipped when nothing it depends on has changed. Outside the checkout it
-# installs the packages of debian-packages.txt and nothing else.
+# installs the packages of debian-packages.txt (and of debian-packages-bench.txt) and nothing else.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 for_tests=${1:-}
+for_bench=
+[ "$for_tests" != bench ] || { for_tests=test for_bench=1; }
 stamps=.cache/setup
 python=.venv/bin/python
-steps=5
+steps=$((5 + ${for_bench:-0}))
 step=0
 mkdir -p "$stamps"
 
@@ -32,10 +34,12 @@ wanted_packages() {
     done
 }
 
+installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
 missing_packages() {
     local name
     for name in $(wanted_packages); do
-        [ "$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || echo "$name"
+        installed "$name" || echo "$name"
     done
 }
 
@@ -77,6 +81,21 @@ debian_packages() {
     fi
     say "Debian packages: ${#missing[@]} of $(wanted_packages | wc -l) are missing (debian-packages.txt)"
     install_packages "${missing[@]}"
+}
+
+# The peers are nice to have: one that cannot be installed is left out of the comparison.
+peers() {
+    local name there=0 all
+    begin
+    mapfile -t all < <(sed -e 's/#.*//' -e '/^ *$/d' debian-packages-bench.txt)
+    for name in "${all[@]}"; do
+        if installed "$name" || (install_packages "$name"); then
+            there=$((there + 1))
+        else
+            note "$name cannot be had here: what needs it is left out"
+        fi
+    done
+    say "peers to compare with: $there of ${#all[@]} are here (debian-packages-bench.txt)"
 }
 
 virtual_environment() {
@@ -164,6 +183,7 @@ guest_kernel() {
 }
 
 debian_packages
+[ -z "$for_bench" ] || peers
 virtual_environment
 python_packages
 programs
