@@ -178,10 +178,13 @@ class TemplateFactory:
         del self._templates[old]
 
     async def _make(self, config: VmConfig) -> Template:
-        self._run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="template-", dir=self._run_dir))
+        try:
+            memory, state = SealedFile("template memory", config.memory_mib << 20), SealedFile("template state", 0)
+            self._run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix="template-", dir=self._run_dir))
+        except OSError as e:
+            raise Unavailable(f"cannot make room for a template: {e.strerror}") from e
         folder.chmod(0o711)  # the VMM's user passes through
-        memory, state = SealedFile("template memory", config.memory_mib << 20), SealedFile("template state", 0)
         template = Template(config, memory, state, time.time_ns())
         try:
             config = replace(config, memory=template.memory.fileno())
@@ -200,6 +203,6 @@ class TemplateFactory:
 
     async def _rehearse(self, vm: vms.Vm, config: VmConfig, folder: Path) -> None:
         if self._stage is None:
-            await vm.agent.scan_disks(SLOTS)
+            await vm.agent.stage(SLOTS)
         else:
             await rehearse(vm, await self._stage(folder), network=config.nic is not None)
