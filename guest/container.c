@@ -49,8 +49,8 @@ static int parse_create(const struct json *args, struct create_args *a, struct r
 		NEEDED(struct create_args, id, JSON_STRING), NEEDED(struct create_args, rootfs, JSON_OBJECT),
 		FIELD(struct create_args, hostname, JSON_STRING), FIELD(struct create_args, mounts, JSON_ARRAY),
 		FIELD(struct create_args, files, JSON_ARRAY), FIELD(struct create_args, cgroup, JSON_OBJECT),
-		FIELD(struct create_args, sysctls, JSON_OBJECT), FIELD(struct create_args, masked_paths, JSON_ARRAY),
-		FIELD(struct create_args, readonly_paths, JSON_ARRAY), FIELD(struct create_args, read_only, JSON_BOOL),
+		FIELD(struct create_args, sysctls, JSON_OBJECT), NEEDED(struct create_args, masked_paths, JSON_ARRAY),
+		NEEDED(struct create_args, readonly_paths, JSON_ARRAY), FIELD(struct create_args, read_only, JSON_BOOL),
 		FIELD(struct create_args, privileged, JSON_BOOL), FIELD(struct create_args, shm_bytes, JSON_NUMBER),
 	};
 	static const struct field disks[] = {
@@ -69,39 +69,23 @@ static int parse_create(const struct json *args, struct create_args *a, struct r
 	return 0;
 }
 
-/* Copy the paths, or what is hidden everywhere else when the caller says nothing. */
-static int keep_paths(const struct json *paths, const char *const *usual, size_t usual_count, char **to, size_t *count,
-		      struct error *err)
+static int keep_paths(const struct json *paths, char **to, size_t *count, struct error *err)
 {
 	if (json_all(paths, JSON_STRING, "paths", err) < 0)
 		return -1;
-	if (paths && paths->count > PATHS_MAX)
+	if (paths->count > PATHS_MAX)
 		return fail(err, E2BIG, "hide %u paths", paths->count);
 	for (const struct json *p = json_first(paths); p; p = p->next)
 		if (!(to[(*count)++] = strdup(p->string)))
-			return fail(err, ENOMEM, "keep a path");
-	for (size_t i = 0; !paths && i < usual_count; i++)
-		if (!(to[(*count)++] = strdup(usual[i])))
 			return fail(err, ENOMEM, "keep a path");
 	return 0;
 }
 
 static int hide_paths(struct container *c, const struct create_args *a, struct error *err)
 {
-	static const char *const masked[] = {
-		"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-		"/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats",
-		"/sys/devices/virtual/powercap", "/sys/firmware",
-	};
-	static const char *const readonly[] = {
-		"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
-	};
-
-	if (keep_paths(a->masked_paths, masked, a->privileged ? 0 : COUNT(masked), c->masked, &c->masked_count,
-		       err) < 0)
+	if (keep_paths(a->masked_paths, c->masked, &c->masked_count, err) < 0)
 		return -1;
-	return keep_paths(a->readonly_paths, readonly, a->privileged ? 0 : COUNT(readonly), c->readonly,
-			  &c->readonly_count, err);
+	return keep_paths(a->readonly_paths, c->readonly, &c->readonly_count, err);
 }
 
 static void container_free(struct container *c)

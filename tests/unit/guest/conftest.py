@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hypercontainer.sandbox.requests import MASKED_PATHS, READONLY_PATHS
 from tests.unit.guest.wire_client import Host
 
 ROOT = Path(__file__).parents[3]
@@ -95,7 +96,9 @@ class Guest:
         upper = self.folder / f"upper-{name}"
         upper.mkdir(exist_ok=True)
         rootfs = {"lower": {"path": str(self.lower)}, "upper": {"path": str(upper)}}
-        self.host.call("container.create", id=name, rootfs=rootfs, **args)
+        none = args.get("privileged", False)  # as the engine does
+        hidden = {"masked_paths": [] if none else MASKED_PATHS, "readonly_paths": [] if none else READONLY_PATHS}
+        self.host.call("container.create", id=name, rootfs=rootfs, **{**hidden, **args})
         return name
 
     def start(

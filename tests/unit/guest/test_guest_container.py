@@ -362,11 +362,23 @@ def test_the_same_id_twice(running: Guest) -> None:
     assert running.sh("echo unharmed")[1] == "unharmed\n"
 
 
+ROOTFS = {"lower": {"path": "/"}, "upper": {"path": "/tmp"}}
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "-x", "x" * 65, "ü", ".hidden"])
 def test_ids_are_checked_before_they_become_paths(guest: Guest, name: str) -> None:
     with pytest.raises(Refused) as refused:
-        guest.host.call("container.create", id=name, rootfs={"lower": {"path": "/"}, "upper": {"path": "/tmp"}})
-    assert refused.value.errno == errno.EINVAL
+        guest.host.call("container.create", id=name, rootfs=ROOTFS, masked_paths=[], readonly_paths=[])
+    assert refused.value.errno == errno.EINVAL and "name a container" in str(refused.value)
+
+
+@pytest.mark.parametrize("key", ["masked_paths", "readonly_paths"])
+def test_what_is_hidden_must_be_said(guest: Guest, key: str) -> None:
+    said: dict[str, list[str]] = {"masked_paths": [], "readonly_paths": []}
+    del said[key]
+    with pytest.raises(Refused) as refused:
+        guest.host.call("container.create", id="c1", rootfs=ROOTFS, **said)
+    assert refused.value.errno == errno.EINVAL and key in str(refused.value)
 
 
 def test_a_container_may_be_called_as_a_kernel_file_is(guest: Guest) -> None:
