@@ -243,7 +243,14 @@ async def test_the_nic_has_the_address_it_was_given_and_its_tap_goes_with_the_vm
     async with booted(nic=nic) as guest, line(guest) as ask:
         assert await ask("get /sys/class/net/eth0/address") == nic.mac
         assert (device / "owner").read_text().strip() == str(guest.record.uid)
-    assert not device.exists()
+    await until(lambda: not device.exists())
+
+
+async def test_the_name_of_a_tap_is_the_next_guests_at_once(booted: Booted, line: Lines) -> None:
+    nic = Nic(tap=f"hyv{os.getpid() % 10**6}", mac="52:54:00:12:34:56")
+    for _ in range(3):
+        async with booted(nic=nic) as guest, line(guest) as ask:
+            assert await ask("ping") == "pong"
 
 
 async def test_a_tap_of_another_vmm_is_in_use(

@@ -17,7 +17,7 @@ from hypercontainer.hypervisor.qemu.guest import QemuGuest, why_ended
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 from hypercontainer.hypervisor.qemu.reaper import reap
 from hypercontainer.hypervisor.qemu.rundir import RunDir, VmmFile
-from hypercontainer.hypervisor.qemu.tap import open_tap
+from hypercontainer.hypervisor.qemu.tap import Tap, Taps, open_tap
 from hypercontainer.lib import proc
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import GuestRecord, ProcessRef
@@ -36,6 +36,7 @@ class QemuHypervisor:
         hyper_jail: Path = HYPER_JAIL,
     ) -> None:
         self._version = ""
+        self._taps = Taps()
         self._qemu, self._virtiofsd, self._jail = qemu, virtiofsd, hyper_jail
 
     async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> QemuGuest:
@@ -44,15 +45,18 @@ class QemuHypervisor:
         lock = run.lock()
         if lock is None:
             raise InUse(f"cannot boot {config.name}: a virtual machine runs in {run_dir}")
+        tap = None
         try:
-            record = await self._spawn(config, run, lock, trace)
+            record, tap = await self._spawn(config, run, lock, trace)
             with trace.step("monitor"):
                 monitor = await _greeted(run, record)
             if config.origin:
                 with trace.step("clone"):
                     await _loaded(run, monitor, config)
-            return QemuGuest(record, run, monitor, config.nic.tap if config.nic else "")
+            return QemuGuest(record, run, monitor, tap)
         except BaseException:
+            if tap:
+                tap.let_go()
             await reap(run)
             raise
 
@@ -92,8 +96,8 @@ class QemuHypervisor:
         """Why a VMM ended that nobody was waiting for; ask before `reap`."""
         return why_ended(RunDir(run_dir))
 
-    async def _spawn(self, config: VmConfig, run: RunDir, lock: int, trace: Trace) -> GuestRecord:
-        """Start the processes. None of the files that they inherit stays open here: their end is QEMU's alone."""
+    async def _spawn(self, config: VmConfig, run: RunDir, lock: int, trace: Trace) -> tuple[GuestRecord, Tap | None]:
+        """Start the processes. Of the files that they inherit the tap alone stays open here: their end is QEMU's."""
         with ExitStack() as files:
             files.callback(os.close, lock)
             with trace.step("record"):
@@ -102,6 +106,8 @@ class QemuHypervisor:
             with trace.step("cgroup"):
                 cgroup.create(cgroups, config.memory_mib)
             with trace.step("files"):
+                if config.nic:
+                    await self._taps.gone(config.nic.tap)
                 fds = _open(config, run, files)
                 starts = []
                 if config.share:
@@ -110,7 +116,8 @@ class QemuHypervisor:
             with trace.step("qemu"):
                 starts = [self._start(config, run, fds, lock, cgroups), *starts]
                 process, *helpers = await jail.start_all(self._jail, run, starts)
-        return GuestRecord(
+            tap = self._taps.hold(config.nic.tap, fds.tap) if config.nic and fds.tap is not None else None
+        record = GuestRecord(
             driver="qemu",
             process=process,
             run_dir=str(run.path),
@@ -119,6 +126,7 @@ class QemuHypervisor:
             uid=config.uid,
             helpers=helpers,
         )
+        return record, tap
 
     def _start(
         self, config: VmConfig, run: RunDir, fds: argv.Descriptors, lock: int, cgroups: list[Path]

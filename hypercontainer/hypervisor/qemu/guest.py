@@ -15,7 +15,7 @@ from hypercontainer.hypervisor.qemu.memory import find as find_ram
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 from hypercontainer.hypervisor.qemu.reaper import reap
 from hypercontainer.hypervisor.qemu.rundir import RunDir
-from hypercontainer.hypervisor.qemu.tap import rename
+from hypercontainer.hypervisor.qemu.tap import Tap
 from hypercontainer.lib import proc
 from hypercontainer.lib.together import together
 from hypercontainer.lib.together import in_thread, together
@@ -29,8 +29,7 @@ CAUSE_BYTES = 16384  # of the console are searched for a panic
 class QemuGuest:
     """Implements hypervisor.base.Guest."""
 
-    def __init__(self, record: GuestRecord, run: RunDir, monitor: Monitor, tap: str = "") -> None:
-        """`tap` is the name of its tap device, for `adopt`."""
+    def __init__(self, record: GuestRecord, run: RunDir, monitor: Monitor, tap: Tap | None = None) -> None:
         self._record, self._run, self._monitor, self._tap = record, run, monitor, tap
         self._swapped: set[int] = set()  # targets whose file is the other one
         self._ending = asyncio.Lock()
@@ -98,9 +97,11 @@ class QemuGuest:
 
     async def adopt(self, config: VmConfig, run_dir: Path) -> None:
         slots = {disk.target for disk in config.disks if disk.target in SLOTS}
-        await together(*(self.swap_disk(disk) if disk.target in slots else self.add_disk(disk) for disk in config.disks))
-        if config.nic and config.nic.tap:
-            rename(self._tap, config.nic.tap)
+        await together(
+            *(self.swap_disk(disk) if disk.target in slots else self.add_disk(disk) for disk in config.disks)
+        )
+        if config.nic and config.nic.tap and self._tap:
+            await self._tap.rename(config.nic.tap)
         os.rename(self._run.path, run_dir)
         self._run = RunDir(run_dir)
         self._record.run_dir = str(run_dir)
@@ -140,6 +141,8 @@ class QemuGuest:
             if proc.kill(process.pid, process.start_time) and not self._cause:
                 self._cause = "killed"
             await self._settle()
+            if self._tap:
+                self._tap.let_go()
             await self._monitor.close()
             await reap(self._run)
 
