@@ -50,10 +50,9 @@ void cgroup_boot(void)
 			debug("%s", err.message);
 }
 
-/* Our prefix keeps an id from being the name of a file of the kernel's. */
-static int group_path(const char *id, char *path, size_t size, struct error *err)
+static int group_path(unsigned number, char *path, size_t size, struct error *err)
 {
-	return format(err, path, size, "%s/c-%s", cgroup_dir, id);
+	return format(err, path, size, "%s/c-%u", cgroup_dir, number);
 }
 
 /* What is not `limited` need not be said to a kernel that has no such limit. */
@@ -114,6 +113,11 @@ static int set_limits(int group, const struct limits *limits, bool is_new, struc
 	if ((limits->cpu_shares || !is_new) && set_weight(group, limits, err) < 0)
 		return -1;
 	return limits->pids || !is_new ? set_number(group, "pids.max", limits->pids, err) : 0;
+}
+
+int cgroup_limit(int group, const struct limits *limits, struct error *err)
+{
+	return set_limits(group, limits, true, err);
 }
 
 /* The kernel would kill until it fits. */
@@ -184,34 +188,45 @@ static void usual_devices(struct program *p)
 	emit(p, INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0));
 }
 
-static int limit_devices(int group, struct error *err)
+/* Loaded once: the kernel takes its time to be sure that a program is harmless. */
+static int device_filter(struct error *err)
 {
+	static int fd = -1;
 	struct program program = { .length = 0 };
-	union bpf_attr load = { 0 }, attach = { 0 };
-	autoclose int fd = -1;
+	union bpf_attr load = { 0 };
 
+	if (fd >= 0)
+		return fd;
 	usual_devices(&program);
 	load.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
 	load.insns = (uint64_t)(uintptr_t)program.insns;
 	load.insn_cnt = program.length;
 	load.license = (uint64_t)(uintptr_t)"Apache-2.0";
-	fd = (int)syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof(load));
-	if (fd < 0)
-		return fail(err, errno, "load the device filter");
+	fd = (int)syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof(load));		/* close-on-exec by itself */
+	return fd >= 0 ? fd : fail(err, errno, "load the device filter");
+}
+
+static int limit_devices(int group, struct error *err)
+{
+	union bpf_attr attach = { 0 };
+	int filter = device_filter(err);
+
+	if (filter < 0)
+		return -1;
 	attach.target_fd = (uint32_t)group;
-	attach.attach_bpf_fd = (uint32_t)fd;
+	attach.attach_bpf_fd = (uint32_t)filter;
 	attach.attach_type = BPF_CGROUP_DEVICE;
 	if (syscall(SYS_bpf, BPF_PROG_ATTACH, &attach, sizeof(attach)) < 0)
 		return fail(err, errno, "attach the device filter");
 	return 0;
 }
 
-int cgroup_create(const char *id, const struct limits *limits, bool all_devices, struct error *err)
+int cgroup_create(unsigned number, bool all_devices, struct error *err)
 {
 	char path[400];
 	int group;
 
-	if (group_path(id, path, sizeof(path), err) < 0)
+	if (group_path(number, path, sizeof(path), err) < 0)
 		return -1;
 	if (mkdir(path, 0755) < 0)
 		return fail(err, errno, "make cgroup %s", path);
@@ -221,7 +236,7 @@ int cgroup_create(const char *id, const struct limits *limits, bool all_devices,
 		rmdir(path);
 		return -1;
 	}
-	if (set_limits(group, limits, true, err) == 0 && (all_devices || limit_devices(group, err) == 0))
+	if (all_devices || limit_devices(group, err) == 0)
 		return group;
 	close(group);
 	rmdir(path);
@@ -296,13 +311,13 @@ static int remove_below(int dir, const char *name, int depth)
 	return unlinkat(dir, name, AT_REMOVEDIR);
 }
 
-void cgroup_remove(const char *id)
+void cgroup_remove(unsigned number)
 {
 	char path[400];
 	struct error err;
 	autoclose int group = -1;
 
-	if (group_path(id, path, sizeof(path), &err) < 0)
+	if (group_path(number, path, sizeof(path), &err) < 0)
 		return;
 	group = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (group < 0)

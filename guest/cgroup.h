@@ -15,11 +15,12 @@ struct limits {		/* 0 = none */
 
 int limits_parse(const struct json *json, struct limits *limits, struct error *err);
 void cgroup_boot(void);				/* hand the controllers down */
-/* A group named after `id`, a descriptor of its folder; only the usual devices unless all_devices. */
-int cgroup_create(const char *id, const struct limits *limits, bool all_devices, struct error *err);
+/* Group `number`, without limits: a descriptor of its folder; only the usual devices unless all_devices. */
+int cgroup_create(unsigned number, bool all_devices, struct error *err);
+int cgroup_limit(int group, const struct limits *limits, struct error *err);	/* a new one */
 /* Set all limits anew. EBUSY: it uses more memory than that, and what could be given back does not count. */
 int cgroup_update(int group, const struct limits *limits, struct error *err);
-void cgroup_remove(const char *id);		/* kill what is in it, wait for that, remove it */
+void cgroup_remove(unsigned number);		/* kill what is in it, wait for that, remove it */
 int cgroup_kill(int group, struct error *err);	/* everything in it, which may be used again */
 int cgroup_freeze(int group, bool frozen, struct error *err);
 uint64_t cgroup_number(int group, const char *file, const char *key);	/* key NULL: the file is the number */

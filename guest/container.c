@@ -1,6 +1,7 @@
 #include "container.h"
 
 #include "cgroup.h"
+#include "disk.h"
 #include "mount.h"
 #include "pod.h"
 #include "process.h"
@@ -100,10 +101,17 @@ static void container_free(struct container *c)
 void container_unmount(struct container *c)
 {
 	if (c->has_cgroup)
-		cgroup_remove(c->made_as);
+		cgroup_remove(c->number);
 	c->has_cgroup = false;
 	close_fd(&c->cgroup);
 	rootfs_unmake(c);
+}
+
+static int make_cgroup(struct container *c, struct error *err)
+{
+	c->cgroup = cgroup_create(c->number, c->privileged, err);
+	c->has_cgroup = c->cgroup >= 0;
+	return c->has_cgroup ? 0 : -1;
 }
 
 static int build(struct container *c, const struct create_args *a, const struct rootfs_spec *rootfs, struct error *err)
@@ -112,43 +120,76 @@ static int build(struct container *c, const struct create_args *a, const struct 
 
 	if (limits_parse(a->cgroup, &limits, err) < 0 || hide_paths(c, a, err) < 0)
 		return -1;
-	c->cgroup = cgroup_create(c->id, &limits, c->privileged, err);
-	if (c->cgroup < 0)
-		return -1;
-	c->has_cgroup = true;
-	if (rootfs_make(c, rootfs, err) < 0)
+	if ((!c->has_cgroup && make_cgroup(c, err) < 0) || cgroup_limit(c->cgroup, &limits, err) < 0 ||
+	    rootfs_make(c, rootfs, err) < 0)
 		return -1;
 	return set_sysctls(a->sysctls, err);
 }
 
-static struct container *container_new(const struct create_args *a, struct error *err)
+static struct container *container_new(struct error *err)
 {
+	static unsigned numbers;
 	struct container *c = calloc(1, sizeof(*c));
 
 	if (!c) {
-		fail(err, ENOMEM, "create container %s", a->id);
+		fail(err, ENOMEM, "create a container");
 		return NULL;
 	}
 	c->root = c->terminals = c->cgroup = c->lower_target = c->upper_target = -1;
-	c->read_only = a->read_only;
-	c->privileged = a->privileged;
-	strcpy(c->id, a->id);
-	strcpy(c->made_as, a->id);
-	if (a->hostname && strcmp(a->hostname, pod.hostname))
-		strcpy(c->hostname, a->hostname);
-	if (format(err, c->dir, sizeof(c->dir), "%s/c/%s", run_dir, c->id) == 0)
+	c->number = ++numbers;
+	if (format(err, c->dir, sizeof(c->dir), "%s/c/%u", run_dir, c->number) == 0)
 		return c;
 	free(c);
 	return NULL;
 }
 
-/* Also by one that has been renamed: its cgroup and its mounts still have the name. */
-static bool name_is_taken(const char *id)
+static struct container *staged;
+
+int container_stage(struct error *err)
 {
-	for (struct container *c = containers; c; c = c->next)
-		if (!strcmp(c->id, id) || !strcmp(c->made_as, id))
-			return true;
-	return false;
+	struct container *c;
+
+	if (staged)
+		return 0;
+	c = container_new(err);
+	if (!c)
+		return -1;
+	if (make_cgroup(c, err) < 0 || rootfs_stage(c, err) < 0) {
+		container_unmount(c);
+		container_free(c);
+		return -1;
+	}
+	staged = c;
+	return 0;
+}
+
+int op_stage(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
+{
+	struct stage_args { const struct json *targets; } a = { 0 };
+	static const struct field fields[] = { NEEDED(struct stage_args, targets, JSON_ARRAY) };
+
+	(void)call;
+	if (json_fields(args, fields, 1, &a, err) < 0 || disks_scan(a.targets, err) < 0 || container_stage(err) < 0)
+		return -1;
+	buffer_add(result, "{}", 2);
+	return 0;
+}
+
+/* The one that is staged has the cgroup and the devices of one without privileges. */
+static struct container *container_begin(const struct create_args *a, struct error *err)
+{
+	struct container *c = a->privileged ? NULL : staged;
+
+	if (c)
+		staged = NULL;
+	else if (!(c = container_new(err)))
+		return NULL;
+	c->read_only = a->read_only;
+	c->privileged = a->privileged;
+	strcpy(c->id, a->id);
+	if (a->hostname && strcmp(a->hostname, pod.hostname))
+		strcpy(c->hostname, a->hostname);
+	return c;
 }
 
 int op_container_create(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
@@ -160,9 +201,9 @@ int op_container_create(const struct call *call, const struct json *args, struct
 	(void)call;
 	if (parse_create(args, &a, &rootfs, err) < 0)
 		return -1;
-	if (name_is_taken(a.id))
+	if (container_find(a.id, err))
 		return fail(err, EEXIST, "create container %s", a.id);
-	c = container_new(&a, err);
+	c = container_begin(&a, err);
 	if (!c)
 		return -1;
 	if (build(c, &a, &rootfs, err) < 0) {
@@ -188,6 +229,7 @@ static const struct field id_fields[] = {
 int op_container_remove(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
 {
 	struct id_args a = { 0 };
+	struct error later;
 	struct container *c;
 
 	(void)call;
@@ -201,6 +243,8 @@ int op_container_remove(const struct call *call, const struct json *args, struct
 			break;
 		}
 	container_free(c);
+	if (container_stage(&later) < 0)	/* the next one will do it itself */
+		debug("%s", later.message);
 	buffer_add(result, "{}", 2);
 	return 0;
 }
@@ -217,7 +261,7 @@ int op_container_rename(const struct call *call, const struct json *args, struct
 	if (json_fields(args, fields, COUNT(fields), &a, err) < 0 || check_id("container", a.to, err) < 0 ||
 	    !(c = container_find(a.id, err)))
 		return -1;
-	if (name_is_taken(a.to) && strcmp(a.to, c->made_as))
+	if (container_find(a.to, err))
 		return fail(err, EEXIST, "rename container %s to %s", a.id, a.to);
 	if (processes_rename(c, a.id, a.to, err) < 0)
 		return -1;

@@ -12,14 +12,14 @@ struct process;
 struct container {
 	struct container *next;
 	char id[ID_BYTES];
-	char made_as[ID_BYTES];		/* its first id: its cgroup's name, which the kernel does not change */
-	char dir[400];			/* lower, upper and rootfs are mounted in it */
+	unsigned number;		/* names what is its own: it keeps that when it is renamed */
+	char dir[400];			/* lower, upper and rootfs are mounted in it; dev and sys while it is staged */
 	char hostname[HOSTNAME_BYTES];	/* "": the pod's */
 	int root;			/* its root as we mounted it, O_PATH */
 	int terminals;			/* its devpts */
 	int cgroup;
 	int lower_target, upper_target;	/* -1: none */
-	bool read_only, privileged, has_cgroup;
+	bool read_only, privileged, has_cgroup, staged;
 	char *masked[PATHS_MAX], *readonly[PATHS_MAX];
 	size_t masked_count, readonly_count;
 	struct process *first;		/* its PID 1 while that runs */
@@ -32,6 +32,10 @@ int check_id(const char *what, const char *id, struct error *err);
 void container_unmount(struct container *container);	/* processes are gone; the record stays */
 void containers_list(struct buffer *result);
 
+/* Make what any container needs ahead of the next one. */
+int container_stage(struct error *err);
+
+int op_stage(const struct call *, const struct json *, struct buffer *, struct error *);
 int op_container_create(const struct call *, const struct json *, struct buffer *, struct error *);
 int op_container_remove(const struct call *, const struct json *, struct buffer *, struct error *);
 int op_container_rename(const struct call *, const struct json *, struct buffer *, struct error *);

@@ -107,25 +107,17 @@ void disk_detach(int target)
 		debug("detach disk %d: %s", target, err.message);
 }
 
-struct scan_args {
-	const struct json *targets;
-};
-
-int op_disk_scan(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
+int disks_scan(const struct json *targets, struct error *err)
 {
-	static const struct field fields[] = { NEEDED(struct scan_args, targets, JSON_ARRAY) };
-	struct scan_args a = { 0 };
 	char path[64];
 
-	(void)call;
-	if (json_fields(args, fields, 1, &a, err) < 0 || json_all(a.targets, JSON_NUMBER, "targets", err) < 0)
+	if (json_all(targets, JSON_NUMBER, "targets", err) < 0)
 		return -1;
-	for (const struct json *t = json_first(a.targets); t; t = t->next)
+	for (const struct json *t = json_first(targets); t; t = t->next)
 		if (json_range("target", t->number, 0, TARGETS_MAX, err) < 0 || disk_scan((int)t->number, err) < 0)
 			return -1;
-	for (const struct json *t = json_first(a.targets); t; t = t->next)
+	for (const struct json *t = json_first(targets); t; t = t->next)
 		if (disk_wait((int)t->number, path, sizeof(path), err) < 0)
 			return -1;
-	buffer_add(result, "{}", 2);
 	return 0;
 }

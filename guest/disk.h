@@ -3,7 +3,6 @@
 #define DISK_H
 
 #include "json.h"
-#include "rpc.h"
 
 enum { TARGETS_MAX = 255 };
 
@@ -11,8 +10,8 @@ enum { TARGETS_MAX = 255 };
 int disk_scan(int target, struct error *err);
 /* Wait (seconds at most) and return the path of its device in `path`. */
 int disk_wait(int target, char *path, size_t size, struct error *err);
+/* Several, and wait for them: an array of numbers. */
+int disks_scan(const struct json *targets, struct error *err);
 void disk_detach(int target);
-
-int op_disk_scan(const struct call *, const struct json *, struct buffer *, struct error *);
 
 #endif

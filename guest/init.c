@@ -254,8 +254,6 @@ int main(int argc, char **argv)
 		pause_main();
 	if (argc == 2 && !strcmp(argv[1], "--rehearse"))
 		return puts("ready") < 0;
-	if (argc == 2 && !strcmp(argv[1], "--rehearse"))
-		return puts("ready") < 0;
 	if (argc == 4 && !strcmp(argv[1], "--test"))
 		test(argv[2], argv[3]);
 	if (getpid() != 1)

@@ -168,13 +168,14 @@ static int set_up(int index, bool up)
 	return change(&m);
 }
 
-static int set_link(const struct link *link, const char *name, const uint8_t mac[6], uint32_t mtu, struct error *err)
+static int set_link(const struct link *link, const char *name, const uint8_t mac[6], uint32_t mtu, bool down,
+		    struct error *err)
 {
 	struct message m;
 	struct ifinfomsg *info;
 	bool moves = memcmp(link->mac, mac, 6);
 
-	if ((strcmp(link->name, name) || moves) && link->up && set_up(link->index, false) < 0)
+	if ((strcmp(link->name, name) || moves || down) && link->up && set_up(link->index, false) < 0)
 		return fail(err, errno, "take %s down", link->name);
 	info = begin(&m, RTM_NEWLINK, 0, sizeof(*info));
 	info->ifi_index = link->index;
@@ -186,6 +187,8 @@ static int set_link(const struct link *link, const char *name, const uint8_t mac
 		attribute(&m, IFLA_MTU, &mtu, sizeof(mtu));
 	if (change(&m) < 0)
 		return fail(err, errno, "name %s %s", link->name, name);
+	if (down)
+		return 0;
 	return set_up(link->index, true) < 0 ? fail(err, errno, "bring %s up", name) : 0;
 }
 
@@ -305,6 +308,7 @@ struct interface {
 	const char *mac, *hardware, *name;
 	int64_t mtu;
 	const struct json *addresses;
+	bool down;
 };
 
 static int parse_mac(const char *text, uint8_t mac[6], struct error *err)
@@ -325,8 +329,8 @@ static int setup_interface(const struct json *json, struct error *err)
 	static const struct field fields[] = {
 		NEEDED(struct interface, mac, JSON_STRING), FIELD(struct interface, hardware, JSON_STRING),
 		NEEDED(struct interface, name, JSON_STRING),
-		FIELD(struct interface, hardware, JSON_STRING), FIELD(struct interface, mtu, JSON_NUMBER),
-		NEEDED(struct interface, addresses, JSON_ARRAY),
+		FIELD(struct interface, mtu, JSON_NUMBER), NEEDED(struct interface, addresses, JSON_ARRAY),
+		FIELD(struct interface, down, JSON_BOOL),
 	};
 	struct interface i = { 0 };
 	struct link link;
@@ -338,7 +342,7 @@ static int setup_interface(const struct json *json, struct error *err)
 		return -1;
 	if (!*i.name || strlen(i.name) >= IF_NAMESIZE || strpbrk(i.name, "/ \t\n") || i.name[0] == '.')
 		return fail(err, EINVAL, "name an interface '%.32s'", i.name);
-	if (find_link(mac, hardware, &link, err) < 0 || set_link(&link, i.name, mac, (uint32_t)i.mtu, err) < 0)
+	if (find_link(mac, hardware, &link, err) < 0 || set_link(&link, i.name, mac, (uint32_t)i.mtu, i.down, err) < 0)
 		return -1;
 	return set_addresses(link.index, i.addresses, err);
 }

@@ -15,7 +15,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
-enum { PLAIN = MS_NOSUID | MS_NODEV | MS_NOEXEC };
+enum { PLAIN = MS_NOSUID | MS_NODEV | MS_NOEXEC, SHM_BYTES = 64 << 20 };
 
 struct disk_spec {
 	int64_t target;
@@ -168,15 +168,16 @@ static int add_all_devices(int dev, struct error *err)
 	return result;
 }
 
-static int mount_dev(struct container *c, int64_t shm_bytes, struct error *err)
+/* In `root`, which may be where a container is staged. */
+static int mount_dev(struct container *c, int root, int64_t shm_bytes, struct error *err)
 {
 	char shm[64];
 	autoclose int dev = -1;
 
-	snprintf(shm, sizeof(shm), "mode=1777,size=%lld", (long long)(shm_bytes ? shm_bytes : 64 << 20));
-	if (mount_plain(c->root, "dev", "tmpfs", MS_NOSUID | MS_STRICTATIME, "mode=755,size=65536k", err) < 0)
+	snprintf(shm, sizeof(shm), "mode=1777,size=%lld", (long long)(shm_bytes ? shm_bytes : SHM_BYTES));
+	if (mount_plain(root, "dev", "tmpfs", MS_NOSUID | MS_STRICTATIME, "mode=755,size=65536k", err) < 0)
 		return -1;
-	dev = open_plain(c->root, "dev", O_RDONLY | O_DIRECTORY, 0, err);
+	dev = open_plain(root, "dev", O_RDONLY | O_DIRECTORY, 0, err);
 	if (dev < 0 || fill_dev(dev, err) < 0 || (c->privileged && add_all_devices(dev, err) < 0))
 		return -1;
 	if (mount_plain(dev, "pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5",
@@ -204,16 +205,68 @@ static int bind_pod_file(struct container *c, const char *name, struct error *er
 	return target < 0 ? -1 : bind_on(source, target, false, err);
 }
 
+static int mount_sys(const struct container *c, int root, struct error *err)
+{
+	return mount_plain(root, "sys", "sysfs", PLAIN | (c->privileged ? 0 : MS_RDONLY), NULL, err);
+}
+
+static int make_subs(const struct container *c, struct error *err)
+{
+	return make_sub(c, "lower", err) < 0 || make_sub(c, "upper", err) < 0 ? -1 : make_sub(c, "rootfs", err);
+}
+
+int rootfs_stage(struct container *c, struct error *err)
+{
+	autoclose int dir = -1;
+
+	if (make_subs(c, err) < 0)
+		return -1;
+	dir = open(c->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0)
+		return fail(err, errno, "open %s", c->dir);
+	c->staged = true;
+	return mount_sys(c, dir, err) < 0 ? -1 : mount_dev(c, dir, 0, err);
+}
+
+static int move_in(const struct container *c, const char *name, struct error *err)
+{
+	char from[500];
+	autoclose int target = -1;
+
+	if (mkdirat(c->root, name, 0755) < 0 && errno != EEXIST)
+		return fail(err, errno, "make folder /%s", name);
+	target = open_plain(c->root, name, O_PATH | O_DIRECTORY, 0, err);
+	if (target < 0 || format(err, from, sizeof(from), "%s/%s", c->dir, name) < 0)
+		return -1;
+	return mount_on(target, from, "", MS_MOVE, NULL, err) < 0 ? fail(err, err->number, "mount /%s", name) : 0;
+}
+
+static int resize_shm(const struct container *c, int64_t bytes, struct error *err)
+{
+	char options[64];
+	autoclose int shm = open_plain(c->root, "dev/shm", O_PATH | O_DIRECTORY, 0, err);
+
+	snprintf(options, sizeof(options), "size=%lld", (long long)bytes);
+	return shm < 0 ? -1 : mount_on(shm, "shm", "tmpfs", MS_REMOUNT | PLAIN, options, err);
+}
+
+static int make_system(struct container *c, int64_t shm_bytes, struct error *err)
+{
+	if (!c->staged)
+		return mount_sys(c, c->root, err) < 0 ? -1 : mount_dev(c, c->root, shm_bytes, err);
+	if (move_in(c, "sys", err) < 0 || move_in(c, "dev", err) < 0)
+		return -1;
+	c->staged = false;
+	return shm_bytes && shm_bytes != SHM_BYTES ? resize_shm(c, shm_bytes, err) : 0;
+}
+
 int rootfs_make(struct container *c, const struct rootfs_spec *spec, struct error *err)
 {
 	static const char *const pod_files[] = { "resolv.conf", "hosts", "hostname" };
 
-	if (make_sub(c, "lower", err) < 0 || make_sub(c, "upper", err) < 0 || make_sub(c, "rootfs", err) < 0)
+	if (!c->staged && make_subs(c, err) < 0)
 		return -1;
-	if (mount_root(c, spec, err) < 0)
-		return -1;
-	if (mount_plain(c->root, "sys", "sysfs", PLAIN | (c->privileged ? 0 : MS_RDONLY), NULL, err) < 0 ||
-	    mount_dev(c, spec->shm_bytes, err) < 0 || pod_files_write(c, err) < 0)
+	if (mount_root(c, spec, err) < 0 || make_system(c, spec->shm_bytes, err) < 0 || pod_files_write(c, err) < 0)
 		return -1;
 	for (size_t i = 0; i < COUNT(pod_files); i++)
 		if (bind_pod_file(c, pod_files[i], err) < 0)
@@ -247,10 +300,17 @@ static void remove_dir(const struct container *c, const char *name)
 
 void rootfs_unmake(struct container *c)
 {
-	static const char *const names[] = { "rootfs", "upper", "lower", "resolv.conf", "hosts", "hostname", "" };
+	static const char *const names[] = {
+		"rootfs", "upper", "lower", "dev", "sys", "resolv.conf", "hosts", "hostname", "",
+	};
 
 	close_fd(&c->terminals);
 	close_fd(&c->root);
+	if (c->staged) {
+		unmount(c, "dev", true);
+		unmount(c, "sys", true);
+		c->staged = false;
+	}
 	unmount(c, "rootfs", true);	/* with all that is mounted in it */
 	unmount(c, "upper", false);	/* writes all of it to its disk */
 	unmount(c, "lower", false);

@@ -3,7 +3,6 @@
 #include "archive.h"
 #include "channel.h"
 #include "container.h"
-#include "disk.h"
 #include "pod.h"
 #include "power.h"
 #include "process.h"
@@ -60,7 +59,7 @@ static const struct {
 	{ "container.update", op_container_update },
 	{ "container.stats", op_container_stats },
 	{ "container.processes", op_container_processes },
-	{ "disk.scan", op_disk_scan },
+	{ "stage", op_stage },
 	{ "process.start", op_process_start },
 	{ "process.archive", op_process_archive },
 	{ "process.signal", op_process_signal },

@@ -226,9 +226,9 @@ class AgentClient:
         """What the guest holds now; `known` is what it held when this client came."""
         return await self._ask("list", {}, m.Listing, timeout_s)
 
-    async def scan_disks(self, targets: Sequence[int], *, timeout_s: float = 10.0) -> None:
-        """Have the guest know the disks at these targets ahead of the containers that will mount them."""
-        await self._ask("disk.scan", {"targets": targets}, m.Done, timeout_s)
+    async def stage(self, targets: Sequence[int], *, timeout_s: float = 10.0) -> None:
+        """Have the guest do what it can for its next container, and know the disks at these targets."""
+        await self._ask("stage", {"targets": targets}, m.Done, timeout_s)
 
     async def setup_pod(self, pod: m.PodSetup, *, timeout_s: float = 10.0) -> None:
         """Network, names, clock, random pool; again = update."""

@@ -39,6 +39,7 @@ class Interface(Request, frozen=True, kw_only=True):
     addresses: list[str]  # "10.0.0.2/24"
     name: str = "eth0"
     mtu: int = 1500
+    down: bool = False  # it is named, and left down
 
 
 class Route(Request, frozen=True, kw_only=True):

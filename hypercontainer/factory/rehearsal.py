@@ -29,19 +29,20 @@ async def rehearse(vm: Vm, disks: Sequence[DiskRecord], *, network: bool) -> Non
     The pod's names and addresses are the rehearsal's until it is set up again. GuestError if anything went wrong."""
     for disk in disks:
         await vm.guest.swap_disk(disk)
-    for mac, now in ((OTHER_MAC, SNAPSHOT_MAC), (SNAPSHOT_MAC, OTHER_MAC)):  # another, as it will have, and back
-        await vm.agent.setup_pod(_pod(mac, now, network=network))
+    await vm.agent.setup_pod(_pod(OTHER_MAC, SNAPSHOT_MAC, network=network))  # another address, as it will have
     await vm.agent.create_container(_container())
     await _run(vm)
     await vm.agent.remove_container(NAME)
+    await vm.agent.setup_pod(_pod(SNAPSHOT_MAC, OTHER_MAC, network=network, down=True))
     for empty in EMPTY:
         await vm.guest.swap_disk(empty)
-    await vm.agent.scan_disks(SLOTS)  # with the container its disks went
+    await vm.agent.stage(SLOTS)  # with the container its disks went
 
 
-def _pod(mac: str, now: str, *, network: bool) -> m.PodSetup:
-    eth0 = m.Interface(mac=mac, hardware=now, addresses=["192.0.2.2/24", "2001:db8::2/64"])
-    gateways = [m.Route(gateway="192.0.2.1"), m.Route(gateway="2001:db8::1", family=6)]
+def _pod(mac: str, now: str, *, network: bool, down: bool = False) -> m.PodSetup:
+    addresses = [] if down else ["192.0.2.2/24", "2001:db8::2/64"]
+    eth0 = m.Interface(mac=mac, hardware=now, addresses=addresses, down=down)
+    gateways = [] if down else [m.Route(gateway="192.0.2.1"), m.Route(gateway="2001:db8::1", family=6)]
     return m.PodSetup(
         hostname=NAME,
         interfaces=[eth0] if network else [],

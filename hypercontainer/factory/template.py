@@ -203,6 +203,6 @@ class TemplateFactory:
 
     async def _rehearse(self, vm: vms.Vm, config: VmConfig, folder: Path) -> None:
         if self._stage is None:
-            await vm.agent.scan_disks(SLOTS)
+            await vm.agent.stage(SLOTS)
         else:
             await rehearse(vm, await self._stage(folder), network=config.nic is not None)

@@ -220,7 +220,7 @@ class FakeAgent:
             next_stream=self.next_stream,
         )
 
-    def _disk_scan(self, args: dict[str, object]) -> object:
+    def _stage(self, args: dict[str, object]) -> object:
         return {}
 
     def _pod_setup(self, args: dict[str, object]) -> object:
@@ -256,6 +256,7 @@ class FakeAgent:
     def _container_rename(self, args: dict[str, object]) -> object:
         name, to = self._container(args), str(args["to"])
         self.containers[to] = self.containers.pop(name)
+        self.frozen = {to if container == name else container for container in self.frozen}
         for process in self.processes.values():
             process.container = to if process.container == name else process.container
         if name in self.processes:

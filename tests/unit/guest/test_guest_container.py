@@ -310,21 +310,63 @@ def test_freezing(running: Guest) -> None:
     running.host.call("container.remove", id="c1")
 
 
-def test_a_renamed_container_keeps_its_processes_and_its_old_name_is_not_free(running: Guest) -> None:
+def test_a_renamed_container_keeps_its_processes_and_its_old_name_is_free(running: Guest) -> None:
     streams = running.start("p", "sh", "-c", "read x; echo $x; exit 5", stdin=True)
     running.host.call("container.rename", id="c1", to="c2")
     listing = running.host.call("list")
     assert [c["id"] for c in listing["containers"]] == ["c2"]
     assert {(p["id"], p["container"]) for p in listing["processes"]} == {("first", "c2"), ("p", "c2")}
-    for name in ("c1", "c2"):
-        with pytest.raises(Refused) as refused:
-            running.container(name)
-        assert refused.value.errno == errno.EEXIST
+    with pytest.raises(Refused) as refused:
+        running.container("c2")
+    assert refused.value.errno == errno.EEXIST
     running.host.write(streams["stdin"], b"still here\n")
     assert running.host.exit_of("p")["status"] == 5
     assert running.host.read_all(streams["stdout"]) == b"still here\n"
     running.host.call("container.remove", id="c2")
     assert running.host.call("list")["processes"] == []
+    running.container("c1")
+
+
+def test_what_is_staged_is_what_a_container_gets_anyhow(guest: Guest) -> None:
+    def seen(id: str, **args: Any) -> list[str]:
+        guest.container(id, **args)
+        guest.start(f"{id}-first", "sleep", "1000", container=id, first=True)
+        lines = guest.sh("cat /proc/self/mountinfo", container=id, process=f"{id}-look")[1].splitlines()
+        fields = sorted((f[4], f[5], f[-3]) for f in (line.split() for line in lines))
+        devices = guest.sh("ls -l /dev | cut -c1-10,55-", container=id, process=f"{id}-list")[1]
+        guest.host.call("container.remove", id=id)
+        return [*(" ".join(f) for f in fields), devices]
+
+    before = len(groups(guest))
+    guest.host.call("stage", targets=[])
+    assert len(groups(guest)) == before + 1
+    guest.host.call("stage", targets=[])  # again is harmless
+    assert len(groups(guest)) == before + 1
+    staged = seen("c1")
+    assert seen("c2") == staged  # one was staged again when the first was removed
+    assert seen("c3", privileged=True) != staged
+
+
+def test_a_staged_container_has_the_shared_memory_it_asks_for(guest: Guest) -> None:
+    guest.host.call("stage", targets=[])
+    guest.container(shm_bytes=1 << 20)
+    guest.first()
+    assert "size=1024k" in guest.sh("grep /dev/shm /proc/self/mounts")[1]
+
+
+def test_nothing_is_left_of_a_staged_container_that_could_not_be_made(guest: Guest) -> None:
+    guest.host.call("stage", targets=[])
+    known = groups(guest)
+    with pytest.raises(Refused):
+        guest.container(files=[{"path": "/proc/x", "mode": 0o644, "uid": 0, "gid": 0, "content": "!"}])
+    assert groups(guest) == known - known
+    guest.container()
+    guest.first()
+    assert guest.sh("ls /dev/null")[0] == 0
+
+
+def groups(guest: Guest) -> set[str]:
+    return {path.name for path in guest.cgroup.iterdir() if path.is_dir()}
 
 
 def test_stats_and_processes(running: Guest) -> None:

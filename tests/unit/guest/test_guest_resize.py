@@ -99,7 +99,7 @@ def controllers(guest: Guest) -> list[str]:
     ],
 )
 def test_limits_are_set_and_lifted(running: Guest, limits: dict[str, int], file: str, value: str) -> None:
-    path = running.cgroup / "c-c1" / file
+    path = running.cgroup / "c-1" / file
     if file.split(".")[0] not in controllers(running):  # then a limit is refused, and none is fine
         with pytest.raises(Refused) as refused:
             running.host.call("container.update", id="c1", cgroup=limits)
