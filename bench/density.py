@@ -96,7 +96,7 @@ def main() -> int:
     parser.add_argument("--kernel", default=our_kernel(), help="a bundle's name (default: our own, where one is built)")
     args = parser.parse_args()
     bounds, begin = Bounds(args.limit, args.memory, args.minutes), time.monotonic()
-    settings = {"kernel": args.kernel, "memory_mib": args.memory_mib, "subnet": free_subnet(20)}
+    settings = {"kernel": args.kernel, "memory_mib": args.memory_mib, "factory": "template", "subnet": free_subnet(20)}
     with private_daemon(KERNELS, settings) as daemon:
         load_image(daemon)
         fleet = Fleet(daemon, IMAGE)

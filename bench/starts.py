@@ -11,7 +11,7 @@ from bench.measure import CommandFailed, Series, first_output_ms
 from hypercontainer.testing.daemon import PrivateDaemon
 
 STEP = re.compile(r"^(\S.*?)\s{2,}(?:[\d.]+ ms\s+)?([\d.]+) ms", re.MULTILINE)  # the last figure: what it took
-FULL_S = 60.0  # for a pool to be full again
+FULL_S = 180.0  # for a pool to be full again
 TOGETHER = 50
 
 
@@ -112,14 +112,21 @@ class Forks:
 
 
 class AtOnce:
-    """Many starts at the same moment: seconds until the last has answered."""
+    """Many starts at the same moment: how long until the last has answered. `ready` is not counted."""
 
-    def __init__(self, name: str, argv: Callable[[], Sequence[str]], env: dict[str, str] | None = None) -> None:
-        self.argv, self.env = argv, env
+    def __init__(
+        self,
+        name: str,
+        argv: Callable[[], Sequence[str]],
+        env: dict[str, str] | None = None,
+        ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.argv, self.env, self.ready = argv, env, ready
         self.all = Series(f"{TOGETHER} x {name} at once, to the last output")
         self.series = [self.all]
 
     def run(self) -> None:
+        self.ready()
         self.all.samples.append(together_ms([self.argv() for _ in range(TOGETHER)], env=self.env))
 
 
