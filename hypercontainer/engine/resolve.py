@@ -63,13 +63,7 @@ def pod(spec: PodSpec, *, name: str, implicit: bool) -> PodRecord:
         ids.check_name("tenant", spec.tenant)
     if spec.hostname:
         ids.check_hostname(spec.hostname)
-    if not 1 <= spec.vcpus <= MAX_VCPUS:
-        raise InvalidInput(f"cannot make a pod of {spec.vcpus} vCPUs: 1 to {MAX_VCPUS}")
-    if spec.memory_mib and not MIN_MEMORY_MIB <= spec.memory_mib <= MAX_MEMORY_MIB:
-        raise InvalidInput(
-            f"cannot make a pod of {spec.memory_mib} MiB: {MIN_MEMORY_MIB} to {MAX_MEMORY_MIB}; "
-            "the guest's kernel alone takes about 45"
-        )
+    check_size(spec)
     if spec.network == "none" and spec.ports:
         raise InvalidInput("cannot publish ports of a pod without a network")
     if len(spec.ports) > MAX_PORTS:
@@ -88,6 +82,17 @@ def pod(spec: PodSpec, *, name: str, implicit: bool) -> PodRecord:
         implicit=implicit,
         created_ns=clock.now_ns(),
     )
+
+
+def check_size(spec: PodSpec) -> None:
+    """InvalidInput when no VM is of this size."""
+    if not 1 <= spec.vcpus <= MAX_VCPUS:
+        raise InvalidInput(f"cannot make a pod of {spec.vcpus} vCPUs: 1 to {MAX_VCPUS}")
+    if spec.memory_mib and not MIN_MEMORY_MIB <= spec.memory_mib <= MAX_MEMORY_MIB:
+        raise InvalidInput(
+            f"cannot make a pod of {spec.memory_mib} MiB: {MIN_MEMORY_MIB} to {MAX_MEMORY_MIB}; "
+            "the guest's kernel alone takes about 45"
+        )
 
 
 def _check_port(port: PortMapping) -> None:
@@ -110,7 +115,7 @@ def container(spec: ContainerSpec, image_id: str, image: ProcessConfig, *, name:
     capabilities.resolve(spec.cap_add, spec.cap_drop, privileged=spec.privileged)
     for limit in spec.ulimits:
         ulimits.resolve(limit)
-    _check_numbers(spec)
+    check_numbers(spec)
     if spec.hostname:
         ids.check_hostname(spec.hostname)
     return ContainerRecord(
@@ -188,7 +193,7 @@ def _mount(mount: Mount) -> MountRecord:
     )
 
 
-def _check_numbers(spec: ContainerSpec) -> None:
+def check_numbers(spec: ContainerSpec) -> None:
     bounds: list[tuple[str, float, float]] = [
         ("cpus", spec.cpus, MAX_VCPUS),
         ("memory_mib", spec.memory_mib, MAX_MEMORY_MIB),

@@ -21,11 +21,16 @@ async def together(*parts: Coroutine[Any, Any, object]) -> None:
         raise first from None
 
 
-async def in_thread(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """asyncio.to_thread, but it is over when this returns, cancelled or not: files that it uses can be closed then."""
-    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """`work`, which is over when this returns: who is cancelled meanwhile waits for it first."""
+    task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
         raise
+
+
+async def in_thread(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """asyncio.to_thread, but it is over when this returns, cancelled or not: files that it uses can be closed then."""
+    return await to_its_end(asyncio.to_thread(work, *args, **kwargs))

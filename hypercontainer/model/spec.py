@@ -93,6 +93,15 @@ class ContainerSpec(Value, frozen=True, kw_only=True):
     auto_remove: bool = False
 
 
+class ContainerUpdate(Value, frozen=True, kw_only=True):
+    """What shall be another for a container that exists; None = as it is, 0 = no limit, or the engine's default."""
+
+    cpus: float | None = None
+    memory_mib: int | None = None
+    pids: int | None = None
+    restart: RestartPolicy | None = None
+
+
 class Dns(Value, frozen=True, kw_only=True):
     nameservers: list[str] = []  # empty = the host's
     search: list[str] = []

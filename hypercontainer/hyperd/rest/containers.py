@@ -10,7 +10,7 @@ from hypercontainer.hyperd.rest.daemon import Nothing
 from hypercontainer.hyperd.rest.params import filters
 from hypercontainer.model import documents as doc
 from hypercontainer.model import signals
-from hypercontainer.model.spec import ContainerSpec, PodSpec
+from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, PodSpec
 
 
 class ListQuery(Query, frozen=True, kw_only=True):
@@ -88,6 +88,10 @@ async def unpause(call: Call[Nothing, None]) -> None:
 
 async def rename(call: Call[RenameQuery, None]) -> None:
     await call.engine.rename(call.name("c"), call.query.name)
+
+
+async def update(call: Call[Nothing, ContainerUpdate]) -> doc.Updated:
+    return await call.engine.update(call.name("c"), call.body)
 
 
 async def wait(call: Call[Nothing, None]) -> doc.WaitResult:

@@ -1,0 +1,147 @@
+"""The use case `update`: other sizes and another restart policy for a container that exists, running or not.
+
+The size of a VM that was made for one container is that container's. A pod's VM grows when a limit would not fit it,
+and never shrinks for one.
+"""
+
+import errno
+import logging
+import math
+from contextlib import AsyncExitStack
+
+import msgspec
+
+from hypercontainer.engine import resolve
+from hypercontainer.engine.container import Container
+from hypercontainer.engine.host import Host
+from hypercontainer.engine.pod import Pod
+from hypercontainer.errors import GuestError, HyperError, InUse, InvalidInput, WrongState
+from hypercontainer.hypervisor.base import Size
+from hypercontainer.lib.together import to_its_end
+from hypercontainer.model import documents as doc
+from hypercontainer.model.record import ContainerRecord, PodRecord
+from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, PodSpec
+from hypercontainer.sandbox import requests
+from hypercontainer.vm import Vm
+
+log = logging.getLogger(__name__)
+
+NEAR_MIB = 4  # memory comes in blocks of some MiB
+
+
+class Updates:
+    """Part of LocalEngine."""
+
+    host: Host
+
+    def _find(self, c: str) -> tuple[Pod, Container]:
+        raise NotImplementedError  # LocalEngine has it
+
+    async def update(self, c: str, wanted: ContainerUpdate) -> doc.Updated:
+        pod, container = self._find(c)
+        async with pod.lock:
+            _check(pod, container, wanted)
+            pod_spec, spec = changed(pod.record, container.record, wanted, self.host.settings.memory_mib)
+            warnings = await to_its_end(_change(pod, container, pod_spec, spec))
+        pod.emit(container, "update")
+        return doc.Updated(warnings=warnings)
+
+
+def _check(pod: Pod, container: Container, wanted: ContainerUpdate) -> None:
+    record = container.record
+    if pod.removed or record.state == "removing":
+        raise WrongState("update", record.name, "being removed")
+    if wanted != ContainerUpdate(restart=wanted.restart) and (state := _stands_still(pod, container)):
+        raise WrongState("update", record.name, f"{state}: it cannot take up another size")
+    if wanted.restart and wanted.restart.name != "no" and record.spec.auto_remove:
+        raise InvalidInput(f"cannot set a restart policy for {record.name}: it removes itself when it ends")
+
+
+def _stands_still(pod: Pod, container: Container) -> str:
+    """How; "" if it does not."""
+    return "paused" if pod.record.paused else "suspended" if container.record.state == "suspended" else ""
+
+
+def changed(
+    pod: PodRecord, container: ContainerRecord, wanted: ContainerUpdate, default_mib: int
+) -> tuple[PodSpec, ContainerSpec]:
+    """The specs with what is `wanted`, a limit lifted by 0; a pod's own memory is `default_mib` where it has none.
+
+    InvalidInput when that is absurd."""
+    spec, machine = container.spec, pod.spec
+    if wanted.restart is not None:
+        spec = msgspec.structs.replace(spec, restart=wanted.restart)
+    if wanted.pids is not None:
+        spec = msgspec.structs.replace(spec, pids=wanted.pids)
+    if wanted.cpus is not None:
+        if not 0 <= wanted.cpus <= resolve.MAX_VCPUS:
+            raise InvalidInput(f"invalid cpus {wanted.cpus:g}: 0 to {resolve.MAX_VCPUS}")
+        if spec.cpus or not pod.implicit:
+            spec = msgspec.structs.replace(spec, cpus=wanted.cpus)
+        least = 1 if pod.implicit else machine.vcpus
+        machine = msgspec.structs.replace(machine, vcpus=max(least, math.ceil(wanted.cpus)))
+    if wanted.memory_mib is not None:
+        if spec.memory_mib or not pod.implicit:
+            spec = msgspec.structs.replace(spec, memory_mib=wanted.memory_mib)
+        if pod.implicit or wanted.memory_mib > (machine.memory_mib or default_mib):
+            machine = msgspec.structs.replace(machine, memory_mib=wanted.memory_mib)
+    resolve.check_size(machine)
+    resolve.check_numbers(spec)
+    return machine, spec
+
+
+async def _change(pod: Pod, container: Container, machine: PodSpec, spec: ContainerSpec) -> list[str]:
+    """Write it down, then make it true; as it was before if that fails. Returns what is not as it was asked for."""
+    before = pod.record.spec, container.record.spec
+    _write(pod, container, machine, spec)  # a hyperd after us makes it true where we do not come to it
+    vm = pod.machine.vm
+    if vm is None or _stands_still(pod, container) or before == (machine, spec):
+        return []
+    try:
+        return await _apply(pod, container, vm, resize=machine != before[0])
+    except BaseException:
+        _write(pod, container, *before)
+        raise
+
+
+def _write(pod: Pod, container: Container, machine: PodSpec, spec: ContainerSpec) -> None:
+    pod.record.spec, container.record.spec = machine, spec
+    pod.save()
+
+
+async def _apply(pod: Pod, container: Container, vm: Vm, *, resize: bool) -> list[str]:
+    record = container.record
+    wanted_mib = pod.record.spec.memory_mib or pod.host.settings.memory_mib
+    async with AsyncExitStack() as undo:
+        size = before = await vm.guest.size()
+        if resize:
+            online = await vm.agent.resize(0, before.added_mib << 10)
+            undo.push_async_callback(_again, vm, online.cpus, before)
+            size = await vm.resize(pod.record.spec.vcpus, wanted_mib)
+        kept = pod.record.implicit and size.memory_mib > wanted_mib + NEAR_MIB
+        if pod.machine.holds(record):
+            await _limit(vm, record, wanted_mib if kept else 0)
+        undo.pop_all()
+    if not kept:
+        return []
+    return [
+        f"the virtual machine of {record.name} keeps {size.memory_mib} MiB of memory until it is started again; "
+        f"{record.name} may use {wanted_mib} MiB"
+    ]
+
+
+async def _limit(vm: Vm, record: ContainerRecord, memory_mib: int) -> None:
+    try:
+        await vm.agent.update_container(requests.container_update(record, memory_mib))
+    except GuestError as e:
+        if e.errno != errno.EBUSY:
+            raise
+        raise InUse(str(e)) from e
+
+
+async def _again(vm: Vm, vcpus: int, size: Size) -> None:
+    """As it was, as far as that can be; why it is undone is what the caller hears."""
+    try:
+        await vm.resize(vcpus, size.memory_mib)
+    except HyperError as e:
+        log.warning("cannot undo a change of size: %s", e)

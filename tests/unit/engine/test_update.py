@@ -1,0 +1,258 @@
+"""Other sizes for a container that exists: what its guest is told, what is written down, what is refused."""
+
+import errno
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from hypercontainer.agent.messages import Cgroup
+from hypercontainer.engine.local import LocalEngine
+from hypercontainer.errors import InUse, InvalidInput, WrongState
+from hypercontainer.model.record import PodRecord
+from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, PodSpec, RestartPolicy
+from hypercontainer.testing.fakes import FakeGuest, Refused
+from tests.unit.engine.world import Run, World
+
+Update = Callable[..., Awaitable[list[str]]]
+
+
+@pytest.fixture
+def update(engine: LocalEngine) -> Update:
+    """update(c, cpus=2): its warnings."""
+
+    async def update(c: str, **wanted: object) -> list[str]:
+        return (await engine.update(c, ContainerUpdate(**wanted))).warnings  # type: ignore[arg-type]
+
+    return update
+
+
+def guest(world: World) -> FakeGuest:
+    return world.hypervisor.alive[0]
+
+
+def record(engine: LocalEngine, id: str) -> PodRecord:
+    """As it is on disk."""
+    folder, _ = engine._find(id)
+    return next(r for r in engine.host.pods.load()[0] if r.id == folder.record.id)
+
+
+async def running(engine: LocalEngine, create: Run, *command: str, **spec: object) -> str:
+    id = await create(*(command or ("cat",)), open_stdin=True, **spec)
+    await engine.start(id)
+    return id
+
+
+async def test_one_that_runs_is_larger_at_once_and_smaller_again(
+    engine: LocalEngine, create: Run, world: World, update: Update
+) -> None:
+    id = await running(engine, create)
+    assert await update(id, cpus=1.5, memory_mib=1024) == []
+    assert (guest(world).agent.cpus, guest(world).added_mib) == (2, 1024 - 256)
+    assert (record(engine, id).spec.vcpus, record(engine, id).spec.memory_mib) == (2, 1024)
+    document = await engine.inspect(id)
+    assert document.vm and (document.vm.vcpus, document.vm.memory_mib) == (2, 1024)
+    assert await update(id, cpus=1, memory_mib=256) == []
+    assert (guest(world).agent.cpus, guest(world).added_mib) == (1, 0)
+    await engine.remove(id, force=True, volumes=False)
+    world.check_nothing_left()
+
+
+async def test_one_that_does_not_run_is_so_from_its_next_start(
+    engine: LocalEngine, create: Run, world: World, update: Update
+) -> None:
+    id = await create("cat", open_stdin=True)
+    await update(id, cpus=3, memory_mib=512, pids=7)
+    await engine.start(id)
+    config = guest(world).config
+    assert (config.vcpus, config.memory_mib) == (3, 512)
+    assert guest(world).agent.containers[id].cgroup.pids == 7
+    await engine.remove(id, force=True, volumes=False)
+
+
+async def test_a_limit_of_processes_is_set_and_lifted_and_the_machine_stays_as_it_is(
+    engine: LocalEngine, create: Run, world: World, update: Update
+) -> None:
+    id = await running(engine, create)
+    await update(id, pids=5)
+    agent = guest(world).agent
+    assert agent.containers[id].cgroup.pids == 5
+    assert not any(op == "pod.resize" for op, _ in agent.requests)
+    await update(id, pids=0)
+    assert agent.containers[id].cgroup.pids == 0
+    await engine.remove(id, force=True, volumes=False)
+
+
+async def test_less_than_it_started_with_is_a_limit_inside(
+    engine: LocalEngine, create: Run, world: World, update: Update
+) -> None:
+    """What a machine was started with stays its own."""
+    id = await running(engine, create)
+    (warning,) = await update(id, memory_mib=128)
+    assert "keeps 256 MiB of memory until it is started again" in warning
+    assert guest(world).agent.containers[id].cgroup.memory_bytes == 128 << 20
+    assert await update(id, pids=3)  # it still is
+    assert guest(world).agent.containers[id].cgroup.memory_bytes == 128 << 20
+    assert await update(id, memory_mib=256) == []
+    assert guest(world).agent.containers[id].cgroup.memory_bytes == 0
+    await engine.remove(id, force=True, volumes=False)
+
+
+async def test_memory_that_does_not_come_back_is_said(
+    engine: LocalEngine, create: Run, world: World, update: Update
+) -> None:
+    id = await running(engine, create)
+    await update(id, memory_mib=1024)
+    guest(world).stuck_mib = 40
+    (warning,) = await update(id, memory_mib=256)
+    assert "keeps 296 MiB" in warning and "may use 256 MiB" in warning
+    assert record(engine, id).spec.memory_mib == 256
+    await engine.remove(id, force=True, volumes=False)
+
+
+async def test_memory_in_use_is_not_taken_and_nothing_has_changed(
+    engine: LocalEngine, create: Run, world: World, update: Update
+) -> None:
+    id = await running(engine, create)
+    await update(id, memory_mib=1024)
+    guest(world).agent.used_kib = 700 << 10
+    before = record(engine, id)
+    with pytest.raises(InUse, match="700 MiB of 1024 are in use"):
+        await update(id, cpus=2, memory_mib=256, pids=3)
+    assert record(engine, id) == before
+    assert (guest(world).agent.cpus, guest(world).added_mib) == (1, 1024 - 256)
+    assert guest(world).agent.containers[id].cgroup.pids == 0
+    await engine.remove(id, force=True, volumes=False)
+
+
+async def test_a_limit_that_the_guest_refuses_leaves_the_machine_as_it_was(
+    engine: LocalEngine, create: Run, world: World, update: Update
+) -> None:
+    id = await running(engine, create)
+
+    def refuse(args: dict[str, object]) -> object:
+        raise Refused(errno.EBUSY, "limit memory to 1 bytes of which 2 are in use: device or resource busy")
+
+    guest(world).agent.answers["container.update"] = refuse
+    before = record(engine, id)
+    with pytest.raises(InUse, match="cannot limit memory"):
+        await update(id, cpus=4, memory_mib=512)
+    assert record(engine, id) == before
+    assert (guest(world).agent.cpus, guest(world).added_mib) == (1, 0)
+    await engine.remove(id, force=True, volumes=False)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ({"cpus": 9}, "cannot give a running virtual machine 9 vCPUs"),
+        ({"memory_mib": 20000}, "cannot give a running virtual machine 20000 MiB"),
+        ({"cpus": 65}, "invalid cpus 65"),
+        ({"cpus": -1}, "invalid cpus -1"),
+        ({"cpus": float("nan")}, "invalid cpus nan"),
+        ({"memory_mib": 6}, "cannot make a pod of 6 MiB"),
+        ({"memory_mib": -1}, "cannot make a pod of -1 MiB"),
+        ({"pids": -1}, "invalid pids -1"),
+        ({"restart": RestartPolicy(name="on-failure", max_retries=-1)}, "invalid restart.max_retries"),
+    ],
+)
+async def test_what_is_absurd_is_refused(
+    engine: LocalEngine, create: Run, world: World, update: Update, wanted: dict[str, object], words: str
+) -> None:
+    id = await running(engine, create)
+    before = record(engine, id)
+    with pytest.raises(InvalidInput, match=words):
+        await update(id, **wanted)
+    assert record(engine, id) == before
+    await engine.remove(id, force=True, volumes=False)
+
+
+async def test_a_pods_machine_grows_for_a_limit_and_never_shrinks_for_one(
+    engine: LocalEngine, world: World, update: Update
+) -> None:
+    specs = [ContainerSpec(image="busybox", name=name, command=["cat"], open_stdin=True) for name in ("a", "b")]
+    pod = await engine.create_pod(PodSpec(name="p", memory_mib=256, containers=specs))
+    await engine.start_pod(pod.id)
+    a, b = (await engine.inspect("a")).id, (await engine.inspect("b")).id
+    agent = guest(world).agent
+    await update("a", cpus=0.5, memory_mib=64)
+    assert agent.containers[a].cgroup.memory_bytes == 64 << 20
+    assert agent.containers[a].cgroup.cpu_quota_us == 50_000
+    assert agent.containers[b].cgroup.memory_bytes == 0
+    assert (agent.cpus, guest(world).added_mib) == (1, 0)
+    await update("b", cpus=2.5, memory_mib=512)
+    assert (agent.cpus, guest(world).added_mib) == (3, 256)
+    await update("b", cpus=0, memory_mib=0)
+    assert agent.containers[b].cgroup == Cgroup()
+    assert (agent.cpus, guest(world).added_mib) == (3, 256)
+    await engine.remove_pod(pod.id, force=True, volumes=False)
+    world.check_nothing_left()
+
+
+async def test_a_container_that_has_ended_in_a_pod_that_runs_has_its_limits_when_it_starts_again(
+    engine: LocalEngine, world: World, update: Update
+) -> None:
+    specs = [
+        ContainerSpec(image="busybox", name="a", command=["cat"], open_stdin=True),
+        ContainerSpec(image="busybox", name="b", command=["true"]),
+    ]
+    pod = await engine.create_pod(PodSpec(name="p", containers=specs))
+    await engine.start_pod(pod.id)
+    await engine.wait("b")
+    await update("b", pids=9)
+    assert guest(world).agent.containers[(await engine.inspect("b")).id].cgroup.pids == 9
+    await engine.remove_pod(pod.id, force=True, volumes=False)
+
+
+async def test_one_that_is_paused_takes_a_restart_policy_and_no_size(
+    engine: LocalEngine, create: Run, update: Update
+) -> None:
+    id = await running(engine, create)
+    await engine.pause(id)
+    with pytest.raises(WrongState, match="paused: it cannot take up another size"):
+        await update(id, cpus=2)
+    await update(id, restart=RestartPolicy(name="always"))
+    assert (await engine.inspect(id)).host_config.restart_policy.name == "always"
+    await update(id, restart=RestartPolicy())
+    await engine.remove(id, force=True, volumes=False)
+
+
+async def test_one_that_removes_itself_is_not_restarted(engine: LocalEngine, create: Run, update: Update) -> None:
+    id = await create("true", auto_remove=True)
+    with pytest.raises(InvalidInput, match="it removes itself when it ends"):
+        await update(id, restart=RestartPolicy(name="always"))
+    await update(id, restart=RestartPolicy(name="no"))
+
+
+async def test_a_policy_that_is_new_counts_at_the_next_end(engine: LocalEngine, create: Run, update: Update) -> None:
+    id = await running(engine, create)
+    await update(id, restart=RestartPolicy(name="on-failure", max_retries=2))
+    assert engine._find(id)[1].record.spec.restart.max_retries == 2
+    await engine.remove(id, force=True, volumes=False)
+
+
+async def test_a_restart_keeps_it_and_does_what_was_cut_short(
+    engine: LocalEngine, create: Run, world: World, update: Update
+) -> None:
+    id = await running(engine, create)
+    await update(id, cpus=2, memory_mib=512)
+    pod, _ = engine._find(id)
+    pod.record.spec = PodSpec(
+        **{**{f: getattr(pod.record.spec, f) for f in pod.record.spec.__struct_fields__}, "vcpus": 4}
+    )
+    pod.save()  # as a hyperd leaves it that is killed in the middle of an update
+    await engine.close()
+    later = await world.engine()
+    assert (guest(world).agent.cpus, guest(world).added_mib) == (4, 256)
+    assert (await later.inspect(id)).vm is not None
+    await later.remove(id, force=True, volumes=False)
+    world.check_nothing_left()
+
+
+async def test_it_is_an_event(engine: LocalEngine, create: Run, update: Update) -> None:
+    id = await create("true")
+    await update(id, pids=3)
+    events = await engine.events(0, None, {"event": ["update"]})
+    async for event in events:
+        assert event.actor.id == id
+        break
+    await events.aclose()
