@@ -5,7 +5,7 @@ import errno
 from collections.abc import Callable
 
 from hypercontainer.agent.streams import InputStream
-from hypercontainer.errors import GuestDied, GuestError
+from hypercontainer.errors import GuestError, HyperError
 from hypercontainer.lib import clock
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import ContainerRecord, Streams
@@ -44,6 +44,11 @@ class Container:
     def running(self) -> bool:
         return self.record.state in RUNNING
 
+    @property
+    def alive(self) -> bool:
+        """It runs, or would if it were resumed."""
+        return self.running or self.record.state == "suspended"
+
     async def run(self, vm: Vm, trace: Trace, save: Callable[[], None]) -> None:
         """Start its first process, its streams on record (`save`) before. ExecFailed leaves it as it was, with the
         exit code that tells why."""
@@ -79,6 +84,15 @@ class Container:
             vm.agent.output(streams.stderr, err) if streams.stderr else None,
         )
         self.stdin = vm.agent.input(streams.stdin) if streams.stdin else None
+        if self.exit is None or self.exit.done():
+            self.exit = asyncio.get_running_loop().create_future()
+
+    def rest(self, why: HyperError | None = None) -> None:
+        """Its machine stands still on disk: whoever is tied to it now is told `why`, whoever waits for its end goes
+        on waiting."""
+        self.stdin = None
+        if why:
+            self.settle(0, why)
         self.exit = asyncio.get_running_loop().create_future()
 
     async def drain(self) -> None:
@@ -97,7 +111,7 @@ class Container:
         if record.finished_ns - record.started_ns > STEADY_S * 1e9:
             self.backoff_s = BACKOFF_S
 
-    def settle(self, status: int, lost: GuestDied | None = None) -> None:
+    def settle(self, status: int, lost: HyperError | None = None) -> None:
         """Tell whoever waits for this run."""
         if self.exit and not self.exit.done():
             if lost:

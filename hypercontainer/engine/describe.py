@@ -49,6 +49,8 @@ def status(record: ContainerRecord, now_ns: int) -> str:
             return f"Up {ago(record.started_ns, now_ns)}"
         case "paused":
             return f"Up {ago(record.started_ns, now_ns)} (Paused)"
+        case "suspended":
+            return "Suspended"
         case "restarting":
             return f"Restarting ({record.exit_code}) {ago(record.finished_ns, now_ns)} ago"
         case "exited":
@@ -59,7 +61,9 @@ def status(record: ContainerRecord, now_ns: int) -> str:
             return "Created"
 
 
-def pod_state(pod: PodRecord) -> Literal["created", "running", "paused", "exited"]:
+def pod_state(pod: PodRecord) -> doc.PodState:
+    if pod.suspended:
+        return "suspended"
     if pod.paused:
         return "paused"
     if pod.guest:
@@ -271,7 +275,8 @@ def entries(index: Index, *, all: bool, filters: Filters, now_ns: int) -> list[d
     found = [
         entry(pod, container, now_ns)
         for pod, container in index.containers()
-        if (wants_all or container.state in ("running", "paused", "restarting")) and matches(pod, container, filters)
+        if (wants_all or container.state in ("running", "paused", "suspended", "restarting"))
+        and matches(pod, container, filters)
     ]
     return sorted(found, key=lambda e: e.created, reverse=True)
 

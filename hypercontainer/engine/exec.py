@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from hypercontainer.agent.messages import ListedProcess
 from hypercontainer.agent.streams import InputStream, OutputStream
-from hypercontainer.errors import GuestDied, HyperError
+from hypercontainer.errors import HyperError
 from hypercontainer.lib.trace import Step
 from hypercontainer.model import documents as doc
 from hypercontainer.model.record import ContainerRecord, Streams
@@ -71,7 +71,7 @@ class Exec:
         if not self.exit.done():
             self.exit.set_result(status)
 
-    def lost(self, error: GuestDied) -> None:
+    def lost(self, error: HyperError) -> None:
         if not self.exit.done():
             self.exit.set_exception(error)
             self.exit.exception()  # nobody may be waiting: that is fine

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hypercontainer.engine import accelerator, rehearsal
 from hypercontainer.engine.accelerator import BootFiles, Choice
+from hypercontainer.engine.checkpoint import CheckpointStore
 from hypercontainer.engine.events import Events
 from hypercontainer.engine.store import Index, PodStore
 from hypercontainer.factory.base import Factory
@@ -36,6 +37,7 @@ class Host:
     index: Index
     images: ImageStore
     volumes: VolumeStore
+    checkpoints: CheckpointStore
     kernels: KernelStore
     network: Network
     hypervisor: Hypervisor
@@ -58,6 +60,7 @@ class Host:
             index=Index(),
             images=ImageStore(root / "images"),
             volumes=VolumeStore(root / "volumes"),
+            checkpoints=CheckpointStore(root / "checkpoints"),
             kernels=KernelStore(root),
             network=Network(settings, Path(settings.run)),
             hypervisor=hypervisor,

@@ -13,8 +13,8 @@ from hypercontainer.engine.images import Images
 from hypercontainer.engine.kernels import Kernels
 from hypercontainer.engine.logs import read_log
 from hypercontainer.engine.pod import Pod
+from hypercontainer.engine.snapshots import Snapshots
 from hypercontainer.engine.templates import Templates
-from hypercontainer.engine.update import Updates
 from hypercontainer.engine.volumes import Volumes
 from hypercontainer.errors import InvalidInput, NotFound, WrongState
 from hypercontainer.hypervisor.base import Hypervisor
@@ -29,7 +29,7 @@ from hypercontainer.model.spec import ContainerSpec, ExecSpec, PodSpec
 log = logging.getLogger(__name__)
 
 
-class LocalEngine(Images, Volumes, Kernels, Templates, Updates):
+class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots):
     """One per machine: hyperd holds a lock for it. `trace` makes the trace of each start (tests pass their own)."""
 
     def __init__(
@@ -41,6 +41,7 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Updates):
 
     async def open(self) -> None:
         await recover.recover(self.host, self.pods)
+        self.refer_images()
         await asyncio.to_thread(self.host.kernels.sweep)
         self.prepare()
 
@@ -205,7 +206,7 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Updates):
 
     async def wait(self, c: str) -> doc.WaitResult:
         _, container = self._find(c)
-        if container.running and container.exit:
+        while container.alive and container.exit:  # suspended, it waits for an end that it comes to later
             await asyncio.wait([container.exit])
         return doc.WaitResult(status_code=container.record.exit_code)
 
@@ -350,7 +351,7 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Updates):
         async with found.lock:
             if found.removed:
                 return
-            if any(container.running for container in found.containers.values()):
+            if any(container.alive for container in found.containers.values()):
                 raise WrongState("remove", found.record.name, "running: stop it first, or use force")
             await found.empty(volumes=volumes)
 

@@ -9,6 +9,7 @@ import logging
 import shutil
 import time
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hypercontainer import vm as vms
@@ -16,10 +17,10 @@ from hypercontainer.agent.messages import Listing
 from hypercontainer.engine.accelerator import BootFiles, Choice
 from hypercontainer.engine.host import UIDS, Host
 from hypercontainer.errors import HyperError, WrongState
-from hypercontainer.hypervisor.base import Nic, VmConfig
+from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, Snapshot, VmConfig
 from hypercontainer.lib.together import together
 from hypercontainer.lib.trace import Trace
-from hypercontainer.model.record import ContainerRecord, DiskRecord, PodRecord
+from hypercontainer.model.record import ContainerRecord, DiskRecord, Moment, PodRecord
 from hypercontainer.model.spec import Dns
 from hypercontainer.network import dns
 from hypercontainer.sandbox import clock, requests
@@ -30,6 +31,14 @@ log = logging.getLogger(__name__)
 
 POWER_OFF_S = 1.0  # between TERM and KILL for what still runs when a guest is powered off
 CREATE_S = 60.0  # a volume may be filled from the image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """A guest that was saved with its container in it."""
+
+    snapshot: Snapshot
+    moment: Moment
 
 
 class Machine:
@@ -48,8 +57,9 @@ class Machine:
     def save(self) -> None:
         self.host.pods.save(self.record)
 
-    async def boot(self, trace: Trace) -> vms.Vm:
-        """Boot it, its network up, its containers' disks plugged. On failure nothing is left."""
+    async def boot(self, trace: Trace, origin: Origin | None = None) -> vms.Vm:
+        """Boot it, its network up, its containers' disks plugged; or have it go on from `origin`, a machine of its own
+        from the first moment on that anybody can see of it. On failure nothing is left."""
         record, host = self.record, self.host
         boot, choice = await host.bootable()
         async with AsyncExitStack() as undo:  # callbacks only: on success they are dropped
@@ -59,19 +69,33 @@ class Machine:
                 await together(self._join_network(), *(self._prepare(c) for c in record.containers))
             disks = [d for c in record.containers for d in (c.lower, c.upper) if d]
             config = self._config(boot, choice, disks)
-            self.vm = vm = await host.factory.boot(config, host.run_dir(record.id), trace)
+            self.vm = vm = await self._guest(config, trace, origin)
             self._targets = {disk.target for disk in disks}
             record.guest, record.uid = vm.guest.record, vm.guest.record.uid
             self.save()
-            if record.nic:
+            if record.nic and not origin:
                 host.network.plug(record.nic)
             with trace.step("pod"):
                 share = config.share is not None
                 asked_s = time.monotonic()
-                await vm.agent.setup_pod(requests.pod_setup(record, self._dns(), self._hosts(), share=share))
+                hardware = origin.moment.mac if origin else SNAPSHOT_MAC
+                setup = requests.pod_setup(record, self._dns(), self._hosts(), share=share, hardware=hardware)
+                await vm.agent.setup_pod(setup)
                 if not clock.near(asked_s):
                     await clock.set_clock(vm.agent)
+            if record.nic and origin:  # only now: until then it spoke with the address of another one
+                host.network.plug(record.nic)
             undo.pop_all()
+        return vm
+
+    async def _guest(self, config: VmConfig, trace: Trace, origin: Origin | None) -> vms.Vm:
+        """A guest whose agent answers; one that went on from `origin` knows its container by its own id."""
+        host, record = self.host, self.record
+        if origin is None:
+            return await host.factory.boot(config, host.run_dir(record.id), trace)
+        config = replace(config, origin=origin.snapshot, memory_mib=origin.moment.memory_mib)
+        vm = await vms.boot(host.hypervisor, config, host.run_dir(record.id), trace)
+        self._in_guest = {container.id for container in record.containers}
         return vm
 
     def _plan(self) -> None:
@@ -81,7 +105,7 @@ class Machine:
         taken = {p.uid for p in others}
         base = host.settings.uid_base
         record.uid = next(uid for uid in range(base, base + UIDS) if uid not in taken)
-        if record.spec.network == "bridge":
+        if record.spec.network == "bridge" and record.nic is None:  # a suspended pod keeps its addresses
             record.nic = host.network.plan(record.id, record.spec.ports, [p.nic for p in others if p.nic])
         self.save()
         host.run_dir(record.id).mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -152,10 +176,6 @@ class Machine:
             await vm.agent.create_container(requests.container_create(container), timeout_s=CREATE_S)
         self._in_guest.add(container.id)
 
-    def holds(self, container: ContainerRecord) -> bool:
-        """The guest has been told of it."""
-        return container.id in self._in_guest
-
     async def leave(self, container: ContainerRecord) -> None:
         """Take `container` out of a guest that runs on; nothing happens when it is not in one."""
         if self.vm and container.id in self._in_guest:
@@ -215,7 +235,10 @@ class Machine:
             return None
         try:
             self.vm = await vms.attach(
-                self.host.hypervisor, guest, paused=self.record.paused, timeout_s=self.host.settings.boot_timeout_s
+                self.host.hypervisor,
+                guest,
+                paused=self.record.paused or self.record.held,
+                timeout_s=self.host.settings.boot_timeout_s,
             )
         except HyperError as e:
             log.error("pod %s: cannot attach to its guest: %s", self.record.id, e)
@@ -227,15 +250,4 @@ class Machine:
         self._targets = {
             d.target for c in self.record.containers if c.id in self._in_guest for d in (c.lower, c.upper) if d
         }
-        if not (self.record.paused):
-            await self._grow(self.vm)
         return state
-
-    async def _grow(self, vm: vms.Vm) -> None:
-        """To the size in the record, where a hyperd before us did not come to it. What is more stays."""
-        spec = self.record.spec
-        try:
-            size = await vm.guest.size()
-            await vm.resize(spec.vcpus, max(spec.memory_mib or self.host.settings.memory_mib, size.memory_mib))
-        except HyperError as e:
-            log.warning("pod %s: it is not of the size that it should be: %s", self.record.id, e)

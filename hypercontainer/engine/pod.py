@@ -119,6 +119,13 @@ class Pod:
     def _check_there(self, container: Container, verb: str) -> None:
         if self.removed or container.record.state == "removing":
             raise WrongState(verb, container.record.name, "being removed")
+        if self.record.making:
+            raise WrongState(verb, container.record.name, "being made")
+        self._check_awake(container, verb)
+
+    def _check_awake(self, container: Container, verb: str) -> None:
+        if container.record.state == "suspended":
+            raise WrongState(verb, container.record.name, "suspended: resume it, or remove it by force")
 
     async def _enter(self, container: Container, trace: Trace) -> None:
         await self._boot(trace)
@@ -126,7 +133,7 @@ class Pod:
 
     async def _boot(self, trace: Trace) -> None:
         if self.machine.vm is None:
-            self._adopt(await self.machine.boot(trace))
+            self.adopt(await self.machine.boot(trace))
             self.emit_pod("start")
 
     async def boot(self) -> None:
@@ -134,7 +141,7 @@ class Pod:
         async with self.lock:
             await self._boot(Timings())
 
-    def _adopt(self, vm: Vm) -> None:
+    def adopt(self, vm: Vm) -> None:
         vm.agent.on_exit = self._on_exit
         self.spawn(self._watch(vm))
 
@@ -142,14 +149,14 @@ class Pod:
 
     def _on_exit(self, event: ExitEvent) -> None:
         if event.process in self.containers:
-            self.spawn(self._ended(self.containers[event.process], event.status, oom=event.oom))
+            self.spawn(self.ended(self.containers[event.process], event.status, oom=event.oom))
         elif event.process in self.execs:
             exec_ = self.execs[event.process]
             exec_.ended(event.status)
             if exec_.abandoned:
                 self.spawn(exec_.forget())
 
-    async def _ended(self, container: Container, status: int, *, oom: bool) -> None:
+    async def ended(self, container: Container, status: int, *, oom: bool) -> None:
         """A container's process has ended: write it down, tell, and do what follows from it."""
         await container.drain()
         async with self.lock:
@@ -166,7 +173,7 @@ class Pod:
             self.emit(container, "die", exitCode=str(status))
             container.settle(status)
             await container.output.end()
-            await self._after(container)
+            await self.after(container)
 
     def _goes_with(self, container: Container) -> bool:
         """Whether the machine is ended at once after it, and whatever the guest remembers."""
@@ -183,7 +190,7 @@ class Pod:
         if container.wants_restart():
             container.record.state = "restarting"
 
-    async def _after(self, container: Container) -> None:
+    async def after(self, container: Container) -> None:
         """It ended: it starts again, or it goes when it was to, and the machine when nobody is left in it."""
         try:
             if container.record.state == "restarting":
@@ -215,6 +222,20 @@ class Pod:
                 console = vm.guest.console_tail()
                 await self.lose(GuestDied(f"the virtual machine of {self.record.name} ended: {cause}", console))
 
+    async def end(self, container: Container, *, why: HyperError | None = None) -> None:
+        """Lock held. Its machine goes now as if by KILL, or has gone, and it is not started again by itself."""
+        container.record.stopped_by_user, self.record.suspended = True, None
+        for exec_ in self.execs.values():
+            exec_.lost(why or GuestDied(f"{container.record.name} has ended"))
+        self.execs.clear()
+        container.output.cut()
+        container.finish(128 + SIGKILL, oom=False)
+        await self.machine.release()
+        self.emit(container, "die", exitCode=str(128 + SIGKILL))
+        container.settle(128 + SIGKILL)
+        await container.output.end()
+        await self.after(container)
+
     async def lose(self, lost: GuestDied) -> None:
         """The guest is gone (lock held): end what ran in it, free what it held on the host, restart what is due."""
         ended = [c for c in self.containers.values() if c.running]
@@ -230,7 +251,7 @@ class Pod:
             self.emit(container, "die", exitCode=str(LOST), error=str(lost))
             container.settle(LOST, lost)
             await container.output.end()
-            await self._after(container)
+            await self.after(container)
 
     async def power_off_if_idle(self) -> None:
         """Lock held. A pod that was made without containers stays up until it is stopped."""
@@ -258,6 +279,7 @@ class Pod:
                 record.state = "exited"
                 self.save()
                 await self.power_off_if_idle()
+        self._check_awake(container, "stop")
         if not container.running or container.exit is None:
             return
         ended = container.exit
@@ -269,7 +291,10 @@ class Pod:
             self.emit(container, "stop")
 
     async def kill(self, container: Container) -> None:
-        """KILL, until it has ended: a guest that does not obey is ended itself."""
+        """KILL, until it has ended: a guest that does not obey is ended itself, one that is suspended never wakes."""
+        if container.record.state == "suspended":
+            async with self.lock:
+                await self.end(container)
         if not container.running or container.exit is None:
             return
         ended = container.exit
@@ -401,7 +426,7 @@ class Pod:
         if state is None:
             return False
         vm = self.machine.running()
-        self._adopt(vm)
+        self.adopt(vm)
         alive = set()
         for process in state.processes:
             if process.id in self.containers:
@@ -427,7 +452,7 @@ class Pod:
             record.started_ns = record.started_ns or record.created_ns
         container.connect(vm)
         if not process.running:
-            self.spawn(self._ended(container, process.status, oom=process.oom))
+            self.spawn(self.ended(container, process.status, oom=process.oom))
 
     async def let_go(self) -> None:
         """Our own end: the machine runs on."""

@@ -2,6 +2,7 @@
 
 import logging
 
+from hypercontainer.engine import snapshots
 from hypercontainer.engine.container import LOST
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.pod import Pod
@@ -16,6 +17,11 @@ async def recover(host: Host, pods: dict[str, Pod]) -> None:
     records, complaints = host.pods.load()
     for complaint in complaints:
         log.error("%s: left alone", complaint)
+    for complaint in host.checkpoints.sweep():
+        log.error("%s: left alone", complaint)
+    for record in [record for record in records if record.making]:  # nobody was told of it; `_sweep` does the rest
+        host.pods.remove(record.id)
+        records.remove(record)
     for record in records:
         host.index.pods[record.id] = record
         pods[record.id] = Pod(host, record, pods.pop)
@@ -28,7 +34,13 @@ async def recover(host: Host, pods: dict[str, Pod]) -> None:
 
 async def _recover(host: Host, pod: Pod) -> None:
     """Take its guest up, or write down that it is gone and let go of what it held."""
-    if await pod.attach():
+    if pod.record.suspended:  # a guest that is there all the same was not told to go, or to go on
+        async with pod.lock:
+            await snapshots.keep_suspended(pod)
+        return
+    attached = await pod.attach()
+    await snapshots.mend(pod)
+    if attached:
         return
     async with pod.lock:
         for container in pod.containers.values():
@@ -43,7 +55,9 @@ async def _recover(host: Host, pod: Pod) -> None:
 
 async def _sweep(host: Host, records: list[PodRecord]) -> None:
     """Taps, rules, run folders and shares that no pod owns."""
-    for complaint in await host.network.sweep([record.nic for record in records if record.nic]):
+    for complaint in await host.network.sweep(
+        [record.nic for record in records if record.nic and not record.suspended]
+    ):
         log.error("%s", complaint)
     known = {record.id for record in records}
     for folder in (host.run_dir(""), host.share_dir("")):

@@ -69,7 +69,7 @@ def pod(spec: PodSpec, *, name: str, implicit: bool) -> PodRecord:
     if len(spec.ports) > MAX_PORTS:
         raise InvalidInput(f"cannot publish {len(spec.ports)} ports: {MAX_PORTS} at most")
     for port in spec.ports:
-        _check_port(port)
+        check_port(port)
     dns.hosts("", [], spec.extra_hosts, "127.0.0.1")
     kept = PodSpec(
         **{f: getattr(spec, f) for f in spec.__struct_fields__ if f not in ("containers", "name")}, name=name
@@ -95,7 +95,7 @@ def check_size(spec: PodSpec) -> None:
         )
 
 
-def _check_port(port: PortMapping) -> None:
+def check_port(port: PortMapping) -> None:
     if not 1 <= port.container_port <= 65535 or not 0 <= port.host_port <= 65535:
         raise InvalidInput(f"cannot publish port {port.host_port}:{port.container_port}: ports are 1 to 65535")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from hypercontainer.errors import AlreadyExists, InvalidInput, NotFound
+from hypercontainer.errors import AlreadyExists, Exhausted, HyperError, InvalidInput, NotFound
 from hypercontainer.lib import files
 from hypercontainer.model.record import VERSION, ContainerRecord, PodRecord
 
@@ -53,6 +53,17 @@ class PodStore:
         self.save(record, durable=True)
         files.fsync_dir(self.root)
 
+    def begin(self, record: PodRecord, container: ContainerRecord) -> None:
+        """The folders of a pod that is being made, and of its container. On failure nothing is left."""
+        try:
+            self.folder(record.id).mkdir(mode=0o700)
+            self.container_folder(record.id, container.id).mkdir(mode=0o700)
+            self.save(record)
+        except OSError as e:
+            shutil.rmtree(self.folder(record.id), ignore_errors=True)
+            kind = Exhausted if e.errno in files.FULL else HyperError
+            raise kind(f"cannot make {self.folder(record.id)}: {e.strerror}") from e
+
     def save(self, record: PodRecord, *, durable: bool = False) -> None:
         """Replace the record. Not `durable`: safe against our own death at any moment, not against a power cut."""
         data = msgspec.json.format(msgspec.json.encode(record), indent=1)
@@ -72,6 +83,7 @@ class Index:
 
     def __init__(self) -> None:
         self.pods: dict[str, PodRecord] = {}
+        self.checkpoints: list[tuple[str, str]] = []  # the image of each, and its name in words
 
     def containers(self) -> Iterator[tuple[PodRecord, ContainerRecord]]:
         for pod in self.pods.values():
@@ -117,5 +129,6 @@ class Index:
         )
 
     def image_user(self, image_id: str) -> str | None:
-        """A container that was made from the image, in words; None if none was."""
-        return next((f"container {c.name}" for _, c in self.containers() if c.image_id == image_id), None)
+        """A container that was made from the image, or a checkpoint of one, in words; None if there is none."""
+        users = [(c.image_id, f"container {c.name}") for _, c in self.containers()]
+        return next((name for image, name in [*users, *self.checkpoints] if image == image_id), None)

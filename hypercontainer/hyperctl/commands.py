@@ -38,7 +38,15 @@ MODULES = {
         "wait": "Wait until containers end, and print their exit status",
         "container prune": "Remove all containers that do not run",
     },
-    "update": {"update": "Give containers other sizes, also while they run"},
+    "snapshots": {
+        "fork": "Make running copies of a container",
+        "suspend": "Put containers' VMs on disk, and free their memory",
+        "resume": "Let suspended containers go on",
+        "restore": "Have a container go on from a checkpoint",
+        "checkpoint create": "Keep a container's VM and disk as they are now",
+        "checkpoint ls": "List checkpoints",
+        "checkpoint rm": "Remove checkpoints",
+    },
     "attach": {"attach": "Tie the terminal to a running container"},
     "logs": {"logs": "Show what a container has written"},
     "cp": {"cp": "Copy files between a container and the host"},
@@ -104,7 +112,7 @@ MODULES = {
 }
 COMMANDS = {key: Entry(module, key, text) for module, keys in MODULES.items() for key, text in keys.items()}
 # docker's longer names of the same
-CONTAINER = "run create start stop kill restart pause unpause rm rename update wait exec attach logs cp top stats port"
+CONTAINER = "run create start stop kill restart pause unpause rm rename wait exec attach logs cp top stats port"
 COMMANDS.update({f"container {name}": COMMANDS[name] for name in CONTAINER.split()})
 COMMANDS.update({f"image {name}": COMMANDS[name] for name in ("pull", "load", "save", "import", "tag", "history")})
 COMMANDS.update({"container ls": COMMANDS["ps"], "image ls": COMMANDS["images"], "image rm": COMMANDS["rmi"]})
@@ -112,6 +120,7 @@ GROUPS = {
     "container": "Containers, as docker groups them",
     "image": "Images",
     "pod": "Pods: several containers in one VM",
+    "checkpoint": "Containers as they were at one moment",
     "volume": "Volumes",
     "kernel": "The kernels that VMs boot",
     "factory": "Templates that VMs are cloned from, and VMs that wait",

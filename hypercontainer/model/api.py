@@ -13,7 +13,7 @@ import msgspec
 
 from hypercontainer.lib.trace import Step
 from hypercontainer.model import documents as doc
-from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, ExecSpec, PodSpec
+from hypercontainer.model.spec import ContainerSpec, ExecSpec, PodSpec, PortMapping
 
 Filters = Mapping[
     str, Sequence[str]
@@ -120,18 +120,37 @@ class Engine(Protocol):
 
     async def rename(self, c: str, name: str) -> None: ...
 
-    async def update(self, c: str, wanted: ContainerUpdate) -> doc.Updated:
-        """Give it other sizes or another restart policy: at once when it runs, and from its next start on.
-
-        Nothing has changed after an error: InUse when it uses more memory than it is to have, InvalidInput when it is
-        more than it can get while it runs, WrongState when it is paused or suspended."""
-
     async def pause(self, c: str) -> None: ...
 
     async def unpause(self, c: str) -> None: ...
 
+    async def fork(self, c: str, *, count: int, name: str, ports: Sequence[PortMapping]) -> doc.Forked:
+        """Make `count` copies of a running container that go on where it is, each with names, addresses and ids of
+        its own; `name` "" is invented, else NAME, or NAME-1 … when there are several. It goes on too.
+
+        Of its published ports a copy has those without a fixed port of the host, and `ports`. WrongState unless it
+        runs in a VM of its own that shares no folder with the host."""
+
+    async def suspend(self, c: str) -> None:
+        """Keep its VM on disk, and free all memory. WrongState as for `fork`; Exhausted, and it goes on."""
+
+    async def resume(self, c: str) -> None:
+        """Have a suspended one go on. WrongState when what it was saved by is not here any more."""
+
+    async def list_checkpoints(self, c: str, /) -> Sequence[doc.Checkpoint]:
+        """The oldest first; of one container, which may have gone, or of all ("")."""
+
+    async def create_checkpoint(self, c: str, name: str, *, leave_running: bool) -> None:
+        """Keep its VM and its disk as they are now. It ends, as if by KILL, unless `leave_running`."""
+
+    async def remove_checkpoint(self, c: str, name: str) -> None: ...
+
+    async def restore(self, c: str, checkpoint: str, *, name: str) -> doc.Created:
+        """Have a container go on from a checkpoint: the one that it was taken of, which must not run, or was removed;
+        with a `name` a new one. WrongState as for `resume`."""
+
     async def wait(self, c: str) -> doc.WaitResult:
-        """Wait until it does not run. Cancelling changes nothing."""
+        """Wait until it does not run; one that is suspended has not ended. Cancelling changes nothing."""
 
     async def inspect(self, c: str) -> doc.Container: ...
 

@@ -34,10 +34,6 @@ class Created(Document, frozen=True, kw_only=True):
     warnings: list[str] = []
 
 
-class Updated(Document, frozen=True, kw_only=True):
-    warnings: list[str]  # what is not as it was asked for, until the next start
-
-
 class Port(Document, frozen=True, kw_only=True):
     """A published port, as in docker's list of containers."""
 
@@ -392,6 +388,24 @@ class Kernel(Document, frozen=True, kw_only=True):
     digest: str
     size: int
     current: bool
+
+
+class Forked(Document, frozen=True, kw_only=True):
+    """The new containers, in the order of their numbers."""
+
+    ids: list[str]
+
+
+class Checkpoint(Document, frozen=True, kw_only=True):
+    """A container's machine at one moment. The container may have gone since."""
+
+    name: str
+    container_id: str
+    container_name: str
+    image: str
+    created_at: str
+    size: int  # bytes of disk
+    vmm: str  # which alone can go on from it
 
 
 class Template(Document, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from hypercontainer.model.spec import ContainerSpec, PodSpec
 
 VERSION = 1
 
-ContainerState = Literal["created", "running", "paused", "restarting", "exited", "removing"]
+ContainerState = Literal["created", "running", "paused", "suspended", "restarting", "exited", "removing"]
 
 
 class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -108,6 +108,19 @@ class ContainerRecord(Record, kw_only=True):
     streams: Streams = msgspec.field(default_factory=Streams)
 
 
+class Moment(Record, kw_only=True):
+    """What must be known of a guest that was saved while it ran, beside its memory, its devices and its disk."""
+
+    vmm: str  # who can go on from it: "QEMU 7.2.22"
+    shape: str  # digest of Hypervisor.shape
+    memory_mib: int
+    container: str  # its id in the guest
+    mac: str  # that its interface had; "" without one
+    streams: Streams
+    offsets: tuple[int, int]  # of stdout and stderr: where the log ended
+    time_ns: int
+
+
 class PodRecord(Record, kw_only=True):
     version: int
     id: str
@@ -120,3 +133,6 @@ class PodRecord(Record, kw_only=True):
     nic: NicRecord | None = None
     guest: GuestRecord | None = None
     paused: bool = False
+    held: bool = False  # a copy is being taken: whoever finds this lets the guest go on
+    making: bool = False  # a copy that nobody was told of yet: whoever finds this removes it
+    suspended: Moment | None = None  # what is in the pod's folder for `resume`

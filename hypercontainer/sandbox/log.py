@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from hypercontainer.lib import clock
 from hypercontainer.model.documents import LogEntry
 
 STREAMS: dict[str, Literal[1, 2]] = {"stdout": 1, "stderr": 2}
@@ -81,6 +82,16 @@ class Log:
                 return last[0]
         return None
 
+    @property
+    def offsets(self) -> tuple[int, int]:
+        """Those of stdout and stderr after what is on disk."""
+        return self._offsets[0], self._offsets[1]
+
+    def begin(self, run: int, offsets: tuple[int, int]) -> None:
+        """Write down that start number `run` goes on with streams of which so much was handed to somebody else."""
+        self.open(run)
+        self._write(Line(stream="stdout", time_ns=clock.now_ns(), run=run, offsets=offsets))
+
     def append(self, run: int, stream: int, data: bytes, time_ns: int) -> None:
         """Write one chunk of stream 1 or 2. OSError (disk full) leaves the log as it was: try again later."""
         offsets = list(self._offsets)
@@ -92,6 +103,9 @@ class Log:
             line.log = data.decode()
         except UnicodeDecodeError:
             line.base64 = base64.b64encode(data).decode()
+        self._write(line)
+
+    def _write(self, line: Line) -> None:
         row = _encoder.encode(line) + b"\n"
         if self._size and self._size + len(row) > self.max_bytes:
             self._rotate()
@@ -100,7 +114,7 @@ class Log:
             os.ftruncate(self._fd, self._size)
             raise OSError(28, "No space left on device", str(self.path))
         self._size += written
-        self._offsets = offsets
+        self._offsets = list(line.offsets)
 
     def _rotate(self) -> None:
         for n in range(self.files - 1, 0, -1):
@@ -203,5 +217,7 @@ def _lines(rows: Iterable[bytes]) -> Iterator[Line]:
 
 def _pieces(rows: Iterable[bytes]) -> Iterator[LogEntry]:
     for line in _lines(rows):
+        if not (line.log or line.base64):
+            continue  # of `begin`
         data = base64.b64decode(line.base64) if line.base64 else line.log.encode()
         yield LogEntry(stream=STREAMS[line.stream], time_ns=line.time_ns, data=data)

@@ -9,7 +9,7 @@ from hypercontainer.agent import messages as m
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC
 from hypercontainer.model import capabilities, seccomp, ulimits
 from hypercontainer.model.record import ContainerRecord, MountRecord, NicRecord, PodRecord, Streams
-from hypercontainer.model.spec import ContainerSpec, Dns, ExecSpec
+from hypercontainer.model.spec import Dns, ExecSpec
 
 ENTROPY = 64  # bytes for the guest's random pool
 CPU_PERIOD_US = 100_000
@@ -39,11 +39,13 @@ def hostname(pod: PodRecord) -> str:
     return pod.spec.hostname or (pod.containers[0].id[:12] if pod.implicit and pod.containers else pod.name)
 
 
-def pod_setup(pod: PodRecord, dns: Dns, hosts: list[list[str]], *, share: bool) -> m.PodSetup:
-    """Names, addresses, clock, entropy. `hosts`: rows of /etc/hosts."""
+def pod_setup(
+    pod: PodRecord, dns: Dns, hosts: list[list[str]], *, share: bool, hardware: str = SNAPSHOT_MAC
+) -> m.PodSetup:
+    """Names, addresses, clock, entropy. `hosts`: rows of /etc/hosts; `hardware`: the address that the interface has."""
     return m.PodSetup(
         hostname=hostname(pod),
-        interfaces=[_interface(pod.nic)] if pod.nic else [],
+        interfaces=[_interface(pod.nic, hardware)] if pod.nic else [],
         routes=_routes(pod.nic) if pod.nic else [],
         dns=m.Resolver(nameservers=dns.nameservers, search=dns.search, options=dns.options),
         hosts=hosts,
@@ -54,9 +56,9 @@ def pod_setup(pod: PodRecord, dns: Dns, hosts: list[list[str]], *, share: bool) 
     )
 
 
-def _interface(nic: NicRecord) -> m.Interface:
+def _interface(nic: NicRecord, hardware: str) -> m.Interface:
     addresses = [address for address in (nic.address, nic.address6) if address]
-    return m.Interface(mac=nic.mac, hardware=SNAPSHOT_MAC, mtu=nic.mtu, addresses=addresses)
+    return m.Interface(mac=nic.mac, hardware=hardware, mtu=nic.mtu, addresses=addresses)
 
 
 def _routes(nic: NicRecord) -> list[m.Route]:
@@ -78,23 +80,15 @@ def container_create(container: ContainerRecord) -> m.ContainerCreate:
             for f in spec.files
         ],
         hostname=spec.hostname,
-        cgroup=_cgroup(spec, spec.memory_mib),
+        cgroup=m.Cgroup(
+            memory_bytes=spec.memory_mib << 20, cpu_quota_us=round(spec.cpus * CPU_PERIOD_US), pids=spec.pids
+        ),
         sysctls=spec.sysctls,
         masked_paths=[] if spec.privileged else MASKED_PATHS,
         readonly_paths=[] if spec.privileged else READONLY_PATHS,
         shm_bytes=spec.shm_mib << 20,
         privileged=spec.privileged,
     )
-
-
-def container_update(container: ContainerRecord, memory_mib: int) -> m.ContainerUpdate:
-    """Its limits anew, and `memory_mib` where it has no limit of memory of its own; 0 = none."""
-    spec = container.spec
-    return m.ContainerUpdate(id=container.id, cgroup=_cgroup(spec, spec.memory_mib or memory_mib))
-
-
-def _cgroup(spec: ContainerSpec, memory_mib: int) -> m.Cgroup:
-    return m.Cgroup(memory_bytes=memory_mib << 20, cpu_quota_us=round(spec.cpus * CPU_PERIOD_US), pids=spec.pids)
 
 
 def _mount(mount: MountRecord) -> m.ShareMount | m.TmpfsMount:

@@ -5,13 +5,13 @@ from typing import Any
 
 import msgspec
 
-from hypercontainer.hyperd.rest import containers, daemon, factory, images, kernels, pods, streams, volumes
+from hypercontainer.hyperd.rest import containers, daemon, factory, images, kernels, pods, snapshots, streams, volumes
 from hypercontainer.hyperd.rest.call import Call, Lines, Raw, Route
 from hypercontainer.hyperd.rest.containers import ListQuery, RemoveQuery, ResizeQuery, StopQuery
 from hypercontainer.hyperd.rest.daemon import Nothing
 from hypercontainer.hyperd.rest.images import ImageQuery, ImagesQuery, PruneQuery
 from hypercontainer.model import documents as doc
-from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, ExecSpec, PodSpec
+from hypercontainer.model.spec import ContainerSpec, ExecSpec, PodSpec
 
 
 async def openapi(call: Call[Nothing, None]) -> msgspec.Raw:
@@ -57,10 +57,24 @@ ROUTES: Sequence[Route[Any, Any]] = (
           summary="Stop the VM's CPUs"),
     Route(method="POST", path="/v1/containers/{c}/unpause", handler=containers.unpause, query=Nothing,
           summary="Let the VM's CPUs go on"),
+    Route(method="POST", path="/v1/containers/{c}/fork", handler=snapshots.fork, query=Nothing,
+          body=snapshots.ForkBody, body_optional=True, answer=doc.Forked,
+          summary="Make running copies of a container that go on where it is"),
+    Route(method="POST", path="/v1/containers/{c}/suspend", handler=snapshots.suspend, query=Nothing,
+          summary="Put a container's VM on disk, and free its memory"),
+    Route(method="POST", path="/v1/containers/{c}/resume", handler=snapshots.resume, query=Nothing,
+          summary="Let a suspended container go on"),
+    Route(method="GET", path="/v1/checkpoints", handler=snapshots.entries, query=snapshots.CheckpointsQuery,
+          answer=list[doc.Checkpoint], summary="List checkpoints, of one container or of all"),
+    Route(method="POST", path="/v1/containers/{c}/checkpoints", handler=snapshots.create, query=Nothing,
+          body=snapshots.CheckpointBody, summary="Keep a container's VM and disk as they are now"),
+    Route(method="DELETE", path="/v1/containers/{c}/checkpoints/{k}", handler=snapshots.remove, query=Nothing,
+          summary="Remove a checkpoint"),
+    Route(method="POST", path="/v1/containers/{c}/checkpoints/{k}/restore", handler=snapshots.restore,
+          query=snapshots.RestoreQuery, answer=doc.Created,
+          summary="Have a container go on from a checkpoint: itself, or with ?name a new one"),
     Route(method="POST", path="/v1/containers/{c}/rename", handler=containers.rename, query=containers.RenameQuery,
           summary="Give a container another name"),
-    Route(method="POST", path="/v1/containers/{c}/update", handler=containers.update, query=Nothing,
-          body=ContainerUpdate, answer=doc.Updated, summary="Give a container other sizes or another restart policy"),
     Route(method="POST", path="/v1/containers/{c}/wait", handler=containers.wait, query=Nothing, answer=doc.WaitResult,
           lasting=True, summary="Wait until a container does not run; its exit status"),
     Route(method="POST", path="/v1/containers/{c}/resize", handler=containers.resize, query=ResizeQuery,

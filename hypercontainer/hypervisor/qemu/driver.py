@@ -65,7 +65,8 @@ class QemuHypervisor:
         nic = 6 if config.nic else None
         fds = argv.Descriptors(qmp=3, agent=4, memory=5, tap=nic, disks=[None] * len(config.disks))
         words = argv.command(qemu, config, fds)
-        return " ".join([*words, *(_identity(path) for path in (Path(qemu), config.kernel, config.initrd))])
+        files = [] if config.origin else [Path(qemu), config.kernel, config.initrd]
+        return " ".join([*words, *(_identity(path) for path in files)])
 
     async def attach(self, record: GuestRecord) -> QemuGuest | None:
         """GuestSilent when the VMM lives but its monitor does not answer."""

@@ -17,7 +17,6 @@ from hypercontainer.hypervisor.qemu.reaper import reap
 from hypercontainer.hypervisor.qemu.rundir import RunDir
 from hypercontainer.hypervisor.qemu.tap import Tap
 from hypercontainer.lib import proc
-from hypercontainer.lib.together import together
 from hypercontainer.lib.together import in_thread, together
 from hypercontainer.model.record import DiskRecord, GuestRecord
 

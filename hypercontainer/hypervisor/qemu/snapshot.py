@@ -5,7 +5,6 @@ A guest that was booted to be saved has its memory mapped shared: its file is th
 state, made what those who load expect. Both are the same to them: they map the memory's file copy on write.
 """
 
-import fcntl
 import os
 import struct
 
@@ -65,11 +64,11 @@ async def dump_devices(monitor: Monitor, state: int) -> None:
 
     For that QEMU has a command of Xen's, which any accelerator may use: no migration, so nothing follows from it for
     the guest."""
-    raw = os.memfd_create("device state", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    raw = os.memfd_create("device state", os.MFD_CLOEXEC)  # what it takes counts as the VMM's memory: it writes it
     try:
-        os.truncate(raw, STATE_MAX)
-        fcntl.fcntl(raw, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)  # a VMM that a guest has taken over gets no more
         size = await _written(monitor, raw)
+        if size > STATE_MAX:
+            raise GuestError(f"cannot keep the state of the guest's devices: QEMU says that it is {size} bytes")
         stream = _stream(os.pread(raw, size, 0), await _machine(monitor))
     finally:
         os.close(raw)

@@ -1,0 +1,124 @@
+"""Checkpoints: a container's machine, disk and record at one moment, kept apart from the container, which may go."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import msgspec
+
+from hypercontainer.engine import saved
+from hypercontainer.errors import AlreadyExists, HyperError, InvalidInput, NotFound
+from hypercontainer.lib import files
+from hypercontainer.model import ids
+from hypercontainer.model.record import ContainerRecord, Moment, PodRecord, Record
+
+VERSION = 1
+RECORD, DISK = "checkpoint.json", "scratch.img"
+GRAVE = ".removing-"
+
+
+class Checkpoint(Record, kw_only=True):
+    version: int
+    name: str
+    moment: Moment
+    pod: PodRecord  # as it was, with the one container
+
+    @property
+    def container(self) -> ContainerRecord:
+        return self.pod.containers[0]
+
+
+class CheckpointStore:
+    """`root`/<container id>/<name>/. See docs/state.md."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def sweep(self) -> list[str]:
+        """Remove what a hyperd that was killed had begun to make or to remove; a line for each that is unreadable."""
+        complaints = []
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for container in sorted(self.root.iterdir()):
+            saved.sweep(container)
+            for grave in container.glob(f"{GRAVE}*"):
+                shutil.rmtree(grave, ignore_errors=True)
+            for folder in container.iterdir():
+                try:
+                    self._read(folder)
+                except HyperError as e:
+                    complaints.append(str(e))
+            _remove_empty(container)
+        return complaints
+
+    def all(self) -> list[Checkpoint]:
+        """Of all containers, the oldest first, but those that cannot be read."""
+        return sorted(self._readable(), key=lambda checkpoint: checkpoint.moment.time_ns)
+
+    def _readable(self) -> Iterator[Checkpoint]:
+        for folder in self.root.glob("*/*") if self.root.exists() else ():
+            if not folder.name.startswith("."):
+                try:
+                    yield self._read(folder)
+                except HyperError:
+                    continue
+
+    def _read(self, folder: Path) -> Checkpoint:
+        try:
+            found = msgspec.json.decode((folder / RECORD).read_bytes(), type=Checkpoint)
+        except (OSError, msgspec.DecodeError) as e:
+            raise HyperError(f"cannot read {folder / RECORD}: {e}") from e
+        if found.version != VERSION or len(found.pod.containers) != 1:
+            raise HyperError(f"cannot use {folder}: it is of version {found.version}, this hyperd reads {VERSION}")
+        return found
+
+    def of(self, key: str) -> list[Checkpoint]:
+        """Of the container with this id, name it had, or unique beginning of an id. NotFound when there is none."""
+        known = self.all()
+        found = [c for c in known if key in (c.container.id, c.container.name)]
+        found = found or [c for c in known if key and c.container.id.startswith(key)]
+        if not found:
+            raise NotFound("checkpoint of container", key)
+        if len({c.container.id for c in found}) > 1:
+            raise InvalidInput(f"{key} is the beginning of several containers' ids, or was the name of several")
+        return found
+
+    def find(self, key: str, name: str) -> Checkpoint:
+        for checkpoint in self.of(key):
+            if checkpoint.name == name:
+                return checkpoint
+        raise NotFound("checkpoint", name, f"of container {key}")
+
+    def folder(self, checkpoint: Checkpoint) -> Path:
+        return self.root / checkpoint.container.id / checkpoint.name
+
+    def size(self, checkpoint: Checkpoint) -> int:
+        """Bytes of disk that it takes."""
+        return sum(path.stat().st_blocks * 512 for path in self.folder(checkpoint).iterdir())
+
+    def making(self, container: str, name: str) -> AbstractContextManager[saved.Saved]:
+        """A new one for the block; AlreadyExists. `write` its record into it, and commit it."""
+        path = self.root / container / ids.check_name("checkpoint", name)
+        if path.exists():
+            raise AlreadyExists(f"there is a checkpoint {name!r} of this container: remove it, or take another name")
+        return saved.making(path)
+
+    def write(self, made: saved.Saved, checkpoint: Checkpoint) -> None:
+        with saved.told(made.folder):
+            files.replace(made.folder / RECORD, msgspec.json.format(msgspec.json.encode(checkpoint), indent=1))
+
+    def remove(self, checkpoint: Checkpoint) -> None:
+        folder = self.folder(checkpoint)
+        grave = folder.with_name(f"{GRAVE}{folder.name}")
+        shutil.rmtree(grave, ignore_errors=True)
+        os.rename(folder, grave)
+        shutil.rmtree(grave)
+        _remove_empty(folder.parent)
+
+
+def _remove_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        pass  # it holds others

@@ -1,0 +1,180 @@
+"""A container's machine as it is at one moment, and machines that go on from there. docs/howto/snapshots.md.
+
+While it is copied the container is frozen in its guest, so none of its processes runs, in any copy, before that copy
+has been told who it is. The pod's lock is held by whoever calls.
+"""
+
+import asyncio
+import hashlib
+import os
+from pathlib import Path
+
+from hypercontainer.engine.container import Container
+from hypercontainer.engine.exec import Exec
+from hypercontainer.engine.host import Host
+from hypercontainer.engine.machine import Origin
+from hypercontainer.engine.pod import Pod
+from hypercontainer.errors import HyperError, WrongState
+from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, Snapshot, VmConfig
+from hypercontainer.lib import clock
+from hypercontainer.lib.together import in_thread, to_its_end, together
+from hypercontainer.lib.trace import Trace
+from hypercontainer.model.record import Moment, PodRecord
+from hypercontainer.sandbox.clock import set_clock
+from hypercontainer.storage import scratch
+
+FREEZE_S = 10.0
+
+
+def check(pod: Pod, container: Container, verb: str) -> None:
+    """Raise unless the container's machine can be copied."""
+    record = container.record
+    if pod.removed or record.state != "running":
+        raise WrongState(verb, record.name, "paused: unpause it first" if pod.record.paused else record.state)
+    if not pod.record.implicit:
+        raise WrongState(verb, record.name, f"in pod {pod.record.name}: it has no virtual machine of its own")
+    if tied := [mount.target for mount in record.mounts if mount.type != "tmpfs"]:
+        raise WrongState(
+            verb,
+            record.name,
+            f"tied to a folder of this host, at {tied[0]}: a virtual machine that shares one cannot be copied",
+        )
+
+
+async def take(pod: Pod, container: Container, memory: int, state: int, disk: Path | None, trace: Trace) -> Moment:
+    """Write the machine's memory and devices to the empty files `memory` and `state`, and its disk to the new file
+    `disk` (None: it stays where it is). The container stays frozen and its machine stopped, until `go_on`.
+
+    On failure it goes on at once, as if nothing had been. Exhausted: a disk is full."""
+    vm, record = pod.machine.running(), container.record
+    assert record.upper  # noqa: S101  its pod made it
+    with trace.step("memory"):
+        await vm.guest.copy_memory(memory)
+    pod.record.held = True
+    pod.save()
+    try:
+        with trace.step("freeze"):
+            await vm.agent.freeze_container(record.id, True, timeout_s=FREEZE_S)
+            await vm.guest.pause()
+        with trace.step("dump"):
+            work = [vm.guest.dump(memory, state)]
+            if disk:
+                work.append(in_thread(scratch.copy, Path(record.upper.path), disk))
+            await together(*work)
+        return await _moment(pod, container, os.fstat(memory).st_size >> 20)
+    except BaseException:
+        await to_its_end(go_on(pod, container))
+        raise
+
+
+async def _moment(pod: Pod, container: Container, memory_mib: int) -> Moment:
+    record, nic = container.record, pod.record.nic
+    assert pod.record.guest  # noqa: S101  it runs
+    return Moment(
+        vmm=await _vmm(pod.host),
+        shape=_shape(pod.host, pod.record, pod.record.guest.accelerator, memory_mib),
+        memory_mib=memory_mib,
+        container=record.id,
+        mac=nic.mac if nic else "",
+        streams=record.streams,
+        offsets=container.output.log.offsets,
+        time_ns=clock.now_ns(),
+    )
+
+
+async def go_on(pod: Pod, container: Container) -> None:
+    """The copy was taken, or not: the container runs on. Safe when its machine has gone meanwhile."""
+    if vm := pod.machine.vm:
+        try:
+            await vm.guest.resume()
+            await set_clock(vm.agent)
+            await vm.agent.freeze_container(container.record.id, False, timeout_s=FREEZE_S)
+        except HyperError:
+            if await alive(pod):
+                raise
+    pod.record.held = False
+    pod.save()
+
+
+async def alive(pod: Pod) -> bool:
+    """Whether its VMM is still there; the pod hears of its end by itself, a little later."""
+    if pod.machine.vm is None:
+        return False
+    end = asyncio.ensure_future(pod.machine.vm.guest.wait())
+    done, _ = await asyncio.wait([end], timeout=1.0)
+    end.cancel()
+    return not done
+
+
+async def check_fits(host: Host, record: PodRecord, moment: Moment, verb: str) -> None:
+    """WrongState when the guest that was saved at `moment` cannot go on here any more."""
+    name, vmm = record.name, await _vmm(host)
+    if moment.vmm != vmm:
+        raise WrongState(
+            verb, name, f"saved by {moment.vmm}, and this is {vmm}: only the same version can go on with it"
+        )
+    _, choice = await host.bootable()
+    if moment.shape != _shape(host, record, choice.accelerator, moment.memory_mib):
+        raise WrongState(
+            verb,
+            name,
+            "saved from a virtual machine of another shape than this hyperd makes: another version of it, "
+            "or of what accelerates it",
+        )
+
+
+async def _vmm(host: Host) -> str:
+    return f"QEMU {await host.hypervisor.version()}"
+
+
+def _shape(host: Host, record: PodRecord, accelerator: str, memory_mib: int) -> str:
+    """All that the snapshot depends on but the version: not the kernel, which is in its memory."""
+    config = VmConfig(
+        name="",
+        kernel=Path(),
+        initrd=Path(),
+        vcpus=record.spec.vcpus,
+        memory_mib=memory_mib,
+        uid=0,
+        nic=Nic(tap="", mac=SNAPSHOT_MAC) if record.spec.network == "bridge" else None,
+        accelerator=accelerator,
+        origin=Snapshot(memory=-1, state=-1),
+    )
+    return hashlib.sha256(host.hypervisor.shape(config).encode()).hexdigest()
+
+
+async def wake(pod: Pod, container: Container, origin: Origin, trace: Trace) -> None:
+    """Have the container go on from `origin`: the machine, the streams, what runs in it. It is still frozen when this
+    returns, and nothing of it on record that is not true; `thaw` follows.
+
+    On failure nothing is left of the machine."""
+    moment, record = origin.moment, container.record
+    vm = await pod.machine.boot(trace, origin)
+    try:
+        with trace.step("identity"):
+            if moment.container != record.id:
+                await vm.agent.rename_container(moment.container, record.id)
+            record.streams = moment.streams
+            container.connect(vm)
+            for process in vm.agent.known.processes:
+                if process.id != moment.container:
+                    pod.execs[process.id] = await Exec.orphan(vm, process)
+                elif not process.running:
+                    pod.spawn(pod.ended(container, process.status, oom=process.oom))
+    except BaseException:
+        container.output.cut()
+        await to_its_end(pod.machine.release())
+        raise
+    pod.adopt(vm)
+
+
+async def thaw(pod: Pod, container: Container, trace: Trace) -> None:
+    """Write down that it runs, and let it. From then on it is no copy any more."""
+    record = container.record
+    record.state, record.finished_ns, record.error, record.exit_code = "running", 0, "", 0
+    record.stopped_by_user = record.oom_killed = False
+    container.left.clear()
+    pod.record.held, pod.record.making, pod.record.suspended = True, False, None
+    pod.host.pods.save(pod.record, durable=True)
+    with trace.step("thaw"):
+        await go_on(pod, container)

@@ -1,0 +1,325 @@
+"""The use cases of snapshots: fork, suspend and resume, checkpoints."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from hypercontainer.engine import copies, resolve, saved, snapshot
+from hypercontainer.engine.checkpoint import DISK, VERSION, Checkpoint, CheckpointStore
+from hypercontainer.engine.container import Container
+from hypercontainer.engine.host import Host
+from hypercontainer.engine.machine import Origin
+from hypercontainer.engine.pod import Pod
+from hypercontainer.errors import Exhausted, HyperError, InvalidInput, NotFound, WrongState
+from hypercontainer.lib import clock, files
+from hypercontainer.lib.together import in_thread, to_its_end
+from hypercontainer.lib.trace import Timings, Trace
+from hypercontainer.model import documents as doc
+from hypercontainer.model import ids
+from hypercontainer.model.record import NicRecord
+from hypercontainer.model.spec import PortMapping
+from hypercontainer.storage import scratch
+
+MAX_FORKS = 100  # at once
+BEFORE = ".before"  # what a container's disk is called while a checkpoint's takes its place
+
+
+class Snapshots:
+    """Part of LocalEngine."""
+
+    host: Host
+    pods: dict[str, Pod]
+    _trace: type[Timings]
+
+    def _find(self, c: str) -> tuple[Pod, Container]:
+        raise NotImplementedError  # LocalEngine has it
+
+    def _invented(self) -> str:
+        raise NotImplementedError
+
+    # copies that run
+
+    async def fork(self, c: str, *, count: int, name: str, ports: Sequence[PortMapping]) -> doc.Forked:
+        pod, container = self._find(c)
+        if not 1 <= count <= MAX_FORKS:
+            raise InvalidInput(f"cannot fork {container.record.name} {count} times: 1 to {MAX_FORKS}")
+        for port in ports:
+            resolve.check_port(port)
+        trace = self._trace()
+        names = [self._named(f"{name}-{n + 1}" if name and count > 1 else name) for n in range(count)]
+        made = await copies.fork(self.host, self.pods, pod, names, [*copies.unfixed(pod.record), *ports], trace)
+        pod.emit(container, "fork", copies=str(count))
+        return doc.Forked(ids=[copies.only(copy).record.id for copy in made])
+
+    def _named(self, name: str) -> str:
+        if not name:
+            return self._invented()
+        self.host.index.check_container_name(ids.check_name("container", name))
+        self.host.index.check_pod_name(name)
+        return name
+
+    # one that sleeps
+
+    async def suspend(self, c: str) -> None:
+        pod, container = self._find(c)
+        async with pod.lock:
+            snapshot.check(pod, container, "suspend")
+            await to_its_end(_suspend(pod, container, self._trace()))
+
+    async def resume(self, c: str) -> None:
+        pod, container = self._find(c)
+        async with pod.lock:
+            if pod.record.suspended is None:
+                raise WrongState("resume", container.record.name, f"not suspended but {container.record.state}")
+            await _resume(pod, container, self._trace())
+        pod.emit(container, "resume")
+
+    # checkpoints
+
+    async def list_checkpoints(self, c: str) -> Sequence[doc.Checkpoint]:
+        store = self.host.checkpoints
+        try:
+            found = store.of(self._checkpointed(c)) if c else store.all()
+        except NotFound:
+            self._find(c)  # there is the container, or NotFound says that there is not
+            found = []
+        return [_document(store, checkpoint) for checkpoint in found]
+
+    def _checkpointed(self, c: str) -> str:
+        """The id of a container that exists, or what else `c` may say."""
+        try:
+            return self._find(c)[1].record.id
+        except NotFound:
+            return c
+
+    async def create_checkpoint(self, c: str, name: str, *, leave_running: bool) -> None:
+        pod, container = self._find(c)
+        async with pod.lock:
+            snapshot.check(pod, container, "checkpoint")
+            await to_its_end(_checkpoint(pod, container, name, self._trace(), leave_running))
+        self.refer_images()
+
+    async def remove_checkpoint(self, c: str, name: str) -> None:
+        store = self.host.checkpoints
+        store.remove(store.find(self._checkpointed(c), name))
+        self.refer_images()
+
+    async def restore(self, c: str, checkpoint: str, *, name: str) -> doc.Created:
+        found = self.host.checkpoints.find(self._checkpointed(c), checkpoint)
+        await snapshot.check_fits(self.host, found.pod, found.moment, "restore")
+        try:
+            pod, container = self._find(found.container.id)
+        except NotFound:
+            return doc.Created(id=await self._restore_copy(found, name, same=not name))
+        if name:
+            return doc.Created(id=await self._restore_copy(found, name, same=False))
+        async with pod.lock:
+            _check_idle(pod, container)
+            container.cancel_restart()
+            container.record.state = "exited"
+            await _restore(pod, container, found, self._trace())
+        pod.emit(container, "restore", checkpoint=checkpoint)
+        return doc.Created(id=container.record.id)
+
+    async def _restore_copy(self, found: Checkpoint, name: str, *, same: bool) -> str:
+        """As a new container; with the ids that it had if it has gone."""
+        host, folder, trace = self.host, self.host.checkpoints.folder(found), self._trace()
+        name = self._named(name or found.container.name)
+        async with AsyncExitStack() as undo:
+            loaded = await saved.load(folder)
+            undo.callback(loaded.close)
+            if same:
+                pod = copies.again(host, self.pods, found.pod)
+            else:
+                pod = copies.new(host, self.pods, found.pod, name, copies.unfixed(found.pod))
+            async with AsyncExitStack() as making:
+                making.push_async_callback(copies.discard, host, self.pods, pod)
+                await in_thread(scratch.copy, folder / DISK, copies.disk(pod))
+                origin = Origin(snapshot=loaded.seal(), moment=found.moment)
+                await copies.rise([pod], origin, trace, nic=found.pod.nic if same else None)
+                making.pop_all()
+        return copies.only(pod).record.id
+
+    def refer_images(self) -> None:
+        """Have the index know of which images there are checkpoints."""
+        self.host.index.checkpoints = [
+            (c.container.image_id, f"checkpoint {c.name} of container {c.container.name}")
+            for c in self.host.checkpoints.all()
+        ]
+
+
+def suspended_folder(pod: Pod) -> Path:
+    return pod.host.pods.folder(pod.record.id) / "suspended"
+
+
+async def _suspend(pod: Pod, container: Container, trace: Trace) -> None:
+    """Lock held. The container goes on if it cannot be saved."""
+    record, path = container.record, suspended_folder(pod)
+    with saved.making(path) as made:
+        moment = await snapshot.take(pod, container, made.memory, made.state, None, trace)
+        try:
+            await in_thread(_sync_disk, copies.disk(pod))
+            await made.commit()
+            record.state, pod.record.suspended, pod.record.held = "suspended", moment, False
+            pod.host.pods.save(pod.record, durable=True)
+        except BaseException:
+            record.state, pod.record.suspended = "running", None
+            await to_its_end(snapshot.go_on(pod, container))
+            raise
+    why = WrongState("talk to", record.name, "suspended")
+    for exec_ in pod.execs.values():
+        exec_.lost(why)
+    pod.execs.clear()
+    container.output.cut()
+    await sleep(pod, container)
+    container.rest(why)
+    await container.output.end()
+    pod.emit(container, "suspend")
+
+
+async def sleep(pod: Pod, container: Container) -> None:
+    """Lock held. Free what a suspended pod holds on the host, but its addresses and ports."""
+    nic = pod.record.nic
+    await pod.machine.release()
+    pod.record.nic = nic
+    pod.save()
+
+
+async def _resume(pod: Pod, container: Container, trace: Trace) -> None:
+    record, moment = pod.record, pod.record.suspended
+    assert moment  # noqa: S101  the caller has looked
+    await snapshot.check_fits(pod.host, record, moment, "resume")
+    loaded = await saved.load(suspended_folder(pod))
+    try:
+        nic = record.nic
+        try:
+            await snapshot.wake(pod, container, Origin(snapshot=loaded.seal(), moment=moment), trace)
+        except BaseException:
+            record.nic = nic
+            pod.save()
+            raise
+        await snapshot.thaw(pod, container, trace)
+    finally:
+        loaded.close()
+    shutil.rmtree(suspended_folder(pod), ignore_errors=True)
+
+
+async def _checkpoint(pod: Pod, container: Container, name: str, trace: Trace, leave_running: bool) -> None:
+    """Lock held."""
+    store: CheckpointStore = pod.host.checkpoints
+    with store.making(container.record.id, name) as made:
+        moment = await snapshot.take(pod, container, made.memory, made.state, made.folder / DISK, trace)
+        try:
+            store.write(made, Checkpoint(version=VERSION, name=name, moment=moment, pod=pod.record))
+            if not leave_running:
+                await made.commit()
+        except BaseException:
+            await to_its_end(snapshot.go_on(pod, container))
+            raise
+        if leave_running:
+            await snapshot.go_on(pod, container)
+            await made.commit()
+    pod.emit(container, "checkpoint", checkpoint=name)
+    if not leave_running:
+        await pod.end(container)
+
+
+def _check_idle(pod: Pod, container: Container) -> None:
+    state = container.record.state
+    if pod.removed or state not in ("created", "exited", "restarting") or pod.machine.vm:
+        raise WrongState("restore", container.record.name, f"{state}: stop it first, or restore it under another name")
+
+
+async def _restore(pod: Pod, container: Container, found: Checkpoint, trace: Trace) -> None:
+    """Lock held. In place of what the container has now; if that fails it stays as it is."""
+    folder, path = pod.host.checkpoints.folder(found), copies.disk(pod)
+    before, new = path.with_name(path.name + BEFORE), path.with_name(path.name + ".new")
+    loaded = await saved.load(folder)
+    try:
+        new.unlink(missing_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        await in_thread(scratch.copy, folder / DISK, new)
+        if path.exists():
+            os.replace(path, before)
+        os.replace(new, path)
+        try:
+            origin = Origin(snapshot=loaded.seal(), moment=found.moment)
+            copies.prepare(container, origin)
+            pod.record.nic = _free(pod, found.pod.nic)
+            await snapshot.wake(pod, container, origin, trace)
+            await snapshot.thaw(pod, container, trace)
+        except BaseException:
+            if before.exists():
+                os.replace(before, path)
+            raise
+        before.unlink(missing_ok=True)
+    finally:
+        loaded.close()
+
+
+def _free(pod: Pod, nic: NicRecord | None) -> NicRecord | None:
+    """The interface that it had, unless another pod has its address now."""
+    others = {p.nic.address for p in pod.host.index.pods.values() if p.nic and p is not pod.record}
+    return nic if nic and nic.address not in others else None
+
+
+# our own restart
+
+
+async def keep_suspended(pod: Pod) -> None:
+    """Lock held. What is on disk counts: a guest that was to be saved, or had not begun to go on, ends."""
+    for container in pod.containers.values():
+        container.record.state = "suspended"
+        container.rest()
+        await sleep(pod, container)
+    saved.sweep(suspended_folder(pod).parent)
+
+
+async def mend(pod: Pod) -> None:
+    """Bring to an end what we were doing to a pod that is not suspended. Its guest, if there is one, goes on."""
+    saved.sweep(suspended_folder(pod).parent)
+    shutil.rmtree(suspended_folder(pod), ignore_errors=True)
+    for container in pod.containers.values():
+        _mend_disk(container)
+        if pod.record.held:
+            async with pod.lock:
+                await snapshot.go_on(pod, container)
+
+
+def _mend_disk(container: Container) -> None:
+    """In the middle of a restore: the disk is that of what runs, or what it was before."""
+    upper = container.record.upper
+    if upper is None:
+        return
+    path = Path(upper.path)
+    before = path.with_name(path.name + BEFORE)
+    if before.exists() and not container.running:
+        os.replace(before, path)
+    before.unlink(missing_ok=True)
+    path.with_name(path.name + ".new").unlink(missing_ok=True)
+
+
+def _sync_disk(path: Path) -> None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as e:
+        kind = Exhausted if e.errno in files.FULL else HyperError
+        raise kind(f"cannot suspend: its disk cannot be written: {e.strerror}") from e
+
+
+def _document(store: CheckpointStore, checkpoint: Checkpoint) -> doc.Checkpoint:
+    return doc.Checkpoint(
+        name=checkpoint.name,
+        container_id=checkpoint.container.id,
+        container_name=checkpoint.container.name,
+        image=checkpoint.container.image_name,
+        created_at=clock.rfc3339(checkpoint.moment.time_ns),
+        size=store.size(checkpoint),
+        vmm=checkpoint.moment.vmm,
+    )

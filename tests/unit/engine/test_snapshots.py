@@ -1,0 +1,303 @@
+"""Forks, suspended containers, checkpoints: over machines that are none."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.engine.copies import disk
+from hypercontainer.engine.local import LocalEngine
+from hypercontainer.errors import (
+    AlreadyExists,
+    Exhausted,
+    GuestError,
+    HyperError,
+    InUse,
+    InvalidInput,
+    NotFound,
+    WrongState,
+)
+from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec, PortMapping
+from hypercontainer.testing.fakes import FakeGuest, FakeProcess
+from tests.unit.engine.world import Run, World
+
+
+async def say(process: FakeProcess) -> int:
+    """Write each line that comes; where it goes on it begins with a word of its own."""
+    await process.write(b"awake\n")
+    while data := await process.read():
+        await process.write(data)
+    return 3
+
+
+@pytest.fixture(autouse=True)
+def programs(world: World) -> None:
+    make = world.hypervisor.make_agent
+
+    def agent() -> object:
+        made = make()
+        made.programs["say"] = say
+        return made
+
+    world.hypervisor.make_agent = agent  # type: ignore[assignment]
+
+
+def guest(world: World, engine: LocalEngine, id: str) -> FakeGuest:
+    pod, _ = engine._find(id)
+    return world.hypervisor.guests[str(engine.host.run_dir(pod.record.id))]
+
+
+async def logged(engine: LocalEngine, id: str, lines: int) -> str:
+    """The log, once it has so many lines."""
+    said = b""
+    async with asyncio.timeout(10):
+        while said.count(b"\n") < lines:
+            said = b"".join([e.data async for e in await everything(engine, id)])
+            await asyncio.sleep(0)
+    return said.decode()
+
+
+async def everything(engine: LocalEngine, id: str):  # type: ignore[no-untyped-def]
+    return await engine.logs(id, follow=False, since_ns=None, until_ns=None, tail=None, stdout=True, stderr=True)
+
+
+async def running(engine: LocalEngine, create: Run, **spec: object) -> str:
+    id = await create("say", open_stdin=True, **spec)
+    await engine.start(id)
+    assert await logged(engine, id, 1) == "awake\n"
+    return id
+
+
+async def test_forks_go_on_with_names_addresses_and_logs_of_their_own(
+    world: World, engine: LocalEngine, create: Run
+) -> None:
+    id = await running(engine, create)
+    made = (await engine.fork(id, count=3, name="twin", ports=[])).ids
+    documents = [await engine.inspect(c) for c in made]
+    assert [d.name for d in documents] == ["/twin-1", "/twin-2", "/twin-3"]
+    assert {d.state.status for d in documents} == {"running"}
+    source = await engine.inspect(id)
+    assert source.state.status == "running"
+    assert len({d.network_settings.mac_address for d in [source, *documents]}) == 4
+    for c in made:
+        setup = guest(world, engine, c).agent.pod
+        assert setup
+        assert setup.hostname == c[:12]
+        assert setup.interfaces[0].hardware == source.network_settings.mac_address
+        assert guest(world, engine, c).agent.frozen == set()
+        assert list(guest(world, engine, c).agent.containers) == [c]
+        assert await logged(engine, c, 1) == "awake\n"  # its own: the source's is not in it
+    assert guest(world, engine, id).agent.frozen == set()
+    assert not guest(world, engine, id).paused
+    assert await logged(engine, id, 1) == "awake\n"
+
+
+async def test_a_fork_answers_ends_and_is_removed_like_any_other(
+    world: World, engine: LocalEngine, create: Run
+) -> None:
+    id = await running(engine, create)
+    (fork,) = (await engine.fork(id, count=1, name="", ports=[])).ids
+    session = await engine.attach(fork, stdin=True, stdout=True, stderr=False, logs=False, start=False)
+    await session.write(b"hello\n")
+    await session.close_stdin()
+    assert await session.wait() == 3
+    assert "hello" in await logged(engine, fork, 2)
+    assert "hello" not in await logged(engine, id, 1)
+    await session.detach()
+    await engine.remove(fork, force=True, volumes=False)
+    await engine.remove(id, force=True, volumes=False)
+    world.check_nothing_left()
+
+
+async def test_the_disk_is_copied_as_it_is(world: World, engine: LocalEngine, create: Run) -> None:
+    id = await running(engine, create)
+    path = disk(engine._find(id)[0])
+    before = path.read_bytes()
+    made = (await engine.fork(id, count=2, name="", ports=[])).ids
+    path.write_bytes(b"later")
+    for c in made:
+        assert disk(engine._find(c)[0]).read_bytes() == before
+        assert disk(engine._find(c)[0]).stat().st_ino != path.stat().st_ino
+
+
+async def test_fixed_ports_stay_with_the_source(engine: LocalEngine) -> None:
+    ports = [PortMapping(container_port=80, host_port=8080), PortMapping(container_port=81)]
+    container = ContainerSpec(image="busybox", command=["sleep"])
+    made = await engine.create_container(PodSpec(containers=[container], ports=ports))
+    await engine.start(made.id)
+    (fork,) = (await engine.fork(made.id, count=1, name="", ports=[PortMapping(container_port=82, host_port=9)])).ids
+    kept = engine._find(fork)[0].record.spec.ports
+    assert [(p.container_port, p.host_port) for p in kept] == [(81, 0), (82, 9)]
+
+
+async def test_what_cannot_be_copied_is_refused_in_words(
+    world: World, engine: LocalEngine, create: Run, tmp_path: Path
+) -> None:
+    stopped = await create("sleep")
+    tied = await create("sleep", mounts=[Mount(type="bind", source=str(tmp_path), target="/data")])
+    await engine.start(tied)
+    pod = await engine.create_pod(PodSpec(name="pod", containers=[ContainerSpec(image="busybox", command=["sleep"])]))
+    await engine.start_pod(pod.id)
+    paused = await create("sleep")
+    await engine.start(paused)
+    await engine.pause(paused)
+    for c, why in ((stopped, "created"), (tied, "/data"), ("pod-0", "pod pod"), (paused, "paused")):
+        for call in (
+            engine.fork(c, count=1, name="", ports=[]),
+            engine.suspend(c),
+            engine.create_checkpoint(c, "k", leave_running=True),
+        ):
+            with pytest.raises(WrongState, match=why):
+                await call
+    with pytest.raises(InvalidInput):
+        await engine.fork(stopped, count=0, name="", ports=[])
+    with pytest.raises(AlreadyExists):
+        await engine.fork(paused, count=1, name="pod-0", ports=[])
+    await engine.remove(tied, force=True, volumes=False)  # its bind mount is a real one
+
+
+async def test_a_failed_fork_leaves_nothing_and_the_source_goes_on(
+    world: World, engine: LocalEngine, create: Run
+) -> None:
+    id = await running(engine, create)
+    source = guest(world, engine, id)
+    for failure in (Exhausted("cannot keep the guest's memory: No space left on device"), GuestError("cannot")):
+        source.fail_dump = failure
+        with pytest.raises(type(failure), match=str(failure)):
+            await engine.fork(id, count=2, name="twin", ports=[])
+        assert (source.paused, source.agent.frozen) == (False, set())
+    source.fail_dump, world.hypervisor.fail_clones = None, "broken"
+    with pytest.raises(HyperError, match="broken"):
+        await engine.fork(id, count=2, name="twin", ports=[])
+    world.hypervisor.fail_clones = ""
+    assert [c.id for c in await engine.list_containers(all=True, filters={})] == [id]
+    assert len(world.hypervisor.alive) == 1
+    assert [p.name for p in engine.host.pods.root.iterdir()] == [engine._find(id)[0].record.id]
+    await engine.fork(id, count=2, name="twin", ports=[])
+
+
+async def test_suspended_it_holds_nothing_and_goes_on_when_it_is_resumed(
+    world: World, engine: LocalEngine, create: Run
+) -> None:
+    id = await running(engine, create)
+    address = (await engine.inspect(id)).network_settings.ip_address
+    waiting = asyncio.create_task(engine.wait(id))
+    session = await engine.attach(id, stdin=True, stdout=True, stderr=True, logs=False, start=False)
+    await engine.suspend(id)
+    assert (world.hypervisor.alive, world.network.nics) == ([], {})
+    entry = (await engine.list_containers(all=False, filters={}))[0]
+    assert (entry.state, entry.status) == ("suspended", "Suspended")
+    assert (await engine.inspect_pod(id[:0] or entry.pod.id)).state == "suspended"
+    with pytest.raises(WrongState, match="suspended"):
+        await session.wait()
+    await session.detach()
+    for call in (engine.start(id), engine.stop(id, 1), engine.kill(id, 15), engine.pause(id), engine.suspend(id)):
+        with pytest.raises(WrongState, match="suspended"):
+            await call
+    with pytest.raises(WrongState, match="suspended"):
+        await engine.remove(id, force=False, volumes=False)
+    await engine.resume(id)
+    assert (await engine.inspect(id)).network_settings.ip_address == address
+    assert await logged(engine, id, 2) == "awake\nawake\n"
+    assert not waiting.done()
+    with pytest.raises(WrongState, match="not suspended but running"):
+        await engine.resume(id)
+    await engine.kill(id, 9)
+    assert (await waiting).status_code == 137
+
+
+async def test_a_suspended_container_outlives_hyperd_and_is_removed_by_force(
+    world: World, engine: LocalEngine, create: Run
+) -> None:
+    id = await running(engine, create)
+    await engine.suspend(id)
+    await engine.close()
+    again = await world.engine()
+    assert (await again.inspect(id)).state.status == "suspended"
+    await again.resume(id)
+    assert await logged(again, id, 2) == "awake\nawake\n"
+    await again.suspend(id)
+    waiting = asyncio.create_task(again.wait(id))
+    await asyncio.sleep(0)
+    await again.remove(id, force=True, volumes=False)
+    assert (await waiting).status_code == 137
+    world.check_nothing_left()
+
+
+async def test_a_full_disk_lets_it_run_on(world: World, engine: LocalEngine, create: Run) -> None:
+    id = await running(engine, create)
+    source = guest(world, engine, id)
+    source.fail_dump = Exhausted("cannot keep the guest's memory: No space left on device")
+    with pytest.raises(Exhausted):
+        await engine.suspend(id)
+    with pytest.raises(Exhausted):
+        await engine.create_checkpoint(id, "k", leave_running=False)
+    assert (await engine.inspect(id)).state.status == "running"
+    assert (source.paused, source.agent.frozen) == (False, set())
+    assert list(await engine.list_checkpoints(id)) == []
+    assert list(engine.host.pods.folder(engine._find(id)[0].record.id).glob(".*")) == []
+
+
+async def test_another_version_is_told(world: World, engine: LocalEngine, create: Run) -> None:
+    id = await running(engine, create)
+    await engine.create_checkpoint(id, "k", leave_running=True)
+    await engine.suspend(id)
+    world.hypervisor.program = "1"
+    for call in (engine.resume(id), engine.restore(id, "k", name="other")):
+        with pytest.raises(WrongState, match="another shape"):
+            await call
+    assert (await engine.inspect(id)).state.status == "suspended"
+    world.hypervisor.program = "0"
+    await engine.resume(id)
+
+
+async def test_a_checkpoint_outlives_its_container(world: World, engine: LocalEngine, create: Run) -> None:
+    id = await running(engine, create)
+    address = (await engine.inspect(id)).network_settings.ip_address
+    await engine.create_checkpoint(id, "k", leave_running=False)
+    state = (await engine.inspect(id)).state
+    assert (state.status, state.exit_code, world.hypervisor.alive) == ("exited", 137, [])
+    with pytest.raises(AlreadyExists):
+        await engine.start(id) or await engine.create_checkpoint(id, "k", leave_running=True)
+    await engine.remove(id, force=True, volumes=False)
+    with pytest.raises(InUse, match="checkpoint k of container"):
+        await engine.remove_image("busybox", force=False)
+    (listed,) = await engine.list_checkpoints("")
+    assert (listed.name, listed.container_id, listed.size > 0) == ("k", id, True)
+    assert (await engine.restore(id[:12], "k", name="")).id == id
+    assert await logged(engine, id, 1) == "awake\n"
+    assert (await engine.inspect(id)).network_settings.ip_address == address
+    other = (await engine.restore(id, "k", name="other")).id
+    assert other != id
+    assert (await engine.inspect("other")).network_settings.ip_address != address
+    with pytest.raises(WrongState, match="running: stop it first"):
+        await engine.restore(id, "k", name="")
+    with pytest.raises(NotFound):
+        await engine.restore(id, "nothing", name="")
+    for c in (id, other):
+        await engine.remove(c, force=True, volumes=False)
+    await engine.remove_checkpoint(id, "k")
+    world.check_nothing_left()
+    assert list(engine.host.checkpoints.root.iterdir()) == []
+    with pytest.raises(NotFound):
+        await engine.list_checkpoints(id)
+
+
+async def test_restored_in_its_place_it_has_the_disk_of_then(world: World, engine: LocalEngine, create: Run) -> None:
+    id = await running(engine, create)
+    path = disk(engine._find(id)[0])
+    before = path.read_bytes()
+    await engine.create_checkpoint(id, "k", leave_running=True)
+    await engine.kill(id, 9)
+    await engine.wait(id)
+    path.write_bytes(b"later")
+    world.hypervisor.fail_clones = "broken"
+    with pytest.raises(HyperError, match="broken"):
+        await engine.restore(id, "k", name="")
+    assert path.read_bytes() == b"later"
+    assert (await engine.inspect(id)).state.status == "exited"
+    world.hypervisor.fail_clones = ""
+    await engine.restore(id, "k", name="")
+    assert path.read_bytes() == before
+    assert await logged(engine, id, 2) == "awake\nawake\n"
+    assert sorted(p.name for p in path.parent.iterdir()) == ["log", "scratch.img"]
