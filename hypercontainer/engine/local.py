@@ -15,6 +15,7 @@ from hypercontainer.engine.logs import read_log
 from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.snapshots import Snapshots
 from hypercontainer.engine.templates import Templates
+from hypercontainer.engine.update import Updates
 from hypercontainer.engine.volumes import Volumes
 from hypercontainer.errors import InvalidInput, NotFound, WrongState
 from hypercontainer.hypervisor.base import Hypervisor
@@ -29,7 +30,7 @@ from hypercontainer.model.spec import ContainerSpec, ExecSpec, PodSpec
 log = logging.getLogger(__name__)
 
 
-class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots):
+class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
     """One per machine: hyperd holds a lock for it. `trace` makes the trace of each start (tests pass their own)."""
 
     def __init__(

@@ -176,6 +176,10 @@ class Machine:
             await vm.agent.create_container(requests.container_create(container), timeout_s=CREATE_S)
         self._in_guest.add(container.id)
 
+    def holds(self, container: ContainerRecord) -> bool:
+        """The guest has been told of it."""
+        return container.id in self._in_guest
+
     async def leave(self, container: ContainerRecord) -> None:
         """Take `container` out of a guest that runs on; nothing happens when it is not in one."""
         if self.vm and container.id in self._in_guest:
@@ -250,4 +254,15 @@ class Machine:
         self._targets = {
             d.target for c in self.record.containers if c.id in self._in_guest for d in (c.lower, c.upper) if d
         }
+        if not (self.record.paused or self.record.held):
+            await self._grow(self.vm)
         return state
+
+    async def _grow(self, vm: vms.Vm) -> None:
+        """To the size in the record, where a hyperd before us did not come to it. What is more stays."""
+        spec = self.record.spec
+        try:
+            size = await vm.guest.size()
+            await vm.resize(spec.vcpus, max(spec.memory_mib or self.host.settings.memory_mib, size.memory_mib))
+        except HyperError as e:
+            log.warning("pod %s: it is not of the size that it should be: %s", self.record.id, e)

@@ -47,6 +47,7 @@ MODULES = {
         "checkpoint ls": "List checkpoints",
         "checkpoint rm": "Remove checkpoints",
     },
+    "update": {"update": "Give containers other sizes, also while they run"},
     "attach": {"attach": "Tie the terminal to a running container"},
     "logs": {"logs": "Show what a container has written"},
     "cp": {"cp": "Copy files between a container and the host"},
@@ -112,7 +113,7 @@ MODULES = {
 }
 COMMANDS = {key: Entry(module, key, text) for module, keys in MODULES.items() for key, text in keys.items()}
 # docker's longer names of the same
-CONTAINER = "run create start stop kill restart pause unpause rm rename wait exec attach logs cp top stats port"
+CONTAINER = "run create start stop kill restart pause unpause rm rename update wait exec attach logs cp top stats port"
 COMMANDS.update({f"container {name}": COMMANDS[name] for name in CONTAINER.split()})
 COMMANDS.update({f"image {name}": COMMANDS[name] for name in ("pull", "load", "save", "import", "tag", "history")})
 COMMANDS.update({"container ls": COMMANDS["ps"], "image ls": COMMANDS["images"], "image rm": COMMANDS["rmi"]})

@@ -13,7 +13,7 @@ import msgspec
 
 from hypercontainer.lib.trace import Step
 from hypercontainer.model import documents as doc
-from hypercontainer.model.spec import ContainerSpec, ExecSpec, PodSpec, PortMapping
+from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, ExecSpec, PodSpec, PortMapping
 
 Filters = Mapping[
     str, Sequence[str]
@@ -119,6 +119,12 @@ class Engine(Protocol):
         """`force`: kill it first, else WrongState when it runs. `volumes`: its anonymous ones go too."""
 
     async def rename(self, c: str, name: str) -> None: ...
+
+    async def update(self, c: str, wanted: ContainerUpdate) -> doc.Updated:
+        """Give it other sizes or another restart policy: at once when it runs, and from its next start on.
+
+        Nothing has changed after an error: InUse when it uses more memory than it is to have, InvalidInput when it is
+        more than it can get while it runs, WrongState when it is paused or suspended."""
 
     async def pause(self, c: str) -> None: ...
 

@@ -34,6 +34,10 @@ class Created(Document, frozen=True, kw_only=True):
     warnings: list[str] = []
 
 
+class Updated(Document, frozen=True, kw_only=True):
+    warnings: list[str]  # what is not as it was asked for, until the next start
+
+
 class Port(Document, frozen=True, kw_only=True):
     """A published port, as in docker's list of containers."""
 

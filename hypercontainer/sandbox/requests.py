@@ -9,7 +9,7 @@ from hypercontainer.agent import messages as m
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC
 from hypercontainer.model import capabilities, seccomp, ulimits
 from hypercontainer.model.record import ContainerRecord, MountRecord, NicRecord, PodRecord, Streams
-from hypercontainer.model.spec import Dns, ExecSpec
+from hypercontainer.model.spec import ContainerSpec, Dns, ExecSpec
 
 ENTROPY = 64  # bytes for the guest's random pool
 CPU_PERIOD_US = 100_000
@@ -80,15 +80,23 @@ def container_create(container: ContainerRecord) -> m.ContainerCreate:
             for f in spec.files
         ],
         hostname=spec.hostname,
-        cgroup=m.Cgroup(
-            memory_bytes=spec.memory_mib << 20, cpu_quota_us=round(spec.cpus * CPU_PERIOD_US), pids=spec.pids
-        ),
+        cgroup=_cgroup(spec, spec.memory_mib),
         sysctls=spec.sysctls,
         masked_paths=[] if spec.privileged else MASKED_PATHS,
         readonly_paths=[] if spec.privileged else READONLY_PATHS,
         shm_bytes=spec.shm_mib << 20,
         privileged=spec.privileged,
     )
+
+
+def container_update(container: ContainerRecord, memory_mib: int) -> m.ContainerUpdate:
+    """Its limits anew, and `memory_mib` where it has no limit of memory of its own; 0 = none."""
+    spec = container.spec
+    return m.ContainerUpdate(id=container.id, cgroup=_cgroup(spec, spec.memory_mib or memory_mib))
+
+
+def _cgroup(spec: ContainerSpec, memory_mib: int) -> m.Cgroup:
+    return m.Cgroup(memory_bytes=memory_mib << 20, cpu_quota_us=round(spec.cpus * CPU_PERIOD_US), pids=spec.pids)
 
 
 def _mount(mount: MountRecord) -> m.ShareMount | m.TmpfsMount:

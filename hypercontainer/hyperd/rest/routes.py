@@ -11,7 +11,7 @@ from hypercontainer.hyperd.rest.containers import ListQuery, RemoveQuery, Resize
 from hypercontainer.hyperd.rest.daemon import Nothing
 from hypercontainer.hyperd.rest.images import ImageQuery, ImagesQuery, PruneQuery
 from hypercontainer.model import documents as doc
-from hypercontainer.model.spec import ContainerSpec, ExecSpec, PodSpec
+from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, ExecSpec, PodSpec
 
 
 async def openapi(call: Call[Nothing, None]) -> msgspec.Raw:
@@ -75,6 +75,8 @@ ROUTES: Sequence[Route[Any, Any]] = (
           summary="Have a container go on from a checkpoint: itself, or with ?name a new one"),
     Route(method="POST", path="/v1/containers/{c}/rename", handler=containers.rename, query=containers.RenameQuery,
           summary="Give a container another name"),
+    Route(method="POST", path="/v1/containers/{c}/update", handler=containers.update, query=Nothing,
+          body=ContainerUpdate, answer=doc.Updated, summary="Give a container other sizes or another restart policy"),
     Route(method="POST", path="/v1/containers/{c}/wait", handler=containers.wait, query=Nothing, answer=doc.WaitResult,
           lasting=True, summary="Wait until a container does not run; its exit status"),
     Route(method="POST", path="/v1/containers/{c}/resize", handler=containers.resize, query=ResizeQuery,

@@ -35,6 +35,7 @@ QUERIES = {
 BODIES: dict[str, Any] = {
     "/v1/containers": {"containers": [{"image": "busybox"}]},
     "/v1/containers/{c}/exec": {"command": ["true"], "detach": True},
+    "/v1/containers/{c}/update": {"cpus": 1.5},
     "/v1/containers/{c}/checkpoints": {"name": "then"},
     "/v1/pods": {"name": "p"},
     "/v1/images/pull": {"name": "busybox", "auth": {"username": "u", "password": "hush"}},
