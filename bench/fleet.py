@@ -58,14 +58,15 @@ class Fleet:
 
     def grow(self, count: int, enough: Callable[[], bool] = lambda: False) -> list[float]:
         """Start more until there are `count` of them or it is `enough`; milliseconds of the last few, which are
-        started alone."""
+        started alone unless it was `enough` before."""
         missing = max(0, count - len(self.pids))
         quick = max(0, missing - SINGLE)
         shares = [len(range(n, quick, TOGETHER)) for n in range(TOGETHER)]
         with self._callers(TOGETHER) as callers, ThreadPoolExecutor(TOGETHER) as pool:
-            list(pool.map(lambda caller, share: self._several(caller, share, enough), callers, shares))
+            parts = list(pool.map(lambda caller, share: self._several(caller, share, enough), callers, shares))
         with calls.client(self.daemon) as caller:
-            return self._several(caller, missing - quick, enough)
+            alone = self._several(caller, missing - quick, enough)
+        return alone or [took for part in parts for took in part[-1:]]
 
     def _several(self, caller: Client, count: int, enough: Callable[[], bool]) -> list[float]:
         took: list[float] = []
@@ -99,7 +100,7 @@ class Fleet:
         percent = 0.1 / (time.perf_counter() - begin)
         return Point(
             count=len(self.pids),
-            start_ms=statistics.median(starts_ms) if starts_ms else float("nan"),
+            start_ms=statistics.median(starts_ms),
             pss_mib=statistics.median(self.pss_mib()),
             used_mib=memory.used_mib() - self.before_mib,
             hyperd_rss_mib=memory.rss_mib(hyperd[0]),
