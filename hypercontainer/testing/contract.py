@@ -107,7 +107,8 @@ class FactoryContract:
         async with made(factory, config, run_dir) as vm:
             await vm.agent.ping()
             assert vm.guest.record.run_dir == str(run_dir)
-            assert not vm.agent.known.pod
+            held = await vm.agent.list()
+            assert (held.containers, held.processes) == ([], [])
         assert list(run_dir.iterdir()) == []
 
     async def test_guests_at_once_are_guests_of_their_own(

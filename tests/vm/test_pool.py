@@ -1,0 +1,194 @@
+"""Real guests that wait: whoever comes first gets one, what is wrong with one costs nobody a start."""
+
+import itertools
+import json
+import os
+import signal
+import tempfile
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hypercontainer.client.http import Client
+from hypercontainer.engine import rehearsal
+from hypercontainer.factory.base import Wish
+from hypercontainer.factory.cache import CacheFactory
+from hypercontainer.factory.direct import DirectFactory
+from hypercontainer.factory.template import TemplateFactory
+from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, VmConfig
+from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
+from hypercontainer.kernel.bundle import KernelStore
+from hypercontainer.testing.contract import FactoryContract
+from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
+from tests.vm.conftest import UID, UIDS, owner
+from tests.vm.test_agent import HYPERSTART
+
+pytestmark = pytest.mark.vm
+
+WAIT_S = 60.0
+
+
+@pytest.fixture
+def config(config: Callable[..., VmConfig], kernels: Path) -> VmConfig:
+    """With hyperstart in it, and a NIC that leads nowhere."""
+    store = KernelStore(kernels.parent)
+    kernel, initrd = store.boot_files(store.get(), HYPERSTART)
+    return config(kernel=kernel, initrd=initrd, nic=Nic(tap="", mac=SNAPSHOT_MAC))
+
+
+class TestQemuCache(FactoryContract):
+    @pytest.fixture
+    async def factory(self, driver: QemuHypervisor, config: VmConfig) -> AsyncIterator[CacheFactory]:
+        folder = Path(tempfile.mkdtemp(prefix="hyv"))
+        folder.chmod(0o711)
+
+        async def stage(scene: Path) -> Any:
+            return await rehearsal.stage(HYPERSTART, 512, folder / "scratch", scene)
+
+        def uids() -> Iterator[int]:
+            return itertools.count(UID + 5_000)
+
+        templates = TemplateFactory(driver, folder, UID + 10_000, stage)
+        factory = CacheFactory(templates, DirectFactory(driver), driver, folder, uids, stage)
+        await factory.init([Wish(config=config, template=True, cache=1)])
+        assert [pool.waiting for pool in factory.pools()] == [1]
+        yield factory
+        await factory.close()
+        assert [path.name for path in folder.iterdir()] == ["scratch"]
+        for path in (folder / "scratch").iterdir():
+            path.unlink()
+        (folder / "scratch").rmdir()
+        folder.rmdir()
+
+
+@pytest.fixture(scope="module")
+def pooling(kernels: Path, busybox_archive: Path) -> Iterator[PrivateDaemon]:
+    """A hyperd of whose usual size one VM waits, and one of another size that is booted."""
+    pool: list[dict[str, int | bool]] = [{"cache": 1}, {"vcpus": 2, "memory_mib": 192, "template": False, "cache": 1}]
+    with private_daemon(kernels, {"accelerator": "tcg", "factory": "cache", "pool": pool}) as daemon:
+        assert daemon.ctl("load", "-i", str(busybox_archive)).status == 0
+        yield daemon
+        first = int(daemon.settings["uid_base"]) + UIDS  # type: ignore[call-overload]
+    assert [tap for tap in Path("/sys/class/net").glob("hyw*") if 0 <= owner(tap) - first < 1000] == []
+
+
+def pools(daemon: PrivateDaemon) -> list[dict[str, int]]:
+    with Client(str(daemon.socket)) as client:
+        found: list[dict[str, int]] = client.get("/v1/factory")["Pools"]
+    return found
+
+
+def full(daemon: PrivateDaemon) -> list[dict[str, int]]:
+    """Wait until all who are wanted wait."""
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        found = pools(daemon)
+        if all(pool["Waiting"] == pool["Wanted"] for pool in found):
+            return found
+        assert time.monotonic() < deadline, found
+
+
+def vmms(daemon: PrivateDaemon) -> list[int]:
+    """Of VMs that wait."""
+    files = (daemon.folder / "run/pods").glob("waiting-*/qemu.pid")
+    return [int(file.read_text().splitlines()[1].split()[0]) for file in files]
+
+
+def test_a_start_takes_one_that_waits_and_another_takes_its_place(pooling: PrivateDaemon) -> None:
+    before = full(pooling)[0]["Taken"]
+    ran = pooling.ctl(
+        "run", "--rm", "--timings", "busybox", "sh", "-c", "hostname; ip -4 addr show eth0; cat /etc/hosts"
+    )
+    assert ran.status == 0, ran.err
+    assert "claim" in ran.err and "monitor" not in ran.err
+    assert "rehearsal" not in ran.out and "192.0.2." not in ran.out
+    assert full(pooling)[0]["Taken"] == before + 1
+
+
+def test_what_waits_is_of_its_size(pooling: PrivateDaemon) -> None:
+    full(pooling)
+    ran = pooling.ctl("run", "--rm", "--timings", "--cpus", "2", "--memory", "192m", "busybox", "nproc")
+    assert (ran.status, ran.out) == (0, "2\n") and "claim" in ran.err
+    ran = pooling.ctl("run", "--rm", "--timings", "--memory", "300m", "busybox", "true")
+    assert ran.status == 0 and "claim" not in ran.err
+
+
+def test_a_container_of_the_pool_is_on_the_network_and_keeps_its_files(pooling: PrivateDaemon) -> None:
+    full(pooling)
+    made = pooling.ctl("run", "-d", "--name", "web", "-p", "0:80", "busybox", "httpd", "-f", "-h", "/www")
+    assert made.status == 0, made.err
+    port = pooling.ctl("port", "web", "80").out.split(":")[-1].strip()
+    assert pooling.ctl("exec", "web", "wget", "-qO-", "http://127.0.0.1/").status == 0
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as answer:
+        assert answer.status == 200
+    assert pooling.ctl("exec", "web", "sh", "-c", "echo kept > /kept").status == 0
+    full(pooling)
+    assert pooling.ctl("restart", "web").status == 0
+    assert pooling.ctl("exec", "web", "cat", "/kept").out == "kept\n"
+    assert pooling.ctl("rm", "-f", "web").status == 0
+
+
+def test_one_that_is_killed_is_replaced(pooling: PrivateDaemon) -> None:
+    before = full(pooling)[0]["Poisoned"]
+    poisoned = before + pools(pooling)[1]["Poisoned"]
+    for pid in vmms(pooling):
+        os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + WAIT_S
+    while sum(pool["Poisoned"] for pool in pools(pooling)) < poisoned + 2:
+        assert time.monotonic() < deadline
+    full(pooling)
+    assert pooling.ctl("run", "--rm", "busybox", "true").status == 0
+
+
+def test_one_that_is_wedged_costs_a_second_and_is_thrown_away(pooling: PrivateDaemon) -> None:
+    full(pooling)
+    before, stopped = pools(pooling)[0]["Poisoned"], vmms(pooling)
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    ran = pooling.ctl("run", "--rm", "busybox", "echo", "all the same")
+    assert (ran.status, ran.out) == (0, "all the same\n")
+    assert pools(pooling)[0]["Poisoned"] == before + 1
+    for pid in stopped:  # the other size's still waits
+        try:
+            os.kill(pid, signal.SIGCONT)
+        except ProcessLookupError:
+            pass
+
+
+def test_all_are_let_go_and_made_again_when_asked(pooling: PrivateDaemon) -> None:
+    full(pooling)
+    assert pooling.ctl("factory", "destroy").status == 0
+    assert (pools(pooling), vmms(pooling)) == ([], [])
+    assert pooling.ctl("run", "--rm", "busybox", "true").status == 0
+    assert pooling.ctl("factory", "init").status == 0
+    assert [pool["Waiting"] for pool in pools(pooling)] == [1, 1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_none_outlives_its_hyperd_for_long(pooling: PrivateDaemon, number: int) -> None:
+    full(pooling)
+    kept = pooling.ctl("run", "-d", "--name", "kept", "busybox", "sleep", "1000")
+    assert kept.status == 0, kept.err
+    full(pooling)
+    old = vmms(pooling)
+    pooling.signal(number)
+    assert number == signal.SIGKILL or vmms(pooling) == []
+    pooling.start()
+    assert pooling.ctl("exec", "kept", "echo", "still here").out == "still here\n"
+    full(pooling)
+    assert not set(old).intersection(vmms(pooling))
+    assert pooling.ctl("rm", "-f", "kept").status == 0
+
+
+def test_the_status_is_told(pooling: PrivateDaemon) -> None:
+    full(pooling)
+    said = pooling.ctl("factory", "status").out.splitlines()
+    assert said[0] == "VMs are taken from those that wait, else cloned from templates"
+    assert said[1].split() == ["VCPUS", "MEMORY", "TENANT", "WANTED", "WAITING", "TAKEN", "POISONED"]
+    assert said[2].split()[:4] == ["1", "256MiB", "1", "1"]
+    rows = pooling.ctl("factory", "status", "--format", "json").out.splitlines()
+    assert "256MiB" in {json.loads(row)["Memory"] for row in rows}
