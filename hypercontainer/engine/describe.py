@@ -208,7 +208,7 @@ def _host_config(pod: PodRecord, record: ContainerRecord) -> doc.HostConfig:
         ulimits=[doc.UlimitDocument(name=u.name, soft=u.soft, hard=u.hard) for u in spec.ulimits],
         sysctls=spec.sysctls,
         shm_size=spec.shm_mib << 20,
-        memory=spec.memory_mib << 20,
+        memory=(spec.memory_mib or (pod.spec.memory_mib if pod.implicit else 0)) << 20,
         nano_cpus=round(spec.cpus * 1e9),
         pids_limit=spec.pids,
         init=spec.init,

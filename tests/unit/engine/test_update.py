@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import pytest
 
 from hypercontainer.agent.messages import Cgroup
@@ -51,6 +52,7 @@ async def test_one_that_runs_is_larger_at_once_and_smaller_again(
     assert (record(engine, id).spec.vcpus, record(engine, id).spec.memory_mib) == (2, 1024)
     document = await engine.inspect(id)
     assert document.vm and (document.vm.vcpus, document.vm.memory_mib) == (2, 1024)
+    assert document.host_config.memory == 1024 << 20
     assert await update(id, cpus=1, memory_mib=256) == []
     assert (guest(world).agent.cpus, guest(world).added_mib) == (1, 0)
     await engine.remove(id, force=True, volumes=False)
@@ -236,9 +238,7 @@ async def test_a_restart_keeps_it_and_does_what_was_cut_short(
     id = await running(engine, create)
     await update(id, cpus=2, memory_mib=512)
     pod, _ = engine._find(id)
-    pod.record.spec = PodSpec(
-        **{**{f: getattr(pod.record.spec, f) for f in pod.record.spec.__struct_fields__}, "vcpus": 4}
-    )
+    pod.record.spec = msgspec.structs.replace(pod.record.spec, vcpus=4)
     pod.save()  # as a hyperd leaves it that is killed in the middle of an update
     await engine.close()
     later = await world.engine()
