@@ -175,7 +175,8 @@ static int set_link(const struct link *link, const char *name, const uint8_t mac
 	struct ifinfomsg *info;
 	bool moves = memcmp(link->mac, mac, 6);
 
-	if ((strcmp(link->name, name) || moves || down) && link->up && set_up(link->index, false) < 0)
+	/* To go down takes 50 ms: the kernel waits for all that is under way. To get another address it need not. */
+	if ((strcmp(link->name, name) || down) && link->up && set_up(link->index, false) < 0)
 		return fail(err, errno, "take %s down", link->name);
 	info = begin(&m, RTM_NEWLINK, 0, sizeof(*info));
 	info->ifi_index = link->index;
@@ -185,8 +186,14 @@ static int set_link(const struct link *link, const char *name, const uint8_t mac
 		attribute(&m, IFLA_ADDRESS, mac, 6);
 	if (mtu)
 		attribute(&m, IFLA_MTU, &mtu, sizeof(mtu));
-	if (change(&m) < 0)
-		return fail(err, errno, "name %s %s", link->name, name);
+	if (change(&m) < 0) {
+		struct link now = *link;
+
+		if (errno != EBUSY || !link->up || set_up(link->index, false) < 0)
+			return fail(err, errno, "name %s %s", link->name, name);
+		now.up = false;		/* a device that can only have it so */
+		return set_link(&now, name, mac, mtu, down, err);
+	}
 	if (down)
 		return 0;
 	return set_up(link->index, true) < 0 ? fail(err, errno, "bring %s up", name) : 0;
@@ -247,6 +254,7 @@ static int change_address(int type, int flags, int index, const struct address *
 
 struct present {
 	int index;
+	bool link_local;		/* those that follow from its MAC address, or the others? */
 	struct address list[32];
 	size_t count;
 };
@@ -260,7 +268,7 @@ static void see_address(const struct nlmsghdr *h, void *data)
 	bool found = false;
 
 	if (h->nlmsg_type != RTM_NEWADDR || (int)body->ifa_index != present->index ||
-	    body->ifa_scope == RT_SCOPE_LINK || present->count == COUNT(present->list))
+	    (body->ifa_scope == RT_SCOPE_LINK) != present->link_local || present->count == COUNT(present->list))
 		return;
 	for (struct rtattr *r = IFA_RTA(body); RTA_OK(r, left); r = RTA_NEXT(r, left))
 		if ((r->rta_type == IFA_LOCAL || (r->rta_type == IFA_ADDRESS && !found)) &&
@@ -270,6 +278,28 @@ static void see_address(const struct nlmsghdr *h, void *data)
 		}
 	if (found)
 		present->list[present->count++] = a;
+}
+
+/* The kernel gives it one as it comes up, of the MAC address that it has then (RFC 4291, appendix A). */
+static int move_link_local(int index, const uint8_t mac[6], struct error *err)
+{
+	struct present present = { .index = index, .link_local = true };
+	struct address own = { .family = AF_INET6, .prefix = 64 };
+	const uint8_t bytes[16] = {
+		0xfe, 0x80, 0, 0, 0, 0, 0, 0, mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5],
+	};
+	struct message m;
+
+	begin(&m, RTM_GETADDR, NLM_F_DUMP, sizeof(struct ifaddrmsg));
+	if (ask(&m, see_address, &present) < 0)
+		return fail(err, errno, "list addresses");
+	memcpy(own.bytes, bytes, sizeof(bytes));
+	for (size_t i = 0; i < present.count; i++)
+		if (present.list[i].family == AF_INET6 &&
+		    (change_address(RTM_DELADDR, 0, index, &present.list[i]) < 0 ||
+		     change_address(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, index, &own) < 0))
+			return fail(err, errno, "move an address");
+	return 0;
 }
 
 static bool is_wanted(const struct address *a, const struct json *wanted)
@@ -343,6 +373,8 @@ static int setup_interface(const struct json *json, struct error *err)
 	if (!*i.name || strlen(i.name) >= IF_NAMESIZE || strpbrk(i.name, "/ \t\n") || i.name[0] == '.')
 		return fail(err, EINVAL, "name an interface '%.32s'", i.name);
 	if (find_link(mac, hardware, &link, err) < 0 || set_link(&link, i.name, mac, (uint32_t)i.mtu, i.down, err) < 0)
+		return -1;
+	if (link.up && !i.down && memcmp(link.mac, mac, sizeof(mac)) && move_link_local(link.index, mac, err) < 0)
 		return -1;
 	return set_addresses(link.index, i.addresses, err);
 }

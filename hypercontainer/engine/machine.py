@@ -93,7 +93,8 @@ class Machine:
         host, record = self.host, self.record
         if origin is None:
             return await host.factory.boot(config, host.run_dir(record.id), trace)
-        config = replace(config, origin=origin.snapshot, memory_mib=origin.moment.memory_mib)
+        moment = origin.moment
+        config = replace(config, origin=origin.snapshot, vcpus=moment.vcpus, memory_mib=moment.memory_mib)
         vm = await vms.boot(host.hypervisor, config, host.run_dir(record.id), trace)
         self._in_guest = {container.id for container in record.containers}
         return vm

@@ -61,18 +61,19 @@ async def take(pod: Pod, container: Container, memory: int, state: int, disk: Pa
             if disk:
                 work.append(in_thread(scratch.copy, Path(record.upper.path), disk))
             await together(*work)
-        return await _moment(pod, container, os.fstat(memory).st_size >> 20)
+        return await _moment(pod, container, (await vm.guest.size()).vcpus, os.fstat(memory).st_size >> 20)
     except BaseException:
         await to_its_end(go_on(pod, container))
         raise
 
 
-async def _moment(pod: Pod, container: Container, memory_mib: int) -> Moment:
+async def _moment(pod: Pod, container: Container, vcpus: int, memory_mib: int) -> Moment:
     record, nic = container.record, pod.record.nic
     assert pod.record.guest  # noqa: S101  it runs
     return Moment(
         vmm=await _vmm(pod.host),
-        shape=_shape(pod.host, pod.record, pod.record.guest.accelerator, memory_mib),
+        shape=_shape(pod.host, pod.record, pod.record.guest.accelerator, vcpus, memory_mib),
+        vcpus=vcpus,
         memory_mib=memory_mib,
         container=record.id,
         mac=nic.mac if nic else "",
@@ -82,12 +83,15 @@ async def _moment(pod: Pod, container: Container, memory_mib: int) -> Moment:
     )
 
 
-async def go_on(pod: Pod, container: Container) -> None:
-    """The copy was taken, or not: the container runs on. Safe when its machine has gone meanwhile."""
+async def go_on(pod: Pod, container: Container, *, stopped: bool = True) -> None:
+    """The copy was taken, or not: the container runs on. Safe when its machine has gone meanwhile.
+
+    `stopped`: its CPUs are, too, so its clock is wrong."""
     if vm := pod.machine.vm:
         try:
-            await vm.guest.resume()
-            await set_clock(vm.agent)
+            if stopped:
+                await vm.guest.resume()
+                await set_clock(vm.agent)
             await vm.agent.freeze_container(container.record.id, False, timeout_s=FREEZE_S)
         except HyperError:
             if await alive(pod):
@@ -114,7 +118,7 @@ async def check_fits(host: Host, record: PodRecord, moment: Moment, verb: str) -
             verb, name, f"saved by {moment.vmm}, and this is {vmm}: only the same version can go on with it"
         )
     _, choice = await host.bootable()
-    if moment.shape != _shape(host, record, choice.accelerator, moment.memory_mib):
+    if moment.shape != _shape(host, record, choice.accelerator, moment.vcpus, moment.memory_mib):
         raise WrongState(
             verb,
             name,
@@ -127,13 +131,13 @@ async def _vmm(host: Host) -> str:
     return f"QEMU {await host.hypervisor.version()}"
 
 
-def _shape(host: Host, record: PodRecord, accelerator: str, memory_mib: int) -> str:
+def _shape(host: Host, record: PodRecord, accelerator: str, vcpus: int, memory_mib: int) -> str:
     """All that the snapshot depends on but the version: not the kernel, which is in its memory."""
     config = VmConfig(
         name="",
         kernel=Path(),
         initrd=Path(),
-        vcpus=record.spec.vcpus,
+        vcpus=vcpus,
         memory_mib=memory_mib,
         uid=0,
         nic=Nic(tap="", mac=SNAPSHOT_MAC) if record.spec.network == "bridge" else None,
@@ -177,4 +181,4 @@ async def thaw(pod: Pod, container: Container, trace: Trace) -> None:
     pod.record.held, pod.record.making, pod.record.suspended = True, False, None
     pod.host.pods.save(pod.record, durable=True)
     with trace.step("thaw"):
-        await go_on(pod, container)
+        await go_on(pod, container, stopped=False)

@@ -113,6 +113,7 @@ class Moment(Record, kw_only=True):
 
     vmm: str  # who can go on from it: "QEMU 7.2.22"
     shape: str  # digest of Hypervisor.shape
+    vcpus: int
     memory_mib: int
     container: str  # its id in the guest
     mac: str  # that its interface had; "" without one
