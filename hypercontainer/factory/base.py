@@ -87,7 +87,8 @@ class Shape(NamedTuple):
 
 
 def shape(hypervisor: Hypervisor, config: VmConfig) -> Shape:
-    return Shape(config.tenant, hypervisor.shape(config))
+    """Of the guest that `config` could come from."""
+    return Shape(config.tenant, hypervisor.shape(nobodys(config)))
 
 
 def nobodys(config: VmConfig) -> VmConfig:

@@ -134,7 +134,7 @@ class CacheFactory:
         """One that waits, made the guest of `config`; None if none does."""
         if config.share or config.origin:
             return None
-        key = shape(self._hypervisor, nobodys(config))
+        key = shape(self._hypervisor, config)
         for stock in [s for s in self._stocks if s.waiting and self._shape(s.wish) == key]:
             while stock.waiting:
                 one = stock.waiting.popleft()
@@ -216,7 +216,7 @@ class CacheFactory:
         return replace(config, name="waiting", uid=uid, nic=nic)
 
     def _shape(self, wish: Wish) -> Shape:
-        return shape(self._hypervisor, nobodys(wish.config))
+        return shape(self._hypervisor, wish.config)
 
     async def _watch(self, stock: Stock, vm: vms.Vm) -> None:
         cause = await vm.guest.wait()

@@ -12,11 +12,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hypercontainer import vm as vms
-from hypercontainer.errors import GuestDied, GuestError, GuestSilent, HyperError, Unavailable
+from hypercontainer.errors import Exhausted, GuestDied, GuestError, GuestSilent, HyperError, InvalidInput, Unavailable
 from hypercontainer.factory.base import EMPTY, Kept, Pool, Shape, Stage, Wish, nobodys, shape
 from hypercontainer.factory.rehearsal import rehearse
 from hypercontainer.factory.sealed import SealedFile
@@ -101,8 +102,7 @@ class TemplateFactory:
 
     async def make(self, config: VmConfig) -> Template:
         """The template of its shape, made now if there is none."""
-        original = replace(nobodys(config), name="template", uid=self._uid)
-        return await self._template(shape(self._hypervisor, original), original, Timings())
+        return await self._made(self._begun(shape(self._hypervisor, config), config), Timings())
 
     async def clear(self) -> None:
         self._templates.clear()
@@ -116,20 +116,19 @@ class TemplateFactory:
 
     async def _clone(self, config: VmConfig, run_dir: Path, trace: Trace) -> vms.Vm | None:
         """A clone of the template of its shape; None if that cannot be had."""
-        original = replace(nobodys(config), name="template", uid=self._uid)
-        key = shape(self._hypervisor, original)
+        key = shape(self._hypervisor, config)
         if self._failures.get(key, 0) >= ATTEMPTS:
             return None
+        task = self._begun(key, config)
+        if not task.done() and (smaller := self._smaller(config)):
+            return await self._grown(smaller, config, run_dir, trace)
         try:
-            template = await self._template(key, original, trace)
+            template = await self._made(task, trace)
         except HyperError as e:
             self._failed(key, None, f"cannot make a template, booting {config.name}: {e}")
             return None
         try:
-            taken = {disk.target for disk in config.disks}
-            free = [slot for slot in EMPTY if slot.target not in taken]
-            clone = replace(config, disks=[*config.disks, *free], origin=template.snapshot())
-            vm = await vms.boot(self._hypervisor, clone, run_dir, trace)
+            vm = await self._from(template, config, run_dir, trace)
         except (GuestDied, GuestError) as e:
             self._failed(key, template, f"cannot clone {config.name}, booting it: {e}")
             return None
@@ -137,7 +136,42 @@ class TemplateFactory:
             self._failed(key, template, f"cannot clone {config.name}: it does not answer")
             raise
         self._failures.pop(key, None)
+        return vm
+
+    async def _from(self, template: Template, config: VmConfig, run_dir: Path, trace: Trace) -> vms.Vm:
+        taken = {disk.target for disk in config.disks}
+        free = [slot for slot in EMPTY if slot.target not in taken]
+        clone = replace(config, disks=[*config.disks, *free], origin=template.snapshot())
+        vm = await vms.boot(self._hypervisor, clone, run_dir, trace)
         template.clones += 1
+        return vm
+
+    def _smaller(self, config: VmConfig) -> Template | None:
+        """The largest template that lacks nothing but size, for who would have to wait for one of their own."""
+        fitting = []
+        for key, task in self._templates.items():
+            if task.done() and not task.cancelled() and not task.exception():
+                template = task.result()
+                size = (template.config.memory_mib, template.config.vcpus)
+                alike = replace(config, memory_mib=size[0], vcpus=size[1])
+                if size[0] <= config.memory_mib and size[1] <= config.vcpus and shape(self._hypervisor, alike) == key:
+                    fitting.append((size, template))
+        return max(fitting, key=lambda each: each[0])[1] if fitting else None
+
+    async def _grown(self, template: Template, config: VmConfig, run_dir: Path, trace: Trace) -> vms.Vm | None:
+        """A clone of a smaller one, with the rest added to it; None if that cannot be had."""
+        size = (template.config.vcpus, template.config.memory_mib)
+        try:
+            vm = await self._from(template, replace(config, vcpus=size[0], memory_mib=size[1]), run_dir, trace)
+            async with AsyncExitStack() as undo:
+                undo.push_async_callback(vm.guest.kill)
+                undo.push_async_callback(vm.close)
+                with trace.step("resize"):
+                    await vm.resize(config.vcpus, config.memory_mib)
+                undo.pop_all()
+        except (GuestDied, GuestError, Exhausted, InvalidInput) as e:
+            log.warning("cannot clone %s from a smaller template, booting it: %s", config.name, str(e))
+            return None
         return vm
 
     def _failed(self, key: Shape, template: Template | None, complaint: str) -> None:
@@ -150,15 +184,20 @@ class TemplateFactory:
             for old in list(self._failures)[:-MAX_FAILURES]:
                 del self._failures[old]
 
-    async def _template(self, key: Shape, original: VmConfig, trace: Trace) -> Template:
+    def _begun(self, key: Shape, config: VmConfig) -> asyncio.Task[Template]:
         """Made now if there is none: once, and to its end, whoever waits for it and gives up."""
         task = self._templates.pop(key, None)
         if task is None:
+            original = replace(nobodys(config), name="template", uid=self._uid)
             task = asyncio.create_task(self._make(original), name="template")
             self._making.add(task)
             task.add_done_callback(self._making.discard)
             self._make_room(key.tenant)
         self._templates[key] = task
+        return task
+
+    @staticmethod
+    async def _made(task: asyncio.Task[Template], trace: Trace) -> Template:
         if not task.done():
             with trace.step("template"):
                 await asyncio.wait([task])

@@ -192,3 +192,16 @@ def test_the_status_is_told(pooling: PrivateDaemon) -> None:
     assert said[2].split()[:4] == ["1", "256MiB", "1", "1"]
     rows = pooling.ctl("factory", "status", "--format", "json").out.splitlines()
     assert "256MiB" in {json.loads(row)["Memory"] for row in rows}
+
+
+def test_a_size_that_nobody_foresaw_is_had_by_adding_to_a_clone(pooling: PrivateDaemon) -> None:
+    full(pooling)
+    script = (
+        "nproc; awk '/MemTotal/ {print $2}' /proc/meminfo; dd if=/dev/zero of=/dev/shm/x bs=1M count=300 2>&1 | tail -1"
+    )
+    command = ("run", "--rm", "--timings", "--cpus", "3", "--memory", "800m", "--shm-size", "400m", "busybox")
+    grown = pooling.ctl(*command, "sh", "-c", script)
+    assert grown.status == 0, grown.err
+    assert "resize" in grown.err and "clone" in grown.err
+    processors, total_kib, copied = grown.out.splitlines()
+    assert processors == "3" and int(total_kib) > 700 << 10 and copied == "300+0 records out"

@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import gc
 import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -16,7 +17,7 @@ from hypercontainer.factory.template import ATTEMPTS, EMPTY, KEPT, KEPT_IN_ALL, 
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, VmConfig
 from hypercontainer.lib.trace import Timings
 from hypercontainer.testing.contract import FactoryContract, made
-from hypercontainer.testing.fakes import FakeAgent, FakeHypervisor
+from hypercontainer.testing.fakes import FakeAgent, FakeHypervisor, Refused
 
 UID = 77
 
@@ -48,6 +49,7 @@ async def factory(hypervisor: FakeHypervisor, tmp_path: Path) -> AsyncIterator[T
     yield factory
     await factory.close()
     assert list((tmp_path / "templates").glob("*")) == []
+    gc.collect()  # errors hold on to what was there when they were raised
     assert len(os.listdir("/proc/self/fd")) <= files
 
 
@@ -297,3 +299,54 @@ def test_a_file_is_closed_with_its_last_reference() -> None:
     del file
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
+
+
+# Larger guests
+
+
+async def test_who_wants_more_does_not_wait_for_a_template_of_that_size(
+    factory: TemplateFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    async with made(factory, config, run_dir):
+        pass
+    large, timings = replace(config, vcpus=2, memory_mib=512), Timings()
+    async with made(factory, large, run_dir, timings) as vm:
+        size = await vm.guest.size()
+        assert (size.vcpus, size.memory_mib, size.added_mib) == (2, 512, 384)
+        assert [step.name for step in timings.steps] == ["qemu", "agent", "resize"]
+    await factory.make(large)  # it was being made meanwhile
+    async with made(factory, large, run_dir) as vm:
+        assert (await vm.guest.size()).added_mib == 0
+    assert originals(hypervisor) == 2
+
+
+@pytest.mark.parametrize("change", [{"memory_mib": 64}, {"nic": None}, {"tenant": "other"}, {"kernel": Path("other")}])
+async def test_a_template_that_lacks_something_else_is_no_beginning(
+    factory: TemplateFactory, config: VmConfig, run_dir: Path, change: dict[str, object]
+) -> None:
+    async with made(factory, config, run_dir):
+        pass
+    timings = Timings()
+    async with made(factory, replace(config, **change), run_dir, timings):  # type: ignore[arg-type]
+        assert [step.name for step in timings.steps] == ["template", "qemu", "agent"]
+
+
+async def test_a_guest_that_does_not_grow_is_booted(
+    factory: TemplateFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    async with made(factory, config, run_dir):
+        pass
+    hypervisor.make_agent = stunted
+    large = replace(config, memory_mib=512)
+    async with made(factory, large, run_dir) as vm:
+        assert hypervisor.booted[-1].origin is None
+        assert (await vm.guest.size()).added_mib == 0
+
+
+def stunted() -> FakeAgent:
+    def refuse(args: dict[str, object]) -> object:
+        raise Refused(12, "add memory: no room")
+
+    agent = FakeAgent()
+    agent.answers["pod.resize"] = refuse
+    return agent
