@@ -1,6 +1,8 @@
 """New containers that go on where another one was: forks, and checkpoints that are restored as a container of their
 own. Until it runs a copy is marked as one that is being made, and whoever finds it then removes it."""
 
+import asyncio
+import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -16,7 +18,7 @@ from hypercontainer.lib import clock
 from hypercontainer.lib.together import in_thread, to_its_end, together
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model import ids
-from hypercontainer.model.record import VERSION, ContainerRecord, NicRecord, PodRecord, Streams
+from hypercontainer.model.record import VERSION, ContainerRecord, Moment, NicRecord, PodRecord, Streams
 from hypercontainer.model.spec import PortMapping
 from hypercontainer.storage import scratch
 
@@ -108,25 +110,14 @@ async def discard(host: Host, pods: dict[str, Pod], pod: Pod) -> None:
 
 async def wake(pod: Pod, origin: Origin, trace: Trace, *, nic: NicRecord | None = None) -> None:
     """Have a copy whose disk is there go on from `origin`, still frozen; with the addresses `nic` if they are free."""
-    container = only(pod)
     async with pod.lock:
-        prepare(container, origin)
         if nic and nic.address not in {p.nic.address for p in pod.host.index.pods.values() if p.nic}:
             pod.record.nic = nic
-        await snapshot.wake(pod, container, origin, trace)
+        await snapshot.wake(pod, only(pod), origin, trace, new_run=True)
 
 
-def prepare(container: Container, origin: Origin) -> None:
-    """A new run of it begins where the streams were at the snapshot."""
-    record = container.record
-    record.runs += 1
-    record.started_ns = clock.now_ns()
-    container.output.log.begin(record.runs, origin.moment.offsets)
-
-
-async def rise(pods: Sequence[Pod], origin: Origin, trace: Trace, *, nic: NicRecord | None = None) -> None:
-    """All of them, or an error."""
-    await together(*(wake(pod, origin, trace, nic=nic) for pod in pods))
+async def rise(pods: Sequence[Pod], trace: Trace) -> None:
+    """Let those that were woken run: all of them, or an error."""
     await together(*(_thaw(pod, trace) for pod in pods))
     for pod in pods:
         pod.emit_pod("create")
@@ -145,34 +136,58 @@ async def fork(
 ) -> list[Pod]:
     """Copies of a running container, which goes on as soon as its state has been taken. All of them, or none."""
     snapshot.check(source, only(source), "fork")
-    kept = saved.Loaded()
+    kept, copies = saved.Loaded(), []
     async with AsyncExitStack() as undo:
         undo.callback(kept.close)
-        copies = []
         async with AsyncExitStack() as making:
             for name in names:
-                copy = new(host, pods, source.record, name, ports)
-                copies.append(copy)
+                copies.append(copy := new(host, pods, source.record, name, ports))
                 making.push_async_callback(discard, host, pods, copy)
-            origin = await _taken(source, kept, disk(copies[0]), trace)
-            with trace.step("disks"):
-                await in_thread(_copy_disks, disk(copies[0]), [disk(copy) for copy in copies[1:]])
-            await rise(copies, origin, trace)
+                scratch.blank(disk(source), disk(copy))
+            await _fork(source, kept, copies, trace)
+            await rise(copies, trace)
             making.pop_all()
     return copies
 
 
+async def _fork(source: Pod, kept: saved.Loaded, copies: Sequence[Pod], trace: Trace) -> None:
+    """Have `copies`, whose disks are blank, go on from the source. Their VMMs start while it is being copied."""
+    complete = asyncio.Event()
+    async with source.lock:
+        snapshot.check(source, only(source), "fork")
+        moment = await snapshot.plan(source, only(source))
+        os.truncate(kept.memory.fileno(), moment.memory_mib << 20)
+        origin = Origin(snapshot=kept.snapshot(complete.wait), moment=moment)
+        waking = asyncio.create_task(together(*(wake(copy, origin, trace) for copy in copies)), name="fork")
+        try:
+            await _take(source, kept, moment, disk(copies[0]), trace)
+        except BaseException:
+            await _give_up(waking)
+            raise
+    try:
+        kept.seal()
+        with trace.step("disks"):
+            await in_thread(_copy_disks, disk(copies[0]), [disk(copy) for copy in copies[1:]])
+        complete.set()
+        await waking
+    except BaseException:
+        await _give_up(waking)
+        raise
+
+
+async def _give_up(waking: "asyncio.Task[None]") -> None:
+    waking.cancel()
+    await asyncio.gather(waking, return_exceptions=True)
+
+
+async def _take(source: Pod, kept: saved.Loaded, moment: Moment, first: Path, trace: Trace) -> None:
+    """Lock held. Fill what is kept and the first disk, and say in `moment` where the streams were."""
+    files = kept.memory.fileno(), kept.state.fileno()
+    taken = await snapshot.take(source, only(source), *files, lambda path: scratch.fill(first, path), trace)
+    await to_its_end(snapshot.go_on(source, only(source)))
+    moment.offsets, moment.time_ns = taken.offsets, taken.time_ns
+
+
 def _copy_disks(first: Path, others: Sequence[Path]) -> None:
     for path in others:
-        scratch.copy(first, path)
-
-
-async def _taken(source: Pod, kept: saved.Loaded, path: Path, trace: Trace) -> Origin:
-    container = only(source)
-    async with source.lock:
-        snapshot.check(source, container, "fork")
-        moment = await snapshot.take(
-            source, container, kept.memory.fileno(), kept.state.fileno(), path, trace
-        )  # fmt: skip
-        await to_its_end(snapshot.go_on(source, container))
-    return Origin(snapshot=kept.seal(), moment=moment)
+        scratch.fill(path, first)

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -73,9 +73,13 @@ class Loaded:
         self.memory, self.state = SealedFile("saved memory", 0), SealedFile("saved state", 0)
 
     def seal(self) -> Snapshot:
+        """Nobody can change it from now on."""
         self.memory.seal()
         self.state.seal()
-        return Snapshot(memory=self.memory.fileno(), state=self.state.fileno())
+        return self.snapshot()
+
+    def snapshot(self, complete: Callable[[], Awaitable[object]] | None = None) -> Snapshot:
+        return Snapshot(memory=self.memory.fileno(), state=self.state.fileno(), complete=complete)
 
     def close(self) -> None:
         self.memory.close()

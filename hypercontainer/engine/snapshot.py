@@ -6,7 +6,7 @@ has been told who it is. The pod's lock is held by whoever calls.
 
 import asyncio
 import hashlib
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 from hypercontainer.engine.container import Container
@@ -21,9 +21,10 @@ from hypercontainer.lib.together import in_thread, to_its_end, together
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import Moment, PodRecord
 from hypercontainer.sandbox.clock import set_clock
-from hypercontainer.storage import scratch
 
 FREEZE_S = 10.0
+
+CopyDisk = Callable[[Path], None]  # from there; blocks
 
 
 def check(pod: Pod, container: Container, verb: str) -> None:
@@ -41,9 +42,12 @@ def check(pod: Pod, container: Container, verb: str) -> None:
         )
 
 
-async def take(pod: Pod, container: Container, memory: int, state: int, disk: Path | None, trace: Trace) -> Moment:
-    """Write the machine's memory and devices to the empty files `memory` and `state`, and its disk to the new file
-    `disk` (None: it stays where it is). The container stays frozen and its machine stopped, until `go_on`.
+async def take(
+    pod: Pod, container: Container, memory: int, state: int, copy_disk: CopyDisk | None, trace: Trace
+) -> Moment:
+    """Write the machine's memory and devices to the empty files `memory` and `state`, and have its disk copied by
+    `copy_disk`, in a thread (None: it stays where it is). The container stays frozen and its machine stopped, until
+    `go_on`.
 
     On failure it goes on at once, as if nothing had been. Exhausted: a disk is full."""
     vm, record = pod.machine.running(), container.record
@@ -58,17 +62,20 @@ async def take(pod: Pod, container: Container, memory: int, state: int, disk: Pa
             await vm.guest.pause()
         with trace.step("dump"):
             work = [vm.guest.dump(memory, state)]
-            if disk:
-                work.append(in_thread(scratch.copy, Path(record.upper.path), disk))
+            if copy_disk:
+                work.append(in_thread(copy_disk, Path(record.upper.path)))
             await together(*work)
-        return await _moment(pod, container, (await vm.guest.size()).vcpus, os.fstat(memory).st_size >> 20)
+        return await plan(pod, container)
     except BaseException:
         await to_its_end(go_on(pod, container))
         raise
 
 
-async def _moment(pod: Pod, container: Container, vcpus: int, memory_mib: int) -> Moment:
+async def plan(pod: Pod, container: Container) -> Moment:
+    """What a copy that is taken now begins with. All but `offsets` and `time_ns` stays true while the lock is held."""
     record, nic = container.record, pod.record.nic
+    size = await pod.machine.running().guest.size()
+    vcpus, memory_mib = size.vcpus, size.memory_mib - size.added_mib
     assert pod.record.guest  # noqa: S101  it runs
     return Moment(
         vmm=await _vmm(pod.host),
@@ -147,9 +154,9 @@ def _shape(host: Host, record: PodRecord, accelerator: str, vcpus: int, memory_m
     return hashlib.sha256(host.hypervisor.shape(config).encode()).hexdigest()
 
 
-async def wake(pod: Pod, container: Container, origin: Origin, trace: Trace) -> None:
+async def wake(pod: Pod, container: Container, origin: Origin, trace: Trace, *, new_run: bool) -> None:
     """Have the container go on from `origin`: the machine, the streams, what runs in it. It is still frozen when this
-    returns, and nothing of it on record that is not true; `thaw` follows.
+    returns, and nothing of it on record that is not true; `thaw` follows. `new_run`: its log begins one.
 
     On failure nothing is left of the machine."""
     moment, record = origin.moment, container.record
@@ -159,6 +166,9 @@ async def wake(pod: Pod, container: Container, origin: Origin, trace: Trace) -> 
             if moment.container != record.id:
                 await vm.agent.rename_container(moment.container, record.id)
             record.streams = moment.streams
+            if new_run:
+                record.runs, record.started_ns = record.runs + 1, clock.now_ns()
+                container.output.log.begin(record.runs, moment.offsets)
             container.connect(vm)
             for process in vm.agent.known.processes:
                 if process.id != moment.container:

@@ -138,7 +138,8 @@ class Snapshots:
                 making.push_async_callback(copies.discard, host, self.pods, pod)
                 await in_thread(scratch.copy, folder / DISK, copies.disk(pod))
                 origin = Origin(snapshot=loaded.seal(), moment=found.moment)
-                await copies.rise([pod], origin, trace, nic=found.pod.nic if same else None)
+                await copies.wake(pod, origin, trace, nic=found.pod.nic if same else None)
+                await copies.rise([pod], trace)
                 making.pop_all()
         return copies.only(pod).record.id
 
@@ -195,7 +196,7 @@ async def _resume(pod: Pod, container: Container, trace: Trace) -> None:
     try:
         nic = record.nic
         try:
-            await snapshot.wake(pod, container, Origin(snapshot=loaded.seal(), moment=moment), trace)
+            await snapshot.wake(pod, container, Origin(snapshot=loaded.seal(), moment=moment), trace, new_run=False)
         except BaseException:
             record.nic = nic
             pod.save()
@@ -210,7 +211,9 @@ async def _checkpoint(pod: Pod, container: Container, name: str, trace: Trace, l
     """Lock held."""
     store: CheckpointStore = pod.host.checkpoints
     with store.making(container.record.id, name) as made:
-        moment = await snapshot.take(pod, container, made.memory, made.state, made.folder / DISK, trace)
+        moment = await snapshot.take(
+            pod, container, made.memory, made.state, lambda disk: scratch.copy(disk, made.folder / DISK), trace
+        )
         try:
             store.write(made, Checkpoint(version=VERSION, name=name, moment=moment, pod=pod.record))
             if not leave_running:
@@ -246,9 +249,8 @@ async def _restore(pod: Pod, container: Container, found: Checkpoint, trace: Tra
         os.replace(new, path)
         try:
             origin = Origin(snapshot=loaded.seal(), moment=found.moment)
-            copies.prepare(container, origin)
             pod.record.nic = _free(pod, found.pod.nic)
-            await snapshot.wake(pod, container, origin, trace)
+            await snapshot.wake(pod, container, origin, trace, new_run=True)
             await snapshot.thaw(pod, container, trace)
         except BaseException:
             if before.exists():

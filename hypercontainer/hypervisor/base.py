@@ -1,6 +1,6 @@
 """What a hypervisor driver is: it boots guests and keeps hold of them. See docs/architecture.md, "Drivers"."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -27,6 +27,7 @@ class Snapshot:
 
     memory: int
     state: int  # of its devices and CPUs
+    complete: Callable[[], Awaitable[object]] | None = None  # returns when both are; `memory` has its size before
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,8 @@ STEP = 1 << 20  # bytes that are copied at once
 
 
 def copy(source: int, target: int) -> None:
-    """Make the empty file open at `target` what the one at `source` is, which nobody changes meanwhile. Blocks.
+    """Make the file open at `target`, empty or nothing but a hole, what the one at `source` is, which nobody changes
+    meanwhile. Blocks.
 
     OSError, ENOSPC among others."""
     try:

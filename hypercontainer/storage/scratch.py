@@ -82,6 +82,27 @@ def copy(source: Path, path: Path) -> None:
         raise _failed(path, e) from e
 
 
+def blank(like: Path, path: Path) -> None:
+    """Make `path` a disk as large as `like` with nothing on it, not even a file system: for `fill`."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.truncate(fd, like.stat().st_size)
+        finally:
+            os.close(fd)
+    except OSError as e:
+        raise _failed(path, e) from e
+
+
+def fill(path: Path, source: Path) -> None:
+    """Make the blank disk `path` what `source` is, which nobody writes meanwhile. Blocks. Exhausted: it is half so."""
+    try:
+        with open(source, "rb", buffering=0) as old, open(path, "r+b", buffering=0) as new:
+            sparse.copy(old.fileno(), new.fileno())
+    except OSError as e:
+        raise _failed(path, e) from e
+
+
 async def _template(folder: Path, size_mib: int) -> int:
     """Open the empty file system of this size, made if need be. Two makers at once do no harm: the first one wins."""
     name = folder / f"{LAYOUT}-{size_mib}.img"

@@ -146,6 +146,8 @@ class FakeHypervisor:
         self.guests: dict[str, FakeGuest] = {}  # by run_dir, dead ones too until they are reaped
 
     async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> FakeGuest:
+        if config.origin and config.origin.complete:
+            await config.origin.complete()
         with trace.step("qemu"):
             if why := self.fail or (config.origin and self.fail_clones):
                 raise GuestDied(f"the virtual machine ended: {why}")

@@ -51,6 +51,9 @@ class QemuHypervisor:
             with trace.step("monitor"):
                 monitor = await _greeted(run, record)
             if config.origin:
+                if config.origin.complete:
+                    with trace.step("snapshot"):
+                        await config.origin.complete()
                 with trace.step("clone"):
                     await _loaded(run, monitor, config)
             return QemuGuest(record, run, monitor, tap)
