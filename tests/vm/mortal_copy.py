@@ -18,7 +18,7 @@ from tests.vm.mortal import tracing
 BOOT = ["prepare", "qemu", "monitor", "clone", "agent", "pod", "identity", "thaw"]
 TAKE = ["memory", "freeze", "dump"]
 STEPS = {
-    "fork": [*TAKE, "disks", *BOOT],
+    "fork": [*TAKE, "disks", "snapshot", *BOOT],
     "suspend": TAKE,
     "resume": BOOT,
     "checkpoint": TAKE,

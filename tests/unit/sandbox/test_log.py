@@ -49,6 +49,17 @@ def test_offsets_outlive_the_process_but_not_the_run(tmp_path: Path) -> None:
     assert Log(tmp_path, max_bytes=1 << 20, files=3).open(2) == (0, 0)
 
 
+def test_a_run_may_begin_in_the_middle_of_its_streams_and_says_nothing_of_that(tmp_path: Path) -> None:
+    log = a_log(tmp_path)
+    log.append(1, 1, b"before\n", 1)
+    log.begin(2, (1000, 7))
+    assert (log.offsets, text(log)) == ((1000, 7), b"before\n")
+    place = log.end()
+    log.append(2, 2, b"after\n", 2)
+    assert [entry.data for entry in log.after(place)[0]] == [b"after\n"]
+    assert a_log(tmp_path, run=2).offsets == (1000, 13)
+
+
 def test_rotation_keeps_the_newest_and_the_offsets(tmp_path: Path) -> None:
     log = a_log(tmp_path, max_bytes=400, files=2)
     for n in range(50):

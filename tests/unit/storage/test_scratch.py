@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hypercontainer.errors import AlreadyExists, Exhausted, InvalidInput
+from hypercontainer.errors import AlreadyExists, Exhausted, HyperError, InvalidInput
 from hypercontainer.storage import scratch
 
 
@@ -91,3 +91,26 @@ async def test_a_full_disk_is_said_and_leaves_nothing(
         await scratch.create(small / "d", 1 << 16, templates)
     left = [path.name for path in small.rglob("*") if path.name not in ("filler", "t")]
     assert left == []
+
+
+def test_a_copy_is_a_disk_of_its_own_with_the_same_in_it(tmp_path: Path) -> None:
+    source, copied, filled = (tmp_path / name for name in ("source", "copied", "filled"))
+    with open(source, "wb") as f:
+        f.truncate(8 << 20)
+        f.seek(3 << 20)
+        f.write(b"here")
+    scratch.copy(source, copied)
+    scratch.blank(source, filled)
+    assert filled.stat().st_size == 8 << 20
+    with open(filled, "rb") as before:  # a VMM has it open by then
+        scratch.fill(filled, source)
+        assert before.read() == source.read_bytes()
+    assert copied.read_bytes() == source.read_bytes()
+    for path in (copied, filled):
+        assert path.stat().st_blocks * 512 < 1 << 20
+        assert path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(AlreadyExists):
+        scratch.copy(source, copied)
+    with pytest.raises(HyperError):
+        scratch.copy(tmp_path / "nothing", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
