@@ -13,6 +13,7 @@ from hypercontainer.engine.accelerator import BootFiles, Choice
 from hypercontainer.engine.checkpoint import CheckpointStore
 from hypercontainer.engine.events import Events
 from hypercontainer.engine.store import Index, PodStore
+from hypercontainer.errors import InvalidInput
 from hypercontainer.factory.base import Factory
 from hypercontainer.factory.cache import CacheFactory
 from hypercontainer.factory.direct import DirectFactory
@@ -41,9 +42,10 @@ class Host:
     kernels: KernelStore
     network: Network
     hypervisor: Hypervisor
-    factory: Factory
+    factory: Factory  # as the settings say
     events: Events
     hyperstart: Path  # the guest's PID 1, as installed with us
+    _factories: dict[str, Factory] = field(default_factory=dict)  # each that there is, by its name
     _proving: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
@@ -71,15 +73,24 @@ class Host:
 
     def _with_factory(self) -> "Host":
         settings = self.settings
+        self._factories["direct"] = direct = self.factory
         if settings.factory == "direct" or settings.template_scope == "none":
             return self
         folder, scratches = _run_dir(settings), self.root / "scratch"
         stage = partial(rehearsal.stage, self.hyperstart, settings.scratch_mib, scratches)
         templates = TemplateFactory(self.hypervisor, folder, settings.uid_base + UIDS, stage)
-        self.factory = templates
+        self._factories["template"] = self.factory = templates
         if settings.factory == "cache":
-            self.factory = CacheFactory(templates, self.factory, self.hypervisor, folder, self._waiting_uids, stage)
+            cache = CacheFactory(templates, direct, self.hypervisor, folder, self._waiting_uids, stage)
+            self._factories["cache"] = self.factory = cache
         return self
+
+    def factory_of(self, asked: str) -> Factory:
+        """The one that a pod asks for ("": it does not). InvalidInput when the settings leave it out."""
+        if asked and asked not in self._factories:
+            there = ", ".join(self._factories)
+            raise InvalidInput(f"cannot use factory {asked!r}: the settings of hyperd leave {there}")
+        return self._factories[asked] if asked else self.factory
 
     def _waiting_uids(self) -> Iterator[int]:
         """Users of guests that are nobody's yet; they stay theirs when they are a pod's."""

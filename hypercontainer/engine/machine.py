@@ -92,7 +92,8 @@ class Machine:
         """A guest whose agent answers; one that went on from `origin` knows its container by its own id."""
         host, record = self.host, self.record
         if origin is None:
-            return await host.factory.boot(config, host.run_dir(record.id), trace)
+            factory = host.factory_of(record.spec.factory)
+            return await factory.boot(config, host.run_dir(record.id), trace)
         moment = origin.moment
         config = replace(config, origin=origin.snapshot, vcpus=moment.vcpus, memory_mib=moment.memory_mib)
         vm = await vms.boot(host.hypervisor, config, host.run_dir(record.id), trace)

@@ -59,6 +59,7 @@ def pod(value: Any, *, folder: str) -> Document:
         "name": name,
         "hostname": f.take("hostname", str, ""),
         "tenant": f.take("tenant", str, ""),
+        "factory": f.take("factory", str, ""),
         "vcpus": resource.take("vcpu", int, 1),
         "memory_mib": resource.take("memory", int, 0),
         "labels": f.pairs("labels"),

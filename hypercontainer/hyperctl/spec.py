@@ -73,9 +73,19 @@ def security(word: str) -> tuple[str, Any]:
     raise ValueError(f"{name!r} is not supported: use no-new-privileges or seccomp=unconfined")
 
 
+FACTORIES = ("cache", "template", "direct")
+
+
+def factory(word: str) -> str:
+    if word not in FACTORIES:
+        raise ValueError(f"use one of {', '.join(FACTORIES)}")
+    return word
+
+
 POD_FLAGS = (
     many("publish", "Publish ports: [[HOST_IP:]HOST_PORT:]PORT[/udp], also ranges", "p", parse=ports.parse),
     Flag("tenant", "Whose it is: VMs of one tenant may share memory pages", metavar="name"),
+    Flag("factory", "Where its VM comes from: cache, template, direct", parse=factory, words=FACTORIES),
     Flag("network", "bridge, none", metavar="name", parse=network, words=("bridge", "none")),
     many("dns", "Name server", metavar="address"),
     many("dns-search", "Domain to search", metavar="domain"),
@@ -195,6 +205,7 @@ def pod(args: Args, environ: dict[str, str]) -> Document:
         "name": args.name,
         "hostname": args.hostname,
         "tenant": args.tenant,
+        "factory": args.factory,
         "vcpus": -int(-args.cpus // 1) if args.cpus else 0,
         "memory_mib": args.memory,
         "network": args.network,

@@ -171,5 +171,5 @@ def pattern(size: int) -> bytes:
 
 PROGRAMS: Mapping[str, Program] = {
     "cat": _cat, "echo": _echo, "exit": _exit, "sleep": _sleep, "spew": _spew, "true": _true, "false": _false,
-    "/hyperstart": _true,
+    "hyperstart": _true,
 }  # fmt: skip

@@ -306,3 +306,14 @@ async def test_what_was_to_remove_itself_does_so_when_it_cannot_start(
         await engine.start(name)
     assert await engine.list_containers(all=True, filters={}) == []
     world.check_nothing_left()
+
+
+async def test_a_pod_chooses_where_its_machine_comes_from(engine: LocalEngine, world: World) -> None:
+    for factory, origin in (("", True), ("template", True), ("direct", False)):
+        container = ContainerSpec(image="busybox", command=["sleep"])
+        made = await engine.create_container(PodSpec(factory=factory, containers=[container]))  # type: ignore[arg-type]
+        await engine.start(made.id)
+        assert (world.hypervisor.booted[-1].origin is not None) == origin
+        await engine.remove(made.id, force=True, volumes=False)
+    with pytest.raises(InvalidInput, match="'cache': the settings of hyperd leave direct, template"):
+        await engine.create_container(PodSpec(factory="cache", containers=[ContainerSpec(image="busybox")]))

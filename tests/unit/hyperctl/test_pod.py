@@ -17,6 +17,7 @@ FULL = """
 id: web
 hostname: front.example
 tenant: acme
+factory: direct
 restartPolicy: onFailure
 tty: false
 labels: {tier: front}
@@ -64,6 +65,7 @@ EXPECTED = {
     "name": "web",
     "hostname": "front.example",
     "tenant": "acme",
+    "factory": "direct",
     "vcpus": 2,
     "memory_mib": 512,
     "labels": {"tier": "front"},
