@@ -48,7 +48,11 @@ class Snapshots:
         for port in ports:
             resolve.check_port(port)
         trace = self._trace()
-        names = [self._named(f"{name}-{n + 1}" if name and count > 1 else name) for n in range(count)]
+        names: list[str] = []
+        while len(names) < count:
+            given = self._named(f"{name}-{len(names) + 1}" if name and count > 1 else name)
+            if given not in names:  # one that was invented twice
+                names.append(given)
         made = await copies.fork(self.host, self.pods, pod, names, [*copies.unfixed(pod.record), *ports], trace)
         pod.emit(container, "fork", copies=str(count))
         return doc.Forked(ids=[copies.only(copy).record.id for copy in made])

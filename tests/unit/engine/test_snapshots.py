@@ -301,3 +301,10 @@ async def test_restored_in_its_place_it_has_the_disk_of_then(world: World, engin
     assert path.read_bytes() == before
     assert await logged(engine, id, 2) == "awake\nawake\n"
     assert sorted(p.name for p in path.parent.iterdir()) == ["log", "scratch.img"]
+
+
+async def test_many_forks_get_names_of_their_own(engine: LocalEngine, create: Run) -> None:
+    id = await running(engine, create)
+    made = (await engine.fork(id, count=20, name="", ports=[])).ids
+    assert len({(await engine.inspect(c)).name for c in [id, *made]}) == 21
+    assert len(set(made)) == 20
