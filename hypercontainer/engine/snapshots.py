@@ -130,10 +130,10 @@ class Snapshots:
     async def _restore_copy(self, found: Checkpoint, name: str, *, same: bool) -> str:
         """As a new container; with the ids that it had if it has gone."""
         host, folder, trace = self.host, self.host.checkpoints.folder(found), self._trace()
-        name = self._named(name or found.container.name)
         async with AsyncExitStack() as undo:
             loaded = await saved.load(folder)
             undo.callback(loaded.close)
+            name = self._named(name or found.container.name)  # taken in the same breath
             if same:
                 pod = copies.again(host, self.pods, found.pod)
             else:
