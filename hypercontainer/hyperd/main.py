@@ -37,6 +37,8 @@ def main() -> int:
         settings = read(arguments)
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a published port holds one or two, a VM some more
+        if sys.version_info < (3, 12):  # newer ones do so themselves
+            asyncio.set_child_watcher(asyncio.PidfdChildWatcher())  # without it, a thread for each command
         with alone(Path(settings.run)):
             sock = inherited(os.environ)
             asyncio.run(serve(settings, engine, sock=sock, notify_socket=os.environ.get("NOTIFY_SOCKET", "")))
