@@ -226,6 +226,21 @@ def test_what_cannot_be_copied_is_said(hyper: PrivateDaemon, tmp_path: Path) -> 
         hyper.ctl("rm", "-f", "tied")
 
 
+def test_a_machine_that_grew_is_copied_with_its_processors_and_refused_with_its_memory(
+    hyper: PrivateDaemon, source: str
+) -> None:
+    ok(hyper, "update", "--cpus", "2", source)
+    ok(hyper, "fork", "--name", "copy", source)
+    assert ok(hyper, "exec", "copy", "nproc") == "2"
+    ok(hyper, "update", "--memory", "512m", source)
+    for words in (("fork", source), ("suspend", source), ("checkpoint", "create", source, "k")):
+        done = hyper.ctl(*words)
+        assert done.status and "memory was added" in done.err, done
+    goes_on(hyper, source)
+    ok(hyper, "update", "--memory", "512m", "copy")
+    goes_on(hyper, "copy")
+
+
 # hyperd dies
 
 
