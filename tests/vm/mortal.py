@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import GuestDied
 from hypercontainer.hypervisor.qemu.rundir import RunDir
@@ -20,7 +22,7 @@ from hypercontainer.lib.trace import Timings
 from hypercontainer.model import settings
 from hypercontainer.model.spec import ContainerSpec, PodSpec
 
-STEPS = ["prepare", "record", "cgroup", "files", "qemu", "monitor", "agent", "pod", "rootfs", "process"]
+STEPS = ["prepare", "record", "cgroup", "files", "qemu", "monitor", "agent", "claim", "pod", "rootfs", "process"]
 
 
 def tracing(victim: str, deadly: str, run: Path) -> type[Timings]:
@@ -34,7 +36,7 @@ def tracing(victim: str, deadly: str, run: Path) -> type[Timings]:
                 return
             if victim == "self":
                 os.kill(os.getpid(), signal.SIGKILL)
-            for path in run.glob("pods/*/qemu.pid"):
+            for path in run.glob("pods/[0-9a-f]*/qemu.pid"):
                 os.kill(RunDir(path.parent).processes("qemu")[-1].pid, signal.SIGKILL)
 
     return Deadly
@@ -42,8 +44,12 @@ def tracing(victim: str, deadly: str, run: Path) -> type[Timings]:
 
 async def main(config: str, name: str, victim: str, step: str) -> None:
     options = settings.load(Path(config))
+    if options.factory != "direct" or step == "claim":  # a start that finds a VM waiting has other steps
+        options = replace(options, factory="cache" if step == "claim" else "template")
     engine = LocalEngine(options, trace=tracing(victim, step, Path(options.run)))
     await engine.open()
+    if step == "claim":
+        await engine.init_factory()
     container = ContainerSpec(image="busybox", name=name, command=["sleep", "1000"])
     await engine.create_container(PodSpec(containers=[container]))
     try:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,8 +19,9 @@ import pytest
 from hypercontainer import vm
 from hypercontainer.errors import GuestDied, GuestError, GuestSilent, InUse, NotFound
 from hypercontainer.hypervisor.base import Nic, VmConfig
-from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
+from hypercontainer.hypervisor.qemu.driver import HYPER_JAIL, QemuHypervisor
 from hypercontainer.hypervisor.qemu.guest import QemuGuest
+from hypercontainer.hypervisor.qemu.jail import tsc_khz
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.record import DiskRecord, GuestRecord
 
@@ -232,6 +234,18 @@ async def test_a_scratch_disk_serves_one_guest_only(
         with pytest.raises(GuestDied, match="lock"):
             await driver.boot(config(disks=[scratch]), other, Timings())
     assert list(other.iterdir()) == []
+
+
+# Time
+
+
+async def test_an_emulated_guest_is_told_how_fast_its_clock_goes(booted: Booted, line: Lines) -> None:
+    """It would measure that, wrongly on a machine that is busy: every rdtsc of it would then be off by a factor."""
+    async with booted() as guest, line(guest) as ask:
+        said = re.search(r"tsc_early_khz=(\d+)", await ask("get /proc/cmdline"))
+        assert said
+        again = await tsc_khz(HYPER_JAIL)
+        assert abs(int(said[1]) - again) < again / 10_000
 
 
 # Network
