@@ -70,7 +70,8 @@ class Guest(Protocol):
     def agent_socket(self) -> Path: ...
 
     async def add_disk(self, disk: DiskRecord) -> None:
-        """Plug a SCSI disk at `disk.target`; the file is opened read-only when the record says so."""
+        """Plug a SCSI disk at `disk.target`, or put its file behind the one that is there with nothing behind it (one
+        of SLOTS); the file is opened read-only when the record says so."""
 
     async def swap_disk(self, disk: DiskRecord) -> None:
         """Have another file behind the disk at `disk.target`, which the guest must not be using. It is not told: it

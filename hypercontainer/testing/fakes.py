@@ -52,7 +52,7 @@ class FakeGuest:
         return not self._ended.done()
 
     async def add_disk(self, disk: DiskRecord) -> None:
-        if disk.target in self.disks:
+        if disk.target in self.disks and self.disks[disk.target].path:
             raise GuestDied(f"cannot plug disk {disk.target}: there is one")
         self.disks[disk.target] = disk
 

@@ -20,6 +20,7 @@ MACHINE = "q35,memory-backend=ram,usb=off,smbus=off,sata=off,vmport=off,hpet=off
 
 # What an empty disk seems to have: more than any file that it is to get (ext4's limit). The guest sees its size once.
 SLOT_BYTES = 16 << 40
+NOTHING = "null-co"  # QEMU's driver of what is behind it
 
 # Small and quick, and enough to hand over to a PVH kernel: SeaBIOS proper spends a second on option ROMs, emulated.
 FIRMWARE = "bios-microvm.bin"
@@ -158,7 +159,7 @@ def blockdev(disk: DiskRecord, file: str) -> dict[str, object]:
 def disk_file(disk: DiskRecord, name: str, filename: str) -> dict[str, object]:
     """The block node `name` of the file of `disk`, already open as `filename` ("/dev/fdset/N")."""
     if not disk.path:
-        nothing = {"driver": "null-co", "size": SLOT_BYTES, "read-zeroes": True}
+        nothing = {"driver": NOTHING, "size": SLOT_BYTES, "read-zeroes": True}
         return nothing | {"node-name": name, "read-only": disk.read_only}
     node: dict[str, object] = {
         "driver": "file",

@@ -44,6 +44,9 @@ class QemuGuest:
         return self._run.agent
 
     async def add_disk(self, disk: DiskRecord) -> None:
+        if disk.target in SLOTS and await self._is_empty(disk.target):
+            await self.swap_disk(disk)
+            return
         file, node = argv.file_name(disk.target), argv.node_name(disk.target)
         async with AsyncExitStack() as undo:
             await self._open(disk, file)
@@ -64,6 +67,13 @@ class QemuGuest:
             raise
         self._swapped ^= {disk.target}
         await self._close(old)
+
+    async def _is_empty(self, target: int) -> bool:
+        """Whether there is a disk that has nothing behind it. QEMU knows, whoever plugged it."""
+        nodes = await self._monitor.execute("query-named-block-nodes", {"flat": True})
+        names = {argv.file_name(target, other=other) for other in (False, True)}
+        found = [node for node in nodes if isinstance(node, dict)] if isinstance(nodes, list) else []
+        return any(node.get("node-name") in names and node.get("drv") == argv.NOTHING for node in found)
 
     async def remove_disk(self, target: int) -> None:
         await self._monitor.delete_device(argv.device_id(target))

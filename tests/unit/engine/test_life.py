@@ -56,6 +56,17 @@ async def test_output_and_status_reach_the_attached_and_the_log(engine: LocalEng
     world.check_nothing_left()
 
 
+async def test_a_pod_that_runs_empty_takes_its_first_container(engine: LocalEngine, world: World) -> None:
+    await engine.create_pod(PodSpec(name="web"))
+    await engine.start_pod("web")
+    [guest] = world.hypervisor.alive
+    assert not guest.disks[0].path  # a clone's disks are there before the container is
+    added = await engine.add_container("web", ContainerSpec(image="busybox", name="c", command=["sleep", "1000"]))
+    await engine.start(added.id)
+    assert guest.disks[0].path and guest.disks[1].path
+    await engine.kill(added.id, 9)
+
+
 async def test_the_machine_goes_when_its_container_has_ended(engine: LocalEngine, create: Run, world: World) -> None:
     id = await create("true")
     await engine.start(id)
