@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hypercontainer import vm as vms
-from hypercontainer.errors import GuestError, GuestSilent, HyperError
+from hypercontainer.errors import HyperError
 from hypercontainer.factory.base import Factory, Kept, Pool, Shape, Stage, Wish, nobodys, shape
 from hypercontainer.factory.rehearsal import rehearse
 from hypercontainer.factory.template import ATTEMPTS, TemplateFactory
 from hypercontainer.hypervisor.base import Hypervisor, VmConfig
+from hypercontainer.lib.together import to_its_end, together
 from hypercontainer.lib.trace import Timings, Trace
 
 log = logging.getLogger(__name__)
@@ -85,10 +86,8 @@ class CacheFactory:
             stocks.append(before.pop(id(known)) if known else Stock(wish))
             stocks[-1].wish, stocks[-1].failures = wish, 0
         self._stocks = stocks
-        for stock in before.values():
-            await self._throw_away(stock, 0)
-        for stock in stocks:
-            await self._throw_away(stock, stock.wish.cache)
+        surplus = [one for stock in before.values() for one in _beyond(stock, 0)]
+        await self._discard(*surplus, *(one for stock in stocks for one in _beyond(stock, stock.wish.cache)))
         if self._filler is None:
             self._filler = asyncio.create_task(self._fill(), name="pool")
         await self._templates.init([wish for wish in wishes if not wish.cache])
@@ -115,8 +114,7 @@ class CacheFactory:
 
     async def clear(self) -> None:
         stocks, self._stocks = self._stocks, []
-        for stock in stocks:
-            await self._throw_away(stock, 0)
+        await self._discard(*(one for stock in stocks for one in _beyond(stock, 0)))
         await self._tell()
         await self._templates.clear()
 
@@ -135,32 +133,51 @@ class CacheFactory:
         if config.share or config.origin:
             return None
         key = shape(self._hypervisor, config)
-        for stock in [s for s in self._stocks if s.waiting and self._shape(s.wish) == key]:
+        for stock in [s for s in self._stocks if s.waiting and self._makes(s, key)]:
             while stock.waiting:
                 one = stock.waiting.popleft()
-                if one.shape == key:  # else it is of a kernel or a VMM that was replaced
-                    with trace.step("claim"):
-                        if await self._claimed(stock, one, config, run_dir):
-                            return one.vm
-                await self._discard(one)
+                if one.shape != key:  # it is of a kernel or a VMM that was replaced
+                    await self._discard(one)
+                    continue
+                with trace.step("claim"):
+                    if await self._answers(stock, one):
+                        return one.vm if await self._adopted(stock, one, config, run_dir) else None
         return None
 
-    async def _claimed(self, stock: Stock, one: Waiting, config: VmConfig, run_dir: Path) -> bool:
-        """False if it is of no use. Whatever is raised, nothing of it is left."""
+    def _makes(self, stock: Stock, key: Shape) -> bool:
+        try:
+            return self._shape(stock.wish) == key
+        except OSError:  # its kernel is gone
+            return False
+
+    async def _answers(self, stock: Stock, one: Waiting) -> bool:
+        """If not, or whatever is raised, nothing of it is left."""
         try:
             await one.vm.agent.ping(timeout_s=ANSWER_S)
-            await one.vm.guest.adopt(config, run_dir)
-        except (GuestError, GuestSilent) as e:
-            stock.poisoned += 1
-            log.warning("a guest that waited is of no use, throwing it away: %s", e)
+        except BaseException as e:
+            await self._useless(stock, one, e)
             return False
-        except BaseException:
-            await asyncio.shield(self._discard(one))
-            raise
+        return True
+
+    async def _adopted(self, stock: Stock, one: Waiting, config: VmConfig, run_dir: Path) -> bool:
+        """The same. No other one is tried then: what failed may be what it was to become."""
+        try:
+            await one.vm.guest.adopt(config, run_dir)
+        except BaseException as e:
+            await self._useless(stock, one, e)
+            return False
         one.watch.cancel()
         stock.taken += 1
         stock.failures = 0
         return True
+
+    async def _useless(self, stock: Stock, one: Waiting, why: BaseException) -> None:
+        """Throw it away; raise what is no failure of a guest's."""
+        await self._discard(one)
+        if not isinstance(why, HyperError):
+            raise why
+        stock.poisoned += 1
+        log.warning("a guest that waited is of no use, it was thrown away: %s", why)
 
     # Filling
 
@@ -177,7 +194,7 @@ class CacheFactory:
     async def _add(self, stock: Stock) -> None:
         try:
             one = await self._made(stock)
-        except HyperError as e:
+        except (HyperError, OSError) as e:  # OSError: no room for its folder, a kernel that is gone
             stock.failures += 1
             log.warning("cannot make a guest for the pool: %s", e)
             return
@@ -232,13 +249,24 @@ class CacheFactory:
         async with self._changed:
             self._changed.notify_all()
 
-    async def _throw_away(self, stock: Stock, keep: int) -> None:
-        while len(stock.waiting) > keep:
-            await self._discard(stock.waiting.pop())
+    async def _discard(self, *ones: Waiting) -> None:
+        """To their end, whoever is cancelled: nobody else knows of them any more."""
+        for one in ones:
+            if one.watch is not asyncio.current_task():
+                one.watch.cancel()
+        await to_its_end(together(*map(_end, ones)))
 
-    async def _discard(self, one: Waiting) -> None:
-        if one.watch is not asyncio.current_task():
-            one.watch.cancel()
-        await one.vm.close()
+
+def _beyond(stock: Stock, keep: int) -> list[Waiting]:
+    """Take out those that are too many."""
+    return [stock.waiting.pop() for _ in range(keep, len(stock.waiting))]
+
+
+async def _end(one: Waiting) -> None:
+    await one.vm.close()
+    try:
         await one.vm.guest.kill()
-        shutil.rmtree(one.folder, ignore_errors=True)
+    except HyperError as e:
+        log.error("a guest that waited is left for the next hyperd to remove: %s", e)
+        return
+    shutil.rmtree(one.folder, ignore_errors=True)

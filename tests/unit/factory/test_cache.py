@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hypercontainer.errors import HyperError
+from hypercontainer.errors import GuestDied, HyperError
 from hypercontainer.factory.base import Factory, Wish
 from hypercontainer.factory.cache import CacheFactory
 from hypercontainer.factory.direct import DirectFactory
@@ -148,6 +148,47 @@ async def test_one_that_does_not_answer_is_thrown_away_at_the_claim(
         [pool] = factory.pools()
         assert (pool.taken, pool.poisoned) == (1, 1)
         assert len(hypervisor.alive) == 1  # the wedged one is gone
+
+
+async def test_one_that_dies_as_it_is_taken_is_in_nobodys_way(
+    factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await factory.init([wish(config, 2)])
+    first, second = hypervisor.alive
+
+    async def die(config: VmConfig, run_dir: Path) -> None:
+        raise GuestDied("the virtual machine ended: killed by signal 9")
+
+    monkeypatch.setattr(first, "adopt", die)
+    async with made(factory, config, run_dir) as vm:
+        await vm.agent.ping()
+        [pool] = factory.pools()
+        assert (pool.taken, pool.poisoned) == (0, 1)
+        assert second.alive and vm.guest is not second  # what failed may be the pod's: it costs one of them
+    assert not first.alive
+
+
+async def test_wishes_that_change_twice_leave_nobody_behind(
+    factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig
+) -> None:
+    await factory.init([wish(config, 3)])
+    first = asyncio.create_task(factory.init([]))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    assert hypervisor.alive == []
+
+
+async def test_a_folder_that_cannot_be_made_does_not_end_the_pool(
+    factory: CacheFactory, config: VmConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "nobody").touch()
+    async with asyncio.timeout(LIMIT_S):
+        await factory.init([wish(config)])
+        assert waiting(factory) == [0]
+        (tmp_path / "nobody").unlink()
+        await factory.init([wish(config)])
+    assert waiting(factory) == [1]
 
 
 async def test_those_of_an_old_vmm_are_never_taken(
