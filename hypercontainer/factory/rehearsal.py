@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from hypercontainer.agent import messages as m
 from hypercontainer.agent.messages import ExitEvent
+from hypercontainer.errors import GuestSilent
 from hypercontainer.factory.base import EMPTY
 from hypercontainer.hypervisor.base import SLOTS, SNAPSHOT_MAC
 from hypercontainer.model import capabilities, seccomp
@@ -26,7 +27,8 @@ RUN_S = 30.0
 async def rehearse(vm: Vm, disks: Sequence[DiskRecord], *, network: bool) -> None:
     """Run a container on `disks` in a guest whose SLOTS are empty; nothing of it is left, and they are empty again.
 
-    The pod's names and addresses are the rehearsal's until it is set up again. GuestError if anything went wrong."""
+    The pod's names and addresses are the rehearsal's until it is set up again. GuestError, GuestDied or GuestSilent
+    if it could not be run to its end."""
     for disk in disks:
         await vm.guest.swap_disk(disk)
     await vm.agent.setup_pod(_pod(OTHER_MAC, SNAPSHOT_MAC, network=network))  # another address, as it will have
@@ -80,11 +82,14 @@ async def _run(vm: Vm) -> None:
         streams=m.StreamSet(stdout=stdout, stderr=stderr),
     )
     await agent.start_process(process)
-    for number in (stdout, stderr):
-        output = agent.output(number)
-        while data := await output.read():
-            output.consumed(len(data))
-    async with asyncio.timeout(RUN_S):
-        await ended
+    try:
+        async with asyncio.timeout(RUN_S):
+            for number in (stdout, stderr):
+                output = agent.output(number)
+                while data := await output.read():
+                    output.consumed(len(data))
+            await ended
+    except TimeoutError:
+        raise GuestSilent(f"cannot rehearse: the guest's program did not end within {RUN_S:g} s") from None
     agent.on_exit = None
     await agent.forget_process(NAME)

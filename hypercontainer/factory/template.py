@@ -233,8 +233,10 @@ class TemplateFactory:
                 await vm.guest.save(template.state.fileno())
             template.seal()
             return template
-        except BaseException:
+        except BaseException as e:
             template.close()
+            if isinstance(e, OSError):  # of the folder's disk, most likely: it is full
+                raise Unavailable(f"cannot make a template: {e.strerror or e}") from e
             raise
         finally:
             await asyncio.shield(self._hypervisor.reap(folder))

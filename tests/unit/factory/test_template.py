@@ -1,10 +1,11 @@
 """Templates: made once for each shape, used by all of it, and never in the way of a start."""
 
 import asyncio
+import errno
 import fcntl
 import gc
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hypercontainer.factory.sealed import SealedFile
 from hypercontainer.factory.template import ATTEMPTS, EMPTY, KEPT, KEPT_IN_ALL, TemplateFactory
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, VmConfig
 from hypercontainer.lib.trace import Timings
+from hypercontainer.model.record import DiskRecord
 from hypercontainer.testing.contract import FactoryContract, made
 from hypercontainer.testing.fakes import FakeAgent, FakeHypervisor, Refused
 
@@ -242,6 +244,21 @@ async def test_many_clones_of_one_bad_template_count_as_one_failure(
     hypervisor.fail_clones = ""
     async with made(factory, config, folders[0]):
         assert hypervisor.booted[-1].origin is not None
+
+
+async def test_a_full_disk_spoils_no_shape_for_good(
+    hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path, tmp_path: Path
+) -> None:
+    async def stage(folder: Path) -> Sequence[DiskRecord]:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    factory = TemplateFactory(hypervisor, tmp_path / "templates", UID, stage)
+    for _ in range(2):  # each is tried, and booted
+        async with made(factory, config, run_dir) as vm:
+            await vm.agent.ping()
+    assert len(hypervisor.booted) == 4
+    assert factory.kept() == []
+    await factory.close()
 
 
 async def test_a_success_forgives_failures(
