@@ -37,6 +37,7 @@ class Kernels:
     async def fetch_kernel(self) -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:
         async def fetch(report: Report) -> doc.KernelDone:
             bundle = await debian.fetch(self.host.kernels, lambda step: report(doc.Progress(id="kernel", action=step)))
+            self.prepare()  # it is the one that is booted now, unless another was chosen
             return doc.KernelDone(kernel=self._kernel(bundle))
 
         return told(fetch)
@@ -46,7 +47,9 @@ class Kernels:
             def say(step: str) -> None:
                 report(doc.Progress(id="kernel", action=step))
 
-            return doc.KernelDone(kernel=self._kernel(await build.build(self.host.kernels, say, name=name, jobs=jobs)))
+            bundle = await build.build(self.host.kernels, say, name=name, jobs=jobs)
+            self.prepare()  # it may be the first one
+            return doc.KernelDone(kernel=self._kernel(bundle))
 
         return told(make)
 
