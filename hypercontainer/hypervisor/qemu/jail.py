@@ -20,8 +20,9 @@ LINKER_CACHE = "/etc/ld.so.cache"
 # of the host), setfcap (a guest could make a program of the host privileged), anything network or system.
 # sys_admin is for its own sandbox, it drops that before it listens to the guest; setpcap is for dropping.
 SHARE_CAPS = {"chown": 0, "dac_override": 1, "fowner": 3, "fsetid": 4, "setgid": 6, "setuid": 7, "setpcap": 8}
-PLAUSIBLE_KHZ = range(100_000, 20_000_000)
 SHARE_CAPS |= {"sys_chroot": 18, "sys_admin": 21}
+
+PLAUSIBLE_KHZ = range(100_000, 20_000_000)  # of a time stamp counter
 
 
 @dataclass(frozen=True, kw_only=True)
