@@ -215,7 +215,7 @@ class Machine:
                 raise failure
         record = self.record
         record.nic = record.guest = None
-        record.paused, record.uid = False, 0
+        record.paused, record.held, record.uid = False, False, 0
         self._in_guest.clear()
         self._targets.clear()
         self.save()

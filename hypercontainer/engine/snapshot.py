@@ -9,6 +9,8 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from hypercontainer.engine.container import Container
 from hypercontainer.engine.exec import Exec
 from hypercontainer.engine.host import Host
@@ -23,6 +25,8 @@ from hypercontainer.model.record import Moment, PodRecord
 from hypercontainer.sandbox.clock import set_clock
 
 FREEZE_S = 10.0
+RUN = ("state", "finished_ns", "error", "exit_code", "stopped_by_user", "oom_killed")  # of a container: it runs
+COPY = ("making", "suspended")  # of a pod: it is no copy any more
 
 CopyDisk = Callable[[Path], None]  # from there; blocks
 
@@ -96,10 +100,12 @@ async def go_on(pod: Pod, container: Container, *, stopped: bool = True) -> None
     `stopped`: its CPUs are, too, so its clock is wrong."""
     if vm := pod.machine.vm:
         try:
-            if stopped:
-                await vm.guest.resume()
-                await set_clock(vm.agent)
-            await vm.agent.freeze_container(container.record.id, False, timeout_s=FREEZE_S)
+            try:
+                if stopped:
+                    await vm.guest.resume()
+                    await set_clock(vm.agent)
+            finally:  # a VMM that is slow to answer goes on later: its guest finds this then
+                await vm.agent.freeze_container(container.record.id, False, timeout_s=FREEZE_S)
         except HyperError:
             if await alive(pod):
                 raise
@@ -176,19 +182,35 @@ async def wake(pod: Pod, container: Container, origin: Origin, trace: Trace, *, 
                 elif not process.running:
                     pod.spawn(pod.ended(container, process.status, oom=process.oom))
     except BaseException:
-        container.output.cut()
-        await to_its_end(pod.machine.release())
+        await to_its_end(_end(pod, container))
         raise
     pod.adopt(vm)
 
 
+async def _end(pod: Pod, container: Container) -> None:
+    container.output.cut()
+    container.stdin = None
+    pod.execs.clear()
+    await pod.machine.release()
+
+
 async def thaw(pod: Pod, container: Container, trace: Trace) -> None:
-    """Write down that it runs, and let it. From then on it is no copy any more."""
-    record = container.record
+    """Write down that it runs, and let it. From then on it is no copy any more.
+
+    When that cannot be written nothing is left of the machine, and the record is as before; after any later failure
+    the machine is still there, and goes on as soon as its guest hears of it."""
+    record, before, copied = container.record, replace(container.record), replace(pod.record)
     record.state, record.finished_ns, record.error, record.exit_code = "running", 0, "", 0
     record.stopped_by_user = record.oom_killed = False
-    container.left.clear()
     pod.record.held, pod.record.making, pod.record.suspended = True, False, None
-    pod.host.pods.save(pod.record, durable=True)
+    try:
+        pod.host.pods.save(pod.record, durable=True)
+    except BaseException:
+        for old, now, names in ((before, record, RUN), (copied, pod.record, COPY)):
+            for name in names:
+                setattr(now, name, getattr(old, name))
+        await to_its_end(_end(pod, container))
+        raise
+    container.left.clear()
     with trace.step("thaw"):
         await go_on(pod, container, stopped=False)

@@ -102,8 +102,10 @@ class Snapshots:
         pod, container = self._find(c)
         async with pod.lock:
             snapshot.check(pod, container, "checkpoint")
-            await to_its_end(_checkpoint(pod, container, name, self._trace(), leave_running))
-        self.refer_images()
+            try:
+                await to_its_end(_checkpoint(pod, container, name, self._trace(), leave_running))
+            finally:  # whatever happened later, it may be there
+                self.refer_images()
 
     async def remove_checkpoint(self, c: str, name: str) -> None:
         store = self.host.checkpoints
@@ -122,7 +124,8 @@ class Snapshots:
         async with pod.lock:
             _check_idle(pod, container)
             container.cancel_restart()
-            container.record.state = "exited"
+            if container.record.state == "restarting":
+                container.record.state = "exited"
             await _restore(pod, container, found, self._trace())
         pod.emit(container, "restore", checkpoint=checkpoint)
         return doc.Created(id=container.record.id)
@@ -201,14 +204,16 @@ async def _resume(pod: Pod, container: Container, trace: Trace) -> None:
         nic = record.nic
         try:
             await snapshot.wake(pod, container, Origin(snapshot=loaded.seal(), moment=moment), trace, new_run=False)
+            await snapshot.thaw(pod, container, trace)
         except BaseException:
-            record.nic = nic
-            pod.save()
+            if record.suspended:
+                record.nic = nic
+                pod.save()
             raise
-        await snapshot.thaw(pod, container, trace)
     finally:
         loaded.close()
-    shutil.rmtree(suspended_folder(pod), ignore_errors=True)
+        if record.suspended is None:  # its disk is another by now
+            shutil.rmtree(suspended_folder(pod), ignore_errors=True)
 
 
 async def _checkpoint(pod: Pod, container: Container, name: str, trace: Trace, leave_running: bool) -> None:
@@ -248,19 +253,20 @@ async def _restore(pod: Pod, container: Container, found: Checkpoint, trace: Tra
         new.unlink(missing_ok=True)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         await in_thread(scratch.copy, folder / DISK, new)
-        if path.exists():
-            os.replace(path, before)
-        os.replace(new, path)
         try:
+            if path.exists():
+                os.replace(path, before)
+            os.replace(new, path)
             origin = Origin(snapshot=loaded.seal(), moment=found.moment)
             pod.record.nic = _free(pod, found.pod.nic)
             await snapshot.wake(pod, container, origin, trace, new_run=True)
             await snapshot.thaw(pod, container, trace)
         except BaseException:
-            if before.exists():
+            if before.exists() and pod.machine.vm is None:  # else it is that machine's, which runs on
                 os.replace(before, path)
             raise
-        before.unlink(missing_ok=True)
+        finally:
+            before.unlink(missing_ok=True)
     finally:
         loaded.close()
 

@@ -1,22 +1,26 @@
 """Forks, suspended containers, checkpoints: over machines that are none."""
 
 import asyncio
+import errno
 from pathlib import Path
 
 import pytest
 
+from hypercontainer.engine import snapshot
 from hypercontainer.engine.copies import disk
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import (
     AlreadyExists,
     Exhausted,
     GuestError,
+    GuestSilent,
     HyperError,
     InUse,
     InvalidInput,
     NotFound,
     WrongState,
 )
+from hypercontainer.model.record import PodRecord
 from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec, PortMapping
 from hypercontainer.testing.fakes import FakeGuest, FakeProcess
 from tests.unit.engine.world import Run, World
@@ -301,6 +305,81 @@ async def test_restored_in_its_place_it_has_the_disk_of_then(world: World, engin
     assert path.read_bytes() == before
     assert await logged(engine, id, 2) == "awake\nawake\n"
     assert sorted(p.name for p in path.parent.iterdir()) == ["log", "scratch.img"]
+
+
+def full(monkeypatch: pytest.MonkeyPatch, engine: LocalEngine) -> None:
+    """No record can be written for good."""
+    save = engine.host.pods.save
+
+    def failing(record: PodRecord, *, durable: bool = False) -> None:
+        if durable:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(record)
+
+    monkeypatch.setattr(engine.host.pods, "save", failing)
+
+
+async def test_one_that_cannot_be_written_down_as_running_stays_suspended(
+    world: World, engine: LocalEngine, create: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = await running(engine, create)
+    address = (await engine.inspect(id)).network_settings.ip_address
+    await engine.suspend(id)
+    with monkeypatch.context() as patch:
+        full(patch, engine)
+        with pytest.raises(OSError, match="No space left"):
+            await engine.resume(id)
+    assert (await engine.inspect(id)).state.status == "suspended"
+    assert (world.hypervisor.alive, world.network.nics) == ([], {})
+    await engine.resume(id)
+    assert await logged(engine, id, 2) == "awake\nawake\n"
+    assert (await engine.inspect(id)).network_settings.ip_address == address
+
+
+async def test_a_restored_machine_keeps_its_disk_whatever_happens_once_it_may_run(
+    world: World, engine: LocalEngine, create: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = await running(engine, create)
+    pod, container = engine._find(id)
+    path = disk(pod)
+    then = path.read_bytes()
+    await engine.create_checkpoint(id, "k", leave_running=False)
+    assert not pod.record.held
+    path.write_bytes(b"later")
+    with monkeypatch.context() as patch:
+        full(patch, engine)
+        with pytest.raises(OSError, match="No space left"):
+            await engine.restore(id, "k", name="")
+    assert (path.read_bytes(), container.record.state, pod.machine.vm) == (b"later", "exited", None)
+
+    async def silent(*_: object, **__: object) -> None:
+        raise GuestSilent("no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshot, "go_on", silent)
+        with pytest.raises(GuestSilent):
+            await engine.restore(id, "k", name="")
+    assert (path.read_bytes(), container.record.state) == (then, "running")
+    assert sorted(p.name for p in path.parent.iterdir()) == ["log", "scratch.img"]
+
+
+async def test_the_source_is_thawed_though_its_vmm_is_slow_to_go_on(
+    world: World, engine: LocalEngine, create: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = await running(engine, create)
+    source = guest(world, engine, id)
+    go_on = source.resume
+
+    async def slow() -> None:
+        await go_on()
+        raise GuestSilent("QEMU did not answer cont within 10 s")
+
+    source.fail_dump = GuestError("cannot")
+    with monkeypatch.context() as patch:
+        patch.setattr(source, "resume", slow)
+        with pytest.raises(GuestSilent):
+            await engine.fork(id, count=1, name="", ports=[])
+    assert (source.paused, source.agent.frozen) == (False, set())
 
 
 async def test_many_forks_get_names_of_their_own(engine: LocalEngine, create: Run) -> None:
