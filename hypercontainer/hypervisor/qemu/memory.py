@@ -5,7 +5,7 @@ the pages that the kernel made private to it need the guest to stand still. A gu
 its RAM in a file that is its own. Pages that nobody has touched are never read: reading would give them memory.
 
 Everything is asked of the host's kernel, under /proc. What a VMM that a guest has taken over can do is to lie in its
-own pages; the number of them is bounded by the size that the caller names.
+own pages; what it has of them its cgroup bounds, and what we hold of their list PIECE does.
 """
 
 import errno
@@ -20,6 +20,7 @@ from hypercontainer.errors import Exhausted, GuestDied, GuestError
 from hypercontainer.lib import files, sparse
 
 PAGE = 4096
+PIECE = 1 << 20  # bytes of a pagemap that are looked at at once: 512 MiB of memory
 MAPS_BYTES = 4 << 20  # of a VMM's list of mappings; a usual one has 30 KiB
 LINE = re.compile(r"([0-9a-f]+)-([0-9a-f]+) rw-([sp]) ([0-9a-f]+) \S+ (\d+) +/memfd:.*")
 # Of a page's entry in /proc/PID/pagemap, the uppermost byte: 0x80 is in memory, 0x40 swapped out, 0x20 of the file.
@@ -73,6 +74,15 @@ class Ram:
             finally:
                 os.close(source)
 
+    def used(self) -> bool:
+        """Whether there is anything in its file."""
+        with told("find the guest's memory"):
+            fd = self._open_file()
+            try:
+                return os.fstat(fd).st_blocks > 0
+            finally:
+                os.close(fd)
+
     def _open_file(self) -> int:
         """The file, by any descriptor that the VMM has of it."""
         for name in os.listdir(f"/proc/{self.pid}/fd"):
@@ -91,23 +101,27 @@ class Ram:
 
 
 def find(pid: int, size: int) -> Ram:
-    """The RAM of the VMM `pid`, whose size is known to be `size` bytes. GuestError when there is no such mapping."""
+    """The RAM of the VMM `pid`, whose size is known to be `size` bytes. GuestError when there is no such mapping.
+
+    Room for memory that may be added can be of that size too: there is nothing in it, or the guest is not copied."""
     with told("find the guest's memory"), open(f"/proc/{pid}/maps") as f:
         text = f.read(MAPS_BYTES)
-    return parse(pid, text, size)
+    found = parse(pid, text, size)
+    if len(found) > 1:
+        found = [ram for ram in found if ram.used()]
+    if len(found) != 1:
+        raise GuestError(f"cannot find the guest's memory: its VMM maps {len(found)} files of {size >> 20} MiB")
+    return found[0]
 
 
-def parse(pid: int, maps: str, size: int) -> Ram:
-    """The same of the text of /proc/PID/maps."""
+def parse(pid: int, maps: str, size: int) -> list[Ram]:
+    """All that may be it, of the text of /proc/PID/maps."""
     found: dict[int, list[Mapping]] = {}
     for line in maps.splitlines():
         if m := LINE.fullmatch(line):
             begin, end, offset = (int(m[n], 16) for n in (1, 2, 4))
             found.setdefault(int(m[5]), []).append(Mapping(begin, end, offset, private=m[3] == "p"))
-    for inode, mappings in found.items():
-        if _whole(mappings, size):
-            return Ram(pid, inode, size, mappings)
-    raise GuestError(f"cannot find the guest's memory: its VMM maps no file of {size >> 20} MiB")
+    return [Ram(pid, inode, size, mappings) for inode, mappings in found.items() if _whole(mappings, size)]
 
 
 def _whole(mappings: list[Mapping], size: int) -> bool:
@@ -124,15 +138,20 @@ def private_pages(pid: int, mapping: Mapping) -> Iterator[tuple[int, int]]:
     """Runs of addresses whose pages are no longer the file's."""
     with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as f:
         f.seek(mapping.begin // PAGE * 8)
-        entries = _read(f.read, (mapping.end - mapping.begin) // PAGE * 8)
-    for run in re.finditer(b"\x01+", entries[7::8].translate(PRIVATE)):
-        yield mapping.begin + run.start() * PAGE, mapping.begin + run.end() * PAGE
+        begin = mapping.begin
+        while begin < mapping.end:
+            entries = _read(f.read, min(PIECE, (mapping.end - begin) // PAGE * 8))
+            for run in re.finditer(b"\x01+", entries[7::8].translate(PRIVATE)):
+                yield begin + run.start() * PAGE, begin + run.end() * PAGE
+            begin += len(entries) // 8 * PAGE
 
 
 def _read(read: Callable[[int], bytes | None], size: int) -> bytes:
-    """`size` bytes of a file that gives less at once."""
+    """`size` bytes of a file that gives less at once; ESRCH when they are not there any more."""
     pieces = []
-    while size and (piece := read(size)):
+    while size:
+        if not (piece := read(size)):
+            raise OSError(errno.ESRCH, "it is shorter than it was")
         pieces.append(piece)
         size -= len(piece)
     return b"".join(pieces)
