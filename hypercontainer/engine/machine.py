@@ -72,7 +72,6 @@ class Machine:
             self.vm = vm = await self._guest(config, trace, origin)
             self._targets = {disk.target for disk in disks}
             record.guest, record.uid = vm.guest.record, vm.guest.record.uid
-            self.save()
             if record.nic and not origin:
                 host.network.plug(record.nic)
             with trace.step("pod"):
@@ -85,6 +84,7 @@ class Machine:
                     await clock.set_clock(vm.agent)
             if record.nic and origin:  # only now: until then it spoke with the address of another one
                 host.network.plug(record.nic)
+            self.save()  # only now: a guest that was not told who it is must not be taken up after our own restart
             undo.pop_all()
         return vm
 
@@ -145,6 +145,7 @@ class Machine:
             share=self.share.root if shares else None,
             boot_timeout_s=settings.boot_timeout_s,
             accelerator=choice.accelerator,
+            kernel_parameters=requests.kernel_parameters(record),
         )
 
     def _dns(self) -> Dns:
