@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 else:
     import _signal  # `signal` would cost 5 ms: enum
 
-FAILED = 125  # ours, of run and exec: not the container's status
+FAILED = 125  # ours, not the container's status
+PASS_ON = ("run", "create", "pod run", "pod create")  # whose status may be a container's, and docker's create
 
 
 def main() -> int:
@@ -56,7 +57,7 @@ def _main(words: list[str], program: str) -> int:
         if not isinstance(e, HyperError):
             raise
         complain(e)
-        return FAILED if name.endswith(("run", "create")) else 1
+        return FAILED if name.removeprefix("container ") in PASS_ON else 1
 
 
 def _run(command: Command, args: Args, context: Context) -> int:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     ("CHECKPOINT NAME", "Name"),
-    ("CONTAINER ID", "ContainerId"),
+    ("CONTAINER ID", "ContainerID"),
     ("CONTAINER", "ContainerName"),
     ("IMAGE", "Image"),
     ("CREATED", "CreatedAt"),
@@ -55,7 +55,7 @@ def ls(context: Context, args: Args) -> int:
     rows = [
         {
             "Name": entry["Name"],
-            "ContainerId": entry["ContainerId"][:12],
+            "ContainerID": entry["ContainerID"][:12],
             "ContainerName": entry["ContainerName"],
             "Image": entry["Image"],
             "CreatedAt": entry["CreatedAt"],

@@ -404,7 +404,7 @@ class Checkpoint(Document, frozen=True, kw_only=True):
     """A container's machine at one moment. The container may have gone since."""
 
     name: str
-    container_id: str
+    container_id: str = msgspec.field(name="ContainerID")
     container_name: str
     image: str
     created_at: str

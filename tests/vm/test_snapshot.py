@@ -65,7 +65,7 @@ def source(hyper: PrivateDaemon) -> Iterator[str]:
     names = hyper.ctl("ps", "-a", "-q").out.split()
     if names:
         ok(hyper, "rm", "-f", *names)
-    for line in ok(hyper, "checkpoint", "ls", "--format", "{{.ContainerId}} {{.Name}}").splitlines():
+    for line in ok(hyper, "checkpoint", "ls", "--format", "{{.ContainerID}} {{.Name}}").splitlines():
         ok(hyper, "checkpoint", "rm", *line.split())
 
 
