@@ -34,6 +34,18 @@ MASKED_PATHS = [
 READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 
 
+# Parts of a kernel that only who administrates a network can use, and that wake an idle guest: the IP virtual server
+# looks at its memory every second, at its counters every other.
+FOR_NET_ADMIN = ("initcall_blacklist=ip_vs_init",)
+
+
+def kernel_parameters(pod: PodRecord) -> tuple[str, ...]:
+    """For a guest with the containers that `pod` has now."""
+    specs = [container.spec for container in pod.containers]
+    granted = [capabilities.resolve(s.cap_add, s.cap_drop, privileged=s.privileged) for s in specs]
+    return () if any("CAP_NET_ADMIN" in each for each in granted) else FOR_NET_ADMIN
+
+
 def hostname(pod: PodRecord) -> str:
     """As asked for; else as docker has it, the beginning of the container's id, or the pod's name."""
     return pod.spec.hostname or (pod.containers[0].id[:12] if pod.implicit and pod.containers else pod.name)

@@ -102,3 +102,9 @@ def test_it_is_small(daemon: PrivateDaemon) -> None:
 def test_memory_given_back_reaches_the_host_by_a_driver(daemon: PrivateDaemon) -> None:
     drivers = set(script(daemon, "ls /sys/bus/virtio/drivers").split())
     assert drivers >= {"virtio_balloon", "virtio_mem", "virtio_pmem", "virtio_scsi", "virtio_net", "virtio_console"}
+
+
+def test_ip_vs_wakes_only_the_guests_of_those_who_can_use_it(daemon: PrivateDaemon) -> None:
+    look = ("busybox", "ls", "/proc/net/")
+    assert "ip_vs" not in inside(daemon, *look).split()
+    assert "ip_vs" in inside(daemon, "--cap-add", "NET_ADMIN", *look).split()
