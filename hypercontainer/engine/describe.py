@@ -293,6 +293,7 @@ def pod_entries(index: Index, *, all: bool, filters: Filters, default_memory_mib
             "label": has_label(pod.spec.labels, filters.get("label", [])),
             "status": state in filters.get("status", []),
         }
-        if (all or "status" in filters or pod.guest) and not any(key in filters and not wanted[key] for key in wanted):
+        shown = all or "status" in filters or pod.guest or pod.suspended
+        if shown and not any(key in filters and not wanted[key] for key in wanted):
             found.append(pod_entry(pod, pod.spec.memory_mib or default_memory_mib))
     return sorted(found, key=lambda e: e.created, reverse=True)

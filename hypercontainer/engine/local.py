@@ -156,11 +156,14 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
 
     async def kill(self, c: str, signal: int) -> None:
         pod, container = self._find(c)
-        if not container.running:
+        if container.record.state == "suspended" and signal == 9:  # what it was cannot go on everywhere: its disk can
+            await pod.kill(container)
+        elif not container.running:
             raise WrongState("kill", container.record.name, container.record.state)
-        if signal == 9:
-            await pod.unpause()
-        await pod.signal(container, signal)
+        else:
+            if signal == 9:
+                await pod.unpause()
+            await pod.signal(container, signal)
         pod.emit(container, "kill", signal=str(signal))
 
     async def restart(self, c: str, timeout_s: float | None) -> None:
@@ -179,8 +182,8 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
             except WrongState:
                 if force and container.record.state == "removing":
                     return None  # it removes itself when it has ended, and was quicker
-                if not (force and container.running):
-                    raise  # else: a start that was under way came first
+                if not (force and container.alive):
+                    raise  # else: a start or a suspend that was under way came first
 
     async def rename(self, c: str, name: str) -> None:
         pod, container = self._find(c)

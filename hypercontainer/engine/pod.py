@@ -6,6 +6,7 @@ stop never keeps anybody from killing.
 
 import asyncio
 import logging
+import shutil
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -125,7 +126,7 @@ class Pod:
 
     def _check_awake(self, container: Container, verb: str) -> None:
         if container.record.state == "suspended":
-            raise WrongState(verb, container.record.name, "suspended: resume it, or remove it by force")
+            raise WrongState(verb, container.record.name, "suspended: resume it, or kill it (its disk stays)")
 
     async def _enter(self, container: Container, trace: Trace) -> None:
         await self._boot(trace)
@@ -139,6 +140,8 @@ class Pod:
     async def boot(self) -> None:
         """Have the machine though no container is started."""
         async with self.lock:
+            for container in self.containers.values():  # else the machine would have the disk of one that sleeps
+                self._check_there(container, "start")
             await self._boot(Timings())
 
     def adopt(self, vm: Vm) -> None:
@@ -231,6 +234,7 @@ class Pod:
         container.output.cut()
         container.finish(128 + SIGKILL, oom=False)
         await self.machine.release()
+        shutil.rmtree(self.host.pods.suspended(self.record.id), ignore_errors=True)
         self.emit(container, "die", exitCode=str(128 + SIGKILL))
         container.settle(128 + SIGKILL)
         await container.output.end()
@@ -294,7 +298,8 @@ class Pod:
         """KILL, until it has ended: a guest that does not obey is ended itself, one that is suspended never wakes."""
         if container.record.state == "suspended":
             async with self.lock:
-                await self.end(container)
+                if container.record.state == "suspended":
+                    await self.end(container)
         if not container.running or container.exit is None:
             return
         ended = container.exit

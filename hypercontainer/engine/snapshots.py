@@ -159,7 +159,7 @@ class Snapshots:
 
 
 def suspended_folder(pod: Pod) -> Path:
-    return pod.host.pods.folder(pod.record.id) / "suspended"
+    return pod.host.pods.suspended(pod.record.id)
 
 
 async def _suspend(pod: Pod, container: Container, trace: Trace) -> None:

@@ -47,6 +47,10 @@ class PodStore:
     def container_folder(self, pod_id: str, container_id: str) -> Path:
         return self.root / pod_id / container_id
 
+    def suspended(self, pod_id: str) -> Path:
+        """Where the machine of one that is suspended is (saved.py)."""
+        return self.root / pod_id / "suspended"
+
     def create(self, record: PodRecord) -> None:
         """A new pod's folder. From the return on, the pod outlives us and a power cut."""
         self.folder(record.id).mkdir(mode=0o700)

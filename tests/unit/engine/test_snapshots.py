@@ -195,11 +195,14 @@ async def test_suspended_it_holds_nothing_and_goes_on_when_it_is_resumed(
     with pytest.raises(WrongState, match="suspended"):
         await session.wait()
     await session.detach()
-    for call in (engine.start(id), engine.stop(id, 1), engine.kill(id, 15), engine.pause(id), engine.suspend(id)):
+    assert [p.state for p in await engine.list_pods(all=False, filters={})] == ["suspended"]
+    refused = (engine.start(id), engine.stop(id, 1), engine.kill(id, 15), engine.pause(id), engine.suspend(id))
+    for call in (*refused, engine.start_pod(entry.pod.id)):
         with pytest.raises(WrongState, match="suspended"):
             await call
     with pytest.raises(WrongState, match="suspended"):
         await engine.remove(id, force=False, volumes=False)
+    assert world.hypervisor.alive == []
     await engine.resume(id)
     assert (await engine.inspect(id)).network_settings.ip_address == address
     assert await logged(engine, id, 2) == "awake\nawake\n"
@@ -380,6 +383,28 @@ async def test_the_source_is_thawed_though_its_vmm_is_slow_to_go_on(
         with pytest.raises(GuestSilent):
             await engine.fork(id, count=1, name="", ports=[])
     assert (source.paused, source.agent.frozen) == (False, set())
+
+
+async def test_one_that_cannot_be_resumed_starts_afresh_from_its_disk_once_it_is_killed(
+    world: World, engine: LocalEngine, create: Run
+) -> None:
+    id = await running(engine, create)
+    pod, _ = engine._find(id)
+    await engine.suspend(id)
+    disk(pod).write_bytes(b"what it wrote")
+    world.hypervisor.program = "1"
+    with pytest.raises(WrongState, match="another shape"):
+        await engine.resume(id)
+    waiting = asyncio.create_task(engine.wait(id))
+    await asyncio.sleep(0)
+    await engine.kill(id, 9)
+    assert (await waiting).status_code == 137
+    state = (await engine.inspect(id)).state
+    assert (state.status, state.exit_code, world.network.nics) == ("exited", 137, {})
+    assert sorted(p.name for p in engine.host.pods.folder(pod.record.id).iterdir()) == [id, "pod.json"]
+    await engine.start(id)
+    assert await logged(engine, id, 2) == "awake\nawake\n"
+    assert disk(pod).read_bytes() == b"what it wrote"
 
 
 async def test_many_forks_get_names_of_their_own(engine: LocalEngine, create: Run) -> None:
