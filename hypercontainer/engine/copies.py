@@ -108,11 +108,19 @@ async def discard(host: Host, pods: dict[str, Pod], pod: Pod) -> None:
         host.pods.remove(pod.record.id)
 
 
+def free(pod: Pod, nic: NicRecord | None) -> NicRecord | None:
+    """`nic`, unless another pod has its address, or one of its host ports, by now."""
+    others = [p.nic for p in pod.host.index.pods.values() if p.nic and p is not pod.record]
+    published = {(port.host_port, port.protocol) for other in others for port in other.ports}
+    if nic is None or nic.address in {other.address for other in others}:
+        return None
+    return None if any((port.host_port, port.protocol) in published for port in nic.ports) else nic
+
+
 async def wake(pod: Pod, origin: Origin, trace: Trace, *, nic: NicRecord | None = None) -> None:
     """Have a copy whose disk is there go on from `origin`, still frozen; with the addresses `nic` if they are free."""
     async with pod.lock:
-        if nic and nic.address not in {p.nic.address for p in pod.host.index.pods.values() if p.nic}:
-            pod.record.nic = nic
+        pod.record.nic = free(pod, nic)
         await snapshot.wake(pod, only(pod), origin, trace, new_run=True)
 
 

@@ -18,7 +18,6 @@ from hypercontainer.lib.together import in_thread, to_its_end
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model import documents as doc
 from hypercontainer.model import ids
-from hypercontainer.model.record import NicRecord
 from hypercontainer.model.spec import PortMapping
 from hypercontainer.storage import scratch
 
@@ -258,7 +257,7 @@ async def _restore(pod: Pod, container: Container, found: Checkpoint, trace: Tra
                 os.replace(path, before)
             os.replace(new, path)
             origin = Origin(snapshot=loaded.seal(), moment=found.moment)
-            pod.record.nic = _free(pod, found.pod.nic)
+            pod.record.nic = copies.free(pod, found.pod.nic)
             await snapshot.wake(pod, container, origin, trace, new_run=True)
             await snapshot.thaw(pod, container, trace)
         except BaseException:
@@ -269,12 +268,6 @@ async def _restore(pod: Pod, container: Container, found: Checkpoint, trace: Tra
             before.unlink(missing_ok=True)
     finally:
         loaded.close()
-
-
-def _free(pod: Pod, nic: NicRecord | None) -> NicRecord | None:
-    """The interface that it had, unless another pod has its address now."""
-    others = {p.nic.address for p in pod.host.index.pods.values() if p.nic and p is not pod.record}
-    return nic if nic and nic.address not in others else None
 
 
 # our own restart

@@ -20,7 +20,7 @@ from hypercontainer.errors import (
     NotFound,
     WrongState,
 )
-from hypercontainer.model.record import PodRecord
+from hypercontainer.model.record import PodRecord, PortRecord
 from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec, PortMapping
 from hypercontainer.testing.fakes import FakeGuest, FakeProcess
 from tests.unit.engine.world import Run, World
@@ -405,6 +405,28 @@ async def test_one_that_cannot_be_resumed_starts_afresh_from_its_disk_once_it_is
     await engine.start(id)
     assert await logged(engine, id, 2) == "awake\nawake\n"
     assert disk(pod).read_bytes() == b"what it wrote"
+
+
+async def test_a_restored_container_has_its_old_addresses_unless_somebody_has_its_port(
+    engine: LocalEngine, create: Run
+) -> None:
+    id, other = await running(engine, create), await create("sleep")
+    pod, _ = engine._find(id)
+    assert pod.record.nic
+    port = PortRecord(host_ip="", host_port=49153, container_port=80, protocol="tcp")
+    pod.record.nic.ports = [port]
+    await engine.create_checkpoint(id, "k", leave_running=False)
+    await engine.restore(id, "k", name="")
+    assert pod.record.nic
+    assert pod.record.nic.ports == [port]
+    await engine.kill(id, 9)
+    await engine.wait(id)
+    await engine.start(other)
+    taken = engine._find(other)[0].record.nic
+    assert taken
+    taken.address, taken.ports = "10.0.0.99/24", [port]
+    await engine.restore(id, "k", name="")
+    assert pod.record.nic.ports == []
 
 
 async def test_many_forks_get_names_of_their_own(engine: LocalEngine, create: Run) -> None:
