@@ -29,7 +29,7 @@ QUIET_S = 0.1  # without a start, before a guest for the pool is made: so it is 
 ANSWER_S = 1.0  # for one that waits to say that it is alive; it takes a millisecond
 
 
-@dataclass
+@dataclass(eq=False)
 class Waiting:
     """A guest that is nobody's. `watch` ends with it."""
 
@@ -39,7 +39,7 @@ class Waiting:
     watch: asyncio.Task[None]
 
 
-@dataclass
+@dataclass(eq=False)  # one with the same wish is another stock
 class Stock:
     """What there is of one wish."""
 
@@ -67,6 +67,7 @@ class CacheFactory:
         self._stocks: list[Stock] = []
         self._starts = 0  # under way: what waits is made when none is
         self._changed = asyncio.Condition()
+        self._telling: set[asyncio.Task[None]] = set()
         self._filler: asyncio.Task[None] | None = None
 
     async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> vms.Vm:
@@ -76,7 +77,7 @@ class CacheFactory:
             return vm or await self._templates.boot(config, run_dir, trace)
         finally:
             self._starts -= 1
-            await self._tell()
+            self._tell()
 
     async def init(self, wishes: Sequence[Wish]) -> None:
         before = {id(stock): stock for stock in self._stocks}
@@ -115,7 +116,7 @@ class CacheFactory:
     async def clear(self) -> None:
         stocks, self._stocks = self._stocks, []
         await self._discard(*(one for stock in stocks for one in _beyond(stock, 0)))
-        await self._tell()
+        self._tell()
         await self._templates.clear()
 
     async def close(self) -> None:
@@ -139,9 +140,10 @@ class CacheFactory:
                 if one.shape != key:  # it is of a kernel or a VMM that was replaced
                     await self._discard(one)
                     continue
-                with trace.step("claim"):
-                    if await self._answers(stock, one):
-                        return one.vm if await self._adopted(stock, one, config, run_dir) else None
+                with trace.step("claim"):  # one try: where one is of no use the next may not be either
+                    if await self._answers(stock, one) and await self._adopted(stock, one, config, run_dir):
+                        return one.vm
+                return None
         return None
 
     def _makes(self, stock: Stock, key: Shape) -> bool:
@@ -189,7 +191,7 @@ class CacheFactory:
             await asyncio.sleep(QUIET_S)
             for stock in [s for s in self._stocks if s.short and not self._starts][:1]:
                 await self._add(stock)
-                await self._tell()
+                self._tell()
 
     async def _add(self, stock: Stock) -> None:
         try:
@@ -243,9 +245,15 @@ class CacheFactory:
             stock.poisoned += 1
             stock.failures += 1
             await self._discard(one)
-        await self._tell()
+        self._tell()
 
-    async def _tell(self) -> None:
+    def _tell(self) -> None:
+        """Whoever waits for a change. Not waited for: a cancellation here would lose a guest that was just taken."""
+        telling = asyncio.create_task(self._notify())
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
+
+    async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
 

@@ -146,8 +146,8 @@ async def test_one_that_does_not_answer_is_thrown_away_at_the_claim(
     async with made(factory, config, run_dir) as vm:
         await vm.agent.ping()
         [pool] = factory.pools()
-        assert (pool.taken, pool.poisoned) == (1, 1)
-        assert len(hypervisor.alive) == 1  # the wedged one is gone
+        assert (pool.taken, pool.poisoned, pool.waiting) == (0, 1, 1)  # one second is lost, not one for each
+        assert len(hypervisor.alive) == 2  # the wedged one is gone
 
 
 async def test_one_that_dies_as_it_is_taken_is_in_nobodys_way(
@@ -261,3 +261,16 @@ async def test_the_end_comes_while_one_is_made(
     assert hypervisor.alive == []
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_one_in_the_making_is_not_lost_between_two_wishes(
+    factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig, tmp_path: Path
+) -> None:
+    """The second wish is the same as the first, and so is what there is of it: nothing yet."""
+    first = asyncio.create_task(factory.init([wish(config)]))
+    await until(lambda: bool(list((tmp_path / "nobody").glob("waiting-*"))))
+    await factory.clear()
+    await factory.init([wish(config)])
+    await first
+    assert waiting(factory) == [1]
+    await until(lambda: len(hypervisor.alive) == 1)
