@@ -40,7 +40,7 @@ class CheckpointStore:
         """Remove what a hyperd that was killed had begun to make or to remove; a line for each that is unreadable."""
         complaints = []
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for container in sorted(self.root.iterdir()):
+        for container in sorted(path for path in self.root.iterdir() if path.is_dir()):
             saved.sweep(container)
             for grave in container.glob(f"{GRAVE}*"):
                 shutil.rmtree(grave, ignore_errors=True)

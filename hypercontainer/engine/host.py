@@ -85,12 +85,15 @@ class Host:
             self._factories["cache"] = self.factory = cache
         return self
 
-    def factory_of(self, asked: str) -> Factory:
-        """The one that a pod asks for ("": it does not). InvalidInput when the settings leave it out."""
+    def check_factory(self, asked: str) -> None:
+        """InvalidInput when the settings leave out the one that a new pod asks for."""
         if asked and asked not in self._factories:
             there = ", ".join(self._factories)
             raise InvalidInput(f"cannot use factory {asked!r}: the settings of hyperd leave {there}")
-        return self._factories[asked] if asked else self.factory
+
+    def factory_of(self, asked: str) -> Factory:
+        """The one that a pod asks for; the usual one if it does not, or if the settings have left it out since."""
+        return self._factories.get(asked, self.factory)
 
     def _waiting_uids(self) -> Iterator[int]:
         """Users of guests that are nobody's yet; they stay theirs when they are a pod's."""

@@ -106,7 +106,7 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
 
     async def _make(self, spec: PodSpec, name: str, *, implicit: bool) -> Pod:
         self.host.index.check_pod_name(name)
-        self.host.factory_of(spec.factory)
+        self.host.check_factory(spec.factory)
         record = resolve.pod(spec, name=name, implicit=implicit)
         pod = Pod(self.host, record, self.pods.pop)
         names: set[str] = set()

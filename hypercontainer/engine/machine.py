@@ -247,6 +247,8 @@ class Machine:
                 paused=self.record.paused or self.record.held,
                 timeout_s=self.host.settings.boot_timeout_s,
             )
+            if self.vm:
+                self._targets = await self.vm.guest.plugged()
         except HyperError as e:
             log.error("pod %s: cannot attach to its guest: %s", self.record.id, e)
             return None
@@ -254,9 +256,6 @@ class Machine:
             return None
         state = self.vm.agent.known
         self._in_guest = {c.id for c in state.containers}
-        self._targets = {
-            d.target for c in self.record.containers if c.id in self._in_guest for d in (c.lower, c.upper) if d
-        }
         if not (self.record.paused or self.record.held):
             await self._grow(self.vm)
         return state

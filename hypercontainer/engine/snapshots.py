@@ -180,9 +180,11 @@ async def _suspend(pod: Pod, container: Container, trace: Trace) -> None:
         exec_.lost(why)
     pod.execs.clear()
     container.output.cut()
-    await sleep(pod, container)
-    container.rest(why)
-    await container.output.end()
+    try:
+        await sleep(pod, container)
+    finally:  # whoever waits for it is told, whatever is left on the host
+        container.rest(why)
+        await container.output.end()
     pod.emit(container, "suspend")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from hypercontainer.agent import messages as m
 from hypercontainer.agent.messages import ExitEvent
-from hypercontainer.errors import GuestSilent
+from hypercontainer.errors import GuestError, GuestSilent
 from hypercontainer.factory.base import EMPTY
 from hypercontainer.hypervisor.base import SLOTS, SNAPSHOT_MAC
 from hypercontainer.model import capabilities, seccomp
@@ -88,8 +88,10 @@ async def _run(vm: Vm) -> None:
                 output = agent.output(number)
                 while data := await output.read():
                     output.consumed(len(data))
-            await ended
+            status = (await ended).status
     except TimeoutError:
         raise GuestSilent(f"cannot rehearse: the guest's program did not end within {RUN_S:g} s") from None
+    if status:
+        raise GuestError(f"cannot rehearse: the guest's program ended with status {status}")
     agent.on_exit = None
     await agent.forget_process(NAME)

@@ -73,6 +73,9 @@ class Guest(Protocol):
         """Plug a SCSI disk at `disk.target`, or put its file behind the one that is there with nothing behind it (one
         of SLOTS); the file is opened read-only when the record says so."""
 
+    async def plugged(self) -> set[int]:
+        """The targets of its disks that have a file behind them, whoever plugged them."""
+
     async def swap_disk(self, disk: DiskRecord) -> None:
         """Have another file behind the disk at `disk.target`, which the guest must not be using. It is not told: it
         still believes in the size that it has seen."""

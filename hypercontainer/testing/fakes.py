@@ -56,6 +56,9 @@ class FakeGuest:
             raise GuestDied(f"cannot plug disk {disk.target}: there is one")
         self.disks[disk.target] = disk
 
+    async def plugged(self) -> set[int]:
+        return {target for target, disk in self.disks.items() if disk.path}
+
     async def swap_disk(self, disk: DiskRecord) -> None:
         self._check(disk)
         self.disks[disk.target] = disk

@@ -205,3 +205,24 @@ def test_a_size_that_nobody_foresaw_is_had_by_adding_to_a_clone(pooling: Private
     assert "resize" in grown.err and "clone" in grown.err
     processors, total_kib, copied = grown.out.splitlines()
     assert processors == "3" and int(total_kib) > 700 << 10 and copied == "300+0 records out"
+
+
+def test_a_pod_that_begins_empty_takes_its_containers_later(pooling: PrivateDaemon, tmp_path: Path) -> None:
+    (tmp_path / "pod.json").write_text(json.dumps({"name": "later", "containers": []}))
+    for start in ("waiting", "cloned"):
+        if start == "waiting":
+            full(pooling)
+        made = pooling.ctl("pod", "run", "-f", str(tmp_path / "pod.json"))
+        assert made.status == 0, made.err
+        for name in ("one", "two"):
+            ran = pooling.ctl("run", "--pod", "later", "--name", name, "busybox", "echo", name)
+            assert (ran.status, ran.out) == (0, f"{name}\n"), ran.err
+        pooling.signal(signal.SIGTERM)
+        pooling.start()
+        assert pooling.ctl("rm", "one").status == 0
+        ran = pooling.ctl("run", "--pod", "later", "--name", "three", "busybox", "echo", "three")
+        assert (ran.status, ran.out) == (0, "three\n"), ran.err
+        assert pooling.ctl("start", "-a", "two").out == "two\n"
+        assert pooling.ctl("pod", "rm", "-f", "later").status == 0
+        assert pooling.ctl("factory", "destroy").status == 0
+    assert pooling.ctl("factory", "init").status == 0

@@ -194,6 +194,12 @@ def node_name(target: int) -> str:
     return f"node{target}"
 
 
+def target_of(file: str) -> int | None:
+    """Of the node that `file_name` names so; None if that does not."""
+    number = file.removeprefix("file").removeprefix("swap")
+    return int(number) if number.isdigit() and file in (f"file{number}", f"swap{number}") else None
+
+
 def file_name(target: int, *, other: bool = False) -> str:
     """Of the node below that; `other` is the one that takes its place when the file is swapped."""
     return f"{'swap' if other else 'file'}{target}"

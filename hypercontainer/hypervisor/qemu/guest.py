@@ -44,7 +44,7 @@ class QemuGuest:
         return self._run.agent
 
     async def add_disk(self, disk: DiskRecord) -> None:
-        if disk.target in SLOTS and await self._is_empty(disk.target):
+        if disk.target in SLOTS and disk.target not in await self.plugged():
             await self.swap_disk(disk)
             return
         file, node = argv.file_name(disk.target), argv.node_name(disk.target)
@@ -68,12 +68,11 @@ class QemuGuest:
         self._swapped ^= {disk.target}
         await self._close(old)
 
-    async def _is_empty(self, target: int) -> bool:
-        """Whether there is a disk that has nothing behind it. QEMU knows, whoever plugged it."""
+    async def plugged(self) -> set[int]:
         nodes = await self._monitor.execute("query-named-block-nodes", {"flat": True})
-        names = {argv.file_name(target, other=other) for other in (False, True)}
         found = [node for node in nodes if isinstance(node, dict)] if isinstance(nodes, list) else []
-        return any(node.get("node-name") in names and node.get("drv") == argv.NOTHING for node in found)
+        names = [str(node.get("node-name")) for node in found if node.get("drv") != argv.NOTHING]
+        return {target for target in map(argv.target_of, names) if target is not None}
 
     async def remove_disk(self, target: int) -> None:
         await self._monitor.delete_device(argv.device_id(target))

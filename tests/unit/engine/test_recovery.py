@@ -175,3 +175,16 @@ async def test_a_status_is_written_down_before_the_guest_forgets_it(
     assert (document.state.status, document.state.exit_code, document.state.error) == ("exited", 7, "")
     await again.remove(name, force=True, volumes=False)
     world.check_nothing_left()
+
+
+async def test_a_container_that_had_not_run_starts_after_a_restart(world: World, engine: LocalEngine) -> None:
+    """Its disks were plugged with the machine, by a hyperd before us."""
+    members = [ContainerSpec(image="busybox", name=name, command=["sleep"]) for name in ("a", "b")]
+    pod = await engine.create_pod(PodSpec(name="two", containers=members))
+    await engine.start("a")
+    await forsake(engine)
+    again = await world.engine()
+    await again.start("b")
+    await again.remove("b", force=True, volumes=False)
+    await again.remove_pod(pod.id, force=True, volumes=False)
+    world.check_nothing_left()
