@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from hypercontainer.errors import Exhausted, HyperError
-from hypercontainer.model.record import NicRecord, PortRecord
+from hypercontainer.model.record import NicRecord
 from hypercontainer.model.settings import Settings
 from hypercontainer.model.spec import PortMapping
 from hypercontainer.network import bridge, conntrack, ipam, ports, rules, tap
@@ -85,22 +85,6 @@ class Network:
             await self._leave(nic)
             self._nft.apply(lines)
         conntrack.forget(nic.ports)
-
-    async def publish(self, nic: NicRecord, more: Sequence[PortRecord]) -> None:
-        """Lead more ports of the host to a pod that is there. The caller adds them to `nic.ports`. Raises InUse."""
-        self._guard.hold(nic.tap, more)
-        try:
-            self._nft.apply(rules.publish(self._net, nic, more))
-        except BaseException:
-            self._guard.release(nic.tap, more)
-            raise
-
-    async def unpublish(self, nic: NicRecord, less: Sequence[PortRecord]) -> None:
-        """Lead some ports no longer to the pod; those that are not led to it are left alone."""
-        there = self._nft.tables(self._net).elements
-        self._nft.apply(rules.unpublish(self._net, there.intersection(rules.elements(nic, less))))
-        self._guard.release(nic.tap, less)
-        conntrack.forget(less)
 
     async def remove(self, nic: NicRecord) -> None:
         """Take away rules and ports of `nic`, whatever of them is there. Safe any number of times. Its tap carries
