@@ -51,7 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     subnet6: str = "fd68:7970:6572::/64"
     log_max_mib: int = 10  # of one container's log file
     log_files: int = 5
-    uid_base: int = 1_900_000_000  # VMM number n runs as uid_base + n
+    uid_base: int = 1_900_000_000  # VMMs run as users from here on: 131,073 of them, nobody else's
     docker_config: str = "/root/.docker/config.json"  # credentials for pulls whose caller gives none
     registries: dict[str, Registry] = {}
 
