@@ -94,4 +94,4 @@ def shape(hypervisor: Hypervisor, config: VmConfig) -> Shape:
 def nobodys(config: VmConfig) -> VmConfig:
     """The guest that `config` and all of its shape could come from: without what is theirs alone."""
     nic = Nic(tap="", mac=SNAPSHOT_MAC) if config.nic else None
-    return replace(config, name="nobody", uid=0, disks=EMPTY, nic=nic, share=None)
+    return replace(config, name="nobody", uid=0, disks=EMPTY, nic=nic, share=None, background=False)

@@ -232,7 +232,7 @@ class CacheFactory:
         mine = {one.vm.guest.record.uid for stock in self._stocks for one in stock.waiting}
         uid = next(uid for uid in self._uids() if uid not in mine)
         nic = config.nic and replace(config.nic, tap=f"hyw{secrets.token_hex(4)}")
-        return replace(config, name="waiting", uid=uid, nic=nic)
+        return replace(config, name="waiting", uid=uid, nic=nic, background=True)
 
     def _shape(self, wish: Wish) -> Shape:
         return shape(self._hypervisor, wish.config)

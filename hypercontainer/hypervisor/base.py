@@ -56,6 +56,7 @@ class VmConfig:
     accelerator: str = "tcg"
     tenant: str = ""  # it shares memory pages with guests of the same alone: see `factory`; a driver has no use for it
     kernel_parameters: Sequence[str] = field(default=())
+    background: bool = False  # nobody waits for it: it gives way to others, until it is adopted
     memory: int | None = None  # descriptor of a file as large as the guest's RAM, which becomes it: for `Guest.save`
     origin: Snapshot | None = None  # go on from there, with disks and NIC of one's own; see `Hypervisor.shape`
 

@@ -110,6 +110,19 @@ def kill(pid: int, started: int, sig: int = signal.SIGKILL) -> bool:
         os.close(fd)
 
 
+def nice(pid: int, level: int) -> None:
+    """Have process `pid`, with all its threads, give way to others (nice(1): 0 does not, 19 most). One that is gone is
+    fine. A kernel that shares time by sessions is told of its session (sched(7), "The autogroup feature")."""
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            os.setpriority(os.PRIO_PROCESS, int(thread), level)
+        if os.path.exists(path := f"/proc/{pid}/autogroup"):
+            with open(path, "w") as f:
+                f.write(str(level))
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+
+
 async def gone(pid: int, started: int) -> None:
     """Wait until that very process has ended; it need not be our child."""
     fd = pidfd(pid, started)

@@ -20,7 +20,7 @@ from hypercontainer.factory.cache import CacheFactory
 from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.factory.template import TemplateFactory
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, VmConfig
-from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
+from hypercontainer.hypervisor.qemu.driver import BACKGROUND, QemuHypervisor
 from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.testing.contract import FactoryContract
 from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
@@ -107,6 +107,19 @@ def test_a_start_takes_one_that_waits_and_another_takes_its_place(pooling: Priva
     assert "claim" in ran.err and "monitor" not in ran.err
     assert "rehearsal" not in ran.out and "192.0.2." not in ran.out
     assert full(pooling)[0]["Taken"] == before + 1
+
+
+def test_one_that_waits_gives_way_to_others_until_it_is_a_pods(pooling: PrivateDaemon) -> None:
+    full(pooling)
+    assert {os.getpriority(os.PRIO_PROCESS, pid) for pid in vmms(pooling)} == {BACKGROUND}
+    known = set(vmms(pooling))
+    made = pooling.ctl("run", "-d", "--name", "first", "busybox", "sleep", "1000")
+    assert made.status == 0, made.err
+    pid = int(pooling.ctl("inspect", "--format", "{{.Vm.Pid}}", "first").out)
+    assert pid in known
+    threads = [int(thread) for thread in os.listdir(f"/proc/{pid}/task")]
+    assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {0}
+    assert pooling.ctl("rm", "-f", "first").status == 0
 
 
 def test_what_waits_is_of_its_size(pooling: PrivateDaemon) -> None:

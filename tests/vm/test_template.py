@@ -27,7 +27,7 @@ from hypercontainer.lib import proc
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.record import ProcessRef
 from hypercontainer.testing.contract import FactoryContract, made
-from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
+from hypercontainer.testing.daemon import PrivateDaemon, Value, private_daemon
 from tests.vm.conftest import UID
 from tests.vm.test_agent import HYPERSTART
 from tests.vm.test_jail import Process, without_privileges
@@ -191,7 +191,8 @@ def test_steps_of_a_clone_are_shown(cloning: PrivateDaemon) -> None:
 
 
 def test_a_hyperd_killed_while_it_makes_a_template_leaves_nothing(kernels: Path, busybox_archive: Path) -> None:
-    with private_daemon(kernels, {"accelerator": "tcg", "factory": "template"}) as daemon:
+    settings: dict[str, Value] = {"accelerator": "tcg", "factory": "template", "pool": []}  # made when it is needed
+    with private_daemon(kernels, settings) as daemon:
         daemon.ctl("load", "-i", str(busybox_archive))
         pods = daemon.folder / "run/pods"
         with subprocess.Popen(daemon.argv("run", "busybox", "true"), env=daemon.env, stderr=subprocess.DEVNULL):

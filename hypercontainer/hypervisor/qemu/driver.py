@@ -23,6 +23,7 @@ from hypercontainer.lib import proc
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import GuestRecord, ProcessRef
 
+BACKGROUND = 15  # of nice(1): a thirtieth of a processor, where somebody else wants it
 MONITOR_S = 20.0  # QEMU greets 0.03 s after its start, on a machine that has time for it
 HYPER_JAIL = Path(__file__).parents[2] / "_bin/hyper-jail"
 
@@ -124,6 +125,8 @@ class QemuHypervisor:
                 starts = [self._start(config, run, fds, lock, cgroups), *starts]
                 process, *helpers = await jail.start_all(self._jail, run, starts)
             tap = self._taps.hold(config.nic.tap, fds.tap) if config.nic and fds.tap is not None else None
+        if config.background:
+            proc.nice(process.pid, BACKGROUND)
         record = GuestRecord(
             driver="qemu",
             process=process,

@@ -104,6 +104,7 @@ class QemuGuest:
         await self._monitor.execute("blockdev-del", {"node-name": node})
 
     async def adopt(self, config: VmConfig, run_dir: Path) -> None:
+        proc.nice(self._record.process.pid, 0)
         slots = {disk.target for disk in config.disks if disk.target in SLOTS}
         await together(
             *(self.swap_disk(disk) if disk.target in slots else self.add_disk(disk) for disk in config.disks)
