@@ -35,11 +35,11 @@ class Saved:
     def _commit(self) -> None:
         with told(self._final):
             for path in self._half.iterdir():
-                _sync(path)
-            files.fsync_dir(self._half)
+                files.fsync(path)
+            files.fsync(self._half)
             shutil.rmtree(self._final, ignore_errors=True)
             os.rename(self._half, self._final)
-            files.fsync_dir(self._final.parent)
+            files.fsync(self._final.parent)
 
 
 @contextmanager
@@ -111,14 +111,6 @@ def _load(path: Path, loaded: Loaded) -> None:
 
 def _half(path: Path) -> Path:
     return path.with_name(f"{HALF}{path.name}")
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -31,12 +31,8 @@ class Snapshots:
     host: Host
     pods: dict[str, Pod]
     _trace: type[Timings]
-
-    def _find(self, c: str) -> tuple[Pod, Container]:
-        raise NotImplementedError  # LocalEngine has it
-
-    def _invented(self) -> str:
-        raise NotImplementedError
+    _find: Callable[[str], tuple[Pod, Container]]
+    _invented: Callable[[], str]
 
     # copies that run
 

@@ -55,7 +55,7 @@ class PodStore:
         """A new pod's folder. From the return on, the pod outlives us and a power cut."""
         self.folder(record.id).mkdir(mode=0o700)
         self.save(record, durable=True)
-        files.fsync_dir(self.root)
+        files.fsync(self.root)
 
     def begin(self, record: PodRecord, container: ContainerRecord) -> None:
         """The folders of a pod that is being made, and of its container. On failure nothing is left."""

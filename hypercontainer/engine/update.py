@@ -7,6 +7,7 @@ and never shrinks for one.
 import errno
 import logging
 import math
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import msgspec
@@ -33,9 +34,7 @@ class Updates:
     """Part of LocalEngine."""
 
     host: Host
-
-    def _find(self, c: str) -> tuple[Pod, Container]:
-        raise NotImplementedError  # LocalEngine has it
+    _find: Callable[[str], tuple[Pod, Container]]
 
     async def update(self, c: str, wanted: ContainerUpdate) -> doc.Updated:
         pod, container = self._find(c)

@@ -165,13 +165,13 @@ class ImageStore:
         They are in `work`, verified. Waits for the disk: call it in a thread."""
         new = self._places(work, record)
         for path in new:
-            _sync(path)
+            files.fsync(path)
         made: list[Path] = []
         try:
             with self.changing() as here:
                 made += [target for path, target in new.items() if _link(path, target)]
                 for folder in (self._blobs, self._rootfs):
-                    files.fsync_dir(folder)
+                    files.fsync(folder)
                 old = here.images.get(image_id)
                 digests = sorted({*record.digests, *(old.digests if old else [])})
                 here.images[image_id] = msgspec.structs.replace(record, digests=digests, tagged_ns=clock.now_ns())
@@ -263,14 +263,6 @@ def _is_locked(path: Path) -> bool:
         except BlockingIOError:
             return True
     return False
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _link(source: Path, target: Path) -> bool:

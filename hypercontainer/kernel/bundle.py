@@ -128,7 +128,7 @@ class KernelStore:
         os.sync()  # a folder of hundreds of files, once in a kernel's life
         os.chmod(work, 0o755)  # noqa: S103  mkdtemp made it private; a kernel is no secret
         os.rename(work, self.path / name)
-        files.fsync_dir(self.path)
+        files.fsync(self.path)
         return self.get(name)
 
     def boot_files(self, bundle: Bundle, hyperstart: Path) -> tuple[Path, Path]:

@@ -10,9 +10,9 @@ from pathlib import Path
 FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))  # errnos that say: no room for this file
 
 
-def fsync_dir(path: Path) -> None:
-    """Make the names in folder `path` outlive a power cut."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def fsync(path: Path) -> None:
+    """Make the file `path`, or the names in the folder, outlive a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:
@@ -34,7 +34,7 @@ def replace(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True)
             os.fsync(f.fileno())
     os.replace(tmp, path)
     if durable:
-        fsync_dir(path.parent)
+        fsync(path.parent)
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hypercontainer.errors import AlreadyExists, Exhausted, HyperError, InvalidInput
@@ -46,6 +48,17 @@ def mkfs(path: str, size_mib: int) -> list[str]:
     ]  # fmt: skip
 
 
+@contextmanager
+def _making(path: Path) -> Iterator[None]:
+    """An OSError of the block in our words."""
+    try:
+        yield
+    except FileExistsError as e:
+        raise AlreadyExists(f"cannot create scratch disk {path}: it exists") from e
+    except OSError as e:
+        raise _failed(path, e) from e
+
+
 async def create(path: Path, size_mib: int, template_dir: Path) -> None:
     """Make `path` a sparse disk of `size_mib` MiB with an empty ext4 in it, mode 0600.
 
@@ -54,32 +67,24 @@ async def create(path: Path, size_mib: int, template_dir: Path) -> None:
     """
     if not MIN_MIB <= size_mib <= MAX_MIB:
         raise InvalidInput(f"cannot create a scratch disk of {size_mib} MiB: use {MIN_MIB} to {MAX_MIB}")
-    try:
+    with _making(path):
         source = await _template(template_dir, size_mib)
         try:
             _copy(source, path)  # no thread: some 100 KiB into the page cache, less than a millisecond
         finally:
             os.close(source)
-    except FileExistsError as e:
-        raise AlreadyExists(f"cannot create scratch disk {path}: it exists") from e
-    except OSError as e:
-        raise _failed(path, e) from e
 
 
 def copy(source: Path, path: Path) -> None:
     """Make `path` a disk of its own with what `source` has in it, which nobody writes meanwhile. Blocks.
 
     It appears whole or not at all. Raises AlreadyExists, Exhausted when the disk is full."""
-    try:
+    with _making(path):
         fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
         try:
             _copy(fd, path)
         finally:
             os.close(fd)
-    except FileExistsError as e:
-        raise AlreadyExists(f"cannot create scratch disk {path}: it exists") from e
-    except OSError as e:
-        raise _failed(path, e) from e
 
 
 def blank(like: Path, path: Path) -> None:

@@ -69,9 +69,9 @@ class VolumeStore:
             new.mkdir(mode=0o711)
             (new / "_data").mkdir(mode=0o755)
             files.replace(new / "volume.json", msgspec.json.encode(volume))
-            files.fsync_dir(new)
+            files.fsync(new)
             new.rename(self.root / volume.name)
-            files.fsync_dir(self.root)
+            files.fsync(self.root)
         except OSError as e:
             _take_back(new)
             kind = Exhausted if e.errno in files.FULL else HyperError
@@ -132,7 +132,7 @@ class VolumeStore:
                 raise InUse(f"cannot remove volume {name}: {user} uses it")
             gone = self.root / f".gone-{secrets.token_hex(8)}"
             (self.root / name).rename(gone)
-            files.fsync_dir(self.root)
+            files.fsync(self.root)
         return gone
 
     async def prune(self, in_use: InUseBy, *, everything: bool = False) -> Pruned:
