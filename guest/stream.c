@@ -10,7 +10,9 @@ enum {
 	PIPE_BYTES = CREDIT,			/* what gathers while we rest or the host thinks */
 	READ_BYTES = 4 * FULL_PAYLOAD,		/* at once: whole frames, no crumbs between them */
 	SMALL_READ = 16384,
-	REST_MS = 1,
+	FULL_READ = 1024,			/* the writer may soon wait for us: rest less */
+	LEAST_REST_MS = 1,
+	MOST_REST_MS = 8,			/* what is typed meanwhile is echoed so much later: nobody feels it */
 };
 
 struct output *outputs;
@@ -132,15 +134,25 @@ void output_hurry(struct output *output)
 	output_rested(&output->rest);
 }
 
-/* A program that writes byte by byte would have us wake up for each: after the second within a millisecond the
-   next ones wait for each other. */
+/* A program that writes byte by byte, or a terminal's line by line, would have us wake up for each. What comes within a
+   millisecond of the last read waits for what follows: longer and longer while that is little, for less time when it is
+   so much that the writer may be waiting. After a pause the first bytes go at once. */
 static void output_rest(struct output *output, size_t length)
 {
-	uint64_t now = loop_now_ms();
+	uint64_t now = loop_now_ms(), before = output->rest_ms;
+	bool busy = now - output->read_ms <= before + LEAST_REST_MS;
 
-	if (length < SMALL_READ && now - output->read_ms <= REST_MS) {
+	if (!busy || length >= SMALL_READ)
+		output->rest_ms = 0;
+	else if (before < LEAST_REST_MS * 2 && length >= FULL_READ)
+		output->rest_ms = LEAST_REST_MS;
+	else if (length >= FULL_READ)
+		output->rest_ms = before / 2;
+	else if (before < MOST_REST_MS)
+		output->rest_ms = before ? before * 2 : LEAST_REST_MS;
+	if (output->rest_ms) {
 		output->resting = true;
-		loop_after(&output->rest, REST_MS);
+		loop_after(&output->rest, output->rest_ms);
 	}
 	output->read_ms = now;
 }

@@ -25,6 +25,7 @@ struct output {
 	bool stopped;			/* the host reads no more: all is thrown away */
 	bool resting;			/* many small writes: let them gather in the pipe for a moment */
 	struct timer rest;
+	uint64_t rest_ms;		/* how long it rested last; 0: it does not write without a pause */
 	uint64_t read_ms;		/* when it was read last */
 	bool queued;
 	struct output *next_queued;

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from tests.unit.guest.conftest import Guest
-from tests.unit.guest.wire_client import Refused
+from tests.unit.guest.wire_client import DATA, Refused
 
 
 def test_output_and_status(running: Guest) -> None:
@@ -72,6 +72,16 @@ def test_ten_megabytes_of_stdin_reach_a_slow_reader_whole(running: Guest) -> Non
     running.host.write(streams["stdin"], data, end=True)
     assert running.host.read_all(streams["stdout"]).decode().split()[0] == hashlib.sha256(data).hexdigest()
     assert running.host.exit_of("p")["status"] == 0
+
+
+def test_lines_of_a_terminal_that_come_without_a_pause_are_joined(running: Guest) -> None:
+    lines = 1000
+    script = f"i=0; while [ $i -lt {lines} ]; do /bin/busybox echo $i; i=$((i+1)); done"  # a process a line
+    streams = running.start("p", "sh", "-c", script, tty=True)
+    out = running.host.read_all(streams["stdout"])
+    assert out == b"".join(b"%d\r\n" % i for i in range(lines))
+    frames = [f for f in running.host.frames_seen if f[:2] == (DATA, streams["stdout"])]
+    assert len(frames) < lines / 3
 
 
 def test_a_stalled_stdin_stalls_only_itself(running: Guest) -> None:
