@@ -47,12 +47,13 @@ def talk(
     tty: bool,
     keys: bytes,
     proxy: bool,
+    redraw: bool = False,
     done: Callable[[Session], None] | None = None,
 ) -> int:
     """Be the terminal until the process ends; the exit status. 0 if the user detached.
 
     `done` is told the session afterwards, whatever happened."""
-    session = Session(upgraded, stdin=0 if stdin else None, tty=tty, keys=keys, proxy=proxy)
+    session = Session(upgraded, stdin=0 if stdin else None, tty=tty, redraw=redraw, keys=keys, proxy=proxy)
     try:
         status = session.run()
     except Forced as e:
@@ -75,7 +76,8 @@ def attach(context: Context, args: Args) -> int:
     stdin = config["OpenStdin"] and not args.no_stdin
     need_terminal(tty=config["Tty"], stdin=stdin)
     upgraded = context.client.upgrade(path(name, "attach"), stdin=stdin, stdout=True, stderr=True)
-    return talk(upgraded, stdin=stdin, tty=config["Tty"], keys=keys(args), proxy=args.sig_proxy)
+    tty = config["Tty"]
+    return talk(upgraded, stdin=stdin, tty=tty, redraw=tty, keys=keys(args), proxy=args.sig_proxy)
 
 
 COMMANDS = {

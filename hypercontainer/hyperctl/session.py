@@ -62,7 +62,8 @@ class Session:
     """One conversation. `run` returns when the process ended, the user detached, or an output was closed.
 
     stdin: the descriptor to read, None for none. tty: the container has a terminal; if stdin is one too, it is raw
-    meanwhile. proxy: signals go to the process. After `run`: `status` (None: detached or no reader), `info` frames.
+    meanwhile. redraw: the terminal gets another size first, by which a program paints anew. proxy: signals go to the
+    process. After `run`: `status` (None: detached or no reader), `info` frames.
     Raises the engine's error if the server sent one, Unavailable if hyperd went away.
     """
 
@@ -72,6 +73,7 @@ class Session:
         *,
         stdin: int | None,
         tty: bool = False,
+        redraw: bool = False,
         keys: bytes = b"",
         proxy: bool = True,
         outputs: tuple[int, int] = (1, 2),
@@ -83,7 +85,7 @@ class Session:
         self._socket.setblocking(False)
         self._frames = stream.Decoder()
         self._frames.feed(connection.rest)
-        self._stdin, self._tty, self._proxy = stdin, tty, proxy
+        self._stdin, self._tty, self._redraw, self._proxy = stdin, tty, redraw, proxy
         self._terminal = stdin if tty and stdin is not None and os.isatty(stdin) else None
         self._detacher = terminal.Detacher(keys if tty else b"")
         self._sinks = {stream.STDOUT: Sink(outputs[0]), stream.STDERR: Sink(outputs[1])}
@@ -110,6 +112,8 @@ class Session:
         return self._sinks[stream.STDOUT].closed
 
     def _loop(self, signals: Signals, raw: terminal.Raw | None) -> int | None:
+        if self._redraw:
+            self._resize(more=1)
         if self._tty:
             self._resize()
         self._take_frames()
@@ -237,8 +241,8 @@ class Session:
                     raise Forced(f"got {FORCED_AFTER} SIGINTs or SIGTERMs, leaving; the process may run on")
                 self._send(stream.frame(stream.SIGNAL, fastjson.dumps({"signal": int(n)}).encode()))
 
-    def _resize(self) -> None:
+    def _resize(self, more: int = 0) -> None:
         size = next((found for fd in (0, 1, 2) if (found := terminal.size(fd))), None)
         if size:
-            document = {"rows": size[0], "columns": size[1]}
+            document = {"rows": size[0] + more, "columns": size[1] + more}
             self._send(stream.frame(stream.RESIZE, fastjson.dumps(document).encode()))

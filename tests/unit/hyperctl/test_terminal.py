@@ -159,6 +159,21 @@ def test_a_signal_is_handed_on_and_the_terminal_restored(
     assert terminal.as_before
 
 
+def test_attach_has_the_program_paint_anew(hyperctl: Hyperctl, play: FakeHyperd, terminal: Terminal) -> None:
+    seen: list[object] = []
+
+    def script(stream: Stream) -> None:
+        seen.extend((size(stream.until(RESIZE)), size(stream.until(RESIZE))))
+        stream.exit(0)
+
+    play.answers["GET", "/v1/containers/web"] = {"Config": {"Tty": True, "OpenStdin": True}}
+    play.answers["POST", "/v1/containers/web/attach"] = True
+    play.scripts["/v1/containers/web/attach"] = script
+    with start(hyperctl, terminal, "attach", "web") as process:
+        assert process.wait(30) == 0
+    assert seen == [(25, 81), (24, 80)]
+
+
 @pytest.mark.parametrize("how", ["hyperd goes", "an error", "nonsense"])
 def test_whatever_happens_the_terminal_is_restored(
     hyperctl: Hyperctl, play: FakeHyperd, terminal: Terminal, how: str
