@@ -69,6 +69,20 @@ static int mount_share(struct container *c, const struct mount_spec *spec, struc
 	return bind_on(source, target, spec->read_only, err);
 }
 
+/* NAME=DIGITS, for the kernel to judge the number. */
+static bool is_number_option(const char *option)
+{
+	static const char *const names[] = { "uid=", "gid=", "nr_inodes=", "nr_blocks=" };
+
+	for (size_t i = 0; i < COUNT(names); i++) {
+		const char *digits = option + strlen(names[i]);
+
+		if (!strncmp(option, names[i], strlen(names[i])))
+			return *digits && !digits[strspn(digits, "0123456789")];
+	}
+	return false;
+}
+
 static int tmpfs_options(const struct mount_spec *spec, unsigned long *flags, char *data, size_t size,
 			 struct error *err)
 {
@@ -76,30 +90,40 @@ static int tmpfs_options(const struct mount_spec *spec, unsigned long *flags, ch
 		{ "noexec", MS_NOEXEC, 0 }, { "exec", 0, MS_NOEXEC }, { "nosuid", MS_NOSUID, 0 },
 		{ "suid", 0, MS_NOSUID }, { "nodev", MS_NODEV, 0 }, { "dev", 0, MS_NODEV },
 		{ "ro", MS_RDONLY, 0 }, { "rw", 0, MS_RDONLY }, { "noatime", MS_NOATIME, 0 },
+		{ "atime", 0, MS_NOATIME },
 	};
+	size_t length;
 
 	*flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
 	if (json_all(spec->options, JSON_STRING, "options", err) < 0 ||
 	    json_range("mode", spec->mode, 0, 07777, err) < 0 ||
 	    json_range("size_bytes", spec->size_bytes, 0, INT64_MAX, err) < 0)
 		return -1;
+	if (format(err, data, size, "mode=%o", (unsigned int)spec->mode) < 0)
+		return -1;
+	length = strlen(data);
+	if (spec->size_bytes &&
+	    format(err, data + length, size - length, ",size=%lld", (long long)spec->size_bytes) < 0)
+		return -1;
 	for (const struct json *o = json_first(spec->options); o; o = o->next) {
 		size_t i = 0;
 
+		length = strlen(data);
 		while (i < COUNT(known) && strcmp(known[i].name, o->string))
 			i++;
-		if (i == COUNT(known))
+		if (i < COUNT(known))
+			*flags = (*flags | known[i].set) & ~known[i].clear;
+		else if (!is_number_option(o->string))
 			return fail(err, EINVAL, "mount a tmpfs with option '%.32s'", o->string);
-		*flags = (*flags | known[i].set) & ~known[i].clear;
+		else if (format(err, data + length, size - length, ",%s", o->string) < 0)
+			return -1;
 	}
-	if (spec->size_bytes)
-		return format(err, data, size, "mode=%o,size=%lld", (unsigned int)spec->mode, (long long)spec->size_bytes);
-	return format(err, data, size, "mode=%o", (unsigned int)spec->mode);
+	return 0;
 }
 
 static int mount_tmpfs(struct container *c, const struct mount_spec *spec, struct error *err)
 {
-	char data[80];
+	char data[256];
 	unsigned long flags;
 	autoclose int target = -1;
 

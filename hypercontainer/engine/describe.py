@@ -11,7 +11,7 @@ from hypercontainer.lib import clock
 from hypercontainer.model import documents as doc
 from hypercontainer.model import signals
 from hypercontainer.model.record import ContainerRecord, GuestRecord, MountRecord, NicRecord, PodRecord
-from hypercontainer.model.spec import ContainerSpec
+from hypercontainer.model.spec import ContainerSpec, Mount
 
 
 def isolation(choice: Choice) -> doc.Isolation:
@@ -183,6 +183,10 @@ def container(
     )
 
 
+def _tmpfs_options(mount: Mount) -> str:
+    return ",".join([*mount.options, *([f"size={mount.size_mib}m"] if mount.size_mib else [])])
+
+
 def _host_config(pod: PodRecord, record: ContainerRecord) -> doc.HostConfig:
     spec = record.spec
     bindings: dict[str, list[doc.HostPort]] = {}
@@ -204,7 +208,7 @@ def _host_config(pod: PodRecord, record: ContainerRecord) -> doc.HostConfig:
         privileged=spec.privileged,
         readonly_rootfs=spec.read_only,
         security_opt=_security_opt(spec),
-        tmpfs={m.target: f"size={m.size_mib}m" if m.size_mib else "" for m in spec.mounts if m.type == "tmpfs"},
+        tmpfs={m.target: _tmpfs_options(m) for m in spec.mounts if m.type == "tmpfs"},
         ulimits=[doc.UlimitDocument(name=u.name, soft=u.soft, hard=u.hard) for u in spec.ulimits],
         sysctls=spec.sysctls,
         shm_size=spec.shm_mib << 20,

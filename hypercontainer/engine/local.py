@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
-from hypercontainer.engine import archive, daemon, describe, filters, recover, resolve, stats
+from hypercontainer.engine import archive, daemon, describe, filters, mounts, recover, resolve, stats
 from hypercontainer.engine.attach import AttachSession
 from hypercontainer.engine.container import Container
 from hypercontainer.engine.exec import KEPT, Exec, ExecSession
@@ -303,6 +303,8 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         self._check_runs("exec in", container)
         if not spec.command or not spec.command[0]:
             raise InvalidInput("cannot exec nothing: give a command")
+        if spec.working_dir is not None:
+            mounts.absolute(spec.working_dir, "working directory")
         for old in [e for e in pod.execs.values() if e.exit.done()][:-KEPT]:
             del pod.execs[old.id]
         exec_ = Exec(ids.new_id(), container.record, spec)

@@ -2,17 +2,16 @@
 
 import secrets
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
 
+from hypercontainer.engine import mounts
 from hypercontainer.errors import InvalidInput
 from hypercontainer.lib import clock
 from hypercontainer.model import capabilities, ids, signals, ulimits
 from hypercontainer.model.documents import ProcessConfig
-from hypercontainer.model.record import VERSION, ContainerRecord, MountRecord, PodRecord
-from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec, PortMapping
+from hypercontainer.model.record import VERSION, ContainerRecord, PodRecord
+from hypercontainer.model.spec import ContainerSpec, PodSpec, PortMapping
 from hypercontainer.network import dns
 from hypercontainer.network.ports import MAX_PORTS
-from hypercontainer.storage import volume
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LEFT = [
@@ -103,15 +102,6 @@ def check_port(port: PortMapping) -> None:
 def container(spec: ContainerSpec, image_id: str, image: ProcessConfig, *, name: str) -> ContainerRecord:
     """The record of a new container. Everything the caller gave is checked here, before anything is made."""
     args = _args(spec, image)
-    mounts = [_mount(m) for m in spec.mounts]
-    targets = [m.target for m in mounts]
-    for target in sorted({t for t in targets if targets.count(t) > 1}):
-        raise InvalidInput(f"cannot mount two things at {target}")
-    mounts += [
-        MountRecord(type="volume", target=target, source="", read_only=False, populate=True, anonymous=True)
-        for target in image.volumes
-        if target not in targets
-    ]
     capabilities.resolve(spec.cap_add, spec.cap_drop, privileged=spec.privileged)
     for limit in spec.ulimits:
         ulimits.resolve(limit)
@@ -130,7 +120,7 @@ def container(spec: ContainerSpec, image_id: str, image: ProcessConfig, *, name:
         user=spec.user if spec.user is not None else image.user,
         stop_signal=signals.number(spec.stop_signal or image.stop_signal or "SIGTERM"),
         labels={**image.labels, **spec.labels},
-        mounts=mounts,
+        mounts=mounts.plan(spec.mounts, image.volumes),
         created_ns=clock.now_ns(),
     )
 
@@ -162,35 +152,7 @@ def _env(spec: ContainerSpec, image: ProcessConfig) -> list[str]:
 
 def _working_dir(spec: ContainerSpec, image: ProcessConfig) -> str:
     path = spec.working_dir if spec.working_dir is not None else (image.working_dir or "/")
-    if not path.startswith("/") or "\0" in path:
-        raise InvalidInput(f"the working directory {path!r} is invalid: it needs to be an absolute path")
-    return path
-
-
-def _mount(mount: Mount) -> MountRecord:
-    target = PurePosixPath(mount.target)
-    if not target.is_absolute() or ".." in target.parts or str(target) == "/" or "\0" in mount.target:
-        raise InvalidInput(f"invalid mount target {mount.target!r}: it needs to be an absolute path other than /")
-    if mount.type == "bind":
-        source = Path(mount.source)
-        if not source.is_absolute() or "\0" in mount.source:
-            raise InvalidInput(f"invalid bind source {mount.source!r}: it needs to be an absolute path")
-        if mount.create:
-            source.mkdir(parents=True, exist_ok=True)
-        if not source.exists():
-            raise InvalidInput(f"bind source path does not exist: {mount.source}")
-    elif mount.type == "volume" and mount.source:
-        volume.check_name(mount.source)
-    return MountRecord(
-        type=mount.type,
-        target=str(target),
-        source=mount.source,
-        read_only=mount.read_only,
-        populate=mount.type == "volume" and not mount.read_only,
-        anonymous=mount.type == "volume" and not mount.source,
-        size_mib=mount.size_mib,
-        mode=mount.mode,
-    )
+    return mounts.absolute(path, "working directory")
 
 
 def check_numbers(spec: ContainerSpec) -> None:

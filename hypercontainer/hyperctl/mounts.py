@@ -10,7 +10,8 @@ from hypercontainer.hyperctl.flags import boolean
 Mount = dict[str, object]
 
 PROPAGATION = ("shared", "slave", "private", "rshared", "rslave", "rprivate")
-TMPFS_DEFAULTS = ("noexec", "nosuid", "nodev", "rw")
+TMPFS_FLAGS = ("rw", "noexec", "exec", "nosuid", "suid", "nodev", "dev", "noatime", "atime")
+TMPFS_NUMBERS = ("uid", "gid", "nr_inodes", "nr_blocks")
 
 
 def volume(word: str) -> Mount:
@@ -31,25 +32,31 @@ def volume(word: str) -> Mount:
             mount["read_only"] = True
         elif option in PROPAGATION:
             raise ValueError(f"mount propagation ({option}) does not cross into a virtual machine")
+        elif option == "nocopy" and mount["type"] == "volume":
+            mount["no_copy"] = True
         elif option not in ("rw", "z", "Z"):  # z, Z: no SELinux label is needed, the VM's helper serves the files
-            raise ValueError(f"unknown option {option!r}: use ro or rw")
+            raise ValueError(f"unknown option {option!r}: use ro or rw, nocopy for a volume")
     return _checked(mount)
 
 
 def tmpfs(word: str) -> Mount:
-    """TARGET[:size=64m,mode=1777,ro]"""
-    target, _, options = word.partition(":")
-    mount: Mount = {"type": "tmpfs", "target": target}
-    for option in options.split(",") if options else ():
-        key, _, value = option.partition("=")
+    """TARGET[:size=64m,mode=1777,ro,exec,uid=1000…]"""
+    target, _, words = word.partition(":")
+    options: list[str] = []
+    mount: Mount = {"type": "tmpfs", "target": target, "options": options}
+    for option in words.split(",") if words else ():
+        key, equals, value = option.partition("=")
         if key == "size":
             mount["size_mib"] = text.parse_mib(value)
         elif key == "mode":
             mount["mode"] = mode(value)
-        elif key == "ro":
+        elif option == "ro":
             mount["read_only"] = True
-        elif option not in TMPFS_DEFAULTS:
-            raise ValueError(f"unknown option {option!r}: use size=, mode=, ro")
+        elif option in TMPFS_FLAGS or (equals and key in TMPFS_NUMBERS):
+            options.append(option)
+        else:
+            known = ", ".join([*TMPFS_FLAGS, *(f"{name}=" for name in TMPFS_NUMBERS)])
+            raise ValueError(f"unknown option {option!r}: use size=, mode=, ro, {known}")
     return _checked(mount)
 
 
@@ -67,7 +74,7 @@ NAMES = {
 
 
 def long(word: str) -> Mount:
-    """type=bind|volume|tmpfs,source=…,target=…,readonly,tmpfs-size=…,tmpfs-mode=…"""
+    """type=bind|volume|tmpfs,source=…,target=…,readonly,volume-nocopy,tmpfs-size=…,tmpfs-mode=…"""
     mount: Mount = {"type": "volume"}
     for part in word.split(","):
         key, equals, value = part.partition("=")
@@ -78,6 +85,8 @@ def long(word: str) -> Mount:
             mount["type"] = value
         elif key in ("readonly", "ro"):
             mount["read_only"] = boolean(value) if equals else True
+        elif key == "volume-nocopy":
+            mount["no_copy"] = boolean(value) if equals else True
         elif key in NAMES and value:
             mount[NAMES[key]] = value
         elif key == "tmpfs-size":
@@ -85,7 +94,8 @@ def long(word: str) -> Mount:
         elif key == "tmpfs-mode":
             mount["mode"] = mode(value)
         else:
-            raise ValueError(f"unknown part {part!r}: use type=, source=, target=, readonly, tmpfs-size=, tmpfs-mode=")
+            known = "type=, source=, target=, readonly, volume-nocopy, tmpfs-size=, tmpfs-mode="
+            raise ValueError(f"unknown part {part!r}: use {known}")
     return _checked(mount)
 
 
@@ -99,4 +109,6 @@ def _checked(mount: Mount) -> Mount:
         raise ValueError("a tmpfs has no source")
     if kind != "tmpfs" and ("size_mib" in mount or "mode" in mount):
         raise ValueError("only a tmpfs has tmpfs-size and tmpfs-mode")
-    return {key: value for key, value in mount.items() if value is not False}
+    if kind != "volume" and mount.get("no_copy"):
+        raise ValueError("only a volume has volume-nocopy")
+    return {key: value for key, value in mount.items() if value is not False and value != []}

@@ -78,6 +78,7 @@ class MountRecord(Record, kw_only=True):
     anonymous: bool = False  # a volume that was invented for this container
     size_mib: int = 0
     mode: int = 0o1777
+    options: list[str] = []  # of a tmpfs
 
 
 class ContainerRecord(Record, kw_only=True):

@@ -24,7 +24,7 @@ class Mount(Value, frozen=True, kw_only=True):
     """A folder, file or tmpfs inside a container.
 
     bind: `source` is an absolute host path. volume: `source` is a volume's name ("" = a new anonymous one).
-    tmpfs: `size_mib` bounds it (0 = half the guest's memory).
+    tmpfs: `size_mib` bounds it (0 = half the guest's memory); `options` as those of docker's --tmpfs.
     """
 
     type: Literal["bind", "volume", "tmpfs"]
@@ -32,8 +32,10 @@ class Mount(Value, frozen=True, kw_only=True):
     source: str = ""
     read_only: bool = False
     create: bool = False  # bind: make a folder where `source` is missing, as docker's -v does
+    no_copy: bool = False  # volume: a new one stays empty, whatever the image has at its place
     size_mib: int = 0
     mode: int = 0o1777
+    options: list[str] = []
 
 
 class Ulimit(Value, frozen=True, kw_only=True):

@@ -118,7 +118,7 @@ def _mount(mount: MountRecord) -> m.ShareMount | m.TmpfsMount:
             size_bytes=mount.size_mib << 20,
             mode=mount.mode,
             read_only=mount.read_only,
-            options=["nosuid", "nodev", "noexec"],
+            options=["nosuid", "nodev", "noexec", *mount.options],
         )
     return m.ShareMount(
         source=mount.share_path, target=mount.target, read_only=mount.read_only, populate=mount.populate

@@ -247,7 +247,7 @@ async def test_names_are_unique_and_found(engine: LocalEngine, create: Run) -> N
         {"env": ["=x"]},
         {"working_dir": "relative"},
         {"mounts": [Mount(type="bind", source="/no/such/place", target="/x")]},
-        {"mounts": [Mount(type="tmpfs", target="/../x")]},
+        {"mounts": [Mount(type="tmpfs", target="/x/..")]},
         {"mounts": [Mount(type="tmpfs", target="/x"), Mount(type="tmpfs", target="/x")]},
         {"cap_add": ["NO_SUCH"]},
         {"cpus": -1.0},

@@ -139,10 +139,12 @@ def test_files_are_put_beneath_the_root(guest: Guest, tmp_path: Path) -> None:
 
 
 def test_tmpfs_options(guest: Guest) -> None:
-    spec = {"type": "tmpfs", "target": "/t", "size_bytes": 1 << 20, "mode": 0o700, "options": ["exec", "noatime"]}
+    options = ["nosuid", "noexec", "exec", "noatime", "uid=33", "gid=50", "nr_inodes=7"]
+    spec = {"type": "tmpfs", "target": "/t", "size_bytes": 1 << 20, "mode": 0o700, "options": options}
     guest.container(mounts=[spec, {"type": "tmpfs", "target": "/r", "read_only": True}])
     guest.first()
     assert guest.sh("stat -c %a /t; df -k /t | tail -1 | awk '{print $2}'")[1].split() == ["700", "1024"]
+    assert guest.sh("stat -c %u:%g /t; df -i /t | tail -1 | awk '{print $2}'")[1].split() == ["33:50", "7"]
     found = mounts(guest)
     assert "noexec" not in found["/t"]
     assert "nosuid" in found["/t"]
@@ -153,6 +155,8 @@ def test_tmpfs_options(guest: Guest) -> None:
     {"type": "bind", "target": "/x"},
     {"type": "tmpfs", "target": "relative"},
     {"type": "tmpfs", "target": "/x", "options": ["size=1g"]},
+    {"type": "tmpfs", "target": "/x", "options": ["uid=0,size=1g"]},
+    {"type": "tmpfs", "target": "/x", "options": ["uid="]},
     {"type": "tmpfs", "target": "/x", "mode": 0o100000},
     {"type": "tmpfs", "target": "/x", "colour": "red"},
     {"type": "tmpfs", "target": "/etc/passwd"},

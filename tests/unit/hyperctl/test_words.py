@@ -54,6 +54,9 @@ def test_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert mounts.volume("data:/d") == {"type": "volume", "source": "data", "target": "/d"}
     assert mounts.volume("/h:/d:ro") == {"type": "bind", "source": "/h", **made, "read_only": True}
     assert mounts.volume("/h:/d:rw,z") == {"type": "bind", "source": "/h", **made}
+    assert mounts.volume("data:/d:nocopy,ro")["no_copy"] is True
+    assert mounts.long("src=data,dst=/d,volume-nocopy")["no_copy"] is True
+    assert mounts.tmpfs("/t:exec,uid=7")["options"] == ["exec", "uid=7"]
     assert mounts.volume("./x:/d") == {"type": "bind", "source": f"{tmp_path}/x", **made}
     assert mounts.volume(".:/d") == {"type": "bind", "source": str(tmp_path), **made}
 
@@ -68,7 +71,7 @@ def test_mounts() -> None:
     }  # fmt: skip
     assert mounts.tmpfs("/t") == {"type": "tmpfs", "target": "/t"}
     assert mounts.tmpfs("/t:rw,noexec,size=65537k,mode=755") == {
-        "type": "tmpfs", "target": "/t", "size_mib": 65, "mode": 0o755,
+        "type": "tmpfs", "target": "/t", "size_mib": 65, "mode": 0o755, "options": ["rw", "noexec"],
     }  # fmt: skip
 
 
@@ -83,7 +86,7 @@ def test_volumes_that_make_no_sense(word: str) -> None:
 @pytest.mark.parametrize(
     "word",
     ["", "type=nfs,target=/d", "type=bind,target=/d", "type=bind,source=rel,target=/d", "type=volume,target=d",
-     "type=tmpfs,target=/d,source=/x", "target=/d,tmpfs-size=1m",
+     "type=tmpfs,target=/d,source=/x", "target=/d,tmpfs-size=1m", "type=bind,source=/h,target=/d,volume-nocopy",
      "type=bind,source=/a,target=/d,bind-propagation=rshared",
      "type=tmpfs,target=/d,tmpfs-mode=9", "target=/d,nonsense", "source=,target=/d"],
 )  # fmt: skip
@@ -92,7 +95,7 @@ def test_mounts_that_make_no_sense(word: str) -> None:
         mounts.long(word)
 
 
-@pytest.mark.parametrize("word", ["", "t", "/t:exec", "/t:size=x", "/t:uid=0", "/"])
+@pytest.mark.parametrize("word", ["", "t", "/t:execute", "/t:size=x", "/t:uid", "/t:ro=1", "/"])
 def test_tmpfs_that_makes_no_sense(word: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         mounts.tmpfs(word)

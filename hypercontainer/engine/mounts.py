@@ -1,0 +1,111 @@
+"""What is mounted in a container, and in which order: the caller's mounts, then the volumes that the image names."""
+
+import os
+import posixpath
+import stat
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from hypercontainer.errors import Exhausted, InvalidInput
+from hypercontainer.lib import files
+from hypercontainer.model.record import MountRecord
+from hypercontainer.model.spec import Mount
+from hypercontainer.storage import volume
+
+TMPFS_FLAGS = {"rw", "ro", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "atime", "noatime"}
+TMPFS_NUMBERS = {"uid": 1 << 32, "gid": 1 << 32, "nr_inodes": 1 << 62, "nr_blocks": 1 << 50}
+
+
+def plan(asked: Sequence[Mount], image_volumes: Iterable[str]) -> list[MountRecord]:
+    """Whatever lies above another one's place comes first, else the upper one would hide it."""
+    mounts = [_mount(mount) for mount in asked]
+    taken = [mount.target for mount in mounts]
+    for place in sorted({place for place in taken if taken.count(place) > 1}):
+        raise InvalidInput(f"cannot mount two things at {place}")
+    for spelt in image_volumes:
+        place = target(spelt, "volume of the image")
+        if place not in taken:
+            taken.append(place)
+            mounts.append(_anonymous(place))
+    return sorted(mounts, key=lambda mount: mount.target.count("/"))
+
+
+def _anonymous(place: str) -> MountRecord:
+    return MountRecord(type="volume", target=place, source="", read_only=False, populate=True, anonymous=True)
+
+
+def absolute(path: str, what: str) -> str:
+    """`path` inside a container, in the one spelling that names it: as docker's path.Clean has it."""
+    if not path.startswith("/") or "\0" in path:
+        raise InvalidInput(f"invalid {what} {path!r}: it needs to be an absolute path")
+    return "/" + posixpath.normpath(path).lstrip("/")
+
+
+def target(path: str, what: str) -> str:
+    place = absolute(path, what)
+    if place == "/":
+        raise InvalidInput(f"invalid {what} {path!r}: it needs to be an absolute path other than /")
+    return place
+
+
+def _mount(mount: Mount) -> MountRecord:
+    place = target(mount.target, "mount target")
+    if mount.type == "bind":
+        _check_source(mount)
+    elif mount.type == "volume" and mount.source:
+        volume.check_name(mount.source)
+    if mount.options and mount.type != "tmpfs":
+        raise InvalidInput(
+            f"cannot mount a {mount.type} at {place} with {mount.options[0]!r}: only a tmpfs has options"
+        )
+    for option in mount.options:
+        _check_option(option)
+    return MountRecord(
+        type=mount.type,
+        target=place,
+        source=mount.source,
+        read_only=mount.read_only,
+        populate=mount.type == "volume" and not mount.no_copy and not mount.read_only,
+        anonymous=mount.type == "volume" and not mount.source,
+        size_mib=mount.size_mib,
+        mode=mount.mode,
+        options=mount.options,
+    )
+
+
+def _check_source(mount: Mount) -> None:
+    source = Path(mount.source)
+    if not source.is_absolute() or "\0" in mount.source:
+        raise InvalidInput(f"invalid bind source {mount.source!r}: it needs to be an absolute path")
+    try:
+        kind = _kind(source) if mount.create else os.stat(source).st_mode
+    except FileNotFoundError as e:
+        raise InvalidInput(f"bind source path does not exist: {mount.source}") from e
+    except OSError as e:
+        refused = Exhausted if e.errno in files.FULL else InvalidInput
+        raise refused(f"cannot mount {mount.source}: {e.strerror}") from e
+    if not stat.S_ISDIR(kind) and not stat.S_ISREG(kind):
+        raise InvalidInput(
+            f"cannot mount {mount.source}: only folders and files reach into a VM, no socket, pipe or device"
+        )
+
+
+def _kind(source: Path) -> int:
+    """The mode of `source`, which is made a folder where nothing is, as docker does for -v."""
+    try:
+        return os.stat(source).st_mode
+    except FileNotFoundError:
+        if source.is_symlink():
+            raise  # nobody but its owner knows what should be at its end
+        source.mkdir(parents=True, exist_ok=True)
+        return os.stat(source).st_mode
+
+
+def _check_option(option: str) -> None:
+    key, equals, value = option.partition("=")
+    if equals and key in TMPFS_NUMBERS:
+        if not value.isascii() or not value.isdigit() or not int(value[:20]) < TMPFS_NUMBERS[key]:
+            raise InvalidInput(f"invalid tmpfs option {option!r}: write {key}=NUMBER")
+    elif option not in TMPFS_FLAGS:
+        known = ", ".join([*sorted(TMPFS_FLAGS), *(f"{name}=" for name in TMPFS_NUMBERS)])
+        raise InvalidInput(f"unknown tmpfs option {option!r}: there are size=, mode=, {known}")

@@ -1,0 +1,176 @@
+"""What is mounted where, in which order, and what is refused in words before anything is made."""
+
+import errno
+import os
+import socket
+from collections.abc import Callable
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.engine import mounts, resolve
+from hypercontainer.errors import Exhausted, HyperError, InvalidInput
+from hypercontainer.model.documents import ProcessConfig
+from hypercontainer.model.spec import ContainerSpec, Mount
+
+
+def places(*asked: Mount, image: list[str] | None = None) -> list[tuple[str, str]]:
+    return [(mount.type, mount.target) for mount in mounts.plan(asked, image or [])]
+
+
+def tmpfs(target: str) -> Mount:
+    return Mount(type="tmpfs", target=target)
+
+
+# The source of a bind
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_a_file_is_bound_also_through_a_link(tmp_path: Path, create: bool) -> None:
+    (tmp_path / "conf").write_text("kept")
+    (tmp_path / "link").symlink_to("conf")
+    for name in ("conf", "link"):
+        [mount] = mounts.plan([Mount(type="bind", source=f"{tmp_path}/{name}", target="/x", create=create)], [])
+        assert mount.source == f"{tmp_path}/{name}"
+    assert (tmp_path / "conf").read_text() == "kept"
+
+
+def test_a_missing_source_is_made_for_v_only(tmp_path: Path) -> None:
+    missing = Mount(type="bind", source=f"{tmp_path}/a/b", target="/x")
+    with pytest.raises(InvalidInput, match="does not exist"):
+        mounts.plan([missing], [])
+    mounts.plan([Mount(type="bind", source=missing.source, target="/x", create=True)], [])
+    assert (tmp_path / "a/b").is_dir()
+
+
+def a_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(str(path))
+
+
+def below_a_file(path: Path) -> None:
+    path.parent.rmdir()
+    path.parent.touch()
+
+
+def nothing(path: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "words"),
+    [
+        ("socket", a_socket, "only folders and files"),
+        ("pipe", os.mkfifo, "only folders and files"),
+        ("dangling", lambda path: path.symlink_to("nowhere"), "does not exist"),
+        ("loop", lambda path: path.symlink_to("loop"), "symbolic links"),
+        ("file/below", below_a_file, "Not a directory"),
+        ("n" * 300, nothing, "name too long"),
+    ],
+)
+@pytest.mark.parametrize("create", [True, False])
+def test_a_source_that_cannot_be_bound_is_refused_in_words(
+    tmp_path: Path, name: str, make: Callable[[Path], object], words: str, create: bool
+) -> None:
+    source = tmp_path / name
+    source.parent.mkdir(exist_ok=True)
+    make(source)
+    with pytest.raises(InvalidInput, match=words) as refused:
+        mounts.plan([Mount(type="bind", source=str(source), target="/x", create=create)], [])
+    assert str(source) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(errno.ENOSPC, Exhausted), (errno.EROFS, InvalidInput), (errno.EACCES, InvalidInput)]
+)
+def test_a_folder_that_cannot_be_made_is_an_error_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: type[HyperError]
+) -> None:
+    def mkdir(*how: object, **more: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(error, match=os.strerror(number)):
+        mounts.plan([Mount(type="bind", source=f"{tmp_path}/new", target="/x", create=True)], [])
+
+
+# Order
+
+
+@pytest.mark.parametrize("order", list(permutations(["/a/b/c", "/a", "/a/b"])))
+def test_what_lies_above_is_mounted_first(order: tuple[str, ...]) -> None:
+    assert places(*map(tmpfs, order)) == [("tmpfs", "/a"), ("tmpfs", "/a/b"), ("tmpfs", "/a/b/c")]
+
+
+def test_an_images_volume_lies_below_or_above_what_was_asked_for_by_its_depth() -> None:
+    assert places(tmpfs("/data/sub"), image=["/data", "/data/sub/deep"]) == [
+        ("volume", "/data"),
+        ("tmpfs", "/data/sub"),
+        ("volume", "/data/sub/deep"),
+    ]
+
+
+def test_of_one_depth_the_order_of_the_caller_stays() -> None:
+    assert places(tmpfs("/z/z"), tmpfs("/b"), tmpfs("/a"), tmpfs("/a/a"), image=["/c"]) == [
+        ("tmpfs", "/b"),
+        ("tmpfs", "/a"),
+        ("volume", "/c"),
+        ("tmpfs", "/z/z"),
+        ("tmpfs", "/a/a"),
+    ]
+
+
+# Spelling
+
+SPELT = ["/data", "/data/", "//data", "/data/./", "/./data", "/data//", "/x/../data", "/../data", "///data/."]
+
+
+@pytest.mark.parametrize("spelt", SPELT)
+def test_a_place_has_one_name_however_it_is_spelt(spelt: str) -> None:
+    assert places(tmpfs(spelt), image=["/data"]) == [("tmpfs", "/data")]
+    assert places(tmpfs("/data"), image=[spelt]) == [("tmpfs", "/data")]
+    assert places(image=[spelt, "/data"]) == [("volume", "/data")]
+    with pytest.raises(InvalidInput, match="two things at /data"):
+        places(tmpfs("/data"), tmpfs(spelt))
+
+
+@pytest.mark.parametrize("spelt", ["", ".", "./cache", "cache", "/", "//", "/.", "/..", "/a/..", "/a\0b"])
+def test_a_place_that_makes_no_sense_is_refused_whoever_names_it(spelt: str) -> None:
+    with pytest.raises(InvalidInput, match=r"invalid mount target.*absolute path"):
+        places(tmpfs(spelt))
+    with pytest.raises(InvalidInput, match=r"invalid volume of the image.*absolute path"):
+        places(image=[spelt])
+
+
+@pytest.mark.parametrize(
+    ("spelt", "meant"), [("//", "/"), ("/a/", "/a"), ("//a/./b/../c", "/a/c"), ("/../../a", "/a"), ("/", "/")]
+)
+def test_a_working_directory_is_normalised_too(spelt: str, meant: str) -> None:
+    def working_dir(spec: ContainerSpec, image: ProcessConfig) -> str:
+        return resolve.container(spec, "id", image, name="c").working_dir
+
+    asked = ContainerSpec(image="i", command=["true"], working_dir=spelt)
+    assert working_dir(asked, ProcessConfig()) == meant
+    assert working_dir(ContainerSpec(image="i", command=["true"]), ProcessConfig(working_dir=spelt)) == meant
+    with pytest.raises(InvalidInput, match="working directory 'app'"):
+        working_dir(ContainerSpec(image="i", command=["true"]), ProcessConfig(working_dir="app"))
+
+
+# What comes with a mount
+
+
+def test_the_options_of_a_tmpfs_reach_the_record_and_unknown_ones_do_not() -> None:
+    options = ["exec", "uid=1000", "gid=50", "nr_inodes=9"]
+    [mount] = mounts.plan([Mount(type="tmpfs", target="/t", options=options)], [])
+    assert mount.options == options
+    for bad in ("uid=", "uid=x", "uid=-1", "uid=4294967296", "size", "context=x", "uid=1,mode=1", "ro=1"):
+        with pytest.raises(InvalidInput, match="tmpfs option"):
+            mounts.plan([Mount(type="tmpfs", target="/t", options=[bad])], [])
+    with pytest.raises(InvalidInput, match="only a tmpfs"):
+        mounts.plan([Mount(type="volume", target="/t", options=["exec"])], [])
+
+
+def test_a_new_volume_is_filled_unless_the_caller_says_nocopy() -> None:
+    asked = [Mount(type="volume", source="v", target="/a"), Mount(type="volume", source="v", target="/b", no_copy=True)]
+    assert [mount.populate for mount in mounts.plan(asked, ["/c"])] == [True, False, True]
