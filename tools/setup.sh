@@ -4,7 +4,8 @@
 #     tools/setup.sh [test|bench]    "test" adds what only the tests need, "bench" the peers to compare with besides
 #
 # Each step says what it does, and is skipped when nothing it depends on has changed. Outside the checkout it
-# installs the packages of debian-packages.txt (and of debian-packages-bench.txt) and nothing else.
+# installs the packages of debian-packages.txt (with "test" of debian-packages-kernel.txt too, with "bench" of
+# debian-packages-bench.txt besides) and nothing else.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -29,7 +30,9 @@ current() { local name=$1; shift; [ "$(cat "$stamps/$name" 2>/dev/null)" = "$(di
 done_with() { local name=$1; shift; digest_of "$@" >"$stamps/$name"; }
 
 wanted_packages() {
-    sed 's/#.*//' debian-packages.txt | while read -r name only; do
+    local lists=(debian-packages.txt)
+    [ -z "$for_tests" ] || lists+=(debian-packages-kernel.txt)  # tests of the build run its tools
+    sed 's/#.*//' "${lists[@]}" | sort -u | while read -r name only; do
         if [ -n "$name" ] && { [ -z "$only" ] || [ "$only" = "$for_tests" ]; }; then echo "$name"; fi
     done
 }
@@ -79,7 +82,7 @@ debian_packages() {
         say "Debian packages: all $(wanted_packages | wc -l) are here"
         return
     fi
-    say "Debian packages: ${#missing[@]} of $(wanted_packages | wc -l) are missing (debian-packages.txt)"
+    say "Debian packages: ${#missing[@]} of $(wanted_packages | wc -l) are missing (debian-packages*.txt)"
     install_packages "${missing[@]}"
 }
 
