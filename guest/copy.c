@@ -29,13 +29,21 @@ static int copy_bytes(int from, int to, struct error *err)
 	}
 }
 
+/* The host takes no setuid and no setgid bit: the copy has none then. */
+static int set_mode(int dir, const char *name, mode_t mode)
+{
+	if (fchmodat(dir, name, mode & 07777, 0) == 0)
+		return 0;
+	return errno == EPERM && mode & (S_ISUID | S_ISGID) ? fchmodat(dir, name, mode & 01777, 0) : -1;
+}
+
 static int set_owner(int dir, const char *name, const struct stat *status, struct error *err)
 {
 	struct timespec times[2] = { status->st_atim, status->st_mtim };
 
 	if (fchownat(dir, name, status->st_uid, status->st_gid, AT_SYMLINK_NOFOLLOW) < 0)
 		return fail(err, errno, "set the owner of %.200s", name);
-	if (!S_ISLNK(status->st_mode) && fchmodat(dir, name, status->st_mode & 07777, 0) < 0)
+	if (!S_ISLNK(status->st_mode) && set_mode(dir, name, status->st_mode) < 0)
 		return fail(err, errno, "set the mode of %.200s", name);
 	utimensat(dir, name, times, AT_SYMLINK_NOFOLLOW);
 	return 0;

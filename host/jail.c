@@ -17,6 +17,7 @@
  *   --proc               ... and a /proc that knows nothing but PROGRAM's own processes
  *   --uid N              PROGRAM and the keeper run as user and group N, in no other group, without capabilities
  *   --caps MASK          (hexadecimal) the capabilities that PROGRAM's bounding set keeps: it stays root
+ *   --no-setid           PROGRAM can give no file the setuid or setgid bit
  *   --nofile N           soft limit of open files, never above the hard one
  *   --copy FROM=TO       before PROGRAM runs, what the file in memory FROM holds is copied to TO, both descriptors:
  *                        its holes stay holes, and the memory that TO takes is the cgroup's
@@ -32,12 +33,16 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
+#include <linux/audit.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,7 +73,7 @@ static struct {
 	long uid;		/* -1: stay who we are */
 	uint64_t caps;
 	rlim_t nofile;		/* 0: leave it */
-	bool kvm, proc;
+	bool kvm, proc, no_setid;
 } opt = { .uid = -1, .lock = -1, .from = -1, .to = -1 };
 
 static int report_fd = 2;	/* whoever waits for PROGRAM to run reads complaints here */
@@ -161,13 +166,24 @@ static void take(const char *option, const char *value)
 		usage(option);
 }
 
+/* An option that takes no value, or NULL. */
+static bool *flag_of(const char *option)
+{
+	if (!strcmp(option, "--kvm"))
+		return &opt.kvm;
+	if (!strcmp(option, "--proc"))
+		return &opt.proc;
+	return strcmp(option, "--no-setid") ? NULL : &opt.no_setid;
+}
+
 /* Returns PROGRAM's argv. */
 static char **parse(int argc, char **argv)
 {
 	int i = 1;
 	while (i < argc && strcmp(argv[i], "--")) {
-		if (!strcmp(argv[i], "--kvm") || !strcmp(argv[i], "--proc")) {
-			*(argv[i][2] == 'k' ? &opt.kvm : &opt.proc) = true;
+		bool *flag = flag_of(argv[i]);
+		if (flag) {
+			*flag = true;
 			i++;
 			continue;
 		}
@@ -341,6 +357,50 @@ static void hand_over_files(void)
 	close_others(keep, opt.fd_count + 1);
 }
 
+#if defined(__x86_64__)
+#define NATIVE_ARCH AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define NATIVE_ARCH AUDIT_ARCH_AARCH64
+#endif
+
+#define ARGUMENT(n) (offsetof(struct seccomp_data, args) + 8 * (n))	/* its low half: little endian */
+#define LOAD(offset) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (offset))
+#define REFUSE(number) BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (number))
+#define ALLOW BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+/* System call NR sets the mode that is its argument N. */
+#define SETS_MODE(nr, n) \
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (nr), 0, 4), LOAD(ARGUMENT(n)), \
+	BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, S_ISUID | S_ISGID, 0, 1), REFUSE(EPERM), ALLOW
+/* NR does so where its argument N, the flags, asks for a new file; the mode follows them. */
+#define MAY_CREATE(nr, n) \
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (nr), 0, 6), LOAD(ARGUMENT(n)), \
+	BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, O_CREAT | (O_TMPFILE & ~O_DIRECTORY), 0, 3), LOAD(ARGUMENT((n) + 1)), \
+	BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, S_ISUID | S_ISGID, 0, 1), REFUSE(EPERM), ALLOW
+/* NR does the same where no filter can look. */
+#define UNSEEN(nr) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (nr), 0, 1), REFUSE(ENOSYS)
+
+enum { X32 = 0x40000000, IO_URING_SETUP = 425, OPENAT2 = 437, FCHMODAT2 = 452 };	/* newer than some headers */
+
+/* Folders are not told from files: a filter sees neither. The setgid bit that a folder inherits is the kernel's. */
+static void refuse_setid(void)
+{
+	static struct sock_filter filter[] = {
+		LOAD(offsetof(struct seccomp_data, arch)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NATIVE_ARCH, 1, 0), REFUSE(ENOSYS),
+		LOAD(offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, X32, 0, 1), REFUSE(ENOSYS),
+		UNSEEN(IO_URING_SETUP), UNSEEN(OPENAT2), UNSEEN(FCHMODAT2),
+#ifdef SYS_chmod
+		SETS_MODE(SYS_chmod, 1), SETS_MODE(SYS_mknod, 1), SETS_MODE(SYS_creat, 1), MAY_CREATE(SYS_open, 1),
+#endif
+		SETS_MODE(SYS_fchmod, 1), SETS_MODE(SYS_fchmodat, 2), SETS_MODE(SYS_mknodat, 2), MAY_CREATE(SYS_openat, 2),
+		ALLOW,
+	};
+	struct sock_fprog program = { sizeof filter / sizeof *filter, filter };
+	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
+		die("load the filter");
+}
+
 __attribute__((noreturn)) static void run_program(char **argv, int go, int out, int log)
 {
 	static char *const empty[] = { NULL };	/* our caller's environment is none of its business */
@@ -361,6 +421,8 @@ __attribute__((noreturn)) static void run_program(char **argv, int go, int out, 
 	drop_capabilities(opt.caps);
 	if (opt.uid > 0)
 		become(opt.uid);
+	if (opt.no_setid)
+		refuse_setid();
 	execve(argv[0], argv, empty);
 	die("exec %s", argv[0]);
 }

@@ -20,7 +20,7 @@ Booted = Callable[..., AbstractAsyncContextManager[QemuGuest]]
 Lines = Callable[[QemuGuest], AbstractAsyncContextManager[Callable[[str], Any]]]
 
 NO_CAPS = "0" * 16
-SHARE_CAPS = {"chown": 0, "dac_override": 1, "fowner": 3, "fsetid": 4, "setgid": 6, "setuid": 7}
+SHARE_CAPS = {"chown": 0, "dac_override": 1, "fowner": 3, "setgid": 6, "setuid": 7}
 
 
 class Process:

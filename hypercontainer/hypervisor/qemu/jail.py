@@ -17,9 +17,10 @@ MERGED = ("/lib", "/lib64", "/lib32", "/libx32", "/bin")  # links into /usr on a
 LINKER_CACHE = "/etc/ld.so.cache"
 
 # virtiofsd makes files for any user, as containers ask it to. Not among them: mknod (a guest could make a device
-# of the host), setfcap (a guest could make a program of the host privileged), anything network or system.
+# of the host), setfcap (a guest could make a program of the host privileged), fsetid (a setuid program would stay one
+# when somebody writes to it), anything network or system.
 # sys_admin is for its own sandbox, it drops that before it listens to the guest; setpcap is for dropping.
-SHARE_CAPS = {"chown": 0, "dac_override": 1, "fowner": 3, "fsetid": 4, "setgid": 6, "setuid": 7, "setpcap": 8}
+SHARE_CAPS = {"chown": 0, "dac_override": 1, "fowner": 3, "setgid": 6, "setuid": 7, "setpcap": 8}
 SHARE_CAPS |= {"sys_chroot": 18, "sys_admin": 21}
 
 PLAUSIBLE_KHZ = range(100_000, 20_000_000)  # of a time stamp counter
@@ -98,5 +99,6 @@ def vmm_options(run: RunDir, *, uid: int, binds: Mapping[str, Path], kvm: bool, 
 def share_options() -> list[str]:
     """virtiofsd: root, for it makes files of any owner, with the few capabilities that takes.
 
-    It moves into namespaces of its own, with the shared folder as its root, and filters its system calls."""
-    return ["--caps", f"{sum(1 << n for n in SHARE_CAPS.values()):x}", "--nofile", "65536"]
+    It moves into namespaces of its own, with the shared folder as its root, and filters its system calls. What a
+    guest's root makes in the share is no program that anybody on the host gets privileges by."""
+    return ["--no-setid", "--caps", f"{sum(1 << n for n in SHARE_CAPS.values()):x}", "--nofile", "65536"]

@@ -19,7 +19,7 @@ def command(virtiofsd: str, fd: int, share: Path) -> list[str]:
         "--rlimit-nofile=0",  # hyper-jail has set it
         *("-o", f"source={share}"),
         *("-o", "sandbox=namespace"),
-        *("-o", "modcaps=-mknod:-setfcap"),  # see jail.SHARE_CAPS
+        *("-o", "modcaps=-mknod:-setfcap:-fsetid"),  # see jail.SHARE_CAPS
         *("-o", "log_level=warn"),
     ]
 
