@@ -4,9 +4,6 @@ import shlex
 from typing import Literal
 
 from hypercontainer.engine.accelerator import Choice
-from hypercontainer.engine.filters import CONTAINER, Filters, check, has_label
-from hypercontainer.engine.filters import container as matches
-from hypercontainer.engine.store import Index
 from hypercontainer.lib import clock
 from hypercontainer.model import documents as doc
 from hypercontainer.model import signals
@@ -135,6 +132,12 @@ def _published(nic: NicRecord) -> dict[str, list[doc.HostPort] | None]:
     return ports
 
 
+def exposed(pod: PodRecord, record: ContainerRecord) -> list[str]:
+    """ "80/tcp": what the image says that it listens on, and what is published."""
+    published = [f"{port.container_port}/{port.protocol}" for port in pod.spec.ports]
+    return sorted({*record.exposed_ports, *published})
+
+
 def vm(pod: PodRecord, guest: GuestRecord, choice: Choice, memory_mib: int) -> doc.Vm:
     return doc.Vm(
         driver=guest.driver,
@@ -237,6 +240,8 @@ def _config(pod: PodRecord, record: ContainerRecord) -> doc.ProcessConfig:
         image=record.image_name,
         working_dir=record.working_dir,
         labels=record.labels,
+        exposed_ports={port: {} for port in exposed(pod, record)},
+        volumes={target: {} for target in record.volumes},
         stop_signal=signals.name(record.stop_signal),
         stop_timeout=spec.stop_timeout_s,
     )
@@ -270,34 +275,3 @@ def pod(record: PodRecord, choice: Choice, memory_mib: int, now_ns: int) -> doc.
         vm=guest,
         isolation=guest.isolation if guest else isolation(choice),
     )
-
-
-def entries(index: Index, *, all: bool, filters: Filters, now_ns: int) -> list[doc.ContainerEntry]:
-    """The lines of `ps`: the newest first; those that run, unless `all` or a filter speaks of states."""
-    check("containers", filters, [*CONTAINER, "label"])
-    wants_all = all or "status" in filters or "exited" in filters
-    found = [
-        entry(pod, container, now_ns)
-        for pod, container in index.containers()
-        if (wants_all or container.state in ("running", "paused", "suspended", "restarting"))
-        and matches(pod, container, filters)
-    ]
-    return sorted(found, key=lambda e: e.created, reverse=True)
-
-
-def pod_entries(index: Index, *, all: bool, filters: Filters, default_memory_mib: int) -> list[doc.PodEntry]:
-    """The lines of `pod ls`: the newest first; those that run, unless `all`."""
-    check("pods", filters, ["id", "name", "label", "status"])
-    found = []
-    for pod in index.pods.values():
-        state = pod_state(pod)
-        wanted = {
-            "id": any(pod.id.startswith(value) for value in filters.get("id", [])),
-            "name": any(value in pod.name for value in filters.get("name", [])),
-            "label": has_label(pod.spec.labels, filters.get("label", [])),
-            "status": state in filters.get("status", []),
-        }
-        shown = all or "status" in filters or pod.guest or pod.suspended
-        if shown and not any(key in filters and not wanted[key] for key in wanted):
-            found.append(pod_entry(pod, pod.spec.memory_mib or default_memory_mib))
-    return sorted(found, key=lambda e: e.created, reverse=True)

@@ -2,13 +2,15 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
+from hypercontainer.engine import filters
+from hypercontainer.engine.filters import Filters
 from hypercontainer.errors import Unavailable
 from hypercontainer.lib import clock
 from hypercontainer.model.documents import Actor, Event
@@ -16,7 +18,12 @@ from hypercontainer.model.documents import Actor, Event
 KEPT = 10_000
 QUEUE = 1_000  # events that a listener may lag behind before it is let go
 
-Kind = Literal["container", "pod", "image", "volume", "network", "daemon"]
+Kind = Literal["container", "pod", "image", "volume"]
+TYPES = get_args(Kind)
+ACTIONS = frozenset(
+    """checkpoint create delete destroy die exec_start fork import kill load oom pause pull rename restart restore
+    resume start stop suspend tag unpause untag update""".split()  # noqa: SIM905  one a line would be a page
+)
 
 
 class Events:
@@ -50,9 +57,7 @@ class Events:
             else:
                 queue.put_nowait(event)
 
-    async def follow(
-        self, since_ns: int | None, until_ns: int | None, filters: Mapping[str, Sequence[str]]
-    ) -> AsyncGenerator[Event, None]:
+    async def follow(self, since_ns: int | None, until_ns: int | None, wanted: Filters) -> AsyncGenerator[Event, None]:
         """Past events from `since_ns` on (None: no past ones), then those to come until `until_ns`.
 
         A listener that lags more than 1,000 events behind comes to an end rather than losing some unseen.
@@ -69,7 +74,7 @@ class Events:
                 for (document,) in rows:
                     event = msgspec.json.decode(document, type=Event)
                     last = event.time_nano
-                    if matches(event, filters):
+                    if matches(event, wanted):
                         yield event
             while until_ns is None or clock.now_ns() < until_ns:
                 timeout_s = None if until_ns is None else max(0.0, (until_ns - clock.now_ns()) / 1e9)
@@ -80,7 +85,7 @@ class Events:
                     return
                 if following is None:
                     return
-                if following.time_nano > last and matches(following, filters):
+                if following.time_nano > last and matches(following, wanted):
                     yield following
         finally:
             self._listeners.discard(queue)
@@ -99,21 +104,52 @@ class Events:
         self._db.close()
 
 
-def matches(event: Event, filters: Mapping[str, Sequence[str]]) -> bool:
-    """Docker's filters: type, event, container, image, pod, label; values of one key are alternatives."""
-    attributes = event.actor.attributes
-    for key, wanted in filters.items():
-        have: list[str]
+def check(wanted: Filters) -> None:
+    """InvalidInput for a filter that no event of ours can ever match."""
+    filters.check("events", wanted, ["type", "event", "container", "pod", "image", "volume", "label", "scope"])
+    filters.choice(wanted, "type", TYPES)
+    filters.choice(wanted, "scope", ("local",))
+    asked = [value.partition(":")[0] for value in wanted.get("event", [])]
+    filters.choice({"event": asked}, "event", sorted(ACTIONS))
+
+
+def matches(event: Event, wanted: Filters) -> bool:
+    """What docker's filters say: values of one key are alternatives, labels and keys add up."""
+    actor = event.actor
+    for key, values in wanted.items():
         if key == "type":
-            have = [event.type]
+            found = event.type in values
         elif key == "event":
-            have = [event.action]
+            found = any(value in (event.action, event.action.partition(":")[0]) for value in values)
         elif key == "label":
-            have = [*(f"{k}={v}" for k, v in attributes.items()), *attributes]
+            found = filters.has_label(actor.attributes, values)
+        elif key == "image":
+            found = any(value in _images(event) for value in values)
+        elif key == "scope":
+            found = True
         else:
-            have = [attributes.get(key, ""), attributes.get("name", "")]
-            if event.type == key:
-                have += [event.actor.id, event.actor.id[:12]]
-        if not any(w in have for w in wanted):
+            found = any(name.startswith(value) for name in _names(event, key) for value in values)
+        if not found:
             return False
     return True
+
+
+def _names(event: Event, kind: str) -> list[str]:
+    """What a filter names the container, pod or volume of this event by: the beginning of any of them, as in docker."""
+    attributes = event.actor.attributes
+    if event.type == kind:
+        return [event.actor.id, attributes.get("name", event.actor.id)]
+    if kind == "pod" and event.type == "container":
+        return [attributes[key] for key in ("pod", "podName") if key in attributes]
+    return []
+
+
+def _images(event: Event) -> list[str]:
+    """The image of this event, with its tag and without."""
+    key = {"container": "image", "image": "name"}.get(event.type)
+    if key is None:
+        return []
+    name = event.actor.attributes.get(key, "")
+    repository, colon, tag = name.rpartition(":")
+    names = [name, repository] if colon and "/" not in tag else [name]
+    return [*names, event.actor.id, event.actor.id.removeprefix("sha256:")[:12]]

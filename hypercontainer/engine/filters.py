@@ -1,11 +1,21 @@
-"""`--filter key=value`, as docker has it: values of one key are alternatives, keys add up, unknown ones are refused."""
+"""`--filter key=value`, as docker has it: values of one key are alternatives, labels and keys add up.
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+What can match nothing is refused in words: an empty list would look like an answer. Pure.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 
 from hypercontainer.errors import InvalidInput
-from hypercontainer.model.record import ContainerRecord, PodRecord
+from hypercontainer.lib import clock
 
 Filters = Mapping[str, Sequence[str]]
+
+MAX_PATTERN = 256
+MAX_REPEATS = 4  # in one expression: what is asked for must not cost hyperd more than an instant
+REPEATED_GROUP = re.compile(r"\)[*+?{]")
+PORTS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.ASCII)
 
 
 def check(what: str, filters: Filters, known: Iterable[str]) -> None:
@@ -25,24 +35,82 @@ def has_label(labels: Mapping[str, str], wanted: Sequence[str]) -> bool:
     return True
 
 
-Match = Callable[[PodRecord, ContainerRecord, str], bool]
-
-CONTAINER: dict[str, Match] = {
-    "id": lambda _, c, value: c.id.startswith(value),
-    "name": lambda _, c, value: value.lstrip("/") in c.name,
-    "status": lambda _, c, value: c.state == value,
-    "exited": lambda _, c, value: c.state == "exited" and str(c.exit_code) == value,
-    "ancestor": lambda _, c, value: value in (c.image_name, c.image_id, c.image_name.partition(":")[0]),
-    "pod": lambda p, _, value: value == p.name or p.id.startswith(value),
-    "volume": lambda _, c, value: any(value in (m.source, m.target) for m in c.mounts),
-}
+def labelled(labels: Mapping[str, str], filters: Filters) -> bool:
+    """What `label` and `label!` say."""
+    unwanted = filters.get("label!")
+    return has_label(labels, filters.get("label", [])) and not (unwanted and has_label(labels, unwanted))
 
 
-def container(pod: PodRecord, record: ContainerRecord, filters: Filters) -> bool:
-    for key, values in filters.items():
-        if key == "label":
-            if not has_label(record.labels, values):
-                return False
-        elif not any(CONTAINER[key](pod, record, value) for value in values):
-            return False
-    return True
+def one(filters: Filters, key: str) -> str | None:
+    """The value of a filter that makes sense once only."""
+    values = filters.get(key, [])
+    if len(values) > 1:
+        raise InvalidInput(f"invalid filter {key!r}: give it once")
+    return values[0] if values else None
+
+
+def choice(filters: Filters, key: str, allowed: Sequence[str]) -> None:
+    for value in filters.get(key, []):
+        if value not in allowed:
+            raise InvalidInput(f"invalid filter {key}={value[:100]}: use one of {', '.join(allowed)}")
+
+
+def boolean(filters: Filters, key: str) -> bool | None:
+    """None when nobody asked."""
+    choice(filters, key, ("true", "false", "1", "0"))
+    value = one(filters, key)
+    return None if value is None else value in ("true", "1")
+
+
+def until(filters: Filters) -> int | None:
+    """Nanoseconds since 1970 that what matches is older than."""
+    value = one(filters, "until")
+    if value == "":
+        raise InvalidInput("invalid filter 'until': give a time")
+    return clock.nanoseconds(value or "")
+
+
+def expression(key: str, value: str) -> re.Pattern[str]:
+    """A regular expression that is searched for, as docker does with names and ids."""
+    repeats = sum(value.count(sign) for sign in "*+?{")
+    if len(value) > MAX_PATTERN or repeats > MAX_REPEATS or REPEATED_GROUP.search(value):
+        raise InvalidInput(
+            f"invalid filter {key}={value[:100]!r}: use at most {MAX_REPEATS} of *, +, ?, {{ and repeat no group"
+        )
+    try:
+        return re.compile(value)
+    except (re.error, OverflowError, RecursionError) as e:
+        raise InvalidInput(f"invalid filter {key}={value!r}: no regular expression: {e}") from e
+
+
+def ports(key: str, value: str) -> tuple[int, int, str]:
+    """(80, 90, "tcp") of 80-90; docker's protocol is tcp unless it is named."""
+    if not (found := PORTS.fullmatch(value)):
+        raise InvalidInput(f"invalid filter {key}={value[:100]!r}: use a port such as 80, 80-90 or 53/udp")
+    first, last = int(found[1]), int(found[2] or found[1])
+    if not first <= last <= 65535:
+        raise InvalidInput(f"invalid filter {key}={value!r}: ports are 1 to 65535, the smaller one first")
+    return first, last, found[3] or "tcp"
+
+
+def check_reference(pattern: str) -> str:
+    """Return `pattern` if image names can be held against it."""
+    if not pattern or len(pattern) > MAX_PATTERN or pattern.count("*") > MAX_REPEATS * 4 or "\\" in pattern:
+        raise InvalidInput(f"invalid filter reference={pattern[:100]!r}: use a name, or a pattern such as 'team/*:1'")
+    for part in pattern.split("/"):
+        if part.count("[") != part.count("]") or "[]" in part or "[^]" in part:
+            raise InvalidInput(f"invalid filter reference={pattern!r}: a [ without its ]")
+    return pattern
+
+
+def matches_reference(name: str, pattern: str) -> bool:
+    """Whether `name` (with its tag or digest), or its repository alone, is like `pattern`: no * goes across a slash."""
+    repository = name.partition("@")[0]
+    head, colon, tag = repository.rpartition(":")
+    if colon and "/" not in tag:
+        repository = head
+    parts = pattern.replace("[^", "[!").split("/")
+    return any(
+        len(parts) == len(words) and all(map(fnmatchcase, words, parts))
+        for words in (name.split("/"), repository.split("/"))
+    )

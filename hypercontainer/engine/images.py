@@ -1,9 +1,11 @@
 """The use cases of images."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Literal
+
+import msgspec
 
 from hypercontainer.engine import filters
 from hypercontainer.engine.host import Host
@@ -24,14 +26,40 @@ class Images:
 
     host: Host
 
-    async def list_images(self, filters_: Filters) -> Sequence[doc.ImageEntry]:
-        filters.check("images", filters_, ["reference", "label", "dangling"])
+    async def list_images(self, wanted: Filters) -> Sequence[doc.ImageEntry]:
+        matches = self._matching("images", wanted, ["reference", "dangling", "before", "since"])
         users = [container.image_id for _, container in self.host.index.containers()]
         entries = [
             self.host.images.entry(image, users.count(image.id))
             for image in await asyncio.to_thread(self.host.images.list)
+            if matches(image)
         ]
-        return [entry for entry in entries if _matches(entry, filters_)]
+        patterns = [filters.check_reference(pattern) for pattern in wanted.get("reference", [])]
+        return [_named(entry, patterns) for entry in entries] if patterns else entries
+
+    def _matching(self, what: str, wanted: Filters, known: Sequence[str]) -> Callable[[Image], bool]:
+        """What an image has to be; the filters beside `known` are those of a list and of a prune."""
+        filters.check(what, wanted, [*known, "label", "label!", "until"])
+        patterns = [filters.check_reference(pattern) for pattern in wanted.get("reference", [])]
+        dangling, until = filters.boolean(wanted, "dangling"), filters.until(wanted)
+        before, since = (
+            self.host.images.get(name).record.created_ns if name is not None else None
+            for name in (filters.one(wanted, "before"), filters.one(wanted, "since"))
+        )
+        labels = "label" in wanted or "label!" in wanted
+
+        def matches(image: Image) -> bool:
+            created, names = image.record.created_ns, [*image.names, *image.digests]
+            return (
+                (not patterns or any(filters.matches_reference(n, p) for n in names for p in patterns))
+                and dangling in (None, not image.names)
+                and (until is None or created < until)
+                and (before is None or created < before)
+                and (since is None or created > since)
+                and (not labels or filters.labelled(self.host.images.inspect(image).config.labels, wanted))
+            )
+
+        return matches
 
     async def inspect_image(self, name: str) -> doc.Image:
         return self.host.images.inspect(self.host.images.get(name))
@@ -91,17 +119,23 @@ class Images:
         self._emit("delete" if any(step.deleted for step in removed) else "untag", image.id, image.names)
         return removed
 
-    async def prune_images(self, *, all: bool) -> doc.Pruned:
-        return await asyncio.to_thread(self.host.images.prune, all=all, users=self.host.index.image_user)
+    async def prune_images(self, *, all: bool, wanted: Filters) -> doc.Pruned:
+        """`dangling=false` says what `all` says, as in docker."""
+        matches = self._matching(
+            "a prune of images", {k: v for k, v in wanted.items() if k != "dangling"}, ["dangling"]
+        )
+        all = filters.boolean(wanted, "dangling") is False or all
+        users = self.host.index.image_user
+        return await asyncio.to_thread(self.host.images.prune, all=all, users=users, wanted=matches)
 
     def _emit(self, action: str, image_id: str, names: Sequence[str]) -> None:
         self.host.events.emit("image", action, image_id, {"name": names[0] if names else image_id})
 
 
-def _matches(entry: doc.ImageEntry, wanted: Filters) -> bool:
-    names = [*entry.repo_tags, *(name.partition(":")[0] for name in entry.repo_tags)]
-    return (
-        (not wanted.get("reference") or any(name in wanted["reference"] for name in names))
-        and filters.has_label(entry.labels, wanted.get("label", []))
-        and (not wanted.get("dangling") or str(not entry.repo_tags).lower() in wanted["dangling"])
-    )
+def _named(entry: doc.ImageEntry, patterns: Sequence[str]) -> doc.ImageEntry:
+    """The line with those of the image's names that were asked for, as docker's."""
+
+    def asked(names: Sequence[str]) -> list[str]:
+        return [name for name in names if any(filters.matches_reference(name, pattern) for pattern in patterns)]
+
+    return msgspec.structs.replace(entry, repo_tags=asked(entry.repo_tags), repo_digests=asked(entry.repo_digests))

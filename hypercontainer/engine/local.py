@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
-from hypercontainer.engine import archive, daemon, describe, filters, mounts, recover, resolve, stats
+from hypercontainer.engine import archive, daemon, describe, events, lists, mounts, recover, resolve, stats
 from hypercontainer.engine.attach import AttachSession
 from hypercontainer.engine.container import Container
 from hypercontainer.engine.exec import KEPT, Exec, ExecSession
@@ -80,10 +80,10 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         return await daemon.doctor(self.host)
 
     async def events(
-        self, since_ns: int | None, until_ns: int | None, filters_: Filters
+        self, since_ns: int | None, until_ns: int | None, filters: Filters
     ) -> AsyncGenerator[doc.Event, None]:
-        filters.check("events", filters_, ["type", "event", "container", "pod", "image", "volume", "label"])
-        return self.host.events.follow(since_ns, until_ns, filters_)
+        events.check(filters)
+        return self.host.events.follow(since_ns, until_ns, filters)
 
     # making
 
@@ -231,7 +231,13 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         )
 
     async def list_containers(self, *, all: bool, filters: Filters) -> Sequence[doc.ContainerEntry]:
-        return describe.entries(self.host.index, all=all, filters=filters, now_ns=clock.now_ns())
+        return lists.containers(self.host.index, self._image_id, all=all, wanted=filters, now_ns=clock.now_ns())
+
+    def _image_id(self, name: str) -> str:
+        try:
+            return self.host.images.get(name).id
+        except NotFound:
+            return ""
 
     async def top(self, c: str) -> doc.Top:
         pod, container = self._find(c)
@@ -369,9 +375,7 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         await self._find_pod(pod).unpause()
 
     async def list_pods(self, *, all: bool, filters: Filters) -> Sequence[doc.PodEntry]:
-        return describe.pod_entries(
-            self.host.index, all=all, filters=filters, default_memory_mib=self.host.settings.memory_mib
-        )
+        return lists.pods(self.host.index, all=all, wanted=filters, default_memory_mib=self.host.settings.memory_mib)
 
     async def inspect_pod(self, pod: str) -> doc.Pod:
         found = self._find_pod(pod)

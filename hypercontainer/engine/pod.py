@@ -53,7 +53,7 @@ class Pod:
 
     def emit(self, container: Container, action: str, **attributes: str) -> None:
         record = container.record
-        named = {"image": record.image_name, "name": record.name, "pod": self.record.id}
+        named = {"image": record.image_name, "name": record.name, "pod": self.record.id, "podName": self.record.name}
         self.host.events.emit("container", action, record.id, {**record.labels, **named, **attributes})
 
     def emit_pod(self, action: str) -> None:

@@ -121,6 +121,8 @@ def container(spec: ContainerSpec, image_id: str, image: ProcessConfig, *, name:
         stop_signal=signals.number(spec.stop_signal or image.stop_signal or "SIGTERM"),
         labels={**image.labels, **spec.labels},
         mounts=mounts.plan(spec.mounts, image.volumes),
+        exposed_ports=[port if "/" in port else f"{port}/tcp" for port in image.exposed_ports],
+        volumes=list(image.volumes),
         created_ns=clock.now_ns(),
     )
 

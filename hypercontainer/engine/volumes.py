@@ -23,17 +23,18 @@ class Volumes:
             labels=dict(volume.labels),
         )
 
-    async def list_volumes(self, filters_: Filters) -> Sequence[doc.Volume]:
-        filters.check("volumes", filters_, ["name", "label", "dangling"])
-        return [self._volume(v) for v in self.host.volumes.list() if self._matches(v, filters_)]
-
-    def _matches(self, volume: Volume, wanted: Filters) -> bool:
-        dangling = self.host.index.volume_user(volume.name) is None
-        return (
-            (not wanted.get("name") or any(name in volume.name for name in wanted["name"]))
-            and filters.has_label(volume.labels, wanted.get("label", []))
-            and (not wanted.get("dangling") or str(dangling).lower() in wanted["dangling"])
-        )
+    async def list_volumes(self, wanted: Filters) -> Sequence[doc.Volume]:
+        filters.check("volumes", wanted, ["name", "driver", "label", "label!", "dangling"])
+        names = [filters.expression("name", value) for value in wanted.get("name", [])]
+        dangling = filters.boolean(wanted, "dangling")
+        return [
+            self._volume(volume)
+            for volume in self.host.volumes.list()
+            if (not names or any(pattern.search(volume.name) for pattern in names))
+            and ("driver" not in wanted or "local" in wanted["driver"])
+            and filters.labelled(volume.labels, wanted)
+            and dangling in (None, self.host.index.volume_user(volume.name) is None)
+        ]
 
     async def create_volume(self, name: str, labels: Mapping[str, str]) -> doc.Volume:
         volume = self.host.volumes.create(name, labels)
@@ -47,8 +48,12 @@ class Volumes:
         await self.host.volumes.remove(name, self.host.index.volume_user, force=force)
         self.host.events.emit("volume", "destroy", name, {})
 
-    async def prune_volumes(self, *, all: bool) -> doc.Pruned:
-        pruned = await self.host.volumes.prune(self.host.index.volume_user, everything=all)
+    async def prune_volumes(self, *, all: bool, wanted: Filters) -> doc.Pruned:
+        filters.check("a prune of volumes", wanted, ["label", "label!", "all"])
+        all = filters.boolean(wanted, "all") or all
+        pruned = await self.host.volumes.prune(
+            self.host.index.volume_user, everything=all, wanted=lambda volume: filters.labelled(volume.labels, wanted)
+        )
         for name in pruned.names:
             self.host.events.emit("volume", "destroy", name, {})
         return doc.Pruned(deleted=pruned.names, space_reclaimed=pruned.bytes_freed)

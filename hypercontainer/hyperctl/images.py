@@ -101,9 +101,9 @@ def history(context: Context, args: Args) -> int:
 
 def prune(context: Context, args: Args) -> int:
     what = "all images that no container uses" if args.all else "all images without a name"
-    if not args.force and not confirmed(f"This removes {what}."):
+    if not args.force and not confirmed(f"This removes {what}{table.matching(args)}."):
         return 1
-    done = context.client.post("/v1/images/prune", all=args.all)
+    done = context.client.post("/v1/images/prune", all=args.all, filter=args.filter)
     for name in done["Deleted"]:
         print(f"Deleted: {name}")
     print(f"Total reclaimed space: {text.size(done['SpaceReclaimed'])}")
@@ -131,5 +131,6 @@ COMMANDS = {
         prune, "[OPTIONS]", "hyperctl image prune -a",
         flags.switch("all", "Also those with names that no container uses", "a"),
         flags.switch("force", "Do not ask", "f"),
+        table.filter_flag("Remove only what matches: until=24h, label=…, label!=…", ""),
     ),
 }  # fmt: skip

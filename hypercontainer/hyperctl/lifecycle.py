@@ -6,7 +6,7 @@ import _thread
 import os
 
 from hypercontainer.client.http import segment
-from hypercontainer.hyperctl import flags
+from hypercontainer.hyperctl import flags, table
 from hypercontainer.hyperctl.context import complain, each
 from hypercontainer.hyperctl.flags import Args, Command, UsageError
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hypercontainer.hyperctl.context import Context
 
 AT_ONCE = 16
+PRUNE_FILTERS = ("label", "label!", "until")
 
 
 def path(container: str, verb: str = "") -> str:
@@ -105,9 +106,15 @@ def wait(context: Context, args: Args) -> int:
 
 def prune(context: Context, args: Args) -> int:
     """Remove what does not run."""
-    if not args.force and not confirmed("This removes all containers that do not run."):
+    for word in args.filter:
+        if word.partition("=")[0] not in PRUNE_FILTERS:
+            from hypercontainer.errors import InvalidInput
+
+            raise InvalidInput(f"invalid filter {word!r}: use one of {', '.join(PRUNE_FILTERS)}")
+    if not args.force and not confirmed(f"This removes all containers that do not run{table.matching(args)}."):
         return 1
-    entries = context.client.get("/v1/containers", all=True, filter=["status=created", "status=exited"])
+    stopped = ["status=created", "status=exited", *args.filter]
+    entries = context.client.get("/v1/containers", all=True, filter=stopped)
     if entries:
         print("Deleted Containers:")
     return each([entry["Id"] for entry in entries], lambda name: context.client.delete(path(name)))
@@ -163,5 +170,8 @@ COMMANDS = {
         rename, "CONTAINER NEW_NAME", "hyperctl rename web old-web", least=2, most=2, objects="containers",
     ),
     "wait": Command(wait, SEVERAL, "hyperctl wait job", least=1, most=None, objects="containers"),
-    "container prune": Command(prune, "[OPTIONS]", "hyperctl container prune -f", FORCE),
+    "container prune": Command(
+        prune, "[OPTIONS]", "hyperctl container prune -f", FORCE,
+        table.filter_flag("Remove only what matches: until=24h, label=…, label!=…", ""),
+    ),
 }  # fmt: skip

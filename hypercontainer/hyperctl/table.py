@@ -24,10 +24,32 @@ def format_flag(what: str = "table, json, or a template such as '{{.ID}} {{.Name
     return flags.Flag("format", f"Output: {what}", words=("table", "json"))
 
 
+def parse_filter(word: str) -> str:
+    """`key=value`; a moment is told to hyperd as one: what 10m and local time are is this machine's word."""
+    key, equals, value = word.partition("=")
+    key, value = key.strip().lower(), value.strip()
+    if not key or not equals:
+        raise ValueError("use name=value")
+    if key == "until":
+        from hypercontainer.hyperctl import moment
+
+        value = moment.seconds(moment.parse_ns(value))
+    return f"{key}={value}"
+
+
+def filter_flag(what: str, short: str = "f") -> Flag:
+    return flags.many("filter", what, short, metavar="filter", parse=parse_filter)
+
+
+def matching(args: Args) -> str:
+    """What the filters of a prune say, for its warning."""
+    return f", and match {', '.join(args.filter)}" if args.filter else ""
+
+
 def list_flags() -> tuple[Flag, ...]:
     """What every list takes."""
     return (
-        flags.many("filter", "Show only what matches, such as 'name=web'", "f", metavar="filter"),
+        filter_flag("Show only what matches, such as 'name=web'"),
         format_flag(),
         flags.switch("no-trunc", "Do not shorten ids and commands"),
         flags.switch("quiet", "Only ids", "q"),

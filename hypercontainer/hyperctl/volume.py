@@ -43,9 +43,9 @@ def remove(context: Context, args: Args) -> int:
 
 def prune(context: Context, args: Args) -> int:
     what = "all volumes" if args.all else "all anonymous volumes"
-    if not args.force and not confirmed(f"This removes {what} that no container uses."):
+    if not args.force and not confirmed(f"This removes {what} that no container uses{table.matching(args)}."):
         return 1
-    done = context.client.post("/v1/volumes/prune", all=args.all)
+    done = context.client.post("/v1/volumes/prune", all=args.all, filter=args.filter)
     for name in done["Deleted"]:
         print(f"Deleted: {name}")
     print(f"Total reclaimed space: {text.size(done['SpaceReclaimed'])}")
@@ -67,5 +67,6 @@ COMMANDS = {
     "volume prune": Command(
         prune, "[OPTIONS]", "hyperctl volume prune -f",
         flags.switch("all", "Also those with a name", "a"), FORCE,
+        table.filter_flag("Remove only what matches: label=…, label!=…", ""),
     ),
 }  # fmt: skip

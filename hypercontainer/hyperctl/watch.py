@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypercontainer.hyperctl import flags, moment, table, text
+from hypercontainer.hyperctl import moment, table, text
 from hypercontainer.hyperctl.flags import Args, Command, Flag
 from hypercontainer.hyperctl.lifecycle import path
 
@@ -88,7 +88,7 @@ COMMANDS = {
     ),
     "events": Command(
         events, "[OPTIONS]", "hyperctl events --since 1h --filter type=container",
-        flags.many("filter", "Show only what matches, such as 'container=web'", "f", metavar="filter"),
+        table.filter_flag("Show only what matches, such as 'container=web'"),
         table.format_flag("json, or a template such as '{{.Action}} {{.Actor.ID}}'"),
         Flag("since", f"Begin with those of then: {TIME_HELP}", parse=moment.parse_ns),
         Flag("until", "End with those of then", parse=moment.parse_ns),

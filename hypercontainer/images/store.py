@@ -10,7 +10,7 @@ import builtins
 import fcntl
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
@@ -197,12 +197,15 @@ class ImageStore:
         with self.changing() as here:
             return removal.remove(here, self._find(here, name), name, force=force, users=users)
 
-    def prune(self, *, all: bool = False, users: Users = removal.nobody) -> doc.Pruned:
-        """Remove images without a name (with `all`: also those with one) that nobody uses, and what pulls left."""
+    def prune(
+        self, *, all: bool = False, users: Users = removal.nobody, wanted: Callable[[Image], bool] = lambda _: True
+    ) -> doc.Pruned:
+        """Remove images without a name (with `all`: also those with one) that nobody uses and that are `wanted`, and
+        what pulls left."""
         freed: builtins.list[int] = []
         with self.changing(freed) as here:
             named = set(here.names.values())
-            gone = [i for i in here.images if (all or i not in named) and not users(i)]
+            gone = [i for i in here.images if (all or i not in named) and not users(i) and wanted(_image(here, i))]
             for image_id in gone:
                 removal.delete(here, image_id)
             for name in [n for n, i in here.names.items() if i in gone]:

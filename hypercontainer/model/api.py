@@ -257,8 +257,8 @@ class Engine(Protocol):
 
     async def remove_image(self, name: str, *, force: bool) -> Sequence[doc.ImageRemoved]: ...
 
-    async def prune_images(self, *, all: bool) -> doc.Pruned:
-        """Remove images without a name; with `all` those that no container uses."""
+    async def prune_images(self, *, all: bool, wanted: Filters) -> doc.Pruned:
+        """Remove images without a name; with `all` those that no container uses. `wanted`: only what it matches."""
 
     # volumes, kernels, templates
 
@@ -272,8 +272,8 @@ class Engine(Protocol):
     async def remove_volume(self, name: str, *, force: bool) -> None:
         """InUse when a container has it. `force`: one that does not exist is no error."""
 
-    async def prune_volumes(self, *, all: bool) -> doc.Pruned:
-        """Remove anonymous volumes that no container has; with `all` named ones too."""
+    async def prune_volumes(self, *, all: bool, wanted: Filters) -> doc.Pruned:
+        """Remove anonymous volumes that no container has; with `all` named ones too. `wanted`: only what it matches."""
 
     async def list_kernels(self) -> Sequence[doc.Kernel]: ...
 

@@ -94,6 +94,8 @@ class ContainerRecord(Record, kw_only=True):
     stop_signal: int
     labels: dict[str, str]
     mounts: list[MountRecord]
+    exposed_ports: list[str] = []  # "80/tcp": as the image says
+    volumes: list[str] = []  # the same: the targets that have to be volumes
     created_ns: int
     state: ContainerState = "created"
     started_ns: int = 0

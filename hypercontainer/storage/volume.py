@@ -135,12 +135,15 @@ class VolumeStore:
             files.fsync(self.root)
         return gone
 
-    async def prune(self, in_use: InUseBy, *, everything: bool = False) -> Pruned:
-        """Remove the anonymous volumes that nobody uses (`everything`: the named ones too), and old leftovers."""
+    async def prune(
+        self, in_use: InUseBy, *, everything: bool = False, wanted: Callable[[Volume], bool] = lambda _: True
+    ) -> Pruned:
+        """Remove the anonymous volumes that nobody uses (`everything`: the named ones too) and that are `wanted`,
+        and old leftovers."""
         names: Names = []
         folders = self._leftovers()
         for volume in self.list():
-            if everything or volume.anonymous:
+            if (everything or volume.anonymous) and wanted(volume):
                 try:
                     folders.append(self._put_away(volume.name, in_use))
                 except (InUse, NotFound):

@@ -6,7 +6,8 @@ from typing import Literal
 import msgspec
 
 from hypercontainer.hyperd.rest.call import Call, FilterList, Query, Time
-from hypercontainer.hyperd.rest.params import filters, nanoseconds
+from hypercontainer.hyperd.rest.params import filters
+from hypercontainer.lib.clock import nanoseconds
 from hypercontainer.model import documents as doc
 
 

@@ -39,7 +39,7 @@ class ImportQuery(Query, frozen=True, kw_only=True):
     message: Annotated[str, msgspec.Meta(max_length=4096)] = ""
 
 
-class PruneQuery(Query, frozen=True, kw_only=True):
+class PruneQuery(ImagesQuery, frozen=True, kw_only=True):
     all: bool = False
 
 
@@ -91,4 +91,4 @@ async def remove(call: Call[RemoveImageQuery, None]) -> Sequence[doc.ImageRemove
 
 
 async def prune(call: Call[PruneQuery, None]) -> doc.Pruned:
-    return await call.engine.prune_images(all=call.query.all)
+    return await call.engine.prune_images(all=call.query.all, wanted=filters(call.query.filter))

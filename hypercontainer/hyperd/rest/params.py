@@ -1,8 +1,6 @@
 """Query strings and JSON bodies to typed values; what is unknown or out of bounds is named and refused."""
 
-import re
 from collections.abc import Hashable, Iterable, Sequence
-from datetime import datetime
 from functools import cache
 from typing import Any, TypeVar, get_origin, get_type_hints
 
@@ -11,8 +9,6 @@ import msgspec
 from hypercontainer.errors import InvalidInput
 
 T = TypeVar("T")
-DECIMAL = re.compile(r"(\d{1,11})(?:\.(\d{1,9}))?", re.ASCII)
-RFC3339 = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
 @cache
@@ -48,27 +44,12 @@ def body(data: bytes, kind: type[T]) -> T:
         raise InvalidInput("cannot read the body: it is nested too deep") from e
 
 
-def nanoseconds(text: str) -> int | None:
-    """Of seconds since 1970 ("1700000000.5") or an RFC 3339 time; "" is None."""
-    if not text:
-        return None
-    if m := DECIMAL.fullmatch(text):
-        return int(m[1]) * 1_000_000_000 + int((m[2] or "").ljust(9, "0"))
-    try:
-        if m := RFC3339.fullmatch(text):
-            whole = datetime.fromisoformat(m[1] + m[3].replace("Z", "+00:00"))
-            return int(whole.timestamp()) * 1_000_000_000 + int((m[2] or "").ljust(9, "0"))
-    except ValueError:
-        pass
-    raise InvalidInput(f"invalid time {text!r}: give seconds since 1970 or a time like 2026-01-31T12:00:00Z")
-
-
 def filters(items: Sequence[str]) -> dict[str, list[str]]:
-    """ "label=a=b", "status=running" to {"label": ["a=b"], "status": ["running"]}."""
+    """ "label=a=b", "Status = running" to {"label": ["a=b"], "status": ["running"]}, as docker reads them."""
     found: dict[str, list[str]] = {}
     for item in items:
         key, equals, value = item.partition("=")
-        if not key or not equals:
+        if not key.strip() or not equals:
             raise InvalidInput(f"invalid filter {item[:100]!r}: write key=value")
-        found.setdefault(key, []).append(value)
+        found.setdefault(key.strip().lower(), []).append(value.strip())
     return found

@@ -10,7 +10,7 @@ from hypercontainer.errors import InvalidInput, NotFound, WrongState
 from hypercontainer.hyperd.rest.call import Call, Query, Time, Upgrade
 from hypercontainer.hyperd.rest.containers import ResizeQuery
 from hypercontainer.hyperd.rest.daemon import Nothing
-from hypercontainer.hyperd.rest.params import nanoseconds
+from hypercontainer.lib.clock import nanoseconds
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Engine
 from hypercontainer.model.spec import ExecSpec

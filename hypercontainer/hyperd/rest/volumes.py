@@ -38,4 +38,4 @@ async def remove(call: Call[RemoveVolumeQuery, None]) -> None:
 
 
 async def prune(call: Call[PruneQuery, None]) -> doc.Pruned:
-    return await call.engine.prune_volumes(all=call.query.all)
+    return await call.engine.prune_volumes(all=call.query.all, wanted=filters(call.query.filter))

@@ -1,4 +1,4 @@
-"""What was asked for and what the image says, put together; times, filters and events as people read them."""
+"""What was asked for and what the image says, put together; times and events as people read them."""
 
 import asyncio
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.engine import describe, resolve
-from hypercontainer.engine.events import Events, matches
+from hypercontainer.engine.events import Events
 from hypercontainer.errors import InvalidInput
-from hypercontainer.model.documents import Actor, Event, ProcessConfig
+from hypercontainer.model.documents import ProcessConfig
 from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec, PortMapping
 
 IMAGE = ProcessConfig(entrypoint=["/entry"], cmd=["a", "b"], env=["PATH=/p", "X=1"], volumes={"/data": {}})
@@ -78,18 +78,6 @@ def test_absurd_pods_are_refused(wrong: PodSpec) -> None:
 )
 def test_times_are_told_as_docker_tells_them(seconds: int, words: str) -> None:
     assert describe.ago(0, seconds * 1_000_000_000) == words
-
-
-def event(kind: str = "container", action: str = "die", **attributes: str) -> Event:
-    return Event(type=kind, action=action, actor=Actor(id="abc" * 10, attributes=attributes), time=0, time_nano=0)  # type: ignore[arg-type]
-
-
-def test_filters_of_one_key_are_alternatives_and_keys_add_up() -> None:
-    died = event(name="web", image="busybox")
-    assert matches(died, {"event": ["die", "start"], "container": ["web"]})
-    assert matches(died, {"container": [("abc" * 10)[:12]]})
-    assert not matches(died, {"event": ["die"], "container": ["other"]})
-    assert matches(event(tier="a"), {"label": ["tier=a"]})
 
 
 async def test_events_are_kept_and_told(tmp_path: Path) -> None:

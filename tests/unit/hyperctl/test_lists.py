@@ -308,3 +308,26 @@ def test_info_version_doctor(hyperctl: Hyperctl, isolated: Callable[[str], dict[
         "Isolation: hardware (tcg: /dev/kvm does not exist)\n",
         "",
     )
+
+
+def test_filters_of_prunes(hyperctl: Hyperctl) -> None:
+    answers = hyperctl.hyperd.answers
+    answers["GET", "/v1/containers"] = []
+    answers["POST", "/v1/images/prune"] = answers["POST", "/v1/volumes/prune"] = {"Deleted": [], "SpaceReclaimed": 0}
+    assert hyperctl("container", "prune", "-f", "--filter", "label!=k", "--filter", "until=1700000000").status == 0
+    assert hyperctl.hyperd.requests[-1].query[-2:] == [("filter", "label!=k"), ("filter", "until=1700000000.000000000")]
+    before = int(time.time()) - 3600
+    assert hyperctl("image", "prune", "-f", "--filter", "Until = 1h").status == 0
+    key, value = hyperctl.hyperd.requests[-1].query[-1]
+    assert key == "filter" and before <= float(value.removeprefix("until=")) <= time.time() - 3600
+    assert hyperctl("volume", "prune", "-f", "--filter", "label=a=b").status == 0
+    assert hyperctl.hyperd.requests[-1].query == [("filter", "label=a=b")]
+    done = hyperctl("container", "prune", "-f", "--filter", "name=x")
+    assert (done.status, done.err) == (1, "hyperctl: invalid filter 'name=x': use one of label, label!, until\n")
+
+
+@pytest.mark.parametrize("words", [["name"], ["=x"], ["until=soon"]])
+def test_what_is_no_filter_is_a_slip_of_the_pen(hyperctl: Hyperctl, words: list[str]) -> None:
+    for command in (["ps", "-f"], ["images", "-f"], ["volume", "prune", "-f", "--filter"], ["events", "-f"]):
+        done = hyperctl(*command, *words)
+        assert (done.status, done.out) == (125, ""), done

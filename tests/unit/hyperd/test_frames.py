@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hypercontainer.errors import InvalidInput
-from hypercontainer.hyperd.rest import params
 from hypercontainer.hyperd.rest.frames import DETACH, MAX_PAYLOAD, RESIZE, SIGNAL, STDIN, STDIN_END, frames, pieces
+from hypercontainer.lib import clock
 from hypercontainer.model import signals
 
 FRAMES = st.lists(
@@ -50,13 +50,13 @@ def test_pieces_hold_everything(size: int) -> None:
 
 @given(ns=st.integers(0, 99_999_999_999_999_999_999))
 def test_times_are_exact(ns: int) -> None:
-    assert params.nanoseconds(f"{ns // 10**9}.{ns % 10**9:09d}") == ns
+    assert clock.nanoseconds(f"{ns // 10**9}.{ns % 10**9:09d}") == ns
 
 
 @given(text=st.text(max_size=60))
 def test_any_text_is_a_time_or_refused(text: str) -> None:
     try:
-        params.nanoseconds(text)
+        clock.nanoseconds(text)
     except InvalidInput:
         pass
 
