@@ -11,10 +11,12 @@ from hypercontainer.engine import filters
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.progress import Report, told
 from hypercontainer.images import archive, auth, pull, reference
+from hypercontainer.images import registry as registries
 from hypercontainer.images.index import Image
 from hypercontainer.images.save import save
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Credentials, Filters
+from hypercontainer.model.settings import Registry
 
 
 def _ref(image: Image) -> doc.ImageRef:
@@ -87,6 +89,11 @@ class Images:
             return doc.ImagesDone(images=[doc.ImageRef(id=image.id, name=name)])
 
         return told(fetch)
+
+    async def login(self, registry: str, credentials: Credentials) -> None:
+        domain = auth.domain_of(registry)
+        how = self.host.settings.registries.get(domain, Registry())
+        await registries.login(domain, how, credentials)
 
     async def load_images(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[doc.Progress | doc.ImagesDone, None]:
         async def load(report: Report) -> doc.ImagesDone:

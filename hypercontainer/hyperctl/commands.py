@@ -77,6 +77,10 @@ MODULES = {
         "save": "Save images to a tar archive",
         "import": "Make an image of a root file system's tar",
     },
+    "login": {
+        "login": "Log in to a registry",
+        "logout": "Forget the credentials of a registry",
+    },
     "pod": {
         "pod create": "Create a pod, several containers in one VM, from a file",
         "pod run": "Create a pod from a file, and start it",

@@ -19,7 +19,11 @@ PIECE = 1 << 18
 
 def pull_image(context: Context, name: str, *, platform: str, quiet: bool, to_stderr: bool) -> list[dict[str, str]]:
     """Pull `name`, showing how it goes; the images that came of it ({"Id", "Name"})."""
-    body = {"name": name, **({"platform": platform} if platform else {})}
+    from hypercontainer.hyperctl import login
+
+    body: dict[str, object] = {"name": name, **({"platform": platform} if platform else {})}
+    if kept := login.kept(context, name):
+        body["auth"] = kept
     lines = context.client.stream("POST", "/v1/images/pull", body)
     return progress.follow(lines, sys.stderr if to_stderr else sys.stdout, quiet=quiet)
 

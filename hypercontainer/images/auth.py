@@ -1,16 +1,21 @@
-"""Credentials as docker keeps them: ~/.docker/config.json and the credential helpers that it names."""
+"""Credentials as docker keeps them: ~/.docker/config.json and the credential helpers that it names.
+
+The file is the caller's: hyperctl reads and writes that of its user, hyperd reads that of its own.
+"""
 
 import base64
 import binascii
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from hypercontainer.errors import HyperError, InvalidInput
-from hypercontainer.images.reference import DEFAULT_DOMAIN
-from hypercontainer.lib import proc
+from hypercontainer.images import reference
+from hypercontainer.images.reference import DEFAULT_DOMAIN, HUB
+from hypercontainer.lib import files, proc
 from hypercontainer.model.api import Credentials
 
 HUB_KEY = "https://index.docker.io/v1/"
@@ -40,23 +45,85 @@ class _Answer(msgspec.Struct, rename="pascal"):
     secret: str = ""
 
 
+def domain_of(server: str) -> str:
+    """The registry that a person names at login: HOST[:PORT], or a URL of it; "" is Docker Hub. InvalidInput."""
+    domain = host(server) or DEFAULT_DOMAIN
+    if domain in keys(DEFAULT_DOMAIN):
+        return DEFAULT_DOMAIN
+    if reference.parse(f"{domain}/name").domain != domain:
+        raise InvalidInput(f"invalid registry {server!r}: give its HOST:PORT, or a host name with a dot in it")
+    return domain
+
+
 async def credentials(config: Path, domain: str, *, env: Mapping[str, str] | None = None) -> Credentials | None:
     """What the user's docker would use for registry `domain`; None when nothing is kept for it.
 
     `config` is the path of a config.json, which need not exist; `env` is for the helper. InvalidInput when the file
     or a helper's answer cannot be read.
     """
-    try:
-        with open(config, "rb") as f:
-            data = f.read(MAX_FILE + 1)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as e:
-        raise InvalidInput(f"cannot read {config}: {e.strerror}") from e
-    said = read(data, str(config))
+    said = read(_content(config), str(config))
     if helper := helper_for(said, domain):
         return await _ask(helper, domain, env)
     return find(said, domain)
+
+
+async def keep(config: Path, domain: str, given: Credentials, *, env: Mapping[str, str] | None = None) -> bool:
+    """Keep the user's credentials for registry `domain`. True: in the file, where they can be read; False: a helper
+    has them. HyperError when that fails."""
+    document, key = _document(config), keys(domain)[0]
+    auths = document.setdefault("auths", {})
+    if helper := helper_for(read(_content(config), str(config)), domain):
+        secret = {"ServerURL": key, "Username": given.username, "Secret": given.password}
+        await _helper(helper, "store", msgspec.json.encode(secret), domain, env)
+        auths[key] = {}
+    else:
+        auths[key] = {"auth": base64.b64encode(f"{given.username}:{given.password}".encode()).decode()}
+    _write(config, document)
+    return not helper
+
+
+async def forget(config: Path, domain: str, *, env: Mapping[str, str] | None = None) -> bool:
+    """Keep nothing for registry `domain` any more. False: nothing was kept."""
+    document, wanted = _document(config), keys(domain)
+    auths = document.get("auths", {})
+    found = [key for key in auths if key in wanted or host(key) in wanted]
+    if helper := helper_for(read(_content(config), str(config)), domain):
+        if not found and await _ask(helper, domain, env) is None:
+            return False
+        await _helper(helper, "erase", wanted[0].encode(), domain, env)
+    for key in found:
+        del auths[key]
+    if found:
+        _write(config, document)
+    return bool(found or helper)
+
+
+def _content(config: Path) -> bytes:
+    """The file's; b"" where there is none."""
+    try:
+        with open(config, "rb") as f:
+            return f.read(MAX_FILE + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return b""
+    except OSError as e:
+        raise InvalidInput(f"cannot read {config}: {e.strerror}") from e
+
+
+def _document(config: Path) -> dict[str, Any]:
+    """All of it, to be written again: docker keeps more in there than we know of."""
+    data = _content(config)
+    read(data, str(config))
+    document: dict[str, Any] = msgspec.json.decode(data or b"{}")
+    return document
+
+
+def _write(config: Path, document: dict[str, Any]) -> None:
+    path = config.resolve()  # people keep it elsewhere, behind a link
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.replace(path, msgspec.json.format(msgspec.json.encode(document), indent=4) + b"\n")
+    except OSError as e:
+        raise HyperError(f"cannot write {config}: {e.strerror}") from e
 
 
 def read(data: bytes, name: str = "config.json") -> DockerConfig:
@@ -71,7 +138,7 @@ def read(data: bytes, name: str = "config.json") -> DockerConfig:
 def keys(domain: str) -> list[str]:
     """Under what a registry's credentials may be kept, the usual key first."""
     if domain == DEFAULT_DOMAIN:
-        return [HUB_KEY, "index.docker.io", "docker.io", "registry-1.docker.io"]
+        return [HUB_KEY, "index.docker.io", DEFAULT_DOMAIN, HUB]
     return [domain]
 
 
@@ -117,18 +184,25 @@ def decode(auth: str) -> tuple[str, str]:
 
 
 async def _ask(helper: str, domain: str, env: Mapping[str, str] | None) -> Credentials | None:
-    program = f"docker-credential-{helper}"
-    key = keys(domain)[0]
-    result = await proc.run([program, "get"], stdin=key.encode(), timeout_s=HELPER_S, check=False, env=env)
-    if result.status:
-        said = (result.stdout + result.stderr).decode(errors="replace").strip()
-        if "credentials not found" in said:
-            return None
-        raise HyperError(f"cannot get credentials for {domain}: {program}: {said[-500:] or result.status}")
+    said = await _helper(helper, "get", keys(domain)[0].encode(), domain, env)
+    if said is None:
+        return None
     try:
-        answer = msgspec.json.decode(result.stdout, type=_Answer)
+        answer = msgspec.json.decode(said, type=_Answer)
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        raise InvalidInput(f"cannot get credentials for {domain}: {program} answered nonsense") from e
+        raise InvalidInput(f"cannot get credentials for {domain}: docker-credential-{helper} answered nonsense") from e
     if answer.username == TOKEN_USER:
         return Credentials(identity_token=answer.secret)
     return Credentials(username=answer.username, password=answer.secret)
+
+
+async def _helper(helper: str, verb: str, stdin: bytes, domain: str, env: Mapping[str, str] | None) -> bytes | None:
+    """What the program says; None: that it keeps nothing for this registry."""
+    program = f"docker-credential-{helper}"
+    result = await proc.run([program, verb], stdin=stdin, timeout_s=HELPER_S, check=False, env=env)
+    if not result.status:
+        return result.stdout
+    said = (result.stdout + result.stderr).decode(errors="replace").strip()
+    if "credentials not found" in said:
+        return None
+    raise HyperError(f"cannot {verb} credentials for {domain}: {program}: {said[-500:] or result.status}")

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from hypercontainer.errors import InvalidInput
 
 DEFAULT_DOMAIN, OFFICIAL, DEFAULT_TAG = "docker.io", "library", "latest"
+HUB = "registry-1.docker.io"  # the host that serves DEFAULT_DOMAIN
 MAX_NAME = 255  # characters of domain and path together, as docker's
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
 _DOMAIN = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]{{2,39}}\])(?::([0-9]{{1,5}}))?")

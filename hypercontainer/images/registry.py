@@ -11,13 +11,12 @@ from yarl import URL
 from hypercontainer.errors import HyperError, InvalidInput, NotFound, Unavailable
 from hypercontainer.images import manifest, transport
 from hypercontainer.images.manifest import ACCEPT, MAX_MANIFEST, Descriptor
-from hypercontainer.images.reference import DEFAULT_DOMAIN, Reference
+from hypercontainer.images.reference import DEFAULT_DOMAIN, HUB, Reference
 from hypercontainer.images.token import Tokens
 from hypercontainer.images.transport import Denied, Retry, TryAgain
 from hypercontainer.model import settings
 from hypercontainer.model.api import Credentials
 
-HUB = "registry-1.docker.io"
 PIECE = 1 << 20  # bytes handed to the sink at a time
 
 T = TypeVar("T")
@@ -114,7 +113,7 @@ class Registry:
         if response.status == 404:
             raise NotFound("image", str(self._name), f"asked {response.url.host}")
         if response.status == 403:
-            raise Denied(f"cannot pull {self._name}: {response.url.host} refuses: wrong name, or not logged in")
+            raise Denied(f"cannot pull {self._name}: {response.url.authority} refuses: wrong name, or not logged in")
         raise Unavailable(f"cannot pull {self._name}: {response.url.host} answers {response.status}")
 
     async def _manifest(self, endpoint: Endpoint, tag_or_digest: str, wanted: str) -> Document:
@@ -211,13 +210,45 @@ async def connect(
 ) -> AsyncIterator[Registry]:
     """A connection to the registry that `name` is in, its mirrors first. Credentials go to the registry alone."""
     async with transport.session() as session:
-        endpoints = [_mirror(session, url, retry) for url in how.mirrors]
-        host = HUB if name.domain == DEFAULT_DOMAIN else name.domain
-        insecure = how.insecure or is_loopback(host)
-        for scheme in await _schemes(session, host, insecure):
-            tokens = Tokens(session, credentials, retry, insecure=insecure)
-            endpoints.append(Endpoint(URL(f"{scheme}://{host}"), insecure, tokens))
-        yield Registry(session, name, endpoints, retry)
+        mirrors = [_mirror(session, url, retry) for url in how.mirrors]
+        own = await _own(session, name.domain, how, credentials, retry)
+        yield Registry(session, name, [*mirrors, own], retry)
+
+
+async def login(
+    domain: str,
+    how: settings.Registry,
+    credentials: Credentials,
+    retry: Retry = Retry(),  # noqa: B008  a value
+) -> None:
+    """Ask the registry `domain` whether it takes `credentials`. Denied if it does not, Unavailable."""
+    async with transport.session() as session:
+        endpoint = await _own(session, domain, how, credentials, retry)
+        await transport.retrying(f"log in to {domain}", retry, lambda: _enter(session, endpoint))
+
+
+async def _enter(session: aiohttp.ClientSession, endpoint: Endpoint) -> None:
+    """OCI distribution, "Determining Support": the path /v2/ wants to know who we are, and nothing else."""
+    url, authorization = endpoint.base / "v2/", ""
+    for _ in range(2):
+        async with transport.get(session, url, {}, insecure=endpoint.insecure, authorization=authorization) as response:
+            if response.status == 200:
+                return
+            if response.status != 401:
+                raise Unavailable(f"cannot log in to {url.authority}: it answers {response.status}")
+            offered = response.headers.getall("WWW-Authenticate", [])
+        authorization = await endpoint.tokens.answer(offered, "", authorization, endpoint.base)
+    raise Denied(f"{url.authority} refuses these credentials")
+
+
+async def _own(
+    session: aiohttp.ClientSession, domain: str, how: settings.Registry, credentials: Credentials | None, retry: Retry
+) -> Endpoint:
+    """The registry itself, no mirror of it."""
+    host = HUB if domain == DEFAULT_DOMAIN else domain
+    insecure = how.insecure or is_loopback(host)
+    scheme = await _scheme(session, host, insecure)
+    return Endpoint(URL(f"{scheme}://{host}"), insecure, Tokens(session, credentials, retry, insecure=insecure))
 
 
 def _mirror(session: aiohttp.ClientSession, text: str, retry: Retry) -> Endpoint:
@@ -229,16 +260,16 @@ def _mirror(session: aiohttp.ClientSession, text: str, retry: Retry) -> Endpoint
     return Endpoint(url, plain, Tokens(session, None, retry, insecure=plain))
 
 
-async def _schemes(session: aiohttp.ClientSession, host: str, insecure: bool) -> list[str]:
+async def _scheme(session: aiohttp.ClientSession, host: str, insecure: bool) -> str:
     """https; for an insecure registry http instead when it does not speak TLS."""
     if not insecure:
-        return ["https"]
+        return "https"
     try:
         async with transport.get(session, URL(f"https://{host}/v2/"), {}, insecure=True):
-            return ["https"]
+            return "https"
     except (TryAgain, HyperError) as e:
         answered = isinstance(e, TryAgain) and e.__cause__ is None  # a 5xx, by TLS
-        return ["https"] if answered else ["http"]
+        return "https" if answered else "http"
 
 
 def is_loopback(host: str) -> bool:

@@ -11,6 +11,7 @@ from yarl import URL
 
 from hypercontainer.errors import Unavailable
 from hypercontainer.images import challenge, transport
+from hypercontainer.images.reference import HUB
 from hypercontainer.images.transport import Denied, Retry
 from hypercontainer.model.api import Credentials
 
@@ -66,10 +67,12 @@ class Tokens:
         elif "basic" in offered and self._credentials and self._credentials.username:
             self._known[scope] = basic(self._credentials)
         else:
-            raise Denied(f"{url.host} wants credentials: use `docker login`, or give them with the request")
+            raise Denied(
+                f"{url.authority} wants credentials: log in first ({_login(url)}), or give them with the request"
+            )
         header = await self.header(scope)
         if header == used:
-            raise Denied(f"{url.host} refuses these credentials")
+            raise Denied(f"{url.authority} refuses these credentials")
         return header
 
     def _check(self, realm: str, url: URL) -> None:
@@ -105,7 +108,7 @@ class Tokens:
             self._session, url, {}, insecure=self._insecure, authorization=authorization, form=form
         ) as response:
             if response.status in (400, 401, 403):
-                raise Denied(f"{url.host} gives no token for {key.scope or 'this'}: wrong or missing credentials")
+                raise Denied(f"{url.authority} gives no token for {key.scope or 'this'}: wrong or missing credentials")
             data = await transport.body(response, MAX_ANSWER, "a token")
             if response.status != 200:
                 raise Unavailable(f"cannot get a token from {url.host}: it answers {response.status}")
@@ -121,6 +124,11 @@ def _read(data: bytes, host: str) -> tuple[str, float]:
     if not token or not token.isascii() or not token.isprintable():
         raise Unavailable(f"cannot get a token from {host}: there is none in its answer")
     return token, min(answer.expires_in or DEFAULT_S, 86400.0)
+
+
+def _login(url: URL) -> str:
+    """The command that a person gives."""
+    return "hyperctl login" if url.host == HUB else f"hyperctl login {url.authority}"
 
 
 def basic(who: Credentials) -> str:

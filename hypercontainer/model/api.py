@@ -238,6 +238,9 @@ class Engine(Protocol):
     ) -> AsyncGenerator[doc.Progress | doc.ImagesDone, None]:
         """Progress, then ImagesDone. `platform` "" is the guest's; credentials None: those of the daemon's user."""
 
+    async def login(self, registry: str, credentials: Credentials) -> None:
+        """Ask `registry` (HOST[:PORT], "docker.io") whether it takes them; Denied if not. Nothing is kept."""
+
     async def load_images(
         self, chunks: AsyncIterator[bytes]
     ) -> AsyncGenerator[doc.Progress | doc.ImagesDone, None]: ...

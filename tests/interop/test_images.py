@@ -18,11 +18,12 @@ from backports import zstd
 
 from hypercontainer.images.archive import load
 from hypercontainer.images.pull import pull
-from hypercontainer.images.registry import BadBlob
+from hypercontainer.images.registry import BadBlob, login
 from hypercontainer.images.save import save
 from hypercontainer.images.store import ImageStore
 from hypercontainer.images.transport import Denied, Retry
 from hypercontainer.model.api import Credentials
+from hypercontainer.model.settings import Registry
 from hypercontainer.testing import layers as made
 from tests.interop.registries import docker_registry
 from tests.unit.images.looking import check_erofs, chunks, leftovers, mounted
@@ -222,11 +223,14 @@ async def test_basic_authorization(store: ImageStore, archive: Path, tmp_path: P
             f"docker-archive:{archive}",
             f"docker://{host}/test:1",
         )
-        with pytest.raises(Denied):
+        with pytest.raises(Denied, match=rf"{host} wants credentials: log in first \(hyperctl login {host}\)"):
             await pull(store, f"{host}/test:1", retry=SOON)
         with pytest.raises(Denied):
             await pull(store, f"{host}/test:1", credentials=Credentials(username="me", password="no"), retry=SOON)
         await pull(store, f"{host}/test:1", credentials=Credentials(username="me", password="secret"), retry=SOON)
+        await login(host, Registry(), Credentials(username="me", password="secret"), SOON)
+        with pytest.raises(Denied, match=f"{host} refuses these credentials"):
+            await login(host, Registry(), Credentials(username="me", password="no"), SOON)
 
 
 async def test_faults_between_us_and_docker_registry(store: ImageStore, registry: str) -> None:

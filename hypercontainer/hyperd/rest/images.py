@@ -49,6 +49,11 @@ class PullBody(Body, frozen=True, kw_only=True):
     auth: Credentials | None = None  # None = those of the daemon's user
 
 
+class LoginBody(Body, frozen=True, kw_only=True):
+    registry: Name
+    auth: Credentials
+
+
 Pulling = AsyncGenerator[doc.Progress | doc.ImagesDone, None]
 
 
@@ -67,6 +72,10 @@ async def history(call: Call[ImageQuery, None]) -> Sequence[doc.HistoryEntry]:
 async def pull(call: Call[Nothing, PullBody]) -> Pulling:
     body = call.body
     return await call.engine.pull_image(body.name, platform=body.platform, credentials=body.auth)
+
+
+async def login(call: Call[Nothing, LoginBody]) -> None:
+    await call.engine.login(call.body.registry, call.body.auth)
 
 
 async def load(call: Call[Nothing, AsyncIterator[bytes]]) -> Pulling:

@@ -126,6 +126,8 @@ ROUTES: Sequence[Route[Any, Any]] = (
           answer=list[doc.HistoryEntry], summary="How an image was made"),
     Route(method="POST", path="/v1/images/pull", handler=images.pull, query=Nothing, body=images.PullBody,
           answer=Lines(doc.Progress, doc.ImagesDone), lasting=True, summary="Fetch an image from a registry"),
+    Route(method="POST", path="/v1/login", handler=images.login, query=Nothing, body=images.LoginBody, lasting=True,
+          summary="Does a registry take these credentials? Nothing is kept"),
     Route(method="POST", path="/v1/images/load", handler=images.load, query=Nothing, body=Raw.TAR,
           answer=Lines(doc.Progress, doc.ImagesDone), lasting=True,
           summary="Take images out of a tar (docker archive or OCI layout, compressed or not)"),

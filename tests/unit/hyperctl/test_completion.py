@@ -55,7 +55,7 @@ def test_the_daemon_that_was_named_is_asked(hyperctl: Hyperctl, complete) -> Non
     address = hyperctl.environment.pop("HYPER_HOST")
     assert names(complete("exec", "")) == []
     assert names(complete("-H", address, "exec", "")) == ["web"]
-    assert names(complete("--host", address, "lo")) == ["logs", "load"]
+    assert names(complete("--host", address, "lo")) == ["logs", "load", "login", "logout"]
 
 
 def test_scripts(hyperctl: Hyperctl) -> None:

@@ -39,6 +39,7 @@ BODIES: dict[str, Any] = {
     "/v1/containers/{c}/checkpoints": {"name": "then"},
     "/v1/pods": {"name": "p"},
     "/v1/images/pull": {"name": "busybox", "auth": {"username": "u", "password": "hush"}},
+    "/v1/login": {"registry": "r.io:5000", "auth": {"username": "u", "password": "hush"}},
 }
 
 

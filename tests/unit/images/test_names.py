@@ -231,6 +231,74 @@ async def test_credential_helpers(tmp_path: Path) -> None:
         await kept(tmp_path, {"credsStore": "../../bin/sh"}, "b.io", env=env)
 
 
+async def test_what_is_kept_is_found_and_forgotten(tmp_path: Path) -> None:
+    config, linked = tmp_path / "new/config.json", tmp_path / "config.json"
+    linked.symlink_to(config)  # as people do who keep it elsewhere
+    me = Credentials(username="me", password="a:b")
+    assert await auth.keep(linked, "r.io:5000", me)
+    assert await auth.keep(linked, "docker.io", Credentials(username="hub", password="x"))
+    assert stat.S_IMODE(config.stat().st_mode) == 0o600
+    assert set(json.loads(config.read_text())["auths"]) == {"r.io:5000", "https://index.docker.io/v1/"}
+    assert await auth.credentials(linked, "r.io:5000") == me
+    assert await auth.forget(linked, "r.io:5000")
+    assert not await auth.forget(linked, "r.io:5000")
+    assert linked.is_symlink()
+    assert await auth.credentials(linked, "r.io:5000") is None
+    assert await auth.credentials(linked, "docker.io") == Credentials(username="hub", password="x")
+
+
+async def test_other_things_of_the_file_stay(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"HttpHeaders": {"x": "y"}, "auths": {"https://a.io/v1/": {"email": "m"}}}))
+    await auth.keep(config, "b.io", Credentials(username="u", password="p"))
+    assert await auth.forget(config, "a.io")
+    assert json.loads(config.read_text()) == {"HttpHeaders": {"x": "y"}, "auths": {"b.io": {"auth": b64("u:p")}}}
+
+
+STORE = """#!/bin/sh
+cd "$(dirname "$0")" || exit 1
+case $1 in
+store) cat >kept ;;
+get) cat kept 2>/dev/null || { echo "credentials not found in native keychain"; exit 1; } ;;
+erase) cat >erased; rm kept ;;
+esac
+"""
+
+
+async def test_a_helper_keeps_and_forgets(tmp_path: Path) -> None:
+    program, config = tmp_path / "docker-credential-store", tmp_path / "config.json"
+    program.write_text(STORE)
+    program.chmod(stat.S_IRWXU)
+    config.write_text('{"credsStore": "store"}')
+    env = {"PATH": f"{tmp_path}:{os.defpath}"}
+    assert not await auth.keep(config, "a.io", Credentials(username="me", password="hush"), env=env)
+    assert json.loads((tmp_path / "kept").read_text()) == {"ServerURL": "a.io", "Username": "me", "Secret": "hush"}
+    assert json.loads(config.read_text()) == {"credsStore": "store", "auths": {"a.io": {}}}
+    assert await auth.credentials(config, "a.io", env=env) == Credentials(username="me", password="hush")
+    assert await auth.forget(config, "a.io", env=env)
+    assert (tmp_path / "erased").read_text() == "a.io"
+    assert not await auth.forget(config, "a.io", env=env)
+
+
+@pytest.mark.parametrize(
+    ("server", "domain"),
+    [
+        *((name, "docker.io") for name in ("", "docker.io", "index.docker.io", "https://index.docker.io/v1/")),
+        ("ghcr.io", "ghcr.io"),
+        ("https://r.io:5000/v2/", "r.io:5000"),
+        ("localhost:5000", "localhost:5000"),
+    ],
+)
+def test_the_registry_that_a_person_names(server: str, domain: str) -> None:
+    assert auth.domain_of(server) == domain
+
+
+@pytest.mark.parametrize("server", ["nodots", "a b", "-x", "r.io:port"])
+def test_what_is_no_registry(server: str) -> None:
+    with pytest.raises(InvalidInput, match="invalid"):
+        auth.domain_of(server)
+
+
 @pytest.mark.parametrize(
     "text", ["{", "[]", '{"auths": 1}', '{"auths": {"a.io": {"auth": "!"}}}', '{"auths": {"a.io": {"auth": "YQ=="}}}']
 )
