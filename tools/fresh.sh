@@ -1,0 +1,117 @@
+#!/bin/bash
+# Runs the README's two commands as a new user would: on a Debian 12 that holds git, make, python3 and ca-certificates.
+#
+#     tools/fresh.sh [COMMAND...]    instead of "make demo && make test": a command in a fresh clone of what is committed
+#
+# As root, on a Debian with apt. The new root is a folder in .cache/fresh, entered by pivot_root (in a chroot user
+# namespaces are refused) in namespaces of its own: when this ends, whatever fails, its mounts and processes go with
+# the namespaces, and then the folder. What was downloaded stays for the next run: packages, wheels, zig's C library.
+set -euo pipefail
+
+die() { printf 'fresh: %s\n' "$*" >&2; exit 1; }
+
+# In the namespaces, as their first process ------------------------------------------------------------------------
+
+mount_kept() {  # NAME TARGET: what is kept between runs
+    mkdir -p "$kept/$1" "$root$2"
+    mount --bind "$kept/$1" "$root$2"
+}
+
+enter() {
+    mount --make-rprivate /
+    mount --bind "$root" "$root"
+    mount -t proc proc "$root/proc"
+    mount --rbind /sys "$root/sys"
+    mount --rbind /dev "$root/dev"
+    mount -t tmpfs -o mode=755 tmpfs "$root/run"
+    mount_kept apt /var/cache/apt/archives
+    mount_kept pip /root/.cache/pip
+    mount_kept zig "$home/.cache/zig"
+    mkdir -p "$root/.outside"
+    cd "$root"
+    pivot_root . .outside
+    umount -l /.outside
+    rmdir /.outside
+}
+
+inside() {
+    root=$1 kept=$2 home=$3
+    shift 3
+    enter
+    cd "$home"
+    bash -c "$*"  # no exec: the first process of a namespace reaps whatever loses its parent
+}
+
+# Outside ----------------------------------------------------------------------------------------------------------
+
+apt() { DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 -qq "$@"; }
+
+# Where packages come from here, and whom to trust for it: of this machine, like a new user's.
+sources() { find /etc/apt -name '*.list' -o -name '*.sources' | sort; }
+
+options() { apt-config dump | grep -E '^Acquire::' | grep -vE '^Acquire::(IndexTargets|GzipIndexes|Languages)' || true; }
+
+copy() {  # FILE OR FOLDER...: those that are here, to the same place in there
+    local each
+    for each; do
+        [ ! -e "$each" ] || { mkdir -p "$root$(dirname "$each")"; cp -RLT "$each" "$root$each"; }
+    done
+}
+
+make_root() {
+    [ -x "$(command -v mmdebstrap)" ] || apt install --yes --no-install-recommends mmdebstrap >/dev/null ||
+        { apt update && apt install --yes --no-install-recommends mmdebstrap >/dev/null; }
+    local from
+    mapfile -t from < <(sources)
+    options >"$work/apt.conf"
+    mmdebstrap --quiet --variant=minbase --include=git,make,python3,ca-certificates \
+        --aptopt="$work/apt.conf" bookworm "$root" "${from[@]}"
+    copy /etc/resolv.conf /etc/hosts /etc/apt/auth.conf /etc/apt/auth.conf.d /etc/apt/keyrings /etc/apt/trusted.gpg.d \
+        /etc/pip.conf /root/.config/pip /root/.pip /usr/local/share/ca-certificates /etc/ssl/certs/ca-certificates.crt
+    [ ! -d "${PIP_FIND_LINKS:-}" ] || copy "$PIP_FIND_LINKS"
+    git clone --quiet "file://$PWD" "$root$home"
+}
+
+# Of our variables those that lead to a registry, and nothing else that only a developer has.
+environment() { env | grep -iE '^([a-z]+_proxy|PIP_[A-Z_]+|SSL_CERT_[A-Z]+|[A-Z_]*CA_BUNDLE|TERM|CI)=' || true; }
+
+cleanup() {
+    trap '' INT TERM
+    if [ -n "$namespaces" ] && kill -INT -- "-$namespaces" 2>/dev/null; then
+        for _ in $(seq 600); do kill -0 "$namespaces" 2>/dev/null || break; sleep 0.1; done  # it removes its networks
+        kill -KILL -- "-$namespaces" 2>/dev/null || true
+        wait "$namespaces" 2>/dev/null || true
+    fi
+    rm -rf --one-file-system "$work"
+}
+
+outside() {
+    cd "$(dirname "$0")/.."
+    [ "$(id -u)" = 0 ] || die "cannot make a new root: only root can"
+    kept=$PWD/.cache/fresh/kept home=/root/hypercontainer namespaces=
+    mkdir -p "$kept"
+    exec 9>.cache/fresh/lock
+    flock -n 9 || die "cannot make a new root: another run in this checkout has one"
+    rm -rf --one-file-system .cache/fresh/root.*  # of a run that was killed
+    work=$(mktemp -d "$PWD/.cache/fresh/root.XXXXXX")
+    root=$work/root
+    trap cleanup EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    echo "fresh: making a Debian 12 in $root"
+    make_root
+    local variables
+    mapfile -t variables < <(environment)
+    echo "fresh: in there: $*"
+    set -m  # a group of its own, so that it gets the signals that we send, and no others
+    env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 "${variables[@]}" \
+        unshare --mount --pid --fork --kill-child "$0" --inside "$root" "$kept" "$home" "$@" 9>&- </dev/null &
+    namespaces=$!
+    set +m
+    local status=0
+    wait "$namespaces" || status=$?
+    namespaces=
+    exit $status
+}
+
+if [ "${1:-}" = --inside ]; then shift; inside "$@"; else outside "${@:-make demo && make test}"; fi
