@@ -57,7 +57,7 @@ bench: setup-bench  ## measure this machine beside docker, containerd, runc and 
 density: setup-test  ## start virtual machines until memory is used up or 1,000 run: what each costs (20 minutes)
 	$(BIN)/python -m bench.density
 
-fuzz: setup-test  ## hyperstart's decoder under AddressSanitizer, for SECONDS=60
+fuzz: setup-test  ## what reads foreign bytes, in C under AddressSanitizer, each target for SECONDS=60
 	$(MAKE) -C guest fuzz SECONDS=$(SECONDS)
 
 guest:  ## rebuild the C programs that changed (ARCH=aarch64: hyperstart for that)

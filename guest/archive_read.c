@@ -104,7 +104,7 @@ static void add_xattrs(struct buffer *b, int fd)
 		if (strcmp(name, "security.capability") && strncmp(name, "user.", 5))
 			continue;
 		n = fgetxattr(fd, name, value, sizeof(value));
-		snprintf(key, sizeof(key), "SCHILY.xattr.%s", name);
+		snprintf(key, sizeof(key), "SCHILY.xattr.%.255s", name);
 		if (n >= 0)
 			add_record(b, key, value, (size_t)n);
 	}

@@ -112,29 +112,60 @@ static char *get_text(uint64_t size, struct error *err)
 	return NULL;
 }
 
+/* Decimal digits and nothing else, at most `most`. */
+static int parse_decimal(const char *text, uint64_t most, uint64_t *value, struct error *err)
+{
+	char *end;
+
+	errno = 0;
+	*value = strtoull(text, &end, 10);
+	if (errno || *end || *text < '0' || *text > '9' || *value > most)
+		return fail(err, EINVAL, "read the number '%.40s' of a pax header", text);
+	return 0;
+}
+
+static int keep_number(struct extended *x, const char *key, const char *value, struct error *err)
+{
+	struct member *said = &x->said;
+	uint64_t number;
+
+	if (!strcmp(key, "mtime")) {	/* before 1970 and with a fraction too */
+		said->mtime = strtoll(value, NULL, 10);
+		x->has_mtime = true;
+		return 0;
+	}
+	if (parse_decimal(value, *key == 's' ? INT64_MAX : UINT32_MAX, &number, err) < 0)
+		return -1;
+	if (!strcmp(key, "size")) {
+		said->size = number;
+		x->has_size = true;
+	} else if (!strcmp(key, "uid")) {
+		said->uid = (uint32_t)number;
+		x->has_uid = true;
+	} else {
+		said->gid = (uint32_t)number;
+		x->has_gid = true;
+	}
+	return 0;
+}
+
+/* An empty value means what the member's own header says. */
 static int keep_record(struct extended *x, char *key, char *value, size_t length, struct error *err)
 {
 	struct member *said = &x->said;
 
 	if (!strcmp(key, "path")) {
-		said->name = value;
+		said->name = *value ? value : NULL;
 	} else if (!strcmp(key, "linkpath")) {
-		said->link = value;
-	} else if (!strcmp(key, "size")) {
-		said->size = strtoull(value, NULL, 10);
-		x->has_size = true;
-	} else if (!strcmp(key, "uid")) {
-		said->uid = (uint32_t)strtoul(value, NULL, 10);
-		x->has_uid = true;
-	} else if (!strcmp(key, "gid")) {
-		said->gid = (uint32_t)strtoul(value, NULL, 10);
-		x->has_gid = true;
-	} else if (!strcmp(key, "mtime")) {
-		said->mtime = strtoll(value, NULL, 10);
-		x->has_mtime = true;
+		said->link = *value ? value : NULL;
+	} else if (!strcmp(key, "size") || !strcmp(key, "uid") || !strcmp(key, "gid") || !strcmp(key, "mtime")) {
+		return *value ? keep_number(x, key, value, err) : 0;
 	} else if (!strncmp(key, "SCHILY.xattr.", 13)) {
-		if (said->xattrs_count == XATTRS_MAX)
-			return fail(err, E2BIG, "keep %d attributes of a file", XATTRS_MAX);
+		if (said->xattrs_count == XATTRS_MAX) {
+			fail(err, E2BIG, "keep more than %d attributes of a file", XATTRS_MAX);
+			complain(err);
+			return 0;
+		}
 		said->xattrs[said->xattrs_count].key = key + 13;
 		said->xattrs[said->xattrs_count].value = value;
 		said->xattrs[said->xattrs_count++].length = length;
@@ -169,16 +200,27 @@ static int parse_records(struct extended *x, size_t size, struct error *err)
 	return 0;
 }
 
-static int read_extended(struct extended *x, char type, uint64_t size, struct error *err)
+/* All that a pax header said goes with its text, which holds the strings. */
+static void forget_records(struct extended *x)
 {
-	char *text = get_text(size, err), **keep = type == 'L' ? &x->gnu_name : type == 'K' ? &x->gnu_link : &x->text;
+	free(x->text);
+	*x = (struct extended){ .gnu_name = x->gnu_name, .gnu_link = x->gnu_link };
+}
 
-	if (!text)
+/* Its size is what its own header says: what a pax header said is of the member. */
+static int read_extended(struct extended *x, const struct tar_header *h, struct error *err)
+{
+	char type = h->type, *text, **keep = type == 'L' ? &x->gnu_name : type == 'K' ? &x->gnu_link : &x->text;
+	uint64_t size;
+
+	if (get_number(h->size, sizeof(h->size), &size, err) < 0 || !(text = get_text(size, err)))
 		return -1;
 	if (type == 'g') {	/* of no file in particular: comments, mostly */
 		free(text);
 		return 0;
 	}
+	if (type == 'x')
+		forget_records(x);	/* of two for one member the second is meant */
 	free(*keep);
 	*keep = text;
 	return type == 'x' ? parse_records(x, (size_t)size, err) : 0;
@@ -186,10 +228,10 @@ static int read_extended(struct extended *x, char type, uint64_t size, struct er
 
 static void forget_extended(struct extended *x)
 {
-	free(x->text);
+	forget_records(x);
 	free(x->gnu_name);
 	free(x->gnu_link);
-	*x = (struct extended){ 0 };
+	x->gnu_name = x->gnu_link = NULL;
 }
 
 static int parse_member(const struct tar_header *h, struct extended *x, char *name, char *link, struct member *m,
@@ -421,6 +463,19 @@ static int write_member(const struct archive *a, int root, struct member *m, str
 	}
 }
 
+unsigned tar_checksum(const struct tar_header *header)
+{
+	const unsigned char *bytes = (const unsigned char *)header;
+	unsigned sum = 0;
+
+	for (size_t i = 0; i < sizeof(*header); i++) {
+		bool own = i >= offsetof(struct tar_header, checksum) && i < offsetof(struct tar_header, type);
+
+		sum += own ? ' ' : bytes[i];
+	}
+	return sum;
+}
+
 static bool is_zero(const struct tar_header *h)
 {
 	const char *bytes = (const char *)h;
@@ -474,13 +529,13 @@ static int write_all_members(const struct archive *a, int root, struct extended 
 		struct member m = { 0 };
 		int done;
 
-		if (parse_member(&h, x, name, link, &m, err) < 0)
-			return -1;
-		if (strchr("xgLK", h.type) && h.type) {
-			if (read_extended(x, h.type, m.size, err) < 0)
+		if (h.type && strchr("xgLK", h.type)) {
+			if (read_extended(x, &h, err) < 0)
 				return -1;
 			continue;
 		}
+		if (parse_member(&h, x, name, link, &m, err) < 0)
+			return -1;
 		done = write_member(a, root, &m, err);
 		if (done == -1)
 			complain(err);

@@ -1,142 +1,46 @@
-/* A fuzz target for what a broken or hostile host can send: the decoder, the JSON parser, base64, the ring.
+/* The driver of a fuzz target: fuzz CORPUS SECONDS SEED, with AddressSanitizer watching.
 
-   LLVMFuzzerTestOneInput is what libFuzzer wants. Without it (zig and gcc bring none) main() is a driver of our own:
-   it mutates valid frames and requests for argv[1] seconds, with AddressSanitizer watching. argv[2] is the seed;
-   the input that crashes is left in crash.bin. */
-#include "../json.h"
-#include "../ring.h"
-#include "../wire.h"
+   First the files of the folder CORPUS; then, for so long, what the target's grammar makes and what becomes of inputs
+   that went new ways through the program. The compiler has each block report itself (-fsanitize-coverage=trace-pc); the
+   map of them is shared with processes that the target starts. The input that fails is left in failed.bin. */
+#include "fuzz.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
-static void check(bool truth, const char *what)
-{
-	if (!truth) {
-		fprintf(stderr, "fuzz: %s\n", what);
-		abort();
-	}
-}
+enum { WAYS = 1 << 14, KEPT_MAX = 4096 };
 
-/* Whatever the pieces, the frames are the same; none is out of bounds, and what is encoded again is what came. */
-static size_t decode(const uint8_t *data, size_t size, size_t piece, uint64_t *digest)
-{
-	static struct decoder decoder;
-	static uint8_t again[FRAME_MAX];
-	struct frame frame;
-	size_t count = 0, room;
+static uint8_t *ways, known[WAYS];
+static bool collecting;
+static uintptr_t before;
 
-	decoder_open(&decoder);
-	for (size_t at = 0; at < size; ) {
-		uint8_t *to = decoder_space(&decoder, &room);
-		size_t n = size - at < piece ? size - at : piece;
+static struct { uint8_t *data; size_t size; } kept[KEPT_MAX];
+static size_t kept_count;
 
-		check(room >= FRAME_MAX, "no room for a frame");
-		memcpy(to, data + at, n);
-		decoder_fill(&decoder, n);
-		at += n;
-		while (decoder_next(&decoder, &frame)) {
-			size_t length = frame_encode(&frame, again);
-
-			check(count || (frame.kind == FRAME_HELLO && frame.stream == HELLO_STREAM), "a frame before HELLO");
-			check(frame.length <= PAYLOAD_MAX && length <= FRAME_MAX, "a frame that is too long");
-			check(!memcmp(frame.payload - HEADER_BYTES, again, length), "a frame that changed");
-			for (size_t i = 0; i < length; i++)
-				*digest = *digest * 31 + again[i];
-			count++;
-		}
-	}
-	return count;
-}
-
-static void walk(const struct json *value, struct buffer *out, int depth)
-{
-	check(depth <= JSON_DEPTH, "JSON that is nested too deeply");
-	if (value->key)
-		buffer_string(out, value->key);
-	if (value->type == JSON_STRING)
-		buffer_string(out, value->string);
-	if (value->type == JSON_OBJECT || value->type == JSON_ARRAY)
-		for (const struct json *m = value->first; m; m = m->next)
-			walk(m, out, depth + 1);
-}
-
-static void parse(const uint8_t *data, size_t size)
-{
-	char *text = malloc(size + 1);
-	struct error err = { 0 };
-	struct json *values;
-	struct buffer out = { 0 };
-
-	memcpy(text, data, size);
-	values = json_parse(text, size, &err);
-	check(values || err.number, "a refusal without a reason");
-	if (values)
-		walk(values, &out, 1);
-	free(values);
-	buffer_free(&out);
-	memcpy(text, data, size);
-	text[size] = 0;
-	free(base64_decode(text, &size, &err));
-	free(text);
-}
-
-/* The ring against the plainest queue there is. */
-static void queue(const uint8_t *data, size_t size)
-{
-	static uint8_t plain[1 << 20];
-	struct ring ring = { 0 };
-	size_t from = 0, to = 0, stretch;
-
-	for (size_t i = 0; i + 2 < size && to + 65536 < sizeof(plain); i += 3) {
-		size_t n = (size_t)data[i + 1] << 5 | data[i + 2] >> 3;
-
-		if (data[i] & 1) {
-			for (size_t j = 0; j < n; j++)
-				plain[to + j] = (uint8_t)(to + j + data[i]);
-			if (ring_add(&ring, plain + to, n, 65536) == 0)
-				to += n;
-			else
-				check(ring.length + n > 65536, "a ring that refused what fits");
-		} else if (ring.length) {
-			n %= ring.length + 1;
-			ring_drop(&ring, n);
-			from += n;
-		}
-		check(ring.length == to - from, "a ring that lost count");
-		for (size_t skip = 0; skip < ring.length; skip += stretch) {
-			const uint8_t *bytes = ring_peek(&ring, skip, &stretch);
-
-			check(!memcmp(bytes, plain + from + skip, stretch), "a ring that lost bytes");
-		}
-	}
-	ring_free(&ring);
-}
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
-	uint64_t whole = 0, pieces = 0;
-	size_t count;
-
-	if (size > 100000)
-		return 0;
-	count = decode(data, size, FRAME_MAX, &whole);
-	check(count == decode(data, size, size ? 1 + data[size - 1] : 1, &pieces), "pieces that change the frames");
-	check(whole == pieces, "pieces that change the bytes");
-	parse(data, size);
-	queue(data, size);
-	return 0;
-}
-
-#ifndef LIBFUZZER
-
+static uint8_t current[INPUT_MAX];
+static size_t current_size;
 static uint64_t state;
 
-static uint32_t next_random(void)
+void __sanitizer_cov_trace_pc(void);
+void __asan_on_error(void);
+
+__attribute__((no_sanitize_coverage)) void __sanitizer_cov_trace_pc(void)
+{
+	uintptr_t at = (uintptr_t)__builtin_return_address(0);
+
+	if (!collecting)
+		return;
+	ways[(at ^ before) % WAYS] = 1;
+	before = at >> 1;
+}
+
+uint32_t next_random(void)
 {
 	state ^= state << 13;
 	state ^= state >> 7;
@@ -144,95 +48,131 @@ static uint32_t next_random(void)
 	return (uint32_t)(state >> 16);
 }
 
-static const char *const requests[] = {
-	"{\"version\":1,\"session\":\"00112233445566778899aabbccddeeff\"}",
-	"{\"id\":7,\"op\":\"process.signal\",\"args\":{\"process\":\"p\",\"signal\":15,\"all\":true}}\n",
-	"{\"id\":9223372036854775807,\"op\":\"\\u00fc\\ud83d\\ude00\\n\",\"args\":{\"a\":[1,-2,[[{}]],null,false]}}\n",
-	"QUJDREVGRw==", "[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]", "-9223372036854775808",
-};
-
-static size_t add_frame(uint8_t *to)
+static void leave_input(void)
 {
-	static const uint8_t kinds[] = { FRAME_HELLO, FRAME_HELLO, FRAME_DATA, FRAME_ACK, FRAME_EOF, FRAME_STOP };
-	const char *text = requests[next_random() % COUNT(requests)];
-	struct frame frame = { .kind = kinds[next_random() % COUNT(kinds)], .stream = next_random() % 8 };
+	int fd = open("failed.bin", O_WRONLY | O_CREAT | O_TRUNC, 0600);
 
-	if (frame.kind == FRAME_HELLO && next_random() % 4)
-		frame.stream = HELLO_STREAM;
-	frame.offset = next_random() % 3 ? next_random() % 300000 : UINT64_MAX - next_random() % 9;
-	if (frame.kind <= FRAME_DATA) {
-		frame.length = (uint16_t)strlen(text);
-		frame.payload = (const uint8_t *)text;
-	}
-	return frame_encode(&frame, to);
-}
-
-static size_t make_input(uint8_t *to)
-{
-	const char *text = requests[next_random() % COUNT(requests)];
-	size_t size = 0;
-
-	if (next_random() % 2) {
-		size = strlen(text);
-		memcpy(to, text, size);
-	}
-	for (uint32_t n = next_random() % 12; n; n--)
-		size += add_frame(to + size);
-	for (uint32_t n = next_random() % 8; n && size; n--) {
-		size_t at = next_random() % size;
-
-		switch (next_random() % 4) {
-		case 0:
-			to[at] = (uint8_t)next_random();
-			break;
-		case 1:
-			to[at] ^= (uint8_t)(1u << next_random() % 8);
-			break;
-		case 2:		/* cut out */
-			memmove(to + at, to + at + 1, size - at - 1);
-			size--;
-			break;
-		default:	/* a stretch again */
-			memmove(to + at + (size - at) / 2, to + at, size - at - (size - at) / 2);
-		}
-	}
-	return size;
-}
-
-static void remember(const uint8_t *data, size_t size)
-{
-	int fd = open("crash.bin", O_WRONLY | O_CREAT | O_TRUNC, 0600);
-
-	if (fd < 0 || write(fd, data, size) < 0)
-		perror("fuzz: keep crash.bin");
+	if (fd < 0 || write(fd, current, current_size) < 0)
+		perror("fuzz: leave failed.bin");
+	else
+		fprintf(stderr, "fuzz: the input is in failed.bin\n");
 	if (fd >= 0)
 		close(fd);
 }
 
-static const uint8_t *current;
-static size_t current_size;
-
-void __asan_on_error(void);
-
 void __asan_on_error(void)
 {
-	remember(current, current_size);
+	leave_input();
+}
+
+void check(bool truth, const char *what)
+{
+	if (truth)
+		return;
+	fprintf(stderr, "fuzz: %s\n", what);
+	leave_input();
+	_exit(1);
+}
+
+/* Run `current`, and keep it if it went a way that none went before. */
+static void run(void)
+{
+	bool new_way = false;
+
+	memset(ways, 0, WAYS);
+	before = 0;
+	collecting = true;
+	LLVMFuzzerTestOneInput(current, current_size);
+	collecting = false;
+	for (size_t i = 0; i < WAYS; i++) {
+		new_way |= ways[i] > known[i];
+		known[i] |= ways[i];
+	}
+	if (!new_way || kept_count == KEPT_MAX)
+		return;
+	kept[kept_count].data = malloc(current_size + 1);
+	memcpy(kept[kept_count].data, current, current_size);
+	kept[kept_count++].size = current_size;
+}
+
+static unsigned run_corpus(const char *folder)
+{
+	DIR *list = opendir(folder);
+	struct dirent *entry;
+	unsigned runs = 0;
+
+	check(list, "there is no such corpus");
+	while ((entry = readdir(list))) {
+		int fd = openat(dirfd(list), entry->d_name, O_RDONLY | O_CLOEXEC);
+		ssize_t n = entry->d_name[0] == '.' ? -1 : read(fd, current, sizeof(current));
+
+		close(fd);
+		if (n < 0)
+			continue;
+		current_size = (size_t)n;
+		run();
+		runs++;
+	}
+	closedir(list);
+	check(runs, "the corpus is empty");
+	return runs;
+}
+
+static void mutate(void)
+{
+	static const uint8_t telling[] = { 0, 0xff, 0x80, '0', '9', '/', '.', '\n', '=', ' ' };
+	size_t size = current_size;
+
+	for (uint32_t n = next_random() % 8; n && size; n--) {
+		size_t at = next_random() % size;
+
+		switch (next_random() % 6) {
+		case 0:
+			current[at] = (uint8_t)next_random();
+			break;
+		case 1:
+			current[at] ^= (uint8_t)(1u << next_random() % 8);
+			break;
+		case 2:
+			current[at] = telling[next_random() % sizeof(telling)];
+			break;
+		case 3:		/* cut out */
+			memmove(current + at, current + at + 1, size - at - 1);
+			size--;
+			break;
+		case 4:		/* cut short */
+			size = next_random() % 4 ? size : at;
+			break;
+		default:	/* a stretch again */
+			memmove(current + at + (size - at) / 2, current + at, size - at - (size - at) / 2);
+		}
+	}
+	current_size = size;
 }
 
 int main(int argc, char **argv)
 {
-	static uint8_t input[65536];
-	time_t end = time(NULL) + (argc > 1 ? atoi(argv[1]) : 10);
-	unsigned long long runs = 0;
+	unsigned long long runs;
+	unsigned corpus;
+	time_t end;
 
-	state = argc > 2 ? strtoull(argv[2], NULL, 10) : 88172645463325252ull;
-	current = input;
-	for (; runs % 256 || time(NULL) < end; runs++) {
-		current_size = make_input(input);
-		LLVMFuzzerTestOneInput(input, current_size);
+	ways = mmap(NULL, WAYS, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	check(argc == 4 && ways != MAP_FAILED, "usage: CORPUS SECONDS SEED");
+	state = strtoull(argv[3], NULL, 10) | 1;
+	runs = corpus = run_corpus(argv[1]);
+	end = time(NULL) + atoi(argv[2]);
+	for (; time(NULL) < end; runs++) {
+		if (next_random() % 2) {
+			current_size = make_input(current);
+		} else {
+			size_t which = next_random() % kept_count;
+
+			memcpy(current, kept[which].data, current_size = kept[which].size);
+		}
+		if (next_random() % 4)
+			mutate();
+		run();
 	}
-	printf("fuzz: %llu inputs, nothing found\n", runs);
+	printf("%s: %llu inputs, %u of the corpus, %zu went new ways; nothing found\n", argv[0], runs, corpus, kept_count);
 	return 0;
 }
-
-#endif

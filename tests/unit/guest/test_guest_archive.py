@@ -202,6 +202,36 @@ def test_an_archive_that_is_cut_short(running: Guest, cut: int) -> None:
     assert (status, "cut short" in errors) == (1, True)
 
 
+def block(name: str, kind: bytes = tarfile.REGTYPE, data: bytes = b"") -> bytes:
+    """A member by hand, for what tarfile does not write."""
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, len(data)
+    return info.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % 512)
+
+
+def test_two_pax_headers_before_one_member(running: Guest) -> None:
+    """What the first one said was read again after it was gone."""
+    for first in (b"17 path=/tmp/one\n", b"16 linkpath=two\n", b"29 SCHILY.xattr.user.a=value\n", b"9 size=3\n"):
+        data = block("p", tarfile.XHDTYPE, first) + block("p", tarfile.XHDTYPE, b"11 mtime=5\n")
+        assert write(running, "/tmp", data + block("mine", data=b"mine\n") + bytes(1024)) == (0, "")
+        assert running.sh("cat /tmp/mine; ls /tmp/tmp 2>&1; rm /tmp/mine")[1].startswith("mine\nls:")
+
+
+def test_what_a_pax_header_says_is_of_the_member_alone(running: Guest) -> None:
+    """Not of the GNU header between the two; and an empty value is none."""
+    data = block("p", tarfile.XHDTYPE, b"9 size=3\n") + block("L", tarfile.GNUTYPE_LONGNAME, b"long\0")
+    data += block("short", data=b"abc") + block("p", tarfile.XHDTYPE, b"8 path=\n8 size=\n7 uid=\n")
+    assert write(running, "/tmp", data + block("own", data=b"own\n") + bytes(1024)) == (0, "")
+    assert running.sh("cat /tmp/long /tmp/own")[1] == "abcown\n"
+
+
+@pytest.mark.parametrize("record", [b"11 size=1x\n", b"12 size=-12\n", b"18 uid=4294967296\n"])
+def test_a_number_that_is_none(running: Guest, record: bytes) -> None:
+    status, errors = write(running, "/tmp", block("p", tarfile.XHDTYPE, record) + block("f", data=b"x") + bytes(1024))
+    assert status == 1
+    assert "of a pax header" in errors
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_hostile_archives_end(running: Guest, seed: int) -> None:
     rng = random.Random(seed)
