@@ -42,8 +42,8 @@ def copy(context: Context, args: Args) -> int:
 
 
 def inside(name: str) -> str:
-    """A path in a container begins at its root."""
-    return name if name.startswith("/") else f"/{name}"
+    """A path in a container begins at its root, and is cleaned by its letters, as docker does it."""
+    return os.path.normpath("/" + name.lstrip("/"))
 
 
 def contents_only(name: str) -> bool:
@@ -52,8 +52,11 @@ def contents_only(name: str) -> bool:
 
 
 def _out(client: Client, container: str, source: str, target: str, args: Args) -> int:
-    where = inside(source)
-    if args.follow_link:
+    where, contents = inside(source), contents_only(source)
+    name = os.path.basename(where)  # what was asked for; where its links lead is the container's business
+    if contents:
+        where = f"{where.rstrip('/')}/."
+    elif args.follow_link:
         where = resolve(client, container, where)
     chunks = client.download(path(container, "archive"), path=where)
     if target == "-":
@@ -64,7 +67,8 @@ def _out(client: Client, container: str, source: str, target: str, args: Args) -
         return 0
     from hypercontainer.hyperctl import unpack
 
-    unpack.extract(chunks, target, contents=contents_only(source), keep_owner=args.archive)
+    top = "" if contents else os.path.basename(where)
+    unpack.extract(chunks, target, top, "" if contents else name, keep_owner=args.archive)
     return 0
 
 
@@ -73,7 +77,7 @@ def _in(client: Client, source: str, container: str, target: str, args: Args) ->
 
     if source != "-" and not os.path.lexists(source):
         raise InvalidInput(f"cannot copy {source}: no such file or folder")
-    folder, name = _landing(client, container, inside(target), source)
+    folder, name = _landing(client, container, target, source)
     if source == "-":
         chunks: Iterator[bytes] = iter(lambda: os.read(0, PIECE), b"")
     else:
@@ -88,7 +92,7 @@ def _landing(client: Client, container: str, target: str, source: str) -> tuple[
     """(folder to unpack in, name that the source gets there; "" to put a folder's contents there)."""
     from hypercontainer.errors import InvalidInput
 
-    place = resolve(client, container, target)
+    place = resolve(client, container, inside(target))
     kind = stat(client, container, place)[0]
     folder, _, name = place.rstrip("/").rpartition("/")
     is_folder = source != "-" and os.path.isdir(source)

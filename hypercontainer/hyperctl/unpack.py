@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import contextmanager
 
 from hypercontainer.errors import InvalidInput
 from hypercontainer.images import tar
@@ -21,9 +22,10 @@ NO_PRIVILEGES = 0o777  # setuid, setgid and sticky stay in the container
 MAX_NS = (1 << 63) - 1
 
 
-def extract(chunks: Iterator[bytes], target: str, *, contents: bool, keep_owner: bool) -> None:
-    """Unpack as `cp -r` would: into `target` if it is a folder, else as `target`. `contents`: what is in the folder
-    that the archive is of, without the folder itself. Raises InvalidInput that names the entry."""
+def extract(chunks: Iterator[bytes], target: str, top: str, name: str, *, keep_owner: bool) -> None:
+    """Unpack as `cp -r` would: into the folder `target` as `name` ("": what is in it), else as `target`.
+
+    All of the archive is to be below `top` ("": its root). Raises InvalidInput that names the entry."""
     into = os.path.isdir(target)
     if not into and target.endswith("/"):
         raise InvalidInput(f"cannot copy to {target}: there is no such folder")
@@ -32,13 +34,10 @@ def extract(chunks: Iterator[bytes], target: str, *, contents: bool, keep_owner:
     first = next(entries, None)
     if first is None:
         return
-    top = parts(first.name)
+    root = target
     if not into:
         root, name = os.path.split(os.path.abspath(target))
-    else:
-        root = target
-        name = "" if contents and first.kind == tar.FOLDER else os.fsdecode(top[-1]) if top else ""
-    unpacker = Unpacker(reader, root, top, os.fsencode(name), keep_owner=keep_owner)
+    unpacker = Unpacker(reader, root, parts(os.fsencode(top)), os.fsencode(name), keep_owner=keep_owner)
     try:
         unpacker.one(first)
         for entry in entries:
@@ -63,6 +62,7 @@ class Unpacker:
         self._reader, self._top, self._keep_owner = reader, top, keep_owner
         self._name = [name] if name else []
         self._folders: list[tuple[list[bytes], tar.Entry]] = []
+        self._files: set[bytes] = set()  # paths of those that this archive has made
         try:
             self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as e:
@@ -75,24 +75,22 @@ class Unpacker:
         path = self._place(entry.name)
         if not path:
             return  # the target folder itself, which exists
-        try:
+        with _named(path):
             folder = self._open_folder(path[:-1])
             try:
                 self._make(entry, folder, path)
             finally:
                 os.close(folder)
-        except (OSError, OverflowError, ValueError) as e:
-            why = e.strerror if isinstance(e, OSError) else e
-            raise InvalidInput(f"cannot copy {os.fsdecode(b'/'.join(path))[:200]!r}: {why}") from e
 
     def finish(self) -> None:
         """Modes and times of folders come last: one may be read-only, and its time changes with every file."""
         for path, entry in reversed(self._folders):
-            fd = self._open_folder(path)
-            try:
-                self._dress(entry, fd)
-            finally:
-                os.close(fd)
+            with _named(path):
+                fd = self._open_folder(path)
+                try:
+                    self._dress(entry, fd)
+                finally:
+                    os.close(fd)
 
     def _place(self, name: bytes) -> list[bytes]:
         found, n = parts(name), len(self._top)
@@ -124,6 +122,7 @@ class Unpacker:
         if entry.kind not in (tar.FILE, tar.LINK, tar.SYMLINK) or entry.sparse is not None:
             raise ValueError("devices, pipes and sparse files stay in the container")
         _clear(folder, name)
+        self._files.discard(b"/".join(path))
         if entry.kind == tar.SYMLINK:
             os.symlink(entry.link, name, dir_fd=folder)
             if self._keep_owner:
@@ -132,16 +131,15 @@ class Unpacker:
             self._link(entry, folder, name)
         else:
             self._file(entry, folder, name)
+            self._files.add(b"/".join(path))
 
     def _link(self, entry: tar.Entry, folder: int, name: bytes) -> None:
-        """A hard link to a file of the same archive."""
+        """A hard link to a file of the same archive, and to none that was here before."""
         path = self._place(entry.link)
-        if not path:
-            raise ValueError("it links to a folder")
+        if b"/".join(path) not in self._files:
+            raise ValueError("it links to something that is no file of the archive")
         source = self._open_folder(path[:-1])
         try:
-            if not stat.S_ISREG(os.stat(path[-1], dir_fd=source, follow_symlinks=False).st_mode):
-                raise ValueError("it links to something that is no file")
             os.link(path[-1], name, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False)
         finally:
             os.close(source)
@@ -159,10 +157,20 @@ class Unpacker:
 
     def _dress(self, entry: tar.Entry, fd: int) -> None:
         if self._keep_owner:
-            os.fchown(fd, entry.uid, entry.gid)
+            os.fchown(fd, entry.uid, entry.gid)  # OverflowError, or EINVAL for -1: no such owner
         os.fchmod(fd, entry.mode & NO_PRIVILEGES)
         moment = min(max(entry.mtime_ns, 0), MAX_NS)
         os.utime(fd, ns=(moment, moment))
+
+
+@contextmanager
+def _named(path: list[bytes]) -> Iterator[None]:
+    """Whatever cannot be done, absurd numbers too, names the file."""
+    try:
+        yield
+    except (OSError, OverflowError, ValueError) as e:
+        why = e.strerror if isinstance(e, OSError) else e
+        raise InvalidInput(f"cannot copy {os.fsdecode(b'/'.join(path))[:200]!r}: {why}") from e
 
 
 def _make_folder(folder: int, name: bytes) -> None:

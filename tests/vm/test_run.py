@@ -343,6 +343,14 @@ def test_copy_in_and_out(hyper: PrivateDaemon, tmp_path: Path) -> None:
     assert ok(hyper, "exec", "c", "cat", "/srv/file") == "copied"
     ok(hyper, "cp", "c:/srv/file", f"{tmp_path}/back")
     assert (tmp_path / "back").read_text() == "copied\n"
+    ok(hyper, "exec", "c", "ln", "-s", "/srv/file", "/tmp/.bashrc")
+    ok(hyper, "exec", "c", "ln", "-s", "/tmp/.bashrc", "/tmp/log")
+    (tmp_path / "into").mkdir()
+    for source in ("c:/srv/.", "c:srv", "c:/srv/", "c:/tmp/../srv"):
+        ok(hyper, "cp", source, f"{tmp_path}/into")
+    ok(hyper, "cp", "-L", "c:/tmp/log", f"{tmp_path}/into/")
+    found = {str(path.relative_to(tmp_path / "into")) for path in (tmp_path / "into").rglob("*")}
+    assert found == {"file", "srv", "srv/file", "log"}
 
 
 def test_pause_stops_the_clockwork_and_unpause_lets_it_go_on(hyper: PrivateDaemon) -> None:

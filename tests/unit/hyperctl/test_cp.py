@@ -73,6 +73,7 @@ def listing(top: Path) -> dict[str, str]:
     return found
 
 
+CONTENTS = tar(folder("."), file("./a", b"A"), folder("./s"), file("./s/b", b"B" * 1000), link("./l", "a"))
 TREE_LISTING = {"a": "A", "l": "-> a", "s": "/", "s/b": "BBBBB"}
 
 
@@ -83,6 +84,8 @@ TREE_LISTING = {"a": "A", "l": "-> a", "s": "/", "s/b": "BBBBB"}
         ("web:x/d", "new", {"new": "/", **{f"new/{k}": v for k, v in TREE_LISTING.items()}}),
         ("web:/x/d/.", ".", TREE_LISTING),
         ("web:/x/d/.", "new", {"new": "/", **{f"new/{k}": v for k, v in TREE_LISTING.items()}}),
+        ("web:/x/y/../d/", ".", {"d": "/", **{f"d/{k}": v for k, v in TREE_LISTING.items()}}),
+        ("web:/", ".", TREE_LISTING),
         ("web:/f", ".", {"f": "data"}),
         ("web:/f", "g", {"g": "data"}),
     ],
@@ -90,7 +93,7 @@ TREE_LISTING = {"a": "A", "l": "-> a", "s": "/", "s/b": "BBBBB"}
 def test_out_of_a_container(
     hyperctl: Hyperctl, inside: dict[str, bytes], here: Path, source: str, target: str, expected: dict[str, str]
 ) -> None:
-    inside.update({"/x/d": TREE, "/x/d/.": TREE, "/f": tar(file("f"))})
+    inside.update({"/x/d": TREE, "/x/d/.": CONTENTS, "/": CONTENTS, "/f": tar(file("f"))})
     assert hyperctl("cp", source, target) == (0, "", "")
     assert listing(here) == expected
 
@@ -137,7 +140,7 @@ def sent(request: Request) -> tuple[str, dict[str, str]]:
     ("source", "target", "expected"),
     [
         ("f", "/dir", ("/dir", {"f": "data"})),
-        ("f", "/dir/", ("/dir/", {"f": "data"})),
+        ("f", "/dir/", ("/dir", {"f": "data"})),
         ("f", "/dir/g", ("/dir", {"g": "data"})),
         ("f", "file", ("/", {"file": "data"})),
         ("f", "/", ("/", {"f": "data"})),
@@ -175,6 +178,8 @@ def test_links_are_followed_with_l(
     inside.update({"/a/l": tar(link("l", "../b")), "/b": tar(file("b"))})
     assert hyperctl("cp", "-L", "web:/a/l", "copy") == (0, "", "")
     assert (here / "copy").read_text() == "data"
+    assert hyperctl("cp", "-L", "web:/a/l", ".") == (0, "", "")
+    assert (here / "l").read_text() == "data"  # by the name that was asked for
     inside["/loop"] = tar(link("loop", "loop"))
     assert "too many links" in hyperctl("cp", "-L", "web:/loop", "x").err
 
@@ -239,7 +244,40 @@ def test_names_that_lead_out(attack: Callable[..., str]) -> None:
     for name in ("../outside/new", "x/../../outside/new", "/etc/new", "x/" * 300 + "y"):
         assert "leads out of the target folder" in attack(folder("x"), file(name))
         assert "leads out of the target folder" in attack(file(name))
-    assert "is not below" in attack(folder("x"), file("y"))
+
+
+def test_the_container_does_not_choose_the_name(attack: Callable[..., str], here: Path) -> None:
+    for name in (".bashrc", ".", "./.bashrc", ".ssh/authorized_keys", "xx", "y"):
+        assert "is not below" in attack(file(name))
+        assert "is not below" in attack(folder("x"), file(name))
+        assert listing(here).keys() <= {"x"}
+
+
+def test_nor_by_a_link(hyperctl: Hyperctl, inside: dict[str, bytes], here: Path) -> None:
+    inside.update({"/data/log": tar(link("log", "/.bashrc")), "/.bashrc": tar(file(".bashrc", b"evil"))})
+    assert hyperctl("cp", "-L", "web:/data/log", ".").status == 0
+    assert listing(here) == {"log": "evil"}
+    inside["/data/log"] = tar(link("log", "/.ssh"))
+    inside["/.ssh"] = tar(folder(".ssh"), file(".ssh/authorized_keys", b"evil"))
+    (here / "log").unlink()
+    assert hyperctl("cp", "-L", "web:/data/log", ".").status == 0
+    assert listing(here) == {"log": "/", "log/authorized_keys": "evil"}
+
+
+def test_a_link_to_what_was_here_before(attack: Callable[..., str], here: Path) -> None:
+    (here / "x").mkdir()
+    (here / "x/mine").write_text("mine")
+    hard = ("x/h", {"type": tarfile.LNKTYPE, "linkname": "x/mine"}, b"")
+    assert "no file of the archive" in attack(folder("x"), hard)
+    assert "no file of the archive" in attack(folder("x"), file("x/f"), link("x/f", "mine"), (
+        "x/h", {"type": tarfile.LNKTYPE, "linkname": "x/f"}, b""
+    ))  # fmt: skip
+
+
+def test_hard_links_of_one_archive(hyperctl: Hyperctl, inside: dict[str, bytes], here: Path) -> None:
+    inside["/x"] = tar(folder("x"), file("x/a"), ("x/b", {"type": tarfile.LNKTYPE, "linkname": "x/a"}, b""))
+    assert hyperctl("cp", "web:/x", ".") == (0, "", "")
+    assert (here / "x/a").stat().st_nlink == 2
 
 
 def test_nothing_is_written_through_a_link(attack: Callable[..., str], here: Path) -> None:
@@ -248,8 +286,8 @@ def test_nothing_is_written_through_a_link(attack: Callable[..., str], here: Pat
     assert "Not a directory" in attack(folder("x"), link("x/l", out), folder("x/l/new"))
     attack(folder("x"), link("x/l", out), folder("x/l"))
     hard = ("x/h", {"type": tarfile.LNKTYPE, "linkname": "x/l/secret"}, b"")
-    assert "Not a directory" in attack(folder("x"), link("x/l", out), hard)
-    assert "no file" in attack(
+    assert "no file of the archive" in attack(folder("x"), link("x/l", out), hard)
+    assert "no file of the archive" in attack(
         folder("x"), link("x/l", f"{out}/secret"), ("x/h", {"type": tarfile.LNKTYPE, "linkname": "x/l"}, b"")
     )
     assert "leads out" in attack(folder("x"), ("x/h", {"type": tarfile.LNKTYPE, "linkname": f"x/{out}/secret"}, b""))
@@ -275,10 +313,14 @@ def test_devices_and_absurd_numbers(attack: Callable[..., str]) -> None:
 
 def test_a_broken_archive(hyperctl: Hyperctl, inside: dict[str, bytes], here: Path) -> None:
     for broken in (TREE[:700], b"x" * 1024, TREE[:100]):
-        inside["/x"] = broken
-        done = hyperctl("cp", "web:/x", ".")
+        inside["/d"] = broken
+        done = hyperctl("cp", "web:/d", ".")
         assert done.status == 1
         assert "damaged tar" in done.err
     inside["/x"] = tar(file("x", mtime=10**17, uid=2**40, mode=0o7777))
     assert hyperctl("cp", "web:/x", ".").status == 0
     assert "cannot copy 'x'" in hyperctl("cp", "-a", "web:/x", ".").err
+    inside["/x"] = tar(folder("x", uid=2**40))
+    done = hyperctl("cp", "-a", "web:/x", "folder")
+    assert (done.status, done.err.count("\n")) == (1, 1)
+    assert "cannot copy 'folder'" in done.err
