@@ -25,7 +25,7 @@ PROXIED = tuple(
     getattr(_signal, name)
     for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGIO", "SIGPWR")
 )
-FORCED_AFTER = 3  # SIGINTs or SIGTERMs that the process does not end by
+FORCED_AFTER = 2  # SIGINTs or SIGTERMs: the process, or who should end it, does not answer
 
 
 class Forced(Exception):
@@ -237,9 +237,9 @@ class Session:
                 self._resize()
             elif self._proxy and n in PROXIED:
                 self._asked_to_end += n in (_signal.SIGINT, _signal.SIGTERM)
+                self._send(stream.frame(stream.SIGNAL, fastjson.dumps({"signal": int(n)}).encode()))
                 if self._asked_to_end >= FORCED_AFTER:
                     raise Forced(f"got {FORCED_AFTER} SIGINTs or SIGTERMs, leaving; the process may run on")
-                self._send(stream.frame(stream.SIGNAL, fastjson.dumps({"signal": int(n)}).encode()))
 
     def _resize(self, more: int = 0) -> None:
         size = next((found for fd in (0, 1, 2) if (found := terminal.size(fd))), None)

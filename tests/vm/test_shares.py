@@ -179,3 +179,13 @@ def test_a_shared_folder_outlives_the_hyperd_that_made_it(cloning: PrivateDaemon
     assert (tmp_path / "f").read_text() == "after\n"
     assert cloning.ctl("rm", "-f", "kept").status == 0
     assert list((cloning.folder / "run/shares").iterdir()) == []
+
+
+def test_the_end_of_virtiofsd_is_the_machines_end(cloning: PrivateDaemon, tmp_path: Path) -> None:
+    cloning.ctl("run", "-d", "--name", "cut", "-v", f"{tmp_path}:/d", "busybox", "sleep", "1000")
+    (pids,) = (cloning.folder / "run/pods").glob("[0-9a-f]*/virtiofsd.pid")
+    os.kill(int(pids.read_text().splitlines()[1].split()[0]), signal.SIGKILL)
+    assert cloning.ctl("wait", "cut").out == "255\n"
+    error = cloning.ctl("inspect", "-f", "{{.State.Error}}", "cut").out
+    assert "its shared folders are gone: virtiofsd ended by signal 9 (SIGKILL)" in error
+    assert cloning.ctl("rm", "-f", "cut").status == 0

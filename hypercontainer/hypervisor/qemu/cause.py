@@ -13,10 +13,13 @@ def text(console: bytes) -> str:
     return CONTROL.sub("", console.decode(errors="replace").replace("\r\n", "\n"))
 
 
-def cause(*, status: str, reason: str, console: str, log: str, out_of_memory: bool) -> str:
-    """`status` is hyper-jail's, `reason` of QMP's SHUTDOWN event ("" if nobody was connected), `log` QEMU's stderr."""
+def cause(*, status: str, reason: str, console: str, log: str, out_of_memory: bool, share: str = "") -> str:
+    """`status` is hyper-jail's, `reason` of QMP's SHUTDOWN event ("" if nobody was connected), `log` QEMU's stderr.
+    `share`: how virtiofsd ended, if the VMM was killed for that."""
     if out_of_memory:
         return "killed by the host: the virtual machine's memory limit was reached"
+    if share:
+        return f"its shared folders are gone: virtiofsd ended by {_signal(share) if 'signal' in share else share}"
     complaints = [line for line in log.strip().splitlines() if "warning: " not in line]
     words = "; ".join(word.removeprefix("qemu-system-x86_64: ") for word in complaints[-3:])[:500]
     if status.startswith("signal "):

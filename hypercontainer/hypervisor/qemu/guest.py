@@ -22,6 +22,7 @@ from hypercontainer.model.record import DiskRecord, GuestRecord
 
 FDSET_BASE = 1000  # of disks plugged later: apart from those of the command line
 CONSOLE = "qemu.out"
+HELPER_S = 1.0  # from the end of virtiofsd to that of its VMM, where both end together
 CAUSE_BYTES = 16384  # of the console are searched for a panic
 
 
@@ -33,6 +34,7 @@ class QemuGuest:
         self._swapped: set[int] = set()  # targets whose file is the other one
         self._ending = asyncio.Lock()
         self._cause = ""  # set once the VMM is gone
+        self._share_end = ""  # how virtiofsd ended, if it did so before its VMM
         self._last_words = b""  # its console, kept when the files go
 
     @property
@@ -156,11 +158,34 @@ class QemuGuest:
             await reap(self._run)
 
     async def wait(self) -> str:
-        process = self._record.process
-        await proc.gone(process.pid, process.start_time)
+        await self._first_end()
         async with self._ending:
             await self._settle()
         return self._cause
+
+    async def _first_end(self) -> None:
+        """Wait for the VMM's end, or bring it about: without virtiofsd whoever touches a shared folder hangs."""
+        vmm, *helpers = [
+            asyncio.create_task(proc.gone(one.pid, one.start_time))
+            for one in (self._record.process, *self._record.helpers)
+        ]
+        try:
+            await asyncio.wait([vmm, *helpers], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([vmm], timeout=HELPER_S)  # mostly it is the VMM's end that ends them both
+            if not vmm.done():
+                await self._lose_share()
+                await vmm
+        finally:
+            for task in (vmm, *helpers):
+                task.cancel()
+
+    async def _lose_share(self) -> None:
+        for keeper in self._run.processes("virtiofsd")[:1]:
+            await proc.gone(keeper.pid, keeper.start_time)  # it writes the status
+        async with self._ending:
+            process = self._record.process
+            if proc.kill(process.pid, process.start_time):
+                self._share_end = self._run.status("virtiofsd") or "nobody knows what"
 
     def console_tail(self, size: int = 4096) -> str:
         return text(self._last_words[-size:] or self._run.read_tail(CONSOLE, size))
@@ -172,12 +197,13 @@ class QemuGuest:
         for process in [self._record.process, *self._run.processes("qemu")]:  # the keeper too: it writes the status
             await proc.gone(process.pid, process.start_time)
         await self._monitor.ended(timeout_s=1.0)
-        self._cause = self._cause or why_ended(self._run, self._monitor.shutdown_reason)
+        self._cause = self._cause or why_ended(self._run, self._monitor.shutdown_reason, self._share_end)
         self._last_words = self._run.read_tail(CONSOLE, CAUSE_BYTES) or b"\n"
 
 
-def why_ended(run: RunDir, reason: str = "") -> str:
-    """Why the VMM of `run` ended, its processes gone and its files still there. `reason` is of QMP's SHUTDOWN event."""
+def why_ended(run: RunDir, reason: str = "", share: str = "") -> str:
+    """Why the VMM of `run` ended, its processes gone and its files still there. `reason` is of QMP's SHUTDOWN event,
+    `share` how virtiofsd ended before."""
     known = run.load()
     return cause(
         status=run.status("qemu"),
@@ -185,4 +211,5 @@ def why_ended(run: RunDir, reason: str = "") -> str:
         console=text(run.read_tail(CONSOLE, CAUSE_BYTES)),
         log=text(run.read_tail("qemu.log", CAUSE_BYTES)),
         out_of_memory=cgroup.out_of_memory([Path(folder) for folder in known.cgroups] if known else []),
+        share=share,
     )

@@ -40,6 +40,15 @@ DOWN = "[    9.1] reboot: Power down\n"
         ({"status": "signal 9", "log": "qemu-system-x86_64: warning: so be it\n"}, "killed by signal 9 (SIGKILL)"),
         ({"status": "exit 1"}, "the VMM is gone (exit 1)"),
         ({}, "the VMM is gone"),
+        (
+            {"status": "signal 9", "share": "signal 11"},
+            "its shared folders are gone: virtiofsd ended by signal 11 (SIGSEGV)",
+        ),
+        ({"status": "signal 9", "share": "exit 1"}, "its shared folders are gone: virtiofsd ended by exit 1"),
+        (
+            {"status": "signal 9", "share": "signal 9", "out_of_memory": True},
+            "killed by the host: the virtual machine's memory limit was reached",
+        ),
     ],
 )
 def test_the_cause_is_named(said: dict[str, object], words: str) -> None:
