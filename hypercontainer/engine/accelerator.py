@@ -5,6 +5,7 @@ this kernel, since any of them may change it.
 """
 
 import asyncio
+import logging
 import os
 import shutil
 import tempfile
@@ -20,6 +21,8 @@ from hypercontainer.hypervisor.base import Hypervisor, VmConfig
 from hypercontainer.lib import files, proc
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.settings import Settings
+
+log = logging.getLogger(__name__)
 
 KVM = Path("/dev/kvm")
 PROOF_S = 5.0  # a guest under working KVM answers in well under one
@@ -62,7 +65,10 @@ async def choose(settings: Settings, hypervisor: Hypervisor, boot: BootFiles, ca
     if (choice := known(settings, qemu, boot, cache_dir)) is not None:
         return choice
     choice = await _prove(hypervisor, boot, run_dir)
-    files.replace(_cache(cache_dir), msgspec.json.encode(_Cached(key=_key(qemu, boot), choice=choice)))
+    try:
+        files.replace(_cache(cache_dir), msgspec.json.encode(_Cached(key=_key(qemu, boot), choice=choice)))
+    except OSError as e:
+        log.warning("cannot keep what was proved: %s: until that can be done it is proved each time", e)
     return choice
 
 

@@ -96,12 +96,14 @@ class Container:
         self.exit = asyncio.get_running_loop().create_future()
 
     async def drain(self) -> None:
-        """Its process has ended: let the last of the output reach the log."""
-        try:
-            async with asyncio.timeout(DRAIN_S):
-                await self.output.drained()
-        except TimeoutError:
-            self.output.cut()
+        """Its process has ended: let the last of the output reach the log, however long that one's disk is full."""
+        while True:
+            try:
+                async with asyncio.timeout(DRAIN_S):
+                    return await self.output.drained()
+            except TimeoutError:
+                if not self.output.stalled:
+                    return self.output.cut()
 
     def finish(self, status: int, *, oom: bool, error: str = "") -> None:
         record = self.record

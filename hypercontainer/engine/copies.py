@@ -76,7 +76,7 @@ def _pod(
     )
     pod = Pod(host, record, pods.pop)
     pod.add(container)
-    host.pods.begin(record, container)
+    host.pods.create(record, durable=False)
     host.index.pods[record.id] = record
     pods[record.id] = pod
     return pod

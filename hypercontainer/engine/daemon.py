@@ -43,13 +43,15 @@ def _guest_kernel(host: Host) -> str:
         return ""
 
 
-async def info(host: Host) -> doc.Info:
+async def info(host: Host, stalled: int) -> doc.Info:
+    """`stalled`: containers whose output waits for room on the disk."""
     states = Counter(container.state for _, container in host.index.containers())
     isolation = describe.isolation(await choice(host))
     guest_kernel = _guest_kernel(host)
     warnings = [] if guest_kernel else ["there is no guest kernel: run `hyperctl kernel fetch`"]
     if isolation.level == "emulated":
         warnings.append("guests are emulated: slow, and not a security boundary that we promise")
+    warnings += _unwritten(host, stalled)
     return doc.Info(
         name=platform.node(),
         server_version=__version__,
@@ -71,6 +73,15 @@ async def info(host: Host) -> doc.Info:
         isolation=isolation,
         warnings=warnings,
     )
+
+
+def _unwritten(host: Host, stalled: int) -> list[str]:
+    """What the disk does not take at the moment."""
+    pods, events = len(host.pods.owed), len(host.events.unwritten)
+    counts = [(pods, "records of pods"), (events, "events"), (stalled, "outputs of containers")]
+    if what := ", ".join(f"{n} {noun}" for n, noun in counts if n):
+        return [f"the disk below {host.root} takes no more, and {what} wait until it does: make room there"]
+    return []
 
 
 def _os_name() -> str:

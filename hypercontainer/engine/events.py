@@ -1,7 +1,9 @@
 """What happened: kept in SQLite for `events --since`, told at once to whoever listens."""
 
 import asyncio
+import logging
 import sqlite3
+from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +17,8 @@ from hypercontainer.errors import Unavailable
 from hypercontainer.lib import clock
 from hypercontainer.model.documents import Actor, Event
 
+log = logging.getLogger(__name__)
+
 KEPT = 10_000
 QUEUE = 1_000  # events that a listener may lag behind before it is let go
 
@@ -27,13 +31,13 @@ ACTIONS = frozenset(
 
 
 class Events:
-    """The last 10,000 of them."""
+    """The last 10,000 of them. While the disk takes no more they are kept in memory, and written as soon as it does."""
 
     def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.execute("CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, time_ns INTEGER, document TEXT)")
+        self._path = path
+        self._db: sqlite3.Connection | None = None
+        self.unwritten: deque[tuple[int, bytes]] = deque(maxlen=KEPT)  # time, document
+        self._write()
         self._listeners: set[asyncio.Queue[Event | None]] = set()
 
     def emit(self, kind: Kind, action: str, id: str, attributes: Mapping[str, str]) -> None:
@@ -45,10 +49,8 @@ class Events:
             time=now // 1_000_000_000,
             time_nano=now,
         )
-        with closing(self._db.cursor()) as cursor:
-            cursor.execute("INSERT INTO events (time_ns, document) VALUES (?, ?)", (now, msgspec.json.encode(event)))
-            if cursor.lastrowid and cursor.lastrowid % 500 == 0:
-                cursor.execute("DELETE FROM events WHERE id <= ?", (cursor.lastrowid - KEPT,))
+        self.unwritten.append((now, msgspec.json.encode(event)))
+        self._write()
         for queue in list(self._listeners):
             if queue.full():
                 self._listeners.discard(queue)
@@ -56,6 +58,26 @@ class Events:
                 queue.put_nowait(None)
             else:
                 queue.put_nowait(event)
+
+    def _write(self) -> None:
+        """What is not written yet, as far as that goes."""
+        try:
+            self._db = db = self._db or _opened(self._path)
+            while self.unwritten:
+                with closing(db.cursor()) as cursor:
+                    cursor.execute("INSERT INTO events (time_ns, document) VALUES (?, ?)", self.unwritten[0])
+                    self.unwritten.popleft()
+                    if cursor.lastrowid and cursor.lastrowid % 500 == 0:
+                        cursor.execute("DELETE FROM events WHERE id <= ?", (cursor.lastrowid - KEPT,))
+        except sqlite3.Error as e:
+            if len(self.unwritten) <= 1:  # else it has been said
+                log.error("cannot write %s: %s: events are kept in memory", self._path, e)
+
+    def _past(self, since_ns: int, until_ns: int) -> list[bytes]:
+        times = since_ns, until_ns
+        query = "SELECT document FROM events WHERE time_ns >= ? AND time_ns <= ? ORDER BY id"
+        rows = self._db.execute(query, times).fetchall() if self._db else []
+        return [row[0] for row in rows] + [row for time, row in self.unwritten if since_ns <= time <= until_ns]
 
     async def follow(self, since_ns: int | None, until_ns: int | None, wanted: Filters) -> AsyncGenerator[Event, None]:
         """Past events from `since_ns` on (None: no past ones), then those to come until `until_ns`.
@@ -67,11 +89,7 @@ class Events:
         try:
             last = 0
             if since_ns is not None:
-                rows = self._db.execute(
-                    "SELECT document FROM events WHERE time_ns >= ? AND time_ns <= ? ORDER BY id",
-                    (since_ns, until_ns or 2**62),
-                ).fetchall()
-                for (document,) in rows:
+                for document in self._past(since_ns, until_ns or 2**62):
                     event = msgspec.json.decode(document, type=Event)
                     last = event.time_nano
                     if matches(event, wanted):
@@ -91,9 +109,10 @@ class Events:
             self._listeners.discard(queue)
 
     def check(self) -> None:
-        """Unavailable when they cannot be kept."""
+        """Unavailable when what was kept cannot be read."""
         try:
-            self._db.execute("SELECT 1")
+            if self._db:
+                self._db.execute("SELECT 1")
         except sqlite3.Error as e:
             raise Unavailable(f"cannot use the event store: {e}") from e
 
@@ -101,7 +120,21 @@ class Events:
         for queue in list(self._listeners):
             if not queue.full():
                 queue.put_nowait(None)
-        self._db.close()
+        self._write()
+        if self._db:
+            self._db.close()
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None)
+    try:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=NORMAL")
+        db.execute("CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, time_ns INTEGER, document TEXT)")
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
 def check(wanted: Filters) -> None:

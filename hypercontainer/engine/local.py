@@ -74,7 +74,8 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         return daemon.version()
 
     async def info(self) -> doc.Info:
-        return await daemon.info(self.host)
+        outputs = [container.output for pod in self.pods.values() for container in pod.containers.values()]
+        return await daemon.info(self.host, sum(output.stalled for output in outputs))
 
     async def doctor(self) -> doc.Doctor:
         return await daemon.doctor(self.host)
@@ -116,7 +117,12 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
                 raise InvalidInput(f"two containers of the pod are called {given!r}")
             names.add(given)
             self._resolve(pod, container, given)
-        self.host.pods.create(record)
+        try:
+            self.host.pods.create(record)
+        except BaseException:
+            for made in pod.containers.values():
+                await pod.remove_anonymous(made.record)
+            raise
         self.host.index.pods[record.id] = record
         self.pods[record.id] = pod
         pod.emit_pod("create")
@@ -140,7 +146,13 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
             if found.record.implicit:
                 raise InvalidInput(f"cannot add a container to {pod}: it is the pod of one container, not one of yours")
             made = self._resolve(found, spec, spec.name or self._invented())
-            found.save()
+            try:
+                self.host.pods.add_container(found.record.id, made.record)
+                found.save()
+            except BaseException:
+                found.drop(made)
+                await found.remove_anonymous(made.record)
+                raise
         found.emit(made, "create")
         return doc.Created(id=made.record.id)
 
@@ -162,7 +174,7 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
             raise WrongState("kill", container.record.name, container.record.state)
         else:
             if signal == 9:
-                await pod.unpause()
+                await pod.unpause(ends=True)
             await pod.signal(container, signal)
         pod.emit(container, "kill", signal=str(signal))
 
@@ -192,9 +204,13 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
             self.host.index.check_container_name(name)
             if pod.record.implicit:
                 self.host.index.check_pod_name(name)
-                pod.record.name = name
-            container.record.name = name
-            pod.save()
+            before = pod.record.name, container.record.name
+            pod.record.name, container.record.name = name if pod.record.implicit else before[0], name
+            try:
+                pod.save()
+            except BaseException:
+                pod.record.name, container.record.name = before
+                raise
         pod.emit(container, "rename")
 
     async def pause(self, c: str) -> None:
@@ -355,6 +371,7 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         found = self._find_pod(pod)
         await asyncio.gather(*(found.stop(container, timeout_s) for container in list(found.containers.values())))
         async with found.lock:
+            await found.pay()
             await found.power_off()
 
     async def remove_pod(self, pod: str, *, force: bool, volumes: bool) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from hypercontainer.engine.accelerator import BootFiles, Choice
 from hypercontainer.engine.host import UIDS, Host
 from hypercontainer.errors import HyperError, WrongState
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, Snapshot, VmConfig
+from hypercontainer.lib import files
 from hypercontainer.lib.together import together
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import ContainerRecord, DiskRecord, Moment, PodRecord
@@ -42,8 +44,9 @@ class Origin:
 
 
 class Machine:
-    def __init__(self, host: Host, record: PodRecord) -> None:
-        self.host, self.record = host, record
+    def __init__(self, host: Host, record: PodRecord, note: Callable[[], object]) -> None:
+        """`note` writes down what has happened, as soon as the disk takes it."""
+        self.host, self.record, self._note = host, record, note
         self.vm: vms.Vm | None = None
         self.share = Share(host.share_dir(record.id))
         self._in_guest: set[str] = set()  # containers that the guest has been told of
@@ -110,7 +113,8 @@ class Machine:
         if record.spec.network == "bridge" and record.nic is None:  # a suspended pod keeps its addresses
             record.nic = host.network.plan(record.id, record.spec.ports, [p.nic for p in others if p.nic])
         self.save()
-        host.run_dir(record.id).mkdir(mode=0o711, parents=True, exist_ok=True)
+        with files.told(f"make {host.run_dir(record.id)}"):
+            host.run_dir(record.id).mkdir(mode=0o711, parents=True, exist_ok=True)
 
     async def _join_network(self) -> None:
         if self.record.nic:
@@ -120,7 +124,8 @@ class Machine:
         """A container's files on the host: the writable layer (kept over restarts), the folders it shares."""
         assert container.upper  # noqa: S101  its pod made it
         path = Path(container.upper.path)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        with files.told(f"make {path.parent}"):
+            path.parent.mkdir(mode=0o700, exist_ok=True)
         if not path.exists():
             size_mib = container.spec.scratch_mib or self.host.settings.scratch_mib
             await scratch.create(path, size_mib, self.host.root / "scratch")
@@ -219,7 +224,7 @@ class Machine:
         record.paused, record.held, record.uid = False, False, 0
         self._in_guest.clear()
         self._targets.clear()
-        self.save()
+        self._note()
 
     async def _end_vmm(self) -> None:
         vm, self.vm = self.vm, None

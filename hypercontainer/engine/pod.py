@@ -7,7 +7,7 @@ stop never keeps anybody from killing.
 import asyncio
 import logging
 import shutil
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from hypercontainer.engine.exec import Exec
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.machine import Machine
 from hypercontainer.errors import Exhausted, GuestDied, HyperError, WrongState
+from hypercontainer.lib import files
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model.record import ContainerRecord, DiskRecord, PodRecord, Streams
 from hypercontainer.sandbox import clock
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 MAX_CONTAINERS = 64  # two SCSI targets each
 SIGKILL = 9
+RETRY_S = 1.0  # while the disk takes no record
 OBEY_S, END_S = 10.0, 30.0  # until a guest must have killed a process; until a killed VMM must be gone
 
 
@@ -35,9 +37,11 @@ class Pod:
         """`gone` is told the id once the pod has been removed."""
         self.host, self.record, self._gone = host, record, gone
         self.lock = asyncio.Lock()
-        self.machine = Machine(host, record)
+        self.machine = Machine(host, record, self.note)
         self.containers = {c.id: self._live(c) for c in record.containers}
         self.execs: dict[str, Exec] = {}
+        self._unwritten: list[Container] = []  # that have ended, which only the guest and we know
+        self._writing: asyncio.Task[None] | None = None
         self._guests = 0  # who needs the machine though no container runs
         self._tasks: set[asyncio.Task[None]] = set()
         self.removed = False
@@ -48,8 +52,45 @@ class Pod:
         return Container(record, Log(folder, max_bytes=settings.log_max_mib << 20, files=settings.log_files))
 
     def save(self) -> None:
+        """Exhausted when the disk takes no more: what was about to be done is not done."""
         if not self.removed:
             self.host.pods.save(self.record)
+
+    def note(self) -> bool:
+        """Write down what has happened already. A disk that takes no more keeps nobody from going on: False, and it is
+        written as soon as that can be."""
+        try:
+            self.save()
+        except HyperError as e:
+            self.host.pods.owed.add(self.record.id)
+            if self._writing is None:
+                log.error("%s: it is kept in memory until that can be done", e)
+                self._writing = self.spawn(self._write_later())
+            return False
+        return True
+
+    async def _write_later(self) -> None:
+        while self.record.id in self.host.pods.owed:
+            await asyncio.sleep(RETRY_S)
+            async with self.lock:
+                try:
+                    await self.pay()
+                except HyperError:
+                    continue
+        self._writing = None
+        log.info("pod %s: its record is written again", self.record.id)
+        async with self.lock:
+            await self.power_off_if_idle()
+
+    async def pay(self) -> None:
+        """Lock held. Write what is owed, and let the guest forget what it kept for us. Exhausted: not yet."""
+        if self.record.id in self.host.pods.owed:
+            self.save()
+            self._forget_machine()
+        unwritten, self._unwritten = self._unwritten, []
+        for container in unwritten:
+            if self.machine.vm and not container.running:
+                await self._forget(self.machine.vm, container)
 
     def emit(self, container: Container, action: str, **attributes: str) -> None:
         record = container.record
@@ -89,6 +130,12 @@ class Pod:
         self.containers[record.id] = container = self._live(record)
         return container
 
+    def drop(self, container: Container) -> None:
+        """Take back `add`: it did not come to be."""
+        self.record.containers.remove(container.record)
+        del self.containers[container.record.id]
+        self.host.pods.remove_container(self.record.id, container.record.id)
+
     # starting
 
     async def start(self, container: Container, trace: Trace) -> None:
@@ -97,22 +144,24 @@ class Pod:
             if container.running:
                 return
             self._check_there(container, "start")
+            await self.pay()
             container.cancel_restart()
             container.record.stopped_by_user = False
             try:
-                await self._enter(container, trace)
-                await container.run(self.machine.running(), trace, self.save)
+                with files.told(f"start {container.record.name}"):
+                    await self._enter(container, trace)
+                    await container.run(self.machine.running(), trace, self.save)
             except BaseException:
                 await self._not_started(container)
                 raise
-            self.save()
+            self.note()
             self.emit(container, "start")
 
     async def _not_started(self, container: Container) -> None:
         """A start failed: one that was to remove itself does so now, as with docker."""
         if container.record.state == "restarting":
             container.record.state = "exited"
-        self.save()
+        self.note()
         if container.record.spec.auto_remove:
             await self._remove(container, volumes=True)
         await self.power_off_if_idle()
@@ -168,9 +217,10 @@ class Pod:
                 return
             container.finish(status, oom=oom)
             self._plan_restart(container)
-            self.save()
-            if not self._goes_with(container):
-                await self._forget(vm, container)  # only now: the guest keeps the status until we have written it down
+            if not self.note():
+                self._unwritten.append(container)  # the guest keeps the status until we have written it down
+            elif not self._goes_with(container):
+                await self._forget(vm, container)
             if oom:
                 self.emit(container, "oom")
             self.emit(container, "die", exitCode=str(status))
@@ -210,11 +260,18 @@ class Pod:
         container.record.restart_count += 1
         try:
             await self.start(container, Timings())
+        except Exhausted as e:  # no reason to give up: there may be room later
+            log.error("cannot restart %s: %s: trying again", container.record.name, e)
+            async with self.lock:
+                if not self.removed and not container.alive and container.wants_restart():
+                    container.record.state = "restarting"
+                    self.note()
+                    container.restart = self.spawn(self.restart_later(container, container.next_backoff_s()))
         except HyperError as e:
             log.error("cannot restart %s: %s", container.record.name, e)
             async with self.lock:
                 container.record.state, container.record.error = "exited", str(e)
-                self.save()
+                self.note()
                 await self.power_off_if_idle()
 
     async def _watch(self, vm: Vm) -> None:
@@ -234,11 +291,17 @@ class Pod:
         container.output.cut()
         container.finish(128 + SIGKILL, oom=False)
         await self.machine.release()
-        shutil.rmtree(self.host.pods.suspended(self.record.id), ignore_errors=True)
+        if self.record.id not in self.host.pods.owed:
+            self._forget_machine()
         self.emit(container, "die", exitCode=str(128 + SIGKILL))
         container.settle(128 + SIGKILL)
         await container.output.end()
         await self.after(container)
+
+    def _forget_machine(self) -> None:
+        """Of one that was suspended, and is not on record any more."""
+        if self.record.suspended is None:
+            shutil.rmtree(self.host.pods.suspended(self.record.id), ignore_errors=True)
 
     async def lose(self, lost: GuestDied) -> None:
         """The guest is gone (lock held): end what ran in it, free what it held on the host, restart what is due."""
@@ -261,6 +324,8 @@ class Pod:
         """Lock held. A pod that was made without containers stays up until it is stopped."""
         if self.machine.vm is None or self._guests or not (self.containers or self.record.implicit):
             return
+        if self._unwritten:
+            return  # it knows what no record says
         if not any(c.running or c.record.state == "restarting" for c in self.containers.values()):
             await self.power_off()
 
@@ -281,21 +346,23 @@ class Pod:
         if record.state == "restarting":
             async with self.lock:
                 record.state = "exited"
-                self.save()
+                self.note()
                 await self.power_off_if_idle()
         self._check_awake(container, "stop")
         if not container.running or container.exit is None:
             return
         ended = container.exit
-        await self.unpause()
+        await self.unpause(ends=True)
         await self.signal(container, record.stop_signal)
         if not await _within(ended, record.spec.stop_timeout_s if timeout_s is None else timeout_s):
-            await self.kill(container)
+            await self.kill(container, keep_output=True)
         async with self.lock:  # whatever follows from its end has been done
             self.emit(container, "stop")
 
-    async def kill(self, container: Container) -> None:
-        """KILL, until it has ended: a guest that does not obey is ended itself, one that is suspended never wakes."""
+    async def kill(self, container: Container, *, keep_output: bool = False) -> None:
+        """KILL, until it has ended: a guest that does not obey is ended itself, one that is suspended never wakes.
+
+        Output that the log's disk does not take is lost; to `keep_output` is Exhausted, until there is room."""
         if container.record.state == "suspended":
             async with self.lock:
                 if container.record.state == "suspended":
@@ -304,8 +371,15 @@ class Pod:
             return
         ended = container.exit
         container.record.stopped_by_user = True
-        await self.unpause()
+        await self.unpause(ends=True)
         await self.signal(container, SIGKILL)
+        if container.output.stalled:
+            if keep_output:
+                raise Exhausted(
+                    f"cannot end {container.record.name} before its output is in its log, and the disk of "
+                    f"{container.output.log.path} takes no more: make room there, or remove it with force"
+                )
+            container.output.cut()
         if not await _within(ended, OBEY_S) and self.machine.vm:
             log.error("pod %s: its guest does not obey: ending it", self.record.id)
             await self.machine.vm.guest.kill()
@@ -338,45 +412,55 @@ class Pod:
     async def _remove(self, container: Container, *, volumes: bool) -> None:
         record = container.record
         container.cancel_restart()
-        record.state = "removing"
-        if self.record.implicit:
-            await self.destroy()
-        else:
-            await self.machine.leave(record)
-            self.record.containers.remove(record)
-            del self.containers[record.id]
-            self.save()
-            self.host.pods.remove_container(self.record.id, record.id)
+        before, record.state = record.state, "removing"
+        try:
+            if self.record.implicit:
+                await self.destroy()
+            else:
+                await self._take_out(container)
+        except BaseException:
+            record.state = before  # so that it can be tried again
+            raise
         self.emit(container, "destroy")
-        for mount in record.mounts:
-            if volumes and mount.anonymous:
-                await self._remove_volume(mount.source)
+        if volumes:
+            await self.remove_anonymous(record)
+
+    async def _take_out(self, container: Container) -> None:
+        record = container.record
+        await self.machine.leave(record)
+        self.host.pods.remove_container(self.record.id, record.id)
+        self.record.containers.remove(record)
+        del self.containers[record.id]
+        if container in self._unwritten:
+            self._unwritten.remove(container)
+        self.note()
 
     async def destroy(self) -> None:
         """The whole pod goes (lock held): machine, host resources, folder."""
         await self.machine.release()
-        self.removed = True
         self.host.pods.remove(self.record.id)
+        self.removed = True
         self.host.index.pods.pop(self.record.id, None)
         self._gone(self.record.id)
         self.emit_pod("destroy")
 
     async def empty(self, *, volumes: bool) -> None:
         """The whole pod goes, and with `volumes` the anonymous ones of its containers (lock held)."""
-        anonymous = [m.source for c in self.record.containers for m in c.mounts if m.anonymous]
         for container in self.containers.values():
             container.cancel_restart()
         await self.destroy()
         for container in self.containers.values():
             self.emit(container, "destroy")
-        for name in anonymous if volumes else []:
-            await self._remove_volume(name)
+        for container in self.containers.values() if volumes else ():
+            await self.remove_anonymous(container.record)
 
-    async def _remove_volume(self, name: str) -> None:
-        try:
-            await self.host.volumes.remove(name, self.host.index.volume_user)
-        except HyperError as e:
-            log.warning("cannot remove volume %s: %s", name[:12], e)
+    async def remove_anonymous(self, record: ContainerRecord) -> None:
+        """The volumes that were made for the container alone."""
+        for name in [mount.source for mount in record.mounts if mount.anonymous]:
+            try:
+                await self.host.volumes.remove(name, self.host.index.volume_user)
+            except (HyperError, OSError) as e:
+                log.warning("cannot remove volume %s: %s", name[:12], e)
 
     # pausing
 
@@ -384,17 +468,32 @@ class Pod:
         async with self.lock:
             if self.record.paused or self.machine.vm is None:
                 raise WrongState("pause", self.record.name, "paused already" if self.record.paused else "not running")
-            await self.machine.vm.guest.pause()
-            self._set_paused(True)
+            guest = self.machine.vm.guest
+            await guest.pause()
+            await self._record_paused(True, undo=guest.resume)
 
-    async def unpause(self) -> None:
-        """One that is not paused: nothing happens."""
+    async def unpause(self, *, ends: bool = False) -> None:
+        """One that is not paused: nothing happens. `ends`: it runs only to end, so no disk keeps it from that."""
         async with self.lock:
             if self.record.paused:
                 vm = self.machine.running()
                 await vm.guest.resume()
-                self._set_paused(False)
+                if ends:
+                    self._set_paused(False)
+                else:
+                    await self._record_paused(False, undo=vm.guest.pause)
                 await clock.set_clock(vm.agent)  # it stood still
+
+    async def _record_paused(self, paused: bool, undo: Callable[[], Awaitable[None]]) -> None:
+        """Exhausted: it is undone, for a hyperd after us goes by the record."""
+        self.record.paused = paused
+        try:
+            self.save()
+        except BaseException:
+            self.record.paused = not paused
+            await undo()
+            raise
+        self._set_paused(paused)
 
     def _set_paused(self, paused: bool) -> None:
         self.record.paused = paused
@@ -402,7 +501,7 @@ class Pod:
             if container.running:
                 container.record.state = "paused" if paused else "running"
                 self.emit(container, "pause" if paused else "unpause")
-        self.save()
+        self.note()
 
     @asynccontextmanager
     async def entered(self, container: Container) -> AsyncIterator[Vm]:
@@ -442,7 +541,7 @@ class Pod:
         for container in self.containers.values():
             if container.running and container.record.id not in alive:
                 container.finish(LOST, oom=False, error="its process was gone when hyperd started again")
-        self.save()
+        self.note()
         return True
 
     async def _take_up(self, vm: Vm, process: ListedProcess) -> None:

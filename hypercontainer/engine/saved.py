@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hypercontainer.errors import Exhausted, HyperError
+from hypercontainer.errors import HyperError
 from hypercontainer.factory.sealed import SealedFile
 from hypercontainer.hypervisor.base import Snapshot
 from hypercontainer.lib import files, sparse
@@ -33,7 +33,7 @@ class Saved:
         await in_thread(self._commit)
 
     def _commit(self) -> None:
-        with told(self._final):
+        with files.told(f"save a virtual machine in {self._final}"):
             for path in self._half.iterdir():
                 files.fsync(path)
             files.fsync(self._half)
@@ -48,7 +48,7 @@ def making(path: Path) -> Iterator[Saved]:
     half = _half(path)
     fds: list[int] = []
     try:
-        with told(path):
+        with files.told(f"save a virtual machine in {path}"):
             shutil.rmtree(half, ignore_errors=True)  # of a hyperd that was killed
             half.mkdir(mode=0o700, parents=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -111,12 +111,3 @@ def _load(path: Path, loaded: Loaded) -> None:
 
 def _half(path: Path) -> Path:
     return path.with_name(f"{HALF}{path.name}")
-
-
-@contextmanager
-def told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as e:
-        kind = Exhausted if e.errno in files.FULL else HyperError
-        raise kind(f"cannot save a virtual machine in {path}: {e.strerror}") from e

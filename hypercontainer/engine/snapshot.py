@@ -59,7 +59,11 @@ async def take(
     with trace.step("memory"):
         await vm.guest.copy_memory(memory)
     pod.record.held = True
-    pod.save()
+    try:
+        pod.save()
+    except BaseException:
+        pod.record.held = False
+        raise
     try:
         with trace.step("freeze"):
             await vm.agent.freeze_container(record.id, True, timeout_s=FREEZE_S)
@@ -110,7 +114,7 @@ async def go_on(pod: Pod, container: Container, *, stopped: bool = True) -> None
             if await alive(pod):
                 raise
     pod.record.held = False
-    pod.save()
+    pod.note()
 
 
 async def alive(pod: Pod) -> bool:

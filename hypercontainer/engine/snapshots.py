@@ -12,7 +12,7 @@ from hypercontainer.engine.container import Container
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.machine import Origin
 from hypercontainer.engine.pod import Pod
-from hypercontainer.errors import Exhausted, HyperError, InvalidInput, NotFound, WrongState
+from hypercontainer.errors import InvalidInput, NotFound, WrongState
 from hypercontainer.lib import clock, files
 from hypercontainer.lib.together import in_thread, to_its_end
 from hypercontainer.lib.trace import Timings, Trace
@@ -189,7 +189,7 @@ async def sleep(pod: Pod, container: Container) -> None:
     nic = pod.record.nic
     await pod.machine.release()
     pod.record.nic = nic
-    pod.save()
+    pod.note()
 
 
 async def _resume(pod: Pod, container: Container, trace: Trace) -> None:
@@ -205,7 +205,7 @@ async def _resume(pod: Pod, container: Container, trace: Trace) -> None:
         except BaseException:
             if record.suspended:
                 record.nic = nic
-                pod.save()
+                pod.note()
             raise
     finally:
         loaded.close()
@@ -305,15 +305,8 @@ def _mend_disk(container: Container) -> None:
 
 
 def _sync_disk(path: Path) -> None:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-    except OSError as e:
-        kind = Exhausted if e.errno in files.FULL else HyperError
-        raise kind(f"cannot suspend: its disk cannot be written: {e.strerror}") from e
+    with files.told(f"write {path}"):
+        files.fsync(path)
 
 
 def _document(store: CheckpointStore, checkpoint: Checkpoint) -> doc.Checkpoint:

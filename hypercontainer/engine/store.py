@@ -1,5 +1,6 @@
 """The pods' folders: one record each, replaced whole; names and ids found fast. One hyperd at a time holds them."""
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -7,9 +8,11 @@ from pathlib import Path
 
 import msgspec
 
-from hypercontainer.errors import AlreadyExists, Exhausted, HyperError, InvalidInput, NotFound
+from hypercontainer.errors import AlreadyExists, InvalidInput, NotFound
 from hypercontainer.lib import files
 from hypercontainer.model.record import VERSION, ContainerRecord, PodRecord
+
+log = logging.getLogger(__name__)
 
 GRAVE = ".removing-"
 
@@ -19,6 +22,7 @@ class PodStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.owed: set[str] = set()  # pods whose record says less than is true: the disk took none
 
     def load(self) -> tuple[list[PodRecord], list[str]]:
         """Every record, oldest first, and a line for each folder that holds none we can read (left as it is)."""
@@ -26,7 +30,7 @@ class PodStore:
         records, complaints = [], []
         for folder in sorted(self.root.iterdir()):
             if folder.name.startswith(GRAVE) or not (folder / "pod.json").exists():
-                shutil.rmtree(folder)  # a removal or a creation that a crash cut short: nobody was told of it
+                _clear(folder)  # a removal or a creation that a crash cut short: nobody was told of it
                 continue
             try:
                 record = msgspec.json.decode((folder / "pod.json").read_bytes(), type=PodRecord)
@@ -38,8 +42,16 @@ class PodStore:
                     f"cannot use {folder}/pod.json: version {record.version}, this hyperd reads {VERSION}"
                 )
                 continue
+            self._forget_removed(record)
             records.append(record)
         return sorted(records, key=lambda r: r.created_ns), complaints
+
+    def _forget_removed(self, record: PodRecord) -> None:
+        """Containers whose removal the record does not say: their folders have gone, or are about to."""
+        for grave in self.folder(record.id).glob(f"{GRAVE}*"):
+            _clear(grave)
+        there = [c for c in record.containers if not c.folder or self.container_folder(record.id, c.id).exists()]
+        record.containers[:] = there
 
     def folder(self, pod_id: str) -> Path:
         return self.root / pod_id
@@ -51,35 +63,57 @@ class PodStore:
         """Where the machine of one that is suspended is (saved.py)."""
         return self.root / pod_id / "suspended"
 
-    def create(self, record: PodRecord) -> None:
-        """A new pod's folder. From the return on, the pod outlives us and a power cut."""
-        self.folder(record.id).mkdir(mode=0o700)
-        self.save(record, durable=True)
-        files.fsync(self.root)
-
-    def begin(self, record: PodRecord, container: ContainerRecord) -> None:
-        """The folders of a pod that is being made, and of its container. On failure nothing is left."""
+    def create(self, record: PodRecord, *, durable: bool = True) -> None:
+        """The folders of a new pod and of its containers. From the return on it outlives us, and if `durable` a power
+        cut. Exhausted when the disk takes no more; on failure nothing is left."""
         try:
-            self.folder(record.id).mkdir(mode=0o700)
-            self.container_folder(record.id, container.id).mkdir(mode=0o700)
-            self.save(record)
-        except OSError as e:
+            with files.told(f"make {self.folder(record.id)}"):
+                self.folder(record.id).mkdir(mode=0o700)
+                for container in record.containers:
+                    self.add_container(record.id, container)
+                self.save(record, durable=durable)
+                if durable:
+                    files.fsync(self.root)
+        except BaseException:
             shutil.rmtree(self.folder(record.id), ignore_errors=True)
-            kind = Exhausted if e.errno in files.FULL else HyperError
-            raise kind(f"cannot make {self.folder(record.id)}: {e.strerror}") from e
+            raise
+
+    def add_container(self, pod_id: str, container: ContainerRecord) -> None:
+        """Its folder: from when the record is saved on, there is the container for as long as the folder."""
+        with files.told(f"make a folder for {container.name}"):
+            self.container_folder(pod_id, container.id).mkdir(mode=0o700)
+        container.folder = True
 
     def save(self, record: PodRecord, *, durable: bool = False) -> None:
-        """Replace the record. Not `durable`: safe against our own death at any moment, not against a power cut."""
+        """Replace the record. Not `durable`: safe against our own death at any moment, not against a power cut.
+
+        Exhausted when the disk takes no more: the old one is there."""
         data = msgspec.json.format(msgspec.json.encode(record), indent=1)
-        files.replace(self.folder(record.id) / "pod.json", data, durable=durable)
+        with files.told(f"write the record of {record.name}"):
+            files.replace(self.folder(record.id) / "pod.json", data, durable=durable)
+        self.owed.discard(record.id)
 
     def remove(self, pod_id: str) -> None:
-        grave = self.root / f"{GRAVE}{pod_id}"
-        os.rename(self.folder(pod_id), grave)
-        shutil.rmtree(grave)
+        """A pod's folder, its record first: without that it is removed, whatever is left. Needs no new bytes."""
+        folder = self.folder(pod_id)
+        with files.told(f"remove {folder}"):
+            (folder / "pod.json").unlink(missing_ok=True)
+        self.owed.discard(pod_id)
+        _clear(folder)
 
     def remove_container(self, pod_id: str, container_id: str) -> None:
-        shutil.rmtree(self.container_folder(pod_id, container_id), ignore_errors=True)
+        """Its folder. It stays removed though the record cannot be written. Needs no new bytes."""
+        folder = self.container_folder(pod_id, container_id)
+        grave = folder.with_name(f"{GRAVE}{container_id}")
+        if folder.exists():
+            with files.told(f"remove {folder}"):
+                os.rename(folder, grave)
+            _clear(grave)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what counts no more; what resists is left to the next start."""
+    shutil.rmtree(folder, onerror=lambda _, path, why: log.warning("cannot remove %s: %s", path, why[1]))
 
 
 class Index:

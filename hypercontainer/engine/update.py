@@ -92,14 +92,19 @@ def changed(
 async def _change(pod: Pod, container: Container, machine: PodSpec, spec: ContainerSpec) -> list[str]:
     """Write it down, then make it true; as it was before if that fails. Returns what is not as it was asked for."""
     before = pod.record.spec, container.record.spec
-    _write(pod, container, machine, spec)  # a hyperd after us makes it true where we do not come to it
+    try:
+        _write(pod, container, machine, spec)  # a hyperd after us makes it true where we do not come to it
+    except BaseException:
+        pod.record.spec, container.record.spec = before
+        raise
     vm = pod.machine.vm
     if vm is None or _stands_still(pod, container) or before == (machine, spec):
         return []
     try:
         return await _apply(pod, container, vm, resize=machine != before[0])
     except BaseException:
-        _write(pod, container, *before)
+        pod.record.spec, container.record.spec = before
+        pod.note()
         raise
 
 

@@ -6,7 +6,7 @@ import os
 import socket
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hypercontainer.errors import HyperError, InUse, InvalidInput
@@ -27,7 +27,8 @@ def alone(run: Path) -> Iterator[None]:
             pid = os.pread(fd, 20, 0).decode(errors="replace").strip() or "unknown"
             raise InUse(f"cannot start hyperd: another one (pid {pid}) runs with {run}") from None
         os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # no room: who else starts is told "unknown"
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(fd)

@@ -18,6 +18,7 @@ from hypercontainer.images import compression, erofs, tar
 from hypercontainer.images.erofs import Writer
 from hypercontainer.images.tar import Entry, Reader, Stream, show
 from hypercontainer.images.tree import Node, Tree, Unacceptable, children, clean
+from hypercontainer.lib import files
 
 MAX_ENTRIES = 1_000_000  # of an image
 MAX_BYTES = 128 << 30  # of an image's files
@@ -26,7 +27,6 @@ MAX_XATTRS = 64 << 10  # bytes of one entry's
 CAPABILITY_SIZES = (12, 20, 24)  # of the three versions, capabilities(7)
 WHITEOUT, OPAQUE = b".wh.", b".wh..wh..opq"
 PUNCH_HOLE = 0x02 | 0x01  # fallocate(2): and keep the file's size
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 LATEST_S = 1 << 34  # the year 2514: file times are moved into 1970 … then, which every file system can keep
 MAX_ID = (1 << 32) - 2  # the one above means "do not change" to chown
 
@@ -275,7 +275,7 @@ def main() -> int:
     try:
         done = unpack(job["image"], [Layer(*layer) for layer in job["layers"]])
     except OSError as e:
-        full = e.errno in DISK_FULL
+        full = e.errno in files.FULL
         error: HyperError = (Exhausted if full else HyperError)(f"cannot unpack the image: {e.strerror or e}")
     except HyperError as e:
         error = e

@@ -4,7 +4,6 @@ The holder keeps a lock on it, and so do the processes it starts; a folder whose
 was killed, and is swept by whoever opens the store next.
 """
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -15,18 +14,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hypercontainer.errors import Exhausted
+from hypercontainer.lib import files
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 LOCK = "lock"
 
 
 @contextmanager
 def disk_full_is_told(verb: str, what: object) -> Iterator[None]:
-    """Within the block ENOSPC is raised as Exhausted."""
+    """Within the block an OSError of a disk that takes no more is raised as Exhausted."""
     try:
         yield
     except OSError as e:
-        if e.errno not in DISK_FULL:
+        if e.errno not in files.FULL:
             raise
         raise Exhausted(f"cannot {verb} {what}: {os.strerror(e.errno)}; `hyperctl image prune` may free some") from e
 

@@ -4,10 +4,12 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))  # errnos that say: no room for this file
+from hypercontainer.errors import Exhausted, HyperError
+
+FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))  # errnos of a disk that takes no more
 
 
 def fsync(path: Path) -> None:
@@ -20,21 +22,45 @@ def fsync(path: Path) -> None:
 
 
 def replace(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
-    """Replace `path`: readers find the old file or the new, both whole.
+    """Replace `path`: readers find the old file or the new, both whole. OSError leaves the old one, and nothing beside.
 
     One writer at a time: the caller holds a lock on what `path` belongs to. `durable=False` leaves out the
     fsyncs, for what a reboot makes void anyway (SIGKILL loses nothing either way).
     """
     tmp = path.with_name(f".{path.name}.new")
-    fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    with open(fd, "wb") as f:
-        f.write(data)
-        if durable:
-            f.flush()
-            os.fsync(f.fileno())
-    os.replace(tmp, path)
+    try:
+        fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        try:
+            write(fd, data)
+            if durable:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.replace(tmp, path)
+    except OSError:
+        with suppress(OSError):  # the first one is told
+            tmp.unlink(missing_ok=True)
+        raise
     if durable:
         fsync(path.parent)
+
+
+def write(fd: int, data: bytes) -> None:
+    """All of `data` to where the file open at `fd` stands. OSError: a part of it may be there."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """Within the block an OSError is raised as Exhausted where the disk takes no more, else as HyperError: "cannot
+    WHAT: WHY"."""
+    try:
+        yield
+    except OSError as e:
+        kind = Exhausted if e.errno in FULL else HyperError
+        raise kind(f"cannot {what}: {e.strerror or e}") from e
 
 
 @contextmanager

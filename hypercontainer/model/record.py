@@ -104,6 +104,7 @@ class ContainerRecord(Record, kw_only=True):
     oom_killed: bool = False
     error: str = ""
     restart_count: int = 0
+    folder: bool = False  # it was made with one, and is removed when that is missing
     runs: int = 0  # how often it was started: tells the log's entries of one run from the next
     stopped_by_user: bool = False
     lower: DiskRecord | None = None

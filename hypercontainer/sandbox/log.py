@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from hypercontainer.lib import clock
+from hypercontainer.lib import clock, files
 from hypercontainer.model.documents import LogEntry
 
 STREAMS: dict[str, Literal[1, 2]] = {"stdout": 1, "stderr": 2}
@@ -51,17 +51,22 @@ class Log:
         self._offsets = [0, 0]
 
     def open(self, run: int) -> tuple[int, int]:
-        """Be ready to append for start number `run`; return the offsets (stdout, stderr) that are on disk already."""
+        """Be ready to append for start number `run`; return the offsets (stdout, stderr) that are on disk already.
+
+        Needs no room: the file is made when there is something to write."""
         self.close()
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._size = self._mend()
         last = self._last()
         self._offsets = list(last.offsets) if last and last.run == run else [0, 0]
         return self._offsets[0], self._offsets[1]
 
+    def _make(self) -> None:
+        """Have the file open, made if it is missing, without a last line that a crash or a full disk left half."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._size = self._mend()
+
     def _mend(self) -> int:
-        """Cut off a last line that a crash or a full disk left half written; return the file's size."""
+        """Cut off a half last line; return the file's size."""
         size = os.fstat(self._fd).st_size
         end = size
         while end > 0:
@@ -107,13 +112,16 @@ class Log:
 
     def _write(self, line: Line) -> None:
         row = _encoder.encode(line) + b"\n"
+        if self._fd < 0:
+            self._make()
         if self._size and self._size + len(row) > self.max_bytes:
             self._rotate()
-        written = os.write(self._fd, row)
-        if written != len(row):
+        try:
+            files.write(self._fd, row)
+        except OSError:
             os.ftruncate(self._fd, self._size)
-            raise OSError(28, "No space left on device", str(self.path))
-        self._size += written
+            raise
+        self._size += len(row)
         self._offsets = list(line.offsets)
 
     def _rotate(self) -> None:
@@ -122,9 +130,8 @@ class Log:
             newer = self.path.with_name(f"container.log.{n - 1}") if n > 1 else self.path
             if newer.exists():
                 os.replace(newer, older)
-        os.close(self._fd)
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._size = 0
+        self.close()
+        self._make()
 
     def close(self) -> None:
         if self._fd >= 0:

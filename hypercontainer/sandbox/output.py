@@ -73,6 +73,7 @@ class Output:
         self.log = log_
         self.listeners: set[Listener] = set()
         self.progress = asyncio.Condition()
+        self.stalled = False  # by the log's disk
         self._pumps: list[asyncio.Task[None]] = []
 
     def listen(self, streams: set[int]) -> Listener:
@@ -104,22 +105,23 @@ class Output:
 
     async def _write(self, run: int, kind: int, data: bytes) -> None:
         """Into the log; while its disk is full the container waits, as with any pipe that nobody empties."""
-        told = False
         while True:
             try:
                 self.log.append(run, kind, data, clock.now_ns())
+                self.stalled = False
                 return
             except OSError as e:
-                if not told:
+                if not self.stalled:
                     log.error("cannot write %s: %s: the container's output waits", self.log.path, e)
-                    told = True
+                    self.stalled = True
             await asyncio.sleep(RETRY_S)
 
     async def drained(self) -> None:
         """After the process has ended: wait until its streams have ended and all of them is in the log."""
         for listener in self.listeners:
             listener.expect_last_words()
-        await asyncio.gather(*self._pumps, return_exceptions=True)
+        if self._pumps:
+            await asyncio.wait(self._pumps)  # whoever gives up waiting does not end them
 
     async def end(self) -> None:
         """The run is over: attached clients read what is left, then their end. Followers of the log are told."""
@@ -134,3 +136,4 @@ class Output:
         """The guest is gone: no byte will come."""
         for pump in self._pumps:
             pump.cancel()
+        self.stalled = False

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hypercontainer.errors import AlreadyExists, HyperError, InvalidInput, NotFound
-from hypercontainer.lib import mount
+from hypercontainer.errors import AlreadyExists, Exhausted, HyperError, InvalidInput, NotFound
+from hypercontainer.lib import files, mount
 from hypercontainer.model import ids
 
 # The guest's programs run and its devices open in the guest, by the guest's rules; on the host nobody
@@ -67,7 +67,8 @@ class Share:
         except FileNotFoundError as e:
             raise NotFound("bind mount source", str(source), "create it first") from e
         except OSError as e:
-            raise HyperError(f"cannot share {source}: {e.strerror}") from e
+            kind = Exhausted if e.errno in files.FULL else HyperError
+            raise kind(f"cannot share {source}: {e.strerror}") from e
 
     def _bind(self, fd: int, name: str, source: Path, attributes: int) -> None:
         self._make_point(name, source, os.fstat(fd).st_mode)

@@ -2,7 +2,8 @@
 
 import logging
 
-from hypercontainer.errors import GuestError, HyperError, Kind
+from hypercontainer.errors import Exhausted, GuestError, HyperError, Kind
+from hypercontainer.lib import files
 
 log = logging.getLogger("hyperd.rest")
 
@@ -28,5 +29,7 @@ def told(error: BaseException) -> tuple[int, dict[str, object]]:
         if isinstance(error, GuestError) and error.errno:
             document["errno"] = error.errno
         return STATUS[error.kind], document
+    if isinstance(error, OSError) and error.errno in files.FULL:
+        return told(Exhausted(f"cannot write {error.filename or 'a file'}: {error.strerror}: make room on its disk"))
     log.error("internal error", exc_info=error)
     return 500, {"message": f"internal error: {type(error).__name__}; hyperd's log has the details", "kind": "internal"}

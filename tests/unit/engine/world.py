@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.model.record import NicRecord
@@ -48,11 +49,15 @@ class FakeNetwork:
         pass
 
 
-class FakeKernels:
-    def get(self, name: str) -> str:
-        return name
+class FakeKernel(NamedTuple):
+    name: str
 
-    def boot_files(self, bundle: str, hyperstart: Path) -> tuple[Path, Path]:
+
+class FakeKernels:
+    def get(self, name: str) -> FakeKernel:
+        return FakeKernel(name)
+
+    def boot_files(self, bundle: FakeKernel, hyperstart: Path) -> tuple[Path, Path]:
         return Path("/kernel"), Path("/initrd")
 
     def list(self) -> list[str]:
