@@ -82,7 +82,7 @@ class Client:
                 return Connection(self.address)
             except (FileNotFoundError, ConnectionRefusedError) as e:
                 if self._absent is None:
-                    raise
+                    raise unavailable(f"no hyperd at unix://{self.address}", e) from e
                 start, self._absent = self._absent, None
                 start(e)
                 return Connection(self.address)

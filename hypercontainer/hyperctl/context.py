@@ -24,7 +24,7 @@ class Context:
     @property
     def client(self) -> Client:
         if self._client is None:
-            self._client = Client(self.address, self._start_hyperd)
+            self._client = Client(self.address, self._start_hyperd if self.address == DEFAULT_ADDRESS else None)
         return self._client
 
     def close(self) -> None:
@@ -34,7 +34,7 @@ class Context:
     def _start_hyperd(self, cause: OSError) -> None:
         from hypercontainer.hyperctl import daemon
 
-        daemon.start(self.address, self.program)
+        daemon.start(self.program)
 
 
 def parse_address(text: str) -> str:

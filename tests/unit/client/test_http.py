@@ -209,7 +209,7 @@ def test_a_document_has_a_largest_size(raw: Callable[..., Client], monkeypatch: 
 
 def test_nobody_listens(tmp_path: Path) -> None:
     path = str(tmp_path / "none.sock")
-    with pytest.raises(errors.Unavailable, match=f"cannot reach hyperd at unix://{path}: No such file"):
+    with pytest.raises(errors.Unavailable, match=f"no hyperd at unix://{path}: No such file"):
         Client(path).get("/v1/ping")
 
 

@@ -20,17 +20,20 @@ import os, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from tests.unit.hyperctl.fake import FakeHyperd
-assert sys.argv[1] == "--host" and sys.argv[2].startswith("unix://"), sys.argv
+assert len(sys.argv) == 1, sys.argv
 print("hello", flush=True)
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-fake = FakeHyperd(Path(sys.argv[2].removeprefix("unix://")), {{("GET", "/v1/containers"): []}})
+fake = FakeHyperd(Path("/run/hyper.sock"), {{("GET", "/v1/containers"): []}})
 signal.sigwait([signal.SIGTERM])
 os._exit(0)
 """
 
 
+HOST, LOG = "unix:///run/hyper.sock", "/run/hyper/hyperd.log"
+
+
 class Lonely(Hyperctl):
-    """A hyperctl beside a hyperd that does not run yet."""
+    """A hyperctl beside a hyperd that does not run yet, with a /run of their own."""
 
     def __init__(self, folder: Path, script: str = SCRIPT) -> None:
         self.folder, self.socket = folder, folder / "run" / "hyper.sock"
@@ -41,10 +44,11 @@ class Lonely(Hyperctl):
         hyperd = folder / "bin" / "hyperd"
         hyperd.write_text(script)
         hyperd.chmod(0o755)
-        self.environment = {"HYPER_HOST": f"unix://{self.socket}", "PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
+        self.environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
 
     def argv(self, *words: str | Path) -> list[str]:
-        return [*PYTHON, str(BOOT), str(self.program), *map(str, words)]
+        own = ["unshare", "-rm", "sh", "-c", 'mount --bind "$0" /run && exec "$@"', str(self.socket.parent)]
+        return [*own, *PYTHON, str(BOOT), str(self.program), *map(str, words)]
 
 
 @pytest.fixture
@@ -60,7 +64,7 @@ def pids(log: Path) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and (entry / "fd/1").readlink() == log:
+            if entry.name.isdigit() and (entry / "fd/1").samefile(log):
                 found.append(int(entry.name))
         except OSError:
             pass
@@ -70,9 +74,7 @@ def pids(log: Path) -> list[int]:
 def test_one_is_started_and_said_so(lonely: Lonely) -> None:
     done = lonely("ps", "-q")
     assert (done.status, done.out) == (0, "")
-    said = re.fullmatch(
-        rf"hyperctl: no hyperd at unix://{lonely.socket}: started one \(pid (\d+), log {lonely.log}\)\n", done.err
-    )
+    said = re.fullmatch(rf"hyperctl: no hyperd at {HOST}: started one \(pid (\d+), log {LOG}\)\n", done.err)
     assert said
     pid = int(said[1])
     assert pids(lonely.log) == [pid]
@@ -86,9 +88,7 @@ def test_one_is_started_and_said_so(lonely: Lonely) -> None:
 def test_a_socket_that_nobody_listens_at(lonely: Lonely) -> None:
     FakeHyperd(lonely.socket).close()
     assert lonely.socket.exists()
-    lonely.folder.joinpath("bin/hyperd").write_text(
-        SCRIPT.replace("fake = ", "os.unlink(sys.argv[2].removeprefix('unix://'))\nfake = ")
-    )
+    lonely.folder.joinpath("bin/hyperd").write_text(SCRIPT.replace("fake = ", "os.unlink('/run/hyper.sock')\nfake = "))
     done = lonely("ps", "-q")
     assert done.status == 0
     assert "started one" in done.err
@@ -129,8 +129,10 @@ def test_one_that_says_nothing(
 
     lonely = Lonely(tmp_path, "#!/bin/sh\necho thinking\nexec sleep 60\n")
     monkeypatch.setattr(daemon, "READY_S", 0.2)
+    monkeypatch.setattr(daemon, "LOG", str(lonely.log))
+    monkeypatch.setattr(daemon, "DEFAULT_ADDRESS", str(lonely.socket))
     with pytest.raises(Unavailable, match=r"\(pid \d+\) did not answer within 0\.2 s"):
-        daemon.start(str(lonely.socket), str(lonely.program))
+        daemon.start(str(lonely.program))
     assert "started one" in capfd.readouterr().err
     for pid in pids(lonely.log):
         os.kill(pid, signal.SIGKILL)
@@ -142,7 +144,19 @@ def test_no_place_for_its_log(tmp_path: Path) -> None:
     lonely.log.parent.write_text("a file in the way")
     done = lonely("ps")
     assert done.status == 1
-    assert f"and none can be started: {lonely.log}: " in done.err
+    assert f"and none can be started: {LOG}: " in done.err
+
+
+@pytest.mark.parametrize("left", ["nothing", "a socket that nobody listens at"])
+def test_no_other_socket_starts_one(lonely: Lonely, left: str) -> None:
+    elsewhere = lonely.folder / "mine.sock"
+    if left != "nothing":
+        FakeHyperd(elsewhere).close()
+    for words, status in ((("ps",), 1), (("rm", "-f", "c"), 1), (("run", "busybox"), 125)):
+        done = lonely("-H", f"unix://{elsewhere}", *words)
+        assert (done.status, done.out) == (status, "")
+        assert done.err.startswith(f"hyperctl: no hyperd at unix://{elsewhere}: ")
+    assert not lonely.log.exists()
 
 
 def test_questions_that_start_nothing(lonely: Lonely) -> None:
@@ -153,9 +167,6 @@ def test_questions_that_start_nothing(lonely: Lonely) -> None:
 
 
 def test_what_is_started(tmp_path: Path) -> None:
-    assert daemon.command("hyperctl", "/run/hyper.sock") == [sys.executable, "-m", "hypercontainer.hyperd.main"]
+    assert daemon.command("hyperctl") == [sys.executable, "-m", "hypercontainer.hyperd.main"]
     lonely = Lonely(tmp_path)
-    beside = str(tmp_path / "bin" / "hyperd")
-    assert daemon.command(str(lonely.program), "/run/hyper.sock") == [beside]
-    assert daemon.command(str(lonely.program), "/x.sock") == [beside, "--host", "unix:///x.sock"]
-    assert daemon.log_path("/run/hyper.sock") == "/run/hyper/hyperd.log"
+    assert daemon.command(str(lonely.program)) == [str(tmp_path / "bin" / "hyperd")]
