@@ -220,7 +220,7 @@ class Machine:
             if failure:
                 raise failure
         record = self.record
-        record.nic = record.guest = None
+        record.guest = None
         record.paused, record.held, record.uid = False, False, 0
         self._in_guest.clear()
         self._targets.clear()
@@ -238,6 +238,9 @@ class Machine:
     async def _leave_network(self) -> None:
         if self.record.nic:
             await self.host.network.remove(self.record.nic)
+            self.record.nic = (
+                None  # at once: whoever looks what is to be kept, while its VMM ends, does not make it again
+            )
 
     async def attach(self) -> Listing | None:
         """Take hold of the guest in the record again, after our own restart. Returns what the guest says is in it;

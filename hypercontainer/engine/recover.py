@@ -55,9 +55,7 @@ async def _recover(host: Host, pod: Pod) -> None:
 
 async def _sweep(host: Host, records: list[PodRecord]) -> None:
     """Taps, rules, run folders and shares that no pod owns."""
-    for complaint in await host.network.sweep(
-        [record.nic for record in records if record.nic and not record.suspended]
-    ):
+    for complaint in await host.network.sweep(lambda: [r.nic for r in records if r.nic and not r.suspended]):
         log.error("%s", complaint)
     known = {record.id for record in records}
     for folder in (host.run_dir(""), host.share_dir("")):

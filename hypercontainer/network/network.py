@@ -1,7 +1,7 @@
 """Pods on the host's network: a bridge, a tap each, NAT and published ports."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -107,23 +107,24 @@ class Network:
             lines + rules.forget(self._net, nic.tap, led=nic.tap in there.taps, chain=nic.tap in there.chains)
         )
 
-    async def sweep(self, keep: Sequence[NicRecord]) -> list[str]:
-        """Remove every tap and rule of ours that no record of `keep` owns, and take up the kept ones again.
+    async def sweep(self, keep: Callable[[], Sequence[NicRecord]]) -> list[str]:
+        """Remove every tap and rule of ours that no record of `keep()` owns, and take up the kept ones again.
 
-        For a hyperd that comes back, after `ensure`. Returns, in words, the host ports that another process took
-        meanwhile; they lead to their pods all the same.
+        For a hyperd that comes back, after `ensure`. Pods may end meanwhile: what is kept is asked anew after each
+        wait, else the rules of one that is just gone would be made again, for ever. Returns, in words, the host ports
+        that another process took meanwhile; they lead to their pods all the same.
         """
-        kept = {nic.tap for nic in keep}
         for name in await bridge.ports(self._net):
-            if ipam.TAP.fullmatch(name) and name not in kept:
+            if ipam.TAP.fullmatch(name) and name not in {nic.tap for nic in keep()}:
                 await bridge.remove_link(name)
-        await self._sweep_rules(keep)
-        for name in set(self._nics) - kept:
+        kept = {nic.tap: nic for nic in keep()}
+        self._sweep_rules(list(kept.values()))
+        for name in set(self._nics) - set(kept):
             self._guard.release(name)
-        self._nics = {nic.tap: nic for nic in keep}
-        return self._hold_again(keep)
+        self._nics = kept
+        return self._hold_again(list(kept.values()))
 
-    async def _sweep_rules(self, keep: Sequence[NicRecord]) -> None:
+    def _sweep_rules(self, keep: Sequence[NicRecord]) -> None:
         there, kept = self._nft.tables(self._net), {nic.tap for nic in keep}
         wanted = {element for nic in keep for element in rules.elements(nic, nic.ports)}
         lines = rules.unpublish(self._net, there.elements - wanted)

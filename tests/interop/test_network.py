@@ -356,7 +356,7 @@ async def test_other_rules_are_left_alone(world: World) -> None:
     output("nft", "add table inet filter { chain c { ip saddr 1.2.3.4 drop; }; }")
     before = output("nft", "list", "table", "inet", "filter")
     await world.network.ensure()
-    await world.network.sweep([])
+    await world.network.sweep(list)
     assert output("nft", "list", "table", "inet", "filter") == before
 
 
@@ -368,7 +368,7 @@ async def test_a_new_hyperd_takes_over(world: World, pods: Pods, tmp_path: Path)
     assert ask(world.outside, world.address, 8080).startswith("a1")
     successor = Network(SETTINGS, tmp_path)
     await successor.ensure()
-    assert await successor.sweep([kept]) == []
+    assert await successor.sweep(lambda: [kept]) == []
     assert ask(world.outside, world.address, 8080).startswith("a1")
     assert not tap.exists(lost.tap) and lost.tap not in netns.state()["rules"]
     with pytest.raises(InUse, match="8080/tcp"), inside(world.host):
@@ -521,7 +521,7 @@ async def test_killed_in_the_middle_nothing_stays(world: World, tmp_path: Path, 
     assert await process.wait() == -signal.SIGKILL
     assert netns.state() != before
     if cleaner == "sweep":
-        await world.network.sweep([])
+        await world.network.sweep(list)
     else:
         await world.network.remove(nic)
     assert netns.state() == before

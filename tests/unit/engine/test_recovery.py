@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -188,3 +189,26 @@ async def test_a_container_that_had_not_run_starts_after_a_restart(world: World,
     await again.remove("b", force=True, volumes=False)
     await again.remove_pod(pod.id, force=True, volumes=False)
     world.check_nothing_left()
+
+
+async def test_the_rules_of_one_that_is_ending_are_not_kept(
+    world: World, engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep that comes between the end of a pod's rules and that of its VMM makes them no more."""
+    id = await container(engine, "sleep", "1")
+    await engine.start(id)
+    await forsake(engine)
+    again = await world.engine()
+    assert len(world.network.kept()) == 1
+    reap, seen = world.hypervisor.reap, []
+
+    async def slow(run_dir: Path) -> None:
+        await asyncio.sleep(0)
+        seen.append((len(world.network.nics), len(world.network.kept())))
+        await reap(run_dir)
+
+    monkeypatch.setattr(world.hypervisor, "reap", slow)
+    await again.kill(id, 9)
+    await again.wait(id)
+    await again.remove(id, force=True, volumes=False)
+    assert seen and set(seen) == {(0, 0)}

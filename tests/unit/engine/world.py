@@ -16,6 +16,7 @@ class FakeNetwork:
 
     def __init__(self) -> None:
         self.nics: dict[str, NicRecord] = {}
+        self.kept: Callable[[], Sequence[NicRecord]] = list  # as the last sweep was told
 
     async def ensure(self) -> None:
         pass
@@ -40,8 +41,9 @@ class FakeNetwork:
     async def remove(self, nic: NicRecord) -> None:
         self.nics.pop(nic.tap, None)
 
-    async def sweep(self, keep: Sequence[NicRecord]) -> list[str]:
-        kept = {nic.tap for nic in keep}
+    async def sweep(self, keep: Callable[[], Sequence[NicRecord]]) -> list[str]:
+        self.kept = keep
+        kept = {nic.tap for nic in keep()}
         self.nics = {tap: nic for tap, nic in self.nics.items() if tap in kept}
         return []
 
