@@ -99,6 +99,12 @@ async def test_a_clone_runs_without_privileges_and_cannot_write_its_template(
                 os.truncate(path, 0)
 
 
+async def test_a_clones_guest_may_reset_its_nic(factory: TemplateFactory, config: VmConfig, run_dir: Path) -> None:
+    """As each does when it powers off: QEMU ended by a segmentation fault in it, and that was the cause."""
+    async with made(factory, config, run_dir) as vm:
+        assert await vm.power_off() == "powered off"
+
+
 async def test_idle_clones_share_their_pages(factory: TemplateFactory, config: VmConfig, run_dir: Path) -> None:
     folders = [run_dir / str(n) for n in range(10)]
     for folder in folders:
