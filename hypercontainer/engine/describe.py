@@ -3,6 +3,8 @@
 import shlex
 from typing import Literal
 
+import msgspec
+
 from hypercontainer.engine.accelerator import Choice
 from hypercontainer.lib import clock
 from hypercontainer.model import documents as doc
@@ -88,6 +90,7 @@ def entry(pod: PodRecord, record: ContainerRecord, now_ns: int) -> doc.Container
         state=record.state,
         status=status(record, now_ns),
         mounts=[mount(m) for m in record.mounts],
+        networks=[pod.spec.network],
         pod=ref(pod),
     )
 
@@ -100,17 +103,26 @@ def mount(record: MountRecord, volume_path: str = "") -> doc.MountPoint:
         destination=record.target,
         mode="ro" if record.read_only else "",
         rw=not record.read_only,
+        driver="local" if record.type == "volume" else "",
+        propagation="rprivate" if record.type == "bind" else "",
     )
 
 
-def network(pod: PodRecord) -> doc.NetworkSettings:
+def network(pod: PodRecord, record: ContainerRecord | None = None) -> doc.NetworkSettings:
+    """The pod's; of a container of it with the ports that its image exposes."""
     nic = pod.nic
-    if nic is None:
-        return doc.NetworkSettings()
+    place = endpoint(nic) if nic else doc.Endpoint()
+    return doc.NetworkSettings(
+        **msgspec.structs.asdict(place),
+        ports=_published(pod, record) if nic else {},
+        networks={pod.spec.network: place},
+    )
+
+
+def endpoint(nic: NicRecord) -> doc.Endpoint:
     address, _, prefix = nic.address.partition("/")
     address6, _, prefix6 = nic.address6.partition("/")
-    return doc.NetworkSettings(
-        bridge="",
+    return doc.Endpoint(
         ip_address=address,
         ip_prefix_len=int(prefix or 0),
         gateway=nic.gateway,
@@ -118,17 +130,15 @@ def network(pod: PodRecord) -> doc.NetworkSettings:
         global_ipv6_prefix_len=int(prefix6 or 0),
         ipv6_gateway=nic.gateway6,
         mac_address=nic.mac,
-        ports=_published(nic),
     )
 
 
-def _published(nic: NicRecord) -> dict[str, list[doc.HostPort] | None]:
-    ports: dict[str, list[doc.HostPort] | None] = {}
-    for port in nic.ports:
+def _published(pod: PodRecord, record: ContainerRecord | None) -> dict[str, list[doc.HostPort] | None]:
+    ports: dict[str, list[doc.HostPort] | None] = dict.fromkeys(exposed(pod, record)) if record else {}
+    for port in pod.nic.ports if pod.nic else []:
+        key = f"{port.container_port}/{port.protocol}"
         host = doc.HostPort(host_ip=port.host_ip or "0.0.0.0", host_port=str(port.host_port))
-        bound = ports.setdefault(f"{port.container_port}/{port.protocol}", [])
-        if bound is not None:
-            bound.append(host)
+        ports[key] = [*(ports.get(key) or []), host]
     return ports
 
 
@@ -179,7 +189,7 @@ def container(
         host_config=_host_config(pod, record),
         config=_config(pod, record),
         mounts=[mount(m, volumes.get(m.source, "")) for m in record.mounts],
-        network_settings=network(pod),
+        network_settings=network(pod, record),
         pod=ref(pod),
         vm=guest,
         isolation=guest.isolation if guest else isolation(choice),
@@ -216,7 +226,7 @@ def _host_config(pod: PodRecord, record: ContainerRecord) -> doc.HostConfig:
         sysctls=spec.sysctls,
         shm_size=spec.shm_mib << 20,
         memory=(spec.memory_mib or (pod.spec.memory_mib if pod.implicit else 0)) << 20,
-        nano_cpus=round(spec.cpus * 1e9),
+        nano_cpus=round(spec.cpus * 1e9) or (pod.spec.vcpus * 1_000_000_000 if pod.implicit else 0),
         pids_limit=spec.pids,
         init=spec.init,
     )

@@ -42,7 +42,11 @@ class Events:
 
     def emit(self, kind: Kind, action: str, id: str, attributes: Mapping[str, str]) -> None:
         now = clock.now_ns()
+        known = kind in ("container", "image")
         event = Event(
+            status=action if known else "",
+            id=id if known else "",
+            origin=attributes.get("image", "") if kind == "container" else "",
             type=kind,
             action=action,
             actor=Actor(id=id, attributes=dict(attributes)),

@@ -2,7 +2,10 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+
+import msgspec
 
 from hypercontainer.engine import archive, daemon, describe, events, lists, mounts, recover, resolve, stats
 from hypercontainer.engine.attach import AttachSession
@@ -24,6 +27,7 @@ from hypercontainer.lib.trace import Timings
 from hypercontainer.model import documents as doc
 from hypercontainer.model import ids
 from hypercontainer.model.api import Filters
+from hypercontainer.model.record import ContainerRecord
 from hypercontainer.model.settings import Settings
 from hypercontainer.model.spec import ContainerSpec, ExecSpec, PodSpec
 
@@ -176,7 +180,6 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
             if signal == 9:
                 await pod.unpause(ends=True)
             await pod.signal(container, signal)
-        pod.emit(container, "kill", signal=str(signal))
 
     async def restart(self, c: str, timeout_s: float | None) -> None:
         pod, container = self._find(c)
@@ -233,11 +236,11 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
 
     # looking
 
-    async def inspect(self, c: str) -> doc.Container:
+    async def inspect(self, c: str, *, size: bool = False) -> doc.Container:
         pod, container = self._find(c)
         record = container.record
         volumes = {m.source: str(self.host.volumes.path(m.source)) for m in record.mounts if m.type == "volume"}
-        return describe.container(
+        document = describe.container(
             pod.record,
             record,
             await daemon.choice(self.host),
@@ -245,9 +248,22 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
             memory_mib=self._memory_mib(pod),
             volumes=volumes,
         )
+        return msgspec.structs.replace(document, **self._sizes(record)) if size else document
 
-    async def list_containers(self, *, all: bool, filters: Filters) -> Sequence[doc.ContainerEntry]:
-        return lists.containers(self.host.index, self._image_id, all=all, wanted=filters, now_ns=clock.now_ns())
+    async def list_containers(self, *, all: bool, filters: Filters, size: bool = False) -> Sequence[doc.ContainerEntry]:
+        found = lists.containers(self.host.index, self._image_id, all=all, wanted=filters, now_ns=clock.now_ns())
+        if not size:
+            return found
+        records = {record.id: record for _, record in self.host.index.containers()}
+        return [msgspec.structs.replace(entry, **self._sizes(records[entry.id])) for entry in found]
+
+    def _sizes(self, record: ContainerRecord) -> dict[str, int]:
+        """What it takes of this host's disk: its writable layer, and that with its image."""
+        try:
+            own = os.stat(record.upper.path).st_blocks * 512 if record.upper else 0
+        except FileNotFoundError:  # it goes just now, or was never made
+            own = 0
+        return {"size_rw": own, "size_root_fs": own + self.host.images.get(record.image_id).size}
 
     def _image_id(self, name: str) -> str:
         try:

@@ -364,6 +364,7 @@ class Pod:
 
         Output that the log's disk does not take is lost; to `keep_output` is Exhausted, until there is room."""
         if container.record.state == "suspended":
+            self.emit(container, "kill", signal=str(SIGKILL))
             async with self.lock:
                 if container.record.state == "suspended":
                     await self.end(container)
@@ -387,6 +388,7 @@ class Pod:
 
     async def signal(self, container: Container, number: int) -> None:
         """Signal its first process; KILL goes to everything in it."""
+        self.emit(container, "kill", signal=str(number))  # before: what it leads to is told after it
         process = container.record.id
         try:
             await self.machine.running().agent.signal_process(process, number, everyone=number == SIGKILL)

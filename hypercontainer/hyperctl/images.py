@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypercontainer.hyperctl import flags, table, text
+from hypercontainer.hyperctl import flags, moment, table, text
 from hypercontainer.hyperctl.context import each
 from hypercontainer.hyperctl.flags import Args, Command
 from hypercontainer.hyperctl.lifecycle import confirmed
@@ -49,7 +49,7 @@ def rows(entry: dict[str, Any], *, full: bool) -> Iterator[dict[str, object]]:
             "Repository": repository,
             "Tag": tag,
             "Digest": digests.get(repository, NONE),
-            "CreatedAt": entry["Created"],
+            "CreatedAt": text.moment(entry["Created"]),
             "CreatedSince": text.ago(entry["Created"]) or "N/A",
             "Size": text.size(entry["Size"]),
             "Containers": str(entry.get("Containers", "N/A")),
@@ -90,7 +90,7 @@ def history(context: Context, args: Args) -> int:
             {
                 "ID": entry["Id"] if args.no_trunc else text.short_id(entry["Id"]),
                 "CreatedSince": text.ago(entry["Created"]) or "N/A",
-                "CreatedAt": entry["Created"],
+                "CreatedAt": moment.rfc3339(entry["Created"] * 1_000_000_000).replace(".000000000", ""),
                 "CreatedBy": created_by,
                 "Size": text.size(entry["Size"]),
                 "Comment": entry.get("Comment", ""),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hypercontainer.client.http import segment
-from hypercontainer.hyperctl import table
+from hypercontainer.hyperctl import flags, table
 from hypercontainer.hyperctl.context import complain
 from hypercontainer.hyperctl.flags import Args, Command, Flag
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 TYPES = ("container", "image", "pod", "volume")
 
 
-def fetch(client: Client, kind: str, name: str) -> Any:
+def fetch(client: Client, kind: str, name: str, *, size: bool = False) -> Any:
     if kind == "image":
         return client.get("/v1/images/inspect", name=name)
-    return client.get(f"/v1/{kind}s/{segment(name)}")
+    return client.get(f"/v1/{kind}s/{segment(name)}", size=size)
 
 
-def find(client: Client, kinds: Sequence[str], name: str) -> Any:
+def find(client: Client, kinds: Sequence[str], name: str, *, size: bool = False) -> Any:
     """The document of the first kind that has `name`. NotFound if none has."""
     from hypercontainer.errors import InvalidInput, NotFound
 
     for kind in kinds:
         try:
-            return fetch(client, kind, name)
+            return fetch(client, kind, name, size=size and kind == "container")
         except NotFound:
             pass
         except InvalidInput:  # a name that only images can have
@@ -47,7 +47,7 @@ def inspect(context: Context, args: Args, kinds: Sequence[str] = TYPES) -> int:
     found, status = [], 0
     for name in args.operands:
         try:
-            found.append(find(context.client, kinds, name))
+            found.append(find(context.client, kinds, name, size=args.values.get("size", False)))
         except HyperError as e:
             complain(e)
             status = 1
@@ -76,6 +76,7 @@ def parse_type(word: str) -> str:
 
 FORMAT = Flag("format", table.format_flag("json, or a template such as '{{.State.Status}}'").help, short="f")
 TYPE = Flag("type", "container, image, pod, volume", parse=parse_type, words=TYPES)
+SIZE = flags.switch("size", "Of containers, what they have written: SizeRw, SizeRootFs", "s")
 
 
 def _of(kind: str, example: str) -> Command:
@@ -83,7 +84,8 @@ def _of(kind: str, example: str) -> Command:
         return inspect(context, args, (kind,))
 
     name = kind.upper()
-    return Command(run, f"[OPTIONS] {name} [{name}...]", example, FORMAT, least=1, most=None, objects=f"{kind}s")
+    more = (SIZE,) if kind == "container" else ()
+    return Command(run, f"[OPTIONS] {name} [{name}...]", example, FORMAT, *more, least=1, most=None, objects=f"{kind}s")
 
 
 COMMANDS = {
@@ -93,10 +95,10 @@ COMMANDS = {
         "hyperctl inspect -f '{{.NetworkSettings.IPAddress}}' web",
         FORMAT,
         TYPE,
+        SIZE,
         least=1,
         most=None,
         objects="containers",
-        refused={"size": "the writable layer is a disk of the VM's own"},
     ),
     "container inspect": _of("container", "hyperctl container inspect web"),
     "image inspect": _of("image", "hyperctl image inspect -f '{{json .Config.Env}}' busybox"),

@@ -124,7 +124,7 @@ def ls(context: Context, args: Args) -> int:
             "State": entry["State"],
             "VCPUs": entry["Vcpus"],
             "Memory": f"{entry['MemoryMib']}MiB",
-            "CreatedAt": entry["Created"],
+            "CreatedAt": text.moment(entry["Created"]),
             "CreatedSince": text.ago(entry["Created"]),
             "Labels": ",".join(f"{key}={value}" for key, value in entry["Labels"].items()),
             "Containers": ",".join(entry["Containers"]),

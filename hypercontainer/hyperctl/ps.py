@@ -21,6 +21,7 @@ COLUMNS = (
     ("PORTS", "Ports"),
     ("NAMES", "Names"),
 )
+SIZE = ("SIZE", "Size")
 
 
 def ports(documents: list[dict[str, Any]]) -> str:
@@ -46,9 +47,15 @@ def _run(ip: str, first: int, last: int, private: int, kind: str) -> str:
     return f"{host}:{first}->{inside}" if first == last else f"{host}:{first}-{last}->{inside}"
 
 
+def size(entry: dict[str, Any]) -> str:
+    """What it has written, and with its image; "" when nobody asked hyperd for it."""
+    own, image = entry.get("SizeRw"), entry.get("SizeRootFs")
+    return "" if own is None else f"{text.size(own)} (virtual {text.size(image or 0)})"
+
+
 def row(entry: dict[str, Any], *, full: bool) -> dict[str, object]:
     """The fields of docker's `ps --format`, and Pod."""
-    labels = entry.get("Labels") or {}
+    labels, mounts = entry.get("Labels") or {}, entry.get("Mounts") or []
     command = entry.get("Command", "")
     if not full and len(command) > COMMAND_WIDTH:
         command = command[: COMMAND_WIDTH - 1] + "…"
@@ -56,24 +63,31 @@ def row(entry: dict[str, Any], *, full: bool) -> dict[str, object]:
         "ID": entry["Id"] if full else text.short_id(entry["Id"]),
         "Image": entry["Image"],
         "Command": f'"{command}"',
-        "CreatedAt": entry["Created"],
+        "CreatedAt": text.moment(entry["Created"]),
         "RunningFor": text.ago(entry["Created"]),
         "Status": entry["Status"],
         "State": entry["State"],
         "Ports": ports(entry.get("Ports") or []),
         "Names": ",".join(name.removeprefix("/") for name in entry["Names"]),
         "Labels": ",".join(f"{key}={value}" for key, value in labels.items()),
-        "Mounts": ",".join(mount.get("Name") or mount.get("Source", "") for mount in entry.get("Mounts") or []),
+        "Mounts": ",".join(mount.get("Name") or mount.get("Source", "") for mount in mounts),
+        "LocalVolumes": str(sum(mount.get("Type") == "volume" for mount in mounts)),
+        "Networks": ",".join(entry.get("Networks") or []),
+        "Size": size(entry),
+        "Label": lambda name: labels.get(name, ""),
         "Pod": (entry.get("Pod") or {}).get("Name", ""),
     }
 
 
 def ps(context: Context, args: Args) -> int:
     last = 1 if args.latest else args.last
-    entries = context.client.get("/v1/containers", all=args.all or last > 0, filter=args.filter)
+    sized = args.size or table.names(args.format, "Size") or args.format == "json" or table.names(args.format, "")
+    entries = context.client.get("/v1/containers", all=args.all or last > 0, size=sized, filter=args.filter)
     if last > 0:
         entries = entries[:last]
-    return table.show(args, COLUMNS, [row(entry, full=args.no_trunc) for entry in entries])
+    return table.show(
+        args, (*COLUMNS, SIZE) if args.size else COLUMNS, [row(entry, full=args.no_trunc) for entry in entries]
+    )
 
 
 COMMANDS = {
@@ -87,6 +101,6 @@ COMMANDS = {
             "last", "The n newest, whatever their state", short="n", metavar="int", default=0, parse=flags.count
         ),
         flags.switch("latest", "The newest, whatever its state", "l"),
-        refused={"size": "the writable layer is a disk of the VM's own; see 'hyperctl exec CONTAINER df'"},
+        flags.switch("size", "What each has written, and with its image", "s"),
     )
 }

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from hypercontainer.hyperctl.flags import Args, Flag
-    from hypercontainer.hyperctl.template import Template
 
     Row = dict[str, object]
 
 GAP = 3
 NARROWEST = 10
+TITLES = {"LocalVolumes": "LOCAL VOLUMES", "CreatedAt": "CREATED AT"}  # of fields that are in no table by themselves
 
 
 def format_flag(what: str = "table, json, or a template such as '{{.ID}} {{.Names}}'") -> Flag:
@@ -66,10 +66,20 @@ def show(args: Args, columns: Sequence[tuple[str, str]], rows: Iterable[Row], *,
         write([title for title, _ in columns], [[str(row[field]) for _, field in columns] for row in rows])
     elif chosen == "json":
         for row in rows:
-            print(fastjson.dumps(row))
+            print(fastjson.dumps({key: value for key, value in row.items() if not callable(value)}))
     else:
         _template(chosen, columns, rows)
     return 0
+
+
+def names(chosen: str, field: str) -> bool:
+    """Whether the template asks for `field`; "" is the whole row."""
+    if "{{" not in chosen:
+        return False
+    from hypercontainer.hyperctl.template import Template
+
+    fields = Template(chosen.removeprefix("table ")).fields()
+    return field in fields if field else "." in fields
 
 
 def _template(chosen: str, columns: Sequence[tuple[str, str]], rows: Iterable[Row]) -> None:
@@ -77,21 +87,18 @@ def _template(chosen: str, columns: Sequence[tuple[str, str]], rows: Iterable[Ro
 
     tabular = chosen.startswith("table ")
     template = Template(chosen.removeprefix("table ").replace("\\t", "\t").replace("\\n", "\n"))
-    lines = [template.render(_checked(row, template)) for row in rows]
+    lines = [template.render(row) for row in rows]
     if not tabular:
         for line in lines:
             print(line)
         return
     titles = {field: title for title, field in columns}
-    head = template.render({field: titles.get(field, field.upper()) for field in template.fields()})
+    fields = template.fields()
+    named = {field: titles.get(field, TITLES.get(field, field.upper())) for field in fields - {"."}}
+    head = template.render(
+        {**named, **({"Label": str} if "Label" in fields else {})}
+    )  # {{.Label "k"}}: the column is k
     write(head.split("\t"), [line.split("\t") for line in lines])
-
-
-def _checked(row: Row, template: Template) -> Row:
-    """A row has all fields, always: one that is not there is a slip of the pen."""
-    for field in sorted(template.fields() - row.keys()):
-        raise flags.UsageError(f"template: there is no field .{field}: use one of .{', .'.join(row)}", status=1)
-    return row
 
 
 def write(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

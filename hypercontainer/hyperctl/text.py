@@ -106,6 +106,11 @@ def ago(moment: object) -> str:
     return f"{duration(max(0.0, time.time() - then))} ago" if then else ""
 
 
+def moment(seconds: float) -> str:
+    """2026-01-31 12:00:00 +0000 UTC: a time of a list, as Go writes it in the zone of this machine."""
+    return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(seconds))
+
+
 def short_id(text: str) -> str:
     """The first twelve digits, without the name of the digest."""
     return text.removeprefix("sha256:")[:12]

@@ -158,10 +158,11 @@ class Engine(Protocol):
     async def wait(self, c: str) -> doc.WaitResult:
         """Wait until it does not run; one that is suspended has not ended. Cancelling changes nothing."""
 
-    async def inspect(self, c: str) -> doc.Container: ...
+    async def inspect(self, c: str, *, size: bool = False) -> doc.Container:
+        """`size`: with what it has written."""
 
-    async def list_containers(self, *, all: bool, filters: Filters) -> Sequence[doc.ContainerEntry]:
-        """The newest first; those that run unless `all`."""
+    async def list_containers(self, *, all: bool, filters: Filters, size: bool = False) -> Sequence[doc.ContainerEntry]:
+        """The newest first; those that run unless `all`. `size`: with what they have written."""
 
     async def top(self, c: str) -> doc.Top: ...
 

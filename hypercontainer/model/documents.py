@@ -54,6 +54,8 @@ class MountPoint(Document, frozen=True, kw_only=True):
     destination: str
     mode: str  # "", "ro"
     rw: bool = msgspec.field(name="RW")
+    driver: str = ""  # of a volume: "local"
+    propagation: str = ""  # of a bind: "rprivate"
 
 
 class ContainerEntry(Document, frozen=True, kw_only=True):
@@ -70,7 +72,10 @@ class ContainerEntry(Document, frozen=True, kw_only=True):
     state: ContainerState
     status: str  # "Up 3 minutes", "Exited (0) 2 hours ago"
     mounts: list[MountPoint]
+    networks: list[str]
     pod: PodRef
+    size_rw: int | None = None  # bytes of disk that it has written, when asked for
+    size_root_fs: int | None = None  # the same, and its image's
 
 
 class ContainerStateDocument(Document, frozen=True, kw_only=True):
@@ -103,6 +108,13 @@ class UlimitDocument(Document, frozen=True, kw_only=True):
     hard: int
 
 
+class LogConfig(Document, frozen=True, kw_only=True):
+    """docker's word for output that is kept and that `logs` can show."""
+
+    type: str = "json-file"
+    config: dict[str, str] = {}
+
+
 class HostConfig(Document, frozen=True, kw_only=True):
     """What docker keeps apart from an image's configuration."""
 
@@ -128,6 +140,7 @@ class HostConfig(Document, frozen=True, kw_only=True):
     nano_cpus: int
     pids_limit: int
     init: bool
+    log_config: LogConfig = LogConfig()
 
 
 class ProcessConfig(Document, frozen=True, kw_only=True):
@@ -149,6 +162,18 @@ class ProcessConfig(Document, frozen=True, kw_only=True):
     stop_timeout: int = 10
 
 
+class Endpoint(Document, frozen=True, kw_only=True):
+    """A container's place in a network. All "" and 0 while it has none."""
+
+    ip_address: str = msgspec.field(name="IPAddress", default="")
+    ip_prefix_len: int = msgspec.field(name="IPPrefixLen", default=0)
+    gateway: str = ""
+    global_ipv6_address: str = msgspec.field(name="GlobalIPv6Address", default="")
+    global_ipv6_prefix_len: int = msgspec.field(name="GlobalIPv6PrefixLen", default=0)
+    ipv6_gateway: str = msgspec.field(name="IPv6Gateway", default="")
+    mac_address: str = ""
+
+
 class NetworkSettings(Document, frozen=True, kw_only=True):
     """Of the pod, and so the same for each container in it. All "" and 0 while there is none."""
 
@@ -161,6 +186,7 @@ class NetworkSettings(Document, frozen=True, kw_only=True):
     ipv6_gateway: str = msgspec.field(name="IPv6Gateway", default="")
     mac_address: str = ""
     ports: dict[str, list[HostPort] | None] = {}  # "80/tcp"; None: exposed by the image, not published
+    networks: dict[str, Endpoint] = {}  # by the network's name
 
 
 class Vm(Document, frozen=True, kw_only=True):
@@ -187,6 +213,7 @@ class Container(Document, frozen=True, kw_only=True):
     restart_count: int
     log_path: str
     platform: str = "linux"
+    driver: str = "overlay"  # how the writable layer lies above the image
     host_config: HostConfig
     config: ProcessConfig
     mounts: list[MountPoint]
@@ -194,6 +221,8 @@ class Container(Document, frozen=True, kw_only=True):
     pod: PodRef
     vm: Vm | None  # None while the pod does not run
     isolation: Isolation  # of the VM that runs, or of the one that a start would make
+    size_rw: int | None = None  # bytes of disk that it has written, when asked for
+    size_root_fs: int | None = None  # the same, and its image's
 
 
 class WaitResult(Document, frozen=True, kw_only=True):
@@ -279,9 +308,13 @@ class Actor(Document, frozen=True, kw_only=True):
 
 
 class Event(Document, frozen=True, kw_only=True):
+    status: str = msgspec.field(name="status", default="")  # this and the next two: of a container or an image, as
+    id: str = msgspec.field(name="id", default="")  # docker's clients of old read them
+    origin: str = msgspec.field(name="from", default="")  # the image of a container
     type: Literal["container", "pod", "image", "volume", "network", "daemon"]
     action: str  # create, start, die, …
     actor: Actor
+    scope: str = msgspec.field(name="scope", default="local")
     time: int = msgspec.field(name="time")  # seconds
     time_nano: int = msgspec.field(name="timeNano")
 

@@ -18,6 +18,14 @@ class ListQuery(Query, frozen=True, kw_only=True):
     filter: FilterList = msgspec.field(default_factory=list)
 
 
+class SizeQuery(Query, frozen=True, kw_only=True):
+    size: bool = False
+
+
+class ContainersQuery(ListQuery, frozen=True, kw_only=True):
+    size: bool = False
+
+
 class CreateQuery(Query, frozen=True, kw_only=True):
     pod: Annotated[str, msgspec.Meta(max_length=128)] = ""  # "" = a pod of its own
 
@@ -44,8 +52,9 @@ class ResizeQuery(Query, frozen=True, kw_only=True):
     columns: Cells
 
 
-async def entries(call: Call[ListQuery, None]) -> Sequence[doc.ContainerEntry]:
-    return await call.engine.list_containers(all=call.query.all, filters=filters(call.query.filter))
+async def entries(call: Call[ContainersQuery, None]) -> Sequence[doc.ContainerEntry]:
+    q = call.query
+    return await call.engine.list_containers(all=q.all, filters=filters(q.filter), size=q.size)
 
 
 async def create(call: Call[CreateQuery, PodSpec | ContainerSpec]) -> doc.Created:
@@ -54,8 +63,8 @@ async def create(call: Call[CreateQuery, PodSpec | ContainerSpec]) -> doc.Create
     return await call.engine.create_container(call.body)
 
 
-async def inspect(call: Call[Nothing, None]) -> doc.Container:
-    return await call.engine.inspect(call.name("c"))
+async def inspect(call: Call[SizeQuery, None]) -> doc.Container:
+    return await call.engine.inspect(call.name("c"), size=call.query.size)
 
 
 async def remove(call: Call[RemoveQuery, None]) -> None:

@@ -7,9 +7,13 @@ import pytest
 
 from hypercontainer.engine import describe, resolve
 from hypercontainer.engine.events import Events
+from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import InvalidInput
-from hypercontainer.model.documents import ProcessConfig
+from hypercontainer.lib import clock
+from hypercontainer.model.documents import Endpoint, ProcessConfig
+from hypercontainer.model.record import NicRecord, PortRecord
 from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec, PortMapping
+from tests.unit.engine.world import Run
 
 IMAGE = ProcessConfig(entrypoint=["/entry"], cmd=["a", "b"], env=["PATH=/p", "X=1"], volumes={"/data": {}})
 
@@ -96,3 +100,67 @@ async def test_events_are_kept_and_told(tmp_path: Path) -> None:
     assert [(await anext(past)).action for _ in range(2)] == ["start", "die"]
     await past.aclose()
     again.close()
+
+
+async def test_what_docker_names_is_in_the_documents(engine: LocalEngine, create: Run) -> None:
+    mounts = [
+        Mount(type="volume", source="v", target="/v"),
+        Mount(type="bind", source="/etc", target="/e", read_only=True),
+    ]
+    await engine.create_volume("v", {})
+    container = ContainerSpec(image="busybox", command=["true"], name="web", mounts=mounts)
+    ports = [PortMapping(container_port=80)]
+    await engine.create_container(PodSpec(containers=[container], vcpus=2, ports=ports))
+    found = await engine.inspect("web", size=True)
+    assert (found.driver, found.host_config.log_config.type, found.host_config.nano_cpus) == (
+        "overlay", "json-file", 2_000_000_000,
+    )  # fmt: skip
+    assert [(m.type, m.driver, m.propagation, m.mode) for m in found.mounts] == [
+        ("volume", "local", "", ""), ("bind", "", "rprivate", "ro"),
+    ]  # fmt: skip
+    assert (found.config.exposed_ports, found.config.volumes) == ({"80/tcp": {}}, {})
+    assert found.network_settings.networks == {"bridge": Endpoint()}
+    assert found.size_rw == 0 and found.size_root_fs == engine.host.images.get("busybox").size
+    [entry] = await engine.list_containers(all=True, filters={}, size=True)
+    assert (entry.networks, entry.size_rw, entry.size_root_fs) == (["bridge"], 0, found.size_root_fs)
+    assert (await engine.inspect("web")).size_rw is None
+
+
+async def test_networks_are_those_of_the_pod_that_runs(engine: LocalEngine, create: Run) -> None:
+    id = await create("cat", open_stdin=True)
+    await engine.start(id)
+    settings = (await engine.inspect(id, size=True)).network_settings
+    assert settings.networks["bridge"].ip_address == settings.ip_address == "10.0.0.2"
+    [entry] = await engine.list_containers(all=True, filters={}, size=True)
+    assert entry.size_rw is not None and entry.size_rw > 0
+    await engine.remove(id, force=True, volumes=False)
+
+
+def test_what_the_image_exposes_is_kept_in_the_record() -> None:
+    image = ProcessConfig(cmd=["a"], exposed_ports={"53/udp": {}, "80": {}}, volumes={"/data": {}})
+    made = resolve.container(ContainerSpec(image="i"), "sha256:0", image, name="c")
+    assert (made.exposed_ports, made.volumes) == (["53/udp", "80/tcp"], ["/data"])
+    pod = resolve.pod(PodSpec(ports=[PortMapping(container_port=8080)]), name="p", implicit=True)
+    pod.nic = NicRecord(tap="t", mac="", address="10.0.0.2/24", gateway="", address6="", gateway6="")
+    pod.nic.ports = [PortRecord(host_ip="", host_port=1, container_port=8080, protocol="tcp")]
+    ports = describe.network(pod, made).ports
+    assert {key: bool(hosts) for key, hosts in ports.items()} == {"53/udp": False, "80/tcp": False, "8080/tcp": True}
+
+
+async def test_a_signal_is_told_before_what_it_leads_to(engine: LocalEngine, create: Run) -> None:
+    async def told(since_ns: int) -> list[tuple[str, str, str, str]]:
+        events = await engine.events(since_ns, clock.now_ns(), {"container": ["web"], "event": ["kill", "die", "stop"]})
+        return [(e.status, e.origin, e.actor.attributes.get("signal", ""), e.scope) async for e in events]
+
+    for end, signal in (
+        (lambda: engine.stop("web", 0), "15"),
+        (lambda: engine.remove("web", force=True, volumes=False), "9"),
+    ):
+        since = clock.now_ns()
+        if signal == "15":
+            await create("cat", name="web", open_stdin=True)
+        await engine.start("web")
+        await end()
+        names = [name for name, *_ in await told(since)]
+        assert names.index("kill") < names.index("die")
+        assert ("kill", "busybox", signal, "local") in await told(since)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hypercontainer.hyperctl import text
 from hypercontainer.hyperctl.ps import ports
 from tests.unit.hyperctl.conftest import Hyperctl
 from tests.unit.hyperctl.fake import Lines, Refusal
@@ -27,7 +28,7 @@ def entry(**more: Any) -> dict[str, Any]:
         "Id": "a" * 64, "Names": ["/web"], "Image": "nginx:1", "ImageID": "sha256:" + "b" * 64,
         "Command": "nginx -g 'daemon off;'", "Created": NOW - 200,
         "Ports": [{"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"}],
-        "Labels": {"k": "v"}, "State": "running", "Status": "Up 3 minutes", "Mounts": [],
+        "Labels": {"k": "v"}, "State": "running", "Status": "Up 3 minutes", "Mounts": [], "Networks": ["bridge"],
         "Pod": {"Id": "p", "Name": "web"}, **more,
     }  # fmt: skip
 
@@ -59,6 +60,14 @@ def test_ps(hyperctl: Hyperctl) -> None:
         (["--format", "{{.Labels}}|{{.Ports}}"], "k=v|0.0.0.0:8080->80/tcp\nk=v|\n"),
         (["--format", "table {{.Names}}\\t{{.Image}}"], "NAMES        IMAGE\nweb          nginx:1\ndb           pg\n"),
         (["--format", "{{json .Names}}"], '"web"\n"db"\n'),
+        (
+            ["--format", '{{.Label "k"}}|{{.Networks}}|{{.LocalVolumes}}|{{slice .ID 0 3}}'],
+            "v|bridge|0|aaa\nv|bridge|0|ccc\n",
+        ),
+        (
+            ["--format", 'table {{upper .Names}}\\t{{.LocalVolumes}}\\t{{.Label "k"}}'],
+            "NAMES        LOCAL VOLUMES   k\nWEB          0               v\nDB           0               v\n",
+        ),
     ],
 )
 def test_ps_in_other_shapes(hyperctl: Hyperctl, words: list[str], out: str) -> None:
@@ -67,19 +76,36 @@ def test_ps_in_other_shapes(hyperctl: Hyperctl, words: list[str], out: str) -> N
 
 
 def test_ps_as_json(hyperctl: Hyperctl) -> None:
-    hyperctl.hyperd.answers["GET", "/v1/containers"] = [entry()]
+    hyperctl.hyperd.answers["GET", "/v1/containers"] = [entry(SizeRw=4096, SizeRootFs=4_200_000)]
+    assert hyperctl("ps", "--format", "{{json .}}") == hyperctl("ps", "--format", "json")
+    assert [r.query for r in hyperctl.hyperd.requests] == [[("size", "1")]] * 2
     assert json.loads(hyperctl("ps", "--format", "json").out) == {
-        "ID": "aaaaaaaaaaaa", "Image": "nginx:1", "Command": "\"nginx -g 'daemon of…\"", "CreatedAt": NOW - 200,
+        "ID": "aaaaaaaaaaaa", "Image": "nginx:1", "Command": "\"nginx -g 'daemon of…\"", "CreatedAt": text.moment(NOW - 200),
         "RunningFor": "3 minutes ago", "Status": "Up 3 minutes", "State": "running", "Ports": "0.0.0.0:8080->80/tcp",
         "Names": "web", "Labels": "k=v", "Mounts": "", "Pod": "web",
+        "LocalVolumes": "0", "Networks": "bridge", "Size": "4.1kB (virtual 4.2MB)",
     }  # fmt: skip
+
+
+def test_ps_with_sizes(hyperctl: Hyperctl) -> None:
+    hyperctl.hyperd.answers["GET", "/v1/containers"] = [entry(SizeRw=4096, SizeRootFs=4_200_000)]
+    assert hyperctl("ps", "-s").out.splitlines()[1].endswith("   web          4.1kB (virtual 4.2MB)")
+    assert hyperctl("ps", "--format", "{{.Size}}").out == "4.1kB (virtual 4.2MB)\n"
+    hyperctl("ps", "--format", "{{.Names}}")
+    assert [r.query for r in hyperctl.hyperd.requests] == [[("size", "1")], [("size", "1")], []]
+    hyperctl.hyperd.answers["GET", "/v1/containers/web"] = {"SizeRw": 1}
+    assert hyperctl("inspect", "-s", "-f", "{{.SizeRw}}", "web").out == "1\n"
+    assert hyperctl.hyperd.requests[-1].query == [("size", "1")]
 
 
 def test_a_slip_in_a_template_is_told(hyperctl: Hyperctl) -> None:
     hyperctl.hyperd.answers["GET", "/v1/containers"] = [entry()]
-    done = hyperctl("ps", "--format", "{{.Id}}")
+    done = hyperctl("ps", "--format", "{{.Nope}}")
     assert (done.status, done.out) == (1, "")
-    assert done.err.startswith("hyperctl: template: there is no field .Id: use one of .ID, .Image,")
+    assert done.err.startswith("hyperctl: template: there is no field .Nope: use one of .ID, .Image,")
+    hyperctl.hyperd.answers["GET", "/v1/containers/web"] = {"State": {"Status": "running"}}
+    done = hyperctl("inspect", "-f", "{{.State.Nope}}", "web")
+    assert (done.status, done.out) == (1, "") and "there is no field .Nope" in done.err
 
 
 def test_names_from_elsewhere_cannot_steer_the_terminal(hyperctl: Hyperctl) -> None:
@@ -255,6 +281,12 @@ def test_events(hyperctl: Hyperctl) -> None:
     ]  # fmt: skip
     assert json.loads(hyperctl("events", "--format", "json").out) == event
     assert hyperctl("events", "--format", "{{.Action}} {{.Actor.Attributes.name}}").out == "start web\n"
+    hyperctl.hyperd.answers["GET", "/v1/events"] = Lines(
+        {"status": "start", "id": "abc", "from": "x", "scope": "local", **event}
+    )
+    docker = "{{.Status}} {{.ID}} {{.From}} {{.Scope}} {{.TimeNano}} {{.Actor.Attributes.nope}}"
+    assert hyperctl("events", "--format", docker).out == "start abc x local 1500000000 <no value>\n"
+    assert hyperctl("events", "--format", "{{.Nope}}").status == 1
 
 
 def test_inspect(hyperctl: Hyperctl) -> None:

@@ -1,3 +1,6 @@
+"""What templates print, and what they refuse."""
+# ruff: noqa: E501
+
 import pytest
 
 from hypercontainer.hyperctl.flags import UsageError
@@ -5,6 +8,7 @@ from hypercontainer.hyperctl.template import Template
 
 WEB = {
     "Id": "abc",
+    "Vm": None,
     "Name": "/web",
     "State": {"Status": "running", "Running": True, "Pid": 7},
     "Config": {"Env": ["A=1", "B=2"], "Labels": {"a": "x", "b": "y"}, "Tty": False, "Cmd": None},
@@ -22,32 +26,33 @@ WEB = {
         ("{{.Id}}", "abc"),
         ("{{ .Id }}\t{{.State.Status}}!", "abc\trunning!"),
         ("{{.State.Running}} {{.Config.Tty}} {{.State.Pid}}", "true false 7"),
-        ("{{.Config.Env}} {{.Config.Labels}} {{.Config.Cmd}}", "[A=1 B=2] map[a:x b:y] <no value>"),
-        ("{{.Nothing}} {{.Nothing.At.All}}", "<no value> <no value>"),
+        ("{{.Config.Env}} {{.Config.Labels}} {{.Config.Cmd}}", "[A=1 B=2] map[a:x b:y] []"),
+        ("{{.Nothing}}", UsageError), ("{{.State.Nothing}}", UsageError), ("{{.Nothing.At.All}}", UsageError),
+        ("{{if .Nothing}}x{{end}}", UsageError), ("{{.Config.Labels.zz}}", "<no value>"),
         ("{{json .Config.Env}}", '["A=1","B=2"]'),
         ("{{json .}}", None),
-        ("{{json .Nothing}}", "null"),
+        ("{{json .Nothing}}", UsageError), ("{{json .Config.Cmd}} {{json .Config.Labels.zz}}", "null null"),
         ("{{.Config.Env | json}}", '["A=1","B=2"]'),
         ('{{join .Config.Env ", "}}', "A=1, B=2"),
-        ('{{.State.Status | upper | printf}}', UsageError),
+        ('{{.State.Status | upper | printf}}', "RUNNING"),
         ("{{.State.Status | upper}} {{lower .State.Status}} {{title .State.Status}}", "RUNNING running Running"),
         ("{{range .Config.Env}}<{{.}}>{{end}}", "<A=1><B=2>"),
         ("{{range .Config.Env}}{{println .}}{{end}}", "A=1\nB=2\n"),
         ("{{range $i, $e := .Config.Env}}{{$i}}={{$e}};{{end}}", "0=A=1;1=B=2;"),
         ("{{range $k, $v := .Config.Labels}}{{$k}}:{{$v}} {{end}}", "a:x b:y "),
-        ("{{range .Nothing}}x{{else}}none{{end}}", "none"),
+        ("{{range .NetworkSettings.Networks.x}}x{{else}}none{{end}}", "none"),
         ("{{range .Config.Cmd}}x{{else}}none{{end}}", "none"),
         ("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", "10.0.0.2"),
         ('{{(index (index .NetworkSettings.Ports "80/tcp") 0).HostPort}}', "8080"),
-        ('{{index .Config.Labels "a"}}{{index .Config.Labels "zz"}}', "x<no value>"),
+        ('{{index .Config.Labels "a"}}{{index .Config.Labels "zz"}}', "x"),
         ("{{if .State.Running}}up{{else}}down{{end}}", "up"),
         ("{{if .Config.Tty}}tty{{else if .State.Running}}up{{else}}none{{end}}", "up"),
         ('{{if eq .State.Status "exited" "running"}}yes{{end}}', "yes"),
         ('{{if and .State.Running (ne .State.Pid 7)}}a{{else}}b{{end}}', "b"),
         ("{{if not .Config.Tty}}no tty{{end}}", "no tty"),
-        ("{{or .Nothing .Id}} {{len .Config.Env}}", "abc 2"),
-        ("{{with .State}}{{.Status}}{{end}}{{with .Nothing}}x{{else}}-{{end}}", "running-"),
-        ('{{with $x := 5}}{{end}}', UsageError),
+        ("{{or .Config.Labels.zz .Id}} {{len .Config.Env}}", "abc 2"),
+        ("{{with .State}}{{.Status}}{{end}}{{with .Config.Labels.zz}}x{{else}}-{{end}}", "running-"),
+        ('{{with $x := 5}}{{$x}}{{.}}{{end}}', "55"),
         ("{{$x := .Id}}{{$x}}{{$.Name}}", "abc/web"),
         ('a {{- " b " -}} c', "a b c"),
         ("{{/* nothing */}}x", "x"),
@@ -70,7 +75,9 @@ def test_what_people_use(source: str, expected: object) -> None:
     "source",
     [
         "{{", "{{.Id", "{{if .Id}}", "{{end}}", "{{else}}", "{{range .Id}}x", "{{nonsense .Id}}", "{{Id}}", "{{.Id.x}}",
-        '{{"open}}', "{{(.Id}}", "{{.Id)}}", "{{join .Id}}", '{{join .Id ","}}', "{{index .Id 5}}", "{{$nope}}",
+        '{{"open}}', "{{(.Id}}", "{{break}}", "{{template \"x\"}}", "{{define x}}{{end}}", "{{$x = 1}}", "{{.Vm.Pid}}", "{{slice .Id 5 3}}",
+        "{{slice .Id 0 900}}", "{{len 5}}", "{{eq 1 \"a\"}}", "{{slice 5}}", "{{1.2.3}}", "{{call .Name}}", "{{index .Config.Env \"a\"}}",
+        "{{define \"x\"}}{{template \"x\"}}{{end}}{{template \"x\"}}", "{{.Id)}}", "{{join .Id}}", '{{join .Id ","}}', "{{index .Id 5}}", "{{$nope}}",
         "{{.__class__.__mro__ .Id}}", "{{.Id | .Name}}", "{{|}}", "{{lt .Id 5}}", "{{" + "(" * 1000, "{{json}}",
         "{{range .Id}}{{end}}",
         "{{if .Id}}" * 200 + "{{end}}" * 200, '{{"\\x"}}',
@@ -82,9 +89,54 @@ def test_what_makes_no_sense_is_refused(source: str) -> None:
 
 
 def test_no_object_of_python_is_looked_into() -> None:
-    assert Template("{{.__class__}}{{.State.keys}}").render(WEB) == "<no value><no value>"
+    for source in ("{{.__class__}}", "{{.State.keys}}", "{{.Config.Labels.keys.x}}"):
+        with pytest.raises(UsageError, match="template"):
+            Template(source).render(WEB)
+    assert Template("{{.Config.Labels.keys}}").render(WEB) == "<no value>"
 
 
 def test_fields_are_known() -> None:
-    template = Template("{{.ID}}\t{{upper .Names}} {{range .Ports}}{{.Public}}{{end}}")
-    assert template.fields() == {"ID", "Names", "Ports", "Public"}
+    template = Template("{{.ID}}\t{{upper .Names}} {{range .Ports}}{{.Public}}{{end}}{{json .}}")
+    assert template.fields() == {"ID", "Names", "Ports", "Public", "."}
+
+
+@pytest.mark.parametrize(
+    ("source", "printed"),
+    [
+        ("{{slice .Id 1}} {{slice .Id 0 2}} {{slice .Id}} {{slice .Config.Env 1}}", "bc ab abc [B=2]"),
+        (
+            '{{printf "%s %d %v %q %5d|%-5d|%05d|%x|%t|%%|%.3s|%10.3s|%T" .Name 7 .Config.Env .Name 42 42 42 255 true .Name .Name .Name}}',
+            '/web 7 [A=1 B=2] "/web"    42|42   |00042|ff|true|%|/we|       /we|string',
+        ),
+        ('{{printf "%d" .Name}} {{printf "%s" 5}}', "%!d(string=/web) %!s(int=5)"),
+        ('{{printf "%v"}} {{printf "%v" 1 2}} {{printf "%"}}', "%!v(MISSING) 1%!(EXTRA int=2) %!(NOVERB)"),
+        ('{{printf "%.2f %f %e %g" 1.5 1.5 1.5 1.5}}', "1.50 1.500000 1.500000e+00 1.5"),
+        ('{{printf "%-6s|%+d|%#x|%c|%U" .Id 5 255 97 97}}', "abc   |+5|0xff|a|U+0061"),
+        ('{{.Id | printf "%.2s"}} {{printf .Id}}', "ab abc"),
+        ("{{html \"<a & 'b' \\\"c\\\">\"}}", "&lt;a &amp; &#39;b&#39; &#34;c&#34;&gt;"),
+        ("{{js \"it's <x>\"}}", "it\\'s \\u003Cx\\u003E"),
+        ('{{urlquery "a b&c/d"}}', "a+b%26c%2Fd"),
+        ('{{print 1 2 "a" "b" 3}}|{{println 1 "a"}}', "1 2ab3|1 a\n"),
+        ("{{pad .Name 2 3}}|", "  /web   |"),
+        ("{{range .Config.Env}}{{.}}{{break}}{{end}} {{range .Config.Env}}{{continue}}x{{end}}done", "A=1 done"),
+        ('{{define "x"}}hi {{.}}{{end}}{{template "x" .Name}} {{block "y" .}}{{.Id}}{{end}}', "hi /web abc"),
+        ("{{$x := 1}}{{if true}}{{$x = 2}}{{end}}{{$x}} {{if true}}{{$x := 3}}{{end}}{{$x}}", "2 2"),
+        ("{{$n := 0}}{{range $i, $e := .Config.Env}}{{$n = $i}}{{end}}{{$n}}", "1"),
+        ("{{with $y := .Name}}{{$y}}{{end}} {{if $z := .Name}}{{$z}}{{end}}", "/web /web"),
+        ('{{index .NetworkSettings.Ports "81/tcp"}} {{index .NetworkSettings.Ports "80/tcp" 0}}', "<no value> map[HostIp: HostPort:8080]"),
+        ("{{.ID}} {{.State.PID}} {{.NetworkSettings.Networks.bridge.IPAddress}}", "abc 7 10.0.0.2"),
+        ("{{1.5}} {{0x10}} {{-5}} {{true}}", "1.5 16 -5 true"),
+        ("{{range $i, $a := .Config.Env}}{{if $i}}, {{end}}{{$a}}{{end}}", "A=1, B=2"),
+        ('{{join .Config.Cmd ","}}{{len .Config.Cmd}}{{range .Config.Cmd}}x{{end}}', "0"),
+    ],
+)  # fmt: skip
+def test_what_docker_prints(source: str, printed: str) -> None:
+    """Letter by letter what docker 20.10 printed for the same values."""
+    assert Template(source).render(WEB) == printed
+
+
+def test_a_document_may_have_methods() -> None:
+    row = {"ID": "a", "Label": lambda name: {"k": "v"}.get(name, "")}
+    assert Template('{{.Label "k"}}{{.Label "z"}} {{(.Label "k") | upper}} {{json .}}').render(row) == 'v V {"ID":"a"}'
+    with pytest.raises(UsageError, match="cannot be used so"):
+        Template("{{.Label}}").render(row)

@@ -31,7 +31,7 @@ async def test_documents_both_ways(server: Server, client: Client) -> None:
         assert client.get("/v1/containers", all=True, filter=["label=a=b ä&c"]) == []
 
     await asyncio.to_thread(work)
-    assert server.engine.calls[-1][2] == {"all": True, "filters": {"label": ["a=b ä&c"]}}
+    assert server.engine.calls[-1][2] == {"all": True, "filters": {"label": ["a=b ä&c"]}, "size": False}
 
 
 async def test_errors_arrive_as_what_they_were(server: Server, client: Client) -> None:

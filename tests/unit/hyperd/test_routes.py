@@ -91,7 +91,10 @@ async def test_what_is_asked_reaches_the_engine_typed(server: Server) -> None:
     assert await call(server, "POST", "/v1/containers/web/kill?signal=SIGHUP") == ("kill", ("web", 1), {})
     assert await call(server, "POST", "/v1/containers/web/kill") == ("kill", ("web", 9), {})
     name, _, named = await call(server, "GET", "/v1/containers?all=1&filter=label%3Da%3Db&filter=label=c&filter=id=x")
-    assert (name, named) == ("list_containers", {"all": True, "filters": {"label": ["a=b", "c"], "id": ["x"]}})
+    assert (name, named) == (
+        "list_containers",
+        {"all": True, "filters": {"label": ["a=b", "c"], "id": ["x"]}, "size": False},
+    )
     _, args, named = await call(server, "DELETE", "/v1/containers/web?force=true&volumes=0")
     assert (args, named) == (("web",), {"force": True, "volumes": False})
     _, args, named = await call(server, "POST", "/v1/images/import?change=CMD+sh&change=ENV+A%3D1", data=b"tar")
