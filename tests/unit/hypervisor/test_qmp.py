@@ -105,6 +105,18 @@ async def test_silence_is_bounded(tmp_path: Path) -> None:
             await m.execute("stop", timeout_s=0.01)
 
 
+@pytest.mark.parametrize("nonsense", [b"no JSON", b'{"event": "\xb1"}', b"[" * 60_000, b"[]", b"x" * (11 << 20)])
+async def test_nonsense_ends_the_connection_and_no_more(tmp_path: Path, nonsense: bytes) -> None:
+    """Whoever ends the VMM closes its monitor first: that must not fail by what a hostile one said."""
+
+    async def say(message: dict[str, Any], peer: Peer) -> None:
+        peer.writer.write(nonsense + b"\r\n")
+
+    async with qemu(tmp_path / "q", say), monitor(tmp_path / "q") as m:
+        with pytest.raises(GuestError, match="its monitor is gone"):
+            await m.execute("stop")
+
+
 def migrating(status: str) -> Answer:
     """A QEMU whose migrations end so; "" = it ends itself."""
 

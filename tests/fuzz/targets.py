@@ -1,0 +1,128 @@
+"""The targets: each takes bytes, and raises HyperError or nothing."""
+
+import asyncio
+import hashlib
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+from qemu.qmp import QMPError
+from qemu.qmp.message import Message
+
+from hypercontainer.agent import messages, wire
+from hypercontainer.agent.control import Control
+from hypercontainer.errors import HyperError
+from hypercontainer.hyperctl import unpack as copy
+from hypercontainer.hyperd.rest import params
+from hypercontainer.hyperd.rest.call import Raw
+from hypercontainer.hyperd.rest.routes import ROUTES
+from hypercontainer.hypervisor.qemu import resize, snapshot
+from hypercontainer.hypervisor.qemu.qmp import Monitor
+from hypercontainer.images import challenge, compression, manifest, reference, token, unpack
+
+NONCE = 7
+BODIES = {kind for route in ROUTES for kind in (route.body, (route.body_with or (0, None))[1])} - {None, Raw.TAR}
+ANSWERS = messages.Answer.__subclasses__()
+
+
+def frames(data: bytes) -> None:
+    """The agent's frames, and what its stream 0 says in them."""
+    control = Control(lambda line: None, lambda event: None)
+    decoder = wire.Decoder(NONCE)
+    for at in range(0, len(data), 1 + len(data) // 3):
+        for frame in decoder.feed(data[at : at + 1 + len(data) // 3]):
+            if frame.kind == wire.Kind.DATA and frame.stream == 0:
+                control.take(bytes(frame.payload))
+
+
+def answers(data: bytes) -> None:
+    """The agent's answers to each request."""
+    for kind in ANSWERS:
+        with suppress(HyperError):
+            messages.decode("op", msgspec.Raw(data), kind)
+    messages.decode_any("op", msgspec.Raw(data))
+
+
+class _Said:
+    """A monitor whose QEMU answers everything with one value."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    async def execute(self, *_: object, **__: object) -> object:
+        return self._value
+
+
+def monitor(data: bytes) -> None:
+    """QEMU's events and answers."""
+    try:
+        message = Message(data)
+    except (QMPError, ValueError, RecursionError):
+        return  # the end of the connection: see Monitor.close
+    if "event" in message:
+        Monitor()._note(message)
+    said = cast(Monitor, _Said(message.get("return")))
+    for ask in (resize.size, snapshot.ram_bytes):
+        with suppress(HyperError):
+            asyncio.run(ask(said))
+
+
+def bodies(data: bytes) -> None:
+    """The bodies of API requests."""
+    for kind in BODIES:
+        with suppress(HyperError):
+            params.body(data, cast(Any, kind))
+
+
+def layers(data: bytes) -> None:
+    """A layer, as far as its EROFS file."""
+    digest = hashlib.sha256()
+    for piece in compression.plain(iter([data])):
+        digest.update(piece)
+    with tempfile.TemporaryDirectory() as folder:
+        blob = Path(folder, "layer")
+        blob.write_bytes(data)
+        unpack.unpack(f"{folder}/image", [unpack.Layer(str(blob), f"sha256:{digest.hexdigest()}")])
+
+
+def copies(data: bytes) -> None:
+    """What `hyperctl cp` unpacks on the host: nothing of it may be elsewhere."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder, "target")
+        target.mkdir()
+        try:
+            copy.extract(iter([data]), str(target), "", "", keep_owner=False)
+        finally:
+            assert [path.name for path in Path(folder).iterdir()] == ["target"]
+
+
+def documents(data: bytes) -> None:
+    """What a registry says."""
+    readers: list[Callable[[bytes], object]] = [
+        manifest.kind_of,
+        manifest.read_manifest,
+        manifest.to_oci,
+        manifest.read_index,
+        manifest.read_config,
+        lambda said: token._read(said, "registry.example"),
+    ]
+    for read in readers:
+        with suppress(HyperError):
+            read(data)
+
+
+def words(data: bytes) -> None:
+    """A registry's challenge, and names of images."""
+    text = data.decode("latin-1")
+    challenge.parse([text])
+    with suppress(HyperError):
+        reference.parse(text)
+    reference.bare(text)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    target.__name__: target for target in (frames, answers, monitor, bodies, layers, copies, documents, words)
+}
