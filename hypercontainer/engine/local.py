@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 import msgspec
 
-from hypercontainer.engine import archive, daemon, describe, events, lists, mounts, recover, resolve, stats
+from hypercontainer.engine import archive, daemon, describe, events, lists, mounts, recover, resolve, stats, top
 from hypercontainer.engine.attach import AttachSession
 from hypercontainer.engine.container import Container
 from hypercontainer.engine.exec import KEPT, Exec, ExecSession
@@ -271,10 +271,12 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         except NotFound:
             return ""
 
-    async def top(self, c: str) -> doc.Top:
+    async def top(self, c: str, options: str = "") -> doc.Top:
         pod, container = self._find(c)
         self._check_runs("list the processes of", container)
-        return stats.top(await pod.machine.running().agent.container_processes(container.record.id))
+        table = await pod.machine.running().agent.container_processes(container.record.id)
+        host = top.Host(now_s=clock.now_ns() / 1e9, memory_kib=self._memory_mib(pod) << 10)
+        return top.top(table.processes, options, host)
 
     async def stats(self, c: str) -> doc.Stats:
         pod, container = self._find(c)

@@ -1,13 +1,9 @@
-"""What a container uses and which processes it has, as the guest's agent counts them."""
-
-import time
+"""What a container uses, as the guest's agent counts it."""
 
 from hypercontainer.agent import messages
 from hypercontainer.lib import clock
 from hypercontainer.model import documents as doc
 from hypercontainer.model.record import ContainerRecord
-
-TITLES = ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
 
 
 def sample(record: ContainerRecord, stats: messages.Stats, *, vcpus: int, memory_mib: int) -> doc.Stats:
@@ -44,21 +40,3 @@ def sample(record: ContainerRecord, stats: messages.Stats, *, vcpus: int, memory
             for nic in stats.net
         },
     )
-
-
-def top(table: messages.ProcessTable) -> doc.Top:
-    """The columns of `ps -ef`, as docker's."""
-    rows = [
-        [
-            p.user,
-            str(p.pid),
-            str(p.ppid),
-            "0",
-            time.strftime("%H:%M", time.localtime(p.start_s)),
-            p.tty or "?",
-            f"{p.cpu_ms // 3_600_000:02}:{p.cpu_ms // 60_000 % 60:02}:{p.cpu_ms // 1000 % 60:02}",
-            p.command,
-        ]
-        for p in table.processes
-    ]
-    return doc.Top(titles=TITLES, processes=rows)

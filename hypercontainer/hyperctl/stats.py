@@ -56,6 +56,20 @@ def row(before: dict[str, Any] | None, now: dict[str, Any], *, full: bool) -> di
     }
 
 
+def idle(entry: dict[str, Any]) -> dict[str, Any]:
+    """The sample of a container that does not run: all of it nothing, as docker's."""
+    return {
+        "id": entry["Id"],
+        "name": entry["Names"][0] if "Names" in entry else entry["Name"],
+        "read": "",
+        "cpu_stats": {"cpu_usage": {"total_usage": 0}},
+        "memory_stats": {"usage": 0, "limit": 0},
+        "pids_stats": {"current": 0},
+        "blkio_stats": {"read_bytes": 0, "write_bytes": 0},
+        "networks": {},
+    }
+
+
 class Feed:
     """The samples of one container, one a second; hyperd sets the pace."""
 
@@ -91,7 +105,25 @@ def follow(client: Client, feeds: dict[str, Feed]) -> None:
                 pass  # it ended meanwhile
 
 
+def silent(client: Client, args: Args, feeds: dict[str, Feed]) -> list[dict[str, Any]]:
+    """Samples of those that were asked for and do not run."""
+    from hypercontainer.errors import NotFound
+
+    if args.all and not args.operands:
+        return [idle(entry) for entry in client.get("/v1/containers", all=True) if entry["Id"] not in feeds]
+    found = []
+    for name in args.operands:
+        if name not in feeds:
+            try:
+                found.append(idle(client.get(path(name))))
+            except NotFound:
+                pass  # it was removed meanwhile
+    return found
+
+
 def stats(context: Context, args: Args) -> int:
+    for name in args.operands:
+        context.client.get(path(name))  # NotFound is said at once
     feeds = {name: Feed(context.client, name) for name in args.operands}
     live, rounds = not args.no_stream, 0
     while live or rounds < 2:  # a percentage takes two samples
@@ -100,19 +132,21 @@ def stats(context: Context, args: Args) -> int:
         for name in [name for name, feed in feeds.items() if not feed.step()]:
             feeds.pop(name).close()
         rounds += 1
+        if rounds > 1 or (args.operands and not feeds):
+            still = silent(context.client, args, feeds)
+            show(args, [*feeds.values()], still, clear=live and os.isatty(1) and not args.format)
         if args.operands and not feeds:
             return 0
-        if rounds > 1:
-            show(args, [*feeds.values()], clear=live and os.isatty(1) and not args.format)
         if not feeds:
             time.sleep(EVERY_S)
     return 0
 
 
-def show(args: Args, feeds: list[Feed], *, clear: bool) -> None:
+def show(args: Args, feeds: list[Feed], still: list[dict[str, Any]], *, clear: bool) -> None:
     if clear:
         sys.stdout.write(HOME_AND_CLEAR)
     rows = [row(feed.before, feed.now, full=args.no_trunc) for feed in feeds if feed.now]
+    rows += [row(None, sample, full=args.no_trunc) for sample in still]
     table.show(args, COLUMNS, rows)
     sys.stdout.flush()
 
@@ -122,6 +156,7 @@ COMMANDS = {
         stats,
         "[OPTIONS] [CONTAINER...]",
         "hyperctl stats --no-stream --format '{{.Name}} {{.MemUsage}}'",
+        flags.switch("all", "Also those that do not run", "a"),
         flags.switch("no-stream", "Once, then end"),
         *table.list_flags()[1:3],
         most=None,

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def top(context: Context, args: Args) -> int:
-    document = context.client.get(path(args.operands[0], "top"))
+    name, *options = args.operands
+    document = context.client.get(path(name, "top"), ps_args=" ".join(options) or None)
     table.write(document["Titles"], document["Processes"])
     return 0
 
@@ -80,8 +81,8 @@ def events(context: Context, args: Args) -> int:
 TIME_HELP = "10m (ago), 2024-05-01T10:00:00Z, or seconds since 1970"
 COMMANDS = {
     "top": Command(
-        top, "CONTAINER", "hyperctl top web", least=1, most=1, objects="running",
-        notes="Options of ps are not taken: the guest lists the processes itself.",
+        top, "CONTAINER [PS OPTIONS]", "hyperctl top web aux", least=1, most=None, in_order=True, objects="running",
+        notes="Of ps there are -ef, aux, ax, -A and -o COLUMNS: the guest lists the processes itself.",
     ),
     "port": Command(
         port, "CONTAINER [PORT[/PROTOCOL]]", "hyperctl port web 80", least=1, most=2, objects="running",

@@ -164,7 +164,8 @@ class Engine(Protocol):
     async def list_containers(self, *, all: bool, filters: Filters, size: bool = False) -> Sequence[doc.ContainerEntry]:
         """The newest first; those that run unless `all`. `size`: with what they have written."""
 
-    async def top(self, c: str) -> doc.Top: ...
+    async def top(self, c: str, options: str = "", /) -> doc.Top:
+        """The table that `ps` prints with `options`; InvalidInput for those that it is not known by."""
 
     async def stats(self, c: str) -> doc.Stats:
         """One sample. WrongState unless it runs."""

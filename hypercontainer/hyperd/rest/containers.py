@@ -52,6 +52,10 @@ class ResizeQuery(Query, frozen=True, kw_only=True):
     columns: Cells
 
 
+class TopQuery(Query, frozen=True, kw_only=True):
+    ps_args: Annotated[str, msgspec.Meta(max_length=1024)] = ""  # as docker calls them
+
+
 async def entries(call: Call[ContainersQuery, None]) -> Sequence[doc.ContainerEntry]:
     q = call.query
     return await call.engine.list_containers(all=q.all, filters=filters(q.filter), size=q.size)
@@ -111,5 +115,5 @@ async def resize(call: Call[ResizeQuery, None]) -> None:
     await call.engine.resize(call.name("c"), call.query.rows, call.query.columns)
 
 
-async def top(call: Call[Nothing, None]) -> doc.Top:
-    return await call.engine.top(call.name("c"))
+async def top(call: Call[TopQuery, None]) -> doc.Top:
+    return await call.engine.top(call.name("c"), call.query.ps_args)

@@ -243,6 +243,8 @@ def test_kernels(hyperctl: Hyperctl) -> None:
 def test_top_and_port(hyperctl: Hyperctl) -> None:
     hyperctl.hyperd.answers["GET", "/v1/containers/web/top"] = {"Titles": ["PID", "CMD"], "Processes": [["1", "sh"]]}
     assert hyperctl("top", "web").out == "PID          CMD\n1            sh\n"
+    assert hyperctl("top", "web", "-o", "pid,cmd").status == 0
+    assert [request.query for request in hyperctl.hyperd.requests] == [[], [("ps_args", "-o pid,cmd")]]
     bindings = {"443/tcp": None, "80/tcp": [{"HostIp": "", "HostPort": "8080"}, {"HostIp": "::1", "HostPort": "81"}],
                 "53/udp": [{"HostIp": "127.0.0.1", "HostPort": "53"}]}  # fmt: skip
     hyperctl.hyperd.answers["GET", "/v1/containers/web"] = {"NetworkSettings": {"Ports": bindings}}
@@ -268,6 +270,19 @@ def test_stats(hyperctl: Hyperctl) -> None:
         "CONTAINER ID   NAME         CPU %        MEM USAGE / LIMIT   MEM %        NET I/O       BLOCK I/O    PIDS\n"
         "aaaaaaaaaaaa   web          50.00%       64MiB / 256MiB      25.00%       1.5kB / 20B   1.2MB / 0B   3\n"
     )
+
+
+def test_stats_of_those_that_do_not_run(hyperctl: Hyperctl) -> None:
+    answers = hyperctl.hyperd.answers
+    zeros = "cccccccccccc   db           0.00%        0B / 0B             0.00%        0B / 0B      0B / 0B      0\n"
+    answers["GET", "/v1/containers"] = lambda request: [other()] if ("all", "1") in request.query else []
+    assert hyperctl("stats", "-a", "--no-stream").out.splitlines(keepends=True)[1:] == [zeros]
+    assert len(hyperctl("stats", "--no-stream").out.splitlines()) == 1
+    answers["GET", "/v1/containers/db"] = {"Id": "c" * 64, "Name": "/db"}
+    answers["GET", "/v1/containers/db/stats"] = Refusal(409, "failed-precondition", "cannot measure db: it is exited")
+    assert hyperctl("stats", "--no-stream", "db").out.splitlines(keepends=True)[1:] == [zeros]
+    assert hyperctl("stats", "db").out.splitlines(keepends=True)[1:] == [zeros]
+    assert hyperctl("stats", "--no-stream", "nosuch").status == 1
 
 
 def test_events(hyperctl: Hyperctl) -> None:
