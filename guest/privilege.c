@@ -140,13 +140,13 @@ static int switch_user(const struct identity *identity, struct error *err)
 	return 0;
 }
 
-/* Our own limit of open files is not for others: many programs still cannot live with a large one. */
+/* As docker's service has them: all open files that a kernel allows to begin with. */
 static void usual_files(void)
 {
 	struct rlimit files;
 
-	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur > 1024) {
-		files.rlim_cur = 1024;
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
 }
@@ -199,7 +199,9 @@ int privileges_drop(const struct privileges *p, const struct identity *identity,
 
 void limits_boot(void)
 {
-	struct rlimit ours = { 65536, 1048576 };
+	struct rlimit ours = { 65536, 1048576 }, processes = { RLIM_INFINITY, RLIM_INFINITY };
+
+	setrlimit(RLIMIT_NPROC, &processes);	/* cgroups count them; the kernel's own limit follows from the memory */
 
 	if (setrlimit(RLIMIT_NOFILE, &ours) < 0 && getrlimit(RLIMIT_NOFILE, &ours) == 0) {
 		ours.rlim_cur = ours.rlim_max;

@@ -173,23 +173,33 @@ static int find_identity(const struct spawn *s, struct identity *identity, struc
 	return 0;
 }
 
-/* environ from the caller's list; HOME is added when it says none. */
+static bool names(const struct spawn *s, const char *entry)
+{
+	for (const struct json *e = json_first(s->env); e; e = e->next)
+		if (!strncmp(e->string, entry, (size_t)(strchr(entry, '=') - entry) + 1))
+			return true;
+	return false;
+}
+
+/* environ from the caller's list; HOME, HOSTNAME and, at a terminal, TERM are added when it says none. The container's
+   name is asked for here: a fork has one of its own. */
 static int set_environment(const struct spawn *s, const char *home, struct error *err)
 {
-	static char home_entry[PATH_MAX + 8];
+	static char home_entry[PATH_MAX + 8], host_entry[HOST_NAME_MAX + 16], term_entry[] = "TERM=xterm";
+	char host[HOST_NAME_MAX + 1] = "", *usual[] = { home_entry, host_entry, s->tty ? term_entry : NULL };
 	size_t count = 0;
-	bool has_home = false;
-	char **list = calloc((s->env ? s->env->count : 0) + 2, sizeof(*list));
+	char **list = calloc((s->env ? s->env->count : 0) + COUNT(usual) + 1, sizeof(*list));
 
 	if (!list)
 		return fail(err, ENOMEM, "make an environment");
-	for (const struct json *e = json_first(s->env); e; e = e->next) {
-		list[count++] = (char *)e->string;
-		has_home = has_home || !strncmp(e->string, "HOME=", 5);
-	}
+	gethostname(host, sizeof(host) - 1);
 	snprintf(home_entry, sizeof(home_entry), "HOME=%s", home);
-	if (!has_home)
-		list[count] = home_entry;
+	snprintf(host_entry, sizeof(host_entry), "HOSTNAME=%s", host);
+	for (const struct json *e = json_first(s->env); e; e = e->next)
+		list[count++] = (char *)e->string;
+	for (size_t i = 0; i < COUNT(usual); i++)
+		if (usual[i] && !names(s, usual[i]))
+			list[count++] = usual[i];
 	environ = list;
 	return 0;
 }

@@ -154,13 +154,17 @@ int user_find(int root, const char *user, struct identity *identity, struct erro
 			return fail(err, EINVAL, "find user '%s' in /etc/passwd", copy);
 		identity->uid = id;
 	}
-	if (!group || !*group)
-		return *name ? add_memberships(root, name, identity, err) : 0;
-	if (parse_id(group, &id))
-		identity->gid = id;
-	else if (!find_group(root, group, &identity->gid))
-		return fail(err, EINVAL, "find group '%s' in /etc/group", group);
-	return 0;
+	if (group && *group) {
+		if (parse_id(group, &id))
+			identity->gid = id;
+		else if (!find_group(root, group, &identity->gid))
+			return fail(err, EINVAL, "find group '%s' in /etc/group", group);
+	}
+	/* A program that gives its first group up, as a setgid one does, would else be outside of it: files that the
+	   group may not read would be open to it as to others. */
+	if (user_add_group(identity, identity->gid, err) < 0)
+		return -1;
+	return *name && (!group || !*group) ? add_memberships(root, name, identity, err) : 0;
 }
 
 void user_name(int root, uid_t uid, char *name, size_t size)

@@ -142,8 +142,6 @@ def _args(spec: ContainerSpec, image: ProcessConfig) -> list[str]:
 def _env(spec: ContainerSpec, image: ProcessConfig) -> list[str]:
     """The image's, then the caller's; the last of one name wins, its place stays."""
     env: dict[str, str] = {"PATH": PATH}
-    if spec.tty:
-        env["TERM"] = "TERM=xterm"
     for entry in [*image.env, *spec.env]:
         name, equals, _ = entry.partition("=")
         if not name or not equals or "\0" in entry:

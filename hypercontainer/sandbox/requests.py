@@ -51,6 +51,16 @@ def hostname(pod: PodRecord) -> str:
     return pod.spec.hostname or (pod.containers[0].id[:12] if pod.implicit and pod.containers else pod.name)
 
 
+# A user of a container is a user of its machine alone, where a low port is nobody's privilege and a ping no danger, as
+# docker has it. The limits of inotify that a kernel chooses follow from its memory: these are a large host's.
+SYSCTLS = {
+    "net.ipv4.ip_unprivileged_port_start": "0",
+    "net.ipv4.ping_group_range": "0 2147483647",
+    "fs.inotify.max_user_instances": "1024",
+    "fs.inotify.max_user_watches": "1048576",
+}
+
+
 def pod_setup(
     pod: PodRecord, dns: Dns, hosts: list[list[str]], *, share: bool, hardware: str = SNAPSHOT_MAC
 ) -> m.PodSetup:
@@ -63,6 +73,7 @@ def pod_setup(
         hosts=hosts,
         time_ns=time.time_ns(),
         entropy=os.urandom(ENTROPY),
+        sysctls=SYSCTLS,
         share_pid=pod.spec.share_pid,
         share=SHARE_TAG if share else "",
     )

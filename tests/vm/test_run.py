@@ -167,6 +167,39 @@ def test_limits_hold(hyper: PrivateDaemon) -> None:
     assert state(hyper, "small")["OOMKilled"] is True
 
 
+def test_a_user_may_what_users_of_dockers_containers_may(hyper: PrivateDaemon) -> None:
+    script = """
+        httpd -p 80 -h /www && wget -q -O - http://127.0.0.1:80/ | head -c 4; echo
+        cat /proc/sys/net/ipv4/ping_group_range
+        ulimit -Sn; ulimit -Hn; grep -c 'processes *unlimited' /proc/self/limits
+        cat /proc/sys/fs/inotify/max_user_watches
+        grep Groups: /proc/self/status"""
+    out = ok(hyper, "run", "--rm", "-u", "1000:1000", "busybox", "sh", "-c", script).split()
+    assert out == [
+        "<h1>",
+        "0",
+        "2147483647",
+        "1048576",
+        "1048576",
+        "processes",
+        "unlimited",
+        "1048576",
+        "Groups:",
+        "1000",
+    ]
+
+
+def test_the_name_is_in_the_environment(hyper: PrivateDaemon) -> None:
+    ask = ["sh", "-c", "echo $HOSTNAME $(hostname) $TERM"]
+    assert ok(hyper, "run", "--rm", "-h", "mine", "busybox", *ask).split() == ["mine", "mine"]
+    identity = ok(hyper, "run", "-d", "--name", "c", "busybox", "sleep", "1000")[:12]
+    assert ok(hyper, "exec", "c", *ask).split() == [identity, identity]
+    assert ok(hyper, "exec", "-t", "c", *ask).split() == [identity, identity, "xterm"]
+    [fork] = ok(hyper, "fork", "c").split()
+    assert ok(hyper, "exec", fork, *ask).split() == [fork[:12]] * 2
+    assert ok(hyper, "exec", "-e", "HOSTNAME=x", "c", *ask).split() == ["x", identity]
+
+
 def test_capabilities_are_dockers_and_can_be_dropped(hyper: PrivateDaemon) -> None:
     read = ["busybox", "sh", "-c", "grep CapEff /proc/self/status"]
     assert ok(hyper, "run", "--rm", *read).split()[1] == "00000000a80425fb"

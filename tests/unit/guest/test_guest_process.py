@@ -3,10 +3,11 @@
 import errno
 import hashlib
 import os
+import resource
 
 import pytest
 
-from tests.unit.guest.conftest import Guest
+from tests.unit.guest.conftest import ENV, Guest
 from tests.unit.guest.wire_client import DATA, Refused
 
 
@@ -250,6 +251,17 @@ def test_a_reaper_on_a_terminal_leaves_the_keyboard_to_its_child(guest: Guest) -
 )
 def test_users(running: Guest, user: str, expected: str) -> None:
     assert running.sh("echo $(id -u) $(id -g) $(id -G)", user=user)[1].strip() == expected
+    _, _, *groups = expected.split()  # the first one too: a setgid program would leave it else (CVE-2022-36109)
+    assert running.sh("grep Groups: /proc/self/status", user=user)[1].split()[1:] == groups
+
+
+def test_the_environment_that_every_process_has(running: Guest) -> None:
+    script = "echo $HOSTNAME; cat /proc/sys/kernel/hostname; echo $TERM $HOME"
+    status, out, _ = running.sh(script, env=[*ENV, "HOME=/there"])
+    assert (status, out.split()) == (0, [out.split()[0]] * 2 + ["/there"])
+    assert running.sh(script, tty=True)[1].split()[2:] == ["xterm", "/root"]
+    given = [*ENV, "HOSTNAME=mine", "TERM=vt100"]
+    assert running.sh(script, tty=True, env=given)[1].split()[::2] == ["mine", "vt100"]
 
 
 def test_more_groups_and_home(running: Guest) -> None:
@@ -289,10 +301,11 @@ def test_capabilities(running: Guest) -> None:
 
 
 def test_no_new_privileges_and_limits(running: Guest) -> None:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # a guest's PID 1 has 1048576
     limits = [{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 88}, {"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]
     script = "grep NoNewPrivs /proc/self/status | cut -f2; ulimit -Sn; ulimit -Hn; ulimit -c"
     assert running.sh(script, no_new_privs=True, rlimits=limits)[1] == "1\n77\n88\n0\n"
-    assert running.sh("grep NoNewPrivs /proc/self/status | cut -f2; ulimit -Sn")[1] == "0\n1024\n"
+    assert running.sh("grep NoNewPrivs /proc/self/status | cut -f2; ulimit -Sn")[1] == f"0\n{most}\n"
 
 
 def test_nothing_of_ours_is_left_open_in_a_process(running: Guest) -> None:
