@@ -93,16 +93,16 @@ class Feed:
         self._client.close()
 
 
-def follow(client: Client, feeds: dict[str, Feed]) -> None:
-    """Open a feed for every container that runs now."""
+def follow(client: Client, names: list[str], feeds: dict[str, Feed]) -> None:
+    """Open a feed for each of `names` that runs."""
     from hypercontainer.errors import NotFound, WrongState
 
-    for entry in client.get("/v1/containers", filter=["status=running"]):
-        if entry["Id"] not in feeds:
+    for name in names:
+        if name not in feeds:
             try:
-                feeds[entry["Id"]] = Feed(client, entry["Id"])
+                feeds[name] = Feed(client, name)
             except (NotFound, WrongState):
-                pass  # it ended meanwhile
+                pass  # it has ended
 
 
 def silent(client: Client, args: Args, feeds: dict[str, Feed]) -> list[dict[str, Any]]:
@@ -124,11 +124,13 @@ def silent(client: Client, args: Args, feeds: dict[str, Feed]) -> list[dict[str,
 def stats(context: Context, args: Args) -> int:
     for name in args.operands:
         context.client.get(path(name))  # NotFound is said at once
-    feeds = {name: Feed(context.client, name) for name in args.operands}
+    feeds: dict[str, Feed] = {}
+    follow(context.client, args.operands, feeds)
     live, rounds = not args.no_stream, 0
     while live or rounds < 2:  # a percentage takes two samples
         if not args.operands:
-            follow(context.client, feeds)
+            running = context.client.get("/v1/containers", filter=["status=running"])
+            follow(context.client, [entry["Id"] for entry in running], feeds)
         for name in [name for name, feed in feeds.items() if not feed.step()]:
             feeds.pop(name).close()
         rounds += 1
