@@ -175,18 +175,8 @@ def test_a_user_may_what_users_of_dockers_containers_may(hyper: PrivateDaemon) -
         cat /proc/sys/fs/inotify/max_user_watches
         grep Groups: /proc/self/status"""
     out = ok(hyper, "run", "--rm", "-u", "1000:1000", "busybox", "sh", "-c", script).split()
-    assert out == [
-        "<h1>",
-        "0",
-        "2147483647",
-        "1048576",
-        "1048576",
-        "processes",
-        "unlimited",
-        "1048576",
-        "Groups:",
-        "1000",
-    ]
+    limits = ["1048576", "1048576", "1", "1048576"]
+    assert out == ["<h1>", "0", "2147483647", *limits, "Groups:", "1000"]
 
 
 def test_the_name_is_in_the_environment(hyper: PrivateDaemon) -> None:
