@@ -36,6 +36,7 @@
 #include <linux/audit.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
+#include <linux/if_tun.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
@@ -381,14 +382,50 @@ static void hand_over_files(void)
 
 enum { X32 = 0x40000000, IO_URING_SETUP = 425, OPENAT2 = 437, FCHMODAT2 = 452 };	/* newer than some headers */
 
+/* How each filter begins: no call by another table of numbers gets past it. */
+#define NATIVE_CALLS_ONLY \
+	LOAD(offsetof(struct seccomp_data, arch)), \
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NATIVE_ARCH, 1, 0), REFUSE(ENOSYS), \
+	LOAD(offsetof(struct seccomp_data, nr)), \
+	BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, X32, 0, 1), REFUSE(ENOSYS)
+/* What has been loaded may be VALUE. */
+#define PERMIT(value) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (value), 0, 1), ALLOW
+/* And what follows is for what has these bits of its TYPE. */
+#define ONLY(mask, type) \
+	BPF_STMT(BPF_ALU | BPF_AND | BPF_K, (mask)), BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (type), 1, 0), ALLOW
+
+static void load_filter(struct sock_filter *filter, size_t count)
+{
+	struct sock_fprog program = { (unsigned short)count, filter };
+	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
+		die("load the filter");
+}
+
+/* Of a tap, which QEMU inherits, it may use what a NIC needs. One that it made persistent would outlive the virtual
+   machine, and nobody's business is another's name or owner. */
+static void guard_tap(void)
+{
+	enum { FIRST_OF_TUN = 200 };	/* the lower numbers of this type are the terminals' */
+	static struct sock_filter filter[] = {
+		NATIVE_CALLS_ONLY,
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 1, 0), ALLOW,
+		LOAD(ARGUMENT(1)),
+		PERMIT(TUNGETFEATURES), PERMIT(TUNGETIFF), PERMIT(TUNSETOFFLOAD), PERMIT(TUNSETSNDBUF),
+		PERMIT(TUNGETVNETHDRSZ), PERMIT(TUNSETVNETHDRSZ), PERMIT(TUNSETVNETLE), PERMIT(TUNSETVNETBE),
+		ONLY(0xff00, 'T' << 8),
+		LOAD(ARGUMENT(1)),
+		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xff),
+		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, FIRST_OF_TUN, 0, 1), REFUSE(EPERM),
+		ALLOW,
+	};
+	load_filter(filter, sizeof filter / sizeof *filter);
+}
+
 /* Folders are not told from files: a filter sees neither. The setgid bit that a folder inherits is the kernel's. */
 static void refuse_setid(void)
 {
 	static struct sock_filter filter[] = {
-		LOAD(offsetof(struct seccomp_data, arch)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NATIVE_ARCH, 1, 0), REFUSE(ENOSYS),
-		LOAD(offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, X32, 0, 1), REFUSE(ENOSYS),
+		NATIVE_CALLS_ONLY,
 		UNSEEN(IO_URING_SETUP), UNSEEN(OPENAT2), UNSEEN(FCHMODAT2),
 #ifdef SYS_chmod
 		SETS_MODE(SYS_chmod, 1), SETS_MODE(SYS_mknod, 1), SETS_MODE(SYS_creat, 1), MAY_CREATE(SYS_open, 1),
@@ -396,9 +433,7 @@ static void refuse_setid(void)
 		SETS_MODE(SYS_fchmod, 1), SETS_MODE(SYS_fchmodat, 2), SETS_MODE(SYS_mknodat, 2), MAY_CREATE(SYS_openat, 2),
 		ALLOW,
 	};
-	struct sock_fprog program = { sizeof filter / sizeof *filter, filter };
-	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
-		die("load the filter");
+	load_filter(filter, sizeof filter / sizeof *filter);
 }
 
 __attribute__((noreturn)) static void run_program(char **argv, int go, int out, int log)
@@ -421,6 +456,7 @@ __attribute__((noreturn)) static void run_program(char **argv, int go, int out, 
 	drop_capabilities(opt.caps);
 	if (opt.uid > 0)
 		become(opt.uid);
+	guard_tap();
 	if (opt.no_setid)
 		refuse_setid();
 	execve(argv[0], argv, empty);

@@ -11,8 +11,14 @@ from typing import Any
 import pytest
 
 from hypercontainer.hypervisor.qemu import cgroup
+from hypercontainer.hypervisor.qemu.driver import HYPER_JAIL, QemuHypervisor
 from hypercontainer.hypervisor.qemu.guest import QemuGuest
+from hypercontainer.hypervisor.qemu.jail import Start, start, vmm_options
+from hypercontainer.hypervisor.qemu.rundir import RunDir
+from hypercontainer.hypervisor.qemu.tap import open_tap
+from hypercontainer.lib import proc
 from hypercontainer.model.record import DiskRecord
+from tests.vm.conftest import UID
 
 pytestmark = pytest.mark.vm
 
@@ -114,6 +120,54 @@ async def test_qemu_holds_only_the_files_it_was_given(booted: Booted, run_dir: P
             if link == str(image):
                 flags = int(re.search(r"flags:\s+(\d+)", (qemu.path / "fdinfo" / number).read_text())[1], 8)  # type: ignore[index]
                 assert flags & os.O_ACCMODE == os.O_RDONLY
+
+
+async def test_qemu_cannot_write_to_its_lock(booted: Booted, run_dir: Path) -> None:
+    async with booted() as guest:
+        qemu = Process(guest.record.process.pid)
+        [lock] = [fd.name for fd in (qemu.path / "fd").iterdir() if os.readlink(fd) == f"{run_dir}/lock"]
+        flags = re.search(r"flags:\s+(\d+)", (qemu.path / "fdinfo" / lock).read_text())
+        assert flags and int(flags[1], 8) & os.O_ACCMODE == os.O_RDONLY
+
+
+TAP_CALLS = """
+import fcntl, os, struct, sys
+for name, call, value in (
+    ("persist", 0x400454CB, 1), ("owner", 0x400454CC, 0), ("group", 0x400454CE, 0), ("down", 0x400454E2, 0),
+    ("sndbuf", 0x400454D4, struct.pack("i", 1 << 30)), ("offload", 0x400454D0, 0),
+):
+    try:
+        fcntl.ioctl(int(sys.argv[1]), call, value)
+        print(name, "is allowed", flush=True)
+    except OSError as e:
+        print(name, e.strerror, flush=True)
+"""
+
+
+async def test_a_tap_can_be_used_and_not_kept(driver: QemuHypervisor, run_dir: Path, tmp_path: Path) -> None:
+    tap = open_tap("hyt-jail-test", UID)
+    run = RunDir(run_dir)
+    lock = run.lock()
+    assert lock is not None
+    try:
+        what = Start(
+            program="qemu",
+            command=["/usr/bin/python3", "-c", TAP_CALLS, str(tap)],
+            options=vmm_options(run, uid=UID, binds={}, kvm=False, proc=False),
+            fds=[tap],
+            lock=lock,
+        )
+        process = await start(HYPER_JAIL, run, what)
+        for one in (process, run.processes("qemu")[0]):
+            await proc.gone(one.pid, one.start_time)
+    finally:
+        os.close(lock)
+        os.close(tap)
+    said = run.read_tail("qemu.out", 4096).decode().splitlines()
+    refused = [f"{name} Operation not permitted" for name in ("persist", "owner", "group", "down")]
+    assert said == [*refused, "sndbuf is allowed", "offload is allowed"]
+    assert not Path("/sys/class/net/hyt-jail-test").exists()
+    await driver.reap(run_dir)
 
 
 async def test_the_keeper_has_no_privileges_and_only_its_logs(booted: Booted, run_dir: Path) -> None:

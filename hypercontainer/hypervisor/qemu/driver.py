@@ -49,7 +49,7 @@ class QemuHypervisor:
         lock = run.lock()
         if lock is None:
             raise InUse(f"cannot boot {config.name}: a virtual machine runs in {run_dir}")
-        tap = None
+        tap = monitor = None
         try:
             record, tap = await self._spawn(config, run, lock, trace)
             with trace.step("monitor"):
@@ -64,6 +64,8 @@ class QemuHypervisor:
         except BaseException:
             if tap:
                 tap.let_go()
+            if monitor:
+                await monitor.close()
             await reap(run)
             raise
 

@@ -109,7 +109,8 @@ class Monitor:
                 while self.connected:
                     await self._client.runstate_changed()
         except TimeoutError:
-            pass
+            return
+        await self.close()  # takes what the library's tasks ended with: else asyncio logs it, in nobody's name
 
     async def close(self) -> None:
         try:

@@ -47,8 +47,10 @@ class RunDir:
             )
 
     def lock(self) -> int | None:
-        """Take the lock and return its descriptor (close it to let go); None while somebody holds it."""
-        fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Take the lock and return its descriptor (close it to let go); None while somebody holds it.
+
+        A VMM inherits it: it is not to write there."""
+        fd = os.open(self.path / "lock", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

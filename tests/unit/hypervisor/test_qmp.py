@@ -185,6 +185,25 @@ async def test_the_reason_of_a_shutdown_is_noted(tmp_path: Path) -> None:
         assert m.shutdown_reason == "guest-shutdown"
 
 
+async def test_the_end_of_a_qemu_is_no_news_to_the_log(tmp_path: Path) -> None:
+    """As of a virtual machine that died: its monitor is waited for, and not closed."""
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+
+    async def hang_up(message: dict[str, Any], peer: Peer) -> None:
+        peer.writer.close()
+
+    async with qemu(tmp_path / "q", hang_up):
+        m = await Monitor.connect(tmp_path / "q", timeout_s=10)
+        with pytest.raises(GuestError, match="its monitor is gone"):
+            await m.execute("quit")
+        await m.ended(timeout_s=10)
+        del m
+        gc.collect()
+        await asyncio.sleep(0)
+    assert told == []
+
+
 async def test_a_device_is_gone_when_its_event_has_come(tmp_path: Path) -> None:
     async def delete(message: dict[str, Any], peer: Peer) -> None:
         peer.send(event="DEVICE_DELETED", data={"path": "/machine/peripheral/disk9"}, timestamp={})

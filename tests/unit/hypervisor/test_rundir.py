@@ -1,6 +1,8 @@
 """The files of one VMM."""
 
+import asyncio
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -112,3 +114,13 @@ def test_a_kill_for_memory_is_seen(hierarchies: Path, file: str) -> None:
     assert not cgroup.out_of_memory([folder])
     (folder / file).write_text("under_oom 0\noom_kill 1\n")
     assert cgroup.out_of_memory([folder])
+
+
+async def test_a_vmm_that_let_go_of_its_lock_is_killed_all_the_same(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    vmm = await asyncio.create_subprocess_exec("sleep", "1000")
+    started = proc.start_time(vmm.pid)
+    (tmp_path / "qemu.pid").write_text(f"{os.getpid()} {proc.start_time(os.getpid())}\n{vmm.pid} {started}\n")
+    await reap(run)
+    assert await vmm.wait() == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []
