@@ -130,7 +130,7 @@ async def attach(
 
 async def _greet(guest: Guest, timeout_s: float) -> AgentClient:
     """The agent's first answer, or why there is none."""
-    agent = asyncio.create_task(AgentClient.connect(guest.agent_socket, timeout_s=timeout_s))
+    agent = asyncio.create_task(AgentClient.connect(guest.agent_socket, timeout_s=timeout_s, waited=guest.waited_s))
     end = asyncio.create_task(guest.wait())
     try:
         await asyncio.wait([agent, end], return_when=asyncio.FIRST_COMPLETED)

@@ -16,6 +16,7 @@ from hypercontainer.agent.session import Session
 from hypercontainer.agent.streams import Failure, InputStream, OutputStream
 from hypercontainer.agent.wire import VERSION, WireError
 from hypercontainer.errors import AlreadyExists, GuestSilent, HyperError
+from hypercontainer.lib.limit import Waited, limit, never
 
 HELLO_S = 10.0  # how long a connection after the first may wait for the guest's HELLO
 BACK_OFF_S = (0.0, 0.01, 0.03, 0.1, 0.25)  # before each next connection; the last one again and again
@@ -32,8 +33,9 @@ class AgentClient:
     what `abort` was given.
     """
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, waited: Waited) -> None:
         """Use `connect`."""
+        self._waited = waited
         self.known = m.Listing(pod=False, containers=[], processes=[], next_stream=1)
         self._socket = socket
         self._id = secrets.token_hex(16)
@@ -51,13 +53,14 @@ class AgentClient:
     # Life
 
     @classmethod
-    async def connect(cls, socket: Path, *, timeout_s: float) -> "AgentClient":
+    async def connect(cls, socket: Path, *, timeout_s: float, waited: Waited = never) -> "AgentClient":
         """Talk to the agent behind `socket`, which need not be there yet.
 
         `known` then tells what the guest holds from before. GuestSilent if no answer came within `timeout_s`
-        seconds, WireError if the agent speaks another version or nonsense.
+        seconds, WireError if the agent speaks another version or nonsense. What the guest has `waited` for a processor
+        counts for no time-out, here and later.
         """
-        self = cls(socket)
+        self = cls(socket, waited)
         self._task = asyncio.create_task(self._stay_connected(timeout_s), name=f"agent {socket}")
         try:
             await self._ask("list", {}, m.Listing, timeout_s)
@@ -123,11 +126,11 @@ class AgentClient:
         self._link = link = Link(self._session, secrets.randbits(64), payload, self._opened)
         try:
             await asyncio.get_running_loop().create_unix_connection(lambda: link, str(self._socket))
-            await asyncio.wait([link.ready], timeout=hello_s)
-            if link.ready.done():
-                await asyncio.wait([link.closed])
+            async with limit(hello_s, self._waited):
+                await asyncio.wait([link.ready])
+            await asyncio.wait([link.closed])
         except OSError:
-            pass  # not there yet, or not any more
+            pass  # not there yet, not any more, or silent (TimeoutError)
         finally:
             link.close()
             self._link = None
@@ -165,7 +168,7 @@ class AgentClient:
     async def _raw(self, op: str, args: object, timeout_s: float) -> msgspec.Raw:
         settle = self._prepare(op, args)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with limit(timeout_s, self._waited):
                 return await self._control.ask(op, args, settle)
         except TimeoutError:
             raise GuestSilent(f"cannot {op}: the guest did not answer within {timeout_s:g} s") from None

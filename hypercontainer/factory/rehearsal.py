@@ -14,6 +14,7 @@ from hypercontainer.agent.messages import ExitEvent
 from hypercontainer.errors import GuestError, GuestSilent
 from hypercontainer.factory.base import EMPTY
 from hypercontainer.hypervisor.base import SLOTS, SNAPSHOT_MAC
+from hypercontainer.lib.limit import limit
 from hypercontainer.model import capabilities, seccomp
 from hypercontainer.model.record import DiskRecord
 from hypercontainer.vm import Vm
@@ -83,7 +84,7 @@ async def _run(vm: Vm) -> None:
     )
     await agent.start_process(process)
     try:
-        async with asyncio.timeout(RUN_S):
+        async with limit(RUN_S, vm.guest.waited_s):
             for number in (stdout, stderr):
                 output = agent.output(number)
                 while data := await output.read():

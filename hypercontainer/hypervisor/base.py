@@ -121,6 +121,9 @@ class Guest(Protocol):
     async def kill(self) -> None:
         """End the VMM and its helpers, remove its run-time files. Safe in any state, any number of times."""
 
+    def waited_s(self) -> float:
+        """Seconds that it has waited for a processor of the host since its start. No time limit counts them."""
+
     async def wait(self) -> str:
         """Wait until the VMM has ended, and return why, in words: "powered off", "guest kernel panic: …",
         "killed by signal 9", "qemu: …" """

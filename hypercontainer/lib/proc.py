@@ -123,6 +123,19 @@ def nice(pid: int, level: int) -> None:
         pass
 
 
+def waited_s(pid: int) -> float:
+    """How long process `pid` was ready to run and had no processor, since its start: of its threads the one that
+    waited most. 0 if it is gone, or if the kernel does not count it."""
+    most_ns = 0
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/schedstat") as f:
+                most_ns = max(most_ns, int(f.read().split()[1]))
+    except (FileNotFoundError, ProcessLookupError):
+        pass  # the process, or one of its threads: the others were counted
+    return most_ns / 1e9
+
+
 async def gone(pid: int, started: int) -> None:
     """Wait until that very process has ended; it need not be our child."""
     fd = pidfd(pid, started)

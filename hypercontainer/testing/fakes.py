@@ -34,6 +34,7 @@ class FakeGuest:
         self.vcpus, self.added_mib = config.vcpus, 0
         self.stuck_mib = 0  # of added memory that it cannot give back
         self.paused = False
+        self.starved_s = 0.0  # that it says it has waited for a processor
         self.fail_dump: HyperError | None = None
         self.console = ""
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -78,6 +79,9 @@ class FakeGuest:
 
     async def remove_disk(self, target: int) -> None:
         del self.disks[target]
+
+    def waited_s(self) -> float:
+        return self.starved_s
 
     async def size(self) -> Size:
         memory_mib = self.config.memory_mib + self.added_mib

@@ -8,6 +8,7 @@ import shutil
 import socket
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from hypercontainer.errors import GuestDied, GuestError, InUse, InvalidInput, NotFound, Unavailable
@@ -24,7 +25,7 @@ from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import GuestRecord, ProcessRef
 
 BACKGROUND = 15  # of nice(1): a thirtieth of a processor, where somebody else wants it
-MONITOR_S = 20.0  # QEMU greets 0.03 s after its start, on a machine that has time for it
+MONITOR_S = 20.0  # of a processor; QEMU greets 0.03 s after its start
 HYPER_JAIL = Path(__file__).parents[2] / "_bin/hyper-jail"
 
 
@@ -83,7 +84,7 @@ class QemuHypervisor:
             return None
         run = RunDir(Path(record.run_dir))
         try:
-            return QemuGuest(record, run, await Monitor.connect(run.qmp, timeout_s=MONITOR_S))
+            return QemuGuest(record, run, await _monitor(run, record))
         except GuestError:
             if _lives(record.process):
                 raise
@@ -244,10 +245,14 @@ def _with_share(run: RunDir, fds: argv.Descriptors, files: ExitStack) -> tuple[i
     return listener.fileno(), fds.with_share(connection.fileno())
 
 
+async def _monitor(run: RunDir, record: GuestRecord) -> Monitor:
+    return await Monitor.connect(run.qmp, timeout_s=MONITOR_S, waited=partial(proc.waited_s, record.process.pid))
+
+
 async def _greeted(run: RunDir, record: GuestRecord) -> Monitor:
     """Connect to the monitor of a QEMU that was just started, or say why that ended."""
     try:
-        return await Monitor.connect(run.qmp, timeout_s=MONITOR_S)
+        return await _monitor(run, record)
     except GuestError as e:
         raise await _its_end(run) from e
 

@@ -117,6 +117,9 @@ class QemuGuest:
         self._run = RunDir(run_dir)
         self._record.run_dir = str(run_dir)
 
+    def waited_s(self) -> float:
+        return proc.waited_s(self._record.process.pid)
+
     async def size(self) -> Size:
         return await resize.size(self._monitor)
 

@@ -9,6 +9,7 @@ from qemu.qmp import ExecuteError, QMPClient, QMPError, Runstate
 from qemu.qmp.message import Message
 
 from hypercontainer.errors import GuestError, GuestSilent
+from hypercontainer.lib.limit import Waited, limit, never
 
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL + 1)  # what it logs as errors it also raises
 
@@ -16,7 +17,9 @@ logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL + 1)  # what it logs as 
 class Monitor:
     """One connection. QEMU serves one client at a time and takes the next when the last is gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, waited: Waited = never) -> None:
+        """Use `connect`."""
+        self._waited = waited
         self._client = QMPClient("hyper")
         # Taken note of one by one: the library would keep every event forever, and a guest can cause them.
         self._client.events.event_filter = self._note
@@ -26,11 +29,13 @@ class Monitor:
         self.shutdown_reason = ""  # of the SHUTDOWN event, once it has come
 
     @staticmethod
-    async def connect(socket: Path, *, timeout_s: float) -> "Monitor":
-        """Raises GuestSilent if QEMU did not greet us within `timeout_s` seconds, GuestError if it hung up."""
-        monitor = Monitor()
+    async def connect(socket: Path, *, timeout_s: float, waited: Waited = never) -> "Monitor":
+        """Raises GuestSilent if QEMU did not greet us within `timeout_s` seconds, GuestError if it hung up.
+
+        What QEMU has `waited` for a processor counts for no time-out, here and later."""
+        monitor = Monitor(waited)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with limit(timeout_s, waited):
                 await monitor._client.connect(str(socket))
         except TimeoutError as e:
             raise GuestSilent(f"QEMU's monitor did not answer within {timeout_s:g} s") from e
@@ -43,7 +48,7 @@ class Monitor:
     ) -> object:
         """Run `command`. GuestError carries QEMU's refusal; after GuestSilent it may or may not have happened."""
         try:
-            async with asyncio.timeout(timeout_s):
+            async with limit(timeout_s, self._waited):
                 return await self._client.execute(command, dict(arguments) if arguments else None)
         except TimeoutError as e:
             raise GuestSilent(f"QEMU did not answer {command} within {timeout_s:g} s") from e
@@ -91,7 +96,7 @@ class Monitor:
         deleted = self._deletions[device] = asyncio.Event()
         try:
             await self.execute("device_del", {"id": device})
-            async with asyncio.timeout(timeout_s):
+            async with limit(timeout_s, self._waited):
                 await deleted.wait()
         except TimeoutError as e:
             raise GuestSilent(f"the guest did not let go of {device} within {timeout_s:g} s") from e
@@ -105,7 +110,7 @@ class Monitor:
     async def ended(self, *, timeout_s: float) -> None:
         """Wait until QEMU has closed the connection and its last words have been noted."""
         try:
-            async with asyncio.timeout(timeout_s):
+            async with limit(timeout_s, self._waited):
                 while self.connected:
                     await self._client.runstate_changed()
         except TimeoutError:

@@ -1,0 +1,41 @@
+"""Time limits for what a busy machine may leave without a processor: that time does not count.
+
+A limit asks whether something still goes on. Whoever waits for a processor is not stuck, however long that takes.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+MOST = 100  # times the limit, whatever was waited for
+LOOK_S = 0.01  # between two looks, at least
+
+Waited = Callable[[], float]  # seconds that it has waited for a processor, since its start
+
+
+def never() -> float:
+    """Of what has a processor whenever it wants one."""
+    return 0.0
+
+
+@asynccontextmanager
+async def limit(seconds: float, waited: Waited) -> AsyncIterator[None]:
+    """As asyncio.timeout: TimeoutError after `seconds`, and those by which `waited` has grown meanwhile."""
+    loop = asyncio.get_running_loop()
+    begin, before = loop.time(), waited()
+    timers: list[asyncio.TimerHandle] = []  # the next look
+
+    def look() -> None:
+        more = max(waited() - before, 0.0)  # of a process that has ended `waited` is 0
+        left = begin + min(seconds + more, seconds * MOST) - loop.time()
+        if left > 0:
+            timers[:] = [loop.call_later(max(left, LOOK_S), look)]
+        else:
+            bound.reschedule(loop.time())
+
+    async with asyncio.timeout(None) as bound:
+        timers[:] = [loop.call_later(seconds, look)]
+        try:
+            yield
+        finally:
+            timers[0].cancel()
