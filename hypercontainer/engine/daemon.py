@@ -71,7 +71,7 @@ async def info(host: Host, stalled: int) -> doc.Info:
         hypervisor=doc.Hypervisor(name="qemu", version=await host.hypervisor.version()),
         guest_kernel=guest_kernel,
         isolation=isolation,
-        warnings=warnings,
+        warnings=[*warnings, *host.troubles()],
     )
 
 

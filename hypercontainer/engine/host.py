@@ -18,6 +18,7 @@ from hypercontainer.factory.base import Factory
 from hypercontainer.factory.cache import CacheFactory
 from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.factory.template import TemplateFactory
+from hypercontainer.factory.trouble import Trouble
 from hypercontainer.hypervisor.base import Hypervisor
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
 from hypercontainer.images.store import ImageStore
@@ -45,6 +46,7 @@ class Host:
     factory: Factory  # as the settings say
     events: Events
     hyperstart: Path  # the guest's PID 1, as installed with us
+    unprepared: Trouble = field(default_factory=Trouble)  # of the wishes of the settings, before there is a factory's
     _factories: dict[str, Factory] = field(default_factory=dict)  # each that there is, by its name
     _proving: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -94,6 +96,11 @@ class Host:
     def factory_of(self, asked: str) -> Factory:
         """The one that a pod asks for; the usual one if it does not, or if the settings have left it out since."""
         return self._factories.get(asked, self.factory)
+
+    def troubles(self) -> list[str]:
+        """What the factory could not make, and why."""
+        unprepared = self.unprepared.words()
+        return [*([f"no VM waits for a pod: {unprepared}"] if unprepared else []), *self.factory.troubles()]
 
     def _waiting_uids(self) -> Iterator[int]:
         """Users of guests that are nobody's yet; they stay theirs when they are a pod's."""

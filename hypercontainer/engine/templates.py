@@ -7,6 +7,7 @@ from hypercontainer.engine.accelerator import BootFiles, Choice
 from hypercontainer.engine.host import Host
 from hypercontainer.errors import HyperError
 from hypercontainer.factory.base import Kept, Pool, Wish
+from hypercontainer.factory.trouble import Trouble
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, VmConfig
 from hypercontainer.lib import clock
 from hypercontainer.model import documents as doc
@@ -29,10 +30,17 @@ class Templates:
         self._preparing = asyncio.create_task(self._prepare(), name="pool")
 
     async def _prepare(self) -> None:
-        try:
-            await self.init_factory()
-        except HyperError as e:
-            log.info("no virtual machine waits for a pod: %s", e)
+        trouble = self.host.unprepared = Trouble()
+        while True:
+            try:
+                await self.init_factory()
+            except (HyperError, OSError) as e:
+                log.info("no virtual machine waits for a pod: %s", e)
+                trouble.failed(str(e))
+                await asyncio.sleep(trouble.left_s())
+            else:
+                self.host.unprepared = Trouble()
+                return
 
     async def let_be(self) -> None:
         """Stop preparing."""
@@ -47,6 +55,7 @@ class Templates:
             scope=usual.template_scope,
             templates=[_template(kept) for kept in factory.kept()],
             pools=[_pool(pool) for pool in factory.pools()],
+            warnings=self.host.troubles(),
         )
 
     async def init_factory(self) -> None:
@@ -83,6 +92,7 @@ def _pool(pool: Pool) -> doc.Pool:
         waiting=pool.waiting,
         taken=pool.taken,
         poisoned=pool.poisoned,
+        reason=pool.reason,
     )
 
 

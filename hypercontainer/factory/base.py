@@ -52,6 +52,7 @@ class Pool:
     waiting: int  # guests that run and are nobody's
     taken: int  # guests that became somebody's
     poisoned: int  # guests that died, or did not answer, and were thrown away
+    reason: str  # why fewer wait than are wanted; "" if all do
 
 
 class Factory(Protocol):
@@ -71,12 +72,20 @@ class Factory(Protocol):
     def pools(self) -> Sequence[Pool]:
         """What became of the wishes, in their order."""
 
+    def troubles(self) -> Sequence[str]:
+        """What failed when it was last tried, and why, each in a line. It is tried again."""
+
     async def clear(self) -> None:
         """Let go of all templates and of what waits, and of the wishes. Guests that are somebody's stay; a later guest
         has its template made anew."""
 
     async def close(self) -> None:
         """Let go of all of it, and of what is being made. Again is harmless."""
+
+
+def size(vcpus: int, memory_mib: int) -> str:
+    """In words, for a person."""
+    return f"VM of {vcpus} CPU{'s' if vcpus > 1 else ''} and {memory_mib} MiB"
 
 
 class Shape(NamedTuple):

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from hypercontainer import vm as vms
 from hypercontainer.errors import HyperError
-from hypercontainer.factory.base import Factory, Kept, Pool, Shape, Stage, Wish, nobodys, shape
+from hypercontainer.factory.base import Factory, Kept, Pool, Shape, Stage, Wish, nobodys, shape, size
 from hypercontainer.factory.rehearsal import rehearse
-from hypercontainer.factory.template import ATTEMPTS, TemplateFactory
+from hypercontainer.factory.template import TemplateFactory
+from hypercontainer.factory.trouble import Trouble
 from hypercontainer.hypervisor.base import Hypervisor, VmConfig
 from hypercontainer.lib.together import to_its_end, together
 from hypercontainer.lib.trace import Timings, Trace
@@ -26,6 +27,7 @@ from hypercontainer.lib.trace import Timings, Trace
 log = logging.getLogger(__name__)
 
 QUIET_S = 0.1  # without a start, before a guest for the pool is made: so it is in nobody's way
+LATE_S = 0.01  # after it may be tried again: two clocks are read
 ANSWER_S = 1.0  # for one that waits to say that it is alive; it takes a millisecond
 
 
@@ -47,11 +49,27 @@ class Stock:
     waiting: deque[Waiting] = field(default_factory=deque)
     taken: int = 0
     poisoned: int = 0
-    failures: int = 0  # in a row
+    trouble: Trouble = field(default_factory=Trouble)
+    making: bool = False
 
     @property
     def short(self) -> bool:
-        return len(self.waiting) < self.wish.cache and self.failures < ATTEMPTS
+        return len(self.waiting) < self.wish.cache
+
+    @property
+    def due(self) -> bool:
+        return self.short and not self.trouble.left_s()
+
+    @property
+    def settled(self) -> bool:
+        """Nobody needs to wait for it: it is there, or will not be soon."""
+        return not self.short or self.trouble.lasting
+
+    def reason(self) -> str:
+        """Why fewer wait than are wanted; "" if all do."""
+        if not self.short:
+            return ""
+        return self.trouble.words() or ("being made" if self.making else "made when no start is under way")
 
 
 class CacheFactory:
@@ -85,7 +103,7 @@ class CacheFactory:
         for wish in wishes:
             known = next((s for s in before.values() if s.wish.config == wish.config), None)
             stocks.append(before.pop(id(known)) if known else Stock(wish))
-            stocks[-1].wish, stocks[-1].failures = wish, 0
+            stocks[-1].wish, stocks[-1].trouble = wish, Trouble()
         self._stocks = stocks
         surplus = [one for stock in before.values() for one in _beyond(stock, 0)]
         await self._discard(*surplus, *(one for stock in stocks for one in _beyond(stock, stock.wish.cache)))
@@ -94,7 +112,7 @@ class CacheFactory:
         await self._templates.init([wish for wish in wishes if not wish.cache])
         async with self._changed:
             self._changed.notify_all()
-            await self._changed.wait_for(lambda: not any(stock.short for stock in self._stocks))
+            await self._changed.wait_for(lambda: all(stock.settled for stock in self._stocks))
 
     def kept(self) -> Sequence[Kept]:
         return self._templates.kept()
@@ -109,9 +127,14 @@ class CacheFactory:
                 waiting=len(stock.waiting),
                 taken=stock.taken,
                 poisoned=stock.poisoned,
+                reason=stock.reason(),
             )
             for stock in self._stocks
         ]
+
+    def troubles(self) -> Sequence[str]:
+        mine = [f"no {_size(s.wish)} waits for a pod: {s.trouble.words()}" for s in self._stocks if s.trouble.failures]
+        return [*mine, *self._templates.troubles()]
 
     async def clear(self) -> None:
         stocks, self._stocks = self._stocks, []
@@ -170,7 +193,7 @@ class CacheFactory:
             return False
         one.watch.cancel()
         stock.taken += 1
-        stock.failures = 0
+        stock.trouble = Trouble()
         return True
 
     async def _useless(self, stock: Stock, one: Waiting, why: BaseException) -> None:
@@ -185,21 +208,34 @@ class CacheFactory:
 
     async def _fill(self) -> None:
         while True:
-            async with self._changed:
-                await self._changed.wait_for(lambda: any(stock.short for stock in self._stocks))
-                await self._changed.wait_for(lambda: not self._starts)
+            await self._needed()
             await asyncio.sleep(QUIET_S)
-            for stock in [s for s in self._stocks if s.short and not self._starts][:1]:
-                await self._add(stock)
+            for stock in [s for s in self._stocks if s.due and not self._starts][:1]:
+                stock.making = True
+                try:
+                    await self._add(stock)
+                finally:
+                    stock.making = False
                 self._tell()
+
+    async def _needed(self) -> None:
+        """Until one is to be made, and no start is under way."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: any(s.due for s in self._stocks) and not self._starts)
+
+    def _failed(self, stock: Stock, why: str) -> None:
+        """It is due again later, and the filler is told then."""
+        stock.trouble.failed(why)
+        asyncio.get_running_loop().call_later(stock.trouble.left_s() + LATE_S, self._tell)
 
     async def _add(self, stock: Stock) -> None:
         try:
             one = await self._made(stock)
         except (HyperError, OSError) as e:  # OSError: no room for its folder, a kernel that is gone
-            stock.failures += 1
+            self._failed(stock, str(e))
             log.warning("cannot make a guest for the pool: %s", e)
             return
+        stock.trouble = Trouble()
         if stock in self._stocks:
             stock.waiting.append(one)
         else:  # nobody wants it any more
@@ -243,7 +279,7 @@ class CacheFactory:
             log.warning("a guest that waited has ended: %s", cause)
             stock.waiting.remove(one)
             stock.poisoned += 1
-            stock.failures += 1
+            self._failed(stock, f"one that waited has ended: {cause}")
             await self._discard(one)
         self._tell()
 
@@ -263,6 +299,10 @@ class CacheFactory:
             if one.watch is not asyncio.current_task():
                 one.watch.cancel()
         await to_its_end(together(*map(_end, ones)))
+
+
+def _size(wish: Wish) -> str:
+    return size(wish.config.vcpus, wish.config.memory_mib)
 
 
 def _beyond(stock: Stock, keep: int) -> list[Waiting]:

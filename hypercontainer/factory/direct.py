@@ -24,6 +24,9 @@ class DirectFactory:
     def pools(self) -> Sequence[Pool]:
         return ()
 
+    def troubles(self) -> Sequence[str]:
+        return ()
+
     async def init(self, wishes: Sequence[Wish]) -> None:
         pass
 

@@ -18,9 +18,10 @@ from pathlib import Path
 
 from hypercontainer import vm as vms
 from hypercontainer.errors import Exhausted, GuestDied, GuestError, GuestSilent, HyperError, InvalidInput, Unavailable
-from hypercontainer.factory.base import EMPTY, Kept, Pool, Shape, Stage, Wish, nobodys, shape
+from hypercontainer.factory.base import EMPTY, Kept, Pool, Shape, Stage, Wish, nobodys, shape, size
 from hypercontainer.factory.rehearsal import rehearse
 from hypercontainer.factory.sealed import SealedFile
+from hypercontainer.factory.trouble import Trouble
 from hypercontainer.hypervisor.base import SLOTS, Hypervisor, Snapshot, VmConfig
 from hypercontainer.lib.trace import Timings, Trace
 
@@ -29,7 +30,6 @@ log = logging.getLogger(__name__)
 KEPT = 4  # templates of a tenant, those used last: each takes what its guest took to boot, some 60 to 100 MiB
 KEPT_IN_ALL = 16  # of all tenants; the next one comes at the expense of the tenant that has the most
 MAX_FAILURES = 256  # shapes whose failures are known
-ATTEMPTS = 3  # failures of one shape in a row, after which its guests are booted
 
 
 @dataclass
@@ -77,7 +77,7 @@ class TemplateFactory:
         self._hypervisor, self._run_dir, self._uid, self._stage = hypervisor, run_dir, uid, stage
         self._templates: dict[Shape, asyncio.Task[Template]] = {}  # by shape; the one used last is last
         self._making: set[asyncio.Task[Template]] = set()
-        self._failures: dict[Shape, int] = {}
+        self._troubles: dict[Shape, tuple[str, Trouble]] = {}  # of what failed; the oldest is first
 
     async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> vms.Vm:
         vm = await self._clone(config, run_dir, trace)
@@ -98,7 +98,11 @@ class TemplateFactory:
                 try:
                     await self.make(wish.config)
                 except HyperError as e:
-                    log.warning("cannot make a template: %s", e)
+                    key = shape(self._hypervisor, wish.config)
+                    self._failed(key, wish.config, None, f"cannot make a template: {e}")
+
+    def troubles(self) -> Sequence[str]:
+        return [f"there is no template for a {what}: {trouble.words()}" for what, trouble in self._troubles.values()]
 
     async def make(self, config: VmConfig) -> Template:
         """The template of its shape, made now if there is none."""
@@ -106,7 +110,7 @@ class TemplateFactory:
 
     async def clear(self) -> None:
         self._templates.clear()
-        self._failures.clear()
+        self._troubles.clear()
 
     async def close(self) -> None:
         await self.clear()
@@ -117,25 +121,25 @@ class TemplateFactory:
     async def _clone(self, config: VmConfig, run_dir: Path, trace: Trace) -> vms.Vm | None:
         """A clone of the template of its shape; None if that cannot be had."""
         key = shape(self._hypervisor, config)
-        if self._failures.get(key, 0) >= ATTEMPTS:
-            return None
+        if (known := self._troubles.get(key)) and known[1].lasting and known[1].left_s():
+            return None  # a start that tries it too would only take longer
         task = self._begun(key, config)
         if not task.done() and (smaller := self._smaller(config)):
             return await self._grown(smaller, config, run_dir, trace)
         try:
             template = await self._made(task, trace)
         except HyperError as e:
-            self._failed(key, None, f"cannot make a template, booting {config.name}: {e}")
+            self._failed(key, config, None, f"cannot make a template, booting {config.name}: {e}")
             return None
         try:
             vm = await self._from(template, config, run_dir, trace)
         except (GuestDied, GuestError) as e:
-            self._failed(key, template, f"cannot clone {config.name}, booting it: {e}")
+            self._failed(key, config, template, f"cannot clone {config.name}, booting it: {e}")
             return None
         except GuestSilent:  # a boot would not be quicker than it where there is too much to do
-            self._failed(key, template, f"cannot clone {config.name}: it does not answer")
+            self._failed(key, config, template, f"cannot clone {config.name}: it does not answer")
             raise
-        self._failures.pop(key, None)
+        self._troubles.pop(key, None)
         return vm
 
     async def _from(self, template: Template, config: VmConfig, run_dir: Path, trace: Trace) -> vms.Vm:
@@ -174,15 +178,17 @@ class TemplateFactory:
             return None
         return vm
 
-    def _failed(self, key: Shape, template: Template | None, complaint: str) -> None:
+    def _failed(self, key: Shape, config: VmConfig, template: Template | None, complaint: str) -> None:
         """Throw it away, unless somebody has done so and there is another one."""
         log.warning("%s", complaint)
         task = self._templates.get(key)
         if task and task.done() and (task.cancelled() or task.exception() or task.result() is template):
             del self._templates[key]
-            self._failures[key] = self._failures.pop(key, 0) + 1
-            for old in list(self._failures)[:-MAX_FAILURES]:
-                del self._failures[old]
+            what, trouble = self._troubles.pop(key, (size(config.vcpus, config.memory_mib), Trouble()))
+            trouble.failed(complaint)
+            self._troubles[key] = what, trouble
+            for old in list(self._troubles)[:-MAX_FAILURES]:
+                del self._troubles[old]
 
     def _begun(self, key: Shape, config: VmConfig) -> asyncio.Task[Template]:
         """Made now if there is none: once, and to its end, whoever waits for it and gives up."""

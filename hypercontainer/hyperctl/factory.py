@@ -44,6 +44,12 @@ def status(context: Context, args: Args) -> int:
         if factory["Pools"]:
             pools = [{**pool, "Memory": f"{pool['MemoryMib']}MiB"} for pool in factory["Pools"]]
             table.show(args, POOL_COLUMNS, pools)
+            for pool in pools:
+                if pool["Reason"]:
+                    missing = pool["Wanted"] - pool["Waiting"]
+                    print(f"missing: {missing} of {pool['Vcpus']} CPUs and {pool['Memory']}: {pool['Reason']}")
+        for warning in factory["Warnings"]:
+            print(f"warning: {warning}")
     rows = [
         {
             "Kernel": template["Kernel"],

@@ -469,6 +469,7 @@ class Pool(Document, frozen=True, kw_only=True):
     waiting: int
     taken: int
     poisoned: int
+    reason: str = ""  # why fewer wait than are wanted
 
 
 class Factory(Document, frozen=True, kw_only=True):
@@ -478,6 +479,7 @@ class Factory(Document, frozen=True, kw_only=True):
     scope: str = "global"  # who shares them: global, tenant, none
     templates: list[Template]
     pools: list[Pool]
+    warnings: list[str] = []  # what could not be made, and why; it is tried again
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):

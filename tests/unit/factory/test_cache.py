@@ -12,7 +12,8 @@ from hypercontainer.errors import GuestDied, HyperError
 from hypercontainer.factory.base import Factory, Wish
 from hypercontainer.factory.cache import CacheFactory
 from hypercontainer.factory.direct import DirectFactory
-from hypercontainer.factory.template import ATTEMPTS, TemplateFactory
+from hypercontainer.factory.template import TemplateFactory
+from hypercontainer.factory.trouble import LASTING
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, VmConfig
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.record import DiskRecord
@@ -201,7 +202,22 @@ async def test_a_wish_for_a_template_alone(factory: CacheFactory, hypervisor: Fa
     assert hypervisor.alive == []
 
 
-async def test_what_cannot_be_made_is_given_up_and_starts_go_on(
+async def test_what_failed_is_tried_again_until_it_is_there(
+    factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig
+) -> None:
+    hypervisor.fail = "no memory"
+    async with asyncio.timeout(LIMIT_S):
+        await factory.init([wish(config)])
+    [pool] = factory.pools()
+    assert pool.waiting == 0 and "no memory" in pool.reason and "times in a row, tried again" in pool.reason
+    assert any("no memory" in line and "128 MiB" in line for line in factory.troubles())
+    await until(lambda: factory._stocks[0].trouble.failures > LASTING)
+    hypervisor.fail = ""
+    await until(lambda: waiting(factory) == [1])  # nobody asked for it again
+    assert factory.pools()[0].reason == "" and not [line for line in factory.troubles() if "waits" in line]
+
+
+async def test_starts_go_on_where_nothing_can_be_made(
     factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
 ) -> None:
     hypervisor.fail = "no memory"
@@ -235,7 +251,7 @@ async def test_all_of_it_is_let_go(factory: CacheFactory, hypervisor: FakeHyperv
 async def test_the_end_comes_while_one_is_made(
     factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig, tmp_path: Path
 ) -> None:
-    task = asyncio.create_task(factory.init([wish(config, ATTEMPTS)]))
+    task = asyncio.create_task(factory.init([wish(config, LASTING)]))
     await until(lambda: bool(list((tmp_path / "nobody").glob("waiting-*"))))
     await factory.close()
     assert hypervisor.alive == []

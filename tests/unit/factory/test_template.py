@@ -14,7 +14,8 @@ import pytest
 from hypercontainer.errors import GuestDied, GuestSilent
 from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.factory.sealed import SealedFile
-from hypercontainer.factory.template import ATTEMPTS, EMPTY, KEPT, KEPT_IN_ALL, TemplateFactory
+from hypercontainer.factory.template import EMPTY, KEPT, KEPT_IN_ALL, TemplateFactory
+from hypercontainer.factory.trouble import LASTING, Trouble
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, VmConfig
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.record import DiskRecord
@@ -178,15 +179,26 @@ async def test_guests_that_share_folders_have_the_template_of_those_that_do_not(
 
 
 async def test_a_template_that_clones_badly_is_thrown_away_and_the_guest_booted(
-    factory: TemplateFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+    factory: TemplateFactory,
+    hypervisor: FakeHypervisor,
+    config: VmConfig,
+    run_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     hypervisor.fail_clones = "qemu: load of migration failed"
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in range(1, LASTING + 1):
         async with made(factory, config, run_dir) as vm:
             await vm.agent.ping()
         assert originals(hypervisor) == attempt
     async with made(factory, config, run_dir):
-        assert originals(hypervisor) == ATTEMPTS  # no more of them: they only cost time
+        assert originals(hypervisor) == LASTING  # not now: it only costs time
+    [line] = factory.troubles()
+    assert "128 MiB" in line and "load of migration failed" in line
+    hypervisor.fail_clones = ""
+    monkeypatch.setattr(Trouble, "left_s", lambda self: 0.0)  # the time has come
+    async with made(factory, config, run_dir):
+        assert hypervisor.booted[-1].origin is not None
+    assert factory.troubles() == []
 
 
 async def test_a_clone_that_is_silent_is_an_error_and_its_template_thrown_away(
@@ -214,7 +226,7 @@ async def test_many_clones_of_one_bad_template_count_as_one_failure(
 ) -> None:
     async with made(factory, config, run_dir):
         pass
-    folders = [run_dir / str(n) for n in range(ATTEMPTS + 1)]
+    folders = [run_dir / str(n) for n in range(LASTING + 1)]
     for folder in folders:
         folder.mkdir()
     hypervisor.fail_clones = "all of them at once"
