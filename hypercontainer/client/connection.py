@@ -39,6 +39,16 @@ class Connection:
     def close(self) -> None:
         self.socket.close()
 
+    def gone(self) -> bool:
+        """Whether hyperd has closed it, as it does with one that is idle for long."""
+        self.socket.settimeout(0)
+        try:
+            return not self.rest and not self.socket.recv(1, _socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     def send(self, data: bytes) -> None:
         self.socket.sendall(data, _socket.MSG_NOSIGNAL)
 

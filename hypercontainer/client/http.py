@@ -91,6 +91,8 @@ class Client:
 
     def _send(self, head: bytes, body: bytes | Iterable[bytes], timeout_s: float | None) -> Response:
         """Send one request. A connection that hyperd closed while it was idle is replaced, once, for a GET."""
+        if self._connection is not None and self._connection.gone():
+            self.close()
         while True:
             used = self._connection is not None
             connection = self._connection = self._connection or self._connect()

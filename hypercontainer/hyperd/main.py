@@ -94,7 +94,7 @@ async def serve(
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     from aiohttp import web
 
-    from hypercontainer.hyperd.rest.dispatch import READ_AHEAD, Dispatcher
+    from hypercontainer.hyperd.rest.dispatch import Dispatcher
     from hypercontainer.hyperd.rest.routes import ROUTES
 
     engine = make(settings)
@@ -102,16 +102,7 @@ async def serve(
         if not await unless(stop, engine.open()):
             return
         dispatcher = Dispatcher(engine)
-        runner = web.AppRunner(
-            dispatcher.app(ROUTES),
-            access_log=None,  # the dispatcher logs
-            handler_cancellation=True,
-            auto_decompress=False,  # a small body must not become a large one
-            read_bufsize=READ_AHEAD,
-            max_line_size=1 << 16,  # filters and --change lines are in it
-            tcp_keepalive=False,
-            shutdown_timeout=1,
-        )
+        runner = dispatcher.runner(ROUTES)
         await runner.setup()
         path = None if sock else Path(settings.socket)
         site = web.SockSite(runner, sock or listen(Path(settings.socket), settings.group))

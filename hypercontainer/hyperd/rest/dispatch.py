@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from hypercontainer.errors import InvalidInput
 from hypercontainer.hyperd.rest import hijack, params
@@ -20,11 +21,25 @@ from hypercontainer.hyperd.rest.errors import told
 from hypercontainer.model.api import Engine
 
 log = logging.getLogger("hyperd.rest")
+strangers = logging.getLogger("hyperd.rest.http")
 
 T = TypeVar("T")
 MAX_JSON = 1 << 20
+IDLE_S = 60.0
 READ_AHEAD = 1 << 18  # of a body that nobody reads yet
 UCRED = struct.Struct("iII")  # unix(7), SO_PEERCRED: pid, uid, gid
+
+
+def in_one_line(record: logging.LogRecord) -> bool:
+    """What is no HTTP is its sender's mistake: a line of the log, and no traceback of ours."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.msg, record.args, record.exc_info = "refused what is no HTTP: %.200r", (error.message,), None
+        record.levelno, record.levelname = logging.INFO, "INFO"
+    return True
+
+
+strangers.addFilter(in_one_line)
 
 
 @dataclass(eq=False)
@@ -41,6 +56,21 @@ class Dispatcher:
         for route in routes:
             app.router.add_route(route.method, route.path, self._bind(route))
         return app
+
+    def runner(self, routes: Iterable[Route[Any, Any]], *, idle_s: float = IDLE_S) -> web.AppRunner:
+        """A server that bounds what it reads. One that asks nothing, or half of something, for `idle_s` ends."""
+        return web.AppRunner(
+            self.app(routes),
+            access_log=None,  # we log
+            logger=strangers,
+            handler_cancellation=True,
+            auto_decompress=False,  # a small body must not become a large one
+            read_bufsize=READ_AHEAD,
+            max_line_size=1 << 16,  # filters and --change lines are in it
+            keepalive_timeout=idle_s,
+            tcp_keepalive=False,
+            shutdown_timeout=1,
+        )
 
     async def stop(self, *, timeout_s: float) -> None:
         """End all streams; wait `timeout_s` seconds for calls that change something, then cancel those too."""
@@ -137,6 +167,9 @@ class Dispatcher:
                 response = await handler(request)
         except web.HTTPException as e:
             response = refusal(request, e)
+        except (web.RequestPayloadError, HttpProcessingError) as e:
+            status, document = told(InvalidInput(f"cannot read the body: {str(e)[:200]}"))
+            response = json_answer(document, status)
         except (ConnectionError, asyncio.CancelledError):
             raise  # the caller has gone
         except Exception as e:

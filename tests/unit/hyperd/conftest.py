@@ -33,9 +33,7 @@ class Server:
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
     engine = FakeEngine()
     dispatcher = Dispatcher(engine)  # type: ignore[arg-type]
-    runner = web.AppRunner(
-        dispatcher.app(ROUTES), access_log=None, handler_cancellation=True, auto_decompress=False, shutdown_timeout=1
-    )
+    runner = dispatcher.runner(ROUTES)
     await runner.setup()
     path = tmp_path / "hyper.sock"
     await web.UnixSite(runner, path).start()

@@ -1,0 +1,64 @@
+"""Those who ask nothing, half of something, or what is no HTTP."""
+# ruff: noqa: E501
+
+import asyncio
+import select
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from hypercontainer.client.http import Client
+from hypercontainer.hyperd.rest.dispatch import Dispatcher
+from hypercontainer.hyperd.rest.routes import ROUTES
+from tests.unit.hyperd.conftest import Server
+from tests.unit.hyperd.fake import FakeEngine
+
+
+async def test_half_a_question_is_not_waited_for(tmp_path: Path) -> None:
+    """Nor one that is never asked; a client that asks on gets its answer however long it pauses."""
+    dispatcher = Dispatcher(FakeEngine())  # type: ignore[arg-type]
+    runner = dispatcher.runner(ROUTES, idle_s=0.05)
+    await runner.setup()
+    path = tmp_path / "hyper.sock"
+    await web.UnixSite(runner, path).start()
+    for sent in (
+        b"",
+        b"GET /v1/ping HTT",
+        b"GET /v1/ping HTTP/1.1\r\nHost: a\r\nX: ",
+        b"GET /v1/ping HTTP/1.1\r\nHost: a\r\n\r\nGET /",
+    ):
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(sent)
+        answer = await reader.read()  # up to its end: hyperd closed it
+        assert answer.count(b"200 OK") == sent.count(b"\r\n\r\n")
+        writer.close()
+    with Client(str(path)) as client:
+        for _ in range(2):
+            assert (await asyncio.to_thread(client.get, "/v1/ping"))["Ok"]
+            connection = client._connection
+            assert connection
+            await asyncio.to_thread(select.select, [connection.socket], [], [])  # its end
+            await asyncio.to_thread(client.post, "/v1/containers/c/start")
+    await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 tls\r\n\r\n", b"GET / HTTP/9\r\n\r\n", b"GET /v1/ping HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n", b"GET /v1/ping HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+        b"POST /v1/containers HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nnot hexadecimal\r\n",
+    ],
+)  # fmt: skip
+async def test_what_is_no_http_leaves_a_line_and_no_traceback(
+    server: Server, caplog: pytest.LogCaptureFixture, sent: bytes
+) -> None:
+    caplog.set_level("INFO")
+    reader, writer = await asyncio.open_unix_connection(server.path)
+    writer.write(sent)
+    answer = await reader.read()
+    writer.close()
+    assert answer.split(b" ")[1] == b"400"
+    assert [record for record in caplog.records if record.exc_info or record.levelname == "ERROR"] == []
+    assert len(caplog.records) <= 1
