@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
+import os
 import sqlite3
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -73,7 +74,7 @@ class Events:
                     self.unwritten.popleft()
                     if cursor.lastrowid and cursor.lastrowid % 500 == 0:
                         cursor.execute("DELETE FROM events WHERE id <= ?", (cursor.lastrowid - KEPT,))
-        except sqlite3.Error as e:
+        except (sqlite3.Error, OSError) as e:
             if len(self.unwritten) <= 1:  # else it has been said
                 log.error("cannot write %s: %s: events are kept in memory", self._path, e)
 
@@ -130,6 +131,11 @@ class Events:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
+    """Its files are ours alone: those that SQLite makes beside it have its mode."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    for name in (path, f"{path}-wal", f"{path}-shm"):  # an older hyperd's were not
+        with suppress(FileNotFoundError):
+            os.chmod(name, 0o600)
     db = sqlite3.connect(path, isolation_level=None)
     try:
         db.execute("PRAGMA journal_mode=WAL")

@@ -1,18 +1,21 @@
 """hyperd dies at any step, and the next one finds everything: containers run on, output and statuses arrive."""
 
 import asyncio
+import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from hypercontainer.engine.events import Events
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.factory import rehearsal
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.spec import ContainerSpec, PodSpec, RestartPolicy
 from hypercontainer.testing.fakes import FakeAgent
-from tests.unit.engine.world import World, load
+from tests.unit.engine.world import Run, World, load
 
 
 class Killed(BaseException):
@@ -212,3 +215,27 @@ async def test_the_rules_of_one_that_is_ending_are_not_kept(
     await again.wait(id)
     await again.remove(id, force=True, volumes=False)
     assert seen and set(seen) == {(0, 0)}
+
+
+async def test_nobody_else_reads_what_hyperd_keeps(world: World, engine: LocalEngine, create: Run) -> None:
+    """Its folders may be walked through, to the volumes: so each file says for itself who may read it."""
+    id = await create("cat", name="web", open_stdin=True)
+    await engine.start(id)
+    await engine.remove("web", force=True, volumes=True)
+    open_to_all = []
+    for folder, names, files in os.walk(world.settings.root):
+        names[:] = [name for name in names if os.stat(os.path.join(folder, name)).st_mode & 0o001]
+        open_to_all += [path for name in files if os.stat(path := os.path.join(folder, name)).st_mode & 0o077]
+    assert open_to_all == []
+    assert os.stat(Path(world.settings.root) / "events.db").st_mode & 0o777 == 0o600
+
+
+async def test_the_events_of_an_older_hyperd_are_hidden_too(tmp_path: Path) -> None:
+    sqlite3.connect(tmp_path / "events.db").close()
+    (tmp_path / "events.db").chmod(0o644)
+    events = Events(tmp_path / "events.db")
+    events.emit("container", "start", "1", {})
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {
+        "events.db": 0o600, "events.db-wal": 0o600, "events.db-shm": 0o600,
+    }  # fmt: skip
+    events.close()
