@@ -8,7 +8,7 @@ BINDIR ?= /usr/local/bin
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-bench demo install test fresh check style unit vm interop bench density fuzz guest kernel format clean
+.PHONY: help setup setup-test setup-bench demo install test fresh check style unit vm interop bench density fuzz soak guest kernel format clean
 
 help:  ## this table
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ density: setup-test  ## start virtual machines until memory is used up or 1,000 
 fuzz: setup-test  ## what reads foreign bytes, in the guest and here, each of 10 targets for SECONDS=60
 	$(MAKE) -C guest fuzz SECONDS=$(SECONDS)
 	$(BIN)/python -m tests.fuzz $(SECONDS) $$(date +%s)
+
+soak: setup-test  ## random verbs and deaths against a model, full disks too, for SECONDS=60 (SEED=1: the same steps again)
+	$(BIN)/python -m tests.vm.walk --seconds $(SECONDS) --cycles 100000 $(if $(SEED),--seed $(SEED))
 
 guest:  ## rebuild the C programs that changed (ARCH=aarch64: hyperstart for that)
 	$(BIN)/python hatch_build.py --arch $(ARCH)

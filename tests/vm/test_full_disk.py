@@ -1,17 +1,15 @@
 """hyperd whose root is on a disk that is full, for real: a small ext4."""
 
-import errno
 import json
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from hypercontainer.testing import busybox
 from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
+from tests.vm.disk import fill, small_disk
 
 pytestmark = pytest.mark.vm
 
@@ -19,34 +17,10 @@ SIZE_MIB = 192
 LINES = 20_000
 
 
-@contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    """An ext4 of `SIZE_MIB` MiB, without blocks that are root's alone."""
-    image, point = folder / "disk.img", folder / "disk"
-    point.mkdir()
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", image, f"{SIZE_MIB}M"], check=True)
-    subprocess.run(["mount", "-o", "loop", image, point], check=True)
-    try:
-        yield point
-    finally:
-        subprocess.run(["umount", "-l", point], check=True)
-        image.unlink()
-
-
-def fill(disk: Path) -> None:
-    with open(disk / "ballast", "ab", buffering=0) as f:
-        for size in (1 << 20, 4096):
-            try:
-                while f.write(b"\0" * size) == size:
-                    pass
-            except OSError as e:
-                assert e.errno == errno.ENOSPC
-
-
 @pytest.fixture
 def full(kernels: Path, tmp_path: Path) -> Iterator[tuple[PrivateDaemon, Callable[[], None], Callable[[], None]]]:
     """A hyperd on such a disk, and what fills and frees it."""
-    with small_disk(tmp_path) as disk:
+    with small_disk(tmp_path, SIZE_MIB) as disk:
         settings = {"root": str(disk / "root"), "factory": "direct", "scratch_mib": 64, "accelerator": "tcg"}
         with private_daemon(kernels, settings) as hyper:
             archive = tmp_path / "busybox.tar"
