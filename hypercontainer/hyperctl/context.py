@@ -54,19 +54,22 @@ def complain(message: object) -> None:
     print(f"hyperctl: {' '.join(str(message).split())}", file=sys.stderr)
 
 
-def each(names: list[str], act: Callable[[str], object], *, say: bool = True) -> int:
-    """Do `act` for every name; one that fails does not stop the others. Prints the names that worked."""
+def each(names: list[str], act: Callable[[str], object], *, say: bool = True, absent_ok: bool = False) -> int:
+    """Do `act` for every name; one that fails does not stop the others. Prints the names that worked.
+
+    `absent_ok`: a thing that is not there is said, and is no failure, as with docker's rm -f."""
     status = 0
     for name in names:
         try:
             act(name)
         except Exception as e:
-            from hypercontainer.errors import HyperError  # only now: it imports `typing`
+            from hypercontainer.errors import HyperError, NotFound  # only now: it imports `typing`
 
             if not isinstance(e, HyperError):
                 raise
             complain(e)
-            status = 1
+            if not (absent_ok and isinstance(e, NotFound)):
+                status = 1
         else:
             if say:
                 print(name)

@@ -77,7 +77,7 @@ def remove(context: Context, args: Args) -> int:
         for step in context.client.delete("/v1/images", name=name, force=args.force):
             print(f"Untagged: {step['Untagged']}" if step.get("Untagged") else f"Deleted: {step['Deleted']}")
 
-    return each(args.operands, one, say=False)
+    return each(args.operands, one, say=False, absent_ok=args.force)
 
 
 def history(context: Context, args: Args) -> int:

@@ -25,15 +25,18 @@ def path(container: str, verb: str = "") -> str:
     return f"/v1/containers/{segment(container)}" + (f"/{verb}" if verb else "")
 
 
-def together(context: Context, names: list[str], act: Callable[[Client, str], object]) -> int:
+def together(
+    context: Context, names: list[str], act: Callable[[Client, str], object], *, absent_ok: bool = False
+) -> int:
     """`act` on all at the same time, each over a connection of its own: a stop may take ten seconds."""
     if len(names) == 1:
-        return each(names, lambda name: act(context.client, name))
+        return each(names, lambda name: act(context.client, name), absent_ok=absent_ok)
     context.client.get("/v1/ping")  # starts a hyperd if there is none, once
     status = 0
     for i in range(0, len(names), AT_ONCE):
         works = {name: Work(context.client, name, act) for name in names[i : i + AT_ONCE]}
-        status = each([*works], lambda name: works[name].result()) or status  # noqa: B023  called at once
+        done = each([*works], lambda name: works[name].result(), absent_ok=absent_ok)  # noqa: B023  called at once
+        status = done or status
     return status
 
 
@@ -88,7 +91,10 @@ def unpause(context: Context, args: Args) -> int:
 
 def remove(context: Context, args: Args) -> int:
     return together(
-        context, args.operands, lambda c, name: c.delete(path(name), force=args.force, volumes=args.volumes)
+        context,
+        args.operands,
+        lambda c, name: c.delete(path(name), force=args.force, volumes=args.volumes),
+        absent_ok=args.force,
     )
 
 

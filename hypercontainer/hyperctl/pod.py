@@ -91,7 +91,10 @@ def stop(context: Context, args: Args) -> int:
 def remove(context: Context, args: Args) -> int:
     names = [_name(word) for word in args.operands]
     return together(
-        context, names, lambda client, name: client.delete(path(name), force=args.force, volumes=args.volumes)
+        context,
+        names,
+        lambda client, name: client.delete(path(name), force=args.force, volumes=args.volumes),
+        absent_ok=args.force,
     )
 
 

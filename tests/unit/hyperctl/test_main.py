@@ -90,6 +90,24 @@ def test_verbs_for_several_containers(hyperctl: Hyperctl, verb: str) -> None:
     assert paths == {f"/v1/containers/{name}/{verb}" for name in "abc"}
 
 
+@pytest.mark.parametrize("group", [(), ("pod",)])
+def test_what_is_not_there_is_removed_by_force(hyperctl: Hyperctl, group: tuple[str, ...]) -> None:
+    kind = "pods" if group else "containers"
+    hyperctl.hyperd.answers["DELETE", f"/v1/{kind}/a"] = None
+    hyperctl.hyperd.answers["DELETE", f"/v1/{kind}/held"] = Refusal(409, "conflict", "cannot remove held")
+    said = f"hyperctl: no such thing: /v1/{kind}/b\n"
+    assert hyperctl(*group, "rm", "-f", "b") == (0, "", said)
+    assert hyperctl(*group, "rm", "-f", "b", "a") == (0, "a\n", said)
+    assert hyperctl(*group, "rm", "b") == (1, "", said)
+    assert hyperctl(*group, "rm", "-f", "held").status == 1
+    assert hyperctl(*group, "rm", "-f", "held", "b").status == 1
+
+
+def test_an_image_that_is_not_there_is_removed_by_force(hyperctl: Hyperctl) -> None:
+    assert hyperctl("rmi", "-f", "b") == (0, "", "hyperctl: no such thing: /v1/images\n")
+    assert hyperctl("rmi", "b") == (1, "", "hyperctl: no such thing: /v1/images\n")
+
+
 def test_stops_are_at_the_same_time(hyperctl: Hyperctl) -> None:
     """None is answered before all have come."""
     import threading
