@@ -20,6 +20,7 @@ else:
 PIECE = 1 << 20  # bytes in and bytes out of a decompressor at a time
 ZSTD_WINDOW_LOG = 27  # 128 MiB, what the zstd tool itself allows unless told otherwise
 XZ_MEMORY = 128 << 20
+SKIPPABLE, SKIPPABLE_HEADER = b"\x2a\x4d\x18", 8  # after a byte 0x50 … 0x5f: RFC 8878, section 3.1.2
 MAGIC: dict[bytes, str] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\x00": "xz", b"BZh": "bzip2"}
 
 
@@ -75,7 +76,14 @@ FAILURES = (zlib.error, zstd.ZstdError, lzma.LZMAError, OSError, EOFError)
 
 def kind(head: bytes) -> str:
     """gzip, zstd, xz, bzip2, or "" for what is none of them."""
+    if _skippable(head):
+        return "zstd"
     return next((name for magic, name in MAGIC.items() if head.startswith(magic)), "")
+
+
+def _skippable(head: bytes) -> bool:
+    """A frame of zstd's that holds no content, but what a tool has written for itself: zstd:chunked has them."""
+    return head[1:4] == SKIPPABLE and head[0] & 0xF0 == 0x50
 
 
 def plain(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -98,6 +106,10 @@ def plain(chunks: Iterator[bytes]) -> Iterator[bytes]:
 def _decompress(name: str, data: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
     """One member after another: gzip and zstd files may be several, end to end."""
     magic = next(m for m, n in MAGIC.items() if n == name)
+    if name == "zstd":
+        data = _past_skippable(data, chunks)
+    if not data.startswith(magic):
+        return _only_padding(name, data, chunks)
     decompressor = MAKE[name]()
     while True:
         try:
@@ -111,6 +123,8 @@ def _decompress(name: str, data: bytes, chunks: Iterator[bytes]) -> Iterator[byt
             data = decompressor.unused_data
             while len(data) < len(magic) and (more := next(chunks, b"")):
                 data += more
+            if name == "zstd":
+                data = _past_skippable(data, chunks)
             if not data.startswith(magic):
                 return _only_padding(name, data, chunks)
             decompressor = MAKE[name]()
@@ -118,6 +132,23 @@ def _decompress(name: str, data: bytes, chunks: Iterator[bytes]) -> Iterator[byt
             data = next(chunks, b"")
             if not data:
                 raise InvalidInput(f"damaged {name} data: it ends too early")
+
+
+def _past_skippable(data: bytes, chunks: Iterator[bytes]) -> bytes:
+    """What follows the skippable frames at the beginning of `data`; at least a magic number, unless it ends."""
+    while _skippable(data):
+        while len(data) < SKIPPABLE_HEADER and (more := next(chunks, b"")):
+            data += more
+        left = SKIPPABLE_HEADER + int.from_bytes(data[4:SKIPPABLE_HEADER], "little")
+        while len(data) < left:
+            left -= len(data)
+            data = next(chunks, b"")
+            if not data:
+                raise InvalidInput("damaged zstd data: it ends too early")
+        data = data[left:]
+        while len(data) < 4 and (more := next(chunks, b"")):
+            data += more
+    return data
 
 
 def _only_padding(name: str, data: bytes, chunks: Iterator[bytes]) -> None:

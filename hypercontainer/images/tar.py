@@ -10,11 +10,14 @@ from hypercontainer.errors import InvalidInput
 
 BLOCK = 512
 ZERO = bytes(BLOCK)
-MAX_EXTENSION = 1 << 20  # bytes of one PAX or GNU long-name header
+MAX_EXTENSION = 1 << 20  # bytes of all PAX and GNU long-name headers of one entry
 MAX_PATH = 4096
 MAX_SPARSE = 10_000  # pieces of one sparse file
 MAX_SIZE = 1 << 42
 XATTR = b"SCHILY.xattr."
+KNOWN = frozenset((b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"))  # and what is of sparse files, or XATTR
+SPARSE = b"GNU.sparse."
+MAX_DIGITS = 20
 FILE, LINK, SYMLINK, CHAR, BLOCK_DEVICE, FOLDER, FIFO = b"0123456"
 REGULAR = frozenset(b"0\x007")  # 7: contiguous; every reader takes it for a file
 
@@ -115,8 +118,17 @@ def pax(data: bytes) -> dict[bytes, bytes]:
     return records
 
 
+def _amend(records: dict[bytes, bytes], said: dict[bytes, bytes]) -> None:
+    """Take over what is of use. An empty value means the header's own (POSIX, pax), but for an attribute."""
+    for key, value in said.items():
+        if key.startswith(XATTR) or (value and (key in KNOWN or key.startswith(SPARSE))):
+            records[key] = value
+        else:
+            records.pop(key, None)
+
+
 def _integer(value: bytes, what: str) -> int:
-    if not 0 < len(value) <= 20 or not value.lstrip(b"-").isdigit():
+    if not 0 < len(value) <= MAX_DIGITS or not value.lstrip(b"-").isdigit():
         raise TarError(f"damaged tar: PAX {what} is {value[:40]!r}")
     try:
         return int(value)
@@ -148,18 +160,20 @@ class Reader:
 
     def __iter__(self) -> Iterator[Entry]:
         records: dict[bytes, bytes] = {}
+        room = MAX_EXTENSION
         while block := self._header():
             kind = block[156]
             if kind in b"xgLK":
-                body = self._extension(block)
+                body = self._extension(block, room)
+                room -= BLOCK + len(body)
                 if kind == 0x78:
-                    records |= pax(body)
+                    _amend(records, pax(body))
                 elif kind != 0x67:
                     records[b"path" if kind == 0x4C else b"linkpath"] = _text(body)
                 continue
             yield self._entry(block, kind, records)
             self._finish()
-            records = {}
+            records, room = {}, MAX_EXTENSION
 
     def data(self) -> Iterator[memoryview]:
         """The current entry's content as the archive holds it. TarError when it ends too early."""
@@ -185,10 +199,10 @@ class Reader:
         _check(block)
         return block
 
-    def _extension(self, block: bytes) -> bytes:
+    def _extension(self, block: bytes, room: int) -> bytes:
         size = number(block[124:136])
-        if not 0 <= size <= MAX_EXTENSION:
-            raise TarError(f"absurd tar: an extension header of {size} bytes, more than {MAX_EXTENSION}")
+        if not 0 <= size <= room:
+            raise TarError(f"absurd tar: extension headers with {size} bytes more, {MAX_EXTENSION} in all at most")
         body = self.stream.take(size)
         if len(body) < size:
             raise TarError("damaged tar: it ends inside a header")
@@ -266,7 +280,10 @@ class Reader:
         while len(lines) < wanted:
             if self._left < BLOCK:
                 raise TarError("absurd tar: the map of a sparse file")
-            *whole, rest = (rest + self.stream.take(BLOCK)).split(b"\n")
+            block = self.stream.take(BLOCK)
+            *whole, rest = (rest + block).split(b"\n")
+            if len(block) < BLOCK or len(rest.rstrip(b"\0")) > MAX_DIGITS:
+                raise TarError("absurd tar: the map of a sparse file")
             self._left -= BLOCK
             lines += whole
             if lines:

@@ -1,7 +1,9 @@
 """An image's root file system in memory: names, attributes, and where in the EROFS file the content is.
 
 Nothing of it exists on the host, so no path of a stranger's is ever resolved there. Symbolic links on the way mean
-what they will mean in the container: an absolute target starts at this root. A path that climbs above it is refused.
+what they will mean in the container: an absolute target starts at this root, and ".." ends there. Names are read as
+docker reads them: an absolute one begins at this root, ".." is resolved by the letters, and what climbs above the root
+is refused.
 """
 
 import stat
@@ -64,14 +66,17 @@ class Folder(Node):
 
 
 def clean(name: bytes) -> bytes:
-    """An entry's name as a path below the root: no empty parts, no "."; b"" is the root itself."""
+    """An entry's name as a path below the root: no empty parts, no "." and ".."; b"" is the root itself."""
     if b"\0" in name or len(name) >= MAX_PATH:
         raise Unacceptable(f"its name has {len(name)} bytes or a NUL")
-    if name.startswith(b"/"):
-        raise Unacceptable("its name is absolute")
-    parts = [part for part in name.split(b"/") if part not in (b"", b".")]
-    if b".." in parts:
-        raise Unacceptable("its name climbs with ..")
+    parts: list[bytes] = []
+    for part in name.split(b"/"):
+        if part == b".." and parts:
+            parts.pop()
+        elif part == b".." and not name.startswith(b"/"):
+            raise Unacceptable("its name climbs above the root with ..")
+        elif part not in (b"", b".", b".."):
+            parts.append(part)
     if any(len(part) > 255 for part in parts):
         raise Unacceptable("a part of its name has more than 255 bytes")
     return b"/".join(parts)
@@ -107,9 +112,7 @@ class Tree:
             if part in (b"", b"."):
                 continue
             if part == b"..":
-                if here is self.root:
-                    raise Unacceptable("a symbolic link on its way leads above the root")
-                here = here.parent
+                here = here.parent  # the root's is the root
                 continue
             below = children(here).get(part)
             if below is None:
@@ -123,10 +126,14 @@ class Tree:
                 target = below.inline or b""
                 todo += target.split(b"/")[::-1]
                 here = self.root if target.startswith(b"/") else here
-            elif below.children is None:
-                raise Unacceptable(f"{show(part)} on its way is not a folder")
-            else:
+            elif below.children is not None:
                 here = below
+            elif not make:
+                return None
+            elif (here, part) in self._written:
+                raise Unacceptable(f"{show(part)} on its way is not a folder")
+            else:  # what a lower layer has: this one says, without an entry for it, that it is a folder now
+                here = self.add(here, part, Node(stat.S_IFDIR | 0o755))
         return here
 
     def add(self, here: Node, name: bytes, node: Node) -> Node:

