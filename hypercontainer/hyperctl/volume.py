@@ -30,6 +30,8 @@ def ls(context: Context, args: Args) -> int:
             "Mountpoint": volume["Mountpoint"],
             "CreatedAt": volume["CreatedAt"],
             "Scope": volume["Scope"],
+            "Size": "N/A",  # docker's two: nobody counted them
+            "Links": "N/A",
             "Labels": ",".join(f"{key}={value}" for key, value in volume["Labels"].items()),
         }
         for volume in context.client.get("/v1/volumes", filter=args.filter)

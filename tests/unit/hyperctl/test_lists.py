@@ -148,6 +148,20 @@ def test_images(hyperctl: Hyperctl) -> None:
     assert hyperctl("images", "--digests", "--format", "{{.Repository}} {{.Digest}}").out.splitlines()[0] == (
         "busybox sha256:" + "d" * 64
     )
+    row = json.loads(hyperctl("images", "--format", "{{json .}}").out.splitlines()[0])
+    assert row["CreatedAt"] == text.moment(NOW - 90_000 * 30)
+    assert {
+        "Containers",
+        "CreatedSince",
+        "Digest",
+        "ID",
+        "Repository",
+        "SharedSize",
+        "Size",
+        "Tag",
+        "UniqueSize",
+        "VirtualSize",
+    } < {*row}
     hyperctl("images", "-f", "dangling=true", "busybox")
     assert hyperctl.hyperd.requests[-1].query == [("filter", "dangling=true"), ("filter", "reference=busybox")]
 
@@ -170,7 +184,7 @@ def test_volumes(hyperctl: Hyperctl) -> None:
     hyperctl.hyperd.answers["GET", "/v1/volumes"] = [volume]
     assert hyperctl("volume", "ls").out == "DRIVER       VOLUME NAME\nlocal        data\n"
     assert hyperctl("volume", "ls", "-q").out == "data\n"
-    assert hyperctl("volume", "ls", "--format", "{{.Mountpoint}}").out == "/m\n"
+    assert hyperctl("volume", "ls", "--format", "{{.Mountpoint}} {{.Size}} {{.Links}}").out == "/m N/A N/A\n"
     hyperctl.hyperd.answers["POST", "/v1/volumes"] = volume
     assert hyperctl("volume", "create", "-l", "a=b", "data").out == "data\n"
     assert hyperctl.hyperd.requests[-1].body == {"name": "data", "labels": {"a": "b"}}
@@ -200,17 +214,25 @@ def test_pods(hyperctl: Hyperctl) -> None:
 def test_templates(hyperctl: Hyperctl) -> None:
     template = {"Kernel": "debian-6.1", "Vcpus": 1, "MemoryMib": 256, "Network": True, "Tenant": "acme",
                 "Accelerator": "tcg", "CreatedAt": "2026-01-02T03:04:05Z", "Size": 60e6, "Clones": 7}  # fmt: skip
-    pool = {"Vcpus": 1, "MemoryMib": 256, "Tenant": "", "Wanted": 2, "Waiting": 1, "Taken": 7, "Poisoned": 0}
-    hyperctl.hyperd.answers["GET", "/v1/factory"] = {"Kind": "cache", "Templates": [template], "Pools": [pool]}
+    pool = {"Vcpus": 1, "MemoryMib": 256, "Tenant": "", "Wanted": 2, "Waiting": 1, "Taken": 7, "Poisoned": 0,
+            "Reason": "no memory"}  # fmt: skip
+    hyperctl.hyperd.answers["GET", "/v1/factory"] = {
+        "Kind": "cache",
+        "Templates": [template],
+        "Pools": [pool],
+        "Warnings": ["w"],
+    }
     assert hyperctl("factory", "status").out == (
         "VMs are taken from those that wait, else cloned from templates\n"
         "VCPUS        MEMORY       TENANT       WANTED       WAITING      TAKEN        POISONED\n"
         "1            256MiB                    2            1            7            0\n"
+        "missing: 1 of 1 CPUs and 256MiB: no memory\n"
+        "warning: w\n"
         "KERNEL       VCPUS        MEMORY       NETWORK      TENANT       CREATED                SIZE         CLONES\n"
         "debian-6.1   1            256MiB       yes          acme         2026-01-02T03:04:05Z   60MB         7\n"
     )
     assert hyperctl("factory", "status", "--format", "{{.Vcpus}} {{.Network}}").out == "1 yes\n"
-    hyperctl.hyperd.answers["GET", "/v1/factory"] = {"Kind": "direct", "Templates": [], "Pools": []}
+    hyperctl.hyperd.answers["GET", "/v1/factory"] = {"Kind": "direct", "Templates": [], "Pools": [], "Warnings": []}
     assert hyperctl("factory", "status").out == "VMs are booted, each of them\n"
     hyperctl.hyperd.answers["POST", "/v1/factory"] = None
     assert hyperctl("factory", "init") == (0, "", "")
