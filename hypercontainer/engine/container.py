@@ -22,6 +22,16 @@ LOST = 255  # exit status of a container whose guest vanished
 RUNNING = ("running", "paused")
 
 
+# Steps of a start that may take seconds, in words for who waits.
+MAKING = {
+    "template": "a template for virtual machines of its size is made, once, by booting one",
+    "qemu": "its virtual machine is started",
+    "monitor": "its virtual machine is started",
+    "agent": "its virtual machine boots",
+    "resize": "memory and processors are added to its virtual machine",
+}
+
+
 class ExecFailed(GuestError):
     """The process could not be started. `exit_code` is what a shell would say: 127 not found, 126 not executable."""
 
@@ -39,6 +49,11 @@ class Container:
         self.restart: asyncio.Task[None] | None = None
         self.left = asyncio.Event()  # its last run has ended, with all that follows from that
         self.backoff_s = BACKOFF_S
+        self.starting: Trace | None = None  # of its last start
+
+    def waits_for(self) -> str:
+        """What is made for a start that is under way, in words; "" if that takes no time."""
+        return MAKING.get(self.starting.now, "") if self.starting else ""
 
     @property
     def running(self) -> bool:

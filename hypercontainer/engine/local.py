@@ -248,7 +248,8 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
             memory_mib=self._memory_mib(pod),
             volumes=volumes,
         )
-        return msgspec.structs.replace(document, **self._sizes(record)) if size else document
+        state = msgspec.structs.replace(document.state, starting=container.waits_for())
+        return msgspec.structs.replace(document, state=state, **(self._sizes(record) if size else {}))
 
     async def list_containers(self, *, all: bool, filters: Filters, size: bool = False) -> Sequence[doc.ContainerEntry]:
         found = lists.containers(self.host.index, self._image_id, all=all, wanted=filters, now_ns=clock.now_ns())

@@ -140,6 +140,7 @@ class Pod:
 
     async def start(self, container: Container, trace: Trace) -> None:
         """Boot the machine if need be, make the container in it, start its process. One that runs: nothing happens."""
+        container.starting = trace
         async with self.lock:
             if container.running:
                 return

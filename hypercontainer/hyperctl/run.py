@@ -11,6 +11,7 @@ from hypercontainer.hyperctl.context import complain
 from hypercontainer.hyperctl.flags import Args, Command, Flag, UsageError, switch
 from hypercontainer.hyperctl.lifecycle import path
 from hypercontainer.hyperctl.status import start_failure
+from hypercontainer.hyperctl.waiting import Waiting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,12 +95,14 @@ def run(context: Context, args: Args) -> int:
     try:
         try:
             if args.detach:
-                context.client.post(path(container, "start"))
+                with Waiting(context.client, container):
+                    context.client.post(path(container, "start"))
                 print(container)
                 return 0
-            upgraded = context.client.upgrade(
-                path(container, "attach"), start=True, stdin=stdin, stdout=True, stderr=True
-            )
+            with Waiting(context.client, container):
+                upgraded = context.client.upgrade(
+                    path(container, "attach"), start=True, stdin=stdin, stdout=True, stderr=True
+                )
         except KeyboardInterrupt:
             return _give_up(context, container)
         return talk(upgraded, stdin=stdin, tty=args.tty, keys=keys(args), proxy=args.sig_proxy, done=timings)

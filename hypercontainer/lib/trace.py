@@ -15,6 +15,8 @@ class Step(NamedTuple):
 class Trace(Protocol):
     """Told of each step as it begins and ends. Tests pass one that kills the process at a step of their choice."""
 
+    now: str  # the step that goes on; "" between two
+
     def step(self, name: str) -> AbstractContextManager[None]: ...
 
 
@@ -24,12 +26,14 @@ class Timings:
     def __init__(self) -> None:
         self._zero = time.monotonic()
         self.steps: list[Step] = []
+        self.now = ""
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        begin = time.monotonic()
+        begin, self.now = time.monotonic(), name
         try:
             yield
         finally:
+            self.now = ""
             end = time.monotonic()
             self.steps.append(Step(name, (begin - self._zero) * 1e3, (end - begin) * 1e3))

@@ -80,6 +80,7 @@ class ContainerEntry(Document, frozen=True, kw_only=True):
 
 class ContainerStateDocument(Document, frozen=True, kw_only=True):
     status: ContainerState
+    starting: str = ""  # what a start that is under way waits for, when that takes seconds
     running: bool
     paused: bool
     restarting: bool

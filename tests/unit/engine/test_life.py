@@ -9,6 +9,7 @@ import pytest
 
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import AlreadyExists, GuestDied, GuestError, InvalidInput, NotFound, WrongState
+from hypercontainer.lib.trace import Timings
 from hypercontainer.model.api import Session
 from hypercontainer.model.spec import ContainerSpec, ExecSpec, Mount, PodSpec, RestartPolicy
 from tests.unit.engine.world import Run, World
@@ -54,6 +55,19 @@ async def test_output_and_status_reach_the_attached_and_the_log(engine: LocalEng
     await session.detach()
     await engine.remove(id, force=False, volumes=False)
     world.check_nothing_left()
+
+
+async def test_what_a_start_waits_for_is_told_while_it_does(engine: LocalEngine, create: Run) -> None:
+    id = await create("sleep", "1000")
+    _, container = engine._find(id)
+    assert (await engine.inspect(id)).state.starting == ""
+    container.starting = trace = Timings()
+    with trace.step("template"):
+        assert "a template" in (await engine.inspect(id)).state.starting
+    assert (await engine.inspect(id)).state.starting == ""
+    await engine.start(id)
+    assert isinstance(container.starting, Timings) and container.starting is not trace
+    await engine.remove(id, force=True, volumes=False)
 
 
 async def test_a_pod_that_runs_empty_takes_its_first_container(engine: LocalEngine, world: World) -> None:

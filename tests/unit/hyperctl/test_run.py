@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.hyperctl.conftest import Hyperctl
-from tests.unit.hyperctl.fake import FakeHyperd, Lines, Refusal, Stream
+from tests.unit.hyperctl.fake import FakeHyperd, Lines, Refusal, Request, Stream
 
 ID = "c" * 64
 ATTACH = f"/v1/containers/{ID}/attach"
@@ -375,3 +375,28 @@ def test_ctrl_c_during_a_start_removes_what_nobody_wants(hyperctl: Hyperctl, pla
         assert process.stderr and b"removing it" in process.stderr.read()
     interrupted.set()
     assert ("DELETE", f"/v1/containers/{ID}") in [(r.method, r.path) for r in play.requests]
+
+
+@pytest.mark.parametrize("words", [("run", "busybox"), ("run", "-d", "busybox"), ("start", ID)])
+def test_a_start_that_takes_long_says_once_on_stderr_what_is_made(
+    hyperctl: Hyperctl, play: FakeHyperd, words: tuple[str, ...]
+) -> None:
+    """The start is answered when it was asked twice what is made: first nothing that takes long, then a template."""
+    making, told = iter(["", "a template is made"]), threading.Event()
+
+    def inspected(request: Request) -> dict[str, object]:
+        word = next(making)
+        if word:
+            told.set()
+        return {"State": {"Status": "created", "Starting": word}}
+
+    def started(request: Request) -> object:
+        assert told.wait(60)
+        return True if request.path == ATTACH else None
+
+    play.answers["GET", f"/v1/containers/{ID}"] = inspected
+    play.answers["POST", ATTACH] = play.answers["POST", f"/v1/containers/{ID}/start"] = started
+    done = hyperctl(*words)
+    assert done.status == 0
+    assert done.out == ("" if words == ("run", "busybox") else f"{ID}\n")
+    assert done.err == f"hyperctl: starting {ID[:12]} takes a moment: a template is made\n"
