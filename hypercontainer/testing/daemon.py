@@ -22,7 +22,7 @@ from typing import NamedTuple
 from hypercontainer.errors import Exhausted, Unavailable
 
 BIN = Path(sys.executable).parent
-READY_S = 30.0
+READY_S = 120.0
 
 Value = str | int | float | list[dict[str, int | bool]]  # of a setting
 
@@ -106,7 +106,7 @@ class PrivateDaemon:
     def argv(self, *words: str) -> list[str]:
         return [str(BIN / "hyperctl"), *words]
 
-    def ctl(self, *words: str, stdin: bytes = b"", timeout_s: float = 120) -> Result:
+    def ctl(self, *words: str, stdin: bytes = b"", timeout_s: float = 600) -> Result:
         """Run hyperctl with `words` against this daemon."""
         done = subprocess.run(self.argv(*words), env=self.env, input=stdin, capture_output=True, timeout=timeout_s)
         return Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
@@ -115,7 +115,7 @@ class PrivateDaemon:
         """Signal hyperd and wait for its end. VMs run on."""
         if self.process is not None:
             self.process.send_signal(number)
-            self.process.wait(30)
+            self.process.wait(120)
             self.process = None
 
     def clear(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from hypercontainer.hypervisor.base import VmConfig
-from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
+from hypercontainer.hypervisor.qemu.driver import QemuHypervisor, cgroup_name
 from hypercontainer.hypervisor.qemu.guest import QemuGuest
 from hypercontainer.kernel import initramfs
 from hypercontainer.kernel.bundle import KernelStore
@@ -26,10 +26,10 @@ from tests.conftest import KERNELS
 # a kernel of our own is tested where one was built
 collect_ignore = [] if any(bundle.source for bundle in KernelStore(KERNELS.parent).list()) else ["test_kernel.py"]
 
-GUEST_S = 60.0
+GUEST_S = 300.0  # of a wait for an event: room costs nothing, and the machine may be busy
 UID = 1_899_000_000
 UIDS = 65536  # from the users of pods' VMMs to those of VMMs that wait, and are pods' later
-LEAVING_S = 5.0  # for the kernel to take down a namespace after its last process
+LEAVING_S = 60.0  # for the kernel to take down a namespace after its last process
 
 Line = Callable[[str], Awaitable[str]]
 
@@ -139,14 +139,15 @@ def nothing_left(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Non
     run_dir = request.getfixturevalue("run_dir") if "run_dir" in request.fixturenames else None
     territory = [path for path in (tmp_path, run_dir, daemon and daemon.folder) if path]
     uids = int(daemon.settings["uid_base"]) if daemon else UID
-    known = {*mounts(territory), *idle_cgroups(), *taps(uids), *namespaces(), *rules(daemon)}
+    homes = [*territory, *([run_dir.parent] if run_dir else []), *([daemon.folder / "run/pods"] if daemon else [])]
+    known = {*mounts(territory), *idle_cgroups(homes), *taps(uids), *namespaces(), *rules(daemon)}
     yield
     allowed = {daemon.process.pid} if daemon and daemon.process else set()
     left: list[str] = []
     for _ in range(int(LEAVING_S / 0.05)):
         things = {
             *mounts(territory),
-            *idle_cgroups(),
+            *idle_cgroups(homes),
             *taps(uids),
             *namespaces(),
             *rules(daemon),
@@ -218,10 +219,13 @@ def mounts(territory: list[Path]) -> list[str]:
     return [f"mount {point}" for point in points if any(point.startswith(f"{path}/") for path in territory)]
 
 
-def idle_cgroups() -> list[str]:
-    """Without a process: of a virtual machine that has ended. (One that starts has some within this fixture's wait.)"""
+def idle_cgroups(homes: list[Path]) -> list[str]:
+    """Of virtual machines that had a run directory in one of `homes` and have ended: there is no process in them.
+
+    A cgroup's name is its run directory's and a digest of that one's path, so others' are told apart."""
     folders = [p for pattern in ("hyper/*/", "*/hyper/*/") for p in Path("/sys/fs/cgroup").glob(pattern) if p.is_dir()]
-    return [f"cgroup {p}" for p in folders if not text(p / "cgroup.procs")]
+    ours = [p for p in folders if p.name in {cgroup_name(home / p.name.rpartition("-")[0]) for home in homes}]
+    return [f"cgroup {p}" for p in ours if not nobodys(f"/run/pods/{p.name}") and not text(p / "cgroup.procs")]
 
 
 def taps(uids: int) -> list[str]:

@@ -110,7 +110,7 @@ async def test_a_silent_guest_is_bounded_and_its_console_shown(
     driver: QemuHypervisor, config: Config, run_dir: Path
 ) -> None:
     with pytest.raises(GuestSilent, match="the guest of the tests is up"):
-        await vm.boot(driver, config("t.silent", boot_timeout_s=8), run_dir, Timings())
+        await vm.boot(driver, config("t.silent", boot_timeout_s=20), run_dir, Timings())
 
 
 async def test_a_panic_while_we_wait_for_the_agent_is_named(

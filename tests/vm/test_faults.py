@@ -20,7 +20,7 @@ def mortal(hyper: PrivateDaemon, victim: str, step: str) -> "subprocess.Complete
     """A start in which something is killed after `step`; hyperd is away meanwhile."""
     hyper.signal(signal.SIGTERM)
     argv = [sys.executable, "-m", "tests.vm.mortal", str(hyper.config), "mortal", victim, step]
-    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=900)
 
 
 @pytest.mark.parametrize("step", STEPS)

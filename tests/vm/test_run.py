@@ -21,7 +21,7 @@ from hypercontainer.testing.daemon import PrivateDaemon
 
 pytestmark = pytest.mark.vm
 
-WAIT_S = 30.0
+WAIT_S = 300.0
 
 
 def ok(hyper: PrivateDaemon, *words: str, stdin: bytes = b"") -> str:

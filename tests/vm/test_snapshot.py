@@ -20,7 +20,7 @@ from tests.vm.test_template import pss_mib
 pytestmark = pytest.mark.vm
 
 ROOT = Path(__file__).parents[2]
-WAIT_S = 60.0
+WAIT_S = 300.0
 # numbers and random words, one a line, also in a file of its own
 DIARY = "i=0; while :; do i=$((i+1)); echo $i $(head -c 8 /dev/urandom | od -An -tx1 | tr -d ' ') | tee -a /diary; done"
 SLOW = DIARY.replace("; done", "; sleep 0.1; done")

@@ -226,7 +226,7 @@ def alive(processes: list[ProcessRef]) -> list[ProcessRef]:
 
 
 def wait_for(look: Callable[[], list[T]]) -> list[T]:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while not (found := look()):
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.01)

@@ -112,7 +112,7 @@ class QemuHypervisor:
         with ExitStack() as files:
             files.callback(os.close, lock)
             with trace.step("record"):
-                cgroups = cgroup.plan(_cgroup_name(run))
+                cgroups = cgroup.plan(cgroup_name(run.path))
                 run.save(VmmFile(boot_id=proc.boot_id(), cgroups=[str(folder) for folder in cgroups]))
             with trace.step("cgroup"):
                 cgroup.create(cgroups, config.memory_mib)
@@ -285,6 +285,6 @@ def _lives(process: ProcessRef) -> bool:
     return proc.start_time(process.pid) == process.start_time
 
 
-def _cgroup_name(run: RunDir) -> str:
+def cgroup_name(run_dir: Path) -> str:
     """Of this run directory alone, whatever other daemons with other roots call theirs."""
-    return f"{run.path.name}-{hashlib.sha256(os.fsencode(run.path.resolve())).hexdigest()[:8]}"
+    return f"{run_dir.name}-{hashlib.sha256(os.fsencode(run_dir.resolve())).hexdigest()[:8]}"
