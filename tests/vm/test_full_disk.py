@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -40,14 +41,16 @@ def test_a_full_disk_loses_nothing_and_keeps_nobody_from_removing(
     hyper, fill, free = full
     script = f"i=0; while [ $i -lt {LINES} ]; do echo $i; i=$((i+1)); done; exit 7"
     assert hyper.ctl("run", "-d", "--name", "gone", "busybox", "sleep", "1000").status == 0
-    waits = ["sh", "-c", f"until [ -e /go ]; do sleep 0.1; done; {script}"]
+    waits = ["sh", "-c", f"until [ -e /dev/shm/go ]; do sleep 0.1; done; {script}"]
     assert hyper.ctl("run", "-d", "--name", "says", "busybox", *waits).status == 0
+    for name in ("gone", "says"):  # so that neither has anything to write: that is the next test
+        assert hyper.ctl("exec", name, "sync").status == 0
     hyper.signal(signal.SIGKILL)
     fill()
     hyper.start()
     assert hyper.ctl("rm", "-f", "gone").status == 0
     fill()  # what that gave back
-    assert hyper.ctl("exec", "says", "touch", "/go").status == 0
+    assert hyper.ctl("exec", "says", "touch", "/dev/shm/go").status == 0
     refused = hyper.ctl("run", "-d", "--name", "new", "busybox", "true")
     assert refused.status == 125 and "No space left on device" in refused.err, refused
     hyper.signal(signal.SIGKILL)
@@ -59,3 +62,22 @@ def test_a_full_disk_loses_nothing_and_keeps_nobody_from_removing(
     assert hyper.ctl("logs", "says").out == "".join(f"{n}\n" for n in range(LINES))
     assert not warned(hyper)
     assert hyper.ctl("rm", "says").status == 0
+
+
+def test_a_guest_without_room_stands_still_until_there_is_some(
+    full: tuple[PrivateDaemon, Callable[[], None], Callable[[], None]],
+) -> None:
+    """It writes to its own disk, of which this host's has no block: no error reaches it, and no byte is lost."""
+    hyper, fill, free = full
+    script = "until [ -e /dev/shm/go ]; do sleep 0.1; done; head -c 8000000 /dev/zero >/file && sync && wc -c </file"
+    assert hyper.ctl("run", "-d", "--name", "writes", "busybox", "sh", "-c", script).status == 0
+    fill()
+    assert hyper.ctl("exec", "writes", "touch", "/dev/shm/go").status == 0
+    run_dir = next((hyper.folder / "run/pods").iterdir())
+    with pytest.raises(subprocess.TimeoutExpired):  # it does not get on
+        hyper.ctl("wait", "writes", timeout_s=5)
+    assert run_dir.exists()
+    free()
+    assert hyper.ctl("wait", "writes").out == "0\n"
+    assert hyper.ctl("logs", "writes").out == "8000000\n"
+    assert hyper.ctl("rm", "writes").status == 0

@@ -84,7 +84,9 @@ class QemuHypervisor:
             return None
         run = RunDir(Path(record.run_dir))
         try:
-            return QemuGuest(record, run, await _monitor(run, record))
+            monitor = await _monitor(run, record)
+            monitor.go_on()  # if a hyperd before us did not come to it
+            return QemuGuest(record, run, monitor)
         except GuestError:
             if _lives(record.process):
                 raise

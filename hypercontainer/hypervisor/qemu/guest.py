@@ -130,8 +130,10 @@ class QemuGuest:
 
     async def pause(self) -> None:
         await self._monitor.execute("stop")
+        self._monitor.stopped = True
 
     async def resume(self) -> None:
+        self._monitor.stopped = False
         await self._monitor.execute("cont")
 
     async def save(self, state: int) -> None:

@@ -8,8 +8,11 @@ from pathlib import Path
 from qemu.qmp import ExecuteError, QMPClient, QMPError, Runstate
 from qemu.qmp.message import Message
 
-from hypercontainer.errors import GuestError, GuestSilent
+from hypercontainer.errors import GuestError, GuestSilent, HyperError
 from hypercontainer.lib.limit import Waited, limit, never
+
+log = logging.getLogger(__name__)
+RETRY_S = 1.0  # while there is no room for what a guest writes
 
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL + 1)  # what it logs as errors it also raises
 
@@ -26,6 +29,8 @@ class Monitor:
         self._sending_fd = asyncio.Lock()
         self._deletions: dict[str, asyncio.Event] = {}
         self._migration: asyncio.Future[str] | None = None
+        self._going_on: asyncio.Task[None] | None = None
+        self.stopped = False  # by us: it is not to go on by itself
         self.shutdown_reason = ""  # of the SHUTDOWN event, once it has come
 
     @staticmethod
@@ -117,7 +122,29 @@ class Monitor:
             return
         await self.close()  # takes what the library's tasks ended with: else asyncio logs it, in nobody's name
 
+    def go_on(self) -> None:
+        """QEMU stops a machine when this host's disk has no room for a block of its disks. Have it go on as soon as
+        there is some: its guest does not notice. One that was not stopped so: nothing happens."""
+        if self._going_on is None or self._going_on.done():
+            self._going_on = asyncio.get_running_loop().create_task(self._go_on(), name="go on")
+
+    async def _go_on(self) -> None:
+        try:
+            while await self._lacks_room():
+                if not self.stopped:
+                    await self.execute("cont")
+                await asyncio.sleep(RETRY_S)
+        except HyperError as e:
+            if self.connected:
+                log.error("a virtual machine that a full disk had stopped does not go on: %s", e)
+
+    async def _lacks_room(self) -> bool:
+        status = await self.execute("query-status")
+        return isinstance(status, dict) and status.get("status") == "io-error"
+
     async def close(self) -> None:
+        if self._going_on:
+            self._going_on.cancel()
         try:
             await self._client.disconnect()
         except Exception:  # noqa: S110  whatever broke on what QEMU said: of no interest any more
@@ -132,6 +159,8 @@ class Monitor:
             elif event["event"] == "MIGRATION" and (ended := self._migration) and not ended.done():
                 if data.get("status") in ("completed", "failed", "cancelled"):
                     ended.set_result(str(data["status"]))
+            elif event["event"] == "BLOCK_IO_ERROR" and data.get("action") == "stop":
+                self.go_on()
             elif event["event"] == "DEVICE_DELETED" and (waiting := self._deletions.get(str(data.get("device", "")))):
                 waiting.set()
         return False

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from hypercontainer.errors import GuestError, GuestSilent
+from hypercontainer.hypervisor.qemu import qmp
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 
 GREETING = {"QMP": {"version": {"qemu": {"micro": 0, "minor": 2, "major": 7}, "package": ""}, "capabilities": []}}
@@ -263,3 +264,33 @@ async def test_a_file_is_handed_over(tmp_path: Path) -> None:
     assert await serving == b"contents"
     await m.close()
     theirs.close()
+
+
+async def test_a_machine_that_a_full_disk_stopped_goes_on_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tried until there is room; one that we stopped is left alone."""
+    monkeypatch.setattr(qmp, "RETRY_S", 0.0)
+    tries, goes_on = 0, asyncio.Event()
+
+    async def answer(message: dict[str, Any], peer: Peer) -> None:
+        nonlocal tries
+        if message["execute"] == "fill":
+            event = {"action": "stop", "nospace": True, "device": "", "operation": "write", "reason": "No space left"}
+            peer.send(event="BLOCK_IO_ERROR", data=event, timestamp={"seconds": 0, "microseconds": 0})
+        if message["execute"] == "cont":
+            tries += 1
+        state = "io-error" if tries < 3 else "running"
+        if state == "running":
+            goes_on.set()
+        peer.send(id=message["id"], **{"return": {"status": state}})
+
+    async with qemu(tmp_path / "qmp", answer), monitor(tmp_path / "qmp") as connection:
+        connection.stopped = True
+        await connection.execute("fill")
+        for _ in range(20):
+            await connection.execute("query-status")
+        assert tries == 0
+        connection.stopped = False
+        async with asyncio.timeout(10):
+            await goes_on.wait()
