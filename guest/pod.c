@@ -39,11 +39,14 @@ static int write_file(const struct container *c, const char *name, const char *t
 int pod_files_write(const struct container *c, struct error *err)
 {
 	const char *name = *c->hostname ? c->hostname : pod.hostname;
+	size_t label = strcspn(c->hostname, ".");
 	struct buffer text = { 0 };
 	int result;
 
 	buffer_add(&text, hosts.data, hosts.length);
-	if (*c->hostname)
+	if (*c->hostname && c->hostname[label])
+		buffer_format(&text, "127.0.1.1\t%s %.*s\n", c->hostname, (int)label, c->hostname);
+	else if (*c->hostname)
 		buffer_format(&text, "127.0.1.1\t%s\n", c->hostname);
 	result = text.failed ? fail(err, ENOMEM, "write hosts") : write_file(c, "hosts", text.data, text.length, err);
 	buffer_free(&text);

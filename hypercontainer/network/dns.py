@@ -72,7 +72,7 @@ def hosts(hostname: str, addresses: list[str], extra: Mapping[str, str], gateway
     """Rows of /etc/hosts, [address, name…]: the loopback's, `extra` (name -> address) and the pod's own.
 
     `addresses` may carry prefixes ("10.0.0.2/24"), empty ones are left out. The address "host-gateway" means
-    `gateway`, as with docker.
+    `gateway`, as with docker. A `hostname` with a domain has its first label as an alias.
     """
     rows = [list(row) for row in LOCALHOST]
     for name, address in extra.items():
@@ -83,4 +83,5 @@ def hosts(hostname: str, addresses: list[str], extra: Mapping[str, str], gateway
             rows.append([str(ipaddress.ip_address(value)), name])
         except ValueError as e:
             raise InvalidInput(f"cannot add host {name}: {address!r} is not an address") from e
-    return rows + [[str(ipaddress.ip_interface(address).ip), hostname] for address in addresses if address]
+    names = list(dict.fromkeys([hostname, hostname.partition(".")[0]]))
+    return rows + [[str(ipaddress.ip_interface(address).ip), *names] for address in addresses if address]

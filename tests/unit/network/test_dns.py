@@ -52,6 +52,10 @@ def test_hosts() -> None:
     assert rows[len(LOCALHOST) :] == [["10.0.0.9", "db"], ["10.0.0.1", "host"], ["10.0.0.2", "web"], ["fd00::2", "web"]]
 
 
+def test_the_first_label_of_a_hostname_is_an_alias() -> None:
+    assert hosts("foo.bar.example", ["10.0.0.2/24"], {})[-1] == ["10.0.0.2", "foo.bar.example", "foo"]
+
+
 @pytest.mark.parametrize(
     ("name", "address"), [("db", "x"), ("db\n1.2.3.4 evil", "1.1.1.1"), ("", "1.1.1.1"), ("#", "::")]
 )
