@@ -130,6 +130,30 @@ GROUPS = {
     "kernel": "The kernels that VMs boot",
     "factory": "Templates that VMs are cloned from, and VMs that wait",
 }
+# docker's commands that are not here, and why or what instead
+REFUSED = {
+    "build": "build images with docker, podman or buildah, and bring them by a registry or 'hyperctl load'",
+    "builder": "hyperctl builds no images",
+    "buildx": "hyperctl builds no images",
+    "commit": "build images elsewhere; 'hyperctl checkpoint create' keeps a container as it is",
+    "compose": "put containers that belong together into a pod file: see 'hyperctl pod create --help'",
+    "config": "there is no swarm",
+    "context": "choose a hyperd with -H or HYPER_HOST",
+    "diff": "a container's writable layer is a disk that hyperd does not look into",
+    "export": "use 'hyperctl cp CONTAINER:/ -'",
+    "manifest": "use skopeo on the registry",
+    "network": "there is one bridge; containers of one pod share a network",
+    "node": "there is no swarm",
+    "plugin": "hyperd has no plugins",
+    "push": "use 'hyperctl save' and skopeo",
+    "search": "use the registry's own search",
+    "secret": "there is no swarm: mount a file with -v",
+    "service": "there is no swarm",
+    "stack": "there is no swarm",
+    "swarm": "there is no swarm",
+    "system": "use 'hyperctl info', 'events', and 'prune' of container, image and volume",
+    "trust": "no signatures are checked",
+}
 HELP = ("help", "--help", "-h")
 
 
@@ -141,6 +165,9 @@ def find(words: list[str]) -> tuple[str, list[str]]:
     name = " ".join(words[:length])
     if name in COMMANDS:
         return name, words[length:]
+    command = words[1] if words[0] in ("container", "image") and len(words) > 1 else words[0]
+    if command in REFUSED:
+        raise UsageError(f"{name} is not supported: {REFUSED[command]}", status=1)
     group = f"{words[0]} " if length == 2 else ""
     known = [key for key in COMMANDS if key.startswith(group)] if group else [*COMMANDS, *GROUPS]
     near = nearest(name, known)

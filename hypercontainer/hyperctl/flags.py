@@ -25,8 +25,8 @@ class UsageError(Exception):
 
 
 class Flag:
-    """One option. `parse` turns each word into a value and raises ValueError with the reason; `words` are candidates
-    for completion: texts, or the name of a kind of object ("containers")."""
+    """One option; a `help` of "" hides the flag from --help. `parse` turns each word into a value and raises ValueError
+    with the reason; `words` are candidates for completion: texts, or the name of a kind of object ("containers")."""
 
     __slots__ = ("default", "help", "kind", "metavar", "name", "parse", "short", "words")
 
@@ -264,7 +264,7 @@ def help_text(name: str, summary: str, command: Command) -> str:
     if command.notes:
         lines += ["", command.notes]
     if command.flags:
-        lines += ["", "Options:", *(line for flag in command.flags for line in _help_lines(flag))]
+        lines += ["", "Options:", *(line for flag in command.flags if flag.help for line in _help_lines(flag))]
     return "\n".join([*lines, "", "Example:", *(f"  {line}" for line in command.example.splitlines())])
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 else:
     import _signal  # `signal` would cost 5 ms: enum
 
+LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 FAILED = 125  # ours, not the container's status
 PASS_ON = ("run", "create", "pod run", "pod create")  # whose status may be a container's, and docker's create
 
@@ -75,7 +76,7 @@ def _address(host: str) -> str:
 
 
 def _global_flags(words: list[str]) -> tuple[str, list[str]]:
-    """Take what stands before the command: -H, --host, --version."""
+    """Take what stands before the command: -H, --host, --version; docker's --debug and --log-level change nothing."""
     host = ""
     while words and words[0].startswith("-"):
         name, equals, value = words[0].partition("=")
@@ -83,6 +84,16 @@ def _global_flags(words: list[str]) -> tuple[str, list[str]]:
             if not equals and len(words) < 2:
                 raise UsageError(f"flag needs an argument: {name}")
             host, words = (value, words[1:]) if equals else (words[1], words[2:])
+        elif name in ("-l", "--log-level"):
+            if not equals and len(words) < 2:
+                raise UsageError(f"flag needs an argument: {name}")
+            level, words = (value, words[1:]) if equals else (words[1], words[2:])
+            if level not in LOG_LEVELS:
+                raise UsageError(f"invalid argument {level!r} for {name}: use one of {', '.join(LOG_LEVELS)}")
+            complain(f"warning: {name} changes nothing: hyperctl keeps no log")
+        elif words[0] in ("-D", "--debug"):
+            complain(f"warning: {words[0]} changes nothing: hyperctl keeps no log")
+            words = words[1:]
         elif words[0] in ("-v", "--version"):
             return host, ["version", "--short"]
         elif words[0] in ("-h", "--help"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from hypercontainer.hyperctl import spec
+from hypercontainer.hyperctl import moot, spec
 from hypercontainer.hyperctl.attach import DETACH_KEYS, SIG_PROXY, keys, need_terminal, talk
 from hypercontainer.hyperctl.context import complain
 from hypercontainer.hyperctl.flags import Args, Command, Flag, UsageError, switch
@@ -31,6 +31,7 @@ def make(context: Context, args: Args) -> str:
     """Create the container, pulling its image first if need be; its id."""
     image = args.operands[0]
     document = spec.member(args, context.environment) if args.pod else spec.pod(args, context.environment)
+    moot.warn(args)
     if args.cidfile and os.path.lexists(args.cidfile):
         raise UsageError(f"{args.cidfile} exists already: remove it, or name another --cidfile")
     if args.pull == "always":

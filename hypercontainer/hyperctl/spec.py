@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypercontainer.hyperctl import environment, flags, mounts, ports, text
+from hypercontainer.hyperctl import environment, flags, moot, mounts, ports, text
 from hypercontainer.hyperctl.flags import Args, Flag, UsageError, many, switch
 
 TYPE_CHECKING = False
@@ -70,6 +70,8 @@ def security(word: str) -> tuple[str, Any]:
         return "seccomp", value
     if name == "seccomp":
         raise ValueError("only the default profile and seccomp=unconfined are supported")
+    if (name, value) == ("apparmor", "unconfined") or (name == "label" and value):
+        return name, word
     raise ValueError(f"{name!r} is not supported: use no-new-privileges or seccomp=unconfined")
 
 
@@ -87,6 +89,7 @@ POD_FLAGS = (
     Flag("tenant", "Whose it is: VMs of one tenant may share memory pages", metavar="name"),
     Flag("factory", "Where its VM comes from: cache, template, direct", parse=factory, words=FACTORIES),
     Flag("network", "bridge, none", metavar="name", parse=network, words=("bridge", "none")),
+    Flag("net", "The same as --network", metavar="name", parse=network, words=("bridge", "none")),
     many("dns", "Name server", metavar="address"),
     many("dns-search", "Domain to search", metavar="domain"),
     many("dns-option", "Option of the resolver", metavar="option"),
@@ -124,29 +127,24 @@ FLAGS = (
     Flag("pod", "Put it into this pod instead of a VM of its own", metavar="pod", words="pods"),
     switch("interactive", "Keep stdin open", "i"),
     switch("tty", "Give it a terminal", "t"),
+    *moot.FLAGS,
 )
 
 REFUSED = {
     "device": "a VM has no devices of the host",
     "gpus": "a VM has no devices of the host",
     "link": "put the containers into one pod, or use published ports",
-    "net": "say --network",
     "pid": "processes are inside the VM; containers of one pod can share them (pod file)",
     "ipc": "containers of one pod share it",
     "uts": "containers of one pod share it",
-    "userns": "the VM keeps its users apart from the host's",
     "runtime": "every container here runs in a VM",
-    "isolation": "every container here runs in a VM",
     "cgroup-parent": "the VM has its own cgroups; use --cpus and --memory",
-    "cpu-shares": "use --cpus",
     "cpu-quota": "use --cpus",
     "cpuset-cpus": "use --cpus",
-    "memory-swap": "VMs have no swap",
     "memory-reservation": "use --memory",
     "oom-kill-disable": "the guest's kernel decides",
     "volumes-from": "name the volumes with -v",
     "publish-all": "name the ports with -p",
-    "log-driver": "output is kept by hyperd: see 'hyperctl logs'",
     "log-opt": "set log_max_mib and log_files in hyperd's configuration",
     "storage-opt": "use --storage-size",
     "group-add": "use --user NAME:GROUP",
@@ -174,7 +172,7 @@ def container(args: Args, environ: dict[str, str]) -> Document:
         "cap_add": args.cap_add,
         "cap_drop": args.cap_drop,
         "privileged": args.privileged,
-        **dict(args.security_opt),
+        **{name: value for name, value in args.security_opt if name not in moot.SECURITY},
         "ulimits": args.ulimit,
         "sysctls": dict(args.sysctl),
         "pids": max(0, args.pids_limit or 0),
@@ -208,7 +206,7 @@ def pod(args: Args, environ: dict[str, str]) -> Document:
         "factory": args.factory,
         "vcpus": -int(-args.cpus // 1) if args.cpus else 0,
         "memory_mib": args.memory,
-        "network": args.network,
+        "network": args.network or args.net,
         "ports": [mapping for group in args.publish for mapping in group],
         "dns": {key: value for key, value in dns.items() if value},
         "extra_hosts": dict(args.add_host),

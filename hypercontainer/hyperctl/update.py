@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypercontainer.hyperctl import flags, spec, text
+from hypercontainer.hyperctl import flags, moot, spec, text
 from hypercontainer.hyperctl.context import complain, each
 from hypercontainer.hyperctl.flags import Args, Command, Flag, UsageError
 from hypercontainer.hyperctl.lifecycle import SEVERAL, path
@@ -51,8 +51,8 @@ COMMANDS = {
              words=spec.RESTART),
         least=1, most=None, objects="containers",
         refused={
-            **{name: spec.REFUSED[name] for name in ("cpu-shares", "cpu-quota", "cpuset-cpus", "memory-swap",
-                                                     "memory-reservation")},
+            **{name: spec.REFUSED[name] for name in ("cpu-quota", "cpuset-cpus", "memory-reservation")},
+            **{name: moot.REASONS[name] for name in ("cpu-shares", "memory-swap")},
             "cpu-period": "use --cpus",
             "cpuset-mems": "a VM's memory is one",
             "blkio-weight": "a VM's disks are its own",

@@ -44,7 +44,7 @@ def test_warnings_are_said_and_one_that_fails_does_not_stop_the_others(hyperctl:
         (["web"], "say what shall be another"),
         (["--cpus", "x", "web"], "use a number of processors"),
         (["--restart", "sometimes", "web"], "use one of no, always"),
-        (["--cpu-shares", "512", "web"], "use --cpus"),
+        (["--cpu-shares", "512", "web"], "processors are not shared by weight: use --cpus"),
         (["--memory-swap", "1g", "web"], "VMs have no swap"),
     ],
 )

@@ -1,0 +1,79 @@
+"""docker's flags that ask a virtual machine for what is true anyway, or for nothing that matters in one.
+
+A script that says them works: each is a warning on stderr, and no more. A value that asks for something else, which
+the machine cannot give, is refused as any other flag.
+"""
+
+from __future__ import annotations
+
+from hypercontainer.hyperctl import flags, text
+from hypercontainer.hyperctl.context import complain
+from hypercontainer.hyperctl.flags import Args, Flag, switch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NO_SWAP = "VMs have no swap"
+USE_CPUS = "processors are not shared by weight: use --cpus"
+KEPT = "hyperd keeps the output: see 'hyperctl logs'"
+
+
+def only(words: tuple[str, ...], otherwise: str) -> Callable[[str], str]:
+    """The parser that takes `words` alone."""
+
+    def parse(word: str) -> str:
+        if word not in words:
+            raise ValueError(otherwise)
+        return word
+
+    return parse
+
+
+def swap(word: str) -> str:
+    if word != "-1":
+        text.parse_bytes(word)
+    return word
+
+
+def oom_score(word: str) -> int:
+    value = flags.number(word)
+    if not -1000 <= value <= 1000:
+        raise ValueError("use a number from -1000 to 1000")
+    return value
+
+
+# What is warned of, beside the flag: why the flag changes nothing.
+REASONS = {
+    "cgroupns": "a VM has cgroups of its own",
+    "cpu-shares": USE_CPUS,
+    "disable-content-trust": "no signatures are checked",
+    "isolation": "every container here runs in a VM",
+    "log-driver": KEPT,
+    "memory-swap": NO_SWAP,
+    "memory-swappiness": NO_SWAP,
+    "oom-score-adj": "the guest's kernel chooses inside the VM",
+    "userns": "the VM keeps its users apart from the host's",
+}
+FLAGS = (
+    Flag("cgroupns", "", parse=only(("", "host", "private"), "use private or host")),
+    Flag("cpu-shares", "", short="c", parse=flags.count),
+    switch("disable-content-trust", ""),
+    Flag("isolation", "", parse=only(("", "default"), "every container here runs in a VM")),
+    Flag("log-driver", "", parse=only(("json-file", "local", "none"), f"{KEPT}; there are no other drivers")),
+    Flag("memory-swap", "", parse=swap),
+    Flag("memory-swappiness", "", parse=flags.number),
+    Flag("oom-score-adj", "", parse=oom_score),
+    Flag("userns", "", parse=only(("", "host"), "the VM keeps its users apart from the host's")),
+)
+SECURITY = ("apparmor", "label")  # kinds of --security-opt that confine a process on the host: here a VM does
+
+
+def warn(args: Args) -> None:
+    """One line for each that was given."""
+    for name, reason in REASONS.items():
+        if name.replace("-", "_") in args.given:
+            complain(f"warning: --{name} changes nothing: {reason}")
+    for kind, word in args.security_opt:
+        if kind in SECURITY:
+            complain(f"warning: --security-opt {word} changes nothing: the VM confines the container")
