@@ -13,7 +13,8 @@ from hypercontainer.lib import clock
 Filters = Mapping[str, Sequence[str]]
 
 MAX_PATTERN = 256
-MAX_REPEATS = 4  # in one expression: what is asked for must not cost hyperd more than an instant
+MAX_CHOICES = 4  # repeats and groups of one expression, which multiply: it must not cost hyperd more than an instant
+MAX_STARS = 16  # of a pattern, which do not
 REPEATED_GROUP = re.compile(r"\)[*+?{]")
 PORTS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.ASCII)
 
@@ -72,10 +73,10 @@ def until(filters: Filters) -> int | None:
 
 def expression(key: str, value: str) -> re.Pattern[str]:
     """A regular expression that is searched for, as docker does with names and ids."""
-    repeats = sum(value.count(sign) for sign in "*+?{")
-    if len(value) > MAX_PATTERN or repeats > MAX_REPEATS or REPEATED_GROUP.search(value):
+    choices = sum(value.count(sign) for sign in "*+?{(")
+    if len(value) > MAX_PATTERN or choices > MAX_CHOICES or REPEATED_GROUP.search(value):
         raise InvalidInput(
-            f"invalid filter {key}={value[:100]!r}: use at most {MAX_REPEATS} of *, +, ?, {{ and repeat no group"
+            f"invalid filter {key}={value[:100]!r}: use at most {MAX_CHOICES} of *, +, ?, {{, ( and repeat no group"
         )
     try:
         return re.compile(value)
@@ -95,7 +96,7 @@ def ports(key: str, value: str) -> tuple[int, int, str]:
 
 def check_reference(pattern: str) -> str:
     """Return `pattern` if image names can be held against it."""
-    if not pattern or len(pattern) > MAX_PATTERN or pattern.count("*") > MAX_REPEATS * 4 or "\\" in pattern:
+    if not pattern or len(pattern) > MAX_PATTERN or pattern.count("*") > MAX_STARS or "\\" in pattern:
         raise InvalidInput(f"invalid filter reference={pattern[:100]!r}: use a name, or a pattern such as 'team/*:1'")
     for part in pattern.split("/"):
         if part.count("[") != part.count("]") or "[]" in part or "[^]" in part:

@@ -66,7 +66,7 @@ def join(items: Any, separator: str) -> str:
         return ""
     if not isinstance(items, list):
         raise UsageError(f"template: join wants a list, not {shown(items)[:60]}", status=1)
-    return separator.join(shown(item) for item in items)
+    return shown(separator).join(shown(item) for item in items)
 
 
 def length(value: Any) -> int:

@@ -2,7 +2,10 @@
 # ruff: noqa: E501
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from hypercontainer.hyperctl import functions
 from hypercontainer.hyperctl.flags import UsageError
 from hypercontainer.hyperctl.template import Template
 
@@ -140,3 +143,64 @@ def test_a_document_may_have_methods() -> None:
     assert Template('{{.Label "k"}}{{.Label "z"}} {{(.Label "k") | upper}} {{json .}}').render(row) == 'v V {"ID":"a"}'
     with pytest.raises(UsageError, match="cannot be used so"):
         Template("{{.Label}}").render(row)
+
+
+WORDS = st.sampled_from(
+    [
+        "{{",
+        "}}",
+        "{{-",
+        "-}}",
+        "range",
+        "if",
+        "with",
+        "else",
+        "end",
+        "define",
+        "block",
+        "template",
+        "break",
+        "continue",
+        ".",
+        "$",
+        "$x",
+        ":=",
+        "=",
+        "|",
+        "(",
+        ")",
+        ",",
+        ".Id",
+        ".State",
+        ".Config.Env",
+        ".Config.Labels.a",
+        ".Vm",
+        ".Nope",
+        '"a"',
+        '"%d"',
+        '"%5.2f"',
+        '"%*d"',
+        '"%"',
+        "`b`",
+        "0",
+        "-1",
+        "99999",
+        "1.5",
+        "0x",
+        "nil",
+        "true",
+    ]
+) | st.sampled_from(sorted(functions.TABLE))
+
+
+@given(st.lists(WORDS, max_size=12), st.booleans())
+@example(["{{", "join", ".Config.Env", "0", "}}"], False)
+@example(["{{", "slice", ".Id", '"a"', "}}"], False)
+@example(["{{", "lt", ".State", ".State", "}}"], False)
+@example(["{{", "index", ".Config.Env", "true", "}}"], False)
+def test_any_words_are_a_template_or_refused(words: list[str], action: bool) -> None:
+    source = f"{{{{{' '.join(words)}}}}}" if action else " ".join(words)
+    try:
+        Template(source).render(WEB)
+    except UsageError as e:
+        assert e.message.startswith("template: ")
