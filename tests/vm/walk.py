@@ -335,7 +335,7 @@ class Walk:
         uids = int(str(hyper.settings["uid_base"]))
         return {
             *conftest.mounts([hyper.folder]),
-            *conftest.idle_cgroups(),
+            *conftest.idle_cgroups([hyper.folder / "run/pods"]),
             *conftest.taps(uids),
             *conftest.rules(hyper),
             *conftest.pods(hyper),
