@@ -47,7 +47,7 @@ def status(context: Context, args: Args) -> int:
             for pool in pools:
                 if pool["Reason"]:
                     missing = pool["Wanted"] - pool["Waiting"]
-                    print(f"missing: {missing} of {pool['Vcpus']} CPUs and {pool['Memory']}: {pool['Reason']}")
+                    print(f"missing: {missing} with {pool['Vcpus']} vCPUs and {pool['Memory']}: {pool['Reason']}")
         for warning in factory["Warnings"]:
             print(f"warning: {warning}")
     rows = [

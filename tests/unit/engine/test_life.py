@@ -70,6 +70,31 @@ async def test_what_a_start_waits_for_is_told_while_it_does(engine: LocalEngine,
     await engine.remove(id, force=True, volumes=False)
 
 
+async def test_what_keeps_the_pool_empty_is_told_and_tried_again(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing, again, made = 2, asyncio.Event(), asyncio.Event()
+
+    async def init_factory() -> None:
+        nonlocal failing
+        failing -= 1
+        if failing >= 0:
+            raise NotFound("kernel", "any", "fetch one")
+        again.set()
+        await made.wait()
+
+    monkeypatch.setattr(engine, "init_factory", init_factory)
+    engine.prepare()
+    async with asyncio.timeout(30):
+        await again.wait()
+    for told in (await engine.factory()).warnings, (await engine.info()).warnings:
+        assert any("failed 2 times in a row" in line and "fetch one" in line for line in told)
+    made.set()
+    assert engine._preparing
+    await engine._preparing
+    assert engine.host.troubles() == []
+
+
 async def test_a_pod_that_runs_empty_takes_its_first_container(engine: LocalEngine, world: World) -> None:
     await engine.create_pod(PodSpec(name="web"))
     await engine.start_pod("web")

@@ -226,7 +226,7 @@ def test_templates(hyperctl: Hyperctl) -> None:
         "VMs are taken from those that wait, else cloned from templates\n"
         "VCPUS        MEMORY       TENANT       WANTED       WAITING      TAKEN        POISONED\n"
         "1            256MiB                    2            1            7            0\n"
-        "missing: 1 of 1 CPUs and 256MiB: no memory\n"
+        "missing: 1 with 1 vCPUs and 256MiB: no memory\n"
         "warning: w\n"
         "KERNEL       VCPUS        MEMORY       NETWORK      TENANT       CREATED                SIZE         CLONES\n"
         "debian-6.1   1            256MiB       yes          acme         2026-01-02T03:04:05Z   60MB         7\n"
