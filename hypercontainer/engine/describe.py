@@ -204,7 +204,8 @@ def _host_config(pod: PodRecord, record: ContainerRecord) -> doc.HostConfig:
     spec = record.spec
     bindings: dict[str, list[doc.HostPort]] = {}
     for port in pod.spec.ports:
-        host = doc.HostPort(host_ip=port.host_ip, host_port=str(port.host_port or ""))
+        last = f"-{port.host_port_last}" if port.host_port_last else ""
+        host = doc.HostPort(host_ip=port.host_ip, host_port=f"{port.host_port or ''}{last}")
         bindings.setdefault(f"{port.container_port}/{port.protocol}", []).append(host)
     return doc.HostConfig(
         binds=[f"{m.source}:{m.target}" + (":ro" if m.read_only else "") for m in spec.mounts if m.type != "tmpfs"],

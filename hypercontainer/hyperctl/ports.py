@@ -8,7 +8,8 @@ Mapping = dict[str, object]
 
 
 def parse(word: str) -> list[Mapping]:
-    """PortMappings of model/spec.py. A host port that is left out, or 0, is chosen by hyperd."""
+    """PortMappings of model/spec.py. A host port that is left out, or 0, is chosen by hyperd; so is one of a range that
+    leads to a single port."""
     rest, slash, protocol = word.partition("/")
     if slash and protocol not in ("tcp", "udp"):
         raise ValueError(f"the protocol {protocol!r} is not tcp or udp")
@@ -16,6 +17,9 @@ def parse(word: str) -> list[Mapping]:
     first, last = span(inside)
     host_first, host_last = span(host) if host else (0, 0)
     free = not host_first
+    if not free and first and first == last and host_last > host_first:
+        only: Mapping = {"container_port": first, "host_port": host_first, "host_port_last": host_last}
+        return [_complete(only, ip, protocol)]
     if not first or (not free and host_last - host_first != last - first):
         raise ValueError("the ranges of ports differ in length")
     mappings: list[Mapping] = []
@@ -23,12 +27,16 @@ def parse(word: str) -> list[Mapping]:
         mapping: Mapping = {"container_port": first + i}
         if not free:
             mapping["host_port"] = host_first + i
-        if ip:
-            mapping["host_ip"] = ip
-        if protocol == "udp":
-            mapping["protocol"] = protocol
-        mappings.append(mapping)
+        mappings.append(_complete(mapping, ip, protocol))
     return mappings
+
+
+def _complete(mapping: Mapping, ip: str, protocol: str) -> Mapping:
+    if ip:
+        mapping["host_ip"] = ip
+    if protocol == "udp":
+        mapping["protocol"] = protocol
+    return mapping
 
 
 def _split(text: str) -> tuple[str, str, str]:

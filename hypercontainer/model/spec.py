@@ -12,10 +12,12 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class PortMapping(Value, frozen=True, kw_only=True):
-    """A port of the host that leads to one of the pod. `host_port` 0: the engine picks a free one."""
+    """A port of the host that leads to one of the pod. `host_port` 0: the engine picks a free one; with
+    `host_port_last`, a free one from `host_port` to that."""
 
     container_port: int
     host_port: int = 0
+    host_port_last: int = 0
     host_ip: str = ""  # "" = every address
     protocol: Protocol = "tcp"
 

@@ -70,7 +70,7 @@ def assign(ports: Sequence[PortMapping], used: Sequence[NicRecord]) -> list[Port
     sockets: list[socket.socket] = []
     records: list[PortRecord] = []
     try:
-        for mapping in sorted(ports, key=lambda mapping: mapping.host_port == 0):  # the given ones come first
+        for mapping in sorted(ports, key=_choice):
             record, bound = _assign(mapping, taken)
             sockets += bound
             taken.append((record, ""))
@@ -80,26 +80,32 @@ def assign(ports: Sequence[PortMapping], used: Sequence[NicRecord]) -> list[Port
     return records
 
 
+def _choice(mapping: PortMapping) -> int:
+    """Those that have the least to choose from come first: given ports, then ranges."""
+    return 2 if not mapping.host_port else int(mapping.host_port_last > 0)
+
+
 Taken = list[tuple[PortRecord, str]]
 
 
 def _assign(mapping: PortMapping, taken: Taken) -> tuple[PortRecord, list[socket.socket]]:
     _check(mapping)
-    if mapping.host_port:
+    if mapping.host_port and not mapping.host_port_last:
         record = _record(mapping, mapping.host_port)
         for other, tap in taken:
             if _overlap(record, other):
                 who = f"pod {tap.removeprefix('hy')} publishes it" if tap else "it is asked for twice"
                 raise InUse(f"cannot publish port {name(record)}: {who}")
         return record, bind(record)
-    for number in CHOSEN:
+    for number in range(mapping.host_port, mapping.host_port_last + 1) if mapping.host_port else CHOSEN:
         record = _record(mapping, number)
         if not any(_overlap(record, other) for other, _ in taken):
             try:
                 return record, bind(record, look=False)
             except InUse:
                 continue
-    raise Exhausted(f"cannot publish port {mapping.container_port}/{mapping.protocol}: no port of this host is free")
+    where = f"none of {mapping.host_port} to {mapping.host_port_last}" if mapping.host_port else "no port of this host"
+    raise Exhausted(f"cannot publish port {mapping.container_port}/{mapping.protocol}: {where} is free")
 
 
 def _record(mapping: PortMapping, host_port: int) -> PortRecord:
@@ -114,6 +120,9 @@ def _record(mapping: PortMapping, host_port: int) -> PortRecord:
 def _check(mapping: PortMapping) -> None:
     if not 1 <= mapping.container_port <= 65535 or not 0 <= mapping.host_port <= 65535:
         raise InvalidInput(f"cannot publish {mapping.host_port}:{mapping.container_port}: ports are 1 to 65535")
+    if mapping.host_port_last and not 1 <= mapping.host_port <= mapping.host_port_last <= 65535:
+        span = f"{mapping.host_port}-{mapping.host_port_last}"
+        raise InvalidInput(f"cannot publish {span}:{mapping.container_port}: it is no range of ports")
     try:
         if mapping.host_ip and ipaddress.ip_address(mapping.host_ip).is_multicast:
             raise ValueError("a multicast address")

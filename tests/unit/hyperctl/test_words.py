@@ -30,6 +30,7 @@ def port(inside: int, outside: int = 0, ip: str = "", protocol: str = "") -> dic
         ("[fd00::1]::80/udp", [port(80, ip="fd00::1", protocol="udp")]),
         ("8000-8002:80-82", [port(80, 8000), port(81, 8001), port(82, 8002)]),
         ("80-81", [port(80), port(81)]),
+        ("18100-18102:80", [{"container_port": 80, "host_port": 18100, "host_port_last": 18102}]),
         ("1.2.3.4:9000-9001:1-2/udp", [port(1, 9000, "1.2.3.4", "udp"), port(2, 9001, "1.2.3.4", "udp")]),
     ],
 )
@@ -40,7 +41,7 @@ def test_ports(word: str, mappings: list[dict[str, object]]) -> None:
 @pytest.mark.parametrize(
     "word",
     ["", "x", "80/sctp", "80/", "70000", "8080:", "0", "8080:0", "80:81:82", "1.2.3:80:80", "1.2.3.999:80:80",
-     "::1:80:80", "[::1]:80", "[::1", "8000-8001:80", "82-80", "1-60000", "1.2.3.4:80", "-1:80", "٣:80", "a:b:c:d"],
+     "::1:80:80", "[::1]:80", "[::1", "8000-8001:80-82", "82-80", "1-60000", "1.2.3.4:80", "-1:80", "٣:80", "a:b:c:d"],
 )  # fmt: skip
 def test_ports_that_make_no_sense(word: str) -> None:
     with pytest.raises(ValueError, match=r"."):

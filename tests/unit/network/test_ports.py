@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hypercontainer.errors import InUse, InvalidInput
+from hypercontainer.errors import Exhausted, InUse, InvalidInput
 from hypercontainer.model.record import NicRecord, PortRecord
 from hypercontainer.model.spec import PortMapping
 from hypercontainer.network import ports
@@ -129,3 +129,21 @@ def test_where_a_port_leads() -> None:
         ("host4", ("1.2.3.4", "udp", "53"), ("10.0.0.2", "80")),
         ("any6", ("tcp", "81"), ("fd00::2", "80")),
     ]
+
+
+def test_a_free_one_of_a_range() -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        first = held.getsockname()[1]
+        last = min(first + 50, 65535)
+        wanted = PortMapping(host_ip="127.0.0.1", host_port=first, host_port_last=last, container_port=80)
+        chosen = [port.host_port for port in ports.assign([wanted, wanted], [])]
+        assert len(set(chosen)) == 2
+        assert all(first < port <= last for port in chosen)
+        narrow = PortMapping(host_ip="127.0.0.1", host_port=first, host_port_last=first, container_port=80)
+        with pytest.raises(Exhausted, match=f"none of {first} to {first} is free"):
+            ports.assign([narrow], [])
+    for first, last in ((0, 5), (6, 5), (6, 65536)):
+        with pytest.raises(InvalidInput, match="no range of ports"):
+            ports.assign([PortMapping(host_port=first, host_port_last=last, container_port=80)], [])
