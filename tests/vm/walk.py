@@ -29,6 +29,7 @@ from tests.vm.disk import fill, small_disk
 
 MOST = 4  # containers at once
 FULL_WORDS = ("No space left on device", "takes no more")
+AGAIN_S = 120.0  # from the end of a VMM to the next start: emulated, beside others
 COUNT = 3000  # lines of one that ends by itself
 
 
@@ -249,15 +250,16 @@ class Walk:
                 raise Wrong(f"{life.name} is gone after {verb}")
             del self.lives[life.name]
             return
-        state = self._state(life.name)
+        state = str(self._inspected(life.name)["Status"])
         if state not in ("running", "exited", "created", "restarting"):
             raise Wrong(f"{life.name} is {state} after {verb}")
         life.runs += 2
         life.torn = True  # its machine was killed, perhaps
         life.states = {"running", "restarting"} if life.always and state == "restarting" else {state}
 
-    def _state(self, name: str) -> str:
-        return str(json.loads(self.hyper.ctl("inspect", name).out)[0]["State"]["Status"])
+    def _inspected(self, name: str) -> dict[str, object]:
+        state: dict[str, object] = json.loads(self.hyper.ctl("inspect", name).out)[0]["State"]
+        return state
 
     def _end(self, program: str, life: Life) -> bool:
         """Kill a program of its machine; whether there was one."""
@@ -271,20 +273,30 @@ class Walk:
         return next(str(pod["Id"]) for pod in json.loads(self.hyper.ctl("pod", "inspect", name).out))
 
     def vmm_dies(self) -> None:
-        if (life := self._pick("running", "paused")) and self._end("qemu", life):
-            self.say("the VMM of", life.name, "dies")
-            self._lost(life)
+        if life := self._pick("running", "paused"):
+            self._lose(life, "qemu")
 
     def share_dies(self) -> None:
-        if (life := self._pick("running", tied=True)) and self._end("virtiofsd", life):
-            self.say("the virtiofsd of", life.name, "dies")
-            self._lost(life)
+        if life := self._pick("running", tied=True):
+            self._lose(life, "virtiofsd")
 
-    def _lost(self, life: Life) -> None:
+    def _lose(self, life: Life, program: str) -> None:
+        """It ends with 255, or is started again by itself."""
+        if life.always and self.full:
+            return  # it would wait for room
+        before = self._inspected(life.name)["StartedAt"]
+        if not self._end(program, life):
+            return
+        self.say(program, "of", life.name, "dies")
         life.torn = True
         if life.always:
-            life.states, life.runs = {"running", "restarting"}, life.runs + 1
-            return
+            for _ in range(int(AGAIN_S / 0.05)):
+                state = self._inspected(life.name)
+                if state["StartedAt"] != before and state["Status"] == "running":
+                    life.states, life.runs = {"running"}, life.runs + 1
+                    return
+                conftest.time_passes()
+            raise Wrong(f"{life.name} was not started again within {AGAIN_S:g} s")
         if self.ctl("wait", life.name).out not in ("255\n", ""):
             raise Wrong(f"{life.name} ended otherwise than with its machine")
         life.states = {"exited"}
