@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import tempfile
+import textwrap
 import time
 from pathlib import Path
 from typing import Literal
@@ -86,7 +87,8 @@ async def _prove(hypervisor: Hypervisor, boot: BootFiles, run_dir: Path) -> Choi
     try:
         await boots(hypervisor, boot, run_dir, "kvm", PROOF_S)
     except HyperError as e:
-        why = str(e).splitlines()[0].removeprefix("cannot start the virtual machine: ")[:REASON]
+        why = str(e).splitlines()[0].removeprefix("cannot start the virtual machine: ")
+        why = textwrap.shorten(why, REASON, placeholder=" …")
         return Choice(accelerator="tcg", reason=f"no guest boots under /dev/kvm: {why}")
     return Choice(accelerator="kvm", reason="a guest booted under it")
 

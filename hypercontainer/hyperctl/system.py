@@ -93,6 +93,7 @@ def version(context: Context, args: Args) -> int:
 
 
 def doctor(context: Context, args: Args) -> int:
+    complain("finding out what works on this machine: that may take some seconds")
     document = context.client.call("GET", "/v1/doctor", {})
     if not formatted(document, args.format):
         for check in document["Checks"]:

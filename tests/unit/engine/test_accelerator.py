@@ -42,6 +42,14 @@ async def test_a_device_under_which_no_guest_boots_is_not_used(hypervisor: FakeH
     assert (await choose(hypervisor, tmp_path, boot=(Path("/other"), Path("/initrd")))).startswith("kvm")
 
 
+async def test_a_long_reason_ends_with_a_whole_word(hypervisor: FakeHypervisor, tmp_path: Path) -> None:
+    (tmp_path / "kvm").touch()
+    hypervisor.fail = "signal " * 40
+    chosen = await choose(hypervisor, tmp_path)
+    assert chosen.endswith("signal …")
+    assert len(chosen) < 200
+
+
 @pytest.mark.parametrize("wish", ["kvm", "tcg"])
 async def test_the_configuration_is_obeyed(hypervisor: FakeHypervisor, tmp_path: Path, wish: str) -> None:
     assert await choose(hypervisor, tmp_path, wish) == f"{wish}: the configuration says so"

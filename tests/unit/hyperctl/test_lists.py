@@ -375,7 +375,7 @@ def test_info_version_doctor(hyperctl: Hyperctl, isolated: Callable[[str], dict[
         1,
         "FAILED   kvm: no\n         -> load it\nok       qemu: 7.2\n"
         "Isolation: hardware (tcg: /dev/kvm does not exist)\n",
-        "",
+        "hyperctl: finding out what works on this machine: that may take some seconds\n",
     )
 
 
