@@ -98,12 +98,14 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         name = spec.containers[0].name or spec.name
         name = ids.check_name("container", name) if name else self._invented()
         pod = await self._make(spec, name, implicit=True)
-        return doc.Created(id=pod.record.containers[0].id)
+        [made] = pod.containers.values()
+        return doc.Created(id=made.record.id, warnings=self._warnings(made))
 
     async def create_pod(self, spec: PodSpec) -> doc.Created:
         name = ids.check_name("pod", spec.name) if spec.name else self._invented()
         pod = await self._make(spec, name, implicit=False)
-        return doc.Created(id=pod.record.id)
+        warnings = [warning for made in pod.containers.values() for warning in self._warnings(made)]
+        return doc.Created(id=pod.record.id, warnings=warnings)
 
     def _invented(self) -> str:
         taken = {c.name for _, c in self.host.index.containers()} | {p.name for p in self.host.index.pods.values()}
@@ -144,6 +146,10 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
                 mount.source = self.host.volumes.create(mount.source).name
         return pod.add(record)
 
+    def _warnings(self, made: Container) -> list[str]:
+        image = self.host.images.get(made.record.image_id)
+        return resolve.warnings(made.record.spec, self.host.images.config(image))
+
     async def add_container(self, pod: str, spec: ContainerSpec) -> doc.Created:
         found = self._find_pod(pod)
         async with found.lock:
@@ -158,7 +164,7 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
                 await found.remove_anonymous(made.record)
                 raise
         found.emit(made, "create")
-        return doc.Created(id=made.record.id)
+        return doc.Created(id=made.record.id, warnings=self._warnings(made))
 
     # starting and ending
 

@@ -118,7 +118,7 @@ def container(spec: ContainerSpec, image_id: str, image: ProcessConfig, *, name:
         env=_env(spec, image),
         working_dir=_working_dir(spec, image),
         user=spec.user if spec.user is not None else image.user,
-        stop_signal=signals.number(spec.stop_signal or image.stop_signal or "SIGTERM"),
+        stop_signal=_stop_signal(spec, image),
         labels={**image.labels, **spec.labels},
         mounts=mounts.plan(spec.mounts, image.volumes),
         exposed_ports=[port if "/" in port else f"{port}/tcp" for port in image.exposed_ports],
@@ -142,12 +142,40 @@ def _args(spec: ContainerSpec, image: ProcessConfig) -> list[str]:
 def _env(spec: ContainerSpec, image: ProcessConfig) -> list[str]:
     """The image's, then the caller's; the last of one name wins, its place stays."""
     env: dict[str, str] = {"PATH": PATH}
-    for entry in [*image.env, *spec.env]:
-        name, equals, _ = entry.partition("=")
-        if not name or not equals or "\0" in entry:
+    for entry in [*(entry for entry in image.env if _is_entry(entry)), *spec.env]:
+        if not _is_entry(entry):
             raise InvalidInput(f"invalid environment entry {entry[:60]!r}: write NAME=value")
-        env[name] = entry
+        env[entry.partition("=")[0]] = entry
     return list(env.values())
+
+
+def _is_entry(entry: str) -> bool:
+    name, equals, _ = entry.partition("=")
+    return bool(name and equals) and "\0" not in entry
+
+
+def _stop_signal(spec: ContainerSpec, image: ProcessConfig) -> int:
+    if spec.stop_signal:
+        return signals.number(spec.stop_signal)
+    return signals.number(image.stop_signal if _is_signal(image.stop_signal) else "SIGTERM")
+
+
+def _is_signal(text: str) -> bool:
+    try:
+        return signals.number(text) > 0
+    except InvalidInput:
+        return False
+
+
+def warnings(spec: ContainerSpec, image: ProcessConfig) -> list[str]:
+    """What the image says that will not be done."""
+    odd = [entry for entry in image.env if not _is_entry(entry)]
+    said = [f"the image's environment entry {entry[:60]!r} is left out: it is not NAME=value" for entry in odd]
+    if image.stop_signal and not spec.stop_signal and not _is_signal(image.stop_signal):
+        said.append(f"the image's stop signal {image.stop_signal[:40]!r} is not known: SIGTERM is sent instead")
+    if image.healthcheck and image.healthcheck.get("Test") not in (None, [], ["NONE"]):
+        said.append("the image's HEALTHCHECK is not run: the container has no health state")
+    return said
 
 
 def _working_dir(spec: ContainerSpec, image: ProcessConfig) -> str:

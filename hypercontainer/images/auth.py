@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from hypercontainer.errors import HyperError, InvalidInput
-from hypercontainer.images import reference
+from hypercontainer.images import foreign, reference
 from hypercontainer.images.reference import DEFAULT_DOMAIN, HUB
 from hypercontainer.lib import files, proc
 from hypercontainer.model.api import Credentials
@@ -71,7 +71,7 @@ async def keep(config: Path, domain: str, given: Credentials, *, env: Mapping[st
     """Keep the user's credentials for registry `domain`. True: in the file, where they can be read; False: a helper
     has them. HyperError when that fails."""
     document, key = _document(config), keys(domain)[0]
-    auths = document.setdefault("auths", {})
+    auths = document["auths"] = document.get("auths") or {}
     if helper := helper_for(read(_content(config), str(config)), domain):
         secret = {"ServerURL": key, "Username": given.username, "Secret": given.password}
         await _helper(helper, "store", msgspec.json.encode(secret), domain, env)
@@ -85,7 +85,7 @@ async def keep(config: Path, domain: str, given: Credentials, *, env: Mapping[st
 async def forget(config: Path, domain: str, *, env: Mapping[str, str] | None = None) -> bool:
     """Keep nothing for registry `domain` any more. False: nothing was kept."""
     document, wanted = _document(config), keys(domain)
-    auths = document.get("auths", {})
+    auths = document.get("auths") or {}
     found = [key for key in auths if key in wanted or host(key) in wanted]
     if helper := helper_for(read(_content(config), str(config)), domain):
         if not found and await _ask(helper, domain, env) is None:
@@ -127,12 +127,7 @@ def _write(config: Path, document: dict[str, Any]) -> None:
 
 
 def read(data: bytes, name: str = "config.json") -> DockerConfig:
-    if len(data) > MAX_FILE:
-        raise InvalidInput(f"cannot read {name}: it has more than {MAX_FILE} bytes")
-    try:
-        return msgspec.json.decode(data or b"{}", type=DockerConfig)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as e:
-        raise InvalidInput(f"cannot read {name}: {e}") from e
+    return foreign.read(data or b"{}", DockerConfig, name, MAX_FILE)
 
 
 def keys(domain: str) -> list[str]:

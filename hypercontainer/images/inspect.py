@@ -24,6 +24,7 @@ def process(config: Config) -> doc.ProcessConfig:
         exposed_ports={port: {} for port in said.exposed_ports or {}},
         volumes={volume: {} for volume in said.volumes or {}},
         stop_signal=said.stop_signal or "",
+        healthcheck=said.healthcheck,
     )
 
 

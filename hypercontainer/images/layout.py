@@ -5,12 +5,13 @@ from typing import NamedTuple
 import msgspec
 
 from hypercontainer.errors import InvalidInput, NotFound
-from hypercontainer.images import compression, legacy, manifest, platform, reference
+from hypercontainer.images import compression, foreign, legacy, manifest, platform, reference
 from hypercontainer.images.manifest import MAX_CONFIG, MAX_MANIFEST, Descriptor, Manifest
 from hypercontainer.images.reference import Reference
 from hypercontainer.images.spool import Archive, File
 
 MAX_IMAGES = 1000
+MAX_CONFIGS = 32 << 20  # bytes of all configurations together: they wait in memory
 CONTAINERD_NAME, OCI_NAME = "io.containerd.image.name", "org.opencontainers.image.ref.name"
 SUFFIX = {"": "", "gzip": "+gzip", "zstd": "+zstd"}
 
@@ -25,7 +26,7 @@ class Found(NamedTuple):
 
 
 class _DockerItem(msgspec.Struct, rename="pascal"):
-    config: str
+    config: str = ""
     layers: list[str] | None = None
     repo_tags: list[str] | None = None
 
@@ -47,20 +48,18 @@ def read(archive: Archive) -> list[Found]:
 
 def _docker(archive: Archive) -> list[Found]:
     data = archive.read("manifest.json", MAX_MANIFEST)
-    try:
-        items = msgspec.json.decode(data, type=list[_DockerItem])
-    except msgspec.DecodeError as e:
-        raise InvalidInput(f"damaged archive: manifest.json: {e}") from e
+    items = foreign.read(data, list[_DockerItem], "archive: manifest.json", MAX_MANIFEST)
     if len(items) > MAX_IMAGES:
         raise InvalidInput(f"absurd archive: {len(items)} images, {MAX_IMAGES} at most")
-    return [
-        synthesize(
-            archive.read(item.config, MAX_CONFIG),
-            [archive.file(layer) for layer in item.layers or []],
-            [_name(tag) for tag in item.repo_tags or []],
-        )
-        for item in items
-    ]
+    found, room = [], MAX_CONFIGS
+    for item in items:
+        config = archive.read(item.config, MAX_CONFIG)
+        room -= len(config)
+        if room < 0:
+            raise InvalidInput(f"absurd archive: the configurations of its images have more than {MAX_CONFIGS} bytes")
+        layers = [archive.file(layer) for layer in item.layers or []]
+        found.append(synthesize(config, layers, [_name(tag) for tag in item.repo_tags or []]))
+    return found
 
 
 def synthesize(config: bytes, layers: list[File], names: list[Reference]) -> Found:

@@ -4,10 +4,8 @@ import hashlib
 import json
 from typing import Any
 
-import msgspec
-
 from hypercontainer.errors import InvalidInput
-from hypercontainer.images import compression, manifest, reference
+from hypercontainer.images import compression, foreign, manifest, reference
 from hypercontainer.images.manifest import MAX_CONFIG, MAX_LAYERS, MAX_MANIFEST
 from hypercontainer.images.reference import Reference
 from hypercontainer.images.spool import Archive, File
@@ -17,10 +15,8 @@ KEPT = ("architecture", "os", "created", "author", "config")
 
 def read(archive: Archive) -> list[tuple[bytes, list[File], list[Reference]]]:
     """(configuration, layers with the lowest first, names) of each image that `repositories` names."""
-    try:
-        repositories = msgspec.json.decode(archive.read("repositories", MAX_MANIFEST), type=dict[str, dict[str, str]])
-    except msgspec.DecodeError as e:
-        raise InvalidInput(f"damaged archive: repositories: {e}") from e
+    data = archive.read("repositories", MAX_MANIFEST)
+    repositories = foreign.read(data, dict[str, dict[str, str]], "archive: repositories", MAX_MANIFEST)
     names: dict[str, list[Reference]] = {}
     for repository, tags in repositories.items():
         for tag, layer in tags.items():

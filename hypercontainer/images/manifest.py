@@ -4,11 +4,12 @@ import hashlib
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 
 from hypercontainer.errors import InvalidInput
+from hypercontainer.images import foreign
 
 MAX_MANIFEST = 4 << 20  # bytes; registries allow no more
 MAX_CONFIG = 8 << 20
@@ -20,11 +21,10 @@ OCI_MANIFEST, OCI_INDEX = OCI + "manifest.v1+json", OCI + "index.v1+json"
 OCI_CONFIG, OCI_LAYER = OCI + "config.v1+json", OCI + "layer.v1.tar"
 DOCKER_MANIFEST = DOCKER + "distribution.manifest.v2+json"
 DOCKER_LIST = DOCKER + "distribution.manifest.list.v2+json"
-CONFIG_TYPES = (OCI_CONFIG, DOCKER + "container.image.v1+json")
+# the last one: docker's registries of 2016 called it that
+CONFIG_TYPES = (OCI_CONFIG, DOCKER + "container.image.v1+json", "application/octet-stream")
 ACCEPT = (OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST)
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-
-T = TypeVar("T")
 
 
 class Platform(msgspec.Struct, frozen=True):
@@ -39,9 +39,9 @@ class Platform(msgspec.Struct, frozen=True):
 class Descriptor(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a document says of a blob: to be believed only when the bytes bear it out."""
 
-    mediaType: str = msgspec.field()  # noqa: N815
-    digest: str = msgspec.field()
-    size: int = msgspec.field()
+    mediaType: str = ""  # noqa: N815
+    digest: str = ""
+    size: int = msgspec.field(default=0)
     annotations: dict[str, str] | None = None
     platform: Platform | None = None
 
@@ -53,14 +53,14 @@ class Descriptor(msgspec.Struct, frozen=True, omit_defaults=True):
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     schemaVersion: int = 2  # noqa: N815
     mediaType: str = ""  # noqa: N815
-    config: Descriptor
-    layers: list[Descriptor]
+    config: Descriptor = Descriptor()
+    layers: list[Descriptor] = []
 
 
 class Index(msgspec.Struct, frozen=True, kw_only=True):
     schemaVersion: int = 2  # noqa: N815
     mediaType: str = ""  # noqa: N815
-    manifests: list[Descriptor]
+    manifests: list[Descriptor] = []
 
 
 class _Rootfs(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +77,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True, rename="pascal", omit_defaults=True):
-    """How a container of the image starts. Go writes null where it means nothing."""
+    """How a container of the image starts."""
 
     hostname: str | None = None
     user: str | None = None
@@ -90,13 +90,14 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, rename="pascal", omit_d
     volumes: dict[str, dict[str, str] | None] | None = None
     stop_signal: str | None = None
     on_build: list[str] | None = None
+    healthcheck: dict[str, Any] | None = None
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The configuration whose digest is the image's id."""
 
-    architecture: str
-    os: str
+    architecture: str = ""  # "": nobody said, as in images of old
+    os: str = ""
     variant: str | None = None
     created: str | None = None
     author: str | None = None
@@ -126,15 +127,6 @@ def chain(diff_ids: Sequence[str]) -> list[str]:
     return out
 
 
-def _decode(data: bytes, kind: type[T], what: str, limit: int) -> T:
-    if len(data) > limit:
-        raise InvalidInput(f"cannot read {what}: it has more than {limit} bytes")
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-        raise InvalidInput(f"cannot read {what}: {str(e)[:300]}") from e
-
-
 def check_digest(text: str, what: str) -> str:
     if not DIGEST.fullmatch(text):
         raise InvalidInput(f"cannot read {what}: {text[:80]!r} is not a sha256 digest")
@@ -149,11 +141,11 @@ def _check(descriptor: Descriptor, what: str, limit: int) -> None:
 
 def kind_of(data: bytes, media_type: str = "") -> Literal["manifest", "index"]:
     """What a document is: by its own word, then by what the registry called it. InvalidInput for anything else."""
-    head = _decode(data, _Head, "manifest", MAX_MANIFEST)
+    head = foreign.read(data, _Head, "manifest", MAX_MANIFEST)
     name = head.mediaType or media_type.partition(";")[0].strip()
-    if name in (OCI_INDEX, DOCKER_LIST) or (name not in ACCEPT and head.manifests is not msgspec.UNSET):
+    if name in (OCI_INDEX, DOCKER_LIST) or (name not in ACCEPT and head.manifests is not None):
         return "index"
-    if name in (OCI_MANIFEST, DOCKER_MANIFEST) or head.config is not msgspec.UNSET:
+    if name in (OCI_MANIFEST, DOCKER_MANIFEST) or head.config is not None:
         return "manifest"
     if head.schemaVersion == 1:
         raise InvalidInput("cannot read manifest: it is in docker's schema 1, which went out of use in 2017")
@@ -163,13 +155,13 @@ def kind_of(data: bytes, media_type: str = "") -> Literal["manifest", "index"]:
 class _Head(msgspec.Struct):
     schemaVersion: int = 0  # noqa: N815
     mediaType: str = ""  # noqa: N815
-    manifests: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    config: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    manifests: Any = None
+    config: Any = None
 
 
 def read_manifest(data: bytes) -> Manifest:
     """InvalidInput unless it is of an image that can be run here in principle."""
-    manifest = _decode(data, Manifest, "manifest", MAX_MANIFEST)
+    manifest = foreign.read(data, Manifest, "manifest", MAX_MANIFEST)
     _check(manifest.config, "manifest", MAX_CONFIG)
     if len(manifest.layers) > MAX_LAYERS:
         raise InvalidInput(f"cannot read manifest: {len(manifest.layers)} layers, {MAX_LAYERS} at most")
@@ -203,7 +195,7 @@ def _oci_layer(kind: str) -> str:
 
 
 def read_index(data: bytes) -> Index:
-    index = _decode(data, Index, "index", MAX_MANIFEST)
+    index = foreign.read(data, Index, "index", MAX_MANIFEST)
     for descriptor in index.manifests:
         _check(descriptor, "index", 1 << 62)
     return index
@@ -211,7 +203,7 @@ def read_index(data: bytes) -> Index:
 
 def read_config(data: bytes, layers: int | None = None) -> Config:
     """`layers`: how many the manifest has; the configuration must speak of as many."""
-    config = _decode(data, Config, "image configuration", MAX_CONFIG)
+    config = foreign.read(data, Config, "image configuration", MAX_CONFIG)
     for diff_id in config.diff_ids:
         check_digest(diff_id, "image configuration")
     if layers is not None and len(config.diff_ids) != layers:

@@ -48,7 +48,9 @@ def _variant(platform: Platform) -> str:
 
 
 def rank(have: Platform, want: Platform) -> int | None:
-    """How well an image for `have` runs on `want`: 0 is exact, more is worse, None is not at all."""
+    """How well an image for `have` runs on `want`: 0 is exact, more is worse, None is not at all. One that does not say
+    what it is for runs anywhere, as with docker."""
+    have = Platform(have.os or want.os, have.architecture or want.architecture, have.variant)
     if have.os != want.os or ALIASES.get(have.architecture, have.architecture) != want.architecture:
         return None
     mine, other = _variant(want), _variant(have)

@@ -9,8 +9,8 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from hypercontainer.errors import Unavailable
-from hypercontainer.images import challenge, transport
+from hypercontainer.errors import InvalidInput, Unavailable
+from hypercontainer.images import challenge, foreign, transport
 from hypercontainer.images.reference import HUB
 from hypercontainer.images.transport import Denied, Retry
 from hypercontainer.model.api import Credentials
@@ -117,8 +117,8 @@ class Tokens:
 
 def _read(data: bytes, host: str) -> tuple[str, float]:
     try:
-        answer = msgspec.json.decode(data, type=_Answer)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+        answer = foreign.read(data, _Answer, "a token", MAX_ANSWER)
+    except InvalidInput as e:
         raise Unavailable(f"cannot get a token from {host}: its answer makes no sense") from e
     token = answer.token or answer.access_token
     if not token or not token.isascii() or not token.isprintable():

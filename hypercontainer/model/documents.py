@@ -3,7 +3,7 @@
 Times are RFC 3339 strings where docker's are, and seconds since 1970 (`int`) where docker's are: lib.clock.rfc3339.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -161,6 +161,7 @@ class ProcessConfig(Document, frozen=True, kw_only=True):
     volumes: dict[str, dict[str, str]] = {}  # "/data": {}
     stop_signal: str = ""
     stop_timeout: int = 10
+    healthcheck: dict[str, Any] | None = None  # as the image has it; nobody asks for its health yet
 
 
 class Endpoint(Document, frozen=True, kw_only=True):

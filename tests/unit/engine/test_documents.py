@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from signal import SIGTERM
 
 import pytest
 
@@ -20,6 +21,19 @@ IMAGE = ProcessConfig(entrypoint=["/entry"], cmd=["a", "b"], env=["PATH=/p", "X=
 
 def args(**spec: object) -> list[str]:
     return resolve.container(ContainerSpec(image="i", **spec), "sha256:0", IMAGE, name="c").args  # type: ignore[arg-type]
+
+
+def test_what_the_image_says_and_nobody_does_is_told() -> None:
+    odd = ProcessConfig(env=["A=1", "odd"], cmd=["x"], stop_signal="SIGWHAT", healthcheck={"Test": ["CMD", "true"]})
+    made = resolve.container(ContainerSpec(image="i"), "sha256:0", odd, name="c")
+    assert "odd" not in made.env
+    assert made.stop_signal == SIGTERM
+    said = resolve.warnings(ContainerSpec(image="i"), odd)
+    assert [word for word in ("'odd'", "'SIGWHAT'", "HEALTHCHECK") if any(word in each for each in said)] == [
+        "'odd'", "'SIGWHAT'", "HEALTHCHECK",
+    ]  # fmt: skip
+    none = ProcessConfig(cmd=["x"], healthcheck={"Test": ["NONE"]})
+    assert resolve.warnings(ContainerSpec(image="i"), none) == []
 
 
 def test_entrypoint_and_command_are_joined_as_docker_joins_them() -> None:

@@ -125,7 +125,7 @@ class FakeRegistry:
         self.given += 1
         if self.basic and not self._knows(request):
             return web.Response(status=401)
-        return web.json_response({"token": self.bearer, "expires_in": 300})
+        return web.json_response({"token": self.bearer, "access_token": None, "expires_in": 300})
 
     def _knows(self, request: web.Request) -> bool:
         return request.headers.get("Authorization") == "Basic " + base64.b64encode(self.basic.encode()).decode()

@@ -102,6 +102,23 @@ async def test_dockers_layout_before_2016(store: ImageStore) -> None:
     assert image.record.diff_ids == [made.digest(BASE), made.digest(TOP)]
 
 
+async def test_documents_of_old_and_of_other_tools(store: ImageStore) -> None:
+    said = {"architecture": None, "os": None, "history": None, "unknown": [1], "config": {"Labels": None, "Cmd": None}}
+    [image] = await load(store, chunks(made.docker_archive([BASE], **said)))
+    assert store.config(image).labels == {}
+    health = {"Test": ["CMD", "true"], "Interval": 30_000_000_000}
+    [image] = await load(store, chunks(made.docker_archive([BASE], config={"Healthcheck": health})))
+    assert store.inspect(image).config.healthcheck == health
+
+
+async def test_configurations_that_add_up(store: ImageStore) -> None:
+    config = json.dumps({"rootfs": {"type": "layers", "diff_ids": []}, "author": "x" * (8_000_000)}).encode()
+    items = [{"Config": "c", "Layers": [], "RepoTags": [f"a:{n}"]} for n in range(60)]
+    with pytest.raises(InvalidInput, match="more than 33554432 bytes"):
+        await load(store, chunks(made.archive({"c": config, "manifest.json": json.dumps(items).encode()})))
+    assert store.list() == []
+
+
 async def test_an_image_of_no_layers(store: ImageStore) -> None:
     [image] = await load(store, chunks(made.docker_archive([])))
     check_erofs(store.rootfs(image))
