@@ -18,7 +18,7 @@ def small_disk(folder: Path, size_mib: int) -> Iterator[Path]:
         yield point
     finally:
         subprocess.run(["umount", "-l", point], check=True)
-        image.unlink()
+        image.unlink(missing_ok=True)
 
 
 def fill(disk: Path) -> None:

@@ -372,8 +372,7 @@ class Walk:
 def walk(seed: int, cycles: int, seconds: float, *, factory: str = "template") -> int:
     """Take up to `cycles` steps within `seconds`; returns how many. Wrong says where it and the model part."""
     print(f"seed {seed}", flush=True)
-    folder = Path(tempfile.mkdtemp(prefix="hyper-"))
-    with small_disk(folder, 768) as disk:
+    with tempfile.TemporaryDirectory(prefix="hyper-") as name, small_disk(folder := Path(name), 768) as disk:
         settings = {"root": str(disk / "root"), "factory": factory, "scratch_mib": 64, "accelerator": "tcg"}
         hyper = PrivateDaemon(folder, KERNELS, settings)
         try:
@@ -391,11 +390,7 @@ def walk(seed: int, cycles: int, seconds: float, *, factory: str = "template") -
                 raise
         finally:
             (disk / "ballast").unlink(missing_ok=True)
-            if hyper.process is None or hyper.process.poll() is not None:
-                hyper.start()
-            hyper.clear()
-            hyper.signal(signal.SIGTERM)
-    hyper.close()
+            hyper.close()
     return walker.steps
 
 
