@@ -167,7 +167,7 @@ def find(words: list[str]) -> tuple[str, list[str]]:
         return name, words[length:]
     command = words[1] if words[0] in ("container", "image") and len(words) > 1 else words[0]
     if command in REFUSED:
-        raise UsageError(f"{name} is not supported: {REFUSED[command]}", status=1)
+        raise UsageError(f"{name} is not supported: {REFUSED[command]}", status=1, final=True)
     group = f"{words[0]} " if length == 2 else ""
     known = [key for key in COMMANDS if key.startswith(group)] if group else [*COMMANDS, *GROUPS]
     near = nearest(name, known)

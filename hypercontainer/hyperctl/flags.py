@@ -17,10 +17,11 @@ HELP_COLUMN = 30
 
 
 class UsageError(Exception):
-    """The command line is wrong: `message` says how, `command` whose help would tell more."""
+    """The command line is wrong: `message` says how, `command` whose help would tell more. `final`: no help would."""
 
-    def __init__(self, message: str, command: str = "", status: int = 125) -> None:
+    def __init__(self, message: str, command: str = "", status: int = 125, *, final: bool = False) -> None:
         super().__init__(message)
+        self.final = final
         self.message, self.command, self.status = message, command, status
 
 
@@ -213,7 +214,7 @@ def _set(flag: Flag, args: Args, word: str) -> None:
 
 def _unknown(command: Command, name: str) -> UsageError:
     if name in command.refused:
-        return UsageError(f"--{name} is not supported: {command.refused[name]}")
+        return UsageError(f"--{name} is not supported: {command.refused[name]}", final=True)
     near = nearest(name, [f.name for f in command.flags])
     return UsageError(f"unknown flag: --{name}" + (f" (did you mean --{near}?)" if near else ""))
 

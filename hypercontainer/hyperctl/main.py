@@ -50,7 +50,7 @@ def _main(words: list[str], program: str) -> int:
         return _run(command, args, Context(_address(host), program, dict(os.environ)))
     except UsageError as e:
         see = f"hyperctl {e.command}".strip()
-        complain(f"{e.message} (see '{see} --help')")
+        complain(e.message if e.final else f"{e.message} (see '{see} --help')")
         return e.status
     except Exception as e:
         from hypercontainer.errors import HyperError
