@@ -401,14 +401,16 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
 
     async def remove_pod(self, pod: str, *, force: bool, volumes: bool) -> None:
         found = self._find_pod(pod)
-        if force:
-            await asyncio.gather(*(found.kill(container) for container in list(found.containers.values())))
-        async with found.lock:
-            if found.removed:
-                return
-            if any(container.alive for container in found.containers.values()):
-                raise WrongState("remove", found.record.name, "running: stop it first, or use force")
-            await found.empty(volumes=volumes)
+        while True:  # a start that was under way may come first
+            if force:
+                await asyncio.gather(*(found.kill(container) for container in list(found.containers.values())))
+            async with found.lock:
+                if found.removed:
+                    return None
+                if not any(container.alive for container in found.containers.values()):
+                    return await found.empty(volumes=volumes)
+                if not force:
+                    raise WrongState("remove", found.record.name, "running: stop it first, or use force")
 
     async def pause_pod(self, pod: str) -> None:
         await self._find_pod(pod).pause()

@@ -367,3 +367,14 @@ async def test_a_pod_chooses_where_its_machine_comes_from(engine: LocalEngine, w
         await engine.remove(made.id, force=True, volumes=False)
     with pytest.raises(InvalidInput, match="'cache': the settings of hyperd leave direct, template"):
         await engine.create_container(PodSpec(factory="cache", containers=[ContainerSpec(image="busybox")]))
+
+
+async def test_a_pod_that_is_being_started_is_removed_by_force(engine: LocalEngine, world: World) -> None:
+    pod = await engine.create_pod(PodSpec(name="p", containers=[ContainerSpec(image="busybox", command=["sleep"])]))
+    starting = asyncio.create_task(engine.start_pod(pod.id))
+    while not engine.pods[pod.id].lock.locked():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    await engine.remove_pod(pod.id, force=True, volumes=False)
+    await asyncio.gather(starting, return_exceptions=True)
+    assert await engine.list_pods(all=True, filters={}) == []
+    world.check_nothing_left()
