@@ -157,8 +157,14 @@ class Index:
 
     def check_pod_name(self, name: str) -> None:
         for pod in self.pods.values():
-            if pod.name == name:
-                raise AlreadyExists(f"the pod name {name!r} is in use by pod {pod.id}: remove it to use the name again")
+            if pod.name != name:
+                continue
+            if pod.implicit:  # whoever made it named a container
+                raise AlreadyExists(
+                    f"the name {name!r} is in use by container {' '.join(c.name for c in pod.containers)}: "
+                    "remove or rename that container to use the name again"
+                )
+            raise AlreadyExists(f"the pod name {name!r} is in use by pod {pod.id}: remove it to use the name again")
 
     def volume_user(self, name: str) -> str | None:
         """A container that has the volume, in words; None if none has."""

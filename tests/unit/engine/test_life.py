@@ -269,7 +269,7 @@ async def test_files_go_in_and_out(engine: LocalEngine, create: Run, world: Worl
 
 async def test_names_are_unique_and_found(engine: LocalEngine, create: Run) -> None:
     id = await create("true", name="one")
-    with pytest.raises(AlreadyExists, match="one"):
+    with pytest.raises(AlreadyExists, match=r"^the name 'one' is in use by container one: remove or rename"):
         await create("true", name="one")
     assert (await engine.inspect("one")).id == (await engine.inspect(id[:10])).id == id
     await engine.rename("one", "two")
