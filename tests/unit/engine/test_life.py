@@ -370,8 +370,10 @@ async def test_a_pod_chooses_where_its_machine_comes_from(engine: LocalEngine, w
 
 
 async def test_a_pod_that_is_being_started_is_removed_by_force(engine: LocalEngine, world: World) -> None:
-    pod = await engine.create_pod(PodSpec(name="p", containers=[ContainerSpec(image="busybox", command=["sleep"])]))
-    starting = asyncio.create_task(engine.start_pod(pod.id))
+    pod = await engine.create_pod(
+        PodSpec(name="p", containers=[ContainerSpec(image="busybox", name="c", command=["sleep"])])
+    )
+    starting = asyncio.create_task(engine.start("c"))
     while not engine.pods[pod.id].lock.locked():  # noqa: ASYNC110
         await asyncio.sleep(0)
     await engine.remove_pod(pod.id, force=True, volumes=False)
