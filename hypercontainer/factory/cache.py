@@ -207,7 +207,8 @@ class CacheFactory:
     # Filling
 
     async def _fill(self) -> None:
-        while True:
+        """Until it is cancelled, also where what fails in the wake of that hides the cancellation."""
+        while not (task := asyncio.current_task()) or not task.cancelling():
             await self._needed()
             await asyncio.sleep(QUIET_S)
             for stock in [s for s in self._stocks if s.due and not self._starts][:1]:

@@ -15,10 +15,11 @@ from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.factory.template import TemplateFactory
 from hypercontainer.factory.trouble import LASTING
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, VmConfig
-from hypercontainer.lib.trace import Timings
+from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model.record import DiskRecord
 from hypercontainer.testing.contract import FactoryContract, made
 from hypercontainer.testing.fakes import FakeGuest, FakeHypervisor
+from hypercontainer.vm import Vm
 
 UID = 1000
 LIMIT_S = 30.0
@@ -270,3 +271,32 @@ async def test_one_in_the_making_is_not_lost_between_two_wishes(
     await first
     assert waiting(factory) == [1]
     await until(lambda: len(hypervisor.alive) == 1)
+
+
+class Stubborn(DirectFactory):
+    """Its guests are never done, and what is made of one cannot be taken back."""
+
+    def __init__(self, hypervisor: FakeHypervisor) -> None:
+        super().__init__(hypervisor)
+        self.begun = asyncio.Event()
+
+    async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> Vm:
+        self.begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise HyperError("the disk is in use")
+
+
+async def test_it_ends_though_what_is_in_the_making_cannot_be_taken_back(
+    hypervisor: FakeHypervisor, config: VmConfig, tmp_path: Path
+) -> None:
+    booting = Stubborn(hypervisor)
+    templates = TemplateFactory(hypervisor, tmp_path / "nobody", UID)
+    factory = CacheFactory(templates, booting, hypervisor, tmp_path / "nobody", lambda: itertools.count(UID + 1))
+    filling = asyncio.create_task(factory.init([wish(config, template=False)]))
+    async with asyncio.timeout(LIMIT_S):
+        await booting.begun.wait()
+        await factory.close()
+    filling.cancel()
+    await asyncio.gather(filling, return_exceptions=True)
