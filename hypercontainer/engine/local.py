@@ -99,13 +99,12 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         name = ids.check_name("container", name) if name else self._invented()
         pod = await self._make(spec, name, implicit=True)
         [made] = pod.containers.values()
-        return doc.Created(id=made.record.id, warnings=self._warnings(made))
+        return doc.Created(id=made.record.id, warnings=self._warnings(pod, made))
 
     async def create_pod(self, spec: PodSpec) -> doc.Created:
         name = ids.check_name("pod", spec.name) if spec.name else self._invented()
         pod = await self._make(spec, name, implicit=False)
-        warnings = [warning for made in pod.containers.values() for warning in self._warnings(made)]
-        return doc.Created(id=pod.record.id, warnings=warnings)
+        return doc.Created(id=pod.record.id, warnings=self._warnings(pod, *pod.containers.values()))
 
     def _invented(self) -> str:
         taken = {c.name for _, c in self.host.index.containers()} | {p.name for p in self.host.index.pods.values()}
@@ -146,9 +145,13 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
                 mount.source = self.host.volumes.create(mount.source).name
         return pod.add(record)
 
-    def _warnings(self, made: Container) -> list[str]:
-        image = self.host.images.get(made.record.image_id)
-        return resolve.warnings(made.record.spec, self.host.images.config(image))
+    def _warnings(self, pod: Pod, *made: Container) -> list[str]:
+        """What will not be as somebody may expect of these containers, and of what the pod shares."""
+        said = mounts.without_locks(pod.record, self.host.index.pods.values(), self.host.settings)
+        for container in made:
+            image = self.host.images.get(container.record.image_id)
+            said += resolve.warnings(container.record.spec, self.host.images.config(image))
+        return said
 
     async def add_container(self, pod: str, spec: ContainerSpec) -> doc.Created:
         found = self._find_pod(pod)
@@ -164,7 +167,7 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
                 await found.remove_anonymous(made.record)
                 raise
         found.emit(made, "create")
-        return doc.Created(id=made.record.id, warnings=self._warnings(made))
+        return doc.Created(id=made.record.id, warnings=self._warnings(found, made))
 
     # starting and ending
 

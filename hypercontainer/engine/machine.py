@@ -15,10 +15,11 @@ from pathlib import Path
 
 from hypercontainer import vm as vms
 from hypercontainer.agent.messages import Listing
+from hypercontainer.engine import mounts
 from hypercontainer.engine.accelerator import BootFiles, Choice
 from hypercontainer.engine.host import UIDS, Host
 from hypercontainer.errors import HyperError, WrongState
-from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, Snapshot, VmConfig
+from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, SharedFolder, Snapshot, VmConfig
 from hypercontainer.lib import files
 from hypercontainer.lib.together import together
 from hypercontainer.lib.trace import Trace
@@ -147,11 +148,16 @@ class Machine:
             uid=record.uid,
             disks=disks,
             nic=Nic(tap=record.nic.tap, mac=record.nic.mac) if record.nic else None,
-            share=self.share.root if shares else None,
+            share=self._shared() if shares else None,
             boot_timeout_s=settings.boot_timeout_s,
             accelerator=choice.accelerator,
             kernel_parameters=requests.kernel_parameters(record),
         )
+
+    def _shared(self) -> SharedFolder:
+        settings = self.host.settings
+        locks = mounts.locks(self.record.spec, settings)
+        return SharedFolder(folder=self.share.root, host_locks=locks == "host", cache_s=settings.share_cache_s)
 
     def _dns(self) -> Dns:
         asked, host = self.record.spec.dns, dns.host_dns()

@@ -3,13 +3,14 @@
 import os
 import posixpath
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from hypercontainer.errors import Exhausted, InvalidInput
 from hypercontainer.lib import files
-from hypercontainer.model.record import MountRecord
-from hypercontainer.model.spec import Mount
+from hypercontainer.model.record import MountRecord, PodRecord
+from hypercontainer.model.settings import Settings
+from hypercontainer.model.spec import Mount, PodSpec
 from hypercontainer.storage import volume
 
 TMPFS_FLAGS = {"rw", "ro", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "atime", "noatime"}
@@ -109,3 +110,37 @@ def _check_option(option: str) -> None:
     elif option not in TMPFS_FLAGS:
         known = ", ".join([*sorted(TMPFS_FLAGS), *(f"{name}=" for name in TMPFS_NUMBERS)])
         raise InvalidInput(f"unknown tmpfs option {option!r}: there are size=, mode=, {known}")
+
+
+# What several pods share
+
+
+def locks(spec: PodSpec, settings: Settings) -> str:
+    """Whose the locks on a pod's shared files are."""
+    return spec.locks or settings.share_locks
+
+
+def without_locks(pod: PodRecord, pods: Iterable[PodRecord], settings: Settings) -> list[str]:
+    """A warning for each source that `pod` shares with another one, where locks do not hold between the two."""
+    ours = dict(_sources(pod))
+    found: dict[str, str] = {}
+    for other in pods:
+        apart = "guest" in (locks(pod.spec, settings), locks(other.spec, settings))
+        for source, writable in _sources(other) if other.id != pod.id and apart else ():
+            if source in ours and (writable or ours[source]):
+                found.setdefault(source, other.name)
+    return [
+        f"{source} is shared with {name}: locks on its files do not hold between the two; if their programs need that, "
+        "give both --locks host"
+        for source, name in found.items()
+    ]
+
+
+def _sources(pod: PodRecord) -> Iterator[tuple[str, bool]]:
+    """What of the host it mounts, and whether it may write there."""
+    writable: dict[str, bool] = {}
+    for mount in (mount for container in pod.containers for mount in container.mounts):
+        if mount.type != "tmpfs":
+            name = os.path.realpath(mount.source) if mount.type == "bind" else f"volume {mount.source}"
+            writable[name] = writable.get(name, False) or not mount.read_only
+    yield from writable.items()

@@ -60,6 +60,7 @@ def pod(value: Any, *, folder: str) -> Document:
         "hostname": f.take("hostname", str, ""),
         "tenant": f.take("tenant", str, ""),
         "factory": f.take("factory", str, ""),
+        "locks": f.take("locks", str, ""),
         "vcpus": resource.take("vcpu", int, 1),
         "memory_mib": resource.take("memory", int, 0),
         "labels": f.pairs("labels"),

@@ -78,6 +78,15 @@ def security(word: str) -> tuple[str, Any]:
 FACTORIES = ("cache", "template", "direct")
 
 
+LOCKS = ("guest", "host")
+
+
+def locks(word: str) -> str:
+    if word not in LOCKS:
+        raise ValueError("use guest or host")
+    return word
+
+
 def factory(word: str) -> str:
     if word not in FACTORIES:
         raise ValueError(f"use one of {', '.join(FACTORIES)}")
@@ -88,6 +97,7 @@ POD_FLAGS = (
     many("publish", "Publish ports: [[HOST_IP:]HOST_PORT:]PORT[/udp], also ranges", "p", parse=ports.parse),
     Flag("tenant", "Whose it is: VMs of one tenant may share memory pages", metavar="name"),
     Flag("factory", "Where its VM comes from: cache, template, direct", parse=factory, words=FACTORIES),
+    Flag("locks", "Locks on shared files: guest, host (with others)", parse=locks, words=LOCKS),
     Flag("network", "bridge, none", metavar="name", parse=network, words=("bridge", "none")),
     Flag("net", "The same as --network", metavar="name", parse=network, words=("bridge", "none")),
     many("dns", "Name server", metavar="address"),
@@ -204,6 +214,7 @@ def pod(args: Args, environ: dict[str, str]) -> Document:
         "hostname": args.hostname,
         "tenant": args.tenant,
         "factory": args.factory,
+        "locks": args.locks,
         "vcpus": -int(-args.cpus // 1) if args.cpus else 0,
         "memory_mib": args.memory,
         "network": args.network or args.net,

@@ -40,6 +40,19 @@ class Size:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SharedFolder:
+    """A folder served to the guest by virtiofs under the tag "hyper".
+
+    `host_locks`: file locks are the host's, held against everybody, but nobody can wait for one: that is not
+    supported. Else they are the guest's own. `cache_s`: how long the guest may believe what it was told of
+    names and files."""
+
+    folder: Path
+    host_locks: bool = False
+    cache_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class VmConfig:
     """A virtual machine to boot. `uid` is the unprivileged user and group that its VMM runs as."""
 
@@ -51,7 +64,7 @@ class VmConfig:
     uid: int
     disks: Sequence[DiskRecord] = ()
     nic: Nic | None = None
-    share: Path | None = None  # folder served to the guest by virtiofs under the tag "hyper"
+    share: SharedFolder | None = None
     boot_timeout_s: float = 60.0
     accelerator: str = "tcg"
     tenant: str = ""  # it shares memory pages with guests of the same alone: see `factory`; a driver has no use for it

@@ -46,6 +46,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     memory_mib: int = 256  # Debian's kernel takes about 45 of them for itself
     scratch_mib: int = 10240  # the writable layer of a container, sparse
     boot_timeout_s: float = 60.0
+    # Locks on files of volumes and binds: guest: hold in one pod; host: against everybody, none can be waited for
+    share_locks: Literal["guest", "host"] = "guest"
+    share_cache_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.0  # how late a pod may see a change by others
     bridge: str = "hyper0"
     subnet: str = "192.168.123.0/24"
     subnet6: str = "fd68:7970:6572::/64"

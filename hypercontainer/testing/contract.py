@@ -20,7 +20,7 @@ from hypercontainer import vm as vms
 from hypercontainer.agent.messages import PodSetup
 from hypercontainer.errors import GuestDied, GuestSilent, HyperError
 from hypercontainer.factory.base import Factory
-from hypercontainer.hypervisor.base import Hypervisor, VmConfig
+from hypercontainer.hypervisor.base import Hypervisor, SharedFolder, VmConfig
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model.record import DiskRecord
 from hypercontainer.sandbox.requests import SHARE_TAG
@@ -131,7 +131,8 @@ class FactoryContract:
     async def test_a_guest_with_a_shared_folder_finds_it(
         self, factory: Factory, config: VmConfig, run_dir: Path, tmp_path: Path
     ) -> None:
-        for share in (tmp_path, None, tmp_path):
+        folder = SharedFolder(folder=tmp_path)
+        for share in (folder, None, folder):
             async with made(factory, replace(config, share=share), run_dir) as vm:
                 tag = SHARE_TAG if share else ""
                 pod = PodSetup(hostname="test", time_ns=time.time_ns(), entropy=os.urandom(32), share=tag)

@@ -2,9 +2,10 @@
  * A program of the tests that asks the kernel for one thing of a file and says "ok" or why not.
  *
  *   chmod|create|regular MODE PATH      an octal MODE; regular: by mknod
- *   char|fifo|tmpfile|inotify PATH
+ *   char|fifo|tmpfile PATH
  *   capability PATH                     gives a program capabilities
  *   set NAME PATH, get NAME PATH        an extended attribute, its value "v"
+ *   watch FOLDER                        says "ok", then the name in each event of inotify, as something is made there
  *   append TEXT PATH                    to a file that is there
  *   try|wait|hold KIND PATH             a lock, KIND is flock, posix or ofd; hold keeps it until stdin ends,
  *                                       wait waits for it
@@ -55,6 +56,20 @@ static int locks(const char *verb, const char *kind, const char *path)
 		while (read(0, &byte, 1) > 0)
 			;
 	return failed;
+}
+
+static int watch(const char *path)
+{
+	static char bytes[4096] __attribute__((aligned(8)));
+	int fd = inotify_init();
+
+	if (say(inotify_add_watch(fd, path, IN_CREATE)))
+		return 1;
+	while (read(fd, bytes, sizeof(bytes)) > 0) {
+		puts(((struct inotify_event *)bytes)->name);
+		fflush(stdout);
+	}
+	return 1;
 }
 
 static int append(const char *text, const char *path)
@@ -124,8 +139,8 @@ int main(int argc, char **argv)
 		return say(mkfifo(path, 0666));
 	if (!strcmp(verb, "tmpfile"))
 		return say(open(path, O_TMPFILE | O_RDWR, 0600));
-	if (!strcmp(verb, "inotify"))
-		return say(inotify_add_watch(inotify_init(), path, IN_ALL_EVENTS));
+	if (!strcmp(verb, "watch"))
+		return watch(path);
 	if (!strcmp(verb, "capability"))
 		return say(setxattr(path, "security.capability", every_capability, sizeof(every_capability), 0));
 	if (!strcmp(verb, "set"))

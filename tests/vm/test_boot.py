@@ -18,7 +18,7 @@ import pytest
 
 from hypercontainer import vm
 from hypercontainer.errors import GuestDied, GuestError, GuestSilent, InUse, NotFound
-from hypercontainer.hypervisor.base import Nic, VmConfig
+from hypercontainer.hypervisor.base import Nic, SharedFolder, VmConfig
 from hypercontainer.hypervisor.qemu.driver import HYPER_JAIL, QemuHypervisor
 from hypercontainer.hypervisor.qemu.guest import QemuGuest
 from hypercontainer.hypervisor.qemu.jail import tsc_khz
@@ -365,7 +365,7 @@ STEPS = ["record", "cgroup", "files", "qemu", "monitor"]
 async def test_a_boot_that_is_cut_short_is_reaped(
     driver: QemuHypervisor, config: Config, run_dir: Path, tmp_path: Path, die: str
 ) -> None:
-    assert boot_and_die(config(share=tmp_path), run_dir, die) == b""
+    assert boot_and_die(config(share=SharedFolder(folder=tmp_path)), run_dir, die) == b""
     await driver.reap(run_dir)
     assert list(run_dir.iterdir()) == []
 

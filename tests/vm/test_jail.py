@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hypercontainer.hypervisor.base import SharedFolder
 from hypercontainer.hypervisor.qemu import cgroup
 from hypercontainer.hypervisor.qemu.driver import HYPER_JAIL, QemuHypervisor
 from hypercontainer.hypervisor.qemu.guest import QemuGuest
@@ -207,7 +208,7 @@ async def test_virtiofsd_has_few_privileges_and_sees_the_share_alone(
     share = tmp_path / "share"
     share.mkdir()
     (share / "hello").write_text("from the host\n")
-    async with booted(share=share) as guest, line(guest) as ask:
+    async with booted(share=SharedFolder(folder=share)) as guest, line(guest) as ask:
         assert await ask("share") == "hello"
         assert await ask("get /share/hello") == "from the host"
         [helper] = guest.record.helpers
@@ -227,7 +228,7 @@ async def test_a_guest_makes_files_in_the_share_for_any_user_but_no_devices(
 ) -> None:
     share = tmp_path / "share"
     share.mkdir()
-    async with booted(share=share) as guest, line(guest) as ask:
+    async with booted(share=SharedFolder(folder=share)) as guest, line(guest) as ask:
         await ask("share")
         assert await ask("touch /share/made") == "ok"
         assert await ask("mknod /share/null") == "Operation not permitted"

@@ -15,7 +15,7 @@ import pytest
 
 from hypercontainer.errors import Unavailable
 from hypercontainer.factory.template import TemplateFactory
-from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, VmConfig
+from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, SharedFolder, VmConfig
 from hypercontainer.hypervisor.qemu import cgroup
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
 from hypercontainer.kernel.bundle import KernelStore
@@ -54,10 +54,10 @@ async def test_a_copy_of_the_memory_that_cannot_be_had_is_said_and_leaves_nothin
         pass  # the template is there
     monkeypatch.setattr(cgroup, "OVERHEAD_MIB", 16 - config.memory_mib)
     with pytest.raises(Unavailable, match="no memory is left for the virtual machine"):
-        await factory.boot(replace(config, share=tmp_path), run_dir, Timings())
+        await factory.boot(replace(config, share=SharedFolder(folder=tmp_path)), run_dir, Timings())
     assert list(run_dir.iterdir()) == []
     monkeypatch.undo()
-    async with made(factory, replace(config, share=tmp_path), run_dir) as vm:
+    async with made(factory, replace(config, share=SharedFolder(folder=tmp_path)), run_dir) as vm:
         await vm.agent.ping()
     assert [kept.clones for kept in factory.kept()] == [2]  # the template was not to blame
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from hypercontainer.errors import GuestDied, GuestError, InUse, InvalidInput, NotFound, Unavailable
-from hypercontainer.hypervisor.base import VmConfig
+from hypercontainer.hypervisor.base import SharedFolder, VmConfig
 from hypercontainer.hypervisor.qemu import argv, cgroup, jail, snapshot, virtiofsd
 from hypercontainer.hypervisor.qemu.disk import open_disk
 from hypercontainer.hypervisor.qemu.guest import QemuGuest, why_ended
@@ -168,7 +168,13 @@ class QemuHypervisor:
         )
 
     def _start_share(
-        self, config: VmConfig, share: Path, listener: int, fds: argv.Descriptors, lock: int, cgroups: list[Path]
+        self,
+        config: VmConfig,
+        share: SharedFolder,
+        listener: int,
+        fds: argv.Descriptors,
+        lock: int,
+        cgroups: list[Path],
     ) -> jail.Start:
         return jail.Start(
             program="virtiofsd",

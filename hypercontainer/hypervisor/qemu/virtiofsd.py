@@ -1,25 +1,33 @@
 """The server of a pod's shared folder: one virtiofsd, which ends with its QEMU."""
 
 import socket
-from pathlib import Path
 
 from hypercontainer.errors import InvalidInput
+from hypercontainer.hypervisor.base import SharedFolder
 from hypercontainer.hypervisor.qemu import argv
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 from hypercontainer.hypervisor.qemu.rundir import RunDir
 
+# A user's attributes pass as they are. So do file capabilities, for virtiofsd cannot change owners where it maps them
+# elsewhere; nobody in it can set any. Others are not supported, as on many file systems.
+XATTRS = ":ok:all:security.capability:security.capability::ok:all:user.:user.::unsupported:all:::"
 
-def command(virtiofsd: str, fd: int, share: Path) -> list[str]:
+
+def command(virtiofsd: str, fd: int, share: SharedFolder) -> list[str]:
     """Its argv; `fd` is a listening socket."""
-    if "," in str(share):
-        raise InvalidInput(f"cannot share {share}: virtiofsd takes no comma in a path")
+    if "," in str(share.folder):
+        raise InvalidInput(f"cannot share {share.folder}: virtiofsd takes no comma in a path")
     return [
         virtiofsd,
         f"--fd={fd}",
         "--rlimit-nofile=0",  # hyper-jail has set it
-        *("-o", f"source={share}"),
+        *("-o", f"source={share.folder}"),
         *("-o", "sandbox=namespace"),
         *("-o", "modcaps=-mknod:-setfcap:-fsetid"),  # see jail.SHARE_CAPS
+        *("-o", "flock" if share.host_locks else "no_flock"),
+        *("-o", "posix_lock" if share.host_locks else "no_posix_lock"),
+        *("-o", f"xattrmap={XATTRS}"),
+        *("-o", f"timeout={share.cache_s:g}"),
         *("-o", "log_level=warn"),
     ]
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.engine import mounts, resolve
+from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import Exhausted, HyperError, InvalidInput
 from hypercontainer.model.documents import ProcessConfig
-from hypercontainer.model.spec import ContainerSpec, Mount
+from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec
 
 
 def places(*asked: Mount, image: list[str] | None = None) -> list[tuple[str, str]]:
@@ -174,3 +175,25 @@ def test_the_options_of_a_tmpfs_reach_the_record_and_unknown_ones_do_not() -> No
 def test_a_new_volume_is_filled_unless_the_caller_says_nocopy() -> None:
     asked = [Mount(type="volume", source="v", target="/a"), Mount(type="volume", source="v", target="/b", no_copy=True)]
     assert [mount.populate for mount in mounts.plan(asked, ["/c"])] == [True, False, True]
+
+
+# What pods share
+
+
+async def test_who_shares_files_but_no_locks_is_told_so(engine: LocalEngine, tmp_path: Path) -> None:
+    async def warnings(locks: str, *shared: Mount) -> list[str]:
+        container = ContainerSpec(image="busybox", command=["true"], mounts=list(shared))
+        spec = PodSpec(containers=[container], network="none", locks=locks)  # type: ignore[arg-type]
+        return (await engine.create_container(spec)).warnings
+
+    volume, bind = Mount(type="volume", source="v", target="/v"), Mount(type="bind", source=str(tmp_path), target="/b")
+    read_only = Mount(type="bind", source=str(tmp_path), target="/b", read_only=True)
+    assert await warnings("", volume, read_only) == []
+    assert await warnings("", read_only) == []  # nobody writes there
+    [one, other] = await warnings("host", volume, bind)  # the first two keep theirs to themselves
+    assert "volume v is shared with" in one and "--locks host" in one
+    assert str(tmp_path) in other
+    for container in await engine.list_containers(all=True, filters={}):
+        await engine.remove(container.id, force=True, volumes=False)
+    assert await warnings("host", volume, bind) == []
+    assert await warnings("host", volume, bind) == []

@@ -16,7 +16,7 @@ from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.factory.sealed import SealedFile
 from hypercontainer.factory.template import EMPTY, KEPT, KEPT_IN_ALL, TemplateFactory
 from hypercontainer.factory.trouble import LASTING, Trouble
-from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, VmConfig
+from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, SharedFolder, VmConfig
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.record import DiskRecord
 from hypercontainer.testing.contract import FactoryContract, made
@@ -171,7 +171,7 @@ async def test_a_tenant_keeps_those_used_last(factory: TemplateFactory, config: 
 async def test_guests_that_share_folders_have_the_template_of_those_that_do_not(
     factory: TemplateFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
 ) -> None:
-    for share in (Path("/share"), None):
+    for share in (SharedFolder(folder=Path("/share")), None):
         async with made(factory, replace(config, share=share), run_dir):
             assert (hypervisor.booted[0].share, hypervisor.booted[-1].share) == (None, share)
             assert hypervisor.booted[-1].origin

@@ -18,6 +18,7 @@ id: web
 hostname: front.example
 tenant: acme
 factory: direct
+locks: host
 restartPolicy: onFailure
 tty: false
 labels: {tier: front}
@@ -66,6 +67,7 @@ EXPECTED = {
     "hostname": "front.example",
     "tenant": "acme",
     "factory": "direct",
+    "locks": "host",
     "vcpus": 2,
     "memory_mib": 512,
     "labels": {"tier": "front"},

@@ -78,6 +78,7 @@ def test_a_container(words: str, expected: dict[str, Any]) -> None:
         ("-h h", {"hostname": "h"}),
         ("--tenant acme", {"tenant": "acme"}),
         ("--factory template", {"factory": "template"}),
+        ("--locks host", {"locks": "host"}),
         ("--cpus 1.5 -m 512m", {"vcpus": 2, "memory_mib": 512}),
         ("--cpus 2 --memory 1025k", {"vcpus": 2, "memory_mib": 2}),
         ("--network none", {"network": "none"}),

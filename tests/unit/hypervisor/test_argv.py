@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, Snapshot, VmConfig
+from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, SharedFolder, Snapshot, VmConfig
 from hypercontainer.hypervisor.qemu.argv import Descriptors, command, disk_file, kernel_parameters
 from hypercontainer.model.record import DiskRecord
 
@@ -29,7 +29,7 @@ def a_config(**changes: Any) -> VmConfig:
             DiskRecord(target=1, path="/var/lib/hyper/pods/p/c/scratch.img", read_only=False),
         ],
         "nic": Nic(tap="hy0", mac="52:54:00:00:00:01"),
-        "share": Path("/run/hyper/shares/p"),
+        "share": SharedFolder(folder=Path("/run/hyper/shares/p")),
     }
     return VmConfig(**(values | changes))
 
@@ -78,7 +78,7 @@ def test_a_clone_has_the_machine_of_its_original() -> None:
 def test_no_path_of_the_host_is_in_it() -> None:
     config = a_config()
     words = " ".join(command("qemu", config, FDS))
-    for path in (config.kernel, config.initrd, config.share, *(disk.path for disk in config.disks)):
+    for path in (config.kernel, config.initrd, config.share.folder, *(disk.path for disk in config.disks)):
         assert str(path) not in words
 
 
