@@ -100,7 +100,8 @@ class Images:
             images = await archive.load(self.host.images, chunks, report)
             for image in images:
                 self._emit("load", image.id, image.names)
-            return doc.ImagesDone(images=[_ref(image) for image in images])
+            refs = [doc.ImageRef(id=image.id, name=name) for image in images for name in image.names or [""]]
+            return doc.ImagesDone(images=refs)
 
         return told(load)
 

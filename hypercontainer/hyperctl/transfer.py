@@ -68,7 +68,7 @@ def readable(path: str) -> str:
 
 def load(context: Context, args: Args) -> int:
     lines = context.client.stream("POST", "/v1/images/load", pieces(readable(args.input)))
-    for image in progress.follow(lines, sys.stdout, quiet=args.quiet):
+    for image in progress.follow(lines, sys.stderr, quiet=args.quiet):  # stdout is for the names: scripts read them
         print(f"Loaded image: {image['Name']}" if image["Name"] else f"Loaded image ID: {image['Id']}")
     return 0
 

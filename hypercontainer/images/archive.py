@@ -7,6 +7,8 @@ import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
+import msgspec
+
 from hypercontainer.errors import InvalidInput
 from hypercontainer.images import compression, instruction, layout, platform, reference, spool
 from hypercontainer.images.assemble import Report, assemble, silent
@@ -22,7 +24,8 @@ from hypercontainer.model.documents import Progress
 async def load(store: ImageStore, chunks: AsyncIterator[bytes], report: Report = silent) -> list[Image]:
     """Take every image of a docker archive, or of an OCI layout in a tar, compressed or not, into the store.
 
-    Each image is all or nothing; those before one that fails stay. InvalidInput names what is wrong with the archive
+    Each image is all or nothing; those before one that fails stay. `names` of what is returned are those that the
+    archive gave, however many the image has besides. InvalidInput names what is wrong with the archive
     (BadLayer: with a layer), Exhausted says that the disk is full.
     """
     loop = asyncio.get_running_loop()
@@ -35,7 +38,8 @@ async def load(store: ImageStore, chunks: AsyncIterator[bytes], report: Report =
         images = []
         for found in await asyncio.to_thread(layout.read, archive):
             digest = await asyncio.to_thread(_adopt, work, found)
-            images.append(await assemble(store, work, digest, found.names, report=report))
+            image = await assemble(store, work, digest, found.names, report=report)
+            images.append(msgspec.structs.replace(image, names=sorted(str(name) for name in found.names)))
         return images
 
 

@@ -56,7 +56,7 @@ class _Pull:
         self._work.put(document.data)
         try:
             await self._blobs(blobs, want)
-            return await assemble(
+            image = await assemble(
                 self._store,
                 self._work,
                 document.digest,
@@ -64,6 +64,8 @@ class _Pull:
                 digests=sorted({f"{self._ref.domain}/{self._ref.path}@{d.digest}" for d in (top, document)}),
                 report=self._report,
             )
+            self._report(Progress(id="", action=f"Digest: {top.digest}"))
+            return image
         except Unavailable:
             raise  # the next attempt goes on from here
         except (HyperError, OSError):

@@ -26,7 +26,7 @@ def test_load(hyperctl: Hyperctl, tmp_path: Path) -> None:
     archive.write_bytes(os.urandom(700_000))
     hyperctl.hyperd.answers["POST", "/v1/images/load"] = Lines({"id": "manifest.json", "action": "Read"}, DONE)
     out = "Loaded image: bb:1\nLoaded image ID: sha256:2\n"
-    assert hyperctl("load", "-i", archive) == (0, f"manifest.json: Read\n{out}", "")
+    assert hyperctl("load", "-i", archive) == (0, out, "manifest.json: Read\n")
     assert hyperctl("load", "-q", stdin=archive.read_bytes()) == (0, out, "")
     for request in hyperctl.hyperd.requests:
         assert request.body == archive.read_bytes()

@@ -111,6 +111,15 @@ async def test_documents_of_old_and_of_other_tools(store: ImageStore) -> None:
     assert store.inspect(image).config.healthcheck == health
 
 
+async def test_names_are_those_of_the_archive(store: ImageStore) -> None:
+    await load(store, chunks(made.docker_archive([BASE], ["mine:1"])))
+    [image] = await load(store, chunks(made.docker_archive([BASE], ["a:1", "b/c:2"])))
+    assert image.names == ["a:1", "b/c:2"]
+    [image] = await load(store, chunks(made.docker_archive([BASE], [])))
+    assert image.names == []
+    assert sorted(store.list()[0].names) == ["a:1", "b/c:2", "mine:1"]
+
+
 async def test_configurations_that_add_up(store: ImageStore) -> None:
     config = json.dumps({"rootfs": {"type": "layers", "diff_ids": []}, "author": "x" * (8_000_000)}).encode()
     items = [{"Config": "c", "Layers": [], "RepoTags": [f"a:{n}"]} for n in range(60)]
