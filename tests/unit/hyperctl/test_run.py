@@ -324,7 +324,7 @@ def test_signals_go_to_the_process(hyperctl: Hyperctl, play: FakeHyperd, number:
 
 def test_a_process_that_ignores_signals_can_be_left(hyperctl: Hyperctl, play: FakeHyperd) -> None:
     """Both signals are passed on: what wants to be asked twice is."""
-    passed_on = []
+    passed_on, over = [], threading.Event()
 
     def script(stream: Stream) -> None:
         stream.send(1, b"ready\n")
@@ -333,6 +333,7 @@ def test_a_process_that_ignores_signals_can_be_left(hyperctl: Hyperctl, play: Fa
         passed_on.append(stream.until(7))
         with pytest.raises(EOFError):
             stream.until(7)
+        over.set()
 
     play.scripts[ATTACH] = script
     with hyperctl.popen("run", "busybox", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -342,6 +343,7 @@ def test_a_process_that_ignores_signals_can_be_left(hyperctl: Hyperctl, play: Fa
             process.send_signal(signal.SIGINT)
         assert process.wait(30) == 1
         assert process.stderr.read() == b"hyperctl: got 2 SIGINTs or SIGTERMs, leaving; the process may run on\n"
+    assert over.wait(60)
     assert len(passed_on) == 2
 
 
