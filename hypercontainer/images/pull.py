@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Mapping, Sequence
 
-from hypercontainer.errors import HyperError, InvalidInput, Unavailable
+from hypercontainer.errors import HyperError, InvalidInput, NotFound, Unavailable
 from hypercontainer.images import manifest, partial, platform, reference, registry
 from hypercontainer.images.assemble import Report, assemble, short, silent
 from hypercontainer.images.index import Image
@@ -112,9 +112,20 @@ class _Pull:
             if self._take(blob):  # while we waited
                 return tell("Already exists", blob.size)
             tell("Downloading", part.offset)
-            await self._source.blob(blob, part)
+            await self._content(blob, part)
             part.finish(self._work.blob(blob.digest), self._store.blob(blob.digest))
         return tell("Download complete", blob.size)
+
+    async def _content(self, blob: Descriptor, part: partial.Partial) -> None:
+        try:
+            await self._source.blob(blob, part)
+        except NotFound as e:
+            if not blob.urls:
+                raise
+            raise InvalidInput(
+                f"cannot pull {self._ref}: layer {blob.digest} is to be had outside of the registry, at "
+                f"{blob.urls[0][:200]!r}: only what the registry itself has is fetched"
+            ) from e
 
     def _take(self, blob: Descriptor) -> bool:
         """Hold on to a blob that the store has, by a link of our own."""

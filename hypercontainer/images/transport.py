@@ -3,6 +3,7 @@
 import asyncio
 import random
 import ssl
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -166,7 +167,8 @@ def retry_after_s(text: str) -> float:
 
 
 async def body(response: aiohttp.ClientResponse, limit: int, what: str) -> bytes:
-    """The whole body of a small answer. Unavailable when it has more than `limit` bytes."""
+    """The whole body of a small answer, without the gzip that some send unasked. Unavailable when it has more than
+    `limit` bytes, with it or without."""
     data = bytearray()
     if (response.content_length or 0) <= limit:
         async for piece in response.content.iter_any():
@@ -174,5 +176,27 @@ async def body(response: aiohttp.ClientResponse, limit: int, what: str) -> bytes
             if len(data) > limit:
                 break
         else:
-            return bytes(data)
-    raise Unavailable(f"cannot read {what} from {response.url.host}: it has more than {limit} bytes")
+            return _plain(bytes(data), response, limit, what)
+    raise _too_large(response, limit, what)
+
+
+def _plain(data: bytes, response: aiohttp.ClientResponse, limit: int, what: str) -> bytes:
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding in ("", "identity"):
+        return data
+    if encoding not in ("gzip", "x-gzip"):
+        raise Unavailable(f"cannot read {what} from {response.url.authority}: it is encoded as {encoding[:40]!r}")
+    decompressor = zlib.decompressobj(wbits=31)
+    try:
+        plain = decompressor.decompress(data, limit + 1)
+    except zlib.error as e:
+        raise Unavailable(f"cannot read {what} from {response.url.authority}: damaged gzip") from e
+    if len(plain) > limit:
+        raise _too_large(response, limit, what)
+    if not decompressor.eof:
+        raise Unavailable(f"cannot read {what} from {response.url.authority}: its gzip is cut short")
+    return plain
+
+
+def _too_large(response: aiohttp.ClientResponse, limit: int, what: str) -> Unavailable:
+    return Unavailable(f"cannot read {what} from {response.url.authority}: it has more than {limit} bytes")

@@ -1,6 +1,7 @@
 """A registry on loopback that serves what a test pushed, or what another registry has, with faults on order."""
 
 import base64
+import gzip
 import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -38,6 +39,7 @@ class FakeRegistry:
     upstream: str = ""
     basic: str = ""  # "user:password" that every request must give
     bearer: str = ""  # a token that every request must give; "user:password" gets it at /token
+    encoding: str = ""  # manifests say that they have this Content-Encoding
     before: Callable[[str], Awaitable[None]] | None = None
     port: int = 0
     given: int = 0
@@ -119,7 +121,8 @@ class FakeRegistry:
         if path not in self.files:
             return 404, {}, b"{}"
         kind, data = self.files[path]
-        return 200, {"Content-Type": kind}, data
+        encoded = {"Content-Encoding": self.encoding} if self.encoding and "/manifests/" in path else {}
+        return 200, {"Content-Type": kind, **encoded}, gzip.compress(data) if encoded else data
 
     def _token(self, request: web.Request) -> web.Response:
         self.given += 1

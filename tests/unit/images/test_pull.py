@@ -50,6 +50,30 @@ async def test_a_pull(store: ImageStore, registry: FakeRegistry) -> None:
     assert all(p.current <= p.total for p in seen if p.total)
 
 
+async def test_a_manifest_that_comes_compressed(store: ImageStore, registry: FakeRegistry) -> None:
+    registry.encoding = "gzip"
+    assert (await pull(store, f"{registry.host}/a:1", retry=SOON)).names == [f"{registry.host}/a:1"]
+    registry.encoding = "br"
+    with pytest.raises(Unavailable, match=f"from {registry.host}: it is encoded as 'br'"):
+        await pull(store, f"{registry.host}/a:1", retry=SOON)
+
+
+async def test_a_layer_that_the_registry_does_not_have(store: ImageStore, registry: FakeRegistry) -> None:
+    _, data = registry.files["a/manifests/1"]
+    document = json.loads(data)
+    document["layers"][0]["urls"] = ["https://elsewhere.example/layer"]
+    registry.files["a/manifests/1"] = (document["mediaType"], json.dumps(document).encode())
+    await pull(store, f"{registry.host}/a:1", retry=SOON)  # it has it all the same
+    store.remove(f"{registry.host}/a:1", force=True, users=lambda _: "")
+    registry.push("a", "1", [made.layer([made.member("x", b"new")])])
+    document = json.loads(registry.files["a/manifests/1"][1])
+    document["layers"][0]["urls"] = ["https://elsewhere.example/layer"]
+    registry.files["a/manifests/1"] = (document["mediaType"], json.dumps(document).encode())
+    del registry.files[f"a/blobs/{document['layers'][0]['digest']}"]
+    with pytest.raises(InvalidInput, match=r"outside of the registry, at 'https://elsewhere.example/layer'"):
+        await pull(store, f"{registry.host}/a:1", retry=SOON)
+
+
 async def test_what_is_there_is_not_fetched_again(store: ImageStore, registry: FakeRegistry) -> None:
     await pull(store, f"{registry.host}/a:1", retry=SOON)
     registry.push("b", "2", [*LAYERS[:3], made.layer([made.member("new", b"new")])])
