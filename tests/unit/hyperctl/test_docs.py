@@ -32,3 +32,14 @@ def test_each_command_is_on_the_page() -> None:
     assert not own.keys() & set(same)
     assert own == {name: commands.COMMANDS[name].summary for name in own}
     assert own.keys() | set(same) == {name for name in commands.COMMANDS if " " not in name and name[0] != "_"}
+
+
+def test_what_differs_is_held_by_a_test() -> None:
+    """Each row names one, which is there."""
+    rows = PAGE.split("## What differs\n\n")[1].split("\n\n")[0].splitlines()[2:]
+    held_by = [re.fullmatch(r"\|.*\| `([a-z_/]+\.py)(?:::(\w+))?` \|", row) for row in rows]
+    assert len(held_by) > 5 and all(held_by)
+    for found in held_by:
+        assert found
+        text = (Path(__file__).parents[2] / found[1]).read_text()
+        assert not found[2] or f"def {found[2]}(" in text
