@@ -284,7 +284,7 @@ import asyncio, json, os, signal, sys
 from contextlib import contextmanager
 from pathlib import Path
 import msgspec
-from hypercontainer.hypervisor.base import VmConfig
+from hypercontainer.hypervisor.base import SharedFolder, VmConfig
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
 
 wanted = json.loads(sys.argv[1])
@@ -299,7 +299,8 @@ class Trace:
             os.kill(os.getpid(), signal.SIGKILL)
 
 async def main():
-    config = VmConfig(**{k: Path(v) if k in ("kernel", "initrd", "share") else v for k, v in wanted["config"].items()})
+    made = {"kernel": Path, "initrd": Path, "share": lambda folder: SharedFolder(folder=Path(folder))}
+    config = VmConfig(**{k: made[k](v) if k in made else v for k, v in wanted["config"].items()})
     guest = await QemuHypervisor().boot(config, Path(wanted["run_dir"]), Trace())
     print(msgspec.json.encode(guest.record).decode(), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -317,7 +318,7 @@ def boot_and_die(config: VmConfig, run_dir: Path, die: str = "") -> bytes:
         "vcpus": config.vcpus,
         "memory_mib": config.memory_mib,
         "uid": config.uid,
-    } | ({"share": str(config.share)} if config.share else {})
+    } | ({"share": str(config.share.folder)} if config.share else {})
     wanted = json.dumps({"config": values, "run_dir": str(run_dir), "die": die})
     done = subprocess.run([sys.executable, "-c", BOOT, wanted], capture_output=True, timeout=120)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()

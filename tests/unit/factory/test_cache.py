@@ -14,7 +14,7 @@ from hypercontainer.factory.cache import CacheFactory
 from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.factory.template import TemplateFactory
 from hypercontainer.factory.trouble import LASTING
-from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, VmConfig
+from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, SharedFolder, VmConfig
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model.record import DiskRecord
 from hypercontainer.testing.contract import FactoryContract, made
@@ -101,7 +101,13 @@ async def test_those_that_wait_have_users_and_taps_of_their_own(
 
 @pytest.mark.parametrize(
     "change",
-    [{"memory_mib": 256}, {"vcpus": 2}, {"nic": None}, {"tenant": "acme"}, {"share": Path("/share")}],
+    [
+        {"memory_mib": 256},
+        {"vcpus": 2},
+        {"nic": None},
+        {"tenant": "acme"},
+        {"share": SharedFolder(folder=Path("/share"))},
+    ],
 )
 async def test_another_shape_is_not_taken_from_them(
     factory: CacheFactory, config: VmConfig, run_dir: Path, change: dict[str, object]
