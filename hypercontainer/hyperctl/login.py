@@ -106,14 +106,22 @@ def _asked(args: Args) -> Credentials:
         password = ""
     if not (args.username and password) and not os.isatty(0):
         raise UsageError("there is no terminal to ask on: use --username and --password-stdin", "login", status=1)
-    name = args.username or input("Username: ").strip()
-    if not password:
-        import getpass
-
-        password = getpass.getpass("Password: ")
+    name, password = _typed(args.username, password)
     if not name or not password:
         raise UsageError("a user name and a password are needed", "login", status=1)
     return Credentials(username=name, password=password)
+
+
+def _typed(name: str, password: str) -> tuple[str, str]:
+    """What is not given yet is asked for; "" for who ends the line with nothing."""
+    import getpass
+
+    try:
+        name = name or input("Username: ").strip()
+        return name, password or getpass.getpass("Password: ")
+    except EOFError:
+        print()
+        return name, password
 
 
 def logout(context: Context, args: Args) -> int:

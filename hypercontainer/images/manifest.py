@@ -41,7 +41,7 @@ class Descriptor(msgspec.Struct, frozen=True, omit_defaults=True):
 
     mediaType: str = ""  # noqa: N815
     digest: str = ""
-    size: int = msgspec.field(default=0)
+    size: int = 0
     annotations: dict[str, str] | None = None
     urls: list[str] | None = None  # where it is, if not in the registry: nobody's word is taken for that
     platform: Platform | None = None

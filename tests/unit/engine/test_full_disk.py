@@ -17,7 +17,7 @@ from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, ExecSpec, 
 from hypercontainer.sandbox import output
 from tests.unit.engine.disks import Disk, Failing, Full
 from tests.unit.engine.test_recovery import container, forsake, logged
-from tests.unit.engine.world import World, load
+from tests.unit.engine.world import World, echoed
 
 
 @pytest.fixture(params=["ENOSPC", "EIO", "EDQUOT"])
@@ -43,13 +43,6 @@ async def world(disk: Disk) -> AsyncIterator[World]:
         await engine.close()
     for guest in world.hypervisor.alive:
         await guest.kill()
-
-
-@pytest.fixture
-async def engine(world: World, archive: Path) -> LocalEngine:
-    engine = await world.engine()
-    await load(engine, archive)
-    return engine
 
 
 async def settled(engine: LocalEngine) -> None:
@@ -142,11 +135,7 @@ async def test_hyperd_starts_when_a_container_has_printed_meanwhile(
     world: World, engine: LocalEngine, disk: Disk
 ) -> None:
     id = await container(engine, "cat", open_stdin=True)
-    session = await engine.attach(id, stdin=True, stdout=True, stderr=True, logs=False, start=True)
-    await session.write(b"before\n")
-    async for _, data in session:
-        assert data == b"before\n"
-        break
+    await echoed(engine, id, b"before\n")
     process = world.hypervisor.alive[0].agent.processes[id]
     await forsake(engine)
     disk.fill()

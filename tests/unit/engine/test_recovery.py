@@ -15,7 +15,7 @@ from hypercontainer.factory import rehearsal
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.spec import ContainerSpec, PodSpec, RestartPolicy
 from hypercontainer.testing.fakes import FakeAgent
-from tests.unit.engine.world import Run, World, load
+from tests.unit.engine.world import Run, World, echoed, load
 
 
 class Killed(BaseException):
@@ -46,11 +46,7 @@ async def logged(engine: LocalEngine, id: str, *, follow: bool = False) -> bytes
 
 async def test_a_container_runs_on_and_its_output_is_whole(world: World, engine: LocalEngine) -> None:
     id = await container(engine, "cat", open_stdin=True)
-    session = await engine.attach(id, stdin=True, stdout=True, stderr=True, logs=False, start=True)
-    await session.write(b"before\n")
-    async for _, data in session:
-        assert data == b"before\n"
-        break
+    await echoed(engine, id, b"before\n")
     await forsake(engine)
     again = await world.engine()
     assert (await again.inspect(id)).state.status == "running"

@@ -109,4 +109,13 @@ async def load(engine: LocalEngine, archive: Path) -> None:
         pass
 
 
+async def echoed(engine: LocalEngine, id: str, line: bytes) -> None:
+    """Start a container that runs cat, and have it say `line`."""
+    session = await engine.attach(id, stdin=True, stdout=True, stderr=True, logs=False, start=True)
+    await session.write(line)
+    async for _, data in session:
+        assert data == line
+        break
+
+
 Run = Callable[..., Awaitable[str]]

@@ -13,15 +13,15 @@ from tests.unit.hyperctl.fake import Lines, Refusal
 
 SECRET = {"username": "me", "password": "hush"}
 IN_A_TERMINAL = """
-import os, pty, sys
+import json, os, pty, sys
 pid, fd = pty.fork()
 if not pid:
-    os.execv(sys.argv[1], sys.argv[1:])
+    os.execv(sys.argv[2], sys.argv[2:])
 seen = b""
-for question, answer in ((b"Username: ", b"me\\n"), (b"Password: ", b"hush\\n")):
-    while question not in seen:
+for question, answer in json.loads(sys.argv[1]):
+    while question.encode() not in seen:
         seen += os.read(fd, 1024)
-    os.write(fd, answer)
+    os.write(fd, answer.encode())
 try:
     while piece := os.read(fd, 1024):
         seen += piece
@@ -30,6 +30,14 @@ except OSError:
 sys.stdout.buffer.write(seen)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
+NAME, PASSWORD = "Username: ", "Password: "
+
+
+def typed(hyperctl: Hyperctl, *answers: tuple[str, str]) -> tuple[int, bytes]:
+    """Log in at a terminal where each question is answered; the exit status, what was seen."""
+    argv = [sys.executable, "-c", IN_A_TERMINAL, json.dumps(answers), *hyperctl.argv("login", "r.io")]
+    done = subprocess.run(argv, env=hyperctl.environment, capture_output=True, timeout=60, check=False)
+    return done.returncode, done.stdout
 
 
 @pytest.fixture
@@ -61,11 +69,23 @@ def test_another_folder(hyperctl: Hyperctl, config: Path, tmp_path: Path) -> Non
 
 
 def test_asked_for_on_a_terminal(hyperctl: Hyperctl, config: Path) -> None:
-    argv = [sys.executable, "-c", IN_A_TERMINAL, *hyperctl.argv("login", "r.io")]
-    done = subprocess.run(argv, env=hyperctl.environment, capture_output=True, timeout=60, check=True)
-    assert b"Login Succeeded" in done.stdout
-    assert b"hush" not in done.stdout  # it is not echoed
+    status, seen = typed(hyperctl, (NAME, "me\n"), (PASSWORD, "hush\n"))
+    assert status == 0
+    assert b"Login Succeeded" in seen
+    assert b"hush" not in seen  # it is not echoed
     assert hyperctl.hyperd.requests[-1].body == {"registry": "r.io", "auth": SECRET}
+
+
+@pytest.mark.parametrize(
+    "answers", [[(NAME, "\x04")], [(NAME, "me\n"), (PASSWORD, "\x04")], [(NAME, "\n"), (PASSWORD, "\n")]]
+)
+def test_who_types_nothing_is_told_what_is_needed(
+    hyperctl: Hyperctl, config: Path, answers: list[tuple[str, str]]
+) -> None:
+    status, seen = typed(hyperctl, *answers)
+    assert (status, b"Traceback" in seen) == (1, False)
+    assert b"a user name and a password are needed" in seen
+    assert not hyperctl.hyperd.requests
 
 
 def test_what_is_kept_is_tried_first(hyperctl: Hyperctl, config: Path) -> None:
