@@ -70,8 +70,8 @@ def source(hyper: PrivateDaemon) -> Iterator[str]:
 
 
 def identity(hyper: PrivateDaemon, name: str) -> tuple[list[str], float]:
-    """What tells it from others, and its clock."""
-    addresses = "ip -o addr show eth0 | awk '{print $4}'; cat /sys/class/net/eth0/address"
+    """What tells it from others, and its clock; the kernel makes the link-local address when it comes to it."""
+    addresses = "ip -o addr show dev eth0 scope global | awk '{print $4}'; cat /sys/class/net/eth0/address"
     script = f"hostname; {addresses}; cat /etc/hostname; date +%s"
     *own, now = ok(hyper, "exec", name, "sh", "-c", script).split()
     return own, float(now)
