@@ -111,7 +111,9 @@ class Writer:
 
     @staticmethod
     def _number(nodes: list[Node]) -> int:
-        """Give every inode its place; what lies beside one is in the same block. Returns the size of them all."""
+        """Give every inode its place; what lies beside one is in the same block. Returns the size of them all.
+
+        fsck.erofs looks for attributes behind each inode, those without any too: there are bytes behind the last."""
         at = FIRST_NID * SLOT
         for node in nodes:
             size = _inode_size(node)
@@ -119,7 +121,7 @@ class Writer:
                 at += -at % BLOCK
             node.nid = at // SLOT
             at += size + -size % SLOT
-        return at
+        return at + XATTR_HEADER.size
 
     def _write_inodes(self, nodes: list[Node], end: int) -> None:
         at = 0
