@@ -19,6 +19,7 @@
  *   --caps MASK          (hexadecimal) the capabilities that PROGRAM's bounding set keeps: it stays root
  *   --no-setid           PROGRAM can give no file the setuid or setgid bit
  *   --nofile N           soft limit of open files, never above the hard one
+ *   --fsize N            PROGRAM can make no file larger than N bytes: it is told EFBIG
  *   --copy FROM=TO       before PROGRAM runs, what the file in memory FROM holds is copied to TO, both descriptors:
  *                        its holes stay holes, and the memory that TO takes is the cgroup's
  *
@@ -73,7 +74,7 @@ static struct {
 	int from, to;		/* of --copy; -1: none */
 	long uid;		/* -1: stay who we are */
 	uint64_t caps;
-	rlim_t nofile;		/* 0: leave it */
+	rlim_t nofile, fsize;	/* 0: leave it */
 	bool kvm, proc, no_setid;
 } opt = { .uid = -1, .lock = -1, .from = -1, .to = -1 };
 
@@ -157,6 +158,8 @@ static void take(const char *option, const char *value)
 		opt.caps = number(value, 16, ULONG_MAX);
 	else if (!strcmp(option, "--nofile"))
 		opt.nofile = number(value, 10, INT_MAX);
+	else if (!strcmp(option, "--fsize"))
+		opt.fsize = number(value, 10, ULONG_MAX);
 	else if (!strcmp(option, "--copy"))
 		copy_option(value);
 	else if (!strcmp(option, "--lock"))
@@ -301,6 +304,10 @@ static void limit_resources(void)
 	lower_limit(RLIMIT_CORE, 0);	/* a core would hold the guest's memory */
 	if (opt.uid > 0)
 		lower_limit(RLIMIT_NPROC, 512);	/* the user is this program's alone */
+	if (opt.fsize) {
+		lower_limit(RLIMIT_FSIZE, opt.fsize);
+		signal(SIGXFSZ, SIG_IGN);	/* an error of one write is no reason to end a virtual machine */
+	}
 	if (!opt.nofile)
 		return;
 	if (getrlimit(RLIMIT_NOFILE, &files) < 0)

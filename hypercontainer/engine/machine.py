@@ -147,6 +147,7 @@ class Machine:
             tenant=record.spec.tenant if settings.template_scope == "tenant" else "",
             uid=record.uid,
             disks=disks,
+            disk_mib=max([settings.scratch_mib, *(c.spec.scratch_mib for c in record.containers)]),
             nic=Nic(tap=record.nic.tap, mac=record.nic.mac) if record.nic else None,
             share=self._shared() if shares else None,
             boot_timeout_s=settings.boot_timeout_s,

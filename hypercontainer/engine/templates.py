@@ -74,6 +74,7 @@ class Templates:
             vcpus=pool.vcpus or usual.vcpus,
             memory_mib=pool.memory_mib or usual.memory_mib,
             uid=0,
+            disk_mib=usual.scratch_mib,
             nic=Nic(tap="", mac=SNAPSHOT_MAC),
             boot_timeout_s=usual.boot_timeout_s,
             accelerator=choice.accelerator,

@@ -157,7 +157,7 @@ class CacheFactory:
         if config.share or config.origin:
             return None
         key = shape(self._hypervisor, config)
-        for stock in [s for s in self._stocks if s.waiting and self._makes(s, key)]:
+        for stock in [s for s in self._stocks if s.waiting and self._makes(s, key) and _holds(s, config)]:
             while stock.waiting:
                 one = stock.waiting.popleft()
                 if one.shape != key:  # it is of a kernel or a VMM that was replaced
@@ -304,6 +304,11 @@ class CacheFactory:
 
 def _size(wish: Wish) -> str:
     return size(wish.config.vcpus, wish.config.memory_mib)
+
+
+def _holds(stock: Stock, config: VmConfig) -> bool:
+    """Its guests may write disks as large as that of `config`."""
+    return config.disk_mib <= stock.wish.config.disk_mib
 
 
 def _beyond(stock: Stock, keep: int) -> list[Waiting]:

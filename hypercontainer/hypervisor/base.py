@@ -70,6 +70,7 @@ class VmConfig:
     tenant: str = ""  # it shares memory pages with guests of the same alone: see `factory`; a driver has no use for it
     kernel_parameters: Sequence[str] = field(default=())
     background: bool = False  # nobody waits for it: it gives way to others, until it is adopted
+    disk_mib: int = 0  # the largest that is plugged while it runs and written; of `disks` it is known
     memory: int | None = None  # descriptor of a file as large as the guest's RAM, which becomes it: for `Guest.save`
     origin: Snapshot | None = None  # go on from there, with disks and NIC of one's own; see `Hypervisor.shape`
 
@@ -85,7 +86,8 @@ class Guest(Protocol):
 
     async def add_disk(self, disk: DiskRecord) -> None:
         """Plug a SCSI disk at `disk.target`, or put its file behind the one that is there with nothing behind it (one
-        of SLOTS); the file is opened read-only when the record says so."""
+        of SLOTS); the file is opened read-only when the record says so. InvalidInput when it is larger than what the
+        VMM may write (`VmConfig.disk_mib`)."""
 
     async def plugged(self) -> set[int]:
         """The targets of its disks that have a file behind them, whoever plugged them."""

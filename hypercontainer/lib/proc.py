@@ -136,6 +136,16 @@ def waited_s(pid: int) -> float:
     return most_ns / 1e9
 
 
+def largest_file(pid: int) -> int | None:
+    """How many bytes process `pid` may write into one file (its RLIMIT_FSIZE); None if any, or if it is gone."""
+    try:
+        with open(f"/proc/{pid}/limits") as f:
+            word = next(line for line in f if line.startswith("Max file size")).split()[3]
+    except (FileNotFoundError, ProcessLookupError, StopIteration):
+        return None
+    return int(word) if word.isdigit() else None
+
+
 async def gone(pid: int, started: int) -> None:
     """Wait until that very process has ended; it need not be our child."""
     fd = pidfd(pid, started)

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from hypercontainer.errors import InvalidInput
 from hypercontainer.hypervisor.base import SharedFolder
 from hypercontainer.hypervisor.qemu import cgroup
+from hypercontainer.hypervisor.qemu.argv import HOT_MEMORY_MIB
 from hypercontainer.hypervisor.qemu.driver import HYPER_JAIL, QemuHypervisor
 from hypercontainer.hypervisor.qemu.guest import QemuGuest
 from hypercontainer.hypervisor.qemu.jail import Start, start, vmm_options
@@ -154,7 +156,7 @@ async def test_a_tap_can_be_used_and_not_kept(driver: QemuHypervisor, run_dir: P
         what = Start(
             program="qemu",
             command=["/usr/bin/python3", "-c", TAP_CALLS, str(tap)],
-            options=vmm_options(run, uid=UID, binds={}, kvm=False, proc=False),
+            options=vmm_options(run, uid=UID, binds={}, kvm=False, proc=False, largest_file=1 << 30),
             fds=[tap],
             lock=lock,
         )
@@ -169,6 +171,69 @@ async def test_a_tap_can_be_used_and_not_kept(driver: QemuHypervisor, run_dir: P
     assert said == [*refused, "sndbuf is allowed", "offload is allowed"]
     assert not Path("/sys/class/net/hyt-jail-test").exists()
     await driver.reap(run_dir)
+
+
+FILE_CALLS = """
+import os, resource, sys
+fd, most = int(sys.argv[1]), int(sys.argv[2])
+memory = os.memfd_create("memory")
+for name, call in (
+    ("limit", lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most + 1, most + 1))),
+    ("past", lambda: os.pwrite(fd, b"x", most)),
+    ("truncate", lambda: os.truncate(fd, most + 1)),
+    ("allocate", lambda: os.posix_fallocate(fd, 0, most + 1)),
+    ("memory", lambda: os.truncate(memory, most + 1)),
+    ("within", lambda: os.pwrite(fd, b"x", most - 1)),
+):
+    try:
+        call()
+        print(name, "is allowed", flush=True)
+    except (OSError, ValueError) as e:
+        print(name, e, flush=True)
+"""
+
+
+async def test_no_file_grows_beyond_what_qemu_may_write(driver: QemuHypervisor, run_dir: Path, tmp_path: Path) -> None:
+    """Whoever has taken it over has the scratch disks open, and room on the host's disk is everybody's."""
+    run, most = RunDir(run_dir), 1 << 30
+    lock = run.lock()
+    scratch = os.open(tmp_path / "scratch", os.O_RDWR | os.O_CREAT)
+    assert lock is not None
+    try:
+        what = Start(
+            program="qemu",
+            command=["/usr/bin/python3", "-c", FILE_CALLS, str(scratch), str(most)],
+            options=vmm_options(run, uid=UID, binds={}, kvm=False, proc=False, largest_file=most),
+            fds=[scratch],
+            lock=lock,
+        )
+        process = await start(HYPER_JAIL, run, what)
+        for one in (process, run.processes("qemu")[0]):
+            await proc.gone(one.pid, one.start_time)
+    finally:
+        os.close(lock)
+        os.close(scratch)
+    limit, *calls, within = run.read_tail("qemu.out", 4096).decode().splitlines()
+    assert limit == "limit not allowed to raise maximum limit"
+    assert calls == [f"{name} [Errno 27] File too large" for name in ("past", "truncate", "allocate", "memory")]
+    assert within == "within is allowed" and run.status("qemu") == "exit 0"
+    await driver.reap(run_dir)
+
+
+async def test_qemu_may_write_its_largest_disk_and_no_larger_one_comes_later(booted: Booted, tmp_path: Path) -> None:
+    def scratch(name: str, gib: int, target: int) -> DiskRecord:
+        with open(tmp_path / name, "wb") as f:
+            f.truncate(gib << 30)
+        return DiskRecord(target=target, path=str(tmp_path / name), read_only=False)
+
+    async with booted() as guest:  # the memory that may be added is in a file too
+        assert Process(guest.record.process.pid).limit("Max file size") == (str(HOT_MEMORY_MIB << 20),) * 2
+    async with booted(disks=[scratch("first", 20, 1)], disk_mib=30 << 10) as guest:
+        assert Process(guest.record.process.pid).limit("Max file size") == (str(30 << 30),) * 2
+        await guest.add_disk(scratch("later", 30, 2))
+        with pytest.raises(InvalidInput, match="of 40960 MiB, and the virtual machine was started for disks of 30720"):
+            await guest.add_disk(scratch("larger", 40, 3))
+        await guest.add_disk(scratch("other", 1, 3))  # nothing of that one is in the way
 
 
 async def test_the_keeper_has_no_privileges_and_only_its_logs(booted: Booted, run_dir: Path) -> None:

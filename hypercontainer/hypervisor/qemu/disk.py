@@ -1,8 +1,8 @@
-"""Opening the files behind a guest's disks."""
+"""Opening the files behind a guest's disks, and how large they are."""
 
 import os
 
-from hypercontainer.errors import HyperError, NotFound
+from hypercontainer.errors import HyperError, InvalidInput, NotFound
 from hypercontainer.model.record import DiskRecord
 
 
@@ -14,3 +14,14 @@ def open_disk(disk: DiskRecord) -> int:
         raise NotFound("disk file", disk.path) from e
     except OSError as e:
         raise HyperError(f"cannot open disk {disk.path}: {e.strerror}") from e
+
+
+def open_within(disk: DiskRecord, most: int | None) -> int:
+    """The same, for a VMM that can make no file larger than `most` bytes (None: any). InvalidInput when it could not
+    write all of the disk."""
+    fd = open_disk(disk)
+    if most is None or disk.read_only or os.fstat(fd).st_size <= most:
+        return fd
+    larger = f"{os.fstat(fd).st_size >> 20} MiB, and the virtual machine was started for disks of {most >> 20} MiB"
+    os.close(fd)
+    raise InvalidInput(f"cannot plug a writable disk of {larger}: stop the pod and start it again")

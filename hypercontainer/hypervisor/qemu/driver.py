@@ -161,7 +161,9 @@ class QemuHypervisor:
         return jail.Start(
             program="qemu",
             command=argv.command(self._program(), config, fds),
-            options=jail.vmm_options(run, uid=config.uid, binds=boot, kvm=kvm, proc=memory),
+            options=jail.vmm_options(
+                run, uid=config.uid, binds=boot, kvm=kvm, proc=memory, largest_file=_largest_file(config, fds)
+            ),
             fds=fds.all(),
             lock=lock,
             cgroups=cgroups,
@@ -198,6 +200,13 @@ def _identity(path: Path) -> str:
     """Of the file that has this name now: an upgrade gives it to another one."""
     found = path.stat()
     return f"{path}:{found.st_dev}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}"
+
+
+def _largest_file(config: VmConfig, fds: argv.Descriptors) -> int:
+    """What the largest file may have, in bytes, that this QEMU writes: its disks, and those in memory that it makes."""
+    writable = [fd for disk, fd in zip(config.disks, fds.disks, strict=True) if fd is not None and not disk.read_only]
+    sizes = [os.fstat(fd).st_size for fd in writable]
+    return max(*sizes, config.disk_mib << 20, config.memory_mib << 20, argv.HOT_MEMORY_MIB << 20)
 
 
 def _check(config: VmConfig) -> None:

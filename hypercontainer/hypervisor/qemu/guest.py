@@ -9,7 +9,7 @@ from hypercontainer.errors import GuestError
 from hypercontainer.hypervisor.base import SLOTS, Size, VmConfig
 from hypercontainer.hypervisor.qemu import argv, cgroup, resize, snapshot
 from hypercontainer.hypervisor.qemu.cause import cause, text
-from hypercontainer.hypervisor.qemu.disk import open_disk
+from hypercontainer.hypervisor.qemu.disk import open_within
 from hypercontainer.hypervisor.qemu.memory import Ram
 from hypercontainer.hypervisor.qemu.memory import find as find_ram
 from hypercontainer.hypervisor.qemu.qmp import Monitor
@@ -91,7 +91,7 @@ class QemuGuest:
             await self._monitor.execute("blockdev-add", argv.disk_file(disk, node, ""))
             return
         fdset = FDSET_BASE + disk.target
-        fd = open_disk(disk)
+        fd = open_within(disk, proc.largest_file(self._record.process.pid))
         try:
             await self._monitor.add_fd(fd, fdset)
         finally:

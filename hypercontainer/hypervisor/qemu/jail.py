@@ -76,11 +76,14 @@ async def tsc_khz(jail: Path) -> int:
     return khz if khz in PLAUSIBLE_KHZ else 0
 
 
-def vmm_options(run: RunDir, *, uid: int, binds: Mapping[str, Path], kvm: bool, proc: bool) -> list[str]:
+def vmm_options(
+    run: RunDir, *, uid: int, binds: Mapping[str, Path], kvm: bool, proc: bool, largest_file: int
+) -> list[str]:
     """QEMU: a root of its own that holds the system's programs and `binds`, files by their place in it; an
-    unprivileged user. `proc`: it names its own descriptors by path."""
+    unprivileged user. `proc`: it names its own descriptors by path. It makes no file larger than `largest_file` bytes:
+    that is fixed for its life, for no limit of a running process can be raised without CAP_SYS_RESOURCE."""
     run.jail.mkdir(mode=0o700, exist_ok=True)
-    words = ["--root", str(run.jail), "--uid", str(uid)]
+    words = ["--root", str(run.jail), "--uid", str(uid), "--fsize", str(largest_file)]
     for folder in SYSTEM:
         words += ["--bind", f"{folder}={folder}"]
     for name in MERGED:

@@ -106,6 +106,7 @@ async def test_those_that_wait_have_users_and_taps_of_their_own(
         {"vcpus": 2},
         {"nic": None},
         {"tenant": "acme"},
+        {"disk_mib": 1 << 20},
         {"share": SharedFolder(folder=Path("/share"))},
     ],
 )
