@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from hypercontainer.errors import HyperError, InvalidInput, NotFound
-from hypercontainer.images import compression, manifest, reference
+from hypercontainer.images import compression, manifest, reference, tar
 from hypercontainer.images.index import Image
 from hypercontainer.images.layout import CONTAINERD_NAME, OCI_NAME
 from hypercontainer.images.store import ImageStore
@@ -94,7 +94,7 @@ def _docker(work: Workspace, chosen: Chosen) -> Iterator[bytes]:
         for name, digest, size in zip(layers, record.layers, record.tar_sizes, strict=True):
             if name not in done:
                 done.add(name)
-                yield from _member(name, size, compression.plain(_read(work.blob(digest))))
+                yield from _member(name, size, _padded(compression.plain(_read(work.blob(digest))), size))
     yield from _small("manifest.json", json.dumps(items).encode())
 
 
@@ -128,6 +128,15 @@ def _read(path: Path) -> Iterator[bytes]:
     with open(path, "rb", buffering=0) as f:
         while data := f.read(compression.PIECE):
             yield data
+
+
+def _padded(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """With the zeros that the layer's digest counts, where they are left out of the blob."""
+    for piece in pieces:
+        size -= len(piece)
+        yield piece
+    if 0 < size < tar.RECORD:
+        yield bytes(size)
 
 
 def _small(name: str, data: bytes) -> Iterator[bytes]:

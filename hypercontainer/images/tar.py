@@ -9,6 +9,7 @@ from typing import NamedTuple
 from hypercontainer.errors import InvalidInput
 
 BLOCK = 512
+RECORD = 20 * BLOCK  # tar(1) fills its last one with zeros
 ZERO = bytes(BLOCK)
 MAX_EXTENSION = 1 << 20  # bytes of all PAX and GNU long-name headers of one entry
 MAX_PATH = 4096

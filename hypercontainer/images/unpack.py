@@ -41,7 +41,7 @@ class Layer(NamedTuple):
 
 
 class LayerDone(NamedTuple):
-    """`tar_size`: bytes of the layer without compression; `size`: of the files in it."""
+    """`tar_size`: bytes without compression of what the digest is of; `size`: of the files in it."""
 
     tar_size: int
     size: int
@@ -236,6 +236,14 @@ class _Hashed:
     def digest(self) -> str:
         return "sha256:" + self._hash.hexdigest()
 
+    def pad(self) -> None:
+        """Count the zeros too that tar(1) fills its last record with.
+
+        containers/image leaves them out of zstd:chunked layers, and their digest as it was."""
+        padding = bytes(-self.size % tar.RECORD)
+        self._hash.update(padding)
+        self.size += len(padding)
+
 
 def apply(tree: Tree, out: Writer, layer: Layer, budget: Budget) -> LayerDone:
     """Put one layer over `tree`, its files' content into `out`. BadLayer names what is wrong; OSError is the disk's."""
@@ -248,8 +256,10 @@ def apply(tree: Tree, out: Writer, layer: Layer, budget: Budget) -> LayerDone:
             stream.skip(4 * MAX_BYTES)  # what follows the end mark counts for the digest
     except InvalidInput as e:
         raise BadLayer(f"cannot unpack layer {layer.diff_id}: {e}") from e
-    if hashed.digest != layer.diff_id:
-        raise BadLayer(f"cannot unpack layer {layer.diff_id}: its content has digest {hashed.digest}")
+    if (found := hashed.digest) != layer.diff_id:
+        hashed.pad()
+        if hashed.digest != layer.diff_id:
+            raise BadLayer(f"cannot unpack layer {layer.diff_id}: its content has digest {found}")
     return LayerDone(hashed.size, work.size, work.entries)
 
 

@@ -273,3 +273,15 @@ async def test_we_read_what_skopeo_saves(store: ImageStore, registry: str, tmp_p
     [image] = await load(store, chunks(saved.read_bytes()))
     assert image.record.diff_ids == [made.digest(layer) for layer in LAYERS]
     assert image.names == [name[1:]]
+
+
+async def test_zstd_chunked_as_skopeo_writes_it(store: ImageStore, archive: Path, tmp_path: Path) -> None:
+    """It leaves out the zeros at a layer's end, which the digest in the configuration counts."""
+    chunked, saved = f"oci-archive:{tmp_path}/chunked.tar:1", tmp_path / "saved.tar"
+    await skopeo("copy", "--dest-compress-format", "zstd:chunked", f"docker-archive:{archive}", chunked)
+    [image] = await load(store, chunks((tmp_path / "chunked.tar").read_bytes()))
+    assert image.record.diff_ids == [made.digest(layer) for layer in LAYERS]
+    with open(saved, "wb") as f:
+        async for piece in save(store, [image.id], "docker"):
+            f.write(piece)
+    await skopeo("copy", f"docker-archive:{saved}", f"oci:{tmp_path}/again:1")
