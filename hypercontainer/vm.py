@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from hypercontainer.agent.client import AgentClient
+from hypercontainer.agent.client import SOON_S, AgentClient
 from hypercontainer.agent.messages import printable
-from hypercontainer.errors import Exhausted, GuestDied, GuestError, GuestSilent, InUse
+from hypercontainer.errors import Exhausted, GuestDied, GuestError, GuestSilent, HyperError, InUse
 from hypercontainer.hypervisor.base import Guest, Hypervisor, Size, VmConfig
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model.record import GuestRecord
@@ -113,24 +113,33 @@ async def attach(
 ) -> Vm | None:
     """Take hold of a guest again after our own restart; None if it is gone.
 
-    A guest that runs but does not answer within `timeout_s` seconds raises and runs on: GuestSilent, WireError.
-    One that is `paused` cannot answer: it runs for the moment that the greeting takes.
+    A guest that runs but does not answer within `timeout_s` seconds is of no use to anybody: it is killed, and
+    GuestSilent or WireError raised. One that is `paused` cannot answer: it runs for the moment that the greeting takes.
     """
     guest = await hypervisor.attach(record)
     if guest is None:
         return None
-    if not paused:
-        return Vm(guest, await _greet(guest, timeout_s))
-    await guest.resume()
     try:
-        return Vm(guest, await _greet(guest, timeout_s))
-    finally:
-        await guest.pause()
+        if not paused:
+            return Vm(guest, await _greet(guest, timeout_s, SOON_S))
+        # QEMU does not see a connection's end while the machine stands still. What the guest writes before the next
+        # one is there waits for the old one then, forever; the end of the next one sets it right.
+        await guest.resume()
+        try:
+            return Vm(guest, await _greet(guest, timeout_s, SOON_S))
+        finally:
+            await guest.pause()
+    except HyperError:
+        await guest.kill()
+        raise
 
 
-async def _greet(guest: Guest, timeout_s: float) -> AgentClient:
+async def _greet(guest: Guest, timeout_s: float, first_hello_s: float | None = None) -> AgentClient:
     """The agent's first answer, or why there is none."""
-    agent = asyncio.create_task(AgentClient.connect(guest.agent_socket, timeout_s=timeout_s, waited=guest.waited_s))
+    connecting = AgentClient.connect(
+        guest.agent_socket, timeout_s=timeout_s, waited=guest.waited_s, first_hello_s=first_hello_s
+    )
+    agent = asyncio.create_task(connecting)
     end = asyncio.create_task(guest.wait())
     try:
         await asyncio.wait([agent, end], return_when=asyncio.FIRST_COMPLETED)

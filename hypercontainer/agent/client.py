@@ -19,6 +19,7 @@ from hypercontainer.errors import AlreadyExists, GuestSilent, HyperError
 from hypercontainer.lib.limit import Waited, limit, never
 
 HELLO_S = 10.0  # how long a connection after the first may wait for the guest's HELLO
+SOON_S = 2.0  # and the first one to a guest that has answered others
 BACK_OFF_S = (0.0, 0.01, 0.03, 0.1, 0.25)  # before each next connection; the last one again and again
 
 T = TypeVar("T")
@@ -53,15 +54,20 @@ class AgentClient:
     # Life
 
     @classmethod
-    async def connect(cls, socket: Path, *, timeout_s: float, waited: Waited = never) -> "AgentClient":
+    async def connect(
+        cls, socket: Path, *, timeout_s: float, waited: Waited = never, first_hello_s: float | None = None
+    ) -> "AgentClient":
         """Talk to the agent behind `socket`, which need not be there yet.
+
+        The first connection may wait for its HELLO for `first_hello_s` (None: for all of `timeout_s`), then there is
+        another.
 
         `known` then tells what the guest holds from before. GuestSilent if no answer came within `timeout_s`
         seconds, WireError if the agent speaks another version or nonsense. What the guest has `waited` for a processor
         counts for no time-out, here and later.
         """
         self = cls(socket, waited)
-        self._task = asyncio.create_task(self._stay_connected(timeout_s), name=f"agent {socket}")
+        self._task = asyncio.create_task(self._stay_connected(first_hello_s or timeout_s), name=f"agent {socket}")
         try:
             await self._ask("list", {}, m.Listing, timeout_s)
         except BaseException as e:

@@ -1,6 +1,8 @@
 """What dies, at every step of a start: a clear word to the caller, and nothing left behind."""
 
+import json
 import signal
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.testing.daemon import PrivateDaemon
+from tests.vm.conftest import time_passes
 from tests.vm.mortal import STEPS
 
 pytestmark = pytest.mark.vm
@@ -47,6 +50,34 @@ def test_a_vmm_killed_at_a_step_of_a_start_is_named(hyper: PrivateDaemon, step: 
     hyper.start()
     state = hyper.ctl("ps", "-a", "--format", "{{.State}}").out.strip()
     assert state == ("exited" if step == "process" else "created")
+
+
+def test_what_a_paused_guest_says_before_the_next_hyperd_listens_does_not_deafen_it(
+    hyper: PrivateDaemon, tmp_path: Path
+) -> None:
+    beats = tmp_path / "beats"
+    beats.mkdir()
+    script = "i=0; while :; do echo $i; touch /beats/$i; i=$((i+1)); sleep 0.05; done"
+    assert hyper.ctl("run", "-d", "--name", "p", "-v", f"{beats}:/beats", "busybox", "sh", "-c", script).status == 0
+    pod = json.loads(hyper.ctl("pod", "inspect", "p").out)[0]["Id"]
+    assert hyper.ctl("pause", "p").status == 0
+    hyper.signal(signal.SIGKILL)
+    before = len(list(beats.iterdir()))
+    # as the next hyperd has it go on, only slower
+    with socket.socket(socket.AF_UNIX) as monitor, monitor.makefile() as answers:
+        monitor.connect(f"{hyper.settings['run']}/pods/{pod}/qmp.sock")
+        monitor.sendall(b'{"execute":"qmp_capabilities"}{"execute":"cont"}')
+        while len(list(beats.iterdir())) < before + 3:
+            time_passes()
+        monitor.sendall(b'{"execute":"stop"}')
+        while '"STOP"' not in answers.readline():
+            pass
+    hyper.start()
+    assert hyper.ctl("ps", "-a", "--format", "{{.State}}").out == "paused\n", hyper.log()[-2000:]
+    assert hyper.ctl("unpause", "p").status == 0
+    assert hyper.ctl("exec", "p", "echo", "well").out == "well\n"
+    logged = hyper.ctl("logs", "p").out.split()
+    assert len(logged) >= before + 3 and logged == [str(n) for n in range(len(logged))]
 
 
 def test_clients_who_act_on_one_container_at_once_get_clear_answers(hyper: PrivateDaemon) -> None:
