@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from hypercontainer.model.record import NicRecord, PortRecord
+from hypercontainer.network import ipam
 from hypercontainer.network.ipam import Plan, link_local
 
 
@@ -24,8 +25,10 @@ FAMILIES = ("inet", "bridge")
 
 
 def mark(net: Plan) -> str:
-    """The name of an empty chain which tells that the tables are these very ones, and not an older version's."""
-    return "layout_" + hashlib.sha256((_inet(net) + _bridge(net)).encode()).hexdigest()[:12]
+    """The name of an empty chain which tells that the tables are these very ones, and not an older version's; of what
+    is in them of pods, too."""
+    pod = "\n".join(_identity(net, ipam.nic(net, "any", [], 1500)))
+    return "layout_" + hashlib.sha256((_inet(net) + _bridge(net) + pod).encode()).hexdigest()[:12]
 
 
 def _inet(net: Plan) -> str:
@@ -113,11 +116,13 @@ def _identity(net: Plan, nic: NicRecord) -> Iterator[str]:
     yield f"flush chain {chain}"
     for rule in (
         f"ether saddr != {nic.mac} drop",
-        "ether type != { ip, ip6, arp } drop",
-        f"ip saddr != {address} drop",
-        f"arp saddr ip != {address} drop",
-        f"arp saddr ether != {nic.mac} drop",
+        "ether type != { ip, ip6, arp } drop",  # not by a VLAN either
+        # Addresses are this host's business: a pod that gives them to others would be their way into the world.
+        "udp sport 67 udp dport 68 drop",
+        f"ip saddr {address} accept",
+        f"arp saddr ip {address} arp saddr ether {nic.mac} accept",
         *_identity6(nic),
+        "drop",  # also what is too short, or too strange, to be understood
     ):
         yield f"add rule {chain} {rule}"
     yield f'add element bridge {net.bridge} taps {{ "{nic.tap}" : jump {nic.tap} }}'
@@ -125,14 +130,17 @@ def _identity(net: Plan, nic: NicRecord) -> Iterator[str]:
 
 def _identity6(nic: NicRecord) -> list[str]:
     if not nic.address6:
-        return ["ether type ip6 drop"]
+        return []
     own = [ipaddress.IPv6Interface(nic.address6).ip, link_local(nic.mac)]
     advertised = ", ".join(f"{int(address):#034x}" for address in own)
     return [
-        f"ip6 saddr != {{ {own[0]}, {own[1]}, :: }} drop",
-        "ip6 saddr :: meta l4proto != ipv6-icmp drop",  # duplicate address detection, nothing else
+        "udp sport 547 udp dport 546 drop",
         "icmpv6 type { nd-router-advert, nd-redirect } drop",
         f"icmpv6 type nd-neighbor-advert @th,64,128 != {{ {advertised} }} drop",
+        # Nobody's packet is for finding out whether an address is free. To claim another's would keep it from that one.
+        f"ip6 saddr :: icmpv6 type nd-neighbor-solicit @th,64,128 != {{ {advertised} }} drop",
+        "ip6 saddr :: meta l4proto ipv6-icmp accept",
+        f"ip6 saddr {{ {own[0]}, {own[1]} }} accept",
     ]
 
 

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -22,8 +23,10 @@ from hypercontainer.model.record import NicRecord
 from hypercontainer.model.settings import Settings
 from hypercontainer.model.spec import PortMapping
 from hypercontainer.network import bridge, tap
+from hypercontainer.network.ipam import link_local
 from hypercontainer.network.network import Network
 from tests.interop import netns
+from tests.interop.frames import ROUTER, advert, arp, ethernet, icmp6, packed, solicit, udp4, udp6
 from tests.interop.netns import ask, inside, ip, output, serving
 
 pytestmark = [
@@ -33,6 +36,7 @@ pytestmark = [
 
 SETTINGS = Settings(bridge="hytest0", subnet="10.99.0.0/24", subnet6="fd99::/64")
 UID = 1_900_000_001
+VNET_HEADER = 10  # bytes before each frame of a tap
 
 
 @dataclass
@@ -174,18 +178,6 @@ async def test_neighbours_reach_nothing_that_is_not_published(world: World, pods
     assert server.seen == ["hello"]
 
 
-def ethernet(payload: bytes, *, source: str, target: str, kind: int = 0x0800) -> bytes:
-    return bytes.fromhex(target.replace(":", "") + source.replace(":", "")) + struct.pack("!H", kind) + payload
-
-
-def udp4(source: str, target: str, number: int, data: bytes) -> bytes:
-    addresses = socket.inet_aton(source) + socket.inet_aton(target)
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 28 + len(data), 0, 0, 64, socket.IPPROTO_UDP, 0) + addresses
-    total = sum(struct.unpack("!10H", head))
-    check = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
-    return head[:10] + struct.pack("!H", check) + head[12:] + struct.pack("!HHHH", 9, number, 8 + len(data), 0) + data
-
-
 def send(guest: str, *frames: bytes) -> None:
     with inside(guest), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as s:
         s.bind(("eth0", 0))
@@ -239,6 +231,78 @@ async def test_a_pod_cannot_take_anothers_place_in_its_neighbours_tables(world: 
         routes = json.loads(output("ip", "-j", "-6", "route", "show", "default"))
     assert {n["lladdr"] for n in known if n["dst"] in ("10.99.0.4", "fd99::4")} == {nic3.mac}
     assert [route["gateway"] for route in routes] == ["fd99::1"]
+
+
+async def test_what_a_tap_says_of_others_reaches_nobody(world: World) -> None:
+    """By whatever bytes: a guest's root, or who has taken the VMM over, writes any frame."""
+    await world.network.ensure()
+    nics = [world.network.plan("a1", [], [])]
+    nics.append(world.network.plan("a2", [], nics))
+    for nic in nics:
+        await world.network.create(nic)
+    with ExitStack() as stack:
+        fds = []
+        for nic in nics:
+            fds.append(open_tap(nic.tap, UID))
+            stack.callback(os.close, fds[-1])
+            world.network.plug(nic)
+        mac, other = nics[0].mac, nics[1].mac
+        everybody, local = "ff:ff:ff:ff:ff:ff", str(link_local(mac))
+
+        def ether(payload: bytes, kind: int, target: str = everybody, source: str = mac) -> bytes:
+            return ethernet(payload, source=source, target=target, kind=kind)
+
+        def six(payload: bytes) -> bytes:
+            return ether(payload, 0x86DD, "33:33:00:00:00:01")
+
+        offer = udp4("10.99.0.2", "255.255.255.255", 68, b"offer", source_port=67)
+        forged = {
+            "an answer for the gateway": ether(arp(2, mac, "10.99.0.1"), 0x0806),
+            "a question by another": ether(arp(1, mac, "10.99.0.3"), 0x0806),
+            "a question by nobody": ether(arp(1, mac, "0.0.0.0"), 0x0806),
+            "another's MAC": ether(arp(2, other, "10.99.0.2"), 0x0806),
+            "of IEEE 802 hardware": ether(arp(2, mac, "10.99.0.1", hardware=6), 0x0806),
+            "of other hardware": ether(arp(2, mac, "10.99.0.1", length=8), 0x0806),
+            "cut short": ether(arp(2, mac, "10.99.0.1")[:12], 0x0806),
+            "reverse": ether(arp(4, mac, "10.99.0.1"), 0x8035),
+            "a DHCP server's answer": ether(offer, 0x0800),
+            "a DHCPv6 server's answer": six(udp6(local, "ff02::1", (547, 546))),
+            "a packet of another": ether(udp4("10.99.0.3", "10.99.0.1", 80, b"x"), 0x0800),
+            "half a packet": ether(udp4("10.99.0.1", "10.99.0.3", 80, b"x")[:14], 0x0800),
+            "tagged": ether(struct.pack("!HH", 1, 0x0800) + udp4("10.99.0.2", "10.99.0.3", 80, b"x"), 0x8100),
+            "tagged twice": ether(struct.pack("!HHHH", 1, 0x8100, 1, 0x0800) + bytes(40), 0x88A8),
+            "an LLC frame": ether(b"\x42\x42\x03" + bytes(40), 43, "01:80:c2:00:00:00"),
+            "a port's talk": ether(bytes(46), 0x88CC, "01:80:c2:00:00:0e"),
+            "a redirect": six(icmp6(local, "ff02::1", struct.pack("!BBHI", 137, 0, 0, 0) + bytes(32))),
+            "another's advert": six(icmp6(local, "ff02::1", advert("fd99::3", mac))),
+            "the gateway's advert": six(icmp6(local, "ff02::1", advert("fd99::1", mac))),
+            "a claim to another's address": six(icmp6("::", "ff02::1", solicit("fd99::3"))),
+            "nobody's datagram": six(udp6("::", "ff02::1", (9, 9))),
+            "another's datagram": six(udp6("fd99::3", "ff02::1", (9, 9))),
+            "a router": six(icmp6(local, "ff02::1", ROUTER)),
+        }  # fmt: skip
+        for extensions in ((0,), (60,), (44,), (0, 60), (60, 44), (44, 60), (60,) * 6):
+            forged[f"a router behind {extensions}"] = six(icmp6(local, "ff02::1", ROUTER, extensions))
+            forged[f"an advert behind {extensions}"] = six(icmp6(local, "ff02::1", advert("fd99::3", mac), extensions))
+        true = {
+            "its question": ether(arp(1, mac, "10.99.0.2"), 0x0806),
+            "its packet": ether(udp4("10.99.0.2", "255.255.255.255", 80, b"x"), 0x0800),
+            "its advert": six(icmp6(local, "ff02::1", advert("fd99::2", mac))),
+            "its claim": six(icmp6("::", "ff02::1", solicit("fd99::2"))),
+            "its datagram": six(udp6("fd99::2", "ff02::1", (9, 9))),
+            "a client of DHCP": ether(udp4("10.99.0.2", "255.255.255.255", 67, b"x", source_port=68), 0x0800),
+            "the last": ether(udp4("10.99.0.2", "255.255.255.255", 80, b"the last"), 0x0800),
+        }  # fmt: skip
+        for frame in (*forged.values(), *true.values()):
+            os.write(fds[0], bytes(VNET_HEADER) + frame.ljust(60, b"\0"))
+        heard = []
+        while not heard or b"the last" not in heard[-1]:
+            assert select.select([fds[1]], [], [], netns.PATIENCE_S)[0], heard
+            heard.append(os.read(fds[1], 65536)[VNET_HEADER:])
+        names = {frame.rstrip(b"\0"): name for name, frame in (forged | true).items()}
+        assert [names.get(frame.rstrip(b"\0")) for frame in heard if frame[6:12] == packed(mac)] == list(true)
+    for nic in nics:
+        await world.network.remove(nic)
 
 
 async def test_route_localnet_does_not_open_the_hosts_loopback(world: World, pods: Pods) -> None:
@@ -485,6 +549,7 @@ from hypercontainer.model.settings import Settings
 from hypercontainer.hypervisor.qemu.tap import open_tap
 from hypercontainer.network import tap
 from hypercontainer.network.nft import Nft
+from hypercontainer.network.ipam import link_local
 from hypercontainer.network.network import Network
 at, settings, nic, folder = sys.argv[1:]
 settings, nic = msgspec.json.decode(settings, type=Settings), msgspec.json.decode(nic, type=NicRecord)
