@@ -105,16 +105,18 @@ class Registry:
                     return
                 offered = response.headers.getall("WWW-Authenticate", [])
             authorization = await endpoint.tokens.answer(offered, self._scope, authorization, endpoint.base)
-        raise Denied(f"cannot pull {self._name}: {endpoint.base.host} refuses every token that it gave")
+        raise Denied(f"cannot pull {self._name}: {transport.address(endpoint.base)} refuses every token that it gave")
 
     def _check(self, response: aiohttp.ClientResponse) -> None:
         if response.status in (200, 206, 416):
             return
         if response.status == 404:
-            raise NotFound("image", str(self._name), f"asked {response.url.host}")
+            raise NotFound("image", str(self._name), f"asked {transport.address(response.url)}")
         if response.status == 403:
-            raise Denied(f"cannot pull {self._name}: {response.url.authority} refuses: wrong name, or not logged in")
-        raise Unavailable(f"cannot pull {self._name}: {response.url.host} answers {response.status}")
+            raise Denied(
+                f"cannot pull {self._name}: {transport.address(response.url)} refuses: wrong name, or not logged in"
+            )
+        raise Unavailable(f"cannot pull {self._name}: {transport.address(response.url)} answers {response.status}")
 
     async def _manifest(self, endpoint: Endpoint, tag_or_digest: str, wanted: str) -> Document:
         async def attempt() -> Document:
@@ -174,7 +176,7 @@ async def _align(response: aiohttp.ClientResponse, sink: Sink) -> None:
     if sink.offset or response.status != 200:
         await sink.reset()
     if response.status != 200:
-        raise TryAgain(f"{response.url.host} sends another part than was asked for")
+        raise TryAgain(f"{transport.address(response.url)} sends another part than was asked for")
 
 
 async def _pieces(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
@@ -235,10 +237,10 @@ async def _enter(session: aiohttp.ClientSession, endpoint: Endpoint) -> None:
             if response.status == 200:
                 return
             if response.status != 401:
-                raise Unavailable(f"cannot log in to {url.authority}: it answers {response.status}")
+                raise Unavailable(f"cannot log in to {transport.address(url)}: it answers {response.status}")
             offered = response.headers.getall("WWW-Authenticate", [])
         authorization = await endpoint.tokens.answer(offered, "", authorization, endpoint.base)
-    raise Denied(f"{url.authority} refuses these credentials")
+    raise Denied(f"{transport.address(url)} refuses these credentials")
 
 
 async def _own(

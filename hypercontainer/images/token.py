@@ -67,12 +67,11 @@ class Tokens:
         elif "basic" in offered and self._credentials and self._credentials.username:
             self._known[scope] = basic(self._credentials)
         else:
-            raise Denied(
-                f"{url.authority} wants credentials: log in first ({_login(url)}), or give them with the request"
-            )
+            where = transport.address(url)
+            raise Denied(f"{where} wants credentials: log in first ({_login(url)}), or give them with the request")
         header = await self.header(scope)
         if header == used:
-            raise Denied(f"{url.authority} refuses these credentials")
+            raise Denied(f"{transport.address(url)} refuses these credentials")
         return header
 
     def _check(self, realm: str, url: URL) -> None:
@@ -82,7 +81,7 @@ class Tokens:
         except ValueError:
             scheme = ""
         if scheme != "https" and not (scheme == "http" and (self._insecure or url.scheme == "http")):
-            raise Unavailable(f"cannot log in to {url.host}: it sends us to {realm[:100]!r} for a token")
+            raise Unavailable(f"cannot log in to {transport.address(url)}: it sends us to {realm[:100]!r} for a token")
 
     async def _token(self, key: Key) -> str:
         async with self._lock:
@@ -90,7 +89,7 @@ class Tokens:
             if time.monotonic() < ends:
                 return token
             token, lives_s = await transport.retrying(
-                f"get a token from {URL(key.realm).host}", self._retry, lambda: self._fetch(key)
+                f"get a token from {transport.address(URL(key.realm))}", self._retry, lambda: self._fetch(key)
             )
             self._tokens[key] = token, time.monotonic() + max(lives_s, DEFAULT_S) - MARGIN_S
             return token
@@ -108,11 +107,13 @@ class Tokens:
             self._session, url, {}, insecure=self._insecure, authorization=authorization, form=form
         ) as response:
             if response.status in (400, 401, 403):
-                raise Denied(f"{url.authority} gives no token for {key.scope or 'this'}: wrong or missing credentials")
+                raise Denied(
+                    f"{transport.address(url)} gives no token for {key.scope or 'this'}: wrong or missing credentials"
+                )
             data = await transport.body(response, MAX_ANSWER, "a token")
-            if response.status != 200:
-                raise Unavailable(f"cannot get a token from {url.host}: it answers {response.status}")
-        return _read(data, str(url.host))
+            if not response.ok:
+                raise Unavailable(f"cannot get a token from {transport.address(url)}: it answers {response.status}")
+        return _read(data, transport.address(url))
 
 
 def _read(data: bytes, host: str) -> tuple[str, float]:
@@ -128,7 +129,7 @@ def _read(data: bytes, host: str) -> tuple[str, float]:
 
 def _login(url: URL) -> str:
     """The command that a person gives."""
-    return "hyperctl login" if url.host == HUB else f"hyperctl login {url.authority}"
+    return "hyperctl login" if url.host == HUB else f"hyperctl login {transport.address(url)}"
 
 
 def basic(who: Credentials) -> str:

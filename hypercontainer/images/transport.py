@@ -123,11 +123,16 @@ async def get(
             url = target
     except aiohttp.ClientSSLError as e:
         raise Unavailable(
-            f"cannot reach {url.host} by TLS: {str(e)[:300]}; a registry without it must be set insecure"
+            f"cannot reach {address(url)} by TLS: {str(e)[:300]}; a registry without it must be set insecure"
         ) from e
     except BROKEN as e:
-        raise TryAgain(f"{url.host}: {_why(e)}") from e
-    raise Unavailable(f"cannot reach {url.host}: more than {MAX_REDIRECTS} redirects")
+        raise TryAgain(f"{address(url)}: {_why(e)}") from e
+    raise Unavailable(f"cannot reach {address(url)}: more than {MAX_REDIRECTS} redirects")
+
+
+def address(url: URL) -> str:
+    """HOST or HOST:PORT as people are told of it: without the credentials that a redirect may hold."""
+    return url.host_port_subcomponent or ""
 
 
 def _why(e: BaseException) -> str:
@@ -141,16 +146,16 @@ def _target(url: URL, location: str, insecure: bool) -> URL:
         target = url.join(URL(location, encoded=True))
         origin = target.origin()
     except ValueError as e:
-        raise Unavailable(f"cannot reach {url.host}: it redirects to {location[:100]!r}") from e
+        raise Unavailable(f"cannot reach {address(url)}: it redirects to {location[:100]!r}") from e
     allowed = ("https", "http") if insecure or url.scheme == "http" else ("https",)
     if not location or origin.scheme not in allowed:
-        raise Unavailable(f"cannot reach {url.host}: it redirects to {location[:100]!r}")
+        raise Unavailable(f"cannot reach {address(url)}: it redirects to {location[:100]!r}")
     return target
 
 
 def _check(response: aiohttp.ClientResponse) -> None:
     if response.status == 429 or response.status >= 500:
-        why = f"{response.url.host} answers {response.status} {response.reason or ''}".rstrip()
+        why = f"{address(response.url)} answers {response.status} {response.reason or ''}".rstrip()
         raise TryAgain(why, retry_after_s(response.headers.get("Retry-After", "")))
 
 
@@ -185,18 +190,18 @@ def _plain(data: bytes, response: aiohttp.ClientResponse, limit: int, what: str)
     if encoding in ("", "identity"):
         return data
     if encoding not in ("gzip", "x-gzip"):
-        raise Unavailable(f"cannot read {what} from {response.url.authority}: it is encoded as {encoding[:40]!r}")
+        raise Unavailable(f"cannot read {what} from {address(response.url)}: it is encoded as {encoding[:40]!r}")
     decompressor = zlib.decompressobj(wbits=31)
     try:
         plain = decompressor.decompress(data, limit + 1)
     except zlib.error as e:
-        raise Unavailable(f"cannot read {what} from {response.url.authority}: damaged gzip") from e
+        raise Unavailable(f"cannot read {what} from {address(response.url)}: damaged gzip") from e
     if len(plain) > limit:
         raise _too_large(response, limit, what)
     if not decompressor.eof:
-        raise Unavailable(f"cannot read {what} from {response.url.authority}: its gzip is cut short")
+        raise Unavailable(f"cannot read {what} from {address(response.url)}: its gzip is cut short")
     return plain
 
 
 def _too_large(response: aiohttp.ClientResponse, limit: int, what: str) -> Unavailable:
-    return Unavailable(f"cannot read {what} from {response.url.authority}: it has more than {limit} bytes")
+    return Unavailable(f"cannot read {what} from {address(response.url)}: it has more than {limit} bytes")

@@ -39,6 +39,7 @@ class FakeRegistry:
     upstream: str = ""
     basic: str = ""  # "user:password" that every request must give
     bearer: str = ""  # a token that every request must give; "user:password" gets it at /token
+    token_status: int = 200
     encoding: str = ""  # manifests say that they have this Content-Encoding
     before: Callable[[str], Awaitable[None]] | None = None
     port: int = 0
@@ -128,7 +129,8 @@ class FakeRegistry:
         self.given += 1
         if self.basic and not self._knows(request):
             return web.Response(status=401)
-        return web.json_response({"token": self.bearer, "access_token": None, "expires_in": 300})
+        answer = {"token": self.bearer, "access_token": None, "expires_in": 300}
+        return web.json_response(answer, status=self.token_status)
 
     def _knows(self, request: web.Request) -> bool:
         return request.headers.get("Authorization") == "Basic " + base64.b64encode(self.basic.encode()).decode()

@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from yarl import URL
 
 from hypercontainer.errors import Exhausted, HyperError, InvalidInput, NotFound, Unavailable
 from hypercontainer.images.pull import pull
 from hypercontainer.images.registry import BadBlob
 from hypercontainer.images.store import ImageStore
-from hypercontainer.images.transport import Denied, Retry
+from hypercontainer.images.transport import Denied, Retry, address
 from hypercontainer.model.api import Credentials
 from hypercontainer.model.documents import Progress
 from hypercontainer.model.settings import Registry
@@ -244,6 +245,27 @@ async def test_bearer_authorization(store: ImageStore, registry: FakeRegistry) -
     registry.given = 0
     await pull(store, f"{registry.host}/a:1", credentials=Credentials(username="me", password="secret"), retry=SOON)
     assert registry.given == 1  # one token for all requests
+
+
+async def test_a_token_may_be_said_to_be_created(store: ImageStore, registry: FakeRegistry) -> None:
+    registry.bearer, registry.token_status = "abc", 201
+    await pull(store, f"{registry.host}/a:1", retry=SOON)
+    registry.token_status = 404
+    with pytest.raises(Unavailable, match=f"cannot get a token from {registry.host}: it answers 404"):
+        await pull(store, f"{registry.host}/b:1", retry=SOON)
+
+
+@pytest.mark.parametrize(
+    "url, told",
+    [
+        ("https://me:secret@h.example:5000/v2", "h.example:5000"),
+        ("https://h.example/", "h.example"),
+        ("http://[::1]:5000/", "[::1]:5000"),
+        ("http://[::1]:80/", "[::1]"),
+    ],
+)
+def test_a_person_is_told_a_host_and_no_credentials(url: str, told: str) -> None:
+    assert address(URL(url)) == told
 
 
 async def test_anonymous_tokens_and_ones_taken_back(store: ImageStore, registry: FakeRegistry) -> None:
