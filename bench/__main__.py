@@ -32,6 +32,9 @@ AT_ONCE_S = 300.0  # fifty starts at once take as long as they take: fewer round
 PARTS = ("starts", "streams", "at-once", "fleet", "images")
 
 
+Part = Starts | Calls | Engine | Guests | AtOnce | ImageLoad | Forks
+
+
 class Bench:
     """What is running to be measured. `absent` says what could not be had, and why."""
 
@@ -65,7 +68,7 @@ class Bench:
             return []
         return [forks]
 
-    def keep(self, *parts: Starts | Calls | Engine | Guests | AtOnce | ImageLoad | Forks) -> None:
+    def keep(self, *parts: Part) -> None:
         self.results += [series for part in parts for series in part.series]
 
 
@@ -90,13 +93,14 @@ def rows(bench: Bench, rounds: int, *, streams: bool) -> None:
         Starts(pooling, IMAGE, "pool", full),
     )
     called, guests, forks = Calls(pooling, IMAGE, "pool", full), Guests(cloning, IMAGE), bench.forks(cloning)
-    steps = [part.run_true for part in (clones, pool, *there, cold)]
+    starts: list[Starts | Engine] = [clones, pool, *there, cold]
+    steps = [part.run_true for part in starts]
     steps += [called.run_start, called.run_output, *(part.run for part in forks)]
-    steps += [part.run_echo for part in (clones, pool, *there, cold)]
+    steps += [part.run_echo for part in starts]
     steps += [runc_peer.run, guests.exec, runc_peer.exec]
     say("one round to warm up, not counted")
     interleave(1, [*steps, guests.write, guests.read], lambda _: None)
-    parts = (clones, pool, called, *forks, *there, cold, guests)
+    parts: list[Part] = [clones, pool, called, *forks, *there, cold, guests]
     for series in [*(series for part in parts for series in part.series), *runc_peer.series]:
         series.samples.clear()
     interleave(rounds, steps, say)
@@ -125,7 +129,7 @@ def at_once(bench: Bench, rounds: int) -> None:
         deadline = time.monotonic() + AT_ONCE_S
         for number in range(rounds):
             if time.monotonic() < deadline:
-                interleave(1, [part.run for part in parts], lambda _, n=number: say(f"at once, round {n + 1}"))
+                interleave(1, [part.run for part in parts], lambda _: say(f"at once, round {number + 1}"))  # noqa: B023  called at once
         bench.keep(*parts)
 
 

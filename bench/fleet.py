@@ -119,7 +119,7 @@ class Fleet:
 
     def end(self) -> list[str]:
         """Remove all of them; those that could not be."""
-        failed = list(self._failed(lambda caller, container: calls.remove(caller, container) or True))
+        failed = list(self._failed(_removed))
         self.pids = {container: self.pids[container] for container in failed}
         return failed
 
@@ -166,3 +166,8 @@ class Fleet:
         finally:
             for caller in callers:
                 caller.close()
+
+
+def _removed(caller: Client, container: str) -> bool:
+    calls.remove(caller, container)
+    return True

@@ -50,8 +50,9 @@ class Runc:
 @contextmanager
 def runc(folder: Path) -> Iterator[Runc]:
     peer = Runc(folder)
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run([*peer.argv, "run", "-d", "-b", str(peer.long), "stays"], check=True, timeout=20, **quiet)
+    argv = [*peer.argv, "run", "-d", "-b", str(peer.long), "stays"]
+    quiet = subprocess.DEVNULL
+    subprocess.run(argv, check=True, timeout=20, stdin=quiet, stdout=quiet, stderr=quiet)
     try:
         yield peer
     finally:

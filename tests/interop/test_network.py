@@ -295,7 +295,7 @@ async def test_what_a_tap_says_of_others_reaches_nobody(world: World) -> None:
         }  # fmt: skip
         for frame in (*forged.values(), *true.values()):
             os.write(fds[0], bytes(VNET_HEADER) + frame.ljust(60, b"\0"))
-        heard = []
+        heard: list[bytes] = []
         while not heard or b"the last" not in heard[-1]:
             assert select.select([fds[1]], [], [], netns.PATIENCE_S)[0], heard
             heard.append(os.read(fds[1], 65536)[VNET_HEADER:])

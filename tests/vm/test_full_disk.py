@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.testing import busybox
-from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
+from hypercontainer.testing.daemon import PrivateDaemon, Value, private_daemon
 from tests.vm.disk import fill, small_disk
 
 pytestmark = pytest.mark.vm
 
 SIZE_MIB = 192
+SETTINGS: dict[str, Value] = {"factory": "direct", "scratch_mib": 64, "accelerator": "tcg"}
 LINES = 20_000
 
 
@@ -22,8 +23,8 @@ LINES = 20_000
 def full(kernels: Path, tmp_path: Path) -> Iterator[tuple[PrivateDaemon, Callable[[], None], Callable[[], None]]]:
     """A hyperd on such a disk, and what fills and frees it."""
     with small_disk(tmp_path, SIZE_MIB) as disk:
-        settings = {"root": str(disk / "root"), "factory": "direct", "scratch_mib": 64, "accelerator": "tcg"}
-        with private_daemon(kernels, settings) as hyper:
+        root = str(disk / "root")
+        with private_daemon(kernels, SETTINGS | {"root": root}) as hyper:
             archive = tmp_path / "busybox.tar"
             busybox.write_archive(archive)
             assert hyper.ctl("load", "-i", str(archive)).status == 0

@@ -72,7 +72,7 @@ def pooling(kernels: Path, busybox_archive: Path) -> Iterator[PrivateDaemon]:
     with private_daemon(kernels, {"accelerator": "tcg", "factory": "cache", "pool": pool}) as daemon:
         assert daemon.ctl("load", "-i", str(busybox_archive)).status == 0
         yield daemon
-        first = int(daemon.settings["uid_base"]) + UIDS  # type: ignore[call-overload]
+        first = int(str(daemon.settings["uid_base"])) + UIDS
     assert [tap for tap in Path("/sys/class/net").glob("hyw*") if 0 <= owner(tap) - first < 1000] == []
 
 

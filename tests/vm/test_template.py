@@ -63,7 +63,7 @@ class TestQemuTemplates(FactoryContract):
 
 class TestQemuDirect(FactoryContract):
     @pytest.fixture
-    def factory(self, driver: QemuHypervisor) -> DirectFactory:  # type: ignore[override]
+    def factory(self, driver: QemuHypervisor) -> DirectFactory:
         return DirectFactory(driver)
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from hypercontainer.hypervisor.qemu.rundir import RunDir
 from hypercontainer.lib import proc
 from hypercontainer.testing import busybox
-from hypercontainer.testing.daemon import PrivateDaemon, Result
+from hypercontainer.testing.daemon import PrivateDaemon, Result, Value
 from tests.conftest import KERNELS
 from tests.vm import conftest, streams
 from tests.vm.disk import fill, small_disk
@@ -373,7 +373,12 @@ def walk(seed: int, cycles: int, seconds: float, *, factory: str = "template") -
     """Take up to `cycles` steps within `seconds`; returns how many. Wrong says where it and the model part."""
     print(f"seed {seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="hyper-") as name, small_disk(folder := Path(name), 768) as disk:
-        settings = {"root": str(disk / "root"), "factory": factory, "scratch_mib": 64, "accelerator": "tcg"}
+        settings: dict[str, Value] = {
+            "root": str(disk / "root"),
+            "factory": factory,
+            "scratch_mib": 64,
+            "accelerator": "tcg",
+        }
         hyper = PrivateDaemon(folder, KERNELS, settings)
         try:
             hyper.start()

@@ -342,11 +342,12 @@ async def test_bytes_forever_without_hello_are_silence_too(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("there", [False, True], ids=["no socket", "a door that closes"])
 async def test_a_socket_that_never_serves_is_silence(tmp_path: Path, there: bool) -> None:
+    visits = 0
+
     async def slam(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal visits
         visits += 1
 
-    visits = 0
     async with serving(tmp_path, slam) as socket:
         with pytest.raises(GuestSilent):
             await AgentClient.connect(socket if there else tmp_path / "none", timeout_s=SOON_S)

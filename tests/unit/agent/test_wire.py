@@ -50,7 +50,7 @@ def found(nonce: int | None = NONCE) -> Decoder:
 
 
 def fed(decoder: Decoder, pieces: Iterable[bytes]) -> list[Frame]:
-    taken = []
+    taken: list[Frame] = []
     for piece in pieces:
         taken += decoder.feed(piece)
         assert decoder.held < MAX_FRAME

@@ -27,7 +27,14 @@ def client(hyperd: FakeHyperd) -> Iterator[Client]:
 
 def test_targets() -> None:
     assert target("/v1/x", {}) == "/v1/x"
-    query = {"all": True, "off": False, "none": None, "n": 0, "filter": ["a=b&c", "d e"], "name": "ä/:"}
+    query: dict[str, object] = {
+        "all": True,
+        "off": False,
+        "none": None,
+        "n": 0,
+        "filter": ["a=b&c", "d e"],
+        "name": "ä/:",
+    }
     assert target("/v1/x", query) == "/v1/x?all=1&n=0&filter=a%3Db%26c&filter=d%20e&name=%C3%A4/:"
     assert segment("../x") == "..%2Fx"
     assert segment("..") == "%2E%2E"

@@ -36,7 +36,7 @@ def test_the_largest_frames_follow_each_other_through_a_small_buffer() -> None:
         data = data[n:]
         decoder.received(n)
         for kind, piece in decoder:
-            assert (kind, piece) == (stream.STDOUT, payload)
+            assert (kind, bytes(piece)) == (stream.STDOUT, payload)
             got += 1
     assert got == 5
 

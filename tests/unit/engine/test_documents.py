@@ -1,6 +1,7 @@
 """What was asked for and what the image says, put together; times and events as people read them."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from signal import SIGTERM
 
@@ -103,7 +104,7 @@ async def test_events_are_kept_and_told(tmp_path: Path) -> None:
     events.emit("container", "start", "1", {})
     following = events.follow(0, None, {})
     assert (await anext(following)).action == "start"
-    later = asyncio.create_task(anext(following))  # type: ignore[arg-type]
+    later = asyncio.create_task(anext(following))
     await asyncio.sleep(0)
     events.emit("container", "die", "1", {})
     assert (await later).action == "die"
@@ -166,10 +167,11 @@ async def test_a_signal_is_told_before_what_it_leads_to(engine: LocalEngine, cre
         events = await engine.events(since_ns, clock.now_ns(), {"container": ["web"], "event": ["kill", "die", "stop"]})
         return [(e.status, e.origin, e.actor.attributes.get("signal", ""), e.scope) async for e in events]
 
-    for end, signal in (
+    ends: list[tuple[Callable[[], Awaitable[None]], str]] = [
         (lambda: engine.stop("web", 0), "15"),
         (lambda: engine.remove("web", force=True, volumes=False), "9"),
-    ):
+    ]
+    for end, signal in ends:
         since = clock.now_ns()
         if signal == "15":
             await create("cat", name="web", open_stdin=True)

@@ -265,7 +265,8 @@ async def test_a_checkpoint_outlives_its_container(world: World, engine: LocalEn
     state = (await engine.inspect(id)).state
     assert (state.status, state.exit_code, world.hypervisor.alive) == ("exited", 137, [])
     with pytest.raises(AlreadyExists):
-        await engine.start(id) or await engine.create_checkpoint(id, "k", leave_running=True)
+        await engine.start(id)
+        await engine.create_checkpoint(id, "k", leave_running=True)
     await engine.remove(id, force=True, volumes=False)
     with pytest.raises(InUse, match="checkpoint k of container"):
         await engine.remove_image("busybox", force=False)

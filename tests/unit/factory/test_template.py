@@ -5,16 +5,17 @@ import errno
 import fcntl
 import gc
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hypercontainer.errors import GuestDied, GuestSilent
+from hypercontainer.factory.base import EMPTY
 from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.factory.sealed import SealedFile
-from hypercontainer.factory.template import EMPTY, KEPT, KEPT_IN_ALL, TemplateFactory
+from hypercontainer.factory.template import KEPT, KEPT_IN_ALL, TemplateFactory
 from hypercontainer.factory.trouble import LASTING, Trouble
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, SharedFolder, VmConfig
 from hypercontainer.lib.trace import Timings
@@ -42,7 +43,7 @@ class TestTemplateFactory(FactoryContract):
 
 class TestDirectFactory(FactoryContract):
     @pytest.fixture
-    def factory(self, hypervisor: FakeHypervisor) -> DirectFactory:  # type: ignore[override]
+    def factory(self, hypervisor: FakeHypervisor) -> DirectFactory:
         return DirectFactory(hypervisor)
 
 
@@ -293,7 +294,12 @@ def test_a_sealed_file_cannot_be_changed_by_anyone() -> None:
     os.pwrite(file.fileno(), b"before", 0)
     file.seal()
     with open(f"/proc/self/fd/{file.fileno()}", "r+b", buffering=0) as again:
-        for change in (lambda: again.write(b"after"), lambda: again.truncate(0), lambda: again.truncate(9000)):
+        changes: list[Callable[[], object]] = [
+            lambda: again.write(b"after"),
+            lambda: again.truncate(0),
+            lambda: again.truncate(9000),
+        ]
+        for change in changes:
             with pytest.raises(PermissionError):
                 change()
         with pytest.raises(PermissionError):

@@ -32,7 +32,7 @@ class Server:
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
     engine = FakeEngine()
-    dispatcher = Dispatcher(engine)  # type: ignore[arg-type]
+    dispatcher = Dispatcher(engine)
     runner = dispatcher.runner(ROUTES)
     await runner.setup()
     path = tmp_path / "hyper.sock"

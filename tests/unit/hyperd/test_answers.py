@@ -110,7 +110,7 @@ async def test_progress_never_stalls_a_load_whose_client_reads_nothing(server: S
 
         return run()
 
-    server.engine.load_images = load  # type: ignore[method-assign,assignment]
+    server.engine.load_images = load  # type: ignore[method-assign]
     raw = Raw(*await asyncio.open_unix_connection(server.path))
     raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
     await raw.request("POST", "/v1/images/load", b"x" * (64 << 20))  # returns once it has been taken
@@ -126,7 +126,7 @@ async def test_progress_never_stalls_a_load_whose_client_reads_nothing(server: S
 async def test_a_body_is_read_no_faster_than_the_engine_asks(server: Server) -> None:
     ask = asyncio.Event()
 
-    async def put(_c: str, _path: str, chunks: AsyncIterator[bytes]) -> None:
+    async def put(c: str, path: str, chunks: AsyncIterator[bytes]) -> None:
         await ask.wait()
         async for data in chunks:
             server.engine.received += data
@@ -147,7 +147,7 @@ async def test_a_body_is_read_no_faster_than_the_engine_asks(server: Server) -> 
 async def test_a_client_that_vanishes_within_its_body_ends_the_call(server: Server) -> None:
     began, ended = asyncio.Event(), asyncio.Event()
 
-    async def put(_c: str, _path: str, chunks: AsyncIterator[bytes]) -> None:
+    async def put(c: str, path: str, chunks: AsyncIterator[bytes]) -> None:
         try:
             async for _ in chunks:
                 began.set()

@@ -17,7 +17,7 @@ from tests.unit.hyperd.fake import FakeEngine
 
 async def test_half_a_question_is_not_waited_for(tmp_path: Path) -> None:
     """Nor one that is never asked; a client that asks on gets its answer however long it pauses."""
-    dispatcher = Dispatcher(FakeEngine())  # type: ignore[arg-type]
+    dispatcher = Dispatcher(FakeEngine())
     runner = dispatcher.runner(ROUTES, idle_s=0.05)
     await runner.setup()
     path = tmp_path / "hyper.sock"

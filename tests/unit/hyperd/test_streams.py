@@ -83,7 +83,7 @@ async def test_signals_overtake_stdin_that_waits(server: Server) -> None:
     await raw.send(STDIN, b"x" * 1000)
     await raw.send(SIGNAL, b'{"signal":15}')
     await session.acted.wait()
-    assert (session.done, session.stdin) == ([("signal", 15)], b"")
+    assert (session.done, bytes(session.stdin)) == ([("signal", 15)], b"")
     await raw.close()
 
 
@@ -277,7 +277,7 @@ async def test_a_caller_that_vanishes_during_the_start_leaves_no_session_behind(
         await go_on.wait()
         return session
 
-    server.engine.attach = slow  # type: ignore[method-assign,assignment]
+    server.engine.attach = slow  # type: ignore[method-assign]
     raw = await server.upgrade(ATTACH + "&start=1")
     await began.wait()
     await raw.close()

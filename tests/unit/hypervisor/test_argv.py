@@ -78,6 +78,7 @@ def test_a_clone_has_the_machine_of_its_original() -> None:
 def test_no_path_of_the_host_is_in_it() -> None:
     config = a_config()
     words = " ".join(command("qemu", config, FDS))
+    assert config.share
     for path in (config.kernel, config.initrd, config.share.folder, *(disk.path for disk in config.disks)):
         assert str(path) not in words
 

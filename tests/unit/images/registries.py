@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -52,7 +53,7 @@ class FakeRegistry:
     def paths(self, word: str) -> list[str]:
         return [path for _, path, _ in self.requests if word in path]
 
-    def push(self, repository: str, tag: str, layers: list[bytes], **said: object) -> str:
+    def push(self, repository: str, tag: str, layers: list[bytes], **said: Any) -> str:
         """Returns the manifest's digest."""
         files = made.oci_files(layers, **said)
         descriptor = json.loads(files["index.json"])["manifests"][0]

@@ -6,6 +6,7 @@ import json
 import lzma
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from backports import zstd
@@ -14,6 +15,7 @@ from hypercontainer.errors import HyperError, InvalidInput, NotFound
 from hypercontainer.images.archive import load
 from hypercontainer.images.store import ImageStore
 from hypercontainer.images.unpack import BadLayer
+from hypercontainer.model.documents import Progress
 from hypercontainer.testing import layers as made
 from tests.unit.images.looking import check_erofs, chunks, leftovers
 
@@ -22,7 +24,7 @@ TOP = made.layer([made.member("var/data", b"x" * 10_000), made.member("etc/.wh.m
 
 
 async def test_a_docker_archive(store: ImageStore) -> None:
-    seen = []
+    seen: list[Progress] = []
     [image] = await load(
         store, chunks(made.docker_archive([BASE, TOP], ["test:1", "localhost:5000/a/b:2"])), seen.append
     )
@@ -103,7 +105,13 @@ async def test_dockers_layout_before_2016(store: ImageStore) -> None:
 
 
 async def test_documents_of_old_and_of_other_tools(store: ImageStore) -> None:
-    said = {"architecture": None, "os": None, "history": None, "unknown": [1], "config": {"Labels": None, "Cmd": None}}
+    said: dict[str, Any] = {
+        "architecture": None,
+        "os": None,
+        "history": None,
+        "unknown": [1],
+        "config": {"Labels": None, "Cmd": None},
+    }
     [image] = await load(store, chunks(made.docker_archive([BASE], **said)))
     assert store.config(image).labels == {}
     health = {"Test": ["CMD", "true"], "Interval": 30_000_000_000}
@@ -133,7 +141,7 @@ async def test_an_image_of_no_layers(store: ImageStore) -> None:
     check_erofs(store.rootfs(image))
 
 
-def damaged(change: Callable[[dict[str, bytes]], None], **how: object) -> bytes:
+def damaged(change: Callable[[dict[str, bytes]], object], **how: object) -> bytes:
     files = made.oci_files([BASE], **how)  # type: ignore[arg-type]
     change(files)
     return made.archive(files)

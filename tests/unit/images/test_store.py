@@ -111,7 +111,7 @@ async def test_ids(store: ImageStore) -> None:
 
 
 async def test_documents(store: ImageStore) -> None:
-    said = {
+    said: dict[str, object] = {
         "Env": ["A=1"],
         "Cmd": None,
         "Entrypoint": ["/x"],

@@ -65,7 +65,7 @@ def test_addresses_that_overlap_clash(mine: str, theirs: str, clash: bool, free:
 
 
 def test_protocols_do_not_clash(free: int) -> None:
-    wanted = [PortMapping(host_port=free, container_port=80, protocol=p) for p in ("tcp", "udp")]  # type: ignore[arg-type]
+    wanted = [PortMapping(host_port=free, container_port=80, protocol=p) for p in ("tcp", "udp")]
     assert [p.protocol for p in ports.assign(wanted, [])] == ["tcp", "udp"]
 
 
