@@ -34,7 +34,7 @@ async def docker_registry(folder: Path, *, auth: bool = False) -> AsyncIterator[
     )
     assert process.stderr
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             address = await _listening(process.stderr)
         reading = asyncio.create_task(process.stderr.read())  # or its log would fill the pipe and stop it
         yield address

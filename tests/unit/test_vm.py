@@ -104,7 +104,7 @@ async def test_a_hypervisor_that_fails_says_why(hypervisor: FakeHypervisor, conf
 async def test_readers_and_writers_hear_of_the_death_after_the_last_words(
     hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
 ) -> None:
-    async with vms.booted(hypervisor, config, run_dir) as vm, asyncio.timeout(10):
+    async with vms.booted(hypervisor, config, run_dir) as vm, asyncio.timeout(60):
         guest = hypervisor.guests[str(run_dir)]
         guest.agent.add_container("c")
         first = vm.agent.new_streams(2)
@@ -134,7 +134,7 @@ async def test_powering_off_a_guest_that_will_not_kills_it(
         assert await vm.power_off(grace_s=0.1) == "killed by signal 9"
 
 
-async def test_a_guest_that_does_not_answer_its_new_host_runs_on(
+async def test_a_guest_that_does_not_answer_its_new_host_is_killed(
     hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
 ) -> None:
     async with vms.booted(hypervisor, config, run_dir) as vm:
@@ -142,7 +142,7 @@ async def test_a_guest_that_does_not_answer_its_new_host_runs_on(
         hypervisor.guests[str(run_dir)].agent.muted = True
         with pytest.raises(GuestSilent):
             await vms.attach(hypervisor, vm.guest.record, timeout_s=0.1)
-        assert hypervisor.alive
+        assert not hypervisor.alive
 
 
 async def test_a_guest_is_found_again(hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path) -> None:

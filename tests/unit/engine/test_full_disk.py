@@ -47,12 +47,12 @@ async def world(disk: Disk) -> AsyncIterator[World]:
 
 async def settled(engine: LocalEngine) -> None:
     """All that waited for room has been written."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await asyncio.gather(*(pod._writing for pod in engine.pods.values() if pod._writing))
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not true():  # noqa: ASYNC110  of no one thing that could tell
             await asyncio.sleep(0)
 

@@ -33,7 +33,7 @@ async def state(engine: LocalEngine, id: str) -> tuple[str, int]:
 
 async def until(engine: LocalEngine, id: str, wanted: str) -> None:
     """Events tell of each change: no polling."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         events = await engine.events(0, None, {"container": [id[:12]]})
         async for _ in events:
             try:

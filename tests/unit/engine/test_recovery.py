@@ -83,7 +83,7 @@ async def test_a_guest_that_died_meanwhile_is_written_down(world: World, engine:
         await guest.die("the host was rebooted")
     again = await world.engine()
     assert (await again.inspect(lost)).state.exit_code == 255
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         async for _ in await again.events(0, None, {"event": ["start"], "container": [back[:12]]}):
             if (await again.inspect(back)).state.status == "running":
                 break
@@ -168,7 +168,7 @@ async def test_a_status_is_written_down_before_the_guest_forgets_it(
     world.hypervisor.make_agent = agent
     name = await container(engine, "exit", "7")
     await engine.start(name)
-    await asyncio.wait_for(forgotten.wait(), 10)
+    await asyncio.wait_for(forgotten.wait(), 60)
     await forsake(engine)
     again = await world.engine()
     document = await again.inspect(name)

@@ -54,7 +54,7 @@ def guest(world: World, engine: LocalEngine, id: str) -> FakeGuest:
 async def logged(engine: LocalEngine, id: str, lines: int) -> str:
     """The log, once it has so many lines."""
     said = b""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while said.count(b"\n") < lines:
             said = b"".join([e.data async for e in await everything(engine, id)])
             await asyncio.sleep(0)

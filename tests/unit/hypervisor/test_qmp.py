@@ -292,5 +292,5 @@ async def test_a_machine_that_a_full_disk_stopped_goes_on_by_itself(
             await connection.execute("query-status")
         assert tries == 0
         connection.stopped = False
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await goes_on.wait()

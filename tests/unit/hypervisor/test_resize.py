@@ -86,7 +86,7 @@ def limit_mib(group: Path) -> int:
 async def resized(machine: Machine, group: Path, vcpus: int, memory_mib: int) -> Size:
     path = group.parent / "q"
     path.unlink(missing_ok=True)
-    async with qemu(path, machine), monitor(path) as m, asyncio.timeout(10):
+    async with qemu(path, machine), monitor(path) as m, asyncio.timeout(60):
         return await resize(m, [group], vcpus=vcpus, memory_mib=memory_mib, stalled_s=0)
 
 
