@@ -16,6 +16,7 @@ from hypercontainer.agent.session import Session
 from hypercontainer.agent.streams import Failure, InputStream, OutputStream
 from hypercontainer.agent.wire import VERSION, WireError
 from hypercontainer.errors import AlreadyExists, GuestSilent, HyperError
+from hypercontainer.lib.document import NOT_JSON
 from hypercontainer.lib.limit import Waited, limit, never
 
 HELLO_S = 10.0  # how long a connection after the first may wait for the guest's HELLO
@@ -146,7 +147,7 @@ class AgentClient:
     def _opened(self, payload: bytes) -> None:
         try:
             hello = msgspec.json.decode(payload, type=m.Hello)
-        except m.NOT_JSON as e:
+        except NOT_JSON as e:
             raise WireError(f"cannot understand the guest's HELLO: {m.printable(str(e), 200)}") from e
         if hello.version != VERSION:
             raise WireError(f"cannot talk to the guest's agent: it speaks version {hello.version}, we speak {VERSION}")

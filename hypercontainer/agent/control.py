@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from hypercontainer.agent.messages import NOT_JSON, ExitEvent, Line, printable
+from hypercontainer.agent.messages import ExitEvent, Line, printable
 from hypercontainer.agent.streams import Failure
 from hypercontainer.agent.wire import WireError
 from hypercontainer.errors import GuestError, InvalidInput
+from hypercontainer.lib.document import NOT_JSON
 
 MAX_LINE = 1 << 20
 MAX_REQUESTS = 64  # under way at a time; others wait

@@ -11,10 +11,10 @@ from msgspec import Meta
 
 from hypercontainer.agent.wire import MAX_STREAM, WireError
 from hypercontainer.errors import InvalidInput
+from hypercontainer.lib.document import NOT_JSON
 from hypercontainer.model.ulimits import Rlimit
 
 MAX_DEPTH = 16  # of nested objects and arrays
-NOT_JSON = (msgspec.MsgspecError, ValueError, RecursionError)  # what msgspec raises for hostile input
 
 T = TypeVar("T")
 

@@ -19,7 +19,7 @@ import msgspec
 from hypercontainer import vm as vms
 from hypercontainer.errors import HyperError
 from hypercontainer.hypervisor.base import Hypervisor, VmConfig
-from hypercontainer.lib import files, proc
+from hypercontainer.lib import document, files, proc
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.settings import Settings
 
@@ -54,8 +54,8 @@ def known(settings: Settings, qemu: str, boot: BootFiles, cache_dir: Path) -> Ch
     if not KVM.exists():
         return Choice(accelerator="tcg", reason="there is no /dev/kvm")
     try:
-        cached = msgspec.json.decode(_cache(cache_dir).read_bytes(), type=_Cached)
-    except (FileNotFoundError, msgspec.DecodeError):
+        cached = document.read(_cache(cache_dir), _Cached)
+    except (FileNotFoundError, HyperError):
         return None
     return cached.choice if cached.key == _key(qemu, boot) else None
 

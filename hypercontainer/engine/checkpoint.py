@@ -10,7 +10,7 @@ import msgspec
 
 from hypercontainer.engine import saved
 from hypercontainer.errors import AlreadyExists, HyperError, InvalidInput, NotFound
-from hypercontainer.lib import files
+from hypercontainer.lib import document, files
 from hypercontainer.model import ids
 from hypercontainer.model.record import ContainerRecord, Moment, PodRecord, Record
 
@@ -66,8 +66,8 @@ class CheckpointStore:
 
     def _read(self, folder: Path) -> Checkpoint:
         try:
-            found = msgspec.json.decode((folder / RECORD).read_bytes(), type=Checkpoint)
-        except (OSError, msgspec.DecodeError) as e:
+            found = document.read(folder / RECORD, Checkpoint)
+        except OSError as e:
             raise HyperError(f"cannot read {folder / RECORD}: {e}") from e
         if found.version != VERSION or len(found.pod.containers) != 1:
             raise HyperError(f"cannot use {folder}: it is of version {found.version}, this hyperd reads {VERSION}")

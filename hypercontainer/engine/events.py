@@ -15,7 +15,7 @@ import msgspec
 from hypercontainer.engine import filters
 from hypercontainer.engine.filters import Filters
 from hypercontainer.errors import Unavailable
-from hypercontainer.lib import clock
+from hypercontainer.lib import clock, document
 from hypercontainer.model.documents import Actor, Event
 
 log = logging.getLogger(__name__)
@@ -94,8 +94,8 @@ class Events:
         try:
             last = 0
             if since_ns is not None:
-                for document in self._past(since_ns, until_ns or 2**62):
-                    event = msgspec.json.decode(document, type=Event)
+                for kept in self._past(since_ns, until_ns or 2**62):
+                    event = document.decode(kept, Event, "an event")
                     last = event.time_nano
                     if matches(event, wanted):
                         yield event

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from hypercontainer.errors import AlreadyExists, InvalidInput, NotFound
-from hypercontainer.lib import files
+from hypercontainer.errors import AlreadyExists, HyperError, InvalidInput, NotFound
+from hypercontainer.lib import document, files
 from hypercontainer.model.record import VERSION, ContainerRecord, PodRecord
 
 log = logging.getLogger(__name__)
@@ -33,9 +33,9 @@ class PodStore:
                 _clear(folder)  # a removal or a creation that a crash cut short: nobody was told of it
                 continue
             try:
-                record = msgspec.json.decode((folder / "pod.json").read_bytes(), type=PodRecord)
-            except msgspec.DecodeError as e:
-                complaints.append(f"cannot read {folder}/pod.json: {e}")
+                record = document.read(folder / "pod.json", PodRecord)
+            except HyperError as e:
+                complaints.append(str(e))
                 continue
             if record.version != VERSION:
                 complaints.append(

@@ -101,8 +101,7 @@ async def forget(config: Path, domain: str, *, env: Mapping[str, str] | None = N
 def _content(config: Path) -> bytes:
     """The file's; b"" where there is none."""
     try:
-        with open(config, "rb") as f:
-            return f.read(MAX_FILE + 1)
+        return files.beginning(config, MAX_FILE + 1)
     except (FileNotFoundError, NotADirectoryError):
         return b""
     except OSError as e:
@@ -113,8 +112,8 @@ def _document(config: Path) -> dict[str, Any]:
     """All of it, to be written again: docker keeps more in there than we know of."""
     data = _content(config)
     read(data, str(config))
-    document: dict[str, Any] = msgspec.json.decode(data or b"{}")
-    return document
+    document = foreign.loose(data or b"{}", str(config), MAX_FILE)
+    return document if isinstance(document, dict) else {}  # null
 
 
 def _write(config: Path, document: dict[str, Any]) -> None:
@@ -183,8 +182,8 @@ async def _ask(helper: str, domain: str, env: Mapping[str, str] | None) -> Crede
     if said is None:
         return None
     try:
-        answer = msgspec.json.decode(said, type=_Answer)
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        answer = foreign.read(said, _Answer, "its answer", MAX_FILE)
+    except InvalidInput as e:
         raise InvalidInput(f"cannot get credentials for {domain}: docker-credential-{helper} answered nonsense") from e
     if answer.username == TOKEN_USER:
         return Credentials(identity_token=answer.secret)

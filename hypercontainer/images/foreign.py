@@ -10,21 +10,30 @@ import msgspec
 from msgspec import inspect as kinds
 
 from hypercontainer.errors import InvalidInput
+from hypercontainer.lib.document import NOT_JSON
 
 T = TypeVar("T")
 
 
 def read(data: bytes, kind: type[T], what: str, limit: int) -> T:
-    """`data` as a `kind`. Fields that may be missing need defaults. Takes memory and time in proportion to `limit`.
+    """`data` as a `kind`. Fields that may be missing need defaults. Costs in proportion to `data`.
 
     InvalidInput, with `what` in it, for more than `limit` bytes, for what is no JSON or nested absurdly, and for a
     value of another type."""
+    value = loose(data, what, limit)
+    try:
+        return msgspec.convert(_fit(value, kinds.type_info(kind)), kind)
+    except NOT_JSON as e:
+        raise InvalidInput(f"cannot read {what}: {str(e)[:300]}") from e
+
+
+def loose(data: bytes, what: str, limit: int) -> object:
+    """`data` as whatever it is, for what is written again with all that we do not know. InvalidInput as from `read`."""
     if len(data) > limit:
         raise InvalidInput(f"cannot read {what}: it has more than {limit} bytes")
     try:
-        value = msgspec.json.decode(data.decode(errors="replace"))
-        return msgspec.convert(_fit(value, kinds.type_info(kind)), kind)
-    except (msgspec.DecodeError, RecursionError, ValueError) as e:
+        return msgspec.json.decode(data.decode(errors="replace"))
+    except NOT_JSON as e:
         raise InvalidInput(f"cannot read {what}: {str(e)[:300]}") from e
 
 

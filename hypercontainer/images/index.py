@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 
 from hypercontainer.errors import HyperError
-from hypercontainer.lib import files
+from hypercontainer.lib import document, files
 
 VERSION = 1
 
@@ -37,13 +37,9 @@ class Index(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 def read(path: Path) -> Index:
     try:
-        data = path.read_bytes()
+        index = document.read(path, Index)
     except FileNotFoundError:
         return Index()
-    try:
-        index = msgspec.json.decode(data, type=Index)
-    except msgspec.DecodeError as e:
-        raise HyperError(f"cannot read {path}: {e}") from e
     if index.version != VERSION:
         raise HyperError(f"cannot read {path}: its version is {index.version}, this program knows {VERSION}")
     return index

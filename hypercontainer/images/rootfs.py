@@ -9,7 +9,7 @@ import msgspec
 from hypercontainer.errors import Exhausted, HyperError
 from hypercontainer.images.unpack import BadLayer, Layer, LayerDone
 from hypercontainer.images.workspace import Workspace
-from hypercontainer.lib import proc
+from hypercontainer.lib import document, proc
 
 UNPACK_S = 3600.0  # a bound for the largest image on the slowest disk, no expectation
 
@@ -31,8 +31,8 @@ async def make(work: Workspace, image: Path, layers: Sequence[Layer]) -> list[La
         pass_fds=[work.lock],
     )
     try:
-        answer = msgspec.json.decode(result.stdout, type=_Answer)
-    except msgspec.DecodeError as e:
+        answer = document.decode(result.stdout, _Answer, "its answer")
+    except HyperError as e:
         tail = result.stderr.decode(errors="replace")[-500:].strip()
         raise HyperError(f"cannot unpack the image: the unpacker ended with {result.status}: {tail}") from e
     if answer.error:

@@ -20,7 +20,7 @@ from hypercontainer.errors import AlreadyExists, InvalidInput, NotFound
 from hypercontainer.kernel import initramfs
 from hypercontainer.kernel.modules import BOOT, ModuleTree
 from hypercontainer.kernel.vmlinuz import check_pvh
-from hypercontainer.lib import files
+from hypercontainer.lib import document, files
 from hypercontainer.model.ids import check_name
 
 KEEP = 4  # initramfs files in the cache: this hyperstart's, and those a boot under way may be about to open
@@ -203,10 +203,7 @@ def _taken(lock: int) -> bool:
 
 
 def _read(folder: Path) -> Bundle:
-    try:
-        known = msgspec.json.decode((folder / "bundle.json").read_bytes(), type=BundleFile)
-    except msgspec.ValidationError as e:
-        raise InvalidInput(f"cannot read {folder / 'bundle.json'}: {e}") from e
+    known = document.read(folder / "bundle.json", BundleFile, error=InvalidInput)
     return Bundle(
         name=folder.name,
         arch=known.arch,

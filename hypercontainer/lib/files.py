@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hypercontainer.errors import Exhausted, HyperError
 
+PIECE = 1 << 16
 FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))  # errnos of a disk that takes no more
 
 
@@ -43,6 +44,16 @@ def replace(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = True)
         raise
     if durable:
         fsync(path.parent)
+
+
+def beginning(path: Path, most: int) -> bytes:
+    """The first `most` bytes of a file. Takes as much memory as there are: read(most) would take `most`."""
+    pieces = []
+    with open(path, "rb", buffering=0) as f:
+        while most > 0 and (piece := f.read(min(most, PIECE))):
+            pieces.append(piece)
+            most -= len(piece)
+    return b"".join(pieces)
 
 
 def write(fd: int, data: bytes) -> None:

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from hypercontainer.lib import clock, files
+from hypercontainer.lib.document import NOT_JSON
 from hypercontainer.model.documents import LogEntry
 
 STREAMS: dict[str, Literal[1, 2]] = {"stdout": 1, "stderr": 2}
@@ -218,7 +219,7 @@ def _lines(rows: Iterable[bytes]) -> Iterator[Line]:
     for row in rows:
         try:
             yield _decoder.decode(row)
-        except msgspec.DecodeError:
+        except NOT_JSON:
             continue  # not ours: somebody edited the file
 
 
@@ -226,5 +227,8 @@ def _pieces(rows: Iterable[bytes]) -> Iterator[LogEntry]:
     for line in _lines(rows):
         if not (line.log or line.base64):
             continue  # of `begin`
-        data = base64.b64decode(line.base64) if line.base64 else line.log.encode()
+        try:
+            data = base64.b64decode(line.base64) if line.base64 else line.log.encode()
+        except ValueError:
+            continue  # not ours either
         yield LogEntry(stream=STREAMS[line.stream], time_ns=line.time_ns, data=data)

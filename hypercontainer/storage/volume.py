@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from hypercontainer.errors import Exhausted, HyperError, InUse, InvalidInput, NotFound
-from hypercontainer.lib import clock, files, proc
+from hypercontainer.lib import clock, document, files, proc
 from hypercontainer.model import ids
 
 MAX_LABELS = 256
@@ -172,10 +172,7 @@ def _checked(labels: Mapping[str, str]) -> dict[str, str]:
 
 
 def _read(path: Path) -> Volume:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Volume)
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
-        raise HyperError(f"cannot read {path}: {e}") from e
+    return document.read(path, Volume)
 
 
 def _take_back(new: Path) -> None:

@@ -7,7 +7,6 @@ is slow; `serve` carries bytes between the two until the session ends, the clien
 import asyncio
 from collections.abc import Callable, Mapping
 
-import msgspec
 from aiohttp import web
 
 from hypercontainer.errors import InvalidInput
@@ -24,6 +23,7 @@ from hypercontainer.hyperd.rest.frames import (
     document,
     pieces,
 )
+from hypercontainer.lib.document import decode
 from hypercontainer.model.api import Session
 
 SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: hyper-stream\r\n\r\n"
@@ -145,13 +145,11 @@ async def _steer(connection: Connection, session: Session) -> None:
     """Resizes, signals, the wish to leave: they overtake stdin that waits."""
     while True:
         kind, payload = await connection.next_control()
-        try:
-            if kind == RESIZE:
-                size = msgspec.json.decode(payload, type=ResizeFrame)
-                await session.resize(size.rows, size.columns)
-            elif kind == SIGNAL:
-                await session.signal(msgspec.json.decode(payload, type=SignalFrame).signal)
-            else:
-                raise Detached
-        except (msgspec.DecodeError, RecursionError) as e:
-            raise InvalidInput(f"cannot read a frame of kind {kind}: {e}") from e
+        what = f"a frame of kind {kind}"
+        if kind == RESIZE:
+            size = decode(payload, ResizeFrame, what, error=InvalidInput)
+            await session.resize(size.rows, size.columns)
+        elif kind == SIGNAL:
+            await session.signal(decode(payload, SignalFrame, what, error=InvalidInput).signal)
+        else:
+            raise Detached

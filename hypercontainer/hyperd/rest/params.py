@@ -7,6 +7,7 @@ from typing import Any, TypeVar, get_origin, get_type_hints
 import msgspec
 
 from hypercontainer.errors import InvalidInput
+from hypercontainer.lib import document
 
 T = TypeVar("T")
 
@@ -36,12 +37,7 @@ def query(pairs: Iterable[tuple[str, str]], kind: type[T]) -> T:
 
 def body(data: bytes, kind: type[T]) -> T:
     """The Struct `kind` from a JSON document. InvalidInput names the place that is wrong."""
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:  # ValidationError is one of them
-        raise InvalidInput(f"cannot read the body: {e}") from e
-    except RecursionError as e:
-        raise InvalidInput("cannot read the body: it is nested too deep") from e
+    return document.decode(data, kind, "the body", error=InvalidInput)
 
 
 def filters(items: Sequence[str]) -> dict[str, list[str]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from hypercontainer.errors import InvalidInput
-from hypercontainer.lib import files
+from hypercontainer.lib import document, files
 from hypercontainer.model.record import ProcessRef
 
 PROGRAMS = ("virtiofsd", "qemu")
@@ -63,7 +63,7 @@ class RunDir:
 
     def load(self) -> VmmFile | None:
         try:
-            return msgspec.json.decode((self.path / "vmm.json").read_bytes(), type=VmmFile)
+            return document.read(self.path / "vmm.json", VmmFile)
         except FileNotFoundError:
             return None
 
