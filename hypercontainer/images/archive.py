@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from hypercontainer.errors import InvalidInput
-from hypercontainer.images import compression, instruction, layout, platform, reference, spool
+from hypercontainer.images import instruction, layout, platform, reference, spool
 from hypercontainer.images.assemble import Report, assemble, silent
 from hypercontainer.images.index import Image
 from hypercontainer.images.layout import Found
@@ -36,7 +36,11 @@ async def load(store: ImageStore, chunks: AsyncIterator[bytes], report: Report =
     async with store.workspace() as work:
         archive = await spool.in_thread(chunks, lambda pieces: spool.unpack(work.path, pieces, tell))
         images = []
-        for found in await asyncio.to_thread(layout.read, archive):
+        try:
+            known = await asyncio.to_thread(layout.read, archive)
+        finally:
+            archive.abandon()
+        for found in known:
             digest = await asyncio.to_thread(_adopt, work, found)
             image = await assemble(store, work, digest, found.names, report=report)
             images.append(msgspec.structs.replace(image, names=sorted(str(name) for name in found.names)))
@@ -81,7 +85,7 @@ def _write_plain(path: Path, chunks: Iterator[bytes]) -> File:
     digest, size = hashlib.sha256(), 0
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(fd, "wb") as f:
-        for piece in compression.plain(chunks):
+        for piece in chunks:
             digest.update(piece)
             size += f.write(piece)
             if size > MAX_ARCHIVE:

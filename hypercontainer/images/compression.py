@@ -18,6 +18,7 @@ else:
     from backports import zstd
 
 PIECE = 1 << 20  # bytes in and bytes out of a decompressor at a time
+FIRST = 512  # bytes into a new one, twice as many each time: what is left of them is copied at its end
 ZSTD_WINDOW_LOG = 27  # 128 MiB, what the zstd tool itself allows unless told otherwise
 XZ_MEMORY = 128 << 20
 SKIPPABLE, SKIPPABLE_HEADER = b"\x2a\x4d\x18", 8  # after a byte 0x50 … 0x5f: RFC 8878, section 3.1.2
@@ -103,14 +104,56 @@ def plain(chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield from chunks
 
 
+class _Source:
+    """Compressed bytes, of which a decompressor may give back what it was given last and did not need."""
+
+    def __init__(self, data: bytes, chunks: Iterator[bytes]) -> None:
+        self._data, self._at, self._chunks = data, 0, chunks
+
+    def head(self, size: int) -> bytes:
+        """The next `size` bytes, which stay; fewer at the end."""
+        while len(self._data) - self._at < size and (more := next(self._chunks, b"")):
+            self._data, self._at = self._data[self._at :] + more, 0
+        return self._data[self._at : self._at + size]
+
+    def take(self, most: int) -> bytes:
+        """Some of the next bytes; none at the end."""
+        if self._at == len(self._data):
+            self._data, self._at = next(self._chunks, b""), 0
+        piece = self._data[self._at : self._at + most]
+        self._at += len(piece)
+        return piece
+
+    def give_back(self, size: int) -> None:
+        """The last `size` bytes of what was taken last."""
+        self._at -= size
+
+    def skip(self, size: int) -> bool:
+        """Pass over `size` bytes. False when there are fewer."""
+        while size > len(self._data) - self._at:
+            size -= len(self._data) - self._at
+            self._data, self._at = next(self._chunks, b""), 0
+            if not self._data:
+                return False
+        self._at += size
+        return True
+
+
 def _decompress(name: str, data: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
     """One member after another: gzip and zstd files may be several, end to end."""
     magic = next(m for m, n in MAGIC.items() if n == name)
-    if name == "zstd":
-        data = _past_skippable(data, chunks)
-    if not data.startswith(magic):
-        return _only_padding(name, data, chunks)
-    decompressor = MAKE[name]()
+    source = _Source(data, chunks)
+    while True:
+        if name == "zstd":
+            _pass_skippable(source)
+        if source.head(len(magic)) != magic:
+            return _only_padding(name, source)
+        yield from _member(name, source)
+
+
+def _member(name: str, source: _Source) -> Iterator[bytes]:
+    decompressor, most = MAKE[name](), FIRST
+    data = source.take(most)
     while True:
         try:
             out = decompressor.decompress(data, PIECE)
@@ -120,42 +163,25 @@ def _decompress(name: str, data: bytes, chunks: Iterator[bytes]) -> Iterator[byt
             yield out
         data = b""
         if decompressor.eof:
-            data = decompressor.unused_data
-            while len(data) < len(magic) and (more := next(chunks, b"")):
-                data += more
-            if name == "zstd":
-                data = _past_skippable(data, chunks)
-            if not data.startswith(magic):
-                return _only_padding(name, data, chunks)
-            decompressor = MAKE[name]()
-        elif decompressor.needs_input:
-            data = next(chunks, b"")
+            return source.give_back(len(decompressor.unused_data))
+        if decompressor.needs_input:
+            most = min(2 * most, PIECE)
+            data = source.take(most)
             if not data:
                 raise InvalidInput(f"damaged {name} data: it ends too early")
 
 
-def _past_skippable(data: bytes, chunks: Iterator[bytes]) -> bytes:
-    """What follows the skippable frames at the beginning of `data`; at least a magic number, unless it ends."""
-    while _skippable(data):
-        while len(data) < SKIPPABLE_HEADER and (more := next(chunks, b"")):
-            data += more
-        left = SKIPPABLE_HEADER + int.from_bytes(data[4:SKIPPABLE_HEADER], "little")
-        while len(data) < left:
-            left -= len(data)
-            data = next(chunks, b"")
-            if not data:
-                raise InvalidInput("damaged zstd data: it ends too early")
-        data = data[left:]
-        while len(data) < 4 and (more := next(chunks, b"")):
-            data += more
-    return data
+def _pass_skippable(source: _Source) -> None:
+    """Leave `source` behind its skippable frames."""
+    while _skippable(head := source.head(SKIPPABLE_HEADER)):
+        if not source.skip(SKIPPABLE_HEADER + int.from_bytes(head[4:], "little")):
+            raise InvalidInput("damaged zstd data: it ends too early")
 
 
-def _only_padding(name: str, data: bytes, chunks: Iterator[bytes]) -> None:
-    while data:
+def _only_padding(name: str, source: _Source) -> None:
+    while data := source.take(PIECE):
         if data.strip(b"\0"):
             raise InvalidInput(f"damaged {name} data: something else follows it")
-        data = next(chunks, b"")
 
 
 class Ahead:

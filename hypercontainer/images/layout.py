@@ -6,12 +6,10 @@ import msgspec
 
 from hypercontainer.errors import InvalidInput, NotFound
 from hypercontainer.images import compression, foreign, legacy, manifest, platform, reference
-from hypercontainer.images.manifest import MAX_CONFIG, MAX_MANIFEST, Descriptor, Manifest
+from hypercontainer.images.manifest import MAX_CONFIG, MAX_LAYERS, MAX_MANIFEST, Descriptor, Manifest
 from hypercontainer.images.reference import Reference
-from hypercontainer.images.spool import Archive, File
+from hypercontainer.images.spool import MAX_IMAGES, Archive, File
 
-MAX_IMAGES = 1000
-MAX_CONFIGS = 32 << 20  # bytes of all configurations together: they wait in memory
 CONTAINERD_NAME, OCI_NAME = "io.containerd.image.name", "org.opencontainers.image.ref.name"
 SUFFIX = {"": "", "gzip": "+gzip", "zstd": "+zstd"}
 
@@ -51,12 +49,11 @@ def _docker(archive: Archive) -> list[Found]:
     items = foreign.read(data, list[_DockerItem], "archive: manifest.json", MAX_MANIFEST)
     if len(items) > MAX_IMAGES:
         raise InvalidInput(f"absurd archive: {len(items)} images, {MAX_IMAGES} at most")
-    found, room = [], MAX_CONFIGS
+    found = []
     for item in items:
+        if len(item.layers or []) > MAX_LAYERS:
+            raise InvalidInput(f"absurd archive: {len(item.layers or [])} layers, {MAX_LAYERS} at most")
         config = archive.read(item.config, MAX_CONFIG)
-        room -= len(config)
-        if room < 0:
-            raise InvalidInput(f"absurd archive: the configurations of its images have more than {MAX_CONFIGS} bytes")
         layers = [archive.file(layer) for layer in item.layers or []]
         found.append(synthesize(config, layers, [_name(tag) for tag in item.repo_tags or []]))
     return found
@@ -121,10 +118,7 @@ def _blob(archive: Archive, descriptor: Descriptor) -> File:
 
 
 def _document(archive: Archive, descriptor: Descriptor, limit: int) -> bytes:
-    blob = _blob(archive, descriptor)
-    if blob.size > limit:
-        raise InvalidInput(f"absurd archive: {descriptor.digest} has {blob.size} bytes, {limit} at most")
-    return blob.path.read_bytes()
+    return archive.content(_blob(archive, descriptor), descriptor.digest, limit)
 
 
 def _resolve(archive: Archive, descriptor: Descriptor, depth: int = 0) -> Found:

@@ -14,7 +14,9 @@ from hypercontainer.images.tree import Unacceptable, clean
 
 AHEAD = 8  # chunks taken from the caller before they are worked on
 MAX_MEMBERS = 20_000  # of an archive of images
+MAX_IMAGES = 1000
 MAX_ARCHIVE = 512 << 30
+MAX_DOCUMENTS = 64 << 20  # bytes of all documents of an archive together: they are read into memory
 
 T = TypeVar("T")
 
@@ -30,6 +32,7 @@ class _Feed:
         self._loop = asyncio.get_running_loop()
         self._items: queue.SimpleQueue[bytes | _Abandoned | None] = queue.SimpleQueue()
         self.room = asyncio.Semaphore(AHEAD)
+        self._abandoned = False
 
     async def put(self, chunk: bytes) -> None:
         await self.room.acquire()
@@ -39,9 +42,17 @@ class _Feed:
         self._items.put(None)
 
     def abandon(self) -> None:
+        self._abandoned = True
         self._items.put(_Abandoned("abandoned"))
 
-    def chunks(self) -> Iterator[bytes]:
+    def plain(self) -> Iterator[bytes]:
+        """What came, without its compression. Raises _Abandoned between any two pieces: kilobytes may be gigabytes."""
+        for piece in compression.plain(self._chunks()):
+            if self._abandoned:
+                raise _Abandoned("abandoned")
+            yield piece
+
+    def _chunks(self) -> Iterator[bytes]:
         while (item := self._items.get()) is not None:
             if isinstance(item, _Abandoned):
                 raise item
@@ -50,9 +61,9 @@ class _Feed:
 
 
 async def in_thread(chunks: AsyncIterator[bytes], work: Callable[[Iterator[bytes]], T]) -> T:
-    """Run `work` over `chunks` in a thread. Left by any road, the thread has ended."""
+    """Run `work` over `chunks`, their compression taken off, in a thread. Left by any road, the thread has ended."""
     feed = _Feed()
-    task = asyncio.get_running_loop().run_in_executor(None, work, feed.chunks())
+    task = asyncio.get_running_loop().run_in_executor(None, work, feed.plain())
     task.add_done_callback(lambda _: feed.room.release())  # `put` must not wait for a thread that has failed
     try:
         async for chunk in chunks:
@@ -77,9 +88,14 @@ class File(NamedTuple):
 
 
 class Archive:
-    """The files of a tar by their names; links among them lead where they say, within the archive only."""
+    """The files of a tar by their names; links among them lead where they say, within the archive only.
+
+    What is read of it into memory is bounded in all, however often one document is named: kilobytes may name megabytes
+    a thousand times."""
 
     def __init__(self) -> None:
+        self._room = MAX_DOCUMENTS
+        self._abandoned = False
         self._files: dict[str, File] = {}
         self._links: dict[str, str] = {}
 
@@ -98,25 +114,49 @@ class Archive:
             name = self._links[name]
         return None
 
+    def abandon(self) -> None:
+        """Nobody waits any more: whoever still reads it, in a thread, hears so at the next file."""
+        self._abandoned = True
+
     def file(self, name: str) -> File:
         """InvalidInput names what the archive lacks."""
+        if self._abandoned:
+            raise _Abandoned("abandoned")
         found = self.find(name)
         if found is None:
             raise InvalidInput(f"damaged archive: it has no file {tar.show(name.encode(errors='replace'))}")
         return found
 
     def read(self, name: str, limit: int) -> bytes:
-        found = self.file(name)
-        if found.size > limit:
-            raise InvalidInput(f"absurd archive: {name} has {found.size} bytes, {limit} at most")
-        return found.path.read_bytes()
+        return self.content(self.file(name), tar.show(os.fsencode(name)), limit)
+
+    def content(self, file: File, what: str, limit: int) -> bytes:
+        """What is in a document of the archive."""
+        if file.size > limit:
+            raise InvalidInput(f"absurd archive: {what} has {file.size} bytes, {limit} at most")
+        self._room -= file.size + tar.BLOCK
+        if self._room < 0:
+            raise InvalidInput(f"absurd archive: its documents have more than {MAX_DOCUMENTS} bytes in all")
+        return file.path.read_bytes()
+
+    def pieces(self, file: File) -> Iterator[bytes]:
+        """What is in a layer of the archive, without its compression."""
+        left = MAX_ARCHIVE
+        with open(file.path, "rb") as f:
+            for piece in compression.plain(iter(lambda: f.read(compression.PIECE), b"")):
+                if self._abandoned:
+                    raise _Abandoned("abandoned")
+                left -= len(piece)
+                if left < 0:
+                    raise InvalidInput(f"absurd archive: a layer has more than {MAX_ARCHIVE} bytes")
+                yield piece
 
 
 def unpack(folder: Path, chunks: Iterator[bytes], tell: Callable[[str, int], None]) -> Archive:
-    """Write every file of a tar (compressed or not) into `folder`, under names of our own; `tell` of each."""
+    """Write every file of a tar into `folder`, under names of our own; `tell` of each."""
     archive = Archive()
     left = MAX_ARCHIVE
-    stream = tar.Stream(compression.plain(chunks))
+    stream = tar.Stream(chunks)
     reader = tar.Reader(stream)
     for number, entry in enumerate(reader):
         left -= entry.size

@@ -131,7 +131,7 @@ async def test_names_are_those_of_the_archive(store: ImageStore) -> None:
 async def test_configurations_that_add_up(store: ImageStore) -> None:
     config = json.dumps({"rootfs": {"type": "layers", "diff_ids": []}, "author": "x" * (8_000_000)}).encode()
     items = [{"Config": "c", "Layers": [], "RepoTags": [f"a:{n}"]} for n in range(60)]
-    with pytest.raises(InvalidInput, match="more than 33554432 bytes"):
+    with pytest.raises(InvalidInput, match="more than 67108864 bytes in all"):
         await load(store, chunks(made.archive({"c": config, "manifest.json": json.dumps(items).encode()})))
     assert store.list() == []
 
