@@ -1,0 +1,272 @@
+"""Readers of foreign bytes, and what they may cost.
+
+`python -m tests.unit.budgets` reads names of readers, a line each, and says of each which of its bombs costs too much.
+"""
+
+import asyncio
+import os
+import resource
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
+from urllib.parse import parse_qsl
+
+import aiohttp
+from yarl import URL
+
+from hypercontainer.client import fastjson, stream
+from hypercontainer.engine.checkpoint import Checkpoint
+from hypercontainer.engine.store import PodStore
+from hypercontainer.errors import HyperError
+from hypercontainer.hyperctl import cp
+from hypercontainer.hyperd.rest import frames as rest_frames
+from hypercontainer.hyperd.rest import params
+from hypercontainer.hyperd.rest.containers import ListQuery
+from hypercontainer.hypervisor.qemu.rundir import VmmFile
+from hypercontainer.images import auth, challenge, compression, instruction, layout, reference, spool, transport
+from hypercontainer.images.index import Index
+from hypercontainer.kernel.bundle import BundleFile
+from hypercontainer.lib import document
+from hypercontainer.sandbox.log import Log
+from hypercontainer.storage.volume import Volume
+from tests.fuzz import targets
+from tests.unit import bombs
+
+Read = Callable[[bytes], object]
+
+# The budget: what a reader may cost for n bytes. Generous: a cost that grows faster than its input passes any of them.
+MEMORY, MEMORY_FOR_A_BYTE = 64 << 20, 100
+CPU_S, CPU_FOR_A_BYTE_S = 30, 30e-6
+UNPACKED = 160 << 20  # more of memory where bytes are unpacked: zstd's window may be 128 MiB
+
+
+def each(*readers: Read) -> Read:
+    def read(data: bytes) -> None:
+        for one in readers:
+            with suppress(HyperError):
+                one(data)
+
+    return read
+
+
+def an_answer(data: bytes) -> None:
+    """A small answer of a registry, with the gzip that nobody asked for."""
+    said = SimpleNamespace(headers={"Content-Encoding": "gzip"}, url=URL("https://registry.example"))
+    transport._plain(data, cast(aiohttp.ClientResponse, said), 1 << 20, "a manifest")
+
+
+def headers(data: bytes) -> None:
+    text = data.decode("latin-1")
+    challenge.parse([text])
+    transport.retry_after_s(text)
+
+
+def words(data: bytes) -> None:
+    text = data.decode("latin-1")
+    each(lambda _: reference.parse(text), lambda _: instruction.apply([text]), lambda _: auth.decode(text))(data)
+
+
+def docker_config(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder, "config.json")
+        config.write_bytes(data)
+        said = auth.read(auth._content(config), "config.json")
+        auth.find(said, "registry.example")
+        auth.helper_for(said, "registry.example")
+        auth._document(config)
+
+
+def helper(data: bytes) -> None:
+    """What a credential helper says, which is a program that somebody else wrote."""
+
+    async def says(*_: object) -> bytes:
+        return data
+
+    real, auth._helper = auth._helper, says  # type: ignore[assignment]
+    try:
+        asyncio.run(auth._ask("x", "registry.example", None))
+    finally:
+        auth._helper = real
+
+
+def archive(data: bytes) -> None:
+    """What `load` reads, as far as the layers."""
+    with tempfile.TemporaryDirectory() as folder:
+        pieces = (data[at : at + compression.PIECE] for at in range(0, len(data), compression.PIECE))
+        layout.read(spool.unpack(Path(folder), compression.plain(pieces), lambda *_: None))
+
+
+def look(data: bytes) -> None:
+    """How `hyperctl cp` asks what is at a place: the first entry of its tar."""
+    client = SimpleNamespace(download=lambda *_, **__: iter([data]))
+    client.another = lambda: nullcontext(client)
+    cp.resolve(cast(Any, client), "c", "/x")
+
+
+def requests(data: bytes) -> None:
+    """Frames of a stream's client, and a query."""
+    list(rest_frames.frames(bytearray(data)))
+
+
+def query(data: bytes) -> None:
+    params.query(parse_qsl(data.decode("latin-1"), keep_blank_values=True), ListQuery)
+
+
+def steering(data: bytes) -> None:
+    for kind in (rest_frames.ResizeFrame, rest_frames.SignalFrame):
+        with suppress(HyperError):
+            document.decode(data, kind, "a frame")
+
+
+def log(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Log(Path(folder), max_bytes=1 << 30, files=2)
+        kept.path.write_bytes(data)
+        kept.open(1)
+        kept.read(since_ns=0, until_ns=0, tail=None, streams={1, 2})
+        kept.close()
+
+
+def records(data: bytes) -> None:
+    """What a hyperd finds on disk when it starts."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder, "pods", "a" * 64, "pod.json")
+        place.parent.mkdir(parents=True)
+        place.write_bytes(data)
+        PodStore(place.parents[1]).load()
+        for kind in (Checkpoint, Volume, Index, BundleFile, VmmFile):
+            with suppress(HyperError):
+                document.read(place, kind)
+
+
+def answers_of_hyperd(data: bytes) -> None:
+    with suppress(ValueError):
+        fastjson.loads(data)
+    decoder = stream.Decoder()
+    with suppress(ValueError):
+        for at in range(0, len(data), 4096):
+            decoder.feed(data[at : at + 4096])
+            for _ in decoder:
+                pass
+
+
+class Reader(NamedTuple):
+    """`modules` decode these bytes; `more` is memory that it may take besides."""
+
+    modules: tuple[str, ...]
+    read: Read
+    bombs: Callable[[], Mapping[str, bytes]]
+    more: int = 0
+
+
+READERS: dict[str, Reader] = {
+    "documents of a registry": Reader(
+        ("images.foreign", "images.manifest", "images.token"),
+        targets.documents,
+        lambda: {**bombs.jsons(), **bombs.descriptors()},
+    ),
+    "its headers": Reader(("images.challenge",), headers, bombs.headers),
+    "small answers": Reader(("images.transport",), an_answer, bombs.packed, UNPACKED),
+    "names, instructions, credentials": Reader(("images.instruction",), words, bombs.words),
+    "docker's config.json": Reader(("images.auth",), docker_config, bombs.jsons),
+    "a credential helper": Reader(("images.auth",), helper, bombs.jsons),
+    "archives of images": Reader(
+        ("images.archive", "images.compression", "images.layout", "images.legacy", "images.spool", "images.tar"),
+        archive,
+        lambda: {**bombs.tars(), **bombs.packed(), **bombs.archives()},
+        UNPACKED,
+    ),
+    "layers": Reader(("images.unpack",), targets.layers, lambda: {**bombs.tars(), **bombs.packed()}, UNPACKED),
+    "tars that cp unpacks": Reader(("hyperctl.unpack",), targets.copies, bombs.tars),
+    "tars that cp looks at": Reader(("hyperctl.cp",), look, bombs.tars),
+    "frames of the agent": Reader(("agent.wire", "agent.control", "agent.client"), targets.frames, bombs.frames),
+    "answers of the agent": Reader(("agent.messages",), targets.answers, bombs.jsons),
+    "QEMU's monitor": Reader(("hypervisor.qemu.qmp",), targets.monitor, bombs.jsons),
+    "bodies of requests": Reader(("hyperd.rest.params", "sandbox.requests"), targets.bodies, bombs.jsons),
+    "queries": Reader(
+        ("hyperd.rest.params",),
+        query,
+        lambda: {"repeated": b"filter=a&" * 20_000, "unknown": b"&".join(b"%d=" % n for n in range(50_000))},
+    ),
+    "frames of requests": Reader(
+        ("hyperd.rest.frames",),
+        requests,
+        lambda: {
+            "empty": bytes(8) * 100_000,
+            "one byte": b"\0\0\0\0\0\0\0\1x" * 50_000,
+            "1 GiB": b"\0\0\0\0\x40\0\0\0",
+        },
+    ),
+    "frames that steer": Reader(("hyperd.rest.hijack",), steering, bombs.jsons),
+    "logs": Reader(("sandbox.log",), log, bombs.lines),
+    "records": Reader(
+        (
+            "engine.accelerator",
+            "engine.checkpoint",
+            "engine.events",
+            "engine.store",
+            "hypervisor.qemu.rundir",
+            "images.index",
+            "kernel.bundle",
+            "lib.document",
+            "storage.volume",
+        ),
+        records,
+        bombs.jsons,
+    ),
+    "answers of hyperd": Reader(
+        ("client.connection", "client.fastjson", "client.http", "client.stream"),
+        answers_of_hyperd,
+        lambda: {**bombs.jsons(), "empty frames": b"\1\0\0\0\0\0\0\0" * 100_000},
+    ),
+}
+
+
+def measured(reader: Reader, data: bytes) -> int:
+    """Bytes of memory that it takes to read `data`, in this process. The kernel ends us when it takes too long."""
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s(data), resource.RLIM_INFINITY))
+    forget_peak()
+    before = peak()
+    with suppress(HyperError):
+        reader.read(data)
+    return peak() - before
+
+
+def cpu_s(data: bytes) -> int:
+    return int(CPU_S + CPU_FOR_A_BYTE_S * len(data))
+
+
+def memory(reader: Reader, data: bytes) -> int:
+    return MEMORY + reader.more + MEMORY_FOR_A_BYTE * len(data)
+
+
+def peak() -> int:
+    """The most memory that this process has had since `forget_peak`, in bytes."""
+    words = Path("/proc/self/status").read_text().split()
+    return int(words[words.index("VmHWM:") + 1]) << 10
+
+
+def forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def costs_too_much(reader: Reader) -> str:
+    """The first bomb that does, in words, or "". Each in a child of its own, which has no memory from those before."""
+    for name, data in reader.bombs().items():
+        if (child := os.fork()) == 0:
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            took = measured(reader, data)
+            os._exit(0 if took <= memory(reader, data) else 1)
+        if status := os.waitpid(child, 0)[1]:
+            return f"{name}: {len(data)} bytes, {memory(reader, data)} of memory and {cpu_s(data)} s allowed: {status=}"
+    return ""
+
+
+if __name__ == "__main__":
+    for line in sys.stdin:
+        print(costs_too_much(READERS[line.strip()]), flush=True)
