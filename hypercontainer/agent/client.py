@@ -300,9 +300,6 @@ class AgentClient:
     async def set_time(self, time_ns: int, *, timeout_s: float = 10.0) -> None:
         await self._ask("time.set", {"time_ns": time_ns}, m.Done, timeout_s)
 
-    async def add_entropy(self, entropy: bytes, *, timeout_s: float = 10.0) -> None:
-        await self._ask("entropy.add", {"entropy": entropy}, m.Done, timeout_s)
-
     async def power_off(self, *, grace_s: float = 10.0) -> None:
         """TERM to all, KILL after `grace_s` seconds, unmount. The guest may be gone before its answer is heard."""
         await self._ask("poweroff", {"timeout_ms": int(grace_s * 1000)}, m.Done, grace_s + 10.0)

@@ -25,7 +25,6 @@ DETACH_KEYS = flags.Flag(
     parse=lambda word: terminal.parse_keys(word) and word,
 )
 SIG_PROXY = flags.switch("sig-proxy", "Hand signals on to the process", default=True)
-NO_KEYS = b""
 
 
 def keys(args: Args) -> bytes:

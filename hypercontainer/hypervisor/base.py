@@ -1,4 +1,4 @@
-"""What a hypervisor driver is: it boots guests and keeps hold of them. See docs/architecture.md, "Drivers"."""
+"""What a hypervisor driver is: it boots guests and keeps hold of them."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field

@@ -59,12 +59,6 @@ class Node:
         return stat.S_ISLNK(self.mode)
 
 
-class Folder(Node):
-    """A node that certainly has children."""
-
-    children: dict[bytes, Node]
-
-
 def clean(name: bytes) -> bytes:
     """An entry's name as a path below the root: no empty parts, no "." and ".."; b"" is the root itself."""
     if b"\0" in name or len(name) >= MAX_PATH:

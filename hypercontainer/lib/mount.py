@@ -16,7 +16,6 @@ NOEXEC = 0x8
 NOSYMFOLLOW = 0x200000  # Linux 5.14; path walks below the mount follow no symbolic link
 
 MS_PRIVATE = 1 << 18
-MS_SLAVE = 1 << 19
 MS_SHARED = 1 << 20
 
 MNT_DETACH = 2

@@ -49,17 +49,14 @@ class Share:
                     mount.bind(source, target, attributes=HARDENED | mount.RDONLY, propagation=mount.MS_SHARED)
             return self.root
 
-    def add(self, name: str, source: Path, read_only: bool, *, create_missing: bool = False) -> None:
+    def add(self, name: str, source: Path, read_only: bool) -> None:
         """Show the folder or file `source`, with all that is mounted in it, as `name` below the root.
 
-        Read-only means all of it, for every guest, however it asks. `create_missing` makes a folder where
-        nothing is, as docker does for -v; else that is NotFound, as docker has it for --mount.
+        Read-only means all of it, for every guest, however it asks. NotFound where nothing is.
         """
         ids.check_name("share", name)
         if not source.is_absolute():
             raise InvalidInput(f"cannot share {source}: the path is not absolute")
-        if create_missing and not os.path.lexists(source):
-            source.mkdir(mode=0o755, parents=True, exist_ok=True)
         try:
             with self._lock, _opened(source, follow=True) as fd:
                 self.prepare()

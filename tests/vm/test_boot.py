@@ -20,8 +20,9 @@ from hypercontainer import vm
 from hypercontainer.errors import GuestDied, GuestError, GuestSilent, InUse, NotFound
 from hypercontainer.hypervisor.base import Nic, SharedFolder, VmConfig
 from hypercontainer.hypervisor.qemu.driver import HYPER_JAIL, QemuHypervisor
-from hypercontainer.hypervisor.qemu.guest import QemuGuest
+from hypercontainer.hypervisor.qemu.guest import QemuGuest, why_ended
 from hypercontainer.hypervisor.qemu.jail import tsc_khz
+from hypercontainer.hypervisor.qemu.rundir import RunDir
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.record import DiskRecord, GuestRecord
 
@@ -348,7 +349,7 @@ async def test_an_end_that_nobody_saw_is_named(
     os.kill(record.process.pid, signal.SIGKILL)
     await until(lambda: (run_dir / "qemu.status").read_text() != "")
     assert await driver.attach(record) is None
-    assert driver.why_ended(run_dir) == "killed by signal 9 (SIGKILL)"
+    assert why_ended(RunDir(run_dir)) == "killed by signal 9 (SIGKILL)"
     await driver.reap(run_dir)
 
 

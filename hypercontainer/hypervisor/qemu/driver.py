@@ -1,4 +1,4 @@
-"""The QEMU driver: implements hypervisor.base.Hypervisor. See docs/architecture.md, "Drivers"."""
+"""The QEMU driver: implements hypervisor.base.Hypervisor. See docs/architecture.md, "Processes on the host"."""
 
 import asyncio
 import fcntl
@@ -104,10 +104,6 @@ class QemuHypervisor:
     async def reap(self, run_dir: Path) -> None:
         if run_dir.is_dir():
             await reap(RunDir(run_dir))
-
-    def why_ended(self, run_dir: Path) -> str:
-        """Why a VMM ended that nobody was waiting for; ask before `reap`."""
-        return why_ended(RunDir(run_dir))
 
     async def _spawn(self, config: VmConfig, run: RunDir, lock: int, trace: Trace) -> tuple[GuestRecord, Tap | None]:
         """Start the processes. Of the files that they inherit the tap alone stays open here: their end is QEMU's."""
