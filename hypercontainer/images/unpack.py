@@ -12,6 +12,7 @@ import resource
 import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from hypercontainer.errors import Exhausted, HyperError, InvalidInput
@@ -19,12 +20,12 @@ from hypercontainer.images import compression, erofs, tar
 from hypercontainer.images.erofs import Writer
 from hypercontainer.images.tar import Entry, Reader, Stream, show
 from hypercontainer.images.tree import Node, Tree, Unacceptable, children, clean
-from hypercontainer.lib import files
+from hypercontainer.lib import cgroup, files
 
 MAX_ENTRIES = 1_000_000  # of an image
 MAX_BYTES = 128 << 30  # of an image's files
 MAX_WORDS = 256 << 20  # bytes of all names, links and attributes of an image: they wait in memory
-MAX_MEMORY = 4 << 30  # of this process: a million entries take a quarter of it
+RESERVED = 512 << 20  # addresses beyond its memory: what a library reserves for each thread and does not use
 MAX_XATTRS = 64 << 10  # bytes of one entry's
 CAPABILITY_SIZES = (12, 20, 24)  # of the three versions, capabilities(7)
 WHITEOUT, OPAQUE = b".wh.", b".wh..wh..opq"
@@ -289,14 +290,21 @@ def _punch(fd: int, offset: int, length: int) -> None:
 
 def main() -> int:
     job = json.load(sys.stdin)
-    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
+    memory, cpu_s = job["room"]
+    cgroup.join([Path(folder) for folder in job["cgroups"]])
+    for limit, value, beyond in (
+        (resource.RLIMIT_AS, memory + RESERVED, 0),
+        (resource.RLIMIT_CPU, cpu_s, 10),  # SIGXCPU, which says why; later SIGKILL
+        (resource.RLIMIT_CORE, 0, 0),  # the image may be somebody's secret
+    ):
+        resource.setrlimit(limit, (value, value + beyond))
     try:
         done = unpack(job["image"], [Layer(*layer) for layer in job["layers"]])
     except OSError as e:
         full = e.errno in files.FULL
         error: HyperError = (Exhausted if full else HyperError)(f"cannot unpack the image: {e.strerror or e}")
     except MemoryError:
-        error = BadLayer(f"cannot unpack the image: that takes more than {MAX_MEMORY >> 20} MiB of memory")
+        error = BadLayer(f"cannot unpack the image: that takes more than {memory >> 20} MiB of memory")
     except HyperError as e:
         error = e
     else:

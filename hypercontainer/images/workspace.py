@@ -6,17 +6,23 @@ was killed, and is swept by whoever opens the store next.
 
 import fcntl
 import hashlib
+import logging
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from hypercontainer.errors import Exhausted
-from hypercontainer.lib import files
+from hypercontainer.lib import cgroup, files, mount
 
-LOCK = "lock"
+log = logging.getLogger(__name__)
+
+LOCK, CGROUPS = "lock", "cgroups"
+IN_MEMORY = ("tmpfs", "ramfs")
+LEAVING_S = 1.0  # for the kernel to take an ended process out of its cgroup
 
 
 @contextmanager
@@ -69,10 +75,42 @@ class Workspace:
         """Take a file that we wrote and hashed as the blob `digest`."""
         os.replace(path, self.blob(digest))
 
+    def bound(self, memory: int, tasks: int) -> list[Path]:
+        """A cgroup for a process that works here, with `memory` bytes and `tasks` threads at most: its folders. It
+        goes with the workspace. [] where this host's cgroups are not ours to use."""
+        folders = cgroup.plan(f"unpack-{self.path.name}")
+        files.replace(self.path / CGROUPS, "".join(f"{folder}\n" for folder in folders).encode(), durable=False)
+        try:  # a file system in memory: what is written there would count as the process's own
+            cgroup.create(folders, memory=None if mount.kind(self.path) in IN_MEMORY else memory, tasks=tasks)
+        except OSError as e:
+            log.warning("the process that unpacks has no cgroup, and its limits alone bound it: %s", e)
+            return []
+        if not folders:
+            log.warning("the process that unpacks has no cgroup, and its limits alone bound it: there are none for us")
+        return folders
+
     def close(self) -> None:
         """Remove it and all that is still in it. Its lock goes last."""
-        shutil.rmtree(self.path, ignore_errors=True)  # what resists is left to the next sweep
+        _remove(self.path)  # what resists is left to the next sweep
         os.close(self.lock)
+
+
+def _remove(path: Path) -> None:
+    """Remove a workspace in which nobody works any more, its cgroup first: it is written down in there."""
+    try:
+        folders = [Path(line) for line in (path / CGROUPS).read_text().splitlines()]
+    except FileNotFoundError:
+        folders = []
+    until = time.monotonic() + LEAVING_S
+    try:
+        while not cgroup.remove(folders):  # a process leaves its cgroup last, after it has closed its files
+            if time.monotonic() > until:
+                return
+            time.sleep(0.005)
+    except OSError as e:
+        log.warning("cannot remove the cgroup of %s: %s", path, e)
+        return
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def sweep(folder: Path) -> None:
@@ -88,6 +126,6 @@ def sweep(folder: Path) -> None:
         except BlockingIOError:
             continue
         else:
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
         finally:
             os.close(fd)

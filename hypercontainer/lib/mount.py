@@ -94,6 +94,15 @@ def bind(source: int, target: int, *, attributes: int = 0, propagation: int = MS
         os.close(tree)
 
 
+def kind(path: str | os.PathLike[str]) -> str:
+    """The type of the file system that holds `path`: "ext4", "tmpfs"; "" if that is not told."""
+    device = os.stat(path).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    with open("/proc/self/mountinfo") as f:
+        rows = [line.split() for line in f]
+    return next((row[row.index("-") + 1] for row in rows if row[2] == wanted), "")
+
+
 def unmount(path: str | os.PathLike[str]) -> bool:
     """Take away the topmost mount at `path` and all below it, at once even when in use. False if there is none."""
     if libc().umount2(os.fsencode(path), ctypes.c_int(MNT_DETACH | UMOUNT_NOFOLLOW)) == 0:

@@ -225,6 +225,7 @@ def idle_cgroups(homes: list[Path]) -> list[str]:
     A cgroup's name is its run directory's and a digest of that one's path, so others' are told apart."""
     folders = [p for pattern in ("hyper/*/", "*/hyper/*/") for p in Path("/sys/fs/cgroup").glob(pattern) if p.is_dir()]
     ours = [p for p in folders if p.name in {cgroup_name(home / p.name.rpartition("-")[0]) for home in homes}]
+    ours += [p for p in folders if p.name.startswith("unpack-")]  # whosever: it is not idle for long
     return [f"cgroup {p}" for p in ours if not nobodys(f"/run/pods/{p.name}") and not text(p / "cgroup.procs")]
 
 

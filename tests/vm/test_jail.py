@@ -12,14 +12,14 @@ import pytest
 
 from hypercontainer.errors import InvalidInput
 from hypercontainer.hypervisor.base import SharedFolder
-from hypercontainer.hypervisor.qemu import cgroup
+from hypercontainer.hypervisor.qemu import limits
 from hypercontainer.hypervisor.qemu.argv import HOT_MEMORY_MIB
 from hypercontainer.hypervisor.qemu.driver import HYPER_JAIL, QemuHypervisor
 from hypercontainer.hypervisor.qemu.guest import QemuGuest
 from hypercontainer.hypervisor.qemu.jail import Start, start, vmm_options
 from hypercontainer.hypervisor.qemu.rundir import RunDir
 from hypercontainer.hypervisor.qemu.tap import open_tap
-from hypercontainer.lib import proc
+from hypercontainer.lib import cgroup, proc
 from hypercontainer.model.record import DiskRecord
 from tests.vm.conftest import UID
 
@@ -264,7 +264,7 @@ async def test_its_memory_and_threads_are_limited_on_the_host(booted: Booted, ru
                 file = cgroup.CGROUPS / controllers / path[1:] / name
                 if file.exists():
                     values[name.split(".")[0]] = int(file.read_text())
-        assert values == {"memory": (128 + cgroup.OVERHEAD_MIB) << 20, "pids": cgroup.TASKS}
+        assert values == {"memory": (128 + limits.OVERHEAD_MIB) << 20, "pids": limits.TASKS}
 
 
 async def test_virtiofsd_has_few_privileges_and_sees_the_share_alone(

@@ -16,7 +16,7 @@ import pytest
 from hypercontainer.errors import Unavailable
 from hypercontainer.factory.template import TemplateFactory
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, SharedFolder, VmConfig
-from hypercontainer.hypervisor.qemu import cgroup
+from hypercontainer.hypervisor.qemu import limits
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
 from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.lib.trace import Timings
@@ -52,7 +52,7 @@ async def test_a_copy_of_the_memory_that_cannot_be_had_is_said_and_leaves_nothin
 ) -> None:
     async with made(factory, config, run_dir):
         pass  # the template is there
-    monkeypatch.setattr(cgroup, "OVERHEAD_MIB", 16 - config.memory_mib)
+    monkeypatch.setattr(limits, "OVERHEAD_MIB", 16 - config.memory_mib)
     with pytest.raises(Unavailable, match="no memory is left for the virtual machine"):
         await factory.boot(replace(config, share=SharedFolder(folder=tmp_path)), run_dir, Timings())
     assert list(run_dir.iterdir()) == []

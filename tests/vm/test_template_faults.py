@@ -15,7 +15,7 @@ import pytest
 from hypercontainer.errors import GuestDied
 from hypercontainer.factory.template import TemplateFactory
 from hypercontainer.hypervisor.base import Hypervisor, VmConfig
-from hypercontainer.hypervisor.qemu import cgroup
+from hypercontainer.hypervisor.qemu import limits
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
 from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.testing.contract import made
@@ -116,7 +116,7 @@ async def test_a_template_without_memory_is_an_error_that_says_so(
 ) -> None:
     async with templates(driver) as factory:
         with monkeypatch.context() as patch:
-            patch.setattr(cgroup, "OVERHEAD_MIB", 40 - config.memory_mib)  # of memory is all that a VMM gets
+            patch.setattr(limits, "OVERHEAD_MIB", 40 - config.memory_mib)  # of memory is all that a VMM gets
             with pytest.raises(GuestDied, match="memory"):
                 async with made(factory, config, run_dir):
                     pass

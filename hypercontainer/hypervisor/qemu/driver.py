@@ -13,14 +13,14 @@ from pathlib import Path
 
 from hypercontainer.errors import GuestDied, GuestError, InUse, InvalidInput, NotFound, Unavailable
 from hypercontainer.hypervisor.base import SharedFolder, VmConfig
-from hypercontainer.hypervisor.qemu import argv, cgroup, jail, snapshot, virtiofsd
+from hypercontainer.hypervisor.qemu import argv, jail, limits, snapshot, virtiofsd
 from hypercontainer.hypervisor.qemu.disk import open_disk
 from hypercontainer.hypervisor.qemu.guest import QemuGuest, why_ended
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 from hypercontainer.hypervisor.qemu.reaper import reap
 from hypercontainer.hypervisor.qemu.rundir import RunDir, VmmFile
 from hypercontainer.hypervisor.qemu.tap import Tap, Taps, open_tap
-from hypercontainer.lib import proc
+from hypercontainer.lib import cgroup, proc
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import GuestRecord, ProcessRef
 
@@ -113,7 +113,7 @@ class QemuHypervisor:
                 cgroups = cgroup.plan(cgroup_name(run.path))
                 run.save(VmmFile(boot_id=proc.boot_id(), cgroups=[str(folder) for folder in cgroups]))
             with trace.step("cgroup"):
-                cgroup.create(cgroups, config.memory_mib)
+                limits.create(cgroups, config.memory_mib)
             with trace.step("files"):
                 if config.nic:
                     await self._taps.gone(config.nic.tap)

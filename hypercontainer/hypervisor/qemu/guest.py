@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hypercontainer.errors import GuestError
 from hypercontainer.hypervisor.base import SLOTS, Size, VmConfig
-from hypercontainer.hypervisor.qemu import argv, cgroup, resize, snapshot
+from hypercontainer.hypervisor.qemu import argv, resize, snapshot
 from hypercontainer.hypervisor.qemu.cause import cause, text
 from hypercontainer.hypervisor.qemu.disk import open_within
 from hypercontainer.hypervisor.qemu.memory import Ram
@@ -16,7 +16,7 @@ from hypercontainer.hypervisor.qemu.qmp import Monitor
 from hypercontainer.hypervisor.qemu.reaper import reap
 from hypercontainer.hypervisor.qemu.rundir import RunDir
 from hypercontainer.hypervisor.qemu.tap import Tap
-from hypercontainer.lib import proc
+from hypercontainer.lib import cgroup, proc
 from hypercontainer.lib.together import in_thread, together
 from hypercontainer.model.record import DiskRecord, GuestRecord
 

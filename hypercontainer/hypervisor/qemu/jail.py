@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hypercontainer.errors import GuestDied, HyperError, Unavailable
-from hypercontainer.hypervisor.qemu import cgroup
 from hypercontainer.hypervisor.qemu.rundir import RunDir
-from hypercontainer.lib import proc
+from hypercontainer.lib import cgroup, proc
 from hypercontainer.lib.together import together
 from hypercontainer.model.record import ProcessRef
 

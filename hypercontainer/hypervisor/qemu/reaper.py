@@ -5,9 +5,8 @@ import os
 from pathlib import Path
 
 from hypercontainer.errors import HyperError
-from hypercontainer.hypervisor.qemu import cgroup
 from hypercontainer.hypervisor.qemu.rundir import PROGRAMS, RunDir
-from hypercontainer.lib import proc
+from hypercontainer.lib import cgroup, proc
 
 
 async def reap(run: RunDir, *, timeout_s: float = 20.0) -> None:

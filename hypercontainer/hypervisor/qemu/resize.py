@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hypercontainer.errors import GuestError, InvalidInput
 from hypercontainer.hypervisor.base import Size
-from hypercontainer.hypervisor.qemu import argv, cgroup
+from hypercontainer.hypervisor.qemu import argv, limits
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 
 STALLED_S = 3.0  # without a block more or less: nothing more will come. 384 MiB go in 0.4 s, emulated
@@ -44,10 +44,10 @@ async def resize(
     wanted = max(0, memory_mib - (now.memory_mib - now.added_mib))
     wanted -= wanted % -argv.BLOCK_MIB  # whole blocks, rounded up
     if wanted != now.added_mib:
-        cgroup.limit(cgroups, max(now.memory_mib, now.memory_mib - now.added_mib + wanted))
+        limits.change(cgroups, max(now.memory_mib, now.memory_mib - now.added_mib + wanted))
         await _add(monitor, now.added_mib, wanted, stalled_s)
     now = await size(monitor)
-    cgroup.limit(cgroups, now.memory_mib)
+    limits.change(cgroups, now.memory_mib)
     return now
 
 

@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hypercontainer.errors import InvalidInput
-from hypercontainer.hypervisor.qemu import cgroup
 from hypercontainer.hypervisor.qemu.reaper import reap
 from hypercontainer.hypervisor.qemu.rundir import FILES, RunDir, VmmFile
-from hypercontainer.lib import proc
+from hypercontainer.lib import cgroup, proc
 
 
 def test_a_path_too_long_for_sockets_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""Limits on the host for one VMM: a cgroup of its own in each hierarchy that has what we need, version 2 or 1."""
+"""Limits on the host: a cgroup of its own in each hierarchy that has what we need, version 2 or 1.
+
+Whoever makes one writes down what `plan` said before, so that the next hyperd finds what a killed one left."""
 
 import errno
 import os
@@ -7,15 +9,10 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 PARENT = "hyper"
-TASKS = 256  # threads of a VMM, its keeper and its virtiofsd
-
-# Beyond the guest's memory: QEMU itself (60 MiB), translated code (64), virtiofsd, and the cache of the disk files
-# it reads, which the kernel takes back when it must.
-OVERHEAD_MIB = 256
 
 
 def plan(name: str) -> list[Path]:
-    """The folders that `create` will make for the VMM `name`; none where the host's cgroups are not ours to use."""
+    """The folders that `create` will make for `name`; none where the host's cgroups are not ours to use."""
     if (CGROUPS / "cgroup.controllers").exists():
         roots = [CGROUPS]
     else:
@@ -23,27 +20,34 @@ def plan(name: str) -> list[Path]:
     return [root / PARENT / name for root in roots if os.access(root, os.W_OK) and root.is_dir()]
 
 
-def create(folders: Sequence[Path], memory_mib: int) -> None:
-    """Make the folders that `plan` named and set their limits. Again is harmless."""
+def create(folders: Sequence[Path], *, memory: int | None, tasks: int) -> None:
+    """Make the folders that `plan` named and set their limits: bytes of memory, if any, and threads. Again is
+    harmless."""
     for folder in folders:
         folder.parent.mkdir(exist_ok=True)
         for parent in (folder.parent.parent, folder.parent):  # version 2: children may have these controllers
             _set(parent / "cgroup.subtree_control", "+memory +pids")
         folder.mkdir(exist_ok=True)
-        _set(folder / "pids.max", str(TASKS))
-    limit(folders, memory_mib)
+        _set(folder / "pids.max", str(tasks))
+    if memory is not None:
+        limit(folders, memory)
 
 
-def limit(folders: Sequence[Path], memory_mib: int) -> None:
-    """Let the VMM of a guest of `memory_mib` have what it needs. One that has more than that in use keeps its limit."""
-    value = str((memory_mib + OVERHEAD_MIB) << 20)
+def limit(folders: Sequence[Path], memory: int) -> None:
+    """Set another limit of memory. One that has more than that in use keeps its limit."""
     for folder in folders:
         try:
-            _set(folder / "memory.max", value)
-            _set(folder / "memory.limit_in_bytes", value)
+            _set(folder / "memory.max", str(memory))
+            _set(folder / "memory.limit_in_bytes", str(memory))
         except OSError as e:
             if e.errno != errno.EBUSY:
                 raise
+
+
+def join(folders: Sequence[Path]) -> None:
+    """Let this process be in there, and what it starts."""
+    for folder in folders:
+        _set(folder / "cgroup.procs", "0")
 
 
 def remove(folders: Sequence[Path]) -> bool:
