@@ -267,6 +267,19 @@ async def test_a_full_disk(small: Path) -> None:
     assert leftovers(store) == []
 
 
+@pytest.mark.parametrize("small", [65536], indirect=True)
+@pytest.mark.parametrize("inside", [False, True], ids=["of the archive", "of a layer"])
+async def test_kilobytes_that_become_more_than_the_disk_has(small: Path, inside: bool) -> None:
+    store = ImageStore(small / "images")
+    bomb = made.layer([made.member("f", bytes(100 << 20))])
+    archive = made.archive(made.oci_files([bomb])) if inside else made.gzipped(made.docker_archive([bomb]))
+    assert len(archive) < 1 << 20
+    with pytest.raises(Exhausted, match=r"cannot .*[Nn]o space left"):
+        await load(store, chunks(archive))
+    assert store.list() == []
+    assert leftovers(store) == []
+
+
 @pytest.mark.parametrize("small", [8192], indirect=True)
 async def test_a_disk_that_is_large_enough(small: Path) -> None:
     store = ImageStore(small / "images")
