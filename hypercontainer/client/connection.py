@@ -11,7 +11,7 @@ from hypercontainer.client import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 CHUNK = 1 << 18
@@ -35,6 +35,7 @@ class Connection:
             self.socket.close()
             raise
         self.rest = b""  # received, not yet asked for
+        self.idle: Callable[[int], None] | None = None  # what waits for bytes of this descriptor, before each `recv`
 
     def close(self) -> None:
         self.socket.close()
@@ -57,6 +58,11 @@ class Connection:
         if self.rest:
             data, self.rest = self.rest[:limit], self.rest[limit:]
             return data
+        return self._recv(limit)
+
+    def _recv(self, limit: int) -> bytes:
+        if self.idle:
+            self.idle(self.socket.fileno())
         return self.socket.recv(limit)
 
     def until(self, end: bytes, limit: int) -> bytes:
@@ -65,7 +71,7 @@ class Connection:
         while (at := data.find(end)) < 0:
             if len(data) > limit:
                 raise ValueError("hyperd sent a line without end")
-            more = self.socket.recv(CHUNK)
+            more = self._recv(CHUNK)
             if not more:
                 raise Closed("hyperd closed the connection")
             data += more

@@ -60,6 +60,7 @@ class Client:
         self.address = address
         self._absent = absent
         self._connection: Connection | None = None
+        self.idle: Callable[[int], None] | None = None  # of the connection, see there: of requests from now on
 
     def __enter__(self) -> Client:
         return self
@@ -97,6 +98,7 @@ class Client:
             used = self._connection is not None
             connection = self._connection = self._connection or self._connect()
             connection.socket.settimeout(timeout_s)
+            connection.idle = self.idle
             try:
                 return self._exchange(connection, head, body)
             except (Closed, BrokenPipeError, ConnectionResetError):

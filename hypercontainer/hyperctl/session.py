@@ -8,6 +8,7 @@ import select
 
 from hypercontainer.client import fastjson, stream
 from hypercontainer.hyperctl import terminal
+from hypercontainer.hyperctl.signals import Signals
 from hypercontainer.hyperctl.sink import Sink
 
 TYPE_CHECKING = False
@@ -30,32 +31,6 @@ FORCED_AFTER = 2  # SIGINTs or SIGTERMs: the process, or who should end it, does
 
 class Forced(Exception):
     """The user asked to end, again and again."""
-
-
-class Signals:
-    """Turns signals into bytes of a pipe for the block, so that the loop sees them in its turn."""
-
-    def __init__(self, numbers: tuple[int, ...]) -> None:
-        self._numbers = numbers
-
-    def __enter__(self) -> Signals:
-        self.fd, self._in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._wakeup = _signal.set_wakeup_fd(self._in)
-        self._handlers = [_signal.signal(n, lambda *_: None) for n in self._numbers]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for n, handler in zip(self._numbers, self._handlers, strict=True):
-            _signal.signal(n, handler)
-        _signal.set_wakeup_fd(self._wakeup)
-        os.close(self.fd)
-        os.close(self._in)
-
-    def take(self) -> bytes:
-        try:
-            return os.read(self.fd, 64)
-        except BlockingIOError:
-            return b""
 
 
 class Session:
