@@ -12,9 +12,10 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <time.h>
 
-enum { WAIT_MS = 5000, FREEZE_MS = 500 };
+enum { WAIT_MS = 5000, FREEZE_MS = 500, OUR_THREADS = 256, STACK_BYTES = 16384 };
 
 char cgroup_dir[256] = "/sys/fs/cgroup";
 
@@ -38,7 +39,7 @@ int limits_parse(const struct json *json, struct limits *limits, struct error *e
 	return json_range("pids", limits->pids, 0, INT32_MAX, err);
 }
 
-void cgroup_boot(void)
+static void hand_down(void)
 {
 	static const char *const controllers[] = { "+memory", "+cpu", "+pids", "+io", "+cpuset" };
 	char path[300];
@@ -48,6 +49,43 @@ void cgroup_boot(void)
 	for (size_t i = 0; i < COUNT(controllers); i++)		/* one by one: a kernel may lack some */
 		if (write_file_at(AT_FDCWD, path, controllers[i], &err) < 0)
 			debug("%s", err.message);
+}
+
+/* The kernel has room for so many threads, by the memory that it began with: an eighth of it is their stacks'. Some are
+   its own, and we must be able to fork however many the containers want. */
+void cgroup_leave_room(void)
+{
+	static const char file[] = "/proc/sys/kernel/threads-max";
+	char path[300], text[32] = "";
+	struct sysinfo now;
+	struct error err;
+	long most, fitting = 0;
+
+	if (testing)
+		return;		/* it is no guest's kernel */
+	if (sysinfo(&now) == 0)
+		fitting = (long)((uint64_t)now.totalram * now.mem_unit / 8 / STACK_BYTES);
+	read_file_at(AT_FDCWD, file, text, sizeof(text));
+	most = strtol(text, NULL, 10);
+	snprintf(text, sizeof(text), "%ld", fitting);
+	if (fitting > most && write_file_at(AT_FDCWD, file, text, &err) == 0)
+		most = fitting;
+	snprintf(path, sizeof(path), "%s/pids.max", cgroup_dir);
+	snprintf(text, sizeof(text), "%ld", most > 2 * OUR_THREADS ? most - OUR_THREADS : most / 2);
+	if (most <= 0 || write_file_at(AT_FDCWD, path, text, &err) < 0)
+		debug("limit the containers' processes");
+}
+
+void cgroup_boot(void)
+{
+	hand_down();
+	if (testing)
+		return;		/* it is the test's own group already */
+	strcat(cgroup_dir, "/containers");
+	if (mkdir(cgroup_dir, 0755) < 0)
+		die("make cgroup %s: %s", cgroup_dir, strerror(errno));
+	cgroup_leave_room();
+	hand_down();
 }
 
 static int group_path(unsigned number, char *path, size_t size, struct error *err)

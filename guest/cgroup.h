@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-/* Where our groups are made: /sys/fs/cgroup, in tests a group of our own. */
+/* Where our groups are made: below /sys/fs/cgroup, in tests a group of our own. */
 extern char cgroup_dir[256];
 
 struct limits {		/* 0 = none */
@@ -15,6 +15,7 @@ struct limits {		/* 0 = none */
 
 int limits_parse(const struct json *json, struct limits *limits, struct error *err);
 void cgroup_boot(void);				/* hand the controllers down */
+void cgroup_leave_room(void);			/* for us: all containers together have so many threads at most */
 /* Group `number`, without limits: a descriptor of its folder; only the usual devices unless all_devices. */
 int cgroup_create(unsigned number, bool all_devices, struct error *err);
 int cgroup_limit(int group, const struct limits *limits, struct error *err);	/* a new one */

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -133,6 +134,8 @@ static void protect_ourselves(void)
 	if (write_file_at(AT_FDCWD, "/proc/self/oom_score_adj", "-1000", &err) < 0)
 		debug("%s", err.message);
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	if (!testing && setpriority(PRIO_PROCESS, 0, -20) < 0)	/* whatever runs here: we answer */
+		debug("set our priority: %s", strerror(errno));
 	signal(SIGPIPE, SIG_IGN);
 	umask(022);
 }

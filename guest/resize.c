@@ -147,6 +147,7 @@ static void step(struct timer *t)
 		return;
 	}
 	asked.busy = false;
+	cgroup_leave_room();
 	answer();
 }
 

@@ -251,6 +251,7 @@ static int prepare(const struct spawn *s, char ***argv, int *status, struct erro
 		return -1;
 	if (s->init && fcntl(STATUS_FD, F_SETFD, 0) < 0)
 		return fail(err, errno, "pass a descriptor on");
+	setpriority(PRIO_PROCESS, 0, 0);	/* ours was for the way here: in a crowd that would take seconds */
 	return privileges_drop(&s->privileges, &identity, s->cwd, err);
 }
 
@@ -301,7 +302,9 @@ int spawn_process(const struct spawn *s, int *pidfd, struct error *err)
 	pid = fork_into(flags, s->container->cgroup, pidfd);
 	if (pid == 0)
 		child(s);
-	if (pid < 0)
+	if (pid < 0 && errno == EAGAIN)
+		fail(err, errno, "start a process where as many run as there may be");
+	else if (pid < 0)
 		fail(err, errno, "fork");
 	if (namespace >= 0)
 		point_back();
@@ -318,6 +321,7 @@ int spawn_helper(int (*body)(const void *data), const void *data, int *pidfd, st
 		return pid;
 	reset_signals();
 	setsid();
+	setpriority(PRIO_PROCESS, 0, 0);
 	_exit(body(data));
 }
 

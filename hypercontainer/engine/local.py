@@ -33,6 +33,8 @@ from hypercontainer.model.spec import ContainerSpec, ExecSpec, PodSpec
 
 log = logging.getLogger(__name__)
 
+REMOVE_S = 1.0  # for a guest to kill what is removed anyway, and to say its last words
+
 
 class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
     """One per machine: hyperd holds a lock for it. `trace` makes the trace of each start (tests pass their own)."""
@@ -200,7 +202,7 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         pod, container = self._find(c)
         while True:
             if force:
-                await pod.kill(container)
+                await pod.kill(container, obey_s=REMOVE_S)
             try:
                 return await pod.remove(container, volumes=volumes)
             except WrongState:
@@ -406,7 +408,9 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         found = self._find_pod(pod)
         while True:  # a start that was under way may come first
             if force:
-                await asyncio.gather(*(found.kill(container) for container in list(found.containers.values())))
+                await asyncio.gather(
+                    *(found.kill(container, obey_s=REMOVE_S) for container in list(found.containers.values()))
+                )
             async with found.lock:
                 if found.removed:
                     return None

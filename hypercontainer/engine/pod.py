@@ -360,7 +360,7 @@ class Pod:
         async with self.lock:  # whatever follows from its end has been done
             self.emit(container, "stop")
 
-    async def kill(self, container: Container, *, keep_output: bool = False) -> None:
+    async def kill(self, container: Container, *, keep_output: bool = False, obey_s: float = OBEY_S) -> None:
         """KILL, until it has ended: a guest that does not obey is ended itself, one that is suspended never wakes.
 
         Output that the log's disk does not take is lost; to `keep_output` is Exhausted, until there is room."""
@@ -374,7 +374,11 @@ class Pod:
         ended = container.exit
         container.record.stopped_by_user = True
         await self.unpause(ends=True)
-        await self.signal(container, SIGKILL)
+        try:
+            async with asyncio.timeout(obey_s):
+                await self.signal(container, SIGKILL)
+        except TimeoutError:
+            log.info("pod %s: its guest has other things to do", self.record.id)
         if container.output.stalled:
             if keep_output:
                 raise Exhausted(
@@ -382,10 +386,19 @@ class Pod:
                     f"{container.output.log.path} takes no more: make room there, or remove it with force"
                 )
             container.output.cut()
-        if not await _within(ended, OBEY_S) and self.machine.vm:
-            log.error("pod %s: its guest does not obey: ending it", self.record.id)
-            await self.machine.vm.guest.kill()
+        if not await _within(ended, obey_s) and self.machine.vm:
+            log.warning("pod %s: its guest does not obey within %g s: ending it", self.record.id, obey_s)
+            await self._end_machine(container)
             await _within(ended, END_S)
+
+    async def _end_machine(self, container: Container) -> None:
+        """Of a guest that does not obey, whoever holds the lock: they wait for the guest, perhaps for ever."""
+        if self.record.implicit and not self.lock.locked():
+            async with self.lock:
+                if container.running:
+                    await self.end(container)
+        elif self.machine.vm:
+            await self.machine.vm.guest.kill()
 
     async def signal(self, container: Container, number: int) -> None:
         """Signal its first process; KILL goes to everything in it."""
