@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import get_args
 
-from hypercontainer.engine import describe, filters
+from hypercontainer.engine import describe, filters, resolve
 from hypercontainer.engine.filters import Filters
 from hypercontainer.engine.store import Index
 from hypercontainer.errors import InvalidInput
@@ -46,7 +46,7 @@ def pods(index: Index, *, all: bool, wanted: Filters, default_memory_mib: int) -
         and filters.has_label(pod.spec.labels, wanted.get("label", []))
     ]
     found.sort(key=lambda pod: pod.created_ns, reverse=True)
-    return [describe.pod_entry(pod, pod.spec.memory_mib or default_memory_mib) for pod in found]
+    return [describe.pod_entry(pod, resolve.machine_mib(pod, default_memory_mib)) for pod in found]
 
 
 def _matches(index: Index, image_id: ImageId, wanted: Filters) -> Match:

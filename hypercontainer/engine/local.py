@@ -69,7 +69,7 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         return self.pods[self.host.index.find_pod(pod).id]
 
     def _memory_mib(self, pod: Pod) -> int:
-        return pod.record.spec.memory_mib or self.host.settings.memory_mib
+        return resolve.machine_mib(pod.record, self.host.settings.memory_mib)
 
     # the daemon
 

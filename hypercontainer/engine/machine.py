@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hypercontainer import vm as vms
 from hypercontainer.agent.messages import Listing
-from hypercontainer.engine import mounts
+from hypercontainer.engine import mounts, resolve
 from hypercontainer.engine.accelerator import BootFiles, Choice
 from hypercontainer.engine.host import UIDS, Host
 from hypercontainer.errors import HyperError, WrongState
@@ -143,7 +143,7 @@ class Machine:
             kernel=boot[0],
             initrd=boot[1],
             vcpus=record.spec.vcpus,
-            memory_mib=record.spec.memory_mib or settings.memory_mib,
+            memory_mib=resolve.machine_mib(record, settings.memory_mib),
             tenant=record.spec.tenant if settings.template_scope == "tenant" else "",
             uid=record.uid,
             disks=disks,
@@ -188,7 +188,9 @@ class Machine:
                 if disk and disk.target not in self._targets:
                     await vm.guest.add_disk(disk)
                     self._targets.add(disk.target)
-            await vm.agent.create_container(requests.container_create(container), timeout_s=CREATE_S)
+            limit_mib = resolve.limit_mib(self.record, self.host.settings.memory_mib)
+            create = requests.container_create(container, limit_mib)
+            await vm.agent.create_container(create, timeout_s=CREATE_S)
         self._in_guest.add(container.id)
 
     def holds(self, container: ContainerRecord) -> bool:
@@ -280,6 +282,7 @@ class Machine:
         spec = self.record.spec
         try:
             size = await vm.guest.size()
-            await vm.resize(spec.vcpus, max(spec.memory_mib or self.host.settings.memory_mib, size.memory_mib))
+            wanted_mib = resolve.machine_mib(self.record, self.host.settings.memory_mib)
+            await vm.resize(spec.vcpus, max(wanted_mib, size.memory_mib))
         except HyperError as e:
             log.warning("pod %s: it is not of the size that it should be: %s", self.record.id, e)

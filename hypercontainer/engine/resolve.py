@@ -45,6 +45,7 @@ RIGHT = [
     "wren",
 ]
 MAX_VCPUS, MAX_MEMORY_MIB, MIN_MEMORY_MIB = 64, 1 << 20, 96
+MIN_LIMIT_MIB = 6  # of what a container may use, as docker has it
 
 
 def invent_name(taken: Callable[[str], bool]) -> str:
@@ -62,7 +63,7 @@ def pod(spec: PodSpec, *, name: str, implicit: bool) -> PodRecord:
         ids.check_name("tenant", spec.tenant)
     if spec.hostname:
         ids.check_hostname(spec.hostname)
-    check_size(spec)
+    check_size(spec, implicit=implicit)
     if spec.network == "none" and spec.ports:
         raise InvalidInput("cannot publish ports of a pod without a network")
     if len(spec.ports) > MAX_PORTS:
@@ -83,15 +84,34 @@ def pod(spec: PodSpec, *, name: str, implicit: bool) -> PodRecord:
     )
 
 
-def check_size(spec: PodSpec) -> None:
-    """InvalidInput when no VM is of this size."""
+def machine_mib(pod: PodRecord, usual_mib: int) -> int:
+    """Memory of its VM. One that was made for a container which asks for less than is usual is a usual one: what the
+    container may use of it is a limit inside, `limit_mib`."""
+    asked = pod.spec.memory_mib
+    return max(asked, usual_mib) if pod.implicit else asked or usual_mib
+
+
+def limit_mib(pod: PodRecord, usual_mib: int) -> int:
+    """What the container that a VM was made for may use, where that is less than the VM has; else 0."""
+    return pod.spec.memory_mib if pod.implicit and pod.spec.memory_mib < usual_mib else 0
+
+
+def check_size(spec: PodSpec, *, implicit: bool) -> None:
+    """InvalidInput when no VM is of this size. `implicit`: a small one is a limit inside."""
     if not 1 <= spec.vcpus <= MAX_VCPUS:
         raise InvalidInput(f"cannot make a pod of {spec.vcpus} vCPUs: 1 to {MAX_VCPUS}")
-    if spec.memory_mib and not MIN_MEMORY_MIB <= spec.memory_mib <= MAX_MEMORY_MIB:
+    if implicit:
+        _check_limit(spec.memory_mib)
+    elif spec.memory_mib and not MIN_MEMORY_MIB <= spec.memory_mib <= MAX_MEMORY_MIB:
         raise InvalidInput(
             f"cannot make a pod of {spec.memory_mib} MiB: {MIN_MEMORY_MIB} to {MAX_MEMORY_MIB}; "
             "the guest's kernel alone takes about 45"
         )
+
+
+def _check_limit(memory_mib: int) -> None:
+    if memory_mib and not MIN_LIMIT_MIB <= memory_mib <= MAX_MEMORY_MIB:
+        raise InvalidInput(f"cannot limit memory to {memory_mib} MiB: {MIN_LIMIT_MIB} to {MAX_MEMORY_MIB}")
 
 
 def check_port(port: PortMapping) -> None:
@@ -186,7 +206,6 @@ def _working_dir(spec: ContainerSpec, image: ProcessConfig) -> str:
 def check_numbers(spec: ContainerSpec) -> None:
     bounds: list[tuple[str, float, float]] = [
         ("cpus", spec.cpus, MAX_VCPUS),
-        ("memory_mib", spec.memory_mib, MAX_MEMORY_MIB),
         ("pids", spec.pids, 1 << 22),
         ("shm_mib", spec.shm_mib, MAX_MEMORY_MIB),
         ("scratch_mib", spec.scratch_mib, 8 << 20),
@@ -196,6 +215,7 @@ def check_numbers(spec: ContainerSpec) -> None:
     for name, value, most in bounds:
         if not 0 <= value <= most:
             raise InvalidInput(f"invalid {name} {value:g}: 0 to {most:g}")
+    _check_limit(spec.memory_mib)
     if spec.scratch_mib and spec.scratch_mib < 16:
         raise InvalidInput(f"invalid scratch_mib {spec.scratch_mib}: a writable layer needs 16 MiB at least")
     if spec.auto_remove and spec.restart.name != "no":

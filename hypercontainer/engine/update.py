@@ -84,7 +84,7 @@ def changed(
             spec = msgspec.structs.replace(spec, memory_mib=wanted.memory_mib)
         if pod.implicit or wanted.memory_mib > (machine.memory_mib or default_mib):
             machine = msgspec.structs.replace(machine, memory_mib=wanted.memory_mib)
-    resolve.check_size(machine)
+    resolve.check_size(machine, implicit=pod.implicit)
     resolve.check_numbers(spec)
     return machine, spec
 
@@ -115,7 +115,8 @@ def _write(pod: Pod, container: Container, machine: PodSpec, spec: ContainerSpec
 
 async def _apply(pod: Pod, container: Container, vm: Vm, *, resize: bool) -> list[str]:
     record = container.record
-    wanted_mib = pod.record.spec.memory_mib or pod.host.settings.memory_mib
+    usual_mib = pod.host.settings.memory_mib
+    wanted_mib = resolve.machine_mib(pod.record, usual_mib)
     async with AsyncExitStack() as undo:
         size = before = await vm.guest.size()
         if resize:
@@ -124,13 +125,14 @@ async def _apply(pod: Pod, container: Container, vm: Vm, *, resize: bool) -> lis
             size = await vm.resize(pod.record.spec.vcpus, wanted_mib)
         kept = pod.record.implicit and size.memory_mib > wanted_mib + NEAR_MIB
         if pod.machine.holds(record):
-            await _limit(vm, record, wanted_mib if kept else 0)
+            inside_mib = resolve.limit_mib(pod.record, usual_mib)
+            await _limit(vm, record, inside_mib or (wanted_mib if kept else 0))
         undo.pop_all()
     if not kept:
         return []
     return [
         f"the virtual machine of {record.name} keeps {size.memory_mib} MiB of memory until it is started again; "
-        f"{record.name} may use {wanted_mib} MiB"
+        f"{record.name} may use {inside_mib or wanted_mib} MiB"
     ]
 
 

@@ -89,8 +89,8 @@ def _routes(nic: NicRecord) -> list[m.Route]:
     return [*routes, m.Route(gateway=nic.gateway6, family=6)] if nic.gateway6 else routes
 
 
-def container_create(container: ContainerRecord) -> m.ContainerCreate:
-    """For a container whose disks have their records."""
+def container_create(container: ContainerRecord, memory_mib: int = 0) -> m.ContainerCreate:
+    """For a container whose disks have their records. `memory_mib`: as `container_update` takes it."""
     assert container.lower and container.upper  # noqa: S101  the engine made them
     spec = container.spec
     return m.ContainerCreate(
@@ -103,7 +103,7 @@ def container_create(container: ContainerRecord) -> m.ContainerCreate:
             for f in spec.files
         ],
         hostname=spec.hostname,
-        cgroup=_cgroup(spec, spec.memory_mib),
+        cgroup=_cgroup(spec, spec.memory_mib or memory_mib),
         sysctls=spec.sysctls,
         masked_paths=[] if spec.privileged else MASKED_PATHS,
         readonly_paths=[] if spec.privileged else READONLY_PATHS,

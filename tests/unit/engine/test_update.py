@@ -88,15 +88,40 @@ async def test_less_than_it_started_with_is_a_limit_inside(
     engine: LocalEngine, create: Run, world: World, update: Update
 ) -> None:
     """What a machine was started with stays its own."""
-    id = await running(engine, create)
-    (warning,) = await update(id, memory_mib=128)
-    assert "keeps 256 MiB of memory until it is started again" in warning
-    assert guest(world).agent.containers[id].cgroup.memory_bytes == 128 << 20
+    id = await create("cat", open_stdin=True)
+    await update(id, memory_mib=512)
+    await engine.start(id)
+    (warning,) = await update(id, memory_mib=300)
+    assert "keeps 512 MiB of memory until it is started again" in warning and "may use 300 MiB" in warning
+    assert guest(world).agent.containers[id].cgroup.memory_bytes == 300 << 20
     assert await update(id, pids=3)  # it still is
-    assert guest(world).agent.containers[id].cgroup.memory_bytes == 128 << 20
-    assert await update(id, memory_mib=256) == []
+    assert guest(world).agent.containers[id].cgroup.memory_bytes == 300 << 20
+    (warning,) = await update(id, memory_mib=64)
+    assert "may use 64 MiB" in warning
+    assert guest(world).agent.containers[id].cgroup.memory_bytes == 64 << 20
+    assert await update(id, memory_mib=512) == []
     assert guest(world).agent.containers[id].cgroup.memory_bytes == 0
     await engine.remove(id, force=True, volumes=False)
+
+
+async def test_less_than_a_usual_machine_has_is_a_limit_in_a_usual_machine(
+    engine: LocalEngine, world: World, update: Update
+) -> None:
+    """However little: the kernel's part is not counted. What was asked for is shown, and may change while it runs."""
+    spec = ContainerSpec(image="busybox", name="small", command=["cat"], open_stdin=True)
+    await engine.create_container(PodSpec(memory_mib=6, containers=[spec]))
+    await engine.start("small")
+    document, agent = await engine.inspect("small"), guest(world).agent
+    assert guest(world).config.memory_mib == 256
+    assert agent.containers[document.id].cgroup.memory_bytes == document.host_config.memory == 6 << 20
+    assert document.vm and document.vm.memory_mib == 256
+    for mib, limit_mib, added_mib in ((64, 64, 0), (512, 0, 256), (100, 100, 0), (256, 0, 0)):
+        assert await update("small", memory_mib=mib) == []
+        assert agent.containers[document.id].cgroup.memory_bytes == limit_mib << 20
+        assert guest(world).added_mib == added_mib
+        assert (await engine.inspect("small")).host_config.memory == mib << 20
+    await engine.remove("small", force=True, volumes=False)
+    world.check_nothing_left()
 
 
 async def test_memory_that_does_not_come_back_is_said(
@@ -151,8 +176,8 @@ async def test_a_limit_that_the_guest_refuses_leaves_the_machine_as_it_was(
         ({"cpus": 65}, "invalid cpus 65"),
         ({"cpus": -1}, "invalid cpus -1"),
         ({"cpus": float("nan")}, "invalid cpus nan"),
-        ({"memory_mib": 6}, "cannot make a pod of 6 MiB"),
-        ({"memory_mib": -1}, "cannot make a pod of -1 MiB"),
+        ({"memory_mib": 5}, "cannot limit memory to 5 MiB: 6 to"),
+        ({"memory_mib": -1}, "cannot limit memory to -1 MiB: 6 to"),
         ({"pids": -1}, "invalid pids -1"),
         ({"restart": RestartPolicy(name="on-failure", max_retries=-1)}, "invalid restart.max_retries"),
     ],
