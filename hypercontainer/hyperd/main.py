@@ -35,6 +35,7 @@ def main() -> int:
     )
     try:
         settings = read(arguments)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold people's credentials
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a published port holds one or two, a VM some more
         if sys.version_info < (3, 12):  # newer ones do so themselves

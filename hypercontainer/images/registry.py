@@ -17,8 +17,6 @@ from hypercontainer.images.transport import Denied, Retry, TryAgain
 from hypercontainer.model import settings
 from hypercontainer.model.api import Credentials
 
-PIECE = 1 << 20  # bytes handed to the sink at a time
-
 T = TypeVar("T")
 
 
@@ -153,7 +151,7 @@ class Registry:
                 length = response.content_length
                 if length is not None and sink.offset + length != blob.size:
                     raise self._wrong_size(blob, sink.offset + length)
-                async for piece in _pieces(response.content):
+                async for piece in transport.pieces(response):
                     if sink.offset + len(piece) > blob.size:
                         raise self._wrong_size(blob, sink.offset + len(piece))
                     await sink.write(piece)
@@ -177,23 +175,6 @@ async def _align(response: aiohttp.ClientResponse, sink: Sink) -> None:
         await sink.reset()
     if response.status != 200:
         raise TryAgain(f"{transport.address(response.url)} sends another part than was asked for")
-
-
-async def _pieces(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """Pieces of about PIECE bytes: few hops to a thread. What came before a break is given out before the error."""
-    gathered = bytearray()
-    try:
-        async for piece in content.iter_any():
-            gathered += piece
-            if len(gathered) >= PIECE:
-                yield bytes(gathered)
-                gathered.clear()
-    except transport.BROKEN:
-        if gathered:
-            yield bytes(gathered)
-        raise
-    if gathered:
-        yield bytes(gathered)
 
 
 def _verified(data: bytes, promised: str, name: Reference) -> str:

@@ -77,10 +77,10 @@ class Tokens:
     def _check(self, realm: str, url: URL) -> None:
         """Credentials travel to the realm: no worse protected than to the registry itself."""
         try:
-            scheme = URL(realm).origin().scheme
+            scheme, inside = URL(realm).origin().scheme, transport.leads_inside(url, URL(realm))
         except ValueError:
-            scheme = ""
-        if scheme != "https" and not (scheme == "http" and (self._insecure or url.scheme == "http")):
+            scheme, inside = "", False
+        if inside or (scheme != "https" and not (scheme == "http" and (self._insecure or url.scheme == "http"))):
             raise Unavailable(f"cannot log in to {transport.address(url)}: it sends us to {realm[:100]!r} for a token")
 
     async def _token(self, key: Key) -> str:

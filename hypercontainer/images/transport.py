@@ -1,7 +1,9 @@
 """Requests to a registry and to its token server: retries, redirects and authorization under our control."""
 
 import asyncio
+import ipaddress
 import random
+import socket
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -16,6 +18,10 @@ from yarl import URL
 from hypercontainer.errors import HyperError, Unavailable
 
 CONNECT_S, SILENCE_S = 10.0, 30.0
+# A server that sends something now and then is not silent: these bound what it is to be done with. A blob's is for
+# PIECE bytes of it, some 2 KiB a second.
+HEAD_S, DOCUMENT_S, PIECE_S = 60.0, 120.0, 600.0
+PIECE = 1 << 20
 MAX_REDIRECTS = 5
 REDIRECTS = (301, 302, 303, 307, 308)
 BROKEN = (aiohttp.ClientError, TimeoutError, ConnectionError, ssl.SSLError)
@@ -110,9 +116,11 @@ async def get(
     try:
         for _ in range(MAX_REDIRECTS + 1):
             method = "GET" if form is None else "POST"
-            async with session.request(
-                method, url, headers=sent, data=form, allow_redirects=False, ssl=not insecure
-            ) as response:
+            async with asyncio.timeout(HEAD_S):
+                response = await session.request(
+                    method, url, headers=sent, data=form, allow_redirects=False, ssl=not insecure
+                )
+            async with response:
                 _check(response)
                 if response.status not in REDIRECTS:
                     yield response
@@ -148,9 +156,31 @@ def _target(url: URL, location: str, insecure: bool) -> URL:
     except ValueError as e:
         raise Unavailable(f"cannot reach {address(url)}: it redirects to {location[:100]!r}") from e
     allowed = ("https", "http") if insecure or url.scheme == "http" else ("https",)
-    if not location or origin.scheme not in allowed:
+    if not location or origin.scheme not in allowed or leads_inside(url, target):
         raise Unavailable(f"cannot reach {address(url)}: it redirects to {location[:100]!r}")
     return target
+
+
+def leads_inside(url: URL, target: URL) -> bool:
+    """Whether `target` is this machine, or is on its link, where clouds keep machines' credentials, though `url` is not
+    so: it would be somebody else's request that we send there. Names are not looked up for it."""
+    return _near(target) not in ("", _near(url))
+
+
+def _near(url: URL) -> str:
+    host = (url.host or "").rstrip(".").partition("%")[0]
+    try:
+        there = ipaddress.ip_address(host)
+    except ValueError:
+        try:
+            there = ipaddress.ip_address(socket.inet_aton(host))  # 127.1, 0x7f000001: what names are resolved with
+        except OSError:
+            return "machine" if host.lower() == "localhost" or host.lower().endswith(".localhost") else ""
+    if isinstance(there, ipaddress.IPv6Address) and there.ipv4_mapped:
+        there = there.ipv4_mapped
+    if there.is_loopback or there.is_unspecified:
+        return "machine"
+    return "link" if there.is_link_local or there.is_multicast else ""
 
 
 def _check(response: aiohttp.ClientResponse) -> None:
@@ -176,13 +206,34 @@ async def body(response: aiohttp.ClientResponse, limit: int, what: str) -> bytes
     `limit` bytes, with it or without."""
     data = bytearray()
     if (response.content_length or 0) <= limit:
-        async for piece in response.content.iter_any():
-            data += piece
-            if len(data) > limit:
-                break
-        else:
-            return _plain(bytes(data), response, limit, what)
+        async with asyncio.timeout(DOCUMENT_S):
+            async for piece in response.content.iter_any():
+                data += piece
+                if len(data) > limit:
+                    break
+            else:
+                return _plain(bytes(data), response, limit, what)
     raise _too_large(response, limit, what)
+
+
+async def pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The body in pieces of about PIECE bytes: few hops to a thread. What came before a break, or within PIECE_S, is
+    given out before the error."""
+    stream, gathered, ended = response.content, bytearray(), False
+    while not ended:
+        try:
+            async with asyncio.timeout(PIECE_S):
+                while len(gathered) < PIECE and not ended:
+                    some = await stream.readany()
+                    ended = not some
+                    gathered += some
+        except BROKEN:
+            if gathered:
+                yield bytes(gathered)
+            raise
+        if gathered:
+            yield bytes(gathered)
+            gathered.clear()
 
 
 def _plain(data: bytes, response: aiohttp.ClientResponse, limit: int, what: str) -> bytes:
