@@ -21,13 +21,14 @@ class _Archive:
     def __init__(self, pod: Pod, vm: Vm, container: Container) -> None:
         self._pod, self._vm, self._container = pod, vm, container
         self._exec = Exec(ids.new_id(), None, vm=vm)
+        self._heard: asyncio.Task[bytes] | None = None
 
     async def start(self, mode: str, path: str) -> None:
         first = self._vm.agent.new_streams(3)
         write = mode == "write"
         streams = StreamSet(stdin=first if write else 0, stdout=0 if write else first + 1, stderr=first + 2)
         self._pod.execs[self._exec.id] = self._exec
-        self.stderr = self._vm.agent.output(streams.stderr)
+        stderr = self._vm.agent.output(streams.stderr)
         if write:
             self.stdin = self._vm.agent.input(streams.stdin)
         else:
@@ -41,10 +42,13 @@ class _Archive:
                 streams=streams,
             )
         )
+        # at once, and to its end: one that complains without end must not come to a stop in the midst of it
+        self._heard = asyncio.create_task(_all(stderr))
 
     async def result(self, verb: str, path: str) -> None:
         """Raise what the agent complained of."""
-        complaint = await _all(self.stderr)
+        assert self._heard  # noqa: S101  it was started
+        complaint = await self._heard
         status = await self._exec.exit
         if status:
             raise GuestError(f"cannot {verb} {path}: {printable(complaint.decode(errors='replace')).strip()}")
@@ -55,6 +59,9 @@ class _Archive:
             await self._exec.signal(9)
             await asyncio.wait([self._exec.exit], timeout=5.0)
         await self._exec.forget()
+        if self._heard:
+            self._heard.cancel()
+            await asyncio.wait([self._heard])
 
 
 async def _all(stream: OutputStream) -> bytes:
