@@ -19,6 +19,7 @@ FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 MAX_DEPTH = 255
 NO_PRIVILEGES = 0o777  # setuid, setgid and sticky stay in the container
+MAX_REST = 1 << 20  # bytes behind the end mark: tar fills blocks of 10 KiB
 MAX_NS = (1 << 63) - 1
 
 
@@ -33,7 +34,7 @@ def extract(chunks: Iterator[bytes], target: str, top: str, name: str, *, keep_o
     entries = iter(reader)
     first = next(entries, None)
     if first is None:
-        return
+        return _to_the_end(reader.stream)
     root = target
     if not into:
         root, name = os.path.split(os.path.abspath(target))
@@ -45,6 +46,13 @@ def extract(chunks: Iterator[bytes], target: str, top: str, name: str, *, keep_o
         unpacker.finish()
     finally:
         unpacker.close()
+    return _to_the_end(reader.stream)
+
+
+def _to_the_end(stream: tar.Stream) -> None:
+    """Behind the archive's end mark comes what tells whether it is whole: an end, or a connection that is cut."""
+    if stream.skip(MAX_REST) == MAX_REST:
+        raise InvalidInput("cannot copy: the archive goes on behind its end")
 
 
 def parts(name: bytes) -> list[bytes]:
