@@ -1,0 +1,76 @@
+"""Debian's dockerd of one's own: its folders and socket are nobody else's, its containers have no network."""
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hypercontainer.testing.daemon import Result
+
+DOCKERD, DOCKER = Path("/usr/sbin/dockerd"), Path("/usr/bin/docker")  # the package's, whatever else is in the path
+READY_S = 60.0
+# a mount namespace, so that no mount of it outlives it
+UNSHARED = ["unshare", "--mount", "--propagation", "private"]
+
+
+class Dockerd:
+    """dockerd with everything below `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.socket = folder, folder / "docker.sock"
+        with open(folder / "log", "wb") as log:
+            self.process = subprocess.Popen(
+                [
+                    *UNSHARED, str(DOCKERD), "--bridge=none", "--iptables=false",
+                    "--oom-score-adjust", "0",
+                    "--data-root", str(folder / "data"),
+                    "--exec-root", str(folder / "exec"),
+                    "--pidfile", str(folder / "pid"),
+                    "--host", f"unix://{self.socket}",
+                ],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")
+
+    def answers(self) -> bool:
+        """Wait until it does, or has ended."""
+        deadline = time.monotonic() + READY_S
+        while self.process.poll() is None and time.monotonic() < deadline:
+            if self.ctl("version").status == 0:
+                return True
+            time.sleep(0.1)
+        return False
+
+    def ctl(self, *words: str) -> Result:
+        """Run docker with `words` against this daemon."""
+        argv = [str(DOCKER), "--config", str(self.folder), "--host", f"unix://{self.socket}", *words]
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def version(self) -> str:
+        return f"docker {self.ctl('version', '--format', '{{.Server.Version}}').out.partition('+')[0].strip()}"
+
+    def close(self) -> None:
+        """Remove its containers and end it."""
+        containers = self.ctl("ps", "-a", "-q").out.split()
+        if containers:
+            self.ctl("rm", "-f", *containers)
+        self.process.terminate()
+        self.process.wait(60)
+
+
+@contextmanager
+def dockerd() -> Iterator[Dockerd]:
+    """A running one, gone with the block. OSError, with its last words, where it cannot run."""
+    with tempfile.TemporaryDirectory(prefix="hyd") as folder:  # a short path: sockets are in it
+        daemon = Dockerd(Path(folder))
+        try:
+            if not daemon.answers():
+                raise OSError(f"dockerd does not answer:\n{daemon.log()[-2000:]}")
+            yield daemon
+        finally:
+            daemon.close()
