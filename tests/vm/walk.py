@@ -2,13 +2,14 @@
 
     python -m tests.vm.walk [--seed N] [--cycles N] [--seconds S]
 
-hyperd's root is a small ext4. Each step is a verb, or a death or a full disk in the middle of one. What the answers,
-the states, the statuses and the logs must be is in `Life`; at the end all is removed, and nothing may be left. The
-seed is printed first: the same one takes the same steps.
+hyperd's root is a small ext4. Each step is a verb, or a death, a full disk or the end of memory in the middle of one.
+What the answers, the states, the statuses and the logs must be is in `Life`, what of the network in `network`; at the
+end all is removed, and nothing may be left. The seed is printed first: the same one takes the same steps.
 """
 
 import argparse
 import json
+import os
 import random
 import secrets
 import signal
@@ -24,13 +25,14 @@ from hypercontainer.lib import proc
 from hypercontainer.testing import busybox
 from hypercontainer.testing.daemon import PrivateDaemon, Result, Value
 from tests.conftest import KERNELS
-from tests.vm import conftest, streams
+from tests.vm import conftest, network, streams
 from tests.vm.disk import fill, small_disk
 
 MOST = 4  # containers at once
 FULL_WORDS = ("No space left on device", "takes no more")
 AGAIN_S = 120.0  # from the end of a VMM to the next start: emulated, beside others
 COUNT = 3000  # lines of one that ends by itself
+SETTLED_S = 120.0  # from a verb's end to what it has of the network, of one that starts again by itself
 
 
 class Wrong(Exception):
@@ -44,7 +46,8 @@ class Life:
     name: str
     states: set[str]
     always: bool = False
-    volume: bool = False
+    volume: str = ""
+    published: bool = False
     copied: bool = False
     torn: bool = False  # its machine was killed: a status of 255, and a last line that was cut
     runs: int = 1
@@ -57,6 +60,7 @@ class Walk:
         self.full = False
         self.made = self.steps = 0
         self.told = 0  # bytes of hyperd's log that have been read
+        self.kept: dict[tuple[str, str], str] = {}  # (volume, file) -> what is in it
         self.known = self._things()
 
     # answers
@@ -88,16 +92,16 @@ class Walk:
             self.disk_empties()
         if len(self.lives) < 2 and self.random.random() < 0.6:
             self.run()
-        acts = [self.run, self.run, self.finite, self.exec, self.copy, self.logs, self.stop, self.start, self.tell,
-                self.pause, self.fork, self.checkpoint, self.suspend, self.remove, self.remove, self.hog,
+        acts = [self.run, self.run, self.finite, self.exec, self.copy, self.keep, self.logs, self.stop, self.start,
+                self.tell, self.pause, self.fork, self.checkpoint, self.suspend, self.remove, self.remove, self.hog,
                 self.hyperd_dies, self.hyperd_dies_meanwhile, self.vmm_dies, self.share_dies,
-                self.disk_fills]  # fmt: skip
+                self.keeper_dies, self.host_memory_ends, self.disk_fills]  # fmt: skip
         self.random.choice(acts)()
         if self.steps % 3 == 0:
             self.check()
 
     def _pick(self, *states: str, tied: bool | None = None) -> Life | None:
-        fit = [x for x in self.lives.values() if x.states <= set(states) and tied in (None, x.volume)]
+        fit = [x for x in self.lives.values() if x.states <= set(states) and tied in (None, bool(x.volume))]
         return self.random.choice(fit) if fit else None
 
     def run(self) -> None:
@@ -110,11 +114,13 @@ class Walk:
             life.always = True
             words += ["--restart", "always"]
         if self.random.random() < 0.3:
-            life.volume = True
-            words += ["-v", f"v{self.random.randrange(3)}:/data"]
+            life.volume = f"v{self.random.randrange(3)}"
+            words += ["-v", f"{life.volume}:/data"]
         if self.random.random() < 0.3:
-            words += ["-p", "80"]
-        if self.done(*words, "busybox", "sh", "-c", streams.endless()):
+            life.published = True
+            words += ["-p", network.ports(self.hyper)]
+        serve = network.serve(life.name) if life.published else ""
+        if self.done(*words, "busybox", "sh", "-c", serve + streams.endless()):
             self.lives[life.name] = life
         elif self.hyper.ctl("inspect", life.name).status == 0 and not self.done("rm", "-f", life.name):
             raise Wrong(f"{life.name} was refused, and cannot be removed")  # docker keeps one that did not start, too
@@ -136,9 +142,7 @@ class Walk:
 
     def exec(self) -> None:
         if life := self._pick("running"):
-            token = str(self.random.randrange(1 << 30))
-            if self.ctl("exec", life.name, "echo", token).out != f"{token}\n":
-                raise Wrong(f"exec in {life.name} did not say {token}")
+            self._answers(life)
 
     def copy(self) -> None:
         life = None if self.full else self._pick("running")
@@ -146,6 +150,25 @@ class Walk:
             return
         if self.ctl("exec", life.name, "cat", "/dev/shm/walk").out != Path(__file__).read_text():
             raise Wrong(f"what was copied into {life.name} is not what was sent")
+        back = self.hyper.folder / "back"
+        if (
+            not self.done("cp", f"{life.name}:/dev/shm/walk", str(back))
+            or back.read_text() != Path(__file__).read_text()
+        ):
+            raise Wrong(f"what was copied out of {life.name} is not what is there")
+        back.unlink()
+
+    def keep(self) -> None:
+        """What one writes into a volume is there for all that have it, whatever died since."""
+        life = None if self.full else self._pick("running", tied=True)
+        if life is None:
+            return
+        for (volume, file), token in self.kept.items():
+            if volume == life.volume and self.ctl("exec", life.name, "cat", f"/data/{file}").out != f"{token}\n":
+                raise Wrong(f"{life.name} does not find {token} in {file} of {volume}")
+        file, token = f"f{self.random.randrange(4)}", str(self.random.randrange(1 << 30))
+        if self.done("exec", life.name, "sh", "-c", f"echo {token} >/data/{file}"):
+            self.kept[life.volume, file] = token
 
     def hog(self) -> None:
         """More memory than there is: it is killed, and nobody else."""
@@ -261,10 +284,12 @@ class Walk:
         state: dict[str, object] = json.loads(self.hyper.ctl("inspect", name).out)[0]["State"]
         return state
 
+    def _run_dir(self, life: Life) -> RunDir:
+        return RunDir(Path(str(self.hyper.settings["run"])) / "pods" / self._pod(life.name))
+
     def _end(self, program: str, life: Life) -> bool:
         """Kill a program of its machine; whether there was one."""
-        run_dir = RunDir(Path(str(self.hyper.settings["run"])) / "pods" / self._pod(life.name))
-        found = run_dir.processes(program)
+        found = self._run_dir(life).processes(program)
         for process in found[-1:] if self.random.random() < 0.7 else found:  # the keeper too
             proc.kill(process.pid, process.start_time)
         return bool(found)
@@ -280,14 +305,42 @@ class Walk:
         if life := self._pick("running", tied=True):
             self._lose(life, "virtiofsd")
 
+    def keeper_dies(self) -> None:
+        """Alone: its program runs on, and ends as any other one later."""
+        if life := self._pick("running", "paused"):
+            program = "virtiofsd" if life.volume and self.random.random() < 0.5 else "qemu"
+            keeper = self._run_dir(life).processes(program)[0]
+            self.say("the keeper of", program, "of", life.name, "dies")
+            proc.kill(keeper.pid, keeper.start_time)
+            if life.states == {"running"}:
+                self._answers(life)
+
+    def host_memory_ends(self) -> None:
+        """What its machine may have is used up: the kernel ends that, and nobody else."""
+        life = None if self.full else self._pick("running")
+        known = self._run_dir(life).load() if life else None
+        for folder in known.cgroups if known else []:
+            used, bound = Path(folder, "memory.usage_in_bytes"), Path(folder, "memory.limit_in_bytes")
+            if not used.exists():
+                used, bound = Path(folder, "memory.current"), Path(folder, "memory.max")
+            if life and used.exists():
+                before = self._inspected(life.name)["StartedAt"]
+                with open(bound, "w", opener=lambda path, _: os.open(path, os.O_WRONLY)) as f:
+                    f.write(str(int(used.read_text()) + (1 << 20)))
+                self.say("no more memory for", life.name)
+                self.ctl("exec", life.name, "dd", "if=/dev/zero", "of=/dev/shm/much", "bs=64k", "count=512")
+                self._lost(life, before)
+
     def _lose(self, life: Life, program: str) -> None:
-        """It ends with 255, or is started again by itself."""
         if life.always and self.full:
             return  # it would wait for room
         before = self._inspected(life.name)["StartedAt"]
-        if not self._end(program, life):
-            return
-        self.say(program, "of", life.name, "dies")
+        if self._end(program, life):
+            self.say(program, "of", life.name, "dies")
+            self._lost(life, before)
+
+    def _lost(self, life: Life, before: object) -> None:
+        """It ends with 255, or is started again by itself."""
         life.torn = True
         if life.always:
             for _ in range(int(AGAIN_S / 0.05)):
@@ -330,9 +383,32 @@ class Walk:
                 life.states = {state}
             if not self.full:
                 self._check_log(life)
+        self._check_network()
         if "Traceback" in self.hyper.log()[self.told :]:
             raise Wrong(f"hyperd's log:\n{self.hyper.log()[self.told :][-4000:]}")
         self.told = len(self.hyper.log())
+
+    def _answers(self, life: Life) -> None:
+        token = str(self.random.randrange(1 << 30))
+        if self.ctl("exec", life.name, "echo", token).out != f"{token}\n":
+            raise Wrong(f"exec in {life.name} did not say {token}")
+
+    def _check_network(self) -> None:
+        """Each published port leads to its container, and there is a rule for what runs, and for nothing else."""
+        if any(life.always for life in self.lives.values()) and self.full:
+            return  # it may wait for room
+        wrong = ""
+        for _ in range(int(SETTLED_S / 0.05)):
+            if not (wrong := self._network_complaint()):
+                break
+            conftest.time_passes()
+        if wrong:
+            raise Wrong(wrong)
+
+    def _network_complaint(self) -> str:
+        on = [life for life in self.lives.values() if life.states <= {"running", "paused"}]
+        answering = {life.name: life.states == {"running"} for life in on if life.published}
+        return network.complaint(self.hyper, {life.name: self._pod(life.name) for life in on}, answering)
 
     def end(self) -> None:
         self.disk_empties()
