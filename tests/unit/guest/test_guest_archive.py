@@ -273,3 +273,28 @@ def test_ten_megabytes_there_and_back(running: Guest) -> None:
     _, found, archive, _ = read(running, "/tmp/big")
     assert stat.S_ISREG(found["big"].mode) or found["big"].isreg()
     assert archive.extractfile("big").read() == data  # type: ignore[union-attr]
+
+
+def test_nothing_escapes_while_folders_turn_into_links(running: Guest, tmp_path: Path) -> None:
+    """Folders that are walked are swapped for links out of the container, as fast as a process in it can."""
+    outside = tmp_path / "outside"
+    (outside / "sub").mkdir(parents=True)
+    for folder in (outside, outside / "sub"):
+        (folder / "f").write_text("precious")
+    assert running.sh("mkdir -p /race/a/d/sub; cd /race/a; echo own > d/f; echo own > d/sub/f")[0] == 0
+    script = f"""cd /race/a; while :; do
+    mv d e; ln -s {outside} d; rm d; mv e d; mv d/sub d/was; ln -s {outside} d/sub; rm d/sub; mv d/was d/sub
+    done"""
+    running.start("swap", "sh", "-c", script)
+    walked = 0
+    for turn in range(60):
+        path, name = [("/race", "a/d/sub/new"), ("/race/a/d", "sub/new"), ("/race/a/d/sub", "new")][turn % 3]
+        _, found, archive, _ = read(running, path)
+        contents = [archive.extractfile(m).read() for m in found.values() if m.isreg()]  # type: ignore[union-attr]
+        walked += len(contents)
+        assert set(contents) <= {b"own\n", b"x"}
+        write(running, path, tar(member(name, b"x")))
+    assert walked
+    assert {str(path.relative_to(outside)) for path in outside.rglob("*")} == {"f", "sub", "sub/f"}
+    assert (outside / "f").read_text() == (outside / "sub/f").read_text() == "precious"
+    running.host.call("process.signal", process="swap", signal=9)

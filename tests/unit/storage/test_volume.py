@@ -4,11 +4,12 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
 
-from hypercontainer.errors import InUse, InvalidInput, NotFound
+from hypercontainer.errors import HyperError, InUse, InvalidInput, NotFound
 from hypercontainer.storage.volume import VolumeStore
 
 
@@ -142,3 +143,44 @@ async def test_killed_at_any_moment_it_is_sound(store: VolumeStore, rounds: int)
         assert store.path(volume.name).is_dir()
     await store.prune(nobody, everything=True)
     assert os.listdir(store.root) == [".lock"]
+
+
+async def test_removal_follows_no_link_that_a_folder_turns_into(store: VolumeStore, tmp_path: Path) -> None:
+    """A guest that still writes, or whoever has taken its virtiofsd over, swaps what is walked."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for n in range(200):
+        (outside / f"f{n}").write_text("precious")
+    for turn in range(5):
+        store.create("raced")
+        fd = os.open(store.path("raced"), os.O_PATH | os.O_DIRECTORY)  # it keeps its hold wherever the folder goes
+        for name in ("a", "b", "c"):
+            os.mkdir(name, dir_fd=fd)
+            for n in range(100):
+                os.mkdir(f"{name}/{n}", dir_fd=fd)
+        done = threading.Event()
+        swapping = threading.Thread(target=_swap, args=(fd, outside, done))
+        swapping.start()
+        try:
+            await store.remove("raced", nobody)
+        except HyperError:
+            pass  # it made what was just removed again: said, and swept away by the next prune
+        finally:
+            done.set()
+            swapping.join()
+            os.close(fd)
+        assert len(os.listdir(outside)) == 200, turn
+    await store.prune(nobody)
+    assert os.listdir(store.root) == [".lock"]
+
+
+def _swap(fd: int, outside: Path, done: threading.Event) -> None:
+    while not done.is_set():
+        for name in ("a", "b", "c"):
+            try:
+                os.rename(name, f"{name}.was", src_dir_fd=fd, dst_dir_fd=fd)
+                os.symlink(outside, name, dir_fd=fd)
+                os.unlink(name, dir_fd=fd)
+                os.rename(f"{name}.was", name, src_dir_fd=fd, dst_dir_fd=fd)
+            except OSError:
+                pass  # removed meanwhile
