@@ -49,6 +49,7 @@ class Machine:
         """`note` writes down what has happened, as soon as the disk takes it."""
         self.host, self.record, self._note = host, record, note
         self.vm: vms.Vm | None = None
+        self.lost = "its virtual machine was gone when hyperd started"  # or why else it was not taken up again
         self.share = Share(host.share_dir(record.id))
         self._in_guest: set[str] = set()  # containers that the guest has been told of
         self._targets: set[int] = set()  # disks that are plugged
@@ -268,6 +269,7 @@ class Machine:
                 self._targets = await self.vm.guest.plugged()
         except HyperError as e:
             log.error("pod %s: cannot attach to its guest: %s", self.record.id, e)
+            self.lost = f"its virtual machine was given up when hyperd started: {e}"
             return None
         if self.vm is None:
             return None

@@ -46,7 +46,7 @@ async def _recover(host: Host, pod: Pod) -> None:
         for container in pod.containers.values():
             if container.running or container.record.state == "restarting":
                 was_restarting = not container.running
-                container.finish(LOST, oom=False, error="its virtual machine was gone when hyperd started")
+                container.finish(LOST, oom=False, error=pod.machine.lost)
                 if was_restarting or container.wants_restart():
                     container.record.state = "restarting"
                 pod.emit(container, "die", exitCode=str(LOST))

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from hypercontainer import vm
 from hypercontainer.engine.events import Events
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.factory import rehearsal
@@ -88,6 +90,36 @@ async def test_a_guest_that_died_meanwhile_is_written_down(world: World, engine:
             if (await again.inspect(back)).state.status == "running":
                 break
     assert len(world.hypervisor.alive) == 1
+
+
+async def test_a_guest_that_says_nothing_is_given_up_and_that_is_said(world: World, engine: LocalEngine) -> None:
+    id = await container(engine, "sleep", "1")
+    await engine.start(id)
+    await forsake(engine)
+    world.hypervisor.alive[0].agent.muted = True
+    world.settings = msgspec.structs.replace(world.settings, boot_timeout_s=0.1)
+    again = await world.engine()
+    state = (await again.inspect(id)).state
+    assert (state.status, state.exit_code, world.hypervisor.alive) == ("exited", 255, [])
+    assert "given up" in state.error and "did not answer within 0.1 s" in state.error
+
+
+async def test_a_guest_that_does_not_hear_the_first_greeting_is_greeted_again(
+    world: World, engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = await container(engine, "sleep", "1000")
+    await engine.start(id)
+    await forsake(engine)
+    agent = world.hypervisor.alive[0].agent
+    agent.muted, left = True, agent.left
+
+    def hears_again(connection: object) -> None:
+        agent.muted = False
+        left(connection)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(agent, "left", hears_again)
+    monkeypatch.setattr(vm, "SOON_S", 0.1)
+    assert (await (await world.engine()).inspect(id)).state.status == "running"
 
 
 STEPS = ["prepare", "qemu", "pod", "rootfs", "process"]
