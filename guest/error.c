@@ -14,11 +14,24 @@ int fail(struct error *err, int number, const char *format, ...)
 	size_t length;
 
 	err->number = number;
+	err->exec = false;
 	va_start(args, format);
 	vsnprintf(err->message, sizeof(err->message), format, args);
 	va_end(args);
 	length = strlen(err->message);
 	snprintf(err->message + length, sizeof(err->message) - length, ": %s", strerror(number));
+	return -1;
+}
+
+int fail_as(struct error *err, int number, const char *format, ...)
+{
+	va_list args;
+
+	err->number = number;
+	err->exec = false;
+	va_start(args, format);
+	vsnprintf(err->message, sizeof(err->message), format, args);
+	va_end(args);
 	return -1;
 }
 

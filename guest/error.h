@@ -12,10 +12,14 @@
 struct error {
 	int number;		/* errno */
 	char message[320];	/* what we were doing to what, and why it failed */
+	bool exec;		/* the command itself could not be run: all before it was done */
 };
 
 /* Fill *err with "FORMAT: strerror(number)" and return -1. */
 int fail(struct error *err, int number, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* The same where errno's own words explain nothing: FORMAT says why. */
+int fail_as(struct error *err, int number, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* The end: say it on the console, then power the guest off (in a test: exit 1). */
 _Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -17,7 +17,7 @@ static _Noreturn void run_below(int status, char **argv, const sigset_t *mask)
 	tcsetpgrp(STDIN_FILENO, getpid());
 	sigprocmask(SIG_SETMASK, mask, NULL);
 	memset(&failure, 0, sizeof(failure));
-	fail(&failure.error, exec_command(argv), "run %.100s", argv[0]);
+	exec_command(argv, &failure.error);
 	if (write(status, &failure, sizeof(failure)) < 0)
 		_exit(126);
 	_exit(127);

@@ -88,7 +88,7 @@ static void say_error(const struct call *call, const struct error *err)
 
 	buffer_format(&text, "{\"id\":%lld,\"error\":{\"errno\":%d,\"message\":", (long long)call->id, err->number);
 	buffer_string(&text, err->message);
-	buffer_add(&text, "}}", 2);
+	buffer_format(&text, "%s}}", err->exec ? ",\"exec\":true" : "");
 	channel_say(call->session, &text);
 }
 

@@ -54,7 +54,8 @@ static pid_t fork_into(uint64_t flags, int cgroup, int *pidfd)
 	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
 }
 
-int exec_command(char *const *argv)
+/* Returns errno. */
+static int search(char *const *argv)
 {
 	const char *path = getenv("PATH"), *name = argv[0];
 	char full[PATH_MAX];
@@ -81,6 +82,13 @@ int exec_command(char *const *argv)
 		if (!*end)
 			return number;
 	}
+}
+
+int exec_command(char *const *argv, struct error *err)
+{
+	fail(err, search(argv), "run %.100s", argv[0]);
+	err->exec = true;
+	return -1;
 }
 
 /* The child. Every error on the way ends in report(). */
@@ -268,7 +276,7 @@ static _Noreturn void child(const struct spawn *s)
 		syscall(SYS_execveat, EXE_FD, "", argv, environ, 0x1000 /* AT_EMPTY_PATH */);
 		fail(&err, errno, "run the reaper");
 	} else {
-		fail(&err, exec_command(argv), "run %.100s", argv[0]);
+		exec_command(argv, &err);
 	}
 	report(status, &err);
 }

@@ -36,8 +36,8 @@ int spawn_pause(struct error *err);
 /* The executable started again: as the reaper above a container's process, or to hold a namespace open. */
 _Noreturn void reaper_main(char **argv);
 _Noreturn void pause_main(void);
-/* execve with a search in environ's PATH; returns errno. */
-int exec_command(char *const *argv);
+/* execve with a search in environ's PATH: -1 with err->exec set, if it returns. */
+int exec_command(char *const *argv, struct error *err);
 
 #define REAPER_NAME "hyper-init"
 #define PAUSE_NAME "hyper-pause"

@@ -151,14 +151,14 @@ int user_find(int root, const char *user, struct identity *identity, struct erro
 		*group++ = 0;
 	if (!find_user(root, *copy ? copy : "0", identity, name, sizeof(name))) {
 		if (!parse_id(*copy ? copy : "0", &id))
-			return fail(err, EINVAL, "find user '%s' in /etc/passwd", copy);
+			return fail_as(err, EINVAL, "find user %.200s: /etc/passwd names none", copy);
 		identity->uid = id;
 	}
 	if (group && *group) {
 		if (parse_id(group, &id))
 			identity->gid = id;
 		else if (!find_group(root, group, &identity->gid))
-			return fail(err, EINVAL, "find group '%s' in /etc/group", group);
+			return fail_as(err, EINVAL, "find group %.200s: /etc/group names none", group);
 	}
 	/* A program that gives its first group up, as a setgid one does, would else be outside of it: files that the
 	   group may not read would be open to it as to others. */

@@ -80,13 +80,16 @@ class TimedOut(HyperError):
 
 
 class GuestError(HyperError):
-    """The guest's agent did what was asked and failed. `errno` is the guest's (0 where it has none)."""
+    """The guest's agent did what was asked and failed. `errno` is the guest's (0 where it has none).
+
+    `exec`: a command itself could not be run, after all that was to be set up for it.
+    """
 
     kind = "guest"
 
-    def __init__(self, message: str, errno: int = 0) -> None:
+    def __init__(self, message: str, errno: int = 0, *, exec: bool = False) -> None:
         super().__init__(message)
-        self.errno = errno
+        self.errno, self.exec = errno, exec
 
 
 class GuestSilent(HyperError):

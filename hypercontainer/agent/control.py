@@ -116,7 +116,7 @@ class Control:
             request.answer.set_result(result)
         elif not isinstance(said.error, msgspec.UnsetType):
             why = printable(said.error.message) or f"{request.op}: the guest does not say why"
-            request.answer.set_exception(GuestError(f"cannot {why}", said.error.errno))
+            request.answer.set_exception(GuestError(f"cannot {why}", said.error.errno, exec=said.error.exec))
 
     def fail(self, failure: Failure) -> None:
         """Nothing will be answered any more."""

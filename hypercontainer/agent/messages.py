@@ -285,6 +285,7 @@ class ExitEvent(Answer, frozen=True, kw_only=True):
 class Refusal(Answer, frozen=True, kw_only=True):
     errno: Annotated[int, Meta(ge=0, le=4095)]
     message: str
+    exec: bool = False  # of process.start: the command itself could not be run
 
 
 class Line(Answer, frozen=True, kw_only=True):

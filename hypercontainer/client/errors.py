@@ -51,9 +51,9 @@ KINDS = {
 
 
 def error(document: object, status: int = 500) -> HyperError:
-    """The error that `document` ({"message", "kind", "errno"}) describes; `status` tells the kind if it does not.
+    """The error that `document` (message, kind, errno, exec) describes; `status` tells the kind if it does not.
 
-    The facts that the engine's class has as attributes did not travel: only message, class and errno did.
+    The facts that the engine's class has as attributes did not travel: only message, class, errno and exec did.
     """
     fields = document if isinstance(document, dict) else {}
     kind = fields.get("kind") or KINDS.get(status, "internal")
@@ -62,4 +62,5 @@ def error(document: object, status: int = 500) -> HyperError:
     made.args = (str(message),)
     if isinstance(made, GuestError):
         made.errno = fields["errno"] if isinstance(fields.get("errno"), int) else 0
+        made.exec = fields.get("exec") is True
     return made

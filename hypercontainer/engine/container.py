@@ -16,7 +16,8 @@ from hypercontainer.vm import Vm
 
 DRAIN_S = 10.0  # from a process's end to the end of its output: the kernel closes the last writer's pipe at once
 BACKOFF_S, BACKOFF_MAX_S, STEADY_S = 0.1, 60.0, 10.0  # docker's: doubled from 100 ms, afresh after 10 s of running
-NOT_FOUND, NOT_EXECUTABLE = 127, 126
+NOT_FOUND, NOT_EXECUTABLE, NOT_SET_UP = 127, 126, 128  # docker records them
+ABSENT = (errno.ENOENT, errno.ENOTDIR)
 LOST = 255  # exit status of a container whose guest vanished
 
 RUNNING = ("running", "paused")
@@ -33,11 +34,14 @@ MAKING = {
 
 
 class ExecFailed(GuestError):
-    """The process could not be started. `exit_code` is what a shell would say: 127 not found, 126 not executable."""
+    """The process could not be started. `exit_code` is what a shell would say of its command: 127 not found, 126 not
+    executable; 128 if it did not come to that."""
 
     def __init__(self, cause: GuestError) -> None:
-        super().__init__(str(cause), cause.errno)
-        self.exit_code = NOT_FOUND if cause.errno == errno.ENOENT else NOT_EXECUTABLE
+        super().__init__(str(cause), cause.errno, exec=cause.exec)
+        self.exit_code = NOT_SET_UP
+        if cause.exec:
+            self.exit_code = NOT_FOUND if cause.errno in ABSENT else NOT_EXECUTABLE
 
 
 class Container:

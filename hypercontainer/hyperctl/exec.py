@@ -6,7 +6,7 @@ from hypercontainer.hyperctl import environment, flags, terminal
 from hypercontainer.hyperctl.attach import DETACH_KEYS, keys, need_terminal, talk
 from hypercontainer.hyperctl.flags import Args, Command
 from hypercontainer.hyperctl.lifecycle import path
-from hypercontainer.hyperctl.status import start_failure
+from hypercontainer.hyperctl.status import CANNOT_EXECUTE, start_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def execute(context: Context, args: Args) -> int:
         upgraded = context.client.upgrade(where, spec(args, context.environment))
         return talk(upgraded, stdin=stdin, tty=args.tty, keys=keys(args), proxy=True)
     except Exception as e:
-        return start_failure(e, otherwise=1)
+        return start_failure(e, otherwise=1, set_up=CANNOT_EXECUTE)
 
 
 COMMANDS = {

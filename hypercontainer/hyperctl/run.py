@@ -10,7 +10,7 @@ from hypercontainer.hyperctl.attach import DETACH_KEYS, SIG_PROXY, keys, need_te
 from hypercontainer.hyperctl.context import complain
 from hypercontainer.hyperctl.flags import Args, Command, Flag, UsageError, switch
 from hypercontainer.hyperctl.lifecycle import path
-from hypercontainer.hyperctl.status import start_failure
+from hypercontainer.hyperctl.status import FAILED, start_failure
 from hypercontainer.hyperctl.waiting import Waiting
 
 TYPE_CHECKING = False
@@ -108,7 +108,7 @@ def run(context: Context, args: Args) -> int:
             return _give_up(context, container)
         return talk(upgraded, stdin=stdin, tty=args.tty, keys=keys(args), proxy=args.sig_proxy, done=timings)
     except Exception as e:
-        return start_failure(e, otherwise=125)
+        return start_failure(e, otherwise=FAILED, set_up=FAILED)
 
 
 def _give_up(context: Context, container: str) -> int:

@@ -6,34 +6,20 @@ import errno
 
 from hypercontainer.hyperctl.context import complain
 
-CANNOT_EXECUTE, NOT_FOUND = 126, 127
-BY_ERRNO = {
-    errno.ENOENT: NOT_FOUND,
-    errno.ENOTDIR: NOT_FOUND,
-    errno.EACCES: CANNOT_EXECUTE,
-    errno.EISDIR: CANNOT_EXECUTE,
-    errno.ENOEXEC: CANNOT_EXECUTE,
-    errno.EPERM: CANNOT_EXECUTE,
-}
-BY_WORDS = {
-    "no such file or directory": NOT_FOUND,
-    "not found": NOT_FOUND,
-    "permission denied": CANNOT_EXECUTE,
-    "is a directory": CANNOT_EXECUTE,
-    "exec format error": CANNOT_EXECUTE,
-}
+FAILED, CANNOT_EXECUTE, NOT_FOUND = 125, 126, 127
+ABSENT = (errno.ENOENT, errno.ENOTDIR)
 
 
-def start_failure(error: Exception, *, otherwise: int) -> int:
-    """Say why a process did not start; docker's status for it. What is no error of ours is raised again."""
+def start_failure(error: Exception, *, otherwise: int, set_up: int) -> int:
+    """Say why a process did not start; docker's status for it: `set_up` if the guest could not do what comes before
+    its command. What is no error of ours is raised again."""
     from hypercontainer.errors import GuestError, HyperError
 
     if not isinstance(error, HyperError):
         raise error
     complain(error)
-    if not isinstance(error, GuestError):
+    if not isinstance(error, GuestError) or not error.errno:
         return otherwise
-    if error.errno:
-        return BY_ERRNO.get(error.errno, otherwise)
-    text = str(error).lower()
-    return next((status for words, status in BY_WORDS.items() if words in text), otherwise)
+    if not error.exec:
+        return set_up
+    return NOT_FOUND if error.errno in ABSENT else CANNOT_EXECUTE

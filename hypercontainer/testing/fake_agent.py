@@ -196,7 +196,7 @@ class FakeAgent:
             handler = self.answers.get(op) or getattr(self, "_" + op.replace(".", "_"))
             self.say({"id": number, "result": handler(args)})
         except (Refused, GuestError) as e:
-            self.say({"id": number, "error": {"errno": e.errno, "message": str(e)}})
+            self.say({"id": number, "error": {"errno": e.errno, "message": str(e), "exec": e.exec}})
         except (msgspec.ValidationError, AttributeError, KeyError) as e:
             self.say({"id": number, "error": {"errno": errno.EINVAL, "message": f"{op}: {e}"}})
 
@@ -296,7 +296,7 @@ class FakeAgent:
         start = msgspec.convert(args, m.ProcessStart)
         program = self.programs.get(start.args[0].rpartition("/")[2]) if start.args else None
         if not program:
-            raise Refused(errno.ENOENT, f"run {start.args[:1]}: no such file or directory")
+            raise Refused(errno.ENOENT, f"run {' '.join(start.args[:1])}: no such file or directory", exec=True)
         process = self.begin(start.id, start.container, start.args, start.streams, program)
         process.env, process.tty, process.size = start.env, start.tty, (start.rows, start.columns)
         return {"pid": process.pid}

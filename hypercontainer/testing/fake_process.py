@@ -13,9 +13,9 @@ from hypercontainer.agent.wire import WINDOW, Frame, Kind, encode
 class Refused(Exception):
     """What a program or an answer of a test raises to refuse a request."""
 
-    def __init__(self, number: int, message: str = "") -> None:
+    def __init__(self, number: int, message: str = "", *, exec: bool = False) -> None:
         super().__init__(message or os.strerror(number))
-        self.errno = number
+        self.errno, self.exec = number, exec
 
 
 class Stdin:

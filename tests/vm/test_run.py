@@ -54,6 +54,38 @@ def test_a_program_that_does_not_exist_is_127_and_a_folder_is_126(hyper: Private
     assert "/no/such" in missing.err and missing.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["-u", "nosuch", "busybox", "true"], "cannot find user nosuch"),
+        (["-w", "/etc/passwd", "busybox", "true"], "/etc/passwd"),
+        (["--tmpfs", "/etc/passwd", "busybox", "true"], "/etc/passwd"),
+        (["--sysctl", "net.ipv4.nosuch=1", "busybox", "true"], "nosuch"),
+    ],
+)
+def test_a_set_up_that_fails_is_125_whatever_its_errno(hyper: PrivateDaemon, words: list[str], why: str) -> None:
+    done = hyper.ctl("run", "--rm", *words)
+    assert (done.status, done.out) == (125, "") and why in done.err
+    assert done.err.count("\n") == 1 and "Invalid argument" not in done.err
+
+
+def test_what_start_and_exec_say_of_what_did_not_start(hyper: PrivateDaemon) -> None:
+    """docker's: a failed `start -a` is 1; of an exec, 126 is all that came before its command."""
+    ok(hyper, "create", "--name", "failing", "busybox", "/no/such")
+    assert hyper.ctl("start", "-a", "failing").status == 1
+    assert state(hyper, "failing")["ExitCode"] == 127
+    ok(hyper, "run", "-d", "--name", "fine", "busybox", "sleep", "1000")
+    for words, status in (
+        (["fine", "/no/such"], 127),
+        (["fine", "/etc"], 126),
+        (["-u", "nosuch", "fine", "true"], 126),
+        (["-w", "/no/such", "fine", "true"], 126),
+    ):
+        assert hyper.ctl("exec", *words).status == status, words
+    assert ok(hyper, "exec", "-w", "/etc/../tmp//", "fine", "sh", "-c", 'echo "$PWD"') == "/tmp"
+    ok(hyper, "rm", "-f", "failing", "fine")
+
+
 def test_an_unknown_image_is_our_own_failure(hyper: PrivateDaemon) -> None:
     done = hyper.ctl("run", "--rm", "--pull", "never", "no-such-image", "true")
     assert done.status == 125

@@ -28,6 +28,8 @@ def told(error: BaseException) -> tuple[int, dict[str, object]]:
         document: dict[str, object] = {"message": str(error), "kind": error.kind}
         if isinstance(error, GuestError) and error.errno:
             document["errno"] = error.errno
+        if isinstance(error, GuestError) and error.exec:
+            document["exec"] = True
         return STATUS[error.kind], document
     if isinstance(error, OSError) and error.errno in files.FULL:
         return told(Exhausted(f"cannot write {error.filename or 'a file'}: {error.strerror}: make room on its disk"))

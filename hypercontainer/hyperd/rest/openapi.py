@@ -13,7 +13,12 @@ REF = "#/components/schemas/{name}"
 ERROR = {
     "type": "object",
     "required": ["message", "kind"],
-    "properties": {"message": {"type": "string"}, "kind": {"type": "string"}, "errno": {"type": "integer"}},
+    "properties": {
+        "message": {"type": "string"},
+        "kind": {"type": "string"},
+        "errno": {"type": "integer"},
+        "exec": {"type": "boolean"},
+    },
 }
 
 

@@ -1,12 +1,14 @@
 """A container's life: made, started, ended, started again, removed; what everybody sees of it on the way."""
 
 import asyncio
+import errno
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from hypercontainer.engine.container import ExecFailed
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import AlreadyExists, GuestDied, GuestError, InvalidInput, NotFound, WrongState
 from hypercontainer.lib.trace import Timings
@@ -148,9 +150,18 @@ async def test_a_command_that_is_not_there_exits_127_and_leaves_nothing(
     id = await create("no-such-command")
     with pytest.raises(GuestError) as caught:
         await engine.start(id)
-    assert caught.value.exit_code == 127  # type: ignore[attr-defined]
+    assert caught.value.exec and caught.value.exit_code == 127  # type: ignore[attr-defined]
     assert await state(engine, id) == ("created", 127)
     world.check_nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("number", "of_command", "code"),
+    [(errno.ENOENT, True, 127), (errno.ENOTDIR, True, 127), (errno.EACCES, True, 126), (errno.ENOENT, False, 128)],
+)
+def test_what_is_recorded_of_a_start_that_failed(number: int, of_command: bool, code: int) -> None:
+    """docker's: 128 if it did not come to the command."""
+    assert ExecFailed(GuestError("cannot", number, exec=of_command)).exit_code == code
 
 
 async def test_a_boot_that_fails_names_the_cause_and_leaves_nothing(

@@ -54,6 +54,8 @@ def lower(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "bin/notexec").write_text("no program")
     (root / "bin/wrong").write_bytes(b"\x7fELF but not really")
     (root / "bin/wrong").chmod(0o755)
+    (root / "bin/badint").write_text("#!/no/such/interpreter\n")
+    (root / "bin/badint").chmod(0o755)
     (root / "leads").mkdir()
     (root / "leads/out").symlink_to("/../../../../etc")
     (root / "leads/nowhere").symlink_to("/made/by/link")

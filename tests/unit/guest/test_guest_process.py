@@ -1,9 +1,11 @@
 """Processes: their start, streams, signals, end."""
 
+import base64
 import errno
 import hashlib
 import os
 import resource
+from typing import Any
 
 import pytest
 
@@ -50,21 +52,50 @@ def test_a_first_process_may_be_started_again(running: Guest) -> None:
         (["notexec"], errno.EACCES),
         (["/bin/wrong"], errno.ENOEXEC),
         (["/etc"], errno.EACCES),
+        (["/bin/badint"], errno.ENOENT),
+        (["/data/file/x"], errno.ENOTDIR),
+        (["/run/true"], errno.EACCES),
         ([""], errno.ENOENT),
     ],
 )
 @pytest.mark.parametrize("init", [False, True])
 def test_what_cannot_be_run_says_why(guest: Guest, words: list[str], number: int, init: bool) -> None:
-    guest.container()
+    mounts = [{"type": "tmpfs", "target": "/run", "options": ["noexec"]}]
+    files = [{"path": "/run/true", "mode": 0o755, "content": base64.b64encode(b"#!/bin/true\n").decode()}]
+    guest.container(mounts=mounts, files=files)
     with pytest.raises(Refused) as refused:
         guest.start("p", *words, first=True, init=init)
-    assert refused.value.errno == number
+    assert (refused.value.errno, refused.value.exec) == (number, True)
     assert f"run {words[0]}" in refused.value.message
     assert guest.host.call("list")["processes"] == []
     guest.first()
     with pytest.raises(Refused) as refused:
         guest.start("p", *words, init=init)
-    assert refused.value.errno == number
+    assert (refused.value.errno, refused.value.exec) == (number, True)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ({"user": "nosuch"}, "find user nosuch: /etc/passwd names none"),
+        ({"user": "0:nosuch"}, "find group nosuch: /etc/group names none"),
+        ({"cwd": "/data/file"}, "/data/file"),
+        ({"cwd": "/data/file/x"}, "/data/file"),
+        ({"rlimits": [{"type": "RLIMIT_NOFILE", "soft": 1 << 40, "hard": 1 << 40}]}, "limit"),
+    ],
+)
+@pytest.mark.parametrize("init", [False, True])
+def test_what_cannot_be_set_up_is_not_said_to_be_the_command(
+    guest: Guest, args: dict[str, Any], words: str, init: bool
+) -> None:
+    guest.container()
+    for first in (True, False):
+        with pytest.raises(Refused) as refused:
+            guest.start("p", "true", first=first, init=init, **args)
+        assert words in refused.value.message and not refused.value.exec
+        assert "Invalid argument" not in refused.value.message
+        if first:
+            guest.first()
 
 
 def test_ten_megabytes_of_stdin_reach_a_slow_reader_whole(running: Guest) -> None:

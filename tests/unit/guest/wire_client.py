@@ -23,9 +23,9 @@ WAIT_S = 30.0
 class Refused(Exception):
     """The guest answered with an error."""
 
-    def __init__(self, number: int, message: str) -> None:
+    def __init__(self, number: int, message: str, exec: bool = False) -> None:
         super().__init__(f"{errno.errorcode.get(number, number)}: {message}")
-        self.errno, self.message = number, message
+        self.errno, self.message, self.exec = number, message, exec
 
 
 def frame(kind: int, stream: int, offset: int, payload: bytes = b"") -> bytes:
@@ -249,7 +249,7 @@ class Host:
         self.until(lambda: number in self.answers)
         message = self.answers.pop(number)
         if "error" in message:
-            raise Refused(message["error"]["errno"], message["error"]["message"])
+            raise Refused(**{("number" if key == "errno" else key): value for key, value in message["error"].items()})
         result: dict[str, Any] = message["result"]
         return result
 

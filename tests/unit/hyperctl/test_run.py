@@ -134,27 +134,35 @@ def test_a_pull_that_fails(hyperctl: Hyperctl, play: FakeHyperd) -> None:
 
 
 @pytest.mark.parametrize(
-    ("refusal", "status"),
+    ("refusal", "run", "execute"),
     [
-        (Refusal(502, "guest", "cannot start sh: exec: no such file or directory", errno=2), 127),
-        (Refusal(502, "guest", "cannot start sh: exec: permission denied", errno=13), 126),
-        (Refusal(502, "guest", "exec /x: No such file or directory"), 127),
-        (Refusal(502, "guest", "exec /x: Is a directory"), 126),
-        (Refusal(502, "guest", "the guest died: kernel panic"), 125),
-        (Refusal(507, "exhausted", "cannot start x: disk is full, no such file or directory"), 125),
-        (Refusal(500, "internal", "bug"), 125),
+        (Refusal(502, "guest", "cannot run sh: No such file or directory", errno=2, exec=True), 127, 127),
+        (Refusal(502, "guest", "cannot run /a/b: Not a directory", errno=20, exec=True), 127, 127),
+        (Refusal(502, "guest", "cannot run sh: Permission denied", errno=13, exec=True), 126, 126),
+        (Refusal(502, "guest", "cannot run sh: Exec format error", errno=8, exec=True), 126, 126),
+        (Refusal(502, "guest", "cannot run sh: Argument list too long", errno=7, exec=True), 126, 126),
+        (Refusal(502, "guest", "cannot mount on /x: No such file or directory", errno=2), 125, 126),
+        (Refusal(502, "guest", "cannot enter /x: Permission denied", errno=13), 125, 126),
+        (Refusal(502, "guest", "cannot find user x: /etc/passwd names none", errno=22), 125, 126),
+        (Refusal(502, "guest", "the guest died: no such file or directory"), 125, 1),
+        (Refusal(507, "exhausted", "cannot start x: disk is full, no such file or directory"), 125, 1),
+        (Refusal(500, "internal", "bug"), 125, 1),
     ],
 )
-def test_statuses_of_what_did_not_start(hyperctl: Hyperctl, play: FakeHyperd, refusal: Refusal, status: int) -> None:
+def test_statuses_of_what_did_not_start(
+    hyperctl: Hyperctl, play: FakeHyperd, refusal: Refusal, run: int, execute: int
+) -> None:
     play.answers["POST", ATTACH] = refusal
     play.scripts.clear()
     done = hyperctl("run", "busybox")
-    assert (done.status, done.out) == (status, "")
+    assert (done.status, done.out) == (run, "")
     assert done.err == f"hyperctl: {refusal.document['message']}\n"
     play.answers["POST", EXEC] = refusal
-    assert hyperctl("exec", "web", "sh").status == (1 if status == 125 else status)
+    assert hyperctl("exec", "web", "sh").status == execute
     play.answers["POST", f"/v1/containers/{ID}/start"] = refusal
-    assert hyperctl("run", "-d", "busybox").status == status
+    assert hyperctl("run", "-d", "busybox").status == run
+    play.answers["POST", "/v1/containers/web/attach"] = refusal
+    assert hyperctl("start", "-a", "web").status == 1  # docker's, whatever the reason
 
 
 def test_an_error_in_the_stream(hyperctl: Hyperctl, play: FakeHyperd) -> None:

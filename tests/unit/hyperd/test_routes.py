@@ -213,7 +213,16 @@ async def test_a_compressed_body_is_not_unpacked(server: Server) -> None:
         (AlreadyExists("the name web is taken"), 409, {"message": "the name web is taken", "kind": "already-exists"}),
         (TimedOut("too slow"), 504, {"message": "too slow", "kind": "timeout"}),
         (Exhausted("disk is full"), 507, {"message": "disk is full", "kind": "exhausted"}),
-        (GuestError("exec x: no such file", 2), 502, {"message": "exec x: no such file", "kind": "guest", "errno": 2}),
+        (
+            GuestError("mount x: no such file", 2),
+            502,
+            {"message": "mount x: no such file", "kind": "guest", "errno": 2},
+        ),
+        (
+            GuestError("exec x: no such file", 2, exec=True),
+            502,
+            {"message": "exec x: no such file", "kind": "guest", "errno": 2, "exec": True},
+        ),
     ],
 )
 async def test_errors_keep_their_kind(server: Server, error: Exception, status: int, document: object) -> None:
