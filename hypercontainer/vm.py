@@ -15,6 +15,7 @@ from hypercontainer.model.record import GuestRecord
 LAST_LINES = 3  # of the console that an error quotes
 PAGES_PER_ENTRIES = 64  # a kernel has 64 bytes for each page of 4096, which go with it
 SPARE_MIB = 16  # that a guest is left with, beyond what it uses, when memory is taken from it
+LOOK_S = 0.5  # between two looks at whether a guest that does not answer stands still
 LAST_WORDS_S = 1.0  # for what the guest said before its end to be read from the socket
 
 
@@ -111,26 +112,47 @@ async def boot(hypervisor: Hypervisor, config: VmConfig, run_dir: Path, trace: T
 async def attach(
     hypervisor: Hypervisor, record: GuestRecord, *, paused: bool = False, timeout_s: float = 10.0
 ) -> Vm | None:
-    """Take hold of a guest again after our own restart; None if it is gone.
-
-    A guest that runs but does not answer within `timeout_s` seconds is of no use to anybody: it is killed, and
-    GuestSilent or WireError raised. One that is `paused` cannot answer: it runs for the moment that the greeting takes.
-    """
+    """Take hold of a guest again after our own restart; None if it is gone. See `reach`."""
     guest = await hypervisor.attach(record)
-    if guest is None:
-        return None
+    return await reach(guest, paused=paused, timeout_s=timeout_s) if guest else None
+
+
+async def reach(guest: Guest, *, paused: bool = False, timeout_s: float = 10.0) -> Vm:
+    """Talk again to the agent of a guest that ran before our own restart.
+
+    Exhausted, and nothing has changed, while it stands still for want of room on this host's disk. A guest that runs
+    but does not answer within `timeout_s` seconds is of no use to anybody: it is killed, and GuestSilent or WireError
+    raised. One that is `paused` cannot answer: it runs for the moment that the greeting takes.
+    """
     try:
         if not paused:
-            return Vm(guest, await _greet(guest, timeout_s, SOON_S))
+            return Vm(guest, await _greet_moving(guest, timeout_s))
         # QEMU does not see a connection's end while the machine stands still. What the guest writes before the next
         # one is there waits for the old one then, forever; the end of the next one sets it right.
         await guest.resume()
         try:
-            return Vm(guest, await _greet(guest, timeout_s, SOON_S))
+            return Vm(guest, await _greet_moving(guest, timeout_s))
         finally:
             await guest.pause()
+    except Exhausted:
+        raise
     except HyperError:
         await guest.kill()
+        raise
+
+
+async def _greet_moving(guest: Guest, timeout_s: float) -> AgentClient:
+    """The same, or Exhausted as soon as the guest lacks room: it may come to that at any moment."""
+    greeting = asyncio.create_task(_greet(guest, timeout_s, SOON_S))
+    try:
+        while not greeting.done():
+            if await guest.lacks_room():
+                raise Exhausted("its virtual machine stands still until there is room on this host's disk")
+            await asyncio.wait([greeting], timeout=LOOK_S)
+        return greeting.result()
+    except BaseException:
+        greeting.cancel()
+        await asyncio.gather(greeting, return_exceptions=True)
         raise
 
 

@@ -52,6 +52,9 @@ async def info(host: Host, stalled: int) -> doc.Info:
     if isolation.level == "emulated":
         warnings.append("guests are emulated: slow, and not a security boundary that we promise")
     warnings += _unwritten(host, stalled)
+    warnings += [
+        f"pod {host.index.pods[pod].name} is not reached yet: {why}" for pod, why in host.index.unreached.items()
+    ]
     return doc.Info(
         name=platform.node(),
         server_version=__version__,

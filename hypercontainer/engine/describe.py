@@ -74,7 +74,9 @@ def ref(pod: PodRecord) -> doc.PodRef:
     return doc.PodRef(id=pod.id, name=pod.name, tenant=pod.spec.tenant)
 
 
-def entry(pod: PodRecord, record: ContainerRecord, now_ns: int) -> doc.ContainerEntry:
+def entry(pod: PodRecord, record: ContainerRecord, now_ns: int, *, reached: bool = True) -> doc.ContainerEntry:
+    """`reached`: its machine answers, if it has one."""
+    runs_unreached = record.state in ("running", "paused") and not reached
     return doc.ContainerEntry(
         id=record.id,
         names=[f"/{record.name}"],
@@ -88,7 +90,7 @@ def entry(pod: PodRecord, record: ContainerRecord, now_ns: int) -> doc.Container
         ],
         labels=record.labels,
         state=record.state,
-        status=status(record, now_ns),
+        status=status(record, now_ns) + (" (Not reached yet)" if runs_unreached else ""),
         mounts=[mount(m) for m in record.mounts],
         networks=[pod.spec.network],
         pod=ref(pod),

@@ -23,7 +23,7 @@ def containers(index: Index, image_id: ImageId, *, all: bool, wanted: Filters, n
     matches = _matches(index, image_id, wanted)
     wants_all = all or "status" in wanted or "exited" in wanted
     found = [
-        (container.created_ns, describe.entry(pod, container, now_ns))
+        (container.created_ns, describe.entry(pod, container, now_ns, reached=pod.id not in index.unreached))
         for pod, container in index.containers()
         if (wants_all or container.state in SHOWN) and matches(pod, container)
     ]

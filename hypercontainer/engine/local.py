@@ -187,7 +187,10 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
             await pod.kill(container)
         elif not container.running:
             raise WrongState("kill", container.record.name, container.record.state)
+        elif pod.machine.unreached and signal == 9:
+            await pod.kill(container)
         else:
+            pod.machine.check_reached("signal", container.record.name)
             if signal == 9:
                 await pod.unpause(ends=True)
             await pod.signal(container, signal)
@@ -260,6 +263,8 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
             volumes=volumes,
         )
         state = msgspec.structs.replace(document.state, starting=container.waits_for())
+        if pod.machine.unreached and container.running:
+            state = msgspec.structs.replace(state, error=f"not reached yet: {pod.machine.unreached}")
         return msgspec.structs.replace(document, state=state, **(self._sizes(record) if size else {}))
 
     async def list_containers(self, *, all: bool, filters: Filters, size: bool = False) -> Sequence[doc.ContainerEntry]:
@@ -285,20 +290,21 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
 
     async def top(self, c: str, options: str = "") -> doc.Top:
         pod, container = self._find(c)
-        self._check_runs("list the processes of", container)
+        self._check_runs("list the processes of", pod, container)
         table = await pod.machine.running().agent.container_processes(container.record.id)
         host = top.Host(now_s=clock.now_ns() / 1e9, memory_kib=self._memory_mib(pod) << 10)
         return top.top(table.processes, options, host)
 
     async def stats(self, c: str) -> doc.Stats:
         pod, container = self._find(c)
-        self._check_runs("measure", container)
+        self._check_runs("measure", pod, container)
         sample = await pod.machine.running().agent.container_stats(container.record.id)
         return stats.sample(container.record, sample, vcpus=pod.record.spec.vcpus, memory_mib=self._memory_mib(pod))
 
-    def _check_runs(self, verb: str, container: Container) -> None:
+    def _check_runs(self, verb: str, pod: Pod, container: Container) -> None:
         if container.record.state != "running":
             raise WrongState(verb, container.record.name, container.record.state)
+        pod.machine.check_reached(verb, container.record.name)
 
     async def logs(
         self,
@@ -325,6 +331,7 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         pod, container = self._find(c)
         if not start and not container.running:
             raise WrongState("attach to", container.record.name, f"{container.record.state}: start it first")
+        pod.machine.check_reached("attach to", container.record.name)
         streams = {n for n, wanted in ((1, stdout), (2, stderr)) if wanted}
         session = AttachSession(pod, container, streams, stdin=stdin)
         try:
@@ -341,7 +348,7 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
 
     async def resize(self, c: str, rows: int, columns: int) -> None:
         pod, container = self._find(c)
-        self._check_runs("resize", container)
+        self._check_runs("resize", pod, container)
         await pod.machine.running().agent.resize_process(container.record.id, rows, columns)
 
     async def exec(self, c: str, spec: ExecSpec) -> ExecSession:
@@ -352,7 +359,7 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
 
     async def _exec(self, c: str, spec: ExecSpec) -> Exec:
         pod, container = self._find(c)
-        self._check_runs("exec in", container)
+        self._check_runs("exec in", pod, container)
         if not spec.command or not spec.command[0]:
             raise InvalidInput("cannot exec nothing: give a command")
         if spec.working_dir is not None:

@@ -18,8 +18,8 @@ from hypercontainer.agent.messages import Listing
 from hypercontainer.engine import mounts, resolve
 from hypercontainer.engine.accelerator import BootFiles, Choice
 from hypercontainer.engine.host import UIDS, Host
-from hypercontainer.errors import HyperError, WrongState
-from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, SharedFolder, Snapshot, VmConfig
+from hypercontainer.errors import Exhausted, HyperError, WrongState
+from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Guest, Nic, SharedFolder, Snapshot, VmConfig
 from hypercontainer.lib import files
 from hypercontainer.lib.together import together
 from hypercontainer.lib.trace import Trace
@@ -53,8 +53,20 @@ class Machine:
         self.share = Share(host.share_dir(record.id))
         self._in_guest: set[str] = set()  # containers that the guest has been told of
         self._targets: set[int] = set()  # disks that are plugged
+        self._standing: Guest | None = None  # it was found, and does not answer yet
+
+    @property
+    def unreached(self) -> str:
+        """Why nobody can talk to the guest, which is there; "" when that is not so."""
+        return self.host.index.unreached.get(self.record.id, "")
+
+    def check_reached(self, verb: str, name: str) -> None:
+        """WrongState while the guest is there, but stands still since before our own restart."""
+        if self.unreached:
+            raise WrongState(verb, name, f"not reached yet: {self.unreached}")
 
     def running(self) -> vms.Vm:
+        self.check_reached("use", self.record.name)
         if self.vm is None:
             raise WrongState("use", self.record.name, "not running")
         return self.vm
@@ -66,6 +78,7 @@ class Machine:
         """Boot it, its network up, its containers' disks plugged; or have it go on from `origin`, a machine of its own
         from the first moment on that anybody can see of it. On failure nothing is left."""
         record, host = self.record, self.host
+        self.check_reached("start", record.name)
         boot, choice = await host.bootable()
         async with AsyncExitStack() as undo:  # callbacks only: on success they are dropped
             undo.push_async_callback(self.release)
@@ -200,6 +213,7 @@ class Machine:
 
     async def leave(self, container: ContainerRecord) -> None:
         """Take `container` out of a guest that runs on; nothing happens when it is not in one."""
+        self.check_reached("remove", container.name)
         if self.vm and container.id in self._in_guest:
             await self.vm.agent.remove_container(container.id)
             self._in_guest.discard(container.id)
@@ -240,6 +254,9 @@ class Machine:
         vm, self.vm = self.vm, None
         if vm:
             await together(vm.close(), vm.guest.kill())
+        if self._standing:
+            await self._standing.kill()
+            self._reached()
         run_dir = self.host.run_dir(self.record.id)
         await self.host.hypervisor.reap(run_dir)
         await asyncio.to_thread(self.share.clear)
@@ -254,30 +271,49 @@ class Machine:
 
     async def attach(self) -> Listing | None:
         """Take hold of the guest in the record again, after our own restart. Returns what the guest says is in it;
-        None if it is gone or does not answer."""
-        guest = self.record.guest
-        if guest is None:
+        None if it is gone or does not answer.
+
+        Exhausted while it stands still for want of room on this host's disk: `unreached` says so. Try again."""
+        record, hypervisor = self.record, self.host.hypervisor
+        if record.guest is None:
             return None
         try:
-            self.vm = await vms.attach(
-                self.host.hypervisor,
-                guest,
-                paused=self.record.paused or self.record.held,
-                timeout_s=self.host.settings.boot_timeout_s,
-            )
-            if self.vm:
-                self._targets = await self.vm.guest.plugged()
+            self._standing = self._standing or await hypervisor.attach(record.guest)
+            if self._standing is None:
+                return None
+            paused, timeout_s = record.paused or record.held, self.host.settings.boot_timeout_s
+            self.vm = vm = await vms.reach(self._standing, paused=paused, timeout_s=timeout_s)
+            self._reached()
+            self._targets = await vm.guest.plugged()
+        except Exhausted as e:
+            self.host.index.unreached[record.id] = str(e)
+            raise
         except HyperError as e:
-            log.error("pod %s: cannot attach to its guest: %s", self.record.id, e)
+            self._reached()
+            log.error("pod %s: cannot attach to its guest: %s", record.id, e)
             self.lost = f"its virtual machine was given up when hyperd started: {e}"
             return None
-        if self.vm is None:
-            return None
-        state = self.vm.agent.known
+        state = vm.agent.known
         self._in_guest = {c.id for c in state.containers}
         if not (self.record.paused or self.record.held):
-            await self._grow(self.vm)
+            await self._grow(vm)
         return state
+
+    async def still(self, for_s: float) -> bool:
+        """Wait for so long, or until a guest that is not reached has ended. False: it has, or there is none."""
+        if self._standing is None:
+            return False
+        try:
+            async with asyncio.timeout(for_s):
+                await self._standing.wait()
+        except TimeoutError:
+            return True
+        return False
+
+    def _reached(self) -> None:
+        """Or gone."""
+        self._standing = None
+        self.host.index.unreached.pop(self.record.id, None)
 
     async def _grow(self, vm: vms.Vm) -> None:
         """To the size in the record, where a hyperd before us did not come to it. What is more stays."""

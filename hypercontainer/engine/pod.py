@@ -145,6 +145,7 @@ class Pod:
             if container.running:
                 return
             self._check_there(container, "start")
+            self.machine.check_reached("start", container.record.name)
             await self.pay()
             container.cancel_restart()
             container.record.stopped_by_user = False
@@ -332,7 +333,10 @@ class Pod:
 
     async def power_off(self) -> None:
         """Lock held."""
-        if self.machine.vm:
+        if self.machine.unreached:
+            await self.machine.release()
+            self.emit_pod("stop")
+        elif self.machine.vm:
             self.execs.clear()
             await self.machine.power_off()
             self.emit_pod("stop")
@@ -353,15 +357,17 @@ class Pod:
         if not container.running or container.exit is None:
             return
         ended = container.exit
-        await self.unpause(ends=True)
-        await self.signal(container, record.stop_signal)
+        if not self.machine.unreached:
+            await self.unpause(ends=True)
+            await self.signal(container, record.stop_signal)
         if not await _within(ended, record.spec.stop_timeout_s if timeout_s is None else timeout_s):
             await self.kill(container, keep_output=True)
         async with self.lock:  # whatever follows from its end has been done
             self.emit(container, "stop")
 
     async def kill(self, container: Container, *, keep_output: bool = False, obey_s: float = OBEY_S) -> None:
-        """KILL, until it has ended: a guest that does not obey is ended itself, one that is suspended never wakes.
+        """KILL, until it has ended: a guest that does not obey or is not reached is ended itself, one that is suspended
+        never wakes.
 
         Output that the log's disk does not take is lost; to `keep_output` is Exhausted, until there is room."""
         if container.record.state == "suspended":
@@ -369,6 +375,8 @@ class Pod:
             async with self.lock:
                 if container.record.state == "suspended":
                     await self.end(container)
+        if self.machine.unreached:
+            await self._end_unreached(container)
         if not container.running or container.exit is None:
             return
         ended = container.exit
@@ -390,6 +398,18 @@ class Pod:
             log.warning("pod %s: its guest does not obey within %g s: ending it", self.record.id, obey_s)
             await self._end_machine(container)
             await _within(ended, END_S)
+
+    async def _end_unreached(self, container: Container) -> None:
+        async with self.lock:
+            if not (self.machine.unreached and container.running):
+                return
+            self.emit(container, "kill", signal=str(SIGKILL))
+            if self.record.implicit:
+                await self.end(container)
+            else:
+                container.record.stopped_by_user = True
+                why = self.machine.unreached
+                await self.lose(GuestDied(f"the virtual machine of {self.record.name} was ended: {why}"))
 
     async def _end_machine(self, container: Container) -> None:
         """Of a guest that does not obey, whoever holds the lock: they wait for the guest, perhaps for ever."""
@@ -482,6 +502,7 @@ class Pod:
 
     async def pause(self) -> None:
         async with self.lock:
+            self.machine.check_reached("pause", self.record.name)
             if self.record.paused or self.machine.vm is None:
                 raise WrongState("pause", self.record.name, "paused already" if self.record.paused else "not running")
             guest = self.machine.vm.guest
@@ -524,6 +545,7 @@ class Pod:
         """The VM with the container made in it, for the block; booted for it when it does not run."""
         async with self.lock:
             self._check_there(container, "use")
+            self.machine.check_reached("use", container.record.name)
             await self._enter(container, Timings())
             self._guests += 1
         try:
@@ -541,8 +563,17 @@ class Pod:
 
     async def attach(self) -> bool:
         """Take hold of the guest in the record again; False if it is gone. What the guest says is true: its
-        processes are taken up, those that ended while nobody listened are written down."""
-        state = await self.machine.attach()
+        processes are taken up, those that ended while nobody listened are written down.
+
+        Exhausted: it stands still for want of room, and is not reached yet. Whoever waits for what runs in it waits
+        on."""
+        try:
+            state = await self.machine.attach()
+        except Exhausted:
+            for container in self.containers.values():
+                if container.running and container.exit is None:
+                    container.rest()
+            raise
         if state is None:
             return False
         vm = self.machine.running()
@@ -557,6 +588,8 @@ class Pod:
         for container in self.containers.values():
             if container.running and container.record.id not in alive:
                 container.finish(LOST, oom=False, error="its process was gone when hyperd started again")
+                container.settle(LOST)
+                await container.output.end()
         self.note()
         return True
 

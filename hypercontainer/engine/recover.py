@@ -1,15 +1,19 @@
 """What is true after a restart of ours: guests that still run are taken up, what was half made is removed."""
 
 import logging
+from contextlib import suppress
 
 from hypercontainer.engine import snapshots
 from hypercontainer.engine.container import LOST
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.pod import Pod
+from hypercontainer.errors import Exhausted, GuestDied, WrongState
 from hypercontainer.lib.together import together
 from hypercontainer.model.record import PodRecord
 
 log = logging.getLogger(__name__)
+
+RETRY_S = 1.0  # while a guest stands still
 
 
 async def recover(host: Host, pods: dict[str, Pod]) -> None:
@@ -29,7 +33,8 @@ async def recover(host: Host, pods: dict[str, Pod]) -> None:
     await together(*(_recover(host, pod) for pod in list(pods.values())))
     await _sweep(host, records)
     for pod in list(pods.values()):
-        await _resume(pod)
+        if not pod.machine.unreached:
+            await _resume(pod)
 
 
 async def _recover(host: Host, pod: Pod) -> None:
@@ -38,7 +43,12 @@ async def _recover(host: Host, pod: Pod) -> None:
         async with pod.lock:
             await snapshots.keep_suspended(pod)
         return
-    attached = await pod.attach()
+    try:
+        attached = await pod.attach()
+    except Exhausted as e:
+        log.error("pod %s is not reached yet: %s", pod.record.id, e)
+        pod.spawn(_reach(pod))
+        return
     await snapshots.mend(pod)
     if attached:
         return
@@ -51,6 +61,27 @@ async def _recover(host: Host, pod: Pod) -> None:
                     container.record.state = "restarting"
                 pod.emit(container, "die", exitCode=str(LOST))
         await pod.machine.release()
+
+
+async def _reach(pod: Pod) -> None:
+    """Take a guest up that stood still when we started, as soon as it goes on; or lose it when it has ended."""
+    while True:
+        still = await pod.machine.still(RETRY_S)
+        async with pod.lock:
+            if not pod.machine.unreached:
+                return  # somebody has ended it meanwhile
+            try:
+                attached = still and await pod.attach()
+            except Exhausted:
+                continue
+            if not attached:
+                ended = "its virtual machine ended while it stood still for want of room on this host's disk"
+                await pod.lose(GuestDied(pod.machine.lost if still else ended))
+        break
+    log.info("pod %s is %s", pod.record.id, "reached again" if attached else "lost")
+    if not pod.removed:
+        await snapshots.mend(pod)
+        await _resume(pod)
 
 
 async def _sweep(host: Host, records: list[PodRecord]) -> None:
@@ -68,11 +99,12 @@ async def _resume(pod: Pod) -> None:
     """Restart what was to be restarted, remove what was to remove itself, end a guest that nobody uses."""
     for container in list(pod.containers.values()):
         record = container.record
-        if record.state == "restarting":
+        if record.state == "restarting" and not container.restart:
             container.restart = pod.spawn(pod.restart_later(container, 0.0))
         elif record.state == "removing" or (record.state == "exited" and record.spec.auto_remove):
             record.state = "exited"
-            await pod.remove(container, volumes=record.spec.auto_remove)
+            with suppress(WrongState):  # it has done so meanwhile
+                await pod.remove(container, volumes=record.spec.auto_remove)
     if not pod.removed:
         async with pod.lock:
             await pod.power_off_if_idle()

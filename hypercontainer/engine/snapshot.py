@@ -36,6 +36,7 @@ def check(pod: Pod, container: Container, verb: str) -> None:
     record = container.record
     if pod.removed or record.state != "running":
         raise WrongState(verb, record.name, "paused: unpause it first" if pod.record.paused else record.state)
+    pod.machine.check_reached(verb, record.name)
     if not pod.record.implicit:
         raise WrongState(verb, record.name, f"in pod {pod.record.name}: it has no virtual machine of its own")
     if tied := [mount.target for mount in record.mounts if mount.type != "tmpfs"]:

@@ -237,6 +237,7 @@ async def _checkpoint(pod: Pod, container: Container, name: str, trace: Trace, l
 
 def _check_idle(pod: Pod, container: Container) -> None:
     state = container.record.state
+    pod.machine.check_reached("restore", container.record.name)
     if pod.removed or state not in ("created", "exited", "restarting") or pod.machine.vm:
         raise WrongState("restore", container.record.name, f"{state}: stop it first, or restore it under another name")
 

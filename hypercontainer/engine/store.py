@@ -121,6 +121,7 @@ class Index:
 
     def __init__(self) -> None:
         self.pods: dict[str, PodRecord] = {}
+        self.unreached: dict[str, str] = {}  # pods whose machine runs, but does not answer us yet: why
         self.checkpoints: list[tuple[str, str]] = []  # the image of each, and its name in words
 
     def containers(self) -> Iterator[tuple[PodRecord, ContainerRecord]]:

@@ -91,6 +91,7 @@ def changed(
 
 async def _change(pod: Pod, container: Container, machine: PodSpec, spec: ContainerSpec) -> list[str]:
     """Write it down, then make it true; as it was before if that fails. Returns what is not as it was asked for."""
+    pod.machine.check_reached("update", container.record.name)
     before = pod.record.spec, container.record.spec
     try:
         _write(pod, container, machine, spec)  # a hyperd after us makes it true where we do not come to it

@@ -119,6 +119,9 @@ class Guest(Protocol):
 
     async def resume(self) -> None: ...
 
+    async def lacks_room(self) -> bool:
+        """It stands still, for this host's disk has no room for what it writes. By itself it goes on when there is."""
+
     async def save(self, state: int) -> None:
         """Stop a guest that was booted with `VmConfig.memory` for good, and write all else that it is to the file
         `state`. Its memory's file is complete once it has been killed."""

@@ -33,7 +33,7 @@ class FakeGuest:
         self.disks = {disk.target: disk for disk in config.disks}
         self.vcpus, self.added_mib = config.vcpus, 0
         self.stuck_mib = 0  # of added memory that it cannot give back
-        self.paused = False
+        self.paused = self.stalled = False
         self.starved_s = 0.0  # that it says it has waited for a processor
         self.fail_dump: HyperError | None = None
         self.console = ""
@@ -104,6 +104,14 @@ class FakeGuest:
     async def resume(self) -> None:
         self.paused = False
         self.agent.pause(False)
+
+    async def lacks_room(self) -> bool:
+        return self.stalled
+
+    def stall(self, stalled: bool) -> None:
+        """The host's disk has no room for what it writes, or has it again."""
+        self.stalled = stalled
+        self.agent.pause(stalled)
 
     async def save(self, state: int) -> None:
         await self.pause()

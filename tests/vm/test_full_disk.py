@@ -82,3 +82,50 @@ def test_a_guest_without_room_stands_still_until_there_is_some(
     assert hyper.ctl("wait", "writes").out == "0\n"
     assert hyper.ctl("logs", "writes").out == "8000000\n"
     assert hyper.ctl("rm", "writes").status == 0
+
+
+def test_hyperd_starts_beside_guests_that_stand_still(
+    full: tuple[PrivateDaemon, Callable[[], None], Callable[[], None]],
+) -> None:
+    hyper, fill, free = full
+    writes = "head -c 8000000 /dev/zero >/file && sync && wc -c </file"
+    waits = "until [ -e /dev/shm/go ]; do sleep 0.1; done"
+    counts = f"i=0; while [ $i -lt {LINES} ]; do echo $i; i=$((i+1)); done"
+    for name, script in (
+        ("goes", f"{waits}; {writes}; sleep 1000"),
+        ("says", f"{counts}; {waits}; {writes}; {counts}"),
+    ):
+        assert hyper.ctl("run", "-d", "--name", name, "busybox", "sh", "-c", script).status == 0
+        assert hyper.ctl("exec", name, "sync").status == 0
+    fill()
+    for name in ("goes", "says"):
+        assert hyper.ctl("exec", name, "touch", "/dev/shm/go").status == 0
+        while not stands_still(hyper, name):
+            pass
+    hyper.signal(signal.SIGKILL)
+    hyper.start()
+    status = hyper.ctl("ps", "--format", "{{.Names}} {{.Status}}").out.splitlines()
+    assert len(status) == 2 and all("(Not reached yet)" in line for line in status), (status, hyper.log())
+    warnings = json.loads(hyper.ctl("info", "--format", "json").out)["Warnings"]
+    assert len([line for line in warnings if "not reached yet" in line]) == 2, warnings
+    refused = hyper.ctl("exec", "says", "true")
+    assert refused.status != 0 and "stands still until there is room" in refused.err, refused
+    removed = hyper.ctl("rm", "-f", "goes")
+    assert removed.status == 0, removed
+    assert hyper.ctl("ps", "-a", "--format", "{{.Names}}").out.split() == ["says"]
+    free()
+    assert hyper.ctl("wait", "says").out == "0\n"
+    lines = "".join(f"{n}\n" for n in range(LINES))
+    assert hyper.ctl("logs", "says").out == lines + "8000000\n" + lines
+    warnings = json.loads(hyper.ctl("info", "--format", "json").out)["Warnings"]
+    assert not [line for line in warnings if "not reached yet" in line]
+    assert hyper.ctl("rm", "says").status == 0
+
+
+def stands_still(hyper: PrivateDaemon, name: str) -> bool:
+    """Its agent does not answer: for want of room, where nothing else keeps it from that."""
+    try:
+        hyper.ctl("exec", name, "true", timeout_s=3)
+    except subprocess.TimeoutExpired:
+        return True
+    return False

@@ -136,6 +136,9 @@ class QemuGuest:
         self._monitor.stopped = False
         await self._monitor.execute("cont")
 
+    async def lacks_room(self) -> bool:
+        return await self._monitor.lacks_room()
+
     async def save(self, state: int) -> None:
         await snapshot.save(self._monitor, state)
 

@@ -30,6 +30,7 @@ class Monitor:
         self._deletions: dict[str, asyncio.Event] = {}
         self._migration: asyncio.Future[str] | None = None
         self._going_on: asyncio.Task[None] | None = None
+        self._lacked_room = False  # when we looked last
         self.stopped = False  # by us: it is not to go on by itself
         self.shutdown_reason = ""  # of the SHUTDOWN event, once it has come
 
@@ -130,15 +131,22 @@ class Monitor:
 
     async def _go_on(self) -> None:
         try:
-            while await self._lacks_room():
+            while await self._stopped_by_disk():
+                self._lacked_room = True
                 if not self.stopped:
                     await self.execute("cont")
                 await asyncio.sleep(RETRY_S)
         except HyperError as e:
             if self.connected:
                 log.error("a virtual machine that a full disk had stopped does not go on: %s", e)
+        finally:
+            self._lacked_room = False
 
-    async def _lacks_room(self) -> bool:
+    async def lacks_room(self) -> bool:
+        """QEMU has stopped the machine for want of room, or did so before the last try to have it go on."""
+        return self._lacked_room or await self._stopped_by_disk()
+
+    async def _stopped_by_disk(self) -> bool:
         status = await self.execute("query-status")
         return isinstance(status, dict) and status.get("status") == "io-error"
 
