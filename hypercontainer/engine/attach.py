@@ -24,6 +24,7 @@ class AttachSession:
         self._past: list[LogEntry] = []
         self._exit: asyncio.Future[int] | None = None
         self._input: InputStream | None = None
+        self.reason = ""
 
     @property
     def id(self) -> str:
@@ -63,10 +64,12 @@ class AttachSession:
             await self._pod.resize(self._container, rows, columns)
 
     async def wait(self) -> int:
+        record = self._container.record
+        status = await asyncio.shield(self._exit) if self._exit else record.exit_code
+        self.reason = record.error if record.oom_killed else ""
         if self._exit is None:
-            return self._container.record.exit_code
-        status = await asyncio.shield(self._exit)
-        if self._container.record.spec.auto_remove:
+            return status
+        if record.spec.auto_remove:
             await self._container.left.wait()  # its name and its volumes are free again, as with docker
         return status
 

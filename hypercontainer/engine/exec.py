@@ -28,6 +28,7 @@ class Exec:
     ) -> None:
         self.id, self.container, self.spec = id, container, spec
         self.exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.reason = ""  # why it was ended, when its status alone does not tell
         self.pid = 0
         self.stdin: InputStream | None = None
         self.outputs: list[tuple[Literal[1, 2], OutputStream]] = []
@@ -67,8 +68,9 @@ class Exec:
         self.numbers = [stream for _, stream in kinds if stream]
         self.pid = await vm.agent.start_process(requests.exec_process(self.container, self.id, spec, streams))
 
-    def ended(self, status: int) -> None:
+    def ended(self, status: int, reason: str = "") -> None:
         if not self.exit.done():
+            self.reason = reason
             self.exit.set_result(status)
 
     def lost(self, error: HyperError) -> None:
@@ -136,6 +138,10 @@ class ExecSession:
     @property
     def id(self) -> str:
         return self._exec.id
+
+    @property
+    def reason(self) -> str:
+        return self._exec.reason
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
         pieces: asyncio.Queue[Piece | None] = asyncio.Queue(1)

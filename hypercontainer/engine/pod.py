@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from hypercontainer.agent.messages import ExitEvent, ListedProcess
+from hypercontainer.engine import shortage
 from hypercontainer.engine.container import LOST, Container
 from hypercontainer.engine.exec import Exec
 from hypercontainer.engine.host import Host
@@ -206,7 +207,7 @@ class Pod:
             self.spawn(self.ended(self.containers[event.process], event.status, oom=event.oom))
         elif event.process in self.execs:
             exec_ = self.execs[event.process]
-            exec_.ended(event.status)
+            exec_.ended(event.status, self._why(exec_.container, event.status) if event.oom else "")
             if exec_.abandoned:
                 self.spawn(exec_.forget())
 
@@ -217,7 +218,7 @@ class Pod:
             vm = self.machine.vm
             if not container.running or vm is None:
                 return
-            container.finish(status, oom=oom)
+            container.finish(status, oom=oom, error=self._why(container.record, status) if oom else "")
             self._plan_restart(container)
             if not self.note():
                 self._unwritten.append(container)  # the guest keeps the status until we have written it down
@@ -229,6 +230,10 @@ class Pod:
             container.settle(status)
             await container.output.end()
             await self.after(container)
+
+    def _why(self, container: ContainerRecord | None, status: int) -> str:
+        """Of an end after the guest ran out of memory; an exec whose hyperd is gone has no container."""
+        return shortage.words(self.record, container, status, self.host.settings.memory_mib) if container else ""
 
     def _goes_with(self, container: Container) -> bool:
         """Whether the machine is ended at once after it, and whatever the guest remembers."""

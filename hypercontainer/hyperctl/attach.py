@@ -66,6 +66,8 @@ def talk(
         return 0
     if status is None:
         raise BrokenPipeError
+    if session.reason:
+        complain(session.reason)
     return status
 
 

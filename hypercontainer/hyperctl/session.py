@@ -38,7 +38,7 @@ class Session:
 
     stdin: the descriptor to read, None for none. tty: the container has a terminal; if stdin is one too, it is raw
     meanwhile. redraw: the terminal gets another size first, by which a program paints anew. proxy: signals go to the
-    process. After `run`: `status` (None: detached or no reader), `info` frames.
+    process. After `run`: `status` (None: detached or no reader), `reason` (in words), `info` frames.
     Raises the engine's error if the server sent one, Unavailable if hyperd went away.
     """
 
@@ -54,6 +54,7 @@ class Session:
         outputs: tuple[int, int] = (1, 2),
     ) -> None:
         self.status: int | None = None
+        self.reason = ""
         self.detached = False
         self.info: list[dict[str, Any]] = []
         self._socket = connection.socket
@@ -180,6 +181,7 @@ class Session:
             self.info.append(document)
         elif kind == stream.EXIT:
             self.status, self._ended = int(document["status"]), True
+            self.reason = str(document.get("error", ""))
         else:
             from hypercontainer.client import errors
 

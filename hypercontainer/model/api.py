@@ -46,6 +46,10 @@ class Session(Protocol):
     def timings(self) -> Sequence[Step]:
         """The steps of the start that this session asked for; empty when it did not."""
 
+    @property
+    def reason(self) -> str:
+        """Once `wait` has returned: why the process was ended, in words, when its status alone does not tell."""
+
     def __aiter__(self) -> AsyncIterator[tuple[Literal[1, 2], bytes]]:
         """Pieces of stdout (1) and stderr (2; a tty has none), each of 1 to 1 MiB, until both have ended.
 

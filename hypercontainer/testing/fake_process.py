@@ -143,6 +143,12 @@ async def _exit(process: FakeProcess) -> int:
     return int(process.args[1])
 
 
+async def _eat(process: FakeProcess) -> int:
+    """eat STATUS: end so, the guest having run out of memory."""
+    process.oom = True
+    return int(process.args[1])
+
+
 async def _sleep(process: FakeProcess) -> int:
     await asyncio.Event().wait()
     return 0
@@ -170,6 +176,6 @@ def pattern(size: int) -> bytes:
 
 
 PROGRAMS: Mapping[str, Program] = {
-    "cat": _cat, "echo": _echo, "exit": _exit, "sleep": _sleep, "spew": _spew, "true": _true, "false": _false,
-    "hyperstart": _true,
+    "cat": _cat, "eat": _eat, "echo": _echo, "exit": _exit, "sleep": _sleep, "spew": _spew, "true": _true,
+    "false": _false, "hyperstart": _true,
 }  # fmt: skip

@@ -197,6 +197,18 @@ def test_limits_hold(hyper: PrivateDaemon) -> None:
     assert done.out.split() == ["99", "1"]
     assert done.status == 137
     assert state(hyper, "small")["OOMKilled"] is True
+    said = "killed: out of memory (limit 160 MiB: give it more with -m)"
+    assert (done.err.splitlines()[-1], state(hyper, "small")["Error"]) == (f"hyperctl: {said}", said)
+
+
+def test_who_runs_out_of_memory_takes_nobody_along(hyper: PrivateDaemon) -> None:
+    """The machine's memory or the container's limit: the agent and the next command go on."""
+    eat = "sh -c 'tail /dev/zero'; echo $?; sleep 1000"
+    for name, limit in (("whole", "160m"), ("part", "32m")):
+        ok(hyper, "run", "-d", "--name", name, "-m", limit, "busybox", "sh", "-c", eat)
+        done = hyper.ctl("exec", name, "tail", "/dev/zero")
+        assert (done.status, done.err.partition(" (")[0]) == (137, "hyperctl: killed: out of memory")
+        assert ok(hyper, "exec", name, "echo", "well").strip() == "well"
 
 
 def test_a_user_may_what_users_of_dockers_containers_may(hyper: PrivateDaemon) -> None:

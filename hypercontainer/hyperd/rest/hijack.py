@@ -105,7 +105,8 @@ async def _carry(
             status = await session.wait()
             steering.cancel()
             feeding.cancel()
-        return document(EXIT, {"status": status})
+        reason = {"error": session.reason} if session.reason else {}
+        return document(EXIT, {"status": status, **reason})
     except asyncio.CancelledError as e:
         if not connection.lost:
             connection.transport.write(document(ERROR, why(e)))

@@ -6,13 +6,16 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from hypercontainer.engine import resolve, shortage
 from hypercontainer.engine.container import ExecFailed
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import AlreadyExists, GuestDied, GuestError, InvalidInput, NotFound, WrongState
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.api import Session
+from hypercontainer.model.documents import ProcessConfig
 from hypercontainer.model.spec import ContainerSpec, ExecSpec, Mount, PodSpec, RestartPolicy
 from tests.unit.engine.world import Run, World
 
@@ -207,6 +210,52 @@ async def test_on_failure_restarts_so_often(engine: LocalEngine, create: Run) ->
     await until(engine, id, "exited")
     document = await engine.inspect(id)
     assert (document.restart_count, document.state.exit_code) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "memory_mib", "said"),
+    [
+        (137, 0, "killed: out of memory (limit 256 MiB: give it more with -m)"),
+        (137, 512, "killed: out of memory (limit 512 MiB: give it more with -m)"),
+        (137, 64, "killed: out of memory (limit 64 MiB: give it more with -m)"),
+        (1, 0, "a process in it was killed: out of memory (limit 256 MiB: give it more with -m)"),
+        (0, 0, ""),
+    ],
+)
+async def test_who_ran_out_of_memory_is_told_the_limit_and_the_flag(
+    engine: LocalEngine, world: World, status: int, memory_mib: int, said: str
+) -> None:
+    world.settings = msgspec.structs.replace(world.settings, memory_mib=256)
+    engine.host.settings = world.settings
+    container = ContainerSpec(image="busybox", command=["eat", str(status)])
+    id = (await engine.create_container(PodSpec(containers=[container], memory_mib=memory_mib))).id
+    session = await attached(engine, id)
+    await read(session)
+    assert (await session.wait(), session.reason) == (status, said)
+    shown = (await engine.inspect(id)).state
+    assert (shown.oom_killed, shown.exit_code, shown.error) == (True, status, said)
+    await session.detach()
+    seen = [e.action async for e in await engine.events(0, time.time_ns(), {"container": [id[:12]]})]
+    assert seen.index("oom") < seen.index("die")
+
+
+async def test_an_exec_that_ran_out_of_memory_is_told_so(engine: LocalEngine, create: Run) -> None:
+    id = await create("sleep")
+    await engine.start(id)
+    session = await engine.exec(id, ExecSpec(command=["eat", "137"]))
+    await read(session)
+    assert (await session.wait(), session.reason.partition("(")[0]) == (137, "killed: out of memory ")
+    await session.detach()
+
+
+def test_the_limit_that_was_met_is_named_in_a_pod_too() -> None:
+    def said(limit_mib: int) -> str:
+        spec = ContainerSpec(image="busybox", command=["x"], memory_mib=limit_mib)
+        container = resolve.container(spec, "", ProcessConfig(), name="c")
+        return shortage.words(resolve.pod(PodSpec(memory_mib=512), name="p", implicit=False), container, 137, 256)
+
+    assert said(100) == "killed: out of memory (limit 100 MiB: give it more with -m)"
+    assert said(0) == "killed: out of memory (limit 512 MiB, all that its pod has: give that more in the pod's file)"
 
 
 async def test_exec_has_streams_and_a_status_of_its_own(engine: LocalEngine, create: Run) -> None:

@@ -63,8 +63,8 @@ class Stream:
             if got == kind:
                 return payload
 
-    def exit(self, status: int) -> None:
-        self.send(3, {"status": status})
+    def exit(self, status: int, **more: str) -> None:
+        self.send(3, {"status": status, **more})
 
 
 Answer = object | Callable[[Request], object]

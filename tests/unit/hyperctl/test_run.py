@@ -183,6 +183,12 @@ def test_a_hyperd_that_goes_away(hyperctl: Hyperctl, play: FakeHyperd) -> None:
     assert "is it of another version?" in hyperctl("run", "busybox").err
 
 
+def test_why_a_process_was_killed_is_said_last(hyperctl: Hyperctl, play: FakeHyperd) -> None:
+    play.scripts[ATTACH] = play.scripts[EXEC] = lambda stream: stream.exit(137, error="killed: out of memory")
+    assert hyperctl("run", "busybox") == (137, "", "hyperctl: killed: out of memory\n")
+    assert hyperctl("exec", "web", "ls") == (137, "", "hyperctl: killed: out of memory\n")
+
+
 def test_exec(hyperctl: Hyperctl, play: FakeHyperd) -> None:
     def script(stream: Stream) -> None:
         stream.send(1, b"hi\n")

@@ -68,6 +68,8 @@ class FakeSession:
     async def close_stdin(self) -> None:
         self.stdin_closed.set()
 
+    reason = ""
+
     def _act(self, what: str, value: Any) -> None:
         self.done.append((what, value))
         self.acted.set()

@@ -33,6 +33,14 @@ async def attached(server: Server, target: str = ATTACH) -> tuple[Raw, FakeSessi
     return raw, server.engine.session
 
 
+async def test_why_a_process_was_ended_goes_with_its_status(server: Server) -> None:
+    raw, session = await attached(server)
+    session.reason = "killed: out of memory"
+    await session.end(137)
+    assert await raw.document(EXIT) == {"status": 137, "error": "killed: out of memory"}
+    await raw.close()
+
+
 async def test_output_and_status_arrive_and_the_connection_ends(server: Server) -> None:
     raw, session = await attached(server)
     await session.say(b"out")
