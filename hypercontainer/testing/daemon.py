@@ -63,6 +63,7 @@ class PrivateDaemon:
     def __init__(self, folder: Path, kernels: Path, settings: Mapping[str, Value] = {}) -> None:
         self.folder, self.socket, self.config = folder, folder / "hyper.sock", folder / "config.toml"
         self.process: subprocess.Popen[bytes] | None = None
+        self.hyperd = [str(BIN / "hyperd")]  # what `start` runs
         number = secrets.randbelow(9000) + 1
         values: dict[str, Value] = {
             "root": str(folder / "root"),
@@ -84,7 +85,7 @@ class PrivateDaemon:
     def start(self) -> None:
         """Start it and wait until it answers. Unavailable, with its last words, when it does not."""
         with open(self.folder / "hyperd.log", "ab") as log:
-            argv = [str(BIN / "hyperd"), "--config", str(self.config)]
+            argv = [*self.hyperd, "--config", str(self.config)]
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         deadline = time.monotonic() + READY_S
         while not self._answers():

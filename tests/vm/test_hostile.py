@@ -1,0 +1,88 @@
+"""`hyperctl cp` from a real guest whose agent has been taken over; tests/hostile has the archives, and what holds."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.testing.daemon import PrivateDaemon
+from tests.conftest import CHECKOUT
+from tests.hostile.archives import WAYS, archives, check, prepared
+
+pytestmark = pytest.mark.vm
+
+DAEMON = """
+import sys
+from pathlib import Path
+from hypercontainer.engine.local import LocalEngine
+from hypercontainer.hyperd import main
+
+HYPERSTART = Path(sys.argv.pop(1))
+
+def engine(settings):
+    made = LocalEngine(settings)
+    made.host.hyperstart = HYPERSTART
+    return made
+
+main.engine = engine
+sys.exit(main.main())
+"""
+EVERY = 9  # of the archives, here: tests/unit/hyperctl/test_hostile_agent.py has them all
+
+
+@pytest.fixture(scope="module")
+def hyperstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The guest's PID 1, its part that packs and unpacks replaced."""
+    made = tmp_path_factory.mktemp("hostile") / "hyperstart"
+    guest = CHECKOUT / "guest"
+    sources = [Path(__file__).with_name("hostile.c"), *(p for p in guest.glob("*.c") if p.name != "archive.c")]
+    flags = ["-target", "x86_64-linux-musl", "-static", "-Os", "-s", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Werror"]
+    subprocess.run([sys.executable, "-m", "ziglang", "cc", *flags, "-I", guest, *sources, "-o", made], check=True)
+    return made
+
+
+@pytest.fixture
+def hostile(kernels: Path, busybox_archive: Path, hyperstart: Path) -> Iterator[PrivateDaemon]:
+    """A hyperd with one container, c."""
+    settings: dict[str, str | int] = {"accelerator": "tcg", "factory": "direct"}
+    daemon = PrivateDaemon(Path(tempfile.mkdtemp(prefix="hyper-")), kernels, settings)
+    daemon.hyperd = [sys.executable, "-c", DAEMON, str(hyperstart)]
+    try:
+        daemon.start()
+        assert daemon.ctl("load", "-i", str(busybox_archive)).status == 0
+        done = daemon.ctl("run", "-d", "--name", "c", "busybox", "sleep", "100000")
+        assert done.status == 0, done
+        yield daemon
+    finally:
+        daemon.close()
+
+
+def copy(daemon: PrivateDaemon, *words: str, cwd: Path, stdin: bytes = b"") -> tuple[int, bytes, str]:
+    argv = daemon.argv("cp", *words)
+    done = subprocess.run(argv, env=daemon.env, cwd=cwd, input=stdin, capture_output=True, timeout=600)
+    return done.returncode, done.stdout, done.stderr.decode(errors="backslashreplace")
+
+
+def test_every_way_out_and_in(hostile: PrivateDaemon, tmp_path: Path) -> None:
+    chosen = {name: said for number, (name, said) in enumerate(archives().items()) if number % EVERY == 0}
+    for name, said in chosen.items():
+        assert hostile.ctl("exec", "-i", "c", "sh", "-c", "cat > /hostile", stdin=said).status == 0
+        for way in WAYS:
+            home = tmp_path / f"{name}, {way}".replace("/", " ").replace("'", "")[:200]
+            done = copy(hostile, *WAYS[way][0], cwd=prepared(home, way))
+            try:
+                check(home, way, said, done)
+            except AssertionError as e:
+                raise AssertionError(f"{name}, {way}: {done}") from e
+    here = prepared(tmp_path / "in", "into the folder here")
+    (here / "f").write_text("given")
+    hostile.ctl("exec", "c", "sh", "-c", "mkdir /x; tar -c -f /hostile x")  # an honest answer: it is a folder
+    assert copy(hostile, "f", "c:/x", cwd=here) == (0, b"", "")
+    assert copy(hostile, "-", "c:/x", cwd=here, stdin=b"from stdin") == (0, b"", "")
+    taken = hostile.ctl("exec", "c", "cat", "/taken").out
+    assert "given" in taken and taken.endswith("from stdin") and "classified" not in taken
+    assert sorted(os.listdir(here)) == ["f"]
