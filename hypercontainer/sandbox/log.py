@@ -17,6 +17,8 @@ from hypercontainer.lib import clock, files
 from hypercontainer.lib.document import NOT_JSON
 from hypercontainer.model.documents import LogEntry
 
+LINE = 64 << 10  # bytes of a line that are one entry: what has no end is many
+
 STREAMS: dict[str, Literal[1, 2]] = {"stdout": 1, "stderr": 2}
 
 
@@ -174,23 +176,23 @@ class Log:
     def read(
         self, *, since_ns: int, until_ns: int, tail: int | None, streams: set[int], end: Place | None = None
     ) -> list[LogEntry]:
-        """The entries between two times (0 = open), a line each, the last `tail` of them, none written after `end`.
+        """The entries between two times (0 = open), a line each (or LINE bytes of one), the last `tail` of them, none
+        written after `end`.
 
         Bounded by the files' own bound."""
-        kept: deque[LogEntry] = deque(maxlen=tail)
+        kept: deque[tuple[Literal[1, 2], int, bytearray]] = deque(maxlen=tail)
         if tail == 0:
             return []
         unfinished: set[int] = set()
         for entry in self._entries(since_ns, until_ns, streams, end):
             for piece in entry.data.splitlines(keepends=True):
-                if entry.stream in unfinished and kept and kept[-1].stream == entry.stream:
-                    whole = kept.pop()
-                    piece, time_ns = whole.data + piece, whole.time_ns
+                going_on = entry.stream in unfinished and kept and kept[-1][0] == entry.stream
+                if going_on and len(kept[-1][2]) + len(piece) <= LINE:
+                    kept[-1][2].extend(piece)
                 else:
-                    time_ns = entry.time_ns
-                kept.append(LogEntry(stream=entry.stream, time_ns=time_ns, data=piece))
+                    kept.append((entry.stream, entry.time_ns, bytearray(piece)))
                 (unfinished.discard if piece.endswith(b"\n") else unfinished.add)(entry.stream)
-        return list(kept)
+        return [LogEntry(stream=stream, time_ns=time_ns, data=bytes(data)) for stream, time_ns, data in kept]
 
     def _entries(self, since_ns: int, until_ns: int, streams: set[int], end: Place | None) -> Iterator[LogEntry]:
         older = [self.path.with_name(f"container.log.{n}") for n in range(self.files - 1, 0, -1)]

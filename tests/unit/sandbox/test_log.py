@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypercontainer.sandbox.log import Log
+from hypercontainer.sandbox.log import LINE, Log
 
 BOTH = {1, 2}
 
@@ -39,6 +39,18 @@ def test_a_line_that_came_in_pieces_is_one_line_to_tail(tmp_path: Path) -> None:
         log.append(1, 1, piece, n)
     assert text(log, tail=2) == b"two\nthree\n"
     assert text(log, tail=0) == b""
+
+
+def test_a_line_without_an_end_is_many_entries(tmp_path: Path) -> None:
+    """Each of a size that a client takes, made without copying what was there for each piece that came."""
+    log = a_log(tmp_path, max_bytes=64 << 20)
+    for n in range(200):
+        log.append(1, 1, b"x" * 32_000, n)
+    log.append(1, 1, b"end\nnext\n", 200)
+    entries = log.read(since_ns=0, until_ns=0, tail=None, streams=BOTH)
+    assert b"".join(entry.data for entry in entries) == b"x" * 200 * 32_000 + b"end\nnext\n"
+    assert max(len(entry.data) for entry in entries) <= LINE
+    assert text(log, tail=1) == b"next\n"
 
 
 def test_offsets_outlive_the_process_but_not_the_run(tmp_path: Path) -> None:
