@@ -27,9 +27,10 @@ class UsageError(Exception):
 
 class Flag:
     """One option; a `help` of "" hides the flag from --help. `parse` turns each word into a value and raises ValueError
-    with the reason; `words` are candidates for completion: texts, or the name of a kind of object ("containers")."""
+    with the reason. `usual` is what --help calls the default where somebody else has it: the engine, the image.
+    `words` are candidates for completion: texts, or the name of a kind of object ("containers")."""
 
-    __slots__ = ("default", "help", "kind", "metavar", "name", "parse", "short", "words")
+    __slots__ = ("default", "help", "kind", "metavar", "name", "parse", "short", "usual", "words")
 
     def __init__(
         self,
@@ -40,10 +41,12 @@ class Flag:
         kind: str = TEXT,
         metavar: str = "",
         default: Any = None,
+        usual: str = "",
         parse: Callable[[str], Any] | None = None,
         words: Sequence[str] | str = (),
     ) -> None:
         self.name, self.help, self.short, self.kind, self.parse, self.words = name, help, short, kind, parse, words
+        self.usual = usual
         self.metavar = metavar or {BOOL: "", TEXT: "string", LIST: "list"}[kind]
         self.default: Any = {BOOL: False, TEXT: "", LIST: []}[kind] if default is None else default
 
@@ -63,10 +66,11 @@ def many(
     short: str = "",
     *,
     metavar: str = "list",
+    usual: str = "",
     parse: Callable[[str], Any] | None = None,
     words: Sequence[str] | str = (),
 ) -> Flag:
-    return Flag(name, help, short=short, kind=LIST, metavar=metavar, parse=parse, words=words)
+    return Flag(name, help, short=short, kind=LIST, metavar=metavar, usual=usual, parse=parse, words=words)
 
 
 def boolean(word: str) -> bool:
@@ -273,7 +277,9 @@ def _help_lines(flag: Flag) -> list[str]:
     short = f"-{flag.short}, " if flag.short else "    "
     left = f"  {short}--{flag.name} {flag.metavar}".rstrip()
     text = flag.help
-    if flag.default not in ("", False, []):
+    if flag.usual:
+        text += f" (default {flag.usual})"
+    elif flag.default not in ("", False, []):
         text += f" (default {str(flag.default).lower() if flag.kind == BOOL else flag.default})"
     if len(left) >= HELP_COLUMN:
         return [left, " " * HELP_COLUMN + text]

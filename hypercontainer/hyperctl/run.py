@@ -121,14 +121,17 @@ def _give_up(context: Context, container: str) -> int:
 
 COMMON = (
     *spec.FLAGS,
-    Flag("platform", "Of the image to pull: os/architecture[/variant]"),
+    Flag("platform", "Of the image to pull: os/architecture[/variant]", usual="the host's"),
     Flag("pull", "missing, always, never", metavar="when", default="missing", parse=parse_pull, words=PULL),
     switch("quiet", "Do not show how the pull goes", "q"),
     Flag("cidfile", "Write the container's id to this new file", metavar="path"),
 )
 NOTES = (
     "The container gets a virtual machine of its own: --cpus and --memory are its size\n"
-    "(processors rounded up, memory in MiB rounded up)."
+    "(processors rounded up, memory in MiB rounded up). With --pod they are limits, and\n"
+    "by default there are none. Its log is kept in 5 files of 10 MiB at most. The settings\n"
+    "of hyperd may give other defaults: vcpus, memory_mib, scratch_mib, factory,\n"
+    "share_locks, log_files, log_max_mib."
 )
 COMMANDS = {
     "run": Command(

@@ -1,0 +1,49 @@
+"""--help of run and create says what happens without each flag, and it is what the engine does."""
+
+import re
+
+import pytest
+
+from hypercontainer.hyperctl import commands, moot
+from hypercontainer.hyperctl.flags import BOOL, help_text
+from hypercontainer.hyperctl.text import parse_mib
+from hypercontainer.model.settings import Settings
+from hypercontainer.model.spec import ContainerSpec, PodSpec
+
+MAKERS = ("run", "create")
+# these ask for something that is not there without them
+NO_DEFAULT = {"entrypoint", "cidfile", "pod", "net", "tenant", *(flag.name for flag in moot.FLAGS)}
+SETTINGS, CONTAINER, POD = Settings(), ContainerSpec(image="x"), PodSpec()
+
+
+def shown(name: str) -> dict[str, str]:
+    """The default of each option that --help shows one for."""
+    text = re.sub(r"\n {10,}", "  ", help_text(name, "", commands.load(name)))
+    return dict(re.findall(r"^ +(?:-., )?--([a-z-]+) .*\(default (.+)\)$", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_each_value_has_a_default(name: str) -> None:
+    asked = {f.name for f in commands.load(name).flags if f.kind != BOOL and f.default != []}
+    assert asked - NO_DEFAULT <= shown(name).keys()
+
+
+@pytest.mark.parametrize("name", sorted(commands.COMMANDS))
+def test_a_default_of_the_code_is_shown(name: str) -> None:
+    if not name.startswith("_"):
+        defaults = {f.name: f.default for f in commands.load(name).flags if f.default not in ("", False, [], None)}
+        said = shown(name)
+        assert {key: said[key].lower() for key in defaults} == {k: str(v).lower() for k, v in defaults.items()}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_the_defaults_are_the_engines(name: str) -> None:
+    said = shown(name)
+    assert parse_mib(said["memory"]) == SETTINGS.memory_mib
+    assert parse_mib(said["storage-size"]) == SETTINGS.scratch_mib
+    assert parse_mib(said["shm-size"]) == CONTAINER.shm_mib
+    assert (said["factory"], said["locks"]) == (SETTINGS.factory, SETTINGS.share_locks)
+    assert (said["network"], said["restart"]) == (POD.network, CONTAINER.restart.name)
+    assert int(said["stop-timeout"]) == CONTAINER.stop_timeout_s
+    assert (said["pids-limit"], CONTAINER.pids) == ("no limit", 0)
+    assert f"in {SETTINGS.log_files} files of {SETTINGS.log_max_mib} MiB" in commands.load(name).notes
