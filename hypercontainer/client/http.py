@@ -23,7 +23,13 @@ def quote(text: str) -> str:
 
 
 def segment(text: str) -> str:
-    """`text` as one segment of a path: whatever it holds, it stays one name, and never "." or ".."."""
+    """`text` as one segment of a path: whatever it holds, it stays one name, and never "." or "..".
+
+    InvalidInput for the empty word: the path would be another call's."""
+    if not text:
+        from hypercontainer.errors import InvalidInput
+
+        raise InvalidInput("the name is empty")
     quoted = quote(text).replace("/", "%2F")
     return quoted if quoted.strip(".") else quoted.replace(".", "%2E")
 

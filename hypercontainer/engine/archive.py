@@ -8,7 +8,7 @@ from hypercontainer.agent.streams import OutputStream
 from hypercontainer.engine.container import Container
 from hypercontainer.engine.exec import Exec
 from hypercontainer.engine.pod import Pod
-from hypercontainer.errors import GuestError
+from hypercontainer.errors import GuestError, WrongState
 from hypercontainer.model import ids
 from hypercontainer.vm import Vm
 
@@ -70,6 +70,12 @@ async def _all(stream: OutputStream) -> bytes:
         kept = (kept + data)[:COMPLAINT]
         stream.consumed(len(data))
     return kept
+
+
+def check(pod: Pod, container: Container) -> None:
+    """WrongState if it is paused: the agent that reads and writes its files is in the same VM."""
+    if pod.record.paused:
+        raise WrongState("copy files of", container.record.name, "paused: unpause it")
 
 
 async def read(pod: Pod, container: Container, path: str) -> AsyncGenerator[bytes, None]:

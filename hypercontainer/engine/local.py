@@ -390,10 +390,12 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
 
     async def archive_get(self, c: str, path: str) -> AsyncGenerator[bytes, None]:
         pod, container = self._find(c)
+        archive.check(pod, container)
         return archive.read(pod, container, path)
 
     async def archive_put(self, c: str, path: str, chunks: AsyncIterator[bytes]) -> None:
         pod, container = self._find(c)
+        archive.check(pod, container)
         await archive.write(pod, container, path, chunks)
 
     # pods

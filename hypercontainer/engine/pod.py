@@ -140,10 +140,14 @@ class Pod:
     # starting
 
     async def start(self, container: Container, trace: Trace) -> None:
-        """Boot the machine if need be, make the container in it, start its process. One that runs: nothing happens."""
+        """Boot the machine if need be, make the container in it, start its process. One that runs: nothing happens.
+
+        WrongState for a paused one."""
         container.starting = trace
         async with self.lock:
             if container.running:
+                if self.record.paused:
+                    raise WrongState("start", container.record.name, "paused: unpause it")
                 return
             self._check_there(container, "start")
             self.machine.check_reached("start", container.record.name)

@@ -73,7 +73,12 @@ def talk(
 
 def attach(context: Context, args: Args) -> int:
     name = args.operands[0]
-    config = context.client.get(path(name))["Config"]
+    container = context.client.get(path(name))
+    if container["State"]["Paused"]:  # or it would wait for words that nobody can say
+        from hypercontainer.errors import WrongState
+
+        raise WrongState("attach to", name, "paused: unpause it")
+    config = container["Config"]
     stdin = config["OpenStdin"] and not args.no_stdin
     need_terminal(tty=config["Tty"], stdin=stdin)
     upgraded = context.client.upgrade(path(name, "attach"), stdin=stdin, stdout=True, stderr=True)

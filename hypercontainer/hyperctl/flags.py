@@ -234,7 +234,7 @@ def _check_operands(name: str, command: Command, operands: list[str]) -> None:
         wants = f"takes at most {command.most} argument{'s' if command.most != 1 else ''}"
     else:
         return
-    raise UsageError(f"{name} {wants}: {command.usage}", status=125 if command.in_order else 1)
+    raise UsageError(f"{name} {wants}: {command.usage}", status=1)
 
 
 def nearest(word: str, words: Sequence[str]) -> str:

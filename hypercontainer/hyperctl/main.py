@@ -17,7 +17,7 @@ else:
 
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 FAILED = 125  # ours, not the container's status
-PASS_ON = ("run", "create", "pod run", "pod create")  # whose status may be a container's, and docker's create
+PASS_ON = ("run", "pod run")  # whose status may be a container's
 
 
 def main() -> int:

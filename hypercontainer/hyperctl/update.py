@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def update(context: Context, args: Args) -> int:
     wanted = document(args)
     if not wanted:
-        raise UsageError("say what shall be another: --cpus, --memory, --pids-limit or --restart")
+        raise UsageError("say what shall be another: --cpus, --memory, --pids-limit or --restart", "update", status=1)
 
     def change(name: str) -> None:
         for warning in context.client.post(path(name, "update"), wanted)["Warnings"]:

@@ -9,6 +9,7 @@ from hypercontainer import errors
 from hypercontainer.client import http
 from hypercontainer.client.errors import PermissionRefused, error
 from hypercontainer.client.http import Client, segment, target
+from hypercontainer.errors import InvalidInput
 from tests.unit.hyperctl.fake import FakeHyperd, Lines, Refusal
 
 
@@ -38,7 +39,8 @@ def test_targets() -> None:
     assert target("/v1/x", query) == "/v1/x?all=1&n=0&filter=a%3Db%26c&filter=d%20e&name=%C3%A4/:"
     assert segment("../x") == "..%2Fx"
     assert segment("..") == "%2E%2E"
-    assert segment("") == ""
+    with pytest.raises(InvalidInput, match="the name is empty"):
+        segment("")
 
 
 def test_documents_come_over_one_connection(client: Client, hyperd: FakeHyperd) -> None:

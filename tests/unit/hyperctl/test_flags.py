@@ -96,7 +96,7 @@ def test_exact_numbers_of_operands() -> None:
         parse("x", none, ["a"])
     with pytest.raises(UsageError) as caught:
         parse("run", ORDERED, [])
-    assert caught.value.status == 125
+    assert caught.value.status == 1
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,10 @@ def test_a_command_people_wait_for_imports_little(hyperctl: Hyperctl, bare: set[
     hyperd = hyperctl.hyperd
     hyperd.answers["GET", "/v1/containers"] = []
     hyperd.answers["POST", "/v1/containers"] = {"Id": CONTAINER, "Warnings": []}
-    hyperd.answers["GET", "/v1/containers/c"] = {"Config": {"Tty": False, "OpenStdin": False}}
+    hyperd.answers["GET", "/v1/containers/c"] = {
+        "Config": {"Tty": False, "OpenStdin": False},
+        "State": {"Paused": False},
+    }
     hyperd.answers["GET", "/v1/containers/c/logs"] = b'{"stream":1,"time_ns":1,"data":"aGk="}\n'
     for c in ("c", "d", CONTAINER):
         hyperd.answers["DELETE", f"/v1/containers/{c}"] = None

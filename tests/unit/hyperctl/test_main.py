@@ -54,7 +54,7 @@ def test_help(hyperctl: Hyperctl) -> None:
         (["-H"], 125, "flag needs an argument: -H (see 'hyperctl --help')"),
         (["ps", "--al"], 125, "unknown flag: --al (did you mean --all?) (see 'hyperctl ps --help')"),
         (["rm"], 1, "rm requires at least 1 argument: [OPTIONS] CONTAINER [CONTAINER...] (see 'hyperctl rm --help')"),
-        (["run"], 125, "run requires at least 1 argument: [OPTIONS] IMAGE [COMMAND] [ARG...] (see 'hyperctl run --help')"),
+        (["run"], 1, "run requires at least 1 argument: [OPTIONS] IMAGE [COMMAND] [ARG...] (see 'hyperctl run --help')"),
         (["-H", "tcp://1.2.3.4:5", "ps"], 125,
          "'tcp://1.2.3.4:5' is not an address of hyperd: use unix:///path/of/its.sock (see 'hyperctl --help')"),
         (["-H=unix://relative", "ps"], 125,

@@ -200,7 +200,10 @@ def test_exec(hyperctl: Hyperctl, play: FakeHyperd) -> None:
 
 
 def test_start_and_attach(hyperctl: Hyperctl, play: FakeHyperd) -> None:
-    play.answers["GET", "/v1/containers/web"] = {"Config": {"Tty": False, "OpenStdin": True}}
+    play.answers["GET", "/v1/containers/web"] = {
+        "Config": {"Tty": False, "OpenStdin": True},
+        "State": {"Paused": False},
+    }
     play.answers["POST", "/v1/containers/web/attach"] = True
 
     def script(stream: Stream) -> None:

@@ -13,8 +13,9 @@ CREATE = ("POST", "/v1/containers/web/checkpoints")
     [
         (["checkpoint", "create", "web", "then"], 1),
         (["volume", "create", "data"], 1),
-        (["create", "web"], 125),
-        (["container", "create", "web"], 125),
+        (["create", "web"], 1),
+        (["container", "create", "web"], 1),
+        (["run", "web"], 125),
     ],
 )
 def test_only_what_may_say_a_containers_status_has_one_for_its_own_failures(

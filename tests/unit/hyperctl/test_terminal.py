@@ -166,7 +166,7 @@ def test_attach_has_the_program_paint_anew(hyperctl: Hyperctl, play: FakeHyperd,
         seen.extend((size(stream.until(RESIZE)), size(stream.until(RESIZE))))
         stream.exit(0)
 
-    play.answers["GET", "/v1/containers/web"] = {"Config": {"Tty": True, "OpenStdin": True}}
+    play.answers["GET", "/v1/containers/web"] = {"Config": {"Tty": True, "OpenStdin": True}, "State": {"Paused": False}}
     play.answers["POST", "/v1/containers/web/attach"] = True
     play.scripts["/v1/containers/web/attach"] = script
     with start(hyperctl, terminal, "attach", "web") as process:
