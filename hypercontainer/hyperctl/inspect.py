@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hypercontainer.hyperctl.context import Context
 
 TYPES = ("container", "image", "pod", "volume")
+HEX = frozenset("0123456789abcdef")
 
 
 def fetch(client: Client, kind: str, name: str, *, size: bool = False) -> Any:
@@ -33,8 +34,8 @@ def find(client: Client, kinds: Sequence[str], name: str, *, size: bool = False)
             return fetch(client, kind, name, size=size and kind == "container")
         except NotFound:
             pass
-        except InvalidInput:  # a name that only images can have
-            if kind == "image" or "image" not in kinds:
+        except InvalidInput:  # the beginning of several ids, or a name that only images can have
+            if kind == "image" or "image" not in kinds or HEX.issuperset(name):
                 raise
     raise NotFound(kinds[0] if len(kinds) == 1 else "object", name)
 
