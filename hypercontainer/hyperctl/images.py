@@ -123,7 +123,9 @@ COMMANDS = {
     "tag": Command(tag, "IMAGE NAME[:TAG]", "hyperctl tag web:1 web:latest", least=2, most=2, objects="images"),
     "rmi": Command(
         remove, "[OPTIONS] IMAGE [IMAGE...]", "hyperctl rmi web:1",
-        flags.switch("force", "Even if stopped containers use it", "f"), least=1, most=None, objects="images",
+        flags.switch("force", "Even if stopped containers use it", "f"),
+        flags.switch("no-prune", "No meaning here: there are no intermediate images"),
+        least=1, most=None, objects="images",
         refused={"no-prune": "an image is one thing here: it has no parents to keep"},
     ),
     "history": Command(

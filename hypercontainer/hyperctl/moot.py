@@ -55,10 +55,11 @@ REASONS = {
     "oom-score-adj": "the guest's kernel chooses inside the VM",
     "userns": "the VM keeps its users apart from the host's",
 }
+TRUST = switch("disable-content-trust", "")  # of pull too
 FLAGS = (
     Flag("cgroupns", "", parse=only(("", "host", "private"), "use private or host")),
     Flag("cpu-shares", "", short="c", parse=flags.count),
-    switch("disable-content-trust", ""),
+    TRUST,
     Flag("isolation", "", parse=only(("", "default"), "every container here runs in a VM")),
     Flag("log-driver", "", parse=only(("json-file", "local", "none"), f"{KEPT}; there are no other drivers")),
     Flag("memory-swap", "", parse=swap),
@@ -74,6 +75,6 @@ def warn(args: Args) -> None:
     for name, reason in REASONS.items():
         if name.replace("-", "_") in args.given:
             complain(f"warning: --{name} changes nothing: {reason}")
-    for kind, word in args.security_opt:
+    for kind, word in args.values.get("security_opt", []):
         if kind in SECURITY:
             complain(f"warning: --security-opt {word} changes nothing: the VM confines the container")

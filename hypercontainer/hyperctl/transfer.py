@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from hypercontainer.hyperctl import flags, progress
+from hypercontainer.hyperctl import flags, moot, progress
 from hypercontainer.hyperctl.flags import Args, Command, Flag, UsageError
 
 TYPE_CHECKING = False
@@ -29,6 +29,7 @@ def pull_image(context: Context, name: str, *, platform: str, quiet: bool, to_st
 
 
 def pull(context: Context, args: Args) -> int:
+    moot.warn(args)
     images = pull_image(context, args.operands[0], platform=args.platform, quiet=args.quiet, to_stderr=False)
     for image in images:
         print(image["Name"] if args.quiet else f"Pulled: {image['Name']} ({image['Id']})")
@@ -130,7 +131,7 @@ QUIET = flags.switch("quiet", "Do not show how it goes", "q")
 COMMANDS = {
     "pull": Command(
         pull, "[OPTIONS] NAME[:TAG|@DIGEST]", "hyperctl pull --platform linux/amd64 debian:12",
-        Flag("platform", "os/architecture[/variant]"), QUIET, least=1, most=1,
+        Flag("platform", "os/architecture[/variant]"), QUIET, moot.TRUST, least=1, most=1,
         refused={"all-tags": "name the tags one by one"},
     ),
     "load": Command(

@@ -4,7 +4,7 @@ import pytest
 
 from hypercontainer.hyperctl import commands, moot
 from tests.unit.hyperctl.conftest import Hyperctl
-from tests.unit.hyperctl.fake import FakeHyperd
+from tests.unit.hyperctl.fake import FakeHyperd, Lines
 
 
 @pytest.fixture
@@ -101,3 +101,13 @@ def test_dockers_global_flags(hyperctl: Hyperctl, hyperd: FakeHyperd, words: tup
 def test_a_level_that_is_none(hyperctl: Hyperctl) -> None:
     assert hyperctl("--log-level", "loud", "ps").status == 125
     assert hyperctl("-l").err.startswith("hyperctl: flag needs an argument: -l")
+
+
+@pytest.mark.parametrize("flag", ["--disable-content-trust", "--disable-content-trust=true"])
+def test_a_pull_that_shall_check_no_signatures(hyperctl: Hyperctl, hyperd: FakeHyperd, flag: str) -> None:
+    hyperd.answers["POST", "/v1/images/pull"] = Lines({"images": []})
+    done = hyperctl("pull", "-q", flag, "busybox")
+    assert (done.status, done.err) == (
+        0,
+        "hyperctl: warning: --disable-content-trust changes nothing: no signatures are checked\n",
+    )
