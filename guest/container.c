@@ -18,7 +18,7 @@ int check_id(const char *what, const char *id, struct error *err)
 	size_t length = strlen(id);
 
 	if (!length || length >= ID_BYTES || strspn(id, letters) != length || strchr("_.-", id[0]))
-		return fail(err, EINVAL, "name a %s '%.64s'", what, id);
+		return fail_as(err, EINVAL, "name a %s '%.64s': use 1 to 64 of [a-zA-Z0-9_.-]", what, id);
 	return 0;
 }
 
@@ -63,7 +63,7 @@ static int parse_create(const struct json *args, struct create_args *a, struct r
 	    json_range("shm_bytes", a->shm_bytes, 0, INT64_MAX, err) < 0)
 		return -1;
 	if (a->hostname && strlen(a->hostname) >= HOSTNAME_BYTES)
-		return fail(err, EINVAL, "name a host '%.80s'", a->hostname);
+		return fail_as(err, EINVAL, "name a host '%.80s': it is too long", a->hostname);
 	rootfs->mounts = a->mounts;
 	rootfs->files = a->files;
 	rootfs->shm_bytes = a->shm_bytes;
@@ -75,7 +75,7 @@ static int keep_paths(const struct json *paths, char **to, size_t *count, struct
 	if (json_all(paths, JSON_STRING, "paths", err) < 0)
 		return -1;
 	if (paths->count > PATHS_MAX)
-		return fail(err, E2BIG, "hide %u paths", paths->count);
+		return fail_as(err, E2BIG, "hide %u paths: they are too many", paths->count);
 	for (const struct json *p = json_first(paths); p; p = p->next)
 		if (!(to[(*count)++] = strdup(p->string)))
 			return fail(err, ENOMEM, "keep a path");

@@ -239,7 +239,7 @@ static int set_sysctl(const char *key, const char *value, struct error *err)
 	int fd, result = 0;
 
 	if (!*key || strstr(key, "..") || *key == '/' || *key == '.')
-		return fail(err, EINVAL, "set sysctl '%.64s'", key);
+		return fail_as(err, EINVAL, "set sysctl '%.64s': it is no name of one", key);
 	if (format(err, path, sizeof(path), "/proc/sys/%s", key) < 0)
 		return -1;
 	if (!strchr(key, '/'))		/* with slashes, dots belong to the name of an interface */

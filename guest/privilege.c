@@ -34,7 +34,7 @@ static int parse_capability(const char *name, uint64_t *set, struct error *err)
 			*set |= 1ull << i;
 			return 0;
 		}
-	return fail(err, EINVAL, "grant capability '%.40s'", name);
+	return fail_as(err, EINVAL, "grant capability '%.40s': there is none of that name", name);
 }
 
 struct rlimit_args {
@@ -54,7 +54,7 @@ static int parse_rlimit(const struct json *json, struct privileges *p, struct er
 	if (json_fields(json, fields, COUNT(fields), &a, err) < 0)
 		return -1;
 	if (p->rlimits_count == RLIMITS_MAX)
-		return fail(err, E2BIG, "set %d limits", RLIMITS_MAX);
+		return fail_as(err, E2BIG, "set limits: there are more than %d", RLIMITS_MAX);
 	for (size_t i = 0; !strncmp(a.type, "RLIMIT_", 7) && i < COUNT(rlimit_names); i++)
 		if (!strcmp(a.type + 7, rlimit_names[i].name)) {
 			p->rlimits[p->rlimits_count].resource = rlimit_names[i].resource;
@@ -62,7 +62,7 @@ static int parse_rlimit(const struct json *json, struct privileges *p, struct er
 			p->rlimits[p->rlimits_count++].hard = a.hard < 0 ? UINT64_MAX : (uint64_t)a.hard;
 			return 0;
 		}
-	return fail(err, EINVAL, "set limit '%.40s'", a.type);
+	return fail_as(err, EINVAL, "set limit '%.40s': there is none of that name", a.type);
 }
 
 static int parse_seccomp(const char *text, struct privileges *p, struct error *err)

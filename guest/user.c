@@ -111,7 +111,7 @@ int user_add_group(struct identity *identity, gid_t gid, struct error *err)
 		if (identity->groups[i] == gid)
 			return 0;
 	if (identity->groups_count == GROUPS_MAX)
-		return fail(err, E2BIG, "join %d groups", GROUPS_MAX);
+		return fail_as(err, E2BIG, "join groups: there are more than %d", GROUPS_MAX);
 	identity->groups[identity->groups_count++] = gid;
 	return 0;
 }

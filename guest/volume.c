@@ -114,7 +114,7 @@ static int tmpfs_options(const struct mount_spec *spec, unsigned long *flags, ch
 		if (i < COUNT(known))
 			*flags = (*flags | known[i].set) & ~known[i].clear;
 		else if (!is_number_option(o->string))
-			return fail(err, EINVAL, "mount a tmpfs with option '%.32s'", o->string);
+			return fail_as(err, EINVAL, "mount a tmpfs with option '%.32s': it is not known", o->string);
 		else if (format(err, data + length, size - length, ",%s", o->string) < 0)
 			return -1;
 	}
@@ -149,13 +149,13 @@ static int mount_one(struct container *c, const struct json *json, struct error 
 	if (json_fields(json, fields, COUNT(fields), &spec, err) < 0)
 		return -1;
 	if (spec.target[0] != '/')
-		return fail(err, EINVAL, "mount on '%.100s'", spec.target);
+		return fail_as(err, EINVAL, "mount on '%.100s': it is no absolute path", spec.target);
 	if (!strcmp(spec.type, "share"))
 		result = mount_share(c, &spec, err);
 	else if (!strcmp(spec.type, "tmpfs"))
 		result = mount_tmpfs(c, &spec, err);
 	else
-		return fail(err, EINVAL, "mount type '%.32s'", spec.type);
+		return fail_as(err, EINVAL, "mount a '%.32s': it is no share and no tmpfs", spec.type);
 	if (result < 0) {
 		struct error cause = *err;
 

@@ -23,6 +23,13 @@ class HyperError(Exception):
     kind: ClassVar[Kind] = "internal"
 
 
+def reason(error: BaseException) -> str:
+    """What `error` says, to stand behind another "cannot VERB WHAT: "; an OSError without number and path."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).removeprefix("cannot ")
+
+
 class InvalidInput(HyperError):
     """A name, an option or a document that a caller gave is not acceptable."""
 

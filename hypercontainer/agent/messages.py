@@ -309,8 +309,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def printable(text: str, limit: int = 1024) -> str:
-    """`text` as it may appear in an error or a log: no control characters, no more than `limit` characters."""
-    return "".join(c if c.isprintable() else "?" for c in text[:limit])
+    """`text` as it may appear in an error or a log: one line of no more than `limit` characters, none of control."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text[:limit]).strip()
 
 
 class Beginning(msgspec.Struct, frozen=True, kw_only=True):

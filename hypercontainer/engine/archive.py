@@ -15,6 +15,12 @@ from hypercontainer.vm import Vm
 COMPLAINT = 4096  # bytes of the agent's stderr that are kept
 
 
+def told(complaint: bytes) -> str:
+    """The agent's lines as one, to stand behind "cannot VERB WHAT: "."""
+    lines = [printable(line).removeprefix("cannot ") for line in complaint.decode(errors="replace").splitlines()]
+    return "; ".join(line for line in lines if line) or "the guest does not say why"
+
+
 class _Archive:
     """The agent's process that packs or unpacks, known to the pod as an exec so that its end finds us."""
 
@@ -51,7 +57,7 @@ class _Archive:
         complaint = await self._heard
         status = await self._exec.exit
         if status:
-            raise GuestError(f"cannot {verb} {path}: {printable(complaint.decode(errors='replace')).strip()}")
+            raise GuestError(f"cannot {verb} {path}: {told(complaint)}")
 
     async def end(self) -> None:
         self._pod.execs.pop(self._exec.id, None)

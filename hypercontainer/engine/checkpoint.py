@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from hypercontainer.engine import saved
-from hypercontainer.errors import AlreadyExists, HyperError, InvalidInput, NotFound
+from hypercontainer.errors import AlreadyExists, HyperError, InvalidInput, NotFound, reason
 from hypercontainer.lib import document, files
 from hypercontainer.model import ids
 from hypercontainer.model.record import ContainerRecord, Moment, PodRecord, Record
@@ -68,7 +68,7 @@ class CheckpointStore:
         try:
             found = document.read(folder / RECORD, Checkpoint)
         except OSError as e:
-            raise HyperError(f"cannot read {folder / RECORD}: {e}") from e
+            raise HyperError(f"cannot read {folder / RECORD}: {reason(e)}") from e
         if found.version != VERSION or len(found.pod.containers) != 1:
             raise HyperError(f"cannot use {folder}: it is of version {found.version}, this hyperd reads {VERSION}")
         return found

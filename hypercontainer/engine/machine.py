@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hypercontainer import vm as vms
 from hypercontainer.agent.messages import Listing
-from hypercontainer.engine import mounts, resolve
+from hypercontainer.engine import mounts, resolve, store
 from hypercontainer.engine.accelerator import BootFiles, Choice
 from hypercontainer.engine.host import UIDS, Host
 from hypercontainer.errors import Exhausted, HyperError, WrongState
@@ -126,7 +126,9 @@ class Machine:
         base = host.settings.uid_base
         record.uid = next(uid for uid in range(base, base + UIDS) if uid not in taken)
         if record.spec.network == "bridge" and record.nic is None:  # a suspended pod keeps its addresses
-            record.nic = host.network.plan(record.id, record.spec.ports, [p.nic for p in others if p.nic])
+            used = [p.nic for p in others if p.nic]
+            owners = {p.nic.tap: store.named(p) for p in others if p.nic}
+            record.nic = host.network.plan(record.id, record.spec.ports, used, owners)
         self.save()
         with files.told(f"make {host.run_dir(record.id)}"):
             host.run_dir(record.id).mkdir(mode=0o711, parents=True, exist_ok=True)

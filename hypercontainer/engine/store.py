@@ -111,6 +111,13 @@ class PodStore:
             _clear(grave)
 
 
+def named(pod: PodRecord) -> str:
+    """`pod` in words; its container where it was made with one, for whoever made it knows of no pod."""
+    if pod.implicit:
+        return f"container {' '.join(c.name for c in pod.containers)}"
+    return f"pod {pod.name}"
+
+
 def _clear(folder: Path) -> None:
     """Remove what counts no more; what resists is left to the next start."""
     shutil.rmtree(folder, onerror=lambda _, path, why: log.warning("cannot remove %s: %s", path, why[1]))
@@ -162,7 +169,7 @@ class Index:
                 continue
             if pod.implicit:  # whoever made it named a container
                 raise AlreadyExists(
-                    f"the name {name!r} is in use by container {' '.join(c.name for c in pod.containers)}: "
+                    f"the name {name!r} is in use by {named(pod)}: "
                     "remove or rename that container to use the name again"
                 )
             raise AlreadyExists(f"the pod name {name!r} is in use by pod {pod.id}: remove it to use the name again")

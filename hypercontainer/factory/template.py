@@ -17,7 +17,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hypercontainer import vm as vms
-from hypercontainer.errors import Exhausted, GuestDied, GuestError, GuestSilent, HyperError, InvalidInput, Unavailable
+from hypercontainer.errors import (
+    Exhausted,
+    GuestDied,
+    GuestError,
+    GuestSilent,
+    HyperError,
+    InvalidInput,
+    Unavailable,
+    reason,
+)
 from hypercontainer.factory.base import EMPTY, Kept, Pool, Shape, Stage, Wish, nobodys, shape, size
 from hypercontainer.factory.rehearsal import rehearse
 from hypercontainer.factory.sealed import SealedFile
@@ -99,7 +108,7 @@ class TemplateFactory:
                     await self.make(wish.config)
                 except HyperError as e:
                     key = shape(self._hypervisor, wish.config)
-                    self._failed(key, wish.config, None, f"cannot make a template: {e}")
+                    self._failed(key, wish.config, None, f"cannot make a template: {reason(e)}")
 
     def troubles(self) -> Sequence[str]:
         return [f"there is no template for a {what}: {trouble.words()}" for what, trouble in self._troubles.values()]
@@ -129,12 +138,12 @@ class TemplateFactory:
         try:
             template = await self._made(task, trace)
         except HyperError as e:
-            self._failed(key, config, None, f"cannot make a template, booting {config.name}: {e}")
+            self._failed(key, config, None, f"cannot make a template, booting {config.name}: {reason(e)}")
             return None
         try:
             vm = await self._from(template, config, run_dir, trace)
         except (GuestDied, GuestError) as e:
-            self._failed(key, config, template, f"cannot clone {config.name}, booting it: {e}")
+            self._failed(key, config, template, f"cannot clone {config.name}, booting it: {reason(e)}")
             return None
         except GuestSilent:  # a boot would not be quicker than it where there is too much to do
             self._failed(key, config, template, f"cannot clone {config.name}: it does not answer")

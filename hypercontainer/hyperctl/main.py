@@ -72,7 +72,7 @@ def _address(host: str) -> str:
     try:
         return parse_address(host or os.environ.get("HYPER_HOST", ""))
     except ValueError as e:
-        raise UsageError(str(e)) from e
+        raise UsageError(str(e), final=True) from e
 
 
 def _global_flags(words: list[str]) -> tuple[str, list[str]]:

@@ -59,7 +59,7 @@ def parts(name: bytes) -> list[bytes]:
     """The components of an entry's name; InvalidInput for one that leads out of the folder."""
     found = [part for part in name.split(b"/") if part not in (b"", b".")]
     if name.startswith(b"/") or b".." in found or len(found) > MAX_DEPTH or b"\0" in name:
-        raise InvalidInput(f"cannot copy {name[:200]!r}: the name leads out of the target folder")
+        raise InvalidInput(f"cannot copy {tar.show(name)}: the name leads out of the target folder")
     return found
 
 
@@ -103,7 +103,7 @@ class Unpacker:
     def _place(self, name: bytes) -> list[bytes]:
         found, n = parts(name), len(self._top)
         if found[:n] != self._top:
-            raise InvalidInput(f"cannot copy {name[:200]!r}: it is not below {b'/'.join(self._top)!r}")
+            raise InvalidInput(f"cannot copy {tar.show(name)}: it is not below {tar.show(b'/'.join(self._top))}")
         return [*self._name, *found[n:]]
 
     def _open_folder(self, path: list[bytes]) -> int:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from hypercontainer.errors import InvalidInput, NotFound
+from hypercontainer.errors import InvalidInput, NotFound, reason
 from hypercontainer.images import compression, foreign, legacy, manifest, platform, reference
 from hypercontainer.images.manifest import MAX_CONFIG, MAX_LAYERS, MAX_MANIFEST, Descriptor, Manifest
 from hypercontainer.images.reference import Reference
@@ -131,7 +131,7 @@ def _resolve(archive: Archive, descriptor: Descriptor, depth: int = 0) -> Found:
         try:
             return _resolve(archive, platform.choose(there, platform.host(), "in the archive"), depth + 1)
         except NotFound as e:
-            raise InvalidInput(f"cannot read archive: {e}") from e
+            raise InvalidInput(f"cannot read archive: {reason(e)}") from e
     document = manifest.read_manifest(data)
     config = _document(archive, document.config, MAX_CONFIG)
     return Found(data, config, [_blob(archive, layer) for layer in document.layers], [])

@@ -87,7 +87,7 @@ def number(field: bytes) -> int:
     if not digits:
         return 0
     if digits.translate(None, b"01234567"):
-        raise TarError(f"damaged tar: {field!r} is not a number")
+        raise TarError(f"damaged tar: {show(field)} is not a number")
     return int(digits, 8)
 
 
@@ -130,11 +130,11 @@ def _amend(records: dict[bytes, bytes], said: dict[bytes, bytes]) -> None:
 
 def _integer(value: bytes, what: str) -> int:
     if not 0 < len(value) <= MAX_DIGITS or not value.lstrip(b"-").isdigit():
-        raise TarError(f"damaged tar: PAX {what} is {value[:40]!r}")
+        raise TarError(f"damaged tar: PAX {what} is {show(value[:40])}")
     try:
         return int(value)
     except ValueError as e:
-        raise TarError(f"damaged tar: PAX {what} is {value[:40]!r}") from e
+        raise TarError(f"damaged tar: PAX {what} is {show(value[:40])}") from e
 
 
 def _nanoseconds(value: bytes) -> int:
@@ -142,7 +142,7 @@ def _nanoseconds(value: bytes) -> int:
     whole, _, fraction = value.partition(b".")
     negative = whole.startswith(b"-")
     if fraction and not fraction.isdigit():
-        raise TarError(f"damaged tar: PAX mtime is {value[:40]!r}")
+        raise TarError(f"damaged tar: PAX mtime is {show(value[:40])}")
     rest = int(fraction[:9].ljust(9, b"0"))
     seconds = _integer(whole, "mtime") * 1_000_000_000
     return seconds - rest if negative else seconds + rest

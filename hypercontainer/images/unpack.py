@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hypercontainer.errors import Exhausted, HyperError, InvalidInput
+from hypercontainer.errors import Exhausted, HyperError, InvalidInput, reason
 from hypercontainer.images import compression, erofs, tar
 from hypercontainer.images.erofs import Writer
 from hypercontainer.images.tar import Entry, Reader, Stream, show
@@ -256,7 +256,7 @@ def apply(tree: Tree, out: Writer, layer: Layer, budget: Budget) -> LayerDone:
             work.apply()
             stream.skip(4 * MAX_BYTES)  # what follows the end mark counts for the digest
     except InvalidInput as e:
-        raise BadLayer(f"cannot unpack layer {layer.diff_id}: {e}") from e
+        raise BadLayer(f"cannot unpack layer {layer.diff_id}: {reason(e)}") from e
     if (found := hashed.digest) != layer.diff_id:
         hashed.pad()
         if hashed.digest != layer.diff_id:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from hypercontainer.errors import AlreadyExists, Exhausted, HyperError
+from hypercontainer.errors import AlreadyExists, Exhausted, HyperError, reason
 from hypercontainer.kernel import config, debian, toolchain
 from hypercontainer.kernel.bundle import BUILD, BUILD_LOCK, Bundle, KernelStore
 from hypercontainer.kernel.config import Option
@@ -89,7 +89,7 @@ async def _unpack(deb: Path, work: Path, say: Say) -> Path:
         archive = work / "package/usr/src" / f"{SOURCE}.tar.xz"
         await proc.run([*leash, "tar", "-xJf", archive, "-C", work, f"--exclude={GPU}"], timeout_s=UNPACK_S)
     except CommandFailed as e:
-        raise HyperError(f"cannot unpack the kernel's source: {e}") from e
+        raise HyperError(f"cannot unpack the kernel's source: {reason(e)}") from e
     await asyncio.to_thread(shutil.rmtree, work / "package")
     return work / SOURCE
 

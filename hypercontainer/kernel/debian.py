@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from hypercontainer.errors import Unavailable
+from hypercontainer.errors import Unavailable, reason
 from hypercontainer.kernel import vmlinuz
 from hypercontainer.kernel.bundle import Bundle, KernelStore
 from hypercontainer.lib import proc
@@ -80,7 +80,7 @@ async def _newest() -> tuple[str, str, int]:
     try:
         found = IMAGE.search((await proc.run(["apt-cache", "depends", META], timeout_s=60)).stdout.decode())
     except CommandFailed as e:
-        raise Unavailable(f"cannot find a kernel to fetch: {e}: {HINT}") from e
+        raise Unavailable(f"cannot find a kernel to fetch: {reason(e)}: {HINT}") from e
     if not found:
         raise Unavailable(f"cannot find a kernel to fetch: apt knows no {META}: {HINT}")
     return found[1], *await candidate(found[1])
@@ -91,7 +91,7 @@ async def candidate(package: str) -> tuple[str, int]:
     try:
         shown = (await proc.run(["apt-cache", "show", "--no-all-versions", package], timeout_s=60)).stdout.decode()
     except CommandFailed as e:
-        raise Unavailable(f"cannot find {package}: {e}: {HINT}") from e
+        raise Unavailable(f"cannot find {package}: {reason(e)}: {HINT}") from e
     version, size = VERSION.search(shown), SIZE.search(shown)
     if not version or not size:
         raise Unavailable(f"cannot find {package}: apt says nothing of it: {HINT}")

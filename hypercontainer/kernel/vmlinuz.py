@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable
 from typing import Protocol
 
-from hypercontainer.errors import InvalidInput
+from hypercontainer.errors import InvalidInput, reason
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -81,7 +81,7 @@ def _unpack(payload: bytes) -> bytes:
     try:
         image = opener().decompress(payload, MAX_IMAGE + 1)  # stops at its own end: the kernel's build appends a length
     except (zlib.error, lzma.LZMAError, zstd.ZstdError, OSError, EOFError) as e:
-        raise InvalidInput(f"cannot unpack the kernel: its {name} payload is damaged: {e}") from e
+        raise InvalidInput(f"cannot unpack the kernel: its {name} payload is damaged: {reason(e)}") from e
     if len(image) > MAX_IMAGE:
         raise InvalidInput(f"cannot unpack the kernel: it is larger than {MAX_IMAGE >> 20} MiB")
     return image

@@ -1,7 +1,7 @@
 """Pods on the host's network: a bridge, a tap each, NAT and published ports."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -41,14 +41,20 @@ class Network:
                 known = [line for nic in self._nics.values() for line in rules.join(self._net, nic)]
                 self._nft.apply([rules.base(self._net), *known])
 
-    def plan(self, pod_id: str, mappings: Sequence[PortMapping], used: Sequence[NicRecord]) -> NicRecord:
+    def plan(
+        self,
+        pod_id: str,
+        mappings: Sequence[PortMapping],
+        used: Sequence[NicRecord],
+        owners: Mapping[str, str] | None = None,
+    ) -> NicRecord:
         """Decide on a pod's interface: address, names, host ports. Nothing is made; each host port was just now free.
 
-        `used` are the records of all other pods, running or not. Raises InUse for a port that is taken, naming it
-        and who has it, Exhausted when the subnet is full, InvalidInput.
+        `used` are the records of all other pods, running or not, `owners` whose each tap is, in words. Raises InUse
+        for a port that is taken, naming it and who has it, Exhausted when the subnet is full, InvalidInput.
         """
         nic = ipam.nic(self._net, pod_id, used, bridge.uplink_mtu())
-        nic.ports = ports.assign(mappings, used)
+        nic.ports = ports.assign(mappings, used, owners)
         return nic
 
     async def create(self, nic: NicRecord) -> None:

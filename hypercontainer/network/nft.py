@@ -90,7 +90,7 @@ class Nft:
             try:
                 self._library = _loaded()
             except OSError as e:
-                raise Unavailable(f"cannot use nftables: {e}; install the package nftables") from e
+                raise Unavailable("cannot use nftables: its library does not load; install the package nftables") from e
         if self._context is None:
             self._context = self._library.nft_ctx_new(0)
             if not self._context:

@@ -4,7 +4,7 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from hypercontainer.errors import Exhausted, HyperError, InUse, InvalidInput
 from hypercontainer.model.record import NicRecord, PortRecord
@@ -59,14 +59,17 @@ class PortGuard:
             self.release(tap)
 
 
-def assign(ports: Sequence[PortMapping], used: Sequence[NicRecord]) -> list[PortRecord]:
-    """Decide on the host port of each mapping. Every one is free: by `used`, and by binding it.
+def assign(
+    ports: Sequence[PortMapping], used: Sequence[NicRecord], owners: Mapping[str, str] | None = None
+) -> list[PortRecord]:
+    """Decide on the host port of each mapping. Every one is free: by `used`, and by binding it. `owners`: whose a tap
+    is, in words.
 
     Raises InUse that names the port and, where it can be found, who has it; InvalidInput; Exhausted.
     """
     if len(ports) > MAX_PORTS:
         raise InvalidInput(f"cannot publish {len(ports)} ports: {MAX_PORTS} are the most that a pod may have")
-    taken = [(port, nic.tap) for nic in used for port in nic.ports]
+    taken = [(port, (owners or {}).get(nic.tap, f"interface {nic.tap}")) for nic in used for port in nic.ports]
     sockets: list[socket.socket] = []
     records: list[PortRecord] = []
     try:
@@ -92,9 +95,9 @@ def _assign(mapping: PortMapping, taken: Taken) -> tuple[PortRecord, list[socket
     _check(mapping)
     if mapping.host_port and not mapping.host_port_last:
         record = _record(mapping, mapping.host_port)
-        for other, tap in taken:
+        for other, owner in taken:
             if _overlap(record, other):
-                who = f"pod {tap.removeprefix('hy')} publishes it" if tap else "it is asked for twice"
+                who = f"{owner} publishes it" if owner else "it is asked for twice"
                 raise InUse(f"cannot publish port {name(record)}: {who}")
         return record, bind(record)
     for number in range(mapping.host_port, mapping.host_port_last + 1) if mapping.host_port else CHOSEN:

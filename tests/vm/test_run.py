@@ -51,7 +51,7 @@ def test_a_signalled_process_reports_128_and_the_signal(hyper: PrivateDaemon) ->
 def test_a_program_that_does_not_exist_is_127_and_a_folder_is_126(hyper: PrivateDaemon) -> None:
     missing, folder = hyper.ctl("run", "--rm", "busybox", "/no/such"), hyper.ctl("run", "--rm", "busybox", "/etc")
     assert (missing.status, folder.status) == (127, 126)
-    assert "/no/such" in missing.err and missing.err.count("\n") == 1
+    assert missing.err.splitlines()[-1] == "hyperctl: cannot run /no/such: No such file or directory"
 
 
 @pytest.mark.parametrize(
@@ -65,8 +65,8 @@ def test_a_program_that_does_not_exist_is_127_and_a_folder_is_126(hyper: Private
 )
 def test_a_set_up_that_fails_is_125_whatever_its_errno(hyper: PrivateDaemon, words: list[str], why: str) -> None:
     done = hyper.ctl("run", "--rm", *words)
-    assert (done.status, done.out) == (125, "") and why in done.err
-    assert done.err.count("\n") == 1 and "Invalid argument" not in done.err
+    assert (done.status, done.out) == (125, "") and why in done.err.splitlines()[-1]
+    assert "Invalid argument" not in done.err
 
 
 def test_what_start_and_exec_say_of_what_did_not_start(hyper: PrivateDaemon) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from qemu.qmp import ExecuteError, QMPClient, QMPError, Runstate
 from qemu.qmp.message import Message
 
-from hypercontainer.errors import GuestError, GuestSilent, HyperError
+from hypercontainer.errors import GuestError, GuestSilent, HyperError, reason
 from hypercontainer.lib.limit import Waited, limit, never
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Monitor:
         except TimeoutError as e:
             raise GuestSilent(f"QEMU's monitor did not answer within {timeout_s:g} s") from e
         except (QMPError, OSError, EOFError) as e:
-            raise GuestError(f"cannot reach QEMU's monitor: {e}") from e
+            raise GuestError(f"cannot reach QEMU's monitor: {reason(e)}") from e
         return monitor
 
     async def execute(

@@ -1,6 +1,6 @@
 """What outlives an engine under test. All is real but the machines and the network, which needs root."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,13 @@ class FakeNetwork:
     async def ensure(self) -> None:
         pass
 
-    def plan(self, pod_id: str, ports: Sequence[PortMapping], used: Sequence[NicRecord]) -> NicRecord:
+    def plan(
+        self,
+        pod_id: str,
+        ports: Sequence[PortMapping],
+        used: Sequence[NicRecord],
+        owners: Mapping[str, str] | None = None,
+    ) -> NicRecord:
         n = 2 + len(used)
         return NicRecord(
             tap=f"hy{pod_id}",
