@@ -363,7 +363,8 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         if not spec.command or not spec.command[0]:
             raise InvalidInput("cannot exec nothing: give a command")
         if spec.working_dir is not None:
-            mounts.absolute(spec.working_dir, "working directory")
+            clean = mounts.absolute(spec.working_dir, "working directory")
+            spec = msgspec.structs.replace(spec, working_dir=clean)
         for old in [e for e in pod.execs.values() if e.exit.done()][:-KEPT]:
             del pod.execs[old.id]
         exec_ = Exec(ids.new_id(), container.record, spec)

@@ -216,10 +216,10 @@ def test_a_user_may_what_users_of_dockers_containers_may(hyper: PrivateDaemon) -
         httpd -p 80 -h /www && wget -q -O - http://127.0.0.1:80/ | head -c 4; echo
         cat /proc/sys/net/ipv4/ping_group_range
         ulimit -Sn; ulimit -Hn; grep -c 'processes *unlimited' /proc/self/limits
-        cat /proc/sys/fs/inotify/max_user_watches
+        cat /proc/sys/fs/inotify/max_user_watches /proc/sys/fs/inotify/max_user_instances
         grep Groups: /proc/self/status"""
     out = ok(hyper, "run", "--rm", "-u", "1000:1000", "busybox", "sh", "-c", script).split()
-    limits = ["1048576", "1048576", "1", "1048576"]
+    limits = ["1048576", "1048576", "1", "1048576", "1024"]
     assert out == ["<h1>", "0", "2147483647", *limits, "Groups:", "1000"]
 
 

@@ -258,6 +258,20 @@ def test_the_limit_that_was_met_is_named_in_a_pod_too() -> None:
     assert said(0) == "killed: out of memory (limit 512 MiB, all that its pod has: give that more in the pod's file)"
 
 
+@pytest.mark.parametrize(("asked", "clean"), [("/etc/../tmp//", "/tmp"), ("//data/./", "/data"), ("/..", "/")])
+async def test_an_exec_has_the_working_directory_that_docker_would_clean(
+    engine: LocalEngine, create: Run, world: World, asked: str, clean: str
+) -> None:
+    id = await create("sleep", "1000")
+    await engine.start(id)
+    session = await engine.exec(id, ExecSpec(command=["true"], working_dir=asked))
+    assert await session.wait() == 0
+    starts = [args for op, args in world.hypervisor.alive[0].agent.requests if op == "process.start"]
+    assert starts[-1]["cwd"] == clean
+    with pytest.raises(InvalidInput, match="absolute path"):
+        await engine.exec(id, ExecSpec(command=["true"], working_dir="tmp"))
+
+
 async def test_exec_has_streams_and_a_status_of_its_own(engine: LocalEngine, create: Run) -> None:
     id = await create("sleep", "1000")
     await engine.start(id)

@@ -177,6 +177,12 @@ def test_a_new_volume_is_filled_unless_the_caller_says_nocopy() -> None:
     assert [mount.populate for mount in mounts.plan(asked, ["/c"])] == [True, False, True]
 
 
+def test_a_volume_that_is_read_only_is_not_filled() -> None:
+    """The guest fills volumes, and the host promises that it cannot write to this one, not for a moment."""
+    [mount] = mounts.plan([Mount(type="volume", source="v", target="/a", read_only=True)], [])
+    assert (mount.populate, mount.read_only) == (False, True)
+
+
 # What pods share
 
 

@@ -126,10 +126,15 @@ async def test_the_disk_is_copied_as_it_is(world: World, engine: LocalEngine, cr
 
 async def test_fixed_ports_stay_with_the_source(engine: LocalEngine) -> None:
     ports = [PortMapping(container_port=80, host_port=8080), PortMapping(container_port=81)]
+    ports.append(PortMapping(container_port=83, host_port=18100, host_port_last=18102))
     container = ContainerSpec(image="busybox", command=["sleep"])
     made = await engine.create_container(PodSpec(containers=[container], ports=ports))
     await engine.start(made.id)
     (fork,) = (await engine.fork(made.id, count=1, name="", ports=[PortMapping(container_port=82, host_port=9)])).ids
+    bindings = (await engine.inspect(made.id)).host_config.port_bindings
+    assert {key: [host.host_port for host in hosts] for key, hosts in bindings.items()} == {
+        "80/tcp": ["8080"], "81/tcp": [""], "83/tcp": ["18100-18102"]
+    }  # fmt: skip
     kept = engine._find(fork)[0].record.spec.ports
     assert [(p.container_port, p.host_port) for p in kept] == [(81, 0), (82, 9)]
 

@@ -225,6 +225,16 @@ def test_what_a_pax_header_says_is_of_the_member_alone(running: Guest) -> None:
     assert running.sh("cat /tmp/long /tmp/own")[1] == "abcown\n"
 
 
+def test_the_17th_attribute_of_a_file_is_complained_of(running: Guest) -> None:
+    """The others are kept, and the entries behind it."""
+    attributes = {f"SCHILY.xattr.user.a{i:02}": "v" for i in range(17)}
+    status, errors = write(running, "/tmp", tar(member("many", b"x", pax_headers=attributes), member("next", b"y")))
+    assert (status, "keep more than 16 attributes" in errors) == (1, True)
+    assert running.sh("cat /tmp/many /tmp/next")[1] == "xy"
+    _, members, _, _ = read(running, "/tmp/many")
+    assert len([key for key in members["many"].pax_headers if key.startswith("SCHILY.xattr.user.a")]) == 16
+
+
 @pytest.mark.parametrize("record", [b"11 size=1x\n", b"12 size=-12\n", b"18 uid=4294967296\n"])
 def test_a_number_that_is_none(running: Guest, record: bytes) -> None:
     status, errors = write(running, "/tmp", block("p", tarfile.XHDTYPE, record) + block("f", data=b"x") + bytes(1024))

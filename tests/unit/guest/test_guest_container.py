@@ -231,6 +231,12 @@ def test_a_hostname_of_its_own(guest: Guest) -> None:
     assert guest.sh("hostname", container="c2")[1] == "pod-name\n"
 
 
+def test_a_dotted_hostname_has_its_first_label_as_an_alias(guest: Guest) -> None:
+    guest.container(hostname="foo.bar.example")
+    guest.first()
+    assert guest.sh("hostname; tail -1 /etc/hosts")[1] == "foo.bar.example\n127.0.1.1\tfoo.bar.example foo\n"
+
+
 @pytest.mark.parametrize("bad", [
     {"hostname": "with space"}, {"hostname": ""}, {"hostname": "x" * 65},
     {"dns": {"nameservers": ["1.1.1.1\nsearch evil"]}}, {"dns": {"nameserver": []}},
