@@ -17,8 +17,6 @@ from hypercontainer.lib import clock, files
 from hypercontainer.lib.document import NOT_JSON
 from hypercontainer.model.documents import LogEntry
 
-LINE = 64 << 10  # bytes of a line that are one entry: what has no end is many
-
 STREAMS: dict[str, Literal[1, 2]] = {"stdout": 1, "stderr": 2}
 
 
@@ -176,23 +174,13 @@ class Log:
     def read(
         self, *, since_ns: int, until_ns: int, tail: int | None, streams: set[int], end: Place | None = None
     ) -> list[LogEntry]:
-        """The entries between two times (0 = open), a line each (or LINE bytes of one), the last `tail` of them, none
-        written after `end`.
+        """The entries between two times (0 = open), of them the last `tail` lines, none written after `end`.
 
-        Bounded by the files' own bound."""
-        kept: deque[tuple[Literal[1, 2], int, bytearray]] = deque(maxlen=tail)
-        if tail == 0:
-            return []
-        unfinished: set[int] = set()
-        for entry in self._entries(since_ns, until_ns, streams, end):
-            for piece in entry.data.splitlines(keepends=True):
-                going_on = entry.stream in unfinished and kept and kept[-1][0] == entry.stream
-                if going_on and len(kept[-1][2]) + len(piece) <= LINE:
-                    kept[-1][2].extend(piece)
-                else:
-                    kept.append((entry.stream, entry.time_ns, bytearray(piece)))
-                (unfinished.discard if piece.endswith(b"\n") else unfinished.add)(entry.stream)
-        return [LogEntry(stream=stream, time_ns=time_ns, data=bytes(data)) for stream, time_ns, data in kept]
+        Bounded by the files' own bound: what is in them, not how it is cut into lines."""
+        last = _Tail(tail)
+        for entry in self._entries(since_ns, until_ns, streams, end) if tail != 0 else ():
+            last.add(entry)
+        return last.entries()
 
     def _entries(self, since_ns: int, until_ns: int, streams: set[int], end: Place | None) -> Iterator[LogEntry]:
         older = [self.path.with_name(f"container.log.{n}") for n in range(self.files - 1, 0, -1)]
@@ -201,6 +189,41 @@ class Log:
                 in_time = entry.time_ns >= since_ns and (not until_ns or entry.time_ns <= until_ns)
                 if entry.stream in streams and in_time:
                     yield entry
+
+
+class _Tail:
+    """Entries as they come, of which the last `lines` lines are kept, all if None. A line that goes on in the next
+    entry of its stream is one, unless another stream came between."""
+
+    def __init__(self, lines: int | None) -> None:
+        self._most, self._lines = lines, 0
+        self._kept: deque[tuple[LogEntry, int]] = deque()  # with the number of lines that begin in it
+        self._unfinished: Literal[0, 1, 2] = 0  # the stream whose line goes on
+        self._rest = False  # the first one kept goes on with a line that is not
+
+    def add(self, entry: LogEntry) -> None:
+        ended = entry.data.endswith(b"\n")
+        begun = entry.data.count(b"\n") + (not ended) - (self._unfinished == entry.stream)
+        self._unfinished = 0 if ended else entry.stream
+        self._kept.append((entry, begun))
+        self._lines += begun
+        while self._most is not None and self._lines - self._kept[0][1] >= self._most and len(self._kept) > 1:
+            gone, count = self._kept.popleft()
+            self._lines -= count
+            if not gone.data.endswith(b"\n"):
+                self._rest = gone.stream == self._kept[0][0].stream
+            else:
+                self._rest = False
+
+    def entries(self) -> list[LogEntry]:
+        kept = [entry for entry, _ in self._kept]
+        surplus = (self._lines - self._most if self._most is not None else 0) + self._rest
+        if kept and surplus > 0:
+            data, at = kept[0].data, 0
+            for _ in range(surplus):
+                at = data.find(b"\n", at) + 1 or len(data)
+            kept[0] = LogEntry(stream=kept[0].stream, time_ns=kept[0].time_ns, data=data[at:])
+        return [entry for entry in kept if entry.data]
 
 
 def _rows(path: Path, end: Place | None = None) -> Iterator[bytes]:

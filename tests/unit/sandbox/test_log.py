@@ -1,12 +1,14 @@
 """A container's log: what is appended is read back, over rotations and crashes, and it knows how far it got."""
 
+import re
+import tracemalloc
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypercontainer.sandbox.log import LINE, Log
+from hypercontainer.sandbox.log import Log
 
 BOTH = {1, 2}
 
@@ -41,16 +43,44 @@ def test_a_line_that_came_in_pieces_is_one_line_to_tail(tmp_path: Path) -> None:
     assert text(log, tail=0) == b""
 
 
-def test_a_line_without_an_end_is_many_entries(tmp_path: Path) -> None:
-    """Each of a size that a client takes, made without copying what was there for each piece that came."""
+def last_lines(chunks: list[tuple[int, bytes]], tail: int) -> bytes:
+    """Slowly: a line is what one stream writes up to its newline, or until the other one comes between."""
+    lines: list[tuple[int, bytes]] = []
+    for stream, data in chunks:
+        for piece in re.findall(rb"[^\n]*\n|[^\n]+", data):
+            if lines and lines[-1][0] == stream and not lines[-1][1].endswith(b"\n"):
+                lines[-1] = stream, lines[-1][1] + piece
+            else:
+                lines.append((stream, piece))
+    return b"".join(line for _, line in lines[-tail:])
+
+
+@given(
+    chunks=st.lists(st.tuples(st.sampled_from([1, 2]), st.text("a\n", min_size=1, max_size=6).map(str.encode))),
+    tail=st.integers(1, 8),
+)
+def test_the_last_lines_however_they_came(
+    tmp_path_factory: pytest.TempPathFactory, chunks: list[tuple[int, bytes]], tail: int
+) -> None:
+    log = a_log(tmp_path_factory.mktemp("log"))
+    for n, (stream, data) in enumerate(chunks):
+        log.append(1, stream, data, n)
+    assert text(log, tail=tail) == last_lines(chunks, tail)
+
+
+def test_neither_a_line_without_an_end_nor_lines_without_content_take_more_than_their_file(tmp_path: Path) -> None:
     log = a_log(tmp_path, max_bytes=64 << 20)
     for n in range(200):
         log.append(1, 1, b"x" * 32_000, n)
-    log.append(1, 1, b"end\nnext\n", 200)
-    entries = log.read(since_ns=0, until_ns=0, tail=None, streams=BOTH)
-    assert b"".join(entry.data for entry in entries) == b"x" * 200 * 32_000 + b"end\nnext\n"
-    assert max(len(entry.data) for entry in entries) <= LINE
-    assert text(log, tail=1) == b"next\n"
+    log.append(1, 1, b"\n" * 32_000, 200)
+    log.append(1, 1, b"next\n", 201)
+    tracemalloc.start()
+    for tail in (None, 1, 1_000_000):
+        assert text(log, tail=tail).endswith(b"next\n")
+        assert max(len(e.data) for e in log.read(since_ns=0, until_ns=0, tail=tail, streams=BOTH)) <= 32_000
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 4 * log.path.stat().st_size
 
 
 def test_offsets_outlive_the_process_but_not_the_run(tmp_path: Path) -> None:
