@@ -124,9 +124,8 @@ COMMANDS = {
     "rmi": Command(
         remove, "[OPTIONS] IMAGE [IMAGE...]", "hyperctl rmi web:1",
         flags.switch("force", "Even if stopped containers use it", "f"),
-        flags.switch("no-prune", "No meaning here: there are no intermediate images"),
+        flags.switch("no-prune", "No meaning here: an image is one thing here, with no parents to keep"),
         least=1, most=None, objects="images",
-        refused={"no-prune": "an image is one thing here: it has no parents to keep"},
     ),
     "history": Command(
         history, "[OPTIONS] IMAGE", "hyperctl history web:1", *table.list_flags()[1:],

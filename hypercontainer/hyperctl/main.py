@@ -64,6 +64,9 @@ def _main(words: list[str], program: str) -> int:
 def _run(command: Command, args: Args, context: Context) -> int:
     try:
         return command.run(context, args)
+    except UsageError as e:
+        e.final = e.final or not e.command  # the overview of all commands would tell nothing of a value
+        raise
     finally:
         context.close()
 

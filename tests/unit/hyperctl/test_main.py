@@ -215,3 +215,17 @@ def test_boot_finds_an_editable_install_and_a_wheel(tmp_path: Path) -> None:
     site = tmp_path / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
     site.mkdir(parents=True)
     assert boot.packages(f"{tmp_path}/bin/hyperctl") == [str(site)]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "--rm", "--restart", "always", "busybox"),
+        ("run", "--network", "none", "-p", "80", "busybox"),
+        ("ps", "--format", "{{.Nope.Nope}"),
+        ("-H", "tcp://1.2.3.4:5", "ps"),
+    ],
+)
+def test_the_overview_is_pointed_at_only_where_it_helps(hyperctl: Hyperctl, words: tuple[str, ...]) -> None:
+    done = hyperctl(*words)
+    assert done.status and done.err and "--help" not in done.err
