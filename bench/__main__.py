@@ -1,6 +1,6 @@
 """Measures this machine beside its peers and prints one table: `make bench`.
 
-python -m bench [--rounds 20] [--quick] [--without starts,streams,at-once,fleet,images]
+python -m bench [--rounds 20] [--quick] [--without starts,streams,terminals,at-once,fleet,images]
 """
 
 import argparse
@@ -22,6 +22,7 @@ from bench.measure import CommandFailed, Series, interleave
 from bench.peers import runc
 from bench.places import CHECKOUT, IMAGE, KERNELS, OUT, load_image, our_kernel, say
 from bench.starts import TOGETHER, AtOnce, Calls, Forks, Starts, until_full
+from bench.terminals import Terminals, of_docker, of_hyperctl
 from hypercontainer.errors import HyperError
 from hypercontainer.model.settings import Settings
 from hypercontainer.testing.daemon import PrivateDaemon, Value, free_subnet, private_daemon
@@ -29,10 +30,10 @@ from hypercontainer.testing.daemon import PrivateDaemon, Value, free_subnet, pri
 FLEET = (1, 10, 25, 50, 75, 100)
 BARE = 20
 AT_ONCE_S = 300.0  # fifty starts at once take as long as they take: fewer rounds where that is long
-PARTS = ("starts", "streams", "at-once", "fleet", "images")
+PARTS = ("starts", "streams", "terminals", "at-once", "fleet", "images")
 
 
-Part = Starts | Calls | Engine | Guests | AtOnce | ImageLoad | Forks
+Part = Starts | Calls | Engine | Guests | AtOnce | ImageLoad | Forks | Terminals
 
 
 class Bench:
@@ -108,6 +109,21 @@ def rows(bench: Bench, rounds: int, *, streams: bool) -> None:
         interleave(max(3, rounds // 4), [guests.write, guests.read], lambda line: say(f"streams, {line}"))
     bench.keep(*parts)
     bench.results += runc_peer.series
+
+
+def terminals(bench: Bench, rounds: int) -> None:
+    """Lines and keys, ours beside docker's."""
+    daemon = bench.daemon(factory="cache", pool=[{"cache": 2}])
+    folder = bench.folder / "terminals"
+    parts = [of_hyperctl(daemon, IMAGE)]
+    if peer := bench.peer("docker", lambda: docker(folder, daemon.folder / "busybox.tar")):
+        parts.append(of_docker(peer, IMAGE))
+    steps = [step for part in parts for step in (part.run, part.exec, part.keys)]
+    interleave(1, steps, lambda _: None)
+    for series in [series for part in parts for series in part.series]:
+        series.samples.clear()
+    interleave(rounds, steps, lambda line: say(f"terminals, {line}"))
+    bench.keep(*parts)
 
 
 def at_once(bench: Bench, rounds: int) -> None:
@@ -190,6 +206,8 @@ def main() -> int:
     with measuring(args.kernel) as bench:
         if "starts" in parts:
             rows(bench, args.rounds, streams="streams" in parts)
+        if "terminals" in parts:
+            terminals(bench, max(3, args.rounds // 4))
         if "images" in parts:
             say("image load: making 20,000 files")
             load = ImageLoad(bench.daemon(factory="direct"), bench.folder)

@@ -38,8 +38,9 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 class Engine:
     """One peer: `argv(WORD…)` is the command that runs a new container of the image, and removes it."""
 
-    def __init__(self, name: str, argv: Callable[..., list[str]]) -> None:
-        self.argv = argv
+    def __init__(self, name: str, argv: Callable[..., list[str]], client: Sequence[str] = ()) -> None:
+        """`client`: the words before any other verb, where there are such."""
+        self.argv, self.client = argv, client
         self.first = Series(f"{name} echo: first output")
         self.whole = Series(f"{name} true: whole command")
 
@@ -89,7 +90,7 @@ def docker(folder: Path, archive: Path) -> Iterator[Engine]:
     daemon += ["--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid"]
     with _cgroups("docker"), _daemon([*daemon, "--config-file", f"{folder}/config.json"], [*client, "version"], folder):
         _run([*client, "load", "-q", "-i", str(archive)])
-        yield Engine("docker run --rm", lambda *words: [*client, "run", "--rm", "busybox", *words])
+        yield Engine("docker run --rm", lambda *words: [*client, "run", "--rm", "busybox", *words], client)
 
 
 @contextmanager
