@@ -39,4 +39,4 @@ def test_every_verb_ends_as_dockers(kernels: Path, tmp_path: Path) -> None:
                 as_said = as_said and (not docker.err or bool(here.err))  # a slow start is told on stderr
             if not as_said:
                 wrong.append((docker, here))
-    assert wrong == []
+    assert not wrong, "\n".join(f"{docker}\n{here}" for docker, here in wrong)
