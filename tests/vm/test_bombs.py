@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.testing.daemon import PrivateDaemon
-from tests.vm.test_run import ok
+from tests.vm.test_run import ok, state
 
 pytestmark = pytest.mark.vm
 
@@ -39,3 +39,49 @@ def test_a_fork_bomb_is_its_own_containers_trouble(hyper: PrivateDaemon, bomb: P
     ok(hyper, "start", "bomb")
     ok(hyper, "rm", "-f", "bomb")
     assert hyper.ctl("inspect", "bomb").status == 1
+
+
+def test_no_socket_leads_to_the_host(hyper: PrivateDaemon, bomb: Path) -> None:
+    """AF_VSOCK: QEMU has no such device, whatever a privileged container does."""
+    ok(hyper, "run", "-d", "--name", "caller", "--privileged", "busybox", "sleep", "1000000")
+    ok(hyper, "cp", str(bomb), "caller:/bomb")
+    said = ok(hyper, "exec", "caller", "/bomb", "vsock")
+    assert said.startswith(("no socket", "nobody")), said
+    assert hyper.ctl("exec", "caller", "ls", "/dev/vsock", "/dev/vhost-vsock").status == 1
+
+
+def test_who_panics_its_kernel_ends_its_own_machine(hyper: PrivateDaemon) -> None:
+    before = len(hyper.log())
+    ok(hyper, "run", "-d", "--name", "panic", "--privileged", "busybox", "sleep", "1000000")
+    ok(hyper, "run", "-d", "--name", "other", "busybox", "sleep", "1000000")
+    hyper.ctl("exec", "panic", "sh", "-c", "echo c > /proc/sysrq-trigger")
+    ok(hyper, "wait", "panic")
+    assert "kernel panic: sysrq triggered crash" in str(state(hyper, "panic")["Error"])
+    ok(hyper, "exec", "other", "true")
+    ok(hyper, "start", "panic")  # its disk has its journal
+    ok(hyper, "rm", "-f", "panic", "other")
+    for word in ("Traceback", "never retrieved", "never awaited"):
+        assert word not in hyper.log()[before:]
+
+
+def test_output_without_an_end_or_a_reader_waits_in_the_guest(hyper: PrivateDaemon) -> None:
+    """What a client does not take, and a line that does not end, cost hyperd some chunks each."""
+    line = "head -c 60000000 /dev/zero | tr '\\0' x; exec sleep 1000000"
+    ok(hyper, "run", "-d", "--name", "flood", "busybox", "sh", "-c", line)
+    assert hyper.process
+    status = Path(f"/proc/{hyper.process.pid}/status")
+    client = subprocess.Popen(hyper.argv("exec", "flood", "yes"), env=hyper.env, stdout=subprocess.PIPE)
+    assert client.stdout
+    try:
+        client.stdout.read(1_000_000)  # and no more
+        log = hyper.ctl("logs", "flood")
+        while len(log.out) < 10_000_000:
+            log = hyper.ctl("logs", "flood")
+        assert set(log.out) == {"x"}
+        ok(hyper, "exec", "flood", "true")
+        memory_kib = int(status.read_text().partition("VmHWM:")[2].split()[0])
+        assert memory_kib < 300 << 10
+    finally:
+        client.kill()
+        client.communicate()
+    ok(hyper, "rm", "-f", "flood")
