@@ -78,7 +78,7 @@ class Workspace:
     def bound(self, memory: int, tasks: int) -> list[Path]:
         """A cgroup for a process that works here, with `memory` bytes and `tasks` threads at most: its folders. It
         goes with the workspace. [] where this host's cgroups are not ours to use."""
-        folders = cgroup.plan(f"unpack-{self.path.name}")
+        folders = cgroup.plan(cgroup_name(self.path))
         files.replace(self.path / CGROUPS, "".join(f"{folder}\n" for folder in folders).encode(), durable=False)
         try:  # a file system in memory: what is written there would count as the process's own
             cgroup.create(folders, memory=None if mount.kind(self.path) in IN_MEMORY else memory, tasks=tasks)
@@ -93,6 +93,12 @@ class Workspace:
         """Remove it and all that is still in it. Its lock goes last."""
         _remove(self.path)  # what resists is left to the next sweep
         os.close(self.lock)
+
+
+def cgroup_name(path: Path) -> str:
+    """Of the workspace at `path` alone, and one can tell whose: other daemons' are in other folders."""
+    home = hashlib.sha256(os.fsencode(path.parent.resolve())).hexdigest()[:8]
+    return f"unpack-{path.name}-{home}"
 
 
 def _remove(path: Path) -> None:

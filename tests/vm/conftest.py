@@ -16,6 +16,7 @@ import pytest
 from hypercontainer.hypervisor.base import VmConfig
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor, cgroup_name
 from hypercontainer.hypervisor.qemu.guest import QemuGuest
+from hypercontainer.images import workspace
 from hypercontainer.kernel import initramfs
 from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.kernel.modules import BOOT, ModuleTree
@@ -139,7 +140,7 @@ def nothing_left(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Non
     run_dir = request.getfixturevalue("run_dir") if "run_dir" in request.fixturenames else None
     territory = [path for path in (tmp_path, run_dir, daemon and daemon.folder) if path]
     uids = int(daemon.settings["uid_base"]) if daemon else UID
-    homes = [*territory, *([run_dir.parent] if run_dir else []), *([daemon.folder / "run/pods"] if daemon else [])]
+    homes = [*territory, *([run_dir.parent] if run_dir else []), *(cgroup_homes(daemon) if daemon else [])]
     known = {*mounts(territory), *idle_cgroups(homes), *taps(uids), *namespaces(), *rules(daemon)}
     yield
     allowed = {daemon.process.pid} if daemon and daemon.process else set()
@@ -219,13 +220,19 @@ def mounts(territory: list[Path]) -> list[str]:
     return [f"mount {point}" for point in points if any(point.startswith(f"{path}/") for path in territory)]
 
 
-def idle_cgroups(homes: list[Path]) -> list[str]:
-    """Of virtual machines that had a run directory in one of `homes` and have ended: there is no process in them.
+def cgroup_homes(daemon: PrivateDaemon) -> list[Path]:
+    return [daemon.folder / "run/pods", daemon.root / "images/work"]
 
-    A cgroup's name is its run directory's and a digest of that one's path, so others' are told apart."""
+
+def idle_cgroups(homes: list[Path]) -> list[str]:
+    """Of virtual machines that had a run directory in one of `homes`, or of what unpacked in a folder of one, and has
+    ended: there is no process in them.
+
+    A cgroup's name has its folder's and a digest of that one's path, so others' are told apart."""
     folders = [p for pattern in ("hyper/*/", "*/hyper/*/") for p in Path("/sys/fs/cgroup").glob(pattern) if p.is_dir()]
     ours = [p for p in folders if p.name in {cgroup_name(home / p.name.rpartition("-")[0]) for home in homes}]
-    ours += [p for p in folders if p.name.startswith("unpack-")]  # whosever: it is not idle for long
+    unpacking = [p for p in folders if p.name.startswith("unpack-")]
+    ours += [p for p in unpacking if p.name in {workspace.cgroup_name(home / p.name.split("-")[1]) for home in homes}]
     return [f"cgroup {p}" for p in ours if not nobodys(f"/run/pods/{p.name}") and not text(p / "cgroup.procs")]
 
 

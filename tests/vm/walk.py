@@ -423,7 +423,7 @@ class Walk:
         uids = int(str(hyper.settings["uid_base"]))
         return {
             *conftest.mounts([hyper.folder]),
-            *conftest.idle_cgroups([hyper.folder / "run/pods"]),
+            *conftest.idle_cgroups(conftest.cgroup_homes(hyper)),
             *conftest.taps(uids),
             *conftest.rules(hyper),
             *conftest.pods(hyper),

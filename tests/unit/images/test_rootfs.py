@@ -12,7 +12,7 @@ import pytest
 from hypercontainer.images import rootfs
 from hypercontainer.images.store import ImageStore
 from hypercontainer.images.unpack import BadLayer, Layer
-from hypercontainer.images.workspace import CGROUPS, Workspace
+from hypercontainer.images.workspace import CGROUPS, Workspace, cgroup_name
 from hypercontainer.lib import cgroup, mount
 from hypercontainer.testing import layers as made
 
@@ -52,7 +52,7 @@ async def at_work(folders: list[Path]) -> None:
 @needs_cgroups
 async def test_it_is_in_a_cgroup_of_its_own(tmp_path: Path, work: Workspace) -> None:
     os.mkfifo(tmp_path / "layer")  # it waits for bytes
-    folders = cgroup.plan(f"unpack-{work.path.name}")
+    folders = cgroup.plan(cgroup_name(work.path))
     layer = Layer(str(tmp_path / "layer"), made.digest(LAYER))
     making = asyncio.create_task(rootfs.make(work, work.path / "image", [layer], rootfs.Room(100 << 20, 60)))
     await at_work(folders)
@@ -71,7 +71,7 @@ async def test_it_is_in_a_cgroup_of_its_own(tmp_path: Path, work: Workspace) -> 
 @needs_cgroups
 async def test_who_is_not_waited_for_any_more_leaves_none(tmp_path: Path, work: Workspace) -> None:
     os.mkfifo(tmp_path / "layer")
-    folders = cgroup.plan(f"unpack-{work.path.name}")
+    folders = cgroup.plan(cgroup_name(work.path))
     making = asyncio.create_task(rootfs.make(work, work.path / "image", [Layer(str(tmp_path / "layer"), "sha256:0")]))
     await at_work(folders)
     making.cancel()
