@@ -150,11 +150,11 @@ def exposed(pod: PodRecord, record: ContainerRecord) -> list[str]:
     return sorted({*record.exposed_ports, *published})
 
 
-def vm(pod: PodRecord, guest: GuestRecord, choice: Choice, memory_mib: int) -> doc.Vm:
+def vm(pod: PodRecord, guest: GuestRecord, choice: Choice, *, vcpus: int, memory_mib: int) -> doc.Vm:
     return doc.Vm(
         driver=guest.driver,
         pid=guest.process.pid,
-        vcpus=pod.spec.vcpus,
+        vcpus=vcpus,
         memory_mib=memory_mib,
         run_dir=guest.run_dir,
         isolation=isolation(Choice(accelerator=guest.accelerator, reason=choice.reason)),
@@ -162,11 +162,18 @@ def vm(pod: PodRecord, guest: GuestRecord, choice: Choice, memory_mib: int) -> d
 
 
 def container(
-    pod: PodRecord, record: ContainerRecord, choice: Choice, *, log_path: str, memory_mib: int, volumes: dict[str, str]
+    pod: PodRecord,
+    record: ContainerRecord,
+    choice: Choice,
+    *,
+    log_path: str,
+    vcpus: int,
+    memory_mib: int,
+    volumes: dict[str, str],
 ) -> doc.Container:
     """`volumes`: name -> folder on the host."""
     running = record.state in ("running", "paused")
-    guest = vm(pod, pod.guest, choice, memory_mib) if pod.guest else None
+    guest = vm(pod, pod.guest, choice, vcpus=vcpus, memory_mib=memory_mib) if pod.guest else None
     return doc.Container(
         id=record.id,
         created=clock.rfc3339(record.created_ns),
@@ -260,22 +267,22 @@ def _config(pod: PodRecord, record: ContainerRecord) -> doc.ProcessConfig:
     )
 
 
-def pod_entry(pod: PodRecord, memory_mib: int) -> doc.PodEntry:
+def pod_entry(pod: PodRecord, *, vcpus: int, memory_mib: int) -> doc.PodEntry:
     return doc.PodEntry(
         id=pod.id,
         name=pod.name,
         created=pod.created_ns // 1_000_000_000,
         state=pod_state(pod),
         implicit=pod.implicit,
-        vcpus=pod.spec.vcpus,
+        vcpus=vcpus,
         memory_mib=memory_mib,
         labels=pod.spec.labels,
         containers=[c.name for c in pod.containers],
     )
 
 
-def pod(record: PodRecord, choice: Choice, memory_mib: int, now_ns: int) -> doc.Pod:
-    guest = vm(record, record.guest, choice, memory_mib) if record.guest else None
+def pod(record: PodRecord, choice: Choice, *, vcpus: int, memory_mib: int, now_ns: int) -> doc.Pod:
+    guest = vm(record, record.guest, choice, vcpus=vcpus, memory_mib=memory_mib) if record.guest else None
     return doc.Pod(
         id=record.id,
         name=record.name,

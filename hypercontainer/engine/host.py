@@ -1,6 +1,7 @@
 """What all pods of one hyperd share: the stores below the engine, and the folders they are in."""
 
 import asyncio
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,11 +24,13 @@ from hypercontainer.hypervisor.base import Hypervisor
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
 from hypercontainer.images.store import ImageStore
 from hypercontainer.kernel.bundle import KernelStore
+from hypercontainer.model.record import PodRecord
 from hypercontainer.model.settings import Settings
 from hypercontainer.network.network import Network
 from hypercontainer.storage.share import Share
 from hypercontainer.storage.volume import VolumeStore
 
+MOST_VCPUS = 8  # by default, however many the host has: as many as `update` can give one that runs
 UIDS = 65536  # users of VMMs: pod number n's from `uid_base` up, and the one after them the templates'
 
 
@@ -49,6 +52,7 @@ class Host:
     unprepared: Trouble = field(default_factory=Trouble)  # of the wishes of the settings, before there is a factory's
     _factories: dict[str, Factory] = field(default_factory=dict)  # each that there is, by its name
     _proving: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _accelerator: str = "tcg"  # until it is known
 
     @classmethod
     def of(cls, settings: Settings, hypervisor: Hypervisor | None) -> "Host":
@@ -115,7 +119,19 @@ class Host:
         bundle = self.kernels.get(self.settings.kernel)
         boot = await asyncio.to_thread(self.kernels.boot_files, bundle, self.hyperstart)
         async with self._proving:
-            return boot, await accelerator.choose(self.settings, self.hypervisor, boot, self.root, self.run_dir(""))
+            choice = await accelerator.choose(self.settings, self.hypervisor, boot, self.root, self.run_dir(""))
+        self._accelerator = choice.accelerator
+        return boot, choice
+
+    def usual_vcpus(self, accelerator: str) -> int:
+        """Processors of a VM for which nobody said how many. Emulated, each costs an idle guest's host time: ADR 23."""
+        if self.settings.vcpus:
+            return self.settings.vcpus
+        return min(len(os.sched_getaffinity(0)), MOST_VCPUS) if accelerator == "kvm" else 1
+
+    def vcpus(self, pod: PodRecord) -> int:
+        """Processors of its VM."""
+        return pod.spec.vcpus or self.usual_vcpus(pod.guest.accelerator if pod.guest else self._accelerator)
 
     def run_dir(self, pod_id: str) -> Path:
         """Of its VMM: sockets, console, pids. Gone with it."""

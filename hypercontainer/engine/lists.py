@@ -30,7 +30,9 @@ def containers(index: Index, image_id: ImageId, *, all: bool, wanted: Filters, n
     return [entry for _, entry in sorted(found, key=lambda pair: pair[0], reverse=True)]
 
 
-def pods(index: Index, *, all: bool, wanted: Filters, default_memory_mib: int) -> list[doc.PodEntry]:
+def pods(
+    index: Index, *, all: bool, wanted: Filters, vcpus: Callable[[PodRecord], int], default_memory_mib: int
+) -> list[doc.PodEntry]:
     """The newest first; those that run, unless `all` or a filter speaks of states."""
     filters.check("pods", wanted, ["id", "name", "label", "status"])
     filters.choice(wanted, "status", get_args(doc.PodState))
@@ -46,7 +48,10 @@ def pods(index: Index, *, all: bool, wanted: Filters, default_memory_mib: int) -
         and filters.has_label(pod.spec.labels, wanted.get("label", []))
     ]
     found.sort(key=lambda pod: pod.created_ns, reverse=True)
-    return [describe.pod_entry(pod, resolve.machine_mib(pod, default_memory_mib)) for pod in found]
+    return [
+        describe.pod_entry(pod, vcpus=vcpus(pod), memory_mib=resolve.machine_mib(pod, default_memory_mib))
+        for pod in found
+    ]
 
 
 def _matches(index: Index, image_id: ImageId, wanted: Filters) -> Match:

@@ -259,6 +259,7 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
             record,
             await daemon.choice(self.host),
             log_path=str(container.output.log.path),
+            vcpus=self.host.vcpus(pod.record),
             memory_mib=self._memory_mib(pod),
             volumes=volumes,
         )
@@ -299,7 +300,9 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         pod, container = self._find(c)
         self._check_runs("measure", pod, container)
         sample = await pod.machine.running().agent.container_stats(container.record.id)
-        return stats.sample(container.record, sample, vcpus=pod.record.spec.vcpus, memory_mib=self._memory_mib(pod))
+        return stats.sample(
+            container.record, sample, vcpus=self.host.vcpus(pod.record), memory_mib=self._memory_mib(pod)
+        )
 
     def _check_runs(self, verb: str, pod: Pod, container: Container) -> None:
         if container.record.state != "running":
@@ -436,8 +439,15 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         await self._find_pod(pod).unpause()
 
     async def list_pods(self, *, all: bool, filters: Filters) -> Sequence[doc.PodEntry]:
-        return lists.pods(self.host.index, all=all, wanted=filters, default_memory_mib=self.host.settings.memory_mib)
+        usual_mib = self.host.settings.memory_mib
+        return lists.pods(self.host.index, all=all, wanted=filters, vcpus=self.host.vcpus, default_memory_mib=usual_mib)
 
     async def inspect_pod(self, pod: str) -> doc.Pod:
         found = self._find_pod(pod)
-        return describe.pod(found.record, await daemon.choice(self.host), self._memory_mib(found), clock.now_ns())
+        return describe.pod(
+            found.record,
+            await daemon.choice(self.host),
+            vcpus=self.host.vcpus(found.record),
+            memory_mib=self._memory_mib(found),
+            now_ns=clock.now_ns(),
+        )

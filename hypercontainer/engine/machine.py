@@ -158,7 +158,7 @@ class Machine:
             name=record.name,
             kernel=boot[0],
             initrd=boot[1],
-            vcpus=record.spec.vcpus,
+            vcpus=record.spec.vcpus or self.host.usual_vcpus(choice.accelerator),
             memory_mib=resolve.machine_mib(record, settings.memory_mib),
             tenant=record.spec.tenant if settings.template_scope == "tenant" else "",
             uid=record.uid,
@@ -319,10 +319,9 @@ class Machine:
 
     async def _grow(self, vm: vms.Vm) -> None:
         """To the size in the record, where a hyperd before us did not come to it. What is more stays."""
-        spec = self.record.spec
         try:
             size = await vm.guest.size()
             wanted_mib = resolve.machine_mib(self.record, self.host.settings.memory_mib)
-            await vm.resize(spec.vcpus, max(wanted_mib, size.memory_mib))
+            await vm.resize(self.host.vcpus(self.record), max(wanted_mib, size.memory_mib))
         except HyperError as e:
             log.warning("pod %s: it is not of the size that it should be: %s", self.record.id, e)

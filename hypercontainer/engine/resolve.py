@@ -98,7 +98,7 @@ def limit_mib(pod: PodRecord, usual_mib: int) -> int:
 
 def check_size(spec: PodSpec, *, implicit: bool) -> None:
     """InvalidInput when no VM is of this size. `implicit`: a small one is a limit inside."""
-    if not 1 <= spec.vcpus <= MAX_VCPUS:
+    if not 0 <= spec.vcpus <= MAX_VCPUS:
         raise InvalidInput(f"cannot make a pod of {spec.vcpus} vCPUs: 1 to {MAX_VCPUS}")
     if implicit:
         _check_limit(spec.memory_mib)

@@ -71,7 +71,7 @@ class Templates:
             name="",
             kernel=boot[0],
             initrd=boot[1],
-            vcpus=pool.vcpus or usual.vcpus,
+            vcpus=pool.vcpus or self.host.usual_vcpus(choice.accelerator),
             memory_mib=pool.memory_mib or usual.memory_mib,
             uid=0,
             disk_mib=usual.scratch_mib,

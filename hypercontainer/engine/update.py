@@ -40,7 +40,9 @@ class Updates:
         pod, container = self._find(c)
         async with pod.lock:
             _check(pod, container, wanted)
-            pod_spec, spec = changed(pod.record, container.record, wanted, self.host.settings.memory_mib)
+            pod_spec, spec = changed(
+                pod.record, container.record, wanted, self.host.vcpus(pod.record), self.host.settings.memory_mib
+            )
             warnings = await to_its_end(_change(pod, container, pod_spec, spec))
         pod.emit(container, "update")
         return doc.Updated(warnings=warnings)
@@ -62,9 +64,10 @@ def _stands_still(pod: Pod, container: Container) -> str:
 
 
 def changed(
-    pod: PodRecord, container: ContainerRecord, wanted: ContainerUpdate, default_mib: int
+    pod: PodRecord, container: ContainerRecord, wanted: ContainerUpdate, usual_vcpus: int, default_mib: int
 ) -> tuple[PodSpec, ContainerSpec]:
-    """The specs with what is `wanted`, a limit lifted by 0; a pod's own memory is `default_mib` where it has none.
+    """The specs with what is `wanted`, a limit lifted by 0; a pod's own size is `usual_vcpus` and `default_mib` where
+    it has none.
 
     InvalidInput when that is absurd."""
     spec, machine = container.spec, pod.spec
@@ -77,8 +80,9 @@ def changed(
             raise InvalidInput(f"invalid cpus {wanted.cpus:g}: 0 to {resolve.MAX_VCPUS}")
         if spec.cpus or not pod.implicit:
             spec = msgspec.structs.replace(spec, cpus=wanted.cpus)
-        least = 1 if pod.implicit else machine.vcpus
-        machine = msgspec.structs.replace(machine, vcpus=max(least, math.ceil(wanted.cpus)))
+        whole = math.ceil(wanted.cpus)
+        if pod.implicit or whole > usual_vcpus:
+            machine = msgspec.structs.replace(machine, vcpus=whole)
     if wanted.memory_mib is not None:
         if spec.memory_mib or not pod.implicit:
             spec = msgspec.structs.replace(spec, memory_mib=wanted.memory_mib)
@@ -123,7 +127,7 @@ async def _apply(pod: Pod, container: Container, vm: Vm, *, resize: bool) -> lis
         if resize:
             online = await vm.agent.resize(0, before.added_mib << 10)
             undo.push_async_callback(_again, vm, online.cpus, before)
-            size = await vm.resize(pod.record.spec.vcpus, wanted_mib)
+            size = await vm.resize(pod.host.vcpus(pod.record), wanted_mib)
         kept = pod.record.implicit and size.memory_mib > wanted_mib + NEAR_MIB
         if pod.machine.holds(record):
             inside_mib = resolve.limit_mib(pod.record, usual_mib)

@@ -61,7 +61,7 @@ def pod(value: Any, *, folder: str) -> Document:
         "tenant": f.take("tenant", str, ""),
         "factory": f.take("factory", str, ""),
         "locks": f.take("locks", str, ""),
-        "vcpus": resource.take("vcpu", int, 1),
+        "vcpus": resource.take("vcpu", int, 0),
         "memory_mib": resource.take("memory", int, 0),
         "labels": f.pairs("labels"),
         "dns": {

@@ -116,7 +116,11 @@ FLAGS = (
     many("tmpfs", "Mount a tmpfs: TARGET[:size=64m,mode=1777]", parse=mounts.tmpfs),
     *POD_FLAGS,
     Flag(
-        "cpus", "Processors of the VM, rounded up; with --pod: a limit inside", metavar="number", usual="1", parse=cpus
+        "cpus",
+        "Processors of the VM, rounded up; with --pod: a limit inside",
+        metavar="number",
+        usual="1; the host's, 8 at most, with KVM",
+        parse=cpus,
     ),
     Flag(
         "memory",

@@ -42,7 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     factory: Literal["cache", "template", "direct"] = "cache"
     pool: list[Pool] = msgspec.field(default_factory=lambda: [Pool()])
     template_scope: Scope = "global"  # who may share memory pages: all, the pods of one tenant, nobody (as direct)
-    vcpus: int = 1
+    vcpus: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0  # 0: with KVM as many as the host has, 8 at most; else 1
     memory_mib: int = 256  # Debian's kernel takes about 45 of them for itself
     scratch_mib: int = 10240  # the writable layer of a container, sparse
     boot_timeout_s: float = 60.0

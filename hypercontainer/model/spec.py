@@ -120,7 +120,7 @@ class PodSpec(Value, frozen=True, kw_only=True):
     tenant: str = ""  # whose it is: pods of one may share memory pages (settings: template_scope); "" = nobody's
     factory: Literal["", "cache", "template", "direct"] = ""  # where its VM comes from; "" = as the settings say
     locks: Literal["", "guest", "host"] = ""  # whose locks on shared files are; "" = as the settings say (share_locks)
-    vcpus: int = 1
+    vcpus: int = 0  # 0 = the engine's default
     memory_mib: int = 0  # of the virtual machine; 0 = the engine's default
     network: Literal["bridge", "none"] = "bridge"
     ports: list[PortMapping] = []

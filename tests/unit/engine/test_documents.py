@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from signal import SIGTERM
 
+import msgspec
 import pytest
 
 from hypercontainer.engine import describe, resolve
@@ -63,7 +64,7 @@ def test_an_images_volume_is_anonymous_unless_something_is_mounted_there() -> No
 @pytest.mark.parametrize(
     "wrong",
     [
-        PodSpec(vcpus=0),
+        PodSpec(vcpus=-1),
         PodSpec(memory_mib=1),
         PodSpec(hostname="-x"),
         PodSpec(tenant="../x"),
@@ -139,6 +140,28 @@ async def test_what_docker_names_is_in_the_documents(engine: LocalEngine, create
     [entry] = await engine.list_containers(all=True, filters={}, size=True)
     assert (entry.networks, entry.size_rw, entry.size_root_fs) == (["bridge"], 0, found.size_root_fs)
     assert (await engine.inspect("web")).size_rw is None
+
+
+async def test_a_size_that_nobody_gave_is_no_limit(engine: LocalEngine, create: Run) -> None:
+    id = await create("cat", open_stdin=True)
+    await engine.start(id)
+    found = await engine.inspect(id)
+    assert (found.host_config.nano_cpus, found.host_config.memory, found.host_config.pids_limit) == (0, 0, 0)
+    assert found.vm and found.vm.vcpus == 1  # emulated
+    [entry] = await engine.list_pods(all=True, filters={})
+    assert (entry.vcpus, (await engine.stats(id)).cpu_stats.online_cpus) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "setting", "of_host", "vcpus"),
+    [("tcg", 0, 4, 1), ("kvm", 0, 4, 4), ("kvm", 0, 64, 8), ("kvm", 2, 64, 2), ("tcg", 2, 4, 2)],
+)
+async def test_processors_by_default(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch, accelerator: str, setting: int, of_host: int, vcpus: int
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(of_host)))
+    engine.host.settings = msgspec.structs.replace(engine.host.settings, vcpus=setting)
+    assert engine.host.usual_vcpus(accelerator) == vcpus
 
 
 async def test_networks_are_those_of_the_pod_that_runs(engine: LocalEngine, create: Run) -> None:

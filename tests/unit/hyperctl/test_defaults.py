@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from hypercontainer.engine.host import MOST_VCPUS
 from hypercontainer.hyperctl import commands, moot
 from hypercontainer.hyperctl.flags import BOOL, help_text
 from hypercontainer.hyperctl.text import parse_mib
@@ -40,6 +41,7 @@ def test_a_default_of_the_code_is_shown(name: str) -> None:
 def test_the_defaults_are_the_engines(name: str) -> None:
     said = shown(name)
     assert parse_mib(said["memory"]) == SETTINGS.memory_mib
+    assert (said["cpus"], POD.vcpus, SETTINGS.vcpus) == (f"1; the host's, {MOST_VCPUS} at most, with KVM", 0, 0)
     assert parse_mib(said["storage-size"]) == SETTINGS.scratch_mib
     assert parse_mib(said["shm-size"]) == CONTAINER.shm_mib
     assert (said["factory"], said["locks"]) == (SETTINGS.factory, SETTINGS.share_locks)

@@ -127,11 +127,11 @@ def test_everything_that_hypers_users_write(pod_file: Path) -> None:
 def test_json_is_read_too(tmp_path: Path) -> None:
     path = tmp_path / "pod.json"
     path.write_text(json.dumps({"id": "p", "containers": [{"image": "x", "command": ["a"]}]}))
-    assert podspec.read(str(path)) == {"name": "p", "vcpus": 1, "containers": [{"image": "x", "command": ["a"]}]}
+    assert podspec.read(str(path)) == {"name": "p", "containers": [{"image": "x", "command": ["a"]}]}
 
 
 def test_an_empty_pod_may_be_filled_later() -> None:
-    assert podspec.pod({"id": "p"}, folder="/") == {"name": "p", "vcpus": 1}
+    assert podspec.pod({"id": "p"}, folder="/") == {"name": "p"}
 
 
 def container(**more: Any) -> dict[str, Any]:
@@ -210,7 +210,7 @@ def test_pods_live(hyperctl: Hyperctl, pod_file: Path) -> None:
     assert hyperctl("pod", "run", pod_file).out == "0123\n"
     assert [r.path for r in hyperd.requests[1:]] == ["/v1/pods", "/v1/pods/0123/start"]
     assert hyperctl("pod", "create", "-f", "-", stdin=b'{"id": "p"}').status == 0
-    assert hyperd.requests[-1].body == {"name": "p", "vcpus": 1}
+    assert hyperd.requests[-1].body == {"name": "p"}
     for verb in ("start", "stop", "pause", "unpause"):
         assert hyperctl("pod", verb, "web", "b") == (0, "web\nb\n", "")
     assert hyperctl("pod", "stop", "-t", "3", "web").status == 0
