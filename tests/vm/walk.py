@@ -9,7 +9,6 @@ end all is removed, and nothing may be left. The seed is printed first: the same
 
 import argparse
 import json
-import os
 import random
 import secrets
 import signal
@@ -325,11 +324,14 @@ class Walk:
                 used, bound = Path(folder, "memory.current"), Path(folder, "memory.max")
             if life and used.exists():
                 before = self._inspected(life.name)["StartedAt"]
-                with open(bound, "w", opener=lambda path, _: os.open(path, os.O_WRONLY)) as f:
-                    f.write(str(int(used.read_text()) + (1 << 20)))
+                given = bound.read_text()
+                _set(bound, str(int(used.read_text()) + (1 << 20)))
                 self.say("no more memory for", life.name)
-                self.ctl("exec", life.name, "dd", "if=/dev/zero", "of=/dev/shm/much", "bs=64k", "count=512")
-                self._lost(life, before)
+                much = ("dd", "if=/dev/zero", "of=/dev/shm/much", "bs=64k", "count=512")
+                if self.ctl("exec", life.name, *much).status:
+                    self._lost(life, before)
+                else:  # the kernel found some that it could take back
+                    _set(bound, given)
 
     def _lose(self, life: Life, program: str) -> None:
         if life.always and self.full:
@@ -443,6 +445,11 @@ class Walk:
         self._check_log(self.lives[name])
         self.done("rm", "-f", name)
         del self.lives[name]
+
+
+def _set(limit: Path, value: str) -> None:
+    with open(limit, "r+") as f:  # a kernel's file: never to be made, or cut
+        f.write(value)
 
 
 def walk(seed: int, cycles: int, seconds: float, *, factory: str = "template") -> int:
