@@ -6,6 +6,7 @@
 |---|---|---|
 | hyperstart, PID 1 of every guest | guest/*.c | hypercontainer/_bin/ARCH/hyperstart |
 | hyper-jail, starts the VMM without privileges | host/jail.c | hypercontainer/_bin/hyper-jail |
+| hyper-memory.so, loaded into a clone's VMM | host/memory.c | hypercontainer/_bin/hyper-memory.so |
 | the launcher, a fast start of Python | host/launcher.c | bin/hyperctl, bin/hyperd of the environment |
 """
 
@@ -22,19 +23,23 @@ from pathlib import Path
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-FLAGS = ["-static", "-Os", "-s", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
+FLAGS = ["-Os", "-s", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
 TAG = "py3-none-manylinux_2_17_x86_64.musllinux_1_1_x86_64"
+GLIBC = "gnu.2.31"  # of what QEMU is linked with, the oldest
+SHARED = ("-shared", "-fPIC")
 COMMANDS = ("hyperctl", "hyperd")  # the launcher runs what it is called as
 
 
 @dataclass(frozen=True)
 class Program:
-    """One static executable: its sources (globs below the root) and the file they become."""
+    """One executable, or library: its sources (globs below the root) and the file they become."""
 
     name: str
     sources: str
     output: str
     arch: str = "x86_64"
+    libc: str = "musl"
+    kind: tuple[str, ...] = ("-static",)
 
 
 def programs(arch: str = "x86_64") -> list[Program]:
@@ -45,6 +50,7 @@ def programs(arch: str = "x86_64") -> list[Program]:
     return [
         hyperstart,
         Program("hyper-jail", "host/jail.c", "hypercontainer/_bin/hyper-jail"),
+        Program("hyper-memory.so", "host/memory.c", "hypercontainer/_bin/hyper-memory.so", libc=GLIBC, kind=SHARED),
         *(Program(command, "host/launcher.c", f"build/bin/{command}") for command in COMMANDS),
     ]
 
@@ -88,9 +94,10 @@ def compile_program(root: Path, program: Program) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     tmp = output.with_name(f".{output.name}.{os.getpid()}")
     env = {"ZIG_GLOBAL_CACHE_DIR": str(cache_dir(root) / "zig"), **os.environ}
-    argv = [sys.executable, "-m", "ziglang", "cc", "-target", f"{program.arch}-linux-musl", *FLAGS, "-o", str(tmp)]
+    argv = [sys.executable, "-m", "ziglang", "cc", "-target", f"{program.arch}-linux-{program.libc}", *FLAGS]
     try:
-        if subprocess.run([*argv, *map(str, sources(root, program))], env=env, cwd=root).returncode:
+        argv += [*program.kind, "-o", str(tmp), *map(str, sources(root, program))]
+        if subprocess.run(argv, env=env, cwd=root).returncode:
             raise CompileFailed(f"cannot build {program.name}: see above")
         os.chmod(tmp, 0o755)
         os.replace(tmp, output)

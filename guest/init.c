@@ -1,4 +1,5 @@
 /* PID 1 of the guest: what has to be there before a host can talk to us. */
+#include "balloon.h"
 #include "cgroup.h"
 #include "channel.h"
 #include "loop.h"
@@ -166,6 +167,7 @@ static _Noreturn void boot(void)
 	protect_ourselves();
 	loop_open();
 	open_port();
+	balloon_boot();
 	debug("ready");
 	serve();
 }

@@ -18,6 +18,7 @@
  *   --uid N              PROGRAM and the keeper run as user and group N, in no other group, without capabilities
  *   --caps MASK          (hexadecimal) the capabilities that PROGRAM's bounding set keeps: it stays root
  *   --no-setid           PROGRAM can give no file the setuid or setgid bit
+ *   --preload FILE       PROGRAM's linker loads that library before all others
  *   --nofile N           soft limit of open files, never above the hard one
  *   --fsize N            PROGRAM can make no file larger than N bytes: it is told EFBIG
  *   --copy FROM=TO       before PROGRAM runs, what the file in memory FROM holds is copied to TO, both descriptors:
@@ -67,7 +68,7 @@ struct list {
 };
 
 static struct {
-	const char *name, *root;
+	const char *name, *root, *preload;
 	struct list binds, links, cgroups;
 	int fds[MAX_LIST], fd_count;
 	int lock;		/* -1: none */
@@ -152,6 +153,8 @@ static void take(const char *option, const char *value)
 		append(&opt.links, value);
 	else if (!strcmp(option, "--cgroup"))
 		append(&opt.cgroups, value);
+	else if (!strcmp(option, "--preload"))
+		opt.preload = value;
 	else if (!strcmp(option, "--uid"))
 		opt.uid = (long)number(value, 10, INT_MAX);
 	else if (!strcmp(option, "--caps"))
@@ -445,8 +448,13 @@ static void refuse_setid(void)
 
 __attribute__((noreturn)) static void run_program(char **argv, int go, int out, int log)
 {
-	static char *const empty[] = { NULL };	/* our caller's environment is none of its business */
+	char preload[PATH_MAX], *environment[] = { NULL, NULL };	/* our caller's is none of its business */
 	char byte;
+
+	if (opt.preload) {
+		snprintf(preload, sizeof preload, "LD_PRELOAD=%s", opt.preload);
+		environment[0] = preload;
+	}
 	if (read(go, &byte, 1) != 1)
 		_exit(1);	/* the keeper died: so do we, before anything has happened */
 	if (dup2(out, 1) < 0 || dup2(log, 2) < 0)
@@ -466,7 +474,7 @@ __attribute__((noreturn)) static void run_program(char **argv, int go, int out, 
 	guard_tap();
 	if (opt.no_setid)
 		refuse_setid();
-	execve(argv[0], argv, empty);
+	execve(argv[0], argv, environment);
 	die("exec %s", argv[0]);
 }
 

@@ -19,6 +19,7 @@ BOOT = (
     "overlay",  # the one on the other
     "virtio_net",  # the pod's interface
     "virtio_mem",  # memory that is added later
+    "virtio_balloon",  # tells the host which memory is free, so that it takes it back
     "virtio_rng",  # entropy: without it the first getrandom() of a container may wait
     "fuse",  # below virtiofs
     "virtiofs",  # bind mounts and volumes

@@ -28,9 +28,11 @@ def hook() -> Iterator[ModuleType]:
 def root(tmp_path: Path, hook: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A tree to build, with the compiler's own cache shared: its C library is built once."""
     monkeypatch.setattr(hook, "cache_dir", lambda _: CHECKOUT / ".cache")
+    for folder in ("guest", "host"):
+        (tmp_path / folder).mkdir()
     for name, text in {"guest/init.c": "guest", "host/jail.c": "jail", "host/launcher.c": "launcher"}.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(PROGRAM % text)
+    (tmp_path / "host/memory.c").write_text("int fallocate64(void) { return 7; }\n")
     return tmp_path
 
 
@@ -39,7 +41,7 @@ def built(hook: ModuleType, root: Path) -> set[str]:
 
 
 def test_each_program_is_built_static_and_runs(hook: ModuleType, root: Path) -> None:
-    assert built(hook, root) == {"hyperstart", "hyper-jail", "hyperctl", "hyperd"}
+    assert built(hook, root) == {"hyperstart", "hyper-jail", "hyper-memory.so", "hyperctl", "hyperd"}
     said = subprocess.run([root / "hypercontainer/_bin/x86_64/hyperstart"], capture_output=True, timeout=20, check=True)
     assert said.stdout == b"guest\n"
     assert b"/ld-" not in (root / "build/bin/hyperctl").read_bytes()  # no dynamic linker is asked for

@@ -14,6 +14,7 @@ AGENT_PORT = "hyper.agent"
 SHARE_TAG = "hyper"
 KERNEL = "/boot/vmlinux"
 INITRD = "/boot/initrd"
+LIBRARY = "/boot/hyper-memory.so"  # what a clone's QEMU gives memory back with: host/memory.c
 
 # q35 without the devices that no guest of ours has a driver loaded for: each costs time to build and to probe.
 MACHINE = "q35,memory-backend=ram,usb=off,smbus=off,sata=off,vmport=off,hpet=off,smm=off,i8042=off"
@@ -32,6 +33,7 @@ FIRMWARE = "bios-microvm.bin"
 HOT_VCPUS = 8
 HOT_MEMORY_MIB = 16384
 BLOCK_MIB = 4  # a guest with the kernel's usual page blocks adds and gives back so much at once
+BALLOON_SLOT = 0x1E  # on the PCI bus: the others keep the places that guests saved before this one have them at
 ROOM = "room"  # the device behind which that memory is
 
 # QEMU's own seccomp filter. It has opened what it needs; what is denied here it never does for us.
@@ -107,6 +109,7 @@ def command(qemu: str, config: VmConfig, fds: Descriptors) -> list[str]:
         *("-device", "virtio-rng-pci,rng=rng"),
         *("-device", "virtio-scsi-pci,id=s,num_queues=1"),
         *("-device", f"virtio-mem-pci,id={ROOM},memdev=hot,block-size={BLOCK_MIB}M,requested-size=0"),
+        *("-device", f"virtio-balloon-pci,addr={BALLOON_SLOT:x},free-page-reporting=on"),
         *_disks(config, fds),
         *_nic(config, fds),
         *_share(config, fds),

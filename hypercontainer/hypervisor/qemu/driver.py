@@ -27,6 +27,7 @@ from hypercontainer.model.record import GuestRecord, ProcessRef
 BACKGROUND = 15  # of nice(1): a thirtieth of a processor, where somebody else wants it
 MONITOR_S = 20.0  # of a processor; QEMU greets 0.03 s after its start
 HYPER_JAIL = Path(__file__).parents[2] / "_bin/hyper-jail"
+HYPER_MEMORY = HYPER_JAIL.with_name("hyper-memory.so")
 
 
 class QemuHypervisor:
@@ -152,13 +153,22 @@ class QemuHypervisor:
     def _start(
         self, config: VmConfig, run: RunDir, fds: argv.Descriptors, lock: int, cgroups: list[Path]
     ) -> jail.Start:
-        boot = {} if config.origin else {argv.KERNEL: config.kernel, argv.INITRD: config.initrd}
+        if config.origin:
+            binds = {argv.LIBRARY: HYPER_MEMORY}
+        else:
+            binds = {argv.KERNEL: config.kernel, argv.INITRD: config.initrd}
         kvm, memory = config.accelerator == "kvm", fds.memory is not None
         return jail.Start(
             program="qemu",
             command=argv.command(self._program(), config, fds),
             options=jail.vmm_options(
-                run, uid=config.uid, binds=boot, kvm=kvm, proc=memory, largest_file=_largest_file(config, fds)
+                run,
+                uid=config.uid,
+                binds=binds,
+                kvm=kvm,
+                proc=memory,
+                largest_file=_largest_file(config, fds),
+                preload=argv.LIBRARY if config.origin else "",
             ),
             fds=fds.all(),
             lock=lock,

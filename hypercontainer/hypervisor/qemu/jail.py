@@ -76,11 +76,19 @@ async def tsc_khz(jail: Path) -> int:
 
 
 def vmm_options(
-    run: RunDir, *, uid: int, binds: Mapping[str, Path], kvm: bool, proc: bool, largest_file: int
+    run: RunDir,
+    *,
+    uid: int,
+    binds: Mapping[str, Path],
+    kvm: bool,
+    proc: bool,
+    largest_file: int,
+    preload: str = "",
 ) -> list[str]:
     """QEMU: a root of its own that holds the system's programs and `binds`, files by their place in it; an
-    unprivileged user. `proc`: it names its own descriptors by path. It makes no file larger than `largest_file` bytes:
-    that is fixed for its life, for no limit of a running process can be raised without CAP_SYS_RESOURCE."""
+    unprivileged user. `proc`: it names its own descriptors by path. `preload`: a library of `binds`, loaded first.
+    It makes no file larger than `largest_file` bytes: that is fixed for its life, for no limit of a running process can
+    be raised without CAP_SYS_RESOURCE."""
     run.jail.mkdir(mode=0o700, exist_ok=True)
     words = ["--root", str(run.jail), "--uid", str(uid), "--fsize", str(largest_file)]
     for folder in SYSTEM:
@@ -95,6 +103,7 @@ def vmm_options(
         words += ["--bind", f"{LINKER_CACHE}={LINKER_CACHE}"]
     for place, path in binds.items():
         words += ["--bind", f"{path}={place}"]
+    words += ["--preload", preload] if preload else []
     return [*words, *(["--kvm"] if kvm else []), *(["--proc"] if proc else [])]
 
 

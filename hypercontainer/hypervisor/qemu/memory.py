@@ -1,7 +1,8 @@
 """A running guest's RAM, copied page by page: the file that its VMM has mapped, and what the guest has changed of it.
 
-A clone's RAM is a private mapping of a template's sealed file, so most of it can be copied while the guest runs; only
-the pages that the kernel made private to it need the guest to stand still. A guest that was booted has the whole of
+A clone's RAM is a private mapping of a template's sealed file, with memory of its own where that has holes
+(host/memory.c), so most of it can be copied while the guest runs; only the pages that are private to it need the guest
+to stand still. A guest that was booted has the whole of
 its RAM in a file that is its own. Pages that nobody has touched are never read: reading would give them memory.
 
 Everything is asked of the host's kernel, under /proc. What a VMM that a guest has taken over can do is to lie in its
@@ -23,6 +24,7 @@ PAGE = 4096
 PIECE = 1 << 20  # bytes of a pagemap that are looked at at once: 512 MiB of memory
 MAPS_BYTES = 4 << 20  # of a VMM's list of mappings; a usual one has 30 KiB
 LINE = re.compile(r"([0-9a-f]+)-([0-9a-f]+) rw-([sp]) ([0-9a-f]+) \S+ (\d+) +/memfd:.*")
+ANONYMOUS = re.compile(r"([0-9a-f]+)-([0-9a-f]+) rw-p 0+ 00:00 0 *")
 # Of a page's entry in /proc/PID/pagemap, the uppermost byte: 0x80 is in memory, 0x40 swapped out, 0x20 of the file.
 PRIVATE = bytes(bool(byte & 0xC0) and not byte & 0x20 for byte in range(256))
 
@@ -74,6 +76,14 @@ class Ram:
             finally:
                 os.close(source)
 
+    def is_whole(self) -> bool:
+        """Whether its file is of that size: memory of others may be mapped right behind a smaller one."""
+        try:
+            os.close(self._open_file())
+        except GuestError:
+            return False
+        return True
+
     def used(self) -> bool:
         """Whether there is anything in its file."""
         with told("find the guest's memory"):
@@ -106,7 +116,7 @@ def find(pid: int, size: int) -> Ram:
     Room for memory that may be added can be of that size too: there is nothing in it, or the guest is not copied."""
     with told("find the guest's memory"), open(f"/proc/{pid}/maps") as f:
         text = f.read(MAPS_BYTES)
-    found = parse(pid, text, size)
+    found = [ram for ram in parse(pid, text, size) if ram.is_whole()]
     if len(found) > 1:
         found = [ram for ram in found if ram.used()]
     if len(found) != 1:
@@ -117,11 +127,26 @@ def find(pid: int, size: int) -> Ram:
 def parse(pid: int, maps: str, size: int) -> list[Ram]:
     """All that may be it, of the text of /proc/PID/maps."""
     found: dict[int, list[Mapping]] = {}
+    own: list[tuple[int, int]] = []
     for line in maps.splitlines():
         if m := LINE.fullmatch(line):
             begin, end, offset = (int(m[n], 16) for n in (1, 2, 4))
             found.setdefault(int(m[5]), []).append(Mapping(begin, end, offset, private=m[3] == "p"))
-    return [Ram(pid, inode, size, mappings) for inode, mappings in found.items() if _whole(mappings, size)]
+        elif m := ANONYMOUS.fullmatch(line):
+            own.append((int(m[1], 16), int(m[2], 16)))
+    rams = [Ram(pid, inode, size, _with_holes(mappings, own, size)) for inode, mappings in found.items()]
+    return [ram for ram in rams if _whole(ram.mappings, size)]
+
+
+def _with_holes(mappings: list[Mapping], own: list[tuple[int, int]], size: int) -> list[Mapping]:
+    """The mappings of a clone's file, and the memory of no file in the places of its holes."""
+    bases = {mapping.begin - mapping.offset for mapping in mappings}
+    if len(bases) != 1 or not all(mapping.private for mapping in mappings):
+        return mappings
+    [base] = bases
+    clipped = [(max(begin, base), min(end, base + size)) for begin, end in own]
+    holes = [Mapping(begin, end, begin - base, private=True) for begin, end in clipped if begin < end]
+    return sorted([*mappings, *holes], key=lambda mapping: mapping.offset)
 
 
 def _whole(mappings: list[Mapping], size: int) -> bool:

@@ -33,7 +33,7 @@ vmlinux:
 """
 BUILTIN = (
     "virtio_pci virtio_console virtio_scsi sd_mod crc32c_intel crc32c_generic erofs ext4 overlay virtio_net virtio_mem "
-    "virtio_rng fuse virtiofs"
+    "virtio_balloon virtio_rng fuse virtiofs"
 )
 
 
@@ -294,11 +294,16 @@ def test_what_a_kernel_is_made_of_is_its_key() -> None:
 
 
 async def test_progress_is_told_by_the_log(tmp_path: Path, tools: Path) -> None:
-    (tmp_path / "Makefile").write_text(
-        "all:\n\t@seq=0; while [ $$seq -lt 600 ]; do echo CC; seq=$$((seq+1)); done; sleep 3\n"
-    )
-    said: list[str] = []
-    make = toolchain.Make(tmp_path, tmp_path / "obj", tmp_path / "log", jobs=1, say=said.append)
+    """Make ends when it has been told."""
+    told, said = tmp_path / "told", list[str]()
+    lines = "seq=0; while [ $$seq -lt 600 ]; do echo CC; seq=$$((seq+1)); done"
+    (tmp_path / "Makefile").write_text(f"all:\n\t@{lines}; until [ -e {told} ]; do sleep 0.1; done\n")
+
+    def say(line: str) -> None:
+        said.append(line)
+        told.touch()
+
+    make = toolchain.Make(tmp_path, tmp_path / "obj", tmp_path / "log", jobs=1, say=say)
     await make.run("all", timeout_s=60, step="compiling")
     assert said[-1] == "compiling: 500 files"
 
