@@ -9,7 +9,7 @@ import pytest
 
 from hypercontainer.model.settings import Settings
 from hypercontainer.testing.busybox import write_archive
-from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
+from hypercontainer.testing.daemon import PrivateDaemon, Value, private_daemon
 
 CHECKOUT = Path(__file__).parents[1]
 # A shell that starts us in the background has us ignore these, and everything that we start.
@@ -46,9 +46,10 @@ def kernels() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_hyperd(kernels: Path, busybox_archive: Path, pytestconfig: pytest.Config) -> Iterator[PrivateDaemon]:
-    """One hyperd for the whole run, with the image busybox. Emulated, so that every machine runs the same."""
+    """One hyperd for the whole run, with the image busybox. Emulated, and its guests of one size, so that every machine
+    runs the same; what the default size does is test_memory's."""
     options = {name: str(pytestconfig.getoption(name)) for name in ("factory", "kernel")}
-    settings = {"accelerator": "tcg", **options}
+    settings: dict[str, Value] = {"accelerator": "tcg", "memory_mib": 256, **options}
     with private_daemon(kernels, settings) as daemon:
         loaded = daemon.ctl("load", "-i", str(busybox_archive))
         assert loaded.status == 0, loaded.err

@@ -126,7 +126,7 @@ FLAGS = (
         "memory",
         "Memory of the VM, such as 512m; with --pod: a limit inside",
         short="m",
-        usual="256m",
+        usual="2g, or a quarter of the host's",
         parse=text.parse_mib,
     ),
     Flag("hostname", "Name of the host inside", short="h", usual="the container's id"),

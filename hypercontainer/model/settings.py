@@ -1,5 +1,6 @@
 """Settings of the daemon: one TOML file, unknown keys refused, every key with a default."""
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +11,16 @@ from hypercontainer.errors import InvalidInput
 from hypercontainer.model.ids import NAME
 
 Scope = Literal["global", "tenant", "none"]
+
+
+USUAL_MIB = 2048  # programs that are told no limit, such as Java's and Node's, expect something like this
+LEAST_USUAL_MIB = 256
+
+
+def usual_memory_mib() -> int:
+    """What a VM has when nobody says more, in steps of 64 MiB."""
+    host_mib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    return max(LEAST_USUAL_MIB, min(USUAL_MIB, host_mib // 4 & ~63))
 
 
 class Registry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,7 +54,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pool: list[Pool] = msgspec.field(default_factory=lambda: [Pool()])
     template_scope: Scope = "global"  # who may share memory pages: all, the pods of one tenant, nobody (as direct)
     vcpus: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0  # 0: with KVM as many as the host has, 8 at most; else 1
-    memory_mib: int = 256  # Debian's kernel takes about 45 of them for itself
+    # of a VM that no size was asked for: 2 GiB, or a quarter of the host. What it does not use it does not take
+    memory_mib: Annotated[int, msgspec.Meta(ge=96)] = msgspec.field(default_factory=lambda: usual_memory_mib())
     scratch_mib: int = 10240  # the writable layer of a container, sparse
     boot_timeout_s: float = 60.0
     # Locks on files of volumes and binds: guest: hold in one pod; host: against everybody, none can be waited for

@@ -37,7 +37,7 @@ USED_MIB = 24  # with a container in it; Debian's kernel takes about 40
 @pytest.fixture(scope="module", params=BUILT)
 def daemon(request: pytest.FixtureRequest, kernels: Path, busybox_archive: Path) -> Iterator[PrivateDaemon]:
     """A hyperd whose guests boot a kernel that was built here."""
-    with private_daemon(kernels, {"accelerator": "tcg", "kernel": request.param}) as daemon:
+    with private_daemon(kernels, {"accelerator": "tcg", "kernel": request.param, "memory_mib": 128}) as daemon:
         assert daemon.ctl("load", "-i", str(busybox_archive)).status == 0
         yield daemon
 
@@ -94,7 +94,7 @@ def test_containers_have_namespaces_of_their_own(daemon: PrivateDaemon) -> None:
 
 
 def test_it_is_small(daemon: PrivateDaemon) -> None:
-    text = inside(daemon, "-m", "128m", "busybox", "cat", "/proc/meminfo")
+    text = inside(daemon, "busybox", "cat", "/proc/meminfo")
     kib = {name: int(value) for name, value in re.findall(r"^(\w+):\s+(\d+) kB", text, re.MULTILINE)}
     assert (kib["MemTotal"] - kib["MemAvailable"]) / 1024 < USED_MIB
 

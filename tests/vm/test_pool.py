@@ -69,7 +69,7 @@ class TestQemuCache(FactoryContract):
 def pooling(kernels: Path, busybox_archive: Path) -> Iterator[PrivateDaemon]:
     """A hyperd of whose usual size one VM waits, and one of another size that is booted."""
     pool: list[dict[str, int | bool]] = [{"cache": 1}, {"vcpus": 2, "memory_mib": 192, "template": False, "cache": 1}]
-    with private_daemon(kernels, {"accelerator": "tcg", "factory": "cache", "pool": pool}) as daemon:
+    with private_daemon(kernels, {"accelerator": "tcg", "factory": "cache", "memory_mib": 256, "pool": pool}) as daemon:
         assert daemon.ctl("load", "-i", str(busybox_archive)).status == 0
         yield daemon
         first = int(str(daemon.settings["uid_base"])) + UIDS

@@ -132,7 +132,7 @@ def pss_mib(pid: int) -> float:
 @pytest.fixture(scope="module")
 def cloning(kernels: Path, busybox_archive: Path) -> Iterator[PrivateDaemon]:
     """A hyperd whose guests are clones, with the image busybox."""
-    with private_daemon(kernels, {"accelerator": "tcg", "factory": "template"}) as daemon:
+    with private_daemon(kernels, {"accelerator": "tcg", "factory": "template", "memory_mib": 256}) as daemon:
         assert daemon.ctl("load", "-i", str(busybox_archive)).status == 0
         yield daemon
         assert list((daemon.folder / "run/pods").glob("template-*")) == []

@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -12,9 +13,18 @@ from hypercontainer.errors import InUse, InvalidInput, WrongState
 from hypercontainer.model.record import PodRecord
 from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, PodSpec, RestartPolicy
 from hypercontainer.testing.fakes import FakeGuest, Refused
-from tests.unit.engine.world import Run, World
+from tests.unit.engine.world import Run, World, load
 
 Update = Callable[..., Awaitable[list[str]]]
+
+
+@pytest.fixture
+async def engine(world: World, archive: Path) -> LocalEngine:
+    """Of a host whose usual VM is small enough to grow."""
+    world.settings = msgspec.structs.replace(world.settings, memory_mib=256)
+    engine = await world.engine()
+    await load(engine, archive)
+    return engine
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from hypercontainer.engine.host import MOST_VCPUS
 from hypercontainer.hyperctl import commands, moot
 from hypercontainer.hyperctl.flags import BOOL, help_text
 from hypercontainer.hyperctl.text import parse_mib
-from hypercontainer.model.settings import Settings
+from hypercontainer.model.settings import USUAL_MIB, Settings
 from hypercontainer.model.spec import ContainerSpec, PodSpec
 
 MAKERS = ("run", "create")
@@ -40,8 +40,9 @@ def test_a_default_of_the_code_is_shown(name: str) -> None:
 @pytest.mark.parametrize("name", MAKERS)
 def test_the_defaults_are_the_engines(name: str) -> None:
     said = shown(name)
-    assert parse_mib(said["memory"]) == SETTINGS.memory_mib
     assert (said["cpus"], POD.vcpus, SETTINGS.vcpus) == (f"1; the host's, {MOST_VCPUS} at most, with KVM", 0, 0)
+    assert said["memory"] == "2g, or a quarter of the host's"
+    assert parse_mib("2g") == USUAL_MIB >= SETTINGS.memory_mib
     assert parse_mib(said["storage-size"]) == SETTINGS.scratch_mib
     assert parse_mib(said["shm-size"]) == CONTAINER.shm_mib
     assert (said["factory"], said["locks"]) == (SETTINGS.factory, SETTINGS.share_locks)
