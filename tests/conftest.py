@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from hypercontainer.model.settings import Settings
@@ -16,6 +17,10 @@ CHECKOUT = Path(__file__).parents[1]
 for number in (signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, signal.SIG_DFL)
+
+# No test is a measure of time: the machine may be busy with something else.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 KERNELS = CHECKOUT / ".cache/hyper/kernels"
 

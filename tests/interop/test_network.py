@@ -448,8 +448,9 @@ async def test_a_taken_port_is_named_with_its_holder(world: World, pods: Pods) -
         with pytest.raises(InUse, match=r"8080/udp"):
             world.network.plan("a1", [port(8080, protocol="udp")], [])
     await pods.add("a1", port(8080))
-    with pytest.raises(InUse, match="pod a1 publishes it"):
-        world.network.plan("a2", [port(8080, host_ip="127.0.0.1")], pods.nics)
+    owners = {nic.tap: "container web" for nic in pods.nics}
+    with pytest.raises(InUse, match="container web publishes it"):
+        world.network.plan("a2", [port(8080, host_ip="127.0.0.1")], pods.nics, owners)
     with pytest.raises(InUse, match="twice"):
         world.network.plan("a2", [port(1000), port(1000)], [])
     with pytest.raises(InvalidInput, match=r"no address 203\.0\.113\.1"):

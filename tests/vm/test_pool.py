@@ -68,7 +68,7 @@ class TestQemuCache(FactoryContract):
 @pytest.fixture(scope="module")
 def pooling(kernels: Path, busybox_archive: Path) -> Iterator[PrivateDaemon]:
     """A hyperd of whose usual size one VM waits, and one of another size that is booted."""
-    pool: list[dict[str, int | bool]] = [{"cache": 1}, {"vcpus": 2, "memory_mib": 192, "template": False, "cache": 1}]
+    pool: list[dict[str, int | bool]] = [{"cache": 1}, {"vcpus": 2, "memory_mib": 320, "template": False, "cache": 1}]
     with private_daemon(kernels, {"accelerator": "tcg", "factory": "cache", "memory_mib": 256, "pool": pool}) as daemon:
         assert daemon.ctl("load", "-i", str(busybox_archive)).status == 0
         yield daemon
@@ -125,7 +125,7 @@ def test_one_that_waits_gives_way_to_others_until_it_is_a_pods(pooling: PrivateD
 
 def test_what_waits_is_of_its_size(pooling: PrivateDaemon) -> None:
     full(pooling)
-    ran = pooling.ctl("run", "--rm", "--timings", "--cpus", "2", "--memory", "192m", "busybox", "nproc")
+    ran = pooling.ctl("run", "--rm", "--timings", "--cpus", "2", "--memory", "320m", "busybox", "nproc")
     assert (ran.status, ran.out) == (0, "2\n") and "claim" in ran.err
     ran = pooling.ctl("run", "--rm", "--timings", "--memory", "300m", "busybox", "true")
     assert ran.status == 0 and "claim" not in ran.err

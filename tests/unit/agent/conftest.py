@@ -4,13 +4,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from hypercontainer.agent.client import AgentClient
 from hypercontainer.testing.fake_agent import FakeAgent
-
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
 
 
 @pytest.fixture

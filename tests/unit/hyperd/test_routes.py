@@ -301,7 +301,7 @@ SPEC = st.fixed_dictionaries(
 TAKERS = [r for r in ROUTES if r.body is not None and r.body is not Plain.TAR]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(route=st.sampled_from(TAKERS), body=JSON | SPEC)
 async def test_random_documents_never_break_it(server: Server, route: Route[Any, Any], body: object) -> None:
     data = msgspec.json.encode(body)
@@ -309,7 +309,7 @@ async def test_random_documents_never_break_it(server: Server, route: Route[Any,
         assert response.status < 500, await response.text()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     route=st.sampled_from([r for r in ROUTES if not isinstance(r.answer, Lines)]),
     pairs=st.dictionaries(st.sampled_from(["all", "filter", "timeout", "signal", "name", "x"]) | st.text(), st.text()),

@@ -132,7 +132,7 @@ TO_THE_BYTE = {f"-/{LONG}": 0, "a": 417, "b/b": 449, f"b/{LONG}": 33, "b/a/a": 5
 }  # the last inode ends where its block does
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(st.dictionaries(paths, st.integers(0, 9000), max_size=12))
 @example(TO_THE_BYTE)
 def test_any_tree(tmp_path_factory: pytest.TempPathFactory, files: dict[str, int]) -> None:

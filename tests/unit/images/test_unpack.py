@@ -509,7 +509,7 @@ def fix_checksums(data: bytearray) -> None:
             data[at + 148 : at + 156] = b"%06o\0 " % sum(data[at : at + 512])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.binary(min_size=1, max_size=12)), max_size=6))
 def test_a_damaged_layer_is_refused_or_makes_a_sound_file_system(
     tmp_path_factory: pytest.TempPathFactory, damage: list[tuple[int, bytes]]
@@ -550,7 +550,7 @@ entries = st.builds(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(st.lists(st.lists(entries, max_size=8), min_size=1, max_size=3))
 def test_any_combination_of_entries_is_refused_or_makes_a_sound_file_system(
     tmp_path_factory: pytest.TempPathFactory, layers: list[Members]
