@@ -51,7 +51,7 @@ def slim(module: bytes) -> bytes:
         for section in sections:
             if _name(data, section.name) in HIDDEN:
                 _hide(data, section)
-    except (struct.error, IndexError, ValueError):
+    except (struct.error, IndexError, ValueError, OverflowError):
         return module
     return bytes(data)
 

@@ -143,6 +143,6 @@ async def test_without_room_for_a_template_guests_are_booted(
     with caplog.at_level(logging.WARNING):
         async with made(factory, config, run_dir) as vm:
             await vm.agent.ping()
-    assert "cannot make room for a template: No space left on device" in caplog.text and "booting" in caplog.text
+    assert "make room for a template: No space left on device" in caplog.text and "booting" in caplog.text
     assert clones(factory) == [] and list(full.iterdir()) == []
     await factory.close()

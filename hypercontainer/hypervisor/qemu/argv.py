@@ -14,7 +14,7 @@ AGENT_PORT = "hyper.agent"
 SHARE_TAG = "hyper"
 KERNEL = "/boot/vmlinux"
 INITRD = "/boot/initrd"
-LIBRARY = "/boot/hyper-memory.so"  # what a clone's QEMU gives memory back with: host/memory.c
+LIBRARY = "/hyper-memory.so"  # what a clone's QEMU gives memory back with: host/memory.c
 
 # q35 without the devices that no guest of ours has a driver loaded for: each costs time to build and to probe.
 MACHINE = "q35,memory-backend=ram,usb=off,smbus=off,sata=off,vmport=off,hpet=off,smm=off,i8042=off"

@@ -71,3 +71,8 @@ def test_damage_never_raises(module: bytes, data: st.DataObject) -> None:
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     cut = bytes(damaged[: data.draw(st.integers(0, len(damaged)))])
     assert len(slim(cut)) == len(cut)
+
+
+def test_a_place_beyond_all_files_is_no_place(module: bytes) -> None:
+    damaged = module[:40] + b"\xff" * 8 + module[48:]
+    assert slim(damaged) == damaged
