@@ -55,6 +55,7 @@ KERNEL_PARAMETERS = (
     "sysctl.vm.stat_interval=600",  # once a second: sums of counters that are read exactly when somebody asks
     "psi=0",  # every other second: averages of pressure; and work at each switch of tasks
     "audit=0",  # nobody reads it, and without a reader it goes to the console
+    "init_on_free=0",  # else free pages are taken for zeros: a clone may find the bytes of its template there
     "swiotlb=noforce",  # devices reach all memory: from 4 GiB of it, 64 MiB of bounce buffers are saved
     # What is added is used at once; three quarters of it for what can be moved, so that it can be given back, and the
     # rest as more comes, so that the kernel has room for what cannot
