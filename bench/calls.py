@@ -3,8 +3,9 @@
 import time
 from collections.abc import Iterator
 
-from hypercontainer.client import fastjson, stream
+from hypercontainer.client import fastjson
 from hypercontainer.client.http import Client
+from hypercontainer.model import stream
 from hypercontainer.testing.daemon import PrivateDaemon
 
 DEADLINE_S = 120.0
@@ -62,7 +63,7 @@ def answers(caller: Client, container: str) -> bool:
 def _frames(caller: Client, path: str, body: object, **query: object) -> Iterator[tuple[int, bytes]]:
     """What a process writes and its end, as they come, without what hyperd tells of the start."""
     upgraded = caller.upgrade(path, body, **query)
-    frames = stream.Decoder()
+    frames = stream.Decoder(stream.FROM_SERVER)
     frames.feed(upgraded.rest)
     upgraded.socket.settimeout(DEADLINE_S)
     try:

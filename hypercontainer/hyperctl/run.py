@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+from hypercontainer.client.http import segment
 from hypercontainer.hyperctl import moot, spec
 from hypercontainer.hyperctl.attach import DETACH_KEYS, SIG_PROXY, keys, need_terminal, talk
 from hypercontainer.hyperctl.context import complain
@@ -31,19 +32,20 @@ def make(context: Context, args: Args) -> str:
     """Create the container, pulling its image first if need be; its id."""
     image = args.operands[0]
     document = spec.member(args, context.environment) if args.pod else spec.pod(args, context.environment)
+    where = f"/v1/pods/{segment(args.pod)}/containers" if args.pod else "/v1/containers"
     moot.warn(args)
     if args.cidfile and os.path.lexists(args.cidfile):
         raise UsageError(f"{args.cidfile} exists already: remove it, or name another --cidfile")
     if args.pull == "always":
         _pull(context, args)
     try:
-        created = context.client.post("/v1/containers", document, pod=args.pod or None)
+        created = context.client.post(where, document)
     except Exception as e:
         if args.pull != "missing" or not unknown_image(e):
             raise
         complain(f"Unable to find image '{image}' locally")
         _pull(context, args)
-        created = context.client.post("/v1/containers", document, pod=args.pod or None)
+        created = context.client.post(where, document)
     for warning in created.get("Warnings") or []:
         complain(f"warning: {warning}")
     if args.cidfile:

@@ -6,10 +6,11 @@ import _socket
 import os
 import select
 
-from hypercontainer.client import fastjson, stream
+from hypercontainer.client import fastjson
 from hypercontainer.hyperctl import terminal
 from hypercontainer.hyperctl.signals import Signals
 from hypercontainer.hyperctl.sink import Sink
+from hypercontainer.model import stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Session:
         self.info: list[dict[str, Any]] = []
         self._socket = connection.socket
         self._socket.setblocking(False)
-        self._frames = stream.Decoder()
+        self._frames = stream.Decoder(stream.FROM_SERVER)
         self._frames.feed(connection.rest)
         self._stdin, self._tty, self._redraw, self._proxy = stdin, tty, redraw, proxy
         self._terminal = stdin if tty and stdin is not None and os.isatty(stdin) else None

@@ -95,15 +95,15 @@ async def serve(
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     from aiohttp import web
 
-    from hypercontainer.hyperd.rest.dispatch import Dispatcher
-    from hypercontainer.hyperd.rest.routes import ROUTES
+    from hypercontainer.hyperd.http.dispatch import Dispatcher
+    from hypercontainer.hyperd.rest.dialect import Rest
 
     engine = make(settings)
     try:
         if not await unless(stop, engine.open()):
             return
-        dispatcher = Dispatcher(engine)
-        runner = dispatcher.runner(ROUTES)
+        dispatcher = Dispatcher(engine, Rest())
+        runner = dispatcher.runner()
         await runner.setup()
         path = None if sock else Path(settings.socket)
         site = web.SockSite(runner, sock or listen(Path(settings.socket), settings.group))

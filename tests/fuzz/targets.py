@@ -16,15 +16,15 @@ from hypercontainer.agent import messages, wire
 from hypercontainer.agent.control import Control
 from hypercontainer.errors import HyperError
 from hypercontainer.hyperctl import unpack as copy
-from hypercontainer.hyperd.rest import params
-from hypercontainer.hyperd.rest.call import Raw
+from hypercontainer.hyperd.http import params
+from hypercontainer.hyperd.http.call import Raw
 from hypercontainer.hyperd.rest.routes import ROUTES
 from hypercontainer.hypervisor.qemu import resize, snapshot
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 from hypercontainer.images import challenge, compression, manifest, reference, token, unpack
 
 NONCE = 7
-BODIES = {kind for route in ROUTES for kind in (route.body, (route.body_with or (0, None))[1])} - {None, Raw.TAR}
+BODIES = {route.body for route in ROUTES} - {None, Raw.TAR}
 ANSWERS = messages.Answer.__subclasses__()
 
 

@@ -18,19 +18,20 @@ from urllib.parse import parse_qsl
 import aiohttp
 from yarl import URL
 
-from hypercontainer.client import fastjson, stream
+from hypercontainer.client import fastjson
 from hypercontainer.engine.checkpoint import Checkpoint
 from hypercontainer.engine.store import PodStore
 from hypercontainer.errors import HyperError
 from hypercontainer.hyperctl import cp
-from hypercontainer.hyperd.rest import frames as rest_frames
-from hypercontainer.hyperd.rest import params
+from hypercontainer.hyperd.http import params
+from hypercontainer.hyperd.rest import frames
 from hypercontainer.hyperd.rest.containers import ListQuery
 from hypercontainer.hypervisor.qemu.rundir import VmmFile
 from hypercontainer.images import auth, challenge, compression, instruction, layout, reference, spool, transport
 from hypercontainer.images.index import Index
 from hypercontainer.kernel.bundle import BundleFile
 from hypercontainer.lib import document
+from hypercontainer.model import stream
 from hypercontainer.sandbox.log import Log
 from hypercontainer.storage.volume import Volume
 from tests.fuzz import targets
@@ -109,17 +110,17 @@ def look(data: bytes) -> None:
 
 def requests(data: bytes) -> None:
     """Frames of a stream's client, and a query."""
-    list(rest_frames.frames(bytearray(data)))
+    list(frames.HyperStream().read(data))
 
 
 def query(data: bytes) -> None:
-    params.query(parse_qsl(data.decode("latin-1"), keep_blank_values=True), ListQuery)
+    params.strict(parse_qsl(data.decode("latin-1"), keep_blank_values=True), ListQuery)
 
 
 def steering(data: bytes) -> None:
-    for kind in (rest_frames.ResizeFrame, rest_frames.SignalFrame):
+    for kind in (stream.RESIZE, stream.SIGNAL):
         with suppress(HyperError):
-            document.decode(data, kind, "a frame")
+            frames.word(kind, data)
 
 
 def log(data: bytes) -> None:
@@ -146,7 +147,7 @@ def records(data: bytes) -> None:
 def answers_of_hyperd(data: bytes) -> None:
     with suppress(ValueError):
         fastjson.loads(data)
-    decoder = stream.Decoder()
+    decoder = stream.Decoder(stream.FROM_SERVER)
     with suppress(ValueError):
         for at in range(0, len(data), 4096):
             decoder.feed(data[at : at + 4096])
@@ -186,9 +187,9 @@ READERS: dict[str, Reader] = {
     "frames of the agent": Reader(("agent.wire", "agent.control", "agent.client"), targets.frames, bombs.frames),
     "answers of the agent": Reader(("agent.messages",), targets.answers, bombs.jsons),
     "QEMU's monitor": Reader(("hypervisor.qemu.qmp",), targets.monitor, bombs.jsons),
-    "bodies of requests": Reader(("hyperd.rest.params", "sandbox.requests"), targets.bodies, bombs.jsons),
+    "bodies of requests": Reader(("hyperd.http.params", "sandbox.requests"), targets.bodies, bombs.jsons),
     "queries": Reader(
-        ("hyperd.rest.params",),
+        ("hyperd.http.params",),
         query,
         lambda: {"repeated": b"filter=a&" * 20_000, "unknown": b"&".join(b"%d=" % n for n in range(50_000))},
     ),
@@ -201,7 +202,7 @@ READERS: dict[str, Reader] = {
             "1 GiB": b"\0\0\0\0\x40\0\0\0",
         },
     ),
-    "frames that steer": Reader(("hyperd.rest.hijack",), steering, bombs.jsons),
+    "frames that steer": Reader(("hyperd.rest.frames",), steering, bombs.jsons),
     "logs": Reader(("sandbox.log",), log, bombs.lines),
     "records": Reader(
         (
@@ -219,7 +220,7 @@ READERS: dict[str, Reader] = {
         bombs.jsons,
     ),
     "answers of hyperd": Reader(
-        ("client.connection", "client.fastjson", "client.http", "client.stream"),
+        ("client.connection", "client.fastjson", "client.http", "model.stream"),
         answers_of_hyperd,
         lambda: {**bombs.jsons(), "empty frames": b"\1\0\0\0\0\0\0\0" * 100_000},
     ),

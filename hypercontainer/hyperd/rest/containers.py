@@ -5,17 +5,15 @@ from typing import Annotated
 
 import msgspec
 
-from hypercontainer.hyperd.rest.call import Call, Cells, FilterList, Query, Seconds
-from hypercontainer.hyperd.rest.daemon import Nothing
-from hypercontainer.hyperd.rest.params import filters
+from hypercontainer.hyperd.http.call import Call
+from hypercontainer.hyperd.rest.call import Cells, FilterQuery, Nothing, Query, Seconds, filters
 from hypercontainer.model import documents as doc
 from hypercontainer.model import signals
-from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, PodSpec
+from hypercontainer.model.spec import ContainerUpdate, PodSpec
 
 
-class ListQuery(Query, frozen=True, kw_only=True):
+class ListQuery(FilterQuery, frozen=True, kw_only=True):
     all: bool = False
-    filter: FilterList = msgspec.field(default_factory=list)
 
 
 class SizeQuery(Query, frozen=True, kw_only=True):
@@ -24,10 +22,6 @@ class SizeQuery(Query, frozen=True, kw_only=True):
 
 class ContainersQuery(ListQuery, frozen=True, kw_only=True):
     size: bool = False
-
-
-class CreateQuery(Query, frozen=True, kw_only=True):
-    pod: Annotated[str, msgspec.Meta(max_length=128)] = ""  # "" = a pod of its own
 
 
 class RemoveQuery(Query, frozen=True, kw_only=True):
@@ -61,9 +55,7 @@ async def entries(call: Call[ContainersQuery, None]) -> Sequence[doc.ContainerEn
     return await call.engine.list_containers(all=q.all, filters=filters(q.filter), size=q.size)
 
 
-async def create(call: Call[CreateQuery, PodSpec | ContainerSpec]) -> doc.Created:
-    if isinstance(call.body, ContainerSpec):
-        return await call.engine.add_container(call.query.pod, call.body)
+async def create(call: Call[Nothing, PodSpec]) -> doc.Created:
     return await call.engine.create_container(call.body)
 
 

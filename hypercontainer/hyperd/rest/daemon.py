@@ -5,14 +5,10 @@ from typing import Literal
 
 import msgspec
 
-from hypercontainer.hyperd.rest.call import Call, FilterList, Query, Time
-from hypercontainer.hyperd.rest.params import filters
+from hypercontainer.hyperd.http.call import Call
+from hypercontainer.hyperd.rest.call import FilterList, Nothing, Query, Time, filters
 from hypercontainer.lib.clock import nanoseconds
 from hypercontainer.model import documents as doc
-
-
-class Nothing(Query, frozen=True, kw_only=True):
-    """No parameters."""
 
 
 class EventsQuery(Query, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """/v1/factory: what guests are cloned from."""
 
-from hypercontainer.hyperd.rest.call import Call
-from hypercontainer.hyperd.rest.daemon import Nothing
+from hypercontainer.hyperd.http.call import Call
+from hypercontainer.hyperd.rest.call import Nothing
 from hypercontainer.model import documents as doc
 
 

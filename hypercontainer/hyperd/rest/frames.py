@@ -1,20 +1,20 @@
-"""The frames of an upgraded connection, as docs/api.md has them. Pure: no socket here."""
+"""Upgraded connections in this dialect: a session in the frames of docs/api.md."""
 
-import struct
 from collections.abc import Iterator
 from typing import Annotated
 
 import msgspec
 
-from hypercontainer.errors import InvalidInput
+from hypercontainer.errors import HyperError, InvalidInput
+from hypercontainer.hyperd.http.framing import Detach, Resize, Signal, Word
+from hypercontainer.hyperd.rest import errors
 from hypercontainer.hyperd.rest.call import Body, Cells
+from hypercontainer.lib.document import decode
+from hypercontainer.model import stream
+from hypercontainer.model.api import Session
 from hypercontainer.model.signals import HIGHEST
 
-STDIN, STDOUT, STDERR, EXIT, INFO, STDIN_END, RESIZE, SIGNAL, DETACH, ERROR = range(10)
-HEADER = struct.Struct(">B3xI")  # kind, length of the payload
-HEAD = struct.Struct(">BBBBI")  # the same, its padding read as well
-MAX_PAYLOAD = 65536
-MAX_CONTROL = 1024  # payload of what is no stdin
+PROTOCOL = "hyper-stream"
 
 
 class ResizeFrame(Body, frozen=True, kw_only=True):
@@ -26,34 +26,52 @@ class SignalFrame(Body, frozen=True, kw_only=True):
     signal: Annotated[int, msgspec.Meta(ge=1, le=HIGHEST)]
 
 
-def frames(buffer: bytearray) -> Iterator[tuple[int, bytes]]:
-    """Take each whole frame off the front of `buffer`. InvalidInput for one that no client may send."""
-    at = 0
-    view = memoryview(buffer)
-    try:
-        while len(buffer) - at >= HEADER.size:
-            kind, a, b, c, length = HEAD.unpack_from(buffer, at)
-            if a or b or c or kind not in (STDIN, STDIN_END, RESIZE, SIGNAL, DETACH):
-                raise InvalidInput(f"a stream's client sent a frame of unknown kind {kind}")
-            if length > (MAX_PAYLOAD if kind == STDIN else MAX_CONTROL):
-                raise InvalidInput(f"a stream's client sent a frame of {length} bytes")
-            if len(buffer) - at < HEADER.size + length:
-                return
-            payload = bytes(view[at + HEADER.size : at + HEADER.size + length])
-            at += HEADER.size + length
-            yield kind, payload
-    finally:
-        view.release()
-        del buffer[:at]
+class HyperStream:
+    """The framing of one connection."""
+
+    head = f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\r\n".encode()
+    half_closes = False  # the end of stdin has a frame of its own
+
+    def __init__(self) -> None:
+        self._decoder = stream.Decoder(stream.FROM_CLIENT)
+
+    def read(self, data: bytes) -> Iterator[Word]:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._decoder.feed(rest) :]
+            try:
+                for kind, payload in self._decoder:
+                    yield word(kind, bytes(payload))
+            except ValueError as e:
+                raise InvalidInput(f"a stream's client sent {e}") from e
+
+    def begin(self, session: Session) -> bytes:
+        return _document(stream.INFO, {"Id": session.id, "timings": [step._asdict() for step in session.timings]})
+
+    def output(self, stream_: int, data: bytes) -> bytes:
+        return stream.frames(stream_, data)
+
+    def end(self, status: int, reason: str) -> bytes:
+        return _document(stream.EXIT, {"status": status, **({"error": reason} if reason else {})})
+
+    def error(self, error: HyperError) -> bytes:
+        return _document(stream.ERROR, errors.document(error))
 
 
-def pieces(kind: int, data: bytes) -> bytes:
-    """`data` as frames of at most MAX_PAYLOAD."""
-    if len(data) <= MAX_PAYLOAD:
-        return HEADER.pack(kind, len(data)) + data
-    cut = (data[i : i + MAX_PAYLOAD] for i in range(0, len(data), MAX_PAYLOAD))
-    return b"".join(part for piece in cut for part in (HEADER.pack(kind, len(piece)), piece))
+def word(kind: int, payload: bytes) -> Word:
+    """What a client's frame means. InvalidInput when its document is none such."""
+    what = f"a frame of kind {kind}"
+    if kind == stream.STDIN:
+        return payload
+    if kind == stream.STDIN_END:
+        return None
+    if kind == stream.RESIZE:
+        size = decode(payload, ResizeFrame, what, error=InvalidInput)
+        return Resize(size.rows, size.columns)
+    if kind == stream.SIGNAL:
+        return Signal(decode(payload, SignalFrame, what, error=InvalidInput).signal)
+    return Detach()
 
 
-def document(kind: int, content: object) -> bytes:
-    return pieces(kind, msgspec.json.encode(content)[:MAX_PAYLOAD])
+def _document(kind: int, content: object) -> bytes:
+    return stream.frame(kind, msgspec.json.encode(content)[: stream.MAX_PAYLOAD])

@@ -5,15 +5,20 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from hypercontainer.hyperd.rest.call import Body, Call, FilterList, Name, Names, Query
-from hypercontainer.hyperd.rest.daemon import Nothing
-from hypercontainer.hyperd.rest.params import filters
+from hypercontainer.hyperd.http.call import Call
+from hypercontainer.hyperd.rest.call import (
+    Body,
+    FilterList,
+    FilterQuery,
+    Name,
+    Names,
+    Nothing,
+    PruneQuery,
+    Query,
+    filters,
+)
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Credentials
-
-
-class ImagesQuery(Query, frozen=True, kw_only=True):
-    filter: FilterList = msgspec.field(default_factory=list)
 
 
 class ImageQuery(Query, frozen=True, kw_only=True):
@@ -39,10 +44,6 @@ class ImportQuery(Query, frozen=True, kw_only=True):
     message: Annotated[str, msgspec.Meta(max_length=4096)] = ""
 
 
-class PruneQuery(ImagesQuery, frozen=True, kw_only=True):
-    all: bool = False
-
-
 class PullBody(Body, frozen=True, kw_only=True):
     name: Name
     platform: Annotated[str, msgspec.Meta(max_length=64)] = ""  # "" = the guest's: "linux/amd64"
@@ -57,7 +58,7 @@ class LoginBody(Body, frozen=True, kw_only=True):
 Pulling = AsyncGenerator[doc.Progress | doc.ImagesDone, None]
 
 
-async def entries(call: Call[ImagesQuery, None]) -> Sequence[doc.ImageEntry]:
+async def entries(call: Call[FilterQuery, None]) -> Sequence[doc.ImageEntry]:
     return await call.engine.list_images(filters(call.query.filter))
 
 

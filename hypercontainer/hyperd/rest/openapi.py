@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from hypercontainer.hyperd.rest.call import Lines, Raw, Route
+from hypercontainer.hyperd.http.call import Lines, Raw, Route
 
 PARAMETER = re.compile(r"{(\w+)}")
 REF = "#/components/schemas/{name}"
@@ -42,8 +42,6 @@ def document(routes: Sequence[Route[Any, Any]]) -> dict[str, Any]:
 def _types(route: Route[Any, Any]) -> list[Any]:
     """What in `route` has a JSON schema."""
     found = [route.body, *(route.answer.kinds if isinstance(route.answer, Lines) else [route.answer])]
-    if route.body_with:
-        found.append(route.body_with[1])
     return [kind for kind in found if kind is not None and not isinstance(kind, Raw)]
 
 
@@ -63,10 +61,7 @@ def _operation(route: Route[Any, Any], schema_of: dict[str, Any]) -> dict[str, A
     if route.body is Raw.TAR:
         operation["requestBody"] = {"required": True, "content": {Raw.TAR.value: {}}}
     elif route.body is not None:
-        choices = [schema_of[repr(route.body)]]
-        if route.body_with:
-            choices.append(schema_of[repr(route.body_with[1])])
-        content = {"application/json": {"schema": _one_of(choices)}}
+        content = {"application/json": {"schema": schema_of[repr(route.body)]}}
         operation["requestBody"] = {"required": not route.body_optional, "content": content}
     return operation
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-from hypercontainer.hyperd.rest.call import Call
+from hypercontainer.hyperd.http.call import Call
+from hypercontainer.hyperd.rest.call import Nothing, filters
 from hypercontainer.hyperd.rest.containers import ListQuery, RemoveQuery, StopQuery
-from hypercontainer.hyperd.rest.daemon import Nothing
-from hypercontainer.hyperd.rest.params import filters
 from hypercontainer.model import documents as doc
-from hypercontainer.model.spec import PodSpec
+from hypercontainer.model.spec import ContainerSpec, PodSpec
 
 
 async def entries(call: Call[ListQuery, None]) -> Sequence[doc.PodEntry]:
@@ -24,6 +23,10 @@ async def inspect(call: Call[Nothing, None]) -> doc.Pod:
 
 async def remove(call: Call[RemoveQuery, None]) -> None:
     await call.engine.remove_pod(call.name("p"), force=call.query.force, volumes=call.query.volumes)
+
+
+async def add(call: Call[Nothing, ContainerSpec]) -> doc.Created:
+    return await call.engine.add_container(call.name("p"), call.body)
 
 
 async def start(call: Call[Nothing, None]) -> None:

@@ -5,11 +5,11 @@ from typing import Any
 
 import msgspec
 
+from hypercontainer.hyperd.http.call import Call, Lines, Raw, Route
 from hypercontainer.hyperd.rest import containers, daemon, factory, images, kernels, pods, snapshots, streams, volumes
-from hypercontainer.hyperd.rest.call import Call, Lines, Raw, Route
+from hypercontainer.hyperd.rest.call import FilterQuery, Nothing, PruneQuery
 from hypercontainer.hyperd.rest.containers import ListQuery, RemoveQuery, ResizeQuery, StopQuery
-from hypercontainer.hyperd.rest.daemon import Nothing
-from hypercontainer.hyperd.rest.images import ImageQuery, ImagesQuery, PruneQuery
+from hypercontainer.hyperd.rest.images import ImageQuery
 from hypercontainer.model import documents as doc
 from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, ExecSpec, PodSpec
 
@@ -38,9 +38,8 @@ ROUTES: Sequence[Route[Any, Any]] = (
     # containers
     Route(method="GET", path="/v1/containers", handler=containers.entries, query=containers.ContainersQuery,
           answer=list[doc.ContainerEntry], summary="List containers"),
-    Route(method="POST", path="/v1/containers", handler=containers.create, query=containers.CreateQuery, body=PodSpec,
-          body_with=("pod", ContainerSpec), answer=doc.Created,
-          summary="Create a container with a VM of its own (PodSpec), or in a pod that exists (?pod, ContainerSpec)"),
+    Route(method="POST", path="/v1/containers", handler=containers.create, query=Nothing, body=PodSpec,
+          answer=doc.Created, summary="Create a container with a VM of its own"),
     Route(method="GET", path="/v1/containers/{c}", handler=containers.inspect, query=containers.SizeQuery,
           answer=doc.Container, summary="Inspect a container"),
     Route(method="DELETE", path="/v1/containers/{c}", handler=containers.remove, query=RemoveQuery,
@@ -108,6 +107,8 @@ ROUTES: Sequence[Route[Any, Any]] = (
           summary="Inspect a pod"),
     Route(method="DELETE", path="/v1/pods/{p}", handler=pods.remove, query=RemoveQuery,
           summary="Remove a pod and its containers"),
+    Route(method="POST", path="/v1/pods/{p}/containers", handler=pods.add, query=Nothing, body=ContainerSpec,
+          answer=doc.Created, summary="Create a container in a pod"),
     Route(method="POST", path="/v1/pods/{p}/start", handler=pods.start, query=Nothing,
           summary="Boot a pod and start its containers, in order"),
     Route(method="POST", path="/v1/pods/{p}/stop", handler=pods.stop, query=StopQuery,
@@ -116,7 +117,7 @@ ROUTES: Sequence[Route[Any, Any]] = (
     Route(method="POST", path="/v1/pods/{p}/unpause", handler=pods.unpause, query=Nothing,
           summary="Let the VM's CPUs go on"),
     # images
-    Route(method="GET", path="/v1/images", handler=images.entries, query=ImagesQuery, answer=list[doc.ImageEntry],
+    Route(method="GET", path="/v1/images", handler=images.entries, query=FilterQuery, answer=list[doc.ImageEntry],
           summary="List images"),
     Route(method="DELETE", path="/v1/images", handler=images.remove, query=images.RemoveImageQuery,
           answer=list[doc.ImageRemoved], summary="Remove a name of an image, and the image with its last one"),
@@ -140,7 +141,7 @@ ROUTES: Sequence[Route[Any, Any]] = (
     Route(method="POST", path="/v1/images/prune", handler=images.prune, query=PruneQuery, answer=doc.Pruned,
           summary="Remove images that have no name, or with `all` no container"),
     # volumes
-    Route(method="GET", path="/v1/volumes", handler=volumes.entries, query=ImagesQuery, answer=list[doc.Volume],
+    Route(method="GET", path="/v1/volumes", handler=volumes.entries, query=FilterQuery, answer=list[doc.Volume],
           summary="List volumes"),
     Route(method="POST", path="/v1/volumes", handler=volumes.create, query=Nothing, body=volumes.VolumeBody,
           body_optional=True, answer=doc.Volume, summary="Create a volume"),

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import msgspec
 
-from hypercontainer.hyperd.rest.call import Body, Call, Query
-from hypercontainer.hyperd.rest.daemon import Nothing
+from hypercontainer.hyperd.http.call import Call
+from hypercontainer.hyperd.rest.call import Body, Nothing, Query
 from hypercontainer.model import documents as doc
 from hypercontainer.model.spec import PortMapping
 

@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
 from hypercontainer.errors import InvalidInput, NotFound, WrongState
-from hypercontainer.hyperd.rest.call import Call, Query, Time, Upgrade
+from hypercontainer.hyperd.http.call import Call, Upgrade
+from hypercontainer.hyperd.rest.call import Nothing, Query, Time
 from hypercontainer.hyperd.rest.containers import ResizeQuery
-from hypercontainer.hyperd.rest.daemon import Nothing
+from hypercontainer.hyperd.rest.frames import PROTOCOL, HyperStream
 from hypercontainer.lib.clock import nanoseconds
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Engine
@@ -48,6 +49,11 @@ def _outputs(stdout: bool | None, stderr: bool | None) -> tuple[bool, bool]:
     return (True, True) if stdout is None and stderr is None else (bool(stdout), bool(stderr))
 
 
+def _must_upgrade(call: Call[Any, Any]) -> None:
+    if call.upgrade != PROTOCOL:
+        raise InvalidInput(f"this call answers with a stream: send Connection: Upgrade and Upgrade: {PROTOCOL}")
+
+
 async def logs(call: Call[LogsQuery, None]) -> AsyncGenerator[doc.LogEntry, None]:
     q = call.query
     stdout, stderr = _outputs(q.stdout, q.stderr)
@@ -79,13 +85,13 @@ async def _samples(engine: Engine, first: doc.Stats, *, endless: bool) -> AsyncG
 
 
 async def attach(call: Call[AttachQuery, None]) -> Upgrade:
-    call.must_upgrade()
+    _must_upgrade(call)
     q = call.query
     stdout, stderr = _outputs(q.stdout, q.stderr)
     session = await call.engine.attach(
         call.name("c"), stdin=q.stdin, stdout=stdout, stderr=stderr, logs=q.logs, start=q.start
     )
-    return Upgrade(session, stdin=q.stdin)
+    return Upgrade(session, HyperStream(), stdin=q.stdin)
 
 
 async def exec_start(call: Call[Nothing, ExecSpec]) -> Upgrade | doc.Created:
@@ -94,8 +100,8 @@ async def exec_start(call: Call[Nothing, ExecSpec]) -> Upgrade | doc.Created:
         raise InvalidInput("cannot exec: the command is empty")
     if call.body.detach:
         return doc.Created(id=await call.engine.exec_detached(call.name("c"), call.body))
-    call.must_upgrade()
-    return Upgrade(await call.engine.exec(call.name("c"), call.body), stdin=call.body.open_stdin)
+    _must_upgrade(call)
+    return Upgrade(await call.engine.exec(call.name("c"), call.body), HyperStream(), stdin=call.body.open_stdin)
 
 
 async def exec_inspect(call: Call[Nothing, None]) -> doc.Exec:

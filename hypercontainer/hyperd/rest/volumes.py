@@ -5,10 +5,8 @@ from typing import Annotated
 
 import msgspec
 
-from hypercontainer.hyperd.rest.call import Body, Call, Query
-from hypercontainer.hyperd.rest.daemon import Nothing
-from hypercontainer.hyperd.rest.images import ImagesQuery, PruneQuery
-from hypercontainer.hyperd.rest.params import filters
+from hypercontainer.hyperd.http.call import Call
+from hypercontainer.hyperd.rest.call import Body, FilterQuery, Nothing, PruneQuery, Query, filters
 from hypercontainer.model import documents as doc
 
 
@@ -21,7 +19,7 @@ class VolumeBody(Body, frozen=True, kw_only=True):
     labels: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-async def entries(call: Call[ImagesQuery, None]) -> Sequence[doc.Volume]:
+async def entries(call: Call[FilterQuery, None]) -> Sequence[doc.Volume]:
     return await call.engine.list_volumes(filters(call.query.filter))
 
 

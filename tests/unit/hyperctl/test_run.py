@@ -88,8 +88,9 @@ def test_create(hyperctl: Hyperctl, play: FakeHyperd, tmp_path: Path) -> None:
 
 
 def test_in_a_pod(hyperctl: Hyperctl, play: FakeHyperd) -> None:
+    play.answers["POST", "/v1/pods/p/containers"] = {"Id": ID, "Warnings": []}
     assert hyperctl("create", "--pod", "p", "busybox").status == 0
-    assert (play.requests[0].query, play.requests[0].body) == ([("pod", "p")], {"image": "busybox"})
+    assert play.requests[0].body == {"image": "busybox"}
 
 
 def test_an_unknown_image_is_pulled_first(hyperctl: Hyperctl, play: FakeHyperd) -> None:
@@ -117,7 +118,7 @@ def test_pull_always_and_never(hyperctl: Hyperctl, play: FakeHyperd) -> None:
     assert asked(play)[0] == "POST /v1/images/pull"
     play.answers["POST", "/v1/containers"] = Refusal(404, "not-found", "no such image: busybox")
     assert hyperctl("run", "--pull=never", "busybox") == (125, "", "hyperctl: no such image: busybox\n")
-    play.answers["POST", "/v1/containers"] = Refusal(404, "not-found", "no such pod: p")
+    play.answers["POST", "/v1/pods/p/containers"] = Refusal(404, "not-found", "no such pod: p")
     assert hyperctl("run", "--pod", "p", "busybox") == (125, "", "hyperctl: no such pod: p\n")
 
 

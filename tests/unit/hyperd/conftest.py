@@ -6,8 +6,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from hypercontainer.hyperd.rest.dispatch import Dispatcher
-from hypercontainer.hyperd.rest.routes import ROUTES
+from hypercontainer.hyperd.http.dispatch import Dispatcher
+from hypercontainer.hyperd.rest.dialect import Rest
 from tests.unit.hyperd.fake import FakeEngine
 from tests.unit.hyperd.raw import Raw
 
@@ -32,8 +32,8 @@ class Server:
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
     engine = FakeEngine()
-    dispatcher = Dispatcher(engine)
-    runner = dispatcher.runner(ROUTES)
+    dispatcher = Dispatcher(engine, Rest())
+    runner = dispatcher.runner()
     await runner.setup()
     path = tmp_path / "hyper.sock"
     await web.UnixSite(runner, path).start()

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from hypercontainer.client import stream
 from hypercontainer.client.http import Client
 from hypercontainer.errors import GuestError, NotFound, Unavailable, WrongState
+from hypercontainer.model import stream
 from tests.unit.hyperd.conftest import Server
 from tests.unit.hyperd.fake import FakeSession
 
@@ -25,7 +25,7 @@ async def test_documents_both_ways(server: Server, client: Client) -> None:
     def work() -> None:
         assert client.get("/v1/version")["ApiVersion"] == "1"
         body = {"containers": [{"image": "busybox"}]}
-        assert client.post("/v1/containers", body, pod=None)["Id"] == "c1"
+        assert client.post("/v1/containers", body)["Id"] == "c1"
         assert client.post("/v1/containers/web/start") is None
         assert client.delete("/v1/containers/web", force=True, volumes=False) is None
         assert client.get("/v1/containers", all=True, filter=["label=a=b ä&c"]) == []
@@ -84,7 +84,7 @@ async def test_an_error_in_mid_stream_is_raised(server: Server, client: Client) 
 
 
 def frames(upgraded: Any) -> Iterator[tuple[int, bytes]]:
-    decoder = stream.Decoder()
+    decoder = stream.Decoder(stream.FROM_SERVER)
     decoder.feed(upgraded.rest)
     while True:
         yield from ((kind, bytes(payload)) for kind, payload in decoder)

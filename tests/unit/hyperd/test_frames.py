@@ -7,45 +7,65 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hypercontainer.errors import InvalidInput
-from hypercontainer.hyperd.rest.frames import DETACH, MAX_PAYLOAD, RESIZE, SIGNAL, STDIN, STDIN_END, frames, pieces
+from hypercontainer.hyperd.http.framing import Word
+from hypercontainer.hyperd.rest.frames import HyperStream
 from hypercontainer.lib import clock
-from hypercontainer.model import signals
+from hypercontainer.model import signals, stream
 
-FRAMES = st.lists(
-    st.tuples(st.just(STDIN), st.binary(max_size=300))
-    | st.tuples(st.sampled_from([RESIZE, SIGNAL, DETACH, STDIN_END]), st.binary(max_size=100))
+SAID = st.lists(
+    st.tuples(st.just(stream.STDIN), st.binary(max_size=300))
+    | st.tuples(st.just(stream.RESIZE), st.just(b'{"rows":24,"columns":80}'))
+    | st.tuples(st.just(stream.SIGNAL), st.just(b'{"signal":15}'))
+    | st.tuples(st.just(stream.STDIN_END), st.binary(max_size=100))
 )
+MEANT: dict[int, Word] = {stream.RESIZE: (24, 80), stream.SIGNAL: (15,), stream.STDIN_END: None}  # type: ignore[dict-item]
 
 
-@given(wanted=FRAMES, cuts=st.lists(st.integers(1, 50), min_size=1))
-def test_frames_come_whole_however_they_are_cut(wanted: list[tuple[int, bytes]], cuts: list[int]) -> None:
-    data = b"".join(pieces(kind, payload) for kind, payload in wanted)
-    buffer, found, at, turn = bytearray(), [], 0, 0
+@given(said=SAID, cuts=st.lists(st.integers(1, 50), min_size=1))
+def test_words_come_whole_however_they_are_cut(said: list[tuple[int, bytes]], cuts: list[int]) -> None:
+    data = b"".join(stream.frame(kind, payload) for kind, payload in said)
+    framing, found, at, turn = HyperStream(), [], 0, 0
     while at < len(data):
         size = cuts[turn % len(cuts)]
-        buffer += data[at : at + size]
-        found += list(frames(buffer))
+        found += list(framing.read(data[at : at + size]))
         at, turn = at + size, turn + 1
-    assert found == wanted
-    assert not buffer
+    assert found == [MEANT.get(kind, payload) for kind, payload in said]
 
 
 @given(data=st.binary(max_size=200))
-def test_random_bytes_are_frames_or_refused(data: bytes) -> None:
-    buffer = bytearray(data)
+def test_random_bytes_are_words_or_refused(data: bytes) -> None:
     try:
-        list(frames(buffer))
+        list(HyperStream().read(data))
     except InvalidInput:
         pass
-    assert len(buffer) <= len(data)
 
 
-@given(size=st.integers(0, 3 * MAX_PAYLOAD))
-def test_pieces_hold_everything(size: int) -> None:
-    buffer = bytearray(pieces(STDIN, b"x" * size))
-    found = list(frames(buffer))
-    assert sum(len(payload) for _, payload in found) == size
-    assert all(len(payload) <= MAX_PAYLOAD for _, payload in found)
+@pytest.mark.parametrize(
+    "bad",
+    [
+        stream.frame(stream.STDOUT, b"x"),  # comes from no client
+        stream.header(stream.STDIN, stream.MAX_PAYLOAD + 1),
+        stream.header(stream.RESIZE, stream.MAX_CONTROL + 1),
+        b"\0\0\1\0\0\0\0\0",  # padding that is not zero
+        stream.frame(stream.RESIZE, b'{"rows":0,"columns":80}'),
+        stream.frame(stream.SIGNAL, b'{"signal":0}'),
+        stream.frame(stream.SIGNAL, b"[" * 1000),
+    ],
+)
+def test_what_no_client_may_send(bad: bytes) -> None:
+    with pytest.raises(InvalidInput):
+        list(HyperStream().read(bad))
+
+
+def test_more_than_the_buffer_at_once() -> None:
+    data = stream.frames(stream.STDIN, bytes(range(256)) * 4096)
+    assert b"".join(word for word in HyperStream().read(data) if isinstance(word, bytes)) == bytes(range(256)) * 4096
+
+
+@given(size=st.integers(0, 3 * stream.MAX_PAYLOAD))
+def test_frames_hold_everything(size: int) -> None:
+    found = list(HyperStream().read(stream.frames(stream.STDIN, b"x" * size)))
+    assert sum(len(word) for word in found if isinstance(word, bytes)) == size
 
 
 @given(ns=st.integers(0, 99_999_999_999_999_999_999))

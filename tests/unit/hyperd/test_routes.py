@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hypercontainer.errors import AlreadyExists, Exhausted, GuestError, NotFound, TimedOut
-from hypercontainer.hyperd.rest.call import Lines, Route
-from hypercontainer.hyperd.rest.call import Raw as Plain
+from hypercontainer.hyperd.http.call import Lines, Route
+from hypercontainer.hyperd.http.call import Raw as Plain
 from hypercontainer.hyperd.rest.routes import ROUTES
 from hypercontainer.model.spec import ContainerSpec, PodSpec
 from tests.unit.hyperd.conftest import Server
@@ -38,6 +38,7 @@ BODIES: dict[str, Any] = {
     "/v1/containers/{c}/update": {"cpus": 1.5},
     "/v1/containers/{c}/checkpoints": {"name": "then"},
     "/v1/pods": {"name": "p"},
+    "/v1/pods/{p}/containers": {"image": "busybox"},
     "/v1/images/pull": {"name": "busybox", "auth": {"username": "u", "password": "hush"}},
     "/v1/login": {"registry": "r.io:5000", "auth": {"username": "u", "password": "hush"}},
 }
@@ -101,10 +102,10 @@ async def test_what_is_asked_reaches_the_engine_typed(server: Server) -> None:
     assert named == {"name": "", "changes": ["CMD sh", "ENV A=1"], "message": ""}
 
 
-async def test_the_body_of_a_create_depends_on_the_pod(server: Server) -> None:
+async def test_a_container_is_made_with_a_pod_of_its_own_or_in_one(server: Server) -> None:
     _, (spec,), _ = await call(server, "POST", "/v1/containers", json={"containers": [{"image": "busybox"}]})
     assert spec == PodSpec(containers=[ContainerSpec(image="busybox")])
-    name, args, _ = await call(server, "POST", "/v1/containers?pod=p", json={"image": "busybox"})
+    name, args, _ = await call(server, "POST", "/v1/pods/p/containers", json={"image": "busybox"})
     assert (name, args) == ("add_container", ("p", ContainerSpec(image="busybox")))
 
 
@@ -155,7 +156,7 @@ BAD = [
     ("POST", "/v1/containers", b'{"nmae":"x"}', "nmae"),
     ("POST", "/v1/containers", b'{"containers":[{"image":"x","evn":[]}]}', "evn"),
     ("POST", "/v1/containers", b'{"containers":[{"image":1}]}', "$.containers[0].image"),
-    ("POST", "/v1/containers?pod=p", b'{"containers":[]}', "containers"),
+    ("POST", "/v1/pods/p/containers", b'{"containers":[]}', "containers"),
     ("POST", "/v1/containers/web/exec", b'{"command":[]}', "command"),
     ("POST", "/v1/images/pull", b'{"name":""}', "name"),
     ("POST", "/v1/images/pull", b'{"name":"x","auth":{"pasword":"y"}}', "pasword"),
@@ -243,7 +244,7 @@ async def test_who_changed_something_is_logged(server: Server, caplog: pytest.Lo
         await server.ask("GET", "/v1/ping")
         await server.ask("POST", "/v1/containers/web%0Ax/start")
         await server.ask("POST", "/v1/containers/web/start")
-    said = [r.getMessage() for r in caplog.records if r.name == "hyperd.rest"]
+    said = [r.getMessage() for r in caplog.records if r.name == "hyperd.http"]
     assert len(said) == 2
     assert re.match(r"POST /v1/containers/web%0Ax/start by uid \d+ pid \d+: 400 in", said[0])
     assert ": 204 in" in said[1]

@@ -9,16 +9,16 @@ import pytest
 from aiohttp import web
 
 from hypercontainer.client.http import Client
-from hypercontainer.hyperd.rest.dispatch import Dispatcher
-from hypercontainer.hyperd.rest.routes import ROUTES
+from hypercontainer.hyperd.http.dispatch import Dispatcher
+from hypercontainer.hyperd.rest.dialect import Rest
 from tests.unit.hyperd.conftest import Server
 from tests.unit.hyperd.fake import FakeEngine
 
 
 async def test_half_a_question_is_not_waited_for(tmp_path: Path) -> None:
     """Nor one that is never asked; a client that asks on gets its answer however long it pauses."""
-    dispatcher = Dispatcher(FakeEngine())
-    runner = dispatcher.runner(ROUTES, idle_s=0.05)
+    dispatcher = Dispatcher(FakeEngine(), Rest())
+    runner = dispatcher.runner(idle_s=0.05)
     await runner.setup()
     path = tmp_path / "hyper.sock"
     await web.UnixSite(runner, path).start()

@@ -7,11 +7,13 @@ from collections.abc import AsyncGenerator, Callable
 import msgspec
 from aiohttp import web
 
+from hypercontainer.errors import HyperError
+from hypercontainer.hyperd.http.errors import ours
 from hypercontainer.model.documents import Progress
 
-log = logging.getLogger("hyperd.rest")
+log = logging.getLogger("hyperd.http")
 
-Why = Callable[[BaseException], dict[str, object]]
+LastLine = Callable[[HyperError], object]
 ENOUGH = 1 << 16  # bytes of lines that wait for the client before their source is stalled
 
 
@@ -24,7 +26,7 @@ class _Lines:
         self.filled = asyncio.Event()
         self.emptied = asyncio.Event()
 
-    async def fill(self, source: AsyncGenerator[object, None], why: Why) -> None:
+    async def fill(self, source: AsyncGenerator[object, None], last: LastLine) -> None:
         """Encode what comes. An error becomes the last line: the status was sent long ago."""
         try:
             async for item in source:
@@ -35,7 +37,7 @@ class _Lines:
                     await self.emptied.wait()
                 self._add(item)
         except Exception as e:
-            self._add({"error": why(e)})
+            self._add(last(ours(e)))
         finally:
             self.ended = True
             self.filled.set()
@@ -56,21 +58,23 @@ class _Lines:
         return data
 
 
-async def send_lines(request: web.Request, source: AsyncGenerator[object, None], why: Why) -> web.StreamResponse:
+async def send_lines(
+    request: web.Request, source: AsyncGenerator[object, None], media_type: str, last: LastLine
+) -> web.StreamResponse:
     """Answer with `source`'s documents. A client that vanishes ends the source, a slow one stalls it."""
-    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    response = web.StreamResponse(headers={"Content-Type": media_type})
     lines = _Lines()
     try:
         await response.prepare(request)
         async with asyncio.TaskGroup() as group:
-            filling = group.create_task(lines.fill(source, why))
+            filling = group.create_task(lines.fill(source, last))
             try:
                 while data := await lines.take():
                     await response.write(data)
             except ConnectionError:
                 filling.cancel()  # nobody is there to tell
     except asyncio.CancelledError as e:
-        await _last_words(response, msgspec.json.encode({"error": why(e)}) + b"\n")
+        await _last_words(response, msgspec.json.encode(last(ours(e))) + b"\n")
         raise
     finally:
         await source.aclose()
@@ -86,7 +90,7 @@ async def _last_words(response: web.StreamResponse, words: bytes) -> None:
         pass  # nobody listens
 
 
-async def send_tar(request: web.Request, source: AsyncGenerator[bytes, None], why: Why) -> web.StreamResponse:
+async def send_tar(request: web.Request, source: AsyncGenerator[bytes, None]) -> web.StreamResponse:
     """Answer with `source`'s bytes. An error in mid-stream cuts the connection: a part must not look like the whole."""
     response = web.StreamResponse(headers={"Content-Type": "application/x-tar"})
     try:
@@ -99,7 +103,7 @@ async def send_tar(request: web.Request, source: AsyncGenerator[bytes, None], wh
         except ConnectionError:
             pass
         except Exception as e:
-            log.warning("a tar was cut short: %s", why(e)["message"])
+            log.warning("a tar was cut short: %s", ours(e))
             if request.transport:
                 request.transport.abort()
     finally:

@@ -1,42 +1,30 @@
-"""Upgraded connections (`Upgrade: hyper-stream`): from a request to its session and back. See docs/api.md.
+"""Connections that are taken over from HTTP: from a request to its session and back.
 
-The HTTP protocol leaves the transport to a `Connection`, which reads frames and holds the client back while the session
-is slow; `serve` carries bytes between the two until the session ends, the client detaches or vanishes.
+The HTTP protocol leaves the transport to a `Connection`, which hears the client's words and holds it back while the
+session is slow; `serve` carries bytes between the two until the session ends, the client detaches or vanishes.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from aiohttp import web
 
 from hypercontainer.errors import InvalidInput
-from hypercontainer.hyperd.rest.call import Upgrade
-from hypercontainer.hyperd.rest.connection import WINDOW, Connection, Vanished
-from hypercontainer.hyperd.rest.frames import (
-    ERROR,
-    EXIT,
-    INFO,
-    RESIZE,
-    SIGNAL,
-    ResizeFrame,
-    SignalFrame,
-    document,
-    pieces,
-)
-from hypercontainer.lib.document import decode
+from hypercontainer.hyperd.http.call import Upgrade
+from hypercontainer.hyperd.http.connection import WINDOW, Connection, Vanished
+from hypercontainer.hyperd.http.errors import ours
+from hypercontainer.hyperd.http.framing import Framing, Resize, Signal
 from hypercontainer.model.api import Session
-
-SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: hyper-stream\r\n\r\n"
 
 
 class Detached(Exception):
     """The client has said that it goes."""
 
 
-def wanted(headers: Mapping[str, str]) -> bool:
-    """Does the client ask for a stream?"""
+def wanted(headers: Mapping[str, str]) -> str:
+    """The protocol that the client asks to go on with, or ""."""
     connection = {word.strip().lower() for word in headers.get("Connection", "").split(",")}
-    return "upgrade" in connection and headers.get("Upgrade", "").strip().lower() == "hyper-stream"
+    return headers.get("Upgrade", "").strip().lower() if "upgrade" in connection else ""
 
 
 class Hijacked(web.StreamResponse):
@@ -52,31 +40,31 @@ class Hijacked(web.StreamResponse):
         return None
 
 
-def take_over(request: web.Request) -> Connection:
-    """Answer 101 and take the transport from the HTTP protocol, which hears of its end after `on_lost` is set."""
+def take_over(request: web.Request, framing: Framing) -> Connection:
+    """Answer with the head of `framing` and take the transport from the HTTP protocol.
+
+    That one hears of its end once `on_lost` is set."""
     transport = request.transport
     if transport is None:
         raise ConnectionResetError
-    connection = Connection(transport)
+    connection = Connection(transport, framing)
     connection.writable.set()
     transport.set_protocol(connection)
     transport.set_write_buffer_limits(high=WINDOW)
-    transport.write(SWITCHING)
+    transport.write(framing.head)
     if not transport.is_reading():
         transport.resume_reading()
     return connection
 
 
-async def serve(
-    request: web.Request, upgrade: Upgrade, why: Callable[[BaseException], dict[str, object]]
-) -> web.StreamResponse:
+async def serve(request: web.Request, upgrade: Upgrade) -> web.StreamResponse:
     """Carry `upgrade.session` over the connection of `request` to its end. The session is let go whatever happens."""
     session = upgrade.session
     http = request.protocol
     connection: Connection | None = None
     try:
-        connection = take_over(request)
-        last = await _carry(connection, session, why, stdin=upgrade.stdin)
+        connection = take_over(request, upgrade.framing)
+        last = await _carry(connection, session, stdin=upgrade.stdin)
         if last and not connection.lost:
             connection.transport.write(last)
     finally:
@@ -90,32 +78,29 @@ async def serve(
     return Hijacked()
 
 
-async def _carry(
-    connection: Connection, session: Session, why: Callable[[BaseException], dict[str, object]], *, stdin: bool
-) -> bytes:
-    """Run the three pumps; the last frame to send, or nothing when the client has left."""
+async def _carry(connection: Connection, session: Session, *, stdin: bool) -> bytes:
+    """Run the three pumps; the last words to send, or nothing when the client has left."""
+    framing = connection.framing
     try:
         async with asyncio.TaskGroup() as group:
             steering = group.create_task(_steer(connection, session))
             feeding = group.create_task(_feed(connection, session, stdin=stdin))
-            timings = [step._asdict() for step in session.timings]
-            await connection.send(document(INFO, {"Id": session.id, "timings": timings}))
+            await connection.send(framing.begin(session))
             async for stream, data in session:
-                await connection.send(pieces(stream, data))
+                await connection.send(framing.output(stream, data))
             status = await session.wait()
             steering.cancel()
             feeding.cancel()
-        reason = {"error": session.reason} if session.reason else {}
-        return document(EXIT, {"status": status, **reason})
+        return framing.end(status, session.reason)
     except asyncio.CancelledError as e:
         if not connection.lost:
-            connection.transport.write(document(ERROR, why(e)))
+            connection.transport.write(framing.error(ours(e)))
         raise
     except BaseExceptionGroup as e:
         cause = _first(e)
         if isinstance(cause, Vanished | Detached | ConnectionError):
             return b""
-        return document(ERROR, why(cause))
+        return framing.error(ours(cause))
 
 
 def _first(error: BaseException) -> BaseException:
@@ -145,12 +130,10 @@ async def _feed(connection: Connection, session: Session, *, stdin: bool) -> Non
 async def _steer(connection: Connection, session: Session) -> None:
     """Resizes, signals, the wish to leave: they overtake stdin that waits."""
     while True:
-        kind, payload = await connection.next_control()
-        what = f"a frame of kind {kind}"
-        if kind == RESIZE:
-            size = decode(payload, ResizeFrame, what, error=InvalidInput)
-            await session.resize(size.rows, size.columns)
-        elif kind == SIGNAL:
-            await session.signal(decode(payload, SignalFrame, what, error=InvalidInput).signal)
+        word = await connection.next_control()
+        if isinstance(word, Resize):
+            await session.resize(word.rows, word.columns)
+        elif isinstance(word, Signal):
+            await session.signal(word.number)
         else:
             raise Detached

@@ -5,7 +5,7 @@ import logging
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -13,15 +13,16 @@ import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from hypercontainer.errors import InvalidInput
-from hypercontainer.hyperd.rest import hijack, params
-from hypercontainer.hyperd.rest.answers import send_lines, send_tar
-from hypercontainer.hyperd.rest.call import Call, Lines, Raw, Route, Upgrade
-from hypercontainer.hyperd.rest.errors import told
+from hypercontainer.errors import HyperError, InvalidInput, NotFound
+from hypercontainer.hyperd.http import hijack, params
+from hypercontainer.hyperd.http.answers import send_lines, send_tar
+from hypercontainer.hyperd.http.call import Call, Lines, Raw, Route, Upgrade
+from hypercontainer.hyperd.http.dialect import Dialect
+from hypercontainer.hyperd.http.errors import ours
 from hypercontainer.model.api import Engine
 
-log = logging.getLogger("hyperd.rest")
-strangers = logging.getLogger("hyperd.rest.http")
+log = logging.getLogger("hyperd.http")
+strangers = logging.getLogger("hyperd.http.strangers")
 
 T = TypeVar("T")
 MAX_JSON = 1 << 20
@@ -44,23 +45,24 @@ strangers.addFilter(in_one_line)
 
 @dataclass(eq=False)
 class Dispatcher:
-    """Answers requests by the table. `stop()` ends what would last, with a word to the client."""
+    """Answers requests by the table of a dialect. `stop()` ends what would last, with a word to the client."""
 
     engine: Engine
+    dialect: Dialect
     stopping: bool = False
     lasting: set[asyncio.Task[Any]] = field(default_factory=set)  # streams: cancelled by stop()
     begun: set[asyncio.Task[Any]] = field(default_factory=set)  # calls that go on without their caller
 
-    def app(self, routes: Iterable[Route[Any, Any]]) -> web.Application:
+    def app(self) -> web.Application:
         app = web.Application(client_max_size=MAX_JSON, middlewares=[self._errors])
-        for route in routes:
+        for route in self.dialect.routes:
             app.router.add_route(route.method, route.path, self._bind(route))
         return app
 
-    def runner(self, routes: Iterable[Route[Any, Any]], *, idle_s: float = IDLE_S) -> web.AppRunner:
+    def runner(self, *, idle_s: float = IDLE_S) -> web.AppRunner:
         """A server that bounds what it reads. One that asks nothing, or half of something, for `idle_s` ends."""
         return web.AppRunner(
-            self.app(routes),
+            self.app(),
             access_log=None,  # we log
             logger=strangers,
             handler_cancellation=True,
@@ -89,14 +91,14 @@ class Dispatcher:
             call = Call(
                 self.engine,
                 dict(request.match_info),
-                params.query(request.query.items(), route.query),
+                self.dialect.query(request.query.items(), route.query),
                 await read_body(request, route),
                 hijack.wanted(request.headers),
             )
             if route.answer is Raw.STREAM or isinstance(route.answer, Lines) or route.lasting:
                 return await self._last(request, route, call)
             work = route.handler(call)
-            return plain(await (work if route.method == "GET" else self._to_the_end(work)))
+            return self._plain(await (work if route.method == "GET" else self._to_the_end(work)))
 
         return handle
 
@@ -110,22 +112,23 @@ class Dispatcher:
                 return await self._stream(request, route, call)
             answer: Any = await route.handler(call)
             if isinstance(route.answer, Lines):
-                return await send_lines(request, answer, self._why)
-            return await send_tar(request, answer, self._why) if route.answer is Raw.TAR else plain(answer)
+                return await send_lines(request, answer, self.dialect.lines, self.dialect.last_line)
+            return await send_tar(request, answer) if route.answer is Raw.TAR else self._plain(answer)
         finally:
             self.lasting.discard(task)
 
     async def _stream(self, request: web.Request, route: Route[Any, Any], call: Call[Any, Any]) -> web.StreamResponse:
         answer = await self._to_the_end(route.handler(call), unwanted=let_go)
         if isinstance(answer, Upgrade):
-            return await hijack.serve(request, answer, self._why)
-        return plain(answer)
+            return await hijack.serve(request, answer)
+        return self._plain(answer)
 
-    def _why(self, error: BaseException) -> dict[str, object]:
-        """The document for what ended a stream; a cancelled one ends because we do."""
-        if isinstance(error, asyncio.CancelledError):
-            return {"message": "hyperd is shutting down; what runs goes on", "kind": "unavailable"}
-        return told(error)[1]
+    def _plain(self, answer: object) -> web.Response:
+        return web.Response(status=self.dialect.nothing) if answer is None else json_answer(answer)
+
+    def _refusal(self, error: HyperError, status: int | None = None) -> web.Response:
+        """`status`: of HTTP's own, where the kind of the error does not say it."""
+        return json_answer(self.dialect.document(error), status or self.dialect.status(error))
 
     async def _to_the_end(
         self, work: Awaitable[T], *, unwanted: Callable[[T], Coroutine[Any, Any, None]] | None = None
@@ -162,19 +165,17 @@ class Dispatcher:
         pid, uid, _gid = peer(request)
         try:
             if self.stopping:
-                response: web.StreamResponse = json_answer(self._why(asyncio.CancelledError()), 503)
+                response: web.StreamResponse = self._refusal(ours(asyncio.CancelledError()))
             else:
                 response = await handler(request)
         except web.HTTPException as e:
-            response = refusal(request, e)
+            response = self._refusal(unheard(request, e), e.status)
         except (web.RequestPayloadError, HttpProcessingError) as e:
-            status, document = told(InvalidInput(f"cannot read the body: {str(e)[:200]}"))
-            response = json_answer(document, status)
+            response = self._refusal(InvalidInput(f"cannot read the body: {str(e)[:200]}"))
         except (ConnectionError, asyncio.CancelledError):
             raise  # the caller has gone
         except Exception as e:
-            status, document = told(e)
-            response = json_answer(document, status)
+            response = self._refusal(ours(e))
         level = logging.DEBUG if request.method == "GET" else logging.INFO
         took_ms = (time.monotonic() - began) * 1e3
         what = request.raw_path[:300]
@@ -197,20 +198,16 @@ def json_answer(document: object, status: int = 200) -> web.Response:
     return web.Response(status=status, body=msgspec.json.encode(document), content_type="application/json")
 
 
-def plain(answer: object) -> web.Response:
-    return web.Response(status=204) if answer is None else json_answer(answer)
-
-
-def refusal(request: web.Request, error: web.HTTPException) -> web.Response:
+def unheard(request: web.Request, error: web.HTTPException) -> HyperError:
     """aiohttp's own refusals, in our words."""
     what = f"{request.method} {request.path[:200]}"
     if error.status == 404:
-        return json_answer({"message": f"no such call: {what}", "kind": "not-found"}, 404)
+        return NotFound("call", what)
     if error.status == 405:
-        return json_answer({"message": f"no such call: {what}: the path takes another method", "kind": "invalid"}, 405)
+        return InvalidInput(f"no such call: {what}: the path takes another method")
     if error.status == 413:
-        return json_answer({"message": f"the body is larger than {MAX_JSON} bytes", "kind": "invalid"}, 413)
-    return json_answer({"message": f"{what}: {error.reason}", "kind": "invalid"}, error.status)
+        return InvalidInput(f"the body is larger than {MAX_JSON} bytes")
+    return InvalidInput(f"{what}: {error.reason}")
 
 
 async def read_body(request: web.Request, route: Route[Any, Any]) -> object:
@@ -222,8 +219,6 @@ async def read_body(request: web.Request, route: Route[Any, Any]) -> object:
             raise InvalidInput("this call takes no body")
         return None
     kind: Any = route.body
-    if route.body_with and request.query.get(route.body_with[0]):
-        kind = route.body_with[1]
     data = await request.read() if request.can_read_body else b""
     return params.body(data or b"{}" if route.body_optional else data, kind)
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypercontainer.client import stream
+from hypercontainer.model import stream
 
 FRAMES = st.lists(st.tuples(st.sampled_from(sorted(stream.FROM_SERVER)), st.binary(max_size=300)))
 
@@ -15,7 +15,7 @@ def test_a_frame_is_kind_padding_length_payload() -> None:
 @given(FRAMES, st.integers(1, 700))
 def test_frames_arrive_whole_however_they_are_cut(frames: list[tuple[int, bytes]], step: int) -> None:
     data = b"".join(stream.frame(kind, payload) for kind, payload in frames)
-    decoder = stream.Decoder()
+    decoder = stream.Decoder(stream.FROM_SERVER)
     got = []
     for i in range(0, len(data), step):
         decoder.feed(data[i : i + step])
@@ -25,7 +25,7 @@ def test_frames_arrive_whole_however_they_are_cut(frames: list[tuple[int, bytes]
 
 
 def test_the_largest_frames_follow_each_other_through_a_small_buffer() -> None:
-    decoder = stream.Decoder(stream.MAX_PAYLOAD + stream.HEADER + 7)
+    decoder = stream.Decoder(stream.FROM_SERVER, stream.MAX_PAYLOAD + stream.HEADER + 7)
     payload = bytes(range(256)) * 256
     data = stream.frame(stream.STDOUT, payload) * 5
     got = 0
@@ -51,7 +51,7 @@ def test_the_largest_frames_follow_each_other_through_a_small_buffer() -> None:
     ],
 )
 def test_a_frame_that_no_server_sends_is_refused(head: bytes) -> None:
-    decoder = stream.Decoder()
+    decoder = stream.Decoder(stream.FROM_SERVER)
     decoder.feed(head)
     with pytest.raises(ValueError, match="frame of kind"):
         list(decoder)

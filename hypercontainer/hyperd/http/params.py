@@ -1,6 +1,6 @@
-"""Query strings and JSON bodies to typed values; what is unknown or out of bounds is named and refused."""
+"""Query strings and JSON bodies to typed values; what a type does not take is named and refused."""
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable
 from functools import cache
 from typing import Any, TypeVar, get_origin, get_type_hints
 
@@ -18,8 +18,8 @@ def list_keys(kind: Hashable) -> frozenset[str]:
     return frozenset(key for key, hint in get_type_hints(kind).items() if get_origin(hint) is list)
 
 
-def query(pairs: Iterable[tuple[str, str]], kind: type[T]) -> T:
-    """The Struct `kind` from the parameters of a URL. InvalidInput names the key that is wrong."""
+def strict(pairs: Iterable[tuple[str, str]], kind: type[T]) -> T:
+    """The Struct `kind` from the parameters of a URL. InvalidInput names the one that is wrong, or is given twice."""
     repeated = list_keys(kind)  # type: ignore[arg-type]  # a class has a hash
     values: dict[str, Any] = {}
     for key, value in pairs:
@@ -38,14 +38,3 @@ def query(pairs: Iterable[tuple[str, str]], kind: type[T]) -> T:
 def body(data: bytes, kind: type[T]) -> T:
     """The Struct `kind` from a JSON document. InvalidInput names the place that is wrong."""
     return document.decode(data, kind, "the body", error=InvalidInput)
-
-
-def filters(items: Sequence[str]) -> dict[str, list[str]]:
-    """ "label=a=b", "Status = running" to {"label": ["a=b"], "status": ["running"]}, as docker reads them."""
-    found: dict[str, list[str]] = {}
-    for item in items:
-        key, equals, value = item.partition("=")
-        if not key.strip() or not equals:
-            raise InvalidInput(f"invalid filter {item[:100]!r}: write key=value")
-        found.setdefault(key.strip().lower(), []).append(value.strip())
-    return found

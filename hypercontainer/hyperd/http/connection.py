@@ -1,4 +1,4 @@
-"""The client's end of an upgraded connection: an asyncio protocol with back-pressure both ways."""
+"""The client's end of a connection that was taken over: an asyncio protocol with back-pressure both ways."""
 
 import asyncio
 import select
@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hypercontainer.errors import InvalidInput
-from hypercontainer.hyperd.rest.frames import STDIN, STDIN_END, frames
+from hypercontainer.hyperd.http.framing import Control, Framing, Word
 
 WINDOW = 1 << 18  # bytes each way that wait for a slow end
-CONTROL_COST = 1024  # what a frame that is no stdin counts for in the window
+CONTROL_COST = 1024  # what a word that is no stdin counts for in the window
 LOOK_EVERY_S = 1.0  # at a client that is not read from
 
 
@@ -23,12 +23,13 @@ class Connection(asyncio.Protocol):
     """The client's end: bytes in the order they came, back-pressure in both directions."""
 
     transport: asyncio.Transport
-    buffer: bytearray = field(default_factory=bytearray)
+    framing: Framing
     stdin: deque[bytes | None] = field(default_factory=deque)  # None: its end
-    controls: deque[tuple[int, bytes]] = field(default_factory=deque)
+    controls: deque[Control] = field(default_factory=deque)
     waiting: int = 0  # bytes in the two
     broken: Exception | None = None  # why no more will come
     lost: bool = False
+    half_closed: bool = False
     came: asyncio.Event = field(default_factory=asyncio.Event)
     steered: asyncio.Event = field(default_factory=asyncio.Event)
     writable: asyncio.Event = field(default_factory=asyncio.Event)
@@ -40,17 +41,21 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.broken:
             return
-        self.buffer += data
         try:
-            for kind, payload in frames(self.buffer):
-                self._take(kind, payload)
+            for word in self.framing.read(data):
+                self._take(word)
         except InvalidInput as e:
             self._end(e)
         if self.waiting > WINDOW:
             self.hold()
 
-    def eof_received(self) -> None:
-        """A client that sends no more has gone: the end of stdin has a frame of its own."""
+    def eof_received(self) -> bool:
+        """A client that sends no more. Where that is the end of stdin we go on, and look whether it is still there."""
+        if self.framing.half_closes and not self.broken:
+            self.half_closed = True
+            self._take(None)
+            self._look_later()
+        return self.framing.half_closes
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
@@ -97,7 +102,7 @@ class Connection(asyncio.Protocol):
         self._took(len(data))
         return data
 
-    async def next_control(self) -> tuple[int, bytes]:
+    async def next_control(self) -> Control:
         while not self.controls:
             if self.broken:
                 raise self.broken
@@ -114,18 +119,18 @@ class Connection(asyncio.Protocol):
 
     # inside
 
-    def _take(self, kind: int, payload: bytes) -> None:
-        if kind == STDIN:
-            if payload:
-                self.stdin.append(payload)
-                self.waiting += len(payload)
+    def _take(self, word: Word) -> None:
+        if isinstance(word, bytes):
+            if word:
+                self.stdin.append(word)
+                self.waiting += len(word)
                 self.came.set()
-        elif kind == STDIN_END:
+        elif word is None:
             if not (self.stdin and self.stdin[-1] is None):
                 self.stdin.append(None)
                 self.came.set()
         else:
-            self.controls.append((kind, payload))
+            self.controls.append(word)
             self.waiting += CONTROL_COST
             self.steered.set()
 
@@ -143,8 +148,8 @@ class Connection(asyncio.Protocol):
         self._look = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look_now)
 
     def _look_now(self) -> None:
-        """A transport that does not read hears of no hang-up: ask."""
-        if self.transport.is_reading() or self.transport.is_closing():
+        """A transport that does not read, or has read all, hears of no hang-up: ask."""
+        if self.transport.is_closing() or (self.transport.is_reading() and not self.half_closed):
             return
         poll = select.poll()
         poll.register(self.transport.get_extra_info("socket"), 0)  # POLLHUP and POLLERR come unasked

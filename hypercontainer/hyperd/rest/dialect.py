@@ -1,0 +1,25 @@
+"""Our own API, as docs/api.md has it: what all its calls have in common. The calls are in routes.py."""
+
+from hypercontainer.errors import HyperError
+from hypercontainer.hyperd.http.errors import STATUS
+from hypercontainer.hyperd.http.params import strict
+from hypercontainer.hyperd.rest import errors
+from hypercontainer.hyperd.rest.routes import ROUTES
+
+
+class Rest:
+    """The dialect: unknown parameters are refused, errors are documents of `message`, `kind` and facts."""
+
+    routes = ROUTES
+    nothing = 204
+    lines = "application/x-ndjson"
+    query = staticmethod(strict)
+
+    def status(self, error: HyperError) -> int:
+        return STATUS[error.kind]
+
+    def document(self, error: HyperError) -> object:
+        return errors.document(error)
+
+    def last_line(self, error: HyperError) -> object:
+        return {"error": errors.document(error)}
