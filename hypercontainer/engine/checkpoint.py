@@ -8,11 +8,11 @@ from pathlib import Path
 
 import msgspec
 
-from hypercontainer.engine import saved
 from hypercontainer.errors import AlreadyExists, HyperError, InvalidInput, NotFound, reason
 from hypercontainer.lib import document, files
 from hypercontainer.model import ids
 from hypercontainer.model.record import ContainerRecord, Moment, PodRecord, Record
+from hypercontainer.sandbox import saved
 
 VERSION = 1
 RECORD, DISK = "checkpoint.json", "scratch.img"

@@ -9,30 +9,30 @@ from pathlib import Path
 
 import msgspec
 
-from hypercontainer.engine import saved, snapshot
-from hypercontainer.engine.container import Container
-from hypercontainer.engine.host import Host
-from hypercontainer.engine.machine import Origin
-from hypercontainer.engine.pod import Pod
+from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.lib import clock
 from hypercontainer.lib.together import in_thread, to_its_end, together
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model import ids
 from hypercontainer.model.record import VERSION, ContainerRecord, Moment, NicRecord, PodRecord, Streams
 from hypercontainer.model.spec import PortMapping
+from hypercontainer.sandbox import saved, snapshot
+from hypercontainer.sandbox.container import Container
+from hypercontainer.sandbox.machine import Origin
+from hypercontainer.sandbox.pod import Pod
 from hypercontainer.storage import scratch
 
 
-def new(host: Host, pods: dict[str, Pod], source: PodRecord, name: str, ports: Sequence[PortMapping]) -> Pod:
+def new(supervisor: Supervisor, source: PodRecord, name: str, ports: Sequence[PortMapping]) -> Pod:
     """A pod like `source` under other ids, and with its own `ports` published; nothing runs."""
-    return _pod(host, pods, source, name=name, pod_id=ids.new_pod_id(), id=ids.new_id(), ports=list(ports))
+    return _pod(supervisor, source, name=name, pod_id=ids.new_pod_id(), id=ids.new_id(), ports=list(ports))
 
 
-def again(host: Host, pods: dict[str, Pod], source: PodRecord) -> Pod:
+def again(supervisor: Supervisor, source: PodRecord) -> Pod:
     """The pod `source`, which was removed, under its own ids."""
     container = source.containers[0]
     ports = source.spec.ports
-    return _pod(host, pods, source, name=container.name, pod_id=source.id, id=container.id, ports=ports)
+    return _pod(supervisor, source, name=container.name, pod_id=source.id, id=container.id, ports=ports)
 
 
 def unfixed(source: PodRecord) -> list[PortMapping]:
@@ -41,8 +41,7 @@ def unfixed(source: PodRecord) -> list[PortMapping]:
 
 
 def _pod(
-    host: Host,
-    pods: dict[str, Pod],
+    supervisor: Supervisor,
     source: PodRecord,
     *,
     name: str,
@@ -74,11 +73,10 @@ def _pod(
         runs=0,
         streams=Streams(),
     )
-    pod = Pod(host, record, pods.pop)
-    pod.add(container)
-    host.pods.create(record, durable=False)
-    host.index.pods[record.id] = record
-    pods[record.id] = pod
+    images, pod = supervisor.host.images, supervisor.pod(record)
+    pod.add(container, images.rootfs(images.get(container.image_id)))
+    supervisor.host.pods.create(record, durable=False)
+    supervisor.add(pod)
     return pod
 
 
@@ -93,7 +91,7 @@ def disk(pod: Pod) -> Path:
     return Path(upper.path)
 
 
-async def discard(host: Host, pods: dict[str, Pod], pod: Pod) -> None:
+async def discard(pod: Pod) -> None:
     """Remove one that did not come to run."""
     async with pod.lock:
         if pod.removed:
@@ -103,24 +101,13 @@ async def discard(host: Host, pods: dict[str, Pod], pod: Pod) -> None:
             container.output.log.close()
         await pod.machine.release()
         pod.removed = True
-        host.index.pods.pop(pod.record.id, None)
-        pods.pop(pod.record.id, None)
-        host.pods.remove(pod.record.id)
-
-
-def free(pod: Pod, nic: NicRecord | None) -> NicRecord | None:
-    """`nic`, unless another pod has its address, or one of its host ports, by now."""
-    others = [p.nic for p in pod.host.index.pods.values() if p.nic and p is not pod.record]
-    published = {(port.host_port, port.protocol) for other in others for port in other.ports}
-    if nic is None or nic.address in {other.address for other in others}:
-        return None
-    return None if any((port.host_port, port.protocol) in published for port in nic.ports) else nic
+        pod.owner.remove(pod.record)
 
 
 async def wake(pod: Pod, origin: Origin, trace: Trace, *, nic: NicRecord | None = None) -> None:
-    """Have a copy whose disk is there go on from `origin`, still frozen; with the addresses `nic` if they are free."""
+    """Have a copy whose disk is there go on from `origin`, still frozen; with the addresses `nic`."""
     async with pod.lock:
-        pod.record.nic = free(pod, nic)
+        pod.record.nic = nic
         await snapshot.wake(pod, only(pod), origin, trace, new_run=True)
 
 
@@ -140,7 +127,7 @@ async def _thaw(pod: Pod, trace: Trace) -> None:
 
 
 async def fork(
-    host: Host, pods: dict[str, Pod], source: Pod, names: Sequence[str], ports: Sequence[PortMapping], trace: Trace
+    supervisor: Supervisor, source: Pod, names: Sequence[str], ports: Sequence[PortMapping], trace: Trace
 ) -> list[Pod]:
     """Copies of a running container, which goes on as soon as its state has been taken. All of them, or none."""
     snapshot.check(source, only(source), "fork")
@@ -149,8 +136,8 @@ async def fork(
         undo.callback(kept.close)
         async with AsyncExitStack() as making:
             for name in names:
-                copies.append(copy := new(host, pods, source.record, name, ports))
-                making.push_async_callback(discard, host, pods, copy)
+                copies.append(copy := new(supervisor, source.record, name, ports))
+                making.push_async_callback(discard, copy)
                 scratch.blank(disk(source), disk(copy))
             await _fork(source, kept, copies, trace)
             await rise(copies, trace)

@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from hypercontainer import __version__
@@ -43,8 +44,8 @@ def _guest_kernel(host: Host) -> str:
         return ""
 
 
-async def info(host: Host, stalled: int) -> doc.Info:
-    """`stalled`: containers whose output waits for room on the disk."""
+async def info(host: Host, stalled: int, unreached: Mapping[str, str]) -> doc.Info:
+    """`stalled`: containers whose output waits for room on the disk; `unreached`: why a pod's guest does not answer."""
     states = Counter(container.state for _, container in host.index.containers())
     isolation = describe.isolation(await choice(host))
     guest_kernel = _guest_kernel(host)
@@ -52,9 +53,7 @@ async def info(host: Host, stalled: int) -> doc.Info:
     if isolation.level == "emulated":
         warnings.append("guests are emulated: slow, and not a security boundary that we promise")
     warnings += _unwritten(host, stalled)
-    warnings += [
-        f"pod {host.index.pods[pod].name} is not reached yet: {why}" for pod, why in host.index.unreached.items()
-    ]
+    warnings += [f"pod {host.index.pods[pod].name} is not reached yet: {why}" for pod, why in unreached.items()]
     return doc.Info(
         name=platform.node(),
         server_version=__version__,
@@ -71,7 +70,7 @@ async def info(host: Host, stalled: int) -> doc.Info:
         operating_system=_os_name(),
         kernel_version=platform.release(),
         architecture=platform.machine(),
-        hypervisor=doc.Hypervisor(name="qemu", version=await host.hypervisor.version()),
+        hypervisor=doc.Hypervisor(name="qemu", version=await host.site.hypervisor.version()),
         guest_kernel=guest_kernel,
         isolation=isolation,
         warnings=[*warnings, *host.troubles()],
@@ -152,8 +151,8 @@ def _tun() -> doc.Check:
 async def _boots(host: Host, found: Choice) -> doc.Check:
     try:
         boot, _ = await host.bootable()
-        timeout_s = host.settings.boot_timeout_s
-        took_s = await accelerator.boots(host.hypervisor, boot, host.run_dir(""), found.accelerator, timeout_s)
+        hypervisor, run_dir, timeout_s = host.site.hypervisor, host.site.run_dir(""), host.settings.boot_timeout_s
+        took_s = await accelerator.boots(hypervisor, boot, run_dir, found.accelerator, timeout_s)
     except HyperError as e:
         return doc.Check(name="boot", status="failed", detail=str(e), advice="see the guest's console above")
     return doc.Check(name="boot", status="ok", detail=f"a guest's agent answered after {took_s:.1f} s")

@@ -1,13 +1,12 @@
 """What all pods of one hyperd share: the stores below the engine, and the folders they are in."""
 
 import asyncio
-import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 
 from hypercontainer.engine import accelerator, rehearsal
 from hypercontainer.engine.accelerator import BootFiles, Choice
@@ -27,69 +26,62 @@ from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.model.record import PodRecord
 from hypercontainer.model.settings import Settings
 from hypercontainer.network.network import Network
+from hypercontainer.sandbox import size
+from hypercontainer.sandbox.site import Boot, Site
 from hypercontainer.storage.share import Share
 from hypercontainer.storage.volume import VolumeStore
 
-MOST_VCPUS = 8  # by default, however many the host has: as many as `update` can give one that runs
 UIDS = 65536  # users of VMMs: pod number n's from `uid_base` up, and the one after them the templates'
 
 
-@dataclass
 class Host:
-    settings: Settings
-    root: Path
-    pods: PodStore
-    index: Index
-    images: ImageStore
-    volumes: VolumeStore
-    checkpoints: CheckpointStore
-    kernels: KernelStore
-    network: Network
-    hypervisor: Hypervisor
-    factory: Factory  # as the settings say
-    events: Events
-    hyperstart: Path  # the guest's PID 1, as installed with us
-    unprepared: Trouble = field(default_factory=Trouble)  # of the wishes of the settings, before there is a factory's
-    _factories: dict[str, Factory] = field(default_factory=dict)  # each that there is, by its name
-    _proving: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _accelerator: str = "tcg"  # until it is known
+    """The stores of one hyperd, its factories and its kernels; `site` is what one pod may know of them."""
 
-    @classmethod
-    def of(cls, settings: Settings, hypervisor: Hypervisor | None) -> "Host":
+    def __init__(self, settings: Settings, hypervisor: Hypervisor | None = None) -> None:
         """The stores below `settings.root`, made if they are missing."""
-        root = Path(settings.root)
+        self.root = root = Path(settings.root)
         root.mkdir(mode=0o711, parents=True, exist_ok=True)  # the VMM's user passes through to its kernel
-        hypervisor = hypervisor or QemuHypervisor()
-        binaries = Path(str(resources.files("hypercontainer"))) / "_bin"
-        return cls(
+        self.site = Site(
             settings=settings,
-            root=root,
-            pods=PodStore(root / "pods"),
-            index=Index(),
-            images=ImageStore(root / "images"),
-            volumes=VolumeStore(root / "volumes"),
-            checkpoints=CheckpointStore(root / "checkpoints"),
-            kernels=KernelStore(root),
+            hypervisor=hypervisor or QemuHypervisor(),
             network=Network(settings, Path(settings.run)),
-            hypervisor=hypervisor,
-            factory=DirectFactory(hypervisor),
-            events=Events(root / "events.db"),
-            hyperstart=binaries / "x86_64" / "hyperstart",
-        )._with_factory()
+            factory=self.factory_of,
+            boot=self.boot,
+            run=Path(settings.run),
+            scratches=root / "scratch",
+        )
+        self.pods = PodStore(root / "pods")
+        self.index = Index()
+        self.images = ImageStore(root / "images")
+        self.volumes = VolumeStore(root / "volumes")
+        self.checkpoints = CheckpointStore(root / "checkpoints")
+        self.kernels = KernelStore(root)
+        self.events = Events(root / "events.db")
+        binaries = Path(str(resources.files("hypercontainer"))) / "_bin"
+        self.hyperstart = binaries / "x86_64" / "hyperstart"  # the guest's PID 1, as installed with us
+        self.unprepared = Trouble()  # of the wishes of the settings, before there is a factory's
+        self._factories = self._make_factories()  # each that there is, by its name
+        self.factory = list(self._factories.values())[-1]  # as the settings say
+        self._proving = asyncio.Lock()
+        self._accelerator: Literal["kvm", "tcg"] = "tcg"  # until it is known
 
-    def _with_factory(self) -> "Host":
-        settings = self.settings
-        self._factories["direct"] = direct = self.factory
+    @property
+    def settings(self) -> Settings:
+        return self.site.settings
+
+    def _make_factories(self) -> dict[str, Factory]:
+        """The factories that the settings leave, the usual one last."""
+        settings, hypervisor = self.settings, self.site.hypervisor
+        direct = DirectFactory(hypervisor)
         if settings.factory == "direct" or settings.template_scope == "none":
-            return self
-        folder, scratches = _run_dir(settings), self.root / "scratch"
-        stage = partial(rehearsal.stage, self.hyperstart, settings.scratch_mib, scratches)
-        templates = TemplateFactory(self.hypervisor, folder, settings.uid_base + UIDS, stage)
-        self._factories["template"] = self.factory = templates
-        if settings.factory == "cache":
-            cache = CacheFactory(templates, direct, self.hypervisor, folder, self._waiting_uids, stage)
-            self._factories["cache"] = self.factory = cache
-        return self
+            return {"direct": direct}
+        folder = self.site.run_dir("")
+        stage = partial(rehearsal.stage, self.hyperstart, settings.scratch_mib, self.site.scratches)
+        templates = TemplateFactory(hypervisor, folder, settings.uid_base + UIDS, stage)
+        if settings.factory == "template":
+            return {"direct": direct, "template": templates}
+        cache = CacheFactory(templates, direct, hypervisor, folder, self._waiting_uids, stage)
+        return {"direct": direct, "template": templates, "cache": cache}
 
     def check_factory(self, asked: str) -> None:
         """InvalidInput when the settings leave out the one that a new pod asks for."""
@@ -117,41 +109,33 @@ class Host:
 
         NotFound when there is no kernel."""
         bundle = self.kernels.get(self.settings.kernel)
-        boot = await asyncio.to_thread(self.kernels.boot_files, bundle, self.hyperstart)
+        files = await asyncio.to_thread(self.kernels.boot_files, bundle, self.hyperstart)
         async with self._proving:
-            choice = await accelerator.choose(self.settings, self.hypervisor, boot, self.root, self.run_dir(""))
+            run_dir = self.site.run_dir("")
+            choice = await accelerator.choose(self.settings, self.site.hypervisor, files, self.root, run_dir)
         self._accelerator = choice.accelerator
-        return boot, choice
+        return files, choice
 
-    def usual_vcpus(self, accelerator: str) -> int:
-        """Processors of a VM for which nobody said how many. Emulated, each costs an idle guest's host time: ADR 23."""
-        if self.settings.vcpus:
-            return self.settings.vcpus
-        return min(len(os.sched_getaffinity(0)), MOST_VCPUS) if accelerator == "kvm" else 1
+    async def boot(self) -> Boot:
+        (kernel, initrd), choice = await self.bootable()
+        return Boot(kernel, initrd, choice.accelerator)
+
+    def usual_vcpus(self, accelerator: Literal["kvm", "tcg"]) -> int:
+        """Processors of a VM for which nobody said how many."""
+        return size.usual_vcpus(self.settings.vcpus, accelerator)
 
     def vcpus(self, pod: PodRecord) -> int:
         """Processors of its VM."""
-        return pod.spec.vcpus or self.usual_vcpus(pod.guest.accelerator if pod.guest else self._accelerator)
-
-    def run_dir(self, pod_id: str) -> Path:
-        """Of its VMM: sockets, console, pids. Gone with it."""
-        return _run_dir(self.settings) / pod_id
-
-    def share_dir(self, pod_id: str) -> Path:
-        return Path(self.settings.run) / "shares" / pod_id
+        return self.site.vcpus(pod, pod.guest.accelerator if pod.guest else self._accelerator)
 
     async def discard(self, pod_id: str) -> None:
         """Remove what is left on this host of a pod that has no record."""
-        await self.hypervisor.reap(self.run_dir(pod_id))
-        Share(self.share_dir(pod_id)).clear()
-        for folder in (self.run_dir(pod_id), self.share_dir(pod_id)):
+        await self.site.hypervisor.reap(self.site.run_dir(pod_id))
+        Share(self.site.share_dir(pod_id)).clear()
+        for folder in (self.site.run_dir(pod_id), self.site.share_dir(pod_id)):
             shutil.rmtree(folder, ignore_errors=True)
 
     async def close(self) -> None:
         await self.factory.close()
-        self.network.close()
+        self.site.network.close()
         self.events.close()
-
-
-def _run_dir(settings: Settings) -> Path:
-    return Path(settings.run) / "pods"

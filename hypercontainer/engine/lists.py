@@ -1,14 +1,15 @@
 """The lines of `ps` and `pod ls`: which there are, and what a `--filter` leaves of them. Pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import get_args
 
-from hypercontainer.engine import describe, filters, resolve
+from hypercontainer.engine import describe, filters
 from hypercontainer.engine.filters import Filters
 from hypercontainer.engine.store import Index
 from hypercontainer.errors import InvalidInput
 from hypercontainer.model import documents as doc
 from hypercontainer.model.record import ContainerRecord, ContainerState, PodRecord
+from hypercontainer.sandbox import size
 
 Match = Callable[[PodRecord, ContainerRecord], bool]
 ImageId = Callable[[str], str]  # of a name, a digest or the beginning of an id; "" when there is no such image
@@ -18,12 +19,15 @@ HEALTH = ("none", "starting", "healthy", "unhealthy")
 SHOWN = ("running", "paused", "suspended", "restarting")
 
 
-def containers(index: Index, image_id: ImageId, *, all: bool, wanted: Filters, now_ns: int) -> list[doc.ContainerEntry]:
-    """The newest first; those that run, unless `all` or a filter speaks of states."""
+def containers(
+    index: Index, image_id: ImageId, *, all: bool, wanted: Filters, now_ns: int, unreached: Collection[str] = ()
+) -> list[doc.ContainerEntry]:
+    """The newest first; those that run, unless `all` or a filter speaks of states. `unreached`: pods whose guest does
+    not answer."""
     matches = _matches(index, image_id, wanted)
     wants_all = all or "status" in wanted or "exited" in wanted
     found = [
-        (container.created_ns, describe.entry(pod, container, now_ns, reached=pod.id not in index.unreached))
+        (container.created_ns, describe.entry(pod, container, now_ns, reached=pod.id not in unreached))
         for pod, container in index.containers()
         if (wants_all or container.state in SHOWN) and matches(pod, container)
     ]
@@ -49,8 +53,7 @@ def pods(
     ]
     found.sort(key=lambda pod: pod.created_ns, reverse=True)
     return [
-        describe.pod_entry(pod, vcpus=vcpus(pod), memory_mib=resolve.machine_mib(pod, default_memory_mib))
-        for pod in found
+        describe.pod_entry(pod, vcpus=vcpus(pod), memory_mib=size.machine_mib(pod, default_memory_mib)) for pod in found
     ]
 
 

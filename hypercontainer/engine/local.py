@@ -7,16 +7,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 import msgspec
 
-from hypercontainer.engine import archive, daemon, describe, events, lists, mounts, recover, resolve, stats, top
-from hypercontainer.engine.attach import AttachSession
-from hypercontainer.engine.container import Container
-from hypercontainer.engine.exec import KEPT, Exec, ExecSession
+from hypercontainer.engine import daemon, describe, events, lists, mounts, recover, resolve, top
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.images import Images
 from hypercontainer.engine.kernels import Kernels
-from hypercontainer.engine.logs import read_log
-from hypercontainer.engine.pod import Pod
 from hypercontainer.engine.snapshots import Snapshots
+from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.engine.templates import Templates
 from hypercontainer.engine.update import Updates
 from hypercontainer.engine.volumes import Volumes
@@ -30,6 +26,12 @@ from hypercontainer.model.api import Filters
 from hypercontainer.model.record import ContainerRecord
 from hypercontainer.model.settings import Settings
 from hypercontainer.model.spec import ContainerSpec, ExecSpec, PodSpec
+from hypercontainer.sandbox import archive, stats
+from hypercontainer.sandbox.attach import AttachSession
+from hypercontainer.sandbox.container import Container
+from hypercontainer.sandbox.exec import KEPT, Exec, ExecSession
+from hypercontainer.sandbox.logs import read_log
+from hypercontainer.sandbox.pod import Pod
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +44,13 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
     def __init__(
         self, settings: Settings, *, hypervisor: Hypervisor | None = None, trace: type[Timings] = Timings
     ) -> None:
-        self.host = Host.of(settings, hypervisor)
-        self.pods: dict[str, Pod] = {}
+        self.host = Host(settings, hypervisor)
+        self.supervisor = Supervisor(self.host)
+        self.pods = self.supervisor.pods
         self._trace = trace
 
     async def open(self) -> None:
-        await recover.recover(self.host, self.pods)
+        await recover.recover(self.supervisor)
         self.refer_images()
         await asyncio.to_thread(self.host.kernels.sweep)
         self.prepare()
@@ -69,7 +72,7 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         return self.pods[self.host.index.find_pod(pod).id]
 
     def _memory_mib(self, pod: Pod) -> int:
-        return resolve.machine_mib(pod.record, self.host.settings.memory_mib)
+        return pod.site.machine_mib(pod.record)
 
     # the daemon
 
@@ -81,7 +84,11 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
 
     async def info(self) -> doc.Info:
         outputs = [container.output for pod in self.pods.values() for container in pod.containers.values()]
-        return await daemon.info(self.host, sum(output.stalled for output in outputs))
+        return await daemon.info(self.host, sum(output.stalled for output in outputs), self._unreached())
+
+    def _unreached(self) -> dict[str, str]:
+        """Pods whose guest is there and does not answer: why."""
+        return {pod.record.id: pod.machine.unreached for pod in self.pods.values() if pod.machine.unreached}
 
     async def doctor(self) -> doc.Doctor:
         return await daemon.doctor(self.host)
@@ -116,7 +123,7 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         self.host.index.check_pod_name(name)
         self.host.check_factory(spec.factory)
         record = resolve.pod(spec, name=name, implicit=implicit)
-        pod = Pod(self.host, record, self.pods.pop)
+        pod = self.supervisor.pod(record)
         names: set[str] = set()
         for n, container in enumerate(spec.containers):
             given = container.name or (name if implicit else f"{name}-{n}")
@@ -128,10 +135,9 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
             self.host.pods.create(record)
         except BaseException:
             for made in pod.containers.values():
-                await pod.remove_anonymous(made.record)
+                await self.supervisor.remove_anonymous(made.record)
             raise
-        self.host.index.pods[record.id] = record
-        self.pods[record.id] = pod
+        self.supervisor.add(pod)
         pod.emit_pod("create")
         for made in pod.containers.values():
             pod.emit(made, "create")
@@ -145,7 +151,8 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         for mount in record.mounts:
             if mount.type == "volume":
                 mount.source = self.host.volumes.create(mount.source).name
-        return pod.add(record)
+        self.supervisor.place(record)
+        return pod.add(record, self.host.images.rootfs(image))
 
     def _warnings(self, pod: Pod, *made: Container) -> list[str]:
         """What will not be as somebody may expect of these containers, and of what the pod shares."""
@@ -166,7 +173,7 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
                 found.save()
             except BaseException:
                 found.drop(made)
-                await found.remove_anonymous(made.record)
+                await self.supervisor.remove_anonymous(made.record)
                 raise
         found.emit(made, "create")
         return doc.Created(id=made.record.id, warnings=self._warnings(found, made))
@@ -269,7 +276,14 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         return msgspec.structs.replace(document, state=state, **(self._sizes(record) if size else {}))
 
     async def list_containers(self, *, all: bool, filters: Filters, size: bool = False) -> Sequence[doc.ContainerEntry]:
-        found = lists.containers(self.host.index, self._image_id, all=all, wanted=filters, now_ns=clock.now_ns())
+        found = lists.containers(
+            self.host.index,
+            self._image_id,
+            all=all,
+            wanted=filters,
+            now_ns=clock.now_ns(),
+            unreached=self._unreached(),
+        )
         if not size:
             return found
         records = {record.id: record for _, record in self.host.index.containers()}

@@ -10,7 +10,7 @@ from hypercontainer.errors import Exhausted, InvalidInput
 from hypercontainer.lib import files
 from hypercontainer.model.record import MountRecord, PodRecord
 from hypercontainer.model.settings import Settings
-from hypercontainer.model.spec import Mount, PodSpec
+from hypercontainer.model.spec import Mount
 from hypercontainer.storage import volume
 
 TMPFS_FLAGS = {"rw", "ro", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "atime", "noatime"}
@@ -115,17 +115,12 @@ def _check_option(option: str) -> None:
 # What several pods share
 
 
-def locks(spec: PodSpec, settings: Settings) -> str:
-    """Whose the locks on a pod's shared files are."""
-    return spec.locks or settings.share_locks
-
-
 def without_locks(pod: PodRecord, pods: Iterable[PodRecord], settings: Settings) -> list[str]:
     """A warning for each source that `pod` shares with another one, where locks do not hold between the two."""
     ours = dict(_sources(pod))
     found: dict[str, str] = {}
     for other in pods:
-        apart = "guest" in (locks(pod.spec, settings), locks(other.spec, settings))
+        apart = "guest" in (pod.spec.locks or settings.share_locks, other.spec.locks or settings.share_locks)
         for source, writable in _sources(other) if other.id != pod.id and apart else ():
             if source in ours and (writable or ours[source]):
                 found.setdefault(source, other.name)

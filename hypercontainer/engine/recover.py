@@ -4,20 +4,22 @@ import logging
 from contextlib import suppress
 
 from hypercontainer.engine import snapshots
-from hypercontainer.engine.container import LOST
 from hypercontainer.engine.host import Host
-from hypercontainer.engine.pod import Pod
+from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import Exhausted, GuestDied, WrongState
 from hypercontainer.lib.together import together
 from hypercontainer.model.record import PodRecord
+from hypercontainer.sandbox.container import LOST
+from hypercontainer.sandbox.pod import Pod
 
 log = logging.getLogger(__name__)
 
 RETRY_S = 1.0  # while a guest stands still
 
 
-async def recover(host: Host, pods: dict[str, Pod]) -> None:
-    """Fill `pods` from the records, make each true again, and remove what no record owns."""
+async def recover(supervisor: Supervisor) -> None:
+    """Make pods of the records, make each true again, and remove what no record owns."""
+    host, pods = supervisor.host, supervisor.pods
     records, complaints = host.pods.load()
     for complaint in complaints:
         log.error("%s: left alone", complaint)
@@ -27,17 +29,18 @@ async def recover(host: Host, pods: dict[str, Pod]) -> None:
         host.pods.remove(record.id)
         records.remove(record)
     for record in records:
-        host.index.pods[record.id] = record
-        pods[record.id] = Pod(host, record, pods.pop)
-    await host.network.ensure()
-    await together(*(_recover(host, pod) for pod in list(pods.values())))
+        for container in record.containers:
+            supervisor.place(container)  # one of before that was written down says nothing of it
+        supervisor.add(supervisor.pod(record))
+    await host.site.network.ensure()
+    await together(*(_recover(pod) for pod in list(pods.values())))
     await _sweep(host, records)
     for pod in list(pods.values()):
         if not pod.machine.unreached:
             await _resume(pod)
 
 
-async def _recover(host: Host, pod: Pod) -> None:
+async def _recover(pod: Pod) -> None:
     """Take its guest up, or write down that it is gone and let go of what it held."""
     if pod.record.suspended:  # a guest that is there all the same was not told to go, or to go on
         async with pod.lock:
@@ -86,10 +89,10 @@ async def _reach(pod: Pod) -> None:
 
 async def _sweep(host: Host, records: list[PodRecord]) -> None:
     """Taps, rules, run folders and shares that no pod owns."""
-    for complaint in await host.network.sweep(lambda: [r.nic for r in records if r.nic and not r.suspended]):
+    for complaint in await host.site.network.sweep(lambda: [r.nic for r in records if r.nic and not r.suspended]):
         log.error("%s", complaint)
     known = {record.id for record in records}
-    for folder in (host.run_dir(""), host.share_dir("")):
+    for folder in (host.site.run_dir(""), host.site.share_dir("")):
         for path in folder.iterdir() if folder.exists() else ():
             if path.name not in known:
                 await host.discard(path.name)

@@ -84,18 +84,6 @@ def pod(spec: PodSpec, *, name: str, implicit: bool) -> PodRecord:
     )
 
 
-def machine_mib(pod: PodRecord, usual_mib: int) -> int:
-    """Memory of its VM. One that was made for a container which asks for less than is usual is a usual one: what the
-    container may use of it is a limit inside, `limit_mib`."""
-    asked = pod.spec.memory_mib
-    return max(asked, usual_mib) if pod.implicit else asked or usual_mib
-
-
-def limit_mib(pod: PodRecord, usual_mib: int) -> int:
-    """What the container that a VM was made for may use, where that is less than the VM has; else 0."""
-    return pod.spec.memory_mib if pod.implicit and pod.spec.memory_mib < usual_mib else 0
-
-
 def check_size(spec: PodSpec, *, implicit: bool) -> None:
     """InvalidInput when no VM is of this size. `implicit`: a small one is a limit inside."""
     if not 0 <= spec.vcpus <= MAX_VCPUS:

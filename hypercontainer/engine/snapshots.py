@@ -6,12 +6,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from hypercontainer.engine import copies, resolve, saved, snapshot
+from hypercontainer.engine import allocate, copies, resolve
 from hypercontainer.engine.checkpoint import DISK, VERSION, Checkpoint, CheckpointStore
-from hypercontainer.engine.container import Container
 from hypercontainer.engine.host import Host
-from hypercontainer.engine.machine import Origin
-from hypercontainer.engine.pod import Pod
+from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import InvalidInput, NotFound, WrongState
 from hypercontainer.lib import clock, files
 from hypercontainer.lib.together import in_thread, to_its_end
@@ -19,6 +17,10 @@ from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model import documents as doc
 from hypercontainer.model import ids
 from hypercontainer.model.spec import PortMapping
+from hypercontainer.sandbox import saved, snapshot
+from hypercontainer.sandbox.container import Container
+from hypercontainer.sandbox.machine import Origin
+from hypercontainer.sandbox.pod import Pod
 from hypercontainer.storage import scratch
 
 MAX_FORKS = 100  # at once
@@ -29,7 +31,7 @@ class Snapshots:
     """Part of LocalEngine."""
 
     host: Host
-    pods: dict[str, Pod]
+    supervisor: Supervisor
     _trace: type[Timings]
     _find: Callable[[str], tuple[Pod, Container]]
     _invented: Callable[[], str]
@@ -48,7 +50,7 @@ class Snapshots:
             given = self._named(f"{name}-{len(names) + 1}" if name and count > 1 else name)
             if given not in names:  # one that was invented twice
                 names.append(given)
-        made = await copies.fork(self.host, self.pods, pod, names, [*copies.unfixed(pod.record), *ports], trace)
+        made = await copies.fork(self.supervisor, pod, names, [*copies.unfixed(pod.record), *ports], trace)
         pod.emit(container, "fork", copies=str(count))
         return doc.Forked(ids=[copies.only(copy).record.id for copy in made])
 
@@ -94,11 +96,11 @@ class Snapshots:
             return c
 
     async def create_checkpoint(self, c: str, name: str, *, leave_running: bool) -> None:
-        pod, container = self._find(c)
+        pod, container, store = *self._find(c), self.host.checkpoints
         async with pod.lock:
             snapshot.check(pod, container, "checkpoint")
             try:
-                await to_its_end(_checkpoint(pod, container, name, self._trace(), leave_running))
+                await to_its_end(_checkpoint(store, pod, container, name, self._trace(), leave_running))
             finally:  # whatever happened later, it may be there
                 self.refer_images()
 
@@ -109,7 +111,7 @@ class Snapshots:
 
     async def restore(self, c: str, checkpoint: str, *, name: str) -> doc.Created:
         found = self.host.checkpoints.find(self._checkpointed(c), checkpoint)
-        await snapshot.check_fits(self.host, found.pod, found.moment, "restore")
+        await snapshot.check_fits(self.host.site, found.pod, found.moment, "restore")
         try:
             pod, container = self._find(found.container.id)
         except NotFound:
@@ -121,26 +123,27 @@ class Snapshots:
             container.cancel_restart()
             if container.record.state == "restarting":
                 container.record.state = "exited"
-            await _restore(pod, container, found, self._trace())
+            await _restore(self.host, pod, container, found, self._trace())
         pod.emit(container, "restore", checkpoint=checkpoint)
         return doc.Created(id=container.record.id)
 
     async def _restore_copy(self, found: Checkpoint, name: str, *, same: bool) -> str:
         """As a new container; with the ids that it had if it has gone."""
-        host, folder, trace = self.host, self.host.checkpoints.folder(found), self._trace()
+        folder, trace = self.host.checkpoints.folder(found), self._trace()
         async with AsyncExitStack() as undo:
             loaded = await saved.load(folder)
             undo.callback(loaded.close)
             name = self._named(name or found.container.name)  # taken in the same breath
             if same:
-                pod = copies.again(host, self.pods, found.pod)
+                pod = copies.again(self.supervisor, found.pod)
             else:
-                pod = copies.new(host, self.pods, found.pod, name, copies.unfixed(found.pod))
+                pod = copies.new(self.supervisor, found.pod, name, copies.unfixed(found.pod))
             async with AsyncExitStack() as making:
-                making.push_async_callback(copies.discard, host, self.pods, pod)
+                making.push_async_callback(copies.discard, pod)
                 await in_thread(scratch.copy, folder / DISK, copies.disk(pod))
                 origin = Origin(snapshot=loaded.seal(), moment=found.moment)
-                await copies.wake(pod, origin, trace, nic=found.pod.nic if same else None)
+                nic = allocate.free(self.host, pod.record, found.pod.nic) if same else None
+                await copies.wake(pod, origin, trace, nic=nic)
                 await copies.rise([pod], trace)
                 making.pop_all()
         return copies.only(pod).record.id
@@ -153,20 +156,16 @@ class Snapshots:
         ]
 
 
-def suspended_folder(pod: Pod) -> Path:
-    return pod.host.pods.suspended(pod.record.id)
-
-
 async def _suspend(pod: Pod, container: Container, trace: Trace) -> None:
     """Lock held. The container goes on if it cannot be saved."""
-    record, path = container.record, suspended_folder(pod)
+    record, path = container.record, pod.suspended_folder
     with saved.making(path) as made:
         moment = await snapshot.take(pod, container, made.memory, made.state, None, trace)
         try:
             await in_thread(_sync_disk, copies.disk(pod))
             await made.commit()
             record.state, pod.record.suspended, pod.record.held = "suspended", moment, False
-            pod.host.pods.save(pod.record, durable=True)
+            pod.owner.save(pod.record, durable=True)
         except BaseException:
             record.state, pod.record.suspended = "running", None
             await to_its_end(snapshot.go_on(pod, container))
@@ -195,8 +194,8 @@ async def sleep(pod: Pod, container: Container) -> None:
 async def _resume(pod: Pod, container: Container, trace: Trace) -> None:
     record, moment = pod.record, pod.record.suspended
     assert moment  # noqa: S101  the caller has looked
-    await snapshot.check_fits(pod.host, record, moment, "resume")
-    loaded = await saved.load(suspended_folder(pod))
+    await snapshot.check_fits(pod.site, record, moment, "resume")
+    loaded = await saved.load(pod.suspended_folder)
     try:
         nic = record.nic
         try:
@@ -210,12 +209,13 @@ async def _resume(pod: Pod, container: Container, trace: Trace) -> None:
     finally:
         loaded.close()
         if record.suspended is None:  # its disk is another by now
-            shutil.rmtree(suspended_folder(pod), ignore_errors=True)
+            shutil.rmtree(pod.suspended_folder, ignore_errors=True)
 
 
-async def _checkpoint(pod: Pod, container: Container, name: str, trace: Trace, leave_running: bool) -> None:
+async def _checkpoint(
+    store: CheckpointStore, pod: Pod, container: Container, name: str, trace: Trace, leave_running: bool
+) -> None:
     """Lock held."""
-    store: CheckpointStore = pod.host.checkpoints
     with store.making(container.record.id, name) as made:
         moment = await snapshot.take(
             pod, container, made.memory, made.state, lambda disk: scratch.copy(disk, made.folder / DISK), trace
@@ -242,9 +242,9 @@ def _check_idle(pod: Pod, container: Container) -> None:
         raise WrongState("restore", container.record.name, f"{state}: stop it first, or restore it under another name")
 
 
-async def _restore(pod: Pod, container: Container, found: Checkpoint, trace: Trace) -> None:
+async def _restore(host: Host, pod: Pod, container: Container, found: Checkpoint, trace: Trace) -> None:
     """Lock held. In place of what the container has now; if that fails it stays as it is."""
-    folder, path = pod.host.checkpoints.folder(found), copies.disk(pod)
+    folder, path = host.checkpoints.folder(found), copies.disk(pod)
     before, new = path.with_name(path.name + BEFORE), path.with_name(path.name + ".new")
     loaded = await saved.load(folder)
     try:
@@ -256,7 +256,7 @@ async def _restore(pod: Pod, container: Container, found: Checkpoint, trace: Tra
                 os.replace(path, before)
             os.replace(new, path)
             origin = Origin(snapshot=loaded.seal(), moment=found.moment)
-            pod.record.nic = copies.free(pod, found.pod.nic)
+            pod.record.nic = allocate.free(host, pod.record, found.pod.nic)
             await snapshot.wake(pod, container, origin, trace, new_run=True)
             await snapshot.thaw(pod, container, trace)
         except BaseException:
@@ -278,13 +278,13 @@ async def keep_suspended(pod: Pod) -> None:
         container.record.state = "suspended"
         container.rest()
         await sleep(pod, container)
-    saved.sweep(suspended_folder(pod).parent)
+    saved.sweep(pod.suspended_folder.parent)
 
 
 async def mend(pod: Pod) -> None:
     """Bring to an end what we were doing to a pod that is not suspended. Its guest, if there is one, goes on."""
-    saved.sweep(suspended_folder(pod).parent)
-    shutil.rmtree(suspended_folder(pod), ignore_errors=True)
+    saved.sweep(pod.suspended_folder.parent)
+    shutil.rmtree(pod.suspended_folder, ignore_errors=True)
     for container in pod.containers.values():
         _mend_disk(container)
         if pod.record.held:

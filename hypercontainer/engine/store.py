@@ -59,10 +59,6 @@ class PodStore:
     def container_folder(self, pod_id: str, container_id: str) -> Path:
         return self.root / pod_id / container_id
 
-    def suspended(self, pod_id: str) -> Path:
-        """Where the machine of one that is suspended is (saved.py)."""
-        return self.root / pod_id / "suspended"
-
     def create(self, record: PodRecord, *, durable: bool = True) -> None:
         """The folders of a new pod and of its containers. From the return on it outlives us, and if `durable` a power
         cut. Exhausted when the disk takes no more; on failure nothing is left."""
@@ -128,7 +124,6 @@ class Index:
 
     def __init__(self) -> None:
         self.pods: dict[str, PodRecord] = {}
-        self.unreached: dict[str, str] = {}  # pods whose machine runs, but does not answer us yet: why
         self.checkpoints: list[tuple[str, str]] = []  # the image of each, and its name in words
 
     def containers(self) -> Iterator[tuple[PodRecord, ContainerRecord]]:

@@ -13,9 +13,7 @@ from contextlib import AsyncExitStack
 import msgspec
 
 from hypercontainer.engine import resolve
-from hypercontainer.engine.container import Container
 from hypercontainer.engine.host import Host
-from hypercontainer.engine.pod import Pod
 from hypercontainer.errors import GuestError, HyperError, InUse, InvalidInput, WrongState
 from hypercontainer.hypervisor.base import Size
 from hypercontainer.lib.together import to_its_end
@@ -23,6 +21,8 @@ from hypercontainer.model import documents as doc
 from hypercontainer.model.record import ContainerRecord, PodRecord
 from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, PodSpec
 from hypercontainer.sandbox import requests
+from hypercontainer.sandbox.container import Container
+from hypercontainer.sandbox.pod import Pod
 from hypercontainer.vm import Vm
 
 log = logging.getLogger(__name__)
@@ -120,17 +120,16 @@ def _write(pod: Pod, container: Container, machine: PodSpec, spec: ContainerSpec
 
 async def _apply(pod: Pod, container: Container, vm: Vm, *, resize: bool) -> list[str]:
     record = container.record
-    usual_mib = pod.host.settings.memory_mib
-    wanted_mib = resolve.machine_mib(pod.record, usual_mib)
+    wanted_mib = pod.site.machine_mib(pod.record)
     async with AsyncExitStack() as undo:
         size = before = await vm.guest.size()
         if resize:
             online = await vm.agent.resize(0, before.added_mib << 10)
             undo.push_async_callback(_again, vm, online.cpus, before)
-            size = await vm.resize(pod.host.vcpus(pod.record), wanted_mib)
+            size = await vm.resize(pod.site.vcpus(pod.record, vm.guest.record.accelerator), wanted_mib)
         kept = pod.record.implicit and size.memory_mib > wanted_mib + NEAR_MIB
         if pod.machine.holds(record):
-            inside_mib = resolve.limit_mib(pod.record, usual_mib)
+            inside_mib = pod.site.limit_mib(pod.record)
             await _limit(vm, record, inside_mib or (wanted_mib if kept else 0))
         undo.pop_all()
     if not kept:

@@ -72,6 +72,7 @@ class MountRecord(Record, kw_only=True):
     type: Literal["bind", "volume", "tmpfs"]
     target: str
     source: str  # host path, volume name or ""
+    path: str = ""  # where that is on this host
     read_only: bool
     share_path: str = ""  # where it is bound below the pod's share
     populate: bool = False

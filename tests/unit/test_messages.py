@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.agent.messages import printable
-from hypercontainer.engine.archive import told
 from hypercontainer.errors import HyperError, InvalidInput, reason
 from hypercontainer.hyperctl.unpack import parts
 from hypercontainer.images import tar
+from hypercontainer.sandbox.archive import told
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [path for path in (ROOT / "hypercontainer").rglob("*.py") if "testing" not in path.parts]

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from signal import SIGTERM
 
-import msgspec
 import pytest
 
 from hypercontainer.engine import describe, resolve
@@ -150,18 +149,6 @@ async def test_a_size_that_nobody_gave_is_no_limit(engine: LocalEngine, create: 
     assert found.vm and found.vm.vcpus == 1  # emulated
     [entry] = await engine.list_pods(all=True, filters={})
     assert (entry.vcpus, (await engine.stats(id)).cpu_stats.online_cpus) == (1, 1)
-
-
-@pytest.mark.parametrize(
-    ("accelerator", "setting", "of_host", "vcpus"),
-    [("tcg", 0, 4, 1), ("kvm", 0, 4, 4), ("kvm", 0, 64, 8), ("kvm", 2, 64, 2), ("tcg", 2, 4, 2)],
-)
-async def test_processors_by_default(
-    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch, accelerator: str, setting: int, of_host: int, vcpus: int
-) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(of_host)))
-    engine.host.settings = msgspec.structs.replace(engine.host.settings, vcpus=setting)
-    assert engine.host.usual_vcpus(accelerator) == vcpus
 
 
 async def test_networks_are_those_of_the_pod_that_runs(engine: LocalEngine, create: Run) -> None:

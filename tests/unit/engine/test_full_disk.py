@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from hypercontainer.engine import pod as pods
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import Exhausted, HyperError, NotFound
 from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, ExecSpec, PodSpec, RestartPolicy
 from hypercontainer.sandbox import output
+from hypercontainer.sandbox import pod as pods
 from tests.unit.engine.disks import Disk, Failing, Full
 from tests.unit.engine.test_recovery import container, forsake, logged
 from tests.unit.engine.world import World, echoed

@@ -9,14 +9,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hypercontainer.engine import resolve, shortage
-from hypercontainer.engine.container import ExecFailed
+from hypercontainer.engine import resolve
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import AlreadyExists, GuestDied, GuestError, InvalidInput, NotFound, WrongState
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.api import Session
 from hypercontainer.model.documents import ProcessConfig
 from hypercontainer.model.spec import ContainerSpec, ExecSpec, Mount, PodSpec, RestartPolicy
+from hypercontainer.sandbox import shortage
+from hypercontainer.sandbox.container import ExecFailed
 from tests.unit.engine.world import Run, World
 
 
@@ -226,7 +227,7 @@ async def test_who_ran_out_of_memory_is_told_the_limit_and_the_flag(
     engine: LocalEngine, world: World, status: int, memory_mib: int, said: str
 ) -> None:
     world.settings = msgspec.structs.replace(world.settings, memory_mib=256)
-    engine.host.settings = world.settings
+    engine.host.site.settings = world.settings
     container = ContainerSpec(image="busybox", command=["eat", str(status)])
     id = (await engine.create_container(PodSpec(containers=[container], memory_mib=memory_mib))).id
     session = await attached(engine, id)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from hypercontainer.engine import snapshot
 from hypercontainer.engine.copies import disk
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import (
@@ -22,6 +21,7 @@ from hypercontainer.errors import (
 )
 from hypercontainer.model.record import PodRecord, PortRecord
 from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec, PortMapping
+from hypercontainer.sandbox import snapshot
 from hypercontainer.testing.fakes import FakeGuest, FakeProcess
 from tests.unit.engine.world import Run, World
 
@@ -48,7 +48,7 @@ def programs(world: World) -> None:
 
 def guest(world: World, engine: LocalEngine, id: str) -> FakeGuest:
     pod, _ = engine._find(id)
-    return world.hypervisor.guests[str(engine.host.run_dir(pod.record.id))]
+    return world.hypervisor.guests[str(engine.host.site.run_dir(pod.record.id))]
 
 
 async def logged(engine: LocalEngine, id: str, lines: int) -> str:

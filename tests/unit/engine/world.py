@@ -95,7 +95,7 @@ class World:
     async def engine(self, **how: object) -> LocalEngine:
         """A new one, as after a restart of hyperd."""
         engine = LocalEngine(self.settings, hypervisor=self.hypervisor, **how)  # type: ignore[arg-type]
-        engine.host.network = self.network  # type: ignore[assignment]
+        engine.host.site.network = self.network  # type: ignore[assignment]
         engine.host.kernels = FakeKernels()  # type: ignore[assignment]
         self.engines.append(engine)
         await engine.open()

@@ -4,12 +4,12 @@ import re
 
 import pytest
 
-from hypercontainer.engine.host import MOST_VCPUS
 from hypercontainer.hyperctl import commands, moot
 from hypercontainer.hyperctl.flags import BOOL, help_text
 from hypercontainer.hyperctl.text import parse_mib
 from hypercontainer.model.settings import USUAL_MIB, Settings
 from hypercontainer.model.spec import ContainerSpec, PodSpec
+from hypercontainer.sandbox.size import MOST_VCPUS
 
 MAKERS = ("run", "create")
 # these ask for something that is not there without them

@@ -28,7 +28,7 @@ from tests.unit.engine.world import FakeKernels, FakeNetwork
 
 def engine(settings):
     made = LocalEngine(settings, hypervisor=FakeHypervisor())
-    made.host.network, made.host.kernels = FakeNetwork(), FakeKernels()
+    made.host.site.network, made.host.kernels = FakeNetwork(), FakeKernels()
     return made
 
 main.engine, main.GRACE_S = engine, 0.5

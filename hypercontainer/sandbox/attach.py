@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Literal
 
 from hypercontainer.agent.streams import InputStream
-from hypercontainer.engine.container import Container
-from hypercontainer.engine.pod import Pod
 from hypercontainer.lib.trace import Step
 from hypercontainer.model.documents import LogEntry
+from hypercontainer.sandbox.container import Container
+from hypercontainer.sandbox.pod import Pod
 
 Piece = tuple[Literal[1, 2], bytes]
 

@@ -5,11 +5,11 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 from hypercontainer.agent.messages import ProcessArchive, StreamSet, printable
 from hypercontainer.agent.streams import OutputStream
-from hypercontainer.engine.container import Container
-from hypercontainer.engine.exec import Exec
-from hypercontainer.engine.pod import Pod
 from hypercontainer.errors import GuestError, WrongState
 from hypercontainer.model import ids
+from hypercontainer.sandbox.container import Container
+from hypercontainer.sandbox.exec import Exec
+from hypercontainer.sandbox.pod import Pod
 from hypercontainer.vm import Vm
 
 COMPLAINT = 4096  # bytes of the agent's stderr that are kept

@@ -2,9 +2,9 @@
 
 from collections.abc import AsyncGenerator
 
-from hypercontainer.engine.container import Container
 from hypercontainer.lib import clock
 from hypercontainer.model.documents import LogEntry
+from hypercontainer.sandbox.container import Container
 
 
 async def read_log(

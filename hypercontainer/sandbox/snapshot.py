@@ -11,11 +11,6 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from hypercontainer.engine.container import Container
-from hypercontainer.engine.exec import Exec
-from hypercontainer.engine.host import Host
-from hypercontainer.engine.machine import Origin
-from hypercontainer.engine.pod import Pod
 from hypercontainer.errors import HyperError, WrongState
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, Snapshot, VmConfig
 from hypercontainer.lib import clock
@@ -23,6 +18,11 @@ from hypercontainer.lib.together import in_thread, to_its_end, together
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import Moment, PodRecord
 from hypercontainer.sandbox.clock import set_clock
+from hypercontainer.sandbox.container import Container
+from hypercontainer.sandbox.exec import Exec
+from hypercontainer.sandbox.machine import Origin
+from hypercontainer.sandbox.pod import Pod
+from hypercontainer.sandbox.site import Site
 
 FREEZE_S = 10.0
 RUN = ("state", "finished_ns", "error", "exit_code", "stopped_by_user", "oom_killed")  # of a container: it runs
@@ -87,8 +87,8 @@ async def plan(pod: Pod, container: Container) -> Moment:
     vcpus, memory_mib = size.vcpus, size.memory_mib - size.added_mib
     assert pod.record.guest  # noqa: S101  it runs
     return Moment(
-        vmm=await _vmm(pod.host),
-        shape=_shape(pod.host, pod.record, pod.record.guest.accelerator, vcpus, memory_mib),
+        vmm=await _vmm(pod.site),
+        shape=_shape(pod.site, pod.record, pod.record.guest.accelerator, vcpus, memory_mib),
         vcpus=vcpus,
         memory_mib=memory_mib,
         container=record.id,
@@ -128,15 +128,15 @@ async def alive(pod: Pod) -> bool:
     return not done
 
 
-async def check_fits(host: Host, record: PodRecord, moment: Moment, verb: str) -> None:
+async def check_fits(site: Site, record: PodRecord, moment: Moment, verb: str) -> None:
     """WrongState when the guest that was saved at `moment` cannot go on here any more."""
-    name, vmm = record.name, await _vmm(host)
+    name, vmm = record.name, await _vmm(site)
     if moment.vmm != vmm:
         raise WrongState(
             verb, name, f"saved by {moment.vmm}, and this is {vmm}: only the same version can go on with it"
         )
-    _, choice = await host.bootable()
-    if moment.shape != _shape(host, record, choice.accelerator, moment.vcpus, moment.memory_mib):
+    boot = await site.boot()
+    if moment.shape != _shape(site, record, boot.accelerator, moment.vcpus, moment.memory_mib):
         raise WrongState(
             verb,
             name,
@@ -145,11 +145,11 @@ async def check_fits(host: Host, record: PodRecord, moment: Moment, verb: str) -
         )
 
 
-async def _vmm(host: Host) -> str:
-    return f"QEMU {await host.hypervisor.version()}"
+async def _vmm(site: Site) -> str:
+    return f"QEMU {await site.hypervisor.version()}"
 
 
-def _shape(host: Host, record: PodRecord, accelerator: str, vcpus: int, memory_mib: int) -> str:
+def _shape(site: Site, record: PodRecord, accelerator: str, vcpus: int, memory_mib: int) -> str:
     """All that the snapshot depends on but the version: not the kernel, which is in its memory."""
     config = VmConfig(
         name="",
@@ -162,7 +162,7 @@ def _shape(host: Host, record: PodRecord, accelerator: str, vcpus: int, memory_m
         accelerator=accelerator,
         origin=Snapshot(memory=-1, state=-1),
     )
-    return hashlib.sha256(host.hypervisor.shape(config).encode()).hexdigest()
+    return hashlib.sha256(site.hypervisor.shape(config).encode()).hexdigest()
 
 
 async def wake(pod: Pod, container: Container, origin: Origin, trace: Trace, *, new_run: bool) -> None:
@@ -209,7 +209,7 @@ async def thaw(pod: Pod, container: Container, trace: Trace) -> None:
     record.stopped_by_user = record.oom_killed = False
     pod.record.held, pod.record.making, pod.record.suspended = True, False, None
     try:
-        pod.host.pods.save(pod.record, durable=True)
+        pod.owner.save(pod.record, durable=True)
     except BaseException:
         for old, now, names in ((before, record, RUN), (copied, pod.record, COPY)):
             for name in names:

@@ -15,9 +15,6 @@ from pathlib import Path
 
 from hypercontainer import vm as vms
 from hypercontainer.agent.messages import Listing
-from hypercontainer.engine import mounts, resolve, store
-from hypercontainer.engine.accelerator import BootFiles, Choice
-from hypercontainer.engine.host import UIDS, Host
 from hypercontainer.errors import Exhausted, HyperError, WrongState
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Guest, Nic, SharedFolder, Snapshot, VmConfig
 from hypercontainer.lib import files
@@ -27,6 +24,7 @@ from hypercontainer.model.record import ContainerRecord, DiskRecord, Moment, Pod
 from hypercontainer.model.spec import Dns
 from hypercontainer.network import dns
 from hypercontainer.sandbox import clock, requests
+from hypercontainer.sandbox.site import Boot, Owner, Site
 from hypercontainer.storage import scratch
 from hypercontainer.storage.share import Share
 
@@ -45,20 +43,16 @@ class Origin:
 
 
 class Machine:
-    def __init__(self, host: Host, record: PodRecord, note: Callable[[], object]) -> None:
+    def __init__(self, site: Site, record: PodRecord, owner: Owner, note: Callable[[], object]) -> None:
         """`note` writes down what has happened, as soon as the disk takes it."""
-        self.host, self.record, self._note = host, record, note
+        self.site, self.record, self._owner, self._note = site, record, owner, note
         self.vm: vms.Vm | None = None
         self.lost = "its virtual machine was gone when hyperd started"  # or why else it was not taken up again
-        self.share = Share(host.share_dir(record.id))
+        self.share = Share(site.share_dir(record.id))
         self._in_guest: set[str] = set()  # containers that the guest has been told of
         self._targets: set[int] = set()  # disks that are plugged
         self._standing: Guest | None = None  # it was found, and does not answer yet
-
-    @property
-    def unreached(self) -> str:
-        """Why nobody can talk to the guest, which is there; "" when that is not so."""
-        return self.host.index.unreached.get(self.record.id, "")
+        self.unreached = ""  # why nobody can talk to the guest, which is there
 
     def check_reached(self, verb: str, name: str) -> None:
         """WrongState while the guest is there, but stands still since before our own restart."""
@@ -72,26 +66,26 @@ class Machine:
         return self.vm
 
     def save(self) -> None:
-        self.host.pods.save(self.record)
+        self._owner.save(self.record)
 
     async def boot(self, trace: Trace, origin: Origin | None = None) -> vms.Vm:
         """Boot it, its network up, its containers' disks plugged; or have it go on from `origin`, a machine of its own
         from the first moment on that anybody can see of it. On failure nothing is left."""
-        record, host = self.record, self.host
+        record, site = self.record, self.site
         self.check_reached("start", record.name)
-        boot, choice = await host.bootable()
+        boot = await site.boot()
         async with AsyncExitStack() as undo:  # callbacks only: on success they are dropped
             undo.push_async_callback(self.release)
             self._plan()
             with trace.step("prepare"):
                 await together(self._join_network(), *(self._prepare(c) for c in record.containers))
             disks = [d for c in record.containers for d in (c.lower, c.upper) if d]
-            config = self._config(boot, choice, disks)
+            config = self._config(boot, disks)
             self.vm = vm = await self._guest(config, trace, origin)
             self._targets = {disk.target for disk in disks}
             record.guest, record.uid = vm.guest.record, vm.guest.record.uid
             if record.nic and not origin:
-                host.network.plug(record.nic)
+                site.network.plug(record.nic)
             with trace.step("pod"):
                 share = config.share is not None
                 asked_s = time.monotonic()
@@ -101,41 +95,33 @@ class Machine:
                 if not clock.near(asked_s):
                     await clock.set_clock(vm.agent)
             if record.nic and origin:  # only now: until then it spoke with the address of another one
-                host.network.plug(record.nic)
+                site.network.plug(record.nic)
             self.save()  # only now: a guest that was not told who it is must not be taken up after our own restart
             undo.pop_all()
         return vm
 
     async def _guest(self, config: VmConfig, trace: Trace, origin: Origin | None) -> vms.Vm:
         """A guest whose agent answers; one that went on from `origin` knows its container by its own id."""
-        host, record = self.host, self.record
+        site, record = self.site, self.record
         if origin is None:
-            factory = host.factory_of(record.spec.factory)
-            return await factory.boot(config, host.run_dir(record.id), trace)
+            factory = site.factory(record.spec.factory)
+            return await factory.boot(config, site.run_dir(record.id), trace)
         moment = origin.moment
         config = replace(config, origin=origin.snapshot, vcpus=moment.vcpus, memory_mib=moment.memory_mib)
-        vm = await vms.boot(host.hypervisor, config, host.run_dir(record.id), trace)
+        vm = await vms.boot(site.hypervisor, config, site.run_dir(record.id), trace)
         self._in_guest = {container.id for container in record.containers}
         return vm
 
     def _plan(self) -> None:
         """Write down what is about to be made on the host."""
-        record, host = self.record, self.host
-        others = [p for p in host.index.pods.values() if p.id != record.id]
-        taken = {p.uid for p in others}
-        base = host.settings.uid_base
-        record.uid = next(uid for uid in range(base, base + UIDS) if uid not in taken)
-        if record.spec.network == "bridge" and record.nic is None:  # a suspended pod keeps its addresses
-            used = [p.nic for p in others if p.nic]
-            owners = {p.nic.tap: store.named(p) for p in others if p.nic}
-            record.nic = host.network.plan(record.id, record.spec.ports, used, owners)
-        self.save()
-        with files.told(f"make {host.run_dir(record.id)}"):
-            host.run_dir(record.id).mkdir(mode=0o711, parents=True, exist_ok=True)
+        self._owner.allocate(self.record)
+        run_dir = self.site.run_dir(self.record.id)
+        with files.told(f"make {run_dir}"):
+            run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
 
     async def _join_network(self) -> None:
         if self.record.nic:
-            await self.host.network.create(self.record.nic)
+            await self.site.network.create(self.record.nic)
 
     async def _prepare(self, container: ContainerRecord) -> None:
         """A container's files on the host: the writable layer (kept over restarts), the folders it shares."""
@@ -144,22 +130,21 @@ class Machine:
         with files.told(f"make {path.parent}"):
             path.parent.mkdir(mode=0o700, exist_ok=True)
         if not path.exists():
-            size_mib = container.spec.scratch_mib or self.host.settings.scratch_mib
-            await scratch.create(path, size_mib, self.host.root / "scratch")
+            size_mib = container.spec.scratch_mib or self.site.settings.scratch_mib
+            await scratch.create(path, size_mib, self.site.scratches)
         for mount in container.mounts:
             if mount.type != "tmpfs" and mount.share_path not in self.share.names():
-                source = self.host.volumes.path(mount.source) if mount.type == "volume" else Path(mount.source)
-                await asyncio.to_thread(self.share.add, mount.share_path, source, mount.read_only)
+                await asyncio.to_thread(self.share.add, mount.share_path, Path(mount.path), mount.read_only)
 
-    def _config(self, boot: BootFiles, choice: Choice, disks: list[DiskRecord]) -> VmConfig:
-        record, settings = self.record, self.host.settings
+    def _config(self, boot: Boot, disks: list[DiskRecord]) -> VmConfig:
+        record, settings = self.record, self.site.settings
         shares = any(m.type != "tmpfs" for c in record.containers for m in c.mounts)
         return VmConfig(
             name=record.name,
-            kernel=boot[0],
-            initrd=boot[1],
-            vcpus=record.spec.vcpus or self.host.usual_vcpus(choice.accelerator),
-            memory_mib=resolve.machine_mib(record, settings.memory_mib),
+            kernel=boot.kernel,
+            initrd=boot.initrd,
+            vcpus=self.site.vcpus(record, boot.accelerator),
+            memory_mib=self.site.machine_mib(record),
             tenant=record.spec.tenant if settings.template_scope == "tenant" else "",
             uid=record.uid,
             disks=disks,
@@ -167,13 +152,13 @@ class Machine:
             nic=Nic(tap=record.nic.tap, mac=record.nic.mac) if record.nic else None,
             share=self._shared() if shares else None,
             boot_timeout_s=settings.boot_timeout_s,
-            accelerator=choice.accelerator,
+            accelerator=boot.accelerator,
             kernel_parameters=requests.kernel_parameters(record),
         )
 
     def _shared(self) -> SharedFolder:
-        settings = self.host.settings
-        locks = mounts.locks(self.record.spec, settings)
+        settings = self.site.settings
+        locks = self.record.spec.locks or settings.share_locks
         return SharedFolder(folder=self.share.root, host_locks=locks == "host", cache_s=settings.share_cache_s)
 
     def _dns(self) -> Dns:
@@ -204,8 +189,7 @@ class Machine:
                 if disk and disk.target not in self._targets:
                     await vm.guest.add_disk(disk)
                     self._targets.add(disk.target)
-            limit_mib = resolve.limit_mib(self.record, self.host.settings.memory_mib)
-            create = requests.container_create(container, limit_mib)
+            create = requests.container_create(container, self.site.limit_mib(self.record))
             await vm.agent.create_container(create, timeout_s=CREATE_S)
         self._in_guest.add(container.id)
 
@@ -259,14 +243,14 @@ class Machine:
         if self._standing:
             await self._standing.kill()
             self._reached()
-        run_dir = self.host.run_dir(self.record.id)
-        await self.host.hypervisor.reap(run_dir)
+        run_dir = self.site.run_dir(self.record.id)
+        await self.site.hypervisor.reap(run_dir)
         await asyncio.to_thread(self.share.clear)
         shutil.rmtree(run_dir, ignore_errors=True)
 
     async def _leave_network(self) -> None:
         if self.record.nic:
-            await self.host.network.remove(self.record.nic)
+            await self.site.network.remove(self.record.nic)
             self.record.nic = (
                 None  # at once: whoever looks what is to be kept, while its VMM ends, does not make it again
             )
@@ -276,19 +260,19 @@ class Machine:
         None if it is gone or does not answer.
 
         Exhausted while it stands still for want of room on this host's disk: `unreached` says so. Try again."""
-        record, hypervisor = self.record, self.host.hypervisor
+        record, hypervisor = self.record, self.site.hypervisor
         if record.guest is None:
             return None
         try:
             self._standing = self._standing or await hypervisor.attach(record.guest)
             if self._standing is None:
                 return None
-            paused, timeout_s = record.paused or record.held, self.host.settings.boot_timeout_s
+            paused, timeout_s = record.paused or record.held, self.site.settings.boot_timeout_s
             self.vm = vm = await vms.reach(self._standing, paused=paused, timeout_s=timeout_s)
             self._reached()
             self._targets = await vm.guest.plugged()
         except Exhausted as e:
-            self.host.index.unreached[record.id] = str(e)
+            self.unreached = str(e)
             raise
         except HyperError as e:
             self._reached()
@@ -314,14 +298,13 @@ class Machine:
 
     def _reached(self) -> None:
         """Or gone."""
-        self._standing = None
-        self.host.index.unreached.pop(self.record.id, None)
+        self._standing, self.unreached = None, ""
 
     async def _grow(self, vm: vms.Vm) -> None:
         """To the size in the record, where a hyperd before us did not come to it. What is more stays."""
         try:
             size = await vm.guest.size()
-            wanted_mib = resolve.machine_mib(self.record, self.host.settings.memory_mib)
-            await vm.resize(self.host.vcpus(self.record), max(wanted_mib, size.memory_mib))
+            vcpus = self.site.vcpus(self.record, vm.guest.record.accelerator)
+            await vm.resize(vcpus, max(self.site.machine_mib(self.record), size.memory_mib))
         except HyperError as e:
             log.warning("pod %s: it is not of the size that it should be: %s", self.record.id, e)

@@ -2,8 +2,8 @@
 
 from signal import SIGKILL
 
-from hypercontainer.engine import resolve
 from hypercontainer.model.record import ContainerRecord, PodRecord
+from hypercontainer.sandbox import size
 
 
 def words(pod: PodRecord, container: ContainerRecord, status: int, usual_mib: int) -> str:
@@ -13,8 +13,8 @@ def words(pod: PodRecord, container: ContainerRecord, status: int, usual_mib: in
     if status == 0:
         return ""
     who = "killed: out of memory" if status == 128 + SIGKILL else "a process in it was killed: out of memory"
-    inside = min((mib for mib in (container.spec.memory_mib, resolve.limit_mib(pod, usual_mib)) if mib), default=0)
+    inside = min((mib for mib in (container.spec.memory_mib, size.limit_mib(pod, usual_mib)) if mib), default=0)
     if inside or pod.implicit:
-        return f"{who} (limit {inside or resolve.machine_mib(pod, usual_mib)} MiB: give it more with -m)"
-    machine = resolve.machine_mib(pod, usual_mib)
+        return f"{who} (limit {inside or size.machine_mib(pod, usual_mib)} MiB: give it more with -m)"
+    machine = size.machine_mib(pod, usual_mib)
     return f"{who} (limit {machine} MiB, all that its pod has: give that more in the pod's file)"

@@ -9,20 +9,20 @@ import logging
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from hypercontainer.agent.messages import ExitEvent, ListedProcess
-from hypercontainer.engine import shortage
-from hypercontainer.engine.container import LOST, Container
-from hypercontainer.engine.exec import Exec
-from hypercontainer.engine.host import Host
-from hypercontainer.engine.machine import Machine
 from hypercontainer.errors import Exhausted, GuestDied, HyperError, WrongState
 from hypercontainer.lib import files
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model.record import ContainerRecord, DiskRecord, PodRecord, Streams
-from hypercontainer.sandbox import clock
+from hypercontainer.sandbox import clock, shortage
+from hypercontainer.sandbox.container import LOST, Container
+from hypercontainer.sandbox.exec import Exec
 from hypercontainer.sandbox.log import Log
+from hypercontainer.sandbox.machine import Machine
+from hypercontainer.sandbox.site import Owner, Site
 from hypercontainer.vm import Vm
 
 log = logging.getLogger(__name__)
@@ -34,11 +34,11 @@ OBEY_S, END_S = 10.0, 30.0  # until a guest must have killed a process; until a 
 
 
 class Pod:
-    def __init__(self, host: Host, record: PodRecord, gone: Callable[[str], object]) -> None:
-        """`gone` is told the id once the pod has been removed."""
-        self.host, self.record, self._gone = host, record, gone
+    def __init__(self, site: Site, record: PodRecord, owner: Owner, folder: Path) -> None:
+        """`folder` holds one for each of its containers, and of a suspended one the machine."""
+        self.site, self.record, self.owner, self.folder = site, record, owner, folder
         self.lock = asyncio.Lock()
-        self.machine = Machine(host, record, self.note)
+        self.machine = Machine(site, record, owner, self.note)
         self.containers = {c.id: self._live(c) for c in record.containers}
         self.execs: dict[str, Exec] = {}
         self._unwritten: list[Container] = []  # that have ended, which only the guest and we know
@@ -48,14 +48,18 @@ class Pod:
         self.removed = False
 
     def _live(self, record: ContainerRecord) -> Container:
-        settings = self.host.settings
-        folder = self.host.pods.container_folder(self.record.id, record.id) / "log"
+        settings, folder = self.site.settings, self.folder / record.id / "log"
         return Container(record, Log(folder, max_bytes=settings.log_max_mib << 20, files=settings.log_files))
+
+    @property
+    def suspended_folder(self) -> Path:
+        """Where the machine of one that is suspended is (saved.py)."""
+        return self.folder / "suspended"
 
     def save(self) -> None:
         """Exhausted when the disk takes no more: what was about to be done is not done."""
         if not self.removed:
-            self.host.pods.save(self.record)
+            self.owner.save(self.record)
 
     def note(self) -> bool:
         """Write down what has happened already. A disk that takes no more keeps nobody from going on: False, and it is
@@ -63,7 +67,7 @@ class Pod:
         try:
             self.save()
         except HyperError as e:
-            self.host.pods.owed.add(self.record.id)
+            self.owner.owe(self.record)
             if self._writing is None:
                 log.error("%s: it is kept in memory until that can be done", e)
                 self._writing = self.spawn(self._write_later())
@@ -71,7 +75,7 @@ class Pod:
         return True
 
     async def _write_later(self) -> None:
-        while self.record.id in self.host.pods.owed:
+        while self.owner.owes(self.record):
             await asyncio.sleep(RETRY_S)
             async with self.lock:
                 try:
@@ -85,7 +89,7 @@ class Pod:
 
     async def pay(self) -> None:
         """Lock held. Write what is owed, and let the guest forget what it kept for us. Exhausted: not yet."""
-        if self.record.id in self.host.pods.owed:
+        if self.owner.owes(self.record):
             self.save()
             self._forget_machine()
         unwritten, self._unwritten = self._unwritten, []
@@ -94,13 +98,10 @@ class Pod:
                 await self._forget(self.machine.vm, container)
 
     def emit(self, container: Container, action: str, **attributes: str) -> None:
-        record = container.record
-        named = {"image": record.image_name, "name": record.name, "pod": self.record.id, "podName": self.record.name}
-        self.host.events.emit("container", action, record.id, {**record.labels, **named, **attributes})
+        self.owner.changed(action, self.record, container.record, **attributes)
 
     def emit_pod(self, action: str) -> None:
-        record = self.record
-        self.host.events.emit("pod", action, record.id, {**record.spec.labels, "name": record.name})
+        self.owner.changed(action, self.record, None)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Work that goes on by itself; `let_go` ends it, an error that nobody foresaw is logged."""
@@ -114,16 +115,15 @@ class Pod:
         if not task.cancelled() and (error := task.exception()):
             log.error("pod %s: %s", self.record.id, error, exc_info=error)
 
-    def add(self, record: ContainerRecord) -> Container:
-        """A new container of this pod; the caller saves. Exhausted when the pod is full."""
+    def add(self, record: ContainerRecord, image: Path) -> Container:
+        """A new container of this pod, on the disk `image`; the caller saves. Exhausted when the pod is full."""
         taken = {c.lower.target // 2 for c in self.record.containers if c.lower}
         ordinal = next((n for n in range(MAX_CONTAINERS) if n not in taken), None)
         if ordinal is None:
             raise Exhausted(f"cannot add a container to pod {self.record.name}: it has {MAX_CONTAINERS} already")
-        folder = self.host.pods.container_folder(self.record.id, record.id)
-        image = self.host.images.rootfs(self.host.images.get(record.image_id))
+        scratch = self.folder / record.id / "scratch.img"
         record.lower = DiskRecord(target=2 * ordinal, path=str(image), read_only=True)
-        record.upper = DiskRecord(target=2 * ordinal + 1, path=str(folder / "scratch.img"), read_only=False)
+        record.upper = DiskRecord(target=2 * ordinal + 1, path=str(scratch), read_only=False)
         for n, mount in enumerate(record.mounts):
             if mount.type != "tmpfs":
                 mount.share_path = f"{record.id[:12]}-{n}"
@@ -135,7 +135,7 @@ class Pod:
         """Take back `add`: it did not come to be."""
         self.record.containers.remove(container.record)
         del self.containers[container.record.id]
-        self.host.pods.remove_container(self.record.id, container.record.id)
+        self.owner.remove_container(self.record, container.record)
 
     # starting
 
@@ -237,7 +237,7 @@ class Pod:
 
     def _why(self, container: ContainerRecord | None, status: int) -> str:
         """Of an end after the guest ran out of memory; an exec whose hyperd is gone has no container."""
-        return shortage.words(self.record, container, status, self.host.settings.memory_mib) if container else ""
+        return shortage.words(self.record, container, status, self.site.settings.memory_mib) if container else ""
 
     def _goes_with(self, container: Container) -> bool:
         """Whether the machine is ended at once after it, and whatever the guest remembers."""
@@ -302,7 +302,7 @@ class Pod:
         container.output.cut()
         container.finish(128 + SIGKILL, oom=False)
         await self.machine.release()
-        if self.record.id not in self.host.pods.owed:
+        if not self.owner.owes(self.record):
             self._forget_machine()
         self.emit(container, "die", exitCode=str(128 + SIGKILL))
         container.settle(128 + SIGKILL)
@@ -312,7 +312,7 @@ class Pod:
     def _forget_machine(self) -> None:
         """Of one that was suspended, and is not on record any more."""
         if self.record.suspended is None:
-            shutil.rmtree(self.host.pods.suspended(self.record.id), ignore_errors=True)
+            shutil.rmtree(self.suspended_folder, ignore_errors=True)
 
     async def lose(self, lost: GuestDied) -> None:
         """The guest is gone (lock held): end what ran in it, free what it held on the host, restart what is due."""
@@ -468,12 +468,12 @@ class Pod:
             raise
         self.emit(container, "destroy")
         if volumes:
-            await self.remove_anonymous(record)
+            await self.owner.remove_anonymous(record)
 
     async def _take_out(self, container: Container) -> None:
         record = container.record
         await self.machine.leave(record)
-        self.host.pods.remove_container(self.record.id, record.id)
+        self.owner.remove_container(self.record, record)
         self.record.containers.remove(record)
         del self.containers[record.id]
         if container in self._unwritten:
@@ -483,10 +483,8 @@ class Pod:
     async def destroy(self) -> None:
         """The whole pod goes (lock held): machine, host resources, folder."""
         await self.machine.release()
-        self.host.pods.remove(self.record.id)
+        self.owner.remove(self.record)
         self.removed = True
-        self.host.index.pods.pop(self.record.id, None)
-        self._gone(self.record.id)
         self.emit_pod("destroy")
 
     async def empty(self, *, volumes: bool) -> None:
@@ -497,15 +495,7 @@ class Pod:
         for container in self.containers.values():
             self.emit(container, "destroy")
         for container in self.containers.values() if volumes else ():
-            await self.remove_anonymous(container.record)
-
-    async def remove_anonymous(self, record: ContainerRecord) -> None:
-        """The volumes that were made for the container alone."""
-        for name in [mount.source for mount in record.mounts if mount.anonymous]:
-            try:
-                await self.host.volumes.remove(name, self.host.index.volume_user)
-            except (HyperError, OSError) as e:
-                log.warning("cannot remove volume %s: %s", name[:12], e)
+            await self.owner.remove_anonymous(container.record)
 
     # pausing
 

@@ -1,0 +1,78 @@
+"""What a pod needs of its host, and of who answers for it. Other pods, names, images, volumes are no part of it."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+from hypercontainer.factory.base import Factory
+from hypercontainer.hypervisor.base import Hypervisor
+from hypercontainer.model.record import ContainerRecord, PodRecord
+from hypercontainer.model.settings import Settings
+from hypercontainer.network.network import Network
+from hypercontainer.sandbox import size
+
+
+class Boot(NamedTuple):
+    """What a guest boots, and what accelerates it."""
+
+    kernel: Path
+    initrd: Path
+    accelerator: Literal["kvm", "tcg"]
+
+
+@dataclass(kw_only=True)
+class Site:
+    settings: Settings
+    hypervisor: Hypervisor
+    network: Network
+    factory: Callable[[str], Factory]  # the one of that name, or the usual one
+    boot: Callable[[], Awaitable[Boot]]  # NotFound when there is no kernel
+    run: Path  # what does not outlive a reboot
+    scratches: Path  # empty scratch disks, made once
+
+    def run_dir(self, pod_id: str) -> Path:
+        """Of its VMM: sockets, console, pids. Gone with it."""
+        return self.run / "pods" / pod_id
+
+    def share_dir(self, pod_id: str) -> Path:
+        return self.run / "shares" / pod_id
+
+    def vcpus(self, pod: PodRecord, accelerator: Literal["kvm", "tcg"]) -> int:
+        """Processors of its VM."""
+        return pod.spec.vcpus or size.usual_vcpus(self.settings.vcpus, accelerator)
+
+    def machine_mib(self, pod: PodRecord) -> int:
+        """Memory of its VM."""
+        return size.machine_mib(pod, self.settings.memory_mib)
+
+    def limit_mib(self, pod: PodRecord) -> int:
+        """What the container that its VM was made for may use, where that is less than the VM has; else 0."""
+        return size.limit_mib(pod, self.settings.memory_mib)
+
+
+class Owner(Protocol):
+    """Who answers for pods: keeps their records, and what no two of them may have."""
+
+    def allocate(self, pod: PodRecord) -> None:
+        """Give it a user for its VMM, and the network interface that it is to have, and save that."""
+
+    def save(self, pod: PodRecord, *, durable: bool = False) -> None:
+        """Replace its record on disk. Exhausted when the disk takes no more: the old one is there."""
+
+    def owe(self, pod: PodRecord) -> None:
+        """Its record on disk says less than is true, until the next `save`."""
+
+    def owes(self, pod: PodRecord) -> bool: ...
+
+    def changed(self, action: str, pod: PodRecord, container: ContainerRecord | None, **attributes: str) -> None:
+        """Tell of something that happened to it, or to a container in it."""
+
+    def remove_container(self, pod: PodRecord, container: ContainerRecord) -> None:
+        """Remove the container's folder. Needs no new bytes."""
+
+    def remove(self, pod: PodRecord) -> None:
+        """Remove its record and its folder: it is there no more. Needs no new bytes."""
+
+    async def remove_anonymous(self, container: ContainerRecord) -> None:
+        """Remove the volumes that were made for the container alone."""

@@ -1,0 +1,28 @@
+"""How large a pod's machine is, and what its container may use of it. Pure."""
+
+import os
+from typing import Literal
+
+from hypercontainer.model.record import PodRecord
+
+MOST_VCPUS = 8  # by default, however many the host has: as many as `update` can give one that runs
+
+
+def machine_mib(pod: PodRecord, usual_mib: int) -> int:
+    """Memory of its VM. One that was made for a container which asks for less than is usual is a usual one: what the
+    container may use of it is a limit inside, `limit_mib`."""
+    asked = pod.spec.memory_mib
+    return max(asked, usual_mib) if pod.implicit else asked or usual_mib
+
+
+def limit_mib(pod: PodRecord, usual_mib: int) -> int:
+    """What the container that a VM was made for may use, where that is less than the VM has; else 0."""
+    return pod.spec.memory_mib if pod.implicit and pod.spec.memory_mib < usual_mib else 0
+
+
+def usual_vcpus(setting: int, accelerator: Literal["kvm", "tcg"]) -> int:
+    """Processors of a VM for which nobody said how many: as the `setting` says, unless that is 0. Emulated, each costs
+    an idle guest's host time: ADR 23."""
+    if setting:
+        return setting
+    return min(len(os.sched_getaffinity(0)), MOST_VCPUS) if accelerator == "kvm" else 1
