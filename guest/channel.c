@@ -17,6 +17,9 @@ enum {
 	CHUNK_LEAST = 2048,		/* smaller pieces of DATA are not worth squeezing in */
 };
 
+/* What hosts cannot expect of every hyperstart, for they may meet an older one: docs/wire.md, section 5. */
+static const char features[] = "[]";
+
 static void link_ready(struct source *source, uint32_t events);
 static void link_accept(struct source *source, uint32_t events);
 
@@ -141,10 +144,11 @@ static bool stage(const struct frame *frame)
 
 static bool stage_hello(void)
 {
-	char text[128];
+	char text[128 + sizeof(features)];
 	struct frame frame = { .kind = FRAME_HELLO, .stream = HELLO_STREAM, .offset = nonce };
-	int length = snprintf(text, sizeof(text), "{\"version\":%d,\"session\":\"%s\",\"resumed\":%s}", VERSION, asked,
-			      resumed ? "true" : "false");
+	int length = snprintf(text, sizeof(text),
+			      "{\"version\":%d,\"session\":\"%s\",\"resumed\":%s,\"features\":%s}", VERSION, asked,
+			      resumed ? "true" : "false", features);
 
 	frame.payload = (const uint8_t *)text;
 	frame.length = (uint16_t)length;

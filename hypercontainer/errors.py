@@ -99,6 +99,16 @@ class GuestError(HyperError):
         self.errno, self.exec = errno, exec
 
 
+class GuestTooOld(HyperError):
+    """The virtual machine was started by an older hyperd, and its agent has not learnt `feature`. Nothing was done."""
+
+    kind = "failed-precondition"
+
+    def __init__(self, message: str, feature: str) -> None:
+        super().__init__(message)
+        self.feature = feature
+
+
 class GuestSilent(HyperError):
     """The guest did not answer in time; what was asked may or may not have happened."""
 

@@ -15,7 +15,7 @@ from hypercontainer.agent.processes import ExitCallback, Processes
 from hypercontainer.agent.session import Session
 from hypercontainer.agent.streams import Failure, InputStream, OutputStream
 from hypercontainer.agent.wire import VERSION, WireError
-from hypercontainer.errors import AlreadyExists, GuestSilent, HyperError
+from hypercontainer.errors import AlreadyExists, GuestSilent, GuestTooOld, HyperError
 from hypercontainer.lib.document import NOT_JSON
 from hypercontainer.lib.limit import Waited, limit, never
 
@@ -31,14 +31,16 @@ class AgentClient:
 
     A connection that breaks is made again, for as long as it takes, and nothing is lost or doubled: calls under way
     go on waiting within their own time-outs. Every call may raise GuestError (the guest refused, with its errno),
-    GuestSilent (no answer in time: it may have happened or may yet), WireError (the guest's agent is broken), or
-    what `abort` was given.
+    GuestSilent (no answer in time: it may have happened or may yet), WireError (the guest's agent is broken),
+    GuestTooOld (nothing was asked: the guest would not understand), or what `abort` was given. `features` are the words
+    of what the guest has learnt since the first ones: whoever has another way looks there first.
     """
 
     def __init__(self, socket: Path, waited: Waited) -> None:
         """Use `connect`."""
         self._waited = waited
         self.known = m.Listing(pod=False, containers=[], processes=[], next_stream=1)
+        self.features: frozenset[str] = frozenset()
         self._socket = socket
         self._id = secrets.token_hex(16)
         self._link: Link | None = None
@@ -154,6 +156,7 @@ class AgentClient:
         if hello.session != self._id or (self._established and not hello.resumed):
             raise WireError("cannot go on with the guest's agent: it began another conversation")
         self._established = True
+        self.features = frozenset(hello.features)
         self._session.open(fresh=not hello.resumed)
 
     def _wake(self) -> None:
@@ -169,7 +172,18 @@ class AgentClient:
         """Any request as docs/wire.md has it, `args` and answer not looked at. Prefer the typed ones below."""
         return m.decode_any(op, await self._raw(op, args, timeout_s))
 
+    def require(self, feature: m.Feature) -> None:
+        """GuestTooOld when this guest has not learnt it."""
+        if feature.word not in self.features:
+            raise GuestTooOld(
+                f"cannot {feature.deed}: the virtual machine was started by an older hyperd, which could not: "
+                "stop it, and start it anew",
+                feature.word,
+            )
+
     async def _ask(self, op: str, args: object, answer: type[T], timeout_s: float) -> T:
+        for feature in m.needed(args):
+            self.require(feature)
         return m.decode(op, await self._raw(op, args, timeout_s), answer)
 
     async def _raw(self, op: str, args: object, timeout_s: float) -> msgspec.Raw:

@@ -1,10 +1,11 @@
 """What is said on stream 0, typed: docs/wire.md section 4, one struct for each request, answer and event.
 
-Requests are ours. Answers come from a hostile guest: every number, string and list has a bound, unknown keys are
-refused. `bytes` travel as base64.
+Requests are ours. Answers come from a hostile guest: every number, string and list has a bound. `bytes` travel as
+base64. How old hosts and new guests get on with each other, and the other way round: docs/wire.md section 5.
 """
 
-from typing import Annotated, Literal, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Annotated, ClassVar, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -15,6 +16,7 @@ from hypercontainer.lib.document import NOT_JSON
 from hypercontainer.model.ulimits import Rlimit
 
 MAX_DEPTH = 16  # of nested objects and arrays
+MAX_FEATURES = 64  # of one guest
 
 T = TypeVar("T")
 
@@ -23,28 +25,41 @@ Small = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 StreamNumber = Annotated[int, Meta(ge=0, le=MAX_STREAM)]
 Word = Annotated[str, Meta(max_length=256)]
 Identifier = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}\Z")]
+FeatureWord = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_.-]{0,63}\Z")]
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The ground of what we ask."""
+class Feature(NamedTuple):
+    """Something that guests have learnt after the first ones."""
+
+    word: str  # in the HELLO of a guest that has learnt it
+    deed: str  # what cannot be done without, as "fill volumes"
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The ground of what the guest says."""
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The ground of what we ask. What is at its default is not said, and is the guest's default too.
+
+    `needs`: the fields that the first guests refuse, each with its feature. Their defaults are nothing: False, 0, "",
+    None, or an empty list."""
+
+    needs: ClassVar[Mapping[str, Feature]] = {}
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """The ground of what the guest says. Keys that only a newer hyperd knows pass."""
 
 
 class Interface(Request, frozen=True, kw_only=True):
     mac: str
     hardware: str = ""  # the address that it may have instead, until it is given `mac`: a clone's
     addresses: list[str]  # "10.0.0.2/24"
-    name: str = "eth0"
-    mtu: int = 1500
+    name: str
+    mtu: int = 0  # 0: as it is
     down: bool = False  # it is named, and left down
 
 
 class Route(Request, frozen=True, kw_only=True):
     gateway: str
-    dst: str = "default"  # or a CIDR
+    dst: str  # "default" or a CIDR
     family: Literal[4, 6] = 4
 
 
@@ -60,8 +75,8 @@ class PodSetup(Request, frozen=True, kw_only=True):
     hostname: str
     interfaces: list[Interface] = []
     routes: list[Route] = []
-    dns: Resolver = Resolver()
-    hosts: list[list[str]] = []  # [address, name, …]
+    dns: Resolver
+    hosts: list[list[str]]  # [address, name, …]
     time_ns: int
     entropy: bytes
     sysctls: dict[str, str] = {}
@@ -120,8 +135,8 @@ class ContainerCreate(Request, frozen=True, kw_only=True):
     hostname: str = ""  # "" = the pod's
     cgroup: Cgroup = Cgroup()
     sysctls: dict[str, str] = {}
-    masked_paths: list[str] = []
-    readonly_paths: list[str] = []
+    masked_paths: list[str]
+    readonly_paths: list[str]
     shm_bytes: int = 64 << 20
     privileged: bool = False  # every device of the guest, /sys and cgroups writable
 
@@ -170,7 +185,7 @@ class Owner(Request, frozen=True, kw_only=True):
     gid: int
 
 
-class ProcessArchive(Request, frozen=True, kw_only=True, omit_defaults=True):
+class ProcessArchive(Request, frozen=True, kw_only=True):
     id: str
     container: str
     mode: Literal["read", "write"]
@@ -306,6 +321,7 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     version: Count
     session: Word = ""
     resumed: bool = False
+    features: Annotated[list[FeatureWord], Meta(max_length=MAX_FEATURES)] = []  # none: one of the first guests
 
 
 def printable(text: str, limit: int = 1024) -> str:
@@ -332,6 +348,17 @@ class OfContainer(msgspec.Struct, frozen=True, kw_only=True):
 class Renaming(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     to: str
+
+
+def needed(request: object) -> Iterator[Feature]:
+    """The features that a guest must have to be asked this, for each field that would be said."""
+    if isinstance(request, Request):
+        yield from (feature for name, feature in request.needs.items() if getattr(request, name))
+        for name in request.__struct_fields__:
+            yield from needed(getattr(request, name))
+    elif isinstance(request, list) and request and isinstance(request[0], Request):
+        for each in request:
+            yield from needed(each)
 
 
 def look(args: object, shape: type[T]) -> T:

@@ -44,12 +44,15 @@ async def rehearse(vm: Vm, disks: Sequence[DiskRecord], *, network: bool) -> Non
 
 def _pod(mac: str, now: str, *, network: bool, down: bool = False) -> m.PodSetup:
     addresses = [] if down else ["192.0.2.2/24", "2001:db8::2/64"]
-    eth0 = m.Interface(mac=mac, hardware=now, addresses=addresses, down=down)
-    gateways = [] if down else [m.Route(gateway="192.0.2.1"), m.Route(gateway="2001:db8::1", family=6)]
+    eth0 = m.Interface(mac=mac, hardware=now, name="eth0", addresses=addresses, down=down)
+    gateways = [
+        m.Route(dst="default", gateway="192.0.2.1"),
+        m.Route(dst="default", gateway="2001:db8::1", family=6),
+    ]
     return m.PodSetup(
         hostname=NAME,
         interfaces=[eth0] if network else [],
-        routes=gateways if network else [],
+        routes=gateways if network and not down else [],
         dns=m.Resolver(nameservers=["192.0.2.1"]),
         hosts=[["127.0.0.1", "localhost"]],
         time_ns=time.time_ns(),

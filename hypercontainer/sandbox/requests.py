@@ -81,12 +81,12 @@ def pod_setup(
 
 def _interface(nic: NicRecord, hardware: str) -> m.Interface:
     addresses = [address for address in (nic.address, nic.address6) if address]
-    return m.Interface(mac=nic.mac, hardware=hardware, mtu=nic.mtu, addresses=addresses)
+    return m.Interface(mac=nic.mac, hardware=hardware, name="eth0", mtu=nic.mtu, addresses=addresses)
 
 
 def _routes(nic: NicRecord) -> list[m.Route]:
-    routes = [m.Route(gateway=nic.gateway)]
-    return [*routes, m.Route(gateway=nic.gateway6, family=6)] if nic.gateway6 else routes
+    routes = [m.Route(dst="default", gateway=nic.gateway)]
+    return [*routes, m.Route(dst="default", gateway=nic.gateway6, family=6)] if nic.gateway6 else routes
 
 
 def container_create(container: ContainerRecord, memory_mib: int = 0) -> m.ContainerCreate:

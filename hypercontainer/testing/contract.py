@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from hypercontainer import vm as vms
-from hypercontainer.agent.messages import PodSetup
+from hypercontainer.agent.messages import PodSetup, Resolver
 from hypercontainer.errors import GuestDied, GuestSilent, HyperError
 from hypercontainer.factory.base import Factory
 from hypercontainer.hypervisor.base import Hypervisor, SharedFolder, VmConfig
@@ -135,7 +135,9 @@ class FactoryContract:
         for share in (folder, None, folder):
             async with made(factory, replace(config, share=share), run_dir) as vm:
                 tag = SHARE_TAG if share else ""
-                pod = PodSetup(hostname="test", time_ns=time.time_ns(), entropy=os.urandom(32), share=tag)
+                pod = PodSetup(
+                    hostname="test", dns=Resolver(), hosts=[], time_ns=time.time_ns(), entropy=os.urandom(32), share=tag
+                )
                 await vm.agent.setup_pod(pod)
 
     async def test_guests_outlive_their_factory(self, factory: Factory, config: VmConfig, run_dir: Path) -> None:

@@ -28,6 +28,7 @@ class FakeAgent:
     def __init__(self, programs: Mapping[str, Program] = PROGRAMS) -> None:
         self.programs = dict(programs)
         self.version = VERSION
+        self.features: list[str] = []
         self.muted = False  # HELLO is not answered
         self.unanswered: set[str] = set()  # ops that get no answer
         self.answers: dict[str, Callable[[dict[str, object]], object]] = {}  # op -> what to say instead
@@ -76,7 +77,7 @@ class FakeAgent:
     def add_container(self, name: str) -> None:
         """As if the host had had it made."""
         disks = m.Rootfs(lower=m.Disk(target=0), upper=m.Disk(target=1))
-        self.containers[name] = m.ContainerCreate(id=name, rootfs=disks)
+        self.containers[name] = m.ContainerCreate(id=name, rootfs=disks, masked_paths=[], readonly_paths=[])
 
     def drop_connection(self) -> None:
         """Break the line; the host may come again."""
@@ -124,7 +125,7 @@ class FakeAgent:
             return None
         asked = msgspec.json.decode(frame.payload, type=m.Hello)
         resumed = asked.session == self._session
-        answer = {"version": self.version, "session": asked.session, "resumed": resumed}
+        answer = {"version": self.version, "session": asked.session, "resumed": resumed, "features": self.features}
         if not resumed:
             self._session = asked.session
             self._control, self._heard, self._line = Sender(0, self, held=True), 0, b""

@@ -135,7 +135,6 @@ BREACHES = {
     "an id that is a word": line(b'{"id":"2","result":{}}\n'),
     "an endless number": line(b'{"id":' + b"9" * 100_000 + b',"result":{}}\n'),
     "an endless float": line(b'{"id":1e999999999,"result":{}}\n'),
-    "an unknown key": line(b'{"id":2,"result":{},"more":1}\n'),
     "an unknown event": line(b'{"event":"tea","process":"p","status":0}\n'),
     "an event without a process": line(b'{"event":"exit","status":0}\n'),
     "an event without a status": line(b'{"event":"exit","process":"p"}\n'),
@@ -175,6 +174,8 @@ async def test_a_breach_ends_the_conversation_with_wire_error(tmp_path: Path, na
 
 
 STRAY = b'{"event":"exit","process":"nobody","status":0,"oom":false}\n'
+NEWER = b'{"event":"exit","process":"nobody","status":0,"oom":false,"when":1}\n'
+SAID = {"an exit of nobody": STRAY, "a key of a newer guest": NEWER}
 HARMLESS = {
     "zeros": bytes(100_000),
     "an ACK beyond what was sent": encode(Kind.ACK, 0, 2**64 - 1) * 1000,
@@ -182,6 +183,7 @@ HARMLESS = {
     "DATA for a stream that is closed": encode(Kind.DATA, 4, 12345, b"x" * 1000) * 100,
     "what was said before": encode(Kind.DATA, 0, 0, LISTING) * 100,
     "DATA without bytes": encode(Kind.DATA, 0, len(LISTING)) * 1000,
+    "a key of a newer guest": line(NEWER),
     "an exit of nobody": line(STRAY) + encode(Kind.DATA, 0, len(LISTING), STRAY),
 }
 
@@ -189,7 +191,7 @@ HARMLESS = {
 @pytest.mark.parametrize("name", HARMLESS)
 async def test_what_an_honest_guest_might_bring_harms_nothing(tmp_path: Path, name: str) -> None:
     answer = b'{"id":2,"result":{}}\n'
-    at = len(LISTING) + (len(STRAY) if name == "an exit of nobody" else 0)
+    at = len(LISTING) + len(SAID.get(name, b""))
     async with lied_to(tmp_path, lambda say: say(HARMLESS[name] + encode(Kind.DATA, 0, at, answer))) as client:
         await client.ping(timeout_s=PATIENT_S)
 
@@ -373,10 +375,10 @@ async def test_an_answer_of_another_shape_harms_its_caller_only(agent: FakeAgent
     deep: object = {}
     for _ in range(20):
         deep = {"x": deep}
-    for answer in ([1], {"more": 1}, 7, None, "x", deep):
-        agent.answers["ping"] = lambda args, answer=answer: answer  # type: ignore[misc]
-        with pytest.raises(WireError, match="answer to ping"):
-            await client.ping()
+    for answer in ([1], {"kernel": 1}, 7, None, "x", deep):
+        agent.answers["info"] = lambda args, answer=answer: answer  # type: ignore[misc]
+        with pytest.raises(WireError, match="answer to info"):
+            await client.info()
     with pytest.raises(WireError, match="16 deep"):
         agent.answers["info"] = lambda args: deep
         await client.call("info")

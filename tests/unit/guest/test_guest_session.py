@@ -14,15 +14,15 @@ from tests.unit.guest.wire_client import ACK, DATA, EOF, HELLO, HYPR, STOP, Host
 
 def test_hello_names_the_session(guest: Guest) -> None:
     answer = guest.host.reconnect()
-    assert answer == {"version": 1, "session": guest.host.session, "resumed": True}
+    assert answer == {"version": 1, "session": guest.host.session, "resumed": True, "features": []}
     other = guest.another_host()
-    assert other.hello() == {"version": 1, "session": other.session, "resumed": False}
+    assert other.hello() == {"version": 1, "session": other.session, "resumed": False, "features": []}
     assert other.call("ping") == {}
 
 
 def test_a_version_that_it_does_not_speak(guest: Guest) -> None:
     other = guest.another_host()
-    assert other.hello(version=2) == {"version": 1, "session": other.session, "resumed": False}
+    assert other.hello(version=2) == {"version": 1, "session": other.session, "resumed": False, "features": []}
     other.ask("ping")
     with pytest.raises(TimeoutError):
         other.pump(0.2)
