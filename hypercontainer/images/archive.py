@@ -1,11 +1,9 @@
 """Images out of streams: `load` reads what docker, podman, skopeo and containerd write, `import_image` a plain tar."""
 
 import asyncio
-import hashlib
 import json
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
-from pathlib import Path
 
 import msgspec
 
@@ -14,7 +12,7 @@ from hypercontainer.images import instruction, layout, platform, reference, spoo
 from hypercontainer.images.assemble import Report, assemble, silent
 from hypercontainer.images.index import Image
 from hypercontainer.images.layout import Found
-from hypercontainer.images.spool import MAX_ARCHIVE, File
+from hypercontainer.images.spool import MAX_ARCHIVE
 from hypercontainer.images.store import ImageStore
 from hypercontainer.images.workspace import Workspace
 from hypercontainer.lib import clock
@@ -74,23 +72,20 @@ async def import_image(
         raise InvalidInput(f"cannot import as {name}: a digest is not given but computed")
     config = instruction.apply(changes)
     async with store.workspace() as work:
-        layer = await spool.in_thread(chunks, lambda pieces: _write_plain(work.path / "layer", pieces))
+        layer = await spool.in_thread(chunks, lambda pieces: spool.write(work.path / "layer", _bounded(pieces)))
         document = _document(config, layer.digest, message)
         found = await asyncio.to_thread(layout.synthesize, document, [layer], names)
         digest = await asyncio.to_thread(_adopt, work, found)
         return await assemble(store, work, digest, names, report=report)
 
 
-def _write_plain(path: Path, chunks: Iterator[bytes]) -> File:
-    digest, size = hashlib.sha256(), 0
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(fd, "wb") as f:
-        for piece in chunks:
-            digest.update(piece)
-            size += f.write(piece)
-            if size > MAX_ARCHIVE:
-                raise InvalidInput(f"cannot import a tar of more than {MAX_ARCHIVE} bytes")
-    return File(path, size, "sha256:" + digest.hexdigest())
+def _bounded(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    left = MAX_ARCHIVE
+    for piece in pieces:
+        left -= len(piece)
+        if left < 0:
+            raise InvalidInput(f"cannot import a tar of more than {MAX_ARCHIVE} bytes")
+        yield piece
 
 
 def _document(config: instruction.Config, diff_id: str, message: str) -> bytes:

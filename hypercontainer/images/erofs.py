@@ -4,12 +4,14 @@ The content of files is written as it comes, each from the beginning of a block;
 No time and no randomness goes in: the same layers make the same file, to the byte.
 """
 
+import os
 import stat
 import struct
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from hypercontainer.images.tree import Node, Tree, children
+from hypercontainer.lib import sparse
 
 BLOCK = 4096
 SLOT = 32  # inodes are numbered by their place in slots
@@ -56,8 +58,7 @@ class Writer:
             self._kept += size
             return
         self._take(node, size)
-        for piece in pieces:
-            self._out.write(piece)
+        self._write(pieces)
         self._out.write(bytes(-size % BLOCK))
 
     def sparse(self, node: Node, size: int, parts: Iterable[tuple[int, Iterable[memoryview]]]) -> None:
@@ -66,9 +67,16 @@ class Writer:
         self._take(node, size)
         for offset, pieces in parts:
             self._out.seek(node.block * BLOCK + offset)
-            for piece in pieces:
-                self._out.write(piece)
+            self._write(pieces)
         self._out.seek(self._block * BLOCK)
+
+    def _write(self, pieces: Iterable[memoryview]) -> None:
+        """Kilobytes of a layer can be gigabytes of zeros: they take no room on the disk either."""
+        for piece in pieces:
+            if sparse.hole(piece):
+                self._out.seek(len(piece), os.SEEK_CUR)
+            else:
+                self._out.write(piece)
 
     def _take(self, node: Node, size: int) -> None:
         count = -(-size // BLOCK)

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 from hypercontainer.errors import HyperError, InvalidInput
 from hypercontainer.images import compression, tar
 from hypercontainer.images.tree import Unacceptable, clean
+from hypercontainer.lib import sparse
 
 AHEAD = 8  # chunks taken from the caller before they are worked on
 MAX_MEMBERS = 20_000  # of an archive of images
@@ -165,7 +166,7 @@ def unpack(folder: Path, chunks: Iterator[bytes], tell: Callable[[str, int], Non
         try:
             name = os.fsdecode(clean(entry.name))
             if entry.kind == tar.FILE and entry.sparse is None:
-                archive.add(name, _write(folder / f"file{number}", reader.data()))
+                archive.add(name, write(folder / f"file{number}", reader.data()))
                 tell(name, entry.size)
             elif entry.kind == tar.LINK:
                 archive.add_link(name, os.fsdecode(clean(entry.link)))
@@ -183,13 +184,17 @@ def _target(name: str, link: str) -> str:
     return os.path.normpath(os.path.join(os.path.dirname(name), link))
 
 
-def _write(path: Path, pieces: Iterator[memoryview]) -> File:
+def write(path: Path, pieces: Iterator[bytes] | Iterator[memoryview]) -> File:
+    """A new file of `pieces`, their zeros as holes, and its digest."""
     digest, size = hashlib.sha256(), 0
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(fd, "wb", buffering=0) as f:
+    try:
         for piece in pieces:
             digest.update(piece)
+            if not sparse.hole(piece):
+                sparse.write(fd, piece, size)
             size += len(piece)
-            while piece:
-                piece = piece[f.write(piece) :]
+        os.ftruncate(fd, size)
+    finally:
+        os.close(fd)
     return File(path, size, "sha256:" + digest.hexdigest())

@@ -1,4 +1,5 @@
-"""Copies of sparse files: blocks shared where the file system can, else the data alone, holes as holes."""
+"""Sparse files: copies with blocks shared where the file system can, else of the data alone, holes as holes; and which
+zeros need not be written."""
 
 import errno
 import fcntl
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 
 FICLONE = 0x40049409
 STEP = 1 << 20  # bytes that are copied at once
+LEAST_HOLE = 1 << 16  # bytes: smaller ones are not worth a seek
 
 
 def copy(source: int, target: int) -> None:
@@ -57,3 +59,10 @@ def write(fd: int, data: bytes | memoryview, at: int) -> None:
     while rest:
         count = os.pwrite(fd, rest, at)
         rest, at = rest[count:], at + count
+
+
+def hole(piece: bytes | memoryview) -> bool:
+    """Whether a piece of a new file can be skipped instead of written: it is large, and all zeros."""
+    if len(piece) < LEAST_HOLE or piece[0] or piece[-1]:
+        return False
+    return bytes(piece) == bytes(len(piece))

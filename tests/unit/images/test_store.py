@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -267,12 +268,27 @@ async def test_a_full_disk(small: Path) -> None:
     assert leftovers(store) == []
 
 
+def bomb(byte: bytes, *, inside: bool) -> bytes:
+    """100 MiB of `byte`, compressed in the layer or with the archive."""
+    layer = made.layer([made.member("f", byte * (100 << 20))])
+    return made.archive(made.oci_files([layer])) if inside else made.gzipped(made.docker_archive([layer]))
+
+
+@pytest.mark.parametrize("small", [65536], indirect=True)
+@pytest.mark.parametrize("inside", [False, True], ids=["of the archive", "of a layer"])
+async def test_kilobytes_that_become_zeros_take_no_room(small: Path, inside: bool) -> None:
+    store = ImageStore(small / "images")
+    before = shutil.disk_usage(small).used
+    [image] = await load(store, chunks(bomb(b"\0", inside=inside)))
+    assert sum(image.record.sizes) == 100 << 20
+    assert shutil.disk_usage(small).used - before < 1 << 20
+
+
 @pytest.mark.parametrize("small", [65536], indirect=True)
 @pytest.mark.parametrize("inside", [False, True], ids=["of the archive", "of a layer"])
 async def test_kilobytes_that_become_more_than_the_disk_has(small: Path, inside: bool) -> None:
     store = ImageStore(small / "images")
-    bomb = made.layer([made.member("f", bytes(100 << 20))])
-    archive = made.archive(made.oci_files([bomb])) if inside else made.gzipped(made.docker_archive([bomb]))
+    archive = bomb(b"x", inside=inside)
     assert len(archive) < 1 << 20
     with pytest.raises(Exhausted, match=r"cannot .*[Nn]o space left"):
         await load(store, chunks(archive))

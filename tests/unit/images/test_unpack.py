@@ -323,6 +323,22 @@ def test_too_much(box: Box, monkeypatch: pytest.MonkeyPatch, budget: tuple[int, 
         box.make([made.member(f"f{n}", b"12345") for n in range(100)])
 
 
+def test_zeros_are_holes_wherever_they_lie(box: Box) -> None:
+    size = 8 << 20
+    files = {
+        "zeros": bytes(size),
+        "behind": b"x" + bytes(size),
+        "before": bytes(size) + b"x",
+        "between": (b"x" * 5000).center(size, b"\0"),
+        "odd": bytes(size + 4097),
+    }
+    box.put([made.member(name, content) for name, content in files.items()])
+    assert {name: (box.tree / name).read_bytes() == content for name, content in files.items()} == dict.fromkeys(
+        files, True
+    )
+    assert box.image.stat().st_blocks * 512 < size
+
+
 def test_deep_trees_are_removed_too(box: Box) -> None:
     deep = "/".join(["d"] * 250)
     box.put([made.member(f"{deep}/x", b"1")], [made.member(".wh.d")])
