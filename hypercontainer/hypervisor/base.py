@@ -11,6 +11,8 @@ from hypercontainer.model.record import DiskRecord, GuestRecord
 SLOTS = (0, 1)  # SCSI targets of a pod's first container: guests may know them before they have anything behind them
 SNAPSHOT_MAC = "52:54:00:00:00:00"  # of a snapshot's NIC: each clone is told its own (docs/wire.md, `hardware`)
 
+OUT_OF_MEMORY = "out of memory"  # so begins why a guest ended whose kernel had no more of it
+
 
 @dataclass(frozen=True, kw_only=True)
 class Nic:
@@ -144,7 +146,7 @@ class Guest(Protocol):
 
     async def wait(self) -> str:
         """Wait until the VMM has ended, and return why, in words: "powered off", "guest kernel panic: …",
-        "killed by signal 9", "qemu: …" """
+        "killed by signal 9", "qemu: …". They begin with OUT_OF_MEMORY if the guest's kernel ended for want of it."""
 
     def console_tail(self, size: int = 4096) -> str:
         """The last words on the guest's console."""

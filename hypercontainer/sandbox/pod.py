@@ -290,8 +290,10 @@ class Pod:
         cause = await vm.guest.wait()
         async with self.lock:
             if self.machine.vm is vm:
-                console = vm.guest.console_tail()
-                await self.lose(GuestDied(f"the virtual machine of {self.record.name} ended: {cause}", console))
+                console, oom = vm.guest.console_tail(), shortage.killed(cause)
+                why = shortage.of_machine(self.record, cause, self.site.settings.memory_mib)
+                lost = GuestDied(f"the virtual machine of {self.record.name} ended: {why}", console)
+                await self.lose(lost, oom=oom)
 
     async def end(self, container: Container, *, why: HyperError | None = None) -> None:
         """Lock held. Its machine goes now as if by KILL, or has gone, and it is not started again by itself."""
@@ -314,18 +316,21 @@ class Pod:
         if self.record.suspended is None:
             shutil.rmtree(self.suspended_folder, ignore_errors=True)
 
-    async def lose(self, lost: GuestDied) -> None:
-        """The guest is gone (lock held): end what ran in it, free what it held on the host, restart what is due."""
+    async def lose(self, lost: GuestDied, *, oom: bool = False) -> None:
+        """The guest is gone (lock held), `oom`: for want of memory. End what ran in it, free what it held on the host,
+        restart what is due."""
         ended = [c for c in self.containers.values() if c.running]
         for exec_ in self.execs.values():
             exec_.lost(lost)
         self.execs.clear()
         for container in ended:
             container.output.cut()
-            container.finish(LOST, oom=False, error=str(lost))
+            container.finish(LOST, oom=oom, error=str(lost))
             self._plan_restart(container)
         await self.machine.release()
         for container in ended:
+            if oom:
+                self.emit(container, "oom")
             self.emit(container, "die", exitCode=str(LOST), error=str(lost))
             container.settle(LOST, lost)
             await container.output.end()

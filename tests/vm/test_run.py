@@ -219,6 +219,16 @@ def test_who_runs_out_of_memory_takes_nobody_along(hyper: PrivateDaemon) -> None
         assert ok(hyper, "exec", name, "echo", "well").strip() == "well"
 
 
+def test_a_kernel_that_finds_nobody_to_kill_for_memory_names_the_limit(hyper: PrivateDaemon) -> None:
+    """A privileged process may say that it is not to be killed."""
+    eat = "echo -1000 > /proc/self/oom_score_adj && exec tail /dev/zero"
+    done = hyper.ctl("run", "--name", "full", "--privileged", "busybox", "sh", "-c", eat)
+    said = f"ended: out of memory (limit {hyper.settings['memory_mib']} MiB: give it more with -m): guest kernel panic:"
+    assert (done.status, said in done.err) == (125, True), done
+    ended = state(hyper, "full")
+    assert (ended["ExitCode"], ended["OOMKilled"], said in str(ended["Error"])) == (255, True, True), ended
+
+
 def test_a_user_may_what_users_of_dockers_containers_may(hyper: PrivateDaemon) -> None:
     script = """
         httpd -p 80 -h /www && wget -q -O - http://127.0.0.1:80/ | head -c 4; echo

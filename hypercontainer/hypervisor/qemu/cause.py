@@ -3,6 +3,10 @@
 import re
 import signal
 
+from hypercontainer.hypervisor.base import OUT_OF_MEMORY
+
+# of a guest's kernel that finds nobody to kill, or was told to kill nobody
+OOM_PANICS = ("System is deadlocked on memory", "Out of memory")
 PANIC = re.compile(r"Kernel panic - not syncing: (.*)")
 POWER_DOWN = "reboot: Power down"
 CONTROL = re.compile(r"[^\n\t\x20-\x7e\xa0-\uffff]")  # the guest's bytes end up on terminals
@@ -29,12 +33,17 @@ def cause(*, status: str, reason: str, console: str, log: str, out_of_memory: bo
     if reason in ("host-qmp-quit", "host-signal"):
         return "ended by the host"
     if reason != "guest-shutdown" and (panics := PANIC.findall(console)):
-        return f"guest kernel panic: {panics[-1].strip()[:500]}"
+        return _panic(panics[-1].strip()[:500])
     if reason == "guest-shutdown" or POWER_DOWN in console[-2000:]:
         return "powered off"
     if reason == "guest-reset" or status == "exit 0":
         return "the guest reset itself"
     return f"the VMM is gone ({status})" if status else "the VMM is gone"
+
+
+def _panic(words: str) -> str:
+    said = f"guest kernel panic: {words}"
+    return f"{OUT_OF_MEMORY}: {said}" if words.startswith(OOM_PANICS) else said
 
 
 def _signal(status: str) -> str:

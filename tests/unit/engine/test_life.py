@@ -212,6 +212,24 @@ async def test_a_guest_that_dies_takes_its_container_with_it(engine: LocalEngine
         world.check_nothing_left()
 
 
+async def test_a_guest_whose_kernel_ends_for_want_of_memory_says_what_raises_its_limit(
+    engine: LocalEngine, create: Run, world: World
+) -> None:
+    id = await create("sleep", "1000")
+    session = await attached(engine, id)
+    await world.hypervisor.alive[0].die("out of memory: guest kernel panic: System is deadlocked on memory")
+    with pytest.raises(GuestDied, match="out of memory"):
+        await session.wait()
+    await until(engine, id, "exited")
+    said = (await engine.inspect(id)).state
+    assert (said.exit_code, said.oom_killed) == (255, True)
+    limit = engine.host.settings.memory_mib
+    why = f"out of memory (limit {limit} MiB: give it more with -m): guest kernel panic: System is deadlocked on memory"
+    assert said.error.endswith(f" ended: {why}")
+    seen = [e.action async for e in await engine.events(0, time.time_ns(), {"container": [id[:12]]})]
+    assert seen.index("oom") < seen.index("die")
+
+
 async def test_rm_removes_itself(engine: LocalEngine, create: Run, world: World) -> None:
     id = await create("true", auto_remove=True)
     session = await attached(engine, id)

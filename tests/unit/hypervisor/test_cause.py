@@ -22,6 +22,14 @@ DOWN = "[    9.1] reboot: Power down\n"
             "guest kernel panic: VFS: Unable to mount root fs",
         ),
         ({"status": "exit 0", "console": PANIC}, "guest kernel panic: VFS: Unable to mount root fs"),
+        (
+            {"status": "exit 0", "console": "Kernel panic - not syncing: System is deadlocked on memory\n"},
+            "out of memory: guest kernel panic: System is deadlocked on memory",
+        ),
+        (
+            {"status": "exit 0", "console": "Kernel panic - not syncing: Out of memory: system-wide panic_on_oom\n"},
+            "out of memory: guest kernel panic: Out of memory: system-wide panic_on_oom",
+        ),
         # a guest that prints a panic and powers off did not panic
         ({"status": "exit 0", "reason": "guest-shutdown", "console": PANIC}, "powered off"),
         ({"status": "exit 0", "reason": "host-signal"}, "ended by the host"),
