@@ -8,12 +8,13 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool complained;
+static int complained;	/* errno of the first complaint */
 
 void complain(const struct error *err)
 {
 	dprintf(STDERR_FILENO, "cannot %s\n", err->message);
-	complained = true;
+	if (!complained)
+		complained = err->number > 0 ? err->number : EIO;
 }
 
 static int open_root(const struct archive *a, struct error *err)

@@ -18,9 +18,12 @@ Kind = Literal[
 
 
 class HyperError(Exception):
-    """Something a caller can be told in one line: "cannot VERB WHAT: WHY"; what to do, where we know it."""
+    """Something a caller can be told in one line: "cannot VERB WHAT: WHY"; what to do, where we know it.
+
+    Programs read `kind` and the `facts`, never the words: a door passes both on, and a client makes the error again."""
 
     kind: ClassVar[Kind] = "internal"
+    facts: ClassVar[tuple[str, ...]] = ()  # names of attributes, which are arguments of the constructor too
 
 
 def reason(error: BaseException) -> str:
@@ -40,10 +43,11 @@ class NotFound(HyperError):
     """There is no such thing. `what` is its noun ("container", "image"), `name` what was asked for."""
 
     kind = "not-found"
+    facts = ("what", "name", "hint")
 
     def __init__(self, what: str, name: str, hint: str = "") -> None:
         super().__init__(f"no such {what}: {name}" + (f" ({hint})" if hint else ""))
-        self.what, self.name = what, name
+        self.what, self.name, self.hint = what, name, hint
 
 
 class AlreadyExists(HyperError):
@@ -59,13 +63,24 @@ class InUse(HyperError):
 
 
 class WrongState(HyperError):
-    """The object exists, but its state does not allow the call."""
+    """The object exists, but its state does not allow the call.
+
+    `state` is a container's ("running", model/record.py) or a short word beside those ("paused", "not reached yet");
+    `hint` says what to do, or why it is so."""
 
     kind = "failed-precondition"
+    facts = ("verb", "name", "state", "hint")
 
-    def __init__(self, verb: str, name: str, state: str) -> None:
-        super().__init__(f"cannot {verb} {name}: it is {state}")
-        self.verb, self.name, self.state = verb, name, state
+    def __init__(self, verb: str, name: str, state: str, hint: str = "") -> None:
+        words = "being removed" if state == "removing" else state
+        super().__init__(f"cannot {verb} {name}: it is {words}" + (f": {hint}" if hint else ""))
+        self.verb, self.name, self.state, self.hint = verb, name, state, hint
+
+
+class Denied(HyperError):
+    """This caller may not do that: there, other credentials are needed, or another user."""
+
+    kind = "permission"
 
 
 class Exhausted(HyperError):
@@ -93,6 +108,7 @@ class GuestError(HyperError):
     """
 
     kind = "guest"
+    facts = ("errno", "exec")
 
     def __init__(self, message: str, errno: int = 0, *, exec: bool = False) -> None:
         super().__init__(message)

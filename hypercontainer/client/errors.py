@@ -2,6 +2,7 @@
 
 from hypercontainer.errors import (
     AlreadyExists,
+    Denied,
     Exhausted,
     GuestError,
     HyperError,
@@ -13,36 +14,15 @@ from hypercontainer.errors import (
     WrongState,
 )
 
-
-class PermissionRefused(HyperError):
-    """hyperd, or the system below it, does not let this caller do that."""
-
-    kind = "permission"
-
-
-CLASSES: dict[str, type[HyperError]] = {
-    e.kind: e
-    for e in (
-        AlreadyExists,
-        Exhausted,
-        GuestError,
-        HyperError,
-        InUse,
-        InvalidInput,
-        NotFound,
-        PermissionRefused,
-        TimedOut,
-        Unavailable,
-        WrongState,
-    )
+# Those that have no facts beside their message.
+PLAIN: dict[str, type[HyperError]] = {
+    e.kind: e for e in (AlreadyExists, Denied, Exhausted, InUse, InvalidInput, TimedOut, Unavailable)
 }
 
 KINDS = {
     400: "invalid",
     403: "permission",
-    404: "not-found",
     405: "invalid",
-    409: "failed-precondition",
     502: "guest",
     503: "unavailable",
     504: "timeout",
@@ -51,16 +31,23 @@ KINDS = {
 
 
 def error(document: object, status: int = 500) -> HyperError:
-    """The error that `document` (message, kind, errno, exec) describes; `status` tells the kind if it does not.
+    """The error that `document` describes: docs/api.md. `status` tells the kind if it does not.
 
-    The facts that the engine's class has as attributes did not travel: only message, class, errno and exec did.
-    """
-    fields = document if isinstance(document, dict) else {}
-    kind = fields.get("kind") or KINDS.get(status, "internal")
-    made = CLASSES.get(str(kind), HyperError).__new__(CLASSES.get(str(kind), HyperError))
-    message = fields.get("message") or f"hyperd answered with status {status} and no reason"
-    made.args = (str(message),)
-    if isinstance(made, GuestError):
-        made.errno = fields["errno"] if isinstance(fields.get("errno"), int) else 0
-        made.exec = fields.get("exec") is True
-    return made
+    HyperError for what is no document of ours: nothing is known of it but its words."""
+    said = document if isinstance(document, dict) else {}
+    message = str(said.get("message") or f"hyperd answered with status {status} and no reason")
+    kind = str(said.get("kind") or KINDS.get(status, ""))
+    what, name, verb, state, hint = (_word(said, key) for key in ("what", "name", "verb", "state", "hint"))
+    if kind == NotFound.kind and what:
+        return NotFound(what, name, hint)
+    if kind == WrongState.kind and verb:
+        return WrongState(verb, name, state, hint)
+    if kind == GuestError.kind:
+        errno = said.get("errno")
+        return GuestError(message, errno if isinstance(errno, int) else 0, exec=said.get("exec") is True)
+    return PLAIN.get(kind, HyperError)(message)
+
+
+def _word(said: dict[str, object], key: str) -> str:
+    value = said.get(key)
+    return value if isinstance(value, str) else ""

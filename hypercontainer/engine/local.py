@@ -349,7 +349,7 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
     ) -> AttachSession:
         pod, container = self._find(c)
         if not start and not container.running:
-            raise WrongState("attach to", container.record.name, f"{container.record.state}: start it first")
+            raise WrongState("attach to", container.record.name, container.record.state, "start it first")
         pod.machine.check_reached("attach to", container.record.name)
         streams = {n for n, wanted in ((1, stdout), (2, stderr)) if wanted}
         session = AttachSession(pod, container, streams, stdin=stdin)
@@ -446,7 +446,7 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
                 if not any(container.alive for container in found.containers.values()):
                     return await found.empty(volumes=volumes)
                 if not force:
-                    raise WrongState("remove", found.record.name, "running: stop it first, or use force")
+                    raise WrongState("remove", found.record.name, "running", "stop it first, or use force")
 
     async def pause_pod(self, pod: str) -> None:
         await self._find_pod(pod).pause()

@@ -73,7 +73,7 @@ class Snapshots:
         pod, container = self._find(c)
         async with pod.lock:
             if pod.record.suspended is None:
-                raise WrongState("resume", container.record.name, f"not suspended but {container.record.state}")
+                raise WrongState("resume", container.record.name, container.record.state, "it was not suspended")
             await _resume(pod, container, self._trace())
         pod.emit(container, "resume")
 
@@ -239,7 +239,7 @@ def _check_idle(pod: Pod, container: Container) -> None:
     state = container.record.state
     pod.machine.check_reached("restore", container.record.name)
     if pod.removed or state not in ("created", "exited", "restarting") or pod.machine.vm:
-        raise WrongState("restore", container.record.name, f"{state}: stop it first, or restore it under another name")
+        raise WrongState("restore", container.record.name, state, "stop it first, or restore it under another name")
 
 
 async def _restore(host: Host, pod: Pod, container: Container, found: Checkpoint, trace: Trace) -> None:

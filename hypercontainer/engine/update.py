@@ -51,9 +51,9 @@ class Updates:
 def _check(pod: Pod, container: Container, wanted: ContainerUpdate) -> None:
     record = container.record
     if pod.removed or record.state == "removing":
-        raise WrongState("update", record.name, "being removed")
+        raise WrongState("update", record.name, "removing")
     if wanted != ContainerUpdate(restart=wanted.restart) and (state := _stands_still(pod, container)):
-        raise WrongState("update", record.name, f"{state}: it cannot take up another size")
+        raise WrongState("update", record.name, state, "it cannot take up another size")
     if wanted.restart and wanted.restart.name != "no" and record.spec.auto_remove:
         raise InvalidInput(f"cannot set a restart policy for {record.name}: it removes itself when it ends")
 

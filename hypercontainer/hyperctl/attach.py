@@ -77,7 +77,7 @@ def attach(context: Context, args: Args) -> int:
     if container["State"]["Paused"]:  # or it would wait for words that nobody can say
         from hypercontainer.errors import WrongState
 
-        raise WrongState("attach to", name, "paused: unpause it")
+        raise WrongState("attach to", name, "paused", "unpause it")
     config = container["Config"]
     stdin = config["OpenStdin"] and not args.no_stdin
     need_terminal(tty=config["Tty"], stdin=stdin)

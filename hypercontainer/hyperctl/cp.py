@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hypercontainer.client.http import Client
-    from hypercontainer.errors import HyperError
     from hypercontainer.hyperctl.context import Context
 
 PIECE = 1 << 18
@@ -111,25 +110,19 @@ def _landing(client: Client, container: str, target: str, source: str) -> tuple[
 
 def stat(client: Client, container: str, where: str) -> tuple[str, str]:
     """(FOLDER, LINK, OTHER or NOTHING; a link's target): the head of its tar says it, and no more is read."""
-    from hypercontainer.errors import GuestError, NotFound
+    from hypercontainer.errors import GuestError
     from hypercontainer.images import tar
 
     try:
         with client.another() as asking:
             entry = next(iter(tar.Reader(tar.Stream(asking.download(path(container, "archive"), path=where)))), None)
-    except (NotFound, GuestError) as e:
-        if str(e).startswith("no such container") or not absent(e):
+    except GuestError as e:
+        if e.errno not in ABSENT:
             raise
         return NOTHING, ""
     if entry is None or entry.kind == tar.FOLDER:
         return FOLDER, ""
     return (LINK, os.fsdecode(entry.link)) if entry.kind == tar.SYMLINK else (OTHER, "")
-
-
-def absent(error: HyperError) -> bool:
-    """Does hyperd say that there is no such file in the container?"""
-    text = str(error).lower()
-    return getattr(error, "errno", 0) in ABSENT or "no such file" in text or "not a directory" in text
 
 
 def resolve(client: Client, container: str, where: str) -> str:

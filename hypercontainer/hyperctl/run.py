@@ -56,7 +56,7 @@ def make(context: Context, args: Args) -> str:
 def unknown_image(error: Exception) -> bool:
     from hypercontainer.errors import NotFound
 
-    return isinstance(error, NotFound) and str(error).startswith("no such image")
+    return isinstance(error, NotFound) and error.what == "image"
 
 
 def _pull(context: Context, args: Args) -> None:

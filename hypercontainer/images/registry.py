@@ -8,12 +8,12 @@ from typing import NamedTuple, Protocol, TypeVar
 import aiohttp
 from yarl import URL
 
-from hypercontainer.errors import HyperError, InvalidInput, NotFound, Unavailable
+from hypercontainer.errors import Denied, HyperError, InvalidInput, NotFound, Unavailable
 from hypercontainer.images import manifest, transport
 from hypercontainer.images.manifest import ACCEPT, MAX_MANIFEST, Descriptor
 from hypercontainer.images.reference import DEFAULT_DOMAIN, HUB, Reference
 from hypercontainer.images.token import Tokens
-from hypercontainer.images.transport import Denied, Retry, TryAgain
+from hypercontainer.images.transport import Retry, TryAgain
 from hypercontainer.model import settings
 from hypercontainer.model.api import Credentials
 

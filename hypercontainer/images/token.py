@@ -9,10 +9,10 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from hypercontainer.errors import InvalidInput, Unavailable
+from hypercontainer.errors import Denied, InvalidInput, Unavailable
 from hypercontainer.images import challenge, foreign, transport
 from hypercontainer.images.reference import HUB
-from hypercontainer.images.transport import Denied, Retry
+from hypercontainer.images.transport import Retry
 from hypercontainer.model.api import Credentials
 
 MAX_ANSWER = 1 << 20

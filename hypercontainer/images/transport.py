@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 import aiohttp
 from yarl import URL
 
-from hypercontainer.errors import HyperError, Unavailable
+from hypercontainer.errors import Unavailable
 
 CONNECT_S, SILENCE_S = 10.0, 30.0
 # A server that sends something now and then is not silent: these bound what it is to be done with. A blob's is for
@@ -42,12 +42,6 @@ class Retry(NamedTuple):
 
     def wait_s(self, attempt: int) -> float:
         return min(self.cap_s, self.base_s * 2.0**attempt) * random.uniform(0.5, 1.0)  # noqa: S311  not a secret
-
-
-class Denied(HyperError):
-    """The registry wants credentials, or other ones."""
-
-    kind = "permission"
 
 
 class TryAgain(Exception):

@@ -48,7 +48,10 @@ class Nft:
 
     def tables(self, net: Plan) -> Tables:
         """What is there now; nothing if the tables are not."""
-        inet, bridge = [self._list("table", family, net.bridge) for family in FAMILIES]
+        made = {(table["family"], table["name"]) for item in self._list("tables") if (table := item.get("table"))}
+        inet, bridge = [
+            self._list("table", family, net.bridge) if (family, net.bridge) in made else [] for family in FAMILIES
+        ]
         chains = {item["chain"]["name"] for item in bridge if "chain" in item}
         taps = {str(key) for item in bridge if "map" in item for key, _ in item["map"].get("elem", [])}
         published = {
@@ -66,12 +69,7 @@ class Nft:
             self._context = None
 
     def _list(self, *what: str) -> list[dict[str, Any]]:
-        try:
-            found: list[dict[str, Any]] = json.loads(self._run(" ".join(("list", *what)), flags=JSON))["nftables"]
-        except Refused as e:
-            if "No such file or directory" in str(e):
-                return []
-            raise
+        found: list[dict[str, Any]] = json.loads(self._run(" ".join(("list", *what)), flags=JSON))["nftables"]
         return found
 
     def _run(self, commands: str, *, flags: int) -> bytes:

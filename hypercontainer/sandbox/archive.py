@@ -13,6 +13,7 @@ from hypercontainer.sandbox.pod import Pod
 from hypercontainer.vm import Vm
 
 COMPLAINT = 4096  # bytes of the agent's stderr that are kept
+KILLED = 128  # and above: an exit status that is no errno
 
 
 def told(complaint: bytes) -> str:
@@ -57,7 +58,7 @@ class _Archive:
         complaint = await self._heard
         status = await self._exec.exit
         if status:
-            raise GuestError(f"cannot {verb} {path}: {told(complaint)}")
+            raise GuestError(f"cannot {verb} {path}: {told(complaint)}", status if status < KILLED else 0)
 
     async def end(self) -> None:
         self._pod.execs.pop(self._exec.id, None)
@@ -81,7 +82,7 @@ async def _all(stream: OutputStream) -> bytes:
 def check(pod: Pod, container: Container) -> None:
     """WrongState if it is paused: the agent that reads and writes its files is in the same VM."""
     if pod.record.paused:
-        raise WrongState("copy files of", container.record.name, "paused: unpause it")
+        raise WrongState("copy files of", container.record.name, "paused", "unpause it")
 
 
 async def read(pod: Pod, container: Container, path: str) -> AsyncGenerator[bytes, None]:

@@ -57,7 +57,7 @@ class Machine:
     def check_reached(self, verb: str, name: str) -> None:
         """WrongState while the guest is there, but stands still since before our own restart."""
         if self.unreached:
-            raise WrongState(verb, name, f"not reached yet: {self.unreached}")
+            raise WrongState(verb, name, "not reached yet", self.unreached)
 
     def running(self) -> vms.Vm:
         self.check_reached("use", self.record.name)
@@ -181,8 +181,8 @@ class Machine:
             return
         vm = self.running()
         if not self.share.served and any(mount.type != "tmpfs" for mount in container.mounts):
-            runs = "in a pod that was started without volumes: stop the pod and start it again, it has them then"
-            raise WrongState("start", container.name, runs)
+            why = "its pod was started without volumes; stop the pod and start it again, it has them then"
+            raise WrongState("start", container.name, container.state, why)
         with trace.step("rootfs"):
             await self._prepare(container)
             for disk in (container.lower, container.upper):

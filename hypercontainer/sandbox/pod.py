@@ -147,7 +147,7 @@ class Pod:
         async with self.lock:
             if container.running:
                 if self.record.paused:
-                    raise WrongState("start", container.record.name, "paused: unpause it")
+                    raise WrongState("start", container.record.name, "paused", "unpause it")
                 return
             self._check_there(container, "start")
             self.machine.check_reached("start", container.record.name)
@@ -175,14 +175,14 @@ class Pod:
 
     def _check_there(self, container: Container, verb: str) -> None:
         if self.removed or container.record.state == "removing":
-            raise WrongState(verb, container.record.name, "being removed")
+            raise WrongState(verb, container.record.name, "removing")
         if self.record.making:
             raise WrongState(verb, container.record.name, "being made")
         self._check_awake(container, verb)
 
     def _check_awake(self, container: Container, verb: str) -> None:
         if container.record.state == "suspended":
-            raise WrongState(verb, container.record.name, "suspended: resume it, or kill it (its disk stays)")
+            raise WrongState(verb, container.record.name, "suspended", "resume it, or kill it (its disk stays)")
 
     async def _enter(self, container: Container, trace: Trace) -> None:
         await self._boot(trace)
@@ -455,7 +455,7 @@ class Pod:
         async with self.lock:
             self._check_there(container, "remove")
             if container.running:
-                raise WrongState("remove", container.record.name, "running: stop it first, or use force")
+                raise WrongState("remove", container.record.name, "running", "stop it first, or use force")
             await self._remove(container, volumes=volumes)
             await self.power_off_if_idle()
 
@@ -508,7 +508,7 @@ class Pod:
         async with self.lock:
             self.machine.check_reached("pause", self.record.name)
             if self.record.paused or self.machine.vm is None:
-                raise WrongState("pause", self.record.name, "paused already" if self.record.paused else "not running")
+                raise WrongState("pause", self.record.name, "paused" if self.record.paused else "not running")
             guest = self.machine.vm.guest
             await guest.pause()
             await self._record_paused(True, undo=guest.resume)

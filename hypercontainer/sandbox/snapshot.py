@@ -35,16 +35,16 @@ def check(pod: Pod, container: Container, verb: str) -> None:
     """Raise unless the container's machine can be copied."""
     record = container.record
     if pod.removed or record.state != "running":
-        raise WrongState(verb, record.name, "paused: unpause it first" if pod.record.paused else record.state)
+        if pod.record.paused:
+            raise WrongState(verb, record.name, "paused", "unpause it first")
+        raise WrongState(verb, record.name, record.state)
     pod.machine.check_reached(verb, record.name)
     if not pod.record.implicit:
-        raise WrongState(verb, record.name, f"in pod {pod.record.name}: it has no virtual machine of its own")
+        why = f"the virtual machine is that of pod {pod.record.name}, not its own"
+        raise WrongState(verb, record.name, "in a pod", why)
     if tied := [mount.target for mount in record.mounts if mount.type != "tmpfs"]:
-        raise WrongState(
-            verb,
-            record.name,
-            f"tied to a folder of this host, at {tied[0]}: a virtual machine that shares one cannot be copied",
-        )
+        why = f"its virtual machine shares one, at {tied[0]}, and cannot be copied"
+        raise WrongState(verb, record.name, "tied to a folder of this host", why)
 
 
 async def take(
@@ -132,17 +132,12 @@ async def check_fits(site: Site, record: PodRecord, moment: Moment, verb: str) -
     """WrongState when the guest that was saved at `moment` cannot go on here any more."""
     name, vmm = record.name, await _vmm(site)
     if moment.vmm != vmm:
-        raise WrongState(
-            verb, name, f"saved by {moment.vmm}, and this is {vmm}: only the same version can go on with it"
-        )
+        why = f"by {moment.vmm}, and this is {vmm}; only the same version can go on with it"
+        raise WrongState(verb, name, "saved by another version", why)
     boot = await site.boot()
     if moment.shape != _shape(site, record, boot.accelerator, moment.vcpus, moment.memory_mib):
-        raise WrongState(
-            verb,
-            name,
-            "saved from a virtual machine of another shape than this hyperd makes: another version of it, "
-            "or of what accelerates it",
-        )
+        why = "this hyperd makes none such; it is of another version, or what accelerates it"
+        raise WrongState(verb, name, "saved from a virtual machine of another shape", why)
 
 
 async def _vmm(site: Site) -> str:

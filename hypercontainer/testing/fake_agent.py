@@ -316,7 +316,7 @@ class FakeAgent:
         async def pack(process: FakeProcess) -> int:
             if place not in self.archives:
                 await process.write(f"{asked.path}: no such file or directory\n".encode(), to=2)
-                return 1
+                return errno.ENOENT
             await process.write(self.archives[place])
             return 0
 

@@ -16,12 +16,13 @@ import aiohttp
 import pytest
 from backports import zstd
 
+from hypercontainer.errors import Denied
 from hypercontainer.images.archive import load
 from hypercontainer.images.pull import pull
 from hypercontainer.images.registry import BadBlob, login
 from hypercontainer.images.save import save
 from hypercontainer.images.store import ImageStore
-from hypercontainer.images.transport import Denied, Retry
+from hypercontainer.images.transport import Retry
 from hypercontainer.model.api import Credentials
 from hypercontainer.model.settings import Registry
 from hypercontainer.testing import layers as made

@@ -1,12 +1,9 @@
 """Errors in this dialect: one document, wherever it stands."""
 
-from hypercontainer.errors import GuestError, HyperError
+from hypercontainer.errors import HyperError
 
 
 def document(error: HyperError) -> dict[str, object]:
-    document: dict[str, object] = {"message": str(error), "kind": error.kind}
-    if isinstance(error, GuestError) and error.errno:
-        document["errno"] = error.errno
-    if isinstance(error, GuestError) and error.exec:
-        document["exec"] = True
-    return document
+    """For a person its message, for programs its kind and those of its facts that say something."""
+    facts = {name: value for name in error.facts if (value := getattr(error, name))}
+    return {"message": str(error), "kind": error.kind, **facts}

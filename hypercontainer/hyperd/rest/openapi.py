@@ -16,6 +16,7 @@ ERROR = {
     "properties": {
         "message": {"type": "string"},
         "kind": {"type": "string"},
+        **{fact: {"type": "string"} for fact in ("what", "verb", "name", "state", "hint")},
         "errno": {"type": "integer"},
         "exec": {"type": "boolean"},
     },

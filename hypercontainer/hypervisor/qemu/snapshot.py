@@ -53,8 +53,8 @@ async def ram_bytes(monitor: Monitor) -> int:
     if not isinstance(summary, dict) or not isinstance(size := summary.get("base-memory"), int):
         raise GuestError("cannot tell the size of the guest's memory: QEMU does not say")
     if summary.get("plugged-memory"):
-        why = "larger than at its start, memory was added to it: stop and start the container first"
-        raise WrongState("copy", "the virtual machine", why)
+        why = "memory was added to it; stop and start the container first"
+        raise WrongState("copy", "the virtual machine", "larger than at its start", why)
     if not 0 < size <= RAM_MAX:
         raise GuestError(f"cannot copy a guest's memory of {size} bytes")
     return size

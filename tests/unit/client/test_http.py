@@ -7,7 +7,7 @@ import pytest
 
 from hypercontainer import errors
 from hypercontainer.client import http
-from hypercontainer.client.errors import PermissionRefused, error
+from hypercontainer.client.errors import error
 from hypercontainer.client.http import Client, segment, target
 from hypercontainer.errors import InvalidInput
 from tests.unit.hyperctl.fake import FakeHyperd, Lines, Refusal
@@ -57,18 +57,18 @@ def test_documents_come_over_one_connection(client: Client, hyperd: FakeHyperd) 
 @pytest.mark.parametrize(
     ("status", "kind", "expected"),
     [
-        (404, "not-found", errors.NotFound),
         (400, "invalid", errors.InvalidInput),
         (409, "already-exists", errors.AlreadyExists),
         (409, "in-use", errors.InUse),
-        (409, "failed-precondition", errors.WrongState),
-        (403, "permission", PermissionRefused),
+        (403, "permission", errors.Denied),
         (507, "exhausted", errors.Exhausted),
         (503, "unavailable", errors.Unavailable),
         (504, "timeout", errors.TimedOut),
         (502, "guest", errors.GuestError),
         (500, "internal", errors.HyperError),
         (418, "teapot", errors.HyperError),
+        (404, "not-found", errors.HyperError),  # no facts: not ours
+        (409, "failed-precondition", errors.HyperError),
     ],
 )
 def test_refusals_are_the_engines_errors(
@@ -86,7 +86,7 @@ def test_refusals_are_the_engines_errors(
 
 
 def test_a_status_alone_tells_the_kind() -> None:
-    assert isinstance(error({}, 404), errors.NotFound)
+    assert isinstance(error({}, 403), errors.Denied)
     assert str(error("nonsense", 503)) == "hyperd answered with status 503 and no reason"
 
 

@@ -212,7 +212,7 @@ async def test_suspended_it_holds_nothing_and_goes_on_when_it_is_resumed(
     assert (await engine.inspect(id)).network_settings.ip_address == address
     assert await logged(engine, id, 2) == "awake\nawake\n"
     assert not waiting.done()
-    with pytest.raises(WrongState, match="not suspended but running"):
+    with pytest.raises(WrongState, match="it is running: it was not suspended"):
         await engine.resume(id)
     await engine.kill(id, 9)
     assert (await waiting).status_code == 137

@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
+from hypercontainer.errors import HyperError, NotFound
+from hypercontainer.hyperd.http.errors import STATUS
+from hypercontainer.hyperd.rest import errors
+
 HEADER = 8
 
 
@@ -30,6 +34,13 @@ class Lines:
 class Refusal:
     def __init__(self, status: int, kind: str, message: str, **more: object) -> None:
         self.status, self.document = status, {"message": message, "kind": kind, **more}
+
+    @classmethod
+    def of(cls, error: HyperError) -> "Refusal":
+        """As hyperd's API tells `error`."""
+        refusal = cls(STATUS[error.kind], error.kind, "")
+        refusal.document = errors.document(error)
+        return refusal
 
 
 class Stream:
@@ -133,7 +144,7 @@ class FakeHyperd:
             body = json.loads(body)
         request = Request(method, url.path, parse_qsl(url.query), body, number)
         self.requests.append(request)
-        answer = self.answers.get((method, url.path), Refusal(404, "not-found", f"no such thing: {url.path}"))
+        answer = self.answers.get((method, url.path), Refusal.of(NotFound("thing", url.path)))
         if callable(answer):
             answer = answer(request)
         if headers.get("upgrade") == "hyper-stream" and url.path in self.scripts and not isinstance(answer, dict):

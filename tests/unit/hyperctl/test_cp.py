@@ -1,5 +1,6 @@
 """cp: where things land, what is sent, and what a hostile archive cannot do."""
 
+import errno
 import io
 import os
 import stat
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hypercontainer.errors import GuestError
 from tests.unit.hyperctl.conftest import Hyperctl
 from tests.unit.hyperctl.fake import FakeHyperd, Refusal, Request
 
@@ -47,7 +49,7 @@ TREE = tar(folder("d"), file("d/a", b"A"), folder("d/s"), file("d/s/b", b"B" * 1
 def inside(hyperd: FakeHyperd) -> dict[str, bytes]:
     """What GET archive finds, by path."""
     found: dict[str, bytes] = {}
-    absent = Refusal(502, "guest", "cannot read: No such file or directory")
+    absent = Refusal.of(GuestError("cannot read: No such file or directory", errno.ENOENT))
     hyperd.answers["GET", ARCHIVE] = lambda request: found.get(dict(request.query)["path"], absent)
     hyperd.answers["PUT", ARCHIVE] = None
     return found

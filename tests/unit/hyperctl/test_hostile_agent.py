@@ -66,7 +66,7 @@ class Hostile(FakeAgent):
 
 def engine(settings):
     made = LocalEngine(settings, hypervisor=FakeHypervisor(Hostile))
-    made.host.network, made.host.kernels = FakeNetwork(), FakeKernels()
+    made.host.site.network, made.host.kernels = FakeNetwork(), FakeKernels()
     return made
 
 main.engine = engine

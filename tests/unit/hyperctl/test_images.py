@@ -4,6 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
+from hypercontainer.errors import NotFound
 from tests.unit.hyperctl.conftest import Hyperctl
 from tests.unit.hyperctl.fake import Lines, Refusal
 
@@ -55,7 +56,7 @@ def test_save(hyperctl: Hyperctl, tmp_path: Path) -> None:
     assert hyperctl.hyperd.requests[0].query == [("name", "a"), ("name", "b:1"), ("format", "docker")]
     assert hyperctl.raw("save", "--format", "oci", "a").stdout == data
     assert "No such file or directory" in hyperctl("save", "-o", "/nope/x", "a").err
-    hyperctl.hyperd.answers["GET", "/v1/images/save"] = Refusal(404, "not-found", "no such image: a")
+    hyperctl.hyperd.answers["GET", "/v1/images/save"] = Refusal.of(NotFound("image", "a"))
     assert hyperctl("save", "-o", target, "a") == (1, "", "hyperctl: no such image: a\n")
     assert target.read_bytes() == data
     assert [path.name for path in tmp_path.iterdir() if "part" in path.name] == []

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hypercontainer.errors import NotFound, WrongState
 from hypercontainer.hyperctl import text
 from hypercontainer.hyperctl.ps import ports
 from tests.unit.hyperctl.conftest import Hyperctl
@@ -301,7 +302,7 @@ def test_stats_of_those_that_do_not_run(hyperctl: Hyperctl) -> None:
     assert hyperctl("stats", "-a", "--no-stream").out.splitlines(keepends=True)[1:] == [zeros]
     assert len(hyperctl("stats", "--no-stream").out.splitlines()) == 1
     answers["GET", "/v1/containers/db"] = {"Id": "c" * 64, "Name": "/db"}
-    answers["GET", "/v1/containers/db/stats"] = Refusal(409, "failed-precondition", "cannot measure db: it is exited")
+    answers["GET", "/v1/containers/db/stats"] = Refusal.of(WrongState("measure", "db", "exited"))
     assert hyperctl("stats", "--no-stream", "db").out.splitlines(keepends=True)[1:] == [zeros]
     assert hyperctl("stats", "db").out.splitlines(keepends=True)[1:] == [zeros]
     assert hyperctl("stats", "--no-stream", "nosuch").status == 1
@@ -330,7 +331,7 @@ def test_inspect(hyperctl: Hyperctl) -> None:
     answers = hyperctl.hyperd.answers
     answers["GET", "/v1/containers/web"] = {"Id": "é", "State": {"Status": "running"}}
     answers["GET", "/v1/images/inspect"] = lambda r: (
-        {"Id": "sha256:1"} if r.query == [("name", "busybox:1")] else Refusal(404, "not-found", "no such image: x")
+        {"Id": "sha256:1"} if r.query == [("name", "busybox:1")] else Refusal.of(NotFound("image", "x"))
     )
     answers["GET", "/v1/containers/busybox:1"] = Refusal(400, "invalid", "invalid name")
     answers["GET", "/v1/volumes/data"] = {"Name": "data"}

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from hypercontainer.errors import InvalidInput
+from hypercontainer.errors import InvalidInput, NotFound
 from hypercontainer.hyperctl import podspec
 from hypercontainer.model.spec import PodSpec
 from tests.unit.hyperctl.conftest import Hyperctl
@@ -226,13 +226,11 @@ def test_images_that_are_missing_are_pulled(hyperctl: Hyperctl, pod_file: Path) 
     there = {"busybox"}
 
     def create(_: Request) -> object:
-        return (
-            {"Id": "0123", "Warnings": []} if len(there) == 2 else Refusal(404, "not-found", "no such image: nginx:1")
-        )
+        return {"Id": "0123", "Warnings": []} if len(there) == 2 else Refusal.of(NotFound("image", "nginx:1"))
 
     def inspect(request: Request) -> object:
         name = dict(request.query)["name"]
-        return {"Id": "x"} if name in there else Refusal(404, "not-found", f"no such image: {name}")
+        return {"Id": "x"} if name in there else Refusal.of(NotFound("image", name))
 
     def pull(request: Request) -> object:
         there.add(request.body["name"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.client.http import Client
+from hypercontainer.errors import NotFound
 from hypercontainer.hyperctl.waiting import Waiting
 from tests.unit.hyperctl.conftest import Hyperctl
 from tests.unit.hyperctl.fake import FakeHyperd, Lines, Refusal, Request, Stream
@@ -94,7 +95,7 @@ def test_in_a_pod(hyperctl: Hyperctl, play: FakeHyperd) -> None:
 
 
 def test_an_unknown_image_is_pulled_first(hyperctl: Hyperctl, play: FakeHyperd) -> None:
-    answers = iter([Refusal(404, "not-found", "no such image: busybox"), {"Id": ID, "Warnings": []}])
+    answers = iter([Refusal.of(NotFound("image", "busybox")), {"Id": ID, "Warnings": []}])
     play.answers["POST", "/v1/containers"] = lambda _: next(answers)
     play.answers["POST", "/v1/images/pull"] = Lines(
         {"id": "", "action": "Resolving", "current": 0, "total": 0},
@@ -116,14 +117,14 @@ def test_pull_always_and_never(hyperctl: Hyperctl, play: FakeHyperd) -> None:
     play.answers["POST", "/v1/images/pull"] = Lines({"images": []})
     assert hyperctl("run", "--pull", "always", "-q", "busybox") == (0, "", "")
     assert asked(play)[0] == "POST /v1/images/pull"
-    play.answers["POST", "/v1/containers"] = Refusal(404, "not-found", "no such image: busybox")
+    play.answers["POST", "/v1/containers"] = Refusal.of(NotFound("image", "busybox"))
     assert hyperctl("run", "--pull=never", "busybox") == (125, "", "hyperctl: no such image: busybox\n")
-    play.answers["POST", "/v1/pods/p/containers"] = Refusal(404, "not-found", "no such pod: p")
+    play.answers["POST", "/v1/pods/p/containers"] = Refusal.of(NotFound("pod", "p"))
     assert hyperctl("run", "--pod", "p", "busybox") == (125, "", "hyperctl: no such pod: p\n")
 
 
 def test_a_pull_that_fails(hyperctl: Hyperctl, play: FakeHyperd) -> None:
-    play.answers["POST", "/v1/containers"] = Refusal(404, "not-found", "no such image: x")
+    play.answers["POST", "/v1/containers"] = Refusal.of(NotFound("image", "x"))
     play.answers["POST", "/v1/images/pull"] = Lines(
         {"error": {"message": "cannot pull x: denied", "kind": "permission"}}
     )

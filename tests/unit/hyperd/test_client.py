@@ -1,6 +1,7 @@
 """Our own client against our own server: both ends of docs/api.md meet."""
 
 import asyncio
+import inspect
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -9,7 +10,19 @@ from typing import Any
 import pytest
 
 from hypercontainer.client.http import Client
-from hypercontainer.errors import GuestError, NotFound, Unavailable, WrongState
+from hypercontainer.errors import (
+    AlreadyExists,
+    Denied,
+    Exhausted,
+    GuestError,
+    HyperError,
+    InUse,
+    InvalidInput,
+    NotFound,
+    TimedOut,
+    Unavailable,
+    WrongState,
+)
 from hypercontainer.model import stream
 from tests.unit.hyperd.conftest import Server
 from tests.unit.hyperd.fake import FakeSession
@@ -34,21 +47,39 @@ async def test_documents_both_ways(server: Server, client: Client) -> None:
     assert server.engine.calls[-1][2] == {"all": True, "filters": {"label": ["a=b ä&c"]}, "size": False}
 
 
-async def test_errors_arrive_as_what_they_were(server: Server, client: Client) -> None:
-    server.engine.answers["start"] = GuestError("exec sh: no such file", 2)
-    server.engine.answers["stop"] = WrongState("stop", "web", "created")
-    server.engine.answers["inspect"] = NotFound("container", "web")
+@pytest.mark.parametrize(
+    "error",
+    [
+        AlreadyExists("the name web is taken"),
+        Denied("cannot bind /etc"),
+        Exhausted("cannot write: the disk is full"),
+        GuestError("exec sh: no such file", 2, exec=True),
+        GuestError("the guest says no"),
+        HyperError("something else"),
+        InUse("the image is in use"),
+        InvalidInput("invalid name"),
+        NotFound("container", "web"),
+        NotFound("image", "x:1", "pull it first"),
+        TimedOut("too slow"),
+        Unavailable("the registry does not answer"),
+        WrongState("stop", "web", "removing"),
+        WrongState("attach to", "web", "created", "start it first"),
+    ],
+    ids=lambda error: f"{type(error).__name__}-{error}",
+)
+async def test_errors_arrive_as_what_they_were(server: Server, client: Client, error: HyperError) -> None:
+    server.engine.answers["start"] = error
+    with pytest.raises(HyperError) as caught:
+        await asyncio.to_thread(client.post, "/v1/containers/web/start")
+    assert (type(caught.value), str(caught.value), vars(caught.value)) == (type(error), str(error), vars(error))
 
-    def work() -> None:
-        with pytest.raises(GuestError, match="no such file") as caught:
-            client.post("/v1/containers/web/start")
-        assert caught.value.errno == 2
-        with pytest.raises(WrongState, match="it is created"):
-            client.post("/v1/containers/web/stop")
-        with pytest.raises(NotFound, match="no such container: web"):
-            client.get("/v1/containers/web")
 
-    await asyncio.to_thread(work)
+def test_every_fact_of_an_error_is_told() -> None:
+    """Each attribute that a constructor takes beside the message, but for the guest's console, which may be long."""
+    for kind in HyperError.__subclasses__():
+        if kind.__module__ == HyperError.__module__ and "__init__" in vars(kind):
+            taken = set(inspect.signature(kind.__init__).parameters) - {"self", "message", "console"}
+            assert set(kind.facts) == taken, kind
 
 
 async def test_lines_tars_and_bodies(server: Server, client: Client) -> None:

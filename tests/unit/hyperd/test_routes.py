@@ -210,7 +210,11 @@ async def test_a_compressed_body_is_not_unpacked(server: Server) -> None:
 @pytest.mark.parametrize(
     ("error", "status", "document"),
     [
-        (NotFound("container", "web"), 404, {"message": "no such container: web", "kind": "not-found"}),
+        (
+            NotFound("container", "web"),
+            404,
+            {"message": "no such container: web", "kind": "not-found", "what": "container", "name": "web"},
+        ),
         (AlreadyExists("the name web is taken"), 409, {"message": "the name web is taken", "kind": "already-exists"}),
         (TimedOut("too slow"), 504, {"message": "too slow", "kind": "timeout"}),
         (Exhausted("disk is full"), 507, {"message": "disk is full", "kind": "exhausted"}),

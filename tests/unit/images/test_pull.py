@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
-from hypercontainer.errors import Exhausted, HyperError, InvalidInput, NotFound, Unavailable
+from hypercontainer.errors import Denied, Exhausted, HyperError, InvalidInput, NotFound, Unavailable
 from hypercontainer.images.pull import pull
 from hypercontainer.images.registry import BadBlob
 from hypercontainer.images.store import ImageStore
-from hypercontainer.images.transport import Denied, Retry, address
+from hypercontainer.images.transport import Retry, address
 from hypercontainer.model.api import Credentials
 from hypercontainer.model.documents import Progress
 from hypercontainer.model.settings import Registry
