@@ -2,6 +2,7 @@
 
 #include "mount.h"
 #include "spawn.h"
+#include "tar.h"
 
 #include <fcntl.h>
 #include <sched.h>
@@ -10,7 +11,7 @@
 
 static int complained;	/* errno of the first complaint */
 
-void complain(const struct error *err)
+static void say(const struct error *err)
 {
 	dprintf(STDERR_FILENO, "cannot %s\n", err->message);
 	if (!complained)
@@ -36,6 +37,7 @@ int archive_main(const void *data)
 	struct error err = { 0 };
 	int root = open_root(a, &err);
 
+	complain = say;
 	if (root < 0 || spawn_arrange(a->stdio, root, -1, &err) < 0)
 		return 1;
 	root = STDERR_FILENO + 1;

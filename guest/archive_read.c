@@ -1,6 +1,7 @@
 /* A tree of the container's as a tar: ustar, with pax headers for what does not fit. */
 #include "archive.h"
 #include "mount.h"
+#include "tar.h"
 
 #include <dirent.h>
 #include <fcntl.h>

@@ -2,6 +2,7 @@
    component is never followed. */
 #include "archive.h"
 #include "mount.h"
+#include "tar.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -461,19 +462,6 @@ static int write_member(const struct archive *a, int root, struct member *m, str
 	default:
 		return fail(err, EOPNOTSUPP, "unpack %.200s of type '%c'", m->name, m->type);
 	}
-}
-
-unsigned tar_checksum(const struct tar_header *header)
-{
-	const unsigned char *bytes = (const unsigned char *)header;
-	unsigned sum = 0;
-
-	for (size_t i = 0; i < sizeof(*header); i++) {
-		bool own = i >= offsetof(struct tar_header, checksum) && i < offsetof(struct tar_header, type);
-
-		sum += own ? ' ' : bytes[i];
-	}
-	return sum;
 }
 
 static bool is_zero(const struct tar_header *h)

@@ -60,7 +60,7 @@ static bool find_device(void)
 
 	while (dir && !*device && (entry = readdir(dir)))
 		if (!strncmp(entry->d_name, "virtio", 6))
-			snprintf(device, sizeof(device), "%s", entry->d_name);
+			snprintf(device, sizeof(device), "%.63s", entry->d_name);
 	if (dir)
 		closedir(dir);
 	return *device;

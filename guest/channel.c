@@ -1,7 +1,5 @@
 #include "channel.h"
 
-#include "rpc.h"
-
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -35,14 +33,13 @@ static char asked[33], session[33];	/* named in the last HELLO; the one that run
 static uint64_t session_number;
 static bool resumed;
 
+static channel_request *take_request;
 static struct output control_out = { .source.fd = -1, .ring_max = CONTROL_MAX };
 static struct input control_in = { .source.fd = -1 };
 static char *line;			/* the request that is being received */
 static size_t line_length, line_capacity;
 static bool line_too_long;
 
-static struct output *queue, **queue_end = &queue;
-static bool answers_due;
 static uint8_t staging[WRITE_BYTES];
 static size_t staged, staged_from;
 
@@ -69,8 +66,9 @@ static void link_up(int fd)
 	loop_watch(&port, EPOLLIN | EPOLLOUT | EPOLLET);
 }
 
-void channel_open(int fd)
+void channel_open(int fd, channel_request *request)
 {
+	take_request = request;
 	link_up(fd);
 }
 
@@ -85,10 +83,11 @@ static void link_accept(struct source *source, uint32_t events)
 	link_up(fd);
 }
 
-void channel_listen(const char *path)
+void channel_listen(const char *path, channel_request *request)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 
+	take_request = request;
 	if (strlen(path) >= sizeof(address.sun_path))
 		die("listen on %s: the path is too long", path);
 	strcpy(address.sun_path, path);
@@ -99,40 +98,6 @@ void channel_listen(const char *path)
 }
 
 /* Sending */
-
-void channel_wake(struct output *output)
-{
-	if (output->queued || output == &control_out || !output_pending(output))
-		return;
-	output->queued = true;
-	output->next_queued = NULL;
-	*queue_end = output;
-	queue_end = &output->next_queued;
-}
-
-static void unqueue(struct output **at)
-{
-	struct output *output = *at;
-
-	*at = output->next_queued;
-	if (queue_end == &output->next_queued)
-		queue_end = at;
-	output->queued = false;
-}
-
-void channel_forget(struct output *output)
-{
-	for (struct output **at = &queue; *at; at = &(*at)->next_queued)
-		if (*at == output) {
-			unqueue(at);
-			return;
-		}
-}
-
-void channel_answer(void)
-{
-	answers_due = true;
-}
 
 static bool stage(const struct frame *frame)
 {
@@ -179,7 +144,7 @@ static bool stage_answers(void)
 	for (struct input *i = inputs; i; i = i->next)
 		if ((i->ack_due || i->stop_due) && !stage_answers_of(i))
 			return false;
-	answers_due = false;
+	inputs_due = false;
 	return true;
 }
 
@@ -198,18 +163,13 @@ static void fill_staging(void)
 	staged = staged_from = 0;
 	if (hello_due)
 		hello_due = !stage_hello();
-	if (!greeted || (answers_due && !stage_answers()))
+	if (!greeted || (inputs_due && !stage_answers()))
 		return;
 	while (stage_output(&control_out))
 		;
-	while (queue) {
-		struct output *output = queue;
-
-		if (!stage_output(output) && output_pending(output))
+	for (struct output *o; (o = output_first()); output_requeue(o))
+		if (!stage_output(o) && output_pending(o))
 			return;
-		unqueue(&queue);
-		channel_wake(output);	/* if there is more: at the end of the queue */
-	}
 }
 
 void channel_pump(void)
@@ -264,7 +224,6 @@ static void begin_session(const char *name)
 {
 	strcpy(session, name);
 	session_number++;
-	rpc_session();
 	ring_free(&control_out.ring);
 	control_out.base = control_out.sent = control_out.top = 0;
 	ring_free(&control_in.ring);
@@ -322,15 +281,13 @@ static void hello(const struct frame *frame)
 		output_hello(o);
 	for (struct input *i = inputs; i; i = i->next)
 		input_hello(i);
-	answers_due = true;
+	inputs_due = true;
 }
 
 static void request(void)
 {
-	if (line_too_long)
-		rpc_refuse(E2BIG, "a request may have 1 MiB");
-	else if (line_length)
-		rpc_request(line, line_length);
+	if (line_too_long || line_length)
+		take_request(line_too_long ? NULL : line, line_length);
 	line_length = 0;
 	line_too_long = false;
 }

@@ -5,12 +5,12 @@
 #include "json.h"
 #include "stream.h"
 
-void channel_open(int fd);			/* a virtio-serial port */
-void channel_listen(const char *path);		/* tests: a unix socket, one connection at a time */
+/* Takes a line of control from the host, which it may change; NULL: one that was longer than 1 MiB. */
+typedef void channel_request(char *line, size_t length);
 
-void channel_wake(struct output *output);	/* it may have something to send */
-void channel_forget(struct output *output);
-void channel_answer(void);			/* some input has an ACK or STOP to send */
+void channel_open(int fd, channel_request *request);	/* a virtio-serial port */
+void channel_listen(const char *path, channel_request *request);	/* tests: a socket, a connection at a time */
+
 void channel_pump(void);			/* send what can be sent now; never waits */
 bool channel_settled(void);			/* nobody listens, or the host has all that we have to say */
 

@@ -3,8 +3,6 @@
 #include "cgroup.h"
 #include "disk.h"
 #include "mount.h"
-#include "pod.h"
-#include "process.h"
 #include "rootfs.h"
 
 #include <fcntl.h>
@@ -187,7 +185,7 @@ static struct container *container_begin(const struct create_args *a, struct err
 	c->read_only = a->read_only;
 	c->privileged = a->privileged;
 	strcpy(c->id, a->id);
-	if (a->hostname && strcmp(a->hostname, pod.hostname))
+	if (a->hostname && strcmp(a->hostname, pod_hostname))
 		strcpy(c->hostname, a->hostname);
 	return c;
 }
@@ -217,66 +215,31 @@ int op_container_create(const struct call *call, const struct json *args, struct
 	return 0;
 }
 
-struct id_args {
-	const char *id;
-	bool frozen;
-};
-
-static const struct field id_fields[] = {
-	NEEDED(struct id_args, id, JSON_STRING), NEEDED(struct id_args, frozen, JSON_BOOL),
-};
-
-int op_container_remove(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
+void container_remove(struct container *container)
 {
-	struct id_args a = { 0 };
 	struct error later;
-	struct container *c;
 
-	(void)call;
-	if (json_fields(args, id_fields, 1, &a, err) < 0 || !(c = container_find(a.id, err)))
-		return -1;
-	processes_drop(c);
-	container_unmount(c);
+	container_unmount(container);
 	for (struct container **at = &containers; *at; at = &(*at)->next)
-		if (*at == c) {
-			*at = c->next;
+		if (*at == container) {
+			*at = container->next;
 			break;
 		}
-	container_free(c);
+	container_free(container);
 	if (container_stage(&later) < 0)	/* the next one will do it itself */
 		debug("%s", later.message);
-	buffer_add(result, "{}", 2);
-	return 0;
-}
-
-int op_container_rename(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
-{
-	struct rename_args { const char *id, *to; } a = { 0 };
-	static const struct field fields[] = {
-		NEEDED(struct rename_args, id, JSON_STRING), NEEDED(struct rename_args, to, JSON_STRING),
-	};
-	struct container *c;
-
-	(void)call;
-	if (json_fields(args, fields, COUNT(fields), &a, err) < 0 || check_id("container", a.to, err) < 0 ||
-	    !(c = container_find(a.id, err)))
-		return -1;
-	if (container_find(a.to, err))
-		return fail(err, EEXIST, "rename container %s to %s", a.id, a.to);
-	if (processes_rename(c, a.id, a.to, err) < 0)
-		return -1;
-	strcpy(c->id, a.to);
-	buffer_add(result, "{}", 2);
-	return 0;
 }
 
 int op_container_freeze(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
 {
-	struct id_args a = { 0 };
+	struct freeze_args { const char *id; bool frozen; } a = { 0 };
+	static const struct field fields[] = {
+		NEEDED(struct freeze_args, id, JSON_STRING), NEEDED(struct freeze_args, frozen, JSON_BOOL),
+	};
 	struct container *c;
 
 	(void)call;
-	if (json_fields(args, id_fields, 2, &a, err) < 0 || !(c = container_find(a.id, err)))
+	if (json_fields(args, fields, COUNT(fields), &a, err) < 0 || !(c = container_find(a.id, err)))
 		return -1;
 	buffer_add(result, "{}", 2);
 	return cgroup_freeze(c->cgroup, a.frozen, err);

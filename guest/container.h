@@ -2,10 +2,10 @@
 #ifndef CONTAINER_H
 #define CONTAINER_H
 
-#include "json.h"
-#include "rpc.h"
+#include "names.h"
+#include "reply.h"
 
-enum { ID_BYTES = 65, PATHS_MAX = 128, HOSTNAME_BYTES = 65 };
+enum { ID_BYTES = 65, PATHS_MAX = 128 };
 
 struct process;
 
@@ -30,6 +30,7 @@ extern struct container *containers;
 struct container *container_find(const char *id, struct error *err);
 int check_id(const char *what, const char *id, struct error *err);
 void container_unmount(struct container *container);	/* processes are gone; the record stays */
+void container_remove(struct container *container);	/* the record goes too */
 void containers_list(struct buffer *result);
 
 /* Make what any container needs ahead of the next one. */
@@ -37,8 +38,6 @@ int container_stage(struct error *err);
 
 int op_stage(const struct call *, const struct json *, struct buffer *, struct error *);
 int op_container_create(const struct call *, const struct json *, struct buffer *, struct error *);
-int op_container_remove(const struct call *, const struct json *, struct buffer *, struct error *);
-int op_container_rename(const struct call *, const struct json *, struct buffer *, struct error *);
 int op_container_freeze(const struct call *, const struct json *, struct buffer *, struct error *);
 
 #endif

@@ -5,6 +5,7 @@
 #include "loop.h"
 #include "mount.h"
 #include "net.h"
+#include "ops.h"
 #include "privilege.h"
 #include "process.h"
 #include "resize.h"
@@ -125,7 +126,7 @@ static void open_port(void)
 			die("find the port " PORT_NAME);
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 	}
-	channel_open(fd);
+	channel_open(fd, ops_request);
 }
 
 static void protect_ourselves(void)
@@ -247,7 +248,7 @@ static _Noreturn void test(const char *socket, const char *dir)
 	mount_or_die("tmpfs", run_dir, 0, NULL);
 	protect_ourselves();
 	loop_open();
-	channel_listen(socket);
+	channel_listen(socket, ops_request);
 	serve();
 }
 

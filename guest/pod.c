@@ -1,5 +1,6 @@
 #include "pod.h"
 
+#include "container.h"
 #include "mount.h"
 #include "net.h"
 #include "spawn.h"
@@ -19,44 +20,7 @@
 #define HYPERSTART_VERSION "0.1.0"
 #endif
 
-struct pod pod = { .processes = -1 };
-static struct buffer resolv_conf, hosts;
-
-/* Written in place: containers have the inode mounted. */
-static int write_file(const struct container *c, const char *name, const char *text, size_t length, struct error *err)
-{
-	char path[500];
-	autoclose int fd = -1;
-
-	if (format(err, path, sizeof(path), "%s/%s", c->dir, name) < 0)
-		return -1;
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
-	if (fd < 0)
-		return fail(err, errno, "open %s", path);
-	return write_all(fd, text, length, err);
-}
-
-int pod_files_write(const struct container *c, struct error *err)
-{
-	const char *name = *c->hostname ? c->hostname : pod.hostname;
-	size_t label = strcspn(c->hostname, ".");
-	struct buffer text = { 0 };
-	int result;
-
-	buffer_add(&text, hosts.data, hosts.length);
-	if (*c->hostname && c->hostname[label])
-		buffer_format(&text, "127.0.1.1\t%s %.*s\n", c->hostname, (int)label, c->hostname);
-	else if (*c->hostname)
-		buffer_format(&text, "127.0.1.1\t%s\n", c->hostname);
-	result = text.failed ? fail(err, ENOMEM, "write hosts") : write_file(c, "hosts", text.data, text.length, err);
-	buffer_free(&text);
-	buffer_format(&text, "%s\n", name);
-	if (result == 0)
-		result = text.failed ? fail(err, ENOMEM, "write hostname") :
-				       write_file(c, "hostname", text.data, text.length, err);
-	buffer_free(&text);
-	return result < 0 ? -1 : write_file(c, "resolv.conf", resolv_conf.data, resolv_conf.length, err);
-}
+bool pod_is_set;
 
 struct setup_args {
 	const char *hostname, *entropy, *share;
@@ -64,68 +28,6 @@ struct setup_args {
 	bool share_pid;
 	int64_t time_ns;
 };
-
-static bool has_space(const char *text)
-{
-	for (; *text; text++)
-		if ((unsigned char)*text <= ' ')
-			return true;
-	return false;
-}
-
-static int write_words(struct buffer *to, const char *before, const struct json *words, bool one_line, struct error *err)
-{
-	if (json_all(words, JSON_STRING, before, err) < 0)
-		return -1;
-	for (const struct json *w = json_first(words); w; w = w->next) {
-		bool head = !one_line || w == words->first;
-
-		if (!*w->string || has_space(w->string))
-			return fail(err, EINVAL, "write %s '%.64s'", before, w->string);
-		if (head)
-			buffer_add(to, before, strlen(before));
-		buffer_add(to, *before || !head ? " " : "", *before || !head);
-		buffer_add(to, w->string, strlen(w->string));
-		if (!one_line || !w->next)
-			buffer_add(to, "\n", 1);
-	}
-	return 0;
-}
-
-struct dns {
-	const struct json *nameservers, *search, *options;
-};
-
-static int write_dns(const struct json *json, struct error *err)
-{
-	static const struct field fields[] = {
-		FIELD(struct dns, nameservers, JSON_ARRAY), FIELD(struct dns, search, JSON_ARRAY),
-		FIELD(struct dns, options, JSON_ARRAY),
-	};
-	struct dns dns = { 0 };
-
-	if (!json)
-		return 0;
-	resolv_conf.length = 0;
-	if (json_fields(json, fields, COUNT(fields), &dns, err) < 0 ||
-	    write_words(&resolv_conf, "nameserver", dns.nameservers, false, err) < 0 ||
-	    write_words(&resolv_conf, "search", dns.search, true, err) < 0)
-		return -1;
-	return write_words(&resolv_conf, "options", dns.options, true, err);
-}
-
-static int write_hosts(const struct json *lines, struct error *err)
-{
-	if (!lines)
-		return 0;
-	hosts.length = 0;
-	if (json_all(lines, JSON_ARRAY, "hosts", err) < 0)
-		return -1;
-	for (const struct json *l = json_first(lines); l; l = l->next)
-		if (write_words(&hosts, "", l, true, err) < 0)
-			return -1;
-	return 0;
-}
 
 static int set_time(int64_t time_ns, struct error *err)
 {
@@ -222,33 +124,22 @@ static int mount_share(const char *tag, struct error *err)
 	return 0;
 }
 
-static int set_hostname(const char *name, struct error *err)
-{
-	if (!*name || strlen(name) >= HOSTNAME_BYTES || has_space(name))
-		return fail(err, EINVAL, "name the pod's host '%.80s'", name);
-	if (sethostname(name, strlen(name)) < 0)
-		return fail(err, errno, "set the hostname");
-	strcpy(pod.hostname, name);
-	return 0;
-}
-
 static int setup(const struct setup_args *a, struct error *err)
 {
 	if (a->time_ns && set_time(a->time_ns, err) < 0)
 		return -1;
 	if (a->entropy && *a->entropy && add_entropy(a->entropy, err) < 0)
 		return -1;
-	if ((a->hostname && set_hostname(a->hostname, err) < 0) || set_sysctls(a->sysctls, err) < 0 ||
-	    net_setup(a->interfaces, a->routes, err) < 0 || write_dns(a->dns, err) < 0 ||
-	    write_hosts(a->hosts, err) < 0 || (a->share && mount_share(a->share, err) < 0))
+	if ((a->hostname && names_set_hostname(a->hostname, err) < 0) || set_sysctls(a->sysctls, err) < 0 ||
+	    net_setup(a->interfaces, a->routes, err) < 0 || names_set_dns(a->dns, err) < 0 ||
+	    names_set_hosts(a->hosts, err) < 0 || (a->share && mount_share(a->share, err) < 0))
 		return -1;
-	if (a->share_pid && pod.processes < 0 && (pod.processes = spawn_pause(err)) < 0)
+	if (a->share_pid && spawn_share_pids(err) < 0)
 		return -1;
-	pod.share_pid = pod.processes >= 0;
 	for (struct container *c = containers; c; c = c->next)
-		if (pod_files_write(c, err) < 0)
+		if (names_write(c->dir, c->hostname, err) < 0)
 			return -1;
-	pod.set = true;
+	pod_is_set = true;
 	return 0;
 }
 

@@ -2,17 +2,9 @@
 #ifndef POD_H
 #define POD_H
 
-#include "container.h"
+#include "reply.h"
 
-struct pod {
-	bool set, share_pid;
-	char hostname[HOSTNAME_BYTES];
-	int processes;			/* share_pid: pidfd of the pid namespace's first process; else -1 */
-};
-
-extern struct pod pod;
-
-int pod_files_write(const struct container *container, struct error *err);	/* resolv.conf, hosts, hostname */
+extern bool pod_is_set;		/* by pod.setup */
 
 int op_pod_setup(const struct call *, const struct json *, struct buffer *, struct error *);
 int op_info(const struct call *, const struct json *, struct buffer *, struct error *);

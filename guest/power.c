@@ -38,7 +38,7 @@ static void flush(void)
 	state = FLUSHING;
 	for (struct container *c = containers; c; c = c->next)
 		container_unmount(c);
-	rpc_answer(&asked, "{}");
+	reply_result(&asked, "{}");
 	give_up_ms = loop_now_ms() + FLUSH_MS;
 	loop_after(&timer, FLUSH_STEP_MS);
 }
@@ -68,7 +68,7 @@ static void expired(struct timer *t)
 		loop_after(&timer, FLUSH_STEP_MS);
 }
 
-void power_process_ended(void)
+static void flush_if_all_ended(void)
 {
 	if ((state == TERMINATING || state == KILLING) && !processes_running()) {
 		loop_cancel(&timer);
@@ -93,6 +93,7 @@ int op_poweroff(const struct call *call, const struct json *args, struct buffer 
 	state = TERMINATING;
 	processes_signal(SIGTERM);
 	loop_after(&timer, (uint64_t)a.timeout_ms);
-	power_process_ended();
+	process_ended = flush_if_all_ended;
+	flush_if_all_ended();
 	return LATER;
 }

@@ -2,10 +2,9 @@
 #ifndef POWER_H
 #define POWER_H
 
-#include "rpc.h"
+#include "reply.h"
 
 int op_poweroff(const struct call *, const struct json *, struct buffer *, struct error *);
 int power_check(struct error *err);		/* -1 when the guest is going down: nothing new begins */
-void power_process_ended(void);			/* that may have been the last one */
 
 #endif

@@ -199,9 +199,9 @@ int privileges_drop(const struct privileges *p, const struct identity *identity,
 
 void limits_boot(void)
 {
-	struct rlimit ours = { 65536, 1048576 }, processes = { RLIM_INFINITY, RLIM_INFINITY };
+	struct rlimit ours = { 65536, 1048576 }, unlimited = { RLIM_INFINITY, RLIM_INFINITY };
 
-	setrlimit(RLIMIT_NPROC, &processes);	/* cgroups count them; the kernel's own limit follows from the memory */
+	setrlimit(RLIMIT_NPROC, &unlimited);	/* cgroups count processes; the kernel's own limit follows from the memory */
 
 	if (setrlimit(RLIMIT_NOFILE, &ours) < 0 && getrlimit(RLIMIT_NOFILE, &ours) == 0) {
 		ours.rlim_cur = ours.rlim_max;

@@ -2,8 +2,6 @@
 
 #include "archive.h"
 #include "cgroup.h"
-#include "pod.h"
-#include "power.h"
 #include "spawn.h"
 #include "stdstreams.h"
 
@@ -18,6 +16,7 @@
 enum { PROCESSES_MAX = 2048, SIGNAL_MAX = 64 };
 
 struct process *processes;
+void (*process_ended)(void);
 static unsigned process_count;
 
 static struct process *find(const char *id)
@@ -69,7 +68,7 @@ static void started(struct process *p)
 
 	loop_close(&p->starting);
 	snprintf(text, sizeof(text), "{\"pid\":%d}", p->pid);
-	rpc_answer(&p->call, text);
+	reply_result(&p->call, text);
 }
 
 static void start_failed(struct process *p, const struct error *err)
@@ -77,8 +76,9 @@ static void start_failed(struct process *p, const struct error *err)
 	struct call call = p->call;
 
 	drop(p);
-	rpc_error(&call, err);
-	power_process_ended();
+	reply_error(&call, err);
+	if (process_ended)
+		process_ended();
 }
 
 /* The pipe has the reason why exec failed, or its end: exec has succeeded. Returns false if p is gone. */
@@ -119,7 +119,7 @@ static void ended(struct process *p, int status)
 	if (p->first && p->container->first == p) {
 		p->container->first = NULL;
 		/* Its pid namespace went with it; in a shared one the rest has to be sent after it. */
-		if (pod.share_pid && p->container->cgroup >= 0 && cgroup_kill(p->container->cgroup, &err) < 0)
+		if (spawn_shares_pids() && p->container->cgroup >= 0 && cgroup_kill(p->container->cgroup, &err) < 0)
 			debug("%s", err.message);
 	}
 	for (int i = 1; i < 3; i++) {
@@ -128,8 +128,9 @@ static void ended(struct process *p, int status)
 		if (output)
 			output_hurry(output);
 	}
-	rpc_exit_event(p->id, p->status, p->oom);
-	power_process_ended();
+	tell_exit(p->id, p->status, p->oom);
+	if (process_ended)
+		process_ended();
 }
 
 static void reap(void)
@@ -197,7 +198,7 @@ void processes_drop(struct container *container)
 			syscall(SYS_pidfd_send_signal, p->pidfd, SIGKILL, NULL, 0);
 		if (p->starting.fd >= 0) {
 			fail(&err, ECANCELED, "start process %s", p->id);
-			rpc_error(&p->call, &err);
+			reply_error(&p->call, &err);
 		}
 		drop(p);
 	}
@@ -340,7 +341,7 @@ int op_process_start(const struct call *call, const struct json *args, struct bu
 	int outcome;
 
 	(void)result;
-	if (parse_start(args, &a, err) < 0 || power_check(err) < 0 || !(p = process_new(a.id, a.container, err)))
+	if (parse_start(args, &a, err) < 0 || !(p = process_new(a.id, a.container, err)))
 		return -1;
 	p->call = *call;
 	p->tty = a.tty;
@@ -427,8 +428,7 @@ int op_process_archive(const struct call *call, const struct json *args, struct 
 	int outcome;
 
 	(void)call;
-	if (parse_archive(args, &a, &archive, err) < 0 || power_check(err) < 0 ||
-	    !(p = process_new(a.id, a.container, err)))
+	if (parse_archive(args, &a, &archive, err) < 0 || !(p = process_new(a.id, a.container, err)))
 		return -1;
 	archive.container = p->container;
 	outcome = launch_archive(p, &archive, &a, err);

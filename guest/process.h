@@ -21,6 +21,7 @@ struct process {
 };
 
 extern struct process *processes;
+extern void (*process_ended)(void);		/* called after each end; NULL: nobody waits for it */
 
 void process_boot(void);			/* SIGCHLD from now on */
 void processes_list(struct buffer *result);

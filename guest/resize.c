@@ -127,7 +127,7 @@ static void answer(void)
 	describe(&result);
 	buffer_add(&result, "", 1);
 	if (!result.failed)
-		rpc_answer(&asked.call, result.data);
+		reply_result(&asked.call, result.data);
 	buffer_free(&result);
 }
 
@@ -139,7 +139,7 @@ static void step(struct timer *t)
 
 	if (more < 0) {
 		asked.busy = false;
-		rpc_error(&asked.call, &err);
+		reply_error(&asked.call, &err);
 		return;
 	}
 	if ((more || memory_kib() < asked.least_kib) && loop_now_ms() < asked.give_up_ms) {
@@ -169,7 +169,7 @@ int op_pod_resize(const struct call *call, const struct json *args, struct buffe
 		return -1;
 	if (asked.busy) {	/* by a host that is gone, or thinks better of it */
 		fail(&cancelled, ECANCELED, "resize the guest");
-		rpc_error(&asked.call, &cancelled);
+		reply_error(&asked.call, &cancelled);
 	}
 	asked.busy = true;
 	asked.call = *call;

@@ -3,7 +3,7 @@
 #define RESIZE_H
 
 #include "json.h"
-#include "rpc.h"
+#include "reply.h"
 
 void resize_boot(void);		/* remember how much memory there is before any is added */
 

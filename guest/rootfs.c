@@ -2,7 +2,6 @@
 
 #include "disk.h"
 #include "mount.h"
-#include "pod.h"
 #include "volume.h"
 
 #include <dirent.h>
@@ -266,7 +265,7 @@ int rootfs_make(struct container *c, const struct rootfs_spec *spec, struct erro
 
 	if (!c->staged && make_subs(c, err) < 0)
 		return -1;
-	if (mount_root(c, spec, err) < 0 || make_system(c, spec->shm_bytes, err) < 0 || pod_files_write(c, err) < 0)
+	if (mount_root(c, spec, err) < 0 || make_system(c, spec->shm_bytes, err) < 0 || names_write(c->dir, c->hostname, err) < 0)
 		return -1;
 	for (size_t i = 0; i < COUNT(pod_files); i++)
 		if (bind_pod_file(c, pod_files[i], err) < 0)

@@ -2,8 +2,6 @@
 
 #include "loop.h"
 #include "mount.h"
-#include "pod.h"
-#include "process.h"
 #include "rootfs.h"
 
 #include <fcntl.h>
@@ -33,6 +31,7 @@ struct clone_bytes {		/* clone_args, as the C libraries do not declare it */
 
 extern char **environ;
 static int executable = -1, own_pids = -1;
+static int shared_pids = -1;	/* pidfd of the first process of the namespace that containers share */
 
 void spawn_boot(void)
 {
@@ -298,13 +297,11 @@ static void point_back(void)
 int spawn_process(const struct spawn *s, int *pidfd, struct error *err)
 {
 	uint64_t flags = s->first ? CLONE_NEWNS | (*s->container->hostname ? CLONE_NEWUTS : 0) : 0;
-	int namespace = s->first ? pod.processes : s->pidfd;
+	int namespace = s->first ? shared_pids : s->pidfd;
 	pid_t pid;
 
-	if (s->first && !pod.share_pid) {
+	if (s->first && !spawn_shares_pids())
 		flags |= CLONE_NEWPID;
-		namespace = -1;
-	}
 	if (namespace >= 0 && point_at(namespace, err) < 0)
 		return -1;
 	pid = fork_into(flags, s->container->cgroup, pidfd);
@@ -349,18 +346,25 @@ static int hide_pause(struct error *err)
 	return spawn_arrange(none, -1, executable, err);
 }
 
-int spawn_pause(struct error *err)
+int spawn_share_pids(struct error *err)
 {
 	char *const argv[] = { (char *)PAUSE_NAME, NULL }, *const envp[] = { NULL };
-	int pidfd = -1;
-	pid_t pid = fork_into(CLONE_NEWNS | CLONE_NEWPID, -1, &pidfd);
+	pid_t pid;
 
+	if (spawn_shares_pids())
+		return 0;
+	pid = fork_into(CLONE_NEWNS | CLONE_NEWPID, -1, &shared_pids);
 	if (pid < 0)
 		return fail(err, errno, "fork");
 	if (pid > 0)
-		return pidfd;
+		return 0;
 	reset_signals();
 	if (hide_pause(err) == 0)
 		syscall(SYS_execveat, EXE_FD, "", argv, envp, 0x1000);
 	_exit(1);
+}
+
+bool spawn_shares_pids(void)
+{
+	return shared_pids >= 0;
 }

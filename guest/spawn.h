@@ -30,8 +30,9 @@ int spawn_process(const struct spawn *spawn, int *pidfd, struct error *err);
 int spawn_helper(int (*body)(const void *data), const void *data, int *pidfd, struct error *err);
 /* In a child: stdio at 0..2, two more descriptors at 3 and 4 (-1: none); all else is closed. */
 int spawn_arrange(const int stdio[3], int third, int fourth, struct error *err);
-/* The first process of a pid namespace that containers share: a pidfd, or -1. */
-int spawn_pause(struct error *err);
+/* From now on the containers' first processes share a pid namespace. Again does nothing. */
+int spawn_share_pids(struct error *err);
+bool spawn_shares_pids(void);
 
 /* The executable started again: as the reaper above a container's process, or to hold a namespace open. */
 _Noreturn void reaper_main(char **argv);

@@ -290,10 +290,10 @@ static void answer_ready(struct source *source, uint32_t events)
 		return;
 	}
 	if (!q->text.failed && q->text.length && !q->text.data[q->text.length - 1]) {
-		rpc_answer(&q->call, q->text.data);
+		reply_result(&q->call, q->text.data);
 	} else {
 		fail(&err, EIO, "list the processes of container %s", q->id);
-		rpc_error(&q->call, &err);
+		reply_error(&q->call, &err);
 	}
 	end_query(q);
 }
@@ -311,7 +311,7 @@ static void query_late(struct timer *timer)
 		if (ask(q, &err) == 0)
 			return;
 	}
-	rpc_error(&q->call, &err);
+	reply_error(&q->call, &err);
 	end_query(q);
 }
 

@@ -2,7 +2,7 @@
 #ifndef STATS_H
 #define STATS_H
 
-#include "rpc.h"
+#include "reply.h"
 
 int op_container_stats(const struct call *, const struct json *, struct buffer *, struct error *);
 int op_container_processes(const struct call *, const struct json *, struct buffer *, struct error *);

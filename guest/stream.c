@@ -1,7 +1,5 @@
 #include "stream.h"
 
-#include "channel.h"
-
 #include <fcntl.h>
 #include <string.h>
 #include <termios.h>
@@ -17,6 +15,8 @@ enum {
 
 struct output *outputs;
 struct input *inputs;
+bool inputs_due;
+static struct output *queue, **queue_end = &queue;	/* of those that may have something to send */
 static uint32_t count, next_id = 1;
 
 struct output *output_find(uint32_t id)
@@ -56,6 +56,42 @@ static void take_number(uint32_t id)
 		next_id = id + 1;
 }
 
+/* Control, stream 0, is sent before all others: it has no place in the queue. */
+static void wake(struct output *output)
+{
+	if (output->queued || !output->id || !output_pending(output))
+		return;
+	output->queued = true;
+	output->next_queued = NULL;
+	*queue_end = output;
+	queue_end = &output->next_queued;
+}
+
+static void unqueue(struct output *output)
+{
+	struct output **at = &queue;
+
+	while (*at && *at != output)
+		at = &(*at)->next_queued;
+	if (!*at)
+		return;
+	*at = output->next_queued;
+	if (queue_end == &output->next_queued)
+		queue_end = at;
+	output->queued = false;
+}
+
+struct output *output_first(void)
+{
+	return queue;
+}
+
+void output_requeue(struct output *output)
+{
+	unqueue(output);
+	wake(output);
+}
+
 static void output_read(struct source *source, uint32_t events);
 static void output_rested(struct timer *timer);
 
@@ -85,7 +121,7 @@ void output_free(struct output *output)
 
 	if (!output)
 		return;
-	channel_forget(output);
+	unqueue(output);
 	loop_cancel(&output->rest);
 	loop_close(&output->source);
 	while (*at && *at != output)
@@ -108,7 +144,7 @@ static void output_ended(struct output *output)
 	loop_cancel(&output->rest);
 	loop_close(&output->source);
 	output->ended = true;
-	channel_wake(output);
+	wake(output);
 }
 
 /* Read when there is room and it does not rest. */
@@ -182,14 +218,14 @@ static void output_read(struct source *source, uint32_t events)
 		ring_fill(&output->ring, (size_t)n);
 	output_rest(output, (size_t)n);
 	output_watch(output);
-	channel_wake(output);
+	wake(output);
 }
 
 int output_add(struct output *output, const void *bytes, size_t length)
 {
 	if (ring_add(&output->ring, bytes, length, output->ring_max) < 0)
 		return -1;
-	channel_wake(output);
+	wake(output);
 	return 0;
 }
 
@@ -225,7 +261,7 @@ void output_ack(struct output *output, uint64_t offset)
 	}
 	if (output->sent < output->base)
 		output->sent = output->base;
-	channel_wake(output);
+	wake(output);
 }
 
 void output_stop(struct output *output)
@@ -343,7 +379,7 @@ static void input_stop(struct input *input)
 	loop_close(&input->source);
 	ring_free(&input->ring);
 	input->stopped = input->stop_due = true;
-	channel_answer();
+	inputs_due = true;
 }
 
 void input_hello(struct input *input)
@@ -373,7 +409,7 @@ void input_consume(struct input *input, size_t length)
 	if (input->consumed - input->acked < CREDIT / 4 && input->ring.length)
 		return;
 	input->ack_due = true;
-	channel_answer();
+	inputs_due = true;
 }
 
 static void end_terminal(struct input *input)
@@ -393,7 +429,7 @@ static void consume_eof(struct input *input)
 	loop_close(&input->source);
 	ring_free(&input->ring);
 	input->eof_consumed = input->ack_due = true;
-	channel_answer();
+	inputs_due = true;
 }
 
 /* Returns how much of it went, or -1: nobody reads any more, and that has been dealt with. */

@@ -73,6 +73,10 @@ struct output *output_find(uint32_t id);
 struct input *input_find(uint32_t id);
 extern struct output *outputs;
 extern struct input *inputs;
+extern bool inputs_due;					/* some have an ACK or STOP to send */
+/* Outputs that have something to send take turns: the next one, and its turn is over. */
+struct output *output_first(void);
+void output_requeue(struct output *output);
 uint32_t streams_next(void);				/* a number that was never used */
 int stream_check(uint32_t id, struct error *err);	/* may a new stream have it? */
 
