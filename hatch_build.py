@@ -5,7 +5,8 @@
 | program | from | to |
 |---|---|---|
 | hyperstart, PID 1 of every guest | guest/*.c | hypercontainer/_bin/ARCH/hyperstart |
-| hyper-jail, starts the VMM without privileges | host/jail.c | hypercontainer/_bin/hyper-jail |
+| hyper-jail, starts the VMM without privileges | host/jail/*.c | hypercontainer/_bin/hyper-jail |
+| hyper-tsc, measures the time stamp counter | host/tsc.c | hypercontainer/_bin/hyper-tsc |
 | hyper-memory.so, loaded into a clone's VMM | host/memory.c | hypercontainer/_bin/hyper-memory.so |
 | the launcher, a fast start of Python | host/launcher.c | bin/hyperctl, bin/hyperd of the environment |
 """
@@ -49,7 +50,8 @@ def programs(arch: str = "x86_64") -> list[Program]:
         return [hyperstart]
     return [
         hyperstart,
-        Program("hyper-jail", "host/jail.c", "hypercontainer/_bin/hyper-jail"),
+        Program("hyper-jail", "host/jail/*.c", "hypercontainer/_bin/hyper-jail"),
+        Program("hyper-tsc", "host/tsc.c", "hypercontainer/_bin/hyper-tsc"),
         Program("hyper-memory.so", "host/memory.c", "hypercontainer/_bin/hyper-memory.so", libc=GLIBC, kind=SHARED),
         *(Program(command, "host/launcher.c", f"build/bin/{command}") for command in COMMANDS),
     ]
@@ -75,7 +77,7 @@ def digest(root: Path, program: Program) -> str:
     from importlib.metadata import version
 
     h = hashlib.sha256(repr((version("ziglang"), FLAGS, program)).encode())
-    for path in [*sources(root, program), *sorted(root.glob("guest/*.h")), *sorted(root.glob("host/*.h"))]:
+    for path in [*sources(root, program), *sorted(root.glob("guest/*.h")), *sorted(root.glob("host/**/*.h"))]:
         h.update(f"\0{path.relative_to(root)}\0".encode() + path.read_bytes())
     return h.hexdigest()
 

@@ -143,7 +143,7 @@ python_packages() {
 
 programs() {
     begin
-    say "programs: hyperstart, hyper-jail, hyper-memory.so, hyperctl and hyperd, from guest/ and host/"
+    say "programs: hyperstart, hyper-jail, hyper-tsc, hyper-memory.so, hyperctl and hyperd, from guest/ and host/"
     $python hatch_build.py | sed -u 's/^/      /'
     if ! current editable pyproject.toml hatch_build.py .venv/pyvenv.cfg || [ ! -e .venv/bin/hyperctl ]; then
         note "into .venv, editable"

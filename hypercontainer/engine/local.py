@@ -30,7 +30,6 @@ from hypercontainer.sandbox import archive, stats
 from hypercontainer.sandbox.attach import AttachSession
 from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.exec import KEPT, Exec, ExecSession
-from hypercontainer.sandbox.log import Wanted
 from hypercontainer.sandbox.logs import read_log
 from hypercontainer.sandbox.pod import Pod
 
@@ -339,8 +338,7 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         streams = {n for n, wanted in ((1, stdout), (2, stderr)) if wanted}
         if not streams:
             raise InvalidInput("cannot read no stream: ask for stdout or stderr")
-        wanted = Wanted(frozenset(streams), since_ns or 0, until_ns or 0)
-        return read_log(container, wanted, follow=follow, tail=tail)
+        return read_log(container, follow=follow, since_ns=since_ns, until_ns=until_ns, tail=tail, streams=streams)
 
     # streams
 
@@ -355,7 +353,7 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         session = AttachSession(pod, container, streams, stdin=stdin)
         try:
             if logs:
-                session.begin_with_log()
+                session.begin_with(container.output.log.read(since_ns=0, until_ns=0, tail=None, streams=streams))
             trace = self._trace()
             if start:
                 await pod.start(container, trace)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from hypercontainer.hypervisor.qemu.tap import open_tap
+from hypercontainer.hypervisor.host.tap import open_tap
 from hypercontainer.model.record import NicRecord
 
 CLONE_NEWNET = 0x40000000

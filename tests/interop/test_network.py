@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from hypercontainer.errors import Exhausted, HyperError, InUse, InvalidInput
-from hypercontainer.hypervisor.qemu.tap import open_tap
+from hypercontainer.hypervisor.host.tap import open_tap
 from hypercontainer.model.record import NicRecord
 from hypercontainer.model.settings import Settings
 from hypercontainer.model.spec import PortMapping
@@ -547,7 +547,7 @@ from pathlib import Path
 from hypercontainer.lib import proc
 from hypercontainer.model.record import NicRecord
 from hypercontainer.model.settings import Settings
-from hypercontainer.hypervisor.qemu.tap import open_tap
+from hypercontainer.hypervisor.host.tap import open_tap
 from hypercontainer.network import tap
 from hypercontainer.network.nft import Nft
 from hypercontainer.network.ipam import link_local

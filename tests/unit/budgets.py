@@ -26,13 +26,13 @@ from hypercontainer.hyperctl import cp
 from hypercontainer.hyperd.http import params
 from hypercontainer.hyperd.rest import frames
 from hypercontainer.hyperd.rest.containers import ListQuery
-from hypercontainer.hypervisor.qemu.rundir import VmmFile
+from hypercontainer.hypervisor.host.rundir import VmmFile
 from hypercontainer.images import auth, challenge, compression, instruction, layout, reference, spool, transport
 from hypercontainer.images.index import Index
 from hypercontainer.kernel.bundle import BundleFile
 from hypercontainer.lib import document
 from hypercontainer.model import stream
-from hypercontainer.sandbox import log as logs
+from hypercontainer.sandbox.log import Log
 from hypercontainer.storage.volume import Volume
 from tests.fuzz import targets
 from tests.unit import bombs
@@ -125,14 +125,10 @@ def steering(data: bytes) -> None:
 
 def log(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        kept = logs.Log(Path(folder), max_bytes=1 << 30, files=2)
+        kept = Log(Path(folder), max_bytes=1 << 30, files=2)
         kept.path.write_bytes(data)
         kept.open(1)
-        for tail in (None, 1, 1_000_000):
-            reader = logs.Reader(kept, logs.Wanted(), tail)
-            for _ in reader.past():
-                pass
-            reader.close()
+        kept.read(since_ns=0, until_ns=0, tail=None, streams={1, 2})
         kept.close()
 
 
@@ -207,14 +203,14 @@ READERS: dict[str, Reader] = {
         },
     ),
     "frames that steer": Reader(("hyperd.rest.frames",), steering, bombs.jsons),
-    "logs": Reader(("sandbox.rows",), log, bombs.lines),
+    "logs": Reader(("sandbox.log",), log, bombs.lines),
     "records": Reader(
         (
             "engine.accelerator",
             "engine.checkpoint",
             "engine.events",
             "engine.store",
-            "hypervisor.qemu.rundir",
+            "hypervisor.host.rundir",
             "images.index",
             "kernel.bundle",
             "lib.document",
@@ -249,14 +245,14 @@ def memory(reader: Reader, data: bytes) -> int:
     return MEMORY + reader.more + MEMORY_FOR_A_BYTE * len(data)
 
 
-def peak(pid: int | str = "self") -> int:
-    """The most memory that a process has had since `forget_peak`, in bytes."""
-    words = Path(f"/proc/{pid}/status").read_text().split()
+def peak() -> int:
+    """The most memory that this process has had since `forget_peak`, in bytes."""
+    words = Path("/proc/self/status").read_text().split()
     return int(words[words.index("VmHWM:") + 1]) << 10
 
 
-def forget_peak(pid: int | str = "self") -> None:
-    Path(f"/proc/{pid}/clear_refs").write_text("5")
+def forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def costs_too_much(reader: Reader) -> str:

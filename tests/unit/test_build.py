@@ -28,10 +28,10 @@ def hook() -> Iterator[ModuleType]:
 def root(tmp_path: Path, hook: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A tree to build, with the compiler's own cache shared: its C library is built once."""
     monkeypatch.setattr(hook, "cache_dir", lambda _: CHECKOUT / ".cache")
-    for folder in ("guest", "host"):
-        (tmp_path / folder).mkdir()
-    for name, text in {"guest/init.c": "guest", "host/jail.c": "jail", "host/launcher.c": "launcher"}.items():
-        (tmp_path / name).write_text(PROGRAM % text)
+    (tmp_path / "guest").mkdir()
+    (tmp_path / "host/jail").mkdir(parents=True)
+    for name in ("guest/init.c", "host/jail/main.c", "host/launcher.c", "host/tsc.c"):
+        (tmp_path / name).write_text(PROGRAM % name)
     (tmp_path / "host/memory.c").write_text("int fallocate64(void) { return 7; }\n")
     return tmp_path
 
@@ -41,9 +41,9 @@ def built(hook: ModuleType, root: Path) -> set[str]:
 
 
 def test_each_program_is_built_static_and_runs(hook: ModuleType, root: Path) -> None:
-    assert built(hook, root) == {"hyperstart", "hyper-jail", "hyper-memory.so", "hyperctl", "hyperd"}
+    assert built(hook, root) == {"hyperstart", "hyper-jail", "hyper-tsc", "hyper-memory.so", "hyperctl", "hyperd"}
     said = subprocess.run([root / "hypercontainer/_bin/x86_64/hyperstart"], capture_output=True, timeout=20, check=True)
-    assert said.stdout == b"guest\n"
+    assert said.stdout == b"guest/init.c\n"
     assert b"/ld-" not in (root / "build/bin/hyperctl").read_bytes()  # no dynamic linker is asked for
 
 
@@ -58,8 +58,9 @@ def test_only_what_changed_is_built_again(hook: ModuleType, root: Path) -> None:
 
 def test_a_header_is_a_source_too(hook: ModuleType, root: Path) -> None:
     built(hook, root)
-    (root / "guest/wire.h").write_text("#define WINDOW 1\n")
-    assert "hyperstart" in built(hook, root)
+    for header, program in (("guest/wire.h", "hyperstart"), ("host/jail/options.h", "hyper-jail")):
+        (root / header).write_text("#define WINDOW 1\n")
+        assert program in built(hook, root)
 
 
 def test_a_program_that_does_not_compile_leaves_the_old_one(
@@ -76,8 +77,8 @@ def test_a_program_that_does_not_compile_leaves_the_old_one(
 
 
 def test_a_program_without_sources_is_named(hook: ModuleType, root: Path) -> None:
-    (root / "host/jail.c").unlink()
-    with pytest.raises(hook.MissingSource, match=r"hyper-jail: there is no host/jail\.c"):
+    (root / "host/jail/main.c").unlink()
+    with pytest.raises(hook.MissingSource, match=r"hyper-jail: there is no host/jail/\*\.c"):
         built(hook, root)
 
 

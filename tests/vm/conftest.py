@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from hypercontainer.hypervisor.base import VmConfig
-from hypercontainer.hypervisor.qemu.driver import QemuHypervisor, cgroup_name
+from hypercontainer.hypervisor.host.limits import cgroup_name
+from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
 from hypercontainer.hypervisor.qemu.guest import QemuGuest
 from hypercontainer.images import workspace
 from hypercontainer.kernel import initramfs

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import GuestDied
-from hypercontainer.hypervisor.qemu.rundir import RunDir
+from hypercontainer.hypervisor.qemu.rundir import qemu_run
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model import settings
 from hypercontainer.model.spec import ContainerSpec, PodSpec
@@ -37,7 +37,7 @@ def tracing(victim: str, deadly: str, run: Path) -> type[Timings]:
             if victim == "self":
                 os.kill(os.getpid(), signal.SIGKILL)
             for path in run.glob("pods/[0-9a-f]*/qemu.pid"):
-                os.kill(RunDir(path.parent).processes("qemu")[-1].pid, signal.SIGKILL)
+                os.kill(qemu_run(path.parent).processes("qemu")[-1].pid, signal.SIGKILL)
 
     return Deadly
 

@@ -19,10 +19,10 @@ import pytest
 from hypercontainer import vm
 from hypercontainer.errors import GuestDied, GuestError, GuestSilent, InUse, NotFound
 from hypercontainer.hypervisor.base import Nic, SharedFolder, VmConfig
-from hypercontainer.hypervisor.qemu.driver import HYPER_JAIL, QemuHypervisor
+from hypercontainer.hypervisor.host import tsc
+from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
 from hypercontainer.hypervisor.qemu.guest import QemuGuest, why_ended
-from hypercontainer.hypervisor.qemu.jail import tsc_khz
-from hypercontainer.hypervisor.qemu.rundir import RunDir
+from hypercontainer.hypervisor.qemu.rundir import qemu_run
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.record import DiskRecord, GuestRecord
 
@@ -245,7 +245,7 @@ async def test_an_emulated_guest_is_told_how_fast_its_clock_goes(booted: Booted,
     async with booted() as guest, line(guest) as ask:
         said = re.search(r"tsc_early_khz=(\d+)", await ask("get /proc/cmdline"))
         assert said
-        again = await tsc_khz(HYPER_JAIL)
+        again = await tsc.khz()
         assert abs(int(said[1]) - again) < again / 10_000
 
 
@@ -349,7 +349,7 @@ async def test_an_end_that_nobody_saw_is_named(
     os.kill(record.process.pid, signal.SIGKILL)
     await until(lambda: (run_dir / "qemu.status").read_text() != "")
     assert await driver.attach(record) is None
-    assert why_ended(RunDir(run_dir)) == "killed by signal 9 (SIGKILL)"
+    assert why_ended(qemu_run(run_dir)) == "killed by signal 9 (SIGKILL)"
     await driver.reap(run_dir)
 
 

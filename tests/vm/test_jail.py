@@ -12,13 +12,13 @@ import pytest
 
 from hypercontainer.errors import InvalidInput
 from hypercontainer.hypervisor.base import SharedFolder
-from hypercontainer.hypervisor.qemu import limits
+from hypercontainer.hypervisor.host import limits
+from hypercontainer.hypervisor.host.jail import Start, start, vmm_options
+from hypercontainer.hypervisor.host.tap import open_tap
 from hypercontainer.hypervisor.qemu.argv import HOT_MEMORY_MIB
-from hypercontainer.hypervisor.qemu.driver import HYPER_JAIL, QemuHypervisor
+from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
 from hypercontainer.hypervisor.qemu.guest import QemuGuest
-from hypercontainer.hypervisor.qemu.jail import Start, start, vmm_options
-from hypercontainer.hypervisor.qemu.rundir import RunDir
-from hypercontainer.hypervisor.qemu.tap import open_tap
+from hypercontainer.hypervisor.qemu.rundir import qemu_run
 from hypercontainer.lib import cgroup, proc
 from hypercontainer.model.record import DiskRecord
 from tests.vm.conftest import UID
@@ -149,7 +149,7 @@ for name, call, value in (
 
 async def test_a_tap_can_be_used_and_not_kept(driver: QemuHypervisor, run_dir: Path, tmp_path: Path) -> None:
     tap = open_tap("hyt-jail-test", UID)
-    run = RunDir(run_dir)
+    run = qemu_run(run_dir)
     lock = run.lock()
     assert lock is not None
     try:
@@ -160,7 +160,7 @@ async def test_a_tap_can_be_used_and_not_kept(driver: QemuHypervisor, run_dir: P
             fds=[tap],
             lock=lock,
         )
-        process = await start(HYPER_JAIL, run, what)
+        process = await start(run, what)
         for one in (process, run.processes("qemu")[0]):
             await proc.gone(one.pid, one.start_time)
     finally:
@@ -195,7 +195,7 @@ for name, call in (
 
 async def test_no_file_grows_beyond_what_qemu_may_write(driver: QemuHypervisor, run_dir: Path, tmp_path: Path) -> None:
     """Whoever has taken it over has the scratch disks open, and room on the host's disk is everybody's."""
-    run, most = RunDir(run_dir), 1 << 30
+    run, most = qemu_run(run_dir), 1 << 30
     lock = run.lock()
     scratch = os.open(tmp_path / "scratch", os.O_RDWR | os.O_CREAT)
     assert lock is not None
@@ -207,7 +207,7 @@ async def test_no_file_grows_beyond_what_qemu_may_write(driver: QemuHypervisor, 
             fds=[scratch],
             lock=lock,
         )
-        process = await start(HYPER_JAIL, run, what)
+        process = await start(run, what)
         for one in (process, run.processes("qemu")[0]):
             await proc.gone(one.pid, one.start_time)
     finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hypercontainer.hypervisor.qemu.limits import OVERHEAD_MIB
+from hypercontainer.hypervisor.host.limits import OVERHEAD_MIB
 from hypercontainer.testing.daemon import PrivateDaemon
 from tests.vm.test_run import ok
 

@@ -16,7 +16,7 @@ import pytest
 from hypercontainer.errors import Unavailable
 from hypercontainer.factory.template import TemplateFactory
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, SharedFolder, VmConfig
-from hypercontainer.hypervisor.qemu import limits
+from hypercontainer.hypervisor.host import limits
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
 from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.lib.trace import Timings

@@ -21,7 +21,7 @@ from hypercontainer.factory.sealed import SealedFile
 from hypercontainer.factory.template import TemplateFactory
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, Snapshot, VmConfig
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
-from hypercontainer.hypervisor.qemu.rundir import RunDir
+from hypercontainer.hypervisor.qemu.rundir import qemu_run
 from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.lib import proc
 from hypercontainer.lib.trace import Timings
@@ -202,7 +202,7 @@ def test_a_hyperd_killed_while_it_makes_a_template_leaves_nothing(kernels: Path,
         daemon.ctl("load", "-i", str(busybox_archive))
         pods = daemon.folder / "run/pods"
         with subprocess.Popen(daemon.argv("run", "busybox", "true"), env=daemon.env, stderr=subprocess.DEVNULL):
-            making = wait_for(lambda: [run for run in map(RunDir, pods.glob("template-*")) if run.processes("qemu")])
+            making = wait_for(lambda: [run for run in map(qemu_run, pods.glob("template-*")) if run.processes("qemu")])
             processes = making[0].processes("qemu")
             daemon.signal(signal.SIGKILL)
         assert alive(processes) == processes

@@ -15,7 +15,7 @@ import pytest
 from hypercontainer.errors import GuestDied
 from hypercontainer.factory.template import TemplateFactory
 from hypercontainer.hypervisor.base import Hypervisor, VmConfig
-from hypercontainer.hypervisor.qemu import limits
+from hypercontainer.hypervisor.host import limits
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
 from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.testing.contract import made

@@ -19,7 +19,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from hypercontainer.hypervisor.qemu.rundir import RunDir
+from hypercontainer.hypervisor.host.rundir import RunDir
+from hypercontainer.hypervisor.qemu.rundir import qemu_run
 from hypercontainer.lib import proc
 from hypercontainer.testing import busybox
 from hypercontainer.testing.daemon import PrivateDaemon, Result, Value
@@ -284,7 +285,7 @@ class Walk:
         return state
 
     def _run_dir(self, life: Life) -> RunDir:
-        return RunDir(Path(str(self.hyper.settings["run"])) / "pods" / self._pod(life.name))
+        return qemu_run(Path(str(self.hyper.settings["run"])) / "pods" / self._pod(life.name))
 
     def _end(self, program: str, life: Life) -> bool:
         """Kill a program of its machine; whether there was one."""

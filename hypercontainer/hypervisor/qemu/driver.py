@@ -2,7 +2,6 @@
 
 import asyncio
 import fcntl
-import hashlib
 import os
 import shutil
 import socket
@@ -13,21 +12,22 @@ from pathlib import Path
 
 from hypercontainer.errors import GuestDied, GuestError, InUse, InvalidInput, NotFound, Unavailable
 from hypercontainer.hypervisor.base import SharedFolder, VmConfig
-from hypercontainer.hypervisor.qemu import argv, jail, limits, snapshot, virtiofsd
-from hypercontainer.hypervisor.qemu.disk import open_disk
+from hypercontainer.hypervisor.host import jail, limits, tsc, virtiofsd
+from hypercontainer.hypervisor.host.disk import open_disk
+from hypercontainer.hypervisor.host.memory import HYPER_MEMORY
+from hypercontainer.hypervisor.host.reaper import reap
+from hypercontainer.hypervisor.host.rundir import VIRTIOFSD, RunDir, VmmFile
+from hypercontainer.hypervisor.host.tap import Tap, Taps, open_tap
+from hypercontainer.hypervisor.qemu import argv, snapshot
 from hypercontainer.hypervisor.qemu.guest import QemuGuest, why_ended
 from hypercontainer.hypervisor.qemu.qmp import Monitor
-from hypercontainer.hypervisor.qemu.reaper import reap
-from hypercontainer.hypervisor.qemu.rundir import RunDir, VmmFile
-from hypercontainer.hypervisor.qemu.tap import Tap, Taps, open_tap
+from hypercontainer.hypervisor.qemu.rundir import qemu_run
 from hypercontainer.lib import cgroup, proc
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import GuestRecord, ProcessRef
 
 BACKGROUND = 15  # of nice(1): a thirtieth of a processor, where somebody else wants it
 MONITOR_S = 20.0  # of a processor; QEMU greets 0.03 s after its start
-HYPER_JAIL = Path(__file__).parents[2] / "_bin/hyper-jail"
-HYPER_MEMORY = HYPER_JAIL.with_name("hyper-memory.so")
 
 
 class QemuHypervisor:
@@ -37,15 +37,14 @@ class QemuHypervisor:
         self,
         qemu: str = "qemu-system-x86_64",
         virtiofsd: str = "/usr/lib/qemu/virtiofsd",
-        hyper_jail: Path = HYPER_JAIL,
     ) -> None:
         self._version = ""
         self._tsc_khz: int | None = None  # measured when a guest first needs it
         self._taps = Taps()
-        self._qemu, self._virtiofsd, self._jail = qemu, virtiofsd, hyper_jail
+        self._qemu, self._virtiofsd = qemu, virtiofsd
 
     async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> QemuGuest:
-        run = RunDir(run_dir)
+        run = qemu_run(run_dir)
         _check(config)
         config = await self._timed(config)
         lock = run.lock()
@@ -83,7 +82,7 @@ class QemuHypervisor:
         """GuestSilent when the VMM lives but its monitor does not answer."""
         if record.boot_id != proc.boot_id() or not _lives(record.process):
             return None
-        run = RunDir(Path(record.run_dir))
+        run = qemu_run(Path(record.run_dir))
         try:
             monitor = await _monitor(run, record)
             monitor.go_on()  # if a hyperd before us did not come to it
@@ -104,14 +103,14 @@ class QemuHypervisor:
 
     async def reap(self, run_dir: Path) -> None:
         if run_dir.is_dir():
-            await reap(RunDir(run_dir))
+            await reap(qemu_run(run_dir))
 
     async def _spawn(self, config: VmConfig, run: RunDir, lock: int, trace: Trace) -> tuple[GuestRecord, Tap | None]:
         """Start the processes. Of the files that they inherit the tap alone stays open here: their end is QEMU's."""
         with ExitStack() as files:
             files.callback(os.close, lock)
             with trace.step("record"):
-                cgroups = cgroup.plan(cgroup_name(run.path))
+                cgroups = cgroup.plan(limits.cgroup_name(run.path))
                 run.save(VmmFile(boot_id=proc.boot_id(), cgroups=[str(folder) for folder in cgroups]))
             with trace.step("cgroup"):
                 limits.create(cgroups, config.memory_mib)
@@ -125,7 +124,7 @@ class QemuHypervisor:
                     starts = [self._start_share(config, config.share, listener, fds, lock, cgroups)]
             with trace.step("qemu"):
                 starts = [self._start(config, run, fds, lock, cgroups), *starts]
-                process, *helpers = await jail.start_all(self._jail, run, starts)
+                process, *helpers = await jail.start_all(run, starts)
             tap = self._taps.hold(config.nic.tap, fds.tap) if config.nic and fds.tap is not None else None
         if config.background:
             proc.nice(process.pid, BACKGROUND)
@@ -146,7 +145,7 @@ class QemuHypervisor:
         if config.accelerator == "kvm" or config.origin:
             return config
         if self._tsc_khz is None:
-            self._tsc_khz = await jail.tsc_khz(self._jail)
+            self._tsc_khz = await tsc.khz()
         known = (f"tsc_early_khz={self._tsc_khz}",) if self._tsc_khz else ()
         return replace(config, kernel_parameters=(*config.kernel_parameters, *known))
 
@@ -159,7 +158,7 @@ class QemuHypervisor:
             binds = {argv.KERNEL: config.kernel, argv.INITRD: config.initrd}
         kvm, memory = config.accelerator == "kvm", fds.memory is not None
         return jail.Start(
-            program="qemu",
+            program=run.vmm,
             command=argv.command(self._program(), config, fds),
             options=jail.vmm_options(
                 run,
@@ -185,7 +184,7 @@ class QemuHypervisor:
         cgroups: list[Path],
     ) -> jail.Start:
         return jail.Start(
-            program="virtiofsd",
+            program=VIRTIOFSD,
             command=virtiofsd.command(self._virtiofsd, listener, share),
             options=jail.share_options(),
             fds=[listener],
@@ -239,7 +238,7 @@ def _open(config: VmConfig, run: RunDir, files: ExitStack) -> argv.Descriptors:
         return fd
 
     return argv.Descriptors(
-        qmp=listen(run.qmp),
+        qmp=listen(run.monitor),
         agent=listen(run.agent),
         disks=tuple(keep(open_disk(disk)) if disk.path else None for disk in config.disks),
         tap=keep(open_tap(config.nic.tap, config.uid)) if config.nic else None,
@@ -269,7 +268,7 @@ def _with_share(run: RunDir, fds: argv.Descriptors, files: ExitStack) -> tuple[i
 
 
 async def _monitor(run: RunDir, record: GuestRecord) -> Monitor:
-    return await Monitor.connect(run.qmp, timeout_s=MONITOR_S, waited=partial(proc.waited_s, record.process.pid))
+    return await Monitor.connect(run.monitor, timeout_s=MONITOR_S, waited=partial(proc.waited_s, record.process.pid))
 
 
 async def _greeted(run: RunDir, record: GuestRecord) -> Monitor:
@@ -286,7 +285,7 @@ async def _loaded(run: RunDir, monitor: Monitor, config: VmConfig) -> None:
     try:
         await snapshot.load(monitor, config.origin.state)
         if config.share:
-            await virtiofsd.plug(monitor)
+            await snapshot.plug_share(monitor)
     except BaseException as e:
         await monitor.ended(timeout_s=1.0 if isinstance(e, GuestError) else 0.0)  # it ends by itself, and says why
         alive = monitor.connected
@@ -299,15 +298,10 @@ async def _loaded(run: RunDir, monitor: Monitor, config: VmConfig) -> None:
 async def _its_end(run: RunDir) -> GuestDied:
     """Of a QEMU that has hung up: the keeper has written it down when it is gone itself."""
     async with asyncio.timeout(MONITOR_S):
-        for process in run.processes("qemu"):
+        for process in run.processes(run.vmm):
             await proc.gone(process.pid, process.start_time)
     return GuestDied(f"cannot start the virtual machine: {why_ended(run)}")
 
 
 def _lives(process: ProcessRef) -> bool:
     return proc.start_time(process.pid) == process.start_time
-
-
-def cgroup_name(run_dir: Path) -> str:
-    """Of this run directory alone, whatever other daemons with other roots call theirs."""
-    return f"{run_dir.name}-{hashlib.sha256(os.fsencode(run_dir.resolve())).hexdigest()[:8]}"

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from hypercontainer.errors import GuestError
 from hypercontainer.hypervisor.base import SLOTS, Size, VmConfig
+from hypercontainer.hypervisor.host.disk import open_within
+from hypercontainer.hypervisor.host.memory import Ram
+from hypercontainer.hypervisor.host.memory import find as find_ram
+from hypercontainer.hypervisor.host.reaper import reap
+from hypercontainer.hypervisor.host.rundir import VIRTIOFSD, RunDir
+from hypercontainer.hypervisor.host.tap import Tap
 from hypercontainer.hypervisor.qemu import argv, resize, snapshot
 from hypercontainer.hypervisor.qemu.cause import cause, text
-from hypercontainer.hypervisor.qemu.disk import open_within
-from hypercontainer.hypervisor.qemu.memory import Ram
-from hypercontainer.hypervisor.qemu.memory import find as find_ram
 from hypercontainer.hypervisor.qemu.qmp import Monitor
-from hypercontainer.hypervisor.qemu.reaper import reap
-from hypercontainer.hypervisor.qemu.rundir import RunDir
-from hypercontainer.hypervisor.qemu.tap import Tap
 from hypercontainer.lib import cgroup, proc
 from hypercontainer.lib.together import in_thread, together
 from hypercontainer.model.record import DiskRecord, GuestRecord
@@ -114,7 +114,7 @@ class QemuGuest:
         if config.nic and config.nic.tap and self._tap:
             await self._tap.rename(config.nic.tap)
         os.rename(self._run.path, run_dir)
-        self._run = RunDir(run_dir)
+        self._run = self._run.moved(run_dir)
         self._record.run_dir = str(run_dir)
 
     def waited_s(self) -> float:
@@ -188,12 +188,12 @@ class QemuGuest:
                 task.cancel()
 
     async def _lose_share(self) -> None:
-        for keeper in self._run.processes("virtiofsd")[:1]:
+        for keeper in self._run.processes(VIRTIOFSD)[:1]:
             await proc.gone(keeper.pid, keeper.start_time)  # it writes the status
         async with self._ending:
             process = self._record.process
             if proc.kill(process.pid, process.start_time):
-                self._share_end = self._run.status("virtiofsd") or "nobody knows what"
+                self._share_end = self._run.status(VIRTIOFSD) or "nobody knows what"
 
     def console_tail(self, size: int = 4096) -> str:
         return text(self._last_words[-size:] or self._run.read_tail(CONSOLE, size))
@@ -202,7 +202,8 @@ class QemuGuest:
         """Wait for the end, and read what was said of it while it can be read."""
         if self._last_words:
             return
-        for process in [self._record.process, *self._run.processes("qemu")]:  # the keeper too: it writes the status
+        keeper = self._run.processes(self._run.vmm)[:1]  # it writes the status
+        for process in [self._record.process, *keeper]:
             await proc.gone(process.pid, process.start_time)
         await self._monitor.ended(timeout_s=1.0)
         self._cause = self._cause or why_ended(self._run, self._monitor.shutdown_reason, self._share_end)
@@ -214,7 +215,7 @@ def why_ended(run: RunDir, reason: str = "", share: str = "") -> str:
     `share` how virtiofsd ended before."""
     known = run.load()
     return cause(
-        status=run.status("qemu"),
+        status=run.status(run.vmm),
         reason=reason,
         console=text(run.read_tail(CONSOLE, CAUSE_BYTES)),
         log=text(run.read_tail("qemu.log", CAUSE_BYTES)),

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from hypercontainer.errors import GuestError, InvalidInput
 from hypercontainer.hypervisor.base import Size
-from hypercontainer.hypervisor.qemu import argv, limits
+from hypercontainer.hypervisor.host import limits
+from hypercontainer.hypervisor.qemu import argv
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 
 STALLED_S = 3.0  # without a block more or less: nothing more will come. 384 MiB go in 0.4 s, emulated

@@ -1,7 +1,7 @@
 """Snapshots: a guest's devices and CPUs as a migration stream in a file, its memory in another.
 
 A guest that was booted to be saved has its memory mapped shared: its file is the memory, and the stream leaves it out
-(x-ignore-shared). Of any other guest the memory is copied (memory.py), and the stream is that of QEMU's own device
+(x-ignore-shared). Of any other guest the memory is copied (host/memory.py), and the stream is that of QEMU's own device
 state, made what those who load expect. Both are the same to them: they map the memory's file copy on write.
 """
 
@@ -9,6 +9,7 @@ import os
 import struct
 
 from hypercontainer.errors import Exhausted, GuestError, WrongState
+from hypercontainer.hypervisor.qemu import argv
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 from hypercontainer.lib import files, sparse
 
@@ -45,6 +46,17 @@ async def load(monitor: Monitor, state: int) -> None:
         os.close(own)
     await monitor.migrate("migrate-incoming", f"fd:{FD}", timeout_s=LOAD_S)
     await monitor.execute("cont")  # it was stopped when it was saved, and still is
+
+
+async def plug_share(monitor: Monitor) -> None:
+    """Give the device of its shared folder to a guest that goes on from a snapshot: QEMU can neither save nor load
+    where there is one. The guest is not told, it has to look.
+
+    The root bus of this machine knows no hot-plug, for it has no protocol to tell a guest. With the machine itself as
+    the bus's handler nobody is told, and QEMU lets us."""
+    handler = {"path": "/machine/q35/pcie.0", "property": "hotplug-handler", "value": "/machine"}
+    await monitor.execute("qom-set", handler)
+    await monitor.execute("device_add", argv.share_device() | {"bus": "pcie.0"})
 
 
 async def ram_bytes(monitor: Monitor) -> int:

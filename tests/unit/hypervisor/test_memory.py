@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hypercontainer.errors import GuestDied, GuestError
-from hypercontainer.hypervisor.qemu import memory
-from hypercontainer.hypervisor.qemu.memory import PAGE, Mapping, parse
+from hypercontainer.hypervisor.host import memory
+from hypercontainer.hypervisor.host.memory import PAGE, Mapping, parse
 from hypercontainer.lib import sparse
 
 PAGES = 64

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hypercontainer.hypervisor.qemu import memory
-from hypercontainer.hypervisor.qemu.driver import HYPER_MEMORY
+from hypercontainer.hypervisor.host import memory
+from hypercontainer.hypervisor.host.memory import HYPER_MEMORY
 
 SCRIPT = """
 import ctypes, errno, fcntl, json, os

@@ -8,7 +8,7 @@ import pytest
 
 from hypercontainer.errors import GuestError, InvalidInput
 from hypercontainer.hypervisor.base import Size
-from hypercontainer.hypervisor.qemu.limits import OVERHEAD_MIB
+from hypercontainer.hypervisor.host.limits import OVERHEAD_MIB
 from hypercontainer.hypervisor.qemu.resize import resize, size
 from tests.unit.hypervisor.test_qmp import Peer, monitor, qemu
 

@@ -10,18 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hypercontainer.errors import InvalidInput
-from hypercontainer.hypervisor.qemu.reaper import reap
-from hypercontainer.hypervisor.qemu.rundir import FILES, RunDir, VmmFile
+from hypercontainer.hypervisor.host.reaper import reap
+from hypercontainer.hypervisor.host.rundir import VmmFile
+from hypercontainer.hypervisor.qemu.rundir import qemu_run
 from hypercontainer.lib import cgroup, proc
 
 
 def test_a_path_too_long_for_sockets_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="too long for a socket"):
-        RunDir(tmp_path / ("x" * 120))
+        qemu_run(tmp_path / ("x" * 120))
 
 
 def test_the_lock_is_held_by_one(tmp_path: Path) -> None:
-    run = RunDir(tmp_path)
+    run = qemu_run(tmp_path)
     lock = run.lock()
     assert lock is not None
     assert run.lock() is None
@@ -32,14 +33,14 @@ def test_the_lock_is_held_by_one(tmp_path: Path) -> None:
 
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
-    run, known = RunDir(tmp_path), VmmFile(boot_id="b", cgroups=["/a", "/b"])
+    run, known = qemu_run(tmp_path), VmmFile(boot_id="b", cgroups=["/a", "/b"])
     assert run.load() is None
     run.save(known)
     assert run.load() == known
 
 
 def test_the_tail_of_a_log_goes_back_into_its_predecessor(tmp_path: Path) -> None:
-    run = RunDir(tmp_path)
+    run = qemu_run(tmp_path)
     assert run.read_tail("qemu.out", 10) == b""
     (tmp_path / "qemu.out").write_bytes(b"newer")
     assert run.read_tail("qemu.out", 3) == b"wer"
@@ -53,11 +54,11 @@ def test_a_tail_is_a_tail(tmp_path_factory: pytest.TempPathFactory, old: bytes, 
     folder = tmp_path_factory.mktemp("t")
     (folder / "a").write_bytes(new)
     (folder / "a.old").write_bytes(old)
-    assert RunDir(folder).read_tail("a", size) == (old + new)[max(0, len(old + new) - size) :]
+    assert qemu_run(folder).read_tail("a", size) == (old + new)[max(0, len(old + new) - size) :]
 
 
 def test_processes_are_read_when_they_are_written(tmp_path: Path) -> None:
-    run = RunDir(tmp_path)
+    run = qemu_run(tmp_path)
     assert run.processes("qemu") == []
     (tmp_path / "qemu.pid").write_text("")
     assert run.processes("qemu") == []
@@ -66,11 +67,11 @@ def test_processes_are_read_when_they_are_written(tmp_path: Path) -> None:
 
 
 async def test_reaping_removes_our_files_and_no_others(tmp_path: Path) -> None:
-    run = RunDir(tmp_path)
+    run = qemu_run(tmp_path)
     run.save(VmmFile(boot_id="b", cgroups=[str(tmp_path / "no-cgroup")]))
     run.jail.mkdir()
-    for name in FILES:
-        (tmp_path / name).touch() if name != "vmm.json" else None
+    for path in run.files():
+        path.touch() if path.name != "vmm.json" else None
     (tmp_path / "theirs").touch()
     await reap(run)
     await reap(run)
@@ -78,7 +79,7 @@ async def test_reaping_removes_our_files_and_no_others(tmp_path: Path) -> None:
 
 
 async def test_reaping_never_kills_a_later_process_with_the_same_pid(tmp_path: Path) -> None:
-    run = RunDir(tmp_path)
+    run = qemu_run(tmp_path)
     started = proc.start_time(os.getpid())
     assert started is not None
     (tmp_path / "qemu.pid").write_text(f"{os.getpid()} {started - 1}\n{os.getpid()} {started - 1}\n")
@@ -116,7 +117,7 @@ def test_a_kill_for_memory_is_seen(hierarchies: Path, file: str) -> None:
 
 
 async def test_a_vmm_that_let_go_of_its_lock_is_killed_all_the_same(tmp_path: Path) -> None:
-    run = RunDir(tmp_path)
+    run = qemu_run(tmp_path)
     vmm = await asyncio.create_subprocess_exec("sleep", "1000")
     started = proc.start_time(vmm.pid)
     (tmp_path / "qemu.pid").write_text(f"{os.getpid()} {proc.start_time(os.getpid())}\n{vmm.pid} {started}\n")

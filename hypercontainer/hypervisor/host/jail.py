@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hypercontainer.errors import GuestDied, HyperError, Unavailable
-from hypercontainer.hypervisor.qemu.rundir import RunDir
+from hypercontainer.hypervisor.host.rundir import RunDir
 from hypercontainer.lib import cgroup, proc
 from hypercontainer.lib.together import together
 from hypercontainer.model.record import ProcessRef
 
-# What a dynamically linked QEMU reads: its libraries and modules, its firmware. All of it is the distribution's.
+BINARIES = Path(__file__).parents[2] / "_bin"
+HYPER_JAIL = BINARIES / "hyper-jail"
+
+# What a dynamically linked VMM reads: its libraries and modules, its firmware. All of it is the distribution's.
 SYSTEM = ("/usr",)
 MERGED = ("/lib", "/lib64", "/lib32", "/libx32", "/bin")  # links into /usr on a merged system, folders on others
 LINKER_CACHE = "/etc/ld.so.cache"
@@ -21,8 +24,6 @@ LINKER_CACHE = "/etc/ld.so.cache"
 # sys_admin is for its own sandbox, it drops that before it listens to the guest; setpcap is for dropping.
 SHARE_CAPS = {"chown": 0, "dac_override": 1, "fowner": 3, "setgid": 6, "setuid": 7, "setpcap": 8}
 SHARE_CAPS |= {"sys_chroot": 18, "sys_admin": 21}
-
-PLAUSIBLE_KHZ = range(100_000, 20_000_000)  # of a time stamp counter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,15 +39,15 @@ class Start:
     copy: tuple[int, int] | None = None  # from, to: files in memory, see hyper-jail's --copy
 
 
-async def start_all(jail: Path, run: RunDir, programs: Sequence[Start]) -> list[ProcessRef]:
+async def start_all(run: RunDir, programs: Sequence[Start]) -> list[ProcessRef]:
     """`start` them all at once. When one does not start, others may: the reaper finds them."""
-    await together(*(start(jail, run, what) for what in programs))
+    await together(*(start(run, what) for what in programs))
     return [run.processes(what.program)[1] for what in programs]
 
 
-async def start(jail: Path, run: RunDir, what: Start) -> ProcessRef:
+async def start(run: RunDir, what: Start) -> ProcessRef:
     """Start `what`; returns once its program runs. It outlives us. Raises GuestDied with the step that failed."""
-    words = [str(jail), "--name", what.program, "--lock", str(what.lock), *what.options]
+    words = [str(HYPER_JAIL), "--name", what.program, "--lock", str(what.lock), *what.options]
     for fd in what.fds:
         words += ["--fd", str(fd)]
     for folder in what.cgroups:
@@ -67,14 +68,6 @@ async def start(jail: Path, run: RunDir, what: Start) -> ProcessRef:
     return processes[1]
 
 
-async def tsc_khz(jail: Path) -> int:
-    """How fast this machine's time stamp counter goes, measured over 0.02 s; 0 when it has none that makes sense."""
-    said = await proc.run([str(jail), "--tsc-khz"], timeout_s=20)
-    word = said.stdout.decode(errors="replace").strip()
-    khz = int(word) if word.isdigit() else 0
-    return khz if khz in PLAUSIBLE_KHZ else 0
-
-
 def vmm_options(
     run: RunDir,
     *,
@@ -85,7 +78,7 @@ def vmm_options(
     largest_file: int,
     preload: str = "",
 ) -> list[str]:
-    """QEMU: a root of its own that holds the system's programs and `binds`, files by their place in it; an
+    """A VMM: a root of its own that holds the system's programs and `binds`, files by their place in it; an
     unprivileged user. `proc`: it names its own descriptors by path. `preload`: a library of `binds`, loaded first.
     It makes no file larger than `largest_file` bytes: that is fixed for its life, for no limit of a running process can
     be raised without CAP_SYS_RESOURCE."""

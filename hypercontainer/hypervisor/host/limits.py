@@ -1,5 +1,7 @@
 """What the cgroup of one VMM may have: lib/cgroup.py makes it."""
 
+import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,9 +9,14 @@ from hypercontainer.lib import cgroup
 
 TASKS = 256  # threads of a VMM, its keeper and its virtiofsd
 
-# Beyond the guest's memory: QEMU itself (60 MiB), translated code (64), virtiofsd, and the cache of the disk files
+# Beyond the guest's memory: the VMM itself (60 MiB), translated code (64), virtiofsd, and the cache of the disk files
 # it reads, which the kernel takes back when it must.
 OVERHEAD_MIB = 256
+
+
+def cgroup_name(run_dir: Path) -> str:
+    """Of this run directory alone, whatever other daemons with other roots call theirs."""
+    return f"{run_dir.name}-{hashlib.sha256(os.fsencode(run_dir.resolve())).hexdigest()[:8]}"
 
 
 def create(folders: Sequence[Path], memory_mib: int) -> None:

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from hypercontainer.errors import HyperError
-from hypercontainer.hypervisor.qemu.rundir import PROGRAMS, RunDir
+from hypercontainer.hypervisor.host.rundir import RunDir
 from hypercontainer.lib import cgroup, proc
 
 
@@ -32,7 +32,7 @@ async def reap(run: RunDir, *, timeout_s: float = 20.0) -> None:
 
 def _kill_all(run: RunDir) -> int | None:
     """Kill what is known to live. Returns the lock once nothing does: a hostile VMM may have let go of it before."""
-    for program in PROGRAMS:
+    for program in run.programs:
         for process in run.processes(program)[1:]:  # not the keepers: they write the status and end by themselves
             proc.kill(process.pid, process.start_time)
     return run.lock()

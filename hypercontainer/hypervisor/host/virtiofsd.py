@@ -1,12 +1,10 @@
-"""The server of a pod's shared folder: one virtiofsd, which ends with its QEMU."""
+"""The server of a pod's shared folder: one virtiofsd, which ends with its VMM."""
 
 import socket
 
 from hypercontainer.errors import InvalidInput
 from hypercontainer.hypervisor.base import SharedFolder
-from hypercontainer.hypervisor.qemu import argv
-from hypercontainer.hypervisor.qemu.qmp import Monitor
-from hypercontainer.hypervisor.qemu.rundir import RunDir
+from hypercontainer.hypervisor.host.rundir import RunDir
 
 # A user's attributes pass as they are. So do file capabilities, for virtiofsd cannot change owners where it maps them
 # elsewhere; nobody in it can set any. Others are not supported, as on many file systems.
@@ -33,7 +31,7 @@ def command(virtiofsd: str, fd: int, share: SharedFolder) -> list[str]:
 
 
 def channel(run: RunDir) -> tuple[socket.socket, socket.socket]:
-    """The socket that virtiofsd listens on, and the connection to it that QEMU inherits; both to be closed."""
+    """The socket that virtiofsd listens on, and the connection to it that the VMM inherits; both to be closed."""
     path = run.path / "share.sock"
     listener, connection = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
     try:
@@ -46,14 +44,3 @@ def channel(run: RunDir) -> tuple[socket.socket, socket.socket]:
         connection.close()
         raise
     return listener, connection
-
-
-async def plug(monitor: Monitor) -> None:
-    """Give its device to a guest that goes on from a snapshot: QEMU can neither save nor load where there is one. The
-    guest is not told, it has to look.
-
-    The root bus of this machine knows no hot-plug, for it has no protocol to tell a guest. With the machine itself as
-    the bus's handler nobody is told, and QEMU lets us."""
-    handler = {"path": "/machine/q35/pcie.0", "property": "hotplug-handler", "value": "/machine"}
-    await monitor.execute("qom-set", handler)
-    await monitor.execute("device_add", argv.share_device() | {"bus": "pcie.0"})

@@ -1,9 +1,9 @@
 """A running guest's RAM, copied page by page: the file that its VMM has mapped, and what the guest has changed of it.
 
 A clone's RAM is a private mapping of a template's sealed file, with memory of its own where that has holes
-(host/memory.c), so most of it can be copied while the guest runs; only the pages that are private to it need the guest
-to stand still. A guest that was booted has the whole of
-its RAM in a file that is its own. Pages that nobody has touched are never read: reading would give them memory.
+(host/memory.c), so most of it can be copied while the guest runs; only the pages that are private to it need the
+guest to stand still. A guest that was booted has the whole of its RAM in a file that is its own. Pages that nobody
+has touched are never read: reading would give them memory.
 
 Everything is asked of the host's kernel, under /proc. What a VMM that a guest has taken over can do is to lie in its
 own pages; what it has of them its cgroup bounds, and what we hold of their list PIECE does.
@@ -18,9 +18,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from hypercontainer.errors import Exhausted, GuestDied, GuestError
+from hypercontainer.hypervisor.host.jail import BINARIES
 from hypercontainer.lib import files, sparse
 
-PAGE = 4096
+HYPER_MEMORY = BINARIES / "hyper-memory.so"
+PAGE = os.sysconf("SC_PAGESIZE")
 PIECE = 1 << 20  # bytes of a pagemap that are looked at at once: 512 MiB of memory
 MAPS_BYTES = 4 << 20  # of a VMM's list of mappings; a usual one has 30 KiB
 LINE = re.compile(r"([0-9a-f]+)-([0-9a-f]+) rw-([sp]) ([0-9a-f]+) \S+ (\d+) +/memfd:.*")
