@@ -13,6 +13,7 @@ from hypercontainer.testing.busybox import write_archive
 from hypercontainer.testing.daemon import PrivateDaemon, Value, private_daemon
 
 CHECKOUT = Path(__file__).parents[1]
+FIRST = CHECKOUT / "tests/fixtures/first"  # what was there before anything was upgraded
 # A shell that starts us in the background has us ignore these, and everything that we start.
 for number in (signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(number) == signal.SIG_IGN:

@@ -216,6 +216,11 @@ def processes(territory: list[Path], allowed: set[int]) -> list[str]:
     return found
 
 
+def hyperd_of(hyperstart: Path) -> list[str]:
+    """The command of a hyperd whose guests have that PID 1."""
+    return [sys.executable, str(Path(__file__).with_name("hyperd_of.py")), str(hyperstart)]
+
+
 def mounts(territory: list[Path]) -> list[str]:
     points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     return [f"mount {point}" for point in points if any(point.startswith(f"{path}/") for path in territory)]

@@ -12,25 +12,10 @@ import pytest
 from hypercontainer.testing.daemon import PrivateDaemon
 from tests.conftest import CHECKOUT
 from tests.hostile.archives import WAYS, archives, check, prepared
+from tests.vm.conftest import hyperd_of
 
 pytestmark = pytest.mark.vm
 
-DAEMON = """
-import sys
-from pathlib import Path
-from hypercontainer.engine.local import LocalEngine
-from hypercontainer.hyperd import main
-
-HYPERSTART = Path(sys.argv.pop(1))
-
-def engine(settings):
-    made = LocalEngine(settings)
-    made.host.hyperstart = HYPERSTART
-    return made
-
-main.engine = engine
-sys.exit(main.main())
-"""
 EVERY = 9  # of the archives, here: tests/unit/hyperctl/test_hostile_agent.py has them all
 
 
@@ -50,7 +35,7 @@ def hostile(kernels: Path, busybox_archive: Path, hyperstart: Path) -> Iterator[
     """A hyperd with one container, c."""
     settings: dict[str, str | int] = {"accelerator": "tcg", "factory": "direct"}
     daemon = PrivateDaemon(Path(tempfile.mkdtemp(prefix="hyper-")), kernels, settings)
-    daemon.hyperd = [sys.executable, "-c", DAEMON, str(hyperstart)]
+    daemon.hyperd = hyperd_of(hyperstart)
     try:
         daemon.start()
         assert daemon.ctl("load", "-i", str(busybox_archive)).status == 0

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.model.record import NicRecord
@@ -78,14 +78,14 @@ class FakeKernels:
 class World:
     """What outlives an engine: folders, guests, the network."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, factory: Literal["template", "direct"] = "template") -> None:
         self.settings = Settings(
             root=str(path / "lib"),
             run=str(path / "run"),
             accelerator="tcg",
             scratch_mib=16,
             boot_timeout_s=10,
-            factory="template",
+            factory=factory,
             pool=[],
         )
         self.hypervisor = FakeHypervisor()

@@ -126,6 +126,14 @@ class Guest:
         return status, out, err
 
 
+def inside(guest: Guest, *argv: str) -> str:
+    """A command of the machine in the guest's network namespace."""
+    outer = guest.process.pid
+    inner = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()[0]
+    words = ["nsenter", f"--net=/proc/{inner}/ns/net", *argv]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+
 @pytest.fixture
 def guest(hyperstart: Path, lower: Path, tmp_path: Path) -> Iterator[Guest]:
     guest = Guest(hyperstart, tmp_path, lower)

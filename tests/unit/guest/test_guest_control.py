@@ -3,14 +3,13 @@
 import errno
 import json
 import shutil
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.unit.guest.conftest import Guest
+from tests.unit.guest.conftest import Guest, inside
 from tests.unit.guest.wire_client import Refused
 
 CONTROL: dict[str, list[dict[str, Any]]] = json.loads((Path(__file__).parents[2] / "vectors/control.json").read_text())
@@ -93,14 +92,6 @@ def test_info(guest: Guest) -> None:
     info = guest.host.call("info")
     assert set(info) == {"version", "kernel", "uptime_ms", "memory_total_kib", "memory_available_kib"}
     assert info["memory_total_kib"] > info["memory_available_kib"] > 0
-
-
-def inside(guest: Guest, *argv: str) -> str:
-    """A command of the machine in the guest's network namespace."""
-    outer = guest.process.pid
-    inner = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()[0]
-    words = ["nsenter", f"--net=/proc/{inner}/ns/net", *argv]
-    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.fixture

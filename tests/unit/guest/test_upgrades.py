@@ -1,0 +1,215 @@
+"""Hosts and guests of other times: what the first hyperd said to this guest, what this one says to the first guest."""
+
+import asyncio
+import base64
+import copy
+import json
+import lzma
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, Dns, ExecSpec, InlineFile, Mount, PodSpec, Ulimit
+from hypercontainer.testing import busybox
+from tests.conftest import FIRST
+from tests.unit.engine.world import World, load
+from tests.unit.guest.conftest import Guest, inside
+from tests.unit.guest.wire_client import Input, Output
+
+Lines = Sequence[tuple[str, dict[str, Any]]]
+
+ONE = ContainerSpec(
+    image="busybox",
+    name="one",
+    command=["sleep", "1000"],
+    init=True,
+    env=["A=1"],
+    user="root",
+    working_dir="/tmp",
+    hostname="mine",
+    files=[InlineFile(path="/etc/greeting", content=base64.b64encode(b"hello\n").decode())],
+    cap_add=["NET_ADMIN"],
+    cap_drop=["MKNOD"],
+    no_new_privileges=True,
+    ulimits=[Ulimit(name="nofile", soft=512, hard=1024)],
+    sysctls={"net.core.somaxconn": "128"},
+    memory_mib=64,
+    pids=100,
+    shm_mib=32,
+)
+TWO = ContainerSpec(image="busybox", name="two", command=["sleep", "1000"], privileged=True)
+
+
+async def life(world: World, archive: Path, folder: Path) -> Lines:
+    """All that an engine asks of a guest in a pod's life: tests/fixtures/first has what the first one did."""
+    engine = await world.engine()
+    await load(engine, archive)
+
+    async def run(name: str, *command: str, stdin: bytes = b"", **spec: Any) -> None:
+        session = await engine.exec(name, ExecSpec(command=list(command), open_stdin=bool(stdin), **spec))
+        if stdin:
+            await session.write(stdin)
+            await session.close_stdin()
+        async for _ in session:
+            pass
+        assert await session.wait() == 0
+
+    mounts = [
+        Mount(type="tmpfs", target="/scratch", size_mib=8, options=["uid=5"]),
+        Mount(type="bind", source=str(folder), target="/bound", read_only=True),
+        Mount(type="volume", source="kept", target="/kept"),
+    ]
+    one = replace(ONE, mounts=mounts)
+    dns = Dns(nameservers=["10.0.0.9"], search=["example"])
+    pod = await engine.create_pod(PodSpec(name="pod", containers=[one], dns=dns, extra_hosts={"far": "10.9.9.9"}))
+    await engine.start_pod(pod.id)
+    agent = world.hypervisor.alive[0].agent
+    await run("one", "echo", "well")
+    await run("one", "cat", stdin=b"said\n", env=["B=2"], working_dir="/", user="0:0")
+    await run("one", "echo", "tty", tty=True, rows=24, columns=80)
+    await engine.stats("one")
+    await engine.top("one")
+    agent.archives[(next(iter(agent.containers)), "/etc/passwd")] = bytes(1024)
+    async for _ in await engine.archive_get("one", "/etc/passwd"):
+        pass
+    await engine.update("one", ContainerUpdate(pids=50))
+    await engine.rename("one", "uno")
+    await engine.add_container(pod.id, TWO)
+    await engine.start("two")
+    await run("two", "echo", "new")
+    await engine.pause("two")
+    await engine.unpause("two")
+    for again in (True, False):
+        await engine.kill("two", 9)
+        await engine.wait("two")
+        if again:
+            await engine.start("two")
+    await engine.remove("two", force=False, volumes=False)
+    await engine.kill("uno", 9)
+    await engine.wait("uno")
+    await engine.remove_pod(pod.id, force=True, volumes=True)
+    return list(agent.requests)
+
+
+@pytest.fixture(scope="module")
+def said_now(tmp_path_factory: pytest.TempPathFactory) -> Lines:
+    folder = tmp_path_factory.mktemp("life")
+    busybox.write_archive(folder / "busybox.tar")
+    (folder / "bound").mkdir()
+
+    async def lived() -> Lines:
+        world = World(folder, factory="direct")
+        try:
+            return await life(world, folder / "busybox.tar", folder / "bound")
+        finally:
+            for engine in world.engines:
+                await engine.close()
+
+    return asyncio.run(lived())
+
+
+@pytest.fixture(scope="module")
+def said_first() -> Lines:
+    lines = (FIRST / "requests.jsonl").read_text().splitlines()
+    return [(line["op"], line["args"]) for line in map(json.loads, lines)]
+
+
+@pytest.fixture(scope="module")
+def first_hyperstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    program = tmp_path_factory.mktemp("first") / "hyperstart"
+    program.write_bytes(lzma.decompress((FIRST / "hyperstart.xz").read_bytes()))
+    program.chmod(0o755)
+    return program
+
+
+@pytest.fixture
+def first_guest(first_hyperstart: Path, lower: Path, tmp_path: Path) -> Iterator[Guest]:
+    guest = Guest(first_hyperstart, tmp_path, lower)
+    yield guest
+    guest.close()
+
+
+class Replay:
+    """Asks a guest what a host was recorded to ask; Refused if it does not understand. `wrote` has what came back."""
+
+    def __init__(self, guest: Guest, lines: Lines) -> None:
+        self.guest, self.host = guest, guest.host
+        self.wrote: dict[tuple[str, ...], bytes] = {}
+        for op, args in copy.deepcopy(lines):
+            getattr(self, "_" + op.replace(".", "_"), lambda args: None)(args)
+            self.host.call(op, **args)
+            if op == "process.start" and not args.get("first"):
+                self._read(args)
+
+    def _pod_setup(self, args: dict[str, Any]) -> None:
+        """The machine's part: its network card, its share. Sysctls that have no namespace are not ours to set."""
+        (self.guest.folder / "hyper").mkdir(exist_ok=True)
+        for n, interface in enumerate(args["interfaces"]):
+            words = ("address", interface["hardware"], "type", "veth", "peer", "name", f"other{n}")
+            inside(self.guest, "ip", "link", "add", f"odd{n}", *words)
+        args["sysctls"] = {k: v for k, v in args["sysctls"].items() if k.startswith("net.")}
+
+    def _container_create(self, args: dict[str, Any]) -> None:
+        """The machine's part: disks, which are folders here, and what is in the share."""
+        self._container_update(args)
+        upper = self.guest.folder / f"upper-{args['id'][:12]}"
+        upper.mkdir()
+        args["rootfs"] = {"lower": {"path": str(self.guest.lower)}, "upper": {"path": str(upper)}}
+        for mount in args.get("mounts", []):
+            if mount["type"] == "share":
+                (self.guest.folder / "hyper" / mount["source"]).mkdir()
+
+    def _container_update(self, args: dict[str, Any]) -> None:
+        """The words of limits, without their numbers: this machine's kernel may be unable to set any."""
+        args["cgroup"] = dict.fromkeys(args.get("cgroup", {}), 0)
+
+    def _process_start(self, args: dict[str, Any]) -> None:
+        streams = args["streams"]
+        for number in filter(None, (streams["stdout"], streams["stderr"])):
+            self.host.outputs[number] = Output()
+        if streams["stdin"]:
+            self.host.inputs[streams["stdin"]] = Input()
+
+    _process_archive = _process_start
+
+    def _process_forget(self, args: dict[str, Any]) -> None:
+        self.host.events.remove(self.host.exit_of(args["process"]))
+
+    def _read(self, args: dict[str, Any]) -> None:
+        if stdin := args["streams"]["stdin"]:
+            self.host.write(stdin, b"said\n", end=True)
+        self.wrote[tuple(args["args"])] = self.host.read_all(args["streams"]["stdout"])
+
+
+SPOKEN = {("echo", "well"): b"well\n", ("cat",): b"said\n", ("echo", "tty"): b"tty\r\n", ("echo", "new"): b"new\n"}
+
+
+def test_this_guest_understands_the_first_host(guest: Guest, said_first: Lines) -> None:
+    assert Replay(guest, said_first).wrote == SPOKEN
+    guest.process.wait(30)
+
+
+def test_the_first_guest_understands_this_host(first_guest: Guest, said_now: Lines) -> None:
+    assert Replay(first_guest, said_now).wrote == SPOKEN
+    first_guest.process.wait(30)
+
+
+def test_this_guest_understands_this_host(guest: Guest, said_now: Lines) -> None:
+    assert Replay(guest, said_now).wrote == SPOKEN
+    guest.process.wait(30)
+
+
+def test_what_was_asked_then_is_asked_now(said_first: Lines, said_now: Lines) -> None:
+    """Else the tests above would try less than there is."""
+    assert {op for op, _ in said_first} <= {op for op, _ in said_now}
+
+
+def test_the_first_guest_answers_a_version_that_it_does_not_speak_and_listens_on(first_guest: Guest) -> None:
+    """So a host that speaks two of them can greet again: docs/wire.md, section 5."""
+    other = first_guest.another_host()
+    assert other.hello(version=2)["version"] == 1
+    assert other.hello(version=1)["version"] == 1
+    assert other.call("ping") == {}
