@@ -66,7 +66,7 @@ def _mount(mount: Mount) -> MountRecord:
         target=place,
         source=mount.source,
         read_only=mount.read_only,
-        populate=mount.type == "volume" and not mount.no_copy and not mount.read_only,
+        populate=mount.type == "volume" and not mount.no_copy,
         anonymous=mount.type == "volume" and not mount.source,
         size_mib=mount.size_mib,
         mode=mount.mode,

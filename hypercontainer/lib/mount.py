@@ -7,7 +7,11 @@ Every function raises OSError. (ctypes is loaded on first use: it costs 3 ms of 
 import ctypes
 import errno
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+
+from hypercontainer.lib import proc
 
 RDONLY = 0x1
 NOSUID = 0x2
@@ -17,6 +21,9 @@ NOSYMFOLLOW = 0x200000  # Linux 5.14; path walks below the mount follow no symbo
 
 MS_PRIVATE = 1 << 18
 MS_SHARED = 1 << 20
+
+CLONE_FS = 0x200
+CLONE_NEWNS = 0x20000
 
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
@@ -71,9 +78,12 @@ def clone(fd: int, *, attributes: int = 0, propagation: int = 0, recursive: bool
     return tree
 
 
-def change(fd: int, attributes: int = 0, propagation: int = 0, *, recursive: bool = True) -> None:
-    """Add `attributes` to the mount whose root `fd` is, and to all below it; set their propagation unless 0."""
-    attr = MountAttr(attributes, 0, propagation, 0)
+def change(fd: int, attributes: int = 0, propagation: int = 0, *, cleared: int = 0, recursive: bool = True) -> None:
+    """Add `attributes` to the mount whose root `fd` is, and to all below it; take `cleared` away from them; set their
+    propagation unless 0.
+
+    EBUSY: it is to be read-only, and a file in it is open for writing."""
+    attr = MountAttr(attributes, cleared, propagation, 0)
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     size = ctypes.c_size_t(ctypes.sizeof(attr))
     call(MOUNT_SETATTR, ctypes.c_int(fd), b"", ctypes.c_uint(flags), ctypes.byref(attr), size)
@@ -92,6 +102,28 @@ def bind(source: int, target: int, *, attributes: int = 0, propagation: int = MS
         move(tree, target)
     finally:
         os.close(tree)
+
+
+def within(pid: int, started: int, work: Callable[[], None]) -> None:
+    """Do `work` in the mount namespace of that very process: paths start at its root. ESRCH when it is gone.
+
+    A thread does it that ends with it: one that has entered another namespace is of no use in ours."""
+    pidfd = proc.pidfd(pid, started)
+    if pidfd is None:
+        raise OSError(errno.ESRCH, os.strerror(errno.ESRCH))
+
+    def enter() -> None:
+        if libc().unshare(CLONE_FS) or libc().setns(ctypes.c_int(pidfd), ctypes.c_int(CLONE_NEWNS)):
+            e = ctypes.get_errno()
+            raise OSError(e, os.strerror(e))
+        work()
+
+    libc()  # now, for it is a file of ours
+    try:
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            thread.submit(enter).result()
+    finally:
+        os.close(pidfd)
 
 
 def kind(path: str | os.PathLike[str]) -> str:

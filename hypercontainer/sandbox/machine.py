@@ -8,19 +8,20 @@ import asyncio
 import logging
 import shutil
 import time
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hypercontainer import vm as vms
 from hypercontainer.agent.messages import Listing
-from hypercontainer.errors import Exhausted, HyperError, WrongState
+from hypercontainer.errors import Exhausted, HyperError, InUse, WrongState
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Guest, Nic, SharedFolder, Snapshot, VmConfig
 from hypercontainer.lib import files
+from hypercontainer.lib.limit import limit
 from hypercontainer.lib.together import together
 from hypercontainer.lib.trace import Trace
-from hypercontainer.model.record import ContainerRecord, DiskRecord, Moment, PodRecord
+from hypercontainer.model.record import ContainerRecord, DiskRecord, Moment, MountRecord, PodRecord
 from hypercontainer.model.spec import Dns
 from hypercontainer.network import dns
 from hypercontainer.sandbox import clock, requests
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 POWER_OFF_S = 1.0  # between TERM and KILL for what still runs when a guest is powered off
 CREATE_S = 60.0  # a volume may be filled from the image
+CLOSED_S, LOOK_S = 10.0, 0.01  # until a guest must have closed the files that it has filled one with; between looks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,8 +192,47 @@ class Machine:
                     await vm.guest.add_disk(disk)
                     self._targets.add(disk.target)
             create = requests.container_create(container, self.site.limit_mib(self.record))
-            await vm.agent.create_container(create, timeout_s=CREATE_S)
+            async with self._filling(container, vm):
+                await vm.agent.create_container(create, timeout_s=CREATE_S)
         self._in_guest.add(container.id)
+
+    @asynccontextmanager
+    async def _filling(self, container: ContainerRecord, vm: vms.Vm) -> AsyncIterator[None]:
+        """For the block, the guest alone fills those volumes of `container` that are new, read-only ones too."""
+        wanted = [mount for mount in container.mounts if mount.populate]
+        async with AsyncExitStack() as stack:
+            for path in sorted({mount.path for mount in wanted}):
+                empty = await stack.enter_async_context(self.site.filling.turn(Path(path)))
+                for mount in wanted:
+                    if empty and mount.path == path and mount.read_only:
+                        await stack.enter_async_context(self._writable(mount, vm))
+            yield
+
+    @asynccontextmanager
+    async def _writable(self, mount: MountRecord, vm: vms.Vm) -> AsyncIterator[None]:
+        """For the block, the guest can write to a read-only volume. InUse when that cannot be taken from it."""
+        try:
+            # Not in a thread: one that outlasts our cancellation would undo what follows.
+            self.share.allow_writes(mount.share_path, vm.guest.record.helpers)
+            yield
+        except BaseException:
+            with suppress(HyperError):
+                await self._refuse_writes(mount, vm)
+            raise
+        await self._refuse_writes(mount, vm)
+
+    async def _refuse_writes(self, mount: MountRecord, vm: vms.Vm) -> None:
+        """A guest closes files a moment after who has written them. InUse when it does not, and it is ended."""
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(vm.guest.kill)
+            try:
+                async with limit(CLOSED_S, vm.guest.waited_s):
+                    while not self.share.refuse_writes(mount.share_path, vm.guest.record.helpers):  # noqa: ASYNC110
+                        await asyncio.sleep(LOOK_S)
+            except TimeoutError as e:
+                why = "a file in it was still open for writing in the virtual machine, which was ended"
+                raise InUse(f"cannot make volume {mount.source} read-only after it was filled: {why}") from e
+            undo.pop_all()
 
     def holds(self, container: ContainerRecord) -> bool:
         """The guest has been told of it."""
@@ -271,6 +312,9 @@ class Machine:
             self.vm = vm = await vms.reach(self._standing, paused=paused, timeout_s=timeout_s)
             self._reached()
             self._targets = await vm.guest.plugged()
+            for mount in (mount for container in record.containers for mount in container.mounts):
+                if mount.read_only and mount.populate and mount.share_path in self.share.names():
+                    await self._refuse_writes(mount, vm)  # a hyperd before us may have ended while it was filled
         except Exhausted as e:
             self.unreached = str(e)
             raise

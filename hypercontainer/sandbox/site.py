@@ -1,7 +1,7 @@
 """What a pod needs of its host, and of who answers for it. Other pods, names, images, volumes are no part of it."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
@@ -11,6 +11,7 @@ from hypercontainer.model.record import ContainerRecord, PodRecord
 from hypercontainer.model.settings import Settings
 from hypercontainer.network.network import Network
 from hypercontainer.sandbox import size
+from hypercontainer.storage.filling import Filling
 
 
 class Boot(NamedTuple):
@@ -30,6 +31,7 @@ class Site:
     boot: Callable[[], Awaitable[Boot]]  # NotFound when there is no kernel
     run: Path  # what does not outlive a reboot
     scratches: Path  # empty scratch disks, made once
+    filling: Filling = field(default_factory=Filling)  # of new volumes
 
     def run_dir(self, pod_id: str) -> Path:
         """Of its VMM: sockets, console, pids. Gone with it."""

@@ -1,15 +1,17 @@
 """What a pod sees of the host's files: one folder of bind mounts, served to its guest by one virtiofsd."""
 
+import errno
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from hypercontainer.errors import AlreadyExists, Exhausted, HyperError, InvalidInput, NotFound
+from hypercontainer.errors import AlreadyExists, Exhausted, HyperError, InUse, InvalidInput, NotFound
 from hypercontainer.lib import files, mount
 from hypercontainer.model import ids
+from hypercontainer.model.record import ProcessRef
 
 # The guest's programs run and its devices open in the guest, by the guest's rules; on the host nobody
 # has any business to run, open or follow what a guest made.
@@ -87,6 +89,39 @@ class Share:
                 raise InvalidInput(f"cannot share {source}: only folders and files reach into a virtual machine")
         except FileExistsError as e:
             raise AlreadyExists(f"cannot share {source} as {name}: the name is taken") from e
+
+    def allow_writes(self, name: str, servers: Sequence[ProcessRef]) -> None:
+        """Let the guest of `servers`, its virtiofsd, write to `name`, which was added read-only. Again = no change.
+
+        A server that is gone serves nobody: here and below, nothing happens."""
+        self._set(name, servers, "writable", cleared=mount.RDONLY)
+
+    def refuse_writes(self, name: str, servers: Sequence[ProcessRef]) -> bool:
+        """Make `name` read-only again, also for whoever has it open. Again = no change.
+
+        False: a file in it is open for writing, and nothing has changed."""
+        try:
+            self._set(name, servers, "read-only", mount.RDONLY)
+        except InUse:
+            return False
+        return True
+
+    def _set(self, name: str, servers: Sequence[ProcessRef], what: str, added: int = 0, *, cleared: int = 0) -> None:
+        """In their mount namespaces, whose root is the share's: ours knows nothing of it."""
+        ids.check_name("share", name)
+
+        def change() -> None:
+            with _opened(Path("/", name)) as fd:
+                mount.change(fd, added, cleared=cleared)
+
+        for server in servers:
+            try:
+                mount.within(server.pid, server.start_time, change)
+            except ProcessLookupError:
+                continue
+            except OSError as e:
+                kind = InUse if e.errno == errno.EBUSY else HyperError
+                raise kind(f"cannot make {name} {what} for the guest: {e.strerror}") from e
 
     def names(self) -> list[str]:
         """What is shared, or was about to be."""

@@ -7,6 +7,7 @@
  *   set NAME PATH, get NAME PATH        an extended attribute, its value "v"
  *   watch FOLDER                        says "ok", then the name in each event of inotify, as something is made there
  *   append TEXT PATH                    to a file that is there
+ *   grab PATH                           makes a file as soon as it may, and has it open for writing until stdin ends
  *   try|wait|hold KIND PATH             a lock, KIND is flock, posix or ofd; hold keeps it until stdin ends,
  *                                       wait waits for it
  *   mmap PATH, exchange PATH, direct PATH, holes PATH
@@ -70,6 +71,21 @@ static int watch(const char *path)
 		fflush(stdout);
 	}
 	return 1;
+}
+
+static int grab(const char *path)
+{
+	int fd;
+	char byte;
+
+	do
+		fd = open(path, O_WRONLY | O_CREAT, 0666);
+	while (fd < 0 && (errno == ENOENT || errno == EROFS));
+	if (say(fd))
+		return 1;
+	while (read(0, &byte, 1) > 0)
+		;
+	return 0;
 }
 
 static int append(const char *text, const char *path)
@@ -149,6 +165,8 @@ int main(int argc, char **argv)
 		return say(getxattr(path, argv[2], value, sizeof(value)));
 	if (!strcmp(verb, "append"))
 		return append(argv[2], path);
+	if (!strcmp(verb, "grab"))
+		return grab(path);
 	if (!strcmp(verb, "mmap"))
 		return say(mapped(path));
 	if (!strcmp(verb, "exchange"))

@@ -4,17 +4,20 @@ docs/howto/volumes.md is a line here."""
 import itertools
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from hypercontainer.testing import busybox, layers
-from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
+from hypercontainer.testing.daemon import PrivateDaemon, Result, private_daemon
+from tests.vm.conftest import time_passes
 
 pytestmark = pytest.mark.vm
 
@@ -131,6 +134,125 @@ def test_a_volume_is_filled_without_the_setid_bits_of_the_image(daemon: PrivateD
     done = daemon.ctl("run", "--rm", "-v", "filled:/data", "setid", "stat", "-c", "%a", "/data", "/data/program")
     assert done.out.split() == ["775", "755"], done
     assert daemon.ctl("volume", "rm", "filled").status == 0
+
+
+# Filling
+
+FILES = [f"f{n:03}" for n in range(400)]  # so many that one is filled for a while
+
+
+@pytest.fixture(scope="module")
+def filling(daemon: PrivateDaemon, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An image with FILES in /data."""
+    archive = tmp_path_factory.mktemp("image") / "filling.tar"
+    own = layers.layer([layers.folder("data"), *(layers.member(f"data/{name}", b"content") for name in FILES)])
+    archive.write_bytes(layers.docker_archive([busybox.layer(busybox.find_busybox(), {}), own], ["filling:latest"]))
+    assert daemon.ctl("load", "-i", str(archive)).status == 0
+    return "filling"
+
+
+@pytest.fixture
+def new(daemon: PrivateDaemon) -> Iterator[Path]:
+    """The folder of a volume named new that is."""
+    assert daemon.ctl("volume", "create", "new").status == 0
+    yield Path(daemon.ctl("volume", "inspect", "-f", "{{.Mountpoint}}", "new").out.strip())
+    assert daemon.ctl("volume", "rm", "new").status == 0
+
+
+@pytest.fixture
+def pod(daemon: PrivateDaemon, files: Path, tmp_path: Path) -> Iterator[str]:
+    """A pod's name, and that of a container which sees all folders of the pod below /s, and may do there what root of
+    its virtual machine may."""
+    mounts = [{"volume": "files", "path": "/files", "readOnly": True}]
+    first = {"name": "first", "image": "busybox", "command": ["sleep", "100000"], "volumes": mounts}
+    spec = {"name": "sees", "containers": [first], "volumes": [{"name": "files", "source": str(files)}]}
+    (tmp_path / "pod.yaml").write_text(json.dumps(spec))
+    assert daemon.ctl("pod", "run", "-f", str(tmp_path / "pod.yaml")).status == 0
+    words = ["--pod", "sees", "--name", "sees", "--privileged", "-v", f"{files}:/files:ro", "busybox"]
+    assert daemon.ctl("run", "-d", *words, "sleep", "100000").status == 0
+    assert inside(daemon, "sees", "mkdir /s && mount -t virtiofs hyper /s") == ""
+    yield "sees"
+    assert daemon.ctl("pod", "rm", "-f", "sees").status == 0
+
+
+def test_a_new_read_only_volume_is_filled_and_stays_as_it_is(daemon: PrivateDaemon, filling: str, new: Path) -> None:
+    """Also for root of the virtual machine, who mounts the pod's folders himself."""
+    script = "ls /data; mkdir /s; mount -t virtiofs hyper /s; mount -o remount,rw /data; "
+    script += "for folder in /data /s/*-0; do touch $folder/x; echo x > $folder/f000; rm $folder/f001; done"
+    for run in ("fills it", "finds it filled"):
+        words = ["--privileged", "-v", "new:/data:ro", filling, "sh", "-c", script]
+        done = daemon.ctl("run", "--rm", *words)
+        assert done.out.split() == FILES, run
+        assert done.err.count("Read-only file system") == 6, (run, done.err)
+        assert sorted(path.name for path in new.iterdir()) == FILES
+        assert {path.read_text() for path in new.iterdir()} == {"content"}
+    done = daemon.ctl("run", "--rm", "--mount", "type=volume,dst=/data,readonly", filling, "ls", "/data")
+    assert done.out.split() == FILES, "an anonymous one"
+
+
+def test_a_read_only_volume_that_is_not_to_be_filled_is_never_writable(
+    daemon: PrivateDaemon, filling: str, new: Path
+) -> None:
+    assert daemon.ctl("run", "--rm", "-v", "new:/data:ro,nocopy", filling, "ls", "/data").out == ""
+    assert list(new.iterdir()) == []
+
+
+@pytest.mark.parametrize("second", ["ro", "rw"])
+def test_pods_that_start_at_once_find_a_new_volume_filled(
+    daemon: PrivateDaemon, filling: str, new: Path, second: str
+) -> None:
+    def run(option: str) -> Result:
+        return daemon.ctl("run", "--rm", "-v", f"new:/data:{option}", filling, "ls", "/data")
+
+    with ThreadPoolExecutor(3) as pool:
+        for done in pool.map(run, ["rw", "ro", second]):
+            assert (done.status, done.out.split()) == (0, FILES), done
+
+
+def test_a_guest_that_holds_on_to_a_volume_that_it_fills_is_ended(
+    daemon: PrivateDaemon, filling: str, new: Path, pod: str
+) -> None:
+    made = daemon.ctl("create", "--pod", pod, "--name", "fills", "-v", "new:/data:ro", filling, "sleep", "100000")
+    place = f"/s/{made.out[:12]}-0/held"
+    argv = daemon.argv("exec", "-i", pod, "/files", "grab", place)
+    with subprocess.Popen(argv, env=daemon.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        done = daemon.ctl("start", "fills")
+        assert done.status == 1
+        assert (
+            "cannot make volume new read-only after it was filled: a file in it was still open for writing" in done.err
+        )
+        assert holder.communicate()[0] == "ok\n"
+    assert daemon.ctl("wait", pod).out == "255\n"
+    assert daemon.ctl("rm", "fills").status == 0
+
+
+@contextmanager
+def stopped_virtiofsd(daemon: PrivateDaemon, pod: str) -> Iterator[Path]:
+    """The pod's, for the block; yields the file that lists its mounts."""
+    id = json.loads(daemon.ctl("pod", "inspect", pod).out)[0]["Id"]
+    parent = (daemon.folder / f"run/pods/{id}/virtiofsd.pid").read_text().splitlines()[1].split()[0]
+    server = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()[0]
+    os.kill(int(server), signal.SIGSTOP)
+    try:
+        yield Path(f"/proc/{server}/mountinfo")
+    finally:
+        os.kill(int(server), signal.SIGCONT)
+
+
+def test_hyperd_killed_while_a_read_only_volume_is_filled_refuses_writes_when_it_is_back(
+    daemon: PrivateDaemon, filling: str, new: Path, pod: str
+) -> None:
+    made = daemon.ctl("create", "--pod", pod, "--name", "fills", "-v", "new:/data:ro", filling, "sleep", "100000")
+    name = f"/{made.out[:12]}-0"
+    with stopped_virtiofsd(daemon, pod) as mounts:
+        with subprocess.Popen(daemon.argv("start", "fills"), env=daemon.env, stderr=subprocess.DEVNULL):
+            while f" {name} rw," not in mounts.read_text():
+                time_passes()
+            daemon.signal(signal.SIGKILL)
+        assert list(new.iterdir()) == []
+    daemon.start()
+    assert inside(daemon, pod, f"echo x > /s{name}/x").endswith("Read-only file system")
+    assert daemon.ctl("rm", "fills").status == 0
 
 
 # What crosses: docs/howto/volumes.md

@@ -173,14 +173,12 @@ def test_the_options_of_a_tmpfs_reach_the_record_and_unknown_ones_do_not() -> No
 
 
 def test_a_new_volume_is_filled_unless_the_caller_says_nocopy() -> None:
-    asked = [Mount(type="volume", source="v", target="/a"), Mount(type="volume", source="v", target="/b", no_copy=True)]
-    assert [mount.populate for mount in mounts.plan(asked, ["/c"])] == [True, False, True]
+    def volume(target: str, *, read_only: bool = False, no_copy: bool = False) -> Mount:
+        return Mount(type="volume", source="v", target=target, read_only=read_only, no_copy=no_copy)
 
-
-def test_a_volume_that_is_read_only_is_not_filled() -> None:
-    """The guest fills volumes, and the host promises that it cannot write to this one, not for a moment."""
-    [mount] = mounts.plan([Mount(type="volume", source="v", target="/a", read_only=True)], [])
-    assert (mount.populate, mount.read_only) == (False, True)
+    asked = [volume("/a"), volume("/b", no_copy=True), volume("/c", read_only=True)]
+    asked += [volume("/d", read_only=True, no_copy=True)]
+    assert [mount.populate for mount in mounts.plan(asked, ["/e"])] == [True, False, True, False, True]
 
 
 # What pods share

@@ -11,13 +11,17 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.errors import AlreadyExists, HyperError, InvalidInput, NotFound
+from hypercontainer.lib import proc
+from hypercontainer.model.record import ProcessRef
 from hypercontainer.storage.share import Share
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
 
 
-def mounts() -> list[str]:
-    return [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+def mounts(folder: Path) -> list[str]:
+    """Those in `folder`: elsewhere others come and go."""
+    places = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return [place for place in places if Path(place).is_relative_to(folder)]
 
 
 def options(path: Path) -> set[str]:
@@ -27,12 +31,11 @@ def options(path: Path) -> set[str]:
 
 @pytest.fixture
 def share(tmp_path: Path) -> Iterator[Share]:
-    before = mounts()
     share = Share(tmp_path / "share")
     yield share
     share.clear()
     share.clear()
-    assert mounts() == before
+    assert mounts(tmp_path) == []
     assert not share.dir.exists()
 
 
@@ -117,10 +120,9 @@ def test_a_running_guest_sees_what_is_added_and_loses_what_is_removed(share: Sha
 
 
 def test_containers_of_a_pod_are_made_at_once(share: Share, source: Path) -> None:
-    before = mounts()
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: share.add(f"v{n}", source, False), range(24)))
-    assert len(mounts()) == len(before) + 25
+    assert len(mounts(share.dir)) == 25
     assert all((share.root / f"v{n}" / "file").exists() for n in range(24))
 
 
@@ -142,10 +144,37 @@ def test_virtiofsd_itself_sees_what_comes_and_goes(share: Share, source: Path, t
         assert (child / "v0" / "file").read_text() == "precious"
         with pytest.raises(OSError):
             (child / "v0" / "x").touch()
+        writing_is_allowed_and_refused(share, parent.pid, child / "v0")
         share.remove("v0")
         assert os.listdir(child) == []
         s.close()
         parent.terminate()
+
+
+def writing_is_allowed_and_refused(share: Share, server: int, seen: Path) -> None:
+    """`seen`: what `server` has of v0, which is read-only."""
+    servers = [ProcessRef(pid=server, start_time=proc.start_time(server) or 0)]
+    folder = os.open(seen, os.O_PATH)  # as virtiofsd has what its guest has looked at
+    for _ in range(2):
+        share.allow_writes("v0", servers)
+    assert "ro" in options(share.root / "v0")  # here it stays as it was
+    with open(os.open("x", os.O_WRONLY | os.O_CREAT, dir_fd=folder), "w") as f:
+        f.write("filled")
+        assert not share.refuse_writes("v0", servers)
+        os.mkdir("sub/x", dir_fd=folder)
+    for _ in range(2):
+        assert share.refuse_writes("v0", servers)
+        for path, within in ((seen / "y", None), ("y", folder)):
+            with pytest.raises(OSError) as e:
+                os.mkdir(path, dir_fd=within)
+            assert e.value.errno == errno.EROFS
+    assert (seen / "x").read_text() == "filled"
+    os.close(folder)
+    gone = [ProcessRef(pid=server, start_time=1)]
+    share.allow_writes("v0", gone)
+    assert share.refuse_writes("v0", gone)
+    with pytest.raises(HyperError, match="No such file"):
+        share.allow_writes("v1", servers)
 
 
 def test_removal_while_in_use_deletes_nothing(share: Share, source: Path) -> None:

@@ -1,0 +1,34 @@
+"""A new volume is filled by one guest, which all others wait for."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.storage.filling import Filling
+
+
+async def test_who_fills_an_empty_folder_is_waited_for(tmp_path: Path) -> None:
+    filling, folder, other = Filling(), tmp_path / "folder", tmp_path / "other"
+    folder.mkdir()
+    other.mkdir()
+    said: list[bool] = []
+
+    async def mount() -> None:
+        async with filling.turn(folder) as empty:
+            said.append(empty)
+
+    with pytest.raises(ZeroDivisionError):
+        async with filling.turn(folder) as empty:
+            second = asyncio.create_task(mount())
+            await asyncio.sleep(0)  # it has begun
+            async with filling.turn(other) as also:  # nobody waits for another folder
+                assert empty and also
+            assert not said
+            1 / 0  # noqa: B018  it is not filled
+    await second
+    assert said == [True]
+    (folder / ".file").touch()
+    async with filling.turn(folder):
+        await mount()  # there is nothing to wait for
+    assert said == [True, False]
