@@ -69,7 +69,7 @@ class Unpacker:
     def __init__(self, reader: tar.Reader, root: str, top: list[bytes], name: bytes, *, keep_owner: bool) -> None:
         self._reader, self._top, self._keep_owner = reader, top, keep_owner
         self._name = [name] if name else []
-        self._folders: list[tuple[list[bytes], tar.Entry]] = []
+        self._folders: list[tuple[list[bytes], tar.Entry]] = []  # that we are in: the archive goes from one to the next
         self._files: set[bytes] = set()  # paths of those that this archive has made
         try:
             self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -83,6 +83,7 @@ class Unpacker:
         path = self._place(entry.name)
         if not path:
             return  # the target folder itself, which exists
+        self._leave(path)
         with _named(path):
             folder = self._open_folder(path[:-1])
             try:
@@ -91,8 +92,12 @@ class Unpacker:
                 os.close(folder)
 
     def finish(self) -> None:
+        self._leave([])
+
+    def _leave(self, next_one: list[bytes]) -> None:
         """Modes and times of folders come last: one may be read-only, and its time changes with every file."""
-        for path, entry in reversed(self._folders):
+        while self._folders and self._folders[-1][0] != next_one[: len(self._folders[-1][0])]:
+            path, entry = self._folders.pop()
             with _named(path):
                 fd = self._open_folder(path)
                 try:

@@ -5,12 +5,14 @@ import io
 import os
 import stat
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from hypercontainer.errors import GuestError
+from hypercontainer.hyperctl import unpack
 from tests.unit.hyperctl.conftest import Hyperctl
 from tests.unit.hyperctl.fake import FakeHyperd, Refusal, Request
 
@@ -326,3 +328,18 @@ def test_a_broken_archive(hyperctl: Hyperctl, inside: dict[str, bytes], here: Pa
     done = hyperctl("cp", "-a", "web:/x", "folder")
     assert (done.status, done.err.count("\n")) == (1, 1)
     assert "cannot copy 'folder'" in done.err
+
+
+def test_folders_are_known_only_as_long_as_we_are_in_them(tmp_path: Path) -> None:
+    """There may be a million of them."""
+    count = 10_000
+    names = ("x", *(f"x/{n // 100}/{n}" if n % 100 else f"x/{n // 100}" for n in range(count)))
+    chunks = (tar(folder(name, mode=0o555))[:512] for name in names)
+    tracemalloc.start()
+    unpack.extract(chunks, str(tmp_path / "x"), "x", "x", keep_owner=False)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2 << 20
+    made = [path for path, _, _ in os.walk(tmp_path / "x")]
+    assert len(made) == count + 1
+    assert {(os.stat(path).st_mode, int(os.stat(path).st_mtime)) for path in made} == {(0o40555, 1_700_000_000)}
