@@ -9,7 +9,7 @@ def allocate(host: Host, pod: PodRecord) -> None:
     """Write down in `pod` the user of its VMM and the network interface that it is to have; the caller saves.
 
     Exhausted when there is none left, InUse for a port that is another one's."""
-    others = [p for p in host.index.pods.values() if p.id != pod.id]
+    others = [p for p in host.index.there() if p.id != pod.id]
     taken = {p.uid for p in others}
     base = host.settings.uid_base
     pod.uid = next(uid for uid in range(base, base + UIDS) if uid not in taken)
@@ -21,7 +21,7 @@ def allocate(host: Host, pod: PodRecord) -> None:
 
 def free(host: Host, pod: PodRecord, nic: NicRecord | None) -> NicRecord | None:
     """`nic`, unless a pod other than `pod` has its address, or one of its host ports, by now."""
-    others = [p.nic for p in host.index.pods.values() if p.nic and p is not pod]
+    others = [p.nic for p in host.index.there() if p.nic and p is not pod]
     published = {(port.host_port, port.protocol) for other in others for port in other.ports}
     if nic is None or nic.address in {other.address for other in others}:
         return None

@@ -10,11 +10,11 @@ import msgspec
 
 from hypercontainer.errors import AlreadyExists, HyperError, InvalidInput, NotFound, reason
 from hypercontainer.lib import document, files
-from hypercontainer.model import ids
+from hypercontainer.model import ids, upgrade
 from hypercontainer.model.record import ContainerRecord, Moment, PodRecord, Record
 from hypercontainer.sandbox import saved
 
-VERSION = 1
+VERSION = document.version(upgrade.CHECKPOINT)
 RECORD, DISK = "checkpoint.json", "scratch.img"
 GRAVE = ".removing-"
 
@@ -66,11 +66,11 @@ class CheckpointStore:
 
     def _read(self, folder: Path) -> Checkpoint:
         try:
-            found = document.read(folder / RECORD, Checkpoint)
+            found = document.read_versioned(folder / RECORD, Checkpoint, upgrade.CHECKPOINT)
         except OSError as e:
             raise HyperError(f"cannot read {folder / RECORD}: {reason(e)}") from e
-        if found.version != VERSION or len(found.pod.containers) != 1:
-            raise HyperError(f"cannot use {folder}: it is of version {found.version}, this hyperd reads {VERSION}")
+        if len(found.pod.containers) != 1:
+            raise HyperError(f"cannot use {folder}: it is of {len(found.pod.containers)} containers")
         return found
 
     def of(self, key: str) -> list[Checkpoint]:

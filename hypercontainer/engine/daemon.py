@@ -53,6 +53,7 @@ async def info(host: Host, stalled: int, unreached: Mapping[str, str]) -> doc.In
     if isolation.level == "emulated":
         warnings.append("guests are emulated: slow, and not a security boundary that we promise")
     warnings += _unwritten(host, stalled)
+    warnings += [pod.why for pod in host.index.unread]
     warnings += [f"pod {host.index.pods[pod].name} is not reached yet: {why}" for pod, why in unreached.items()]
     return doc.Info(
         name=platform.node(),

@@ -16,6 +16,7 @@ from hypercontainer.engine import filters
 from hypercontainer.engine.filters import Filters
 from hypercontainer.errors import Unavailable
 from hypercontainer.lib import clock, document
+from hypercontainer.model import upgrade
 from hypercontainer.model.documents import Actor, Event
 
 log = logging.getLogger(__name__)
@@ -140,11 +141,20 @@ def _opened(path: Path) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")
-        db.execute("CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, time_ns INTEGER, document TEXT)")
+        _upgrade(db)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _upgrade(db: sqlite3.Connection) -> None:
+    """Take the steps that it lacks, each with its number or not at all."""
+    (found,) = db.execute("PRAGMA user_version").fetchone()
+    if found > len(upgrade.EVENTS):
+        raise sqlite3.NotSupportedError(f"it is of version {found}, which a newer program wrote")
+    for number, step in enumerate(upgrade.EVENTS[found:], found + 1):
+        db.executescript(f"BEGIN IMMEDIATE; {step}; PRAGMA user_version = {number}; COMMIT")
 
 
 def check(wanted: Filters) -> None:

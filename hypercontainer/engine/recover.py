@@ -5,6 +5,7 @@ from contextlib import suppress
 
 from hypercontainer.engine import snapshots
 from hypercontainer.engine.host import Host
+from hypercontainer.engine.store import Unread
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import Exhausted, GuestDied, WrongState
 from hypercontainer.lib.together import together
@@ -20,9 +21,9 @@ RETRY_S = 1.0  # while a guest stands still
 async def recover(supervisor: Supervisor) -> None:
     """Make pods of the records, make each true again, and remove what no record owns."""
     host, pods = supervisor.host, supervisor.pods
-    records, complaints = host.pods.load()
-    for complaint in complaints:
-        log.error("%s: left alone", complaint)
+    records, host.index.unread = host.pods.load()
+    for unread in host.index.unread:
+        log.error("%s: pod %s is left alone", unread.why, unread.id)
     for complaint in host.checkpoints.sweep():
         log.error("%s: left alone", complaint)
     for record in [record for record in records if record.making]:  # nobody was told of it; `_sweep` does the rest
@@ -32,9 +33,10 @@ async def recover(supervisor: Supervisor) -> None:
         for container in record.containers:
             supervisor.place(container)  # one of before that was written down says nothing of it
         supervisor.add(supervisor.pod(record))
+    there = host.index.there()
     await host.site.network.ensure()
     await together(*(_recover(pod) for pod in list(pods.values())))
-    await _sweep(host, records)
+    await _sweep(host, there)
     for pod in list(pods.values()):
         if not pod.machine.unreached:
             await _resume(pod)
@@ -87,11 +89,11 @@ async def _reach(pod: Pod) -> None:
         await _resume(pod)
 
 
-async def _sweep(host: Host, records: list[PodRecord]) -> None:
+async def _sweep(host: Host, there: list[PodRecord | Unread]) -> None:
     """Taps, rules, run folders and shares that no pod owns."""
-    for complaint in await host.site.network.sweep(lambda: [r.nic for r in records if r.nic and not r.suspended]):
+    for complaint in await host.site.network.sweep(lambda: [p.nic for p in there if p.nic and not p.suspended]):
         log.error("%s", complaint)
-    known = {record.id for record in records}
+    known = {pod.id for pod in there}
     for folder in (host.site.run_dir(""), host.site.share_dir("")):
         for path in folder.iterdir() if folder.exists() else ():
             if path.name not in known:

@@ -4,13 +4,15 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from hypercontainer.errors import AlreadyExists, HyperError, InvalidInput, NotFound
 from hypercontainer.lib import document, files
-from hypercontainer.model.record import VERSION, ContainerRecord, PodRecord
+from hypercontainer.model import upgrade
+from hypercontainer.model.record import ContainerRecord, NicRecord, PodRecord
 
 log = logging.getLogger(__name__)
 
@@ -24,27 +26,22 @@ class PodStore:
         self.root = root
         self.owed: set[str] = set()  # pods whose record says less than is true: the disk took none
 
-    def load(self) -> tuple[list[PodRecord], list[str]]:
-        """Every record, oldest first, and a line for each folder that holds none we can read (left as it is)."""
+    def load(self) -> tuple[list[PodRecord], list["Unread"]]:
+        """Every record, oldest first, and the pods whose record we cannot read, which stay as they are."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        records, complaints = [], []
+        records, unread = [], []
         for folder in sorted(self.root.iterdir()):
             if folder.name.startswith(GRAVE) or not (folder / "pod.json").exists():
                 _clear(folder)  # a removal or a creation that a crash cut short: nobody was told of it
                 continue
             try:
-                record = document.read(folder / "pod.json", PodRecord)
+                record = document.read_versioned(folder / "pod.json", PodRecord, upgrade.POD)
             except HyperError as e:
-                complaints.append(str(e))
-                continue
-            if record.version != VERSION:
-                complaints.append(
-                    f"cannot use {folder}/pod.json: version {record.version}, this hyperd reads {VERSION}"
-                )
+                unread.append(Unread.of(folder, str(e)))
                 continue
             self._forget_removed(record)
             records.append(record)
-        return sorted(records, key=lambda r: r.created_ns), complaints
+        return sorted(records, key=lambda r: r.created_ns), unread
 
     def _forget_removed(self, record: PodRecord) -> None:
         """Containers whose removal the record does not say: their folders have gone, or are about to."""
@@ -107,8 +104,40 @@ class PodStore:
             _clear(grave)
 
 
-def named(pod: PodRecord) -> str:
+class _Glimpse(msgspec.Struct):
+    """What may be understood of a record that is not."""
+
+    uid: int = 0
+    nic: NicRecord | None = None
+    suspended: object = None
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A pod whose record is damaged, or of a newer version: what it has on this host stays its own."""
+
+    id: str
+    why: str
+    text: str  # of its record
+    uid: int
+    nic: NicRecord | None
+    suspended: bool
+
+    @classmethod
+    def of(cls, folder: Path, why: str) -> "Unread":
+        data = files.beginning(folder / "pod.json", document.MAX_FILE)
+        try:
+            seen = msgspec.json.decode(data, type=_Glimpse)
+        except document.NOT_JSON:
+            seen = _Glimpse()
+        text = data.decode(errors="replace")
+        return cls(folder.name, why, text, seen.uid, seen.nic, seen.suspended is not None)
+
+
+def named(pod: PodRecord | Unread) -> str:
     """`pod` in words; its container where it was made with one, for whoever made it knows of no pod."""
+    if isinstance(pod, Unread):
+        return f"pod {pod.id}, whose record cannot be read"
     if pod.implicit:
         return f"container {' '.join(c.name for c in pod.containers)}"
     return f"pod {pod.name}"
@@ -124,7 +153,12 @@ class Index:
 
     def __init__(self) -> None:
         self.pods: dict[str, PodRecord] = {}
+        self.unread: list[Unread] = []
         self.checkpoints: list[tuple[str, str]] = []  # the image of each, and its name in words
+
+    def there(self) -> list[PodRecord | Unread]:
+        """All pods that may have something on this host."""
+        return [*self.pods.values(), *self.unread]
 
     def containers(self) -> Iterator[tuple[PodRecord, ContainerRecord]]:
         for pod in self.pods.values():
@@ -171,11 +205,14 @@ class Index:
 
     def volume_user(self, name: str) -> str | None:
         """A container that has the volume, in words; None if none has."""
-        return next(
-            (f"container {c.name}" for _, c in self.containers() if any(m.source == name for m in c.mounts)), None
-        )
+        users = [f"container {c.name}" for _, c in self.containers() if any(m.source == name for m in c.mounts)]
+        return next(iter([*users, *self._mentioning(name)]), None)
 
     def image_user(self, image_id: str) -> str | None:
         """A container that was made from the image, or a checkpoint of one, in words; None if there is none."""
         users = [(c.image_id, f"container {c.name}") for _, c in self.containers()]
-        return next((name for image, name in [*users, *self.checkpoints] if image == image_id), None)
+        found = [name for image, name in [*users, *self.checkpoints] if image == image_id]
+        return next(iter([*found, *self._mentioning(image_id)]), None)
+
+    def _mentioning(self, word: str) -> list[str]:
+        return [named(pod) for pod in self.unread if f'"{word}"' in pod.text]

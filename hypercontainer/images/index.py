@@ -4,10 +4,10 @@ from pathlib import Path
 
 import msgspec
 
-from hypercontainer.errors import HyperError
 from hypercontainer.lib import document, files
+from hypercontainer.model import upgrade
 
-VERSION = 1
+VERSION = document.version(upgrade.IMAGES)
 
 
 class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,12 +37,9 @@ class Index(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 def read(path: Path) -> Index:
     try:
-        index = document.read(path, Index)
+        return document.read_versioned(path, Index, upgrade.IMAGES)
     except FileNotFoundError:
         return Index()
-    if index.version != VERSION:
-        raise HyperError(f"cannot read {path}: its version is {index.version}, this program knows {VERSION}")
-    return index
 
 
 def write(path: Path, index: Index) -> None:

@@ -21,6 +21,7 @@ from hypercontainer.kernel import initramfs
 from hypercontainer.kernel.modules import BOOT, ModuleTree
 from hypercontainer.kernel.vmlinuz import check_pvh
 from hypercontainer.lib import document, files
+from hypercontainer.model import upgrade
 from hypercontainer.model.ids import check_name
 
 KEEP = 4  # initramfs files in the cache: this hyperstart's, and those a boot under way may be about to open
@@ -32,7 +33,7 @@ FETCH = "fetch one with `hyperctl kernel fetch`"
 class BundleFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """bundle.json"""
 
-    version: int = 1
+    version: int = document.version(upgrade.KERNEL)
     name: str
     arch: str
     release: str  # uname -r of the guest
@@ -203,7 +204,7 @@ def _taken(lock: int) -> bool:
 
 
 def _read(folder: Path) -> Bundle:
-    known = document.read(folder / "bundle.json", BundleFile, error=InvalidInput)
+    known = document.read_versioned(folder / "bundle.json", BundleFile, upgrade.KERNEL, error=InvalidInput)
     return Bundle(
         name=folder.name,
         arch=known.arch,

@@ -3,10 +3,12 @@
 What Go's tools wrote is read as they read it instead: images/foreign.py.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from hypercontainer.errors import HyperError
 from hypercontainer.lib import files
@@ -15,6 +17,13 @@ NOT_JSON = (msgspec.MsgspecError, ValueError, RecursionError)  # what msgspec ra
 MAX_FILE = 64 << 20  # bytes of a record on disk
 
 T = TypeVar("T")
+
+Step = Callable[[Mapping[str, Any]], Mapping[str, Any]]  # a document of one version -> of the next
+Steps = Sequence[Step]
+
+
+class _Versioned(msgspec.Struct):
+    version: Annotated[int, Meta(ge=1)]
 
 
 def decode(data: bytes, kind: type[T], what: str, *, error: type[HyperError] = HyperError) -> T:
@@ -29,7 +38,36 @@ def decode(data: bytes, kind: type[T], what: str, *, error: type[HyperError] = H
 
 def read(path: Path, kind: type[T], *, error: type[HyperError] = HyperError) -> T:
     """The file at `path` as a `kind`. OSError when it cannot be opened, `error` when it is none such, or absurd."""
+    return decode(_content(path, error), kind, str(path), error=error)
+
+
+def _content(path: Path, error: type[HyperError]) -> bytes:
     data = files.beginning(path, MAX_FILE + 1)
     if len(data) > MAX_FILE:
         raise error(f"cannot read {path}: it has more than {MAX_FILE} bytes")
-    return decode(data, kind, str(path), error=error)
+    return data
+
+
+def version(steps: Steps) -> int:
+    """Of what is written now: one more than there are steps from one version to the next."""
+    return 1 + len(steps)
+
+
+def read_versioned(path: Path, kind: type[T], steps: Steps, *, error: type[HyperError] = HyperError) -> T:
+    """The same of a file that says its version. One of an older version goes through the `steps` from there on; the
+    file stays as it is. `error` for one of a newer version."""
+    data = _content(path, error)
+    found, newest = decode(data, _Versioned, str(path), error=error).version, version(steps)
+    if found == newest:
+        return decode(data, kind, str(path), error=error)
+    if found > newest:
+        raise error(
+            f"cannot read {path}: it is of version {found}, which a newer program wrote; this one knows {newest}"
+        )
+    try:
+        document: Mapping[str, Any] = msgspec.json.decode(data)
+        for number in range(found, newest):
+            document = {**steps[number - 1](document), "version": number + 1}
+        return msgspec.convert(document, kind)
+    except (*NOT_JSON, LookupError, TypeError, AttributeError) as e:
+        raise error(f"cannot read {path}: it is not as version {found} had it: {str(e)[:300]}") from e

@@ -4,9 +4,11 @@ from typing import Literal
 
 import msgspec
 
+from hypercontainer.lib import document
+from hypercontainer.model import upgrade
 from hypercontainer.model.spec import ContainerSpec, PodSpec
 
-VERSION = 1
+VERSION = document.version(upgrade.POD)
 
 ContainerState = Literal["created", "running", "paused", "suspended", "restarting", "exited", "removing"]
 

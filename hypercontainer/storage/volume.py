@@ -10,7 +10,7 @@ import msgspec
 
 from hypercontainer.errors import Exhausted, HyperError, InUse, InvalidInput, NotFound
 from hypercontainer.lib import clock, document, files, proc
-from hypercontainer.model import ids
+from hypercontainer.model import ids, upgrade
 
 MAX_LABELS = 256
 MAX_LABEL_BYTES = 4096
@@ -20,7 +20,7 @@ REMOVE_TIMEOUT_S = 600.0
 class Volume(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """volume.json: what is known of a volume beside its files."""
 
-    version: int = 1
+    version: int = document.version(upgrade.VOLUME)
     name: str
     labels: dict[str, str] = {}
     anonymous: bool = False
@@ -172,7 +172,7 @@ def _checked(labels: Mapping[str, str]) -> dict[str, str]:
 
 
 def _read(path: Path) -> Volume:
-    return document.read(path, Volume)
+    return document.read_versioned(path, Volume, upgrade.VOLUME)
 
 
 def _take_back(new: Path) -> None:

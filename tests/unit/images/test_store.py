@@ -305,7 +305,7 @@ async def test_a_disk_that_is_large_enough(small: Path) -> None:
 
 def test_an_index_of_another_time(store: ImageStore) -> None:
     (store.root / "index.json").write_text(json.dumps({"version": 99}))
-    with pytest.raises(HyperError, match="its version is 99"):
+    with pytest.raises(HyperError, match="it is of version 99"):
         store.list()
     (store.root / "index.json").write_text("{")
     with pytest.raises(HyperError, match="cannot read"):

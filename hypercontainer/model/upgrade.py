@@ -1,0 +1,30 @@
+"""What older versions left on disk -> what this one reads: a step a version. Pure: JSON in, JSON out. See ADR 20.
+
+A list for each kind of file, from version 1 on: its first step makes version 2. Whoever changes what a kind holds, or
+what a default in it means, adds a step, and never changes one. Steps know nothing of our types, which are those of the
+newest version.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hypercontainer.lib.document import Step, Steps
+
+POD: Steps = ()  # pods/*/pod.json. Each of these is one of CHECKPOINT's too: within("pod", …)
+CHECKPOINT: Steps = ()  # checkpoints/*/*/checkpoint.json
+IMAGES: Steps = ()  # images/index.json
+VOLUME: Steps = ()  # volumes/*/volume.json
+KERNEL: Steps = ()  # kernels/*/bundle.json
+
+# events.db, from version 0 on: that of a file that SQLite has just made.
+EVENTS = ("CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, time_ns INTEGER, document TEXT)",)
+
+
+def within(key: str, step: Step) -> Step:
+    """The step of a document that holds at `key` another one, with a version of its own, of which `step` is."""
+
+    def outer(document: Mapping[str, Any]) -> Mapping[str, Any]:
+        inner = document[key]
+        return {**document, key: {**step(inner), "version": inner["version"] + 1}}
+
+    return outer

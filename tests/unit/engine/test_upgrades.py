@@ -1,0 +1,246 @@
+"""What other versions left on disk: older files are read as what they were, newer ones are left alone."""
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from hypercontainer.engine.checkpoint import CheckpointStore
+from hypercontainer.engine.events import Events
+from hypercontainer.engine.local import LocalEngine
+from hypercontainer.engine.store import PodStore
+from hypercontainer.errors import HyperError, InUse
+from hypercontainer.images import index
+from hypercontainer.kernel.bundle import KernelStore
+from hypercontainer.lib import document
+from hypercontainer.model import record, upgrade
+from hypercontainer.model.spec import Mount
+from hypercontainer.sandbox.log import Log
+from hypercontainer.storage.volume import VolumeStore
+from tests.conftest import FIRST
+from tests.unit.engine.world import Run, World
+
+RUNS, POD, CREATED, EXITED, SLEEPS = "287a47486796", "f85b194c120f", "798f0523d24e", "dacf59819c60", "4f1275608b42"
+EVENTS = 27
+NEWER = 99
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> Path:
+    """A copy of what the first hyperd left, below a root of its own, with the folders of the containers' disks."""
+    root = tmp_path / "lib"
+    shutil.copytree(FIRST / "root", root)
+    for path in root.rglob("*.json"):
+        path.write_text(
+            path.read_text().replace("/var/lib/hyper", str(root)).replace("/run/hyper", str(tmp_path / "run"))
+        )
+        if path.name == "pod.json":
+            for container in json.loads(path.read_text())["containers"]:
+                (path.parent / container["id"]).mkdir(exist_ok=True)
+    (root / "volumes/kept/_data").mkdir()
+    return root
+
+
+# What the first hyperd left
+
+
+def test_pods(first: Path) -> None:
+    records, unread = PodStore(first / "pods").load()
+    assert unread == []
+    pods = {pod.id: pod for pod in records}
+    states = {pod.id: [(c.name, c.state) for c in pod.containers] for pod in records}
+    assert states == {
+        CREATED: [("created", "created")],
+        EXITED: [("exited", "exited")],
+        RUNS: [("runs", "running")],
+        POD: [("one", "running"), ("two", "running")],
+        SLEEPS: [("sleeps", "suspended")],
+    }
+    runs = pods[RUNS].containers[0]
+    assert [(m.type, m.target, m.read_only) for m in runs.mounts] == [
+        ("volume", "/kept", False), ("bind", "/bound", True), ("tmpfs", "/t", False),
+    ]  # fmt: skip
+    nic, guest = pods[RUNS].nic, pods[RUNS].guest
+    assert nic and nic.mac == "02:68:c0:a8:b4:03" and [port.container_port for port in nic.ports] == [80]
+    assert guest and guest.accelerator == "tcg" and runs.spec.restart.max_retries == 3
+    assert pods[CREATED].containers[0].spec.cap_add == ["NET_ADMIN"]
+    assert pods[SLEEPS].suspended and not pods[POD].implicit
+    for pod in records:
+        PodStore(first / "pods").save(pod)
+    assert PodStore(first / "pods").load() == (records, [])
+
+
+def test_checkpoints(first: Path) -> None:
+    store = CheckpointStore(first / "checkpoints")
+    [checkpoint] = store.all()
+    assert (checkpoint.name, checkpoint.container.name) == ("kept", "sleeps")
+    assert checkpoint.moment.container == checkpoint.container.id
+    assert checkpoint.pod.version == record.VERSION
+
+
+def test_images_volumes_and_kernels(first: Path) -> None:
+    images = index.read(first / "images/index.json")
+    assert sorted(images.names) == ["docker.io/library/busybox:latest", "example.com/other:1"]
+    assert set(images.images) == set(images.names.values())
+    [volume] = VolumeStore(first / "volumes").list()
+    assert (volume.name, volume.labels, volume.anonymous) == ("kept", {"of": "mine"}, False)
+    assert [kernel.arch for kernel in KernelStore(first).list()] == ["x86_64"]
+
+
+def test_a_log(first: Path) -> None:
+    folder = first / "pods" / EXITED
+    [entry] = [path for path in folder.iterdir() if path.is_dir()]
+    log = Log(entry / "log", max_bytes=1 << 20, files=2)
+    assert log.open(1) == (4, 4)
+
+
+async def test_events(first: Path) -> None:
+    events = Events(first / "events.db")
+    actions = []
+    async for event in events.follow(0, None, {}):
+        actions.append(event.action)
+        if len(actions) == EVENTS:
+            break
+    assert actions[:2] == ["load", "tag"] and "checkpoint" in actions and "suspend" in actions
+    events.emit("volume", "destroy", "kept", {})
+    events.close()
+    with closing(sqlite3.connect(first / "events.db")) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (len(upgrade.EVENTS),)
+        assert db.execute("SELECT count(*) FROM events").fetchone() == (EVENTS + 1,)
+
+
+async def test_an_engine_begins_where_the_first_one_ended(world: World, first: Path) -> None:
+    engine = await world.engine()
+    listed = {entry.names[0].lstrip("/"): entry.state for entry in await engine.list_containers(all=True, filters={})}
+    assert listed.pop("runs") in ("restarting", "exited")  # as its policy has it, now that the machine is gone
+    assert listed == {
+        "created": "created", "exited": "exited", "one": "exited", "two": "exited", "sleeps": "suspended",
+    }  # fmt: skip
+    inspected = await engine.inspect("created")
+    assert inspected.config.env[-1] == "A=1"
+
+
+# Steps
+
+
+def renamed(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    """One from version 1 to 2."""
+    return {**{key: value for key, value in pod.items() if key != "name"}, "title": pod["name"]}
+
+
+def praised(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    """One from version 2 to 3."""
+    return {**pod, "title": f"the {pod['title']}"}
+
+
+class Titled(msgspec.Struct):
+    """As much of a pod of version 3 as is looked at."""
+
+    version: int
+    title: str
+
+
+class Kept(msgspec.Struct):
+    """The same of a checkpoint."""
+
+    version: int
+    pod: Titled
+
+
+def test_a_file_goes_through_each_step_from_its_version_on(tmp_path: Path) -> None:
+    path = tmp_path / "pod.json"
+    for version, words in ((1, {"name": "web"}), (2, {"title": "web"}), (3, {"title": "the web"})):
+        path.write_text(json.dumps({"version": version, **words}))
+        before = path.read_bytes()
+        assert document.read_versioned(path, Titled, (renamed, praised)) == Titled(3, "the web")
+        assert path.read_bytes() == before
+    path.write_text(json.dumps({"version": 1, "pod": {"version": 1, "name": "web"}}))
+    steps = [upgrade.within("pod", step) for step in (renamed, praised)]
+    assert document.read_versioned(path, Kept, steps) == Kept(3, Titled(3, "the web"))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('{"version":4,"title":"web"}', "it is of version 4, which a newer program wrote; this one knows 3"),
+        ('{"version":1}', "it is not as version 1 had it: 'name'"),
+        ('{"version":2,"title":7,"name":{}}', None),
+        ('{"version":0}', "Expected `int` >= 1"),
+        ('{"name":"web"}', "missing required field `version`"),
+        ('{"version":1,"name":', "truncated"),
+        ("[]", "Expected `object`"),
+    ],
+)
+def test_what_is_no_version_of_it_is_told(tmp_path: Path, text: str, why: str | None) -> None:
+    path = tmp_path / "pod.json"
+    path.write_text(text)
+    if why is None:  # a step makes something of it all the same
+        assert document.read_versioned(path, Titled, (renamed, praised)).title == "the 7"
+        return
+    with pytest.raises(HyperError, match=rf"^cannot read {path}: ") as refused:
+        document.read_versioned(path, Titled, (renamed, praised))
+    assert why in str(refused.value)
+
+
+# What a newer hyperd left
+
+
+async def test_a_pod_of_a_newer_version_is_left_alone(world: World, engine: LocalEngine, create: Run) -> None:
+    """Its machine runs on, and nothing that is its own is given to another: its user, address, volumes, image."""
+    await engine.create_volume("data", {})
+    other = await create("sleep", "1000")
+    id = await create("sleep", "1000", mounts=[Mount(type="volume", source="data", target="/d")])
+    await engine.start(id)
+    before = engine._find(id)[0].record
+    nic, path = before.nic, engine.host.pods.folder(before.id) / "pod.json"
+    await engine.close()
+    path.write_text(path.read_text().replace(f'"version": {record.VERSION}', f'"version": {NEWER}', 1))
+    written = path.read_bytes()
+
+    again = await world.engine()
+    [guest] = world.hypervisor.alive
+    assert nic and world.network.nics == {nic.tap: nic}
+    assert [entry.id for entry in await again.list_containers(all=True, filters={})] == [other]
+    assert f"version {NEWER}" in (await again.info()).warnings[-1]
+    with pytest.raises(InUse, match="whose record cannot be read"):
+        await again.remove_volume("data", force=False)
+    await again.start(other)
+    pod = again._find(other)[0].record
+    assert pod.uid != before.uid and pod.nic and pod.nic.address != nic.address
+    await again.remove(other, force=True, volumes=False)
+    assert again.host.index.image_user(pod.containers[0].image_id) == f"pod {before.id}, whose record cannot be read"
+    assert path.read_bytes() == written
+    await again.close()
+
+    path.write_text(path.read_text().replace(f'"version": {NEWER}', f'"version": {record.VERSION}', 1))
+    back = await world.engine()
+    assert (await back.inspect(id)).state.status == "running" and world.hypervisor.alive == [guest]
+    await back.remove(id, force=True, volumes=False)
+    world.check_nothing_left()
+
+
+def test_a_damaged_record_costs_its_pod_only(first: Path) -> None:
+    path = first / "pods" / RUNS / "pod.json"
+    path.write_text(path.read_text()[:1000])
+    records, [unread] = PodStore(first / "pods").load()
+    assert RUNS not in {pod.id for pod in records} and len(records) == 4
+    assert (unread.id, unread.uid, unread.nic) == (RUNS, 0, None) and '"kept"' in unread.text
+
+
+async def test_events_of_a_newer_version_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA user_version = {NEWER}")
+    events = Events(path)
+    events.emit("volume", "create", "v", {})
+    assert [event.action async for event in events.follow(0, 1, {})] == [] and len(events.unwritten) == 1
+    events.close()
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (NEWER,)
+        assert db.execute("SELECT name FROM sqlite_master").fetchall() == []
