@@ -8,15 +8,21 @@
 bool debugging;
 bool testing;
 
+static void __attribute__((format(printf, 3, 0)))
+fill(struct error *err, int number, const char *format, va_list args)
+{
+	err->number = number;
+	err->exec = false;
+	vsnprintf(err->message, sizeof(err->message), format, args);
+}
+
 int fail(struct error *err, int number, const char *format, ...)
 {
 	va_list args;
 	size_t length;
 
-	err->number = number;
-	err->exec = false;
 	va_start(args, format);
-	vsnprintf(err->message, sizeof(err->message), format, args);
+	fill(err, number, format, args);
 	va_end(args);
 	length = strlen(err->message);
 	snprintf(err->message + length, sizeof(err->message) - length, ": %s", strerror(number));
@@ -27,10 +33,8 @@ int fail_as(struct error *err, int number, const char *format, ...)
 {
 	va_list args;
 
-	err->number = number;
-	err->exec = false;
 	va_start(args, format);
-	vsnprintf(err->message, sizeof(err->message), format, args);
+	fill(err, number, format, args);
 	va_end(args);
 	return -1;
 }
