@@ -1,7 +1,6 @@
 """One booted guest: what its callers hear when it lives, dies, panics, or says nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -19,24 +18,10 @@ PANIC = "Kernel panic - not syncing: VFS: Unable to mount root fs"
 
 
 @pytest.fixture
-async def hypervisor() -> AsyncIterator[FakeHypervisor]:
-    hypervisor = FakeHypervisor()
-    yield hypervisor
-    assert hypervisor.alive == []
-
-
-@pytest.fixture
 def config() -> VmConfig:
     return VmConfig(
         name="t", kernel=Path("k"), initrd=Path("i"), vcpus=1, memory_mib=128, uid=1, boot_timeout_s=0.2
     )  # fmt: skip
-
-
-@pytest.fixture
-def run_dir(tmp_path: Path) -> Path:
-    folder = tmp_path / "run"
-    folder.mkdir()
-    return folder
 
 
 class TestFakeHypervisor(HypervisorContract):

@@ -1,6 +1,7 @@
 """Guests of the tests: a kernel, a PID 1 that obeys lines, a driver; and the proof that each test leaves nothing."""
 
 import asyncio
+import functools
 import os
 import secrets
 import subprocess
@@ -13,7 +14,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from hypercontainer.hypervisor.base import VmConfig
+import hypercontainer
+from hypercontainer.factory.template import TemplateFactory
+from hypercontainer.hypervisor.base import Hypervisor, VmConfig
 from hypercontainer.hypervisor.host.limits import cgroup_name
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
 from hypercontainer.hypervisor.qemu.guest import QemuGuest
@@ -23,6 +26,7 @@ from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.kernel.modules import BOOT, ModuleTree
 from hypercontainer.lib.trace import Timings
 from hypercontainer.testing.daemon import PrivateDaemon
+from tests import zig
 from tests.conftest import KERNELS
 
 # a kernel of our own is tested where one was built
@@ -32,6 +36,8 @@ GUEST_S = 300.0  # of a wait for an event: room costs nothing, and the machine m
 UID = 1_899_000_000
 UIDS = 65536  # from the users of pods' VMMs to those of VMMs that wait, and are pods' later
 LEAVING_S = 60.0  # for the kernel to take down a namespace after its last process
+
+HYPERSTART = Path(hypercontainer.__file__).parent / "_bin/x86_64/hyperstart"
 
 Line = Callable[[str], Awaitable[str]]
 
@@ -45,15 +51,19 @@ class BootFiles(NamedTuple):
 def boot_files(kernels: Path, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> BootFiles:
     """The kernel of `make setup` (or of --kernel), with the tests' own PID 1."""
     folder = tmp_path_factory.mktemp("guest")
-    source = Path(__file__).with_name("guest.c")
-    flags = ["-target", "x86_64-linux-musl", "-static", "-Os", "-s", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Werror"]
-    env = {"ZIG_GLOBAL_CACHE_DIR": str(Path(__file__).parents[2] / ".cache/zig"), **os.environ}
-    subprocess.run([sys.executable, "-m", "ziglang", "cc", *flags, source, "-o", folder / "init"], check=True, env=env)
+    init = zig.program(folder / "init", Path(__file__).with_name("guest.c"))
     bundle = KernelStore(kernels.parent).get(str(pytestconfig.getoption("kernel")))
     modules = ModuleTree(bundle.path / "modules").pick(BOOT)
     initrd = folder / "initrd"
-    initrd.write_bytes(initramfs.build((folder / "init").read_bytes(), modules))
+    initrd.write_bytes(initramfs.build(init.read_bytes(), modules))
     return BootFiles(bundle.kernel, initrd)
+
+
+def ok(hyper: PrivateDaemon, *words: str, stdin: bytes = b"") -> str:
+    """What `hyperctl WORDS` printed; it must succeed."""
+    done = hyper.ctl(*words, stdin=stdin)
+    assert done.status == 0, (words, done)
+    return done.out.strip()
 
 
 @pytest.fixture
@@ -105,6 +115,33 @@ def booted(
             await guest.kill()
 
     return boot
+
+
+@pytest.fixture
+def with_agent(config: Callable[..., VmConfig], kernels: Path) -> Callable[..., VmConfig]:
+    """with_agent(key=value…): a guest as users boot it, hyperstart in it."""
+    store = KernelStore(kernels.parent)
+    kernel, initrd = store.boot_files(store.get(), HYPERSTART)
+    return functools.partial(config, kernel=kernel, initrd=initrd)
+
+
+@asynccontextmanager
+async def templates(driver: Hypervisor) -> AsyncIterator[TemplateFactory]:
+    """A factory that keeps templates, in a folder of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="hyv"))
+    folder.chmod(0o711)
+    factory = TemplateFactory(driver, folder, UID + 10_000)
+    try:
+        yield factory
+    finally:
+        await factory.close()
+        folder.rmdir()
+
+
+@pytest.fixture
+async def factory(driver: QemuHypervisor) -> AsyncIterator[TemplateFactory]:
+    async with templates(driver) as factory:
+        yield factory
 
 
 @asynccontextmanager

@@ -12,13 +12,11 @@ from hypercontainer.agent.client import AgentClient
 from hypercontainer.errors import HyperError
 from hypercontainer.hypervisor.base import VmConfig
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
-from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.testing.contract import HypervisorContract
 from hypercontainer.testing.cutter import Cut, Cutter, Direction
 
 pytestmark = pytest.mark.vm
 
-HYPERSTART = Path(vms.__file__).parent / "_bin/x86_64/hyperstart"
 DIRECTIONS: list[Direction] = ["to guest", "to host"]
 WORDS = {"entropy": "eHh4" * 128}  # a request of some length
 
@@ -29,11 +27,8 @@ def hypervisor(driver: QemuHypervisor) -> QemuHypervisor:
 
 
 @pytest.fixture
-def config(config: Callable[..., VmConfig], kernels: Path) -> VmConfig:
-    """With hyperstart in it, as users boot it."""
-    store = KernelStore(kernels.parent)
-    kernel, initrd = store.boot_files(store.get(), HYPERSTART)
-    return config(kernel=kernel, initrd=initrd)
+def config(with_agent: Callable[..., VmConfig]) -> VmConfig:
+    return with_agent()
 
 
 class TestQemu(HypervisorContract):

@@ -1,13 +1,14 @@
 """Guests that take all there is to take: of their machine, and never of what answers for it, or of this host."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from hypercontainer.testing.daemon import PrivateDaemon
-from tests.vm.test_run import ok, state
+from tests import zig
+from tests.vm.conftest import ok
+from tests.vm.test_run import state
 
 pytestmark = pytest.mark.vm
 
@@ -15,11 +16,7 @@ pytestmark = pytest.mark.vm
 @pytest.fixture(scope="module")
 def bomb(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """bomb.c as a program for a container."""
-    program = tmp_path_factory.mktemp("bomb") / "bomb"
-    flags = ["-target", "x86_64-linux-musl", "-static", "-Os", "-s", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Werror"]
-    source = Path(__file__).with_name("bomb.c")
-    subprocess.run([sys.executable, "-m", "ziglang", "cc", *flags, source, "-o", program], check=True)
-    return program
+    return zig.program(tmp_path_factory.mktemp("bomb") / "bomb", Path(__file__).with_name("bomb.c"))
 
 
 def test_a_fork_bomb_is_its_own_containers_trouble(hyper: PrivateDaemon, bomb: Path) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.testing.daemon import PrivateDaemon
+from tests import zig
 from tests.conftest import CHECKOUT
 from tests.hostile.archives import WAYS, archives, check, prepared
 from tests.vm.conftest import hyperd_of
@@ -22,12 +22,9 @@ EVERY = 9  # of the archives, here: tests/unit/hyperctl/test_hostile_agent.py ha
 @pytest.fixture(scope="module")
 def hyperstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The guest's PID 1, its part that packs and unpacks replaced."""
-    made = tmp_path_factory.mktemp("hostile") / "hyperstart"
     guest = CHECKOUT / "guest"
     sources = [Path(__file__).with_name("hostile.c"), *(p for p in guest.glob("*.c") if p.name != "archive.c")]
-    flags = ["-target", "x86_64-linux-musl", "-static", "-Os", "-s", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Werror"]
-    subprocess.run([sys.executable, "-m", "ziglang", "cc", *flags, "-I", guest, *sources, "-o", made], check=True)
-    return made
+    return zig.program(tmp_path_factory.mktemp("hostile") / "hyperstart", "-I", guest, *sources)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ busy this host is.
 
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,8 @@ import pytest
 from hypercontainer.testing import layers
 from hypercontainer.testing.busybox import find_busybox, layer
 from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
+from tests import zig
+from tests.vm.conftest import ok
 
 pytestmark = pytest.mark.vm
 
@@ -62,13 +63,11 @@ class Machines(NamedTuple):
 def who_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The image who:latest: busybox, /bin/who, and a machine-id of the image's."""
     folder = tmp_path_factory.mktemp("who")
-    flags = ["-target", "x86_64-linux-musl", "-static", "-Os", "-s", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Werror"]
-    source = Path(__file__).with_name("who.c")
-    subprocess.run([sys.executable, "-m", "ziglang", "cc", *flags, source, "-o", folder / "who"], check=True)
-    program = layers.member("bin/who", (folder / "who").read_bytes(), mode=0o755)
+    program = zig.program(folder / "who", Path(__file__).with_name("who.c"))
+    member = layers.member("bin/who", program.read_bytes(), mode=0o755)
     files = {"etc/machine-id": f"{MACHINE_ID}\n".encode()}
     archive = folder / "who.tar"
-    archive.write_bytes(layers.docker_archive([layer(find_busybox(), files), layers.layer([program])], ["who:latest"]))
+    archive.write_bytes(layers.docker_archive([layer(find_busybox(), files), layers.layer([member])], ["who:latest"]))
     return archive
 
 
@@ -85,12 +84,6 @@ def machines(kernels: Path, who_archive: Path, pytestconfig: pytest.Config) -> I
             clones = list(pool.map(lambda n: start(daemon, f"clone{n}"), range(CLONES)))
         yield Machines(daemon, clones, made - asked)
         assert "booting" not in daemon.log() and "cannot clone" not in daemon.log()
-
-
-def ok(daemon: PrivateDaemon, *words: str) -> str:
-    done = daemon.ctl(*words)
-    assert done.status == 0, (words, done)
-    return done.out
 
 
 def start(daemon: PrivateDaemon, name: str, *options: str) -> Clone:
@@ -112,7 +105,7 @@ def start(daemon: PrivateDaemon, name: str, *options: str) -> Clone:
             key, _, value = line.rstrip("\n").partition(" ")
             words[key] = value
         client.kill()  # it leaves: what it started stays
-    words["address"] = ok(daemon, "inspect", "--format", "{{.NetworkSettings.IPAddress}}", name).strip()
+    words["address"] = ok(daemon, "inspect", "--format", "{{.NetworkSettings.IPAddress}}", name)
     return Clone(name, words, clocks)
 
 

@@ -133,6 +133,29 @@ async def test_qemu_cannot_write_to_its_lock(booted: Booted, run_dir: Path) -> N
         assert flags and int(flags[1], 8) & os.O_ACCMODE == os.O_RDONLY
 
 
+async def in_jail(run_dir: Path, *command: str, fd: int, largest_file: int) -> list[str]:
+    """What `command` says, which is QEMU's stead in the jail and has `fd`; it has ended, and so has its keeper."""
+    run = qemu_run(run_dir)
+    lock = run.lock()
+    assert lock is not None
+    try:
+        what = Start(
+            program="qemu",
+            command=list(command),
+            options=vmm_options(run, uid=UID, binds={}, kvm=False, proc=False, largest_file=largest_file),
+            fds=[fd],
+            lock=lock,
+        )
+        keeper = await start(run, what)
+        for one in (keeper, run.processes("qemu")[0]):
+            await proc.gone(one.pid, one.start_time)
+    finally:
+        os.close(lock)
+        os.close(fd)
+    assert run.status("qemu") == "exit 0"
+    return run.read_tail("qemu.out", 4096).decode().splitlines()
+
+
 TAP_CALLS = """
 import fcntl, os, struct, sys
 for name, call, value in (
@@ -149,24 +172,7 @@ for name, call, value in (
 
 async def test_a_tap_can_be_used_and_not_kept(driver: QemuHypervisor, run_dir: Path, tmp_path: Path) -> None:
     tap = open_tap("hyt-jail-test", UID)
-    run = qemu_run(run_dir)
-    lock = run.lock()
-    assert lock is not None
-    try:
-        what = Start(
-            program="qemu",
-            command=["/usr/bin/python3", "-c", TAP_CALLS, str(tap)],
-            options=vmm_options(run, uid=UID, binds={}, kvm=False, proc=False, largest_file=1 << 30),
-            fds=[tap],
-            lock=lock,
-        )
-        process = await start(run, what)
-        for one in (process, run.processes("qemu")[0]):
-            await proc.gone(one.pid, one.start_time)
-    finally:
-        os.close(lock)
-        os.close(tap)
-    said = run.read_tail("qemu.out", 4096).decode().splitlines()
+    said = await in_jail(run_dir, "/usr/bin/python3", "-c", TAP_CALLS, str(tap), fd=tap, largest_file=1 << 30)
     refused = [f"{name} Operation not permitted" for name in ("persist", "owner", "group", "down")]
     assert said == [*refused, "sndbuf is allowed", "offload is allowed"]
     assert not Path("/sys/class/net/hyt-jail-test").exists()
@@ -195,28 +201,12 @@ for name, call in (
 
 async def test_no_file_grows_beyond_what_qemu_may_write(driver: QemuHypervisor, run_dir: Path, tmp_path: Path) -> None:
     """Whoever has taken it over has the scratch disks open, and room on the host's disk is everybody's."""
-    run, most = qemu_run(run_dir), 1 << 30
-    lock = run.lock()
-    scratch = os.open(tmp_path / "scratch", os.O_RDWR | os.O_CREAT)
-    assert lock is not None
-    try:
-        what = Start(
-            program="qemu",
-            command=["/usr/bin/python3", "-c", FILE_CALLS, str(scratch), str(most)],
-            options=vmm_options(run, uid=UID, binds={}, kvm=False, proc=False, largest_file=most),
-            fds=[scratch],
-            lock=lock,
-        )
-        process = await start(run, what)
-        for one in (process, run.processes("qemu")[0]):
-            await proc.gone(one.pid, one.start_time)
-    finally:
-        os.close(lock)
-        os.close(scratch)
-    limit, *calls, within = run.read_tail("qemu.out", 4096).decode().splitlines()
+    scratch, most = os.open(tmp_path / "scratch", os.O_RDWR | os.O_CREAT), 1 << 30
+    words = ("/usr/bin/python3", "-c", FILE_CALLS, str(scratch), str(most))
+    limit, *calls, within = await in_jail(run_dir, *words, fd=scratch, largest_file=most)
     assert limit == "limit not allowed to raise maximum limit"
     assert calls == [f"{name} [Errno 27] File too large" for name in ("past", "truncate", "allocate", "memory")]
-    assert within == "within is allowed" and run.status("qemu") == "exit 0"
+    assert within == "within is allowed"
     await driver.reap(run_dir)
 
 

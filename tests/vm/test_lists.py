@@ -6,15 +6,9 @@ import time
 import pytest
 
 from hypercontainer.testing.daemon import PrivateDaemon
+from tests.vm.conftest import ok
 
 pytestmark = pytest.mark.vm
-
-
-def ok(hyper: PrivateDaemon, *words: str) -> str:
-    """What `hyperctl WORDS` printed; it must succeed."""
-    done = hyper.ctl(*words)
-    assert done.status == 0, (words, done)
-    return done.out.strip()
 
 
 def test_a_life_in_lists(hyper: PrivateDaemon) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
-from tests.vm.test_run import ok
+from tests.vm.conftest import ok
 
 MUCH_MIB = 1000
 WAIT_S = 120

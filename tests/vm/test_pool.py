@@ -21,11 +21,9 @@ from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.factory.template import TemplateFactory
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, VmConfig
 from hypercontainer.hypervisor.qemu.driver import BACKGROUND, QemuHypervisor
-from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.testing.contract import FactoryContract
 from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
-from tests.vm.conftest import UID, UIDS, owner, time_passes
-from tests.vm.test_agent import HYPERSTART
+from tests.vm.conftest import HYPERSTART, UID, UIDS, owner, time_passes
 
 pytestmark = pytest.mark.vm
 
@@ -33,11 +31,9 @@ WAIT_S = 1500.0  # those that wait are made with a thirtieth of a processor, whe
 
 
 @pytest.fixture
-def config(config: Callable[..., VmConfig], kernels: Path) -> VmConfig:
-    """With hyperstart in it, and a NIC that leads nowhere."""
-    store = KernelStore(kernels.parent)
-    kernel, initrd = store.boot_files(store.get(), HYPERSTART)
-    return config(kernel=kernel, initrd=initrd, nic=Nic(tap="", mac=SNAPSHOT_MAC))
+def config(with_agent: Callable[..., VmConfig]) -> VmConfig:
+    """Its NIC leads nowhere."""
+    return with_agent(nic=Nic(tap="", mac=SNAPSHOT_MAC))
 
 
 class TestQemuCache(FactoryContract):

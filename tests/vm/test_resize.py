@@ -10,7 +10,7 @@ import pytest
 
 from hypercontainer.hypervisor.host.limits import OVERHEAD_MIB
 from hypercontainer.testing.daemon import PrivateDaemon
-from tests.vm.test_run import ok
+from tests.vm.conftest import ok
 
 pytestmark = pytest.mark.vm
 

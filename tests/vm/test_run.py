@@ -8,7 +8,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -18,17 +17,12 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.testing.daemon import PrivateDaemon
+from tests import zig
+from tests.vm.conftest import ok
 
 pytestmark = pytest.mark.vm
 
 WAIT_S = 300.0
-
-
-def ok(hyper: PrivateDaemon, *words: str, stdin: bytes = b"") -> str:
-    """What `hyperctl WORDS` printed; it must succeed."""
-    done = hyper.ctl(*words, stdin=stdin)
-    assert done.status == 0, (words, done)
-    return done.out.strip()
 
 
 def state(hyper: PrivateDaemon, name: str) -> dict[str, object]:
@@ -340,8 +334,7 @@ int main(void) {
 def udp_echo(tmp_path: Path) -> Path:
     """A folder with the program `echo`: busybox has no server for datagrams."""
     (tmp_path / "echo.c").write_text(UDP_ECHO)
-    compiler = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-musl", "-static", "-Os"]
-    subprocess.run([*compiler, "-o", tmp_path / "echo", tmp_path / "echo.c"], check=True, timeout=120)
+    zig.program(tmp_path / "echo", tmp_path / "echo.c")
     return tmp_path
 
 

@@ -5,8 +5,7 @@ import json
 import os
 import shutil
 import signal
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +16,9 @@ from hypercontainer.errors import Unavailable
 from hypercontainer.factory.template import TemplateFactory
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, SharedFolder, VmConfig
 from hypercontainer.hypervisor.host import limits
-from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
-from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.lib.trace import Timings
 from hypercontainer.testing.contract import made
 from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
-from tests.vm.conftest import UID
-from tests.vm.test_agent import HYPERSTART
 
 pytestmark = pytest.mark.vm
 
@@ -31,20 +26,9 @@ BIG = 24 << 20  # bytes: more than the guest's page cache has to spare, and than
 
 
 @pytest.fixture
-def config(config: Callable[..., VmConfig], kernels: Path) -> VmConfig:
-    store = KernelStore(kernels.parent)
-    kernel, initrd = store.boot_files(store.get(), HYPERSTART)
-    return config(kernel=kernel, initrd=initrd, nic=Nic(tap="", mac=SNAPSHOT_MAC))
-
-
-@pytest.fixture
-async def factory(driver: QemuHypervisor) -> AsyncIterator[TemplateFactory]:
-    folder = Path(tempfile.mkdtemp(prefix="hyv"))
-    folder.chmod(0o711)
-    factory = TemplateFactory(driver, folder, UID + 10_000)
-    yield factory
-    await factory.close()
-    folder.rmdir()
+def config(with_agent: Callable[..., VmConfig]) -> VmConfig:
+    """Its NIC leads nowhere."""
+    return with_agent(nic=Nic(tap="", mac=SNAPSHOT_MAC))
 
 
 async def test_a_copy_of_the_memory_that_cannot_be_had_is_said_and_leaves_nothing(

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
+from tests.vm.conftest import ok
 from tests.vm.mortal_copy import STEPS
 from tests.vm.test_template import pss_mib
 
@@ -24,12 +25,6 @@ WAIT_S = 300.0
 # numbers and random words, one a line, also in a file of its own
 DIARY = "i=0; while :; do i=$((i+1)); echo $i $(head -c 8 /dev/urandom | od -An -tx1 | tr -d ' ') | tee -a /diary; done"
 SLOW = DIARY.replace("; done", "; sleep 0.1; done")
-
-
-def ok(hyper: PrivateDaemon, *words: str) -> str:
-    done = hyper.ctl(*words)
-    assert done.status == 0, (words, done)
-    return done.out.strip()
 
 
 def until(look: Callable[[], bool], what: str) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from hypercontainer.testing.busybox import write_archive
 from hypercontainer.testing.daemon import private_daemon
 from tests import statuses
 from tests.conftest import CHECKOUT
@@ -22,15 +21,13 @@ def differing() -> dict[str, tuple[int, int]]:
     return {found[1]: (int(found[2]), int(found[3])) for row in rows if (found := ROW.fullmatch(row))}
 
 
-def test_every_verb_ends_as_dockers(kernels: Path, tmp_path: Path) -> None:
+def test_every_verb_ends_as_dockers(kernels: Path, busybox_archive: Path, tmp_path: Path) -> None:
     _, steps = statuses.read()
     differs = differing()
     assert differs.keys() <= {step.do for step in steps}
-    archive = tmp_path / "busybox.tar"
-    write_archive(archive)
     wrong = []
     with private_daemon(kernels, {"accelerator": "tcg"}) as daemon:
-        assert daemon.ctl("load", "-i", str(archive)).status == 0
+        assert daemon.ctl("load", "-i", str(busybox_archive)).status == 0
         for docker, here in zip(steps, statuses.walk(daemon.ctl, tmp_path, steps), strict=True):
             if docker.do in differs:
                 as_said = (docker.status, here.status) == differs[docker.do]

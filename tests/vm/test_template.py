@@ -5,9 +5,8 @@ import os
 import re
 import signal
 import subprocess
-import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -22,14 +21,11 @@ from hypercontainer.factory.template import TemplateFactory
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, Snapshot, VmConfig
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
 from hypercontainer.hypervisor.qemu.rundir import qemu_run
-from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.lib import proc
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.record import ProcessRef
 from hypercontainer.testing.contract import FactoryContract, made
 from hypercontainer.testing.daemon import PrivateDaemon, Value, private_daemon
-from tests.vm.conftest import UID
-from tests.vm.test_agent import HYPERSTART
 from tests.vm.test_jail import Process, without_privileges
 
 pytestmark = pytest.mark.vm
@@ -40,21 +36,9 @@ IDLE_MIB = 40  # of memory that a clone has for itself, TCG's translations inclu
 
 
 @pytest.fixture
-def config(config: Callable[..., VmConfig], kernels: Path) -> VmConfig:
-    """With hyperstart in it, and a NIC that leads nowhere."""
-    store = KernelStore(kernels.parent)
-    kernel, initrd = store.boot_files(store.get(), HYPERSTART)
-    return config(kernel=kernel, initrd=initrd, nic=Nic(tap="", mac=SNAPSHOT_MAC))
-
-
-@pytest.fixture
-async def factory(driver: QemuHypervisor) -> AsyncIterator[TemplateFactory]:
-    folder = Path(tempfile.mkdtemp(prefix="hyv"))
-    folder.chmod(0o711)
-    factory = TemplateFactory(driver, folder, UID + 10_000)
-    yield factory
-    await factory.close()
-    folder.rmdir()
+def config(with_agent: Callable[..., VmConfig]) -> VmConfig:
+    """Its NIC leads nowhere."""
+    return with_agent(nic=Nic(tap="", mac=SNAPSHOT_MAC))
 
 
 class TestQemuTemplates(FactoryContract):

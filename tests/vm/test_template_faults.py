@@ -14,36 +14,19 @@ import pytest
 
 from hypercontainer.errors import GuestDied
 from hypercontainer.factory.template import TemplateFactory
-from hypercontainer.hypervisor.base import Hypervisor, VmConfig
+from hypercontainer.hypervisor.base import VmConfig
 from hypercontainer.hypervisor.host import limits
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
-from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.testing.contract import made
 from hypercontainer.vm import Vm
-from tests.vm.conftest import UID
-from tests.vm.test_agent import HYPERSTART
+from tests.vm.conftest import UID, templates
 
 pytestmark = pytest.mark.vm
 
 
 @pytest.fixture
-def config(config: Callable[..., VmConfig], kernels: Path) -> VmConfig:
-    """With hyperstart in it."""
-    store = KernelStore(kernels.parent)
-    kernel, initrd = store.boot_files(store.get(), HYPERSTART)
-    return config(kernel=kernel, initrd=initrd)
-
-
-@asynccontextmanager
-async def templates(driver: Hypervisor) -> AsyncIterator[TemplateFactory]:
-    folder = Path(tempfile.mkdtemp(prefix="hyv"))
-    folder.chmod(0o711)
-    factory = TemplateFactory(driver, folder, UID + 10_000)
-    try:
-        yield factory
-    finally:
-        await factory.close()
-        folder.rmdir()
+def config(with_agent: Callable[..., VmConfig]) -> VmConfig:
+    return with_agent()
 
 
 @asynccontextmanager

@@ -7,7 +7,6 @@ import os
 import signal
 import stat
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import pytest
 
 from hypercontainer.testing import busybox, layers
 from hypercontainer.testing.daemon import PrivateDaemon, Result, private_daemon
+from tests import zig
 from tests.vm.conftest import time_passes
 
 pytestmark = pytest.mark.vm
@@ -36,11 +36,7 @@ def daemon(kernels: Path, busybox_archive: Path) -> Iterator[PrivateDaemon]:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """files.c as a program that runs here and in a container."""
-    program = tmp_path_factory.mktemp("files") / "files"
-    flags = ["-target", "x86_64-linux-musl", "-static", "-Os", "-s", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Werror"]
-    source = Path(__file__).with_name("files.c")
-    subprocess.run([sys.executable, "-m", "ziglang", "cc", *flags, source, "-o", program], check=True)
-    return program
+    return zig.program(tmp_path_factory.mktemp("files") / "files", Path(__file__).with_name("files.c"))
 
 
 def place(above: str, below: str, order: str) -> str:

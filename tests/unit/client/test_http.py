@@ -14,13 +14,6 @@ from tests.unit.hyperctl.fake import FakeHyperd, Lines, Refusal
 
 
 @pytest.fixture
-def hyperd(tmp_path: Path) -> Iterator[FakeHyperd]:
-    fake = FakeHyperd(tmp_path / "hyper.sock")
-    yield fake
-    fake.close()
-
-
-@pytest.fixture
 def client(hyperd: FakeHyperd) -> Iterator[Client]:
     with Client(str(hyperd.path)) as made:
         yield made

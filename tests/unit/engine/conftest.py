@@ -7,15 +7,7 @@ import pytest
 
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.model.spec import ContainerSpec, PodSpec
-from hypercontainer.testing import busybox
 from tests.unit.engine.world import Run, World, load
-
-
-@pytest.fixture(scope="session")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("image") / "busybox.tar"
-    busybox.write_archive(path)
-    return path
 
 
 @pytest.fixture
@@ -29,9 +21,9 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 @pytest.fixture
-async def engine(world: World, archive: Path) -> LocalEngine:
+async def engine(world: World, busybox_archive: Path) -> LocalEngine:
     engine = await world.engine()
-    await load(engine, archive)
+    await load(engine, busybox_archive)
     return engine
 
 

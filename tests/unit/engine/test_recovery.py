@@ -41,6 +41,14 @@ async def container(engine: LocalEngine, *command: str, **spec: object) -> str:
     return (await engine.create_container(PodSpec(containers=[made]))).id
 
 
+async def orphan(engine: LocalEngine, *command: str) -> str:
+    """A container that runs on without its hyperd."""
+    id = await container(engine, *command)
+    await engine.start(id)
+    await forsake(engine)
+    return id
+
+
 async def logged(engine: LocalEngine, id: str, *, follow: bool = False) -> bytes:
     entries = await engine.logs(id, follow=follow, since_ns=None, until_ns=None, tail=None, stdout=True, stderr=True)
     return b"".join([entry.data async for entry in entries])
@@ -93,9 +101,7 @@ async def test_a_guest_that_died_meanwhile_is_written_down(world: World, engine:
 
 
 async def test_a_guest_that_says_nothing_is_given_up_and_that_is_said(world: World, engine: LocalEngine) -> None:
-    id = await container(engine, "sleep", "1")
-    await engine.start(id)
-    await forsake(engine)
+    id = await orphan(engine, "sleep", "1")
     world.hypervisor.alive[0].agent.muted = True
     world.settings = msgspec.structs.replace(world.settings, boot_timeout_s=0.1)
     again = await world.engine()
@@ -107,9 +113,7 @@ async def test_a_guest_that_says_nothing_is_given_up_and_that_is_said(world: Wor
 async def test_a_guest_that_does_not_hear_the_first_greeting_is_greeted_again(
     world: World, engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    id = await container(engine, "sleep", "1000")
-    await engine.start(id)
-    await forsake(engine)
+    id = await orphan(engine, "sleep", "1000")
     agent = world.hypervisor.alive[0].agent
     agent.muted, left = True, agent.left
 
@@ -128,7 +132,7 @@ STEPS = ["prepare", "qemu", "pod", "rootfs", "process"]
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("step", STEPS)
 async def test_killed_at_a_step_of_a_start_nothing_is_left_or_it_runs(
-    world: World, archive: object, step: str, moment: str, monkeypatch: pytest.MonkeyPatch
+    world: World, busybox_archive: Path, step: str, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Deadly(Timings):
         @contextmanager
@@ -140,7 +144,7 @@ async def test_killed_at_a_step_of_a_start_nothing_is_left_or_it_runs(
                 raise Killed
 
     engine = await world.engine(trace=Deadly)
-    await load(engine, archive)  # type: ignore[arg-type]
+    await load(engine, busybox_archive)
     id = await container(engine, "sleep", "1000")
     machine = engine.pods[next(iter(engine.pods))].machine
 
@@ -226,9 +230,7 @@ async def test_the_rules_of_one_that_is_ending_are_not_kept(
     world: World, engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sweep that comes between the end of a pod's rules and that of its VMM makes them no more."""
-    id = await container(engine, "sleep", "1")
-    await engine.start(id)
-    await forsake(engine)
+    id = await orphan(engine, "sleep", "1")
     again = await world.engine()
     assert len(world.network.kept()) == 1
     reap, seen = world.hypervisor.reap, []

@@ -19,11 +19,11 @@ Update = Callable[..., Awaitable[list[str]]]
 
 
 @pytest.fixture
-async def engine(world: World, archive: Path) -> LocalEngine:
+async def engine(world: World, busybox_archive: Path) -> LocalEngine:
     """Of a host whose usual VM is small enough to grow."""
     world.settings = msgspec.structs.replace(world.settings, memory_mib=256)
     engine = await world.engine()
-    await load(engine, archive)
+    await load(engine, busybox_archive)
     return engine
 
 

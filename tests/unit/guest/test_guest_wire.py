@@ -1,15 +1,14 @@
 """guest/wire.c against the frames that Python's codec is held to as well."""
 
 import json
-import os
 import random
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import zig
 from tests.unit.guest.wire_client import ACK, DATA, EOF, HELLO, HYPR, STOP, frame
 
 ROOT = Path(__file__).parents[3]
@@ -20,13 +19,8 @@ GREETED = f"1 {HYPR} 7 {b'{}'.hex()}"
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("decode") / "decode"
-    # the same flags as hatch_build's: another optimization would have zig compile its C library once more
-    zig = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-musl", "-static", "-Os", "-s", "-std=c11"]
-    env = {"ZIG_GLOBAL_CACHE_DIR": str(ROOT / ".cache/zig"), **os.environ}
-    words = [*zig, "-D_GNU_SOURCE", "-o", str(output), "guest/tests/decode.c", "guest/wire.c"]
-    subprocess.run(words, cwd=ROOT, env=env, check=True)
-    return output
+    guest = ROOT / "guest"
+    return zig.program(tmp_path_factory.mktemp("decode") / "decode", guest / "tests/decode.c", guest / "wire.c")
 
 
 def decode(program: Path, data: bytes, piece: int = 1) -> list[str]:

@@ -1,7 +1,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,13 +65,6 @@ class Hyperctl:
 
     def popen(self, *words: str | Path, **options: Any) -> "Process":
         return Process(self.argv(*words), env=self.environment, **options)
-
-
-@pytest.fixture
-def hyperd(tmp_path: Path) -> Iterator[FakeHyperd]:
-    fake = FakeHyperd(tmp_path / "hyper.sock")
-    yield fake
-    fake.close()
 
 
 @pytest.fixture

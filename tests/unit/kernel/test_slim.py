@@ -1,16 +1,13 @@
 """Modules without tracing: on an object file that a compiler made as it makes a module's."""
 
-import os
 import struct
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hypercontainer.kernel.slim import HIDDEN, NOP5, SHF_ALLOC, _name, _sections, slim
+from tests import zig
 
 SOURCE = r"""
 static int counter __attribute__((used, section("__mcount_loc"))) = 1;
@@ -26,10 +23,7 @@ int second(int x) { return helper(first(x)) * 2; }
 def module(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("module")
     (folder / "m.c").write_text(SOURCE)
-    env = {"ZIG_GLOBAL_CACHE_DIR": str(Path(__file__).parents[3] / ".cache/zig"), **os.environ}
-    flags = ["-target", "x86_64-linux-musl", "-c", "-O1", "-pg", "-mfentry", "-fno-sanitize=all"]
-    argv = [sys.executable, "-m", "ziglang", "cc", *flags, "m.c", "-o", "m.o"]
-    subprocess.run(argv, cwd=folder, env=env, check=True)
+    zig.cc("-c", "-O1", "-pg", "-mfentry", "-fno-sanitize=all", folder / "m.c", "-o", folder / "m.o")
     return (folder / "m.o").read_bytes()
 
 

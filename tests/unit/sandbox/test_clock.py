@@ -2,29 +2,12 @@
 
 import logging
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from hypercontainer.agent.client import AgentClient
 from hypercontainer.sandbox import clock
 from hypercontainer.testing.fake_agent import FakeAgent
-
-
-@pytest.fixture
-async def agent(tmp_path: Path) -> AsyncIterator[FakeAgent]:
-    agent = FakeAgent()
-    await agent.serve(tmp_path / "agent")
-    yield agent
-    await agent.close()
-
-
-@pytest.fixture
-async def client(agent: FakeAgent, tmp_path: Path) -> AsyncIterator[AgentClient]:
-    client = await AgentClient.connect(tmp_path / "agent", timeout_s=10)
-    yield client
-    await client.close()
 
 
 def told_ns(agent: FakeAgent) -> list[int]:
