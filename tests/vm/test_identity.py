@@ -31,7 +31,7 @@ RATE = 0.05  # how much quicker or slower a guest's clock may go; what its kerne
 OWN = (
     *("getrandom", "urandom", "at_random", "cpu0", "cpu1", "boot_id", "uuid"),  # random
     *("stack", "vdso", "mapping", "break"),  # where the kernel put the process
-    *("hostname", "mac", "address"),
+    *("hostname", "environment", "mac", "address"),
 )
 
 
@@ -155,6 +155,13 @@ def at_our_rate(first: Clocks, last: Clocks, *, stopped_ns: int = 0) -> bool:
 def test_no_two_clones_have_the_same(machines: Machines, key: str) -> None:
     values = [clone.words[key] for clone in machines.clones]
     assert all(values) and len(set(values)) == CLONES, values
+
+
+def test_each_has_its_name_in_its_environment(machines: Machines) -> None:
+    for clone in machines.clones:
+        name = ok(machines.daemon, "inspect", "--format", "{{.Id}}", clone.name)[:12]
+        assert (clone.words["hostname"], clone.words["environment"]) == (name, name)
+        assert ok(machines.daemon, "exec", clone.name, "sh", "-c", "echo $HOSTNAME") == name
 
 
 def test_all_are_of_one_template(machines: Machines) -> None:

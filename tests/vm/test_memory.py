@@ -56,6 +56,15 @@ def test_what_is_freed_goes_back_to_the_host(roomy: PrivateDaemon, tmp_path: Pat
         roomy.ctl("rm", "-f", "big")
 
 
+def test_no_kernel_takes_a_free_page_for_zeros(roomy: PrivateDaemon) -> None:
+    """A page that a clone gave back has its template's bytes."""
+    ask = "grep -o init_on_free=. /proc/cmdline; dmesg | grep -o 'heap free:[a-z]*'"
+    assert ok(roomy, "run", "--rm", "--privileged", "busybox", "sh", "-c", ask).split("\n") == [
+        "init_on_free=0",
+        "heap free:off",
+    ]
+
+
 def test_a_guest_that_used_little_tells_its_host_nothing(roomy: PrivateDaemon) -> None:
     """Its kernel would go through all of its free pages for that."""
     assert ok(roomy, "run", "--rm", "busybox", "sh", "-c", f"ls {DRIVER} | grep -c ^virtio || true") == "0"

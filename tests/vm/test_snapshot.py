@@ -67,7 +67,7 @@ def source(hyper: PrivateDaemon) -> Iterator[str]:
 def identity(hyper: PrivateDaemon, name: str) -> tuple[list[str], float]:
     """What tells it from others, and its clock; the kernel makes the link-local address when it comes to it."""
     addresses = "ip -o addr show dev eth0 scope global | awk '{print $4}'; cat /sys/class/net/eth0/address"
-    script = f"hostname; {addresses}; cat /etc/hostname; date +%s"
+    script = f"hostname; echo $HOSTNAME; {addresses}; cat /etc/hostname; date +%s"
     *own, now = ok(hyper, "exec", name, "sh", "-c", script).split()
     return own, float(now)
 
@@ -91,7 +91,7 @@ def test_forks_go_on_as_machines_of_their_own(hyper: PrivateDaemon, source: str)
     for kind in zip(*(own for own, _ in known), strict=True):
         assert len(set(kind)) == 6, kind
     for (found, now), id in zip(known[1:], ids, strict=True):
-        assert found[0] == id[:12]
+        assert found[:2] == [id[:12]] * 2
         assert abs(now - time.time()) < WAIT_S
     for name in names:
         assert ok(hyper, "exec", name, "cat", "/file") == "before"

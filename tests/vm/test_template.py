@@ -89,6 +89,16 @@ async def test_a_clones_guest_may_reset_its_nic(factory: TemplateFactory, config
         assert await vm.power_off() == "powered off"
 
 
+async def test_a_clone_is_given_its_memory_by_the_small_page(
+    factory: TemplateFactory, config: VmConfig, run_dir: Path
+) -> None:
+    """QEMU asks the kernel for large ones; so few bytes of a guest's would take 2 MiB each."""
+    async with made(factory, config, run_dir) as vm:
+        pid = vm.guest.record.process.pid
+        assert Process(pid).word("THP_enabled") == "0"
+        assert "AnonHugePages: 0 kB" in " ".join(Path(f"/proc/{pid}/smaps_rollup").read_text().split())
+
+
 async def test_idle_clones_share_their_pages(factory: TemplateFactory, config: VmConfig, run_dir: Path) -> None:
     folders = [run_dir / str(n) for n in range(10)]
     for folder in folders:

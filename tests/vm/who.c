@@ -109,6 +109,7 @@ int main(int argc, char **argv)
 	file("boot_id", "/proc/sys/kernel/random/boot_id");
 	file("uuid", "/proc/sys/kernel/random/uuid");
 	file("hostname", "/proc/sys/kernel/hostname");
+	printf("environment %s\n", getenv("HOSTNAME"));
 	file("mac", "/sys/class/net/eth0/address");
 	file("machine_id", "/etc/machine-id");
 	file("product_uuid", "/sys/class/dmi/id/product_uuid");
