@@ -7,13 +7,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
-#include <stdio.h>
 #include <unistd.h>
-
-void complain(const struct error *err)
-{
-	dprintf(STDERR_FILENO, "cannot %s\n", err->message);
-}
 
 static int open_root(const struct archive *a, struct error *err)
 {
