@@ -7,10 +7,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 import msgspec
 
-from hypercontainer.engine import daemon, describe, events, lists, mounts, recover, resolve, top
+from hypercontainer.engine import daemon, describe, events, lists, mounts, policy, recover, resolve, top
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.images import Images
 from hypercontainer.engine.kernels import Kernels
+from hypercontainer.engine.policy import Admission
 from hypercontainer.engine.snapshots import Snapshots
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.engine.templates import Templates
@@ -23,6 +24,7 @@ from hypercontainer.lib.trace import Timings
 from hypercontainer.model import documents as doc
 from hypercontainer.model import ids
 from hypercontainer.model.api import Filters
+from hypercontainer.model.principal import Principal
 from hypercontainer.model.record import ContainerRecord
 from hypercontainer.model.settings import Settings
 from hypercontainer.model.spec import ContainerSpec, ExecSpec, PodSpec
@@ -42,12 +44,18 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
     """One per machine: hyperd holds a lock for it. `trace` makes the trace of each start (tests pass their own)."""
 
     def __init__(
-        self, settings: Settings, *, hypervisor: Hypervisor | None = None, trace: type[Timings] = Timings
+        self,
+        settings: Settings,
+        *,
+        hypervisor: Hypervisor | None = None,
+        trace: type[Timings] = Timings,
+        admission: Admission = policy.admit,
     ) -> None:
         self.host = Host(settings, hypervisor)
         self.supervisor = Supervisor(self.host)
         self.pods = self.supervisor.pods
         self._trace = trace
+        self._admission = admission
 
     async def open(self) -> None:
         await recover.recover(self.supervisor)
@@ -101,7 +109,8 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
 
     # making
 
-    async def create_container(self, spec: PodSpec) -> doc.Created:
+    async def create_container(self, spec: PodSpec, *, by: Principal) -> doc.Created:
+        spec = self._admission(by, spec)
         if len(spec.containers) != 1:
             raise InvalidInput(f"cannot create a container of a pod with {len(spec.containers)}: give exactly one")
         name = spec.containers[0].name or spec.name
@@ -110,7 +119,8 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         [made] = pod.containers.values()
         return doc.Created(id=made.record.id, warnings=self._warnings(pod, made))
 
-    async def create_pod(self, spec: PodSpec) -> doc.Created:
+    async def create_pod(self, spec: PodSpec, *, by: Principal) -> doc.Created:
+        spec = self._admission(by, spec)
         name = ids.check_name("pod", spec.name) if spec.name else self._invented()
         pod = await self._make(spec, name, implicit=False)
         return doc.Created(id=pod.record.id, warnings=self._warnings(pod, *pod.containers.values()))
@@ -162,11 +172,12 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
             said += resolve.warnings(container.record.spec, self.host.images.config(image))
         return said
 
-    async def add_container(self, pod: str, spec: ContainerSpec) -> doc.Created:
+    async def add_container(self, pod: str, spec: ContainerSpec, *, by: Principal) -> doc.Created:
         found = self._find_pod(pod)
         async with found.lock:
             if found.record.implicit:
                 raise InvalidInput(f"cannot add a container to {pod}: it is the pod of one container, not one of yours")
+            [spec] = self._admission(by, msgspec.structs.replace(found.record.spec, containers=[spec])).containers
             made = self._resolve(found, spec, spec.name or self._invented())
             try:
                 self.host.pods.add_container(found.record.id, made.record)

@@ -42,8 +42,8 @@ def address(host: str) -> Path:
     return Path(path)
 
 
-def listen(path: Path, group: str) -> socket.socket:
-    """A socket at `path` for root and `group` ("" = root alone). A dead daemon's is replaced, a live one's is InUse."""
+def listen(path: Path, group: str, mode: int = 0o660) -> socket.socket:
+    """A socket at `path` of `group` ("" = our own), with `mode`. A dead daemon's is replaced, a live one's is InUse."""
     gid = _gid(group)
     _clear(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def listen(path: Path, group: str) -> socket.socket:
         except OSError as e:
             raise HyperError(f"cannot listen on {path}: {e.strerror or e}") from e
         os.chown(path, -1, gid)
-        os.chmod(path, 0o660)
+        os.chmod(path, mode)
         sock.listen(BACKLOG)
     except BaseException:
         sock.close()

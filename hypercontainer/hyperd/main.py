@@ -15,7 +15,7 @@ from typing import Any, get_args
 import msgspec
 
 from hypercontainer.errors import HyperError
-from hypercontainer.hyperd.listen import address, alone, inherited, listen, notify
+from hypercontainer.hyperd.listen import address, alone, inherited, notify
 from hypercontainer.model.api import Engine
 from hypercontainer.model.settings import Scope, Settings, load
 
@@ -89,35 +89,27 @@ async def serve(
 ) -> None:
     """Recover, listen, tell systemd, and answer until SIGTERM or SIGINT. Then let go of everything, VMs excepted.
 
-    `sock`: one that somebody else listens on and keeps; else ours, made at `settings.socket`."""
+    `sock`: one that somebody else listens on and keeps, in place of `settings.socket`."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    from aiohttp import web
+    from hypercontainer.hyperd.doors import OpenDoor, close
 
-    from hypercontainer.hyperd.http.dispatch import Dispatcher
-    from hypercontainer.hyperd.rest.dialect import Rest
-
+    wanted = settings.doors()
     engine = make(settings)
     try:
         if not await unless(stop, engine.open()):
             return
-        dispatcher = Dispatcher(engine, Rest())
-        runner = dispatcher.runner()
-        await runner.setup()
-        path = None if sock else Path(settings.socket)
-        site = web.SockSite(runner, sock or listen(Path(settings.socket), settings.group))
-        await site.start()
-        log.info("listening on %s", path or "a socket of systemd's")
-        notify(notify_socket, "READY=1")
-        await stop.wait()
-        log.info("stopping; virtual machines run on")
-        notify(notify_socket, "STOPPING=1")
-        if path:
-            path.unlink(missing_ok=True)
-        await site.stop()
-        await dispatcher.stop(timeout_s=GRACE_S)
-        await runner.cleanup()
+        doors = [OpenDoor(door, engine) for door in wanted]
+        try:
+            for door in doors:
+                await door.open(sock if door is doors[0] else None)
+            notify(notify_socket, "READY=1")
+            await stop.wait()
+            log.info("stopping; virtual machines run on")
+            notify(notify_socket, "STOPPING=1")
+        finally:
+            await close(doors, timeout_s=GRACE_S)
     finally:
         await engine.close()
 

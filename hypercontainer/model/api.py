@@ -13,6 +13,7 @@ import msgspec
 
 from hypercontainer.lib.trace import Step
 from hypercontainer.model import documents as doc
+from hypercontainer.model.principal import Principal
 from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, ExecSpec, PodSpec, PortMapping
 
 Filters = Mapping[
@@ -102,10 +103,12 @@ class Engine(Protocol):
 
     # containers
 
-    async def create_container(self, spec: PodSpec) -> doc.Created:
-        """Make an implicit pod of the one container in `spec`; nothing boots. InvalidInput unless it is one."""
+    async def create_container(self, spec: PodSpec, *, by: Principal) -> doc.Created:
+        """Make an implicit pod of the one container in `spec`; nothing boots. InvalidInput unless it is one.
 
-    async def add_container(self, pod: str, spec: ContainerSpec) -> doc.Created:
+        What is made is made `by` somebody: Denied when that one may not have it."""
+
+    async def add_container(self, pod: str, spec: ContainerSpec, *, by: Principal) -> doc.Created:
         """Make a container in a pod that exists."""
 
     async def start(self, c: str) -> None:
@@ -213,7 +216,7 @@ class Engine(Protocol):
 
     # pods
 
-    async def create_pod(self, spec: PodSpec) -> doc.Created:
+    async def create_pod(self, spec: PodSpec, *, by: Principal) -> doc.Created:
         """Make the pod and its containers; nothing boots."""
 
     async def start_pod(self, pod: str) -> None:

@@ -40,6 +40,16 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     cache: Annotated[int, msgspec.Meta(ge=0, le=256)] = 1  # 0: only the template is made
 
 
+class Door(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A socket of hyperd: what is spoken there, who may open it, and what those may."""
+
+    path: Annotated[str, msgspec.Meta(pattern="^/")]
+    dialect: Literal["rest"] = "rest"  # rest: docs/api.md
+    group: str = ""  # a group that it belongs to; "" = that of hyperd
+    mode: Annotated[int, msgspec.Meta(ge=0, le=0o777)] = 0o660
+    role: Literal["admin", "user"] = "admin"  # of who is neither root nor hyperd's user: docs/api.md
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """/etc/hypercontainer/config.toml"""
 
@@ -47,6 +57,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     run: str = "/run/hyper"  # what does not: sockets, pids
     socket: str = "/run/hyper.sock"
     group: str = ""  # a group that may use the socket beside root
+    door: list[Door] = []  # more sockets
     accelerator: str = "auto"  # auto = proved by booting a guest; or kvm, tcg
     kernel: str = ""  # name of a kernel bundle; "" = the one `hyperctl kernel use` chose
     # direct: boot each guest; template: clone it from one that was booted before; cache: … and have some wait (`pool`)
@@ -69,6 +80,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     uid_base: int = 1_900_000_000  # VMMs run as users from here on: 131,073 of them, nobody else's
     docker_config: str = "/root/.docker/config.json"  # credentials for pulls whose caller gives none
     registries: dict[str, Registry] = {}
+
+    def doors(self) -> list[Door]:
+        """All sockets, the usual one first. InvalidInput when two are in one place."""
+        doors = [Door(path=self.socket, group=self.group), *self.door]
+        for n, door in enumerate(doors):
+            if door.path in (other.path for other in doors[:n]):
+                raise InvalidInput(f"cannot listen twice on {door.path}: see `socket` and `door` in config.toml")
+        return doors
 
 
 def load(path: Path) -> Settings:

@@ -29,7 +29,7 @@ OURS = {
     "hyperctl.session": "hyperd's answers",
     "hyperctl.template": "the caller's own words",
     "hyperctl.podspec": "a file of the caller's, in a process of the caller's",
-    "hyperd.http.dispatch": "the kernel's word for who calls",
+    "hyperd.http.principal": "the kernel's word for who calls",
     "images.save": "blobs that were verified when they came, one piece at a time",
     "images.rootfs": "what our own process says; the layers are read there",
     "kernel.initramfs": "modules of a kernel that root has chosen",

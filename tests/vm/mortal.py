@@ -21,6 +21,7 @@ from hypercontainer.hypervisor.qemu.rundir import qemu_run
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model import settings
 from hypercontainer.model.spec import ContainerSpec, PodSpec
+from tests.unit.engine.world import ADMIN
 
 STEPS = ["prepare", "record", "cgroup", "files", "qemu", "monitor", "agent", "claim", "pod", "rootfs", "process"]
 
@@ -51,7 +52,7 @@ async def main(config: str, name: str, victim: str, step: str) -> None:
     if step == "claim":
         await engine.init_factory()
     container = ContainerSpec(image="busybox", name=name, command=["sleep", "1000"])
-    await engine.create_container(PodSpec(containers=[container]))
+    await engine.create_container(PodSpec(containers=[container]), by=ADMIN)
     try:
         await engine.start(name)
         await engine.wait(name)

@@ -9,6 +9,7 @@ from typing import Generic, Literal, TypeVar
 from hypercontainer.errors import InvalidInput
 from hypercontainer.hyperd.http.framing import Framing
 from hypercontainer.model.api import Engine, Session
+from hypercontainer.model.principal import Principal, Role
 
 
 class Raw(Enum):
@@ -43,6 +44,7 @@ class Call(Generic[Q, B]):
     """One request, checked: `query` and `body` are what the route says; `names` are those in the path."""
 
     engine: Engine
+    principal: Principal
     names: dict[str, str]
     query: Q
     body: B
@@ -57,16 +59,18 @@ class Call(Generic[Q, B]):
 
 @dataclass(frozen=True, kw_only=True)
 class Route(Generic[Q, B]):
-    """A line of the table. `query` and `body` are Structs; `body` None takes no body, Raw.TAR a stream of bytes.
+    """A line of the table.
 
-    `answer`: a type, Lines(type), Raw, or None. `lasting`: a caller that vanishes ends it; else what was asked is done
-    to the end.
+    `access`: the least role that may call it. `query` and `body` are Structs; `body` None takes no body, Raw.TAR a
+    stream of bytes. `answer`: a type, Lines(type), Raw, or None. `lasting`: a caller that vanishes ends it; else what
+    was asked is done to the end.
     """
 
     method: Method
     path: str
     handler: Callable[[Call[Q, B]], Awaitable[object]]
     summary: str
+    access: Role
     query: type[Q]
     body: object = None
     body_optional: bool = False

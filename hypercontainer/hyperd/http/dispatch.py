@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-import socket
-import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
@@ -13,13 +11,15 @@ import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from hypercontainer.errors import HyperError, InvalidInput, NotFound
+from hypercontainer.errors import Denied, HyperError, InvalidInput, NotFound
 from hypercontainer.hyperd.http import hijack, params
 from hypercontainer.hyperd.http.answers import send_lines, send_tar
 from hypercontainer.hyperd.http.call import Call, Lines, Raw, Route, Upgrade
 from hypercontainer.hyperd.http.dialect import Dialect
 from hypercontainer.hyperd.http.errors import ours
+from hypercontainer.hyperd.http.principal import peer
 from hypercontainer.model.api import Engine
+from hypercontainer.model.principal import Principal, Role
 
 log = logging.getLogger("hyperd.http")
 strangers = logging.getLogger("hyperd.http.strangers")
@@ -27,8 +27,8 @@ strangers = logging.getLogger("hyperd.http.strangers")
 T = TypeVar("T")
 MAX_JSON = 1 << 20
 IDLE_S = 60.0
+FOR = {Role.USER: "callers that hyperd knows", Role.ADMIN: "admins: root, and the user that hyperd runs as"}
 READ_AHEAD = 1 << 18  # of a body that nobody reads yet
-UCRED = struct.Struct("iII")  # unix(7), SO_PEERCRED: pid, uid, gid
 
 
 def in_one_line(record: logging.LogRecord) -> bool:
@@ -49,6 +49,7 @@ class Dispatcher:
 
     engine: Engine
     dialect: Dialect
+    others: Role  # of callers that are neither root nor our own user
     stopping: bool = False
     lasting: set[asyncio.Task[Any]] = field(default_factory=set)  # streams: cancelled by stop()
     begun: set[asyncio.Task[Any]] = field(default_factory=set)  # calls that go on without their caller
@@ -88,8 +89,12 @@ class Dispatcher:
 
     def _bind(self, route: Route[Any, Any]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handle(request: web.Request) -> web.StreamResponse:
+            principal = self._caller(request)
+            if principal.role < route.access:
+                raise Denied(f"cannot {route.method} {route.path}: it is for {FOR[route.access]}")
             call = Call(
                 self.engine,
+                principal,
                 dict(request.match_info),
                 self.dialect.query(request.query.items(), route.query),
                 await read_body(request, route),
@@ -101,6 +106,9 @@ class Dispatcher:
             return self._plain(await (work if route.method == "GET" else self._to_the_end(work)))
 
         return handle
+
+    def _caller(self, request: web.Request) -> Principal:
+        return peer(request.get_extra_info("socket"), self.others)
 
     async def _last(self, request: web.Request, route: Route[Any, Any], call: Call[Any, Any]) -> web.StreamResponse:
         """Answer a call that lasts: a caller that vanishes cancels this task, and so does `stop`."""
@@ -162,7 +170,7 @@ class Dispatcher:
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         began = time.monotonic()
-        pid, uid, _gid = peer(request)
+        caller = self._caller(request)
         try:
             if self.stopping:
                 response: web.StreamResponse = self._refusal(ours(asyncio.CancelledError()))
@@ -180,18 +188,11 @@ class Dispatcher:
         took_ms = (time.monotonic() - began) * 1e3
         what = request.raw_path[:300]
         log.log(
-            level, "%s %s by uid %d pid %d: %d in %.1f ms", request.method, what, uid, pid, response.status, took_ms
+            level,
+            "%s %s by uid %d pid %d: %d in %.1f ms",
+            *(request.method, what, caller.uid, caller.pid, response.status, took_ms),
         )
         return response
-
-
-def peer(request: web.Request) -> tuple[int, int, int]:
-    """pid, uid, gid of the process that connected."""
-    sock = request.get_extra_info("socket")
-    if sock is None:
-        return 0, 0, 0
-    pid, uid, gid = UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
-    return pid, uid, gid
 
 
 def json_answer(document: object, status: int = 200) -> web.Response:

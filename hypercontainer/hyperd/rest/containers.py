@@ -56,7 +56,7 @@ async def entries(call: Call[ContainersQuery, None]) -> Sequence[doc.ContainerEn
 
 
 async def create(call: Call[Nothing, PodSpec]) -> doc.Created:
-    return await call.engine.create_container(call.body)
+    return await call.engine.create_container(call.body, by=call.principal)
 
 
 async def inspect(call: Call[SizeQuery, None]) -> doc.Container:

@@ -49,6 +49,7 @@ def _types(route: Route[Any, Any]) -> list[Any]:
 def _operation(route: Route[Any, Any], schema_of: dict[str, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "summary": route.summary,
+        "x-access": route.access.name.lower(),
         "operationId": f"{route.handler.__module__.rpartition('.')[2]}.{route.handler.__name__}".replace("_", ""),
         "parameters": _parameters(route),
         "responses": {

@@ -14,7 +14,7 @@ async def entries(call: Call[ListQuery, None]) -> Sequence[doc.PodEntry]:
 
 
 async def create(call: Call[Nothing, PodSpec]) -> doc.Created:
-    return await call.engine.create_pod(call.body)
+    return await call.engine.create_pod(call.body, by=call.principal)
 
 
 async def inspect(call: Call[Nothing, None]) -> doc.Pod:
@@ -26,7 +26,7 @@ async def remove(call: Call[RemoveQuery, None]) -> None:
 
 
 async def add(call: Call[Nothing, ContainerSpec]) -> doc.Created:
-    return await call.engine.add_container(call.name("p"), call.body)
+    return await call.engine.add_container(call.name("p"), call.body, by=call.principal)
 
 
 async def start(call: Call[Nothing, None]) -> None:

@@ -15,7 +15,7 @@ from hypercontainer.lib import clock
 from hypercontainer.model.documents import Endpoint, ProcessConfig
 from hypercontainer.model.record import NicRecord, PortRecord
 from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec, PortMapping
-from tests.unit.engine.world import Run
+from tests.unit.engine.world import ADMIN, Run
 
 IMAGE = ProcessConfig(entrypoint=["/entry"], cmd=["a", "b"], env=["PATH=/p", "X=1"], volumes={"/data": {}})
 
@@ -125,7 +125,7 @@ async def test_what_docker_names_is_in_the_documents(engine: LocalEngine, create
     await engine.create_volume("v", {})
     container = ContainerSpec(image="busybox", command=["true"], name="web", mounts=mounts)
     ports = [PortMapping(container_port=80)]
-    await engine.create_container(PodSpec(containers=[container], vcpus=2, ports=ports))
+    await engine.create_container(PodSpec(containers=[container], vcpus=2, ports=ports), by=ADMIN)
     found = await engine.inspect("web", size=True)
     assert (found.driver, found.host_config.log_config.type, found.host_config.nano_cpus) == (
         "overlay", "json-file", 2_000_000_000,

@@ -17,7 +17,7 @@ from hypercontainer.sandbox import output
 from hypercontainer.sandbox import pod as pods
 from tests.unit.engine.disks import Disk, Failing, Full
 from tests.unit.engine.test_recovery import container, forsake, logged
-from tests.unit.engine.world import World, echoed
+from tests.unit.engine.world import ADMIN, World, echoed
 
 
 @pytest.fixture(params=["ENOSPC", "EIO", "EDQUOT"])
@@ -100,7 +100,7 @@ async def test_a_removal_that_failed_can_be_tried_again(
 
 async def test_a_member_of_a_pod_stays_removed(world: World, engine: LocalEngine, disk: Disk) -> None:
     members = [ContainerSpec(image="busybox", name=name, command=["sleep"]) for name in ("a", "b")]
-    pod = await engine.create_pod(PodSpec(name="two", containers=members))
+    pod = await engine.create_pod(PodSpec(name="two", containers=members), by=ADMIN)
     await engine.start("a")
     disk.fill()
     await engine.remove("b", force=True, volumes=False)
@@ -176,7 +176,7 @@ async def test_each_verb_is_done_or_refused_as_a_whole(
     world: World, engine: LocalEngine, disk: Disk, verb: str
 ) -> None:
     idle, runs = await container(engine, "sleep", "1"), await container(engine, "sleep", "1")
-    pod = (await engine.create_pod(PodSpec(name="mine"))).id
+    pod = (await engine.create_pod(PodSpec(name="mine"), by=ADMIN)).id
     await engine.start(runs)
     if verb == "unpause":
         await engine.pause(runs)
@@ -186,9 +186,9 @@ async def test_each_verb_is_done_or_refused_as_a_whole(
             case "create":
                 await container(engine, "true", name="new")
             case "create_pod":
-                await engine.create_pod(PodSpec(name="other", containers=[]))
+                await engine.create_pod(PodSpec(name="other", containers=[]), by=ADMIN)
             case "add_container":
-                await engine.add_container(pod, ContainerSpec(image="busybox", name="new"))
+                await engine.add_container(pod, ContainerSpec(image="busybox", name="new"), by=ADMIN)
             case "create_volume":
                 await engine.create_volume("v", {})
             case "start":

@@ -18,7 +18,7 @@ from hypercontainer.model.documents import ProcessConfig
 from hypercontainer.model.spec import ContainerSpec, ExecSpec, Mount, PodSpec, RestartPolicy
 from hypercontainer.sandbox import shortage
 from hypercontainer.sandbox.container import ExecFailed
-from tests.unit.engine.world import Run, World
+from tests.unit.engine.world import ADMIN, Run, World
 
 
 async def read(session: Session) -> dict[int, bytes]:
@@ -102,11 +102,13 @@ async def test_what_keeps_the_pool_empty_is_told_and_tried_again(
 
 
 async def test_a_pod_that_runs_empty_takes_its_first_container(engine: LocalEngine, world: World) -> None:
-    await engine.create_pod(PodSpec(name="web"))
+    await engine.create_pod(PodSpec(name="web"), by=ADMIN)
     await engine.start_pod("web")
     [guest] = world.hypervisor.alive
     assert not guest.disks[0].path  # a clone's disks are there before the container is
-    added = await engine.add_container("web", ContainerSpec(image="busybox", name="c", command=["sleep", "1000"]))
+    added = await engine.add_container(
+        "web", ContainerSpec(image="busybox", name="c", command=["sleep", "1000"]), by=ADMIN
+    )
     await engine.start(added.id)
     assert guest.disks[0].path and guest.disks[1].path
     await engine.kill(added.id, 9)
@@ -247,7 +249,7 @@ async def test_who_ran_out_of_memory_is_told_the_limit_and_the_flag(
     world.settings = msgspec.structs.replace(world.settings, memory_mib=256)
     engine.host.site.settings = world.settings
     container = ContainerSpec(image="busybox", command=["eat", str(status)])
-    id = (await engine.create_container(PodSpec(containers=[container], memory_mib=memory_mib))).id
+    id = (await engine.create_container(PodSpec(containers=[container], memory_mib=memory_mib), by=ADMIN)).id
     session = await attached(engine, id)
     await read(session)
     assert (await session.wait(), session.reason) == (status, said)
@@ -329,10 +331,10 @@ async def test_several_containers_share_a_pod(engine: LocalEngine, world: World)
             ContainerSpec(image="busybox", name="b", command=["sleep", "1"]),
         ],
     )
-    await engine.create_pod(spec)
+    await engine.create_pod(spec, by=ADMIN)
     await engine.start_pod("web")
     assert len(world.hypervisor.alive) == 1
-    added = await engine.add_container("web", ContainerSpec(image="busybox", name="c", command=["true"]))
+    added = await engine.add_container("web", ContainerSpec(image="busybox", name="c", command=["true"]), by=ADMIN)
     await engine.start(added.id)
     assert (await engine.wait("c")).status_code == 0
     await engine.remove("c", force=False, volumes=False)
@@ -454,17 +456,17 @@ async def test_what_was_to_remove_itself_does_so_when_it_cannot_start(
 async def test_a_pod_chooses_where_its_machine_comes_from(engine: LocalEngine, world: World) -> None:
     for factory, origin in (("", True), ("template", True), ("direct", False)):
         container = ContainerSpec(image="busybox", command=["sleep"])
-        made = await engine.create_container(PodSpec(factory=factory, containers=[container]))  # type: ignore[arg-type]
+        made = await engine.create_container(PodSpec(factory=factory, containers=[container]), by=ADMIN)  # type: ignore[arg-type]
         await engine.start(made.id)
         assert (world.hypervisor.booted[-1].origin is not None) == origin
         await engine.remove(made.id, force=True, volumes=False)
     with pytest.raises(InvalidInput, match="'cache': the settings of hyperd leave direct, template"):
-        await engine.create_container(PodSpec(factory="cache", containers=[ContainerSpec(image="busybox")]))
+        await engine.create_container(PodSpec(factory="cache", containers=[ContainerSpec(image="busybox")]), by=ADMIN)
 
 
 async def test_a_pod_that_is_being_started_is_removed_by_force(engine: LocalEngine, world: World) -> None:
     pod = await engine.create_pod(
-        PodSpec(name="p", containers=[ContainerSpec(image="busybox", name="c", command=["sleep"])])
+        PodSpec(name="p", containers=[ContainerSpec(image="busybox", name="c", command=["sleep"])]), by=ADMIN
     )
     starting = asyncio.create_task(engine.start("c"))
     while not engine.pods[pod.id].lock.locked():  # noqa: ASYNC110

@@ -14,6 +14,7 @@ from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import Exhausted, HyperError, InvalidInput
 from hypercontainer.model.documents import ProcessConfig
 from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec
+from tests.unit.engine.world import ADMIN
 
 
 def places(*asked: Mount, image: list[str] | None = None) -> list[tuple[str, str]]:
@@ -188,7 +189,7 @@ async def test_who_shares_files_but_no_locks_is_told_so(engine: LocalEngine, tmp
     async def warnings(locks: str, *shared: Mount) -> list[str]:
         container = ContainerSpec(image="busybox", command=["true"], mounts=list(shared))
         spec = PodSpec(containers=[container], network="none", locks=locks)  # type: ignore[arg-type]
-        return (await engine.create_container(spec)).warnings
+        return (await engine.create_container(spec, by=ADMIN)).warnings
 
     volume, bind = Mount(type="volume", source="v", target="/v"), Mount(type="bind", source=str(tmp_path), target="/b")
     read_only = Mount(type="bind", source=str(tmp_path), target="/b", read_only=True)

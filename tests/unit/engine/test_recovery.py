@@ -17,7 +17,7 @@ from hypercontainer.factory import rehearsal
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.spec import ContainerSpec, PodSpec, RestartPolicy
 from hypercontainer.testing.fakes import FakeAgent
-from tests.unit.engine.world import Run, World, echoed, load
+from tests.unit.engine.world import ADMIN, Run, World, echoed, load
 
 
 class Killed(BaseException):
@@ -38,7 +38,7 @@ async def forsake(engine: LocalEngine) -> None:
 
 async def container(engine: LocalEngine, *command: str, **spec: object) -> str:
     made = ContainerSpec(image="busybox", command=list(command), **spec)  # type: ignore[arg-type]
-    return (await engine.create_container(PodSpec(containers=[made]))).id
+    return (await engine.create_container(PodSpec(containers=[made]), by=ADMIN)).id
 
 
 async def orphan(engine: LocalEngine, *command: str) -> str:
@@ -216,7 +216,7 @@ async def test_a_status_is_written_down_before_the_guest_forgets_it(
 async def test_a_container_that_had_not_run_starts_after_a_restart(world: World, engine: LocalEngine) -> None:
     """Its disks were plugged with the machine, by a hyperd before us."""
     members = [ContainerSpec(image="busybox", name=name, command=["sleep"]) for name in ("a", "b")]
-    pod = await engine.create_pod(PodSpec(name="two", containers=members))
+    pod = await engine.create_pod(PodSpec(name="two", containers=members), by=ADMIN)
     await engine.start("a")
     await forsake(engine)
     again = await world.engine()

@@ -23,7 +23,7 @@ from hypercontainer.model.record import PodRecord, PortRecord
 from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec, PortMapping
 from hypercontainer.sandbox import snapshot
 from hypercontainer.testing.fakes import FakeGuest, FakeProcess
-from tests.unit.engine.world import Run, World
+from tests.unit.engine.world import ADMIN, Run, World
 
 
 async def say(process: FakeProcess) -> int:
@@ -128,7 +128,7 @@ async def test_fixed_ports_stay_with_the_source(engine: LocalEngine) -> None:
     ports = [PortMapping(container_port=80, host_port=8080), PortMapping(container_port=81)]
     ports.append(PortMapping(container_port=83, host_port=18100, host_port_last=18102))
     container = ContainerSpec(image="busybox", command=["sleep"])
-    made = await engine.create_container(PodSpec(containers=[container], ports=ports))
+    made = await engine.create_container(PodSpec(containers=[container], ports=ports), by=ADMIN)
     await engine.start(made.id)
     (fork,) = (await engine.fork(made.id, count=1, name="", ports=[PortMapping(container_port=82, host_port=9)])).ids
     bindings = (await engine.inspect(made.id)).host_config.port_bindings
@@ -145,7 +145,9 @@ async def test_what_cannot_be_copied_is_refused_in_words(
     stopped = await create("sleep")
     tied = await create("sleep", mounts=[Mount(type="bind", source=str(tmp_path), target="/data")])
     await engine.start(tied)
-    pod = await engine.create_pod(PodSpec(name="pod", containers=[ContainerSpec(image="busybox", command=["sleep"])]))
+    pod = await engine.create_pod(
+        PodSpec(name="pod", containers=[ContainerSpec(image="busybox", command=["sleep"])]), by=ADMIN
+    )
     await engine.start_pod(pod.id)
     paused = await create("sleep")
     await engine.start(paused)

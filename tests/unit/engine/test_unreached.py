@@ -13,7 +13,7 @@ from hypercontainer.errors import NotFound, WrongState
 from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, ExecSpec, PodSpec, RestartPolicy
 from hypercontainer.testing.fakes import FakeGuest
 from tests.unit.engine.test_recovery import container, forsake, logged
-from tests.unit.engine.world import World, echoed
+from tests.unit.engine.world import ADMIN, World, echoed
 
 WHY = "not reached yet: its virtual machine stands still until there is room"
 
@@ -119,7 +119,7 @@ async def test_it_can_be_ended_meanwhile(world: World, engine: LocalEngine, verb
 
 async def test_the_members_of_a_pod_share_its_fate(world: World, engine: LocalEngine) -> None:
     members = [ContainerSpec(image="busybox", name=name, command=["sleep"]) for name in ("a", "b", "c")]
-    pod = await engine.create_pod(PodSpec(name="three", containers=members))
+    pod = await engine.create_pod(PodSpec(name="three", containers=members), by=ADMIN)
     await engine.start("a")
     await engine.start("b")
     again, _ = await stalled(world, engine)

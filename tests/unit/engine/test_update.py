@@ -13,7 +13,7 @@ from hypercontainer.errors import InUse, InvalidInput, WrongState
 from hypercontainer.model.record import PodRecord
 from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, PodSpec, RestartPolicy
 from hypercontainer.testing.fakes import FakeGuest, Refused
-from tests.unit.engine.world import Run, World, load
+from tests.unit.engine.world import ADMIN, Run, World, load
 
 Update = Callable[..., Awaitable[list[str]]]
 
@@ -119,7 +119,7 @@ async def test_less_than_a_usual_machine_has_is_a_limit_in_a_usual_machine(
 ) -> None:
     """However little: the kernel's part is not counted. What was asked for is shown, and may change while it runs."""
     spec = ContainerSpec(image="busybox", name="small", command=["cat"], open_stdin=True)
-    await engine.create_container(PodSpec(memory_mib=6, containers=[spec]))
+    await engine.create_container(PodSpec(memory_mib=6, containers=[spec]), by=ADMIN)
     await engine.start("small")
     document, agent = await engine.inspect("small"), guest(world).agent
     assert guest(world).config.memory_mib == 256
@@ -207,7 +207,7 @@ async def test_a_pods_machine_grows_for_a_limit_and_never_shrinks_for_one(
     engine: LocalEngine, world: World, update: Update
 ) -> None:
     specs = [ContainerSpec(image="busybox", name=name, command=["cat"], open_stdin=True) for name in ("a", "b")]
-    pod = await engine.create_pod(PodSpec(name="p", memory_mib=256, containers=specs))
+    pod = await engine.create_pod(PodSpec(name="p", memory_mib=256, containers=specs), by=ADMIN)
     await engine.start_pod(pod.id)
     a, b = (await engine.inspect("a")).id, (await engine.inspect("b")).id
     agent = guest(world).agent
@@ -232,7 +232,7 @@ async def test_a_container_that_has_ended_in_a_pod_that_runs_has_its_limits_when
         ContainerSpec(image="busybox", name="a", command=["cat"], open_stdin=True),
         ContainerSpec(image="busybox", name="b", command=["true"]),
     ]
-    pod = await engine.create_pod(PodSpec(name="p", containers=specs))
+    pod = await engine.create_pod(PodSpec(name="p", containers=specs), by=ADMIN)
     await engine.start_pod(pod.id)
     await engine.wait("b")
     await update("b", pids=9)

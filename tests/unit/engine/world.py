@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from hypercontainer.engine.local import LocalEngine
+from hypercontainer.model.principal import Principal, Role
 from hypercontainer.model.record import NicRecord
 from hypercontainer.model.settings import Settings
 from hypercontainer.model.spec import PortMapping
 from hypercontainer.testing.fakes import FakeHypervisor
+
+ADMIN = Principal(Role.ADMIN, uid=0, gid=0, pid=1)
 
 
 class FakeNetwork:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, Dns, ExecSpec, InlineFile, Mount, PodSpec, Ulimit
 from hypercontainer.testing import busybox
 from tests.conftest import FIRST
-from tests.unit.engine.world import World, load
+from tests.unit.engine.world import ADMIN, World, load
 from tests.unit.guest.conftest import Guest, inside
 from tests.unit.guest.wire_client import Input, Output
 
@@ -64,7 +64,9 @@ async def life(world: World, archive: Path, folder: Path) -> Lines:
     ]
     one = replace(ONE, mounts=mounts)
     dns = Dns(nameservers=["10.0.0.9"], search=["example"])
-    pod = await engine.create_pod(PodSpec(name="pod", containers=[one], dns=dns, extra_hosts={"far": "10.9.9.9"}))
+    pod = await engine.create_pod(
+        PodSpec(name="pod", containers=[one], dns=dns, extra_hosts={"far": "10.9.9.9"}), by=ADMIN
+    )
     await engine.start_pod(pod.id)
     agent = world.hypervisor.alive[0].agent
     await run("one", "echo", "well")
@@ -77,7 +79,7 @@ async def life(world: World, archive: Path, folder: Path) -> Lines:
         pass
     await engine.update("one", ContainerUpdate(pids=50))
     await engine.rename("one", "uno")
-    await engine.add_container(pod.id, TWO)
+    await engine.add_container(pod.id, TWO, by=ADMIN)
     await engine.start("two")
     await run("two", "echo", "new")
     await engine.pause("two")

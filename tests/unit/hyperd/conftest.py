@@ -8,6 +8,7 @@ from aiohttp import web
 
 from hypercontainer.hyperd.http.dispatch import Dispatcher
 from hypercontainer.hyperd.rest.dialect import Rest
+from hypercontainer.model.principal import Role
 from tests.unit.hyperd.fake import FakeEngine
 from tests.unit.hyperd.raw import Raw
 
@@ -32,7 +33,7 @@ class Server:
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
     engine = FakeEngine()
-    dispatcher = Dispatcher(engine, Rest())
+    dispatcher = Dispatcher(engine, Rest(), Role.ADMIN)
     runner = dispatcher.runner()
     await runner.setup()
     path = tmp_path / "hyper.sock"

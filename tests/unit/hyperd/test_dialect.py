@@ -20,6 +20,7 @@ from hypercontainer.hyperd.http.dispatch import Dispatcher
 from hypercontainer.hyperd.http.framing import Word
 from hypercontainer.model.api import Session
 from hypercontainer.model.documents import Event
+from hypercontainer.model.principal import Role
 from tests.unit.hyperd.fake import FakeEngine
 
 T = TypeVar("T")
@@ -68,10 +69,20 @@ async def events(call: Call[All, None]) -> AsyncGenerator[Event, None]:
 
 class Small:
     routes = (
-        Route(method="GET", path="/list", handler=entries, query=All, answer=list[Any], summary=""),
-        Route(method="POST", path="/{c}/start", handler=start, query=All, summary=""),
-        Route(method="POST", path="/{c}/attach", handler=attach, query=All, answer=Raw.STREAM, summary=""),
-        Route(method="GET", path="/events", handler=events, query=All, answer=Lines(Event), summary=""),
+        Route(method="GET", path="/list", handler=entries, query=All, answer=list[Any], summary="", access=Role.USER),
+        Route(method="POST", path="/{c}/start", handler=start, query=All, summary="", access=Role.USER),
+        Route(
+            method="POST",
+            path="/{c}/attach",
+            handler=attach,
+            query=All,
+            answer=Raw.STREAM,
+            summary="",
+            access=Role.USER,
+        ),
+        Route(
+            method="GET", path="/events", handler=events, query=All, answer=Lines(Event), summary="", access=Role.USER
+        ),
     )
     nothing = 200
     lines = "application/json"
@@ -107,7 +118,7 @@ class Server:
 @pytest.fixture
 async def small(tmp_path: Path) -> AsyncIterator[Server]:
     engine, path = FakeEngine(), tmp_path / "small.sock"
-    dispatcher = Dispatcher(engine, Small())
+    dispatcher = Dispatcher(engine, Small(), Role.ADMIN)
     runner = dispatcher.runner()
     await runner.setup()
     await web.UnixSite(runner, path).start()

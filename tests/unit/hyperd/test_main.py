@@ -6,6 +6,7 @@ import signal
 import socket
 import stat
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -160,6 +161,55 @@ async def test_clients_wait_in_a_socket_of_systemds_while_it_is_replaced(host: H
         await host.start(handed=sock.fileno())
         await host.ready()
         assert await waiting == 200
+
+
+STRANGER = """
+import socket, sys
+for method, path in (("GET", "/v1/info"), ("POST", "/v1/kernels/use?name=x"), ("DELETE", "/v1/factory")):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(sys.argv[1])
+        sock.sendall(f"{method} {path} HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n".encode())
+        print(sock.makefile().readline().split()[1])
+"""
+
+
+async def test_any_number_of_doors(host: Host) -> None:
+    others = [host.tmp / f"door{n}.sock" for n in range(2)]
+    (host.tmp / "none.toml").write_text("".join(f'[[door]]\npath = "{path}"\nmode = 0o600\n' for path in others))
+    daemon = await host.start()
+    await host.ready()
+    assert [await ping(path) for path in (daemon.socket, *others)] == [200, 200, 200]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in others} == {0o600}
+    daemon.process.terminate()
+    assert (await daemon.ended())[:2] == (0, "closed\n")
+    assert not any(path.exists() for path in (daemon.socket, *others))
+
+
+async def test_a_door_that_cannot_be_opened_closes_the_others(host: Host) -> None:
+    (host.tmp / "file").write_text("mine")
+    (host.tmp / "none.toml").write_text(f'[[door]]\npath = "{host.tmp}/file"\n')
+    daemon = await host.start()
+    status, out, err = await daemon.ended()
+    assert (status, out, "a file that is no socket is there" in err) == (1, "closed\n", True)
+    assert not daemon.socket.exists()
+    assert (host.tmp / "file").read_text() == "mine"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+@pytest.mark.parametrize(("role", "answers"), [("admin", "204 204 204"), ("user", "204 403 403")])
+async def test_a_door_gives_strangers_its_role(host: Host, role: str, answers: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        path = f"{folder}/door.sock"
+        (host.tmp / "none.toml").write_text(f'[[door]]\npath = "{path}"\nmode = 0o666\nrole = "{role}"\n')
+        await host.start()
+        await host.ready()
+        argv = ["/usr/bin/python3", "-I", "-c", STRANGER, path]
+        asking = await asyncio.create_subprocess_exec(
+            *argv, user=65534, group=65534, cwd="/", stdout=asyncio.subprocess.PIPE
+        )
+        said, _ = await asking.communicate()
+        assert said.decode().split() == answers.split()
 
 
 async def test_a_setting_that_is_not_there_is_named(host: Host) -> None:

@@ -43,7 +43,9 @@ async def test_every_route_is_there_and_has_what_openapi_asks_for(server: Server
     assert {(p, m) for p, m, _ in operations} == {(r.path, r.method.lower()) for r in ROUTES}
     ids = [op["operationId"] for _, _, op in operations]
     assert len(ids) == len(set(ids))
-    for path, _, op in operations:
+    access = {(r.path, r.method.lower()): r.access.name.lower() for r in ROUTES}
+    for path, method, op in operations:
+        assert op["x-access"] == access[path, method]
         assert op["summary"]
         assert op["responses"]
         named = [(p["name"], p["in"]) for p in op["parameters"]]

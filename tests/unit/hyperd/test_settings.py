@@ -6,7 +6,7 @@ import pytest
 
 from hypercontainer.errors import InvalidInput
 from hypercontainer.hyperd.main import parser, read
-from hypercontainer.model.settings import load
+from hypercontainer.model.settings import Door, load
 
 
 def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
@@ -16,6 +16,27 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
     said = read(parser().parse_args([*words, "--template-scope", "tenant"]))
     assert (said.template_scope, said.run) == ("tenant", "/said")
     assert read(parser().parse_args(words)).template_scope == "none"
+
+
+def test_the_usual_socket_is_the_first_of_the_doors(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text('group = "g"\n[[door]]\npath = "/b"\nrole = "user"\nmode = 0o600\n')
+    said = read(parser().parse_args(["--config", str(path), "--host", "unix:///a"]))
+    assert said.doors() == [Door(path="/a", group="g"), Door(path="/b", role="user", mode=0o600)]
+    said = read(parser().parse_args(["--config", str(path), "--host", "unix:///b"]))
+    with pytest.raises(InvalidInput, match="cannot listen twice on /b"):
+        said.doors()
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['path = "relative"', 'path = "/a"\nrole = "root"', 'path = "/a"\nmode = 0o1777', 'path = "/a"\ndialect = "no"'],
+)
+def test_a_door_that_is_wrong_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(f"[[door]]\n{line}\n")
+    with pytest.raises(InvalidInput, match=r"\$\.door\[0\]|\$\.door\[\.\.\.\]"):
+        load(path)
 
 
 @pytest.mark.parametrize("line", ['template_scope = "everyone"', '[[pool]]\ntenant = "../x"', "[[pool]]\ntenant = 1"])

@@ -1,0 +1,21 @@
+"""What a caller may have made: asked before a pod or a container is."""
+
+from collections.abc import Callable
+
+from hypercontainer.errors import Denied
+from hypercontainer.model.principal import Principal, Role
+from hypercontainer.model.spec import PodSpec
+
+# The pod as it may be made, of one that a caller wants; Denied if it may not be. A container that joins a pod is asked
+# for as that pod with this one container.
+Admission = Callable[[Principal, PodSpec], PodSpec]
+
+
+def admit(principal: Principal, spec: PodSpec) -> PodSpec:
+    """The usual policy: folders of the host are for admins, for hyperd reads and writes there as root."""
+    if principal.role < Role.ADMIN:
+        for container in spec.containers:
+            for mount in container.mounts:
+                if mount.type == "bind":
+                    raise Denied(f"cannot mount {mount.source}: folders of this host are for admins; use a volume")
+    return spec

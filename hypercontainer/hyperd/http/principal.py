@@ -1,0 +1,19 @@
+"""Who is at the other end of a connection."""
+
+import os
+import socket
+import struct
+
+from hypercontainer.model.principal import UNKNOWN, Principal, Role
+
+UCRED = struct.Struct("iII")  # unix(7), SO_PEERCRED: pid, uid, gid
+
+
+def peer(sock: socket.socket | None, others: Role) -> Principal:
+    """The process that connected to a unix socket. Root and our own user are admins, `others` is everybody else's role.
+
+    UNKNOWN where the kernel does not tell: a connection that has ended, a socket that is no unix one."""
+    if sock is None or sock.family != socket.AF_UNIX:
+        return UNKNOWN
+    pid, uid, gid = UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
+    return Principal(Role.ADMIN if uid in (0, os.geteuid()) else others, uid=uid, gid=gid, pid=pid)

@@ -1,0 +1,56 @@
+"""What a caller may have made: the policy is asked before anything is."""
+
+import msgspec
+import pytest
+
+from hypercontainer.engine.local import LocalEngine
+from hypercontainer.engine.policy import admit
+from hypercontainer.errors import Denied
+from hypercontainer.model.principal import Principal, Role
+from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec
+from tests.unit.engine.world import ADMIN, World
+
+USER = Principal(Role.USER, uid=1000, gid=100, pid=7)
+BIND = Mount(type="bind", source="/etc", target="/e")
+VOLUME = Mount(type="volume", source="data", target="/d")
+
+
+def pod(*mounts: Mount) -> PodSpec:
+    return PodSpec(name="p", containers=[ContainerSpec(image="busybox", command=["sleep"], mounts=list(mounts))])
+
+
+def test_admins_may_have_anything() -> None:
+    assert admit(ADMIN, pod(BIND)) == pod(BIND)
+
+
+async def test_users_have_no_folder_of_the_host(engine: LocalEngine) -> None:
+    with pytest.raises(Denied, match="cannot mount /etc"):
+        await engine.create_container(pod(VOLUME, BIND), by=USER)
+    with pytest.raises(Denied, match="/etc"):
+        await engine.create_pod(pod(BIND), by=USER)
+    made = await engine.create_pod(pod(VOLUME), by=USER)
+    with pytest.raises(Denied, match="/etc"):
+        await engine.add_container(made.id, pod(BIND).containers[0], by=USER)
+    assert len(await engine.list_containers(all=True, filters={})) == 1
+    assert [volume.name for volume in await engine.list_volumes({})] == ["data"]
+    await engine.remove_pod(made.id, force=True, volumes=True)
+
+
+async def test_another_policy_may_change_what_is_made(world: World, engine: LocalEngine) -> None:
+    """Of a container that joins a pod it sees that pod, with this one."""
+    seen = []
+
+    def small(principal: Principal, spec: PodSpec) -> PodSpec:
+        seen.append((principal, spec.name, len(spec.containers)))
+        members = [msgspec.structs.replace(member, pids=7) for member in spec.containers]
+        return msgspec.structs.replace(spec, containers=members)
+
+    await engine.close()
+    world.engines.remove(engine)
+    engine = await world.engine(admission=small)
+    first = await engine.create_pod(pod(), by=USER)
+    added = await engine.add_container(first.id, ContainerSpec(image="busybox", name="more"), by=ADMIN)
+    assert seen == [(USER, "p", 1), (ADMIN, "p", 1)]
+    for c in ("p-0", added.id):
+        assert (await engine.inspect(c)).host_config.pids_limit == 7
+    await engine.remove_pod(first.id, force=True, volumes=True)
