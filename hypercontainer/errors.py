@@ -119,6 +119,7 @@ class GuestTooOld(HyperError):
     """The virtual machine was started by an older hyperd, and its agent has not learnt `feature`. Nothing was done."""
 
     kind = "failed-precondition"
+    facts = ("feature",)
 
     def __init__(self, message: str, feature: str) -> None:
         super().__init__(message)

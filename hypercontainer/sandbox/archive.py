@@ -13,7 +13,7 @@ from hypercontainer.sandbox.pod import Pod
 from hypercontainer.vm import Vm
 
 COMPLAINT = 4096  # bytes of the agent's stderr that are kept
-KILLED = 128  # and above: an exit status that is no errno
+FIRST_GUESTS, KILLED = 1, 128  # exit statuses that are no errno: of a guest of old; and above, of a signal
 
 
 def told(complaint: bytes) -> str:
@@ -58,7 +58,8 @@ class _Archive:
         complaint = await self._heard
         status = await self._exec.exit
         if status:
-            raise GuestError(f"cannot {verb} {path}: {told(complaint)}", status if status < KILLED else 0)
+            errno = status if FIRST_GUESTS < status < KILLED else 0
+            raise GuestError(f"cannot {verb} {path}: {told(complaint)}", errno)
 
     async def end(self) -> None:
         self._pod.execs.pop(self._exec.id, None)

@@ -16,7 +16,7 @@ ERROR = {
     "properties": {
         "message": {"type": "string"},
         "kind": {"type": "string"},
-        **{fact: {"type": "string"} for fact in ("what", "verb", "name", "state", "hint")},
+        **{fact: {"type": "string"} for fact in ("what", "verb", "name", "state", "hint", "feature")},
         "errno": {"type": "integer"},
         "exec": {"type": "boolean"},
     },
