@@ -105,7 +105,7 @@ class CheckpointStore:
         return saved.making(path)
 
     def write(self, made: saved.Saved, checkpoint: Checkpoint) -> None:
-        with files.told(f"save a virtual machine in {made.folder}"):
+        with files.telling(f"save a virtual machine in {made.folder}"):
             files.replace(made.folder / RECORD, msgspec.json.format(msgspec.json.encode(checkpoint), indent=1))
 
     def remove(self, checkpoint: Checkpoint) -> None:

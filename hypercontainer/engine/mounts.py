@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from hypercontainer.errors import Exhausted, InvalidInput
+from hypercontainer.errors import InvalidInput
 from hypercontainer.lib import files
 from hypercontainer.model.record import MountRecord, PodRecord
 from hypercontainer.model.settings import Settings
@@ -78,13 +78,11 @@ def _check_source(mount: Mount) -> None:
     source = Path(mount.source)
     if not source.is_absolute() or "\0" in mount.source:
         raise InvalidInput(f"invalid bind source {mount.source!r}: it needs to be an absolute path")
-    try:
-        kind = _kind(source) if mount.create else os.stat(source).st_mode
-    except FileNotFoundError as e:
-        raise InvalidInput(f"bind source path does not exist: {mount.source}") from e
-    except OSError as e:
-        refused = Exhausted if e.errno in files.FULL else InvalidInput
-        raise refused(f"cannot mount {mount.source}: {e.strerror}") from e
+    with files.telling(f"mount {mount.source}", InvalidInput):
+        try:
+            kind = _kind(source) if mount.create else os.stat(source).st_mode
+        except FileNotFoundError as e:
+            raise InvalidInput(f"bind source path does not exist: {mount.source}") from e
     if not stat.S_ISDIR(kind) and not stat.S_ISREG(kind):
         raise InvalidInput(
             f"cannot mount {mount.source}: only folders and files reach into a VM, no socket, pipe or device"

@@ -306,7 +306,7 @@ def _mend_disk(container: Container) -> None:
 
 
 def _sync_disk(path: Path) -> None:
-    with files.told(f"write {path}"):
+    with files.telling(f"write {path}"):
         files.fsync(path)
 
 

@@ -60,7 +60,7 @@ class PodStore:
         """The folders of a new pod and of its containers. From the return on it outlives us, and if `durable` a power
         cut. Exhausted when the disk takes no more; on failure nothing is left."""
         try:
-            with files.told(f"make {self.folder(record.id)}"):
+            with files.telling(f"make {self.folder(record.id)}"):
                 self.folder(record.id).mkdir(mode=0o700)
                 for container in record.containers:
                     self.add_container(record.id, container)
@@ -73,7 +73,7 @@ class PodStore:
 
     def add_container(self, pod_id: str, container: ContainerRecord) -> None:
         """Its folder: from when the record is saved on, there is the container for as long as the folder."""
-        with files.told(f"make a folder for {container.name}"):
+        with files.telling(f"make a folder for {container.name}"):
             self.container_folder(pod_id, container.id).mkdir(mode=0o700)
         container.folder = True
 
@@ -82,14 +82,14 @@ class PodStore:
 
         Exhausted when the disk takes no more: the old one is there."""
         data = msgspec.json.format(msgspec.json.encode(record), indent=1)
-        with files.told(f"write the record of {record.name}"):
+        with files.telling(f"write the record of {record.name}"):
             files.replace(self.folder(record.id) / "pod.json", data, durable=durable)
         self.owed.discard(record.id)
 
     def remove(self, pod_id: str) -> None:
         """A pod's folder, its record first: without that it is removed, whatever is left. Needs no new bytes."""
         folder = self.folder(pod_id)
-        with files.told(f"remove {folder}"):
+        with files.telling(f"remove {folder}"):
             (folder / "pod.json").unlink(missing_ok=True)
         self.owed.discard(pod_id)
         _clear(folder)
@@ -99,7 +99,7 @@ class PodStore:
         folder = self.container_folder(pod_id, container_id)
         grave = folder.with_name(f"{GRAVE}{container_id}")
         if folder.exists():
-            with files.told(f"remove {folder}"):
+            with files.telling(f"remove {folder}"):
                 os.rename(folder, grave)
             _clear(grave)
 

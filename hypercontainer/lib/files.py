@@ -64,13 +64,13 @@ def write(fd: int, data: bytes) -> None:
 
 
 @contextmanager
-def told(what: str) -> Iterator[None]:
-    """Within the block an OSError is raised as Exhausted where the disk takes no more, else as HyperError: "cannot
+def telling(what: str, otherwise: type[HyperError] = HyperError) -> Iterator[None]:
+    """Within the block an OSError is raised as Exhausted where the disk takes no more, else as `otherwise`: "cannot
     WHAT: WHY"."""
     try:
         yield
     except OSError as e:
-        kind = Exhausted if e.errno in FULL else HyperError
+        kind = Exhausted if e.errno in FULL else otherwise
         raise kind(f"cannot {what}: {e.strerror or e}") from e
 
 

@@ -118,7 +118,7 @@ class Machine:
         """Write down what is about to be made on the host."""
         self._owner.allocate(self.record)
         run_dir = self.site.run_dir(self.record.id)
-        with files.told(f"make {run_dir}"):
+        with files.telling(f"make {run_dir}"):
             run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
 
     async def _join_network(self) -> None:
@@ -129,7 +129,7 @@ class Machine:
         """A container's files on the host: the writable layer (kept over restarts), the folders it shares."""
         assert container.upper  # noqa: S101  its pod made it
         path = Path(container.upper.path)
-        with files.told(f"make {path.parent}"):
+        with files.telling(f"make {path.parent}"):
             path.parent.mkdir(mode=0o700, exist_ok=True)
         if not path.exists():
             size_mib = container.spec.scratch_mib or self.site.settings.scratch_mib

@@ -155,7 +155,7 @@ class Pod:
             container.cancel_restart()
             container.record.stopped_by_user = False
             try:
-                with files.told(f"start {container.record.name}"):
+                with files.telling(f"start {container.record.name}"):
                     await self._enter(container, trace)
                     await container.run(self.machine.running(), trace, self.save)
             except BaseException:

@@ -33,7 +33,7 @@ class Saved:
         await in_thread(self._commit)
 
     def _commit(self) -> None:
-        with files.told(f"save a virtual machine in {self._final}"):
+        with files.telling(f"save a virtual machine in {self._final}"):
             for path in self._half.iterdir():
                 files.fsync(path)
             files.fsync(self._half)
@@ -48,7 +48,7 @@ def making(path: Path) -> Iterator[Saved]:
     half = _half(path)
     fds: list[int] = []
     try:
-        with files.told(f"save a virtual machine in {path}"):
+        with files.telling(f"save a virtual machine in {path}"):
             shutil.rmtree(half, ignore_errors=True)  # of a hyperd that was killed
             half.mkdir(mode=0o700, parents=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC

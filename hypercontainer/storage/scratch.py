@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hypercontainer.errors import AlreadyExists, Exhausted, HyperError, InvalidInput
+from hypercontainer.errors import AlreadyExists, InvalidInput
 from hypercontainer.lib import files, proc, sparse
 
 MIN_MIB = 16
@@ -51,12 +51,11 @@ def mkfs(path: str, size_mib: int) -> list[str]:
 @contextmanager
 def _making(path: Path) -> Iterator[None]:
     """An OSError of the block in our words."""
-    try:
-        yield
-    except FileExistsError as e:
-        raise AlreadyExists(f"cannot create scratch disk {path}: it exists") from e
-    except OSError as e:
-        raise _failed(path, e) from e
+    with files.telling(f"create scratch disk {path}"):
+        try:
+            yield
+        except FileExistsError as e:
+            raise AlreadyExists(f"cannot create scratch disk {path}: it exists") from e
 
 
 async def create(path: Path, size_mib: int, template_dir: Path) -> None:
@@ -89,23 +88,18 @@ def copy(source: Path, path: Path) -> None:
 
 def blank(like: Path, path: Path) -> None:
     """Make `path` a disk as large as `like` with nothing on it, not even a file system: for `fill`."""
-    try:
+    with _making(path):
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.truncate(fd, like.stat().st_size)
         finally:
             os.close(fd)
-    except OSError as e:
-        raise _failed(path, e) from e
 
 
 def fill(path: Path, source: Path) -> None:
     """Make the blank disk `path` what `source` is, which nobody writes meanwhile. Blocks. Exhausted: it is half so."""
-    try:
-        with open(source, "rb", buffering=0) as old, open(path, "r+b", buffering=0) as new:
-            sparse.copy(old.fileno(), new.fileno())
-    except OSError as e:
-        raise _failed(path, e) from e
+    with _making(path), open(source, "rb", buffering=0) as old, open(path, "r+b", buffering=0) as new:
+        sparse.copy(old.fileno(), new.fileno())
 
 
 async def _template(folder: Path, size_mib: int) -> int:
@@ -171,8 +165,3 @@ def _give_name(fd: int, path: Path) -> None:
     """Link a file that was opened without a name; FileExistsError if another one has it."""
     # src_dir_fd means nothing to an absolute path, but makes Python call linkat, which follows the link in /proc.
     os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd, follow_symlinks=True)
-
-
-def _failed(path: Path, e: OSError) -> HyperError:
-    kind = Exhausted if e.errno in files.FULL else HyperError
-    return kind(f"cannot create scratch disk {path}: {e.strerror}")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from hypercontainer.errors import AlreadyExists, Exhausted, HyperError, InUse, InvalidInput, NotFound
+from hypercontainer.errors import AlreadyExists, HyperError, InUse, InvalidInput, NotFound
 from hypercontainer.lib import files, mount
 from hypercontainer.model import ids
 from hypercontainer.model.record import ProcessRef
@@ -59,15 +59,13 @@ class Share:
         ids.check_name("share", name)
         if not source.is_absolute():
             raise InvalidInput(f"cannot share {source}: the path is not absolute")
-        try:
-            with self._lock, _opened(source, follow=True) as fd:
-                self.prepare()
-                self._bind(fd, name, source, HARDENED | (mount.RDONLY if read_only else 0))
-        except FileNotFoundError as e:
-            raise NotFound("bind mount source", str(source), "create it first") from e
-        except OSError as e:
-            kind = Exhausted if e.errno in files.FULL else HyperError
-            raise kind(f"cannot share {source}: {e.strerror}") from e
+        with files.telling(f"share {source}"):
+            try:
+                with self._lock, _opened(source, follow=True) as fd:
+                    self.prepare()
+                    self._bind(fd, name, source, HARDENED | (mount.RDONLY if read_only else 0))
+            except FileNotFoundError as e:
+                raise NotFound("bind mount source", str(source), "create it first") from e
 
     def _bind(self, fd: int, name: str, source: Path, attributes: int) -> None:
         self._make_point(name, source, os.fstat(fd).st_mode)

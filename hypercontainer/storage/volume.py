@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from hypercontainer.errors import Exhausted, HyperError, InUse, InvalidInput, NotFound
+from hypercontainer.errors import InUse, InvalidInput, NotFound
 from hypercontainer.lib import clock, document, files, proc
 from hypercontainer.model import ids, upgrade
 
@@ -65,17 +65,17 @@ class VolumeStore:
 
     def _make(self, volume: Volume) -> None:
         new = self.root / f".new-{secrets.token_hex(8)}"
-        try:
-            new.mkdir(mode=0o711)
-            (new / "_data").mkdir(mode=0o755)
-            files.replace(new / "volume.json", msgspec.json.encode(volume))
-            files.fsync(new)
-            new.rename(self.root / volume.name)
-            files.fsync(self.root)
-        except OSError as e:
-            _take_back(new)
-            kind = Exhausted if e.errno in files.FULL else HyperError
-            raise kind(f"cannot create volume {volume.name}: {e.strerror}") from e
+        with files.telling(f"create volume {volume.name}"):
+            try:
+                new.mkdir(mode=0o711)
+                (new / "_data").mkdir(mode=0o755)
+                files.replace(new / "volume.json", msgspec.json.encode(volume))
+                files.fsync(new)
+                new.rename(self.root / volume.name)
+                files.fsync(self.root)
+            except OSError:
+                _take_back(new)
+                raise
 
     def get(self, name: str) -> Volume:
         """Raises NotFound, InvalidInput for what can be no volume's name."""

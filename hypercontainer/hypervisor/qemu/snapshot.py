@@ -8,7 +8,7 @@ state, made what those who load expect. Both are the same to them: they map the 
 import os
 import struct
 
-from hypercontainer.errors import Exhausted, GuestError, WrongState
+from hypercontainer.errors import GuestError, WrongState
 from hypercontainer.hypervisor.qemu import argv
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 from hypercontainer.lib import files, sparse
@@ -85,11 +85,8 @@ async def dump_devices(monitor: Monitor, state: int) -> None:
         stream = _stream(os.pread(raw, size, 0), await _machine(monitor))
     finally:
         os.close(raw)
-    try:
+    with files.telling("keep the state of the guest's devices", GuestError):
         sparse.write(state, stream, 0)
-    except OSError as e:
-        kind = Exhausted if e.errno in files.FULL else GuestError
-        raise kind(f"cannot keep the state of the guest's devices: {e.strerror}") from e
 
 
 async def _written(monitor: Monitor, raw: int) -> int:
