@@ -18,6 +18,7 @@ from hypercontainer.model.record import VERSION, ContainerRecord, Moment, NicRec
 from hypercontainer.model.spec import PortMapping
 from hypercontainer.sandbox import saved, snapshot
 from hypercontainer.sandbox.container import Container
+from hypercontainer.sandbox.locked import LockedPod
 from hypercontainer.sandbox.machine import Origin
 from hypercontainer.sandbox.pod import Pod
 from hypercontainer.storage import scratch
@@ -80,50 +81,47 @@ def _pod(
     return pod
 
 
-def only(pod: Pod) -> Container:
+def only(pod: Pod | LockedPod) -> Container:
     return next(iter(pod.containers.values()))
 
 
-def disk(pod: Pod) -> Path:
+def disk(pod: Pod | LockedPod) -> Path:
     """Of its container's writable layer."""
     upper = only(pod).record.upper
     assert upper  # noqa: S101  its pod made it
     return Path(upper.path)
 
 
-async def discard(pod: Pod) -> None:
+async def discard(supervisor: Supervisor, pod: Pod) -> None:
     """Remove one that did not come to run."""
-    async with pod.lock:
+    async with pod.locked() as locked:
         if pod.removed:
             return
         for container in pod.containers.values():
             container.output.cut()
             container.output.log.close()
-        await pod.machine.release()
-        pod.removed = True
-        pod.owner.remove(pod.record)
+        await supervisor.discard(locked)
 
 
 async def wake(pod: Pod, origin: Origin, trace: Trace, *, nic: NicRecord | None = None) -> None:
     """Have a copy whose disk is there go on from `origin`, still frozen; with the addresses `nic`."""
-    async with pod.lock:
+    async with pod.locked() as locked:
         pod.record.nic = nic
-        await snapshot.wake(pod, only(pod), origin, trace, new_run=True)
+        await snapshot.wake(locked, only(pod), origin, trace, new_run=True)
 
 
 async def rise(pods: Sequence[Pod], trace: Trace) -> None:
     """Let those that were woken run: all of them, or an error."""
     await together(*(_thaw(pod, trace) for pod in pods))
     for pod in pods:
-        pod.emit_pod("create")
-        pod.emit(only(pod), "create")
-        pod.emit_pod("start")
-        pod.emit(only(pod), "start")
+        for action in ("create", "start"):
+            pod.emit(action)
+            pod.emit(action, only(pod))
 
 
 async def _thaw(pod: Pod, trace: Trace) -> None:
-    async with pod.lock:
-        await snapshot.thaw(pod, only(pod), trace)
+    async with pod.locked() as locked:
+        await snapshot.thaw(locked, only(pod), trace)
 
 
 async def fork(
@@ -137,7 +135,7 @@ async def fork(
         async with AsyncExitStack() as making:
             for name in names:
                 copies.append(copy := new(supervisor, source.record, name, ports))
-                making.push_async_callback(discard, copy)
+                making.push_async_callback(discard, supervisor, copy)
                 scratch.blank(disk(source), disk(copy))
             await _fork(source, kept, copies, trace)
             await rise(copies, trace)
@@ -148,14 +146,14 @@ async def fork(
 async def _fork(source: Pod, kept: saved.Loaded, copies: Sequence[Pod], trace: Trace) -> None:
     """Have `copies`, whose disks are blank, go on from the source. Their VMMs start while it is being copied."""
     complete = asyncio.Event()
-    async with source.lock:
+    async with source.locked() as locked:
         snapshot.check(source, only(source), "fork")
-        moment = await snapshot.plan(source, only(source))
+        moment = await snapshot.plan(locked, only(source))
         os.truncate(kept.memory.fileno(), moment.memory_mib << 20)
         origin = Origin(snapshot=kept.snapshot(complete.wait), moment=moment)
         waking = asyncio.create_task(together(*(wake(copy, origin, trace) for copy in copies)), name="fork")
         try:
-            await _take(source, kept, moment, disk(copies[0]), trace)
+            await _take(locked, kept, moment, disk(copies[0]), trace)
         except BaseException:
             await _give_up(waking)
             raise
@@ -175,11 +173,11 @@ async def _give_up(waking: "asyncio.Task[None]") -> None:
     await asyncio.gather(waking, return_exceptions=True)
 
 
-async def _take(source: Pod, kept: saved.Loaded, moment: Moment, first: Path, trace: Trace) -> None:
-    """Lock held. Fill what is kept and the first disk, and say in `moment` where the streams were."""
-    files = kept.memory.fileno(), kept.state.fileno()
-    taken = await snapshot.take(source, only(source), *files, lambda path: scratch.fill(first, path), trace)
-    await to_its_end(snapshot.go_on(source, only(source)))
+async def _take(source: LockedPod, kept: saved.Loaded, moment: Moment, first: Path, trace: Trace) -> None:
+    """Fill what is kept and the first disk, and say in `moment` where the streams were."""
+    files, container = (kept.memory.fileno(), kept.state.fileno()), only(source)
+    taken = await snapshot.take(source, container, *files, lambda path: scratch.fill(first, path), trace)
+    await to_its_end(snapshot.go_on(source, container))
     moment.offsets, moment.time_ns = taken.offsets, taken.time_ns
 
 

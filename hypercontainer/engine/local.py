@@ -31,7 +31,7 @@ from hypercontainer.model.spec import ContainerSpec, ExecSpec, PodSpec
 from hypercontainer.sandbox import archive, stats
 from hypercontainer.sandbox.attach import AttachSession
 from hypercontainer.sandbox.container import Container
-from hypercontainer.sandbox.exec import KEPT, Exec, ExecSession
+from hypercontainer.sandbox.exec import Exec, ExecSession
 from hypercontainer.sandbox.logs import read_log
 from hypercontainer.sandbox.pod import Pod
 
@@ -148,9 +148,9 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
                 await self.supervisor.remove_anonymous(made.record)
             raise
         self.supervisor.add(pod)
-        pod.emit_pod("create")
+        pod.emit("create")
         for made in pod.containers.values():
-            pod.emit(made, "create")
+            pod.emit("create", made)
         return pod
 
     def _resolve(self, pod: Pod, spec: ContainerSpec, name: str) -> Container:
@@ -174,30 +174,31 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
 
     async def add_container(self, pod: str, spec: ContainerSpec, *, by: Principal) -> doc.Created:
         found = self._find_pod(pod)
-        async with found.lock:
+        async with found.locked() as locked:
             if found.record.implicit:
                 raise InvalidInput(f"cannot add a container to {pod}: it is the pod of one container, not one of yours")
             [spec] = self._admission(by, msgspec.structs.replace(found.record.spec, containers=[spec])).containers
             made = self._resolve(found, spec, spec.name or self._invented())
             try:
                 self.host.pods.add_container(found.record.id, made.record)
-                found.save()
+                locked.machine.save()
             except BaseException:
                 found.drop(made)
+                self.host.pods.remove_container(found.record.id, made.record.id)
                 await self.supervisor.remove_anonymous(made.record)
                 raise
-        found.emit(made, "create")
+        found.emit("create", made)
         return doc.Created(id=made.record.id, warnings=self._warnings(found, made))
 
     # starting and ending
 
     async def start(self, c: str) -> None:
         pod, container = self._find(c)
-        await pod.start(container, self._trace())
+        await self.supervisor.start(pod, container, self._trace())
 
     async def stop(self, c: str, timeout_s: float | None) -> None:
         pod, container = self._find(c)
-        await pod.stop(container, timeout_s)
+        await self.supervisor.stop(pod, container, timeout_s)
 
     async def kill(self, c: str, signal: int) -> None:
         pod, container = self._find(c)
@@ -210,14 +211,15 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         else:
             pod.machine.check_reached("signal", container.record.name)
             if signal == 9:
-                await pod.unpause(ends=True)
+                async with pod.locked() as locked:
+                    await locked.unpause(ends=True)
             await pod.signal(container, signal)
 
     async def restart(self, c: str, timeout_s: float | None) -> None:
         pod, container = self._find(c)
-        await pod.stop(container, timeout_s)
-        await pod.start(container, self._trace())
-        pod.emit(container, "restart")
+        await self.supervisor.stop(pod, container, timeout_s)
+        await self.supervisor.start(pod, container, self._trace())
+        pod.emit("restart", container)
 
     async def remove(self, c: str, *, force: bool, volumes: bool) -> None:
         pod, container = self._find(c)
@@ -225,7 +227,7 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
             if force:
                 await pod.kill(container, obey_s=REMOVE_S)
             try:
-                return await pod.remove(container, volumes=volumes)
+                return await self.supervisor.remove(pod, container, volumes=volumes)
             except WrongState:
                 if force and container.record.state == "removing":
                     return None  # it removes itself when it has ended, and was quicker
@@ -235,30 +237,32 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
     async def rename(self, c: str, name: str) -> None:
         pod, container = self._find(c)
         ids.check_name("container", name)
-        async with pod.lock:
+        async with pod.locked() as locked:
             self.host.index.check_container_name(name)
             if pod.record.implicit:
                 self.host.index.check_pod_name(name)
             before = pod.record.name, container.record.name
             pod.record.name, container.record.name = name if pod.record.implicit else before[0], name
             try:
-                pod.save()
+                locked.machine.save()
             except BaseException:
                 pod.record.name, container.record.name = before
                 raise
-        pod.emit(container, "rename")
+        pod.emit("rename", container)
 
     async def pause(self, c: str) -> None:
         pod, container = self._find(c)
         if not container.running:
             raise WrongState("pause", container.record.name, container.record.state)
-        await pod.pause()
+        async with pod.locked() as locked:
+            await locked.pause()
 
     async def unpause(self, c: str) -> None:
         pod, container = self._find(c)
         if not pod.record.paused:
             raise WrongState("unpause", container.record.name, "not paused")
-        await pod.unpause()
+        async with pod.locked() as locked:
+            await locked.unpause()
 
     async def wait(self, c: str) -> doc.WaitResult:
         _, container = self._find(c)
@@ -367,7 +371,7 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
                 session.begin_with(container.output.log.read(since_ns=0, until_ns=0, tail=None, streams=streams))
             trace = self._trace()
             if start:
-                await pod.start(container, trace)
+                await self.supervisor.start(pod, container, trace)
             session.started(trace.steps)
         except BaseException:
             await session.detach()
@@ -393,17 +397,7 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         if spec.working_dir is not None:
             clean = mounts.absolute(spec.working_dir, "working directory")
             spec = msgspec.structs.replace(spec, working_dir=clean)
-        for old in [e for e in pod.execs.values() if e.exit.done()][:-KEPT]:
-            del pod.execs[old.id]
-        exec_ = Exec(ids.new_id(), container.record, spec)
-        pod.execs[exec_.id] = exec_
-        try:
-            await exec_.start(pod.machine.running())
-        except BaseException:
-            pod.execs.pop(exec_.id, None)
-            raise
-        pod.emit(container, f"exec_start: {' '.join(spec.command)[:200]}", execID=exec_.id)
-        return exec_
+        return await pod.exec(container, spec)
 
     def _find_exec(self, id: str) -> Exec:
         for pod in self.pods.values():
@@ -431,16 +425,20 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
 
     async def start_pod(self, pod: str) -> None:
         found = self._find_pod(pod)
-        await found.boot()
+        async with found.locked() as locked:
+            for container in found.containers.values():  # else the machine would have the disk of one that sleeps
+                locked.check_there(container, "start")
+            await locked.boot(self._trace())
         for container in list(found.containers.values()):
-            await found.start(container, self._trace())
+            await self.supervisor.start(found, container, self._trace())
 
     async def stop_pod(self, pod: str, timeout_s: float | None) -> None:
         found = self._find_pod(pod)
-        await asyncio.gather(*(found.stop(container, timeout_s) for container in list(found.containers.values())))
-        async with found.lock:
-            await found.pay()
-            await found.power_off()
+        containers = list(found.containers.values())
+        await asyncio.gather(*(self.supervisor.stop(found, container, timeout_s) for container in containers))
+        async with found.locked() as locked:
+            await self.supervisor.pay(locked)
+            await locked.power_off()
 
     async def remove_pod(self, pod: str, *, force: bool, volumes: bool) -> None:
         found = self._find_pod(pod)
@@ -449,19 +447,21 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
                 await asyncio.gather(
                     *(found.kill(container, obey_s=REMOVE_S) for container in list(found.containers.values()))
                 )
-            async with found.lock:
+            async with found.locked() as locked:
                 if found.removed:
                     return None
                 if not any(container.alive for container in found.containers.values()):
-                    return await found.empty(volumes=volumes)
+                    return await self.supervisor.empty(locked, volumes=volumes)
                 if not force:
                     raise WrongState("remove", found.record.name, "running", "stop it first, or use force")
 
     async def pause_pod(self, pod: str) -> None:
-        await self._find_pod(pod).pause()
+        async with self._find_pod(pod).locked() as locked:
+            await locked.pause()
 
     async def unpause_pod(self, pod: str) -> None:
-        await self._find_pod(pod).unpause()
+        async with self._find_pod(pod).locked() as locked:
+            await locked.unpause()
 
     async def list_pods(self, *, all: bool, filters: Filters) -> Sequence[doc.PodEntry]:
         usual_mib = self.host.settings.memory_mib

@@ -3,7 +3,7 @@
 import logging
 from contextlib import suppress
 
-from hypercontainer.engine import snapshots
+from hypercontainer.engine import restart, snapshots
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.store import Unread
 from hypercontainer.engine.supervisor import Supervisor
@@ -11,6 +11,7 @@ from hypercontainer.errors import Exhausted, GuestDied, WrongState
 from hypercontainer.lib.together import together
 from hypercontainer.model.record import PodRecord
 from hypercontainer.sandbox.container import LOST
+from hypercontainer.sandbox.locked import LockedPod
 from hypercontainer.sandbox.pod import Pod
 
 log = logging.getLogger(__name__)
@@ -35,58 +36,62 @@ async def recover(supervisor: Supervisor) -> None:
         supervisor.add(supervisor.pod(record))
     there = host.index.there()
     await host.site.network.ensure()
-    await together(*(_recover(pod) for pod in list(pods.values())))
+    await together(*(_recover(supervisor, pod) for pod in list(pods.values())))
     await _sweep(host, there)
     for pod in list(pods.values()):
         if not pod.machine.unreached:
-            await _resume(pod)
+            await _resume(supervisor, pod)
 
 
-async def _recover(pod: Pod) -> None:
+async def _recover(supervisor: Supervisor, pod: Pod) -> None:
     """Take its guest up, or write down that it is gone and let go of what it held."""
-    if pod.record.suspended:  # a guest that is there all the same was not told to go, or to go on
-        async with pod.lock:
-            await snapshots.keep_suspended(pod)
-        return
-    try:
-        attached = await pod.attach()
-    except Exhausted as e:
-        log.error("pod %s is not reached yet: %s", pod.record.id, e)
-        pod.spawn(_reach(pod))
-        return
-    await snapshots.mend(pod)
-    if attached:
-        return
-    async with pod.lock:
-        for container in pod.containers.values():
-            if container.running or container.record.state == "restarting":
-                was_restarting = not container.running
-                container.finish(LOST, oom=False, error=pod.machine.lost)
-                if was_restarting or container.wants_restart():
-                    container.record.state = "restarting"
-                pod.emit(container, "die", exitCode=str(LOST))
-        await pod.machine.release()
+    async with pod.locked() as locked:
+        if pod.record.suspended:  # a guest that is there all the same was not told to go, or to go on
+            await snapshots.keep_suspended(locked)
+            return
+        try:
+            attached = await locked.attach()
+        except Exhausted as e:
+            log.error("pod %s is not reached yet: %s", pod.record.id, e)
+            pod.spawn(_reach(supervisor, pod))
+            return
+        await snapshots.mend(locked)
+        if not attached:
+            await _lost(locked)
 
 
-async def _reach(pod: Pod) -> None:
+async def _lost(pod: LockedPod) -> None:
+    """Its guest is gone: what was to start again does so, what ran may."""
+    for container in pod.containers.values():
+        if container.running or container.record.state == "restarting":
+            was_restarting = not container.running
+            container.finish(LOST, oom=False, error=pod.machine.lost)
+            if was_restarting or restart.wanted(container.record):
+                container.record.state = "restarting"
+            pod.emit("die", container, exitCode=str(LOST))
+    await pod.machine.release()
+
+
+async def _reach(supervisor: Supervisor, pod: Pod) -> None:
     """Take a guest up that stood still when we started, as soon as it goes on; or lose it when it has ended."""
     while True:
         still = await pod.machine.still(RETRY_S)
-        async with pod.lock:
+        async with pod.locked() as locked:
             if not pod.machine.unreached:
                 return  # somebody has ended it meanwhile
             try:
-                attached = still and await pod.attach()
+                attached = still and await locked.attach()
             except Exhausted:
                 continue
             if not attached:
                 ended = "its virtual machine ended while it stood still for want of room on this host's disk"
-                await pod.lose(GuestDied(pod.machine.lost if still else ended))
+                await locked.lose(GuestDied(pod.machine.lost if still else ended))
+            log.info("pod %s is %s", pod.record.id, "reached again" if attached else "lost")
+            if not pod.removed:
+                await snapshots.mend(locked)
         break
-    log.info("pod %s is %s", pod.record.id, "reached again" if attached else "lost")
     if not pod.removed:
-        await snapshots.mend(pod)
-        await _resume(pod)
+        await _resume(supervisor, pod)
 
 
 async def _sweep(host: Host, there: list[PodRecord | Unread]) -> None:
@@ -100,16 +105,16 @@ async def _sweep(host: Host, there: list[PodRecord | Unread]) -> None:
                 await host.discard(path.name)
 
 
-async def _resume(pod: Pod) -> None:
+async def _resume(supervisor: Supervisor, pod: Pod) -> None:
     """Restart what was to be restarted, remove what was to remove itself, end a guest that nobody uses."""
     for container in list(pod.containers.values()):
         record = container.record
-        if record.state == "restarting" and not container.restart:
-            container.restart = pod.spawn(pod.restart_later(container, 0.0))
+        if record.state == "restarting" and not supervisor.restarts.due(record.id):
+            supervisor.restart_later(pod, container, 0.0)
         elif record.state == "removing" or (record.state == "exited" and record.spec.auto_remove):
             record.state = "exited"
             with suppress(WrongState):  # it has done so meanwhile
-                await pod.remove(container, volumes=record.spec.auto_remove)
+                await supervisor.remove(pod, container, volumes=record.spec.auto_remove)
     if not pod.removed:
-        async with pod.lock:
-            await pod.power_off_if_idle()
+        async with pod.locked() as locked:
+            await supervisor.power_off_if_idle(locked)

@@ -19,6 +19,7 @@ from hypercontainer.model import ids
 from hypercontainer.model.spec import PortMapping
 from hypercontainer.sandbox import saved, snapshot
 from hypercontainer.sandbox.container import Container
+from hypercontainer.sandbox.locked import LockedPod
 from hypercontainer.sandbox.machine import Origin
 from hypercontainer.sandbox.pod import Pod
 from hypercontainer.storage import scratch
@@ -51,7 +52,7 @@ class Snapshots:
             if given not in names:  # one that was invented twice
                 names.append(given)
         made = await copies.fork(self.supervisor, pod, names, [*copies.unfixed(pod.record), *ports], trace)
-        pod.emit(container, "fork", copies=str(count))
+        pod.emit("fork", container, copies=str(count))
         return doc.Forked(ids=[copies.only(copy).record.id for copy in made])
 
     def _named(self, name: str) -> str:
@@ -65,17 +66,17 @@ class Snapshots:
 
     async def suspend(self, c: str) -> None:
         pod, container = self._find(c)
-        async with pod.lock:
+        async with pod.locked() as locked:
             snapshot.check(pod, container, "suspend")
-            await to_its_end(_suspend(pod, container, self._trace()))
+            await to_its_end(_suspend(locked, container, self._trace()))
 
     async def resume(self, c: str) -> None:
         pod, container = self._find(c)
-        async with pod.lock:
+        async with pod.locked() as locked:
             if pod.record.suspended is None:
                 raise WrongState("resume", container.record.name, container.record.state, "it was not suspended")
-            await _resume(pod, container, self._trace())
-        pod.emit(container, "resume")
+            await _resume(locked, container, self._trace())
+        pod.emit("resume", container)
 
     # checkpoints
 
@@ -97,10 +98,10 @@ class Snapshots:
 
     async def create_checkpoint(self, c: str, name: str, *, leave_running: bool) -> None:
         pod, container, store = *self._find(c), self.host.checkpoints
-        async with pod.lock:
+        async with pod.locked() as locked:
             snapshot.check(pod, container, "checkpoint")
             try:
-                await to_its_end(_checkpoint(store, pod, container, name, self._trace(), leave_running))
+                await to_its_end(_checkpoint(store, locked, container, name, self._trace(), leave_running))
             finally:  # whatever happened later, it may be there
                 self.refer_images()
 
@@ -118,13 +119,13 @@ class Snapshots:
             return doc.Created(id=await self._restore_copy(found, name, same=not name))
         if name:
             return doc.Created(id=await self._restore_copy(found, name, same=False))
-        async with pod.lock:
+        async with pod.locked() as locked:
             _check_idle(pod, container)
-            container.cancel_restart()
+            self.supervisor.restarts.cancel(container.record.id)
             if container.record.state == "restarting":
                 container.record.state = "exited"
-            await _restore(self.host, pod, container, found, self._trace())
-        pod.emit(container, "restore", checkpoint=checkpoint)
+            await _restore(self.host, locked, container, found, self._trace())
+        pod.emit("restore", container, checkpoint=checkpoint)
         return doc.Created(id=container.record.id)
 
     async def _restore_copy(self, found: Checkpoint, name: str, *, same: bool) -> str:
@@ -139,7 +140,7 @@ class Snapshots:
             else:
                 pod = copies.new(self.supervisor, found.pod, name, copies.unfixed(found.pod))
             async with AsyncExitStack() as making:
-                making.push_async_callback(copies.discard, pod)
+                making.push_async_callback(copies.discard, self.supervisor, pod)
                 await in_thread(scratch.copy, folder / DISK, copies.disk(pod))
                 origin = Origin(snapshot=loaded.seal(), moment=found.moment)
                 nic = allocate.free(self.host, pod.record, found.pod.nic) if same else None
@@ -156,9 +157,9 @@ class Snapshots:
         ]
 
 
-async def _suspend(pod: Pod, container: Container, trace: Trace) -> None:
-    """Lock held. The container goes on if it cannot be saved."""
-    record, path = container.record, pod.suspended_folder
+async def _suspend(pod: LockedPod, container: Container, trace: Trace) -> None:
+    """The container goes on if it cannot be saved."""
+    record, path = container.record, pod.pod.suspended_folder
     with saved.making(path) as made:
         moment = await snapshot.take(pod, container, made.memory, made.state, None, trace)
         try:
@@ -176,26 +177,26 @@ async def _suspend(pod: Pod, container: Container, trace: Trace) -> None:
     pod.execs.clear()
     container.output.cut()
     try:
-        await sleep(pod, container)
+        await sleep(pod)
     finally:  # whoever waits for it is told, whatever is left on the host
         container.rest(why)
         await container.output.end()
-    pod.emit(container, "suspend")
+    pod.emit("suspend", container)
 
 
-async def sleep(pod: Pod, container: Container) -> None:
-    """Lock held. Free what a suspended pod holds on the host, but its addresses and ports."""
+async def sleep(pod: LockedPod) -> None:
+    """Free what a suspended pod holds on the host, but its addresses and ports."""
     nic = pod.record.nic
     await pod.machine.release()
     pod.record.nic = nic
-    pod.note()
+    pod.machine.note()
 
 
-async def _resume(pod: Pod, container: Container, trace: Trace) -> None:
+async def _resume(pod: LockedPod, container: Container, trace: Trace) -> None:
     record, moment = pod.record, pod.record.suspended
     assert moment  # noqa: S101  the caller has looked
     await snapshot.check_fits(pod.site, record, moment, "resume")
-    loaded = await saved.load(pod.suspended_folder)
+    loaded = await saved.load(pod.pod.suspended_folder)
     try:
         nic = record.nic
         try:
@@ -204,18 +205,17 @@ async def _resume(pod: Pod, container: Container, trace: Trace) -> None:
         except BaseException:
             if record.suspended:
                 record.nic = nic
-                pod.note()
+                pod.machine.note()
             raise
     finally:
         loaded.close()
         if record.suspended is None:  # its disk is another by now
-            shutil.rmtree(pod.suspended_folder, ignore_errors=True)
+            shutil.rmtree(pod.pod.suspended_folder, ignore_errors=True)
 
 
 async def _checkpoint(
-    store: CheckpointStore, pod: Pod, container: Container, name: str, trace: Trace, leave_running: bool
+    store: CheckpointStore, pod: LockedPod, container: Container, name: str, trace: Trace, leave_running: bool
 ) -> None:
-    """Lock held."""
     with store.making(container.record.id, name) as made:
         moment = await snapshot.take(
             pod, container, made.memory, made.state, lambda disk: scratch.copy(disk, made.folder / DISK), trace
@@ -230,7 +230,7 @@ async def _checkpoint(
         if leave_running:
             await snapshot.go_on(pod, container)
             await made.commit()
-    pod.emit(container, "checkpoint", checkpoint=name)
+    pod.emit("checkpoint", container, checkpoint=name)
     if not leave_running:
         await pod.end(container)
 
@@ -242,8 +242,8 @@ def _check_idle(pod: Pod, container: Container) -> None:
         raise WrongState("restore", container.record.name, state, "stop it first, or restore it under another name")
 
 
-async def _restore(host: Host, pod: Pod, container: Container, found: Checkpoint, trace: Trace) -> None:
-    """Lock held. In place of what the container has now; if that fails it stays as it is."""
+async def _restore(host: Host, pod: LockedPod, container: Container, found: Checkpoint, trace: Trace) -> None:
+    """In place of what the container has now; if that fails it stays as it is."""
     folder, path = host.checkpoints.folder(found), copies.disk(pod)
     before, new = path.with_name(path.name + BEFORE), path.with_name(path.name + ".new")
     loaded = await saved.load(folder)
@@ -272,24 +272,23 @@ async def _restore(host: Host, pod: Pod, container: Container, found: Checkpoint
 # our own restart
 
 
-async def keep_suspended(pod: Pod) -> None:
-    """Lock held. What is on disk counts: a guest that was to be saved, or had not begun to go on, ends."""
+async def keep_suspended(pod: LockedPod) -> None:
+    """What is on disk counts: a guest that was to be saved, or had not begun to go on, ends."""
     for container in pod.containers.values():
         container.record.state = "suspended"
         container.rest()
-        await sleep(pod, container)
-    saved.sweep(pod.suspended_folder.parent)
+        await sleep(pod)
+    saved.sweep(pod.pod.folder)
 
 
-async def mend(pod: Pod) -> None:
+async def mend(pod: LockedPod) -> None:
     """Bring to an end what we were doing to a pod that is not suspended. Its guest, if there is one, goes on."""
-    saved.sweep(pod.suspended_folder.parent)
-    shutil.rmtree(pod.suspended_folder, ignore_errors=True)
+    saved.sweep(pod.pod.folder)
+    shutil.rmtree(pod.pod.suspended_folder, ignore_errors=True)
     for container in pod.containers.values():
         _mend_disk(container)
         if pod.record.held:
-            async with pod.lock:
-                await snapshot.go_on(pod, container)
+            await snapshot.go_on(pod, container)
 
 
 def _mend_disk(container: Container) -> None:

@@ -1,26 +1,40 @@
-"""Answers for the pods of this daemon: their records, and all that one pod cannot know of the others."""
+"""Answers for the pods of this daemon: their records, and what follows when a container ends."""
 
+import asyncio
 import logging
+from typing import Literal
 
-from hypercontainer.engine import allocate
+from hypercontainer.engine import allocate, restart
 from hypercontainer.engine.host import Host
-from hypercontainer.errors import HyperError
+from hypercontainer.engine.restart import Restarts
+from hypercontainer.errors import Exhausted, HyperError, WrongState
+from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model.record import ContainerRecord, PodRecord
+from hypercontainer.sandbox.container import Container
+from hypercontainer.sandbox.locked import LockedPod
 from hypercontainer.sandbox.pod import Pod
 
 log = logging.getLogger(__name__)
 
+RETRY_S = 1.0  # while the disk takes no record
+
 
 class Supervisor:
-    """See sandbox.site.Owner. `pods`: all that there are, by id."""
+    """See sandbox.locked.Owner. `pods`: all that there are, by id."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
         self.pods: dict[str, Pod] = {}
+        self.restarts = Restarts()
+        self.writing: dict[str, asyncio.Task[None]] = {}  # for each pod whose record the disk did not take
 
     def pod(self, record: PodRecord) -> Pod:
         """A pod of this record, which nobody finds before `add`."""
         return Pod(self.host.site, record, self, self.host.pods.folder(record.id))
+
+    def add(self, pod: Pod) -> None:
+        self.host.index.pods[pod.record.id] = pod.record
+        self.pods[pod.record.id] = pod
 
     def place(self, container: ContainerRecord) -> None:
         """Write down where on this host the sources of its mounts are."""
@@ -29,39 +43,211 @@ class Supervisor:
                 volume = mount.type == "volume"
                 mount.path = str(self.host.volumes.path(mount.source)) if volume else mount.source
 
-    def add(self, pod: Pod) -> None:
-        self.host.index.pods[pod.record.id] = pod.record
-        self.pods[pod.record.id] = pod
+    # records
 
     def allocate(self, pod: PodRecord) -> None:
         allocate.allocate(self.host, pod)
         self.save(pod)
 
     def save(self, pod: PodRecord, *, durable: bool = False) -> None:
-        self.host.pods.save(pod, durable=durable)
+        if pod.id in self.pods:
+            self.host.pods.save(pod, durable=durable)
 
-    def owe(self, pod: PodRecord) -> None:
-        self.host.pods.owed.add(pod.id)
+    def note(self, pod: PodRecord) -> bool:
+        try:
+            self.save(pod)
+        except HyperError as e:
+            self.host.pods.owed.add(pod.id)
+            if pod.id not in self.writing:
+                log.error("%s: it is kept in memory until that can be done", e)
+                self.writing[pod.id] = self.pods[pod.id].spawn(self._write_later(self.pods[pod.id]))
+            return False
+        return True
 
-    def owes(self, pod: PodRecord) -> bool:
-        return pod.id in self.host.pods.owed
+    async def _write_later(self, pod: Pod) -> None:
+        while pod.record.id in self.host.pods.owed:
+            await asyncio.sleep(RETRY_S)
+            async with pod.locked() as locked:
+                try:
+                    await self.pay(locked)
+                except HyperError:
+                    continue
+        del self.writing[pod.record.id]
+        log.info("pod %s: its record is written again", pod.record.id)
+        async with pod.locked() as locked:
+            await self.power_off_if_idle(locked)
 
-    def changed(self, action: str, pod: PodRecord, container: ContainerRecord | None, **attributes: str) -> None:
-        emit = self.host.events.emit
+    async def pay(self, pod: LockedPod) -> None:
+        """Write what is owed to the disk. Exhausted: not yet."""
+        if pod.record.id in self.host.pods.owed:
+            self.save(pod.record)
+        await pod.written()
+
+    def emit(self, action: str, pod: PodRecord, container: ContainerRecord | None, **attributes: str) -> None:
+        events = self.host.events
         if container is None:
-            return emit("pod", action, pod.id, {**pod.spec.labels, "name": pod.name, **attributes})
-        named = {"image": container.image_name, "name": container.name, "pod": pod.id, "podName": pod.name}
-        return emit("container", action, container.id, {**container.labels, **named, **attributes})
+            events.emit("pod", action, pod.id, {**pod.spec.labels, "name": pod.name, **attributes})
+        else:
+            named = {"image": container.image_name, "name": container.name, "pod": pod.id, "podName": pod.name}
+            events.emit("container", action, container.id, {**container.labels, **named, **attributes})
 
-    def remove_container(self, pod: PodRecord, container: ContainerRecord) -> None:
-        self.host.pods.remove_container(pod.id, container.id)
+    # starting
 
-    def remove(self, pod: PodRecord) -> None:
-        self.host.pods.remove(pod.id)
-        self.host.index.pods.pop(pod.id, None)
-        self.pods.pop(pod.id, None)
+    async def start(self, pod: Pod, container: Container, trace: Trace) -> None:
+        """Boot the machine if need be, make the container in it, start its process. One that runs: nothing happens.
+
+        WrongState for a paused one."""
+        container.starting = trace
+        async with pod.locked() as locked:
+            if container.running:
+                if pod.record.paused:
+                    raise WrongState("start", container.record.name, "paused", "unpause it")
+                return
+            locked.check_there(container, "start")
+            locked.machine.check_reached("start", container.record.name)
+            await self.pay(locked)
+            self.restarts.cancel(container.record.id)
+            try:
+                await locked.start(container, trace)
+            except BaseException:
+                await self._not_started(locked, container)
+                raise
+
+    async def _not_started(self, pod: LockedPod, container: Container) -> None:
+        """A start failed: one that was to remove itself does so now, as with docker."""
+        if container.record.state == "restarting":
+            container.record.state = "exited"
+        pod.machine.note()
+        if container.record.spec.auto_remove:
+            await self._remove(pod, container, volumes=True)
+        await self.power_off_if_idle(pod)
+
+    # what follows from an end
+
+    def state_after(self, container: ContainerRecord) -> Literal["exited", "restarting"]:
+        self.restarts.ended(container)
+        return "restarting" if restart.wanted(container) else "exited"
+
+    async def ended(self, pod: LockedPod, container: Container) -> None:
+        """It starts again, or it goes when it was to, and the machine when nobody is left in it."""
+        if container.record.state == "restarting":
+            self.restart_later(pod.pod, container)
+            return
+        if container.record.spec.auto_remove:
+            await self._remove(pod, container, volumes=True)
+        await self.power_off_if_idle(pod)
+
+    async def unused(self, pod: LockedPod) -> None:
+        await self.power_off_if_idle(pod)
+
+    async def power_off_if_idle(self, pod: LockedPod) -> None:
+        """End a machine that nobody is left in. A pod that was made without containers stays up until it is stopped."""
+        if not pod.pod.idle or not (pod.containers or pod.record.implicit):
+            return
+        if not any(c.record.state == "restarting" for c in pod.containers.values()):
+            await pod.power_off()
+
+    # restarting
+
+    def restart_later(self, pod: Pod, container: Container, delay_s: float | None = None) -> None:
+        """Start it after `delay_s`, or after as long as its ends before this one make right."""
+        id = container.record.id
+        delay_s = self.restarts.next_delay_s(id) if delay_s is None else delay_s
+        self.restarts.plan(id, pod.spawn(self._restart(pod, container, delay_s)))
+
+    async def _restart(self, pod: Pod, container: Container, delay_s: float) -> None:
+        record = container.record
+        await asyncio.sleep(delay_s)
+        record.restart_count += 1
+        try:
+            await self.start(pod, container, Timings())
+        except Exhausted as e:  # no reason to give up: there may be room later
+            log.error("cannot restart %s: %s: trying again", record.name, e)
+            async with pod.locked() as locked:
+                if not pod.removed and not container.alive and restart.wanted(record):
+                    record.state = "restarting"
+                    locked.machine.note()
+                    self.restart_later(pod, container)
+        except HyperError as e:
+            log.error("cannot restart %s: %s", record.name, e)
+            async with pod.locked() as locked:
+                record.state, record.error = "exited", str(e)
+                locked.machine.note()
+                await self.power_off_if_idle(locked)
+
+    # stopping and removing
+
+    async def stop(self, pod: Pod, container: Container, timeout_s: float | None) -> None:
+        """See Pod.stop; it is not started again by itself either."""
+        record = container.record
+        self.restarts.cancel(record.id)
+        record.stopped_by_user = True
+        if record.state == "restarting":
+            async with pod.locked() as locked:
+                record.state = "exited"
+                locked.machine.note()
+                await self.power_off_if_idle(locked)
+        await pod.stop(container, timeout_s)
+
+    async def remove(self, pod: Pod, container: Container, *, volumes: bool) -> None:
+        """Take a container that does not run out of the pod, and the pod with it when it was made for it."""
+        async with pod.locked() as locked:
+            locked.check_there(container, "remove")
+            if container.running:
+                raise WrongState("remove", container.record.name, "running", "stop it first, or use force")
+            await self._remove(locked, container, volumes=volumes)
+            await self.power_off_if_idle(locked)
+
+    async def _remove(self, pod: LockedPod, container: Container, *, volumes: bool) -> None:
+        record = container.record
+        self.restarts.cancel(record.id)
+        before, record.state = record.state, "removing"
+        try:
+            if pod.record.implicit:
+                await self.destroy(pod)
+            else:
+                await self._take_out(pod, container)
+        except BaseException:
+            record.state = before  # so that it can be tried again
+            raise
+        self.restarts.forget(record.id)
+        pod.emit("destroy", container)
+        if volumes:
+            await self.remove_anonymous(record)
+
+    async def _take_out(self, pod: LockedPod, container: Container) -> None:
+        await pod.machine.leave(container.record)
+        self.host.pods.remove_container(pod.record.id, container.record.id)
+        pod.pod.drop(container)
+        pod.machine.note()
+
+    async def destroy(self, pod: LockedPod) -> None:
+        """The whole pod goes: machine, host resources, folder."""
+        await self.discard(pod)
+        pod.emit("destroy")
+
+    async def discard(self, pod: LockedPod) -> None:
+        """The whole pod goes, and nobody is told of it."""
+        await pod.machine.release()
+        self.host.pods.remove(pod.record.id)
+        pod.pod.removed = True
+        self.host.index.pods.pop(pod.record.id, None)
+        self.pods.pop(pod.record.id, None)
+
+    async def empty(self, pod: LockedPod, *, volumes: bool) -> None:
+        """The whole pod goes with its containers, and with `volumes` the anonymous ones of those."""
+        containers = list(pod.containers.values())
+        for container in containers:
+            self.restarts.cancel(container.record.id)
+        await self.destroy(pod)
+        for container in containers:
+            self.restarts.forget(container.record.id)
+            pod.emit("destroy", container)
+        for container in containers if volumes else ():
+            await self.remove_anonymous(container.record)
 
     async def remove_anonymous(self, container: ContainerRecord) -> None:
+        """The volumes that were made for the container alone."""
         for name in [mount.source for mount in container.mounts if mount.anonymous]:
             try:
                 await self.host.volumes.remove(name, self.host.index.volume_user)

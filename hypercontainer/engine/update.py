@@ -38,13 +38,13 @@ class Updates:
 
     async def update(self, c: str, wanted: ContainerUpdate) -> doc.Updated:
         pod, container = self._find(c)
-        async with pod.lock:
+        async with pod.locked():
             _check(pod, container, wanted)
             pod_spec, spec = changed(
                 pod.record, container.record, wanted, self.host.vcpus(pod.record), self.host.settings.memory_mib
             )
             warnings = await to_its_end(_change(pod, container, pod_spec, spec))
-        pod.emit(container, "update")
+        pod.emit("update", container)
         return doc.Updated(warnings=warnings)
 
 
@@ -109,13 +109,13 @@ async def _change(pod: Pod, container: Container, machine: PodSpec, spec: Contai
         return await _apply(pod, container, vm, resize=machine != before[0])
     except BaseException:
         pod.record.spec, container.record.spec = before
-        pod.note()
+        pod.machine.note()
         raise
 
 
 def _write(pod: Pod, container: Container, machine: PodSpec, spec: ContainerSpec) -> None:
     pod.record.spec, container.record.spec = machine, spec
-    pod.save()
+    pod.machine.save()
 
 
 async def _apply(pod: Pod, container: Container, vm: Vm, *, resize: bool) -> list[str]:

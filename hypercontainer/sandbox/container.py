@@ -5,7 +5,7 @@ import errno
 from collections.abc import Callable
 
 from hypercontainer.agent.streams import InputStream
-from hypercontainer.errors import GuestError, HyperError
+from hypercontainer.errors import GuestError, HyperError, WrongState
 from hypercontainer.lib import clock
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import ContainerRecord, Streams
@@ -15,7 +15,6 @@ from hypercontainer.sandbox.output import Output
 from hypercontainer.vm import Vm
 
 DRAIN_S = 10.0  # from a process's end to the end of its output: the kernel closes the last writer's pipe at once
-BACKOFF_S, BACKOFF_MAX_S, STEADY_S = 0.1, 60.0, 10.0  # docker's: doubled from 100 ms, afresh after 10 s of running
 NOT_FOUND, NOT_EXECUTABLE, NOT_SET_UP = 127, 126, 128  # docker records them
 ABSENT = (errno.ENOENT, errno.ENOTDIR)
 LOST = 255  # exit status of a container whose guest vanished
@@ -50,9 +49,7 @@ class Container:
         self.output = Output(log)
         self.stdin: InputStream | None = None
         self.exit: asyncio.Future[int] | None = None  # of the run that goes on
-        self.restart: asyncio.Task[None] | None = None
         self.left = asyncio.Event()  # its last run has ended, with all that follows from that
-        self.backoff_s = BACKOFF_S
         self.starting: Trace | None = None  # of its last start
 
     def waits_for(self) -> str:
@@ -67,6 +64,11 @@ class Container:
     def alive(self) -> bool:
         """It runs, or would if it were resumed."""
         return self.running or self.record.state == "suspended"
+
+    def check_awake(self, verb: str) -> None:
+        """WrongState for one that is suspended."""
+        if self.record.state == "suspended":
+            raise WrongState(verb, self.record.name, "suspended", "resume it, or kill it (its disk stays)")
 
     async def run(self, vm: Vm, trace: Trace, save: Callable[[], None]) -> None:
         """Start its first process, its streams on record (`save`) before. ExecFailed leaves it as it was, with the
@@ -129,8 +131,6 @@ class Container:
         record.state, record.exit_code, record.oom_killed = "exited", status, oom
         record.finished_ns, record.error = clock.now_ns(), error
         record.streams, self.stdin = Streams(), None
-        if record.finished_ns - record.started_ns > STEADY_S * 1e9:
-            self.backoff_s = BACKOFF_S
 
     def settle(self, status: int, lost: HyperError | None = None) -> None:
         """Tell whoever waits for this run."""
@@ -140,20 +140,3 @@ class Container:
                 self.exit.exception()  # nobody may be waiting: that is fine
             else:
                 self.exit.set_result(status)
-
-    def wants_restart(self) -> bool:
-        record, policy = self.record, self.record.spec.restart
-        if record.stopped_by_user or policy.name == "no":
-            return False
-        if policy.name == "on-failure":
-            return record.exit_code != 0 and (not policy.max_retries or record.restart_count < policy.max_retries)
-        return True
-
-    def next_backoff_s(self) -> float:
-        delay_s, self.backoff_s = self.backoff_s, min(self.backoff_s * 2, BACKOFF_MAX_S)
-        return delay_s
-
-    def cancel_restart(self) -> None:
-        if self.restart and self.restart is not asyncio.current_task():
-            self.restart.cancel()
-        self.restart = None

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from hypercontainer.model.record import ContainerRecord, DiskRecord, Moment, Mou
 from hypercontainer.model.spec import Dns
 from hypercontainer.network import dns
 from hypercontainer.sandbox import clock, requests
-from hypercontainer.sandbox.site import Boot, Owner, Site
+from hypercontainer.sandbox.site import Boot, Records, Site
 from hypercontainer.storage import scratch
 from hypercontainer.storage.share import Share
 
@@ -45,9 +45,8 @@ class Origin:
 
 
 class Machine:
-    def __init__(self, site: Site, record: PodRecord, owner: Owner, note: Callable[[], object]) -> None:
-        """`note` writes down what has happened, as soon as the disk takes it."""
-        self.site, self.record, self._owner, self._note = site, record, owner, note
+    def __init__(self, site: Site, record: PodRecord, records: Records) -> None:
+        self.site, self.record, self._records = site, record, records
         self.vm: vms.Vm | None = None
         self.lost = "its virtual machine was gone when hyperd started"  # or why else it was not taken up again
         self.share = Share(site.share_dir(record.id))
@@ -68,7 +67,12 @@ class Machine:
         return self.vm
 
     def save(self) -> None:
-        self._owner.save(self.record)
+        """Exhausted when the disk takes no more: what was about to be done is not done."""
+        self._records.save(self.record)
+
+    def note(self) -> bool:
+        """Write down what has happened already; False while the disk takes no more."""
+        return self._records.note(self.record)
 
     async def boot(self, trace: Trace, origin: Origin | None = None) -> vms.Vm:
         """Boot it, its network up, its containers' disks plugged; or have it go on from `origin`, a machine of its own
@@ -116,7 +120,7 @@ class Machine:
 
     def _plan(self) -> None:
         """Write down what is about to be made on the host."""
-        self._owner.allocate(self.record)
+        self._records.allocate(self.record)
         run_dir = self.site.run_dir(self.record.id)
         with files.telling(f"make {run_dir}"):
             run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -264,8 +268,10 @@ class Machine:
         finally:
             await self.release()
 
-    async def release(self) -> None:
-        """Let go of all that a running pod holds on the host. Safe at any point of a boot, any number of times."""
+    async def release(self) -> bool:
+        """Let go of all that a running pod holds on the host. Safe at any point of a boot, any number of times.
+
+        False while the disk does not take that in."""
         ends = await asyncio.gather(self._end_vmm(), self._leave_network(), return_exceptions=True)
         for failure in ends:  # each has done what it could before we give up
             if failure:
@@ -275,7 +281,7 @@ class Machine:
         record.paused, record.held, record.uid = False, False, 0
         self._in_guest.clear()
         self._targets.clear()
-        self._note()
+        return self.note()
 
     async def _end_vmm(self) -> None:
         vm, self.vm = self.vm, None

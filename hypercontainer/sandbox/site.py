@@ -53,8 +53,8 @@ class Site:
         return size.limit_mib(pod, self.settings.memory_mib)
 
 
-class Owner(Protocol):
-    """Who answers for pods: keeps their records, and what no two of them may have."""
+class Records(Protocol):
+    """Keeps the records of pods, and what no two of them may have."""
 
     def allocate(self, pod: PodRecord) -> None:
         """Give it a user for its VMM, and the network interface that it is to have, and save that."""
@@ -62,19 +62,9 @@ class Owner(Protocol):
     def save(self, pod: PodRecord, *, durable: bool = False) -> None:
         """Replace its record on disk. Exhausted when the disk takes no more: the old one is there."""
 
-    def owe(self, pod: PodRecord) -> None:
-        """Its record on disk says less than is true, until the next `save`."""
+    def note(self, pod: PodRecord) -> bool:
+        """Write down what has happened already. A disk that takes no more keeps nobody from going on: False, and it is
+        written as soon as that can be; `LockedPod.written` is called then."""
 
-    def owes(self, pod: PodRecord) -> bool: ...
-
-    def changed(self, action: str, pod: PodRecord, container: ContainerRecord | None, **attributes: str) -> None:
+    def emit(self, action: str, pod: PodRecord, container: ContainerRecord | None, **attributes: str) -> None:
         """Tell of something that happened to it, or to a container in it."""
-
-    def remove_container(self, pod: PodRecord, container: ContainerRecord) -> None:
-        """Remove the container's folder. Needs no new bytes."""
-
-    def remove(self, pod: PodRecord) -> None:
-        """Remove its record and its folder: it is there no more. Needs no new bytes."""
-
-    async def remove_anonymous(self, container: ContainerRecord) -> None:
-        """Remove the volumes that were made for the container alone."""

@@ -1,7 +1,7 @@
 """A container's machine as it is at one moment, and machines that go on from there. docs/howto/snapshots.md.
 
 While it is copied the container is frozen in its guest, so none of its processes runs, in any copy, before that copy
-has been told who it is. The pod's lock is held by whoever calls.
+has been told who it is.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from hypercontainer.model.record import Moment, PodRecord
 from hypercontainer.sandbox.clock import set_clock
 from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.exec import Exec
+from hypercontainer.sandbox.locked import LockedPod
 from hypercontainer.sandbox.machine import Origin
 from hypercontainer.sandbox.pod import Pod
 from hypercontainer.sandbox.site import Site
@@ -48,7 +49,7 @@ def check(pod: Pod, container: Container, verb: str) -> None:
 
 
 async def take(
-    pod: Pod, container: Container, memory: int, state: int, copy_disk: CopyDisk | None, trace: Trace
+    pod: LockedPod, container: Container, memory: int, state: int, copy_disk: CopyDisk | None, trace: Trace
 ) -> Moment:
     """Write the machine's memory and devices to the empty files `memory` and `state`, and have its disk copied by
     `copy_disk`, in a thread (None: it stays where it is). The container stays frozen and its machine stopped, until
@@ -61,7 +62,7 @@ async def take(
         await vm.guest.copy_memory(memory)
     pod.record.held = True
     try:
-        pod.save()
+        pod.machine.save()
     except BaseException:
         pod.record.held = False
         raise
@@ -80,7 +81,7 @@ async def take(
         raise
 
 
-async def plan(pod: Pod, container: Container) -> Moment:
+async def plan(pod: LockedPod, container: Container) -> Moment:
     """What a copy that is taken now begins with. All but `offsets` and `time_ns` stays true while the lock is held."""
     record, nic = container.record, pod.record.nic
     size = await pod.machine.running().guest.size()
@@ -99,7 +100,7 @@ async def plan(pod: Pod, container: Container) -> Moment:
     )
 
 
-async def go_on(pod: Pod, container: Container, *, stopped: bool = True) -> None:
+async def go_on(pod: LockedPod, container: Container, *, stopped: bool = True) -> None:
     """The copy was taken, or not: the container runs on. Safe when its machine has gone meanwhile.
 
     `stopped`: its CPUs are, too, so its clock is wrong."""
@@ -115,10 +116,10 @@ async def go_on(pod: Pod, container: Container, *, stopped: bool = True) -> None
             if await alive(pod):
                 raise
     pod.record.held = False
-    pod.note()
+    pod.machine.note()
 
 
-async def alive(pod: Pod) -> bool:
+async def alive(pod: LockedPod) -> bool:
     """Whether its VMM is still there; the pod hears of its end by itself, a little later."""
     if pod.machine.vm is None:
         return False
@@ -160,7 +161,7 @@ def _shape(site: Site, record: PodRecord, accelerator: str, vcpus: int, memory_m
     return hashlib.sha256(site.hypervisor.shape(config).encode()).hexdigest()
 
 
-async def wake(pod: Pod, container: Container, origin: Origin, trace: Trace, *, new_run: bool) -> None:
+async def wake(pod: LockedPod, container: Container, origin: Origin, trace: Trace, *, new_run: bool) -> None:
     """Have the container go on from `origin`: the machine, the streams, what runs in it. It is still frozen when this
     returns, and nothing of it on record that is not true; `thaw` follows. `new_run`: its log begins one.
 
@@ -180,21 +181,21 @@ async def wake(pod: Pod, container: Container, origin: Origin, trace: Trace, *, 
                 if process.id != moment.container:
                     pod.execs[process.id] = await Exec.orphan(vm, process)
                 elif not process.running:
-                    pod.spawn(pod.ended(container, process.status, oom=process.oom))
+                    pod.pod.spawn(pod.pod.ended(container, process.status, oom=process.oom))
     except BaseException:
         await to_its_end(_end(pod, container))
         raise
-    pod.adopt(vm)
+    pod.pod.adopt(vm)
 
 
-async def _end(pod: Pod, container: Container) -> None:
+async def _end(pod: LockedPod, container: Container) -> None:
     container.output.cut()
     container.stdin = None
     pod.execs.clear()
     await pod.machine.release()
 
 
-async def thaw(pod: Pod, container: Container, trace: Trace) -> None:
+async def thaw(pod: LockedPod, container: Container, trace: Trace) -> None:
     """Write down that it runs, and let it. From then on it is no copy any more.
 
     When that cannot be written nothing is left of the machine, and the record is as before; after any later failure

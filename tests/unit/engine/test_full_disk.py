@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from hypercontainer.engine import supervisor
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import Exhausted, HyperError, NotFound
 from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, ExecSpec, PodSpec, RestartPolicy
 from hypercontainer.sandbox import output
-from hypercontainer.sandbox import pod as pods
 from tests.unit.engine.disks import Disk, Failing, Full
 from tests.unit.engine.test_recovery import container, forsake, logged
 from tests.unit.engine.world import ADMIN, World, echoed
@@ -22,7 +22,7 @@ from tests.unit.engine.world import ADMIN, World, echoed
 
 @pytest.fixture(params=["ENOSPC", "EIO", "EDQUOT"])
 def disk(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
-    monkeypatch.setattr(pods, "RETRY_S", 0.01)
+    monkeypatch.setattr(supervisor, "RETRY_S", 0.01)
     monkeypatch.setattr(output, "RETRY_S", 0.01)
     if request.param != "ENOSPC":
         yield Failing(tmp_path, getattr(errno, request.param), monkeypatch)
@@ -48,7 +48,7 @@ async def world(disk: Disk) -> AsyncIterator[World]:
 async def settled(engine: LocalEngine) -> None:
     """All that waited for room has been written."""
     async with asyncio.timeout(60):
-        await asyncio.gather(*(pod._writing for pod in engine.pods.values() if pod._writing))
+        await asyncio.gather(*engine.supervisor.writing.values())
 
 
 async def until(true: Callable[[], bool]) -> None:

@@ -119,7 +119,7 @@ async def test_the_machine_goes_when_its_container_has_ended(engine: LocalEngine
     await engine.start(id)
     await engine.wait(id)
     await engine.stop(id, 0)
-    async with engine._find(id)[0].lock:  # what follows from the end has been done
+    async with engine._find(id)[0].locked():  # what follows from the end has been done
         world.check_nothing_left()
 
 
@@ -193,7 +193,7 @@ async def test_a_guest_that_dies_takes_its_container_with_it(engine: LocalEngine
     await until(engine, id, "exited")
     assert await state(engine, id) == ("exited", 255)
     assert "killed by signal 9" in (await engine.inspect(id)).state.error
-    async with engine._find(id)[0].lock:
+    async with engine._find(id)[0].locked():
         world.check_nothing_left()
 
 
@@ -469,7 +469,7 @@ async def test_a_pod_that_is_being_started_is_removed_by_force(engine: LocalEngi
         PodSpec(name="p", containers=[ContainerSpec(image="busybox", name="c", command=["sleep"])]), by=ADMIN
     )
     starting = asyncio.create_task(engine.start("c"))
-    while not engine.pods[pod.id].lock.locked():  # noqa: ASYNC110
+    while not engine.pods[pod.id]._lock.locked():  # noqa: ASYNC110
         await asyncio.sleep(0)
     await engine.remove_pod(pod.id, force=True, volumes=False)
     await asyncio.gather(starting, return_exceptions=True)

@@ -15,6 +15,7 @@ from hypercontainer.errors import InvalidInput, NotFound
 from hypercontainer.model.documents import Actor, Event
 from hypercontainer.model.record import PortRecord
 from hypercontainer.model.spec import Mount, PortMapping
+from hypercontainer.sandbox import pod
 from tests.unit.engine.world import Run
 
 
@@ -227,8 +228,9 @@ async def test_events_that_never_come_are_refused(engine: LocalEngine, wrong: tu
 
 
 def test_every_event_that_is_told_can_be_asked_for() -> None:
-    sources = "".join(path.read_text() for path in Path(events.__file__).parent.glob("*.py"))
-    told = set(re.findall(r"""emit(?:_pod)?\((?:\w+(?:\([a-z]+\))?, )?f?"([a-z_]+)""", sources)) - {"container", "pod"}
-    told |= set(re.findall(r'emit\("\w+", "(\w+)"', sources)) | {"delete", "untag"}
-    assert {"start", "exec_start", "destroy", "pull"} <= told
-    assert told - {"image", "volume"} <= events.ACTIONS
+    rooms = [Path(events.__file__).parent, Path(pod.__file__).parent]
+    sources = "".join(path.read_text() for room in rooms for path in room.glob("*.py"))
+    told = set(re.findall(r"""(?:pod|found|self)\._?emit\(f?"([a-z_]+)""", sources)) | {"unpause", "untag"}
+    told |= set(re.findall(r'events\.emit\("\w+", "(\w+)"', sources))
+    assert {"start", "exec_start", "destroy", "pull", "rename", "fork"} <= told
+    assert told <= events.ACTIONS

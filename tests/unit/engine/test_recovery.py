@@ -202,14 +202,19 @@ async def test_a_status_is_written_down_before_the_guest_forgets_it(
         return made
 
     world.hypervisor.make_agent = agent
-    name = await container(engine, "exit", "7")
-    await engine.start(name)
+    members = [
+        ContainerSpec(image="busybox", name="ends", command=["exit", "7"]),
+        ContainerSpec(image="busybox", name="stays", command=["sleep", "1000"]),  # else its guest goes with it
+    ]
+    pod = await engine.create_pod(PodSpec(name="two", containers=members), by=ADMIN)
+    await engine.start("stays")
+    await engine.start("ends")
     await asyncio.wait_for(forgotten.wait(), 60)
     await forsake(engine)
     again = await world.engine()
-    document = await again.inspect(name)
+    document = await again.inspect("ends")
     assert (document.state.status, document.state.exit_code, document.state.error) == ("exited", 7, "")
-    await again.remove(name, force=True, volumes=False)
+    await again.remove_pod(pod.id, force=True, volumes=False)
     world.check_nothing_left()
 
 

@@ -274,7 +274,7 @@ async def test_a_restart_keeps_it_and_does_what_was_cut_short(
     await update(id, cpus=2, memory_mib=512)
     pod, _ = engine._find(id)
     pod.record.spec = msgspec.structs.replace(pod.record.spec, vcpus=4)
-    pod.save()  # as a hyperd leaves it that is killed in the middle of an update
+    pod.machine.save()  # as a hyperd leaves it that is killed in the middle of an update
     await engine.close()
     later = await world.engine()
     assert (guest(world).agent.cpus, guest(world).added_mib) == (4, 256)

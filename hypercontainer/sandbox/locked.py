@@ -1,0 +1,251 @@
+"""What changes a pod: only who holds its lock can, for `Pod.locked` alone makes a LockedPod."""
+
+import logging
+import shutil
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from hypercontainer.agent.messages import ListedProcess
+from hypercontainer.errors import Exhausted, GuestDied, HyperError, WrongState
+from hypercontainer.lib import files
+from hypercontainer.lib.trace import Trace
+from hypercontainer.model.record import ContainerRecord, Streams
+from hypercontainer.sandbox import clock
+from hypercontainer.sandbox.container import LOST, Container
+from hypercontainer.sandbox.exec import Exec
+from hypercontainer.sandbox.site import Records
+from hypercontainer.vm import Vm
+
+if TYPE_CHECKING:
+    from hypercontainer.sandbox.pod import Pod
+
+log = logging.getLogger(__name__)
+
+SIGKILL = 9
+
+
+class Owner(Records, Protocol):
+    """Who answers for pods: keeps their records, and decides what follows from an end."""
+
+    def state_after(self, container: ContainerRecord) -> Literal["exited", "restarting"]:
+        """What a container becomes whose end its record tells already; asked once for each end."""
+
+    async def ended(self, pod: "LockedPod", container: Container) -> None:
+        """A container's end is written down and told: do what follows from it, with it and with the machine."""
+
+    async def unused(self, pod: "LockedPod") -> None:
+        """Nobody needs the machine any more who needed it though no container runs: do what follows from that."""
+
+
+class LockedPod:
+    """A pod whose lock is held, for as long as that is so."""
+
+    def __init__(self, pod: "Pod") -> None:
+        self.pod = pod
+        self.site, self.record, self.owner, self.machine = pod.site, pod.record, pod.owner, pod.machine
+        self.containers, self.execs, self.emit = pod.containers, pod.execs, pod.emit
+
+    def check_there(self, container: Container, verb: str) -> None:
+        """WrongState for a container that goes, is not there yet, or sleeps."""
+        if self.pod.removed or container.record.state == "removing":
+            raise WrongState(verb, container.record.name, "removing")
+        if self.record.making:
+            raise WrongState(verb, container.record.name, "being made")
+        container.check_awake(verb)
+
+    async def written(self) -> None:
+        """The record on disk says all that is true: forget what was kept until then, here and in the guest."""
+        if self.record.suspended is None:
+            shutil.rmtree(self.pod.suspended_folder, ignore_errors=True)
+        unwritten, self.pod.unwritten[:] = list(self.pod.unwritten), []
+        for container in unwritten:
+            if self.machine.vm and not container.running:
+                await self._forget(self.machine.vm, container)
+
+    async def _forget(self, vm: Vm, container: Container) -> None:
+        try:
+            await vm.agent.forget_process(container.record.id)
+        except HyperError as e:
+            log.warning("pod %s: cannot forget a process: %s", self.record.id, e)
+
+    # starting
+
+    async def boot(self, trace: Trace) -> None:
+        """Have the machine, though no container is started. One that runs: nothing happens."""
+        if self.machine.vm is None:
+            self.pod.adopt(await self.machine.boot(trace))
+            self.emit("start")
+
+    async def enter(self, container: Container, trace: Trace) -> None:
+        """Have `container` made in the guest, which is booted for that if need be."""
+        await self.boot(trace)
+        await self.machine.enter(container.record, trace)
+
+    async def start(self, container: Container, trace: Trace) -> None:
+        """Boot the machine if need be, make the container in it, start its process."""
+        container.record.stopped_by_user = False
+        with files.telling(f"start {container.record.name}"):
+            await self.enter(container, trace)
+            await container.run(self.machine.running(), trace, self.machine.save)
+        self.machine.note()
+        self.emit("start", container)
+
+    # ending
+
+    async def ended(self, container: Container, status: int, *, oom: bool) -> None:
+        """The process of a running container has ended: write it down, tell, and have done what follows from it."""
+        vm = self.machine.running()
+        self._finish(container, status, oom=oom, error=self.pod.why(container.record, status) if oom else "")
+        written = self.machine.note()
+        if not written:
+            self.pod.unwritten.append(container)  # the guest keeps the status until we have written it down
+        if oom:
+            self.emit("oom", container)
+        self.emit("die", container, exitCode=str(status))
+        try:
+            await self._settle(container, status)
+        finally:  # last: what follows may be the machine's end, or the container's, and then it need not be asked
+            if written and self.machine.vm is vm and container.record.id in self.containers:
+                await self._forget(vm, container)
+
+    def _finish(self, container: Container, status: int, *, oom: bool = False, error: str = "") -> None:
+        container.finish(status, oom=oom, error=error)
+        container.record.state = self.owner.state_after(container.record)
+
+    async def _settle(self, container: Container, status: int, lost: HyperError | None = None) -> None:
+        """Tell whoever waits for the end of a run that is written down, and have done what follows from it."""
+        container.settle(status, lost)
+        await container.output.end()
+        try:
+            await self.owner.ended(self, container)
+        finally:
+            container.left.set()
+
+    async def end(self, container: Container, *, why: HyperError | None = None) -> None:
+        """Its machine goes now as if by KILL, or has gone, and it is not started again by itself."""
+        container.record.stopped_by_user, self.record.suspended = True, None
+        self._end_execs(why or GuestDied(f"{container.record.name} has ended"))
+        container.output.cut()
+        self._finish(container, 128 + SIGKILL)
+        if await self.machine.release():
+            await self.written()
+        self.emit("die", container, exitCode=str(128 + SIGKILL))
+        await self._settle(container, 128 + SIGKILL)
+
+    async def lose(self, lost: GuestDied, *, oom: bool = False) -> None:
+        """The guest is gone, `oom`: for want of memory. End what ran in it, free what it held on the host, have done
+        what follows from that."""
+        ended = [c for c in self.containers.values() if c.running]
+        self._end_execs(lost)
+        for container in ended:
+            container.output.cut()
+            self._finish(container, LOST, oom=oom, error=str(lost))
+        await self.machine.release()
+        for container in ended:
+            if oom:
+                self.emit("oom", container)
+            self.emit("die", container, exitCode=str(LOST), error=str(lost))
+            await self._settle(container, LOST, lost)
+
+    def _end_execs(self, why: HyperError) -> None:
+        for exec_ in self.execs.values():
+            exec_.lost(why)
+        self.execs.clear()
+
+    async def power_off(self) -> None:
+        """End the machine in good order; one that is not reached, as if by KILL."""
+        if self.machine.unreached:
+            await self.machine.release()
+            self.emit("stop")
+        elif self.machine.vm:
+            self.execs.clear()
+            await self.machine.power_off()
+            self.emit("stop")
+
+    # pausing
+
+    async def pause(self) -> None:
+        self.machine.check_reached("pause", self.record.name)
+        if self.record.paused or self.machine.vm is None:
+            raise WrongState("pause", self.record.name, "paused" if self.record.paused else "not running")
+        guest = self.machine.vm.guest
+        await guest.pause()
+        await self._record_paused(True, undo=guest.resume)
+
+    async def unpause(self, *, ends: bool = False) -> None:
+        """One that is not paused: nothing happens. `ends`: it runs only to end, so no disk keeps it from that."""
+        if self.record.paused:
+            vm = self.machine.running()
+            await vm.guest.resume()
+            if ends:
+                self._set_paused(False)
+            else:
+                await self._record_paused(False, undo=vm.guest.pause)
+            await clock.set_clock(vm.agent)  # it stood still
+
+    async def _record_paused(self, paused: bool, undo: Callable[[], Awaitable[None]]) -> None:
+        """Exhausted: it is undone, for a hyperd after us goes by the record."""
+        self.record.paused = paused
+        try:
+            self.machine.save()
+        except BaseException:
+            self.record.paused = not paused
+            await undo()
+            raise
+        self._set_paused(paused)
+
+    def _set_paused(self, paused: bool) -> None:
+        self.record.paused = paused
+        for container in self.containers.values():
+            if container.running:
+                container.record.state = "paused" if paused else "running"
+                self.emit("pause" if paused else "unpause", container)
+        self.machine.note()
+
+    # our own restart
+
+    async def attach(self) -> bool:
+        """Take hold of the guest in the record again; False if it is gone. What the guest says is true: its
+        processes are taken up, those that ended while nobody listened are written down.
+
+        Exhausted: it stands still for want of room, and is not reached yet. Whoever waits for what runs in it waits
+        on."""
+        try:
+            state = await self.machine.attach()
+        except Exhausted:
+            for container in self.containers.values():
+                if container.running and container.exit is None:
+                    container.rest()
+            raise
+        if state is None:
+            return False
+        vm = self.machine.running()
+        self.pod.adopt(vm)
+        alive = set()
+        for process in state.processes:
+            if process.id in self.containers:
+                alive.add(process.id)
+                await self._take_up(vm, process)
+            else:
+                self.execs[process.id] = await Exec.orphan(vm, process)
+        for container in self.containers.values():
+            if container.running and container.record.id not in alive:
+                container.finish(LOST, oom=False, error="its process was gone when hyperd started again")
+                container.settle(LOST)
+                await container.output.end()
+        self.machine.note()
+        return True
+
+    async def _take_up(self, vm: Vm, process: ListedProcess) -> None:
+        container = self.containers[process.id]
+        record = container.record
+        streams = process.streams
+        if record.streams != Streams(stdin=streams.stdin, stdout=streams.stdout, stderr=streams.stderr):
+            await self._forget(vm, container)  # a run whose end we have written down
+            return
+        if not container.running:  # we were killed between the guest's start of it and our record of that
+            record.state = "running"
+            record.started_ns = record.started_ns or record.created_ns
+        container.connect(vm)
+        if not process.running:
+            self.pod.spawn(self.pod.ended(container, process.status, oom=process.oom))

@@ -1,0 +1,118 @@
+"""Pods without an engine: a site of fakes, and an owner that writes down what it is asked."""
+
+from pathlib import Path
+from typing import Literal
+
+from hypercontainer.errors import Exhausted
+from hypercontainer.factory.direct import DirectFactory
+from hypercontainer.lib import clock
+from hypercontainer.model import ids
+from hypercontainer.model.record import VERSION, ContainerRecord, PodRecord
+from hypercontainer.model.settings import Settings
+from hypercontainer.model.spec import ContainerSpec, PodSpec
+from hypercontainer.sandbox.container import Container
+from hypercontainer.sandbox.locked import LockedPod
+from hypercontainer.sandbox.pod import Pod
+from hypercontainer.sandbox.site import Boot, Site
+from hypercontainer.testing.fakes import FakeHypervisor
+from tests.unit.engine.world import FakeNetwork
+
+
+class FakeOwner:
+    """See sandbox.locked.Owner. It lets be what ends."""
+
+    def __init__(self, network: FakeNetwork) -> None:
+        self._network = network
+        self.full = False  # the disk that records are on
+        self.saved: list[PodRecord] = []
+        self.events: list[str] = []
+        self.after: Literal["exited", "restarting"] = "exited"
+
+    def allocate(self, pod: PodRecord) -> None:
+        pod.uid = 1000
+        if pod.spec.network == "bridge":
+            pod.nic = self._network.plan(pod.id, [], [])
+        self.save(pod)
+
+    def save(self, pod: PodRecord, *, durable: bool = False) -> None:
+        if self.full:
+            raise Exhausted("the disk is full")
+        self.saved.append(pod)
+
+    def note(self, pod: PodRecord) -> bool:
+        try:
+            self.save(pod)
+        except Exhausted:
+            return False
+        return True
+
+    def emit(self, action: str, pod: PodRecord, container: ContainerRecord | None, **attributes: str) -> None:
+        self.events.append(f"{container.name if container else 'pod'} {action}")
+
+    def state_after(self, container: ContainerRecord) -> Literal["exited", "restarting"]:
+        self.events.append(f"{container.name} {container.exit_code}?")
+        return self.after
+
+    async def ended(self, pod: LockedPod, container: Container) -> None:
+        self.events.append(f"{container.record.name} ended, {container.record.state}")
+
+    async def unused(self, pod: LockedPod) -> None:
+        self.events.append("unused")
+
+
+class Lot:
+    """A site, and what a test needs beside it."""
+
+    def __init__(self, path: Path) -> None:
+        self.hypervisor, self.network = FakeHypervisor(), FakeNetwork()
+        self.owner = FakeOwner(self.network)
+        self.image = path / "image.erofs"
+        self.image.touch()
+        self._pods = path / "pods"
+        self.site = Site(
+            settings=Settings(scratch_mib=16, boot_timeout_s=10),
+            hypervisor=self.hypervisor,
+            network=self.network,  # type: ignore[arg-type]
+            factory=lambda _: DirectFactory(self.hypervisor),
+            boot=self._boot,
+            run=path / "run",
+            scratches=path / "scratch",
+        )
+
+    async def _boot(self) -> Boot:
+        return Boot(Path("/kernel"), Path("/initrd"), "tcg")
+
+    def pod(self, *commands: str, **spec: object) -> Pod:
+        """A pod of a container for each of these commands of the fake agent's, named after its first word."""
+        record = PodRecord(
+            version=VERSION,
+            id=ids.new_pod_id(),
+            name="p",
+            spec=PodSpec(name="p", **spec),  # type: ignore[arg-type]
+            implicit=False,
+            created_ns=clock.now_ns(),
+        )
+        pod = Pod(self.site, record, self.owner, self._pods / record.id)
+        for command in commands:
+            args = command.split()
+            container = pod.add(_container(args), self.image)
+            (pod.folder / container.record.id).mkdir(parents=True)
+        return pod
+
+
+def _container(args: list[str]) -> ContainerRecord:
+    return ContainerRecord(
+        id=ids.new_id(),
+        name=args[0],
+        spec=ContainerSpec(image="image", open_stdin=True),
+        image_id="sha256:0",
+        image_name="image",
+        args=args,
+        env=[],
+        working_dir="/",
+        user="",
+        stop_signal=15,
+        labels={},
+        mounts=[],
+        created_ns=clock.now_ns(),
+    )
