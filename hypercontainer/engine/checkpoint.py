@@ -11,8 +11,9 @@ import msgspec
 from hypercontainer.errors import AlreadyExists, HyperError, InvalidInput, NotFound, reason
 from hypercontainer.lib import document, files
 from hypercontainer.model import ids, upgrade
-from hypercontainer.model.record import ContainerRecord, Moment, PodRecord, Record
-from hypercontainer.sandbox import saved
+from hypercontainer.model.record import ContainerRecord, PodRecord, Record, SnapshotInfo
+from hypercontainer.sandbox.snapshot import files as snapshots
+from hypercontainer.sandbox.snapshot.files import SnapshotDir
 
 VERSION = document.version(upgrade.CHECKPOINT)
 RECORD, DISK = "checkpoint.json", "scratch.img"
@@ -22,7 +23,7 @@ GRAVE = ".removing-"
 class Checkpoint(Record, kw_only=True):
     version: int
     name: str
-    moment: Moment
+    snapshot: SnapshotInfo
     pod: PodRecord  # as it was, with the one container
 
     @property
@@ -41,7 +42,7 @@ class CheckpointStore:
         complaints = []
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for container in sorted(path for path in self.root.iterdir() if path.is_dir()):
-            saved.sweep(container)
+            snapshots.sweep(container)
             for grave in container.glob(f"{GRAVE}*"):
                 shutil.rmtree(grave, ignore_errors=True)
             for folder in container.iterdir():
@@ -54,7 +55,7 @@ class CheckpointStore:
 
     def all(self) -> list[Checkpoint]:
         """Of all containers, the oldest first, but those that cannot be read."""
-        return sorted(self._readable(), key=lambda checkpoint: checkpoint.moment.time_ns)
+        return sorted(self._readable(), key=lambda checkpoint: checkpoint.snapshot.time_ns)
 
     def _readable(self) -> Iterator[Checkpoint]:
         for folder in self.root.glob("*/*") if self.root.exists() else ():
@@ -97,14 +98,14 @@ class CheckpointStore:
         """Bytes of disk that it takes."""
         return sum(path.stat().st_blocks * 512 for path in self.folder(checkpoint).iterdir())
 
-    def making(self, container: str, name: str) -> AbstractContextManager[saved.Saved]:
+    def make(self, container: str, name: str) -> AbstractContextManager[SnapshotDir]:
         """A new one for the block; AlreadyExists. `write` its record into it, and commit it."""
         path = self.root / container / ids.check_name("checkpoint", name)
         if path.exists():
             raise AlreadyExists(f"there is a checkpoint {name!r} of this container: remove it, or take another name")
-        return saved.making(path)
+        return SnapshotDir.make(path)
 
-    def write(self, made: saved.Saved, checkpoint: Checkpoint) -> None:
+    def write(self, made: SnapshotDir, checkpoint: Checkpoint) -> None:
         with files.telling(f"save a virtual machine in {made.folder}"):
             files.replace(made.folder / RECORD, msgspec.json.format(msgspec.json.encode(checkpoint), indent=1))
 

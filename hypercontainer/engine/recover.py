@@ -3,7 +3,7 @@
 import logging
 from contextlib import suppress
 
-from hypercontainer.engine import restart, snapshots
+from hypercontainer.engine import restart
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.store import Unread
 from hypercontainer.engine.supervisor import Supervisor
@@ -13,6 +13,7 @@ from hypercontainer.model.record import PodRecord
 from hypercontainer.sandbox.container import LOST
 from hypercontainer.sandbox.locked import LockedPod
 from hypercontainer.sandbox.pod import Pod
+from hypercontainer.sandbox.snapshot import suspend
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ async def recover(supervisor: Supervisor) -> None:
         log.error("%s: pod %s is left alone", unread.why, unread.id)
     for complaint in host.checkpoints.sweep():
         log.error("%s: left alone", complaint)
-    for record in [record for record in records if record.making]:  # nobody was told of it; `_sweep` does the rest
+    for record in [record for record in records if record.provisional]:  # nobody was told of it; `_sweep` does the rest
         host.pods.remove(record.id)
         records.remove(record)
     for record in records:
@@ -47,7 +48,7 @@ async def _recover(supervisor: Supervisor, pod: Pod) -> None:
     """Take its guest up, or write down that it is gone and let go of what it held."""
     async with pod.locked() as locked:
         if pod.record.suspended:  # a guest that is there all the same was not told to go, or to go on
-            await snapshots.keep_suspended(locked)
+            await suspend.mark_suspended(locked)
             return
         try:
             attached = await locked.attach()
@@ -55,7 +56,7 @@ async def _recover(supervisor: Supervisor, pod: Pod) -> None:
             log.error("pod %s is not reached yet: %s", pod.record.id, e)
             pod.spawn(_reach(supervisor, pod))
             return
-        await snapshots.mend(locked)
+        await suspend.finish_interrupted(locked)
         if not attached:
             await _lost(locked)
 
@@ -88,7 +89,7 @@ async def _reach(supervisor: Supervisor, pod: Pod) -> None:
                 await locked.lose(GuestDied(pod.machine.lost if still else ended))
             log.info("pod %s is %s", pod.record.id, "reached again" if attached else "lost")
             if not pod.removed:
-                await snapshots.mend(locked)
+                await suspend.finish_interrupted(locked)
         break
     if not pod.removed:
         await _resume(supervisor, pod)

@@ -115,7 +115,7 @@ class ContainerRecord(Record, kw_only=True):
     streams: Streams = msgspec.field(default_factory=Streams)
 
 
-class Moment(Record, kw_only=True):
+class SnapshotInfo(Record, kw_only=True):
     """What must be known of a guest that was saved while it ran, beside its memory, its devices and its disk."""
 
     vmm: str  # who can go on from it: "QEMU 7.2.22"
@@ -141,6 +141,6 @@ class PodRecord(Record, kw_only=True):
     nic: NicRecord | None = None
     guest: GuestRecord | None = None
     paused: bool = False
-    held: bool = False  # a copy is being taken: whoever finds this lets the guest go on
-    making: bool = False  # a copy that nobody was told of yet: whoever finds this removes it
-    suspended: Moment | None = None  # what is in the pod's folder for `resume`
+    frozen: bool = False  # a copy is being taken: whoever finds this lets the guest go on
+    provisional: bool = False  # a copy that nobody was told of yet: whoever finds this removes it
+    suspended: SnapshotInfo | None = None  # what is in the pod's folder for `resume`

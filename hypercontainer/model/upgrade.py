@@ -10,15 +10,6 @@ from typing import Any
 
 from hypercontainer.lib.document import Step, Steps
 
-POD: Steps = ()  # pods/*/pod.json. Each of these is one of CHECKPOINT's too: within("pod", …)
-CHECKPOINT: Steps = ()  # checkpoints/*/*/checkpoint.json
-IMAGES: Steps = ()  # images/index.json
-VOLUME: Steps = ()  # volumes/*/volume.json
-KERNEL: Steps = ()  # kernels/*/bundle.json
-
-# events.db, from version 0 on: that of a file that SQLite has just made.
-EVENTS = ("CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, time_ns INTEGER, document TEXT)",)
-
 
 def within(key: str, step: Step) -> Step:
     """The step of a document that holds at `key` another one, with a version of its own, of which `step` is."""
@@ -28,3 +19,26 @@ def within(key: str, step: Step) -> Step:
         return {**document, key: {**step(inner), "version": inner["version"] + 1}}
 
     return outer
+
+
+def _called(names: Mapping[str, str]) -> Step:
+    """The step of a document whose keys have other names from then on."""
+    return lambda document: {names.get(key, key): value for key, value in document.items()}
+
+
+# 2: the words of snapshots. Mounts have their path on the host too: "" until hyperd has looked.
+_pod_2 = _called({"held": "frozen", "making": "provisional"})
+
+
+def _checkpoint_2(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    return within("pod", _pod_2)(_called({"moment": "snapshot"})(checkpoint))
+
+
+POD: Steps = (_pod_2,)  # pods/*/pod.json. Each of these is one of CHECKPOINT's too: within("pod", …)
+CHECKPOINT: Steps = (_checkpoint_2,)  # checkpoints/*/*/checkpoint.json
+IMAGES: Steps = ()  # images/index.json
+VOLUME: Steps = ()  # volumes/*/volume.json
+KERNEL: Steps = ()  # kernels/*/bundle.json
+
+# events.db, from version 0 on: that of a file that SQLite has just made.
+EVENTS = ("CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, time_ns INTEGER, document TEXT)",)

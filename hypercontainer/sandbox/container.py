@@ -3,6 +3,7 @@
 import asyncio
 import errno
 from collections.abc import Callable
+from pathlib import Path
 
 from hypercontainer.agent.streams import InputStream
 from hypercontainer.errors import GuestError, HyperError, WrongState
@@ -55,6 +56,12 @@ class Container:
     def waits_for(self) -> str:
         """What is made for a start that is under way, in words; "" if that takes no time."""
         return MAKING.get(self.starting.now, "") if self.starting else ""
+
+    @property
+    def scratch(self) -> Path:
+        """The disk of its writable layer."""
+        assert self.record.upper  # noqa: S101  its pod made it
+        return Path(self.record.upper.path)
 
     @property
     def running(self) -> bool:

@@ -49,7 +49,7 @@ class LockedPod:
         """WrongState for a container that goes, is not there yet, or sleeps."""
         if self.pod.removed or container.record.state == "removing":
             raise WrongState(verb, container.record.name, "removing")
-        if self.record.making:
+        if self.record.provisional:
             raise WrongState(verb, container.record.name, "being made")
         container.check_awake(verb)
 
@@ -124,7 +124,7 @@ class LockedPod:
     async def end(self, container: Container, *, why: HyperError | None = None) -> None:
         """Its machine goes now as if by KILL, or has gone, and it is not started again by itself."""
         container.record.stopped_by_user, self.record.suspended = True, None
-        self._end_execs(why or GuestDied(f"{container.record.name} has ended"))
+        self.end_execs(why or GuestDied(f"{container.record.name} has ended"))
         container.output.cut()
         self._finish(container, 128 + SIGKILL)
         if await self.machine.release():
@@ -136,7 +136,7 @@ class LockedPod:
         """The guest is gone, `oom`: for want of memory. End what ran in it, free what it held on the host, have done
         what follows from that."""
         ended = [c for c in self.containers.values() if c.running]
-        self._end_execs(lost)
+        self.end_execs(lost)
         for container in ended:
             container.output.cut()
             self._finish(container, LOST, oom=oom, error=str(lost))
@@ -147,7 +147,8 @@ class LockedPod:
             self.emit("die", container, exitCode=str(LOST), error=str(lost))
             await self._settle(container, LOST, lost)
 
-    def _end_execs(self, why: HyperError) -> None:
+    def end_execs(self, why: HyperError) -> None:
+        """Whoever waits for one of the pod's execs is told `why`."""
         for exec_ in self.execs.values():
             exec_.lost(why)
         self.execs.clear()

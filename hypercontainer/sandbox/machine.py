@@ -21,7 +21,7 @@ from hypercontainer.lib import files
 from hypercontainer.lib.limit import limit
 from hypercontainer.lib.together import together
 from hypercontainer.lib.trace import Trace
-from hypercontainer.model.record import ContainerRecord, DiskRecord, Moment, MountRecord, PodRecord
+from hypercontainer.model.record import ContainerRecord, DiskRecord, MountRecord, PodRecord, SnapshotInfo
 from hypercontainer.model.spec import Dns
 from hypercontainer.network import dns
 from hypercontainer.sandbox import clock, requests
@@ -37,11 +37,11 @@ CLOSED_S, LOOK_S = 10.0, 0.01  # until a guest must have closed the files that i
 
 
 @dataclass(frozen=True, kw_only=True)
-class Origin:
+class RestoreFrom:
     """A guest that was saved with its container in it."""
 
     snapshot: Snapshot
-    moment: Moment
+    info: SnapshotInfo
 
 
 class Machine:
@@ -74,7 +74,7 @@ class Machine:
         """Write down what has happened already; False while the disk takes no more."""
         return self._records.note(self.record)
 
-    async def boot(self, trace: Trace, origin: Origin | None = None) -> vms.Vm:
+    async def boot(self, trace: Trace, origin: RestoreFrom | None = None) -> vms.Vm:
         """Boot it, its network up, its containers' disks plugged; or have it go on from `origin`, a machine of its own
         from the first moment on that anybody can see of it. On failure nothing is left."""
         record, site = self.record, self.site
@@ -95,7 +95,7 @@ class Machine:
             with trace.step("pod"):
                 share = config.share is not None
                 asked_s = time.monotonic()
-                hardware = origin.moment.mac if origin else SNAPSHOT_MAC
+                hardware = origin.info.mac if origin else SNAPSHOT_MAC
                 setup = requests.pod_setup(record, self._dns(), self._hosts(), share=share, hardware=hardware)
                 await vm.agent.setup_pod(setup)
                 if not clock.near(asked_s):
@@ -106,14 +106,14 @@ class Machine:
             undo.pop_all()
         return vm
 
-    async def _guest(self, config: VmConfig, trace: Trace, origin: Origin | None) -> vms.Vm:
+    async def _guest(self, config: VmConfig, trace: Trace, origin: RestoreFrom | None) -> vms.Vm:
         """A guest whose agent answers; one that went on from `origin` knows its container by its own id."""
         site, record = self.site, self.record
         if origin is None:
             factory = site.factory(record.spec.factory)
             return await factory.boot(config, site.run_dir(record.id), trace)
-        moment = origin.moment
-        config = replace(config, origin=origin.snapshot, vcpus=moment.vcpus, memory_mib=moment.memory_mib)
+        info = origin.info
+        config = replace(config, origin=origin.snapshot, vcpus=info.vcpus, memory_mib=info.memory_mib)
         vm = await vms.boot(site.hypervisor, config, site.run_dir(record.id), trace)
         self._in_guest = {container.id for container in record.containers}
         return vm
@@ -278,7 +278,7 @@ class Machine:
                 raise failure
         record = self.record
         record.guest = None
-        record.paused, record.held, record.uid = False, False, 0
+        record.paused, record.frozen, record.uid = False, False, 0
         self._in_guest.clear()
         self._targets.clear()
         return self.note()
@@ -314,7 +314,7 @@ class Machine:
             self._standing = self._standing or await hypervisor.attach(record.guest)
             if self._standing is None:
                 return None
-            paused, timeout_s = record.paused or record.held, self.site.settings.boot_timeout_s
+            paused, timeout_s = record.paused or record.frozen, self.site.settings.boot_timeout_s
             self.vm = vm = await vms.reach(self._standing, paused=paused, timeout_s=timeout_s)
             self._reached()
             self._targets = await vm.guest.plugged()
@@ -331,7 +331,7 @@ class Machine:
             return None
         state = vm.agent.known
         self._in_guest = {c.id for c in state.containers}
-        if not (self.record.paused or self.record.held):
+        if not (self.record.paused or self.record.frozen):
             await self._grow(vm)
         return state
 

@@ -57,7 +57,7 @@ class Pod:
 
     @property
     def suspended_folder(self) -> Path:
-        """Where the machine of one that is suspended is (saved.py)."""
+        """Where the machine of one that is suspended is (snapshot/suspend.py)."""
         return self.folder / "suspended"
 
     @property

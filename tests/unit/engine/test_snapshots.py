@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from hypercontainer.engine.copies import disk
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import (
     AlreadyExists,
@@ -21,7 +20,9 @@ from hypercontainer.errors import (
 )
 from hypercontainer.model.record import PodRecord, PortRecord
 from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec, PortMapping
-from hypercontainer.sandbox import snapshot
+from hypercontainer.sandbox.pod import Pod
+from hypercontainer.sandbox.snapshot import restore
+from hypercontainer.sandbox.snapshot.fork import only
 from hypercontainer.testing.fakes import FakeGuest, FakeProcess
 from tests.unit.engine.world import ADMIN, Run, World
 
@@ -44,6 +45,10 @@ def programs(world: World) -> None:
         return made
 
     world.hypervisor.make_agent = agent  # type: ignore[assignment]
+
+
+def disk(pod: Pod) -> Path:
+    return only(pod).scratch
 
 
 def guest(world: World, engine: LocalEngine, id: str) -> FakeGuest:
@@ -355,7 +360,7 @@ async def test_a_restored_machine_keeps_its_disk_whatever_happens_once_it_may_ru
     path = disk(pod)
     then = path.read_bytes()
     await engine.create_checkpoint(id, "k", leave_running=False)
-    assert not pod.record.held
+    assert not pod.record.frozen
     path.write_bytes(b"later")
     with monkeypatch.context() as patch:
         full(patch, engine)
@@ -367,7 +372,7 @@ async def test_a_restored_machine_keeps_its_disk_whatever_happens_once_it_may_ru
         raise GuestSilent("no answer")
 
     with monkeypatch.context() as patch:
-        patch.setattr(snapshot, "go_on", silent)
+        patch.setattr(restore, "continue_", silent)
         with pytest.raises(GuestSilent):
             await engine.restore(id, "k", name="")
     assert (path.read_bytes(), container.record.state) == (then, "running")

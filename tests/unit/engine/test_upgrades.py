@@ -80,7 +80,7 @@ def test_checkpoints(first: Path) -> None:
     store = CheckpointStore(first / "checkpoints")
     [checkpoint] = store.all()
     assert (checkpoint.name, checkpoint.container.name) == ("kept", "sleeps")
-    assert checkpoint.moment.container == checkpoint.container.id
+    assert checkpoint.snapshot.container == checkpoint.container.id
     assert checkpoint.pod.version == record.VERSION
 
 

@@ -82,14 +82,14 @@ class Lot:
     async def _boot(self) -> Boot:
         return Boot(Path("/kernel"), Path("/initrd"), "tcg")
 
-    def pod(self, *commands: str, **spec: object) -> Pod:
+    def pod(self, *commands: str, implicit: bool = False, **spec: object) -> Pod:
         """A pod of a container for each of these commands of the fake agent's, named after its first word."""
         record = PodRecord(
             version=VERSION,
             id=ids.new_pod_id(),
             name="p",
             spec=PodSpec(name="p", **spec),  # type: ignore[arg-type]
-            implicit=False,
+            implicit=implicit,
             created_ns=clock.now_ns(),
         )
         pod = Pod(self.site, record, self.owner, self._pods / record.id)

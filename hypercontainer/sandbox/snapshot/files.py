@@ -16,12 +16,30 @@ MEMORY, STATE = "memory", "state"
 HALF = ".making-"
 
 
-class Saved:
+class SnapshotDir:
     """The folder `path`, under another name until `commit`. Two empty files are open in it: `memory`, `state`."""
 
     def __init__(self, path: Path, memory: int, state: int) -> None:
         self.memory, self.state = memory, state
         self._final, self._half = path, _half(path)
+
+    @classmethod
+    @contextmanager
+    def make(cls, path: Path) -> Iterator["SnapshotDir"]:
+        """A new one for the block; unless that commits it nothing is left. Exhausted when the disk is full."""
+        half = _half(path)
+        fds: list[int] = []
+        try:
+            with files.telling(f"save a virtual machine in {path}"):
+                shutil.rmtree(half, ignore_errors=True)  # of a hyperd that was killed
+                half.mkdir(mode=0o700, parents=True)
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                fds.extend(os.open(half / name, flags, 0o600) for name in (MEMORY, STATE))
+            yield cls(path, *fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
+            shutil.rmtree(half, ignore_errors=True)
 
     @property
     def folder(self) -> Path:
@@ -42,31 +60,13 @@ class Saved:
             files.fsync(self._final.parent)
 
 
-@contextmanager
-def making(path: Path) -> Iterator[Saved]:
-    """A new one for the block; unless that commits it nothing is left. Exhausted when the disk is full."""
-    half = _half(path)
-    fds: list[int] = []
-    try:
-        with files.telling(f"save a virtual machine in {path}"):
-            shutil.rmtree(half, ignore_errors=True)  # of a hyperd that was killed
-            half.mkdir(mode=0o700, parents=True)
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            fds.extend(os.open(half / name, flags, 0o600) for name in (MEMORY, STATE))
-        yield Saved(path, *fds)
-    finally:
-        for fd in fds:
-            os.close(fd)
-        shutil.rmtree(half, ignore_errors=True)
-
-
 def sweep(folder: Path) -> None:
     """Remove from `folder` what a hyperd that was killed had begun."""
     for path in folder.glob(f"{HALF}*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
-class Loaded:
+class LoadedSnapshot:
     """A snapshot in memory, for as long as this object is kept: files that nobody can change, once sealed."""
 
     def __init__(self) -> None:
@@ -86,9 +86,9 @@ class Loaded:
         self.state.close()
 
 
-async def load(path: Path) -> Loaded:
+async def load(path: Path) -> LoadedSnapshot:
     """What was committed as `path`."""
-    loaded = Loaded()
+    loaded = LoadedSnapshot()
     try:
         await in_thread(_load, path, loaded)
     except BaseException:
@@ -97,7 +97,7 @@ async def load(path: Path) -> Loaded:
     return loaded
 
 
-def _load(path: Path, loaded: Loaded) -> None:
+def _load(path: Path, loaded: LoadedSnapshot) -> None:
     for name, file in ((MEMORY, loaded.memory), (STATE, loaded.state)):
         try:
             source = os.open(path / name, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,0 +1,120 @@
+"""A container's machine as it is at one moment. docs/howto/snapshots.md.
+
+While it is copied the container is frozen in its guest, so none of its processes runs, in any copy, before that copy
+has been told who it is.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from hypercontainer.errors import HyperError, WrongState
+from hypercontainer.lib import clock
+from hypercontainer.lib.together import in_thread, to_its_end, together
+from hypercontainer.lib.trace import Trace
+from hypercontainer.model.record import SnapshotInfo
+from hypercontainer.sandbox.clock import set_clock
+from hypercontainer.sandbox.container import Container
+from hypercontainer.sandbox.locked import LockedPod
+from hypercontainer.sandbox.pod import Pod
+from hypercontainer.sandbox.snapshot import shape
+
+FREEZE_S = 10.0
+
+CopyDisk = Callable[[Path], None]  # from there; blocks
+
+
+def check(pod: Pod, container: Container, verb: str) -> None:
+    """Raise unless the container's machine can be copied."""
+    record = container.record
+    if pod.removed or record.state != "running":
+        if pod.record.paused:
+            raise WrongState(verb, record.name, "paused", "unpause it first")
+        raise WrongState(verb, record.name, record.state)
+    pod.machine.check_reached(verb, record.name)
+    if not pod.record.implicit:
+        why = f"the virtual machine is that of pod {pod.record.name}, not its own"
+        raise WrongState(verb, record.name, "in a pod", why)
+    if tied := [mount.target for mount in record.mounts if mount.type != "tmpfs"]:
+        why = f"its virtual machine shares one, at {tied[0]}, and cannot be copied"
+        raise WrongState(verb, record.name, "tied to a folder of this host", why)
+
+
+async def capture(
+    pod: LockedPod, container: Container, memory: int, state: int, copy_disk: CopyDisk | None, trace: Trace
+) -> SnapshotInfo:
+    """Write the machine's memory and devices to the empty files `memory` and `state`, and have its disk copied by
+    `copy_disk`, in a thread (None: it stays where it is). The container stays frozen and its machine stopped, until
+    `continue_`.
+
+    On failure it goes on at once, as if nothing had been. Exhausted: a disk is full."""
+    vm, record = pod.machine.running(), container.record
+    with trace.step("memory"):
+        await vm.guest.copy_memory(memory)
+    pod.record.frozen = True
+    try:
+        pod.machine.save()
+    except BaseException:
+        pod.record.frozen = False
+        raise
+    try:
+        with trace.step("freeze"):
+            await vm.agent.freeze_container(record.id, True, timeout_s=FREEZE_S)
+            await vm.guest.pause()
+        with trace.step("dump"):
+            work = [vm.guest.dump(memory, state)]
+            if copy_disk:
+                work.append(in_thread(copy_disk, container.scratch))
+            await together(*work)
+        return await info(pod, container)
+    except BaseException:
+        await to_its_end(continue_(pod, container))
+        raise
+
+
+async def info(pod: LockedPod, container: Container) -> SnapshotInfo:
+    """What a snapshot that is taken now begins with. All but `offsets` and `time_ns` stays true while the lock is
+    held."""
+    record, nic, vm = container.record, pod.record.nic, pod.machine.running()
+    size = await vm.guest.size()
+    vcpus, memory_mib = size.vcpus, size.memory_mib - size.added_mib
+    return SnapshotInfo(
+        vmm=await shape.vmm(pod.site),
+        shape=shape.digest(pod.site, pod.record, vm.guest.record.accelerator, vcpus, memory_mib),
+        vcpus=vcpus,
+        memory_mib=memory_mib,
+        container=record.id,
+        mac=nic.mac if nic else "",
+        streams=record.streams,
+        offsets=container.output.log.offsets,
+        time_ns=clock.now_ns(),
+    )
+
+
+async def continue_(pod: LockedPod, container: Container, *, stopped: bool = True) -> None:
+    """The snapshot was taken, or not: the container runs on. Safe when its machine has gone meanwhile.
+
+    `stopped`: its CPUs are, too, so its clock is wrong."""
+    if vm := pod.machine.vm:
+        try:
+            try:
+                if stopped:
+                    await vm.guest.resume()
+                    await set_clock(vm.agent)
+            finally:  # a VMM that is slow to answer goes on later: its guest finds this then
+                await vm.agent.freeze_container(container.record.id, False, timeout_s=FREEZE_S)
+        except HyperError:
+            if await _alive(pod):
+                raise
+    pod.record.frozen = False
+    pod.machine.note()
+
+
+async def _alive(pod: LockedPod) -> bool:
+    """Whether its VMM is still there; the pod hears of its end by itself, a little later."""
+    if pod.machine.vm is None:
+        return False
+    end = asyncio.ensure_future(pod.machine.vm.guest.wait())
+    done, _ = await asyncio.wait([end], timeout=1.0)
+    end.cancel()
+    return not done

@@ -1,0 +1,42 @@
+"""Which virtual machines can go on from a snapshot: those of the same VMM that are of the same shape."""
+
+import hashlib
+from pathlib import Path
+
+from hypercontainer.errors import WrongState
+from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, Snapshot, VmConfig
+from hypercontainer.model.record import PodRecord, SnapshotInfo
+from hypercontainer.sandbox.site import Site
+
+
+async def check_fits(site: Site, record: PodRecord, info: SnapshotInfo, verb: str) -> None:
+    """WrongState when the guest of a snapshot cannot go on here any more."""
+    name, ours = record.name, await vmm(site)
+    if info.vmm != ours:
+        why = f"by {info.vmm}, and this is {ours}; only the same version can go on with it"
+        raise WrongState(verb, name, "saved by another version", why)
+    boot = await site.boot()
+    if info.shape != digest(site, record, boot.accelerator, info.vcpus, info.memory_mib):
+        why = "this hyperd makes none such; it is of another version, or what accelerates it"
+        raise WrongState(verb, name, "saved from a virtual machine of another shape", why)
+
+
+async def vmm(site: Site) -> str:
+    """The VMM of this host, with its version."""
+    return f"QEMU {await site.hypervisor.version()}"
+
+
+def digest(site: Site, record: PodRecord, accelerator: str, vcpus: int, memory_mib: int) -> str:
+    """Of all that a snapshot depends on but the version: not of the kernel, which is in its memory."""
+    config = VmConfig(
+        name="",
+        kernel=Path(),
+        initrd=Path(),
+        vcpus=vcpus,
+        memory_mib=memory_mib,
+        uid=0,
+        nic=Nic(tap="", mac=SNAPSHOT_MAC) if record.spec.network == "bridge" else None,
+        accelerator=accelerator,
+        origin=Snapshot(memory=-1, state=-1),
+    )
+    return hashlib.sha256(site.hypervisor.shape(config).encode()).hexdigest()
