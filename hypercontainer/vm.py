@@ -10,10 +10,11 @@ from hypercontainer.agent.messages import printable
 from hypercontainer.errors import Exhausted, GuestDied, GuestError, GuestSilent, HyperError, InUse
 from hypercontainer.hypervisor.base import Guest, Hypervisor, Size, VmConfig
 from hypercontainer.lib.trace import Timings, Trace
+from hypercontainer.model import arch
 from hypercontainer.model.record import GuestRecord
 
 LAST_LINES = 3  # of the console that an error quotes
-PAGES_PER_ENTRIES = 64  # a kernel has 64 bytes for each page of 4096, which go with it
+ENTRY_BYTES = 64  # that a kernel has for each page of memory, which go with the page
 SPARE_MIB = 16  # that a guest is left with, beyond what it uses, when memory is taken from it
 LOOK_S = 0.5  # between two looks at whether a guest that does not answer stands still
 LAST_WORDS_S = 1.0  # for what the guest said before its end to be read from the socket
@@ -60,7 +61,8 @@ class Vm:
         goes_mib = min(before.added_mib, before.memory_mib - memory_mib)
         has = await self.agent.resize(0, before.added_mib << 10)
         used_mib = has.memory_used_kib >> 10
-        if used_mib - goes_mib // PAGES_PER_ENTRIES + SPARE_MIB > (has.memory_total_kib >> 10) - goes_mib:
+        entries_mib = goes_mib * ENTRY_BYTES // arch.host().page_bytes
+        if used_mib - entries_mib + SPARE_MIB > (has.memory_total_kib >> 10) - goes_mib:
             raise InUse(f"cannot shrink memory to {memory_mib} MiB: {used_mib} MiB of {before.memory_mib} are in use")
 
     async def power_off(self, *, grace_s: float = 10.0) -> str:

@@ -23,6 +23,7 @@ from hypercontainer.hypervisor.base import Hypervisor
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
 from hypercontainer.images.store import ImageStore
 from hypercontainer.kernel.bundle import KernelStore
+from hypercontainer.model import arch
 from hypercontainer.model.record import PodRecord
 from hypercontainer.model.settings import Settings
 from hypercontainer.network.network import Network
@@ -58,7 +59,7 @@ class Host:
         self.kernels = KernelStore(root)
         self.events = Events(root / "events.db")
         binaries = Path(str(resources.files("hypercontainer"))) / "_bin"
-        self.hyperstart = binaries / "x86_64" / "hyperstart"  # the guest's PID 1, as installed with us
+        self.hyperstart = binaries / arch.host().name / "hyperstart"  # the guest's PID 1, as installed with us
         self.unprepared = Trouble()  # of the wishes of the settings, before there is a factory's
         self._factories = self._make_factories()  # each that there is, by its name
         self.factory = list(self._factories.values())[-1]  # as the settings say

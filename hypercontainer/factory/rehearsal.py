@@ -15,7 +15,7 @@ from hypercontainer.errors import GuestError, GuestSilent
 from hypercontainer.factory.base import EMPTY
 from hypercontainer.hypervisor.base import SLOTS, SNAPSHOT_MAC
 from hypercontainer.lib.limit import limit
-from hypercontainer.model import capabilities, seccomp
+from hypercontainer.model import arch, capabilities, seccomp
 from hypercontainer.model.record import DiskRecord
 from hypercontainer.vm import Vm
 
@@ -82,7 +82,7 @@ async def _run(vm: Vm) -> None:
         args=PROGRAM,
         first=True,
         capabilities=granted,
-        seccomp=seccomp.compile(granted),
+        seccomp=seccomp.compile(granted, arch.host().name),
         streams=m.StreamSet(stdout=stdout, stderr=stderr),
     )
     await agent.start_process(process)

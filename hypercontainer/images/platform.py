@@ -1,31 +1,20 @@
 """Which of an index's manifests is for which machine."""
 
-import os
 import re
 from collections.abc import Sequence
 
 from hypercontainer.errors import InvalidInput, NotFound
 from hypercontainer.images.manifest import Descriptor, Platform
+from hypercontainer.model import arch
 
-MACHINES = {
-    "x86_64": ("amd64", ""),
-    "aarch64": ("arm64", "v8"),
-    "armv7l": ("arm", "v7"),
-    "armv6l": ("arm", "v6"),
-    "ppc64le": ("ppc64le", ""),
-    "s390x": ("s390x", ""),
-    "riscv64": ("riscv64", ""),
-    "i686": ("386", ""),
-}
 _PART = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 ALIASES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "armhf": "arm", "i386": "386"}
 
 
 def host() -> Platform:
     """What this machine's guests run."""
-    machine = os.uname().machine
-    architecture, variant = MACHINES.get(machine, (machine, ""))
-    return Platform("linux", architecture, variant)
+    here = arch.host()
+    return Platform("linux", here.docker, here.variant)
 
 
 def parse(text: str) -> Platform:

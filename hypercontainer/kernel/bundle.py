@@ -21,7 +21,7 @@ from hypercontainer.kernel import initramfs
 from hypercontainer.kernel.modules import BOOT, ModuleTree
 from hypercontainer.kernel.vmlinuz import check_pvh
 from hypercontainer.lib import document, files
-from hypercontainer.model import upgrade
+from hypercontainer.model import arch, upgrade
 from hypercontainer.model.ids import check_name
 
 KEEP = 4  # initramfs files in the cache: this hyperstart's, and those a boot under way may be about to open
@@ -119,7 +119,7 @@ class KernelStore:
         ModuleTree(work / "modules").pick(BOOT)
         description = BundleFile(
             name=name,
-            arch="x86_64",
+            arch=arch.host().name,
             release=release,
             package_version=package_version,
             digest=_digest(work),

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from hypercontainer.model.arch import ARCHES
 from hypercontainer.model.syscalls import numbers
 
 MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS
@@ -92,8 +93,6 @@ LOAD, JUMP, JUMP_EQUAL, JUMP_GREATER_EQUAL, JUMP_ANY_BIT, RETURN = 0x20, 0x05, 0
 NUMBER, ARCH, ARGUMENT_0 = 0, 4, 16  # offsets in struct seccomp_data; the low half of the argument: little endian
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000
 X32 = 0x40000000  # the bit that turns an x86_64 number into one of the x32 ABI
-AUDIT_ARCH = {"x86_64": 0xC000003E, "i386": 0x40000003, "aarch64": 0xC00000B7}
-COMPATIBLE = {"x86_64": ("x86_64", "i386"), "aarch64": ("aarch64",)}  # whose programs a kernel runs
 
 
 def _return(value: int) -> Code:
@@ -105,7 +104,7 @@ NO = _return(ERRNO | errno.EPERM)
 UNKNOWN = _return(ERRNO | errno.ENOSYS)
 
 
-def compile(capabilities: Iterable[str], arch: str = "x86_64") -> bytes:
+def compile(capabilities: Iterable[str], arch: str) -> bytes:
     """The filter for a container with `capabilities` in a guest of `arch`: an array of struct sock_filter."""
     return _compiled(frozenset(capabilities), arch)
 
@@ -113,9 +112,9 @@ def compile(capabilities: Iterable[str], arch: str = "x86_64") -> bytes:
 @lru_cache(maxsize=64)
 def _compiled(capabilities: frozenset[str], arch: str) -> bytes:
     code = [Instruction(LOAD, 0, 0, ARCH)]
-    for abi in COMPATIBLE[arch]:
+    for abi, audit in ARCHES[arch].abis.items():
         body = [Instruction(LOAD, 0, 0, NUMBER), *_search(_ranges(_policy(capabilities, abi), abi))]
-        code += [Instruction(JUMP_EQUAL, 1, 0, AUDIT_ARCH[abi]), Instruction(JUMP, 0, 0, len(body)), *body]
+        code += [Instruction(JUMP_EQUAL, 1, 0, audit), Instruction(JUMP, 0, 0, len(body)), *body]
     code += NO  # programs of some other ABI
     assert len(code) <= MAX_INSTRUCTIONS  # noqa: S101  it is a tenth of that
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in code)

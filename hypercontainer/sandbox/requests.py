@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from hypercontainer.agent import messages as m
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC
-from hypercontainer.model import capabilities, seccomp, ulimits
+from hypercontainer.model import arch, capabilities, seccomp, ulimits
 from hypercontainer.model.record import ContainerRecord, MountRecord, NicRecord, PodRecord, Streams
 from hypercontainer.model.spec import ContainerSpec, Dns, ExecSpec
 
@@ -204,6 +204,6 @@ def _process(
         capabilities=granted,
         no_new_privs=spec.no_new_privileges,
         rlimits=[ulimits.resolve(limit) for limit in spec.ulimits],
-        seccomp=seccomp.compile(granted) if confined else b"",
+        seccomp=seccomp.compile(granted, arch.host().name) if confined else b"",
         streams=m.StreamSet(stdin=streams.stdin, stdout=streams.stdout, stderr=streams.stderr),
     )

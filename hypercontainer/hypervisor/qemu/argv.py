@@ -1,4 +1,4 @@
-"""A virtual machine as QEMU's command line. Pure: the same configuration gives the same words.
+"""A virtual machine as QEMU's command line. Pure: the same configuration on the same machine gives the same words.
 
 Files are named by descriptor (`Descriptors`), which the caller has open; only firmware, kernel and initramfs are
 paths, those that `jail.py` puts into the VMM's root.
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hypercontainer.hypervisor.base import VmConfig
+from hypercontainer.hypervisor.qemu.machines import PARAMETERS, Machine
 from hypercontainer.model.record import DiskRecord
 
 AGENT_PORT = "hyper.agent"
@@ -16,15 +17,9 @@ KERNEL = "/boot/vmlinux"
 INITRD = "/boot/initrd"
 LIBRARY = "/hyper-memory.so"  # what a clone's QEMU gives memory back with: host/memory.c
 
-# q35 without the devices that no guest of ours has a driver loaded for: each costs time to build and to probe.
-MACHINE = "q35,memory-backend=ram,usb=off,smbus=off,sata=off,vmport=off,hpet=off,smm=off,i8042=off"
-
 # What an empty disk seems to have: more than any file that it is to get (ext4's limit). The guest sees its size once.
 SLOT_BYTES = 16 << 40
 NOTHING = "null-co"  # QEMU's driver of what is behind it
-
-# Small and quick, and enough to hand over to a PVH kernel: SeaBIOS proper spends a second on option ROMs, emulated.
-FIRMWARE = "bios-microvm.bin"
 
 # A guest may get more while it runs: up to so many processors (or what it started with, where that is more), and so
 # much more memory. Eight possible processors cost it 1.2 MiB of per-CPU memory, and a clone nothing that can be
@@ -38,33 +33,6 @@ ROOM = "room"  # the device behind which that memory is
 
 # QEMU's own seccomp filter. It has opened what it needs; what is denied here it never does for us.
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
-
-# Counted in guest instructions until the agent's port is open (885 million without the ones marked: 1,785).
-KERNEL_PARAMETERS = (
-    "console=ttyS0",  # panics and hyperstart's words reach the host
-    "quiet",  # … and nothing else: a serial line costs an exit a byte
-    "panic=-1",  # a dead guest ends at once …
-    "reboot=t",  # … by triple fault, which -no-reboot turns into QEMU's end
-    "cryptomgr.notests",  # 880 million: that each cipher is right is the build machine's business
-    "no_timer_check",  # 20 million; and a busy host makes that check fail, which is a panic
-    # 80 million: a file system for tracing the guest's kernel, which is not mounted, and what else it prepares
-    "initcall_blacklist=trace_eval_init,tracer_init_tracefs",
-    "tsc=reliable",  # no watchdog that wakes an idle guest, and none that a busy host makes bark
-    # An idle guest woke its host 9 times a second, by 2.3 timers (each is followed by ticks); without these 4 times
-    "sysctl.vm.compaction_proactiveness=0",  # twice a second: are there huge pages to be made?
-    "sysctl.vm.stat_interval=600",  # once a second: sums of counters that are read exactly when somebody asks
-    "psi=0",  # every other second: averages of pressure; and work at each switch of tasks
-    "audit=0",  # nobody reads it, and without a reader it goes to the console
-    "init_on_free=0",  # else free pages are taken for zeros: a clone may find the bytes of its template there
-    "swiotlb=noforce",  # devices reach all memory: from 4 GiB of it, 64 MiB of bounce buffers are saved
-    # What is added is used at once; three quarters of it for what can be moved, so that it can be given back, and the
-    # rest as more comes, so that the kernel has room for what cannot
-    "memhp_default_state=online",
-    "memory_hotplug.online_policy=auto-movable",
-    "scsi_mod.scan=manual",  # targets are scanned when a container needs one (to a module, /modules/order says it)
-)
-# Not here: mitigations=off, which changes nothing under TCG (its CPU "max" is known as not affected: a system call is
-# 391 instructions either way), and would be wrong under KVM; pci=lastbus=0, nokaslr: nothing to gain either.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,19 +54,19 @@ class Descriptors:
         return replace(self, share=share)
 
 
-def command(qemu: str, config: VmConfig, fds: Descriptors) -> list[str]:
-    """Return the argv that boots `config` with `fds`."""
+def command(qemu: str, machine: Machine, config: VmConfig, fds: Descriptors) -> list[str]:
+    """Return the argv that boots `config` with `fds` on `machine`, by the program `qemu`."""
     return [
         qemu,
         *("-name", f"guest={_escaped(config.name)}"),
         *("-nodefaults", "-no-user-config", "-no-reboot"),
         *("-display", "none"),
         *("-sandbox", SANDBOX),
-        *("-machine", MACHINE),
-        *_processor(config),
+        *("-machine", f"{machine.type},memory-backend=ram,{machine.options}"),
+        *_processor(machine, config),
         *_memory(config, fds),
-        *("-bios", FIRMWARE),
-        *_boot(config),
+        *("-bios", machine.firmware),
+        *_boot(machine, config),
         *("-chardev", f"socket,id=qmp,fd={fds.qmp},server=on,wait=off"),
         *("-mon", "chardev=qmp,mode=control"),
         *("-chardev", "stdio,id=console,signal=off"),  # its keeper reads that
@@ -117,8 +85,8 @@ def command(qemu: str, config: VmConfig, fds: Descriptors) -> list[str]:
     ]
 
 
-def kernel_parameters(config: VmConfig) -> list[str]:
-    return [*KERNEL_PARAMETERS, *config.kernel_parameters]
+def kernel_parameters(machine: Machine, config: VmConfig) -> list[str]:
+    return [f"console={machine.console}", *machine.parameters, *PARAMETERS, *config.kernel_parameters]
 
 
 def _memory(config: VmConfig, fds: Descriptors) -> list[str]:
@@ -140,10 +108,10 @@ def _ram(config: VmConfig, fds: Descriptors) -> str:
     return f"memory-backend-file,id=ram,share={share},{size},mem-path=/proc/self/fd/{fds.memory}"
 
 
-def _boot(config: VmConfig) -> list[str]:
+def _boot(machine: Machine, config: VmConfig) -> list[str]:
     if config.origin:
         return ["-incoming", "defer"]  # the kernel is in memory
-    return ["-kernel", KERNEL, "-initrd", INITRD, "-append", " ".join(kernel_parameters(config))]
+    return ["-kernel", KERNEL, "-initrd", INITRD, "-append", " ".join(kernel_parameters(machine, config))]
 
 
 def blockdev(disk: DiskRecord, file: str) -> dict[str, object]:
@@ -209,13 +177,12 @@ def file_name(target: int, *, other: bool = False) -> str:
     return f"{'swap' if other else 'file'}{target}"
 
 
-def _processor(config: VmConfig) -> list[str]:
+def _processor(machine: Machine, config: VmConfig) -> list[str]:
     smp = f"{config.vcpus},maxcpus={max(config.vcpus, HOT_VCPUS)}"
     if config.accelerator == "kvm":
         return ["-accel", "kvm", "-cpu", "host", "-smp", smp]
-    # Without tb-size the cache of translated code grows to a quarter of the host's memory. With erms or fsrm the
-    # kernel copies by `rep movsb`, which is emulated byte by byte; without, by `rep movsq`, eight at a time.
-    return ["-accel", "tcg,tb-size=64", "-cpu", "max,erms=off,fsrm=off", "-smp", smp]
+    # without tb-size the cache of translated code grows to a quarter of the host's memory
+    return ["-accel", "tcg,tb-size=64", "-cpu", machine.emulated_cpu, "-smp", smp]
 
 
 def _disks(config: VmConfig, fds: Descriptors) -> list[str]:

@@ -8,6 +8,7 @@ from hypercontainer.hypervisor.base import OUT_OF_MEMORY
 # of a guest's kernel that finds nobody to kill, or was told to kill nobody
 OOM_PANICS = ("System is deadlocked on memory", "Out of memory")
 PANIC = re.compile(r"Kernel panic - not syncing: (.*)")
+NAME = re.compile(r"^qemu-system-\w+: ")  # what each complaint of QEMU begins with
 POWER_DOWN = "reboot: Power down"
 CONTROL = re.compile(r"[^\n\t\x20-\x7e\xa0-\uffff]")  # the guest's bytes end up on terminals
 
@@ -25,7 +26,7 @@ def cause(*, status: str, reason: str, console: str, log: str, out_of_memory: bo
     if share:
         return f"its shared folders are gone: virtiofsd ended by {_signal(share) if 'signal' in share else share}"
     complaints = [line for line in log.strip().splitlines() if "warning: " not in line]
-    words = "; ".join(word.removeprefix("qemu-system-x86_64: ") for word in complaints[-3:])[:500]
+    words = "; ".join(NAME.sub("", word) for word in complaints[-3:])[:500]
     if status.startswith("signal "):
         return f"killed by {_signal(status)}" + (f"; qemu: {words}" if words else "")
     if status != "exit 0" and words:

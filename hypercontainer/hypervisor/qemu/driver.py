@@ -20,10 +20,12 @@ from hypercontainer.hypervisor.host.rundir import VIRTIOFSD, RunDir, VmmFile
 from hypercontainer.hypervisor.host.tap import Tap, Taps, open_tap
 from hypercontainer.hypervisor.qemu import argv, snapshot
 from hypercontainer.hypervisor.qemu.guest import QemuGuest, why_ended
+from hypercontainer.hypervisor.qemu.machines import Machine, machine_of
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 from hypercontainer.hypervisor.qemu.rundir import qemu_run
 from hypercontainer.lib import cgroup, proc
 from hypercontainer.lib.trace import Trace
+from hypercontainer.model import arch
 from hypercontainer.model.record import GuestRecord, ProcessRef
 
 BACKGROUND = 15  # of nice(1): a thirtieth of a processor, where somebody else wants it
@@ -35,13 +37,16 @@ class QemuHypervisor:
 
     def __init__(
         self,
-        qemu: str = "qemu-system-x86_64",
+        qemu: str = "",
         virtiofsd: str = "/usr/lib/qemu/virtiofsd",
+        machine: Machine | None = None,
     ) -> None:
+        """`machine`: that of this host's architecture, unless another is given; `qemu`: its program, likewise."""
+        self._machine = machine or machine_of(arch.host().name)
         self._version = ""
         self._tsc_khz: int | None = None  # measured when a guest first needs it
         self._taps = Taps()
-        self._qemu, self._virtiofsd = qemu, virtiofsd
+        self._qemu, self._virtiofsd = qemu or self._machine.program, virtiofsd
 
     async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> QemuGuest:
         run = qemu_run(run_dir)
@@ -60,7 +65,7 @@ class QemuHypervisor:
                     with trace.step("snapshot"):
                         await config.origin.complete()
                 with trace.step("clone"):
-                    await _loaded(run, monitor, config)
+                    await _loaded(run, monitor, self._machine, config)
             return QemuGuest(record, run, monitor, tap)
         except BaseException:
             if tap:
@@ -74,7 +79,7 @@ class QemuHypervisor:
         qemu = self._program()
         nic = 6 if config.nic else None
         fds = argv.Descriptors(qmp=3, agent=4, memory=5, tap=nic, disks=[None] * len(config.disks))
-        words = argv.command(qemu, config, fds)
+        words = argv.command(qemu, self._machine, config, fds)
         files = [] if config.origin else [Path(qemu), config.kernel, config.initrd]
         return " ".join([*words, *(_identity(path) for path in files)])
 
@@ -146,7 +151,7 @@ class QemuHypervisor:
             return config
         if self._tsc_khz is None:
             self._tsc_khz = await tsc.khz()
-        known = (f"tsc_early_khz={self._tsc_khz}",) if self._tsc_khz else ()
+        known = (f"{self._machine.clock}={self._tsc_khz}",) if self._tsc_khz else ()
         return replace(config, kernel_parameters=(*config.kernel_parameters, *known))
 
     def _start(
@@ -159,7 +164,7 @@ class QemuHypervisor:
         kvm, memory = config.accelerator == "kvm", fds.memory is not None
         return jail.Start(
             program=run.vmm,
-            command=argv.command(self._program(), config, fds),
+            command=argv.command(self._program(), self._machine, config, fds),
             options=jail.vmm_options(
                 run,
                 uid=config.uid,
@@ -197,7 +202,7 @@ class QemuHypervisor:
     def _program(self) -> str:
         qemu = shutil.which(self._qemu)
         if qemu is None:
-            raise NotFound("program", self._qemu, "install the package qemu-system-x86")
+            raise NotFound("program", self._qemu, f"install the package {self._machine.package}")
         return qemu
 
 
@@ -279,13 +284,13 @@ async def _greeted(run: RunDir, record: GuestRecord) -> Monitor:
         raise await _its_end(run) from e
 
 
-async def _loaded(run: RunDir, monitor: Monitor, config: VmConfig) -> None:
+async def _loaded(run: RunDir, monitor: Monitor, machine: Machine, config: VmConfig) -> None:
     """Let a QEMU that waits for it go on from a snapshot; if it cannot, close `monitor` and say why it ended."""
     assert config.origin  # noqa: S101
     try:
         await snapshot.load(monitor, config.origin.state)
         if config.share:
-            await snapshot.plug_share(monitor)
+            await snapshot.plug_share(monitor, machine)
     except BaseException as e:
         await monitor.ended(timeout_s=1.0 if isinstance(e, GuestError) else 0.0)  # it ends by itself, and says why
         alive = monitor.connected

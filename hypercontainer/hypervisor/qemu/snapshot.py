@@ -10,6 +10,7 @@ import struct
 
 from hypercontainer.errors import GuestError, WrongState
 from hypercontainer.hypervisor.qemu import argv
+from hypercontainer.hypervisor.qemu.machines import Machine
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 from hypercontainer.lib import files, sparse
 
@@ -48,15 +49,15 @@ async def load(monitor: Monitor, state: int) -> None:
     await monitor.execute("cont")  # it was stopped when it was saved, and still is
 
 
-async def plug_share(monitor: Monitor) -> None:
+async def plug_share(monitor: Monitor, machine: Machine) -> None:
     """Give the device of its shared folder to a guest that goes on from a snapshot: QEMU can neither save nor load
     where there is one. The guest is not told, it has to look.
 
-    The root bus of this machine knows no hot-plug, for it has no protocol to tell a guest. With the machine itself as
+    The root bus of such a machine knows no hot-plug, for it has no protocol to tell a guest. With the machine itself as
     the bus's handler nobody is told, and QEMU lets us."""
-    handler = {"path": "/machine/q35/pcie.0", "property": "hotplug-handler", "value": "/machine"}
+    handler = {"path": machine.root_owner, "property": "hotplug-handler", "value": "/machine"}
     await monitor.execute("qom-set", handler)
-    await monitor.execute("device_add", argv.share_device() | {"bus": "pcie.0"})
+    await monitor.execute("device_add", argv.share_device() | {"bus": machine.root_bus})
 
 
 async def ram_bytes(monitor: Monitor) -> int:

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hypercontainer.errors import Unavailable
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, SharedFolder, Snapshot, VmConfig
 from hypercontainer.hypervisor.qemu.argv import Descriptors, command, disk_file, kernel_parameters
+from hypercontainer.hypervisor.qemu.machines import Q35, machine_of
 from hypercontainer.model.record import DiskRecord
 
 GOLDEN = Path(__file__).with_name("golden.txt")
@@ -40,7 +42,7 @@ FDS = Descriptors(qmp=10, agent=11, disks=(12, 13), tap=14, share=15)
 def lines(config: VmConfig, fds: Descriptors) -> str:
     """One option a line."""
     text = ""
-    for word in command("/usr/bin/qemu-system-x86_64", config, fds):
+    for word in command("/usr/bin/qemu-system-x86_64", Q35, config, fds):
         text += ("\n" if word.startswith("-") else " " if text else "") + shlex.quote(word)
     return text + "\n"
 
@@ -59,8 +61,8 @@ def test_a_clone_has_the_machine_of_its_original() -> None:
     """Each device of the original is there, in its order; a clone has disks besides, and no kernel to boot."""
     original = a_config(memory=16, share=None, disks=(), nic=Nic(tap="", mac=SNAPSHOT_MAC))
     clone = a_config(origin=Snapshot(memory=16, state=17), share=None)
-    one = command("qemu", original, Descriptors(qmp=3, agent=4, tap=5, memory=16))
-    other = command("qemu", clone, Descriptors(qmp=3, agent=4, tap=5, memory=16, disks=(12, 13)))
+    one = command("qemu", Q35, original, Descriptors(qmp=3, agent=4, tap=5, memory=16))
+    other = command("qemu", Q35, clone, Descriptors(qmp=3, agent=4, tap=5, memory=16, disks=(12, 13)))
 
     def devices(words: list[str]) -> list[str]:
         found = [word for option, word in pairwise(words) if option == "-device" and not word.startswith("scsi-hd")]
@@ -77,20 +79,20 @@ def test_a_clone_has_the_machine_of_its_original() -> None:
 
 def test_no_path_of_the_host_is_in_it() -> None:
     config = a_config()
-    words = " ".join(command("qemu", config, FDS))
+    words = " ".join(command("qemu", Q35, config, FDS))
     assert config.share
     for path in (config.kernel, config.initrd, config.share.folder, *(disk.path for disk in config.disks)):
         assert str(path) not in words
 
 
 def test_the_callers_kernel_parameters_come_last() -> None:
-    assert kernel_parameters(a_config(kernel_parameters=["loglevel=8"]))[-1] == "loglevel=8"
+    assert kernel_parameters(Q35, a_config(kernel_parameters=["loglevel=8"]))[-1] == "loglevel=8"
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cs"], exclude_characters="\0"), max_size=30))
 def test_no_name_becomes_an_option(name: str) -> None:
     """QEMU ends a value at a single comma and takes two for one."""
-    words = command("qemu", a_config(name=name), FDS)
+    words = command("qemu", Q35, a_config(name=name), FDS)
     value = words[words.index("-name") + 1]
     assert value.startswith("guest=")
     assert value.removeprefix("guest=").replace(",,", "").count(",") == 0
@@ -101,7 +103,7 @@ def test_no_name_becomes_an_option(name: str) -> None:
 def test_each_disk_is_its_own_target_node_and_descriptor(disks: list[tuple[int, bool]]) -> None:
     records = [DiskRecord(target=target, path="/x", read_only=read_only) for target, read_only in disks]
     fds = Descriptors(qmp=3, agent=4, disks=tuple(range(20, 20 + len(records))))
-    words = command("qemu", a_config(disks=records, nic=None, share=None), fds)
+    words = command("qemu", Q35, a_config(disks=records, nic=None, share=None), fds)
     devices = [word for word in words if word.startswith("scsi-hd,")]
     nodes = [word for word in words if word.startswith("driver=file,")]
     raws = [word for word in words if word.startswith("driver=raw,")]
@@ -128,3 +130,9 @@ def test_an_image_may_be_shared_and_a_scratch_disk_may_not(read_only: bool) -> N
 def test_every_descriptor_is_handed_over() -> None:
     assert sorted(FDS.all()) == [10, 11, 12, 13, 14, 15]
     assert Descriptors(qmp=1, agent=2).with_share(3).all() == [1, 2, 3]
+
+
+def test_an_architecture_without_a_machine_is_named() -> None:
+    assert machine_of("x86_64") is Q35
+    with pytest.raises(Unavailable, match="cannot run guests of architecture aarch64 with QEMU: there are x86_64"):
+        machine_of("aarch64")

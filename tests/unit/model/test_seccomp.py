@@ -9,10 +9,12 @@ import sys
 import pytest
 
 from hypercontainer.model import capabilities, seccomp
+from hypercontainer.model.arch import ARCHES
 from hypercontainer.model.syscalls import numbers
 
 DEFAULT = capabilities.resolve([], [])
 ADMIN = capabilities.resolve(["SYS_ADMIN"], [])
+AUDIT = {abi: number for one in ARCHES.values() for abi, number in one.abis.items()}
 PERM, NOSYS = errno.EPERM, errno.ENOSYS
 
 
@@ -52,19 +54,19 @@ def test_every_number_fares_as_the_lists_say(arch: str, abi: str, granted: list[
         if name in ("clone", "personality", "socket"):
             continue
         expected = 0 if name in allowed else NOSYS if name == "clone3" else PERM
-        assert run(program, seccomp.AUDIT_ARCH[abi], number) == expected, name
+        assert run(program, AUDIT[abi], number) == expected, name
     for number in (max(by_number) + 1, 1000, seccomp.X32 - 1):
-        assert run(program, seccomp.AUDIT_ARCH[abi], number) == NOSYS
+        assert run(program, AUDIT[abi], number) == NOSYS
 
 
 @pytest.mark.parametrize("number", [0x40000000, 0x40000001, 0x40000208, 0xFFFFFFFF])
 def test_x32_is_refused(number: int) -> None:
-    assert run(seccomp.compile(DEFAULT), seccomp.AUDIT_ARCH["x86_64"], number) == PERM
+    assert run(seccomp.compile(DEFAULT, "x86_64"), AUDIT["x86_64"], number) == PERM
 
 
 @pytest.mark.parametrize("arch", [0, 0xC00000B7, 0x40000028, 0xFFFFFFFF])
 def test_other_architectures_are_refused(arch: int) -> None:
-    assert run(seccomp.compile(DEFAULT), arch, 0) == PERM
+    assert run(seccomp.compile(DEFAULT, "x86_64"), arch, 0) == PERM
 
 
 @pytest.mark.parametrize("abi", ["x86_64", "i386", "aarch64"])
@@ -72,7 +74,7 @@ def test_arguments(abi: str) -> None:
     program = seccomp.compile(DEFAULT, "aarch64" if abi == "aarch64" else "x86_64")
 
     def call(name: str, argument: int) -> int:
-        return run(program, seccomp.AUDIT_ARCH[abi], numbers(abi)[name], argument)
+        return run(program, AUDIT[abi], numbers(abi)[name], argument)
 
     assert call("clone", 0x1200011) == 0  # fork
     assert call("clone", 0x3D0F00) == 0  # a thread
@@ -91,7 +93,7 @@ def test_it_stays_small(arch: str) -> None:
 
 
 def test_capabilities_in_any_order_are_one_filter() -> None:
-    assert seccomp.compile(DEFAULT) is seccomp.compile(list(reversed(DEFAULT)))
+    assert seccomp.compile(DEFAULT, "x86_64") is seccomp.compile(list(reversed(DEFAULT)), "x86_64")
 
 
 LOAD_AND_TRY = """
@@ -148,9 +150,9 @@ CALLS = {
 def test_the_kernel_agrees() -> None:
     calls = [("x86_64", X86[name], argument) for name, argument in CALLS]
     calls += [("x86_64", 1000, 0), ("x86_64", 0x40000000 | 39, 0)]
-    assert attempt(seccomp.compile(DEFAULT), calls) == [*CALLS.values(), NOSYS, PERM]
+    assert attempt(seccomp.compile(DEFAULT, "x86_64"), calls) == [*CALLS.values(), NOSYS, PERM]
     # With the capability, the calls come: they fail for reasons of their own.
-    [mount, unshare] = attempt(seccomp.compile(ADMIN), [("x86_64", X86[n], 0) for n in ("mount", "unshare")])
+    [mount, unshare] = attempt(seccomp.compile(ADMIN, "x86_64"), [("x86_64", X86[n], 0) for n in ("mount", "unshare")])
     assert (mount, unshare) == (errno.EFAULT, 0)
 
 
@@ -161,7 +163,7 @@ def test_the_kernel_agrees_on_32_bit_programs() -> None:
     except AssertionError:
         pytest.skip("this kernel runs no 32-bit programs")
     calls = [(old["getpid"], 0), (old["reboot"], 0), (old["personality"], 0x400000), (old["socket"], 40), (1000, 0)]
-    answers = attempt(seccomp.compile(DEFAULT), [("i386", *call) for call in calls])
+    answers = attempt(seccomp.compile(DEFAULT, "x86_64"), [("i386", *call) for call in calls])
     assert answers == [0, PERM, PERM, PERM, NOSYS]
 
 
@@ -173,6 +175,6 @@ def test_a_whole_program_runs_under_it() -> None:
         "print(subprocess.check_output(['sh', '-c', 'ls / >/dev/null; (echo fine) | cat'], text=True))\n"
     )
     result = subprocess.run(
-        [sys.executable, "-c", program, seccomp.compile(DEFAULT).hex(), "[]"], capture_output=True, text=True
+        [sys.executable, "-c", program, seccomp.compile(DEFAULT, "x86_64").hex(), "[]"], capture_output=True, text=True
     )
     assert (result.stdout.strip(), result.returncode) == ("fine", 0), result.stderr

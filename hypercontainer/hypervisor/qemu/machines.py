@@ -1,0 +1,79 @@
+"""The machines that QEMU is for our guests, as data: one an architecture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hypercontainer.errors import Unavailable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    arch: str  # of model/arch.py
+    program: str  # QEMU's for that architecture …
+    package: str  # … and Debian's package of it
+    type: str
+    options: str  # of the type
+    firmware: str
+    console: str  # what the guest's kernel calls the first serial line
+    emulated_cpu: str  # with all that TCG can do well
+    clock: str  # parameter that tells an emulated guest how fast this host's time stamp counter goes, in kHz
+    root_bus: str  # where a device is plugged that the guest is not told of …
+    root_owner: str  # … and QEMU's path of it
+    parameters: Sequence[str]  # of the kernel, on this machine
+
+
+Q35 = Machine(
+    arch="x86_64",
+    program="qemu-system-x86_64",
+    package="qemu-system-x86",
+    type="q35",
+    # without the devices that no guest of ours has a driver loaded for: each costs time to build and to probe
+    options="usb=off,smbus=off,sata=off,vmport=off,hpet=off,smm=off,i8042=off",
+    # small and quick, and enough to hand over to a PVH kernel: SeaBIOS proper spends a second on option ROMs, emulated
+    firmware="bios-microvm.bin",
+    console="ttyS0",
+    # With erms or fsrm the kernel copies by `rep movsb`, which is emulated byte by byte; without, by `rep movsq`,
+    # eight at a time.
+    emulated_cpu="max,erms=off,fsrm=off",
+    clock="tsc_early_khz",
+    root_bus="pcie.0",
+    root_owner="/machine/q35/pcie.0",
+    parameters=(
+        "reboot=t",  # the end after a panic is a triple fault, which -no-reboot turns into QEMU's end
+        "no_timer_check",  # 20 million; and a busy host makes that check fail, which is a panic
+        "tsc=reliable",  # no watchdog that wakes an idle guest, and none that a busy host makes bark
+    ),
+)
+
+MACHINES = {machine.arch: machine for machine in (Q35,)}
+
+# Of the kernel, on any machine. Millions are guest instructions until the agent's port is open (885 without the ones
+# marked: 1,785).
+PARAMETERS = (
+    "quiet",  # panics and hyperstart's words are on the console, and nothing else: a serial line costs an exit a byte
+    "panic=-1",  # a dead guest ends at once
+    "cryptomgr.notests",  # 880 million: that each cipher is right is the build machine's business
+    # 80 million: a file system for tracing the guest's kernel, which is not mounted, and what else it prepares
+    "initcall_blacklist=trace_eval_init,tracer_init_tracefs",
+    # An idle guest woke its host 9 times a second, by 2.3 timers (each is followed by ticks); without these 4 times
+    "sysctl.vm.compaction_proactiveness=0",  # twice a second: are there huge pages to be made?
+    "sysctl.vm.stat_interval=600",  # once a second: sums of counters that are read exactly when somebody asks
+    "psi=0",  # every other second: averages of pressure; and work at each switch of tasks
+    "audit=0",  # nobody reads it, and without a reader it goes to the console
+    "init_on_free=0",  # else free pages are taken for zeros: a clone may find the bytes of its template there
+    "swiotlb=noforce",  # devices reach all memory: from 4 GiB of it, 64 MiB of bounce buffers are saved
+    # What is added is used at once; three quarters of it for what can be moved, so that it can be given back, and the
+    # rest as more comes, so that the kernel has room for what cannot
+    "memhp_default_state=online",
+    "memory_hotplug.online_policy=auto-movable",
+    "scsi_mod.scan=manual",  # targets are scanned when a container needs one (to a module, /modules/order says it)
+)
+# Not here: mitigations=off, which changes nothing under TCG (its CPU "max" is known as not affected: a system call is
+# 391 instructions either way), and would be wrong under KVM; pci=lastbus=0, nokaslr: nothing to gain either.
+
+
+def machine_of(arch: str) -> Machine:
+    """The machine for guests of `arch`. Unavailable when there is none."""
+    if arch not in MACHINES:
+        raise Unavailable(f"cannot run guests of architecture {arch} with QEMU: there are {', '.join(MACHINES)}")
+    return MACHINES[arch]

@@ -1,0 +1,47 @@
+"""The processor architectures of guests, each under the name that its kernel has for itself (`uname -m`)."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hypercontainer.errors import Unavailable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arch:
+    """What the rest of us must know of an architecture. `name` is also the folder of its hyperstart."""
+
+    name: str
+    docker: str  # an image index's words: architecture …
+    variant: str  # … and variant
+    abis: Mapping[str, int]  # whose programs its kernel runs: name in model/syscalls.py, number in the kernel's audit
+    page_bytes: int  # of the kernels that we boot
+
+
+ARCHES = {
+    arch.name: arch
+    for arch in (
+        Arch(
+            name="x86_64",
+            docker="amd64",
+            variant="",
+            abis={"x86_64": 0xC000003E, "i386": 0x40000003},
+            page_bytes=4096,
+        ),
+        Arch(
+            name="aarch64",
+            docker="arm64",
+            variant="v8",
+            abis={"aarch64": 0xC00000B7},
+            page_bytes=4096,
+        ),
+    )
+}
+
+
+def host() -> Arch:
+    """The architecture of this machine, and so of its guests. Unavailable when the table has none of its name."""
+    name = os.uname().machine
+    if name not in ARCHES:
+        raise Unavailable(f"cannot run guests on a machine of architecture {name}: there are {', '.join(ARCHES)}")
+    return ARCHES[name]
