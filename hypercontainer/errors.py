@@ -8,6 +8,7 @@ Kind = Literal[
     "already-exists",
     "in-use",  # something else holds it: release that first
     "failed-precondition",  # it exists, but its state does not allow the call
+    "unsupported",  # this hyperd's hypervisor has no such feature
     "permission",
     "exhausted",  # disk, addresses, ports, memory
     "unavailable",  # a peer does not answer: a registry, hyperd
@@ -75,6 +76,17 @@ class WrongState(HyperError):
         words = "being removed" if state == "removing" else state
         super().__init__(f"cannot {verb} {name}: it is {words}" + (f": {hint}" if hint else ""))
         self.verb, self.name, self.state, self.hint = verb, name, state, hint
+
+
+class Unsupported(HyperError):
+    """The hypervisor of this hyperd can never do that. `doing` is what was to be done: "fork web"."""
+
+    kind = "unsupported"
+    facts = ("doing", "hypervisor")
+
+    def __init__(self, doing: str, hypervisor: str) -> None:
+        super().__init__(f"cannot {doing}: not with {hypervisor}")
+        self.doing, self.hypervisor = doing, hypervisor
 
 
 class Denied(HyperError):

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypercontainer.agent.client import SOON_S, AgentClient
 from hypercontainer.agent.messages import printable
 from hypercontainer.errors import Exhausted, GuestDied, GuestError, GuestSilent, HyperError, InUse
-from hypercontainer.hypervisor.base import Guest, Hypervisor, Size, VmConfig
+from hypercontainer.hypervisor.base import Guest, Hypervisor, Resizable, Size, VmConfig
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model import arch
 from hypercontainer.model.record import GuestRecord
@@ -48,6 +48,7 @@ class Vm:
         before = await self.guest.size()
         if memory_mib < before.memory_mib and before.added_mib:
             await self._check_shrinks(before, memory_mib)
+        assert isinstance(self.guest, Resizable)  # noqa: S101  callers have asked for Feature.RESIZE
         size = await self.guest.resize(vcpus, memory_mib)
         has = await self.agent.resize(vcpus, size.added_mib << 10)
         if has.cpus != vcpus:

@@ -12,6 +12,7 @@ from hypercontainer.errors import (
     NotFound,
     TimedOut,
     Unavailable,
+    Unsupported,
     WrongState,
 )
 
@@ -20,7 +21,7 @@ PLAIN: dict[str, type[HyperError]] = {
     e.kind: e for e in (AlreadyExists, Denied, Exhausted, InUse, InvalidInput, TimedOut, Unavailable)
 }
 
-WORDS = ("what", "name", "verb", "state", "hint", "feature")  # facts that are text
+WORDS = ("what", "name", "verb", "state", "hint", "feature", "doing", "hypervisor")  # facts that are text
 KINDS = {
     400: "invalid",
     403: "permission",
@@ -39,13 +40,15 @@ def error(document: object, status: int = 500) -> HyperError:
     said = document if isinstance(document, dict) else {}
     message = str(said.get("message") or f"hyperd answered with status {status} and no reason")
     kind = str(said.get("kind") or KINDS.get(status, ""))
-    what, name, verb, state, hint, feature = (_word(said, key) for key in WORDS)
+    what, name, verb, state, hint, feature, doing, hypervisor = (_word(said, key) for key in WORDS)
     if kind == NotFound.kind and what:
         return NotFound(what, name, hint)
     if kind == WrongState.kind and verb:
         return WrongState(verb, name, state, hint)
     if kind == GuestTooOld.kind and feature:
         return GuestTooOld(message, feature)
+    if kind == Unsupported.kind and doing:
+        return Unsupported(doing, hypervisor)
     if kind == GuestError.kind:
         errno = said.get("errno")
         return GuestError(message, errno if isinstance(errno, int) else 0, exec=said.get("exec") is True)

@@ -1,6 +1,6 @@
 """KVM or emulation, decided by proof: a /dev/kvm that opens and makes a VM may still be unable to run Linux.
 
-A real guest is booted under KVM with a bound of seconds. The answer is kept for this boot of the host, this QEMU and
+A real guest is booted under KVM with a bound of seconds. The answer is kept for this boot of the host, this VMM and
 this kernel, since any of them may change it.
 """
 
@@ -44,7 +44,7 @@ class _Cached(msgspec.Struct, frozen=True, kw_only=True):
     choice: Choice
 
 
-def known(settings: Settings, qemu: str, boot: BootFiles, cache_dir: Path) -> Choice | None:
+def known(settings: Settings, vmm: str, boot: BootFiles, cache_dir: Path) -> Choice | None:
     """What is decided without a proof: by the settings, for lack of /dev/kvm, or by the proof of before."""
     match settings.accelerator:
         case "kvm":
@@ -57,17 +57,17 @@ def known(settings: Settings, qemu: str, boot: BootFiles, cache_dir: Path) -> Ch
         cached = document.read(_cache(cache_dir), _Cached)
     except (FileNotFoundError, HyperError):
         return None
-    return cached.choice if cached.key == _key(qemu, boot) else None
+    return cached.choice if cached.key == _key(vmm, boot) else None
 
 
 async def choose(settings: Settings, hypervisor: Hypervisor, boot: BootFiles, cache_dir: Path, run_dir: Path) -> Choice:
     """The accelerator for guests here; proved once, in `PROOF_S` seconds at most."""
-    qemu = await hypervisor.version()
-    if (choice := known(settings, qemu, boot, cache_dir)) is not None:
+    vmm = await hypervisor.version()
+    if (choice := known(settings, vmm, boot, cache_dir)) is not None:
         return choice
     choice = await _prove(hypervisor, boot, run_dir)
     try:
-        files.replace(_cache(cache_dir), msgspec.json.encode(_Cached(key=_key(qemu, boot), choice=choice)))
+        files.replace(_cache(cache_dir), msgspec.json.encode(_Cached(key=_key(vmm, boot), choice=choice)))
     except OSError as e:
         log.warning("cannot keep what was proved: %s: until that can be done it is proved each time", e)
     return choice
@@ -77,8 +77,8 @@ def _cache(cache_dir: Path) -> Path:
     return cache_dir / "accelerator.json"
 
 
-def _key(qemu: str, boot: BootFiles) -> str:
-    return f"{proc.boot_id()} {qemu} {boot[0]} {boot[1]}"  # both paths name digests or a bundle that never changes
+def _key(vmm: str, boot: BootFiles) -> str:
+    return f"{proc.boot_id()} {vmm} {boot[0]} {boot[1]}"  # both paths name digests or a bundle that never changes
 
 
 async def _prove(hypervisor: Hypervisor, boot: BootFiles, run_dir: Path) -> Choice:

@@ -15,7 +15,7 @@ from hypercontainer.errors import HyperError, NotFound
 from hypercontainer.model import documents as doc
 
 API_VERSION = "1"
-COMMANDS = ["qemu-system-x86_64", "mkfs.ext4", "ip", "nft", "depmod", "dpkg-deb"]
+COMMANDS = ["mkfs.ext4", "ip", "nft", "depmod", "dpkg-deb"]
 LOW_DISK = 2 << 30
 
 
@@ -71,7 +71,7 @@ async def info(host: Host, stalled: int, unreached: Mapping[str, str]) -> doc.In
         operating_system=_os_name(),
         kernel_version=platform.release(),
         architecture=platform.machine(),
-        hypervisor=doc.Hypervisor(name="qemu", version=await host.site.hypervisor.version()),
+        hypervisor=doc.Hypervisor(name=host.site.hypervisor.name, version=await host.site.hypervisor.version()),
         guest_kernel=guest_kernel,
         isolation=isolation,
         warnings=[*warnings, *host.troubles()],
@@ -96,7 +96,7 @@ def _os_name() -> str:
 
 async def doctor(host: Host) -> doc.Doctor:
     """Each check with what to do about it; the accelerator is proved by booting a guest."""
-    checks = [_command(name) for name in COMMANDS]
+    checks = [_command(name) for name in (*host.site.hypervisor.commands, *COMMANDS)]
     checks += [_kernel(host), _disk(host), _tun()]
     found = await choice(host)
     isolation = describe.isolation(found)

@@ -19,8 +19,8 @@ from hypercontainer.factory.cache import CacheFactory
 from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.factory.template import TemplateFactory
 from hypercontainer.factory.trouble import Trouble
-from hypercontainer.hypervisor.base import Hypervisor
-from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
+from hypercontainer.hypervisor import registry
+from hypercontainer.hypervisor.base import Feature, Hypervisor
 from hypercontainer.images.store import ImageStore
 from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.model import arch
@@ -44,7 +44,7 @@ class Host:
         root.mkdir(mode=0o711, parents=True, exist_ok=True)  # the VMM's user passes through to its kernel
         self.site = Site(
             settings=settings,
-            hypervisor=hypervisor or QemuHypervisor(),
+            hypervisor=hypervisor or registry.load(settings.hypervisor),
             network=Network(settings, Path(settings.run)),
             factory=self.factory_of,
             boot=self.boot,
@@ -77,7 +77,9 @@ class Host:
         if settings.factory == "direct" or settings.template_scope == "none":
             return {"direct": direct}
         folder = self.site.run_dir("")
-        stage = partial(rehearsal.stage, self.hyperstart, settings.scratch_mib, self.site.scratches)
+        stage = None
+        if Feature.ADOPT in hypervisor.features:
+            stage = partial(rehearsal.stage, self.hyperstart, settings.scratch_mib, self.site.scratches)
         templates = TemplateFactory(hypervisor, folder, settings.uid_base + UIDS, stage)
         if settings.factory == "template":
             return {"direct": direct, "template": templates}

@@ -18,7 +18,7 @@ from hypercontainer.engine.templates import Templates
 from hypercontainer.engine.update import Updates
 from hypercontainer.engine.volumes import Volumes
 from hypercontainer.errors import InvalidInput, NotFound, WrongState
-from hypercontainer.hypervisor.base import Hypervisor
+from hypercontainer.hypervisor.base import Feature, Hypervisor, need
 from hypercontainer.lib import clock
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model import documents as doc
@@ -158,11 +158,20 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         self.host.index.check_container_name(name)
         image = self.host.images.get(spec.image)
         record = resolve.container(spec, image.id, self.host.images.config(image), name=name)
+        self._check_supported(pod, record)
         for mount in record.mounts:
             if mount.type == "volume":
                 mount.source = self.host.volumes.create(mount.source).name
         self.supervisor.place(record)
         return pod.add(record, self.host.images.rootfs(image))
+
+    def _check_supported(self, pod: Pod, record: ContainerRecord) -> None:
+        """Raise Unsupported where the container could be made but never start."""
+        hypervisor = self.host.site.hypervisor
+        for shared in [mount.target for mount in record.mounts if mount.type != "tmpfs"][:1]:
+            need(hypervisor, Feature.SHARE, f"mount a volume or a folder at {shared} in {record.name}")
+        if pod.record.guest:
+            need(hypervisor, Feature.HOTPLUG, f"add {record.name} to pod {pod.record.name} while that runs")
 
     def _warnings(self, pod: Pod, *made: Container) -> list[str]:
         """What will not be as somebody may expect of these containers, and of what the pod shares."""

@@ -7,7 +7,8 @@ from hypercontainer.engine import restart
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.store import Unread
 from hypercontainer.engine.supervisor import Supervisor
-from hypercontainer.errors import Exhausted, GuestDied, WrongState
+from hypercontainer.errors import Exhausted, GuestDied, InUse, WrongState
+from hypercontainer.lib import proc
 from hypercontainer.lib.together import together
 from hypercontainer.model.record import PodRecord
 from hypercontainer.sandbox.container import LOST
@@ -24,6 +25,7 @@ async def recover(supervisor: Supervisor) -> None:
     """Make pods of the records, make each true again, and remove what no record owns."""
     host, pods = supervisor.host, supervisor.pods
     records, host.index.unread = host.pods.load()
+    _check_driver(host, records)
     for unread in host.index.unread:
         log.error("%s: pod %s is left alone", unread.why, unread.id)
     for complaint in host.checkpoints.sweep():
@@ -42,6 +44,17 @@ async def recover(supervisor: Supervisor) -> None:
     for pod in list(pods.values()):
         if not pod.machine.unreached:
             await _resume(supervisor, pod)
+
+
+def _check_driver(host: Host, records: list[PodRecord]) -> None:
+    """InUse while guests of another hypervisor than the settings name may run: nobody could end them."""
+    name = host.site.hypervisor.name
+    for record in records:
+        if (guest := record.guest) and guest.driver != name and guest.boot_id == proc.boot_id():
+            raise InUse(
+                f"cannot run guests with {name}: pod {record.name} runs with {guest.driver}; start hyperd with "
+                f"hypervisor = {guest.driver!r} in its settings and stop it first"
+            )
 
 
 async def _recover(supervisor: Supervisor, pod: Pod) -> None:

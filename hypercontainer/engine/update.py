@@ -15,7 +15,7 @@ import msgspec
 from hypercontainer.engine import resolve
 from hypercontainer.engine.host import Host
 from hypercontainer.errors import GuestError, HyperError, InUse, InvalidInput, WrongState
-from hypercontainer.hypervisor.base import Size
+from hypercontainer.hypervisor.base import Feature, Size, need
 from hypercontainer.lib.together import to_its_end
 from hypercontainer.model import documents as doc
 from hypercontainer.model.record import ContainerRecord, PodRecord
@@ -43,6 +43,8 @@ class Updates:
             pod_spec, spec = changed(
                 pod.record, container.record, wanted, self.host.vcpus(pod.record), self.host.settings.memory_mib
             )
+            if pod_spec != pod.record.spec and pod.record.guest:
+                need(pod.site.hypervisor, Feature.RESIZE, f"change the size of {container.record.name} while it runs")
             warnings = await to_its_end(_change(pod, container, pod_spec, spec))
         pod.emit("update", container)
         return doc.Updated(warnings=warnings)

@@ -20,7 +20,7 @@ from hypercontainer.factory.base import Factory, Kept, Pool, Shape, Stage, Wish,
 from hypercontainer.factory.rehearsal import rehearse
 from hypercontainer.factory.template import TemplateFactory
 from hypercontainer.factory.trouble import Trouble
-from hypercontainer.hypervisor.base import Hypervisor, VmConfig
+from hypercontainer.hypervisor.base import Adoptable, Feature, Hypervisor, VmConfig, need
 from hypercontainer.lib.together import to_its_end, together
 from hypercontainer.lib.trace import Timings, Trace
 
@@ -80,6 +80,7 @@ class CacheFactory:
         uids: Callable[[], Iterator[int]], stage: Stage | None = None,
     ) -> None:  # fmt: skip
         """Who waits has a new folder below `run_dir`, and a user of its own from `uids()`: those that are free."""
+        need(hypervisor, Feature.ADOPT, 'have virtual machines wait, as factory = "cache" is to')
         self._templates, self._booting, self._hypervisor = templates, booting, hypervisor
         self._run_dir, self._uids, self._stage = run_dir, uids, stage
         self._stocks: list[Stock] = []
@@ -186,8 +187,10 @@ class CacheFactory:
 
     async def _adopted(self, stock: Stock, one: Waiting, config: VmConfig, run_dir: Path) -> bool:
         """The same. No other one is tried then: what failed may be what it was to become."""
+        guest = one.vm.guest
+        assert isinstance(guest, Adoptable)  # noqa: S101  asked at the beginning
         try:
-            await one.vm.guest.adopt(config, run_dir)
+            await guest.adopt(config, run_dir)
         except BaseException as e:
             await self._useless(stock, one, e)
             return False

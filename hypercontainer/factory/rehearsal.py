@@ -13,7 +13,7 @@ from hypercontainer.agent import messages as m
 from hypercontainer.agent.messages import ExitEvent
 from hypercontainer.errors import GuestError, GuestSilent
 from hypercontainer.factory.base import EMPTY
-from hypercontainer.hypervisor.base import SLOTS, SNAPSHOT_MAC
+from hypercontainer.hypervisor.base import SLOTS, SNAPSHOT_MAC, Adoptable
 from hypercontainer.lib.limit import limit
 from hypercontainer.model import arch, capabilities, seccomp
 from hypercontainer.model.record import DiskRecord
@@ -30,15 +30,17 @@ async def rehearse(vm: Vm, disks: Sequence[DiskRecord], *, network: bool) -> Non
 
     The pod's names and addresses are the rehearsal's until it is set up again. GuestError, GuestDied or GuestSilent
     if it could not be run to its end."""
+    guest = vm.guest
+    assert isinstance(guest, Adoptable)  # noqa: S101  else it has no stage
     for disk in disks:
-        await vm.guest.swap_disk(disk)
+        await guest.swap_disk(disk)
     await vm.agent.setup_pod(_pod(OTHER_MAC, SNAPSHOT_MAC, network=network))  # another address, as it will have
     await vm.agent.create_container(_container())
     await _run(vm)
     await vm.agent.remove_container(NAME)
     await vm.agent.setup_pod(_pod(SNAPSHOT_MAC, OTHER_MAC, network=network, down=True))
     for empty in EMPTY:
-        await vm.guest.swap_disk(empty)
+        await guest.swap_disk(empty)
     await vm.agent.stage(SLOTS)  # with the container its disks went
 
 

@@ -31,7 +31,7 @@ from hypercontainer.factory.base import EMPTY, Kept, Pool, Shape, Stage, Wish, n
 from hypercontainer.factory.rehearsal import rehearse
 from hypercontainer.factory.sealed import SealedFile
 from hypercontainer.factory.trouble import Trouble
-from hypercontainer.hypervisor.base import SLOTS, Hypervisor, Snapshot, VmConfig
+from hypercontainer.hypervisor.base import SLOTS, Feature, Hypervisor, Savable, Snapshot, VmConfig, need
 from hypercontainer.lib.trace import Timings, Trace
 
 log = logging.getLogger(__name__)
@@ -83,6 +83,7 @@ class TemplateFactory:
 
     def __init__(self, hypervisor: Hypervisor, run_dir: Path, uid: int, stage: Stage | None = None) -> None:
         """Templates boot in new folders below `run_dir`, their VMM as user `uid`; they rehearse on `stage`."""
+        need(hypervisor, Feature.SNAPSHOT, 'clone virtual machines, as factory = "template" or "cache" is to')
         self._hypervisor, self._run_dir, self._uid, self._stage = hypervisor, run_dir, uid, stage
         self._templates: dict[Shape, asyncio.Task[Template]] = {}  # by shape; the one used last is last
         self._making: set[asyncio.Task[Template]] = set()
@@ -161,6 +162,8 @@ class TemplateFactory:
 
     def _smaller(self, config: VmConfig) -> Template | None:
         """The largest template that lacks nothing but size, for who would have to wait for one of their own."""
+        if Feature.RESIZE not in self._hypervisor.features:
+            return None
         fitting = []
         for key, task in self._templates.items():
             if task.done() and not task.cancelled() and not task.exception():
@@ -245,6 +248,7 @@ class TemplateFactory:
             async with vms.booted(self._hypervisor, config, folder, Timings()) as vm:
                 await self._rehearse(vm, config, folder)
                 await vm.close()  # it is saved without a host: each clone finds its own
+                assert isinstance(vm.guest, Savable)  # noqa: S101  asked at the beginning
                 await vm.guest.save(template.state.fileno())
             template.seal()
             return template

@@ -2,13 +2,16 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum, auto
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from hypercontainer.errors import Unsupported
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import DiskRecord, GuestRecord
 
-SLOTS = (0, 1)  # SCSI targets of a pod's first container: guests may know them before they have anything behind them
+# Numbers of the disks of a pod's first container: guests may know them before they have anything behind them.
+SLOTS = (0, 1)
 SNAPSHOT_MAC = "52:54:00:00:00:00"  # of a snapshot's NIC: each clone is told its own (docs/wire.md, `hardware`)
 
 OUT_OF_MEMORY = "out of memory"  # so begins why a guest ended whose kernel had no more of it
@@ -25,7 +28,7 @@ class Nic:
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """What a guest was when `Guest.save` stopped it: descriptors of open files that nobody can change any more."""
+    """What a guest was when `Savable.save` stopped it: descriptors of open files that nobody can change any more."""
 
     memory: int
     state: int  # of its devices and CPUs
@@ -73,8 +76,19 @@ class VmConfig:
     kernel_parameters: Sequence[str] = field(default=())
     background: bool = False  # nobody waits for it: it gives way to others, until it is adopted
     disk_mib: int = 0  # the largest that is plugged while it runs and written; of `disks` it is known
-    memory: int | None = None  # descriptor of a file as large as the guest's RAM, which becomes it: for `Guest.save`
+    memory: int | None = None  # descriptor of a file as large as the guest's RAM, which becomes it: for `Savable.save`
     origin: Snapshot | None = None  # go on from there, with disks and NIC of one's own; see `Hypervisor.shape`
+
+
+class Feature(StrEnum):
+    """What a hypervisor may be able to do beyond booting guests and ending them. Callers ask before they begin."""
+
+    HOTPLUG = auto()  # its guests are Hotplug
+    RESIZE = auto()  # … Resizable
+    SHARE = auto()  # `VmConfig.share`
+    SNAPSHOT = auto()  # … Savable, when booted with `VmConfig.memory`; others go on with `VmConfig.origin`
+    COPY = auto()  # … Copyable: a Snapshot of a guest that goes on
+    ADOPT = auto()  # … Adoptable; disks may have nothing behind them
 
 
 class Guest(Protocol):
@@ -86,35 +100,8 @@ class Guest(Protocol):
     @property
     def agent_socket(self) -> Path: ...
 
-    async def add_disk(self, disk: DiskRecord) -> None:
-        """Plug a SCSI disk at `disk.target`, or put its file behind the one that is there with nothing behind it (one
-        of SLOTS); the file is opened read-only when the record says so. InvalidInput when it is larger than what the
-        VMM may write (`VmConfig.disk_mib`)."""
-
-    async def plugged(self) -> set[int]:
-        """The targets of its disks that have a file behind them, whoever plugged them."""
-
-    async def swap_disk(self, disk: DiskRecord) -> None:
-        """Have another file behind the disk at `disk.target`, which the guest must not be using. It is not told: it
-        still believes in the size that it has seen."""
-
-    async def remove_disk(self, target: int) -> None: ...
-
-    async def adopt(self, config: VmConfig, run_dir: Path) -> None:
-        """Make a guest that was booted for nobody, its SLOTS empty, that of `config`: its disks are in the slots, or
-        plugged, its tap has the name, its run-time files have moved to `run_dir` (exists, empty, ours).
-
-        After a failure it is of no use any more: kill it."""
-
     async def size(self) -> Size:
         """What it has now; of its processors, some may be switched off."""
-
-    async def resize(self, vcpus: int, memory_mib: int) -> Size:
-        """Give it so much while it runs, or as near to it as it comes: processors never go, nor does memory that it
-        started with, or that it cannot give back (whatever is in use stays whole). Memory comes in blocks of some MiB.
-
-        Returns what it has then; see `vm.Vm.resize` for what it makes of it. Again changes nothing. InvalidInput when
-        that is more than any guest that runs can get: nothing has changed then."""
 
     async def pause(self) -> None:
         """Stop the virtual CPUs."""
@@ -124,9 +111,59 @@ class Guest(Protocol):
     async def lacks_room(self) -> bool:
         """It stands still, for this host's disk has no room for what it writes. By itself it goes on when there is."""
 
+    async def kill(self) -> None:
+        """End the VMM and its helpers, remove its run-time files. Safe in any state, any number of times."""
+
+    def waited_s(self) -> float:
+        """Seconds that it has waited for a processor of the host since its start. No time limit counts them."""
+
+    async def wait(self) -> str:
+        """Wait until the VMM has ended, and return why, in words: "powered off", "guest kernel panic: …",
+        "killed by signal 9", "qemu: …" """
+
+    def console_tail(self, size: int = 4096) -> str:
+        """The last words on the guest's console."""
+
+
+@runtime_checkable
+class Hotplug(Protocol):
+    """A guest whose disks come and go while it runs: Feature.HOTPLUG."""
+
+    async def add_disk(self, disk: DiskRecord) -> None:
+        """Plug a disk as number `disk.target`, or put its file behind the one that is there with nothing behind it (one
+        of SLOTS); the file is opened read-only when the record says so. InvalidInput when it is larger than what the
+        VMM may write (`VmConfig.disk_mib`)."""
+
+    async def plugged(self) -> set[int]:
+        """The numbers of its disks that have a file behind them, whoever plugged them."""
+
+    async def remove_disk(self, target: int) -> None: ...
+
+
+@runtime_checkable
+class Resizable(Protocol):
+    """A guest that has more or less while it runs: Feature.RESIZE."""
+
+    async def resize(self, vcpus: int, memory_mib: int) -> Size:
+        """Give it so much while it runs, or as near to it as it comes: processors never go, nor does memory that it
+        started with, or that it cannot give back (whatever is in use stays whole). Memory comes in blocks of some MiB.
+
+        Returns what it has then; see `vm.Vm.resize` for what it makes of it. Again changes nothing. InvalidInput when
+        that is more than any guest that runs can get: nothing has changed then."""
+
+
+@runtime_checkable
+class Savable(Protocol):
+    """A guest that others can go on from, when it was booted for that: Feature.SNAPSHOT."""
+
     async def save(self, state: int) -> None:
         """Stop a guest that was booted with `VmConfig.memory` for good, and write all else that it is to the file
         `state`. Its memory's file is complete once it has been killed."""
+
+
+@runtime_checkable
+class Copyable(Protocol):
+    """A guest that can be copied while it runs: Feature.COPY."""
 
     async def copy_memory(self, memory: int) -> None:
         """Make the empty file `memory` as large as the guest's RAM, and write to it what of that stays as it is: a
@@ -138,22 +175,29 @@ class Guest(Protocol):
         """Of a guest that is paused, and stays so, write to `memory` what `copy_memory` left out, and all else that
         it is to the empty file `state`: a Snapshot, for guests of the same `Hypervisor.shape`. Exhausted as above."""
 
-    async def kill(self) -> None:
-        """End the VMM and its helpers, remove its run-time files. Safe in any state, any number of times."""
 
-    def waited_s(self) -> float:
-        """Seconds that it has waited for a processor of the host since its start. No time limit counts them."""
+@runtime_checkable
+class Adoptable(Protocol):
+    """A guest that can wait for whom it is to be: Feature.ADOPT."""
 
-    async def wait(self) -> str:
-        """Wait until the VMM has ended, and return why, in words: "powered off", "guest kernel panic: …",
-        "killed by signal 9", "qemu: …". They begin with OUT_OF_MEMORY if the guest's kernel ended for want of it."""
+    async def swap_disk(self, disk: DiskRecord) -> None:
+        """Have another file behind disk number `disk.target`, which the guest must not be using. It is not told: it
+        still believes in the size that it has seen."""
 
-    def console_tail(self, size: int = 4096) -> str:
-        """The last words on the guest's console."""
+    async def adopt(self, config: VmConfig, run_dir: Path) -> None:
+        """Make a guest that was booted for nobody, its SLOTS empty, that of `config`: its disks are in the slots, or
+        plugged, its tap has the name, its run-time files have moved to `run_dir` (exists, empty, ours).
+
+        After a failure it is of no use any more: kill it."""
 
 
 class Hypervisor(Protocol):
     """Boots guests. A driver knows nothing of containers, images or the engine's state files."""
+
+    name: str  # in the settings: registry.py
+    product: str  # for people, and before the version in what outlives this hyperd: "QEMU"
+    features: frozenset[Feature]  # said up front, so that callers ask instead of trying
+    commands: Sequence[str]  # programs of the host that it runs
 
     async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> Guest:
         """Start a VMM in `run_dir` (exists, empty, ours). Returns when it runs; the agent may not answer yet.
@@ -173,3 +217,9 @@ class Hypervisor(Protocol):
 
     async def reap(self, run_dir: Path) -> None:
         """Remove whatever a boot in `run_dir` that was cut short left: processes, mounts, files."""
+
+
+def need(hypervisor: Hypervisor, feature: Feature, doing: str) -> None:
+    """Raise Unsupported, which says what was to be done, when `hypervisor` lacks the feature that takes."""
+    if feature not in hypervisor.features:
+        raise Unsupported(doing, hypervisor.product)

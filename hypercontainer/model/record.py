@@ -18,7 +18,7 @@ class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class DiskRecord(Record, kw_only=True):
-    """A SCSI disk of the guest: target number, backing file ("": nothing yet, a disk of zeroes that is to get one)."""
+    """A disk of the guest: its number there, backing file ("": nothing yet, a disk of zeroes that is to get one)."""
 
     target: int
     path: str

@@ -58,6 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     socket: str = "/run/hyper.sock"
     group: str = ""  # a group that may use the socket beside root
     door: list[Door] = []  # more sockets
+    hypervisor: str = "qemu"  # what runs guests: hypervisor/registry.py has the names
     accelerator: str = "auto"  # auto = proved by booting a guest; or kvm, tcg
     kernel: str = ""  # name of a kernel bundle; "" = the one `hyperctl kernel use` chose
     # direct: boot each guest; template: clone it from one that was booted before; cache: … and have some wait (`pool`)

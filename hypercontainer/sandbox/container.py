@@ -26,7 +26,7 @@ RUNNING = ("running", "paused")
 # Steps of a start that may take seconds, in words for who waits.
 MAKING = {
     "template": "a template for virtual machines of its size is made, once, by booting one",
-    "qemu": "its virtual machine is started",
+    "vmm": "its virtual machine is started",
     "monitor": "its virtual machine is started",
     "agent": "its virtual machine boots",
     "resize": "memory and processors are added to its virtual machine",

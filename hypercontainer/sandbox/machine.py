@@ -16,7 +16,7 @@ from pathlib import Path
 from hypercontainer import vm as vms
 from hypercontainer.agent.messages import Listing
 from hypercontainer.errors import Exhausted, HyperError, InUse, WrongState
-from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Guest, Nic, SharedFolder, Snapshot, VmConfig
+from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Feature, Guest, Hotplug, Nic, SharedFolder, Snapshot, VmConfig
 from hypercontainer.lib import files
 from hypercontainer.lib.limit import limit
 from hypercontainer.lib.together import together
@@ -193,6 +193,7 @@ class Machine:
             await self._prepare(container)
             for disk in (container.lower, container.upper):
                 if disk and disk.target not in self._targets:
+                    assert isinstance(vm.guest, Hotplug)  # noqa: S101  asked when the container was made
                     await vm.guest.add_disk(disk)
                     self._targets.add(disk.target)
             create = requests.container_create(container, self.site.limit_mib(self.record))
@@ -249,7 +250,7 @@ class Machine:
             await self.vm.agent.remove_container(container.id)
             self._in_guest.discard(container.id)
         for disk in (container.lower, container.upper):
-            if self.vm and disk and disk.target in self._targets:
+            if self.vm and disk and disk.target in self._targets and isinstance(self.vm.guest, Hotplug):
                 await self.vm.guest.remove_disk(disk.target)
                 self._targets.discard(disk.target)
         for mount in container.mounts:
@@ -317,7 +318,7 @@ class Machine:
             paused, timeout_s = record.paused or record.frozen, self.site.settings.boot_timeout_s
             self.vm = vm = await vms.reach(self._standing, paused=paused, timeout_s=timeout_s)
             self._reached()
-            self._targets = await vm.guest.plugged()
+            self._targets = await self._plugged(vm)
             for mount in (mount for container in record.containers for mount in container.mounts):
                 if mount.read_only and mount.populate and mount.share_path in self.share.names():
                     await self._refuse_writes(mount, vm)  # a hyperd before us may have ended while it was filled
@@ -334,6 +335,11 @@ class Machine:
         if not (self.record.paused or self.record.frozen):
             await self._grow(vm)
         return state
+
+    async def _plugged(self, vm: vms.Vm) -> set[int]:
+        if isinstance(vm.guest, Hotplug):
+            return await vm.guest.plugged()
+        return {disk.target for c in self.record.containers for disk in (c.lower, c.upper) if disk}
 
     async def still(self, for_s: float) -> bool:
         """Wait for so long, or until a guest that is not reached has ended. False: it has, or there is none."""
@@ -352,6 +358,8 @@ class Machine:
 
     async def _grow(self, vm: vms.Vm) -> None:
         """To the size in the record, where a hyperd before us did not come to it. What is more stays."""
+        if Feature.RESIZE not in self.site.hypervisor.features:
+            return
         try:
             size = await vm.guest.size()
             vcpus = self.site.vcpus(self.record, vm.guest.record.accelerator)

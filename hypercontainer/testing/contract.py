@@ -2,15 +2,16 @@
 
     class TestMyDriver(HypervisorContract): ...
 
-`hypervisor` (a Hypervisor) or `factory` (a Factory), `config` (a VmConfig whose guest runs our agent), `run_dir` (an
-empty folder of ours).
+`hypervisor` (a Hypervisor), for a factory `factory` (a Factory) too, `config` (a VmConfig whose guest runs our agent
+and has no disks), `run_dir` (an empty folder of ours). What a hypervisor need not be able to do is tried where its
+features promise it.
 """
 
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,14 +20,62 @@ import pytest
 from hypercontainer import vm as vms
 from hypercontainer.agent.messages import PodSetup, Resolver
 from hypercontainer.errors import GuestDied, GuestSilent, HyperError
-from hypercontainer.factory.base import Factory
-from hypercontainer.hypervisor.base import Hypervisor, SharedFolder, VmConfig
+from hypercontainer.factory.base import EMPTY, Factory
+from hypercontainer.factory.sealed import SealedFile
+from hypercontainer.hypervisor.base import (
+    SLOTS,
+    Adoptable,
+    Copyable,
+    Feature,
+    Hotplug,
+    Hypervisor,
+    Resizable,
+    Savable,
+    SharedFolder,
+    Snapshot,
+    VmConfig,
+)
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model.record import DiskRecord
 from hypercontainer.sandbox.requests import SHARE_TAG
 
 LIMIT_S = 60.0
 SHORT_S = 0.5  # for an answer that must not come
+
+
+# What a guest of such a hypervisor is.
+ABILITIES: Mapping[Feature, type] = {
+    Feature.HOTPLUG: Hotplug,
+    Feature.RESIZE: Resizable,
+    Feature.SNAPSHOT: Savable,
+    Feature.COPY: Copyable,
+    Feature.ADOPT: Adoptable,
+}
+
+
+def promised(hypervisor: Hypervisor, feature: Feature) -> None:
+    """Skip the test that calls where `hypervisor` does not claim to have the feature."""
+    if feature not in hypervisor.features:
+        pytest.skip(f"{hypervisor.product} does not promise: {feature}")
+
+
+def folders(run_dir: Path, *names: str) -> list[Path]:
+    """One for each VMM."""
+    made = [run_dir / name for name in names]
+    for folder in made:
+        folder.mkdir(mode=0o711)
+    return made
+
+
+def a_file(folder: Path) -> Path:
+    path = folder / "disk"
+    path.write_bytes(bytes(1 << 20))
+    return path
+
+
+def a_pod(*, share: str) -> PodSetup:
+    entropy = os.urandom(32)
+    return PodSetup(hostname="test", dns=Resolver(), hosts=[], time_ns=time.time_ns(), entropy=entropy, share=share)
 
 
 class HypervisorContract:
@@ -99,6 +148,93 @@ class HypervisorContract:
             assert list(run_dir.iterdir()) == []
             await hypervisor.reap(run_dir)
 
+    async def test_a_guest_can_do_what_is_promised_and_no_more(
+        self, hypervisor: Hypervisor, config: VmConfig, run_dir: Path
+    ) -> None:
+        async with vms.booted(hypervisor, config, run_dir) as vm:
+            able = {feature for feature, kind in ABILITIES.items() if isinstance(vm.guest, kind)}
+        assert able == hypervisor.features & ABILITIES.keys()
+
+    async def test_a_disk_comes_and_goes(
+        self, hypervisor: Hypervisor, config: VmConfig, run_dir: Path, tmp_path: Path
+    ) -> None:
+        promised(hypervisor, Feature.HOTPLUG)
+        disk = DiskRecord(target=5, path=str(a_file(tmp_path)), read_only=True)
+        async with vms.booted(hypervisor, config, run_dir) as vm:
+            assert isinstance(vm.guest, Hotplug)
+            assert await vm.guest.plugged() == set()
+            for _ in range(2):
+                await vm.guest.add_disk(disk)
+                assert await vm.guest.plugged() == {5}
+                await vm.guest.remove_disk(5)
+                assert await vm.guest.plugged() == set()
+            await vm.agent.ping()
+
+    async def test_a_guest_grows(self, hypervisor: Hypervisor, config: VmConfig, run_dir: Path) -> None:
+        promised(hypervisor, Feature.RESIZE)
+        wanted = (config.vcpus + 1, config.memory_mib + 64)
+        async with vms.booted(hypervisor, config, run_dir) as vm:
+            for size in (await vm.resize(*wanted), await vm.resize(*wanted), await vm.guest.size()):
+                assert (size.vcpus, size.memory_mib, size.added_mib) == (*wanted, 64)
+
+    async def test_a_folder_is_shared(
+        self, hypervisor: Hypervisor, config: VmConfig, run_dir: Path, tmp_path: Path
+    ) -> None:
+        promised(hypervisor, Feature.SHARE)
+        async with vms.booted(hypervisor, replace(config, share=SharedFolder(folder=tmp_path)), run_dir) as vm:
+            await vm.agent.setup_pod(a_pod(share=SHARE_TAG))
+
+    async def test_others_go_on_from_a_guest_that_was_saved(
+        self, hypervisor: Hypervisor, config: VmConfig, run_dir: Path
+    ) -> None:
+        promised(hypervisor, Feature.SNAPSHOT)
+        with closing(SealedFile("memory", config.memory_mib << 20)) as memory, closing(SealedFile("state", 0)) as state:
+            async with vms.booted(hypervisor, replace(config, memory=memory.fileno()), run_dir) as vm:
+                await vm.close()
+                assert isinstance(vm.guest, Savable)
+                await vm.guest.save(state.fileno())
+            memory.seal()
+            state.seal()
+            origin = Snapshot(memory=memory.fileno(), state=state.fileno())
+            for _ in range(2):
+                async with vms.booted(hypervisor, replace(config, origin=origin), run_dir) as vm:
+                    await vm.agent.ping()
+
+    async def test_a_guest_that_was_copied_goes_on_and_so_does_the_copy(
+        self, hypervisor: Hypervisor, config: VmConfig, run_dir: Path
+    ) -> None:
+        promised(hypervisor, Feature.COPY)
+        first, second = folders(run_dir, "first", "second")
+        with closing(SealedFile("memory", 0)) as memory, closing(SealedFile("state", 0)) as state:
+            async with vms.booted(hypervisor, config, first) as vm:
+                assert isinstance(vm.guest, Copyable)
+                await vm.guest.copy_memory(memory.fileno())
+                await vm.guest.pause()
+                await vm.guest.dump(memory.fileno(), state.fileno())
+                await vm.guest.resume()
+                memory.seal()
+                state.seal()
+                origin = Snapshot(memory=memory.fileno(), state=state.fileno())
+                async with vms.booted(hypervisor, replace(config, origin=origin), second) as copy:
+                    await copy.agent.ping()
+                    await vm.agent.ping()
+        first.rmdir()
+        second.rmdir()
+
+    async def test_a_guest_that_waited_is_somebodys(
+        self, hypervisor: Hypervisor, config: VmConfig, run_dir: Path, tmp_path: Path
+    ) -> None:
+        promised(hypervisor, Feature.ADOPT)
+        waiting, pod = folders(run_dir, "waiting", "pod")
+        disks = [DiskRecord(target=SLOTS[0], path=str(a_file(tmp_path)), read_only=True)]
+        async with vms.booted(hypervisor, replace(config, disks=EMPTY, background=True), waiting) as vm:
+            assert isinstance(vm.guest, Adoptable)
+            await vm.guest.adopt(replace(config, disks=disks), pod)
+            assert vm.guest.record.run_dir == str(pod)
+            await vm.agent.ping()
+        assert list(run_dir.iterdir()) == [pod]
+        pod.rmdir()
+
 
 class FactoryContract:
     async def test_a_guest_answers_has_its_disks_and_leaves_nothing(
@@ -129,16 +265,13 @@ class FactoryContract:
             folder.rmdir()
 
     async def test_a_guest_with_a_shared_folder_finds_it(
-        self, factory: Factory, config: VmConfig, run_dir: Path, tmp_path: Path
+        self, factory: Factory, hypervisor: Hypervisor, config: VmConfig, run_dir: Path, tmp_path: Path
     ) -> None:
+        promised(hypervisor, Feature.SHARE)
         folder = SharedFolder(folder=tmp_path)
         for share in (folder, None, folder):
             async with made(factory, replace(config, share=share), run_dir) as vm:
-                tag = SHARE_TAG if share else ""
-                pod = PodSetup(
-                    hostname="test", dns=Resolver(), hosts=[], time_ns=time.time_ns(), entropy=os.urandom(32), share=tag
-                )
-                await vm.agent.setup_pod(pod)
+                await vm.agent.setup_pod(a_pod(share=SHARE_TAG if share else ""))
 
     async def test_guests_outlive_their_factory(self, factory: Factory, config: VmConfig, run_dir: Path) -> None:
         async with made(factory, config, run_dir) as vm:

@@ -3,11 +3,12 @@
 import asyncio
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 from hypercontainer.errors import GuestDied, HyperError, InvalidInput, NotFound
-from hypercontainer.hypervisor.base import Size, VmConfig
+from hypercontainer.hypervisor.base import Feature, Size, VmConfig
 from hypercontainer.lib import proc
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import DiskRecord, GuestRecord, ProcessRef
@@ -15,15 +16,15 @@ from hypercontainer.testing.fake_agent import FakeAgent
 from hypercontainer.testing.fake_process import FakeProcess, Refused
 from hypercontainer.testing.fake_snapshot import go_on, image
 
-__all__ = ["FakeAgent", "FakeGuest", "FakeHypervisor", "FakeProcess", "Refused"]
+__all__ = ["BareGuest", "FakeAgent", "FakeGuest", "FakeHypervisor", "FakeProcess", "Refused"]
 
 SOCKET = "agent.sock"
 MOST_VCPUS, ROOM_MIB = 8, 16384  # of one that runs
 SAVED = b"a guest's devices"  # what a fake one has to say of them
 
 
-class FakeGuest:
-    """hypervisor.base.Guest. `die` ends it as a crash would; `agent` is what its host talks to."""
+class BareGuest:
+    """hypervisor.base.Guest, and no more. `die` ends it as a crash would; `agent` is what its host talks to."""
 
     def __init__(
         self, record: GuestRecord, config: VmConfig, agent: FakeAgent, moved: Callable[[str, Path], object]
@@ -51,6 +52,51 @@ class FakeGuest:
     @property
     def alive(self) -> bool:
         return not self._ended.done()
+
+    def waited_s(self) -> float:
+        return self.starved_s
+
+    async def size(self) -> Size:
+        memory_mib = self.config.memory_mib + self.added_mib
+        return Size(vcpus=self.vcpus, memory_mib=memory_mib, added_mib=self.added_mib)
+
+    async def pause(self) -> None:
+        self.paused = True
+        self.agent.pause(True)
+
+    async def resume(self) -> None:
+        self.paused = False
+        self.agent.pause(False)
+
+    async def lacks_room(self) -> bool:
+        return self.stalled
+
+    def stall(self, stalled: bool) -> None:
+        """The host's disk has no room for what it writes, or has it again."""
+        self.stalled = stalled
+        self.agent.pause(stalled)
+
+    async def kill(self) -> None:
+        await self.die("killed by signal 9")
+        self.agent_socket.unlink(missing_ok=True)
+        self._power.cancel()
+
+    async def die(self, cause: str, console: str = "") -> None:
+        """End, for the reason in words that `wait` returns; a second death changes nothing."""
+        if self.alive:
+            self.console += console
+            self._ended.set_result(cause)
+            await self.agent.close()
+
+    async def wait(self) -> str:
+        return await asyncio.shield(self._ended)
+
+    def console_tail(self, size: int = 4096) -> str:
+        return self.console[-size:]
+
+
+class FakeGuest(BareGuest):
+    """A guest that can do all that any can."""
 
     async def add_disk(self, disk: DiskRecord) -> None:
         if disk.target in self.disks and self.disks[disk.target].path:
@@ -80,13 +126,6 @@ class FakeGuest:
     async def remove_disk(self, target: int) -> None:
         del self.disks[target]
 
-    def waited_s(self) -> float:
-        return self.starved_s
-
-    async def size(self) -> Size:
-        memory_mib = self.config.memory_mib + self.added_mib
-        return Size(vcpus=self.vcpus, memory_mib=memory_mib, added_mib=self.added_mib)
-
     async def resize(self, vcpus: int, memory_mib: int) -> Size:
         if vcpus > MOST_VCPUS:
             raise InvalidInput(f"cannot give a running virtual machine {vcpus} vCPUs: {MOST_VCPUS} at most")
@@ -96,22 +135,6 @@ class FakeGuest:
         self.vcpus = max(self.vcpus, vcpus)
         self.added_mib = max(added_mib, min(self.stuck_mib, self.added_mib), 0)
         return await self.size()
-
-    async def pause(self) -> None:
-        self.paused = True
-        self.agent.pause(True)
-
-    async def resume(self) -> None:
-        self.paused = False
-        self.agent.pause(False)
-
-    async def lacks_room(self) -> bool:
-        return self.stalled
-
-    def stall(self, stalled: bool) -> None:
-        """The host's disk has no room for what it writes, or has it again."""
-        self.stalled = stalled
-        self.agent.pause(stalled)
 
     async def save(self, state: int) -> None:
         await self.pause()
@@ -127,34 +150,22 @@ class FakeGuest:
         os.pwrite(memory, image(self.agent), 0)
         os.write(state, SAVED)
 
-    async def kill(self) -> None:
-        await self.die("killed by signal 9")
-        self.agent_socket.unlink(missing_ok=True)
-        self._power.cancel()
-
-    async def die(self, cause: str, console: str = "") -> None:
-        """End, for the reason in words that `wait` returns; a second death changes nothing."""
-        if self.alive:
-            self.console += console
-            self._ended.set_result(cause)
-            await self.agent.close()
-
-    async def wait(self) -> str:
-        return await asyncio.shield(self._ended)
-
-    def console_tail(self, size: int = 4096) -> str:
-        return self.console[-size:]
-
 
 class FakeHypervisor:
     """hypervisor.base.Hypervisor. It outlives the engine under test, as machines do: keep it, make a new engine.
 
     `make_agent` gives the agent of each guest that is booted; `fail` makes the next boots die with those words,
-    `fail_clones` those that go on from a snapshot.
+    `fail_clones` those that go on from a snapshot. Without `features` its guests are bare.
     """
 
-    def __init__(self, make_agent: Callable[[], FakeAgent] = FakeAgent) -> None:
-        self.make_agent = make_agent
+    name, product = "fake", "Fake"
+    commands: Sequence[str] = ()
+
+    def __init__(
+        self, make_agent: Callable[[], FakeAgent] = FakeAgent, features: frozenset[Feature] = frozenset(Feature)
+    ) -> None:
+        self.make_agent, self.features = make_agent, features
+        self._guest = FakeGuest if features else cast("type[FakeGuest]", BareGuest)  # whoever asks for more fails
         self.fail = self.fail_clones = ""
         self.program = "0"  # of the VMM: another one has other shapes
         self.booted: list[VmConfig] = []
@@ -163,7 +174,7 @@ class FakeHypervisor:
     async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> FakeGuest:
         if config.origin and config.origin.complete:
             await config.origin.complete()
-        with trace.step("qemu"):
+        with trace.step("vmm"):
             if why := self.fail or (config.origin and self.fail_clones):
                 raise GuestDied(f"the virtual machine ended: {why}")
             if config.origin and os.pread(config.origin.state, 100, 0) != SAVED:
@@ -173,14 +184,14 @@ class FakeHypervisor:
             self.booted.append(config)
             pid = os.getpid()
             record = GuestRecord(
-                driver="fake",
+                driver=self.name,
                 process=ProcessRef(pid=pid, start_time=proc.start_time(pid) or 0),
                 run_dir=str(run_dir),
                 accelerator="tcg",
                 boot_id=proc.boot_id(),
                 uid=config.uid,
             )
-            self.guests[str(run_dir)] = guest = FakeGuest(record, config, self.make_agent(), self._moved)
+            self.guests[str(run_dir)] = guest = self._guest(record, config, self.make_agent(), self._moved)
             if config.origin:
                 go_on(guest.agent, os.pread(config.origin.memory, 1 << 20, 0))
             serving = asyncio.ensure_future(guest.agent.serve(guest.agent_socket))

@@ -1,6 +1,7 @@
 """One booted guest: what its callers hear when it lives, dies, panics, or says nothing."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,16 @@ def config() -> VmConfig:
 
 class TestFakeHypervisor(HypervisorContract):
     pass
+
+
+class TestBareHypervisor(HypervisorContract):
+    """Of what it need not do nothing is tried, but that its guests cannot."""
+
+    @pytest.fixture
+    async def hypervisor(self) -> AsyncIterator[FakeHypervisor]:
+        hypervisor = FakeHypervisor(features=frozenset())
+        yield hypervisor
+        assert hypervisor.alive == []
 
 
 async def booting(hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path) -> tuple[asyncio.Task[Vm], FakeGuest]:
@@ -151,7 +162,7 @@ async def test_the_steps_of_a_boot_are_told(hypervisor: FakeHypervisor, config: 
     timings = Timings()
     trace: Trace = timings
     async with vms.booted(hypervisor, config, run_dir, trace):
-        assert [step.name for step in timings.steps] == ["qemu", "agent"]
+        assert [step.name for step in timings.steps] == ["vmm", "agent"]
 
 
 async def test_a_guest_grows_and_shrinks_and_its_agent_is_told(

@@ -81,6 +81,12 @@ def driver() -> QemuHypervisor:
 
 
 @pytest.fixture
+def hypervisor(driver: QemuHypervisor) -> QemuHypervisor:
+    """For the contract suites."""
+    return driver
+
+
+@pytest.fixture
 def config(boot_files: BootFiles) -> Callable[..., VmConfig]:
     """config(WORD…, key=value…): a guest that finds the words on its kernel's command line."""
 

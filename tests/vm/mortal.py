@@ -23,7 +23,7 @@ from hypercontainer.model import settings
 from hypercontainer.model.spec import ContainerSpec, PodSpec
 from tests.unit.engine.world import ADMIN
 
-STEPS = ["prepare", "record", "cgroup", "files", "qemu", "monitor", "agent", "claim", "pod", "rootfs", "process"]
+STEPS = ["prepare", "record", "cgroup", "files", "vmm", "monitor", "agent", "claim", "pod", "rootfs", "process"]
 
 
 def tracing(victim: str, deadly: str, run: Path) -> type[Timings]:

@@ -15,7 +15,7 @@ from hypercontainer.engine.local import LocalEngine
 from hypercontainer.model import settings
 from tests.vm.mortal import tracing
 
-BOOT = ["prepare", "qemu", "monitor", "clone", "agent", "pod", "identity", "thaw"]
+BOOT = ["prepare", "vmm", "monitor", "clone", "agent", "pod", "identity", "thaw"]
 TAKE = ["memory", "freeze", "dump"]
 STEPS = {
     "fork": [*TAKE, "disks", "snapshot", *BOOT],

@@ -22,11 +22,6 @@ WORDS = {"entropy": "eHh4" * 128}  # a request of some length
 
 
 @pytest.fixture
-def hypervisor(driver: QemuHypervisor) -> QemuHypervisor:
-    return driver
-
-
-@pytest.fixture
 def config(with_agent: Callable[..., VmConfig]) -> VmConfig:
     return with_agent()
 

@@ -360,7 +360,7 @@ async def test_a_record_of_another_boot_of_the_host_is_void(driver: QemuHypervis
         assert await driver.attach(msgspec.structs.replace(guest.record, process=later)) is None
 
 
-STEPS = ["record", "cgroup", "files", "qemu", "monitor"]
+STEPS = ["record", "cgroup", "files", "vmm", "monitor"]
 
 
 @pytest.mark.parametrize("die", [f"{when} {step}" for step in STEPS for when in ("before", "after")])

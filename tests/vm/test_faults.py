@@ -37,12 +37,12 @@ def test_hyperd_killed_at_a_step_of_a_start_finds_everything_again(hyper: Privat
         assert hyper.ctl("exec", "mortal", "echo", "well").out == "well\n"
         assert hyper.ctl("kill", "mortal").status == 0
         assert hyper.ctl("wait", "mortal").out == "137\n"
-    if step in ("qemu", "rootfs"):
+    if step in ("vmm", "rootfs"):
         assert hyper.ctl("start", "mortal").status == 0  # none of it stands in the way of the next start
     assert hyper.ctl("rm", "-f", "mortal").status == 0
 
 
-@pytest.mark.parametrize("step", STEPS[STEPS.index("qemu") :])
+@pytest.mark.parametrize("step", STEPS[STEPS.index("vmm") :])
 def test_a_vmm_killed_at_a_step_of_a_start_is_named(hyper: PrivateDaemon, step: str) -> None:
     done = mortal(hyper, "vmm", step)
     assert done.returncode == 0, done.stderr

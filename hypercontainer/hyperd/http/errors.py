@@ -16,6 +16,7 @@ STATUS: dict[Kind, int] = {
     "in-use": 409,
     "failed-precondition": 409,
     "internal": 500,
+    "unsupported": 501,
     "guest": 502,
     "unavailable": 503,
     "timeout": 504,

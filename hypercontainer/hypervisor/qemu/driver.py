@@ -5,13 +5,14 @@ import fcntl
 import os
 import shutil
 import socket
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from hypercontainer.errors import GuestDied, GuestError, InUse, InvalidInput, NotFound, Unavailable
-from hypercontainer.hypervisor.base import SharedFolder, VmConfig
+from hypercontainer.hypervisor.base import Feature, SharedFolder, VmConfig
 from hypercontainer.hypervisor.host import jail, limits, tsc, virtiofsd
 from hypercontainer.hypervisor.host.disk import open_disk
 from hypercontainer.hypervisor.host.memory import HYPER_MEMORY
@@ -35,6 +36,9 @@ MONITOR_S = 20.0  # of a processor; QEMU greets 0.03 s after its start
 class QemuHypervisor:
     """Boots guests with QEMU, each jailed."""
 
+    name, product = "qemu", "QEMU"
+    features = frozenset(Feature)
+
     def __init__(
         self,
         qemu: str = "",
@@ -47,6 +51,7 @@ class QemuHypervisor:
         self._tsc_khz: int | None = None  # measured when a guest first needs it
         self._taps = Taps()
         self._qemu, self._virtiofsd = qemu or self._machine.program, virtiofsd
+        self.commands: Sequence[str] = (self._qemu,)
 
     async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> QemuGuest:
         run = qemu_run(run_dir)
@@ -127,14 +132,14 @@ class QemuHypervisor:
                 if config.share:
                     listener, fds = _with_share(run, fds, files)
                     starts = [self._start_share(config, config.share, listener, fds, lock, cgroups)]
-            with trace.step("qemu"):
+            with trace.step("vmm"):
                 starts = [self._start(config, run, fds, lock, cgroups), *starts]
                 process, *helpers = await jail.start_all(run, starts)
             tap = self._taps.hold(config.nic.tap, fds.tap) if config.nic and fds.tap is not None else None
         if config.background:
             proc.nice(process.pid, BACKGROUND)
         record = GuestRecord(
-            driver="qemu",
+            driver=self.name,
             process=process,
             run_dir=str(run.path),
             accelerator="kvm" if config.accelerator == "kvm" else "tcg",
@@ -204,6 +209,11 @@ class QemuHypervisor:
         if qemu is None:
             raise NotFound("program", self._qemu, f"install the package {self._machine.package}")
         return qemu
+
+
+def hypervisor() -> QemuHypervisor:
+    """For the registry."""
+    return QemuHypervisor()
 
 
 def _identity(path: Path) -> str:

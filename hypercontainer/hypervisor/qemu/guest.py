@@ -27,7 +27,7 @@ CAUSE_BYTES = 16384  # of the console are searched for a panic
 
 
 class QemuGuest:
-    """Implements hypervisor.base.Guest."""
+    """Implements hypervisor.base.Guest, and all that it may be able to do besides."""
 
     def __init__(self, record: GuestRecord, run: RunDir, monitor: Monitor, tap: Tap | None = None) -> None:
         self._record, self._run, self._monitor, self._tap = record, run, monitor, tap

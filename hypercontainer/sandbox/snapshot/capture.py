@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hypercontainer.errors import HyperError, WrongState
+from hypercontainer.hypervisor.base import Copyable, Feature, need
 from hypercontainer.lib import clock
 from hypercontainer.lib.together import in_thread, to_its_end, together
 from hypercontainer.lib.trace import Trace
@@ -27,6 +28,7 @@ CopyDisk = Callable[[Path], None]  # from there; blocks
 def check(pod: Pod, container: Container, verb: str) -> None:
     """Raise unless the container's machine can be copied."""
     record = container.record
+    need(pod.site.hypervisor, Feature.COPY, f"{verb} {record.name}")
     if pod.removed or record.state != "running":
         if pod.record.paused:
             raise WrongState(verb, record.name, "paused", "unpause it first")
@@ -49,8 +51,10 @@ async def capture(
 
     On failure it goes on at once, as if nothing had been. Exhausted: a disk is full."""
     vm, record = pod.machine.running(), container.record
+    guest = vm.guest
+    assert isinstance(guest, Copyable)  # noqa: S101  see `check`
     with trace.step("memory"):
-        await vm.guest.copy_memory(memory)
+        await guest.copy_memory(memory)
     pod.record.frozen = True
     try:
         pod.machine.save()
@@ -60,9 +64,9 @@ async def capture(
     try:
         with trace.step("freeze"):
             await vm.agent.freeze_container(record.id, True, timeout_s=FREEZE_S)
-            await vm.guest.pause()
+            await guest.pause()
         with trace.step("dump"):
-            work = [vm.guest.dump(memory, state)]
+            work = [guest.dump(memory, state)]
             if copy_disk:
                 work.append(in_thread(copy_disk, container.scratch))
             await together(*work)

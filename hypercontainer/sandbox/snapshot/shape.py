@@ -4,13 +4,14 @@ import hashlib
 from pathlib import Path
 
 from hypercontainer.errors import WrongState
-from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, Snapshot, VmConfig
+from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Feature, Nic, Snapshot, VmConfig, need
 from hypercontainer.model.record import PodRecord, SnapshotInfo
 from hypercontainer.sandbox.site import Site
 
 
 async def check_fits(site: Site, record: PodRecord, info: SnapshotInfo, verb: str) -> None:
     """WrongState when the guest of a snapshot cannot go on here any more."""
+    need(site.hypervisor, Feature.SNAPSHOT, f"{verb} {record.name}")
     name, ours = record.name, await vmm(site)
     if info.vmm != ours:
         why = f"by {info.vmm}, and this is {ours}; only the same version can go on with it"
@@ -23,7 +24,7 @@ async def check_fits(site: Site, record: PodRecord, info: SnapshotInfo, verb: st
 
 async def vmm(site: Site) -> str:
     """The VMM of this host, with its version."""
-    return f"QEMU {await site.hypervisor.version()}"
+    return f"{site.hypervisor.product} {await site.hypervisor.version()}"
 
 
 def digest(site: Site, record: PodRecord, accelerator: str, vcpus: int, memory_mib: int) -> str:

@@ -62,6 +62,7 @@ def test_documents_come_over_one_connection(client: Client, hyperd: FakeHyperd) 
         (418, "teapot", errors.HyperError),
         (404, "not-found", errors.HyperError),  # no facts: not ours
         (409, "failed-precondition", errors.HyperError),
+        (501, "unsupported", errors.HyperError),
     ],
 )
 def test_refusals_are_the_engines_errors(

@@ -126,7 +126,7 @@ async def test_a_guest_that_does_not_hear_the_first_greeting_is_greeted_again(
     assert (await (await world.engine()).inspect(id)).state.status == "running"
 
 
-STEPS = ["prepare", "qemu", "pod", "rootfs", "process"]
+STEPS = ["prepare", "vmm", "pod", "rootfs", "process"]
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])

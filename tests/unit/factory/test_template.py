@@ -71,8 +71,8 @@ async def test_the_steps_of_a_start_are_told(factory: TemplateFactory, config: V
     for timings in (first, second):
         async with made(factory, config, run_dir, timings):
             pass
-    assert [step.name for step in first.steps] == ["template", "qemu", "agent"]
-    assert [step.name for step in second.steps] == ["qemu", "agent"]
+    assert [step.name for step in first.steps] == ["template", "vmm", "agent"]
+    assert [step.name for step in second.steps] == ["vmm", "agent"]
 
 
 @pytest.mark.parametrize("change", [{"memory_mib": 256}, {"vcpus": 2}, {"kernel": Path("other")}, {"nic": None}])
@@ -328,7 +328,7 @@ async def test_who_wants_more_does_not_wait_for_a_template_of_that_size(
     async with made(factory, large, run_dir, timings) as vm:
         size = await vm.guest.size()
         assert (size.vcpus, size.memory_mib, size.added_mib) == (2, 512, 384)
-        assert [step.name for step in timings.steps] == ["qemu", "agent", "resize"]
+        assert [step.name for step in timings.steps] == ["vmm", "agent", "resize"]
     await factory.make(large)  # it was being made meanwhile
     async with made(factory, large, run_dir) as vm:
         assert (await vm.guest.size()).added_mib == 0
@@ -343,7 +343,7 @@ async def test_a_template_that_lacks_something_else_is_no_beginning(
         pass
     timings = Timings()
     async with made(factory, replace(config, **change), run_dir, timings):  # type: ignore[arg-type]
-        assert [step.name for step in timings.steps] == ["template", "qemu", "agent"]
+        assert [step.name for step in timings.steps] == ["template", "vmm", "agent"]
 
 
 async def test_a_guest_that_does_not_grow_is_booted(

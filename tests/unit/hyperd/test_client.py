@@ -22,6 +22,7 @@ from hypercontainer.errors import (
     NotFound,
     TimedOut,
     Unavailable,
+    Unsupported,
     WrongState,
 )
 from hypercontainer.model import stream
@@ -64,6 +65,7 @@ async def test_documents_both_ways(server: Server, client: Client) -> None:
         NotFound("image", "x:1", "pull it first"),
         TimedOut("too slow"),
         Unavailable("the registry does not answer"),
+        Unsupported("fork web", "QEMU"),
         WrongState("stop", "web", "removing"),
         WrongState("attach to", "web", "created", "start it first"),
     ],
