@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SCRIPT "hypercontainer/boot.py"
+#define SCRIPT "hypercontainer/launch.py"
 #define SITE "lib/python3*/*-packages"
 
 static int first(const char *prefix, const char *pattern, char *found)

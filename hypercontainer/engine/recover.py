@@ -9,7 +9,7 @@ from hypercontainer.engine.store import Unread
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import Exhausted, GuestDied, InUse, WrongState
 from hypercontainer.lib import proc
-from hypercontainer.lib.together import together
+from hypercontainer.lib.tasks import all_of
 from hypercontainer.model.record import PodRecord
 from hypercontainer.sandbox.container import LOST
 from hypercontainer.sandbox.locked import LockedPod
@@ -39,7 +39,7 @@ async def recover(supervisor: Supervisor) -> None:
         supervisor.add(supervisor.pod(record))
     there = host.index.there()
     await host.site.network.ensure()
-    await together(*(_recover(supervisor, pod) for pod in list(pods.values())))
+    await all_of(*(_recover(supervisor, pod) for pod in list(pods.values())))
     await _sweep(host, there)
     for pod in list(pods.values()):
         if not pod.machine.unreached:

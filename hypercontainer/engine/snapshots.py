@@ -9,7 +9,7 @@ from hypercontainer.engine.host import Host
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import InvalidInput, NotFound, WrongState
 from hypercontainer.lib import clock
-from hypercontainer.lib.together import in_thread, to_its_end
+from hypercontainer.lib.tasks import in_thread, uninterrupted
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model import documents as doc
 from hypercontainer.model import ids
@@ -69,7 +69,7 @@ class Snapshots:
         pod, container = self._find(c)
         async with pod.locked() as locked:
             capture.check(pod, container, "suspend")
-            await to_its_end(suspend.suspend(locked, container, self._trace()))
+            await uninterrupted(suspend.suspend(locked, container, self._trace()))
 
     async def resume(self, c: str) -> None:
         pod, container = self._find(c)
@@ -100,7 +100,7 @@ class Snapshots:
         async with pod.locked() as locked:
             capture.check(pod, container, "checkpoint")
             try:
-                await to_its_end(_checkpoint(store, locked, container, name, self._trace(), leave_running))
+                await uninterrupted(_checkpoint(store, locked, container, name, self._trace(), leave_running))
             finally:  # whatever happened later, it may be there
                 self.refer_images()
 
@@ -183,7 +183,7 @@ async def _checkpoint(
             if not leave_running:
                 await made.commit()
         except BaseException:
-            await to_its_end(capture.continue_(pod, container))
+            await uninterrupted(capture.continue_(pod, container))
             raise
         if leave_running:
             await capture.continue_(pod, container)

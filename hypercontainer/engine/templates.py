@@ -12,7 +12,7 @@ from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, VmConfig
 from hypercontainer.lib import clock
 from hypercontainer.model import documents as doc
 from hypercontainer.model import settings
-from hypercontainer.sandbox import requests
+from hypercontainer.sandbox import agent_requests
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Templates:
             nic=Nic(tap="", mac=SNAPSHOT_MAC),
             boot_timeout_s=usual.boot_timeout_s,
             accelerator=choice.accelerator,
-            kernel_parameters=requests.FOR_NET_ADMIN,
+            kernel_parameters=agent_requests.FOR_NET_ADMIN,
             tenant=pool.tenant if usual.template_scope == "tenant" else "",
         )
         return Wish(config=config, template=pool.template, cache=pool.cache)

@@ -16,11 +16,11 @@ from hypercontainer.engine import resolve
 from hypercontainer.engine.host import Host
 from hypercontainer.errors import GuestError, HyperError, InUse, InvalidInput, WrongState
 from hypercontainer.hypervisor.base import Feature, Size, need
-from hypercontainer.lib.together import to_its_end
+from hypercontainer.lib.tasks import uninterrupted
 from hypercontainer.model import documents as doc
 from hypercontainer.model.record import ContainerRecord, PodRecord
 from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, PodSpec
-from hypercontainer.sandbox import requests
+from hypercontainer.sandbox import agent_requests
 from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.pod import Pod
 from hypercontainer.vm import Vm
@@ -45,7 +45,7 @@ class Updates:
             )
             if pod_spec != pod.record.spec and pod.record.guest:
                 need(pod.site.hypervisor, Feature.RESIZE, f"change the size of {container.record.name} while it runs")
-            warnings = await to_its_end(_change(pod, container, pod_spec, spec))
+            warnings = await uninterrupted(_change(pod, container, pod_spec, spec))
         pod.emit("update", container)
         return doc.Updated(warnings=warnings)
 
@@ -144,7 +144,7 @@ async def _apply(pod: Pod, container: Container, vm: Vm, *, resize: bool) -> lis
 
 async def _limit(vm: Vm, record: ContainerRecord, memory_mib: int) -> None:
     try:
-        await vm.agent.update_container(requests.container_update(record, memory_mib))
+        await vm.agent.update_container(agent_requests.container_update(record, memory_mib))
     except GuestError as e:
         if e.errno != errno.EBUSY:
             raise

@@ -21,7 +21,7 @@ from hypercontainer.factory.rehearsal import rehearse
 from hypercontainer.factory.template import TemplateFactory
 from hypercontainer.factory.trouble import Trouble
 from hypercontainer.hypervisor.base import Adoptable, Feature, Hypervisor, VmConfig, need
-from hypercontainer.lib.together import to_its_end, together
+from hypercontainer.lib.tasks import all_of, uninterrupted
 from hypercontainer.lib.trace import Timings, Trace
 
 log = logging.getLogger(__name__)
@@ -302,7 +302,7 @@ class CacheFactory:
         for one in ones:
             if one.watch is not asyncio.current_task():
                 one.watch.cancel()
-        await to_its_end(together(*map(_end, ones)))
+        await uninterrupted(all_of(*map(_end, ones)))
 
 
 def _size(wish: Wish) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypercontainer.hyperctl import flags, moment, table, text
+from hypercontainer.hyperctl import flags, table, text, times
 from hypercontainer.hyperctl.context import each
 from hypercontainer.hyperctl.flags import Args, Command
 from hypercontainer.hyperctl.lifecycle import confirmed
@@ -93,7 +93,7 @@ def history(context: Context, args: Args) -> int:
             {
                 "ID": entry["Id"] if args.no_trunc else text.short_id(entry["Id"]),
                 "CreatedSince": text.ago(entry["Created"]) or "N/A",
-                "CreatedAt": moment.rfc3339(entry["Created"] * 1_000_000_000).replace(".000000000", ""),
+                "CreatedAt": times.rfc3339(entry["Created"] * 1_000_000_000).replace(".000000000", ""),
                 "CreatedBy": created_by,
                 "Size": text.size(entry["Size"]),
                 "Comment": entry.get("Comment", ""),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 import os
 
-from hypercontainer.hyperctl import flags, moment
+from hypercontainer.hyperctl import flags, times
 from hypercontainer.hyperctl.flags import Args, Command
 from hypercontainer.hyperctl.lifecycle import path
 
@@ -23,8 +23,8 @@ def logs(context: Context, args: Args) -> int:
         "GET",
         path(args.operands[0], "logs"),
         follow=args.follow,
-        since=moment.seconds(args.since) if args.since else None,
-        until=moment.seconds(args.until) if args.until else None,
+        since=times.seconds(args.since) if args.since else None,
+        until=times.seconds(args.until) if args.until else None,
         tail=args.tail if "tail" in args.given else None,
         stdout=True,
         stderr=True,
@@ -41,7 +41,7 @@ def logs(context: Context, args: Args) -> int:
 
 def stamped(data: bytes, time_ns: int, begins: bool) -> bytes:
     """Put the time before each line; `begins`: the first byte begins one."""
-    stamp = moment.rfc3339(time_ns).encode() + b" "
+    stamp = times.rfc3339(time_ns).encode() + b" "
     lines = data.split(b"\n")
     tail = lines.pop() if lines[-1] == b"" else None
     out = (stamp if begins else b"") + (b"\n" + stamp).join(lines)
@@ -60,8 +60,8 @@ COMMANDS = {
         "[OPTIONS] CONTAINER",
         "hyperctl logs -f --tail 20 web",
         flags.switch("follow", "Go on with what is written from now on", "f"),
-        flags.Flag("since", "From this time on: 10m, 2024-05-01T10:00:00Z, seconds since 1970", parse=moment.parse_ns),
-        flags.Flag("until", "Up to this time", parse=moment.parse_ns),
+        flags.Flag("since", "From this time on: 10m, 2024-05-01T10:00:00Z, seconds since 1970", parse=times.parse_ns),
+        flags.Flag("until", "Up to this time", parse=times.parse_ns),
         flags.Flag("tail", "The last lines: a number, or all", short="n", default="all", parse=parse_tail),
         flags.switch("timestamps", "Show the time of each line", "t"),
         least=1,

@@ -31,9 +31,9 @@ def parse_filter(word: str) -> str:
     if not key or not equals:
         raise ValueError("use name=value")
     if key == "until":
-        from hypercontainer.hyperctl import moment
+        from hypercontainer.hyperctl import times
 
-        value = moment.seconds(moment.parse_ns(value))
+        value = times.seconds(times.parse_ns(value))
     return f"{key}={value}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypercontainer.hyperctl import moment, table, text
+from hypercontainer.hyperctl import table, text, times
 from hypercontainer.hyperctl.flags import Args, Command, Flag
 from hypercontainer.hyperctl.lifecycle import path
 
@@ -51,7 +51,7 @@ def event_line(event: dict[str, Any]) -> str:
     """TIME TYPE ACTION ID (key=value, …), as docker's."""
     actor = event["Actor"]
     attributes = ", ".join(f"{key}={value}" for key, value in sorted(actor["Attributes"].items()))
-    stamp = moment.rfc3339(event["timeNano"])
+    stamp = times.rfc3339(event["timeNano"])
     return f"{stamp} {event['Type']} {event['Action']} {actor['ID']}" + (f" ({attributes})" if attributes else "")
 
 
@@ -64,8 +64,8 @@ def events(context: Context, args: Args) -> int:
     stream = context.client.stream(
         "GET",
         "/v1/events",
-        since=moment.seconds(args.since) if args.since else None,
-        until=moment.seconds(args.until) if args.until else None,
+        since=times.seconds(args.since) if args.since else None,
+        until=times.seconds(args.until) if args.until else None,
         filter=args.filter,
     )
     for event in stream:
@@ -91,7 +91,7 @@ COMMANDS = {
         events, "[OPTIONS]", "hyperctl events --since 1h --filter type=container",
         table.filter_flag("Show only what matches, such as 'container=web'"),
         table.format_flag("json, or a template such as '{{.Action}} {{.Actor.ID}}'"),
-        Flag("since", f"Begin with those of then: {TIME_HELP}", parse=moment.parse_ns),
-        Flag("until", "End with those of then", parse=moment.parse_ns),
+        Flag("since", f"Begin with those of then: {TIME_HELP}", parse=times.parse_ns),
+        Flag("until", "End with those of then", parse=times.parse_ns),
     ),
 }  # fmt: skip

@@ -10,7 +10,7 @@ from hypercontainer.errors import GuestError, HyperError, WrongState
 from hypercontainer.lib import clock
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import ContainerRecord, Streams
-from hypercontainer.sandbox import requests
+from hypercontainer.sandbox import agent_requests
 from hypercontainer.sandbox.log import Log
 from hypercontainer.sandbox.output import Output
 from hypercontainer.vm import Vm
@@ -91,7 +91,7 @@ class Container:
         self.connect(vm)
         try:
             with trace.step("process"):
-                await vm.agent.start_process(requests.first_process(record, record.streams))
+                await vm.agent.start_process(agent_requests.first_process(record, record.streams))
         except GuestError as e:
             self.output.cut()
             self.exit, record.streams = None, Streams()

@@ -11,7 +11,7 @@ from hypercontainer.lib.trace import Step
 from hypercontainer.model import documents as doc
 from hypercontainer.model.record import ContainerRecord, Streams
 from hypercontainer.model.spec import ExecSpec
-from hypercontainer.sandbox import requests
+from hypercontainer.sandbox import agent_requests
 from hypercontainer.vm import Vm
 
 LINGER_S = 1.0  # how long output of what an ended exec left running in the background is still waited for
@@ -66,7 +66,7 @@ class Exec:
         kinds: list[tuple[Literal[1, 2], int]] = [(1, streams.stdout), (2, streams.stderr)]
         self.outputs = [(kind, vm.agent.output(stream)) for kind, stream in kinds if stream]
         self.numbers = [stream for _, stream in kinds if stream]
-        self.pid = await vm.agent.start_process(requests.exec_process(self.container, self.id, spec, streams))
+        self.pid = await vm.agent.start_process(agent_requests.exec_process(self.container, self.id, spec, streams))
 
     def ended(self, status: int, reason: str = "") -> None:
         if not self.exit.done():

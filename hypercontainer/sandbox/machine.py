@@ -19,12 +19,12 @@ from hypercontainer.errors import Exhausted, HyperError, InUse, WrongState
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Feature, Guest, Hotplug, Nic, SharedFolder, Snapshot, VmConfig
 from hypercontainer.lib import files
 from hypercontainer.lib.limit import limit
-from hypercontainer.lib.together import together
+from hypercontainer.lib.tasks import all_of
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import ContainerRecord, DiskRecord, MountRecord, PodRecord, SnapshotInfo
 from hypercontainer.model.spec import Dns
 from hypercontainer.network import dns
-from hypercontainer.sandbox import clock, requests
+from hypercontainer.sandbox import agent_requests, clock
 from hypercontainer.sandbox.site import Boot, Records, Site
 from hypercontainer.storage import scratch
 from hypercontainer.storage.share import Share
@@ -84,7 +84,7 @@ class Machine:
             undo.push_async_callback(self.release)
             self._plan()
             with trace.step("prepare"):
-                await together(self._join_network(), *(self._prepare(c) for c in record.containers))
+                await all_of(self._join_network(), *(self._prepare(c) for c in record.containers))
             disks = [d for c in record.containers for d in (c.lower, c.upper) if d]
             config = self._config(boot, disks)
             self.vm = vm = await self._guest(config, trace, origin)
@@ -96,7 +96,7 @@ class Machine:
                 share = config.share is not None
                 asked_s = time.monotonic()
                 hardware = origin.info.mac if origin else SNAPSHOT_MAC
-                setup = requests.pod_setup(record, self._dns(), self._hosts(), share=share, hardware=hardware)
+                setup = agent_requests.pod_setup(record, self._dns(), self._hosts(), share=share, hardware=hardware)
                 await vm.agent.setup_pod(setup)
                 if not clock.near(asked_s):
                     await clock.set_clock(vm.agent)
@@ -159,7 +159,7 @@ class Machine:
             share=self._shared() if shares else None,
             boot_timeout_s=settings.boot_timeout_s,
             accelerator=boot.accelerator,
-            kernel_parameters=requests.kernel_parameters(record),
+            kernel_parameters=agent_requests.kernel_parameters(record),
         )
 
     def _shared(self) -> SharedFolder:
@@ -178,7 +178,7 @@ class Machine:
     def _hosts(self) -> list[list[str]]:
         nic = self.record.nic
         addresses = [nic.address, nic.address6] if nic else []
-        name, extra = requests.hostname(self.record), self.record.spec.extra_hosts
+        name, extra = agent_requests.hostname(self.record), self.record.spec.extra_hosts
         return dns.hosts(name, addresses, extra, nic.gateway if nic else "")
 
     async def enter(self, container: ContainerRecord, trace: Trace) -> None:
@@ -196,7 +196,7 @@ class Machine:
                     assert isinstance(vm.guest, Hotplug)  # noqa: S101  asked when the container was made
                     await vm.guest.add_disk(disk)
                     self._targets.add(disk.target)
-            create = requests.container_create(container, self.site.limit_mib(self.record))
+            create = agent_requests.container_create(container, self.site.limit_mib(self.record))
             async with self._filling(container, vm):
                 await vm.agent.create_container(create, timeout_s=CREATE_S)
         self._in_guest.add(container.id)
@@ -287,7 +287,7 @@ class Machine:
     async def _end_vmm(self) -> None:
         vm, self.vm = self.vm, None
         if vm:
-            await together(vm.close(), vm.guest.kill())
+            await all_of(vm.close(), vm.guest.kill())
         if self._standing:
             await self._standing.kill()
             self._reached()

@@ -37,7 +37,7 @@ from hypercontainer.hypervisor.base import (
 )
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model.record import DiskRecord
-from hypercontainer.sandbox.requests import SHARE_TAG
+from hypercontainer.sandbox.agent_requests import SHARE_TAG
 
 LIMIT_S = 60.0
 SHORT_S = 0.5  # for an answer that must not come

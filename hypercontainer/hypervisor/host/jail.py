@@ -7,7 +7,7 @@ from pathlib import Path
 from hypercontainer.errors import GuestDied, HyperError, Unavailable
 from hypercontainer.hypervisor.host.rundir import RunDir
 from hypercontainer.lib import cgroup, proc
-from hypercontainer.lib.together import together
+from hypercontainer.lib.tasks import all_of
 from hypercontainer.model.record import ProcessRef
 
 BINARIES = Path(__file__).parents[2] / "_bin"
@@ -41,7 +41,7 @@ class Start:
 
 async def start_all(run: RunDir, programs: Sequence[Start]) -> list[ProcessRef]:
     """`start` them all at once. When one does not start, others may: the reaper finds them."""
-    await together(*(start(run, what) for what in programs))
+    await all_of(*(start(run, what) for what in programs))
     return [run.processes(what.program)[1] for what in programs]
 
 

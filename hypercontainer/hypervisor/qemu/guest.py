@@ -17,7 +17,7 @@ from hypercontainer.hypervisor.qemu import argv, resize, snapshot
 from hypercontainer.hypervisor.qemu.cause import cause, text
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 from hypercontainer.lib import cgroup, proc
-from hypercontainer.lib.together import in_thread, together
+from hypercontainer.lib.tasks import all_of, in_thread
 from hypercontainer.model.record import DiskRecord, GuestRecord
 
 FDSET_BASE = 1000  # of disks plugged later: apart from those of the command line
@@ -108,9 +108,7 @@ class QemuGuest:
     async def adopt(self, config: VmConfig, run_dir: Path) -> None:
         proc.nice(self._record.process.pid, 0)
         slots = {disk.target for disk in config.disks if disk.target in SLOTS}
-        await together(
-            *(self.swap_disk(disk) if disk.target in slots else self.add_disk(disk) for disk in config.disks)
-        )
+        await all_of(*(self.swap_disk(disk) if disk.target in slots else self.add_disk(disk) for disk in config.disks))
         if config.nic and config.nic.tap and self._tap:
             await self._tap.rename(config.nic.tap)
         os.rename(self._run.path, run_dir)
@@ -149,7 +147,7 @@ class QemuGuest:
 
     async def dump(self, memory: int, state: int) -> None:
         ram = await self._ram()
-        await together(in_thread(ram.copy_changes, memory), snapshot.dump_devices(self._monitor, state))
+        await all_of(in_thread(ram.copy_changes, memory), snapshot.dump_devices(self._monitor, state))
 
     async def _ram(self) -> Ram:
         return find_ram(self._record.process.pid, await snapshot.ram_bytes(self._monitor))

@@ -11,7 +11,7 @@ from pathlib import Path
 from hypercontainer.errors import HyperError, WrongState
 from hypercontainer.hypervisor.base import Copyable, Feature, need
 from hypercontainer.lib import clock
-from hypercontainer.lib.together import in_thread, to_its_end, together
+from hypercontainer.lib.tasks import all_of, in_thread, uninterrupted
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import SnapshotInfo
 from hypercontainer.sandbox.clock import set_clock
@@ -69,10 +69,10 @@ async def capture(
             work = [guest.dump(memory, state)]
             if copy_disk:
                 work.append(in_thread(copy_disk, container.scratch))
-            await together(*work)
+            await all_of(*work)
         return await info(pod, container)
     except BaseException:
-        await to_its_end(continue_(pod, container))
+        await uninterrupted(continue_(pod, container))
         raise
 
 

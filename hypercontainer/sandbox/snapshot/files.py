@@ -10,7 +10,7 @@ from hypercontainer.errors import HyperError
 from hypercontainer.factory.sealed import SealedFile
 from hypercontainer.hypervisor.base import Snapshot
 from hypercontainer.lib import files, sparse
-from hypercontainer.lib.together import in_thread
+from hypercontainer.lib.tasks import in_thread
 
 MEMORY, STATE = "memory", "state"
 HALF = ".making-"

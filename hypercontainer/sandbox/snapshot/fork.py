@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from hypercontainer.lib.together import in_thread, to_its_end, together
+from hypercontainer.lib.tasks import all_of, in_thread, uninterrupted
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import SnapshotInfo
 from hypercontainer.sandbox.container import Container
@@ -45,7 +45,7 @@ async def _fork(source: Pod, kept: LoadedSnapshot, copies: Sequence[Pod], trace:
         begins = await info(locked, only(source))
         os.truncate(kept.memory.fileno(), begins.memory_mib << 20)
         origin = RestoreFrom(snapshot=kept.snapshot(complete.wait), info=begins)
-        restoring = asyncio.create_task(together(*(restore_copy(copy, origin, trace) for copy in copies)), name="fork")
+        restoring = asyncio.create_task(all_of(*(restore_copy(copy, origin, trace) for copy in copies)), name="fork")
         try:
             await _capture(locked, kept, begins, disks[0], trace)
         except BaseException:
@@ -71,7 +71,7 @@ async def _capture(source: LockedPod, kept: LoadedSnapshot, begins: SnapshotInfo
     """Fill what is kept and the first disk, and say in `begins` where the streams were."""
     files, container = (kept.memory.fileno(), kept.state.fileno()), only(source)
     taken = await capture(source, container, *files, lambda path: scratch.fill(disk, path), trace)
-    await to_its_end(continue_(source, container))
+    await uninterrupted(continue_(source, container))
     begins.offsets, begins.time_ns = taken.offsets, taken.time_ns
 
 
@@ -88,7 +88,7 @@ async def restore_copy(copy: Pod, source: RestoreFrom, trace: Trace) -> None:
 
 async def publish(copies: Sequence[Pod], trace: Trace) -> None:
     """Let those that were restored run: all of them, or an error."""
-    await together(*(_thaw(copy, trace) for copy in copies))
+    await all_of(*(_thaw(copy, trace) for copy in copies))
 
 
 async def _thaw(copy: Pod, trace: Trace) -> None:

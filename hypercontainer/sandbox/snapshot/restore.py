@@ -6,7 +6,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from hypercontainer.lib import clock
-from hypercontainer.lib.together import in_thread, to_its_end
+from hypercontainer.lib.tasks import in_thread, uninterrupted
 from hypercontainer.lib.trace import Trace
 from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.exec import Exec
@@ -44,7 +44,7 @@ async def restore_frozen(
                 elif not process.running:
                     pod.pod.spawn(pod.pod.ended(container, process.status, oom=process.oom))
     except BaseException:
-        await to_its_end(_end(pod, container))
+        await uninterrupted(_end(pod, container))
         raise
     pod.pod.adopt(vm)
 
@@ -71,7 +71,7 @@ async def thaw(pod: LockedPod, container: Container, trace: Trace) -> None:
         for old, now, names in ((before, record, RUN), (copied, pod.record, COPY)):
             for name in names:
                 setattr(now, name, getattr(old, name))
-        await to_its_end(_end(pod, container))
+        await uninterrupted(_end(pod, container))
         raise
     container.left.clear()
     with trace.step("thaw"):

@@ -4,7 +4,7 @@ import shutil
 
 from hypercontainer.errors import WrongState
 from hypercontainer.lib import files
-from hypercontainer.lib.together import in_thread, to_its_end
+from hypercontainer.lib.tasks import in_thread, uninterrupted
 from hypercontainer.lib.trace import Trace
 from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.locked import LockedPod
@@ -27,7 +27,7 @@ async def suspend(pod: LockedPod, container: Container, trace: Trace) -> None:
             pod.owner.save(pod.record, durable=True)
         except BaseException:
             record.state, pod.record.suspended = "running", None
-            await to_its_end(continue_(pod, container))
+            await uninterrupted(continue_(pod, container))
             raise
     why = WrongState("talk to", record.name, "suspended")
     pod.end_execs(why)

@@ -11,7 +11,7 @@ import hypercontainer
 from tests.unit.hyperctl.fake import FakeHyperd
 
 ROOT = Path(hypercontainer.__file__).parent.parent
-BOOT = ROOT / "hypercontainer" / "boot.py"
+LAUNCH = ROOT / "hypercontainer" / "launch.py"
 PACKAGES = Path(pytest.__file__).parent.parent
 # As the launcher starts it, except for where the packages are found.
 PYTHON = [sys.executable, "-I", "-S"]
@@ -45,7 +45,7 @@ class Hyperctl:
         }
 
     def argv(self, *words: str | Path) -> list[str]:
-        return [*PYTHON, str(BOOT), f"{PACKAGES.parent.parent.parent}/bin/hyperctl", *map(str, words)]
+        return [*PYTHON, str(LAUNCH), f"{PACKAGES.parent.parent.parent}/bin/hyperctl", *map(str, words)]
 
     def __call__(self, *words: str | Path, stdin: bytes = b"", environment: Mapping[str, str] | None = None) -> Result:
         done = self.raw(*words, stdin=stdin, environment=environment)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.hyperctl import daemon
-from tests.unit.hyperctl.conftest import BOOT, PYTHON, ROOT, Hyperctl
+from tests.unit.hyperctl.conftest import LAUNCH, PYTHON, ROOT, Hyperctl
 from tests.unit.hyperctl.fake import FakeHyperd
 
 SCRIPT = f"""#!{sys.executable}
@@ -48,7 +48,7 @@ class Lonely(Hyperctl):
 
     def argv(self, *words: str | Path) -> list[str]:
         own = ["unshare", "-rm", "sh", "-c", 'mount --bind "$0" /run && exec "$@"', str(self.socket.parent)]
-        return [*own, *PYTHON, str(BOOT), str(self.program), *map(str, words)]
+        return [*own, *PYTHON, str(LAUNCH), str(self.program), *map(str, words)]
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def prefix(tmp_path: Path) -> Path:
 
 def install(site: Path) -> None:
     (site / "hypercontainer").mkdir()
-    (site / "hypercontainer" / "boot.py").write_text(PRINT)
+    (site / "hypercontainer" / "launch.py").write_text(PRINT)
 
 
 def run(*argv: str | Path, **more: object) -> str:
@@ -48,8 +48,8 @@ def test_a_wheel(tmp_path: Path) -> None:
     site = prefix(tmp_path)
     install(site)
     program = tmp_path / "bin" / "hyperctl"
-    boot = site / "hypercontainer" / "boot.py"
-    expected = f"{[str(boot), str(program), 'a', '', 'b c']} 1 True\n"
+    launch = site / "hypercontainer" / "launch.py"
+    expected = f"{[str(launch), str(program), 'a', '', 'b c']} 1 True\n"
     assert run(program, "a", "", "b c").replace(" 1 1\n", " 1 True\n") == expected
     link = tmp_path / "elsewhere"
     link.symlink_to(program)
@@ -76,7 +76,7 @@ def test_no_package(tmp_path: Path, pth: str | None) -> None:
     site = prefix(tmp_path)
     if pth is not None:
         (site / "_editable_impl_hypercontainer.pth").write_text(pth)
-    assert "hyperctl: cannot find hypercontainer/boot.py in " in run(tmp_path / "bin" / "hyperctl")
+    assert "hyperctl: cannot find hypercontainer/launch.py in " in run(tmp_path / "bin" / "hyperctl")
 
 
 def test_no_python(tmp_path: Path) -> None:

@@ -209,12 +209,12 @@ def test_output_that_the_terminal_cannot_show(hyperctl: Hyperctl) -> None:
     assert done.out.strip() in ("€", "\\u20ac")
 
 
-def test_boot_finds_an_editable_install_and_a_wheel(tmp_path: Path) -> None:
-    from hypercontainer import boot
+def test_the_launcher_finds_an_editable_install_and_a_wheel(tmp_path: Path) -> None:
+    from hypercontainer import launch
 
     site = tmp_path / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
     site.mkdir(parents=True)
-    assert boot.packages(f"{tmp_path}/bin/hyperctl") == [str(site)]
+    assert launch.packages(f"{tmp_path}/bin/hyperctl") == [str(site)]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hypercontainer.hyperctl import moment, mounts, ports, terminal, text
+from hypercontainer.hyperctl import mounts, ports, terminal, text, times
 
 
 def port(inside: int, outside: int = 0, ip: str = "", protocol: str = "") -> dict[str, object]:
@@ -156,29 +156,29 @@ def test_moments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Europe/Berlin")
     time.tzset()
     try:
-        assert moment.parse_ns("2024-02-29T12:30:45.25Z") == 1709209845_250_000_000
-        assert moment.parse_ns("2024-02-29T12:30Z") == 1709209800_000_000_000
-        assert moment.parse_ns("2024-02-29T12:30:00+01:00") == 1709206200_000_000_000
-        assert moment.parse_ns("2024-02-29T13:30:45") == 1709209845_000_000_000  # local time
-        assert moment.parse_ns("2024-02-29") == 1709161200_000_000_000
-        assert moment.parse_ns("1709209845.123456789") == 1709209845_123456789
+        assert times.parse_ns("2024-02-29T12:30:45.25Z") == 1709209845_250_000_000
+        assert times.parse_ns("2024-02-29T12:30Z") == 1709209800_000_000_000
+        assert times.parse_ns("2024-02-29T12:30:00+01:00") == 1709206200_000_000_000
+        assert times.parse_ns("2024-02-29T13:30:45") == 1709209845_000_000_000  # local time
+        assert times.parse_ns("2024-02-29") == 1709161200_000_000_000
+        assert times.parse_ns("1709209845.123456789") == 1709209845_123456789
         monkeypatch.setattr(time, "time", lambda: 1000.0)
-        assert moment.parse_ns("10m") == 400_000_000_000
-        assert moment.parse_ns("1m30s") == 910_000_000_000
+        assert times.parse_ns("10m") == 400_000_000_000
+        assert times.parse_ns("1m30s") == 910_000_000_000
     finally:
         monkeypatch.undo()
         time.tzset()
-    assert moment.rfc3339(1709209845_000000001) == "2024-02-29T12:30:45.000000001Z"
-    assert moment.seconds(1709209845_000000001) == "1709209845.000000001"
+    assert times.rfc3339(1709209845_000000001) == "2024-02-29T12:30:45.000000001Z"
+    assert times.seconds(1709209845_000000001) == "1709209845.000000001"
 
 
 @pytest.mark.parametrize("word", ["", "x", "10", "m", "10x", "2024-13", "2024-02-29Tx", "yesterday", "1.2.3"])
 def test_moments_that_make_no_sense(word: str) -> None:
     if word == "10":
-        assert moment.parse_ns(word) == 10_000_000_000
+        assert times.parse_ns(word) == 10_000_000_000
         return
     with pytest.raises(ValueError, match=r"."):
-        moment.parse_ns(word)
+        times.parse_ns(word)
 
 
 @pytest.mark.parametrize(

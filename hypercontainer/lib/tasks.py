@@ -1,4 +1,4 @@
-"""Several waits at once: all of them, or the first failure; and a thread that is waited for whatever happens."""
+"""Several waits at once, all of them or the first failure; and work that is waited for, whatever happens."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -8,7 +8,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def together(*parts: Coroutine[Any, Any, object]) -> None:
+async def all_of(*parts: Coroutine[Any, Any, object]) -> None:
     """Run `parts` at once. When one fails the others are cancelled and waited for, and its error is raised as it is."""
     try:
         async with asyncio.TaskGroup() as group:
@@ -21,8 +21,8 @@ async def together(*parts: Coroutine[Any, Any, object]) -> None:
         raise first from None
 
 
-async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
-    """`work`, which is over when this returns: who is cancelled meanwhile waits for it first."""
+async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
+    """Wait for `work`, which is over when this returns: a caller that is cancelled meanwhile waits for it first."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
@@ -36,5 +36,6 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def in_thread(work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """asyncio.to_thread, but it is over when this returns, cancelled or not: files that it uses can be closed then."""
-    return await to_its_end(asyncio.to_thread(work, *args, **kwargs))
+    """asyncio.to_thread, but `work` is over when this returns, cancelled or not: files that it uses can be closed
+    then."""
+    return await uninterrupted(asyncio.to_thread(work, *args, **kwargs))

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from hypercontainer.lib.together import in_thread
+from hypercontainer.lib.tasks import in_thread
 
 
 async def test_a_thread_is_over_however_often_its_caller_is_cancelled() -> None:

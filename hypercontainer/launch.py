@@ -1,4 +1,4 @@
-"""What the launcher runs under `python3 -I -S`: boot.py PROGRAM [ARGUMENT...]. Puts our packages on the path."""
+"""What the launcher runs under `python3 -I -S`: launch.py PROGRAM [ARGUMENT...]. Puts our packages on the path."""
 
 import os
 import sys
