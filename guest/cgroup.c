@@ -76,6 +76,20 @@ void cgroup_leave_room(void)
 		debug("limit the containers' processes");
 }
 
+/* Who wakes up takes the processor from a container as long as he has used less than his share. A worker of the kernel
+   carries the bytes of a terminal: with an equal share it did so line by line, which took three quarters of the time
+   that a program needs to write them. With a tenth (and all that no container wants) it carries dozens of lines at once;
+   what needs less than that is as prompt as it was, and between containers nothing changes. */
+static void prefer_containers(void)
+{
+	char path[300];
+	struct error err;
+
+	snprintf(path, sizeof(path), "%s/cpu.weight", cgroup_dir);
+	if (write_file_at(AT_FDCWD, path, "1000", &err) < 0)
+		debug("%s", err.message);
+}
+
 void cgroup_boot(void)
 {
 	hand_down();
@@ -84,6 +98,7 @@ void cgroup_boot(void)
 	strcat(cgroup_dir, "/containers");
 	if (mkdir(cgroup_dir, 0755) < 0)
 		die("make cgroup %s: %s", cgroup_dir, strerror(errno));
+	prefer_containers();
 	cgroup_leave_room();
 	hand_down();
 }

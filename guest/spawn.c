@@ -21,6 +21,7 @@
 enum {
 	STATUS_FD = 3, EXE_FD = 4, CLEAN_FD = 5,	/* where they are in the child */
 	HIGH_FD = 256,
+	HELPER_NICE = -10,	/* nine times the usual weight: about what all containers have together */
 	FLAG_PIDFD = 0x1000,
 };
 #define FLAG_INTO_CGROUP 0x200000000ull
@@ -326,7 +327,8 @@ int spawn_helper(int (*body)(const void *data), const void *data, int *pidfd, st
 		return pid;
 	reset_signals();
 	setsid();
-	setpriority(PRIO_PROCESS, 0, 0);
+	if (!testing)	/* not before the containers as we are, and not behind them as whoever else is in no group */
+		setpriority(PRIO_PROCESS, 0, HELPER_NICE);
 	_exit(body(data));
 }
 

@@ -163,6 +163,16 @@ def test_a_terminal_has_a_size_and_its_keys_make_signals(hyper: PrivateDaemon) -
         assert t.process.wait(WAIT_S) == 3
 
 
+def test_lines_to_a_terminal_are_carried_many_at_once(hyper: PrivateDaemon) -> None:
+    """A switch to the worker that carries them and back for each line took three quarters of the time."""
+    lines, switches = 20_000, "grep ctxt /proc/stat"
+    ok(hyper, "run", "-d", "--name", "c", "busybox", "sleep", "1000")
+    out = ok(hyper, "exec", "-t", "c", "sh", "-c", f"{switches}; seq 1 {lines}; {switches}").split("\r\n")
+    assert out[1:-1] == [str(n) for n in range(1, lines + 1)]
+    before, after = (int(line.split()[1]) for line in (out[0], out[-1]))
+    assert after - before < lines
+
+
 def test_detach_keys_leave_the_container_running(hyper: PrivateDaemon) -> None:
     with terminal(hyper, "run", "-it", "--name", "kept", "busybox", "sh") as t:
         t.until("# ")
