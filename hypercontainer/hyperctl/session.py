@@ -27,6 +27,7 @@ PROXIED = tuple(
     getattr(_signal, name)
     for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGIO", "SIGPWR")
 )
+PAINT_S = 1.0  # at most, for a program that says nothing to a new size
 FORCED_AFTER = 2  # SIGINTs or SIGTERMs: the process, or who should end it, does not answer
 
 
@@ -38,7 +39,7 @@ class Session:
     """One conversation. `run` returns when the process ended, the user detached, or an output was closed.
 
     stdin: the descriptor to read, None for none. tty: the container has a terminal; if stdin is one too, it is raw
-    meanwhile. redraw: the terminal gets another size first, by which a program paints anew. proxy: signals go to the
+    meanwhile. redraw: the terminal gets another size first, until a program paints anew. proxy: signals go to the
     process. After `run`: `status` (None: detached or no reader), `reason` (in words), `info` frames.
     Raises the engine's error if the server sent one, Unavailable if hyperd went away.
     """
@@ -91,6 +92,9 @@ class Session:
     def _loop(self, signals: Signals, raw: terminal.Raw | None) -> int | None:
         if self._redraw:
             self._resize(more=1)
+            # a program that looks when both have come sees no change; whoever types or ends does not wait for it
+            waking = [self._socket.fileno(), signals.fd, *([] if self._stdin is None else [self._stdin])]
+            select.select(waking, [], [], PAINT_S)
         if self._tty:
             self._resize()
         self._take_frames()

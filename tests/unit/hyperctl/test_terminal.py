@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import select
 import signal
 import struct
 import subprocess
@@ -163,7 +164,10 @@ def test_attach_has_the_program_paint_anew(hyperctl: Hyperctl, play: FakeHyperd,
     seen: list[object] = []
 
     def script(stream: Stream) -> None:
-        seen.extend((size(stream.until(RESIZE)), size(stream.until(RESIZE))))
+        seen.append(size(stream.until(RESIZE)))
+        seen.append(stream.rest or select.select([stream.sock], [], [], 0.1)[0])
+        stream.send(STDOUT, b"painted at that size")
+        seen.append(size(stream.until(RESIZE)))
         stream.exit(0)
 
     play.answers["GET", "/v1/containers/web"] = {"Config": {"Tty": True, "OpenStdin": True}, "State": {"Paused": False}}
@@ -171,7 +175,7 @@ def test_attach_has_the_program_paint_anew(hyperctl: Hyperctl, play: FakeHyperd,
     play.scripts["/v1/containers/web/attach"] = script
     with start(hyperctl, terminal, "attach", "web") as process:
         assert process.wait(30) == 0
-    assert seen == [(25, 81), (24, 80)]
+    assert seen == [(25, 81), [], (24, 80)]
 
 
 @pytest.mark.parametrize("how", ["hyperd goes", "an error", "nonsense"])
