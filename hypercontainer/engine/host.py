@@ -60,7 +60,7 @@ class Host:
         self.events = Events(root / "events.db")
         binaries = Path(str(resources.files("hypercontainer"))) / "_bin"
         self.hyperstart = binaries / arch.host().name / "hyperstart"  # the guest's PID 1, as installed with us
-        self.unprepared = Trouble()  # of the wishes of the settings, before there is a factory's
+        self.unprepared = Trouble()  # of the pools of the settings, before there is a factory's
         self._factories = self._make_factories()  # each that there is, by its name
         self.factory = list(self._factories.values())[-1]  # as the settings say
         self._proving = asyncio.Lock()
@@ -77,13 +77,13 @@ class Host:
         if settings.factory == "direct" or settings.template_scope == "none":
             return {"direct": direct}
         folder = self.site.run_dir("")
-        stage = None
+        disks = None
         if Feature.ADOPT in hypervisor.features:
-            stage = partial(rehearsal.stage, self.hyperstart, settings.scratch_mib, self.site.scratches)
-        templates = TemplateFactory(hypervisor, folder, settings.uid_base + UIDS, stage)
+            disks = partial(rehearsal.disks, self.hyperstart, settings.scratch_mib, self.site.scratches)
+        templates = TemplateFactory(hypervisor, folder, settings.uid_base + UIDS, disks)
         if settings.factory == "template":
             return {"direct": direct, "template": templates}
-        cache = CacheFactory(templates, direct, hypervisor, folder, self._waiting_uids, stage)
+        cache = CacheFactory(templates, direct, hypervisor, folder, self._waiting_uids, disks)
         return {"direct": direct, "template": templates, "cache": cache}
 
     def check_factory(self, asked: str) -> None:

@@ -11,8 +11,8 @@ from hypercontainer.model.record import DiskRecord
 from hypercontainer.storage import scratch
 
 
-async def stage(hyperstart: Path, scratch_mib: int, scratches: Path, folder: Path) -> Sequence[DiskRecord]:
-    """A factory.base.Stage: an image that holds the program, and a scratch disk of the usual size, in `folder`."""
+async def disks(hyperstart: Path, scratch_mib: int, scratches: Path, folder: Path) -> Sequence[DiskRecord]:
+    """RehearsalDisks of the factories: an image with the program, and a scratch disk of the usual size, in `folder`."""
     image, upper = folder / "rehearsal.erofs", folder / "rehearsal.img"
     program = hyperstart.read_bytes()
     with open(image, "xb") as out:

@@ -6,7 +6,7 @@ import logging
 from hypercontainer.engine.accelerator import BootFiles, Choice
 from hypercontainer.engine.host import Host
 from hypercontainer.errors import HyperError
-from hypercontainer.factory.base import Kept, Pool, Wish
+from hypercontainer.factory.base import PoolInfo, PoolSpec, TemplateInfo
 from hypercontainer.factory.trouble import Trouble
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, VmConfig
 from hypercontainer.lib import clock
@@ -53,19 +53,19 @@ class Templates:
         return doc.Factory(
             kind=usual.factory if usual.template_scope != "none" else "direct",
             scope=usual.template_scope,
-            templates=[_template(kept) for kept in factory.kept()],
+            templates=[_template(info) for info in factory.templates()],
             pools=[_pool(pool) for pool in factory.pools()],
             warnings=self.host.troubles(),
         )
 
     async def init_factory(self) -> None:
         boot, choice = await self.host.bootable()
-        await self.host.factory.init([self._wish(pool, boot, choice) for pool in self.host.settings.pool])
+        await self.host.factory.init([self._spec(pool, boot, choice) for pool in self.host.settings.pool])
 
     async def clear_factory(self) -> None:
         await self.host.factory.clear()
 
-    def _wish(self, pool: settings.Pool, boot: BootFiles, choice: Choice) -> Wish:
+    def _spec(self, pool: settings.Pool, boot: BootFiles, choice: Choice) -> PoolSpec:
         usual = self.host.settings
         config = VmConfig(
             name="",
@@ -81,10 +81,10 @@ class Templates:
             kernel_parameters=agent_requests.FOR_NET_ADMIN,
             tenant=pool.tenant if usual.template_scope == "tenant" else "",
         )
-        return Wish(config=config, template=pool.template, cache=pool.cache)
+        return PoolSpec(config=config, template=pool.template, cache=pool.cache)
 
 
-def _pool(pool: Pool) -> doc.Pool:
+def _pool(pool: PoolInfo) -> doc.Pool:
     return doc.Pool(
         vcpus=pool.vcpus,
         memory_mib=pool.memory_mib,
@@ -97,15 +97,15 @@ def _pool(pool: Pool) -> doc.Pool:
     )
 
 
-def _template(kept: Kept) -> doc.Template:
+def _template(info: TemplateInfo) -> doc.Template:
     return doc.Template(
-        kernel=kept.kernel.parent.name,
-        vcpus=kept.vcpus,
-        memory_mib=kept.memory_mib,
-        network=kept.network,
-        tenant=kept.tenant,
-        accelerator=kept.accelerator,
-        created_at=clock.rfc3339(kept.created_ns),
-        size=kept.size,
-        clones=kept.clones,
+        kernel=info.kernel.parent.name,
+        vcpus=info.vcpus,
+        memory_mib=info.memory_mib,
+        network=info.network,
+        tenant=info.tenant,
+        accelerator=info.accelerator,
+        created_at=clock.rfc3339(info.created_ns),
+        size=info.size,
+        clones=info.clones,
     )

@@ -13,13 +13,13 @@ from hypercontainer.vm import Vm
 # What is behind SLOTS in a guest that is nobody's yet.
 EMPTY = [DiskRecord(target=target, path="", read_only=not target) for target in SLOTS]
 
-# Makes the disks of a container to rehearse with, in a folder that is thrown away: at SLOTS, an image and a scratch.
-Stage = Callable[[Path], Awaitable[Sequence[DiskRecord]]]
+# Makes the disks that a container rehearses with, in a folder that is thrown away: at SLOTS, an image and a scratch.
+RehearsalDisks = Callable[[Path], Awaitable[Sequence[DiskRecord]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
-    """Guests of the shape of `config` are wanted: `cache` of them shall wait, made from a template or booted."""
+class PoolSpec:
+    """A pool that is wanted: `cache` guests of the shape of `config` shall wait, made from a template or booted."""
 
     config: VmConfig
     template: bool
@@ -27,7 +27,7 @@ class Wish:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class TemplateInfo:
     """A template that waits for guests of its shape."""
 
     kernel: Path
@@ -42,8 +42,8 @@ class Kept:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pool:
-    """How a wish comes true."""
+class PoolInfo:
+    """What became of a pool that is wanted."""
 
     vcpus: int
     memory_mib: int
@@ -62,21 +62,21 @@ class Factory(Protocol):
         """A guest whose agent answers, in which nothing runs: as `vm.boot`, with the same errors. Nothing is left of
         one that failed. Its user may be another than the one asked for: its record tells."""
 
-    async def init(self, wishes: Sequence[Wish]) -> None:
-        """From now on these are what is wanted. Returns when what can be made for them has been; the reasons for what
-        cannot are in the log. They are kept true in the background until `close`."""
+    async def init(self, specs: Sequence[PoolSpec]) -> None:
+        """Have these pools, and no others. Returns when what can be made for them has been; the reasons for what cannot
+        are in the log. Pools are filled again in the background until `close`."""
 
-    def kept(self) -> Sequence[Kept]:
+    def templates(self) -> Sequence[TemplateInfo]:
         """The templates, that used last at the end."""
 
-    def pools(self) -> Sequence[Pool]:
-        """What became of the wishes, in their order."""
+    def pools(self) -> Sequence[PoolInfo]:
+        """The pools of `init`, in their order."""
 
     def troubles(self) -> Sequence[str]:
         """What failed when it was last tried, and why, each in a line. It is tried again."""
 
     async def clear(self) -> None:
-        """Let go of all templates and of what waits, and of the wishes. Guests that are somebody's stay; a later guest
+        """Let go of all templates and of what waits, and of the pools. Guests that are somebody's stay; a later guest
         has its template made anew."""
 
     async def close(self) -> None:
@@ -97,10 +97,10 @@ class Shape(NamedTuple):
 
 def shape(hypervisor: Hypervisor, config: VmConfig) -> Shape:
     """Of the guest that `config` could come from."""
-    return Shape(config.tenant, hypervisor.shape(nobodys(config)))
+    return Shape(config.tenant, hypervisor.shape(anonymous_config(config)))
 
 
-def nobodys(config: VmConfig) -> VmConfig:
-    """The guest that `config` and all of its shape could come from: without what is theirs alone."""
+def anonymous_config(config: VmConfig) -> VmConfig:
+    """The guest that `config`, and each other of its shape, could come from: without what is theirs alone."""
     nic = Nic(tap="", mac=SNAPSHOT_MAC) if config.nic else None
     return replace(config, name="nobody", uid=0, disks=EMPTY, nic=nic, share=None, background=False)

@@ -16,7 +16,17 @@ from pathlib import Path
 
 from hypercontainer import vm as vms
 from hypercontainer.errors import HyperError
-from hypercontainer.factory.base import Factory, Kept, Pool, Shape, Stage, Wish, nobodys, shape, size
+from hypercontainer.factory.base import (
+    Factory,
+    PoolInfo,
+    PoolSpec,
+    RehearsalDisks,
+    Shape,
+    TemplateInfo,
+    anonymous_config,
+    shape,
+    size,
+)
 from hypercontainer.factory.rehearsal import rehearse
 from hypercontainer.factory.template import TemplateFactory
 from hypercontainer.factory.trouble import Trouble
@@ -32,8 +42,8 @@ ANSWER_S = 1.0  # for one that waits to say that it is alive; it takes a millise
 
 
 @dataclass(eq=False)
-class Waiting:
-    """A guest that is nobody's. `watch` ends with it."""
+class WarmGuest:
+    """A guest that runs and is nobody's yet. `watch` ends with it."""
 
     vm: vms.Vm
     shape: Shape
@@ -41,12 +51,12 @@ class Waiting:
     watch: asyncio.Task[None]
 
 
-@dataclass(eq=False)  # one with the same wish is another stock
-class Stock:
-    """What there is of one wish."""
+@dataclass(eq=False)  # another one with the same spec is another pool
+class Pool:
+    """The warm guests of one spec."""
 
-    wish: Wish
-    waiting: deque[Waiting] = field(default_factory=deque)
+    spec: PoolSpec
+    waiting: deque[WarmGuest] = field(default_factory=deque)
     taken: int = 0
     poisoned: int = 0
     trouble: Trouble = field(default_factory=Trouble)
@@ -54,7 +64,7 @@ class Stock:
 
     @property
     def short(self) -> bool:
-        return len(self.waiting) < self.wish.cache
+        return len(self.waiting) < self.spec.cache
 
     @property
     def due(self) -> bool:
@@ -77,70 +87,70 @@ class CacheFactory:
 
     def __init__(
         self, templates: TemplateFactory, booting: Factory, hypervisor: Hypervisor, run_dir: Path,
-        uids: Callable[[], Iterator[int]], stage: Stage | None = None,
+        uids: Callable[[], Iterator[int]], disks: RehearsalDisks | None = None,
     ) -> None:  # fmt: skip
         """Who waits has a new folder below `run_dir`, and a user of its own from `uids()`: those that are free."""
         need(hypervisor, Feature.ADOPT, 'have virtual machines wait, as factory = "cache" is to')
         self._templates, self._booting, self._hypervisor = templates, booting, hypervisor
-        self._run_dir, self._uids, self._stage = run_dir, uids, stage
-        self._stocks: list[Stock] = []
+        self._run_dir, self._uids, self._disks = run_dir, uids, disks
+        self._pools: list[Pool] = []
         self._starts = 0  # under way: what waits is made when none is
         self._changed = asyncio.Condition()
-        self._telling: set[asyncio.Task[None]] = set()
+        self._notifying: set[asyncio.Task[None]] = set()
         self._filler: asyncio.Task[None] | None = None
 
     async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> vms.Vm:
         self._starts += 1
         try:
-            vm = await self._taken(config, run_dir, trace)
+            vm = await self._claim(config, run_dir, trace)
             return vm or await self._templates.boot(config, run_dir, trace)
         finally:
             self._starts -= 1
-            self._tell()
+            self._notify_soon()
 
-    async def init(self, wishes: Sequence[Wish]) -> None:
-        before = {id(stock): stock for stock in self._stocks}
-        stocks = []
-        for wish in wishes:
-            known = next((s for s in before.values() if s.wish.config == wish.config), None)
-            stocks.append(before.pop(id(known)) if known else Stock(wish))
-            stocks[-1].wish, stocks[-1].trouble = wish, Trouble()
-        self._stocks = stocks
-        surplus = [one for stock in before.values() for one in _beyond(stock, 0)]
-        await self._discard(*surplus, *(one for stock in stocks for one in _beyond(stock, stock.wish.cache)))
+    async def init(self, specs: Sequence[PoolSpec]) -> None:
+        before = {id(pool): pool for pool in self._pools}
+        pools = []
+        for spec in specs:
+            known = next((s for s in before.values() if s.spec.config == spec.config), None)
+            pools.append(before.pop(id(known)) if known else Pool(spec))
+            pools[-1].spec, pools[-1].trouble = spec, Trouble()
+        self._pools = pools
+        unwanted = [warm for pool in before.values() for warm in _surplus(pool, 0)]
+        await self._discard(*unwanted, *(warm for pool in pools for warm in _surplus(pool, pool.spec.cache)))
         if self._filler is None:
             self._filler = asyncio.create_task(self._fill(), name="pool")
-        await self._templates.init([wish for wish in wishes if not wish.cache])
+        await self._templates.init([spec for spec in specs if not spec.cache])
         async with self._changed:
             self._changed.notify_all()
-            await self._changed.wait_for(lambda: all(stock.settled for stock in self._stocks))
+            await self._changed.wait_for(lambda: all(pool.settled for pool in self._pools))
 
-    def kept(self) -> Sequence[Kept]:
-        return self._templates.kept()
+    def templates(self) -> Sequence[TemplateInfo]:
+        return self._templates.templates()
 
-    def pools(self) -> Sequence[Pool]:
+    def pools(self) -> Sequence[PoolInfo]:
         return [
-            Pool(
-                vcpus=stock.wish.config.vcpus,
-                memory_mib=stock.wish.config.memory_mib,
-                tenant=stock.wish.config.tenant,
-                wanted=stock.wish.cache,
-                waiting=len(stock.waiting),
-                taken=stock.taken,
-                poisoned=stock.poisoned,
-                reason=stock.reason(),
+            PoolInfo(
+                vcpus=pool.spec.config.vcpus,
+                memory_mib=pool.spec.config.memory_mib,
+                tenant=pool.spec.config.tenant,
+                wanted=pool.spec.cache,
+                waiting=len(pool.waiting),
+                taken=pool.taken,
+                poisoned=pool.poisoned,
+                reason=pool.reason(),
             )
-            for stock in self._stocks
+            for pool in self._pools
         ]
 
     def troubles(self) -> Sequence[str]:
-        mine = [f"no {_size(s.wish)} waits for a pod: {s.trouble.words()}" for s in self._stocks if s.trouble.failures]
+        mine = [f"no {_size(s.spec)} waits for a pod: {s.trouble.words()}" for s in self._pools if s.trouble.failures]
         return [*mine, *self._templates.troubles()]
 
     async def clear(self) -> None:
-        stocks, self._stocks = self._stocks, []
-        await self._discard(*(one for stock in stocks for one in _beyond(stock, 0)))
-        self._tell()
+        pools, self._pools = self._pools, []
+        await self._discard(*(warm for pool in pools for warm in _surplus(pool, 0)))
+        self._notify_soon()
         await self._templates.clear()
 
     async def close(self) -> None:
@@ -153,177 +163,178 @@ class CacheFactory:
 
     # Taking
 
-    async def _taken(self, config: VmConfig, run_dir: Path, trace: Trace) -> vms.Vm | None:
-        """One that waits, made the guest of `config`; None if none does."""
+    async def _claim(self, config: VmConfig, run_dir: Path, trace: Trace) -> vms.Vm | None:
+        """A guest that waits, made that of `config`; None if there is none."""
         if config.share or config.origin:
             return None
         key = shape(self._hypervisor, config)
-        for stock in [s for s in self._stocks if s.waiting and self._makes(s, key) and _holds(s, config)]:
-            while stock.waiting:
-                one = stock.waiting.popleft()
-                if one.shape != key:  # it is of a kernel or a VMM that was replaced
-                    await self._discard(one)
+        for pool in [s for s in self._pools if s.waiting and self._makes(s, key) and _holds(s, config)]:
+            while pool.waiting:
+                warm = pool.waiting.popleft()
+                if warm.shape != key:  # it is of a kernel or a VMM that was replaced
+                    await self._discard(warm)
                     continue
                 with trace.step("claim"):  # one try: where one is of no use the next may not be either
-                    if await self._answers(stock, one) and await self._adopted(stock, one, config, run_dir):
-                        return one.vm
+                    if await self._answers(pool, warm) and await self._adopted(pool, warm, config, run_dir):
+                        return warm.vm
                 return None
         return None
 
-    def _makes(self, stock: Stock, key: Shape) -> bool:
+    def _makes(self, pool: Pool, key: Shape) -> bool:
         try:
-            return self._shape(stock.wish) == key
+            return self._shape(pool.spec) == key
         except OSError:  # its kernel is gone
             return False
 
-    async def _answers(self, stock: Stock, one: Waiting) -> bool:
-        """If not, or whatever is raised, nothing of it is left."""
+    async def _answers(self, pool: Pool, warm: WarmGuest) -> bool:
+        """Whether the guest does. If not, or whatever is raised, nothing of it is left."""
         try:
-            await one.vm.agent.ping(timeout_s=ANSWER_S)
+            await warm.vm.agent.ping(timeout_s=ANSWER_S)
         except BaseException as e:
-            await self._useless(stock, one, e)
+            await self._discard_broken(pool, warm, e)
             return False
         return True
 
-    async def _adopted(self, stock: Stock, one: Waiting, config: VmConfig, run_dir: Path) -> bool:
-        """The same. No other one is tried then: what failed may be what it was to become."""
-        guest = one.vm.guest
+    async def _adopted(self, pool: Pool, warm: WarmGuest, config: VmConfig, run_dir: Path) -> bool:
+        """Make it the guest of `config`. If not, or whatever is raised, nothing of it is left, and no other guest is
+        tried: what failed may be what it was to become."""
+        guest = warm.vm.guest
         assert isinstance(guest, Adoptable)  # noqa: S101  asked at the beginning
         try:
             await guest.adopt(config, run_dir)
         except BaseException as e:
-            await self._useless(stock, one, e)
+            await self._discard_broken(pool, warm, e)
             return False
-        one.watch.cancel()
-        stock.taken += 1
-        stock.trouble = Trouble()
+        warm.watch.cancel()
+        pool.taken += 1
+        pool.trouble = Trouble()
         return True
 
-    async def _useless(self, stock: Stock, one: Waiting, why: BaseException) -> None:
-        """Throw it away; raise what is no failure of a guest's."""
-        await self._discard(one)
+    async def _discard_broken(self, pool: Pool, warm: WarmGuest, why: BaseException) -> None:
+        """Throw a guest away; raise what is no failure of a guest's."""
+        await self._discard(warm)
         if not isinstance(why, HyperError):
             raise why
-        stock.poisoned += 1
+        pool.poisoned += 1
         log.warning("a guest that waited is of no use, it was thrown away: %s", why)
 
     # Filling
 
     async def _fill(self) -> None:
-        """Until it is cancelled, also where what fails in the wake of that hides the cancellation."""
+        """Fill pools until it is cancelled, also where what fails in the wake of that hides the cancellation."""
         while not (task := asyncio.current_task()) or not task.cancelling():
             await self._needed()
             await asyncio.sleep(QUIET_S)
-            for stock in [s for s in self._stocks if s.due and not self._starts][:1]:
-                stock.making = True
+            for pool in [s for s in self._pools if s.due and not self._starts][:1]:
+                pool.making = True
                 try:
-                    await self._add(stock)
+                    await self._add(pool)
                 finally:
-                    stock.making = False
-                self._tell()
+                    pool.making = False
+                self._notify_soon()
 
     async def _needed(self) -> None:
-        """Until one is to be made, and no start is under way."""
+        """Wait until a guest is to be made, and no start is under way."""
         async with self._changed:
-            await self._changed.wait_for(lambda: any(s.due for s in self._stocks) and not self._starts)
+            await self._changed.wait_for(lambda: any(s.due for s in self._pools) and not self._starts)
 
-    def _failed(self, stock: Stock, why: str) -> None:
-        """It is due again later, and the filler is told then."""
-        stock.trouble.failed(why)
-        asyncio.get_running_loop().call_later(stock.trouble.left_s() + LATE_S, self._tell)
+    def _failed(self, pool: Pool, why: str) -> None:
+        """A pool is due again later, and the filler is told then."""
+        pool.trouble.failed(why)
+        asyncio.get_running_loop().call_later(pool.trouble.left_s() + LATE_S, self._notify_soon)
 
-    async def _add(self, stock: Stock) -> None:
+    async def _add(self, pool: Pool) -> None:
         try:
-            one = await self._made(stock)
+            warm = await self._made(pool)
         except (HyperError, OSError) as e:  # OSError: no room for its folder, a kernel that is gone
-            self._failed(stock, str(e))
+            self._failed(pool, str(e))
             log.warning("cannot make a guest for the pool: %s", e)
             return
-        stock.trouble = Trouble()
-        if stock in self._stocks:
-            stock.waiting.append(one)
+        pool.trouble = Trouble()
+        if pool in self._pools:
+            pool.waiting.append(warm)
         else:  # nobody wants it any more
-            await self._discard(one)
+            await self._discard(warm)
 
-    async def _made(self, stock: Stock) -> Waiting:
+    async def _made(self, pool: Pool) -> WarmGuest:
         self._run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="waiting-", dir=self._run_dir))
         folder.chmod(0o711)  # the VMM's user passes through
-        config = self._config(stock.wish)
-        key = self._shape(stock.wish)
+        config = self._config(pool.spec)
+        key = self._shape(pool.spec)
         async with AsyncExitStack() as undo:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
-            factory: Factory = self._templates if stock.wish.template else self._booting
+            factory: Factory = self._templates if pool.spec.template else self._booting
             vm = await factory.boot(config, folder, Timings())
             undo.push_async_callback(vm.guest.kill)
             undo.push_async_callback(vm.close)
-            if self._stage:
-                scene = folder / "stage"
-                scene.mkdir(mode=0o700)
-                undo.callback(shutil.rmtree, scene, ignore_errors=True)
-                await rehearse(vm, await self._stage(scene), network=config.nic is not None)
-                shutil.rmtree(scene)
+            if self._disks:
+                scratch = folder / "rehearsal"
+                scratch.mkdir(mode=0o700)
+                undo.callback(shutil.rmtree, scratch, ignore_errors=True)
+                await rehearse(vm, await self._disks(scratch), network=config.nic is not None)
+                shutil.rmtree(scratch)
             undo.pop_all()
-        return Waiting(vm, key, folder, asyncio.create_task(self._watch(stock, vm), name="waiting"))
+        return WarmGuest(vm, key, folder, asyncio.create_task(self._watch(pool, vm), name="waiting"))
 
-    def _config(self, wish: Wish) -> VmConfig:
+    def _config(self, spec: PoolSpec) -> VmConfig:
         """A guest of its own user and tap, that is nobody's."""
-        config = nobodys(wish.config)
-        mine = {one.vm.guest.record.uid for stock in self._stocks for one in stock.waiting}
+        config = anonymous_config(spec.config)
+        mine = {warm.vm.guest.record.uid for pool in self._pools for warm in pool.waiting}
         uid = next(uid for uid in self._uids() if uid not in mine)
         nic = config.nic and replace(config.nic, tap=f"hyw{secrets.token_hex(4)}")
         return replace(config, name="waiting", uid=uid, nic=nic, background=True)
 
-    def _shape(self, wish: Wish) -> Shape:
-        return shape(self._hypervisor, wish.config)
+    def _shape(self, spec: PoolSpec) -> Shape:
+        return shape(self._hypervisor, spec.config)
 
-    async def _watch(self, stock: Stock, vm: vms.Vm) -> None:
+    async def _watch(self, pool: Pool, vm: vms.Vm) -> None:
         cause = await vm.guest.wait()
-        for one in [one for one in stock.waiting if one.vm is vm]:
+        for warm in [warm for warm in pool.waiting if warm.vm is vm]:
             log.warning("a guest that waited has ended: %s", cause)
-            stock.waiting.remove(one)
-            stock.poisoned += 1
-            self._failed(stock, f"one that waited has ended: {cause}")
-            await self._discard(one)
-        self._tell()
+            pool.waiting.remove(warm)
+            pool.poisoned += 1
+            self._failed(pool, f"one that waited has ended: {cause}")
+            await self._discard(warm)
+        self._notify_soon()
 
-    def _tell(self) -> None:
-        """Whoever waits for a change. Not waited for: a cancellation here would lose a guest that was just taken."""
-        telling = asyncio.create_task(self._notify())
-        self._telling.add(telling)
-        telling.add_done_callback(self._telling.discard)
+    def _notify_soon(self) -> None:
+        """Tell whoever waits for a change. Nobody waits for this: a cancellation would lose a guest just taken."""
+        notifying = asyncio.create_task(self._notify())
+        self._notifying.add(notifying)
+        notifying.add_done_callback(self._notifying.discard)
 
     async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
 
-    async def _discard(self, *ones: Waiting) -> None:
-        """To their end, whoever is cancelled: nobody else knows of them any more."""
-        for one in ones:
-            if one.watch is not asyncio.current_task():
-                one.watch.cancel()
-        await uninterrupted(all_of(*map(_end, ones)))
+    async def _discard(self, *guests: WarmGuest) -> None:
+        """End guests, even when the caller is cancelled meanwhile: nobody else knows of them any more."""
+        for warm in guests:
+            if warm.watch is not asyncio.current_task():
+                warm.watch.cancel()
+        await uninterrupted(all_of(*map(_end, guests)))
 
 
-def _size(wish: Wish) -> str:
-    return size(wish.config.vcpus, wish.config.memory_mib)
+def _size(spec: PoolSpec) -> str:
+    return size(spec.config.vcpus, spec.config.memory_mib)
 
 
-def _holds(stock: Stock, config: VmConfig) -> bool:
+def _holds(pool: Pool, config: VmConfig) -> bool:
     """Its guests may write disks as large as that of `config`."""
-    return config.disk_mib <= stock.wish.config.disk_mib
+    return config.disk_mib <= pool.spec.config.disk_mib
 
 
-def _beyond(stock: Stock, keep: int) -> list[Waiting]:
-    """Take out those that are too many."""
-    return [stock.waiting.pop() for _ in range(keep, len(stock.waiting))]
+def _surplus(pool: Pool, keep: int) -> list[WarmGuest]:
+    """Take out the guests that are too many."""
+    return [pool.waiting.pop() for _ in range(keep, len(pool.waiting))]
 
 
-async def _end(one: Waiting) -> None:
-    await one.vm.close()
+async def _end(warm: WarmGuest) -> None:
+    await warm.vm.close()
     try:
-        await one.vm.guest.kill()
+        await warm.vm.guest.kill()
     except HyperError as e:
         log.error("a guest that waited is left for the next hyperd to remove: %s", e)
         return
-    shutil.rmtree(one.folder, ignore_errors=True)
+    shutil.rmtree(warm.folder, ignore_errors=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hypercontainer import vm as vms
-from hypercontainer.factory.base import Kept, Pool, Wish
+from hypercontainer.factory.base import PoolInfo, PoolSpec, TemplateInfo
 from hypercontainer.hypervisor.base import Hypervisor, VmConfig
 from hypercontainer.lib.trace import Trace
 
@@ -18,16 +18,16 @@ class DirectFactory:
     async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> vms.Vm:
         return await vms.boot(self._hypervisor, config, run_dir, trace)
 
-    def kept(self) -> Sequence[Kept]:
+    def templates(self) -> Sequence[TemplateInfo]:
         return ()
 
-    def pools(self) -> Sequence[Pool]:
+    def pools(self) -> Sequence[PoolInfo]:
         return ()
 
     def troubles(self) -> Sequence[str]:
         return ()
 
-    async def init(self, wishes: Sequence[Wish]) -> None:
+    async def init(self, specs: Sequence[PoolSpec]) -> None:
         pass
 
     async def clear(self) -> None:

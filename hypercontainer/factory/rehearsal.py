@@ -20,7 +20,7 @@ from hypercontainer.model.record import DiskRecord
 from hypercontainer.vm import Vm
 
 NAME = "rehearsal"
-PROGRAM = ["/hyperstart", "--rehearse"]  # what the image of a Stage holds
+PROGRAM = ["/hyperstart", "--rehearse"]  # what the image to rehearse with holds
 OTHER_MAC = "52:54:00:00:00:01"
 RUN_S = 30.0
 

@@ -27,7 +27,17 @@ from hypercontainer.errors import (
     Unavailable,
     reason,
 )
-from hypercontainer.factory.base import EMPTY, Kept, Pool, Shape, Stage, Wish, nobodys, shape, size
+from hypercontainer.factory.base import (
+    EMPTY,
+    PoolInfo,
+    PoolSpec,
+    RehearsalDisks,
+    Shape,
+    TemplateInfo,
+    anonymous_config,
+    shape,
+    size,
+)
 from hypercontainer.factory.rehearsal import rehearse
 from hypercontainer.factory.sealed import SealedFile
 from hypercontainer.factory.trouble import Trouble
@@ -63,9 +73,9 @@ class Template:
         """For as long as this object is kept."""
         return Snapshot(memory=self.memory.fileno(), state=self.state.fileno())
 
-    def described(self) -> Kept:
+    def info(self) -> TemplateInfo:
         config = self.config
-        return Kept(
+        return TemplateInfo(
             kernel=config.kernel,
             vcpus=config.vcpus,
             memory_mib=config.memory_mib,
@@ -81,10 +91,10 @@ class Template:
 class TemplateFactory:
     """Implements factory.base.Factory."""
 
-    def __init__(self, hypervisor: Hypervisor, run_dir: Path, uid: int, stage: Stage | None = None) -> None:
-        """Templates boot in new folders below `run_dir`, their VMM as user `uid`; they rehearse on `stage`."""
+    def __init__(self, hypervisor: Hypervisor, run_dir: Path, uid: int, disks: RehearsalDisks | None = None) -> None:
+        """Templates boot in new folders below `run_dir`, their VMM as user `uid`; they rehearse on `disks`."""
         need(hypervisor, Feature.SNAPSHOT, 'clone virtual machines, as factory = "template" or "cache" is to')
-        self._hypervisor, self._run_dir, self._uid, self._stage = hypervisor, run_dir, uid, stage
+        self._hypervisor, self._run_dir, self._uid, self._disks = hypervisor, run_dir, uid, disks
         self._templates: dict[Shape, asyncio.Task[Template]] = {}  # by shape; the one used last is last
         self._making: set[asyncio.Task[Template]] = set()
         self._troubles: dict[Shape, tuple[str, Trouble]] = {}  # of what failed; the oldest is first
@@ -95,21 +105,21 @@ class TemplateFactory:
             return vm
         return await vms.boot(self._hypervisor, config, run_dir, trace)
 
-    def kept(self) -> Sequence[Kept]:
+    def templates(self) -> Sequence[TemplateInfo]:
         made = [task for task in self._templates.values() if task.done() and not task.cancelled()]
-        return [task.result().described() for task in made if not task.exception()]
+        return [task.result().info() for task in made if not task.exception()]
 
-    def pools(self) -> Sequence[Pool]:
+    def pools(self) -> Sequence[PoolInfo]:
         return ()
 
-    async def init(self, wishes: Sequence[Wish]) -> None:
-        for wish in wishes:
-            if wish.template:
+    async def init(self, specs: Sequence[PoolSpec]) -> None:
+        for spec in specs:
+            if spec.template:
                 try:
-                    await self.make(wish.config)
+                    await self.make(spec.config)
                 except HyperError as e:
-                    key = shape(self._hypervisor, wish.config)
-                    self._failed(key, wish.config, None, f"cannot make a template: {reason(e)}")
+                    key = shape(self._hypervisor, spec.config)
+                    self._failed(key, spec.config, None, f"cannot make a template: {reason(e)}")
 
     def troubles(self) -> Sequence[str]:
         return [f"there is no template for a {what}: {trouble.words()}" for what, trouble in self._troubles.values()]
@@ -206,7 +216,7 @@ class TemplateFactory:
         """Made now if there is none: once, and to its end, whoever waits for it and gives up."""
         task = self._templates.pop(key, None)
         if task is None:
-            original = replace(nobodys(config), name="template", uid=self._uid)
+            original = replace(anonymous_config(config), name="template", uid=self._uid)
             task = asyncio.create_task(self._make(original), name="template")
             self._making.add(task)
             task.add_done_callback(self._making.discard)
@@ -262,7 +272,7 @@ class TemplateFactory:
             shutil.rmtree(folder, ignore_errors=True)
 
     async def _rehearse(self, vm: vms.Vm, config: VmConfig, folder: Path) -> None:
-        if self._stage is None:
+        if self._disks is None:
             await vm.agent.stage(SLOTS)
         else:
-            await rehearse(vm, await self._stage(folder), network=config.nic is not None)
+            await rehearse(vm, await self._disks(folder), network=config.nic is not None)

@@ -15,7 +15,7 @@ import pytest
 
 from hypercontainer.client.http import Client
 from hypercontainer.engine import rehearsal
-from hypercontainer.factory.base import Wish
+from hypercontainer.factory.base import PoolSpec
 from hypercontainer.factory.cache import CacheFactory
 from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.factory.template import TemplateFactory
@@ -42,15 +42,15 @@ class TestQemuCache(FactoryContract):
         folder = Path(tempfile.mkdtemp(prefix="hyv"))
         folder.chmod(0o711)
 
-        async def stage(scene: Path) -> Any:
-            return await rehearsal.stage(HYPERSTART, 512, folder / "scratch", scene)
+        async def disks(into: Path) -> Any:
+            return await rehearsal.disks(HYPERSTART, 512, folder / "scratch", into)
 
         def uids() -> Iterator[int]:
             return itertools.count(UID + 5_000)
 
-        templates = TemplateFactory(driver, folder, UID + 10_000, stage)
-        factory = CacheFactory(templates, DirectFactory(driver), driver, folder, uids, stage)
-        await factory.init([Wish(config=config, template=True, cache=1)])
+        templates = TemplateFactory(driver, folder, UID + 10_000, disks)
+        factory = CacheFactory(templates, DirectFactory(driver), driver, folder, uids, disks)
+        await factory.init([PoolSpec(config=config, template=True, cache=1)])
         assert [pool.waiting for pool in factory.pools()] == [1]
         yield factory
         await factory.close()

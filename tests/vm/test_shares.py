@@ -43,7 +43,7 @@ async def test_a_copy_of_the_memory_that_cannot_be_had_is_said_and_leaves_nothin
     monkeypatch.undo()
     async with made(factory, replace(config, share=SharedFolder(folder=tmp_path)), run_dir) as vm:
         await vm.agent.ping()
-    assert [kept.clones for kept in factory.kept()] == [2]  # the template was not to blame
+    assert [kept.clones for kept in factory.templates()] == [2]  # the template was not to blame
 
 
 # hyperd's

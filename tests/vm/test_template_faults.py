@@ -40,7 +40,7 @@ async def guest(factory: TemplateFactory, config: VmConfig, run_dir: Path, name:
 
 
 def clones(factory: TemplateFactory) -> list[int]:
-    return [kept.clones for kept in factory.kept()]
+    return [kept.clones for kept in factory.templates()]
 
 
 def upgrade(path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.errors import GuestDied, HyperError
-from hypercontainer.factory.base import Factory, Wish
+from hypercontainer.factory.base import Factory, PoolSpec
 from hypercontainer.factory.cache import CacheFactory
 from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.factory.template import TemplateFactory
@@ -45,8 +45,8 @@ async def until(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-def wish(config: VmConfig, cache: int = 1, *, template: bool = True) -> Wish:
-    return Wish(config=replace(config, nic=Nic(tap="", mac=SNAPSHOT_MAC)), template=template, cache=cache)
+def spec(config: VmConfig, cache: int = 1, *, template: bool = True) -> PoolSpec:
+    return PoolSpec(config=replace(config, nic=Nic(tap="", mac=SNAPSHOT_MAC)), template=template, cache=cache)
 
 
 def waiting(factory: Factory) -> list[int]:
@@ -54,27 +54,27 @@ def waiting(factory: Factory) -> list[int]:
 
 
 class TestEmptyCache(FactoryContract):
-    """Without a wish it is what lies below it."""
+    """Without a pool it is what lies below it."""
 
 
 class TestCache(FactoryContract):
     @pytest.fixture
     async def factory(self, factory: CacheFactory, config: VmConfig) -> CacheFactory:
-        await factory.init([wish(config, 2)])
+        await factory.init([spec(config, 2)])
         return factory
 
 
 class TestCacheOfBootedGuests(FactoryContract):
     @pytest.fixture
     async def factory(self, factory: CacheFactory, config: VmConfig) -> CacheFactory:
-        await factory.init([wish(config, 2, template=False)])
+        await factory.init([spec(config, 2, template=False)])
         return factory
 
 
 async def test_one_that_waits_becomes_the_pods(
     factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path, tmp_path: Path
 ) -> None:
-    await factory.init([wish(config)])
+    await factory.init([spec(config)])
     before = len(hypervisor.booted)
     image = tmp_path / "image"
     image.touch()
@@ -93,7 +93,7 @@ async def test_one_that_waits_becomes_the_pods(
 async def test_those_that_wait_have_users_and_taps_of_their_own(
     factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig
 ) -> None:
-    await factory.init([wish(config, 3)])
+    await factory.init([spec(config, 3)])
     _, *guests = hypervisor.booted
     assert len({guest.uid for guest in guests}) == len({guest.nic and guest.nic.tap for guest in guests}) == 3
     assert all(guest.nic and guest.nic.tap.startswith("hyw") for guest in guests)
@@ -113,7 +113,7 @@ async def test_those_that_wait_have_users_and_taps_of_their_own(
 async def test_another_shape_is_not_taken_from_them(
     factory: CacheFactory, config: VmConfig, run_dir: Path, change: dict[str, object]
 ) -> None:
-    await factory.init([wish(config)])
+    await factory.init([spec(config)])
     async with made(factory, replace(config, **change), run_dir):  # type: ignore[arg-type]
         assert waiting(factory) == [1]
 
@@ -121,7 +121,7 @@ async def test_another_shape_is_not_taken_from_them(
 async def test_one_that_died_is_counted_and_replaced(
     factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig
 ) -> None:
-    await factory.init([wish(config)])
+    await factory.init([spec(config)])
     [guest] = hypervisor.alive
     await guest.die("killed by signal 9")
     await until(lambda: factory.pools()[0].poisoned == 1 and waiting(factory) == [1])
@@ -130,7 +130,7 @@ async def test_one_that_died_is_counted_and_replaced(
 async def test_one_that_does_not_answer_is_thrown_away_at_the_claim(
     factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
 ) -> None:
-    await factory.init([wish(config, 2)])
+    await factory.init([spec(config, 2)])
     hypervisor.alive[0].agent.unanswered.add("ping")
     async with made(factory, config, run_dir) as vm:
         await vm.agent.ping()
@@ -142,7 +142,7 @@ async def test_one_that_does_not_answer_is_thrown_away_at_the_claim(
 async def test_one_that_dies_as_it_is_taken_is_in_nobodys_way(
     factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await factory.init([wish(config, 2)])
+    await factory.init([spec(config, 2)])
     first, second = hypervisor.alive
 
     async def die(config: VmConfig, run_dir: Path) -> None:
@@ -157,10 +157,10 @@ async def test_one_that_dies_as_it_is_taken_is_in_nobodys_way(
     assert not first.alive
 
 
-async def test_wishes_that_change_twice_leave_nobody_behind(
+async def test_pools_that_change_twice_leave_nobody_behind(
     factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig
 ) -> None:
-    await factory.init([wish(config, 3)])
+    await factory.init([spec(config, 3)])
     first = asyncio.create_task(factory.init([]))
     await asyncio.sleep(0)
     first.cancel()
@@ -173,17 +173,17 @@ async def test_a_folder_that_cannot_be_made_does_not_end_the_pool(
 ) -> None:
     (tmp_path / "nobody").touch()
     async with asyncio.timeout(LIMIT_S):
-        await factory.init([wish(config)])
+        await factory.init([spec(config)])
         assert waiting(factory) == [0]
         (tmp_path / "nobody").unlink()
-        await factory.init([wish(config)])
+        await factory.init([spec(config)])
     assert waiting(factory) == [1]
 
 
 async def test_those_of_an_old_vmm_are_never_taken(
     factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
 ) -> None:
-    await factory.init([wish(config, 2)])
+    await factory.init([spec(config, 2)])
     old = set(map(id, hypervisor.alive))
     hypervisor.program = "7.2.99"
     async with made(factory, config, run_dir) as vm:
@@ -192,21 +192,21 @@ async def test_those_of_an_old_vmm_are_never_taken(
         assert not old.intersection(map(id, hypervisor.alive))
 
 
-async def test_wishes_that_changed_are_what_is_there(
+async def test_pools_that_changed_are_what_is_there(
     factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig
 ) -> None:
     big = replace(config, memory_mib=512)
-    await factory.init([wish(config, 3), wish(big, 1)])
+    await factory.init([spec(config, 3), spec(big, 1)])
     kept = hypervisor.alive
-    await factory.init([wish(config, 1)])
+    await factory.init([spec(config, 1)])
     assert waiting(factory) == [1] and hypervisor.alive[0] in kept
     await factory.init([])
     assert (factory.pools(), hypervisor.alive) == ([], [])
 
 
-async def test_a_wish_for_a_template_alone(factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig) -> None:
-    await factory.init([wish(config, 0)])
-    assert [kept.memory_mib for kept in factory.kept()] == [128]
+async def test_a_pool_of_a_template_alone(factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig) -> None:
+    await factory.init([spec(config, 0)])
+    assert [info.memory_mib for info in factory.templates()] == [128]
     assert hypervisor.alive == []
 
 
@@ -215,11 +215,11 @@ async def test_what_failed_is_tried_again_until_it_is_there(
 ) -> None:
     hypervisor.fail = "no memory"
     async with asyncio.timeout(LIMIT_S):
-        await factory.init([wish(config)])
+        await factory.init([spec(config)])
     [pool] = factory.pools()
     assert pool.waiting == 0 and "no memory" in pool.reason and "times in a row, tried again" in pool.reason
     assert any("no memory" in line and "128 MiB" in line for line in factory.troubles())
-    await until(lambda: factory._stocks[0].trouble.failures > LASTING)
+    await until(lambda: factory._pools[0].trouble.failures > LASTING)
     hypervisor.fail = ""
     await until(lambda: waiting(factory) == [1])  # nobody asked for it again
     assert factory.pools()[0].reason == "" and not [line for line in factory.troubles() if "waits" in line]
@@ -230,19 +230,19 @@ async def test_starts_go_on_where_nothing_can_be_made(
 ) -> None:
     hypervisor.fail = "no memory"
     async with asyncio.timeout(LIMIT_S):
-        await factory.init([wish(config)])
+        await factory.init([spec(config)])
     assert waiting(factory) == [0]
     hypervisor.fail = ""
     async with made(factory, config, run_dir) as vm:
         await vm.agent.ping()
-    await factory.init([wish(config)])  # asked again, it is tried again
+    await factory.init([spec(config)])  # asked again, it is tried again
     assert waiting(factory) == [1]
 
 
 async def test_nothing_is_left_of_a_claim_that_failed(
     factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
 ) -> None:
-    await factory.init([wish(config)])
+    await factory.init([spec(config)])
     missing = replace(config, disks=[DiskRecord(target=0, path="/no/such", read_only=True)])
     with pytest.raises(HyperError, match="/no/such"):
         await factory.boot(missing, run_dir, Timings())
@@ -251,15 +251,15 @@ async def test_nothing_is_left_of_a_claim_that_failed(
 
 
 async def test_all_of_it_is_let_go(factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig) -> None:
-    await factory.init([wish(config, 2)])
+    await factory.init([spec(config, 2)])
     await factory.clear()
-    assert (factory.pools(), factory.kept(), hypervisor.alive) == ([], [], [])
+    assert (factory.pools(), factory.templates(), hypervisor.alive) == ([], [], [])
 
 
 async def test_the_end_comes_while_one_is_made(
     factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig, tmp_path: Path
 ) -> None:
-    task = asyncio.create_task(factory.init([wish(config, LASTING)]))
+    task = asyncio.create_task(factory.init([spec(config, LASTING)]))
     await until(lambda: bool(list((tmp_path / "nobody").glob("waiting-*"))))
     await factory.close()
     assert hypervisor.alive == []
@@ -267,14 +267,14 @@ async def test_the_end_comes_while_one_is_made(
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_one_in_the_making_is_not_lost_between_two_wishes(
+async def test_one_in_the_making_is_not_lost_between_two_changes(
     factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig, tmp_path: Path
 ) -> None:
-    """The second wish is the same as the first, and so is what there is of it: nothing yet."""
-    first = asyncio.create_task(factory.init([wish(config)]))
+    """The second pool is the same as the first, and so is what there is of it: nothing yet."""
+    first = asyncio.create_task(factory.init([spec(config)]))
     await until(lambda: bool(list((tmp_path / "nobody").glob("waiting-*"))))
     await factory.clear()
-    await factory.init([wish(config)])
+    await factory.init([spec(config)])
     await first
     assert waiting(factory) == [1]
     await until(lambda: len(hypervisor.alive) == 1)
@@ -301,7 +301,7 @@ async def test_it_ends_though_what_is_in_the_making_cannot_be_taken_back(
     booting = Stubborn(hypervisor)
     templates = TemplateFactory(hypervisor, tmp_path / "nobody", UID)
     factory = CacheFactory(templates, booting, hypervisor, tmp_path / "nobody", lambda: itertools.count(UID + 1))
-    filling = asyncio.create_task(factory.init([wish(config, template=False)]))
+    filling = asyncio.create_task(factory.init([spec(config, template=False)]))
     async with asyncio.timeout(LIMIT_S):
         await booting.begun.wait()
         await factory.close()

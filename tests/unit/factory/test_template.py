@@ -101,11 +101,11 @@ async def test_what_is_kept_is_told_and_let_go(
     for _ in range(2):
         async with made(factory, config, run_dir):
             pass
-    (kept,) = factory.kept()
+    (kept,) = factory.templates()
     assert (kept.vcpus, kept.memory_mib, kept.network, kept.clones) == (1, 128, True, 2)
     assert kept.size > 0
     await factory.clear()
-    assert factory.kept() == []
+    assert factory.templates() == []
     async with made(factory, config, run_dir):
         assert originals(hypervisor) == 2
 
@@ -144,7 +144,7 @@ async def test_tenants_have_templates_of_their_own(
     for tenant, templates in (("acme", 1), ("", 2), ("acme", 2), ("zeta", 3)):
         async with made(factory, replace(config, tenant=tenant), run_dir):
             assert originals(hypervisor) == templates
-    assert [(kept.tenant, kept.clones) for kept in factory.kept()] == [("", 1), ("acme", 2), ("zeta", 1)]
+    assert [(kept.tenant, kept.clones) for kept in factory.templates()] == [("", 1), ("acme", 2), ("zeta", 1)]
 
 
 async def test_who_wants_many_templates_costs_nobody_else_the_last_one(
@@ -155,18 +155,18 @@ async def test_who_wants_many_templates_costs_nobody_else_the_last_one(
         await factory.make(replace(config, tenant=tenant))
     for n in range(2 * KEPT):
         await factory.make(replace(config, tenant="greedy", memory_mib=256 + n))
-    kept = [one.tenant for one in factory.kept()]
+    kept = [one.tenant for one in factory.templates()]
     assert len(kept) == KEPT_IN_ALL and kept.count("greedy") == 2 and set(others) < set(kept)
     for n in range(2):  # there is room for no more tenants: who has most gives way, then who used his the longest ago
         await factory.make(replace(config, tenant=f"new{n}"))
-    kept = [one.tenant for one in factory.kept()]
+    kept = [one.tenant for one in factory.templates()]
     assert len(kept) == KEPT_IN_ALL and "greedy" in kept and "t0" not in kept
 
 
 async def test_a_tenant_keeps_those_used_last(factory: TemplateFactory, config: VmConfig) -> None:
     for n in range(KEPT + 2):
         await factory.make(replace(config, tenant="acme", memory_mib=256 + n))
-    assert [kept.memory_mib for kept in factory.kept()] == [256 + n for n in range(2, KEPT + 2)]
+    assert [kept.memory_mib for kept in factory.templates()] == [256 + n for n in range(2, KEPT + 2)]
 
 
 async def test_guests_that_share_folders_have_the_template_of_those_that_do_not(
@@ -210,7 +210,7 @@ async def test_a_clone_that_is_silent_is_an_error_and_its_template_thrown_away(
     make, hypervisor.make_agent = hypervisor.make_agent, mute
     with pytest.raises(GuestSilent):
         await factory.boot(replace(config, boot_timeout_s=0.1), run_dir, Timings())
-    assert factory.kept() == []
+    assert factory.templates() == []
     hypervisor.make_agent = make
     async with made(factory, config, run_dir):
         assert originals(hypervisor) == 2
@@ -242,15 +242,15 @@ async def test_many_clones_of_one_bad_template_count_as_one_failure(
 async def test_a_full_disk_spoils_no_shape_for_good(
     hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path, tmp_path: Path
 ) -> None:
-    async def stage(folder: Path) -> Sequence[DiskRecord]:
+    async def disks(folder: Path) -> Sequence[DiskRecord]:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    factory = TemplateFactory(hypervisor, tmp_path / "templates", UID, stage)
+    factory = TemplateFactory(hypervisor, tmp_path / "templates", UID, disks)
     for _ in range(2):  # each is tried, and booted
         async with made(factory, config, run_dir) as vm:
             await vm.agent.ping()
     assert len(hypervisor.booted) == 4
-    assert factory.kept() == []
+    assert factory.templates() == []
     await factory.close()
 
 
