@@ -9,7 +9,7 @@ import msgspec
 
 from hypercontainer.engine import filters
 from hypercontainer.engine.host import Host
-from hypercontainer.engine.progress import Report, told
+from hypercontainer.engine.progress import Report, with_progress
 from hypercontainer.images import archive, auth, pull, reference
 from hypercontainer.images import registry as registries
 from hypercontainer.images.index import Image
@@ -88,7 +88,7 @@ class Images:
             self._emit("pull", image.id, [name])
             return doc.ImagesDone(images=[doc.ImageRef(id=image.id, name=name)])
 
-        return told(fetch)
+        return with_progress(fetch)
 
     async def login(self, registry: str, credentials: Credentials) -> None:
         domain = auth.domain_of(registry)
@@ -103,7 +103,7 @@ class Images:
             refs = [doc.ImageRef(id=image.id, name=name) for image in images for name in image.names or [""]]
             return doc.ImagesDone(images=refs)
 
-        return told(load)
+        return with_progress(load)
 
     async def save_images(self, names: Sequence[str], format: Literal["docker", "oci"]) -> AsyncGenerator[bytes, None]:
         return save(self.host.images, names, format)

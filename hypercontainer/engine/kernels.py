@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 from hypercontainer.engine.host import Host
-from hypercontainer.engine.progress import Report, told
+from hypercontainer.engine.progress import Report, with_progress
 from hypercontainer.errors import NotFound
 from hypercontainer.kernel import build, debian
 from hypercontainer.kernel.bundle import Bundle
@@ -40,7 +40,7 @@ class Kernels:
             self.prepare()  # it is the one that is booted now, unless another was chosen
             return doc.KernelDone(kernel=self._kernel(bundle))
 
-        return told(fetch)
+        return with_progress(fetch)
 
     async def build_kernel(self, name: str, jobs: int) -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:
         async def make(report: Report) -> doc.KernelDone:
@@ -51,7 +51,7 @@ class Kernels:
             self.prepare()  # it may be the first one
             return doc.KernelDone(kernel=self._kernel(bundle))
 
-        return told(make)
+        return with_progress(make)
 
     async def use_kernel(self, name: str) -> None:
         await asyncio.to_thread(self.host.kernels.use, name)

@@ -10,7 +10,7 @@ T = TypeVar("T")
 Report = Callable[[Progress], None]
 
 
-async def told(work: Callable[[Report], Awaitable[T]]) -> AsyncGenerator[Progress | T, None]:
+async def with_progress(work: Callable[[Report], Awaitable[T]]) -> AsyncGenerator[Progress | T, None]:
     """Run `work`, yielding each Progress it reports, then its result. Closed early, the work is cancelled.
 
     Reports that nobody has read yet are replaced by later ones of the same part, so a slow reader costs nothing."""

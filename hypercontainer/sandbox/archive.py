@@ -16,7 +16,7 @@ COMPLAINT = 4096  # bytes of the agent's stderr that are kept
 FIRST_GUESTS, KILLED = 1, 128  # exit statuses that are no errno: of a guest of old; and above, of a signal
 
 
-def told(complaint: bytes) -> str:
+def one_line(complaint: bytes) -> str:
     """The agent's lines as one, to stand behind "cannot VERB WHAT: "."""
     lines = [printable(line).removeprefix("cannot ") for line in complaint.decode(errors="replace").splitlines()]
     return "; ".join(line for line in lines if line) or "the guest does not say why"
@@ -59,7 +59,7 @@ class _Archive:
         status = await self._exec.exit
         if status:
             errno = status if FIRST_GUESTS < status < KILLED else 0
-            raise GuestError(f"cannot {verb} {path}: {told(complaint)}", errno)
+            raise GuestError(f"cannot {verb} {path}: {one_line(complaint)}", errno)
 
     async def end(self) -> None:
         self._pod.execs.pop(self._exec.id, None)

@@ -12,7 +12,7 @@ from hypercontainer.agent.messages import printable
 from hypercontainer.errors import HyperError, InvalidInput, reason
 from hypercontainer.hyperctl.unpack import parts
 from hypercontainer.images import tar
-from hypercontainer.sandbox.archive import told
+from hypercontainer.sandbox.archive import one_line
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [path for path in (ROOT / "hypercontainer").rglob("*.py") if "testing" not in path.parts]
@@ -77,7 +77,7 @@ def test_a_reason_stands_behind_another() -> None:
     ],
 )
 def test_what_the_guest_complains_of(said: bytes, shown: str) -> None:
-    assert told(said) == shown
+    assert one_line(said) == shown
 
 
 def test_a_line_that_ends_has_no_question_mark() -> None:

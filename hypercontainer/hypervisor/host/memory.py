@@ -60,7 +60,7 @@ class Ram:
         if not self.mappings[0].private:
             self._copy_file(target)
             return
-        with told("read the guest's memory"):
+        with telling("read the guest's memory"):
             memory = os.open(f"/proc/{self.pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
             try:
                 for mapping in self.mappings:
@@ -70,7 +70,7 @@ class Ram:
                 os.close(memory)
 
     def _copy_file(self, target: int) -> None:
-        with told("read the guest's memory"):
+        with telling("read the guest's memory"):
             source = self._open_file()
             try:
                 for begin, end in sparse.data(source, self.size):
@@ -88,7 +88,7 @@ class Ram:
 
     def used(self) -> bool:
         """Whether there is anything in its file."""
-        with told("find the guest's memory"):
+        with telling("find the guest's memory"):
             fd = self._open_file()
             try:
                 return os.fstat(fd).st_blocks > 0
@@ -116,7 +116,7 @@ def find(pid: int, size: int) -> Ram:
     """The RAM of the VMM `pid`, whose size is known to be `size` bytes. GuestError when there is no such mapping.
 
     Room for memory that may be added can be of that size too: there is nothing in it, or the guest is not copied."""
-    with told("find the guest's memory"), open(f"/proc/{pid}/maps") as f:
+    with telling("find the guest's memory"), open(f"/proc/{pid}/maps") as f:
         text = f.read(MAPS_BYTES)
     found = [ram for ram in parse(pid, text, size) if ram.is_whole()]
     if len(found) > 1:
@@ -185,7 +185,7 @@ def _read(read: Callable[[int], bytes | None], size: int) -> bytes:
 
 
 @contextmanager
-def told(what: str) -> Iterator[None]:
+def telling(what: str) -> Iterator[None]:
     """An OSError of the block in our words."""
     try:
         yield
