@@ -16,7 +16,7 @@ def allocate(host: Host, pod: PodRecord) -> None:
     if pod.spec.network == "bridge" and pod.nic is None:  # a suspended pod keeps its addresses
         used = [p.nic for p in others if p.nic]
         owners = {p.nic.tap: store.named(p) for p in others if p.nic}
-        pod.nic = host.site.network.plan(pod.id, pod.spec.ports, used, owners)
+        [pod.nic] = host.site.network.plan(pod.id, pod.spec.ports, used, owners)
 
 
 def free(host: Host, pod: PodRecord, nic: NicRecord | None) -> NicRecord | None:

@@ -26,7 +26,8 @@ from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.model import arch
 from hypercontainer.model.record import PodRecord
 from hypercontainer.model.settings import Settings
-from hypercontainer.network.network import Network
+from hypercontainer.network.base import Network
+from hypercontainer.network.bridge_network import BridgeNetwork
 from hypercontainer.sandbox import size
 from hypercontainer.sandbox.site import Boot, Site
 from hypercontainer.storage.share import Share
@@ -38,14 +39,16 @@ UIDS = 65536  # users of VMMs: pod number n's from `uid_base` up, and the one af
 class Host:
     """The stores of one hyperd, its factories and its kernels; `site` is what one pod may know of them."""
 
-    def __init__(self, settings: Settings, hypervisor: Hypervisor | None = None) -> None:
+    def __init__(
+        self, settings: Settings, hypervisor: Hypervisor | None = None, network: Network | None = None
+    ) -> None:
         """The stores below `settings.root`, made if they are missing."""
         self.root = root = Path(settings.root)
         root.mkdir(mode=0o711, parents=True, exist_ok=True)  # the VMM's user passes through to its kernel
         self.site = Site(
             settings=settings,
             hypervisor=hypervisor or registry.load(settings.hypervisor),
-            network=Network(settings, Path(settings.run)),
+            network=network or BridgeNetwork(settings, Path(settings.run)),
             factory=self.factory_of,
             boot=self.boot,
             run=Path(settings.run),

@@ -28,6 +28,7 @@ from hypercontainer.model.principal import Principal
 from hypercontainer.model.record import ContainerRecord
 from hypercontainer.model.settings import Settings
 from hypercontainer.model.spec import ContainerSpec, ExecSpec, PodSpec
+from hypercontainer.network.base import Network
 from hypercontainer.sandbox import archive, stats
 from hypercontainer.sandbox.attach import AttachSession
 from hypercontainer.sandbox.container import Container
@@ -48,10 +49,11 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         settings: Settings,
         *,
         hypervisor: Hypervisor | None = None,
+        network: Network | None = None,
         trace: type[Timings] = Timings,
         admission: Admission = policy.admit,
     ) -> None:
-        self.host = Host(settings, hypervisor)
+        self.host = Host(settings, hypervisor, network)
         self.supervisor = Supervisor(self.host)
         self.pods = self.supervisor.pods
         self._trace = trace

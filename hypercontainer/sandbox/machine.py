@@ -91,7 +91,7 @@ class Machine:
             self._targets = {disk.target for disk in disks}
             record.guest, record.uid = vm.guest.record, vm.guest.record.uid
             if record.nic and not origin:
-                site.network.plug(record.nic)
+                await site.network.plug(record.nic)
             with trace.step("pod"):
                 share = config.share is not None
                 asked_s = time.monotonic()
@@ -101,7 +101,7 @@ class Machine:
                 if not clock.near(asked_s):
                     await clock.set_clock(vm.agent)
             if record.nic and origin:  # only now: until then it spoke with the address of another one
-                site.network.plug(record.nic)
+                await site.network.plug(record.nic)
             self.save()  # only now: a guest that was not told who it is must not be taken up after our own restart
             undo.pop_all()
         return vm

@@ -9,7 +9,7 @@ from hypercontainer.factory.base import Factory
 from hypercontainer.hypervisor.base import Hypervisor
 from hypercontainer.model.record import ContainerRecord, PodRecord
 from hypercontainer.model.settings import Settings
-from hypercontainer.network.network import Network
+from hypercontainer.network.base import Network
 from hypercontainer.sandbox import size
 from hypercontainer.storage.filling import Filling
 

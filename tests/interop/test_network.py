@@ -23,8 +23,9 @@ from hypercontainer.model.record import NicRecord
 from hypercontainer.model.settings import Settings
 from hypercontainer.model.spec import PortMapping
 from hypercontainer.network import bridge, tap
+from hypercontainer.network.bridge_network import BridgeNetwork
 from hypercontainer.network.ipam import link_local
-from hypercontainer.network.network import Network
+from hypercontainer.testing.network_contract import NetworkContract, Seen, Vmm
 from tests.interop import netns
 from tests.interop.frames import ROUTER, advert, arp, ethernet, icmp6, packed, solicit, udp4, udp6
 from tests.interop.netns import ask, inside, ip, output, serving
@@ -45,7 +46,7 @@ class World:
 
     host: str
     outside: str
-    network: Network
+    network: BridgeNetwork
     address: str = "198.51.100.1"
     address6: str = "2001:db8::1"
     beyond: str = "198.51.100.2"
@@ -66,7 +67,7 @@ def world(tmp_path: Path) -> Iterator[World]:
             ip("addr add 198.51.100.2/24 dev wire", "addr add 2001:db8::2/64 dev wire nodad", "link set wire up")
             # A neighbour that knows of our pods and tries the direct way.
             ip("route add 10.99.0.0/24 via 198.51.100.1", "route add fd99::/64 via 2001:db8::1")
-        network = Network(SETTINGS, tmp_path)
+        network = BridgeNetwork(SETTINGS, tmp_path)
         yield World(host, outside, network)
         network.close()
 
@@ -85,6 +86,20 @@ def tap_of(nic: NicRecord) -> Iterator[None]:
         os.close(fd)
 
 
+class TestBridgeNetwork(NetworkContract):
+    @pytest.fixture
+    def network(self, world: World) -> BridgeNetwork:
+        return world.network
+
+    @pytest.fixture
+    def vmm(self) -> Vmm:
+        return tap_of
+
+    @pytest.fixture
+    def seen(self) -> Seen:
+        return netns.state
+
+
 class Pods:
     """Pods of a world, each a guest with a server on port 80."""
 
@@ -92,12 +107,12 @@ class Pods:
         self.world, self.stack, self.nics = world, stack, list[NicRecord]()
 
     async def add(self, name: str, *ports: PortMapping) -> tuple[str, NicRecord, netns.Server]:
-        nic = self.world.network.plan(name, ports, self.nics)
+        [nic] = self.world.network.plan(name, ports, self.nics)
         await self.world.network.create(nic)
         self.nics.append(nic)
         guest = self.stack.enter_context(netns.guest(nic, self.world.host))
         with inside(self.world.host):
-            self.world.network.plug(nic)
+            await self.world.network.plug(nic)
         return guest, nic, self.stack.enter_context(serving(guest, name, 80))
 
 
@@ -236,8 +251,8 @@ async def test_a_pod_cannot_take_anothers_place_in_its_neighbours_tables(world: 
 async def test_what_a_tap_says_of_others_reaches_nobody(world: World) -> None:
     """By whatever bytes: a guest's root, or who has taken the VMM over, writes any frame."""
     await world.network.ensure()
-    nics = [world.network.plan("a1", [], [])]
-    nics.append(world.network.plan("a2", [], nics))
+    nics = world.network.plan("a1", [], [])
+    nics += world.network.plan("a2", [], nics)
     for nic in nics:
         await world.network.create(nic)
     with ExitStack() as stack:
@@ -245,7 +260,7 @@ async def test_what_a_tap_says_of_others_reaches_nobody(world: World) -> None:
         for nic in nics:
             fds.append(open_tap(nic.tap, UID))
             stack.callback(os.close, fds[-1])
-            world.network.plug(nic)
+            await world.network.plug(nic)
         mac, other = nics[0].mac, nics[1].mac
         everybody, local = "ff:ff:ff:ff:ff:ff", str(link_local(mac))
 
@@ -353,10 +368,10 @@ async def test_datagrams_follow_the_port_to_its_next_pod(world: World, pods: Pod
 async def test_all_of_it_goes(world: World) -> None:
     await world.network.ensure()
     before = netns.state()
-    nic = world.network.plan("a1", [port(8080), port(53, 53, "udp"), port(81, host_ip="127.0.0.1")], [])
+    [nic] = world.network.plan("a1", [port(8080), port(53, 53, "udp"), port(81, host_ip="127.0.0.1")], [])
     await world.network.create(nic)
     with tap_of(nic):
-        world.network.plug(nic)
+        await world.network.plug(nic)
         assert netns.state() != before
         await world.network.remove(nic)
     for _ in range(2):
@@ -378,10 +393,10 @@ async def test_ensure_again_changes_nothing(world: World) -> None:
 async def test_a_plugged_tap_is_up_has_no_address_and_goes_with_its_vmm(world: World) -> None:
     await world.network.ensure()
     before = netns.state()["links"]
-    nic = world.network.plan("a1", [], [])
+    [nic] = world.network.plan("a1", [], [])
     await world.network.create(nic)
     with tap_of(nic):
-        world.network.plug(nic)
+        await world.network.plug(nic)
         [link] = json.loads(output("ip", "-j", "-d", "link", "show", nic.tap))
         data = link["linkinfo"]["info_data"]
         assert (link["master"], data["type"], str(data["user"]), data["vnet_hdr"], data["persist"]) == (
@@ -395,10 +410,10 @@ async def test_a_plugged_tap_is_up_has_no_address_and_goes_with_its_vmm(world: W
 
 async def test_a_tap_that_is_not_there_is_said(world: World) -> None:
     await world.network.ensure()
-    nic = world.network.plan("a1", [], [])
+    [nic] = world.network.plan("a1", [], [])
     await world.network.create(nic)
     with pytest.raises(HyperError, match="cannot plug network interface hya1: No such device"):
-        world.network.plug(nic)
+        await world.network.plug(nic)
     await world.network.remove(nic)
 
 
@@ -430,7 +445,7 @@ async def test_a_new_hyperd_takes_over(world: World, pods: Pods, tmp_path: Path)
     _, lost, _ = await pods.add("a2", port(8081), port(9000, protocol="udp"))
     world.network.close()
     assert ask(world.outside, world.address, 8080).startswith("a1")
-    successor = Network(SETTINGS, tmp_path)
+    successor = BridgeNetwork(SETTINGS, tmp_path)
     await successor.ensure()
     assert await successor.sweep(lambda: [kept]) == []
     assert ask(world.outside, world.address, 8080).startswith("a1")
@@ -476,7 +491,7 @@ async def test_connections_that_ended_do_not_hold_a_port(world: World) -> None:
         client.close()
     with pytest.raises(OSError), socket.socket() as s:
         s.bind(("127.0.0.1", 8080))
-    nic = world.network.plan("a1", [port(8080)], [])
+    [nic] = world.network.plan("a1", [port(8080)], [])
     await world.network.create(nic)
     with pytest.raises(OSError), socket.socket() as s:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -486,26 +501,27 @@ async def test_connections_that_ended_do_not_hold_a_port(world: World) -> None:
 
 async def test_free_ports_are_found(world: World, pods: Pods) -> None:
     _, one, _ = await pods.add("a1", port(0), port(0, 81))
-    two = world.network.plan("a2", [port(0), port(0, protocol="udp")], pods.nics)
+    [two] = world.network.plan("a2", [port(0), port(0, protocol="udp")], pods.nics)
     assert [p.host_port for p in one.ports] == [32768, 32769]
     assert [(p.host_port, p.protocol) for p in two.ports] == [(32770, "tcp"), (32768, "udp")]
 
 
 async def test_a_full_subnet_says_so(tmp_path: Path, world: World) -> None:
-    network = Network(Settings(bridge="hysmall", subnet="10.98.0.0/29", subnet6=""), tmp_path)
+    network = BridgeNetwork(Settings(bridge="hysmall", subnet="10.98.0.0/29", subnet6=""), tmp_path)
     nics: list[NicRecord] = []
     for n in range(5):
-        nics.append(network.plan(f"p{n}", [], nics))
+        nics += network.plan(f"p{n}", [], nics)
     with pytest.raises(Exhausted, match="no address is free"):
         network.plan("p5", [], nics)
     del nics[2]
-    assert network.plan("p5", [], nics).address == "10.98.0.4/29"
+    [again] = network.plan("p5", [], nics)
+    assert again.address == "10.98.0.4/29"
 
 
 async def test_without_ipv6(tmp_path: Path, world: World) -> None:
-    network = Network(Settings(bridge="hyfour", subnet="10.98.0.0/24", subnet6=""), tmp_path)
+    network = BridgeNetwork(Settings(bridge="hyfour", subnet="10.98.0.0/24", subnet6=""), tmp_path)
     await network.ensure()
-    nic = network.plan("a1", [port(8080)], [])
+    [nic] = network.plan("a1", [port(8080)], [])
     assert (nic.address6, nic.gateway6) == ("", "")
     await network.create(nic)
     await network.remove(nic)
@@ -514,15 +530,15 @@ async def test_without_ipv6(tmp_path: Path, world: World) -> None:
 
 async def test_a_subnet_that_leads_elsewhere_is_refused(tmp_path: Path, world: World) -> None:
     with pytest.raises(InUse, match="wire leads to"):
-        await Network(Settings(bridge="hyother", subnet="198.51.100.0/24"), tmp_path).ensure()
+        await BridgeNetwork(Settings(bridge="hyother", subnet="198.51.100.0/24"), tmp_path).ensure()
     assert not tap.exists("hyother")
 
 
 async def test_a_bridge_of_someone_else_is_refused(tmp_path: Path, world: World, pods: Pods) -> None:
     ip("link add name theirs type bridge")
     with pytest.raises(InUse, match="not ours"):
-        await Network(Settings(bridge="theirs", subnet="10.98.0.0/24"), tmp_path).ensure()
-    other = Network(SETTINGS, tmp_path / "other")
+        await BridgeNetwork(Settings(bridge="theirs", subnet="10.98.0.0/24"), tmp_path).ensure()
+    other = BridgeNetwork(SETTINGS, tmp_path / "other")
     _, nic, _ = await pods.add("a1")
     with pytest.raises(InUse, match="not ours"):
         await other.ensure()
@@ -551,7 +567,7 @@ from hypercontainer.hypervisor.host.tap import open_tap
 from hypercontainer.network import tap
 from hypercontainer.network.nft import Nft
 from hypercontainer.network.ipam import link_local
-from hypercontainer.network.network import Network
+from hypercontainer.network.bridge_network import BridgeNetwork
 at, settings, nic, folder = sys.argv[1:]
 settings, nic = msgspec.json.decode(settings, type=Settings), msgspec.json.decode(nic, type=NicRecord)
 def die(*args, **kwargs):
@@ -567,10 +583,10 @@ match at:
     case "tap joined":
         join = tap.join
         tap.join = lambda *args: (join(*args), die())
-network = Network(settings, Path(folder))
+network = BridgeNetwork(settings, Path(folder))
 asyncio.run(network.create(nic))
 vmm = open_tap(nic.tap, 1900000001)
-network.plug(nic)
+asyncio.run(network.plug(nic))
 die()
 """
 
@@ -580,7 +596,7 @@ die()
 async def test_killed_in_the_middle_nothing_stays(world: World, tmp_path: Path, at: str, cleaner: str) -> None:
     await world.network.ensure()
     before = netns.state()
-    nic = world.network.plan("a1", [port(8080)], [])
+    [nic] = world.network.plan("a1", [port(8080)], [])
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", CREATE, at, msgspec.json.encode(SETTINGS), msgspec.json.encode(nic), str(tmp_path)
     )
@@ -598,12 +614,12 @@ async def test_many_pods_at_once(world: World) -> None:
     before = netns.state()
     nics: list[NicRecord] = []
     for n in range(20):
-        nics.append(world.network.plan(f"p{n}", [port(8000 + n)], nics))
+        nics += world.network.plan(f"p{n}", [port(8000 + n)], nics)
     await asyncio.gather(*(world.network.create(nic) for nic in nics))
     with ExitStack() as taps:
         for nic in nics:
             taps.enter_context(tap_of(nic))
-            world.network.plug(nic)
+            await world.network.plug(nic)
         assert len(await bridge.ports(world.network._net)) == 20
         await asyncio.gather(*(world.network.remove(nic) for nic in nics))
     assert netns.state() == before

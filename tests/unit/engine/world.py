@@ -1,63 +1,16 @@
 """What outlives an engine under test. All is real but the machines and the network, which needs root."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.model.principal import Principal, Role
-from hypercontainer.model.record import NicRecord
 from hypercontainer.model.settings import Settings
-from hypercontainer.model.spec import PortMapping
+from hypercontainer.testing.fake_network import FakeNetwork
 from hypercontainer.testing.fakes import FakeHypervisor
 
 ADMIN = Principal(Role.ADMIN, uid=0, gid=0, pid=1)
-
-
-class FakeNetwork:
-    """What was made and not removed is in `nics`."""
-
-    def __init__(self) -> None:
-        self.nics: dict[str, NicRecord] = {}
-        self.kept: Callable[[], Sequence[NicRecord]] = list  # as the last sweep was told
-
-    async def ensure(self) -> None:
-        pass
-
-    def plan(
-        self,
-        pod_id: str,
-        ports: Sequence[PortMapping],
-        used: Sequence[NicRecord],
-        owners: Mapping[str, str] | None = None,
-    ) -> NicRecord:
-        n = 2 + len(used)
-        return NicRecord(
-            tap=f"hy{pod_id}",
-            mac=f"02:00:00:00:00:{n:02x}",
-            address=f"10.0.0.{n}/24",
-            gateway="10.0.0.1",
-            address6="",
-            gateway6="",
-        )
-
-    async def create(self, nic: NicRecord) -> None:
-        self.nics[nic.tap] = nic
-
-    def plug(self, nic: NicRecord) -> None:
-        assert nic.tap in self.nics  # its rules are there first
-
-    async def remove(self, nic: NicRecord) -> None:
-        self.nics.pop(nic.tap, None)
-
-    async def sweep(self, keep: Callable[[], Sequence[NicRecord]]) -> list[str]:
-        self.kept = keep
-        kept = {nic.tap for nic in keep()}
-        self.nics = {tap: nic for tap, nic in self.nics.items() if tap in kept}
-        return []
-
-    def close(self) -> None:
-        pass
 
 
 class FakeKernel(NamedTuple):
@@ -97,8 +50,7 @@ class World:
 
     async def engine(self, **how: object) -> LocalEngine:
         """A new one, as after a restart of hyperd."""
-        engine = LocalEngine(self.settings, hypervisor=self.hypervisor, **how)  # type: ignore[arg-type]
-        engine.host.site.network = self.network  # type: ignore[assignment]
+        engine = LocalEngine(self.settings, hypervisor=self.hypervisor, network=self.network, **how)  # type: ignore[arg-type]
         engine.host.kernels = FakeKernels()  # type: ignore[assignment]
         self.engines.append(engine)
         await engine.open()

@@ -30,9 +30,10 @@ import msgspec
 from hypercontainer.agent import messages as m
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.hyperd import main
+from hypercontainer.testing.fake_network import FakeNetwork
 from hypercontainer.testing.fakes import FakeAgent, FakeHypervisor
 from tests.hostile.archives import symlink, tar
-from tests.unit.engine.world import FakeKernels, FakeNetwork
+from tests.unit.engine.world import FakeKernels
 
 ANSWER = Path(sys.argv.pop())
 
@@ -65,8 +66,8 @@ class Hostile(FakeAgent):
         return {"pid": self.begin(asked.id, asked.container, ["tar"], asked.streams, {"write": take}.get(asked.mode, give)).pid}
 
 def engine(settings):
-    made = LocalEngine(settings, hypervisor=FakeHypervisor(Hostile))
-    made.host.site.network, made.host.kernels = FakeNetwork(), FakeKernels()
+    made = LocalEngine(settings, hypervisor=FakeHypervisor(Hostile), network=FakeNetwork())
+    made.host.kernels = FakeKernels()
     return made
 
 main.engine = engine

@@ -23,12 +23,13 @@ DAEMON = """
 import sys
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.hyperd import main
+from hypercontainer.testing.fake_network import FakeNetwork
 from hypercontainer.testing.fakes import FakeHypervisor
-from tests.unit.engine.world import FakeKernels, FakeNetwork
+from tests.unit.engine.world import FakeKernels
 
 def engine(settings):
-    made = LocalEngine(settings, hypervisor=FakeHypervisor())
-    made.host.site.network, made.host.kernels = FakeNetwork(), FakeKernels()
+    made = LocalEngine(settings, hypervisor=FakeHypervisor(), network=FakeNetwork())
+    made.host.kernels = FakeKernels()
     return made
 
 main.engine, main.GRACE_S = engine, 0.5

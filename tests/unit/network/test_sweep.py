@@ -8,7 +8,7 @@ import pytest
 from hypercontainer.model.record import NicRecord
 from hypercontainer.model.settings import Settings
 from hypercontainer.network import bridge, tap
-from hypercontainer.network.network import Network
+from hypercontainer.network.bridge_network import BridgeNetwork
 from hypercontainer.network.nft import Tables
 
 
@@ -34,7 +34,7 @@ class FakeNft:
 
 
 async def test_a_pod_that_ends_meanwhile_leaves_no_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network, nft = Network(Settings(), tmp_path), FakeNft()
+    network, nft = BridgeNetwork(Settings(), tmp_path), FakeNft()
     network._nft.close()
     network._nft = nft  # type: ignore[assignment]
     monkeypatch.setattr(tap, "cut", lambda name: None)

@@ -14,8 +14,8 @@ from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.locked import LockedPod
 from hypercontainer.sandbox.pod import Pod
 from hypercontainer.sandbox.site import Boot, Site
+from hypercontainer.testing.fake_network import FakeNetwork
 from hypercontainer.testing.fakes import FakeHypervisor
-from tests.unit.engine.world import FakeNetwork
 
 
 class FakeOwner:
@@ -31,7 +31,7 @@ class FakeOwner:
     def allocate(self, pod: PodRecord) -> None:
         pod.uid = 1000
         if pod.spec.network == "bridge":
-            pod.nic = self._network.plan(pod.id, [], [])
+            [pod.nic] = self._network.plan(pod.id, [], [])
         self.save(pod)
 
     def save(self, pod: PodRecord, *, durable: bool = False) -> None:
@@ -72,7 +72,7 @@ class Lot:
         self.site = Site(
             settings=Settings(scratch_mib=16, boot_timeout_s=10),
             hypervisor=self.hypervisor,
-            network=self.network,  # type: ignore[arg-type]
+            network=self.network,
             factory=lambda _: DirectFactory(self.hypervisor),
             boot=self._boot,
             run=path / "run",

@@ -13,11 +13,12 @@ from hypercontainer.network import bridge, conntrack, ipam, ports, rules, tap
 from hypercontainer.network.nft import Nft, Refused
 
 
-class Network:
-    """The network of one hyperd, named by its bridge. `state_dir` tells it from another's.
+class BridgeNetwork:
+    """A network of one hyperd, named by its bridge; see network.base.Network. `state_dir` tells it from another
+    hyperd's.
 
-    The kernel holds all state; what may be there is said by the NicRecords that the caller keeps. This object
-    remembers which of them it has made or been told of, to make them again when someone flushed the rules.
+    The object remembers which NicRecords it has made or been told of, to make their rules again when someone flushed
+    them.
     """
 
     def __init__(self, settings: Settings, state_dir: Path) -> None:
@@ -47,22 +48,14 @@ class Network:
         mappings: Sequence[PortMapping],
         used: Sequence[NicRecord],
         owners: Mapping[str, str] | None = None,
-    ) -> NicRecord:
-        """Decide on a pod's interface: address, names, host ports. Nothing is made; each host port was just now free.
-
-        `used` are the records of all other pods, running or not, `owners` whose each tap is, in words. Raises InUse
-        for a port that is taken, naming it and who has it, Exhausted when the subnet is full, InvalidInput.
-        """
+    ) -> list[NicRecord]:
+        """One interface. Each of its host ports was just now free. Raises Exhausted when the subnet is full."""
         nic = ipam.nic(self._net, pod_id, used, bridge.uplink_mtu())
         nic.ports = ports.assign(mappings, used, owners)
-        return nic
+        return [nic]
 
     async def create(self, nic: NicRecord) -> None:
-        """Make the rules of `nic`. On failure nothing of them is left.
-
-        The caller has recorded `nic`: after a SIGKILL in here, `remove` or `sweep` take away what was made.
-        Raises InUse for a port that someone has taken since `plan`.
-        """
+        """Make the rules of `nic`. Raises InUse for a port that someone has taken since `plan`."""
         self._guard.hold(nic.tap, nic.ports)
         try:
             await self._rule(nic)
@@ -71,9 +64,9 @@ class Network:
             raise
         self._nics[nic.tap] = nic
 
-    def plug(self, nic: NicRecord) -> None:
-        """Join its tap, which its VMM has made, to the network; after `create`, so that it never carries a frame that
-        the rules did not see. Raises Exhausted for a bridge that is full."""
+    async def plug(self, nic: NicRecord) -> None:
+        """Make its tap a port of the bridge; after `create`, so that it never carries a frame that the rules did not
+        see. Raises Exhausted for a bridge that is full."""
         try:
             tap.join(nic.tap, self._net.bridge, nic.mtu)
         except OSError as e:
@@ -93,8 +86,7 @@ class Network:
         conntrack.forget(nic.ports)
 
     async def remove(self, nic: NicRecord) -> None:
-        """Take away rules and ports of `nic`, whatever of them is there. Safe any number of times. Its tap carries
-        nothing from now on, and is gone when its VMM is."""
+        """Take away rules and ports of `nic`, and its tap down."""
         self._nics.pop(nic.tap, None)
         tap.cut(nic.tap)
         try:
@@ -114,12 +106,8 @@ class Network:
         )
 
     async def sweep(self, keep: Callable[[], Sequence[NicRecord]]) -> list[str]:
-        """Remove every tap and rule of ours that no record of `keep()` owns, and take up the kept ones again.
-
-        For a hyperd that comes back, after `ensure`. Pods may end meanwhile: what is kept is asked anew after each
-        wait, else the rules of one that is just gone would be made again, for ever. Returns, in words, the host ports
-        that another process took meanwhile; they lead to their pods all the same.
-        """
+        """Taps, rules and ports. Returns, in words, the host ports that another process took meanwhile; they lead to
+        their pods all the same."""
         for name in await bridge.ports(self._net):
             if ipam.TAP.fullmatch(name) and name not in {nic.tap for nic in keep()}:
                 await bridge.remove_link(name)

@@ -1,0 +1,46 @@
+"""What a kind of network is: it gives pods their interfaces. Kinds know nothing of machines, nor of each other."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from hypercontainer.model.record import NicRecord
+from hypercontainer.model.spec import PortMapping
+
+
+class Network(Protocol):
+    """The kernel holds all state; what may be there is said by the NicRecords that the caller keeps."""
+
+    async def ensure(self) -> None:
+        """Make what the interfaces of pods stand on, as far as it is not there. Again = no change."""
+
+    def plan(
+        self,
+        pod_id: str,
+        mappings: Sequence[PortMapping],
+        used: Sequence[NicRecord],
+        owners: Mapping[str, str] | None = None,
+    ) -> list[NicRecord]:
+        """Decide on a pod's interfaces: names, addresses, host ports. Nothing is made; after `ensure`.
+
+        `used` are the records of all other pods, running or not, `owners` whose each tap is, in words. Raises InUse
+        for a port that is taken, naming it and who has it, Exhausted when there is no more room, InvalidInput."""
+
+    async def create(self, nic: NicRecord) -> None:
+        """Make all of `nic` that is there before its tap is. On failure nothing of that is left.
+
+        The caller has recorded `nic`: after a SIGKILL in here, `remove` or `sweep` take away what was made."""
+
+    async def plug(self, nic: NicRecord) -> None:
+        """Join its tap, which its VMM has made, to the network; after `create`. Until then the tap carries nothing."""
+
+    async def remove(self, nic: NicRecord) -> None:
+        """Take away all that is there of `nic`, but its tap, which carries nothing from now on, and goes with its VMM.
+        Safe any number of times."""
+
+    async def sweep(self, keep: Callable[[], Sequence[NicRecord]]) -> list[str]:
+        """Remove all that no record of `keep()` owns, and take up the kept ones again: for a hyperd that comes back,
+        after `ensure`. Pods may end meanwhile: what is kept is asked anew after each wait, else what was of one that is
+        just gone would be made again, for ever. Returns, in words, what is not as it should be."""
+
+    def close(self) -> None:
+        """Give back what is held in this process. What was made stays."""

@@ -1,0 +1,44 @@
+"""No network: a pod has its loopback, and nothing else."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from hypercontainer.errors import InvalidInput
+from hypercontainer.model.record import NicRecord
+from hypercontainer.model.spec import PortMapping
+
+
+class NoNetwork:
+    """See network.base.Network. It has no interface, so there is nothing to make."""
+
+    async def ensure(self) -> None:
+        pass
+
+    def plan(
+        self,
+        pod_id: str,
+        mappings: Sequence[PortMapping],
+        used: Sequence[NicRecord],
+        owners: Mapping[str, str] | None = None,
+    ) -> list[NicRecord]:
+        if mappings:
+            raise InvalidInput("cannot publish ports of a pod without a network")
+        return []
+
+    async def create(self, nic: NicRecord) -> None:
+        raise _stranger(nic)
+
+    async def plug(self, nic: NicRecord) -> None:
+        raise _stranger(nic)
+
+    async def remove(self, nic: NicRecord) -> None:
+        raise _stranger(nic)
+
+    async def sweep(self, keep: Callable[[], Sequence[NicRecord]]) -> list[str]:
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+def _stranger(nic: NicRecord) -> InvalidInput:
+    return InvalidInput(f"cannot use network interface {nic.tap}: it is of a network, and its pod has none")
