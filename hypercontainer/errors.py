@@ -66,7 +66,7 @@ class InUse(HyperError):
 class WrongState(HyperError):
     """The object exists, but its state does not allow the call.
 
-    `state` is a container's ("running", model/record.py) or a short word beside those ("paused", "not reached yet");
+    `state` is a container's ("running", model/state.py) or a short word beside those ("paused", "not reached yet");
     `hint` says what to do, or why it is so."""
 
     kind = "failed-precondition"

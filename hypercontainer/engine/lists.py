@@ -8,13 +8,14 @@ from hypercontainer.engine.filters import Filters
 from hypercontainer.engine.store import Index
 from hypercontainer.errors import InvalidInput
 from hypercontainer.model import documents as doc
-from hypercontainer.model.record import ContainerRecord, ContainerState, PodRecord
+from hypercontainer.model.record import ContainerRecord, PodRecord
+from hypercontainer.model.state import State
 from hypercontainer.sandbox import size
 
 Match = Callable[[PodRecord, ContainerRecord], bool]
 ImageId = Callable[[str], str]  # of a name, a digest or the beginning of an id; "" when there is no such image
 
-STATES = (*get_args(ContainerState), "dead")  # docker's last one: nothing here ever is
+STATES = (*get_args(State), "dead")  # docker's last one: nothing here ever is
 HEALTH = ("none", "starting", "healthy", "unhealthy")
 SHOWN = ("running", "paused", "suspended", "restarting")
 

@@ -28,6 +28,7 @@ from hypercontainer.model.principal import Principal
 from hypercontainer.model.record import ContainerRecord
 from hypercontainer.model.settings import Settings
 from hypercontainer.model.spec import ContainerSpec, ExecSpec, PodSpec
+from hypercontainer.model.state import Verb
 from hypercontainer.network.base import Network
 from hypercontainer.sandbox import archive, stats
 from hypercontainer.sandbox.attach import AttachSession
@@ -215,9 +216,9 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         pod, container = self._find(c)
         if container.record.state == "suspended" and signal == 9:  # what it was cannot go on everywhere: its disk can
             await pod.kill(container)
-        elif not container.running:
-            raise WrongState("kill", container.record.name, container.record.state)
-        elif pod.machine.unreached and signal == 9:
+            return
+        container.record.check("kill")
+        if pod.machine.unreached and signal == 9:
             await pod.kill(container)
         else:
             pod.machine.check_reached("signal", container.record.name)
@@ -263,15 +264,14 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
 
     async def pause(self, c: str) -> None:
         pod, container = self._find(c)
-        if not container.running:
-            raise WrongState("pause", container.record.name, container.record.state)
+        container.record.check("pause")
         async with pod.locked() as locked:
             await locked.pause()
 
     async def unpause(self, c: str) -> None:
         pod, container = self._find(c)
         if not pod.record.paused:
-            raise WrongState("unpause", container.record.name, "not paused")
+            container.record.check("unpause")
         async with pod.locked() as locked:
             await locked.unpause()
 
@@ -344,9 +344,8 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
             container.record, sample, vcpus=self.host.vcpus(pod.record), memory_mib=self._memory_mib(pod)
         )
 
-    def _check_runs(self, verb: str, pod: Pod, container: Container) -> None:
-        if container.record.state != "running":
-            raise WrongState(verb, container.record.name, container.record.state)
+    def _check_runs(self, verb: Verb, pod: Pod, container: Container) -> None:
+        container.record.check(verb)
         pod.machine.check_reached(verb, container.record.name)
 
     async def logs(
@@ -372,8 +371,8 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         self, c: str, *, stdin: bool, stdout: bool, stderr: bool, logs: bool, start: bool
     ) -> AttachSession:
         pod, container = self._find(c)
-        if not start and not container.running:
-            raise WrongState("attach to", container.record.name, container.record.state, "start it first")
+        if not start:
+            container.record.check("attach to")
         pod.machine.check_reached("attach to", container.record.name)
         streams = {n for n, wanted in ((1, stdout), (2, stderr)) if wanted}
         session = AttachSession(pod, container, streams, stdin=stdin)
@@ -438,7 +437,7 @@ class LocalEngine(Images, Volumes, Kernels, Templates, Snapshots, Updates):
         found = self._find_pod(pod)
         async with found.locked() as locked:
             for container in found.containers.values():  # else the machine would have the disk of one that sleeps
-                locked.check_there(container, "start")
+                found.check(container, "start")
             await locked.boot(self._trace())
         for container in list(found.containers.values()):
             await self.supervisor.start(found, container, self._trace())

@@ -81,7 +81,7 @@ async def _lost(pod: LockedPod) -> None:
             was_restarting = not container.running
             container.finish(LOST, oom=False, error=pod.machine.lost)
             if was_restarting or restart.wanted(container.record):
-                container.record.state = "restarting"
+                container.record.move("restarting")
             pod.emit("die", container, exitCode=str(LOST))
     await pod.machine.release()
 
@@ -126,7 +126,7 @@ async def _resume(supervisor: Supervisor, pod: Pod) -> None:
         if record.state == "restarting" and not supervisor.restarts.due(record.id):
             supervisor.restart_later(pod, container, 0.0)
         elif record.state == "removing" or (record.state == "exited" and record.spec.auto_remove):
-            record.state = "exited"
+            record.move("exited")
             with suppress(WrongState):  # it has done so meanwhile
                 await supervisor.remove(pod, container, volumes=record.spec.auto_remove)
     if not pod.removed:

@@ -122,7 +122,7 @@ class Snapshots:
             _check_idle(pod, container)
             self.supervisor.restarts.cancel(container.record.id)
             if container.record.state == "restarting":
-                container.record.state = "exited"
+                container.record.move("exited")
             await self._restore(locked, container, found)
         pod.emit("restore", container, checkpoint=checkpoint)
         return doc.Created(id=container.record.id)
@@ -194,10 +194,10 @@ async def _checkpoint(
 
 
 def _check_idle(pod: Pod, container: Container) -> None:
-    state = container.record.state
     pod.machine.check_reached("restore", container.record.name)
-    if pod.removed or state not in ("created", "exited", "restarting") or pod.machine.vm:
-        raise WrongState("restore", container.record.name, state, "stop it first, or restore it under another name")
+    pod.check(container, "restore")
+    if pod.machine.vm:  # it ends just now, or files are copied
+        raise WrongState("restore", container.record.name, "in use", "wait, or restore it under another name")
 
 
 def _document(store: CheckpointStore, checkpoint: Checkpoint) -> doc.Checkpoint:

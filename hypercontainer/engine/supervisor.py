@@ -7,7 +7,7 @@ from typing import Literal
 from hypercontainer.engine import allocate, restart
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.restart import Restarts
-from hypercontainer.errors import Exhausted, HyperError, WrongState
+from hypercontainer.errors import Exhausted, HyperError
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model.record import ContainerRecord, PodRecord
 from hypercontainer.sandbox.container import Container
@@ -99,11 +99,9 @@ class Supervisor:
         WrongState for a paused one."""
         container.starting = trace
         async with pod.locked() as locked:
+            pod.check(container, "start")
             if container.running:
-                if pod.record.paused:
-                    raise WrongState("start", container.record.name, "paused", "unpause it")
                 return
-            locked.check_there(container, "start")
             locked.machine.check_reached("start", container.record.name)
             await self.pay(locked)
             self.restarts.cancel(container.record.id)
@@ -116,7 +114,7 @@ class Supervisor:
     async def _not_started(self, pod: LockedPod, container: Container) -> None:
         """A start failed: one that was to remove itself does so now, as with docker."""
         if container.record.state == "restarting":
-            container.record.state = "exited"
+            container.record.move("exited")
         pod.machine.note()
         if container.record.spec.auto_remove:
             await self._remove(pod, container, volumes=True)
@@ -165,14 +163,16 @@ class Supervisor:
             log.error("cannot restart %s: %s: trying again", record.name, e)
             async with pod.locked() as locked:
                 if not pod.removed and not container.alive and restart.wanted(record):
-                    record.state = "restarting"
+                    record.move("restarting")
                     locked.machine.note()
                     self.restart_later(pod, container)
         except HyperError as e:
             log.error("cannot restart %s: %s", record.name, e)
             async with pod.locked() as locked:
-                record.state, record.error = "exited", str(e)
-                locked.machine.note()
+                if record.state in ("restarting", "exited"):
+                    record.move("exited")
+                    record.error = str(e)
+                    locked.machine.note()
                 await self.power_off_if_idle(locked)
 
     # stopping and removing
@@ -184,7 +184,7 @@ class Supervisor:
         record.stopped_by_user = True
         if record.state == "restarting":
             async with pod.locked() as locked:
-                record.state = "exited"
+                record.move("exited")
                 locked.machine.note()
                 await self.power_off_if_idle(locked)
         await pod.stop(container, timeout_s)
@@ -192,24 +192,18 @@ class Supervisor:
     async def remove(self, pod: Pod, container: Container, *, volumes: bool) -> None:
         """Take a container that does not run out of the pod, and the pod with it when it was made for it."""
         async with pod.locked() as locked:
-            locked.check_there(container, "remove")
-            if container.running:
-                raise WrongState("remove", container.record.name, "running", "stop it first, or use force")
+            pod.check(container, "remove")
             await self._remove(locked, container, volumes=volumes)
             await self.power_off_if_idle(locked)
 
     async def _remove(self, pod: LockedPod, container: Container, *, volumes: bool) -> None:
         record = container.record
         self.restarts.cancel(record.id)
-        before, record.state = record.state, "removing"
-        try:
+        with record.moving("removing"):  # as before where that fails, so that it can be tried again
             if pod.record.implicit:
                 await self.destroy(pod)
             else:
                 await self._take_out(pod, container)
-        except BaseException:
-            record.state = before  # so that it can be tried again
-            raise
         self.restarts.forget(record.id)
         pod.emit("destroy", container)
         if volumes:

@@ -52,8 +52,7 @@ class Updates:
 
 def _check(pod: Pod, container: Container, wanted: ContainerUpdate) -> None:
     record = container.record
-    if pod.removed or record.state == "removing":
-        raise WrongState("update", record.name, "removing")
+    pod.check(container, "update")
     if wanted != ContainerUpdate(restart=wanted.restart) and (state := _stands_still(pod, container)):
         raise WrongState("update", record.name, state, "it cannot take up another size")
     if wanted.restart and wanted.restart.name != "no" and record.spec.auto_remove:

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from hypercontainer.model.record import ContainerState
 from hypercontainer.model.spec import PodSpec
+from hypercontainer.model.state import State
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
@@ -69,7 +69,7 @@ class ContainerEntry(Document, frozen=True, kw_only=True):
     created: int
     ports: list[Port]
     labels: dict[str, str]
-    state: ContainerState
+    state: State
     status: str  # "Up 3 minutes", "Exited (0) 2 hours ago"
     mounts: list[MountPoint]
     networks: list[str]
@@ -79,7 +79,7 @@ class ContainerEntry(Document, frozen=True, kw_only=True):
 
 
 class ContainerStateDocument(Document, frozen=True, kw_only=True):
-    status: ContainerState
+    status: State
     starting: str = ""  # what a start that is under way waits for, when that takes seconds
     running: bool
     paused: bool

@@ -1,16 +1,18 @@
 """What is true, as kept on disk: a versioned record a pod. See docs/state.md."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import msgspec
 
 from hypercontainer.lib import document
+from hypercontainer.model import state as states
 from hypercontainer.model import upgrade
 from hypercontainer.model.spec import ContainerSpec, PodSpec
+from hypercontainer.model.state import State, Verb
 
 VERSION = document.version(upgrade.POD)
-
-ContainerState = Literal["created", "running", "paused", "suspended", "restarting", "exited", "removing"]
 
 
 class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -100,7 +102,7 @@ class ContainerRecord(Record, kw_only=True):
     exposed_ports: list[str] = []  # "80/tcp": as the image says
     volumes: list[str] = []  # the same: the targets that have to be volumes
     created_ns: int
-    state: ContainerState = "created"
+    state: State = "created"  # changed by `move` alone
     started_ns: int = 0
     finished_ns: int = 0
     exit_code: int = 0
@@ -113,6 +115,27 @@ class ContainerRecord(Record, kw_only=True):
     lower: DiskRecord | None = None
     upper: DiskRecord | None = None
     streams: Streams = msgspec.field(default_factory=Streams)
+
+    def check(self, verb: Verb) -> None:
+        """WrongState when its state does not allow that."""
+        states.check(verb, self.name, self.state)
+
+    def move(self, to: State) -> None:
+        """Be in another state from now on. ValueError for one that cannot follow: nobody should have asked."""
+        if to != self.state and to not in states.MOVES[self.state]:
+            raise ValueError(f"container {self.name} cannot become {to}: it is {self.state}")
+        self.state = to
+
+    @contextmanager
+    def moving(self, to: State) -> Iterator[None]:
+        """Be in another state for the block, and from then on; as before where the block fails."""
+        before = self.state
+        self.move(to)
+        try:
+            yield
+        except BaseException:
+            self.state = before
+            raise
 
 
 class SnapshotInfo(Record, kw_only=True):

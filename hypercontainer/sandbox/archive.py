@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 from hypercontainer.agent.messages import ProcessArchive, StreamSet, printable
 from hypercontainer.agent.streams import OutputStream
-from hypercontainer.errors import GuestError, WrongState
-from hypercontainer.model import ids
+from hypercontainer.errors import GuestError
+from hypercontainer.model import ids, state
 from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.exec import Exec
 from hypercontainer.sandbox.pod import Pod
@@ -81,9 +81,8 @@ async def _all(stream: OutputStream) -> bytes:
 
 
 def check(pod: Pod, container: Container) -> None:
-    """WrongState if it is paused: the agent that reads and writes its files is in the same VM."""
-    if pod.record.paused:
-        raise WrongState("copy files of", container.record.name, "paused", "unpause it")
+    """WrongState if it is paused, or its pod: the agent that reads and writes its files is in the same VM."""
+    state.check("copy files of", container.record.name, "paused" if pod.record.paused else container.record.state)
 
 
 async def read(pod: Pod, container: Container, path: str) -> AsyncGenerator[bytes, None]:

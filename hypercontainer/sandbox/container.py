@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hypercontainer.agent.streams import InputStream
-from hypercontainer.errors import GuestError, HyperError, WrongState
+from hypercontainer.errors import GuestError, HyperError
 from hypercontainer.lib import clock
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import ContainerRecord, Streams
@@ -72,11 +72,6 @@ class Container:
         """It runs, or would if it were resumed."""
         return self.running or self.record.state == "suspended"
 
-    def check_awake(self, verb: str) -> None:
-        """WrongState for one that is suspended."""
-        if self.record.state == "suspended":
-            raise WrongState(verb, self.record.name, "suspended", "resume it, or kill it (its disk stays)")
-
     async def run(self, vm: Vm, trace: Trace, save: Callable[[], None]) -> None:
         """Start its first process, its streams on record (`save`) before. ExecFailed leaves it as it was, with the
         exit code that tells why."""
@@ -98,7 +93,8 @@ class Container:
             failed = ExecFailed(e)
             record.exit_code, record.error = failed.exit_code, str(e)
             raise failed from e
-        record.state, record.started_ns, record.finished_ns = "running", clock.now_ns(), 0
+        record.move("running")
+        record.started_ns, record.finished_ns = clock.now_ns(), 0
         record.exit_code, record.error, record.oom_killed = 0, "", False
 
     def connect(self, vm: Vm) -> None:
@@ -135,7 +131,8 @@ class Container:
 
     def finish(self, status: int, *, oom: bool, error: str = "") -> None:
         record = self.record
-        record.state, record.exit_code, record.oom_killed = "exited", status, oom
+        record.move("exited")
+        record.exit_code, record.oom_killed = status, oom
         record.finished_ns, record.error = clock.now_ns(), error
         record.streams, self.stdin = Streams(), None
 

@@ -45,14 +45,6 @@ class LockedPod:
         self.site, self.record, self.owner, self.machine = pod.site, pod.record, pod.owner, pod.machine
         self.containers, self.execs, self.emit = pod.containers, pod.execs, pod.emit
 
-    def check_there(self, container: Container, verb: str) -> None:
-        """WrongState for a container that goes, is not there yet, or sleeps."""
-        if self.pod.removed or container.record.state == "removing":
-            raise WrongState(verb, container.record.name, "removing")
-        if self.record.provisional:
-            raise WrongState(verb, container.record.name, "being made")
-        container.check_awake(verb)
-
     async def written(self) -> None:
         """The record on disk says all that is true: forget what was kept until then, here and in the guest."""
         if self.record.suspended is None:
@@ -110,7 +102,7 @@ class LockedPod:
 
     def _finish(self, container: Container, status: int, *, oom: bool = False, error: str = "") -> None:
         container.finish(status, oom=oom, error=error)
-        container.record.state = self.owner.state_after(container.record)
+        container.record.move(self.owner.state_after(container.record))
 
     async def _settle(self, container: Container, status: int, lost: HyperError | None = None) -> None:
         """Tell whoever waits for the end of a run that is written down, and have done what follows from it."""
@@ -199,7 +191,7 @@ class LockedPod:
         self.record.paused = paused
         for container in self.containers.values():
             if container.running:
-                container.record.state = "paused" if paused else "running"
+                container.record.move("paused" if paused else "running")
                 self.emit("pause" if paused else "unpause", container)
         self.machine.note()
 
@@ -245,7 +237,7 @@ class LockedPod:
             await self._forget(vm, container)  # a run whose end we have written down
             return
         if not container.running:  # we were killed between the guest's start of it and our record of that
-            record.state = "running"
+            record.move("running")
             record.started_ns = record.started_ns or record.created_ns
         container.connect(vm)
         if not process.running:

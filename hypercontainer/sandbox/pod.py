@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from hypercontainer.agent.messages import ExitEvent
-from hypercontainer.errors import Exhausted, GuestDied, HyperError
+from hypercontainer.errors import Exhausted, GuestDied, HyperError, WrongState
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model import ids
 from hypercontainer.model.record import ContainerRecord, DiskRecord, PodRecord
 from hypercontainer.model.spec import ExecSpec
+from hypercontainer.model.state import Verb
 from hypercontainer.sandbox import shortage
 from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.exec import KEPT, Exec
@@ -105,6 +106,14 @@ class Pod:
         if container in self.unwritten:
             self.unwritten.remove(container)
 
+    def check(self, container: Container, verb: Verb) -> None:
+        """WrongState when the container's state does not allow that, or when it is not there yet, or no more."""
+        if self.removed:
+            raise WrongState(verb, container.record.name, "removing")
+        if self.record.provisional:
+            raise WrongState(verb, container.record.name, "being made")
+        container.record.check(verb)
+
     # its guest
 
     def adopt(self, vm: Vm) -> None:
@@ -149,7 +158,7 @@ class Pod:
         """Its stop signal, then after `timeout_s` (None: its own) KILL. Returns when it has ended."""
         record = container.record
         record.stopped_by_user = True
-        container.check_awake("stop")
+        record.check("stop")
         if not container.running or container.exit is None:
             return
         ended = container.exit
@@ -254,7 +263,7 @@ class Pod:
     async def entered(self, container: Container) -> AsyncIterator[Vm]:
         """The VM with the container made in it, for the block; booted for it when it does not run."""
         async with self.locked() as locked:
-            locked.check_there(container, "use")
+            self.check(container, "use")
             self.machine.check_reached("use", container.record.name)
             await locked.enter(container, Timings())
             self.users += 1

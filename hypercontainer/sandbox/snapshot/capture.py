@@ -14,6 +14,7 @@ from hypercontainer.lib import clock
 from hypercontainer.lib.tasks import all_of, in_thread, uninterrupted
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import SnapshotInfo
+from hypercontainer.model.state import Verb
 from hypercontainer.sandbox.clock import set_clock
 from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.locked import LockedPod
@@ -25,14 +26,11 @@ FREEZE_S = 10.0
 CopyDisk = Callable[[Path], None]  # from there; blocks
 
 
-def check(pod: Pod, container: Container, verb: str) -> None:
+def check(pod: Pod, container: Container, verb: Verb) -> None:
     """Raise unless the container's machine can be copied."""
     record = container.record
     need(pod.site.hypervisor, Feature.COPY, f"{verb} {record.name}")
-    if pod.removed or record.state != "running":
-        if pod.record.paused:
-            raise WrongState(verb, record.name, "paused", "unpause it first")
-        raise WrongState(verb, record.name, record.state)
+    pod.check(container, verb)
     pod.machine.check_reached(verb, record.name)
     if not pod.record.implicit:
         why = f"the virtual machine is that of pod {pod.record.name}, not its own"

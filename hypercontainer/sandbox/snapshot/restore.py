@@ -15,7 +15,7 @@ from hypercontainer.sandbox.machine import RestoreFrom
 from hypercontainer.sandbox.snapshot.capture import continue_
 from hypercontainer.storage import scratch
 
-RUN = ("state", "finished_ns", "error", "exit_code", "stopped_by_user", "oom_killed")  # of a container: it runs
+RUN = ("finished_ns", "error", "exit_code", "stopped_by_user", "oom_killed")  # of a container that runs
 COPY = ("provisional", "suspended")  # of a pod: it is no copy any more
 BEFORE, NEW = ".before", ".new"  # what follows the name of a disk while another one takes its place
 
@@ -62,11 +62,12 @@ async def thaw(pod: LockedPod, container: Container, trace: Trace) -> None:
     When that cannot be written nothing is left of the machine, and the record is as before; after any later failure
     the machine is still there, and goes on as soon as its guest hears of it."""
     record, before, copied = container.record, replace(container.record), replace(pod.record)
-    record.state, record.finished_ns, record.error, record.exit_code = "running", 0, "", 0
+    record.finished_ns, record.error, record.exit_code = 0, "", 0
     record.stopped_by_user = record.oom_killed = False
     pod.record.frozen, pod.record.provisional, pod.record.suspended = True, False, None
     try:
-        pod.owner.save(pod.record, durable=True)
+        with record.moving("running"):
+            pod.owner.save(pod.record, durable=True)
     except BaseException:
         for old, now, names in ((before, record, RUN), (copied, pod.record, COPY)):
             for name in names:

@@ -23,10 +23,11 @@ async def suspend(pod: LockedPod, container: Container, trace: Trace) -> None:
         try:
             await in_thread(_sync, container)
             await made.commit()
-            record.state, pod.record.suspended, pod.record.frozen = "suspended", info, False
-            pod.owner.save(pod.record, durable=True)
+            pod.record.suspended, pod.record.frozen = info, False
+            with record.moving("suspended"):
+                pod.owner.save(pod.record, durable=True)
         except BaseException:
-            record.state, pod.record.suspended = "running", None
+            pod.record.suspended = None
             await uninterrupted(continue_(pod, container))
             raise
     why = WrongState("talk to", record.name, "suspended")
@@ -56,9 +57,9 @@ async def release_suspended(pod: LockedPod) -> None:
 async def resume(pod: LockedPod, container: Container, trace: Trace) -> None:
     """Have a suspended container go on. WrongState when it is none, or cannot go on here any more; if that fails
     otherwise it stays suspended."""
+    container.record.check("resume")
     record, info, folder = pod.record, pod.record.suspended, pod.pod.suspended_folder
-    if info is None:
-        raise WrongState("resume", container.record.name, container.record.state, "it was not suspended")
+    assert info  # noqa: S101  it is suspended
     await check_fits(pod.site, record, info, "resume")
     loaded = await load(folder)
     try:
@@ -84,7 +85,7 @@ async def resume(pod: LockedPod, container: Container, trace: Trace) -> None:
 async def mark_suspended(pod: LockedPod) -> None:
     """What is on disk counts: a guest that was to be saved, or had not begun to go on, ends."""
     for container in pod.containers.values():
-        container.record.state = "suspended"
+        container.record.move("suspended")
         container.rest()
         await release_suspended(pod)
     sweep(pod.pod.folder)

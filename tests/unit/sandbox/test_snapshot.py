@@ -46,7 +46,7 @@ async def test_one_sleeps_and_wakes(lot: Lot, cat: Pod) -> None:
         await suspend.suspend(locked, container, Timings())
         assert (container.record.state, lot.hypervisor.alive, cat.record.nic) == ("suspended", [], nic)
         with pytest.raises(WrongState, match="cannot start cat: it is suspended"):
-            locked.check_there(container, "start")
+            cat.check(container, "start")
         await suspend.resume(locked, container, Timings())
     assert not cat.suspended_folder.exists() and cat.record.suspended is None
     assert await says(cat, b"awake\n") == b"awake\n"
