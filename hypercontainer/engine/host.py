@@ -29,7 +29,7 @@ from hypercontainer.model.settings import Settings
 from hypercontainer.network.base import Network
 from hypercontainer.network.bridge_network import BridgeNetwork
 from hypercontainer.sandbox import size
-from hypercontainer.sandbox.site import Boot, Site
+from hypercontainer.sandbox.site import Boot, Limits, Site
 from hypercontainer.storage.share import Share
 from hypercontainer.storage.volume import VolumeStore
 
@@ -45,8 +45,9 @@ class Host:
         """The stores below `settings.root`, made if they are missing."""
         self.root = root = Path(settings.root)
         root.mkdir(mode=0o711, parents=True, exist_ok=True)  # the VMM's user passes through to its kernel
+        self.settings = settings
         self.site = Site(
-            settings=settings,
+            limits=_limits(settings),
             hypervisor=hypervisor or registry.load(settings.hypervisor),
             network=network or BridgeNetwork(settings, Path(settings.run)),
             factory=self.factory_of,
@@ -68,10 +69,6 @@ class Host:
         self.factory = list(self._factories.values())[-1]  # as the settings say
         self._proving = asyncio.Lock()
         self._accelerator: Literal["kvm", "tcg"] = "tcg"  # until it is known
-
-    @property
-    def settings(self) -> Settings:
-        return self.site.settings
 
     def _make_factories(self) -> dict[str, Factory]:
         """The factories that the settings leave, the usual one last."""
@@ -145,3 +142,17 @@ class Host:
         await self.factory.close()
         self.site.network.close()
         self.events.close()
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        vcpus=settings.vcpus,
+        memory_mib=settings.memory_mib,
+        scratch_mib=settings.scratch_mib,
+        log_max_mib=settings.log_max_mib,
+        log_files=settings.log_files,
+        boot_timeout_s=settings.boot_timeout_s,
+        share_locks=settings.share_locks,
+        share_cache_s=settings.share_cache_s,
+        by_tenant=settings.template_scope == "tenant",
+    )

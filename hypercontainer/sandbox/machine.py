@@ -136,14 +136,14 @@ class Machine:
         with files.telling(f"make {path.parent}"):
             path.parent.mkdir(mode=0o700, exist_ok=True)
         if not path.exists():
-            size_mib = container.spec.scratch_mib or self.site.settings.scratch_mib
+            size_mib = container.spec.scratch_mib or self.site.limits.scratch_mib
             await scratch.create(path, size_mib, self.site.scratches)
         for mount in container.mounts:
             if mount.type != "tmpfs" and mount.share_path not in self.share.names():
                 await asyncio.to_thread(self.share.add, mount.share_path, Path(mount.path), mount.read_only)
 
     def _config(self, boot: Boot, disks: list[DiskRecord]) -> VmConfig:
-        record, settings = self.record, self.site.settings
+        record, limits = self.record, self.site.limits
         shares = any(m.type != "tmpfs" for c in record.containers for m in c.mounts)
         return VmConfig(
             name=record.name,
@@ -151,21 +151,21 @@ class Machine:
             initrd=boot.initrd,
             vcpus=self.site.vcpus(record, boot.accelerator),
             memory_mib=self.site.machine_mib(record),
-            tenant=record.spec.tenant if settings.template_scope == "tenant" else "",
+            tenant=record.spec.tenant if limits.by_tenant else "",
             uid=record.uid,
             disks=disks,
-            disk_mib=max([settings.scratch_mib, *(c.spec.scratch_mib for c in record.containers)]),
+            disk_mib=max([limits.scratch_mib, *(c.spec.scratch_mib for c in record.containers)]),
             nic=Nic(tap=record.nic.tap, mac=record.nic.mac) if record.nic else None,
             share=self._shared() if shares else None,
-            boot_timeout_s=settings.boot_timeout_s,
+            boot_timeout_s=limits.boot_timeout_s,
             accelerator=boot.accelerator,
             kernel_parameters=agent_requests.kernel_parameters(record),
         )
 
     def _shared(self) -> SharedFolder:
-        settings = self.site.settings
-        locks = self.record.spec.locks or settings.share_locks
-        return SharedFolder(folder=self.share.root, host_locks=locks == "host", cache_s=settings.share_cache_s)
+        limits = self.site.limits
+        locks = self.record.spec.locks or limits.share_locks
+        return SharedFolder(folder=self.share.root, host_locks=locks == "host", cache_s=limits.share_cache_s)
 
     def _dns(self) -> Dns:
         asked, host = self.record.spec.dns, dns.host_dns()
@@ -315,7 +315,7 @@ class Machine:
             self._standing = self._standing or await hypervisor.attach(record.guest)
             if self._standing is None:
                 return None
-            paused, timeout_s = record.paused or record.frozen, self.site.settings.boot_timeout_s
+            paused, timeout_s = record.paused or record.frozen, self.site.limits.boot_timeout_s
             self.vm = vm = await vms.reach(self._standing, paused=paused, timeout_s=timeout_s)
             self._reached()
             self._targets = await self._plugged(vm)

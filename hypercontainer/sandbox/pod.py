@@ -47,8 +47,8 @@ class Pod:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _live(self, record: ContainerRecord) -> Container:
-        settings, folder = self.site.settings, self.folder / record.id / "log"
-        return Container(record, Log(folder, max_bytes=settings.log_max_mib << 20, files=settings.log_files))
+        limits, folder = self.site.limits, self.folder / record.id / "log"
+        return Container(record, Log(folder, max_bytes=limits.log_max_mib << 20, files=limits.log_files))
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[LockedPod]:
@@ -140,7 +140,7 @@ class Pod:
 
     def why(self, container: ContainerRecord | None, status: int) -> str:
         """Of an end after the guest ran out of memory; an exec whose hyperd is gone has no container."""
-        return shortage.words(self.record, container, status, self.site.settings.memory_mib) if container else ""
+        return shortage.words(self.record, container, status, self.site.limits.memory_mib) if container else ""
 
     async def _watch(self, vm: Vm) -> None:
         """The VM ended without our asking: whatever ran in it is lost."""
@@ -148,7 +148,7 @@ class Pod:
         async with self.locked() as locked:
             if locked.machine.vm is vm:
                 console, oom = vm.guest.console_tail(), shortage.killed(cause)
-                why = shortage.of_machine(self.record, cause, self.site.settings.memory_mib)
+                why = shortage.of_machine(self.record, cause, self.site.limits.memory_mib)
                 lost = GuestDied(f"the virtual machine of {self.record.name} ended: {why}", console)
                 await locked.lose(lost, oom=oom)
 

@@ -8,7 +8,6 @@ from typing import Literal, NamedTuple, Protocol
 from hypercontainer.factory.base import Factory
 from hypercontainer.hypervisor.base import Hypervisor
 from hypercontainer.model.record import ContainerRecord, PodRecord
-from hypercontainer.model.settings import Settings
 from hypercontainer.network.base import Network
 from hypercontainer.sandbox import size
 from hypercontainer.storage.filling import Filling
@@ -22,9 +21,24 @@ class Boot(NamedTuple):
     accelerator: Literal["kvm", "tcg"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How much a pod has of everything that it does not ask for, and how long its guest is waited for."""
+
+    vcpus: int = 0  # 0: as what accelerates it makes right, see size.py
+    memory_mib: int
+    scratch_mib: int  # of a container's writable layer, sparse
+    log_max_mib: int  # of one file of a container's log
+    log_files: int
+    boot_timeout_s: float
+    share_locks: Literal["guest", "host"] = "guest"  # whose locks hold on files that are shared with it
+    share_cache_s: float = 0.0  # how late it may see a change that others made to them
+    by_tenant: bool = False  # it shares memory pages with pods of its tenant alone
+
+
 @dataclass(kw_only=True)
 class Site:
-    settings: Settings
+    limits: Limits
     hypervisor: Hypervisor
     network: Network
     factory: Callable[[str], Factory]  # the one of that name, or the usual one
@@ -42,15 +56,15 @@ class Site:
 
     def vcpus(self, pod: PodRecord, accelerator: Literal["kvm", "tcg"]) -> int:
         """Processors of its VM."""
-        return pod.spec.vcpus or size.usual_vcpus(self.settings.vcpus, accelerator)
+        return pod.spec.vcpus or size.usual_vcpus(self.limits.vcpus, accelerator)
 
     def machine_mib(self, pod: PodRecord) -> int:
         """Memory of its VM."""
-        return size.machine_mib(pod, self.settings.memory_mib)
+        return size.machine_mib(pod, self.limits.memory_mib)
 
     def limit_mib(self, pod: PodRecord) -> int:
         """What the container that its VM was made for may use, where that is less than the VM has; else 0."""
-        return size.limit_mib(pod, self.settings.memory_mib)
+        return size.limit_mib(pod, self.limits.memory_mib)
 
 
 class Records(Protocol):

@@ -4,9 +4,9 @@ import asyncio
 import errno
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from hypercontainer.engine import resolve
@@ -244,10 +244,9 @@ async def test_on_failure_restarts_so_often(engine: LocalEngine, create: Run) ->
     ],
 )
 async def test_who_ran_out_of_memory_is_told_the_limit_and_the_flag(
-    engine: LocalEngine, world: World, status: int, memory_mib: int, said: str
+    engine: LocalEngine, status: int, memory_mib: int, said: str
 ) -> None:
-    world.settings = msgspec.structs.replace(world.settings, memory_mib=256)
-    engine.host.site.settings = world.settings
+    engine.host.site.limits = replace(engine.host.site.limits, memory_mib=256)
     container = ContainerSpec(image="busybox", command=["eat", str(status)])
     id = (await engine.create_container(PodSpec(containers=[container], memory_mib=memory_mib), by=ADMIN)).id
     session = await attached(engine, id)

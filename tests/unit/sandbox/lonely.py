@@ -8,12 +8,11 @@ from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.lib import clock
 from hypercontainer.model import ids
 from hypercontainer.model.record import VERSION, ContainerRecord, PodRecord
-from hypercontainer.model.settings import Settings
 from hypercontainer.model.spec import ContainerSpec, PodSpec
 from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.locked import LockedPod
 from hypercontainer.sandbox.pod import Pod
-from hypercontainer.sandbox.site import Boot, Site
+from hypercontainer.sandbox.site import Boot, Limits, Site
 from hypercontainer.testing.fake_network import FakeNetwork
 from hypercontainer.testing.fakes import FakeHypervisor
 
@@ -70,7 +69,7 @@ class Lot:
         self.image.touch()
         self._pods = path / "pods"
         self.site = Site(
-            settings=Settings(scratch_mib=16, boot_timeout_s=10),
+            limits=Limits(memory_mib=256, scratch_mib=16, log_max_mib=1, log_files=1, boot_timeout_s=10),
             hypervisor=self.hypervisor,
             network=self.network,
             factory=lambda _: DirectFactory(self.hypervisor),
