@@ -12,7 +12,7 @@ from hypercontainer.agent import messages as m
 from hypercontainer.agent.control import Control, Settle
 from hypercontainer.agent.link import Link
 from hypercontainer.agent.processes import ExitCallback, Processes
-from hypercontainer.agent.session import Session
+from hypercontainer.agent.session import AgentSession
 from hypercontainer.agent.streams import Failure, InputStream, OutputStream
 from hypercontainer.agent.wire import VERSION, WireError
 from hypercontainer.errors import AlreadyExists, GuestSilent, GuestTooOld, HyperError
@@ -46,7 +46,7 @@ class AgentClient:
         self._link: Link | None = None
         self._established = self._learned = self._closing = False
         self._processes = Processes()
-        self._session = Session(self._wake, self._take_control)
+        self._session = AgentSession(self._wake, self._take_control)
         self._control = Control(self._session.requests.give, self._processes.exited)
         self._outputs: dict[int, OutputStream] = {}
         self._inputs: dict[int, InputStream] = {}

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-from hypercontainer.agent.session import Session
+from hypercontainer.agent.session import AgentSession
 from hypercontainer.agent.wire import Decoder, WireError, hello
 
 BATCH = 262144  # bytes handed to the socket at a time
@@ -17,7 +17,7 @@ class Link(asyncio.BufferedProtocol):
     guest did wrong, if it did. The guest's bytes are never kept: less than one frame, plus what streams hold.
     """
 
-    def __init__(self, session: Session, nonce: int, payload: bytes, opened: Callable[[bytes], None]) -> None:
+    def __init__(self, session: AgentSession, nonce: int, payload: bytes, opened: Callable[[bytes], None]) -> None:
         loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[None] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()

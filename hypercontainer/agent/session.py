@@ -14,7 +14,7 @@ MAX_STREAMS = 3072
 Stream = TypeVar("Stream", Sender, Receiver)
 
 
-class Session:
+class AgentSession:
     """Who opened it feeds it frames (`receive`) and writes what `frames` gives; `wake` says that there is something.
 
     Until `learn` has been told what the guest holds, the guest's ACKs of streams we do not know are remembered:

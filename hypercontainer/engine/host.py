@@ -12,7 +12,7 @@ from hypercontainer.engine import accelerator, rehearsal
 from hypercontainer.engine.accelerator import BootFiles, Choice
 from hypercontainer.engine.checkpoint import CheckpointStore
 from hypercontainer.engine.events import Events
-from hypercontainer.engine.store import Index, PodStore
+from hypercontainer.engine.store import PodIndex, PodStore
 from hypercontainer.errors import InvalidInput
 from hypercontainer.factory.base import Factory
 from hypercontainer.factory.cache import CacheFactory
@@ -56,7 +56,7 @@ class Host:
             scratches=root / "scratch",
         )
         self.pods = PodStore(root / "pods")
-        self.index = Index()
+        self.index = PodIndex()
         self.images = ImageStore(root / "images")
         self.volumes = VolumeStore(root / "volumes")
         self.checkpoints = CheckpointStore(root / "checkpoints")

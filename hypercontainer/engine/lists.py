@@ -5,7 +5,7 @@ from typing import get_args
 
 from hypercontainer.engine import describe, filters
 from hypercontainer.engine.filters import Filters
-from hypercontainer.engine.store import Index
+from hypercontainer.engine.store import PodIndex
 from hypercontainer.errors import InvalidInput
 from hypercontainer.model import documents as doc
 from hypercontainer.model.record import ContainerRecord, PodRecord
@@ -21,7 +21,7 @@ SHOWN = ("running", "paused", "suspended", "restarting")
 
 
 def containers(
-    index: Index, image_id: ImageId, *, all: bool, wanted: Filters, now_ns: int, unreached: Collection[str] = ()
+    index: PodIndex, image_id: ImageId, *, all: bool, wanted: Filters, now_ns: int, unreached: Collection[str] = ()
 ) -> list[doc.ContainerEntry]:
     """The newest first; those that run, unless `all` or a filter speaks of states. `unreached`: pods whose guest does
     not answer."""
@@ -36,7 +36,7 @@ def containers(
 
 
 def pods(
-    index: Index, *, all: bool, wanted: Filters, vcpus: Callable[[PodRecord], int], default_memory_mib: int
+    index: PodIndex, *, all: bool, wanted: Filters, vcpus: Callable[[PodRecord], int], default_memory_mib: int
 ) -> list[doc.PodEntry]:
     """The newest first; those that run, unless `all` or a filter speaks of states."""
     filters.check("pods", wanted, ["id", "name", "label", "status"])
@@ -58,7 +58,7 @@ def pods(
     ]
 
 
-def _matches(index: Index, image_id: ImageId, wanted: Filters) -> Match:
+def _matches(index: PodIndex, image_id: ImageId, wanted: Filters) -> Match:
     """What a container has to be. Every value is judged here, whether or not there is a container to hold against."""
     makers: Mapping[str, Callable[[str], Match]] = {
         "id": _id,
@@ -96,7 +96,7 @@ def _matches(index: Index, image_id: ImageId, wanted: Filters) -> Match:
     return matches
 
 
-def _made(index: Index, wanted: Filters, key: str) -> int | None:
+def _made(index: PodIndex, wanted: Filters, key: str) -> int | None:
     """When the container was made that the filter names. NotFound."""
     name = filters.one(wanted, key)
     return None if name is None else index.find_container(name)[1].created_ns

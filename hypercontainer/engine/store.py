@@ -148,7 +148,7 @@ def _clear(folder: Path) -> None:
     shutil.rmtree(folder, onerror=lambda _, path, why: log.warning("cannot remove %s: %s", path, why[1]))
 
 
-class Index:
+class PodIndex:
     """Names, ids and unique beginnings of ids, of what is in memory."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from hypercontainer.hyperctl import flags, terminal
 from hypercontainer.hyperctl.context import complain
 from hypercontainer.hyperctl.flags import Args, Command
 from hypercontainer.hyperctl.lifecycle import path
-from hypercontainer.hyperctl.session import Forced, Session
+from hypercontainer.hyperctl.session import Forced, TerminalSession
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,12 +47,12 @@ def talk(
     keys: bytes,
     proxy: bool,
     redraw: bool = False,
-    done: Callable[[Session], None] | None = None,
+    done: Callable[[TerminalSession], None] | None = None,
 ) -> int:
     """Be the terminal until the process ends; the exit status. 0 if the user detached.
 
     `done` is told the session afterwards, whatever happened."""
-    session = Session(upgraded, stdin=0 if stdin else None, tty=tty, redraw=redraw, keys=keys, proxy=proxy)
+    session = TerminalSession(upgraded, stdin=0 if stdin else None, tty=tty, redraw=redraw, keys=keys, proxy=proxy)
     try:
         status = session.run()
     except Forced as e:

@@ -62,9 +62,9 @@ def show(documents: list[Any], chosen: str) -> None:
 
         print(json.dumps(documents, indent=4 if not chosen else None, ensure_ascii=False))
         return
-    from hypercontainer.hyperctl.template import Template
+    from hypercontainer.hyperctl.template import GoTemplate
 
-    template = Template(chosen)
+    template = GoTemplate(chosen)
     for document in documents:
         print(template.render(document))
 

@@ -17,7 +17,7 @@ from hypercontainer.hyperctl.waiting import Waiting
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hypercontainer.hyperctl.context import Context
-    from hypercontainer.hyperctl.session import Session
+    from hypercontainer.hyperctl.session import TerminalSession
 
 PULL = ("missing", "always", "never")
 
@@ -89,7 +89,7 @@ def run(context: Context, args: Args) -> int:
     container = make(context, args)
     made = time.monotonic()
 
-    def timings(session: Session) -> None:
+    def timings(session: TerminalSession) -> None:
         if args.timings:
             from hypercontainer.hyperctl import timings
 

@@ -35,7 +35,7 @@ class Forced(Exception):
     """The user asked to end, again and again."""
 
 
-class Session:
+class TerminalSession:
     """One conversation. `run` returns when the process ended, the user detached, or an output was closed.
 
     stdin: the descriptor to read, None for none. tty: the container has a terminal; if stdin is one too, it is raw

@@ -25,9 +25,9 @@ def formatted(document: Any, chosen: str) -> bool:
     if chosen == "json":
         print(fastjson.dumps(document))
         return True
-    from hypercontainer.hyperctl.template import Template
+    from hypercontainer.hyperctl.template import GoTemplate
 
-    print(Template(chosen).render(document))
+    print(GoTemplate(chosen).render(document))
     return True
 
 

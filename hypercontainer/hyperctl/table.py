@@ -76,17 +76,17 @@ def names(chosen: str, field: str) -> bool:
     """Whether the template asks for `field`; "" is the whole row."""
     if "{{" not in chosen:
         return False
-    from hypercontainer.hyperctl.template import Template
+    from hypercontainer.hyperctl.template import GoTemplate
 
-    fields = Template(chosen.removeprefix("table ")).fields()
+    fields = GoTemplate(chosen.removeprefix("table ")).fields()
     return field in fields if field else "." in fields
 
 
 def _template(chosen: str, columns: Sequence[tuple[str, str]], rows: Iterable[Row]) -> None:
-    from hypercontainer.hyperctl.template import Template
+    from hypercontainer.hyperctl.template import GoTemplate
 
     tabular = chosen.startswith("table ")
-    template = Template(chosen.removeprefix("table ").replace("\\t", "\t").replace("\\n", "\n"))
+    template = GoTemplate(chosen.removeprefix("table ").replace("\\t", "\t").replace("\\n", "\n"))
     lines = [template.render(row) for row in rows]
     if not tabular:
         for line in lines:

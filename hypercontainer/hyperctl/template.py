@@ -50,7 +50,7 @@ class _Jump(Exception):
     """{{break}} or {{continue}}, on its way to its range."""
 
 
-class Template:
+class GoTemplate:
     """Raises UsageError for a template that makes no sense, when made or when rendered."""
 
     def __init__(self, source: str) -> None:

@@ -58,9 +58,9 @@ def event_line(event: dict[str, Any]) -> str:
 def events(context: Context, args: Args) -> int:
     template = None
     if args.format not in ("", "json"):
-        from hypercontainer.hyperctl.template import Template
+        from hypercontainer.hyperctl.template import GoTemplate
 
-        template = Template(args.format)
+        template = GoTemplate(args.format)
     stream = context.client.stream(
         "GET",
         "/v1/events",

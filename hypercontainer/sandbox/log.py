@@ -31,7 +31,7 @@ class Line(msgspec.Struct, kw_only=True, omit_defaults=True):
     base64: str = ""  # in place of `log` when the bytes are not UTF-8
 
 
-class Place(NamedTuple):
+class LogPosition(NamedTuple):
     """A place in the log: the file's inode, which rotation keeps, and an offset in it."""
 
     file: int
@@ -139,29 +139,29 @@ class Log:
             os.close(self._fd)
             self._fd = -1
 
-    def end(self) -> Place:
+    def end(self) -> LogPosition:
         """Where the log ends now."""
         try:
             status = os.stat(self.path)
         except FileNotFoundError:
-            return Place(0, 0)
-        return Place(status.st_ino, status.st_size)
+            return LogPosition(0, 0)
+        return LogPosition(status.st_ino, status.st_size)
 
-    def after(self, place: Place) -> tuple[list[LogEntry], Place]:
+    def after(self, place: LogPosition) -> tuple[list[LogEntry], LogPosition]:
         """What was written since `place`, 1 MiB of it at most, and the place after that."""
         now = self.end()
         if now == place:
             return [], place
         begin = place.offset if now.file == place.file else 0
         if now.file != place.file and (rest := self._rest(place)):
-            return rest, Place(now.file, 0)
+            return rest, LogPosition(now.file, 0)
         with open(self.path, "rb") as f:
             f.seek(begin)
             block = f.read(1 << 20)
         whole = block[: block.rfind(b"\n") + 1]
-        return list(_pieces(whole.splitlines())), Place(now.file, begin + len(whole))
+        return list(_pieces(whole.splitlines())), LogPosition(now.file, begin + len(whole))
 
-    def _rest(self, place: Place) -> list[LogEntry]:
+    def _rest(self, place: LogPosition) -> list[LogEntry]:
         """What a file that was rotated away since holds after `place`."""
         for n in range(1, self.files):
             path = self.path.with_name(f"container.log.{n}")
@@ -172,7 +172,7 @@ class Log:
         return []
 
     def read(
-        self, *, since_ns: int, until_ns: int, tail: int | None, streams: set[int], end: Place | None = None
+        self, *, since_ns: int, until_ns: int, tail: int | None, streams: set[int], end: LogPosition | None = None
     ) -> list[LogEntry]:
         """The entries between two times (0 = open), of them the last `tail` lines, none written after `end`.
 
@@ -182,7 +182,7 @@ class Log:
             last.add(entry)
         return last.entries()
 
-    def _entries(self, since_ns: int, until_ns: int, streams: set[int], end: Place | None) -> Iterator[LogEntry]:
+    def _entries(self, since_ns: int, until_ns: int, streams: set[int], end: LogPosition | None) -> Iterator[LogEntry]:
         older = [self.path.with_name(f"container.log.{n}") for n in range(self.files - 1, 0, -1)]
         for path in [*older, self.path]:
             for entry in _pieces(_rows(path, end)):
@@ -226,7 +226,7 @@ class _Tail:
         return [entry for entry in kept if entry.data]
 
 
-def _rows(path: Path, end: Place | None = None) -> Iterator[bytes]:
+def _rows(path: Path, end: LogPosition | None = None) -> Iterator[bytes]:
     try:
         with open(path, "rb") as f:
             limit = end.offset if end and os.fstat(f.fileno()).st_ino == end.file else None

@@ -13,7 +13,7 @@ import pytest
 from hypercontainer.errors import InvalidInput
 from hypercontainer.hypervisor.base import SharedFolder
 from hypercontainer.hypervisor.host import limits
-from hypercontainer.hypervisor.host.jail import Start, start, vmm_options
+from hypercontainer.hypervisor.host.jail import JailedProgram, start, vmm_options
 from hypercontainer.hypervisor.host.tap import open_tap
 from hypercontainer.hypervisor.qemu.argv import HOT_MEMORY_MIB
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
@@ -139,7 +139,7 @@ async def in_jail(run_dir: Path, *command: str, fd: int, largest_file: int) -> l
     lock = run.lock()
     assert lock is not None
     try:
-        what = Start(
+        what = JailedProgram(
             program="qemu",
             command=list(command),
             options=vmm_options(run, uid=UID, binds={}, kvm=False, proc=False, largest_file=largest_file),

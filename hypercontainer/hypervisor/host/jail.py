@@ -27,7 +27,7 @@ SHARE_CAPS |= {"sys_chroot": 18, "sys_admin": 21}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
+class JailedProgram:
     """What hyper-jail is to start, and what of the host that may see."""
 
     program: str  # names its files in the run directory
@@ -39,13 +39,13 @@ class Start:
     copy: tuple[int, int] | None = None  # from, to: files in memory, see hyper-jail's --copy
 
 
-async def start_all(run: RunDir, programs: Sequence[Start]) -> list[ProcessRef]:
+async def start_all(run: RunDir, programs: Sequence[JailedProgram]) -> list[ProcessRef]:
     """`start` them all at once. When one does not start, others may: the reaper finds them."""
     await all_of(*(start(run, what) for what in programs))
     return [run.processes(what.program)[1] for what in programs]
 
 
-async def start(run: RunDir, what: Start) -> ProcessRef:
+async def start(run: RunDir, what: JailedProgram) -> ProcessRef:
     """Start `what`; returns once its program runs. It outlives us. Raises GuestDied with the step that failed."""
     words = [str(HYPER_JAIL), "--name", what.program, "--lock", str(what.lock), *what.options]
     for fd in what.fds:

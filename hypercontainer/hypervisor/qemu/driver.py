@@ -161,13 +161,13 @@ class QemuHypervisor:
 
     def _start(
         self, config: VmConfig, run: RunDir, fds: argv.Descriptors, lock: int, cgroups: list[Path]
-    ) -> jail.Start:
+    ) -> jail.JailedProgram:
         if config.origin:
             binds = {argv.LIBRARY: HYPER_MEMORY}
         else:
             binds = {argv.KERNEL: config.kernel, argv.INITRD: config.initrd}
         kvm, memory = config.accelerator == "kvm", fds.memory is not None
-        return jail.Start(
+        return jail.JailedProgram(
             program=run.vmm,
             command=argv.command(self._program(), self._machine, config, fds),
             options=jail.vmm_options(
@@ -192,8 +192,8 @@ class QemuHypervisor:
         fds: argv.Descriptors,
         lock: int,
         cgroups: list[Path],
-    ) -> jail.Start:
-        return jail.Start(
+    ) -> jail.JailedProgram:
+        return jail.JailedProgram(
             program=VIRTIOFSD,
             command=virtiofsd.command(self._virtiofsd, listener, share),
             options=jail.share_options(),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hypercontainer.hyperctl import functions
 from hypercontainer.hyperctl.flags import UsageError
-from hypercontainer.hyperctl.template import Template
+from hypercontainer.hyperctl.template import GoTemplate
 
 WEB = {
     "Id": "abc",
@@ -67,11 +67,11 @@ WEB = {
 def test_what_people_use(source: str, expected: object) -> None:
     if expected is UsageError:
         with pytest.raises(UsageError, match="template"):
-            Template(source).render(WEB)
+            GoTemplate(source).render(WEB)
     elif expected is not None:
-        assert Template(source).render(WEB) == expected
+        assert GoTemplate(source).render(WEB) == expected
     else:
-        assert Template(source).render(WEB).startswith('{"Id":"abc"')
+        assert GoTemplate(source).render(WEB).startswith('{"Id":"abc"')
 
 
 @pytest.mark.parametrize(
@@ -88,18 +88,18 @@ def test_what_people_use(source: str, expected: object) -> None:
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(source: str) -> None:
     with pytest.raises(UsageError, match="template"):
-        Template(source).render(WEB)
+        GoTemplate(source).render(WEB)
 
 
 def test_no_object_of_python_is_looked_into() -> None:
     for source in ("{{.__class__}}", "{{.State.keys}}", "{{.Config.Labels.keys.x}}"):
         with pytest.raises(UsageError, match="template"):
-            Template(source).render(WEB)
-    assert Template("{{.Config.Labels.keys}}").render(WEB) == "<no value>"
+            GoTemplate(source).render(WEB)
+    assert GoTemplate("{{.Config.Labels.keys}}").render(WEB) == "<no value>"
 
 
 def test_fields_are_known() -> None:
-    template = Template("{{.ID}}\t{{upper .Names}} {{range .Ports}}{{.Public}}{{end}}{{json .}}")
+    template = GoTemplate("{{.ID}}\t{{upper .Names}} {{range .Ports}}{{.Public}}{{end}}{{json .}}")
     assert template.fields() == {"ID", "Names", "Ports", "Public", "."}
 
 
@@ -135,14 +135,16 @@ def test_fields_are_known() -> None:
 )  # fmt: skip
 def test_what_docker_prints(source: str, printed: str) -> None:
     """Letter by letter what docker 20.10 printed for the same values."""
-    assert Template(source).render(WEB) == printed
+    assert GoTemplate(source).render(WEB) == printed
 
 
 def test_a_document_may_have_methods() -> None:
     row = {"ID": "a", "Label": lambda name: {"k": "v"}.get(name, "")}
-    assert Template('{{.Label "k"}}{{.Label "z"}} {{(.Label "k") | upper}} {{json .}}').render(row) == 'v V {"ID":"a"}'
+    assert (
+        GoTemplate('{{.Label "k"}}{{.Label "z"}} {{(.Label "k") | upper}} {{json .}}').render(row) == 'v V {"ID":"a"}'
+    )
     with pytest.raises(UsageError, match="cannot be used so"):
-        Template("{{.Label}}").render(row)
+        GoTemplate("{{.Label}}").render(row)
 
 
 WORDS = st.sampled_from(
@@ -201,6 +203,6 @@ WORDS = st.sampled_from(
 def test_any_words_are_a_template_or_refused(words: list[str], action: bool) -> None:
     source = f"{{{{{' '.join(words)}}}}}" if action else " ".join(words)
     try:
-        Template(source).render(WEB)
+        GoTemplate(source).render(WEB)
     except UsageError as e:
         assert e.message.startswith("template: ")
