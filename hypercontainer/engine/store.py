@@ -204,12 +204,12 @@ class PodIndex:
             raise AlreadyExists(f"the pod name {name!r} is in use by pod {pod.id}: remove it to use the name again")
 
     def volume_user(self, name: str) -> str | None:
-        """A container that has the volume, in words; None if none has."""
+        """Who has the volume, in words: a container, or a pod that may; None if nobody has."""
         users = [f"container {c.name}" for _, c in self.containers() if any(m.source == name for m in c.mounts)]
         return next(iter([*users, *self._mentioning(name)]), None)
 
     def image_user(self, image_id: str) -> str | None:
-        """A container that was made from the image, or a checkpoint of one, in words; None if there is none."""
+        """Who was made from the image, in words: a container, a checkpoint, or a pod that may; None if nobody was."""
         users = [(c.image_id, f"container {c.name}") for _, c in self.containers()]
         found = [name for image, name in [*users, *self.checkpoints] if image == image_id]
         return next(iter([*found, *self._mentioning(image_id)]), None)
