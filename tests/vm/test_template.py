@@ -182,6 +182,9 @@ def test_a_clone_has_the_disks_of_all_its_containers_also_of_later_ones(cloning:
     assert cloning.ctl("run", "-d", "--pod", "both", "--name", "three", "busybox", "sleep", "1000").status == 0
     for name in ("one", "two", "three"):
         assert cloning.ctl("exec", name, "sh", "-c", "echo mine > /mine; cat /mine").out == "mine\n"
+    assert cloning.ctl("rm", "-f", "one").status == 0  # whose disks were there before the clone
+    assert cloning.ctl("run", "--pod", "both", "--name", "four", "busybox", "cat", "/www/index.html").status == 0
+    assert cloning.ctl("exec", "two", "cat", "/mine").out == "mine\n"
     assert cloning.ctl("pod", "rm", "-f", "both").status == 0
 
 

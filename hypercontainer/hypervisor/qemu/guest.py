@@ -46,7 +46,7 @@ class QemuGuest:
         return self._run.agent
 
     async def add_disk(self, disk: DiskRecord) -> None:
-        if disk.target in SLOTS and disk.target not in await self.plugged():
+        if disk.target in SLOTS and (disk.target, argv.NOTHING) in await self._files():
             await self.swap_disk(disk)
             return
         file, node = argv.file_name(disk.target), argv.node_name(disk.target)
@@ -71,10 +71,14 @@ class QemuGuest:
         await self._close(old)
 
     async def plugged(self) -> set[int]:
+        return {target for target, driver in await self._files() if driver != argv.NOTHING}
+
+    async def _files(self) -> list[tuple[int, str]]:
+        """Each disk's target, and the driver of the file below it."""
         nodes = await self._monitor.execute("query-named-block-nodes", {"flat": True})
         found = [node for node in nodes if isinstance(node, dict)] if isinstance(nodes, list) else []
-        names = [str(node.get("node-name")) for node in found if node.get("drv") != argv.NOTHING]
-        return {target for target in map(argv.target_of, names) if target is not None}
+        named = [(argv.target_of(str(node.get("node-name"))), str(node.get("drv"))) for node in found]
+        return [(target, driver) for target, driver in named if target is not None]
 
     async def remove_disk(self, target: int) -> None:
         await self._monitor.delete_device(argv.device_id(target))
