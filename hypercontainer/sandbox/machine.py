@@ -5,10 +5,11 @@ is held by whoever calls.
 """
 
 import asyncio
+import itertools
 import logging
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,12 +45,22 @@ class RestoreFrom:
     info: SnapshotInfo
 
 
+def _of_the_host(containers: Iterable[ContainerRecord]) -> list[MountRecord]:
+    """What they mount of this host."""
+    return [mount for container in containers for mount in container.mounts if mount.type != "tmpfs"]
+
+
+def _alike(one: MountRecord, other: MountRecord) -> bool:
+    return (one.path, one.read_only) == (other.path, other.read_only)
+
+
 class Machine:
     def __init__(self, site: Site, record: PodRecord, records: Records) -> None:
         self.site, self.record, self._records = site, record, records
         self.vm: vms.Vm | None = None
         self.lost = "its virtual machine was gone when hyperd started"  # or why else it was not taken up again
         self.share = Share(site.share_dir(record.id))
+        self._sharing = asyncio.Lock()
         self._in_guest: set[str] = set()  # containers that the guest has been told of
         self._targets: set[int] = set()  # disks that are plugged
         self._standing: Guest | None = None  # it was found, and does not answer yet
@@ -138,13 +149,34 @@ class Machine:
         if not path.exists():
             size_mib = container.spec.scratch_mib or self.site.limits.scratch_mib
             await scratch.create(path, size_mib, self.site.scratches)
-        for mount in container.mounts:
-            if mount.type != "tmpfs" and mount.share_path not in self.share.names():
-                await asyncio.to_thread(self.share.add, mount.share_path, Path(mount.path), mount.read_only)
+        async with self._sharing:
+            for mount in _of_the_host([container]):
+                await self._show(container, mount)
+
+    async def _show(self, container: ContainerRecord, mount: MountRecord) -> None:
+        """Have the guest see what `container` is to mount.
+
+        What several of the pod's mount is shown once: shown twice it is two file systems to the guest, and no lock,
+        pipe, socket or mapping of memory holds between them. Read-only is another one, for the host refuses writes."""
+        source = Path(mount.path)
+        names = [mount.share_path, *(m.share_path for m in _of_the_host(self.record.containers) if _alike(m, mount))]
+        shown = [name for name in names if await asyncio.to_thread(self.share.shows, name, source)]
+        name = shown[0] if shown else self._unused(container, mount)
+        if name != mount.share_path:
+            mount.share_path = name
+            self.save()
+        if not shown:
+            await asyncio.to_thread(self.share.add, name, source, mount.read_only)
+
+    def _unused(self, container: ContainerRecord, mount: MountRecord) -> str:
+        """Its own name in the share, or a new one where that shows something else."""
+        others = [m.share_path for m in _of_the_host(self.record.containers) if not _alike(m, mount)]
+        taken = {*self.share.names(), *others}
+        names = itertools.chain([mount.share_path], (f"{container.id[:12]}-{n}" for n in itertools.count()))
+        return next(name for name in names if name not in taken)
 
     def _config(self, boot: Boot, disks: list[DiskRecord]) -> VmConfig:
         record, limits = self.record, self.site.limits
-        shares = any(m.type != "tmpfs" for c in record.containers for m in c.mounts)
         return VmConfig(
             name=record.name,
             kernel=boot.kernel,
@@ -156,7 +188,7 @@ class Machine:
             disks=disks,
             disk_mib=max([limits.scratch_mib, *(c.spec.scratch_mib for c in record.containers)]),
             nic=Nic(tap=record.nic.tap, mac=record.nic.mac) if record.nic else None,
-            share=self._shared() if shares else None,
+            share=self._shared() if _of_the_host(record.containers) else None,
             boot_timeout_s=limits.boot_timeout_s,
             accelerator=boot.accelerator,
             kernel_parameters=agent_requests.kernel_parameters(record),
@@ -186,7 +218,7 @@ class Machine:
         if container.id in self._in_guest:
             return
         vm = self.running()
-        if not self.share.served and any(mount.type != "tmpfs" for mount in container.mounts):
+        if not self.share.served and _of_the_host([container]):
             why = "its pod was started without volumes; stop the pod and start it again, it has them then"
             raise WrongState("start", container.name, container.state, why)
         with trace.step("rootfs"):
@@ -253,9 +285,9 @@ class Machine:
             if self.vm and disk and disk.target in self._targets and isinstance(self.vm.guest, Hotplug):
                 await self.vm.guest.remove_disk(disk.target)
                 self._targets.discard(disk.target)
-        for mount in container.mounts:
-            if mount.type != "tmpfs":
-                await asyncio.to_thread(self.share.remove, mount.share_path)
+        others = [c for c in self.record.containers if c is not container and c.id in self._in_guest]
+        for name in {m.share_path for m in _of_the_host([container])} - {m.share_path for m in _of_the_host(others)}:
+            await asyncio.to_thread(self.share.remove, name)
 
     async def power_off(self) -> None:
         """End it in good order, its disks written, and let go of what it held."""
@@ -319,7 +351,7 @@ class Machine:
             self.vm = vm = await vms.reach(self._standing, paused=paused, timeout_s=timeout_s)
             self._reached()
             self._targets = await self._plugged(vm)
-            for mount in (mount for container in record.containers for mount in container.mounts):
+            for mount in _of_the_host(record.containers):
                 if mount.read_only and mount.populate and mount.share_path in self.share.names():
                     await self._refuse_writes(mount, vm)  # a hyperd before us may have ended while it was filled
         except Exhausted as e:

@@ -128,6 +128,14 @@ class Share:
         except FileNotFoundError:
             return []
 
+    def shows(self, name: str, source: Path) -> bool:
+        """Whether `name` is there, and what it shows is `source` still."""
+        ids.check_name("share", name)
+        try:
+            return (self.root / name).samefile(source)
+        except OSError:  # `add` says what is wrong with a source
+            return False
+
     def remove(self, name: str) -> None:
         """Take `name` away, also from a guest that uses it. Safe any number of times."""
         ids.check_name("share", name)

@@ -79,6 +79,17 @@ def test_a_file_is_shared(share: Share, source: Path) -> None:
     assert share.names() == []
 
 
+def test_what_is_shown_is_the_source_until_that_is_replaced(share: Share, source: Path) -> None:
+    assert not share.shows("data", source)
+    share.add("data", source, read_only=True)
+    assert share.shows("data", source)
+    source.rename(source.with_name("old"))
+    assert not share.shows("data", source)
+    source.mkdir()
+    assert not share.shows("data", source)
+    assert share.shows("data", source.with_name("old"))
+
+
 def test_the_guest_can_make_nothing_beside_its_mounts(share: Share, source: Path) -> None:
     share.add("v0", source, False)
     with pytest.raises(OSError) as e:
