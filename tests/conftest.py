@@ -11,6 +11,7 @@ import pytest
 from hypercontainer.model.settings import Settings
 from hypercontainer.testing.busybox import write_archive
 from hypercontainer.testing.daemon import PrivateDaemon, Value, private_daemon
+from tests import zig
 
 CHECKOUT = Path(__file__).parents[1]
 FIRST = CHECKOUT / "tests/fixtures/first"  # what was there before anything was upgraded
@@ -41,6 +42,12 @@ def busybox_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("busybox") / "busybox.tar"
     write_archive(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """files.c as a program that runs here and in a container."""
+    return zig.program(tmp_path_factory.mktemp("files") / "files", Path(__file__).with_name("files.c"))
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Debian's dockerd of one's own: its folders and socket are nobody else's, its containers have no network."""
 
+import os
 import subprocess
 import tempfile
 import time
@@ -19,7 +20,7 @@ class Dockerd:
     """dockerd with everything below `folder`."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.socket = folder, folder / "docker.sock"
+        self.folder, self.socket, self.env = folder, folder / "docker.sock", dict(os.environ)
         with open(folder / "log", "wb") as log:
             self.process = subprocess.Popen(
                 [
@@ -45,10 +46,12 @@ class Dockerd:
             time.sleep(0.1)
         return False
 
+    def argv(self, *words: str) -> list[str]:
+        return [str(DOCKER), "--config", str(self.folder), "--host", f"unix://{self.socket}", *words]
+
     def ctl(self, *words: str) -> Result:
         """Run docker with `words` against this daemon."""
-        argv = [str(DOCKER), "--config", str(self.folder), "--host", f"unix://{self.socket}", *words]
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(self.argv(*words), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
         return Result(done.returncode, done.stdout, done.stderr)
 
     def version(self) -> str:

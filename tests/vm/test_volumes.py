@@ -1,5 +1,4 @@
-"""Volumes and binds beside docker's: where a write goes, what crosses and what does not. Each cell of the table in
-docs/howto/volumes.md is a line here."""
+"""Volumes and binds: where a write goes, what a guest makes on the host, how a new volume is filled."""
 
 import itertools
 import json
@@ -16,7 +15,6 @@ import pytest
 
 from hypercontainer.testing import busybox, layers
 from hypercontainer.testing.daemon import PrivateDaemon, Result, private_daemon
-from tests import zig
 from tests.vm.conftest import time_passes
 
 pytestmark = pytest.mark.vm
@@ -33,10 +31,9 @@ def daemon(kernels: Path, busybox_archive: Path) -> Iterator[PrivateDaemon]:
         yield daemon
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """files.c as a program that runs here and in a container."""
-    return zig.program(tmp_path_factory.mktemp("files") / "files", Path(__file__).with_name("files.c"))
+def inside(daemon: PrivateDaemon, name: str, script: str) -> str:
+    done = daemon.ctl("exec", name, "sh", "-c", script)
+    return (done.out + done.err).strip()
 
 
 def place(above: str, below: str, order: str) -> str:
@@ -249,143 +246,3 @@ def test_hyperd_killed_while_a_read_only_volume_is_filled_refuses_writes_when_it
     daemon.start()
     assert inside(daemon, pod, f"echo x > /s{name}/x").endswith("Read-only file system")
     assert daemon.ctl("rm", "fills").status == 0
-
-
-# What crosses: docs/howto/volumes.md
-
-TABLE = Path(__file__).parents[2] / "docs/howto/volumes.md"
-PASSES, UNSUPPORTED, FORBIDDEN = "ok", "Not supported", "Operation not permitted"
-CELLS: dict[str, tuple[list[str], str, str]] = {  # row of the table: what is asked, the answer in a share, on the root
-    "user extended attributes": (["set", "user.k", "there"], PASSES, PASSES),
-    "`trusted.` attributes": (["set", "trusted.k", "there"], UNSUPPORTED, PASSES),
-    "file capabilities": (["capability", "there"], FORBIDDEN, PASSES),
-    "setuid and setgid bits": (["chmod", "4755", "there"], FORBIDDEN, PASSES),
-    "named pipes": (["fifo", "fifo"], PASSES, PASSES),
-    "device nodes": (["char", "char"], FORBIDDEN, PASSES),
-    "`O_TMPFILE`": (["tmpfile", "."], UNSUPPORTED, UNSUPPORTED),
-    "shared writable mappings": (["mmap", "mmap"], PASSES, PASSES),
-    "`O_DIRECT`": (["direct", "direct"], PASSES, PASSES),
-    "holes": (["holes", "holes"], PASSES, PASSES),
-    "exchange of two names": (["exchange", "exchange"], PASSES, PASSES),
-}
-WORDS = {PASSES: "yes", UNSUPPORTED: "no: not supported", FORBIDDEN: "no: not permitted"}
-
-
-@pytest.fixture(scope="module")
-def pods(daemon: PrivateDaemon, files: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Two pods, one and two, whose locks are the host's: both have the folder, yielded here, as /bind, and a volume."""
-    folder = tmp_path_factory.mktemp("shared")
-    for name in ("one", "two"):
-        words = ["-v", f"{files}:/files:ro", "-v", f"{folder}:/bind", "-v", "both:/volume", "--locks", "host"]
-        done = daemon.ctl("run", "-d", "--privileged", "--name", name, *words, "busybox", "sleep", "100000")
-        assert done.status == 0 and "warning" not in done.err, done
-    yield folder
-    assert daemon.ctl("rm", "-f", "one", "two").status == 0
-    assert daemon.ctl("volume", "rm", "both").status == 0
-
-
-def inside(daemon: PrivateDaemon, name: str, script: str) -> str:
-    done = daemon.ctl("exec", name, "sh", "-c", script)
-    return (done.out + done.err).strip()
-
-
-@pytest.mark.parametrize("row", CELLS)
-def test_a_row_of_the_table_is_true(daemon: PrivateDaemon, pods: Path, row: str) -> None:
-    asked, shared, root = CELLS[row]
-    for folder, answer in (("/bind", shared), ("/volume", shared), ("/root", root)):
-        assert inside(daemon, "one", f"cd {folder}; touch there; /files {' '.join(asked)}") == answer
-    [line] = [line for line in TABLE.read_text().splitlines() if line.startswith(f"| {row} |")]
-    assert [cell.strip() for cell in line.split("|")[3:5]] == [WORDS[shared], WORDS[root]]
-
-
-def test_an_attribute_of_a_user_is_seen_on_both_sides(daemon: PrivateDaemon, pods: Path) -> None:
-    inside(daemon, "one", "touch /bind/marked; /files set user.k /bind/marked")
-    assert os.getxattr(pods / "marked", "user.k") == b"v"
-    assert inside(daemon, "two", "/files get user.k /bind/marked") == "ok"
-
-
-# Locks
-
-
-@contextmanager
-def held(daemon: PrivateDaemon, name: str, kind: str, path: str) -> Iterator[None]:
-    """A process in `name` has the lock."""
-    argv = daemon.argv("exec", "-i", name, "/files", "hold", kind, path)
-    with subprocess.Popen(argv, env=daemon.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdin and holder.stdout
-        assert holder.stdout.readline() == "ok\n"
-        yield
-        holder.stdin.close()
-        assert holder.wait(60) == 0
-
-
-@pytest.mark.parametrize("kind", ["flock", "posix", "ofd"])
-def test_a_lock_holds_against_the_other_pod_and_the_host(
-    daemon: PrivateDaemon, files: Path, pods: Path, kind: str
-) -> None:
-    volume = Path(daemon.ctl("volume", "inspect", "-f", "{{.Mountpoint}}", "both").out.strip())
-
-    def answers(where: str, on_host: Path) -> list[str]:
-        host = subprocess.run([files, "try", kind, on_host / "lock"], capture_output=True, text=True, check=False)
-        pods = [inside(daemon, name, f"/files try {kind} {where}/lock") for name in ("one", "two")]
-        return [host.stdout.strip(), *pods]
-
-    for where, on_host in (("/bind", pods), ("/volume", volume)):
-        with held(daemon, "one", kind, f"{where}/lock"):
-            assert answers(where, on_host) == ["Resource temporarily unavailable"] * 3
-            assert inside(daemon, "two", f"/files wait {kind} {where}/lock") == "Not supported"  # refused, not granted
-        assert answers(where, on_host) == ["ok"] * 3
-        assert inside(daemon, "two", f"/files wait {kind} {where}/lock") == "Not supported"  # a free one likewise
-
-
-@pytest.mark.parametrize("kind", ["flock", "posix", "ofd"])
-def test_the_guests_own_locks_hold_in_the_pod_and_can_be_waited_for(
-    daemon: PrivateDaemon, files: Path, tmp_path: Path, kind: str
-) -> None:
-    words = ["-v", f"{files}:/files:ro", "-v", f"{tmp_path}:/bind", "busybox", "sleep", "100000"]
-    assert daemon.ctl("run", "-d", "--name", "alone", *words).status == 0
-    waiting = daemon.argv("exec", "alone", "/files", "wait", kind, "/bind/lock")
-    with held(daemon, "alone", kind, "/bind/lock"):
-        assert inside(daemon, "alone", f"/files try {kind} /bind/lock") == "Resource temporarily unavailable"
-        waiter = subprocess.Popen(waiting, env=daemon.env, stdout=subprocess.PIPE, text=True)
-    assert waiter.communicate(timeout=60)[0] == "ok\n"
-    done = daemon.ctl("create", "--name", "other", "-v", f"{tmp_path}:/bind", "busybox", "true")
-    assert f"{tmp_path} is shared with alone: locks on its files do not hold" in done.err
-    assert daemon.ctl("rm", "-f", "alone", "other").status == 0
-
-
-# What the host does is seen at once
-
-
-def test_what_the_host_does_to_a_file_is_true_in_the_container_at_once(daemon: PrivateDaemon, pods: Path) -> None:
-    """The container has looked at each name a moment before, so its kernel knows an answer."""
-    file, new = pods / "file", pods / "new"
-    for n in range(5):
-        file.write_text("one\n")
-        assert inside(daemon, "one", "cat /bind/file") == "one"
-        new.write_text("two\n")
-        new.rename(file)
-        assert inside(daemon, "one", "echo more >> /bind/file; cat /bind/file") == "two\nmore"
-        assert file.read_text() == "two\nmore\n"
-        with file.open("a") as appended:
-            appended.write(f"{n}\n")
-        assert inside(daemon, "one", "wc -c < /bind/file; tail -n 1 /bind/file") == f"{file.stat().st_size}\n{n}"
-        file.unlink()
-        assert inside(daemon, "one", "ls /bind/file; echo again > /bind/file").startswith("ls: ")
-        assert file.read_text() == "again\n"
-        file.unlink()
-        assert inside(daemon, "one", "cat /bind/file").startswith("cat: ")
-        file.write_text("back\n")
-        assert inside(daemon, "one", "cat /bind/file; cd /bind; ls file") == "back\nfile"
-
-
-def test_a_change_by_the_host_raises_no_event_of_inotify(daemon: PrivateDaemon, pods: Path) -> None:
-    argv = daemon.argv("exec", "one", "/files", "watch", "/bind")
-    with subprocess.Popen(argv, env=daemon.env, stdout=subprocess.PIPE, text=True) as watcher:
-        assert watcher.stdout
-        assert watcher.stdout.readline() == "ok\n"
-        (pods / "by-host").touch()
-        inside(daemon, "two", "touch /bind/by-the-other-pod")
-        inside(daemon, "one", "touch /bind/by-its-own")
-        assert watcher.stdout.readline() == "by-its-own\n"
-        inside(daemon, "one", "killall files")
