@@ -48,7 +48,7 @@ unit:
 vm: setup-test  ## the tests that boot guests
 	$(PYTEST) tests/vm
 
-interop: setup-test  ## the tests against real peers: registries, image tools
+interop: setup-test  ## the tests against real peers: registries, image tools, dockerd where it is installed
 	$(PYTEST) tests/interop
 
 bench: setup-bench  ## measure this machine beside docker, containerd, runc and gVisor: one table (15 minutes)
