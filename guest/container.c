@@ -2,6 +2,7 @@
 
 #include "cgroup.h"
 #include "disk.h"
+#include "fill.h"
 #include "mount.h"
 #include "rootfs.h"
 
@@ -32,7 +33,8 @@ struct container *container_find(const char *id, struct error *err)
 void containers_list(struct buffer *result)
 {
 	for (struct container *c = containers; c; c = c->next)
-		buffer_format(result, "%s{\"id\":\"%s\",\"created\":true}", c == containers ? "" : ",", c->id);
+		buffer_format(result, "%s{\"id\":\"%s\",\"created\":%s}", c == containers ? "" : ",", c->id,
+			      c->filling ? "false" : "true");
 }
 
 struct create_args {
@@ -121,7 +123,7 @@ static int build(struct container *c, const struct create_args *a, const struct 
 	if ((!c->has_cgroup && make_cgroup(c, err) < 0) || cgroup_limit(c->cgroup, &limits, err) < 0 ||
 	    rootfs_make(c, rootfs, err) < 0)
 		return -1;
-	return set_sysctls(a->sysctls, err);
+	return set_sysctls(a->sysctls, err) < 0 ? -1 : fill_begin(c, err);
 }
 
 static struct container *container_new(struct error *err)
@@ -190,13 +192,22 @@ static struct container *container_begin(const struct create_args *a, struct err
 	return c;
 }
 
+static void filled(struct container *c, const struct error *err)
+{
+	if (!err) {
+		reply_result(&c->creator, "{}");
+	} else {
+		reply_error(&c->creator, err);
+		container_remove(c);
+	}
+}
+
 int op_container_create(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
 {
 	struct create_args a = { 0 };
 	struct rootfs_spec rootfs = { 0 };
 	struct container *c;
 
-	(void)call;
 	if (parse_create(args, &a, &rootfs, err) < 0)
 		return -1;
 	if (container_find(a.id, err))
@@ -204,13 +215,18 @@ int op_container_create(const struct call *call, const struct json *args, struct
 	c = container_begin(&a, err);
 	if (!c)
 		return -1;
+	c->filled = filled;
+	c->creator = *call;
 	if (build(c, &a, &rootfs, err) < 0) {
+		fill_stop(c);
 		container_unmount(c);
 		container_free(c);
 		return -1;
 	}
 	c->next = containers;
 	containers = c;
+	if (c->filling)
+		return LATER;
 	buffer_add(result, "{}", 2);
 	return 0;
 }
@@ -219,6 +235,11 @@ void container_remove(struct container *container)
 {
 	struct error later;
 
+	if (container->filling) {
+		fail(&later, ECANCELED, "create container %s", container->id);
+		reply_error(&container->creator, &later);
+	}
+	fill_stop(container);
 	container_unmount(container);
 	for (struct container **at = &containers; *at; at = &(*at)->next)
 		if (*at == container) {

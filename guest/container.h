@@ -7,7 +7,16 @@
 
 enum { ID_BYTES = 65, PATHS_MAX = 128 };
 
+struct fill;
 struct process;
+
+/* A new volume that is to get what the image has at its place. */
+struct unfilled {
+	struct unfilled *next;
+	int content, volume;
+	bool marked;			/* by us, to be one */
+	char target[104];		/* for words */
+};
 
 struct container {
 	struct container *next;
@@ -23,6 +32,10 @@ struct container {
 	char *masked[PATHS_MAX], *readonly[PATHS_MAX];
 	size_t masked_count, readonly_count;
 	struct process *first;		/* its PID 1 while that runs */
+	struct unfilled *unfilled;
+	struct fill *filling;		/* one of its volumes, NULL: none */
+	void (*filled)(struct container *, const struct error *);
+	struct call creator;		/* who waits for that */
 };
 
 extern struct container *containers;

@@ -140,6 +140,13 @@ int mount_on(int target, const char *source, const char *type, unsigned long fla
 	return 0;
 }
 
+int bare_mount(int root, struct error *err)
+{
+	int tree = (int)syscall(SYS_open_tree, root, "", TREE_CLONE | O_CLOEXEC | TREE_EMPTY_PATH);
+
+	return tree < 0 ? fail(err, errno, "clone a mount") : tree;
+}
+
 int bind_on(int source, int target, bool read_only, struct error *err)
 {
 	struct mount_attr_bytes attr = { .attr_set = ATTR_RDONLY };

@@ -22,6 +22,8 @@ int make_beneath(int root, const char *path, bool folder, struct error *err);
 /* mount(2) on what `target` is. */
 int mount_on(int target, const char *source, const char *type, unsigned long flags, const char *data,
 	     struct error *err);
+/* What `root` is, without what is mounted in it: a descriptor. */
+int bare_mount(int root, struct error *err);
 /* What `source` is, with all that is mounted below it, appears at `target` too. */
 int bind_on(int source, int target, bool read_only, struct error *err);
 int mount_read_only(const char *path, struct error *err);
@@ -33,7 +35,11 @@ int write_all(int fd, const void *bytes, size_t length, struct error *err);
 int make_folders(const char *path, struct error *err);		/* one of our own paths: mkdir -p */
 /* /proc/sys below: "net.ipv4.ip_forward" or with slashes. */
 int set_sysctls(const struct json *sysctls, struct error *err);
-/* Copy what is in folder `from` into the empty folder `to`. */
-int copy_tree(int from, int to, int depth, struct error *err);
+/* Have in folder `to` all that is in folder `from`. What is there already stays as it is, so that one that was cut short
+   can be gone on with: until all of it is there, there is a folder of this name too. */
+#define COPY_UNFINISHED ".hyper-unfinished"
+int copy_missing(int from, int to, struct error *err);
+/* Is `volume` empty, or such a one? */
+bool copy_is_due(int volume);
 
 #endif

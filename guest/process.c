@@ -269,6 +269,10 @@ static struct process *process_new(const char *id, const char *container, struct
 
 	if (!c)
 		return NULL;
+	if (c->filling) {
+		fail(err, EBUSY, "start process %s: volumes of container %s are being filled", id, container);
+		return NULL;
+	}
 	if (find(id) || process_count >= PROCESSES_MAX) {
 		fail(err, find(id) ? EEXIST : EAGAIN, "start process %s", id);
 		return NULL;

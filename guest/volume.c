@@ -2,7 +2,6 @@
 
 #include "mount.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,22 +14,6 @@ struct mount_spec {
 	int64_t size_bytes, mode;
 	const struct json *options;
 };
-
-static bool is_empty(int folder)
-{
-	int fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	int entries = 0;
-
-	if (!dir) {
-		close_fd(&fd);
-		return false;
-	}
-	while (entries < 3 && readdir(dir))
-		entries++;
-	closedir(dir);
-	return entries == 2;	/* "." and ".." */
-}
 
 static int open_share(const char *source, struct error *err)
 {
@@ -48,10 +31,40 @@ static int open_share(const char *source, struct error *err)
 	return fd >= 0 || err->number != ENOTDIR ? fd : open_plain(share, source, O_PATH, 0, err);
 }
 
+/* What the image has at a place, whatever is mounted there or above it: -1 if nothing. */
+static int open_content(const struct container *c, const char *path)
+{
+	struct error ignored;
+	autoclose int image = bare_mount(c->root, &ignored);
+
+	return image < 0 ? -1 : open_beneath(image, path, O_RDONLY | O_DIRECTORY, 0, &ignored);
+}
+
+static int keep_unfilled(struct container *c, int volume, const char *target, struct error *err)
+{
+	autoclose int content = open_content(c, target);
+	struct unfilled *u, **last = &c->unfilled;
+
+	if (content < 0)
+		return 0;
+	u = calloc(1, sizeof(*u));
+	if (!u)
+		return fail(err, ENOMEM, "fill a volume");
+	u->content = content;
+	content = -1;
+	u->volume = fcntl(volume, F_DUPFD_CLOEXEC, 0);
+	u->marked = mkdirat(volume, COPY_UNFINISHED, 0700) == 0;	/* what is mounted in it leaves it not empty */
+	snprintf(u->target, sizeof(u->target), "%s", target);
+	while (*last)
+		last = &(*last)->next;
+	*last = u;
+	return u->volume < 0 ? fail(err, errno, "keep a volume open") : 0;
+}
+
 static int mount_share(struct container *c, const struct mount_spec *spec, struct error *err)
 {
 	struct stat status;
-	autoclose int target = -1, content = -1;
+	autoclose int target = -1;
 	autoclose int source = open_share(spec->source ? spec->source : "", err);
 
 	if (source < 0)
@@ -61,11 +74,9 @@ static int mount_share(struct container *c, const struct mount_spec *spec, struc
 	target = make_beneath(c->root, spec->target, S_ISDIR(status.st_mode), err);
 	if (target < 0)
 		return -1;
-	if (spec->populate && S_ISDIR(status.st_mode) && is_empty(source)) {
-		content = open_beneath(c->root, spec->target, O_RDONLY | O_DIRECTORY, 0, err);
-		if (content < 0 || copy_tree(content, source, 0, err) < 0)
-			return -1;
-	}
+	if (spec->populate && S_ISDIR(status.st_mode) && copy_is_due(source) &&
+	    keep_unfilled(c, source, spec->target, err) < 0)
+		return -1;
 	return bind_on(source, target, spec->read_only, err);
 }
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hypercontainer import vm as vms
 from hypercontainer.agent.messages import Listing
-from hypercontainer.errors import Exhausted, HyperError, InUse, WrongState
+from hypercontainer.errors import Exhausted, GuestError, HyperError, InUse, WrongState
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Feature, Guest, Hotplug, Nic, SharedFolder, Snapshot, VmConfig
 from hypercontainer.lib import files
 from hypercontainer.lib.limit import limit
@@ -27,13 +27,14 @@ from hypercontainer.model.spec import Dns
 from hypercontainer.network import dns
 from hypercontainer.sandbox import agent_requests, clock
 from hypercontainer.sandbox.site import Boot, Records, Site
-from hypercontainer.storage import scratch
+from hypercontainer.storage import filling, scratch
 from hypercontainer.storage.share import Share
 
 log = logging.getLogger(__name__)
 
 POWER_OFF_S = 1.0  # between TERM and KILL for what still runs when a guest is powered off
-CREATE_S = 60.0  # a volume may be filled from the image
+CREATE_S = 30.0
+FILL_S = 3600.0  # for the largest image on the slowest disk, no expectation: whoever waits may give up
 CLOSED_S, LOOK_S = 10.0, 0.01  # until a guest must have closed the files that it has filled one with; between looks
 
 
@@ -229,25 +230,32 @@ class Machine:
                     await vm.guest.add_disk(disk)
                     self._targets.add(disk.target)
             create = agent_requests.container_create(container, self.site.limit_mib(self.record))
-            async with self._filling(container, vm):
-                await vm.agent.create_container(create, timeout_s=CREATE_S)
+            async with self._filling(container, vm) as fills:
+                await vm.agent.create_container(create, timeout_s=FILL_S if fills else CREATE_S)
         self._in_guest.add(container.id)
 
     @asynccontextmanager
-    async def _filling(self, container: ContainerRecord, vm: vms.Vm) -> AsyncIterator[None]:
-        """For the block, the guest alone fills those volumes of `container` that are new, read-only ones too."""
+    async def _filling(self, container: ContainerRecord, vm: vms.Vm) -> AsyncIterator[bool]:
+        """For the block, the guest alone fills those volumes of `container` that are new, read-only ones too. False if
+        there are none."""
         wanted = [mount for mount in container.mounts if mount.populate]
+        fills = False
         async with AsyncExitStack() as stack:
             for path in sorted({mount.path for mount in wanted}):
-                empty = await stack.enter_async_context(self.site.filling.turn(Path(path)))
+                state = await stack.enter_async_context(self.site.filling.turn(Path(path)))
+                fills = fills or state != "filled"
                 for mount in wanted:
-                    if empty and mount.path == path and mount.read_only:
-                        await stack.enter_async_context(self._writable(mount, vm))
-            yield
+                    if mount.path == path and mount.read_only and state != "filled":
+                        await stack.enter_async_context(self._writable(mount, state, vm))
+            yield fills
 
     @asynccontextmanager
-    async def _writable(self, mount: MountRecord, vm: vms.Vm) -> AsyncIterator[None]:
-        """For the block, the guest can write to a read-only volume. InUse when that cannot be taken from it."""
+    async def _writable(self, mount: MountRecord, state: filling.State, vm: vms.Vm) -> AsyncIterator[None]:
+        """For the block, the guest can write to a read-only volume, if there is nothing in it. InUse when that cannot
+        be taken from it."""
+        if state == "unfinished":
+            why = "the filling of it was cut short: mount it once without ro, which goes on with that"
+            raise WrongState("mount", f"volume {mount.source}", "half filled", why)
         try:
             # Not in a thread: one that outlasts our cancellation would undo what follows.
             self.share.allow_writes(mount.share_path, vm.guest.record.helpers)
@@ -351,6 +359,8 @@ class Machine:
             self.vm = vm = await vms.reach(self._standing, paused=paused, timeout_s=timeout_s)
             self._reached()
             self._targets = await self._plugged(vm)
+            if not paused:
+                await self._remove_unmade(vm)
             for mount in _of_the_host(record.containers):
                 if mount.read_only and mount.populate and mount.share_path in self.share.names():
                     await self._refuse_writes(mount, vm)  # a hyperd before us may have ended while it was filled
@@ -363,7 +373,7 @@ class Machine:
             self.lost = f"its virtual machine was given up when hyperd started: {e}"
             return None
         state = vm.agent.known
-        self._in_guest = {c.id for c in state.containers}
+        self._in_guest = {c.id for c in state.containers if c.created}
         if not (self.record.paused or self.record.frozen):
             await self._grow(vm)
         return state
@@ -372,6 +382,13 @@ class Machine:
         if isinstance(vm.guest, Hotplug):
             return await vm.guest.plugged()
         return {disk.target for c in self.record.containers for disk in (c.lower, c.upper) if disk}
+
+    async def _remove_unmade(self, vm: vms.Vm) -> None:
+        """Containers whose volumes are being filled, for a hyperd before us that has ended: nobody waits for them."""
+        for container in vm.agent.known.containers:
+            if not container.created:
+                with suppress(GuestError):  # it could not be filled, and is gone by itself
+                    await vm.agent.remove_container(container.id)
 
     async def still(self, for_s: float) -> bool:
         """Wait for so long, or until a guest that is not reached has ended. False: it has, or there is none."""

@@ -1,11 +1,21 @@
-"""Filling a new volume: a guest copies what its image has there, and no other one does so at the same time."""
+"""Filling a new volume: a guest copies what its image has there, and no other one does so at the same time.
+
+One that is cut short (its guest ended, the disk was full) leaves a folder in the volume that says so. The next guest
+goes on with it, and what is there stays as it is.
+"""
 
 import asyncio
 import os
+import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 from weakref import WeakValueDictionary
+
+UNFINISHED = ".hyper-unfinished"  # as guest/mount.h has it
+
+State = Literal["empty", "unfinished", "filled"]
 
 
 class Filling:
@@ -15,12 +25,20 @@ class Filling:
         self._locks: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def turn(self, folder: Path) -> AsyncIterator[bool]:
-        """For the block: whether `folder` is empty, and is to be filled now. If so, others who ask wait for its end."""
+    async def turn(self, folder: Path) -> AsyncIterator[State]:
+        """For the block: what `folder` is. Others who ask wait for the end of it, if it is to be filled now."""
         async with self._locks.setdefault(folder, asyncio.Lock()):
-            with os.scandir(folder) as entries:
-                empty = next(entries, None) is None
-            if empty:
-                yield True
+            if (state := _state(folder)) != "filled":
+                yield state
                 return
-        yield False
+        yield "filled"
+
+
+def _state(folder: Path) -> State:
+    with os.scandir(folder) as entries:
+        if next(entries, None) is None:
+            return "empty"
+    try:
+        return "unfinished" if stat.S_ISDIR(os.lstat(folder / UNFINISHED).st_mode) else "filled"
+    except FileNotFoundError:
+        return "filled"

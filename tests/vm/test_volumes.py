@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hypercontainer.storage.filling import UNFINISHED
 from hypercontainer.testing import busybox, layers
 from hypercontainer.testing.daemon import PrivateDaemon, Result, private_daemon
 from tests.vm.conftest import time_passes
@@ -219,17 +220,41 @@ def test_a_guest_that_holds_on_to_a_volume_that_it_fills_is_ended(
     assert daemon.ctl("rm", "fills").status == 0
 
 
-@contextmanager
-def stopped_virtiofsd(daemon: PrivateDaemon, pod: str) -> Iterator[Path]:
-    """The pod's, for the block; yields the file that lists its mounts."""
+def virtiofsd(daemon: PrivateDaemon, pod: str) -> int:
+    """The process that serves the pod's folders."""
     id = json.loads(daemon.ctl("pod", "inspect", pod).out)[0]["Id"]
     parent = (daemon.folder / f"run/pods/{id}/virtiofsd.pid").read_text().splitlines()[1].split()[0]
-    server = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()[0]
-    os.kill(int(server), signal.SIGSTOP)
+    return int(Path(f"/proc/{parent}/task/{parent}/children").read_text().split()[0])
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
     try:
-        yield Path(f"/proc/{server}/mountinfo")
+        yield
     finally:
-        os.kill(int(server), signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_who_goes_on_with_what_was_filled_half(daemon: PrivateDaemon, filling: str, new: Path, pod: str) -> None:
+    """However that came: its virtual machine is gone here."""
+    server = virtiofsd(daemon, pod)
+    vmm = int(daemon.ctl("inspect", "-f", "{{.Vm.Pid}}", pod).out)
+    daemon.ctl("create", "--pod", pod, "--name", "fills", "-v", "new:/data", filling, "sleep", "100000")
+    with subprocess.Popen(daemon.argv("start", "fills"), env=daemon.env, stderr=subprocess.DEVNULL) as start:
+        while not (new / UNFINISHED).exists():
+            time_passes()
+        os.kill(server, signal.SIGSTOP)  # it fills no more, and goes with its virtual machine
+        os.kill(vmm, signal.SIGKILL)
+        assert start.wait() == 1
+    assert not (new / FILES[-1]).exists()
+    refused = daemon.ctl("run", "--rm", "-v", "new:/data:ro", filling, "true")
+    assert (refused.status, "volume new: it is half filled" in refused.err) == (125, True), refused
+    (new / FILES[-1]).write_text("written meanwhile")
+    done = daemon.ctl("run", "--rm", "-v", "new:/data", filling, "ls", "-A", "/data")
+    assert done.out.split() == FILES
+    assert [path.name for path in new.iterdir() if path.read_text() != "content"] == [FILES[-1]]
+    assert daemon.ctl("rm", "fills").status == 0
 
 
 def test_hyperd_killed_while_a_read_only_volume_is_filled_refuses_writes_when_it_is_back(
@@ -237,9 +262,10 @@ def test_hyperd_killed_while_a_read_only_volume_is_filled_refuses_writes_when_it
 ) -> None:
     made = daemon.ctl("create", "--pod", pod, "--name", "fills", "-v", "new:/data:ro", filling, "sleep", "100000")
     name = f"/{made.out[:12]}-0"
-    with stopped_virtiofsd(daemon, pod) as mounts:
+    server = virtiofsd(daemon, pod)
+    with stopped(server):
         with subprocess.Popen(daemon.argv("start", "fills"), env=daemon.env, stderr=subprocess.DEVNULL):
-            while f" {name} rw," not in mounts.read_text():
+            while f" {name} rw," not in Path(f"/proc/{server}/mountinfo").read_text():
                 time_passes()
             daemon.signal(signal.SIGKILL)
         assert list(new.iterdir()) == []

@@ -94,13 +94,17 @@ class Guest:
         self.host = host
         return host
 
-    def container(self, name: str = "c1", **args: Any) -> str:
+    def created(self, name: str = "c1", **args: Any) -> dict[str, Any]:
+        """What container.create asks for."""
         upper = self.folder / f"upper-{name}"
         upper.mkdir(exist_ok=True)
         rootfs = {"lower": {"path": str(self.lower)}, "upper": {"path": str(upper)}}
         none = args.get("privileged", False)  # as the engine does
         hidden = {"masked_paths": [] if none else MASKED_PATHS, "readonly_paths": [] if none else READONLY_PATHS}
-        self.host.call("container.create", id=name, rootfs=rootfs, **{**hidden, **args})
+        return {"id": name, "rootfs": rootfs, **hidden, **args}
+
+    def container(self, name: str = "c1", **args: Any) -> str:
+        self.host.call("container.create", **self.created(name, **args))
         return name
 
     def start(

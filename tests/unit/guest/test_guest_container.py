@@ -3,6 +3,7 @@
 import base64
 import errno
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,106 @@ def test_shares(guest: Guest) -> None:
     with pytest.raises(Refused) as refused:
         guest.container("c2", mounts=[{"type": "share", "source": "link", "target": "/x"}])
     assert refused.value.errno == errno.ELOOP
+
+
+NEW_VOLUME = {"type": "share", "source": "new", "target": "/data", "populate": True}
+
+
+@pytest.fixture
+def new(guest: Guest) -> Path:
+    """An empty volume, which NEW_VOLUME mounts."""
+    volume = guest.folder / "hyper/new"
+    volume.mkdir(parents=True)
+    guest.host.call("pod.setup", share="hyper")
+    return volume
+
+
+def of_the_image(guest: Guest) -> Path:
+    """What container c1's image has at /data beside the rest."""
+    folder = guest.folder / "upper-c1/data/data"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_new_volume_may_take_long_to_fill(guest: Guest, new: Path) -> None:
+    """The agent goes on meanwhile; what is cut short is gone on with by the next container that mounts it."""
+    huge = of_the_image(guest) / "huge"
+    huge.touch()
+    os.truncate(huge, 1 << 40)
+    number = guest.host.ask("container.create", **guest.created(mounts=[NEW_VOLUME]))
+    while not (new / ".hyper-unfinished/file").exists():
+        guest.host.call("ping")
+    [agent] = children(guest.process.pid)
+    [copier] = children(agent)
+    os.kill(copier, signal.SIGSTOP)
+    assert guest.host.call("list")["containers"] == [{"id": "c1", "created": False}]
+    with pytest.raises(Refused) as refused:
+        guest.first()
+    assert refused.value.errno == errno.EBUSY
+    guest.host.call("container.remove", id="c1")
+    with pytest.raises(Refused) as refused:
+        guest.host.answer(number)
+    assert refused.value.errno == errno.ECANCELED
+    assert [path.name for path in new.iterdir() if path.name.startswith(".")] == [".hyper-unfinished"]
+    assert not (new / "huge").exists()  # no half of it
+    os.truncate(huge, 3)
+    guest.container(mounts=[NEW_VOLUME])
+    assert (new / "huge").read_bytes() == bytes(3)
+    assert (new / "sub/deep").read_text() == "deeper\n"
+    assert sorted(path.name for path in new.iterdir()) == ["file", "huge", "link", "sub"]
+    guest.first()
+
+
+def test_zeros_of_the_image_take_no_room_in_the_volume(guest: Guest, new: Path) -> None:
+    folder = of_the_image(guest)
+    for name, content in (("zeros", bytes(10 << 20)), ("parted", b"a" + bytes(10 << 20) + b"z")):
+        (folder / name).write_bytes(content)
+    guest.container(mounts=[NEW_VOLUME])
+    for name in ("zeros", "parted"):
+        assert (new / name).read_bytes() == (folder / name).read_bytes()
+        assert (new / name).stat().st_blocks < 1000
+
+
+def test_a_volume_below_another_gets_what_the_image_has_there(guest: Guest, new: Path) -> None:
+    below = new.with_name("below")
+    below.mkdir()
+    guest.container(mounts=[NEW_VOLUME, {**NEW_VOLUME, "source": "below", "target": "/data/sub"}])
+    assert (below / "deep").read_text() == (new / "sub/deep").read_text() == "deeper\n"
+
+
+def test_a_volume_at_two_places_gets_what_the_image_has_at_the_first(guest: Guest, new: Path) -> None:
+    guest.container(mounts=[{**NEW_VOLUME, "target": "/leads"}, NEW_VOLUME])
+    assert {path.name for path in new.iterdir()} == {"out", "nowhere"}
+
+
+def test_filling_goes_on_without_touching_what_is_there(guest: Guest, new: Path) -> None:
+    (new / ".hyper-unfinished").mkdir()
+    (new / ".hyper-unfinished/file").write_text("half")
+    (new / "file").write_text("mine\n")
+    (new / "sub").mkdir()
+    guest.container(mounts=[NEW_VOLUME])
+    assert {path.name for path in new.iterdir()} == {"file", "link", "sub"}
+    assert (new / "file").read_text() == "mine\n"
+    assert (new / "sub/deep").read_text() == "deeper\n"
+
+
+def test_a_volume_that_cannot_be_filled_makes_no_container(guest: Guest, new: Path) -> None:
+    (of_the_image(guest) / "/".join(["x"] * 300)).mkdir(parents=True)
+    with pytest.raises(Refused, match="mount on /data: copy a tree") as refused:
+        guest.container(mounts=[NEW_VOLUME, {**NEW_VOLUME, "target": "/home/user"}])
+    assert refused.value.errno == errno.ELOOP
+    assert guest.host.call("list")["containers"] == []
+    guest.container("c2")
+
+
+def test_a_container_that_is_not_made_leaves_its_new_volume_empty(guest: Guest, new: Path) -> None:
+    with pytest.raises(Refused):
+        guest.container(mounts=[NEW_VOLUME, {"type": "tmpfs", "target": "/etc/passwd"}])
+    assert list(new.iterdir()) == []
 
 
 def test_names_and_dns(guest: Guest) -> None:
