@@ -13,7 +13,7 @@ from hypercontainer.engine.accelerator import BootFiles, Choice
 from hypercontainer.engine.checkpoint import CheckpointStore
 from hypercontainer.engine.events import Events
 from hypercontainer.engine.store import PodIndex, PodStore
-from hypercontainer.errors import InvalidInput
+from hypercontainer.errors import InvalidInput, NotFound
 from hypercontainer.factory.base import Factory
 from hypercontainer.factory.cache import CacheFactory
 from hypercontainer.factory.direct import DirectFactory
@@ -118,6 +118,13 @@ class Host:
             choice = await accelerator.choose(self.settings, self.site.hypervisor, files, self.root, run_dir)
         self._accelerator = choice.accelerator
         return files, choice
+
+    async def choice(self) -> Choice:
+        """What accelerates guests here; proved now if it never was."""
+        try:
+            return (await self.bootable())[1]
+        except NotFound as e:
+            return Choice(accelerator="tcg", reason=str(e))
 
     async def boot(self) -> Boot:
         (kernel, initrd), choice = await self.bootable()

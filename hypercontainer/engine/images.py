@@ -1,4 +1,4 @@
-"""The use cases of images."""
+"""The use cases of images. model.api.Images says what each promises."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -12,8 +12,8 @@ from hypercontainer.engine.host import Host
 from hypercontainer.engine.progress import Report, with_progress
 from hypercontainer.images import archive, auth, pull, reference
 from hypercontainer.images import registry as registries
+from hypercontainer.images import save as saving
 from hypercontainer.images.index import Image
-from hypercontainer.images.save import save
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Credentials, Filters
 from hypercontainer.model.settings import Registry
@@ -24,11 +24,10 @@ def _ref(image: Image) -> doc.ImageRef:
 
 
 class Images:
-    """Part of LocalEngine."""
+    def __init__(self, host: Host) -> None:
+        self.host = host
 
-    host: Host
-
-    async def list_images(self, wanted: Filters) -> Sequence[doc.ImageEntry]:
+    async def list(self, wanted: Filters) -> Sequence[doc.ImageEntry]:
         matches = self._matching("images", wanted, ["reference", "dangling", "before", "since"])
         users = [container.image_id for _, container in self.host.index.containers()]
         entries = [
@@ -63,13 +62,13 @@ class Images:
 
         return matches
 
-    async def inspect_image(self, name: str) -> doc.Image:
+    async def inspect(self, name: str) -> doc.Image:
         return self.host.images.inspect(self.host.images.get(name))
 
-    async def image_history(self, name: str) -> Sequence[doc.HistoryEntry]:
+    async def history(self, name: str) -> Sequence[doc.HistoryEntry]:
         return self.host.images.history(self.host.images.get(name))
 
-    async def pull_image(
+    async def pull(
         self, name: str, *, platform: str, credentials: Credentials | None
     ) -> AsyncGenerator[doc.Progress | doc.ImagesDone, None]:
         settings = self.host.settings
@@ -95,7 +94,7 @@ class Images:
         how = self.host.settings.registries.get(domain, Registry())
         await registries.login(domain, how, credentials)
 
-    async def load_images(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[doc.Progress | doc.ImagesDone, None]:
+    async def load(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[doc.Progress | doc.ImagesDone, None]:
         async def load(report: Report) -> doc.ImagesDone:
             images = await archive.load(self.host.images, chunks, report)
             for image in images:
@@ -105,10 +104,10 @@ class Images:
 
         return with_progress(load)
 
-    async def save_images(self, names: Sequence[str], format: Literal["docker", "oci"]) -> AsyncGenerator[bytes, None]:
-        return save(self.host.images, names, format)
+    async def save(self, names: Sequence[str], format: Literal["docker", "oci"]) -> AsyncGenerator[bytes, None]:
+        return saving.save(self.host.images, names, format)
 
-    async def import_image(
+    async def import_(
         self, chunks: AsyncIterator[bytes], *, name: str, changes: Sequence[str], message: str
     ) -> doc.ImageRef:
         images = self.host.images
@@ -116,18 +115,18 @@ class Images:
         self._emit("import", image.id, image.names)
         return _ref(image)
 
-    async def tag_image(self, name: str, target: str) -> None:
+    async def tag(self, name: str, target: str) -> None:
         self.host.images.tag(name, target)
         image = self.host.images.get(target)
         self._emit("tag", image.id, [target])
 
-    async def remove_image(self, name: str, *, force: bool) -> Sequence[doc.ImageRemoved]:
+    async def remove(self, name: str, *, force: bool) -> Sequence[doc.ImageRemoved]:
         image = self.host.images.get(name)
         removed = await asyncio.to_thread(self.host.images.remove, name, force=force, users=self.host.index.image_user)
         self._emit("delete" if any(step.deleted for step in removed) else "untag", image.id, image.names)
         return removed
 
-    async def prune_images(self, *, all: bool, wanted: Filters) -> doc.Pruned:
+    async def prune(self, *, all: bool, wanted: Filters) -> doc.Pruned:
         """`dangling=false` says what `all` says, as in docker."""
         matches = self._matching(
             "a prune of images", {k: v for k, v in wanted.items() if k != "dangling"}, ["dangling"]

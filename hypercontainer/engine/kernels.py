@@ -1,4 +1,4 @@
-"""The use cases of kernel bundles."""
+"""The use cases of kernel bundles. model.api.Kernels says what each promises."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -12,10 +12,9 @@ from hypercontainer.model import documents as doc
 
 
 class Kernels:
-    """Part of LocalEngine."""
-
-    host: Host
-    prepare: Callable[[], None]
+    def __init__(self, host: Host, chosen: Callable[[], None]) -> None:
+        """`chosen` hears that another kernel may be booted from now on."""
+        self.host, self._chosen = host, chosen
 
     def _kernel(self, bundle: Bundle) -> doc.Kernel:
         try:
@@ -31,28 +30,28 @@ class Kernels:
             current=bundle.name == current,
         )
 
-    async def list_kernels(self) -> Sequence[doc.Kernel]:
+    async def list(self) -> Sequence[doc.Kernel]:
         return [self._kernel(bundle) for bundle in self.host.kernels.list()]
 
-    async def fetch_kernel(self) -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:
+    async def fetch(self) -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:
         async def fetch(report: Report) -> doc.KernelDone:
             bundle = await debian.fetch(self.host.kernels, lambda step: report(doc.Progress(id="kernel", action=step)))
-            self.prepare()  # it is the one that is booted now, unless another was chosen
+            self._chosen()  # it is the one that is booted now, unless another was chosen
             return doc.KernelDone(kernel=self._kernel(bundle))
 
         return with_progress(fetch)
 
-    async def build_kernel(self, name: str, jobs: int) -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:
+    async def build(self, name: str, jobs: int) -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:
         async def make(report: Report) -> doc.KernelDone:
             def say(step: str) -> None:
                 report(doc.Progress(id="kernel", action=step))
 
             bundle = await build.build(self.host.kernels, say, name=name, jobs=jobs)
-            self.prepare()  # it may be the first one
+            self._chosen()  # it may be the first one
             return doc.KernelDone(kernel=self._kernel(bundle))
 
         return with_progress(make)
 
-    async def use_kernel(self, name: str) -> None:
+    async def use(self, name: str) -> None:
         await asyncio.to_thread(self.host.kernels.use, name)
-        self.prepare()
+        self._chosen()

@@ -1,8 +1,5 @@
 """What was asked for + what the image says = what will be run. Pure, but that a bind's source is looked for."""
 
-import secrets
-from collections.abc import Callable
-
 from hypercontainer.engine import mounts
 from hypercontainer.errors import InvalidInput
 from hypercontainer.lib import clock
@@ -14,47 +11,8 @@ from hypercontainer.network import dns
 from hypercontainer.network.ports import MAX_PORTS
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-LEFT = [
-    "brave",
-    "calm",
-    "clever",
-    "eager",
-    "fair",
-    "gentle",
-    "happy",
-    "keen",
-    "kind",
-    "merry",
-    "nimble",
-    "quick",
-    "wise",
-]
-RIGHT = [
-    "badger",
-    "crane",
-    "egret",
-    "falcon",
-    "heron",
-    "ibis",
-    "kestrel",
-    "lynx",
-    "newt",
-    "otter",
-    "puffin",
-    "raven",
-    "wren",
-]
 MAX_VCPUS, MAX_MEMORY_MIB, MIN_MEMORY_MIB = 64, 1 << 20, 96
 MIN_LIMIT_MIB = 6  # of what a container may use, as docker has it
-
-
-def invent_name(taken: Callable[[str], bool]) -> str:
-    """A name such as docker invents: two words, and a number once they are used up."""
-    for attempt in range(100):
-        name = f"{secrets.choice(LEFT)}_{secrets.choice(RIGHT)}" + (str(secrets.randbelow(1000)) if attempt > 5 else "")
-        if not taken(name):
-            return name
-    return f"container_{ids.new_pod_id()}"
 
 
 def pod(spec: PodSpec, *, name: str, implicit: bool) -> PodRecord:

@@ -1,11 +1,10 @@
-"""The use cases of snapshots: fork, suspend and resume, checkpoints."""
+"""The use cases of snapshots: fork, suspend and resume, checkpoints. model.api.Snapshots says what each promises."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from hypercontainer.engine import allocate, copies, resolve
 from hypercontainer.engine.checkpoint import DISK, VERSION, Checkpoint, CheckpointStore
-from hypercontainer.engine.host import Host
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import InvalidInput, NotFound, WrongState
 from hypercontainer.lib import clock
@@ -29,18 +28,14 @@ MAX_FORKS = 100  # at once
 
 
 class Snapshots:
-    """Part of LocalEngine."""
-
-    host: Host
-    supervisor: Supervisor
-    _trace: type[Timings]
-    _find: Callable[[str], tuple[Pod, Container]]
-    _invented: Callable[[], str]
+    def __init__(self, supervisor: Supervisor, trace: type[Timings]) -> None:
+        """`trace` makes the trace of each start."""
+        self.supervisor, self.host, self._trace = supervisor, supervisor.host, trace
 
     # copies that run
 
     async def fork(self, c: str, *, count: int, name: str, ports: Sequence[PortMapping]) -> doc.Forked:
-        pod, container = self._find(c)
+        pod, container = self.supervisor.find(c)
         if not 1 <= count <= MAX_FORKS:
             raise InvalidInput(f"cannot fork {container.record.name} {count} times: 1 to {MAX_FORKS}")
         for port in ports:
@@ -58,7 +53,7 @@ class Snapshots:
 
     def _named(self, name: str) -> str:
         if not name:
-            return self._invented()
+            return self.host.index.invent_name()
         self.host.index.check_container_name(ids.check_name("container", name))
         self.host.index.check_pod_name(name)
         return name
@@ -66,37 +61,37 @@ class Snapshots:
     # one that sleeps
 
     async def suspend(self, c: str) -> None:
-        pod, container = self._find(c)
+        pod, container = self.supervisor.find(c)
         async with pod.locked() as locked:
             capture.check(pod, container, "suspend")
             await uninterrupted(suspend.suspend(locked, container, self._trace()))
 
     async def resume(self, c: str) -> None:
-        pod, container = self._find(c)
+        pod, container = self.supervisor.find(c)
         async with pod.locked() as locked:
             await suspend.resume(locked, container, self._trace())
         pod.emit("resume", container)
 
     # checkpoints
 
-    async def list_checkpoints(self, c: str) -> Sequence[doc.Checkpoint]:
+    async def list(self, c: str) -> Sequence[doc.Checkpoint]:
         store = self.host.checkpoints
         try:
             found = store.of(self._checkpointed(c)) if c else store.all()
         except NotFound:
-            self._find(c)  # there is the container, or NotFound says that there is not
+            self.supervisor.find(c)  # there is the container, or NotFound says that there is not
             found = []
         return [_document(store, checkpoint) for checkpoint in found]
 
     def _checkpointed(self, c: str) -> str:
         """The id of a container that exists, or what else `c` may say."""
         try:
-            return self._find(c)[1].record.id
+            return self.supervisor.find(c)[1].record.id
         except NotFound:
             return c
 
-    async def create_checkpoint(self, c: str, name: str, *, leave_running: bool) -> None:
-        pod, container, store = *self._find(c), self.host.checkpoints
+    async def create(self, c: str, name: str, *, leave_running: bool) -> None:
+        pod, container, store = *self.supervisor.find(c), self.host.checkpoints
         async with pod.locked() as locked:
             capture.check(pod, container, "checkpoint")
             try:
@@ -104,7 +99,7 @@ class Snapshots:
             finally:  # whatever happened later, it may be there
                 self.refer_images()
 
-    async def remove_checkpoint(self, c: str, name: str) -> None:
+    async def remove(self, c: str, name: str) -> None:
         store = self.host.checkpoints
         store.remove(store.find(self._checkpointed(c), name))
         self.refer_images()
@@ -113,7 +108,7 @@ class Snapshots:
         found = self.host.checkpoints.find(self._checkpointed(c), checkpoint)
         await check_fits(self.host.site, found.pod, found.snapshot, "restore")
         try:
-            pod, container = self._find(found.container.id)
+            pod, container = self.supervisor.find(found.container.id)
         except NotFound:
             return doc.Created(id=await self._restore_copy(found, name, same=not name))
         if name:

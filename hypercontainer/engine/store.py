@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from hypercontainer.engine import names
 from hypercontainer.errors import AlreadyExists, HyperError, InvalidInput, NotFound
 from hypercontainer.lib import document, files
 from hypercontainer.model import upgrade
@@ -183,6 +184,11 @@ class PodIndex:
         if len(found) > 1:
             raise InvalidInput(f"pod id {key} is the beginning of {len(found)} ids: give more of it")
         return found[0]
+
+    def invent_name(self) -> str:
+        """A name that no container and no pod has."""
+        taken = {c.name for _, c in self.containers()} | {p.name for p in self.pods.values()}
+        return names.invent(lambda name: name in taken)
 
     def check_container_name(self, name: str) -> None:
         for _, container in self.containers():

@@ -10,6 +10,7 @@ from hypercontainer.engine.restart import Restarts
 from hypercontainer.errors import Exhausted, HyperError
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model.record import ContainerRecord, PodRecord
+from hypercontainer.model.state import Verb
 from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.locked import LockedPod
 from hypercontainer.sandbox.pod import Pod
@@ -35,6 +36,26 @@ class Supervisor:
     def add(self, pod: Pod) -> None:
         self.host.index.pods[pod.record.id] = pod.record
         self.pods[pod.record.id] = pod
+
+    def find(self, c: str) -> tuple[Pod, Container]:
+        """A container by id, unique beginning of one, or name, and its pod. NotFound, InvalidInput."""
+        record, container = self.host.index.find_container(c)
+        pod = self.pods[record.id]
+        return pod, pod.containers[container.id]
+
+    def find_running(self, c: str, verb: Verb) -> tuple[Pod, Container]:
+        """One that runs, in a guest that answers. WrongState: `verb` cannot be done."""
+        pod, container = self.find(c)
+        container.record.check(verb)
+        pod.machine.check_reached(verb, container.record.name)
+        return pod, container
+
+    def find_pod(self, pod: str) -> Pod:
+        return self.pods[self.host.index.find_pod(pod).id]
+
+    def unreached(self) -> dict[str, str]:
+        """Pods whose guest is there and does not answer: why."""
+        return {pod.record.id: pod.machine.unreached for pod in self.pods.values() if pod.machine.unreached}
 
     def place(self, container: ContainerRecord) -> None:
         """Write down where on this host the sources of its mounts are."""
@@ -214,6 +235,7 @@ class Supervisor:
         self.host.pods.remove_container(pod.record.id, container.record.id)
         pod.pod.drop(container)
         pod.machine.note()
+        await container.remove()
 
     async def destroy(self, pod: LockedPod) -> None:
         """The whole pod goes: machine, host resources, folder."""
@@ -227,6 +249,8 @@ class Supervisor:
         pod.pod.removed = True
         self.host.index.pods.pop(pod.record.id, None)
         self.pods.pop(pod.record.id, None)
+        for container in pod.containers.values():
+            await container.remove()
 
     async def empty(self, pod: LockedPod, *, volumes: bool) -> None:
         """The whole pod goes with its containers, and with `volumes` the anonymous ones of those."""

@@ -7,7 +7,6 @@ and never shrinks for one.
 import errno
 import logging
 import math
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import msgspec
@@ -17,7 +16,6 @@ from hypercontainer.engine.host import Host
 from hypercontainer.errors import GuestError, HyperError, InUse, InvalidInput, WrongState
 from hypercontainer.hypervisor.base import Feature, Size, need
 from hypercontainer.lib.tasks import uninterrupted
-from hypercontainer.model import documents as doc
 from hypercontainer.model.record import ContainerRecord, PodRecord
 from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, PodSpec
 from hypercontainer.sandbox import agent_requests
@@ -30,24 +28,15 @@ log = logging.getLogger(__name__)
 NEAR_MIB = 4  # memory comes in blocks of some MiB
 
 
-class Updates:
-    """Part of LocalEngine."""
-
-    host: Host
-    _find: Callable[[str], tuple[Pod, Container]]
-
-    async def update(self, c: str, wanted: ContainerUpdate) -> doc.Updated:
-        pod, container = self._find(c)
-        async with pod.locked():
-            _check(pod, container, wanted)
-            pod_spec, spec = changed(
-                pod.record, container.record, wanted, self.host.vcpus(pod.record), self.host.settings.memory_mib
-            )
-            if pod_spec != pod.record.spec and pod.record.guest:
-                need(pod.site.hypervisor, Feature.RESIZE, f"change the size of {container.record.name} while it runs")
-            warnings = await uninterrupted(_change(pod, container, pod_spec, spec))
-        pod.emit("update", container)
-        return doc.Updated(warnings=warnings)
+async def update(host: Host, pod: Pod, container: Container, wanted: ContainerUpdate) -> list[str]:
+    """See model.api.Containers.update. Returns what is not as it was asked for."""
+    async with pod.locked():
+        _check(pod, container, wanted)
+        vcpus, memory_mib = host.vcpus(pod.record), host.settings.memory_mib
+        pod_spec, spec = changed(pod.record, container.record, wanted, vcpus, memory_mib)
+        if pod_spec != pod.record.spec and pod.record.guest:
+            need(pod.site.hypervisor, Feature.RESIZE, f"change the size of {container.record.name} while it runs")
+        return await uninterrupted(_change(pod, container, pod_spec, spec))
 
 
 def _check(pod: Pod, container: Container, wanted: ContainerUpdate) -> None:

@@ -1,4 +1,4 @@
-"""The use cases of volumes."""
+"""The use cases of volumes. model.api.Volumes says what each promises."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,9 +10,8 @@ from hypercontainer.storage.volume import Volume
 
 
 class Volumes:
-    """Part of LocalEngine."""
-
-    host: Host
+    def __init__(self, host: Host) -> None:
+        self.host = host
 
     def _volume(self, volume: Volume) -> doc.Volume:
         document = self.host.volumes.inspect(volume)
@@ -23,7 +22,7 @@ class Volumes:
             labels=dict(volume.labels),
         )
 
-    async def list_volumes(self, wanted: Filters) -> Sequence[doc.Volume]:
+    async def list(self, wanted: Filters) -> Sequence[doc.Volume]:
         filters.check("volumes", wanted, ["name", "driver", "label", "label!", "dangling"])
         names = [filters.expression("name", value) for value in wanted.get("name", [])]
         dangling = filters.boolean(wanted, "dangling")
@@ -36,19 +35,19 @@ class Volumes:
             and dangling in (None, self.host.index.volume_user(volume.name) is None)
         ]
 
-    async def create_volume(self, name: str, labels: Mapping[str, str]) -> doc.Volume:
+    async def create(self, name: str, labels: Mapping[str, str]) -> doc.Volume:
         volume = self.host.volumes.create(name, labels)
         self.host.events.emit("volume", "create", volume.name, {})
         return self._volume(volume)
 
-    async def inspect_volume(self, name: str) -> doc.Volume:
+    async def inspect(self, name: str) -> doc.Volume:
         return self._volume(self.host.volumes.get(name))
 
-    async def remove_volume(self, name: str, *, force: bool) -> None:
+    async def remove(self, name: str, *, force: bool) -> None:
         await self.host.volumes.remove(name, self.host.index.volume_user, force=force)
         self.host.events.emit("volume", "destroy", name, {})
 
-    async def prune_volumes(self, *, all: bool, wanted: Filters) -> doc.Pruned:
+    async def prune(self, *, all: bool, wanted: Filters) -> doc.Pruned:
         filters.check("a prune of volumes", wanted, ["label", "label!", "all"])
         all = filters.boolean(wanted, "all") or all
         pruned = await self.host.volumes.prune(

@@ -1,4 +1,7 @@
-"""The engine as frontends see it. `engine.local.LocalEngine(settings)` fulfils it; so does the tests' fake.
+"""The engine as front ends see it: a small Protocol for each noun, and `Engine`, which has one of each.
+
+`engine.local.LocalEngine(settings)` fulfils it; so does the tests' fake. A noun has its file of that name in `engine/`
+and in every dialect of hyperd.
 
 What holds for every method: `c` is a container's id, a prefix of it that is unique, or its name (NotFound, InvalidInput
 when ambiguous); `pod` likewise. Everything that is wrong is raised as a HyperError; anything else is a bug. A method
@@ -16,9 +19,12 @@ from hypercontainer.model import documents as doc
 from hypercontainer.model.principal import Principal
 from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, ExecSpec, PodSpec, PortMapping
 
-Filters = Mapping[
-    str, Sequence[str]
-]  # "label" -> ["a=b"]: values of one key are alternatives; unknown keys: InvalidInput
+# "label" -> ["a=b"]: values of one key are alternatives; unknown keys: InvalidInput
+Filters = Mapping[str, Sequence[str]]
+
+# What `Containers.wait` waits for, in docker's words: that it does not run; the end of a run that is under way or
+# comes next; that it has been removed.
+Condition = Literal["not-running", "next-exit", "removed"]
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -75,16 +81,8 @@ class Session(Protocol):
         """Let go: the process runs on, its output goes to the log only. Any number of times."""
 
 
-class Engine(Protocol):
-    """The use cases."""
-
-    async def open(self) -> None:
-        """Recover: attach to every VM that still runs, clean up what is half made, restart what is due."""
-
-    async def close(self) -> None:
-        """Let go of everything; VMs run on. Sessions and generators that are left raise Unavailable."""
-
-    # the daemon
+class System(Protocol):
+    """hyperd itself, and the host that it runs on."""
 
     async def ping(self) -> None:
         """Unavailable when the engine cannot do its work."""
@@ -101,15 +99,14 @@ class Engine(Protocol):
     ) -> AsyncGenerator[doc.Event, None]:
         """Those since `since_ns` (None: from now), then live ones until `until_ns` (None: for ever)."""
 
-    # containers
 
-    async def create_container(self, spec: PodSpec, *, by: Principal) -> doc.Created:
+class Containers(Protocol):
+    """Containers, whether each has a pod of its own or not."""
+
+    async def create(self, spec: PodSpec, *, by: Principal) -> doc.Created:
         """Make an implicit pod of the one container in `spec`; nothing boots. InvalidInput unless it is one.
 
         What is made is made `by` somebody: Denied when that one may not have it."""
-
-    async def add_container(self, pod: str, spec: ContainerSpec, *, by: Principal) -> doc.Created:
-        """Make a container in a pod that exists."""
 
     async def start(self, c: str) -> None:
         """Boot its pod if need be and start it. One that runs: nothing happens (docker's 304)."""
@@ -137,38 +134,15 @@ class Engine(Protocol):
 
     async def unpause(self, c: str) -> None: ...
 
-    async def fork(self, c: str, *, count: int, name: str, ports: Sequence[PortMapping]) -> doc.Forked:
-        """Make `count` copies of a running container that go on where it is, each with names, addresses and ids of
-        its own; `name` "" is invented, else NAME, or NAME-1 … when there are several. It goes on too.
+    async def wait(self, c: str, condition: Condition = "not-running") -> doc.WaitResult:
+        """Wait until `condition` holds; one that is suspended has not ended. Cancelling changes nothing.
 
-        Of its published ports a copy has those without a fixed port of the host, and `ports`. WrongState unless it
-        runs in a VM of its own that shares no folder with the host."""
-
-    async def suspend(self, c: str) -> None:
-        """Keep its VM on disk, and free all memory. WrongState as for `fork`; Exhausted, and it goes on."""
-
-    async def resume(self, c: str) -> None:
-        """Have a suspended one go on. WrongState when what it was saved by is not here any more."""
-
-    async def list_checkpoints(self, c: str, /) -> Sequence[doc.Checkpoint]:
-        """The oldest first; of one container, which may have gone, or of all ("")."""
-
-    async def create_checkpoint(self, c: str, name: str, *, leave_running: bool) -> None:
-        """Keep its VM and its disk as they are now. It ends, as if by KILL, unless `leave_running`."""
-
-    async def remove_checkpoint(self, c: str, name: str) -> None: ...
-
-    async def restore(self, c: str, checkpoint: str, *, name: str) -> doc.Created:
-        """Have a container go on from a checkpoint: the one that it was taken of, which must not run, or was removed;
-        with a `name` a new one. WrongState as for `resume`."""
-
-    async def wait(self, c: str) -> doc.WaitResult:
-        """Wait until it does not run; one that is suspended has not ended. Cancelling changes nothing."""
+        NotFound when it was removed before the run that "next-exit" waits for had begun."""
 
     async def inspect(self, c: str, *, size: bool = False) -> doc.Container:
         """`size`: with what it has written."""
 
-    async def list_containers(self, *, all: bool, filters: Filters, size: bool = False) -> Sequence[doc.ContainerEntry]:
+    async def list(self, *, all: bool, filters: Filters, size: bool = False) -> Sequence[doc.ContainerEntry]:
         """The newest first; those that run unless `all`. `size`: with what they have written."""
 
     async def top(self, c: str, options: str = "", /) -> doc.Top:
@@ -190,23 +164,24 @@ class Engine(Protocol):
     ) -> AsyncGenerator[doc.LogEntry, None]:
         """What was written, the oldest first; `tail`: the last so many lines. `follow`: go on until it ends."""
 
-    async def attach(self, c: str, *, stdin: bool, stdout: bool, stderr: bool, logs: bool, start: bool) -> Session:
-        """Tie to its streams. `start`: start it once tied, so that no byte is missed.
+    async def attach(
+        self,
+        c: str,
+        *,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+        logs: bool,
+        start: bool = False,
+        created: bool = False,
+    ) -> Session:
+        """Tie to its streams. `start`: start it once tied, so that no byte is missed; `created`: one that was never
+        started will do, and its first start misses no byte either.
 
-        `logs`: first what it wrote before. Without `start`: WrongState unless it runs. Each attached session sees all
+        `logs`: first what it wrote before. Without either: WrongState unless it runs. Each attached session sees all
         output; the slowest one sets the pace."""
 
     async def resize(self, c: str, rows: int, columns: int) -> None: ...
-
-    async def exec(self, c: str, spec: ExecSpec) -> Session:
-        """Start one more process; raises before anything ran (GuestError: exec's errno in the guest)."""
-
-    async def exec_detached(self, c: str, spec: ExecSpec) -> str:
-        """The same with nobody at its streams; returns its id."""
-
-    async def inspect_exec(self, id: str) -> doc.Exec: ...
-
-    async def resize_exec(self, id: str, rows: int, columns: int) -> None: ...
 
     async def archive_get(self, c: str, path: str) -> AsyncGenerator[bytes, None]:
         """A tar of `path` in the container."""
@@ -214,35 +189,59 @@ class Engine(Protocol):
     async def archive_put(self, c: str, path: str, chunks: AsyncIterator[bytes]) -> None:
         """Unpack a tar below folder `path`. `chunks` gives the next piece when asked: reading is the back-pressure."""
 
-    # pods
 
-    async def create_pod(self, spec: PodSpec, *, by: Principal) -> doc.Created:
-        """Make the pod and its containers; nothing boots."""
+class Execs(Protocol):
+    """Further processes in containers that run. An exec is known from `create` until its pod stops, or until too many
+    others have ended, or were created, after it."""
 
-    async def start_pod(self, pod: str) -> None:
+    async def create(self, c: str, spec: ExecSpec) -> str:
+        """Write down what is to run in a container that runs, and return its id."""
+
+    async def start(self, id: str) -> Session | None:
+        """Start it; None when its spec says `detach`: nobody is at its streams. Once: then WrongState.
+
+        Raises before anything ran (GuestError: exec's errno in the guest)."""
+
+    async def inspect(self, id: str) -> doc.Exec: ...
+
+    async def resize(self, id: str, rows: int, columns: int) -> None: ...
+
+
+class Pods(Protocol):
+    """Virtual machines with any number of containers in each."""
+
+    async def create(self, spec: PodSpec, *, by: Principal) -> doc.Created:
+        """Make the pod and its containers; nothing boots. `by`: see Containers.create."""
+
+    async def add(self, pod: str, spec: ContainerSpec, *, by: Principal) -> doc.Created:
+        """Make a container in a pod that exists."""
+
+    async def start(self, pod: str) -> None:
         """Boot it, start its containers in order."""
 
-    async def stop_pod(self, pod: str, timeout_s: float | None) -> None: ...
+    async def stop(self, pod: str, timeout_s: float | None) -> None: ...
 
-    async def remove_pod(self, pod: str, *, force: bool, volumes: bool) -> None: ...
+    async def remove(self, pod: str, *, force: bool, volumes: bool) -> None: ...
 
-    async def pause_pod(self, pod: str) -> None: ...
+    async def pause(self, pod: str) -> None: ...
 
-    async def unpause_pod(self, pod: str) -> None: ...
+    async def unpause(self, pod: str) -> None: ...
 
-    async def list_pods(self, *, all: bool, filters: Filters) -> Sequence[doc.PodEntry]: ...
+    async def list(self, *, all: bool, filters: Filters) -> Sequence[doc.PodEntry]: ...
 
-    async def inspect_pod(self, pod: str) -> doc.Pod: ...
+    async def inspect(self, pod: str) -> doc.Pod: ...
 
-    # images
 
-    async def list_images(self, filters: Filters, /) -> Sequence[doc.ImageEntry]: ...
+class Images(Protocol):
+    """Images of this host, and the registries that they come from."""
 
-    async def inspect_image(self, name: str) -> doc.Image: ...
+    async def list(self, filters: Filters, /) -> Sequence[doc.ImageEntry]: ...
 
-    async def image_history(self, name: str) -> Sequence[doc.HistoryEntry]: ...
+    async def inspect(self, name: str) -> doc.Image: ...
 
-    async def pull_image(
+    async def history(self, name: str) -> Sequence[doc.HistoryEntry]: ...
+
+    async def pull(
         self, name: str, *, platform: str, credentials: Credentials | None
     ) -> AsyncGenerator[doc.Progress | doc.ImagesDone, None]:
         """Progress, then ImagesDone. `platform` "" is the guest's; credentials None: those of the daemon's user."""
@@ -250,59 +249,130 @@ class Engine(Protocol):
     async def login(self, registry: str, credentials: Credentials) -> None:
         """Ask `registry` (HOST[:PORT], "docker.io") whether it takes them; Denied if not. Nothing is kept."""
 
-    async def load_images(
-        self, chunks: AsyncIterator[bytes]
-    ) -> AsyncGenerator[doc.Progress | doc.ImagesDone, None]: ...
+    async def load(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[doc.Progress | doc.ImagesDone, None]: ...
 
-    async def save_images(
-        self,
-        names: Sequence[str],
-        format: Literal["docker", "oci"],
-    ) -> AsyncGenerator[bytes, None]: ...
+    async def save(self, names: Sequence[str], format: Literal["docker", "oci"]) -> AsyncGenerator[bytes, None]: ...
 
-    async def import_image(
+    async def import_(
         self, chunks: AsyncIterator[bytes], *, name: str, changes: Sequence[str], message: str
     ) -> doc.ImageRef:
         """Make an image of a root file system's tar. `changes` are lines of a Dockerfile: CMD, ENV …"""
 
-    async def tag_image(self, name: str, target: str) -> None: ...
+    async def tag(self, name: str, target: str) -> None: ...
 
-    async def remove_image(self, name: str, *, force: bool) -> Sequence[doc.ImageRemoved]: ...
+    async def remove(self, name: str, *, force: bool) -> Sequence[doc.ImageRemoved]: ...
 
-    async def prune_images(self, *, all: bool, wanted: Filters) -> doc.Pruned:
+    async def prune(self, *, all: bool, wanted: Filters) -> doc.Pruned:
         """Remove images without a name; with `all` those that no container uses. `wanted`: only what it matches."""
 
-    # volumes, kernels, templates
 
-    async def list_volumes(self, filters: Filters, /) -> Sequence[doc.Volume]: ...
+class Volumes(Protocol):
+    """Folders that outlive containers."""
 
-    async def create_volume(self, name: str, labels: Mapping[str, str]) -> doc.Volume:
+    async def list(self, filters: Filters, /) -> Sequence[doc.Volume]: ...
+
+    async def create(self, name: str, labels: Mapping[str, str]) -> doc.Volume:
         """ "" = a name is invented. One that exists is returned as it is."""
 
-    async def inspect_volume(self, name: str) -> doc.Volume: ...
+    async def inspect(self, name: str) -> doc.Volume: ...
 
-    async def remove_volume(self, name: str, *, force: bool) -> None:
+    async def remove(self, name: str, *, force: bool) -> None:
         """InUse when a container has it. `force`: one that does not exist is no error."""
 
-    async def prune_volumes(self, *, all: bool, wanted: Filters) -> doc.Pruned:
+    async def prune(self, *, all: bool, wanted: Filters) -> doc.Pruned:
         """Remove anonymous volumes that no container has; with `all` named ones too. `wanted`: only what it matches."""
 
-    async def list_kernels(self) -> Sequence[doc.Kernel]: ...
 
-    async def fetch_kernel(self) -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:
+class Kernels(Protocol):
+    """What guests boot."""
+
+    async def list(self) -> Sequence[doc.Kernel]: ...
+
+    async def fetch(self) -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:
         """Download the distribution's kernel and make a bundle of it. The first one becomes the current one."""
 
-    async def build_kernel(self, name: str, jobs: int) -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:
+    async def build(self, name: str, jobs: int) -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:
         """Build our own kernel from the distribution's source; `name` "" is invented, `jobs` 0 is one a CPU.
 
-        One that was built of the same things is kept. VMs boot it once `use_kernel` says so."""
+        One that was built of the same things is kept. VMs boot it once `use` says so."""
 
-    async def use_kernel(self, name: str) -> None: ...
+    async def use(self, name: str) -> None: ...
 
-    async def factory(self) -> doc.Factory: ...
 
-    async def init_factory(self) -> None:
+class Factory(Protocol):
+    """Where guests come from."""
+
+    async def status(self) -> doc.Factory: ...
+
+    async def init(self) -> None:
         """Make what the settings want to be ready; returns when it is."""
 
-    async def clear_factory(self) -> None:
+    async def clear(self) -> None:
         """Let go of all templates. Guests that run stay; a later one has its template made anew."""
+
+
+class Snapshots(Protocol):
+    """Containers that go on where they, or others, were."""
+
+    async def fork(self, c: str, *, count: int, name: str, ports: Sequence[PortMapping]) -> doc.Forked:
+        """Make `count` copies of a running container that go on where it is, each with names, addresses and ids of
+        its own; `name` "" is invented, else NAME, or NAME-1 … when there are several. It goes on too.
+
+        Of its published ports a copy has those without a fixed port of the host, and `ports`. WrongState unless it
+        runs in a VM of its own that shares no folder with the host."""
+
+    async def suspend(self, c: str) -> None:
+        """Keep its VM on disk, and free all memory. WrongState as for `fork`; Exhausted, and it goes on."""
+
+    async def resume(self, c: str) -> None:
+        """Have a suspended one go on. WrongState when what it was saved by is not here any more."""
+
+    async def list(self, c: str, /) -> Sequence[doc.Checkpoint]:
+        """Checkpoints, the oldest first; of one container, which may have gone, or of all ("")."""
+
+    async def create(self, c: str, name: str, *, leave_running: bool) -> None:
+        """Keep a container's VM and its disk as they are now, as a checkpoint. The container ends, as if by KILL,
+        unless `leave_running`."""
+
+    async def remove(self, c: str, name: str) -> None: ...
+
+    async def restore(self, c: str, checkpoint: str, *, name: str) -> doc.Created:
+        """Have a container go on from a checkpoint: the one that it was taken of, which must not run, or was removed;
+        with a `name` a new one. WrongState as for `resume`."""
+
+
+class Engine(Protocol):
+    """The use cases, by their nouns."""
+
+    @property
+    def system(self) -> System: ...
+
+    @property
+    def containers(self) -> Containers: ...
+
+    @property
+    def execs(self) -> Execs: ...
+
+    @property
+    def pods(self) -> Pods: ...
+
+    @property
+    def images(self) -> Images: ...
+
+    @property
+    def volumes(self) -> Volumes: ...
+
+    @property
+    def kernels(self) -> Kernels: ...
+
+    @property
+    def factory(self) -> Factory: ...
+
+    @property
+    def snapshots(self) -> Snapshots: ...
+
+    async def open(self) -> None:
+        """Recover: attach to every VM that still runs, clean up what is half made, restart what is due."""
+
+    async def close(self) -> None:
+        """Let go of everything; VMs run on. Sessions and generators that are left raise Unavailable."""

@@ -24,6 +24,7 @@ class AttachSession:
         self._past: list[LogEntry] = []
         self._exit: asyncio.Future[int] | None = None
         self._input: InputStream | None = None
+        self._begun: asyncio.Future[asyncio.Future[int]] | None = None
         self.reason = ""
 
     @property
@@ -39,6 +40,20 @@ class AttachSession:
         self._input = self._container.stdin
         self.timings = timings
 
+    def expect_start(self) -> None:
+        """The run that this session belongs to is the container's next."""
+        self._begun = self._container.next
+        self._begun.add_done_callback(self._begin)
+
+    def _begin(self, begun: "asyncio.Future[asyncio.Future[int]]") -> None:
+        if not begun.cancelled() and begun.exception() is None:
+            self._exit, self._input = begun.result(), self._container.stdin
+
+    async def _start(self) -> None:
+        """Wait for the run. NotFound when the container was removed before."""
+        if self._begun and self._exit is None:
+            await asyncio.shield(self._begun)
+
     async def __aiter__(self) -> AsyncIterator[Piece]:
         past, self._past = self._past, []
         for entry in past:
@@ -47,13 +62,17 @@ class AttachSession:
             yield kind, data
 
     async def write(self, data: bytes) -> None:
+        if self._stdin:
+            await self._start()
         if not self._stdin or self._input is None:
             raise BrokenPipeError("it has no stdin")
         await self._input.write(data)
 
     async def close_stdin(self) -> None:
-        if self._stdin and self._input:
-            self._input.close()
+        if self._stdin:
+            await self._start()
+            if self._input:
+                self._input.close()
 
     async def signal(self, number: int) -> None:
         if self._container.running:
@@ -65,6 +84,7 @@ class AttachSession:
 
     async def wait(self) -> int:
         record = self._container.record
+        await self._start()
         status = await asyncio.shield(self._exit) if self._exit else record.exit_code
         self.reason = record.error if record.oom_killed else ""
         if self._exit is None:
@@ -74,4 +94,6 @@ class AttachSession:
         return status
 
     async def detach(self) -> None:
+        if self._begun:
+            self._begun.remove_done_callback(self._begin)
         self._container.output.forget(self._listener)

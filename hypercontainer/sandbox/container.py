@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hypercontainer.agent.streams import InputStream
-from hypercontainer.errors import GuestError, HyperError
+from hypercontainer.errors import GuestError, HyperError, NotFound
 from hypercontainer.lib import clock
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import ContainerRecord, Streams
@@ -50,6 +50,8 @@ class Container:
         self.output = Output(log)
         self.stdin: InputStream | None = None
         self.exit: asyncio.Future[int] | None = None  # of the run that goes on
+        self.gone = asyncio.Event()  # it was removed
+        self._next: asyncio.Future[asyncio.Future[int]] | None = None
         self.left = asyncio.Event()  # its last run has ended, with all that follows from that
         self.starting: Trace | None = None  # of its last start
 
@@ -89,8 +91,9 @@ class Container:
                 await vm.agent.start_process(agent_requests.first_process(record, record.streams))
         except GuestError as e:
             self.output.cut()
-            self.exit, record.streams = None, Streams()
             failed = ExecFailed(e)
+            self.settle(failed.exit_code, failed)
+            self.exit, record.streams = None, Streams()
             record.exit_code, record.error = failed.exit_code, str(e)
             raise failed from e
         record.move("running")
@@ -110,6 +113,25 @@ class Container:
         self.stdin = vm.agent.input(streams.stdin) if streams.stdin else None
         if self.exit is None or self.exit.done():
             self.exit = asyncio.get_running_loop().create_future()
+        if self._next:
+            self._next.set_result(self.exit)
+            self._next = None
+
+    @property
+    def next(self) -> "asyncio.Future[asyncio.Future[int]]":
+        """The exit of the run that begins next; NotFound when it was removed before. Shared: shield it."""
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_future()
+        return self._next
+
+    async def remove(self) -> None:
+        """It is not there any more: tell whoever waits for its next run, and for this."""
+        if self._next:
+            self._next.set_exception(NotFound("container", self.record.name))
+            self._next.exception()  # nobody may be waiting: that is fine
+            self._next = None
+        self.gone.set()
+        await self.output.end()
 
     def rest(self, why: HyperError | None = None) -> None:
         """Its machine stands still on disk: whoever is tied to it now is told `why`, whoever waits for its end goes

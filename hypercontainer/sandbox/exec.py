@@ -15,7 +15,7 @@ from hypercontainer.sandbox import agent_requests
 from hypercontainer.vm import Vm
 
 LINGER_S = 1.0  # how long output of what an ended exec left running in the background is still waited for
-KEPT = 64  # ended execs of a pod that `inspect` still knows
+KEPT = 64  # execs of a pod that do not run, ended or never started, which are still known
 
 Piece = tuple[Literal[1, 2], bytes]
 
@@ -34,7 +34,12 @@ class Exec:
         self.outputs: list[tuple[Literal[1, 2], OutputStream]] = []
         self.numbers: list[int] = []  # of those
         self.abandoned = spec is not None and spec.detach  # nobody will ask for its end
+        self.started = spec is None
         self._vm = vm
+
+    @property
+    def running(self) -> bool:
+        return self.started and not self.exit.done()
 
     @classmethod
     async def orphan(cls, vm: Vm, process: ListedProcess) -> "Exec":
@@ -50,9 +55,9 @@ class Exec:
         return self
 
     async def start(self, vm: Vm) -> None:
-        """ExecFailed's cause, GuestError, is raised before anything ran."""
+        """Once. ExecFailed's cause, GuestError, is raised before anything ran."""
         assert self.container and self.spec  # noqa: S101  only orphans have none
-        spec = self.spec
+        spec, self.started = self.spec, True
         first = vm.agent.new_streams(3)
         attached = not spec.detach
         streams = Streams(
@@ -110,7 +115,7 @@ class Exec:
         return doc.Exec(
             id=self.id,
             container_id=self.container.id if self.container else "",
-            running=not self.exit.done(),
+            running=self.running,
             exit_code=self.exit.result() if self.exit.done() and not self.exit.exception() else None,
             pid=self.pid,
             tty=bool(spec and spec.tty),

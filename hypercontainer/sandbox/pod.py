@@ -245,19 +245,27 @@ class Pod:
         except HyperError as e:
             log.info("cannot resize %s: %s", container.record.name, e)
 
-    async def exec(self, container: Container, spec: ExecSpec) -> Exec:
-        """One more process in a container that runs. ExecFailed's cause, GuestError, is raised before anything ran."""
-        for old in [e for e in self.execs.values() if e.exit.done()][:-KEPT]:
+    def add_exec(self, container: Container, spec: ExecSpec) -> Exec:
+        """One more process to be in a container that runs; `start_exec` starts it."""
+        for old in [e for e in self.execs.values() if not e.running][: -KEPT + 1]:
             del self.execs[old.id]
         exec_ = Exec(ids.new_id(), container.record, spec)
         self.execs[exec_.id] = exec_
+        return exec_
+
+    async def start_exec(self, exec_: Exec) -> None:
+        """WrongState when it was started before, or its container does not run by now; GuestError is raised before
+        anything ran, and then it is not known any more."""
+        record, spec = exec_.container, exec_.spec
+        if exec_.started or record is None or spec is None:
+            raise WrongState("start exec", exec_.id[:12], "started", "create another one")
+        record.check("exec in")
         try:
             await exec_.start(self.machine.running())
         except BaseException:
             self.execs.pop(exec_.id, None)
             raise
-        self.emit(f"exec_start: {' '.join(spec.command)[:200]}", container, execID=exec_.id)
-        return exec_
+        self.emit(f"exec_start: {' '.join(spec.command)[:200]}", self.containers[record.id], execID=exec_.id)
 
     @asynccontextmanager
     async def entered(self, container: Container) -> AsyncIterator[Vm]:

@@ -50,13 +50,13 @@ async def main(config: str, name: str, victim: str, step: str) -> None:
     engine = LocalEngine(options, trace=tracing(victim, step, Path(options.run)))
     await engine.open()
     if step == "claim":
-        await engine.init_factory()
+        await engine.factory.init()
     container = ContainerSpec(image="busybox", name=name, command=["sleep", "1000"])
-    await engine.create_container(PodSpec(containers=[container]), by=ADMIN)
+    await engine.containers.create(PodSpec(containers=[container]), by=ADMIN)
     try:
-        await engine.start(name)
-        await engine.wait(name)
-        print((await engine.inspect(name)).state.error)
+        await engine.containers.start(name)
+        await engine.containers.wait(name)
+        print((await engine.containers.inspect(name)).state.error)
     except GuestDied as e:
         print(e)
     await engine.close()

@@ -25,11 +25,11 @@ STEPS = {
     "restore": BOOT,
 }
 VERBS: dict[str, Callable[[LocalEngine], Awaitable[object]]] = {
-    "fork": lambda engine: engine.fork("source", count=2, name="copy", ports=[]),
-    "suspend": lambda engine: engine.suspend("source"),
-    "resume": lambda engine: engine.resume("source"),
-    "checkpoint": lambda engine: engine.create_checkpoint("source", "new", leave_running=True),
-    "restore": lambda engine: engine.restore("source", "kept", name=""),
+    "fork": lambda engine: engine.snapshots.fork("source", count=2, name="copy", ports=[]),
+    "suspend": lambda engine: engine.snapshots.suspend("source"),
+    "resume": lambda engine: engine.snapshots.resume("source"),
+    "checkpoint": lambda engine: engine.snapshots.create("source", "new", leave_running=True),
+    "restore": lambda engine: engine.snapshots.restore("source", "kept", name=""),
 }
 
 

@@ -6,12 +6,12 @@ from hypercontainer.model import documents as doc
 
 
 async def show(call: Call[Nothing, None]) -> doc.Factory:
-    return await call.engine.factory()
+    return await call.engine.factory.status()
 
 
 async def init(call: Call[Nothing, None]) -> None:
-    await call.engine.init_factory()
+    await call.engine.factory.init()
 
 
 async def clear(call: Call[Nothing, None]) -> None:
-    await call.engine.clear_factory()
+    await call.engine.factory.clear()

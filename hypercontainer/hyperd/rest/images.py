@@ -59,46 +59,46 @@ Pulling = AsyncGenerator[doc.Progress | doc.ImagesDone, None]
 
 
 async def entries(call: Call[FilterQuery, None]) -> Sequence[doc.ImageEntry]:
-    return await call.engine.list_images(filters(call.query.filter))
+    return await call.engine.images.list(filters(call.query.filter))
 
 
 async def inspect(call: Call[ImageQuery, None]) -> doc.Image:
-    return await call.engine.inspect_image(call.query.name)
+    return await call.engine.images.inspect(call.query.name)
 
 
 async def history(call: Call[ImageQuery, None]) -> Sequence[doc.HistoryEntry]:
-    return await call.engine.image_history(call.query.name)
+    return await call.engine.images.history(call.query.name)
 
 
 async def pull(call: Call[Nothing, PullBody]) -> Pulling:
     body = call.body
-    return await call.engine.pull_image(body.name, platform=body.platform, credentials=body.auth)
+    return await call.engine.images.pull(body.name, platform=body.platform, credentials=body.auth)
 
 
 async def login(call: Call[Nothing, LoginBody]) -> None:
-    await call.engine.login(call.body.registry, call.body.auth)
+    await call.engine.images.login(call.body.registry, call.body.auth)
 
 
 async def load(call: Call[Nothing, AsyncIterator[bytes]]) -> Pulling:
-    return await call.engine.load_images(call.body)
+    return await call.engine.images.load(call.body)
 
 
 async def save(call: Call[SaveQuery, None]) -> AsyncGenerator[bytes, None]:
-    return await call.engine.save_images(call.query.name, call.query.format)
+    return await call.engine.images.save(call.query.name, call.query.format)
 
 
 async def import_(call: Call[ImportQuery, AsyncIterator[bytes]]) -> doc.ImageRef:
     q = call.query
-    return await call.engine.import_image(call.body, name=q.name, changes=q.change, message=q.message)
+    return await call.engine.images.import_(call.body, name=q.name, changes=q.change, message=q.message)
 
 
 async def tag(call: Call[TagQuery, None]) -> None:
-    await call.engine.tag_image(call.query.name, call.query.target)
+    await call.engine.images.tag(call.query.name, call.query.target)
 
 
 async def remove(call: Call[RemoveImageQuery, None]) -> Sequence[doc.ImageRemoved]:
-    return await call.engine.remove_image(call.query.name, force=call.query.force)
+    return await call.engine.images.remove(call.query.name, force=call.query.force)
 
 
 async def prune(call: Call[PruneQuery, None]) -> doc.Pruned:
-    return await call.engine.prune_images(all=call.query.all, wanted=filters(call.query.filter))
+    return await call.engine.images.prune(all=call.query.all, wanted=filters(call.query.filter))

@@ -20,16 +20,16 @@ class BuildQuery(Query, frozen=True, kw_only=True):
 
 
 async def entries(call: Call[Nothing, None]) -> Sequence[doc.Kernel]:
-    return await call.engine.list_kernels()
+    return await call.engine.kernels.list()
 
 
 async def fetch(call: Call[Nothing, None]) -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:
-    return await call.engine.fetch_kernel()
+    return await call.engine.kernels.fetch()
 
 
 async def build(call: Call[BuildQuery, None]) -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:
-    return await call.engine.build_kernel(call.query.name, call.query.jobs)
+    return await call.engine.kernels.build(call.query.name, call.query.jobs)
 
 
 async def use(call: Call[UseQuery, None]) -> None:
-    await call.engine.use_kernel(call.query.name)
+    await call.engine.kernels.use(call.query.name)

@@ -10,36 +10,36 @@ from hypercontainer.model.spec import ContainerSpec, PodSpec
 
 
 async def entries(call: Call[ListQuery, None]) -> Sequence[doc.PodEntry]:
-    return await call.engine.list_pods(all=call.query.all, filters=filters(call.query.filter))
+    return await call.engine.pods.list(all=call.query.all, filters=filters(call.query.filter))
 
 
 async def create(call: Call[Nothing, PodSpec]) -> doc.Created:
-    return await call.engine.create_pod(call.body, by=call.principal)
+    return await call.engine.pods.create(call.body, by=call.principal)
 
 
 async def inspect(call: Call[Nothing, None]) -> doc.Pod:
-    return await call.engine.inspect_pod(call.name("p"))
+    return await call.engine.pods.inspect(call.name("p"))
 
 
 async def remove(call: Call[RemoveQuery, None]) -> None:
-    await call.engine.remove_pod(call.name("p"), force=call.query.force, volumes=call.query.volumes)
+    await call.engine.pods.remove(call.name("p"), force=call.query.force, volumes=call.query.volumes)
 
 
 async def add(call: Call[Nothing, ContainerSpec]) -> doc.Created:
-    return await call.engine.add_container(call.name("p"), call.body, by=call.principal)
+    return await call.engine.pods.add(call.name("p"), call.body, by=call.principal)
 
 
 async def start(call: Call[Nothing, None]) -> None:
-    await call.engine.start_pod(call.name("p"))
+    await call.engine.pods.start(call.name("p"))
 
 
 async def stop(call: Call[StopQuery, None]) -> None:
-    await call.engine.stop_pod(call.name("p"), call.query.timeout)
+    await call.engine.pods.stop(call.name("p"), call.query.timeout)
 
 
 async def pause(call: Call[Nothing, None]) -> None:
-    await call.engine.pause_pod(call.name("p"))
+    await call.engine.pods.pause(call.name("p"))
 
 
 async def unpause(call: Call[Nothing, None]) -> None:
-    await call.engine.unpause_pod(call.name("p"))
+    await call.engine.pods.unpause(call.name("p"))

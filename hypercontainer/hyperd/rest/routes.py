@@ -9,7 +9,18 @@ from typing import Any
 import msgspec
 
 from hypercontainer.hyperd.http.call import Call, Lines, Raw, Route
-from hypercontainer.hyperd.rest import containers, daemon, factory, images, kernels, pods, snapshots, streams, volumes
+from hypercontainer.hyperd.rest import (
+    containers,
+    execs,
+    factory,
+    images,
+    kernels,
+    pods,
+    snapshots,
+    streams,
+    system,
+    volumes,
+)
 from hypercontainer.hyperd.rest.call import FilterQuery, Nothing, PruneQuery
 from hypercontainer.hyperd.rest.containers import ListQuery, RemoveQuery, ResizeQuery, StopQuery
 from hypercontainer.hyperd.rest.images import ImageQuery
@@ -28,18 +39,18 @@ ANYONE, USER, ADMIN = Role
 
 # fmt: off
 ROUTES: Sequence[Route[Any, Any]] = (
-    # the daemon
-    Route(method="GET", path="/v1/ping", access=ANYONE, handler=daemon.ping, query=Nothing, answer=daemon.Pong,
+    # the system
+    Route(method="GET", path="/v1/ping", access=ANYONE, handler=system.ping, query=Nothing, answer=system.Pong,
           summary="Is the daemon able to work?"),
-    Route(method="GET", path="/v1/version", access=ANYONE, handler=daemon.version, query=Nothing, answer=doc.Version,
+    Route(method="GET", path="/v1/version", access=ANYONE, handler=system.version, query=Nothing, answer=doc.Version,
           summary="Versions of the daemon, its API and its surroundings"),
-    Route(method="GET", path="/v1/info", access=USER, handler=daemon.info, query=Nothing, answer=doc.Info,
+    Route(method="GET", path="/v1/info", access=USER, handler=system.info, query=Nothing, answer=doc.Info,
           summary="The host, the engine's counts, and the isolation level"),
     Route(method="GET", path="/v1/openapi.json", access=ANYONE, handler=openapi, query=Nothing, answer=dict[str, Any],
           summary="This API, described by OpenAPI 3.1"),
-    Route(method="GET", path="/v1/doctor", access=USER, handler=daemon.doctor, query=Nothing, answer=doc.Doctor,
+    Route(method="GET", path="/v1/doctor", access=USER, handler=system.doctor, query=Nothing, answer=doc.Doctor,
           lasting=True, summary="Prove by running what works on this host"),
-    Route(method="GET", path="/v1/events", access=USER, handler=daemon.events, query=daemon.EventsQuery,
+    Route(method="GET", path="/v1/events", access=USER, handler=system.events, query=system.EventsQuery,
           answer=Lines(doc.Event), lasting=True, summary="What happens, as it happens"),
     # containers
     Route(method="GET", path="/v1/containers", access=USER, handler=containers.entries,
@@ -83,8 +94,10 @@ ROUTES: Sequence[Route[Any, Any]] = (
           query=containers.RenameQuery, summary="Give a container another name"),
     Route(method="POST", path="/v1/containers/{c}/update", access=USER, handler=containers.update, query=Nothing,
           body=ContainerUpdate, answer=doc.Updated, summary="Give a container other sizes or another restart policy"),
-    Route(method="POST", path="/v1/containers/{c}/wait", access=USER, handler=containers.wait, query=Nothing,
-          answer=doc.WaitResult, lasting=True, summary="Wait until a container does not run; its exit status"),
+    Route(method="POST", path="/v1/containers/{c}/wait", access=USER, handler=containers.wait,
+          query=containers.WaitQuery,
+          answer=doc.WaitResult, lasting=True,
+          summary="Wait until a container does not run, or has been removed; its exit status"),
     Route(method="POST", path="/v1/containers/{c}/resize", access=USER, handler=containers.resize, query=ResizeQuery,
           summary="Set the size of a container's terminal"),
     Route(method="GET", path="/v1/containers/{c}/top", access=USER, handler=containers.top, query=containers.TopQuery,
@@ -96,12 +109,12 @@ ROUTES: Sequence[Route[Any, Any]] = (
     Route(method="POST", path="/v1/containers/{c}/attach", access=USER, handler=streams.attach,
           query=streams.AttachQuery, answer=Raw.STREAM,
           summary="Tie to the streams of a container's first process; may start it"),
-    Route(method="POST", path="/v1/containers/{c}/exec", access=USER, handler=streams.exec_start, query=Nothing,
+    Route(method="POST", path="/v1/containers/{c}/exec", access=USER, handler=execs.run, query=Nothing,
           body=ExecSpec, answer=Raw.STREAM,
           summary="Start one more process in a container: a stream, or its id when detached"),
-    Route(method="GET", path="/v1/exec/{id}", access=USER, handler=streams.exec_inspect, query=Nothing, answer=doc.Exec,
+    Route(method="GET", path="/v1/exec/{id}", access=USER, handler=execs.inspect, query=Nothing, answer=doc.Exec,
           summary="Inspect an exec"),
-    Route(method="POST", path="/v1/exec/{id}/resize", access=USER, handler=streams.exec_resize, query=ResizeQuery,
+    Route(method="POST", path="/v1/exec/{id}/resize", access=USER, handler=execs.resize, query=ResizeQuery,
           summary="Set the size of an exec's terminal"),
     Route(method="GET", path="/v1/containers/{c}/archive", access=USER, handler=streams.archive_get,
           query=streams.ArchiveQuery, answer=Raw.TAR, lasting=True, summary="A tar of a path in a container"),

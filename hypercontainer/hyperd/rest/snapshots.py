@@ -34,28 +34,28 @@ class RestoreQuery(Query, frozen=True, kw_only=True):
 
 async def fork(call: Call[Nothing, ForkBody]) -> doc.Forked:
     body = call.body
-    return await call.engine.fork(call.name("c"), count=body.count, name=body.name, ports=body.ports)
+    return await call.engine.snapshots.fork(call.name("c"), count=body.count, name=body.name, ports=body.ports)
 
 
 async def suspend(call: Call[Nothing, None]) -> None:
-    await call.engine.suspend(call.name("c"))
+    await call.engine.snapshots.suspend(call.name("c"))
 
 
 async def resume(call: Call[Nothing, None]) -> None:
-    await call.engine.resume(call.name("c"))
+    await call.engine.snapshots.resume(call.name("c"))
 
 
 async def entries(call: Call[CheckpointsQuery, None]) -> Sequence[doc.Checkpoint]:
-    return await call.engine.list_checkpoints(call.query.container)
+    return await call.engine.snapshots.list(call.query.container)
 
 
 async def create(call: Call[Nothing, CheckpointBody]) -> None:
-    await call.engine.create_checkpoint(call.name("c"), call.body.name, leave_running=call.body.leave_running)
+    await call.engine.snapshots.create(call.name("c"), call.body.name, leave_running=call.body.leave_running)
 
 
 async def remove(call: Call[Nothing, None]) -> None:
-    await call.engine.remove_checkpoint(call.name("c"), call.name("k"))
+    await call.engine.snapshots.remove(call.name("c"), call.name("k"))
 
 
 async def restore(call: Call[RestoreQuery, None]) -> doc.Created:
-    return await call.engine.restore(call.name("c"), call.name("k"), name=call.query.name)
+    return await call.engine.snapshots.restore(call.name("c"), call.name("k"), name=call.query.name)

@@ -1,4 +1,4 @@
-"""What flows out of a container and into it: logs, stats, attach, exec, archives."""
+"""What flows out of a container and into it: logs, stats, attach, archives."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -8,13 +8,11 @@ import msgspec
 
 from hypercontainer.errors import InvalidInput, NotFound, WrongState
 from hypercontainer.hyperd.http.call import Call, Upgrade
-from hypercontainer.hyperd.rest.call import Nothing, Query, Time
-from hypercontainer.hyperd.rest.containers import ResizeQuery
+from hypercontainer.hyperd.rest.call import Query, Time
 from hypercontainer.hyperd.rest.frames import PROTOCOL, HyperStream
 from hypercontainer.lib.clock import nanoseconds
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Engine
-from hypercontainer.model.spec import ExecSpec
 
 SAMPLE_EVERY_S = 1.0
 
@@ -38,6 +36,7 @@ class AttachQuery(Query, frozen=True, kw_only=True):
     stdout: bool | None = None
     stderr: bool | None = None
     logs: bool = False
+    created: bool = False  # one that was never started will do: its first start is waited for
 
 
 class ArchiveQuery(Query, frozen=True, kw_only=True):
@@ -49,7 +48,7 @@ def _outputs(stdout: bool | None, stderr: bool | None) -> tuple[bool, bool]:
     return (True, True) if stdout is None and stderr is None else (bool(stdout), bool(stderr))
 
 
-def _must_upgrade(call: Call[Any, Any]) -> None:
+def must_upgrade(call: Call[Any, Any]) -> None:
     if call.upgrade != PROTOCOL:
         raise InvalidInput(f"this call answers with a stream: send Connection: Upgrade and Upgrade: {PROTOCOL}")
 
@@ -57,7 +56,7 @@ def _must_upgrade(call: Call[Any, Any]) -> None:
 async def logs(call: Call[LogsQuery, None]) -> AsyncGenerator[doc.LogEntry, None]:
     q = call.query
     stdout, stderr = _outputs(q.stdout, q.stderr)
-    return await call.engine.logs(
+    return await call.engine.containers.logs(
         call.name("c"),
         follow=q.follow,
         since_ns=nanoseconds(q.since),
@@ -69,7 +68,7 @@ async def logs(call: Call[LogsQuery, None]) -> AsyncGenerator[doc.LogEntry, None
 
 
 async def stats(call: Call[StatsQuery, None]) -> AsyncGenerator[doc.Stats, None]:
-    first = await call.engine.stats(call.name("c"))
+    first = await call.engine.containers.stats(call.name("c"))
     return _samples(call.engine, first, endless=call.query.stream)
 
 
@@ -78,43 +77,31 @@ async def _samples(engine: Engine, first: doc.Stats, *, endless: bool) -> AsyncG
     while endless:
         await asyncio.sleep(SAMPLE_EVERY_S)
         try:
-            sample = await engine.stats(first.id)
+            sample = await engine.containers.stats(first.id)
         except (NotFound, WrongState):  # it has ended, and so does this
             return
         yield sample
 
 
 async def attach(call: Call[AttachQuery, None]) -> Upgrade:
-    _must_upgrade(call)
+    must_upgrade(call)
     q = call.query
     stdout, stderr = _outputs(q.stdout, q.stderr)
-    session = await call.engine.attach(
-        call.name("c"), stdin=q.stdin, stdout=stdout, stderr=stderr, logs=q.logs, start=q.start
+    session = await call.engine.containers.attach(
+        call.name("c"),
+        stdin=q.stdin,
+        stdout=stdout,
+        stderr=stderr,
+        logs=q.logs,
+        start=q.start,
+        created=q.created,
     )
     return Upgrade(session, HyperStream(), stdin=q.stdin)
 
 
-async def exec_start(call: Call[Nothing, ExecSpec]) -> Upgrade | doc.Created:
-    """Detached: its id as JSON. Otherwise a stream."""
-    if not call.body.command:
-        raise InvalidInput("cannot exec: the command is empty")
-    if call.body.detach:
-        return doc.Created(id=await call.engine.exec_detached(call.name("c"), call.body))
-    _must_upgrade(call)
-    return Upgrade(await call.engine.exec(call.name("c"), call.body), HyperStream(), stdin=call.body.open_stdin)
-
-
-async def exec_inspect(call: Call[Nothing, None]) -> doc.Exec:
-    return await call.engine.inspect_exec(call.name("id"))
-
-
-async def exec_resize(call: Call[ResizeQuery, None]) -> None:
-    await call.engine.resize_exec(call.name("id"), call.query.rows, call.query.columns)
-
-
 async def archive_get(call: Call[ArchiveQuery, None]) -> AsyncGenerator[bytes, None]:
-    return await call.engine.archive_get(call.name("c"), call.query.path)
+    return await call.engine.containers.archive_get(call.name("c"), call.query.path)
 
 
 async def archive_put(call: Call[ArchiveQuery, AsyncIterator[bytes]]) -> None:
-    await call.engine.archive_put(call.name("c"), call.query.path, call.body)
+    await call.engine.containers.archive_put(call.name("c"), call.query.path, call.body)

@@ -20,20 +20,20 @@ class VolumeBody(Body, frozen=True, kw_only=True):
 
 
 async def entries(call: Call[FilterQuery, None]) -> Sequence[doc.Volume]:
-    return await call.engine.list_volumes(filters(call.query.filter))
+    return await call.engine.volumes.list(filters(call.query.filter))
 
 
 async def create(call: Call[Nothing, VolumeBody]) -> doc.Volume:
-    return await call.engine.create_volume(call.body.name, call.body.labels)
+    return await call.engine.volumes.create(call.body.name, call.body.labels)
 
 
 async def inspect(call: Call[Nothing, None]) -> doc.Volume:
-    return await call.engine.inspect_volume(call.name("v"))
+    return await call.engine.volumes.inspect(call.name("v"))
 
 
 async def remove(call: Call[RemoveVolumeQuery, None]) -> None:
-    await call.engine.remove_volume(call.name("v"), force=call.query.force)
+    await call.engine.volumes.remove(call.name("v"), force=call.query.force)
 
 
 async def prune(call: Call[PruneQuery, None]) -> doc.Pruned:
-    return await call.engine.prune_volumes(all=call.query.all, wanted=filters(call.query.filter))
+    return await call.engine.volumes.prune(all=call.query.all, wanted=filters(call.query.filter))

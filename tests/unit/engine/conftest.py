@@ -33,7 +33,7 @@ def create(engine: LocalEngine) -> Run:
 
     async def create(*command: str, network: str = "bridge", **spec: object) -> str:
         container = ContainerSpec(image="busybox", command=list(command), **spec)  # type: ignore[arg-type]
-        made = await engine.create_container(PodSpec(containers=[container], network=network), by=ADMIN)  # type: ignore[arg-type]
+        made = await engine.containers.create(PodSpec(containers=[container], network=network), by=ADMIN)  # type: ignore[arg-type]
         return made.id
 
     return create

@@ -122,11 +122,11 @@ async def test_what_docker_names_is_in_the_documents(engine: LocalEngine, create
         Mount(type="volume", source="v", target="/v"),
         Mount(type="bind", source="/etc", target="/e", read_only=True),
     ]
-    await engine.create_volume("v", {})
+    await engine.volumes.create("v", {})
     container = ContainerSpec(image="busybox", command=["true"], name="web", mounts=mounts)
     ports = [PortMapping(container_port=80)]
-    await engine.create_container(PodSpec(containers=[container], vcpus=2, ports=ports), by=ADMIN)
-    found = await engine.inspect("web", size=True)
+    await engine.containers.create(PodSpec(containers=[container], vcpus=2, ports=ports), by=ADMIN)
+    found = await engine.containers.inspect("web", size=True)
     assert (found.driver, found.host_config.log_config.type, found.host_config.nano_cpus) == (
         "overlay", "json-file", 2_000_000_000,
     )  # fmt: skip
@@ -136,29 +136,29 @@ async def test_what_docker_names_is_in_the_documents(engine: LocalEngine, create
     assert (found.config.exposed_ports, found.config.volumes) == ({"80/tcp": {}}, {})
     assert found.network_settings.networks == {"bridge": Endpoint()}
     assert found.size_rw == 0 and found.size_root_fs == engine.host.images.get("busybox").size
-    [entry] = await engine.list_containers(all=True, filters={}, size=True)
+    [entry] = await engine.containers.list(all=True, filters={}, size=True)
     assert (entry.networks, entry.size_rw, entry.size_root_fs) == (["bridge"], 0, found.size_root_fs)
-    assert (await engine.inspect("web")).size_rw is None
+    assert (await engine.containers.inspect("web")).size_rw is None
 
 
 async def test_a_size_that_nobody_gave_is_no_limit(engine: LocalEngine, create: Run) -> None:
     id = await create("cat", open_stdin=True)
-    await engine.start(id)
-    found = await engine.inspect(id)
+    await engine.containers.start(id)
+    found = await engine.containers.inspect(id)
     assert (found.host_config.nano_cpus, found.host_config.memory, found.host_config.pids_limit) == (0, 0, 0)
     assert found.vm and found.vm.vcpus == 1  # emulated
-    [entry] = await engine.list_pods(all=True, filters={})
-    assert (entry.vcpus, (await engine.stats(id)).cpu_stats.online_cpus) == (1, 1)
+    [entry] = await engine.pods.list(all=True, filters={})
+    assert (entry.vcpus, (await engine.containers.stats(id)).cpu_stats.online_cpus) == (1, 1)
 
 
 async def test_networks_are_those_of_the_pod_that_runs(engine: LocalEngine, create: Run) -> None:
     id = await create("cat", open_stdin=True)
-    await engine.start(id)
-    settings = (await engine.inspect(id, size=True)).network_settings
+    await engine.containers.start(id)
+    settings = (await engine.containers.inspect(id, size=True)).network_settings
     assert settings.networks["bridge"].ip_address == settings.ip_address == "10.0.0.2"
-    [entry] = await engine.list_containers(all=True, filters={}, size=True)
+    [entry] = await engine.containers.list(all=True, filters={}, size=True)
     assert entry.size_rw is not None and entry.size_rw > 0
-    await engine.remove(id, force=True, volumes=False)
+    await engine.containers.remove(id, force=True, volumes=False)
 
 
 def test_what_the_image_exposes_is_kept_in_the_record() -> None:
@@ -174,18 +174,20 @@ def test_what_the_image_exposes_is_kept_in_the_record() -> None:
 
 async def test_a_signal_is_told_before_what_it_leads_to(engine: LocalEngine, create: Run) -> None:
     async def told(since_ns: int) -> list[tuple[str, str, str, str]]:
-        events = await engine.events(since_ns, clock.now_ns(), {"container": ["web"], "event": ["kill", "die", "stop"]})
+        events = await engine.system.events(
+            since_ns, clock.now_ns(), {"container": ["web"], "event": ["kill", "die", "stop"]}
+        )
         return [(e.status, e.origin, e.actor.attributes.get("signal", ""), e.scope) async for e in events]
 
     ends: list[tuple[Callable[[], Awaitable[None]], str]] = [
-        (lambda: engine.stop("web", 0), "15"),
-        (lambda: engine.remove("web", force=True, volumes=False), "9"),
+        (lambda: engine.containers.stop("web", 0), "15"),
+        (lambda: engine.containers.remove("web", force=True, volumes=False), "9"),
     ]
     for end, signal in ends:
         since = clock.now_ns()
         if signal == "15":
             await create("cat", name="web", open_stdin=True)
-        await engine.start("web")
+        await engine.containers.start("web")
         await end()
         names = [name for name, *_ in await told(since)]
         assert names.index("kill") < names.index("die")

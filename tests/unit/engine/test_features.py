@@ -29,35 +29,37 @@ async def engine(world: World, busybox_archive: Path) -> LocalEngine:
 
 async def test_containers_run_one_and_several_to_a_pod(engine: LocalEngine, create: Run, world: World) -> None:
     id = await create("true")
-    await engine.start(id)
-    assert (await engine.wait(id)).status_code == 0
-    await engine.remove(id, force=False, volumes=False)
+    await engine.containers.start(id)
+    assert (await engine.containers.wait(id)).status_code == 0
+    await engine.containers.remove(id, force=False, volumes=False)
     both = [ContainerSpec(image="busybox", name=name, command=["sleep", "1000"]) for name in ("a", "b")]
-    await engine.create_pod(PodSpec(name="web", containers=both), by=ADMIN)
-    await engine.start_pod("web")
-    await engine.kill("b", 9)
-    await engine.wait("b")
-    await engine.remove("b", force=False, volumes=False)  # its disks stay plugged until the machine ends
-    assert await engine.update("a", ContainerUpdate(pids=9))
-    await engine.remove_pod("web", force=True, volumes=False)
+    await engine.pods.create(PodSpec(name="web", containers=both), by=ADMIN)
+    await engine.pods.start("web")
+    await engine.containers.kill("b", 9)
+    await engine.containers.wait("b")
+    await engine.containers.remove("b", force=False, volumes=False)  # its disks stay plugged until the machine ends
+    assert await engine.containers.update("a", ContainerUpdate(pids=9))
+    await engine.pods.remove("web", force=True, volumes=False)
     world.check_nothing_left()
 
 
 async def test_one_that_runs_is_taken_up_again(engine: LocalEngine, create: Run, world: World) -> None:
     id = await create("cat", open_stdin=True)
-    await engine.start(id)
+    await engine.containers.start(id)
     await engine.close()
     again = await world.engine()
-    assert (await again.inspect(id)).state.status == "running"
-    await again.remove(id, force=True, volumes=False)
+    assert (await again.containers.inspect(id)).state.status == "running"
+    await again.containers.remove(id, force=True, volumes=False)
     world.check_nothing_left()
 
 
 RUNNING: dict[str, Call] = {
-    "fork web": lambda engine, c: engine.fork(c, count=1, name="", ports=[]),
-    "suspend web": lambda engine, c: engine.suspend(c),
-    "checkpoint web": lambda engine, c: engine.create_checkpoint(c, "one", leave_running=True),
-    "change the size of web while it runs": lambda engine, c: engine.update(c, ContainerUpdate(memory_mib=4096)),
+    "fork web": lambda engine, c: engine.snapshots.fork(c, count=1, name="", ports=[]),
+    "suspend web": lambda engine, c: engine.snapshots.suspend(c),
+    "checkpoint web": lambda engine, c: engine.snapshots.create(c, "one", leave_running=True),
+    "change the size of web while it runs": lambda engine, c: engine.containers.update(
+        c, ContainerUpdate(memory_mib=4096)
+    ),
 }
 
 
@@ -66,20 +68,20 @@ async def test_what_takes_more_leaves_one_that_runs_as_it_is(
     engine: LocalEngine, create: Run, world: World, doing: str
 ) -> None:
     id = await create("cat", open_stdin=True, name="web")
-    await engine.start(id)
-    before = await engine.inspect(id)
+    await engine.containers.start(id)
+    before = await engine.containers.inspect(id)
     with pytest.raises(Unsupported, match=f"^cannot {doing}: not with Fake$"):
         await RUNNING[doing](engine, id)
-    assert await engine.inspect(id) == before
-    assert [c.id for c in await engine.list_containers(all=True, size=False, filters={})] == [id]
-    await engine.remove(id, force=True, volumes=False)
+    assert await engine.containers.inspect(id) == before
+    assert [c.id for c in await engine.containers.list(all=True, size=False, filters={})] == [id]
+    await engine.containers.remove(id, force=True, volumes=False)
     world.check_nothing_left()
 
 
 async def test_one_that_stands_still_may_have_another_size(engine: LocalEngine, create: Run) -> None:
     id = await create("true")
-    await engine.update(id, ContainerUpdate(memory_mib=4096))
-    assert (await engine.inspect(id)).host_config.memory == 4096 << 20
+    await engine.containers.update(id, ContainerUpdate(memory_mib=4096))
+    assert (await engine.containers.inspect(id)).host_config.memory == 4096 << 20
 
 
 @pytest.mark.parametrize(
@@ -88,27 +90,27 @@ async def test_one_that_stands_still_may_have_another_size(engine: LocalEngine, 
 async def test_a_container_with_a_folder_is_not_made(engine: LocalEngine, create: Run, mount: Mount) -> None:
     with pytest.raises(Unsupported, match=r"^cannot mount a volume or a folder at /data in web: not with Fake$"):
         await create("true", mounts=[mount], name="web")
-    assert await engine.list_containers(all=True, size=False, filters={}) == []
-    assert await engine.list_volumes({}) == []
+    assert await engine.containers.list(all=True, size=False, filters={}) == []
+    assert await engine.volumes.list({}) == []
 
 
 async def test_a_container_with_a_folder_in_memory_is_made(engine: LocalEngine, create: Run) -> None:
     id = await create("true", mounts=[Mount(type="tmpfs", target="/data")])
-    await engine.start(id)
-    assert (await engine.wait(id)).status_code == 0
+    await engine.containers.start(id)
+    assert (await engine.containers.wait(id)).status_code == 0
 
 
 async def test_a_pod_that_runs_gets_no_container_more(engine: LocalEngine, world: World) -> None:
     first, second = (ContainerSpec(image="busybox", name=name, command=["sleep", "1000"]) for name in ("a", "b"))
-    await engine.create_pod(PodSpec(name="web", containers=[first]), by=ADMIN)
-    await engine.start_pod("web")
+    await engine.pods.create(PodSpec(name="web", containers=[first]), by=ADMIN)
+    await engine.pods.start("web")
     with pytest.raises(Unsupported, match=r"^cannot add b to pod web while that runs: not with Fake$"):
-        await engine.add_container("web", second, by=ADMIN)
-    await engine.stop_pod("web", 1)
-    await engine.add_container("web", second, by=ADMIN)
-    await engine.start_pod("web")
+        await engine.pods.add("web", second, by=ADMIN)
+    await engine.pods.stop("web", 1)
+    await engine.pods.add("web", second, by=ADMIN)
+    await engine.pods.start("web")
     assert len(world.hypervisor.alive[0].disks) == 4
-    await engine.remove_pod("web", force=True, volumes=False)
+    await engine.pods.remove("web", force=True, volumes=False)
 
 
 @pytest.mark.parametrize("factory", ["template", "cache"])
@@ -130,25 +132,25 @@ async def test_what_another_hypervisor_has_saved_is_not_gone_on_with(world: Worl
     engine = await world.engine()
     await load(engine, busybox_archive)
     made = [
-        await engine.create_container(
+        await engine.containers.create(
             PodSpec(containers=[ContainerSpec(image="busybox", name=name, command=["cat"], open_stdin=True)]), by=ADMIN
         )
         for name in ("sleeps", "runs")
     ]
     for one in made:
-        await engine.start(one.id)
-    await engine.suspend("sleeps")
-    await engine.create_checkpoint("runs", "one", leave_running=True)
-    await engine.remove("runs", force=True, volumes=False)
+        await engine.containers.start(one.id)
+    await engine.snapshots.suspend("sleeps")
+    await engine.snapshots.create("runs", "one", leave_running=True)
+    await engine.containers.remove("runs", force=True, volumes=False)
     await engine.close()
     world.hypervisor = FakeHypervisor(features=frozenset())
     world.settings = msgspec.structs.replace(world.settings, factory="direct")
     engine = await world.engine()
     with pytest.raises(Unsupported, match=r"^cannot resume sleeps: not with Fake$"):
-        await engine.resume("sleeps")
+        await engine.snapshots.resume("sleeps")
     with pytest.raises(Unsupported, match=r"^cannot restore runs: not with Fake$"):
-        await engine.restore(made[1].id, "one", name="")
-    assert [c.names for c in await engine.list_containers(all=True, size=False, filters={})] == [["/sleeps"]]
+        await engine.snapshots.restore(made[1].id, "one", name="")
+    assert [c.names for c in await engine.containers.list(all=True, size=False, filters={})] == [["/sleeps"]]
     world.check_nothing_left()
 
 
@@ -166,7 +168,7 @@ async def test_what_runs_with_one_hypervisor_is_not_left_to_another(
     engine: LocalEngine, create: Run, world: World
 ) -> None:
     id = await create("cat", open_stdin=True)
-    await engine.start(id)
+    await engine.containers.start(id)
     await engine.close()
     world.hypervisor.name = "other"
     with pytest.raises(InUse, match=r"^cannot run guests with other: pod \w+ runs with fake; "):
@@ -174,5 +176,5 @@ async def test_what_runs_with_one_hypervisor_is_not_left_to_another(
     assert len(world.hypervisor.alive) == 1
     world.hypervisor.name = "fake"
     again = await world.engine()
-    await again.remove(id, force=True, volumes=False)
+    await again.containers.remove(id, force=True, volumes=False)
     world.check_nothing_left()

@@ -17,7 +17,7 @@ from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, ExecSpec, 
 from hypercontainer.sandbox import output
 from tests.unit.engine.disks import Disk, Failing, Full
 from tests.unit.engine.test_recovery import container, forsake, logged
-from tests.unit.engine.world import ADMIN, World, echoed
+from tests.unit.engine.world import ADMIN, World, echoed, execute
 
 
 @pytest.fixture(params=["ENOSPC", "EIO", "EDQUOT"])
@@ -63,25 +63,25 @@ def complaints(warnings: list[str]) -> list[str]:
 
 async def test_removing_needs_no_room_and_stays_done(world: World, engine: LocalEngine, disk: Disk) -> None:
     ids = [await container(engine, *words) for words in (("sleep", "1"), ("sleep", "1"), ("exit", "3"))]
-    await engine.start(ids[0])
-    await engine.start(ids[2])
-    await engine.wait(ids[2])
+    await engine.containers.start(ids[0])
+    await engine.containers.start(ids[2])
+    await engine.containers.wait(ids[2])
     disk.fill()
     for id in ids:
-        await engine.remove(id, force=True, volumes=True)
+        await engine.containers.remove(id, force=True, volumes=True)
         with pytest.raises(NotFound):
-            await engine.inspect(id)
+            await engine.containers.inspect(id)
     world.check_nothing_left()
     await forsake(engine)
     again = await world.engine()
-    assert await again.list_containers(all=True, filters={}) == []
+    assert await again.containers.list(all=True, filters={}) == []
 
 
 async def test_a_removal_that_failed_can_be_tried_again(
     world: World, engine: LocalEngine, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     id = await container(engine, "sleep", "1")
-    await engine.start(id)
+    await engine.containers.start(id)
     disk.fill()
 
     def refused(pod_id: str) -> None:
@@ -91,44 +91,44 @@ async def test_a_removal_that_failed_can_be_tried_again(
         patch.setattr(engine.host.pods, "remove", refused)
         for _ in range(2):
             with pytest.raises(Exhausted):
-                await engine.remove(id, force=True, volumes=False)
-    assert (await engine.inspect(id)).state.status == "exited"
-    await engine.remove(id, force=True, volumes=False)
+                await engine.containers.remove(id, force=True, volumes=False)
+    assert (await engine.containers.inspect(id)).state.status == "exited"
+    await engine.containers.remove(id, force=True, volumes=False)
     with pytest.raises(NotFound):
-        await engine.inspect(id)
+        await engine.containers.inspect(id)
 
 
 async def test_a_member_of_a_pod_stays_removed(world: World, engine: LocalEngine, disk: Disk) -> None:
     members = [ContainerSpec(image="busybox", name=name, command=["sleep"]) for name in ("a", "b")]
-    pod = await engine.create_pod(PodSpec(name="two", containers=members), by=ADMIN)
-    await engine.start("a")
+    pod = await engine.pods.create(PodSpec(name="two", containers=members), by=ADMIN)
+    await engine.containers.start("a")
     disk.fill()
-    await engine.remove("b", force=True, volumes=False)
+    await engine.containers.remove("b", force=True, volumes=False)
     await forsake(engine)
     again = await world.engine()
-    assert [entry.names for entry in await again.list_containers(all=True, filters={})] == [["/a"]]
-    await again.remove_pod(pod.id, force=True, volumes=False)
+    assert [entry.names for entry in await again.containers.list(all=True, filters={})] == [["/a"]]
+    await again.pods.remove(pod.id, force=True, volumes=False)
     world.check_nothing_left()
 
 
 async def test_an_end_is_known_whatever_dies_meanwhile(world: World, engine: LocalEngine, disk: Disk) -> None:
     """The guest keeps what no record says."""
     id = await container(engine, "cat", open_stdin=True)
-    session = await engine.attach(id, stdin=True, stdout=True, stderr=True, logs=False, start=True)
+    session = await engine.containers.attach(id, stdin=True, stdout=True, stderr=True, logs=False, start=True)
     disk.fill()
     await session.close_stdin()
     status = await session.wait()
-    assert complaints((await engine.info()).warnings)
+    assert complaints((await engine.system.info()).warnings)
     await forsake(engine)
     again = await world.engine()
-    assert (await again.wait(id)).status_code == status
-    document = (await again.inspect(id)).state
+    assert (await again.containers.wait(id)).status_code == status
+    document = (await again.containers.inspect(id)).state
     assert (document.status, document.exit_code, document.error) == ("exited", status, "")
     disk.free()
     await settled(again)
-    assert (complaints((await again.info()).warnings), world.hypervisor.alive) == ([], [])
+    assert (complaints((await again.system.info()).warnings), world.hypervisor.alive) == ([], [])
     await forsake(again)
-    assert (await (await world.engine()).inspect(id)).state.status == "exited"
+    assert (await (await world.engine()).containers.inspect(id)).state.status == "exited"
 
 
 async def test_hyperd_starts_when_a_container_has_printed_meanwhile(
@@ -142,28 +142,28 @@ async def test_hyperd_starts_when_a_container_has_printed_meanwhile(
     assert process.stdin
     await process.write(b"meanwhile\n" * 1000)  # more than the last page has room for
     again = await world.engine()
-    assert (await again.inspect(id)).state.status == "running"
-    await until(lambda: again.pods[next(iter(again.pods))].containers[id].output.stalled)
-    assert "outputs of containers" in complaints((await again.info()).warnings)[0]
+    assert (await again.containers.inspect(id)).state.status == "running"
+    await until(lambda: again.supervisor.pods[next(iter(again.supervisor.pods))].containers[id].output.stalled)
+    assert "outputs of containers" in complaints((await again.system.info()).warnings)[0]
     disk.free()
     await settled(again)
-    await again.kill(id, 9)
-    await again.wait(id)
+    await again.containers.kill(id, 9)
+    await again.containers.wait(id)
     assert await logged(again, id) == b"before\n" + b"meanwhile\n" * 1000
-    assert complaints((await again.info()).warnings) == []
+    assert complaints((await again.system.info()).warnings) == []
 
 
 async def test_no_output_is_lost_to_a_stop(world: World, engine: LocalEngine, disk: Disk) -> None:
     id = await container(engine, "cat", open_stdin=True)
-    session = await engine.attach(id, stdin=True, stdout=True, stderr=True, logs=False, start=True)
+    session = await engine.containers.attach(id, stdin=True, stdout=True, stderr=True, logs=False, start=True)
     disk.fill()
     await session.write(b"the last words\n" * 1000)
-    live = engine.pods[next(iter(engine.pods))].containers[id]
+    live = engine.supervisor.pods[next(iter(engine.supervisor.pods))].containers[id]
     await until(lambda: live.output.stalled)
     with pytest.raises(Exhausted, match="before its output is in its log"):
-        await engine.stop(id, 0.0)
+        await engine.containers.stop(id, 0.0)
     disk.free()
-    await engine.wait(id)
+    await engine.containers.wait(id)
     assert await logged(engine, id) == b"the last words\n" * 1000
 
 
@@ -176,46 +176,50 @@ async def test_each_verb_is_done_or_refused_as_a_whole(
     world: World, engine: LocalEngine, disk: Disk, verb: str
 ) -> None:
     idle, runs = await container(engine, "sleep", "1"), await container(engine, "sleep", "1")
-    pod = (await engine.create_pod(PodSpec(name="mine"), by=ADMIN)).id
-    await engine.start(runs)
+    pod = (await engine.pods.create(PodSpec(name="mine"), by=ADMIN)).id
+    await engine.containers.start(runs)
     if verb == "unpause":
-        await engine.pause(runs)
+        await engine.containers.pause(runs)
 
     async def act() -> None:
         match verb:
             case "create":
                 await container(engine, "true", name="new")
             case "create_pod":
-                await engine.create_pod(PodSpec(name="other", containers=[]), by=ADMIN)
+                await engine.pods.create(PodSpec(name="other", containers=[]), by=ADMIN)
             case "add_container":
-                await engine.add_container(pod, ContainerSpec(image="busybox", name="new"), by=ADMIN)
+                await engine.pods.add(pod, ContainerSpec(image="busybox", name="new"), by=ADMIN)
             case "create_volume":
-                await engine.create_volume("v", {})
+                await engine.volumes.create("v", {})
             case "start":
-                await engine.start(idle)
-            case "pause" | "unpause" | "suspend":
-                await getattr(engine, verb)(runs)
+                await engine.containers.start(idle)
+            case "pause" | "unpause":
+                await getattr(engine.containers, verb)(runs)
+            case "suspend":
+                await engine.snapshots.suspend(runs)
             case "rename":
-                await engine.rename(idle, "new")
+                await engine.containers.rename(idle, "new")
             case "update":
-                await engine.update(idle, ContainerUpdate(restart=RestartPolicy(name="always")))
+                await engine.containers.update(idle, ContainerUpdate(restart=RestartPolicy(name="always")))
             case "restart":
-                await engine.restart(runs, 0.0)
+                await engine.containers.restart(runs, 0.0)
             case "stop":
-                await engine.stop(runs, 0.0)
+                await engine.containers.stop(runs, 0.0)
             case "kill":
-                await engine.kill(runs, 9)
-                await engine.wait(runs)
+                await engine.containers.kill(runs, 9)
+                await engine.containers.wait(runs)
             case "exec":
-                session = await engine.exec(runs, ExecSpec(command=["true"]))
+                session = await execute(engine, runs, ExecSpec(command=["true"]))
                 await session.wait()
             case "checkpoint":
-                await engine.create_checkpoint(runs, "c", leave_running=True)
+                await engine.snapshots.create(runs, "c", leave_running=True)
             case "fork":
-                await engine.fork(runs, count=1, name="new", ports=[])
+                await engine.snapshots.fork(runs, count=1, name="new", ports=[])
 
     async def seen(engine: LocalEngine) -> list[object]:
-        documents = [await engine.inspect(entry.id) for entry in await engine.list_containers(all=True, filters={})]
+        documents = [
+            await engine.containers.inspect(entry.id) for entry in await engine.containers.list(all=True, filters={})
+        ]
         return [[d.name, d.state.status, d.host_config.restart_policy.name] for d in documents]
 
     before = await seen(engine)
@@ -239,9 +243,9 @@ async def test_each_verb_is_done_or_refused_as_a_whole(
         engine = await world.engine()
         await act()
         again = engine
-    for entry in await again.list_containers(all=True, filters={}):
-        await again.remove(entry.id, force=True, volumes=True)
-    await again.remove_pod(pod, force=True, volumes=True)
+    for entry in await again.containers.list(all=True, filters={}):
+        await again.containers.remove(entry.id, force=True, volumes=True)
+    await again.pods.remove(pod, force=True, volumes=True)
     world.check_nothing_left()
 
 
@@ -249,9 +253,11 @@ async def test_one_that_is_to_run_always_does_so_when_there_is_room(
     world: World, engine: LocalEngine, disk: Disk
 ) -> None:
     id = await container(engine, "sleep", "1", restart=RestartPolicy(name="always"))
-    await engine.start(id)
+    await engine.containers.start(id)
     disk.fill()
     await world.hypervisor.alive[0].die("killed by signal 9")
     await until(lambda: bool(engine.host.pods.owed))
     disk.free()
-    await until(lambda: engine.pods[next(iter(engine.pods))].containers[id].record.state == "running")
+    await until(
+        lambda: engine.supervisor.pods[next(iter(engine.supervisor.pods))].containers[id].record.state == "running"
+    )

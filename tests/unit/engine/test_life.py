@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,8 @@ from hypercontainer.model.documents import ProcessConfig
 from hypercontainer.model.spec import ContainerSpec, ExecSpec, Mount, PodSpec, RestartPolicy
 from hypercontainer.sandbox import shortage
 from hypercontainer.sandbox.container import ExecFailed
-from tests.unit.engine.world import ADMIN, Run, World
+from hypercontainer.sandbox.exec import KEPT
+from tests.unit.engine.world import ADMIN, Run, World, execute
 
 
 async def read(session: Session) -> dict[int, bytes]:
@@ -29,18 +31,18 @@ async def read(session: Session) -> dict[int, bytes]:
 
 
 async def attached(engine: LocalEngine, id: str) -> Session:
-    return await engine.attach(id, stdin=True, stdout=True, stderr=True, logs=False, start=True)
+    return await engine.containers.attach(id, stdin=True, stdout=True, stderr=True, logs=False, start=True)
 
 
 async def state(engine: LocalEngine, id: str) -> tuple[str, int]:
-    document = await engine.inspect(id)
+    document = await engine.containers.inspect(id)
     return document.state.status, document.state.exit_code
 
 
 async def until(engine: LocalEngine, id: str, wanted: str) -> None:
     """Events tell of each change: no polling."""
     async with asyncio.timeout(60):
-        events = await engine.events(0, None, {"container": [id[:12]]})
+        events = await engine.system.events(0, None, {"container": [id[:12]]})
         async for _ in events:
             try:
                 if (await state(engine, id))[0] == wanted:
@@ -56,24 +58,26 @@ async def test_output_and_status_reach_the_attached_and_the_log(engine: LocalEng
     out = await read(session)
     assert (len(out[1]), len(out[2]), await session.wait()) == (300000, 200000, 7)
     assert await state(engine, id) == ("exited", 7)
-    logs = await engine.logs(id, follow=False, since_ns=None, until_ns=None, tail=None, stdout=True, stderr=False)
+    logs = await engine.containers.logs(
+        id, follow=False, since_ns=None, until_ns=None, tail=None, stdout=True, stderr=False
+    )
     assert b"".join([entry.data async for entry in logs]) == out[1]
     await session.detach()
-    await engine.remove(id, force=False, volumes=False)
+    await engine.containers.remove(id, force=False, volumes=False)
     world.check_nothing_left()
 
 
 async def test_what_a_start_waits_for_is_told_while_it_does(engine: LocalEngine, create: Run) -> None:
     id = await create("sleep", "1000")
-    _, container = engine._find(id)
-    assert (await engine.inspect(id)).state.starting == ""
+    _, container = engine.supervisor.find(id)
+    assert (await engine.containers.inspect(id)).state.starting == ""
     container.starting = trace = Timings()
     with trace.step("template"):
-        assert "a template" in (await engine.inspect(id)).state.starting
-    assert (await engine.inspect(id)).state.starting == ""
-    await engine.start(id)
+        assert "a template" in (await engine.containers.inspect(id)).state.starting
+    assert (await engine.containers.inspect(id)).state.starting == ""
+    await engine.containers.start(id)
     assert isinstance(container.starting, Timings) and container.starting is not trace
-    await engine.remove(id, force=True, volumes=False)
+    await engine.containers.remove(id, force=True, volumes=False)
 
 
 async def test_what_keeps_the_pool_empty_is_told_and_tried_again(
@@ -81,7 +85,7 @@ async def test_what_keeps_the_pool_empty_is_told_and_tried_again(
 ) -> None:
     failing, again, made = 2, asyncio.Event(), asyncio.Event()
 
-    async def init_factory() -> None:
+    async def init() -> None:
         nonlocal failing
         failing -= 1
         if failing >= 0:
@@ -89,37 +93,35 @@ async def test_what_keeps_the_pool_empty_is_told_and_tried_again(
         again.set()
         await made.wait()
 
-    monkeypatch.setattr(engine, "init_factory", init_factory)
-    engine.prepare()
+    monkeypatch.setattr(engine.factory, "init", init)
+    engine.factory.prepare()
     async with asyncio.timeout(30):
         await again.wait()
-    for told in (await engine.factory()).warnings, (await engine.info()).warnings:
+    for told in (await engine.factory.status()).warnings, (await engine.system.info()).warnings:
         assert any("failed 2 times in a row" in line and "fetch one" in line for line in told)
     made.set()
-    assert engine._preparing
-    await engine._preparing
+    assert engine.factory._preparing
+    await engine.factory._preparing
     assert engine.host.troubles() == []
 
 
 async def test_a_pod_that_runs_empty_takes_its_first_container(engine: LocalEngine, world: World) -> None:
-    await engine.create_pod(PodSpec(name="web"), by=ADMIN)
-    await engine.start_pod("web")
+    await engine.pods.create(PodSpec(name="web"), by=ADMIN)
+    await engine.pods.start("web")
     [guest] = world.hypervisor.alive
     assert not guest.disks[0].path  # a clone's disks are there before the container is
-    added = await engine.add_container(
-        "web", ContainerSpec(image="busybox", name="c", command=["sleep", "1000"]), by=ADMIN
-    )
-    await engine.start(added.id)
+    added = await engine.pods.add("web", ContainerSpec(image="busybox", name="c", command=["sleep", "1000"]), by=ADMIN)
+    await engine.containers.start(added.id)
     assert guest.disks[0].path and guest.disks[1].path
-    await engine.kill(added.id, 9)
+    await engine.containers.kill(added.id, 9)
 
 
 async def test_the_machine_goes_when_its_container_has_ended(engine: LocalEngine, create: Run, world: World) -> None:
     id = await create("true")
-    await engine.start(id)
-    await engine.wait(id)
-    await engine.stop(id, 0)
-    async with engine._find(id)[0].locked():  # what follows from the end has been done
+    await engine.containers.start(id)
+    await engine.containers.wait(id)
+    await engine.containers.stop(id, 0)
+    async with engine.supervisor.find(id)[0].locked():  # what follows from the end has been done
         world.check_nothing_left()
 
 
@@ -135,19 +137,19 @@ async def test_stdin_goes_in_and_its_end_too(engine: LocalEngine, create: Run) -
 
 async def test_a_signalled_process_reports_128_and_the_signal(engine: LocalEngine, create: Run) -> None:
     id = await create("sleep", "1000")
-    await engine.start(id)
-    await engine.kill(id, 9)
-    assert (await engine.wait(id)).status_code == 137
+    await engine.containers.start(id)
+    await engine.containers.kill(id, 9)
+    assert (await engine.containers.wait(id)).status_code == 137
     with pytest.raises(WrongState):
-        await engine.kill(id, 9)
+        await engine.containers.kill(id, 9)
 
 
 async def test_stop_signals_then_kills(engine: LocalEngine, create: Run) -> None:
     id = await create("sleep", "1000")
-    await engine.start(id)
-    await engine.stop(id, 5)
+    await engine.containers.start(id)
+    await engine.containers.stop(id, 5)
     assert await state(engine, id) == ("exited", 143)
-    await engine.stop(id, 5)  # again: nothing happens
+    await engine.containers.stop(id, 5)  # again: nothing happens
 
 
 async def test_a_command_that_is_not_there_exits_127_and_leaves_nothing(
@@ -155,7 +157,7 @@ async def test_a_command_that_is_not_there_exits_127_and_leaves_nothing(
 ) -> None:
     id = await create("no-such-command")
     with pytest.raises(GuestError) as caught:
-        await engine.start(id)
+        await engine.containers.start(id)
     assert caught.value.exec and caught.value.exit_code == 127  # type: ignore[attr-defined]
     assert await state(engine, id) == ("created", 127)
     world.check_nothing_left()
@@ -176,11 +178,11 @@ async def test_a_boot_that_fails_names_the_cause_and_leaves_nothing(
     id = await create("true")
     world.hypervisor.fail = "guest kernel panic: no init"
     with pytest.raises(GuestDied, match="no init"):
-        await engine.start(id)
+        await engine.containers.start(id)
     world.check_nothing_left()
     world.hypervisor.fail = ""
-    await engine.start(id)
-    assert (await engine.wait(id)).status_code == 0
+    await engine.containers.start(id)
+    assert (await engine.containers.wait(id)).status_code == 0
 
 
 async def test_a_guest_that_dies_takes_its_container_with_it(engine: LocalEngine, create: Run, world: World) -> None:
@@ -192,8 +194,8 @@ async def test_a_guest_that_dies_takes_its_container_with_it(engine: LocalEngine
     await read(session)
     await until(engine, id, "exited")
     assert await state(engine, id) == ("exited", 255)
-    assert "killed by signal 9" in (await engine.inspect(id)).state.error
-    async with engine._find(id)[0].locked():
+    assert "killed by signal 9" in (await engine.containers.inspect(id)).state.error
+    async with engine.supervisor.find(id)[0].locked():
         world.check_nothing_left()
 
 
@@ -206,12 +208,12 @@ async def test_a_guest_whose_kernel_ends_for_want_of_memory_says_what_raises_its
     with pytest.raises(GuestDied, match="out of memory"):
         await session.wait()
     await until(engine, id, "exited")
-    said = (await engine.inspect(id)).state
+    said = (await engine.containers.inspect(id)).state
     assert (said.exit_code, said.oom_killed) == (255, True)
     limit = engine.host.settings.memory_mib
     why = f"out of memory (limit {limit} MiB: give it more with -m): guest kernel panic: System is deadlocked on memory"
     assert said.error.endswith(f" ended: {why}")
-    seen = [e.action async for e in await engine.events(0, time.time_ns(), {"container": [id[:12]]})]
+    seen = [e.action async for e in await engine.system.events(0, time.time_ns(), {"container": [id[:12]]})]
     assert seen.index("oom") < seen.index("die")
 
 
@@ -221,15 +223,15 @@ async def test_rm_removes_itself(engine: LocalEngine, create: Run, world: World)
     await read(session)
     assert await session.wait() == 0
     await until(engine, id, "gone")
-    assert await engine.list_containers(all=True, filters={}) == []
+    assert await engine.containers.list(all=True, filters={}) == []
     world.check_nothing_left()
 
 
 async def test_on_failure_restarts_so_often(engine: LocalEngine, create: Run) -> None:
     id = await create("false", restart=RestartPolicy(name="on-failure", max_retries=2))
-    await engine.start(id)
+    await engine.containers.start(id)
     await until(engine, id, "exited")
-    document = await engine.inspect(id)
+    document = await engine.containers.inspect(id)
     assert (document.restart_count, document.state.exit_code) == (2, 1)
 
 
@@ -248,21 +250,21 @@ async def test_who_ran_out_of_memory_is_told_the_limit_and_the_flag(
 ) -> None:
     engine.host.site.limits = replace(engine.host.site.limits, memory_mib=256)
     container = ContainerSpec(image="busybox", command=["eat", str(status)])
-    id = (await engine.create_container(PodSpec(containers=[container], memory_mib=memory_mib), by=ADMIN)).id
+    id = (await engine.containers.create(PodSpec(containers=[container], memory_mib=memory_mib), by=ADMIN)).id
     session = await attached(engine, id)
     await read(session)
     assert (await session.wait(), session.reason) == (status, said)
-    shown = (await engine.inspect(id)).state
+    shown = (await engine.containers.inspect(id)).state
     assert (shown.oom_killed, shown.exit_code, shown.error) == (True, status, said)
     await session.detach()
-    seen = [e.action async for e in await engine.events(0, time.time_ns(), {"container": [id[:12]]})]
+    seen = [e.action async for e in await engine.system.events(0, time.time_ns(), {"container": [id[:12]]})]
     assert seen.index("oom") < seen.index("die")
 
 
 async def test_an_exec_that_ran_out_of_memory_is_told_so(engine: LocalEngine, create: Run) -> None:
     id = await create("sleep")
-    await engine.start(id)
-    session = await engine.exec(id, ExecSpec(command=["eat", "137"]))
+    await engine.containers.start(id)
+    session = await execute(engine, id, ExecSpec(command=["eat", "137"]))
     await read(session)
     assert (await session.wait(), session.reason.partition("(")[0]) == (137, "killed: out of memory ")
     await session.detach()
@@ -283,42 +285,116 @@ async def test_an_exec_has_the_working_directory_that_docker_would_clean(
     engine: LocalEngine, create: Run, world: World, asked: str, clean: str
 ) -> None:
     id = await create("sleep", "1000")
-    await engine.start(id)
-    session = await engine.exec(id, ExecSpec(command=["true"], working_dir=asked))
+    await engine.containers.start(id)
+    session = await execute(engine, id, ExecSpec(command=["true"], working_dir=asked))
     assert await session.wait() == 0
     starts = [args for op, args in world.hypervisor.alive[0].agent.requests if op == "process.start"]
     assert starts[-1].get("cwd", "/") == clean
     with pytest.raises(InvalidInput, match="absolute path"):
-        await engine.exec(id, ExecSpec(command=["true"], working_dir="tmp"))
+        await execute(engine, id, ExecSpec(command=["true"], working_dir="tmp"))
 
 
 async def test_exec_has_streams_and_a_status_of_its_own(engine: LocalEngine, create: Run) -> None:
     id = await create("sleep", "1000")
-    await engine.start(id)
-    session = await engine.exec(id, ExecSpec(command=["spew", "100000", "1000", "3"]))
+    await engine.containers.start(id)
+    session = await execute(engine, id, ExecSpec(command=["spew", "100000", "1000", "3"]))
     out = await read(session)
     assert (len(out[1]), len(out[2]), await session.wait()) == (100000, 1000, 3)
     await session.detach()
-    assert (await engine.inspect_exec(session.id)).exit_code == 3
+    assert (await engine.execs.inspect(session.id)).exit_code == 3
     with pytest.raises(GuestError):
-        await engine.exec(id, ExecSpec(command=["no-such-command"]))
-    await engine.remove(id, force=True, volumes=False)
+        await execute(engine, id, ExecSpec(command=["no-such-command"]))
+    await engine.containers.remove(id, force=True, volumes=False)
+
+
+async def test_an_exec_is_created_first_and_started_later_and_once(engine: LocalEngine, create: Run) -> None:
+    id = await create("sleep", "1000")
+    await engine.containers.start(id)
+    late = await engine.execs.create(id, ExecSpec(command=["spew", "10", "0", "3"]))
+    assert not (await engine.execs.inspect(late)).running
+    session = await engine.execs.start(late)
+    assert session and len((await read(session))[1]) == 10 and await session.wait() == 3
+    with pytest.raises(WrongState, match="create another one"):
+        await engine.execs.start(late)
+    alone = await engine.execs.create(id, ExecSpec(command=["true"], detach=True))
+    assert await engine.execs.start(alone) is None
+    never = [await engine.execs.create(id, ExecSpec(command=["true"])) for _ in range(KEPT + 1)]
+    with pytest.raises(NotFound):  # whoever creates and never starts makes hyperd keep no more than that
+        await engine.execs.inspect(never[0])
+    await engine.containers.kill(id, 9)
+    await engine.containers.wait(id)
+    with pytest.raises((NotFound, WrongState)):
+        await engine.execs.start(never[-1])
+
+
+async def test_who_is_attached_before_the_first_start_misses_nothing(engine: LocalEngine, create: Run) -> None:
+    id = await create("cat", open_stdin=True)
+    with pytest.raises(WrongState, match="start it first"):
+        await engine.containers.attach(id, stdin=True, stdout=True, stderr=True, logs=False)
+    session = await engine.containers.attach(id, stdin=True, stdout=True, stderr=True, logs=False, created=True)
+    writing = asyncio.create_task(session.write(b"early"))
+    ending = asyncio.create_task(session.wait())
+    await asyncio.sleep(0)
+    assert not writing.done() and not ending.done()
+    await engine.containers.start(id)
+    await writing
+    await session.close_stdin()
+    assert ((await read(session))[1], await ending) == (b"early", 0)
+    await session.detach()
+
+
+async def test_who_waits_for_a_start_that_never_comes_is_told(engine: LocalEngine, create: Run) -> None:
+    id = await create("cat")
+    session = await engine.containers.attach(id, stdin=True, stdout=True, stderr=True, logs=False, created=True)
+    waiting: list[asyncio.Task[Any]] = [asyncio.create_task(session.wait())]
+    waiting += [asyncio.create_task(session.write(b"never"))]
+    waiting.append(asyncio.create_task(engine.containers.wait(id, "next-exit")))
+    gone = asyncio.create_task(engine.containers.wait(id, "removed"))
+    await asyncio.sleep(0)
+    await engine.containers.remove(id, force=False, volumes=True)
+    for task in waiting:
+        with pytest.raises(NotFound):
+            await task
+    assert await read(session) == {1: b"", 2: b""}
+    assert (await gone).status_code == 0
+    await session.detach()
+
+
+async def test_who_is_attached_before_a_start_that_fails_is_told_why(engine: LocalEngine, create: Run) -> None:
+    id = await create("no-such-command")
+    session = await engine.containers.attach(id, stdin=False, stdout=True, stderr=True, logs=False, created=True)
+    with pytest.raises(GuestError):
+        await engine.containers.start(id)
+    with pytest.raises(GuestError):
+        await session.wait()
+    await session.detach()
+
+
+async def test_wait_knows_what_to_wait_for(engine: LocalEngine, create: Run) -> None:
+    id = await create("exit", "7", auto_remove=True)
+    assert (await engine.containers.wait(id)).status_code == 0  # it does not run
+    waits = [asyncio.create_task(engine.containers.wait(id, until)) for until in ("next-exit", "removed")]
+    await asyncio.sleep(0)
+    await engine.containers.start(id)
+    assert [(await task).status_code for task in waits] == [7, 7]
+    with pytest.raises(NotFound):
+        await engine.containers.wait(id)
 
 
 async def test_pausing_stops_the_machine(engine: LocalEngine, create: Run, world: World) -> None:
     id = await create("sleep", "1000")
-    await engine.start(id)
-    await engine.pause(id)
+    await engine.containers.start(id)
+    await engine.containers.pause(id)
     assert world.hypervisor.alive[0].paused
     assert (await state(engine, id))[0] == "paused"
     with pytest.raises(WrongState):
-        await engine.exec(id, ExecSpec(command=["true"]))
+        await execute(engine, id, ExecSpec(command=["true"]))
     before = time.time_ns()
-    await engine.unpause(id)
+    await engine.containers.unpause(id)
     assert (await state(engine, id))[0] == "running"
     op, args = world.hypervisor.alive[0].agent.requests[-1]
     assert op == "time.set" and before <= int(str(args["time_ns"])) <= time.time_ns()  # its clock stood still
-    await engine.remove(id, force=True, volumes=False)
+    await engine.containers.remove(id, force=True, volumes=False)
     world.check_nothing_left()
 
 
@@ -330,17 +406,17 @@ async def test_several_containers_share_a_pod(engine: LocalEngine, world: World)
             ContainerSpec(image="busybox", name="b", command=["sleep", "1"]),
         ],
     )
-    await engine.create_pod(spec, by=ADMIN)
-    await engine.start_pod("web")
+    await engine.pods.create(spec, by=ADMIN)
+    await engine.pods.start("web")
     assert len(world.hypervisor.alive) == 1
-    added = await engine.add_container("web", ContainerSpec(image="busybox", name="c", command=["true"]), by=ADMIN)
-    await engine.start(added.id)
-    assert (await engine.wait("c")).status_code == 0
-    await engine.remove("c", force=False, volumes=False)
+    added = await engine.pods.add("web", ContainerSpec(image="busybox", name="c", command=["true"]), by=ADMIN)
+    await engine.containers.start(added.id)
+    assert (await engine.containers.wait("c")).status_code == 0
+    await engine.containers.remove("c", force=False, volumes=False)
     assert sorted(world.hypervisor.alive[0].disks) == [0, 1, 2, 3]
-    assert [p.state for p in await engine.list_pods(all=False, filters={})] == ["running"]
-    await engine.stop_pod("web", 5)
-    await engine.remove_pod("web", force=False, volumes=False)
+    assert [p.state for p in await engine.pods.list(all=False, filters={})] == ["running"]
+    await engine.pods.stop("web", 5)
+    await engine.pods.remove("web", force=False, volumes=False)
     world.check_nothing_left()
 
 
@@ -352,12 +428,12 @@ async def test_files_go_in_and_out(engine: LocalEngine, create: Run, world: Worl
             yield b"y" * 50000
 
     id = await create("sleep", "1")
-    await engine.start(id)
-    await engine.archive_put(id, "/data", chunks())
-    assert b"".join([chunk async for chunk in await engine.archive_get(id, "/data")]) == b"y" * 1_000_000
-    await engine.kill(id, 9)
-    await engine.wait(id)
-    await engine.archive_put(id, "/data", chunks())  # its machine is up for the copy only
+    await engine.containers.start(id)
+    await engine.containers.archive_put(id, "/data", chunks())
+    assert b"".join([chunk async for chunk in await engine.containers.archive_get(id, "/data")]) == b"y" * 1_000_000
+    await engine.containers.kill(id, 9)
+    await engine.containers.wait(id)
+    await engine.containers.archive_put(id, "/data", chunks())  # its machine is up for the copy only
     world.check_nothing_left()
 
 
@@ -365,12 +441,12 @@ async def test_names_are_unique_and_found(engine: LocalEngine, create: Run) -> N
     id = await create("true", name="one")
     with pytest.raises(AlreadyExists, match=r"^the name 'one' is in use by container one: remove or rename"):
         await create("true", name="one")
-    assert (await engine.inspect("one")).id == (await engine.inspect(id[:10])).id == id
-    await engine.rename("one", "two")
+    assert (await engine.containers.inspect("one")).id == (await engine.containers.inspect(id[:10])).id == id
+    await engine.containers.rename("one", "two")
     with pytest.raises(NotFound):
-        await engine.inspect("one")
+        await engine.containers.inspect("one")
     with pytest.raises(InvalidInput, match="name"):
-        await engine.rename("two", "../etc")
+        await engine.containers.rename("two", "../etc")
 
 
 @pytest.mark.parametrize(
@@ -392,7 +468,7 @@ async def test_what_makes_no_sense_is_refused_before_anything_is_made(
 ) -> None:
     with pytest.raises(InvalidInput):
         await create("true", **wrong)
-    assert await engine.list_containers(all=True, filters={}) == []
+    assert await engine.containers.list(all=True, filters={}) == []
     assert list((Path(engine.host.settings.root) / "pods").iterdir()) == []
 
 
@@ -401,7 +477,7 @@ async def test_a_client_that_vanishes_during_a_copy_leaves_no_machine_half_off(
 ) -> None:
     """The machine was up for the copy only; whoever asked is cancelled while it is being powered off."""
     name = await create("sleep", "1")
-    pod, container = engine._find(name)
+    pod, container = engine.supervisor.find(name)
 
     async def use() -> None:
         async with pod.entered(container):
@@ -410,19 +486,19 @@ async def test_a_client_that_vanishes_during_a_copy_leaves_no_machine_half_off(
     task = asyncio.create_task(use())
     with pytest.raises(asyncio.CancelledError):
         await task
-    await engine.start(name)
+    await engine.containers.start(name)
     assert (await state(engine, name))[0] == "running"
-    await engine.remove(name, force=True, volumes=False)
+    await engine.containers.remove(name, force=True, volumes=False)
     world.check_nothing_left()
 
 
 async def test_a_forced_removal_during_a_start_wins(engine: LocalEngine, create: Run, world: World) -> None:
     name = await create("sleep", "1000")
-    start = asyncio.create_task(engine.start(name))
+    start = asyncio.create_task(engine.containers.start(name))
     await asyncio.sleep(0)
-    await engine.remove(name, force=True, volumes=False)
+    await engine.containers.remove(name, force=True, volumes=False)
     await asyncio.gather(start, return_exceptions=True)
-    assert await engine.list_containers(all=True, filters={}) == []
+    assert await engine.containers.list(all=True, filters={}) == []
     world.check_nothing_left()
 
 
@@ -430,8 +506,8 @@ async def test_a_forced_removal_of_what_removes_itself_is_no_error(
     engine: LocalEngine, create: Run, world: World
 ) -> None:
     name = await create("sleep", "1000", auto_remove=True)
-    await engine.start(name)
-    await engine.remove(name, force=True, volumes=False)
+    await engine.containers.start(name)
+    await engine.containers.remove(name, force=True, volumes=False)
     await until(engine, name, "gone")
     world.check_nothing_left()
 
@@ -441,36 +517,36 @@ async def test_what_was_to_remove_itself_does_so_when_it_cannot_start(
 ) -> None:
     name = await create("no-such-command", auto_remove=True)
     with pytest.raises(GuestError):
-        await engine.start(name)
-    assert await engine.list_containers(all=True, filters={}) == []
+        await engine.containers.start(name)
+    assert await engine.containers.list(all=True, filters={}) == []
     world.check_nothing_left()
     world.hypervisor.fail = "killed by signal 9"
     name = await create("true", auto_remove=True)
     with pytest.raises(GuestDied):
-        await engine.start(name)
-    assert await engine.list_containers(all=True, filters={}) == []
+        await engine.containers.start(name)
+    assert await engine.containers.list(all=True, filters={}) == []
     world.check_nothing_left()
 
 
 async def test_a_pod_chooses_where_its_machine_comes_from(engine: LocalEngine, world: World) -> None:
     for factory, origin in (("", True), ("template", True), ("direct", False)):
         container = ContainerSpec(image="busybox", command=["sleep"])
-        made = await engine.create_container(PodSpec(factory=factory, containers=[container]), by=ADMIN)  # type: ignore[arg-type]
-        await engine.start(made.id)
+        made = await engine.containers.create(PodSpec(factory=factory, containers=[container]), by=ADMIN)  # type: ignore[arg-type]
+        await engine.containers.start(made.id)
         assert (world.hypervisor.booted[-1].origin is not None) == origin
-        await engine.remove(made.id, force=True, volumes=False)
+        await engine.containers.remove(made.id, force=True, volumes=False)
     with pytest.raises(InvalidInput, match="'cache': the settings of hyperd leave direct, template"):
-        await engine.create_container(PodSpec(factory="cache", containers=[ContainerSpec(image="busybox")]), by=ADMIN)
+        await engine.containers.create(PodSpec(factory="cache", containers=[ContainerSpec(image="busybox")]), by=ADMIN)
 
 
 async def test_a_pod_that_is_being_started_is_removed_by_force(engine: LocalEngine, world: World) -> None:
-    pod = await engine.create_pod(
+    pod = await engine.pods.create(
         PodSpec(name="p", containers=[ContainerSpec(image="busybox", name="c", command=["sleep"])]), by=ADMIN
     )
-    starting = asyncio.create_task(engine.start("c"))
-    while not engine.pods[pod.id]._lock.locked():  # noqa: ASYNC110
+    starting = asyncio.create_task(engine.containers.start("c"))
+    while not engine.supervisor.pods[pod.id]._lock.locked():  # noqa: ASYNC110
         await asyncio.sleep(0)
-    await engine.remove_pod(pod.id, force=True, volumes=False)
+    await engine.pods.remove(pod.id, force=True, volumes=False)
     await asyncio.gather(starting, return_exceptions=True)
-    assert await engine.list_pods(all=True, filters={}) == []
+    assert await engine.pods.list(all=True, filters={}) == []
     world.check_nothing_left()

@@ -22,21 +22,21 @@ from tests.unit.engine.world import Run
 @pytest.fixture
 async def engine_with_three(engine: LocalEngine, create: Run) -> AsyncIterator[LocalEngine]:
     """web, which has port 8088 published; web2, which ended with 3; cr, which never ran."""
-    await engine.tag_image("busybox", "foo/bb:1")
-    await engine.create_volume("v1", {})
+    await engine.images.tag("busybox", "foo/bb:1")
+    await engine.volumes.create("v1", {})
     mounts = [Mount(type="volume", source="v1", target="/data")]
     web = await create("cat", name="web", labels={"k": "v"}, open_stdin=True)
-    await engine.start(web)
+    await engine.containers.start(web)
     pod = engine.host.index.find_container(web)[0]
     assert pod.nic
     pod.nic.ports = [PortRecord(host_ip="", host_port=8088, container_port=80, protocol="tcp")]
     pod.spec = msgspec.structs.replace(pod.spec, ports=[PortMapping(container_port=80, host_port=8088)])
     web2 = await create("exit", "3", name="web2")
-    await engine.start(web2)
-    await engine.wait(web2)
+    await engine.containers.start(web2)
+    await engine.containers.wait(web2)
     await create("true", name="cr", network="none", mounts=mounts)
     yield engine
-    await engine.remove("web", force=True, volumes=True)
+    await engine.containers.remove("web", force=True, volumes=True)
 
 
 async def names(engine: LocalEngine, *filters: str, all: bool = True) -> list[str]:
@@ -44,7 +44,7 @@ async def names(engine: LocalEngine, *filters: str, all: bool = True) -> list[st
     for item in filters:
         key, _, value = item.partition("=")
         wanted.setdefault(key, []).append(value)
-    return [entry.names[0][1:] for entry in await engine.list_containers(all=all, filters=wanted)]
+    return [entry.names[0][1:] for entry in await engine.containers.list(all=all, filters=wanted)]
 
 
 FOUND = [
@@ -95,7 +95,7 @@ async def test_a_neighbour_in_time_has_to_be_there(engine: LocalEngine, create: 
         with pytest.raises(NotFound, match="no such container: nosuch"):
             await names(engine, f"{key}=nosuch")
         with pytest.raises(NotFound, match="no such image: nosuch"):
-            await engine.list_images({key: ["nosuch"]})
+            await engine.images.list({key: ["nosuch"]})
     await create("true", name="a")
     with pytest.raises(InvalidInput, match="give it once"):
         await names(engine, "before=a", "before=a")
@@ -105,7 +105,7 @@ async def test_pods_by_the_same_rules(engine_with_three: LocalEngine) -> None:
     engine = engine_with_three
 
     async def found(**wanted: Sequence[str]) -> list[str]:
-        return [pod.name for pod in await engine.list_pods(all=True, filters=wanted)]
+        return [pod.name for pod in await engine.pods.list(all=True, filters=wanted)]
 
     assert await found(name=["^web$"]) == ["web"]
     assert await found(name=["^web$", "cr"], status=["running"]) == ["web"]
@@ -131,10 +131,10 @@ def test_references_as_docker_matches_them() -> None:
 
 async def test_images(engine: LocalEngine) -> None:
     for name in ("foo/bb:1", "foo/bb:2", "plain"):
-        await engine.tag_image("busybox", name)
+        await engine.images.tag("busybox", name)
 
     async def found(**wanted: Sequence[str]) -> list[str]:
-        return [name for entry in await engine.list_images(wanted) for name in entry.repo_tags]
+        return [name for entry in await engine.images.list(wanted) for name in entry.repo_tags]
 
     assert await found(reference=["foo/*"]) == ["foo/bb:1", "foo/bb:2"]  # those of its names alone, as docker
     assert await found(reference=["*:2", "plain"]) == ["plain:latest"]
@@ -156,12 +156,12 @@ async def test_images(engine: LocalEngine) -> None:
 
 
 async def test_volumes(engine: LocalEngine, create: Run) -> None:
-    await engine.create_volume("v1", {})
-    await engine.create_volume("v2", {"q": "w"})
+    await engine.volumes.create("v1", {})
+    await engine.volumes.create("v2", {"q": "w"})
     await create("true", mounts=[Mount(type="volume", source="v1", target="/data")])
 
     async def found(**wanted: Sequence[str]) -> list[str]:
-        return [volume.name for volume in await engine.list_volumes(wanted)]
+        return [volume.name for volume in await engine.volumes.list(wanted)]
 
     assert await found(driver=["local"]) == await found(name=["v"]) == ["v1", "v2"]
     assert await found(driver=["x"]) == await found(label=["z"]) == []
@@ -173,22 +173,22 @@ async def test_volumes(engine: LocalEngine, create: Run) -> None:
 
 
 async def test_prunes_take_what_their_filters_say(engine: LocalEngine) -> None:
-    await engine.create_volume("v1", {"keep": "yes"})
-    await engine.create_volume("v2", {})
-    assert (await engine.prune_volumes(all=True, wanted={"label": ["nosuch"]})).deleted == []
-    assert (await engine.prune_volumes(all=False, wanted={"label!": ["keep"]})).deleted == []  # they have names
-    assert (await engine.prune_volumes(all=True, wanted={"label!": ["keep"]})).deleted == ["v2"]
-    assert (await engine.prune_volumes(all=False, wanted={"all": ["true"]})).deleted == ["v1"]
+    await engine.volumes.create("v1", {"keep": "yes"})
+    await engine.volumes.create("v2", {})
+    assert (await engine.volumes.prune(all=True, wanted={"label": ["nosuch"]})).deleted == []
+    assert (await engine.volumes.prune(all=False, wanted={"label!": ["keep"]})).deleted == []  # they have names
+    assert (await engine.volumes.prune(all=True, wanted={"label!": ["keep"]})).deleted == ["v2"]
+    assert (await engine.volumes.prune(all=False, wanted={"all": ["true"]})).deleted == ["v1"]
     for wrong in ({"until": ["1"]}, {"bogus": ["1"]}, {"all": ["x"]}):
         with pytest.raises(InvalidInput):
-            await engine.prune_volumes(all=True, wanted=wrong)
-    assert (await engine.prune_images(all=False, wanted={})).deleted == []
-    assert (await engine.prune_images(all=True, wanted={"until": ["1"]})).deleted == []
-    assert (await engine.prune_images(all=True, wanted={"label": ["nosuch"]})).deleted == []
+            await engine.volumes.prune(all=True, wanted=wrong)
+    assert (await engine.images.prune(all=False, wanted={})).deleted == []
+    assert (await engine.images.prune(all=True, wanted={"until": ["1"]})).deleted == []
+    assert (await engine.images.prune(all=True, wanted={"label": ["nosuch"]})).deleted == []
     for bad in ({"reference": ["x"]}, {"until": ["x"]}, {"dangling": ["bogus"]}):
         with pytest.raises(InvalidInput):
-            await engine.prune_images(all=True, wanted=bad)
-    assert len((await engine.prune_images(all=False, wanted={"dangling": ["false"]})).deleted) > 0
+            await engine.images.prune(all=True, wanted=bad)
+    assert len((await engine.images.prune(all=False, wanted={"dangling": ["false"]})).deleted) > 0
 
 
 def event(kind: str, action: str, name: str, **attributes: str) -> Event:
@@ -224,7 +224,7 @@ def test_events(wanted: dict[str, list[str]], found: list[int]) -> None:
 )
 async def test_events_that_never_come_are_refused(engine: LocalEngine, wrong: tuple[str, str]) -> None:
     with pytest.raises(InvalidInput, match=f"invalid filter '?{wrong[0]}"):
-        await engine.events(None, None, {wrong[0]: [wrong[1]]})
+        await engine.system.events(None, None, {wrong[0]: [wrong[1]]})
 
 
 def test_every_event_that_is_told_can_be_asked_for() -> None:

@@ -189,7 +189,7 @@ async def test_who_shares_files_but_no_locks_is_told_so(engine: LocalEngine, tmp
     async def warnings(locks: str, *shared: Mount) -> list[str]:
         container = ContainerSpec(image="busybox", command=["true"], mounts=list(shared))
         spec = PodSpec(containers=[container], network="none", locks=locks)  # type: ignore[arg-type]
-        return (await engine.create_container(spec, by=ADMIN)).warnings
+        return (await engine.containers.create(spec, by=ADMIN)).warnings
 
     volume, bind = Mount(type="volume", source="v", target="/v"), Mount(type="bind", source=str(tmp_path), target="/b")
     read_only = Mount(type="bind", source=str(tmp_path), target="/b", read_only=True)
@@ -198,7 +198,7 @@ async def test_who_shares_files_but_no_locks_is_told_so(engine: LocalEngine, tmp
     [one, other] = await warnings("host", volume, bind)  # the first two keep theirs to themselves
     assert "volume v is shared with" in one and "--locks host" in one
     assert str(tmp_path) in other
-    for container in await engine.list_containers(all=True, filters={}):
-        await engine.remove(container.id, force=True, volumes=False)
+    for container in await engine.containers.list(all=True, filters={}):
+        await engine.containers.remove(container.id, force=True, volumes=False)
     assert await warnings("host", volume, bind) == []
     assert await warnings("host", volume, bind) == []

@@ -25,15 +25,15 @@ def test_admins_may_have_anything() -> None:
 
 async def test_users_have_no_folder_of_the_host(engine: LocalEngine) -> None:
     with pytest.raises(Denied, match="cannot mount /etc"):
-        await engine.create_container(pod(VOLUME, BIND), by=USER)
+        await engine.containers.create(pod(VOLUME, BIND), by=USER)
     with pytest.raises(Denied, match="/etc"):
-        await engine.create_pod(pod(BIND), by=USER)
-    made = await engine.create_pod(pod(VOLUME), by=USER)
+        await engine.pods.create(pod(BIND), by=USER)
+    made = await engine.pods.create(pod(VOLUME), by=USER)
     with pytest.raises(Denied, match="/etc"):
-        await engine.add_container(made.id, pod(BIND).containers[0], by=USER)
-    assert len(await engine.list_containers(all=True, filters={})) == 1
-    assert [volume.name for volume in await engine.list_volumes({})] == ["data"]
-    await engine.remove_pod(made.id, force=True, volumes=True)
+        await engine.pods.add(made.id, pod(BIND).containers[0], by=USER)
+    assert len(await engine.containers.list(all=True, filters={})) == 1
+    assert [volume.name for volume in await engine.volumes.list({})] == ["data"]
+    await engine.pods.remove(made.id, force=True, volumes=True)
 
 
 async def test_another_policy_may_change_what_is_made(world: World, engine: LocalEngine) -> None:
@@ -48,9 +48,9 @@ async def test_another_policy_may_change_what_is_made(world: World, engine: Loca
     await engine.close()
     world.engines.remove(engine)
     engine = await world.engine(admission=small)
-    first = await engine.create_pod(pod(), by=USER)
-    added = await engine.add_container(first.id, ContainerSpec(image="busybox", name="more"), by=ADMIN)
+    first = await engine.pods.create(pod(), by=USER)
+    added = await engine.pods.add(first.id, ContainerSpec(image="busybox", name="more"), by=ADMIN)
     assert seen == [(USER, "p", 1), (ADMIN, "p", 1)]
     for c in ("p-0", added.id):
-        assert (await engine.inspect(c)).host_config.pids_limit == 7
-    await engine.remove_pod(first.id, force=True, volumes=True)
+        assert (await engine.containers.inspect(c)).host_config.pids_limit == 7
+    await engine.pods.remove(first.id, force=True, volumes=True)

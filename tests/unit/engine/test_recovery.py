@@ -26,7 +26,7 @@ class Killed(BaseException):
 
 async def forsake(engine: LocalEngine) -> None:
     """Drop an engine as SIGKILL does: its tasks end, its sockets close, none of its clean-up runs."""
-    for pod in engine.pods.values():
+    for pod in engine.supervisor.pods.values():
         for task in pod._tasks:
             task.cancel()
         await asyncio.gather(*pod._tasks, return_exceptions=True)
@@ -38,19 +38,21 @@ async def forsake(engine: LocalEngine) -> None:
 
 async def container(engine: LocalEngine, *command: str, **spec: object) -> str:
     made = ContainerSpec(image="busybox", command=list(command), **spec)  # type: ignore[arg-type]
-    return (await engine.create_container(PodSpec(containers=[made]), by=ADMIN)).id
+    return (await engine.containers.create(PodSpec(containers=[made]), by=ADMIN)).id
 
 
 async def orphan(engine: LocalEngine, *command: str) -> str:
     """A container that runs on without its hyperd."""
     id = await container(engine, *command)
-    await engine.start(id)
+    await engine.containers.start(id)
     await forsake(engine)
     return id
 
 
 async def logged(engine: LocalEngine, id: str, *, follow: bool = False) -> bytes:
-    entries = await engine.logs(id, follow=follow, since_ns=None, until_ns=None, tail=None, stdout=True, stderr=True)
+    entries = await engine.containers.logs(
+        id, follow=follow, since_ns=None, until_ns=None, tail=None, stdout=True, stderr=True
+    )
     return b"".join([entry.data async for entry in entries])
 
 
@@ -59,8 +61,8 @@ async def test_a_container_runs_on_and_its_output_is_whole(world: World, engine:
     await echoed(engine, id, b"before\n")
     await forsake(engine)
     again = await world.engine()
-    assert (await again.inspect(id)).state.status == "running"
-    tied = await again.attach(id, stdin=True, stdout=True, stderr=True, logs=False, start=False)
+    assert (await again.containers.inspect(id)).state.status == "running"
+    tied = await again.containers.attach(id, stdin=True, stdout=True, stderr=True, logs=False, start=False)
     await tied.write(b"after\n")
     await tied.close_stdin()
     assert await tied.wait() == 0
@@ -69,7 +71,7 @@ async def test_a_container_runs_on_and_its_output_is_whole(world: World, engine:
 
 async def test_what_ended_meanwhile_is_known(world: World, engine: LocalEngine) -> None:
     id = await container(engine, "cat", open_stdin=True)
-    await engine.start(id)
+    await engine.containers.start(id)
     guest = world.hypervisor.alive[0]
     await forsake(engine)
     process = guest.agent.processes[id]
@@ -79,23 +81,23 @@ async def test_what_ended_meanwhile_is_known(world: World, engine: LocalEngine) 
     process.task.cancel()
     await asyncio.gather(process.task, return_exceptions=True)
     again = await world.engine()
-    assert (await again.wait(id)).status_code == process.status
+    assert (await again.containers.wait(id)).status_code == process.status
     assert await logged(again, id, follow=True) == b"said while nobody listened\n"
 
 
 async def test_a_guest_that_died_meanwhile_is_written_down(world: World, engine: LocalEngine) -> None:
     lost = await container(engine, "sleep", "1")
     back = await container(engine, "sleep", "1", restart=RestartPolicy(name="always"))
-    await engine.start(lost)
-    await engine.start(back)
+    await engine.containers.start(lost)
+    await engine.containers.start(back)
     await forsake(engine)
     for guest in world.hypervisor.alive:
         await guest.die("the host was rebooted")
     again = await world.engine()
-    assert (await again.inspect(lost)).state.exit_code == 255
+    assert (await again.containers.inspect(lost)).state.exit_code == 255
     async with asyncio.timeout(60):
-        async for _ in await again.events(0, None, {"event": ["start"], "container": [back[:12]]}):
-            if (await again.inspect(back)).state.status == "running":
+        async for _ in await again.system.events(0, None, {"event": ["start"], "container": [back[:12]]}):
+            if (await again.containers.inspect(back)).state.status == "running":
                 break
     assert len(world.hypervisor.alive) == 1
 
@@ -105,7 +107,7 @@ async def test_a_guest_that_says_nothing_is_given_up_and_that_is_said(world: Wor
     world.hypervisor.alive[0].agent.muted = True
     world.settings = msgspec.structs.replace(world.settings, boot_timeout_s=0.1)
     again = await world.engine()
-    state = (await again.inspect(id)).state
+    state = (await again.containers.inspect(id)).state
     assert (state.status, state.exit_code, world.hypervisor.alive) == ("exited", 255, [])
     assert "given up" in state.error and "did not answer within 0.1 s" in state.error
 
@@ -123,7 +125,7 @@ async def test_a_guest_that_does_not_hear_the_first_greeting_is_greeted_again(
 
     monkeypatch.setattr(agent, "left", hears_again)
     monkeypatch.setattr(vm, "SOON_S", 0.1)
-    assert (await (await world.engine()).inspect(id)).state.status == "running"
+    assert (await (await world.engine()).containers.inspect(id)).state.status == "running"
 
 
 STEPS = ["prepare", "vmm", "pod", "rootfs", "process"]
@@ -146,7 +148,7 @@ async def test_killed_at_a_step_of_a_start_nothing_is_left_or_it_runs(
     engine = await world.engine(trace=Deadly)
     await load(engine, busybox_archive)
     id = await container(engine, "sleep", "1000")
-    machine = engine.pods[next(iter(engine.pods))].machine
+    machine = engine.supervisor.pods[next(iter(engine.supervisor.pods))].machine
 
     async def dead() -> None:
         raise Killed
@@ -155,32 +157,32 @@ async def test_killed_at_a_step_of_a_start_nothing_is_left_or_it_runs(
     monkeypatch.setattr(machine, "power_off", dead)
     monkeypatch.setattr(machine, "save", lambda: None)
     with pytest.raises(Killed):
-        await engine.start(id)
+        await engine.containers.start(id)
     await forsake(engine)
     monkeypatch.undo()
     again = await world.engine()
-    status = (await again.inspect(id)).state.status
+    status = (await again.containers.inspect(id)).state.status
     if status == "running":
         assert (step, moment) == ("process", "after")
-        await again.kill(id, 9)
-        assert (await again.wait(id)).status_code == 137
+        await again.containers.kill(id, 9)
+        assert (await again.containers.wait(id)).status_code == 137
     else:
         world.check_nothing_left()
-    await again.remove(id, force=True, volumes=False)
+    await again.containers.remove(id, force=True, volumes=False)
     world.check_nothing_left()
 
 
 async def test_a_paused_container_stays_paused(world: World, engine: LocalEngine) -> None:
     name = await container(engine, "sleep", "1")
-    await engine.start(name)
-    await engine.pause(name)
+    await engine.containers.start(name)
+    await engine.containers.pause(name)
     await forsake(engine)
     again = await world.engine()
-    assert (await again.inspect(name)).state.status == "paused"
+    assert (await again.containers.inspect(name)).state.status == "paused"
     assert world.hypervisor.alive[0].paused
-    await again.unpause(name)
-    await again.kill(name, 15)
-    assert (await again.wait(name)).status_code == 143
+    await again.containers.unpause(name)
+    await again.containers.kill(name, 15)
+    assert (await again.containers.wait(name)).status_code == 143
 
 
 async def test_a_status_is_written_down_before_the_guest_forgets_it(
@@ -206,28 +208,28 @@ async def test_a_status_is_written_down_before_the_guest_forgets_it(
         ContainerSpec(image="busybox", name="ends", command=["exit", "7"]),
         ContainerSpec(image="busybox", name="stays", command=["sleep", "1000"]),  # else its guest goes with it
     ]
-    pod = await engine.create_pod(PodSpec(name="two", containers=members), by=ADMIN)
-    await engine.start("stays")
-    await engine.start("ends")
+    pod = await engine.pods.create(PodSpec(name="two", containers=members), by=ADMIN)
+    await engine.containers.start("stays")
+    await engine.containers.start("ends")
     await asyncio.wait_for(forgotten.wait(), 60)
     await forsake(engine)
     again = await world.engine()
-    document = await again.inspect("ends")
+    document = await again.containers.inspect("ends")
     assert (document.state.status, document.state.exit_code, document.state.error) == ("exited", 7, "")
-    await again.remove_pod(pod.id, force=True, volumes=False)
+    await again.pods.remove(pod.id, force=True, volumes=False)
     world.check_nothing_left()
 
 
 async def test_a_container_that_had_not_run_starts_after_a_restart(world: World, engine: LocalEngine) -> None:
     """Its disks were plugged with the machine, by a hyperd before us."""
     members = [ContainerSpec(image="busybox", name=name, command=["sleep"]) for name in ("a", "b")]
-    pod = await engine.create_pod(PodSpec(name="two", containers=members), by=ADMIN)
-    await engine.start("a")
+    pod = await engine.pods.create(PodSpec(name="two", containers=members), by=ADMIN)
+    await engine.containers.start("a")
     await forsake(engine)
     again = await world.engine()
-    await again.start("b")
-    await again.remove("b", force=True, volumes=False)
-    await again.remove_pod(pod.id, force=True, volumes=False)
+    await again.containers.start("b")
+    await again.containers.remove("b", force=True, volumes=False)
+    await again.pods.remove(pod.id, force=True, volumes=False)
     world.check_nothing_left()
 
 
@@ -246,17 +248,17 @@ async def test_the_rules_of_one_that_is_ending_are_not_kept(
         await reap(run_dir)
 
     monkeypatch.setattr(world.hypervisor, "reap", slow)
-    await again.kill(id, 9)
-    await again.wait(id)
-    await again.remove(id, force=True, volumes=False)
+    await again.containers.kill(id, 9)
+    await again.containers.wait(id)
+    await again.containers.remove(id, force=True, volumes=False)
     assert seen and set(seen) == {(0, 0)}
 
 
 async def test_nobody_else_reads_what_hyperd_keeps(world: World, engine: LocalEngine, create: Run) -> None:
     """Its folders may be walked through, to the volumes: so each file says for itself who may read it."""
     id = await create("cat", name="web", open_stdin=True)
-    await engine.start(id)
-    await engine.remove("web", force=True, volumes=True)
+    await engine.containers.start(id)
+    await engine.containers.remove("web", force=True, volumes=True)
     open_to_all = []
     for folder, names, files in os.walk(world.settings.root):
         names[:] = [name for name in names if os.stat(os.path.join(folder, name)).st_mode & 0o001]

@@ -52,7 +52,7 @@ def disk(pod: Pod) -> Path:
 
 
 def guest(world: World, engine: LocalEngine, id: str) -> FakeGuest:
-    pod, _ = engine._find(id)
+    pod, _ = engine.supervisor.find(id)
     return world.hypervisor.guests[str(engine.host.site.run_dir(pod.record.id))]
 
 
@@ -67,12 +67,14 @@ async def logged(engine: LocalEngine, id: str, lines: int) -> str:
 
 
 async def everything(engine: LocalEngine, id: str):  # type: ignore[no-untyped-def]
-    return await engine.logs(id, follow=False, since_ns=None, until_ns=None, tail=None, stdout=True, stderr=True)
+    return await engine.containers.logs(
+        id, follow=False, since_ns=None, until_ns=None, tail=None, stdout=True, stderr=True
+    )
 
 
 async def running(engine: LocalEngine, create: Run, **spec: object) -> str:
     id = await create("say", open_stdin=True, **spec)
-    await engine.start(id)
+    await engine.containers.start(id)
     assert await logged(engine, id, 1) == "awake\n"
     return id
 
@@ -81,11 +83,11 @@ async def test_forks_go_on_with_names_addresses_and_logs_of_their_own(
     world: World, engine: LocalEngine, create: Run
 ) -> None:
     id = await running(engine, create)
-    made = (await engine.fork(id, count=3, name="twin", ports=[])).ids
-    documents = [await engine.inspect(c) for c in made]
+    made = (await engine.snapshots.fork(id, count=3, name="twin", ports=[])).ids
+    documents = [await engine.containers.inspect(c) for c in made]
     assert [d.name for d in documents] == ["/twin-1", "/twin-2", "/twin-3"]
     assert {d.state.status for d in documents} == {"running"}
-    source = await engine.inspect(id)
+    source = await engine.containers.inspect(id)
     assert source.state.status == "running"
     assert len({d.network_settings.mac_address for d in [source, *documents]}) == 4
     for c in made:
@@ -105,42 +107,44 @@ async def test_a_fork_answers_ends_and_is_removed_like_any_other(
     world: World, engine: LocalEngine, create: Run
 ) -> None:
     id = await running(engine, create)
-    (fork,) = (await engine.fork(id, count=1, name="", ports=[])).ids
-    session = await engine.attach(fork, stdin=True, stdout=True, stderr=False, logs=False, start=False)
+    (fork,) = (await engine.snapshots.fork(id, count=1, name="", ports=[])).ids
+    session = await engine.containers.attach(fork, stdin=True, stdout=True, stderr=False, logs=False, start=False)
     await session.write(b"hello\n")
     await session.close_stdin()
     assert await session.wait() == 3
     assert "hello" in await logged(engine, fork, 2)
     assert "hello" not in await logged(engine, id, 1)
     await session.detach()
-    await engine.remove(fork, force=True, volumes=False)
-    await engine.remove(id, force=True, volumes=False)
+    await engine.containers.remove(fork, force=True, volumes=False)
+    await engine.containers.remove(id, force=True, volumes=False)
     world.check_nothing_left()
 
 
 async def test_the_disk_is_copied_as_it_is(world: World, engine: LocalEngine, create: Run) -> None:
     id = await running(engine, create)
-    path = disk(engine._find(id)[0])
+    path = disk(engine.supervisor.find(id)[0])
     before = path.read_bytes()
-    made = (await engine.fork(id, count=2, name="", ports=[])).ids
+    made = (await engine.snapshots.fork(id, count=2, name="", ports=[])).ids
     path.write_bytes(b"later")
     for c in made:
-        assert disk(engine._find(c)[0]).read_bytes() == before
-        assert disk(engine._find(c)[0]).stat().st_ino != path.stat().st_ino
+        assert disk(engine.supervisor.find(c)[0]).read_bytes() == before
+        assert disk(engine.supervisor.find(c)[0]).stat().st_ino != path.stat().st_ino
 
 
 async def test_fixed_ports_stay_with_the_source(engine: LocalEngine) -> None:
     ports = [PortMapping(container_port=80, host_port=8080), PortMapping(container_port=81)]
     ports.append(PortMapping(container_port=83, host_port=18100, host_port_last=18102))
     container = ContainerSpec(image="busybox", command=["sleep"])
-    made = await engine.create_container(PodSpec(containers=[container], ports=ports), by=ADMIN)
-    await engine.start(made.id)
-    (fork,) = (await engine.fork(made.id, count=1, name="", ports=[PortMapping(container_port=82, host_port=9)])).ids
-    bindings = (await engine.inspect(made.id)).host_config.port_bindings
+    made = await engine.containers.create(PodSpec(containers=[container], ports=ports), by=ADMIN)
+    await engine.containers.start(made.id)
+    (fork,) = (
+        await engine.snapshots.fork(made.id, count=1, name="", ports=[PortMapping(container_port=82, host_port=9)])
+    ).ids
+    bindings = (await engine.containers.inspect(made.id)).host_config.port_bindings
     assert {key: [host.host_port for host in hosts] for key, hosts in bindings.items()} == {
         "80/tcp": ["8080"], "81/tcp": [""], "83/tcp": ["18100-18102"]
     }  # fmt: skip
-    kept = engine._find(fork)[0].record.spec.ports
+    kept = engine.supervisor.find(fork)[0].record.spec.ports
     assert [(p.container_port, p.host_port) for p in kept] == [(81, 0), (82, 9)]
 
 
@@ -149,27 +153,27 @@ async def test_what_cannot_be_copied_is_refused_in_words(
 ) -> None:
     stopped = await create("sleep")
     tied = await create("sleep", mounts=[Mount(type="bind", source=str(tmp_path), target="/data")])
-    await engine.start(tied)
-    pod = await engine.create_pod(
+    await engine.containers.start(tied)
+    pod = await engine.pods.create(
         PodSpec(name="pod", containers=[ContainerSpec(image="busybox", command=["sleep"])]), by=ADMIN
     )
-    await engine.start_pod(pod.id)
+    await engine.pods.start(pod.id)
     paused = await create("sleep")
-    await engine.start(paused)
-    await engine.pause(paused)
+    await engine.containers.start(paused)
+    await engine.containers.pause(paused)
     for c, why in ((stopped, "created"), (tied, "/data"), ("pod-0", "pod pod"), (paused, "paused")):
         for call in (
-            engine.fork(c, count=1, name="", ports=[]),
-            engine.suspend(c),
-            engine.create_checkpoint(c, "k", leave_running=True),
+            engine.snapshots.fork(c, count=1, name="", ports=[]),
+            engine.snapshots.suspend(c),
+            engine.snapshots.create(c, "k", leave_running=True),
         ):
             with pytest.raises(WrongState, match=why):
                 await call
     with pytest.raises(InvalidInput):
-        await engine.fork(stopped, count=0, name="", ports=[])
+        await engine.snapshots.fork(stopped, count=0, name="", ports=[])
     with pytest.raises(AlreadyExists):
-        await engine.fork(paused, count=1, name="pod-0", ports=[])
-    await engine.remove(tied, force=True, volumes=False)  # its bind mount is a real one
+        await engine.snapshots.fork(paused, count=1, name="pod-0", ports=[])
+    await engine.containers.remove(tied, force=True, volumes=False)  # its bind mount is a real one
 
 
 async def test_a_failed_fork_leaves_nothing_and_the_source_goes_on(
@@ -180,48 +184,54 @@ async def test_a_failed_fork_leaves_nothing_and_the_source_goes_on(
     for failure in (Exhausted("cannot keep the guest's memory: No space left on device"), GuestError("cannot")):
         source.fail_dump = failure
         with pytest.raises(type(failure), match=str(failure)):
-            await engine.fork(id, count=2, name="twin", ports=[])
+            await engine.snapshots.fork(id, count=2, name="twin", ports=[])
         assert (source.paused, source.agent.frozen) == (False, set())
     source.fail_dump, world.hypervisor.fail_clones = None, "broken"
     with pytest.raises(HyperError, match="broken"):
-        await engine.fork(id, count=2, name="twin", ports=[])
+        await engine.snapshots.fork(id, count=2, name="twin", ports=[])
     world.hypervisor.fail_clones = ""
-    assert [c.id for c in await engine.list_containers(all=True, filters={})] == [id]
+    assert [c.id for c in await engine.containers.list(all=True, filters={})] == [id]
     assert len(world.hypervisor.alive) == 1
-    assert [p.name for p in engine.host.pods.root.iterdir()] == [engine._find(id)[0].record.id]
-    await engine.fork(id, count=2, name="twin", ports=[])
+    assert [p.name for p in engine.host.pods.root.iterdir()] == [engine.supervisor.find(id)[0].record.id]
+    await engine.snapshots.fork(id, count=2, name="twin", ports=[])
 
 
 async def test_suspended_it_holds_nothing_and_goes_on_when_it_is_resumed(
     world: World, engine: LocalEngine, create: Run
 ) -> None:
     id = await running(engine, create)
-    address = (await engine.inspect(id)).network_settings.ip_address
-    waiting = asyncio.create_task(engine.wait(id))
-    session = await engine.attach(id, stdin=True, stdout=True, stderr=True, logs=False, start=False)
-    await engine.suspend(id)
+    address = (await engine.containers.inspect(id)).network_settings.ip_address
+    waiting = asyncio.create_task(engine.containers.wait(id))
+    session = await engine.containers.attach(id, stdin=True, stdout=True, stderr=True, logs=False, start=False)
+    await engine.snapshots.suspend(id)
     assert (world.hypervisor.alive, world.network.nics) == ([], {})
-    entry = (await engine.list_containers(all=False, filters={}))[0]
+    entry = (await engine.containers.list(all=False, filters={}))[0]
     assert (entry.state, entry.status) == ("suspended", "Suspended")
-    assert (await engine.inspect_pod(id[:0] or entry.pod.id)).state == "suspended"
+    assert (await engine.pods.inspect(id[:0] or entry.pod.id)).state == "suspended"
     with pytest.raises(WrongState, match="suspended"):
         await session.wait()
     await session.detach()
-    assert [p.state for p in await engine.list_pods(all=False, filters={})] == ["suspended"]
-    refused = (engine.start(id), engine.stop(id, 1), engine.kill(id, 15), engine.pause(id), engine.suspend(id))
-    for call in (*refused, engine.start_pod(entry.pod.id)):
+    assert [p.state for p in await engine.pods.list(all=False, filters={})] == ["suspended"]
+    refused = (
+        engine.containers.start(id),
+        engine.containers.stop(id, 1),
+        engine.containers.kill(id, 15),
+        engine.containers.pause(id),
+        engine.snapshots.suspend(id),
+    )
+    for call in (*refused, engine.pods.start(entry.pod.id)):
         with pytest.raises(WrongState, match="suspended"):
             await call
     with pytest.raises(WrongState, match="suspended"):
-        await engine.remove(id, force=False, volumes=False)
+        await engine.containers.remove(id, force=False, volumes=False)
     assert world.hypervisor.alive == []
-    await engine.resume(id)
-    assert (await engine.inspect(id)).network_settings.ip_address == address
+    await engine.snapshots.resume(id)
+    assert (await engine.containers.inspect(id)).network_settings.ip_address == address
     assert await logged(engine, id, 2) == "awake\nawake\n"
     assert not waiting.done()
     with pytest.raises(WrongState, match="it is running: it was not suspended"):
-        await engine.resume(id)
-    await engine.kill(id, 9)
+        await engine.snapshots.resume(id)
+    await engine.containers.kill(id, 9)
     assert (await waiting).status_code == 137
 
 
@@ -229,16 +239,16 @@ async def test_a_suspended_container_outlives_hyperd_and_is_removed_by_force(
     world: World, engine: LocalEngine, create: Run
 ) -> None:
     id = await running(engine, create)
-    await engine.suspend(id)
+    await engine.snapshots.suspend(id)
     await engine.close()
     again = await world.engine()
-    assert (await again.inspect(id)).state.status == "suspended"
-    await again.resume(id)
+    assert (await again.containers.inspect(id)).state.status == "suspended"
+    await again.snapshots.resume(id)
     assert await logged(again, id, 2) == "awake\nawake\n"
-    await again.suspend(id)
-    waiting = asyncio.create_task(again.wait(id))
+    await again.snapshots.suspend(id)
+    waiting = asyncio.create_task(again.containers.wait(id))
     await asyncio.sleep(0)
-    await again.remove(id, force=True, volumes=False)
+    await again.containers.remove(id, force=True, volumes=False)
     assert (await waiting).status_code == 137
     world.check_nothing_left()
 
@@ -248,76 +258,76 @@ async def test_a_full_disk_lets_it_run_on(world: World, engine: LocalEngine, cre
     source = guest(world, engine, id)
     source.fail_dump = Exhausted("cannot keep the guest's memory: No space left on device")
     with pytest.raises(Exhausted):
-        await engine.suspend(id)
+        await engine.snapshots.suspend(id)
     with pytest.raises(Exhausted):
-        await engine.create_checkpoint(id, "k", leave_running=False)
-    assert (await engine.inspect(id)).state.status == "running"
+        await engine.snapshots.create(id, "k", leave_running=False)
+    assert (await engine.containers.inspect(id)).state.status == "running"
     assert (source.paused, source.agent.frozen) == (False, set())
-    assert list(await engine.list_checkpoints(id)) == []
-    assert list(engine.host.pods.folder(engine._find(id)[0].record.id).glob(".*")) == []
+    assert list(await engine.snapshots.list(id)) == []
+    assert list(engine.host.pods.folder(engine.supervisor.find(id)[0].record.id).glob(".*")) == []
 
 
 async def test_another_version_is_told(world: World, engine: LocalEngine, create: Run) -> None:
     id = await running(engine, create)
-    await engine.create_checkpoint(id, "k", leave_running=True)
-    await engine.suspend(id)
+    await engine.snapshots.create(id, "k", leave_running=True)
+    await engine.snapshots.suspend(id)
     world.hypervisor.program = "1"
-    for call in (engine.resume(id), engine.restore(id, "k", name="other")):
+    for call in (engine.snapshots.resume(id), engine.snapshots.restore(id, "k", name="other")):
         with pytest.raises(WrongState, match="another shape"):
             await call
-    assert (await engine.inspect(id)).state.status == "suspended"
+    assert (await engine.containers.inspect(id)).state.status == "suspended"
     world.hypervisor.program = "0"
-    await engine.resume(id)
+    await engine.snapshots.resume(id)
 
 
 async def test_a_checkpoint_outlives_its_container(world: World, engine: LocalEngine, create: Run) -> None:
     id = await running(engine, create)
-    address = (await engine.inspect(id)).network_settings.ip_address
-    await engine.create_checkpoint(id, "k", leave_running=False)
-    state = (await engine.inspect(id)).state
+    address = (await engine.containers.inspect(id)).network_settings.ip_address
+    await engine.snapshots.create(id, "k", leave_running=False)
+    state = (await engine.containers.inspect(id)).state
     assert (state.status, state.exit_code, world.hypervisor.alive) == ("exited", 137, [])
     with pytest.raises(AlreadyExists):
-        await engine.start(id)
-        await engine.create_checkpoint(id, "k", leave_running=True)
-    await engine.remove(id, force=True, volumes=False)
+        await engine.containers.start(id)
+        await engine.snapshots.create(id, "k", leave_running=True)
+    await engine.containers.remove(id, force=True, volumes=False)
     with pytest.raises(InUse, match="checkpoint k of container"):
-        await engine.remove_image("busybox", force=False)
-    (listed,) = await engine.list_checkpoints("")
+        await engine.images.remove("busybox", force=False)
+    (listed,) = await engine.snapshots.list("")
     assert (listed.name, listed.container_id, listed.size > 0) == ("k", id, True)
-    assert (await engine.restore(id[:12], "k", name="")).id == id
+    assert (await engine.snapshots.restore(id[:12], "k", name="")).id == id
     assert await logged(engine, id, 1) == "awake\n"
-    assert (await engine.inspect(id)).network_settings.ip_address == address
-    other = (await engine.restore(id, "k", name="other")).id
+    assert (await engine.containers.inspect(id)).network_settings.ip_address == address
+    other = (await engine.snapshots.restore(id, "k", name="other")).id
     assert other != id
-    assert (await engine.inspect("other")).network_settings.ip_address != address
+    assert (await engine.containers.inspect("other")).network_settings.ip_address != address
     with pytest.raises(WrongState, match="running: stop it first"):
-        await engine.restore(id, "k", name="")
+        await engine.snapshots.restore(id, "k", name="")
     with pytest.raises(NotFound):
-        await engine.restore(id, "nothing", name="")
+        await engine.snapshots.restore(id, "nothing", name="")
     for c in (id, other):
-        await engine.remove(c, force=True, volumes=False)
-    await engine.remove_checkpoint(id, "k")
+        await engine.containers.remove(c, force=True, volumes=False)
+    await engine.snapshots.remove(id, "k")
     world.check_nothing_left()
     assert list(engine.host.checkpoints.root.iterdir()) == []
     with pytest.raises(NotFound):
-        await engine.list_checkpoints(id)
+        await engine.snapshots.list(id)
 
 
 async def test_restored_in_its_place_it_has_the_disk_of_then(world: World, engine: LocalEngine, create: Run) -> None:
     id = await running(engine, create)
-    path = disk(engine._find(id)[0])
+    path = disk(engine.supervisor.find(id)[0])
     before = path.read_bytes()
-    await engine.create_checkpoint(id, "k", leave_running=True)
-    await engine.kill(id, 9)
-    await engine.wait(id)
+    await engine.snapshots.create(id, "k", leave_running=True)
+    await engine.containers.kill(id, 9)
+    await engine.containers.wait(id)
     path.write_bytes(b"later")
     world.hypervisor.fail_clones = "broken"
     with pytest.raises(HyperError, match="broken"):
-        await engine.restore(id, "k", name="")
+        await engine.snapshots.restore(id, "k", name="")
     assert path.read_bytes() == b"later"
-    assert (await engine.inspect(id)).state.status == "exited"
+    assert (await engine.containers.inspect(id)).state.status == "exited"
     world.hypervisor.fail_clones = ""
-    await engine.restore(id, "k", name="")
+    await engine.snapshots.restore(id, "k", name="")
     assert path.read_bytes() == before
     assert await logged(engine, id, 2) == "awake\nawake\n"
     assert sorted(p.name for p in path.parent.iterdir()) == ["log", "scratch.img"]
@@ -339,33 +349,33 @@ async def test_one_that_cannot_be_written_down_as_running_stays_suspended(
     world: World, engine: LocalEngine, create: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     id = await running(engine, create)
-    address = (await engine.inspect(id)).network_settings.ip_address
-    await engine.suspend(id)
+    address = (await engine.containers.inspect(id)).network_settings.ip_address
+    await engine.snapshots.suspend(id)
     with monkeypatch.context() as patch:
         full(patch, engine)
         with pytest.raises(OSError, match="No space left"):
-            await engine.resume(id)
-    assert (await engine.inspect(id)).state.status == "suspended"
+            await engine.snapshots.resume(id)
+    assert (await engine.containers.inspect(id)).state.status == "suspended"
     assert (world.hypervisor.alive, world.network.nics) == ([], {})
-    await engine.resume(id)
+    await engine.snapshots.resume(id)
     assert await logged(engine, id, 2) == "awake\nawake\n"
-    assert (await engine.inspect(id)).network_settings.ip_address == address
+    assert (await engine.containers.inspect(id)).network_settings.ip_address == address
 
 
 async def test_a_restored_machine_keeps_its_disk_whatever_happens_once_it_may_run(
     world: World, engine: LocalEngine, create: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     id = await running(engine, create)
-    pod, container = engine._find(id)
+    pod, container = engine.supervisor.find(id)
     path = disk(pod)
     then = path.read_bytes()
-    await engine.create_checkpoint(id, "k", leave_running=False)
+    await engine.snapshots.create(id, "k", leave_running=False)
     assert not pod.record.frozen
     path.write_bytes(b"later")
     with monkeypatch.context() as patch:
         full(patch, engine)
         with pytest.raises(OSError, match="No space left"):
-            await engine.restore(id, "k", name="")
+            await engine.snapshots.restore(id, "k", name="")
     assert (path.read_bytes(), container.record.state, pod.machine.vm) == (b"later", "exited", None)
 
     async def silent(*_: object, **__: object) -> None:
@@ -374,7 +384,7 @@ async def test_a_restored_machine_keeps_its_disk_whatever_happens_once_it_may_ru
     with monkeypatch.context() as patch:
         patch.setattr(restore, "continue_", silent)
         with pytest.raises(GuestSilent):
-            await engine.restore(id, "k", name="")
+            await engine.snapshots.restore(id, "k", name="")
     assert (path.read_bytes(), container.record.state) == (then, "running")
     assert sorted(p.name for p in path.parent.iterdir()) == ["log", "scratch.img"]
 
@@ -394,7 +404,7 @@ async def test_the_source_is_thawed_though_its_vmm_is_slow_to_go_on(
     with monkeypatch.context() as patch:
         patch.setattr(source, "resume", slow)
         with pytest.raises(GuestSilent):
-            await engine.fork(id, count=1, name="", ports=[])
+            await engine.snapshots.fork(id, count=1, name="", ports=[])
     assert (source.paused, source.agent.frozen) == (False, set())
 
 
@@ -402,20 +412,20 @@ async def test_one_that_cannot_be_resumed_starts_afresh_from_its_disk_once_it_is
     world: World, engine: LocalEngine, create: Run
 ) -> None:
     id = await running(engine, create)
-    pod, _ = engine._find(id)
-    await engine.suspend(id)
+    pod, _ = engine.supervisor.find(id)
+    await engine.snapshots.suspend(id)
     disk(pod).write_bytes(b"what it wrote")
     world.hypervisor.program = "1"
     with pytest.raises(WrongState, match="another shape"):
-        await engine.resume(id)
-    waiting = asyncio.create_task(engine.wait(id))
+        await engine.snapshots.resume(id)
+    waiting = asyncio.create_task(engine.containers.wait(id))
     await asyncio.sleep(0)
-    await engine.kill(id, 9)
+    await engine.containers.kill(id, 9)
     assert (await waiting).status_code == 137
-    state = (await engine.inspect(id)).state
+    state = (await engine.containers.inspect(id)).state
     assert (state.status, state.exit_code, world.network.nics) == ("exited", 137, {})
     assert sorted(p.name for p in engine.host.pods.folder(pod.record.id).iterdir()) == [id, "pod.json"]
-    await engine.start(id)
+    await engine.containers.start(id)
     assert await logged(engine, id, 2) == "awake\nawake\n"
     assert disk(pod).read_bytes() == b"what it wrote"
 
@@ -424,26 +434,26 @@ async def test_a_restored_container_has_its_old_addresses_unless_somebody_has_it
     engine: LocalEngine, create: Run
 ) -> None:
     id, other = await running(engine, create), await create("sleep")
-    pod, _ = engine._find(id)
+    pod, _ = engine.supervisor.find(id)
     assert pod.record.nic
     port = PortRecord(host_ip="", host_port=49153, container_port=80, protocol="tcp")
     pod.record.nic.ports = [port]
-    await engine.create_checkpoint(id, "k", leave_running=False)
-    await engine.restore(id, "k", name="")
+    await engine.snapshots.create(id, "k", leave_running=False)
+    await engine.snapshots.restore(id, "k", name="")
     assert pod.record.nic
     assert pod.record.nic.ports == [port]
-    await engine.kill(id, 9)
-    await engine.wait(id)
-    await engine.start(other)
-    taken = engine._find(other)[0].record.nic
+    await engine.containers.kill(id, 9)
+    await engine.containers.wait(id)
+    await engine.containers.start(other)
+    taken = engine.supervisor.find(other)[0].record.nic
     assert taken
     taken.address, taken.ports = "10.0.0.99/24", [port]
-    await engine.restore(id, "k", name="")
+    await engine.snapshots.restore(id, "k", name="")
     assert pod.record.nic.ports == []
 
 
 async def test_many_forks_get_names_of_their_own(engine: LocalEngine, create: Run) -> None:
     id = await running(engine, create)
-    made = (await engine.fork(id, count=20, name="", ports=[])).ids
-    assert len({(await engine.inspect(c)).name for c in [id, *made]}) == 21
+    made = (await engine.snapshots.fork(id, count=20, name="", ports=[])).ids
+    assert len({(await engine.containers.inspect(c)).name for c in [id, *made]}) == 21
     assert len(set(made)) == 20

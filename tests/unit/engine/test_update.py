@@ -32,7 +32,7 @@ def update(engine: LocalEngine) -> Update:
     """update(c, cpus=2): its warnings."""
 
     async def update(c: str, **wanted: object) -> list[str]:
-        return (await engine.update(c, ContainerUpdate(**wanted))).warnings  # type: ignore[arg-type]
+        return (await engine.containers.update(c, ContainerUpdate(**wanted))).warnings  # type: ignore[arg-type]
 
     return update
 
@@ -43,13 +43,13 @@ def guest(world: World) -> FakeGuest:
 
 def record(engine: LocalEngine, id: str) -> PodRecord:
     """As it is on disk."""
-    folder, _ = engine._find(id)
+    folder, _ = engine.supervisor.find(id)
     return next(r for r in engine.host.pods.load()[0] if r.id == folder.record.id)
 
 
 async def running(engine: LocalEngine, create: Run, *command: str, **spec: object) -> str:
     id = await create(*(command or ("cat",)), open_stdin=True, **spec)
-    await engine.start(id)
+    await engine.containers.start(id)
     return id
 
 
@@ -60,12 +60,12 @@ async def test_one_that_runs_is_larger_at_once_and_smaller_again(
     assert await update(id, cpus=1.5, memory_mib=1024) == []
     assert (guest(world).agent.cpus, guest(world).added_mib) == (2, 1024 - 256)
     assert (record(engine, id).spec.vcpus, record(engine, id).spec.memory_mib) == (2, 1024)
-    document = await engine.inspect(id)
+    document = await engine.containers.inspect(id)
     assert document.vm and (document.vm.vcpus, document.vm.memory_mib) == (2, 1024)
     assert document.host_config.memory == 1024 << 20
     assert await update(id, cpus=1, memory_mib=256) == []
     assert (guest(world).agent.cpus, guest(world).added_mib) == (1, 0)
-    await engine.remove(id, force=True, volumes=False)
+    await engine.containers.remove(id, force=True, volumes=False)
     world.check_nothing_left()
 
 
@@ -74,11 +74,11 @@ async def test_one_that_does_not_run_is_so_from_its_next_start(
 ) -> None:
     id = await create("cat", open_stdin=True)
     await update(id, cpus=3, memory_mib=512, pids=7)
-    await engine.start(id)
+    await engine.containers.start(id)
     config = guest(world).config
     assert (config.vcpus, config.memory_mib) == (3, 512)
     assert guest(world).agent.containers[id].cgroup.pids == 7
-    await engine.remove(id, force=True, volumes=False)
+    await engine.containers.remove(id, force=True, volumes=False)
 
 
 async def test_a_limit_of_processes_is_set_and_lifted_and_the_machine_stays_as_it_is(
@@ -91,7 +91,7 @@ async def test_a_limit_of_processes_is_set_and_lifted_and_the_machine_stays_as_i
     assert not any(op == "pod.resize" for op, _ in agent.requests)
     await update(id, pids=0)
     assert agent.containers[id].cgroup.pids == 0
-    await engine.remove(id, force=True, volumes=False)
+    await engine.containers.remove(id, force=True, volumes=False)
 
 
 async def test_less_than_it_started_with_is_a_limit_inside(
@@ -100,7 +100,7 @@ async def test_less_than_it_started_with_is_a_limit_inside(
     """What a machine was started with stays its own."""
     id = await create("cat", open_stdin=True)
     await update(id, memory_mib=512)
-    await engine.start(id)
+    await engine.containers.start(id)
     (warning,) = await update(id, memory_mib=300)
     assert "keeps 512 MiB of memory until it is started again" in warning and "may use 300 MiB" in warning
     assert guest(world).agent.containers[id].cgroup.memory_bytes == 300 << 20
@@ -111,7 +111,7 @@ async def test_less_than_it_started_with_is_a_limit_inside(
     assert guest(world).agent.containers[id].cgroup.memory_bytes == 64 << 20
     assert await update(id, memory_mib=512) == []
     assert guest(world).agent.containers[id].cgroup.memory_bytes == 0
-    await engine.remove(id, force=True, volumes=False)
+    await engine.containers.remove(id, force=True, volumes=False)
 
 
 async def test_less_than_a_usual_machine_has_is_a_limit_in_a_usual_machine(
@@ -119,9 +119,9 @@ async def test_less_than_a_usual_machine_has_is_a_limit_in_a_usual_machine(
 ) -> None:
     """However little: the kernel's part is not counted. What was asked for is shown, and may change while it runs."""
     spec = ContainerSpec(image="busybox", name="small", command=["cat"], open_stdin=True)
-    await engine.create_container(PodSpec(memory_mib=6, containers=[spec]), by=ADMIN)
-    await engine.start("small")
-    document, agent = await engine.inspect("small"), guest(world).agent
+    await engine.containers.create(PodSpec(memory_mib=6, containers=[spec]), by=ADMIN)
+    await engine.containers.start("small")
+    document, agent = await engine.containers.inspect("small"), guest(world).agent
     assert guest(world).config.memory_mib == 256
     assert agent.containers[document.id].cgroup.memory_bytes == document.host_config.memory == 6 << 20
     assert document.vm and document.vm.memory_mib == 256
@@ -129,8 +129,8 @@ async def test_less_than_a_usual_machine_has_is_a_limit_in_a_usual_machine(
         assert await update("small", memory_mib=mib) == []
         assert agent.containers[document.id].cgroup.memory_bytes == limit_mib << 20
         assert guest(world).added_mib == added_mib
-        assert (await engine.inspect("small")).host_config.memory == mib << 20
-    await engine.remove("small", force=True, volumes=False)
+        assert (await engine.containers.inspect("small")).host_config.memory == mib << 20
+    await engine.containers.remove("small", force=True, volumes=False)
     world.check_nothing_left()
 
 
@@ -143,7 +143,7 @@ async def test_memory_that_does_not_come_back_is_said(
     (warning,) = await update(id, memory_mib=256)
     assert "keeps 296 MiB" in warning and "may use 256 MiB" in warning
     assert record(engine, id).spec.memory_mib == 256
-    await engine.remove(id, force=True, volumes=False)
+    await engine.containers.remove(id, force=True, volumes=False)
 
 
 async def test_memory_in_use_is_not_taken_and_nothing_has_changed(
@@ -158,7 +158,7 @@ async def test_memory_in_use_is_not_taken_and_nothing_has_changed(
     assert record(engine, id) == before
     assert (guest(world).agent.cpus, guest(world).added_mib) == (1, 1024 - 256)
     assert guest(world).agent.containers[id].cgroup.pids == 0
-    await engine.remove(id, force=True, volumes=False)
+    await engine.containers.remove(id, force=True, volumes=False)
 
 
 async def test_a_limit_that_the_guest_refuses_leaves_the_machine_as_it_was(
@@ -175,7 +175,7 @@ async def test_a_limit_that_the_guest_refuses_leaves_the_machine_as_it_was(
         await update(id, cpus=4, memory_mib=512)
     assert record(engine, id) == before
     assert (guest(world).agent.cpus, guest(world).added_mib) == (1, 0)
-    await engine.remove(id, force=True, volumes=False)
+    await engine.containers.remove(id, force=True, volumes=False)
 
 
 @pytest.mark.parametrize(
@@ -200,16 +200,16 @@ async def test_what_is_absurd_is_refused(
     with pytest.raises(InvalidInput, match=words):
         await update(id, **wanted)
     assert record(engine, id) == before
-    await engine.remove(id, force=True, volumes=False)
+    await engine.containers.remove(id, force=True, volumes=False)
 
 
 async def test_a_pods_machine_grows_for_a_limit_and_never_shrinks_for_one(
     engine: LocalEngine, world: World, update: Update
 ) -> None:
     specs = [ContainerSpec(image="busybox", name=name, command=["cat"], open_stdin=True) for name in ("a", "b")]
-    pod = await engine.create_pod(PodSpec(name="p", memory_mib=256, containers=specs), by=ADMIN)
-    await engine.start_pod(pod.id)
-    a, b = (await engine.inspect("a")).id, (await engine.inspect("b")).id
+    pod = await engine.pods.create(PodSpec(name="p", memory_mib=256, containers=specs), by=ADMIN)
+    await engine.pods.start(pod.id)
+    a, b = (await engine.containers.inspect("a")).id, (await engine.containers.inspect("b")).id
     agent = guest(world).agent
     await update("a", cpus=0.5, memory_mib=64)
     assert agent.containers[a].cgroup.memory_bytes == 64 << 20
@@ -221,7 +221,7 @@ async def test_a_pods_machine_grows_for_a_limit_and_never_shrinks_for_one(
     await update("b", cpus=0, memory_mib=0)
     assert agent.containers[b].cgroup == Cgroup()
     assert (agent.cpus, guest(world).added_mib) == (3, 256)
-    await engine.remove_pod(pod.id, force=True, volumes=False)
+    await engine.pods.remove(pod.id, force=True, volumes=False)
     world.check_nothing_left()
 
 
@@ -232,25 +232,25 @@ async def test_a_container_that_has_ended_in_a_pod_that_runs_has_its_limits_when
         ContainerSpec(image="busybox", name="a", command=["cat"], open_stdin=True),
         ContainerSpec(image="busybox", name="b", command=["true"]),
     ]
-    pod = await engine.create_pod(PodSpec(name="p", containers=specs), by=ADMIN)
-    await engine.start_pod(pod.id)
-    await engine.wait("b")
+    pod = await engine.pods.create(PodSpec(name="p", containers=specs), by=ADMIN)
+    await engine.pods.start(pod.id)
+    await engine.containers.wait("b")
     await update("b", pids=9)
-    assert guest(world).agent.containers[(await engine.inspect("b")).id].cgroup.pids == 9
-    await engine.remove_pod(pod.id, force=True, volumes=False)
+    assert guest(world).agent.containers[(await engine.containers.inspect("b")).id].cgroup.pids == 9
+    await engine.pods.remove(pod.id, force=True, volumes=False)
 
 
 async def test_one_that_is_paused_takes_a_restart_policy_and_no_size(
     engine: LocalEngine, create: Run, update: Update
 ) -> None:
     id = await running(engine, create)
-    await engine.pause(id)
+    await engine.containers.pause(id)
     with pytest.raises(WrongState, match="paused: it cannot take up another size"):
         await update(id, cpus=2)
     await update(id, restart=RestartPolicy(name="always"))
-    assert (await engine.inspect(id)).host_config.restart_policy.name == "always"
+    assert (await engine.containers.inspect(id)).host_config.restart_policy.name == "always"
     await update(id, restart=RestartPolicy())
-    await engine.remove(id, force=True, volumes=False)
+    await engine.containers.remove(id, force=True, volumes=False)
 
 
 async def test_one_that_removes_itself_is_not_restarted(engine: LocalEngine, create: Run, update: Update) -> None:
@@ -263,8 +263,8 @@ async def test_one_that_removes_itself_is_not_restarted(engine: LocalEngine, cre
 async def test_a_policy_that_is_new_counts_at_the_next_end(engine: LocalEngine, create: Run, update: Update) -> None:
     id = await running(engine, create)
     await update(id, restart=RestartPolicy(name="on-failure", max_retries=2))
-    assert engine._find(id)[1].record.spec.restart.max_retries == 2
-    await engine.remove(id, force=True, volumes=False)
+    assert engine.supervisor.find(id)[1].record.spec.restart.max_retries == 2
+    await engine.containers.remove(id, force=True, volumes=False)
 
 
 async def test_a_restart_keeps_it_and_does_what_was_cut_short(
@@ -272,21 +272,21 @@ async def test_a_restart_keeps_it_and_does_what_was_cut_short(
 ) -> None:
     id = await running(engine, create)
     await update(id, cpus=2, memory_mib=512)
-    pod, _ = engine._find(id)
+    pod, _ = engine.supervisor.find(id)
     pod.record.spec = msgspec.structs.replace(pod.record.spec, vcpus=4)
     pod.machine.save()  # as a hyperd leaves it that is killed in the middle of an update
     await engine.close()
     later = await world.engine()
     assert (guest(world).agent.cpus, guest(world).added_mib) == (4, 256)
-    assert (await later.inspect(id)).vm is not None
-    await later.remove(id, force=True, volumes=False)
+    assert (await later.containers.inspect(id)).vm is not None
+    await later.containers.remove(id, force=True, volumes=False)
     world.check_nothing_left()
 
 
 async def test_it_is_an_event(engine: LocalEngine, create: Run, update: Update) -> None:
     id = await create("true")
     await update(id, pids=3)
-    events = await engine.events(0, None, {"event": ["update"]})
+    events = await engine.system.events(0, None, {"event": ["update"]})
     async for event in events:
         assert event.actor.id == id
         break

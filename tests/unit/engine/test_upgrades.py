@@ -117,12 +117,12 @@ async def test_events(first: Path) -> None:
 
 async def test_an_engine_begins_where_the_first_one_ended(world: World, first: Path) -> None:
     engine = await world.engine()
-    listed = {entry.names[0].lstrip("/"): entry.state for entry in await engine.list_containers(all=True, filters={})}
+    listed = {entry.names[0].lstrip("/"): entry.state for entry in await engine.containers.list(all=True, filters={})}
     assert listed.pop("runs") in ("restarting", "exited")  # as its policy has it, now that the machine is gone
     assert listed == {
         "created": "created", "exited": "exited", "one": "exited", "two": "exited", "sleeps": "suspended",
     }  # fmt: skip
-    inspected = await engine.inspect("created")
+    inspected = await engine.containers.inspect("created")
     assert inspected.config.env[-1] == "A=1"
 
 
@@ -193,11 +193,11 @@ def test_what_is_no_version_of_it_is_told(tmp_path: Path, text: str, why: str | 
 
 async def test_a_pod_of_a_newer_version_is_left_alone(world: World, engine: LocalEngine, create: Run) -> None:
     """Its machine runs on, and nothing that is its own is given to another: its user, address, volumes, image."""
-    await engine.create_volume("data", {})
+    await engine.volumes.create("data", {})
     other = await create("sleep", "1000")
     id = await create("sleep", "1000", mounts=[Mount(type="volume", source="data", target="/d")])
-    await engine.start(id)
-    before = engine._find(id)[0].record
+    await engine.containers.start(id)
+    before = engine.supervisor.find(id)[0].record
     nic, path = before.nic, engine.host.pods.folder(before.id) / "pod.json"
     await engine.close()
     path.write_text(path.read_text().replace(f'"version": {record.VERSION}', f'"version": {NEWER}', 1))
@@ -206,22 +206,22 @@ async def test_a_pod_of_a_newer_version_is_left_alone(world: World, engine: Loca
     again = await world.engine()
     [guest] = world.hypervisor.alive
     assert nic and world.network.nics == {nic.tap: nic}
-    assert [entry.id for entry in await again.list_containers(all=True, filters={})] == [other]
-    assert f"version {NEWER}" in (await again.info()).warnings[-1]
+    assert [entry.id for entry in await again.containers.list(all=True, filters={})] == [other]
+    assert f"version {NEWER}" in (await again.system.info()).warnings[-1]
     with pytest.raises(InUse, match="whose record cannot be read"):
-        await again.remove_volume("data", force=False)
-    await again.start(other)
-    pod = again._find(other)[0].record
+        await again.volumes.remove("data", force=False)
+    await again.containers.start(other)
+    pod = again.supervisor.find(other)[0].record
     assert pod.uid != before.uid and pod.nic and pod.nic.address != nic.address
-    await again.remove(other, force=True, volumes=False)
+    await again.containers.remove(other, force=True, volumes=False)
     assert again.host.index.image_user(pod.containers[0].image_id) == f"pod {before.id}, whose record cannot be read"
     assert path.read_bytes() == written
     await again.close()
 
     path.write_text(path.read_text().replace(f'"version": {NEWER}', f'"version": {record.VERSION}', 1))
     back = await world.engine()
-    assert (await back.inspect(id)).state.status == "running" and world.hypervisor.alive == [guest]
-    await back.remove(id, force=True, volumes=False)
+    assert (await back.containers.inspect(id)).state.status == "running" and world.hypervisor.alive == [guest]
+    await back.containers.remove(id, force=True, volumes=False)
     world.check_nothing_left()
 
 

@@ -7,6 +7,8 @@ from typing import Literal, NamedTuple
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.model.principal import Principal, Role
 from hypercontainer.model.settings import Settings
+from hypercontainer.model.spec import ExecSpec
+from hypercontainer.sandbox.exec import ExecSession
 from hypercontainer.testing.fake_network import FakeNetwork
 from hypercontainer.testing.fakes import FakeHypervisor
 
@@ -66,13 +68,20 @@ async def load(engine: LocalEngine, archive: Path) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield archive.read_bytes()
 
-    async for _ in await engine.load_images(chunks()):
+    async for _ in await engine.images.load(chunks()):
         pass
+
+
+async def execute(engine: LocalEngine, c: str, spec: ExecSpec) -> ExecSession:
+    """Create an exec and start it, with somebody at its streams."""
+    session = await engine.execs.start(await engine.execs.create(c, spec))
+    assert session
+    return session
 
 
 async def echoed(engine: LocalEngine, id: str, line: bytes) -> None:
     """Start a container that runs cat, and have it say `line`."""
-    session = await engine.attach(id, stdin=True, stdout=True, stderr=True, logs=False, start=True)
+    session = await engine.containers.attach(id, stdin=True, stdout=True, stderr=True, logs=False, start=True)
     await session.write(line)
     async for _, data in session:
         assert data == line

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, Dns, ExecSpec, InlineFile, Mount, PodSpec, Ulimit
 from hypercontainer.testing import busybox
 from tests.conftest import FIRST
-from tests.unit.engine.world import ADMIN, World, load
+from tests.unit.engine.world import ADMIN, World, execute, load
 from tests.unit.guest.conftest import Guest, inside
 from tests.unit.guest.wire_client import Input, Output
 
@@ -49,7 +49,7 @@ async def life(world: World, archive: Path, folder: Path) -> Lines:
     await load(engine, archive)
 
     async def run(name: str, *command: str, stdin: bytes = b"", **spec: Any) -> None:
-        session = await engine.exec(name, ExecSpec(command=list(command), open_stdin=bool(stdin), **spec))
+        session = await execute(engine, name, ExecSpec(command=list(command), open_stdin=bool(stdin), **spec))
         if stdin:
             await session.write(stdin)
             await session.close_stdin()
@@ -64,35 +64,35 @@ async def life(world: World, archive: Path, folder: Path) -> Lines:
     ]
     one = replace(ONE, mounts=mounts)
     dns = Dns(nameservers=["10.0.0.9"], search=["example"])
-    pod = await engine.create_pod(
+    pod = await engine.pods.create(
         PodSpec(name="pod", containers=[one], dns=dns, extra_hosts={"far": "10.9.9.9"}), by=ADMIN
     )
-    await engine.start_pod(pod.id)
+    await engine.pods.start(pod.id)
     agent = world.hypervisor.alive[0].agent
     await run("one", "echo", "well")
     await run("one", "cat", stdin=b"said\n", env=["B=2"], working_dir="/", user="0:0")
     await run("one", "echo", "tty", tty=True, rows=24, columns=80)
-    await engine.stats("one")
-    await engine.top("one")
+    await engine.containers.stats("one")
+    await engine.containers.top("one")
     agent.archives[(next(iter(agent.containers)), "/etc/passwd")] = bytes(1024)
-    async for _ in await engine.archive_get("one", "/etc/passwd"):
+    async for _ in await engine.containers.archive_get("one", "/etc/passwd"):
         pass
-    await engine.update("one", ContainerUpdate(pids=50))
-    await engine.rename("one", "uno")
-    await engine.add_container(pod.id, TWO, by=ADMIN)
-    await engine.start("two")
+    await engine.containers.update("one", ContainerUpdate(pids=50))
+    await engine.containers.rename("one", "uno")
+    await engine.pods.add(pod.id, TWO, by=ADMIN)
+    await engine.containers.start("two")
     await run("two", "echo", "new")
-    await engine.pause("two")
-    await engine.unpause("two")
+    await engine.containers.pause("two")
+    await engine.containers.unpause("two")
     for again in (True, False):
-        await engine.kill("two", 9)
-        await engine.wait("two")
+        await engine.containers.kill("two", 9)
+        await engine.containers.wait("two")
         if again:
-            await engine.start("two")
-    await engine.remove("two", force=False, volumes=False)
-    await engine.kill("uno", 9)
-    await engine.wait("uno")
-    await engine.remove_pod(pod.id, force=True, volumes=True)
+            await engine.containers.start("two")
+    await engine.containers.remove("two", force=False, volumes=False)
+    await engine.containers.kill("uno", 9)
+    await engine.containers.wait("uno")
+    await engine.pods.remove(pod.id, force=True, volumes=True)
     return list(agent.requests)
 
 

@@ -93,7 +93,7 @@ async def some(*items: Any) -> AsyncGenerator[Any, None]:
 
 
 class FakeEngine:
-    """Methods that are not written out below answer None, and are written down as (name, positional, named)."""
+    """Calls are written down as (noun.verb, positional, named). Those that are not written out below answer None."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
@@ -101,53 +101,84 @@ class FakeEngine:
         self.session: FakeSession | None = None
         self.received = bytearray()
         self.closed = False
+        for noun in "system", "pods", "volumes", "kernels", "factory", "snapshots":
+            setattr(self, noun, Noun(self, noun))
+        self.containers, self.execs, self.images = Containers(self, "containers"), Execs(self, "execs"), Images(self)
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
+    def __getattr__(self, noun: str) -> Any:  # for the type checker
+        raise AttributeError(noun)
 
-        async def method(*args: Any, **named: Any) -> Any:
-            self.calls.append((name, args, named))
-            answer = self.answers[name] if name in self.answers else ANSWERS.get(name)
-            if isinstance(answer, Exception):
-                raise answer
-            return await answer(*args, **named) if callable(answer) else answer
+    def note(self, call: str, *args: Any, **named: Any) -> Any:
+        self.calls.append((call, args, named))
+        answer = self.answers.get(call)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
-        return method
+    async def open(self) -> None:
+        pass
 
     async def close(self) -> None:
         self.closed = True
 
-    async def attach(self, c: str, **named: Any) -> Session:
-        self.calls.append(("attach", (c,), named))
-        if isinstance(answer := self.answers.get("attach"), Exception):
-            raise answer
-        self.session = self.session or FakeSession()
-        return self.session
 
-    async def exec(self, c: str, spec: Any) -> Session:
-        self.calls.append(("exec", (c, spec), {}))
-        self.session = self.session or FakeSession()
-        return self.session
+class Noun:
+    def __init__(self, engine: FakeEngine, noun: str) -> None:
+        self.engine, self.noun = engine, noun
+
+    def __getattr__(self, verb: str) -> Any:
+        async def method(*args: Any, **named: Any) -> Any:
+            call = f"{self.noun}.{verb}"
+            told = self.engine.note(call, *args, **named)
+            answer = told if call in self.engine.answers else ANSWERS.get(call)
+            return await answer(*args, **named) if callable(answer) else answer
+
+        return method
+
+
+class Containers(Noun):
+    async def attach(self, c: str, **named: Any) -> Session:
+        self.engine.note("containers.attach", c, **named)
+        self.engine.session = self.engine.session or FakeSession()
+        return self.engine.session
 
     async def archive_put(self, c: str, path: str, chunks: AsyncIterator[bytes]) -> None:
-        self.calls.append(("archive_put", (c, path), {}))
+        self.engine.note("containers.archive_put", c, path)
         async for data in chunks:
-            self.received += data
+            self.engine.received += data
 
-    async def import_image(self, chunks: AsyncIterator[bytes], **named: Any) -> doc.ImageRef:
-        self.calls.append(("import_image", (), named))
+
+class Execs(Noun):
+    async def create(self, c: str, spec: Any) -> str:
+        self.engine.note("execs.create", c, spec)
+        self.detach = spec.detach
+        return "e1"
+
+    async def start(self, id: str) -> Session | None:
+        self.engine.note("execs.start", id)
+        if self.detach:
+            return None
+        self.engine.session = self.engine.session or FakeSession()
+        return self.engine.session
+
+
+class Images(Noun):
+    def __init__(self, engine: FakeEngine) -> None:
+        super().__init__(engine, "images")
+
+    async def import_(self, chunks: AsyncIterator[bytes], **named: Any) -> doc.ImageRef:
+        self.engine.note("images.import_", **named)
         async for data in chunks:
-            self.received += data
+            self.engine.received += data
         return IMAGE
 
-    async def load_images(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[Any, None]:
-        self.calls.append(("load_images", (), {}))
+    async def load(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[Any, None]:
+        self.engine.note("images.load")
 
         async def loading() -> AsyncGenerator[Any, None]:
             async for data in chunks:
-                self.received += data
-                yield doc.Progress(id="tar", action="reading", current=len(self.received))
+                self.engine.received += data
+                yield doc.Progress(id="tar", action="reading", current=len(self.engine.received))
             yield doc.ImagesDone(images=[IMAGE])
 
         return loading()
@@ -161,34 +192,37 @@ def _lines(*items: Any) -> Any:
 
 
 ANSWERS: dict[str, Any] = {
-    "version": doc.Version(version="0.1.0", api_version="1", python_version="3.11", arch="x86_64", kernel_version="6"),
-    "doctor": doc.Doctor(checks=[doc.Check(name="qemu", status="ok", detail="7.2")], isolation=EMULATED),
-    "events": _lines(EVENT, EVENT),
-    "create_container": doc.Created(id="c1"),
-    "add_container": doc.Created(id="c2"),
-    "create_pod": doc.Created(id="p1"),
-    "list_containers": [],
-    "list_pods": [],
-    "list_images": [],
-    "list_volumes": [VOLUME],
-    "list_kernels": [KERNEL],
-    "factory": doc.Factory(kind="direct", templates=[], pools=[]),
-    "image_history": [],
-    "wait": doc.WaitResult(status_code=3),
-    "top": doc.Top(titles=["PID"], processes=[["1"]]),
-    "stats": SAMPLE,
-    "logs": _lines(doc.LogEntry(stream=1, time_ns=1, data=b"hello\n"), doc.LogEntry(stream=2, time_ns=2, data=b"\xff")),
-    "exec_detached": "e1",
-    "archive_get": _lines(b"tar", b"ball"),
-    "pull_image": _lines(
+    "system.version": doc.Version(
+        version="0.1.0", api_version="1", python_version="3.11", arch="x86_64", kernel_version="6"
+    ),
+    "system.doctor": doc.Doctor(checks=[doc.Check(name="qemu", status="ok", detail="7.2")], isolation=EMULATED),
+    "system.events": _lines(EVENT, EVENT),
+    "containers.create": doc.Created(id="c1"),
+    "pods.add": doc.Created(id="c2"),
+    "pods.create": doc.Created(id="p1"),
+    "containers.list": [],
+    "pods.list": [],
+    "images.list": [],
+    "volumes.list": [VOLUME],
+    "kernels.list": [KERNEL],
+    "factory.status": doc.Factory(kind="direct", templates=[], pools=[]),
+    "images.history": [],
+    "containers.wait": doc.WaitResult(status_code=3),
+    "containers.top": doc.Top(titles=["PID"], processes=[["1"]]),
+    "containers.stats": SAMPLE,
+    "containers.logs": _lines(
+        doc.LogEntry(stream=1, time_ns=1, data=b"hello\n"), doc.LogEntry(stream=2, time_ns=2, data=b"\xff")
+    ),
+    "containers.archive_get": _lines(b"tar", b"ball"),
+    "images.pull": _lines(
         doc.Progress(id="layer", action="download", current=1, total=2), doc.ImagesDone(images=[IMAGE])
     ),
-    "save_images": _lines(b"image"),
-    "remove_image": [doc.ImageRemoved(untagged="busybox:latest"), doc.ImageRemoved(deleted="sha256:1")],
-    "prune_images": doc.Pruned(deleted=[], space_reclaimed=0),
-    "prune_volumes": doc.Pruned(deleted=[], space_reclaimed=0),
-    "create_volume": VOLUME,
-    "inspect_volume": VOLUME,
-    "fetch_kernel": _lines(doc.KernelDone(kernel=KERNEL)),
-    "build_kernel": _lines(doc.Progress(id="kernel", action="compiling"), doc.KernelDone(kernel=KERNEL)),
+    "images.save": _lines(b"image"),
+    "images.remove": [doc.ImageRemoved(untagged="busybox:latest"), doc.ImageRemoved(deleted="sha256:1")],
+    "images.prune": doc.Pruned(deleted=[], space_reclaimed=0),
+    "volumes.prune": doc.Pruned(deleted=[], space_reclaimed=0),
+    "volumes.create": VOLUME,
+    "volumes.inspect": VOLUME,
+    "kernels.fetch": _lines(doc.KernelDone(kernel=KERNEL)),
+    "kernels.build": _lines(doc.Progress(id="kernel", action="compiling"), doc.KernelDone(kernel=KERNEL)),
 }

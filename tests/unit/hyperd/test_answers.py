@@ -47,7 +47,7 @@ async def lines(response: aiohttp.ClientResponse) -> list[Any]:
 
 
 async def test_lines_come_as_they_are_made(server: Server) -> None:
-    source = server.engine.answers["events"] = Source(EVENT)
+    source = server.engine.answers["system.events"] = Source(EVENT)
     async with server.http.get("http://hyper/v1/events") as response:
         assert msgspec.json.decode(await response.content.readline(), type=doc.Event) == EVENT
         assert not source.closed.is_set()
@@ -55,14 +55,14 @@ async def test_lines_come_as_they_are_made(server: Server) -> None:
 
 
 async def test_headers_come_before_the_first_line(server: Server) -> None:
-    server.engine.answers["events"] = Source()
+    server.engine.answers["system.events"] = Source()
     async with server.http.get("http://hyper/v1/events") as response:
         assert response.status == 200
 
 
 async def test_a_slow_client_stalls_the_source(server: Server) -> None:
     entry = doc.LogEntry(stream=1, time_ns=1, data=b"x" * 4096)
-    source = server.engine.answers["logs"] = Source(entry, endless=True)
+    source = server.engine.answers["containers.logs"] = Source(entry, endless=True)
     raw = Raw(*await asyncio.open_unix_connection(server.path))
     await raw.request("GET", "/v1/containers/web/logs?follow=1")
     raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -77,7 +77,7 @@ async def test_a_slow_client_stalls_the_source(server: Server) -> None:
 
 
 async def test_an_error_half_way_is_the_last_line(server: Server) -> None:
-    server.engine.answers["events"] = Source(EVENT, Unavailable("the registry is gone"))
+    server.engine.answers["system.events"] = Source(EVENT, Unavailable("the registry is gone"))
     async with server.http.get("http://hyper/v1/events") as response:
         first, last = await lines(response)
     assert first["Action"] == "start"
@@ -85,12 +85,12 @@ async def test_an_error_half_way_is_the_last_line(server: Server) -> None:
 
 
 async def test_an_error_at_once_has_a_status(server: Server) -> None:
-    server.engine.answers["pull_image"] = Unavailable("no route to the registry")
+    server.engine.answers["images.pull"] = Unavailable("no route to the registry")
     assert (await server.ask("POST", "/v1/images/pull", json={"name": "x"}))[0] == 503
 
 
 async def test_a_daemon_that_stops_says_so(server: Server) -> None:
-    source = server.engine.answers["events"] = Source(EVENT)
+    source = server.engine.answers["system.events"] = Source(EVENT)
     async with server.http.get("http://hyper/v1/events") as response:
         await response.content.readline()
         await server.dispatcher.stop(timeout_s=1)
@@ -110,7 +110,7 @@ async def test_progress_never_stalls_a_load_whose_client_reads_nothing(server: S
 
         return run()
 
-    server.engine.load_images = load  # type: ignore[method-assign]
+    server.engine.images.load = load  # type: ignore[method-assign]
     raw = Raw(*await asyncio.open_unix_connection(server.path))
     raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
     await raw.request("POST", "/v1/images/load", b"x" * (64 << 20))  # returns once it has been taken
@@ -131,7 +131,7 @@ async def test_a_body_is_read_no_faster_than_the_engine_asks(server: Server) -> 
         async for data in chunks:
             server.engine.received += data
 
-    server.engine.archive_put = put  # type: ignore[method-assign]
+    server.engine.containers.archive_put = put  # type: ignore[method-assign]
     raw = Raw(*await asyncio.open_unix_connection(server.path))
     sending = asyncio.create_task(raw.request("PUT", "/v1/containers/web/archive?path=/", b"x" * (16 << 20)))
     for _ in range(300):
@@ -154,7 +154,7 @@ async def test_a_client_that_vanishes_within_its_body_ends_the_call(server: Serv
         finally:
             ended.set()
 
-    server.engine.archive_put = put  # type: ignore[method-assign]
+    server.engine.containers.archive_put = put  # type: ignore[method-assign]
     raw = Raw(*await asyncio.open_unix_connection(server.path))
     raw.writer.write(b"PUT /v1/containers/web/archive?path=/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
     await began.wait()
@@ -163,7 +163,7 @@ async def test_a_client_that_vanishes_within_its_body_ends_the_call(server: Serv
 
 
 async def test_a_tar_that_fails_half_way_does_not_look_whole(server: Server) -> None:
-    server.engine.answers["save_images"] = Source(b"first", Unavailable("a layer is gone"))
+    server.engine.answers["images.save"] = Source(b"first", Unavailable("a layer is gone"))
     async with server.http.get("http://hyper/v1/images/save?name=x") as response:
         assert response.status == 200
         with pytest.raises(aiohttp.ClientError):
@@ -171,7 +171,7 @@ async def test_a_tar_that_fails_half_way_does_not_look_whole(server: Server) -> 
 
 
 async def test_a_tar_that_fails_at_once_has_a_status(server: Server) -> None:
-    server.engine.answers["archive_get"] = Source(Unavailable("gone"))
+    server.engine.answers["containers.archive_get"] = Source(Unavailable("gone"))
     async with server.http.get("http://hyper/v1/containers/web/archive?path=/x") as response:
         assert (response.status, (await response.json())["message"]) == (503, "gone")
 

@@ -72,7 +72,7 @@ async def test_documents_both_ways(server: Server, client: Client) -> None:
     ids=lambda error: f"{type(error).__name__}-{error}",
 )
 async def test_errors_arrive_as_what_they_were(server: Server, client: Client, error: HyperError) -> None:
-    server.engine.answers["start"] = error
+    server.engine.answers["containers.start"] = error
     with pytest.raises(HyperError) as caught:
         await asyncio.to_thread(client.post, "/v1/containers/web/start")
     assert (type(caught.value), str(caught.value), vars(caught.value)) == (type(error), str(error), vars(error))
@@ -107,7 +107,7 @@ async def test_an_error_in_mid_stream_is_raised(server: Server, client: Client) 
 
         return run()
 
-    server.engine.answers["events"] = events
+    server.engine.answers["system.events"] = events
 
     def work() -> None:
         found = client.stream("GET", "/v1/events")

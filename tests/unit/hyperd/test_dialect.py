@@ -51,20 +51,22 @@ class RawBytes:
 
 
 async def entries(call: Call[All, None]) -> object:
-    return await call.engine.list_containers(all=call.query.all, filters={})
+    return await call.engine.containers.list(all=call.query.all, filters={})
 
 
 async def start(call: Call[All, None]) -> None:
-    await call.engine.start(call.name("c"))
+    await call.engine.containers.start(call.name("c"))
 
 
 async def attach(call: Call[All, None]) -> Upgrade:
-    session = await call.engine.attach(call.name("c"), stdin=True, stdout=True, stderr=True, logs=False, start=False)
+    session = await call.engine.containers.attach(
+        call.name("c"), stdin=True, stdout=True, stderr=True, logs=False, start=False
+    )
     return Upgrade(session, RawBytes(), stdin=True)
 
 
 async def events(call: Call[All, None]) -> AsyncGenerator[Event, None]:
-    return await call.engine.events(None, None, {})
+    return await call.engine.system.events(None, None, {})
 
 
 class Small:
@@ -138,11 +140,11 @@ async def test_nothing_to_say(small: Server) -> None:
 
 
 async def test_errors_are_its_own_wherever_they_come_from(small: Server) -> None:
-    small.engine.answers["start"] = NotFound("container", "web")
+    small.engine.answers["containers.start"] = NotFound("container", "web")
     assert await small.ask("POST", "/web/start") == (404, b'{"message":"no such container: web"}')
     assert await small.ask("GET", "/v1/containers") == (404, b'{"message":"no such call: GET /v1/containers"}')
     assert (await small.ask("PUT", "/list"))[0] == 405
-    small.engine.answers["start"] = ValueError("secret")
+    small.engine.answers["containers.start"] = ValueError("secret")
     status, document = await small.ask("POST", "/web/start")
     assert (status, b"secret" in document, set(msgspec.json.decode(document))) == (500, False, {"message"})
 
@@ -155,7 +157,7 @@ async def test_lines_end_in_its_own_last_words(small: Server) -> None:
 
         return run()
 
-    small.engine.answers["events"] = broken
+    small.engine.answers["system.events"] = broken
     async with small.http.get("http://hyper/events") as response:
         assert response.content_type == "application/json"
         assert await response.json() == {"errorDetail": {"message": "the store is gone"}}

@@ -87,13 +87,13 @@ async def call(server: Server, method: str, where: str, **named: object) -> tupl
 
 
 async def test_what_is_asked_reaches_the_engine_typed(server: Server) -> None:
-    assert await call(server, "POST", "/v1/containers/web/stop?timeout=2.5") == ("stop", ("web", 2.5), {})
-    assert await call(server, "POST", "/v1/containers/web/stop") == ("stop", ("web", None), {})
-    assert await call(server, "POST", "/v1/containers/web/kill?signal=SIGHUP") == ("kill", ("web", 1), {})
-    assert await call(server, "POST", "/v1/containers/web/kill") == ("kill", ("web", 9), {})
+    assert await call(server, "POST", "/v1/containers/web/stop?timeout=2.5") == ("containers.stop", ("web", 2.5), {})
+    assert await call(server, "POST", "/v1/containers/web/stop") == ("containers.stop", ("web", None), {})
+    assert await call(server, "POST", "/v1/containers/web/kill?signal=SIGHUP") == ("containers.kill", ("web", 1), {})
+    assert await call(server, "POST", "/v1/containers/web/kill") == ("containers.kill", ("web", 9), {})
     name, _, named = await call(server, "GET", "/v1/containers?all=1&filter=label%3Da%3Db&filter=label=c&filter=id=x")
     assert (name, named) == (
-        "list_containers",
+        "containers.list",
         {"all": True, "filters": {"label": ["a=b", "c"], "id": ["x"]}, "size": False},
     )
     _, args, named = await call(server, "DELETE", "/v1/containers/web?force=true&volumes=0")
@@ -106,7 +106,7 @@ async def test_a_container_is_made_with_a_pod_of_its_own_or_in_one(server: Serve
     _, (spec,), _ = await call(server, "POST", "/v1/containers", json={"containers": [{"image": "busybox"}]})
     assert spec == PodSpec(containers=[ContainerSpec(image="busybox")])
     name, args, _ = await call(server, "POST", "/v1/pods/p/containers", json={"image": "busybox"})
-    assert (name, args) == ("add_container", ("p", ContainerSpec(image="busybox")))
+    assert (name, args) == ("pods.add", ("p", ContainerSpec(image="busybox")))
 
 
 async def test_times_are_seconds_or_rfc_3339(server: Server) -> None:
@@ -231,12 +231,12 @@ async def test_a_compressed_body_is_not_unpacked(server: Server) -> None:
     ],
 )
 async def test_errors_keep_their_kind(server: Server, error: Exception, status: int, document: object) -> None:
-    server.engine.answers["start"] = error
+    server.engine.answers["containers.start"] = error
     assert await server.ask("POST", "/v1/containers/web/start") == (status, document)
 
 
 async def test_a_bug_is_logged_once_and_keeps_its_innards(server: Server, caplog: pytest.LogCaptureFixture) -> None:
-    server.engine.answers["start"] = ValueError("/secret/path")
+    server.engine.answers["containers.start"] = ValueError("/secret/path")
     status, document = await server.ask("POST", "/v1/containers/web/start")
     assert (status, document["kind"]) == (500, "internal")  # type: ignore[index]
     assert "secret" not in str(document)
@@ -262,7 +262,7 @@ async def test_a_call_goes_on_without_its_caller(server: Server) -> None:
         await go_on.wait()
         done.set()
 
-    server.engine.answers["start"] = slow
+    server.engine.answers["containers.start"] = slow
     raw = Raw(*await asyncio.open_unix_connection(server.path))
     await raw.request("POST", "/v1/containers/web/start")
     await began.wait()
@@ -281,7 +281,7 @@ async def test_waiting_ends_with_its_caller(server: Server) -> None:
         finally:
             cancelled.set()
 
-    server.engine.answers["wait"] = slow
+    server.engine.answers["containers.wait"] = slow
     raw = Raw(*await asyncio.open_unix_connection(server.path))
     await raw.request("POST", "/v1/containers/web/wait")
     await began.wait()

@@ -250,7 +250,7 @@ async def test_no_upgrade_without_the_headers(server: Server) -> None:
 
 
 async def test_an_error_before_the_upgrade_has_a_status(server: Server) -> None:
-    server.engine.answers["attach"] = WrongState("attach to", "web", "exited")
+    server.engine.answers["containers.attach"] = WrongState("attach to", "web", "exited")
     raw = await server.upgrade(ATTACH)
     status, _ = await raw.head()
     assert status == 409
@@ -285,7 +285,7 @@ async def test_a_caller_that_vanishes_during_the_start_leaves_no_session_behind(
         await go_on.wait()
         return session
 
-    server.engine.attach = slow  # type: ignore[method-assign]
+    server.engine.containers.attach = slow  # type: ignore[method-assign]
     raw = await server.upgrade(ATTACH + "&start=1")
     await began.wait()
     await raw.close()

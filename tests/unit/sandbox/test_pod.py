@@ -63,7 +63,8 @@ async def test_a_machine_that_ends_takes_all_that_ran_in_it_along(lot: Lot) -> N
     pod = lot.pod("sleep 1000", "cat")
     sleep, cat = pod.containers.values()
     await started(pod, sleep, cat)
-    exec_ = await pod.exec(sleep, ExecSpec(command=["sleep", "1000"]))
+    exec_ = pod.add_exec(sleep, ExecSpec(command=["sleep", "1000"]))
+    await pod.start_exec(exec_)
     await lot.hypervisor.alive[0].die("killed by signal 9")
     await asyncio.gather(sleep.left.wait(), cat.left.wait())
     with pytest.raises(GuestDied, match="the virtual machine of p ended: killed by signal 9"):

@@ -1,4 +1,4 @@
-"""The use cases of the factory: templates, and guests that wait."""
+"""The use cases of the factory: templates, and guests that wait. model.api.Factory says what each promises."""
 
 import asyncio
 import logging
@@ -17,11 +17,10 @@ from hypercontainer.sandbox import agent_requests
 log = logging.getLogger(__name__)
 
 
-class Templates:
-    """Part of LocalEngine."""
-
-    host: Host
-    _preparing: asyncio.Task[None] | None = None
+class Factory:
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self._preparing: asyncio.Task[None] | None = None
 
     def prepare(self) -> None:
         """Have what the settings want made in the background, for the kernel that is chosen now."""
@@ -33,7 +32,7 @@ class Templates:
         trouble = self.host.unprepared = Trouble()
         while True:
             try:
-                await self.init_factory()
+                await self.init()
             except (HyperError, OSError) as e:
                 log.info("no virtual machine waits for a pod: %s", e)
                 trouble.failed(str(e))
@@ -42,13 +41,13 @@ class Templates:
                 self.host.unprepared = Trouble()
                 return
 
-    async def let_be(self) -> None:
+    async def stop_preparing(self) -> None:
         """Stop preparing."""
         if self._preparing:
             self._preparing.cancel()
             await asyncio.gather(self._preparing, return_exceptions=True)
 
-    async def factory(self) -> doc.Factory:
+    async def status(self) -> doc.Factory:
         usual, factory = self.host.settings, self.host.factory
         return doc.Factory(
             kind=usual.factory if usual.template_scope != "none" else "direct",
@@ -58,11 +57,11 @@ class Templates:
             warnings=self.host.troubles(),
         )
 
-    async def init_factory(self) -> None:
+    async def init(self) -> None:
         boot, choice = await self.host.bootable()
         await self.host.factory.init([self._spec(pool, boot, choice) for pool in self.host.settings.pool])
 
-    async def clear_factory(self) -> None:
+    async def clear(self) -> None:
         await self.host.factory.clear()
 
     def _spec(self, pool: settings.Pool, boot: BootFiles, choice: Choice) -> PoolSpec:

@@ -22,22 +22,22 @@ class Pong(doc.Document, frozen=True, kw_only=True):
 
 
 async def ping(call: Call[Nothing, None]) -> Pong:
-    await call.engine.ping()
+    await call.engine.system.ping()
     return Pong()
 
 
 async def version(call: Call[Nothing, None]) -> doc.Version:
-    return await call.engine.version()
+    return await call.engine.system.version()
 
 
 async def info(call: Call[Nothing, None]) -> doc.Info:
-    return await call.engine.info()
+    return await call.engine.system.info()
 
 
 async def doctor(call: Call[Nothing, None]) -> doc.Doctor:
-    return await call.engine.doctor()
+    return await call.engine.system.doctor()
 
 
 async def events(call: Call[EventsQuery, None]) -> AsyncGenerator[doc.Event, None]:
     q = call.query
-    return await call.engine.events(nanoseconds(q.since), nanoseconds(q.until), filters(q.filter))
+    return await call.engine.system.events(nanoseconds(q.since), nanoseconds(q.until), filters(q.filter))

@@ -1,40 +1,56 @@
-"""What hyperd says of itself and of the host it runs on."""
+"""The use cases of hyperd itself: what it says of itself, and of the host that it runs on. model.api.System says what
+each promises."""
 
 import os
 import platform
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 
 from hypercontainer import __version__
-from hypercontainer.engine import accelerator, describe
+from hypercontainer.engine import accelerator, describe, events
 from hypercontainer.engine.accelerator import Choice
 from hypercontainer.engine.host import Host
+from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import HyperError, NotFound
 from hypercontainer.model import documents as doc
+from hypercontainer.model.api import Filters
 
 API_VERSION = "1"
 COMMANDS = ["mkfs.ext4", "ip", "nft", "depmod", "dpkg-deb"]
 LOW_DISK = 2 << 30
 
 
-def version() -> doc.Version:
-    return doc.Version(
-        version=__version__,
-        api_version=API_VERSION,
-        python_version=platform.python_version(),
-        arch=platform.machine(),
-        kernel_version=platform.release(),
-    )
+class System:
+    def __init__(self, supervisor: Supervisor) -> None:
+        self.supervisor, self.host = supervisor, supervisor.host
 
+    async def ping(self) -> None:
+        self.host.events.check()
 
-async def choice(host: Host) -> Choice:
-    """What accelerates guests here; proved now if it never was."""
-    try:
-        return (await host.bootable())[1]
-    except NotFound as e:
-        return Choice(accelerator="tcg", reason=str(e))
+    async def version(self) -> doc.Version:
+        return doc.Version(
+            version=__version__,
+            api_version=API_VERSION,
+            python_version=platform.python_version(),
+            arch=platform.machine(),
+            kernel_version=platform.release(),
+        )
+
+    async def info(self) -> doc.Info:
+        pods = self.supervisor.pods.values()
+        stalled = sum(container.output.stalled for pod in pods for container in pod.containers.values())
+        return await _info(self.host, stalled, self.supervisor.unreached())
+
+    async def doctor(self) -> doc.Doctor:
+        return await _doctor(self.host)
+
+    async def events(
+        self, since_ns: int | None, until_ns: int | None, filters: Filters
+    ) -> AsyncGenerator[doc.Event, None]:
+        events.check(filters)
+        return self.host.events.follow(since_ns, until_ns, filters)
 
 
 def _guest_kernel(host: Host) -> str:
@@ -44,10 +60,10 @@ def _guest_kernel(host: Host) -> str:
         return ""
 
 
-async def info(host: Host, stalled: int, unreached: Mapping[str, str]) -> doc.Info:
+async def _info(host: Host, stalled: int, unreached: Mapping[str, str]) -> doc.Info:
     """`stalled`: containers whose output waits for room on the disk; `unreached`: why a pod's guest does not answer."""
     states = Counter(container.state for _, container in host.index.containers())
-    isolation = describe.isolation(await choice(host))
+    isolation = describe.isolation(await host.choice())
     guest_kernel = _guest_kernel(host)
     warnings = [] if guest_kernel else ["there is no guest kernel: run `hyperctl kernel fetch`"]
     if isolation.level == "emulated":
@@ -94,11 +110,11 @@ def _os_name() -> str:
         return platform.system()
 
 
-async def doctor(host: Host) -> doc.Doctor:
+async def _doctor(host: Host) -> doc.Doctor:
     """Each check with what to do about it; the accelerator is proved by booting a guest."""
     checks = [_command(name) for name in (*host.site.hypervisor.commands, *COMMANDS)]
     checks += [_kernel(host), _disk(host), _tun()]
-    found = await choice(host)
+    found = await host.choice()
     isolation = describe.isolation(found)
     checks.append(
         doc.Check(

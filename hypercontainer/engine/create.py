@@ -1,0 +1,86 @@
+"""New pods and containers: what was asked for becomes a record and a place, and nothing boots."""
+
+from hypercontainer.engine import mounts, resolve
+from hypercontainer.engine.host import Host
+from hypercontainer.engine.supervisor import Supervisor
+from hypercontainer.errors import InvalidInput
+from hypercontainer.hypervisor.base import Feature, need
+from hypercontainer.model import ids
+from hypercontainer.model.record import ContainerRecord
+from hypercontainer.model.spec import ContainerSpec, PodSpec
+from hypercontainer.sandbox.container import Container
+from hypercontainer.sandbox.pod import Pod
+
+
+async def pod(supervisor: Supervisor, spec: PodSpec, name: str, *, implicit: bool) -> Pod:
+    """A pod of this name with the containers of `spec`. On failure nothing of it is left."""
+    host = supervisor.host
+    host.index.check_pod_name(name)
+    host.check_factory(spec.factory)
+    record = resolve.pod(spec, name=name, implicit=implicit)
+    made = supervisor.pod(record)
+    names: set[str] = set()
+    for n, wanted in enumerate(spec.containers):
+        given = wanted.name or (name if implicit else f"{name}-{n}")
+        if given in names:
+            raise InvalidInput(f"two containers of the pod are called {given!r}")
+        names.add(given)
+        _resolve(supervisor, made, wanted, given)
+    try:
+        host.pods.create(record)
+    except BaseException:
+        for each in made.containers.values():
+            await supervisor.remove_anonymous(each.record)
+        raise
+    supervisor.add(made)
+    made.emit("create")
+    for each in made.containers.values():
+        made.emit("create", each)
+    return made
+
+
+async def container(supervisor: Supervisor, pod: Pod, spec: ContainerSpec) -> Container:
+    """One more container of a pod whose lock is held. On failure nothing of it is left."""
+    host = supervisor.host
+    made = _resolve(supervisor, pod, spec, spec.name or host.index.invent_name())
+    try:
+        host.pods.add_container(pod.record.id, made.record)
+        pod.machine.save()
+    except BaseException:
+        pod.drop(made)
+        host.pods.remove_container(pod.record.id, made.record.id)
+        await supervisor.remove_anonymous(made.record)
+        raise
+    return made
+
+
+def _resolve(supervisor: Supervisor, pod: Pod, spec: ContainerSpec, name: str) -> Container:
+    host = supervisor.host
+    ids.check_name("container", name)
+    host.index.check_container_name(name)
+    image = host.images.get(spec.image)
+    record = resolve.container(spec, image.id, host.images.config(image), name=name)
+    _check_supported(pod, record)
+    for mount in record.mounts:
+        if mount.type == "volume":
+            mount.source = host.volumes.create(mount.source).name
+    supervisor.place(record)
+    return pod.add(record, host.images.rootfs(image))
+
+
+def _check_supported(pod: Pod, record: ContainerRecord) -> None:
+    """Unsupported where the container could be made but never start."""
+    hypervisor = pod.site.hypervisor
+    for shared in [mount.target for mount in record.mounts if mount.type != "tmpfs"][:1]:
+        need(hypervisor, Feature.SHARE, f"mount a volume or a folder at {shared} in {record.name}")
+    if pod.record.guest:
+        need(hypervisor, Feature.HOTPLUG, f"add {record.name} to pod {pod.record.name} while that runs")
+
+
+def warnings(host: Host, pod: Pod, *made: Container) -> list[str]:
+    """What will not be as somebody may expect of these containers, and of what the pod shares."""
+    said = mounts.without_locks(pod.record, host.index.pods.values(), host.settings)
+    for each in made:
+        image = host.images.get(each.record.image_id)
+        said += resolve.warnings(each.record.spec, host.images.config(image))
+    return said
