@@ -10,7 +10,7 @@ from hypercontainer.errors import HyperError
 log = logging.getLogger(__name__)
 
 NEAR_S = 0.04  # how far behind ours it may be
-ATTEMPTS = 3
+ATTEMPTS = 10  # on a busy host most answers are late: each takes longer then, and only then
 ANSWER_S = 2.0  # a guest that is silent longer has other troubles
 
 
