@@ -411,7 +411,10 @@ class Walk:
     def _network_complaint(self) -> str:
         on = [life for life in self.lives.values() if life.states <= {"running", "paused"}]
         answering = {life.name: life.states == {"running"} for life in on if life.published}
-        return network.complaint(self.hyper, {life.name: self._pod(life.name) for life in on}, answering)
+        # A machine stays until its disk takes the record of its container's end.
+        ended = [life for life in self.lives.values() if self.full and life.states == {"exited"}]
+        pods, ending = ({life.name: self._pod(life.name) for life in lives} for lives in (on, ended))
+        return network.complaint(self.hyper, pods, answering, ending)
 
     def end(self) -> None:
         self.disk_empties()
