@@ -33,7 +33,7 @@ class AgentClient:
     go on waiting within their own time-outs. Every call may raise GuestError (the guest refused, with its errno),
     GuestSilent (no answer in time: it may have happened or may yet), WireError (the guest's agent is broken),
     GuestTooOld (nothing was asked: the guest would not understand), or what `abort` was given. `features` are the words
-    of what the guest has learnt since the first ones: whoever has another way looks there first.
+    of what the guest has learnt since the first ones: whoever has another way asks `has` first.
     """
 
     def __init__(self, socket: Path, waited: Waited) -> None:
@@ -172,9 +172,13 @@ class AgentClient:
         """Any request as docs/wire.md has it, `args` and answer not looked at. Prefer the typed ones below."""
         return m.decode_any(op, await self._raw(op, args, timeout_s))
 
+    def has(self, feature: m.Feature) -> bool:
+        """Whether this guest has learnt it."""
+        return feature.word in self.features
+
     def require(self, feature: m.Feature) -> None:
         """GuestTooOld when this guest has not learnt it."""
-        if feature.word not in self.features:
+        if not self.has(feature):
             raise GuestTooOld(
                 f"cannot {feature.deed}: the virtual machine was started by an older hyperd, which could not: "
                 "stop it, and start it anew",

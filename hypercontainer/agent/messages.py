@@ -35,6 +35,11 @@ class Feature(NamedTuple):
     deed: str  # what cannot be done without, as "fill volumes"
 
 
+ARCHIVE_ERRNO = Feature("archive.errno", "tell why files cannot be copied")
+
+FEATURES = (ARCHIVE_ERRNO,)  # of the guests of this version
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The ground of what we ask. What is at its default is not said, and is the guest's default too.
 

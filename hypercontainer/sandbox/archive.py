@@ -1,9 +1,11 @@
 """Files in and out of a container as tar streams, packed and unpacked by the guest's agent inside its root."""
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncGenerator, AsyncIterator
 
-from hypercontainer.agent.messages import ProcessArchive, StreamSet, printable
+from hypercontainer.agent.messages import ARCHIVE_ERRNO, ProcessArchive, StreamSet, printable
 from hypercontainer.agent.streams import OutputStream
 from hypercontainer.errors import GuestError
 from hypercontainer.model import ids, state
@@ -13,7 +15,9 @@ from hypercontainer.sandbox.pod import Pod
 from hypercontainer.vm import Vm
 
 COMPLAINT = 4096  # bytes of the agent's stderr that are kept
-FIRST_GUESTS, KILLED = 1, 128  # exit statuses that are no errno: of a guest of old; and above, of a signal
+KILLED = 128  # above it an exit status is that of a signal
+
+ABSENT = (errno.ENOENT, errno.ENOTDIR)  # what callers act upon, and the first guests say in words only
 
 
 def one_line(complaint: bytes) -> str:
@@ -58,8 +62,14 @@ class _Archive:
         complaint = await self._heard
         status = await self._exec.exit
         if status:
-            errno = status if FIRST_GUESTS < status < KILLED else 0
-            raise GuestError(f"cannot {verb} {path}: {one_line(complaint)}", errno)
+            raise GuestError(f"cannot {verb} {path}: {one_line(complaint)}", self._errno(status, complaint))
+
+    def _errno(self, status: int, complaint: bytes) -> int:
+        """Of the first thing that it complained of; 0 where nobody knows."""
+        if self._vm.agent.has(ARCHIVE_ERRNO):
+            return status if status < KILLED else 0
+        first = complaint.partition(b"\n")[0].decode(errors="replace")
+        return next((number for number in ABSENT if first.endswith(os.strerror(number))), 0)
 
     async def end(self) -> None:
         self._pod.execs.pop(self._exec.id, None)

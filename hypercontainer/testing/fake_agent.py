@@ -5,6 +5,7 @@ What it holds outlives connections and sessions, as in a guest, so that resuming
 
 import asyncio
 import errno
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,7 +29,7 @@ class FakeAgent:
     def __init__(self, programs: Mapping[str, Program] = PROGRAMS) -> None:
         self.programs = dict(programs)
         self.version = VERSION
-        self.features: list[str] = []
+        self.features = [feature.word for feature in m.FEATURES]
         self.muted = False  # HELLO is not answered
         self.unanswered: set[str] = set()  # ops that get no answer
         self.answers: dict[str, Callable[[dict[str, object]], object]] = {}  # op -> what to say instead
@@ -315,8 +316,8 @@ class FakeAgent:
 
         async def pack(process: FakeProcess) -> int:
             if place not in self.archives:
-                await process.write(f"{asked.path}: no such file or directory\n".encode(), to=2)
-                return errno.ENOENT
+                await process.write(f"cannot read {asked.path}: {os.strerror(errno.ENOENT)}\n".encode(), to=2)
+                return errno.ENOENT if m.ARCHIVE_ERRNO.word in self.features else 1
             await process.write(self.archives[place])
             return 0
 

@@ -20,6 +20,7 @@ from hypercontainer.model.spec import ContainerSpec, ExecSpec, Mount, PodSpec, R
 from hypercontainer.sandbox import shortage
 from hypercontainer.sandbox.container import ExecFailed
 from hypercontainer.sandbox.exec import KEPT
+from hypercontainer.testing.fake_agent import FakeAgent
 from tests.unit.engine.world import ADMIN, Run, World, execute
 
 
@@ -435,6 +436,27 @@ async def test_files_go_in_and_out(engine: LocalEngine, create: Run, world: Worl
     await engine.containers.wait(id)
     await engine.containers.archive_put(id, "/data", chunks())  # its machine is up for the copy only
     world.check_nothing_left()
+
+
+@pytest.mark.parametrize("learnt", [True, False], ids=["a guest of today", "one of the first"])
+async def test_what_is_not_there_to_copy_has_its_errno(
+    engine: LocalEngine, create: Run, world: World, learnt: bool
+) -> None:
+    """cp asks so whether there is a folder of that name: docs/wire.md, `archive.errno`."""
+
+    def agent() -> FakeAgent:
+        made = FakeAgent()
+        made.features = made.features if learnt else []
+        return made
+
+    world.hypervisor.make_agent = agent
+    id = await create("sleep", "1")
+    await engine.containers.start(id)
+    with pytest.raises(GuestError, match="No such file") as absent:
+        async for _ in await engine.containers.archive_get(id, "/none"):
+            pass
+    assert absent.value.errno == errno.ENOENT
+    await engine.containers.remove(id, force=True, volumes=False)
 
 
 async def test_names_are_unique_and_found(engine: LocalEngine, create: Run) -> None:

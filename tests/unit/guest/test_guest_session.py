@@ -8,21 +8,24 @@ from pathlib import Path
 
 import pytest
 
+from hypercontainer.agent import messages as m
 from tests.unit.guest.conftest import Guest
 from tests.unit.guest.wire_client import ACK, DATA, EOF, HELLO, HYPR, STOP, Host, Refused, frame
+
+FEATURES = [feature.word for feature in m.FEATURES]
 
 
 def test_hello_names_the_session(guest: Guest) -> None:
     answer = guest.host.reconnect()
-    assert answer == {"version": 1, "session": guest.host.session, "resumed": True, "features": []}
+    assert answer == {"version": 1, "session": guest.host.session, "resumed": True, "features": FEATURES}
     other = guest.another_host()
-    assert other.hello() == {"version": 1, "session": other.session, "resumed": False, "features": []}
+    assert other.hello() == {"version": 1, "session": other.session, "resumed": False, "features": FEATURES}
     assert other.call("ping") == {}
 
 
 def test_a_version_that_it_does_not_speak(guest: Guest) -> None:
     other = guest.another_host()
-    assert other.hello(version=2) == {"version": 1, "session": other.session, "resumed": False, "features": []}
+    assert other.hello(version=2) == {"version": 1, "session": other.session, "resumed": False, "features": FEATURES}
     other.ask("ping")
     with pytest.raises(TimeoutError):
         other.pump(0.2)

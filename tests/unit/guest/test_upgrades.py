@@ -3,8 +3,10 @@
 import asyncio
 import base64
 import copy
+import errno
 import json
 import lzma
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -207,6 +209,17 @@ def test_this_guest_understands_this_host(guest: Guest, said_now: Lines) -> None
 def test_what_was_asked_then_is_asked_now(said_first: Lines, said_now: Lines) -> None:
     """Else the tests above would try less than there is."""
     assert {op for op, _ in said_first} <= {op for op, _ in said_now}
+
+
+def test_the_first_guest_says_in_words_alone_why_it_could_not_copy(first_guest: Guest) -> None:
+    """sandbox/archive.py reads them, for a guest without the feature `archive.errno`."""
+    first_guest.container()
+    for path, number in (("/none", errno.ENOENT), ("/etc/passwd/none", errno.ENOTDIR)):
+        streams, process = first_guest.host.streams(), f"copy{number}"
+        args = {"id": process, "container": "c1", "mode": "read", "path": path, "streams": streams}
+        first_guest.host.call("process.archive", **args)
+        assert first_guest.host.read_all(streams["stderr"]).decode().rstrip().endswith(os.strerror(number))
+        assert first_guest.host.exit_of(process)["status"] == 1
 
 
 def test_the_first_guest_answers_a_version_that_it_does_not_speak_and_listens_on(first_guest: Guest) -> None:
