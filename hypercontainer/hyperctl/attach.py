@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from hypercontainer.hyperctl import flags, terminal
+from hypercontainer.hyperctl.containers import path
 from hypercontainer.hyperctl.context import complain
 from hypercontainer.hyperctl.flags import Args, Command
-from hypercontainer.hyperctl.lifecycle import path
 from hypercontainer.hyperctl.session import Forced, TerminalSession
 
 TYPE_CHECKING = False

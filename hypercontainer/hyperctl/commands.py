@@ -27,7 +27,7 @@ MODULES = {
     "start": {"start": "Start containers"},
     "exec": {"exec": "Run one more process in a running container"},
     "ps": {"ps": "List containers"},
-    "lifecycle": {
+    "containers": {
         "stop": "Stop containers",
         "kill": "Signal containers",
         "restart": "Stop and start containers",
@@ -36,6 +36,8 @@ MODULES = {
         "unpause": "Let paused containers run on",
         "rename": "Rename a container",
         "wait": "Wait until containers end, and print their exit status",
+        "top": "List the processes of a container",
+        "port": "List the published ports of a container",
         "container prune": "Remove all containers that do not run",
     },
     "snapshots": {
@@ -59,29 +61,22 @@ MODULES = {
         "volume inspect": "Show everything about volumes",
     },
     "stats": {"stats": "Show what containers use, live"},
-    "watch": {
-        "top": "List the processes of a container",
-        "port": "List the published ports of a container",
-        "events": "Show what happens, live",
-    },
     "images": {
         "images": "List images",
         "tag": "Give an image another name",
         "rmi": "Remove images",
         "history": "Show the layers of an image",
-        "image prune": "Remove images that nothing uses",
-    },
-    "transfer": {
         "pull": "Download an image",
         "load": "Load images from a tar archive",
         "save": "Save images to a tar archive",
         "import": "Make an image of a root file system's tar",
+        "image prune": "Remove images that nothing uses",
     },
     "login": {
         "login": "Log in to a registry",
         "logout": "Forget the credentials of a registry",
     },
-    "pod": {
+    "pods": {
         "pod create": "Create a pod, several containers in one VM, from a file",
         "pod run": "Create a pod from a file, and start it",
         "pod start": "Start pods",
@@ -91,13 +86,13 @@ MODULES = {
         "pod pause": "Stop the processors of pods",
         "pod unpause": "Let paused pods run on",
     },
-    "volume": {
+    "volumes": {
         "volume create": "Create a volume",
         "volume ls": "List volumes",
         "volume rm": "Remove volumes",
         "volume prune": "Remove volumes that no container uses",
     },
-    "kernel": {
+    "kernels": {
         "kernel ls": "List the kernels that VMs can boot",
         "kernel fetch": "Download the distribution's kernel, and make it ready for VMs",
         "kernel build": "Build a smaller, faster kernel from the distribution's source",
@@ -112,6 +107,7 @@ MODULES = {
         "info": "Show the state of this machine's hyperd",
         "version": "Show the versions of hyperctl and hyperd",
         "doctor": "Prove what works on this machine",
+        "events": "Show what happens, live",
     },
     "completion": {"completion": "Print the completion script of a shell", "__complete": ""},
 }

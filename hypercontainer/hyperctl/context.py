@@ -32,9 +32,9 @@ class Context:
             self._client.close()
 
     def _start_hyperd(self, cause: OSError) -> None:
-        from hypercontainer.hyperctl import daemon
+        from hypercontainer.hyperctl import hyperd
 
-        daemon.start(self.program)
+        hyperd.start(self.program)
 
 
 def parse_address(text: str) -> str:

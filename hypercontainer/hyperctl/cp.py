@@ -6,8 +6,8 @@ import errno
 import os
 
 from hypercontainer.hyperctl import flags
+from hypercontainer.hyperctl.containers import path
 from hypercontainer.hyperctl.flags import Args, Command, UsageError
-from hypercontainer.hyperctl.lifecycle import path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

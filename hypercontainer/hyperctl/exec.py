@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hypercontainer.hyperctl import environment, flags, terminal
 from hypercontainer.hyperctl.attach import DETACH_KEYS, keys, need_terminal, talk
+from hypercontainer.hyperctl.containers import path
 from hypercontainer.hyperctl.flags import Args, Command
-from hypercontainer.hyperctl.lifecycle import path
 from hypercontainer.hyperctl.status import CANNOT_EXECUTE, start_failure
 
 TYPE_CHECKING = False

@@ -6,8 +6,8 @@ import binascii
 import os
 
 from hypercontainer.hyperctl import flags, times
+from hypercontainer.hyperctl.containers import path
 from hypercontainer.hyperctl.flags import Args, Command
-from hypercontainer.hyperctl.lifecycle import path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ import time
 from hypercontainer.client.http import segment
 from hypercontainer.hyperctl import moot, spec
 from hypercontainer.hyperctl.attach import DETACH_KEYS, SIG_PROXY, keys, need_terminal, talk
+from hypercontainer.hyperctl.containers import path
 from hypercontainer.hyperctl.context import complain
 from hypercontainer.hyperctl.flags import Args, Command, Flag, UsageError, switch
-from hypercontainer.hyperctl.lifecycle import path
 from hypercontainer.hyperctl.status import FAILED, start_failure
 from hypercontainer.hyperctl.waiting import Waiting
 
@@ -60,9 +60,9 @@ def unknown_image(error: Exception) -> bool:
 
 
 def _pull(context: Context, args: Args) -> None:
-    from hypercontainer.hyperctl import transfer
+    from hypercontainer.hyperctl import images
 
-    transfer.pull_image(context, args.operands[0], platform=args.platform, quiet=args.quiet, to_stderr=True)
+    images.pull_image(context, args.operands[0], platform=args.platform, quiet=args.quiet, to_stderr=True)
 
 
 def _write_id(file: str, container: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from hypercontainer.client.http import segment
 from hypercontainer.hyperctl import flags, ports, table, text
+from hypercontainer.hyperctl.containers import SEVERAL, path
 from hypercontainer.hyperctl.context import each
 from hypercontainer.hyperctl.flags import Args, Command
-from hypercontainer.hyperctl.lifecycle import SEVERAL, path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

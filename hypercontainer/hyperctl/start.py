@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hypercontainer.hyperctl import flags
 from hypercontainer.hyperctl.attach import DETACH_KEYS, SIG_PROXY, keys, need_terminal, talk
+from hypercontainer.hyperctl.containers import path, together
 from hypercontainer.hyperctl.flags import Args, Command, UsageError
-from hypercontainer.hyperctl.lifecycle import path, together
 from hypercontainer.hyperctl.waiting import Waiting
 
 TYPE_CHECKING = False

@@ -7,8 +7,8 @@ import sys
 import time
 
 from hypercontainer.hyperctl import flags, table, text
+from hypercontainer.hyperctl.containers import path
 from hypercontainer.hyperctl.flags import Args, Command
-from hypercontainer.hyperctl.lifecycle import path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,12 +1,12 @@
-"""hyperctl info, version, doctor."""
+"""hyperctl info, version, doctor, events."""
 
 from __future__ import annotations
 
 from hypercontainer import __version__
 from hypercontainer.client import fastjson
-from hypercontainer.hyperctl import flags, table, text
+from hypercontainer.hyperctl import flags, table, text, times
 from hypercontainer.hyperctl.context import complain
-from hypercontainer.hyperctl.flags import Args, Command
+from hypercontainer.hyperctl.flags import Args, Command, Flag
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,6 +104,38 @@ def doctor(context: Context, args: Args) -> int:
     return 1 if any(check["Status"] == "failed" for check in document["Checks"]) else 0
 
 
+def event_line(event: dict[str, Any]) -> str:
+    """TIME TYPE ACTION ID (key=value, …), as docker's."""
+    actor = event["Actor"]
+    attributes = ", ".join(f"{key}={value}" for key, value in sorted(actor["Attributes"].items()))
+    stamp = times.rfc3339(event["timeNano"])
+    return f"{stamp} {event['Type']} {event['Action']} {actor['ID']}" + (f" ({attributes})" if attributes else "")
+
+
+def events(context: Context, args: Args) -> int:
+    template = None
+    if args.format not in ("", "json"):
+        from hypercontainer.hyperctl.template import GoTemplate
+
+        template = GoTemplate(args.format)
+    stream = context.client.stream(
+        "GET",
+        "/v1/events",
+        since=times.seconds(args.since) if args.since else None,
+        until=times.seconds(args.until) if args.until else None,
+        filter=args.filter,
+    )
+    for event in stream:
+        if args.format == "json":
+            from hypercontainer.client import fastjson
+
+            print(fastjson.dumps(event), flush=True)
+        else:
+            print(text.printable(template.render(event) if template else event_line(event)), flush=True)
+    return 0
+
+
+TIME_HELP = "10m (ago), 2024-05-01T10:00:00Z, or seconds since 1970"
 COMMANDS = {
     "info": Command(info, "[OPTIONS]", "hyperctl info --format '{{.Isolation.Level}}'", FORMAT),
     "version": Command(
@@ -113,5 +145,12 @@ COMMANDS = {
     "doctor": Command(
         doctor, "[OPTIONS]", "hyperctl doctor", FORMAT,
         notes="It proves by running and may take some seconds. Its exit status is 1 if a check failed.",
+    ),
+    "events": Command(
+        events, "[OPTIONS]", "hyperctl events --since 1h --filter type=container",
+        table.filter_flag("Show only what matches, such as 'container=web'"),
+        table.format_flag("json, or a template such as '{{.Action}} {{.Actor.ID}}'"),
+        Flag("since", f"Begin with those of then: {TIME_HELP}", parse=times.parse_ns),
+        Flag("until", "End with those of then", parse=times.parse_ns),
     ),
 }  # fmt: skip

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hypercontainer.hyperctl import flags, moot, spec, text
+from hypercontainer.hyperctl.containers import SEVERAL, path
 from hypercontainer.hyperctl.context import complain, each
 from hypercontainer.hyperctl.flags import Args, Command, Flag, UsageError
-from hypercontainer.hyperctl.lifecycle import SEVERAL, path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import select
 import time
 
+from hypercontainer.hyperctl.containers import path
 from hypercontainer.hyperctl.context import complain
-from hypercontainer.hyperctl.lifecycle import path
 from hypercontainer.hyperctl.signals import Signals
 
 TYPE_CHECKING = False

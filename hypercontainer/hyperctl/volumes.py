@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from hypercontainer.client.http import segment
 from hypercontainer.hyperctl import environment, flags, table, text
+from hypercontainer.hyperctl.containers import confirmed
 from hypercontainer.hyperctl.context import each
 from hypercontainer.hyperctl.flags import Args, Command
-from hypercontainer.hyperctl.lifecycle import confirmed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

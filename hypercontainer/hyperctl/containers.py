@@ -1,4 +1,4 @@
-"""Commands that do one thing to containers: stop kill restart rm pause unpause rename wait, container prune."""
+"""Commands that do one thing to containers: stop kill restart rm pause unpause rename wait top port, a prune."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hypercontainer.hyperctl.flags import Args, Command, UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from hypercontainer.client.http import Client
     from hypercontainer.hyperctl.context import Context
@@ -126,6 +127,40 @@ def prune(context: Context, args: Args) -> int:
     return each([entry["Id"] for entry in entries], lambda name: context.client.delete(path(name)))
 
 
+def top(context: Context, args: Args) -> int:
+    name, *options = args.operands
+    document = context.client.get(path(name, "top"), ps_args=" ".join(options) or None)
+    table.write(document["Titles"], document["Processes"])
+    return 0
+
+
+def port(context: Context, args: Args) -> int:
+    """All published ports, or the host's end of one."""
+    name, *wanted = args.operands
+    published = context.client.get(path(name))["NetworkSettings"]["Ports"]
+    key = ""
+    if wanted:
+        key = wanted[0] if "/" in wanted[0] else f"{wanted[0]}/tcp"
+        if not published.get(key):
+            from hypercontainer.errors import NotFound
+
+            raise NotFound("published port", f"{key} of {name}")
+    for inside, outside in sorted(published.items(), key=_by_number):
+        for binding in outside or ():
+            host = binding["HostIp"] or "0.0.0.0"
+            address = f"{f'[{host}]' if ':' in host else host}:{binding['HostPort']}"
+            if not key:
+                print(f"{inside} -> {address}")
+            elif inside == key:
+                print(address)
+    return 0
+
+
+def _by_number(item: tuple[str, Any]) -> tuple[int, str]:
+    number, _, protocol = item[0].partition("/")
+    return int(number), protocol
+
+
 def confirmed(warning: str) -> bool:
     """Ask on the terminal."""
     if not os.isatty(0):
@@ -176,6 +211,13 @@ COMMANDS = {
         rename, "CONTAINER NEW_NAME", "hyperctl rename web old-web", least=2, most=2, objects="containers",
     ),
     "wait": Command(wait, SEVERAL, "hyperctl wait job", least=1, most=None, objects="containers"),
+    "top": Command(
+        top, "CONTAINER [PS OPTIONS]", "hyperctl top web aux", least=1, most=None, in_order=True, objects="running",
+        notes="Of ps there are -ef, aux, ax, -A and -o COLUMNS: the guest lists the processes itself.",
+    ),
+    "port": Command(
+        port, "CONTAINER [PORT[/PROTOCOL]]", "hyperctl port web 80", least=1, most=2, objects="running",
+    ),
     "container prune": Command(
         prune, "[OPTIONS]", "hyperctl container prune -f", FORCE,
         table.filter_flag("Remove only what matches: until=24h, label=…, label!=…", ""),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hypercontainer.hyperctl import daemon
+from hypercontainer.hyperctl import hyperd
 from tests.unit.hyperctl.conftest import LAUNCH, PYTHON, ROOT, Hyperctl
 from tests.unit.hyperctl.fake import FakeHyperd
 
@@ -128,11 +128,11 @@ def test_one_that_says_nothing(
     from hypercontainer.errors import Unavailable
 
     lonely = Lonely(tmp_path, "#!/bin/sh\necho thinking\nexec sleep 60\n")
-    monkeypatch.setattr(daemon, "READY_S", 0.2)
-    monkeypatch.setattr(daemon, "LOG", str(lonely.log))
-    monkeypatch.setattr(daemon, "DEFAULT_ADDRESS", str(lonely.socket))
+    monkeypatch.setattr(hyperd, "READY_S", 0.2)
+    monkeypatch.setattr(hyperd, "LOG", str(lonely.log))
+    monkeypatch.setattr(hyperd, "DEFAULT_ADDRESS", str(lonely.socket))
     with pytest.raises(Unavailable, match=r"\(pid \d+\) did not answer within 0\.2 s"):
-        daemon.start(str(lonely.program))
+        hyperd.start(str(lonely.program))
     assert "started one" in capfd.readouterr().err
     for pid in pids(lonely.log):
         os.kill(pid, signal.SIGKILL)
@@ -167,6 +167,6 @@ def test_questions_that_start_nothing(lonely: Lonely) -> None:
 
 
 def test_what_is_started(tmp_path: Path) -> None:
-    assert daemon.command("hyperctl") == [sys.executable, "-m", "hypercontainer.hyperd.main"]
+    assert hyperd.command("hyperctl") == [sys.executable, "-m", "hypercontainer.hyperd.main"]
     lonely = Lonely(tmp_path)
-    assert daemon.command(str(lonely.program)) == [str(tmp_path / "bin" / "hyperd")]
+    assert hyperd.command(str(lonely.program)) == [str(tmp_path / "bin" / "hyperd")]

@@ -6,9 +6,9 @@ import os
 
 from hypercontainer.client.http import segment
 from hypercontainer.hyperctl import flags, table, text
+from hypercontainer.hyperctl.containers import LEGACY, TIMEOUT, given_timeout, together
 from hypercontainer.hyperctl.context import complain, each
 from hypercontainer.hyperctl.flags import Args, Command, Flag, UsageError
-from hypercontainer.hyperctl.lifecycle import LEGACY, TIMEOUT, given_timeout, together
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def make(context: Context, args: Args, command: str) -> str:
 def _pull_missing(context: Context, spec: dict[str, Any]) -> bool:
     """Pull those images of `spec` that are not there; False if all are."""
     from hypercontainer.errors import NotFound
-    from hypercontainer.hyperctl import transfer
+    from hypercontainer.hyperctl import images
 
     pulled = False
     for image in dict.fromkeys(container["image"] for container in spec.get("containers", [])):
@@ -61,7 +61,7 @@ def _pull_missing(context: Context, spec: dict[str, Any]) -> bool:
             context.client.get("/v1/images/inspect", name=image)
         except NotFound:
             complain(f"Unable to find image '{image}' locally")
-            transfer.pull_image(context, image, platform="", quiet=False, to_stderr=True)
+            images.pull_image(context, image, platform="", quiet=False, to_stderr=True)
             pulled = True
     return pulled
 
