@@ -380,36 +380,58 @@ static int setup_interface(const struct json *json, struct error *err)
 }
 
 struct route {
-	const char *dst, *gateway;
+	const char *dst, *gateway, *device;
 	int64_t family;
 };
+
+/* Both ends of a route are of one family; what is not said of one follows from the other. */
+static int parse_route(const struct route *r, struct address *dst, struct address *gateway, struct error *err)
+{
+	if (*r->gateway && parse_address(r->gateway, gateway, err) < 0)
+		return -1;
+	if (strcmp(r->dst, "default") && parse_address(r->dst, dst, err) < 0)
+		return -1;
+	if (!dst->family)
+		dst->family = *r->gateway ? gateway->family : r->family == 6 ? AF_INET6 : AF_INET;
+	if (!*r->gateway)
+		gateway->family = dst->family;
+	if ((r->family && r->family != (gateway->family == AF_INET ? 4 : 6)) || dst->family != gateway->family)
+		return fail(err, EINVAL, "route %.60s via %.60s: the families differ", r->dst, r->gateway);
+	if (!*r->gateway && !*r->device)
+		return fail(err, EINVAL, "route %.60s: by no gateway and no device", r->dst);
+	return 0;
+}
 
 static int setup_route(const struct json *json, struct error *err)
 {
 	static const struct field fields[] = {
 		NEEDED(struct route, dst, JSON_STRING), NEEDED(struct route, gateway, JSON_STRING),
-		FIELD(struct route, family, JSON_NUMBER),
+		FIELD(struct route, family, JSON_NUMBER), FIELD(struct route, device, JSON_STRING),
 	};
-	struct route r = { 0 };
-	struct address gateway, dst = { 0 };
+	struct route r = { .device = "" };
+	struct address gateway = { 0 }, dst = { 0 };
 	struct message m;
 	struct rtmsg *body;
 
-	if (json_fields(json, fields, COUNT(fields), &r, err) < 0 || parse_address(r.gateway, &gateway, err) < 0)
+	if (json_fields(json, fields, COUNT(fields), &r, err) < 0 || parse_route(&r, &dst, &gateway, err) < 0)
 		return -1;
-	if (strcmp(r.dst, "default") && parse_address(r.dst, &dst, err) < 0)
-		return -1;
-	if ((r.family && r.family != (gateway.family == AF_INET ? 4 : 6)) ||
-	    (dst.family && dst.family != gateway.family))
-		return fail(err, EINVAL, "route %.60s via %.60s: the families differ", r.dst, r.gateway);
 	body = begin(&m, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, sizeof(*body));
-	*body = (struct rtmsg){ .rtm_family = gateway.family, .rtm_dst_len = dst.prefix, .rtm_table = RT_TABLE_MAIN,
-				.rtm_protocol = RTPROT_STATIC, .rtm_scope = RT_SCOPE_UNIVERSE, .rtm_type = RTN_UNICAST };
+	*body = (struct rtmsg){ .rtm_family = dst.family, .rtm_dst_len = dst.prefix, .rtm_table = RT_TABLE_MAIN,
+				.rtm_protocol = RTPROT_STATIC, .rtm_type = RTN_UNICAST,
+				.rtm_scope = *r.gateway ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK };
 	if (dst.prefix)
-		attribute(&m, RTA_DST, dst.bytes, address_bytes(&gateway));
-	attribute(&m, RTA_GATEWAY, gateway.bytes, address_bytes(&gateway));
+		attribute(&m, RTA_DST, dst.bytes, address_bytes(&dst));
+	if (*r.gateway)
+		attribute(&m, RTA_GATEWAY, gateway.bytes, address_bytes(&gateway));
+	if (*r.device) {
+		uint32_t index = if_nametoindex(r.device);
+
+		if (!index)
+			return fail(err, errno, "find the network interface %.32s", r.device);
+		attribute(&m, RTA_OIF, &index, sizeof(index));
+	}
 	if (change(&m) < 0)
-		return fail(err, errno, "route %.60s via %.60s", r.dst, r.gateway);
+		return fail(err, errno, "route %.60s via %.60s", r.dst, *r.gateway ? r.gateway : r.device);
 	return 0;
 }
 

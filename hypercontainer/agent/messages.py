@@ -37,7 +37,9 @@ class Feature(NamedTuple):
 
 ARCHIVE_ERRNO = Feature("archive.errno", "tell why files cannot be copied")
 
-FEATURES = (ARCHIVE_ERRNO,)  # of the guests of this version
+ROUTES = Feature("routes", "route by an interface")
+
+FEATURES = (ARCHIVE_ERRNO, ROUTES)  # of the guests of this version
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -63,9 +65,12 @@ class Interface(Request, frozen=True, kw_only=True):
 
 
 class Route(Request, frozen=True, kw_only=True):
-    gateway: str
+    needs = {"device": ROUTES}
+
+    gateway: str  # "": it is on the link of `device`
     dst: str  # "default" or a CIDR
     family: Literal[4, 6] = 4
+    device: str = ""  # an interface's name
 
 
 class Resolver(Request, frozen=True, kw_only=True):

@@ -5,24 +5,29 @@ from hypercontainer.engine.host import UIDS, Host
 from hypercontainer.model.record import NicRecord, PodRecord
 
 
-def allocate(host: Host, pod: PodRecord) -> None:
-    """Write down in `pod` the user of its VMM and the network interface that it is to have; the caller saves.
+async def allocate(host: Host, pod: PodRecord) -> None:
+    """Write down in `pod` the user of its VMM and the network interfaces that it is to have; the caller saves.
 
     Exhausted when there is none left, InUse for a port that is another one's."""
     others = [p for p in host.index.there() if p.id != pod.id]
     taken = {p.uid for p in others}
     base = host.settings.uid_base
     pod.uid = next(uid for uid in range(base, base + UIDS) if uid not in taken)
-    if pod.spec.network == "bridge" and pod.nic is None:  # a suspended pod keeps its addresses
-        used = [p.nic for p in others if p.nic]
-        owners = {p.nic.tap: store.named(p) for p in others if p.nic}
-        [pod.nic] = host.site.network.plan(pod.id, pod.spec.ports, used, owners)
+    if not pod.nics:  # a suspended pod keeps its addresses
+        used = [nic for p in others for nic in _ours(p)]
+        owners = {nic.tap: store.named(p) for p in others for nic in _ours(p)}
+        pod.nics = await host.site.network_of(pod).plan(pod.id, pod.spec.ports, used, owners)
 
 
-def free(host: Host, pod: PodRecord, nic: NicRecord | None) -> NicRecord | None:
-    """`nic`, unless a pod other than `pod` has its address, or one of its host ports, by now."""
-    others = [p.nic for p in host.index.there() if p.nic and p is not pod]
+def _ours(pod: PodRecord | store.Unread) -> list[NicRecord]:
+    """Without those at networks of somebody else's, who may give any address twice."""
+    return [nic for nic in pod.nics if not nic.netns]
+
+
+def free(host: Host, pod: PodRecord, nics: list[NicRecord]) -> list[NicRecord]:
+    """`nics`, unless a pod other than `pod` has an address of theirs, or one of their host ports, by now."""
+    others = [nic for p in host.index.there() if p is not pod for nic in _ours(p)]
     published = {(port.host_port, port.protocol) for other in others for port in other.ports}
-    if nic is None or nic.address in {other.address for other in others}:
-        return None
-    return None if any((port.host_port, port.protocol) in published for port in nic.ports) else nic
+    taken = {address for other in others for address in other.addresses}
+    wanted = {(port.host_port, port.protocol) for nic in nics for port in nic.ports}
+    return [] if published & wanted or any(taken.intersection(nic.addresses) for nic in nics) else nics

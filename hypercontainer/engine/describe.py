@@ -86,7 +86,8 @@ def entry(pod: PodRecord, record: ContainerRecord, now_ns: int, *, reached: bool
         created=record.created_ns // 1_000_000_000,
         ports=[
             doc.Port(ip=p.host_ip or "0.0.0.0", private_port=p.container_port, public_port=p.host_port, type=p.protocol)
-            for p in (pod.nic.ports if pod.nic else [])
+            for nic in pod.nics
+            for p in nic.ports
         ],
         labels=record.labels,
         state=record.state,
@@ -112,7 +113,7 @@ def mount(record: MountRecord, volume_path: str = "") -> doc.MountPoint:
 
 def network(pod: PodRecord, record: ContainerRecord | None = None) -> doc.NetworkSettings:
     """The pod's; of a container of it with the ports that its image exposes."""
-    nic = pod.nic
+    nic = pod.nics[0] if pod.nics else None
     place = endpoint(nic) if nic else doc.Endpoint()
     return doc.NetworkSettings(
         **msgspec.structs.asdict(place),
@@ -137,7 +138,7 @@ def endpoint(nic: NicRecord) -> doc.Endpoint:
 
 def _published(pod: PodRecord, record: ContainerRecord | None) -> dict[str, list[doc.HostPort] | None]:
     ports: dict[str, list[doc.HostPort] | None] = dict.fromkeys(exposed(pod, record)) if record else {}
-    for port in pod.nic.ports if pod.nic else []:
+    for port in [port for nic in pod.nics for port in nic.ports]:
         key = f"{port.container_port}/{port.protocol}"
         host = doc.HostPort(host_ip=port.host_ip or "0.0.0.0", host_port=str(port.host_port))
         ports[key] = [*(ports.get(key) or []), host]

@@ -74,7 +74,7 @@ class Factory:
             memory_mib=pool.memory_mib or usual.memory_mib,
             uid=0,
             disk_mib=usual.scratch_mib,
-            nic=Nic(tap="", mac=SNAPSHOT_MAC),
+            nics=[Nic(tap="", mac=SNAPSHOT_MAC)],
             boot_timeout_s=usual.boot_timeout_s,
             accelerator=choice.accelerator,
             kernel_parameters=agent_requests.FOR_NET_ADMIN,

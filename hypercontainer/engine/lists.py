@@ -127,7 +127,7 @@ def _ancestor(image: str) -> Match:
 def _publish(value: str) -> Match:
     first, last, protocol = filters.ports("publish", value)
     return lambda pod, _: any(
-        first <= port.host_port <= last and port.protocol == protocol for port in (pod.nic.ports if pod.nic else [])
+        first <= port.host_port <= last and port.protocol == protocol for nic in pod.nics for port in nic.ports
     )
 
 

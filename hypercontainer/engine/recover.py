@@ -10,7 +10,7 @@ from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import Exhausted, GuestDied, InUse, WrongState
 from hypercontainer.lib import proc
 from hypercontainer.lib.tasks import all_of
-from hypercontainer.model.record import PodRecord
+from hypercontainer.model.record import NicRecord, PodRecord
 from hypercontainer.sandbox.container import LOST
 from hypercontainer.sandbox.locked import LockedPod
 from hypercontainer.sandbox.pod import Pod
@@ -110,7 +110,11 @@ async def _reach(supervisor: Supervisor, pod: Pod) -> None:
 
 async def _sweep(host: Host, there: list[PodRecord | Unread]) -> None:
     """Taps, rules, run folders and shares that no pod owns."""
-    for complaint in await host.site.network.sweep(lambda: [p.nic for p in there if p.nic and not p.suspended]):
+
+    def kept() -> list[NicRecord]:
+        return [nic for p in there if not p.suspended for nic in p.nics if not nic.netns]
+
+    for complaint in await host.site.network.sweep(kept):
         log.error("%s", complaint)
     known = {pod.id for pod in there}
     for folder in (host.site.run_dir(""), host.site.share_dir("")):

@@ -127,11 +127,11 @@ class Snapshots:
         loaded = await load(folder)
         try:
             source = RestoreFrom(snapshot=loaded.seal(), info=found.snapshot)
-            pod.record.nic = allocate.free(self.host, pod.record, found.pod.nic)
+            pod.record.nics = allocate.free(self.host, pod.record, found.pod.nics)
             await restore.restore(pod, container, source, folder / DISK, self._trace())
         except BaseException:
             if pod.machine.vm is None:
-                pod.record.nic = None
+                pod.record.nics = []
             raise
         finally:
             loaded.close()
@@ -151,7 +151,7 @@ class Snapshots:
                 making.push_async_callback(copies.discard, self.supervisor, pod)
                 await in_thread(scratch.copy, folder / DISK, only(pod).scratch)
                 source = RestoreFrom(snapshot=loaded.seal(), info=found.snapshot)
-                pod.record.nic = allocate.free(self.host, pod.record, found.pod.nic) if same else None
+                pod.record.nics = allocate.free(self.host, pod.record, found.pod.nics) if same else []
                 await forks.restore_copy(pod, source, trace)
                 await forks.publish([pod], trace)
                 making.pop_all()

@@ -109,7 +109,7 @@ class _Glimpse(msgspec.Struct):
     """What may be understood of a record that is not."""
 
     uid: int = 0
-    nic: NicRecord | None = None
+    nics: list[NicRecord] = []
     suspended: object = None
 
 
@@ -121,18 +121,18 @@ class Unread:
     why: str
     text: str  # of its record
     uid: int
-    nic: NicRecord | None
+    nics: list[NicRecord]
     suspended: bool
 
     @classmethod
     def of(cls, folder: Path, why: str) -> "Unread":
         data = files.beginning(folder / "pod.json", document.MAX_FILE)
         try:
-            seen = msgspec.json.decode(data, type=_Glimpse)
-        except document.NOT_JSON:
+            seen = msgspec.convert(document.upgraded(msgspec.json.decode(data), upgrade.POD), _Glimpse)
+        except (*document.NOT_JSON, LookupError, TypeError, AttributeError):
             seen = _Glimpse()
         text = data.decode(errors="replace")
-        return cls(folder.name, why, text, seen.uid, seen.nic, seen.suspended is not None)
+        return cls(folder.name, why, text, seen.uid, seen.nics, seen.suspended is not None)
 
 
 def named(pod: PodRecord | Unread) -> str:

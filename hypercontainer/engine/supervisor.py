@@ -66,8 +66,8 @@ class Supervisor:
 
     # records
 
-    def allocate(self, pod: PodRecord) -> None:
-        allocate.allocate(self.host, pod)
+    async def allocate(self, pod: PodRecord) -> None:
+        await allocate.allocate(self.host, pod)
         self.save(pod)
 
     def save(self, pod: PodRecord, *, durable: bool = False) -> None:

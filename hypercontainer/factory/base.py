@@ -102,5 +102,5 @@ def shape(hypervisor: Hypervisor, config: VmConfig) -> Shape:
 
 def anonymous_config(config: VmConfig) -> VmConfig:
     """The guest that `config`, and each other of its shape, could come from: without what is theirs alone."""
-    nic = Nic(tap="", mac=SNAPSHOT_MAC) if config.nic else None
-    return replace(config, name="nobody", uid=0, disks=EMPTY, nic=nic, share=None, background=False)
+    nics = [Nic(tap="", mac=SNAPSHOT_MAC) for _ in config.nics]
+    return replace(config, name="nobody", uid=0, disks=EMPTY, nics=nics, share=None, background=False)

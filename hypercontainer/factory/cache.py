@@ -272,7 +272,7 @@ class CacheFactory:
                 scratch = folder / "rehearsal"
                 scratch.mkdir(mode=0o700)
                 undo.callback(shutil.rmtree, scratch, ignore_errors=True)
-                await rehearse(vm, await self._disks(scratch), network=config.nic is not None)
+                await rehearse(vm, await self._disks(scratch), network=bool(config.nics))
                 shutil.rmtree(scratch)
             undo.pop_all()
         return WarmGuest(vm, key, folder, asyncio.create_task(self._watch(pool, vm), name="waiting"))
@@ -282,8 +282,8 @@ class CacheFactory:
         config = anonymous_config(spec.config)
         mine = {warm.vm.guest.record.uid for pool in self._pools for warm in pool.waiting}
         uid = next(uid for uid in self._uids() if uid not in mine)
-        nic = config.nic and replace(config.nic, tap=f"hyw{secrets.token_hex(4)}")
-        return replace(config, name="waiting", uid=uid, nic=nic, background=True)
+        nics = [replace(nic, tap=f"hyw{secrets.token_hex(4)}", netns="") for nic in config.nics]
+        return replace(config, name="waiting", uid=uid, nics=nics, background=True)
 
     def _shape(self, spec: PoolSpec) -> Shape:
         return shape(self._hypervisor, spec.config)

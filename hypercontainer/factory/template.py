@@ -79,7 +79,7 @@ class Template:
             kernel=config.kernel,
             vcpus=config.vcpus,
             memory_mib=config.memory_mib,
-            network=config.nic is not None,
+            network=bool(config.nics),
             tenant=config.tenant,
             accelerator=config.accelerator,
             created_ns=self.created_ns,
@@ -100,7 +100,8 @@ class TemplateFactory:
         self._troubles: dict[Shape, tuple[str, Trouble]] = {}  # of what failed; the oldest is first
 
     async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> vms.Vm:
-        vm = await self._clone(config, run_dir, trace)
+        # a clone's interfaces have the template's address until they are told apart by their own: one can be
+        vm = await self._clone(config, run_dir, trace) if len(config.nics) <= 1 else None
         if vm is not None:
             return vm
         return await vms.boot(self._hypervisor, config, run_dir, trace)
@@ -275,4 +276,4 @@ class TemplateFactory:
         if self._disks is None:
             await vm.agent.stage(SLOTS)
         else:
-            await rehearse(vm, await self._disks(folder), network=config.nic is not None)
+            await rehearse(vm, await self._disks(folder), network=bool(config.nics))

@@ -24,6 +24,7 @@ class Nic:
 
     tap: str
     mac: str
+    netns: str = ""  # path of the network namespace that the tap is to be in; "": where we are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,7 @@ class VmConfig:
     memory_mib: int
     uid: int
     disks: Sequence[DiskRecord] = ()
-    nic: Nic | None = None
+    nics: Sequence[Nic] = ()
     share: SharedFolder | None = None
     boot_timeout_s: float = 60.0
     accelerator: str = "tcg"

@@ -53,6 +53,13 @@ def version(steps: Steps) -> int:
     return 1 + len(steps)
 
 
+def upgraded(document: Mapping[str, Any], steps: Steps) -> Mapping[str, Any]:
+    """An older `document` as the newest version has it; a newer one as it is. Raises what a step does."""
+    for number in range(document["version"], version(steps)):
+        document = {**steps[number - 1](document), "version": number + 1}
+    return document
+
+
 def read_versioned(path: Path, kind: type[T], steps: Steps, *, error: type[HyperError] = HyperError) -> T:
     """The same of a file that says its version. One of an older version goes through the `steps` from there on; the
     file stays as it is. `error` for one of a newer version."""
@@ -65,9 +72,6 @@ def read_versioned(path: Path, kind: type[T], steps: Steps, *, error: type[Hyper
             f"cannot read {path}: it is of version {found}, which a newer program wrote; this one knows {newest}"
         )
     try:
-        document: Mapping[str, Any] = msgspec.json.decode(data)
-        for number in range(found, newest):
-            document = {**steps[number - 1](document), "version": number + 1}
-        return msgspec.convert(document, kind)
+        return msgspec.convert(upgraded(msgspec.json.decode(data), steps), kind)
     except (*NOT_JSON, LookupError, TypeError, AttributeError) as e:
         raise error(f"cannot read {path}: it is not as version {found} had it: {str(e)[:300]}") from e

@@ -27,17 +27,47 @@ class DiskRecord(Record, kw_only=True):
     read_only: bool
 
 
-class NicRecord(Record, kw_only=True):
-    """The pod's network interface: everything `network.leave` needs to remove it again."""
+class RouteRecord(Record, kw_only=True):
+    """Where the guest sends what is for `dst`."""
 
-    tap: str
+    dst: str  # "default", of the gateway's family, or "10.0.0.0/8"
+    gateway: str  # "": it is on the link of `device`
+    device: str = ""  # the interface's name in the guest; "": the one that the gateway is reached by
+
+
+class NicRecord(Record, kw_only=True):
+    """A network interface of a pod: everything `Network.remove` needs to remove it again."""
+
+    tap: str  # no other interface of this host's pods has that name
     mac: str
-    address: str  # "192.168.123.5/24"
-    gateway: str
-    address6: str
-    gateway6: str
+    name: str = "eth0"  # in the guest
+    addresses: list[str]  # "192.168.123.5/24", "fd00::5/64"
+    routes: list[RouteRecord] = []
     mtu: int = 1500
     ports: list["PortRecord"] = []
+    netns: str = ""  # where the tap is, beside an interface `name` of somebody else's; "": where hyperd is
+    netns_inode: int = 0  # tells that one from another which has the path later
+
+    @property
+    def address(self) -> str:
+        """Its first one of IPv4, or ""."""
+        return next((address for address in self.addresses if ":" not in address), "")
+
+    @property
+    def address6(self) -> str:
+        return next((address for address in self.addresses if ":" in address), "")
+
+    @property
+    def gateway(self) -> str:
+        """Its default one of IPv4, or ""."""
+        return next((g for g in self._gateways() if ":" not in g), "")
+
+    @property
+    def gateway6(self) -> str:
+        return next((g for g in self._gateways() if ":" in g), "")
+
+    def _gateways(self) -> list[str]:
+        return [route.gateway for route in self.routes if route.dst == "default"]
 
 
 class PortRecord(Record, kw_only=True):
@@ -161,7 +191,8 @@ class PodRecord(Record, kw_only=True):
     created_ns: int
     containers: list[ContainerRecord] = []
     uid: int = 0  # the VMM runs as
-    nic: NicRecord | None = None
+    netns: str = ""  # path of a network namespace that somebody else made: its interfaces are the pod's
+    nics: list[NicRecord] = []
     guest: GuestRecord | None = None
     paused: bool = False
     frozen: bool = False  # a copy is being taken: whoever finds this lets the guest go on

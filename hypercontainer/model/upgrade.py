@@ -30,12 +30,28 @@ def _called(names: Mapping[str, str]) -> Step:
 _pod_2 = _called({"held": "frozen", "making": "provisional"})
 
 
+# 3: a pod has any number of interfaces, each with its addresses and routes.
+def _pod_3(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    nic = pod["nic"]
+    return {**{key: value for key, value in pod.items() if key != "nic"}, "nics": [_nic_3(nic)] if nic else []}
+
+
+def _nic_3(nic: Mapping[str, Any]) -> Mapping[str, Any]:
+    routes = [{"dst": "default", "gateway": gateway} for gateway in (nic["gateway"], nic["gateway6"]) if gateway]
+    kept = {key: nic[key] for key in ("tap", "mac", "mtu", "ports") if key in nic}
+    return {
+        **kept,
+        "addresses": [address for address in (nic["address"], nic["address6"]) if address],
+        "routes": routes,
+    }
+
+
 def _checkpoint_2(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
     return within("pod", _pod_2)(_called({"moment": "snapshot"})(checkpoint))
 
 
-POD: Steps = (_pod_2,)  # pods/*/pod.json. Each of these is one of CHECKPOINT's too: within("pod", …)
-CHECKPOINT: Steps = (_checkpoint_2,)  # checkpoints/*/*/checkpoint.json
+POD: Steps = (_pod_2, _pod_3)  # pods/*/pod.json. Each of these is one of CHECKPOINT's too: within("pod", …)
+CHECKPOINT: Steps = (_checkpoint_2, within("pod", _pod_3))  # checkpoints/*/*/checkpoint.json
 IMAGES: Steps = ()  # images/index.json
 VOLUME: Steps = ()  # volumes/*/volume.json
 KERNEL: Steps = ()  # kernels/*/bundle.json

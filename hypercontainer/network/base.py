@@ -13,14 +13,15 @@ class Network(Protocol):
     async def ensure(self) -> None:
         """Make what the interfaces of pods stand on, as far as it is not there. Again = no change."""
 
-    def plan(
+    async def plan(
         self,
         pod_id: str,
         mappings: Sequence[PortMapping],
         used: Sequence[NicRecord],
         owners: Mapping[str, str] | None = None,
     ) -> list[NicRecord]:
-        """Decide on a pod's interfaces: names, addresses, host ports. Nothing is made; after `ensure`.
+        """Decide on a pod's interfaces: names, addresses, host ports. Nothing is made; after `ensure`. A kind whose
+        pods share what there is decides at once, without waiting: nobody else decides meanwhile.
 
         `used` are the records of all other pods, running or not, `owners` whose each tap is, in words. Raises InUse
         for a port that is taken, naming it and who has it, Exhausted when there is no more room, InvalidInput."""

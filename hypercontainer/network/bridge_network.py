@@ -42,7 +42,7 @@ class BridgeNetwork:
                 known = [line for nic in self._nics.values() for line in rules.join(self._net, nic)]
                 self._nft.apply([rules.base(self._net), *known])
 
-    def plan(
+    async def plan(
         self,
         pod_id: str,
         mappings: Sequence[PortMapping],
@@ -109,7 +109,7 @@ class BridgeNetwork:
         """Taps, rules and ports. Returns, in words, the host ports that another process took meanwhile; they lead to
         their pods all the same."""
         for name in await bridge.ports(self._net):
-            if ipam.TAP.fullmatch(name) and name not in {nic.tap for nic in keep()}:
+            if tap.TAP.fullmatch(name) and name not in {nic.tap for nic in keep()}:
                 await bridge.remove_link(name)
         kept = {nic.tap: nic for nic in keep()}
         self._sweep_rules(list(kept.values()))

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hypercontainer.errors import Exhausted, InvalidInput
-from hypercontainer.model.record import NicRecord
+from hypercontainer.model.record import NicRecord, RouteRecord
 from hypercontainer.model.settings import Settings
+from hypercontainer.network import tap
 
 BRIDGE = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,14}")
-POD_ID = re.compile(r"[a-z0-9]{1,13}")  # with "hy" before it, the 15 characters of an interface's name
-TAP = re.compile(r"hy[a-z0-9]{1,13}")
 
 
 @dataclass(frozen=True)
@@ -47,12 +46,6 @@ def plan(settings: Settings) -> Plan:
     return Plan(settings.bridge, subnet, subnet6)
 
 
-def tap_name(pod_id: str) -> str:
-    if not POD_ID.fullmatch(pod_id):
-        raise InvalidInput(f"invalid pod id {pod_id!r}")
-    return f"hy{pod_id}"
-
-
 def nic(net: Plan, pod_id: str, used: Sequence[NicRecord], mtu: int) -> NicRecord:
     """The record of a new interface, without ports: the lowest address that nobody uses. Raises Exhausted.
 
@@ -67,19 +60,17 @@ def nic(net: Plan, pod_id: str, used: Sequence[NicRecord], mtu: int) -> NicRecor
     else:
         raise Exhausted(f"cannot add a pod to {net.bridge}: no address is free in {net.subnet}")
     return NicRecord(
-        tap=tap_name(pod_id),
+        tap=tap.name(pod_id),
         mac=mac(address),
-        address=f"{address}/{net.subnet.prefixlen}",
-        gateway=str(net.gateway),
-        address6=f"{net.subnet6[number]}/{net.subnet6.prefixlen}" if net.subnet6 else "",
-        gateway6=str(net.gateway6 or ""),
+        addresses=[f"{subnet[number]}/{subnet.prefixlen}" for subnet in (net.subnet, net.subnet6) if subnet],
+        routes=[RouteRecord(dst="default", gateway=str(gw)) for gw in (net.gateway, net.gateway6) if gw],
         mtu=mtu,
     )
 
 
 def addresses(nic: NicRecord) -> list[str]:
     """The pod's addresses, without their prefixes."""
-    return [str(ipaddress.ip_interface(address).ip) for address in (nic.address, nic.address6) if address]
+    return [str(ipaddress.ip_interface(address).ip) for address in nic.addresses]
 
 
 def mac(address: ipaddress.IPv4Address) -> str:

@@ -9,8 +9,9 @@ import json
 from typing import Any, NamedTuple
 
 from hypercontainer.errors import HyperError, Unavailable
-from hypercontainer.network.ipam import TAP, Plan
+from hypercontainer.network.ipam import Plan
 from hypercontainer.network.rules import FAMILIES, Element, mark
+from hypercontainer.network.tap import TAP
 
 LIBRARY = "libnftables.so.1"  # of the package libnftables1, which the program nft needs too
 JSON = 1 << 4  # NFT_CTX_OUTPUT_JSON, nftables/libnftables.h

@@ -13,7 +13,7 @@ class NoNetwork:
     async def ensure(self) -> None:
         pass
 
-    def plan(
+    async def plan(
         self,
         pod_id: str,
         mappings: Sequence[PortMapping],

@@ -3,8 +3,14 @@
 import errno
 import fcntl
 import os
+import re
 import socket
 import struct
+
+from hypercontainer.errors import InvalidInput
+
+POD_ID = re.compile(r"[a-z0-9]{1,13}")  # with "hy" before it, the 15 characters of an interface's name
+TAP = re.compile(r"hy[a-z0-9]{1,13}")
 
 IFNAMSIZ = 16
 SIOCGIFFLAGS, SIOCSIFFLAGS = 0x8913, 0x8914
@@ -15,6 +21,13 @@ RTM_SETLINK, NLM_F_REQUEST, NLM_F_ACK, NLMSG_ERROR = 19, 0x1, 0x4, 2
 IFLA_PROTINFO, IFLA_BRPORT_MODE, NLA_F_NESTED = 12, 4, 0x8000
 
 FULL = frozenset((errno.EXFULL, errno.ENFILE))  # a bridge has room for 1023 ports
+
+
+def name(pod_id: str) -> str:
+    """Of the tap of a pod's first interface."""
+    if not POD_ID.fullmatch(pod_id):
+        raise InvalidInput(f"invalid pod id {pod_id!r}")
+    return f"hy{pod_id}"
 
 
 def join(name: str, bridge: str, mtu: int) -> None:
@@ -32,8 +45,20 @@ def join(name: str, bridge: str, mtu: int) -> None:
             if e.errno != errno.EBUSY:  # is a port already
                 raise
         _hairpin(index)
-        flags = struct.unpack_from("=H", fcntl.ioctl(s, SIOCGIFFLAGS, _request(name)), IFNAMSIZ)[0]
-        fcntl.ioctl(s, SIOCSIFFLAGS, _request(name, struct.pack("=H", flags | IFF_UP)))
+        _up(s, name)
+
+
+def up(name: str, mtu: int) -> None:
+    """Bring the interface `name` up, quiet."""
+    _quiet(name)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as s:
+        fcntl.ioctl(s, SIOCSIFMTU, _request(name, struct.pack("=i", mtu)))
+        _up(s, name)
+
+
+def _up(s: socket.socket, name: str) -> None:
+    flags = struct.unpack_from("=H", fcntl.ioctl(s, SIOCGIFFLAGS, _request(name)), IFNAMSIZ)[0]
+    fcntl.ioctl(s, SIOCSIFFLAGS, _request(name, struct.pack("=H", flags | IFF_UP)))
 
 
 def _hairpin(index: int) -> None:
@@ -60,7 +85,7 @@ def cut(name: str) -> None:
 
 
 def _quiet(name: str) -> None:
-    """A port of a bridge needs no address of its own, and shall send the guest nothing unasked."""
+    """A tap needs no address of its own, and shall send the guest nothing unasked."""
     try:
         with open(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6", "w") as f:
             f.write("1")

@@ -4,11 +4,12 @@ import base64
 import os
 import time
 from collections.abc import Sequence
+from typing import Literal
 
 from hypercontainer.agent import messages as m
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC
 from hypercontainer.model import arch, capabilities, seccomp, ulimits
-from hypercontainer.model.record import ContainerRecord, MountRecord, NicRecord, PodRecord, Streams
+from hypercontainer.model.record import ContainerRecord, MountRecord, NicRecord, PodRecord, RouteRecord, Streams
 from hypercontainer.model.spec import ContainerSpec, Dns, ExecSpec
 
 ENTROPY = 64  # bytes for the guest's random pool
@@ -67,8 +68,9 @@ def pod_setup(
     """Names, addresses, clock, entropy. `hosts`: rows of /etc/hosts; `hardware`: the address that the interface has."""
     return m.PodSetup(
         hostname=hostname(pod),
-        interfaces=[_interface(pod.nic, hardware)] if pod.nic else [],
-        routes=_routes(pod.nic) if pod.nic else [],
+        # the last one first: none is to have a name that the guest's kernel has given to one that still has it
+        interfaces=[_interface(nic, hardware if len(pod.nics) == 1 else "") for nic in reversed(pod.nics)],
+        routes=[_route(route) for nic in pod.nics for route in nic.routes],
         dns=m.Resolver(nameservers=dns.nameservers, search=dns.search, options=dns.options),
         hosts=hosts,
         time_ns=time.time_ns(),
@@ -80,13 +82,12 @@ def pod_setup(
 
 
 def _interface(nic: NicRecord, hardware: str) -> m.Interface:
-    addresses = [address for address in (nic.address, nic.address6) if address]
-    return m.Interface(mac=nic.mac, hardware=hardware, name="eth0", mtu=nic.mtu, addresses=addresses)
+    return m.Interface(mac=nic.mac, hardware=hardware, name=nic.name, mtu=nic.mtu, addresses=nic.addresses)
 
 
-def _routes(nic: NicRecord) -> list[m.Route]:
-    routes = [m.Route(dst="default", gateway=nic.gateway)]
-    return [*routes, m.Route(dst="default", gateway=nic.gateway6, family=6)] if nic.gateway6 else routes
+def _route(route: RouteRecord) -> m.Route:
+    family: Literal[4, 6] = 6 if ":" in route.dst + route.gateway else 4
+    return m.Route(dst=route.dst, gateway=route.gateway, family=family, device=route.device)
 
 
 def container_create(container: ContainerRecord, memory_mib: int = 0) -> m.ContainerCreate:

@@ -25,6 +25,7 @@ from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import ContainerRecord, DiskRecord, MountRecord, PodRecord, SnapshotInfo
 from hypercontainer.model.spec import Dns
 from hypercontainer.network import dns
+from hypercontainer.network.base import Network
 from hypercontainer.sandbox import agent_requests, clock
 from hypercontainer.sandbox.site import Boot, Records, Site
 from hypercontainer.storage import filling, scratch
@@ -67,6 +68,10 @@ class Machine:
         self._standing: Guest | None = None  # it was found, and does not answer yet
         self.unreached = ""  # why nobody can talk to the guest, which is there
 
+    @property
+    def _network(self) -> Network:
+        return self.site.network_of(self.record)
+
     def check_reached(self, verb: str, name: str) -> None:
         """WrongState while the guest is there, but stands still since before our own restart."""
         if self.unreached:
@@ -94,7 +99,7 @@ class Machine:
         boot = await site.boot()
         async with AsyncExitStack() as undo:  # callbacks only: on success they are dropped
             undo.push_async_callback(self.release)
-            self._plan()
+            await self._plan()
             with trace.step("prepare"):
                 await all_of(self._join_network(), *(self._prepare(c) for c in record.containers))
             disks = [d for c in record.containers for d in (c.lower, c.upper) if d]
@@ -102,8 +107,8 @@ class Machine:
             self.vm = vm = await self._guest(config, trace, origin)
             self._targets = {disk.target for disk in disks}
             record.guest, record.uid = vm.guest.record, vm.guest.record.uid
-            if record.nic and not origin:
-                await site.network.plug(record.nic)
+            if not origin:
+                await self._plug()
             with trace.step("pod"):
                 share = config.share is not None
                 asked_s = time.monotonic()
@@ -112,8 +117,8 @@ class Machine:
                 await vm.agent.setup_pod(setup)
                 if not clock.near(asked_s):
                     await clock.set_clock(vm.agent)
-            if record.nic and origin:  # only now: until then it spoke with the address of another one
-                await site.network.plug(record.nic)
+            if origin:  # only now: until then it spoke with the address of another one
+                await self._plug()
             self.save()  # only now: a guest that was not told who it is must not be taken up after our own restart
             undo.pop_all()
         return vm
@@ -130,16 +135,20 @@ class Machine:
         self._in_guest = {container.id for container in record.containers}
         return vm
 
-    def _plan(self) -> None:
+    async def _plan(self) -> None:
         """Write down what is about to be made on the host."""
-        self._records.allocate(self.record)
+        await self._records.allocate(self.record)
         run_dir = self.site.run_dir(self.record.id)
         with files.telling(f"make {run_dir}"):
             run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
 
     async def _join_network(self) -> None:
-        if self.record.nic:
-            await self.site.network.create(self.record.nic)
+        for nic in self.record.nics:
+            await self._network.create(nic)
+
+    async def _plug(self) -> None:
+        for nic in self.record.nics:
+            await self._network.plug(nic)
 
     async def _prepare(self, container: ContainerRecord) -> None:
         """A container's files on the host: the writable layer (kept over restarts), the folders it shares."""
@@ -188,7 +197,7 @@ class Machine:
             uid=record.uid,
             disks=disks,
             disk_mib=max([limits.scratch_mib, *(c.spec.scratch_mib for c in record.containers)]),
-            nic=Nic(tap=record.nic.tap, mac=record.nic.mac) if record.nic else None,
+            nics=[Nic(tap=nic.tap, mac=nic.mac, netns=nic.netns) for nic in record.nics],
             share=self._shared() if _of_the_host(record.containers) else None,
             boot_timeout_s=limits.boot_timeout_s,
             accelerator=boot.accelerator,
@@ -209,10 +218,10 @@ class Machine:
         )
 
     def _hosts(self) -> list[list[str]]:
-        nic = self.record.nic
-        addresses = [nic.address, nic.address6] if nic else []
+        nics = self.record.nics
+        addresses = [address for nic in nics for address in nic.addresses]
         name, extra = agent_requests.hostname(self.record), self.record.spec.extra_hosts
-        return dns.hosts(name, addresses, extra, nic.gateway if nic else "")
+        return dns.hosts(name, addresses, extra, next((nic.gateway for nic in nics if nic.gateway), ""))
 
     async def enter(self, container: ContainerRecord, trace: Trace) -> None:
         """Have `container` made in the guest, its disks plugged into a machine that ran before."""
@@ -337,11 +346,10 @@ class Machine:
         shutil.rmtree(run_dir, ignore_errors=True)
 
     async def _leave_network(self) -> None:
-        if self.record.nic:
-            await self.site.network.remove(self.record.nic)
-            self.record.nic = (
-                None  # at once: whoever looks what is to be kept, while its VMM ends, does not make it again
-            )
+        # out of the record at once: whoever looks what is to be kept, while its VMM ends, does not make it again
+        while self.record.nics:
+            await self._network.remove(self.record.nics[-1])
+            self.record.nics.pop()
 
     async def attach(self) -> Listing | None:
         """Take hold of the guest in the record again, after our own restart. Returns what the guest says is in it;

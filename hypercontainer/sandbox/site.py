@@ -9,6 +9,8 @@ from hypercontainer.factory.base import Factory
 from hypercontainer.hypervisor.base import Hypervisor
 from hypercontainer.model.record import ContainerRecord, PodRecord
 from hypercontainer.network.base import Network
+from hypercontainer.network.netns import NetnsNetwork
+from hypercontainer.network.none import NoNetwork
 from hypercontainer.sandbox import size
 from hypercontainer.storage.filling import Filling
 
@@ -40,7 +42,7 @@ class Limits:
 class Site:
     limits: Limits
     hypervisor: Hypervisor
-    network: Network
+    network: Network  # of pods that are given no other
     factory: Callable[[str], Factory]  # the one of that name, or the usual one
     boot: Callable[[], Awaitable[Boot]]  # NotFound when there is no kernel
     run: Path  # what does not outlive a reboot
@@ -53,6 +55,11 @@ class Site:
 
     def share_dir(self, pod_id: str) -> Path:
         return self.run / "shares" / pod_id
+
+    def network_of(self, pod: PodRecord) -> Network:
+        if pod.netns:
+            return NetnsNetwork(pod.netns)
+        return NoNetwork() if pod.spec.network == "none" else self.network
 
     def vcpus(self, pod: PodRecord, accelerator: Literal["kvm", "tcg"]) -> int:
         """Processors of its VM."""
@@ -70,8 +77,8 @@ class Site:
 class Records(Protocol):
     """Keeps the records of pods, and what no two of them may have."""
 
-    def allocate(self, pod: PodRecord) -> None:
-        """Give it a user for its VMM, and the network interface that it is to have, and save that."""
+    async def allocate(self, pod: PodRecord) -> None:
+        """Give it a user for its VMM, and the network interfaces that it is to have, and save that."""
 
     def save(self, pod: PodRecord, *, durable: bool = False) -> None:
         """Replace its record on disk. Exhausted when the disk takes no more: the old one is there."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from hypercontainer.errors import HyperError
-from hypercontainer.model.record import NicRecord
+from hypercontainer.model.record import NicRecord, RouteRecord
 from hypercontainer.model.spec import PortMapping
 
 
@@ -18,7 +18,7 @@ class FakeNetwork:
     async def ensure(self) -> None:
         pass
 
-    def plan(
+    async def plan(
         self,
         pod_id: str,
         mappings: Sequence[PortMapping],
@@ -30,10 +30,8 @@ class FakeNetwork:
         nic = NicRecord(
             tap=f"hy{pod_id}",
             mac=f"02:00:00:00:00:{n:02x}",
-            address=f"10.0.0.{n}/24",
-            gateway="10.0.0.1",
-            address6="",
-            gateway6="",
+            addresses=[f"10.0.0.{n}/24"],
+            routes=[RouteRecord(dst="default", gateway="10.0.0.1")],
         )
         return [nic]
 

@@ -209,7 +209,7 @@ class FakeHypervisor:
     def shape(self, config: VmConfig) -> str:
         booted = () if config.origin else (config.kernel, config.initrd)
         words = (self.program, *booted, config.vcpus, config.memory_mib, config.accelerator)
-        return " ".join(map(str, (*words, config.nic, config.disks, config.share)))
+        return " ".join(map(str, (*words, config.nics, config.disks, config.share)))
 
     async def attach(self, record: GuestRecord) -> FakeGuest | None:
         guest = self.guests.get(record.run_dir)

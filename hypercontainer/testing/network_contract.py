@@ -18,7 +18,7 @@ Seen = Callable[[], object]
 
 async def made(network: Network, pod_id: str, used: list[NicRecord]) -> list[NicRecord]:
     """The interfaces of a pod, without their taps."""
-    nics = network.plan(pod_id, [], used)
+    nics = await network.plan(pod_id, [], used)
     for nic in nics:
         await network.create(nic)
     return nics
@@ -34,7 +34,7 @@ class NetworkContract:
     async def test_a_plan_makes_nothing(self, network: Network, seen: Seen) -> None:
         await network.ensure()
         before = seen()
-        assert network.plan("p1", [], []) == network.plan("p1", [], [])
+        assert await network.plan("p1", [], []) == await network.plan("p1", [], [])
         assert seen() == before
 
     async def test_what_was_made_is_removed(self, network: Network, seen: Seen, vmm: Vmm) -> None:
@@ -67,7 +67,7 @@ class NetworkContract:
     async def test_what_was_half_made_is_removed(self, network: Network, seen: Seen) -> None:
         await network.ensure()
         before = seen()
-        for nic in network.plan("p1", [], []):
+        for nic in await network.plan("p1", [], []):
             await network.remove(nic)  # recorded, and no more
         assert seen() == before
         for nic in await made(network, "p1", []):
@@ -78,7 +78,7 @@ class NetworkContract:
         await network.ensure()
         before = seen()
         for _ in range(2):
-            for nic in network.plan("p1", [], []):
+            for nic in await network.plan("p1", [], []):
                 await network.create(nic)
                 with vmm(nic):
                     await network.plug(nic)

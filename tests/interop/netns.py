@@ -76,12 +76,12 @@ def guest(nic: NicRecord, host: str) -> Iterator[str]:
                 f"addr add {nic.address6} dev eth0 nodad",
                 f"route add default via {nic.gateway6} dev eth0",
             )
-        stack.enter_context(_pumping(outer, inner))
+        stack.enter_context(pumping(outer, inner))
         yield name
 
 
 @contextmanager
-def _pumping(a: int, b: int) -> Iterator[None]:
+def pumping(a: int, b: int) -> Iterator[None]:
     stop, stopper = os.pipe()
 
     def pump() -> None:

@@ -107,7 +107,7 @@ class Pods:
         self.world, self.stack, self.nics = world, stack, list[NicRecord]()
 
     async def add(self, name: str, *ports: PortMapping) -> tuple[str, NicRecord, netns.Server]:
-        [nic] = self.world.network.plan(name, ports, self.nics)
+        [nic] = await self.world.network.plan(name, ports, self.nics)
         await self.world.network.create(nic)
         self.nics.append(nic)
         guest = self.stack.enter_context(netns.guest(nic, self.world.host))
@@ -251,8 +251,8 @@ async def test_a_pod_cannot_take_anothers_place_in_its_neighbours_tables(world: 
 async def test_what_a_tap_says_of_others_reaches_nobody(world: World) -> None:
     """By whatever bytes: a guest's root, or who has taken the VMM over, writes any frame."""
     await world.network.ensure()
-    nics = world.network.plan("a1", [], [])
-    nics += world.network.plan("a2", [], nics)
+    nics = await world.network.plan("a1", [], [])
+    nics += await world.network.plan("a2", [], nics)
     for nic in nics:
         await world.network.create(nic)
     with ExitStack() as stack:
@@ -368,7 +368,7 @@ async def test_datagrams_follow_the_port_to_its_next_pod(world: World, pods: Pod
 async def test_all_of_it_goes(world: World) -> None:
     await world.network.ensure()
     before = netns.state()
-    [nic] = world.network.plan("a1", [port(8080), port(53, 53, "udp"), port(81, host_ip="127.0.0.1")], [])
+    [nic] = await world.network.plan("a1", [port(8080), port(53, 53, "udp"), port(81, host_ip="127.0.0.1")], [])
     await world.network.create(nic)
     with tap_of(nic):
         await world.network.plug(nic)
@@ -393,7 +393,7 @@ async def test_ensure_again_changes_nothing(world: World) -> None:
 async def test_a_plugged_tap_is_up_has_no_address_and_goes_with_its_vmm(world: World) -> None:
     await world.network.ensure()
     before = netns.state()["links"]
-    [nic] = world.network.plan("a1", [], [])
+    [nic] = await world.network.plan("a1", [], [])
     await world.network.create(nic)
     with tap_of(nic):
         await world.network.plug(nic)
@@ -410,7 +410,7 @@ async def test_a_plugged_tap_is_up_has_no_address_and_goes_with_its_vmm(world: W
 
 async def test_a_tap_that_is_not_there_is_said(world: World) -> None:
     await world.network.ensure()
-    [nic] = world.network.plan("a1", [], [])
+    [nic] = await world.network.plan("a1", [], [])
     await world.network.create(nic)
     with pytest.raises(HyperError, match="cannot plug network interface hya1: No such device"):
         await world.network.plug(nic)
@@ -451,7 +451,7 @@ async def test_a_new_hyperd_takes_over(world: World, pods: Pods, tmp_path: Path)
     assert ask(world.outside, world.address, 8080).startswith("a1")
     assert not tap.exists(lost.tap) and lost.tap not in netns.state()["rules"]
     with pytest.raises(InUse, match="8080/tcp"), inside(world.host):
-        successor.plan("a3", [port(8080)], [])
+        await successor.plan("a3", [port(8080)], [])
     await successor.remove(kept)
     successor.close()
 
@@ -459,17 +459,17 @@ async def test_a_new_hyperd_takes_over(world: World, pods: Pods, tmp_path: Path)
 async def test_a_taken_port_is_named_with_its_holder(world: World, pods: Pods) -> None:
     with serving(world.host, "nginx", 8080):
         with pytest.raises(InUse, match=rf"8080/tcp.*\(process {os.getpid()}\)"):
-            world.network.plan("a1", [port(8080)], [])
+            await world.network.plan("a1", [port(8080)], [])
         with pytest.raises(InUse, match=r"8080/udp"):
-            world.network.plan("a1", [port(8080, protocol="udp")], [])
+            await world.network.plan("a1", [port(8080, protocol="udp")], [])
     await pods.add("a1", port(8080))
     owners = {nic.tap: "container web" for nic in pods.nics}
     with pytest.raises(InUse, match="container web publishes it"):
-        world.network.plan("a2", [port(8080, host_ip="127.0.0.1")], pods.nics, owners)
+        await world.network.plan("a2", [port(8080, host_ip="127.0.0.1")], pods.nics, owners)
     with pytest.raises(InUse, match="twice"):
-        world.network.plan("a2", [port(1000), port(1000)], [])
+        await world.network.plan("a2", [port(1000), port(1000)], [])
     with pytest.raises(InvalidInput, match=r"no address 203\.0\.113\.1"):
-        world.network.plan("a2", [port(1000, host_ip="203.0.113.1")], [])
+        await world.network.plan("a2", [port(1000, host_ip="203.0.113.1")], [])
 
 
 async def test_a_published_port_stays_ours(world: World, pods: Pods) -> None:
@@ -491,7 +491,7 @@ async def test_connections_that_ended_do_not_hold_a_port(world: World) -> None:
         client.close()
     with pytest.raises(OSError), socket.socket() as s:
         s.bind(("127.0.0.1", 8080))
-    [nic] = world.network.plan("a1", [port(8080)], [])
+    [nic] = await world.network.plan("a1", [port(8080)], [])
     await world.network.create(nic)
     with pytest.raises(OSError), socket.socket() as s:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -501,7 +501,7 @@ async def test_connections_that_ended_do_not_hold_a_port(world: World) -> None:
 
 async def test_free_ports_are_found(world: World, pods: Pods) -> None:
     _, one, _ = await pods.add("a1", port(0), port(0, 81))
-    [two] = world.network.plan("a2", [port(0), port(0, protocol="udp")], pods.nics)
+    [two] = await world.network.plan("a2", [port(0), port(0, protocol="udp")], pods.nics)
     assert [p.host_port for p in one.ports] == [32768, 32769]
     assert [(p.host_port, p.protocol) for p in two.ports] == [(32770, "tcp"), (32768, "udp")]
 
@@ -510,18 +510,18 @@ async def test_a_full_subnet_says_so(tmp_path: Path, world: World) -> None:
     network = BridgeNetwork(Settings(bridge="hysmall", subnet="10.98.0.0/29", subnet6=""), tmp_path)
     nics: list[NicRecord] = []
     for n in range(5):
-        nics += network.plan(f"p{n}", [], nics)
+        nics += await network.plan(f"p{n}", [], nics)
     with pytest.raises(Exhausted, match="no address is free"):
-        network.plan("p5", [], nics)
+        await network.plan("p5", [], nics)
     del nics[2]
-    [again] = network.plan("p5", [], nics)
+    [again] = await network.plan("p5", [], nics)
     assert again.address == "10.98.0.4/29"
 
 
 async def test_without_ipv6(tmp_path: Path, world: World) -> None:
     network = BridgeNetwork(Settings(bridge="hyfour", subnet="10.98.0.0/24", subnet6=""), tmp_path)
     await network.ensure()
-    [nic] = network.plan("a1", [port(8080)], [])
+    [nic] = await network.plan("a1", [port(8080)], [])
     assert (nic.address6, nic.gateway6) == ("", "")
     await network.create(nic)
     await network.remove(nic)
@@ -596,7 +596,7 @@ die()
 async def test_killed_in_the_middle_nothing_stays(world: World, tmp_path: Path, at: str, cleaner: str) -> None:
     await world.network.ensure()
     before = netns.state()
-    [nic] = world.network.plan("a1", [port(8080)], [])
+    [nic] = await world.network.plan("a1", [port(8080)], [])
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", CREATE, at, msgspec.json.encode(SETTINGS), msgspec.json.encode(nic), str(tmp_path)
     )
@@ -614,7 +614,7 @@ async def test_many_pods_at_once(world: World) -> None:
     before = netns.state()
     nics: list[NicRecord] = []
     for n in range(20):
-        nics += world.network.plan(f"p{n}", [port(8000 + n)], nics)
+        nics += await world.network.plan(f"p{n}", [port(8000 + n)], nics)
     await asyncio.gather(*(world.network.create(nic) for nic in nics))
     with ExitStack() as taps:
         for nic in nics:

@@ -33,7 +33,7 @@ WAIT_S = 1500.0  # those that wait are made with a thirtieth of a processor, whe
 @pytest.fixture
 def config(with_agent: Callable[..., VmConfig]) -> VmConfig:
     """Its NIC leads nowhere."""
-    return with_agent(nic=Nic(tap="", mac=SNAPSHOT_MAC))
+    return with_agent(nics=[Nic(tap="", mac=SNAPSHOT_MAC)])
 
 
 class TestQemuCache(FactoryContract):

@@ -28,7 +28,7 @@ BIG = 24 << 20  # bytes: more than the guest's page cache has to spare, and than
 @pytest.fixture
 def config(with_agent: Callable[..., VmConfig]) -> VmConfig:
     """Its NIC leads nowhere."""
-    return with_agent(nic=Nic(tap="", mac=SNAPSHOT_MAC))
+    return with_agent(nics=[Nic(tap="", mac=SNAPSHOT_MAC)])
 
 
 async def test_a_copy_of_the_memory_that_cannot_be_had_is_said_and_leaves_nothing(

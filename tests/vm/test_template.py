@@ -38,7 +38,7 @@ IDLE_MIB = 40  # of memory that a clone has for itself, TCG's translations inclu
 @pytest.fixture
 def config(with_agent: Callable[..., VmConfig]) -> VmConfig:
     """Its NIC leads nowhere."""
-    return with_agent(nic=Nic(tap="", mac=SNAPSHOT_MAC))
+    return with_agent(nics=[Nic(tap="", mac=SNAPSHOT_MAC)])
 
 
 class TestQemuTemplates(FactoryContract):

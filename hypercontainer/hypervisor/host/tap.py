@@ -8,17 +8,27 @@ import socket
 import struct
 
 from hypercontainer.errors import HyperError, InUse
+from hypercontainer.lib import netns
 
 TUNSETIFF = 0x400454CA
 TUNSETOWNER = 0x400454CC
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 SIOCSIFNAME = 0x8923
+RTM_SETLINK, NLM_F_REQUEST, NLM_F_ACK, IFLA_NET_NS_FD = 19, 0x1, 0x4, 28
 
 
-def open_tap(name: str, uid: int) -> int:
-    """Make the tap `name` ("": one of a new name), user `uid`'s; return a descriptor, to be closed.
+def open_tap(name: str, uid: int, namespace: str = "") -> int:
+    """Make the tap `name` ("": one of a new name), user `uid`'s, in the network namespace at that path ("": in ours);
+    return a descriptor, to be closed.
 
     It is down, leads nowhere, and goes when the last descriptor is closed. InUse if there is one of this name."""
+    if not namespace:
+        return _open_tap(name, uid)
+    with netns.opened(namespace) as there:
+        return netns.inside(there, lambda: _open_tap(name, uid))
+
+
+def _open_tap(name: str, uid: int) -> int:
     fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         request = struct.pack("16sH22x", (name or "hysnap%d").encode(), IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
@@ -39,6 +49,21 @@ def rename(old: str, new: str) -> None:
             fcntl.ioctl(s, SIOCSIFNAME, struct.pack("16s16s8x", old.encode(), new.encode()))
     except OSError as e:
         raise HyperError(f"cannot rename tap device {old} to {new}: {e.strerror}") from e
+
+
+def move(name: str, namespace: str) -> None:
+    """Have a tap that is down be in the network namespace at that path (rtnetlink(7))."""
+    try:
+        with netns.opened(namespace) as there:
+            body = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, socket.if_nametoindex(name), 0, 0)
+            body += struct.pack("=HHI", 8, IFLA_NET_NS_FD, there)
+            with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as s:
+                s.send(struct.pack("=IHHII", 16 + len(body), RTM_SETLINK, NLM_F_REQUEST | NLM_F_ACK, 0, 0) + body)
+                _, error = struct.unpack_from("=4xH10xi", s.recv(4096))
+            if error:
+                raise OSError(-error, os.strerror(-error))
+    except OSError as e:
+        raise HyperError(f"cannot move tap device {name} to {namespace}: {e.strerror}") from e
 
 
 class Taps:
@@ -70,11 +95,13 @@ class Tap:
     def __init__(self, taps: Taps, name: str, fd: int) -> None:
         self._taps, self._name, self._fd = taps, name, fd
 
-    async def rename(self, name: str) -> None:
-        """While it is down."""
+    async def become(self, name: str, namespace: str) -> None:
+        """Have another name and be elsewhere, while it is down."""
         await self._taps.gone(name)
         rename(self._name, name)
         self._name = name
+        if namespace:
+            move(name, namespace)
 
     def let_go(self) -> None:
         """It goes now if nobody else has it open. Again does nothing."""

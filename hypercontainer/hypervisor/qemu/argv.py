@@ -7,7 +7,7 @@ paths, those that `jail.py` puts into the VMM's root.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from hypercontainer.hypervisor.base import VmConfig
+from hypercontainer.hypervisor.base import Nic, VmConfig
 from hypercontainer.hypervisor.qemu.machines import PARAMETERS, Machine
 from hypercontainer.model.record import DiskRecord
 
@@ -42,12 +42,12 @@ class Descriptors:
     qmp: int
     agent: int
     disks: Sequence[int | None] = ()  # in the order of VmConfig.disks; None of one without a file
-    tap: int | None = None
+    taps: Sequence[int] = ()  # in the order of VmConfig.nics
     share: int | None = None
     memory: int | None = None
 
     def all(self) -> list[int]:
-        optional = [fd for fd in (*self.disks, self.tap, self.share, self.memory) if fd is not None]
+        optional = [fd for fd in (*self.disks, *self.taps, self.share, self.memory) if fd is not None]
         return [self.qmp, self.agent, *optional]
 
     def with_share(self, share: int) -> "Descriptors":
@@ -56,6 +56,7 @@ class Descriptors:
 
 def command(qemu: str, machine: Machine, config: VmConfig, fds: Descriptors) -> list[str]:
     """Return the argv that boots `config` with `fds` on `machine`, by the program `qemu`."""
+    nics = _nics(config, fds)
     return [
         qemu,
         *("-name", f"guest={_escaped(config.name)}"),
@@ -80,8 +81,9 @@ def command(qemu: str, machine: Machine, config: VmConfig, fds: Descriptors) -> 
         *("-device", f"virtio-mem-pci,id={ROOM},memdev=hot,block-size={BLOCK_MIB}M,requested-size=0"),
         *("-device", f"virtio-balloon-pci,addr={BALLOON_SLOT:x},free-page-reporting=on"),
         *_disks(config, fds),
-        *_nic(config, fds),
+        *(word for words in nics[:1] for word in words),
         *_share(config, fds),
+        *(word for words in nics[1:] for word in words),
     ]
 
 
@@ -197,16 +199,19 @@ def _disks(config: VmConfig, fds: Descriptors) -> list[str]:
     return words
 
 
-def _nic(config: VmConfig, fds: Descriptors) -> list[str]:
-    if config.nic is None or fds.tap is None:
-        return []
+def _nic(nic: Nic, tap: int, netdev: str) -> list[str]:
     return [
-        *("-netdev", f"tap,id=net,fd={fds.tap}"),
+        *("-netdev", f"tap,id={netdev},fd={tap}"),
         # romfile= : no boot from the network, so no option ROM to load and run. guest_announce: a clone, which is to
         # announce nothing, is left without the timer for it, and QEMU 7.2 dereferences that when the guest resets
         # the device: at each power-off
-        *("-device", f"virtio-net-pci,netdev=net,mac={config.nic.mac},romfile=,guest_announce=off"),
+        *("-device", f"virtio-net-pci,netdev={netdev},mac={nic.mac},romfile=,guest_announce=off"),
     ]
+
+
+def _nics(config: VmConfig, fds: Descriptors) -> list[list[str]]:
+    ends = zip(config.nics, fds.taps, strict=True)
+    return [_nic(nic, tap, f"net{n}" if n else "net") for n, (nic, tap) in enumerate(ends)]
 
 
 def _share(config: VmConfig, fds: Descriptors) -> list[str]:

@@ -60,9 +60,10 @@ class QemuHypervisor:
         lock = run.lock()
         if lock is None:
             raise InUse(f"cannot boot {config.name}: a virtual machine runs in {run_dir}")
-        tap = monitor = None
+        taps: list[Tap] = []
+        monitor = None
         try:
-            record, tap = await self._spawn(config, run, lock, trace)
+            record, taps = await self._spawn(config, run, lock, trace)
             with trace.step("monitor"):
                 monitor = await _greeted(run, record)
             if config.origin:
@@ -71,9 +72,9 @@ class QemuHypervisor:
                         await config.origin.complete()
                 with trace.step("clone"):
                     await _loaded(run, monitor, self._machine, config)
-            return QemuGuest(record, run, monitor, tap)
+            return QemuGuest(record, run, monitor, taps)
         except BaseException:
-            if tap:
+            for tap in taps:
                 tap.let_go()
             if monitor:
                 await monitor.close()
@@ -82,8 +83,8 @@ class QemuHypervisor:
 
     def shape(self, config: VmConfig) -> str:
         qemu = self._program()
-        nic = 6 if config.nic else None
-        fds = argv.Descriptors(qmp=3, agent=4, memory=5, tap=nic, disks=[None] * len(config.disks))
+        taps = [6 + n for n in range(len(config.nics))]
+        fds = argv.Descriptors(qmp=3, agent=4, memory=5, taps=taps, disks=[None] * len(config.disks))
         words = argv.command(qemu, self._machine, config, fds)
         files = [] if config.origin else [Path(qemu), config.kernel, config.initrd]
         return " ".join([*words, *(_identity(path) for path in files)])
@@ -115,8 +116,8 @@ class QemuHypervisor:
         if run_dir.is_dir():
             await reap(qemu_run(run_dir))
 
-    async def _spawn(self, config: VmConfig, run: RunDir, lock: int, trace: Trace) -> tuple[GuestRecord, Tap | None]:
-        """Start the processes. Of the files that they inherit the tap alone stays open here: their end is QEMU's."""
+    async def _spawn(self, config: VmConfig, run: RunDir, lock: int, trace: Trace) -> tuple[GuestRecord, list[Tap]]:
+        """Start the processes. Of the files that they inherit the taps alone stay open here: their end is QEMU's."""
         with ExitStack() as files:
             files.callback(os.close, lock)
             with trace.step("record"):
@@ -125,8 +126,8 @@ class QemuHypervisor:
             with trace.step("cgroup"):
                 limits.create(cgroups, config.memory_mib)
             with trace.step("files"):
-                if config.nic:
-                    await self._taps.gone(config.nic.tap)
+                for nic in config.nics:
+                    await self._taps.gone(nic.tap)
                 fds = _open(config, run, files)
                 starts = []
                 if config.share:
@@ -135,7 +136,7 @@ class QemuHypervisor:
             with trace.step("vmm"):
                 starts = [self._start(config, run, fds, lock, cgroups), *starts]
                 process, *helpers = await jail.start_all(run, starts)
-            tap = self._taps.hold(config.nic.tap, fds.tap) if config.nic and fds.tap is not None else None
+            taps = [self._taps.hold(nic.tap, fd) for nic, fd in zip(config.nics, fds.taps, strict=True)]
         if config.background:
             proc.nice(process.pid, BACKGROUND)
         record = GuestRecord(
@@ -147,7 +148,7 @@ class QemuHypervisor:
             uid=config.uid,
             helpers=helpers,
         )
-        return record, tap
+        return record, taps
 
     async def _timed(self, config: VmConfig) -> VmConfig:
         """An emulated guest reads this machine's time stamp counter. Left to measure how fast that goes, it was wrong
@@ -256,7 +257,7 @@ def _open(config: VmConfig, run: RunDir, files: ExitStack) -> argv.Descriptors:
         qmp=listen(run.monitor),
         agent=listen(run.agent),
         disks=tuple(keep(open_disk(disk)) if disk.path else None for disk in config.disks),
-        tap=keep(open_tap(config.nic.tap, config.uid)) if config.nic else None,
+        taps=[keep(open_tap(nic.tap, config.uid, nic.netns)) for nic in config.nics],
         memory=keep(_own_memory(config)) if config.origin and config.share else _given_memory(config),
     )
 

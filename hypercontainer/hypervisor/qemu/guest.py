@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -29,8 +30,8 @@ CAUSE_BYTES = 16384  # of the console are searched for a panic
 class QemuGuest:
     """Implements hypervisor.base.Guest, and all that it may be able to do besides."""
 
-    def __init__(self, record: GuestRecord, run: RunDir, monitor: Monitor, tap: Tap | None = None) -> None:
-        self._record, self._run, self._monitor, self._tap = record, run, monitor, tap
+    def __init__(self, record: GuestRecord, run: RunDir, monitor: Monitor, taps: Sequence[Tap] = ()) -> None:
+        self._record, self._run, self._monitor, self._taps = record, run, monitor, taps
         self._swapped: set[int] = set()  # targets whose file is the other one
         self._ending = asyncio.Lock()
         self._cause = ""  # set once the VMM is gone
@@ -113,8 +114,9 @@ class QemuGuest:
         proc.nice(self._record.process.pid, 0)
         slots = {disk.target for disk in config.disks if disk.target in SLOTS}
         await all_of(*(self.swap_disk(disk) if disk.target in slots else self.add_disk(disk) for disk in config.disks))
-        if config.nic and config.nic.tap and self._tap:
-            await self._tap.rename(config.nic.tap)
+        for nic, tap in zip(config.nics, self._taps, strict=True):
+            if nic.tap:
+                await tap.become(nic.tap, nic.netns)
         os.rename(self._run.path, run_dir)
         self._run = self._run.moved(run_dir)
         self._record.run_dir = str(run_dir)
@@ -162,8 +164,8 @@ class QemuGuest:
             if proc.kill(process.pid, process.start_time) and not self._cause:
                 self._cause = "killed"
             await self._settle()
-            if self._tap:
-                self._tap.let_go()
+            for tap in self._taps:
+                tap.let_go()
             await self._monitor.close()
             await reap(self._run)
 

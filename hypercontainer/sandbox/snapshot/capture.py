@@ -38,6 +38,9 @@ def check(pod: Pod, container: Container, verb: Verb) -> None:
     if tied := [mount.target for mount in record.mounts if mount.type != "tmpfs"]:
         why = f"its virtual machine shares one, at {tied[0]}, and cannot be copied"
         raise WrongState(verb, record.name, "tied to a folder of this host", why)
+    if pod.record.netns:
+        why = f"somebody else made its network, {pod.record.netns}, and no other machine can have its addresses"
+        raise WrongState(verb, record.name, "tied to a network of this host", why)
 
 
 async def capture(
@@ -77,7 +80,7 @@ async def capture(
 async def info(pod: LockedPod, container: Container) -> SnapshotInfo:
     """What a snapshot that is taken now begins with. All but `offsets` and `time_ns` stays true while the lock is
     held."""
-    record, nic, vm = container.record, pod.record.nic, pod.machine.running()
+    record, nics, vm = container.record, pod.record.nics, pod.machine.running()
     size = await vm.guest.size()
     vcpus, memory_mib = size.vcpus, size.memory_mib - size.added_mib
     return SnapshotInfo(
@@ -86,7 +89,7 @@ async def info(pod: LockedPod, container: Container) -> SnapshotInfo:
         vcpus=vcpus,
         memory_mib=memory_mib,
         container=record.id,
-        mac=nic.mac if nic else "",
+        mac=nics[0].mac if nics else "",
         streams=record.streams,
         offsets=container.output.log.offsets,
         time_ns=clock.now_ns(),

@@ -36,7 +36,7 @@ def digest(site: Site, record: PodRecord, accelerator: str, vcpus: int, memory_m
         vcpus=vcpus,
         memory_mib=memory_mib,
         uid=0,
-        nic=Nic(tap="", mac=SNAPSHOT_MAC) if record.spec.network == "bridge" else None,
+        nics=[Nic(tap="", mac=SNAPSHOT_MAC)] if record.spec.network == "bridge" else [],
         accelerator=accelerator,
         origin=Snapshot(memory=-1, state=-1),
     )

@@ -48,9 +48,9 @@ def _sync(container: Container) -> None:
 
 async def release_suspended(pod: LockedPod) -> None:
     """Free what a suspended pod holds on the host, but its addresses and ports."""
-    nic = pod.record.nic
+    nics = list(pod.record.nics)
     await pod.machine.release()
-    pod.record.nic = nic
+    pod.record.nics = nics
     pod.machine.note()
 
 
@@ -63,14 +63,14 @@ async def resume(pod: LockedPod, container: Container, trace: Trace) -> None:
     await check_fits(pod.site, record, info, "resume")
     loaded = await load(folder)
     try:
-        nic = record.nic
+        nics = list(record.nics)
         try:
             source = RestoreFrom(snapshot=loaded.seal(), info=info)
             await restore.restore_frozen(pod, container, source, trace, new_run=False)
             await restore.thaw(pod, container, trace)
         except BaseException:
             if record.suspended:
-                record.nic = nic
+                record.nics = nics
                 pod.machine.note()
             raise
     finally:

@@ -166,8 +166,8 @@ def test_what_the_image_exposes_is_kept_in_the_record() -> None:
     made = resolve.container(ContainerSpec(image="i"), "sha256:0", image, name="c")
     assert (made.exposed_ports, made.volumes) == (["53/udp", "80/tcp"], ["/data"])
     pod = resolve.pod(PodSpec(ports=[PortMapping(container_port=8080)]), name="p", implicit=True)
-    pod.nic = NicRecord(tap="t", mac="", address="10.0.0.2/24", gateway="", address6="", gateway6="")
-    pod.nic.ports = [PortRecord(host_ip="", host_port=1, container_port=8080, protocol="tcp")]
+    pod.nics = [NicRecord(tap="t", mac="", addresses=["10.0.0.2/24"])]
+    pod.nics[0].ports = [PortRecord(host_ip="", host_port=1, container_port=8080, protocol="tcp")]
     ports = describe.network(pod, made).ports
     assert {key: bool(hosts) for key, hosts in ports.items()} == {"53/udp": False, "80/tcp": False, "8080/tcp": True}
 

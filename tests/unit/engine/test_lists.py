@@ -28,8 +28,7 @@ async def engine_with_three(engine: LocalEngine, create: Run) -> AsyncIterator[L
     web = await create("cat", name="web", labels={"k": "v"}, open_stdin=True)
     await engine.containers.start(web)
     pod = engine.host.index.find_container(web)[0]
-    assert pod.nic
-    pod.nic.ports = [PortRecord(host_ip="", host_port=8088, container_port=80, protocol="tcp")]
+    pod.nics[0].ports = [PortRecord(host_ip="", host_port=8088, container_port=80, protocol="tcp")]
     pod.spec = msgspec.structs.replace(pod.spec, ports=[PortMapping(container_port=80, host_port=8088)])
     web2 = await create("exit", "3", name="web2")
     await engine.containers.start(web2)

@@ -435,21 +435,18 @@ async def test_a_restored_container_has_its_old_addresses_unless_somebody_has_it
 ) -> None:
     id, other = await running(engine, create), await create("sleep")
     pod, _ = engine.supervisor.find(id)
-    assert pod.record.nic
     port = PortRecord(host_ip="", host_port=49153, container_port=80, protocol="tcp")
-    pod.record.nic.ports = [port]
+    pod.record.nics[0].ports = [port]
     await engine.snapshots.create(id, "k", leave_running=False)
     await engine.snapshots.restore(id, "k", name="")
-    assert pod.record.nic
-    assert pod.record.nic.ports == [port]
+    assert pod.record.nics[0].ports == [port]
     await engine.containers.kill(id, 9)
     await engine.containers.wait(id)
     await engine.containers.start(other)
-    taken = engine.supervisor.find(other)[0].record.nic
-    assert taken
-    taken.address, taken.ports = "10.0.0.99/24", [port]
+    taken = engine.supervisor.find(other)[0].record.nics[0]
+    taken.addresses, taken.ports = ["10.0.0.99/24"], [port]
     await engine.snapshots.restore(id, "k", name="")
-    assert pod.record.nic.ports == []
+    assert pod.record.nics[0].ports == []
 
 
 async def test_many_forks_get_names_of_their_own(engine: LocalEngine, create: Run) -> None:

@@ -66,8 +66,11 @@ def test_pods(first: Path) -> None:
     assert [(m.type, m.target, m.read_only) for m in runs.mounts] == [
         ("volume", "/kept", False), ("bind", "/bound", True), ("tmpfs", "/t", False),
     ]  # fmt: skip
-    nic, guest = pods[RUNS].nic, pods[RUNS].guest
-    assert nic and nic.mac == "02:68:c0:a8:b4:03" and [port.container_port for port in nic.ports] == [80]
+    [nic], guest = pods[RUNS].nics, pods[RUNS].guest
+    assert nic.mac == "02:68:c0:a8:b4:03" and [port.container_port for port in nic.ports] == [80]
+    assert nic.addresses == [nic.address, nic.address6] == ["192.168.180.3/24", "fd68:7970:1178:a98f::3/64"]
+    assert (nic.gateway, nic.gateway6, nic.name) == ("192.168.180.1", "fd68:7970:1178:a98f::1", "eth0")
+    assert pods[CREATED].nics == []
     assert guest and guest.accelerator == "tcg" and runs.spec.restart.max_retries == 3
     assert pods[CREATED].containers[0].spec.cap_add == ["NET_ADMIN"]
     assert pods[SLEEPS].suspended and not pods[POD].implicit
@@ -198,21 +201,21 @@ async def test_a_pod_of_a_newer_version_is_left_alone(world: World, engine: Loca
     id = await create("sleep", "1000", mounts=[Mount(type="volume", source="data", target="/d")])
     await engine.containers.start(id)
     before = engine.supervisor.find(id)[0].record
-    nic, path = before.nic, engine.host.pods.folder(before.id) / "pod.json"
+    [nic], path = before.nics, engine.host.pods.folder(before.id) / "pod.json"
     await engine.close()
     path.write_text(path.read_text().replace(f'"version": {record.VERSION}', f'"version": {NEWER}', 1))
     written = path.read_bytes()
 
     again = await world.engine()
     [guest] = world.hypervisor.alive
-    assert nic and world.network.nics == {nic.tap: nic}
+    assert world.network.nics == {nic.tap: nic}
     assert [entry.id for entry in await again.containers.list(all=True, filters={})] == [other]
     assert f"version {NEWER}" in (await again.system.info()).warnings[-1]
     with pytest.raises(InUse, match="whose record cannot be read"):
         await again.volumes.remove("data", force=False)
     await again.containers.start(other)
     pod = again.supervisor.find(other)[0].record
-    assert pod.uid != before.uid and pod.nic and pod.nic.address != nic.address
+    assert pod.uid != before.uid and pod.nics[0].address != nic.address
     await again.containers.remove(other, force=True, volumes=False)
     assert again.host.index.image_user(pod.containers[0].image_id) == f"pod {before.id}, whose record cannot be read"
     assert path.read_bytes() == written
@@ -230,7 +233,14 @@ def test_a_damaged_record_costs_its_pod_only(first: Path) -> None:
     path.write_text(path.read_text()[:1000])
     records, [unread] = PodStore(first / "pods").load()
     assert RUNS not in {pod.id for pod in records} and len(records) == 4
-    assert (unread.id, unread.uid, unread.nic) == (RUNS, 0, None) and '"kept"' in unread.text
+    assert (unread.id, unread.uid, unread.nics) == (RUNS, 0, []) and '"kept"' in unread.text
+
+
+def test_what_is_understood_of_a_record_that_is_not_stays_its_pods(first: Path) -> None:
+    path = first / "pods" / RUNS / "pod.json"
+    path.write_text(path.read_text().replace('"implicit"', '"unheard_of"', 1))
+    _, [unread] = PodStore(first / "pods").load()
+    assert unread.uid and [nic.address for nic in unread.nics] == ["192.168.180.3/24"]
 
 
 async def test_events_of_a_newer_version_are_left_alone(tmp_path: Path) -> None:

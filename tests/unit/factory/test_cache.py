@@ -46,7 +46,7 @@ async def until(true: Callable[[], bool]) -> None:
 
 
 def spec(config: VmConfig, cache: int = 1, *, template: bool = True) -> PoolSpec:
-    return PoolSpec(config=replace(config, nic=Nic(tap="", mac=SNAPSHOT_MAC)), template=template, cache=cache)
+    return PoolSpec(config=replace(config, nics=[Nic(tap="", mac=SNAPSHOT_MAC)]), template=template, cache=cache)
 
 
 def waiting(factory: Factory) -> list[int]:
@@ -84,7 +84,7 @@ async def test_one_that_waits_becomes_the_pods(
         assert [step.name for step in timings.steps] == ["claim"]
         assert isinstance(vm.guest, FakeGuest)
         assert vm.guest.disks[0] == disk and vm.guest.disks[1].path == ""
-        assert (vm.guest.config.nic, vm.guest.record.uid) == (config.nic, UID + 1)
+        assert (vm.guest.config.nics, vm.guest.record.uid) == (config.nics, UID + 1)
         [pool] = factory.pools()
         assert (pool.wanted, pool.taken, pool.poisoned) == (1, 1, 0)
         await until(lambda: waiting(factory) == [1])
@@ -95,8 +95,8 @@ async def test_those_that_wait_have_users_and_taps_of_their_own(
 ) -> None:
     await factory.init([spec(config, 3)])
     _, *guests = hypervisor.booted
-    assert len({guest.uid for guest in guests}) == len({guest.nic and guest.nic.tap for guest in guests}) == 3
-    assert all(guest.nic and guest.nic.tap.startswith("hyw") for guest in guests)
+    assert len({guest.uid for guest in guests}) == len({guest.nics[0].tap for guest in guests}) == 3
+    assert all(guest.nics[0].tap.startswith("hyw") for guest in guests)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ async def test_those_that_wait_have_users_and_taps_of_their_own(
     [
         {"memory_mib": 256},
         {"vcpus": 2},
-        {"nic": None},
+        {"nics": ()},
         {"tenant": "acme"},
         {"disk_mib": 1 << 20},
         {"share": SharedFolder(folder=Path("/share"))},

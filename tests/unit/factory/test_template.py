@@ -57,11 +57,11 @@ async def test_the_first_guest_of_a_shape_makes_its_template_and_all_are_clones(
 ) -> None:
     async with made(factory, config, run_dir):
         pass
-    async with made(factory, replace(config, name="db", uid=2, nic=Nic(tap="hy1", mac="02:…")), run_dir):
+    async with made(factory, replace(config, name="db", uid=2, nics=[Nic(tap="hy1", mac="02:…")]), run_dir):
         pass
     original, *clones = hypervisor.booted
     assert (original.memory is None, original.origin, original.uid, original.disks) == (False, None, UID, EMPTY)
-    assert original.nic == Nic(tap="", mac=SNAPSHOT_MAC)
+    assert original.nics == [Nic(tap="", mac=SNAPSHOT_MAC)]
     assert [clone.origin is not None for clone in clones] == [True, True]
     assert [(clone.name, clone.uid) for clone in clones] == [("web", 1), ("db", 2)]
 
@@ -75,7 +75,7 @@ async def test_the_steps_of_a_start_are_told(factory: TemplateFactory, config: V
     assert [step.name for step in second.steps] == ["vmm", "agent"]
 
 
-@pytest.mark.parametrize("change", [{"memory_mib": 256}, {"vcpus": 2}, {"kernel": Path("other")}, {"nic": None}])
+@pytest.mark.parametrize("change", [{"memory_mib": 256}, {"vcpus": 2}, {"kernel": Path("other")}, {"nics": ()}])
 async def test_another_shape_has_another_template(
     factory: TemplateFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path, change: dict[str, object]
 ) -> None:
@@ -335,7 +335,7 @@ async def test_who_wants_more_does_not_wait_for_a_template_of_that_size(
     assert originals(hypervisor) == 2
 
 
-@pytest.mark.parametrize("change", [{"memory_mib": 64}, {"nic": None}, {"tenant": "other"}, {"kernel": Path("other")}])
+@pytest.mark.parametrize("change", [{"memory_mib": 64}, {"nics": ()}, {"tenant": "other"}, {"kernel": Path("other")}])
 async def test_a_template_that_lacks_something_else_is_no_beginning(
     factory: TemplateFactory, config: VmConfig, run_dir: Path, change: dict[str, object]
 ) -> None:

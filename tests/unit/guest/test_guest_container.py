@@ -348,6 +348,9 @@ def test_a_dotted_hostname_has_its_first_label_as_an_alias(guest: Guest) -> None
     {"routes": [{"dst": "default", "gateway": "nonsense"}]},
     {"routes": [{"dst": "10.0.0.0/99", "gateway": "10.0.0.1"}]},
     {"routes": [{"dst": "default", "gateway": "10.0.0.1", "family": 6}]},
+    {"routes": [{"dst": "10.0.0.0/8", "gateway": ""}]}, {"routes": [{"dst": "default", "gateway": ""}]},
+    {"routes": [{"dst": "10.0.0.0/8", "gateway": "", "device": "nothing"}]},
+    {"routes": [{"dst": "10.0.0.0/8", "gateway": "fd00::1", "device": "lo"}]},
 ])  # fmt: skip
 def test_bad_pods_are_refused(guest: Guest, bad: dict[str, Any]) -> None:
     with pytest.raises(Refused):

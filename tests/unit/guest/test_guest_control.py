@@ -127,6 +127,24 @@ def test_the_network(link: Guest) -> None:
     assert "UP" in json.loads(inside(link, "ip", "-j", "link", "show", "dev", "lo"))[0]["flags"]
 
 
+def test_routes_by_an_interface(link: Guest) -> None:
+    interface = {"mac": MAC, "name": "eth0", "addresses": ["10.1.2.3/32", "fd00:1::3/128"]}
+    routes = [
+        {"dst": "169.254.1.1", "gateway": "", "device": "eth0"},
+        {"dst": "fd00:1::1", "gateway": "", "device": "eth0"},
+        {"dst": "10.1.2.0/24", "gateway": "169.254.1.1", "device": "eth0"},
+        {"dst": "default", "gateway": "fe80::1", "device": "eth0"},
+        {"dst": "default", "gateway": "", "family": 4, "device": "eth0"},
+    ]
+    for _ in range(2):
+        link.host.call("pod.setup", interfaces=[interface], routes=routes)
+        shown = inside(link, "ip", "-4", "route"), inside(link, "ip", "-6", "route")
+        assert sorted(line.split(" proto ")[0].strip() for line in shown[0].splitlines()) == [
+            "10.1.2.0/24 via 169.254.1.1 dev eth0", "169.254.1.1 dev eth0", "default dev eth0",
+        ]  # fmt: skip
+        assert "fd00:1::1 dev eth0" in shown[1] and "default via fe80::1 dev eth0" in shown[1]
+
+
 def test_the_network_again_changes_what_differs(link: Guest) -> None:
     def setup(name: str, *wanted: str, gateway: str) -> None:
         interface = {"mac": MAC, "name": name, "addresses": list(wanted)}

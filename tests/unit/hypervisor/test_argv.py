@@ -30,13 +30,13 @@ def a_config(**changes: Any) -> VmConfig:
             DiskRecord(target=0, path="/var/lib/hyper/rootfs/a.erofs", read_only=True),
             DiskRecord(target=1, path="/var/lib/hyper/pods/p/c/scratch.img", read_only=False),
         ],
-        "nic": Nic(tap="hy0", mac="52:54:00:00:00:01"),
+        "nics": [Nic(tap="hy0", mac="52:54:00:00:00:01")],
         "share": SharedFolder(folder=Path("/run/hyper/shares/p")),
     }
     return VmConfig(**(values | changes))
 
 
-FDS = Descriptors(qmp=10, agent=11, disks=(12, 13), tap=14, share=15)
+FDS = Descriptors(qmp=10, agent=11, disks=(12, 13), taps=(14,), share=15)
 
 
 def lines(config: VmConfig, fds: Descriptors) -> str:
@@ -48,21 +48,21 @@ def lines(config: VmConfig, fds: Descriptors) -> str:
 
 
 def test_the_whole_command_line() -> None:
-    kvm = a_config(accelerator="kvm", disks=(), nic=None, share=None, vcpus=1)
+    kvm = a_config(accelerator="kvm", disks=(), nics=(), share=None, vcpus=1)
     written = lines(a_config(), FDS) + "\n" + lines(kvm, Descriptors(qmp=10, agent=11))
     clone = a_config(origin=Snapshot(memory=16, state=17), share=None)
-    written += "\n" + lines(clone, Descriptors(qmp=10, agent=11, disks=(12, 13), tap=14, memory=16))
-    sharing = a_config(origin=Snapshot(memory=16, state=17), disks=(), nic=None)
+    written += "\n" + lines(clone, Descriptors(qmp=10, agent=11, disks=(12, 13), taps=(14,), memory=16))
+    sharing = a_config(origin=Snapshot(memory=16, state=17), disks=(), nics=())
     written += "\n" + lines(sharing, Descriptors(qmp=10, agent=11, memory=18, share=15))
     assert written == GOLDEN.read_text()
 
 
 def test_a_clone_has_the_machine_of_its_original() -> None:
     """Each device of the original is there, in its order; a clone has disks besides, and no kernel to boot."""
-    original = a_config(memory=16, share=None, disks=(), nic=Nic(tap="", mac=SNAPSHOT_MAC))
+    original = a_config(memory=16, share=None, disks=(), nics=[Nic(tap="", mac=SNAPSHOT_MAC)])
     clone = a_config(origin=Snapshot(memory=16, state=17), share=None)
-    one = command("qemu", Q35, original, Descriptors(qmp=3, agent=4, tap=5, memory=16))
-    other = command("qemu", Q35, clone, Descriptors(qmp=3, agent=4, tap=5, memory=16, disks=(12, 13)))
+    one = command("qemu", Q35, original, Descriptors(qmp=3, agent=4, taps=(5,), memory=16))
+    other = command("qemu", Q35, clone, Descriptors(qmp=3, agent=4, taps=(5,), memory=16, disks=(12, 13)))
 
     def devices(words: list[str]) -> list[str]:
         found = [word for option, word in pairwise(words) if option == "-device" and not word.startswith("scsi-hd")]
@@ -103,7 +103,7 @@ def test_no_name_becomes_an_option(name: str) -> None:
 def test_each_disk_is_its_own_target_node_and_descriptor(disks: list[tuple[int, bool]]) -> None:
     records = [DiskRecord(target=target, path="/x", read_only=read_only) for target, read_only in disks]
     fds = Descriptors(qmp=3, agent=4, disks=tuple(range(20, 20 + len(records))))
-    words = command("qemu", Q35, a_config(disks=records, nic=None, share=None), fds)
+    words = command("qemu", Q35, a_config(disks=records, nics=(), share=None), fds)
     devices = [word for word in words if word.startswith("scsi-hd,")]
     nodes = [word for word in words if word.startswith("driver=file,")]
     raws = [word for word in words if word.startswith("driver=raw,")]

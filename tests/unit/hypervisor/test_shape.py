@@ -27,7 +27,7 @@ def config(tmp_path: Path) -> VmConfig:
         {"memory_mib": 512},
         {"accelerator": "kvm"},
         {"kernel_parameters": ["quiet"]},
-        {"nic": Nic(tap="", mac=SNAPSHOT_MAC)},
+        {"nics": [Nic(tap="", mac=SNAPSHOT_MAC)]},
     ],
 )
 def test_another_machine_is_another_shape(config: VmConfig, tmp_path: Path, change: dict[str, object]) -> None:

@@ -5,9 +5,9 @@ import ipaddress
 import pytest
 
 from hypercontainer.errors import Exhausted, InvalidInput
-from hypercontainer.model.record import NicRecord
+from hypercontainer.model.record import NicRecord, RouteRecord
 from hypercontainer.model.settings import Settings
-from hypercontainer.network import ipam
+from hypercontainer.network import ipam, tap
 
 NET = ipam.plan(Settings())
 
@@ -16,10 +16,11 @@ def test_the_first_pod() -> None:
     assert ipam.nic(NET, "0123456789ab", [], 1400) == NicRecord(
         tap="hy0123456789ab",
         mac="02:68:c0:a8:7b:02",
-        address="192.168.123.2/24",
-        gateway="192.168.123.1",
-        address6="fd68:7970:6572::2/64",
-        gateway6="fd68:7970:6572::1",
+        addresses=["192.168.123.2/24", "fd68:7970:6572::2/64"],
+        routes=[
+            RouteRecord(dst="default", gateway="192.168.123.1"),
+            RouteRecord(dst="default", gateway="fd68:7970:6572::1"),
+        ],
         mtu=1400,
     )
 
@@ -39,7 +40,7 @@ def test_gaps_are_filled_and_addresses_never_shared() -> None:
 @pytest.mark.parametrize("pod_id", ["", "x" * 14, "a/b", "A", 'a"', "a b", "../x"])
 def test_only_ids_name_a_tap(pod_id: str) -> None:
     with pytest.raises(InvalidInput):
-        ipam.tap_name(pod_id)
+        tap.name(pod_id)
 
 
 @pytest.mark.parametrize(

@@ -45,10 +45,10 @@ class TestNoNetwork(NetworkContract):
 
 async def test_a_pod_without_a_network_has_no_interface_and_no_port() -> None:
     network = NoNetwork()
-    assert network.plan("p1", [], []) == []
+    assert await network.plan("p1", [], []) == []
     with pytest.raises(InvalidInput, match="cannot publish ports of a pod without a network"):
-        network.plan("p1", [PortMapping(host_port=80, container_port=80)], [])
-    [stranger] = FakeNetwork().plan("p1", [], [])
+        await network.plan("p1", [PortMapping(host_port=80, container_port=80)], [])
+    [stranger] = await FakeNetwork().plan("p1", [], [])
     for refused in (network.create, network.plug, network.remove):
         with pytest.raises(HyperError, match="cannot use network interface hyp1"):
             await refused(stranger)

@@ -21,10 +21,7 @@ def nic(*published: PortRecord) -> NicRecord:
     return NicRecord(
         tap="hya1",
         mac="02:68:0a:00:00:02",
-        address="10.0.0.2/24",
-        gateway="10.0.0.1",
-        address6="fd00::2/64",
-        gateway6="fd00::1",
+        addresses=["10.0.0.2/24", "fd00::2/64"],
         ports=list(published),
     )
 

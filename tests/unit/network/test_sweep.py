@@ -39,8 +39,7 @@ async def test_a_pod_that_ends_meanwhile_leaves_no_chain(tmp_path: Path, monkeyp
     network._nft = nft  # type: ignore[assignment]
     monkeypatch.setattr(tap, "cut", lambda name: None)
     nics = [
-        NicRecord(tap=f"hy{n}", mac=f"02:00:00:00:00:0{n}", address=f"10.0.0.{n}/24", gateway="10.0.0.1",
-                  address6="", gateway6="")
+        NicRecord(tap=f"hy{n}", mac=f"02:00:00:00:00:0{n}", addresses=[f"10.0.0.{n}/24"])
         for n in (2, 3)
     ]  # fmt: skip
     nft.chains = {nic.tap for nic in nics}

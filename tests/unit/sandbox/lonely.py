@@ -27,10 +27,10 @@ class FakeOwner:
         self.events: list[str] = []
         self.after: Literal["exited", "restarting"] = "exited"
 
-    def allocate(self, pod: PodRecord) -> None:
+    async def allocate(self, pod: PodRecord) -> None:
         pod.uid = 1000
         if pod.spec.network == "bridge":
-            [pod.nic] = self._network.plan(pod.id, [], [])
+            pod.nics = await self._network.plan(pod.id, [], [])
         self.save(pod)
 
     def save(self, pod: PodRecord, *, durable: bool = False) -> None:

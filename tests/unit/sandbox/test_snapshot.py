@@ -9,7 +9,7 @@ from hypercontainer.errors import GuestDied, WrongState
 from hypercontainer.lib.trace import Timings
 from hypercontainer.sandbox.attach import AttachSession
 from hypercontainer.sandbox.pod import Pod
-from hypercontainer.sandbox.snapshot import fork, suspend
+from hypercontainer.sandbox.snapshot import capture, fork, suspend
 from hypercontainer.sandbox.snapshot.fork import only
 from tests.unit.sandbox.lonely import Lot
 
@@ -40,11 +40,19 @@ async def says(pod: Pod, line: bytes) -> bytes:
     return b"".join([data async for _, data in session])
 
 
+async def test_one_in_a_network_of_somebody_elses_is_not_copied(cat: Pod) -> None:
+    capture.check(cat, only(cat), "suspend")
+    cat.record.netns = "/run/netns/theirs"
+    with pytest.raises(WrongState, match="somebody else made its network, /run/netns/theirs"):
+        capture.check(cat, only(cat), "suspend")
+    cat.record.netns = ""
+
+
 async def test_one_sleeps_and_wakes(lot: Lot, cat: Pod) -> None:
-    nic, container = cat.record.nic, only(cat)
+    nics, container = list(cat.record.nics), only(cat)
     async with cat.locked() as locked:
         await suspend.suspend(locked, container, Timings())
-        assert (container.record.state, lot.hypervisor.alive, cat.record.nic) == ("suspended", [], nic)
+        assert (container.record.state, lot.hypervisor.alive, cat.record.nics) == ("suspended", [], nics)
         with pytest.raises(WrongState, match="cannot start cat: it is suspended"):
             cat.check(container, "start")
         await suspend.resume(locked, container, Timings())
@@ -67,5 +75,5 @@ async def test_a_source_runs_on_though_no_copy_could_be_made(lot: Lot, cat: Pod)
     copy = lot.pod("cat", implicit=True)
     with pytest.raises(GuestDied, match="no memory"):
         await fork.fork(cat, [copy], Timings())
-    assert (copy.machine.vm, copy.record.nic, only(copy).record.state) == (None, None, "created")
+    assert (copy.machine.vm, copy.record.nics, only(copy).record.state) == (None, [], "created")
     assert await says(cat, b"still here\n") == b"still here\n"

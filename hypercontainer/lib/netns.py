@@ -1,0 +1,73 @@
+"""Network namespaces other than our own. What is in one is seen by a thread or a command that has entered it."""
+
+import ctypes
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from hypercontainer.errors import HyperError, InvalidInput, NotFound
+from hypercontainer.lib import proc
+
+CLONE_NEWNET = 0x40000000
+NS_GET_NSTYPE = 0xB703
+TIMEOUT_S = 30.0
+
+T = TypeVar("T")
+
+
+@contextmanager
+def opened(path: str) -> Iterator[int]:
+    """A descriptor of the network namespace at `path`, which need not be there for longer. NotFound, InvalidInput."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError as e:
+        raise NotFound("network namespace", path) from e
+    except OSError as e:
+        raise HyperError(f"cannot open network namespace {path}: {e.strerror}") from e
+    try:
+        try:
+            kind = fcntl.ioctl(fd, NS_GET_NSTYPE)
+        except OSError:
+            kind = 0
+        if kind != CLONE_NEWNET:
+            raise InvalidInput(f"cannot use {path}: it is no network namespace")
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def identity(fd: int) -> int:
+    """Of a namespace, among those that are there."""
+    return os.fstat(fd).st_ino
+
+
+def inside(fd: int, function: Callable[[], T]) -> T:
+    """What `function` returns in that namespace; waited for. Its thread is a new one, and ends in there."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    results: list[T] = []
+    failures: list[BaseException] = []
+
+    def enter() -> None:
+        try:
+            if libc.setns(fd, CLONE_NEWNET):
+                errno = ctypes.get_errno()
+                raise OSError(errno, os.strerror(errno))
+            results.append(function())
+        except BaseException as e:
+            failures.append(e)
+
+    thread = threading.Thread(target=enter, name="netns")
+    thread.start()
+    thread.join()
+    for failure in failures:
+        raise failure
+    return results[0]
+
+
+async def run(fd: int, argv: Sequence[str], *, stdin: bytes | None = None, check: bool = True) -> proc.Result:
+    """`proc.run` in that namespace."""
+    enter = ["nsenter", f"--net=/proc/self/fd/{fd}", *argv]
+    return await proc.run(enter, stdin=stdin, check=check, pass_fds=[fd], timeout_s=TIMEOUT_S)

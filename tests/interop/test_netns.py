@@ -1,0 +1,276 @@
+"""Networks that somebody else made: namespaces with veth pairs, real taps and clients."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from hypercontainer.errors import HyperError, InUse, InvalidInput, NotFound
+from hypercontainer.hypervisor.host import tap as taps
+from hypercontainer.hypervisor.host.tap import open_tap
+from hypercontainer.model.record import NicRecord, RouteRecord
+from hypercontainer.model.spec import PortMapping
+from hypercontainer.network import tap
+from hypercontainer.network.netns import NetnsNetwork
+from hypercontainer.testing.network_contract import NetworkContract, Seen, Vmm
+from tests.interop import netns
+from tests.interop.netns import ask, inside, ip, output, serving
+
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces"),
+]
+
+UID = 1_900_000_001
+
+
+@dataclass
+class World:
+    """A namespace for a pod, and the machine at the other end of its wires."""
+
+    given: str
+    outside: str
+    network: NetnsNetwork
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with netns.namespace("hyout") as outside, netns.namespace("hypod") as given:
+        with inside(given):
+            for n, mtu in enumerate((1400, 1500)):
+                ip(
+                    f"link add name eth{n} mtu {mtu} type veth peer name wire{n} mtu {mtu} netns {outside}",
+                    f"addr add 10.{90 + n}.0.2/24 dev eth{n}",
+                    f"addr add fd9{n}::2/64 dev eth{n} nodad",
+                    f"link set eth{n} up",
+                )
+        with inside(outside):
+            for n in range(2):
+                ip(
+                    f"addr add 10.{90 + n}.0.1/24 dev wire{n}",
+                    f"addr add fd9{n}::1/64 dev wire{n} nodad",
+                    f"link set wire{n} up",
+                )
+        with inside(given):
+            ip("route add default via 10.90.0.1", "route add default via fd90::1")
+            ip("route add 10.77.0.0/16 via 10.91.0.1", "route add 10.66.0.9 dev eth1")
+        yield World(given, outside, NetnsNetwork(f"/run/netns/{given}"))
+
+
+@contextmanager
+def tap_of(nic: NicRecord) -> Iterator[None]:
+    """The tap of a VMM that does nothing."""
+    fd = open_tap(nic.tap, UID, nic.netns)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def seen_in(namespace: str) -> object:
+    """All that can be seen there of interfaces, addresses, routes, and what is done to packets."""
+    with inside(namespace):
+        shows = ["ip -o addr", "ip route", "ip -6 route", "tc qdisc"]
+        filters = [f"tc filter show dev eth{n} ingress" for n in range(2)]
+        links = [line.split(" ", 1)[0:2] for line in output("ip", "-o", "link").splitlines()]
+        return [links, *(output(*words.split()) for words in shows + filters)]
+
+
+class TestNetnsNetwork(NetworkContract):
+    @pytest.fixture
+    def network(self, world: World) -> NetnsNetwork:
+        return world.network
+
+    @pytest.fixture
+    def vmm(self) -> Vmm:
+        return tap_of
+
+    @pytest.fixture
+    def seen(self, world: World) -> Seen:
+        return lambda: seen_in(world.given)
+
+
+async def test_interfaces_are_read(world: World) -> None:
+    one, two = await world.network.plan("a1", [], [])
+    assert [(nic.tap, nic.name, nic.mtu, nic.addresses) for nic in (one, two)] == [
+        ("hya1", "eth0", 1400, ["10.90.0.2/24", "fd90::2/64"]),
+        ("hya11", "eth1", 1500, ["10.91.0.2/24", "fd91::2/64"]),
+    ]
+    with inside(world.given):
+        macs = [link["address"] for link in json.loads(output("ip", "-j", "link")) if link["link_type"] == "ether"]
+    assert {one.mac, two.mac} == set(macs)
+    assert one.routes == [
+        RouteRecord(dst="default", gateway="10.90.0.1", device="eth0"),
+        RouteRecord(dst="default", gateway="fd90::1", device="eth0"),
+    ]
+    assert two.routes == [
+        RouteRecord(dst="10.66.0.9", gateway="", device="eth1"),
+        RouteRecord(dst="10.77.0.0/16", gateway="10.91.0.1", device="eth1"),
+    ]
+
+
+@contextmanager
+def guests(world: World, nics: list[NicRecord]) -> Iterator[str]:
+    """A namespace that stands for a VM whose interfaces are these."""
+    with netns.namespace("hyguest") as guest, ExitStack() as stack:
+        for nic in nics:
+            outer = open_tap(nic.tap, 0, nic.netns)
+            stack.callback(os.close, outer)
+            with inside(guest):
+                inner = open_tap(nic.name, 0)
+                stack.callback(os.close, inner)
+                ip(
+                    f"link set {nic.name} address {nic.mac} mtu {nic.mtu} up",
+                    *(f"addr add {a} dev {nic.name} {'nodad' if ':' in a else ''}" for a in nic.addresses),
+                    *(f"route add {r.dst} via {r.gateway} dev {r.device}" for r in nic.routes if r.gateway),
+                )
+            stack.enter_context(netns.pumping(outer, inner))
+        yield guest
+
+
+async def test_a_guest_is_reached_and_reaches_in_the_namespaces_place(world: World) -> None:
+    nics = await world.network.plan("a1", [], [])
+    with guests(world, nics) as guest, serving(world.given, "the namespace", 80), serving(guest, "guest", 80):
+        for nic in nics:
+            await world.network.create(nic)
+            await world.network.plug(nic)
+        with serving(world.outside, "world", 81):
+            for n in range(2):
+                for address, protocol in ((f"10.{90 + n}.0", "tcp"), (f"10.{90 + n}.0", "udp")):
+                    assert ask(world.outside, f"{address}.2", 80, protocol) == f"guest sees {address}.1"
+                    assert ask(guest, f"{address}.1", 81, protocol) == f"world sees {address}.2"
+                assert ask(world.outside, f"fd9{n}::2", 80) == f"guest sees fd9{n}::1"
+                assert ask(guest, f"fd9{n}::1", 81, "udp") == f"world sees fd9{n}::2"
+        for nic in nics:
+            await world.network.remove(nic)
+        assert ask(world.outside, "10.90.0.2", 80) == "the namespace sees 10.90.0.1"
+
+
+def foreign_filter() -> None:
+    ingress = ("tc", "filter", "add", "dev", "eth0", "parent", "ffff:")
+    output(*ingress, "protocol", "ip", "u32", "match", "u32", "0", "0", "flowid", "1:1")
+
+
+async def test_who_takes_the_packets_already_is_let_be(world: World) -> None:
+    [nic, _] = await world.network.plan("a1", [], [])
+    with inside(world.given):
+        output(*["tc", "qdisc", "add", "dev", "eth0", "ingress"])
+        foreign_filter()
+    before = seen_in(world.given)
+    with pytest.raises(InUse, match=r"cannot use network interface eth0 of .*: somebody else takes what it receives"):
+        await world.network.create(nic)
+    await world.network.remove(nic)
+    assert seen_in(world.given) == before
+    with inside(world.given):
+        output(*["tc", "qdisc", "del", "dev", "eth0", "ingress"])
+    with tap_of(nic):
+        await world.network.plug(nic)
+        with pytest.raises(InUse, match="another virtual machine"):
+            await NetnsNetwork(nic.netns).create((await world.network.plan("b2", [], []))[0])
+        with inside(world.given):
+            foreign_filter()
+        await world.network.remove(nic)
+        with inside(world.given):
+            assert "mirred" not in (left := output(*["tc", "filter", "show", "dev", "eth0", "ingress"]))
+        assert "flowid 1:1" in left
+
+
+async def test_a_namespace_that_is_gone_or_another_one_by_now(world: World, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidInput, match="it is no network namespace"):
+        await NetnsNetwork(str(tmp_path / "file")).ensure()
+    with pytest.raises(NotFound, match="no such network namespace"):
+        await NetnsNetwork(str(tmp_path / "nothing")).ensure()
+    [nic, _] = await world.network.plan("a1", [], [])
+    nic.netns = str(tmp_path / "nothing")
+    await world.network.remove(nic)
+    nic.netns = f"/run/netns/{world.outside}"
+    with pytest.raises(NotFound, match="another one in its place"):
+        await world.network.create(nic)
+    await world.network.remove(nic)
+
+
+async def test_an_interface_that_went_since(world: World) -> None:
+    nics = await world.network.plan("a1", [], [])
+    with inside(world.given):
+        ip("link del eth1")
+    with pytest.raises(NotFound, match="no such network interface: eth1 in"):
+        await world.network.create(nics[1])
+    await world.network.remove(nics[1])
+    with pytest.raises(HyperError):
+        await world.network.plug(nics[0])  # without a tap
+    await world.network.remove(nics[0])
+
+
+async def test_ports_are_not_published_there(world: World) -> None:
+    with pytest.raises(InvalidInput, match="cannot publish ports"):
+        await world.network.plan("a1", [PortMapping(host_port=80, container_port=80)], [])
+
+
+async def test_a_descriptor_is_as_good_as_a_path(world: World) -> None:
+    fd = os.open(f"/run/netns/{world.given}", os.O_RDONLY)
+    try:
+        network = NetnsNetwork(f"/proc/{os.getpid()}/fd/{fd}")
+        assert [nic.name for nic in await network.plan("a1", [], [])] == ["eth0", "eth1"]
+    finally:
+        os.close(fd)
+
+
+def test_a_tap_that_waited_is_moved_there(world: World) -> None:
+    fd = open_tap("hywaited", UID)
+    try:
+        taps.move("hywaited", f"/run/netns/{world.given}")
+        assert not tap.exists("hywaited")
+        with inside(world.given):
+            assert tap.exists("hywaited")
+    finally:
+        os.close(fd)
+
+
+PLUG = """
+import asyncio, os, signal, sys
+import msgspec
+from hypercontainer.hypervisor.host.tap import open_tap
+from hypercontainer.lib import netns
+from hypercontainer.model.record import NicRecord
+from hypercontainer.network import tap
+from hypercontainer.network.netns import NetnsNetwork
+at, nic = sys.argv[1], msgspec.json.decode(sys.argv[2], type=NicRecord)
+def die(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+run = netns.run
+async def in_the_midst(fd, argv, *, stdin=None):
+    lines = stdin.decode().splitlines()[:int(at)]
+    await run(fd, argv, stdin="\\n".join([*lines, ""]).encode())
+    die()
+async def plug():
+    network = NetnsNetwork(nic.netns)
+    await network.create(nic)
+    vmm = open_tap(nic.tap, 1900000001, nic.netns)
+    if at.isdigit():
+        real = netns.run
+        netns.run = lambda fd, argv, **how: in_the_midst(fd, argv, **how) if "-batch" in argv else real(fd, argv, **how)
+    if at == "up":
+        tap.up = die
+    await network.plug(nic)
+    die()
+asyncio.run(plug())
+"""
+
+
+@pytest.mark.parametrize("at", ["0", "1", "2", "3", "4", "up", "end"])
+async def test_killed_in_the_middle_nothing_stays(world: World, at: str) -> None:
+    before = seen_in(world.given)
+    [nic, _] = await world.network.plan("a1", [], [])
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", PLUG, at, msgspec.json.encode(nic).decode())
+    assert await process.wait() == -signal.SIGKILL
+    await world.network.remove(nic)
+    assert seen_in(world.given) == before
