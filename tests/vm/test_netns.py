@@ -89,8 +89,9 @@ def page(namespace: str, address: str) -> str:
 
 def seen(namespace: str) -> list[str]:
     with inside(namespace):
-        shows = ["ip -o link", "ip -o addr", "ip route", "ip -6 route", "tc qdisc"]
-        return [" ".join(word for word in output(*words.split()).split() if word not in NOISE) for words in shows]
+        shows = ["ip -o addr", "ip route", "ip -6 route", "tc qdisc"]
+        links = [f"{link['ifname']} {link['address']} {link['mtu']}" for link in json.loads(output("ip", "-j", "link"))]
+        return [*links, *(" ".join(w for w in output(*words.split()).split() if w not in NOISE) for words in shows)]
 
 
 async def test_two_interfaces_are_the_machines(
