@@ -19,12 +19,24 @@ enum { WAIT_MS = 5000, FREEZE_MS = 500, OUR_THREADS = 256, STACK_BYTES = 16384 }
 
 char cgroup_dir[256] = "/sys/fs/cgroup";
 
+/* Files of controllers only: a group's own, cgroup.…, are ours. */
+static int check_unified(const struct json *unified, struct error *err)
+{
+	if (json_all(unified, JSON_STRING, "unified", err) < 0)
+		return -1;
+	for (const struct json *u = json_first(unified); u; u = u->next)
+		if (strchr(u->key, '/') || !strchr(u->key, '.') || u->key[0] == '.' || !strncmp(u->key, "cgroup.", 7))
+			return fail_as(err, EINVAL, "set %.64s: it is no limit of a cgroup", u->key);
+	return 0;
+}
+
 int limits_parse(const struct json *json, struct limits *limits, struct error *err)
 {
 	static const struct field fields[] = {
 		FIELD(struct limits, memory_bytes, JSON_NUMBER), FIELD(struct limits, cpu_quota_us, JSON_NUMBER),
 		FIELD(struct limits, cpu_period_us, JSON_NUMBER), FIELD(struct limits, cpu_shares, JSON_NUMBER),
 		FIELD(struct limits, pids, JSON_NUMBER),
+		FIELD(struct limits, unified, JSON_OBJECT),
 	};
 
 	*limits = (struct limits){ 0 };
@@ -34,7 +46,8 @@ int limits_parse(const struct json *json, struct limits *limits, struct error *e
 	    json_range("memory_bytes", limits->memory_bytes, 0, INT64_MAX, err) < 0 ||
 	    json_range("cpu_quota_us", limits->cpu_quota_us, 0, INT64_MAX, err) < 0 ||
 	    json_range("cpu_period_us", limits->cpu_period_us, 0, 1000000, err) < 0 ||
-	    json_range("cpu_shares", limits->cpu_shares, 0, 262144, err) < 0)
+	    json_range("cpu_shares", limits->cpu_shares, 0, 262144, err) < 0 ||
+	    check_unified(limits->unified, err) < 0)
 		return -1;
 	return json_range("pids", limits->pids, 0, INT32_MAX, err);
 }
@@ -165,7 +178,12 @@ static int set_limits(int group, const struct limits *limits, bool is_new, struc
 		return -1;
 	if ((limits->cpu_shares || !is_new) && set_weight(group, limits, err) < 0)
 		return -1;
-	return limits->pids || !is_new ? set_number(group, "pids.max", limits->pids, err) : 0;
+	if ((limits->pids || !is_new) && set_number(group, "pids.max", limits->pids, err) < 0)
+		return -1;
+	for (const struct json *u = json_first(limits->unified); u; u = u->next)
+		if (set_limit(group, u->key, u->string, true, err) < 0)
+			return -1;
+	return 0;
 }
 
 int cgroup_limit(int group, const struct limits *limits, struct error *err)
@@ -191,7 +209,7 @@ int cgroup_update(int group, const struct limits *limits, struct error *err)
 #define INSN(c, d, s, o, i) ((struct bpf_insn){ .code = (c), .dst_reg = (d), .src_reg = (s), .off = (o), .imm = (i) })
 
 struct program {
-	struct bpf_insn insns[128];
+	struct bpf_insn insns[512];
 	uint32_t length;
 };
 
@@ -207,18 +225,18 @@ static void allow(struct program *p)
 }
 
 /* r2 type, r3 access, r4 major, r5 minor; minor -1: any. */
-static void allow_char_device(struct program *p, int major, int minor)
+static void allow_device(struct program *p, bool block, int major, int minor)
 {
-	int after = minor < 0 ? 2 : 3;
+	int after = minor < 0 ? 2 : 3, type = block ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR;
 
-	emit(p, INSN(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_2, 0, (int16_t)(after + 1), BPF_DEVCG_DEV_CHAR));
+	emit(p, INSN(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_2, 0, (int16_t)(after + 1), type));
 	emit(p, INSN(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_4, 0, (int16_t)after, major));
 	if (minor >= 0)
 		emit(p, INSN(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_5, 0, 2, minor));
 	allow(p);
 }
 
-static void usual_devices(struct program *p)
+static void write_program(struct program *p, const struct device *more, size_t count)
 {
 	static const int devices[][2] = {
 		{ 1, 3 }, { 1, 5 }, { 1, 7 }, { 1, 8 }, { 1, 9 },	/* null zero full random urandom */
@@ -236,21 +254,20 @@ static void usual_devices(struct program *p)
 	emit(p, INSN(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_3, 0, 2, BPF_DEVCG_ACC_MKNOD));
 	allow(p);
 	for (size_t i = 0; i < COUNT(devices); i++)
-		allow_char_device(p, devices[i][0], devices[i][1]);
+		allow_device(p, false, devices[i][0], devices[i][1]);
+	for (size_t i = 0; i < count; i++)
+		allow_device(p, more[i].block, (int)more[i].major_number, (int)more[i].minor_number);
 	emit(p, INSN(BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_0, 0, 0, 0));
 	emit(p, INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0));
 }
 
-/* Loaded once: the kernel takes its time to be sure that a program is harmless. */
-static int device_filter(struct error *err)
+static int load_filter(const struct device *more, size_t count, struct error *err)
 {
-	static int fd = -1;
 	struct program program = { .length = 0 };
 	union bpf_attr load = { 0 };
+	int fd;
 
-	if (fd >= 0)
-		return fd;
-	usual_devices(&program);
+	write_program(&program, more, count);
 	load.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
 	load.insns = (uint64_t)(uintptr_t)program.insns;
 	load.insn_cnt = program.length;
@@ -259,19 +276,34 @@ static int device_filter(struct error *err)
 	return fd >= 0 ? fd : fail(err, errno, "load the device filter");
 }
 
-static int limit_devices(int group, struct error *err)
+/* It takes the place of the one that is there. */
+static int attach_filter(int group, int filter, struct error *err)
 {
 	union bpf_attr attach = { 0 };
-	int filter = device_filter(err);
 
-	if (filter < 0)
-		return -1;
 	attach.target_fd = (uint32_t)group;
 	attach.attach_bpf_fd = (uint32_t)filter;
 	attach.attach_type = BPF_CGROUP_DEVICE;
 	if (syscall(SYS_bpf, BPF_PROG_ATTACH, &attach, sizeof(attach)) < 0)
 		return fail(err, errno, "attach the device filter");
 	return 0;
+}
+
+int cgroup_allow_devices(int group, const struct device *devices, size_t count, struct error *err)
+{
+	autoclose int filter = load_filter(devices, count, err);
+
+	return filter < 0 ? -1 : attach_filter(group, filter, err);
+}
+
+/* Loaded once: the kernel takes its time to be sure that a program is harmless. */
+static int limit_devices(int group, struct error *err)
+{
+	static int filter = -1;
+
+	if (filter < 0)
+		filter = load_filter(NULL, 0, err);
+	return filter < 0 ? -1 : attach_filter(group, filter, err);
 }
 
 int cgroup_create(unsigned number, bool all_devices, struct error *err)

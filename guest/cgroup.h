@@ -2,7 +2,7 @@
 #ifndef CGROUP_H
 #define CGROUP_H
 
-#include "json.h"
+#include "device.h"
 
 #include <stdint.h>
 
@@ -11,6 +11,7 @@ extern char cgroup_dir[256];
 
 struct limits {		/* 0 = none */
 	int64_t memory_bytes, cpu_quota_us, cpu_period_us, cpu_shares, pids;
+	const struct json *unified;	/* a file of the group's -> what is written to it, last */
 };
 
 int limits_parse(const struct json *json, struct limits *limits, struct error *err);
@@ -19,6 +20,8 @@ void cgroup_leave_room(void);			/* for us: all containers together have so many 
 /* Group `number`, without limits: a descriptor of its folder; only the usual devices unless all_devices. */
 int cgroup_create(unsigned number, bool all_devices, struct error *err);
 int cgroup_limit(int group, const struct limits *limits, struct error *err);	/* a new one */
+/* These may be used too, from now on. */
+int cgroup_allow_devices(int group, const struct device *devices, size_t count, struct error *err);
 /* Set all limits anew. EBUSY: it uses more memory than that, and what could be given back does not count. */
 int cgroup_update(int group, const struct limits *limits, struct error *err);
 void cgroup_remove(unsigned number);		/* kill what is in it, wait for that, remove it */

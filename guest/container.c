@@ -1,6 +1,7 @@
 #include "container.h"
 
 #include "cgroup.h"
+#include "device.h"
 #include "disk.h"
 #include "fill.h"
 #include "mount.h"
@@ -39,7 +40,7 @@ void containers_list(struct buffer *result)
 
 struct create_args {
 	const char *id, *hostname;
-	const struct json *rootfs, *mounts, *files, *cgroup, *sysctls, *masked_paths, *readonly_paths;
+	const struct json *rootfs, *mounts, *all_mounts, *devices, *files, *cgroup, *sysctls, *masked_paths, *readonly_paths;
 	bool read_only, privileged;
 	int64_t shm_bytes;
 };
@@ -49,6 +50,7 @@ static int parse_create(const struct json *args, struct create_args *a, struct r
 	static const struct field fields[] = {
 		NEEDED(struct create_args, id, JSON_STRING), NEEDED(struct create_args, rootfs, JSON_OBJECT),
 		FIELD(struct create_args, hostname, JSON_STRING), FIELD(struct create_args, mounts, JSON_ARRAY),
+		FIELD(struct create_args, all_mounts, JSON_ARRAY), FIELD(struct create_args, devices, JSON_ARRAY),
 		FIELD(struct create_args, files, JSON_ARRAY), FIELD(struct create_args, cgroup, JSON_OBJECT),
 		FIELD(struct create_args, sysctls, JSON_OBJECT), NEEDED(struct create_args, masked_paths, JSON_ARRAY),
 		NEEDED(struct create_args, readonly_paths, JSON_ARRAY), FIELD(struct create_args, read_only, JSON_BOOL),
@@ -64,10 +66,18 @@ static int parse_create(const struct json *args, struct create_args *a, struct r
 		return -1;
 	if (a->hostname && strlen(a->hostname) >= HOSTNAME_BYTES)
 		return fail_as(err, EINVAL, "name a host '%.80s': it is too long", a->hostname);
-	rootfs->mounts = a->mounts;
+	if (a->all_mounts && (a->mounts || a->shm_bytes))
+		return fail_as(err, EINVAL, "list all mounts, and some beside them");
+	rootfs->devices = a->devices;
 	rootfs->files = a->files;
-	rootfs->shm_bytes = a->shm_bytes;
 	return 0;
+}
+
+static int parse_mounts(const struct create_args *a, struct mount_list *list, struct error *err)
+{
+	if (a->all_mounts)
+		return mounts_parse(a->all_mounts, list, err);
+	return mounts_parse_first(a->mounts, a->privileged, a->shm_bytes, list, err);
 }
 
 static int keep_paths(const struct json *paths, char **to, size_t *count, struct error *err)
@@ -95,6 +105,7 @@ static void container_free(struct container *c)
 		free(c->masked[i]);
 	for (size_t i = 0; i < c->readonly_count; i++)
 		free(c->readonly[i]);
+	mounts_free(&c->mounts);
 	free(c);
 }
 
@@ -117,11 +128,17 @@ static int make_cgroup(struct container *c, struct error *err)
 static int build(struct container *c, const struct create_args *a, const struct rootfs_spec *rootfs, struct error *err)
 {
 	struct limits limits;
+	struct device devices[DEVICES_MAX];
+	size_t device_count;
 
-	if (limits_parse(a->cgroup, &limits, err) < 0 || hide_paths(c, a, err) < 0)
+	if (limits_parse(a->cgroup, &limits, err) < 0 || hide_paths(c, a, err) < 0 ||
+	    devices_parse(a->devices, devices, &device_count, err) < 0 || parse_mounts(a, &c->mounts, err) < 0)
 		return -1;
-	if ((!c->has_cgroup && make_cgroup(c, err) < 0) || cgroup_limit(c->cgroup, &limits, err) < 0 ||
-	    rootfs_make(c, rootfs, err) < 0)
+	if ((!c->has_cgroup && make_cgroup(c, err) < 0) || cgroup_limit(c->cgroup, &limits, err) < 0)
+		return -1;
+	if (device_count && !c->privileged && cgroup_allow_devices(c->cgroup, devices, device_count, err) < 0)
+		return -1;
+	if (rootfs_make(c, rootfs, err) < 0)
 		return -1;
 	return set_sysctls(a->sysctls, err) < 0 ? -1 : fill_begin(c, err);
 }
@@ -144,6 +161,7 @@ static struct container *container_new(struct error *err)
 }
 
 static struct container *staged;
+static struct mount_list usual;		/* what the host has had staged */
 
 int container_stage(struct error *err)
 {
@@ -154,7 +172,7 @@ int container_stage(struct error *err)
 	c = container_new(err);
 	if (!c)
 		return -1;
-	if (make_cgroup(c, err) < 0 || rootfs_stage(c, err) < 0) {
+	if (make_cgroup(c, err) < 0 || mounts_stage(&usual, err) < 0) {
 		container_unmount(c);
 		container_free(c);
 		return -1;
@@ -163,19 +181,28 @@ int container_stage(struct error *err)
 	return 0;
 }
 
+static int usual_mounts(const struct json *mounts, struct error *err)
+{
+	mounts_free(&usual);
+	return mounts ? mounts_parse(mounts, &usual, err) : mounts_parse_first(NULL, false, 0, &usual, err);
+}
+
 int op_stage(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
 {
-	struct stage_args { const struct json *targets; } a = { 0 };
-	static const struct field fields[] = { NEEDED(struct stage_args, targets, JSON_ARRAY) };
+	struct stage_args { const struct json *targets, *mounts; } a = { 0 };
+	static const struct field fields[] = {
+		NEEDED(struct stage_args, targets, JSON_ARRAY), FIELD(struct stage_args, mounts, JSON_ARRAY),
+	};
 
 	(void)call;
-	if (json_fields(args, fields, 1, &a, err) < 0 || disks_scan(a.targets, err) < 0 || container_stage(err) < 0)
+	if (json_fields(args, fields, COUNT(fields), &a, err) < 0 || disks_scan(a.targets, err) < 0 ||
+	    usual_mounts(a.mounts, err) < 0 || container_stage(err) < 0)
 		return -1;
 	buffer_add(result, "{}", 2);
 	return 0;
 }
 
-/* The one that is staged has the cgroup and the devices of one without privileges. */
+/* The one that is staged has the cgroup of one without privileges. */
 static struct container *container_begin(const struct create_args *a, struct error *err)
 {
 	struct container *c = a->privileged ? NULL : staged;

@@ -2,6 +2,7 @@
 #ifndef CONTAINER_H
 #define CONTAINER_H
 
+#include "mount_list.h"
 #include "names.h"
 #include "reply.h"
 
@@ -22,13 +23,14 @@ struct container {
 	struct container *next;
 	char id[ID_BYTES];
 	unsigned number;		/* names what is its own: it keeps that when it is renamed */
-	char dir[400];			/* lower, upper and rootfs are mounted in it; dev and sys while it is staged */
+	char dir[400];			/* lower, upper and rootfs are mounted in it */
 	char hostname[HOSTNAME_BYTES];	/* "": the pod's */
 	int root;			/* its root as we mounted it, O_PATH */
 	int terminals;			/* its devpts */
 	int cgroup;
 	int lower_target, upper_target;	/* -1: none */
-	bool read_only, privileged, has_cgroup, staged;
+	bool read_only, privileged, has_cgroup;
+	struct mount_list mounts;
 	char *masked[PATHS_MAX], *readonly[PATHS_MAX];
 	size_t masked_count, readonly_count;
 	struct process *first;		/* its PID 1 while that runs */

@@ -29,7 +29,6 @@ enum {
 	TREE_EMPTY_PATH = 0x1000,	/* AT_EMPTY_PATH */
 	MOVE_F_EMPTY_PATH = 0x04,
 	MOVE_T_EMPTY_PATH = 0x40,
-	ATTR_RDONLY = 1,
 	LINKS_MAX = 40,
 };
 
@@ -121,6 +120,26 @@ static int make_limited(int root, const char *path, bool folder, int links, stru
 	return make_last(parent, name, folder, err);
 }
 
+int make_plain(int root, const char *path, struct error *err)
+{
+	char above[PATH_MAX];
+	char *name;
+	autoclose int parent = -1;
+
+	if (format(err, above, sizeof(above), "%s", path) < 0)
+		return -1;
+	name = strrchr(above, '/');
+	if (!name || !name[1])
+		return fail_as(err, EINVAL, "make folder '%.200s': it has no name", path);
+	*name++ = 0;
+	parent = open_plain(root, above, O_PATH | O_DIRECTORY, 0, err);
+	if (parent < 0)
+		return -1;
+	if (mkdirat(parent, name, 0755) < 0 && errno != EEXIST)
+		return fail(err, errno, "make folder %.200s", path);
+	return open_plain(parent, name, O_PATH | O_DIRECTORY, 0, err);
+}
+
 /* Each missing folder costs one of LINKS_MAX too: that bounds the recursion. */
 int make_beneath(int root, const char *path, bool folder, struct error *err)
 {
@@ -147,20 +166,25 @@ int bare_mount(int root, struct error *err)
 	return tree < 0 ? fail(err, errno, "clone a mount") : tree;
 }
 
-int bind_on(int source, int target, bool read_only, struct error *err)
+int move_on(int mounted, int target, struct error *err)
 {
-	struct mount_attr_bytes attr = { .attr_set = ATTR_RDONLY };
+	if (syscall(SYS_move_mount, mounted, "", target, "", MOVE_F_EMPTY_PATH | MOVE_T_EMPTY_PATH) < 0)
+		return fail(err, errno, "move a mount");
+	return 0;
+}
+
+int bind_on(int source, int target, uint64_t set, uint64_t clear, struct error *err)
+{
+	struct mount_attr_bytes attr = { .attr_set = set, .attr_clr = clear };
 	autoclose int tree = (int)syscall(SYS_open_tree, source, "",
 					  TREE_CLONE | O_CLOEXEC | TREE_RECURSIVE | TREE_EMPTY_PATH);
 
 	if (tree < 0)
 		return fail(err, errno, "clone a mount");
-	if (read_only &&
+	if ((set || clear) &&
 	    syscall(SYS_mount_setattr, tree, "", TREE_EMPTY_PATH | TREE_RECURSIVE, &attr, sizeof(attr)) < 0)
-		return fail(err, errno, "make a mount read-only");
-	if (syscall(SYS_move_mount, tree, "", target, "", MOVE_F_EMPTY_PATH | MOVE_T_EMPTY_PATH) < 0)
-		return fail(err, errno, "bind a mount");
-	return 0;
+		return fail(err, errno, "set the attributes of a mount");
+	return move_on(tree, target, err);
 }
 
 int mount_read_only(const char *path, struct error *err)

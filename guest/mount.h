@@ -7,6 +7,12 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* MOUNT_ATTR_…, as the kernel has them; the C libraries differ in what they declare. */
+enum {
+	ATTR_RDONLY = 1, ATTR_NOSUID = 2, ATTR_NODEV = 4, ATTR_NOEXEC = 8, ATTR_NOATIME = 0x10,
+	ATTR_STRICTATIME = 0x20, ATTR_ATIME = 0x70, ATTR_NODIRATIME = 0x80, ATTR_NOSYMFOLLOW = 0x200000,
+};
+
 /* Where the agent keeps its things: /run/hyper, in tests a folder. */
 extern char run_dir[256];
 
@@ -16,6 +22,8 @@ struct json;
 int open_beneath(int root, const char *path, int flags, mode_t mode, struct error *err);
 /* The same, but no symlink may be on the way. */
 int open_plain(int root, const char *path, int flags, mode_t mode, struct error *err);
+/* An O_PATH descriptor of the folder, made if it alone is missing; no symlink may be on the way. */
+int make_plain(int root, const char *path, struct error *err);
 /* An O_PATH descriptor of a folder or else a file; what is missing is made (folders 0755, file 0644). */
 int make_beneath(int root, const char *path, bool folder, struct error *err);
 
@@ -24,8 +32,9 @@ int mount_on(int target, const char *source, const char *type, unsigned long fla
 	     struct error *err);
 /* What `root` is, without what is mounted in it: a descriptor. */
 int bare_mount(int root, struct error *err);
-/* What `source` is, with all that is mounted below it, appears at `target` too. */
-int bind_on(int source, int target, bool read_only, struct error *err);
+/* What `source` is, with all that is mounted below it, appears at `target` too, there with these attributes. */
+int bind_on(int source, int target, uint64_t set, uint64_t clear, struct error *err);
+int move_on(int mounted, int target, struct error *err);	/* from wherever it is, or from nowhere */
 int mount_read_only(const char *path, struct error *err);
 
 int write_file_at(int dir, const char *name, const char *value, struct error *err);

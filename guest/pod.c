@@ -115,7 +115,7 @@ static int mount_share(const char *tag, struct error *err)
 		if (format(err, from, sizeof(from), "%s/../%s", run_dir, tag) < 0)
 			return -1;
 		source = open(from, O_PATH | O_CLOEXEC);
-		if (source < 0 || bind_on(source, target, false, err) < 0)
+		if (source < 0 || bind_on(source, target, 0, 0, err) < 0)
 			return source < 0 ? fail(err, errno, "open %s", from) : -1;
 	} else if (mount_virtiofs(target, tag, err) < 0) {
 		return -1;

@@ -83,14 +83,44 @@ static int parse_seccomp(const char *text, struct privileges *p, struct error *e
 	return 0;
 }
 
-int privileges_parse(const struct json *capabilities, const struct json *rlimits, const char *seccomp,
-		     struct privileges *p, struct error *err)
+static int parse_set(const struct json *names, uint64_t *set, struct error *err)
 {
-	if (json_all(capabilities, JSON_STRING, "capabilities", err) < 0)
+	if (json_all(names, JSON_STRING, "capabilities", err) < 0)
 		return -1;
-	for (const struct json *c = json_first(capabilities); c; c = c->next)
-		if (parse_capability(c->string, &p->capabilities, err) < 0)
+	for (const struct json *name = json_first(names); name; name = name->next)
+		if (parse_capability(name->string, set, err) < 0)
 			return -1;
+	return 0;
+}
+
+int capabilities_parse(const struct json *capabilities, const struct json *sets, struct capabilities *to,
+		       struct error *err)
+{
+	struct set_args { const struct json *bounding, *effective, *permitted, *inheritable, *ambient; } a = { 0 };
+	static const struct field fields[] = {
+		FIELD(struct set_args, bounding, JSON_ARRAY), FIELD(struct set_args, effective, JSON_ARRAY),
+		FIELD(struct set_args, permitted, JSON_ARRAY), FIELD(struct set_args, inheritable, JSON_ARRAY),
+		FIELD(struct set_args, ambient, JSON_ARRAY),
+	};
+
+	*to = (struct capabilities){ 0 };
+	if (!sets) {
+		if (parse_set(capabilities, &to->bounding, err) < 0)
+			return -1;
+		to->effective = to->permitted = to->bounding;
+		return 0;
+	}
+	if (capabilities)
+		return fail_as(err, EINVAL, "grant capabilities twice");
+	if (json_fields(sets, fields, COUNT(fields), &a, err) < 0 || parse_set(a.bounding, &to->bounding, err) < 0 ||
+	    parse_set(a.effective, &to->effective, err) < 0 || parse_set(a.permitted, &to->permitted, err) < 0 ||
+	    parse_set(a.inheritable, &to->inheritable, err) < 0)
+		return -1;
+	return parse_set(a.ambient, &to->ambient, err);
+}
+
+int privileges_parse(const struct json *rlimits, const char *seccomp, struct privileges *p, struct error *err)
+{
 	for (const struct json *r = json_first(rlimits); r; r = r->next)
 		if (parse_rlimit(r, p, err) < 0)
 			return -1;
@@ -108,15 +138,27 @@ static int get_permitted(uint64_t *set, struct error *err)
 	return 0;
 }
 
-/* Inheritable and ambient stay empty, as docker has it: a program's file capabilities cannot bring any back. */
-static int set_capabilities(uint64_t set, struct error *err)
+static int set_capabilities(const struct capabilities *c, uint64_t more, uint64_t have, struct error *err)
 {
 	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	uint64_t effective = (c->effective | more) & have, permitted = (c->permitted | more) & have;
 	struct __user_cap_data_struct data[2] = {
-		{ (uint32_t)set, (uint32_t)set, 0 }, { (uint32_t)(set >> 32), (uint32_t)(set >> 32), 0 },
+		{ (uint32_t)effective, (uint32_t)permitted, (uint32_t)c->inheritable },
+		{ (uint32_t)(effective >> 32), (uint32_t)(permitted >> 32), (uint32_t)(c->inheritable >> 32) },
 	};
 
 	return syscall(SYS_capset, &header, data) < 0 ? fail(err, errno, "set capabilities") : 0;
+}
+
+/* What is ambient must be permitted and inheritable: the kernel refuses the rest. */
+static int set_ambient(uint64_t set, struct error *err)
+{
+	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
+		return fail(err, errno, "clear ambient capabilities");
+	for (unsigned long i = 0; i < 64; i++)
+		if (set & 1ull << i && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, i, 0, 0) < 0)
+			return fail(err, errno, "make capability %lu ambient", i);
+	return 0;
 }
 
 static int drop_bounding(uint64_t keep, struct error *err)
@@ -177,16 +219,15 @@ int privileges_drop(const struct privileges *p, const struct identity *identity,
 {
 	/* Without no_new_privs a filter may be loaded by CAP_SYS_ADMIN only: that goes last. */
 	uint64_t loader = p->seccomp && !p->no_new_privs ? 1ull << CAP_SYS_ADMIN : 0;
-	uint64_t permitted = 0;
+	const struct capabilities *granted = &p->capabilities;
+	uint64_t have = 0;
 	bool entered = chdir(cwd) == 0;
 
-	umask(022);
-	if (set_rlimits(p, err) < 0 || get_permitted(&permitted, err) < 0 || drop_bounding(p->capabilities, err) < 0 ||
+	umask(p->umask);
+	if (set_rlimits(p, err) < 0 || get_permitted(&have, err) < 0 || drop_bounding(granted->bounding, err) < 0 ||
 	    switch_user(identity, err) < 0)
 		return -1;
-	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
-		return fail(err, errno, "clear ambient capabilities");
-	if (set_capabilities((p->capabilities | loader) & permitted, err) < 0)
+	if (set_capabilities(granted, loader, have, err) < 0 || set_ambient(granted->ambient, err) < 0)
 		return -1;
 	if (!entered && chdir(cwd) < 0)		/* root may be the one that cannot: a share that squashes it */
 		return fail(err, errno, "enter %.200s", cwd);
@@ -194,7 +235,7 @@ int privileges_drop(const struct privileges *p, const struct identity *identity,
 		return fail(err, errno, "set no_new_privs");
 	if (p->seccomp && install_filter(p, err) < 0)
 		return -1;
-	return loader & ~p->capabilities ? set_capabilities(p->capabilities & permitted, err) : 0;
+	return loader & ~(granted->permitted & granted->effective) ? set_capabilities(granted, 0, have, err) : 0;
 }
 
 void limits_boot(void)

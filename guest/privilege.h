@@ -9,8 +9,13 @@
 
 enum { RLIMITS_MAX = 16, SECCOMP_MAX = 4096 };
 
+struct capabilities {		/* bit n = capability n */
+	uint64_t bounding, effective, permitted, inheritable, ambient;
+};
+
 struct privileges {
-	uint64_t capabilities;		/* bounding, permitted and effective: bit n = capability n */
+	struct capabilities capabilities;
+	mode_t umask;
 	bool no_new_privs;
 	struct { int resource; uint64_t soft, hard; } rlimits[RLIMITS_MAX];
 	size_t rlimits_count;
@@ -18,8 +23,11 @@ struct privileges {
 	size_t seccomp_length;		/* instructions */
 };
 
-int privileges_parse(const struct json *capabilities, const struct json *rlimits, const char *seccomp,
-		     struct privileges *privileges, struct error *err);
+/* `capabilities`: those that are bounding, effective and permitted; or `sets` has all five. */
+int capabilities_parse(const struct json *capabilities, const struct json *sets, struct capabilities *to,
+		       struct error *err);
+int privileges_parse(const struct json *rlimits, const char *seccomp, struct privileges *privileges,
+		     struct error *err);
 /* For the rest of this process's life. After this nothing but exec should follow: the filter is on. */
 int privileges_drop(const struct privileges *privileges, const struct identity *identity, const char *cwd,
 		    struct error *err);

@@ -230,9 +230,9 @@ void processes_list(struct buffer *result)
 
 struct start_args {
 	const char *id, *container, *cwd, *user, *seccomp;
-	const struct json *args, *env, *groups, *capabilities, *rlimits, *streams;
+	const struct json *args, *env, *groups, *capabilities, *capability_sets, *rlimits, *streams;
 	bool tty, init, first, no_new_privs;
-	int64_t rows, columns, oom_score_adj;
+	int64_t rows, columns, oom_score_adj, umask;
 };
 
 static int parse_start(const struct json *args, struct start_args *a, struct error *err)
@@ -244,7 +244,9 @@ static int parse_start(const struct json *args, struct start_args *a, struct err
 		FIELD(struct start_args, groups, JSON_ARRAY), FIELD(struct start_args, tty, JSON_BOOL),
 		FIELD(struct start_args, rows, JSON_NUMBER), FIELD(struct start_args, columns, JSON_NUMBER),
 		FIELD(struct start_args, init, JSON_BOOL), FIELD(struct start_args, first, JSON_BOOL),
-		FIELD(struct start_args, capabilities, JSON_ARRAY), FIELD(struct start_args, no_new_privs, JSON_BOOL),
+		FIELD(struct start_args, capabilities, JSON_ARRAY),
+		FIELD(struct start_args, capability_sets, JSON_OBJECT), FIELD(struct start_args, umask, JSON_NUMBER),
+		FIELD(struct start_args, no_new_privs, JSON_BOOL),
 		FIELD(struct start_args, rlimits, JSON_ARRAY), FIELD(struct start_args, seccomp, JSON_STRING),
 		FIELD(struct start_args, oom_score_adj, JSON_NUMBER), FIELD(struct start_args, streams, JSON_OBJECT),
 	};
@@ -252,7 +254,8 @@ static int parse_start(const struct json *args, struct start_args *a, struct err
 	if (json_fields(args, fields, COUNT(fields), a, err) < 0 || check_id("process", a->id, err) < 0 ||
 	    json_all(a->args, JSON_STRING, "args", err) < 0 || json_all(a->env, JSON_STRING, "env", err) < 0 ||
 	    json_all(a->groups, JSON_NUMBER, "groups", err) < 0 ||
-	    json_range("oom_score_adj", a->oom_score_adj, -1000, 1000, err) < 0)
+	    json_range("oom_score_adj", a->oom_score_adj, -1000, 1000, err) < 0 ||
+	    json_range("umask", a->umask, 0, 0777, err) < 0)
 		return -1;
 	for (const struct json *g = json_first(a->groups); g; g = g->next)
 		if (json_range("group", g->number, 0, UINT32_MAX - 1, err) < 0)
@@ -318,7 +321,8 @@ static int launch(struct process *p, struct spawn *s, const struct start_args *a
 		memset(p->streams, 0, sizeof(p->streams));	/* they may be another's */
 		return -1;
 	}
-	if (privileges_parse(a->capabilities, a->rlimits, a->seccomp, &s->privileges, err) < 0 ||
+	if (capabilities_parse(a->capabilities, a->capability_sets, &s->privileges.capabilities, err) < 0 ||
+	    privileges_parse(a->rlimits, a->seccomp, &s->privileges, err) < 0 ||
 	    stdstreams_open(p, s, a->rows, a->columns, err) < 0)
 		return -1;
 	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
@@ -339,7 +343,7 @@ static int launch(struct process *p, struct spawn *s, const struct start_args *a
 
 int op_process_start(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
 {
-	struct start_args a = { .cwd = "/", .user = "" };
+	struct start_args a = { .cwd = "/", .user = "", .umask = 022 };
 	struct spawn s = { .stdio = { -1, -1, -1 }, .status = -1, .terminal = -1, .pidfd = -1 };
 	struct process *p;
 	int outcome;
@@ -361,6 +365,7 @@ int op_process_start(const struct call *call, const struct json *args, struct bu
 	s.first = a.first;
 	s.oom_score_adj = (int)a.oom_score_adj;
 	s.privileges.no_new_privs = a.no_new_privs;
+	s.privileges.umask = (mode_t)a.umask;
 	outcome = launch(p, &s, &a, err);
 	close_spawn(&s);
 	if (outcome < 0)

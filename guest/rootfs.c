@@ -1,10 +1,10 @@
 #include "rootfs.h"
 
+#include "device.h"
 #include "disk.h"
 #include "mount.h"
 #include "volume.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
@@ -12,9 +12,8 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 
-enum { PLAIN = MS_NOSUID | MS_NODEV | MS_NOEXEC, SHM_BYTES = 64 << 20 };
+enum { PLAIN = MS_NOSUID | MS_NODEV | MS_NOEXEC };
 
 struct disk_spec {
 	int64_t target;
@@ -46,7 +45,7 @@ static int mount_disk(const struct container *c, const struct disk_spec *disk, c
 		return fail(err, errno, "open %s", at);
 	if (disk->path) {
 		source = open(disk->path, O_PATH | O_CLOEXEC);
-		return source < 0 ? fail(err, errno, "open %s", disk->path) : bind_on(source, target, false, err);
+		return source < 0 ? fail(err, errno, "open %s", disk->path) : bind_on(source, target, 0, 0, err);
 	}
 	if (disk_wait((int)disk->target, device, sizeof(device), err) < 0)
 		return -1;
@@ -101,176 +100,16 @@ static int mount_root(struct container *c, const struct rootfs_spec *spec, struc
 	return mount_overlay(c, err);
 }
 
-/* A file system of the kernel's on a folder that must be a folder: an image whose /proc is a link is refused. */
-static int mount_plain(int root, const char *path, const char *type, unsigned long flags, const char *data,
-		       struct error *err)
-{
-	autoclose int target = -1;
-
-	if (mkdirat(root, path, 0755) < 0 && errno != EEXIST)
-		return fail(err, errno, "make folder /%s", path);
-	target = open_plain(root, path, O_PATH | O_DIRECTORY, 0, err);
-	if (target < 0)
-		return -1;
-	if (mount_on(target, type, type, flags, data, err) < 0)
-		return fail(err, err->number, "mount /%s", path);
-	return 0;
-}
-
-static int make_device(int dev, const char *name, unsigned int major_number, unsigned int minor_number,
-		       struct error *err)
-{
-	if (mknodat(dev, name, S_IFCHR | 0666, makedev(major_number, minor_number)) < 0 ||
-	    fchmodat(dev, name, 0666, 0) < 0)
-		return fail(err, errno, "make device %s", name);
-	return 0;
-}
-
-static int fill_dev(int dev, struct error *err)
-{
-	static const struct { const char *name; unsigned int major_number, minor_number; } devices[] = {
-		{ "null", 1, 3 }, { "zero", 1, 5 }, { "full", 1, 7 },
-		{ "random", 1, 8 }, { "urandom", 1, 9 }, { "tty", 5, 0 },
-	};
-	static const char *const links[][2] = {
-		{ "/proc/self/fd", "fd" }, { "/proc/self/fd/0", "stdin" }, { "/proc/self/fd/1", "stdout" },
-		{ "/proc/self/fd/2", "stderr" }, { "pts/ptmx", "ptmx" },
-	};
-
-	for (size_t i = 0; i < COUNT(devices); i++)
-		if (make_device(dev, devices[i].name, devices[i].major_number, devices[i].minor_number, err) < 0)
-			return -1;
-	for (size_t i = 0; i < COUNT(links); i++)
-		if (symlinkat(links[i][0], dev, links[i][1]) < 0)
-			return fail(err, errno, "make link /dev/%s", links[i][1]);
-	return symlinkat("/proc/kcore", dev, "core") < 0 ? fail(err, errno, "make link /dev/core") : 0;
-}
-
-/* The guest's other devices, as nodes of its own: in a shared devtmpfs the container could take ours away. */
-static int add_all_devices(int dev, struct error *err)
-{
-	DIR *list = opendir("/dev");
-	struct dirent *entry;
-	struct stat status;
-	int result = 0;
-
-	if (!list)
-		return fail(err, errno, "read /dev");
-	while (result == 0 && (entry = readdir(list))) {
-		if (fstatat(dirfd(list), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) < 0 ||
-		    !(S_ISCHR(status.st_mode) || S_ISBLK(status.st_mode)))
-			continue;
-		if (mknodat(dev, entry->d_name, status.st_mode, status.st_rdev) < 0 && errno != EEXIST)
-			result = fail(err, errno, "make device %s", entry->d_name);
-	}
-	closedir(list);
-	return result;
-}
-
-/* In `root`, which may be where a container is staged. */
-static int mount_dev(struct container *c, int root, int64_t shm_bytes, struct error *err)
-{
-	char shm[64];
-	autoclose int dev = -1;
-
-	snprintf(shm, sizeof(shm), "mode=1777,size=%lld", (long long)(shm_bytes ? shm_bytes : SHM_BYTES));
-	if (mount_plain(root, "dev", "tmpfs", MS_NOSUID | MS_STRICTATIME, "mode=755,size=65536k", err) < 0)
-		return -1;
-	dev = open_plain(root, "dev", O_RDONLY | O_DIRECTORY, 0, err);
-	if (dev < 0 || fill_dev(dev, err) < 0 || (c->privileged && add_all_devices(dev, err) < 0))
-		return -1;
-	if (mount_plain(dev, "pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5",
-			err) < 0 ||
-	    mount_plain(dev, "shm", "tmpfs", PLAIN, shm, err) < 0 ||
-	    mount_plain(dev, "mqueue", "mqueue", PLAIN, NULL, err) < 0)
-		return -1;
-	/* Kept: what the container does to its /dev later changes nothing for us. */
-	c->terminals = open_plain(dev, "pts", O_RDONLY | O_DIRECTORY, 0, err);
-	return c->terminals < 0 ? -1 : 0;
-}
-
-static int bind_pod_file(struct container *c, const char *name, struct error *err)
-{
-	char source_path[500], path[64];
-	autoclose int source = -1, target = -1;
-
-	if (format(err, source_path, sizeof(source_path), "%s/%s", c->dir, name) < 0)
-		return -1;
-	snprintf(path, sizeof(path), "/etc/%s", name);
-	source = open(source_path, O_PATH | O_CLOEXEC);
-	if (source < 0)
-		return fail(err, errno, "open %s", source_path);
-	target = make_beneath(c->root, path, false, err);
-	return target < 0 ? -1 : bind_on(source, target, false, err);
-}
-
-static int mount_sys(const struct container *c, int root, struct error *err)
-{
-	return mount_plain(root, "sys", "sysfs", PLAIN | (c->privileged ? 0 : MS_RDONLY), NULL, err);
-}
-
 static int make_subs(const struct container *c, struct error *err)
 {
 	return make_sub(c, "lower", err) < 0 || make_sub(c, "upper", err) < 0 ? -1 : make_sub(c, "rootfs", err);
 }
 
-int rootfs_stage(struct container *c, struct error *err)
-{
-	autoclose int dir = -1;
-
-	if (make_subs(c, err) < 0)
-		return -1;
-	dir = open(c->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (dir < 0)
-		return fail(err, errno, "open %s", c->dir);
-	c->staged = true;
-	return mount_sys(c, dir, err) < 0 ? -1 : mount_dev(c, dir, 0, err);
-}
-
-static int move_in(const struct container *c, const char *name, struct error *err)
-{
-	char from[500];
-	autoclose int target = -1;
-
-	if (mkdirat(c->root, name, 0755) < 0 && errno != EEXIST)
-		return fail(err, errno, "make folder /%s", name);
-	target = open_plain(c->root, name, O_PATH | O_DIRECTORY, 0, err);
-	if (target < 0 || format(err, from, sizeof(from), "%s/%s", c->dir, name) < 0)
-		return -1;
-	return mount_on(target, from, "", MS_MOVE, NULL, err) < 0 ? fail(err, err->number, "mount /%s", name) : 0;
-}
-
-static int resize_shm(const struct container *c, int64_t bytes, struct error *err)
-{
-	char options[64];
-	autoclose int shm = open_plain(c->root, "dev/shm", O_PATH | O_DIRECTORY, 0, err);
-
-	snprintf(options, sizeof(options), "size=%lld", (long long)bytes);
-	return shm < 0 ? -1 : mount_on(shm, "shm", "tmpfs", MS_REMOUNT | PLAIN, options, err);
-}
-
-static int make_system(struct container *c, int64_t shm_bytes, struct error *err)
-{
-	if (!c->staged)
-		return mount_sys(c, c->root, err) < 0 ? -1 : mount_dev(c, c->root, shm_bytes, err);
-	if (move_in(c, "sys", err) < 0 || move_in(c, "dev", err) < 0)
-		return -1;
-	c->staged = false;
-	return shm_bytes && shm_bytes != SHM_BYTES ? resize_shm(c, shm_bytes, err) : 0;
-}
-
 int rootfs_make(struct container *c, const struct rootfs_spec *spec, struct error *err)
 {
-	static const char *const pod_files[] = { "resolv.conf", "hosts", "hostname" };
-
-	if (!c->staged && make_subs(c, err) < 0)
+	if (make_subs(c, err) < 0 || mount_root(c, spec, err) < 0 || names_write(c->dir, c->hostname, err) < 0)
 		return -1;
-	if (mount_root(c, spec, err) < 0 || make_system(c, spec->shm_bytes, err) < 0 || names_write(c->dir, c->hostname, err) < 0)
-		return -1;
-	for (size_t i = 0; i < COUNT(pod_files); i++)
-		if (bind_pod_file(c, pod_files[i], err) < 0)
-			return -1;
-	if (volumes_mount(c, spec->mounts, err) < 0)
+	if (mounts_make(c, err) < 0 || devices_make(c->root, spec->devices, err) < 0)
 		return -1;
 	return files_write(c, spec->files, err);
 }
@@ -300,16 +139,11 @@ static void remove_dir(const struct container *c, const char *name)
 void rootfs_unmake(struct container *c)
 {
 	static const char *const names[] = {
-		"rootfs", "upper", "lower", "dev", "sys", "resolv.conf", "hosts", "hostname", "",
+		"rootfs", "upper", "lower", "resolv.conf", "hosts", "hostname", "",
 	};
 
 	close_fd(&c->terminals);
 	close_fd(&c->root);
-	if (c->staged) {
-		unmount(c, "dev", true);
-		unmount(c, "sys", true);
-		c->staged = false;
-	}
 	unmount(c, "rootfs", true);	/* with all that is mounted in it */
 	unmount(c, "upper", false);	/* writes all of it to its disk */
 	unmount(c, "lower", false);
@@ -337,7 +171,7 @@ static int mask(int root, const char *path, struct error *err)
 	if (S_ISDIR(status.st_mode))
 		return mount_on(target, "tmpfs", "tmpfs", MS_RDONLY | PLAIN, "size=0,nr_inodes=2", err);
 	null = open("/dev/null", O_PATH | O_CLOEXEC);
-	return null < 0 ? fail(err, errno, "open /dev/null") : bind_on(null, target, true, err);
+	return null < 0 ? fail(err, errno, "open /dev/null") : bind_on(null, target, ATTR_RDONLY, 0, err);
 }
 
 static int make_path_read_only(int root, const char *path, struct error *err)
@@ -346,12 +180,7 @@ static int make_path_read_only(int root, const char *path, struct error *err)
 
 	if (target < 0)
 		return err->number == ENOENT || err->number == ENOTDIR ? 0 : -1;
-	return bind_on(target, target, true, err);
-}
-
-static int mount_cgroup(int root, bool read_only, struct error *err)
-{
-	return mount_plain(root, "sys/fs/cgroup", "cgroup2", PLAIN | (read_only ? MS_RDONLY : 0), NULL, err);
+	return bind_on(target, target, ATTR_RDONLY, 0, err);
 }
 
 static int bind_console(int root, int terminal, struct error *err)
@@ -369,7 +198,7 @@ static int bind_console(int root, int terminal, struct error *err)
 	console = openat(dev, "console", O_CREAT | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK | O_RDONLY | O_CLOEXEC, 0600);
 	close_fd(&console);
 	console = open_plain(dev, "console", O_PATH, 0, err);
-	return console < 0 ? -1 : bind_on(pts, console, false, err);
+	return console < 0 ? -1 : bind_on(pts, console, 0, 0, err);
 }
 
 static int hide(const struct container *c, int root, struct error *err)
@@ -407,7 +236,7 @@ int rootfs_enter(const struct container *c, int terminal, const char *cwd, struc
 	root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (root < 0)
 		return fail(err, errno, "open %s", path);
-	if (mount_plain(root, "proc", "proc", PLAIN, NULL, err) < 0 || mount_cgroup(root, !c->privileged, err) < 0)
+	if (mounts_make_late(c, root, err) < 0)
 		return -1;
 	if (terminal >= 0 && bind_console(root, terminal, err) < 0)
 		return -1;

@@ -8,13 +8,6 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
-struct mount_spec {
-	const char *type, *source, *target;
-	bool read_only, populate;
-	int64_t size_bytes, mode;
-	const struct json *options;
-};
-
 static int open_share(const char *source, struct error *err)
 {
 	char path[300];
@@ -61,126 +54,23 @@ static int keep_unfilled(struct container *c, int volume, const char *target, st
 	return u->volume < 0 ? fail(err, errno, "keep a volume open") : 0;
 }
 
-static int mount_share(struct container *c, const struct mount_spec *spec, struct error *err)
+int volume_bind(int root, const struct mount_spec *spec, struct container *made, struct error *err)
 {
 	struct stat status;
 	autoclose int target = -1;
-	autoclose int source = open_share(spec->source ? spec->source : "", err);
+	autoclose int source = open_share(spec->source, err);
 
 	if (source < 0)
 		return -1;
 	if (fstat(source, &status) < 0)
 		return fail(err, errno, "look at %s in the share", spec->source);
-	target = make_beneath(c->root, spec->target, S_ISDIR(status.st_mode), err);
+	target = make_beneath(root, spec->target, S_ISDIR(status.st_mode), err);
 	if (target < 0)
 		return -1;
-	if (spec->populate && S_ISDIR(status.st_mode) && copy_is_due(source) &&
-	    keep_unfilled(c, source, spec->target, err) < 0)
+	if (made && spec->populate && S_ISDIR(status.st_mode) && copy_is_due(source) &&
+	    keep_unfilled(made, source, spec->target, err) < 0)
 		return -1;
-	return bind_on(source, target, spec->read_only, err);
-}
-
-/* NAME=DIGITS, for the kernel to judge the number. */
-static bool is_number_option(const char *option)
-{
-	static const char *const names[] = { "uid=", "gid=", "nr_inodes=", "nr_blocks=" };
-
-	for (size_t i = 0; i < COUNT(names); i++) {
-		const char *digits = option + strlen(names[i]);
-
-		if (!strncmp(option, names[i], strlen(names[i])))
-			return *digits && !digits[strspn(digits, "0123456789")];
-	}
-	return false;
-}
-
-static int tmpfs_options(const struct mount_spec *spec, unsigned long *flags, char *data, size_t size,
-			 struct error *err)
-{
-	static const struct { const char *name; unsigned long set, clear; } known[] = {
-		{ "noexec", MS_NOEXEC, 0 }, { "exec", 0, MS_NOEXEC }, { "nosuid", MS_NOSUID, 0 },
-		{ "suid", 0, MS_NOSUID }, { "nodev", MS_NODEV, 0 }, { "dev", 0, MS_NODEV },
-		{ "ro", MS_RDONLY, 0 }, { "rw", 0, MS_RDONLY }, { "noatime", MS_NOATIME, 0 },
-		{ "atime", 0, MS_NOATIME },
-	};
-	size_t length;
-
-	*flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
-	if (json_all(spec->options, JSON_STRING, "options", err) < 0 ||
-	    json_range("mode", spec->mode, 0, 07777, err) < 0 ||
-	    json_range("size_bytes", spec->size_bytes, 0, INT64_MAX, err) < 0)
-		return -1;
-	if (format(err, data, size, "mode=%o", (unsigned int)spec->mode) < 0)
-		return -1;
-	length = strlen(data);
-	if (spec->size_bytes &&
-	    format(err, data + length, size - length, ",size=%lld", (long long)spec->size_bytes) < 0)
-		return -1;
-	for (const struct json *o = json_first(spec->options); o; o = o->next) {
-		size_t i = 0;
-
-		length = strlen(data);
-		while (i < COUNT(known) && strcmp(known[i].name, o->string))
-			i++;
-		if (i < COUNT(known))
-			*flags = (*flags | known[i].set) & ~known[i].clear;
-		else if (!is_number_option(o->string))
-			return fail_as(err, EINVAL, "mount a tmpfs with option '%.32s': it is not known", o->string);
-		else if (format(err, data + length, size - length, ",%s", o->string) < 0)
-			return -1;
-	}
-	return 0;
-}
-
-static int mount_tmpfs(struct container *c, const struct mount_spec *spec, struct error *err)
-{
-	char data[256];
-	unsigned long flags;
-	autoclose int target = -1;
-
-	if (tmpfs_options(spec, &flags, data, sizeof(data), err) < 0)
-		return -1;
-	target = make_beneath(c->root, spec->target, true, err);
-	if (target < 0)
-		return -1;
-	return mount_on(target, "tmpfs", "tmpfs", flags | (spec->read_only ? MS_RDONLY : 0), data, err);
-}
-
-static int mount_one(struct container *c, const struct json *json, struct error *err)
-{
-	static const struct field fields[] = {
-		NEEDED(struct mount_spec, type, JSON_STRING), FIELD(struct mount_spec, source, JSON_STRING),
-		NEEDED(struct mount_spec, target, JSON_STRING), FIELD(struct mount_spec, read_only, JSON_BOOL),
-		FIELD(struct mount_spec, populate, JSON_BOOL), FIELD(struct mount_spec, size_bytes, JSON_NUMBER),
-		FIELD(struct mount_spec, mode, JSON_NUMBER), FIELD(struct mount_spec, options, JSON_ARRAY),
-	};
-	struct mount_spec spec = { .mode = 01777 };
-	int result;
-
-	if (json_fields(json, fields, COUNT(fields), &spec, err) < 0)
-		return -1;
-	if (spec.target[0] != '/')
-		return fail_as(err, EINVAL, "mount on '%.100s': it is no absolute path", spec.target);
-	if (!strcmp(spec.type, "share"))
-		result = mount_share(c, &spec, err);
-	else if (!strcmp(spec.type, "tmpfs"))
-		result = mount_tmpfs(c, &spec, err);
-	else
-		return fail_as(err, EINVAL, "mount a '%.32s': it is no share and no tmpfs", spec.type);
-	if (result < 0) {
-		struct error cause = *err;
-
-		snprintf(err->message, sizeof(err->message), "mount on %.100s: %.200s", spec.target, cause.message);
-	}
-	return result;
-}
-
-int volumes_mount(struct container *c, const struct json *mounts, struct error *err)
-{
-	for (const struct json *m = json_first(mounts); m; m = m->next)
-		if (mount_one(c, m, err) < 0)
-			return -1;
-	return 0;
+	return bind_on(source, target, spec->set, spec->clear, err);
 }
 
 struct file_spec {

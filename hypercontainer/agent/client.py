@@ -254,9 +254,13 @@ class AgentClient:
         """What the guest holds now; `known` is what it held when this client came."""
         return await self._ask("list", {}, m.Listing, timeout_s)
 
-    async def stage(self, targets: Sequence[int], *, timeout_s: float = 10.0) -> None:
-        """Have the guest do what it can for its next container, and know the disks at these targets."""
-        await self._ask("stage", {"targets": targets}, m.Done, timeout_s)
+    async def stage(
+        self, targets: Sequence[int], mounts: Sequence[m.Mount] | None = None, *, timeout_s: float = 10.0
+    ) -> None:
+        """Have the guest do what it can for its next container, which may have these `mounts` (None: the usual ones of
+        the first guests), and know the disks at these targets."""
+        stage = m.Stage(targets=list(targets), mounts=None if mounts is None else list(mounts))
+        await self._ask("stage", stage, m.Done, timeout_s)
 
     async def setup_pod(self, pod: m.PodSetup, *, timeout_s: float = 10.0) -> None:
         """Network, names, clock, random pool; again = update."""

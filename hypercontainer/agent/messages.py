@@ -5,6 +5,7 @@ base64. How old hosts and new guests get on with each other, and the other way r
 """
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Annotated, ClassVar, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -38,8 +39,13 @@ class Feature(NamedTuple):
 ARCHIVE_ERRNO = Feature("archive.errno", "tell why files cannot be copied")
 
 ROUTES = Feature("routes", "route by an interface")
+MOUNTS = Feature("mounts", "mount what is to be in the container")
+DEVICES = Feature("devices", "give the container devices of its own")
+CAPABILITY_SETS = Feature("capability-sets", "grant capabilities that are not bounding, effective and permitted alike")
+UMASK = Feature("umask", "start a process with a umask of its own")
+UNIFIED = Feature("unified", "set limits of cgroup v2 by their names")
 
-FEATURES = (ARCHIVE_ERRNO, ROUTES)  # of the guests of this version
+FEATURES = (ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED)  # of the guests of this version
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -118,6 +124,28 @@ class TmpfsMount(Request, frozen=True, kw_only=True, tag="tmpfs", tag_field="typ
     options: list[str] = []
 
 
+class Mount(Request, frozen=True, kw_only=True):
+    """One of all mounts of a container. `source`: of a bind, below the share; of a file of the pod's, its name."""
+
+    type: Literal["bind", "cgroup", "dev", "devpts", "mqueue", "pod", "proc", "sysfs", "tmpfs"]
+    target: str
+    source: str = ""
+    options: list[str] = []
+    populate: bool = False
+
+
+class Device(Request, frozen=True, kw_only=True):
+    """A device that is made in a container, and may be used there."""
+
+    path: str
+    type: Literal["b", "c"]
+    major: int
+    minor: int
+    mode: int = 0o666
+    uid: int = 0
+    gid: int = 0
+
+
 class File(Request, frozen=True, kw_only=True):
     path: str
     content: bytes
@@ -127,20 +155,30 @@ class File(Request, frozen=True, kw_only=True):
 
 
 class Cgroup(Request, frozen=True, kw_only=True):
-    """Limits inside the guest; 0 = none."""
+    """Limits inside the guest; 0 = none. `unified`: files of cgroup v2, and what is written to them."""
+
+    needs: ClassVar[Mapping[str, Feature]] = {"unified": UNIFIED}
 
     memory_bytes: int = 0
     cpu_quota_us: int = 0
     cpu_period_us: int = 100_000
     cpu_shares: int = 0
     pids: int = 0
+    unified: dict[str, str] = {}
 
 
 class ContainerCreate(Request, frozen=True, kw_only=True):
+    """`all_mounts`: all there are. None, as the first hosts say: `mounts`, and the usual ones, of which /dev/shm has
+    `shm_bytes`."""
+
+    needs: ClassVar[Mapping[str, Feature]] = {"all_mounts": MOUNTS, "devices": DEVICES}
+
     id: str
     rootfs: Rootfs
     read_only: bool = False
     mounts: list[ShareMount | TmpfsMount] = []
+    all_mounts: list[Mount] | None = None
+    devices: list[Device] = []
     files: list[File] = []
     hostname: str = ""  # "" = the pod's
     cgroup: Cgroup = Cgroup()
@@ -149,6 +187,15 @@ class ContainerCreate(Request, frozen=True, kw_only=True):
     readonly_paths: list[str]
     shm_bytes: int = 64 << 20
     privileged: bool = False  # every device of the guest, /sys and cgroups writable
+
+
+class Stage(Request, frozen=True, kw_only=True):
+    """What is made ahead of the next container: SCSI targets are known, those of `mounts` that any one can have."""
+
+    needs: ClassVar[Mapping[str, Feature]] = {"mounts": MOUNTS}
+
+    targets: list[int]
+    mounts: list[Mount] | None = None
 
 
 class ContainerUpdate(Request, frozen=True, kw_only=True):
@@ -169,7 +216,19 @@ class StreamSet(Answer, frozen=True, kw_only=True):
         return [number for number in (self.stdout, self.stderr) if number]
 
 
+class CapabilitySets(Request, frozen=True, kw_only=True):
+    bounding: list[str] = []
+    effective: list[str] = []
+    permitted: list[str] = []
+    inheritable: list[str] = []
+    ambient: list[str] = []
+
+
 class ProcessStart(Request, frozen=True, kw_only=True):
+    """`capabilities` are those that are bounding, effective and permitted; or `capability_sets` has all five."""
+
+    needs: ClassVar[Mapping[str, Feature]] = {"capability_sets": CAPABILITY_SETS, "umask": UMASK}
+
     id: str
     container: str
     args: list[str]
@@ -183,6 +242,8 @@ class ProcessStart(Request, frozen=True, kw_only=True):
     init: bool = False
     first: bool = False  # the container's PID 1
     capabilities: list[str] = []
+    capability_sets: CapabilitySets | None = None
+    umask: int | None = None  # None: 022
     no_new_privs: bool = False
     rlimits: list[Rlimit] = []
     seccomp: bytes = b""  # classic BPF
@@ -360,10 +421,18 @@ class Renaming(msgspec.Struct, frozen=True, kw_only=True):
     to: str
 
 
+@cache
+def _defaults(kind: type[Request]) -> Mapping[str, object]:
+    """Of those fields that need a feature."""
+    fields = [field for field in msgspec.structs.fields(kind) if field.name in kind.needs]
+    return {f.name: f.default if f.default_factory is msgspec.NODEFAULT else f.default_factory() for f in fields}
+
+
 def needed(request: object) -> Iterator[Feature]:
     """The features that a guest must have to be asked this, for each field that would be said."""
     if isinstance(request, Request):
-        yield from (feature for name, feature in request.needs.items() if getattr(request, name))
+        unsaid = _defaults(type(request)) if request.needs else {}
+        yield from (feature for name, feature in request.needs.items() if getattr(request, name) != unsaid[name])
         for name in request.__struct_fields__:
             yield from needed(getattr(request, name))
     elif isinstance(request, list) and request and isinstance(request[0], Request):

@@ -14,6 +14,7 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
     "pod.setup": m.PodSetup,
     "container.create": m.ContainerCreate,
     "container.update": m.ContainerUpdate,
+    "stage": m.Stage,
     "process.start": m.ProcessStart,
     "process.archive": m.ProcessArchive,
 }

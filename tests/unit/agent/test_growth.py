@@ -69,6 +69,16 @@ async def test_features_are_few_and_words(agent: FakeAgent, tmp_path: Path, feat
         await AgentClient.connect(tmp_path / "agent", timeout_s=10)
 
 
+def test_nothing_that_is_said_is_more_than_nothing_that_is_not() -> None:
+    start = m.ProcessStart(id="p", container="c", args=[])
+    assert list(m.needed(start)) == []
+    assert [f.word for f in m.needed(msgspec.structs.replace(start, umask=0))] == ["umask"]
+    disk = m.Disk(target=0)
+    create = m.ContainerCreate(id="c", rootfs=m.Rootfs(lower=disk, upper=disk), masked_paths=[], readonly_paths=[])
+    assert list(m.needed(create)) == []
+    assert [f.word for f in m.needed(msgspec.structs.replace(create, all_mounts=[]))] == ["mounts"]
+
+
 def requests(of: type[m.Request] = m.Request) -> Iterator[type[m.Request]]:
     for each in of.__subclasses__():
         yield each
@@ -81,7 +91,8 @@ def test_fields_that_need_a_feature_default_to_nothing() -> None:
         fields = {field.name: field for field in msgspec.structs.fields(each)}
         for name in each.needs:
             default = fields[name].default
-            assert fields[name].default_factory is list if default is msgspec.NODEFAULT else not default, (each, name)
+            factory = fields[name].default_factory
+            assert factory in (list, dict) if default is msgspec.NODEFAULT else not default, (each, name)
 
 
 def test_what_is_at_its_default_is_not_said() -> None:

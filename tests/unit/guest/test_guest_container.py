@@ -557,3 +557,157 @@ def test_seccomp(running: Guest) -> None:
         assert running.sh("grep Seccomp: /proc/self/status | cut -f2", seccomp=b64(program), **extra)[1] == "2\n"
     with pytest.raises(Refused):
         running.sh("true", seccomp=b64(program[:-1]))
+
+
+# A list of all mounts
+
+PLAIN = ["nosuid", "nodev", "noexec"]
+DEV = {"type": "dev", "target": "/dev", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]}
+PTS = {"type": "devpts", "target": "/dev/pts", "options": ["nosuid", "noexec", "ptmxmode=0666", "mode=0620", "gid=5"]}
+SHM = {"type": "tmpfs", "target": "/dev/shm", "options": [*PLAIN, "mode=1777", "size=67108864"]}
+MQUEUE = {"type": "mqueue", "target": "/dev/mqueue", "options": PLAIN}
+SYS = {"type": "sysfs", "target": "/sys", "options": [*PLAIN, "ro"]}
+PROC = {"type": "proc", "target": "/proc", "options": PLAIN}
+CGROUP = {"type": "cgroup", "target": "/sys/fs/cgroup", "options": [*PLAIN, "ro"]}
+FILES = [{"type": "pod", "source": name, "target": f"/etc/{name}"} for name in ("hosts", "hostname", "resolv.conf")]
+USUAL = [PROC, DEV, PTS, SHM, MQUEUE, SYS, CGROUP, *FILES]
+
+
+def table(guest: Guest, id: str, **args: Any) -> list[str]:
+    """What is mounted in a container that is made for it, and its devices."""
+    guest.container(id, **args)
+    guest.start(f"{id}-first", "sleep", "1000", container=id, first=True)
+    lines = guest.sh("cat /proc/self/mountinfo", container=id, process=f"{id}-look")[1].splitlines()
+    fields = sorted((f[4], f[5], f[-3], f[-1]) for f in (line.split() for line in lines))
+    devices = guest.sh("ls -l /dev | cut -c1-10,55-", container=id, process=f"{id}-list")[1]
+    guest.host.call("container.remove", id=id)
+    return [*(" ".join(f) for f in fields if f[0] != "/"), devices]
+
+
+def test_the_usual_mounts_may_be_listed(guest: Guest) -> None:
+    """What the first hosts leave to the guest is one list among others."""
+    unlisted = table(guest, "c1")
+    assert table(guest, "c2", all_mounts=USUAL) == unlisted
+    guest.host.call("stage", targets=[], mounts=USUAL)
+    assert table(guest, "c3", all_mounts=USUAL) == unlisted  # of what was made ahead
+    assert table(guest, "c4", all_mounts=USUAL) == unlisted  # which was made again
+
+
+def test_what_is_staged_and_not_listed_is_not_there(guest: Guest) -> None:
+    guest.host.call("stage", targets=[], mounts=USUAL)
+    guest.container(all_mounts=[PROC, DEV])
+    guest.first()
+    assert set(mounts(guest)) - {"/"} == {"/proc", "/dev", *below_proc(guest)}
+    assert guest.sh("ls /sys /dev/pts; cat /etc/hostname")[1] == ""
+    with pytest.raises(Refused, match="terminal"):
+        guest.start("tty", "true", tty=True)
+
+
+def below_proc(guest: Guest) -> set[str]:
+    return {path for path in mounts(guest) if path.startswith("/proc/")}
+
+
+def test_a_container_without_any_mounts(guest: Guest) -> None:
+    guest.container(all_mounts=[], masked_paths=[], readonly_paths=[])
+    guest.first("sh", "-c", "ls -A /proc /dev; exec sleep 1000")
+    with pytest.raises(Refused):
+        guest.container("c2", all_mounts=[], shm_bytes=1)
+
+
+def test_options_of_mounts(guest: Guest) -> None:
+    share = guest.folder / "hyper"
+    (share / "a").mkdir(parents=True)
+    (share / "a/program").write_text("#!/bin/sh\necho ran\n")
+    (share / "a/program").chmod(0o755)
+    guest.host.call("pod.setup", share="hyper")
+    own = [
+        {"type": "bind", "source": "a", "target": "/a", "options": ["noexec", "nosuid", "nodev", "noatime", "ro"]},
+        {"type": "bind", "source": "a", "target": "/b", "options": ["ro", "rw"]},
+        {"type": "tmpfs", "target": "/t", "options": ["size=1m", "mode=700", "uid=33", "nosymfollow", "rshared"]},
+        {"type": "tmpfs", "target": "/u", "options": ["slave"]},
+    ]
+    guest.container(all_mounts=[*USUAL, *own])
+    guest.first()
+    found = mounts(guest)
+    assert set(found["/a"].split(",")) == {"ro", "nosuid", "nodev", "noexec", "noatime"}
+    assert found["/b"].split(",")[0] == "rw"
+    assert "nosymfollow" in found["/t"]
+    assert guest.sh("/b/program; /a/program", process="p")[:2] == (126, "ran\n")
+    assert guest.sh("stat -c %a:%u /t; df -k /t | tail -1 | awk '{print $2}'")[1].split() == ["700:33", "1024"]
+    lines = [line.split() for line in guest.sh("cat /proc/self/mountinfo")[1].splitlines()]
+    spread = {fields[4]: fields[6].partition(":")[0] for fields in lines}
+    assert (spread["/t"], spread["/a"], spread["/u"]) == ("shared", "-", "-")
+
+
+def test_what_lies_below_proc_is_mounted_after_it(guest: Guest) -> None:
+    """And with every first process, as that is."""
+    (guest.folder / "hyper").mkdir()
+    (guest.folder / "hyper/meminfo").write_text("of the host\n")
+    guest.host.call("pod.setup", share="hyper")
+    guest.container(all_mounts=[*USUAL, {"type": "bind", "source": "meminfo", "target": "/proc/meminfo"}])
+    for _ in range(2):
+        guest.first()
+        assert guest.sh("cat /proc/meminfo; ls -d /proc/1")[1] == "of the host\n/proc/1\n"
+        guest.host.call("process.signal", process="first", signal=9)
+        guest.host.events.remove(guest.host.exit_of("first"))
+        guest.host.call("process.forget", process="first")
+
+
+@pytest.mark.parametrize("bad", [
+    {"type": "ext4", "target": "/x"},
+    {"type": "share", "target": "/x", "source": "a"},
+    {"type": "bind", "target": "/x"},
+    {"type": "bind", "target": "/x", "source": "../a"},
+    {"type": "bind", "target": "/x", "source": "a", "options": ["size=1m"]},
+    {"type": "tmpfs", "target": "/x", "source": "a"},
+    {"type": "tmpfs", "target": "x"},
+    {"type": "tmpfs", "target": "/x", "options": ["colour=red"]},
+    {"type": "tmpfs", "target": "/x", "options": [""]},
+    {"type": "tmpfs", "target": "/x", "options": ["x" * 300]},
+    {"type": "pod", "target": "/x", "source": "../rootfs"},
+    {"type": "sysfs", "target": "/leads/out/x"},
+    {"type": "tmpfs", "target": "/x", "read_only": True},
+])  # fmt: skip
+def test_bad_lists_of_mounts_leave_nothing(guest: Guest, bad: dict[str, Any]) -> None:
+    (guest.folder / "hyper/a").mkdir(parents=True)
+    guest.host.call("pod.setup", share="hyper")
+    with pytest.raises(Refused):
+        guest.container(all_mounts=[*USUAL, bad])
+    assert guest.host.call("list")["containers"] == []
+    guest.container(all_mounts=USUAL)
+    guest.first()
+    assert guest.sh("echo fine")[1] == "fine\n"
+
+
+def test_devices_of_its_own(guest: Guest) -> None:
+    odd = {"path": "/dev/deep/kmsg", "type": "c", "major": 1, "minor": 11, "mode": 0o640, "uid": 7, "gid": 8}
+    null = {"path": "/dev/null", "type": "c", "major": 1, "minor": 3}
+    guest.container(devices=[odd, null])
+    guest.first()
+    assert guest.sh("stat -c '%a %u %g %t:%T' /dev/deep/kmsg /dev/null")[1] == "640 7 8 1:b\n666 0 0 1:3\n"
+    grants = ["CAP_MKNOD", "CAP_SYSLOG", "CAP_DAC_OVERRIDE"]
+    assert guest.sh(": < /dev/deep/kmsg", capabilities=grants) == (0, "", "")
+    refused = guest.sh("mknod /tmp/p c 1 4; : < /tmp/p", capabilities=grants)
+    assert refused[0] != 0 and "not permitted" in refused[2]
+    guest.container("c2")
+    guest.start("first-2", "sleep", "1000", container="c2", first=True)
+    assert "not permitted" in guest.sh("mknod /tmp/k c 1 11; : < /tmp/k", container="c2", capabilities=grants)[2]
+
+
+@pytest.mark.parametrize("bad", [
+    {"path": "dev/x", "type": "c", "major": 1, "minor": 3},
+    {"path": "/dev/x", "type": "u", "major": 1, "minor": 3},
+    {"path": "/dev/x", "type": "c", "major": 4096, "minor": 3},
+    {"path": "/dev/x", "type": "c", "major": 1, "minor": 3, "mode": 0o4777},
+    {"path": "/dev/pts", "type": "c", "major": 1, "minor": 3},
+])  # fmt: skip
+def test_bad_devices_are_refused(guest: Guest, bad: dict[str, Any]) -> None:
+    with pytest.raises(Refused):
+        guest.container(devices=[bad])
+    assert guest.host.call("list")["containers"] == []
+
+
+@pytest.mark.parametrize("file", ["cgroup.procs", "../c-1/memory.max", "memory", ".x", "no.such_limit"])
+def test_what_is_no_limit_of_a_cgroup_is_refused(guest: Guest, file: str) -> None:
+    with pytest.raises(Refused):
+        guest.container(cgroup={"unified": {file: "1"}})

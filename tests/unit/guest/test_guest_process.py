@@ -391,3 +391,37 @@ def test_a_hundred_processes_at_once(running: Guest) -> None:
     for i in range(100):
         assert running.host.read_all(streams[i]["stdout"]) == b"%d\n" % i
         assert running.host.exit_of(f"p{i}")["status"] == i
+
+
+SETS = "grep ^Cap /proc/self/status | cut -f2; umask"
+
+
+def test_five_sets_of_capabilities(running: Guest) -> None:
+    sets = {
+        "bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_FOWNER"],
+        "permitted": ["CAP_CHOWN", "CAP_KILL"],
+        "effective": ["CAP_CHOWN"],
+        "inheritable": ["CAP_KILL", "CAP_CHOWN"],
+        "ambient": ["CAP_KILL"],
+    }
+    out = running.sh(SETS, capability_sets=sets, user="user")[1].split()
+    # a program that is run has of them what is ambient, and all that is bounding can come back by its file
+    assert [int(mask, 16) for mask in out[:5]] == [0b100001, 0b100000, 0b100000, 0b101001, 0b100000]
+    with pytest.raises(Refused, match="ambient"):
+        running.sh(SETS, process="q", capability_sets={**sets, "ambient": ["CAP_FOWNER"]})
+    with pytest.raises(Refused, match="twice"):
+        running.sh(SETS, process="r", capability_sets=sets, capabilities=["CAP_CHOWN"])
+    with pytest.raises(Refused, match="none of that name"):
+        running.sh(SETS, process="s", capability_sets={"ambient": ["CAP_FLY"]})
+
+
+def test_a_filter_is_loaded_by_one_without_the_capability_for_it(running: Guest) -> None:
+    allow = base64.b64encode(bytes.fromhex("060000000000ff7f")).decode()
+    both = {"bounding": ["CAP_SYS_ADMIN"], "permitted": ["CAP_SYS_ADMIN"]}
+    out = running.sh(SETS, capability_sets=both, seccomp=allow, user="user")[1].split()
+    assert [int(mask, 16) for mask in out[:5]] == [0, 0, 0, 1 << 21, 0]
+
+
+@pytest.mark.parametrize(("said", "mask"), [({}, "0022"), ({"umask": 0}, "0000"), ({"umask": 0o77}, "0077")])
+def test_a_umask(running: Guest, said: dict[str, Any], mask: str) -> None:
+    assert running.sh("umask", **said)[1].strip() == mask

@@ -1,0 +1,145 @@
+#include "device.h"
+
+#include "mount.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+static int make_usual_device(int dev, const char *name, unsigned int major_number, unsigned int minor_number,
+		       struct error *err)
+{
+	if (mknodat(dev, name, S_IFCHR | 0666, makedev(major_number, minor_number)) < 0 ||
+	    fchmodat(dev, name, 0666, 0) < 0)
+		return fail(err, errno, "make device %s", name);
+	return 0;
+}
+
+static int make_usual(int dev, struct error *err)
+{
+	static const struct { const char *name; unsigned int major_number, minor_number; } devices[] = {
+		{ "null", 1, 3 }, { "zero", 1, 5 }, { "full", 1, 7 },
+		{ "random", 1, 8 }, { "urandom", 1, 9 }, { "tty", 5, 0 },
+	};
+	static const char *const links[][2] = {
+		{ "/proc/self/fd", "fd" }, { "/proc/self/fd/0", "stdin" }, { "/proc/self/fd/1", "stdout" },
+		{ "/proc/self/fd/2", "stderr" }, { "pts/ptmx", "ptmx" },
+	};
+
+	for (size_t i = 0; i < COUNT(devices); i++)
+		if (make_usual_device(dev, devices[i].name, devices[i].major_number, devices[i].minor_number, err) < 0)
+			return -1;
+	for (size_t i = 0; i < COUNT(links); i++)
+		if (symlinkat(links[i][0], dev, links[i][1]) < 0)
+			return fail(err, errno, "make link /dev/%s", links[i][1]);
+	return symlinkat("/proc/kcore", dev, "core") < 0 ? fail(err, errno, "make link /dev/core") : 0;
+}
+
+/* The guest's other devices, as nodes of its own: in a shared devtmpfs the container could take ours away. */
+static int add_all_devices(int dev, struct error *err)
+{
+	DIR *list = opendir("/dev");
+	struct dirent *entry;
+	struct stat status;
+	int result = 0;
+
+	if (!list)
+		return fail(err, errno, "read /dev");
+	while (result == 0 && (entry = readdir(list))) {
+		if (fstatat(dirfd(list), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) < 0 ||
+		    !(S_ISCHR(status.st_mode) || S_ISBLK(status.st_mode)))
+			continue;
+		if (mknodat(dev, entry->d_name, status.st_mode, status.st_rdev) < 0 && errno != EEXIST)
+			result = fail(err, errno, "make device %s", entry->d_name);
+	}
+	closedir(list);
+	return result;
+}
+
+int devices_fill(int dev, bool all, struct error *err)
+{
+	if (make_usual(dev, err) < 0)
+		return -1;
+	return all ? add_all_devices(dev, err) : 0;
+}
+
+struct device_args {
+	const char *path, *type;
+	int64_t major_number, minor_number, mode, uid, gid;
+};
+
+static int parse_device(const struct json *json, struct device_args *a, struct error *err)
+{
+	static const struct field fields[] = {
+		NEEDED(struct device_args, path, JSON_STRING), NEEDED(struct device_args, type, JSON_STRING),
+		{ "major", JSON_NUMBER, offsetof(struct device_args, major_number), true },
+		{ "minor", JSON_NUMBER, offsetof(struct device_args, minor_number), true },
+		FIELD(struct device_args, mode, JSON_NUMBER), FIELD(struct device_args, uid, JSON_NUMBER),
+		FIELD(struct device_args, gid, JSON_NUMBER),
+	};
+
+	*a = (struct device_args){ .mode = 0666 };
+	if (json_fields(json, fields, COUNT(fields), a, err) < 0 ||
+	    json_range("major", a->major_number, 0, 4095, err) < 0 ||
+	    json_range("minor", a->minor_number, 0, 1048575, err) < 0 ||
+	    json_range("mode", a->mode, 0, 0777, err) < 0 ||
+	    json_range("uid", a->uid, 0, UINT32_MAX - 1, err) < 0 ||
+	    json_range("gid", a->gid, 0, UINT32_MAX - 1, err) < 0)
+		return -1;
+	if (strcmp(a->type, "c") && strcmp(a->type, "b"))
+		return fail_as(err, EINVAL, "make device %.100s of type '%.8s': it is none of c and b", a->path, a->type);
+	return a->path[0] == '/' ? 0 : fail_as(err, EINVAL, "make device '%.100s': it is no absolute path", a->path);
+}
+
+int devices_parse(const struct json *devices, struct device *to, size_t *count, struct error *err)
+{
+	struct device_args a;
+
+	*count = 0;
+	if (devices && devices->count > DEVICES_MAX)
+		return fail_as(err, E2BIG, "make %u devices: there may be %d", devices->count, DEVICES_MAX);
+	for (const struct json *d = json_first(devices); d; d = d->next) {
+		if (parse_device(d, &a, err) < 0)
+			return -1;
+		to[(*count)++] = (struct device){
+			a.type[0] == 'b', (uint32_t)a.major_number, (uint32_t)a.minor_number,
+		};
+	}
+	return 0;
+}
+
+/* One that an image has at its place, or the usual /dev, goes. */
+static int make_device(int root, const struct device_args *a, struct error *err)
+{
+	mode_t kind = a->type[0] == 'b' ? S_IFBLK : S_IFCHR;
+	char above[PATH_MAX];
+	char *name;
+	autoclose int parent = -1;
+
+	if (format(err, above, sizeof(above), "%s", a->path) < 0)
+		return -1;
+	name = strrchr(above, '/');
+	*name++ = 0;
+	parent = make_beneath(root, above, true, err);
+	if (parent < 0)
+		return -1;
+	unlinkat(parent, name, 0);
+	if (mknodat(parent, name, kind | 0600, makedev((unsigned int)a->major_number, (unsigned int)a->minor_number)) < 0 ||
+	    fchownat(parent, name, (uid_t)a->uid, (gid_t)a->gid, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    fchmodat(parent, name, (mode_t)a->mode, 0) < 0)
+		return fail(err, errno, "make device %.200s", a->path);
+	return 0;
+}
+
+int devices_make(int root, const struct json *devices, struct error *err)
+{
+	struct device_args a;
+
+	for (const struct json *d = json_first(devices); d; d = d->next)
+		if (parse_device(d, &a, err) < 0 || make_device(root, &a, err) < 0)
+			return -1;
+	return 0;
+}
