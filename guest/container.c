@@ -163,22 +163,25 @@ static struct container *container_new(struct error *err)
 static struct container *staged;
 static struct mount_list usual;		/* what the host has had staged */
 
-int container_stage(struct error *err)
+static int stage_group(struct error *err)
 {
-	struct container *c;
+	struct container *c = container_new(err);
 
-	if (staged)
-		return 0;
-	c = container_new(err);
 	if (!c)
 		return -1;
-	if (make_cgroup(c, err) < 0 || mounts_stage(&usual, err) < 0) {
-		container_unmount(c);
+	if (make_cgroup(c, err) < 0) {
 		container_free(c);
 		return -1;
 	}
 	staged = c;
 	return 0;
+}
+
+int container_stage(struct error *err)
+{
+	if (!staged && stage_group(err) < 0)
+		return -1;
+	return mounts_stage(&usual, err);
 }
 
 static int usual_mounts(const struct json *mounts, struct error *err)

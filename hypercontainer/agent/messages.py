@@ -14,6 +14,7 @@ from msgspec import Meta
 from hypercontainer.agent.wire import MAX_STREAM, WireError
 from hypercontainer.errors import InvalidInput
 from hypercontainer.lib.document import NOT_JSON
+from hypercontainer.model import container
 from hypercontainer.model.ulimits import Rlimit
 
 MAX_DEPTH = 16  # of nested objects and arrays
@@ -132,6 +133,12 @@ class Mount(Request, frozen=True, kw_only=True):
     source: str = ""
     options: list[str] = []
     populate: bool = False
+
+    @classmethod
+    def of(cls, mount: container.Mount, source: str | None = None, *, populate: bool = False) -> "Mount":
+        """`source`: of a bind, where that is below the share."""
+        source = mount.source if source is None else source
+        return cls(type=mount.type, target=mount.destination, source=source, options=mount.options, populate=populate)
 
 
 class Device(Request, frozen=True, kw_only=True):

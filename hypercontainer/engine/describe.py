@@ -82,7 +82,7 @@ def entry(pod: PodRecord, record: ContainerRecord, now_ns: int, *, reached: bool
         names=[f"/{record.name}"],
         image=record.image_name,
         image_id=record.image_id,
-        command=shlex.join(record.args),
+        command=shlex.join(record.config.process.args),
         created=record.created_ns // 1_000_000_000,
         ports=[
             doc.Port(ip=p.host_ip or "0.0.0.0", private_port=p.container_port, public_port=p.host_port, type=p.protocol)
@@ -178,8 +178,8 @@ def container(
     return doc.Container(
         id=record.id,
         created=clock.rfc3339(record.created_ns),
-        path=record.args[0],
-        args=record.args[1:],
+        path=record.config.process.args[0],
+        args=record.config.process.args[1:],
         state=doc.ContainerStateDocument(
             status=record.state,
             running=running,
@@ -249,17 +249,17 @@ def _security_opt(spec: ContainerSpec) -> list[str]:
 
 
 def _config(pod: PodRecord, record: ContainerRecord) -> doc.ProcessConfig:
-    spec = record.spec
+    spec, process = record.spec, record.config.process
     return doc.ProcessConfig(
         hostname=spec.hostname or pod.spec.hostname or record.id[:12],
-        user=record.user,
+        user=process.user,
         tty=spec.tty,
         open_stdin=spec.open_stdin,
-        env=record.env,
+        env=process.env,
         cmd=spec.command,
         entrypoint=spec.entrypoint,
         image=record.image_name,
-        working_dir=record.working_dir,
+        working_dir=process.cwd,
         labels=record.labels,
         exposed_ports={port: {} for port in exposed(pod, record)},
         volumes={target: {} for target in record.volumes},

@@ -1,8 +1,6 @@
 """The use cases of execs. model.api.Execs says what each promises."""
 
-import msgspec
-
-from hypercontainer.engine import mounts
+from hypercontainer.engine import config
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import InvalidInput, NotFound
 from hypercontainer.model import documents as doc
@@ -19,10 +17,8 @@ class Execs:
         pod, container = self.supervisor.find_running(c, "exec in")
         if not spec.command or not spec.command[0]:
             raise InvalidInput("cannot exec nothing: give a command")
-        if spec.working_dir is not None:
-            clean = mounts.absolute(spec.working_dir, "working directory")
-            spec = msgspec.structs.replace(spec, working_dir=clean)
-        return pod.add_exec(container, spec).id
+        process = config.exec_process(container.record.config.process, spec)
+        return pod.add_exec(container, spec, process).id
 
     async def start(self, id: str) -> ExecSession | None:
         pod, exec_ = self._find(id)

@@ -1,16 +1,15 @@
 """What was asked for + what the image says = what will be run. Pure, but that a bind's source is looked for."""
 
-from hypercontainer.engine import mounts
+from hypercontainer.engine import config, mounts
 from hypercontainer.errors import InvalidInput
 from hypercontainer.lib import clock
-from hypercontainer.model import capabilities, ids, signals, ulimits
+from hypercontainer.model import ids, signals
 from hypercontainer.model.documents import ProcessConfig
 from hypercontainer.model.record import VERSION, ContainerRecord, PodRecord
 from hypercontainer.model.spec import ContainerSpec, PodSpec, PortMapping
 from hypercontainer.network import dns
 from hypercontainer.network.ports import MAX_PORTS
 
-PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_VCPUS, MAX_MEMORY_MIB, MIN_MEMORY_MIB = 64, 1 << 20, 96
 MIN_LIMIT_MIB = 6  # of what a container may use, as docker has it
 
@@ -67,57 +66,22 @@ def check_port(port: PortMapping) -> None:
 
 def container(spec: ContainerSpec, image_id: str, image: ProcessConfig, *, name: str) -> ContainerRecord:
     """The record of a new container. Everything the caller gave is checked here, before anything is made."""
-    args = _args(spec, image)
-    capabilities.resolve(spec.cap_add, spec.cap_drop, privileged=spec.privileged)
-    for limit in spec.ulimits:
-        ulimits.resolve(limit)
     check_numbers(spec)
-    if spec.hostname:
-        ids.check_hostname(spec.hostname)
+    own = mounts.plan(spec.mounts, image.volumes)
     return ContainerRecord(
         id=ids.new_id(),
         name=name,
         spec=spec,
         image_id=image_id,
         image_name=spec.image,
-        args=args,
-        env=_env(spec, image),
-        working_dir=_working_dir(spec, image),
-        user=spec.user if spec.user is not None else image.user,
+        config=config.container(spec, image, own),
         stop_signal=_stop_signal(spec, image),
         labels={**image.labels, **spec.labels},
-        mounts=mounts.plan(spec.mounts, image.volumes),
+        mounts=own,
         exposed_ports=[port if "/" in port else f"{port}/tcp" for port in image.exposed_ports],
         volumes=list(image.volumes),
         created_ns=clock.now_ns(),
     )
-
-
-def _args(spec: ContainerSpec, image: ProcessConfig) -> list[str]:
-    """Docker's rule: an entrypoint of the caller's makes the image's command void."""
-    entrypoint = spec.entrypoint if spec.entrypoint is not None else image.entrypoint
-    default = image.cmd if spec.entrypoint is None else []
-    args = [*(entrypoint or []), *(spec.command if spec.command is not None else default or [])]
-    if not args or not args[0]:
-        raise InvalidInput(f"no command: image {spec.image} names none, so give one")
-    if any("\0" in arg for arg in args):
-        raise InvalidInput("cannot run a command with a NUL byte in it")
-    return args
-
-
-def _env(spec: ContainerSpec, image: ProcessConfig) -> list[str]:
-    """The image's, then the caller's; the last of one name wins, its place stays."""
-    env: dict[str, str] = {"PATH": PATH}
-    for entry in [*(entry for entry in image.env if _is_entry(entry)), *spec.env]:
-        if not _is_entry(entry):
-            raise InvalidInput(f"invalid environment entry {entry[:60]!r}: write NAME=value")
-        env[entry.partition("=")[0]] = entry
-    return list(env.values())
-
-
-def _is_entry(entry: str) -> bool:
-    name, equals, _ = entry.partition("=")
-    return bool(name and equals) and "\0" not in entry
 
 
 def _stop_signal(spec: ContainerSpec, image: ProcessConfig) -> int:
@@ -135,18 +99,13 @@ def _is_signal(text: str) -> bool:
 
 def warnings(spec: ContainerSpec, image: ProcessConfig) -> list[str]:
     """What the image says that will not be done."""
-    odd = [entry for entry in image.env if not _is_entry(entry)]
+    odd = [entry for entry in image.env if not config.is_entry(entry)]
     said = [f"the image's environment entry {entry[:60]!r} is left out: it is not NAME=value" for entry in odd]
     if image.stop_signal and not spec.stop_signal and not _is_signal(image.stop_signal):
         said.append(f"the image's stop signal {image.stop_signal[:40]!r} is not known: SIGTERM is sent instead")
     if image.healthcheck and image.healthcheck.get("Test") not in (None, [], ["NONE"]):
         said.append("the image's HEALTHCHECK is not run: the container has no health state")
     return said
-
-
-def _working_dir(spec: ContainerSpec, image: ProcessConfig) -> str:
-    path = spec.working_dir if spec.working_dir is not None else (image.working_dir or "/")
-    return mounts.absolute(path, "working directory")
 
 
 def check_numbers(spec: ContainerSpec) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from typing import Literal
 
-from hypercontainer.engine import allocate, restart
+from hypercontainer.engine import allocate, config, restart
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.restart import Restarts
 from hypercontainer.errors import Exhausted, HyperError
@@ -63,6 +63,7 @@ class Supervisor:
             if mount.type != "tmpfs":
                 volume = mount.type == "volume"
                 mount.path = str(self.host.volumes.path(mount.source)) if volume else mount.source
+        container.config = config.placed(container.config, container.mounts)
 
     # records
 

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 
 import msgspec
 
-from hypercontainer.engine import resolve
+from hypercontainer.engine import config, resolve
 from hypercontainer.engine.host import Host
 from hypercontainer.errors import GuestError, HyperError, InUse, InvalidInput, WrongState
 from hypercontainer.hypervisor.base import Feature, Size, need
@@ -86,11 +86,12 @@ def changed(
 async def _change(pod: Pod, container: Container, machine: PodSpec, spec: ContainerSpec) -> list[str]:
     """Write it down, then make it true; as it was before if that fails. Returns what is not as it was asked for."""
     pod.machine.check_reached("update", container.record.name)
-    before = pod.record.spec, container.record.spec
+    before, running = (pod.record.spec, container.record.spec), container.record.config
     try:
         _write(pod, container, machine, spec)  # a hyperd after us makes it true where we do not come to it
     except BaseException:
         pod.record.spec, container.record.spec = before
+        container.record.config = running
         raise
     vm = pod.machine.vm
     if vm is None or _stands_still(pod, container) or before == (machine, spec):
@@ -99,12 +100,14 @@ async def _change(pod: Pod, container: Container, machine: PodSpec, spec: Contai
         return await _apply(pod, container, vm, resize=machine != before[0])
     except BaseException:
         pod.record.spec, container.record.spec = before
+        container.record.config = running
         pod.machine.note()
         raise
 
 
 def _write(pod: Pod, container: Container, machine: PodSpec, spec: ContainerSpec) -> None:
     pod.record.spec, container.record.spec = machine, spec
+    container.record.config = msgspec.structs.replace(container.record.config, resources=config.resources(spec))
     pod.machine.save()
 
 

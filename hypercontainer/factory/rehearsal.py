@@ -15,7 +15,7 @@ from hypercontainer.errors import GuestError, GuestSilent
 from hypercontainer.factory.base import EMPTY
 from hypercontainer.hypervisor.base import SLOTS, SNAPSHOT_MAC, Adoptable
 from hypercontainer.lib.limit import limit
-from hypercontainer.model import arch, capabilities, seccomp
+from hypercontainer.model import arch, capabilities, defaults, seccomp
 from hypercontainer.model.record import DiskRecord
 from hypercontainer.vm import Vm
 
@@ -41,7 +41,12 @@ async def rehearse(vm: Vm, disks: Sequence[DiskRecord], *, network: bool) -> Non
     await vm.agent.setup_pod(_pod(SNAPSHOT_MAC, OTHER_MAC, network=network, down=True))
     for empty in EMPTY:
         await guest.swap_disk(empty)
-    await vm.agent.stage(SLOTS)  # with the container its disks went
+    await vm.agent.stage(SLOTS, usual_mounts())  # with the container its disks went
+
+
+def usual_mounts() -> list[m.Mount]:
+    """Of most containers."""
+    return [m.Mount.of(mount) for mount in defaults.mounts()]
 
 
 def _pod(mac: str, now: str, *, network: bool, down: bool = False) -> m.PodSetup:
@@ -66,6 +71,7 @@ def _container() -> m.ContainerCreate:
     return m.ContainerCreate(
         id=NAME,
         rootfs=m.Rootfs(lower=m.Disk(target=SLOTS[0]), upper=m.Disk(target=SLOTS[1])),
+        all_mounts=usual_mounts(),
         masked_paths=["/proc/kcore", "/proc/scsi", "/sys/firmware"],
         readonly_paths=["/proc/bus", "/proc/sys"],
     )

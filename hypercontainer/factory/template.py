@@ -38,7 +38,7 @@ from hypercontainer.factory.base import (
     shape,
     size,
 )
-from hypercontainer.factory.rehearsal import rehearse
+from hypercontainer.factory.rehearsal import rehearse, usual_mounts
 from hypercontainer.factory.sealed import SealedFile
 from hypercontainer.factory.trouble import Trouble
 from hypercontainer.hypervisor.base import SLOTS, Feature, Hypervisor, Savable, Snapshot, VmConfig, need
@@ -274,6 +274,6 @@ class TemplateFactory:
 
     async def _rehearse(self, vm: vms.Vm, config: VmConfig, folder: Path) -> None:
         if self._disks is None:
-            await vm.agent.stage(SLOTS)
+            await vm.agent.stage(SLOTS, usual_mounts())
         else:
             await rehearse(vm, await self._disks(folder), network=bool(config.nics))

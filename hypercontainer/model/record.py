@@ -9,6 +9,7 @@ import msgspec
 from hypercontainer.lib import document
 from hypercontainer.model import state as states
 from hypercontainer.model import upgrade
+from hypercontainer.model.container import ContainerConfig
 from hypercontainer.model.spec import ContainerSpec, PodSpec
 from hypercontainer.model.state import State, Verb
 
@@ -122,10 +123,7 @@ class ContainerRecord(Record, kw_only=True):
     spec: ContainerSpec
     image_id: str  # digest of the image's config
     image_name: str
-    args: list[str]
-    env: list[str]
-    working_dir: str
-    user: str
+    config: ContainerConfig  # what runs: all that the guest is asked of it
     stop_signal: int
     labels: dict[str, str]
     mounts: list[MountRecord]

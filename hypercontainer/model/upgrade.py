@@ -5,10 +5,12 @@ what a default in it means, adds a step, and never changes one. Steps know nothi
 newest version.
 """
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 
 from hypercontainer.lib.document import Step, Steps
+from hypercontainer.model import arch, capabilities, seccomp
 
 
 def within(key: str, step: Step) -> Step:
@@ -50,8 +52,88 @@ def _checkpoint_2(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
     return within("pod", _pod_2)(_called({"moment": "snapshot"})(checkpoint))
 
 
-POD: Steps = (_pod_2, _pod_3)  # pods/*/pod.json. Each of these is one of CHECKPOINT's too: within("pod", …)
-CHECKPOINT: Steps = (_checkpoint_2, within("pod", _pod_3))  # checkpoints/*/*/checkpoint.json
+# 4: what runs in a container is resolved, where it was to be read out of docker's words.
+
+_MASKED = "acpi asound cmdline interrupts kcore keys latency_stats sched_debug scsi timer_list timer_stats"
+_MASKED_PATHS = [*(f"/proc/{name}" for name in _MASKED.split()), "/sys/devices/virtual/powercap", "/sys/firmware"]
+_READONLY_PATHS = [f"/proc/{name}" for name in ("bus", "fs", "irq", "sys", "sysrq-trigger")]
+_PLAIN = ["nosuid", "nodev", "noexec"]
+
+
+def _pod_4(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**pod, "containers": [_with_config(container) for container in pod.get("containers", [])]}
+
+
+def _with_config(container: Mapping[str, Any]) -> Mapping[str, Any]:
+    spec, words = container["spec"], ("args", "env", "working_dir", "user")
+    privileged = spec.get("privileged", False)
+    granted = capabilities.resolve(spec.get("cap_add", []), spec.get("cap_drop", []), privileged=privileged)
+    confined = spec.get("seccomp", "default") == "default" and not privileged
+    process = {
+        "args": container["args"],
+        "env": container["env"],
+        "cwd": container["working_dir"],
+        "user": container["user"],
+        "terminal": spec.get("tty", False),
+        "capabilities": {"bounding": granted, "effective": granted, "permitted": granted},
+        "rlimits": [_rlimit(limit) for limit in spec.get("ulimits", [])],
+        "no_new_privileges": spec.get("no_new_privileges", False),
+        "seccomp": base64.b64encode(seccomp.compile(granted, arch.host().name)).decode() if confined else "",
+    }
+    config = {
+        "process": process,
+        "init": spec.get("init", False),
+        "hostname": spec.get("hostname", ""),
+        "read_only": spec.get("read_only", False),
+        "mounts": [*_usual_mounts(spec.get("shm_mib", 64) or 64, privileged), *map(_mount, container["mounts"])],
+        "masked_paths": [] if privileged else _MASKED_PATHS,
+        "readonly_paths": [] if privileged else _READONLY_PATHS,
+        "all_devices": privileged,
+        "sysctl": spec.get("sysctls", {}),
+        "resources": {
+            "memory_bytes": spec.get("memory_mib", 0) << 20,
+            "cpu_quota_us": round(spec.get("cpus", 0) * 100_000),
+            "pids": spec.get("pids", 0),
+        },
+    }
+    return {**{key: value for key, value in container.items() if key not in words}, "config": config}
+
+
+def _rlimit(limit: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"type": f"RLIMIT_{limit['name'].upper()}", "soft": limit["soft"], "hard": limit["hard"]}
+
+
+def _usual_mounts(shm_mib: int, privileged: bool) -> list[Mapping[str, Any]]:
+    kernels = _PLAIN if privileged else [*_PLAIN, "ro"]
+    pts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]
+    usual = [
+        ("proc", "/proc", _PLAIN),
+        ("dev", "/dev", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        ("devpts", "/dev/pts", pts),
+        ("tmpfs", "/dev/shm", [*_PLAIN, "mode=1777", f"size={shm_mib << 20}"]),  # noqa: S108
+        ("mqueue", "/dev/mqueue", _PLAIN),
+        ("sysfs", "/sys", kernels),
+        ("cgroup", "/sys/fs/cgroup", kernels),
+    ]
+    return [
+        *({"type": kind, "destination": place, "options": options} for kind, place, options in usual),
+        *({"type": "pod", "destination": f"/etc/{n}", "source": n} for n in ("resolv.conf", "hosts", "hostname")),
+    ]
+
+
+def _mount(mount: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Where the source of a bind is on this host is filled in by whoever reads the record."""
+    read_only = ["ro"] if mount["read_only"] else []
+    if mount["type"] != "tmpfs":
+        return {"type": "bind", "destination": mount["target"], "options": read_only}
+    mib, mode = mount.get("size_mib", 0), mount.get("mode", 0o1777)
+    size = [f"size={mib << 20}"] if mib else []
+    options = [*_PLAIN, f"mode={mode:o}", *size, *mount.get("options", []), *read_only]
+    return {"type": "tmpfs", "destination": mount["target"], "options": options}
+
+
+POD: Steps = (_pod_2, _pod_3, _pod_4)  # pods/*/pod.json. Each of these is one of CHECKPOINT's too: within("pod", …)
+CHECKPOINT: Steps = (_checkpoint_2, within("pod", _pod_3), within("pod", _pod_4))  # checkpoints/*/*/checkpoint.json
 IMAGES: Steps = ()  # images/index.json
 VOLUME: Steps = ()  # volumes/*/volume.json
 KERNEL: Steps = ()  # kernels/*/bundle.json

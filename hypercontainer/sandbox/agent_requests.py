@@ -3,37 +3,17 @@
 import base64
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 from hypercontainer.agent import messages as m
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC
-from hypercontainer.model import arch, capabilities, seccomp, ulimits
+from hypercontainer.model.container import Capabilities, Mount, Process, Resources
 from hypercontainer.model.record import ContainerRecord, MountRecord, NicRecord, PodRecord, RouteRecord, Streams
-from hypercontainer.model.spec import ContainerSpec, Dns, ExecSpec
+from hypercontainer.model.spec import Dns
 
 ENTROPY = 64  # bytes for the guest's random pool
-CPU_PERIOD_US = 100_000
 SHARE_TAG = "hyper"
-
-# As docker and runc have them: what would tell of, or reach, the kernel below.
-MASKED_PATHS = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/cmdline",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-]
-READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
-
 
 # Parts of a kernel that only who administrates a network can use, and that wake an idle guest: the IP virtual server
 # looks at its memory every second, at its counters every other.
@@ -42,8 +22,7 @@ FOR_NET_ADMIN = ("initcall_blacklist=ip_vs_init",)
 
 def kernel_parameters(pod: PodRecord) -> tuple[str, ...]:
     """For a guest with the containers that `pod` has now."""
-    specs = [container.spec for container in pod.containers]
-    granted = [capabilities.resolve(s.cap_add, s.cap_drop, privileged=s.privileged) for s in specs]
+    granted = [container.config.process.capabilities.bounding for container in pod.containers]
     return () if any("CAP_NET_ADMIN" in each for each in granted) else FOR_NET_ADMIN
 
 
@@ -93,118 +72,108 @@ def _route(route: RouteRecord) -> m.Route:
 def container_create(container: ContainerRecord, memory_mib: int = 0) -> m.ContainerCreate:
     """For a container whose disks have their records. `memory_mib`: as `container_update` takes it."""
     assert container.lower and container.upper  # noqa: S101  the engine made them
-    spec = container.spec
+    config = container.config
+    shared = {mount.target: mount for mount in container.mounts}
     return m.ContainerCreate(
         id=container.id,
         rootfs=m.Rootfs(lower=m.Disk(target=container.lower.target), upper=m.Disk(target=container.upper.target)),
-        read_only=spec.read_only,
-        mounts=[_mount(mount) for mount in container.mounts],
+        read_only=config.read_only,
+        all_mounts=[_mount(mount, shared) for mount in config.mounts],
+        devices=[
+            m.Device(path=d.path, type=d.type, major=d.major, minor=d.minor, mode=d.file_mode, uid=d.uid, gid=d.gid)
+            for d in config.devices
+        ],
         files=[
             m.File(path=f.path, mode=f.mode, uid=f.uid, gid=f.gid, content=base64.b64decode(f.content, validate=True))
-            for f in spec.files
+            for f in container.spec.files
         ],
-        hostname=spec.hostname,
-        cgroup=_cgroup(spec, spec.memory_mib or memory_mib),
-        sysctls=spec.sysctls,
-        masked_paths=[] if spec.privileged else MASKED_PATHS,
-        readonly_paths=[] if spec.privileged else READONLY_PATHS,
-        shm_bytes=spec.shm_mib << 20,
-        privileged=spec.privileged,
+        hostname=config.hostname,
+        cgroup=_cgroup(config.resources, memory_mib),
+        sysctls=config.sysctl,
+        masked_paths=config.masked_paths,
+        readonly_paths=config.readonly_paths,
+        privileged=config.all_devices,
     )
+
+
+def _mount(mount: Mount, shared: Mapping[str, MountRecord]) -> m.Mount:
+    if mount.type != "bind":
+        return m.Mount.of(mount)
+    record = shared[mount.destination]
+    return m.Mount.of(mount, record.share_path, populate=record.populate)
 
 
 def container_update(container: ContainerRecord, memory_mib: int) -> m.ContainerUpdate:
     """Its limits anew, and `memory_mib` where it has no limit of memory of its own; 0 = none."""
-    spec = container.spec
-    return m.ContainerUpdate(id=container.id, cgroup=_cgroup(spec, spec.memory_mib or memory_mib))
+    return m.ContainerUpdate(id=container.id, cgroup=_cgroup(container.config.resources, memory_mib))
 
 
-def _cgroup(spec: ContainerSpec, memory_mib: int) -> m.Cgroup:
-    return m.Cgroup(memory_bytes=memory_mib << 20, cpu_quota_us=round(spec.cpus * CPU_PERIOD_US), pids=spec.pids)
-
-
-def _mount(mount: MountRecord) -> m.ShareMount | m.TmpfsMount:
-    if mount.type == "tmpfs":
-        return m.TmpfsMount(
-            target=mount.target,
-            size_bytes=mount.size_mib << 20,
-            mode=mount.mode,
-            read_only=mount.read_only,
-            options=["nosuid", "nodev", "noexec", *mount.options],
-        )
-    return m.ShareMount(
-        source=mount.share_path, target=mount.target, read_only=mount.read_only, populate=mount.populate
+def _cgroup(resources: Resources, memory_mib: int) -> m.Cgroup:
+    return m.Cgroup(
+        memory_bytes=resources.memory_bytes or memory_mib << 20,
+        cpu_quota_us=resources.cpu_quota_us,
+        cpu_period_us=resources.cpu_period_us,
+        cpu_shares=resources.cpu_shares,
+        pids=resources.pids,
+        unified=resources.unified,
     )
 
 
 def first_process(container: ContainerRecord, streams: Streams) -> m.ProcessStart:
     """The container's own process."""
-    spec = container.spec
-    return _process(
-        container,
-        container.id,
-        streams,
-        args=container.args,
-        env=container.env,
-        cwd=container.working_dir,
-        user=container.user,
-        tty=spec.tty,
-        init=spec.init,
-        privileged=spec.privileged,
-    )
+    config = container.config
+    return _process(container.id, container.id, config.process, streams, first=True, init=config.init)
 
 
-def exec_process(container: ContainerRecord, id: str, spec: ExecSpec, streams: Streams) -> m.ProcessStart:
+def exec_process(
+    container: str, id: str, process: Process, streams: Streams, *, rows: int = 0, columns: int = 0
+) -> m.ProcessStart:
     """One more process."""
-    named = {entry.partition("=")[0]: entry for entry in [*container.env, *spec.env]}
-    return _process(
-        container,
-        id,
-        streams,
-        args=spec.command,
-        env=list(named.values()),
-        cwd=spec.working_dir if spec.working_dir is not None else container.working_dir,
-        user=spec.user if spec.user is not None else container.user,
-        tty=spec.tty,
-        rows=spec.rows,
-        columns=spec.columns,
-        privileged=spec.privileged or container.spec.privileged,
-    )
+    return _process(container, id, process, streams, rows=rows, columns=columns)
 
 
 def _process(
-    container: ContainerRecord,
+    container: str,
     id: str,
+    process: Process,
     streams: Streams,
     *,
-    args: Sequence[str],
-    env: Sequence[str],
-    cwd: str,
-    user: str,
-    tty: bool,
-    privileged: bool,
+    first: bool = False,
     init: bool = False,
     rows: int = 0,
     columns: int = 0,
 ) -> m.ProcessStart:
-    spec = container.spec
-    granted = capabilities.resolve(spec.cap_add, spec.cap_drop, privileged=privileged)
-    confined = spec.seccomp == "default" and not privileged
+    granted = process.capabilities
+    usual = granted == Capabilities.granted(granted.bounding)
     return m.ProcessStart(
         id=id,
-        container=container.id,
-        args=list(args),
-        env=list(env),
-        cwd=cwd,
-        user=user,
-        tty=tty,
+        container=container,
+        args=process.args,
+        env=process.env,
+        cwd=process.cwd,
+        user=process.user,
+        groups=process.groups,
+        tty=process.terminal,
         rows=rows,
         columns=columns,
         init=init,
-        first=id == container.id,
-        capabilities=granted,
-        no_new_privs=spec.no_new_privileges,
-        rlimits=[ulimits.resolve(limit) for limit in spec.ulimits],
-        seccomp=seccomp.compile(granted, arch.host().name) if confined else b"",
+        first=first,
+        capabilities=granted.bounding if usual else [],
+        capability_sets=None if usual else _sets(granted),
+        umask=process.umask,
+        no_new_privs=process.no_new_privileges,
+        rlimits=process.rlimits,
+        seccomp=process.seccomp,
+        oom_score_adj=process.oom_score_adj,
         streams=m.StreamSet(stdin=streams.stdin, stdout=streams.stdout, stderr=streams.stderr),
+    )
+
+
+def _sets(granted: Capabilities) -> m.CapabilitySets:
+    return m.CapabilitySets(
+        bounding=granted.bounding,
+        effective=granted.effective,
+        permitted=granted.permitted,
+        inheritable=granted.inheritable,
+        ambient=granted.ambient,
     )

@@ -77,11 +77,11 @@ class Container:
     async def run(self, vm: Vm, trace: Trace, save: Callable[[], None]) -> None:
         """Start its first process, its streams on record (`save`) before. ExecFailed leaves it as it was, with the
         exit code that tells why."""
-        record, spec = self.record, self.record.spec
+        record, terminal = self.record, self.record.config.process.terminal
         first = vm.agent.new_streams(3)
         self.left.clear()
         record.streams = Streams(
-            stdin=first if spec.open_stdin else 0, stdout=first + 1, stderr=0 if spec.tty else first + 2
+            stdin=first if record.spec.open_stdin else 0, stdout=first + 1, stderr=0 if terminal else first + 2
         )
         record.runs += 1
         save()  # a hyperd that finds the process in the guest knows by its streams that it is this run's

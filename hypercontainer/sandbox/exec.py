@@ -9,6 +9,7 @@ from hypercontainer.agent.streams import InputStream, OutputStream
 from hypercontainer.errors import HyperError
 from hypercontainer.lib.trace import Step
 from hypercontainer.model import documents as doc
+from hypercontainer.model.container import Process
 from hypercontainer.model.record import ContainerRecord, Streams
 from hypercontainer.model.spec import ExecSpec
 from hypercontainer.sandbox import agent_requests
@@ -24,9 +25,15 @@ class Exec:
     """Known from before its start until its pod stops, or 64 others have ended after it."""
 
     def __init__(
-        self, id: str, container: ContainerRecord | None, spec: ExecSpec | None = None, *, vm: Vm | None = None
+        self,
+        id: str,
+        container: ContainerRecord | None,
+        spec: ExecSpec | None = None,
+        process: Process | None = None,
+        *,
+        vm: Vm | None = None,
     ) -> None:
-        self.id, self.container, self.spec = id, container, spec
+        self.id, self.container, self.spec, self.process = id, container, spec, process
         self.exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.reason = ""  # why it was ended, when its status alone does not tell
         self.pid = 0
@@ -56,7 +63,7 @@ class Exec:
 
     async def start(self, vm: Vm) -> None:
         """Once. ExecFailed's cause, GuestError, is raised before anything ran."""
-        assert self.container and self.spec  # noqa: S101  only orphans have none
+        assert self.container and self.spec and self.process  # noqa: S101  only orphans have none
         spec, self.started = self.spec, True
         first = vm.agent.new_streams(3)
         attached = not spec.detach
@@ -71,7 +78,10 @@ class Exec:
         kinds: list[tuple[Literal[1, 2], int]] = [(1, streams.stdout), (2, streams.stderr)]
         self.outputs = [(kind, vm.agent.output(stream)) for kind, stream in kinds if stream]
         self.numbers = [stream for _, stream in kinds if stream]
-        self.pid = await vm.agent.start_process(agent_requests.exec_process(self.container, self.id, spec, streams))
+        request = agent_requests.exec_process(
+            self.container.id, self.id, self.process, streams, rows=spec.rows, columns=spec.columns
+        )
+        self.pid = await vm.agent.start_process(request)
 
     def ended(self, status: int, reason: str = "") -> None:
         if not self.exit.done():

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hypercontainer import vm as vms
-from hypercontainer.agent.messages import Listing
+from hypercontainer.agent.messages import MOUNTS, Listing
 from hypercontainer.errors import Exhausted, GuestError, HyperError, InUse, WrongState
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Feature, Guest, Hotplug, Nic, SharedFolder, Snapshot, VmConfig
 from hypercontainer.lib import files
@@ -26,7 +26,7 @@ from hypercontainer.model.record import ContainerRecord, DiskRecord, MountRecord
 from hypercontainer.model.spec import Dns
 from hypercontainer.network import dns
 from hypercontainer.network.base import Network
-from hypercontainer.sandbox import agent_requests, clock
+from hypercontainer.sandbox import agent_requests, clock, first_guests
 from hypercontainer.sandbox.site import Boot, Records, Site
 from hypercontainer.storage import filling, scratch
 from hypercontainer.storage.share import Share
@@ -239,6 +239,8 @@ class Machine:
                     await vm.guest.add_disk(disk)
                     self._targets.add(disk.target)
             create = agent_requests.container_create(container, self.site.limit_mib(self.record))
+            if not vm.agent.has(MOUNTS):
+                create = first_guests.container_create(create)
             async with self._filling(container, vm) as fills:
                 await vm.agent.create_container(create, timeout_s=FILL_S if fills else CREATE_S)
         self._in_guest.add(container.id)

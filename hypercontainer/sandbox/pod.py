@@ -15,6 +15,7 @@ from hypercontainer.agent.messages import ExitEvent
 from hypercontainer.errors import Exhausted, GuestDied, HyperError, WrongState
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model import ids
+from hypercontainer.model.container import Process
 from hypercontainer.model.record import ContainerRecord, DiskRecord, PodRecord
 from hypercontainer.model.spec import ExecSpec
 from hypercontainer.model.state import Verb
@@ -245,11 +246,11 @@ class Pod:
         except HyperError as e:
             log.info("cannot resize %s: %s", container.record.name, e)
 
-    def add_exec(self, container: Container, spec: ExecSpec) -> Exec:
-        """One more process to be in a container that runs; `start_exec` starts it."""
+    def add_exec(self, container: Container, spec: ExecSpec, process: Process) -> Exec:
+        """`process`, which `spec` asked for, to be in a container that runs; `start_exec` starts it."""
         for old in [e for e in self.execs.values() if not e.running][: -KEPT + 1]:
             del self.execs[old.id]
-        exec_ = Exec(ids.new_id(), container.record, spec)
+        exec_ = Exec(ids.new_id(), container.record, spec, process)
         self.execs[exec_.id] = exec_
         return exec_
 

@@ -21,13 +21,13 @@ IMAGE = ProcessConfig(entrypoint=["/entry"], cmd=["a", "b"], env=["PATH=/p", "X=
 
 
 def args(**spec: object) -> list[str]:
-    return resolve.container(ContainerSpec(image="i", **spec), "sha256:0", IMAGE, name="c").args  # type: ignore[arg-type]
+    return resolve.container(ContainerSpec(image="i", **spec), "sha256:0", IMAGE, name="c").config.process.args  # type: ignore[arg-type]
 
 
 def test_what_the_image_says_and_nobody_does_is_told() -> None:
     odd = ProcessConfig(env=["A=1", "odd"], cmd=["x"], stop_signal="SIGWHAT", healthcheck={"Test": ["CMD", "true"]})
     made = resolve.container(ContainerSpec(image="i"), "sha256:0", odd, name="c")
-    assert "odd" not in made.env
+    assert "odd" not in made.config.process.env
     assert made.stop_signal == SIGTERM
     said = resolve.warnings(ContainerSpec(image="i"), odd)
     assert [word for word in ("'odd'", "'SIGWHAT'", "HEALTHCHECK") if any(word in each for each in said)] == [
@@ -49,7 +49,7 @@ def test_entrypoint_and_command_are_joined_as_docker_joins_them() -> None:
 
 def test_the_callers_environment_wins_and_keeps_the_images_order() -> None:
     made = resolve.container(ContainerSpec(image="i", env=["X=2", "Y=3"]), "sha256:0", IMAGE, name="c")
-    assert made.env == ["PATH=/p", "X=2", "Y=3"]
+    assert made.config.process.env == ["PATH=/p", "X=2", "Y=3"]
 
 
 def test_an_images_volume_is_anonymous_unless_something_is_mounted_there() -> None:

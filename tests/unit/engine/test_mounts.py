@@ -150,7 +150,7 @@ def test_a_place_that_makes_no_sense_is_refused_whoever_names_it(spelt: str) -> 
 )
 def test_a_working_directory_is_normalised_too(spelt: str, meant: str) -> None:
     def working_dir(spec: ContainerSpec, image: ProcessConfig) -> str:
-        return resolve.container(spec, "id", image, name="c").working_dir
+        return resolve.container(spec, "id", image, name="c").config.process.cwd
 
     asked = ContainerSpec(image="i", command=["true"], working_dir=spelt)
     assert working_dir(asked, ProcessConfig()) == meant

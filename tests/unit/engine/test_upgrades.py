@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from hypercontainer.engine import config
 from hypercontainer.engine.checkpoint import CheckpointStore
 from hypercontainer.engine.events import Events
 from hypercontainer.engine.local import LocalEngine
@@ -20,6 +21,7 @@ from hypercontainer.images import index
 from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.lib import document
 from hypercontainer.model import record, upgrade
+from hypercontainer.model.documents import ProcessConfig
 from hypercontainer.model.spec import Mount
 from hypercontainer.sandbox.log import Log
 from hypercontainer.storage.volume import VolumeStore
@@ -77,6 +79,20 @@ def test_pods(first: Path) -> None:
     for pod in records:
         PodStore(first / "pods").save(pod)
     assert PodStore(first / "pods").load() == (records, [])
+
+
+def test_what_ran_in_a_container_of_the_first_is_what_its_words_mean_now(first: Path) -> None:
+    records, _ = PodStore(first / "pods").load()
+    containers = [container for pod in records for container in pod.containers]
+    assert len(containers) == 6
+    for container in containers:
+        process = container.config.process
+        said = {"command": process.args, "entrypoint": [], "env": process.env, "working_dir": process.cwd}
+        spec = msgspec.structs.replace(container.spec, **said, user=process.user)
+        assert config.container(spec, ProcessConfig(), container.mounts) == container.config
+        assert process.args and process.env and process.seccomp
+    [created] = [container for container in containers if container.name == "created"]
+    assert "CAP_NET_ADMIN" in created.config.process.capabilities.bounding
 
 
 def test_checkpoints(first: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hypercontainer.sandbox.agent_requests import MASKED_PATHS, READONLY_PATHS
+from hypercontainer.model.defaults import MASKED_PATHS, READONLY_PATHS
 from tests.unit.guest.wire_client import Host
 
 ROOT = Path(__file__).parents[3]

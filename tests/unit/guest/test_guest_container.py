@@ -593,6 +593,32 @@ def test_the_usual_mounts_may_be_listed(guest: Guest) -> None:
     assert table(guest, "c4", all_mounts=USUAL) == unlisted  # which was made again
 
 
+def test_what_is_staged_is_used_up_and_staged_again(guest: Guest) -> None:
+    def held() -> int:
+        outer = guest.process.pid
+        inner = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()[0]
+        return len(os.listdir(f"/proc/{inner}/fd"))
+
+    def kept() -> int:
+        """Descriptors of a container's own."""
+        guest.container("c2", all_mounts=[])
+        count = held()
+        guest.host.call("container.remove", id="c2")
+        return count
+
+    guest.container()  # as a rehearsal does, before anything is staged
+    guest.host.call("container.remove", id="c1")
+    guest.host.call("stage", targets=[])
+    before = held()
+    guest.host.call("stage", targets=[], mounts=USUAL)
+    assert held() == before
+    with_ready = kept()
+    guest.container(all_mounts=USUAL)
+    assert held() == with_ready + 1 - 5  # its terminals are kept too; dev, pts, shm, mqueue, sys have gone there
+    guest.host.call("container.remove", id="c1")
+    assert held() == before
+
+
 def test_what_is_staged_and_not_listed_is_not_there(guest: Guest) -> None:
     guest.host.call("stage", targets=[], mounts=USUAL)
     guest.container(all_mounts=[PROC, DEV])

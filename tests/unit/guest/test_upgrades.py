@@ -7,7 +7,7 @@ import errno
 import json
 import lzma
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, Dns, ExecSpec, InlineFile, Mount, PodSpec, Ulimit
 from hypercontainer.testing import busybox
+from hypercontainer.testing.fake_agent import FakeAgent
 from tests.conftest import FIRST
 from tests.unit.engine.world import ADMIN, World, execute, load
 from tests.unit.guest.conftest import Guest, inside
@@ -98,14 +99,21 @@ async def life(world: World, archive: Path, folder: Path) -> Lines:
     return list(agent.requests)
 
 
-@pytest.fixture(scope="module")
-def said_now(tmp_path_factory: pytest.TempPathFactory) -> Lines:
-    folder = tmp_path_factory.mktemp("life")
+def of_the_first() -> FakeAgent:
+    """The agent of a guest that has learnt nothing since."""
+    agent = FakeAgent()
+    agent.features = []
+    return agent
+
+
+def said(folder: Path, agent: Callable[[], FakeAgent]) -> Lines:
+    """What an engine of now asks such guests in a pod's life."""
     busybox.write_archive(folder / "busybox.tar")
     (folder / "bound").mkdir()
 
     async def lived() -> Lines:
         world = World(folder, factory="direct")
+        world.hypervisor.make_agent = agent
         try:
             return await life(world, folder / "busybox.tar", folder / "bound")
         finally:
@@ -113,6 +121,16 @@ def said_now(tmp_path_factory: pytest.TempPathFactory) -> Lines:
                 await engine.close()
 
     return asyncio.run(lived())
+
+
+@pytest.fixture(scope="module")
+def said_now(tmp_path_factory: pytest.TempPathFactory) -> Lines:
+    return said(tmp_path_factory.mktemp("life"), FakeAgent)
+
+
+@pytest.fixture(scope="module")
+def said_to_the_first(tmp_path_factory: pytest.TempPathFactory) -> Lines:
+    return said(tmp_path_factory.mktemp("life"), of_the_first)
 
 
 @pytest.fixture(scope="module")
@@ -162,8 +180,8 @@ class Replay:
         upper = self.guest.folder / f"upper-{args['id'][:12]}"
         upper.mkdir()
         args["rootfs"] = {"lower": {"path": str(self.guest.lower)}, "upper": {"path": str(upper)}}
-        for mount in args.get("mounts", []):
-            if mount["type"] == "share":
+        for mount in [*args.get("mounts", []), *args.get("all_mounts", [])]:
+            if mount["type"] in ("share", "bind"):
                 (self.guest.folder / "hyper" / mount["source"]).mkdir()
 
     def _container_update(self, args: dict[str, Any]) -> None:
@@ -196,8 +214,8 @@ def test_this_guest_understands_the_first_host(guest: Guest, said_first: Lines) 
     guest.process.wait(30)
 
 
-def test_the_first_guest_understands_this_host(first_guest: Guest, said_now: Lines) -> None:
-    assert Replay(first_guest, said_now).wrote == SPOKEN
+def test_the_first_guest_understands_this_host(first_guest: Guest, said_to_the_first: Lines) -> None:
+    assert Replay(first_guest, said_to_the_first).wrote == SPOKEN
     first_guest.process.wait(30)
 
 
@@ -206,9 +224,36 @@ def test_this_guest_understands_this_host(guest: Guest, said_now: Lines) -> None
     guest.process.wait(30)
 
 
-def test_what_was_asked_then_is_asked_now(said_first: Lines, said_now: Lines) -> None:
+def test_what_was_asked_then_is_asked_now(said_first: Lines, said_now: Lines, said_to_the_first: Lines) -> None:
     """Else the tests above would try less than there is."""
     assert {op for op, _ in said_first} <= {op for op, _ in said_now}
+    assert [op for op, _ in said_now] == [op for op, _ in said_to_the_first]
+
+
+def test_the_first_guest_is_asked_for_the_same_containers(said_first: Lines, said_to_the_first: Lines) -> None:
+    """As it was by the first host, but for ids, and what is not said where it is nothing."""
+
+    def containers(lines: Lines) -> list[dict[str, Any]]:
+        named = [copy.deepcopy(args) for op, args in lines if op == "container.create"]
+        for args in named:
+            del args["id"]
+            args.setdefault("mounts", [])
+            for mount in args["mounts"]:
+                mount.pop("source", None)
+        return [without_nothing(args) for args in named]
+
+    def without_nothing(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return [without_nothing(each) for each in value] if isinstance(value, list) else value
+        usual = {"shm_bytes": 64 << 20, "cpu_period_us": 100_000, "mode": 0o1777}
+        kept = {key: without_nothing(each) for key, each in value.items()}
+        return {
+            key: each
+            for key, each in kept.items()
+            if (each or key in ("masked_paths", "readonly_paths")) and each != usual.get(key)
+        }
+
+    assert containers(said_to_the_first) == containers(said_first)
 
 
 def test_the_first_guest_says_in_words_alone_why_it_could_not_copy(first_guest: Guest) -> None:

@@ -9,6 +9,7 @@ import pytest
 import hypercontainer
 from hypercontainer.errors import WrongState
 from hypercontainer.model import ids
+from hypercontainer.model.container import ContainerConfig, Process
 from hypercontainer.model.record import ContainerRecord
 from hypercontainer.model.spec import ContainerSpec
 from hypercontainer.model.state import ALL, MOVES, RULES, State, Verb, check
@@ -23,10 +24,7 @@ def container(state: State = "created") -> ContainerRecord:
         spec=ContainerSpec(image="image"),
         image_id="",
         image_name="image",
-        args=[],
-        env=[],
-        working_dir="/",
-        user="",
+        config=ContainerConfig(process=Process(args=[]), mounts=[]),
         stop_signal=15,
         labels={},
         mounts=[],

@@ -7,6 +7,7 @@ from hypercontainer.errors import Exhausted
 from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.lib import clock
 from hypercontainer.model import ids
+from hypercontainer.model.container import ContainerConfig, Process
 from hypercontainer.model.record import VERSION, ContainerRecord, PodRecord
 from hypercontainer.model.spec import ContainerSpec, PodSpec
 from hypercontainer.sandbox.container import Container
@@ -106,10 +107,7 @@ def _container(args: list[str]) -> ContainerRecord:
         spec=ContainerSpec(image="image", open_stdin=True),
         image_id="sha256:0",
         image_name="image",
-        args=args,
-        env=[],
-        working_dir="/",
-        user="",
+        config=ContainerConfig(process=Process(args=args), mounts=[]),
         stop_signal=15,
         labels={},
         mounts=[],

@@ -8,6 +8,7 @@ import pytest
 
 from hypercontainer.errors import Exhausted, GuestDied, WrongState
 from hypercontainer.lib.trace import Timings
+from hypercontainer.model.container import Process
 from hypercontainer.model.spec import ExecSpec
 from hypercontainer.sandbox import archive
 from hypercontainer.sandbox.attach import AttachSession
@@ -63,7 +64,7 @@ async def test_a_machine_that_ends_takes_all_that_ran_in_it_along(lot: Lot) -> N
     pod = lot.pod("sleep 1000", "cat")
     sleep, cat = pod.containers.values()
     await started(pod, sleep, cat)
-    exec_ = pod.add_exec(sleep, ExecSpec(command=["sleep", "1000"]))
+    exec_ = pod.add_exec(sleep, ExecSpec(command=["sleep", "1000"]), Process(args=["sleep", "1000"]))
     await pod.start_exec(exec_)
     await lot.hypervisor.alive[0].die("killed by signal 9")
     await asyncio.gather(sleep.left.wait(), cat.left.wait())

@@ -1,0 +1,117 @@
+"""Docker's words and what an image says -> what runs. The one place where the ones become the other. Pure."""
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from hypercontainer.engine import mounts
+from hypercontainer.errors import InvalidInput
+from hypercontainer.model import arch, capabilities, defaults, ids, seccomp, ulimits
+from hypercontainer.model.container import Capabilities, ContainerConfig, Mount, Process, Resources
+from hypercontainer.model.documents import ProcessConfig
+from hypercontainer.model.record import MountRecord
+from hypercontainer.model.spec import ContainerSpec, ExecSpec
+
+PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+CPU_PERIOD_US = 100_000
+
+
+def container(spec: ContainerSpec, image: ProcessConfig, own: Sequence[MountRecord]) -> ContainerConfig:
+    """`own`: what is mounted beside the usual. InvalidInput for whatever makes no sense."""
+    if spec.hostname:
+        ids.check_hostname(spec.hostname)
+    usual = defaults.mounts((spec.shm_mib or defaults.SHM_MIB) << 20, privileged=spec.privileged)
+    return ContainerConfig(
+        process=_process(spec, image),
+        init=spec.init,
+        hostname=spec.hostname,
+        read_only=spec.read_only,
+        mounts=[*usual, *map(_mount, own)],
+        masked_paths=[] if spec.privileged else defaults.MASKED_PATHS,
+        readonly_paths=[] if spec.privileged else defaults.READONLY_PATHS,
+        all_devices=spec.privileged,
+        sysctl=spec.sysctls,
+        resources=resources(spec),
+    )
+
+
+def resources(spec: ContainerSpec) -> Resources:
+    """The limits that `spec` has of its own."""
+    return Resources(memory_bytes=spec.memory_mib << 20, cpu_quota_us=round(spec.cpus * CPU_PERIOD_US), pids=spec.pids)
+
+
+def placed(config: ContainerConfig, own: Sequence[MountRecord]) -> ContainerConfig:
+    """`config`, now that the records say where on this host the sources of its binds are."""
+    paths = {mount.target: mount.path for mount in own}
+    placed = [replace(m, source=paths[m.destination]) if m.type == "bind" else m for m in config.mounts]
+    return replace(config, mounts=placed)
+
+
+def exec_process(first: Process, spec: ExecSpec) -> Process:
+    """One more process beside a container's `first`."""
+    named = {entry.partition("=")[0]: entry for entry in [*first.env, *spec.env]}
+    process = replace(
+        first,
+        args=spec.command,
+        env=list(named.values()),
+        cwd=first.cwd if spec.working_dir is None else mounts.absolute(spec.working_dir, "working directory"),
+        user=first.user if spec.user is None else spec.user,
+        terminal=spec.tty,
+    )
+    if spec.privileged:
+        process = replace(process, capabilities=Capabilities.granted(list(capabilities.ALL)), seccomp=b"")
+    return process
+
+
+def _process(spec: ContainerSpec, image: ProcessConfig) -> Process:
+    granted = capabilities.resolve(spec.cap_add, spec.cap_drop, privileged=spec.privileged)
+    confined = spec.seccomp == "default" and not spec.privileged
+    cwd = spec.working_dir if spec.working_dir is not None else (image.working_dir or "/")
+    return Process(
+        args=_args(spec, image),
+        env=_env(spec, image),
+        cwd=mounts.absolute(cwd, "working directory"),
+        user=spec.user if spec.user is not None else image.user,
+        terminal=spec.tty,
+        capabilities=Capabilities.granted(granted),
+        rlimits=[ulimits.resolve(limit) for limit in spec.ulimits],
+        no_new_privileges=spec.no_new_privileges,
+        seccomp=seccomp.compile(granted, arch.host().name) if confined else b"",
+    )
+
+
+def _args(spec: ContainerSpec, image: ProcessConfig) -> list[str]:
+    """Docker's rule: an entrypoint of the caller's makes the image's command void."""
+    entrypoint = spec.entrypoint if spec.entrypoint is not None else image.entrypoint
+    default = image.cmd if spec.entrypoint is None else []
+    args = [*(entrypoint or []), *(spec.command if spec.command is not None else default or [])]
+    if not args or not args[0]:
+        raise InvalidInput(f"no command: image {spec.image} names none, so give one")
+    if any("\0" in arg for arg in args):
+        raise InvalidInput("cannot run a command with a NUL byte in it")
+    return args
+
+
+def _env(spec: ContainerSpec, image: ProcessConfig) -> list[str]:
+    """The image's, then the caller's; the last of one name wins, its place stays."""
+    env: dict[str, str] = {"PATH": PATH}
+    for entry in [*(entry for entry in image.env if is_entry(entry)), *spec.env]:
+        if not is_entry(entry):
+            raise InvalidInput(f"invalid environment entry {entry[:60]!r}: write NAME=value")
+        env[entry.partition("=")[0]] = entry
+    return list(env.values())
+
+
+def is_entry(entry: str) -> bool:
+    """Of an environment."""
+    name, equals, _ = entry.partition("=")
+    return bool(name and equals) and "\0" not in entry
+
+
+def _mount(mount: MountRecord) -> Mount:
+    read_only = ["ro"] if mount.read_only else []
+    if mount.type != "tmpfs":
+        return Mount(type="bind", destination=mount.target, options=read_only)
+    size = [f"size={mount.size_mib << 20}"] if mount.size_mib else []
+    options = [*defaults.PLAIN, f"mode={mount.mode:o}", *size, *mount.options, *read_only]
+    return Mount(type="tmpfs", destination=mount.target, options=options)

@@ -1,0 +1,88 @@
+"""What runs in a container, resolved, in the words of OCI's runtime specification. Who asked for it in which words, and
+where on this host its files are, is no part of it. Frozen values."""
+
+from typing import Literal
+
+import msgspec
+
+from hypercontainer.model.ulimits import Rlimit
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The ground of all below."""
+
+
+class Capabilities(Value, frozen=True, kw_only=True):
+    bounding: list[str] = []
+    effective: list[str] = []
+    permitted: list[str] = []
+    inheritable: list[str] = []
+    ambient: list[str] = []
+
+    @classmethod
+    def granted(cls, names: list[str]) -> "Capabilities":
+        """As docker has it: a program's own inheritable ones cannot bring any back."""
+        return cls(bounding=names, effective=names, permitted=names)
+
+
+class Process(Value, frozen=True, kw_only=True):
+    """`user` is "name|uid[:group|gid]", by the container's own files; `seccomp` is classic BPF, b"" for no filter."""
+
+    args: list[str]
+    env: list[str] = []
+    cwd: str = "/"
+    user: str = ""
+    groups: list[int] = []
+    umask: int | None = None  # None: 022
+    terminal: bool = False
+    capabilities: Capabilities = Capabilities()
+    rlimits: list[Rlimit] = []
+    no_new_privileges: bool = False
+    oom_score_adj: int = 0
+    seccomp: bytes = b""
+
+
+class Mount(Value, frozen=True, kw_only=True):
+    """`source`: of a bind, the path on this host; of a file of the pod's, its name. `dev` is a tmpfs with the devices
+    that every container has."""
+
+    destination: str
+    type: Literal["bind", "cgroup", "dev", "devpts", "mqueue", "pod", "proc", "sysfs", "tmpfs"]
+    source: str = ""
+    options: list[str] = []
+
+
+class Device(Value, frozen=True, kw_only=True):
+    path: str
+    type: Literal["b", "c"]
+    major: int
+    minor: int
+    file_mode: int = 0o666
+    uid: int = 0
+    gid: int = 0
+
+
+class Resources(Value, frozen=True, kw_only=True):
+    """Limits inside the guest; 0 = none. `unified`: files of cgroup v2, and what is written to them."""
+
+    memory_bytes: int = 0
+    cpu_quota_us: int = 0
+    cpu_period_us: int = 100_000
+    cpu_shares: int = 0
+    pids: int = 0
+    unified: dict[str, str] = {}
+
+
+class ContainerConfig(Value, frozen=True, kw_only=True):
+    process: Process  # its first
+    init: bool = False  # a reaper is PID 1, the first process its child
+    hostname: str = ""  # "" = the pod's
+    read_only: bool = False  # its root
+    mounts: list[Mount]  # all there are
+    masked_paths: list[str] = []
+    readonly_paths: list[str] = []
+    devices: list[Device] = []
+    all_devices: bool = False  # those of the guest
+    sysctl: dict[str, str] = {}
+    resources: Resources = Resources()
+    annotations: dict[str, str] = {}

@@ -1,0 +1,102 @@
+"""What runs -> what the agent is asked, and what it is asked of a guest that has not learnt it."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from hypercontainer.agent import messages as m
+from hypercontainer.agent.client import AgentClient
+from hypercontainer.errors import GuestTooOld
+from hypercontainer.model import defaults
+from hypercontainer.model.container import Capabilities, ContainerConfig, Device, Mount, Process, Resources
+from hypercontainer.model.record import ContainerRecord, Streams
+from hypercontainer.sandbox import agent_requests, first_guests
+from hypercontainer.testing.fake_agent import FakeAgent
+from tests.unit.sandbox.lonely import Lot
+
+OPTIONS = [*defaults.PLAIN, "mode=700", "size=1048576", "exec", "uid=5", "ro"]
+TMPFS = Mount(type="tmpfs", destination="/t", options=OPTIONS)
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> ContainerRecord:
+    """Of a container that has its disks."""
+    [container] = Lot(tmp_path).pod("true").record.containers
+    return container
+
+
+def create(record: ContainerRecord, **config: Any) -> m.ContainerCreate:
+    config.setdefault("mounts", defaults.mounts())
+    record.config = ContainerConfig(process=Process(args=["true"]), **config)
+    return agent_requests.container_create(record)
+
+
+def test_what_runs_is_what_is_asked(record: ContainerRecord) -> None:
+    asked = create(
+        record,
+        mounts=[TMPFS],
+        devices=[Device(path="/dev/fuse", type="c", major=10, minor=229, file_mode=0o600)],
+        resources=Resources(cpu_shares=2, unified={"memory.high": "1"}),
+        sysctl={"a": "b"},
+    )
+    assert asked.all_mounts == [m.Mount(type="tmpfs", target="/t", options=TMPFS.options)]
+    assert asked.devices == [m.Device(path="/dev/fuse", type="c", major=10, minor=229, mode=0o600)]
+    assert asked.cgroup == m.Cgroup(cpu_shares=2, unified={"memory.high": "1"})
+    assert (asked.sysctls, asked.mounts, asked.shm_bytes) == ({"a": "b"}, [], 64 << 20)
+
+
+def test_five_sets_are_said_where_one_does_not_do(record: ContainerRecord) -> None:
+    def start(capabilities: Capabilities) -> m.ProcessStart:
+        process = Process(args=["true"], capabilities=capabilities, umask=0)
+        return agent_requests.exec_process("c", "p", process, Streams())
+
+    usual = start(Capabilities.granted(["CAP_CHOWN"]))
+    assert (usual.capabilities, usual.capability_sets, usual.umask) == (["CAP_CHOWN"], None, 0)
+    ambient = start(Capabilities(bounding=["CAP_KILL"], ambient=["CAP_CHOWN"]))
+    assert ambient.capabilities == []
+    assert ambient.capability_sets == m.CapabilitySets(bounding=["CAP_KILL"], ambient=["CAP_CHOWN"])
+
+
+# The first guests
+
+
+@pytest.mark.parametrize("privileged", [False, True])
+def test_the_usual_mounts_are_made_by_the_first_guests_themselves(record: ContainerRecord, privileged: bool) -> None:
+    usual = defaults.mounts(1 << 20, privileged=privileged)
+    asked = first_guests.container_create(create(record, mounts=[*usual, TMPFS], all_devices=privileged))
+    assert (asked.all_mounts, asked.shm_bytes) == (None, 1 << 20)
+    tmpfs = m.TmpfsMount(
+        target="/t", size_bytes=1 << 20, mode=0o700, read_only=True, options=[*defaults.PLAIN, "exec", "uid=5"]
+    )
+    assert asked.mounts == [tmpfs]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"mounts": [TMPFS]},
+        {"mounts": defaults.mounts(privileged=True)},
+        {"mounts": [*defaults.mounts(), Mount(type="tmpfs", destination="/t")]},
+        {"mounts": [*defaults.mounts(), Mount(type="tmpfs", destination="/t", options=[*defaults.PLAIN, "size=1m"])]},
+        {"mounts": [*defaults.mounts(), Mount(type="sysfs", destination="/s")]},
+        {"devices": [Device(path="/dev/fuse", type="c", major=10, minor=229)]},
+        {"resources": Resources(unified={"memory.high": "1"})},
+    ],
+)
+async def test_what_the_first_guests_cannot_they_are_not_asked(
+    record: ContainerRecord, agent: FakeAgent, tmp_path: Path, config: dict[str, Any]
+) -> None:
+    agent.features = []
+    client = await AgentClient.connect(tmp_path / "agent", timeout_s=10)
+    with pytest.raises(GuestTooOld, match="started by an older hyperd"):
+        await client.create_container(first_guests.container_create(create(record, **config)))
+    assert [op for op, _ in agent.requests if op == "container.create"] == []
+    await client.close()
+
+
+def test_a_record_holds_all_of_it(record: ContainerRecord) -> None:
+    create(record, mounts=[TMPFS])
+    record.config = msgspec.structs.replace(record.config, process=Process(args=["a"], seccomp=b"\0\1", umask=0))
+    assert msgspec.json.decode(msgspec.json.encode(record), type=ContainerRecord) == record
