@@ -20,6 +20,7 @@ from hypercontainer.model.record import ContainerRecord
 from hypercontainer.model.spec import ContainerUpdate, PodSpec
 from hypercontainer.sandbox import archive, stats
 from hypercontainer.sandbox.attach import AttachSession
+from hypercontainer.sandbox.log import Wanted
 from hypercontainer.sandbox.logs import read_log
 
 REMOVE_S = 1.0  # for a guest to kill what is removed anyway, and to say its last words
@@ -206,7 +207,8 @@ class Containers:
         streams = {n for n, wanted in ((1, stdout), (2, stderr)) if wanted}
         if not streams:
             raise InvalidInput("cannot read no stream: ask for stdout or stderr")
-        return read_log(container, follow=follow, since_ns=since_ns, until_ns=until_ns, tail=tail, streams=streams)
+        wanted = Wanted(frozenset(streams), since_ns or 0, until_ns or 0)
+        return read_log(container, wanted, follow=follow, tail=tail)
 
     # streams
 
@@ -230,7 +232,7 @@ class Containers:
         session = AttachSession(pod, container, streams, stdin=stdin)
         try:
             if logs:
-                session.begin_with(container.output.log.read(since_ns=0, until_ns=0, tail=None, streams=streams))
+                session.begin_with_log()
             trace = self._trace()
             if start:
                 await self.supervisor.start(pod, container, trace)

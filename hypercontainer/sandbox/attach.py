@@ -6,8 +6,9 @@ from typing import Literal
 
 from hypercontainer.agent.streams import InputStream
 from hypercontainer.lib.trace import Step
-from hypercontainer.model.documents import LogEntry
 from hypercontainer.sandbox.container import Container
+from hypercontainer.sandbox.log import Reader, Wanted
+from hypercontainer.sandbox.logs import past
 from hypercontainer.sandbox.pod import Pod
 
 Piece = tuple[Literal[1, 2], bytes]
@@ -21,7 +22,7 @@ class AttachSession:
     def __init__(self, pod: Pod, container: Container, streams: set[int], *, stdin: bool) -> None:
         self._pod, self._container, self._stdin = pod, container, stdin
         self._listener = container.output.listen(streams)
-        self._past: list[LogEntry] = []
+        self._log: Reader | None = None
         self._exit: asyncio.Future[int] | None = None
         self._input: InputStream | None = None
         self._begun: asyncio.Future[asyncio.Future[int]] | None = None
@@ -31,8 +32,9 @@ class AttachSession:
     def id(self) -> str:
         return self._container.record.id
 
-    def begin_with(self, past: list[LogEntry]) -> None:
-        self._past = past
+    def begin_with_log(self) -> None:
+        """What was written until now comes first."""
+        self._log = Reader(self._container.output.log, Wanted(frozenset(self._listener.streams)))
 
     def started(self, timings: Sequence[Step]) -> None:
         """The run that this session belongs to has begun."""
@@ -55,9 +57,10 @@ class AttachSession:
             await asyncio.shield(self._begun)
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
-        past, self._past = self._past, []
-        for entry in past:
-            yield entry.stream, entry.data
+        if self._log:
+            async for entry in past(self._log):
+                yield entry.stream, entry.data
+            self._log.close()
         async for kind, data in self._listener:
             yield kind, data
 
@@ -97,3 +100,5 @@ class AttachSession:
         if self._begun:
             self._begun.remove_done_callback(self._begin)
         self._container.output.forget(self._listener)
+        if self._log:
+            self._log.close()

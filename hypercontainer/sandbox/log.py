@@ -6,40 +6,14 @@ An entry holds a chunk as it arrived, not a line: readers split.
 
 import base64
 import os
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
-from typing import Literal, NamedTuple
-
-import msgspec
+from typing import NamedTuple
 
 from hypercontainer.lib import clock, files
-from hypercontainer.lib.document import NOT_JSON
 from hypercontainer.model.documents import LogEntry
-
-STREAMS: dict[str, Literal[1, 2]] = {"stdout": 1, "stderr": 2}
-
-
-class Line(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One line of the file. `run` counts the container's starts; `offsets` are those of stdout and stderr after it."""
-
-    stream: Literal["stdout", "stderr"]
-    time_ns: int
-    run: int
-    offsets: tuple[int, int]
-    log: str = ""
-    base64: str = ""  # in place of `log` when the bytes are not UTF-8
-
-
-class LogPosition(NamedTuple):
-    """A place in the log: the file's inode, which rotation keeps, and an offset in it."""
-
-    file: int
-    offset: int
-
-
-_encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Line)
+from hypercontainer.sandbox import rows
+from hypercontainer.sandbox.rows import Line
 
 
 class Log:
@@ -68,24 +42,18 @@ class Log:
 
     def _mend(self) -> int:
         """Cut off a half last line; return the file's size."""
-        size = os.fstat(self._fd).st_size
-        end = size
-        while end > 0:
-            begin = max(0, end - 65536)
-            block = os.pread(self._fd, end - begin, begin)
-            newline = block.rfind(b"\n")
-            if newline >= 0:
-                end = begin + newline + 1
-                break
-            end = begin
-        if end != size:
+        end = rows.end(self._fd)
+        if end != os.fstat(self._fd).st_size:
             os.ftruncate(self._fd, end)
         return end
 
     def _last(self) -> Line | None:
-        for path in (self.path, self.path.with_name("container.log.1")):
-            if last := deque(_lines(_rows(path)), maxlen=1):
-                return last[0]
+        for path in self.paths()[:-3:-1]:
+            with open(path, "rb", buffering=0) as f:
+                for batch in rows.backwards(f.fileno(), rows.end(f.fileno())):
+                    for _, row in batch:
+                        if line := rows.decode(row):
+                            return line
         return None
 
     @property
@@ -112,7 +80,7 @@ class Log:
         self._write(line)
 
     def _write(self, line: Line) -> None:
-        row = _encoder.encode(line) + b"\n"
+        row = rows.encode(line)
         if self._fd < 0:
             self._make()
         if self._size and self._size + len(row) > self.max_bytes:
@@ -139,121 +107,120 @@ class Log:
             os.close(self._fd)
             self._fd = -1
 
-    def end(self) -> LogPosition:
-        """Where the log ends now."""
-        try:
-            status = os.stat(self.path)
-        except FileNotFoundError:
-            return LogPosition(0, 0)
-        return LogPosition(status.st_ino, status.st_size)
+    def paths(self) -> list[Path]:
+        """The files that there are, the oldest first."""
+        older = [self.path.with_name(f"container.log.{n}") for n in range(self.files - 1, 0, -1)]
+        return [path for path in (*older, self.path) if path.exists()]
 
-    def after(self, place: LogPosition) -> tuple[list[LogEntry], LogPosition]:
-        """What was written since `place`, 1 MiB of it at most, and the place after that."""
-        now = self.end()
-        if now == place:
-            return [], place
-        begin = place.offset if now.file == place.file else 0
-        if now.file != place.file and (rest := self._rest(place)):
-            return rest, LogPosition(now.file, 0)
-        with open(self.path, "rb") as f:
-            f.seek(begin)
-            block = f.read(1 << 20)
-        whole = block[: block.rfind(b"\n") + 1]
-        return list(_pieces(whole.splitlines())), LogPosition(now.file, begin + len(whole))
 
-    def _rest(self, place: LogPosition) -> list[LogEntry]:
-        """What a file that was rotated away since holds after `place`."""
-        for n in range(1, self.files):
-            path = self.path.with_name(f"container.log.{n}")
-            if path.exists() and path.stat().st_ino == place.file:
-                with open(path, "rb") as f:
-                    f.seek(place.offset)
-                    return list(_pieces(f.read().splitlines()))
+class Wanted(NamedTuple):
+    """Which entries: of these streams, between two times (0 = open)."""
+
+    streams: frozenset[int] = frozenset((1, 2))
+    since_ns: int = 0
+    until_ns: int = 0
+
+    def of(self, row: bytes) -> LogEntry | None:
+        entry = rows.entry(row)
+        if entry is None or entry.stream not in self.streams or entry.time_ns < self.since_ns:
+            return None
+        return entry if not self.until_ns or entry.time_ns <= self.until_ns else None
+
+    def among(self, batch: Iterable[bytes]) -> list[LogEntry]:
+        return [entry for row in batch if (entry := self.of(row))]
+
+
+class _Start(NamedTuple):
+    """Where to begin: in which file, at which row, without how many of the lines in it."""
+
+    file: int
+    at: int = 0
+    surplus: int = 0
+
+
+class Reader:
+    """What a log holds when this is made: `past`, and what it gets from then on: `news`. To be closed.
+
+    A log may be as large as the disk. So each step reads and holds a piece of it, after which the caller can let others
+    on; and the files of the past stay open, so that rotation takes nothing of it away from a slow reader."""
+
+    def __init__(self, log: Log, wanted: Wanted, tail: int | None = None) -> None:
+        """`tail`: no more of the past than so many last lines. A line that goes on in the next entry of its stream is
+        one, unless another stream came between."""
+        self._log, self._wanted, self._tail = log, wanted, tail
+        self._fds = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in log.paths()]
+        self._ends = [rows.end(fd) for fd in self._fds]
+        self._at = self._ends[-1] if self._ends else 0  # in the newest: where news begin
+
+    def close(self) -> None:
+        while self._fds:
+            os.close(self._fds.pop())
+
+    def past(self) -> Generator[list[LogEntry], None, None]:
+        """The entries, oldest first, in batches, some of them empty."""
+        start = _Start(0) if self._tail is None else (yield from self._last(self._tail))
+        surplus = start.surplus
+        for number in range(start.file, len(self._fds)):
+            begin = start.at if number == start.file else 0
+            for batch, _ in rows.forwards(self._fds[number], begin, self._ends[number]):
+                entries = self._wanted.among(batch)
+                if entries and surplus:
+                    entries[0], surplus = _without(entries[0], surplus), 0
+                yield [entry for entry in entries if entry.data]
+
+    def _last(self, tail: int) -> Generator[list[LogEntry], None, _Start]:
+        """Look from the end for where the last `tail` lines begin."""
+        start = _Start(len(self._fds))
+        lines = 0  # that begin behind the entry at `start`
+        first: LogEntry | None = None  # that one
+        for number in reversed(range(len(self._fds))) if tail else ():
+            for batch in rows.backwards(self._fds[number], self._ends[number]):
+                for at, row in batch:
+                    if (entry := self._wanted.of(row)) is None:
+                        continue
+                    if first:
+                        goes_on = entry.stream == first.stream and not entry.data.endswith(b"\n")
+                        lines += _lines(first) - goes_on
+                        if lines >= tail:
+                            return start._replace(surplus=lines - tail + goes_on)
+                    start, first = _Start(number, at), entry
+                yield []
+        return start._replace(surplus=max(0, lines + _lines(first) - tail)) if first else start
+
+    @property
+    def behind(self) -> bool:
+        """Are there news?"""
+        return self._newer() is not None or (bool(self._fds) and rows.end(self._fds[-1]) > self._at)
+
+    def news(self) -> list[LogEntry] | None:
+        """The next batch; None if nothing was written since. Who is slower than the rotation misses what it removed."""
+        end = rows.end(self._fds[-1]) if self._fds else 0
+        if end > self._at:
+            batch, self._at = next(rows.forwards(self._fds[-1], self._at, end))
+            return self._wanted.among(batch)
+        if (newer := self._newer()) is None:
+            return None
+        self.close()
+        self._fds, self._at = [os.open(newer, os.O_RDONLY | os.O_CLOEXEC)], 0
         return []
 
-    def read(
-        self, *, since_ns: int, until_ns: int, tail: int | None, streams: set[int], end: LogPosition | None = None
-    ) -> list[LogEntry]:
-        """The entries between two times (0 = open), of them the last `tail` lines, none written after `end`.
-
-        Bounded by the files' own bound: what is in them, not how it is cut into lines."""
-        last = _Tail(tail)
-        for entry in self._entries(since_ns, until_ns, streams, end) if tail != 0 else ():
-            last.add(entry)
-        return last.entries()
-
-    def _entries(self, since_ns: int, until_ns: int, streams: set[int], end: LogPosition | None) -> Iterator[LogEntry]:
-        older = [self.path.with_name(f"container.log.{n}") for n in range(self.files - 1, 0, -1)]
-        for path in [*older, self.path]:
-            for entry in _pieces(_rows(path, end)):
-                in_time = entry.time_ns >= since_ns and (not until_ns or entry.time_ns <= until_ns)
-                if entry.stream in streams and in_time:
-                    yield entry
+    def _newer(self) -> Path | None:
+        """The file after the one that is read; the oldest, if that one was removed."""
+        paths = self._log.paths()
+        ours = os.fstat(self._fds[-1]) if self._fds else None
+        for number, path in enumerate(paths):
+            if ours and os.path.samestat(path.stat(), ours):
+                return paths[number + 1] if number + 1 < len(paths) else None
+        return paths[0] if paths else None
 
 
-class _Tail:
-    """Entries as they come, of which the last `lines` lines are kept, all if None. A line that goes on in the next
-    entry of its stream is one, unless another stream came between."""
-
-    def __init__(self, lines: int | None) -> None:
-        self._most, self._lines = lines, 0
-        self._kept: deque[tuple[LogEntry, int]] = deque()  # with the number of lines that begin in it
-        self._unfinished: Literal[0, 1, 2] = 0  # the stream whose line goes on
-        self._rest = False  # the first one kept goes on with a line that is not
-
-    def add(self, entry: LogEntry) -> None:
-        ended = entry.data.endswith(b"\n")
-        begun = entry.data.count(b"\n") + (not ended) - (self._unfinished == entry.stream)
-        self._unfinished = 0 if ended else entry.stream
-        self._kept.append((entry, begun))
-        self._lines += begun
-        while self._most is not None and self._lines - self._kept[0][1] >= self._most and len(self._kept) > 1:
-            gone, count = self._kept.popleft()
-            self._lines -= count
-            if not gone.data.endswith(b"\n"):
-                self._rest = gone.stream == self._kept[0][0].stream
-            else:
-                self._rest = False
-
-    def entries(self) -> list[LogEntry]:
-        kept = [entry for entry, _ in self._kept]
-        surplus = (self._lines - self._most if self._most is not None else 0) + self._rest
-        if kept and surplus > 0:
-            data, at = kept[0].data, 0
-            for _ in range(surplus):
-                at = data.find(b"\n", at) + 1 or len(data)
-            kept[0] = LogEntry(stream=kept[0].stream, time_ns=kept[0].time_ns, data=data[at:])
-        return [entry for entry in kept if entry.data]
+def _lines(entry: LogEntry) -> int:
+    """How many lines have a part in it."""
+    return entry.data.count(b"\n") + (not entry.data.endswith(b"\n"))
 
 
-def _rows(path: Path, end: LogPosition | None = None) -> Iterator[bytes]:
-    try:
-        with open(path, "rb") as f:
-            limit = end.offset if end and os.fstat(f.fileno()).st_ino == end.file else None
-            read = 0
-            for row in f:
-                read += len(row)
-                if not row.endswith(b"\n") or (limit is not None and read > limit):
-                    return
-                yield row
-    except FileNotFoundError:
-        return
-
-
-def _lines(rows: Iterable[bytes]) -> Iterator[Line]:
-    for row in rows:
-        try:
-            yield _decoder.decode(row)
-        except NOT_JSON:
-            continue  # not ours: somebody edited the file
-
-
-def _pieces(rows: Iterable[bytes]) -> Iterator[LogEntry]:
-    for line in _lines(rows):
-        if not (line.log or line.base64):
-            continue  # of `begin`
-        try:
-            data = base64.b64decode(line.base64) if line.base64 else line.log.encode()
-        except ValueError:
-            continue  # not ours either
-        yield LogEntry(stream=STREAMS[line.stream], time_ns=line.time_ns, data=data)
+def _without(entry: LogEntry, lines: int) -> LogEntry:
+    at = 0
+    for _ in range(lines):
+        at = entry.data.find(b"\n", at) + 1 or len(entry.data)
+    return LogEntry(stream=entry.stream, time_ns=entry.time_ns, data=entry.data[at:])

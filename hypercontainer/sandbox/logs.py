@@ -1,38 +1,50 @@
 """What a container wrote, from its log: the past, and on demand what comes."""
 
+import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import closing
 
 from hypercontainer.lib import clock
 from hypercontainer.model.documents import LogEntry
 from hypercontainer.sandbox.container import Container
+from hypercontainer.sandbox.log import Reader, Wanted
 
 
 async def read_log(
-    container: Container,
-    *,
-    follow: bool,
-    since_ns: int | None,
-    until_ns: int | None,
-    tail: int | None,
-    streams: set[int],
+    container: Container, wanted: Wanted, *, follow: bool, tail: int | None
 ) -> AsyncGenerator[LogEntry, None]:
-    """Oldest first. `follow` ends when the container has ended, or at `until_ns`.
+    """Oldest first. `follow` ends when the container has ended, or at `wanted.until_ns`.
 
     Followers read the file as it grows; one that is slower than the log's rotation skips what was rotated away."""
-    output = container.output
-    place = output.log.end()
-    past = output.log.read(since_ns=since_ns or 0, until_ns=until_ns or 0, tail=tail, streams=streams, end=place)
-    for entry in past:
-        yield entry
-    while follow and (until_ns is None or clock.now_ns() < until_ns):
-        entries, place = output.log.after(place)
-        for entry in entries:
-            if entry.stream in streams and (until_ns is None or entry.time_ns <= until_ns):
+    with closing(Reader(container.output.log, wanted, tail)) as reader:
+        async for entry in past(reader):
+            yield entry
+        while follow and (not wanted.until_ns or clock.now_ns() < wanted.until_ns):
+            entries = reader.news()
+            for entry in entries or ():
                 yield entry
-        if entries:
-            continue
-        if not (container.running or container.record.state == "restarting"):
-            return
-        async with output.progress:
-            if output.log.end() == place and (container.running or container.record.state == "restarting"):
-                await output.progress.wait()
+            if entries is None and not _goes_on(container):
+                return
+            if entries is None:
+                await _more(container, reader)
+            else:
+                await asyncio.sleep(0)
+
+
+async def past(reader: Reader) -> AsyncGenerator[LogEntry, None]:
+    """Everybody gets on meanwhile, also while there is nothing wanted in a log of gigabytes."""
+    for entries in reader.past():
+        for entry in entries:
+            yield entry
+        await asyncio.sleep(0)
+
+
+def _goes_on(container: Container) -> bool:
+    return container.running or container.record.state == "restarting"
+
+
+async def _more(container: Container, reader: Reader) -> None:
+    """Wait until there is something new in the log, or the container's end."""
+    async with container.output.progress:
+        if not reader.behind and _goes_on(container):
+            await container.output.progress.wait()

@@ -12,7 +12,7 @@ from hypercontainer.sandbox.log import Log
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 8  # chunks (of 32 KiB at most) that an attached client may lag before the container's output waits
+BACKLOG = 8  # chunks (of 256 KiB at most) that an attached client may lag before the container's output waits
 RETRY_S = 1.0  # while the log's disk is full
 
 

@@ -32,7 +32,7 @@ from hypercontainer.images.index import Index
 from hypercontainer.kernel.bundle import BundleFile
 from hypercontainer.lib import document
 from hypercontainer.model import stream
-from hypercontainer.sandbox.log import Log
+from hypercontainer.sandbox import log as logs
 from hypercontainer.storage.volume import Volume
 from tests.fuzz import targets
 from tests.unit import bombs
@@ -125,10 +125,14 @@ def steering(data: bytes) -> None:
 
 def log(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        kept = Log(Path(folder), max_bytes=1 << 30, files=2)
+        kept = logs.Log(Path(folder), max_bytes=1 << 30, files=2)
         kept.path.write_bytes(data)
         kept.open(1)
-        kept.read(since_ns=0, until_ns=0, tail=None, streams={1, 2})
+        for tail in (None, 1, 1_000_000):
+            reader = logs.Reader(kept, logs.Wanted(), tail)
+            for _ in reader.past():
+                pass
+            reader.close()
         kept.close()
 
 
@@ -203,7 +207,7 @@ READERS: dict[str, Reader] = {
         },
     ),
     "frames that steer": Reader(("hyperd.rest.frames",), steering, bombs.jsons),
-    "logs": Reader(("sandbox.log",), log, bombs.lines),
+    "logs": Reader(("sandbox.rows",), log, bombs.lines),
     "records": Reader(
         (
             "engine.accelerator",
@@ -245,14 +249,14 @@ def memory(reader: Reader, data: bytes) -> int:
     return MEMORY + reader.more + MEMORY_FOR_A_BYTE * len(data)
 
 
-def peak() -> int:
-    """The most memory that this process has had since `forget_peak`, in bytes."""
-    words = Path("/proc/self/status").read_text().split()
+def peak(pid: int | str = "self") -> int:
+    """The most memory that a process has had since `forget_peak`, in bytes."""
+    words = Path(f"/proc/{pid}/status").read_text().split()
     return int(words[words.index("VmHWM:") + 1]) << 10
 
 
-def forget_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")
+def forget_peak(pid: int | str = "self") -> None:
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def costs_too_much(reader: Reader) -> str:

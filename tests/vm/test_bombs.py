@@ -1,12 +1,15 @@
 """Guests that take all there is to take: of their machine, and never of what answers for it, or of this host."""
 
+import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from hypercontainer.sandbox.log import Log
 from hypercontainer.testing.daemon import PrivateDaemon
 from tests import zig
+from tests.unit.budgets import forget_peak, peak
 from tests.vm.conftest import ok
 from tests.vm.test_run import state
 
@@ -82,3 +85,32 @@ def test_output_without_an_end_or_a_reader_waits_in_the_guest(hyper: PrivateDaem
         client.kill()
         client.communicate()
     ok(hyper, "rm", "-f", "flood")
+
+
+@pytest.mark.parametrize("pieces", [1_000, 8_000])
+def test_a_log_is_read_by_the_piece_however_large_it_is(hyper: PrivateDaemon, pieces: int) -> None:
+    """A line of 32 MB, and one of 256, as with a larger log_max_mib: what hyperd holds of them is the same."""
+    id = ok(hyper, "create", "--name", "long", "busybox", "true")
+    log = Log(Path(str(json.loads(ok(hyper, "inspect", "long"))[0]["LogPath"])).parent, max_bytes=1 << 30, files=1)
+    for n in range(pieces):
+        log.append(0, 1, b"x" * 32_000, n)
+    log.append(0, 1, b"\nthe end\n", pieces)
+    log.close()
+    long = pieces * 32_000 + len(b"\nthe end\n")
+    assert hyper.process
+    for *words, size in ((long,), ("-f", long), ("--tail", "2", long), ("--tail", "1", len(b"the end\n"))):
+        forget_peak(hyper.process.pid)
+        before = peak(hyper.process.pid)
+        assert printed(hyper, "logs", *map(str, words), id) == size
+        assert peak(hyper.process.pid) - before < 32 << 20, words
+    ok(hyper, "rm", "long")
+
+
+def printed(hyper: PrivateDaemon, *words: str) -> int:
+    """How many bytes hyperctl prints."""
+    with subprocess.Popen(hyper.argv(*words), env=hyper.env, stdout=subprocess.PIPE) as client:
+        assert client.stdout
+        out = client.stdout
+        size = sum(len(data) for data in iter(lambda: out.read(1 << 20), b""))
+    assert client.returncode == 0
+    return size

@@ -68,6 +68,23 @@ async def test_output_and_status_reach_the_attached_and_the_log(engine: LocalEng
     world.check_nothing_left()
 
 
+async def test_who_attaches_to_the_log_too_reads_the_past_and_then_what_comes(
+    engine: LocalEngine, create: Run, world: World
+) -> None:
+    id = await create("spew", "300000", "200000", "7")
+    first = await read(await attached(engine, id))
+    _, container = engine.supervisor.find(id)
+    await container.left.wait()
+    gone = await engine.containers.attach(id, stdin=False, stdout=True, stderr=False, logs=True, start=True)
+    await gone.wait()
+    await gone.detach()  # without a look
+    again = await engine.containers.attach(id, stdin=False, stdout=True, stderr=False, logs=True, start=True)
+    assert await read(again) == {1: 3 * first[1], 2: b""}
+    await again.detach()
+    await engine.containers.remove(id, force=False, volumes=False)
+    world.check_nothing_left()
+
+
 async def test_what_a_start_waits_for_is_told_while_it_does(engine: LocalEngine, create: Run) -> None:
     id = await create("sleep", "1000")
     _, container = engine.supervisor.find(id)

@@ -1,16 +1,20 @@
 """A container's log: what is appended is read back, over rotations and crashes, and it knows how far it got."""
 
+import os
 import re
 import tracemalloc
+from collections import deque
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypercontainer.sandbox.log import Log
-
-BOTH = {1, 2}
+from hypercontainer.model.documents import LogEntry
+from hypercontainer.sandbox import rows
+from hypercontainer.sandbox.log import Log, Reader, Wanted
 
 
 def a_log(path: Path, *, max_bytes: int = 1 << 20, files: int = 3, run: int = 1) -> Log:
@@ -19,18 +23,33 @@ def a_log(path: Path, *, max_bytes: int = 1 << 20, files: int = 3, run: int = 1)
     return log
 
 
-def text(log: Log, **how: object) -> bytes:
-    wanted: dict[str, object] = {"since_ns": 0, "until_ns": 0, "tail": None, "streams": BOTH, **how}
-    return b"".join(entry.data for entry in log.read(**wanted))  # type: ignore[arg-type]
+def entries(log: Log, *, tail: int | None = None, **wanted: Any) -> list[LogEntry]:
+    with closing(Reader(log, Wanted(**wanted), tail)) as reader:
+        return [entry for batch in reader.past() for entry in batch]
+
+
+def text(log: Log, *, tail: int | None = None, **wanted: Any) -> bytes:
+    return b"".join(entry.data for entry in entries(log, tail=tail, **wanted))
+
+
+def news(reader: Reader) -> bytes:
+    """All there are."""
+    found = b""
+    while (batch := reader.news()) is not None:
+        found += b"".join(entry.data for entry in batch)
+    assert not reader.behind
+    return found
 
 
 def test_what_is_appended_is_read_back(tmp_path: Path) -> None:
     log = a_log(tmp_path)
     log.append(1, 1, b"to stdout\n", 10)
     log.append(1, 2, b"\xff not UTF-8\n", 20)
-    entries = log.read(since_ns=0, until_ns=0, tail=None, streams=BOTH)
-    assert [(e.stream, e.time_ns, e.data) for e in entries] == [(1, 10, b"to stdout\n"), (2, 20, b"\xff not UTF-8\n")]
-    assert text(log, streams={2}) == b"\xff not UTF-8\n"
+    assert [(e.stream, e.time_ns, e.data) for e in entries(log)] == [
+        (1, 10, b"to stdout\n"),
+        (2, 20, b"\xff not UTF-8\n"),
+    ]
+    assert text(log, streams=frozenset({2})) == b"\xff not UTF-8\n"
     assert text(log, since_ns=15) == b"\xff not UTF-8\n"
     assert text(log, until_ns=15) == b"to stdout\n"
 
@@ -68,19 +87,33 @@ def test_the_last_lines_however_they_came(
     assert text(log, tail=tail) == last_lines(chunks, tail)
 
 
-def test_neither_a_line_without_an_end_nor_lines_without_content_take_more_than_their_file(tmp_path: Path) -> None:
-    log = a_log(tmp_path, max_bytes=64 << 20)
-    for n in range(200):
+@pytest.mark.parametrize("tail", [None, 1, 3, 1_000_000])
+@pytest.mark.parametrize("times", [20, 400])
+def test_reading_takes_no_more_memory_for_a_larger_log(tmp_path: Path, tail: int | None, times: int) -> None:
+    """A line without an end, lines without content, bytes of which JSON makes six times as many: a step reads and holds
+    some pieces."""
+    log = a_log(tmp_path, max_bytes=1 << 30)
+    for n in range(times):
         log.append(1, 1, b"x" * 32_000, n)
-    log.append(1, 1, b"\n" * 32_000, 200)
-    log.append(1, 1, b"next\n", 201)
+    for data in (b"\n" * 32_000, b"\0" * (1 << 18), b"next\n"):
+        log.append(1, 1, data, times)
     tracemalloc.start()
-    for tail in (None, 1, 1_000_000):
-        assert text(log, tail=tail).endswith(b"next\n")
-        assert max(len(e.data) for e in log.read(since_ns=0, until_ns=0, tail=tail, streams=BOTH)) <= 32_000
+    with closing(Reader(log, Wanted(), tail)) as reader:
+        last = deque((batch[-1].data for batch in reader.past() if batch), maxlen=1)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert most < 4 * log.path.stat().st_size
+    assert last == deque([b"next\n"])
+    assert most < 16 * rows.MAX_ROW
+
+
+def test_what_is_no_row_is_passed_over_however_long(tmp_path: Path) -> None:
+    log = a_log(tmp_path)
+    log.append(1, 1, b"before\n", 1)
+    with open(log.path, "ab") as f:
+        f.write(b"x" * (3 * rows.MAX_ROW) + b"\n")
+    log.append(1, 1, b"behind\n", 2)
+    assert text(log) == text(log, tail=2) == b"before\nbehind\n"
+    assert text(log, tail=1) == b"behind\n"
 
 
 def test_offsets_outlive_the_process_but_not_the_run(tmp_path: Path) -> None:
@@ -96,9 +129,9 @@ def test_a_run_may_begin_in_the_middle_of_its_streams_and_says_nothing_of_that(t
     log.append(1, 1, b"before\n", 1)
     log.begin(2, (1000, 7))
     assert (log.offsets, text(log)) == ((1000, 7), b"before\n")
-    place = log.end()
-    log.append(2, 2, b"after\n", 2)
-    assert [entry.data for entry in log.after(place)[0]] == [b"after\n"]
+    with closing(Reader(log, Wanted())) as reader:
+        log.append(2, 2, b"after\n", 2)
+        assert news(reader) == b"after\n"
     assert a_log(tmp_path, run=2).offsets == (1000, 13)
 
 
@@ -125,18 +158,51 @@ def test_a_last_line_cut_short_by_a_crash_was_never_written(tmp_path: Path, cut:
     assert text(again) == b"whole\ntorn\n"
 
 
-def test_followers_read_on_over_a_rotation(tmp_path: Path) -> None:
-    log = a_log(tmp_path, max_bytes=300, files=3)
-    place, seen = log.end(), b""
-    for n in range(20):
-        log.append(1, 1, b"line %d\n" % n, n)
-        while True:
-            entries, after = log.after(place)
-            seen += b"".join(entry.data for entry in entries)
-            if after == place:
-                break
-            place = after
-    assert seen == b"".join(b"line %d\n" % n for n in range(20))
+@pytest.mark.parametrize("every", [1, 7, 14])
+def test_followers_read_on_over_rotations(tmp_path: Path, every: int) -> None:
+    log = a_log(tmp_path, max_bytes=300, files=8)
+    seen = b""
+    with closing(Reader(log, Wanted())) as reader:
+        for n in range(28):
+            log.append(1, 1, b"line %d\n" % n, n)
+            if n % every == every - 1:
+                assert reader.behind
+                seen += news(reader)
+    assert seen == b"".join(b"line %d\n" % n for n in range(28))
+
+
+def test_who_follows_too_slowly_goes_on_with_what_is_left(tmp_path: Path) -> None:
+    log = a_log(tmp_path, max_bytes=300, files=2)
+    log.append(1, 1, b"past\n", 0)
+    with closing(Reader(log, Wanted())) as reader:
+        for n in range(50):
+            log.append(1, 1, b"line %d\n" % n, n)
+        kept = text(log)
+        assert [entry.data for batch in reader.past() for entry in batch] == [b"past\n"]  # though its file is gone
+        seen = news(reader)
+    assert kept.endswith(b"line 49\n") and seen.endswith(kept)
+    first, rest = seen[: -len(kept)].split(b"\n"), kept.split(b"\n")
+    assert first[0] == b"line 0" and rest[0] != b"line 0"
+
+
+def test_a_chunk_of_which_json_makes_six_times_as_much_is_news_too(tmp_path: Path) -> None:
+    log = a_log(tmp_path, max_bytes=16 << 20)
+    with closing(Reader(log, Wanted())) as reader:
+        assert not reader.behind
+        log.append(1, 1, b"\0" * (1 << 18), 1)
+        assert news(reader) == b"\0" * (1 << 18)
+
+
+def test_a_half_line_is_no_news_and_what_replaces_it_is(tmp_path: Path) -> None:
+    log = a_log(tmp_path)
+    log.append(1, 1, b"whole\n", 1)
+    log.append(1, 1, b"torn, and longer than what comes\n", 2)
+    log.close()
+    os.truncate(log.path, log.path.stat().st_size - 7)
+    with closing(Reader(log, Wanted())) as reader:
+        assert not reader.behind and reader.news() is None
+        log.append(1, 1, b"new\n", 3)
+        assert news(reader) == b"new\n"
 
 
 @given(st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(min_size=1, max_size=200)), max_size=20))
@@ -145,4 +211,4 @@ def test_any_bytes_come_back(tmp_path_factory: pytest.TempPathFactory, chunks: l
     for n, (stream, data) in enumerate(chunks):
         log.append(1, stream, data, n)
     for stream in (1, 2):
-        assert text(log, streams={stream}) == b"".join(data for s, data in chunks if s == stream)
+        assert text(log, streams=frozenset({stream})) == b"".join(data for s, data in chunks if s == stream)
