@@ -191,7 +191,7 @@ READERS: dict[str, Reader] = {
     "frames of the agent": Reader(("agent.wire", "agent.control", "agent.client"), targets.frames, bombs.frames),
     "answers of the agent": Reader(("agent.messages",), targets.answers, bombs.jsons),
     "QEMU's monitor": Reader(("hypervisor.qemu.qmp",), targets.monitor, bombs.jsons),
-    "bodies of requests": Reader(("hyperd.http.params", "sandbox.requests"), targets.bodies, bombs.jsons),
+    "bodies of requests": Reader(("hyperd.http.params", "sandbox.agent_requests"), targets.bodies, bombs.jsons),
     "queries": Reader(
         ("hyperd.http.params",),
         query,

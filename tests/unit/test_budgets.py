@@ -30,6 +30,7 @@ OURS = {
     "hyperctl.template": "the caller's own words",
     "hyperctl.podspec": "a file of the caller's, in a process of the caller's",
     "hyperd.http.principal": "the kernel's word for who calls",
+    "hypervisor.host.tap": "the kernel's",
     "images.save": "blobs that were verified when they came, one piece at a time",
     "images.rootfs": "what our own process says; the layers are read there",
     "kernel.initramfs": "modules of a kernel that root has chosen",
@@ -39,6 +40,7 @@ OURS = {
     "network.bridge": "the kernel's",
     "network.conntrack": "the kernel's",
     "network.ipam": "addresses that we made",
+    "network.netns": "what ip and tc say of a namespace of this host",
     "network.nft": "nft's",
     "network.tap": "the kernel's",
 }
