@@ -114,3 +114,19 @@ def printed(hyper: PrivateDaemon, *words: str) -> int:
         size = sum(len(data) for data in iter(lambda: out.read(1 << 20), b""))
     assert client.returncode == 0
     return size
+
+
+@pytest.mark.parametrize("count", [500, 5_000])
+def test_many_files_are_copied_by_the_piece(hyper: PrivateDaemon, tmp_path: Path, count: int) -> None:
+    """Out of a container and into it: hyperd passes on what comes, whatever it is."""
+    ok(hyper, "run", "-d", "--name", "many", "busybox", "sleep", "1000000")
+    ok(hyper, "exec", "many", "sh", "-c", f"mkdir /many && cd /many && seq {count} | xargs touch")
+    assert hyper.process
+    for source, target in (("many:/many", str(tmp_path)), (str(tmp_path / "many"), "many:/again")):
+        forget_peak(hyper.process.pid)
+        before = peak(hyper.process.pid)
+        ok(hyper, "cp", source, target)
+        assert peak(hyper.process.pid) - before < 8 << 20
+    assert len(list((tmp_path / "many").iterdir())) == count
+    assert ok(hyper, "exec", "many", "sh", "-c", "ls /again | wc -l") == str(count)
+    ok(hyper, "rm", "-f", "many")
