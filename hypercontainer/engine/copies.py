@@ -75,7 +75,7 @@ async def discard(supervisor: Supervisor, pod: Pod) -> None:
             return
         for container in pod.containers.values():
             container.output.cut()
-            container.output.log.close()
+            container.output.close()
         await supervisor.discard(locked)
 
 

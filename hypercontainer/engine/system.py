@@ -40,7 +40,7 @@ class System:
 
     async def info(self) -> doc.Info:
         pods = self.supervisor.pods.values()
-        stalled = sum(container.output.stalled for pod in pods for container in pod.containers.values())
+        stalled = sum(bool(container.output.stalled) for pod in pods for container in pod.containers.values())
         return await _info(self.host, stalled, self.supervisor.unreached())
 
     async def doctor(self) -> doc.Doctor:

@@ -101,12 +101,11 @@ class Container:
         record.exit_code, record.error, record.oom_killed = 0, "", False
 
     def connect(self, vm: Vm) -> None:
-        """Take up the streams of the run in the record, each from where the log ends."""
+        """Take up the streams of the run in the record, each from where the sinks have it."""
         record = self.record
-        out, err = self.output.log.open(record.runs)
+        out, err = self.output.open(record.runs)
         streams = record.streams
         self.output.begin(
-            record.runs,
             vm.agent.output(streams.stdout, out) if streams.stdout else None,
             vm.agent.output(streams.stderr, err) if streams.stderr else None,
         )
@@ -142,7 +141,7 @@ class Container:
         self.exit = asyncio.get_running_loop().create_future()
 
     async def drain(self) -> None:
-        """Its process has ended: let the last of the output reach the log, however long that one's disk is full."""
+        """Its process has ended: let the last of the output reach the sinks, however long a disk is full."""
         while True:
             try:
                 async with asyncio.timeout(DRAIN_S):

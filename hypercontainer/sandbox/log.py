@@ -17,11 +17,12 @@ from hypercontainer.sandbox.rows import Line
 
 
 class Log:
-    """The log files of one container: `container.log` and older ones, `container.log.1` …, in folder `path`."""
+    """The log files of one container, a Sink: `container.log` and older ones, `container.log.1` …, in folder `path`."""
 
     def __init__(self, path: Path, *, max_bytes: int, files: int) -> None:
         self.path, self.max_bytes, self.files = path / "container.log", max_bytes, files
         self._fd = -1
+        self._run = 0
         self._size = 0
         self._offsets = [0, 0]
 
@@ -30,6 +31,7 @@ class Log:
 
         Needs no room: the file is made when there is something to write."""
         self.close()
+        self._run = run
         last = self._last()
         self._offsets = list(last.offsets) if last and last.run == run else [0, 0]
         return self._offsets[0], self._offsets[1]
@@ -57,6 +59,10 @@ class Log:
         return None
 
     @property
+    def where(self) -> str:
+        return str(self.path)
+
+    @property
     def offsets(self) -> tuple[int, int]:
         """Those of stdout and stderr after what is on disk."""
         return self._offsets[0], self._offsets[1]
@@ -66,12 +72,18 @@ class Log:
         self.open(run)
         self._write(Line(stream="stdout", time_ns=clock.now_ns(), run=run, offsets=offsets))
 
-    def append(self, run: int, stream: int, data: bytes, time_ns: int) -> None:
-        """Write one chunk of stream 1 or 2. OSError (disk full) leaves the log as it was: try again later."""
+    async def write(self, stream: int, data: bytes, time_ns: int) -> None:
+        self.append(stream, data, time_ns)
+
+    def append(self, stream: int, data: bytes, time_ns: int) -> None:
+        """Write one chunk of stream 1 or 2 of the open run. OSError (disk full) leaves the log as it was."""
         offsets = list(self._offsets)
         offsets[stream - 1] += len(data)
         line = Line(
-            stream="stdout" if stream == 1 else "stderr", time_ns=time_ns, run=run, offsets=(offsets[0], offsets[1])
+            stream="stdout" if stream == 1 else "stderr",
+            time_ns=time_ns,
+            run=self._run,
+            offsets=(offsets[0], offsets[1]),
         )
         try:
             line.log = data.decode()

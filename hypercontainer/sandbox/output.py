@@ -1,4 +1,4 @@
-"""A container's output on its way out: guest -> log -> whoever is attached. Acknowledged only when all have it."""
+"""A container's output on its way out: guest -> its sinks. Acknowledged only when all have it."""
 
 import asyncio
 import logging
@@ -9,18 +9,22 @@ from typing import Literal
 from hypercontainer.agent.streams import OutputStream
 from hypercontainer.lib import clock
 from hypercontainer.sandbox.log import Log
+from hypercontainer.sandbox.sink import Offsets, Sink
 
 log = logging.getLogger(__name__)
 
 BACKLOG = 8  # chunks (of 256 KiB at most) that an attached client may lag before the container's output waits
-RETRY_S = 1.0  # while the log's disk is full
+RETRY_S = 1.0  # while a sink takes nothing, as a log on a full disk
 
 
 Piece = tuple[Literal[1, 2], bytes]
 
 
 class Listener:
-    """One attached client. Iterate it for (1|2, bytes); it ends when the run has ended."""
+    """One attached client, a Sink. Iterate it for (1|2, bytes); it ends when the run has ended."""
+
+    where = "an attached client"
+    offsets = None
 
     def __init__(self, streams: set[int]) -> None:
         self.streams = streams
@@ -29,14 +33,20 @@ class Listener:
         self._room.set()
         self._left = self._last_words = False
 
-    async def put(self, chunk: Piece | None) -> None:
+    def open(self, run: int) -> None:
+        pass
+
+    def begin(self, run: int, offsets: Offsets) -> None:
+        pass
+
+    async def write(self, stream: int, data: bytes, time_ns: int) -> None:
         """Hand over a chunk, waiting while the client is behind; one that left takes everything."""
-        if chunk and chunk[0] not in self.streams:
+        if stream not in self.streams:
             return
         await self._room.wait()
         if self._left:
             return
-        self._chunks.append(chunk)
+        self._chunks.append((1 if stream == 1 else 2, data))
         self._some.set()
         if len(self._chunks) >= BACKLOG and not self._last_words:
             self._room.clear()
@@ -46,12 +56,17 @@ class Listener:
         self._last_words = True
         self._room.set()
 
-    def leave(self) -> None:
-        self._left = True
-        self._chunks.clear()
+    def close(self) -> None:
+        """The run has ended: the client reads what is left, then its end."""
         self._chunks.append(None)
         self._some.set()
+
+    def leave(self) -> None:
+        """The client goes, whatever is left."""
+        self._left = True
+        self._chunks.clear()
         self._room.set()
+        self.close()
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
         while True:
@@ -67,14 +82,22 @@ class Listener:
 
 
 class Output:
-    """The output of one container, over all its runs. `progress` is notified after each chunk in the log."""
+    """The output of one container, over all its runs. `progress` is notified after each chunk in the log.
 
-    def __init__(self, log_: Log) -> None:
+    The log is the sink that every container has; `others` are those that its caller asked for."""
+
+    def __init__(self, log_: Log, *others: Sink) -> None:
         self.log = log_
+        self.sinks: tuple[Sink, ...] = (log_, *others)
         self.listeners: set[Listener] = set()
         self.progress = asyncio.Condition()
-        self.stalled = False  # by the log's disk
+        self._stuck: list[Sink] = []
         self._pumps: list[asyncio.Task[None]] = []
+
+    @property
+    def stalled(self) -> str:
+        """Which sink takes nothing, as a log on a full disk, so that the container waits; "" if none."""
+        return self._stuck[0].where if self._stuck else ""
 
     def listen(self, streams: set[int]) -> Listener:
         listener = Listener(streams)
@@ -85,39 +108,55 @@ class Output:
         self.listeners.discard(listener)
         listener.leave()
 
-    def begin(self, run: int, stdout: OutputStream | None, stderr: OutputStream | None) -> None:
-        """Pump this run's streams from now on. They begin where `log.open(run)` said that the log ends."""
+    def open(self, run: int) -> Offsets:
+        """Have the sinks ready for start number `run`. From where its streams are needed: all before is in each."""
+        had = [offsets for sink in self.sinks if (offsets := sink.open(run))]
+        return min(out for out, _ in had), min(err for _, err in had)
+
+    def go_on(self, run: int, offsets: Offsets) -> None:
+        """Start number `run` goes on with streams of which so much was handed to somebody else."""
+        for sink in self.sinks:
+            sink.begin(run, offsets)
+
+    def begin(self, stdout: OutputStream | None, stderr: OutputStream | None) -> None:
+        """Pump the streams of the run from now on. They begin where `open` said."""
         kinds: list[tuple[Literal[1, 2], OutputStream | None]] = [(1, stdout), (2, stderr)]
         self._pumps = [
-            asyncio.create_task(self._pump(run, kind, stream), name=f"output-{kind}")
+            asyncio.create_task(self._pump(kind, stream), name=f"output-{kind}")
             for kind, stream in kinds
             if stream is not None
         ]
 
-    async def _pump(self, run: int, kind: Literal[1, 2], stream: OutputStream) -> None:
+    async def _pump(self, kind: Literal[1, 2], stream: OutputStream) -> None:
         while data := await stream.read():
-            await self._write(run, kind, data)
-            for listener in list(self.listeners):
-                await listener.put((kind, data))
+            at, now = stream.offset, clock.now_ns()
+            new = data[_had(self.log, kind, at) :]
+            for sink in self.sinks:
+                await self._write(sink, kind, data[_had(sink, kind, at) :], now)
+            for listener in list(self.listeners) if new else ():
+                await listener.write(kind, new, now)
             stream.consumed(len(data))
             async with self.progress:
                 self.progress.notify_all()
 
-    async def _write(self, run: int, kind: int, data: bytes) -> None:
-        """Into the log; while its disk is full the container waits, as with any pipe that nobody empties."""
-        while True:
+    async def _write(self, sink: Sink, kind: Literal[1, 2], data: bytes, time_ns: int) -> None:
+        """Into a sink; while it takes nothing the container waits, as with any pipe that nobody empties."""
+        while data:
+            before = _had(sink, kind, 0)
             try:
-                self.log.append(run, kind, data, clock.now_ns())
-                self.stalled = False
-                return
+                await sink.write(kind, data, time_ns)
+                data = b""
             except OSError as e:
-                if not self.stalled:
-                    log.error("cannot write %s: %s: the container's output waits", self.log.path, e)
-                    self.stalled = True
-            await asyncio.sleep(RETRY_S)
+                data = data[_had(sink, kind, before) :]
+                if sink not in self._stuck:
+                    log.error("cannot write %s: %s: the container's output waits", sink.where, e)
+                    self._stuck.append(sink)
+                await asyncio.sleep(RETRY_S)
+        if sink in self._stuck:
+            self._stuck.remove(sink)
 
     async def drained(self) -> None:
-        """After the process has ended: wait until its streams have ended and all of them is in the log."""
+        """After the process has ended: wait until its streams have ended and all sinks have all of them."""
         for listener in self.listeners:
             listener.expect_last_words()
         if self._pumps:
@@ -125,10 +164,10 @@ class Output:
 
     async def end(self) -> None:
         """The run is over: attached clients read what is left, then their end. Followers of the log are told."""
-        for listener in list(self.listeners):
-            await listener.put(None)
-            self.listeners.discard(listener)
-        self.log.close()
+        for listener in self.listeners:
+            listener.close()
+        self.listeners.clear()
+        self.close()
         async with self.progress:
             self.progress.notify_all()
 
@@ -136,4 +175,14 @@ class Output:
         """The guest is gone: no byte will come."""
         for pump in self._pumps:
             pump.cancel()
-        self.stalled = False
+        self._stuck.clear()
+
+    def close(self) -> None:
+        """Let go of the sinks' files."""
+        for sink in self.sinks:
+            sink.close()
+
+
+def _had(sink: Sink, kind: Literal[1, 2], at: int) -> int:
+    """How many of the bytes from offset `at` on a sink has already."""
+    return max(0, sink.offsets[kind - 1] - at) if sink.offsets else 0

@@ -196,8 +196,8 @@ class Pod:
         if container.output.stalled:
             if keep_output:
                 raise Exhausted(
-                    f"cannot end {container.record.name} before its output is in its log, and the disk of "
-                    f"{container.output.log.path} takes no more: make room there, or remove it with force"
+                    f"cannot end {container.record.name} before its output is written, and "
+                    f"{container.output.stalled} takes no more: make room there, or remove it with force"
                 )
             container.output.cut()
         if not await _within(ended, obey_s) and self.machine.vm:
@@ -294,7 +294,7 @@ class Pod:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for container in self.containers.values():
             container.output.cut()
-            container.output.log.close()
+            container.output.close()
         if self.machine.vm:
             await self.machine.vm.close()
 

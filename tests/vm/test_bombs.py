@@ -93,8 +93,8 @@ def test_a_log_is_read_by_the_piece_however_large_it_is(hyper: PrivateDaemon, pi
     id = ok(hyper, "create", "--name", "long", "busybox", "true")
     log = Log(Path(str(json.loads(ok(hyper, "inspect", "long"))[0]["LogPath"])).parent, max_bytes=1 << 30, files=1)
     for n in range(pieces):
-        log.append(0, 1, b"x" * 32_000, n)
-    log.append(0, 1, b"\nthe end\n", pieces)
+        log.append(1, b"x" * 32_000, n)
+    log.append(1, b"\nthe end\n", pieces)
     log.close()
     long = pieces * 32_000 + len(b"\nthe end\n")
     assert hyper.process

@@ -36,7 +36,7 @@ async def restore_frozen(
             record.streams = info.streams
             if new_run:
                 record.runs, record.started_ns = record.runs + 1, clock.now_ns()
-                container.output.log.begin(record.runs, info.offsets)
+                container.output.go_on(record.runs, info.offsets)
             container.connect(vm)
             for process in vm.agent.known.processes:
                 if process.id != info.container:
