@@ -18,7 +18,7 @@ from bench.engines import Engine, containerd, docker, gvisor
 from bench.fleet import Fleet, Point
 from bench.guests import Guests
 from bench.images import ImageLoad
-from bench.measure import CommandFailed, Series, interleave
+from bench.measure import CommandFailed, Series, interleave, table
 from bench.peers import runc
 from bench.places import CHECKOUT, IMAGE, KERNELS, OUT, load_image, our_kernel, say
 from bench.starts import TOGETHER, AtOnce, Calls, Forks, Starts, until_full
@@ -168,13 +168,6 @@ def fleet(bench: Bench) -> list[Point]:
         if not density.check_and_end(many, say):
             bench.absent.append("fleet: not all answered, or something was left: see above")
         return points
-
-
-def table(results: list[Series]) -> str:
-    width = max(len(series.name) for series in results)
-    lines = [f"{'':{width}}  {'median':>9}  {'p95':>9}  unit  samples"]
-    lines += [f"{s.name:{width}}  {s.median:>9.1f}  {s.p95:>9.1f}  {s.unit:<4}  {len(s.samples):>7}" for s in results]
-    return "\n".join(lines)
 
 
 def keep(results: list[Series], points: list[Point], rounds: int) -> Path:

@@ -67,3 +67,10 @@ def interleave(rounds: int, steps: Sequence[Callable[[], None]], say: Callable[[
         say(f"round {number + 1} of {rounds}")
         for step in steps:
             step()
+
+
+def table(results: Sequence[Series]) -> str:
+    width = max(len(series.name) for series in results)
+    lines = [f"{'':{width}}  {'median':>9}  {'p95':>9}  unit  samples"]
+    lines += [f"{s.name:{width}}  {s.median:>9.1f}  {s.p95:>9.1f}  {s.unit:<4}  {len(s.samples):>7}" for s in results]
+    return "\n".join(lines)

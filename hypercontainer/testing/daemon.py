@@ -55,15 +55,17 @@ def _toml(value: Value) -> str:
 
 
 class PrivateDaemon:
-    """hyperd below `folder`. `kernels` holds kernel bundles; `settings` are more lines of its config.toml.
+    """hyperd below `folder`. `kernels` holds kernel bundles; `settings` are more lines of its config.toml; the programs
+    are in `bin`.
 
     A `root` in `settings` outlives the daemon, everything else goes with `close`.
     """
 
-    def __init__(self, folder: Path, kernels: Path, settings: Mapping[str, Value] = {}) -> None:
+    def __init__(self, folder: Path, kernels: Path, settings: Mapping[str, Value] = {}, bin: Path = BIN) -> None:
         self.folder, self.socket, self.config = folder, folder / "hyper.sock", folder / "config.toml"
         self.process: subprocess.Popen[bytes] | None = None
-        self.hyperd = [str(BIN / "hyperd")]  # what `start` runs
+        self.bin = bin
+        self.hyperd = [str(bin / "hyperd")]  # what `start` runs
         number = secrets.randbelow(9000) + 1
         values: dict[str, Value] = {
             "root": str(folder / "root"),
@@ -105,7 +107,7 @@ class PrivateDaemon:
         return (self.folder / "hyperd.log").read_text(errors="replace")
 
     def argv(self, *words: str) -> list[str]:
-        return [str(BIN / "hyperctl"), *words]
+        return [str(self.bin / "hyperctl"), *words]
 
     def ctl(self, *words: str, stdin: bytes = b"", timeout_s: float = 600) -> Result:
         """Run hyperctl with `words` against this daemon."""
@@ -143,9 +145,9 @@ class PrivateDaemon:
 
 
 @contextmanager
-def private_daemon(kernels: Path, settings: Mapping[str, Value] = {}) -> Iterator[PrivateDaemon]:
+def private_daemon(kernels: Path, settings: Mapping[str, Value] = {}, bin: Path = BIN) -> Iterator[PrivateDaemon]:
     """A running one in a new folder below /tmp (sockets need short paths), gone with the block."""
-    daemon = PrivateDaemon(Path(tempfile.mkdtemp(prefix="hyper-")), kernels, settings)
+    daemon = PrivateDaemon(Path(tempfile.mkdtemp(prefix="hyper-")), kernels, settings, bin)
     try:
         daemon.start()
         yield daemon
