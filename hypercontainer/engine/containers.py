@@ -18,7 +18,7 @@ from hypercontainer.model.api import Condition, Filters
 from hypercontainer.model.principal import Principal
 from hypercontainer.model.record import ContainerRecord
 from hypercontainer.model.spec import ContainerUpdate, PodSpec
-from hypercontainer.sandbox import archive, stats
+from hypercontainer.sandbox import archive, rootfs, stats
 from hypercontainer.sandbox.attach import AttachSession
 from hypercontainer.sandbox.log import Wanted
 from hypercontainer.sandbox.logs import read_log
@@ -168,7 +168,7 @@ class Containers:
     def _sizes(self, record: ContainerRecord) -> dict[str, int]:
         """What it takes of this host's disk: its writable layer, and that with its image."""
         try:
-            own = os.stat(record.upper.path).st_blocks * 512 if record.upper else 0
+            own = os.stat(rootfs.of(record.rootfs).scratch).st_blocks * 512
         except FileNotFoundError:  # it goes just now, or was never made
             own = 0
         return {"size_rw": own, "size_root_fs": own + self.host.images.get(record.image_id).size}

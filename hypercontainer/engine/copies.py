@@ -12,6 +12,7 @@ from hypercontainer.lib.trace import Trace
 from hypercontainer.model import ids
 from hypercontainer.model.record import VERSION, ContainerRecord, PodRecord, Streams
 from hypercontainer.model.spec import PortMapping
+from hypercontainer.sandbox import rootfs
 from hypercontainer.sandbox.pod import Pod
 from hypercontainer.sandbox.snapshot import fork as forks
 from hypercontainer.sandbox.snapshot.fork import only
@@ -46,6 +47,7 @@ def _pod(
         created_ns=clock.now_ns(),
         provisional=True,
     )
+    images = supervisor.host.images
     old = msgspec.convert(msgspec.to_builtins(source.containers[0]), ContainerRecord)  # shares nothing with it
     container = msgspec.structs.replace(
         old,
@@ -60,9 +62,10 @@ def _pod(
         restart_count=0,
         runs=0,
         streams=Streams(),
+        rootfs=rootfs.image(images.rootfs(images.get(old.image_id))),
     )
-    images, pod = supervisor.host.images, supervisor.pod(record)
-    pod.add(container, images.rootfs(images.get(container.image_id)))
+    pod = supervisor.pod(record)
+    pod.add(container)
     supervisor.host.pods.create(record, durable=False)
     supervisor.add(pod)
     return pod

@@ -8,6 +8,7 @@ from hypercontainer.hypervisor.base import Feature, need
 from hypercontainer.model import ids
 from hypercontainer.model.record import ContainerRecord
 from hypercontainer.model.spec import ContainerSpec, PodSpec
+from hypercontainer.sandbox import rootfs
 from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.pod import Pod
 
@@ -59,13 +60,14 @@ def _resolve(supervisor: Supervisor, pod: Pod, spec: ContainerSpec, name: str) -
     ids.check_name("container", name)
     host.index.check_container_name(name)
     image = host.images.get(spec.image)
-    record = resolve.container(spec, image.id, host.images.config(image), name=name)
+    root = rootfs.image(host.images.rootfs(image))
+    record = resolve.container(spec, image.id, host.images.config(image), root, name=name)
     _check_supported(pod, record)
     for mount in record.mounts:
         if mount.type == "volume":
             mount.source = host.volumes.create(mount.source).name
     supervisor.place(record)
-    return pod.add(record, host.images.rootfs(image))
+    return pod.add(record)
 
 
 def _check_supported(pod: Pod, record: ContainerRecord) -> None:

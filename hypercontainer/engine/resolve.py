@@ -5,7 +5,7 @@ from hypercontainer.errors import InvalidInput
 from hypercontainer.lib import clock
 from hypercontainer.model import ids, signals
 from hypercontainer.model.documents import ProcessConfig
-from hypercontainer.model.record import VERSION, ContainerRecord, PodRecord
+from hypercontainer.model.record import VERSION, ContainerRecord, PodRecord, RootfsRecord
 from hypercontainer.model.spec import ContainerSpec, PodSpec, PortMapping
 from hypercontainer.network import dns
 from hypercontainer.network.ports import MAX_PORTS
@@ -64,7 +64,9 @@ def check_port(port: PortMapping) -> None:
         raise InvalidInput(f"cannot publish port {port.host_port}:{port.container_port}: ports are 1 to 65535")
 
 
-def container(spec: ContainerSpec, image_id: str, image: ProcessConfig, *, name: str) -> ContainerRecord:
+def container(
+    spec: ContainerSpec, image_id: str, image: ProcessConfig, rootfs: RootfsRecord, *, name: str
+) -> ContainerRecord:
     """The record of a new container. Everything the caller gave is checked here, before anything is made."""
     check_numbers(spec)
     own = mounts.plan(spec.mounts, image.volumes)
@@ -75,6 +77,7 @@ def container(spec: ContainerSpec, image_id: str, image: ProcessConfig, *, name:
         image_id=image_id,
         image_name=spec.image,
         config=config.container(spec, image, own),
+        rootfs=rootfs,
         stop_signal=_stop_signal(spec, image),
         labels={**image.labels, **spec.labels},
         mounts=own,

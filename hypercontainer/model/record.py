@@ -28,6 +28,16 @@ class DiskRecord(Record, kw_only=True):
     read_only: bool
 
 
+class DiskRootfsRecord(Record, kw_only=True, tag_field="kind", tag="disk"):
+    """A root file system on a disk: an image's. What the container changes is on `scratch`."""
+
+    disk: DiskRecord
+    scratch: DiskRecord
+
+
+RootfsRecord = DiskRootfsRecord
+
+
 class RouteRecord(Record, kw_only=True):
     """Where the guest sends what is for `dst`."""
 
@@ -124,6 +134,7 @@ class ContainerRecord(Record, kw_only=True):
     image_id: str  # digest of the image's config
     image_name: str
     config: ContainerConfig  # what runs: all that the guest is asked of it
+    rootfs: RootfsRecord
     stop_signal: int
     labels: dict[str, str]
     mounts: list[MountRecord]
@@ -140,8 +151,6 @@ class ContainerRecord(Record, kw_only=True):
     folder: bool = False  # it was made with one, and is removed when that is missing
     runs: int = 0  # how often it was started: tells the log's entries of one run from the next
     stopped_by_user: bool = False
-    lower: DiskRecord | None = None
-    upper: DiskRecord | None = None
     streams: Streams = msgspec.field(default_factory=Streams)
 
     def check(self, verb: Verb) -> None:

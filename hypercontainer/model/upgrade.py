@@ -132,8 +132,20 @@ def _mount(mount: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"type": "tmpfs", "destination": mount["target"], "options": options}
 
 
-POD: Steps = (_pod_2, _pod_3, _pod_4)  # pods/*/pod.json. Each of these is one of CHECKPOINT's too: within("pod", …)
-CHECKPOINT: Steps = (_checkpoint_2, within("pod", _pod_3), within("pod", _pod_4))  # checkpoints/*/*/checkpoint.json
+# 5: root file systems are of kinds. There was one: an image, and what was changed on another disk.
+def _pod_5(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**pod, "containers": [_with_rootfs(container) for container in pod.get("containers", [])]}
+
+
+def _with_rootfs(container: Mapping[str, Any]) -> Mapping[str, Any]:
+    kept = {key: value for key, value in container.items() if key not in ("lower", "upper")}
+    return {**kept, "rootfs": {"kind": "disk", "disk": container["lower"], "scratch": container["upper"]}}
+
+
+_LATER_PODS = (_pod_3, _pod_4, _pod_5)
+
+POD: Steps = (_pod_2, *_LATER_PODS)  # pods/*/pod.json
+CHECKPOINT: Steps = (_checkpoint_2, *(within("pod", step) for step in _LATER_PODS))  # checkpoints/*/*/checkpoint.json
 IMAGES: Steps = ()  # images/index.json
 VOLUME: Steps = ()  # volumes/*/volume.json
 KERNEL: Steps = ()  # kernels/*/bundle.json

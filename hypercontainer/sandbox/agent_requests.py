@@ -11,6 +11,7 @@ from hypercontainer.hypervisor.base import SNAPSHOT_MAC
 from hypercontainer.model.container import Capabilities, Mount, Process, Resources
 from hypercontainer.model.record import ContainerRecord, MountRecord, NicRecord, PodRecord, RouteRecord, Streams
 from hypercontainer.model.spec import Dns
+from hypercontainer.sandbox import rootfs
 
 ENTROPY = 64  # bytes for the guest's random pool
 SHARE_TAG = "hyper"
@@ -70,13 +71,12 @@ def _route(route: RouteRecord) -> m.Route:
 
 
 def container_create(container: ContainerRecord, memory_mib: int = 0) -> m.ContainerCreate:
-    """For a container whose disks have their records. `memory_mib`: as `container_update` takes it."""
-    assert container.lower and container.upper  # noqa: S101  the engine made them
+    """For a container that is in a pod. `memory_mib`: as `container_update` takes it."""
     config = container.config
     shared = {mount.target: mount for mount in container.mounts}
     return m.ContainerCreate(
         id=container.id,
-        rootfs=m.Rootfs(lower=m.Disk(target=container.lower.target), upper=m.Disk(target=container.upper.target)),
+        rootfs=rootfs.of(container.rootfs).request(),
         read_only=config.read_only,
         all_mounts=[_mount(mount, shared) for mount in config.mounts],
         devices=[

@@ -10,7 +10,7 @@ from hypercontainer.errors import GuestError, HyperError, NotFound
 from hypercontainer.lib import clock
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import ContainerRecord, Streams
-from hypercontainer.sandbox import agent_requests
+from hypercontainer.sandbox import agent_requests, rootfs
 from hypercontainer.sandbox.log import Log
 from hypercontainer.sandbox.output import Output
 from hypercontainer.vm import Vm
@@ -62,8 +62,7 @@ class Container:
     @property
     def scratch(self) -> Path:
         """The disk of its writable layer."""
-        assert self.record.upper  # noqa: S101  its pod made it
-        return Path(self.record.upper.path)
+        return rootfs.of(self.record.rootfs).scratch
 
     @property
     def running(self) -> bool:

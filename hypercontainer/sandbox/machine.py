@@ -26,9 +26,9 @@ from hypercontainer.model.record import ContainerRecord, DiskRecord, MountRecord
 from hypercontainer.model.spec import Dns
 from hypercontainer.network import dns
 from hypercontainer.network.base import Network
-from hypercontainer.sandbox import agent_requests, clock, first_guests
+from hypercontainer.sandbox import agent_requests, clock, first_guests, rootfs
 from hypercontainer.sandbox.site import Boot, Records, Site
-from hypercontainer.storage import filling, scratch
+from hypercontainer.storage import filling
 from hypercontainer.storage.share import Share
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class Machine:
             await self._plan()
             with trace.step("prepare"):
                 await all_of(self._join_network(), *(self._prepare(c) for c in record.containers))
-            disks = [d for c in record.containers for d in (c.lower, c.upper) if d]
+            disks = rootfs.disks(record.containers)
             config = self._config(boot, disks)
             self.vm = vm = await self._guest(config, trace, origin)
             self._targets = {disk.target for disk in disks}
@@ -152,13 +152,8 @@ class Machine:
 
     async def _prepare(self, container: ContainerRecord) -> None:
         """A container's files on the host: the writable layer (kept over restarts), the folders it shares."""
-        assert container.upper  # noqa: S101  its pod made it
-        path = Path(container.upper.path)
-        with files.telling(f"make {path.parent}"):
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-        if not path.exists():
-            size_mib = container.spec.scratch_mib or self.site.limits.scratch_mib
-            await scratch.create(path, size_mib, self.site.scratches)
+        size_mib = container.spec.scratch_mib or self.site.limits.scratch_mib
+        await rootfs.of(container.rootfs).prepare(size_mib, self.site.scratches)
         async with self._sharing:
             for mount in _of_the_host([container]):
                 await self._show(container, mount)
@@ -233,8 +228,8 @@ class Machine:
             raise WrongState("start", container.name, container.state, why)
         with trace.step("rootfs"):
             await self._prepare(container)
-            for disk in (container.lower, container.upper):
-                if disk and disk.target not in self._targets:
+            for disk in rootfs.disks([container]):
+                if disk.target not in self._targets:
                     assert isinstance(vm.guest, Hotplug)  # noqa: S101  asked when the container was made
                     await vm.guest.add_disk(disk)
                     self._targets.add(disk.target)
@@ -300,8 +295,8 @@ class Machine:
         if self.vm and container.id in self._in_guest:
             await self.vm.agent.remove_container(container.id)
             self._in_guest.discard(container.id)
-        for disk in (container.lower, container.upper):
-            if self.vm and disk and disk.target in self._targets and isinstance(self.vm.guest, Hotplug):
+        for disk in rootfs.disks([container]):
+            if self.vm and disk.target in self._targets and isinstance(self.vm.guest, Hotplug):
                 await self.vm.guest.remove_disk(disk.target)
                 self._targets.discard(disk.target)
         others = [c for c in self.record.containers if c is not container and c.id in self._in_guest]
@@ -391,7 +386,7 @@ class Machine:
     async def _plugged(self, vm: vms.Vm) -> set[int]:
         if isinstance(vm.guest, Hotplug):
             return await vm.guest.plugged()
-        return {disk.target for c in self.record.containers for disk in (c.lower, c.upper) if disk}
+        return {disk.target for disk in rootfs.disks(self.record.containers)}
 
     async def _remove_unmade(self, vm: vms.Vm) -> None:
         """Containers whose volumes are being filled, for a hyperd before us that has ended: nobody waits for them."""

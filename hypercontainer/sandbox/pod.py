@@ -16,10 +16,10 @@ from hypercontainer.errors import Exhausted, GuestDied, HyperError, WrongState
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model import ids
 from hypercontainer.model.container import Process
-from hypercontainer.model.record import ContainerRecord, DiskRecord, PodRecord
+from hypercontainer.model.record import ContainerRecord, PodRecord
 from hypercontainer.model.spec import ExecSpec
 from hypercontainer.model.state import Verb
-from hypercontainer.sandbox import shortage
+from hypercontainer.sandbox import rootfs, shortage
 from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.exec import KEPT, Exec
 from hypercontainer.sandbox.locked import SIGKILL, LockedPod, Owner
@@ -84,15 +84,13 @@ class Pod:
         if not task.cancelled() and (error := task.exception()):
             log.error("pod %s: %s", self.record.id, error, exc_info=error)
 
-    def add(self, record: ContainerRecord, image: Path) -> Container:
-        """A new container of this pod, on the disk `image`; the caller saves. Exhausted when the pod is full."""
-        taken = {c.lower.target // 2 for c in self.record.containers if c.lower}
-        ordinal = next((n for n in range(MAX_CONTAINERS) if n not in taken), None)
-        if ordinal is None:
+    def add(self, record: ContainerRecord) -> Container:
+        """A new container of this pod; the caller saves. Exhausted when the pod is full."""
+        if len(self.record.containers) >= MAX_CONTAINERS:
             raise Exhausted(f"cannot add a container to pod {self.record.name}: it has {MAX_CONTAINERS} already")
-        scratch = self.folder / record.id / "scratch.img"
-        record.lower = DiskRecord(target=2 * ordinal, path=str(image), read_only=True)
-        record.upper = DiskRecord(target=2 * ordinal + 1, path=str(scratch), read_only=False)
+        taken = {disk.target // 2 for disk in rootfs.disks(self.record.containers)}
+        ordinal = next(n for n in range(MAX_CONTAINERS) if n not in taken)
+        rootfs.of(record.rootfs).place(2 * ordinal, self.folder / record.id)
         for n, mount in enumerate(record.mounts):
             if mount.type != "tmpfs":
                 mount.share_path = f"{record.id[:12]}-{n}"

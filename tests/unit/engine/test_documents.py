@@ -15,18 +15,18 @@ from hypercontainer.lib import clock
 from hypercontainer.model.documents import Endpoint, ProcessConfig
 from hypercontainer.model.record import NicRecord, PortRecord
 from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec, PortMapping
-from tests.unit.engine.world import ADMIN, Run
+from tests.unit.engine.world import ADMIN, ROOTFS, Run
 
 IMAGE = ProcessConfig(entrypoint=["/entry"], cmd=["a", "b"], env=["PATH=/p", "X=1"], volumes={"/data": {}})
 
 
 def args(**spec: object) -> list[str]:
-    return resolve.container(ContainerSpec(image="i", **spec), "sha256:0", IMAGE, name="c").config.process.args  # type: ignore[arg-type]
+    return resolve.container(ContainerSpec(image="i", **spec), "sha256:0", IMAGE, ROOTFS, name="c").config.process.args  # type: ignore[arg-type]
 
 
 def test_what_the_image_says_and_nobody_does_is_told() -> None:
     odd = ProcessConfig(env=["A=1", "odd"], cmd=["x"], stop_signal="SIGWHAT", healthcheck={"Test": ["CMD", "true"]})
-    made = resolve.container(ContainerSpec(image="i"), "sha256:0", odd, name="c")
+    made = resolve.container(ContainerSpec(image="i"), "sha256:0", odd, ROOTFS, name="c")
     assert "odd" not in made.config.process.env
     assert made.stop_signal == SIGTERM
     said = resolve.warnings(ContainerSpec(image="i"), odd)
@@ -48,15 +48,15 @@ def test_entrypoint_and_command_are_joined_as_docker_joins_them() -> None:
 
 
 def test_the_callers_environment_wins_and_keeps_the_images_order() -> None:
-    made = resolve.container(ContainerSpec(image="i", env=["X=2", "Y=3"]), "sha256:0", IMAGE, name="c")
+    made = resolve.container(ContainerSpec(image="i", env=["X=2", "Y=3"]), "sha256:0", IMAGE, ROOTFS, name="c")
     assert made.config.process.env == ["PATH=/p", "X=2", "Y=3"]
 
 
 def test_an_images_volume_is_anonymous_unless_something_is_mounted_there() -> None:
-    made = resolve.container(ContainerSpec(image="i"), "sha256:0", IMAGE, name="c")
+    made = resolve.container(ContainerSpec(image="i"), "sha256:0", IMAGE, ROOTFS, name="c")
     assert [(m.target, m.anonymous) for m in made.mounts] == [("/data", True)]
     mine = Mount(type="volume", source="mine", target="/data")
-    made = resolve.container(ContainerSpec(image="i", mounts=[mine]), "sha256:0", IMAGE, name="c")
+    made = resolve.container(ContainerSpec(image="i", mounts=[mine]), "sha256:0", IMAGE, ROOTFS, name="c")
     assert [(m.source, m.anonymous) for m in made.mounts] == [("mine", False)]
 
 
@@ -163,7 +163,7 @@ async def test_networks_are_those_of_the_pod_that_runs(engine: LocalEngine, crea
 
 def test_what_the_image_exposes_is_kept_in_the_record() -> None:
     image = ProcessConfig(cmd=["a"], exposed_ports={"53/udp": {}, "80": {}}, volumes={"/data": {}})
-    made = resolve.container(ContainerSpec(image="i"), "sha256:0", image, name="c")
+    made = resolve.container(ContainerSpec(image="i"), "sha256:0", image, ROOTFS, name="c")
     assert (made.exposed_ports, made.volumes) == (["53/udp", "80/tcp"], ["/data"])
     pod = resolve.pod(PodSpec(ports=[PortMapping(container_port=8080)]), name="p", implicit=True)
     pod.nics = [NicRecord(tap="t", mac="", addresses=["10.0.0.2/24"])]

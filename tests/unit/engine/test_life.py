@@ -21,7 +21,7 @@ from hypercontainer.sandbox import shortage
 from hypercontainer.sandbox.container import ExecFailed
 from hypercontainer.sandbox.exec import KEPT
 from hypercontainer.testing.fake_agent import FakeAgent
-from tests.unit.engine.world import ADMIN, Run, World, execute
+from tests.unit.engine.world import ADMIN, ROOTFS, Run, World, execute
 
 
 async def read(session: Session) -> dict[int, bytes]:
@@ -291,7 +291,7 @@ async def test_an_exec_that_ran_out_of_memory_is_told_so(engine: LocalEngine, cr
 def test_the_limit_that_was_met_is_named_in_a_pod_too() -> None:
     def said(limit_mib: int) -> str:
         spec = ContainerSpec(image="busybox", command=["x"], memory_mib=limit_mib)
-        container = resolve.container(spec, "", ProcessConfig(), name="c")
+        container = resolve.container(spec, "", ProcessConfig(), ROOTFS, name="c")
         return shortage.words(resolve.pod(PodSpec(memory_mib=512), name="p", implicit=False), container, 137, 256)
 
     assert said(100) == "killed: out of memory (limit 100 MiB: give it more with -m)"

@@ -14,7 +14,7 @@ from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import Exhausted, HyperError, InvalidInput
 from hypercontainer.model.documents import ProcessConfig
 from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec
-from tests.unit.engine.world import ADMIN
+from tests.unit.engine.world import ADMIN, ROOTFS
 
 
 def places(*asked: Mount, image: list[str] | None = None) -> list[tuple[str, str]]:
@@ -150,7 +150,7 @@ def test_a_place_that_makes_no_sense_is_refused_whoever_names_it(spelt: str) -> 
 )
 def test_a_working_directory_is_normalised_too(spelt: str, meant: str) -> None:
     def working_dir(spec: ContainerSpec, image: ProcessConfig) -> str:
-        return resolve.container(spec, "id", image, name="c").config.process.cwd
+        return resolve.container(spec, "id", image, ROOTFS, name="c").config.process.cwd
 
     asked = ContainerSpec(image="i", command=["true"], working_dir=spelt)
     assert working_dir(asked, ProcessConfig()) == meant

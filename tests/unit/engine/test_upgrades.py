@@ -65,6 +65,12 @@ def test_pods(first: Path) -> None:
         SLEEPS: [("sleeps", "suspended")],
     }
     runs = pods[RUNS].containers[0]
+    [folder] = [path for path in (first / "pods" / RUNS).iterdir() if path.is_dir()]
+    assert runs.rootfs == record.DiskRootfsRecord(
+        disk=record.DiskRecord(target=0, path=runs.rootfs.disk.path, read_only=True),
+        scratch=record.DiskRecord(target=1, path=str(folder / "scratch.img"), read_only=False),
+    )
+    assert [c.rootfs.disk.target for c in pods[POD].containers] == [0, 2]
     assert [(m.type, m.target, m.read_only) for m in runs.mounts] == [
         ("volume", "/kept", False), ("bind", "/bound", True), ("tmpfs", "/t", False),
     ]  # fmt: skip

@@ -8,11 +8,13 @@ from hypercontainer.engine.local import LocalEngine
 from hypercontainer.model.principal import Principal, Role
 from hypercontainer.model.settings import Settings
 from hypercontainer.model.spec import ExecSpec
+from hypercontainer.sandbox import rootfs
 from hypercontainer.sandbox.exec import ExecSession
 from hypercontainer.testing.fake_network import FakeNetwork
 from hypercontainer.testing.fakes import FakeHypervisor
 
 ADMIN = Principal(Role.ADMIN, uid=0, gid=0, pid=1)
+ROOTFS = rootfs.image(Path("/image.erofs"))
 
 
 class FakeKernel(NamedTuple):

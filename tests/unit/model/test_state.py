@@ -13,6 +13,7 @@ from hypercontainer.model.container import ContainerConfig, Process
 from hypercontainer.model.record import ContainerRecord
 from hypercontainer.model.spec import ContainerSpec
 from hypercontainer.model.state import ALL, MOVES, RULES, State, Verb, check
+from hypercontainer.sandbox import rootfs
 
 PACKAGE = Path(hypercontainer.__file__).parent
 
@@ -25,6 +26,7 @@ def container(state: State = "created") -> ContainerRecord:
         image_id="",
         image_name="image",
         config=ContainerConfig(process=Process(args=[]), mounts=[]),
+        rootfs=rootfs.image(Path("/image.erofs")),
         stop_signal=15,
         labels={},
         mounts=[],

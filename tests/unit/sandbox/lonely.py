@@ -8,8 +8,9 @@ from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.lib import clock
 from hypercontainer.model import ids
 from hypercontainer.model.container import ContainerConfig, Process
-from hypercontainer.model.record import VERSION, ContainerRecord, PodRecord
+from hypercontainer.model.record import VERSION, ContainerRecord, PodRecord, RootfsRecord
 from hypercontainer.model.spec import ContainerSpec, PodSpec
+from hypercontainer.sandbox import rootfs
 from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.locked import LockedPod
 from hypercontainer.sandbox.pod import Pod
@@ -95,12 +96,12 @@ class Lot:
         pod = Pod(self.site, record, self.owner, self._pods / record.id)
         for command in commands:
             args = command.split()
-            container = pod.add(_container(args), self.image)
+            container = pod.add(_container(args, rootfs.image(self.image)))
             (pod.folder / container.record.id).mkdir(parents=True)
         return pod
 
 
-def _container(args: list[str]) -> ContainerRecord:
+def _container(args: list[str], root: RootfsRecord) -> ContainerRecord:
     return ContainerRecord(
         id=ids.new_id(),
         name=args[0],
@@ -108,6 +109,7 @@ def _container(args: list[str]) -> ContainerRecord:
         image_id="sha256:0",
         image_name="image",
         config=ContainerConfig(process=Process(args=args), mounts=[]),
+        rootfs=root,
         stop_signal=15,
         labels={},
         mounts=[],
