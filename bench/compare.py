@@ -12,16 +12,19 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench.guests import Guests
-from bench.measure import Series, interleave
+from bench.measure import Series
 from bench.places import CHECKOUT, IMAGE, KERNELS, load_image, our_kernel, say
 from bench.starts import Calls, Starts, until_full
 from hypercontainer.testing.daemon import PrivateDaemon, Value, private_daemon
 
+Steps = list[Callable[[], None]]
+
 
 class Checkout:
-    """What is measured of one checkout: starts from everywhere, calls, exec, streams."""
+    """What is measured of one checkout: starts from everywhere, calls, exec, streams. `quiet` is called before each
+    sample, and not counted."""
 
-    def __init__(self, stack: ExitStack, root: Path, kernel: str) -> None:
+    def __init__(self, stack: ExitStack, root: Path, kernel: str, quiet: Callable[[], None]) -> None:
         def daemon(factory: str, **more: Value) -> PrivateDaemon:
             settings: dict[str, Value] = {"kernel": kernel, "factory": factory, **more}
             made = stack.enter_context(private_daemon(KERNELS, settings, root / ".venv/bin"))
@@ -29,22 +32,26 @@ class Checkout:
             return made
 
         pooling, cloning = daemon("cache", pool=[{"cache": 2}]), daemon("template")
-        full = until_full(pooling)
+        self.full, self._quiet = until_full(pooling), quiet
         self.starts = [
-            Starts(pooling, IMAGE, "pool", full),
-            Starts(cloning, IMAGE, "template"),
-            Starts(daemon("direct"), IMAGE, "cold"),
+            Starts(pooling, IMAGE, "pool", quiet),
+            Starts(cloning, IMAGE, "template", quiet),
+            Starts(daemon("direct"), IMAGE, "cold", quiet),
         ]
-        self.calls = Calls(pooling, IMAGE, "pool", full)
+        self.calls = Calls(pooling, IMAGE, "pool", quiet)
         self.guests = Guests(cloning, IMAGE)
 
     @property
-    def steps(self) -> list[Callable[[], None]]:
+    def steps(self) -> Steps:
         starts = [step for start in self.starts for step in (start.run_true, start.run_echo)]
-        return [*starts, self.calls.run_start, self.calls.run_output, self.guests.exec]
+        return [*starts, self.calls.run_start, self.calls.run_output, self._exec]
+
+    def _exec(self) -> None:
+        self._quiet()
+        self.guests.exec()
 
     @property
-    def streams(self) -> list[Callable[[], None]]:
+    def streams(self) -> Steps:
         return [self.guests.write, self.guests.read]
 
     @property
@@ -54,10 +61,13 @@ class Checkout:
         return [*starts, *self.calls.series, *self.guests.series]
 
 
-def in_turn(before: list[Callable[[], None]], after: list[Callable[[], None]]) -> list[Callable[[], None]]:
-    """Each step of both, one after the other; who is first changes from step to step."""
-    pairs = [pair if number % 2 else pair[::-1] for number, pair in enumerate(zip(before, after, strict=True))]
-    return [step for pair in pairs for step in pair]
+def in_turn(rounds: int, before: Steps, after: Steps, say: Callable[[str], None]) -> None:
+    """Each step of both, one after the other; who is first changes from round to round."""
+    for number in range(rounds):
+        say(f"round {number + 1} of {rounds}")
+        for pair in zip(before, after, strict=True):
+            for step in pair if number % 2 else pair[::-1]:
+                step()
 
 
 def table(before: list[Series], after: list[Series]) -> str:
@@ -77,15 +87,21 @@ def main() -> int:
     parser.add_argument("--streams", type=int, default=5, help="rounds of 100 MB each way")
     args = parser.parse_args()
     kernel = our_kernel()
+    checkouts: list[Checkout] = []
+
+    def quiet() -> None:
+        for checkout in checkouts:
+            checkout.full()
+
     with ExitStack() as stack:
-        before, after = (Checkout(stack, root, kernel) for root in (args.other.resolve(), CHECKOUT))
-        steps, streams = in_turn(before.steps, after.steps), in_turn(before.streams, after.streams)
+        checkouts += [Checkout(stack, root, kernel, quiet) for root in (args.other.resolve(), CHECKOUT)]
+        before, after = checkouts
         say("one round to warm up, not counted")
-        interleave(1, [*steps, *streams], lambda _: None)
+        in_turn(1, [*before.steps, *before.streams], [*after.steps, *after.streams], lambda _: None)
         for series in before.series + after.series:
             series.samples.clear()
-        interleave(args.rounds, steps, say)
-        interleave(args.streams, streams, lambda line: say(f"streams, {line}"))
+        in_turn(args.rounds, before.steps, after.steps, say)
+        in_turn(args.streams, before.streams, after.streams, lambda line: say(f"streams, {line}"))
         print(table(before.series, after.series))
     return 0
 
