@@ -1,8 +1,11 @@
 """What no two pods may have: the user of a VMM, addresses, published ports."""
 
-from hypercontainer.engine import store
+from collections.abc import Mapping, Sequence
+
+from hypercontainer.engine import endpoints, store
 from hypercontainer.engine.host import UIDS, Host
 from hypercontainer.model.record import NicRecord, PodRecord
+from hypercontainer.network.netns import NetnsNetwork
 
 
 async def allocate(host: Host, pod: PodRecord) -> None:
@@ -16,7 +19,21 @@ async def allocate(host: Host, pod: PodRecord) -> None:
     if not pod.nics:  # a suspended pod keeps its addresses
         used = [nic for p in others for nic in _ours(p)]
         owners = {nic.tap: store.named(p) for p in others for nic in _ours(p)}
-        pod.nics = await host.site.network_of(pod).plan(pod.id, pod.spec.ports, used, owners)
+        pod.nics = await _interfaces(host, pod, used, owners)
+
+
+async def _interfaces(
+    host: Host, pod: PodRecord, used: Sequence[NicRecord], owners: Mapping[str, str]
+) -> list[NicRecord]:
+    """One in each of its networks, in that order: nobody else gets any meanwhile, for no plan of these waits."""
+    if pod.netns:
+        return await NetnsNetwork(pod.netns).plan(pod.id, pod.spec.ports, used, owners)
+    nics: list[NicRecord] = []
+    for endpoint in pod.spec.networks:
+        ports = pod.spec.ports if endpoint is endpoints.publishing(host.networks, pod.spec) else []
+        network = host.networks[endpoint.network]
+        nics += await network.plan(pod.id, ports, used, owners, endpoint=endpoint, number=len(nics))
+    return endpoints.routed(nics)
 
 
 def _ours(pod: PodRecord | store.Unread) -> list[NicRecord]:

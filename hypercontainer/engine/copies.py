@@ -11,7 +11,7 @@ from hypercontainer.lib import clock
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model import ids
 from hypercontainer.model.record import VERSION, ContainerRecord, PodRecord, Streams
-from hypercontainer.model.spec import PortMapping
+from hypercontainer.model.spec import EndpointSpec, PodSpec, PortMapping
 from hypercontainer.sandbox import rootfs
 from hypercontainer.sandbox.pod import Pod
 from hypercontainer.sandbox.snapshot import fork as forks
@@ -20,14 +20,14 @@ from hypercontainer.sandbox.snapshot.fork import only
 
 def new(supervisor: Supervisor, source: PodRecord, name: str, ports: Sequence[PortMapping]) -> Pod:
     """A pod like `source` under other ids, and with its own `ports` published; nothing runs."""
-    return _pod(supervisor, source, name=name, pod_id=ids.new_pod_id(), id=ids.new_id(), ports=list(ports))
+    spec = msgspec.structs.replace(source.spec, ports=list(ports), networks=_free_addresses(source))
+    return _pod(supervisor, source, spec, name=name, pod_id=ids.new_pod_id(), id=ids.new_id())
 
 
 def same(supervisor: Supervisor, source: PodRecord) -> Pod:
     """The pod `source`, which was removed, under its own ids."""
     container = source.containers[0]
-    ports = source.spec.ports
-    return _pod(supervisor, source, name=container.name, pod_id=source.id, id=container.id, ports=ports)
+    return _pod(supervisor, source, source.spec, name=container.name, pod_id=source.id, id=container.id)
 
 
 def free_ports(source: PodRecord) -> list[PortMapping]:
@@ -35,14 +35,17 @@ def free_ports(source: PodRecord) -> list[PortMapping]:
     return [port for port in source.spec.ports if not port.host_port]
 
 
-def _pod(
-    supervisor: Supervisor, source: PodRecord, *, name: str, pod_id: str, id: str, ports: list[PortMapping]
-) -> Pod:
+def _free_addresses(source: PodRecord) -> list[EndpointSpec]:
+    """The networks of `source`, without the addresses there that it asked for: it has them itself."""
+    return [msgspec.structs.replace(each, address="", address6="") for each in source.spec.networks]
+
+
+def _pod(supervisor: Supervisor, source: PodRecord, spec: PodSpec, *, name: str, pod_id: str, id: str) -> Pod:
     record = PodRecord(
         version=VERSION,
         id=pod_id,
         name=name,
-        spec=msgspec.structs.replace(source.spec, name=name, ports=ports),
+        spec=msgspec.structs.replace(spec, name=name),
         implicit=True,
         created_ns=clock.now_ns(),
         provisional=True,

@@ -1,6 +1,6 @@
 """New pods and containers: what was asked for becomes a record and a place, and nothing boots."""
 
-from hypercontainer.engine import mounts, resolve
+from hypercontainer.engine import endpoints, mounts, resolve
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import InvalidInput
@@ -18,7 +18,7 @@ async def pod(supervisor: Supervisor, spec: PodSpec, name: str, *, implicit: boo
     host = supervisor.host
     host.index.check_pod_name(name)
     host.check_factory(spec.factory)
-    record = resolve.pod(spec, name=name, implicit=implicit)
+    record = resolve.pod(endpoints.resolved(host.networks, spec), name=name, implicit=implicit)
     made = supervisor.pod(record)
     names: set[str] = set()
     for n, wanted in enumerate(spec.containers):

@@ -93,7 +93,7 @@ def entry(pod: PodRecord, record: ContainerRecord, now_ns: int, *, reached: bool
         state=record.state,
         status=status(record, now_ns) + (" (Not reached yet)" if runs_unreached else ""),
         mounts=[mount(m) for m in record.mounts],
-        networks=[pod.spec.network],
+        networks=[endpoint.network for endpoint in pod.spec.networks],
         pod=ref(pod),
     )
 
@@ -113,12 +113,14 @@ def mount(record: MountRecord, volume_path: str = "") -> doc.MountPoint:
 
 def network(pod: PodRecord, record: ContainerRecord | None = None) -> doc.NetworkSettings:
     """The pod's; of a container of it with the ports that its image exposes."""
-    nic = pod.nics[0] if pod.nics else None
-    place = endpoint(nic) if nic else doc.Endpoint()
+    places = {nic.network: msgspec.structs.asdict(endpoint(nic)) for nic in pod.nics}
     return doc.NetworkSettings(
-        **msgspec.structs.asdict(place),
-        ports=_published(pod, record) if nic else {},
-        networks={pod.spec.network: place},
+        **msgspec.structs.asdict(endpoint(pod.nics[0]) if pod.nics else doc.Endpoint()),
+        ports=_published(pod, record) if places else {},
+        networks={
+            each.network: doc.NamedEndpoint(**places.get(each.network, {}), aliases=each.aliases)
+            for each in pod.spec.networks
+        },
     )
 
 
@@ -219,7 +221,7 @@ def _host_config(pod: PodRecord, record: ContainerRecord) -> doc.HostConfig:
         bindings.setdefault(f"{port.container_port}/{port.protocol}", []).append(host)
     return doc.HostConfig(
         binds=[f"{m.source}:{m.target}" + (":ro" if m.read_only else "") for m in spec.mounts if m.type != "tmpfs"],
-        network_mode=pod.spec.network,
+        network_mode=pod.spec.networks[0].network,
         port_bindings=bindings,
         restart_policy=doc.RestartPolicyDocument(name=spec.restart.name, maximum_retry_count=spec.restart.max_retries),
         auto_remove=spec.auto_remove,

@@ -24,10 +24,11 @@ from hypercontainer.hypervisor.base import Feature, Hypervisor
 from hypercontainer.images.store import ImageStore
 from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.model import arch
-from hypercontainer.model.record import PodRecord
+from hypercontainer.model.record import NetworkRecord, PodRecord
 from hypercontainer.model.settings import Settings
-from hypercontainer.network.base import Network
+from hypercontainer.network import ipam
 from hypercontainer.network.bridge_network import BridgeNetwork
+from hypercontainer.network.store import Kind, NetworkStore
 from hypercontainer.sandbox import size
 from hypercontainer.sandbox.site import Boot, Limits, Site
 from hypercontainer.storage.share import Share
@@ -39,17 +40,16 @@ UIDS = 65536  # users of VMMs: pod number n's from `uid_base` up, and the one af
 class Host:
     """The stores of one hyperd, its factories and its kernels; `site` is what one pod may know of them."""
 
-    def __init__(
-        self, settings: Settings, hypervisor: Hypervisor | None = None, network: Network | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, hypervisor: Hypervisor | None = None, bridges: Kind | None = None) -> None:
         """The stores below `settings.root`, made if they are missing."""
         self.root = root = Path(settings.root)
         root.mkdir(mode=0o711, parents=True, exist_ok=True)  # the VMM's user passes through to its kernel
         self.settings = settings
+        self.networks = NetworkStore(root / "networks", settings, bridges or self._bridge)
         self.site = Site(
             limits=_limits(settings),
             hypervisor=hypervisor or registry.load(settings.hypervisor),
-            network=network or BridgeNetwork(settings, Path(settings.run)),
+            networks=self.networks.__getitem__,
             factory=self.factory_of,
             boot=self.boot,
             run=Path(settings.run),
@@ -69,6 +69,9 @@ class Host:
         self.factory = list(self._factories.values())[-1]  # as the settings say
         self._proving = asyncio.Lock()
         self._accelerator: Literal["kvm", "tcg"] = "tcg"  # until it is known
+
+    def _bridge(self, record: NetworkRecord) -> BridgeNetwork:
+        return BridgeNetwork(ipam.plan(record), Path(self.settings.run))
 
     def _make_factories(self) -> dict[str, Factory]:
         """The factories that the settings leave, the usual one last."""
@@ -147,7 +150,7 @@ class Host:
 
     async def close(self) -> None:
         await self.factory.close()
-        self.site.network.close()
+        self.networks.close()
         self.events.close()
 
 

@@ -67,7 +67,7 @@ def _matches(index: PodIndex, image_id: ImageId, wanted: Filters) -> Match:
         "ancestor": lambda value: _ancestor(image_id(value)),
         "pod": lambda value: lambda pod, _: value == pod.name or pod.id.startswith(value),
         "volume": lambda value: lambda _, c: any(value in (m.source, m.target) for m in c.mounts),
-        "network": lambda value: lambda pod, _: pod.spec.network == value,
+        "network": lambda value: lambda pod, _: any(value == each.network for each in pod.spec.networks),
         "publish": _publish,
         "expose": _expose,
         "status": lambda value: lambda _, c: c.state == value,

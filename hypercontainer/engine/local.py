@@ -18,22 +18,23 @@ from hypercontainer.engine.volumes import Volumes
 from hypercontainer.hypervisor.base import Hypervisor
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.settings import Settings
-from hypercontainer.network.base import Network
+from hypercontainer.network.store import Kind
 
 
 class LocalEngine:
-    """One per machine: hyperd holds a lock for it. `trace` makes the trace of each start (tests pass their own)."""
+    """One per machine: hyperd holds a lock for it. `bridges` makes the network of a record, `trace` the trace of each
+    start (tests pass their own)."""
 
     def __init__(
         self,
         settings: Settings,
         *,
         hypervisor: Hypervisor | None = None,
-        network: Network | None = None,
+        bridges: Kind | None = None,
         trace: type[Timings] = Timings,
         admission: Admission = policy.admit,
     ) -> None:
-        self.host = Host(settings, hypervisor, network)
+        self.host = Host(settings, hypervisor, bridges)
         self.supervisor = Supervisor(self.host)
         self.system = System(self.supervisor)
         self.containers = Containers(self.supervisor, trace, admission)

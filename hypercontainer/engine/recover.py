@@ -38,7 +38,8 @@ async def recover(supervisor: Supervisor) -> None:
             supervisor.place(container)  # one of before that was written down says nothing of it
         supervisor.add(supervisor.pod(record))
     there = host.index.there()
-    await host.site.network.ensure()
+    for complaint in [*host.networks.load(), *await host.networks.ensure()]:
+        log.error("%s", complaint)
     await all_of(*(_recover(supervisor, pod) for pod in list(pods.values())))
     await _sweep(host, there)
     for pod in list(pods.values()):
@@ -114,7 +115,7 @@ async def _sweep(host: Host, there: list[PodRecord | Unread]) -> None:
     def kept() -> list[NicRecord]:
         return [nic for p in there if not p.suspended for nic in p.nics if not nic.netns]
 
-    for complaint in await host.site.network.sweep(kept):
+    for complaint in await host.networks.sweep(kept):
         log.error("%s", complaint)
     known = {pod.id for pod in there}
     for folder in (host.site.run_dir(""), host.site.share_dir("")):

@@ -21,8 +21,6 @@ def pod(spec: PodSpec, *, name: str, implicit: bool) -> PodRecord:
     if spec.hostname:
         ids.check_hostname(spec.hostname)
     check_size(spec, implicit=implicit)
-    if spec.network == "none" and spec.ports:
-        raise InvalidInput("cannot publish ports of a pod without a network")
     if len(spec.ports) > MAX_PORTS:
         raise InvalidInput(f"cannot publish {len(spec.ports)} ports: {MAX_PORTS} at most")
     for port in spec.ports:

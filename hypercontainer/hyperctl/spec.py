@@ -56,10 +56,39 @@ def host(word: str) -> tuple[str, str]:
     return name, address.removeprefix("[").removesuffix("]")
 
 
-def network(word: str) -> str:
-    if word not in ("bridge", "none", "default"):
-        raise ValueError("use bridge or none: a VM has a network of its own")
-    return "bridge" if word == "default" else word
+def network(word: str) -> Document:
+    """The EndpointSpec of NAME, or of name=NAME,ip=ADDRESS,ip6=ADDRESS,alias=NAME,…"""
+    if "=" not in word:
+        return {"network": "bridge" if word == "default" else word}
+    document: Document = {}
+    for key, found, value in (part.partition("=") for part in word.split(",")):
+        if not (found and value) or key not in ENDPOINT:
+            raise ValueError(f"{key!r} is not supported: use name=…, and ip=…, ip6=…, alias=…")
+        if key == "alias":
+            document.setdefault("aliases", []).append(value)
+        elif ENDPOINT[key] in document:
+            raise ValueError(f"{key} is there twice")
+        else:
+            document[ENDPOINT[key]] = value
+    if "network" not in document:
+        raise ValueError("use name=…")
+    return document
+
+
+ENDPOINT = {"name": "network", "ip": "address", "ip6": "address6", "alias": "aliases"}
+
+
+def endpoints(args: Args) -> list[Document]:
+    """The networks that were named; what belongs to one of them, by itself, to the first."""
+    own = {"address": args.ip, "address6": args.ip6, "aliases": args.network_alias}
+    own = {key: value for key, value in own.items() if value}
+    named: list[Document] = [*args.network, *args.net]
+    if not own:
+        return named
+    first, *others = named or [{"network": "bridge"}]
+    if own.keys() & first.keys():
+        raise UsageError(f"network {first['network']} is given an address or alias twice")
+    return [{**first, **own}, *others]
 
 
 def security(word: str) -> tuple[str, Any]:
@@ -98,8 +127,18 @@ POD_FLAGS = (
     Flag("tenant", "Whose it is: VMs of one tenant may share memory pages", metavar="name"),
     Flag("factory", "Where its VM comes from: cache, template, direct", usual="cache", parse=factory, words=FACTORIES),
     Flag("locks", "Locks on shared files: guest, host (with others)", usual="guest", parse=locks, words=LOCKS),
-    Flag("network", "bridge, none", metavar="name", usual="bridge", parse=network, words=("bridge", "none")),
-    Flag("net", "The same as --network", metavar="name", parse=network, words=("bridge", "none")),
+    many(
+        "network",
+        "Join this network, or none; may be repeated",
+        metavar="name",
+        usual="bridge",
+        parse=network,
+        words=("bridge", "none"),
+    ),
+    many("net", "The same as --network", metavar="name", parse=network, words=("bridge", "none")),
+    Flag("ip", "Its address in the first network", metavar="address", usual="a free one"),
+    Flag("ip6", "The same, of IPv6", metavar="address", usual="a free one"),
+    many("network-alias", "Another name that it has in the first network", metavar="name"),
     many("dns", "Name server", metavar="address", usual="the host's"),
     many("dns-search", "Domain to search", metavar="domain", usual="the host's"),
     many("dns-option", "Option of the resolver", metavar="option", usual="the host's"),
@@ -177,9 +216,7 @@ REFUSED = {
     "log-opt": "set log_max_mib and log_files in hyperd's configuration",
     "storage-opt": "use --storage-size",
     "group-add": "use --user NAME:GROUP",
-    "ip": "addresses are given by hyperd",
     "mac-address": "addresses are given by hyperd",
-    "network-alias": "there are no named networks",
     "expose": "publish ports with -p",
 }
 
@@ -236,12 +273,12 @@ def pod(args: Args, environ: dict[str, str]) -> Document:
         "locks": args.locks,
         "vcpus": -int(-args.cpus // 1) if args.cpus else 0,
         "memory_mib": args.memory,
-        "network": args.network or args.net,
+        "networks": endpoints(args),
         "ports": [mapping for group in args.publish for mapping in group],
         "dns": {key: value for key, value in dns.items() if value},
         "extra_hosts": dict(args.add_host),
     }
-    if document["network"] == "none" and document["ports"]:
+    if document["networks"] == [{"network": "none"}] and document["ports"]:
         raise UsageError("--network none publishes no ports: leave out -p")
     return {**{key: value for key, value in document.items() if value}, "containers": [container(args, environ)]}
 

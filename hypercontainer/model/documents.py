@@ -176,8 +176,15 @@ class Endpoint(Document, frozen=True, kw_only=True):
     mac_address: str = ""
 
 
+class NamedEndpoint(Endpoint, frozen=True, kw_only=True):
+    """The same, of one of several."""
+
+    aliases: list[str] = []
+
+
 class NetworkSettings(Document, frozen=True, kw_only=True):
-    """Of the pod, and so the same for each container in it. All "" and 0 while there is none."""
+    """Of the pod, and so the same for each container in it; the addresses are those of its first network. All "" and 0
+    while there is none."""
 
     bridge: str = ""
     ip_address: str = msgspec.field(name="IPAddress", default="")
@@ -188,7 +195,7 @@ class NetworkSettings(Document, frozen=True, kw_only=True):
     ipv6_gateway: str = msgspec.field(name="IPv6Gateway", default="")
     mac_address: str = ""
     ports: dict[str, list[HostPort] | None] = {}  # "80/tcp"; None: exposed by the image, not published
-    networks: dict[str, Endpoint] = {}  # by the network's name
+    networks: dict[str, NamedEndpoint] = {}  # by the network's name
 
 
 class Vm(Document, frozen=True, kw_only=True):

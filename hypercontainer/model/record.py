@@ -52,6 +52,7 @@ class NicRecord(Record, kw_only=True):
     tap: str  # no other interface of this host's pods has that name
     mac: str
     name: str = "eth0"  # in the guest
+    network: str = ""  # the name of that; "": none of hyperd's
     addresses: list[str]  # "192.168.123.5/24", "fd00::5/64"
     routes: list[RouteRecord] = []
     mtu: int = 1500
@@ -86,6 +87,26 @@ class PortRecord(Record, kw_only=True):
     host_port: int
     container_port: int
     protocol: str
+
+
+class SubnetRecord(Record, kw_only=True):
+    subnet: str  # "10.1.2.0/24"
+    gateway: str  # the host's own address in it
+    ip_range: str = ""  # where addresses are chosen from; "": all of it
+
+
+class NetworkRecord(Record, kw_only=True):
+    """A network that hyperd has made, or is about to: a bridge, and all that the host does for it."""
+
+    version: int
+    id: str
+    name: str
+    bridge: str  # the name of that interface
+    subnets: list[SubnetRecord]  # one of IPv4, and one of IPv6 if it has that
+    internal: bool = False  # nothing leads out of it
+    labels: dict[str, str] = {}
+    options: dict[str, str] = {}  # docker's, as they were given
+    created_ns: int
 
 
 class ProcessRef(Record, kw_only=True):

@@ -112,6 +112,21 @@ class Dns(Value, frozen=True, kw_only=True):
     options: list[str] = []
 
 
+DEFAULT, NONE = "bridge", "none"  # docker's names of networks that are always there
+
+
+class EndpointSpec(Value, frozen=True, kw_only=True):
+    """A pod's place in a network."""
+
+    network: str = DEFAULT  # its name or id; "bridge" is the one of the settings, "none" has no interface
+    address: str = ""  # of IPv4 there; "" = one that is free
+    address6: str = ""
+    aliases: list[str] = []  # other names that the pod has there
+
+
+ANY = EndpointSpec()  # nothing in particular
+
+
 class PodSpec(Value, frozen=True, kw_only=True):
     """A virtual machine and the containers in it."""
 
@@ -122,7 +137,8 @@ class PodSpec(Value, frozen=True, kw_only=True):
     locks: Literal["", "guest", "host"] = ""  # whose locks on shared files are; "" = as the settings say (share_locks)
     vcpus: int = 0  # 0 = the engine's default
     memory_mib: int = 0  # of the virtual machine; 0 = the engine's default
-    network: Literal["bridge", "none"] = "bridge"
+    # an interface in each; the first that leads out gives the default route, and has the ports
+    networks: list[EndpointSpec] = msgspec.field(default_factory=lambda: [ANY])
     ports: list[PortMapping] = []
     dns: Dns = Dns()
     extra_hosts: dict[str, str] = {}  # name -> address

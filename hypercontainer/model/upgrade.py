@@ -142,10 +142,19 @@ def _with_rootfs(container: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**kept, "rootfs": {"kind": "disk", "disk": container["lower"], "scratch": container["upper"]}}
 
 
-_LATER_PODS = (_pod_3, _pod_4, _pod_5)
+# 6: a pod is in any number of networks, and an interface says in which.
+def _pod_6(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    spec = {key: value for key, value in pod["spec"].items() if key != "network"}
+    name = pod["spec"].get("network", "bridge")
+    nics = [{**nic, "network": "" if nic.get("netns") else "bridge"} for nic in pod.get("nics", [])]
+    return {**pod, "spec": {**spec, "networks": [{"network": name}]}, "nics": nics}
+
+
+_LATER_PODS = (_pod_3, _pod_4, _pod_5, _pod_6)
 
 POD: Steps = (_pod_2, *_LATER_PODS)  # pods/*/pod.json
 CHECKPOINT: Steps = (_checkpoint_2, *(within("pod", step) for step in _LATER_PODS))  # checkpoints/*/*/checkpoint.json
+NETWORK: Steps = ()  # networks/*.json
 IMAGES: Steps = ()  # images/index.json
 VOLUME: Steps = ()  # volumes/*/volume.json
 KERNEL: Steps = ()  # kernels/*/bundle.json

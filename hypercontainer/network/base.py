@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from hypercontainer.model.record import NicRecord
-from hypercontainer.model.spec import PortMapping
+from hypercontainer.model.spec import ANY, EndpointSpec, PortMapping
 
 
 class Network(Protocol):
@@ -19,12 +19,16 @@ class Network(Protocol):
         mappings: Sequence[PortMapping],
         used: Sequence[NicRecord],
         owners: Mapping[str, str] | None = None,
+        *,
+        endpoint: EndpointSpec = ANY,
+        number: int = 0,
     ) -> list[NicRecord]:
         """Decide on a pod's interfaces: names, addresses, host ports. Nothing is made; after `ensure`. A kind whose
         pods share what there is decides at once, without waiting: nobody else decides meanwhile.
 
-        `used` are the records of all other pods, running or not, `owners` whose each tap is, in words. Raises InUse
-        for a port that is taken, naming it and who has it, Exhausted when there is no more room, InvalidInput."""
+        `used` are the records of all other pods, running or not, `owners` whose each tap is, in words. `endpoint` is
+        what the pod wants of this network, `number` how many interfaces it has of others. Raises InUse for a port or
+        an address that is taken, naming it and who has it, Exhausted when there is no more room, InvalidInput."""
 
     async def create(self, nic: NicRecord) -> None:
         """Make all of `nic` that is there before its tap is. On failure nothing of that is left.
@@ -42,6 +46,9 @@ class Network(Protocol):
         """Remove all that no record of `keep()` owns, and take up the kept ones again: for a hyperd that comes back,
         after `ensure`. Pods may end meanwhile: what is kept is asked anew after each wait, else what was of one that is
         just gone would be made again, for ever. Returns, in words, what is not as it should be."""
+
+    async def destroy(self) -> None:
+        """Take away what `ensure` made, once no pod has an interface here. Safe any number of times."""
 
     def close(self) -> None:
         """Give back what is held in this process. What was made stays."""

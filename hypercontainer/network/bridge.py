@@ -14,6 +14,9 @@ from hypercontainer.network.ipam import Plan, mac
 
 SYSCTL = Path("/proc/sys/net")  # of the network namespace that we are in, unlike /sys
 IP_TIMEOUT_S = 30.0
+RTF_UP = 1  # linux/route.h
+
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 async def ensure(net: Plan, owner: str) -> None:
@@ -24,11 +27,21 @@ async def ensure(net: Plan, owner: str) -> None:
     links = await links_of(["dev", net.bridge], check=False)
     alias = links[0].get("ifalias", "") if links else ""
     if links and alias != owner and (not alias.startswith("hyper:") or await ports(net)):
-        raise InUse(f"cannot use bridge {net.bridge}: it is not ours ({alias or 'made by someone else'}); set `bridge`")
+        whose = alias or "made by someone else"
+        raise InUse(f"cannot use bridge {net.bridge}: it is not ours ({whose}); choose another name")
     _check_routes(net)
     if commands := list(_commands(net, owner, links[0] if links else {})):
         await _ip(commands)
     _sysctls(net)
+
+
+async def remove(net: Plan, owner: str) -> bool:
+    """Remove the bridge; one that is not there is fine. False: it is not the `owner`'s, and stays."""
+    links = await links_of(["dev", net.bridge], check=False)
+    if links and links[0].get("ifalias") != owner:
+        return False
+    await remove_link(net.bridge)
+    return True
 
 
 def _commands(net: Plan, owner: str, link: dict[str, Any]) -> Iterator[str]:
@@ -80,12 +93,38 @@ async def _ip(commands: list[str]) -> None:
 
 def _check_routes(net: Plan) -> None:
     """Refuse a subnet that this host reaches, in part or whole, by another interface."""
-    for device, route in _routes():
-        if device != net.bridge and route.prefixlen and route.subnet_of(net.subnet):
-            raise InUse(f"cannot use subnet {net.subnet}: {device} leads to {route}; set `subnet`")
+    for device, route in routes():
+        subnet = net.subnet if route.version == 4 else net.subnet6
+        if device != net.bridge and route.prefixlen and subnet and within(route, subnet):
+            raise InUse(f"cannot use subnet {subnet}: {device} leads to {route}; choose another one")
 
 
-def _routes() -> Iterator[tuple[str, ipaddress.IPv4Network]]:
+def routes() -> Iterator[tuple[str, IPNetwork]]:
+    """Where this host leads by which interface; not what it is itself."""
+    yield from _routes4()
+    yield from _routes6()
+
+
+def within(inner: IPNetwork, outer: IPNetwork) -> bool:
+    if inner.version != outer.version:
+        return False
+    return outer[0] <= inner[0] and inner[-1] <= outer[-1]  # type: ignore[operator]
+
+
+def _routes6() -> Iterator[tuple[str, ipaddress.IPv6Network]]:
+    try:
+        with open("/proc/net/ipv6_route") as f:
+            lines = list(f)
+    except FileNotFoundError:
+        return  # a host without IPv6
+    for line in lines:
+        fields = line.split()
+        net = ipaddress.IPv6Network((int(fields[0], 16), int(fields[1], 16)))
+        if int(fields[8], 16) & RTF_UP and fields[9] != "lo" and not net.is_link_local and not net.is_multicast:
+            yield fields[9], net
+
+
+def _routes4() -> Iterator[tuple[str, ipaddress.IPv4Network]]:
     with open("/proc/net/route") as f:
         for line in list(f)[1:]:
             fields = line.split()
@@ -96,7 +135,7 @@ def _routes() -> Iterator[tuple[str, ipaddress.IPv4Network]]:
 def uplink_mtu() -> int:
     """The MTU of the interface that the default route leaves by: more could only be sent in pieces. 1500 if none."""
     try:
-        return min(1500, *(tap.mtu(device) for device, route in _routes() if not route.prefixlen), 1500)
+        return min(1500, *(tap.mtu(device) for device, route in _routes4() if not route.prefixlen), 1500)
     except OSError:
         return 1500  # it went just now
 

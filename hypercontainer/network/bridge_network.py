@@ -2,41 +2,41 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
-from hypercontainer.errors import Exhausted, HyperError
+from hypercontainer.errors import Exhausted, HyperError, InUse, InvalidInput
 from hypercontainer.model.record import NicRecord
-from hypercontainer.model.settings import Settings
-from hypercontainer.model.spec import PortMapping
+from hypercontainer.model.spec import ANY, EndpointSpec, PortMapping
 from hypercontainer.network import bridge, conntrack, ipam, ports, rules, tap
+from hypercontainer.network.ipam import Plan
 from hypercontainer.network.nft import Nft, Refused
 
 
 class BridgeNetwork:
-    """A network of one hyperd, named by its bridge; see network.base.Network. `state_dir` tells it from another
-    hyperd's.
+    """One of the networks of a hyperd, known on the host by its bridge; see network.base.Network. `state_dir` tells
+    which hyperd's it is.
 
     The object remembers which NicRecords it has made or been told of, to make their rules again when someone flushed
     them.
     """
 
-    def __init__(self, settings: Settings, state_dir: Path) -> None:
-        self._net = ipam.plan(settings)
-        if not bridge.ipv6_available():
-            self._net = ipam.Plan(self._net.bridge, self._net.subnet, None)
+    def __init__(self, plan: Plan, state_dir: Path) -> None:
+        self._net = plan if bridge.ipv6_available() else replace(plan, subnet6=None, gateway6=None)
         self._owner = f"hyper:{quote(str(state_dir))[-200:]}"  # one word
         self._nics: dict[str, NicRecord] = {}
         self._guard = ports.PortGuard()
         self._nft = Nft()
-        self._ensuring = asyncio.Lock()
+        self._changing = asyncio.Lock()  # the bridge and the ground of the rules
 
     async def ensure(self) -> None:
         """Make bridge, forwarding and rules, as far as they are not there; after a reboot that is all of them.
 
         Again = no change. Raises InUse when bridge or subnet are someone else's.
         """
-        async with self._ensuring:
+        async with self._changing:
             await bridge.ensure(self._net, self._owner)
             if not self._nft.has_base(self._net):
                 known = [line for nic in self._nics.values() for line in rules.join(self._net, nic)]
@@ -48,9 +48,15 @@ class BridgeNetwork:
         mappings: Sequence[PortMapping],
         used: Sequence[NicRecord],
         owners: Mapping[str, str] | None = None,
+        *,
+        endpoint: EndpointSpec = ANY,
+        number: int = 0,
     ) -> list[NicRecord]:
         """One interface. Each of its host ports was just now free. Raises Exhausted when the subnet is full."""
-        nic = ipam.nic(self._net, pod_id, used, bridge.uplink_mtu())
+        if mappings and self._net.internal:
+            raise InvalidInput(f"cannot publish ports of a pod in network {self._net.network}: it is internal")
+        mtu = self._net.mtu or bridge.uplink_mtu()
+        nic = ipam.nic(self._net, pod_id, used, mtu, endpoint=endpoint, number=number, owners=owners)
         nic.ports = ports.assign(mappings, used, owners)
         return [nic]
 
@@ -140,6 +146,16 @@ class BridgeNetwork:
                 except HyperError as e:
                     complaints.append(str(e))
         return complaints
+
+    async def destroy(self) -> None:
+        """Take away bridge and rules, whatever is in them, unless they are somebody else's."""
+        async with self._changing:
+            if await bridge.remove(self._net, self._owner):
+                with suppress(InUse):
+                    self._nft.has_base(self._net)
+                    self._nft.apply([rules.gone(self._net)])
+            self._nics.clear()
+        self._guard.close()
 
     def close(self) -> None:
         """Give the held ports back to the host; taps and rules stay."""

@@ -2,70 +2,169 @@
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from hypercontainer.errors import Exhausted, InvalidInput
-from hypercontainer.model.record import NicRecord, RouteRecord
-from hypercontainer.model.settings import Settings
+from hypercontainer.errors import Exhausted, InUse, InvalidInput
+from hypercontainer.model.record import NetworkRecord, NicRecord, RouteRecord, SubnetRecord
+from hypercontainer.model.spec import ANY, EndpointSpec
 from hypercontainer.network import tap
 
 BRIDGE = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,14}")
+MTU = "com.docker.network.driver.mtu"  # docker's name of that option
+MIN_MTU, MAX_MTU = 1280, 65535  # IPv6 asks for that much
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The bridge and its subnets, checked. `subnet6` is None when there is no IPv6."""
+    """A bridge and its subnets, checked. `subnet6` and `gateway6` are None when there is no IPv6."""
 
+    network: str  # its name
     bridge: str
     subnet: ipaddress.IPv4Network
-    subnet6: ipaddress.IPv6Network | None
-
-    @property
-    def gateway(self) -> ipaddress.IPv4Address:
-        return self.subnet[1]
-
-    @property
-    def gateway6(self) -> ipaddress.IPv6Address | None:
-        return self.subnet6[1] if self.subnet6 else None
+    gateway: ipaddress.IPv4Address
+    chosen: ipaddress.IPv4Network  # where addresses are chosen from
+    subnet6: ipaddress.IPv6Network | None = None
+    gateway6: ipaddress.IPv6Address | None = None
+    internal: bool = False
+    mtu: int = 0  # 0: that of the interface by which the host reaches the world
 
 
-def plan(settings: Settings) -> Plan:
-    """Check what the settings say of the network. Raises InvalidInput that names the setting."""
-    if not BRIDGE.fullmatch(settings.bridge):
-        raise InvalidInput(f"invalid bridge {settings.bridge!r}: use 1 to 15 of [a-zA-Z0-9_-], a letter first")
+def plan(record: NetworkRecord) -> Plan:
+    """What `record` says, checked. Raises InvalidInput that names what is wrong."""
+    if not BRIDGE.fullmatch(record.bridge):
+        raise InvalidInput(f"invalid bridge {record.bridge!r}: use 1 to 15 of [a-zA-Z0-9_-], a letter first")
+    four, six = _of(record.subnets, 4), _of(record.subnets, 6)
+    if len(four) != 1 or len(six) > 1:
+        raise InvalidInput(f"invalid network {record.name}: it has one subnet of IPv4, and one of IPv6 at most")
     try:
-        subnet = ipaddress.IPv4Network(settings.subnet)
-        subnet6 = ipaddress.IPv6Network(settings.subnet6) if settings.subnet6 else None
+        subnet = ipaddress.IPv4Network(four[0].subnet)
+        gateway = ipaddress.IPv4Address(four[0].gateway)
+        chosen = ipaddress.IPv4Network(four[0].ip_range or four[0].subnet)
+        subnet6 = ipaddress.IPv6Network(six[0].subnet) if six else None
+        gateway6 = ipaddress.IPv6Address(six[0].gateway) if six else None
     except ValueError as e:
-        raise InvalidInput(f"invalid subnet or subnet6: {e}") from e
-    if not 8 <= subnet.prefixlen <= 29:
-        raise InvalidInput(f"invalid subnet {subnet}: its prefix must have 8 to 29 bits")
-    if subnet6 and subnet6.num_addresses < subnet.num_addresses:
-        raise InvalidInput(f"invalid subnet6 {subnet6}: it has fewer addresses than {subnet}")
-    return Plan(settings.bridge, subnet, subnet6)
+        raise InvalidInput(f"invalid subnet, gateway or ip_range of network {record.name}: {e}") from e
+    made = Plan(
+        network=record.name,
+        bridge=record.bridge,
+        subnet=subnet,
+        gateway=gateway,
+        chosen=chosen,
+        subnet6=subnet6,
+        gateway6=gateway6,
+        internal=record.internal,
+        mtu=_mtu(record.options.get(MTU, "0")),
+    )
+    _check(made, six[0].ip_range if six else "")
+    return made
 
 
-def nic(net: Plan, pod_id: str, used: Sequence[NicRecord], mtu: int) -> NicRecord:
-    """The record of a new interface, without ports: the lowest address that nobody uses. Raises Exhausted.
+def _of(subnets: Sequence[SubnetRecord], family: int) -> list[SubnetRecord]:
+    return [subnet for subnet in subnets if (6 if ":" in subnet.subnet else 4) == family]
 
-    MAC and IPv6 address follow from the IPv4 address, so that what neighbours remember of it stays true
-    when it passes to another pod.
+
+def _mtu(text: str) -> int:
+    mtu = int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else -1
+    if mtu and not MIN_MTU <= mtu <= MAX_MTU:
+        raise InvalidInput(f"invalid {MTU}={text[:40]}: {MIN_MTU} to {MAX_MTU}")
+    return mtu
+
+
+def _check(net: Plan, ip_range6: str) -> None:
+    if not 8 <= net.subnet.prefixlen <= 29:
+        raise InvalidInput(f"invalid subnet {net.subnet}: its prefix must have 8 to 29 bits")
+    if not net.chosen.subnet_of(net.subnet):
+        raise InvalidInput(f"invalid ip_range {net.chosen}: it is not within {net.subnet}")
+    if ip_range6:
+        raise InvalidInput(f"invalid ip_range {ip_range6}: addresses of IPv6 follow from those of IPv4")
+    for subnet, gateway in ((net.subnet, net.gateway), (net.subnet6, net.gateway6)):
+        if subnet and gateway and (gateway not in subnet or gateway in (subnet[0], subnet[-1])):
+            raise InvalidInput(f"invalid gateway {gateway}: it is no address for a host in {subnet}")
+    for address in (net.subnet, net.subnet6):
+        if address and (address.is_loopback or address.is_multicast or address.is_link_local):
+            raise InvalidInput(f"invalid subnet {address}: it is for other things")
+    if net.subnet6 and net.subnet6.num_addresses < net.subnet.num_addresses:
+        raise InvalidInput(f"invalid subnet6 {net.subnet6}: it has fewer addresses than {net.subnet}")
+
+
+def nic(
+    net: Plan,
+    pod_id: str,
+    used: Sequence[NicRecord],
+    mtu: int,
+    *,
+    endpoint: EndpointSpec = ANY,
+    number: int = 0,
+    owners: Mapping[str, str] | None = None,
+) -> NicRecord:
+    """The record of a new interface, without ports: the address that `endpoint` wants, or the lowest that nobody uses.
+    InUse names who has it, Exhausted: none is free.
+
+    MAC and IPv6 address follow from the IPv4 address, so that what neighbours remember of it stays true when it passes
+    to another pod.
     """
-    taken = {ipaddress.IPv4Interface(record.address).ip for record in used}
-    for number in range(2, net.subnet.num_addresses - 1):
-        address = net.subnet[number]
-        if address not in taken:
+    taken = {address.partition("/")[0]: record.tap for record in used for address in record.addresses}
+    wanted = _wanted(net, endpoint)
+    for asked in map(str, wanted):
+        if asked in taken:
+            who = (owners or {}).get(taken[asked], f"interface {taken[asked]}")
+            raise InUse(f"cannot use address {asked} of network {net.network}: {who} has it")
+    for address, address6 in _pairs(net, *wanted):
+        if str(address) not in taken and str(address6) not in taken:
             break
     else:
-        raise Exhausted(f"cannot add a pod to {net.bridge}: no address is free in {net.subnet}")
+        raise Exhausted(f"cannot add a pod to network {net.network}: no address is free in {net.chosen}")
     return NicRecord(
-        tap=tap.name(pod_id),
+        tap=tap.name(pod_id, number),
         mac=mac(address),
-        addresses=[f"{subnet[number]}/{subnet.prefixlen}" for subnet in (net.subnet, net.subnet6) if subnet],
-        routes=[RouteRecord(dst="default", gateway=str(gw)) for gw in (net.gateway, net.gateway6) if gw],
+        name=f"eth{number}",
+        network=net.network,
+        addresses=[
+            f"{ip}/{subnet.prefixlen}" for ip, subnet in ((address, net.subnet), (address6, net.subnet6)) if subnet
+        ],
+        routes=[RouteRecord(dst="default", gateway=str(gw)) for gw in gateways(net) if not net.internal],
         mtu=mtu,
     )
+
+
+def gateways(net: Plan) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    """The host's own addresses there."""
+    return [net.gateway, net.gateway6] if net.gateway6 else [net.gateway]
+
+
+def check(net: Plan, endpoint: EndpointSpec) -> None:
+    """InvalidInput when the network can never give a pod the addresses that `endpoint` wants."""
+    _wanted(net, endpoint)
+
+
+Wanted = tuple[ipaddress.IPv4Address | None, ipaddress.IPv6Address | None]
+
+
+def _wanted(net: Plan, endpoint: EndpointSpec) -> Wanted:
+    try:
+        address = ipaddress.IPv4Address(endpoint.address) if endpoint.address else None
+        address6 = ipaddress.IPv6Address(endpoint.address6) if endpoint.address6 else None
+    except ValueError as e:
+        raise InvalidInput(f"invalid address in network {net.network}: {e}") from e
+    if address6 and not net.subnet6:
+        raise InvalidInput(f"cannot use address {address6} of network {net.network}: it has no IPv6")
+    for asked, subnet, gateway in ((address, net.subnet, net.gateway), (address6, net.subnet6, net.gateway6)):
+        if asked and subnet and (asked not in subnet or asked in (subnet[0], subnet[-1], gateway)):
+            why = "it is the host's own" if asked == gateway else f"it is no address for a pod in {subnet}"
+            raise InvalidInput(f"cannot use address {asked} of network {net.network}: {why}")
+    return address, address6
+
+
+def _pairs(
+    net: Plan, address: ipaddress.IPv4Address | None, address6: ipaddress.IPv6Address | None
+) -> Iterator[tuple[ipaddress.IPv4Address, ipaddress.IPv6Address | None]]:
+    """What a pod may get where nobody has anything yet, the lowest first."""
+    first, last = int(net.subnet[0]), int(net.subnet[-1])
+    for number in [int(address)] if address else range(int(net.chosen[0]), int(net.chosen[-1]) + 1):
+        own6 = address6 or (net.subnet6[number - first] if net.subnet6 else None)
+        if number not in (first, last, int(net.gateway)) and (own6 is None or own6 != net.gateway6):
+            yield ipaddress.IPv4Address(number), own6
 
 
 def addresses(nic: NicRecord) -> list[str]:

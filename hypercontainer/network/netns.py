@@ -8,11 +8,10 @@ from typing import Any
 from hypercontainer.errors import HyperError, InUse, InvalidInput, NotFound
 from hypercontainer.lib import netns
 from hypercontainer.model.record import NicRecord
-from hypercontainer.model.spec import PortMapping
+from hypercontainer.model.spec import ANY, EndpointSpec, PortMapping
 from hypercontainer.network import interfaces, tap
 
 PREFERENCE = 26745  # of our filters, 0x6879
-DIGITS = "0123456789"
 
 
 class NetnsNetwork:
@@ -39,6 +38,9 @@ class NetnsNetwork:
         mappings: Sequence[PortMapping],
         used: Sequence[NicRecord],
         owners: Mapping[str, str] | None = None,
+        *,
+        endpoint: EndpointSpec = ANY,
+        number: int = 0,
     ) -> list[NicRecord]:
         """What is there now, in the order of names."""
         if mappings:
@@ -47,7 +49,7 @@ class NetnsNetwork:
             found = interfaces.find(*await _look(fd))
             return [
                 NicRecord(
-                    tap=tap.name(pod_id) + (DIGITS[n] if n else ""),
+                    tap=tap.name(pod_id, number + n),
                     mac=interface.mac,
                     name=interface.name,
                     addresses=interface.addresses,
@@ -87,6 +89,9 @@ class NetnsNetwork:
                     await _give_back(fd, nic)
         except NotFound:
             pass  # and so is all that was in it, but what its VMM holds
+
+    async def destroy(self) -> None:
+        """Nothing: the namespace is somebody else's."""
 
     async def sweep(self, keep: Callable[[], Sequence[NicRecord]]) -> list[str]:
         """Nothing: what a pod of before has left here is in its record."""

@@ -8,9 +8,9 @@ import ctypes
 import json
 from typing import Any, NamedTuple
 
-from hypercontainer.errors import HyperError, Unavailable
+from hypercontainer.errors import HyperError, InUse, Unavailable
 from hypercontainer.network.ipam import Plan
-from hypercontainer.network.rules import FAMILIES, Element, mark
+from hypercontainer.network.rules import FAMILIES, LAYOUT, Element, mark
 from hypercontainer.network.tap import TAP
 
 LIBRARY = "libnftables.so.1"  # of the package libnftables1, which the program nft needs too
@@ -42,10 +42,13 @@ class Nft:
             self._run("\n".join([*lines, ""]), flags=0)
 
     def has_base(self, net: Plan) -> bool:
-        """Whether both tables are there, as `rules.base` would make them."""
-        name = mark(net)
+        """Whether both tables are there, as `rules.base` would make them. InUse: one is there, and is no network's."""
         chains = [item["chain"] for item in self._list("chains") if "chain" in item]
-        return {(c["family"], c["table"]) for c in chains if c["name"] == name} >= {(f, net.bridge) for f in FAMILIES}
+        there = [{c["name"] for c in chains if (c["family"], c["table"]) == (f, net.bridge)} for f in FAMILIES]
+        for family, names in zip(FAMILIES, there, strict=True):
+            if names and not any(name.startswith(LAYOUT) for name in names):
+                raise InUse(f"cannot use bridge {net.bridge}: nftables has a table {family} {net.bridge} of others")
+        return all(mark(net) in names for names in there)
 
     def tables(self, net: Plan) -> Tables:
         """What is there now; nothing if the tables are not."""

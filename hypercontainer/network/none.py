@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from hypercontainer.errors import InvalidInput
 from hypercontainer.model.record import NicRecord
-from hypercontainer.model.spec import PortMapping
+from hypercontainer.model.spec import ANY, EndpointSpec, PortMapping
 
 
 class NoNetwork:
@@ -19,6 +19,9 @@ class NoNetwork:
         mappings: Sequence[PortMapping],
         used: Sequence[NicRecord],
         owners: Mapping[str, str] | None = None,
+        *,
+        endpoint: EndpointSpec = ANY,
+        number: int = 0,
     ) -> list[NicRecord]:
         if mappings:
             raise InvalidInput("cannot publish ports of a pod without a network")
@@ -32,6 +35,9 @@ class NoNetwork:
 
     async def remove(self, nic: NicRecord) -> None:
         raise _stranger(nic)
+
+    async def destroy(self) -> None:
+        pass
 
     async def sweep(self, keep: Callable[[], Sequence[NicRecord]]) -> list[str]:
         return []

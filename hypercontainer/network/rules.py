@@ -1,7 +1,7 @@
 """What nftables is told, as text. Pure: everything in it is a checked name, an address or a number of ours.
 
-Two tables, both named after the bridge: `inet` (NAT, published ports, who may talk to whom) and `bridge` (what a
-pod may say of who it is). `docs/architecture.md`, "Network", draws a packet's way through them.
+Two tables a network, both named after its bridge: `inet` (NAT, published ports, who may talk to whom) and `bridge`
+(what a pod may say of who it is). `docs/architecture.md`, "Network", draws a packet's way through them.
 """
 
 import hashlib
@@ -17,22 +17,26 @@ from hypercontainer.network.ipam import Plan, link_local
 def base(net: Plan) -> str:
     """Both tables anew, without pods, as one transaction."""
     text = _inet(net) + _bridge(net)
-    replace = "".join(f"add table {family} {net.bridge}\ndelete table {family} {net.bridge}\n" for family in FAMILIES)
-    return replace + text.replace("MARK", mark(net))
+    return gone(net) + text.replace("MARK", mark(net))
+
+
+def gone(net: Plan) -> str:
+    """Both tables away, whether they are there or not."""
+    return "".join(f"add table {family} {net.bridge}\ndelete table {family} {net.bridge}\n" for family in FAMILIES)
 
 
 FAMILIES = ("inet", "bridge")
+LAYOUT = "layout_"  # what every `mark` begins with
 
 
 def mark(net: Plan) -> str:
     """The name of an empty chain which tells that the tables are these very ones, and not an older version's; of what
     is in them of pods, too."""
     pod = "\n".join(_identity(net, ipam.nic(net, "any", [], 1500)))
-    return "layout_" + hashlib.sha256((_inet(net) + _bridge(net) + pod).encode()).hexdigest()[:12]
+    return LAYOUT + hashlib.sha256((_inet(net) + _bridge(net) + pod).encode()).hexdigest()[:12]
 
 
 def _inet(net: Plan) -> str:
-    br, subnet = f'"{net.bridge}"', net.subnet
     return f"""\
 table inet {net.bridge} {{
 	map any4 {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
@@ -41,6 +45,13 @@ table inet {net.bridge} {{
 	map host6 {{ type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }}
 	chain MARK {{
 	}}
+{_internal(net) if net.internal else _routed(net)}}}
+"""
+
+
+def _routed(net: Plan) -> str:
+    br, subnet = f'"{net.bridge}"', net.subnet
+    return f"""\
 	chain published {{
 		meta l4proto {{ tcp, udp }} dnat ip to ip daddr . meta l4proto . th dport map @host4
 		meta nfproto ipv4 meta l4proto {{ tcp, udp }} dnat ip to meta l4proto . th dport map @any4
@@ -82,7 +93,27 @@ table inet {net.bridge} {{
 {_only6(net, f"		oifname {br} ct status dnat ip6 saddr {net.subnet6} masquerade")}
 {_only6(net, f"		oifname != {br} ip6 saddr {net.subnet6} masquerade")}
 	}}
-}}
+"""
+
+
+def _internal(net: Plan) -> str:
+    """Pods reach each other and the host's own address there, and nothing else, by whatever route they choose."""
+    br = f'"{net.bridge}"'
+    return f"""\
+	chain raw {{
+		type filter hook prerouting priority raw; policy accept;
+		iifname {br} ip daddr != {{ {net.subnet}, 224.0.0.0/4, 255.255.255.255 }} drop
+		iifname {br} ip saddr != {net.subnet} drop
+{_only6(net, f"		iifname {br} ip6 daddr != {{ {net.subnet6}, fe80::/10, ff00::/8 }} drop")}
+{_only6(net, f"		iifname {br} ip6 saddr != {{ {net.subnet6}, fe80::/10, :: }} drop")}
+	}}
+	chain forward {{
+		type filter hook forward priority filter; policy accept;
+		oifname {br} iifname {br} accept
+		oifname {br} drop
+		# A port that another network publishes at the host's address here is one, too.
+		iifname {br} drop
+	}}
 """
 
 

@@ -23,11 +23,12 @@ IFLA_PROTINFO, IFLA_BRPORT_MODE, NLA_F_NESTED = 12, 4, 0x8000
 FULL = frozenset((errno.EXFULL, errno.ENFILE))  # a bridge has room for 1023 ports
 
 
-def name(pod_id: str) -> str:
-    """Of the tap of a pod's first interface."""
-    if not POD_ID.fullmatch(pod_id):
+def name(pod_id: str, number: int = 0) -> str:
+    """Of the tap of a pod's interface `number`, 0 to 9."""
+    tap = f"hy{pod_id}" + (str(number) if number else "")
+    if not POD_ID.fullmatch(pod_id) or not TAP.fullmatch(tap):
         raise InvalidInput(f"invalid pod id {pod_id!r}")
-    return f"hy{pod_id}"
+    return tap
 
 
 def join(name: str, bridge: str, mtu: int) -> None:

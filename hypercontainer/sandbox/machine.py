@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hypercontainer import vm as vms
 from hypercontainer.agent.messages import MOUNTS, Listing
-from hypercontainer.errors import Exhausted, GuestError, HyperError, InUse, WrongState
+from hypercontainer.errors import Exhausted, GuestError, HyperError, InUse, NotFound, WrongState
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Feature, Guest, Hotplug, Nic, SharedFolder, Snapshot, VmConfig
 from hypercontainer.lib import files
 from hypercontainer.lib.limit import limit
@@ -25,7 +25,6 @@ from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import ContainerRecord, DiskRecord, MountRecord, PodRecord, SnapshotInfo
 from hypercontainer.model.spec import Dns
 from hypercontainer.network import dns
-from hypercontainer.network.base import Network
 from hypercontainer.sandbox import agent_requests, clock, first_guests, rootfs
 from hypercontainer.sandbox.site import Boot, Records, Site
 from hypercontainer.storage import filling
@@ -67,10 +66,6 @@ class Machine:
         self._targets: set[int] = set()  # disks that are plugged
         self._standing: Guest | None = None  # it was found, and does not answer yet
         self.unreached = ""  # why nobody can talk to the guest, which is there
-
-    @property
-    def _network(self) -> Network:
-        return self.site.network_of(self.record)
 
     def check_reached(self, verb: str, name: str) -> None:
         """WrongState while the guest is there, but stands still since before our own restart."""
@@ -144,11 +139,11 @@ class Machine:
 
     async def _join_network(self) -> None:
         for nic in self.record.nics:
-            await self._network.create(nic)
+            await self.site.network_of(nic).create(nic)
 
     async def _plug(self) -> None:
         for nic in self.record.nics:
-            await self._network.plug(nic)
+            await self.site.network_of(nic).plug(nic)
 
     async def _prepare(self, container: ContainerRecord) -> None:
         """A container's files on the host: the writable layer (kept over restarts), the folders it shares."""
@@ -345,7 +340,9 @@ class Machine:
     async def _leave_network(self) -> None:
         # out of the record at once: whoever looks what is to be kept, while its VMM ends, does not make it again
         while self.record.nics:
-            await self._network.remove(self.record.nics[-1])
+            nic = self.record.nics[-1]
+            with suppress(NotFound):  # its network has gone, and with that what there was of it
+                await self.site.network_of(nic).remove(nic)
             self.record.nics.pop()
 
     async def attach(self) -> Listing | None:

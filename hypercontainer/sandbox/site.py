@@ -7,10 +7,9 @@ from typing import Literal, NamedTuple, Protocol
 
 from hypercontainer.factory.base import Factory
 from hypercontainer.hypervisor.base import Hypervisor
-from hypercontainer.model.record import ContainerRecord, PodRecord
+from hypercontainer.model.record import ContainerRecord, NicRecord, PodRecord
 from hypercontainer.network.base import Network
 from hypercontainer.network.netns import NetnsNetwork
-from hypercontainer.network.none import NoNetwork
 from hypercontainer.sandbox import size
 from hypercontainer.storage.filling import Filling
 
@@ -42,7 +41,7 @@ class Limits:
 class Site:
     limits: Limits
     hypervisor: Hypervisor
-    network: Network  # of pods that are given no other
+    networks: Callable[[str], Network]  # the one of that name; NotFound
     factory: Callable[[str], Factory]  # the one of that name, or the usual one
     boot: Callable[[], Awaitable[Boot]]  # NotFound when there is no kernel
     run: Path  # what does not outlive a reboot
@@ -56,10 +55,9 @@ class Site:
     def share_dir(self, pod_id: str) -> Path:
         return self.run / "shares" / pod_id
 
-    def network_of(self, pod: PodRecord) -> Network:
-        if pod.netns:
-            return NetnsNetwork(pod.netns)
-        return NoNetwork() if pod.spec.network == "none" else self.network
+    def network_of(self, nic: NicRecord) -> Network:
+        """The one that an interface is of; NotFound."""
+        return NetnsNetwork(nic.netns) if nic.netns else self.networks(nic.network)
 
     def vcpus(self, pod: PodRecord, accelerator: Literal["kvm", "tcg"]) -> int:
         """Processors of its VM."""

@@ -1,22 +1,31 @@
 """A network without packets: network.base.Network for whoever builds on one."""
 
 from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv4Address
 
 from hypercontainer.errors import HyperError
-from hypercontainer.model.record import NicRecord, RouteRecord
-from hypercontainer.model.spec import PortMapping
+from hypercontainer.model.record import NicRecord, PortRecord, RouteRecord
+from hypercontainer.model.spec import ANY, EndpointSpec, PortMapping
+from hypercontainer.network import tap
+from hypercontainer.network.ipam import mac
 
 
 class FakeNetwork:
-    """What was made and not removed is in `nics`, those of them that lead somewhere in `plugged`, by their taps."""
+    """What was made and not removed is in `nics`, those of them that lead somewhere in `plugged`, by their taps. The
+    network is `there` from the first `ensure` until `destroy`."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "bridge", prefix: str = "10.0.0") -> None:
+        self.name, self.prefix = name, prefix
+        self.there = False
+        self.broken = ""  # why `ensure` fails
         self.nics: dict[str, NicRecord] = {}
         self.plugged: set[str] = set()
         self.kept: Callable[[], Sequence[NicRecord]] = list  # as the last sweep was told
 
     async def ensure(self) -> None:
-        pass
+        if self.broken:
+            raise HyperError(self.broken)
+        self.there = True
 
     async def plan(
         self,
@@ -24,14 +33,28 @@ class FakeNetwork:
         mappings: Sequence[PortMapping],
         used: Sequence[NicRecord],
         owners: Mapping[str, str] | None = None,
+        *,
+        endpoint: EndpointSpec = ANY,
+        number: int = 0,
     ) -> list[NicRecord]:
         taken = {nic.address for nic in used}
-        n = next(n for n in range(2, 255) if f"10.0.0.{n}/24" not in taken)
+        n = next(n for n in range(2, 255) if f"{self.prefix}.{n}/24" not in taken)
         nic = NicRecord(
-            tap=f"hy{pod_id}",
-            mac=f"02:00:00:00:00:{n:02x}",
-            addresses=[f"10.0.0.{n}/24"],
-            routes=[RouteRecord(dst="default", gateway="10.0.0.1")],
+            tap=tap.name(pod_id, number),
+            mac=mac(IPv4Address(f"{self.prefix}.{n}")),
+            name=f"eth{number}",
+            network=self.name,
+            addresses=[f"{endpoint.address or f'{self.prefix}.{n}'}/24"],
+            routes=[RouteRecord(dst="default", gateway=f"{self.prefix}.1")],
+            ports=[
+                PortRecord(
+                    host_ip=port.host_ip,
+                    host_port=port.host_port or 32768 + n,
+                    container_port=port.container_port,
+                    protocol=port.protocol,
+                )
+                for n, port in enumerate(mappings)
+            ],
         )
         return [nic]
 
@@ -52,6 +75,9 @@ class FakeNetwork:
         self.nics = {nic.tap: nic for nic in keep()}
         self.plugged &= set(self.nics)
         return []
+
+    async def destroy(self) -> None:
+        self.there = False
 
     def close(self) -> None:
         pass

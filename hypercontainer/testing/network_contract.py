@@ -112,3 +112,22 @@ class NetworkContract:
             network.close()
             network.close()
             assert seen() == whole
+
+    async def test_what_was_ensured_is_destroyed(self, network: Network, seen: Seen) -> None:
+        before = seen()
+        await network.ensure()
+        await network.destroy()
+        assert seen() == before
+        await network.destroy()
+        assert seen() == before
+        await network.ensure()
+        for nic in await made(network, "p1", []):
+            await network.remove(nic)
+        await network.destroy()
+        assert seen() == before
+
+    async def test_its_interfaces_are_numbered_after_those_of_others(self, network: Network) -> None:
+        await network.ensure()
+        first = await network.plan("p1", [], [])
+        second = await network.plan("p1", [], [], number=len(first))
+        assert len({nic.tap for nic in (*first, *second)}) == len(first) + len(second)

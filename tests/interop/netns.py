@@ -72,9 +72,9 @@ def guest(nic: NicRecord, host: str) -> Iterator[str]:
             ip(
                 f"link set eth0 address {nic.mac} mtu {nic.mtu} up",
                 f"addr add {nic.address} dev eth0",
-                f"route add default via {nic.gateway}",
+                *([f"route add default via {nic.gateway}"] if nic.gateway else []),
                 f"addr add {nic.address6} dev eth0 nodad",
-                f"route add default via {nic.gateway6} dev eth0",
+                *([f"route add default via {nic.gateway6} dev eth0"] if nic.gateway6 else []),
             )
         stack.enter_context(pumping(outer, inner))
         yield name

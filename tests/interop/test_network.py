@@ -9,9 +9,9 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -22,9 +22,10 @@ from hypercontainer.hypervisor.host.tap import open_tap
 from hypercontainer.model.record import NicRecord
 from hypercontainer.model.settings import Settings
 from hypercontainer.model.spec import PortMapping
-from hypercontainer.network import bridge, tap
+from hypercontainer.network import bridge, ipam, tap
 from hypercontainer.network.bridge_network import BridgeNetwork
 from hypercontainer.network.ipam import link_local
+from hypercontainer.network.store import default
 from hypercontainer.testing.network_contract import NetworkContract, Seen, Vmm
 from tests.interop import netns
 from tests.interop.frames import ROUTER, advert, arp, ethernet, icmp6, packed, solicit, udp4, udp6
@@ -35,7 +36,16 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces"),
 ]
 
+
+def plan(bridge: str, subnet: str, subnet6: str = "") -> ipam.Plan:
+    """The network of settings that say this."""
+    return ipam.plan(default(Settings(bridge=bridge, subnet=subnet, subnet6=subnet6)))
+
+
 SETTINGS = Settings(bridge="hytest0", subnet="10.99.0.0/24", subnet6="fd99::/64")
+PLAN = ipam.plan(default(SETTINGS))
+OTHER = plan("hytest1", "10.98.0.0/24", "fd98::/64")
+INTERNAL = replace(plan("hytest2", "10.97.0.0/24", "fd97::/64"), internal=True)
 UID = 1_900_000_001
 VNET_HEADER = 10  # bytes before each frame of a tap
 
@@ -67,7 +77,7 @@ def world(tmp_path: Path) -> Iterator[World]:
             ip("addr add 198.51.100.2/24 dev wire", "addr add 2001:db8::2/64 dev wire nodad", "link set wire up")
             # A neighbour that knows of our pods and tries the direct way.
             ip("route add 10.99.0.0/24 via 198.51.100.1", "route add fd99::/64 via 2001:db8::1")
-        network = BridgeNetwork(SETTINGS, tmp_path)
+        network = BridgeNetwork(PLAN, tmp_path)
         yield World(host, outside, network)
         network.close()
 
@@ -86,11 +96,7 @@ def tap_of(nic: NicRecord) -> Iterator[None]:
         os.close(fd)
 
 
-class TestBridgeNetwork(NetworkContract):
-    @pytest.fixture
-    def network(self, world: World) -> BridgeNetwork:
-        return world.network
-
+class BridgeContract(NetworkContract):
     @pytest.fixture
     def vmm(self) -> Vmm:
         return tap_of
@@ -100,27 +106,75 @@ class TestBridgeNetwork(NetworkContract):
         return netns.state
 
 
-class Pods:
-    """Pods of a world, each a guest with a server on port 80."""
+class TestBridgeNetwork(BridgeContract):
+    @pytest.fixture
+    def network(self, world: World) -> BridgeNetwork:
+        return world.network
 
-    def __init__(self, world: World, stack: ExitStack) -> None:
-        self.world, self.stack, self.nics = world, stack, list[NicRecord]()
+
+class TestAnotherBridge(BridgeContract):
+    """Beside the first one."""
+
+    @pytest.fixture(params=[OTHER, INTERNAL], ids=["other", "internal"])
+    async def network(
+        self, world: World, request: pytest.FixtureRequest, tmp_path: Path
+    ) -> AsyncIterator[BridgeNetwork]:
+        await world.network.ensure()
+        network = BridgeNetwork(request.param, tmp_path)
+        yield network
+        network.close()
+
+
+class Pods:
+    """Pods of a network, each a guest with a server on port 80."""
+
+    def __init__(self, host: str, network: BridgeNetwork, stack: ExitStack) -> None:
+        self.host, self.network, self.stack, self.nics = host, network, stack, list[NicRecord]()
 
     async def add(self, name: str, *ports: PortMapping) -> tuple[str, NicRecord, netns.Server]:
-        [nic] = await self.world.network.plan(name, ports, self.nics)
-        await self.world.network.create(nic)
+        [nic] = await self.network.plan(name, ports, self.nics)
+        await self.network.create(nic)
         self.nics.append(nic)
-        guest = self.stack.enter_context(netns.guest(nic, self.world.host))
-        with inside(self.world.host):
-            await self.world.network.plug(nic)
+        guest = self.stack.enter_context(netns.guest(nic, self.host))
+        with inside(self.host):
+            await self.network.plug(nic)
         return guest, nic, self.stack.enter_context(serving(guest, name, 80))
 
 
 @pytest.fixture
-async def pods(world: World) -> Iterator[Pods]:  # type: ignore[misc]
+async def pods(world: World) -> AsyncIterator[Pods]:
     await world.network.ensure()
     with ExitStack() as stack:
-        yield Pods(world, stack)
+        yield Pods(world.host, world.network, stack)
+
+
+@asynccontextmanager
+async def pods_of(plan: ipam.Plan, world: World, folder: Path) -> AsyncIterator[Pods]:
+    """Those of another network of the world."""
+    network = BridgeNetwork(plan, folder)
+    await network.ensure()
+    with ExitStack() as stack:
+        yield Pods(world.host, network, stack)
+    network.close()
+
+
+@pytest.fixture
+async def others(pods: Pods, world: World, tmp_path: Path) -> AsyncIterator[Pods]:
+    async with pods_of(OTHER, world, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+async def shut_in(pods: Pods, world: World, tmp_path: Path) -> AsyncIterator[Pods]:
+    """In an internal network; they look for ways out by the host."""
+    async with pods_of(INTERNAL, world, tmp_path) as made:
+        yield made
+
+
+def open_ways(guest: str) -> None:
+    """Routes to everywhere that its network does not give."""
+    with inside(guest):
+        ip("route add default via 10.97.0.1", "route add default via fd97::1 dev eth0")
 
 
 async def test_a_pod_reaches_the_world_by_the_hosts_address(world: World, pods: Pods) -> None:
@@ -248,6 +302,80 @@ async def test_a_pod_cannot_take_anothers_place_in_its_neighbours_tables(world: 
     assert [route["gateway"] for route in routes] == ["fd99::1"]
 
 
+def mac_of(link: str) -> str:
+    return str(json.loads(output("ip", "-j", "link", "show", link))[0]["address"])
+
+
+async def test_networks_are_apart_but_for_published_ports(world: World, pods: Pods, others: Pods) -> None:
+    """Whatever route a guest takes, and whoever it says that it is."""
+    _, nic, server = await pods.add("a1", port(8080, protocol="udp"), port(8080))
+    guest, own, _ = await others.add("b1")
+    assert nic.address == "10.99.0.2/24" and own.address == "10.98.0.2/24"
+    with inside(guest), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.sendto(b"direct", ("10.99.0.2", 80))
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s6:
+            s6.sendto(b"direct", ("fd99::2", 80))
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp:
+            tcp.setblocking(False)
+            assert tcp.connect_ex(("10.99.0.2", 80)) == errno.EINPROGRESS
+    for source, mac in (("10.99.0.3", own.mac), ("10.99.0.1", own.mac), ("10.98.0.2", nic.mac)):
+        send(guest, ethernet(udp4(source, "10.99.0.2", 80, b"spoofed"), source=mac, target=mac_of("hytest1")))
+        send(guest, ethernet(udp4(source, "10.99.0.2", 80, b"spoofed"), source=mac, target=nic.mac))
+    for protocol in ("udp", "tcp"):
+        for address in (world.address, "10.98.0.1", "10.99.0.1"):  # by the host, which answers for the port
+            assert ask(guest, address, 8080, protocol) == "a1 sees 10.99.0.1"
+        assert ask(guest, world.address6, 8080, protocol) == "a1 sees fd99::1"
+    assert set(server.seen) == {"hello"}
+
+
+async def test_nothing_leads_out_of_an_internal_network(world: World, pods: Pods, shut_in: Pods) -> None:
+    one, _, _ = await shut_in.add("c1")
+    await shut_in.add("c2")
+    _, nic, server = await pods.add("a1", port(8080, protocol="udp"))
+    open_ways(one)
+    assert ask(one, "10.97.0.3", 80) == "c2 sees 10.97.0.2"
+    assert ask(one, "fd97::3", 80, "udp") == "c2 sees fd97::2"
+    with serving(world.outside, "world", 80) as beyond, serving(world.host, "host", 81) as host:
+        with inside(one), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            for address, number in ((world.beyond, 80), (world.address, 81), ("10.99.0.2", 80), ("10.99.0.1", 81)):
+                s.sendto(b"out", (address, number))
+            for gateway in (world.address, "10.97.0.1", "10.99.0.1"):
+                s.sendto(b"out", (gateway, 8080))
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s6:
+                for address, number in ((world.beyond6, 80), (world.address6, 81), ("fd99::2", 80), ("fd97::1", 8080)):
+                    s6.sendto(b"out", (address, number))
+        for source in ("10.99.0.3", "10.97.0.3", world.beyond):
+            send(one, ethernet(udp4(source, world.beyond, 80, b"out"), source="02:68:0a:61:00:02",
+                               target=mac_of("hytest2")))  # fmt: skip
+        assert ask(one, "10.97.0.1", 81, "udp") == "host sees 10.97.0.2"  # the host's own address is in it
+        assert ask(world.host, world.beyond, 80, "udp") and ask(world.outside, world.address, 8080, "udp")
+        assert (set(beyond.seen), set(server.seen), host.seen) == ({"hello"}, {"hello"}, ["hello"])
+    with pytest.raises(InvalidInput, match="it is internal"):
+        await shut_in.network.plan("c3", [port(8081)], [])
+    assert nic.gateway and not shut_in.nics[0].routes
+
+
+async def test_one_of_two_networks_goes(world: World, pods: Pods, others: Pods) -> None:
+    one, _, _ = await pods.add("a1", port(8080))
+    await others.network.destroy()
+    assert "hytest1" not in str(netns.state())
+    assert ask(world.outside, world.address, 8080) == "a1 sees 198.51.100.2"
+    await others.network.ensure()
+    _, nic, _ = await others.add("b1", port(8081))
+    assert ask(one, world.address, 8081) == "b1 sees 10.98.0.1"
+    await others.network.remove(nic)
+
+
+async def test_rules_of_others_keep_their_name(world: World, tmp_path: Path) -> None:
+    output("nft", "add table inet filter { chain c { ip saddr 1.2.3.4 drop; }; }")
+    before = netns.state()
+    network = BridgeNetwork(plan("filter", "10.96.0.0/24"), tmp_path)
+    with pytest.raises(InUse, match="a table inet filter of others"):
+        await network.ensure()
+    await network.destroy()
+    assert netns.state() == before
+
+
 async def test_what_a_tap_says_of_others_reaches_nobody(world: World) -> None:
     """By whatever bytes: a guest's root, or who has taken the VMM over, writes any frame."""
     await world.network.ensure()
@@ -325,7 +453,7 @@ async def test_route_localnet_does_not_open_the_hosts_loopback(world: World, pod
     with inside(world.host), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as private:
         private.bind(("127.0.0.1", 5000))
         private.settimeout(netns.PATIENCE_S)
-        gateway = json.loads(output("ip", "-j", "link", "show", SETTINGS.bridge))[0]["address"]
+        gateway = json.loads(output("ip", "-j", "link", "show", PLAN.bridge))[0]["address"]
         trick = udp4("10.99.0.2", "127.0.0.1", 5000, b"from a pod")
         send(guest, ethernet(trick, source=nic.mac, target=gateway))
         with serving(world.host, "host", 81):
@@ -400,7 +528,7 @@ async def test_a_plugged_tap_is_up_has_no_address_and_goes_with_its_vmm(world: W
         [link] = json.loads(output("ip", "-j", "-d", "link", "show", nic.tap))
         data = link["linkinfo"]["info_data"]
         assert (link["master"], data["type"], str(data["user"]), data["vnet_hdr"], data["persist"]) == (
-            SETTINGS.bridge, "tap", str(UID), True, False,
+            PLAN.bridge, "tap", str(UID), True, False,
         )  # fmt: skip
         assert "UP" in link["flags"]
         assert json.loads(output("ip", "-j", "addr", "show", nic.tap))[0]["addr_info"] == []
@@ -445,7 +573,7 @@ async def test_a_new_hyperd_takes_over(world: World, pods: Pods, tmp_path: Path)
     _, lost, _ = await pods.add("a2", port(8081), port(9000, protocol="udp"))
     world.network.close()
     assert ask(world.outside, world.address, 8080).startswith("a1")
-    successor = BridgeNetwork(SETTINGS, tmp_path)
+    successor = BridgeNetwork(PLAN, tmp_path)
     await successor.ensure()
     assert await successor.sweep(lambda: [kept]) == []
     assert ask(world.outside, world.address, 8080).startswith("a1")
@@ -507,7 +635,7 @@ async def test_free_ports_are_found(world: World, pods: Pods) -> None:
 
 
 async def test_a_full_subnet_says_so(tmp_path: Path, world: World) -> None:
-    network = BridgeNetwork(Settings(bridge="hysmall", subnet="10.98.0.0/29", subnet6=""), tmp_path)
+    network = BridgeNetwork(plan("hysmall", "10.98.0.0/29"), tmp_path)
     nics: list[NicRecord] = []
     for n in range(5):
         nics += await network.plan(f"p{n}", [], nics)
@@ -519,7 +647,7 @@ async def test_a_full_subnet_says_so(tmp_path: Path, world: World) -> None:
 
 
 async def test_without_ipv6(tmp_path: Path, world: World) -> None:
-    network = BridgeNetwork(Settings(bridge="hyfour", subnet="10.98.0.0/24", subnet6=""), tmp_path)
+    network = BridgeNetwork(plan("hyfour", "10.98.0.0/24"), tmp_path)
     await network.ensure()
     [nic] = await network.plan("a1", [port(8080)], [])
     assert (nic.address6, nic.gateway6) == ("", "")
@@ -530,15 +658,15 @@ async def test_without_ipv6(tmp_path: Path, world: World) -> None:
 
 async def test_a_subnet_that_leads_elsewhere_is_refused(tmp_path: Path, world: World) -> None:
     with pytest.raises(InUse, match="wire leads to"):
-        await BridgeNetwork(Settings(bridge="hyother", subnet="198.51.100.0/24"), tmp_path).ensure()
+        await BridgeNetwork(plan("hyother", "198.51.100.0/24"), tmp_path).ensure()
     assert not tap.exists("hyother")
 
 
 async def test_a_bridge_of_someone_else_is_refused(tmp_path: Path, world: World, pods: Pods) -> None:
     ip("link add name theirs type bridge")
     with pytest.raises(InUse, match="not ours"):
-        await BridgeNetwork(Settings(bridge="theirs", subnet="10.98.0.0/24"), tmp_path).ensure()
-    other = BridgeNetwork(SETTINGS, tmp_path / "other")
+        await BridgeNetwork(plan("theirs", "10.98.0.0/24"), tmp_path).ensure()
+    other = BridgeNetwork(PLAN, tmp_path / "other")
     _, nic, _ = await pods.add("a1")
     with pytest.raises(InUse, match="not ours"):
         await other.ensure()
@@ -553,7 +681,7 @@ async def test_the_host_keeps_listening_to_its_router(world: World) -> None:
     await world.network.ensure()
     assert (conf / "all/forwarding").read_text().strip() == "1"
     assert (conf / "wire/accept_ra").read_text().strip() == "2"
-    assert (conf / SETTINGS.bridge / "accept_ra").read_text().strip() == "0"
+    assert (conf / PLAN.bridge / "accept_ra").read_text().strip() == "0"
 
 
 CREATE = """
@@ -564,12 +692,13 @@ from hypercontainer.lib import proc
 from hypercontainer.model.record import NicRecord
 from hypercontainer.model.settings import Settings
 from hypercontainer.hypervisor.host.tap import open_tap
-from hypercontainer.network import tap
+from hypercontainer.network import ipam, tap
+from hypercontainer.network.store import default
 from hypercontainer.network.nft import Nft
 from hypercontainer.network.ipam import link_local
 from hypercontainer.network.bridge_network import BridgeNetwork
 at, settings, nic, folder = sys.argv[1:]
-settings, nic = msgspec.json.decode(settings, type=Settings), msgspec.json.decode(nic, type=NicRecord)
+plan, nic = ipam.plan(default(msgspec.json.decode(settings, type=Settings))), msgspec.json.decode(nic, type=NicRecord)
 def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
 def after(f):
@@ -583,7 +712,7 @@ match at:
     case "tap joined":
         join = tap.join
         tap.join = lambda *args: (join(*args), die())
-network = BridgeNetwork(settings, Path(folder))
+network = BridgeNetwork(plan, Path(folder))
 asyncio.run(network.create(nic))
 vmm = open_tap(nic.tap, 1900000001)
 asyncio.run(network.plug(nic))

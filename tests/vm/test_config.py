@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.model import settings
 from hypercontainer.model.container import Capabilities, Device, Mount, Resources
-from hypercontainer.model.spec import ContainerSpec, PodSpec
+from hypercontainer.model.spec import ContainerSpec, EndpointSpec, PodSpec
 from hypercontainer.network.none import NoNetwork
 from hypercontainer.testing.daemon import PrivateDaemon, Value
 from tests.unit.engine.world import ADMIN, load
@@ -49,12 +49,12 @@ async def test_a_guest_does_all_that_a_config_can_say(kernels: Path, busybox_arc
     folder = tmp_path / "hyper"
     folder.mkdir()
     how: dict[str, Value] = {"accelerator": "tcg", "memory_mib": 256, "factory": "direct", "boot_timeout_s": GUEST_S}
-    engine = LocalEngine(settings.load(PrivateDaemon(folder, kernels, how).config), network=NoNetwork())
+    engine = LocalEngine(settings.load(PrivateDaemon(folder, kernels, how).config), bridges=lambda _: NoNetwork())
     await engine.open()
     try:
         await load(engine, busybox_archive)
         spec = ContainerSpec(image="busybox", name="c", command=["sh", "-c", SCRIPT])
-        await engine.containers.create(PodSpec(containers=[spec], network="none"), by=ADMIN)
+        await engine.containers.create(PodSpec(containers=[spec], networks=[EndpointSpec(network="none")]), by=ADMIN)
         record = engine.supervisor.find("c")[1].record
         config = record.config
         record.config = replace(

@@ -14,7 +14,7 @@ import pytest
 
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.model import settings
-from hypercontainer.model.spec import ContainerSpec, ExecSpec, PodSpec
+from hypercontainer.model.spec import ContainerSpec, EndpointSpec, ExecSpec, PodSpec
 from hypercontainer.network.none import NoNetwork
 from hypercontainer.testing.daemon import PrivateDaemon, Value
 from tests.interop import netns
@@ -55,13 +55,15 @@ def in_namespace(
         folder.mkdir()
         how: dict[str, Value] = {"accelerator": "tcg", "memory_mib": 256, "factory": factory, "boot_timeout_s": GUEST_S}
         options = settings.load(PrivateDaemon(folder, kernels, how).config)
-        engine = LocalEngine(options, network=NoNetwork())
+        engine = LocalEngine(options, bridges=lambda _: NoNetwork())
         async with AsyncExitStack() as stack:
             await engine.open()
             stack.push_async_callback(engine.close)
             await load(engine, busybox_archive)
             container = ContainerSpec(image="busybox", name="c", command=["httpd", "-f", "-p", "80", "-h", "/www"])
-            await engine.containers.create(PodSpec(containers=[container], network="none"), by=ADMIN)
+            await engine.containers.create(
+                PodSpec(containers=[container], networks=[EndpointSpec(network="none")]), by=ADMIN
+            )
             engine.supervisor.find("c")[0].record.netns = f"/run/netns/{namespace}"
             stack.push_async_callback(engine.containers.remove, "c", force=True, volumes=True)
             await engine.containers.start("c")

@@ -38,6 +38,9 @@ def check(pod: Pod, container: Container, verb: Verb) -> None:
     if tied := [mount.target for mount in record.mounts if mount.type != "tmpfs"]:
         why = f"its virtual machine shares one, at {tied[0]}, and cannot be copied"
         raise WrongState(verb, record.name, "tied to a folder of this host", why)
+    if len(pod.record.nics) > 1:
+        why = "a copy knows the one interface that it had by its address, and this one has several"
+        raise WrongState(verb, record.name, "in several networks", why)
     if pod.record.netns:
         why = f"somebody else made its network, {pod.record.netns}, and no other machine can have its addresses"
         raise WrongState(verb, record.name, "tied to a network of this host", why)

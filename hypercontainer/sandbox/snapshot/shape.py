@@ -6,6 +6,7 @@ from pathlib import Path
 from hypercontainer.errors import WrongState
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Feature, Nic, Snapshot, VmConfig, need
 from hypercontainer.model.record import PodRecord, SnapshotInfo
+from hypercontainer.model.spec import NONE
 from hypercontainer.sandbox.site import Site
 
 
@@ -36,7 +37,7 @@ def digest(site: Site, record: PodRecord, accelerator: str, vcpus: int, memory_m
         vcpus=vcpus,
         memory_mib=memory_mib,
         uid=0,
-        nics=[Nic(tap="", mac=SNAPSHOT_MAC)] if record.spec.network == "bridge" else [],
+        nics=[Nic(tap="", mac=SNAPSHOT_MAC) for each in record.spec.networks if each.network != NONE],
         accelerator=accelerator,
         origin=Snapshot(memory=-1, state=-1),
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.engine.local import LocalEngine
-from hypercontainer.model.spec import ContainerSpec, PodSpec
+from hypercontainer.model.spec import ContainerSpec, EndpointSpec, PodSpec
 from tests.unit.engine.world import ADMIN, Run, World, load
 
 
@@ -33,7 +33,8 @@ def create(engine: LocalEngine) -> Run:
 
     async def create(*command: str, network: str = "bridge", **spec: object) -> str:
         container = ContainerSpec(image="busybox", command=list(command), **spec)  # type: ignore[arg-type]
-        made = await engine.containers.create(PodSpec(containers=[container], network=network), by=ADMIN)  # type: ignore[arg-type]
+        endpoints = [EndpointSpec(network=name) for name in network.split()]
+        made = await engine.containers.create(PodSpec(containers=[container], networks=endpoints), by=ADMIN)
         return made.id
 
     return create

@@ -12,7 +12,7 @@ from hypercontainer.engine.events import Events
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import InvalidInput
 from hypercontainer.lib import clock
-from hypercontainer.model.documents import Endpoint, ProcessConfig
+from hypercontainer.model.documents import NamedEndpoint, ProcessConfig
 from hypercontainer.model.record import NicRecord, PortRecord
 from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec, PortMapping
 from tests.unit.engine.world import ADMIN, ROOTFS, Run
@@ -68,7 +68,6 @@ def test_an_images_volume_is_anonymous_unless_something_is_mounted_there() -> No
         PodSpec(hostname="-x"),
         PodSpec(tenant="../x"),
         PodSpec(tenant="x" * 64),
-        PodSpec(network="none", ports=[PortMapping(container_port=80)]),
         PodSpec(ports=[PortMapping(container_port=0)]),
         PodSpec(extra_hosts={"a b": "1.2.3.4"}),
         PodSpec(extra_hosts={"a": "nowhere"}),
@@ -134,7 +133,7 @@ async def test_what_docker_names_is_in_the_documents(engine: LocalEngine, create
         ("volume", "local", "", ""), ("bind", "", "rprivate", "ro"),
     ]  # fmt: skip
     assert (found.config.exposed_ports, found.config.volumes) == ({"80/tcp": {}}, {})
-    assert found.network_settings.networks == {"bridge": Endpoint()}
+    assert found.network_settings.networks == {"bridge": NamedEndpoint()}
     assert found.size_rw == 0 and found.size_root_fs == engine.host.images.get("busybox").size
     [entry] = await engine.containers.list(all=True, filters={}, size=True)
     assert (entry.networks, entry.size_rw, entry.size_root_fs) == (["bridge"], 0, found.size_root_fs)

@@ -13,7 +13,7 @@ from hypercontainer.engine import mounts, resolve
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import Exhausted, HyperError, InvalidInput
 from hypercontainer.model.documents import ProcessConfig
-from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec
+from hypercontainer.model.spec import ContainerSpec, EndpointSpec, Mount, PodSpec
 from tests.unit.engine.world import ADMIN, ROOTFS
 
 
@@ -188,7 +188,7 @@ def test_a_new_volume_is_filled_unless_the_caller_says_nocopy() -> None:
 async def test_who_shares_files_but_no_locks_is_told_so(engine: LocalEngine, tmp_path: Path) -> None:
     async def warnings(locks: str, *shared: Mount) -> list[str]:
         container = ContainerSpec(image="busybox", command=["true"], mounts=list(shared))
-        spec = PodSpec(containers=[container], network="none", locks=locks)  # type: ignore[arg-type]
+        spec = PodSpec(containers=[container], networks=[EndpointSpec(network="none")], locks=locks)  # type: ignore[arg-type]
         return (await engine.containers.create(spec, by=ADMIN)).warnings
 
     volume, bind = Mount(type="volume", source="v", target="/v"), Mount(type="bind", source=str(tmp_path), target="/b")

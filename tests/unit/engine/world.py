@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.model.principal import Principal, Role
+from hypercontainer.model.record import NetworkRecord
 from hypercontainer.model.settings import Settings
 from hypercontainer.model.spec import ExecSpec
 from hypercontainer.sandbox import rootfs
@@ -50,11 +51,16 @@ class World:
         )
         self.hypervisor = FakeHypervisor()
         self.network = FakeNetwork()
+        self.networks = {"bridge": self.network}  # all that were ever made
         self.engines: list[LocalEngine] = []
+
+    def _bridge(self, record: NetworkRecord) -> FakeNetwork:
+        number = len(self.networks)
+        return self.networks.setdefault(record.name, FakeNetwork(record.name, f"10.0.{number}"))
 
     async def engine(self, **how: object) -> LocalEngine:
         """A new one, as after a restart of hyperd."""
-        engine = LocalEngine(self.settings, hypervisor=self.hypervisor, network=self.network, **how)  # type: ignore[arg-type]
+        engine = LocalEngine(self.settings, hypervisor=self.hypervisor, bridges=self._bridge, **how)  # type: ignore[arg-type]
         engine.host.kernels = FakeKernels()  # type: ignore[assignment]
         self.engines.append(engine)
         await engine.open()
@@ -63,7 +69,8 @@ class World:
     def check_nothing_left(self) -> None:
         run = Path(self.settings.run)
         left = [path for folder in ("pods", "shares") if (run / folder).exists() for path in (run / folder).iterdir()]
-        assert (self.hypervisor.alive, self.network.nics, left) == ([], {}, [])
+        nics = [nic for network in self.networks.values() for nic in network.nics]
+        assert (self.hypervisor.alive, nics, left) == ([], [], [])
 
 
 async def load(engine: LocalEngine, archive: Path) -> None:

@@ -20,7 +20,7 @@ SETTINGS, CONTAINER, POD = Settings(), ContainerSpec(image="x"), PodSpec()
 def shown(name: str) -> dict[str, str]:
     """The default of each option that --help shows one for."""
     text = re.sub(r"\n {10,}", "  ", help_text(name, "", commands.load(name)))
-    return dict(re.findall(r"^ +(?:-., )?--([a-z-]+) .*\(default (.+)\)$", text, re.MULTILINE))
+    return dict(re.findall(r"^ +(?:-., )?--([a-z0-9-]+) .*\(default (.+)\)$", text, re.MULTILINE))
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -46,7 +46,7 @@ def test_the_defaults_are_the_engines(name: str) -> None:
     assert parse_mib(said["storage-size"]) == SETTINGS.scratch_mib
     assert parse_mib(said["shm-size"]) == CONTAINER.shm_mib
     assert (said["factory"], said["locks"]) == (SETTINGS.factory, SETTINGS.share_locks)
-    assert (said["network"], said["restart"]) == (POD.network, CONTAINER.restart.name)
+    assert (said["network"], said["restart"]) == (POD.networks[0].network, CONTAINER.restart.name)
     assert int(said["stop-timeout"]) == CONTAINER.stop_timeout_s
     assert (said["pids-limit"], CONTAINER.pids) == ("no limit", 0)
     assert f"in {SETTINGS.log_files} files of {SETTINGS.log_max_mib} MiB" in commands.load(name).notes

@@ -66,7 +66,7 @@ class Hostile(FakeAgent):
         return {"pid": self.begin(asked.id, asked.container, ["tar"], asked.streams, {"write": take}.get(asked.mode, give)).pid}
 
 def engine(settings):
-    made = LocalEngine(settings, hypervisor=FakeHypervisor(Hostile), network=FakeNetwork())
+    made = LocalEngine(settings, hypervisor=FakeHypervisor(Hostile), bridges=lambda _: FakeNetwork())
     made.host.kernels = FakeKernels()
     return made
 

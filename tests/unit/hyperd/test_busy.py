@@ -28,7 +28,7 @@ from hypercontainer.testing.fakes import FakeHypervisor
 from tests.unit.engine.world import FakeKernels
 
 def engine(settings):
-    made = LocalEngine(settings, hypervisor=FakeHypervisor(), network=FakeNetwork())
+    made = LocalEngine(settings, hypervisor=FakeHypervisor(), bridges=lambda _: FakeNetwork())
     made.host.kernels = FakeKernels()
     return made
 

@@ -8,13 +8,15 @@ from hypercontainer.errors import Exhausted, InvalidInput
 from hypercontainer.model.record import NicRecord, RouteRecord
 from hypercontainer.model.settings import Settings
 from hypercontainer.network import ipam, tap
+from hypercontainer.network.store import default
 
-NET = ipam.plan(Settings())
+NET = ipam.plan(default(Settings()))
 
 
 def test_the_first_pod() -> None:
     assert ipam.nic(NET, "0123456789ab", [], 1400) == NicRecord(
         tap="hy0123456789ab",
+        network="bridge",
         mac="02:68:c0:a8:7b:02",
         addresses=["192.168.123.2/24", "fd68:7970:6572::2/64"],
         routes=[
@@ -60,7 +62,7 @@ def test_only_ids_name_a_tap(pod_id: str) -> None:
 )
 def test_settings_that_cannot_work_are_refused(wrong: dict[str, str]) -> None:
     with pytest.raises(InvalidInput):
-        ipam.plan(Settings(**wrong))  # type: ignore[arg-type]
+        ipam.plan(default(Settings(**wrong)))  # type: ignore[arg-type]
 
 
 def test_link_local_is_what_a_kernel_derives() -> None:

@@ -30,7 +30,7 @@ class TestFakeNetwork(NetworkContract):
 
     @pytest.fixture
     def seen(self, network: FakeNetwork) -> Seen:
-        return lambda: (dict(network.nics), set(network.plugged))
+        return lambda: (network.there, dict(network.nics), set(network.plugged))
 
 
 class TestNoNetwork(NetworkContract):

@@ -7,9 +7,10 @@ import pytest
 
 from hypercontainer.model.record import NicRecord
 from hypercontainer.model.settings import Settings
-from hypercontainer.network import bridge, tap
+from hypercontainer.network import bridge, ipam, tap
 from hypercontainer.network.bridge_network import BridgeNetwork
 from hypercontainer.network.nft import Tables
+from hypercontainer.network.store import default
 
 
 class FakeNft:
@@ -34,7 +35,7 @@ class FakeNft:
 
 
 async def test_a_pod_that_ends_meanwhile_leaves_no_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network, nft = BridgeNetwork(Settings(), tmp_path), FakeNft()
+    network, nft = BridgeNetwork(ipam.plan(default(Settings())), tmp_path), FakeNft()
     network._nft.close()
     network._nft = nft  # type: ignore[assignment]
     monkeypatch.setattr(tap, "cut", lambda name: None)

@@ -31,8 +31,8 @@ class FakeOwner:
 
     async def allocate(self, pod: PodRecord) -> None:
         pod.uid = 1000
-        if pod.spec.network == "bridge":
-            pod.nics = await self._network.plan(pod.id, [], [])
+        for number, endpoint in enumerate(pod.spec.networks):
+            pod.nics += await self._network.plan(pod.id, [], [], endpoint=endpoint, number=number)
         self.save(pod)
 
     def save(self, pod: PodRecord, *, durable: bool = False) -> None:
@@ -73,7 +73,7 @@ class Lot:
         self.site = Site(
             limits=Limits(memory_mib=256, scratch_mib=16, log_max_mib=1, log_files=1, boot_timeout_s=10),
             hypervisor=self.hypervisor,
-            network=self.network,
+            networks=lambda _: self.network,
             factory=lambda _: DirectFactory(self.hypervisor),
             boot=self._boot,
             run=path / "run",

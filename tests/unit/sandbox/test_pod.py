@@ -122,7 +122,7 @@ async def test_what_is_paused_is_so_as_a_whole_and_wakes_to_end(lot: Lot) -> Non
 
 
 async def test_files_are_read_though_nothing_runs_and_the_owner_hears_when_that_is_over(lot: Lot) -> None:
-    pod = lot.pod("cat", network="none")
+    pod = lot.pod("cat", networks=[])
     [cat] = pod.containers.values()
     async with pod.entered(cat):
         [guest] = lot.hypervisor.alive

@@ -1,0 +1,71 @@
+"""What pods have of networks: judged when they are made, brought together when they start. Pure."""
+
+import msgspec
+
+from hypercontainer.errors import InvalidInput
+from hypercontainer.model import ids
+from hypercontainer.model.record import NicRecord
+from hypercontainer.model.spec import NONE, EndpointSpec, PodSpec
+from hypercontainer.network import ipam
+from hypercontainer.network.store import NetworkStore
+
+MOST = 8  # interfaces of a VM
+MOST_ALIASES = 64
+HOST = "a virtual machine has no part in the host's network; publish ports with -p, and reach the host at the gateway"
+
+
+def resolved(networks: NetworkStore, wanted: PodSpec) -> PodSpec:
+    """`wanted`, each of its networks called by its name. NotFound; InvalidInput for what can never be had."""
+    spec = msgspec.structs.replace(wanted, networks=[_resolved(networks, each) for each in wanted.networks])
+    names = [endpoint.network for endpoint in spec.networks]
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        raise InvalidInput(f"cannot join network {twice} twice")
+    if not names or (NONE in names and len(names) > 1):
+        raise InvalidInput(f"cannot join {', '.join(names) or 'no network'}: say {NONE} alone for a pod without any")
+    if len(names) > MOST:
+        raise InvalidInput(f"cannot join {len(names)} networks: {MOST} at most")
+    if spec.ports and names == [NONE]:
+        raise InvalidInput("cannot publish ports of a pod without a network")
+    if spec.ports and publishing(networks, spec) is None:
+        raise InvalidInput(f"cannot publish ports of a pod in {', '.join(names)}: nothing leads into internal networks")
+    return spec
+
+
+def _resolved(networks: NetworkStore, endpoint: EndpointSpec) -> EndpointSpec:
+    """What this one says is checked, beside others or not."""
+    key = endpoint.network
+    if key == "host":
+        raise InvalidInput(f"cannot use network host: {HOST}")
+    if key.startswith("container:"):
+        raise InvalidInput(f"cannot use network {key}: containers share a network in one pod: hyperctl pod create")
+    record = networks.find(key)
+    if record.name == NONE and endpoint != EndpointSpec(network=key):
+        raise InvalidInput("cannot have an address or an alias without a network")
+    if len(endpoint.aliases) > MOST_ALIASES:
+        raise InvalidInput(
+            f"cannot have {len(endpoint.aliases)} aliases in network {record.name}: {MOST_ALIASES} at most"
+        )
+    for alias in endpoint.aliases:
+        ids.check_name("alias", alias)
+    if record.subnets:
+        ipam.check(ipam.plan(record), endpoint)
+    return msgspec.structs.replace(endpoint, network=record.name)
+
+
+def publishing(networks: NetworkStore, spec: PodSpec) -> EndpointSpec | None:
+    """Where the pod's ports are published: the first network that leads out; None without one."""
+    for endpoint in spec.networks:
+        if endpoint.network != NONE and not networks.find(endpoint.network).internal:
+            return endpoint
+    return None
+
+
+def routed(nics: list[NicRecord]) -> list[NicRecord]:
+    """Of each family the first interface that leads out gives the default route."""
+    led: set[bool] = set()
+    for nic in nics:
+        for route in [route for route in nic.routes if route.dst == "default"]:
+            if (six := ":" in route.gateway) in led:
+                nic.routes.remove(route)
+            led.add(six)
+    return nics
