@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 
 import msgspec
 
@@ -18,6 +18,7 @@ from hypercontainer.model.api import Condition, Filters
 from hypercontainer.model.principal import Principal
 from hypercontainer.model.record import ContainerRecord
 from hypercontainer.model.spec import ContainerUpdate, PodSpec
+from hypercontainer.model.state import State
 from hypercontainer.sandbox import archive, rootfs, stats
 from hypercontainer.sandbox.attach import AttachSession
 from hypercontainer.sandbox.log import Wanted
@@ -221,10 +222,10 @@ class Containers:
         stderr: bool,
         logs: bool,
         start: bool = False,
-        created: bool = False,
+        before: Collection[State] = (),
     ) -> AttachSession:
         pod, container = self.supervisor.find(c)
-        waits = created and container.record.state == "created"
+        waits = container.record.state in before
         if not (start or waits):
             container.record.check("attach to")
         pod.machine.check_reached("attach to", container.record.name)

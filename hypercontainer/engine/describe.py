@@ -257,6 +257,7 @@ def _config(pod: PodRecord, record: ContainerRecord) -> doc.ProcessConfig:
         user=process.user,
         tty=spec.tty,
         open_stdin=spec.open_stdin,
+        stdin_once=spec.stdin_once,
         env=process.env,
         cmd=spec.command,
         entrypoint=spec.entrypoint,

@@ -20,9 +20,9 @@ class Execs:
         process = config.exec_process(container.record.config.process, spec)
         return pod.add_exec(container, spec, process).id
 
-    async def start(self, id: str) -> ExecSession | None:
+    async def start(self, id: str, *, detach: bool = False) -> ExecSession | None:
         pod, exec_ = self._find(id)
-        await pod.start_exec(exec_)
+        await pod.start_exec(exec_, detach=detach)
         return None if exec_.abandoned else ExecSession(exec_)
 
     async def inspect(self, id: str) -> doc.Exec:

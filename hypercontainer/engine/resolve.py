@@ -1,5 +1,8 @@
 """What was asked for + what the image says = what will be run. Pure, but that a bind's source is looked for."""
 
+import re
+from collections.abc import Iterable, Sequence
+
 from hypercontainer.engine import config, mounts
 from hypercontainer.errors import InvalidInput
 from hypercontainer.lib import clock
@@ -11,6 +14,7 @@ from hypercontainer.network import dns
 from hypercontainer.network.ports import MAX_PORTS
 
 MAX_VCPUS, MAX_MEMORY_MIB, MIN_MEMORY_MIB = 64, 1 << 20, 96
+EXPOSED = re.compile(r"[1-9][0-9]{0,4}(/(tcp|udp|sctp))?")
 MIN_LIMIT_MIB = 6  # of what a container may use, as docker has it
 
 
@@ -79,10 +83,18 @@ def container(
         stop_signal=_stop_signal(spec, image),
         labels={**image.labels, **spec.labels},
         mounts=own,
-        exposed_ports=[port if "/" in port else f"{port}/tcp" for port in image.exposed_ports],
+        exposed_ports=_exposed(image.exposed_ports, spec.expose),
         volumes=list(image.volumes),
         created_ns=clock.now_ns(),
     )
+
+
+def _exposed(image: Iterable[str], own: Sequence[str]) -> list[str]:
+    """Each once, with its protocol."""
+    for port in own:
+        if not EXPOSED.fullmatch(port):
+            raise InvalidInput(f"invalid port {port[:40]!r} to expose: use 1 to 65535, and /tcp, /udp or /sctp")
+    return list(dict.fromkeys(port if "/" in port else f"{port}/tcp" for port in (*image, *own)))
 
 
 def _stop_signal(spec: ContainerSpec, image: ProcessConfig) -> int:

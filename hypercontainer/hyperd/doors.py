@@ -27,6 +27,10 @@ def dialect(name: str) -> Dialect:
         from hypercontainer.hyperd.rest.dialect import Rest
 
         return Rest()
+    if name == "docker":
+        from hypercontainer.hyperd.docker.dialect import Docker
+
+        return Docker()
     raise InvalidInput(f"cannot open a door: there is no dialect {name!r}")
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from hypercontainer.errors import HyperError, InvalidInput
-from hypercontainer.images import foreign, reference
+from hypercontainer.images import reference
 from hypercontainer.images.reference import DEFAULT_DOMAIN, HUB
-from hypercontainer.lib import files, proc
+from hypercontainer.lib import files, foreign, proc
 from hypercontainer.model.api import Credentials
 
 HUB_KEY = "https://index.docker.io/v1/"

@@ -5,10 +5,11 @@ from typing import NamedTuple
 import msgspec
 
 from hypercontainer.errors import InvalidInput, NotFound, reason
-from hypercontainer.images import compression, foreign, legacy, manifest, platform, reference
+from hypercontainer.images import compression, legacy, manifest, platform, reference
 from hypercontainer.images.manifest import MAX_CONFIG, MAX_LAYERS, MAX_MANIFEST, Descriptor, Manifest
 from hypercontainer.images.reference import Reference
 from hypercontainer.images.spool import MAX_IMAGES, Archive, File
+from hypercontainer.lib import foreign
 
 CONTAINERD_NAME, OCI_NAME = "io.containerd.image.name", "org.opencontainers.image.ref.name"
 SUFFIX = {"": "", "gzip": "+gzip", "zstd": "+zstd"}

@@ -5,10 +5,11 @@ import json
 from typing import Any
 
 from hypercontainer.errors import InvalidInput
-from hypercontainer.images import foreign, manifest, reference
+from hypercontainer.images import manifest, reference
 from hypercontainer.images.manifest import MAX_CONFIG, MAX_LAYERS, MAX_MANIFEST
 from hypercontainer.images.reference import Reference
 from hypercontainer.images.spool import MAX_IMAGES, Archive, File
+from hypercontainer.lib import foreign
 
 KEPT = ("architecture", "os", "created", "author", "config")
 

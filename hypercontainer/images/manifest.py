@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from hypercontainer.errors import InvalidInput
-from hypercontainer.images import foreign
+from hypercontainer.lib import foreign
 
 MAX_MANIFEST = 4 << 20  # bytes; registries allow no more
 MAX_CONFIG = 8 << 20

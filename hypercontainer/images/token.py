@@ -10,9 +10,10 @@ import msgspec
 from yarl import URL
 
 from hypercontainer.errors import Denied, InvalidInput, Unavailable
-from hypercontainer.images import challenge, foreign, transport
+from hypercontainer.images import challenge, transport
 from hypercontainer.images.reference import HUB
 from hypercontainer.images.transport import Retry
+from hypercontainer.lib import foreign
 from hypercontainer.model.api import Credentials
 
 MAX_ANSWER = 1 << 20

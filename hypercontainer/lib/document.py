@@ -1,6 +1,6 @@
 """JSON as one of our types: the one place that decodes strictly what is kept on disk or comes with a request.
 
-What Go's tools wrote is read as they read it instead: images/foreign.py.
+What Go's tools wrote is read as they read it instead: lib/foreign.py.
 """
 
 from collections.abc import Callable, Mapping, Sequence

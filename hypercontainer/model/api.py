@@ -9,7 +9,7 @@ that changes something is all or nothing. Methods that return an AsyncGenerator 
 request is raised by the await, what happens later by the iteration; `aclose()` ends the work behind it at any time.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -18,6 +18,7 @@ from hypercontainer.lib.trace import Step
 from hypercontainer.model import documents as doc
 from hypercontainer.model.principal import Principal
 from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, ExecSpec, PodSpec, PortMapping
+from hypercontainer.model.state import State
 
 # "label" -> ["a=b"]: values of one key are alternatives; unknown keys: InvalidInput
 Filters = Mapping[str, Sequence[str]]
@@ -173,10 +174,10 @@ class Containers(Protocol):
         stderr: bool,
         logs: bool,
         start: bool = False,
-        created: bool = False,
+        before: Collection[State] = (),
     ) -> Session:
-        """Tie to its streams. `start`: start it once tied, so that no byte is missed; `created`: one that was never
-        started will do, and its first start misses no byte either.
+        """Tie to its streams. `start`: start it once tied, so that no byte is missed; `before`: one in these states
+        will do, and its next start misses no byte either.
 
         `logs`: first what it wrote before. Without either: WrongState unless it runs. Each attached session sees all
         output; the slowest one sets the pace."""
@@ -191,20 +192,22 @@ class Containers(Protocol):
 
 
 class Execs(Protocol):
-    """Further processes in containers that run. An exec is known from `create` until its pod stops, or until too many
-    others have ended, or were created, after it."""
+    """Further processes in containers that run. An exec is known from `create` until its container is removed, or until
+    too many others have ended, or were created, after it."""
 
     async def create(self, c: str, spec: ExecSpec) -> str:
         """Write down what is to run in a container that runs, and return its id."""
 
-    async def start(self, id: str) -> Session | None:
-        """Start it; None when its spec says `detach`: nobody is at its streams. Once: then WrongState.
+    async def start(self, id: str, *, detach: bool = False) -> Session | None:
+        """Start it; None with `detach`, or when its spec says so: nobody is at its streams. Once: then WrongState.
 
-        Raises before anything ran (GuestError: exec's errno in the guest)."""
+        Raises before anything ran. GuestError (exec's errno in the guest) is the end of the exec, with the status
+        that a shell would say."""
 
     async def inspect(self, id: str) -> doc.Exec: ...
 
-    async def resize(self, id: str, rows: int, columns: int) -> None: ...
+    async def resize(self, id: str, rows: int, columns: int) -> None:
+        """Set the size of its terminal, also before it is started. Ended: nothing happens."""
 
 
 class Pods(Protocol):

@@ -151,6 +151,7 @@ class ProcessConfig(Document, frozen=True, kw_only=True):
     user: str = ""
     tty: bool = False
     open_stdin: bool = False
+    stdin_once: bool = False
     env: list[str] = []
     cmd: list[str] | None = None
     entrypoint: list[str] | None = None
@@ -251,6 +252,7 @@ class Exec(Document, frozen=True, kw_only=True):
     pid: int
     tty: bool
     open_stdin: bool
+    privileged: bool = False
     command: list[str]
 
 

@@ -44,7 +44,7 @@ class Door(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """A socket of hyperd: what is spoken there, who may open it, and what those may."""
 
     path: Annotated[str, msgspec.Meta(pattern="^/")]
-    dialect: Literal["rest"] = "rest"  # rest: docs/api.md
+    dialect: Literal["rest", "docker"] = "rest"  # docs/api.md, docs/docker.md
     group: str = ""  # a group that it belongs to; "" = that of hyperd
     mode: Annotated[int, msgspec.Meta(ge=0, le=0o777)] = 0o660
     role: Literal["admin", "user"] = "admin"  # of who is neither root nor hyperd's user: docs/api.md
@@ -56,7 +56,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     root: str = "/var/lib/hyper"  # what outlives a reboot
     run: str = "/run/hyper"  # what does not: sockets, pids
     socket: str = "/run/hyper.sock"
-    group: str = ""  # a group that may use the socket beside root
+    docker_socket: str | None = None  # docker's API; None: beside `socket`, /run/hyper-docker.sock; "": nowhere
+    group: str = ""  # a group that may use these two beside root
     door: list[Door] = []  # more sockets
     hypervisor: str = "qemu"  # what runs guests: hypervisor/registry.py has the names
     accelerator: str = "auto"  # auto = proved by booting a guest; or kvm, tcg
@@ -84,11 +85,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def doors(self) -> list[Door]:
         """All sockets, the usual one first. InvalidInput when two are in one place."""
-        doors = [Door(path=self.socket, group=self.group), *self.door]
+        doors = [Door(path=self.socket, group=self.group)]
+        if docker := self._docker_socket():
+            doors.append(Door(path=docker, dialect="docker", group=self.group))
+        doors += self.door
         for n, door in enumerate(doors):
             if door.path in (other.path for other in doors[:n]):
                 raise InvalidInput(f"cannot listen twice on {door.path}: see `socket` and `door` in config.toml")
         return doors
+
+    def _docker_socket(self) -> str:
+        """As the setting says; else it goes where `socket` goes, so that two daemons differ in both."""
+        if self.docker_socket is None:
+            socket = Path(self.socket)
+            return str(socket.with_name(f"{socket.stem}-docker{socket.suffix}"))
+        return self.docker_socket
 
 
 def load(path: Path) -> Settings:

@@ -74,6 +74,8 @@ class ContainerSpec(Value, frozen=True, kw_only=True):
     hostname: str = ""  # "" = the pod's
     tty: bool = False
     open_stdin: bool = False
+    stdin_once: bool = False  # its stdin ends with the first client that is attached to it, docker's StdinOnce
+    expose: list[str] = []  # "80/tcp": what it listens on, beside what the image says
     read_only: bool = False
     init: bool = False
     mounts: list[Mount] = []

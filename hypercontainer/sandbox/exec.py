@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Literal
 
+import msgspec
+
 from hypercontainer.agent.messages import ListedProcess
 from hypercontainer.agent.streams import InputStream, OutputStream
 from hypercontainer.errors import HyperError
@@ -22,7 +24,7 @@ Piece = tuple[Literal[1, 2], bytes]
 
 
 class Exec:
-    """Known from before its start until its pod stops, or 64 others have ended after it."""
+    """Known from before its start until its container is removed, or 64 others have ended after it."""
 
     def __init__(
         self,
@@ -66,7 +68,7 @@ class Exec:
         assert self.container and self.spec and self.process  # noqa: S101  only orphans have none
         spec, self.started = self.spec, True
         first = vm.agent.new_streams(3)
-        attached = not spec.detach
+        attached = not self.abandoned
         streams = Streams(
             stdin=first if spec.open_stdin and attached else 0,
             stdout=first + 1 if attached else 0,
@@ -130,11 +132,14 @@ class Exec:
             pid=self.pid,
             tty=bool(spec and spec.tty),
             open_stdin=bool(spec and spec.open_stdin),
+            privileged=bool(spec and spec.privileged),
             command=spec.command if spec else [],
         )
 
     async def resize(self, rows: int, columns: int) -> None:
-        if self._vm and not self.exit.done():
+        if not self.started and self.spec:
+            self.spec = msgspec.structs.replace(self.spec, rows=rows, columns=columns)
+        elif self._vm and not self.exit.done():
             try:
                 await self._vm.agent.resize_process(self.id, rows, columns)
             except HyperError:

@@ -143,7 +143,6 @@ class LockedPod:
         """Whoever waits for one of the pod's execs is told `why`."""
         for exec_ in self.execs.values():
             exec_.lost(why)
-        self.execs.clear()
 
     async def power_off(self) -> None:
         """End the machine in good order; one that is not reached, as if by KILL."""
@@ -151,7 +150,7 @@ class LockedPod:
             await self.machine.release()
             self.emit("stop")
         elif self.machine.vm:
-            self.execs.clear()
+            self.end_execs(GuestDied(f"the virtual machine of {self.record.name} was ended"))
             await self.machine.power_off()
             self.emit("stop")
 

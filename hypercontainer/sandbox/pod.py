@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hypercontainer.agent.messages import ExitEvent
-from hypercontainer.errors import Exhausted, GuestDied, HyperError, WrongState
+from hypercontainer.errors import Exhausted, GuestDied, GuestError, HyperError, WrongState
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model import ids
 from hypercontainer.model.container import Process
@@ -20,7 +20,7 @@ from hypercontainer.model.record import ContainerRecord, PodRecord
 from hypercontainer.model.spec import ExecSpec
 from hypercontainer.model.state import Verb
 from hypercontainer.sandbox import rootfs, shortage
-from hypercontainer.sandbox.container import Container
+from hypercontainer.sandbox.container import Container, ExecFailed
 from hypercontainer.sandbox.exec import KEPT, Exec
 from hypercontainer.sandbox.locked import SIGKILL, LockedPod, Owner
 from hypercontainer.sandbox.log import Log
@@ -102,6 +102,8 @@ class Pod:
         """It has no such container, or has it no more; the caller saves."""
         self.record.containers.remove(container.record)
         del self.containers[container.record.id]
+        for exec_ in [e for e in self.execs.values() if e.container is container.record]:
+            del self.execs[exec_.id]
         if container in self.unwritten:
             self.unwritten.remove(container)
 
@@ -252,15 +254,20 @@ class Pod:
         self.execs[exec_.id] = exec_
         return exec_
 
-    async def start_exec(self, exec_: Exec) -> None:
-        """WrongState when it was started before, or its container does not run by now; GuestError is raised before
-        anything ran, and then it is not known any more."""
+    async def start_exec(self, exec_: Exec, *, detach: bool = False) -> None:
+        """WrongState when it was started before, or its container does not run by now. ExecFailed: nothing ran, and
+        that is how it has ended."""
         record, spec = exec_.container, exec_.spec
         if exec_.started or record is None or spec is None:
             raise WrongState("start exec", exec_.id[:12], "started", "create another one")
         record.check("exec in")
+        exec_.abandoned |= detach
         try:
             await exec_.start(self.machine.running())
+        except GuestError as e:
+            failed = ExecFailed(e)
+            exec_.ended(failed.exit_code, str(e))
+            raise failed from e
         except BaseException:
             self.execs.pop(exec_.id, None)
             raise

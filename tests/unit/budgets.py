@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import base64
 import os
 import resource
 import sys
@@ -23,6 +24,12 @@ from hypercontainer.engine.checkpoint import Checkpoint
 from hypercontainer.engine.store import PodStore
 from hypercontainer.errors import HyperError
 from hypercontainer.hyperctl import cp
+from hypercontainer.hyperd.docker import archive as docker_archive
+from hypercontainer.hyperd.docker import auth as docker_auth
+from hypercontainer.hyperd.docker import call as docker_call
+from hypercontainer.hyperd.docker import filters as docker_filters
+from hypercontainer.hyperd.docker import spec as docker_spec
+from hypercontainer.hyperd.docker.config import ContainerConfig
 from hypercontainer.hyperd.http import params
 from hypercontainer.hyperd.rest import frames
 from hypercontainer.hyperd.rest.containers import ListQuery
@@ -113,6 +120,15 @@ def requests(data: bytes) -> None:
     list(frames.HyperStream().read(data))
 
 
+def docker_requests(data: bytes) -> None:
+    """The body of a creation, filters, credentials."""
+    each(
+        lambda body: docker_spec.pod(docker_call.body(body, ContainerConfig, "application/json"), ""),
+        lambda text: docker_filters.read(text.decode("latin-1")),
+        lambda text: docker_auth.credentials(base64.urlsafe_b64encode(text).decode()),
+    )(data)
+
+
 def query(data: bytes) -> None:
     params.strict(parse_qsl(data.decode("latin-1"), keep_blank_values=True), ListQuery)
 
@@ -170,7 +186,7 @@ class Reader(NamedTuple):
 
 READERS: dict[str, Reader] = {
     "documents of a registry": Reader(
-        ("images.foreign", "images.manifest", "images.token"),
+        ("lib.foreign", "images.manifest", "images.token"),
         targets.documents,
         lambda: {**bombs.jsons(), **bombs.descriptors()},
     ),
@@ -196,6 +212,12 @@ READERS: dict[str, Reader] = {
         ("hyperd.http.params",),
         query,
         lambda: {"repeated": b"filter=a&" * 20_000, "unknown": b"&".join(b"%d=" % n for n in range(50_000))},
+    ),
+    "what docker's clients send": Reader(
+        ("hyperd.docker.call", "hyperd.docker.filters", "hyperd.docker.auth"), docker_requests, bombs.jsons
+    ),
+    "tars that docker's clients look at": Reader(
+        ("hyperd.docker.archive",), lambda data: docker_archive.path_stat(data[: docker_archive.HEAD]), bombs.tars
     ),
     "frames of requests": Reader(
         ("hyperd.rest.frames",),

@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 
 from hypercontainer.errors import HyperError
+from hypercontainer.hyperd.http.call import Bytes, Lines
 from hypercontainer.hyperd.http.errors import ours
 from hypercontainer.model.documents import Progress
 
@@ -20,7 +21,8 @@ ENOUGH = 1 << 16  # bytes of lines that wait for the client before their source 
 class _Lines:
     """Lines between their source and the client: many small ones become few writes."""
 
-    def __init__(self) -> None:
+    def __init__(self, end: bytes) -> None:
+        self.end = end
         self.buffer = bytearray()
         self.ended = False
         self.filled = asyncio.Event()
@@ -44,7 +46,7 @@ class _Lines:
 
     def _add(self, item: object) -> None:
         self.buffer += msgspec.json.encode(item)
-        self.buffer += b"\n"
+        self.buffer += self.end
         self.filled.set()
 
     async def take(self) -> bytes:
@@ -59,11 +61,11 @@ class _Lines:
 
 
 async def send_lines(
-    request: web.Request, source: AsyncGenerator[object, None], media_type: str, last: LastLine
+    request: web.Request, source: AsyncGenerator[object, None], kind: Lines, media_type: str, last: LastLine
 ) -> web.StreamResponse:
     """Answer with `source`'s documents. A client that vanishes ends the source, a slow one stalls it."""
     response = web.StreamResponse(headers={"Content-Type": media_type})
-    lines = _Lines()
+    lines = _Lines(kind.end)
     try:
         await response.prepare(request)
         async with asyncio.TaskGroup() as group:
@@ -74,7 +76,7 @@ async def send_lines(
             except ConnectionError:
                 filling.cancel()  # nobody is there to tell
     except asyncio.CancelledError as e:
-        await _last_words(response, msgspec.json.encode(last(ours(e))) + b"\n")
+        await _last_words(response, msgspec.json.encode(last(ours(e))) + kind.end)
         raise
     finally:
         await source.aclose()
@@ -90,20 +92,22 @@ async def _last_words(response: web.StreamResponse, words: bytes) -> None:
         pass  # nobody listens
 
 
-async def send_tar(request: web.Request, source: AsyncGenerator[bytes, None]) -> web.StreamResponse:
-    """Answer with `source`'s bytes. An error in mid-stream cuts the connection: a part must not look like the whole."""
-    response = web.StreamResponse(headers={"Content-Type": "application/x-tar"})
+async def send_bytes(request: web.Request, answer: Bytes) -> web.StreamResponse:
+    """Answer with bytes. An error in mid-stream cuts the connection: a part must not look like the whole."""
+    source = answer.source
+    response = web.StreamResponse(headers={"Content-Type": answer.media_type, **answer.headers})
     try:
-        first = await anext(source, b"")  # what goes wrong until here has a status
+        first = b"" if answer.early else await anext(source, b"")  # what goes wrong until here has a status
         await response.prepare(request)
         try:
-            await response.write(first)
+            if first:
+                await response.write(first)
             async for data in source:
                 await response.write(data)
         except ConnectionError:
             pass
         except Exception as e:
-            log.warning("a tar was cut short: %s", ours(e))
+            log.warning("an answer was cut short: %s", ours(e))
             if request.transport:
                 request.transport.abort()
     finally:

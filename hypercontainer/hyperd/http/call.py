@@ -1,8 +1,8 @@
 """What a table of calls is made of: a route, and one call of it. No HTTP library here: handlers are plain functions."""
 
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Generic, Literal, TypeVar
 
@@ -17,13 +17,34 @@ class Raw(Enum):
 
     TAR = "application/x-tar"
     STREAM = "stream"  # a connection that is taken over
+    BYTES = "bytes"  # a small body, as it came
 
 
 class Lines:
-    """An answer of JSON documents, one a line, as they come: each is of one of `kinds`."""
+    """An answer of JSON documents, one a line, as they come: each is of one of `kinds`, and `end` follows it."""
 
-    def __init__(self, *kinds: object) -> None:
-        self.kinds = kinds
+    def __init__(self, *kinds: object, end: bytes = b"\n") -> None:
+        self.kinds, self.end = kinds, end
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a handler answers where a document does not say all: a status, headers; bytes are sent as they are."""
+
+    content: object = None  # None: no body
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    media_type: str = "application/json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bytes:
+    """An answer of bytes as they come. `early`: its head goes before there are any."""
+
+    source: AsyncGenerator[bytes, None]
+    media_type: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    early: bool = False
 
 
 class Upgrade:
@@ -35,7 +56,7 @@ class Upgrade:
 
 Q = TypeVar("Q")
 B = TypeVar("B")
-Method = Literal["GET", "POST", "PUT", "DELETE"]
+Method = Literal["GET", "HEAD", "POST", "PUT", "DELETE", "*"]
 PATH_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 
 
@@ -49,6 +70,7 @@ class Call(Generic[Q, B]):
     query: Q
     body: B
     upgrade: str = ""  # the protocol that the client wants to go on with, in small letters
+    headers: Mapping[str, str] = field(default_factory=dict)  # found whatever the case of their letters
 
     def name(self, key: str) -> str:
         """The id or name at `{key}` of the path. InvalidInput for what cannot be one."""
@@ -62,8 +84,9 @@ class Route(Generic[Q, B]):
     """A line of the table.
 
     `access`: the least role that may call it. `query` and `body` are Structs; `body` None takes no body, Raw.TAR a
-    stream of bytes. `answer`: a type, Lines(type), Raw, or None. `lasting`: a caller that vanishes ends it; else what
-    was asked is done to the end.
+    stream of bytes. `answer`: a type, Lines(type), Raw, or None; an Answer or Bytes may come instead of it. `status`:
+    of an answer that does not say its own. `lasting`: a caller that vanishes ends it; else what was asked is done to
+    the end.
     """
 
     method: Method
@@ -75,4 +98,5 @@ class Route(Generic[Q, B]):
     body: object = None
     body_optional: bool = False
     answer: object = None
+    status: int | None = None  # None: 200, and of no body what the dialect says
     lasting: bool = False

@@ -12,9 +12,9 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from hypercontainer.errors import Denied, HyperError, InvalidInput, NotFound
-from hypercontainer.hyperd.http import hijack, params
-from hypercontainer.hyperd.http.answers import send_lines, send_tar
-from hypercontainer.hyperd.http.call import Call, Lines, Raw, Route, Upgrade
+from hypercontainer.hyperd.http import hijack
+from hypercontainer.hyperd.http.answers import send_bytes, send_lines
+from hypercontainer.hyperd.http.call import Answer, Bytes, Call, Lines, Raw, Route, Upgrade
 from hypercontainer.hyperd.http.dialect import Dialect
 from hypercontainer.hyperd.http.errors import ours
 from hypercontainer.hyperd.http.principal import peer
@@ -56,6 +56,7 @@ class Dispatcher:
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=MAX_JSON, middlewares=[self._errors])
+        app.on_response_prepare.append(self._head)
         for route in self.dialect.routes:
             app.router.add_route(route.method, route.path, self._bind(route))
         return app
@@ -97,13 +98,14 @@ class Dispatcher:
                 principal,
                 dict(request.match_info),
                 self.dialect.query(request.query.items(), route.query),
-                await read_body(request, route),
+                await read_body(request, route, self.dialect),
                 hijack.wanted(request.headers),
+                request.headers,
             )
             if route.answer is Raw.STREAM or isinstance(route.answer, Lines) or route.lasting:
                 return await self._last(request, route, call)
             work = route.handler(call)
-            return self._plain(await (work if route.method == "GET" else self._to_the_end(work)))
+            return self._plain(route, await (work if route.method in ("GET", "HEAD") else self._to_the_end(work)))
 
         return handle
 
@@ -120,8 +122,10 @@ class Dispatcher:
                 return await self._stream(request, route, call)
             answer: Any = await route.handler(call)
             if isinstance(route.answer, Lines):
-                return await send_lines(request, answer, self.dialect.lines, self.dialect.last_line)
-            return await send_tar(request, answer) if route.answer is Raw.TAR else self._plain(answer)
+                return await send_lines(request, answer, route.answer, self.dialect.lines, self.dialect.last_line)
+            if route.answer is Raw.TAR:
+                answer = Bytes(source=answer, media_type=Raw.TAR.value)
+            return await send_bytes(request, answer) if isinstance(answer, Bytes) else self._plain(route, answer)
         finally:
             self.lasting.discard(task)
 
@@ -129,10 +133,18 @@ class Dispatcher:
         answer = await self._to_the_end(route.handler(call), unwanted=let_go)
         if isinstance(answer, Upgrade):
             return await hijack.serve(request, answer)
-        return self._plain(answer)
+        return self._plain(route, answer)
 
-    def _plain(self, answer: object) -> web.Response:
-        return web.Response(status=self.dialect.nothing) if answer is None else json_answer(answer)
+    def _plain(self, route: Route[Any, Any], answer: object) -> web.Response:
+        if isinstance(answer, Answer):
+            return plain_answer(answer)
+        if answer is None:
+            return web.Response(status=route.status or self.dialect.nothing)
+        return json_answer(answer, route.status or 200)
+
+    async def _head(self, request: web.Request, response: web.StreamResponse) -> None:
+        """What every answer says, also those that aiohttp makes."""
+        response.headers.update(self.dialect.headers)
 
     def _refusal(self, error: HyperError, status: int | None = None) -> web.Response:
         """`status`: of HTTP's own, where the kind of the error does not say it."""
@@ -199,6 +211,14 @@ def json_answer(document: object, status: int = 200) -> web.Response:
     return web.Response(status=status, body=msgspec.json.encode(document), content_type="application/json")
 
 
+def plain_answer(answer: Answer) -> web.Response:
+    content = answer.content
+    if content is None:
+        return web.Response(status=answer.status, headers=answer.headers)
+    body = content if isinstance(content, bytes) else msgspec.json.encode(content)
+    return web.Response(status=answer.status, body=body, headers={"Content-Type": answer.media_type, **answer.headers})
+
+
 def unheard(request: web.Request, error: web.HTTPException) -> HyperError:
     """aiohttp's own refusals, in our words."""
     what = f"{request.method} {request.path[:200]}"
@@ -211,7 +231,7 @@ def unheard(request: web.Request, error: web.HTTPException) -> HyperError:
     return InvalidInput(f"{what}: {error.reason}")
 
 
-async def read_body(request: web.Request, route: Route[Any, Any]) -> object:
+async def read_body(request: web.Request, route: Route[Any, Any], dialect: Dialect) -> object:
     """The body as the route wants it. InvalidInput for one that it does not want."""
     if route.body is Raw.TAR:
         return chunks(request)
@@ -221,7 +241,11 @@ async def read_body(request: web.Request, route: Route[Any, Any]) -> object:
         return None
     kind: Any = route.body
     data = await request.read() if request.can_read_body else b""
-    return params.body(data or b"{}" if route.body_optional else data, kind)
+    if kind is Raw.BYTES:
+        return data
+    if not data and route.body_optional:
+        return dialect.body(b"{}", kind, "application/json")
+    return dialect.body(data, kind, request.headers.get("Content-Type", ""))
 
 
 async def chunks(request: web.Request) -> AsyncIterator[bytes]:

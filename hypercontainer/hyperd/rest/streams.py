@@ -13,8 +13,10 @@ from hypercontainer.hyperd.rest.frames import PROTOCOL, HyperStream
 from hypercontainer.lib.clock import nanoseconds
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Engine
+from hypercontainer.model.state import State
 
 SAMPLE_EVERY_S = 1.0
+CREATED: tuple[State, ...] = ("created",)
 
 
 class LogsQuery(Query, frozen=True, kw_only=True):
@@ -94,7 +96,7 @@ async def attach(call: Call[AttachQuery, None]) -> Upgrade:
         stderr=stderr,
         logs=q.logs,
         start=q.start,
-        created=q.created,
+        before=CREATED if q.created else (),
     )
     return Upgrade(session, HyperStream(), stdin=q.stdin)
 

@@ -17,11 +17,14 @@ from hypercontainer.lib.trace import Timings
 from hypercontainer.model.api import Session
 from hypercontainer.model.documents import ProcessConfig
 from hypercontainer.model.spec import ContainerSpec, ExecSpec, Mount, PodSpec, RestartPolicy
+from hypercontainer.model.state import State
 from hypercontainer.sandbox import shortage
 from hypercontainer.sandbox.container import ExecFailed
 from hypercontainer.sandbox.exec import KEPT
 from hypercontainer.testing.fake_agent import FakeAgent
 from tests.unit.engine.world import ADMIN, ROOTFS, Run, World, execute
+
+CREATED: tuple[State, ...] = ("created",)
 
 
 async def read(session: Session) -> dict[int, bytes]:
@@ -349,7 +352,7 @@ async def test_who_is_attached_before_the_first_start_misses_nothing(engine: Loc
     id = await create("cat", open_stdin=True)
     with pytest.raises(WrongState, match="start it first"):
         await engine.containers.attach(id, stdin=True, stdout=True, stderr=True, logs=False)
-    session = await engine.containers.attach(id, stdin=True, stdout=True, stderr=True, logs=False, created=True)
+    session = await engine.containers.attach(id, stdin=True, stdout=True, stderr=True, logs=False, before=CREATED)
     writing = asyncio.create_task(session.write(b"early"))
     ending = asyncio.create_task(session.wait())
     await asyncio.sleep(0)
@@ -363,7 +366,7 @@ async def test_who_is_attached_before_the_first_start_misses_nothing(engine: Loc
 
 async def test_who_waits_for_a_start_that_never_comes_is_told(engine: LocalEngine, create: Run) -> None:
     id = await create("cat")
-    session = await engine.containers.attach(id, stdin=True, stdout=True, stderr=True, logs=False, created=True)
+    session = await engine.containers.attach(id, stdin=True, stdout=True, stderr=True, logs=False, before=CREATED)
     waiting: list[asyncio.Task[Any]] = [asyncio.create_task(session.wait())]
     waiting += [asyncio.create_task(session.write(b"never"))]
     waiting.append(asyncio.create_task(engine.containers.wait(id, "next-exit")))
@@ -380,7 +383,7 @@ async def test_who_waits_for_a_start_that_never_comes_is_told(engine: LocalEngin
 
 async def test_who_is_attached_before_a_start_that_fails_is_told_why(engine: LocalEngine, create: Run) -> None:
     id = await create("no-such-command")
-    session = await engine.containers.attach(id, stdin=False, stdout=True, stderr=True, logs=False, created=True)
+    session = await engine.containers.attach(id, stdin=False, stdout=True, stderr=True, logs=False, before=CREATED)
     with pytest.raises(GuestError):
         await engine.containers.start(id)
     with pytest.raises(GuestError):

@@ -154,9 +154,9 @@ class Execs(Noun):
         self.detach = spec.detach
         return "e1"
 
-    async def start(self, id: str) -> Session | None:
+    async def start(self, id: str, *, detach: bool = False) -> Session | None:
         self.engine.note("execs.start", id)
-        if self.detach:
+        if self.detach or detach:
             return None
         self.engine.session = self.engine.session or FakeSession()
         return self.engine.session

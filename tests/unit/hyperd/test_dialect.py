@@ -5,7 +5,7 @@ say is 200, streams are raw bytes, and their end of file is the end of stdin.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -87,10 +87,14 @@ class Small:
         ),
     )
     nothing = 200
+    headers: Mapping[str, str] = {"Api": "small"}
     lines = "application/json"
 
     def query(self, pairs: Iterable[tuple[str, str]], kind: type[T]) -> T:
         return msgspec.convert(dict(pairs), kind, strict=False)
+
+    def body(self, data: bytes, kind: type[T], media_type: str) -> T:
+        return msgspec.json.decode(data, type=kind)
 
     def status(self, error: HyperError) -> int:
         return 404 if isinstance(error, NotFound) else 500

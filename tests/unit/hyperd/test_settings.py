@@ -22,10 +22,23 @@ def test_the_usual_socket_is_the_first_of_the_doors(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text('group = "g"\n[[door]]\npath = "/b"\nrole = "user"\nmode = 0o600\n')
     said = read(parser().parse_args(["--config", str(path), "--host", "unix:///a"]))
-    assert said.doors() == [Door(path="/a", group="g"), Door(path="/b", role="user", mode=0o600)]
+    docker = Door(path="/a-docker", dialect="docker", group="g")
+    assert said.doors() == [Door(path="/a", group="g"), docker, Door(path="/b", role="user", mode=0o600)]
     said = read(parser().parse_args(["--config", str(path), "--host", "unix:///b"]))
     with pytest.raises(InvalidInput, match="cannot listen twice on /b"):
         said.doors()
+
+
+@pytest.mark.parametrize(
+    ("lines", "socket"),
+    [("", "/run/hyper-docker.sock"), ('socket = "/x/y.sock"', "/x/y-docker.sock"), ('docker_socket = "/d"', "/d")],
+)
+def test_docker_s_socket_is_beside_ours_or_where_the_file_says(tmp_path: Path, lines: str, socket: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(lines)
+    assert load(path).doors()[1] == Door(path=socket, dialect="docker")
+    path.write_text('docker_socket = ""')
+    assert [door.dialect for door in load(path).doors()] == ["rest"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hypercontainer.errors import InvalidInput
-from hypercontainer.images import foreign, manifest
+from hypercontainer.images import manifest
+from hypercontainer.lib import foreign
 
 
 class Inner(msgspec.Struct, frozen=True):

@@ -1,0 +1,30 @@
+"""/containers/{c}/attach: a client at the streams of a container's first process."""
+
+from hypercontainer.hyperd.docker import detach, streams, versions
+from hypercontainer.hyperd.docker.call import Query, container
+from hypercontainer.hyperd.http.call import Call, Upgrade
+from hypercontainer.model.state import State
+
+BEFORE: tuple[State, ...] = ("created", "exited", "restarting")  # its start comes, and is waited for
+
+
+class AttachQuery(Query, frozen=True, kw_only=True):
+    stream: bool = False
+    stdin: bool = False
+    stdout: bool = False
+    stderr: bool = False
+    logs: bool = False
+    detachKeys: str = ""  # noqa: N815  its name there
+
+
+async def attach(call: Call[AttachQuery, bytes]) -> Upgrade:
+    q, version = call.query, versions.of(call)
+    keys = detach.keys(q.detachKeys)
+    config = (found := await call.engine.containers.inspect(container(call))).config
+    stdin = q.stdin and q.stream and config.open_stdin
+    session = await call.engine.containers.attach(
+        found.id, stdin=stdin, stdout=q.stdout, stderr=q.stderr, logs=q.logs, before=BEFORE
+    )
+    once = config.stdin_once and not config.tty
+    framing = streams.DockerStream(version, upgraded=bool(call.upgrade), tty=config.tty, stdin=stdin, keys=keys)
+    return Upgrade(streams.Attached(session, once=stdin and once), framing, stdin=stdin)

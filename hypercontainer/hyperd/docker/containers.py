@@ -1,0 +1,271 @@
+"""/containers: make, look at, remove; the moves of their life."""
+
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any
+
+import msgspec
+
+from hypercontainer.errors import AlreadyExists, HyperError, InvalidInput, NotFound, WrongState
+from hypercontainer.hyperd.docker import config, filters, inspect, spec, versions
+from hypercontainer.hyperd.docker.call import Nothing, Query, container
+from hypercontainer.hyperd.docker.errors import message
+from hypercontainer.hyperd.http.call import Answer, Call
+from hypercontainer.model import documents as doc
+from hypercontainer.model import signals
+from hypercontainer.model.api import Condition
+from hypercontainer.model.ids import NAME
+
+CONDITIONS: dict[str, Condition] = {
+    "": "not-running",
+    "none": "not-running",
+    "not-running": "not-running",
+    "next-exit": "next-exit",
+    "removed": "removed",
+}
+FOR_EVER = float("inf")
+EMPTY_BODY = 7  # a JSON document with something in it has more bytes than that
+SIZE = msgspec.Meta(ge=0, le=65535)
+
+
+class CreateQuery(Query, frozen=True, kw_only=True):
+    name: str = ""
+    platform: str = ""
+
+
+class ListQuery(filters.Filtered, frozen=True, kw_only=True):
+    all: bool = False
+    limit: int = -1
+    size: bool = False
+
+
+class SizeQuery(Query, frozen=True, kw_only=True):
+    size: bool = False
+
+
+class StopQuery(Query, frozen=True, kw_only=True):
+    t: int | None = None  # seconds; negative: for ever
+    signal: str = ""
+
+
+class KillQuery(Query, frozen=True, kw_only=True):
+    signal: str = "KILL"
+
+
+class WaitQuery(Query, frozen=True, kw_only=True):
+    condition: str = ""
+
+
+class RemoveQuery(Query, frozen=True, kw_only=True):
+    v: bool = False
+    force: bool = False
+    link: bool = False
+
+
+class RenameQuery(Query, frozen=True, kw_only=True):
+    name: str = ""
+
+
+class ResizeQuery(Query, frozen=True, kw_only=True):
+    h: Annotated[int, SIZE]
+    w: Annotated[int, SIZE]
+
+
+class TopQuery(Query, frozen=True, kw_only=True):
+    ps_args: str = ""
+
+
+async def create(call: Call[CreateQuery, config.ContainerConfig]) -> doc.Created:
+    body, name = call.body, call.query.name.lstrip("/")
+    if not body.image:
+        raise InvalidInput("no command specified" if not body.cmd else "Config.Image cannot be empty")
+    if name and (len(name) < 2 or not NAME.fullmatch(name)):
+        raise InvalidInput(f"Invalid container name ({name[:100]}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
+    image = await call.engine.images.inspect(body.image)
+    check_platform(call.query.platform, image)
+    try:
+        return await _create(call, body, name, image)
+    except NotFound as e:
+        if e.what in ("image", "plugin"):
+            raise
+        raise InvalidInput(message(e)) from e  # of an image alone: clients pull, and try again
+
+
+async def _create(call: Call[Any, Any], body: config.ContainerConfig, name: str, image: doc.Image) -> doc.Created:
+    wanted, warnings = spec.pod(
+        body,
+        name,
+        exposed=list(image.config.exposed_ports),
+        others={words: await _mounts_of(call, words) for words in body.host_config.volumes_from},
+    )
+    try:
+        made = await call.engine.containers.create(wanted, by=call.principal)
+    except AlreadyExists as e:
+        raise await _conflict(call, name, e) from e
+    return doc.Created(id=made.id, warnings=[*warnings, *made.warnings])
+
+
+def check_platform(wanted: str, image: doc.Image) -> None:
+    """NotFound when an image is for another one."""
+    os, _, rest = wanted.partition("/")
+    arch = rest.partition("/")[0]
+    if wanted and (os, arch or image.architecture) != (image.os, image.architecture):
+        hint = f"it was found but does not match the specified platform: wanted {wanted[:60]}"
+        raise NotFound("image", next(iter(image.repo_tags), image.id), hint)
+
+
+async def _mounts_of(call: Call[Any, Any], words: str) -> list[doc.MountPoint]:
+    return (await call.engine.containers.inspect(words.partition(":")[0])).mounts
+
+
+async def _conflict(call: Call[Any, Any], name: str, error: AlreadyExists) -> HyperError:
+    """In the words that clients read."""
+    try:
+        holder = (await call.engine.containers.inspect(name)).id
+    except HyperError:
+        return error
+    return AlreadyExists(
+        f'Conflict. The container name "/{name}" is already in use by container "{holder}". '
+        "You have to remove (or rename) that container to be able to reuse that name."
+    )
+
+
+async def entries(call: Call[ListQuery, None]) -> list[inspect.Document]:
+    q = call.query
+    wanted = filters.read(q.filters)
+    found = await call.engine.containers.list(all=q.all or q.limit > 0, filters=wanted, size=q.size)
+    return [inspect.entry(each) for each in (found[: q.limit] if q.limit > 0 else found)]
+
+
+async def show(call: Call[SizeQuery, None]) -> inspect.Document:
+    found = await call.engine.containers.inspect(container(call), size=call.query.size)
+    return inspect.container(found, versions.of(call))
+
+
+async def start(call: Call[Nothing, bytes]) -> Answer | None:
+    if len(call.body) > EMPTY_BODY:
+        raise InvalidInput(
+            "starting container with non-empty request body was deprecated since v1.10 and removed in v1.12"
+        )
+    found = await call.engine.containers.inspect(container(call))
+    if found.state.running and not found.state.paused:
+        return Answer(status=304)
+    await call.engine.containers.start(found.id)
+    return None
+
+
+async def stop(call: Call[StopQuery, bytes]) -> Answer | None:
+    found = await call.engine.containers.inspect(container(call))
+    if not found.state.running and not found.state.restarting:
+        return Answer(status=304)
+    await call.engine.containers.stop(found.id, _seconds(call.query))
+    return None
+
+
+def _seconds(query: StopQuery) -> float | None:
+    if query.signal:
+        raise InvalidInput(
+            "cannot stop with another signal than the container's own: set StopSignal when it is created"
+        )
+    return FOR_EVER if query.t is not None and query.t < 0 else query.t
+
+
+async def restart(call: Call[StopQuery, bytes]) -> None:
+    await call.engine.containers.restart(container(call), _seconds(call.query))
+
+
+async def kill(call: Call[KillQuery, bytes]) -> None:
+    await call.engine.containers.kill(container(call), signal(call.query.signal))
+
+
+def signal(text: str) -> int:
+    try:
+        return signals.number(text)
+    except InvalidInput:
+        raise InvalidInput(f"invalid signal: {text[:40]}") from None
+
+
+async def pause(call: Call[Nothing, bytes]) -> None:
+    await call.engine.containers.pause(container(call))
+
+
+async def unpause(call: Call[Nothing, bytes]) -> None:
+    await call.engine.containers.unpause(container(call))
+
+
+async def rename(call: Call[RenameQuery, bytes]) -> None:
+    name = call.query.name.lstrip("/")
+    if not name:
+        raise InvalidInput("Neither old nor new names may be empty")
+    found = await call.engine.containers.inspect(container(call))
+    if found.name == f"/{name}":
+        raise InvalidInput("Renaming a container with the same name as its current name")
+    try:
+        await call.engine.containers.rename(found.id, name)
+    except AlreadyExists as e:
+        raise await _conflict(call, name, e) from e
+
+
+async def update(call: Call[Nothing, config.Sizes]) -> dict[str, list[str]]:
+    wanted, warnings = spec.update(call.body)
+    done = await call.engine.containers.update(container(call), wanted)
+    return {"Warnings": [*warnings, *done.warnings]}
+
+
+async def remove(call: Call[RemoveQuery, bytes]) -> None:
+    if call.query.link:
+        raise InvalidInput("cannot remove a link: there are none")
+    await call.engine.containers.remove(container(call), force=call.query.force, volumes=call.query.v)
+
+
+async def prune(call: Call[filters.Filtered, bytes]) -> inspect.Document:
+    """Remove those that do not run; a container that starts meanwhile stays."""
+    wanted = filters.read(call.query.filters)
+    for key in wanted:
+        if key not in ("until", "label", "label!"):
+            raise InvalidInput(f"invalid filter '{key[:60]}'")
+    idle = {**wanted, "status": ["created", "exited"]}
+    deleted, reclaimed = [], 0
+    for each in await call.engine.containers.list(all=True, filters=idle, size=True):
+        try:
+            await call.engine.containers.remove(each.id, force=False, volumes=False)
+        except (NotFound, WrongState):
+            continue
+        deleted.append(each.id)
+        reclaimed += each.size_rw or 0
+    return {"ContainersDeleted": deleted or None, "SpaceReclaimed": reclaimed}
+
+
+class WaitError(doc.Document, frozen=True, kw_only=True):
+    message: str
+
+
+class Ended(doc.Document, frozen=True, kw_only=True):
+    status_code: int
+    error: WaitError | None = None
+
+
+async def wait(call: Call[WaitQuery, bytes]) -> AsyncGenerator[Ended, None]:
+    """The head of the answer is sent at once, before the container has ended, or even begun: clients start it then."""
+    condition = CONDITIONS.get(call.query.condition)
+    if condition is None:
+        raise InvalidInput(f"invalid condition: {call.query.condition[:60]!r}")
+    found = await call.engine.containers.inspect(container(call))
+    return _ended(call, found.id, condition)
+
+
+async def _ended(call: Call[Any, Any], id: str, condition: Condition) -> AsyncGenerator[Ended, None]:
+    try:
+        result = await call.engine.containers.wait(id, condition)
+    except NotFound as e:  # it was removed before it ran
+        yield Ended(status_code=0, error=WaitError(message=message(e)))
+    else:
+        yield Ended(status_code=result.status_code)
+
+
+async def resize(call: Call[ResizeQuery, bytes]) -> Answer:
+    await call.engine.containers.resize(container(call), call.query.h, call.query.w)
+    return Answer(status=200)
+
+
+async def top(call: Call[TopQuery, None]) -> doc.Top:
+    return await call.engine.containers.top(container(call), call.query.ps_args)

@@ -1,0 +1,98 @@
+"""Errors in this dialect: docker's statuses, and its words where clients read them."""
+
+import errno
+from collections.abc import Callable, Mapping
+
+from hypercontainer.errors import GuestError, HyperError, NotFound, WrongState
+from hypercontainer.hyperd.http.errors import STATUS
+
+ABSENT: Mapping[str, Callable[[str], str]] = {
+    "container": lambda name: f"No such container: {name}",
+    "image": lambda name: f"No such image: {name}",
+    "exec": lambda name: f"No such exec instance: {name}",
+    "volume": lambda name: f"get {name}: no such volume",
+    "network": lambda name: f"network {name} not found",
+    "page": lambda name: "page not found",
+}
+HINTED = ("path", "plugin")  # where the hint is what docker says
+# By the verb, and the state where that matters. {name} is the container's.
+FORBIDDEN: Mapping[tuple[str, str], str] = {
+    ("exec in", ""): "Container {name} is not running",
+    ("exec in", "paused"): "Container {name} is paused, unpause the container before exec",
+    ("kill", ""): "Cannot kill container: {name}: Container {name} is not running",
+    ("resize", ""): "Container {name} is not running",
+    ("pause", ""): "Container {name} is not running",
+    ("pause", "paused"): "Container {name} is already paused",
+    ("unpause", ""): "Container {name} is not paused",
+    ("attach to", "paused"): "Container {name} is paused, unpause the container before attach.",
+    ("list the processes of", ""): "Container {name} is not running",
+    ("remove", "removing"): "removal of container {name} is already in progress",
+    ("start", "paused"): "cannot start a paused container, try unpause instead",
+}
+REMOVE_FIRST = (
+    "You cannot remove a {state} container {name}. Stop the container before attempting removal or force remove"
+)
+
+
+class Missing(HyperError):
+    """Docker has it, hyperd has not yet: docs/docker.md lists all such."""
+
+    kind = "unsupported"
+
+
+class NoSwarm(HyperError):
+    """This daemon is no manager of a swarm, and never is."""
+
+    kind = "unavailable"
+
+
+def status(error: HyperError) -> int:
+    if isinstance(error, WrongState) and error.verb == "unpause":
+        return 500
+    if isinstance(error, GuestError):  # what was to run there could not
+        return 400
+    return STATUS[error.kind]
+
+
+def message(error: HyperError) -> str:
+    """For clients that look for words of docker's."""
+    if isinstance(error, NotFound) and error.what in HINTED:
+        return error.hint
+    if isinstance(error, NotFound) and error.what in ABSENT:
+        return ABSENT[error.what](error.name) + (f": {error.hint}" if error.hint else "")
+    if isinstance(error, WrongState):
+        return _forbidden(error)
+    if isinstance(error, GuestError) and error.exec:
+        return not_run(error, "create")
+    return str(error)
+
+
+def _forbidden(error: WrongState) -> str:
+    words = FORBIDDEN.get((error.verb, error.state)) or FORBIDDEN.get((error.verb, ""))
+    if not words and error.verb == "remove":
+        words = REMOVE_FIRST
+    return words.format(name=error.name, state=error.state) if words else str(error)
+
+
+def not_run(error: GuestError, what: str = "exec") -> str:
+    """Of a command that could not be executed; clients make statuses of these words."""
+    why = {
+        errno.ENOENT: "executable file not found in $PATH",
+        errno.ENOTDIR: "no such file or directory",
+        errno.EACCES: "permission denied",
+        errno.EISDIR: "is a directory",
+    }.get(error.errno, "")
+    return f"OCI runtime {what} failed: {error}" + (f": {why}" if why else "")
+
+
+def document(error: HyperError) -> dict[str, object]:
+    return {"message": message(error)}
+
+
+def last_line(error: HyperError) -> dict[str, object]:
+    """Of a stream whose status was sent long ago."""
+    return {"errorDetail": {"message": message(error)}, "error": message(error)}
+
+
+def absent(what: str, docs: str = "docs/docker.md lists what is not there yet") -> Missing:
+    return Missing(f"{what} is not supported by hyperd yet: {docs}")

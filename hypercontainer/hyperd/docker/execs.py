@@ -1,0 +1,122 @@
+"""/containers/{c}/exec and /exec: one more process in a container that runs, created and started by a call each."""
+
+from typing import Any
+
+from hypercontainer.errors import GuestError, InvalidInput, NotFound
+from hypercontainer.hyperd.docker import detach, streams, versions
+from hypercontainer.hyperd.docker.call import Body, Nothing, container
+from hypercontainer.hyperd.docker.containers import ResizeQuery
+from hypercontainer.hyperd.docker.errors import not_run
+from hypercontainer.hyperd.docker.inspect import Document
+from hypercontainer.hyperd.http.call import PATH_NAME, Answer, Call, Upgrade
+from hypercontainer.model import documents as doc
+from hypercontainer.model.api import Session
+from hypercontainer.model.spec import ExecSpec
+
+
+class ExecConfig(Body, frozen=True, kw_only=True):
+    cmd: list[str] | str | None = None
+    attach_stdin: bool = False
+    tty: bool = False
+    env: list[str] = []
+    user: str = ""
+    working_dir: str = ""
+    privileged: bool = False
+    detach_keys: str = ""
+    console_size: list[int] = []  # rows, columns
+
+
+class ExecStart(Body, frozen=True, kw_only=True):
+    detach: bool = False
+    tty: bool = False
+    console_size: list[int] = []
+
+
+class Created(doc.Document, frozen=True, kw_only=True):
+    id: str
+
+
+def exec_id(call: Call[Any, Any]) -> str:
+    if not PATH_NAME.fullmatch(id := call.names["e"]):
+        raise NotFound("exec", id[:140])
+    return id
+
+
+async def create(call: Call[Nothing, ExecConfig]) -> Created:
+    body = call.body
+    command = [body.cmd] if isinstance(body.cmd, str) else body.cmd
+    if not command or not command[0]:
+        raise InvalidInput("No exec command specified")
+    if body.detach_keys and detach.keys(body.detach_keys) != detach.keys(""):
+        raise InvalidInput(f"cannot set DetachKeys of an exec: they are {detach.USUAL}")
+    rows, columns = _size(body.console_size)
+    wanted = ExecSpec(
+        command=command,
+        env=body.env,
+        working_dir=body.working_dir or None,
+        user=body.user or None,
+        tty=body.tty,
+        open_stdin=body.attach_stdin,
+        privileged=body.privileged,
+        rows=rows,
+        columns=columns,
+    )
+    return Created(id=await call.engine.execs.create(container(call), wanted))
+
+
+def _size(size: list[int]) -> tuple[int, int]:
+    """Rows and columns; 0 of each when nobody says."""
+    if size and not (len(size) == 2 and all(0 <= n <= 65535 for n in size)):
+        raise InvalidInput(f"invalid ConsoleSize {size[:4]}: use [ROWS, COLUMNS]")
+    return (size[0], size[1]) if size else (0, 0)
+
+
+async def start(call: Call[Nothing, ExecStart]) -> Upgrade | Answer:
+    """Its streams, or with Detach nothing. What it could not be started for is said in the stream, as by dockerd."""
+    version, id = versions.of(call), exec_id(call)
+    known = await call.engine.execs.inspect(id)
+    rows, columns = _size(call.body.console_size)
+    if rows and columns:
+        await call.engine.execs.resize(id, rows, columns)
+    if call.body.detach:
+        await call.engine.execs.start(id, detach=True)
+        return Answer(status=200)
+    try:
+        started = await call.engine.execs.start(id)
+        assert started is not None  # noqa: S101  it is not detached
+        session: Session = started
+    except GuestError as e:
+        status = (await call.engine.execs.inspect(id)).exit_code or 0
+        session = streams.NotStarted(id, not_run(e), status)
+    stdin = known.open_stdin
+    framing = streams.DockerStream(
+        version, upgraded=bool(call.upgrade), tty=known.tty, stdin=stdin, keys=detach.keys("")
+    )
+    return Upgrade(session, framing, stdin=stdin)
+
+
+async def show(call: Call[Nothing, None]) -> Document:
+    found = await call.engine.execs.inspect(exec_id(call))
+    return {
+        "ID": found.id,
+        "Running": found.running,
+        "ExitCode": found.exit_code,
+        "ProcessConfig": {
+            "tty": found.tty,
+            "entrypoint": found.command[0] if found.command else "",
+            "arguments": found.command[1:],
+            "privileged": found.privileged,
+        },
+        "OpenStdin": found.open_stdin,
+        "OpenStderr": True,
+        "OpenStdout": True,
+        "CanRemove": not found.running and found.exit_code is not None,
+        "ContainerID": found.container_id,
+        "DetachKeys": "",
+        "Pid": found.pid,
+    }
+
+
+async def resize(call: Call[ResizeQuery, bytes]) -> Answer:
+    await call.engine.execs.resize(exec_id(call), call.query.h, call.query.w)
+    return Answer(status=200)

@@ -1,0 +1,34 @@
+"""`filters=` of a query: JSON of Go's form {"label": {"a=b": true}} or of Python's {"label": ["a=b"]}."""
+
+from typing import Any
+
+from hypercontainer.errors import InvalidInput
+from hypercontainer.hyperd.docker.call import Query
+from hypercontainer.lib import foreign
+
+MAX = 1 << 16
+
+
+class Filtered(Query, frozen=True, kw_only=True):
+    """Of a list: what it is to show."""
+
+    filters: str = ""
+
+
+def read(text: str) -> dict[str, list[str]]:
+    """Values by their key; a key without a value is as good as none. InvalidInput for what is neither form."""
+    if not text:
+        return {}
+    value = foreign.loose(text.encode(errors="replace"), "filters", MAX)
+    if not isinstance(value, dict):
+        raise InvalidInput("invalid filters: use a JSON object")
+    found = {str(key): _values(str(key), each) for key, each in value.items()}
+    return {key: values for key, values in found.items() if values}
+
+
+def _values(key: str, value: Any) -> list[str]:
+    if isinstance(value, dict) and all(isinstance(on, bool) for on in value.values()):
+        return [word for word, on in value.items() if on]
+    if isinstance(value, list) and all(isinstance(word, str | bool | int) for word in value):
+        return [str(word).lower() if isinstance(word, bool) else str(word) for word in value]
+    raise InvalidInput(f"invalid filter {key[:100]!r}: use a list of words, or an object of word: true")

@@ -1,0 +1,175 @@
+"""/images, and what registries say of them. Names have slashes, and stand in paths as they are."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
+
+import msgspec
+
+from hypercontainer.errors import InvalidInput
+from hypercontainer.hyperd.docker import auth, filters, progress, versions
+from hypercontainer.hyperd.docker.call import Nothing, Query
+from hypercontainer.hyperd.docker.errors import absent
+from hypercontainer.hyperd.docker.inspect import Document
+from hypercontainer.hyperd.docker.versions import Version
+from hypercontainer.hyperd.http.call import Answer, Bytes, Call
+from hypercontainer.model import documents as doc
+
+NAMELESS = Version(1, 43)  # before, an image without a name is called <none>
+VIRTUAL = Version(1, 44)  # before, there is a VirtualSize
+
+
+class ListQuery(filters.Filtered, frozen=True, kw_only=True):
+    all: bool = False
+    digests: bool = False
+
+
+class CreateQuery(Query, frozen=True, kw_only=True):
+    fromImage: str = ""  # noqa: N815  their names there
+    fromSrc: str = ""  # noqa: N815
+    repo: str = ""
+    tag: str = ""
+    message: str = ""
+    changes: list[str] = []
+    platform: str = ""
+
+
+class TagQuery(Query, frozen=True, kw_only=True):
+    repo: str = ""
+    tag: str = ""
+
+
+class RemoveQuery(Query, frozen=True, kw_only=True):
+    force: bool = False
+    noprune: bool = False
+
+
+class SaveQuery(Query, frozen=True, kw_only=True):
+    names: list[str] = []
+
+
+class LoadQuery(Query, frozen=True, kw_only=True):
+    quiet: bool = False
+
+
+def image_name(call: Call[Any, Any]) -> str:
+    return call.names["i"][:1024]
+
+
+def list_entry(found: doc.ImageEntry, version: Version) -> Document:
+    nameless = ["<none>:<none>"] if version < NAMELESS else []
+    document: Document = {
+        "Id": found.id,
+        "ParentId": "",
+        "RepoTags": found.repo_tags or nameless,
+        "RepoDigests": found.repo_digests or (["<none>@<none>"] if version < NAMELESS else []),
+        "Created": found.created,
+        "Size": found.size,
+        "SharedSize": -1,
+        "Containers": found.containers or -1,
+        "Labels": found.labels or None,
+    }
+    return document | ({"VirtualSize": found.size} if version < VIRTUAL else {})
+
+
+async def entries(call: Call[ListQuery, None]) -> list[Document]:
+    found = await call.engine.images.list(filters.read(call.query.filters))
+    return [list_entry(each, versions.of(call)) for each in found]
+
+
+async def show(call: Call[Nothing, None]) -> Document:
+    found = await call.engine.images.inspect(image_name(call))
+    document: Document = msgspec.to_builtins(found)
+    config = document["Config"]
+    for key in ("Volumes", "ExposedPorts", "Labels", "OnBuild"):
+        config[key] = config.get(key) or None
+    if version_before(call, VIRTUAL):
+        document["VirtualSize"] = found.size
+    return document | {
+        "Parent": "",
+        "DockerVersion": "",
+        "Container": "",
+        "GraphDriver": {"Name": "erofs", "Data": None},
+        "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"},
+    }
+
+
+def version_before(call: Call[Any, Any], limit: Version) -> bool:
+    return versions.of(call) < limit
+
+
+async def history(call: Call[Nothing, None]) -> list[Document]:
+    found = await call.engine.images.history(image_name(call))
+    return [msgspec.to_builtins(each) | {"Tags": each.tags or None} for each in found]
+
+
+async def create(call: Call[CreateQuery, AsyncIterator[bytes]]) -> AsyncGenerator[Document, None]:
+    """A pull, or an import of a root file system's tar."""
+    q = call.query
+    if q.fromSrc:
+        return await _import(call)
+    if not q.fromImage:
+        raise InvalidInput("fromImage or fromSrc is needed")
+    given = auth.credentials(call.headers.get("X-Registry-Auth", ""))
+    name = whole_name(q.fromImage, q.tag)
+    source = await call.engine.images.pull(name, platform=q.platform, credentials=given)
+    return await progress.begun(progress.pulled(source, name))
+
+
+def whole_name(repository: str, tag: str) -> str:
+    """Of a pull. InvalidInput for all tags of a repository."""
+    if tag:
+        return f"{repository}{'@' if ':' in tag else ':'}{tag}"
+    if "@" in repository or ":" in repository.rpartition("/")[2]:
+        return repository
+    raise InvalidInput(f"cannot pull all tags of {repository[:200]}: name one: {repository[:200]}:latest")
+
+
+async def _import(call: Call[CreateQuery, AsyncIterator[bytes]]) -> AsyncGenerator[Document, None]:
+    q = call.query
+    if q.fromSrc != "-":
+        raise InvalidInput("cannot import from a URL: send the tar, with fromSrc=-")
+    name = f"{q.repo}:{q.tag or 'latest'}" if q.repo else ""
+    made = await call.engine.images.import_(call.body, name=name, changes=q.changes, message=q.message)
+    return progress.lines({"status": made.id})
+
+
+async def load(call: Call[LoadQuery, AsyncIterator[bytes]]) -> AsyncGenerator[Document, None]:
+    return progress.loaded(await call.engine.images.load(call.body))
+
+
+async def save(call: Call[SaveQuery, None]) -> Bytes:
+    return await _saved(call, call.query.names)
+
+
+async def save_one(call: Call[Nothing, None]) -> Bytes:
+    return await _saved(call, [image_name(call)])
+
+
+async def _saved(call: Call[Any, None], names: list[str]) -> Bytes:
+    if not names:
+        raise InvalidInput("no image is named: use names=")
+    for each in names:
+        await call.engine.images.inspect(each)
+    return Bytes(source=await call.engine.images.save(names, "docker"), media_type="application/x-tar")
+
+
+async def tag(call: Call[TagQuery, bytes]) -> Answer:
+    q = call.query
+    if not q.repo:
+        raise InvalidInput("invalid reference format: repo is needed")
+    await call.engine.images.tag(image_name(call), f"{q.repo}:{q.tag}" if q.tag else q.repo)
+    return Answer(status=201)
+
+
+async def remove(call: Call[RemoveQuery, bytes]) -> list[dict[str, str]]:
+    removed = await call.engine.images.remove(image_name(call), force=call.query.force)
+    return [{"Untagged": step.untagged} if step.untagged else {"Deleted": step.deleted} for step in removed]
+
+
+async def prune(call: Call[filters.Filtered, bytes]) -> Document:
+    done = await call.engine.images.prune(all=False, wanted=filters.read(call.query.filters))
+    return {"ImagesDeleted": [{"Deleted": id} for id in done.deleted] or None, "SpaceReclaimed": done.space_reclaimed}
+
+
+async def search(call: Call[Nothing, None]) -> None:
+    raise absent("a search of registries")

@@ -1,0 +1,167 @@
+"""Our documents of a container -> docker's, which have more keys, and no state of ours. Pure."""
+
+from typing import Any
+
+import msgspec
+
+from hypercontainer.hyperd.docker.versions import Version
+from hypercontainer.model import defaults, spec
+from hypercontainer.model import documents as doc
+
+Document = dict[str, Any]
+
+NAMED = Version(1, 44)  # from here on an endpoint says its DNSNames
+NOTHING_SET: Document = {  # of HostConfig, what is refused, or void in a virtual machine
+    "Annotations": None,
+    "BlkioDeviceReadBps": None,
+    "BlkioDeviceReadIOps": None,
+    "BlkioDeviceWriteBps": None,
+    "BlkioDeviceWriteIOps": None,
+    "BlkioWeight": 0,
+    "BlkioWeightDevice": None,
+    "Cgroup": "",
+    "CgroupParent": "",
+    "CgroupnsMode": "private",
+    "ConsoleSize": [0, 0],
+    "ContainerIDFile": "",
+    "CpuCount": 0,
+    "CpuPercent": 0,
+    "CpuPeriod": 0,
+    "CpuQuota": 0,
+    "CpuRealtimePeriod": 0,
+    "CpuRealtimeRuntime": 0,
+    "CpuShares": 0,
+    "CpusetCpus": "",
+    "CpusetMems": "",
+    "DeviceCgroupRules": None,
+    "DeviceRequests": None,
+    "Devices": None,
+    "GroupAdd": None,
+    "IOMaximumBandwidth": 0,
+    "IOMaximumIOps": 0,
+    "IpcMode": "private",
+    "Isolation": "",
+    "Links": None,
+    "MemoryReservation": 0,
+    "MemorySwap": 0,
+    "MemorySwappiness": None,
+    "OomKillDisable": False,
+    "OomScoreAdj": 0,
+    "PidMode": "",
+    "PublishAllPorts": False,
+    "Runtime": "hyper",
+    "StorageOpt": None,
+    "UTSMode": "",
+    "UsernsMode": "",
+    "VolumeDriver": "",
+    "VolumesFrom": None,
+}
+OF_A_NETWORK: Document = {
+    "Bridge": "",
+    "SandboxID": "",
+    "SandboxKey": "",
+    "HairpinMode": False,
+    "LinkLocalIPv6Address": "",
+    "LinkLocalIPv6PrefixLen": 0,
+    "SecondaryIPAddresses": None,
+    "SecondaryIPv6Addresses": None,
+    "EndpointID": "",
+}
+PUBLISHES = ("running", "paused", "suspended")
+STATES = {"suspended": "paused"}  # the rest are docker's
+
+
+def state(word: str) -> str:
+    return STATES.get(word, word)
+
+
+def container(found: doc.Container, version: Version) -> Document:
+    """The answer to `docker inspect`. What is ours alone stays in it: Isolation, Pod, Vm."""
+    document: Document = msgspec.to_builtins(found)
+    suspended = found.state.status == "suspended"
+    document["State"] |= {"Status": state(found.state.status)}
+    if suspended:
+        document["State"] |= {"Running": True, "Paused": True}
+    document["Config"] |= {
+        "Domainname": "",
+        "AttachStdin": found.config.open_stdin,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "OnBuild": None,
+        "Volumes": document["Config"]["Volumes"] or None,
+    }
+    document["Config"].pop("Healthcheck")
+    document["HostConfig"] = NOTHING_SET | document["HostConfig"] | _paths(found.host_config)
+    document["NetworkSettings"] = _network(found, version)
+    for key in ("SizeRw", "SizeRootFs"):
+        if document[key] is None:
+            del document[key]
+    return document | {
+        "ResolvConfPath": "",
+        "HostnamePath": "",
+        "HostsPath": "",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": None,
+        "GraphDriver": {"Name": found.driver, "Data": None},
+    }
+
+
+def _paths(host: doc.HostConfig) -> Document:
+    """What is masked in it, and what cannot be written."""
+    hidden = not host.privileged
+    return {
+        "MaskedPaths": list(defaults.MASKED_PATHS) if hidden else None,
+        "ReadonlyPaths": list(defaults.READONLY_PATHS) if hidden else None,
+    }
+
+
+def _network(found: doc.Container, version: Version) -> Document:
+    """The flat addresses are those of the usual network, which is not always the first one."""
+    usual = found.network_settings.networks.get(spec.DEFAULT, doc.Endpoint())
+    flat = msgspec.to_builtins(usual)
+    flat.pop("Aliases", None)
+    document: Document = OF_A_NETWORK | msgspec.to_builtins(found.network_settings) | flat
+    runs = found.state.running
+    document["Ports"] = document["Ports"] if runs else {}
+    document["Networks"] = {
+        name: endpoint(found.id, found.name, place, version) for name, place in found.network_settings.networks.items()
+    }
+    return document
+
+
+def endpoint(id: str, name: str, place: doc.NamedEndpoint, version: Version) -> Document:
+    names = [name.lstrip("/"), *place.aliases, id[:12]]
+    return {
+        "IPAMConfig": None,
+        "Links": None,
+        "NetworkID": "",
+        "EndpointID": "",
+        "DriverOpts": None,
+        "GwPriority": 0,
+        **({"DNSNames": names} if version >= NAMED else {}),
+        **msgspec.to_builtins(place),
+        "Aliases": place.aliases or None,
+    }
+
+
+def entry(found: doc.ContainerEntry) -> Document:
+    """A line of `docker ps`."""
+    document: Document = msgspec.to_builtins(found)
+    for key in ("SizeRw", "SizeRootFs"):
+        if document[key] is None:
+            del document[key]
+    networks = document.pop("Networks")
+    mode = networks[0] if networks else "none"
+    return document | {
+        "State": state(found.state),
+        "Status": found.status.replace("Suspended", "Paused"),
+        "Ports": [port(each) for each in found.ports] if found.state in PUBLISHES else [],
+        "HostConfig": {"NetworkMode": mode},
+        "NetworkSettings": {"Networks": {name: {"NetworkID": ""} for name in networks}},
+    }
+
+
+def port(found: doc.Port) -> Document:
+    return {"IP": found.ip, "PrivatePort": found.private_port, "PublicPort": found.public_port, "Type": found.type}

@@ -1,0 +1,86 @@
+"""What a container wrote, as docker's clients read it: frames or raw bytes, each line with its time when asked for."""
+
+from collections.abc import AsyncGenerator
+
+from hypercontainer.errors import InvalidInput
+from hypercontainer.hyperd.docker import streams, versions
+from hypercontainer.hyperd.docker.call import Query, container
+from hypercontainer.hyperd.http.call import Bytes, Call
+from hypercontainer.lib import clock
+from hypercontainer.model.documents import LogEntry
+
+MAX_TAIL = 10_000_000
+
+
+class LogsQuery(Query, frozen=True, kw_only=True):
+    follow: bool = False
+    stdout: bool = False
+    stderr: bool = False
+    since: str = ""
+    until: str = ""
+    timestamps: bool = False
+    tail: str = "all"
+    details: bool = False
+
+
+async def logs(call: Call[LogsQuery, None]) -> Bytes:
+    q, c = call.query, container(call)
+    if not (q.stdout or q.stderr):
+        raise InvalidInput("Bad parameters: you must choose at least one stream")
+    found = await call.engine.containers.inspect(c)
+    entries = await call.engine.containers.logs(
+        found.id,
+        follow=q.follow,
+        since_ns=time_ns(q.since),
+        until_ns=time_ns(q.until),
+        tail=tail(q.tail),
+        stdout=q.stdout,
+        stderr=q.stderr,
+    )
+    tty, version = found.config.tty, versions.of(call)
+    lines = Lines(times=q.timestamps, details=q.details)
+    kind = streams.media_type(version, tty=tty) if version >= streams.SINCE else "application/octet-stream"
+    return Bytes(source=_written(entries, lines, tty=tty), media_type=kind, early=True)
+
+
+def time_ns(text: str) -> int | None:
+    """0 is docker's "no time"."""
+    return None if text in ("", "0") else clock.nanoseconds(text)
+
+
+def tail(text: str) -> int | None:
+    """A number of lines, or None for all of them, which is also docker's reading of what is no number."""
+    number = text if text.isascii() and text.isdigit() and len(text) < 10 else ""
+    return min(int(number), MAX_TAIL) if number else None
+
+
+class Lines:
+    """Puts the time, and the details, before each line: entries hold any part of one, or several. Pure."""
+
+    def __init__(self, *, times: bool, details: bool) -> None:
+        self._times, self._details = times, details
+        self._within = {1: False, 2: False}  # a line, by the stream
+
+    def write(self, entry: LogEntry) -> bytes:
+        if not (self._times or self._details):
+            return entry.data
+        head = (f"{clock.rfc3339(entry.time_ns)} " if self._times else "") + (" " if self._details else "")
+        parts = _lines(entry.data)
+        before = b"" if self._within[entry.stream] else head.encode()
+        self._within[entry.stream] = not entry.data.endswith(b"\n")
+        return before + head.encode().join(parts)
+
+
+def _lines(data: bytes) -> list[bytes]:
+    """At newlines alone: a terminal's lines end in both, and have more in them."""
+    parts = data.split(b"\n")
+    return [*(part + b"\n" for part in parts[:-1]), *([parts[-1]] if parts[-1] else [])]
+
+
+async def _written(entries: AsyncGenerator[LogEntry, None], lines: Lines, *, tty: bool) -> AsyncGenerator[bytes, None]:
+    try:
+        async for entry in entries:
+            data = lines.write(entry)
+            yield data if tty else streams.frame(entry.stream, data)
+    finally:
+        await entries.aclose()

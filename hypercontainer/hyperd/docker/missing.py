@@ -1,0 +1,44 @@
+"""What docker has and hyperd has not yet, or will not have: said in words, where clients ask for it."""
+
+from typing import Any
+
+from hypercontainer.errors import NotFound
+from hypercontainer.hyperd.docker.errors import absent
+from hypercontainer.hyperd.http.call import Call
+
+
+async def build(call: Call[Any, Any]) -> None:
+    raise absent("docker build")
+
+
+async def commit(call: Call[Any, Any]) -> None:
+    raise absent("docker commit")
+
+
+async def changes(call: Call[Any, Any]) -> None:
+    raise absent("docker diff")
+
+
+async def export(call: Call[Any, Any]) -> None:
+    raise absent("docker export")
+
+
+async def push(call: Call[Any, Any]) -> None:
+    raise absent("docker push")
+
+
+async def websocket(call: Call[Any, Any]) -> None:
+    raise absent("attaching by a websocket")
+
+
+async def distribution(call: Call[Any, Any]) -> None:
+    raise absent("asking a registry for an image's manifest")
+
+
+async def checkpoint(call: Call[Any, Any]) -> None:
+    raise absent("docker checkpoint", "hyperctl checkpoint does it")
+
+
+async def page(call: Call[Any, Any]) -> None:
+    """Of a path that docker does not have, and of /grpc and /session: so clients know that BuildKit is not here."""
+    raise NotFound("page", "")

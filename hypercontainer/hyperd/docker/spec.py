@@ -1,0 +1,249 @@
+"""docker's words for a container -> ours: the body of its creation becomes the spec of its pod. Pure."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from hypercontainer.errors import InvalidInput
+from hypercontainer.hyperd.docker import mounts, refused
+from hypercontainer.hyperd.docker.config import (
+    ContainerConfig,
+    Endpoint,
+    HostConfig,
+    PortBinding,
+    RestartPolicy,
+    Sizes,
+    Ulimit,
+)
+from hypercontainer.model import spec
+from hypercontainer.model.documents import MountPoint
+from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, Dns, EndpointSpec, PodSpec, PortMapping
+
+USUAL_CPU_PERIOD_US = 100_000
+USUAL_NETWORKS = ("", "default", spec.DEFAULT)  # docker's words for the one that is always there
+RESTARTS = ("no", "always", "on-failure", "unless-stopped")
+PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?", re.ASCII)
+MAX_CPUS = 4096
+
+
+def pod(
+    body: ContainerConfig,
+    name: str,
+    *,
+    exposed: Sequence[str] = (),
+    others: Mapping[str, list[MountPoint]] = {},
+) -> tuple[PodSpec, list[str]]:
+    """The pod of one container, and warnings. `exposed`: the image's ports; `others`: what the containers of
+    VolumesFrom have mounted, by the names there.
+
+    InvalidInput, NotFound: what cannot be had, by its name."""
+    warnings = refused.check(body)
+    host = body.host_config
+    networks = _networks(body)
+    published = networks[0].network != spec.NONE
+    asked = [*exposed, *body.exposed_ports] if host.publish_all_ports else []
+    return PodSpec(
+        name=name,
+        hostname=body.hostname,
+        vcpus=math.ceil(cpus(host)),
+        memory_mib=mounts.mib(host.memory),
+        networks=networks,
+        ports=ports(host.port_bindings, asked) if published else [],
+        dns=Dns(nameservers=host.dns, search=host.dns_search, options=host.dns_options),
+        extra_hosts=dict(map(_extra_host, host.extra_hosts)),
+        containers=[_container(body, name, _volumes_from(host, others))],
+    ), warnings
+
+
+def _container(body: ContainerConfig, name: str, more: Sequence[spec.Mount]) -> ContainerSpec:
+    host, limit = body.host_config, cpus(body.host_config)
+    own = mounts.all_of(body)
+    taken = {mount.target for mount in own}
+    security = _security(host.security_opt)
+    entrypoint, command = words(body.entrypoint), words(body.cmd)
+    return ContainerSpec(
+        image=body.image,
+        name=name,
+        command=[] if entrypoint and command is None else command,  # the image's was for the image's entrypoint
+        entrypoint=entrypoint,
+        env=body.env,
+        working_dir=body.working_dir or None,
+        user=body.user or None,
+        tty=body.tty,
+        open_stdin=body.open_stdin,
+        stdin_once=body.stdin_once,
+        expose=[_with_protocol(port) for port in body.exposed_ports],
+        read_only=host.readonly_rootfs,
+        init=host.init,
+        mounts=[*own, *(mount for mount in more if mount.target not in taken)],
+        cap_add=host.cap_add,
+        cap_drop=host.cap_drop,
+        privileged=host.privileged,
+        no_new_privileges="no-new-privileges" in security,
+        seccomp="unconfined" if "seccomp" in security else "default",
+        ulimits=[_ulimit(limit) for limit in host.ulimits],
+        sysctls=host.sysctls,
+        cpus=limit if limit % 1 else 0.0,  # of whole ones the machine has no more
+        pids=pids(host),
+        shm_mib=mounts.mib(host.shm_size) or 64,
+        scratch_mib=_scratch_mib(host.storage_opt),
+        stop_signal=body.stop_signal or None,
+        stop_timeout_s=10 if body.stop_timeout is None else body.stop_timeout,
+        restart=restart(host.restart_policy or RestartPolicy()),
+        labels=body.labels,
+        auto_remove=host.auto_remove,
+    )
+
+
+def update(sizes: Sizes) -> tuple[ContainerUpdate, list[str]]:
+    """What is to be another: docker's zeros leave a thing as it is."""
+    warnings = refused.check_sizes(sizes)
+    if sizes.ulimits:
+        raise InvalidInput("cannot update Ulimits: they are set when a container is created")
+    return ContainerUpdate(
+        cpus=cpus(sizes) or None,
+        memory_mib=mounts.mib(sizes.memory) or None,
+        pids=None if sizes.pids_limit is None or sizes.pids_limit == 0 else pids(sizes),
+        restart=restart(sizes.restart_policy) if sizes.restart_policy and sizes.restart_policy.name else None,
+    ), warnings
+
+
+def words(said: list[str] | str | None) -> list[str] | None:
+    """A command line; old clients send a lone word. An empty one is as good as none, but for an entrypoint of [""],
+    which takes the image's away."""
+    if isinstance(said, str):
+        return [said] if said else None
+    return [] if said == [""] else said or None
+
+
+def cpus(sizes: Sizes) -> float:
+    """Of NanoCpus, or of CpuQuota and CpuPeriod; 0.0 when nobody asked."""
+    if sizes.nano_cpus and (sizes.cpu_quota or sizes.cpu_period):
+        raise InvalidInput("Conflicting options: Nano CPUs and CPU Period or Quota cannot both be set")
+    given = sizes.nano_cpus / 1e9
+    if sizes.cpu_quota > 0:
+        given = sizes.cpu_quota / (sizes.cpu_period or USUAL_CPU_PERIOD_US)
+    if not 0 <= given <= MAX_CPUS:
+        raise InvalidInput(f"invalid number of CPUs {given:g}: 0 to {MAX_CPUS}")
+    return round(given, 3)
+
+
+def pids(sizes: Sizes) -> int:
+    """docker's 0 and -1 are no limit."""
+    return max(0, sizes.pids_limit or 0)
+
+
+def _networks(body: ContainerConfig) -> list[EndpointSpec]:
+    """The network of NetworkMode, then the others of EndpointsConfig, which may call the first one `default`."""
+    mode = spec.NONE if body.network_disabled else body.host_config.network_mode
+    if mode == "host":
+        raise InvalidInput("cannot set NetworkMode to host: a machine is not on the host's network; publish ports")
+    if mode.startswith("container:"):
+        raise InvalidInput(f"cannot set NetworkMode to {mode[:60]!r}: it is not supported by hyperd yet")
+    first = mode if mode not in USUAL_NETWORKS else spec.DEFAULT
+    found = {first: EndpointSpec(network=first)}
+    if first != spec.NONE:
+        for name, said in body.networking_config.endpoints_config.items():
+            place = endpoint(first if name in USUAL_NETWORKS and mode in USUAL_NETWORKS else name, said)
+            found[place.network] = place
+    return list(found.values())
+
+
+def endpoint(network: str, said: Endpoint) -> EndpointSpec:
+    """A container's place in `network`."""
+    for field, value in (
+        ("Links", said.links),
+        ("MacAddress", said.mac_address),
+        ("DriverOpts", said.driver_opts),
+        ("LinkLocalIPs", said.ipam_config.link_local_ips),
+    ):
+        if value:
+            raise InvalidInput(f"cannot set {field} on network {network[:60]}: it is not supported by hyperd")
+    address = said.ipam_config
+    return EndpointSpec(
+        network=network, address=address.ipv4_address, address6=address.ipv6_address, aliases=said.aliases
+    )
+
+
+def restart(policy: RestartPolicy) -> spec.RestartPolicy:
+    name = policy.name or "no"
+    if name not in RESTARTS:
+        raise InvalidInput(f"invalid restart policy '{policy.name[:60]}'")
+    if policy.maximum_retry_count and name != "on-failure":
+        raise InvalidInput(f"maximum retry count cannot be used with restart policy '{name}'")
+    return spec.RestartPolicy(name=name, max_retries=policy.maximum_retry_count)  # type: ignore[arg-type]  # one of them
+
+
+def ports(bindings: Mapping[str, list[PortBinding] | None], everything: Sequence[str]) -> list[PortMapping]:
+    """What is published; `everything` on a free port where no binding says more."""
+    found = [_port(inside, one) for inside, outside in bindings.items() for one in outside or [PortBinding()]]
+    bound = {(port.container_port, port.protocol) for port in found}
+    free = [_port(inside, PortBinding()) for inside in dict.fromkeys(map(_with_protocol, everything))]
+    return found + [port for port in free if (port.container_port, port.protocol) not in bound]
+
+
+def _with_protocol(port: str) -> str:
+    return port if "/" in port else f"{port}/tcp"
+
+
+def _port(inside: str, binding: PortBinding) -> PortMapping:
+    number, _, protocol = _with_protocol(inside).partition("/")
+    if protocol not in ("tcp", "udp"):
+        raise InvalidInput(f"cannot publish port {inside[:40]!r}: the protocols are tcp and udp")
+    found, host = PORT.fullmatch(number), PORT.fullmatch(binding.host_port or "0")
+    if not found or found[2] or not host:
+        raise InvalidInput(f"invalid port specification: {binding.host_port[:40]!r} for {inside[:40]!r}")
+    first, last = int(host[1]), int(host[2] or 0)
+    if last and not first < last <= 65535:
+        first, last = (first, 0) if first == last else (65536, 0)  # the engine says what is wrong with it
+    return PortMapping(
+        container_port=int(found[1]),
+        host_port=first,
+        host_port_last=last,
+        host_ip=binding.host_ip.removeprefix("[").removesuffix("]"),
+        protocol="udp" if protocol == "udp" else "tcp",
+    )
+
+
+def _extra_host(entry: str) -> tuple[str, str]:
+    """ "NAME:ADDRESS", "NAME=ADDRESS"."""
+    name, found, address = entry.partition("=" if "=" in entry else ":")
+    if not (name and found and address):
+        raise InvalidInput(f"bad format for add-host: {entry[:100]!r}")
+    if address == "host-gateway":
+        raise InvalidInput(f"cannot set ExtraHosts of {entry[:100]!r}: host-gateway is not supported by hyperd yet")
+    return name, address.removeprefix("[").removesuffix("]")
+
+
+def _security(options: Sequence[str]) -> set[str]:
+    """What of it matters in a virtual machine."""
+    found = set()
+    for option in options:
+        key, _, value = option.replace(":", "=", 1).partition("=")
+        if (key == "no-new-privileges" and value in ("", "true")) or (key, value) == ("seccomp", "unconfined"):
+            found.add(key)
+        elif (key, value) not in (
+            ("seccomp", "builtin"),
+            ("apparmor", "unconfined"),
+            ("no-new-privileges", "false"),
+        ) and (key != "label"):
+            raise InvalidInput(
+                f"cannot set SecurityOpt {option[:60]!r}: use no-new-privileges, seccomp=unconfined; "
+                "the virtual machine confines the container"
+            )
+    return found
+
+
+def _ulimit(limit: Ulimit) -> spec.Ulimit:
+    return spec.Ulimit(name=limit.name, soft=limit.soft, hard=limit.hard)
+
+
+def _scratch_mib(options: Mapping[str, str]) -> int:
+    for key in options:
+        if key != "size":
+            raise InvalidInput(f"cannot set StorageOpt's {key[:60]!r}: there is size")
+    return mounts.mib(mounts.size(options["size"])) if "size" in options else 0
+
+
+def _volumes_from(host: HostConfig, others: Mapping[str, list[MountPoint]]) -> list[spec.Mount]:
+    return [mount for each in host.volumes_from for mount in mounts.of_another(each, others[each])]

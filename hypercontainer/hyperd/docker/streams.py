@@ -1,0 +1,146 @@
+"""Connections that are taken over in this dialect: frames or raw bytes, and what the end of a client's input means."""
+
+import struct
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Literal
+
+from hypercontainer.errors import HyperError, NotFound
+from hypercontainer.hyperd.docker import versions
+from hypercontainer.hyperd.docker.detach import Watch
+from hypercontainer.hyperd.docker.errors import message
+from hypercontainer.hyperd.docker.versions import Version
+from hypercontainer.hyperd.http.framing import Detach, Word
+from hypercontainer.lib.trace import Step
+from hypercontainer.model.api import Session
+
+HEADER = struct.Struct(">BxxxI")  # stream, length
+RAW = "application/vnd.docker.raw-stream"
+MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
+SINCE = Version(1, 42)  # the two have names of their own
+STDERR = 2
+
+
+def frame(stream: int, data: bytes) -> bytes:
+    return HEADER.pack(stream, len(data)) + data
+
+
+def media_type(version: Version, *, tty: bool) -> str:
+    """Of a connection that carries the streams of a process."""
+    return RAW if tty or version < SINCE else MULTIPLEXED
+
+
+class DockerStream:
+    """The framing of one connection: a terminal's bytes as they are, else frames that name their stream.
+
+    `keys`: what a terminal's client types to leave; b"" where there is nothing to look for."""
+
+    half_closes = True
+
+    def __init__(self, version: Version, *, upgraded: bool, tty: bool, stdin: bool, keys: bytes = b"") -> None:
+        kind = media_type(version, tty=tty)
+        status = "101 UPGRADED" if upgraded else "200 OK"
+        upgrade = "Connection: Upgrade\r\nUpgrade: tcp\r\n" if upgraded else "Connection: close\r\n"
+        common = "".join(f"{name}: {value}\r\n" for name, value in versions.HEADERS.items())
+        self.head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\n{upgrade}{common}\r\n".encode()
+        self._tty, self._stdin = tty, stdin
+        self._watch = Watch(keys) if tty and keys else None
+
+    def read(self, data: bytes) -> Iterator[Word]:
+        if not self._stdin:  # nobody asked for it
+            return
+        if self._watch is None:
+            yield data
+            return
+        data, left = self._watch.feed(data)
+        yield data
+        if left:
+            yield Detach()
+
+    def begin(self, session: Session) -> bytes:
+        return b""
+
+    def output(self, stream: int, data: bytes) -> bytes:
+        return data if self._tty else frame(stream, data)
+
+    def end(self, status: int, reason: str) -> bytes:
+        return b""  # clients ask for it
+
+    def error(self, error: HyperError) -> bytes:
+        """The last words, on stderr; a container that was removed before it ran has none."""
+        return b"" if isinstance(error, NotFound) else self.output(STDERR, f"{message(error)}\r\n".encode())
+
+
+class Attached:
+    """A session with a container, with docker's rules for stdin: the end of a client's input is the end of stdin only
+    of a container that takes one client's (StdinOnce); and there a client that goes ends it, too."""
+
+    def __init__(self, session: Session, *, once: bool) -> None:
+        self._session, self._once = session, once
+
+    @property
+    def id(self) -> str:
+        return self._session.id
+
+    @property
+    def timings(self) -> Sequence[Step]:
+        return self._session.timings
+
+    @property
+    def reason(self) -> str:
+        return self._session.reason
+
+    def __aiter__(self) -> AsyncIterator[tuple[Literal[1, 2], bytes]]:
+        return self._session.__aiter__()
+
+    async def write(self, data: bytes) -> None:
+        await self._session.write(data)
+
+    async def close_stdin(self) -> None:
+        if self._once:
+            await self._session.close_stdin()
+
+    async def signal(self, number: int) -> None:
+        await self._session.signal(number)
+
+    async def resize(self, rows: int, columns: int) -> None:
+        await self._session.resize(rows, columns)
+
+    async def wait(self) -> int:
+        return await self._session.wait()
+
+    async def detach(self) -> None:
+        try:
+            await self.close_stdin()
+        finally:
+            await self._session.detach()
+
+
+class NotStarted:
+    """The session of an exec that could not be started: says why, as dockerd does, and has ended."""
+
+    timings: Sequence[Step] = ()
+    reason = ""
+
+    def __init__(self, id: str, words: str, status: int) -> None:
+        self.id, self._words, self._status = id, words, status
+
+    async def __aiter__(self) -> AsyncIterator[tuple[Literal[1, 2], bytes]]:
+        yield 1, f"{self._words}\r\n".encode()
+
+    async def write(self, data: bytes) -> None:
+        raise BrokenPipeError("it does not run")
+
+    async def close_stdin(self) -> None:
+        pass
+
+    async def signal(self, number: int) -> None:
+        pass
+
+    async def resize(self, rows: int, columns: int) -> None:
+        pass
+
+    async def wait(self) -> int:
+        return self._status
+
+    async def detach(self) -> None:
+        pass

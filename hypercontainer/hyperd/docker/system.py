@@ -1,0 +1,169 @@
+"""/_ping, /version, /info, /system/df, /auth; and what a daemon without swarm and plugins says of those."""
+
+from typing import Any
+
+from hypercontainer.hyperd.docker import inspect, versions
+from hypercontainer.hyperd.docker.call import Body, Nothing
+from hypercontainer.hyperd.docker.errors import NoSwarm
+from hypercontainer.hyperd.docker.images import list_entry
+from hypercontainer.hyperd.docker.inspect import Document
+from hypercontainer.hyperd.docker.volumes import volume
+from hypercontainer.hyperd.http.call import Answer, Call
+from hypercontainer.model import documents as doc
+from hypercontainer.model.api import Credentials
+
+INDEX = "https://index.docker.io/v1/"
+PING = {
+    "Builder-Version": "1",  # 2 would be BuildKit
+    "Swarm": "inactive",
+    "Cache-Control": "no-cache, no-store, must-revalidate",
+    "Pragma": "no-cache",
+}
+TRUE_HERE = (
+    "MemoryLimit",
+    "SwapLimit",
+    "CpuCfsPeriod",
+    "CpuCfsQuota",
+    "CPUShares",
+    "CPUSet",
+    "PidsLimit",
+    "IPv4Forwarding",
+    "BridgeNfIptables",
+    "BridgeNfIp6tables",
+    "OomKillDisable",
+)  # fmt: skip  what makes the CLI warn of the host, whose kernel is not that of containers
+
+
+async def ping(call: Call[Nothing, None]) -> Answer:
+    await call.engine.system.ping()
+    return Answer(content=b"OK", headers=PING, media_type="text/plain; charset=utf-8")
+
+
+async def version(call: Call[Nothing, None]) -> Document:
+    said = await call.engine.system.version()
+    engine = {
+        "Version": said.version,
+        "ApiVersion": str(versions.NEWEST),
+        "MinAPIVersion": str(versions.OLDEST),
+        "Os": said.os,
+        "Arch": architecture(said.arch),
+        "KernelVersion": said.kernel_version,
+        "GitCommit": "",
+        "GoVersion": "",
+        "BuildTime": "",
+        "Experimental": False,
+    }
+    details = {key: str(value) for key, value in engine.items() if key != "Version"} | {"Experimental": "false"}
+    component = {"Name": "Engine", "Version": said.version, "Details": details}
+    return {**engine, "Platform": {"Name": "HyperContainer"}, "Components": [component]}
+
+
+def architecture(machine: str) -> str:
+    """The host's, in Go's words."""
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+
+
+async def info(call: Call[Nothing, None]) -> Document:
+    said = await call.engine.system.info()
+    isolation = f"{said.isolation.level} ({said.isolation.accelerator}): {said.isolation.reason}"
+    return {
+        "ID": said.name,
+        "Name": said.name,
+        "ServerVersion": said.server_version,
+        "Containers": said.containers,
+        "ContainersRunning": said.containers_running,
+        "ContainersPaused": said.containers_paused,
+        "ContainersStopped": said.containers_stopped,
+        "Images": said.images,
+        "Driver": "erofs",
+        "DriverStatus": [
+            ["Isolation", isolation],
+            ["Hypervisor", f"{said.hypervisor.name} {said.hypervisor.version}"],
+            ["Guest kernel", said.guest_kernel or "none"],
+        ],
+        "LoggingDriver": "json-file",
+        "CgroupDriver": "none",
+        "CgroupVersion": "2",
+        "Plugins": {"Volume": ["local"], "Network": ["bridge", "null"], "Authorization": None, "Log": ["json-file"]},
+        "KernelVersion": said.kernel_version,
+        "OperatingSystem": said.operating_system,
+        "OSVersion": "",
+        "OSType": "linux",
+        "Architecture": said.architecture,
+        "NCPU": said.ncpu,
+        "MemTotal": said.mem_total,
+        "DockerRootDir": said.root,
+        "IndexServerAddress": INDEX,
+        "RegistryConfig": {"IndexConfigs": {}, "InsecureRegistryCIDRs": [], "Mirrors": []},
+        "Labels": [],
+        "Runtimes": {"hyper": {"path": "hyperd"}},
+        "DefaultRuntime": "hyper",
+        "Swarm": {"NodeID": "", "LocalNodeState": "inactive", "ControlAvailable": False, "RemoteManagers": None},
+        "SecurityOptions": ["name=seccomp,profile=builtin"],
+        "Isolation": "",
+        "LiveRestoreEnabled": True,
+        "ExperimentalBuild": False,
+        "Debug": False,
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
+        "InitBinary": "",
+        "ContainerdCommit": {"ID": "", "Expected": ""},
+        "RuncCommit": {"ID": "", "Expected": ""},
+        "InitCommit": {"ID": "", "Expected": ""},
+        "Warnings": [f"WARNING: {warning}" for warning in said.warnings],
+        **dict.fromkeys(TRUE_HERE, True),
+    }
+
+
+async def df(call: Call[Nothing, None]) -> Document:
+    engine = call.engine
+    images = await engine.images.list({})
+    containers = await engine.containers.list(all=True, filters={}, size=True)
+    volumes = await engine.volumes.list({})
+    return {
+        "LayersSize": sum(image.size for image in images),
+        "Images": [list_entry(image, versions.of(call)) for image in images],
+        "Containers": [inspect.entry(each) for each in containers],
+        "Volumes": [volume(each) | {"UsageData": _usage(each, containers)} for each in volumes],
+        "BuildCache": None,
+        "BuilderSize": 0,
+    }
+
+
+def _usage(each: doc.Volume, containers: Any) -> dict[str, int]:
+    """Size -1: nobody counted it."""
+    users = sum(any(mount.name == each.name for mount in container.mounts) for container in containers)
+    return {"RefCount": users, "Size": -1}
+
+
+class AuthConfig(Body, frozen=True, kw_only=True):
+    username: str = ""
+    password: str = ""
+    serveraddress: str = ""
+    identitytoken: str = ""
+
+
+async def auth(call: Call[Nothing, AuthConfig]) -> dict[str, str]:
+    body = call.body
+    given = Credentials(username=body.username, password=body.password, identity_token=body.identitytoken)
+    await call.engine.images.login(registry(body.serveraddress), given)
+    return {"Status": "Login Succeeded", "IdentityToken": ""}
+
+
+def registry(address: str) -> str:
+    """HOST[:PORT] of what clients call a server's address: "", docker's index, an URL, or that."""
+    if address in ("", INDEX):
+        return "docker.io"
+    return address.removeprefix("https://").removeprefix("http://").partition("/")[0]
+
+
+async def no_plugins(call: Call[Nothing, None]) -> list[object]:
+    return []
+
+
+async def no_swarm(call: Call[Nothing, bytes]) -> None:
+    raise NoSwarm(
+        'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to '
+        "swarm and try again."
+    )

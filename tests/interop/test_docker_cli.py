@@ -1,0 +1,302 @@
+"""The docker CLI, unchanged, against hyperd: what it prints, what it ends with, and what it did."""
+
+import json
+import os
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.testing.daemon import PrivateDaemon
+from tests.interop.docker_cli import CLIS, DockerCli
+
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.vm,
+    pytest.mark.skipif(os.geteuid() != 0, reason="hyperd is root's"),
+    pytest.mark.skipif(not CLIS, reason="there is no docker CLI: install docker.io"),
+]
+
+
+@pytest.fixture(params=CLIS or [Path()], ids=str)
+def docker(request: pytest.FixtureRequest, hyper: PrivateDaemon, tmp_path: Path) -> DockerCli:
+    """Each that is installed; what a test leaves is removed after it."""
+    return DockerCli(request.param, hyper, tmp_path)
+
+
+def inspect(docker: DockerCli, what: str) -> dict[str, object]:
+    [document] = json.loads(docker.ok("inspect", what))
+    assert isinstance(document, dict)
+    return document
+
+
+# run
+
+
+def test_it_finds_us(docker: DockerCli) -> None:
+    version = json.loads(docker.ok("version", "--format", "{{json .}}"))
+    assert version["Server"]["ApiVersion"] == "1.51"
+    assert version["Client"]["ApiVersion"] <= "1.51"
+    info = json.loads(docker.ok("info", "--format", "{{json .}}"))
+    assert (info["OSType"], info["DefaultRuntime"]) == ("linux", "hyper")
+    assert "emulated" in dict(info["DriverStatus"])["Isolation"]
+
+
+def test_a_run(docker: DockerCli) -> None:
+    assert docker("run", "--rm", "busybox", "echo", "hi") == (0, "hi\n", "")
+    assert docker("run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 7") == (7, "out\n", "err\n")
+    assert docker("run", "--rm", "-i", "busybox", "cat", stdin=b"piped") == (0, "piped", "")
+    assert docker.ok("ps", "-a", "-q") == ""
+
+
+def test_10_mb_come_through_as_they_are(docker: DockerCli) -> None:
+    data = os.urandom(1 << 20) * 10
+    with docker.start("run", "--rm", "-i", "busybox", "cat") as process:
+        out, err = process.communicate(data, timeout=300)
+    assert (out == data, err, process.returncode) == (True, b"", 0)
+
+
+@pytest.mark.parametrize(
+    ("command", "status"), [("nosuch", 127), ("/nosuch", 127), ("/etc", 126), ("/etc/passwd", 126)]
+)
+def test_what_cannot_be_run(docker: DockerCli, command: str, status: int) -> None:
+    done = docker("run", "--rm", "busybox", command)
+    assert (done.status, done.out) == (status, ""), done
+    assert docker.ok("ps", "-a", "-q") == ""
+
+
+def test_a_run_at_a_terminal(docker: DockerCli) -> None:
+    with closing(docker.terminal("run", "--rm", "-it", "busybox", "sh", rows=31, columns=97)) as terminal:
+        terminal.expect(b"# ")
+        terminal.type(b"stty size; tty; echo [$((40 + 2))]\n")
+        shown = terminal.expect(b"[42]")
+        assert b"31 97" in shown and b"/dev/pts/0" in shown
+        terminal.type(b"exit 3\n")
+        assert terminal.end()[0] == 3
+
+
+def test_a_ctrl_c_at_a_terminal(docker: DockerCli) -> None:
+    script = "trap 'exit 9' INT; echo ready; while :; do sleep 0.1; done"
+    with closing(docker.terminal("run", "--rm", "-it", "busybox", "sh", "-c", script)) as terminal:
+        terminal.expect(b"ready")
+        terminal.type(b"\x03")
+        assert terminal.end()[0] == 9
+
+
+def test_leaving_a_terminal_and_coming_back(docker: DockerCli) -> None:
+    with closing(docker.terminal("run", "-it", "--name", "web", "busybox", "sh")) as terminal:
+        terminal.expect(b"# ")
+        terminal.type(b"a=here\n")
+        terminal.expect(b"# ")
+        terminal.type(b"\x10\x11")
+        assert terminal.end()[0] == 0
+    assert docker.ok("inspect", "-f", "{{.State.Status}}", "web") == "running"
+    with closing(docker.terminal("attach", "web")) as terminal:
+        terminal.type(b"echo [$a]\n")
+        terminal.expect(b"[here]")
+        terminal.type(b"exit 4\n")
+        assert terminal.end()[0] == 4
+    assert docker.ok("wait", "web") == "4"
+
+
+def test_signals_reach_it(docker: DockerCli) -> None:
+    script = "trap 'echo caught; exit 5' TERM; echo ready; while :; do sleep 0.1; done"
+    with docker.start("run", "--rm", "busybox", "sh", "-c", script) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"ready\n"
+        process.terminate()
+        assert process.stdout.read() == b"caught\n"
+        assert process.wait(120) == 5
+
+
+# a life
+
+
+def test_a_life(docker: DockerCli) -> None:
+    id = docker.ok("run", "-d", "--name", "web", "--label", "a=b", "busybox", "sleep", "1000")
+    assert docker.ok("ps", "-q", "--no-trunc", "--filter", "label=a=b") == id
+    assert docker.ok("ps", "--format", "{{.Image}} {{.Command}} {{.Names}}") == 'busybox "sleep 1000" web'
+    assert docker("run", "--name", "web", "busybox").status == 125
+    for verb, state in ("pause", "paused"), ("unpause", "running"), ("restart", "running"):
+        assert docker.ok(verb, *(["-t", "0"] if verb == "restart" else []), "web") == "web"
+        assert docker.ok("inspect", "-f", "{{.State.Status}}", "web") == state
+    docker.ok("rename", "web", "other")
+    assert docker.ok("inspect", "-f", "{{.Name}} {{.Id}}", "other") == f"/other {id}"
+    assert docker("rm", "other").status == 1
+    assert docker.ok("kill", "-s", "KILL", "other") == "other"
+    assert docker.ok("wait", "other") == "137"
+    assert docker.ok("start", "other") == "other"
+    assert docker.ok("stop", "-t", "0", "other") == "other"
+    assert docker.ok("stop", "other") == "other"
+    assert docker.ok("rm", "other") == "other"
+    assert docker("inspect", "other").status == 1
+
+
+def test_both_apis_have_the_same_containers(docker: DockerCli, hyper: PrivateDaemon) -> None:
+    id = docker.ok("run", "-d", "--name", "web", "busybox", "sleep", "1000")
+    assert hyper.ctl("ps", "-q", "--no-trunc").out.strip() == id
+    assert hyper.ctl("run", "-d", "--name", "ours", "busybox", "true").status == 0
+    assert docker.ok("ps", "-a", "--format", "{{.Names}}").split() == ["ours", "web"]
+
+
+def test_a_start_that_is_watched_from_before(docker: DockerCli) -> None:
+    docker.ok("create", "--name", "web", "-i", "busybox", "sh", "-c", "read x; echo [$x]; exit 3")
+    assert docker("start", "-a", "-i", "web", stdin=b"one\n") == (3, "[one]\n", "")
+    assert docker("start", "-a", "-i", "web", stdin=b"two\n") == (3, "[two]\n", "")
+    assert docker.ok("logs", "web") == "[one]\n[two]"
+
+
+def test_restart_policies(docker: DockerCli) -> None:
+    docker.ok("run", "-d", "--name", "web", "--restart", "on-failure:2", "busybox", "false")
+    deadline = time.monotonic() + 120
+    while docker.ok("inspect", "-f", "{{.State.Status}}{{.RestartCount}}", "web") != "exited2":
+        assert time.monotonic() < deadline
+
+
+def test_what_it_was_made_with_is_in_its_inspection(docker: DockerCli) -> None:
+    options = ["-e", "A=b", "-l", "k=v", "--memory", "200m", "--cpus", "0.5", "--init", "--stop-signal", "INT"]
+    docker.ok("create", "--name", "web", *options, "--restart", "always", "-p", "127.0.0.1::80", "busybox", "sh")
+    document = inspect(docker, "web")
+    config, host = document["Config"], document["HostConfig"]
+    assert isinstance(config, dict) and isinstance(host, dict)
+    assert "A=b" in config["Env"] and config["Labels"] == {"k": "v"} and config["StopSignal"] == "SIGINT"
+    assert (host["Memory"], host["NanoCpus"], host["Init"]) == (200 << 20, 500_000_000, True)
+    assert host["PortBindings"] == {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]}
+    assert host["RestartPolicy"] == {"Name": "always", "MaximumRetryCount": 0}
+    assert host["LogConfig"]["Type"] == "json-file"
+
+
+def test_an_update(docker: DockerCli) -> None:
+    docker.ok("create", "--name", "web", "busybox", "sh")
+    docker.ok("update", "--memory", "300m", "--restart", "always", "web")
+    assert docker.ok("inspect", "-f", "{{.HostConfig.Memory}} {{.HostConfig.RestartPolicy.Name}}", "web") == (
+        f"{300 << 20} always"
+    )
+
+
+# what flows
+
+
+def test_logs(docker: DockerCli) -> None:
+    script = "echo one; echo two >&2; read x; echo three"
+    with docker.start("run", "-i", "--name", "web", "busybox", "sh", "-c", script) as client:
+        assert client.stdout and client.stdin
+        assert client.stdout.readline() == b"one\n"
+        with docker.start("logs", "-f", "web") as following:
+            assert following.stdout and following.stderr
+            assert (following.stdout.readline(), following.stderr.readline()) == (b"one\n", b"two\n")
+            client.communicate(b"\n", timeout=120)
+            assert following.stdout.read() == b"three\n"
+    assert docker("logs", "--tail", "1", "web") == (0, "three\n", "")
+    stamped = docker("logs", "-t", "web").out.splitlines()
+    assert [line.split(" ", 1)[1] for line in stamped] == ["one", "three"]
+    assert all(line[10] == "T" and line[19] == "." and line[29] == "Z" for line in stamped)
+
+
+def test_execs(docker: DockerCli) -> None:
+    docker.ok("run", "-d", "--name", "web", "busybox", "sleep", "1000")
+    assert docker("exec", "web", "sh", "-c", "echo out; echo err >&2; exit 5") == (5, "out\n", "err\n")
+    assert docker("exec", "-i", "web", "cat", stdin=b"piped") == (0, "piped", "")
+    assert (
+        docker.ok("exec", "-e", "A=b", "-w", "/tmp", "-u", "33", "web", "sh", "-c", "echo $A $PWD $(id -u)")
+        == "b /tmp 33"
+    )
+    assert docker("exec", "web", "nosuch").status == 127
+    assert docker("exec", "nobody", "true").status == 1
+    docker.ok("exec", "-d", "web", "sh", "-c", "echo hello > /made")
+    deadline = time.monotonic() + 60
+    while docker("exec", "web", "cat", "/made").out != "hello\n":
+        assert time.monotonic() < deadline
+    with closing(docker.terminal("exec", "-it", "web", "sh", rows=33, columns=99)) as terminal:
+        terminal.expect(b"# ")
+        terminal.type(b"stty size\n")
+        terminal.expect(b"33 99")
+        terminal.type(b"exit 6\n")
+        assert terminal.end()[0] == 6
+
+
+def test_files_in_and_out(docker: DockerCli, tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("content\n")
+    docker.ok("create", "--name", "web", "busybox")
+    docker.ok("cp", str(tmp_path / "in"), "web:/tmp/in")  # it does not run
+    docker.ok("cp", "web:/tmp/in", str(tmp_path / "out"))
+    assert (tmp_path / "out").read_text() == "content\n"
+    docker.ok("cp", "web:/etc", str(tmp_path / "etc"))
+    assert (tmp_path / "etc" / "passwd").read_text().startswith("root:")
+    missing = docker("cp", "web:/nosuch", str(tmp_path))
+    assert (missing.status, "Could not find the file /nosuch in container web" in missing.err) == (1, True)
+
+
+def test_top_stats_and_ports(docker: DockerCli) -> None:
+    docker.ok("run", "-d", "--name", "web", "-p", "127.0.0.1::80", "busybox", "sleep", "1000")
+    assert "sleep 1000" in docker.ok("top", "web")
+    stats = json.loads(docker.ok("stats", "--no-stream", "--format", "{{json .}}", "web"))
+    assert stats["Name"] == "web" and stats["CPUPerc"].endswith("%") and "MiB" in stats["MemUsage"]
+    assert docker.ok("port", "web").startswith("80/tcp -> 127.0.0.1:")
+
+
+def test_events(docker: DockerCli) -> None:
+    began = str(int(time.time()))
+    docker.ok("run", "--name", "web", "--label", "a=b", "busybox", "true")
+    docker.ok("rm", "web")
+    ended = str(int(time.time()) + 1)
+    told = docker.ok("events", "--since", began, "--until", ended, "--filter", "label=a=b", "--format", "{{json .}}")
+    events = [json.loads(line) for line in told.splitlines()]
+    assert [event["Action"] for event in events] == ["create", "start", "die", "destroy"]
+    assert events[2]["Actor"]["Attributes"]["exitCode"] == "0"
+
+
+# images and volumes
+
+
+def test_images(docker: DockerCli, tmp_path: Path) -> None:
+    docker.ok("tag", "busybox", "team/app:2")
+    assert "team/app" in docker.ok("images", "--format", "{{.Repository}}")
+    docker.ok("save", "-o", str(tmp_path / "saved"), "team/app:2")
+    docker.ok("rmi", "team/app:2")
+    assert docker("image", "inspect", "team/app:2").status == 1
+    assert docker.ok("load", "-i", str(tmp_path / "saved")) == "Loaded image: team/app:2"
+    assert docker.ok("run", "--rm", "team/app:2", "echo", "again") == "again"
+    assert docker.ok("history", "-q", "--no-trunc", "busybox").startswith("sha256:")
+    docker.ok("rmi", "team/app:2")
+    assert docker("rmi", "nosuch").status == 1
+
+
+def test_volumes(docker: DockerCli) -> None:
+    assert docker.ok("volume", "create", "--label", "a=b", "data") == "data"
+    docker.ok("run", "--rm", "-v", "data:/d", "busybox", "sh", "-c", "echo kept > /d/x")
+    assert docker.ok("run", "--rm", "-v", "data:/d:ro", "busybox", "cat", "/d/x") == "kept"
+    docker.ok("create", "--name", "web", "-v", "data:/d", "busybox")
+    assert docker("volume", "rm", "data").status == 1
+    assert docker.ok("run", "--rm", "--volumes-from", "web", "busybox", "cat", "/d/x") == "kept"
+    docker.ok("rm", "web")
+    assert json.loads(docker.ok("volume", "inspect", "data"))[0]["Labels"] == {"a": "b"}
+    assert docker.ok("volume", "ls", "-q") == "data"
+    assert docker.ok("volume", "rm", "data") == "data"
+
+
+# what is not there
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "--rm", "--network", "host", "busybox", "true"], "cannot set NetworkMode to host"),
+        (["run", "--rm", "--cpuset-cpus", "0", "busybox", "true"], "cannot set CpusetCpus"),
+        (["run", "--rm", "--gpus", "all", "busybox", "true"], "could not select device driver"),
+        (["run", "--rm", "--log-driver", "syslog", "busybox", "true"], "looking up logging plugin syslog"),
+        (["commit", "web"], "docker commit is not supported"),
+        (["network", "create", "x"], "is not supported by hyperd yet"),
+        (["swarm", "init"], "not a swarm manager"),
+    ],
+)
+def test_what_is_refused_is_said(docker: DockerCli, words: list[str], said: str) -> None:
+    done = docker(*words)
+    assert (done.status != 0, said in done.err) == (True, True), done
+    assert docker.ok("ps", "-a", "-q") == ""
+
+
+def test_what_changes_nothing_is_a_warning(docker: DockerCli) -> None:
+    done = docker("run", "--rm", "--cpu-shares", "512", "busybox", "echo", "hi")
+    assert (done.status, done.out, "CpuShares changes nothing" in done.err) == (0, "hi\n", True)

@@ -1,0 +1,312 @@
+"""What docker's clients send becomes what we run: requests as they were recorded, and what is refused by name."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hypercontainer.errors import HyperError, InvalidInput, NotFound
+from hypercontainer.hyperd.docker import call, config, mounts, refused, spec
+from hypercontainer.model.documents import MountPoint
+from hypercontainer.model.spec import (
+    ContainerSpec,
+    ContainerUpdate,
+    Dns,
+    EndpointSpec,
+    Mount,
+    PodSpec,
+    PortMapping,
+    RestartPolicy,
+    Ulimit,
+)
+
+VECTORS = Path(__file__).parents[3] / "vectors/docker"
+
+
+def read(data: bytes) -> config.ContainerConfig:
+    return call.body(data, config.ContainerConfig, "application/json")
+
+
+def sent(name: str) -> config.ContainerConfig:
+    return read((VECTORS / f"{name}.json").read_bytes())
+
+
+def asked(**fields: Any) -> config.ContainerConfig:
+    """A creation with these keys of HostConfig."""
+    return read(msgspec.json.encode({"Image": "busybox", "HostConfig": fields}))
+
+
+def the_mounts(body: config.ContainerConfig) -> list[Mount]:
+    return spec.pod(body, "")[0].containers[0].mounts
+
+
+def test_the_cli_asks_for_everything() -> None:
+    pod, warnings = spec.pod(sent("cli-28-all"), "web")
+    [container] = pod.containers
+    assert warnings == []
+    assert msgspec.structs.replace(pod, containers=[]) == PodSpec(
+        name="web",
+        hostname="box",
+        vcpus=2,
+        memory_mib=64,
+        ports=[
+            PortMapping(container_port=53, host_port=8080, host_port_last=8090, protocol="udp"),
+            PortMapping(container_port=80, host_ip="127.0.0.1"),
+        ],
+        dns=Dns(nameservers=["9.9.9.9"]),
+        extra_hosts={"foo": "1.2.3.4"},
+    )
+    assert container == ContainerSpec(
+        image="busybox",
+        name="web",
+        command=["-c", "echo x"],
+        entrypoint=["sh"],
+        env=["A=b"],
+        working_dir="/tmp",
+        user="1000",
+        tty=True,
+        open_stdin=True,
+        stdin_once=True,
+        expose=["53/udp", "80/tcp", "99/tcp"],
+        init=True,
+        mounts=[
+            Mount(type="volume", source="vol", target="/data"),
+            Mount(type="bind", source="/tmp", target="/host", read_only=True, create=True),
+            Mount(type="tmpfs", target="/tt", size_mib=1),
+            Mount(type="volume", source="v2", target="/v2", no_copy=True),
+            Mount(type="tmpfs", target="/t", size_mib=1),
+        ],
+        cap_add=["CAP_NET_ADMIN"],
+        cap_drop=["ALL"],
+        no_new_privileges=True,
+        ulimits=[Ulimit(name="nofile", soft=100, hard=200)],
+        cpus=1.5,
+        pids=50,
+        shm_mib=16,
+        stop_signal="INT",
+        stop_timeout_s=3,
+        restart=RestartPolicy(name="on-failure", max_retries=3),
+        labels={"k": "v"},
+    )
+
+
+@pytest.mark.parametrize(("client", "command"), [("cli-28", None), ("cli-20", ["true"])])
+def test_every_default_of_a_client_is_ours(client: str, command: list[str] | None) -> None:
+    usual = ContainerSpec(image="busybox", command=command)
+    assert spec.pod(sent(client), "") == (PodSpec(containers=[usual]), [])
+
+
+def test_compose_sends_nulls() -> None:
+    pod, warnings = spec.pod(sent("compose-2"), "p-web-1")
+    assert warnings == []
+    assert pod.ports == [PortMapping(container_port=80, host_port=8080)]
+    [container] = pod.containers
+    assert container.mounts == [Mount(type="bind", source="/srv/secret", target="/run/secrets/x", read_only=True)]
+    assert container.labels["com.docker.compose.service"] == "web"
+    assert container.restart == RestartPolicy()
+
+
+def test_docker_py_sends_little() -> None:
+    pod, _ = spec.pod(sent("docker-py"), "")
+    assert pod.ports == [PortMapping(container_port=80)]
+    assert pod.containers[0].mounts == [Mount(type="volume", target="/d")]
+
+
+def test_keys_are_found_whatever_their_case_and_unknown_ones_passed_over() -> None:
+    body = read(b'{"image":"busybox","CMD":["sh"],"Wat":{"a":[1]},"hostconfig":{"memory":6291456,"Nope":3}}')
+    pod, _ = spec.pod(body, "")
+    assert (pod.containers[0].command, pod.memory_mib) == (["sh"], 6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "entrypoint", "command"),
+    [
+        ({"Cmd": "sh"}, None, ["sh"]),
+        ({"Cmd": []}, None, None),
+        ({"Entrypoint": ["a"]}, ["a"], []),
+        ({"Entrypoint": [""]}, [], None),
+        ({"Entrypoint": "a", "Cmd": ["b"]}, ["a"], ["b"]),
+    ],
+)
+def test_command_lines(fields: dict[str, Any], entrypoint: list[str] | None, command: list[str] | None) -> None:
+    [container] = spec.pod(read(msgspec.json.encode({"Image": "x", **fields})), "")[0].containers
+    assert (container.entrypoint, container.command) == (entrypoint, command)
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"CpusetCpus": "0"}, "cannot set CpusetCpus: .*NanoCpus"),
+    ({"BlkioDeviceReadIOps": [{"Path": "/dev/x", "Rate": 1}]}, "cannot set BlkioDeviceReadIOps"),
+    ({"IOMaximumIOps": 5}, "cannot set IOMaximumIOps"),
+    ({"UTSMode": "host"}, "cannot set UTSMode"),
+    ({"PidMode": "host"}, "cannot set PidMode to 'host'"),
+    ({"IpcMode": "container:x"}, "cannot set IpcMode"),
+    ({"NetworkMode": "host"}, "cannot set NetworkMode to host"),
+    ({"NetworkMode": "container:x"}, "cannot set NetworkMode to 'container:x'"),
+    ({"Links": ["a:b"]}, "cannot set Links"),
+    ({"GroupAdd": ["1"]}, "cannot set GroupAdd"),
+    ({"Devices": [{"PathOnHost": "/dev/null"}]}, "cannot set Devices"),
+    (
+        {"DeviceRequests": [{"Count": -1, "Capabilities": [["gpu"]]}]},
+        r'device driver "" with capabilities: \[\[gpu\]\]',
+    ),
+    ({"MaskedPaths": []}, "cannot set MaskedPaths to none"),
+    ({"OomKillDisable": True}, "cannot set OomKillDisable"),
+    ({"MemoryReservation": 1}, "cannot set MemoryReservation"),
+    ({"StorageOpt": {"x": "y"}}, "cannot set StorageOpt's 'x'"),
+    ({"LogConfig": {"Type": "none"}}, "cannot set LogConfig to none"),
+    ({"LogConfig": {"Type": "json-file", "Config": {"max-size": "1m"}}}, "cannot set LogConfig's max-size"),
+    ({"ExtraHosts": ["a:host-gateway"]}, "host-gateway is not supported"),
+    ({"ExtraHosts": ["a"]}, "bad format for add-host"),
+    ({"SecurityOpt": ["seccomp={}"]}, "cannot set SecurityOpt"),
+    ({"RestartPolicy": {"Name": "sometimes"}}, "invalid restart policy 'sometimes'"),
+    ({"NanoCpus": 1, "CpuQuota": 1}, "Conflicting options"),
+    ({"PortBindings": {"80/sctp": None}}, "cannot publish port '80/sctp'"),
+    ({"PortBindings": {"80-81/tcp": None}}, "invalid port specification"),
+    ({"Binds": ["/a:/b:rshared"]}, "propagation does not cross"),
+    ({"Binds": ["/a:/b:wat"]}, "invalid mode: wat"),
+    ({"Binds": ["a:b:c:d"]}, "invalid volume specification"),
+    ({"Mounts": [{"Type": "image", "Target": "/x"}]}, "cannot mount a 'image'"),
+    ({"Mounts": [{"Type": "volume", "Target": "/x", "VolumeOptions": {"Subpath": "y"}}]}, "with Subpath"),
+    ({"Mounts": [{"Type": "bind", "Target": "/x", "BindOptions": {"Propagation": "rshared"}}]}, "Propagation"),
+    ({"Tmpfs": {"/t": "size=x"}}, "invalid size 'x'"),
+    ({"Runtime": "runc"}, "unknown or invalid runtime name: runc"),
+]
+
+
+@pytest.mark.parametrize(("fields", "words"), REFUSED)
+def test_what_cannot_be_had_is_refused_by_its_name(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        spec.pod(asked(**fields), "")
+
+
+@pytest.mark.parametrize("field", [*refused.OF_SIZES, *refused.OF_HOST])
+def test_every_field_of_the_table_is_one_that_is_read(field: str) -> None:
+    assert field in config.HostConfig.__struct_fields__
+
+
+@pytest.mark.parametrize("fields", [{"Healthcheck": {"Test": ["CMD", "x"]}}, {"Domainname": "x"}, {"MacAddress": "x"}])
+def test_so_is_what_stands_beside_the_host_config(fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput, match=f"cannot set {next(iter(fields))}"):
+        spec.pod(read(msgspec.json.encode({"Image": "x", **fields})), "")
+
+
+@pytest.mark.parametrize(
+    ("mode", "endpoints", "found"),
+    [
+        ("", {}, [EndpointSpec()]),
+        ("default", {"default": {"IPAMConfig": None}}, [EndpointSpec()]),
+        ("bridge", {"default": {"Aliases": ["a"]}}, [EndpointSpec(aliases=["a"])]),
+        ("none", {"none": {}}, [EndpointSpec(network="none")]),
+        ("p_default", {"p_default": {"Aliases": ["web"]}}, [EndpointSpec(network="p_default", aliases=["web"])]),
+        (
+            "a",
+            {"b": {"IPAMConfig": {"IPv4Address": "10.0.0.9"}}},
+            [EndpointSpec(network="a"), EndpointSpec(network="b", address="10.0.0.9")],
+        ),
+    ],
+)
+def test_networks(mode: str, endpoints: dict[str, Any], found: list[EndpointSpec]) -> None:
+    body = {"Image": "x", "HostConfig": {"NetworkMode": mode}, "NetworkingConfig": {"EndpointsConfig": endpoints}}
+    assert spec.pod(read(msgspec.json.encode(body)), "")[0].networks == found
+
+
+def test_what_an_endpoint_does_not_take() -> None:
+    networks = {"EndpointsConfig": {"bridge": {"MacAddress": "02:00:00:00:00:01"}}}
+    with pytest.raises(InvalidInput, match="cannot set MacAddress on network bridge"):
+        spec.pod(read(msgspec.json.encode({"Image": "x", "NetworkingConfig": networks})), "")
+
+
+def test_plugins_are_not_found() -> None:
+    with pytest.raises(NotFound) as found:
+        spec.pod(asked(LogConfig={"Type": "syslog"}), "")
+    assert found.value.what == "plugin"
+    with pytest.raises(NotFound):
+        mounts.check_driver("nfs", {})
+
+
+def test_what_is_void_in_a_virtual_machine_is_a_warning() -> None:
+    _, warnings = spec.pod(asked(CpuShares=5, MemorySwap=-1, MemorySwappiness=0, OomScoreAdj=3, UsernsMode="host"), "")
+    assert [warning.partition(" ")[0] for warning in warnings] == [
+        "CpuShares",
+        "MemorySwap",
+        "MemorySwappiness",
+        "OomScoreAdj",
+    ]
+
+
+def test_publish_all_takes_what_no_binding_has() -> None:
+    body = asked(PublishAllPorts=True, PortBindings={"80/tcp": [{"HostPort": "8080"}]})
+    pod, _ = spec.pod(body, "", exposed=["80/tcp", "53/udp"])
+    assert pod.ports == [
+        PortMapping(container_port=80, host_port=8080),
+        PortMapping(container_port=53, protocol="udp"),
+    ]
+
+
+def test_volumes_of_others() -> None:
+    points = [
+        MountPoint(type="volume", name="v", source="/lib/v", destination="/v", mode="", rw=True),
+        MountPoint(type="bind", name="", source="/b", destination="/b", mode="ro", rw=False),
+        MountPoint(type="tmpfs", name="", source="", destination="/t", mode="", rw=True),
+        MountPoint(type="bind", name="", source="/own", destination="/own", mode="", rw=True),
+    ]
+    body = asked(VolumesFrom=["web:ro"], Binds=["/mine:/own"])
+    pod, _ = spec.pod(body, "", others={"web:ro": points})
+    assert pod.containers[0].mounts == [
+        Mount(type="bind", source="/mine", target="/own", create=True),
+        Mount(type="volume", source="v", target="/v", read_only=True),
+        Mount(type="bind", source="/b", target="/b", read_only=True),
+    ]
+
+
+def test_an_update_leaves_zeros_as_they_are() -> None:
+    nothing = call.body(b'{"Memory":0,"PidsLimit":null,"RestartPolicy":{"Name":""}}', config.Sizes, "application/json")
+    assert spec.update(nothing) == (ContainerUpdate(), [])
+    body = b'{"Memory":314572800,"NanoCpus":500000000,"PidsLimit":-1,"RestartPolicy":{"Name":"always"}}'
+    assert spec.update(call.body(body, config.Sizes, "application/json")) == (
+        ContainerUpdate(memory_mib=300, cpus=0.5, pids=0, restart=RestartPolicy(name="always")),
+        [],
+    )
+
+
+def test_a_body_says_that_it_is_json() -> None:
+    with pytest.raises(InvalidInput, match="unsupported Content-Type"):
+        call.body(b"{}", config.Sizes, "text/plain")
+
+
+WORDS = st.text(st.sampled_from("/:,=-abz019 \0é[]"), max_size=24)
+
+
+@given(WORDS)
+def test_any_words_are_read_or_refused(words: str) -> None:
+    for reader in (mounts.bind, mounts.size, lambda text: mounts.tmpfs("/t", text), spec._extra_host):
+        try:
+            reader(words)
+        except HyperError:
+            pass
+
+
+@given(WORDS, WORDS)
+def test_so_are_any_ports(inside: str, outside: str) -> None:
+    try:
+        spec.ports({inside: [config.PortBinding(host_port=outside)]}, [])
+    except HyperError:
+        pass
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["Image", "HostConfig", "x"]), inner),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["Image", "Cmd", "Env", "HostConfig", "Volumes", "Labels"]), JSON))
+def test_so_is_any_document(document: dict[str, Any]) -> None:
+    try:
+        spec.pod(read(msgspec.json.encode(document)), "")
+    except HyperError:
+        pass
