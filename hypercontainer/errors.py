@@ -8,7 +8,7 @@ Kind = Literal[
     "already-exists",
     "in-use",  # something else holds it: release that first
     "failed-precondition",  # it exists, but its state does not allow the call
-    "unsupported",  # this hyperd's hypervisor has no such feature
+    "unsupported",  # this hyperd's hypervisor has no such feature, or the container was made without it
     "permission",
     "exhausted",  # disk, addresses, ports, memory
     "unavailable",  # a peer does not answer: a registry, hyperd
@@ -87,6 +87,17 @@ class Unsupported(HyperError):
     def __init__(self, doing: str, hypervisor: str) -> None:
         super().__init__(f"cannot {doing}: not with {hypervisor}")
         self.doing, self.hypervisor = doing, hypervisor
+
+
+class NoLog(HyperError):
+    """The container `name` was made without a log that can be read. `doing` is what was to be done: "attach to"."""
+
+    kind = "unsupported"
+    facts = ("doing", "name")
+
+    def __init__(self, doing: str, name: str) -> None:
+        super().__init__(f"cannot {doing} {name}: it was made without a log")
+        self.doing, self.name = doing, name
 
 
 class Denied(HyperError):

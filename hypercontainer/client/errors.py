@@ -9,6 +9,7 @@ from hypercontainer.errors import (
     HyperError,
     InUse,
     InvalidInput,
+    NoLog,
     NotFound,
     TimedOut,
     Unavailable,
@@ -48,7 +49,7 @@ def error(document: object, status: int = 500) -> HyperError:
     if kind == GuestTooOld.kind and feature:
         return GuestTooOld(message, feature)
     if kind == Unsupported.kind and doing:
-        return Unsupported(doing, hypervisor)
+        return NoLog(doing, name) if name else Unsupported(doing, hypervisor)
     if kind == GuestError.kind:
         errno = said.get("errno")
         return GuestError(message, errno if isinstance(errno, int) else 0, exec=said.get("exec") is True)

@@ -22,7 +22,7 @@ from hypercontainer.model.state import State
 from hypercontainer.sandbox import archive, rootfs, stats
 from hypercontainer.sandbox.attach import AttachSession
 from hypercontainer.sandbox.log import Wanted
-from hypercontainer.sandbox.logs import read_log
+from hypercontainer.sandbox.logs import log_of, read_log
 
 REMOVE_S = 1.0  # for a guest to kill what is removed anyway, and to say its last words
 
@@ -142,7 +142,7 @@ class Containers:
             pod.record,
             record,
             await self.host.choice(),
-            log_path=str(container.output.log.path),
+            log_path=str(container.output.log.path) if container.output.log else "",
             vcpus=self.host.vcpus(pod.record),
             memory_mib=pod.site.machine_mib(pod.record),
             volumes=volumes,
@@ -209,7 +209,7 @@ class Containers:
         if not streams:
             raise InvalidInput("cannot read no stream: ask for stdout or stderr")
         wanted = Wanted(frozenset(streams), since_ns or 0, until_ns or 0)
-        return read_log(container, wanted, follow=follow, tail=tail)
+        return read_log(container, log_of(container, "read the log of"), wanted, follow=follow, tail=tail)
 
     # streams
 

@@ -10,7 +10,7 @@ from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.lib import clock
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model import ids
-from hypercontainer.model.record import VERSION, ContainerRecord, PodRecord, Streams
+from hypercontainer.model.record import VERSION, ContainerRecord, LogSinkRecord, PodRecord, Streams
 from hypercontainer.model.spec import EndpointSpec, PodSpec, PortMapping
 from hypercontainer.sandbox import rootfs
 from hypercontainer.sandbox.pod import Pod
@@ -65,6 +65,7 @@ def _pod(supervisor: Supervisor, source: PodRecord, spec: PodSpec, *, name: str,
         restart_count=0,
         runs=0,
         streams=Streams(),
+        sinks=[sink for sink in old.sinks if isinstance(sink, LogSinkRecord)],  # the others are its caller's
         rootfs=rootfs.image(images.rootfs(images.get(old.image_id))),
     )
     pod = supervisor.pod(record)

@@ -8,7 +8,7 @@ from hypercontainer.errors import InvalidInput
 from hypercontainer.lib import clock
 from hypercontainer.model import ids, signals
 from hypercontainer.model.documents import ProcessConfig
-from hypercontainer.model.record import VERSION, ContainerRecord, PodRecord, RootfsRecord
+from hypercontainer.model.record import VERSION, ContainerRecord, LogSinkRecord, PodRecord, RootfsRecord
 from hypercontainer.model.spec import ContainerSpec, PodSpec, PortMapping
 from hypercontainer.network import dns
 from hypercontainer.network.ports import MAX_PORTS
@@ -80,6 +80,7 @@ def container(
         image_name=spec.image,
         config=config.container(spec, image, own),
         rootfs=rootfs,
+        sinks=[LogSinkRecord()] if spec.log == "file" else [],
         stop_signal=_stop_signal(spec, image),
         labels={**image.labels, **spec.labels},
         mounts=own,

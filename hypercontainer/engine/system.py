@@ -5,7 +5,7 @@ import os
 import platform
 import shutil
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 
 from hypercontainer import __version__
@@ -13,9 +13,10 @@ from hypercontainer.engine import accelerator, describe, events
 from hypercontainer.engine.accelerator import Choice
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.supervisor import Supervisor
-from hypercontainer.errors import HyperError, NotFound
+from hypercontainer.errors import HyperError, NotFound, reason
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Filters
+from hypercontainer.sandbox.container import Container
 
 API_VERSION = "1"
 COMMANDS = ["mkfs.ext4", "ip", "nft", "depmod", "dpkg-deb"]
@@ -39,9 +40,8 @@ class System:
         )
 
     async def info(self) -> doc.Info:
-        pods = self.supervisor.pods.values()
-        stalled = sum(bool(container.output.stalled) for pod in pods for container in pod.containers.values())
-        return await _info(self.host, stalled, self.supervisor.unreached())
+        containers = [c for pod in self.supervisor.pods.values() for c in pod.containers.values()]
+        return await _info(self.host, containers, self.supervisor.unreached())
 
     async def doctor(self) -> doc.Doctor:
         return await _doctor(self.host)
@@ -60,15 +60,18 @@ def _guest_kernel(host: Host) -> str:
         return ""
 
 
-async def _info(host: Host, stalled: int, unreached: Mapping[str, str]) -> doc.Info:
-    """`stalled`: containers whose output waits for room on the disk; `unreached`: why a pod's guest does not answer."""
+async def _info(host: Host, containers: Sequence[Container], unreached: Mapping[str, str]) -> doc.Info:
+    """`unreached`: why a pod's guest does not answer."""
     states = Counter(container.state for _, container in host.index.containers())
     isolation = describe.isolation(await host.choice())
     guest_kernel = _guest_kernel(host)
     warnings = [] if guest_kernel else ["there is no guest kernel: run `hyperctl kernel fetch`"]
     if isolation.level == "emulated":
         warnings.append("guests are emulated: slow, and not a security boundary that we promise")
-    warnings += _unwritten(host, stalled)
+    warnings += _unwritten(host, sum(c.output.log in c.output.stuck for c in containers))
+    for c in containers:
+        others = [(sink, error) for sink, error in c.output.stuck.items() if sink is not c.output.log]
+        warnings += [f"the output of {c.record.name} waits: {sink.where}: {reason(error)}" for sink, error in others]
     warnings += [pod.why for pod in host.index.unread]
     warnings += [f"pod {host.index.pods[pod].name} is not reached yet: {why}" for pod, why in unreached.items()]
     return doc.Info(

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 NO_SWAP = "VMs have no swap"
 USE_CPUS = "processors are not shared by weight: use --cpus"
-KEPT = "hyperd keeps the output: see 'hyperctl logs'"
 
 
 def only(words: tuple[str, ...], otherwise: str) -> Callable[[str], str]:
@@ -49,7 +48,6 @@ REASONS = {
     "cpu-shares": USE_CPUS,
     "disable-content-trust": "no signatures are checked",
     "isolation": "every container here runs in a VM",
-    "log-driver": KEPT,
     "memory-swap": NO_SWAP,
     "memory-swappiness": NO_SWAP,
     "oom-score-adj": "the guest's kernel chooses inside the VM",
@@ -61,7 +59,6 @@ FLAGS = (
     Flag("cpu-shares", "", short="c", parse=flags.count),
     TRUST,
     Flag("isolation", "", parse=only(("", "default"), "every container here runs in a VM")),
-    Flag("log-driver", "", parse=only(("json-file", "local", "none"), f"{KEPT}; there are no other drivers")),
     Flag("memory-swap", "", parse=swap),
     Flag("memory-swappiness", "", parse=flags.number),
     Flag("oom-score-adj", "", parse=oom_score),

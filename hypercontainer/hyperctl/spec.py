@@ -122,6 +122,15 @@ def factory(word: str) -> str:
     return word
 
 
+LOG_DRIVERS = {"json-file": "file", "local": "file", "none": "none"}
+
+
+def log_driver(word: str) -> str:
+    if word not in LOG_DRIVERS:
+        raise ValueError("use json-file or none: there are no other drivers")
+    return LOG_DRIVERS[word]
+
+
 POD_FLAGS = (
     many("publish", "Publish ports: [[HOST_IP:]HOST_PORT:]PORT[/udp], also ranges", "p", parse=ports.parse),
     Flag("tenant", "Whose it is: VMs of one tenant may share memory pages", metavar="name"),
@@ -192,6 +201,14 @@ FLAGS = (
     many("security-opt", "no-new-privileges, seccomp=unconfined", parse=security),
     Flag("pids-limit", "Most processes inside", metavar="int", usual="no limit", parse=flags.number),
     Flag("storage-size", "Size of the writable layer, such as 20g", metavar="bytes", usual="10g", parse=text.parse_mib),
+    Flag(
+        "log-driver",
+        "json-file, or none: its output is not kept",
+        metavar="driver",
+        usual="json-file",
+        parse=log_driver,
+        words=tuple(LOG_DRIVERS),
+    ),
     Flag("pod", "Put it into this pod instead of a VM of its own", metavar="pod", words="pods"),
     switch("interactive", "Keep stdin open", "i"),
     switch("tty", "Give it a terminal", "t"),
@@ -247,6 +264,7 @@ def container(args: Args, environ: dict[str, str]) -> Document:
         "stop_signal": args.stop_signal,
         "restart": args.restart,
         "labels": environment.labels(args.label_file, args.label),
+        "log": args.log_driver,
         "auto_remove": args.rm if "rm" in args.values else False,
     }
     document = {key: value for key, value in document.items() if value}

@@ -110,9 +110,9 @@ class UlimitDocument(Document, frozen=True, kw_only=True):
 
 
 class LogConfig(Document, frozen=True, kw_only=True):
-    """docker's word for output that is kept and that `logs` can show."""
+    """docker's word for whether output is kept, so that `logs` can show it."""
 
-    type: str = "json-file"
+    type: Literal["json-file", "none"] = "json-file"
     config: dict[str, str] = {}
 
 

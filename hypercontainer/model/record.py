@@ -38,6 +38,28 @@ class DiskRootfsRecord(Record, kw_only=True, tag_field="kind", tag="disk"):
 RootfsRecord = DiskRootfsRecord
 
 
+class LogSinkRecord(Record, kw_only=True, tag_field="kind", tag="log"):
+    """A log of ours in the container's folder, which `logs` reads."""
+
+
+class RawSinkRecord(Record, kw_only=True, tag_field="kind", tag="raw"):
+    """A fifo or file that the caller handed over, for output as it is."""
+
+    path: str
+    streams: list[Literal["stdout", "stderr"]]
+    device: int  # with the inode: tells what was handed over from another thing that has its path later
+    inode: int
+
+
+class CriSinkRecord(Record, kw_only=True, tag_field="kind", tag="cri"):
+    """A file in the format of Kubernetes' logs, at a path that the kubelet chose."""
+
+    path: str
+
+
+SinkRecord = LogSinkRecord | RawSinkRecord | CriSinkRecord
+
+
 class RouteRecord(Record, kw_only=True):
     """Where the guest sends what is for `dst`."""
 
@@ -156,6 +178,7 @@ class ContainerRecord(Record, kw_only=True):
     image_name: str
     config: ContainerConfig  # what runs: all that the guest is asked of it
     rootfs: RootfsRecord
+    sinks: list[SinkRecord]  # where its output goes; each keeps its place in this list
     stop_signal: int
     labels: dict[str, str]
     mounts: list[MountRecord]

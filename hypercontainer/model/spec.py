@@ -97,6 +97,7 @@ class ContainerSpec(Value, frozen=True, kw_only=True):
     restart: RestartPolicy = RestartPolicy()
     labels: dict[str, str] = {}
     auto_remove: bool = False
+    log: Literal["file", "none"] = "file"  # none: what it says reaches those who are attached, and is not kept
 
 
 class ContainerUpdate(Value, frozen=True, kw_only=True):

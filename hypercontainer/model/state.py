@@ -29,6 +29,7 @@ Verb = Literal[
     "measure",
     "list the processes of",
     "copy files of",
+    "reopen the log of",
     "use",
 ]
 
@@ -79,6 +80,7 @@ RULES: Mapping[Verb, Rule] = {
     "measure": Rule(RUNS),
     "list the processes of": Rule(RUNS),
     "copy files of": NEEDED,
+    "reopen the log of": Rule(frozenset({"running", "paused"})),
     "use": NEEDED,
 }
 

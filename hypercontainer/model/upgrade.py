@@ -150,7 +150,12 @@ def _pod_6(pod: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**pod, "spec": {**spec, "networks": [{"network": name}]}, "nics": nics}
 
 
-_LATER_PODS = (_pod_3, _pod_4, _pod_5, _pod_6)
+# 7: where output goes is a choice. There was one sink, the log.
+def _pod_7(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**pod, "containers": [{**c, "sinks": [{"kind": "log"}]} for c in pod.get("containers", [])]}
+
+
+_LATER_PODS = (_pod_3, _pod_4, _pod_5, _pod_6, _pod_7)
 
 POD: Steps = (_pod_2, *_LATER_PODS)  # pods/*/pod.json
 CHECKPOINT: Steps = (_checkpoint_2, *(within("pod", step) for step in _LATER_PODS))  # checkpoints/*/*/checkpoint.json

@@ -8,7 +8,7 @@ from hypercontainer.agent.streams import InputStream
 from hypercontainer.lib.trace import Step
 from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.log import Reader, Wanted
-from hypercontainer.sandbox.logs import past
+from hypercontainer.sandbox.logs import log_of, past
 from hypercontainer.sandbox.pod import Pod
 
 Piece = tuple[Literal[1, 2], bytes]
@@ -33,8 +33,9 @@ class AttachSession:
         return self._container.record.id
 
     def begin_with_log(self) -> None:
-        """What was written until now comes first."""
-        self._log = Reader(self._container.output.log, Wanted(frozenset(self._listener.streams)))
+        """What was written until now comes first. NoLog when nothing of that is kept."""
+        log = log_of(self._container, "begin with the log of")
+        self._log = Reader(log, Wanted(frozenset(self._listener.streams)))
 
     def started(self, timings: Sequence[Step]) -> None:
         """The run that this session belongs to has begun."""

@@ -11,11 +11,10 @@ from hypercontainer.lib import clock
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import ContainerRecord, Streams
 from hypercontainer.sandbox import agent_requests, rootfs
-from hypercontainer.sandbox.log import Log
 from hypercontainer.sandbox.output import Output
 from hypercontainer.vm import Vm
 
-DRAIN_S = 10.0  # from a process's end to the end of its output: the kernel closes the last writer's pipe at once
+DRAIN_S = 10.0  # after a process's end, in which some of its output must come or be taken: else there is no more
 NOT_FOUND, NOT_EXECUTABLE, NOT_SET_UP = 127, 126, 128  # docker records them
 ABSENT = (errno.ENOENT, errno.ENOTDIR)
 LOST = 255  # exit status of a container whose guest vanished
@@ -45,9 +44,8 @@ class ExecFailed(GuestError):
 
 
 class Container:
-    def __init__(self, record: ContainerRecord, log: Log) -> None:
-        self.record = record
-        self.output = Output(log)
+    def __init__(self, record: ContainerRecord, output: Output) -> None:
+        self.record, self.output = record, output
         self.stdin: InputStream | None = None
         self.exit: asyncio.Future[int] | None = None  # of the run that goes on
         self.gone = asyncio.Event()  # it was removed
@@ -140,13 +138,17 @@ class Container:
         self.exit = asyncio.get_running_loop().create_future()
 
     async def drain(self) -> None:
-        """Its process has ended: let the last of the output reach the sinks, however long a disk is full."""
+        """Its process has ended: let the last of the output reach the sinks, however long a disk is full, and for as
+        long as the others go on taking. A reader that has stopped to read keeps nobody waiting for the end."""
         while True:
+            before = self.output.taken
             try:
                 async with asyncio.timeout(DRAIN_S):
                     return await self.output.drained()
             except TimeoutError:
-                if not self.output.stalled:
+                if self.output.stalled or self.output.taken != before:
+                    continue
+                if not self.output.give_up():
                     return self.output.cut()
 
     def finish(self, status: int, *, oom: bool, error: str = "") -> None:

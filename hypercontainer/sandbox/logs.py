@@ -4,19 +4,27 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import closing
 
+from hypercontainer.errors import NoLog
 from hypercontainer.lib import clock
 from hypercontainer.model.documents import LogEntry
 from hypercontainer.sandbox.container import Container
-from hypercontainer.sandbox.log import Reader, Wanted
+from hypercontainer.sandbox.log import Log, Reader, Wanted
+
+
+def log_of(container: Container, doing: str) -> Log:
+    """NoLog when it was made without one: `doing`, "read the log of", cannot be done."""
+    if container.output.log is None:
+        raise NoLog(doing, container.record.name)
+    return container.output.log
 
 
 async def read_log(
-    container: Container, wanted: Wanted, *, follow: bool, tail: int | None
+    container: Container, log: Log, wanted: Wanted, *, follow: bool, tail: int | None
 ) -> AsyncGenerator[LogEntry, None]:
     """Oldest first. `follow` ends when the container has ended, or at `wanted.until_ns`.
 
     Followers read the file as it grows; one that is slower than the log's rotation skips what was rotated away."""
-    with closing(Reader(container.output.log, wanted, tail)) as reader:
+    with closing(Reader(log, wanted, tail)) as reader:
         async for entry in past(reader):
             yield entry
         while follow and (not wanted.until_ns or clock.now_ns() < wanted.until_ns):

@@ -3,13 +3,19 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
 from typing import Literal
 
 from hypercontainer.agent.streams import OutputStream
-from hypercontainer.lib import clock
+from hypercontainer.errors import reason
+from hypercontainer.lib import clock, files
+from hypercontainer.model.record import CriSinkRecord, LogSinkRecord, RawSinkRecord, SinkRecord
+from hypercontainer.sandbox.cri_log import CriLog
 from hypercontainer.sandbox.log import Log
-from hypercontainer.sandbox.sink import Offsets, Sink
+from hypercontainer.sandbox.raw import Raw
+from hypercontainer.sandbox.sink import UNWANTED, Offsets, Sink
+from hypercontainer.sandbox.site import Limits
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +23,8 @@ BACKLOG = 8  # chunks (of 256 KiB at most) that an attached client may lag befor
 RETRY_S = 1.0  # while a sink takes nothing, as a log on a full disk
 
 
-Piece = tuple[Literal[1, 2], bytes]
+Kind = Literal[1, 2]
+Piece = tuple[Kind, bytes]
 
 
 class Listener:
@@ -82,22 +89,41 @@ class Listener:
 
 
 class Output:
-    """The output of one container, over all its runs. `progress` is notified after each chunk in the log.
+    """The output of one container, over all its runs. `progress` is notified after each chunk that the sinks have.
 
-    The log is the sink that every container has; `others` are those that its caller asked for."""
+    `stuck`: the sinks that take nothing, as a log on a full disk, and why; the container waits for them."""
 
-    def __init__(self, log_: Log, *others: Sink) -> None:
-        self.log = log_
-        self.sinks: tuple[Sink, ...] = (log_, *others)
+    def __init__(self, *sinks: Sink) -> None:
+        self.sinks = sinks
+        self.log = next((sink for sink in sinks if isinstance(sink, Log)), None)
         self.listeners: set[Listener] = set()
         self.progress = asyncio.Condition()
-        self._stuck: list[Sink] = []
+        self.stuck: dict[Sink, OSError] = {}
+        self._given_up: set[Sink] = set()  # for the rest of the run
+        self._giving: dict[Kind, Sink] = {}  # which is given what the pump of a stream has
+        self._streams: dict[Kind, OutputStream] = {}
         self._pumps: list[asyncio.Task[None]] = []
 
     @property
     def stalled(self) -> str:
-        """Which sink takes nothing, as a log on a full disk, so that the container waits; "" if none."""
-        return self._stuck[0].where if self._stuck else ""
+        """Which sink cannot take anything until there is room on its disk, or its disk is well again; "" if none."""
+        stalled = [sink for sink, error in self.stuck.items() if sink is self.log or error.errno in files.FULL]
+        return stalled[0].where if stalled else ""
+
+    @property
+    def taken(self) -> list[Offsets | None]:
+        """How far each sink is: another value after some time, if there is progress."""
+        return [sink.offsets for sink in self.sinks]
+
+    @property
+    def offsets(self) -> Offsets:
+        """How much of each stream of the run that goes on is in a sink by now, or in all that there are."""
+        return self._furthest(1), self._furthest(2)
+
+    def _furthest(self, kind: Kind) -> int:
+        had = [offsets[kind - 1] for sink in self.sinks if (offsets := sink.offsets)]
+        consumed = self._streams[kind].offset if kind in self._streams else 0
+        return max([offset for offset in had if offset != UNWANTED], default=consumed)
 
     def listen(self, streams: set[int]) -> Listener:
         listener = Listener(streams)
@@ -110,8 +136,9 @@ class Output:
 
     def open(self, run: int) -> Offsets:
         """Have the sinks ready for start number `run`. From where its streams are needed: all before is in each."""
+        self._given_up.clear()
         had = [offsets for sink in self.sinks if (offsets := sink.open(run))]
-        return min(out for out, _ in had), min(err for _, err in had)
+        return _least(out for out, _ in had), _least(err for _, err in had)
 
     def go_on(self, run: int, offsets: Offsets) -> None:
         """Start number `run` goes on with streams of which so much was handed to somebody else."""
@@ -120,17 +147,17 @@ class Output:
 
     def begin(self, stdout: OutputStream | None, stderr: OutputStream | None) -> None:
         """Pump the streams of the run from now on. They begin where `open` said."""
-        kinds: list[tuple[Literal[1, 2], OutputStream | None]] = [(1, stdout), (2, stderr)]
+        kinds: list[tuple[Kind, OutputStream | None]] = [(1, stdout), (2, stderr)]
+        self._streams = {kind: stream for kind, stream in kinds if stream is not None}
         self._pumps = [
             asyncio.create_task(self._pump(kind, stream), name=f"output-{kind}")
-            for kind, stream in kinds
-            if stream is not None
+            for kind, stream in self._streams.items()
         ]
 
-    async def _pump(self, kind: Literal[1, 2], stream: OutputStream) -> None:
+    async def _pump(self, kind: Kind, stream: OutputStream) -> None:
         while data := await stream.read():
             at, now = stream.offset, clock.now_ns()
-            new = data[_had(self.log, kind, at) :]
+            new = data[max(0, self._furthest(kind) - at) :]
             for sink in self.sinks:
                 await self._write(sink, kind, data[_had(sink, kind, at) :], now)
             for listener in list(self.listeners) if new else ():
@@ -139,21 +166,34 @@ class Output:
             async with self.progress:
                 self.progress.notify_all()
 
-    async def _write(self, sink: Sink, kind: Literal[1, 2], data: bytes, time_ns: int) -> None:
+    async def _write(self, sink: Sink, kind: Kind, data: bytes, time_ns: int) -> None:
         """Into a sink; while it takes nothing the container waits, as with any pipe that nobody empties."""
-        while data:
+        self._giving[kind] = sink
+        while data and sink not in self._given_up:
             before = _had(sink, kind, 0)
             try:
                 await sink.write(kind, data, time_ns)
                 data = b""
             except OSError as e:
+                if sink in self._given_up:
+                    break
                 data = data[_had(sink, kind, before) :]
-                if sink not in self._stuck:
-                    log.error("cannot write %s: %s: the container's output waits", sink.where, e)
-                    self._stuck.append(sink)
+                if sink not in self.stuck:
+                    log.error("cannot write %s: %s: the container's output waits", sink.where, reason(e))
+                self.stuck[sink] = e
                 await asyncio.sleep(RETRY_S)
-        if sink in self._stuck:
-            self._stuck.remove(sink)
+        self.stuck.pop(sink, None)
+        self._giving.pop(kind, None)
+
+    def give_up(self) -> bool:
+        """The process has ended: sinks that take nothing have no more of this run, so that the others have the rest.
+        Returns whether there were any."""
+        slow = set(self._giving.values()) - self._given_up
+        for sink in slow:
+            log.error("%s takes nothing: the rest of the output of a container that has ended is not in it", sink.where)
+            self._given_up.add(sink)
+            sink.close()
+        return bool(slow)
 
     async def drained(self) -> None:
         """After the process has ended: wait until its streams have ended and all sinks have all of them."""
@@ -175,7 +215,15 @@ class Output:
         """The guest is gone: no byte will come."""
         for pump in self._pumps:
             pump.cancel()
-        self._stuck.clear()
+        self.stuck.clear()
+        self._giving.clear()
+
+    def reopen(self) -> bool:
+        """Have logs in Kubernetes' format go on in a new file. OSError: in the one so far. Whether there is one."""
+        logs = [sink for sink in self.sinks if isinstance(sink, CriLog)]
+        for log_ in logs:
+            log_.reopen()
+        return bool(logs)
 
     def close(self) -> None:
         """Let go of the sinks' files."""
@@ -183,6 +231,27 @@ class Output:
             sink.close()
 
 
-def _had(sink: Sink, kind: Literal[1, 2], at: int) -> int:
+def of(records: Sequence[SinkRecord], folder: Path, limits: Limits) -> Output:
+    """The output of a container that has these sinks. What we have to keep of them is in its `folder`."""
+    return Output(*(_sink(record, folder, folder / "sinks" / str(n), limits) for n, record in enumerate(records)))
+
+
+def _sink(record: SinkRecord, folder: Path, position: Path, limits: Limits) -> Sink:
+    match record:
+        case LogSinkRecord():
+            return Log(folder / "log", max_bytes=limits.log_max_mib << 20, files=limits.log_files)
+        case RawSinkRecord():
+            return Raw(record, position)
+        case CriSinkRecord():
+            return CriLog(Path(record.path), position)
+
+
+def _least(offsets: Iterable[int]) -> int:
+    """Of a stream that no sink wants, from where the guest has it."""
+    least = min(offsets, default=UNWANTED)
+    return 0 if least == UNWANTED else least
+
+
+def _had(sink: Sink, kind: Kind, at: int) -> int:
     """How many of the bytes from offset `at` on a sink has already."""
     return max(0, sink.offsets[kind - 1] - at) if sink.offsets else 0

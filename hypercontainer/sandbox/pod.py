@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from hypercontainer.agent.messages import ExitEvent
-from hypercontainer.errors import Exhausted, GuestDied, GuestError, HyperError, WrongState
+from hypercontainer.errors import Exhausted, GuestDied, GuestError, HyperError, InvalidInput, WrongState
+from hypercontainer.lib import files
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model import ids
 from hypercontainer.model.container import Process
 from hypercontainer.model.record import ContainerRecord, PodRecord
 from hypercontainer.model.spec import ExecSpec
 from hypercontainer.model.state import Verb
-from hypercontainer.sandbox import rootfs, shortage
+from hypercontainer.sandbox import output, rootfs, shortage
 from hypercontainer.sandbox.container import Container, ExecFailed
 from hypercontainer.sandbox.exec import KEPT, Exec
 from hypercontainer.sandbox.locked import SIGKILL, LockedPod, Owner
-from hypercontainer.sandbox.log import Log
 from hypercontainer.sandbox.machine import Machine
 from hypercontainer.sandbox.site import Site
 from hypercontainer.vm import Vm
@@ -48,8 +48,7 @@ class Pod:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _live(self, record: ContainerRecord) -> Container:
-        limits, folder = self.site.limits, self.folder / record.id / "log"
-        return Container(record, Log(folder, max_bytes=limits.log_max_mib << 20, files=limits.log_files))
+        return Container(record, output.of(record.sinks, self.folder / record.id, self.site.limits))
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[LockedPod]:
@@ -175,7 +174,7 @@ class Pod:
         """KILL, until it has ended: a guest that does not obey or is not reached is ended itself, one that is suspended
         never wakes.
 
-        Output that the log's disk does not take is lost; to `keep_output` is Exhausted, until there is room."""
+        Output that a disk does not take is lost; to `keep_output` is Exhausted, until there is room."""
         if container.record.state == "suspended":
             self.emit("kill", container, signal=str(SIGKILL))
             async with self.locked() as locked:
@@ -200,7 +199,11 @@ class Pod:
                     f"{container.output.stalled} takes no more: make room there, or remove it with force"
                 )
             container.output.cut()
-        if not await _within(ended, obey_s) and self.machine.vm:
+        if await _within(ended, obey_s):
+            return
+        if container.output.give_up() and await _within(ended, obey_s):
+            return  # it had obeyed: nobody took what it had said
+        if self.machine.vm:
             log.warning("pod %s: its guest does not obey within %g s: ending it", self.record.id, obey_s)
             await self._end_machine(container)
             await _within(ended, END_S)
@@ -245,6 +248,15 @@ class Pod:
             await self.machine.running().agent.resize_process(container.record.id, rows, columns)
         except HyperError as e:
             log.info("cannot resize %s: %s", container.record.name, e)
+
+    def reopen_log(self, container: Container) -> None:
+        """Have its log in Kubernetes' format go on in a new file: the one so far was renamed. On failure it goes on in
+        that one. WrongState when the container does not run; InvalidInput when it has no such log."""
+        container.record.check("reopen the log of")
+        doing = f"reopen the log of {container.record.name}"
+        with files.telling(doing):
+            if not container.output.reopen():
+                raise InvalidInput(f"cannot {doing}: it has none in Kubernetes' format")
 
     def add_exec(self, container: Container, spec: ExecSpec, process: Process) -> Exec:
         """`process`, which `spec` asked for, to be in a container that runs; `start_exec` starts it."""

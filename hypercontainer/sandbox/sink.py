@@ -38,7 +38,7 @@ class Sink(Protocol):
         more than `offsets` say, and can be given the rest later."""
 
     def close(self) -> None:
-        """The run is over, or hyperd goes. May be repeated."""
+        """The run is over, or hyperd goes: a write that waits ends with OSError. May be repeated."""
 
 
 class Mark(NamedTuple):
@@ -49,9 +49,9 @@ class Mark(NamedTuple):
     stderr: int = 0
     stream: int = 0
     length: int = 0
-    device: int = 0  # of the file that is written to
-    inode: int = 0
     size: int = 0  # that the file has before this write
+    device: int = 0  # of the file, where the sink may go on in another one
+    inode: int = 0
 
     @property
     def offsets(self) -> Offsets:

@@ -94,7 +94,7 @@ async def info(pod: LockedPod, container: Container) -> SnapshotInfo:
         container=record.id,
         mac=nics[0].mac if nics else "",
         streams=record.streams,
-        offsets=container.output.log.offsets,
+        offsets=container.output.offsets,
         time_ns=clock.now_ns(),
     )
 

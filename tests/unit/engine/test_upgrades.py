@@ -71,6 +71,7 @@ def test_pods(first: Path) -> None:
         scratch=record.DiskRecord(target=1, path=str(folder / "scratch.img"), read_only=False),
     )
     assert [c.rootfs.disk.target for c in pods[POD].containers] == [0, 2]
+    assert [c.sinks for c in pods[POD].containers] == [[record.LogSinkRecord()], [record.LogSinkRecord()]]
     assert [(m.type, m.target, m.read_only) for m in runs.mounts] == [
         ("volume", "/kept", False), ("bind", "/bound", True), ("tmpfs", "/t", False),
     ]  # fmt: skip

@@ -19,8 +19,6 @@ def made(hyperd: FakeHyperd) -> FakeHyperd:
         (("--security-opt", "apparmor=unconfined"), "--security-opt apparmor=unconfined changes nothing: the VM"),
         (("--security-opt", "label=disable"), "--security-opt label=disable changes nothing"),
         (("--security-opt", "label:type:svirt_t"), "--security-opt label:type:svirt_t changes nothing"),
-        (("--log-driver", "json-file"), "--log-driver changes nothing: hyperd keeps the output"),
-        (("--log-driver=none",), "--log-driver changes nothing"),
         (("--cgroupns", "private"), "--cgroupns changes nothing"),
         (("--cgroupns=host",), "--cgroupns changes nothing"),
         (("--userns", "host"), "--userns changes nothing"),

@@ -27,6 +27,7 @@ def container(state: State = "created") -> ContainerRecord:
         image_name="image",
         config=ContainerConfig(process=Process(args=[]), mounts=[]),
         rootfs=rootfs.image(Path("/image.erofs")),
+        sinks=[],
         stop_signal=15,
         labels={},
         mounts=[],

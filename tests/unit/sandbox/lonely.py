@@ -1,5 +1,6 @@
 """Pods without an engine: a site of fakes, and an owner that writes down what it is asked."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -8,7 +9,7 @@ from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.lib import clock
 from hypercontainer.model import ids
 from hypercontainer.model.container import ContainerConfig, Process
-from hypercontainer.model.record import VERSION, ContainerRecord, PodRecord, RootfsRecord
+from hypercontainer.model.record import VERSION, ContainerRecord, LogSinkRecord, PodRecord, RootfsRecord, SinkRecord
 from hypercontainer.model.spec import ContainerSpec, PodSpec
 from hypercontainer.sandbox import rootfs
 from hypercontainer.sandbox.container import Container
@@ -83,7 +84,9 @@ class Lot:
     async def _boot(self) -> Boot:
         return Boot(Path("/kernel"), Path("/initrd"), "tcg")
 
-    def pod(self, *commands: str, implicit: bool = False, **spec: object) -> Pod:
+    def pod(
+        self, *commands: str, implicit: bool = False, sinks: Sequence[SinkRecord] = (LogSinkRecord(),), **spec: object
+    ) -> Pod:
         """A pod of a container for each of these commands of the fake agent's, named after its first word."""
         record = PodRecord(
             version=VERSION,
@@ -96,12 +99,12 @@ class Lot:
         pod = Pod(self.site, record, self.owner, self._pods / record.id)
         for command in commands:
             args = command.split()
-            container = pod.add(_container(args, rootfs.image(self.image)))
+            container = pod.add(_container(args, rootfs.image(self.image), list(sinks)))
             (pod.folder / container.record.id).mkdir(parents=True)
         return pod
 
 
-def _container(args: list[str], root: RootfsRecord) -> ContainerRecord:
+def _container(args: list[str], root: RootfsRecord, sinks: list[SinkRecord]) -> ContainerRecord:
     return ContainerRecord(
         id=ids.new_id(),
         name=args[0],
@@ -110,6 +113,7 @@ def _container(args: list[str], root: RootfsRecord) -> ContainerRecord:
         image_name="image",
         config=ContainerConfig(process=Process(args=args), mounts=[]),
         rootfs=root,
+        sinks=sinks,
         stop_signal=15,
         labels={},
         mounts=[],

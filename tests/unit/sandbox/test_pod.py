@@ -1,20 +1,28 @@
 """A pod's life with nobody above it: no store, no names, no policy; an owner is asked what follows."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from hypercontainer.errors import Exhausted, GuestDied, WrongState
+from hypercontainer.errors import Exhausted, GuestDied, HyperError, InvalidInput, NoLog, WrongState
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.container import Process
+from hypercontainer.model.documents import LogEntry
+from hypercontainer.model.record import CriSinkRecord, LogSinkRecord, RawSinkRecord
 from hypercontainer.model.spec import ExecSpec
 from hypercontainer.sandbox import archive
+from hypercontainer.sandbox import container as container_module
 from hypercontainer.sandbox.attach import AttachSession
 from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.exec import ExecSession
+from hypercontainer.sandbox.log import Wanted
+from hypercontainer.sandbox.logs import log_of, read_log
 from hypercontainer.sandbox.pod import Pod
+from hypercontainer.sandbox.raw import handed_over
 from tests.unit.sandbox.lonely import Lot
 
 
@@ -137,10 +145,7 @@ async def test_a_pod_is_taken_up_again_by_its_record(lot: Lot) -> None:
     pod = lot.pod("cat", "exit 3")
     cat, ends = pod.containers.values()
     await started(pod, cat)
-    await pod.let_go()
-    again = Pod(lot.site, pod.record, lot.owner, pod.folder)
-    async with again.locked() as locked:
-        assert await locked.attach()
+    again = await restarted(lot, pod)
     cat, ends = again.containers.values()
     session = AttachSession(again, cat, {1}, stdin=True)
     session.started([])
@@ -161,3 +166,122 @@ async def test_who_holds_the_lock_is_waited_for_by_an_end(lot: Lot) -> None:
         assert container.running
     await container.left.wait()
     assert not container.running
+
+
+# where its output goes
+
+
+@pytest.fixture
+def handed(tmp_path: Path) -> Iterator[tuple[RawSinkRecord, int]]:
+    """A fifo that was handed over, and its reader, who has not begun to read."""
+    os.mkfifo(tmp_path / "fifo")
+    reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    yield handed_over(reader, ["stdout"]), reader
+    os.close(reader)
+
+
+@pytest.mark.parametrize("reads", ["slowly", "not"])
+async def test_a_reader_is_waited_for_after_the_end_while_it_reads(
+    lot: Lot, handed: tuple[RawSinkRecord, int], monkeypatch: pytest.MonkeyPatch, reads: str
+) -> None:
+    monkeypatch.setattr(container_module, "DRAIN_S", 0.05)
+    sink, reader = handed
+    pod = lot.pod("cat", sinks=[sink, LogSinkRecord()])
+    [cat] = pod.containers.values()
+    session = AttachSession(pod, cat, {1}, stdin=True)
+    await started(pod)
+    session.started([])
+    said, got = os.urandom(200_000), b""
+    await session.write(said)
+    await session.close_stdin()
+    while reads == "slowly" and len(got) < len(said):
+        await asyncio.sleep(0.01)
+        with suppress(BlockingIOError):
+            got += os.read(reader, 4096)
+        assert cat.running or len(said) - len(got) <= 1 << 16  # what is in the fifo is its reader's
+    assert await session.wait() == 0
+    assert b"".join([data async for _, data in session]) == said
+    assert b"".join([entry.data async for entry in entries(cat)]) == said
+    if reads == "not":
+        got = os.read(reader, len(said))
+        assert said.startswith(got) and 0 < len(got) < len(said)
+
+
+async def test_who_does_not_read_keeps_no_container_from_being_killed(
+    lot: Lot, handed: tuple[RawSinkRecord, int]
+) -> None:
+    """Nor does the machine end for that."""
+    pod = lot.pod("cat", sinks=[handed[0]])
+    [cat] = pod.containers.values()
+    session = AttachSession(pod, cat, {1}, stdin=True)
+    await started(pod)
+    session.started([])
+    await session.write(os.urandom(200_000))
+    await session.close_stdin()
+    await pod.kill(cat, obey_s=0.1)
+    assert (cat.record.state, len(lot.hypervisor.alive)) == ("exited", 1)
+
+
+async def test_a_container_without_a_log_has_no_file_of_ours(lot: Lot) -> None:
+    pod = lot.pod("cat", sinks=[])
+    [cat] = pod.containers.values()
+    session = AttachSession(pod, cat, {1}, stdin=True)
+    await started(pod)
+    session.started([])
+    await session.write(b"hello\n")
+    assert await anext(aiter(session)) == (1, b"hello\n")
+    pod = await restarted(lot, pod)
+    [cat] = pod.containers.values()
+    session = AttachSession(pod, cat, {1}, stdin=True)
+    with pytest.raises(NoLog, match="cannot begin with the log of cat: it was made without a log"):
+        session.begin_with_log()
+    session.started([])
+    await session.write(b"again\n")
+    await session.close_stdin()
+    assert b"".join([data async for _, data in session]).endswith(b"again\n")
+    assert await session.wait() == 0
+    assert list((pod.folder / cat.record.id).rglob("*.log")) == []
+
+
+async def test_the_sinks_are_there_again_after_a_restart(lot: Lot, tmp_path: Path) -> None:
+    pod = lot.pod("cat", sinks=[LogSinkRecord(), CriSinkRecord(path=str(tmp_path / "0.log"))])
+    [cat] = pod.containers.values()
+    with pytest.raises(WrongState, match="cannot reopen the log of cat: it is created"):
+        pod.reopen_log(cat)
+    await started(pod)
+    for word in ("one", "two", "three"):
+        session = AttachSession(pod, cat, {1}, stdin=True)
+        session.started([])
+        await session.write(f"{word}\n".encode())
+        assert await anext(aiter(session)) == (1, f"{word}\n".encode())
+        pod = await restarted(lot, pod)
+        [cat] = pod.containers.values()
+        (tmp_path / "0.log").rename(tmp_path / f"0.log.{word}")
+        pod.reopen_log(cat)
+    rows = [(tmp_path / f"0.log.{word}").read_text().split() for word in ("one", "two", "three")]
+    assert [row[1:] for row in rows] == [["stdout", "F", word] for word in ("one", "two", "three")]
+    assert b"".join([entry.data async for entry in entries(cat)]) == b"one\ntwo\nthree\n"
+    (tmp_path / "0.log").unlink()
+    (tmp_path / "0.log").mkdir()
+    with pytest.raises(HyperError, match="cannot reopen the log of cat: Is a directory"):
+        pod.reopen_log(cat)
+
+
+async def test_a_container_whose_output_goes_elsewhere_has_no_log_to_reopen(lot: Lot) -> None:
+    pod = lot.pod("cat")
+    await started(pod)
+    with pytest.raises(InvalidInput, match="cannot reopen the log of cat: it has none in Kubernetes' format"):
+        pod.reopen_log(*pod.containers.values())
+
+
+async def restarted(lot: Lot, pod: Pod) -> Pod:
+    """As the next hyperd has it."""
+    await pod.let_go()
+    again = Pod(lot.site, pod.record, lot.owner, pod.folder)
+    async with again.locked() as locked:
+        assert await locked.attach()
+    return again
+
+
+def entries(container: Container) -> AsyncIterator[LogEntry]:
+    return read_log(container, log_of(container, "read the log of"), Wanted(), follow=False, tail=None)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -14,13 +15,16 @@ from hypercontainer.agent.streams import OutputStream, Receiver
 from hypercontainer.agent.wire import WINDOW
 from hypercontainer.errors import InvalidInput
 from hypercontainer.lib import files
+from hypercontainer.model.record import RawSinkRecord
 from hypercontainer.sandbox import output as output_module
 from hypercontainer.sandbox.cri_log import LONGEST, CriLog
 from hypercontainer.sandbox.log import Log, Reader, Wanted
 from hypercontainer.sandbox.output import Listener, Output
-from hypercontainer.sandbox.raw import Raw, name_of
+from hypercontainer.sandbox.raw import Raw, handed_over
 from hypercontainer.sandbox.sink import UNWANTED, Mark, Position
 from hypercontainer.testing.sink_contract import Make, SinkContract, Taken, give
+
+NAMES: dict[int, Literal["stdout", "stderr"]] = {1: "stdout", 2: "stderr"}
 
 
 class Killed(BaseException):
@@ -82,6 +86,10 @@ def cri_streams(rows: bytes) -> tuple[bytes, bytes]:
     return got[b"stdout"], got[b"stderr"]
 
 
+def a_log(folder: Path) -> Log:
+    return Log(folder / "log", max_bytes=1 << 20, files=2)
+
+
 def a_cri_log(folder: Path) -> CriLog:
     return CriLog(folder / "0.log", folder / "state" / "cri")
 
@@ -132,6 +140,53 @@ class TestCriLog(SinkContract):
         (tmp_path / "0.log.1").unlink()
         assert a_cri_log(tmp_path).open(1) == (18, 0)
 
+    async def test_it_goes_on_in_the_file_that_was_renamed_until_it_is_opened_again(
+        self, tmp_path: Path, taken: Taken
+    ) -> None:
+        """Also when hyperd was killed in between: the kubelet, to whom nobody answered, names the file back."""
+        log = a_cri_log(tmp_path)
+        log.open(1)
+        await give(log, 1, b"first\n")
+        (tmp_path / "0.log").rename(tmp_path / "0.log.1")
+        again = a_cri_log(tmp_path)
+        again.open(1)
+        await give(again, 1, b"second\n")
+        assert not (tmp_path / "0.log").exists()
+        (tmp_path / "0.log.1").rename(tmp_path / "0.log")
+        assert taken() == (b"first\nsecond\n", b"")
+        (tmp_path / "0.log").rename(tmp_path / "0.log.1")
+        again.reopen()
+        last = a_cri_log(tmp_path)  # killed before it has written to the new one
+        last.open(1)
+        await give(last, 1, b"third\n")
+        assert cri_streams((tmp_path / "0.log").read_bytes()) == (b"third\n", b"")
+        assert taken() == (b"first\nsecond\nthird\n", b"")
+
+    @pytest.mark.parametrize("trouble", ["no folder", "no room"])
+    async def test_one_that_cannot_be_opened_again_goes_on_where_it_was(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+    ) -> None:
+        def full(position: Position, mark: Mark) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        folder = tmp_path / "logs"
+        folder.mkdir()
+        log = CriLog(folder / "0.log", tmp_path / "position")
+        log.open(1)
+        await give(log, 1, b"first\n")
+        if trouble == "no folder":
+            folder.rename(tmp_path / "away")
+        else:
+            (folder / "0.log").rename(folder / "0.log.1")
+        with monkeypatch.context() as m:
+            if trouble == "no room":
+                m.setattr(Position, "write", full)
+            with pytest.raises(OSError, match="No such file" if trouble == "no folder" else "No space"):
+                log.reopen()
+        await give(log, 1, b"second\n")
+        [kept] = [path for path in tmp_path.rglob("0.log*") if path.stat().st_size]
+        assert cri_streams(kept.read_bytes()) == (b"first\nsecond\n", b"")
+
     @pytest.mark.parametrize("renamed", [False, True])
     @pytest.mark.parametrize("cut", range(0, 120, 7))
     async def test_a_write_that_a_sigkill_cut_goes_on(
@@ -173,12 +228,18 @@ class TestCriLog(SinkContract):
         assert taken() == (b"a line\n", b"")
 
 
+def a_record(path: Path, *streams: Literal["stdout", "stderr"]) -> RawSinkRecord:
+    """Of what is at `path` now."""
+    file = path.stat()
+    return RawSinkRecord(path=str(path), streams=list(streams), device=file.st_dev, inode=file.st_ino)
+
+
 class Pair:
     """Two Raw sinks as one, for what the contract says of both streams."""
 
     def __init__(self, folder: Path) -> None:
         self.where = str(folder)
-        self.kinds = {n: Raw(folder / f"{n}", {n}, folder / f"position-{n}") for n in (1, 2)}
+        self.kinds = {n: Raw(a_record(folder / f"{n}", NAMES[n]), folder / f"position-{n}") for n in (1, 2)}
 
     @property
     def offsets(self) -> tuple[int, int]:
@@ -289,21 +350,83 @@ class TestFifo(SinkContract):
         sink.close()
         assert os.read(readers[0], 1) == b""  # EOF
 
+    async def test_a_write_that_waits_ends_when_it_is_closed(self, make: Make, readers: list[int]) -> None:
+        sink = make()
+        sink.open(1)
+        raw = sink.kinds[1]  # type: ignore[attr-defined]
+        writing = [asyncio.create_task(give(raw, 1, b"x" * 300_000)) for _ in range(2)]
+        while not raw._waiting:  # noqa: ASYNC110  nobody is told of that
+            await asyncio.sleep(0)
+        sink.close()
+        for write in writing:
+            with pytest.raises(OSError, match="closed"):
+                await write
+        assert raw.offsets[0] == len(os.read(readers[0], 300_000))
+
+    async def test_nothing_is_put_in_it_while_nobody_reads(self, tmp_path: Path) -> None:
+        path = tmp_path / "fifo"
+        os.mkfifo(path)
+        raw = Raw(a_record(path, "stdout"), tmp_path / "position")
+        raw.open(1)
+        with pytest.raises(OSError, match="nobody reads it"):
+            await give(raw, 1, b"hello")
+        for word in (b"hello", b" world"):  # whoever reads may go, and come again
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            await give(raw, 1, word)
+            assert os.read(fd, 100) == word
+            os.close(fd)
+            with pytest.raises(BrokenPipeError):
+                await give(raw, 1, b"x")
+        assert raw.offsets[0] == len(b"hello world")
+        raw.close()
+
 
 def test_what_has_a_name_can_be_handed_over(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "file").touch()
     for path in (tmp_path / "fifo", tmp_path / "file"):
         fd = os.open(path, os.O_RDWR)
-        assert name_of(fd) == path
+        assert handed_over(fd, ["stderr"]) == a_record(path, "stderr")
         path.unlink()
         with pytest.raises(InvalidInput, match="has no name"):
-            name_of(fd)
+            handed_over(fd, ["stderr"])
         os.close(fd)
     for fd in (*os.pipe(), os.open("/dev/null", os.O_WRONLY)):
         with pytest.raises(InvalidInput, match="has no name"):
-            name_of(fd)
+            handed_over(fd, ["stdout"])
         os.close(fd)
+
+
+@pytest.mark.parametrize("other", ["missing", "another", "link", "folder"])
+async def test_only_what_was_handed_over_is_written_to(tmp_path: Path, other: str) -> None:
+    """Whatever has its path by now; when it is back all of it is there."""
+    path, aside, secret = tmp_path / "file", tmp_path / "aside", tmp_path / "secret"
+    path.touch()
+    secret.touch()
+    raw = Raw(a_record(path, "stdout"), tmp_path / "position")
+    raw.open(1)
+    await give(raw, 1, b"one\n")
+    raw.close()
+    path.rename(aside)
+    match other:
+        case "another":
+            path.touch()
+        case "link":
+            path.symlink_to(secret)
+        case "folder":
+            path.mkdir()
+    again = Raw(a_record(aside, "stdout"), tmp_path / "position")
+    again._record.path = str(path)
+    assert again.open(1) == (4, UNWANTED)
+    with pytest.raises(OSError, match="No such file" if other == "missing" else "it is not what was handed over"):
+        await give(again, 1, b"two\n")
+    assert again.offsets == (4, UNWANTED) and secret.read_bytes() == b""
+    if other == "folder":
+        path.rmdir()
+    aside.replace(path)
+    await give(again, 1, b"two\n")
+    again.close()
+    assert path.read_bytes() == b"one\ntwo\n"
 
 
 class Nobody:
@@ -322,7 +445,7 @@ def a_stream(offset: int, data: bytes) -> tuple[OutputStream, Receiver]:
 
 async def test_each_sink_gets_what_it_has_not(tmp_path: Path) -> None:
     """The log had all of a chunk when hyperd was killed, the other one a part, a client what the log has not."""
-    log, cri = Log(tmp_path / "log", max_bytes=1 << 20, files=2), a_cri_log(tmp_path)
+    log, cri = a_log(tmp_path), a_cri_log(tmp_path)
     log.open(1)
     log.append(1, b"one\ntwo\n", 1)
     cri.open(1)
@@ -345,15 +468,56 @@ async def test_a_sink_that_takes_nothing_keeps_the_container_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(output_module, "RETRY_S", 0.001)
-    path = tmp_path / "file"
-    output = Output(Log(tmp_path / "log", max_bytes=1 << 20, files=2), Raw(path, {1}, tmp_path / "position"))
+    path, aside = tmp_path / "file", tmp_path / "aside"
+    path.touch()
+    raw = Raw(a_record(path, "stdout"), tmp_path / "position")
+    path.rename(aside)
+    output = Output(a_log(tmp_path), raw)
     output.open(1)
     stream, receiver = a_stream(0, b"one\ntwo\n")
     output.begin(stream, None)
-    while not output.stalled:  # noqa: ASYNC110  nobody is told of that
+    while not output.stuck:  # noqa: ASYNC110  nobody is told of that
         await asyncio.sleep(0)
-    assert (output.stalled, receiver.consumed) == (str(path), 0)
-    path.touch()
+    assert (list(output.stuck), output.stalled, receiver.consumed) == ([raw], "", 0)
+    aside.rename(path)
     await output.drained()
-    assert (output.stalled, receiver.consumed, path.read_bytes()) == ("", 8, b"one\ntwo\n")
+    assert (output.stuck, receiver.consumed, path.read_bytes()) == ({}, 8, b"one\ntwo\n")
     await output.end()
+
+
+async def test_when_a_sink_is_given_up_the_others_have_all(tmp_path: Path) -> None:
+    path, data = tmp_path / "fifo", os.urandom(WINDOW)
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    fifo, log, cri = Raw(a_record(path, "stdout"), tmp_path / "position"), a_log(tmp_path), a_cri_log(tmp_path)
+    output = Output(fifo, log, cri)
+    assert output.open(1) == (0, 0)
+    out, receiver = a_stream(0, data)
+    err, _ = a_stream(0, b"error\n")
+    output.begin(out, err)
+    while not fifo._waiting:  # noqa: ASYNC110  nobody is told of that
+        await asyncio.sleep(0)
+    assert (output.taken[1], output.give_up(), output.give_up()) == ((0, 6), True, False)
+    await output.drained()
+    assert (logged(log, 1), logged(log, 2), receiver.consumed) == (data, b"error\n", len(data))
+    assert cri_streams((tmp_path / "0.log").read_bytes()) == (data, b"error\n")
+    assert os.read(reader, 1 << 20) == data[: fifo.offsets[0]]
+    os.close(reader)
+    await output.end()
+    assert output.open(2) == (0, 0) and not output._given_up
+    output.close()
+
+
+async def test_what_nobody_keeps_is_for_those_who_are_attached(tmp_path: Path) -> None:
+    """A stream that no sink wants begins where the guest has it."""
+    (tmp_path / "out").touch()
+    output = Output(Raw(a_record(tmp_path / "out", "stdout"), tmp_path / "position"))
+    assert output.open(1) == (0, 0)
+    client = output.listen({1, 2})
+    (out, _), (err, receiver) = a_stream(0, b"out"), a_stream(0, b"err")
+    output.begin(out, err)
+    await output.drained()
+    assert (output.offsets, receiver.consumed) == ((3, 3), 3)
+    await output.end()
+    assert sorted([piece async for piece in client]) == [(1, b"out"), (2, b"err")]
+    assert Output().open(1) == (0, 0)
