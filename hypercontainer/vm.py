@@ -103,6 +103,8 @@ async def boot(hypervisor: Hypervisor, config: VmConfig, run_dir: Path, trace: T
     GuestDied if it ended before that, GuestSilent if `config.boot_timeout_s` went by: both with the tail of the
     guest's console. On any failure nothing is left of it.
     """
+    if config.share and config.share.prepare:
+        await asyncio.to_thread(config.share.prepare)
     async with AsyncExitStack() as undo:
         guest = await hypervisor.boot(config, run_dir, trace)
         undo.push_async_callback(guest.kill)

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
+from pathlib import Path
 
 from hypercontainer.engine.accelerator import BootFiles, Choice
 from hypercontainer.engine.host import Host
 from hypercontainer.errors import HyperError
 from hypercontainer.factory.base import PoolInfo, PoolSpec, TemplateInfo
 from hypercontainer.factory.trouble import Trouble
-from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, VmConfig
+from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, SharedFolder, VmConfig
 from hypercontainer.lib import clock
 from hypercontainer.model import documents as doc
 from hypercontainer.model import settings
@@ -66,6 +67,7 @@ class Factory:
 
     def _spec(self, pool: settings.Pool, boot: BootFiles, choice: Choice) -> PoolSpec:
         usual = self.host.settings
+        share = SharedFolder(folder=Path(), host_locks=usual.share_locks == "host", cache_s=usual.share_cache_s)
         config = VmConfig(
             name="",
             kernel=boot[0],
@@ -75,6 +77,7 @@ class Factory:
             uid=0,
             disk_mib=usual.scratch_mib,
             nics=[Nic(tap="", mac=SNAPSHOT_MAC)],
+            share=share if pool.share else None,
             boot_timeout_s=usual.boot_timeout_s,
             accelerator=choice.accelerator,
             kernel_parameters=agent_requests.FOR_NET_ADMIN,
@@ -87,6 +90,7 @@ def _pool(pool: PoolInfo) -> doc.Pool:
     return doc.Pool(
         vcpus=pool.vcpus,
         memory_mib=pool.memory_mib,
+        share=pool.share,
         tenant=pool.tenant,
         wanted=pool.wanted,
         waiting=pool.waiting,

@@ -20,7 +20,7 @@ from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.factory.template import TemplateFactory
 from hypercontainer.factory.trouble import Trouble
 from hypercontainer.hypervisor import registry
-from hypercontainer.hypervisor.base import Feature, Hypervisor
+from hypercontainer.hypervisor.base import Feature, Hypervisor, need
 from hypercontainer.images.store import ImageStore
 from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.model import arch
@@ -86,8 +86,13 @@ class Host:
         templates = TemplateFactory(hypervisor, folder, settings.uid_base + UIDS, disks)
         if settings.factory == "template":
             return {"direct": direct, "template": templates}
-        cache = CacheFactory(templates, direct, hypervisor, folder, self._waiting_uids, disks)
+        if any(pool.share for pool in settings.pool):
+            need(hypervisor, Feature.SHARE, "have virtual machines wait with a share, as `pool` asks")
+        cache = CacheFactory(templates, direct, hypervisor, folder, self._waiting_uids, self._share, disks)
         return {"direct": direct, "template": templates, "cache": cache}
+
+    def _share(self, name: str) -> Share:
+        return Share(self.site.share_dir(name))
 
     def check_factory(self, asked: str) -> None:
         """InvalidInput when the settings leave out the one that a new pod asks for."""
@@ -144,7 +149,7 @@ class Host:
     async def discard(self, pod_id: str) -> None:
         """Remove what is left on this host of a pod that has no record."""
         await self.site.hypervisor.reap(self.site.run_dir(pod_id))
-        Share(self.site.share_dir(pod_id)).clear()
+        self._share(pod_id).clear()
         for folder in (self.site.run_dir(pod_id), self.site.share_dir(pod_id)):
             shutil.rmtree(folder, ignore_errors=True)
 

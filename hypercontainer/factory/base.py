@@ -17,9 +17,27 @@ EMPTY = [DiskRecord(target=target, path="", read_only=not target) for target in 
 RehearsalDisks = Callable[[Path], Awaitable[Sequence[DiskRecord]]]
 
 
+class Share(Protocol):
+    """The folder that a guest which waits serves, with nothing in it: storage/share.py."""
+
+    @property
+    def root(self) -> Path:
+        """What is served."""
+
+    def prepare(self) -> object:
+        """Make it. Again = no change."""
+
+    def become(self, root: Path) -> None:
+        """Be the one with that root, of which nothing is there yet. Nothing is here from then on."""
+
+    def clear(self) -> None:
+        """Take it away. Safe any number of times."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PoolSpec:
-    """A pool that is wanted: `cache` guests of the shape of `config` shall wait, made from a template or booted."""
+    """A pool that is wanted: `cache` guests of the shape of `config` shall wait, made from a template or booted. Its
+    `share` says what is promised to those that have one; where it is nobody knows before."""
 
     config: VmConfig
     template: bool
@@ -47,6 +65,7 @@ class PoolInfo:
 
     vcpus: int
     memory_mib: int
+    share: bool  # they are for pods with folders
     tenant: str
     wanted: int
     waiting: int  # guests that run and are nobody's

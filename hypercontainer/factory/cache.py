@@ -22,6 +22,7 @@ from hypercontainer.factory.base import (
     PoolSpec,
     RehearsalDisks,
     Shape,
+    Share,
     TemplateInfo,
     anonymous_config,
     shape,
@@ -48,6 +49,7 @@ class WarmGuest:
     vm: vms.Vm
     shape: Shape
     folder: Path
+    share: Share | None
     watch: asyncio.Task[None]
 
 
@@ -87,12 +89,13 @@ class CacheFactory:
 
     def __init__(
         self, templates: TemplateFactory, booting: Factory, hypervisor: Hypervisor, run_dir: Path,
-        uids: Callable[[], Iterator[int]], disks: RehearsalDisks | None = None,
+        uids: Callable[[], Iterator[int]], shares: Callable[[str], Share], disks: RehearsalDisks | None = None,
     ) -> None:  # fmt: skip
-        """Who waits has a new folder below `run_dir`, and a user of its own from `uids()`: those that are free."""
+        """Who waits has a new folder below `run_dir`, a user of its own from `uids()`: those that are free, and where
+        it is to have one, the share of the folder's name."""
         need(hypervisor, Feature.ADOPT, 'have virtual machines wait, as factory = "cache" is to')
         self._templates, self._booting, self._hypervisor = templates, booting, hypervisor
-        self._run_dir, self._uids, self._disks = run_dir, uids, disks
+        self._run_dir, self._uids, self._shares, self._disks = run_dir, uids, shares, disks
         self._pools: list[Pool] = []
         self._starts = 0  # under way: what waits is made when none is
         self._changed = asyncio.Condition()
@@ -133,6 +136,7 @@ class CacheFactory:
             PoolInfo(
                 vcpus=pool.spec.config.vcpus,
                 memory_mib=pool.spec.config.memory_mib,
+                share=pool.spec.config.share is not None,
                 tenant=pool.spec.config.tenant,
                 wanted=pool.spec.cache,
                 waiting=len(pool.waiting),
@@ -165,10 +169,10 @@ class CacheFactory:
 
     async def _claim(self, config: VmConfig, run_dir: Path, trace: Trace) -> vms.Vm | None:
         """A guest that waits, made that of `config`; None if there is none."""
-        if config.share or config.origin:
+        if config.origin:
             return None
         key = shape(self._hypervisor, config)
-        for pool in [s for s in self._pools if s.waiting and self._makes(s, key) and _holds(s, config)]:
+        for pool in [s for s in self._pools if s.waiting and self._makes(s, key) and _suits(s, config)]:
             while pool.waiting:
                 warm = pool.waiting.popleft()
                 if warm.shape != key:  # it is of a kernel or a VMM that was replaced
@@ -201,6 +205,8 @@ class CacheFactory:
         guest = warm.vm.guest
         assert isinstance(guest, Adoptable)  # noqa: S101  asked at the beginning
         try:
+            if warm.share and config.share:
+                warm.share.become(config.share.folder)  # first: where the rest fails, another guest may serve it
             await guest.adopt(config, run_dir)
         except BaseException as e:
             await self._discard_broken(pool, warm, e)
@@ -260,10 +266,13 @@ class CacheFactory:
         self._run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="waiting-", dir=self._run_dir))
         folder.chmod(0o711)  # the VMM's user passes through
-        config = self._config(pool.spec)
+        share = self._shares(folder.name) if pool.spec.config.share else None
+        config = self._config(pool.spec, share)
         key = self._shape(pool.spec)
         async with AsyncExitStack() as undo:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
+            if share:
+                undo.push_async_callback(asyncio.to_thread, share.clear)
             factory: Factory = self._templates if pool.spec.template else self._booting
             vm = await factory.boot(config, folder, Timings())
             undo.push_async_callback(vm.guest.kill)
@@ -272,18 +281,21 @@ class CacheFactory:
                 scratch = folder / "rehearsal"
                 scratch.mkdir(mode=0o700)
                 undo.callback(shutil.rmtree, scratch, ignore_errors=True)
-                await rehearse(vm, await self._disks(scratch), network=bool(config.nics))
+                await rehearse(vm, await self._disks(scratch), network=bool(config.nics), share=bool(share))
                 shutil.rmtree(scratch)
             undo.pop_all()
-        return WarmGuest(vm, key, folder, asyncio.create_task(self._watch(pool, vm), name="waiting"))
+        return WarmGuest(vm, key, folder, share, asyncio.create_task(self._watch(pool, vm), name="waiting"))
 
-    def _config(self, spec: PoolSpec) -> VmConfig:
-        """A guest of its own user and tap, that is nobody's."""
+    def _config(self, spec: PoolSpec, share: Share | None) -> VmConfig:
+        """A guest of its own user, tap and share, that is nobody's."""
         config = anonymous_config(spec.config)
         mine = {warm.vm.guest.record.uid for pool in self._pools for warm in pool.waiting}
         uid = next(uid for uid in self._uids() if uid not in mine)
         nics = [replace(nic, tap=f"hyw{secrets.token_hex(4)}", netns="") for nic in config.nics]
-        return replace(config, name="waiting", uid=uid, nics=nics, background=True)
+        served = None
+        if spec.config.share and share:
+            served = replace(spec.config.share, folder=share.root, prepare=share.prepare)
+        return replace(config, name="waiting", uid=uid, nics=nics, share=served, background=True)
 
     def _shape(self, spec: PoolSpec) -> Shape:
         return shape(self._hypervisor, spec.config)
@@ -320,9 +332,14 @@ def _size(spec: PoolSpec) -> str:
     return size(spec.config.vcpus, spec.config.memory_mib)
 
 
-def _holds(pool: Pool, config: VmConfig) -> bool:
-    """Its guests may write disks as large as that of `config`."""
-    return config.disk_mib <= pool.spec.config.disk_mib
+def _suits(pool: Pool, config: VmConfig) -> bool:
+    """Its guests may write disks as large as that of `config`, and share folders if, and as, `config` does."""
+    return config.disk_mib <= pool.spec.config.disk_mib and _promised(config) == _promised(pool.spec.config)
+
+
+def _promised(config: VmConfig) -> tuple[bool, float] | None:
+    """Of what it shares."""
+    return (config.share.host_locks, config.share.cache_s) if config.share else None
 
 
 def _surplus(pool: Pool, keep: int) -> list[WarmGuest]:
@@ -334,7 +351,9 @@ async def _end(warm: WarmGuest) -> None:
     await warm.vm.close()
     try:
         await warm.vm.guest.kill()
-    except HyperError as e:
+        if warm.share:
+            await asyncio.to_thread(warm.share.clear)
+    except (HyperError, OSError) as e:
         log.error("a guest that waited is left for the next hyperd to remove: %s", e)
         return
     shutil.rmtree(warm.folder, ignore_errors=True)

@@ -13,7 +13,7 @@ from hypercontainer.agent import messages as m
 from hypercontainer.agent.messages import ExitEvent
 from hypercontainer.errors import GuestError, GuestSilent
 from hypercontainer.factory.base import EMPTY
-from hypercontainer.hypervisor.base import SLOTS, SNAPSHOT_MAC, Adoptable
+from hypercontainer.hypervisor.base import SHARE_TAG, SLOTS, SNAPSHOT_MAC, Adoptable
 from hypercontainer.lib.limit import limit
 from hypercontainer.model import arch, capabilities, defaults, seccomp
 from hypercontainer.model.record import DiskRecord
@@ -25,16 +25,17 @@ OTHER_MAC = "52:54:00:00:00:01"
 RUN_S = 30.0
 
 
-async def rehearse(vm: Vm, disks: Sequence[DiskRecord], *, network: bool) -> None:
+async def rehearse(vm: Vm, disks: Sequence[DiskRecord], *, network: bool, share: bool = False) -> None:
     """Run a container on `disks` in a guest whose SLOTS are empty; nothing of it is left, and they are empty again.
 
-    The pod's names and addresses are the rehearsal's until it is set up again. GuestError, GuestDied or GuestSilent
-    if it could not be run to its end."""
+    The pod's names and addresses are the rehearsal's until it is set up again. A share is found and mounted, and stays
+    so. GuestError, GuestDied or GuestSilent if it could not be run to its end."""
     guest = vm.guest
     assert isinstance(guest, Adoptable)  # noqa: S101  else it has no stage
     for disk in disks:
         await guest.swap_disk(disk)
-    await vm.agent.setup_pod(_pod(OTHER_MAC, SNAPSHOT_MAC, network=network))  # another address, as it will have
+    # another address, as it will have
+    await vm.agent.setup_pod(_pod(OTHER_MAC, SNAPSHOT_MAC, network=network, share=share))
     await vm.agent.create_container(_container())
     await _run(vm)
     await vm.agent.remove_container(NAME)
@@ -49,7 +50,7 @@ def usual_mounts() -> list[m.Mount]:
     return [m.Mount.of(mount) for mount in defaults.mounts()]
 
 
-def _pod(mac: str, now: str, *, network: bool, down: bool = False) -> m.PodSetup:
+def _pod(mac: str, now: str, *, network: bool, share: bool = False, down: bool = False) -> m.PodSetup:
     addresses = [] if down else ["192.0.2.2/24", "2001:db8::2/64"]
     eth0 = m.Interface(mac=mac, hardware=now, name="eth0", addresses=addresses, down=down)
     gateways = [
@@ -64,6 +65,7 @@ def _pod(mac: str, now: str, *, network: bool, down: bool = False) -> m.PodSetup
         hosts=[["127.0.0.1", "localhost"]],
         time_ns=time.time_ns(),
         entropy=os.urandom(64),
+        share=SHARE_TAG if share else "",
     )
 
 

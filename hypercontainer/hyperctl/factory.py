@@ -7,6 +7,8 @@ from hypercontainer.hyperctl.flags import Args, Command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from hypercontainer.hyperctl.context import Context
 
 COLUMNS = (
@@ -24,6 +26,7 @@ COLUMNS = (
 POOL_COLUMNS = (
     ("VCPUS", "Vcpus"),
     ("MEMORY", "Memory"),
+    ("SHARE", "Share"),
     ("TENANT", "Tenant"),
     ("WANTED", "Wanted"),
     ("WAITING", "Waiting"),
@@ -41,13 +44,14 @@ def status(context: Context, args: Args) -> int:
     factory = context.client.get("/v1/factory")
     if not args.format:
         print(KINDS[factory["Kind"]])
-        if factory["Pools"]:
-            pools = [{**pool, "Memory": f"{pool['MemoryMib']}MiB"} for pool in factory["Pools"]]
-            table.show(args, POOL_COLUMNS, pools)
+        if pools := factory["Pools"]:
+            table.show(args, POOL_COLUMNS, [_row(pool) for pool in pools])
             for pool in pools:
                 if pool["Reason"]:
                     missing = pool["Wanted"] - pool["Waiting"]
-                    print(f"missing: {missing} with {pool['Vcpus']} vCPUs and {pool['Memory']}: {pool['Reason']}")
+                    size = f"{pool['Vcpus']} vCPUs and {pool['MemoryMib']}MiB"
+                    share = ", with a share" if pool["Share"] else ""
+                    print(f"missing: {missing} with {size}{share}: {pool['Reason']}")
         for warning in factory["Warnings"]:
             print(f"warning: {warning}")
     rows = [
@@ -65,6 +69,10 @@ def status(context: Context, args: Args) -> int:
         for template in factory["Templates"]
     ]
     return table.show(args, COLUMNS, rows) if rows or args.format else 0
+
+
+def _row(pool: dict[str, Any]) -> dict[str, object]:
+    return {**pool, "Memory": f"{pool['MemoryMib']}MiB", "Share": "yes" if pool["Share"] else "no"}
 
 
 def init(context: Context, args: Args) -> int:

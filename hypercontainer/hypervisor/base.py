@@ -14,6 +14,8 @@ from hypercontainer.model.record import DiskRecord, GuestRecord
 SLOTS = (0, 1)
 SNAPSHOT_MAC = "52:54:00:00:00:00"  # of a snapshot's NIC: each clone is told its own (docs/wire.md, `hardware`)
 
+SHARE_TAG = "hyper"  # a guest's shared folder has that name for its kernel
+
 OUT_OF_MEMORY = "out of memory"  # so begins why a guest ended whose kernel had no more of it
 
 
@@ -47,13 +49,16 @@ class Size:
 
 @dataclass(frozen=True, kw_only=True)
 class SharedFolder:
-    """A folder served to the guest by virtiofs under the tag "hyper".
+    """A folder served to the guest by virtiofs under SHARE_TAG.
 
+    `prepare` is called in a thread before a VMM is started that serves the folder, and makes that and the one around
+    it, which is its own; None: it is there.
     `host_locks`: file locks are the host's, held against everybody, but nobody can wait for one: that is not
     supported. Else they are the guest's own. `cache_s`: how long the guest may believe what it was told of
     names and files."""
 
     folder: Path
+    prepare: Callable[[], object] | None = None
     host_locks: bool = False
     cache_s: float = 0.0
 
@@ -187,7 +192,8 @@ class Adoptable(Protocol):
 
     async def adopt(self, config: VmConfig, run_dir: Path) -> None:
         """Make a guest that was booted for nobody, its SLOTS empty, that of `config`: its disks are in the slots, or
-        plugged, its tap has the name, its run-time files have moved to `run_dir` (exists, empty, ours).
+        plugged, its tap has the name, its run-time files have moved to `run_dir` (exists, empty, ours). The folder that
+        it shares is where its mover has put that.
 
         After a failure it is of no use any more: kill it."""
 

@@ -475,6 +475,7 @@ class Pool(Document, frozen=True, kw_only=True):
 
     vcpus: int
     memory_mib: int
+    share: bool = False  # they are for pods that share folders
     tenant: str = ""
     wanted: int
     waiting: int

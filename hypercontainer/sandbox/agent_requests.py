@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from typing import Literal
 
 from hypercontainer.agent import messages as m
-from hypercontainer.hypervisor.base import SNAPSHOT_MAC
+from hypercontainer.hypervisor.base import SHARE_TAG, SNAPSHOT_MAC
 from hypercontainer.model.container import Capabilities, Mount, Process, Resources
 from hypercontainer.model.record import ContainerRecord, MountRecord, NicRecord, PodRecord, RouteRecord, Streams
 from hypercontainer.model.spec import Dns
 from hypercontainer.sandbox import rootfs
 
 ENTROPY = 64  # bytes for the guest's random pool
-SHARE_TAG = "hyper"
 
 # Parts of a kernel that only who administrates a network can use, and that wake an idle guest: the IP virtual server
 # looks at its memory every second, at its counters every other.

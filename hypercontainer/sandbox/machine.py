@@ -96,7 +96,7 @@ class Machine:
             undo.push_async_callback(self.release)
             await self._plan()
             with trace.step("prepare"):
-                await all_of(self._join_network(), *(self._prepare(c) for c in record.containers))
+                await all_of(self._join_network(), *(self._make_rootfs(c) for c in record.containers))
             disks = rootfs.disks(record.containers)
             config = self._config(boot, disks)
             self.vm = vm = await self._guest(config, trace, origin)
@@ -145,10 +145,13 @@ class Machine:
         for nic in self.record.nics:
             await self.site.network_of(nic).plug(nic)
 
-    async def _prepare(self, container: ContainerRecord) -> None:
-        """A container's files on the host: the writable layer (kept over restarts), the folders it shares."""
+    async def _make_rootfs(self, container: ContainerRecord) -> None:
         size_mib = container.spec.scratch_mib or self.site.limits.scratch_mib
         await rootfs.of(container.rootfs).prepare(size_mib, self.site.scratches)
+
+    async def _show_folders(self, container: ContainerRecord) -> None:
+        """Have the guest see what `container` is to mount of this host. A guest that waited brings the share along in
+        which that is: so nothing is there before the guest."""
         async with self._sharing:
             for mount in _of_the_host([container]):
                 await self._show(container, mount)
@@ -197,7 +200,12 @@ class Machine:
     def _shared(self) -> SharedFolder:
         limits = self.site.limits
         locks = self.record.spec.locks or limits.share_locks
-        return SharedFolder(folder=self.share.root, host_locks=locks == "host", cache_s=limits.share_cache_s)
+        return SharedFolder(
+            folder=self.share.root,
+            prepare=self.share.prepare,
+            host_locks=locks == "host",
+            cache_s=limits.share_cache_s,
+        )
 
     def _dns(self) -> Dns:
         asked, host = self.record.spec.dns, dns.host_dns()
@@ -222,7 +230,8 @@ class Machine:
             why = "its pod was started without volumes; stop the pod and start it again, it has them then"
             raise WrongState("start", container.name, container.state, why)
         with trace.step("rootfs"):
-            await self._prepare(container)
+            await self._make_rootfs(container)
+            await self._show_folders(container)
             for disk in rootfs.disks([container]):
                 if disk.target not in self._targets:
                     assert isinstance(vm.guest, Hotplug)  # noqa: S101  asked when the container was made

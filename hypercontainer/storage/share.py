@@ -51,6 +51,14 @@ class Share:
                     mount.bind(source, target, attributes=HARDENED | mount.RDONLY, propagation=mount.MS_SHARED)
             return self.root
 
+    def become(self, root: Path) -> None:
+        """Be the share with that root, of which nothing is there yet: whoever serves this one goes on. From then on
+        nothing is here, and there is nothing to `clear`.
+
+        What is mounted stays where it is in the folder, and so do the mounts of virtiofsd, a slave of it."""
+        with files.telling(f"move a share to {root.parent}"), self._lock:
+            self.dir.rename(root.parent)
+
     def add(self, name: str, source: Path, read_only: bool) -> None:
         """Show the folder or file `source`, with all that is mounted in it, as `name` below the root.
 

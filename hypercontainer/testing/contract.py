@@ -1,10 +1,10 @@
-"""What every driver and every factory must do, fake or real: suites to inherit from, with three fixtures of your own.
+"""What every driver and every factory must do, fake or real: suites to inherit from, with fixtures of your own.
 
     class TestMyDriver(HypervisorContract): ...
 
-`hypervisor` (a Hypervisor), for a factory `factory` (a Factory) too, `config` (a VmConfig whose guest runs our agent
-and has no disks), `run_dir` (an empty folder of ours). What a hypervisor need not be able to do is tried where its
-features promise it.
+`hypervisor` (a Hypervisor), for a factory `factory` (a Factory) and `share` (a factory.base.Share) too, `config` (a
+VmConfig whose guest runs our agent and has no disks), `run_dir` (an empty folder of ours). What a hypervisor need not
+be able to do is tried where its features promise it.
 """
 
 import asyncio
@@ -20,9 +20,10 @@ import pytest
 from hypercontainer import vm as vms
 from hypercontainer.agent.messages import PodSetup, Resolver
 from hypercontainer.errors import GuestDied, GuestSilent, HyperError
-from hypercontainer.factory.base import EMPTY, Factory
+from hypercontainer.factory.base import EMPTY, Factory, Share
 from hypercontainer.factory.sealed import SealedFile
 from hypercontainer.hypervisor.base import (
+    SHARE_TAG,
     SLOTS,
     Adoptable,
     Copyable,
@@ -37,7 +38,6 @@ from hypercontainer.hypervisor.base import (
 )
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model.record import DiskRecord
-from hypercontainer.sandbox.agent_requests import SHARE_TAG
 
 LIMIT_S = 60.0
 SHORT_S = 0.5  # for an answer that must not come
@@ -265,13 +265,15 @@ class FactoryContract:
             folder.rmdir()
 
     async def test_a_guest_with_a_shared_folder_finds_it(
-        self, factory: Factory, hypervisor: Hypervisor, config: VmConfig, run_dir: Path, tmp_path: Path
+        self, factory: Factory, hypervisor: Hypervisor, config: VmConfig, run_dir: Path, share: Share
     ) -> None:
         promised(hypervisor, Feature.SHARE)
-        folder = SharedFolder(folder=tmp_path)
-        for share in (folder, None, folder):
-            async with made(factory, replace(config, share=share), run_dir) as vm:
-                await vm.agent.setup_pod(a_pod(share=SHARE_TAG if share else ""))
+        folder = SharedFolder(folder=share.root, prepare=share.prepare)
+        for shared in (folder, None, folder):
+            async with made(factory, replace(config, share=shared), run_dir) as vm:
+                assert share.root.exists() == bool(shared)
+                await vm.agent.setup_pod(a_pod(share=SHARE_TAG if shared else ""))
+            share.clear()
 
     async def test_guests_outlive_their_factory(self, factory: Factory, config: VmConfig, run_dir: Path) -> None:
         async with made(factory, config, run_dir) as vm:

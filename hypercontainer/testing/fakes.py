@@ -16,7 +16,7 @@ from hypercontainer.testing.fake_agent import FakeAgent
 from hypercontainer.testing.fake_process import FakeProcess, Refused
 from hypercontainer.testing.fake_snapshot import go_on, image
 
-__all__ = ["BareGuest", "FakeAgent", "FakeGuest", "FakeHypervisor", "FakeProcess", "Refused"]
+__all__ = ["BareGuest", "FakeAgent", "FakeGuest", "FakeHypervisor", "FakeProcess", "FakeShare", "Refused"]
 
 SOCKET = "agent.sock"
 MOST_VCPUS, ROOM_MIB = 8, 16384  # of one that runs
@@ -151,6 +151,22 @@ class FakeGuest(BareGuest):
         os.write(state, SAVED)
 
 
+class FakeShare:
+    """factory.base.Share without a mount."""
+
+    def __init__(self, dir: Path) -> None:
+        self.dir, self.root = dir, dir / "tree"
+
+    def prepare(self) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+
+    def become(self, root: Path) -> None:
+        self.dir.rename(root.parent)
+
+    def clear(self) -> None:
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
 class FakeHypervisor:
     """hypervisor.base.Hypervisor. It outlives the engine under test, as machines do: keep it, make a new engine.
 
@@ -181,6 +197,8 @@ class FakeHypervisor:
                 raise GuestDied("the virtual machine ended: its snapshot is no snapshot")
             if missing := [disk.path for disk in config.disks if disk.path and not Path(disk.path).exists()]:
                 raise NotFound("disk file", missing[0])
+            if config.share and not config.share.folder.is_dir():
+                raise NotFound("shared folder", str(config.share.folder))
             self.booted.append(config)
             pid = os.getpid()
             record = GuestRecord(

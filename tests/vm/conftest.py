@@ -25,6 +25,7 @@ from hypercontainer.kernel import initramfs
 from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.kernel.modules import BOOT, ModuleTree
 from hypercontainer.lib.trace import Timings
+from hypercontainer.storage.share import Share
 from hypercontainer.testing.daemon import PrivateDaemon
 from tests import zig
 from tests.conftest import KERNELS
@@ -84,6 +85,14 @@ def driver() -> QemuHypervisor:
 def hypervisor(driver: QemuHypervisor) -> QemuHypervisor:
     """For the contract suites."""
     return driver
+
+
+@pytest.fixture
+def share(tmp_path: Path) -> Iterator[Share]:
+    """For the contract suite of factories: a pod's."""
+    share = Share(tmp_path / "share")
+    yield share
+    share.clear()
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
 """An engine that dies, or whose VMM does, at a step of a start.
 
-    python -m tests.vm.mortal CONFIG NAME self|vmm STEP
+    python -m tests.vm.mortal CONFIG NAME self|vmm STEP [FOLDER]
 
 After STEP of the start of a new container NAME, it kills itself or the VMM with SIGKILL. Prints why a start failed.
+With a FOLDER, that is the container's /data, and a VM waits for whoever has one.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from hypercontainer.errors import GuestDied
 from hypercontainer.hypervisor.qemu.rundir import qemu_run
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model import settings
-from hypercontainer.model.spec import ContainerSpec, PodSpec
+from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec
 from tests.unit.engine.world import ADMIN
 
 STEPS = ["prepare", "record", "cgroup", "files", "vmm", "monitor", "agent", "claim", "pod", "rootfs", "process"]
@@ -43,15 +44,17 @@ def tracing(victim: str, deadly: str, run: Path) -> type[Timings]:
     return Deadly
 
 
-async def main(config: str, name: str, victim: str, step: str) -> None:
+async def main(config: str, name: str, victim: str, step: str, folder: str = "") -> None:
     options = settings.load(Path(config))
-    if options.factory != "direct" or step == "claim":  # a start that finds a VM waiting has other steps
-        options = replace(options, factory="cache" if step == "claim" else "template")
+    waits = step == "claim" or bool(folder)
+    if options.factory != "direct" or waits:  # a start that finds a VM waiting has other steps
+        options = replace(options, factory="cache" if waits else "template")
     engine = LocalEngine(options, trace=tracing(victim, step, Path(options.run)))
     await engine.open()
-    if step == "claim":
+    if waits:
         await engine.factory.init()
-    container = ContainerSpec(image="busybox", name=name, command=["sleep", "1000"])
+    mounts = [Mount(type="bind", source=folder, target="/data")] if folder else []
+    container = ContainerSpec(image="busybox", name=name, command=["sleep", "1000"], mounts=mounts)
     await engine.containers.create(PodSpec(containers=[container]), by=ADMIN)
     try:
         await engine.containers.start(name)

@@ -8,6 +8,8 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,9 @@ from hypercontainer.factory.base import PoolSpec
 from hypercontainer.factory.cache import CacheFactory
 from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.factory.template import TemplateFactory
-from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, VmConfig
+from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, SharedFolder, VmConfig
 from hypercontainer.hypervisor.qemu.driver import BACKGROUND, QemuHypervisor
+from hypercontainer.storage.share import Share
 from hypercontainer.testing.contract import FactoryContract
 from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
 from tests.vm.conftest import HYPERSTART, UID, UIDS, owner, time_passes
@@ -36,29 +39,46 @@ def config(with_agent: Callable[..., VmConfig]) -> VmConfig:
     return with_agent(nics=[Nic(tap="", mac=SNAPSHOT_MAC)])
 
 
+@asynccontextmanager
+async def waiting(driver: QemuHypervisor, config: VmConfig) -> AsyncIterator[CacheFactory]:
+    """A factory where one such guest waits."""
+    folder = Path(tempfile.mkdtemp(prefix="hyv"))
+    folder.chmod(0o711)
+
+    async def disks(into: Path) -> Any:
+        return await rehearsal.disks(HYPERSTART, 512, folder / "scratch", into)
+
+    def uids() -> Iterator[int]:
+        return itertools.count(UID + 5_000)
+
+    def share(name: str) -> Share:
+        return Share(folder / "shares" / name)
+
+    templates = TemplateFactory(driver, folder, UID + 10_000, disks)
+    factory = CacheFactory(templates, DirectFactory(driver), driver, folder, uids, share, disks)
+    await factory.init([PoolSpec(config=config, template=True, cache=1)])
+    assert [pool.waiting for pool in factory.pools()] == [1]
+    yield factory
+    await factory.close()
+    for path in (folder / "scratch").iterdir():
+        path.unlink()
+    for left in folder.iterdir():
+        left.rmdir()  # "scratch" and "shares", with nothing in them
+    folder.rmdir()
+
+
 class TestQemuCache(FactoryContract):
     @pytest.fixture
     async def factory(self, driver: QemuHypervisor, config: VmConfig) -> AsyncIterator[CacheFactory]:
-        folder = Path(tempfile.mkdtemp(prefix="hyv"))
-        folder.chmod(0o711)
+        async with waiting(driver, config) as factory:
+            yield factory
 
-        async def disks(into: Path) -> Any:
-            return await rehearsal.disks(HYPERSTART, 512, folder / "scratch", into)
 
-        def uids() -> Iterator[int]:
-            return itertools.count(UID + 5_000)
-
-        templates = TemplateFactory(driver, folder, UID + 10_000, disks)
-        factory = CacheFactory(templates, DirectFactory(driver), driver, folder, uids, disks)
-        await factory.init([PoolSpec(config=config, template=True, cache=1)])
-        assert [pool.waiting for pool in factory.pools()] == [1]
-        yield factory
-        await factory.close()
-        assert [path.name for path in folder.iterdir()] == ["scratch"]
-        for path in (folder / "scratch").iterdir():
-            path.unlink()
-        (folder / "scratch").rmdir()
-        folder.rmdir()
+class TestQemuCacheOfGuestsWithAShare(FactoryContract):
+    @pytest.fixture
+    async def factory(self, driver: QemuHypervisor, config: VmConfig) -> AsyncIterator[CacheFactory]:
+        async with waiting(driver, replace(config, share=SharedFolder(folder=Path()))) as factory:
+            yield factory
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +99,11 @@ def pools(daemon: PrivateDaemon) -> list[dict[str, int]]:
 
 
 def full(daemon: PrivateDaemon) -> list[dict[str, int]]:
-    """Wait until all who are wanted wait."""
+    """Wait until there are pools, and all who are wanted wait."""
     deadline = time.monotonic() + WAIT_S
     while True:
         found = pools(daemon)
-        if all(pool["Waiting"] == pool["Wanted"] for pool in found):
+        if found and all(pool["Waiting"] == pool["Wanted"] for pool in found):
             return found
         assert time.monotonic() < deadline, found
         time_passes()  # who asks all the time takes the processor from those who wait for it
@@ -199,8 +219,8 @@ def test_the_status_is_told(pooling: PrivateDaemon) -> None:
     full(pooling)
     said = pooling.ctl("factory", "status").out.splitlines()
     assert said[0] == "VMs are taken from those that wait, else cloned from templates"
-    assert said[1].split() == ["VCPUS", "MEMORY", "TENANT", "WANTED", "WAITING", "TAKEN", "POISONED"]
-    assert said[2].split()[:4] == ["1", "256MiB", "1", "1"]
+    assert said[1].split() == ["VCPUS", "MEMORY", "SHARE", "TENANT", "WANTED", "WAITING", "TAKEN", "POISONED"]
+    assert said[2].split()[:5] == ["1", "256MiB", "no", "1", "1"]
     rows = pooling.ctl("factory", "status", "--format", "json").out.splitlines()
     assert "256MiB" in {json.loads(row)["Memory"] for row in rows}
 

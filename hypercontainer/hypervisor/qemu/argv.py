@@ -7,12 +7,11 @@ paths, those that `jail.py` puts into the VMM's root.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from hypercontainer.hypervisor.base import Nic, VmConfig
+from hypercontainer.hypervisor.base import SHARE_TAG, Nic, VmConfig
 from hypercontainer.hypervisor.qemu.machines import PARAMETERS, Machine
 from hypercontainer.model.record import DiskRecord
 
 AGENT_PORT = "hyper.agent"
-SHARE_TAG = "hyper"
 KERNEL = "/boot/vmlinux"
 INITRD = "/boot/initrd"
 LIBRARY = "/hyper-memory.so"  # what a clone's QEMU gives memory back with: host/memory.c

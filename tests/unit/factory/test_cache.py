@@ -5,6 +5,7 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, SharedFolder, VmCo
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model.record import DiskRecord
 from hypercontainer.testing.contract import FactoryContract, made
-from hypercontainer.testing.fakes import FakeGuest, FakeHypervisor
+from hypercontainer.testing.fakes import FakeGuest, FakeHypervisor, FakeShare
 from hypercontainer.vm import Vm
 
 UID = 1000
@@ -27,16 +28,20 @@ LIMIT_S = 30.0
 
 @pytest.fixture
 async def factory(hypervisor: FakeHypervisor, tmp_path: Path) -> AsyncIterator[CacheFactory]:
-    folder = tmp_path / "nobody"
+    folder, shares = tmp_path / "nobody", tmp_path / "nobodys shares"
+    shares.mkdir()
     templates = TemplateFactory(hypervisor, folder, UID)
 
     def uids() -> Iterator[int]:
         return itertools.count(UID + 1)
 
-    factory = CacheFactory(templates, DirectFactory(hypervisor), hypervisor, folder, uids)
+    def share(name: str) -> FakeShare:
+        return FakeShare(shares / name)
+
+    factory = CacheFactory(templates, DirectFactory(hypervisor), hypervisor, folder, uids, share)
     yield factory
     await factory.close()
-    assert list(folder.glob("*")) == []
+    assert list(folder.glob("*")) == [] == list(shares.iterdir())
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -47,6 +52,12 @@ async def until(true: Callable[[], bool]) -> None:
 
 def spec(config: VmConfig, cache: int = 1, *, template: bool = True) -> PoolSpec:
     return PoolSpec(config=replace(config, nics=[Nic(tap="", mac=SNAPSHOT_MAC)]), template=template, cache=cache)
+
+
+def shared(config: VmConfig, share: FakeShare | None = None, **promised: Any) -> VmConfig:
+    """With `share`; without, as those that wait for whoever has one."""
+    folder, prepare = (share.root, share.prepare) if share else (Path(), None)
+    return replace(config, share=SharedFolder(folder=folder, prepare=prepare, **promised))
 
 
 def waiting(factory: Factory) -> list[int]:
@@ -68,6 +79,13 @@ class TestCacheOfBootedGuests(FactoryContract):
     @pytest.fixture
     async def factory(self, factory: CacheFactory, config: VmConfig) -> CacheFactory:
         await factory.init([spec(config, 2, template=False)])
+        return factory
+
+
+class TestCacheOfGuestsWithAShare(FactoryContract):
+    @pytest.fixture
+    async def factory(self, factory: CacheFactory, config: VmConfig) -> CacheFactory:
+        await factory.init([spec(shared(config), 2)])
         return factory
 
 
@@ -107,7 +125,7 @@ async def test_those_that_wait_have_users_and_taps_of_their_own(
         {"nics": ()},
         {"tenant": "acme"},
         {"disk_mib": 1 << 20},
-        {"share": SharedFolder(folder=Path("/share"))},
+        {"share": SharedFolder(folder=Path("/"))},
     ],
 )
 async def test_another_shape_is_not_taken_from_them(
@@ -116,6 +134,57 @@ async def test_another_shape_is_not_taken_from_them(
     await factory.init([spec(config)])
     async with made(factory, replace(config, **change), run_dir):  # type: ignore[arg-type]
         assert waiting(factory) == [1]
+
+
+async def test_what_it_has_served_is_what_the_pod_shares(
+    factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path, share: FakeShare
+) -> None:
+    await factory.init([spec(shared(config))])
+    [guest] = hypervisor.alive
+    assert guest.config.share
+    served = guest.config.share.folder.stat().st_ino
+    async with made(factory, shared(config, share), run_dir) as vm:
+        assert vm.guest is guest
+        assert share.root.stat().st_ino == served
+        [pool] = factory.pools()
+        assert (pool.share, pool.taken, pool.poisoned) == (True, 1, 0)
+        await until(lambda: waiting(factory) == [1])
+
+
+async def test_those_with_a_share_wait_for_nobody_else(
+    factory: CacheFactory, config: VmConfig, run_dir: Path, share: FakeShare
+) -> None:
+    await factory.init([spec(shared(config))])
+    for asked in (config, shared(config, share, host_locks=True), shared(config, share, cache_s=1.0)):
+        async with made(factory, asked, run_dir):
+            assert waiting(factory) == [1]
+        share.clear()
+
+
+async def test_of_two_pools_of_a_size_each_pod_is_given_one_of_its_own(
+    factory: CacheFactory, config: VmConfig, run_dir: Path, share: FakeShare
+) -> None:
+    await factory.init([spec(config), spec(shared(config))])
+    async with made(factory, shared(config, share), run_dir):
+        assert [pool.taken for pool in factory.pools()] == [0, 1]
+    async with made(factory, config, run_dir):
+        assert [pool.taken for pool in factory.pools()] == [1, 1]
+
+
+async def test_the_share_of_one_that_cannot_be_taken_is_there_for_the_next(
+    factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path, share: FakeShare,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    await factory.init([spec(shared(config))])
+    [first] = hypervisor.alive
+
+    async def die(config: VmConfig, run_dir: Path) -> None:
+        raise GuestDied("the virtual machine ended: killed by signal 9")
+
+    monkeypatch.setattr(first, "adopt", die)
+    async with made(factory, shared(config, share), run_dir) as vm:
+        assert vm.guest is not first and not first.alive
+        assert share.root.is_dir()
 
 
 async def test_one_that_died_is_counted_and_replaced(
@@ -300,7 +369,12 @@ async def test_it_ends_though_what_is_in_the_making_cannot_be_taken_back(
 ) -> None:
     booting = Stubborn(hypervisor)
     templates = TemplateFactory(hypervisor, tmp_path / "nobody", UID)
-    factory = CacheFactory(templates, booting, hypervisor, tmp_path / "nobody", lambda: itertools.count(UID + 1))
+    uids = itertools.count(UID + 1)
+
+    def share(name: str) -> FakeShare:
+        return FakeShare(tmp_path / name)
+
+    factory = CacheFactory(templates, booting, hypervisor, tmp_path / "nobody", lambda: uids, share)
     filling = asyncio.create_task(factory.init([spec(config, template=False)]))
     async with asyncio.timeout(LIMIT_S):
         await booting.begun.wait()

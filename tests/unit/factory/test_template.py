@@ -170,9 +170,9 @@ async def test_a_tenant_keeps_those_used_last(factory: TemplateFactory, config: 
 
 
 async def test_guests_that_share_folders_have_the_template_of_those_that_do_not(
-    factory: TemplateFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+    factory: TemplateFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path, tmp_path: Path
 ) -> None:
-    for share in (SharedFolder(folder=Path("/share")), None):
+    for share in (SharedFolder(folder=tmp_path), None):
         async with made(factory, replace(config, share=share), run_dir):
             assert (hypervisor.booted[0].share, hypervisor.booted[-1].share) == (None, share)
             assert hypervisor.booted[-1].origin

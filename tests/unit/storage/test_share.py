@@ -4,8 +4,9 @@ import errno
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,25 @@ def mounts(folder: Path) -> list[str]:
 def options(path: Path) -> set[str]:
     [line] = [x for x in Path("/proc/self/mountinfo").read_text().splitlines() if x.split()[4] == str(path)]
     return set(line.split()[5].split(","))
+
+
+@contextmanager
+def served(root: Path) -> Iterator[Callable[[str], str]]:
+    """The first line that a command says of the folder `root`, in a mount namespace like virtiofsd's."""
+    words = ["unshare", "-m", "--propagation", "slave", "sh"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) as shell:
+
+        def look(command: str) -> str:
+            assert shell.stdin and shell.stdout
+            shell.stdin.write(f"{{ {command}; echo; }} 2>&1 | head -1\n")
+            shell.stdin.flush()
+            return shell.stdout.readline().strip()
+
+        assert look("echo ready") == "ready"
+        yield look
+        assert shell.stdin
+        shell.stdin.close()
+        assert shell.wait() == 0
 
 
 @pytest.fixture
@@ -107,27 +127,36 @@ def test_the_host_follows_no_link_that_a_guest_made(share: Share, source: Path) 
 
 def test_a_running_guest_sees_what_is_added_and_loses_what_is_removed(share: Share, source: Path) -> None:
     """Its virtiofsd has a mount namespace of its own, made before."""
-    root = share.prepare()
-    shell = subprocess.Popen(
-        ["unshare", "-m", "--propagation", "slave", "sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert shell.stdin and shell.stdout
+    with served(share.prepare()) as look:
+        share.add("v0", source, True)
+        assert look("cat v0/file") == "precious"
+        assert "Read-only" in look("touch v0/x")
+        share.remove("v0")
+        assert "No such file" in look("ls v0")
 
-    def ask(command: str) -> str:
-        assert shell.stdin and shell.stdout
-        shell.stdin.write(f"{command} 2>&1 | head -1\n")
-        shell.stdin.flush()
-        return shell.stdout.readline().strip()
 
-    assert ask("echo ready") == "ready"
-    share.add("v0", source, True)
-    assert ask(f"cat {root}/v0/file; echo") == "precious"
-    assert "Read-only" in ask(f"touch {root}/v0/x")
-    share.remove("v0")
-    assert "No such file" in ask(f"ls {root}/v0")
-    shell.stdin.close()
-    assert shell.wait() == 0
-    shell.stdout.close()
+def test_whoever_serves_a_share_goes_on_when_it_becomes_another(share: Share, source: Path, tmp_path: Path) -> None:
+    waiting = Share(tmp_path / "waiting")
+    with served(waiting.prepare()) as look:
+        waiting.become(share.root)
+        assert look("ls") == ""
+        share.add("v0", source, True)
+        assert look("cat v0/file") == "precious"
+        assert "Read-only" in look("touch v0/x")
+        waiting.clear()  # there is none of it: the other one stays as it is
+        assert look("cat v0/file") == "precious" and share.names() == ["v0"]
+        Share(share.dir).clear()  # as whoever comes after a SIGKILL
+        assert look("ls") == ""
+
+
+def test_a_share_becomes_none_that_is_there(share: Share, source: Path, tmp_path: Path) -> None:
+    waiting = Share(tmp_path / "waiting")
+    waiting.prepare()
+    share.add("v0", source, False)
+    with pytest.raises(HyperError, match="cannot move a share"):
+        waiting.become(share.root)
+    assert waiting.served and share.names() == ["v0"]
+    waiting.clear()
 
 
 def test_containers_of_a_pod_are_made_at_once(share: Share, source: Path) -> None:
