@@ -9,8 +9,8 @@ from hypercontainer.engine.accelerator import Choice
 from hypercontainer.lib import clock
 from hypercontainer.model import documents as doc
 from hypercontainer.model import signals
-from hypercontainer.model.record import ContainerRecord, GuestRecord, MountRecord, NicRecord, PodRecord
-from hypercontainer.model.spec import ContainerSpec, Mount
+from hypercontainer.model.record import ContainerRecord, GuestRecord, HealthRecord, MountRecord, NicRecord, PodRecord
+from hypercontainer.model.spec import ContainerSpec, Healthcheck, Mount
 
 
 def isolation(choice: Choice) -> doc.Isolation:
@@ -45,7 +45,9 @@ def status(record: ContainerRecord, now_ns: int) -> str:
     """The STATUS column of `ps`."""
     match record.state:
         case "running":
-            return f"Up {ago(record.started_ns, now_ns)}"
+            return f"Up {ago(record.started_ns, now_ns)}" + (
+                f" ({_health_word(record.health)})" if record.health else ""
+            )
         case "paused":
             return f"Up {ago(record.started_ns, now_ns)} (Paused)"
         case "suspended":
@@ -58,6 +60,37 @@ def status(record: ContainerRecord, now_ns: int) -> str:
             return "Removal In Progress"
         case _:
             return "Created"
+
+
+def _health_word(record: HealthRecord) -> str:
+    return "health: starting" if record.status == "starting" else record.status
+
+
+def health(record: HealthRecord) -> doc.Health:
+    return doc.Health(
+        status=record.status,
+        failing_streak=record.failing_streak,
+        log=[
+            doc.Probe(
+                start=clock.rfc3339(probe.started_ns),
+                end=clock.rfc3339(probe.ended_ns),
+                exit_code=probe.exit_code,
+                output=probe.output,
+            )
+            for probe in record.log
+        ],
+    )
+
+
+def health_config(check: Healthcheck) -> doc.HealthConfig:
+    return doc.HealthConfig(
+        test=check.test,
+        interval=round(check.interval_s * 1e9),
+        timeout=round(check.timeout_s * 1e9),
+        start_period=round(check.start_period_s * 1e9),
+        start_interval=round(check.start_interval_s * 1e9),
+        retries=check.retries,
+    )
 
 
 def pod_state(pod: PodRecord) -> doc.PodState:
@@ -193,6 +226,7 @@ def container(
             error=record.error,
             started_at=clock.rfc3339(record.started_ns),
             finished_at=clock.rfc3339(record.finished_ns),
+            health=health(record.health) if record.health else None,
         ),
         image=record.image_id,
         name=f"/{record.name}",
@@ -269,6 +303,7 @@ def _config(pod: PodRecord, record: ContainerRecord) -> doc.ProcessConfig:
         volumes={target: {} for target in record.volumes},
         stop_signal=signals.name(record.stop_signal),
         stop_timeout=spec.stop_timeout_s,
+        healthcheck=health_config(record.healthcheck) if record.healthcheck else None,
     )
 
 

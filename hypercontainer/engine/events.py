@@ -27,8 +27,8 @@ QUEUE = 1_000  # events that a listener may lag behind before it is let go
 Kind = Literal["container", "pod", "image", "volume"]
 TYPES = get_args(Kind)
 ACTIONS = frozenset(
-    """checkpoint create delete destroy die exec_start fork import kill load oom pause pull rename restart restore
-    resume start stop suspend tag unpause untag update""".split()  # noqa: SIM905  one a line would be a page
+    """checkpoint create delete destroy die exec_create exec_die exec_start fork health_status import kill load oom
+    pause pull rename restart restore resume start stop suspend tag unpause untag update""".split()  # noqa: SIM905  one a line would be a page
 )
 
 

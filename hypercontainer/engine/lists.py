@@ -71,7 +71,7 @@ def _matches(index: PodIndex, image_id: ImageId, wanted: Filters) -> Match:
         "publish": _publish,
         "expose": _expose,
         "status": lambda value: lambda _, c: c.state == value,
-        "health": lambda value: lambda _, c: value == "none",  # nobody checks any
+        "health": lambda value: lambda _, c: value == (c.health.status if c.health else "none"),
     }
     filters.check(
         "containers", wanted, [*makers, "label", "label!", "until", "before", "since", "is-task", "isolation"]

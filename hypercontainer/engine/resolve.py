@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from hypercontainer.engine import config, mounts
+from hypercontainer.engine import config, health, mounts
 from hypercontainer.errors import InvalidInput
 from hypercontainer.lib import clock
 from hypercontainer.model import ids, signals
@@ -72,6 +72,7 @@ def container(
     """The record of a new container. Everything the caller gave is checked here, before anything is made."""
     check_numbers(spec)
     own = mounts.plan(spec.mounts, image.volumes)
+    check = health.resolve(spec.healthcheck, image.healthcheck)
     return ContainerRecord(
         id=ids.new_id(),
         name=name,
@@ -82,6 +83,8 @@ def container(
         rootfs=rootfs,
         sinks=[LogSinkRecord()] if spec.log == "file" else [],
         stop_signal=_stop_signal(spec, image),
+        healthcheck=check,
+        probe=health.command(check, image.shell) if check else [],
         labels={**image.labels, **spec.labels},
         mounts=own,
         exposed_ports=_exposed(image.exposed_ports, spec.expose),
@@ -117,8 +120,8 @@ def warnings(spec: ContainerSpec, image: ProcessConfig) -> list[str]:
     said = [f"the image's environment entry {entry[:60]!r} is left out: it is not NAME=value" for entry in odd]
     if image.stop_signal and not spec.stop_signal and not _is_signal(image.stop_signal):
         said.append(f"the image's stop signal {image.stop_signal[:40]!r} is not known: SIGTERM is sent instead")
-    if image.healthcheck and image.healthcheck.get("Test") not in (None, [], ["NONE"]):
-        said.append("the image's HEALTHCHECK is not run: the container has no health state")
+    if check := health.resolve(spec.healthcheck, image.healthcheck):
+        said += health.warnings(check)
     return said
 
 
@@ -135,6 +138,8 @@ def check_numbers(spec: ContainerSpec) -> None:
         if not 0 <= value <= most:
             raise InvalidInput(f"invalid {name} {value:g}: 0 to {most:g}")
     _check_limit(spec.memory_mib)
+    if spec.healthcheck:
+        health.check(spec.healthcheck)
     if spec.scratch_mib and spec.scratch_mib < 16:
         raise InvalidInput(f"invalid scratch_mib {spec.scratch_mib}: a writable layer needs 16 MiB at least")
     if spec.auto_remove and spec.restart.name != "no":

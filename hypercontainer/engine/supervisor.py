@@ -5,6 +5,7 @@ import logging
 from typing import Literal
 
 from hypercontainer.engine import allocate, config, restart
+from hypercontainer.engine.health import Watch
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.restart import Restarts
 from hypercontainer.errors import Exhausted, HyperError
@@ -141,6 +142,10 @@ class Supervisor:
         if container.record.spec.auto_remove:
             await self._remove(pod, container, volumes=True)
         await self.power_off_if_idle(pod)
+
+    def began(self, pod: Pod, container: Container) -> None:
+        if container.record.probe:
+            pod.spawn(Watch(pod, container).run())
 
     # what follows from an end
 

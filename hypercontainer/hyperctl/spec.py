@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypercontainer.hyperctl import environment, flags, moot, mounts, ports, text
+from hypercontainer.hyperctl import environment, flags, moot, mounts, ports, text, times
 from hypercontainer.hyperctl.flags import Args, Flag, UsageError, many, switch
 
 TYPE_CHECKING = False
@@ -37,6 +37,14 @@ def ulimit(word: str) -> Document:
     soft, colon, hard = value.partition(":")
     low = flags.number(soft)
     return {"name": name, "soft": low, "hard": flags.number(hard) if colon else low}
+
+
+def duration(word: str) -> float:
+    """1m30s, in seconds."""
+    try:
+        return times.duration_s(word)
+    except ValueError:
+        raise ValueError("use a duration such as 30s, 1m30s or 500ms") from None
 
 
 def restart(word: str) -> Document:
@@ -189,6 +197,19 @@ FLAGS = (
     switch("init", "Run a process as PID 1 that reaps children and hands on signals"),
     Flag("stop-signal", "Signal that stop sends", metavar="signal", usual="the image's, or SIGTERM"),
     Flag("stop-timeout", "Seconds that stop waits before it kills", metavar="int", usual="10", parse=flags.count),
+    Flag("health-cmd", "Command that tells whether it is well", metavar="string", usual="the image's"),
+    Flag("health-interval", "Time between two probes", metavar="duration", usual="30s", parse=duration),
+    Flag("health-timeout", "Time that a probe may take", metavar="duration", usual="30s", parse=duration),
+    Flag("health-retries", "Failures in a row that make it unhealthy", metavar="int", usual="3", parse=flags.count),
+    Flag(
+        "health-start-period",
+        "Time from its start in which no failure counts",
+        metavar="duration",
+        usual="0s",
+        parse=duration,
+    ),
+    Flag("health-start-interval", "Time between two probes in that", metavar="duration", usual="5s", parse=duration),
+    switch("no-healthcheck", "Do not ask what the image says"),
     Flag(
         "restart",
         "no, always, on-failure[:N], unless-stopped",
@@ -238,6 +259,27 @@ REFUSED = {
 }
 
 
+HEALTH = {
+    "interval_s": "health_interval",
+    "timeout_s": "health_timeout",
+    "start_period_s": "health_start_period",
+    "start_interval_s": "health_start_interval",
+    "retries": "health_retries",
+}
+
+
+def healthcheck(args: Args) -> Document:
+    """The Healthcheck; what was not given is left out."""
+    document: Document = {name: args.values[flag] for name, flag in HEALTH.items() if args.values[flag]}
+    if args.health_cmd:
+        document["test"] = ["CMD-SHELL", args.health_cmd]
+    if args.no_healthcheck:
+        if document:
+            raise UsageError("--no-healthcheck conflicts with --health-* options")
+        document["test"] = ["NONE"]
+    return document
+
+
 def container(args: Args, environ: dict[str, str]) -> Document:
     """The ContainerSpec; what was not given is left out."""
     image, command = args.operands[0], args.operands[1:]
@@ -262,6 +304,7 @@ def container(args: Args, environ: dict[str, str]) -> Document:
         "shm_mib": args.shm_size,
         "scratch_mib": args.storage_size,
         "stop_signal": args.stop_signal,
+        "healthcheck": healthcheck(args),
         "restart": args.restart,
         "labels": environment.labels(args.label_file, args.label),
         "log": args.log_driver,

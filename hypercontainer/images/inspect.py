@@ -3,10 +3,11 @@
 import msgspec
 
 from hypercontainer.images.index import Image
-from hypercontainer.images.manifest import Config, History, Process, time_ns
+from hypercontainer.images.manifest import Config, Healthcheck, History, Process, time_ns
 from hypercontainer.lib import clock
 from hypercontainer.model import documents as doc
 
+MOST = 365 * 86400 * 10**9  # a year
 MISSING = "<missing>"  # docker's word for a layer that is no image of its own
 
 
@@ -24,8 +25,27 @@ def process(config: Config) -> doc.ProcessConfig:
         exposed_ports={port: {} for port in said.exposed_ports or {}},
         volumes={volume: {} for volume in said.volumes or {}},
         stop_signal=said.stop_signal or "",
-        healthcheck=said.healthcheck,
+        healthcheck=_healthcheck(said.healthcheck),
+        shell=said.shell or [],
     )
+
+
+def _healthcheck(said: Healthcheck | None) -> doc.HealthConfig | None:
+    """Whatever numbers it has: they are bounded, and docker's default where they make no sense."""
+    if said is None:
+        return None
+    return doc.HealthConfig(
+        test=said.test or [],
+        interval=_bounded(said.interval),
+        timeout=_bounded(said.timeout),
+        start_period=_bounded(said.start_period),
+        start_interval=_bounded(said.start_interval),
+        retries=_bounded(said.retries),
+    )
+
+
+def _bounded(number: int | None) -> int:
+    return min(max(number or 0, 0), MOST)
 
 
 def image(image: Image, whole: Config) -> doc.Image:

@@ -77,6 +77,17 @@ class History(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     empty_layer: bool | None = None
 
 
+class Healthcheck(msgspec.Struct, frozen=True, kw_only=True, rename="pascal", omit_defaults=True):
+    """In nanoseconds. What is not there is docker's default."""
+
+    test: list[str] | None = None
+    interval: int | None = None
+    timeout: int | None = None
+    start_period: int | None = None
+    start_interval: int | None = None
+    retries: int | None = None
+
+
 class Process(msgspec.Struct, frozen=True, kw_only=True, rename="pascal", omit_defaults=True):
     """How a container of the image starts."""
 
@@ -91,7 +102,8 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, rename="pascal", omit_d
     volumes: dict[str, dict[str, str] | None] | None = None
     stop_signal: str | None = None
     on_build: list[str] | None = None
-    healthcheck: dict[str, Any] | None = None
+    healthcheck: Healthcheck | None = None
+    shell: list[str] | None = None
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -3,7 +3,7 @@
 Times are RFC 3339 strings where docker's are, and seconds since 1970 (`int`) where docker's are: lib.clock.rfc3339.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -78,6 +78,21 @@ class ContainerEntry(Document, frozen=True, kw_only=True):
     size_root_fs: int | None = None  # the same, and its image's
 
 
+class Probe(Document, frozen=True, kw_only=True):
+    """One answer to the question whether a container is well. -1: it could not be asked, or took too long."""
+
+    start: str
+    end: str
+    exit_code: int
+    output: str
+
+
+class Health(Document, frozen=True, kw_only=True):
+    status: Literal["starting", "healthy", "unhealthy"]  # one that does not run is unhealthy, as docker has it
+    failing_streak: int
+    log: list[Probe]  # the last five
+
+
 class ContainerStateDocument(Document, frozen=True, kw_only=True):
     status: State
     starting: str = ""  # what a start that is under way waits for, when that takes seconds
@@ -91,6 +106,7 @@ class ContainerStateDocument(Document, frozen=True, kw_only=True):
     error: str
     started_at: str
     finished_at: str
+    health: Health | None = None  # from its first start on, of one that is asked
 
 
 class RestartPolicyDocument(Document, frozen=True, kw_only=True):
@@ -144,6 +160,17 @@ class HostConfig(Document, frozen=True, kw_only=True):
     log_config: LogConfig = LogConfig()
 
 
+class HealthConfig(Document, frozen=True, kw_only=True):
+    """How a container is asked whether it is well, in nanoseconds; [] and 0 are docker's defaults."""
+
+    test: list[str] = []
+    interval: int = 0
+    timeout: int = 0
+    start_period: int = 0
+    start_interval: int = 0
+    retries: int = 0
+
+
 class ProcessConfig(Document, frozen=True, kw_only=True):
     """Configuration of an image, or of a container made from it."""
 
@@ -162,7 +189,8 @@ class ProcessConfig(Document, frozen=True, kw_only=True):
     volumes: dict[str, dict[str, str]] = {}  # "/data": {}
     stop_signal: str = ""
     stop_timeout: int = 10
-    healthcheck: dict[str, Any] | None = None  # as the image has it; nobody asks for its health yet
+    healthcheck: HealthConfig | None = None
+    shell: list[str] = []  # that reads CMD-SHELL; [] = /bin/sh -c
 
 
 class Endpoint(Document, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from hypercontainer.lib import document
 from hypercontainer.model import state as states
 from hypercontainer.model import upgrade
 from hypercontainer.model.container import ContainerConfig
-from hypercontainer.model.spec import ContainerSpec, PodSpec
+from hypercontainer.model.spec import ContainerSpec, Healthcheck, PodSpec
 from hypercontainer.model.state import State, Verb
 
 VERSION = document.version(upgrade.POD)
@@ -170,6 +170,23 @@ class MountRecord(Record, kw_only=True):
     options: list[str] = []  # of a tmpfs
 
 
+class ProbeRecord(Record, kw_only=True):
+    """A probe that has ended. -1: it could not be run, or took too long."""
+
+    started_ns: int
+    ended_ns: int
+    exit_code: int
+    output: str
+
+
+class HealthRecord(Record, kw_only=True):
+    """Whether a container is well. When it does not run it is not: docker calls that unhealthy."""
+
+    status: Literal["starting", "healthy", "unhealthy"] = "starting"
+    failing_streak: int = 0
+    log: list[ProbeRecord] = []  # the last ones
+
+
 class ContainerRecord(Record, kw_only=True):
     id: str
     name: str
@@ -180,6 +197,8 @@ class ContainerRecord(Record, kw_only=True):
     rootfs: RootfsRecord
     sinks: list[SinkRecord]  # where its output goes; each keeps its place in this list
     stop_signal: int
+    healthcheck: Healthcheck | None = None  # what was asked for, or else the image says
+    probe: list[str] = []  # the command that this comes to; [] = nobody asks
     labels: dict[str, str]
     mounts: list[MountRecord]
     exposed_ports: list[str] = []  # "80/tcp": as the image says
@@ -192,10 +211,16 @@ class ContainerRecord(Record, kw_only=True):
     oom_killed: bool = False
     error: str = ""
     restart_count: int = 0
+    health: HealthRecord | None = None  # from its first start on, where there is a `probe`
     folder: bool = False  # it was made with one, and is removed when that is missing
     runs: int = 0  # how often it was started: tells the log's entries of one run from the next
     stopped_by_user: bool = False
     streams: Streams = msgspec.field(default_factory=Streams)
+
+    def begin_health(self) -> None:
+        """A run begins: nobody knows yet whether it goes well."""
+        if self.probe:
+            self.health = HealthRecord(log=self.health.log if self.health else [])
 
     def check(self, verb: Verb) -> None:
         """WrongState when its state does not allow that."""

@@ -51,6 +51,18 @@ class RestartPolicy(Value, frozen=True, kw_only=True):
     max_retries: int = 0  # on-failure only; 0 = without end
 
 
+class Healthcheck(Value, frozen=True, kw_only=True):
+    """How a container is asked whether it is well. `test` is ["CMD", ARG…], ["CMD-SHELL", LINE] or ["NONE"]; [], and
+    0 = as the image says, or as docker does: 30 s, 30 s, 0, 5 s, 3."""
+
+    test: list[str] = []
+    interval_s: float = 0.0  # from the end of a probe to the next
+    timeout_s: float = 0.0  # of a probe
+    start_period_s: float = 0.0  # from the start on, in which no failure counts until a probe has succeeded
+    start_interval_s: float = 0.0  # in that period, instead of `interval_s`
+    retries: int = 0  # failures in a row that make it unhealthy
+
+
 class InlineFile(Value, frozen=True, kw_only=True):
     """A file put into a container before it starts. `content` is base64."""
 
@@ -94,6 +106,7 @@ class ContainerSpec(Value, frozen=True, kw_only=True):
     scratch_mib: int = 0  # size of the writable layer; 0 = the engine's default
     stop_signal: str | None = None
     stop_timeout_s: int = 10
+    healthcheck: Healthcheck | None = None
     restart: RestartPolicy = RestartPolicy()
     labels: dict[str, str] = {}
     auto_remove: bool = False

@@ -94,6 +94,7 @@ class Container:
             record.exit_code, record.error = failed.exit_code, str(e)
             raise failed from e
         record.move("running")
+        record.begin_health()
         record.started_ns, record.finished_ns = clock.now_ns(), 0
         record.exit_code, record.error, record.oom_killed = 0, "", False
 
@@ -157,6 +158,8 @@ class Container:
         record.exit_code, record.oom_killed = status, oom
         record.finished_ns, record.error = clock.now_ns(), error
         record.streams, self.stdin = Streams(), None
+        if record.health:
+            record.health.status = "unhealthy"  # docker's word for one that is not asked any more
 
     def settle(self, status: int, lost: HyperError | None = None) -> None:
         """Tell whoever waits for this run."""

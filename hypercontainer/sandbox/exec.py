@@ -115,10 +115,11 @@ class Exec:
             except HyperError:
                 pass  # the guest is going away, and its memory with it
 
-    async def signal(self, number: int) -> None:
+    async def signal(self, number: int, *, group: bool = False) -> None:
+        """`group`: also what it has started, as far as that has made no group of its own."""
         if self._vm and not self.exit.done():
             try:
-                await self._vm.agent.signal_process(self.id, number)
+                await self._vm.agent.signal_process(self.id, number, group=group)
             except HyperError:
                 pass  # it ended first
 

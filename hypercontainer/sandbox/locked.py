@@ -27,6 +27,10 @@ SIGKILL = 9
 class Owner(Records, Protocol):
     """Who answers for pods: keeps their records, and decides what follows from an end."""
 
+    def began(self, pod: "Pod", container: Container) -> None:
+        """A container runs from now on, for as long as its `exit` is not there: it was started, or it sleeps no more,
+        or it is one that a hyperd before us has started."""
+
     def state_after(self, container: ContainerRecord) -> Literal["exited", "restarting"]:
         """What a container becomes whose end its record tells already; asked once for each end."""
 
@@ -81,6 +85,7 @@ class LockedPod:
             await container.run(self.machine.running(), trace, self.machine.save)
         self.machine.note()
         self.emit("start", container)
+        self.owner.began(self.pod, container)
 
     # ending
 
@@ -188,6 +193,7 @@ class LockedPod:
 
     def _set_paused(self, paused: bool) -> None:
         self.record.paused = paused
+        self.pod.halts += paused
         for container in self.containers.values():
             if container.running:
                 container.record.move("paused" if paused else "running")
@@ -239,5 +245,7 @@ class LockedPod:
             record.move("running")
             record.started_ns = record.started_ns or record.created_ns
         container.connect(vm)
-        if not process.running:
+        if process.running:
+            self.owner.began(self.pod, container)
+        else:
             self.pod.spawn(self.pod.ended(container, process.status, oom=process.oom))

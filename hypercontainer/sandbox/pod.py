@@ -43,6 +43,7 @@ class Pod:
         self.execs: dict[str, Exec] = {}
         self.unwritten: list[Container] = []  # that have ended, which only the guest and we know
         self.users = 0  # who needs the machine though no container runs
+        self.halts = 0  # how often its machine stood still because somebody wanted that
         self.removed = False  # by its owner
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -127,6 +128,7 @@ class Pod:
         elif event.process in self.execs:
             exec_ = self.execs[event.process]
             exec_.ended(event.status, self.why(exec_.container, event.status) if event.oom else "")
+            self._tell(exec_, "exec_die", exitCode=str(event.status))
             if exec_.abandoned:
                 self.spawn(exec_.forget())
 
@@ -258,12 +260,14 @@ class Pod:
             if not container.output.reopen():
                 raise InvalidInput(f"cannot {doing}: it has none in Kubernetes' format")
 
-    def add_exec(self, container: Container, spec: ExecSpec, process: Process) -> Exec:
-        """`process`, which `spec` asked for, to be in a container that runs; `start_exec` starts it."""
+    def add_exec(self, container: Container, spec: ExecSpec, process: Process, id: str = "") -> Exec:
+        """`process`, which `spec` asked for, to be in a container that runs; `start_exec` starts it. `id`: one that no
+        other has, "" is invented."""
         for old in [e for e in self.execs.values() if not e.running][: -KEPT + 1]:
             del self.execs[old.id]
-        exec_ = Exec(ids.new_id(), container.record, spec, process)
+        exec_ = Exec(id or ids.new_id(), container.record, spec, process)
         self.execs[exec_.id] = exec_
+        self._tell(exec_, f"exec_create: {_line(spec)}")
         return exec_
 
     async def start_exec(self, exec_: Exec, *, detach: bool = False) -> None:
@@ -280,10 +284,15 @@ class Pod:
             failed = ExecFailed(e)
             exec_.ended(failed.exit_code, str(e))
             raise failed from e
-        except BaseException:
+        except HyperError:
             self.execs.pop(exec_.id, None)
             raise
-        self.emit(f"exec_start: {' '.join(spec.command)[:200]}", self.containers[record.id], execID=exec_.id)
+        self._tell(exec_, f"exec_start: {_line(spec)}")
+
+    def _tell(self, exec_: Exec, action: str, **attributes: str) -> None:
+        """Of an exec, but for one whose hyperd has gone: nobody knows what it was."""
+        if exec_.container and (container := self.containers.get(exec_.container.id)):
+            self.emit(action, container, execID=exec_.id, **attributes)
 
     @asynccontextmanager
     async def entered(self, container: Container) -> AsyncIterator[Vm]:
@@ -314,6 +323,10 @@ class Pod:
             container.output.close()
         if self.machine.vm:
             await self.machine.vm.close()
+
+
+def _line(spec: ExecSpec) -> str:
+    return " ".join(spec.command)[:200]
 
 
 async def _within(future: "asyncio.Future[int]", timeout_s: float) -> bool:

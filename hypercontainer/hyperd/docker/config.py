@@ -71,7 +71,14 @@ class DeviceRequest(Body, frozen=True, kw_only=True):
 
 
 class Healthcheck(Body, frozen=True, kw_only=True):
+    """In nanoseconds."""
+
     test: list[str] = []
+    interval: int = 0
+    timeout: int = 0
+    start_period: int = 0
+    start_interval: int = 0
+    retries: int = 0
 
 
 class Sizes(Body, frozen=True, kw_only=True):

@@ -82,6 +82,9 @@ async def show(call: Call[Nothing, None]) -> Document:
     config = document["Config"]
     for key in ("Volumes", "ExposedPorts", "Labels", "OnBuild"):
         config[key] = config.get(key) or None
+    for key in ("Healthcheck", "Shell"):
+        if not config[key]:
+            del config[key]
     if version_before(call, VIRTUAL):
         document["VirtualSize"] = found.size
     return document | {

@@ -90,7 +90,13 @@ def container(found: doc.Container, version: Version) -> Document:
         "OnBuild": None,
         "Volumes": document["Config"]["Volumes"] or None,
     }
-    document["Config"].pop("Healthcheck")
+    for part, key in (
+        (document["Config"], "Healthcheck"),
+        (document["Config"], "Shell"),
+        (document["State"], "Health"),
+    ):
+        if not part[key]:
+            del part[key]
     document["HostConfig"] = NOTHING_SET | document["HostConfig"] | _paths(found.host_config)
     document["NetworkSettings"] = _network(found, version)
     for key in ("SizeRw", "SizeRootFs"):

@@ -77,8 +77,6 @@ def check(body: ContainerConfig) -> list[str]:
             raise InvalidInput(f"cannot set {name(field)} to {getattr(host, field)[:60]!r}: {why}")
     if host.runtime not in ("", "hyper"):
         raise InvalidInput(f"unknown or invalid runtime name: {host.runtime[:60]}: hyperd has its own alone")
-    if body.healthcheck.test and body.healthcheck.test != ["NONE"]:
-        raise InvalidInput("cannot set Healthcheck: hyperd runs no health checks yet; leave it out, or use NONE")
     _check_log(host)
     return [*check_sizes(host), *_void(host, VOID_HOST)]
 

@@ -9,6 +9,7 @@ from hypercontainer.hyperd.docker import mounts, refused
 from hypercontainer.hyperd.docker.config import (
     ContainerConfig,
     Endpoint,
+    Healthcheck,
     HostConfig,
     PortBinding,
     RestartPolicy,
@@ -89,6 +90,7 @@ def _container(body: ContainerConfig, name: str, more: Sequence[spec.Mount]) -> 
         scratch_mib=_scratch_mib(host.storage_opt),
         stop_signal=body.stop_signal or None,
         stop_timeout_s=10 if body.stop_timeout is None else body.stop_timeout,
+        healthcheck=_healthcheck(body.healthcheck),
         restart=restart(host.restart_policy or RestartPolicy()),
         labels=body.labels,
         auto_remove=host.auto_remove,
@@ -106,6 +108,19 @@ def update(sizes: Sizes) -> tuple[ContainerUpdate, list[str]]:
         pids=None if sizes.pids_limit is None or sizes.pids_limit == 0 else pids(sizes),
         restart=restart(sizes.restart_policy) if sizes.restart_policy and sizes.restart_policy.name else None,
     ), warnings
+
+
+def _healthcheck(said: Healthcheck) -> spec.Healthcheck | None:
+    if said == Healthcheck():
+        return None
+    return spec.Healthcheck(
+        test=said.test,
+        interval_s=said.interval / 1e9,
+        timeout_s=said.timeout / 1e9,
+        start_period_s=said.start_period / 1e9,
+        start_interval_s=said.start_interval / 1e9,
+        retries=said.retries,
+    )
 
 
 def words(said: list[str] | str | None) -> list[str] | None:

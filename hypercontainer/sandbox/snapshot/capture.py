@@ -60,6 +60,7 @@ async def capture(
     with trace.step("memory"):
         await guest.copy_memory(memory)
     pod.record.frozen = True
+    pod.pod.halts += 1
     try:
         pod.machine.save()
     except BaseException:

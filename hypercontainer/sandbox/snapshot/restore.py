@@ -15,7 +15,7 @@ from hypercontainer.sandbox.machine import RestoreFrom
 from hypercontainer.sandbox.snapshot.capture import continue_
 from hypercontainer.storage import scratch
 
-RUN = ("finished_ns", "error", "exit_code", "stopped_by_user", "oom_killed")  # of a container that runs
+RUN = ("finished_ns", "error", "exit_code", "stopped_by_user", "oom_killed", "health")  # of a container that runs
 COPY = ("provisional", "suspended")  # of a pod: it is no copy any more
 BEFORE, NEW = ".before", ".new"  # what follows the name of a disk while another one takes its place
 
@@ -64,6 +64,8 @@ async def thaw(pod: LockedPod, container: Container, trace: Trace) -> None:
     record, before, copied = container.record, replace(container.record), replace(pod.record)
     record.finished_ns, record.error, record.exit_code = 0, "", 0
     record.stopped_by_user = record.oom_killed = False
+    if record.state != "suspended":
+        record.begin_health()
     pod.record.frozen, pod.record.provisional, pod.record.suspended = True, False, None
     try:
         with record.moving("running"):
@@ -77,6 +79,7 @@ async def thaw(pod: LockedPod, container: Container, trace: Trace) -> None:
     container.left.clear()
     with trace.step("thaw"):
         await continue_(pod, container, stopped=False)
+    pod.owner.began(pod.pod, container)
 
 
 async def restore(pod: LockedPod, container: Container, source: RestoreFrom, disk: Path, trace: Trace) -> None:

@@ -230,6 +230,7 @@ def test_every_event_that_is_told_can_be_asked_for() -> None:
     rooms = [Path(events.__file__).parent, Path(pod.__file__).parent]
     sources = "".join(path.read_text() for room in rooms for path in room.glob("*.py"))
     told = set(re.findall(r"""(?:pod|found|self)\._?emit\(f?"([a-z_]+)""", sources)) | {"unpause", "untag"}
+    told |= set(re.findall(r'self\._tell\(exec_, f?"(\w+)', sources))
     told |= set(re.findall(r'events\.emit\("\w+", "(\w+)"', sources))
-    assert {"start", "exec_start", "destroy", "pull", "rename", "fork"} <= told
+    assert {"start", "exec_start", "health_status", "destroy", "pull", "rename", "fork"} <= told
     assert told <= events.ACTIONS

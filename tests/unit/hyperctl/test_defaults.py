@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from hypercontainer.engine import health
 from hypercontainer.hyperctl import commands, moot
 from hypercontainer.hyperctl.flags import BOOL, help_text
 from hypercontainer.hyperctl.text import parse_mib
@@ -47,6 +48,10 @@ def test_the_defaults_are_the_engines(name: str) -> None:
     assert parse_mib(said["shm-size"]) == CONTAINER.shm_mib
     assert (said["factory"], said["locks"]) == (SETTINGS.factory, SETTINGS.share_locks)
     assert (said["network"], said["restart"]) == (POD.networks[0].network, CONTAINER.restart.name)
+    times_s = (health.INTERVAL_S, health.TIMEOUT_S, 0, health.START_INTERVAL_S)
+    flags = ("interval", "timeout", "start-period", "start-interval")
+    assert [said[f"health-{flag}"] for flag in flags] == [f"{value:g}s" for value in times_s]
+    assert int(said["health-retries"]) == health.RETRIES
     assert int(said["stop-timeout"]) == CONTAINER.stop_timeout_s
     assert (said["pids-limit"], CONTAINER.pids) == ("no limit", 0)
     assert f"in {SETTINGS.log_files} files of {SETTINGS.log_max_mib} MiB" in commands.load(name).notes

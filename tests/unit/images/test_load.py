@@ -15,7 +15,7 @@ from hypercontainer.errors import HyperError, InvalidInput, NotFound
 from hypercontainer.images.archive import load
 from hypercontainer.images.store import ImageStore
 from hypercontainer.images.unpack import BadLayer
-from hypercontainer.model.documents import Progress
+from hypercontainer.model.documents import HealthConfig, Progress
 from hypercontainer.testing import layers as made
 from tests.unit.images.looking import check_erofs, chunks, leftovers
 
@@ -114,9 +114,10 @@ async def test_documents_of_old_and_of_other_tools(store: ImageStore) -> None:
     }
     [image] = await load(store, chunks(made.docker_archive([BASE], **said)))
     assert store.config(image).labels == {}
-    health = {"Test": ["CMD", "true"], "Interval": 30_000_000_000}
+    health = {"Test": ["CMD", "true"], "Interval": 30_000_000_000, "Timeout": -1, "Retries": 10**30, "New": 1}
     [image] = await load(store, chunks(made.docker_archive([BASE], config={"Healthcheck": health})))
-    assert store.inspect(image).config.healthcheck == health
+    bounded = HealthConfig(test=["CMD", "true"], interval=30_000_000_000, retries=365 * 86400 * 10**9)
+    assert store.inspect(image).config.healthcheck == bounded
 
 
 async def test_names_are_those_of_the_archive(store: ImageStore) -> None:

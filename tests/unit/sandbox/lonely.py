@@ -51,6 +51,9 @@ class FakeOwner:
     def emit(self, action: str, pod: PodRecord, container: ContainerRecord | None, **attributes: str) -> None:
         self.events.append(f"{container.name if container else 'pod'} {action}")
 
+    def began(self, pod: Pod, container: Container) -> None:
+        self.events.append(f"{container.record.name} began")
+
     def state_after(self, container: ContainerRecord) -> Literal["exited", "restarting"]:
         self.events.append(f"{container.name} {container.exit_code}?")
         return self.after

@@ -50,7 +50,7 @@ async def test_a_container_starts_speaks_and_ends(lot: Lot) -> None:
     await session.close_stdin()
     assert b"".join([data async for _, data in session]) == b"hello\n"
     assert await session.wait() == 0
-    assert lot.owner.events == ["pod start", "cat start", "cat 0?", "cat die", "cat ended, exited"]
+    assert lot.owner.events == ["pod start", "cat start", "cat began", "cat 0?", "cat die", "cat ended, exited"]
     assert (cat.record.state, cat.record.exit_code, len(lot.hypervisor.alive)) == ("exited", 0, 1)
     async with pod.locked() as locked:
         assert pod.idle

@@ -16,6 +16,7 @@ from hypercontainer.model.spec import (
     ContainerUpdate,
     Dns,
     EndpointSpec,
+    Healthcheck,
     Mount,
     PodSpec,
     PortMapping,
@@ -187,10 +188,20 @@ def test_every_field_of_the_table_is_one_that_is_read(field: str) -> None:
     assert field in config.HostConfig.__struct_fields__
 
 
-@pytest.mark.parametrize("fields", [{"Healthcheck": {"Test": ["CMD", "x"]}}, {"Domainname": "x"}, {"MacAddress": "x"}])
+@pytest.mark.parametrize("fields", [{"Domainname": "x"}, {"MacAddress": "x"}])
 def test_so_is_what_stands_beside_the_host_config(fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match=f"cannot set {next(iter(fields))}"):
         spec.pod(read(msgspec.json.encode({"Image": "x", **fields})), "")
+
+
+def test_a_healthcheck_is_in_nanoseconds() -> None:
+    def asks(said: dict[str, Any] | None) -> Healthcheck | None:
+        return spec.pod(read(msgspec.json.encode({"Image": "x", "Healthcheck": said})), "")[0].containers[0].healthcheck
+
+    said = {"Test": ["CMD", "x"], "Interval": 1_500_000_000, "StartPeriod": 10**9, "Retries": 2}
+    assert asks(said) == Healthcheck(test=["CMD", "x"], interval_s=1.5, start_period_s=1, retries=2)
+    assert asks({"Test": ["NONE"]}) == Healthcheck(test=["NONE"])
+    assert asks(None) is asks({}) is None
 
 
 @pytest.mark.parametrize(
