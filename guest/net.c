@@ -1,17 +1,19 @@
 #include "net.h"
 
 #include "loop.h"
+#include "mount.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 
 enum { LINK_WAIT_MS = 2000, REPLY_MAX = 32768, LINKS_MAX = 64 };
 
@@ -53,10 +55,17 @@ static void attribute(struct message *m, int type, const void *data, size_t leng
 	m->header.nlmsg_len = (uint32_t)(NLMSG_ALIGN(m->header.nlmsg_len) + RTA_ALIGN(a->rta_len));
 }
 
-static int open_netlink(struct error *err)
+/* `groups`: of what the kernel tells unasked, RTMGRP_… */
+static int open_netlink(uint32_t groups, struct error *err)
 {
+	struct sockaddr_nl own = { .nl_family = AF_NETLINK, .nl_groups = groups };
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
 
+	if (fd >= 0 && bind(fd, (struct sockaddr *)&own, sizeof(own)) < 0) {
+		fail(err, errno, "bind netlink");
+		close(fd);
+		return -1;
+	}
 	return fd >= 0 ? fd : fail(err, errno, "open netlink");
 }
 
@@ -65,7 +74,7 @@ static int ask(struct message *m, void (*visit)(const struct nlmsghdr *, void *)
 {
 	static char reply[REPLY_MAX];
 	struct error err;
-	autoclose int fd = open_netlink(&err);
+	autoclose int fd = open_netlink(0, &err);
 	ssize_t n = fd < 0 ? -1 : send(fd, m, m->header.nlmsg_len, 0);
 
 	while (n >= 0 && (n = recv(fd, reply, sizeof(reply), 0)) > 0) {
@@ -134,14 +143,39 @@ static const struct link *look_for(const struct links *links, const uint8_t mac[
 	return NULL;
 }
 
+/* Until the kernel tells of a link that came, went or changed. False: it did not, in time. */
+static bool hear_of_links(int news, uint64_t until)
+{
+	static char told[REPLY_MAX];
+	struct pollfd p = { .fd = news, .events = POLLIN };
+	uint64_t now = loop_now_ms();
+
+	if (now >= until || poll(&p, 1, (int)(until - now)) <= 0)
+		return false;
+	while (recv(news, told, sizeof(told), MSG_DONTWAIT) > 0)
+		;
+	return true;
+}
+
+/* A device that is added while we run comes by no hot-plug that a kernel hears of: it has to look. */
+static int look_at_buses(struct error *err)
+{
+	return testing ? 0 : write_file_at(AT_FDCWD, "/sys/bus/pci/rescan", "1", err);
+}
+
 /* By the address that it is to have, else by the one that its hardware came with. */
 static int find_link(const uint8_t mac[6], const uint8_t hardware[6], struct link *found, struct error *err)
 {
 	static struct links links;
+	autoclose int news = open_netlink(RTMGRP_LINK, err);
 	uint64_t until = loop_now_ms() + LINK_WAIT_MS;
-	const struct link *link;
+	bool looked = false;
 
-	do {
+	if (news < 0)
+		return -1;
+	for (;;) {
+		const struct link *link;
+
 		if (list_links(&links) < 0)
 			return fail(err, errno, "list network interfaces");
 		link = look_for(&links, mac);
@@ -151,10 +185,13 @@ static int find_link(const uint8_t mac[6], const uint8_t hardware[6], struct lin
 			*found = *link;
 			return 0;
 		}
-		nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
-	} while (loop_now_ms() < until);
-	return fail(err, ENODEV, "find the network interface %02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2],
-		    mac[3], mac[4], mac[5]);
+		if (!looked && look_at_buses(err) < 0)
+			return -1;
+		if (looked && !hear_of_links(news, until))
+			return fail(err, ENODEV, "find the network interface %02x:%02x:%02x:%02x:%02x:%02x", mac[0],
+				    mac[1], mac[2], mac[3], mac[4], mac[5]);
+		looked = true;
+	}
 }
 
 static int set_up(int index, bool up)
@@ -379,6 +416,34 @@ static int setup_interface(const struct json *json, struct error *err)
 	return set_addresses(link.index, i.addresses, err);
 }
 
+/* For good: the host takes its device away next. In a test there is none, and the link itself goes. */
+static int let_go(const struct link *link, struct error *err)
+{
+	char path[100];
+	struct message m;
+	struct ifinfomsg *info;
+
+	if (!testing)
+		return format(err, path, sizeof(path), "/sys/class/net/%s/device/../remove", link->name) < 0 ? -1 :
+		       write_file_at(AT_FDCWD, path, "1", err);
+	info = begin(&m, RTM_DELLINK, 0, sizeof(*info));
+	info->ifi_index = link->index;
+	return change(&m) < 0 ? fail(err, errno, "delete %s", link->name) : 0;
+}
+
+/* What a container has made upon it has its address too, and no device: it goes with it. */
+static int remove_interface(const uint8_t mac[6], struct error *err)
+{
+	static struct links links;
+
+	if (list_links(&links) < 0)
+		return fail(err, errno, "list network interfaces");
+	for (size_t i = 0; i < links.count; i++)
+		if (!memcmp(links.list[i].mac, mac, 6) && let_go(&links.list[i], err) < 0 && err->number != ENOENT)
+			return -1;
+	return 0;
+}
+
 struct route {
 	const char *dst, *gateway, *device;
 	int64_t family;
@@ -432,6 +497,18 @@ static int setup_route(const struct json *json, struct error *err)
 	}
 	if (change(&m) < 0)
 		return fail(err, errno, "route %.60s via %.60s", r.dst, *r.gateway ? r.gateway : r.device);
+	return 0;
+}
+
+int net_remove(const struct json *macs, struct error *err)
+{
+	uint8_t mac[6];
+
+	if (json_all(macs, JSON_STRING, "removed", err) < 0)
+		return -1;
+	for (const struct json *m = json_first(macs); m; m = m->next)
+		if (parse_mac(m->string, mac, err) < 0 || remove_interface(mac, err) < 0)
+			return -1;
 	return 0;
 }
 

@@ -4,6 +4,7 @@
 
 #include "json.h"
 
+int net_remove(const struct json *macs, struct error *err);	/* for good; what is not there is fine */
 int net_setup(const struct json *interfaces, const struct json *routes, struct error *err);
 void net_boot(void);		/* lo up */
 void net_list(struct buffer *result);	/* the counters of container.stats */

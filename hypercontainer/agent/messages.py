@@ -45,8 +45,10 @@ DEVICES = Feature("devices", "give the container devices of its own")
 CAPABILITY_SETS = Feature("capability-sets", "grant capabilities that are not bounding, effective and permitted alike")
 UMASK = Feature("umask", "start a process with a umask of its own")
 UNIFIED = Feature("unified", "set limits of cgroup v2 by their names")
+INTERFACES = Feature("interfaces", "add or remove network interfaces while it runs")
 
-FEATURES = (ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED)  # of the guests of this version
+# Of the guests of this version.
+FEATURES = (ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES)
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -87,15 +89,22 @@ class Resolver(Request, frozen=True, kw_only=True):
 
 
 class PodSetup(Request, frozen=True, kw_only=True):
-    """Network, names, clock and random pool of the whole guest. `share`: the virtiofs tag of its share, or ""."""
+    """Network, names, clock and random pool of the whole guest. `share`: the virtiofs tag of its share, or "". What is
+    not said stays as it is.
 
-    hostname: str
+    With INTERFACES the guest looks for the devices of `interfaces` that it does not know, and lets go of those that
+    have a MAC address of `removed`."""
+
+    needs: ClassVar[Mapping[str, Feature]] = {"removed": INTERFACES}
+
+    hostname: str = ""
+    removed: list[str] = []
     interfaces: list[Interface] = []
     routes: list[Route] = []
-    dns: Resolver
-    hosts: list[list[str]]  # [address, name, …]
-    time_ns: int
-    entropy: bytes
+    dns: Resolver | None = None
+    hosts: list[list[str]] | None = None  # [address, name, …]
+    time_ns: int = 0
+    entropy: bytes = b""
     sysctls: dict[str, str] = {}
     share_pid: bool = False
     share: str = ""

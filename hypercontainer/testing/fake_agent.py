@@ -34,7 +34,8 @@ class FakeAgent:
         self.unanswered: set[str] = set()  # ops that get no answer
         self.answers: dict[str, Callable[[dict[str, object]], object]] = {}  # op -> what to say instead
         self.requests: list[tuple[str, dict[str, object]]] = []
-        self.pod: m.PodSetup | None = None
+        self.pod: m.PodSetup | None = None  # what was said, of all times
+        self.interfaces: dict[str, m.Interface] = {}  # by MAC address
         self.containers: dict[str, m.ContainerCreate] = {}
         self.frozen: set[str] = set()
         self.processes: dict[str, FakeProcess] = {}
@@ -226,7 +227,11 @@ class FakeAgent:
         return {}
 
     def _pod_setup(self, args: dict[str, object]) -> object:
-        self.pod = msgspec.convert(args, m.PodSetup)
+        said = msgspec.convert(args, m.PodSetup)
+        self.pod = msgspec.structs.replace(self.pod, **{key: getattr(said, key) for key in args}) if self.pod else said
+        for mac in said.removed:
+            self.interfaces.pop(mac, None)
+        self.interfaces |= {interface.mac: interface for interface in said.interfaces}
         return {}
 
     def _pod_resize(self, args: dict[str, object]) -> object:

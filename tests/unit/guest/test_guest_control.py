@@ -168,6 +168,37 @@ def test_a_clone_is_given_its_address(link: Guest) -> None:
     assert addresses(link) == {"10.1.2.3/24"}
 
 
+OTHER_MAC = "02:00:00:00:00:55"
+
+
+def add_link(guest: Guest, name: str) -> None:
+    inside(guest, "ip", "link", "add", name, "address", OTHER_MAC, "type", "veth", "peer", "name", f"{name}x")
+
+
+def test_an_interface_comes_later_and_goes_again(link: Guest) -> None:
+    first = {"mac": MAC, "name": "eth0", "addresses": ["10.1.2.3/24"]}
+    link.host.call("pod.setup", interfaces=[first], routes=[{"dst": "default", "gateway": "10.1.2.1"}])
+    later = {"mac": OTHER_MAC, "name": "eth1", "mtu": 1400, "addresses": ["10.5.0.3/16", "fd00:5::3/64"]}
+    for _ in range(2):
+        add_link(link, "odd1")
+        link.host.call("pod.setup", interfaces=[later], routes=[{"dst": "10.6.0.0/16", "gateway": "10.5.0.1"}])
+        assert addresses(link, "eth1") == {"10.5.0.3/16", "fd00:5::3/64"}
+        assert addresses(link) == {"10.1.2.3/24"}
+        default = [{"dst": "default", "gateway": "10.1.2.1"}]
+        link.host.call("pod.setup", removed=[OTHER_MAC, "02:00:00:00:00:99"], routes=default)
+        names = [shown["ifname"] for shown in json.loads(inside(link, "ip", "-j", "link"))]
+        assert "eth1" not in names and "eth0" in names
+        assert "10.6.0.0" not in inside(link, "ip", "-4", "route")
+
+
+def test_an_interface_that_comes_late_is_waited_for(link: Guest) -> None:
+    later = {"mac": OTHER_MAC, "name": "eth1", "addresses": []}
+    asked = link.host.ask("pod.setup", interfaces=[later])
+    add_link(link, "odd1")
+    assert link.host.answer(asked) == {}
+    assert "eth1" in inside(link, "ip", "link")
+
+
 def test_counters(link: Guest) -> None:
     interface = {"mac": MAC, "name": "eth0", "addresses": ["10.1.2.3/24"]}
     link.host.call("pod.setup", interfaces=[interface])
