@@ -121,5 +121,5 @@ def shape(hypervisor: Hypervisor, config: VmConfig) -> Shape:
 
 def anonymous_config(config: VmConfig) -> VmConfig:
     """The guest that `config`, and each other of its shape, could come from: without what is theirs alone."""
-    nics = [Nic(tap="", mac=SNAPSHOT_MAC) for _ in config.nics]
+    nics = [Nic(number=nic.number, tap="", mac=SNAPSHOT_MAC) for nic in config.nics]
     return replace(config, name="nobody", uid=0, disks=EMPTY, nics=nics, share=None, background=False)

@@ -8,13 +8,15 @@ from typing import Protocol, runtime_checkable
 
 from hypercontainer.errors import Unsupported
 from hypercontainer.lib.trace import Trace
-from hypercontainer.model.record import DiskRecord, GuestRecord
+from hypercontainer.model.record import MOST_NICS, DiskRecord, GuestRecord
 
 # Numbers of the disks of a pod's first container: guests may know them before they have anything behind them.
 SLOTS = (0, 1)
 SNAPSHOT_MAC = "52:54:00:00:00:00"  # of a snapshot's NIC: each clone is told its own (docs/wire.md, `hardware`)
 
 SHARE_TAG = "hyper"  # a guest's shared folder has that name for its kernel
+# Numbers of the network interfaces that come while a guest runs; smaller ones are of those that it is booted with.
+HOT_NICS = range(MOST_NICS, 2 * MOST_NICS)
 
 OUT_OF_MEMORY = "out of memory"  # so begins why a guest ended whose kernel had no more of it
 
@@ -22,8 +24,9 @@ OUT_OF_MEMORY = "out of memory"  # so begins why a guest ended whose kernel had 
 @dataclass(frozen=True, kw_only=True)
 class Nic:
     """The name of the tap device that the VMM makes ("": any), and the address of the guest's end. Whoever wants the
-    tap to lead somewhere joins it to a network while the VMM runs; it goes with the VMM."""
+    tap to lead somewhere joins it to a network while the VMM runs; it goes with the interface, or with the VMM."""
 
+    number: int = 0  # among those of its guest
     tap: str
     mac: str
     netns: str = ""  # path of the network namespace that the tap is to be in; "": where we are
@@ -90,6 +93,7 @@ class Feature(StrEnum):
     """What a hypervisor may be able to do beyond booting guests and ending them. Callers ask before they begin."""
 
     HOTPLUG = auto()  # its guests are Hotplug
+    NICS = auto()  # … Connectable
     RESIZE = auto()  # … Resizable
     SHARE = auto()  # `VmConfig.share`
     SNAPSHOT = auto()  # … Savable, when booted with `VmConfig.memory`; others go on with `VmConfig.origin`
@@ -144,6 +148,22 @@ class Hotplug(Protocol):
         """The numbers of its disks that have a file behind them, whoever plugged them."""
 
     async def remove_disk(self, target: int) -> None: ...
+
+
+@runtime_checkable
+class Connectable(Protocol):
+    """A guest whose network interfaces come and go while it runs: Feature.NICS.
+
+    It is told of neither: whoever speaks with it has it look for one that came, and let go of one before that goes."""
+
+    async def add_nic(self, nic: Nic) -> None:
+        """Plug one, numbered as one of HOT_NICS. InUse when there is a tap of its name. On failure nothing is left."""
+
+    async def nics(self) -> set[int]:
+        """The numbers of its interfaces, whoever plugged them."""
+
+    async def remove_nic(self, number: int) -> None:
+        """Take one away, and its tap, whatever the guest does with it. One that is not there, or half: likewise."""
 
 
 @runtime_checkable

@@ -14,6 +14,7 @@ from hypercontainer.model.spec import ContainerSpec, Healthcheck, PodSpec
 from hypercontainer.model.state import State, Verb
 
 VERSION = document.version(upgrade.POD)
+MOST_NICS = 8  # network interfaces that a pod has at a time
 
 
 class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -71,6 +72,8 @@ class RouteRecord(Record, kw_only=True):
 class NicRecord(Record, kw_only=True):
     """A network interface of a pod: everything `Network.remove` needs to remove it again."""
 
+    number: int = 0  # among those of its guest
+    provisional: bool = False  # it comes or goes: whoever finds it takes it away
     tap: str  # no other interface of this host's pods has that name
     mac: str
     name: str = "eth0"  # in the guest

@@ -6,9 +6,7 @@ from ipaddress import ip_interface
 from typing import Any
 
 from hypercontainer.errors import Exhausted, Unavailable
-from hypercontainer.model.record import RouteRecord
-
-MOST = 8  # a VM has so many
+from hypercontainer.model.record import MOST_NICS, RouteRecord
 
 Document = Sequence[Mapping[str, Any]]
 
@@ -34,8 +32,8 @@ def find(links: Document, routes: Document) -> list[Interface]:
             raise Unavailable(
                 f"cannot give a VM interface {link['ifname']}: it is no Ethernet, but {link['link_type']}"
             )
-    if len(own) > MOST:
-        raise Exhausted(f"cannot give a VM {len(own)} interfaces: it has {MOST} at most")
+    if len(own) > MOST_NICS:
+        raise Exhausted(f"cannot give a VM {len(own)} interfaces: it has {MOST_NICS} at most")
     # so that where the guest's kernel has called them eth0, eth1 …, none has the name of one that comes after it
     return [_interface(link, routes) for link in sorted(own, key=lambda link: (len(link["ifname"]), link["ifname"]))]
 

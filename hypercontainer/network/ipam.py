@@ -116,6 +116,7 @@ def nic(
     else:
         raise Exhausted(f"cannot add a pod to network {net.network}: no address is free in {net.chosen}")
     return NicRecord(
+        number=number,
         tap=tap.name(pod_id, number),
         mac=mac(address),
         name=f"eth{number}",

@@ -49,6 +49,7 @@ class NetnsNetwork:
             found = interfaces.find(*await _look(fd))
             return [
                 NicRecord(
+                    number=number + n,
                     tap=tap.name(pod_id, number + n),
                     mac=interface.mac,
                     name=interface.name,

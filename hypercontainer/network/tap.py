@@ -24,8 +24,8 @@ FULL = frozenset((errno.EXFULL, errno.ENFILE))  # a bridge has room for 1023 por
 
 
 def name(pod_id: str, number: int = 0) -> str:
-    """Of the tap of a pod's interface `number`, 0 to 9."""
-    tap = f"hy{pod_id}" + (str(number) if number else "")
+    """Of the tap of a pod's interface `number`, 0 to 15."""
+    tap = f"hy{pod_id}" + (f"{number:x}" if number else "")
     if not POD_ID.fullmatch(pod_id) or not TAP.fullmatch(tap):
         raise InvalidInput(f"invalid pod id {pod_id!r}")
     return tap

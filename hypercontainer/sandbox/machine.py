@@ -190,7 +190,7 @@ class Machine:
             uid=record.uid,
             disks=disks,
             disk_mib=max([limits.scratch_mib, *(c.spec.scratch_mib for c in record.containers)]),
-            nics=[Nic(tap=nic.tap, mac=nic.mac, netns=nic.netns) for nic in record.nics],
+            nics=[Nic(number=nic.number, tap=nic.tap, mac=nic.mac, netns=nic.netns) for nic in record.nics],
             share=self._shared() if _of_the_host(record.containers) else None,
             boot_timeout_s=limits.boot_timeout_s,
             accelerator=boot.accelerator,

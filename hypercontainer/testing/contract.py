@@ -18,18 +18,21 @@ from pathlib import Path
 import pytest
 
 from hypercontainer import vm as vms
-from hypercontainer.agent.messages import PodSetup, Resolver
-from hypercontainer.errors import GuestDied, GuestSilent, HyperError
+from hypercontainer.agent.messages import Interface, PodSetup, Resolver
+from hypercontainer.errors import GuestDied, GuestSilent, HyperError, InUse
 from hypercontainer.factory.base import EMPTY, Factory, Share
 from hypercontainer.factory.sealed import SealedFile
 from hypercontainer.hypervisor.base import (
+    HOT_NICS,
     SHARE_TAG,
     SLOTS,
     Adoptable,
+    Connectable,
     Copyable,
     Feature,
     Hotplug,
     Hypervisor,
+    Nic,
     Resizable,
     Savable,
     SharedFolder,
@@ -46,6 +49,7 @@ SHORT_S = 0.5  # for an answer that must not come
 # What a guest of such a hypervisor is.
 ABILITIES: Mapping[Feature, type] = {
     Feature.HOTPLUG: Hotplug,
+    Feature.NICS: Connectable,
     Feature.RESIZE: Resizable,
     Feature.SNAPSHOT: Savable,
     Feature.COPY: Copyable,
@@ -71,6 +75,11 @@ def a_file(folder: Path) -> Path:
     path = folder / "disk"
     path.write_bytes(bytes(1 << 20))
     return path
+
+
+def tap_name(number: int) -> str:
+    """One that no other process's tests have."""
+    return f"hyv{os.getpid() % 10**7}x{number:x}"
 
 
 def a_pod(*, share: str) -> PodSetup:
@@ -169,6 +178,59 @@ class HypervisorContract:
                 await vm.guest.remove_disk(5)
                 assert await vm.guest.plugged() == set()
             await vm.agent.ping()
+
+    @pytest.mark.parametrize("booted_with", [0, 1])
+    async def test_interfaces_come_and_go(
+        self, hypervisor: Hypervisor, config: VmConfig, run_dir: Path, booted_with: int
+    ) -> None:
+        promised(hypervisor, Feature.NICS)
+        first, *hot = [Nic(number=n, tap=tap_name(n), mac=f"52:54:00:00:00:{n:02x}") for n in (0, *HOT_NICS[:3])]
+        boot = {first.number} if booted_with else set[int]()
+        async with vms.booted(hypervisor, replace(config, nics=[first][:booted_with]), run_dir) as vm:
+            assert isinstance(vm.guest, Connectable)
+            for _ in range(2):  # with names, addresses and numbers that were there before
+                for nic in hot:
+                    await vm.guest.add_nic(nic)
+                assert await vm.guest.nics() == boot | {nic.number for nic in hot}
+                found = [Interface(mac=nic.mac, name=nic.tap, addresses=[]) for nic in hot]
+                await vm.agent.setup_pod(PodSetup(interfaces=found))
+                await vm.agent.setup_pod(PodSetup(removed=[nic.mac for nic in hot]))
+                for nic in hot:
+                    await vm.guest.remove_nic(nic.number)
+                    await vm.guest.remove_nic(nic.number)
+                assert await vm.guest.nics() == boot
+            await vm.guest.remove_nic(first.number)
+            assert await vm.guest.nics() == set()
+            await vm.agent.ping()
+
+    async def test_a_guest_that_holds_on_to_an_interface_loses_it(
+        self, hypervisor: Hypervisor, config: VmConfig, run_dir: Path
+    ) -> None:
+        promised(hypervisor, Feature.NICS)
+        nic = Nic(number=HOT_NICS[0], tap=tap_name(1), mac="52:54:00:00:00:01")
+        async with vms.booted(hypervisor, config, run_dir) as vm:
+            assert isinstance(vm.guest, Connectable)
+            await vm.guest.add_nic(nic)
+            await vm.agent.setup_pod(
+                PodSetup(interfaces=[Interface(mac=nic.mac, name="eth9", addresses=["10.9.9.9/24"])])
+            )
+            await vm.guest.pause()  # nor can it say anything
+            await vm.guest.remove_nic(nic.number)
+            await vm.guest.resume()
+            assert await vm.guest.nics() == set()
+            await vm.agent.ping(timeout_s=LIMIT_S)
+
+    async def test_an_interface_whose_tap_is_anothers_is_refused(
+        self, hypervisor: Hypervisor, config: VmConfig, run_dir: Path
+    ) -> None:
+        promised(hypervisor, Feature.NICS)
+        one, other = (Nic(number=n, tap=tap_name(1), mac=f"52:54:00:00:00:{n:02x}") for n in HOT_NICS[:2])
+        async with vms.booted(hypervisor, config, run_dir) as vm:
+            assert isinstance(vm.guest, Connectable)
+            await vm.guest.add_nic(one)
+            with pytest.raises(InUse):
+                await vm.guest.add_nic(other)
+            assert await vm.guest.nics() == {one.number}
 
     async def test_a_guest_grows(self, hypervisor: Hypervisor, config: VmConfig, run_dir: Path) -> None:
         promised(hypervisor, Feature.RESIZE)

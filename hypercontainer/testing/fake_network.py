@@ -40,6 +40,7 @@ class FakeNetwork:
         taken = {nic.address for nic in used}
         n = next(n for n in range(2, 255) if f"{self.prefix}.{n}/24" not in taken)
         nic = NicRecord(
+            number=number,
             tap=tap.name(pod_id, number),
             mac=mac(IPv4Address(f"{self.prefix}.{n}")),
             name=f"eth{number}",

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
-from hypercontainer.errors import GuestDied, HyperError, InvalidInput, NotFound
-from hypercontainer.hypervisor.base import Feature, Size, VmConfig
+from hypercontainer.errors import GuestDied, GuestError, HyperError, InUse, InvalidInput, NotFound
+from hypercontainer.hypervisor.base import HOT_NICS, Feature, Nic, Size, VmConfig
 from hypercontainer.lib import proc
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import DiskRecord, GuestRecord, ProcessRef
@@ -32,6 +32,8 @@ class BareGuest:
         """`moved` is told when its run directory is another one: which it was, which it is."""
         self.record, self.config, self.agent, self._moved = record, config, agent, moved
         self.disks = {disk.target: disk for disk in config.disks}
+        self.plugged_nics = {nic.number: nic for nic in config.nics}
+        self.fail_nics: HyperError | None = None
         self.vcpus, self.added_mib = config.vcpus, 0
         self.stuck_mib = 0  # of added memory that it cannot give back
         self.paused = self.stalled = False
@@ -125,6 +127,21 @@ class FakeGuest(BareGuest):
 
     async def remove_disk(self, target: int) -> None:
         del self.disks[target]
+
+    async def add_nic(self, nic: Nic) -> None:
+        if self.fail_nics:
+            raise self.fail_nics
+        if nic.number not in HOT_NICS or nic.number in self.plugged_nics:
+            raise GuestError(f"cannot plug network interface {nic.number}")
+        if nic.tap in {other.tap for other in self.plugged_nics.values()}:
+            raise InUse(f"cannot make tap device {nic.tap}: another virtual machine has it")
+        self.plugged_nics[nic.number] = nic
+
+    async def nics(self) -> set[int]:
+        return set(self.plugged_nics)
+
+    async def remove_nic(self, number: int) -> None:
+        self.plugged_nics.pop(number, None)
 
     async def resize(self, vcpus: int, memory_mib: int) -> Size:
         if vcpus > MOST_VCPUS:

@@ -19,6 +19,8 @@ LIBRARY = "/hyper-memory.so"  # what a clone's QEMU gives memory back with: host
 # What an empty disk seems to have: more than any file that it is to get (ext4's limit). The guest sees its size once.
 SLOT_BYTES = 16 << 40
 NOTHING = "null-co"  # QEMU's driver of what is behind it
+NIC = "virtio-net-pci"
+DISK_BUS, DISK_BUS_OBJECT = "s.0", "/machine/peripheral/s/virtio-backend/s.0"
 
 # A guest may get more while it runs: up to so many processors (or what it started with, where that is more), and so
 # much more memory. Eight possible processors cost it 1.2 MiB of per-CPU memory, and a clone nothing that can be
@@ -27,7 +29,9 @@ NOTHING = "null-co"  # QEMU's driver of what is behind it
 HOT_VCPUS = 8
 HOT_MEMORY_MIB = 16384
 BLOCK_MIB = 4  # a guest with the kernel's usual page blocks adds and gives back so much at once
-BALLOON_SLOT = 0x1E  # on the PCI bus: the others keep the places that guests saved before this one have them at
+# On the PCI bus. What has none here is beside the others, at the places that guests saved before have it at.
+BALLOON_SLOT = 0x1E
+HOT_NIC_SLOT = 0x10  # of the first of HOT_NICS
 ROOM = "room"  # the device behind which that memory is
 
 # QEMU's own seccomp filter. It has opened what it needs; what is denied here it never does for us.
@@ -152,7 +156,7 @@ def scsi_disk(target: int) -> dict[str, object]:
         "driver": "scsi-hd",
         "id": device_id(target),
         "drive": node_name(target),
-        "bus": "s.0",
+        "bus": DISK_BUS,
         "channel": 0,
         "scsi-id": target,
         "lun": 0,
@@ -194,23 +198,39 @@ def _disks(config: VmConfig, fds: Descriptors) -> list[str]:
         file = file_name(disk.target)
         words += ["-blockdev", _properties(disk_file(disk, file, f"/dev/fdset/{n}"))]
         words += ["-blockdev", _properties(blockdev(disk, file))]
-        words += ["-device", _properties(scsi_disk(disk.target))]
+        words += ["-device", _device(scsi_disk(disk.target))]
     return words
 
 
-def _nic(nic: Nic, tap: int, netdev: str) -> list[str]:
+def _nics(config: VmConfig, fds: Descriptors) -> list[list[str]]:
     return [
-        *("-netdev", f"tap,id={netdev},fd={tap}"),
-        # romfile= : no boot from the network, so no option ROM to load and run. guest_announce: a clone, which is to
-        # announce nothing, is left without the timer for it, and QEMU 7.2 dereferences that when the guest resets
-        # the device: at each power-off
-        *("-device", f"virtio-net-pci,netdev={netdev},mac={nic.mac},romfile=,guest_announce=off"),
+        ["-netdev", f"tap,id={netdev(nic.number)},fd={tap}", "-device", _device(nic_device(nic))]
+        for nic, tap in zip(config.nics, fds.taps, strict=True)
     ]
 
 
-def _nics(config: VmConfig, fds: Descriptors) -> list[list[str]]:
-    ends = zip(config.nics, fds.taps, strict=True)
-    return [_nic(nic, tap, f"net{n}" if n else "net") for n, (nic, tap) in enumerate(ends)]
+def netdev(number: int) -> str:
+    """What a network interface of that number is at the host's end."""
+    return f"net{number}" if number else "net"
+
+
+def nic_number(netdev: str) -> int | None:
+    """Of the interface that has this end; None if it is none of ours."""
+    number = netdev.removeprefix("net")
+    return int(number or 0) if netdev.startswith("net") and (number.isdigit() or not number) else None
+
+
+def nic_device(nic: Nic) -> dict[str, object]:
+    """The guest's end of it."""
+    return {
+        "driver": NIC,
+        "netdev": netdev(nic.number),
+        "mac": nic.mac,
+        "romfile": "",  # no boot from the network, so no option ROM to load and run
+        # A clone, which is to announce nothing, is left without the timer for it, and QEMU 7.2 dereferences that when
+        # the guest resets the device: at each power-off
+        "guest_announce": False,
+    }
 
 
 def _share(config: VmConfig, fds: Descriptors) -> list[str]:
@@ -219,7 +239,7 @@ def _share(config: VmConfig, fds: Descriptors) -> list[str]:
     words = ["-chardev", f"socket,id=share,fd={fds.share}"]
     if config.origin:  # plugged when it is there: QEMU loads no state where there is a device of this kind
         return words
-    return [*words, "-device", _properties(share_device())]
+    return [*words, "-device", _device(share_device())]
 
 
 def share_device() -> dict[str, object]:
@@ -228,10 +248,14 @@ def share_device() -> dict[str, object]:
 
 
 def _properties(values: dict[str, object]) -> str:
-    """QEMU's key=value,… with the driver first, as both -blockdev and -device take it."""
-    driver, *rest = [(key, _word(value)) for key, value in values.items()]
-    head = driver[1] if values.get("id") else "=".join(driver)
-    return ",".join([head, *(f"{key}={value}" for key, value in rest)])
+    """QEMU's key=value,…"""
+    return ",".join(f"{key}={_word(value)}" for key, value in values.items())
+
+
+def _device(values: dict[str, object]) -> str:
+    """The same, whose first one needs no key."""
+    (_, driver), *rest = values.items()
+    return f"{driver},{_properties(dict(rest))}"
 
 
 def _word(value: object) -> str:

@@ -60,7 +60,7 @@ class QemuHypervisor:
         lock = run.lock()
         if lock is None:
             raise InUse(f"cannot boot {config.name}: a virtual machine runs in {run_dir}")
-        taps: list[Tap] = []
+        taps: dict[int, Tap] = {}
         monitor = None
         try:
             record, taps = await self._spawn(config, run, lock, trace)
@@ -72,9 +72,9 @@ class QemuHypervisor:
                         await config.origin.complete()
                 with trace.step("clone"):
                     await _loaded(run, monitor, self._machine, config)
-            return QemuGuest(record, run, monitor, taps)
+            return QemuGuest(record, run, monitor, self._machine, self._taps, taps)
         except BaseException:
-            for tap in taps:
+            for tap in taps.values():
                 tap.let_go()
             if monitor:
                 await monitor.close()
@@ -97,7 +97,7 @@ class QemuHypervisor:
         try:
             monitor = await _monitor(run, record)
             monitor.go_on()  # if a hyperd before us did not come to it
-            return QemuGuest(record, run, monitor)
+            return QemuGuest(record, run, monitor, self._machine, self._taps, {})
         except GuestError:
             if _lives(record.process):
                 raise
@@ -116,7 +116,9 @@ class QemuHypervisor:
         if run_dir.is_dir():
             await reap(qemu_run(run_dir))
 
-    async def _spawn(self, config: VmConfig, run: RunDir, lock: int, trace: Trace) -> tuple[GuestRecord, list[Tap]]:
+    async def _spawn(
+        self, config: VmConfig, run: RunDir, lock: int, trace: Trace
+    ) -> tuple[GuestRecord, dict[int, Tap]]:
         """Start the processes. Of the files that they inherit the taps alone stay open here: their end is QEMU's."""
         with ExitStack() as files:
             files.callback(os.close, lock)
@@ -136,7 +138,7 @@ class QemuHypervisor:
             with trace.step("vmm"):
                 starts = [self._start(config, run, fds, lock, cgroups), *starts]
                 process, *helpers = await jail.start_all(run, starts)
-            taps = [self._taps.hold(nic.tap, fd) for nic, fd in zip(config.nics, fds.taps, strict=True)]
+            taps = {n.number: self._taps.hold(n.tap, fd) for n, fd in zip(config.nics, fds.taps, strict=True)}
         if config.background:
             proc.nice(process.pid, BACKGROUND)
         record = GuestRecord(

@@ -2,20 +2,21 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from hypercontainer.errors import GuestError
-from hypercontainer.hypervisor.base import SLOTS, Size, VmConfig
+from hypercontainer.hypervisor.base import SLOTS, Nic, Size, VmConfig
 from hypercontainer.hypervisor.host.disk import open_within
 from hypercontainer.hypervisor.host.memory import Ram
 from hypercontainer.hypervisor.host.memory import find as find_ram
 from hypercontainer.hypervisor.host.reaper import reap
 from hypercontainer.hypervisor.host.rundir import VIRTIOFSD, RunDir
-from hypercontainer.hypervisor.host.tap import Tap
-from hypercontainer.hypervisor.qemu import argv, resize, snapshot
+from hypercontainer.hypervisor.host.tap import Tap, Taps, open_tap
+from hypercontainer.hypervisor.qemu import argv, nics, resize, snapshot
 from hypercontainer.hypervisor.qemu.cause import cause, text
+from hypercontainer.hypervisor.qemu.machines import Machine
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 from hypercontainer.lib import cgroup, proc
 from hypercontainer.lib.tasks import all_of, in_thread
@@ -30,8 +31,12 @@ CAUSE_BYTES = 16384  # of the console are searched for a panic
 class QemuGuest:
     """Implements hypervisor.base.Guest, and all that it may be able to do besides."""
 
-    def __init__(self, record: GuestRecord, run: RunDir, monitor: Monitor, taps: Sequence[Tap] = ()) -> None:
-        self._record, self._run, self._monitor, self._taps = record, run, monitor, taps
+    def __init__(
+        self, record: GuestRecord, run: RunDir, monitor: Monitor, machine: Machine, taps: Taps, held: Mapping[int, Tap]
+    ) -> None:
+        """`held`: those taps of its interfaces that are open here too, by number."""
+        self._record, self._run, self._monitor, self._machine = record, run, monitor, machine
+        self._taps, self._held = taps, dict(held)
         self._swapped: set[int] = set()  # targets whose file is the other one
         self._ending = asyncio.Lock()
         self._cause = ""  # set once the VMM is gone
@@ -110,13 +115,30 @@ class QemuGuest:
     async def _close(self, node: str) -> None:
         await self._monitor.execute("blockdev-del", {"node-name": node})
 
+    async def add_nic(self, nic: Nic) -> None:
+        await self._taps.gone(nic.tap)
+        fd = open_tap(nic.tap, self._record.uid, nic.netns)
+        try:
+            await nics.add(self._monitor, self._machine, nic, fd)
+            self._held[nic.number] = self._taps.hold(nic.tap, fd)
+        finally:
+            os.close(fd)
+
+    async def nics(self) -> set[int]:
+        return set(await nics.plugged(self._monitor))
+
+    async def remove_nic(self, number: int) -> None:
+        await nics.remove(self._monitor, self._machine, number)
+        if tap := self._held.pop(number, None):
+            tap.let_go()
+
     async def adopt(self, config: VmConfig, run_dir: Path) -> None:
         proc.nice(self._record.process.pid, 0)
         slots = {disk.target for disk in config.disks if disk.target in SLOTS}
         await all_of(*(self.swap_disk(disk) if disk.target in slots else self.add_disk(disk) for disk in config.disks))
-        for nic, tap in zip(config.nics, self._taps, strict=True):
+        for nic in config.nics:
             if nic.tap:
-                await tap.become(nic.tap, nic.netns)
+                await self._held[nic.number].become(nic.tap, nic.netns)
         os.rename(self._run.path, run_dir)
         self._run = self._run.moved(run_dir)
         self._record.run_dir = str(run_dir)
@@ -164,7 +186,7 @@ class QemuGuest:
             if proc.kill(process.pid, process.start_time) and not self._cause:
                 self._cause = "killed"
             await self._settle()
-            for tap in self._taps:
+            for tap in self._held.values():
                 tap.let_go()
             await self._monitor.close()
             await reap(self._run)

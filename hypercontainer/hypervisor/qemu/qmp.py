@@ -17,6 +17,14 @@ RETRY_S = 1.0  # while there is no room for what a guest writes
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL + 1)  # what it logs as errors it also raises
 
 
+class Refused(GuestError):
+    """QEMU did not do what it was told; `reason` is its class of errors: "DeviceNotFound", mostly "GenericError"."""
+
+    def __init__(self, command: str, error: ExecuteError) -> None:
+        super().__init__(f"QEMU refused {command}: {error}")
+        self.reason = str(error.error.error.class_)
+
+
 class Monitor:
     """One connection. QEMU serves one client at a time and takes the next when the last is gone."""
 
@@ -52,14 +60,14 @@ class Monitor:
     async def execute(
         self, command: str, arguments: Mapping[str, object] | None = None, *, timeout_s: float = 10.0
     ) -> object:
-        """Run `command`. GuestError carries QEMU's refusal; after GuestSilent it may or may not have happened."""
+        """Run `command`. Refused, or another GuestError; after GuestSilent it may or may not have happened."""
         try:
             async with limit(timeout_s, self._waited):
                 return await self._client.execute(command, dict(arguments) if arguments else None)
         except TimeoutError as e:
             raise GuestSilent(f"QEMU did not answer {command} within {timeout_s:g} s") from e
         except ExecuteError as e:
-            raise GuestError(f"QEMU refused {command}: {e}") from e
+            raise Refused(command, e) from e
         except (QMPError, OSError, EOFError) as e:
             raise GuestError(f"cannot tell QEMU to {command}: its monitor is gone") from e
 
@@ -98,7 +106,7 @@ class Monitor:
             raise GuestError(f"cannot {command}: QEMU says that it has {ended.result()}")
 
     async def delete_device(self, device: str, *, timeout_s: float = 10.0) -> None:
-        """Unplug `device` and wait until QEMU has let go of it."""
+        """Unplug `device`, a name or QEMU's path, and wait until QEMU has let go of it."""
         deleted = self._deletions[device] = asyncio.Event()
         try:
             await self.execute("device_del", {"id": device})
@@ -169,6 +177,8 @@ class Monitor:
                     ended.set_result(str(data["status"]))
             elif event["event"] == "BLOCK_IO_ERROR" and data.get("action") == "stop":
                 self.go_on()
-            elif event["event"] == "DEVICE_DELETED" and (waiting := self._deletions.get(str(data.get("device", "")))):
-                waiting.set()
+            elif event["event"] == "DEVICE_DELETED":
+                for name in (data.get("device"), data.get("path")):
+                    if waiting := self._deletions.get(str(name)):
+                        waiting.set()
         return False

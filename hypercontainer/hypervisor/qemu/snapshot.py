@@ -9,7 +9,7 @@ import os
 import struct
 
 from hypercontainer.errors import GuestError, WrongState
-from hypercontainer.hypervisor.qemu import argv
+from hypercontainer.hypervisor.qemu import argv, bus
 from hypercontainer.hypervisor.qemu.machines import Machine
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 from hypercontainer.lib import files, sparse
@@ -51,12 +51,8 @@ async def load(monitor: Monitor, state: int) -> None:
 
 async def plug_share(monitor: Monitor, machine: Machine) -> None:
     """Give the device of its shared folder to a guest that goes on from a snapshot: QEMU can neither save nor load
-    where there is one. The guest is not told, it has to look.
-
-    The root bus of such a machine knows no hot-plug, for it has no protocol to tell a guest. With the machine itself as
-    the bus's handler nobody is told, and QEMU lets us."""
-    handler = {"path": machine.root_owner, "property": "hotplug-handler", "value": "/machine"}
-    await monitor.execute("qom-set", handler)
+    where there is one. The guest is not told, it has to look."""
+    await bus.open_root(monitor, machine)
     await monitor.execute("device_add", argv.share_device() | {"bus": machine.root_bus})
 
 

@@ -28,6 +28,11 @@ async def vmm(site: Site) -> str:
     return f"{site.hypervisor.product} {await site.hypervisor.version()}"
 
 
+def numbers(record: PodRecord) -> range:
+    """Of the network interfaces that its machine starts with."""
+    return range(len([each for each in record.spec.networks if each.network != NONE]))
+
+
 def digest(site: Site, record: PodRecord, accelerator: str, vcpus: int, memory_mib: int) -> str:
     """Of all that a snapshot depends on but the version: not of the kernel, which is in its memory."""
     config = VmConfig(
@@ -37,7 +42,7 @@ def digest(site: Site, record: PodRecord, accelerator: str, vcpus: int, memory_m
         vcpus=vcpus,
         memory_mib=memory_mib,
         uid=0,
-        nics=[Nic(tap="", mac=SNAPSHOT_MAC) for each in record.spec.networks if each.network != NONE],
+        nics=[Nic(number=number, tap="", mac=SNAPSHOT_MAC) for number in numbers(record)],
         accelerator=accelerator,
         origin=Snapshot(memory=-1, state=-1),
     )

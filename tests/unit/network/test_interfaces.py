@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from hypercontainer.errors import Exhausted, Unavailable
-from hypercontainer.model.record import RouteRecord
-from hypercontainer.network.interfaces import MOST, find
+from hypercontainer.model.record import MOST_NICS, RouteRecord
+from hypercontainer.network.interfaces import find
 
 
 def link(name: str, *addresses: dict[str, Any], kind: str = "ether", flags: str = "UP") -> dict[str, Any]:
@@ -81,5 +81,5 @@ def test_a_route_that_a_guest_is_not_told_of_is_said(route: dict[str, Any]) -> N
 def test_what_no_machine_can_have_is_said() -> None:
     with pytest.raises(Unavailable, match="interface tun0: it is no Ethernet, but none"):
         find([link("tun0", FOUR, kind="none")], [])
-    with pytest.raises(Exhausted, match=f"cannot give a VM {MOST + 1} interfaces"):
-        find([link(f"eth{n}", FOUR) for n in range(MOST + 1)], [])
+    with pytest.raises(Exhausted, match=f"cannot give a VM {MOST_NICS + 1} interfaces"):
+        find([link(f"eth{n}", FOUR) for n in range(MOST_NICS + 1)], [])
