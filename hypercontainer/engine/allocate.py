@@ -33,7 +33,7 @@ async def _interfaces(
         ports = pod.spec.ports if endpoint is endpoints.publishing(host.networks, pod.spec) else []
         network = host.networks[endpoint.network]
         nics += await network.plan(pod.id, ports, used, owners, endpoint=endpoint, number=len(nics))
-    return endpoints.routed(nics)
+    return nics
 
 
 def _ours(pod: PodRecord | store.Unread) -> list[NicRecord]:

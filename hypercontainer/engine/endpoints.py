@@ -4,12 +4,11 @@ import msgspec
 
 from hypercontainer.errors import InvalidInput
 from hypercontainer.model import ids
-from hypercontainer.model.record import NicRecord
+from hypercontainer.model.record import MOST_NICS
 from hypercontainer.model.spec import NONE, EndpointSpec, PodSpec
 from hypercontainer.network import ipam
 from hypercontainer.network.store import NetworkStore
 
-MOST = 8  # interfaces of a VM
 MOST_ALIASES = 64
 HOST = "a virtual machine has no part in the host's network; publish ports with -p, and reach the host at the gateway"
 
@@ -22,8 +21,8 @@ def resolved(networks: NetworkStore, wanted: PodSpec) -> PodSpec:
         raise InvalidInput(f"cannot join network {twice} twice")
     if not names or (NONE in names and len(names) > 1):
         raise InvalidInput(f"cannot join {', '.join(names) or 'no network'}: say {NONE} alone for a pod without any")
-    if len(names) > MOST:
-        raise InvalidInput(f"cannot join {len(names)} networks: {MOST} at most")
+    if len(names) > MOST_NICS:
+        raise InvalidInput(f"cannot join {len(names)} networks: {MOST_NICS} at most")
     if spec.ports and names == [NONE]:
         raise InvalidInput("cannot publish ports of a pod without a network")
     if spec.ports and publishing(networks, spec) is None:
@@ -58,14 +57,3 @@ def publishing(networks: NetworkStore, spec: PodSpec) -> EndpointSpec | None:
         if endpoint.network != NONE and not networks.find(endpoint.network).internal:
             return endpoint
     return None
-
-
-def routed(nics: list[NicRecord]) -> list[NicRecord]:
-    """Of each family the first interface that leads out gives the default route."""
-    led: set[bool] = set()
-    for nic in nics:
-        for route in [route for route in nic.routes if route.dst == "default"]:
-            if (six := ":" in route.gateway) in led:
-                nic.routes.remove(route)
-            led.add(six)
-    return nics

@@ -15,6 +15,7 @@ SLOTS = (0, 1)
 SNAPSHOT_MAC = "52:54:00:00:00:00"  # of a snapshot's NIC: each clone is told its own (docs/wire.md, `hardware`)
 
 SHARE_TAG = "hyper"  # a guest's shared folder has that name for its kernel
+
 # Numbers of the network interfaces that come while a guest runs; smaller ones are of those that it is booted with.
 HOT_NICS = range(MOST_NICS, 2 * MOST_NICS)
 

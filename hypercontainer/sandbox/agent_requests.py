@@ -3,7 +3,7 @@
 import base64
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from hypercontainer.agent import messages as m
@@ -49,7 +49,7 @@ def pod_setup(
         hostname=hostname(pod),
         # the last one first: none is to have a name that the guest's kernel has given to one that still has it
         interfaces=[_interface(nic, hardware if len(pod.nics) == 1 else "") for nic in reversed(pod.nics)],
-        routes=[_route(route) for nic in pod.nics for route in nic.routes],
+        routes=[_route(route) for route in routes(pod.nics)],
         dns=m.Resolver(nameservers=dns.nameservers, search=dns.search, options=dns.options),
         hosts=hosts,
         time_ns=time.time_ns(),
@@ -60,13 +60,35 @@ def pod_setup(
     )
 
 
+def routes(nics: Sequence[NicRecord]) -> list[RouteRecord]:
+    """What a guest with these interfaces is told: of routes to the same, that of the first."""
+    found: dict[tuple[str, int], RouteRecord] = {}
+    for route in [route for nic in nics for route in nic.routes]:
+        found.setdefault((route.dst, _family(route)), route)
+    return list(found.values())
+
+
+def interfaces_changed(old: Sequence[NicRecord], new: Sequence[NicRecord], hosts: list[list[str]]) -> m.PodSetup:
+    """For a guest with the interfaces `old`, which gets or loses some. With one that goes the routes through it go."""
+    before = routes(old)
+    return m.PodSetup(
+        removed=[nic.mac for nic in old if nic not in new],
+        interfaces=[_interface(nic, "") for nic in new if nic not in old],
+        routes=[_route(route) for route in routes(new) if route not in before],
+        hosts=hosts,
+    )
+
+
 def _interface(nic: NicRecord, hardware: str) -> m.Interface:
     return m.Interface(mac=nic.mac, hardware=hardware, name=nic.name, mtu=nic.mtu, addresses=nic.addresses)
 
 
 def _route(route: RouteRecord) -> m.Route:
-    family: Literal[4, 6] = 6 if ":" in route.dst + route.gateway else 4
-    return m.Route(dst=route.dst, gateway=route.gateway, family=family, device=route.device)
+    return m.Route(dst=route.dst, gateway=route.gateway, family=_family(route), device=route.device)
+
+
+def _family(route: RouteRecord) -> Literal[4, 6]:
+    return 6 if ":" in route.dst + route.gateway else 4
 
 
 def container_create(container: ContainerRecord, memory_mib: int = 0) -> m.ContainerCreate:

@@ -9,7 +9,7 @@ from hypercontainer.agent.messages import ListedProcess
 from hypercontainer.errors import Exhausted, GuestDied, HyperError, WrongState
 from hypercontainer.lib import files
 from hypercontainer.lib.trace import Trace
-from hypercontainer.model.record import ContainerRecord, Streams
+from hypercontainer.model.record import ContainerRecord, NicRecord, Streams
 from hypercontainer.sandbox import clock
 from hypercontainer.sandbox.container import LOST, Container
 from hypercontainer.sandbox.exec import Exec
@@ -199,6 +199,24 @@ class LockedPod:
                 container.record.move("paused" if paused else "running")
                 self.emit("pause" if paused else "unpause", container)
         self.machine.note()
+
+    # network interfaces
+
+    async def add_interface(self, nic: NicRecord) -> None:
+        """Give one, which a network has just planned beside all others there are, to a machine that runs. It is in the
+        record when this first waits for anything, with a number, a tap and a name of its own; on failure nothing is
+        left of it.
+
+        WrongState when the machine does not run, Unsupported or GuestTooOld when it cannot have one more while it
+        does, Exhausted when it has all that it can have."""
+        vm = self.machine.connecting("add a network interface to")
+        await self.machine.interfaces.add(vm, nic)
+
+    async def remove_interface(self, nic: NicRecord) -> None:
+        """Take one of the record's, any, from a machine that runs; the same errors. What the guest does is of no
+        account. After another failure it is still in the record: again goes on with that."""
+        vm = self.machine.connecting("remove a network interface from")
+        await self.machine.interfaces.take(vm, nic)
 
     # our own restart
 

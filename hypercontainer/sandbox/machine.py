@@ -16,8 +16,8 @@ from pathlib import Path
 
 from hypercontainer import vm as vms
 from hypercontainer.agent.messages import MOUNTS, Listing
-from hypercontainer.errors import Exhausted, GuestError, HyperError, InUse, NotFound, WrongState
-from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Feature, Guest, Hotplug, Nic, SharedFolder, Snapshot, VmConfig
+from hypercontainer.errors import Exhausted, GuestError, HyperError, InUse, WrongState
+from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Feature, Guest, Hotplug, SharedFolder, Snapshot, VmConfig
 from hypercontainer.lib import files
 from hypercontainer.lib.limit import limit
 from hypercontainer.lib.tasks import all_of
@@ -26,6 +26,7 @@ from hypercontainer.model.record import ContainerRecord, DiskRecord, MountRecord
 from hypercontainer.model.spec import Dns
 from hypercontainer.network import dns
 from hypercontainer.sandbox import agent_requests, clock, first_guests, rootfs
+from hypercontainer.sandbox.interfaces import Interfaces, vmm_nic
 from hypercontainer.sandbox.site import Boot, Records, Site
 from hypercontainer.storage import filling
 from hypercontainer.storage.share import Share
@@ -61,6 +62,7 @@ class Machine:
         self.vm: vms.Vm | None = None
         self.lost = "its virtual machine was gone when hyperd started"  # or why else it was not taken up again
         self.share = Share(site.share_dir(record.id))
+        self.interfaces = Interfaces(site, record, self.save, self.note)
         self._sharing = asyncio.Lock()
         self._in_guest: set[str] = set()  # containers that the guest has been told of
         self._targets: set[int] = set()  # disks that are plugged
@@ -76,6 +78,17 @@ class Machine:
         self.check_reached("use", self.record.name)
         if self.vm is None:
             raise WrongState("use", self.record.name, "not running")
+        return self.vm
+
+    def connecting(self, verb: str) -> vms.Vm:
+        """The VM, if network interfaces can come and go now. WrongState, Unsupported, GuestTooOld."""
+        name = self.record.name
+        self.check_reached(verb, name)
+        if self.vm is None:
+            raise WrongState(verb, name, "suspended" if self.record.suspended else "not running")
+        if self.record.paused:
+            raise WrongState(verb, name, "paused", "unpause it first")
+        self.interfaces.check(self.vm, f"{verb} {name}")
         return self.vm
 
     def save(self) -> None:
@@ -96,24 +109,25 @@ class Machine:
             undo.push_async_callback(self.release)
             await self._plan()
             with trace.step("prepare"):
-                await all_of(self._join_network(), *(self._make_rootfs(c) for c in record.containers))
+                await all_of(self.interfaces.create(), *(self._make_rootfs(c) for c in record.containers))
             disks = rootfs.disks(record.containers)
             config = self._config(boot, disks)
             self.vm = vm = await self._guest(config, trace, origin)
             self._targets = {disk.target for disk in disks}
             record.guest, record.uid = vm.guest.record, vm.guest.record.uid
             if not origin:
-                await self._plug()
+                await self.interfaces.plug()
             with trace.step("pod"):
                 share = config.share is not None
                 asked_s = time.monotonic()
                 hardware = origin.info.mac if origin else SNAPSHOT_MAC
-                setup = agent_requests.pod_setup(record, self._dns(), self._hosts(), share=share, hardware=hardware)
+                hosts = self.interfaces.hosts(record.nics)
+                setup = agent_requests.pod_setup(record, self._dns(), hosts, share=share, hardware=hardware)
                 await vm.agent.setup_pod(setup)
                 if not clock.near(asked_s):
                     await clock.set_clock(vm.agent)
             if origin:  # only now: until then it spoke with the address of another one
-                await self._plug()
+                await self.interfaces.plug()
             self.save()  # only now: a guest that was not told who it is must not be taken up after our own restart
             undo.pop_all()
         return vm
@@ -136,14 +150,6 @@ class Machine:
         run_dir = self.site.run_dir(self.record.id)
         with files.telling(f"make {run_dir}"):
             run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
-
-    async def _join_network(self) -> None:
-        for nic in self.record.nics:
-            await self.site.network_of(nic).create(nic)
-
-    async def _plug(self) -> None:
-        for nic in self.record.nics:
-            await self.site.network_of(nic).plug(nic)
 
     async def _make_rootfs(self, container: ContainerRecord) -> None:
         size_mib = container.spec.scratch_mib or self.site.limits.scratch_mib
@@ -190,7 +196,7 @@ class Machine:
             uid=record.uid,
             disks=disks,
             disk_mib=max([limits.scratch_mib, *(c.spec.scratch_mib for c in record.containers)]),
-            nics=[Nic(number=nic.number, tap=nic.tap, mac=nic.mac, netns=nic.netns) for nic in record.nics],
+            nics=[vmm_nic(nic) for nic in record.nics],
             share=self._shared() if _of_the_host(record.containers) else None,
             boot_timeout_s=limits.boot_timeout_s,
             accelerator=boot.accelerator,
@@ -214,12 +220,6 @@ class Machine:
             search=asked.search or host.search,
             options=asked.options or host.options,
         )
-
-    def _hosts(self) -> list[list[str]]:
-        nics = self.record.nics
-        addresses = [address for nic in nics for address in nic.addresses]
-        name, extra = agent_requests.hostname(self.record), self.record.spec.extra_hosts
-        return dns.hosts(name, addresses, extra, next((nic.gateway for nic in nics if nic.gateway), ""))
 
     async def enter(self, container: ContainerRecord, trace: Trace) -> None:
         """Have `container` made in the guest, its disks plugged into a machine that ran before."""
@@ -323,7 +323,7 @@ class Machine:
         """Let go of all that a running pod holds on the host. Safe at any point of a boot, any number of times.
 
         False while the disk does not take that in."""
-        ends = await asyncio.gather(self._end_vmm(), self._leave_network(), return_exceptions=True)
+        ends = await asyncio.gather(self._end_vmm(), self.interfaces.remove(), return_exceptions=True)
         for failure in ends:  # each has done what it could before we give up
             if failure:
                 raise failure
@@ -346,14 +346,6 @@ class Machine:
         await asyncio.to_thread(self.share.clear)
         shutil.rmtree(run_dir, ignore_errors=True)
 
-    async def _leave_network(self) -> None:
-        # out of the record at once: whoever looks what is to be kept, while its VMM ends, does not make it again
-        while self.record.nics:
-            nic = self.record.nics[-1]
-            with suppress(NotFound):  # its network has gone, and with that what there was of it
-                await self.site.network_of(nic).remove(nic)
-            self.record.nics.pop()
-
     async def attach(self) -> Listing | None:
         """Take hold of the guest in the record again, after our own restart. Returns what the guest says is in it;
         None if it is gone or does not answer.
@@ -372,6 +364,7 @@ class Machine:
             self._targets = await self._plugged(vm)
             if not paused:
                 await self._remove_unmade(vm)
+                await self.interfaces.recover(vm)
             for mount in _of_the_host(record.containers):
                 if mount.read_only and mount.populate and mount.share_path in self.share.names():
                     await self._refuse_writes(mount, vm)  # a hyperd before us may have ended while it was filled

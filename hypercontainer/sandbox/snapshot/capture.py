@@ -44,6 +44,9 @@ def check(pod: Pod, container: Container, verb: Verb) -> None:
     if pod.record.netns:
         why = f"somebody else made its network, {pod.record.netns}, and no other machine can have its addresses"
         raise WrongState(verb, record.name, "tied to a network of this host", why)
+    if [nic.number for nic in pod.record.nics] != list(shape.numbers(pod.record)):
+        why = "network interfaces have come or gone since; stop it and start it again"
+        raise WrongState(verb, record.name, "not connected as at its start", why)
 
 
 async def capture(

@@ -8,7 +8,7 @@ import pytest
 from hypercontainer.engine import endpoints
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import HyperError, InvalidInput, NotFound, WrongState
-from hypercontainer.model.record import NetworkRecord, NicRecord, RouteRecord, SubnetRecord
+from hypercontainer.model.record import NetworkRecord, SubnetRecord
 from hypercontainer.model.spec import ContainerSpec, EndpointSpec, PodSpec, PortMapping
 from hypercontainer.network.store import VERSION, NetworkStore
 from tests.unit.engine.world import ADMIN, Run, World
@@ -88,18 +88,6 @@ async def test_a_machine_has_eight_interfaces_at_most(engine: LocalEngine) -> No
     endpoints.resolved(engine.host.networks, spec(*names[:8]))
     with pytest.raises(InvalidInput, match="cannot join 9 networks: 8 at most"):
         endpoints.resolved(engine.host.networks, spec(*names))
-
-
-def test_the_first_that_leads_out_gives_the_default_route() -> None:
-    def nic(*gateways: str) -> NicRecord:
-        routes = [RouteRecord(dst="10.9.0.0/16", gateway="10.0.0.9")]
-        return NicRecord(
-            tap="", mac="", addresses=[], routes=routes + [RouteRecord(dst="default", gateway=g) for g in gateways]
-        )
-
-    inside, four, both = endpoints.routed([nic(), nic("10.0.1.1"), nic("10.0.2.1", "fd02::1")])
-    assert [(n.gateway, n.gateway6) for n in (inside, four, both)] == [("", ""), ("10.0.1.1", ""), ("", "fd02::1")]
-    assert {len(n.routes) for n in (inside, four, both)} == {1, 2}
 
 
 async def test_a_pod_has_an_interface_in_each(

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from hypercontainer.errors import Exhausted
 from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.lib import clock
@@ -27,6 +29,7 @@ class FakeOwner:
         self._network = network
         self.full = False  # the disk that records are on
         self.saved: list[PodRecord] = []
+        self.written = b""  # the last of them, as it is on that disk
         self.events: list[str] = []
         self.after: Literal["exited", "restarting"] = "exited"
 
@@ -40,6 +43,7 @@ class FakeOwner:
         if self.full:
             raise Exhausted("the disk is full")
         self.saved.append(pod)
+        self.written = msgspec.json.encode(pod)
 
     def note(self, pod: PodRecord) -> bool:
         try:

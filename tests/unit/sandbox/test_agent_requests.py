@@ -11,7 +11,7 @@ from hypercontainer.agent.client import AgentClient
 from hypercontainer.errors import GuestTooOld
 from hypercontainer.model import defaults
 from hypercontainer.model.container import Capabilities, ContainerConfig, Device, Mount, Process, Resources
-from hypercontainer.model.record import ContainerRecord, Streams
+from hypercontainer.model.record import ContainerRecord, NicRecord, RouteRecord, Streams
 from hypercontainer.sandbox import agent_requests, first_guests
 from hypercontainer.testing.fake_agent import FakeAgent
 from tests.unit.sandbox.lonely import Lot
@@ -100,3 +100,14 @@ def test_a_record_holds_all_of_it(record: ContainerRecord) -> None:
     create(record, mounts=[TMPFS])
     record.config = msgspec.structs.replace(record.config, process=Process(args=["a"], seccomp=b"\0\1", umask=0))
     assert msgspec.json.decode(msgspec.json.encode(record), type=ContainerRecord) == record
+
+
+def test_the_first_interface_that_leads_somewhere_gives_the_route() -> None:
+    def nic(*gateways: str) -> NicRecord:
+        routes = [RouteRecord(dst="10.9.0.0/16", gateway="10.0.0.9")]
+        return NicRecord(
+            tap="", mac="", addresses=[], routes=routes + [RouteRecord(dst="default", gateway=g) for g in gateways]
+        )
+
+    found = agent_requests.routes([nic(), nic("10.0.1.1"), nic("10.0.2.1", "fd02::1")])
+    assert [route.gateway for route in found] == ["10.0.0.9", "10.0.1.1", "fd02::1"]
