@@ -23,6 +23,8 @@ static int open_root(const struct archive *a, struct error *err)
 	char path[500];
 	int fd;
 
+	if (a->mode >= ARCHIVE_LAYER)
+		return bare_mount(a->container->root, err);
 	if (a->pidfd >= 0 && setns(a->pidfd, CLONE_NEWNS) < 0)
 		return fail(err, errno, "enter the container's mounts");
 	if (format(err, path, sizeof(path), a->pidfd >= 0 ? "/%.0s" : "%s/rootfs", a->container->dir) < 0)
@@ -31,17 +33,30 @@ static int open_root(const struct archive *a, struct error *err)
 	return fd < 0 ? fail(err, errno, "open the container's root") : fd;
 }
 
+static int run(const struct archive *a, int root, int dir, struct error *err)
+{
+	switch (a->mode) {
+	case ARCHIVE_READ:
+		return archive_read(root, a, err);
+	case ARCHIVE_WRITE:
+		return archive_write(root, a, err);
+	default:
+		return archive_layer(root, dir, a->mode, err);
+	}
+}
+
 int archive_main(const void *data)
 {
 	const struct archive *a = data;
 	struct error err = { 0 };
+	bool whole = a->mode >= ARCHIVE_LAYER;	/* image and changes, which the container does not see */
+	int dir = whole ? open(a->container->dir, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
 	int root = open_root(a, &err);
 
 	complain = say;
-	if (root < 0 || spawn_arrange(a->stdio, root, -1, &err) < 0)
+	if (root < 0 || (whole && dir < 0) || spawn_arrange(a->stdio, root, dir, &err) < 0)
 		return 1;
-	root = STDERR_FILENO + 1;
-	if ((a->write ? archive_write : archive_read)(root, a, &err) < 0)
+	if (run(a, STDERR_FILENO + 1, STDERR_FILENO + 2, &err) < 0)
 		complain(&err);
 	return complained;
 }

@@ -306,7 +306,7 @@ static int finish(const struct archive *a, int dir, const char *base, const stru
 {
 	struct timespec times[2] = { { .tv_sec = m->mtime }, { .tv_sec = m->mtime } };
 
-	if (fchownat(dir, base, a->has_owner ? a->uid : m->uid, a->has_owner ? a->gid : m->gid, AT_SYMLINK_NOFOLLOW) < 0)
+	if (fchownat(dir, base, a->has_owner ? a->owner.uid : m->uid, a->has_owner ? a->owner.gid : m->gid, AT_SYMLINK_NOFOLLOW) < 0)
 		return fail(err, errno, "set the owner of %.200s", m->name);
 	if (m->type != '2' && m->type != '1' && fchmodat(dir, base, m->mode, 0) < 0)
 		return fail(err, errno, "set the mode of %.200s", m->name);

@@ -30,6 +30,7 @@ struct container {
 	int cgroup;
 	int lower_target, upper_target;	/* -1: none */
 	bool read_only, privileged, has_cgroup;
+	unsigned held;			/* how many processes of ours have it stand still */
 	struct mount_list mounts;
 	char *masked[PATHS_MAX], *readonly[PATHS_MAX];
 	size_t masked_count, readonly_count;

@@ -44,8 +44,34 @@ static void close_streams(struct process *p)
 	close_fd(&p->terminal);
 }
 
+/* Have the container stand still until let_go, which comes by itself with the process's end. */
+static int hold(struct process *p, struct error *err)
+{
+	if (cgroup_freeze(p->container->cgroup, true, err) < 0) {
+		struct error ignored;
+
+		cgroup_freeze(p->container->cgroup, false, &ignored);
+		return -1;
+	}
+	p->container->held++;
+	p->holds = true;
+	return 0;
+}
+
+static void let_go(struct process *p)
+{
+	struct error err;
+
+	if (!p->holds)
+		return;
+	p->holds = false;
+	if (--p->container->held == 0 && p->container->cgroup >= 0 && cgroup_freeze(p->container->cgroup, false, &err) < 0)
+		debug("%s", err.message);
+}
+
 static void drop(struct process *p)
 {
+	let_go(p);
 	for (struct process **at = &processes; *at; at = &(*at)->next)
 		if (*at == p) {
 			*at = p->next;
@@ -113,6 +139,7 @@ static void ended(struct process *p, int status)
 	if (p->starting.fd >= 0 && !read_start(p, true))
 		return;
 	p->running = false;
+	let_go(p);
 	p->status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 	p->oom = p->container->cgroup >= 0 && cgroup_oom_kills(p->container->cgroup) > p->oom_kills;
 	close_fd(&p->pidfd);
@@ -376,12 +403,27 @@ int op_process_start(const struct call *call, const struct json *args, struct bu
 struct archive_args {
 	const char *id, *container, *mode, *path;
 	const struct json *streams, *owner;
-	bool follow;
+	bool follow, freeze;
 };
 
 struct owner_args {
 	int64_t uid, gid;
 };
+
+static int parse_mode(const char *word, enum archive_mode *mode, struct error *err)
+{
+	static const char *const words[] = {
+		[ARCHIVE_READ] = "read", [ARCHIVE_WRITE] = "write", [ARCHIVE_LAYER] = "layer",
+		[ARCHIVE_CHANGES] = "changes", [ARCHIVE_TREE] = "tree",
+	};
+
+	for (size_t i = 0; i < COUNT(words); i++)
+		if (!strcmp(words[i], word)) {
+			*mode = (enum archive_mode)i;
+			return 0;
+		}
+	return fail(err, EINVAL, "archive in mode '%.20s'", word);
+}
 
 static int parse_archive(const struct json *args, struct archive_args *a, struct archive *archive, struct error *err)
 {
@@ -389,7 +431,7 @@ static int parse_archive(const struct json *args, struct archive_args *a, struct
 		NEEDED(struct archive_args, id, JSON_STRING), NEEDED(struct archive_args, container, JSON_STRING),
 		NEEDED(struct archive_args, mode, JSON_STRING), NEEDED(struct archive_args, path, JSON_STRING),
 		FIELD(struct archive_args, streams, JSON_OBJECT), FIELD(struct archive_args, owner, JSON_OBJECT),
-		FIELD(struct archive_args, follow, JSON_BOOL),
+		FIELD(struct archive_args, follow, JSON_BOOL), FIELD(struct archive_args, freeze, JSON_BOOL),
 	};
 	static const struct field owner_fields[] = {
 		NEEDED(struct owner_args, uid, JSON_NUMBER), NEEDED(struct owner_args, gid, JSON_NUMBER),
@@ -398,18 +440,16 @@ static int parse_archive(const struct json *args, struct archive_args *a, struct
 
 	if (json_fields(args, fields, COUNT(fields), a, err) < 0 || check_id("process", a->id, err) < 0)
 		return -1;
-	if (strcmp(a->mode, "read") && strcmp(a->mode, "write"))
-		return fail(err, EINVAL, "archive in mode '%.20s'", a->mode);
+	if (parse_mode(a->mode, &archive->mode, err) < 0)
+		return -1;
 	if (a->owner && (json_fields(a->owner, owner_fields, 2, &owner, err) < 0 ||
 			 json_range("uid", owner.uid, 0, UINT32_MAX - 1, err) < 0 ||
 			 json_range("gid", owner.gid, 0, UINT32_MAX - 1, err) < 0))
 		return -1;
 	archive->path = a->path;
-	archive->write = !strcmp(a->mode, "write");
 	archive->follow = a->follow;
 	archive->has_owner = a->owner != NULL;
-	archive->uid = (uint32_t)owner.uid;
-	archive->gid = (uint32_t)owner.gid;
+	archive->owner = (struct tar_owner){ (uint32_t)owner.uid, (uint32_t)owner.gid };
 	return 0;
 }
 
@@ -422,6 +462,8 @@ static int launch_archive(struct process *p, struct archive *archive, const stru
 	for (int i = 0; i < 3; i++)
 		if (stdstreams_pipe(p, i, &archive->stdio[i], err) < 0)
 			return -1;
+	if (a->freeze && hold(p, err) < 0)
+		return -1;
 	if (p->container->first && p->container->first->starting.fd < 0)
 		archive->pidfd = p->container->first->pidfd;
 	p->pid = spawn_helper(archive_main, archive, &p->pidfd, err);

@@ -11,6 +11,7 @@ struct process {
 	struct container *container;
 	int pid, pidfd;
 	bool first, tty, running;
+	bool holds;			/* its container stands still for as long as it runs */
 	struct source starting;		/* the pipe that tells whether exec succeeded; fd -1: it has */
 	struct call call;		/* who waits for that */
 	int status;			/* when it runs no more */

@@ -36,7 +36,7 @@ static void enter_scratch(void)
 /* Run one half with `tar` as its stdin or stdout. */
 static int go(const char *folder, int tar, bool write)
 {
-	struct archive a = { .path = "/", .write = write };
+	struct archive a = { .path = "/", .mode = write ? ARCHIVE_WRITE : ARCHIVE_READ };
 	struct error err = { 0 };
 	int root = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC), result;
 

@@ -302,6 +302,8 @@ class AgentClient:
 
     async def start_archive(self, process: m.ProcessArchive, *, timeout_s: float = 10.0) -> int:
         """Start a process that writes or unpacks a tar in a container; its pid."""
+        if process.mode not in ("read", "write"):
+            self.require(m.LAYERS)
         return (await self._ask("process.archive", process, m.Started, timeout_s)).pid
 
     async def signal_process(

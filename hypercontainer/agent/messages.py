@@ -46,9 +46,10 @@ CAPABILITY_SETS = Feature("capability-sets", "grant capabilities that are not bo
 UMASK = Feature("umask", "start a process with a umask of its own")
 UNIFIED = Feature("unified", "set limits of cgroup v2 by their names")
 INTERFACES = Feature("interfaces", "add or remove network interfaces while it runs")
+LAYERS = Feature("layers", "tell what a container has made of its image")
 
 # Of the guests of this version.
-FEATURES = (ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES)
+FEATURES = (ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES, LAYERS)
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -272,14 +273,20 @@ class Owner(Request, frozen=True, kw_only=True):
     gid: int
 
 
+# "layer", "changes" and "tree", of all that is in the container: for guests that have LAYERS.
+ArchiveMode = Literal["read", "write", "layer", "changes", "tree"]
+
+
 class ProcessArchive(Request, frozen=True, kw_only=True):
+    needs = {"freeze": LAYERS}
     id: str
     container: str
-    mode: Literal["read", "write"]
+    mode: ArchiveMode
     path: str
     streams: StreamSet
     follow: bool = False
     owner: Owner | None = None
+    freeze: bool = False  # the container stands still until it has ended
 
 
 class Info(Answer, frozen=True, kw_only=True):
