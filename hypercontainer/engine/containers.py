@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 
 import msgspec
 
-from hypercontainer.engine import create, describe, lists, top, update
+from hypercontainer.engine import commit, create, describe, lists, top, update
 from hypercontainer.engine.policy import Admission
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import InvalidInput, NotFound, WrongState
@@ -17,7 +17,7 @@ from hypercontainer.model import ids
 from hypercontainer.model.api import Condition, Filters
 from hypercontainer.model.principal import Principal
 from hypercontainer.model.record import ContainerRecord
-from hypercontainer.model.spec import ContainerUpdate, PodSpec
+from hypercontainer.model.spec import Commit, ContainerUpdate, PodSpec
 from hypercontainer.model.state import State
 from hypercontainer.sandbox import archive, rootfs, stats
 from hypercontainer.sandbox.attach import AttachSession
@@ -259,3 +259,21 @@ class Containers:
         pod, container = self.supervisor.find(c)
         archive.check(pod, container)
         await archive.write(pod, container, path, chunks)
+
+    # its image, and what it has made of that
+
+    async def commit(self, c: str, wanted: Commit) -> doc.ImageRef:
+        pod, container = self.supervisor.find(c)
+        return await commit.commit(self.host, pod, container, wanted)
+
+    async def changes(self, c: str) -> Sequence[doc.Change]:
+        pod, container = self.supervisor.find(c)
+        archive.check(pod, container, "list the changes of")
+        found = await archive.changes(pod, container)
+        return [doc.Change(path=change.path, kind=commit.KINDS[change.kind]) for change in found]
+
+    async def export(self, c: str) -> AsyncGenerator[bytes, None]:
+        pod, container = self.supervisor.find(c)
+        archive.check(pod, container, "export")
+        pod.emit("export", container)
+        return archive.tree(pod, container)

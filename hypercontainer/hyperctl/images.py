@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from hypercontainer.hyperctl import flags, moot, progress, table, text, times
+from hypercontainer.hyperctl import download, flags, moot, progress, table, text, times
 from hypercontainer.hyperctl.containers import confirmed
 from hypercontainer.hyperctl.context import each
 from hypercontainer.hyperctl.flags import Args, Command, Flag, UsageError
@@ -175,40 +175,9 @@ def load(context: Context, args: Args) -> int:
 
 
 def save(context: Context, args: Args) -> int:
-    if not args.output and os.isatty(1):
-        raise UsageError("an archive does not go to a terminal: use -o, or redirect stdout", "save", status=1)
-    chunks = context.client.download("/v1/images/save", name=args.operands, format=args.format)
-    if not args.output:
-        for data in chunks:
-            _write(1, data)
-        return 0
-    temporary = f"{args.output}.{os.getpid()}.part"
-    fd = _create(temporary)
-    try:
-        for data in chunks:
-            _write(fd, data)
-        os.replace(temporary, args.output)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    finally:
-        os.close(fd)
+    download.check(args.output)
+    download.to(args.output, context.client.download("/v1/images/save", name=args.operands, format=args.format))
     return 0
-
-
-def _create(path: str) -> int:
-    from hypercontainer.errors import InvalidInput
-
-    try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except OSError as e:
-        raise InvalidInput(f"cannot write {path}: {e.strerror}") from e
-
-
-def _write(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while len(view):
-        view = view[os.write(fd, view) :]
 
 
 def import_(context: Context, args: Args) -> int:

@@ -33,6 +33,7 @@ async def assemble(
     names: Sequence[Reference],
     *,
     digests: Sequence[str] = (),
+    parent: str = "",
     report: Report = silent,
 ) -> Image:
     """Make the image whose manifest, configuration and layers are blobs of `work`; all or nothing.
@@ -45,7 +46,7 @@ async def assemble(
         raise InvalidInput(f"cannot use the image: it is for {config.os}, and guests run linux")
     chain = manifest.chain(config.diff_ids)[-1].removeprefix("sha256:") if config.diff_ids else EMPTY
     layers = await _rootfs(store, work, chain, blobs, config, report)
-    record = _record(manifest_digest, blobs, config, chain, layers, digests)
+    record = _record(manifest_digest, blobs, config, chain, layers, digests, parent)
     return await asyncio.to_thread(store.publish, work, blobs.config.digest, record, names)
 
 
@@ -80,6 +81,7 @@ def _record(
     chain: str,
     layers: Sequence[LayerDone],
     digests: Sequence[str],
+    parent: str,
 ) -> ImageRecord:
     return ImageRecord(
         manifest=manifest_digest,
@@ -95,4 +97,5 @@ def _record(
         variant=config.variant or "",
         created_ns=manifest.time_ns(config.created),
         digests=list(digests),
+        parent=parent,
     )

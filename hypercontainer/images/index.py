@@ -27,6 +27,7 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     created_ns: int = 0
     digests: list[str] = []  # "docker.io/library/busybox@sha256:…"
     tagged_ns: int = 0
+    parent: str = ""  # the image that it was made of here, which may have gone
 
 
 class Index(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -48,13 +48,14 @@ def _bounded(number: int | None) -> int:
     return min(max(number or 0, 0), MOST)
 
 
-def image(image: Image, whole: Config) -> doc.Image:
-    """`hyperctl inspect`."""
+def image(image: Image, whole: Config, parent: str = "") -> doc.Image:
+    """`hyperctl inspect`. `parent`: the image that it was made of here, while that is there."""
     history = whole.history or []
     return doc.Image(
         id=image.id,
         repo_tags=image.names,
         repo_digests=image.digests,
+        parent=parent,
         comment=whole.comment or (history[-1].comment if history else "") or "",
         created=whole.created or clock.rfc3339(0),
         author=whole.author or "",

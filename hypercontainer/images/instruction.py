@@ -1,10 +1,12 @@
-"""Lines of a Dockerfile that change how an image starts, as `docker import --change` takes them. Pure."""
+"""Lines of a Dockerfile that change how an image starts, as `docker import|commit --change` take them. Pure."""
 
+import copy
 import json
 import posixpath
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from hypercontainer.errors import InvalidInput
@@ -12,14 +14,18 @@ from hypercontainer.errors import InvalidInput
 MAX_CHANGES = 1000
 _PORT = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
 
+_DURATION_PART = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ns|us|ms|s|m|h)")
+_UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+
 Config = dict[str, Any]  # the "config" of an image's configuration
 
 
-def apply(changes: Sequence[str]) -> Config:
-    """The configuration that these instructions make. InvalidInput names the one that is wrong."""
+def apply(changes: Sequence[str], before: Mapping[str, Any] = MappingProxyType({})) -> Config:
+    """The configuration that these instructions make of the one `before`. InvalidInput names the one that is wrong."""
     if len(changes) > MAX_CHANGES:
         raise InvalidInput(f"cannot apply {len(changes)} changes: {MAX_CHANGES} at most")
-    config: Config = {}
+    config: Config = copy.deepcopy(dict(before))
+    words: set[str] = set()
     for change in changes:
         word, _, rest = change.strip().partition(" ")
         instruction = INSTRUCTIONS.get(word.upper())
@@ -32,20 +38,25 @@ def apply(changes: Sequence[str]) -> Config:
             instruction(config, rest)
         except ValueError as e:
             raise InvalidInput(f"cannot apply change {change[:200]!r}: {e}") from e
+        words.add(word.upper())
+        if word.upper() == "ENTRYPOINT" and "CMD" not in words:
+            config.pop("Cmd", None)  # it was of another entrypoint
     return config
 
 
 def _command(text: str) -> list[str]:
     """A JSON list as it is; anything else is for the shell."""
-    return _list(text) or ["/bin/sh", "-c", text]
+    words = _list(text)
+    return ["/bin/sh", "-c", text] if words is None else words
 
 
-def _list(text: str) -> list[str]:
+def _list(text: str) -> list[str] | None:
+    """Of words, in JSON; None for anything else."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        return []
-    return value if isinstance(value, list) and all(isinstance(word, str) for word in value) else []
+        return None
+    return value if isinstance(value, list) and all(isinstance(word, str) for word in value) else None
 
 
 def _pairs(text: str) -> dict[str, str]:
@@ -105,6 +116,48 @@ def _stop_signal(config: Config, text: str) -> None:
     config["StopSignal"] = text
 
 
+def _healthcheck(config: Config, text: str) -> None:
+    """NONE, or options and CMD with what is to be run."""
+    said: Config = {}
+    word, _, rest = text.partition(" ")
+    while word.startswith("--"):
+        name, _, value = word.removeprefix("--").partition("=")
+        if name not in HEALTH:
+            raise ValueError(f"{word!r} is not one of {', '.join(f'--{n}=' for n in HEALTH)}")
+        key, read = HEALTH[name]
+        said[key] = read(value)
+        word, _, rest = rest.strip().partition(" ")
+    if word.upper() == "NONE" and not said and not rest:
+        config["Healthcheck"] = {"Test": ["NONE"]}
+        return
+    if word.upper() != "CMD" or not rest.strip():
+        raise ValueError("say NONE, or CMD and a command")
+    words = _list(rest.strip())
+    config["Healthcheck"] = {"Test": ["CMD-SHELL", rest.strip()] if words is None else ["CMD", *words], **said}
+
+
+def _duration_ns(text: str) -> int:
+    """Go's: 1m30s."""
+    parts = _DURATION_PART.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"{text!r} is no duration: write 30s or 1m30s")
+    return round(sum(float(number) * _UNITS[unit] for number, unit in parts))
+
+
+def _retries(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text[:10]) < 1 << 31:
+        raise ValueError(f"{text!r} is no number of retries")
+    return int(text)
+
+
+HEALTH: dict[str, tuple[str, Callable[[str], int]]] = {
+    "interval": ("Interval", _duration_ns),
+    "timeout": ("Timeout", _duration_ns),
+    "start-period": ("StartPeriod", _duration_ns),
+    "retries": ("Retries", _retries),
+}
+
+
 def _on_build(config: Config, text: str) -> None:
     config.setdefault("OnBuild", []).append(text)
 
@@ -114,6 +167,7 @@ INSTRUCTIONS: dict[str, Callable[[Config, str], None]] = {
     "ENTRYPOINT": _entrypoint,
     "ENV": _env,
     "EXPOSE": _expose,
+    "HEALTHCHECK": _healthcheck,
     "LABEL": _label,
     "ONBUILD": _on_build,
     "STOPSIGNAL": _stop_signal,

@@ -2,13 +2,12 @@
 
 import asyncio
 import json
-import os
 import tarfile
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from hypercontainer.errors import HyperError, InvalidInput, NotFound
+from hypercontainer.errors import HyperError, InvalidInput
 from hypercontainer.images import compression, manifest, reference, tar
 from hypercontainer.images.index import Image
 from hypercontainer.images.layout import CONTAINERD_NAME, OCI_NAME
@@ -63,22 +62,11 @@ def _find(store: ImageStore, name: str) -> list[tuple[Image, list[str]]]:
 
 async def _archive(store: ImageStore, chosen: Chosen, layout: str) -> AsyncGenerator[bytes, None]:
     async with store.workspace() as work:
-        await asyncio.to_thread(_hold, store, work, chosen)
+        await asyncio.to_thread(store.hold, work, [image for image, _ in chosen])
         members = _docker(work, chosen) if layout == "docker" else _oci(work, chosen)
         while piece := await asyncio.to_thread(next, members, b""):
             yield piece
         yield bytes(2 * tarfile.BLOCKSIZE)
-
-
-def _hold(store: ImageStore, work: Workspace, chosen: Chosen) -> None:
-    """Links of our own: a removal meanwhile takes nothing away from us."""
-    for image, _ in chosen:
-        for digest in {image.record.manifest, image.record.config, *image.record.layers}:
-            if not work.blob(digest).exists():
-                try:
-                    os.link(store.blob(digest), work.blob(digest))
-                except FileNotFoundError as e:
-                    raise NotFound("blob", digest, f"image {image.id} is damaged: pull or load it again") from e
 
 
 def _docker(work: Workspace, chosen: Chosen) -> Iterator[bytes]:

@@ -85,7 +85,9 @@ class ImageStore:
         return inspect.process(self.document(image))
 
     def inspect(self, image: Image) -> doc.Image:
-        return inspect.image(image, self.document(image))
+        parent = image.record.parent
+        there = parent if parent in index.read(self._index).images else ""
+        return inspect.image(image, self.document(image), there)
 
     def entry(self, image: Image, containers: int = -1) -> doc.ImageEntry:
         """A line of `hyperctl images`; `containers` is docker's -1 when nobody counted them."""
@@ -158,6 +160,16 @@ class ImageStore:
                 yield work
             finally:
                 await asyncio.shield(asyncio.to_thread(work.close))
+
+    def hold(self, work: Workspace, images: Iterable[Image]) -> None:
+        """Let `work` have the images' blobs, by links of its own: a removal meanwhile takes nothing away from it."""
+        for image in images:
+            for digest in {image.record.manifest, image.record.config, *image.record.layers}:
+                if not work.blob(digest).exists():
+                    try:
+                        os.link(self.blob(digest), work.blob(digest))
+                    except FileNotFoundError as e:
+                        raise NotFound("blob", digest, f"image {image.id} is damaged: pull or load it again") from e
 
     def publish(self, work: Workspace, image_id: str, record: ImageRecord, names: Iterable[Reference]) -> Image:
         """Let the image be in the store: its blobs, and its root file system if the store has none such.

@@ -17,7 +17,7 @@ import msgspec
 from hypercontainer.lib.trace import Step
 from hypercontainer.model import documents as doc
 from hypercontainer.model.principal import Principal
-from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, ExecSpec, PodSpec, PortMapping
+from hypercontainer.model.spec import Commit, ContainerSpec, ContainerUpdate, ExecSpec, PodSpec, PortMapping
 from hypercontainer.model.state import State
 
 # "label" -> ["a=b"]: values of one key are alternatives; unknown keys: InvalidInput
@@ -186,6 +186,16 @@ class Containers(Protocol):
 
     async def archive_get(self, c: str, path: str) -> AsyncGenerator[bytes, None]:
         """A tar of `path` in the container."""
+
+    async def commit(self, c: str, wanted: Commit) -> doc.ImageRef:
+        """Make an image of its image and what it has made of that, not of what is mounted in it. One that does not run
+        has its VM booted for that."""
+
+    async def changes(self, c: str) -> Sequence[doc.Change]:
+        """What it has made of its image, by their names."""
+
+    async def export(self, c: str) -> AsyncGenerator[bytes, None]:
+        """A tar of its whole file system, without what is mounted in it."""
 
     async def archive_put(self, c: str, path: str, chunks: AsyncIterator[bytes]) -> None:
         """Unpack a tar below folder `path`. `chunks` gives the next piece when asked: reading is the back-pressure."""

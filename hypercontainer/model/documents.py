@@ -409,6 +409,7 @@ class Image(Document, frozen=True, kw_only=True):
     id: str
     repo_tags: list[str]
     repo_digests: list[str]
+    parent: str  # the image that it was made of here; "" when it came from elsewhere, or that has gone
     comment: str
     created: str
     author: str
@@ -427,6 +428,13 @@ class HistoryEntry(Document, frozen=True, kw_only=True):
     comment: str
     size: int
     tags: list[str]
+
+
+class Change(Document, frozen=True, kw_only=True):
+    """Something that a container has made of its image."""
+
+    path: str
+    kind: Literal[0, 1, 2]  # changed, added, deleted: docker's numbers
 
 
 class ImageRemoved(Document, frozen=True, kw_only=True):

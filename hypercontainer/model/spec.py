@@ -1,6 +1,6 @@
 """What was asked for: pods, containers, mounts, ports. Frozen values; unknown keys are refused."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -120,6 +120,18 @@ class ContainerUpdate(Value, frozen=True, kw_only=True):
     memory_mib: int | None = None
     pids: int | None = None
     restart: RestartPolicy | None = None
+
+
+class Commit(Value, frozen=True, kw_only=True):
+    """The image that is to be made of a container and what has become of its files."""
+
+    name: str = ""  # "" = none
+    config: dict[str, Any] | None = None  # OCI's, of an image: how it starts; None = as the container does
+    changes: list[str] = []  # lines of a Dockerfile that change that: CMD, ENV …
+    author: str = ""
+    message: str = ""
+    created_by: str | None = None  # the history's word for it; None = the container's command
+    pause: bool = True  # it stands still meanwhile, if it runs
 
 
 class Dns(Value, frozen=True, kw_only=True):

@@ -30,6 +30,9 @@ Verb = Literal[
     "list the processes of",
     "copy files of",
     "reopen the log of",
+    "commit",
+    "list the changes of",
+    "export",
     "use",
 ]
 
@@ -81,6 +84,9 @@ RULES: Mapping[Verb, Rule] = {
     "list the processes of": Rule(RUNS),
     "copy files of": NEEDED,
     "reopen the log of": Rule(frozenset({"running", "paused"})),
+    "commit": NEEDED,
+    "list the changes of": NEEDED,
+    "export": NEEDED,
     "use": NEEDED,
 }
 

@@ -28,6 +28,11 @@ def _called(names: Mapping[str, str]) -> Step:
     return lambda document: {names.get(key, key): value for key, value in document.items()}
 
 
+# 2: an image may have a parent; none of those that are there has one.
+def _images_2(images: Mapping[str, Any]) -> Mapping[str, Any]:
+    return images
+
+
 # 2: the words of snapshots. Mounts have their path on the host too: "" until hyperd has looked.
 _pod_2 = _called({"held": "frozen", "making": "provisional"})
 
@@ -170,7 +175,7 @@ _LATER_PODS = (_pod_3, _pod_4, _pod_5, _pod_6, _pod_7, _pod_8, _pod_9)
 POD: Steps = (_pod_2, *_LATER_PODS)  # pods/*/pod.json
 CHECKPOINT: Steps = (_checkpoint_2, *(within("pod", step) for step in _LATER_PODS))  # checkpoints/*/*/checkpoint.json
 NETWORK: Steps = ()  # networks/*.json
-IMAGES: Steps = ()  # images/index.json
+IMAGES: Steps = (_images_2,)  # images/index.json
 VOLUME: Steps = ()  # volumes/*/volume.json
 KERNEL: Steps = ()  # kernels/*/bundle.json
 

@@ -1,23 +1,44 @@
-"""Files in and out of a container as tar streams, packed and unpacked by the guest's agent inside its root."""
+"""Files in and out of a container as tar streams, and what it has made of its image: all by the guest's agent, for
+nobody else mounts its disk."""
 
 import asyncio
 import errno
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Literal, NamedTuple
 
-from hypercontainer.agent.messages import ARCHIVE_ERRNO, ProcessArchive, StreamSet, printable
+from hypercontainer.agent.messages import ARCHIVE_ERRNO, ArchiveMode, ProcessArchive, StreamSet, printable
 from hypercontainer.agent.streams import OutputStream
-from hypercontainer.errors import GuestError
+from hypercontainer.agent.wire import WireError
+from hypercontainer.errors import Exhausted, GuestError
 from hypercontainer.model import ids, state
+from hypercontainer.model.state import Verb
 from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.exec import Exec
 from hypercontainer.sandbox.pod import Pod
 from hypercontainer.vm import Vm
 
+VERBS: Mapping[ArchiveMode, str] = {
+    "read": "read",
+    "layer": "make a layer of",
+    "changes": "list the changes of",
+    "tree": "read",
+}
+KINDS: Mapping[bytes, Literal["A", "C", "D"]] = {b"A": "A", b"C": "C", b"D": "D"}
+MAX_CHANGES = 256 << 20  # bytes: a million of them, with long names
+
 COMPLAINT = 4096  # bytes of the agent's stderr that are kept
 KILLED = 128  # above it an exit status is that of a signal
 
 ABSENT = (errno.ENOENT, errno.ENOTDIR)  # what callers act upon, and the first guests say in words only
+
+
+class Change(NamedTuple):
+    """Added, changed or deleted, and the path."""
+
+    kind: Literal["A", "C", "D"]
+    path: str
 
 
 def one_line(complaint: bytes) -> str:
@@ -34,7 +55,7 @@ class _Archive:
         self._exec = Exec(ids.new_id(), None, vm=vm)
         self._heard: asyncio.Task[bytes] | None = None
 
-    async def start(self, mode: str, path: str) -> None:
+    async def start(self, mode: ArchiveMode, path: str, *, freeze: bool = False) -> None:
         first = self._vm.agent.new_streams(3)
         write = mode == "write"
         streams = StreamSet(stdin=first if write else 0, stdout=0 if write else first + 1, stderr=first + 2)
@@ -48,9 +69,10 @@ class _Archive:
             ProcessArchive(
                 id=self._exec.id,
                 container=self._container.record.id,
-                mode="write" if write else "read",
+                mode=mode,
                 path=path,
                 streams=streams,
+                freeze=freeze,
             )
         )
         # at once, and to its end: one that complains without end must not come to a stop in the midst of it
@@ -90,23 +112,69 @@ async def _all(stream: OutputStream) -> bytes:
     return kept
 
 
-def check(pod: Pod, container: Container) -> None:
+def check(pod: Pod, container: Container, verb: Verb = "copy files of") -> None:
     """WrongState if it is paused, or its pod: the agent that reads and writes its files is in the same VM."""
-    state.check("copy files of", container.record.name, "paused" if pod.record.paused else container.record.state)
+    state.check(verb, container.record.name, "paused" if pod.record.paused else container.record.state)
 
 
 async def read(pod: Pod, container: Container, path: str) -> AsyncGenerator[bytes, None]:
     """A tar of `path`."""
+    async with pod.entered(container) as vm, aclosing(_output(pod, vm, container, "read", path)) as pieces:
+        async for data in pieces:
+            yield data
+
+
+async def layer(pod: Pod, container: Container, *, pause: bool) -> AsyncGenerator[bytes, None]:
+    """A tar of what the container has made of its image, as a layer of OCI's. `pause`: it stands still meanwhile.
+
+    GuestTooOld from a guest that cannot make one; it has the file system that its container wants to show, no other."""
     async with pod.entered(container) as vm:
-        archive = _Archive(pod, vm, container)
-        await archive.start("read", path)
-        try:
-            while data := await archive.stdout.read():
-                yield data
-                archive.stdout.consumed(len(data))
-            await archive.result("read", path)
-        finally:
-            await archive.end()
+        with container.held(pause and container.running) as held:
+            async with aclosing(_output(pod, vm, container, "layer", "/", freeze=held)) as pieces:
+                async for data in pieces:
+                    yield data
+
+
+async def tree(pod: Pod, container: Container) -> AsyncGenerator[bytes, None]:
+    """A tar of all that is in the container, but not of what is mounted there."""
+    async with pod.entered(container) as vm, aclosing(_output(pod, vm, container, "tree", "/")) as pieces:
+        async for data in pieces:
+            yield data
+
+
+async def changes(pod: Pod, container: Container) -> list[Change]:
+    """What the container has made of its image, as docker's diff has it. WireError when the guest says what no
+    list of that can be."""
+    rows = b""
+    async with pod.entered(container) as vm, aclosing(_output(pod, vm, container, "changes", "/")) as pieces:
+        async for data in pieces:
+            rows += data
+            if len(rows) > MAX_CHANGES:
+                raise Exhausted(f"cannot list the changes of {container.record.name}: they are more than anyone reads")
+    return parse_changes(rows)
+
+
+def parse_changes(rows: bytes) -> list[Change]:
+    """A letter and an absolute path each, with a NUL behind it."""
+    *found, rest = rows.split(b"\0")
+    if rest or any(row[:1] not in KINDS or row[1:2] != b"/" for row in found):
+        raise WireError("the guest's agent lists changes that make no sense")
+    return [Change(KINDS[row[:1]], row[1:].decode(errors="replace")) for row in found]
+
+
+async def _output(
+    pod: Pod, vm: Vm, container: Container, mode: ArchiveMode, path: str, *, freeze: bool = False
+) -> AsyncGenerator[bytes, None]:
+    """What the agent's process writes, to its end."""
+    archive = _Archive(pod, vm, container)
+    await archive.start(mode, path, freeze=freeze)
+    try:
+        while data := await archive.stdout.read():
+            yield data
+            archive.stdout.consumed(len(data))
+        await archive.result(VERBS[mode], path)
+    finally:
+        await archive.end()
 
 
 async def write(pod: Pod, container: Container, path: str, chunks: AsyncIterator[bytes]) -> None:

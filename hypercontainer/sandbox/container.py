@@ -2,7 +2,8 @@
 
 import asyncio
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hypercontainer.agent.streams import InputStream
@@ -52,10 +53,20 @@ class Container:
         self._next: asyncio.Future[asyncio.Future[int]] | None = None
         self.left = asyncio.Event()  # its last run has ended, with all that follows from that
         self.starting: Trace | None = None  # of its last start
+        self.holds = 0  # how many have it stand still in its guest
 
     def waits_for(self) -> str:
         """What is made for a start that is under way, in words; "" if that takes no time."""
         return MAKING.get(self.starting.now, "") if self.starting else ""
+
+    @contextmanager
+    def held(self, really: bool) -> Iterator[bool]:
+        """For the block somebody has it stand still in its guest, if `really`: nobody may take a copy of the guest."""
+        self.holds += really
+        try:
+            yield really
+        finally:
+            self.holds -= really
 
     @property
     def scratch(self) -> Path:

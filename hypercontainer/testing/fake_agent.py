@@ -42,6 +42,8 @@ class FakeAgent:
         self.cpus, self.added_kib = 1, 0  # as the last pod.resize said
         self.used_kib = BOOT_KIB // 2
         self.archives: dict[tuple[str, str], bytes] = {}  # (container, path) -> the tar that is there
+        # what any container has made of its image, and all that is in it
+        self.told: dict[str, bytes] = {"layer": bytes(1024), "changes": b"", "tree": bytes(1024)}
         self.powered_off = asyncio.Event()
         self.dialled = asyncio.Event()  # a host has connected
         self.decoder = Decoder()  # one for the port's whole life: it meets what a cut connection left behind
@@ -326,7 +328,16 @@ class FakeAgent:
             await process.write(self.archives[place])
             return 0
 
-        program = unpack if asked.mode == "write" else pack
+        async def tell(process: FakeProcess) -> int:
+            held = {asked.container} if asked.freeze else set()
+            self.frozen |= held
+            try:
+                await process.write(self.told[asked.mode])
+            finally:
+                self.frozen -= held
+            return 0
+
+        program = unpack if asked.mode == "write" else pack if asked.mode == "read" else tell
         return {"pid": self.begin(asked.id, asked.container, ["tar"], asked.streams, program).pid}
 
     def begin(self, name: str, container: str, args: list[str], streams: m.StreamSet, program: Program) -> FakeProcess:

@@ -88,7 +88,7 @@ async def show(call: Call[Nothing, None]) -> Document:
     if version_before(call, VIRTUAL):
         document["VirtualSize"] = found.size
     return document | {
-        "Parent": "",
+        "Parent": found.parent,
         "DockerVersion": "",
         "Container": "",
         "GraphDriver": {"Name": "erofs", "Data": None},

@@ -10,7 +10,7 @@ from hypercontainer.hyperd.rest.call import Cells, FilterQuery, Nothing, Query, 
 from hypercontainer.model import documents as doc
 from hypercontainer.model import signals
 from hypercontainer.model.api import Condition
-from hypercontainer.model.spec import ContainerUpdate, PodSpec
+from hypercontainer.model.spec import Commit, ContainerUpdate, PodSpec
 
 
 class ListQuery(FilterQuery, frozen=True, kw_only=True):
@@ -110,6 +110,14 @@ async def wait(call: Call[WaitQuery, None]) -> doc.WaitResult:
 
 async def resize(call: Call[ResizeQuery, None]) -> None:
     await call.engine.containers.resize(call.name("c"), call.query.rows, call.query.columns)
+
+
+async def commit(call: Call[Nothing, Commit]) -> doc.ImageRef:
+    return await call.engine.containers.commit(call.name("c"), call.body)
+
+
+async def changes(call: Call[Nothing, None]) -> Sequence[doc.Change]:
+    return await call.engine.containers.changes(call.name("c"))
 
 
 async def top(call: Call[TopQuery, None]) -> doc.Top:

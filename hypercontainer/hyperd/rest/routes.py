@@ -26,7 +26,7 @@ from hypercontainer.hyperd.rest.containers import ListQuery, RemoveQuery, Resize
 from hypercontainer.hyperd.rest.images import ImageQuery
 from hypercontainer.model import documents as doc
 from hypercontainer.model.principal import Role
-from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, ExecSpec, PodSpec
+from hypercontainer.model.spec import Commit, ContainerSpec, ContainerUpdate, ExecSpec, PodSpec
 
 
 async def openapi(call: Call[Nothing, None]) -> msgspec.Raw:
@@ -120,6 +120,13 @@ ROUTES: Sequence[Route[Any, Any]] = (
           query=streams.ArchiveQuery, answer=Raw.TAR, lasting=True, summary="A tar of a path in a container"),
     Route(method="PUT", path="/v1/containers/{c}/archive", access=USER, handler=streams.archive_put,
           query=streams.ArchiveQuery, body=Raw.TAR, lasting=True, summary="Unpack a tar below a folder of a container"),
+    Route(method="POST", path="/v1/containers/{c}/commit", access=USER, handler=containers.commit, query=Nothing,
+          body=Commit, body_optional=True, answer=doc.ImageRef, lasting=True,
+          summary="Make an image of a container and what it has made of its files"),
+    Route(method="GET", path="/v1/containers/{c}/changes", access=USER, handler=containers.changes, query=Nothing,
+          answer=list[doc.Change], lasting=True, summary="What a container has made of its image"),
+    Route(method="GET", path="/v1/containers/{c}/export", access=USER, handler=streams.export, query=Nothing,
+          answer=Raw.TAR, lasting=True, summary="A tar of a container's whole file system"),
     # pods
     Route(method="GET", path="/v1/pods", access=USER, handler=pods.entries, query=ListQuery, answer=list[doc.PodEntry],
           summary="List pods"),

@@ -8,7 +8,7 @@ import msgspec
 
 from hypercontainer.errors import InvalidInput, NotFound, WrongState
 from hypercontainer.hyperd.http.call import Call, Upgrade
-from hypercontainer.hyperd.rest.call import Query, Time
+from hypercontainer.hyperd.rest.call import Nothing, Query, Time
 from hypercontainer.hyperd.rest.frames import PROTOCOL, HyperStream
 from hypercontainer.lib.clock import nanoseconds
 from hypercontainer.model import documents as doc
@@ -103,6 +103,10 @@ async def attach(call: Call[AttachQuery, None]) -> Upgrade:
 
 async def archive_get(call: Call[ArchiveQuery, None]) -> AsyncGenerator[bytes, None]:
     return await call.engine.containers.archive_get(call.name("c"), call.query.path)
+
+
+async def export(call: Call[Nothing, None]) -> AsyncGenerator[bytes, None]:
+    return await call.engine.containers.export(call.name("c"))
 
 
 async def archive_put(call: Call[ArchiveQuery, AsyncIterator[bytes]]) -> None:

@@ -41,6 +41,8 @@ def check(pod: Pod, container: Container, verb: Verb) -> None:
     if len(pod.record.nics) > 1:
         why = "a copy knows the one interface that it had by its address, and this one has several"
         raise WrongState(verb, record.name, "in several networks", why)
+    if container.holds:
+        raise WrongState(verb, record.name, "being committed", "wait for the end of that")
     if pod.record.netns:
         why = f"somebody else made its network, {pod.record.netns}, and no other machine can have its addresses"
         raise WrongState(verb, record.name, "tied to a network of this host", why)

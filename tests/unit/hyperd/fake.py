@@ -214,6 +214,9 @@ ANSWERS: dict[str, Any] = {
         doc.LogEntry(stream=1, time_ns=1, data=b"hello\n"), doc.LogEntry(stream=2, time_ns=2, data=b"\xff")
     ),
     "containers.archive_get": _lines(b"tar", b"ball"),
+    "containers.commit": IMAGE,
+    "containers.changes": [doc.Change(path="/etc", kind=0), doc.Change(path="/etc/new", kind=1)],
+    "containers.export": _lines(b"tree"),
     "images.pull": _lines(
         doc.Progress(id="layer", action="download", current=1, total=2), doc.ImagesDone(images=[IMAGE])
     ),

@@ -92,6 +92,37 @@ async def test_import_of_what_is_no_tar(store: ImageStore) -> None:
     assert leftovers(store) == []
 
 
+@pytest.mark.parametrize(
+    ("line", "health"),
+    [
+        ("NONE", {"Test": ["NONE"]}),
+        ("CMD curl -f localhost", {"Test": ["CMD-SHELL", "curl -f localhost"]}),
+        ('cmd ["true"]', {"Test": ["CMD", "true"]}),
+        (
+            "--interval=1m30s --timeout=500ms --retries=3 --start-period=1.5s  CMD x",
+            {
+                "Test": ["CMD-SHELL", "x"], "Interval": 90 * 10**9, "Timeout": 5 * 10**8, "Retries": 3,
+                "StartPeriod": 15 * 10**8,
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_health_checks(line: str, health: dict[str, object]) -> None:
+    assert instruction.apply([f"HEALTHCHECK {line}"]) == {"Healthcheck": health}
+
+
+def test_instructions_change_what_was_before() -> None:
+    before = {"Cmd": ["old"], "Env": ["A=1", "B=2"], "WorkingDir": "/srv", "Labels": {"a": "1"}}
+    changed = instruction.apply(["ENV B=3 C=4", "WORKDIR www", "LABEL b=2"], before)
+    assert changed == {
+        "Cmd": ["old"], "Env": ["A=1", "B=3", "C=4"], "WorkingDir": "/srv/www", "Labels": {"a": "1", "b": "2"},
+    }  # fmt: skip
+    assert before["Labels"] == {"a": "1"}
+    assert instruction.apply(['ENTRYPOINT ["x"]'], before)["Entrypoint"] == ["x"]
+    assert "Cmd" not in instruction.apply(['ENTRYPOINT ["x"]'], before)
+    assert instruction.apply(["CMD []", 'ENTRYPOINT ["x"]'], before)["Cmd"] == []
+
+
 def test_instructions() -> None:
     assert instruction.apply(["ENTRYPOINT exec me"]) == {"Entrypoint": ["/bin/sh", "-c", "exec me"]}
     assert instruction.apply(['LABEL a=b c="d e"', "USER www", "STOPSIGNAL SIGINT", "ONBUILD RUN x"]) == {
@@ -107,8 +138,12 @@ def test_instructions() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", ["", "RUN x", "CMD", "EXPOSE x", "EXPOSE 99999", "ENV A", "ENV A=1 B", "ENV 'A=1", "CMD \0"]
-)
+    "change",
+    [
+        "", "RUN x", "CMD", "EXPOSE x", "EXPOSE 99999", "ENV A", "ENV A=1 B", "ENV 'A=1", "CMD \0", "HEALTHCHECK CMD",
+        "HEALTHCHECK --interval=x CMD y", "HEALTHCHECK --bogus=1 CMD y", "HEALTHCHECK NONE x", "HEALTHCHECK y",
+    ],
+)  # fmt: skip
 def test_wrong_instructions(change: str) -> None:
     with pytest.raises(InvalidInput, match="cannot apply change"):
         instruction.apply([change])

@@ -38,6 +38,7 @@ IMAGE = doc.Image(
     id=IMAGE_ID,
     repo_tags=["busybox:latest"],
     repo_digests=[],
+    parent="",
     comment="",
     created="2026-01-01T00:00:00Z",
     author="",
