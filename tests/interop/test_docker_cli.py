@@ -167,6 +167,14 @@ def test_what_it_was_made_with_is_in_its_inspection(docker: DockerCli) -> None:
     assert host["LogConfig"]["Type"] == "json-file"
 
 
+def test_a_container_without_a_log(docker: DockerCli) -> None:
+    assert docker.ok("run", "--rm", "--log-driver", "none", "busybox", "echo", "heard") == "heard"
+    docker.ok("run", "-d", "--name", "web", "--log-driver", "none", "busybox", "sleep", "1000")
+    assert docker.ok("inspect", "-f", "{{.HostConfig.LogConfig.Type}}", "web") == "none"
+    done = docker("logs", "web")
+    assert (done.status, "configured logging driver does not support reading" in done.err) == (1, True), done
+
+
 def test_an_update(docker: DockerCli) -> None:
     docker.ok("create", "--name", "web", "busybox", "sh")
     docker.ok("update", "--memory", "300m", "--restart", "always", "web")

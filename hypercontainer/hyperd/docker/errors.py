@@ -3,7 +3,7 @@
 import errno
 from collections.abc import Callable, Mapping
 
-from hypercontainer.errors import GuestError, HyperError, NotFound, WrongState
+from hypercontainer.errors import GuestError, HyperError, NoLog, NotFound, WrongState
 from hypercontainer.hyperd.http.errors import STATUS
 
 ABSENT: Mapping[str, Callable[[str], str]] = {
@@ -62,6 +62,8 @@ def message(error: HyperError) -> str:
         return ABSENT[error.what](error.name) + (f": {error.hint}" if error.hint else "")
     if isinstance(error, WrongState):
         return _forbidden(error)
+    if isinstance(error, NoLog):
+        return "configured logging driver does not support reading"
     if isinstance(error, GuestError) and error.exec:
         return not_run(error, "create")
     return str(error)

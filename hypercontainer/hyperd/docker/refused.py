@@ -59,7 +59,7 @@ ONE_OF = {  # fields that take these words, the first of which mean what is true
     "volume_driver": (("", "local"), "there is the driver local alone"),
 }
 SPELT = {"uts": "UTS", "io": "IO", "iops": "IOps", "tcp": "TCP"}
-LOG_DRIVERS = ("", "json-file", "local")
+LOG_DRIVERS = ("", "json-file", "local", "none")
 
 
 def name(field: str) -> str:
@@ -108,8 +108,6 @@ def _void(body: Sizes, fields: dict[str, str]) -> Iterator[str]:
 
 def _check_log(host: HostConfig) -> None:
     log = host.log_config
-    if log.type == "none":
-        raise InvalidInput("cannot set LogConfig to none: hyperd keeps the output of every container")
     if log.type not in LOG_DRIVERS:
         raise NotFound("plugin", log.type[:60], f"error looking up logging plugin {log.type[:60]}: there is json-file")
     for key in log.config:

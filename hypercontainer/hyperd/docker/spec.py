@@ -94,6 +94,7 @@ def _container(body: ContainerConfig, name: str, more: Sequence[spec.Mount]) -> 
         restart=restart(host.restart_policy or RestartPolicy()),
         labels=body.labels,
         auto_remove=host.auto_remove,
+        log="none" if host.log_config.type == "none" else "file",
     )
 
 

@@ -16,6 +16,7 @@ from hypercontainer.errors import (
     GuestError,
     HyperError,
     InvalidInput,
+    NoLog,
     NotFound,
     Unavailable,
     WrongState,
@@ -123,6 +124,14 @@ async def test_errors_of_a_removal(server: Server, error: Exception, status: int
 async def test_wrong_states(server: Server, verb: Any, state: Any, status: int, words: str) -> None:
     server.engine.answers[f"containers.{verb}"] = WrongState(verb, "web", state)
     assert message(await server.ask("POST", f"/containers/web/{verb}")) == (status, words)
+
+
+async def test_a_container_without_a_log(server: Server) -> None:
+    """Compose attaches instead when it reads these words."""
+    server.engine.answers["containers.inspect"] = CREATED
+    server.engine.answers["containers.logs"] = NoLog("read the log of", "web")
+    said = message(await server.ask("GET", "/containers/web/logs?stdout=1"))
+    assert said == (501, "configured logging driver does not support reading")
 
 
 async def test_a_command_that_is_not_there(server: Server) -> None:

@@ -157,7 +157,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"OomKillDisable": True}, "cannot set OomKillDisable"),
     ({"MemoryReservation": 1}, "cannot set MemoryReservation"),
     ({"StorageOpt": {"x": "y"}}, "cannot set StorageOpt's 'x'"),
-    ({"LogConfig": {"Type": "none"}}, "cannot set LogConfig to none"),
     ({"LogConfig": {"Type": "json-file", "Config": {"max-size": "1m"}}}, "cannot set LogConfig's max-size"),
     ({"ExtraHosts": ["a:host-gateway"]}, "host-gateway is not supported"),
     ({"ExtraHosts": ["a"]}, "bad format for add-host"),
@@ -228,6 +227,12 @@ def test_what_an_endpoint_does_not_take() -> None:
     networks = {"EndpointsConfig": {"bridge": {"MacAddress": "02:00:00:00:00:01"}}}
     with pytest.raises(InvalidInput, match="cannot set MacAddress on network bridge"):
         spec.pod(read(msgspec.json.encode({"Image": "x", "NetworkingConfig": networks})), "")
+
+
+@pytest.mark.parametrize(("driver", "log"), [("", "file"), ("json-file", "file"), ("local", "file"), ("none", "none")])
+def test_log_drivers(driver: str, log: str) -> None:
+    made, warnings = spec.pod(asked(LogConfig={"Type": driver}), "")
+    assert (made.containers[0].log, warnings) == (log, [])
 
 
 def test_plugins_are_not_found() -> None:
