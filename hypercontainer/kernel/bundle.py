@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from hypercontainer.errors import AlreadyExists, InvalidInput, NotFound
+from hypercontainer.errors import AlreadyExists, HyperError, InvalidInput, NotFound
 from hypercontainer.kernel import initramfs
 from hypercontainer.kernel.modules import BOOT, ModuleTree
 from hypercontainer.kernel.vmlinuz import check_pvh
@@ -28,6 +28,9 @@ KEEP = 4  # initramfs files in the cache: this hyperstart's, and those a boot un
 BUILD = ".build"  # folder of the one build under way …
 BUILD_LOCK = ".build.lock"  # … which holds this for as long
 FETCH = "fetch one with `hyperctl kernel fetch`"
+
+
+Words = list[str]  # named here: inside the class `list` is a method
 
 
 class BundleFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,12 +68,26 @@ class KernelStore:
         self.path = root / "kernels"
 
     def list(self) -> list[Bundle]:
-        """Every bundle, the newest first."""
+        """Every bundle that can be read, the newest first; `unread` tells of the others."""
+        return [bundle for bundle in self._found() if isinstance(bundle, Bundle)]
+
+    def unread(self) -> Words:
+        """Why there are bundles that cannot be read: damaged, or made by a newer program. They stay as they are."""
+        return [why for why in self._found() if isinstance(why, str)]
+
+    def _found(self) -> Iterator[Bundle | str]:
+        """Each bundle, or why it cannot be read."""
         try:
             folders = [p for p in self.path.iterdir() if not p.name.startswith(".") and (p / "bundle.json").exists()]
         except FileNotFoundError:
-            return []
-        return [_read(folder) for folder in sorted(folders, key=lambda p: p.stat().st_mtime_ns, reverse=True)]
+            return
+        for folder in sorted(folders, key=lambda p: p.stat().st_mtime_ns, reverse=True):
+            try:
+                yield _read(folder)
+            except OSError as e:
+                yield f"cannot read {folder / 'bundle.json'}: {e.strerror}"
+            except HyperError as e:
+                yield str(e)
 
     def get(self, name: str = "") -> Bundle:
         """The bundle `name`; "" is the one chosen by `use`, else the newest. NotFound says how to get one.

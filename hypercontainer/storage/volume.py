@@ -2,13 +2,13 @@
 
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from hypercontainer.errors import InUse, InvalidInput, NotFound
+from hypercontainer.errors import HyperError, InUse, InvalidInput, NotFound
 from hypercontainer.lib import clock, document, files, proc
 from hypercontainer.model import ids, upgrade
 
@@ -85,15 +85,27 @@ class VolumeStore:
             raise NotFound("volume", name) from e
 
     def list(self) -> list[Volume]:
-        """All volumes, by name."""
-        found = []
+        """All volumes that can be read, by name; `unread` tells of the others."""
+        return [volume for volume in self._found() if isinstance(volume, Volume)]
+
+    def unread(self) -> Names:
+        """Why there are volumes that cannot be read: damaged, or made by a newer program. They stay as they are."""
+        return [why for why in self._found() if isinstance(why, str)]
+
+    def _found(self) -> Iterator[Volume | str]:
+        """Each volume, or why it cannot be read."""
         for name in sorted(os.listdir(self.root)) if self.root.exists() else []:
-            if not name.startswith("."):
-                try:
-                    found.append(_read(self.root / name / "volume.json"))
-                except FileNotFoundError:
-                    continue  # removed meanwhile
-        return found
+            if name.startswith("."):
+                continue
+            path = self.root / name / "volume.json"
+            try:
+                yield _read(path)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # removed meanwhile, or never one
+            except OSError as e:
+                yield f"cannot read {path}: {e.strerror}"
+            except HyperError as e:
+                yield str(e)
 
     def path(self, name: str) -> Path:
         """The folder that holds the volume's files. Raises NotFound."""

@@ -1,6 +1,7 @@
 """What other versions left on disk: older files are read as what they were, newer ones are left alone."""
 
 import json
+import re
 import shutil
 import sqlite3
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ from tests.conftest import FIRST
 from tests.unit.engine.world import Run, World
 
 RUNS, POD, CREATED, EXITED, SLEEPS = "287a47486796", "f85b194c120f", "798f0523d24e", "dacf59819c60", "4f1275608b42"
+KERNEL = "6.1.0-56-amd64-6.1.192-2"
 EVENTS = 27
 NEWER = 99
 
@@ -264,6 +266,30 @@ def test_what_is_understood_of_a_record_that_is_not_stays_its_pods(first: Path) 
     path.write_text(path.read_text().replace('"implicit"', '"unheard_of"', 1))
     _, [unread] = PodStore(first / "pods").load()
     assert unread.uid and [nic.address for nic in unread.nics] == ["192.168.180.3/24"]
+
+
+async def test_volumes_and_kernels_that_cannot_be_read_stand_in_nobodys_way(engine: LocalEngine) -> None:
+    """Damaged, newer, or no file: the others are listed and booted, `info` tells of these."""
+    volumes, kernels = engine.host.volumes, KernelStore(Path(engine.host.settings.root))
+    for name in ("damaged", "fine", "newer", "strange"):
+        await engine.volumes.create(name, {})
+        shutil.copytree(FIRST / "root/kernels" / KERNEL, kernels.path / name)
+    for file in (volumes.root / "{}/volume.json", kernels.path / "{}/bundle.json"):
+        damaged, newer, strange = (Path(str(file).format(name)) for name in ("damaged", "newer", "strange"))
+        damaged.write_text("{")
+        newer.write_text(f'{{"version":{NEWER}}}')
+        strange.unlink()
+        strange.mkdir()
+    (volumes.root / "stray").touch()
+    engine.host.kernels = kernels
+    assert [volume.name for volume in await engine.volumes.list({})] == ["fine"]
+    assert [bundle.name for bundle in kernels.list()] == ["fine"] and kernels.get().name == "fine"
+    said = "\n".join((await engine.system.info()).warnings)
+    for name in ("volume", "bundle"):
+        assert re.search(rf"cannot read .*/damaged/{name}.json: Input data was truncated", said)
+        assert re.search(rf"cannot read .*/newer/{name}.json: it is of version {NEWER}", said)
+        assert re.search(rf"cannot read .*/strange/{name}.json: Is a directory", said)
+    assert (await engine.volumes.prune(all=True, wanted={})).deleted == ["fine"]
 
 
 async def test_events_of_a_newer_version_are_left_alone(tmp_path: Path) -> None:

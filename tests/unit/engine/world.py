@@ -1,6 +1,6 @@
 """What outlives an engine under test. All is real but the machines and the network, which needs root."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -31,6 +31,9 @@ class FakeKernels:
 
     def list(self) -> list[str]:
         return []
+
+    def unread(self) -> Sequence[str]:
+        return ()
 
     def sweep(self) -> None:
         pass
