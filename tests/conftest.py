@@ -15,6 +15,7 @@ from tests import zig
 
 CHECKOUT = Path(__file__).parents[1]
 FIRST = CHECKOUT / "tests/fixtures/first"  # what was there before anything was upgraded
+SINCE = FIRST.with_name("pods")  # records of pods, in a folder a version
 # A shell that starts us in the background has us ignore these, and everything that we start.
 for number in (signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(number) == signal.SIG_IGN:

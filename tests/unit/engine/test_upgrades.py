@@ -26,7 +26,7 @@ from hypercontainer.model.documents import ProcessConfig
 from hypercontainer.model.spec import Mount
 from hypercontainer.sandbox.log import Log
 from hypercontainer.storage.volume import VolumeStore
-from tests.conftest import FIRST
+from tests.conftest import FIRST, SINCE
 from tests.unit.engine.world import Run, World
 
 RUNS, POD, CREATED, EXITED, SLEEPS = "287a47486796", "f85b194c120f", "798f0523d24e", "dacf59819c60", "4f1275608b42"
@@ -95,13 +95,47 @@ def test_what_ran_in_a_container_of_the_first_is_what_its_words_mean_now(first: 
     containers = [container for pod in records for container in pod.containers]
     assert len(containers) == 6
     for container in containers:
-        process = container.config.process
-        said = {"command": process.args, "entrypoint": [], "env": process.env, "working_dir": process.cwd}
-        spec = msgspec.structs.replace(container.spec, **said, user=process.user)
-        assert config.container(spec, ProcessConfig(), container.mounts) == container.config
-        assert process.args and process.env and process.seccomp
+        is_as_said(container)
     [created] = [container for container in containers if container.name == "created"]
     assert "CAP_NET_ADMIN" in created.config.process.capabilities.bounding
+
+
+def is_as_said(container: record.ContainerRecord) -> None:
+    """Its words, resolved now, are what it says of what runs in it."""
+    process = container.config.process
+    said = {"command": process.args, "entrypoint": [], "env": process.env, "working_dir": process.cwd}
+    spec = msgspec.structs.replace(container.spec, **said, user=process.user)
+    resolved = config.container(spec, ProcessConfig(), container.mounts)
+    assert config.placed(resolved, container.mounts) == config.placed(container.config, container.mounts)
+    assert process.args and process.env and process.seccomp
+
+
+@pytest.mark.parametrize("version", sorted(path.name for path in SINCE.iterdir()))
+def test_pods_of_each_version_since_then(version: str, tmp_path: Path) -> None:
+    for path in (SINCE / version).iterdir():
+        pod = json.loads(path.read_text())
+        for container in pod["containers"]:
+            (tmp_path / pod["id"] / container["id"]).mkdir(parents=True)
+        shutil.copy(path, tmp_path / pod["id"] / "pod.json")
+    records, unread = PodStore(tmp_path).load()
+    assert unread == [] and str(pod["version"]) == version
+    pods = {pod.name: pod for pod in records}
+    [runs], [one, two] = pods["runs"].containers, pods["pod"].containers
+    for container in (runs, one, two):
+        is_as_said(container)
+        assert container.sinks == [record.LogSinkRecord()]
+    assert [(c.state, c.runs) for c in (runs, one, two)] == [("running", 1), ("running", 1), ("created", 0)]
+    assert [c.rootfs.disk.target for c in (runs, one, two)] == [0, 0, 2]
+    assert runs.rootfs.scratch.path == f"/var/lib/hyper/pods/{pods['runs'].id}/{runs.id}/scratch.img"
+    assert [m.target for m in runs.mounts] == ["/kept", "/bound", "/t"] and runs.config.process.user == "1:1"
+    assert (runs.spec.restart.max_retries, runs.labels, runs.streams.stderr) == (3, {"of": "mine"}, 3)
+    for pod in records:
+        assert [endpoint.network for endpoint in pod.spec.networks] == ["bridge"]
+        [nic], guest = pod.nics, pod.guest
+        assert (nic.network, nic.name, nic.gateway) == ("bridge", "eth0", "10.0.0.1") and guest
+        assert nic.address.startswith("10.0.0.") and guest.run_dir == f"/run/hyper/pods/{pod.id}"
+        PodStore(tmp_path).save(pod)
+    assert PodStore(tmp_path).load() == (records, [])
 
 
 def test_checkpoints(first: Path) -> None:
