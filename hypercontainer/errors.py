@@ -1,5 +1,6 @@
 """The root of our errors, and the kinds that every frontend maps to statuses of its own."""
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 Kind = Literal[
@@ -58,9 +59,15 @@ class AlreadyExists(HyperError):
 
 
 class InUse(HyperError):
-    """Something still uses it: a container its image, a process the port."""
+    """Something still uses it: a container its image, a process the port. `by` are all who do, in words, where each can
+    be named."""
 
     kind = "in-use"
+    facts = ("by",)
+
+    def __init__(self, message: str, by: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.by = list(by)
 
 
 class WrongState(HyperError):

@@ -19,7 +19,7 @@ from hypercontainer.errors import (
 
 # Those that have no facts beside their message.
 PLAIN: dict[str, type[HyperError]] = {
-    e.kind: e for e in (AlreadyExists, Denied, Exhausted, InUse, InvalidInput, TimedOut, Unavailable)
+    e.kind: e for e in (AlreadyExists, Denied, Exhausted, InvalidInput, TimedOut, Unavailable)
 }
 
 WORDS = ("what", "name", "verb", "state", "hint", "feature", "doing", "hypervisor")  # facts that are text
@@ -50,6 +50,9 @@ def error(document: object, status: int = 500) -> HyperError:
         return GuestTooOld(message, feature)
     if kind == Unsupported.kind and doing:
         return NoLog(doing, name) if name else Unsupported(doing, hypervisor)
+    if kind == InUse.kind:
+        by = said.get("by")
+        return InUse(message, [str(each) for each in by] if isinstance(by, list) else ())
     if kind == GuestError.kind:
         errno = said.get("errno")
         return GuestError(message, errno if isinstance(errno, int) else 0, exec=said.get("exec") is True)

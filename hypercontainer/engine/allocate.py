@@ -28,6 +28,7 @@ async def _interfaces(
     """One in each of its networks, in that order: nobody else gets any meanwhile, for no plan of these waits."""
     if pod.netns:
         return await NetnsNetwork(pod.netns).plan(pod.id, pod.spec.ports, used, owners)
+    endpoints.check_ports(host.networks, pod.spec)
     nics: list[NicRecord] = []
     for endpoint in pod.spec.networks:
         ports = pod.spec.ports if endpoint is endpoints.publishing(host.networks, pod.spec) else []

@@ -18,7 +18,9 @@ async def pod(supervisor: Supervisor, spec: PodSpec, name: str, *, implicit: boo
     host = supervisor.host
     host.index.check_pod_name(name)
     host.check_factory(spec.factory)
-    record = resolve.pod(endpoints.resolved(host.networks, spec), name=name, implicit=implicit)
+    spec = endpoints.resolved(host.networks, spec)
+    endpoints.check_ports(host.networks, spec)
+    record = resolve.pod(spec, name=name, implicit=implicit)
     made = supervisor.pod(record)
     names: set[str] = set()
     for n, wanted in enumerate(spec.containers):

@@ -1,6 +1,7 @@
 """Records -> the documents that frontends show. Pure."""
 
 import shlex
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
@@ -9,7 +10,15 @@ from hypercontainer.engine.accelerator import Choice
 from hypercontainer.lib import clock
 from hypercontainer.model import documents as doc
 from hypercontainer.model import signals
-from hypercontainer.model.record import ContainerRecord, GuestRecord, HealthRecord, MountRecord, NicRecord, PodRecord
+from hypercontainer.model.record import (
+    ContainerRecord,
+    GuestRecord,
+    HealthRecord,
+    MountRecord,
+    NetworkRecord,
+    NicRecord,
+    PodRecord,
+)
 from hypercontainer.model.spec import ContainerSpec, Healthcheck, Mount
 
 
@@ -155,6 +164,43 @@ def network(pod: PodRecord, record: ContainerRecord | None = None) -> doc.Networ
             for each in pod.spec.networks
         },
     )
+
+
+def driver(record: NetworkRecord) -> str:
+    return "bridge" if record.bridge else "null"
+
+
+def bare_network(record: NetworkRecord) -> doc.Network:
+    """Without who is in it."""
+    return doc.Network(
+        name=record.name,
+        id=record.id,
+        created=clock.rfc3339(record.created_ns),
+        driver=driver(record),
+        enable_ipv6=any(":" in subnet.subnet for subnet in record.subnets),
+        ipam=doc.Ipam(
+            config=[
+                doc.SubnetConfig(subnet=each.subnet, ip_range=each.ip_range, gateway=each.gateway)
+                for each in record.subnets
+            ]
+        ),
+        internal=record.internal,
+        options=record.options,
+        labels=record.labels,
+    )
+
+
+def network_of(record: NetworkRecord, containers: Iterable[tuple[PodRecord, ContainerRecord]]) -> doc.Network:
+    """With those of `containers` that have an interface in it, and run."""
+    members = {
+        container.id: doc.NetworkMember(
+            name=container.name, mac_address=nic.mac, ipv4_address=nic.address, ipv6_address=nic.address6
+        )
+        for pod, container in containers
+        for nic in pod.nics
+        if nic.network == record.name and container.state in ("running", "paused")
+    }
+    return msgspec.structs.replace(bare_network(record), containers=members)
 
 
 def endpoint(nic: NicRecord) -> doc.Endpoint:

@@ -23,11 +23,16 @@ def resolved(networks: NetworkStore, wanted: PodSpec) -> PodSpec:
         raise InvalidInput(f"cannot join {', '.join(names) or 'no network'}: say {NONE} alone for a pod without any")
     if len(names) > MOST_NICS:
         raise InvalidInput(f"cannot join {len(names)} networks: {MOST_NICS} at most")
+    return spec
+
+
+def check_ports(networks: NetworkStore, spec: PodSpec) -> None:
+    """InvalidInput when it has ports to publish, and nothing leads to it."""
+    names = [endpoint.network for endpoint in spec.networks]
     if spec.ports and names == [NONE]:
         raise InvalidInput("cannot publish ports of a pod without a network")
     if spec.ports and publishing(networks, spec) is None:
         raise InvalidInput(f"cannot publish ports of a pod in {', '.join(names)}: nothing leads into internal networks")
-    return spec
 
 
 def _resolved(networks: NetworkStore, endpoint: EndpointSpec) -> EndpointSpec:

@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 KEPT = 10_000
 QUEUE = 1_000  # events that a listener may lag behind before it is let go
 
-Kind = Literal["container", "pod", "image", "volume"]
+Kind = Literal["container", "pod", "image", "volume", "network"]
 TYPES = get_args(Kind)
 ACTIONS = frozenset(
-    """checkpoint create delete destroy die exec_create exec_die exec_start fork health_status import kill load oom
-    pause pull rename restart restore resume start stop suspend tag unpause untag update""".split()  # noqa: SIM905  one a line would be a page
+    """checkpoint connect create delete destroy die disconnect exec_create exec_die exec_start fork health_status import
+    kill load oom pause pull rename restart restore resume start stop suspend tag unpause untag update""".split()  # noqa: SIM905  one a line would be a page
 )
 
 
@@ -159,7 +159,9 @@ def _upgrade(db: sqlite3.Connection) -> None:
 
 def check(wanted: Filters) -> None:
     """InvalidInput for a filter that no event of ours can ever match."""
-    filters.check("events", wanted, ["type", "event", "container", "pod", "image", "volume", "label", "scope"])
+    filters.check(
+        "events", wanted, ["type", "event", "container", "pod", "image", "volume", "network", "label", "scope"]
+    )
     filters.choice(wanted, "type", TYPES)
     filters.choice(wanted, "scope", ("local",))
     asked = [value.partition(":")[0] for value in wanted.get("event", [])]
@@ -188,7 +190,8 @@ def matches(event: Event, wanted: Filters) -> bool:
 
 
 def _names(event: Event, kind: str) -> list[str]:
-    """What a filter names the container, pod or volume of this event by: the beginning of any of them, as in docker."""
+    """What a filter names the container, pod, volume or network of this event by: the beginning of one of these, as
+    docker has it."""
     attributes = event.actor.attributes
     if event.type == kind:
         return [event.actor.id, attributes.get("name", event.actor.id)]

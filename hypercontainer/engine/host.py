@@ -26,7 +26,7 @@ from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.model import arch
 from hypercontainer.model.record import NetworkRecord, PodRecord
 from hypercontainer.model.settings import Settings
-from hypercontainer.network import ipam
+from hypercontainer.network import ipam, pools
 from hypercontainer.network.bridge_network import BridgeNetwork
 from hypercontainer.network.store import Kind, NetworkStore
 from hypercontainer.sandbox import size
@@ -45,6 +45,7 @@ class Host:
         self.root = root = Path(settings.root)
         root.mkdir(mode=0o711, parents=True, exist_ok=True)  # the VMM's user passes through to its kernel
         self.settings = settings
+        pools.check(settings.address_pools)
         self.networks = NetworkStore(root / "networks", settings, bridges or self._bridge)
         self.site = Site(
             limits=_limits(settings),

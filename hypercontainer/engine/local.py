@@ -9,8 +9,9 @@ from hypercontainer.engine.factory import Factory
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.images import Images
 from hypercontainer.engine.kernels import Kernels
+from hypercontainer.engine.networks import Networks
 from hypercontainer.engine.pods import Pods
-from hypercontainer.engine.policy import Admission
+from hypercontainer.engine.policy import Admission, NetworkAdmission
 from hypercontainer.engine.snapshots import Snapshots
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.engine.system import System
@@ -33,6 +34,7 @@ class LocalEngine:
         bridges: Kind | None = None,
         trace: type[Timings] = Timings,
         admission: Admission = policy.admit,
+        network_admission: NetworkAdmission = policy.admit_network,
     ) -> None:
         self.host = Host(settings, hypervisor, bridges)
         self.supervisor = Supervisor(self.host)
@@ -43,6 +45,7 @@ class LocalEngine:
         self.images = Images(self.host)
         self.volumes = Volumes(self.host)
         self.factory = Factory(self.host)
+        self.networks = Networks(self.supervisor, admission, network_admission)
         self.kernels = Kernels(self.host, self.factory.prepare)
         self.snapshots = Snapshots(self.supervisor, trace)
 

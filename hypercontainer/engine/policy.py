@@ -4,11 +4,15 @@ from collections.abc import Callable
 
 from hypercontainer.errors import Denied
 from hypercontainer.model.principal import Principal, Role
-from hypercontainer.model.spec import PodSpec
+from hypercontainer.model.spec import NetworkSpec, PodSpec
 
 # The pod as it may be made, of one that a caller wants; Denied if it may not be. A container that joins a pod is asked
 # for as that pod with this one container.
 Admission = Callable[[Principal, PodSpec], PodSpec]
+
+
+# The same of a network.
+NetworkAdmission = Callable[[Principal, NetworkSpec], NetworkSpec]
 
 
 def admit(principal: Principal, spec: PodSpec) -> PodSpec:
@@ -18,4 +22,12 @@ def admit(principal: Principal, spec: PodSpec) -> PodSpec:
             for mount in container.mounts:
                 if mount.type == "bind":
                     raise Denied(f"cannot mount {mount.source}: folders of this host are for admins; use a volume")
+    return spec
+
+
+def admit_network(principal: Principal, spec: NetworkSpec) -> NetworkSpec:
+    """The usual policy: which addresses lead from the host to a network, and what that is called, is for admins."""
+    if principal.role < Role.ADMIN and (spec.subnets or spec.options):
+        what = "subnets" if spec.subnets else "options"
+        raise Denied(f"cannot make network {spec.name}: its {what} are for admins to choose; leave them out")
     return spec

@@ -209,6 +209,16 @@ class PodIndex:
                 )
             raise AlreadyExists(f"the pod name {name!r} is in use by pod {pod.id}: remove it to use the name again")
 
+    def network_users(self, name: str) -> list[str]:
+        """Who is in the network, running or not, in words: containers, pods, and pods that may be."""
+        pods = [
+            pod
+            for pod in self.pods.values()
+            if name in (*(each.network for each in pod.spec.networks), *(nic.network for nic in pod.nics))
+            and not pod.netns
+        ]
+        return [*map(named, pods), *self._mentioning(name)]
+
     def volume_user(self, name: str) -> str | None:
         """Who has the volume, in words: a container, or a pod that may; None if nobody has."""
         users = [f"container {c.name}" for _, c in self.containers() if any(m.source == name for m in c.mounts)]

@@ -59,11 +59,12 @@ MODULES = {
         "export": "Write a container's file system to a tar archive",
     },
     "inspect": {
-        "inspect": "Show everything about containers, images, pods or volumes",
+        "inspect": "Show everything about containers, images, pods, volumes or networks",
         "container inspect": "Show everything about containers",
         "image inspect": "Show everything about images",
         "pod inspect": "Show everything about pods",
         "volume inspect": "Show everything about volumes",
+        "network inspect": "Show everything about networks",
     },
     "stats": {"stats": "Show what containers use, live"},
     "images": {
@@ -97,6 +98,14 @@ MODULES = {
         "volume rm": "Remove volumes",
         "volume prune": "Remove volumes that no container uses",
     },
+    "networks": {
+        "network create": "Create a network",
+        "network ls": "List networks",
+        "network connect": "Put a container into one more network",
+        "network disconnect": "Take a container out of a network",
+        "network rm": "Remove networks",
+        "network prune": "Remove networks that no container is in",
+    },
     "kernels": {
         "kernel ls": "List the kernels that VMs can boot",
         "kernel fetch": "Download the distribution's kernel, and make it ready for VMs",
@@ -128,6 +137,7 @@ GROUPS = {
     "pod": "Pods: several containers in one VM",
     "checkpoint": "Containers as they were at one moment",
     "volume": "Volumes",
+    "network": "Networks",
     "kernel": "The kernels that VMs boot",
     "factory": "Templates that VMs are cloned from, and VMs that wait",
 }
@@ -140,7 +150,6 @@ REFUSED = {
     "config": "there is no swarm",
     "context": "choose a hyperd with -H or HYPER_HOST",
     "manifest": "use skopeo on the registry",
-    "network": "there is one bridge; containers of one pod share a network",
     "node": "there is no swarm",
     "plugin": "hyperd has no plugins",
     "push": "use 'hyperctl save' and skopeo",
@@ -149,7 +158,7 @@ REFUSED = {
     "service": "there is no swarm",
     "stack": "there is no swarm",
     "swarm": "there is no swarm",
-    "system": "use 'hyperctl info', 'events', and 'prune' of container, image and volume",
+    "system": "use 'hyperctl info', 'events', and 'prune' of container, image, volume and network",
     "trust": "no signatures are checked",
 }
 HELP = ("help", "--help", "-h")

@@ -148,6 +148,7 @@ LISTS = {
     "pods": ("/v1/pods", {"all": True}),
     "images": ("/v1/images", {}),
     "volumes": ("/v1/volumes", {}),
+    "networks": ("/v1/networks", {}),
     "kernels": ("/v1/kernels", {}),
 }
 

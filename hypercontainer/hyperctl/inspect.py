@@ -1,4 +1,4 @@
-"""hyperctl inspect, and container|image|pod|volume inspect."""
+"""hyperctl inspect, and container|image|pod|volume|network inspect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hypercontainer.client.http import Client
     from hypercontainer.hyperctl.context import Context
 
-TYPES = ("container", "image", "pod", "volume")
+TYPES = ("container", "image", "pod", "volume", "network")
 HEX = frozenset("0123456789abcdef")
 
 
@@ -76,7 +76,7 @@ def parse_type(word: str) -> str:
 
 
 FORMAT = Flag("format", table.format_flag("json, or a template such as '{{.State.Status}}'").help, short="f")
-TYPE = Flag("type", "container, image, pod, volume", parse=parse_type, words=TYPES)
+TYPE = Flag("type", "container, image, pod, volume, network", parse=parse_type, words=TYPES)
 SIZE = flags.switch("size", "Of containers, what they have written: SizeRw, SizeRootFs", "s")
 
 
@@ -104,5 +104,6 @@ COMMANDS = {
     "container inspect": _of("container", "hyperctl container inspect web"),
     "image inspect": _of("image", "hyperctl image inspect -f '{{json .Config.Env}}' busybox"),
     "pod inspect": _of("pod", "hyperctl pod inspect -f '{{.State}}' web"),
+    "network inspect": _of("network", "hyperctl network inspect -f '{{json .Containers}}' db"),
     "volume inspect": _of("volume", "hyperctl volume inspect -f '{{.Mountpoint}}' data"),
 }

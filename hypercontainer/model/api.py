@@ -17,7 +17,16 @@ import msgspec
 from hypercontainer.lib.trace import Step
 from hypercontainer.model import documents as doc
 from hypercontainer.model.principal import Principal
-from hypercontainer.model.spec import Commit, ContainerSpec, ContainerUpdate, ExecSpec, PodSpec, PortMapping
+from hypercontainer.model.spec import (
+    Commit,
+    ContainerSpec,
+    ContainerUpdate,
+    EndpointSpec,
+    ExecSpec,
+    NetworkSpec,
+    PodSpec,
+    PortMapping,
+)
 from hypercontainer.model.state import State
 
 # "label" -> ["a=b"]: values of one key are alternatives; unknown keys: InvalidInput
@@ -296,6 +305,30 @@ class Volumes(Protocol):
         """Remove anonymous volumes that no container has; with `all` named ones too. `wanted`: only what it matches."""
 
 
+class Networks(Protocol):
+    """What pods reach each other by, and the world. `network` is a name, an id, or a unique beginning of one."""
+
+    async def list(self, filters: Filters, /) -> Sequence[doc.Network]: ...
+
+    async def create(self, spec: NetworkSpec, *, by: Principal) -> doc.Network:
+        """AlreadyExists for its name; InUse when a subnet is another network's, or leads elsewhere from this host;
+        Denied, see Containers.create."""
+
+    async def inspect(self, network: str) -> doc.Network: ...
+
+    async def connect(self, network: str, c: str, endpoint: EndpointSpec, *, by: Principal) -> None:
+        """Put a container's pod into one more network, as `endpoint` says. AlreadyExists when it is there."""
+
+    async def disconnect(self, network: str, c: str, *, force: bool) -> None:
+        """Take it out, without a network if that was the last one. `force`: one that is not in it is no error."""
+
+    async def remove(self, network: str) -> None:
+        """InUse while a pod is in it, running or not. That of the settings stays."""
+
+    async def prune(self, *, wanted: Filters) -> doc.Pruned:
+        """Remove those that no pod is in. `wanted`: only what it matches."""
+
+
 class Kernels(Protocol):
     """What guests boot."""
 
@@ -374,6 +407,9 @@ class Engine(Protocol):
 
     @property
     def volumes(self) -> Volumes: ...
+
+    @property
+    def networks(self) -> Networks: ...
 
     @property
     def kernels(self) -> Kernels: ...

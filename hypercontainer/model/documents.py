@@ -463,6 +463,45 @@ class Volume(Document, frozen=True, kw_only=True):
     scope: str = "local"
 
 
+class SubnetConfig(Document, frozen=True, kw_only=True):
+    subnet: str
+    ip_range: str = msgspec.field(name="IPRange", default="")
+    gateway: str = ""
+
+
+class Ipam(Document, frozen=True, kw_only=True):
+    """Where the addresses of a network come from."""
+
+    driver: str = "default"
+    options: dict[str, str] = {}
+    config: list[SubnetConfig]
+
+
+class NetworkMember(Document, frozen=True, kw_only=True):
+    """A container that has an interface in a network."""
+
+    name: str
+    mac_address: str
+    ipv4_address: str = msgspec.field(name="IPv4Address")  # "10.1.2.3/24"
+    ipv6_address: str = msgspec.field(name="IPv6Address")
+
+
+class Network(Document, frozen=True, kw_only=True):
+    name: str
+    id: str
+    created: str
+    scope: str = "local"
+    driver: str = "bridge"  # of the one that is none: "null"
+    enable_ipv6: bool = msgspec.field(name="EnableIPv6")
+    ipam: Ipam = msgspec.field(name="IPAM")
+    internal: bool
+    attachable: bool = False
+    ingress: bool = False
+    containers: dict[str, NetworkMember] = {}  # by their ids; those that run, and in a list none
+    options: dict[str, str]
+    labels: dict[str, str]
+
+
 class Kernel(Document, frozen=True, kw_only=True):
     """A kernel bundle. `current`: the one that a new VM boots."""
 

@@ -41,6 +41,13 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     cache: Annotated[int, msgspec.Meta(ge=0, le=256)] = 1  # 0: only the template is made
 
 
+class AddressPool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where subnets of new networks are taken from: those of `size` bits within `base`, of either family."""
+
+    base: str
+    size: Annotated[int, msgspec.Meta(ge=8, le=124)]
+
+
 class Door(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A socket of hyperd: what is spoken there, who may open it, and what those may."""
 
@@ -49,6 +56,13 @@ class Door(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     group: str = ""  # a group that it belongs to; "" = that of hyperd
     mode: Annotated[int, msgspec.Meta(ge=0, le=0o777)] = 0o660
     role: Literal["admin", "user"] = "admin"  # of who is neither root nor hyperd's user: docs/api.md
+
+
+ADDRESS_POOLS = (
+    AddressPool(base="10.213.0.0/16", size=24),
+    AddressPool(base="172.24.0.0/14", size=24),  # where all of 10.0.0.0/8 leads elsewhere
+    AddressPool(base="fd68:7970:6573::/48", size=64),
+)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,6 +92,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     bridge: str = "hyper0"
     subnet: str = "192.168.123.0/24"
     subnet6: str = "fd68:7970:6572::/64"
+    # of networks that are made without saying which; what this host uses already is passed over
+    address_pools: list[AddressPool] = msgspec.field(default_factory=lambda: list(ADDRESS_POOLS))
     log_max_mib: int = 10  # of one container's log file
     log_files: int = 5
     uid_base: int = 1_900_000_000  # VMMs run as users from here on: 131,073 of them, nobody else's

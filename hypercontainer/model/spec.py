@@ -140,7 +140,7 @@ class Dns(Value, frozen=True, kw_only=True):
     options: list[str] = []
 
 
-DEFAULT, NONE = "bridge", "none"  # docker's names of networks that are always there
+ALWAYS = DEFAULT, NONE = "bridge", "none"  # docker's names of networks that are always there
 
 
 class EndpointSpec(Value, frozen=True, kw_only=True):
@@ -153,6 +153,26 @@ class EndpointSpec(Value, frozen=True, kw_only=True):
 
 
 ANY = EndpointSpec()  # nothing in particular
+
+
+class SubnetSpec(Value, frozen=True, kw_only=True):
+    """Addresses of a network, of one family."""
+
+    subnet: str  # "10.1.2.0/24"
+    gateway: str = ""  # the host's own address in it; "" = the first one
+    ip_range: str = ""  # where addresses are chosen from; "" = all of it
+
+
+class NetworkSpec(Value, frozen=True, kw_only=True):
+    """A network that is to be made. Where `subnets` leaves out a family it has a free one of the address pools."""
+
+    name: str
+    driver: str = "bridge"
+    subnets: list[SubnetSpec] = []
+    ipv6: bool = False  # with IPv6, also where `subnets` has none of it
+    internal: bool = False  # nothing leads out of it
+    labels: dict[str, str] = {}
+    options: dict[str, str] = {}  # docker's: network/options.py
 
 
 class PodSpec(Value, frozen=True, kw_only=True):

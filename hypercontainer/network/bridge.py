@@ -10,13 +10,11 @@ from typing import Any
 from hypercontainer.errors import HyperError, InUse
 from hypercontainer.lib import proc
 from hypercontainer.network import tap
-from hypercontainer.network.ipam import Plan, mac
+from hypercontainer.network.ipam import IPNetwork, Plan, mac, within
 
 SYSCTL = Path("/proc/sys/net")  # of the network namespace that we are in, unlike /sys
 IP_TIMEOUT_S = 30.0
 RTF_UP = 1  # linux/route.h
-
-IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 async def ensure(net: Plan, owner: str) -> None:
@@ -103,12 +101,6 @@ def routes() -> Iterator[tuple[str, IPNetwork]]:
     """Where this host leads by which interface; not what it is itself."""
     yield from _routes4()
     yield from _routes6()
-
-
-def within(inner: IPNetwork, outer: IPNetwork) -> bool:
-    if inner.version != outer.version:
-        return False
-    return outer[0] <= inner[0] and inner[-1] <= outer[-1]  # type: ignore[operator]
 
 
 def _routes6() -> Iterator[tuple[str, ipaddress.IPv6Network]]:

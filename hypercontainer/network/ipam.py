@@ -8,11 +8,19 @@ from dataclasses import dataclass
 from hypercontainer.errors import Exhausted, InUse, InvalidInput
 from hypercontainer.model.record import NetworkRecord, NicRecord, RouteRecord, SubnetRecord
 from hypercontainer.model.spec import ANY, EndpointSpec
-from hypercontainer.network import tap
+from hypercontainer.network import options, tap
 
 BRIDGE = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,14}")
-MTU = "com.docker.network.driver.mtu"  # docker's name of that option
-MIN_MTU, MAX_MTU = 1280, 65535  # IPv6 asks for that much
+
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def overlap(one: IPNetwork, other: IPNetwork) -> bool:
+    return one.version == other.version and one[0] <= other[-1] and other[0] <= one[-1]  # type: ignore[operator]
+
+
+def within(inner: IPNetwork, outer: IPNetwork) -> bool:
+    return overlap(inner, outer) and inner.prefixlen >= outer.prefixlen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +62,7 @@ def plan(record: NetworkRecord) -> Plan:
         subnet6=subnet6,
         gateway6=gateway6,
         internal=record.internal,
-        mtu=_mtu(record.options.get(MTU, "0")),
+        mtu=options.mtu(record.options),
     )
     _check(made, six[0].ip_range if six else "")
     return made
@@ -62,13 +70,6 @@ def plan(record: NetworkRecord) -> Plan:
 
 def _of(subnets: Sequence[SubnetRecord], family: int) -> list[SubnetRecord]:
     return [subnet for subnet in subnets if (6 if ":" in subnet.subnet else 4) == family]
-
-
-def _mtu(text: str) -> int:
-    mtu = int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else -1
-    if mtu and not MIN_MTU <= mtu <= MAX_MTU:
-        raise InvalidInput(f"invalid {MTU}={text[:40]}: {MIN_MTU} to {MAX_MTU}")
-    return mtu
 
 
 def _check(net: Plan, ip_range6: str) -> None:

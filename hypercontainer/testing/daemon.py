@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -24,7 +24,7 @@ from hypercontainer.errors import Exhausted, Unavailable
 BIN = Path(sys.executable).parent
 READY_S = 120.0
 
-Value = str | int | float | list[dict[str, int | bool]]  # of a setting
+Value = str | int | float | Sequence[Mapping[str, object]]  # of a setting
 
 
 class Result(NamedTuple):
@@ -47,8 +47,13 @@ def free_subnet(prefix: int = 24) -> str:
     raise Exhausted("cannot find a free network: 192.168.64.0 to 192.168.249.0 are in use")
 
 
+def _free_pool() -> str:
+    """16 networks of 256 addresses each, which hyperd passes over where this host uses them."""
+    return f"10.{128 + secrets.randbelow(127)}.{16 * secrets.randbelow(16)}.0/20"
+
+
 def _toml(value: Value) -> str:
-    if not isinstance(value, list):
+    if isinstance(value, str | int | float):
         return json.dumps(value)
     tables = (", ".join(f"{key} = {json.dumps(v)}" for key, v in table.items()) for table in value)
     return f"[{', '.join(f'{{{table}}}' for table in tables)}]"
@@ -74,6 +79,10 @@ class PrivateDaemon:
             "bridge": f"hyt{secrets.token_hex(4)}",
             "subnet": free_subnet(),
             "subnet6": f"fd68:7970:{secrets.randbelow(65536):x}:{secrets.randbelow(65536):x}::/64",
+            "address_pools": [
+                {"base": _free_pool(), "size": 24},
+                {"base": f"fd{secrets.token_hex(1)}::/48", "size": 64},
+            ],
             "uid_base": 1_900_000_000 + number * 10_000,
             **settings,
         }
@@ -122,10 +131,11 @@ class PrivateDaemon:
             self.process = None
 
     def clear(self) -> None:
-        """Remove every pod, and so every VM."""
+        """Remove every pod, and so every VM, and what networks were made."""
         pods = self.ctl("pod", "ls", "-a", "-q").out.split()
         if pods:
             self.ctl("pod", "rm", "-f", *pods)
+        self.ctl("network", "prune", "-f")
 
     def close(self) -> None:
         """Remove its pods, end it, remove its network and its folder. Any number of times."""

@@ -194,7 +194,7 @@ def nothing_left(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Non
     territory = [path for path in (tmp_path, run_dir, daemon and daemon.folder) if path]
     uids = int(daemon.settings["uid_base"]) if daemon else UID
     homes = [*territory, *([run_dir.parent] if run_dir else []), *(cgroup_homes(daemon) if daemon else [])]
-    known = {*mounts(territory), *idle_cgroups(homes), *taps(uids), *namespaces(), *rules(daemon)}
+    known = {*mounts(territory), *idle_cgroups(homes), *taps(uids), *namespaces(), *rules(daemon), *bridges(daemon)}
     yield
     allowed = {daemon.process.pid} if daemon and daemon.process else set()
     left: list[str] = []
@@ -205,6 +205,7 @@ def nothing_left(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Non
             *taps(uids),
             *namespaces(),
             *rules(daemon),
+            *bridges(daemon),
             *pods(daemon),
         } - known
         left = [*processes(territory, allowed), *sorted(things)]
@@ -230,11 +231,20 @@ def rules(daemon: PrivateDaemon | None) -> list[str]:
     return lines
 
 
+def bridges(daemon: PrivateDaemon | None) -> list[str]:
+    """Of all networks of the daemon, which are known by whose they say they are."""
+    if daemon is None:
+        return []
+    owner = f"hyper:{daemon.folder}/run"
+    paths = [path for path in Path("/sys/class/net").glob("*/ifalias") if text(path) == owner]
+    return [f"bridge {path.parent.name}" for path in paths]
+
+
 def pods(daemon: PrivateDaemon | None) -> list[str]:
     """What a pod has on disk, for as long as it is there."""
     if daemon is None:
         return []
-    folders = (daemon.folder / "run/pods", daemon.folder / "run/shares", daemon.root / "pods")
+    folders = (daemon.folder / "run/pods", daemon.folder / "run/shares", daemon.root / "pods", daemon.root / "networks")
     return [f"file {path}" for folder in folders if folder.exists() for path in folder.iterdir() if not nobodys(path)]
 
 

@@ -15,6 +15,7 @@ from hypercontainer.hyperd.rest import (
     factory,
     images,
     kernels,
+    networks,
     pods,
     snapshots,
     streams,
@@ -26,7 +27,7 @@ from hypercontainer.hyperd.rest.containers import ListQuery, RemoveQuery, Resize
 from hypercontainer.hyperd.rest.images import ImageQuery
 from hypercontainer.model import documents as doc
 from hypercontainer.model.principal import Role
-from hypercontainer.model.spec import Commit, ContainerSpec, ContainerUpdate, ExecSpec, PodSpec
+from hypercontainer.model.spec import Commit, ContainerSpec, ContainerUpdate, ExecSpec, NetworkSpec, PodSpec
 
 
 async def openapi(call: Call[Nothing, None]) -> msgspec.Raw:
@@ -181,6 +182,21 @@ ROUTES: Sequence[Route[Any, Any]] = (
           summary="Remove a volume"),
     Route(method="POST", path="/v1/volumes/prune", access=USER, handler=volumes.prune, query=PruneQuery,
           answer=doc.Pruned, summary="Remove anonymous volumes, or with `all` every one, that no container has"),
+    # networks
+    Route(method="GET", path="/v1/networks", access=USER, handler=networks.entries, query=FilterQuery,
+          answer=list[doc.Network], summary="List networks"),
+    Route(method="POST", path="/v1/networks", access=USER, handler=networks.create, query=Nothing, body=NetworkSpec,
+          answer=doc.Network, summary="Create a network"),
+    Route(method="GET", path="/v1/networks/{n}", access=USER, handler=networks.inspect, query=Nothing,
+          answer=doc.Network, summary="Inspect a network, and who is in it"),
+    Route(method="DELETE", path="/v1/networks/{n}", access=USER, handler=networks.remove, query=Nothing,
+          summary="Remove a network"),
+    Route(method="POST", path="/v1/networks/{n}/connect", access=USER, handler=networks.connect, query=Nothing,
+          body=networks.ConnectBody, summary="Put a container's pod into one more network"),
+    Route(method="POST", path="/v1/networks/{n}/disconnect", access=USER, handler=networks.disconnect, query=Nothing,
+          body=networks.DisconnectBody, summary="Take a container's pod out of a network"),
+    Route(method="POST", path="/v1/networks/prune", access=USER, handler=networks.prune, query=FilterQuery,
+          answer=doc.Pruned, summary="Remove networks that no pod is in"),
     # kernels
     Route(method="GET", path="/v1/kernels", access=USER, handler=kernels.entries, query=Nothing,
           answer=list[doc.Kernel], summary="List kernel bundles"),

@@ -78,7 +78,7 @@ def test_what_can_never_be_had_is_refused(
     networks: NetworkStore, wanted: PodSpec, error: type[HyperError], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        endpoints.resolved(networks, wanted)
+        endpoints.check_ports(networks, endpoints.resolved(networks, wanted))
 
 
 async def test_a_machine_has_eight_interfaces_at_most(engine: LocalEngine) -> None:

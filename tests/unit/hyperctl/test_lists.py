@@ -329,6 +329,55 @@ def test_events(hyperctl: Hyperctl) -> None:
     assert hyperctl("events", "--format", "{{.Nope}}").status == 1
 
 
+def test_networks(hyperctl: Hyperctl) -> None:
+    network = {
+        "Id": "1" * 64, "Name": "db", "Driver": "bridge", "Scope": "local", "EnableIPv6": False, "Internal": True,
+        "Labels": {"a": "b"}, "Created": "x",
+    }  # fmt: skip
+    answers = hyperctl.hyperd.answers
+    answers["GET", "/v1/networks"] = [network]
+    assert hyperctl("network", "ls", "-f", "name=db").out == (
+        "NETWORK ID     NAME         DRIVER       SCOPE\n111111111111   db           bridge       local\n"
+    )
+    assert hyperctl.hyperd.requests[-1].query == [("filter", "name=db")]
+    assert hyperctl("network", "ls", "-q", "--no-trunc").out == "1" * 64 + "\n"
+    assert (
+        hyperctl("network", "ls", "--format", "{{.Name}} {{.Internal}} {{.IPv6}} {{.Labels}}").out
+        == "db true false a=b\n"
+    )
+    answers["POST", "/v1/networks"] = network
+    assert hyperctl("network", "create", "db").out == "1" * 64 + "\n"
+    assert hyperctl.hyperd.requests[-1].body == {"name": "db", "driver": "bridge"}
+    words = ["--subnet", "10.1.0.0/16", "--subnet", "fd00::/64", "--gateway", "fd00::9", "--ip-range", "10.1.2.0/24"]
+    hyperctl("network", "create", *words, "--internal", "--ipv6", "--label", "a=b", "-o", "x=y", "db")
+    assert hyperctl.hyperd.requests[-1].body == {
+        "name": "db", "driver": "bridge", "internal": True, "ipv6": True, "labels": {"a": "b"}, "options": {"x": "y"},
+        "subnets": [{"subnet": "10.1.0.0/16", "ip_range": "10.1.2.0/24"}, {"subnet": "fd00::/64", "gateway": "fd00::9"}],
+    }  # fmt: skip
+    for wrong, why in (
+        (["--gateway", "10.1.0.1"], "10.1.0.1 is in no --subnet that was given"),
+        (["--subnet", "10.1.0.0/8"], "10.1.0.0/8 has host bits set"),
+        ([*words, "--gateway", "fd00::a"], "subnet fd00::/64 is given a gateway twice"),
+        (["--scope", "swarm"], "there is no swarm"),
+        (["-o", "x"], "use NAME=VALUE"),
+    ):
+        done = hyperctl("network", "create", *wrong, "db")
+        assert done.status == 125 and why in done.err
+    answers["POST", "/v1/networks/db/connect"] = answers["POST", "/v1/networks/db/disconnect"] = None
+    assert hyperctl("network", "connect", "--ip", "10.1.2.3", "--alias", "s", "db", "web").status == 0
+    assert hyperctl.hyperd.requests[-1].body == {"container": "web", "address": "10.1.2.3", "aliases": ["s"]}
+    assert hyperctl("network", "disconnect", "-f", "db", "web").status == 0
+    assert hyperctl.hyperd.requests[-1].body == {"container": "web", "force": True}
+    answers["DELETE", "/v1/networks/db"] = None
+    answers["DELETE", "/v1/networks/x"] = Refusal.of(NotFound("network", "x"))
+    assert hyperctl("network", "rm", "db", "x") == (1, "db\n", "hyperctl: no such network: x\n")
+    assert hyperctl("network", "rm", "-f", "x").status == 0
+    answers["GET", "/v1/networks/db"] = network
+    assert hyperctl("network", "inspect", "-f", "{{.Internal}}", "db").out == "true\n"
+    answers["POST", "/v1/networks/prune"] = {"Deleted": ["db"], "SpaceReclaimed": 0}
+    assert hyperctl("network", "prune", "-f", "--filter", "label=a").out == "Deleted: db\n"
+
+
 def test_inspect(hyperctl: Hyperctl) -> None:
     answers = hyperctl.hyperd.answers
     answers["GET", "/v1/containers/web"] = {"Id": "é", "State": {"Status": "running"}}

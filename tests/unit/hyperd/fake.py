@@ -24,6 +24,16 @@ SAMPLE = doc.Stats(
 IMAGE = doc.ImageRef(id="sha256:1", name="busybox:latest")
 KERNEL = doc.Kernel(name="debian", version="6.1", architecture="x86_64", digest="sha256:2", size=1, current=True)
 VOLUME = doc.Volume(name="data", mountpoint="/v/data", created_at="2026-01-01T00:00:00Z", labels={})
+NETWORK = doc.Network(
+    name="db",
+    id="1" * 64,
+    created="2026-01-01T00:00:00Z",
+    enable_ipv6=False,
+    ipam=doc.Ipam(config=[doc.SubnetConfig(subnet="10.1.2.0/24", gateway="10.1.2.1")]),
+    internal=False,
+    options={},
+    labels={},
+)
 EVENT = doc.Event(type="container", action="start", actor=doc.Actor(id="c1", attributes={}), time=1, time_nano=1)
 
 
@@ -101,7 +111,7 @@ class FakeEngine:
         self.session: FakeSession | None = None
         self.received = bytearray()
         self.closed = False
-        for noun in "system", "pods", "volumes", "kernels", "factory", "snapshots":
+        for noun in "system", "pods", "volumes", "networks", "kernels", "factory", "snapshots":
             setattr(self, noun, Noun(self, noun))
         self.containers, self.execs, self.images = Containers(self, "containers"), Execs(self, "execs"), Images(self)
 
@@ -204,6 +214,10 @@ ANSWERS: dict[str, Any] = {
     "pods.list": [],
     "images.list": [],
     "volumes.list": [VOLUME],
+    "networks.list": [NETWORK],
+    "networks.create": NETWORK,
+    "networks.inspect": NETWORK,
+    "networks.prune": doc.Pruned(deleted=[], space_reclaimed=0),
     "kernels.list": [KERNEL],
     "factory.status": doc.Factory(kind="direct", templates=[], pools=[]),
     "images.history": [],

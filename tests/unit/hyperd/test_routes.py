@@ -17,7 +17,8 @@ from hypercontainer.errors import AlreadyExists, Exhausted, GuestError, NotFound
 from hypercontainer.hyperd.http.call import Lines, Route
 from hypercontainer.hyperd.http.call import Raw as Plain
 from hypercontainer.hyperd.rest.routes import ROUTES
-from hypercontainer.model.spec import ContainerSpec, PodSpec
+from hypercontainer.model.principal import Role
+from hypercontainer.model.spec import ContainerSpec, EndpointSpec, NetworkSpec, PodSpec, SubnetSpec
 from tests.unit.hyperd.conftest import Server
 from tests.unit.hyperd.raw import Raw
 
@@ -40,6 +41,9 @@ BODIES: dict[str, Any] = {
     "/v1/pods": {"name": "p"},
     "/v1/pods/{p}/containers": {"image": "busybox"},
     "/v1/images/pull": {"name": "busybox", "auth": {"username": "u", "password": "hush"}},
+    "/v1/networks": {"name": "db"},
+    "/v1/networks/{n}/connect": {"container": "web"},
+    "/v1/networks/{n}/disconnect": {"container": "web"},
     "/v1/login": {"registry": "r.io:5000", "auth": {"username": "u", "password": "hush"}},
 }
 
@@ -107,6 +111,25 @@ async def test_a_container_is_made_with_a_pod_of_its_own_or_in_one(server: Serve
     assert spec == PodSpec(containers=[ContainerSpec(image="busybox")])
     name, args, _ = await call(server, "POST", "/v1/pods/p/containers", json={"image": "busybox"})
     assert (name, args) == ("pods.add", ("p", ContainerSpec(image="busybox")))
+
+
+async def test_networks_and_who_joins_them(server: Server) -> None:
+    subnets = [{"subnet": "10.1.2.0/24", "gateway": "10.1.2.9"}]
+    _, (spec,), named = await call(server, "POST", "/v1/networks", json={"name": "db", "subnets": subnets})
+    assert spec == NetworkSpec(name="db", subnets=[SubnetSpec(subnet="10.1.2.0/24", gateway="10.1.2.9")])
+    assert named["by"].role == Role.ADMIN
+    body = {"container": "web", "address": "10.1.2.3", "aliases": ["store"]}
+    name, args, _ = await call(server, "POST", "/v1/networks/db/connect", json=body)
+    assert (name, args) == ("networks.connect", ("db", "web", EndpointSpec(address="10.1.2.3", aliases=["store"])))
+    name, args, named = await call(server, "POST", "/v1/networks/db/disconnect", json={"container": "web"})
+    assert (name, args, named) == ("networks.disconnect", ("db", "web"), {"force": False})
+    assert await call(server, "DELETE", "/v1/networks/db") == ("networks.remove", ("db",), {})
+    assert await call(server, "POST", "/v1/networks/prune?filter=label=a") == (
+        "networks.prune", (), {"wanted": {"label": ["a"]}},
+    )  # fmt: skip
+    for wrong in ({"name": "db", "subnets": [{}]}, {"name": "db", "driver": 1}, {"driver": "bridge"}):
+        status, _ = await server.ask("POST", "/v1/networks", json=wrong)
+        assert status == 400
 
 
 async def test_times_are_seconds_or_rfc_3339(server: Server) -> None:
