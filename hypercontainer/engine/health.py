@@ -146,7 +146,7 @@ class Watch:
     def _goes_on(self) -> bool:
         record, pod = self.record, self.pod
         held = pod.record.frozen or pod.machine.unreached or pod.machine.vm is None
-        return record.state == "running" and not record.stopped_by_user and not held
+        return record.state == "running" and not self.container.stops and not held
 
     async def _ends_within(self, seconds: float) -> bool:
         await asyncio.wait({self._exit}, timeout=seconds)

@@ -125,11 +125,14 @@ async def _sweep(host: Host, there: list[PodRecord | Unread]) -> None:
 
 
 async def _resume(supervisor: Supervisor, pod: Pod) -> None:
-    """Restart what was to be restarted, remove what was to remove itself, end a guest that nobody uses."""
+    """Start what is to be started again, remove what was to remove itself, end a guest that nobody uses."""
     for container in list(pod.containers.values()):
         record = container.record
         if record.state == "restarting" and not supervisor.restarts.due(record.id):
             supervisor.restart_later(pod, container, 0.0)
+        elif record.state == "exited" and restart.wanted_anew(record):
+            record.move("restarting")
+            supervisor.restart_later(pod, container, 0.0, anew=True)
         elif record.state == "removing" or (record.state == "exited" and record.spec.auto_remove):
             record.move("exited")
             with suppress(WrongState):  # it has done so meanwhile

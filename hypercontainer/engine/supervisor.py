@@ -119,7 +119,13 @@ class Supervisor:
     async def start(self, pod: Pod, container: Container, trace: Trace) -> None:
         """Boot the machine if need be, make the container in it, start its process. One that runs: nothing happens.
 
-        WrongState for a paused one."""
+        Somebody wants that: what its restart policy has counted begins anew. WrongState for a paused one."""
+        if not container.alive:
+            self.restarts.begin_anew(container.record.id)
+            container.record.restart_count = 0
+        await self._start(pod, container, trace)
+
+    async def _start(self, pod: Pod, container: Container, trace: Trace) -> None:
         container.starting = trace
         async with pod.locked() as locked:
             pod.check(container, "start")
@@ -174,18 +180,22 @@ class Supervisor:
 
     # restarting
 
-    def restart_later(self, pod: Pod, container: Container, delay_s: float | None = None) -> None:
-        """Start it after `delay_s`, or after as long as its ends before this one make right."""
+    def restart_later(
+        self, pod: Pod, container: Container, delay_s: float | None = None, *, anew: bool = False
+    ) -> None:
+        """Start it after `delay_s`, or after as long as its ends before this one make right. `anew`: that is the first
+        time that counts."""
         id = container.record.id
         delay_s = self.restarts.next_delay_s(id) if delay_s is None else delay_s
-        self.restarts.plan(id, pod.spawn(self._restart(pod, container, delay_s)))
+        count = 0 if anew else container.record.restart_count + 1
+        self.restarts.plan(id, pod.spawn(self._restart(pod, container, delay_s, count)))
 
-    async def _restart(self, pod: Pod, container: Container, delay_s: float) -> None:
+    async def _restart(self, pod: Pod, container: Container, delay_s: float, count: int) -> None:
         record = container.record
         await asyncio.sleep(delay_s)
-        record.restart_count += 1
+        record.restart_count = count
         try:
-            await self.start(pod, container, Timings())
+            await self._start(pod, container, Timings())
         except Exhausted as e:  # no reason to give up: there may be room later
             log.error("cannot restart %s: %s: trying again", record.name, e)
             async with pod.locked() as locked:
@@ -214,7 +224,11 @@ class Supervisor:
                 record.move("exited")
                 locked.machine.note()
                 await self.power_off_if_idle(locked)
-        await pod.stop(container, timeout_s)
+        container.stops += 1
+        try:
+            await pod.stop(container, timeout_s)
+        finally:
+            container.stops -= 1
 
     async def remove(self, pod: Pod, container: Container, *, volumes: bool) -> None:
         """Take a container that does not run out of the pod, and the pod with it when it was made for it."""

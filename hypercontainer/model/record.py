@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from signal import SIGKILL, SIGTERM
 from typing import Literal
 
 import msgspec
@@ -224,6 +225,13 @@ class ContainerRecord(Record, kw_only=True):
         """A run begins: nobody knows yet whether it goes well."""
         if self.probe:
             self.health = HealthRecord(log=self.health.log if self.health else [])
+
+    def signalled(self, number: int) -> None:
+        """Somebody sends it a signal. It is stopped by that, as docker has it, but for a signal that is not its own one
+        to stop."""
+        own = self.spec.stop_signal or self.stop_signal != SIGTERM
+        if not own or number in (SIGKILL, self.stop_signal) or self.spec.restart.name == "unless-stopped":
+            self.stopped_by_user = True
 
     def check(self, verb: Verb) -> None:
         """WrongState when its state does not allow that."""

@@ -49,6 +49,7 @@ class Container:
         self.record, self.output = record, output
         self.stdin: InputStream | None = None
         self.exit: asyncio.Future[int] | None = None  # of the run that goes on
+        self.stops = 0  # that wait for its end
         self.gone = asyncio.Event()  # it was removed
         self._next: asyncio.Future[asyncio.Future[int]] | None = None
         self.left = asyncio.Event()  # its last run has ended, with all that follows from that

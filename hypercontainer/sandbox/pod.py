@@ -237,6 +237,7 @@ class Pod:
 
     async def signal(self, container: Container, number: int) -> None:
         """Signal its first process; KILL goes to everything in it."""
+        container.record.signalled(number)
         self.emit("kill", container, signal=str(number))  # before: what it leads to is told after it
         process = container.record.id
         try:

@@ -249,8 +249,14 @@ class Walk:
 
     def hyperd_dies(self) -> None:
         self.say("hyperd dies")
+        self._hyperd_dies()
+
+    def _hyperd_dies(self) -> None:
         self.hyper.signal(signal.SIGKILL)
         self.hyper.start()
+        for life in self.lives.values():
+            if life.always and life.states == {"exited"}:  # it was stopped: the next hyperd starts it, as docker's does
+                life.states = {"running", "restarting"}
 
     def hyperd_dies_meanwhile(self) -> None:
         """In the middle of a verb, which then has been done or not."""
@@ -265,8 +271,7 @@ class Walk:
             began.wait(self.random.random())
         except subprocess.TimeoutExpired:
             pass
-        self.hyper.signal(signal.SIGKILL)
-        self.hyper.start()
+        self._hyperd_dies()
         began.wait(60)
         if self.hyper.ctl("inspect", life.name).status:
             if verb[0] != "rm":
