@@ -1,10 +1,9 @@
 """What no two pods may have: the user of a VMM, addresses, published ports."""
 
-from collections.abc import Mapping, Sequence
-
 from hypercontainer.engine import endpoints, store
 from hypercontainer.engine.host import UIDS, Host
 from hypercontainer.model.record import NicRecord, PodRecord
+from hypercontainer.model.spec import EndpointSpec
 from hypercontainer.network.netns import NetnsNetwork
 
 
@@ -17,24 +16,34 @@ async def allocate(host: Host, pod: PodRecord) -> None:
     base = host.settings.uid_base
     pod.uid = next(uid for uid in range(base, base + UIDS) if uid not in taken)
     if not pod.nics:  # a suspended pod keeps its addresses
-        used = [nic for p in others for nic in _ours(p)]
-        owners = {nic.tap: store.named(p) for p in others for nic in _ours(p)}
-        pod.nics = await _interfaces(host, pod, used, owners)
+        pod.nics = await _interfaces(host, pod)
 
 
-async def _interfaces(
-    host: Host, pod: PodRecord, used: Sequence[NicRecord], owners: Mapping[str, str]
-) -> list[NicRecord]:
+async def _interfaces(host: Host, pod: PodRecord) -> list[NicRecord]:
     """One in each of its networks, in that order: nobody else gets any meanwhile, for no plan of these waits."""
     if pod.netns:
-        return await NetnsNetwork(pod.netns).plan(pod.id, pod.spec.ports, used, owners)
+        return await NetnsNetwork(pod.netns).plan(pod.id, pod.spec.ports, *_used(host))
     endpoints.check_ports(host.networks, pod.spec)
     nics: list[NicRecord] = []
     for endpoint in pod.spec.networks:
         ports = pod.spec.ports if endpoint is endpoints.publishing(host.networks, pod.spec) else []
         network = host.networks[endpoint.network]
-        nics += await network.plan(pod.id, ports, used, owners, endpoint=endpoint, number=len(nics))
+        nics += await network.plan(pod.id, ports, *_used(host), endpoint=endpoint, number=len(nics))
     return nics
+
+
+async def interface(host: Host, pod: PodRecord, endpoint: EndpointSpec) -> NicRecord:
+    """One more for a pod that runs, planned without waiting. It has the pod's ports when nothing led to them yet."""
+    led = any(nic.ports for nic in pod.nics)
+    ports = pod.spec.ports if not led and endpoint is endpoints.publishing(host.networks, pod.spec) else []
+    [nic] = await host.networks[endpoint.network].plan(pod.id, ports, *_used(host), endpoint=endpoint)
+    return nic
+
+
+def _used(host: Host) -> tuple[list[NicRecord], dict[str, str]]:
+    """Interfaces that there are, and whose each is in words, by their taps."""
+    found = {nic.tap: (nic, store.named(pod)) for pod in host.index.there() for nic in _ours(pod)}
+    return [nic for nic, _ in found.values()], {tap: name for tap, (_, name) in found.items()}
 
 
 def _ours(pod: PodRecord | store.Unread) -> list[NicRecord]:

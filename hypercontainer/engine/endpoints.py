@@ -1,10 +1,12 @@
 """What pods have of networks: judged when they are made, brought together when they start. Pure."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from hypercontainer.errors import InvalidInput
 from hypercontainer.model import ids
-from hypercontainer.model.record import MOST_NICS
+from hypercontainer.model.record import MOST_NICS, PodRecord
 from hypercontainer.model.spec import NONE, EndpointSpec, PodSpec
 from hypercontainer.network import ipam
 from hypercontainer.network.store import NetworkStore
@@ -62,3 +64,15 @@ def publishing(networks: NetworkStore, spec: PodSpec) -> EndpointSpec | None:
         if endpoint.network != NONE and not networks.find(endpoint.network).internal:
             return endpoint
     return None
+
+
+def without(spec: PodSpec, left: Sequence[EndpointSpec]) -> PodSpec:
+    """`spec` in no other networks than those that are left."""
+    return msgspec.structs.replace(spec, networks=list(left) or [EndpointSpec(network=NONE)])
+
+
+def settled(pod: PodRecord) -> PodSpec:
+    """The spec of one that runs, in the networks in which it has an interface: it was about to join or leave others
+    when a hyperd before us ended."""
+    there = {nic.network for nic in pod.nics}
+    return pod.spec if pod.netns else without(pod.spec, [each for each in pod.spec.networks if each.network in there])

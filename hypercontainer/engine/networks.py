@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from hypercontainer.engine import describe, endpoints, filters
+from hypercontainer.engine import allocate, describe, endpoints, filters
 from hypercontainer.engine.policy import Admission, NetworkAdmission
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import AlreadyExists, InUse, InvalidInput, NotFound, WrongState
 from hypercontainer.lib import clock
+from hypercontainer.lib.tasks import uninterrupted
 from hypercontainer.model import documents as doc
 from hypercontainer.model import ids
 from hypercontainer.model.api import Filters
@@ -137,7 +138,11 @@ class Networks:
                 raise AlreadyExists(f"cannot connect {c} to network {name}: it is in it")
             joined = msgspec.structs.replace(endpoint, network=name)
             wanted = self._admission(by, msgspec.structs.replace(pod.record.spec, networks=[*before, joined]))
-            self._set(locked, endpoints.resolved(self.store, wanted))
+            spec = endpoints.resolved(self.store, wanted)
+            if locked.machine.vm:
+                await self._join(locked, spec)
+            else:
+                self._set(locked, spec)
         self._emit("connect", self.store.find(name), container=(container or pod.record).id)
 
     async def disconnect(self, network: str, c: str, *, force: bool) -> None:
@@ -150,8 +155,11 @@ class Networks:
                 if force:
                     return
                 raise NotFound("endpoint", f"{c} in network {name}")
-            wanted = msgspec.structs.replace(pod.record.spec, networks=left or [EndpointSpec(network=NONE)])
-            self._set(locked, wanted)
+            spec = endpoints.without(pod.record.spec, left)
+            if locked.machine.vm:
+                await uninterrupted(self._leave(locked, name, spec))
+            else:
+                self._set(locked, spec)
         self._emit("disconnect", self.store.find(name), container=(container or pod.record).id)
 
     def _find(self, c: str) -> tuple[Pod, ContainerRecord | None]:
@@ -166,15 +174,39 @@ class Networks:
         return pod, container.record
 
     def _check(self, pod: LockedPod, verb: str, network: str) -> None:
-        """WrongState while its machine is there."""
-        name = pod.record.name
+        """WrongState while nobody can tell its guest."""
+        name, doing = pod.record.name, f"{verb} network {network} of"
         if pod.pod.removed:
             raise NotFound("container", name)
-        doing = f"{verb} network {network} of"
+        if pod.record.netns:
+            raise WrongState(doing, name, "in a network of somebody else's")
         if pod.record.suspended:
             raise WrongState(doing, name, "suspended", "its machine knows the networks that it had")
-        if pod.record.guest or pod.machine.vm:
-            raise WrongState(doing, name, "running", "not yet while it runs: stop it, and start it again then")
+        pod.machine.check_reached(doing, name)
+
+    async def _join(self, pod: LockedPod, spec: PodSpec) -> None:
+        """The last network of `spec`, while it runs. A hyperd after us that finds the spec without an interface there
+        takes it back: `endpoints.settled`."""
+        before, pod.record.spec = pod.record.spec, spec
+        try:
+            await pod.add_interface(await allocate.interface(self.host, pod.record, spec.networks[-1]))
+        except BaseException:
+            pod.record.spec = before
+            pod.machine.note()
+            raise
+
+    async def _leave(self, pod: LockedPod, network: str, spec: PodSpec) -> None:
+        """The published ports go to the next network that leads out, if there is one."""
+        published = []
+        for nic in [nic for nic in pod.record.nics if nic.network == network]:
+            await pod.remove_interface(nic)
+            published += nic.ports
+        pod.record.spec = spec
+        there = endpoints.publishing(self.store, spec)
+        for nic in [nic for nic in pod.record.nics if published and there and nic.network == there.network]:
+            nic.ports = published
+            await self.store[nic.network].create(nic)
+        pod.machine.note()
 
     def _set(self, pod: LockedPod, spec: PodSpec) -> None:
         before = pod.record.spec

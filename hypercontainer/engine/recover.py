@@ -3,7 +3,7 @@
 import logging
 from contextlib import suppress
 
-from hypercontainer.engine import restart
+from hypercontainer.engine import endpoints, restart
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.store import Unread
 from hypercontainer.engine.supervisor import Supervisor
@@ -71,8 +71,17 @@ async def _recover(supervisor: Supervisor, pod: Pod) -> None:
             pod.spawn(_reach(supervisor, pod))
             return
         await suspend.finish_interrupted(locked)
-        if not attached:
+        if attached:
+            _settle(locked)
+        else:
             await _lost(locked)
+
+
+def _settle(pod: LockedPod) -> None:
+    """Write down in which networks it is, where a hyperd before us was about to change that."""
+    if (spec := endpoints.settled(pod.record)) != pod.record.spec:
+        pod.record.spec = spec
+        pod.machine.note()
 
 
 async def _lost(pod: LockedPod) -> None:
@@ -104,6 +113,8 @@ async def _reach(supervisor: Supervisor, pod: Pod) -> None:
             log.info("pod %s is %s", pod.record.id, "reached again" if attached else "lost")
             if not pod.removed:
                 await suspend.finish_interrupted(locked)
+                if attached:
+                    _settle(locked)
         break
     if not pod.removed:
         await _resume(supervisor, pod)

@@ -317,10 +317,12 @@ class Networks(Protocol):
     async def inspect(self, network: str) -> doc.Network: ...
 
     async def connect(self, network: str, c: str, endpoint: EndpointSpec, *, by: Principal) -> None:
-        """Put a container's pod into one more network, as `endpoint` says. AlreadyExists when it is there."""
+        """Put a container's pod into one more network, as `endpoint` says: at once when it runs. AlreadyExists when it
+        is there. WrongState when it is paused or suspended, GuestTooOld, Unsupported."""
 
     async def disconnect(self, network: str, c: str, *, force: bool) -> None:
-        """Take it out, without a network if that was the last one. `force`: one that is not in it is no error."""
+        """Take it out, likewise; without a network if that was the last one. `force`: one that is not in it is no
+        error."""
 
     async def remove(self, network: str) -> None:
         """InUse while a pod is in it, running or not. That of the settings stays."""

@@ -114,14 +114,41 @@ def test_networks_are_apart_and_outlive_hyperd(hyper: PrivateDaemon) -> None:
     ok(hyper, "network", "connect", "--ip", f"{front}.99", "front", "web")
     ok(hyper, "start", "web")
     assert (address(hyper, "web", "front"), ask(hyper, "other", f"{front}.99")) == (f"{front}.99", "web")
-    interfaces = ok(hyper, "exec", "web", "ip", "-o", "-4", "addr").splitlines()
-    assert [line.split()[1] for line in interfaces] == ["lo", "eth0", "eth1"]
+    assert interfaces(hyper, "web") == ["lo", "eth0", "eth1"]
     ok(hyper, "rm", "-f", "web", "db", "other")
     assert len(bridges(hyper)) == 3
     ok(hyper, "network", "rm", "front", "back")
     assert len(bridges(hyper)) == 1
     assert first[:12] not in tables() and second[:12] not in tables()
     assert list((hyper.root / "networks").iterdir()) == []
+
+
+def interfaces(hyper: PrivateDaemon, name: str) -> list[str]:
+    return [line.split()[1] for line in ok(hyper, "exec", name, "ip", "-o", "-4", "addr").splitlines()]
+
+
+def test_a_container_joins_and_leaves_while_it_runs(hyper: PrivateDaemon) -> None:
+    back, _ = make(hyper, "back")
+    serve(hyper, "db", "--network", "back")
+    serve(hyper, "web", "-p", "127.0.0.1::80")
+    there, port = address(hyper, "db", "back"), int(ok(hyper, "port", "web").rpartition(":")[2])
+    assert page(port) == "web\n" and not hears(hyper, "web", there)
+    ok(hyper, "network", "connect", "--ip", f"{back}.77", "back", "web")
+    assert interfaces(hyper, "web") == ["lo", "eth0", "eth1"]
+    assert ask(hyper, "web", there) == "db" and ask(hyper, "db", f"{back}.77") == "web" and page(port) == "web\n"
+
+    hyper.signal(signal.SIGKILL)
+    hyper.start()
+    assert ask(hyper, "web", there) == "db" and page(port) == "web\n"
+    ok(hyper, "network", "disconnect", "bridge", "web")
+    assert interfaces(hyper, "web") == ["lo", "eth1"] and address(hyper, "web", "back") == f"{back}.77"
+    assert ask(hyper, "web", there) == "db" and page(port) == "web\n"  # by the other one, with its default route
+    assert f"default via {back}.1 dev eth1" in ok(hyper, "exec", "web", "ip", "route")
+    assert hyper.ctl("network", "rm", "back").status == 1
+    ok(hyper, "network", "disconnect", "back", "web")
+    assert interfaces(hyper, "web") == ["lo"]
+    ok(hyper, "rm", "-f", "web", "db")
+    ok(hyper, "network", "rm", "back")
 
 
 @pytest.mark.parametrize("at", ["recorded", "bridge", "rules", "made", "unbridged", "destroyed"])

@@ -20,6 +20,7 @@ from hypercontainer.errors import (
 )
 from hypercontainer.lib import clock
 from hypercontainer.model.principal import Principal, Role
+from hypercontainer.model.record import NicRecord
 from hypercontainer.model.settings import AddressPool
 from hypercontainer.model.spec import ContainerSpec, EndpointSpec, NetworkSpec, PodSpec, PortMapping, SubnetSpec
 from tests.unit.engine.world import ADMIN, Run, World
@@ -217,12 +218,6 @@ async def test_a_container_that_does_not_run_joins_and_leaves(world: World, engi
     settings = (await engine.containers.inspect("c")).network_settings
     assert settings.networks.keys() == {"db"} and settings.networks["db"].aliases == ["store"]
     assert settings.networks["db"].ip_address == "203.0.112.9"
-    for call in (
-        engine.networks.connect("web", "c", HERE, by=ADMIN),
-        engine.networks.disconnect("db", "c", force=False),
-    ):
-        with pytest.raises(WrongState, match="not yet while it runs"):
-            await call
     await engine.containers.stop(id, 0)
     await engine.networks.disconnect("db", "c", force=False)
     assert (await engine.containers.inspect("c")).host_config.network_mode == "none"
@@ -233,6 +228,83 @@ async def test_a_container_that_does_not_run_joins_and_leaves(world: World, engi
         ("create", "db"), ("create", "web"), ("connect", "db"), ("disconnect", "bridge"), ("disconnect", "db"),
         ("destroy", "db"), ("connect", "web"),
     ]  # fmt: skip
+
+
+async def test_a_container_that_runs_joins_and_leaves(world: World, engine: LocalEngine) -> None:
+    await make(engine, "db")
+    container = ContainerSpec(image="busybox", command=["sleep", "1000"], name="web")
+    spec = PodSpec(containers=[container], ports=[PortMapping(container_port=80, host_port=8080)])
+    await engine.containers.create(spec, by=ADMIN)
+    await engine.containers.start("web")
+    pod, _ = engine.supervisor.find("web")
+
+    def interfaces() -> list[tuple[str, str, int]]:
+        return [(nic.name, nic.network, len(nic.ports)) for nic in pod.record.nics]
+
+    assert interfaces() == [("eth0", "bridge", 1)]
+    await engine.networks.connect("db", "web", EndpointSpec(address="203.0.112.9", aliases=["store"]), by=ADMIN)
+    assert interfaces() == [("eth0", "bridge", 1), ("eth1", "db", 0)]
+    assert len(world.networks["db"].plugged) == 1
+    settings = (await engine.containers.inspect("web")).network_settings
+    assert settings.networks["db"].ip_address == "203.0.112.9" and settings.networks["db"].aliases == ["store"]
+    with pytest.raises(AlreadyExists):
+        await engine.networks.connect("db", "web", HERE, by=ADMIN)
+    with pytest.raises(InUse, match="container web is in it"):
+        await engine.networks.remove("db")
+
+    await engine.networks.disconnect("bridge", "web", force=False)  # and its port is led by the other one
+    assert interfaces() == [("eth1", "db", 1)] and not world.network.nics
+    assert [nic.ports[0].host_port for nic in world.networks["db"].nics.values()] == [8080]
+    await engine.networks.disconnect("db", "web", force=False)
+    assert interfaces() == [] and (await engine.containers.inspect("web")).host_config.network_mode == "none"
+    await engine.networks.connect("bridge", "web", HERE, by=ADMIN)  # and so is the port again
+    assert interfaces() == [("eth0", "bridge", 1)]
+    await engine.networks.remove("db")
+    await engine.containers.pause("web")
+    with pytest.raises(WrongState, match="paused"):
+        await engine.networks.disconnect("bridge", "web", force=False)
+    await engine.containers.remove("web", force=True, volumes=True)
+    world.check_nothing_left()
+
+
+async def test_a_join_that_fails_leaves_it_where_it_was(
+    world: World, engine: LocalEngine, create: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make(engine, "db")
+    id = await create("sleep", "1000", name="web")
+    await engine.containers.start(id)
+    before = engine.supervisor.find("web")[0].record.spec
+
+    async def plug(nic: NicRecord) -> None:
+        raise HyperError("no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.networks["db"], "plug", plug)
+        with pytest.raises(HyperError, match="no room"):
+            await engine.networks.connect("db", "web", HERE, by=ADMIN)
+    record = engine.supervisor.find("web")[0].record
+    assert (record.spec, len(record.nics), world.networks["db"].nics) == (before, 1, {})
+    await engine.networks.remove("db")
+
+
+@pytest.mark.parametrize("verb", ["connect", "disconnect"])
+async def test_what_a_hyperd_before_us_was_about_to_change_is_as_it_was_or_done(
+    world: World, engine: LocalEngine, create: Run, verb: str
+) -> None:
+    """The spec says a network in which there is no interface any more, or not yet."""
+    await make(engine, "db")
+    id = await create("sleep", "1000", name="web", network="bridge db")
+    await engine.containers.start(id)
+    pod, _ = engine.supervisor.find("web")
+    pod.record.nics[1 if verb == "connect" else 0].provisional = True
+    pod.machine.save()
+    await engine.close()
+    again = await world.engine()
+    found = (await again.containers.inspect("web")).network_settings.networks
+    assert list(found) == (["bridge"] if verb == "connect" else ["db"])
+    assert [len(world.networks[name].nics) for name in ("bridge", "db")] == ([1, 0] if verb == "connect" else [0, 1])
+    await again.containers.remove("web", force=True, volumes=True)
+    world.check_nothing_left()
 
 
 async def test_a_pod_joins_with_all_its_containers(engine: LocalEngine) -> None:
