@@ -53,21 +53,26 @@ class NotFound(HyperError):
 
 
 class AlreadyExists(HyperError):
-    """The name is taken."""
+    """The name is taken. `what` is its noun, as of NotFound; `id` that of what has it, if that has one."""
 
     kind = "already-exists"
+    facts = ("what", "name", "id")
+
+    def __init__(self, message: str, what: str, name: str, id: str = "") -> None:
+        super().__init__(message)
+        self.what, self.name, self.id = what, name, id
 
 
 class InUse(HyperError):
-    """Something still uses it: a container its image, a process the port. `by` are all who do, in words, where each can
-    be named."""
+    """Something still uses it: a container its image, a process the port. `what` and `name` tell what is used, `by` in
+    words all who do, where each can be named."""
 
     kind = "in-use"
-    facts = ("by",)
+    facts = ("what", "name", "by")
 
-    def __init__(self, message: str, by: Sequence[str] = ()) -> None:
+    def __init__(self, message: str, what: str, name: str, by: Sequence[str] = ()) -> None:
         super().__init__(message)
-        self.by = list(by)
+        self.what, self.name, self.by = what, name, list(by)
 
 
 class WrongState(HyperError):

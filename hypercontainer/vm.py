@@ -64,7 +64,8 @@ class Vm:
         used_mib = has.memory_used_kib >> 10
         entries_mib = goes_mib * ENTRY_BYTES // arch.host().page_bytes
         if used_mib - entries_mib + SPARE_MIB > (has.memory_total_kib >> 10) - goes_mib:
-            raise InUse(f"cannot shrink memory to {memory_mib} MiB: {used_mib} MiB of {before.memory_mib} are in use")
+            words = f"cannot shrink memory to {memory_mib} MiB: {used_mib} MiB of {before.memory_mib} are in use"
+            raise InUse(words, "memory", "")
 
     async def power_off(self, *, grace_s: float = 10.0) -> str:
         """End the guest in good order, `grace_s` seconds between TERM and KILL for what runs in it; killed if it

@@ -217,7 +217,8 @@ class AgentClient:
     def _begin(self, process: m.Beginning) -> Settle:
         """Output and exit of a process may come before its start is answered: they have their places before."""
         if process.id in self._processes:
-            raise AlreadyExists(f"cannot start process {process.id}: there is one of that name")
+            words = f"cannot start process {process.id}: there is one of that name"
+            raise AlreadyExists(words, "process", process.id)
         streams = process.streams
         self._processes.add(process.id, process.container, streams)
         for number in streams.outputs():

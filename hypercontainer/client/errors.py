@@ -18,11 +18,9 @@ from hypercontainer.errors import (
 )
 
 # Those that have no facts beside their message.
-PLAIN: dict[str, type[HyperError]] = {
-    e.kind: e for e in (AlreadyExists, Denied, Exhausted, InvalidInput, TimedOut, Unavailable)
-}
+PLAIN: dict[str, type[HyperError]] = {e.kind: e for e in (Denied, Exhausted, InvalidInput, TimedOut, Unavailable)}
 
-WORDS = ("what", "name", "verb", "state", "hint", "feature", "doing", "hypervisor")  # facts that are text
+WORDS = ("what", "name", "id", "verb", "state", "hint", "feature", "doing", "hypervisor")  # facts that are text
 KINDS = {
     400: "invalid",
     403: "permission",
@@ -41,9 +39,11 @@ def error(document: object, status: int = 500) -> HyperError:
     said = document if isinstance(document, dict) else {}
     message = str(said.get("message") or f"hyperd answered with status {status} and no reason")
     kind = str(said.get("kind") or KINDS.get(status, ""))
-    what, name, verb, state, hint, feature, doing, hypervisor = (_word(said, key) for key in WORDS)
+    what, name, id, verb, state, hint, feature, doing, hypervisor = (_word(said, key) for key in WORDS)
     if kind == NotFound.kind and what:
         return NotFound(what, name, hint)
+    if kind == AlreadyExists.kind:
+        return AlreadyExists(message, what, name, id)
     if kind == WrongState.kind and verb:
         return WrongState(verb, name, state, hint)
     if kind == GuestTooOld.kind and feature:
@@ -52,7 +52,7 @@ def error(document: object, status: int = 500) -> HyperError:
         return NoLog(doing, name) if name else Unsupported(doing, hypervisor)
     if kind == InUse.kind:
         by = said.get("by")
-        return InUse(message, [str(each) for each in by] if isinstance(by, list) else ())
+        return InUse(message, what, name, [str(each) for each in by] if isinstance(by, list) else ())
     if kind == GuestError.kind:
         errno = said.get("errno")
         return GuestError(message, errno if isinstance(errno, int) else 0, exec=said.get("exec") is True)

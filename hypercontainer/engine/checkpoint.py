@@ -102,7 +102,8 @@ class CheckpointStore:
         """A new one for the block; AlreadyExists. `write` its record into it, and commit it."""
         path = self.root / container / ids.check_name("checkpoint", name)
         if path.exists():
-            raise AlreadyExists(f"there is a checkpoint {name!r} of this container: remove it, or take another name")
+            words = f"there is a checkpoint {name!r} of this container: remove it, or take another name"
+            raise AlreadyExists(words, "checkpoint", name)
         return SnapshotDir.make(path)
 
     def write(self, made: SnapshotDir, checkpoint: Checkpoint) -> None:

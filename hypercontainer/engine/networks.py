@@ -67,7 +67,8 @@ class Networks:
         """What is to be made. Until it is in the store nothing is waited for: nobody else chooses the same."""
         ids.check_name("network", spec.name)
         if spec.name in RESERVED:
-            raise AlreadyExists(f"cannot make network {spec.name}: that name has a meaning of its own")
+            words = f"cannot make network {spec.name}: that name has a meaning of its own"
+            raise AlreadyExists(words, "network", spec.name)
         if spec.driver not in ("", "bridge"):
             raise InvalidInput(
                 f"cannot make network {spec.name} with driver {spec.driver[:100]}: there is bridge alone"
@@ -78,7 +79,8 @@ class Networks:
         id = ids.new_id()
         name = spec.options.get(options.BRIDGE, "") or f"hy-{id[:12]}"
         if owner := next((record.name for record in self.store.all() if record.bridge == name), ""):
-            raise InUse(f"cannot use bridge {name}: it is that of network {owner}")
+            words = f"cannot use bridge {name}: it is that of network {owner}"
+            raise InUse(words, "bridge", name, [f"network {owner}"])
         reached = [route for _, route in bridge.routes() if route.prefixlen]
         record = NetworkRecord(
             version=VERSION,
@@ -106,7 +108,8 @@ class Networks:
         if record.name in ALWAYS:
             raise InvalidInput(f"cannot remove network {record.name}: it is always there")
         if users := self.host.index.network_users(record.name):
-            raise InUse(f"cannot remove network {record.name}: {', '.join(users[:8])} is in it", by=users)
+            words = f"cannot remove network {record.name}: {', '.join(users[:8])} is in it"
+            raise InUse(words, "network", record.name, users)
         await self.store.remove(record)
         self._emit("destroy", record)
 
@@ -135,7 +138,7 @@ class Networks:
             self._check(locked, "connect", name)
             before = [each for each in pod.record.spec.networks if each.network != NONE]
             if any(each.network == name for each in before):
-                raise AlreadyExists(f"cannot connect {c} to network {name}: it is in it")
+                raise AlreadyExists(f"cannot connect {c} to network {name}: it is in it", "endpoint", name)
             joined = msgspec.structs.replace(endpoint, network=name)
             wanted = self._admission(by, msgspec.structs.replace(pod.record.spec, networks=[*before, joined]))
             spec = endpoints.resolved(self.store, wanted)

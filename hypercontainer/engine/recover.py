@@ -52,10 +52,9 @@ def _check_driver(host: Host, records: list[PodRecord]) -> None:
     name = host.site.hypervisor.name
     for record in records:
         if (guest := record.guest) and guest.driver != name and guest.boot_id == proc.boot_id():
-            raise InUse(
-                f"cannot run guests with {name}: pod {record.name} runs with {guest.driver}; start hyperd with "
-                f"hypervisor = {guest.driver!r} in its settings and stop it first"
-            )
+            words = f"cannot run guests with {name}: pod {record.name} runs with {guest.driver}; start hyperd with "
+            words += f"hypervisor = {guest.driver!r} in its settings and stop it first"
+            raise InUse(words, "hypervisor", guest.driver, [f"pod {record.name}"])
 
 
 async def _recover(supervisor: Supervisor, pod: Pod) -> None:

@@ -18,6 +18,7 @@ from hypercontainer.model.record import ContainerRecord, NicRecord, PodRecord
 log = logging.getLogger(__name__)
 
 GRAVE = ".removing-"
+AGAIN = "remove or rename that container to use the name again"
 
 
 class PodStore:
@@ -193,21 +194,18 @@ class PodIndex:
     def check_container_name(self, name: str) -> None:
         for _, container in self.containers():
             if container.name == name:
-                raise AlreadyExists(
-                    f"the container name {name!r} is in use by container {container.id[:12]}: "
-                    "remove or rename that container to use the name again"
-                )
+                words = f"the container name {name!r} is in use by container {container.id[:12]}: {AGAIN}"
+                raise AlreadyExists(words, "container", name, container.id)
 
     def check_pod_name(self, name: str) -> None:
         for pod in self.pods.values():
             if pod.name != name:
                 continue
             if pod.implicit:  # whoever made it named a container
-                raise AlreadyExists(
-                    f"the name {name!r} is in use by {named(pod)}: "
-                    "remove or rename that container to use the name again"
-                )
-            raise AlreadyExists(f"the pod name {name!r} is in use by pod {pod.id}: remove it to use the name again")
+                words = f"the name {name!r} is in use by {named(pod)}: {AGAIN}"
+                raise AlreadyExists(words, "container", name, pod.containers[0].id)
+            words = f"the pod name {name!r} is in use by pod {pod.id}: remove it to use the name again"
+            raise AlreadyExists(words, "pod", name, pod.id)
 
     def network_users(self, name: str) -> list[str]:
         """Who is in the network, running or not, in words: containers, pods, and pods that may be."""

@@ -139,7 +139,7 @@ async def _limit(vm: Vm, record: ContainerRecord, memory_mib: int) -> None:
     except GuestError as e:
         if e.errno != errno.EBUSY:
             raise
-        raise InUse(str(e)) from e
+        raise InUse(str(e), "memory", record.name, [f"container {record.name}"]) from e
 
 
 async def _again(vm: Vm, vcpus: int, size: Size) -> None:

@@ -25,7 +25,8 @@ def alone(run: Path) -> Iterator[None]:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             pid = os.pread(fd, 20, 0).decode(errors="replace").strip() or "unknown"
-            raise InUse(f"cannot start hyperd: another one (pid {pid}) runs with {run}") from None
+            words = f"cannot start hyperd: another one (pid {pid}) runs with {run}"
+            raise InUse(words, "folder", str(run), [f"process {pid}"]) from None
         os.ftruncate(fd, 0)
         with suppress(OSError):  # no room: who else starts is told "unknown"
             os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
@@ -90,7 +91,7 @@ def _gid(group: str) -> int:
 def _clear(path: Path) -> None:
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise InUse(f"cannot listen on {path}: a file that is no socket is there")
+            raise InUse(f"cannot listen on {path}: a file that is no socket is there", "socket", str(path))
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -101,8 +102,8 @@ def _clear(path: Path) -> None:
             path.unlink(missing_ok=True)
             return
         except OSError as e:  # BlockingIOError: alive, and its backlog is full
-            raise InUse(f"cannot listen on {path}: {e.strerror or e}") from e
-    raise InUse(f"cannot listen on {path}: a daemon answers there")
+            raise InUse(f"cannot listen on {path}: {e.strerror or e}", "socket", str(path)) from e
+    raise InUse(f"cannot listen on {path}: a daemon answers there", "socket", str(path), ["a daemon"])
 
 
 def notify(target: str, state: str) -> None:

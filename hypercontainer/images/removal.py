@@ -27,10 +27,11 @@ def remove(here: Index, image_id: str, name: str, *, force: bool, users: Users) 
     goes = _going(here, image_id, asked)
     stays = [ref for ref in _references(here, image_id) if ref not in goes]
     if asked is None and not force and len({f"{ref.domain}/{ref.path}" for ref in goes}) > 1:
-        raise InUse(f"cannot remove image {name}: it has names in several repositories; remove those, or force it")
+        why = "it has names in several repositories; remove those, or force it"
+        raise InUse(f"cannot remove image {name}: {why}", "image", name)
     user = None if stays else users(image_id)
     if user and not force:
-        raise InUse(f"cannot remove image {name}: {user} uses it")
+        raise InUse(f"cannot remove image {name}: {user} uses it", "image", name, [user])
     said = [_untag(here, image_id, ref) for ref in goes]
     if not stays and not user:
         said += delete(here, image_id)

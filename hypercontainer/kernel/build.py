@@ -69,7 +69,7 @@ def existing(store: KernelStore, name: str, key: str) -> Bundle | None:
     """The bundle that this build would make. AlreadyExists when another has its name."""
     bundles = store.list()
     if name and any(bundle.name == name and bundle.source != key for bundle in bundles):
-        raise AlreadyExists(f"cannot build kernel {name}: there is another one of that name")
+        raise AlreadyExists(f"cannot build kernel {name}: there is another one of that name", "kernel", name)
     return next((b for b in bundles if b.source == key and name in ("", b.name)), None)
 
 

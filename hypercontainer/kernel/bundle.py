@@ -130,7 +130,7 @@ class KernelStore:
     def install(self, work: Path, *, name: str, release: str, package_version: str, source: str = "") -> Bundle:
         """Turn `work` {vmlinux, modules/} into the bundle `name`. The caller holds the lock."""
         if (self.path / name).exists():
-            raise AlreadyExists(f"cannot add kernel {name}: there is one of that name")
+            raise AlreadyExists(f"cannot add kernel {name}: there is one of that name", "kernel", name)
         os.chmod(work / "vmlinux", 0o644)  # the unprivileged VMM opens it
         check_pvh((work / "vmlinux").read_bytes())
         ModuleTree(work / "modules").pick(BOOT)

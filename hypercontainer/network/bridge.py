@@ -26,7 +26,8 @@ async def ensure(net: Plan, owner: str) -> None:
     alias = links[0].get("ifalias", "") if links else ""
     if links and alias != owner and (not alias.startswith("hyper:") or await ports(net)):
         whose = alias or "made by someone else"
-        raise InUse(f"cannot use bridge {net.bridge}: it is not ours ({whose}); choose another name")
+        words = f"cannot use bridge {net.bridge}: it is not ours ({whose}); choose another name"
+        raise InUse(words, "bridge", net.bridge, [whose])
     _check_routes(net)
     if commands := list(_commands(net, owner, links[0] if links else {})):
         await _ip(commands)
@@ -94,7 +95,8 @@ def _check_routes(net: Plan) -> None:
     for device, route in routes():
         subnet = net.subnet if route.version == 4 else net.subnet6
         if device != net.bridge and route.prefixlen and subnet and within(route, subnet):
-            raise InUse(f"cannot use subnet {subnet}: {device} leads to {route}; choose another one")
+            words = f"cannot use subnet {subnet}: {device} leads to {route}; choose another one"
+            raise InUse(words, "subnet", str(subnet), [device])
 
 
 def routes() -> Iterator[tuple[str, IPNetwork]]:

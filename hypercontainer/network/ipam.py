@@ -110,7 +110,8 @@ def nic(
     for asked in map(str, wanted):
         if asked in taken:
             who = (owners or {}).get(taken[asked], f"interface {taken[asked]}")
-            raise InUse(f"cannot use address {asked} of network {net.network}: {who} has it")
+            words = f"cannot use address {asked} of network {net.network}: {who} has it"
+            raise InUse(words, "address", str(asked), [who])
     for address, address6 in _pairs(net, *wanted):
         if str(address) not in taken and str(address6) not in taken:
             break

@@ -147,7 +147,8 @@ async def _check_free(fd: int, nic: NicRecord) -> bool:
     kind, cookies = await _ingress(fd, nic.name)
     if kind == "clsact" or cookies:
         whose = "another virtual machine" if any(cookies) else "somebody else"
-        raise InUse(f"cannot use network interface {nic.name} of {nic.netns}: {whose} takes what it receives")
+        words = f"cannot use network interface {nic.name} of {nic.netns}: {whose} takes what it receives"
+        raise InUse(words, "network interface", nic.name, [whose])
     return bool(kind)
 
 

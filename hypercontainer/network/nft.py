@@ -47,7 +47,8 @@ class Nft:
         there = [{c["name"] for c in chains if (c["family"], c["table"]) == (f, net.bridge)} for f in FAMILIES]
         for family, names in zip(FAMILIES, there, strict=True):
             if names and not any(name.startswith(LAYOUT) for name in names):
-                raise InUse(f"cannot use bridge {net.bridge}: nftables has a table {family} {net.bridge} of others")
+                words = f"cannot use bridge {net.bridge}: nftables has a table {family} {net.bridge} of others"
+                raise InUse(words, "bridge", net.bridge)
         return all(mark(net) in names for names in there)
 
     def tables(self, net: Plan) -> Tables:

@@ -44,7 +44,8 @@ def _asked(spec: SubnetSpec, taken: Mapping[IPNetwork, str]) -> SubnetRecord:
     subnet = network(spec.subnet, "subnet")
     for other, name in taken.items():
         if overlap(subnet, other):
-            raise InUse(f"cannot use subnet {subnet}: network {name} has {other}")
+            words = f"cannot use subnet {subnet}: network {name} has {other}"
+            raise InUse(words, "subnet", str(subnet), [f"network {name}"])
     if subnet.num_addresses < 8:
         raise InvalidInput(f"invalid subnet {subnet}: it has too few addresses")
     return SubnetRecord(subnet=str(subnet), gateway=spec.gateway or str(subnet[1]), ip_range=spec.ip_range)

@@ -98,7 +98,9 @@ def _assign(mapping: PortMapping, taken: Taken) -> tuple[PortRecord, list[socket
         for other, owner in taken:
             if _overlap(record, other):
                 who = f"{owner} publishes it" if owner else "it is asked for twice"
-                raise InUse(f"cannot publish port {name(record)}: {who}")
+                raise InUse(
+                    f"cannot publish port {name(record)}: {who}", "port", name(record), [owner] if owner else []
+                )
         return record, bind(record)
     for number in range(mapping.host_port, mapping.host_port_last + 1) if mapping.host_port else CHOSEN:
         record = _record(mapping, number)
@@ -200,7 +202,7 @@ def _bind_over_ended(s: socket.socket, address: tuple[str, int]) -> None:
 def _refused(port: PortRecord, e: OSError, look: bool) -> HyperError:
     if e.errno == errno.EADDRINUSE:
         who = (holder(port) if look else "") or "another process has it"
-        return InUse(f"cannot publish port {name(port)}: {who}")
+        return InUse(f"cannot publish port {name(port)}: {who}", "port", name(port))
     if e.errno == errno.EADDRNOTAVAIL:
         return InvalidInput(f"cannot publish port {name(port)}: this host has no address {port.host_ip}")
     return HyperError(f"cannot publish port {name(port)}: {e.strerror}")

@@ -73,7 +73,7 @@ class NetworkStore:
 
         The record is written first: a hyperd after us makes whole what we did not come to."""
         if record.name in self._networks:
-            raise AlreadyExists(f"network with name {record.name} already exists")
+            raise AlreadyExists(f"network with name {record.name} already exists", "network", record.name)
         network = self._kind(record)
         self._networks[record.name] = record, network
         try:

@@ -36,7 +36,8 @@ def place(nic: NicRecord, pod_id: str, others: Sequence[NicRecord]) -> None:
     if not nic.netns:
         nic.name = next(name for n in itertools.count() if (name := f"eth{n}") not in names)
     elif nic.name in names:
-        raise InUse(f"cannot add network interface {nic.name} of {nic.netns}: the pod has one of that name")
+        why = "the pod has one of that name"
+        raise InUse(f"cannot add network interface {nic.name} of {nic.netns}: {why}", "network interface", nic.name)
     nic.number = next(n for n in HOT_NICS if n not in {other.number for other in others})
     nic.tap = tap.name(pod_id, nic.number)
 

@@ -286,7 +286,8 @@ class Machine:
                         await asyncio.sleep(LOOK_S)
             except TimeoutError as e:
                 why = "a file in it was still open for writing in the virtual machine, which was ended"
-                raise InUse(f"cannot make volume {mount.source} read-only after it was filled: {why}") from e
+                doing = f"make volume {mount.source} read-only after it was filled"
+                raise InUse(f"cannot {doing}: {why}", "volume", mount.source) from e
             undo.pop_all()
 
     def holds(self, container: ContainerRecord) -> bool:

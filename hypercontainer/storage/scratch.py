@@ -55,7 +55,8 @@ def _making(path: Path) -> Iterator[None]:
         try:
             yield
         except FileExistsError as e:
-            raise AlreadyExists(f"cannot create scratch disk {path}: it exists") from e
+            words = f"cannot create scratch disk {path}: it exists"
+            raise AlreadyExists(words, "scratch disk", str(path)) from e
 
 
 async def create(path: Path, size_mib: int, template_dir: Path) -> None:

@@ -94,7 +94,8 @@ class Share:
             else:
                 raise InvalidInput(f"cannot share {source}: only folders and files reach into a virtual machine")
         except FileExistsError as e:
-            raise AlreadyExists(f"cannot share {source} as {name}: the name is taken") from e
+            words = f"cannot share {source} as {name}: the name is taken"
+            raise AlreadyExists(words, "share", name) from e
 
     def allow_writes(self, name: str, servers: Sequence[ProcessRef]) -> None:
         """Let the guest of `servers`, its virtiofsd, write to `name`, which was added read-only. Again = no change.
@@ -126,8 +127,8 @@ class Share:
             except ProcessLookupError:
                 continue
             except OSError as e:
-                kind = InUse if e.errno == errno.EBUSY else HyperError
-                raise kind(f"cannot make {name} {what} for the guest: {e.strerror}") from e
+                words = f"cannot make {name} {what} for the guest: {e.strerror}"
+                raise (InUse(words, "share", name) if e.errno == errno.EBUSY else HyperError(words)) from e
 
     def names(self) -> list[str]:
         """What is shared, or was about to be."""

@@ -141,7 +141,7 @@ class VolumeStore:
         with files.locked(self.root / ".lock"):
             self.get(name)
             if user := in_use(name):
-                raise InUse(f"cannot remove volume {name}: {user} uses it")
+                raise InUse(f"cannot remove volume {name}: {user} uses it", "volume", name, [user])
             gone = self.root / f".gone-{secrets.token_hex(8)}"
             (self.root / name).rename(gone)
             files.fsync(self.root)

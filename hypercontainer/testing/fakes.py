@@ -134,7 +134,8 @@ class FakeGuest(BareGuest):
         if nic.number not in HOT_NICS or nic.number in self.plugged_nics:
             raise GuestError(f"cannot plug network interface {nic.number}")
         if nic.tap in {other.tap for other in self.plugged_nics.values()}:
-            raise InUse(f"cannot make tap device {nic.tap}: another virtual machine has it")
+            words = f"cannot make tap device {nic.tap}: another virtual machine has it"
+            raise InUse(words, "tap device", nic.tap)
         self.plugged_nics[nic.number] = nic
 
     async def nics(self) -> set[int]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from hypercontainer.errors import AlreadyExists, HyperError, InvalidInput, NotFound, WrongState
+from hypercontainer.errors import AlreadyExists, InvalidInput, NotFound, WrongState
 from hypercontainer.hyperd.docker import config, filters, inspect, spec, versions
 from hypercontainer.hyperd.docker.call import Nothing, Query, container
 from hypercontainer.hyperd.docker.errors import message
@@ -100,7 +100,7 @@ async def _create(call: Call[Any, Any], body: config.ContainerConfig, name: str,
     try:
         made = await call.engine.containers.create(wanted, by=call.principal)
     except AlreadyExists as e:
-        raise await _conflict(call, name, e) from e
+        raise _conflict(e) from e
     return doc.Created(id=made.id, warnings=[*warnings, *made.warnings])
 
 
@@ -117,16 +117,13 @@ async def _mounts_of(call: Call[Any, Any], words: str) -> list[doc.MountPoint]:
     return (await call.engine.containers.inspect(words.partition(":")[0])).mounts
 
 
-async def _conflict(call: Call[Any, Any], name: str, error: AlreadyExists) -> HyperError:
+def _conflict(error: AlreadyExists) -> AlreadyExists:
     """In the words that clients read."""
-    try:
-        holder = (await call.engine.containers.inspect(name)).id
-    except HyperError:
+    if error.what != "container":
         return error
-    return AlreadyExists(
-        f'Conflict. The container name "/{name}" is already in use by container "{holder}". '
-        "You have to remove (or rename) that container to be able to reuse that name."
-    )
+    words = f'Conflict. The container name "/{error.name}" is already in use by container "{error.id}". '
+    words += "You have to remove (or rename) that container to be able to reuse that name."
+    return AlreadyExists(words, error.what, error.name, error.id)
 
 
 async def entries(call: Call[ListQuery, None]) -> list[inspect.Document]:
@@ -202,7 +199,7 @@ async def rename(call: Call[RenameQuery, bytes]) -> None:
     try:
         await call.engine.containers.rename(found.id, name)
     except AlreadyExists as e:
-        raise await _conflict(call, name, e) from e
+        raise _conflict(e) from e
 
 
 async def update(call: Call[Nothing, config.Sizes]) -> dict[str, list[str]]:

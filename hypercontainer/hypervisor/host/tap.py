@@ -37,7 +37,8 @@ def _open_tap(name: str, uid: int) -> int:
     except OSError as e:
         os.close(fd)
         if e.errno == errno.EBUSY:
-            raise InUse(f"cannot make tap device {name}: another virtual machine has it") from e
+            words = f"cannot make tap device {name}: another virtual machine has it"
+            raise InUse(words, "tap device", name) from e
         raise HyperError(f"cannot make tap device {name}: {e.strerror}") from e
     return fd
 

@@ -59,7 +59,7 @@ class QemuHypervisor:
         config = await self._timed(config)
         lock = run.lock()
         if lock is None:
-            raise InUse(f"cannot boot {config.name}: a virtual machine runs in {run_dir}")
+            raise InUse(f"cannot boot {config.name}: a virtual machine runs in {run_dir}", "folder", str(run_dir))
         taps: dict[int, Tap] = {}
         monitor = None
         try:

@@ -481,8 +481,9 @@ async def test_what_is_not_there_to_copy_has_its_errno(
 
 async def test_names_are_unique_and_found(engine: LocalEngine, create: Run) -> None:
     id = await create("true", name="one")
-    with pytest.raises(AlreadyExists, match=r"^the name 'one' is in use by container one: remove or rename"):
+    with pytest.raises(AlreadyExists, match=r"^the name 'one' is in use by container one: remove or rename") as taken:
         await create("true", name="one")
+    assert (taken.value.what, taken.value.name, taken.value.id) == ("container", "one", id)
     assert (await engine.containers.inspect("one")).id == (await engine.containers.inspect(id[:10])).id == id
     await engine.containers.rename("one", "two")
     with pytest.raises(NotFound):

@@ -53,14 +53,14 @@ async def test_documents_both_ways(server: Server, client: Client) -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        AlreadyExists("the name web is taken"),
+        AlreadyExists("the name web is taken", "container", "web", "0123"),
         Denied("cannot bind /etc"),
         Exhausted("cannot write: the disk is full"),
         GuestError("exec sh: no such file", 2, exec=True),
         GuestError("the guest says no"),
         GuestTooOld("cannot paint: its guest is too old", "paint"),
         HyperError("something else"),
-        InUse("the image is in use"),
+        InUse("the image is in use", "image", "busybox", ["container web"]),
         InvalidInput("invalid name"),
         NotFound("container", "web"),
         NotFound("image", "x:1", "pull it first"),

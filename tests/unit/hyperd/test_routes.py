@@ -238,7 +238,11 @@ async def test_a_compressed_body_is_not_unpacked(server: Server) -> None:
             404,
             {"message": "no such container: web", "kind": "not-found", "what": "container", "name": "web"},
         ),
-        (AlreadyExists("the name web is taken"), 409, {"message": "the name web is taken", "kind": "already-exists"}),
+        (
+            AlreadyExists("the name web is taken", "pod", "web", "0123"),
+            409,
+            {"message": "the name web is taken", "kind": "already-exists", "what": "pod", "name": "web", "id": "0123"},
+        ),
         (TimedOut("too slow"), 504, {"message": "too slow", "kind": "timeout"}),
         (Exhausted("disk is full"), 507, {"message": "disk is full", "kind": "exhausted"}),
         (

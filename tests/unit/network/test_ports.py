@@ -55,8 +55,9 @@ def guard() -> Iterator[ports.PortGuard]:
 def test_addresses_that_overlap_clash(mine: str, theirs: str, clash: bool, free: int) -> None:
     wanted = [PortMapping(host_ip=mine, host_port=free, container_port=80)]
     if clash:
-        with pytest.raises(InUse, match="container web publishes it"):
+        with pytest.raises(InUse, match="container web publishes it") as used:
             ports.assign(wanted, [nic(record(theirs, free))], {"hya1": "container web"})
+        assert (used.value.what, used.value.by) == ("port", ["container web"])
     else:
         assert ports.assign(wanted, [nic(record(theirs, free))])
 

@@ -79,8 +79,9 @@ async def test_removal_takes_the_files_however_a_guest_made_them(store: VolumeSt
 
 async def test_one_in_use_stays(store: VolumeStore) -> None:
     store.create("data")
-    with pytest.raises(InUse, match="container web uses it"):
+    with pytest.raises(InUse, match="container web uses it") as used:
         await store.remove("data", lambda name: "container web")
+    assert (used.value.what, used.value.name, used.value.by) == ("volume", "data", ["container web"])
     assert store.path("data").is_dir()
 
 

@@ -180,7 +180,7 @@ async def test_an_image_for_another_platform(server: Server) -> None:
 
 
 async def test_a_name_that_is_taken(server: Server) -> None:
-    server.engine.answers["containers.create"] = AlreadyExists("taken")
+    server.engine.answers["containers.create"] = AlreadyExists("taken", "container", "web", ID)
     status, text = message(await create(server))
     assert status == 409
     assert text.startswith(f'Conflict. The container name "/web" is already in use by container "{ID}". You have to')
