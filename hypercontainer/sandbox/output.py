@@ -96,6 +96,7 @@ class Output:
     def __init__(self, *sinks: Sink) -> None:
         self.sinks = sinks
         self.log = next((sink for sink in sinks if isinstance(sink, Log)), None)
+        self._others = [sink for sink in sinks if sink is not self.log]
         self.listeners: set[Listener] = set()
         self.progress = asyncio.Condition()
         self.stuck: dict[Sink, OSError] = {}
@@ -107,8 +108,10 @@ class Output:
     @property
     def stalled(self) -> str:
         """Which sink cannot take anything until there is room on its disk, or its disk is well again; "" if none."""
-        stalled = [sink for sink, error in self.stuck.items() if sink is self.log or error.errno in files.FULL]
-        return stalled[0].where if stalled else ""
+        return next((sink.where for sink in self.stuck if self._stalls(sink)), "")
+
+    def _stalls(self, sink: Sink) -> bool:
+        return sink in self.stuck and (sink is self.log or self.stuck[sink].errno in files.FULL)
 
     @property
     def taken(self) -> list[Offsets | None]:
@@ -117,10 +120,13 @@ class Output:
 
     @property
     def offsets(self) -> Offsets:
-        """How much of each stream of the run that goes on is in a sink by now, or in all that there are."""
-        return self._furthest(1), self._furthest(2)
+        """How much of each stream of the run that goes on is kept: in the log, or where there is none in the sink that
+        has most of it; what nobody keeps is gone when it was heard."""
+        return self._kept(1), self._kept(2)
 
-    def _furthest(self, kind: Kind) -> int:
+    def _kept(self, kind: Kind) -> int:
+        if self.log:
+            return self.log.offsets[kind - 1]
         had = [offsets[kind - 1] for sink in self.sinks if (offsets := sink.offsets)]
         consumed = self._streams[kind].offset if kind in self._streams else 0
         return max([offset for offset in had if offset != UNWANTED], default=consumed)
@@ -157,10 +163,13 @@ class Output:
     async def _pump(self, kind: Kind, stream: OutputStream) -> None:
         while data := await stream.read():
             at, now = stream.offset, clock.now_ns()
-            new = data[max(0, self._furthest(kind) - at) :]
-            for sink in self.sinks:
+            new = data[max(0, self._kept(kind) - at) :]
+            if self.log:
+                await self._write(self.log, kind, data[_had(self.log, kind, at) :], now)
+            listeners = list(self.listeners) if new else ()  # whoever comes later reads it in the log
+            for sink in self._others:
                 await self._write(sink, kind, data[_had(sink, kind, at) :], now)
-            for listener in list(self.listeners) if new else ():
+            for listener in listeners:
                 await listener.write(kind, new, now)
             stream.consumed(len(data))
             async with self.progress:
@@ -186,9 +195,9 @@ class Output:
         self._giving.pop(kind, None)
 
     def give_up(self) -> bool:
-        """The process has ended: sinks that take nothing have no more of this run, so that the others have the rest.
-        Returns whether there were any."""
-        slow = set(self._giving.values()) - self._given_up
+        """The process has ended: sinks that take nothing have no more of this run, so that the others have the rest;
+        not so those that are stalled. Returns whether there were any."""
+        slow = {sink for sink in self._giving.values() if sink not in self._given_up and not self._stalls(sink)}
         for sink in slow:
             log.error("%s takes nothing: the rest of the output of a container that has ended is not in it", sink.where)
             self._given_up.add(sink)

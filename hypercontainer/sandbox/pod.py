@@ -254,8 +254,9 @@ class Pod:
 
     def reopen_log(self, container: Container) -> None:
         """Have its log in Kubernetes' format go on in a new file: the one so far was renamed. On failure it goes on in
-        that one. WrongState when the container does not run; InvalidInput when it has no such log."""
+        that one. WrongState when the container does not run or is not reached; InvalidInput when it has no such log."""
         container.record.check("reopen the log of")
+        self.machine.check_reached("reopen the log of", container.record.name)
         doing = f"reopen the log of {container.record.name}"
         with files.telling(doing):
             if not container.output.reopen():

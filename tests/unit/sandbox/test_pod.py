@@ -261,6 +261,10 @@ async def test_the_sinks_are_there_again_after_a_restart(lot: Lot, tmp_path: Pat
     rows = [(tmp_path / f"0.log.{word}").read_text().split() for word in ("one", "two", "three")]
     assert [row[1:] for row in rows] == [["stdout", "F", word] for word in ("one", "two", "three")]
     assert b"".join([entry.data async for entry in entries(cat)]) == b"one\ntwo\nthree\n"
+    pod.machine.unreached = "it stands still"  # so nobody knows yet how far the log is
+    with pytest.raises(WrongState, match="cannot reopen the log of cat: it is not reached yet"):
+        pod.reopen_log(cat)
+    pod.machine.unreached = ""
     (tmp_path / "0.log").unlink()
     (tmp_path / "0.log").mkdir()
     with pytest.raises(HyperError, match="cannot reopen the log of cat: Is a directory"):

@@ -497,7 +497,7 @@ async def test_when_a_sink_is_given_up_the_others_have_all(tmp_path: Path) -> No
     output.begin(out, err)
     while not fifo._waiting:  # noqa: ASYNC110  nobody is told of that
         await asyncio.sleep(0)
-    assert (output.taken[1], output.give_up(), output.give_up()) == ((0, 6), True, False)
+    assert (output.taken[2], output.give_up(), output.give_up()) == ((0, 6), True, False)
     await output.drained()
     assert (logged(log, 1), logged(log, 2), receiver.consumed) == (data, b"error\n", len(data))
     assert cri_streams((tmp_path / "0.log").read_bytes()) == (data, b"error\n")
@@ -506,6 +506,45 @@ async def test_when_a_sink_is_given_up_the_others_have_all(tmp_path: Path) -> No
     await output.end()
     assert output.open(2) == (0, 0) and not output._given_up
     output.close()
+
+
+async def test_a_client_that_comes_while_a_sink_waits_hears_nothing_twice(tmp_path: Path) -> None:
+    """What the log has by then is the log's to tell."""
+    os.mkfifo(tmp_path / "fifo")
+    reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    fifo, log = Raw(a_record(tmp_path / "fifo", "stdout"), tmp_path / "position"), a_log(tmp_path)
+    output, said = Output(fifo, log), os.urandom(WINDOW)
+    output.open(1)
+    first = output.listen({1})
+    output.begin(a_stream(0, said)[0], None)
+    while not fifo._waiting:  # noqa: ASYNC110  nobody is told of that
+        await asyncio.sleep(0)
+    second = output.listen({1})
+    assert logged(log, 1) == said and output.give_up()
+    await output.drained()
+    await output.end()
+    os.close(reader)
+    assert [[data async for _, data in client] for client in (first, second)] == [[said], []]
+
+
+async def test_what_a_full_disk_keeps_waiting_is_not_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fd: int, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(output_module, "RETRY_S", 0.001)
+    cri = a_cri_log(tmp_path)
+    output = Output(cri)
+    output.open(1)
+    stream, _ = a_stream(0, b"one\n")
+    with monkeypatch.context() as m:
+        m.setattr(files, "write", full)
+        output.begin(stream, None)
+        while not output.stuck:  # noqa: ASYNC110  nobody is told of that
+            await asyncio.sleep(0)
+        assert (output.stalled, output.give_up()) == (cri.where, False)
+    await output.drained()
+    assert cri_streams((tmp_path / "0.log").read_bytes()) == (b"one\n", b"")
+    await output.end()
 
 
 async def test_what_nobody_keeps_is_for_those_who_are_attached(tmp_path: Path) -> None:
