@@ -1,6 +1,6 @@
 """More processors and memory for a guest that runs, and less memory again.
 
-Processors are plugged (ACPI) and never unplugged: QEMU 7.2 crashes, emulating, when one is plugged into the place of
+Processors are plugged (ACPI) and never unplugged: QEMU 7.2 crashes, emulating, when one is plugged into the slot of
 one that was. The agent switches off those that are not wanted, and on again. Memory comes and goes through one
 virtio-mem device, in blocks of 4 MiB; the guest decides what it can give back.
 """
@@ -27,21 +27,21 @@ async def size(monitor: Monitor) -> Size:
     """What the guest has now."""
     summary = _document(await monitor.execute("query-memory-size-summary"))
     base, added = (_number(summary, key) >> 20 for key in ("base-memory", "plugged-memory"))
-    return Size(vcpus=len(_plugged(await _places(monitor))), memory_mib=base + added, added_mib=added)
+    return Size(vcpus=len(_plugged(await _cpu_slots(monitor))), memory_mib=base + added, added_mib=added)
 
 
 async def resize(
     monitor: Monitor, cgroups: Sequence[Path], *, vcpus: int, memory_mib: int, stalled_s: float = STALLED_S
 ) -> Size:
     """See hypervisor.base.Guest. `cgroups` are the VMM's: their limits follow the memory."""
-    places, now = await _places(monitor), await size(monitor)
-    if vcpus > len(places):
-        raise InvalidInput(f"cannot give a running virtual machine {vcpus} vCPUs: {len(places)} at most")
+    slots, now = await _cpu_slots(monitor), await size(monitor)
+    if vcpus > len(slots):
+        raise InvalidInput(f"cannot give a running virtual machine {vcpus} vCPUs: {len(slots)} at most")
     most_mib = now.memory_mib - now.added_mib + await _room_mib(monitor)
     if memory_mib > most_mib:
         raise InvalidInput(f"cannot give a running virtual machine {memory_mib} MiB of memory: {most_mib} at most")
-    for place in _free(places)[: max(0, vcpus - now.vcpus)]:
-        await _plug(monitor, place)
+    for slot in _free(slots)[: max(0, vcpus - now.vcpus)]:
+        await _plug(monitor, slot)
     wanted = max(0, memory_mib - (now.memory_mib - now.added_mib))
     wanted -= wanted % -argv.BLOCK_MIB  # whole blocks, rounded up
     if wanted != now.added_mib:
@@ -86,30 +86,30 @@ async def _room_mib(monitor: Monitor) -> int:
     return 0
 
 
-async def _places(monitor: Monitor) -> list[Document]:
+async def _cpu_slots(monitor: Monitor) -> list[Document]:
     """Where processors are or may be, in the order of their numbers."""
     found = await monitor.execute("query-hotpluggable-cpus")
-    places = [_document(place) for place in found] if isinstance(found, list) else []
-    return sorted(places, key=_order)
+    slots = [_document(slot) for slot in found] if isinstance(found, list) else []
+    return sorted(slots, key=_order)
 
 
-def _order(place: Document) -> list[int]:
-    props = _document(place.get("props"))
+def _order(slot: Document) -> list[int]:
+    props = _document(slot.get("props"))
     return [_number(props, key) for key in ("socket-id", "core-id", "thread-id")]
 
 
-def _plugged(places: Sequence[Document]) -> list[Document]:
-    return [place for place in places if "qom-path" in place]
+def _plugged(slots: Sequence[Document]) -> list[Document]:
+    return [slot for slot in slots if "qom-path" in slot]
 
 
-def _free(places: Sequence[Document]) -> list[Document]:
-    return [place for place in places if "qom-path" not in place]
+def _free(slots: Sequence[Document]) -> list[Document]:
+    return [slot for slot in slots if "qom-path" not in slot]
 
 
-async def _plug(monitor: Monitor, place: Document) -> None:
-    props = _document(place.get("props"))
-    number = "-".join(str(word) for word in _order(place))
-    await monitor.execute("device_add", {"driver": place.get("type"), "id": f"cpu{number}", **props})
+async def _plug(monitor: Monitor, slot: Document) -> None:
+    props = _document(slot.get("props"))
+    number = "-".join(str(word) for word in _order(slot))
+    await monitor.execute("device_add", {"driver": slot.get("type"), "id": f"cpu{number}", **props})
 
 
 def _document(value: object) -> dict[str, object]:

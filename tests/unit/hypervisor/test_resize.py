@@ -16,7 +16,7 @@ BASE_MIB = 128
 
 
 class Machine:
-    """A QEMU with four places for processors, and a guest that takes all memory and gives back what is not `stuck`."""
+    """A QEMU with four slots for processors, and a guest that takes all memory and gives back what is not `stuck`."""
 
     def __init__(self) -> None:
         self.said: list[tuple[str, dict[str, Any]]] = []
@@ -30,13 +30,13 @@ class Machine:
         peer.send(id=message["id"], **{"return": self.nonsense.get(message["execute"], found)})
 
     def query_hotpluggable_cpus(self, args: dict[str, Any]) -> object:
-        places: list[dict[str, Any]] = [
+        slots: list[dict[str, Any]] = [
             {"type": "max-x86_64-cpu", "props": {"socket-id": 0, "core-id": n, "thread-id": 0}, "vcpus-count": 1}
             for n in range(4)
         ]
-        for place in places[: self.cpus]:
-            place["qom-path"] = "/machine/x"
-        return places[::-1]  # as QEMU lists them
+        for slot in slots[: self.cpus]:
+            slot["qom-path"] = "/machine/x"
+        return slots[::-1]  # as QEMU lists them
 
     def query_memory_size_summary(self, args: dict[str, Any]) -> object:
         return {"base-memory": BASE_MIB << 20, "plugged-memory": self.added_mib << 20}
