@@ -2,9 +2,11 @@
 
 from hypercontainer.engine import endpoints, store
 from hypercontainer.engine.host import UIDS, Host
+from hypercontainer.hypervisor.base import Feature
 from hypercontainer.model.record import NicRecord, PodRecord
 from hypercontainer.model.spec import EndpointSpec
 from hypercontainer.network.netns import NetnsNetwork
+from hypercontainer.sandbox.interfaces import place
 
 
 async def allocate(host: Host, pod: PodRecord) -> None:
@@ -20,7 +22,9 @@ async def allocate(host: Host, pod: PodRecord) -> None:
 
 
 async def _interfaces(host: Host, pod: PodRecord) -> list[NicRecord]:
-    """One in each of its networks, in that order: nobody else gets any meanwhile, for no plan of these waits."""
+    """One in each of its networks, in that order: nobody else gets any meanwhile, for no plan of these waits.
+
+    A machine starts with one where it can have others plugged: so it can be a clone, or one that waited."""
     if pod.netns:
         return await NetnsNetwork(pod.netns).plan(pod.id, pod.spec.ports, *_used(host))
     endpoints.check_ports(host.networks, pod.spec)
@@ -28,7 +32,10 @@ async def _interfaces(host: Host, pod: PodRecord) -> list[NicRecord]:
     for endpoint in pod.spec.networks:
         ports = pod.spec.ports if endpoint is endpoints.publishing(host.networks, pod.spec) else []
         network = host.networks[endpoint.network]
-        nics += await network.plan(pod.id, ports, *_used(host), endpoint=endpoint, number=len(nics))
+        for nic in await network.plan(pod.id, ports, *_used(host), endpoint=endpoint, number=len(nics)):
+            if nics and Feature.NICS in host.site.hypervisor.features:
+                place(nic, pod.id, nics)
+            nics.append(nic)
     return nics
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from hypercontainer.agent import messages as m
-from hypercontainer.hypervisor.base import SHARE_TAG, SNAPSHOT_MAC
+from hypercontainer.hypervisor.base import HOT_NICS, SHARE_TAG, SNAPSHOT_MAC
 from hypercontainer.model.container import Capabilities, Mount, Process, Resources
 from hypercontainer.model.record import ContainerRecord, MountRecord, NicRecord, PodRecord, RouteRecord, Streams
 from hypercontainer.model.spec import Dns
@@ -44,11 +44,13 @@ SYSCTLS = {
 def pod_setup(
     pod: PodRecord, dns: Dns, hosts: list[list[str]], *, share: bool, hardware: str = SNAPSHOT_MAC
 ) -> m.PodSetup:
-    """Names, addresses, clock, entropy. `hosts`: rows of /etc/hosts; `hardware`: the address that the interface has."""
+    """Names, addresses, clock, entropy. `hosts`: rows of /etc/hosts; `hardware`: the address that the interface has, if
+    the machine started with one."""
+    first = [nic for nic in pod.nics if nic.number not in HOT_NICS]
     return m.PodSetup(
         hostname=hostname(pod),
         # the last one first: none is to have a name that the guest's kernel has given to one that still has it
-        interfaces=[_interface(nic, hardware if len(pod.nics) == 1 else "") for nic in reversed(pod.nics)],
+        interfaces=[_interface(nic, hardware if [nic] == first else "") for nic in reversed(pod.nics)],
         routes=[_route(route) for route in routes(pod.nics)],
         dns=m.Resolver(nameservers=dns.nameservers, search=dns.search, options=dns.options),
         hosts=hosts,

@@ -25,8 +25,8 @@ TELL_S = 10.0  # for a guest to let go of one
 
 
 def place(nic: NicRecord, pod_id: str, others: Sequence[NicRecord]) -> None:
-    """Give a planned interface, which comes while the machine runs, what it has beside the `others` of its pod: a
-    number, a tap, a name.
+    """Give a planned interface, which is to be plugged into a machine that runs, what it has beside the `others` of its
+    pod: a number, a tap, a name.
 
     Exhausted when the pod has all that it can have. InUse when the name, which is that of an interface of somebody
     else's, is one of theirs."""
@@ -51,6 +51,16 @@ class Interfaces:
         """Make what there is of those in the record before the VMM is there."""
         for nic in self._record.nics:
             await self._site.network_of(nic).create(nic)
+
+    def first(self) -> list[Nic]:
+        """Those that the machine starts with."""
+        return [vmm_nic(nic) for nic in self._record.nics if nic.number not in HOT_NICS]
+
+    async def complete(self, vm: Vm) -> None:
+        """Plug the others, of which the guest is to be told."""
+        for nic in self._record.nics:
+            if nic.number in HOT_NICS:
+                await _connectable(vm).add_nic(vmm_nic(nic))
 
     async def plug(self) -> None:
         """Have their taps, which the VMM has made, lead somewhere."""

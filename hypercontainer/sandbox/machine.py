@@ -26,7 +26,7 @@ from hypercontainer.model.record import ContainerRecord, DiskRecord, MountRecord
 from hypercontainer.model.spec import Dns
 from hypercontainer.network import dns
 from hypercontainer.sandbox import agent_requests, clock, first_guests, rootfs
-from hypercontainer.sandbox.interfaces import Interfaces, vmm_nic
+from hypercontainer.sandbox.interfaces import Interfaces
 from hypercontainer.sandbox.site import Boot, Records, Site
 from hypercontainer.storage import filling
 from hypercontainer.storage.share import Share
@@ -115,6 +115,7 @@ class Machine:
             self.vm = vm = await self._guest(config, trace, origin)
             self._targets = {disk.target for disk in disks}
             record.guest, record.uid = vm.guest.record, vm.guest.record.uid
+            await self.interfaces.complete(vm)
             if not origin:
                 await self.interfaces.plug()
             with trace.step("pod"):
@@ -196,7 +197,7 @@ class Machine:
             uid=record.uid,
             disks=disks,
             disk_mib=max([limits.scratch_mib, *(c.spec.scratch_mib for c in record.containers)]),
-            nics=[vmm_nic(nic) for nic in record.nics],
+            nics=self.interfaces.first(),
             share=self._shared() if _of_the_host(record.containers) else None,
             boot_timeout_s=limits.boot_timeout_s,
             accelerator=boot.accelerator,

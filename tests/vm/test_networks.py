@@ -19,7 +19,8 @@ SOON_S = 5  # to wait for an answer that never comes
 
 
 def serve(hyper: PrivateDaemon, name: str, *flags: str) -> None:
-    """A container whose port 80 says its name, and logs who asks; its root may do anything to its network."""
+    """A container whose port 80 says its name, and logs who asks; its root may do anything to its network. It listens
+    when this returns."""
     ok(
         hyper,
         "run",
@@ -34,6 +35,7 @@ def serve(hyper: PrivateDaemon, name: str, *flags: str) -> None:
         "-c",
         SAY.format(name=name),
     )
+    assert ask(hyper, name, "127.0.0.1") == name
 
 
 def ask(hyper: PrivateDaemon, name: str, address: str) -> str:

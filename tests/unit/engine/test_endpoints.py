@@ -101,7 +101,10 @@ async def test_a_pod_has_an_interface_in_each(
     await engine.containers.start("web")
     pod, _ = engine.supervisor.find("web")
     inside, db = pod.record.nics
-    assert (inside.name, db.name, inside.tap, db.tap) == ("eth0", "eth1", f"hy{pod.record.id}", f"hy{pod.record.id}1")
+    assert (inside.name, db.name, inside.tap, db.tap) == ("eth0", "eth1", f"hy{pod.record.id}", f"hy{pod.record.id}8")
+    [guest] = world.hypervisor.alive
+    assert [nic.tap for nic in guest.config.nics] == [inside.tap]  # as a clone has, and one that waited
+    assert {nic.tap for nic in guest.plugged_nics.values()} == {inside.tap, db.tap}
     assert [(nic.network, len(nic.ports)) for nic in pod.record.nics] == [("inside", 0), ("db", 1)]
     assert [list(network.plugged) for network in world.networks.values()] == [[], [inside.tap], [db.tap]]
     said = (await engine.containers.inspect("web")).network_settings
