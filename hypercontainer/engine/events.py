@@ -27,8 +27,9 @@ QUEUE = 1_000  # events that a listener may lag behind before it is let go
 Kind = Literal["container", "pod", "image", "volume", "network"]
 TYPES = get_args(Kind)
 ACTIONS = frozenset(
-    """checkpoint connect create delete destroy die disconnect exec_create exec_die exec_start fork health_status import
-    kill load oom pause pull rename restart restore resume start stop suspend tag unpause untag update""".split()  # noqa: SIM905  one a line would be a page
+    """checkpoint commit connect create delete destroy die disconnect exec_create exec_die exec_start export fork
+    health_status import kill load oom pause pull rename restart restore resume start stop suspend tag unpause untag
+    update""".split()  # noqa: SIM905  one a line would be a page
 )
 
 
