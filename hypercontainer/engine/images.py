@@ -11,6 +11,7 @@ from hypercontainer.engine import filters
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.progress import Report, with_progress
 from hypercontainer.images import archive, auth, pull, reference
+from hypercontainer.images import push as pushing
 from hypercontainer.images import registry as registries
 from hypercontainer.images import save as saving
 from hypercontainer.images.index import Image
@@ -88,6 +89,29 @@ class Images:
             return doc.ImagesDone(images=[doc.ImageRef(id=image.id, name=name)])
 
         return with_progress(fetch)
+
+    async def push(
+        self, name: str, *, all_tags: bool, credentials: Credentials | None
+    ) -> AsyncGenerator[doc.Progress | doc.PushDone, None]:
+        settings = self.host.settings
+        domain = reference.parse(name).domain
+        given = credentials or await auth.credentials(Path(settings.docker_config), domain)
+
+        async def send(report: Report) -> doc.PushDone:
+            pushed = await pushing.push(
+                self.host.images,
+                name,
+                all_tags=all_tags,
+                credentials=given,
+                registries=settings.registries,
+                report=report,
+            )
+            for one in pushed:
+                ref = f"{one.name}:{one.tag}"
+                self._emit("push", self.host.images.get(ref).id, [ref])
+            return doc.PushDone(pushed=pushed)
+
+        return with_progress(send)
 
     async def login(self, registry: str, credentials: Credentials) -> None:
         domain = auth.domain_of(registry)

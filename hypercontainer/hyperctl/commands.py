@@ -73,6 +73,7 @@ MODULES = {
         "rmi": "Remove images",
         "history": "Show the layers of an image",
         "pull": "Download an image",
+        "push": "Upload an image",
         "load": "Load images from a tar archive",
         "save": "Save images to a tar archive",
         "import": "Make an image of a root file system's tar",
@@ -127,9 +128,13 @@ MODULES = {
 }
 COMMANDS = {key: Entry(module, key, text) for module, keys in MODULES.items() for key, text in keys.items()}
 # docker's longer names of the same
-CONTAINER = "run create start stop kill restart pause unpause rm rename update wait exec attach logs cp top stats port"
+CONTAINER = (
+    "run create start stop kill restart pause unpause rm rename update wait exec attach logs cp top stats port "
+    "commit diff export"
+)
+IMAGE = "pull push load save import tag history"
 COMMANDS.update({f"container {name}": COMMANDS[name] for name in CONTAINER.split()})
-COMMANDS.update({f"image {name}": COMMANDS[name] for name in ("pull", "load", "save", "import", "tag", "history")})
+COMMANDS.update({f"image {name}": COMMANDS[name] for name in IMAGE.split()})
 COMMANDS.update({"container ls": COMMANDS["ps"], "image ls": COMMANDS["images"], "image rm": COMMANDS["rmi"]})
 GROUPS = {
     "container": "Containers, as docker groups them",
@@ -152,7 +157,6 @@ REFUSED = {
     "manifest": "use skopeo on the registry",
     "node": "there is no swarm",
     "plugin": "hyperd has no plugins",
-    "push": "use 'hyperctl save' and skopeo",
     "search": "use the registry's own search",
     "secret": "there is no swarm: mount a file with -v",
     "service": "there is no swarm",

@@ -1,4 +1,4 @@
-"""hyperctl images, tag, rmi, history, pull, load, save, import, image prune."""
+"""hyperctl images, tag, rmi, history, pull, push, load, save, import, image prune."""
 
 from __future__ import annotations
 
@@ -136,6 +136,26 @@ def pull(context: Context, args: Args) -> int:
     return 0
 
 
+def push(context: Context, args: Args) -> int:
+    from hypercontainer.hyperctl import login
+
+    moot.warn(args)
+    name = args.operands[0]
+    tagged = split_tag(name)[1] != NONE or "@" in name
+    if args.all_tags and tagged:
+        raise UsageError("tag can't be used with --all-tags/-a", "push", status=1)
+    if not (args.all_tags or tagged or args.quiet):
+        print("Using default tag: latest")
+    body: dict[str, object] = {"name": name, "all_tags": args.all_tags}
+    if kept := login.kept(context, name):
+        body["auth"] = kept
+    lines = context.client.stream("POST", "/v1/images/push", body)
+    for one in progress.follow(lines, sys.stdout, quiet=args.quiet):
+        if args.quiet:
+            print(f"{one['Name']}:{one['Tag']}")
+    return 0
+
+
 def pieces(path: str) -> Iterator[bytes]:
     """What is in file `path`; "-" and "" are stdin."""
     if path in ("", "-"):
@@ -219,6 +239,11 @@ COMMANDS = {
         pull, "[OPTIONS] NAME[:TAG|@DIGEST]", "hyperctl pull --platform linux/amd64 debian:12",
         Flag("platform", "os/architecture[/variant]"), QUIET, moot.TRUST, least=1, most=1,
         refused={"all-tags": "name the tags one by one"},
+    ),
+    "push": Command(
+        push, "[OPTIONS] NAME[:TAG]", "hyperctl push registry.example.com:5000/mine:1",
+        flags.switch("all-tags", "All tags of the repository", "a"),
+        flags.switch("quiet", "Do not show how it goes", "q"), moot.TRUST, least=1, most=1, objects="images",
     ),
     "load": Command(
         load, "[OPTIONS]", "hyperctl load -i image.tar",

@@ -1,4 +1,4 @@
-"""How a pull, a load or a download goes: bars on a terminal, plain lines elsewhere."""
+"""How a pull, a push, a load or a download goes: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def follow(lines: Iterable[dict[str, Any]], out: TextIO, *, quiet: bool = False) -> list[dict[str, Any]]:
-    """Show the Progress documents among `lines`; what the last line says was made: images, or a kernel."""
+    """Show the Progress documents among `lines`; what the last line says was made: images, or a kernel; or sent."""
     if not quiet and out.isatty():
         return _bars(lines, out)
     said: set[tuple[str, str]] = set()
@@ -28,7 +28,7 @@ def follow(lines: Iterable[dict[str, Any]], out: TextIO, *, quiet: bool = False)
 
 def made(line: dict[str, Any]) -> list[dict[str, Any]]:
     kernel = line.get("kernel")
-    return [kernel] if kernel else line.get("images") or []
+    return [kernel] if kernel else line.get("images") or line.get("pushed") or []
 
 
 def label(line: dict[str, Any]) -> str:

@@ -194,8 +194,8 @@ async def connect(
     """A connection to the registry that `name` is in, its mirrors first. Credentials go to the registry alone."""
     async with transport.session() as session:
         mirrors = [_mirror(session, url, retry) for url in how.mirrors]
-        own = await _own(session, name.domain, how, credentials, retry)
-        yield Registry(session, name, [*mirrors, own], retry)
+        itself = await own(session, name.domain, how, credentials, retry)
+        yield Registry(session, name, [*mirrors, itself], retry)
 
 
 async def login(
@@ -206,7 +206,7 @@ async def login(
 ) -> None:
     """Ask the registry `domain` whether it takes `credentials`. Denied if it does not, Unavailable."""
     async with transport.session() as session:
-        endpoint = await _own(session, domain, how, credentials, retry)
+        endpoint = await own(session, domain, how, credentials, retry)
         await transport.retrying(f"log in to {domain}", retry, lambda: _enter(session, endpoint))
 
 
@@ -224,7 +224,7 @@ async def _enter(session: aiohttp.ClientSession, endpoint: Endpoint) -> None:
     raise Denied(f"{transport.address(url)} refuses these credentials")
 
 
-async def _own(
+async def own(
     session: aiohttp.ClientSession, domain: str, how: settings.Registry, credentials: Credentials | None, retry: Retry
 ) -> Endpoint:
     """The registry itself, no mirror of it."""

@@ -171,16 +171,27 @@ class ImageStore:
                     except FileNotFoundError as e:
                         raise NotFound("blob", digest, f"image {image.id} is damaged: pull or load it again") from e
 
-    def publish(self, work: Workspace, image_id: str, record: ImageRecord, names: Iterable[Reference]) -> Image:
+    def publish(
+        self,
+        work: Workspace,
+        image_id: str,
+        record: ImageRecord,
+        names: Iterable[Reference],
+        *,
+        known: bool = False,
+    ) -> Image:
         """Let the image be in the store: its blobs, and its root file system if the store has none such.
 
-        They are in `work`, verified. Waits for the disk: call it in a thread."""
+        They are in `work`, verified. `known`: it is there, and NotFound if it was removed meanwhile. Waits for the
+        disk: call it in a thread."""
         new = self._places(work, record)
         for path in new:
             files.fsync(path)
         made: list[Path] = []
         try:
             with self.changing() as here:
+                if known and image_id not in here.images:
+                    raise NotFound("image", image_id)
                 made += [target for path, target in new.items() if _link(path, target)]
                 for folder in (self._blobs, self._rootfs):
                     files.fsync(folder)

@@ -98,14 +98,18 @@ class Tokens:
     async def _fetch(self, key: Key) -> tuple[str, float]:
         who = self._credentials
         asked = {"service": key.service, "scope": key.scope}
-        url, form, authorization = URL(key.realm), None, ""
+        url, authorization = URL(key.realm), ""
+        request = transport.Request("GET", url)
         if who and who.identity_token:
             form = {"grant_type": "refresh_token", "client_id": CLIENT, "refresh_token": who.identity_token, **asked}
+            request = transport.Request("POST", url, body=lambda: form)
         else:
-            url = url.update_query({k: v for k, v in asked.items() if v})
+            scopes = [("scope", scope) for scope in key.scope.split()]  # of two repositories: one each
+            service = [("service", key.service)] if key.service else []
+            request = transport.Request("GET", url.update_query([*service, *scopes]))
             authorization = basic(who) if who and who.username else ""
-        async with transport.get(
-            self._session, url, {}, insecure=self._insecure, authorization=authorization, form=form
+        async with transport.send(
+            self._session, request, insecure=self._insecure, authorization=authorization
         ) as response:
             if response.status in (400, 401, 403):
                 raise Denied(

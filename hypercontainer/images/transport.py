@@ -7,9 +7,10 @@ import socket
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 import aiohttp
@@ -26,7 +27,10 @@ MAX_REDIRECTS = 5
 REDIRECTS = (301, 302, 303, 307, 308)
 BROKEN = (aiohttp.ClientError, TimeoutError, ConnectionError, ssl.SSLError)
 
+SAFE, KEPT = ("GET", "HEAD"), (307, 308)
+
 T = TypeVar("T")
+Body = bytes | Mapping[str, str] | AsyncIterator[bytes]
 
 
 class Retry(NamedTuple):
@@ -90,36 +94,43 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
         yield made
 
 
+class Request(NamedTuple):
+    """What is sent. `body` is called for each attempt: bytes, a form, or pieces as they are read."""
+
+    method: str
+    url: URL
+    headers: Mapping[str, str] = MappingProxyType({})
+    body: Callable[[], Body] | None = None
+    timeout_s: float = 0.0  # from its first byte to the head of the answer; 0: HEAD_S
+
+
 @asynccontextmanager
-async def get(
-    session: aiohttp.ClientSession,
-    url: URL,
-    headers: Mapping[str, str],
-    *,
-    insecure: bool,
-    authorization: str = "",
-    form: Mapping[str, str] | None = None,
+async def send(
+    session: aiohttp.ClientSession, request: Request, *, insecure: bool, authorization: str = ""
 ) -> AsyncIterator[aiohttp.ClientResponse]:
-    """One request (a POST when it has a `form`) and its redirects, answered with anything but one.
+    """A request and its redirects, answered with anything but one. What changes something is sent on only where it is
+    to stay what it is (307, 308).
 
     `authorization` goes to the first host only. TryAgain for 429, 5xx and broken connections, in the block as well.
     """
-    sent = dict(headers)
+    method, url = request.method, request.url
+    sent = dict(request.headers)
     if authorization:
         sent["Authorization"] = authorization
+    redirects = REDIRECTS if method in SAFE else KEPT
     try:
         for _ in range(MAX_REDIRECTS + 1):
-            method = "GET" if form is None else "POST"
-            async with asyncio.timeout(HEAD_S):
+            data = request.body() if request.body else None
+            async with asyncio.timeout(request.timeout_s or HEAD_S):
                 response = await session.request(
-                    method, url, headers=sent, data=form, allow_redirects=False, ssl=not insecure
+                    method, url, headers=sent, data=data, allow_redirects=False, ssl=not insecure
                 )
             async with response:
                 _check(response)
-                if response.status not in REDIRECTS:
+                if response.status not in redirects:
                     yield response
                     return
-                target = _target(url, response.headers.get("Location", ""), insecure)
+                target = target_of(url, response.headers.get("Location", ""), insecure)
             if target.origin() != url.origin():
                 sent.pop("Authorization", None)
             url = target
@@ -143,7 +154,15 @@ def _why(e: BaseException) -> str:
     return str(e)[:300] or type(e).__name__
 
 
-def _target(url: URL, location: str, insecure: bool) -> URL:
+def get(
+    session: aiohttp.ClientSession, url: URL, headers: Mapping[str, str], *, insecure: bool, authorization: str = ""
+) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+    """See `send`."""
+    return send(session, Request("GET", url, headers), insecure=insecure, authorization=authorization)
+
+
+def target_of(url: URL, location: str, insecure: bool) -> URL:
+    """Where the answer of `url` sends us. Unavailable when that is less protected, or inside of where we are."""
     try:
         target = url.join(URL(location, encoded=True))
         origin = target.origin()

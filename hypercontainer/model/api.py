@@ -38,7 +38,7 @@ Condition = Literal["not-running", "next-exit", "removed"]
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """For one pull. Never kept, never logged."""
+    """For one pull or push. Never kept, never logged."""
 
     username: str = ""
     password: str = ""
@@ -267,6 +267,12 @@ class Images(Protocol):
         self, name: str, *, platform: str, credentials: Credentials | None
     ) -> AsyncGenerator[doc.Progress | doc.ImagesDone, None]:
         """Progress, then ImagesDone. `platform` "" is the guest's; credentials None: those of the daemon's user."""
+
+    async def push(
+        self, name: str, *, all_tags: bool, credentials: Credentials | None
+    ) -> AsyncGenerator[doc.Progress | doc.PushDone, None]:
+        """Send the image of this name, or those of all tags of the repository, to the registry in the name: progress,
+        then PushDone. credentials None: those of the daemon's user."""
 
     async def login(self, registry: str, credentials: Credentials) -> None:
         """Ask `registry` (HOST[:PORT], "docker.io") whether it takes them; Denied if not. Nothing is kept."""

@@ -578,6 +578,21 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     total: int = 0
 
 
+class Pushed(Document, frozen=True, kw_only=True):
+    """A manifest that a registry has under a tag."""
+
+    name: str  # of the repository, in full
+    tag: str
+    digest: str
+    size: int  # bytes of the manifest
+
+
+class PushDone(msgspec.Struct, frozen=True, kw_only=True):
+    """The last line of a push that succeeded."""
+
+    pushed: list[Pushed]
+
+
 class ImagesDone(msgspec.Struct, frozen=True, kw_only=True):
     """The last line of a pull or load that succeeded."""
 

@@ -26,7 +26,7 @@ VERBS: Mapping[ArchiveMode, str] = {
     "tree": "read",
 }
 KINDS: Mapping[bytes, Literal["A", "C", "D"]] = {b"A": "A", b"C": "C", b"D": "D"}
-MAX_CHANGES = 256 << 20  # bytes: a million of them, with long names
+MAX_CHANGES, MAX_ROWS = 500_000, 64 << 20  # of a list, and its bytes
 
 COMPLAINT = 4096  # bytes of the agent's stderr that are kept
 KILLED = 128  # above it an exit status is that of a signal
@@ -145,13 +145,14 @@ async def tree(pod: Pod, container: Container) -> AsyncGenerator[bytes, None]:
 async def changes(pod: Pod, container: Container) -> list[Change]:
     """What the container has made of its image, as docker's diff has it. WireError when the guest says what no
     list of that can be."""
-    rows = b""
+    rows, count = bytearray(), 0
     async with pod.entered(container) as vm, aclosing(_output(pod, vm, container, "changes", "/")) as pieces:
         async for data in pieces:
             rows += data
-            if len(rows) > MAX_CHANGES:
-                raise Exhausted(f"cannot list the changes of {container.record.name}: they are more than anyone reads")
-    return parse_changes(rows)
+            count += data.count(0)
+            if len(rows) > MAX_ROWS or count > MAX_CHANGES:
+                raise Exhausted(f"cannot list the changes of {container.record.name}: they are more than {MAX_CHANGES}")
+    return parse_changes(bytes(rows))
 
 
 def parse_changes(rows: bytes) -> list[Change]:

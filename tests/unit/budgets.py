@@ -34,11 +34,12 @@ from hypercontainer.hyperd.http import params
 from hypercontainer.hyperd.rest import frames
 from hypercontainer.hyperd.rest.containers import ListQuery
 from hypercontainer.hypervisor.host.rundir import VmmFile
-from hypercontainer.images import auth, challenge, compression, instruction, layout, reference, spool, transport
+from hypercontainer.images import auth, challenge, compression, instruction, layout, reference, spool, transport, upload
 from hypercontainer.images.index import Index
 from hypercontainer.kernel.bundle import BundleFile
 from hypercontainer.lib import document
 from hypercontainer.model import stream
+from hypercontainer.sandbox import archive as sandbox_archive
 from hypercontainer.sandbox import log as logs
 from hypercontainer.storage.volume import Volume
 from tests.fuzz import targets
@@ -191,6 +192,7 @@ READERS: dict[str, Reader] = {
         lambda: {**bombs.jsons(), **bombs.descriptors()},
     ),
     "its headers": Reader(("images.challenge",), headers, bombs.headers),
+    "its refusals": Reader(("images.upload",), upload.words, bombs.jsons),
     "small answers": Reader(("images.transport",), an_answer, bombs.packed, UNPACKED),
     "names, instructions, credentials": Reader(("images.instruction",), words, bombs.words),
     "docker's config.json": Reader(("images.auth",), docker_config, bombs.jsons),
@@ -206,6 +208,11 @@ READERS: dict[str, Reader] = {
     "tars that cp looks at": Reader(("hyperctl.cp",), look, bombs.tars),
     "frames of the agent": Reader(("agent.wire", "agent.control", "agent.client"), targets.frames, bombs.frames),
     "answers of the agent": Reader(("agent.messages",), targets.answers, bombs.jsons),
+    "what an agent says was changed": Reader(
+        ("sandbox.archive",),
+        sandbox_archive.parse_changes,
+        lambda: {"short": b"A/\0" * 100_000, "long": b"A/" + b"x" * 200_000 + b"\0", "none": bytes(100_000)},
+    ),
     "QEMU's monitor": Reader(("hypervisor.qemu.qmp",), targets.monitor, bombs.jsons),
     "bodies of requests": Reader(("hyperd.http.params", "sandbox.agent_requests"), targets.bodies, bombs.jsons),
     "queries": Reader(

@@ -50,6 +50,12 @@ class PullBody(Body, frozen=True, kw_only=True):
     auth: Credentials | None = None  # None = those of the daemon's user
 
 
+class PushBody(Body, frozen=True, kw_only=True):
+    name: Name
+    all_tags: bool = False
+    auth: Credentials | None = None  # None = those of the daemon's user
+
+
 class LoginBody(Body, frozen=True, kw_only=True):
     registry: Name
     auth: Credentials
@@ -73,6 +79,11 @@ async def history(call: Call[ImageQuery, None]) -> Sequence[doc.HistoryEntry]:
 async def pull(call: Call[Nothing, PullBody]) -> Pulling:
     body = call.body
     return await call.engine.images.pull(body.name, platform=body.platform, credentials=body.auth)
+
+
+async def push(call: Call[Nothing, PushBody]) -> AsyncGenerator[doc.Progress | doc.PushDone, None]:
+    body = call.body
+    return await call.engine.images.push(body.name, all_tags=body.all_tags, credentials=body.auth)
 
 
 async def login(call: Call[Nothing, LoginBody]) -> None:

@@ -158,6 +158,8 @@ ROUTES: Sequence[Route[Any, Any]] = (
           answer=list[doc.HistoryEntry], summary="How an image was made"),
     Route(method="POST", path="/v1/images/pull", access=USER, handler=images.pull, query=Nothing, body=images.PullBody,
           answer=Lines(doc.Progress, doc.ImagesDone), lasting=True, summary="Fetch an image from a registry"),
+    Route(method="POST", path="/v1/images/push", access=USER, handler=images.push, query=Nothing, body=images.PushBody,
+          answer=Lines(doc.Progress, doc.PushDone), lasting=True, summary="Send an image to a registry"),
     Route(method="POST", path="/v1/login", access=USER, handler=images.login, query=Nothing, body=images.LoginBody,
           lasting=True, summary="Does a registry take these credentials? Nothing is kept"),
     Route(method="POST", path="/v1/images/load", access=USER, handler=images.load, query=Nothing, body=Raw.TAR,

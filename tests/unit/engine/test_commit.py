@@ -15,6 +15,7 @@ from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import Exhausted, GuestTooOld, HyperError, InvalidInput, WrongState
 from hypercontainer.images.unpack import BadLayer
 from hypercontainer.model.spec import Commit, ContainerSpec, Healthcheck, PodSpec
+from hypercontainer.sandbox import archive
 from hypercontainer.testing import layers as made
 from hypercontainer.testing.fake_agent import FakeAgent
 from hypercontainer.testing.fake_process import FakeProcess
@@ -187,6 +188,18 @@ async def test_changes_that_make_no_sense(engine: LocalEngine, create: Run, worl
     tell(world, "changes", rows)
     id = await running(engine, create)
     with pytest.raises(WireError, match="make no sense"):
+        await engine.containers.changes(id)
+    await engine.containers.remove(id, force=True, volumes=False)
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MAX_CHANGES", 2), ("MAX_ROWS", 15)])
+async def test_more_changes_than_anyone_reads(
+    engine: LocalEngine, create: Run, world: World, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+) -> None:
+    tell(world, "changes", b"C/etc\0A/etc/a\0D/gone\0")
+    monkeypatch.setattr(archive, limit, value)
+    id = await running(engine, create)
+    with pytest.raises(Exhausted, match="cannot list the changes"):
         await engine.containers.changes(id)
     await engine.containers.remove(id, force=True, volumes=False)
 

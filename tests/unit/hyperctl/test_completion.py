@@ -81,4 +81,4 @@ def test_bash_completes(hyperctl: Hyperctl, complete) -> None:  # type: ignore[n
     try hyperctl run --pull a
     """
     out = subprocess.run(["bash", "-c", test], env=hyperctl.environment, capture_output=True, text=True, check=True)
-    assert out.stdout == "pull\nweb old\nalways\n"
+    assert out.stdout == "pull push\nweb old\nalways\n"

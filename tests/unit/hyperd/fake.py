@@ -234,6 +234,10 @@ ANSWERS: dict[str, Any] = {
     "images.pull": _lines(
         doc.Progress(id="layer", action="download", current=1, total=2), doc.ImagesDone(images=[IMAGE])
     ),
+    "images.push": _lines(
+        doc.Progress(id="layer", action="Pushed"),
+        doc.PushDone(pushed=[doc.Pushed(name="host/a", tag="1", digest="sha256:1", size=2)]),
+    ),
     "images.save": _lines(b"image"),
     "images.remove": [doc.ImageRemoved(untagged="busybox:latest"), doc.ImageRemoved(deleted="sha256:1")],
     "images.prune": doc.Pruned(deleted=[], space_reclaimed=0),

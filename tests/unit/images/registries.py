@@ -1,4 +1,4 @@
-"""A registry on loopback that serves what a test pushed, or what another registry has, with faults on order."""
+"""A registry on loopback that serves what was pushed to it, or what another registry has, with faults on order."""
 
 import base64
 import gzip
@@ -45,6 +45,16 @@ class FakeRegistry:
     before: Callable[[str], Awaitable[None]] | None = None
     port: int = 0
     given: int = 0
+    # uploads
+    uploads: dict[str, bytearray] = field(default_factory=dict)
+    begun: int = 0
+    received: int = 0  # bytes of them
+    mounts: bool = True
+    break_upload_at: int = -1  # bytes of one: then the connection breaks, once
+    forgets: bool = False  # such an upload is lost
+    lose_answer: bool = False  # of the first upload's end
+    complaint: object = None  # what every upload is refused with
+    elsewhere: "FakeRegistry | None" = None  # where uploads are sent to
 
     @property
     def host(self) -> str:
@@ -52,6 +62,9 @@ class FakeRegistry:
 
     def paths(self, word: str) -> list[str]:
         return [path for _, path, _ in self.requests if word in path]
+
+    def sent(self, method: str) -> list[str]:
+        return [path for given, path, _ in self.requests if given == method]
 
     def push(self, repository: str, tag: str, layers: list[bytes], **said: Any) -> str:
         """Returns the manifest's digest."""
@@ -83,6 +96,8 @@ class FakeRegistry:
             return self._token(request)
         if refused := self._refused(request):
             return refused
+        if request.method in ("POST", "PATCH", "PUT") or "/blobs/uploads/" in request.path:
+            return await self._upload(request)
         status, headers, body = await self._content(request)
         if fault.change:
             body = fault.change(body)
@@ -102,11 +117,71 @@ class FakeRegistry:
     ) -> web.StreamResponse:
         response = web.StreamResponse(status=status, headers={**headers, "Content-Length": str(len(body))})
         await response.prepare(request)
-        await response.write(body if cut_after < 0 else body[:cut_after])
+        if request.method != "HEAD":
+            await response.write(body if cut_after < 0 else body[:cut_after])
         if cut_after >= 0:
             assert request.transport
             request.transport.close()
         return response
+
+    async def _upload(self, request: web.Request) -> web.StreamResponse:
+        if self.complaint:
+            return web.json_response(self.complaint, status=403)
+        path = request.path.removeprefix("/v2/")
+        repository, _, id = path.partition("/blobs/uploads/")
+        if "/manifests/" in path:
+            data = await request.read()
+            for ref in (path, f"{path.rpartition('/')[0]}/{made.digest(data)}"):
+                self.files[ref] = (request.content_type, data)
+            return web.Response(status=201, headers={"Docker-Content-Digest": made.digest(data)})
+        if request.method == "POST":
+            mounted = self.files.get(f"{request.query.get('from')}/blobs/{request.query.get('mount')}")
+            if mounted and self.mounts:
+                self.files[f"{repository}/blobs/{request.query['mount']}"] = mounted
+                return web.Response(status=201)
+            self.begun += 1
+            id = str(self.begun)
+            (self.elsewhere or self).uploads[id] = bytearray()
+            self.uploads[id] = (self.elsewhere or self).uploads[id]
+        elif id not in self.uploads:
+            return web.json_response({"errors": [{"code": "BLOB_UPLOAD_UNKNOWN"}]}, status=404)
+        elif request.method in ("PATCH", "PUT") and not await self._take(request, self.uploads[id]):
+            return web.Response(status=416)
+        if request.method == "PUT":
+            return self._end(request, repository, id)
+        host = f"http://{self.elsewhere.host}" if self.elsewhere else ""
+        known = {"Range": f"0-{max(len(self.uploads[id]) - 1, 0)}"}
+        location = {"Location": f"{host}/v2/{repository}/blobs/uploads/{id}?state={len(self.uploads[id])}"}
+        return web.Response(status=204 if request.method == "GET" else 202, headers={**known, **location})
+
+    async def _take(self, request: web.Request, upload: bytearray) -> bool:
+        """What comes goes to the upload, up to where the connection is to break."""
+        start = request.headers.get("Content-Range", f"{len(upload)}-").partition("-")[0]
+        if int(start) != len(upload):
+            return False
+        async for data in request.content.iter_any():
+            self.received += len(data)
+            upload += data
+            if 0 <= self.break_upload_at <= len(upload):
+                del upload[self.break_upload_at :]
+                self.break_upload_at = -1
+                if self.forgets:
+                    self.uploads.clear()
+                assert request.transport
+                request.transport.abort()
+                raise ConnectionResetError
+        return True
+
+    def _end(self, request: web.Request, repository: str, id: str) -> web.Response:
+        data = bytes(self.uploads.pop(id))
+        if made.digest(data) != request.query["digest"]:
+            return web.json_response({"errors": [{"code": "DIGEST_INVALID"}]}, status=400)
+        self.files[f"{repository}/blobs/{request.query['digest']}"] = ("application/octet-stream", data)
+        if self.lose_answer:
+            self.lose_answer = False
+            assert request.transport
+            request.transport.abort()
+        return web.Response(status=201, headers={"Docker-Content-Digest": request.query["digest"]})
 
     async def _content(self, request: web.Request) -> Content:
         path = request.path.removeprefix("/v2/")

@@ -1,0 +1,267 @@
+"""A repository that an image goes to: blobs and manifests, by the OCI distribution protocol."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from hypercontainer.errors import Denied, HyperError, InvalidInput, Unavailable
+from hypercontainer.images import manifest, registry, transport
+from hypercontainer.images.manifest import Descriptor
+from hypercontainer.images.reference import Reference
+from hypercontainer.images.registry import BadBlob, Endpoint
+from hypercontainer.images.transport import Request, Retry, TryAgain
+from hypercontainer.lib import foreign
+from hypercontainer.model import settings
+from hypercontainer.model.api import Credentials
+
+CHUNK, MAX_CHUNK = 16 << 20, 1 << 30  # bytes of one request, and if a registry wants more
+WHOLE = 1 << 20  # bytes of a blob that goes at once
+PIECE = 1 << 20
+CHUNK_S = 600.0  # for the bytes of one, and its answer
+MAX_COMPLAINT = 64 << 10
+LOST = (400, 404, 416)  # what registries say of an upload that they do not go on with
+RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,18})")
+
+Tell = Callable[[int], None]
+
+
+class _Complaint(msgspec.Struct):
+    code: str = ""
+    message: str = ""
+
+
+class _Complaints(msgspec.Struct):
+    errors: list[_Complaint] = []
+
+
+class Answer(NamedTuple):
+    """The head of an answer, and what a refusal says."""
+
+    status: int
+    headers: Mapping[str, str]
+    url: URL
+    words: str = ""
+
+
+@dataclass
+class _Upload:
+    """A blob on its way. `location` None: it has to begin, again."""
+
+    location: URL | None = None
+    offset: int = 0  # bytes that the registry has, as far as is known
+    chunk: int = 0  # bytes of one request
+    sure: bool = True  # of the offset: no connection has broken since it was told
+
+
+class Destination:
+    """A repository of a registry. Made by `connect`."""
+
+    def __init__(self, session: aiohttp.ClientSession, name: Reference, endpoint: Endpoint, retry: Retry) -> None:
+        self._session, self._name, self._endpoint, self._retry = session, name, endpoint, retry
+        self._scope = f"repository:{name.path}:pull,push"
+
+    async def has(self, digest: str) -> bool:
+        request = Request("HEAD", self._url(f"blobs/{digest}"))
+        found = await transport.retrying(self._deed, self._retry, lambda: self._ask(request, (200, 404)))
+        return found.status == 200
+
+    async def mount(self, digest: str, origin: str) -> bool:
+        """Have the registry take the blob from another repository of its own, if it will."""
+        url = self._url("blobs/uploads/").with_query({"mount": digest, "from": origin})
+        scope = f"{self._scope} repository:{origin}:pull"
+        try:
+            answer = await transport.retrying(
+                self._deed, self._retry, lambda: self._ask(Request("POST", url), (201, 202), scope)
+            )
+        except (Denied, Unavailable):  # of the other repository, perhaps: an upload of our own will tell
+            return False
+        return answer.status == 201  # an upload that has begun instead is left: registries clear them away
+
+    async def put(self, blob: Descriptor, path: Path, tell: Tell) -> None:
+        """Upload the file: in one request if it is small, else in chunks; what was cut short goes on where the registry
+        lets it, or begins again."""
+        upload = _Upload()
+        await transport.retrying(self._deed, self._retry, lambda: self._attempt(upload, blob, path, tell))
+
+    async def manifest(self, data: bytes, media_type: str, tag: str) -> str:
+        """Put a manifest under a tag; its digest."""
+        request = Request("PUT", self._url(f"manifests/{tag}"), {"Content-Type": media_type}, lambda: data)
+        answer = await transport.retrying(self._deed, self._retry, lambda: self._ask(request, (200, 201)))
+        return self._same(answer, manifest.digest(data))
+
+    @property
+    def _deed(self) -> str:
+        return f"push {self._name}"
+
+    def _url(self, path: str) -> URL:
+        return self._endpoint.base.joinpath("v2", *self._name.path.split("/"), *path.split("/"))
+
+    # one request
+
+    async def _ask(self, request: Request, wanted: Collection[int], scope: str = "") -> Answer:
+        """An answer of one of these statuses, with the authorization that is asked for. Credentials go to the registry
+        itself alone, wherever an upload is sent to. Denied, Unavailable."""
+        scope = scope or self._scope
+        tokens, ours = self._endpoint.tokens, request.url.origin() == self._endpoint.base.origin()
+        authorization = await tokens.header(scope) if ours else ""
+        for _ in range(3):
+            async with transport.send(
+                self._session, request, insecure=self._endpoint.insecure, authorization=authorization
+            ) as response:
+                if response.status in wanted:
+                    return Answer(response.status, dict(response.headers), response.url)
+                if response.status != 401 or not ours:
+                    raise self._refused(response, await _words(response))
+                offered = response.headers.getall("WWW-Authenticate", [])
+            authorization = await tokens.answer(offered, scope, authorization, self._endpoint.base)
+        raise Denied(f"cannot {self._deed}: {transport.address(request.url)} refuses every token that it gave")
+
+    def _refused(self, response: aiohttp.ClientResponse, words: str) -> HyperError:
+        where = transport.address(response.url)
+        if response.status in (401, 403):
+            return Denied(f"cannot {self._deed}: {where} refuses: {words or 'wrong name, or not logged in'}")
+        return _Refused(
+            f"cannot {self._deed}: {where} answers {response.status}{f': {words}' if words else ''}", response.status
+        )
+
+    def _same(self, answer: Answer, digest: str) -> str:
+        said = answer.headers.get("Docker-Content-Digest", digest)
+        if said != digest:
+            raise BadBlob(f"cannot {self._deed}: the registry took {digest} for {said[:80]!r}")
+        return digest
+
+    # one blob
+
+    async def _attempt(self, upload: _Upload, blob: Descriptor, path: Path, tell: Tell) -> None:
+        before, fresh = upload.offset, upload.location is None
+        try:
+            if fresh:
+                await self._begin(upload)
+            elif not upload.sure:
+                await self._look(upload, blob)
+            whole = upload.offset == 0 and blob.size <= WHOLE
+            while not whole and upload.offset < blob.size:
+                await self._chunk(upload, blob, path, tell)
+            await self._finish(upload, blob, path.read_bytes() if whole else b"")
+        except TryAgain as e:
+            upload.sure = False
+            e.progress = upload.offset > before
+            raise
+        except _Refused as e:
+            if e.status not in LOST:
+                raise
+            if await self.has(blob.digest):  # the end of it was done, and only its answer lost
+                return
+            if fresh:
+                raise
+            upload.location = None
+            raise TryAgain("the registry does not go on with what it had") from e
+
+    async def _begin(self, upload: _Upload) -> None:
+        answer = await self._ask(Request("POST", self._url("blobs/uploads/")), (202,))
+        least = answer.headers.get("OCI-Chunk-Min-Length", "")
+        asked = int(least[:12]) if least.isascii() and least.isdigit() else 0
+        upload.chunk = min(max(CHUNK, asked), MAX_CHUNK)
+        upload.location, upload.offset, upload.sure = self._next(answer), 0, True
+
+    async def _look(self, upload: _Upload, blob: Descriptor) -> None:
+        """Ask how far it had come. 0-0 is what some say of nothing, others of a byte: it begins again."""
+        assert upload.location  # noqa: S101  it was begun
+        answer = await self._ask(Request("GET", upload.location), (204, 200))
+        offset = self._offset(answer, blob.size)
+        if offset == 1:
+            return await self._begin(upload)
+        if "Location" in answer.headers:
+            upload.location = self._next(answer)
+        upload.offset, upload.sure = offset, True
+        return None
+
+    async def _chunk(self, upload: _Upload, blob: Descriptor, path: Path, tell: Tell) -> None:
+        assert upload.location  # noqa: S101  it was begun
+        start, end = upload.offset, min(upload.offset + upload.chunk, blob.size)
+        headers = {**_length(end - start), "Content-Range": f"{start}-{end - 1}"}
+        request = Request("PATCH", upload.location, headers, lambda: _pieces(path, start, end, tell), CHUNK_S)
+        answer = await self._ask(request, (202, 201, 204))
+        upload.location = self._next(answer)
+        upload.offset = self._offset(answer, end) if "Range" in answer.headers else end
+        if upload.offset <= start:
+            raise TryAgain(f"{transport.address(request.url)} kept nothing of what was sent")
+
+    async def _finish(self, upload: _Upload, blob: Descriptor, rest: bytes) -> None:
+        assert upload.location  # noqa: S101  it was begun
+        url = upload.location.extend_query({"digest": blob.digest})
+        request = Request("PUT", url, _length(len(rest)), lambda: rest, CHUNK_S)
+        self._same(await self._ask(request, (201, 204)), blob.digest)
+
+    def _next(self, answer: Answer) -> URL:
+        return transport.target_of(answer.url, answer.headers.get("Location", ""), self._endpoint.insecure)
+
+    def _offset(self, answer: Answer, most: int) -> int:
+        """How many bytes the registry has. Unavailable when that makes no sense."""
+        said = answer.headers.get("Range", "0-0")
+        found = RANGE.fullmatch(said)
+        if not found or int(found[1]) >= max(most, 1):
+            raise Unavailable(f"cannot {self._deed}: {transport.address(answer.url)} says that it has {said[:40]!r}")
+        return int(found[1]) + 1
+
+
+class _Refused(Unavailable):
+    """The registry answers, and not as it should."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def _length(size: int) -> dict[str, str]:
+    return {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+
+
+async def _pieces(path: Path, start: int, end: int, tell: Tell) -> AsyncIterator[bytes]:
+    with open(path, "rb", buffering=0) as f:
+        f.seek(start)
+        while start < end:
+            data = await asyncio.to_thread(f.read, min(PIECE, end - start))
+            if not data:
+                raise HyperError(f"cannot read {path}: it ends at {start} bytes")
+            start += len(data)
+            yield data
+            tell(start)
+
+
+async def _words(response: aiohttp.ClientResponse) -> str:
+    try:
+        return words(await transport.body(response, MAX_COMPLAINT, "a refusal"))
+    except Unavailable:
+        return ""
+
+
+def words(data: bytes) -> str:
+    """What a registry says of a refusal, as a line; "" for what makes no sense."""
+    try:
+        said = foreign.read(data, _Complaints, "a refusal", MAX_COMPLAINT).errors
+    except InvalidInput:
+        return ""
+    text = said[0].message or said[0].code if said else ""
+    return "".join(c for c in text if c.isprintable())[:200]
+
+
+@asynccontextmanager
+async def connect(
+    name: Reference,
+    how: settings.Registry,
+    credentials: Credentials | None,
+    retry: Retry = Retry(),  # noqa: B008  a value
+) -> AsyncIterator[Destination]:
+    """A connection to the registry that `name` is in, no mirror of it."""
+    async with transport.session() as session:
+        endpoint = await registry.own(session, name.domain, how, credentials, retry)
+        yield Destination(session, name, endpoint, retry)
