@@ -49,9 +49,9 @@ class Containers:
         pod, container = self.supervisor.find(c)
         await self.supervisor.start(pod, container, self._trace())
 
-    async def stop(self, c: str, timeout_s: float | None) -> None:
+    async def stop(self, c: str, timeout_s: float | None, signal: int | None = None) -> None:
         pod, container = self.supervisor.find(c)
-        await self.supervisor.stop(pod, container, timeout_s)
+        await self.supervisor.stop(pod, container, timeout_s, signal)
 
     async def kill(self, c: str, signal: int) -> None:
         pod, container = self.supervisor.find(c)
@@ -68,9 +68,9 @@ class Containers:
                     await locked.unpause(ends=True)
             await pod.signal(container, signal)
 
-    async def restart(self, c: str, timeout_s: float | None) -> None:
+    async def restart(self, c: str, timeout_s: float | None, signal: int | None = None) -> None:
         pod, container = self.supervisor.find(c)
-        await self.supervisor.stop(pod, container, timeout_s)
+        await self.supervisor.stop(pod, container, timeout_s, signal)
         await self.supervisor.start(pod, container, self._trace())
         pod.emit("restart", container)
 

@@ -214,7 +214,7 @@ class Supervisor:
 
     # stopping and removing
 
-    async def stop(self, pod: Pod, container: Container, timeout_s: float | None) -> None:
+    async def stop(self, pod: Pod, container: Container, timeout_s: float | None, signal: int | None = None) -> None:
         """See Pod.stop; it is not started again by itself either."""
         record = container.record
         self.restarts.cancel(record.id)
@@ -226,7 +226,7 @@ class Supervisor:
                 await self.power_off_if_idle(locked)
         container.stops += 1
         try:
-            await pod.stop(container, timeout_s)
+            await pod.stop(container, timeout_s, signal)
         finally:
             container.stops -= 1
 

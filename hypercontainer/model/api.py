@@ -121,13 +121,13 @@ class Containers(Protocol):
     async def start(self, c: str) -> None:
         """Boot its pod if need be and start it. One that runs: nothing happens (docker's 304)."""
 
-    async def stop(self, c: str, timeout_s: float | None) -> None:
-        """Signal, wait (None: as its spec says), kill. One that does not run: nothing happens."""
+    async def stop(self, c: str, timeout_s: float | None, signal: int | None = None) -> None:
+        """Signal, wait, kill; None of each: as its spec says. One that does not run: nothing happens."""
 
     async def kill(self, c: str, signal: int) -> None:
         """WrongState unless it runs."""
 
-    async def restart(self, c: str, timeout_s: float | None) -> None: ...
+    async def restart(self, c: str, timeout_s: float | None, signal: int | None = None) -> None: ...
 
     async def remove(self, c: str, *, force: bool, volumes: bool) -> None:
         """`force`: kill it first, else WrongState when it runs. `volumes`: its anonymous ones go too."""

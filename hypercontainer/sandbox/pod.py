@@ -156,8 +156,8 @@ class Pod:
 
     # ending what runs in it
 
-    async def stop(self, container: Container, timeout_s: float | None) -> None:
-        """Its stop signal, then after `timeout_s` (None: its own) KILL. Returns when it has ended."""
+    async def stop(self, container: Container, timeout_s: float | None, signal: int | None = None) -> None:
+        """Its stop signal, or `signal`; then after `timeout_s` (None: its own) KILL. Returns when it has ended."""
         record = container.record
         record.stopped_by_user = True
         record.check("stop")
@@ -166,7 +166,7 @@ class Pod:
         ended = container.exit
         if not self.machine.unreached:
             await self._wake_to_end()
-            await self.signal(container, record.stop_signal)
+            await self.signal(container, signal or record.stop_signal)
         if not await _within(ended, record.spec.stop_timeout_s if timeout_s is None else timeout_s):
             await self.kill(container, keep_output=True)
         async with self._lock:  # whatever follows from its end has been done

@@ -233,7 +233,7 @@ def test_files_in_and_out(docker: DockerCli, tmp_path: Path) -> None:
     docker.ok("cp", "web:/etc", str(tmp_path / "etc"))
     assert (tmp_path / "etc" / "passwd").read_text().startswith("root:")
     missing = docker("cp", "web:/nosuch", str(tmp_path))
-    assert (missing.status, "Could not find the file /nosuch in container web" in missing.err) == (1, True)
+    assert (missing.status, "/nosuch" in missing.err) == (1, True)  # an older CLI says it in words of its own
 
 
 def test_top_stats_and_ports(docker: DockerCli) -> None:

@@ -85,7 +85,7 @@ async def create(call: Call[CreateQuery, config.ContainerConfig]) -> doc.Created
     try:
         return await _create(call, body, name, image)
     except NotFound as e:
-        if e.what in ("image", "plugin"):
+        if e.what == "image":
             raise
         raise InvalidInput(message(e)) from e  # of an image alone: clients pull, and try again
 
@@ -154,20 +154,18 @@ async def stop(call: Call[StopQuery, bytes]) -> Answer | None:
     found = await call.engine.containers.inspect(container(call))
     if not found.state.running and not found.state.restarting:
         return Answer(status=304)
-    await call.engine.containers.stop(found.id, _seconds(call.query))
+    await call.engine.containers.stop(found.id, *_how(call.query))
     return None
 
 
-def _seconds(query: StopQuery) -> float | None:
-    if query.signal:
-        raise InvalidInput(
-            "cannot stop with another signal than the container's own: set StopSignal when it is created"
-        )
-    return FOR_EVER if query.t is not None and query.t < 0 else query.t
+def _how(query: StopQuery) -> tuple[float | None, int | None]:
+    """Seconds, and a signal; None of each: the container's own."""
+    seconds = FOR_EVER if query.t is not None and query.t < 0 else query.t
+    return seconds, signal(query.signal) if query.signal else None
 
 
 async def restart(call: Call[StopQuery, bytes]) -> None:
-    await call.engine.containers.restart(container(call), _seconds(call.query))
+    await call.engine.containers.restart(container(call), *_how(call.query))
 
 
 async def kill(call: Call[KillQuery, bytes]) -> None:

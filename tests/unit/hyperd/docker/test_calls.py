@@ -150,7 +150,7 @@ async def test_what_can_be_no_container_is_not_there(server: Server, target: str
 async def test_names_may_begin_with_a_slash(server: Server) -> None:
     server.engine.answers["containers.restart"] = None
     assert await server.ask("POST", "/containers//web/restart") == (204, None)
-    assert server.engine.calls[-1][1] == ("web", None)
+    assert server.engine.calls[-1][1] == ("web", None, None)
 
 
 # containers
@@ -208,6 +208,17 @@ async def test_starts_and_stops_that_change_nothing(server: Server) -> None:
     assert await server.ask("POST", "/containers/web/start", data=b"{}") == (204, None)
     status, text = message(await server.ask("POST", "/containers/web/start", data=b'{"Binds":[]}'))
     assert (status, "non-empty request body" in text) == (400, True)
+
+
+async def test_a_stop_with_a_signal_and_a_time_of_its_own(server: Server) -> None:
+    for query, expected in (
+        ("t=5&signal=INT", (5, 2)),
+        ("t=-1", (float("inf"), None)),
+        ("", (None, None)),
+        ("t=0", (0, None)),
+    ):
+        assert await server.ask("POST", f"/containers/web/stop?{query}") == (204, None)
+        assert server.engine.calls[-1][1] == (ID, *expected)
 
 
 async def test_the_head_of_a_wait_comes_before_its_end(server: Server) -> None:
