@@ -37,7 +37,12 @@ def container(spec: ContainerSpec, image: ProcessConfig, own: Sequence[MountReco
 
 def resources(spec: ContainerSpec) -> Resources:
     """The limits that `spec` has of its own."""
-    return Resources(memory_bytes=spec.memory_mib << 20, cpu_quota_us=round(spec.cpus * CPU_PERIOD_US), pids=spec.pids)
+    return Resources(
+        memory_bytes=spec.memory_mib << 20,
+        cpu_quota_us=round(spec.cpus * CPU_PERIOD_US),
+        cpu_shares=spec.cpu_shares,
+        pids=spec.pids,
+    )
 
 
 def placed(config: ContainerConfig, own: Sequence[MountRecord]) -> ContainerConfig:
@@ -72,10 +77,12 @@ def _process(spec: ContainerSpec, image: ProcessConfig) -> Process:
         env=_env(spec, image),
         cwd=mounts.absolute(cwd, "working directory"),
         user=spec.user if spec.user is not None else image.user,
+        groups=spec.groups,
         terminal=spec.tty,
         capabilities=Capabilities.granted(granted),
         rlimits=[ulimits.resolve(limit) for limit in spec.ulimits],
         no_new_privileges=spec.no_new_privileges,
+        oom_score_adj=spec.oom_score_adj,
         seccomp=seccomp.compile(granted, arch.host().name) if confined else b"",
     )
 
@@ -93,12 +100,16 @@ def _args(spec: ContainerSpec, image: ProcessConfig) -> list[str]:
 
 
 def _env(spec: ContainerSpec, image: ProcessConfig) -> list[str]:
-    """The image's, then the caller's; the last of one name wins, its place stays."""
+    """The image's, then the caller's; the last of one name wins, its place stays. The caller's bare name takes away."""
     env: dict[str, str] = {"PATH": PATH}
     for entry in [*(entry for entry in image.env if is_entry(entry)), *spec.env]:
-        if not is_entry(entry):
+        name, equals, _ = entry.partition("=")
+        if not name or "\0" in entry:
             raise InvalidInput(f"invalid environment entry {entry[:60]!r}: write NAME=value")
-        env[entry.partition("=")[0]] = entry
+        if equals:
+            env[name] = entry
+        else:
+            env.pop(name, None)
     return list(env.values())
 
 

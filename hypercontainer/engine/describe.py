@@ -322,6 +322,9 @@ def _host_config(pod: PodRecord, record: ContainerRecord) -> doc.HostConfig:
         nano_cpus=round(spec.cpus * 1e9) or (pod.spec.vcpus * 1_000_000_000 if pod.implicit else 0),
         pids_limit=spec.pids,
         init=spec.init,
+        cpu_shares=spec.cpu_shares,
+        group_add=[str(group) for group in spec.groups],
+        oom_score_adj=spec.oom_score_adj,
         log_config=doc.LogConfig(type="json-file" if spec.log == "file" else "none"),
     )
 

@@ -157,6 +157,9 @@ class HostConfig(Document, frozen=True, kw_only=True):
     nano_cpus: int
     pids_limit: int
     init: bool
+    cpu_shares: int = 0
+    group_add: list[str] = []
+    oom_score_adj: int = 0
     log_config: LogConfig = LogConfig()
 
 
@@ -281,6 +284,7 @@ class Exec(Document, frozen=True, kw_only=True):
     tty: bool
     open_stdin: bool
     privileged: bool = False
+    detach_keys: str = ""
     command: list[str]
 
 

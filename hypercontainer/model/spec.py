@@ -80,9 +80,10 @@ class ContainerSpec(Value, frozen=True, kw_only=True):
     name: str = ""  # "" = the engine invents one
     command: list[str] | None = None
     entrypoint: list[str] | None = None
-    env: list[str] = []  # "K=v"
+    env: list[str] = []  # "K=v"; "K" takes the image's away
     working_dir: str | None = None
     user: str | None = None
+    groups: list[int] = []  # that its first process is in, beside those of its user
     hostname: str = ""  # "" = the pod's
     tty: bool = False
     open_stdin: bool = False
@@ -102,6 +103,8 @@ class ContainerSpec(Value, frozen=True, kw_only=True):
     cpus: float = 0.0  # a limit inside the guest; 0 = none
     memory_mib: int = 0  # the same
     pids: int = 0
+    cpu_shares: int = 0  # its weight beside others of its pod, 1024 being usual; 0 = that
+    oom_score_adj: int = 0  # which processes of its machine go first when memory is short, as in Linux
     shm_mib: int = 64
     scratch_mib: int = 0  # size of the writable layer; 0 = the engine's default
     stop_signal: str | None = None
@@ -206,5 +209,6 @@ class ExecSpec(Value, frozen=True, kw_only=True):
     open_stdin: bool = False
     privileged: bool = False
     detach: bool = False
+    detach_keys: str = ""  # what its client types to leave, for the door that looks for it
     rows: int = 0
     columns: int = 0

@@ -134,6 +134,7 @@ class Exec:
             tty=bool(spec and spec.tty),
             open_stdin=bool(spec and spec.open_stdin),
             privileged=bool(spec and spec.privileged),
+            detach_keys=spec.detach_keys if spec else "",
             command=spec.command if spec else [],
         )
 

@@ -175,6 +175,21 @@ def test_a_container_without_a_log(docker: DockerCli) -> None:
     assert (done.status, "configured logging driver does not support reading" in done.err) == (1, True), done
 
 
+def test_groups_and_weights(docker: DockerCli) -> None:
+    options = ["--group-add", "1234", "--cpu-shares", "512", "--oom-score-adj", "77"]
+    script = "id -G; cat /proc/self/oom_score_adj"
+    assert docker.ok("run", "--name", "web", *options, "busybox", "sh", "-c", script).split() == ["0", "1234", "77"]
+    assert docker.ok("inspect", "-f", "{{.HostConfig.CpuShares}} {{.HostConfig.GroupAdd}}", "web") == "512 [1234]"
+
+
+def test_the_host_has_a_name(docker: DockerCli) -> None:
+    script = "grep host.docker.internal /etc/hosts; ip route | grep default"
+    hosts, route = docker.ok(
+        "run", "--rm", "--add-host", "host.docker.internal:host-gateway", "busybox", "sh", "-c", script
+    ).splitlines()
+    assert hosts.split()[0] == route.split()[2]
+
+
 def test_an_update(docker: DockerCli) -> None:
     docker.ok("create", "--name", "web", "busybox", "sh")
     docker.ok("update", "--memory", "300m", "--restart", "always", "web")
@@ -306,5 +321,5 @@ def test_what_is_refused_is_said(docker: DockerCli, words: list[str], said: str)
 
 
 def test_what_changes_nothing_is_a_warning(docker: DockerCli) -> None:
-    done = docker("run", "--rm", "--cpu-shares", "512", "busybox", "echo", "hi")
-    assert (done.status, done.out, "CpuShares changes nothing" in done.err) == (0, "hi\n", True)
+    done = docker("run", "--rm", "--memory-swappiness", "5", "busybox", "echo", "hi")
+    assert (done.status, done.out, "MemorySwappiness changes nothing" in done.err) == (0, "hi\n", True)

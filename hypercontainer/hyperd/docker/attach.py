@@ -1,8 +1,11 @@
 """/containers/{c}/attach: a client at the streams of a container's first process."""
 
+from collections.abc import AsyncGenerator
+
 from hypercontainer.hyperd.docker import detach, streams, versions
 from hypercontainer.hyperd.docker.call import Query, container
 from hypercontainer.hyperd.http.call import Call, Upgrade
+from hypercontainer.model.documents import LogEntry
 from hypercontainer.model.state import State
 
 BEFORE: tuple[State, ...] = ("created", "exited", "restarting")  # its start comes, and is waited for
@@ -22,9 +25,26 @@ async def attach(call: Call[AttachQuery, bytes]) -> Upgrade:
     keys = detach.keys(q.detachKeys)
     config = (found := await call.engine.containers.inspect(container(call))).config
     stdin = q.stdin and q.stream and config.open_stdin
+    framing = streams.DockerStream(version, upgraded=bool(call.upgrade), tty=config.tty, stdin=stdin, keys=keys)
+    if not q.stream:
+        return Upgrade(streams.Written(found.id, await _past(call, found.id)), framing, stdin=False)
     session = await call.engine.containers.attach(
         found.id, stdin=stdin, stdout=q.stdout, stderr=q.stderr, logs=q.logs, before=BEFORE
     )
     once = config.stdin_once and not config.tty
-    framing = streams.DockerStream(version, upgraded=bool(call.upgrade), tty=config.tty, stdin=stdin, keys=keys)
     return Upgrade(streams.Attached(session, once=stdin and once), framing, stdin=stdin)
+
+
+async def _past(call: Call[AttachQuery, bytes], id: str) -> AsyncGenerator[LogEntry, None]:
+    """What was written until now, of the streams that are asked for."""
+    q = call.query
+    if not (q.logs and (q.stdout or q.stderr)):
+        return nothing()
+    return await call.engine.containers.logs(
+        id, follow=False, since_ns=None, until_ns=None, tail=None, stdout=q.stdout, stderr=q.stderr
+    )
+
+
+async def nothing() -> AsyncGenerator[LogEntry, None]:
+    return
+    yield

@@ -134,7 +134,7 @@ class HostConfig(Sizes, frozen=True, kw_only=True):
     dns_options: list[str] = []
     dns_search: list[str] = []
     extra_hosts: list[str] = []
-    group_add: list[str] = []
+    group_add: list[str | int] = []
     ipc_mode: str = ""
     cgroup: str = ""
     links: list[str] = []

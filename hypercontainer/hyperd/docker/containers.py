@@ -1,6 +1,8 @@
 """/containers: make, look at, remove; the moves of their life."""
 
+import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Annotated, Any
 
 import msgspec
@@ -22,6 +24,7 @@ CONDITIONS: dict[str, Condition] = {
     "next-exit": "next-exit",
     "removed": "removed",
 }
+KILLED_S = 10.0  # that a kill waits for the end, as dockerd does
 FOR_EVER = float("inf")
 EMPTY_BODY = 7  # a JSON document with something in it has more bytes than that
 SIZE = msgspec.Meta(ge=0, le=65535)
@@ -97,6 +100,9 @@ async def _create(call: Call[Any, Any], body: config.ContainerConfig, name: str,
         exposed=list(image.config.exposed_ports),
         others={words: await _mounts_of(call, words) for words in body.host_config.volumes_from},
     )
+    for mount in body.host_config.mounts:
+        if labels := mount.volume_options.labels:
+            await call.engine.volumes.create(mount.source, labels)
     try:
         made = await call.engine.containers.create(wanted, by=call.principal)
     except AlreadyExists as e:
@@ -169,7 +175,12 @@ async def restart(call: Call[StopQuery, bytes]) -> None:
 
 
 async def kill(call: Call[KillQuery, bytes]) -> None:
-    await call.engine.containers.kill(container(call), signal(call.query.signal))
+    found, number = await call.engine.containers.inspect(container(call)), signal(call.query.signal)
+    await call.engine.containers.kill(found.id, number)
+    if number == signals.NUMBERS["KILL"]:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(KILLED_S):
+                await call.engine.containers.wait(found.id)
 
 
 def signal(text: str) -> int:

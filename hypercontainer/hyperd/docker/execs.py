@@ -2,15 +2,13 @@
 
 from typing import Any
 
-from hypercontainer.errors import GuestError, InvalidInput, NotFound
+from hypercontainer.errors import InvalidInput, NotFound, WrongState
 from hypercontainer.hyperd.docker import detach, streams, versions
 from hypercontainer.hyperd.docker.call import Body, Nothing, container
 from hypercontainer.hyperd.docker.containers import ResizeQuery
-from hypercontainer.hyperd.docker.errors import not_run
 from hypercontainer.hyperd.docker.inspect import Document
 from hypercontainer.hyperd.http.call import PATH_NAME, Answer, Call, Upgrade
 from hypercontainer.model import documents as doc
-from hypercontainer.model.api import Session
 from hypercontainer.model.spec import ExecSpec
 
 
@@ -47,8 +45,7 @@ async def create(call: Call[Nothing, ExecConfig]) -> Created:
     command = [body.cmd] if isinstance(body.cmd, str) else body.cmd
     if not command or not command[0]:
         raise InvalidInput("No exec command specified")
-    if body.detach_keys and detach.keys(body.detach_keys) != detach.keys(""):
-        raise InvalidInput(f"cannot set DetachKeys of an exec: they are {detach.USUAL}")
+    detach.keys(body.detach_keys)
     rows, columns = _size(body.console_size)
     wanted = ExecSpec(
         command=command,
@@ -58,6 +55,7 @@ async def create(call: Call[Nothing, ExecConfig]) -> Created:
         tty=body.tty,
         open_stdin=body.attach_stdin,
         privileged=body.privileged,
+        detach_keys=body.detach_keys,
         rows=rows,
         columns=columns,
     )
@@ -72,7 +70,8 @@ def _size(size: list[int]) -> tuple[int, int]:
 
 
 async def start(call: Call[Nothing, ExecStart]) -> Upgrade | Answer:
-    """Its streams, or with Detach nothing. What it could not be started for is said in the stream, as by dockerd."""
+    """Its streams, or with Detach nothing. It is started once the head of the answer is sent: what it could not be
+    started for is said in the stream, as by dockerd."""
     version, id = versions.of(call), exec_id(call)
     known = await call.engine.execs.inspect(id)
     rows, columns = _size(call.body.console_size)
@@ -81,18 +80,11 @@ async def start(call: Call[Nothing, ExecStart]) -> Upgrade | Answer:
     if call.body.detach:
         await call.engine.execs.start(id, detach=True)
         return Answer(status=200)
-    try:
-        started = await call.engine.execs.start(id)
-        assert started is not None  # noqa: S101  it is not detached
-        session: Session = started
-    except GuestError as e:
-        status = (await call.engine.execs.inspect(id)).exit_code or 0
-        session = streams.NotStarted(id, not_run(e), status)
-    stdin = known.open_stdin
-    framing = streams.DockerStream(
-        version, upgraded=bool(call.upgrade), tty=known.tty, stdin=stdin, keys=detach.keys("")
-    )
-    return Upgrade(session, framing, stdin=stdin)
+    if known.running or known.exit_code is not None:
+        raise WrongState("start exec", id, "started")
+    stdin, keys = known.open_stdin, detach.keys(known.detach_keys)
+    framing = streams.DockerStream(version, upgraded=bool(call.upgrade), tty=known.tty, stdin=stdin, keys=keys)
+    return Upgrade(streams.Starting(call.engine, id), framing, stdin=stdin)
 
 
 async def show(call: Call[Nothing, None]) -> Document:
@@ -112,7 +104,7 @@ async def show(call: Call[Nothing, None]) -> Document:
         "OpenStdout": True,
         "CanRemove": not found.running and found.exit_code is not None,
         "ContainerID": found.container_id,
-        "DetachKeys": "",
+        "DetachKeys": found.detach_keys,
         "Pid": found.pid,
     }
 

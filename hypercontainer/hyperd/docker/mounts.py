@@ -93,8 +93,8 @@ def _volume(said: config.Mount) -> Mount:
     check_driver(options.driver_config.name, options.driver_config.options)
     if options.subpath:
         raise InvalidInput(f"cannot mount at {said.target[:200]!r} with Subpath: it is not supported")
-    if options.labels:
-        raise InvalidInput(f"cannot mount at {said.target[:200]!r} with Labels: create the volume before")
+    if options.labels and not said.source:
+        raise InvalidInput(f"cannot mount at {said.target[:200]!r} with Labels: name the volume")
     return Mount(
         type="volume",
         source=said.source,

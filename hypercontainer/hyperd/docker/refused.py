@@ -33,7 +33,6 @@ OF_SIZES = {
 }
 OF_HOST = {
     "annotations": "nobody here reads them: use Labels",
-    "group_add": "use User with a group: USER:GROUP",
     "cgroup": "a virtual machine has cgroups of its own",
     "links": "put the containers on one network, or publish ports",
     "uts_mode": "a virtual machine has a name of its own",
@@ -45,11 +44,7 @@ OF_CONTAINER = {
     "mac_address": "addresses are given by hyperd",
     "on_build": "it is of images",
 }
-VOID_SIZES = {
-    "cpu_shares": "processors are not shared by weight: use NanoCpus",
-    "memory_swap": "virtual machines have no swap",
-}
-VOID_HOST = {"oom_score_adj": "the kernel in the virtual machine chooses"}
+VOID_SIZES = {"memory_swap": "virtual machines have no swap"}
 ONE_OF = {  # fields that take these words, the first of which mean what is true here
     "ipc_mode": (("", "private", "shareable", "none"), "containers of one pod share it"),
     "pid_mode": (("",), "processes are inside the virtual machine"),
@@ -78,7 +73,7 @@ def check(body: ContainerConfig) -> list[str]:
     if host.runtime not in ("", "hyper"):
         raise InvalidInput(f"unknown or invalid runtime name: {host.runtime[:60]}: hyperd has its own alone")
     _check_log(host)
-    return [*check_sizes(host), *_void(host, VOID_HOST)]
+    return check_sizes(host)
 
 
 def check_sizes(sizes: Sizes) -> list[str]:

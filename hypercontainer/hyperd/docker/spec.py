@@ -70,6 +70,7 @@ def _container(body: ContainerConfig, name: str, more: Sequence[spec.Mount]) -> 
         env=body.env,
         working_dir=body.working_dir or None,
         user=body.user or None,
+        groups=[_group(str(word)) for word in host.group_add],
         tty=body.tty,
         open_stdin=body.open_stdin,
         stdin_once=body.stdin_once,
@@ -86,6 +87,8 @@ def _container(body: ContainerConfig, name: str, more: Sequence[spec.Mount]) -> 
         sysctls=host.sysctls,
         cpus=limit if limit % 1 else 0.0,  # of whole ones the machine has no more
         pids=pids(host),
+        cpu_shares=host.cpu_shares,
+        oom_score_adj=host.oom_score_adj,
         shm_mib=mounts.mib(host.shm_size) or 64,
         scratch_mib=_scratch_mib(host.storage_opt),
         stop_signal=body.stop_signal or None,
@@ -101,6 +104,8 @@ def _container(body: ContainerConfig, name: str, more: Sequence[spec.Mount]) -> 
 def update(sizes: Sizes) -> tuple[ContainerUpdate, list[str]]:
     """What is to be another: docker's zeros leave a thing as it is."""
     warnings = refused.check_sizes(sizes)
+    if sizes.cpu_shares:
+        raise InvalidInput("cannot update CpuShares: a weight is set when a container is created")
     if sizes.ulimits:
         raise InvalidInput("cannot update Ulimits: they are set when a container is created")
     return ContainerUpdate(
@@ -226,8 +231,6 @@ def _extra_host(entry: str) -> tuple[str, str]:
     name, found, address = entry.partition("=" if "=" in entry else ":")
     if not (name and found and address):
         raise InvalidInput(f"bad format for add-host: {entry[:100]!r}")
-    if address == "host-gateway":
-        raise InvalidInput(f"cannot set ExtraHosts of {entry[:100]!r}: host-gateway is not supported by hyperd yet")
     return name, address.removeprefix("[").removesuffix("]")
 
 
@@ -248,6 +251,12 @@ def _security(options: Sequence[str]) -> set[str]:
                 "the virtual machine confines the container"
             )
     return found
+
+
+def _group(word: str) -> int:
+    if not (word.isascii() and word.isdigit()) or len(word) > 10:
+        raise InvalidInput(f"cannot set GroupAdd to {word[:60]!r}: use a group's number")
+    return int(word)
 
 
 def _ulimit(limit: Ulimit) -> spec.Ulimit:

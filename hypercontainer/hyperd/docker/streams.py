@@ -1,17 +1,20 @@
 """Connections that are taken over in this dialect: frames or raw bytes, and what the end of a client's input means."""
 
+import asyncio
 import struct
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from typing import Literal
 
-from hypercontainer.errors import HyperError, NotFound
+from hypercontainer.errors import GuestError, HyperError, NotFound
 from hypercontainer.hyperd.docker import versions
 from hypercontainer.hyperd.docker.detach import Watch
-from hypercontainer.hyperd.docker.errors import message
+from hypercontainer.hyperd.docker.errors import message, not_run
 from hypercontainer.hyperd.docker.versions import Version
 from hypercontainer.hyperd.http.framing import Detach, Word
+from hypercontainer.lib.tasks import uninterrupted
 from hypercontainer.lib.trace import Step
-from hypercontainer.model.api import Session
+from hypercontainer.model.api import Engine, Session
+from hypercontainer.model.documents import LogEntry
 
 HEADER = struct.Struct(">BxxxI")  # stream, length
 RAW = "application/vnd.docker.raw-stream"
@@ -115,20 +118,79 @@ class Attached:
             await self._session.detach()
 
 
-class NotStarted:
-    """The session of an exec that could not be started: says why, as dockerd does, and has ended."""
+class Starting:
+    """The session of an exec that is started when its streams are first asked for. Clients may read ahead with the head
+    of an answer, and lose what they read: so it says nothing before that head is on its way."""
+
+    timings: Sequence[Step] = ()
+
+    def __init__(self, engine: Engine, id: str) -> None:
+        self._engine, self.id = engine, id
+        self._started: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
+        self._failed: GuestError | None = None
+
+    async def _session(self) -> Session:
+        return await asyncio.shield(self._started)
+
+    @property
+    def reason(self) -> str:
+        return self._started.result().reason if self._started.done() and not self._failed else ""
+
+    async def __aiter__(self) -> AsyncIterator[tuple[Literal[1, 2], bytes]]:
+        try:
+            session = await uninterrupted(self._start())
+        except GuestError as e:
+            self._failed = e
+            yield 1, f"{not_run(e)}\r\n".encode()
+            return
+        async for piece in session:
+            yield piece
+
+    async def _start(self) -> Session:
+        session = await self._engine.execs.start(self.id)
+        assert session is not None  # noqa: S101  it is not detached
+        self._started.set_result(session)
+        return session
+
+    async def write(self, data: bytes) -> None:
+        await (await self._session()).write(data)
+
+    async def close_stdin(self) -> None:
+        await (await self._session()).close_stdin()
+
+    async def signal(self, number: int) -> None:
+        await (await self._session()).signal(number)
+
+    async def resize(self, rows: int, columns: int) -> None:
+        await (await self._session()).resize(rows, columns)
+
+    async def wait(self) -> int:
+        if self._failed:
+            return (await self._engine.execs.inspect(self.id)).exit_code or 0
+        return await (await self._session()).wait()
+
+    async def detach(self) -> None:
+        """One that was not started yet never is."""
+        if self._started.done():
+            await self._started.result().detach()
+        self._started.cancel()
+
+
+class Written:
+    """A session of what was written until now, and of no process: it has ended."""
 
     timings: Sequence[Step] = ()
     reason = ""
 
-    def __init__(self, id: str, words: str, status: int) -> None:
-        self.id, self._words, self._status = id, words, status
+    def __init__(self, id: str, entries: AsyncGenerator[LogEntry, None]) -> None:
+        self.id, self._entries = id, entries
 
     async def __aiter__(self) -> AsyncIterator[tuple[Literal[1, 2], bytes]]:
-        yield 1, f"{self._words}\r\n".encode()
+        async for entry in self._entries:
+            yield entry.stream, entry.data
 
     async def write(self, data: bytes) -> None:
-        raise BrokenPipeError("it does not run")
+        raise BrokenPipeError("nothing reads it")
 
     async def close_stdin(self) -> None:
         pass
@@ -140,7 +202,7 @@ class NotStarted:
         pass
 
     async def wait(self) -> int:
-        return self._status
+        return 0
 
     async def detach(self) -> None:
-        pass
+        await self._entries.aclose()

@@ -26,6 +26,7 @@ from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Credentials
 from tests.unit.hyperd.docker.conftest import Server
 from tests.unit.hyperd.docker.documents import CONTAINER, CREATED, ID, TERMINAL
+from tests.unit.hyperd.fake import FakeSession
 
 
 def message(answer: tuple[int, object]) -> tuple[int, str]:
@@ -161,9 +162,9 @@ async def create(server: Server, target: str = "/containers/create?name=web", **
 
 
 async def test_a_creation(server: Server) -> None:
-    assert await create(server, Cmd=["true"], HostConfig={"CpuShares": 5}) == (
+    assert await create(server, Cmd=["true"], HostConfig={"MemorySwap": -1}) == (
         201,
-        {"Id": "c1", "Warnings": ["CpuShares changes nothing: processors are not shared by weight: use NanoCpus"]},
+        {"Id": "c1", "Warnings": ["MemorySwap changes nothing: virtual machines have no swap"]},
     )
     [spec], named = next((args, named) for call, args, named in server.engine.calls if call == "containers.create")
     assert (spec.name, spec.containers[0].command, named["by"].uid) == ("web", ["true"], os.getuid())
@@ -190,6 +191,27 @@ async def test_a_name_that_is_taken(server: Server) -> None:
 async def test_a_name_that_none_may_have(server: Server, name: str) -> None:
     status, text = message(await create(server, f"/containers/create?name={name}"))
     assert (status, text.startswith("Invalid container name")) == (400, True)
+
+
+async def test_what_else_is_not_there_is_400_or_clients_would_pull(server: Server) -> None:
+    server.engine.answers["containers.create"] = NotFound("network", "x")
+    assert message(await create(server)) == (400, "network x not found")
+    status, text = message(await create(server, HostConfig={"LogConfig": {"Type": "syslog"}}))
+    assert (status, text.startswith("error looking up logging plugin syslog")) == (400, True)
+
+
+async def test_a_volume_s_labels_stand_in_its_mount(server: Server) -> None:
+    mount = {"Type": "volume", "Source": "v", "Target": "/v", "VolumeOptions": {"Labels": {"a": "b"}}}
+    assert (await create(server, HostConfig={"Mounts": [mount]}))[0] == 201
+    assert ("volumes.create", ("v", {"a": "b"}), {}) in server.engine.calls
+
+
+async def test_a_kill_returns_once_it_has_ended(server: Server) -> None:
+    server.engine.answers["containers.kill"] = None
+    assert await server.ask("POST", "/containers/web/kill") == (204, None)
+    assert [call for call, _, _ in server.engine.calls[-2:]] == ["containers.kill", "containers.wait"]
+    assert await server.ask("POST", "/containers/web/kill?signal=HUP") == (204, None)
+    assert server.engine.calls[-1][0] == "containers.kill"
 
 
 @pytest.mark.parametrize(
@@ -315,16 +337,22 @@ async def test_stdin_ends_with_the_client_that_it_is_for(server: Server) -> None
     await session.stdin_closed.wait()
 
 
+async def test_what_was_written_and_no_more(server: Server) -> None:
+    reader, writer, _ = await server.hijack("/containers/web/attach?logs=1&stdout=1&stderr=1")
+    assert await reader.read() == frame(1, b"hello\n") + frame(2, b"\xff")
+    writer.close()
+    assert server.engine.session is None
+
+
 async def test_an_exec_is_two_calls(server: Server) -> None:
     server.engine.answers["execs.inspect"] = doc.Exec(
         id="e1", container_id="c1", running=False, exit_code=None, pid=0, tty=False, open_stdin=False, command=["sh"]
     )
     body = {"Cmd": ["sh"], "AttachStdout": True, "User": "", "Env": None, "ConsoleSize": None}
     assert await server.ask("POST", "/containers/web/exec", json=body) == (201, {"Id": "e1"})
+    session = server.engine.session = FakeSession()
     reader, writer, head = await server.hijack("/exec/e1/start", b'{"Detach":false,"Tty":false}')
     assert head.startswith("HTTP/1.1 101")
-    session = server.engine.session
-    assert session
     await session.say(b"out")
     await session.end()
     assert await reader.read() == frame(1, b"out")
@@ -337,7 +365,7 @@ async def test_an_exec_is_two_calls(server: Server) -> None:
 
 async def test_why_an_exec_does_not_run_is_said_in_its_stream(server: Server) -> None:
     server.engine.answers["execs.inspect"] = doc.Exec(
-        id="e1", container_id="c1", running=False, exit_code=127, pid=0, tty=False, open_stdin=False, command=["x"]
+        id="e1", container_id="c1", running=False, exit_code=None, pid=0, tty=False, open_stdin=False, command=["x"]
     )
     await server.ask("POST", "/containers/web/exec", json={"Cmd": ["x"]})
     server.engine.answers["execs.start"] = GuestError("cannot run x", 2, exec=True)

@@ -147,7 +147,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"NetworkMode": "host"}, "cannot set NetworkMode to host"),
     ({"NetworkMode": "container:x"}, "cannot set NetworkMode to 'container:x'"),
     ({"Links": ["a:b"]}, "cannot set Links"),
-    ({"GroupAdd": ["1"]}, "cannot set GroupAdd"),
+    ({"GroupAdd": ["adm"]}, "cannot set GroupAdd to 'adm'"),
     ({"Devices": [{"PathOnHost": "/dev/null"}]}, "cannot set Devices"),
     (
         {"DeviceRequests": [{"Count": -1, "Capabilities": [["gpu"]]}]},
@@ -158,7 +158,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"MemoryReservation": 1}, "cannot set MemoryReservation"),
     ({"StorageOpt": {"x": "y"}}, "cannot set StorageOpt's 'x'"),
     ({"LogConfig": {"Type": "json-file", "Config": {"max-size": "1m"}}}, "cannot set LogConfig's max-size"),
-    ({"ExtraHosts": ["a:host-gateway"]}, "host-gateway is not supported"),
     ({"ExtraHosts": ["a"]}, "bad format for add-host"),
     ({"SecurityOpt": ["seccomp={}"]}, "cannot set SecurityOpt"),
     ({"RestartPolicy": {"Name": "sometimes"}}, "invalid restart policy 'sometimes'"),
@@ -244,13 +243,16 @@ def test_plugins_are_not_found() -> None:
 
 
 def test_what_is_void_in_a_virtual_machine_is_a_warning() -> None:
-    _, warnings = spec.pod(asked(CpuShares=5, MemorySwap=-1, MemorySwappiness=0, OomScoreAdj=3, UsernsMode="host"), "")
-    assert [warning.partition(" ")[0] for warning in warnings] == [
-        "CpuShares",
-        "MemorySwap",
-        "MemorySwappiness",
-        "OomScoreAdj",
-    ]
+    _, warnings = spec.pod(asked(MemorySwap=-1, MemorySwappiness=0, UsernsMode="host"), "")
+    assert [warning.partition(" ")[0] for warning in warnings] == ["MemorySwap", "MemorySwappiness"]
+
+
+def test_what_holds_inside() -> None:
+    [container] = spec.pod(asked(CpuShares=5, OomScoreAdj=-3, GroupAdd=["10", 20], LogConfig={"Type": "none"}), "")[
+        0
+    ].containers
+    assert (container.cpu_shares, container.oom_score_adj, container.groups) == (5, -3, [10, 20])
+    assert container.log == "none"
 
 
 def test_publish_all_takes_what_no_binding_has() -> None:
@@ -260,6 +262,11 @@ def test_publish_all_takes_what_no_binding_has() -> None:
         PortMapping(container_port=80, host_port=8080),
         PortMapping(container_port=53, protocol="udp"),
     ]
+
+
+def test_hosts_of_one_s_own() -> None:
+    pod, _ = spec.pod(asked(ExtraHosts=["a:1.2.3.4", "b=[::1]", "c:::2", "host.docker.internal:host-gateway"]), "")
+    assert pod.extra_hosts == {"a": "1.2.3.4", "b": "::1", "c": "::2", "host.docker.internal": "host-gateway"}
 
 
 def test_volumes_of_others() -> None:
