@@ -27,6 +27,7 @@ from hypercontainer.hyperctl import cp
 from hypercontainer.hyperd.docker import archive as docker_archive
 from hypercontainer.hyperd.docker import auth as docker_auth
 from hypercontainer.hyperd.docker import call as docker_call
+from hypercontainer.hyperd.docker import commit as docker_commit
 from hypercontainer.hyperd.docker import filters as docker_filters
 from hypercontainer.hyperd.docker import spec as docker_spec
 from hypercontainer.hyperd.docker.config import ContainerConfig
@@ -126,6 +127,7 @@ def docker_requests(data: bytes) -> None:
     each(
         lambda body: docker_spec.pod(docker_call.body(body, ContainerConfig, "application/json"), ""),
         lambda text: docker_filters.read(text.decode("latin-1")),
+        docker_commit.check,
         lambda text: docker_auth.credentials(base64.urlsafe_b64encode(text).decode()),
     )(data)
 
@@ -221,7 +223,9 @@ READERS: dict[str, Reader] = {
         lambda: {"repeated": b"filter=a&" * 20_000, "unknown": b"&".join(b"%d=" % n for n in range(50_000))},
     ),
     "what docker's clients send": Reader(
-        ("hyperd.docker.call", "hyperd.docker.filters", "hyperd.docker.auth"), docker_requests, bombs.jsons
+        ("hyperd.docker.call", "hyperd.docker.filters", "hyperd.docker.auth", "hyperd.docker.commit"),
+        docker_requests,
+        bombs.jsons,
     ),
     "tars that docker's clients look at": Reader(
         ("hyperd.docker.archive",), lambda data: docker_archive.path_stat(data[: docker_archive.HEAD]), bombs.tars

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from hypercontainer.errors import AlreadyExists, InvalidInput, NotFound, WrongState
-from hypercontainer.hyperd.docker import config, filters, inspect, spec, versions
+from hypercontainer.errors import InvalidInput, NotFound, WrongState
+from hypercontainer.hyperd.docker import config, filters, inspect, networks, spec, versions
 from hypercontainer.hyperd.docker.call import Nothing, Query, container
 from hypercontainer.hyperd.docker.errors import message
 from hypercontainer.hyperd.http.call import Answer, Call
@@ -103,10 +103,7 @@ async def _create(call: Call[Any, Any], body: config.ContainerConfig, name: str,
     for mount in body.host_config.mounts:
         if labels := mount.volume_options.labels:
             await call.engine.volumes.create(mount.source, labels)
-    try:
-        made = await call.engine.containers.create(wanted, by=call.principal)
-    except AlreadyExists as e:
-        raise _conflict(e) from e
+    made = await call.engine.containers.create(wanted, by=call.principal)
     return doc.Created(id=made.id, warnings=[*warnings, *made.warnings])
 
 
@@ -123,25 +120,17 @@ async def _mounts_of(call: Call[Any, Any], words: str) -> list[doc.MountPoint]:
     return (await call.engine.containers.inspect(words.partition(":")[0])).mounts
 
 
-def _conflict(error: AlreadyExists) -> AlreadyExists:
-    """In the words that clients read."""
-    if error.what != "container":
-        return error
-    words = f'Conflict. The container name "/{error.name}" is already in use by container "{error.id}". '
-    words += "You have to remove (or rename) that container to be able to reuse that name."
-    return AlreadyExists(words, error.what, error.name, error.id)
-
-
 async def entries(call: Call[ListQuery, None]) -> list[inspect.Document]:
     q = call.query
     wanted = filters.read(q.filters)
     found = await call.engine.containers.list(all=q.all or q.limit > 0, filters=wanted, size=q.size)
-    return [inspect.entry(each) for each in (found[: q.limit] if q.limit > 0 else found)]
+    ids = await networks.ids(call) if found else {}
+    return [inspect.entry(each, ids) for each in (found[: q.limit] if q.limit > 0 else found)]
 
 
 async def show(call: Call[SizeQuery, None]) -> inspect.Document:
     found = await call.engine.containers.inspect(container(call), size=call.query.size)
-    return inspect.container(found, versions.of(call))
+    return inspect.container(found, versions.of(call), await networks.ids(call))
 
 
 async def start(call: Call[Nothing, bytes]) -> Answer | None:
@@ -205,10 +194,7 @@ async def rename(call: Call[RenameQuery, bytes]) -> None:
     found = await call.engine.containers.inspect(container(call))
     if found.name == f"/{name}":
         raise InvalidInput("Renaming a container with the same name as its current name")
-    try:
-        await call.engine.containers.rename(found.id, name)
-    except AlreadyExists as e:
-        raise _conflict(e) from e
+    await call.engine.containers.rename(found.id, name)
 
 
 async def update(call: Call[Nothing, config.Sizes]) -> dict[str, list[str]]:

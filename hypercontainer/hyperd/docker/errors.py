@@ -3,7 +3,7 @@
 import errno
 from collections.abc import Callable, Mapping
 
-from hypercontainer.errors import GuestError, HyperError, NoLog, NotFound, WrongState
+from hypercontainer.errors import AlreadyExists, GuestError, HyperError, NoLog, NotFound, WrongState
 from hypercontainer.hyperd.http.errors import STATUS
 
 ABSENT: Mapping[str, Callable[[str], str]] = {
@@ -15,6 +15,11 @@ ABSENT: Mapping[str, Callable[[str], str]] = {
     "page": lambda name: "page not found",
 }
 HINTED = ("path", "plugin")  # where the hint is what docker says
+TAKEN: Mapping[str, str] = {
+    "container": 'Conflict. The container name "/{name}" is already in use by container "{id}". You have to remove (or '
+    "rename) that container to be able to reuse that name.",
+    "network": "network with name {name} already exists",
+}
 # By the verb, and the state where that matters. {name} is the container's.
 FORBIDDEN: Mapping[tuple[str, str], str] = {
     ("exec in", ""): "Container {name} is not running",
@@ -60,6 +65,8 @@ def message(error: HyperError) -> str:
         return error.hint
     if isinstance(error, NotFound) and error.what in ABSENT:
         return ABSENT[error.what](error.name) + (f": {error.hint}" if error.hint else "")
+    if isinstance(error, AlreadyExists) and error.what in TAKEN:
+        return TAKEN[error.what].format(name=error.name, id=error.id)
     if isinstance(error, WrongState):
         return _forbidden(error)
     if isinstance(error, NoLog):

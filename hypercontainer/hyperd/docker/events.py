@@ -7,7 +7,7 @@ from hypercontainer.hyperd.docker.logs import time_ns
 from hypercontainer.hyperd.http.call import Call
 from hypercontainer.model.documents import Event
 
-OURS = ("container", "image", "volume")  # beside pods, which docker does not have
+OURS = ("container", "image", "volume", "network")  # beside pods, which docker does not have
 
 
 class EventsQuery(filters.Filtered, frozen=True, kw_only=True):

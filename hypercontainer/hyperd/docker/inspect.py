@@ -1,5 +1,6 @@
 """Our documents of a container -> docker's, which have more keys, and no state of ours. Pure."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -72,8 +73,8 @@ def state(word: str) -> str:
     return STATES.get(word, word)
 
 
-def container(found: doc.Container, version: Version) -> Document:
-    """The answer to `docker inspect`. What is ours alone stays in it: Isolation, Pod, Vm."""
+def container(found: doc.Container, version: Version, networks: Mapping[str, str]) -> Document:
+    """The answer to `docker inspect`. What is ours alone stays in it: Isolation, Pod, Vm. `networks`: ids by name."""
     document: Document = msgspec.to_builtins(found)
     suspended = found.state.status == "suspended"
     document["State"] |= {"Status": state(found.state.status)}
@@ -95,7 +96,7 @@ def container(found: doc.Container, version: Version) -> Document:
         if not part[key]:
             del part[key]
     document["HostConfig"] = NOTHING_SET | document["HostConfig"] | _paths(found.host_config)
-    document["NetworkSettings"] = _network(found, version)
+    document["NetworkSettings"] = _network(found, version, networks)
     for key in ("SizeRw", "SizeRootFs"):
         if document[key] is None:
             del document[key]
@@ -120,7 +121,7 @@ def _paths(host: doc.HostConfig) -> Document:
     }
 
 
-def _network(found: doc.Container, version: Version) -> Document:
+def _network(found: doc.Container, version: Version, networks: Mapping[str, str]) -> Document:
     """The flat addresses are those of the usual network, which is not always the first one."""
     usual = found.network_settings.networks.get(spec.DEFAULT, doc.Endpoint())
     flat = msgspec.to_builtins(usual)
@@ -129,17 +130,17 @@ def _network(found: doc.Container, version: Version) -> Document:
     runs = found.state.running
     document["Ports"] = document["Ports"] if runs else {}
     document["Networks"] = {
-        name: endpoint(found.id, found.name, place, version) for name, place in found.network_settings.networks.items()
+        name: endpoint(found, place, version) | {"NetworkID": networks.get(name, "")}
+        for name, place in found.network_settings.networks.items()
     }
     return document
 
 
-def endpoint(id: str, name: str, place: doc.NamedEndpoint, version: Version) -> Document:
-    names = [name.lstrip("/"), *place.aliases, id[:12]]
+def endpoint(found: doc.Container, place: doc.NamedEndpoint, version: Version) -> Document:
+    names = [found.name.lstrip("/"), *place.aliases, found.id[:12]]
     return {
         "IPAMConfig": None,
         "Links": None,
-        "NetworkID": "",
         "EndpointID": "",
         "DriverOpts": None,
         "GwPriority": 0,
@@ -149,8 +150,8 @@ def endpoint(id: str, name: str, place: doc.NamedEndpoint, version: Version) -> 
     }
 
 
-def entry(found: doc.ContainerEntry) -> Document:
-    """A line of `docker ps`."""
+def entry(found: doc.ContainerEntry, ids: Mapping[str, str]) -> Document:
+    """A line of `docker ps`. `ids`: of networks, by name."""
     document: Document = msgspec.to_builtins(found)
     for key in ("SizeRw", "SizeRootFs"):
         if document[key] is None:
@@ -162,7 +163,7 @@ def entry(found: doc.ContainerEntry) -> Document:
         "Status": found.status.replace("Suspended", "Paused"),
         "Ports": [port(each) for each in found.ports] if found.state in PUBLISHES else [],
         "HostConfig": {"NetworkMode": mode},
-        "NetworkSettings": {"Networks": {name: {"NetworkID": ""} for name in networks}},
+        "NetworkSettings": {"Networks": {name: {"NetworkID": ids.get(name, "")} for name in networks}},
     }
 
 

@@ -1,65 +1,160 @@
-"""/networks: those that every daemon has."""
+"""/networks."""
 
 from typing import Any
 
-from hypercontainer.errors import InvalidInput, NotFound
-from hypercontainer.hyperd.docker import filters
-from hypercontainer.hyperd.docker.call import Nothing
-from hypercontainer.hyperd.docker.errors import absent
+import msgspec
+
+from hypercontainer.errors import AlreadyExists, Denied, InUse, InvalidInput, NotFound
+from hypercontainer.hyperd.docker import config, filters, spec
+from hypercontainer.hyperd.docker.call import Body, Nothing
 from hypercontainer.hyperd.docker.inspect import Document
-from hypercontainer.hyperd.http.call import Call
+from hypercontainer.hyperd.http.call import PATH_NAME, Answer, Call
+from hypercontainer.model import documents as doc
+from hypercontainer.model.spec import ALWAYS, NetworkSpec, SubnetSpec
 
-DRIVERS = {"bridge": "bridge", "none": "null"}
-
-
-def network(name: str) -> Document:
-    return {
-        "Name": name,
-        "Id": name,
-        "Created": "0001-01-01T00:00:00Z",
-        "Scope": "local",
-        "Driver": DRIVERS[name],
-        "EnableIPv4": True,
-        "EnableIPv6": False,
-        "IPAM": {"Driver": "default", "Options": None, "Config": []},
-        "Internal": False,
-        "Attachable": False,
-        "Ingress": False,
-        "ConfigFrom": {"Network": ""},
-        "ConfigOnly": False,
-        "Containers": {},
-        "Options": {},
-        "Labels": {},
-    }
+PREDEFINED = ("host", "default", *ALWAYS)
 
 
-async def entries(call: Call[filters.Filtered, None]) -> list[Document]:
-    wanted = filters.read(call.query.filters)
-    for key in wanted:
-        if key not in ("name", "id", "driver", "type", "scope", "label", "dangling"):
-            raise InvalidInput(f"invalid filter '{key[:60]}'")
-    return [network(name) for name in DRIVERS if _matches(name, wanted)]
+class Subnet(Body, frozen=True, kw_only=True):
+    subnet: str = ""
+    ip_range: str = msgspec.field(name="IPRange", default="")
+    gateway: str = ""
+    auxiliary_addresses: dict[str, str] = {}
 
 
-def _matches(name: str, wanted: dict[str, list[str]]) -> bool:
-    of = {"driver": [DRIVERS[name]], "type": ["builtin"], "scope": ["local"], "label": [], "dangling": ["false"]}
-    return all(
-        any(value in name for value in values) if key in ("name", "id") else bool(set(values) & set(of[key]))
-        for key, values in wanted.items()
+class Ipam(Body, frozen=True, kw_only=True):
+    driver: str = ""
+    options: dict[str, str] = {}
+    config: list[Subnet] = []
+
+
+class From(Body, frozen=True, kw_only=True):
+    network: str = ""
+
+
+class NetworkConfig(Body, frozen=True, kw_only=True):
+    """Attachable, which is about a swarm, and CheckDuplicate, which always holds, are passed over."""
+
+    name: str = ""
+    driver: str = ""
+    scope: str = ""
+    internal: bool = False
+    enable_ipv4: bool = msgspec.field(name="EnableIPv4", default=True)
+    enable_ipv6: bool = msgspec.field(name="EnableIPv6", default=False)
+    ipam: Ipam = msgspec.field(name="IPAM", default=Ipam())
+    ingress: bool = False
+    config_only: bool = False
+    config_from: From = From()
+    options: dict[str, str] = {}
+    labels: dict[str, str] = {}
+
+
+class Connection(Body, frozen=True, kw_only=True):
+    container: str = ""
+    endpoint_config: config.Endpoint = config.Endpoint()
+
+
+class Disconnection(Body, frozen=True, kw_only=True):
+    container: str = ""
+    force: bool = False
+
+
+def wanted(body: NetworkConfig) -> NetworkSpec:
+    """What is to be made. InvalidInput, NotFound: what cannot be had, by its name."""
+    if body.driver not in ("", "default", "bridge"):
+        raise NotFound("plugin", body.driver[:60], f'plugin "{body.driver[:60]}" not found: there is the driver bridge')
+    for field, value in (
+        ("Scope", body.scope not in ("", "local")),
+        ("EnableIPv4", not body.enable_ipv4),
+        ("IPAM's Driver", body.ipam.driver not in ("", "default")),
+        ("IPAM's Options", body.ipam.options),
+        ("AuxiliaryAddresses", any(subnet.auxiliary_addresses for subnet in body.ipam.config)),
+        ("Ingress", body.ingress),
+        ("ConfigOnly", body.config_only),
+        ("ConfigFrom", body.config_from.network),
+    ):
+        if value:
+            raise InvalidInput(f"cannot set {field} of network {body.name[:60]}: it is not supported by hyperd")
+    return NetworkSpec(
+        name=body.name,
+        subnets=[
+            SubnetSpec(subnet=each.subnet, gateway=each.gateway, ip_range=each.ip_range) for each in body.ipam.config
+        ],
+        ipv6=body.enable_ipv6,
+        internal=body.internal,
+        labels=body.labels,
+        options=body.options,
     )
 
 
-async def show(call: Call[Nothing, None]) -> Document:
-    name = call.names["n"]
-    if name not in DRIVERS:
+def network(found: doc.Network) -> Document:
+    document: Document = msgspec.to_builtins(found)
+    for member in document["Containers"].values():
+        member["EndpointID"] = ""
+    document["IPAM"]["Options"] = document["IPAM"]["Options"] or None
+    return document | {"EnableIPv4": True, "ConfigFrom": {"Network": ""}, "ConfigOnly": False}
+
+
+def name(call: Call[Any, Any]) -> str:
+    if not PATH_NAME.fullmatch(name := call.names["n"]):
         raise NotFound("network", name[:140])
-    return network(name)
+    return name
+
+
+async def entries(call: Call[filters.Filtered, None]) -> list[Document]:
+    return [network(each) for each in await call.engine.networks.list(filters.read(call.query.filters))]
+
+
+async def ids(call: Call[Any, Any]) -> dict[str, str]:
+    """Of all networks, by their names."""
+    return {each.name: each.id for each in await call.engine.networks.list({})}
+
+
+async def create(call: Call[Nothing, NetworkConfig]) -> dict[str, str]:
+    asked = wanted(call.body)
+    if asked.name in PREDEFINED:
+        raise Denied(f"operation is not permitted on predefined {asked.name} network")
+    made = await call.engine.networks.create(asked, by=call.principal)
+    return {"Id": made.id, "Warning": ""}
+
+
+async def show(call: Call[Nothing, None]) -> Document:
+    return network(await call.engine.networks.inspect(name(call)))
+
+
+async def connect(call: Call[Nothing, Connection]) -> Answer:
+    c = call.body.container
+    found = await call.engine.networks.inspect(name(call))
+    place = spec.endpoint(found.name, call.body.endpoint_config)
+    try:
+        await call.engine.networks.connect(found.id, c, place, by=call.principal)
+    except AlreadyExists as e:
+        raise Denied(f"endpoint with name {c[:140]} already exists in network {found.name}") from e
+    return Answer(status=200)
+
+
+async def disconnect(call: Call[Nothing, Disconnection]) -> Answer:
+    c = call.body.container
+    try:
+        await call.engine.networks.disconnect(name(call), c, force=call.body.force)
+    except NotFound as e:
+        if e.what != "endpoint":
+            raise
+        raise Denied(f"container {c[:140]} is not connected to network {name(call)}") from e
+    return Answer(status=200)
+
+
+async def remove(call: Call[Nothing, bytes]) -> None:
+    found = await call.engine.networks.inspect(name(call))
+    if found.name in PREDEFINED:
+        raise Denied(f"{found.name} is a pre-defined network and cannot be removed")
+    try:
+        await call.engine.networks.remove(found.id)
+    except InUse as e:
+        words = f"error while removing network: network {found.name} id {found.id} has active endpoints"
+        raise Denied(f"{words}: {', '.join(e.by)}" if e.by else words) from e
 
 
 async def prune(call: Call[filters.Filtered, bytes]) -> Document:
-    filters.read(call.query.filters)
-    return {"NetworksDeleted": None}
-
-
-async def missing(call: Call[Any, bytes]) -> None:
-    raise absent("a network of one's own")
+    done = await call.engine.networks.prune(wanted=filters.read(call.query.filters))
+    return {"NetworksDeleted": done.deleted or None}

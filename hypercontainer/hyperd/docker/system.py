@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypercontainer.hyperd.docker import inspect, versions
+from hypercontainer.hyperd.docker import inspect, networks, versions
 from hypercontainer.hyperd.docker.call import Body, Nothing
 from hypercontainer.hyperd.docker.errors import NoSwarm
 from hypercontainer.hyperd.docker.images import list_entry
@@ -120,11 +120,11 @@ async def df(call: Call[Nothing, None]) -> Document:
     engine = call.engine
     images = await engine.images.list({})
     containers = await engine.containers.list(all=True, filters={}, size=True)
-    volumes = await engine.volumes.list({})
+    volumes, ids = await engine.volumes.list({}), await networks.ids(call)
     return {
         "LayersSize": sum(image.size for image in images),
         "Images": [list_entry(image, versions.of(call)) for image in images],
-        "Containers": [inspect.entry(each) for each in containers],
+        "Containers": [inspect.entry(each, ids) for each in containers],
         "Volumes": [volume(each) | {"UsageData": _usage(each, containers)} for each in volumes],
         "BuildCache": None,
         "BuilderSize": 0,

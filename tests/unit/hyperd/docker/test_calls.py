@@ -15,6 +15,7 @@ from hypercontainer.errors import (
     Denied,
     GuestError,
     HyperError,
+    InUse,
     InvalidInput,
     NoLog,
     NotFound,
@@ -24,9 +25,10 @@ from hypercontainer.errors import (
 from hypercontainer.hyperd.docker.streams import frame
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Credentials
+from hypercontainer.model.spec import Commit, EndpointSpec, NetworkSpec, SubnetSpec
 from tests.unit.hyperd.docker.conftest import Server
 from tests.unit.hyperd.docker.documents import CONTAINER, CREATED, ID, TERMINAL
-from tests.unit.hyperd.fake import FakeSession
+from tests.unit.hyperd.fake import NETWORK, FakeSession, some
 
 
 def message(answer: tuple[int, object]) -> tuple[int, str]:
@@ -81,7 +83,7 @@ async def test_what_there_is_not(server: Server, method: str, target: str) -> No
 
 @pytest.mark.parametrize(
     ("method", "target"),
-    [("POST", "/build?t=x"), ("POST", "/commit"), ("GET", "/containers/web/changes"), ("POST", "/images/a/b:1/push")],
+    [("POST", "/build?t=x"), ("GET", "/distribution/a/b:1/json"), ("POST", "/images/a/b:1/push")],
 )
 async def test_what_there_is_not_yet_says_so(server: Server, method: str, target: str) -> None:
     status, text = message(await server.ask(method, target, data=b"x" * 100))
@@ -418,7 +420,7 @@ async def test_events_of_docker_s_kinds(server: Server) -> None:
     assert server.engine.calls[-1][1] == (
         1_000_000_000,
         2_000_000_000,
-        {"type": ["container", "image", "volume"]},
+        {"type": ["container", "image", "volume", "network"]},
     )
 
 
@@ -519,11 +521,89 @@ async def test_volumes(server: Server) -> None:
         assert server.engine.calls[-1][2]["all"] is everything
 
 
-async def test_networks_that_every_daemon_has(server: Server) -> None:
+async def test_networks(server: Server) -> None:
+    body = {
+        "Name": "net",
+        "Driver": "",
+        "CheckDuplicate": True,
+        "EnableIPv6": False,
+        "IPAM": {"Driver": "default", "Config": [{"Subnet": "10.1.0.0/24", "IPRange": "10.1.0.128/25"}]},
+        "Labels": {"a": "b"},
+        "Options": None,
+    }
+    assert await server.ask("POST", "/networks/create", json=body) == (201, {"Id": NETWORK.id, "Warning": ""})
+    [asked], _ = next((args, named) for call, args, named in server.engine.calls if call == "networks.create")
+    subnet = SubnetSpec(subnet="10.1.0.0/24", ip_range="10.1.0.128/25")
+    assert asked == NetworkSpec(name="net", subnets=[subnet], labels={"a": "b"})
     _, found = await server.ask("GET", "/networks")
-    assert isinstance(found, list) and [network["Name"] for network in found] == ["bridge", "none"]
+    assert isinstance(found, list) and found[0]["ConfigFrom"] == {"Network": ""}
+    server.engine.answers["networks.create"] = AlreadyExists("taken", "network", "net")
+    assert message(await server.ask("POST", "/networks/create", json=body)) == (
+        409,
+        "network with name net already exists",
+    )
+    server.engine.answers["networks.inspect"] = NotFound("network", "x")
     assert message(await server.ask("GET", "/networks/x")) == (404, "network x not found")
-    assert message(await server.ask("POST", "/networks/create", json={"Name": "x"}))[0] == 501
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({"Name": "bridge"}, 403, "predefined"),
+        ({"Name": "x", "Driver": "overlay"}, 404, 'plugin "overlay" not found'),
+        ({"Name": "x", "Scope": "swarm"}, 400, "cannot set Scope"),
+        ({"Name": "x", "Ingress": True}, 400, "cannot set Ingress"),
+        ({"Name": "x", "EnableIPv4": False}, 400, "cannot set EnableIPv4"),
+        ({"Name": "x", "ConfigFrom": {"Network": "y"}}, 400, "cannot set ConfigFrom"),
+        ({"Name": "x", "IPAM": {"Driver": "dhcp"}}, 400, "cannot set IPAM's Driver"),
+        ({"Name": "x", "IPAM": {"Config": [{"AuxiliaryAddresses": {"a": "b"}}]}}, 400, "cannot set Auxiliary"),
+    ],
+)
+async def test_networks_that_are_none(server: Server, body: dict[str, Any], status: int, words: str) -> None:
+    found, text = message(await server.ask("POST", "/networks/create", json=body))
+    assert (found, words in text) == (status, True), text
+
+
+async def test_joining_and_leaving_a_network(server: Server) -> None:
+    body = {"Container": "web", "EndpointConfig": {"Aliases": ["a"], "IPAMConfig": {"IPv4Address": "10.0.0.9"}}}
+    assert await server.ask("POST", "/networks/net/connect", json=body) == (200, None)
+    _, args, _ = server.engine.calls[-1]
+    assert args == (NETWORK.id, "web", EndpointSpec(network=NETWORK.name, address="10.0.0.9", aliases=["a"]))
+    server.engine.answers["networks.connect"] = AlreadyExists("it is in it", "endpoint", "net")
+    status, text = message(await server.ask("POST", "/networks/net/connect", json={"Container": "web"}))
+    assert (status, text) == (403, f"endpoint with name web already exists in network {NETWORK.name}")
+    server.engine.answers["networks.disconnect"] = NotFound("endpoint", "web in network net")
+    status, text = message(await server.ask("POST", "/networks/net/disconnect", json={"Container": "web"}))
+    assert (status, text) == (403, "container web is not connected to network net")
+    server.engine.answers["networks.remove"] = InUse("in use", "network", "net", ["container web"])
+    status, text = message(await server.ask("DELETE", "/networks/net"))
+    assert (status, text.endswith("has active endpoints: container web")) == (403, True)
+
+
+async def test_a_commit(server: Server) -> None:
+    server.engine.answers["containers.commit"] = doc.ImageRef(id="sha256:1", name="made:2")
+    query = "container=web&repo=made&tag=2&comment=why&author=me&pause=0&changes=CMD+a%0AENV+b=c&changes=USER+x"
+    assert await server.ask("POST", f"/commit?{query}", data=b"null") == (201, {"Id": "sha256:1"})
+    [_, asked] = server.engine.calls[-1][1]
+    changes = ["CMD a", "ENV b=c", "USER x"]
+    assert asked == Commit(name="made:2", message="why", author="me", pause=False, changes=changes)
+    status, text = message(await server.ask("POST", "/commit?container=web", data=b'{"Cmd":["x"]}'))
+    assert (status, "cannot commit with Cmd" in text) == (400, True)
+
+
+async def test_changes_and_exports(server: Server) -> None:
+    server.engine.answers["containers.changes"] = []
+    async with server.http.get("http://docker/containers/web/changes") as response:
+        assert await response.read() == b"null"
+    server.engine.answers["containers.changes"] = [doc.Change(path="/x", kind=1)]
+    assert await server.ask("GET", "/containers/web/changes") == (200, [{"Path": "/x", "Kind": 1}])
+
+    async def export(*_: object) -> AsyncGenerator[bytes, None]:
+        return some(b"tar", b"ball")
+
+    server.engine.answers["containers.export"] = export
+    async with server.http.get("http://docker/containers/web/export") as response:
+        assert (response.content_type, await response.read()) == ("application/octet-stream", b"tarball")
 
 
 async def test_what_is_not_understood_never_is_500(server: Server) -> None:
