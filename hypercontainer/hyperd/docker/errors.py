@@ -3,7 +3,7 @@
 import errno
 from collections.abc import Callable, Mapping
 
-from hypercontainer.errors import AlreadyExists, GuestError, HyperError, NoLog, NotFound, WrongState
+from hypercontainer.errors import AlreadyExists, GuestError, HyperError, InUse, NoLog, NotFound, WrongState
 from hypercontainer.hyperd.http.errors import STATUS
 
 ABSENT: Mapping[str, Callable[[str], str]] = {
@@ -19,6 +19,10 @@ TAKEN: Mapping[str, str] = {
     "container": 'Conflict. The container name "/{name}" is already in use by container "{id}". You have to remove (or '
     "rename) that container to be able to reuse that name.",
     "network": "network with name {name} already exists",
+}
+USED: Mapping[str, str] = {
+    "volume": "remove {name}: volume is in use - [{by}]",
+    "image": "conflict: unable to delete {name} (must be forced) - {by} is using its referenced image",
 }
 # By the verb, and the state where that matters. {name} is the container's.
 FORBIDDEN: Mapping[tuple[str, str], str] = {
@@ -67,6 +71,8 @@ def message(error: HyperError) -> str:
         return ABSENT[error.what](error.name) + (f": {error.hint}" if error.hint else "")
     if isinstance(error, AlreadyExists) and error.what in TAKEN:
         return TAKEN[error.what].format(name=error.name, id=error.id)
+    if isinstance(error, InUse) and error.what in USED:
+        return USED[error.what].format(name=error.name, by=", ".join(error.by) or "another name")
     if isinstance(error, WrongState):
         return _forbidden(error)
     if isinstance(error, NoLog):

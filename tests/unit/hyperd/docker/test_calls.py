@@ -106,6 +106,12 @@ async def test_no_swarm(server: Server) -> None:
         (WrongState("remove", "web", "running"), 409, "You cannot remove a running container web. Stop"),
         (WrongState("remove", "web", "removing"), 409, "removal of container web is already in progress"),
         (Unavailable("gone"), 503, "gone"),
+        (InUse("", "volume", "v", ["container web"]), 409, "remove v: volume is in use - [container web]"),
+        (
+            InUse("", "image", "i", ["container web"]),
+            409,
+            "conflict: unable to delete i (must be forced) - container web",
+        ),
         (Denied("not yours"), 403, "not yours"),
         (ValueError("secret"), 500, "internal error: ValueError"),
     ],
