@@ -76,15 +76,35 @@ def pod(value: Any, *, folder: str) -> Document:
     files = named(f.each("files"), lambda v: content(v, folder))
     containers = f.each("containers")
     ports = [mapping for p in f.each("portmappings") for mapping in portmapping(p)]
+    document["networks"] = networks(f)
     f.refuse("type", "a pod is a VM with containers, and nothing else")
     f.refuse("log", "output is kept by hyperd: see log_max_mib and log_files in its configuration")
-    f.refuse("interfaces", "a pod has one interface, and hyperd gives the address")
+    f.refuse("interfaces", "hyperd makes them: say in which networks the pod is with networks")
     f.refuse("services", "there is no load balancing inside a pod")
     f.refuse("portmappingWhiteLists", "published ports are open to everybody who reaches the host")
     f.end()
     document["containers"] = [container(c, defaults, volumes, files, ports) for c in containers]
     document["ports"] = ports
     return _compact(document)
+
+
+def networks(f: Fields) -> list[Document]:
+    """The networks that the pod is in, each by its name, or with what the pod wants of it."""
+    found = []
+    for i, item in enumerate(f.take("networks", list, [])):
+        own = Fields({"name": item} if isinstance(item, str) else item, f"{f.at('networks')}[{i}]")
+        found.append(
+            _compact(
+                {
+                    "network": own.take("name", str, required=True),
+                    "address": own.take("ip", str, ""),
+                    "address6": own.take("ip6", str, ""),
+                    "aliases": own.texts("aliases"),
+                }
+            )
+        )
+        own.end()
+    return found
 
 
 def named(items: list[Fields], make: Any) -> dict[str, Any]:

@@ -26,6 +26,7 @@ resource: {vcpu: 2, memory: 512}
 dns: [1.1.1.1]
 dnsSearch: [example.org]
 dnsOptions: ["ndots:2"]
+networks: [front, {name: back, ip: 10.1.2.3, aliases: [store]}]
 files:
   - {name: conf, content: "hello\\n"}
   - {name: binary, encoding: base64, content: AAEC}
@@ -71,6 +72,7 @@ EXPECTED = {
     "vcpus": 2,
     "memory_mib": 512,
     "labels": {"tier": "front"},
+    "networks": [{"network": "front"}, {"network": "back", "address": "10.1.2.3", "aliases": ["store"]}],
     "dns": {"nameservers": ["1.1.1.1"], "search": ["example.org"], "options": ["ndots:2"]},
     "ports": [
         {"container_port": 80, "host_port": 8080},
