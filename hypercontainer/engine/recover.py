@@ -38,7 +38,8 @@ async def recover(supervisor: Supervisor) -> None:
             supervisor.place(container)  # one of before that was written down says nothing of it
         supervisor.add(supervisor.pod(record))
     there = host.index.there()
-    for complaint in [*host.networks.load(), *await host.networks.ensure()]:
+    host.networks.load()
+    for complaint in [*host.networks.unread, *await host.networks.ensure()]:
         log.error("%s", complaint)
     await all_of(*(_recover(supervisor, pod) for pod in list(pods.values())))
     await _sweep(host, there)

@@ -73,7 +73,7 @@ async def _info(host: Host, containers: Sequence[Container], unreached: Mapping[
         others = [(sink, error) for sink, error in c.output.stuck.items() if sink is not c.output.log]
         warnings += [f"the output of {c.record.name} waits: {sink.where}: {reason(error)}" for sink, error in others]
     warnings += [pod.why for pod in host.index.unread]
-    warnings += [*host.volumes.unread(), *host.kernels.unread()]
+    warnings += [*host.volumes.unread(), *host.networks.unread, *host.kernels.unread()]
     warnings += [f"pod {host.index.pods[pod].name} is not reached yet: {why}" for pod, why in unreached.items()]
     return doc.Info(
         name=platform.node(),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from hypercontainer.errors import AlreadyExists, HyperError, InvalidInput, NotFound
+from hypercontainer.errors import AlreadyExists, HyperError, InvalidInput, NotFound, reason
 from hypercontainer.lib import clock, document, files
 from hypercontainer.lib.tasks import all_of, uninterrupted
 from hypercontainer.model import upgrade
@@ -29,22 +29,31 @@ class NetworkStore:
 
     def __init__(self, root: Path, settings: Settings, kind: Kind) -> None:
         self._root, self._kind = root, kind
+        self.unread: list[str] = []  # why there are records that cannot be read: they stay as they are
         self._networks: dict[str, tuple[NetworkRecord, Network]] = {}  # by name
         of_settings = default(settings)
         self._networks[DEFAULT] = of_settings, kind(of_settings)
         self._networks[NONE] = _always(NONE, settings), NoNetwork()
 
-    def load(self) -> list[str]:
-        """Read what was made by a hyperd before. Returns, in words, which record cannot be read, and is left alone."""
+    def load(self) -> None:
+        """Read what was made by a hyperd before."""
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        complaints = []
+        self.unread, found = [], list[NetworkRecord]()
         for path in sorted(self._root.glob("*.json")):
             try:
-                record = document.read_versioned(path, NetworkRecord, upgrade.NETWORK)
-                self._networks.setdefault(record.name, (record, self._kind(record)))
+                found.append(document.read_versioned(path, NetworkRecord, upgrade.NETWORK))
             except HyperError as e:
-                complaints.append(str(e))
-        return complaints
+                self.unread.append(str(e))
+        for record in sorted(found, key=lambda record: record.created_ns, reverse=True):
+            try:
+                self._add(record)
+            except HyperError as e:
+                self.unread.append(f"cannot use {self._path(record)}: {reason(e)}")
+
+    def _add(self, record: NetworkRecord) -> None:
+        if record.name in self._networks:  # of one that was made while the older record could not be read
+            raise AlreadyExists(f"there is a newer network {record.name}", "network", record.name)
+        self._networks[record.name] = record, self._kind(record)
 
     def all(self) -> list[NetworkRecord]:
         """Those that are always there first, then the oldest."""

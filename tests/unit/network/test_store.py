@@ -23,7 +23,8 @@ class Lot:
     def store(self) -> NetworkStore:
         """As a hyperd has it that begins."""
         store = NetworkStore(self.root, Settings(), self._kind)
-        assert store.load() == []
+        store.load()
+        assert store.unread == []
         return store
 
     def _kind(self, record: NetworkRecord) -> FakeNetwork:
@@ -135,10 +136,24 @@ async def test_a_record_that_cannot_be_read_is_left_alone(lot: Lot, damage: Call
     path.write_text(damage(path.read_text()))
     before = path.read_bytes()
     store = NetworkStore(lot.root, Settings(), lot._kind)
-    [complaint] = store.load()
+    store.load()
+    [complaint] = store.unread
     assert str(path) in complaint and path.read_bytes() == before
     await store.ensure()
     assert [record.name for record in store.all()] == ["bridge", "none"]
+
+
+async def test_of_two_of_a_name_the_newer_one_is_used(lot: Lot) -> None:
+    """It was made while the other record could not be read."""
+    await lot.store().create(a_record("db", 1))
+    [path] = lot.root.iterdir()
+    path.rename(lot.root / "kept")
+    await lot.store().create(newer := a_record("db", 2))
+    (lot.root / "kept").rename(path)
+    store = NetworkStore(lot.root, Settings(), lot._kind)
+    store.load()
+    assert store.find("db") == newer
+    assert store.unread == [f"cannot use {path}: there is a newer network db"]
 
 
 async def test_a_beginning_of_two_ids_is_none(lot: Lot) -> None:
