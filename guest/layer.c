@@ -309,11 +309,13 @@ static int visit_folder(struct place *above, const char *name, const struct stat
 			struct error *err)
 {
 	struct place here = { .above = above, .length = strlen(path), .depth = above->depth + 1, .status = status };
-	autoclose int merged = open_folder(above->merged, name);
 	autoclose int lower = lower_status && S_ISDIR(lower_status->st_mode) ? open_folder(above->lower, name) : -1;
 	autoclose int upper = above->upper >= 0 && lower >= 0 ? open_merged(above->upper, name) : -1;
+	autoclose int merged = open_folder(above->merged, name);
 	bool hides = mode == ARCHIVE_LAYER && lower >= 0 && upper < 0;
 
+	if (merged < 0 && errno == ENOENT)
+		return 0;		/* it went while we looked */
 	if (merged < 0 || here.depth > DEPTH_MAX)
 		return complain_of(merged < 0 ? errno : ELOOP, "read folder", path);
 	if (mode == ARCHIVE_LAYER && !strncmp(name, WHITEOUT, 4))

@@ -25,7 +25,7 @@ struct tar_entry {
 	int fd;				/* for its xattrs, -1: none */
 	const struct stat *status;
 	const struct tar_owner *owner;	/* NULL: as `status` says */
-	bool exact;			/* with nanoseconds and holes, which not every reader wants */
+	bool exact;			/* with nanoseconds and holes, which not every reader wants; what has gone is left out */
 	const struct pieces *pieces;	/* of a file with holes */
 };
 

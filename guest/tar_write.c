@@ -299,6 +299,8 @@ static int put_file(int dir, const char *base, struct tar_entry *e, struct error
 	autoclose int fd = openat(dir, base, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	struct error skipped;
 
+	if (fd < 0 && errno == ENOENT && e->exact)
+		return 0;
 	if (fd < 0 || fstat(fd, &status) < 0 || !S_ISREG(status.st_mode)) {
 		fail(&skipped, fd < 0 ? errno : ESTALE, "read %.200s", e->name);
 		complain(&skipped);
@@ -323,6 +325,8 @@ static int put_link(int dir, const char *base, struct tar_entry *e, struct error
 	ssize_t length = readlinkat(dir, base, target, sizeof(target) - 1);
 	struct error skipped;
 
+	if (length < 0 && errno == ENOENT && e->exact)
+		return 0;
 	if (length < 0) {
 		fail(&skipped, errno, "read link %.200s", e->name);
 		complain(&skipped);

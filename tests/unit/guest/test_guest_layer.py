@@ -163,6 +163,17 @@ def test_a_tree_is_all_but_what_is_mounted(guest: Guest) -> None:
     assert layer(guest).getnames() == ["data", "data/.wh.file"]
 
 
+def test_what_goes_meanwhile_is_left_out(running: Guest) -> None:
+    sh(running, "mkdir /s")
+    names = " ".join(map(str, range(300)))
+    for n in range(4):
+        script = f"mkdir /s/{n}; cd /s/{n}; while :; do touch {names}; mkdir d; rm -r *; done"
+        running.start(f"spin{n}", "sh", "-c", script)
+    for mode in ("tree", "layer", "changes") * 10:
+        status, _, errors = ask(running, mode)
+        assert (status, errors) == (0, "")
+
+
 def test_it_stands_still_meanwhile(running: Guest) -> None:
     """And goes on when that is over, however it came to its end."""
     freeze = next(running.cgroup.glob("**/cgroup.events")).parent
