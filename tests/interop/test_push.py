@@ -4,7 +4,9 @@ import asyncio
 import json
 import os
 import random
+import re
 import shutil
+import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from hypercontainer.images.transport import Retry
 from hypercontainer.model.api import Credentials
 from hypercontainer.model.documents import Progress
 from hypercontainer.testing import layers as made
+from hypercontainer.testing.daemon import PrivateDaemon
 from tests.interop.registries import docker_registry
 from tests.unit.images.looking import chunks, leftovers
 
@@ -148,3 +151,31 @@ async def test_a_connection_that_breaks_in_the_midst(
         server.close()
         assert (await inspect(f"{host}/a:1"))["Digest"] == pushed.digest
         assert next(cuts, None) is None
+
+
+async def test_what_a_person_sees(hyper: PrivateDaemon, tmp_path: Path) -> None:
+    """Login, push, and the digest in the list of images."""
+    env = {**hyper.env, "DOCKER_CONFIG": str(tmp_path / "docker")}
+
+    def ctl(*words: str, stdin: bytes = b"") -> str:
+        done = subprocess.run(hyper.argv(*words), env=env, input=stdin, capture_output=True, timeout=300)
+        assert done.returncode == 0, (words, done)
+        return done.stdout.decode()
+
+    async with docker_registry(tmp_path / "registry", auth=True) as host:
+
+        def story() -> tuple[list[str], str]:
+            ctl("tag", "busybox", f"{host}/bb:1")
+            assert "log in first" in hyper.ctl("push", f"{host}/bb:1").err
+            ctl("login", "-u", "me", "--password-stdin", host, stdin=b"secret")
+            lines = ctl("push", f"{host}/bb:1").splitlines()
+            listed = ctl("images", "--digests", "--format", "{{.Digest}}", f"{host}/bb")
+            assert ctl("push", "-q", f"{host}/bb:1") == f"{host}/bb:1\n"
+            ctl("rmi", f"{host}/bb:1")
+            return lines, listed.strip()
+
+        lines, digest = await asyncio.to_thread(story)
+        assert lines[0] == f"The push refers to repository [{host}/bb]"
+        assert re.fullmatch(rf"1: digest: {digest} size: [0-9]+", lines[-1])
+        assert sum(line.endswith(": Pushed") for line in lines) == 1
+        assert (await inspect(f"{host}/bb:1", "--creds", "me:secret"))["Digest"] == digest

@@ -2,6 +2,7 @@
 
 import io
 import json
+import signal
 import subprocess
 import tarfile
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.testing.daemon import PrivateDaemon
-from tests.vm.conftest import ok
+from tests.vm.conftest import ok, time_passes
 
 pytestmark = pytest.mark.vm
 
@@ -93,3 +94,39 @@ def test_nothing_was_changed(hyper: PrivateDaemon) -> None:
     image, parent = (json.loads(ok(hyper, "image", "inspect", name))[0] for name in (made, "busybox"))
     assert image["RootFS"] == parent["RootFS"]
     ok(hyper, "rm", "six")
+
+
+COUNT = "head -c 16777216 /dev/urandom > /big; n=0; while :; do n=$((n + 1)); echo $n > /n; usleep 1000; done"
+
+
+def test_a_hyperd_that_is_killed_leaves_nothing_standing_still(hyper: PrivateDaemon) -> None:
+    """The guest lets the container go on when nobody takes the layer any more."""
+    ok(hyper, "run", "-d", "--name", "seven", "busybox", "sh", "-c", COUNT)
+    while not hyper.ctl("exec", "seven", "cat", "/n").out.strip():
+        time_passes()
+    with subprocess.Popen(hyper.argv("commit", "seven"), env=hyper.env, stderr=subprocess.DEVNULL):
+        while not any(layer.stat().st_size for layer in (hyper.root / "images/work").glob("*/layer")):
+            time_passes()
+        hyper.signal(signal.SIGKILL)
+    hyper.start()
+    before = ok(hyper, "exec", "seven", "cat", "/n")
+    while ok(hyper, "exec", "seven", "cat", "/n") == before:
+        time_passes()
+    made = ok(hyper, "commit", "seven")
+    assert ok(hyper, "run", "--rm", made, "stat", "-c", "%s", "/big") == "16777216"
+    ok(hyper, "rm", "-f", "seven")
+
+
+def test_one_of_several_in_a_pod(hyper: PrivateDaemon, tmp_path: Path) -> None:
+    containers = [
+        {"name": "stays", "image": "busybox", "command": ["sleep", "1000000"]},
+        {"name": "ends", "image": "busybox", "command": ["sh", "-c", "echo 1 > /one"]},
+    ]
+    (tmp_path / "pod.json").write_text(json.dumps({"name": "both", "containers": containers}))
+    ok(hyper, "pod", "run", "-f", str(tmp_path / "pod.json"))
+    ok(hyper, "wait", "ends")
+    ok(hyper, "exec", "stays", "touch", "/two")
+    assert (ok(hyper, "diff", "ends"), ok(hyper, "diff", "stays")) == ("A /one", "A /two")
+    ok(hyper, "commit", "ends", "of-a-pod")
+    assert ok(hyper, "run", "--rm", "of-a-pod", "cat", "/one") == "1"
+    ok(hyper, "pod", "rm", "-f", "both")
