@@ -1,5 +1,7 @@
 """New pods and containers: what was asked for becomes a record and a place, and nothing boots."""
 
+import msgspec
+
 from hypercontainer.engine import endpoints, mounts, resolve
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.supervisor import Supervisor
@@ -7,7 +9,7 @@ from hypercontainer.errors import InvalidInput
 from hypercontainer.hypervisor.base import Feature, need
 from hypercontainer.model import ids
 from hypercontainer.model.record import ContainerRecord
-from hypercontainer.model.spec import ContainerSpec, PodSpec
+from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec
 from hypercontainer.sandbox import rootfs
 from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.pod import Pod
@@ -18,7 +20,7 @@ async def pod(supervisor: Supervisor, spec: PodSpec, name: str, *, implicit: boo
     host = supervisor.host
     host.index.check_pod_name(name)
     host.check_factory(spec.factory)
-    spec = endpoints.resolved(host.networks, spec)
+    spec = endpoints.resolved(host.networks, _with_exposed(host, spec))
     endpoints.check_ports(host.networks, spec)
     record = resolve.pod(spec, name=name, implicit=implicit)
     made = supervisor.pod(record)
@@ -42,6 +44,21 @@ async def pod(supervisor: Supervisor, spec: PodSpec, name: str, *, implicit: boo
     return made
 
 
+def _with_exposed(host: Host, spec: PodSpec) -> PodSpec:
+    """With the ports to publish that `publish_exposed` means."""
+    if not spec.publish_exposed:
+        return spec
+    published = {f"{port.container_port}/{port.protocol}" for port in spec.ports}
+    ports = list(spec.ports)
+    for wanted in spec.containers:
+        image = host.images.config(host.images.get(wanted.image))
+        for port in resolve.exposed(image.exposed_ports, wanted.expose):
+            if port not in published:
+                published.add(port)
+                ports.append(resolve.port(port))
+    return msgspec.structs.replace(spec, ports=ports)
+
+
 async def container(supervisor: Supervisor, pod: Pod, spec: ContainerSpec) -> Container:
     """One more container of a pod whose lock is held. On failure nothing of it is left."""
     host = supervisor.host
@@ -63,13 +80,25 @@ def _resolve(supervisor: Supervisor, pod: Pod, spec: ContainerSpec, name: str) -
     host.index.check_container_name(name)
     image = host.images.get(spec.image)
     root = rootfs.image(host.images.rootfs(image))
-    record = resolve.container(spec, image.id, host.images.config(image), root, name=name)
+    others = _of_others(supervisor, spec.volumes_from)
+    record = resolve.container(spec, image.id, host.images.config(image), root, name=name, others=others)
     _check_supported(pod, record)
     for mount in record.mounts:
         if mount.type == "volume":
             mount.source = host.volumes.create(mount.source).name
     supervisor.place(record)
     return pod.add(record)
+
+
+def _of_others(supervisor: Supervisor, named: list[str]) -> list[Mount]:
+    """What the containers that volumes_from names have, the first one's first."""
+    found: list[Mount] = []
+    for words in named:
+        name, _, mode = words.partition(":")
+        if mode not in ("", "rw", "ro", "z", "Z"):
+            raise InvalidInput(f"invalid mode {mode[:40]!r} of the volumes of {name[:64]!r}: use ro or rw")
+        found += mounts.of_another(supervisor.find(name)[1].record.mounts, read_only=mode == "ro")
+    return found
 
 
 def _check_supported(pod: Pod, record: ContainerRecord) -> None:
@@ -87,4 +116,5 @@ def warnings(host: Host, pod: Pod, *made: Container) -> list[str]:
     for each in made:
         image = host.images.get(each.record.image_id)
         said += resolve.warnings(each.record.spec, host.images.config(image))
+        said += [resolve.ALONE] if pod.record.implicit and each.record.spec.cpu_shares else []
     return said

@@ -325,8 +325,15 @@ def _host_config(pod: PodRecord, record: ContainerRecord) -> doc.HostConfig:
         cpu_shares=spec.cpu_shares,
         group_add=[str(group) for group in spec.groups],
         oom_score_adj=spec.oom_score_adj,
-        log_config=doc.LogConfig(type="json-file" if spec.log == "file" else "none"),
+        log_config=doc.LogConfig(type="json-file" if spec.log == "file" else "none", config=_log_options(spec)),
+        volumes_from=spec.volumes_from,
+        publish_all_ports=pod.spec.publish_exposed,
     )
+
+
+def _log_options(spec: ContainerSpec) -> dict[str, str]:
+    said = {"max-size": spec.log_max_bytes, "max-file": spec.log_files}
+    return {name: str(value) for name, value in said.items() if value}
 
 
 def _security_opt(spec: ContainerSpec) -> list[str]:

@@ -31,6 +31,21 @@ def plan(asked: Sequence[Mount], image_volumes: Iterable[str]) -> list[MountReco
     return sorted(mounts, key=lambda mount: mount.target.count("/"))
 
 
+def of_another(had: Iterable[MountRecord], *, read_only: bool) -> list[Mount]:
+    """The volumes and binds of another container, as they are there or `read_only`."""
+    return [
+        Mount(type=mount.type, source=mount.source, target=mount.target, read_only=read_only or mount.read_only)
+        for mount in had
+        if mount.type != "tmpfs"
+    ]
+
+
+def joined(own: Sequence[Mount], others: Sequence[Mount]) -> list[Mount]:
+    """All of them: at one place its own, else the last one of the others'."""
+    taken = {target(mount.target, "mount target") for mount in own}
+    return [*own, *{mount.target: mount for mount in others if mount.target not in taken}.values()]
+
+
 def _anonymous(place: str) -> MountRecord:
     return MountRecord(type="volume", target=place, source="", read_only=False, populate=True, anonymous=True)
 

@@ -9,13 +9,16 @@ from hypercontainer.lib import clock
 from hypercontainer.model import ids, signals
 from hypercontainer.model.documents import ProcessConfig
 from hypercontainer.model.record import VERSION, ContainerRecord, LogSinkRecord, PodRecord, RootfsRecord
-from hypercontainer.model.spec import ContainerSpec, PodSpec, PortMapping
+from hypercontainer.model.spec import NONE, ContainerSpec, Mount, PodSpec, PortMapping
 from hypercontainer.network import dns
 from hypercontainer.network.ports import MAX_PORTS
 
 MAX_VCPUS, MAX_MEMORY_MIB, MIN_MEMORY_MIB = 64, 1 << 20, 96
+PUBLISHED = re.compile(r"(\d{1,5})/(tcp|udp)", re.ASCII)
 EXPOSED = re.compile(r"[1-9][0-9]{0,4}(/(tcp|udp|sctp))?")
+MIN_LOG_BYTES, MAX_LOG_BYTES, MAX_LOG_FILES = 1024, 1 << 40, 1000
 MIN_LIMIT_MIB = 6  # of what a container may use, as docker has it
+ALONE = "a weight of processors (cpu_shares) changes nothing: no other container is in its virtual machine; use cpus"
 
 
 def pod(spec: PodSpec, *, name: str, implicit: bool) -> PodRecord:
@@ -29,7 +32,7 @@ def pod(spec: PodSpec, *, name: str, implicit: bool) -> PodRecord:
         raise InvalidInput(f"cannot publish {len(spec.ports)} ports: {MAX_PORTS} at most")
     for port in spec.ports:
         check_port(port)
-    dns.hosts("", [], spec.extra_hosts, "127.0.0.1")
+    dns.hosts("", [], spec.extra_hosts, "" if spec.networks[0].network == NONE else "127.0.0.1")
     kept = PodSpec(
         **{f: getattr(spec, f) for f in spec.__struct_fields__ if f not in ("containers", "name")}, name=name
     )
@@ -67,11 +70,19 @@ def check_port(port: PortMapping) -> None:
 
 
 def container(
-    spec: ContainerSpec, image_id: str, image: ProcessConfig, rootfs: RootfsRecord, *, name: str
+    spec: ContainerSpec,
+    image_id: str,
+    image: ProcessConfig,
+    rootfs: RootfsRecord,
+    *,
+    name: str,
+    others: Sequence[Mount] = (),
 ) -> ContainerRecord:
-    """The record of a new container. Everything the caller gave is checked here, before anything is made."""
+    """The record of a new container. `others`: what it mounts of other containers.
+
+    Everything the caller gave is checked here, before anything is made."""
     check_numbers(spec)
-    own = mounts.plan(spec.mounts, image.volumes)
+    own = mounts.plan(mounts.joined(spec.mounts, others), image.volumes)
     check = health.resolve(spec.healthcheck, image.healthcheck)
     return ContainerRecord(
         id=ids.new_id(),
@@ -81,24 +92,39 @@ def container(
         image_name=spec.image,
         config=config.container(spec, image, own),
         rootfs=rootfs,
-        sinks=[LogSinkRecord()] if spec.log == "file" else [],
+        sinks=[_log(spec)] if spec.log == "file" else [],
         stop_signal=_stop_signal(spec, image),
         healthcheck=check,
         probe=health.command(check, image.shell) if check else [],
         labels={**image.labels, **spec.labels},
         mounts=own,
-        exposed_ports=_exposed(image.exposed_ports, spec.expose),
+        exposed_ports=exposed(image.exposed_ports, spec.expose),
         volumes=list(image.volumes),
         created_ns=clock.now_ns(),
     )
 
 
-def _exposed(image: Iterable[str], own: Sequence[str]) -> list[str]:
+def _log(spec: ContainerSpec) -> LogSinkRecord:
+    """One file is two of half the size: what is to outlive us is in the one before when a new one begins."""
+    halved = spec.log_files == 1
+    return LogSinkRecord(
+        max_bytes=spec.log_max_bytes // 2 if halved else spec.log_max_bytes, files=2 if halved else spec.log_files
+    )
+
+
+def exposed(image: Iterable[str], own: Sequence[str]) -> list[str]:
     """Each once, with its protocol."""
     for port in own:
         if not EXPOSED.fullmatch(port):
             raise InvalidInput(f"invalid port {port[:40]!r} to expose: use 1 to 65535, and /tcp, /udp or /sctp")
     return list(dict.fromkeys(port if "/" in port else f"{port}/tcp" for port in (*image, *own)))
+
+
+def port(exposed: str) -> PortMapping:
+    """ "80/tcp", on a port of the host that is free. InvalidInput for one that is not published."""
+    if not (found := PUBLISHED.fullmatch(exposed)):
+        raise InvalidInput(f"cannot publish exposed port {exposed[:40]!r}: only one of tcp or udp can be")
+    return PortMapping(container_port=int(found[1]), protocol="udp" if found[2] == "udp" else "tcp")
 
 
 def _stop_signal(spec: ContainerSpec, image: ProcessConfig) -> int:
@@ -144,7 +170,19 @@ def check_numbers(spec: ContainerSpec) -> None:
     _check_limit(spec.memory_mib)
     if spec.healthcheck:
         health.check(spec.healthcheck)
+    _check_log(spec)
     if spec.scratch_mib and spec.scratch_mib < 16:
         raise InvalidInput(f"invalid scratch_mib {spec.scratch_mib}: a writable layer needs 16 MiB at least")
     if spec.auto_remove and spec.restart.name != "no":
         raise InvalidInput("cannot both remove a container when it ends and restart it")
+
+
+def _check_log(spec: ContainerSpec) -> None:
+    if (spec.log_max_bytes or spec.log_files) and spec.log == "none":
+        raise InvalidInput("cannot bound a log that is not kept")
+    if spec.log_max_bytes and not MIN_LOG_BYTES <= spec.log_max_bytes <= MAX_LOG_BYTES:
+        raise InvalidInput(f"invalid log_max_bytes {spec.log_max_bytes}: {MIN_LOG_BYTES} to {MAX_LOG_BYTES}")
+    if not 0 <= spec.log_files <= MAX_LOG_FILES:
+        raise InvalidInput(f"invalid log_files {spec.log_files}: 1 to {MAX_LOG_FILES}")
+    if spec.log_files == 1 and not spec.log_max_bytes:
+        raise InvalidInput("cannot keep a log in one file of no size: say log_max_bytes too")

@@ -36,7 +36,8 @@ async def update(host: Host, pod: Pod, container: Container, wanted: ContainerUp
         pod_spec, spec = changed(pod.record, container.record, wanted, vcpus, memory_mib)
         if pod_spec != pod.record.spec and pod.record.guest:
             need(pod.site.hypervisor, Feature.RESIZE, f"change the size of {container.record.name} while it runs")
-        return await uninterrupted(_change(pod, container, pod_spec, spec))
+        said = await uninterrupted(_change(pod, container, pod_spec, spec))
+    return [*said, resolve.ALONE] if wanted.cpu_shares and pod.record.implicit else said
 
 
 def _check(pod: Pod, container: Container, wanted: ContainerUpdate) -> None:
@@ -63,6 +64,8 @@ def changed(
     spec, machine = container.spec, pod.spec
     if wanted.restart is not None:
         spec = msgspec.structs.replace(spec, restart=wanted.restart)
+    if wanted.cpu_shares is not None:
+        spec = msgspec.structs.replace(spec, cpu_shares=wanted.cpu_shares)
     if wanted.pids is not None:
         spec = msgspec.structs.replace(spec, pids=wanted.pids)
     if wanted.cpus is not None:

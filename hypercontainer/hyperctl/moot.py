@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NO_SWAP = "VMs have no swap"
-USE_CPUS = "processors are not shared by weight: use --cpus"
 
 
 def only(words: tuple[str, ...], otherwise: str) -> Callable[[str], str]:
@@ -35,33 +34,24 @@ def swap(word: str) -> str:
     return word
 
 
-def oom_score(word: str) -> int:
-    value = flags.number(word)
-    if not -1000 <= value <= 1000:
-        raise ValueError("use a number from -1000 to 1000")
-    return value
-
-
 # What is warned of, beside the flag: why the flag changes nothing.
 REASONS = {
     "cgroupns": "a VM has cgroups of its own",
-    "cpu-shares": USE_CPUS,
     "disable-content-trust": "no signatures are checked",
     "isolation": "every container here runs in a VM",
+    "memory-reservation": "a VM has all of its memory: see --memory",
     "memory-swap": NO_SWAP,
     "memory-swappiness": NO_SWAP,
-    "oom-score-adj": "the guest's kernel chooses inside the VM",
     "userns": "the VM keeps its users apart from the host's",
 }
 TRUST = switch("disable-content-trust", "")  # of pull too
 FLAGS = (
     Flag("cgroupns", "", parse=only(("", "host", "private"), "use private or host")),
-    Flag("cpu-shares", "", short="c", parse=flags.count),
     TRUST,
     Flag("isolation", "", parse=only(("", "default"), "every container here runs in a VM")),
+    Flag("memory-reservation", "", parse=text.parse_mib),
     Flag("memory-swap", "", parse=swap),
     Flag("memory-swappiness", "", parse=flags.number),
-    Flag("oom-score-adj", "", parse=oom_score),
     Flag("userns", "", parse=only(("", "host"), "the VM keeps its users apart from the host's")),
 )
 SECURITY = ("apparmor", "label")  # kinds of --security-opt that confine a process on the host: here a VM does

@@ -55,6 +55,43 @@ def restart(word: str) -> Document:
     return {"name": name, **({"max_retries": flags.count(retries)} if colon else {})}
 
 
+def group(word: str) -> int:
+    if not word.isdecimal() or len(word) > 10:
+        raise ValueError("use the group's number: its name is known inside the image alone")
+    return int(word)
+
+
+def oom_score(word: str) -> int:
+    value = flags.number(word)
+    if not -1000 <= value <= 1000:
+        raise ValueError("use a number from -1000 to 1000")
+    return value
+
+
+def storage(word: str) -> int:
+    name, value = pair(word)
+    if name != "size":
+        raise ValueError("use size=BYTES, such as size=20g")
+    return text.parse_mib(value)
+
+
+def log_option(word: str) -> tuple[str, int]:
+    name, value = pair(word)
+    if name == "max-size":
+        return "log_max_bytes", text.parse_bytes(value)
+    if name == "max-file":
+        return "log_files", flags.count(value)
+    raise ValueError("use max-size=BYTES or max-file=COUNT")
+
+
+def processors(args: Args) -> float:
+    """Of --cpus, or of --cpu-quota and --cpu-period; 0 when nobody asked."""
+    quota = args.cpu_quota or 0
+    if args.cpus and (quota or args.cpu_period):
+        raise UsageError("--cpus and --cpu-quota say the same: give one of them")
+    return args.cpus or (cpus(str(round(quota / (args.cpu_period or 100_000), 3))) if quota > 0 else 0.0)
+
+
 def host(word: str) -> tuple[str, str]:
     """NAME:ADDRESS, NAME=ADDRESS, an IPv6 address with or without brackets."""
     sign = "=" if "=" in word else ":"
@@ -141,6 +178,8 @@ def log_driver(word: str) -> str:
 
 POD_FLAGS = (
     many("publish", "Publish ports: [[HOST_IP:]HOST_PORT:]PORT[/udp], also ranges", "p", parse=ports.parse),
+    switch("publish-all", "Publish all ports that the image exposes", "P"),
+    many("expose", "It listens there: PORT[/udp]", metavar="port"),
     Flag("tenant", "Whose it is: VMs of one tenant may share memory pages", metavar="name"),
     Flag("factory", "Where its VM comes from: cache, template, direct", usual="cache", parse=factory, words=FACTORIES),
     Flag("locks", "Locks on shared files: guest, host (with others)", usual="guest", parse=locks, words=LOCKS),
@@ -159,15 +198,17 @@ POD_FLAGS = (
     many("dns", "Name server", metavar="address", usual="the host's"),
     many("dns-search", "Domain to search", metavar="domain", usual="the host's"),
     many("dns-option", "Option of the resolver", metavar="option", usual="the host's"),
-    many("add-host", "NAME:ADDRESS in /etc/hosts", parse=host),
+    many("add-host", "NAME:ADDRESS in /etc/hosts; the address host-gateway is the host's", parse=host),
 )
 FLAGS = (
     Flag("name", "Name of the container, and of its pod", usual="one is invented"),
     *environment.FLAGS,
     Flag("workdir", "Working directory inside the container", short="w", metavar="path", usual="the image's, or /"),
     Flag("user", "Name or uid, and group: NAME|UID[:GROUP|GID]", short="u", usual="the image's, or root"),
+    many("group-add", "Number of another group that it is in", metavar="gid", parse=group),
     Flag("entrypoint", "Instead of the image's; '' for none", metavar="command"),
     many("volume", "Mount [SOURCE:]TARGET[:ro], SOURCE a host path or a volume", "v", parse=mounts.volume),
+    many("volumes-from", "Mount what this container does: NAME[:ro]", metavar="name", words="containers"),
     many("mount", "Mount type=bind|volume|tmpfs,source=…,target=…[,readonly]", parse=mounts.long),
     many("tmpfs", "Mount a tmpfs: TARGET[:size=64m,mode=1777]", parse=mounts.tmpfs),
     *POD_FLAGS,
@@ -221,6 +262,30 @@ FLAGS = (
     Flag("shm-size", "Size of /dev/shm", metavar="bytes", usual="64m", parse=text.parse_mib),
     many("security-opt", "no-new-privileges, seccomp=unconfined", parse=security),
     Flag("pids-limit", "Most processes inside", metavar="int", usual="no limit", parse=flags.number),
+    Flag(
+        "cpu-shares",
+        "Its weight among the containers of a pod",
+        short="c",
+        metavar="int",
+        usual="1024",
+        parse=flags.count,
+    ),
+    Flag(
+        "cpu-quota",
+        "Microseconds in each --cpu-period: another way to say --cpus",
+        metavar="int",
+        usual="no limit",
+        parse=flags.number,
+    ),
+    Flag("cpu-period", "Microseconds", metavar="int", usual="100000", parse=flags.count),
+    Flag(
+        "oom-score-adj",
+        "Rather spare it, or kill it, for want of memory: -1000 to 1000",
+        metavar="int",
+        usual="0",
+        parse=oom_score,
+    ),
+    many("storage-opt", "size=20g: the same as --storage-size", metavar="option", parse=storage),
     Flag("storage-size", "Size of the writable layer, such as 20g", metavar="bytes", usual="10g", parse=text.parse_mib),
     Flag(
         "log-driver",
@@ -230,12 +295,14 @@ FLAGS = (
         parse=log_driver,
         words=tuple(LOG_DRIVERS),
     ),
+    many("log-opt", "max-size=10m, max-file=3: bounds of its log", metavar="option", parse=log_option),
     Flag("pod", "Put it into this pod instead of a VM of its own", metavar="pod", words="pods"),
     switch("interactive", "Keep stdin open", "i"),
     switch("tty", "Give it a terminal", "t"),
     *moot.FLAGS,
 )
 
+BLKIO = "disk traffic is not limited"
 REFUSED = {
     "device": "a VM has no devices of the host",
     "gpus": "a VM has no devices of the host",
@@ -245,17 +312,24 @@ REFUSED = {
     "uts": "containers of one pod share it",
     "runtime": "every container here runs in a VM",
     "cgroup-parent": "the VM has its own cgroups; use --cpus and --memory",
-    "cpu-quota": "use --cpus",
     "cpuset-cpus": "use --cpus",
-    "memory-reservation": "use --memory",
+    "cpuset-mems": "a VM's memory is one",
+    "cpu-rt-period": "a VM has no realtime processors; use --cpus",
+    "cpu-rt-runtime": "a VM has no realtime processors; use --cpus",
+    "blkio-weight": BLKIO,
+    "blkio-weight-device": BLKIO,
+    "device-read-bps": BLKIO,
+    "device-write-bps": BLKIO,
+    "device-read-iops": BLKIO,
+    "device-write-iops": BLKIO,
+    "device-cgroup-rule": "a VM has no devices of the host",
+    "kernel-memory": "the VM's kernel has no limit of its own; use --memory",
     "oom-kill-disable": "the guest's kernel decides",
-    "volumes-from": "name the volumes with -v",
-    "publish-all": "name the ports with -p",
-    "log-opt": "set log_max_mib and log_files in hyperd's configuration",
-    "storage-opt": "use --storage-size",
-    "group-add": "use --user NAME:GROUP",
+    "volume-driver": "there is the driver local alone",
+    "domainname": "write the whole name into --hostname",
+    "annotation": "nobody here reads them; use --label",
+    "link-local-ip": "addresses are given by hyperd",
     "mac-address": "addresses are given by hyperd",
-    "expose": "publish ports with -p",
 }
 
 
@@ -293,7 +367,10 @@ def container(args: Args, environ: dict[str, str]) -> Document:
         "open_stdin": args.interactive,
         "read_only": args.read_only,
         "init": args.init,
+        "groups": args.group_add,
+        "expose": args.expose,
         "mounts": [*args.volume, *args.mount, *args.tmpfs],
+        "volumes_from": args.volumes_from,
         "cap_add": args.cap_add,
         "cap_drop": args.cap_drop,
         "privileged": args.privileged,
@@ -302,7 +379,10 @@ def container(args: Args, environ: dict[str, str]) -> Document:
         "sysctls": dict(args.sysctl),
         "pids": max(0, args.pids_limit or 0),
         "shm_mib": args.shm_size,
-        "scratch_mib": args.storage_size,
+        "cpu_shares": args.cpu_shares,
+        "oom_score_adj": args.oom_score_adj,
+        "scratch_mib": args.storage_size or (args.storage_opt[-1] if args.storage_opt else 0),
+        **dict(args.log_opt),
         "stop_signal": args.stop_signal,
         "healthcheck": healthcheck(args),
         "restart": args.restart,
@@ -332,10 +412,11 @@ def pod(args: Args, environ: dict[str, str]) -> Document:
         "tenant": args.tenant,
         "factory": args.factory,
         "locks": args.locks,
-        "vcpus": -int(-args.cpus // 1) if args.cpus else 0,
+        "vcpus": -int(-processors(args) // 1),
         "memory_mib": args.memory,
         "networks": endpoints(args),
         "ports": [mapping for group in args.publish for mapping in group],
+        "publish_exposed": args.publish_all,
         "dns": {key: value for key, value in dns.items() if value},
         "extra_hosts": dict(args.add_host),
     }
@@ -349,5 +430,5 @@ def member(args: Args, environ: dict[str, str]) -> Document:
     for flag in POD_FLAGS:
         if flag.name.replace("-", "_") in args.given:
             raise UsageError(f"--{flag.name} belongs to the whole pod: say it in the pod's file")
-    limits = {"hostname": args.hostname, "cpus": args.cpus, "memory_mib": args.memory}
+    limits = {"hostname": args.hostname, "cpus": processors(args), "memory_mib": args.memory}
     return {**container(args, environ), **{key: value for key, value in limits.items() if value}}

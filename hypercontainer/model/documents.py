@@ -161,6 +161,8 @@ class HostConfig(Document, frozen=True, kw_only=True):
     group_add: list[str] = []
     oom_score_adj: int = 0
     log_config: LogConfig = LogConfig()
+    volumes_from: list[str] = []
+    publish_all_ports: bool = False
 
 
 class HealthConfig(Document, frozen=True, kw_only=True):

@@ -41,7 +41,10 @@ RootfsRecord = DiskRootfsRecord
 
 
 class LogSinkRecord(Record, kw_only=True, tag_field="kind", tag="log"):
-    """A log of ours in the container's folder, which `logs` reads."""
+    """A log of ours in the container's folder, which `logs` reads. 0 = as the settings say."""
+
+    max_bytes: int = 0  # of a file
+    files: int = 0
 
 
 class RawSinkRecord(Record, kw_only=True, tag_field="kind", tag="raw"):

@@ -92,6 +92,7 @@ class ContainerSpec(Value, frozen=True, kw_only=True):
     read_only: bool = False
     init: bool = False
     mounts: list[Mount] = []
+    volumes_from: list[str] = []  # "NAME[:ro]": a container whose volumes and binds it has too, where `mounts` has none
     files: list[InlineFile] = []
     cap_add: list[str] = []
     cap_drop: list[str] = []
@@ -114,6 +115,8 @@ class ContainerSpec(Value, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     auto_remove: bool = False
     log: Literal["file", "none"] = "file"  # none: what it says reaches those who are attached, and is not kept
+    log_max_bytes: int = 0  # of a file of it; 0 = as the settings say
+    log_files: int = 0  # the same
 
 
 class ContainerUpdate(Value, frozen=True, kw_only=True):
@@ -121,6 +124,7 @@ class ContainerUpdate(Value, frozen=True, kw_only=True):
 
     cpus: float | None = None
     memory_mib: int | None = None
+    cpu_shares: int | None = None
     pids: int | None = None
     restart: RestartPolicy | None = None
 
@@ -191,6 +195,7 @@ class PodSpec(Value, frozen=True, kw_only=True):
     # an interface in each; the first that leads out gives the default route, and has the ports
     networks: list[EndpointSpec] = msgspec.field(default_factory=lambda: [ANY])
     ports: list[PortMapping] = []
+    publish_exposed: bool = False  # each port that a container of it exposes, on one that is free, beside `ports`
     dns: Dns = Dns()
     extra_hosts: dict[str, str] = {}  # name -> address
     share_pid: bool = False

@@ -248,7 +248,8 @@ def of(records: Sequence[SinkRecord], folder: Path, limits: Limits) -> Output:
 def _sink(record: SinkRecord, folder: Path, position: Path, limits: Limits) -> Sink:
     match record:
         case LogSinkRecord():
-            return Log(folder / "log", max_bytes=limits.log_max_mib << 20, files=limits.log_files)
+            max_bytes = record.max_bytes or limits.log_max_mib << 20
+            return Log(folder / "log", max_bytes=max_bytes, files=record.files or limits.log_files)
         case RawSinkRecord():
             return Raw(record, position)
         case CriSinkRecord():

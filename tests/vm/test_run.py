@@ -450,6 +450,20 @@ def test_pause_stops_the_clockwork_and_unpause_lets_it_go_on(hyper: PrivateDaemo
     assert hyper.ctl("exec", "c", "true").status == 0
 
 
+def test_more_of_dockers_words_reach_the_guest(hyper: PrivateDaemon) -> None:
+    ok(hyper, "run", "-d", "--name", "web", "-v", "/data", "--expose", "80", "-P", "busybox", "sleep", "1000")
+    [(inside, outside)] = json.loads(ok(hyper, "inspect", "web"))[0]["NetworkSettings"]["Ports"].items()
+    assert inside == "80/tcp" and int(outside[0]["HostPort"]) > 0
+    ok(hyper, "exec", "web", "sh", "-c", "echo theirs >/data/file")
+    words = ["--group-add", "44", "--oom-score-adj", "100", "--add-host", "up:host-gateway", "--volumes-from", "web:ro"]
+    script = "id -G; cat /proc/self/oom_score_adj /data/file; grep up /etc/hosts; ip route | grep default; >/data/x"
+    done = hyper.ctl("run", "--rm", *words, "busybox", "sh", "-c", script)
+    groups, score, file, host, route = done.out.splitlines()
+    assert ("44" in groups.split(), score, file) == (True, "100", "theirs")
+    assert host.split()[0] == route.split()[2]
+    assert "Read-only file system" in done.err
+
+
 def test_restart_on_failure_tries_as_often_as_it_was_told(hyper: PrivateDaemon) -> None:
     ok(hyper, "run", "-d", "--name", "fails", "--restart", "on-failure:2", "busybox", "sh", "-c", "echo try; exit 1")
     while state(hyper, "fails")["Status"] != "exited":

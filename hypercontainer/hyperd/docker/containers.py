@@ -86,20 +86,15 @@ async def create(call: Call[CreateQuery, config.ContainerConfig]) -> doc.Created
     image = await call.engine.images.inspect(body.image)
     check_platform(call.query.platform, image)
     try:
-        return await _create(call, body, name, image)
+        return await _create(call, body, name)
     except NotFound as e:
         if e.what == "image":
             raise
         raise InvalidInput(message(e)) from e  # of an image alone: clients pull, and try again
 
 
-async def _create(call: Call[Any, Any], body: config.ContainerConfig, name: str, image: doc.Image) -> doc.Created:
-    wanted, warnings = spec.pod(
-        body,
-        name,
-        exposed=list(image.config.exposed_ports),
-        others={words: await _mounts_of(call, words) for words in body.host_config.volumes_from},
-    )
+async def _create(call: Call[Any, Any], body: config.ContainerConfig, name: str) -> doc.Created:
+    wanted, warnings = spec.pod(body, name)
     for mount in body.host_config.mounts:
         if labels := mount.volume_options.labels:
             await call.engine.volumes.create(mount.source, labels)
@@ -114,10 +109,6 @@ def check_platform(wanted: str, image: doc.Image) -> None:
     if wanted and (os, arch or image.architecture) != (image.os, image.architecture):
         hint = f"it was found but does not match the specified platform: wanted {wanted[:60]}"
         raise NotFound("image", next(iter(image.repo_tags), image.id), hint)
-
-
-async def _mounts_of(call: Call[Any, Any], words: str) -> list[doc.MountPoint]:
-    return (await call.engine.containers.inspect(words.partition(":")[0])).mounts
 
 
 async def entries(call: Call[ListQuery, None]) -> list[inspect.Document]:

@@ -1,10 +1,7 @@
 """docker's three ways to say what is mounted -> our Mounts: Binds, Mounts, Tmpfs. Pure."""
 
-from collections.abc import Iterator
-
 from hypercontainer.errors import InvalidInput, NotFound
 from hypercontainer.hyperd.docker import config
-from hypercontainer.model.documents import MountPoint
 from hypercontainer.model.spec import Mount
 
 PROPAGATION = ("shared", "slave", "rshared", "rslave", "private")  # beside rprivate, which all mounts have
@@ -141,15 +138,3 @@ def size(text: str) -> int:
 def mib(size_bytes: int) -> int:
     """Rounded up: 0 would be no limit."""
     return -(-size_bytes >> 20)
-
-
-def of_another(words: str, points: list[MountPoint]) -> Iterator[Mount]:
-    """What VolumesFrom's "web[:ro]" takes over of web's mounts: volumes and binds."""
-    mode = words.partition(":")[2]
-    if mode not in ("", "rw", "ro", "z", "Z"):
-        raise InvalidInput(f"invalid mode {mode[:40]!r} in VolumesFrom: use ro or rw")
-    for point in points:
-        if point.type != "tmpfs":
-            source = point.name if point.type == "volume" else point.source
-            read_only = mode == "ro" or not point.rw
-            yield Mount(type=point.type, source=source, target=point.destination, read_only=read_only)

@@ -6,7 +6,6 @@ from hypercontainer.errors import InvalidInput, NotFound
 from hypercontainer.hyperd.docker.config import ContainerConfig, HostConfig, Sizes
 
 BLKIO = "limits of disk traffic are not supported"
-RESERVED = "a virtual machine has all of its memory: use Memory"
 # Fields whose values, beside their defaults, are refused: why.
 OF_SIZES = {
     "cgroup_parent": "a virtual machine has cgroups of its own: use NanoCpus and Memory",
@@ -24,7 +23,6 @@ OF_SIZES = {
     "device_cgroup_rules": "a virtual machine has no devices of the host",
     "kernel_memory": "the kernel in the virtual machine has no limit of its own: use Memory",
     "kernel_memory_tcp": "the kernel in the virtual machine has no limit of its own: use Memory",
-    "memory_reservation": RESERVED,
     "oom_kill_disable": "the kernel in the virtual machine decides",
     "cpu_count": "it is Windows': use NanoCpus",
     "cpu_percent": "it is Windows': use NanoCpus",
@@ -44,7 +42,10 @@ OF_CONTAINER = {
     "mac_address": "addresses are given by hyperd",
     "on_build": "it is of images",
 }
-VOID_SIZES = {"memory_swap": "virtual machines have no swap"}
+VOID_SIZES = {
+    "memory_reservation": "a virtual machine has all of its memory",
+    "memory_swap": "virtual machines have no swap",
+}
 ONE_OF = {  # fields that take these words, the first of which mean what is true here
     "ipc_mode": (("", "private", "shareable", "none"), "containers of one pod share it"),
     "pid_mode": (("",), "processes are inside the virtual machine"),
@@ -54,6 +55,7 @@ ONE_OF = {  # fields that take these words, the first of which mean what is true
     "volume_driver": (("", "local"), "there is the driver local alone"),
 }
 SPELT = {"uts": "UTS", "io": "IO", "iops": "IOps", "tcp": "TCP"}
+LOG_OPTIONS = ("max-file", "max-size")
 LOG_DRIVERS = ("", "json-file", "local", "none")
 
 
@@ -106,6 +108,5 @@ def _check_log(host: HostConfig) -> None:
     if log.type not in LOG_DRIVERS:
         raise NotFound("plugin", log.type[:60], f"error looking up logging plugin {log.type[:60]}: there is json-file")
     for key in log.config:
-        raise InvalidInput(
-            f"cannot set LogConfig's {key[:60]}: it is for all containers: log_max_mib and log_files in config.toml"
-        )
+        if key not in LOG_OPTIONS:
+            raise InvalidInput(f"unknown log opt {key[:60]!r}: there are {', '.join(LOG_OPTIONS)}")

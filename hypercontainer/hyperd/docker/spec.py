@@ -10,14 +10,12 @@ from hypercontainer.hyperd.docker.config import (
     ContainerConfig,
     Endpoint,
     Healthcheck,
-    HostConfig,
     PortBinding,
     RestartPolicy,
     Sizes,
     Ulimit,
 )
 from hypercontainer.model import spec
-from hypercontainer.model.documents import MountPoint
 from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, Dns, EndpointSpec, PodSpec, PortMapping
 
 USUAL_CPU_PERIOD_US = 100_000
@@ -27,39 +25,31 @@ PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?", re.ASCII)
 MAX_CPUS = 4096
 
 
-def pod(
-    body: ContainerConfig,
-    name: str,
-    *,
-    exposed: Sequence[str] = (),
-    others: Mapping[str, list[MountPoint]] = {},
-) -> tuple[PodSpec, list[str]]:
-    """The pod of one container, and warnings. `exposed`: the image's ports; `others`: what the containers of
-    VolumesFrom have mounted, by the names there.
+def pod(body: ContainerConfig, name: str) -> tuple[PodSpec, list[str]]:
+    """The pod of one container, and warnings.
 
     InvalidInput, NotFound: what cannot be had, by its name."""
     warnings = refused.check(body)
     host = body.host_config
     networks = _networks(body)
     published = networks[0].network != spec.NONE
-    asked = [*exposed, *body.exposed_ports] if host.publish_all_ports else []
     return PodSpec(
         name=name,
         hostname=body.hostname,
         vcpus=math.ceil(cpus(host)),
         memory_mib=mounts.mib(host.memory),
         networks=networks,
-        ports=ports(host.port_bindings, asked) if published else [],
+        ports=ports(host.port_bindings) if published else [],
+        publish_exposed=host.publish_all_ports and published,
         dns=Dns(nameservers=host.dns, search=host.dns_search, options=host.dns_options),
         extra_hosts=dict(map(_extra_host, host.extra_hosts)),
-        containers=[_container(body, name, _volumes_from(host, others))],
+        containers=[_container(body, name)],
     ), warnings
 
 
-def _container(body: ContainerConfig, name: str, more: Sequence[spec.Mount]) -> ContainerSpec:
+def _container(body: ContainerConfig, name: str) -> ContainerSpec:
     host, limit = body.host_config, cpus(body.host_config)
-    own = mounts.all_of(body)
-    taken = {mount.target for mount in own}
+    log = host.log_config.config
     security = _security(host.security_opt)
     entrypoint, command = words(body.entrypoint), words(body.cmd)
     return ContainerSpec(
@@ -77,7 +67,8 @@ def _container(body: ContainerConfig, name: str, more: Sequence[spec.Mount]) -> 
         expose=[_with_protocol(port) for port in body.exposed_ports],
         read_only=host.readonly_rootfs,
         init=host.init,
-        mounts=[*own, *(mount for mount in more if mount.target not in taken)],
+        mounts=mounts.all_of(body),
+        volumes_from=host.volumes_from,
         cap_add=host.cap_add,
         cap_drop=host.cap_drop,
         privileged=host.privileged,
@@ -98,6 +89,8 @@ def _container(body: ContainerConfig, name: str, more: Sequence[spec.Mount]) -> 
         labels=body.labels,
         auto_remove=host.auto_remove,
         log="none" if host.log_config.type == "none" else "file",
+        log_max_bytes=mounts.size(log["max-size"]) if "max-size" in log else 0,
+        log_files=_count(log["max-file"]) if "max-file" in log else 0,
     )
 
 
@@ -111,6 +104,7 @@ def update(sizes: Sizes) -> tuple[ContainerUpdate, list[str]]:
     return ContainerUpdate(
         cpus=cpus(sizes) or None,
         memory_mib=mounts.mib(sizes.memory) or None,
+        cpu_shares=sizes.cpu_shares or None,
         pids=None if sizes.pids_limit is None or sizes.pids_limit == 0 else pids(sizes),
         restart=restart(sizes.restart_policy) if sizes.restart_policy and sizes.restart_policy.name else None,
     ), warnings
@@ -195,12 +189,9 @@ def restart(policy: RestartPolicy) -> spec.RestartPolicy:
     return spec.RestartPolicy(name=name, max_retries=policy.maximum_retry_count)  # type: ignore[arg-type]  # one of them
 
 
-def ports(bindings: Mapping[str, list[PortBinding] | None], everything: Sequence[str]) -> list[PortMapping]:
-    """What is published; `everything` on a free port where no binding says more."""
-    found = [_port(inside, one) for inside, outside in bindings.items() for one in outside or [PortBinding()]]
-    bound = {(port.container_port, port.protocol) for port in found}
-    free = [_port(inside, PortBinding()) for inside in dict.fromkeys(map(_with_protocol, everything))]
-    return found + [port for port in free if (port.container_port, port.protocol) not in bound]
+def ports(bindings: Mapping[str, list[PortBinding] | None]) -> list[PortMapping]:
+    """What is published."""
+    return [_port(inside, one) for inside, outside in bindings.items() for one in outside or [PortBinding()]]
 
 
 def _with_protocol(port: str) -> str:
@@ -270,5 +261,7 @@ def _scratch_mib(options: Mapping[str, str]) -> int:
     return mounts.mib(mounts.size(options["size"])) if "size" in options else 0
 
 
-def _volumes_from(host: HostConfig, others: Mapping[str, list[MountPoint]]) -> list[spec.Mount]:
-    return [mount for each in host.volumes_from for mount in mounts.of_another(each, others[each])]
+def _count(word: str) -> int:
+    if not (word.isascii() and word.isdigit() and int(word[:9]) > 0):
+        raise InvalidInput(f"invalid value for max-file: {word[:40]!r}")
+    return int(word[:9])

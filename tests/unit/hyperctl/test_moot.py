@@ -25,12 +25,10 @@ def made(hyperd: FakeHyperd) -> FakeHyperd:
         (("--isolation", "default"), "--isolation changes nothing"),
         (("--disable-content-trust",), "--disable-content-trust changes nothing"),
         (("--disable-content-trust=false",), "--disable-content-trust changes nothing"),
-        (("--oom-score-adj", "-500"), "--oom-score-adj changes nothing"),
+        (("--memory-reservation", "1g"), "--memory-reservation changes nothing: a VM has all of its memory"),
         (("--memory-swap", "-1"), "--memory-swap changes nothing: VMs have no swap"),
         (("--memory-swap", "2g"), "--memory-swap changes nothing: VMs have no swap"),
         (("--memory-swappiness", "0"), "--memory-swappiness changes nothing"),
-        (("--cpu-shares", "512"), "--cpu-shares changes nothing"),
-        (("-c", "512"), "--cpu-shares changes nothing"),
     ],
 )
 def test_what_changes_nothing_is_warned_of(

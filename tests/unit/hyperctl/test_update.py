@@ -44,7 +44,8 @@ def test_warnings_are_said_and_one_that_fails_does_not_stop_the_others(hyperctl:
         (["web"], "say what shall be another"),
         (["--cpus", "x", "web"], "use a number of processors"),
         (["--restart", "sometimes", "web"], "use one of no, always"),
-        (["--cpu-shares", "512", "web"], "processors are not shared by weight: use --cpus"),
+        (["--blkio-weight", "512", "web"], "disk traffic is not limited"),
+        (["--cpus", "1", "--cpu-quota", "50000", "web"], "say the same"),
         (["--memory-swap", "1g", "web"], "VMs have no swap"),
     ],
 )

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from hypercontainer.errors import HyperError, InvalidInput, NotFound
 from hypercontainer.hyperd.docker import call, config, mounts, refused, spec
-from hypercontainer.model.documents import MountPoint
 from hypercontainer.model.spec import (
     ContainerSpec,
     ContainerUpdate,
@@ -155,9 +154,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"MaskedPaths": []}, "cannot set MaskedPaths to none"),
     ({"OomKillDisable": True}, "cannot set OomKillDisable"),
-    ({"MemoryReservation": 1}, "cannot set MemoryReservation"),
     ({"StorageOpt": {"x": "y"}}, "cannot set StorageOpt's 'x'"),
-    ({"LogConfig": {"Type": "json-file", "Config": {"max-size": "1m"}}}, "cannot set LogConfig's max-size"),
     ({"ExtraHosts": ["a"]}, "bad format for add-host"),
     ({"SecurityOpt": ["seccomp={}"]}, "cannot set SecurityOpt"),
     ({"RestartPolicy": {"Name": "sometimes"}}, "invalid restart policy 'sometimes'"),
@@ -243,8 +240,12 @@ def test_plugins_are_not_found() -> None:
 
 
 def test_what_is_void_in_a_virtual_machine_is_a_warning() -> None:
-    _, warnings = spec.pod(asked(MemorySwap=-1, MemorySwappiness=0, UsernsMode="host"), "")
-    assert [warning.partition(" ")[0] for warning in warnings] == ["MemorySwap", "MemorySwappiness"]
+    _, warnings = spec.pod(asked(MemoryReservation=5, MemorySwap=-1, MemorySwappiness=0, UsernsMode="host"), "")
+    assert [warning.partition(" ")[0] for warning in warnings] == [
+        "MemoryReservation",
+        "MemorySwap",
+        "MemorySwappiness",
+    ]
 
 
 def test_what_holds_inside() -> None:
@@ -255,13 +256,14 @@ def test_what_holds_inside() -> None:
     assert container.log == "none"
 
 
-def test_publish_all_takes_what_no_binding_has() -> None:
-    body = asked(PublishAllPorts=True, PortBindings={"80/tcp": [{"HostPort": "8080"}]})
-    pod, _ = spec.pod(body, "", exposed=["80/tcp", "53/udp"])
-    assert pod.ports == [
-        PortMapping(container_port=80, host_port=8080),
-        PortMapping(container_port=53, protocol="udp"),
-    ]
+def test_what_the_engine_takes_from_the_image_and_from_others() -> None:
+    said = {"PublishAllPorts": True, "VolumesFrom": ["web:ro"]}
+    log = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
+    pod, warnings = spec.pod(asked(**said, LogConfig=log), "")
+    [container] = pod.containers
+    assert (pod.publish_exposed, container.volumes_from) == (True, ["web:ro"])
+    assert (container.log_max_bytes, container.log_files, warnings) == (10 << 20, 3, [])
+    assert not spec.pod(asked(PublishAllPorts=True, NetworkMode="none"), "")[0].publish_exposed
 
 
 def test_hosts_of_one_s_own() -> None:
@@ -269,20 +271,13 @@ def test_hosts_of_one_s_own() -> None:
     assert pod.extra_hosts == {"a": "1.2.3.4", "b": "::1", "c": "::2", "host.docker.internal": "host-gateway"}
 
 
-def test_volumes_of_others() -> None:
-    points = [
-        MountPoint(type="volume", name="v", source="/lib/v", destination="/v", mode="", rw=True),
-        MountPoint(type="bind", name="", source="/b", destination="/b", mode="ro", rw=False),
-        MountPoint(type="tmpfs", name="", source="", destination="/t", mode="", rw=True),
-        MountPoint(type="bind", name="", source="/own", destination="/own", mode="", rw=True),
-    ]
-    body = asked(VolumesFrom=["web:ro"], Binds=["/mine:/own"])
-    pod, _ = spec.pod(body, "", others={"web:ro": points})
-    assert pod.containers[0].mounts == [
-        Mount(type="bind", source="/mine", target="/own", create=True),
-        Mount(type="volume", source="v", target="/v", read_only=True),
-        Mount(type="bind", source="/b", target="/b", read_only=True),
-    ]
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [({"max-file": "0"}, "invalid value for max-file"), ({"compress": "true"}, "unknown log opt 'compress'")],
+)
+def test_options_of_a_log_that_make_no_sense(config: dict[str, str], words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        spec.pod(asked(LogConfig={"Type": "json-file", "Config": config}), "")
 
 
 def test_an_update_leaves_zeros_as_they_are() -> None:
@@ -315,7 +310,7 @@ def test_any_words_are_read_or_refused(words: str) -> None:
 @given(WORDS, WORDS)
 def test_so_are_any_ports(inside: str, outside: str) -> None:
     try:
-        spec.ports({inside: [config.PortBinding(host_port=outside)]}, [])
+        spec.ports({inside: [config.PortBinding(host_port=outside)]})
     except HyperError:
         pass
 

@@ -1,0 +1,121 @@
+"""What a container takes of its image, of other containers, and of its guest."""
+
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.engine.local import LocalEngine
+from hypercontainer.errors import InvalidInput, NotFound
+from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, Mount, PodSpec, PortMapping
+from hypercontainer.testing.busybox import write_archive
+from tests.unit.engine.world import ADMIN, Run, World, load
+
+
+async def mounted(engine: LocalEngine, id: str) -> list[tuple[str, str, bool]]:
+    return [(m.destination, m.name or m.source, m.rw) for m in (await engine.containers.inspect(id)).mounts]
+
+
+async def test_volumes_and_binds_of_others(engine: LocalEngine, create: Run, tmp_path: Path) -> None:
+    await create(
+        "sleep",
+        name="web",
+        mounts=[
+            Mount(type="volume", source="data", target="/data"),
+            Mount(type="bind", source=str(tmp_path), target="/b", read_only=True),
+            Mount(type="volume", source="theirs", target="/own"),
+            Mount(type="tmpfs", target="/t"),
+        ],
+    )
+    await create("sleep", name="later", mounts=[Mount(type="volume", source="late", target="/data")])
+    own = Mount(type="volume", source="mine", target="/own")
+    id = await create("sleep", mounts=[own], volumes_from=["web"])
+    assert await mounted(engine, id) == [("/own", "mine", True), ("/data", "data", True), ("/b", str(tmp_path), False)]
+    told = (await engine.containers.inspect(id)).host_config
+    assert (told.volumes_from, told.binds) == (["web"], ["mine:/own"])
+    both = await create("sleep", volumes_from=["web:ro", "later:z"])
+    assert await mounted(engine, both) == [
+        ("/data", "late", True),
+        ("/b", str(tmp_path), False),
+        ("/own", "theirs", False),
+    ]
+    with pytest.raises(NotFound):
+        await create("sleep", volumes_from=["nobody"])
+    with pytest.raises(InvalidInput, match="invalid mode 'rx'"):
+        await create("sleep", volumes_from=["web:rx"])
+
+
+async def test_a_volume_stays_while_somebody_has_it_of_another(engine: LocalEngine, create: Run) -> None:
+    first = await create("sleep", mounts=[Mount(type="volume", target="/data")])
+    second = await create("sleep", volumes_from=[first])
+    [(_, name, _)] = await mounted(engine, second)
+    await engine.containers.remove(first, force=False, volumes=True)
+    assert (await engine.volumes.inspect(name)).name == name
+
+
+async def published(engine: LocalEngine, **spec: object) -> list[PortMapping]:
+    container = ContainerSpec(image="web", command=["sleep"], expose=["53/udp", "80"])
+    made = await engine.containers.create(PodSpec(containers=[container], **spec), by=ADMIN)  # type: ignore[arg-type]
+    return engine.supervisor.find(made.id)[0].record.spec.ports
+
+
+async def test_all_that_is_exposed_is_published(engine: LocalEngine, tmp_path: Path) -> None:
+    write_archive(tmp_path / "web.tar", ["web"], config={"ExposedPorts": {"80/tcp": {}, "443": {}}})
+    await load(engine, tmp_path / "web.tar")
+    assert await published(engine) == []
+    fixed = PortMapping(container_port=80, host_port=8080)
+    assert await published(engine, publish_exposed=True, ports=[fixed]) == [
+        fixed, PortMapping(container_port=443), PortMapping(container_port=53, protocol="udp"),
+    ]  # fmt: skip
+
+
+async def test_what_an_image_exposes_that_cannot_be_published(engine: LocalEngine, tmp_path: Path) -> None:
+    write_archive(tmp_path / "web.tar", ["web"], config={"ExposedPorts": {"80/sctp": {}}})
+    await load(engine, tmp_path / "web.tar")
+    with pytest.raises(InvalidInput, match="80/sctp"):
+        await published(engine, publish_exposed=True)
+
+
+async def test_groups_and_weights_reach_the_guest(world: World, engine: LocalEngine, create: Run) -> None:
+    id = await create("sleep", "1", groups=[44, 7], oom_score_adj=-5, cpu_shares=512)
+    await engine.containers.start(id)
+    agent = world.hypervisor.alive[0].agent
+    [start] = [args for op, args in agent.requests if op == "process.start" and args.get("first")]
+    assert (start["groups"], start["oom_score_adj"]) == ([44, 7], -5)
+    assert agent.containers[id].cgroup.cpu_shares == 512
+    changed = await engine.containers.update(id, ContainerUpdate(cpu_shares=2))
+    assert agent.containers[id].cgroup.cpu_shares == 2 and "changes nothing" in changed.warnings[0]
+    await engine.containers.update(id, ContainerUpdate(cpu_shares=0))
+    assert agent.containers[id].cgroup.cpu_shares == 0
+    told = (await engine.containers.inspect(id)).host_config
+    assert (told.group_add, told.oom_score_adj, told.cpu_shares) == (["44", "7"], -5, 0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"groups": [-1]},
+        {"oom_score_adj": 1001},
+        {"cpu_shares": 1 << 20},
+        {"log_max_bytes": 1},
+        {"log_files": 1},
+        {"log": "none", "log_files": 2},
+    ],
+)
+async def test_absurd_ones_are_refused(create: Run, wrong: dict[str, object]) -> None:
+    with pytest.raises(InvalidInput):
+        await create("sleep", **wrong)
+
+
+@pytest.mark.parametrize(("files", "kept"), [(1, 2), (3, 3)])
+async def test_a_log_is_no_larger_than_it_may_be(engine: LocalEngine, create: Run, files: int, kept: int) -> None:
+    id = await create("spew", "200000", log_max_bytes=16384, log_files=files)
+    session = await engine.containers.attach(id, stdin=False, stdout=True, stderr=True, logs=False, start=True)
+    async for _ in session:
+        pass
+    await session.wait()
+    log = engine.supervisor.find(id)[1].output.log
+    assert log
+    sizes = [path.stat().st_size for path in log.paths()]
+    assert len(sizes) <= kept
+    told = (await engine.containers.inspect(id)).host_config.log_config
+    assert told.config == {"max-size": "16384", "max-file": str(files)}
