@@ -28,8 +28,8 @@ Kind = Literal["container", "pod", "image", "volume", "network"]
 TYPES = get_args(Kind)
 ACTIONS = frozenset(
     """checkpoint commit connect create delete destroy die disconnect exec_create exec_die exec_start export fork
-    health_status import kill load oom pause pull rename restart restore resume start stop suspend tag unpause untag
-    update""".split()  # noqa: SIM905  one a line would be a page
+    health_status import kill load oom pause pull push rename restart restore resume start stop suspend tag unpause
+    untag update""".split()  # noqa: SIM905  one a line would be a page
 )
 
 

@@ -1,7 +1,9 @@
 """The docker CLI, unchanged, against hyperd: what it prints, what it ends with, and what it did."""
 
+import asyncio
 import json
 import os
+import shutil
 import tarfile
 import time
 from contextlib import closing
@@ -11,6 +13,7 @@ import pytest
 
 from hypercontainer.testing.daemon import PrivateDaemon
 from tests.interop.docker_cli import CLIS, DockerCli
+from tests.interop.registries import docker_registry
 
 pytestmark = [
     pytest.mark.interop,
@@ -287,6 +290,29 @@ def test_images(docker: DockerCli, tmp_path: Path) -> None:
     assert docker("rmi", "nosuch").status == 1
 
 
+@pytest.mark.skipif(not shutil.which("docker-registry"), reason="docker-registry is not installed")
+async def test_a_registry_with_credentials(docker: DockerCli, tmp_path: Path) -> None:
+    async with docker_registry(tmp_path / "registry", auth=True) as host:
+
+        def walk() -> None:
+            docker.ok("tag", "busybox", f"{host}/team/app:1")
+            assert docker("push", f"{host}/team/app:1").status == 1
+            assert docker("login", "-u", "me", "-p", "wrong", host).status == 1
+            docker.ok("login", "-u", "me", "-p", "secret", host)
+            pushed = docker.ok("push", f"{host}/team/app:1")
+            digest = pushed.rpartition("digest: ")[2].partition(" ")[0]
+            docker.ok("rmi", f"{host}/team/app:1")
+            pulled = docker.ok("pull", f"{host}/team/app:1")
+            assert f"Digest: {digest}" in pulled and f"{host}/team/app:1" in pulled
+            assert docker.ok("run", "--rm", f"{host}/team/app:1", "echo", "back") == "back"
+            docker.ok("rmi", f"{host}/team/app:1")
+            missing = docker("pull", f"{host}/team/none:1")
+            assert (missing.status, "none" in missing.err) == (1, True)
+            docker.ok("logout", host)
+
+        await asyncio.to_thread(walk)
+
+
 def test_volumes(docker: DockerCli) -> None:
     assert docker.ok("volume", "create", "--label", "a=b", "data") == "data"
     docker.ok("run", "--rm", "-v", "data:/d", "busybox", "sh", "-c", "echo kept > /d/x")
@@ -372,7 +398,6 @@ def test_a_prune_of_everything(docker: DockerCli) -> None:
         (["run", "--rm", "--cpuset-cpus", "0", "busybox", "true"], "cannot set CpusetCpus"),
         (["run", "--rm", "--gpus", "all", "busybox", "true"], "could not select device driver"),
         (["run", "--rm", "--log-driver", "syslog", "busybox", "true"], "looking up logging plugin syslog"),
-        (["push", "busybox"], "docker push is not supported"),
         (["network", "create", "-d", "overlay", "x"], "not found"),
         (["swarm", "init"], "not a swarm manager"),
     ],

@@ -33,6 +33,10 @@ class CreateQuery(Query, frozen=True, kw_only=True):
     platform: str = ""
 
 
+class PushQuery(Query, frozen=True, kw_only=True):
+    tag: str = ""  # "": all of the repository
+
+
 class TagQuery(Query, frozen=True, kw_only=True):
     repo: str = ""
     tag: str = ""
@@ -138,6 +142,16 @@ async def _import(call: Call[CreateQuery, AsyncIterator[bytes]]) -> AsyncGenerat
 
 async def load(call: Call[LoadQuery, AsyncIterator[bytes]]) -> AsyncGenerator[Document, None]:
     return progress.loaded(await call.engine.images.load(call.body))
+
+
+async def push(call: Call[PushQuery, bytes]) -> AsyncGenerator[Document, None]:
+    """What goes wrong is said in its last line, as by dockerd; but for an image that is not here."""
+    repository, tag = image_name(call), call.query.tag
+    name = f"{repository}:{tag}" if tag else repository
+    if tag:
+        await call.engine.images.inspect(name)
+    given = auth.credentials(call.headers.get("X-Registry-Auth", ""))
+    return progress.pushed(await call.engine.images.push(name, all_tags=not tag, credentials=given))
 
 
 async def save(call: Call[SaveQuery, None]) -> Bytes:

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from hypercontainer.hyperd.docker.inspect import Document
-from hypercontainer.model.documents import ImagesDone, Progress
+from hypercontainer.model.documents import ImagesDone, Progress, PushDone
 
 BAR = 50
 Source = AsyncGenerator[Progress | ImagesDone, None]
@@ -14,7 +14,7 @@ def line(progress: Progress) -> Document:
     """{"status": "Downloading", "progressDetail": {…}, "progress": "[==>   ]", "id": "a1b2"}."""
     if not progress.id:
         return {"status": progress.action}
-    if not progress.total or progress.action not in ("Downloading", "Extracting"):
+    if not progress.total or progress.action not in ("Downloading", "Extracting", "Pushing"):
         return {"status": progress.action, "progressDetail": {}, "id": progress.id}
     detail = {"current": progress.current, "total": progress.total}
     return {"status": progress.action, "progressDetail": detail, "progress": bar(progress), "id": progress.id}
@@ -46,6 +46,17 @@ async def pulled(source: Source, name: str) -> AsyncGenerator[Document, None]:
                 yield line(item)
     said = "Downloaded newer image for" if new else "Image is up to date for"
     yield {"status": f"Status: {said} {name}"}
+
+
+async def pushed(source: AsyncGenerator[Progress | PushDone, None]) -> AsyncGenerator[Document, None]:
+    """For programs, `aux` says what the registry has."""
+    async with aclosing(source):
+        async for item in source:
+            if isinstance(item, Progress):
+                yield line(item)
+                continue
+            for one in item.pushed:
+                yield {"progressDetail": {}, "aux": {"Tag": one.tag, "Digest": one.digest, "Size": one.size}}
 
 
 async def loaded(source: Source) -> AsyncGenerator[Document, None]:

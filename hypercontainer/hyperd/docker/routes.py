@@ -111,7 +111,7 @@ ROUTES: tuple[Route[Any, Any], ...] = (
     get(f"{I}/history", images.history),
     get(f"{I}/get", images.save_one, lasting=True),
     post(f"{I}/tag", images.tag, images.TagQuery),
-    anything(f"{I}/push", missing.push),
+    post(f"{I}/push", images.push, images.PushQuery, answer=ROWS, lasting=True),
     delete(I, images.remove, images.RemoveQuery),
     anything("/distribution/{i:.+}/json", missing.distribution),
     anything("/build", missing.build),

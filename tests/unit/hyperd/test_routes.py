@@ -41,6 +41,7 @@ BODIES: dict[str, Any] = {
     "/v1/pods": {"name": "p"},
     "/v1/pods/{p}/containers": {"image": "busybox"},
     "/v1/images/pull": {"name": "busybox", "auth": {"username": "u", "password": "hush"}},
+    "/v1/images/push": {"name": "host/a:1", "auth": {"username": "u", "password": "hush"}},
     "/v1/networks": {"name": "db"},
     "/v1/networks/{n}/connect": {"container": "web"},
     "/v1/networks/{n}/disconnect": {"container": "web"},

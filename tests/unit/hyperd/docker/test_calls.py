@@ -83,7 +83,7 @@ async def test_what_there_is_not(server: Server, method: str, target: str) -> No
 
 @pytest.mark.parametrize(
     ("method", "target"),
-    [("POST", "/build?t=x"), ("GET", "/distribution/a/b:1/json"), ("POST", "/images/a/b:1/push")],
+    [("POST", "/build?t=x"), ("GET", "/distribution/a/b:1/json"), ("GET", "/containers/web/attach/ws")],
 )
 async def test_what_there_is_not_yet_says_so(server: Server, method: str, target: str) -> None:
     status, text = message(await server.ask(method, target, data=b"x" * 100))
@@ -477,6 +477,19 @@ async def test_a_pull_that_fails_later_says_so_in_its_last_line(server: Server) 
     async with server.http.post("http://docker/images/create?fromImage=x&tag=1") as response:
         *_, last, _ = (await response.read()).split(b"\r\n")
     assert json.loads(last) == {"errorDetail": {"message": "cut"}, "error": "cut"}
+
+
+async def test_a_push(server: Server) -> None:
+    async with server.http.post("http://docker/images/host:5000/a/b/push?tag=1") as response:
+        *_, last, _ = (await response.read()).split(b"\r\n")
+    assert json.loads(last)["aux"] == {"Tag": "1", "Digest": "sha256:1", "Size": 2}
+    _, args, named = server.engine.calls[-1]
+    assert (args, named) == (("host:5000/a/b:1",), {"all_tags": False, "credentials": None})
+    async with server.http.post("http://docker/images/host:5000/a/b/push") as response:
+        assert response.status == 200
+    assert server.engine.calls[-1][1:] == (("host:5000/a/b",), {"all_tags": True, "credentials": None})
+    server.engine.answers["images.inspect"] = NotFound("image", "x:1")
+    assert message(await server.ask("POST", "/images/x/push?tag=1")) == (404, "No such image: x:1")
 
 
 async def test_all_tags_are_refused(server: Server) -> None:
