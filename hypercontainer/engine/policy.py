@@ -22,6 +22,11 @@ def admit(principal: Principal, spec: PodSpec) -> PodSpec:
             for mount in container.mounts:
                 if mount.type == "bind":
                     raise Denied(f"cannot mount {mount.source}: folders of this host are for admins; use a volume")
+            for other in container.volumes_from:
+                raise Denied(
+                    f"cannot mount what {other} does: that may be folders of this host, which are for admins; "
+                    "name its volumes"
+                )
     return spec
 
 

@@ -31,6 +31,11 @@ async def test_users_have_no_folder_of_the_host(engine: LocalEngine) -> None:
     made = await engine.pods.create(pod(VOLUME), by=USER)
     with pytest.raises(Denied, match="/etc"):
         await engine.pods.add(made.id, pod(BIND).containers[0], by=USER)
+    await engine.containers.create(msgspec.structs.replace(pod(BIND), name="theirs"), by=ADMIN)
+    borrows = ContainerSpec(image="busybox", command=["sleep"], volumes_from=["theirs"])
+    with pytest.raises(Denied, match="what theirs does"):
+        await engine.containers.create(PodSpec(name="mine", containers=[borrows]), by=USER)
+    await engine.containers.remove("theirs", force=True, volumes=True)
     assert len(await engine.containers.list(all=True, filters={})) == 1
     assert [volume.name for volume in await engine.volumes.list({})] == ["data"]
     await engine.pods.remove(made.id, force=True, volumes=True)
