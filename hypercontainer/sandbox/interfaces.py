@@ -1,7 +1,7 @@
 """A pod's network interfaces: on this host, at its machine, in its guest. Each is in the record before it is made.
 
 One that comes or goes while the machine runs is provisional in the record meanwhile: after a SIGKILL of ours at any
-moment, `settle` takes away what there is of it.
+moment, `recover` takes away what there is of it.
 """
 
 import itertools

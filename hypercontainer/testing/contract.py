@@ -197,6 +197,7 @@ class HypervisorContract:
                 await vm.agent.setup_pod(PodSetup(removed=[nic.mac for nic in hot]))
                 for nic in hot:
                     await vm.guest.remove_nic(nic.number)
+                    assert not Path("/sys/class/net", nic.tap).exists()
                     await vm.guest.remove_nic(nic.number)
                 assert await vm.guest.nics() == boot
             await vm.guest.remove_nic(first.number)

@@ -109,3 +109,7 @@ class Tap:
         if self._fd >= 0:
             self._taps.let_go(self._name, self._fd)
         self._fd = -1
+
+    async def gone(self) -> None:
+        """After `let_go`: wait until it is no more."""
+        await self._taps.gone(self._name)

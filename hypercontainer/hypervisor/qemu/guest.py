@@ -131,6 +131,7 @@ class QemuGuest:
         await nics.remove(self._monitor, self._machine, number)
         if tap := self._held.pop(number, None):
             tap.let_go()
+            await tap.gone()
 
     async def adopt(self, config: VmConfig, run_dir: Path) -> None:
         proc.nice(self._record.process.pid, 0)
