@@ -155,14 +155,27 @@ def mount(record: MountRecord, volume_path: str = "") -> doc.MountPoint:
 
 def network(pod: PodRecord, record: ContainerRecord | None = None) -> doc.NetworkSettings:
     """The pod's; of a container of it with the ports that its image exposes."""
-    places = {nic.network: msgspec.structs.asdict(endpoint(nic)) for nic in pod.nics}
+    nics = [nic for nic in pod.nics if not nic.provisional]
+    places = {nic.network: msgspec.structs.asdict(endpoint(nic)) for nic in nics}
     return doc.NetworkSettings(
-        **msgspec.structs.asdict(endpoint(pod.nics[0]) if pod.nics else doc.Endpoint()),
+        **msgspec.structs.asdict(endpoint(nics[0]) if nics else doc.Endpoint()),
         ports=_published(pod, record) if places else {},
         networks={
             each.network: doc.NamedEndpoint(**places.get(each.network, {}), aliases=each.aliases)
             for each in pod.spec.networks
         },
+        interfaces=[_interface(nic) for nic in nics],
+    )
+
+
+def _interface(nic: NicRecord) -> doc.Interface:
+    return doc.Interface(
+        name=nic.name,
+        network=nic.network,
+        netns=nic.netns,
+        mac_address=nic.mac,
+        mtu=nic.mtu,
+        addresses=nic.addresses,
     )
 
 

@@ -216,6 +216,17 @@ class NamedEndpoint(Endpoint, frozen=True, kw_only=True):
     aliases: list[str] = []
 
 
+class Interface(Document, frozen=True, kw_only=True):
+    """A network interface of a pod's machine."""
+
+    name: str  # in the machine: "eth0"
+    network: str  # "": `netns` has it
+    netns: str  # path of a namespace that somebody else made, or ""
+    mac_address: str
+    mtu: int = msgspec.field(name="MTU")
+    addresses: list[str]  # "192.168.123.5/24", "fd00::5/64"
+
+
 class NetworkSettings(Document, frozen=True, kw_only=True):
     """Of the pod, and so the same for each container in it; the addresses are those of its first network. All "" and 0
     while there is none."""
@@ -230,6 +241,7 @@ class NetworkSettings(Document, frozen=True, kw_only=True):
     mac_address: str = ""
     ports: dict[str, list[HostPort] | None] = {}  # "80/tcp"; None: exposed by the image, not published
     networks: dict[str, NamedEndpoint] = {}  # by the network's name
+    interfaces: list[Interface] = []  # all that the machine has now, the oldest first
 
 
 class Vm(Document, frozen=True, kw_only=True):

@@ -127,6 +127,7 @@ def _network(found: doc.Container, version: Version, networks: Mapping[str, str]
     flat = msgspec.to_builtins(usual)
     flat.pop("Aliases", None)
     document: Document = OF_A_NETWORK | msgspec.to_builtins(found.network_settings) | flat
+    del document["Interfaces"]
     runs = found.state.running
     document["Ports"] = document["Ports"] if runs else {}
     document["Networks"] = {

@@ -151,9 +151,26 @@ async def test_networks_are_those_of_the_pod_that_runs(engine: LocalEngine, crea
     await engine.containers.start(id)
     settings = (await engine.containers.inspect(id, size=True)).network_settings
     assert settings.networks["bridge"].ip_address == settings.ip_address == "10.0.0.2"
+    [interface] = settings.interfaces
+    assert (interface.name, interface.network, interface.addresses) == ("eth0", "bridge", ["10.0.0.2/24"])
+    assert interface.mac_address == settings.mac_address
     [entry] = await engine.containers.list(all=True, filters={}, size=True)
     assert entry.size_rw is not None and entry.size_rw > 0
     await engine.containers.remove(id, force=True, volumes=False)
+
+
+def test_all_interfaces_are_told_of_but_those_that_come_or_go() -> None:
+    pod = resolve.pod(PodSpec(), name="p", implicit=True)
+    pod.nics = [
+        NicRecord(tap="t", mac="02:00:00:00:00:01", addresses=["10.0.0.2/24"], name="data0", netns="/run/netns/x"),
+        NicRecord(tap="u", mac="02:00:00:00:00:02", addresses=["10.0.1.2/24", "fd00::2/64"], name="eth0", network="db"),
+        NicRecord(tap="v", mac="02:00:00:00:00:03", addresses=[], name="eth1", network="db", provisional=True),
+    ]
+    settings = describe.network(pod)
+    assert [(i.name, i.network, i.netns, i.mtu, len(i.addresses)) for i in settings.interfaces] == [
+        ("data0", "", "/run/netns/x", 1500, 1), ("eth0", "db", "", 1500, 2),
+    ]  # fmt: skip
+    assert settings.ip_address == "10.0.0.2"
 
 
 def test_what_the_image_exposes_is_kept_in_the_record() -> None:
