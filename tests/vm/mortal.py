@@ -1,9 +1,10 @@
 """An engine that dies, or whose VMM does, at a step of a start.
 
-    python -m tests.vm.mortal CONFIG NAME self|vmm STEP [FOLDER]
+    python -m tests.vm.mortal CONFIG NAME self|vmm STEP [FOLDER [NETNS]]
 
 After STEP of the start of a new container NAME, it kills itself or the VMM with SIGKILL. Prints why a start failed.
-With a FOLDER, that is the container's /data, and a VM waits for whoever has one.
+With a FOLDER, that is the container's /data, and a VM waits for whoever has one; with a NETNS the VM has the interfaces
+of the namespace at that path.
 """
 
 import asyncio
@@ -44,7 +45,7 @@ def tracing(victim: str, deadly: str, run: Path) -> type[Timings]:
     return Deadly
 
 
-async def main(config: str, name: str, victim: str, step: str, folder: str = "") -> None:
+async def main(config: str, name: str, victim: str, step: str, folder: str = "", netns: str = "") -> None:
     options = settings.load(Path(config))
     waits = step == "claim" or bool(folder)
     if options.factory != "direct" or waits:  # a start that finds a VM waiting has other steps
@@ -56,6 +57,7 @@ async def main(config: str, name: str, victim: str, step: str, folder: str = "")
     mounts = [Mount(type="bind", source=folder, target="/data")] if folder else []
     container = ContainerSpec(image="busybox", name=name, command=["sleep", "1000"], mounts=mounts)
     await engine.containers.create(PodSpec(containers=[container]), by=ADMIN)
+    engine.supervisor.find(name)[0].record.netns = netns
     try:
         await engine.containers.start(name)
         await engine.containers.wait(name)

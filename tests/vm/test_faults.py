@@ -19,10 +19,10 @@ pytestmark = pytest.mark.vm
 ROOT = Path(__file__).parents[2]
 
 
-def mortal(hyper: PrivateDaemon, victim: str, step: str) -> "subprocess.CompletedProcess[str]":
+def mortal(hyper: PrivateDaemon, victim: str, step: str, *more: str) -> "subprocess.CompletedProcess[str]":
     """A start in which something is killed after `step`; hyperd is away meanwhile."""
     hyper.signal(signal.SIGTERM)
-    argv = [sys.executable, "-m", "tests.vm.mortal", str(hyper.config), "mortal", victim, step]
+    argv = [sys.executable, "-m", "tests.vm.mortal", str(hyper.config), "mortal", victim, step, *more]
     return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=900)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -20,7 +21,8 @@ from hypercontainer.testing.daemon import PrivateDaemon, Value
 from tests.interop import netns
 from tests.interop.netns import inside, ip, output, serving
 from tests.unit.engine.world import ADMIN, execute, load
-from tests.vm.conftest import GUEST_S
+from tests.vm.conftest import GUEST_S, ok
+from tests.vm.test_faults import mortal
 
 pytestmark = [pytest.mark.vm, pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces")]
 
@@ -130,6 +132,29 @@ async def test_two_interfaces_are_the_machines(
             assert "Hello from a virtual machine" in page(outside, address)
         for address, mtu in (("10.91.0.1", 1400), ("10.92.0.1", 1500)):  # a packet of that size passes whole
             assert "1 packets received" in await say("ping", "-c", "1", "-s", str(mtu - 28), address)
+    assert seen(given) == before
+
+
+@pytest.mark.parametrize("step", ["prepare", "files", "vmm", "agent", "claim", "pod", "rootfs", "process"])
+def test_hyperd_killed_at_a_step_of_a_start_leaves_the_namespace_as_it_was(
+    hyper: PrivateDaemon, outside: str, given: str, step: str
+) -> None:
+    with inside(given):
+        ip(
+            f"link add name eth0 type veth peer name wire0 netns {outside}",
+            "addr add 10.95.0.2/24 dev eth0",
+            "link set eth0 up",
+        )
+    with inside(outside):
+        ip("addr add 10.95.0.1/24 dev wire0", "link set wire0 up")
+    before = seen(given)
+    done = mortal(hyper, "self", step, "", f"/run/netns/{given}")
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    hyper.start()
+    assert (seen(given) == before) == (step != "process")
+    ok(hyper, "start", "mortal")
+    assert "1 packets received" in ok(hyper, "exec", "mortal", "ping", "-c", "1", "10.95.0.1")
+    ok(hyper, "rm", "-f", "mortal")
     assert seen(given) == before
 
 
