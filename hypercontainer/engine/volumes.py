@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from hypercontainer.engine import filters
 from hypercontainer.engine.host import Host
 from hypercontainer.model import documents as doc
@@ -22,11 +24,11 @@ class Volumes:
             labels=dict(volume.labels),
         )
 
-    async def list(self, wanted: Filters) -> Sequence[doc.Volume]:
+    async def list(self, wanted: Filters, *, size: bool = False) -> Sequence[doc.Volume]:
         filters.check("volumes", wanted, ["name", "driver", "label", "label!", "dangling"])
         names = [filters.expression("name", value) for value in wanted.get("name", [])]
         dangling = filters.boolean(wanted, "dangling")
-        return [
+        found = [
             self._volume(volume)
             for volume in self.host.volumes.list()
             if (not names or any(pattern.search(volume.name) for pattern in names))
@@ -34,6 +36,10 @@ class Volumes:
             and filters.labelled(volume.labels, wanted)
             and dangling in (None, self.host.index.volume_user(volume.name) is None)
         ]
+        if not size:
+            return found
+        sizes = await self.host.volumes.sizes([each.name for each in found])
+        return [msgspec.structs.replace(each, size=sizes.get(each.name, 0)) for each in found]
 
     async def create(self, name: str, labels: Mapping[str, str]) -> doc.Volume:
         volume = self.host.volumes.create(name, labels)

@@ -124,6 +124,10 @@ MODULES = {
         "doctor": "Prove what works on this machine",
         "events": "Show what happens, live",
     },
+    "usage": {
+        "system df": "Show what is on this host's disk",
+        "system prune": "Remove what nobody needs: containers, networks, images",
+    },
     "completion": {"completion": "Print the completion script of a shell", "__complete": ""},
 }
 COMMANDS = {key: Entry(module, key, text) for module, keys in MODULES.items() for key, text in keys.items()}
@@ -136,6 +140,7 @@ IMAGE = "pull push load save import tag history"
 COMMANDS.update({f"container {name}": COMMANDS[name] for name in CONTAINER.split()})
 COMMANDS.update({f"image {name}": COMMANDS[name] for name in IMAGE.split()})
 COMMANDS.update({"container ls": COMMANDS["ps"], "image ls": COMMANDS["images"], "image rm": COMMANDS["rmi"]})
+COMMANDS.update({f"system {name}": COMMANDS[name] for name in ("info", "events")})
 GROUPS = {
     "container": "Containers, as docker groups them",
     "image": "Images",
@@ -144,6 +149,7 @@ GROUPS = {
     "volume": "Volumes",
     "network": "Networks",
     "kernel": "The kernels that VMs boot",
+    "system": "This host's hyperd, as docker groups that",
     "factory": "Templates that VMs are cloned from, and VMs that wait",
 }
 # docker's commands that are not here, and why or what instead
@@ -162,7 +168,6 @@ REFUSED = {
     "service": "there is no swarm",
     "stack": "there is no swarm",
     "swarm": "there is no swarm",
-    "system": "use 'hyperctl info', 'events', and 'prune' of container, image, volume and network",
     "trust": "no signatures are checked",
 }
 HELP = ("help", "--help", "-h")

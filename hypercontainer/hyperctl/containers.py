@@ -111,6 +111,9 @@ def wait(context: Context, args: Args) -> int:
     )
 
 
+STOPPED = ("status=created", "status=exited")  # of containers that a prune removes
+
+
 def prune(context: Context, args: Args) -> int:
     """Remove what does not run."""
     for word in args.filter:
@@ -120,8 +123,7 @@ def prune(context: Context, args: Args) -> int:
             raise InvalidInput(f"invalid filter {word!r}: use one of {', '.join(PRUNE_FILTERS)}")
     if not args.force and not confirmed(f"This removes all containers that do not run{table.matching(args)}."):
         return 1
-    stopped = ["status=created", "status=exited", *args.filter]
-    entries = context.client.get("/v1/containers", all=True, filter=stopped)
+    entries = context.client.get("/v1/containers", all=True, filter=[*STOPPED, *args.filter])
     if entries:
         print("Deleted Containers:")
     return each([entry["Id"] for entry in entries], lambda name: context.client.delete(path(name)))

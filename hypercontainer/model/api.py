@@ -297,7 +297,8 @@ class Images(Protocol):
 class Volumes(Protocol):
     """Folders that outlive containers."""
 
-    async def list(self, filters: Filters, /) -> Sequence[doc.Volume]: ...
+    async def list(self, filters: Filters, /, *, size: bool = False) -> Sequence[doc.Volume]:
+        """`size`: with what their files take, which takes as long as looking at each."""
 
     async def create(self, name: str, labels: Mapping[str, str]) -> doc.Volume:
         """ "" = a name is invented. One that exists is returned as it is."""

@@ -479,6 +479,7 @@ class Volume(Document, frozen=True, kw_only=True):
     created_at: str
     labels: dict[str, str]
     scope: str = "local"
+    size: int | None = None  # bytes of disk that its files take, when asked for
 
 
 class SubnetConfig(Document, frozen=True, kw_only=True):

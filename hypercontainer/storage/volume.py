@@ -147,6 +147,10 @@ class VolumeStore:
             files.fsync(self.root)
         return gone
 
+    async def sizes(self, names: Names) -> dict[str, int]:
+        """Bytes of disk that the files of each take; of one that is gone meanwhile, nothing."""
+        return {path.parent.name: size for path, size in await _sizes([self.root / n / "_data" for n in names])}
+
     async def prune(
         self, in_use: InUseBy, *, everything: bool = False, wanted: Callable[[Volume], bool] = lambda _: True
     ) -> Pruned:
@@ -161,7 +165,7 @@ class VolumeStore:
                 except (InUse, NotFound):
                     continue
                 names.append(volume.name)
-        freed = await _size(folders)
+        freed = sum(size for _, size in await _sizes(folders))
         await _delete(folders)
         return Pruned(names, freed)
 
@@ -205,9 +209,10 @@ async def _delete(folders: Sequence[Path]) -> None:
         await proc.run(["rm", "-rf", "--one-file-system", "--", *folders], timeout_s=REMOVE_TIMEOUT_S)
 
 
-async def _size(folders: Sequence[Path]) -> int:
+async def _sizes(folders: Sequence[Path]) -> list[tuple[Path, int]]:
+    """How much of the disk is below each; what is not there is left out."""
     if not folders:
-        return 0
-    result = await proc.run(["du", "-scx", "-B1", "--", *folders], timeout_s=REMOVE_TIMEOUT_S, check=False)
-    last = result.stdout.splitlines()[-1:] or [b"0"]
-    return int(last[0].split()[0])
+        return []
+    result = await proc.run(["du", "-sx", "-B1", "-0", "--", *folders], timeout_s=REMOVE_TIMEOUT_S, check=False)
+    rows = [row.partition(b"\t") for row in result.stdout.split(b"\0") if row]
+    return [(Path(os.fsdecode(path)), int(size)) for size, _, path in rows]

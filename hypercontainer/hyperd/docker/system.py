@@ -120,7 +120,7 @@ async def df(call: Call[Nothing, None]) -> Document:
     engine = call.engine
     images = await engine.images.list({})
     containers = await engine.containers.list(all=True, filters={}, size=True)
-    volumes, ids = await engine.volumes.list({}), await networks.ids(call)
+    volumes, ids = await engine.volumes.list({}, size=True), await networks.ids(call)
     return {
         "LayersSize": sum(image.size for image in images),
         "Images": [list_entry(image, versions.of(call)) for image in images],
@@ -132,9 +132,8 @@ async def df(call: Call[Nothing, None]) -> Document:
 
 
 def _usage(each: doc.Volume, containers: Any) -> dict[str, int]:
-    """Size -1: nobody counted it."""
     users = sum(any(mount.name == each.name for mount in container.mounts) for container in containers)
-    return {"RefCount": users, "Size": -1}
+    return {"RefCount": users, "Size": each.size or 0}
 
 
 class AuthConfig(Body, frozen=True, kw_only=True):

@@ -174,7 +174,7 @@ ROUTES: Sequence[Route[Any, Any]] = (
     Route(method="POST", path="/v1/images/prune", access=USER, handler=images.prune, query=PruneQuery,
           answer=doc.Pruned, summary="Remove images that have no name, or with `all` no container"),
     # volumes
-    Route(method="GET", path="/v1/volumes", access=USER, handler=volumes.entries, query=FilterQuery,
+    Route(method="GET", path="/v1/volumes", access=USER, handler=volumes.entries, query=volumes.ListVolumesQuery,
           answer=list[doc.Volume], summary="List volumes"),
     Route(method="POST", path="/v1/volumes", access=USER, handler=volumes.create, query=Nothing,
           body=volumes.VolumeBody, body_optional=True, answer=doc.Volume, summary="Create a volume"),

@@ -10,6 +10,10 @@ from hypercontainer.hyperd.rest.call import Body, FilterQuery, Nothing, PruneQue
 from hypercontainer.model import documents as doc
 
 
+class ListVolumesQuery(FilterQuery, frozen=True, kw_only=True):
+    size: bool = False
+
+
 class RemoveVolumeQuery(Query, frozen=True, kw_only=True):
     force: bool = False
 
@@ -19,8 +23,8 @@ class VolumeBody(Body, frozen=True, kw_only=True):
     labels: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-async def entries(call: Call[FilterQuery, None]) -> Sequence[doc.Volume]:
-    return await call.engine.volumes.list(filters(call.query.filter))
+async def entries(call: Call[ListVolumesQuery, None]) -> Sequence[doc.Volume]:
+    return await call.engine.volumes.list(filters(call.query.filter), size=call.query.size)
 
 
 async def create(call: Call[Nothing, VolumeBody]) -> doc.Volume:

@@ -91,6 +91,15 @@ async def test_removing_what_is_not_there(store: VolumeStore) -> None:
     await store.remove("data", nobody, force=True)
 
 
+async def test_what_the_files_of_each_take(store: VolumeStore) -> None:
+    for name, size in (("small", 0), ("large", 100_000)):
+        store.create(name)
+        (store.path(name) / "file").write_bytes(b"x" * size)
+    found = await store.sizes(["small", "large", "gone"])
+    assert found.keys() == {"small", "large"} and 0 <= found["small"] < 100_000 <= found["large"]
+    assert await store.sizes([]) == {}
+
+
 async def test_prune_takes_unused_anonymous_ones_and_leftovers(store: VolumeStore) -> None:
     used, unused = store.create(), store.create()
     store.create("named")
