@@ -28,10 +28,13 @@ def place(nic: NicRecord, pod_id: str, others: Sequence[NicRecord]) -> None:
     """Give a planned interface, which is to be plugged into a machine that runs, what it has beside the `others` of its
     pod: a number, a tap, a name.
 
-    Exhausted when the pod has all that it can have. InUse when the name, which is that of an interface of somebody
-    else's, is one of theirs."""
+    Exhausted when the pod has all that it can have. InUse when one of theirs has the same MAC address, by which a guest
+    knows them, or the same name where that is given: by an interface of somebody else's."""
     if len(others) >= MOST_NICS:
         raise Exhausted(f"cannot add a network interface: the pod has {MOST_NICS}, and no machine has more")
+    if twin := next((other.name for other in others if other.mac == nic.mac), ""):
+        words = f"cannot add a network interface with MAC address {nic.mac}: {twin} of the pod has it"
+        raise InUse(words, "MAC address", nic.mac)
     names = {other.name for other in others}
     if not nic.netns:
         nic.name = next(name for n in itertools.count() if (name := f"eth{n}") not in names)

@@ -128,6 +128,16 @@ async def test_an_interface_of_somebody_elses_keeps_its_name(lot: Lot) -> None:
     check_the_same(lot, pod.record)
 
 
+async def test_a_guest_knows_each_by_its_mac_address(lot: Lot) -> None:
+    pod = await running(lot)
+    async with pod.locked() as locked:
+        nic = await planned(lot, pod)
+        nic.mac = pod.record.nics[0].mac
+        with pytest.raises(InUse, match=f"MAC address {nic.mac}: eth0 of the pod has it"):
+            await locked.add_interface(nic)
+    check_the_same(lot, pod.record)
+
+
 class Broken(HyperError):
     pass
 
