@@ -13,7 +13,7 @@ import pytest
 
 from hypercontainer.errors import GuestError, GuestSilent
 from hypercontainer.hypervisor.qemu import qmp
-from hypercontainer.hypervisor.qemu.qmp import Monitor
+from hypercontainer.hypervisor.qemu.qmp import Monitor, Refused
 
 GREETING = {"QMP": {"version": {"qemu": {"micro": 0, "minor": 2, "major": 7}, "package": ""}, "capabilities": []}}
 
@@ -33,7 +33,7 @@ class Peer:
         """JSON objects, one after the other: nothing but their own end separates them."""
         buffer = ""
         while data := await self.reader.read(4096):
-            buffer += data.decode()
+            buffer = (buffer + data.decode()).lstrip()  # a blank carries a descriptor
             while buffer:
                 try:
                     message, end = json.JSONDecoder().raw_decode(buffer)
@@ -94,8 +94,9 @@ async def test_a_refusal_holds_qemus_words(tmp_path: Path) -> None:
         peer.send(id=message["id"], error={"class": "GenericError", "desc": "no such node"})
 
     async with qemu(tmp_path / "q", refuse), monitor(tmp_path / "q") as m:
-        with pytest.raises(GuestError, match="QEMU refused blockdev-del: no such node"):
+        with pytest.raises(Refused, match="QEMU refused blockdev-del: no such node") as refused:
             await m.execute("blockdev-del", {"node-name": "x"})
+        assert refused.value.reason == "GenericError"
 
 
 async def test_silence_is_bounded(tmp_path: Path) -> None:
@@ -211,10 +212,13 @@ async def test_a_device_is_gone_when_its_event_has_come(tmp_path: Path) -> None:
         peer.send(event="DEVICE_DELETED", data={"device": "disk9", "path": "/"}, timestamp={})
         if message["arguments"]["id"] == "disk1":
             peer.send(event="DEVICE_DELETED", data={"device": "disk1", "path": "/"}, timestamp={})
+        elif message["arguments"]["id"].startswith("/"):  # it has no name
+            peer.send(event="DEVICE_DELETED", data={"path": message["arguments"]["id"]}, timestamp={})
         peer.send(id=message["id"], **{"return": {}})
 
     async with qemu(tmp_path / "q", delete), monitor(tmp_path / "q") as m:
         await m.delete_device("disk1")
+        await m.delete_device("/machine/peripheral-anon/device[4]")
         with pytest.raises(GuestSilent, match="did not let go of disk2"):
             await m.delete_device("disk2", timeout_s=0.01)
 
