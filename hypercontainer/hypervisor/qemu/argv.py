@@ -27,6 +27,7 @@ DISK_BUS, DISK_BUS_OBJECT = "s.0", "/machine/peripheral/s/virtio-backend/s.0"
 # measured; 16 cost 3.2 MiB and 0.2 s of boot, emulated. Memory that may come takes nothing until it does, but KVM
 # keeps some bytes for each page of it.
 HOT_VCPUS = 8
+TRANSLATIONS_MIB = 64  # of code, emulating: without a limit it grows to a quarter of the host's memory. translations.py
 HOT_MEMORY_MIB = 16384
 BLOCK_MIB = 4  # a guest with the kernel's usual page blocks adds and gives back so much at once
 # On the PCI bus. What has none here is beside the others, at the places that guests saved before have it at.
@@ -186,8 +187,7 @@ def _processor(machine: Machine, config: VmConfig) -> list[str]:
     smp = f"{config.vcpus},maxcpus={max(config.vcpus, HOT_VCPUS)}"
     if config.accelerator == "kvm":
         return ["-accel", "kvm", "-cpu", "host", "-smp", smp]
-    # without tb-size the cache of translated code grows to a quarter of the host's memory
-    return ["-accel", "tcg,tb-size=64", "-cpu", machine.emulated_cpu, "-smp", smp]
+    return ["-accel", f"tcg,tb-size={TRANSLATIONS_MIB}", "-cpu", machine.emulated_cpu, "-smp", smp]
 
 
 def _disks(config: VmConfig, fds: Descriptors) -> list[str]:

@@ -153,7 +153,8 @@ class QemuGuest:
     async def resize(self, vcpus: int, memory_mib: int) -> Size:
         known = self._run.load()
         folders = [Path(folder) for folder in known.cgroups] if known else []
-        return await resize.resize(self._monitor, folders, vcpus=vcpus, memory_mib=memory_mib)
+        emulated = self._record.accelerator == "tcg"
+        return await resize.resize(self._monitor, folders, vcpus=vcpus, memory_mib=memory_mib, emulated=emulated)
 
     async def pause(self) -> None:
         await self._monitor.execute("stop")

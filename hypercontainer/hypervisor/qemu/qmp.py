@@ -30,7 +30,7 @@ class Monitor:
 
     def __init__(self, waited: Waited = never) -> None:
         """Use `connect`."""
-        self._waited = waited
+        self.waited = waited  # what QEMU has waited for a processor; no time-out counts it
         self._client = QMPClient("hyper")
         # Taken note of one by one: the library would keep every event forever, and a guest can cause them.
         self._client.events.event_filter = self._note
@@ -62,7 +62,7 @@ class Monitor:
     ) -> object:
         """Run `command`. Refused, or another GuestError; after GuestSilent it may or may not have happened."""
         try:
-            async with limit(timeout_s, self._waited):
+            async with limit(timeout_s, self.waited):
                 return await self._client.execute(command, dict(arguments) if arguments else None)
         except TimeoutError as e:
             raise GuestSilent(f"QEMU did not answer {command} within {timeout_s:g} s") from e
@@ -110,7 +110,7 @@ class Monitor:
         deleted = self._deletions[device] = asyncio.Event()
         try:
             await self.execute("device_del", {"id": device})
-            async with limit(timeout_s, self._waited):
+            async with limit(timeout_s, self.waited):
                 await deleted.wait()
         except TimeoutError as e:
             raise GuestSilent(f"the guest did not let go of {device} within {timeout_s:g} s") from e
@@ -124,7 +124,7 @@ class Monitor:
     async def ended(self, *, timeout_s: float) -> None:
         """Wait until QEMU has closed the connection and its last words have been noted."""
         try:
-            async with limit(timeout_s, self._waited):
+            async with limit(timeout_s, self.waited):
                 while self.connected:
                     await self._client.runstate_changed()
         except TimeoutError:

@@ -13,7 +13,7 @@ from pathlib import Path
 from hypercontainer.errors import GuestError, InvalidInput
 from hypercontainer.hypervisor.base import Size
 from hypercontainer.hypervisor.host import limits
-from hypercontainer.hypervisor.qemu import argv
+from hypercontainer.hypervisor.qemu import argv, translations
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 
 STALLED_S = 3.0  # without a block more or less: nothing more will come. 384 MiB go in 0.4 s, emulated
@@ -31,16 +31,26 @@ async def size(monitor: Monitor) -> Size:
 
 
 async def resize(
-    monitor: Monitor, cgroups: Sequence[Path], *, vcpus: int, memory_mib: int, stalled_s: float = STALLED_S
+    monitor: Monitor,
+    cgroups: Sequence[Path],
+    *,
+    vcpus: int,
+    memory_mib: int,
+    emulated: bool = False,
+    stalled_s: float = STALLED_S,
 ) -> Size:
-    """See hypervisor.base.Guest. `cgroups` are the VMM's: their limits follow the memory."""
+    """See hypervisor.base.Resizable. `cgroups` are the VMM's: their limits follow the memory."""
+    if emulated:
+        await translations.as_usual(monitor)
     slots, now = await _cpu_slots(monitor), await size(monitor)
     if vcpus > len(slots):
         raise InvalidInput(f"cannot give a running virtual machine {vcpus} vCPUs: {len(slots)} at most")
     most_mib = now.memory_mib - now.added_mib + await _room_mib(monitor)
     if memory_mib > most_mib:
         raise InvalidInput(f"cannot give a running virtual machine {memory_mib} MiB of memory: {most_mib} at most")
-    for slot in _free(slots)[: max(0, vcpus - now.vcpus)]:
+    for n, slot in enumerate(_free(slots)[: max(0, vcpus - now.vcpus)]):
+        if emulated:
+            await translations.make_room(monitor, now.vcpus + n)
         await _plug(monitor, slot)
     wanted = max(0, memory_mib - (now.memory_mib - now.added_mib))
     wanted -= wanted % -argv.BLOCK_MIB  # whole blocks, rounded up

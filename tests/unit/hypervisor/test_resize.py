@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from hypercontainer.errors import GuestError, InvalidInput
+from hypercontainer.errors import Exhausted, GuestError, InvalidInput
 from hypercontainer.hypervisor.base import Size
 from hypercontainer.hypervisor.host.limits import OVERHEAD_MIB
+from hypercontainer.hypervisor.qemu import translations
 from hypercontainer.hypervisor.qemu.resize import resize, size
+from hypercontainer.hypervisor.qemu.translations import REGIONS, SPARE
 from tests.unit.hypervisor.test_qmp import Peer, monitor, qemu
 
 BASE_MIB = 128
@@ -21,6 +23,8 @@ class Machine:
     def __init__(self) -> None:
         self.said: list[tuple[str, dict[str, Any]]] = []
         self.cpus, self.added_mib, self.stuck_mib, self.most_mib = 1, 0, 0, 16384
+        self.translated, self.flushes, self.one_by_one = 0, 0, False  # regions; how often emptied
+        self.word = "singlestep"  # this QEMU's
         self.nonsense: dict[str, object] = {}
 
     async def __call__(self, message: dict[str, Any], peer: Peer) -> None:
@@ -44,7 +48,26 @@ class Machine:
     def query_memory_devices(self, args: dict[str, Any]) -> object:
         return [{"type": "virtio-mem", "data": {"id": "room", "max-size": 16384 << 20}}]
 
+    def x_query_jit(self, args: dict[str, Any]) -> object:
+        if self.one_by_one and self.translated:
+            self.translated += 1
+        if self.translated + self.cpus > REGIONS:
+            self.translated, self.flushes = 0, self.flushes + 1
+        lines = [
+            f"gen code size       {self.translated * 1000}/{REGIONS * 1000}",
+            f"TB flush count      {self.flushes}",
+        ]
+        return {"human-readable-text": "\n".join(["Translation buffer state:", *lines, ""])}
+
+    def human_monitor_command(self, args: dict[str, Any]) -> object:
+        word, _, switch = args["command-line"].partition(" ")
+        if word != self.word:
+            return f"unknown command: '{word}'\r\n"
+        self.one_by_one = switch == "on"
+        return ""
+
     def device_add(self, args: dict[str, Any]) -> object:
+        assert self.translated + self.cpus < REGIONS, "QEMU ends here"
         self.cpus += 1
         return {}
 
@@ -83,11 +106,11 @@ def limit_mib(group: Path) -> int:
     return (int((group / "memory.max").read_text()) >> 20) - OVERHEAD_MIB
 
 
-async def resized(machine: Machine, group: Path, vcpus: int, memory_mib: int) -> Size:
+async def resized(machine: Machine, group: Path, vcpus: int, memory_mib: int, *, emulated: bool = False) -> Size:
     path = group.parent / "q"
     path.unlink(missing_ok=True)
     async with qemu(path, machine), monitor(path) as m, asyncio.timeout(60):
-        return await resize(m, [group], vcpus=vcpus, memory_mib=memory_mib, stalled_s=0)
+        return await resize(m, [group], vcpus=vcpus, memory_mib=memory_mib, emulated=emulated, stalled_s=0)
 
 
 async def test_processors_are_plugged_in_their_order(machine: Machine, group: Path) -> None:
@@ -96,6 +119,41 @@ async def test_processors_are_plugged_in_their_order(machine: Machine, group: Pa
     assert machine.done[0][1] == {
         "driver": "max-x86_64-cpu", "id": "cpu0-1-0", "socket-id": 0, "core-id": 1, "thread-id": 0,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("word", ["singlestep", "one-insn-per-tb"])
+@pytest.mark.parametrize("translated", range(REGIONS))
+async def test_no_processor_is_plugged_where_there_is_no_room_for_its_code(
+    machine: Machine, group: Path, word: str, translated: int
+) -> None:
+    machine.word, machine.translated = word, translated
+    assert (await resized(machine, group, 4, BASE_MIB, emulated=True)).vcpus == 4
+    assert not machine.one_by_one
+    assert machine.flushes == (translated + 3 + SPARE >= REGIONS)
+
+
+async def test_a_guest_that_does_nothing_may_get_no_processor(
+    machine: Machine, group: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(translations, "EMPTIED_S", 0.1)
+    said = f"gen code size       {REGIONS * 1000 - 1}/{REGIONS * 1000}\nTB flush count      7\n"
+    machine.nonsense["x-query-jit"] = {"human-readable-text": said}
+    with pytest.raises(Exhausted, match="try again while something runs in it"):
+        await resized(machine, group, 2, BASE_MIB, emulated=True)
+    assert (machine.cpus, machine.one_by_one) == (1, False)
+
+
+@pytest.mark.parametrize("said", [None, {}, {"human-readable-text": "gen code size 1/2\nTB flush count 0"}])
+async def test_a_qemu_that_says_nonsense_of_its_code(machine: Machine, group: Path, said: object) -> None:
+    machine.nonsense["x-query-jit"] = said
+    with pytest.raises(GuestError, match="nonsense"):
+        await resized(machine, group, 2, BASE_MIB, emulated=True)
+
+
+async def test_a_hyperd_that_ended_in_between_leaves_no_slow_guest(machine: Machine, group: Path) -> None:
+    machine.one_by_one = True
+    await resized(machine, group, 1, BASE_MIB, emulated=True)
+    assert not machine.one_by_one
 
 
 async def test_processors_are_never_unplugged(machine: Machine, group: Path) -> None:
