@@ -33,10 +33,11 @@ async def assemble(
     names: Sequence[Reference],
     *,
     digests: Sequence[str] = (),
-    parent: str = "",
+    parent: Image | None = None,
     report: Report = silent,
 ) -> Image:
-    """Make the image whose manifest, configuration and layers are blobs of `work`; all or nothing.
+    """Make the image whose manifest, configuration and layers are blobs of `work`; all or nothing. `parent`: the image
+    whose layers it has, and more.
 
     BadLayer when a layer's content is not what the configuration says; Exhausted when the disk is full.
     """
@@ -45,22 +46,36 @@ async def assemble(
     if config.os not in ("linux", ""):
         raise InvalidInput(f"cannot use the image: it is for {config.os}, and guests run linux")
     chain = manifest.chain(config.diff_ids)[-1].removeprefix("sha256:") if config.diff_ids else EMPTY
-    layers = await _rootfs(store, work, chain, blobs, config, report)
-    record = _record(manifest_digest, blobs, config, chain, layers, digests, parent)
+    layers = await _rootfs(store, work, chain, blobs, config, parent, report)
+    record = _record(manifest_digest, blobs, config, chain, layers, digests, parent.id if parent else "")
     return await asyncio.to_thread(store.publish, work, blobs.config.digest, record, names)
 
 
 async def _rootfs(
-    store: ImageStore, work: Workspace, chain: str, blobs: Manifest, config: Config, report: Report
+    store: ImageStore,
+    work: Workspace,
+    chain: str,
+    blobs: Manifest,
+    config: Config,
+    parent: Image | None,
+    report: Report,
 ) -> list[LayerDone]:
     """Make the root file system, unless the store has it. What the layers hold, either way."""
     target = work.path / f"{chain}.erofs"
     there = store.find_chain(chain)
     if there is not None and _share(store, chain, target):
-        return [LayerDone(tar, size, 0) for tar, size in zip(there.tar_sizes, there.sizes, strict=True)]
+        return _recorded(there)
     report(Progress(id=short(chain), action="Unpacking"))
     layers = [Layer(str(work.blob(b.digest)), d) for b, d in zip(blobs.layers, config.diff_ids, strict=True)]
-    return await rootfs.make(work, target, layers)
+    base = work.path / "base.erofs"
+    if parent is None or not _share(store, parent.record.chain, base):
+        return await rootfs.make(work, target, layers)
+    done = await rootfs.make(work, target, layers, base=base, below=len(parent.record.diff_ids))
+    return [*_recorded(parent.record)[: len(layers) - len(done)], *done]
+
+
+def _recorded(record: ImageRecord) -> list[LayerDone]:
+    return [LayerDone(tar, size, 0) for tar, size in zip(record.tar_sizes, record.sizes, strict=True)]
 
 
 def _share(store: ImageStore, chain: str, target: os.PathLike[str]) -> bool:

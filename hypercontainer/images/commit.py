@@ -49,7 +49,7 @@ async def commit(
         await asyncio.to_thread(store.hold, work, [parent])
         made = await spool.in_thread(layer, lambda pieces: spool.write(work.path / "layer", _bounded(pieces, limit)))
         digest = await asyncio.to_thread(_document, work, parent, made, config, words)
-        return await assemble(store, work, digest, names, parent=parent.id, report=report)
+        return await assemble(store, work, digest, names, parent=parent, report=report)
 
 
 def _bounded(pieces: Iterator[bytes], left: int) -> Iterator[bytes]:

@@ -20,6 +20,8 @@ SUPERBLOCK = struct.Struct("<IIIBBHQQIIII16s16sI44x")  # at SUPERBLOCK_AT
 SUPERBLOCK_AT = 1024
 INODE = struct.Struct("<HHHHQIIIIQII16x")  # "extended"
 DIRENT = struct.Struct("<QHBB")
+MARK = struct.Struct("<8sQ")  # in place of a volume's name: that we wrote it, and in which block its content ends
+WORD = b"hyper\0\0\0"
 XATTR = struct.Struct("<BBH")
 XATTR_HEADER = struct.Struct("<IB7x")
 PLAIN, INLINE = 0, 2  # data layouts
@@ -49,6 +51,16 @@ class Writer:
         self._kept = 0
         self._taken: list[tuple[Node, int, int]] = []  # whose content lies in which blocks: first, count
         out.seek(BLOCK)
+
+    def go_on(self, end: int, nodes: Iterable[Node]) -> None:
+        """The file has the content of `nodes` already, and of others, up to block `end`."""
+        for node in nodes:
+            if node.inline is None and stat.S_ISREG(node.mode):
+                self._taken.append((node, node.block, -(-node.size // BLOCK)))
+            elif stat.S_ISREG(node.mode):
+                self._kept += node.size
+        self._block = end
+        self._out.seek(end * BLOCK)
 
     def content(self, node: Node, size: int, pieces: Iterable[memoryview]) -> None:
         """Take a file's content, `size` bytes in `pieces`."""
@@ -88,7 +100,7 @@ class Writer:
         """Write what remains: folders, inodes, the superblock.
 
         Returns the (offset, length) in bytes of content that no name leads to any more: later layers replaced it."""
-        nodes = list(tree.walk())
+        nodes, content_end = list(tree.walk()), self._block
         for node in nodes:
             if node.children is not None:
                 node.size = folder_size(node)
@@ -106,7 +118,7 @@ class Writer:
             if node.children is not None and node.inline is None:
                 self._out.write(b"".join(folder_blocks(node)).ljust(-(-node.size // BLOCK) * BLOCK, b"\0"))
         self._write_inodes(nodes, end)
-        self._write_superblock(tree, len(nodes), meta, meta + -(-end // BLOCK))
+        self._write_superblock(tree, len(nodes), meta, meta + -(-end // BLOCK), content_end)
         alive = set(nodes)
         return [(first * BLOCK, count * BLOCK) for node, first, count in self._taken if node not in alive]
 
@@ -141,13 +153,12 @@ class Writer:
             at = place + len(data)
         self._out.write(bytes(end + -end % BLOCK - at))
 
-    def _write_superblock(self, tree: Tree, count: int, meta: int, blocks: int) -> None:
+    def _write_superblock(self, tree: Tree, count: int, meta: int, blocks: int, content_end: int) -> None:
+        root, mark = tree.root.nid, MARK.pack(WORD, content_end)
         self._out.seek(0)
         self._out.write(
             bytes(SUPERBLOCK_AT)
-            + SUPERBLOCK.pack(
-                MAGIC, 0, COMPAT_MTIME, 12, 0, tree.root.nid, count, 0, 0, blocks, meta, 0, bytes(16), bytes(16), 0
-            )
+            + SUPERBLOCK.pack(MAGIC, 0, COMPAT_MTIME, 12, 0, root, count, 0, 0, blocks, meta, 0, bytes(16), mark, 0)
         )
         self._out.truncate(blocks * BLOCK)
 

@@ -47,12 +47,29 @@ def of(layers: Sequence[Layer]) -> Room:
     )
 
 
-async def make(work: Workspace, image: Path, layers: Sequence[Layer], room: Room | None = None) -> list[LayerDone]:
-    """Make the EROFS file `image` of `layers`, the lowest first, within `room`. Exhausted, BadLayer."""
+async def make(
+    work: Workspace,
+    image: Path,
+    layers: Sequence[Layer],
+    room: Room | None = None,
+    *,
+    base: Path | None = None,
+    below: int = 0,
+) -> list[LayerDone]:
+    """Make the EROFS file `image` of `layers`, the lowest first, within `room`. Exhausted, BadLayer.
+
+    `base`: what the first `below` of them have made; see unpack.unpack."""
     room = room or of(layers)
     cgroups = work.bound(room.memory, TASKS)
     job = msgspec.json.encode(
-        {"image": str(image), "layers": layers, "cgroups": [str(folder) for folder in cgroups], "room": room}
+        {
+            "image": str(image),
+            "layers": layers,
+            "base": str(base or ""),
+            "below": below,
+            "cgroups": [str(folder) for folder in cgroups],
+            "room": room,
+        }
     )
     result = await proc.run(
         [sys.executable, "-I", "-m", "hypercontainer.images.unpack"],

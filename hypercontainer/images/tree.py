@@ -167,14 +167,15 @@ class Tree:
             self.hide(here, name)
 
     def walk(self) -> Iterator[Node]:
-        """Every node once, a folder before what is in it; sets how many names each has."""
+        """Every node once, a folder before what is in it, whichever way the tree came about; sets how many names each
+        has."""
         seen: set[Node] = {self.root}
         todo = [self.root]
         self.root.links = 2
         while todo:
             node = todo.pop()
             yield node
-            for child in (node.children or {}).values():
+            for _, child in sorted((node.children or {}).items()):
                 if child in seen:
                     child.links += 1
                     continue

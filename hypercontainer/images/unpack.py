@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hypercontainer.errors import Exhausted, HyperError, InvalidInput, reason
+from hypercontainer.images import base as bases
 from hypercontainer.images import compression, erofs, tar
 from hypercontainer.images.erofs import Writer
 from hypercontainer.images.tar import Entry, Reader, Stream, show
 from hypercontainer.images.tree import Node, Tree, Unacceptable, children, clean
-from hypercontainer.lib import cgroup, files
+from hypercontainer.lib import cgroup, files, sparse
 
 MAX_ENTRIES = 1_000_000  # of an image
 MAX_BYTES = 128 << 30  # of an image's files
@@ -202,13 +203,17 @@ class Budget:
         self._entries, self._size, self._words = entries, size, words
 
     def spend(self, entry: Entry) -> None:
-        self._entries -= 1
-        self._size -= entry.size if entry.kind == tar.FILE else 0
-        self._words -= len(entry.name) + len(entry.link) + sum(len(k) + len(v) for k, v in entry.xattrs.items())
+        words = len(entry.name) + len(entry.link) + sum(len(k) + len(v) for k, v in entry.xattrs.items())
+        self.take(1, entry.size if entry.kind == tar.FILE else 0, words)
+
+    def take(self, entries: int, size: int, words: int) -> None:
+        self._entries -= entries
+        self._size -= size
+        self._words -= words
         if self._entries < 0:
             raise Unacceptable("the image has too many entries")
         if self._size < 0:
-            raise Unacceptable(f"with its {entry.size} bytes the image is too large")
+            raise Unacceptable(f"with its {size} bytes the image is too large")
         if self._words < 0:
             raise Unacceptable("the names and attributes of the image are too large")
 
@@ -264,17 +269,34 @@ def apply(tree: Tree, out: Writer, layer: Layer, budget: Budget) -> LayerDone:
     return LayerDone(hashed.size, work.size, work.entries)
 
 
-def unpack(image: str, layers: Sequence[Layer]) -> list[LayerDone]:
-    """Make the EROFS file `image`, which does not exist yet, of `layers`, the lowest first."""
+def unpack(image: str, layers: Sequence[Layer], base: str = "", below: int = 0) -> list[LayerDone]:
+    """Make the EROFS file `image`, which does not exist yet, of `layers`, the lowest first. `base` is the one that the
+    first `below` of them have made: what is returned is of those that had to be unpacked, the last ones or all."""
     fd = os.open(image, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(fd, "wb", buffering=compression.PIECE) as f:
         tree, out, budget = Tree(), Writer(f), Budget()
+        if base and _begin(fd, base, tree, out, budget):
+            layers = layers[below:]
         done = [apply(tree, out, layer, budget) for layer in layers]
         dead = out.finish(tree)
         f.flush()
         for offset, length in dead:
             _punch(fd, offset, length)
     return done
+
+
+def _begin(fd: int, base: str, tree: Tree, out: Writer, budget: Budget) -> bool:
+    """Begin with what is in the file `base`. False when that cannot be gone on with."""
+    with open(base, "rb", buffering=0) as f:
+        found = bases.read(f.fileno(), tree)
+        if found is None:
+            return False
+        sparse.copy(f.fileno(), fd)
+    os.ftruncate(fd, found.end * erofs.BLOCK)
+    out.go_on(found.end, found.nodes)
+    words = sum(len(key) + len(value) for node in found.nodes for key, value in node.xattrs.items())
+    budget.take(len(found.nodes), sum(node.size for node in found.nodes), words)
+    return True
 
 
 def _punch(fd: int, offset: int, length: int) -> None:
@@ -299,7 +321,7 @@ def main() -> int:
     ):
         resource.setrlimit(limit, (value, value + beyond))
     try:
-        done = unpack(job["image"], [Layer(*layer) for layer in job["layers"]])
+        done = unpack(job["image"], [Layer(*layer) for layer in job["layers"]], job["base"], job["below"])
     except OSError as e:
         full = e.errno in files.FULL
         error: HyperError = (Exhausted if full else HyperError)(f"cannot unpack the image: {e.strerror or e}")

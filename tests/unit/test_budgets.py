@@ -31,6 +31,7 @@ OURS = {
     "hyperctl.podspec": "a file of the caller's, in a process of the caller's",
     "hyperd.http.principal": "the kernel's word for who calls",
     "hypervisor.host.tap": "the kernel's",
+    "images.base": "a root file system that we have written ourselves, and nobody may change",
     "images.save": "blobs that were verified when they came, one piece at a time",
     "images.rootfs": "what our own process says; the layers are read there",
     "kernel.initramfs": "modules of a kernel that root has chosen",
