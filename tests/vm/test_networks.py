@@ -153,6 +153,24 @@ def test_a_container_joins_and_leaves_while_it_runs(hyper: PrivateDaemon) -> Non
     ok(hyper, "network", "rm", "back")
 
 
+def test_what_a_reboot_takes_is_made_again(hyper: PrivateDaemon) -> None:
+    """Bridge and rules, of a network that no pod is in."""
+    before = {*bridges(hyper)}
+    net, id = make(hyper, "n")
+    hyper.signal(signal.SIGKILL)
+    [made] = {*bridges(hyper)} - before
+    device = made.removeprefix("bridge ")
+    for words in (f"ip link del {device}", f"nft delete table inet {device}", f"nft delete table bridge {device}"):
+        subprocess.run(words.split(), check=True)
+    hyper.start()
+    assert {*bridges(hyper)} == before | {made} and tables().count(device) == 2 and id[:12] in device
+    serve(hyper, "web", "--network", "n")
+    assert address(hyper, "web", "n").startswith(f"{net}.")
+    ok(hyper, "rm", "-f", "web")
+    ok(hyper, "network", "rm", "n")
+    assert {*bridges(hyper)} == before and device not in tables()
+
+
 @pytest.mark.parametrize("at", ["recorded", "bridge", "rules", "made", "unbridged", "destroyed"])
 def test_killed_in_the_middle_a_network_is_whole_or_gone(hyper: PrivateDaemon, at: str) -> None:
     """Whatever a hyperd after it finds can be listed, used and removed; then nothing is left."""

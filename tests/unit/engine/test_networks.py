@@ -307,6 +307,31 @@ async def test_what_a_hyperd_before_us_was_about_to_change_is_as_it_was_or_done(
     world.check_nothing_left()
 
 
+async def test_a_copy_has_the_networks_but_no_address_that_was_asked_for(
+    world: World, engine: LocalEngine, create: Run
+) -> None:
+    await make(engine, "db")
+    container = ContainerSpec(image="busybox", command=["sleep", "1000"], name="web")
+    there = EndpointSpec(network="db", address="203.0.112.9", aliases=["store"])
+    await engine.containers.create(PodSpec(containers=[container], networks=[there]), by=ADMIN)
+    await engine.containers.start("web")
+    await engine.snapshots.fork("web", count=1, name="copy", ports=[])
+    copy = engine.supervisor.find("copy")[0].record
+    assert copy.spec.networks == [EndpointSpec(network="db", aliases=["store"])]
+    assert [nic.network for nic in copy.nics] == ["db"] and copy.nics[0].address != "203.0.112.9/24"
+    await engine.snapshots.create("web", "then", leave_running=False)
+    for name in ("web", "copy"):
+        await engine.containers.remove(name, force=True, volumes=True)
+    await engine.networks.remove("db")
+    with pytest.raises(NotFound, match="no such network: db"):
+        await engine.snapshots.restore("web", "then", name="")
+    world.check_nothing_left()
+    await make(engine, "db")
+    await engine.snapshots.restore("web", "then", name="")
+    assert engine.supervisor.find("web")[0].record.nics[0].network == "db"
+    await engine.containers.remove("web", force=True, volumes=True)
+
+
 async def test_a_pod_joins_with_all_its_containers(engine: LocalEngine) -> None:
     await make(engine, "db")
     members = [ContainerSpec(image="busybox", command=["sleep", "1"], name=name) for name in ("a", "b")]
