@@ -12,7 +12,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hypercontainer.errors import Exhausted
@@ -63,12 +63,12 @@ class Workspace:
         return sorted((self.path / "blobs").iterdir())
 
     def put(self, data: bytes) -> str:
-        """Keep a small blob; returns its digest."""
+        """Keep a small blob; returns its digest. One that is here stays as it is: it may be the store's file, too."""
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
-        path = self.blob(digest)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(fd, "wb") as f:
-            f.write(data)
+        with suppress(FileExistsError):
+            fd = os.open(self.blob(digest), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with open(fd, "wb") as f:
+                f.write(data)
         return digest
 
     def adopt(self, path: Path, digest: str) -> None:

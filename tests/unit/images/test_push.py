@@ -97,6 +97,16 @@ async def test_what_came_from_a_registry_goes_as_it_came(store: ImageStore, regi
     assert store.get(f"{registry.host}/b/c:2").digests == names
 
 
+async def test_what_the_store_has_is_not_written_again(store: ImageStore, registry: FakeRegistry) -> None:
+    """Somebody may read it just then."""
+    registry.push("a", "1", LAYERS)
+    image = await pull(store, f"{registry.host}/a:1", retry=SOON)
+    blobs = [store.blob(d) for d in (image.record.manifest, image.record.config, *image.record.layers)]
+    before = [(path.stat().st_ino, path.stat().st_mtime_ns) for path in blobs]
+    await push(store, f"{registry.host}/a:1", retry=SOON)
+    assert [(path.stat().st_ino, path.stat().st_mtime_ns) for path in blobs] == before
+
+
 async def test_a_registry_that_mounts_nothing(store: ImageStore, registry: FakeRegistry) -> None:
     registry.push("a", "1", LAYERS)
     await pull(store, f"{registry.host}/a:1", retry=SOON)
