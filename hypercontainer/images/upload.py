@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import aiohttp
 import msgspec
+from multidict import CIMultiDictProxy
 from yarl import URL
 
 from hypercontainer.errors import Denied, HyperError, InvalidInput, Unavailable
@@ -43,12 +44,11 @@ class _Complaints(msgspec.Struct):
 
 
 class Answer(NamedTuple):
-    """The head of an answer, and what a refusal says."""
+    """The head of an answer; the case of its headers' names is nobody's business."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: CIMultiDictProxy[str]
     url: URL
-    words: str = ""
 
 
 @dataclass
@@ -117,7 +117,7 @@ class Destination:
                 self._session, request, insecure=self._endpoint.insecure, authorization=authorization
             ) as response:
                 if response.status in wanted:
-                    return Answer(response.status, dict(response.headers), response.url)
+                    return Answer(response.status, response.headers, response.url)
                 if response.status != 401 or not ours:
                     raise self._refused(response, await _words(response))
                 offered = response.headers.getall("WWW-Authenticate", [])
@@ -192,8 +192,9 @@ class Destination:
         answer = await self._ask(request, (202, 201, 204))
         upload.location = self._next(answer)
         upload.offset = self._offset(answer, end) if "Range" in answer.headers else end
-        if upload.offset <= start:
-            raise TryAgain(f"{transport.address(request.url)} kept nothing of what was sent")
+        if upload.offset != end:  # as if the connection had broken there: so often, and no more
+            kept = max(upload.offset - start, 0)
+            raise TryAgain(f"{transport.address(request.url)} kept {kept} of {end - start} bytes")
 
     async def _finish(self, upload: _Upload, blob: Descriptor, rest: bytes) -> None:
         assert upload.location  # noqa: S101  it was begun

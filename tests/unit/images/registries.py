@@ -51,6 +51,7 @@ class FakeRegistry:
     received: int = 0  # bytes of them
     mounts: bool = True
     break_upload_at: int = -1  # bytes of one: then the connection breaks, once
+    miserly: bool = False  # one byte of each chunk is kept
     forgets: bool = False  # such an upload is lost
     lose_answer: bool = False  # of the first upload's end
     complaint: object = None  # what every upload is refused with
@@ -150,8 +151,8 @@ class FakeRegistry:
         if request.method == "PUT":
             return self._end(request, repository, id)
         host = f"http://{self.elsewhere.host}" if self.elsewhere else ""
-        known = {"Range": f"0-{max(len(self.uploads[id]) - 1, 0)}"}
-        location = {"Location": f"{host}/v2/{repository}/blobs/uploads/{id}?state={len(self.uploads[id])}"}
+        known = {"range": f"0-{max(len(self.uploads[id]) - 1, 0)}"}
+        location = {"location": f"{host}/v2/{repository}/blobs/uploads/{id}?state={len(self.uploads[id])}"}
         return web.Response(status=204 if request.method == "GET" else 202, headers={**known, **location})
 
     async def _take(self, request: web.Request, upload: bytearray) -> bool:
@@ -162,6 +163,8 @@ class FakeRegistry:
         async for data in request.content.iter_any():
             self.received += len(data)
             upload += data
+            if self.miserly:
+                del upload[int(start) + 1 :]
             if 0 <= self.break_upload_at <= len(upload):
                 del upload[self.break_upload_at :]
                 self.break_upload_at = -1

@@ -128,6 +128,15 @@ async def test_a_connection_that_breaks(store: ImageStore, registry: FakeRegistr
     assert len(registry.sent("POST")) == (3 if at < 2 else 2)  # nothing, or a byte: some say the same of both
 
 
+async def test_a_registry_that_keeps_a_byte_of_each_chunk(store: ImageStore, registry: FakeRegistry) -> None:
+    """It is not sent the rest as often as it likes."""
+    await loaded(store, f"{registry.host}/a:1", LAYERS[:1])
+    registry.miserly = True
+    with pytest.raises(Unavailable, match="kept 1 of 100000 bytes"):
+        await push(store, f"{registry.host}/a:1", retry=SOON)
+    assert len(registry.sent("PATCH")) < 20
+
+
 async def test_a_registry_that_has_lost_the_upload(store: ImageStore, registry: FakeRegistry) -> None:
     await loaded(store, f"{registry.host}/a:1", LAYERS[:1])
     registry.break_upload_at, registry.forgets = 150_000, True
