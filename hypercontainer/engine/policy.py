@@ -1,6 +1,6 @@
 """What a caller may have made: asked before a pod or a container is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from hypercontainer.errors import Denied
 from hypercontainer.model.principal import Principal, Role
@@ -28,6 +28,12 @@ def admit(principal: Principal, spec: PodSpec) -> PodSpec:
                     "name its volumes"
                 )
     return spec
+
+
+def admit_volume(principal: Principal, name: str, options: Mapping[str, str]) -> None:
+    """Folders of the host are for admins, under whatever name; a volume that is one is what an admin lets all have."""
+    if principal.role < Role.ADMIN and options:
+        raise Denied(f"cannot make volume {name} with options: folders of this host are for admins; leave them out")
 
 
 def admit_network(principal: Principal, spec: NetworkSpec) -> NetworkSpec:

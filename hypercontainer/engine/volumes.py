@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from hypercontainer.engine import filters
+from hypercontainer.engine import filters, policy
 from hypercontainer.engine.host import Host
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Filters
+from hypercontainer.model.principal import Principal
 from hypercontainer.storage.volume import Volume
 
 
@@ -22,6 +23,7 @@ class Volumes:
             mountpoint=str(document["Mountpoint"]),
             created_at=str(document["CreatedAt"]),
             labels=dict(volume.labels),
+            options=dict(volume.options),
         )
 
     async def list(self, wanted: Filters, *, size: bool = False) -> Sequence[doc.Volume]:
@@ -41,8 +43,11 @@ class Volumes:
         sizes = await self.host.volumes.sizes([each.name for each in found])
         return [msgspec.structs.replace(each, size=sizes.get(each.name, 0)) for each in found]
 
-    async def create(self, name: str, labels: Mapping[str, str]) -> doc.Volume:
-        volume = self.host.volumes.create(name, labels)
+    async def create(
+        self, name: str, labels: Mapping[str, str], *, by: Principal, options: Mapping[str, str] = {}
+    ) -> doc.Volume:
+        policy.admit_volume(by, name, options)
+        volume = self.host.volumes.create(name, labels, options)
         self.host.events.emit("volume", "create", volume.name, {})
         return self._volume(volume)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from hypercontainer.client.http import segment
-from hypercontainer.hyperctl import environment, flags, table, text
+from hypercontainer.hyperctl import environment, flags, spec, table, text
 from hypercontainer.hyperctl.containers import confirmed
 from hypercontainer.hyperctl.context import each
-from hypercontainer.hyperctl.flags import Args, Command
+from hypercontainer.hyperctl.flags import Args, Command, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ COLUMNS = (("DRIVER", "Driver"), ("VOLUME NAME", "Name"))
 
 def create(context: Context, args: Args) -> int:
     name = args.operands[0] if args.operands else ""
-    body = {"name": name, "labels": environment.labels((), args.label)}
+    if args.driver not in ("", "local"):
+        raise UsageError(f"there is no driver {args.driver}: volumes are folders of this host", "volume create")
+    body = {"name": name, "labels": environment.labels((), args.label), "options": dict(args.opt)}
     print(context.client.post("/v1/volumes", {key: value for key, value in body.items() if value})["Name"])
     return 0
 
@@ -58,8 +60,11 @@ FORCE = flags.switch("force", "Do not ask", "f")
 COMMANDS = {
     "volume create": Command(
         create, "[OPTIONS] [NAME]", "hyperctl volume create --label keep=yes data",
-        flags.many("label", "NAME=VALUE", "l"), most=1,
-        refused={"driver": "volumes are folders of this host", "opt": "volumes are folders of this host"},
+        flags.many("label", "NAME=VALUE", "l"),
+        flags.Flag("driver", "local: there is no other one", short="d", metavar="name", default="local"),
+        flags.many("opt", "type=none, o=bind, device=/FOLDER: this folder of the host is the volume", "o",
+                   metavar="option", parse=spec.pair),
+        most=1,
     ),
     "volume ls": Command(ls, "[OPTIONS]", "hyperctl volume ls -q", *table.list_flags()),
     "volume rm": Command(

@@ -300,8 +300,11 @@ class Volumes(Protocol):
     async def list(self, filters: Filters, /, *, size: bool = False) -> Sequence[doc.Volume]:
         """`size`: with what their files take, which takes as long as looking at each."""
 
-    async def create(self, name: str, labels: Mapping[str, str]) -> doc.Volume:
-        """ "" = a name is invented. One that exists is returned as it is."""
+    async def create(
+        self, name: str, labels: Mapping[str, str], *, by: Principal, options: Mapping[str, str] = {}
+    ) -> doc.Volume:
+        """ "" = a name is invented. One that exists is returned as it is. `options`: as docker's driver local has them,
+        of a folder of this host that is to be the volume; Denied when that is not for the caller to choose."""
 
     async def inspect(self, name: str) -> doc.Volume: ...
 

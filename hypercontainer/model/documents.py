@@ -478,6 +478,7 @@ class Volume(Document, frozen=True, kw_only=True):
     mountpoint: str
     created_at: str
     labels: dict[str, str]
+    options: dict[str, str] = {}  # of a folder of this host that it is
     scope: str = "local"
     size: int | None = None  # bytes of disk that its files take, when asked for
 

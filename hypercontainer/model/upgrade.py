@@ -182,11 +182,17 @@ def _pod_11(pod: Mapping[str, Any]) -> Mapping[str, Any]:
 
 _LATER_PODS = (_pod_3, _pod_4, _pod_5, _pod_6, _pod_7, _pod_8, _pod_9, _pod_10, _pod_11)
 
+
+# 2: a volume may be a folder of the host that was named. Those of before are their own.
+def _volume_2(volume: Mapping[str, Any]) -> Mapping[str, Any]:
+    return volume
+
+
 POD: Steps = (_pod_2, *_LATER_PODS)  # pods/*/pod.json
 CHECKPOINT: Steps = (_checkpoint_2, *(within("pod", step) for step in _LATER_PODS))  # checkpoints/*/*/checkpoint.json
 NETWORK: Steps = ()  # networks/*.json
 IMAGES: Steps = (_images_2,)  # images/index.json
-VOLUME: Steps = ()  # volumes/*/volume.json
+VOLUME: Steps = (_volume_2,)  # volumes/*/volume.json
 KERNEL: Steps = ()  # kernels/*/bundle.json
 
 # events.db, from version 0 on: that of a file that SQLite has just made.

@@ -15,6 +15,12 @@ from hypercontainer.model import ids, upgrade
 MAX_LABELS = 256
 MAX_LABEL_BYTES = 4096
 REMOVE_TIMEOUT_S = 600.0
+BINDS = ("bind", "rbind")
+ON_THE_HOST = "mount it on this host, and make a volume of that: type=none, o=bind, device=/FOLDER"
+OF_OTHER_KINDS = {  # of docker's driver local: what to do instead
+    "tmpfs": "one is in the memory of a virtual machine, and goes with that: mount it with --tmpfs",
+    **dict.fromkeys(("nfs", "nfs4", "cifs", "ext4", "xfs", "btrfs"), ON_THE_HOST),
+}
 
 
 class Volume(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,6 +29,7 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     version: int = document.version(upgrade.VOLUME)
     name: str
     labels: dict[str, str] = {}
+    options: dict[str, str] = {}  # of docker's driver local: of a folder of this host that it is, else none
     anonymous: bool = False
     created_ns: int
 
@@ -47,11 +54,15 @@ class VolumeStore:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def create(self, name: str = "", labels: Mapping[str, str] | None = None) -> Volume:
-        """Return the volume `name`, made if there is none (then with `labels`); "" makes an anonymous one."""
+    def create(
+        self, name: str = "", labels: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None
+    ) -> Volume:
+        """Return the volume `name`, made if there is none (then with `labels` and `options`); "" makes an anonymous
+        one. InvalidInput for options that are not those of a folder of this host."""
         volume = Volume(
             name=check_name(name) if name else ids.new_id(),
             labels=_checked(labels or {}),
+            options=_checked_options(options or {}),
             anonymous=not name,
             created_ns=clock.now_ns(),
         )
@@ -109,7 +120,8 @@ class VolumeStore:
 
     def path(self, name: str) -> Path:
         """The folder that holds the volume's files. Raises NotFound."""
-        return self.root / self.get(name).name / "_data"
+        volume = self.get(name)
+        return Path(volume.options["device"]) if volume.options else self.root / volume.name / "_data"
 
     def inspect(self, volume: Volume) -> dict[str, object]:
         """The volume as docker's API words it."""
@@ -119,7 +131,7 @@ class VolumeStore:
             "Mountpoint": str(self.root / volume.name / "_data"),
             "CreatedAt": clock.rfc3339(volume.created_ns),
             "Labels": dict(volume.labels),
-            "Options": {},
+            "Options": dict(volume.options),
             "Scope": "local",
         }
 
@@ -185,6 +197,21 @@ def _checked(labels: Mapping[str, str]) -> dict[str, str]:
     if len(labels) > MAX_LABELS or any(len(k) + len(v) > MAX_LABEL_BYTES for k, v in labels.items()):
         raise InvalidInput(f"too many labels: at most {MAX_LABELS}, of {MAX_LABEL_BYTES} characters each")
     return dict(labels)
+
+
+def _checked_options(options: Mapping[str, str]) -> dict[str, str]:
+    if not options:
+        return {}
+    kind = options.get("type", "none")
+    if instead := OF_OTHER_KINDS.get(kind):
+        raise InvalidInput(f"cannot make a volume of type {kind}: {instead}")
+    if options.keys() - {"type", "o", "device"} or kind not in ("", "none", "bind") or options.get("o") not in BINDS:
+        said = ", ".join(f"{key}={value}" for key, value in options.items())
+        raise InvalidInput(f"cannot make a volume with {said[:200]!r}: use type=none, o=bind, device=/FOLDER")
+    device = options.get("device", "")
+    if not os.path.isabs(device) or not os.path.isdir(device):
+        raise InvalidInput(f"cannot make a volume of {device[:200]!r}: it is not the path of a folder of this host")
+    return dict(options)
 
 
 def _read(path: Path) -> Volume:

@@ -51,6 +51,15 @@ def flags(kind: str, target: str, folder: Path) -> list[str]:
     return ["-v", f"{name}:{target}"] if kind == "volume" else []
 
 
+def test_a_folder_of_the_host_is_a_volume_by_name(daemon: PrivateDaemon, tmp_path: Path) -> None:
+    options = ("-o", "type=none", "-o", "o=bind", "-o", f"device={tmp_path}")
+    assert daemon.ctl("volume", "create", *options, "named").out == "named\n"
+    (tmp_path / "file").write_text("host")
+    done = daemon.ctl("run", "--rm", "-v", "named:/d", "busybox", "sh", "-c", "cat /d/file; echo guest >/d/more")
+    assert (done.status, done.out, (tmp_path / "more").read_text()) == (0, "host", "guest\n")
+    assert daemon.ctl("volume", "rm", "named").status == 0 and (tmp_path / "file").exists()
+
+
 def test_a_write_goes_to_the_mount_that_lies_deepest(daemon: PrivateDaemon, tmp_path: Path) -> None:
     """Every kind above every other one, named in either order: the file is where the lower one's files are."""
     words: list[str] = []

@@ -96,8 +96,10 @@ async def create(call: Call[CreateQuery, config.ContainerConfig]) -> doc.Created
 async def _create(call: Call[Any, Any], body: config.ContainerConfig, name: str) -> doc.Created:
     wanted, warnings = spec.pod(body, name)
     for mount in body.host_config.mounts:
-        if labels := mount.volume_options.labels:
-            await call.engine.volumes.create(mount.source, labels)
+        said = mount.volume_options
+        if said.labels or said.driver_config.options:
+            options = said.driver_config.options
+            await call.engine.volumes.create(mount.source, said.labels, by=call.principal, options=options)
     made = await call.engine.containers.create(wanted, by=call.principal)
     return doc.Created(id=made.id, warnings=[*warnings, *made.warnings])
 

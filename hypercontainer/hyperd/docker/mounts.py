@@ -87,11 +87,11 @@ def _bind(said: config.Mount) -> Mount:
 
 def _volume(said: config.Mount) -> Mount:
     options = said.volume_options
-    check_driver(options.driver_config.name, options.driver_config.options)
+    check_driver(options.driver_config.name)
     if options.subpath:
         raise InvalidInput(f"cannot mount at {said.target[:200]!r} with Subpath: it is not supported")
-    if options.labels and not said.source:
-        raise InvalidInput(f"cannot mount at {said.target[:200]!r} with Labels: name the volume")
+    if (options.labels or options.driver_config.options) and not said.source:
+        raise InvalidInput(f"cannot mount at {said.target[:200]!r} with Labels or options: name the volume")
     return Mount(
         type="volume",
         source=said.source,
@@ -101,12 +101,10 @@ def _volume(said: config.Mount) -> Mount:
     )
 
 
-def check_driver(name: str, options: dict[str, str]) -> None:
+def check_driver(name: str) -> None:
     """Of a volume. NotFound for one that is not here."""
     if name not in ("", "local"):
         raise NotFound("plugin", name[:60], f'plugin "{name[:60]}" not found: there is the driver local')
-    for key in options:
-        raise InvalidInput(f"cannot make a volume with the driver's option {key[:60]!r}: it is not supported yet")
 
 
 def tmpfs(target: str, words: str) -> Mount:

@@ -31,7 +31,7 @@ def volume(found: doc.Volume) -> Document:
         "Mountpoint": found.mountpoint,
         "CreatedAt": found.created_at,
         "Labels": found.labels or None,
-        "Options": None,
+        "Options": found.options or None,
         "Scope": found.scope,
     }
 
@@ -49,8 +49,9 @@ async def entries(call: Call[filters.Filtered, None]) -> Document:
 
 async def create(call: Call[Nothing, VolumeConfig]) -> Document:
     body = call.body
-    mounts.check_driver(body.driver, body.driver_opts)
-    return volume(await call.engine.volumes.create(body.name, body.labels))
+    mounts.check_driver(body.driver)
+    made = await call.engine.volumes.create(body.name, body.labels, by=call.principal, options=body.driver_opts)
+    return volume(made)
 
 
 async def show(call: Call[Nothing, None]) -> Document:

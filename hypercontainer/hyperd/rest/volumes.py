@@ -21,6 +21,7 @@ class RemoveVolumeQuery(Query, frozen=True, kw_only=True):
 class VolumeBody(Body, frozen=True, kw_only=True):
     name: Annotated[str, msgspec.Meta(max_length=63)] = ""  # "" = one is invented
     labels: dict[str, str] = msgspec.field(default_factory=dict)
+    options: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 async def entries(call: Call[ListVolumesQuery, None]) -> Sequence[doc.Volume]:
@@ -28,7 +29,8 @@ async def entries(call: Call[ListVolumesQuery, None]) -> Sequence[doc.Volume]:
 
 
 async def create(call: Call[Nothing, VolumeBody]) -> doc.Volume:
-    return await call.engine.volumes.create(call.body.name, call.body.labels)
+    body = call.body
+    return await call.engine.volumes.create(body.name, body.labels, by=call.principal, options=body.options)
 
 
 async def inspect(call: Call[Nothing, None]) -> doc.Volume:

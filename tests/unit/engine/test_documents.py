@@ -117,7 +117,7 @@ async def test_what_docker_names_is_in_the_documents(engine: LocalEngine, create
         Mount(type="volume", source="v", target="/v"),
         Mount(type="bind", source="/etc", target="/e", read_only=True),
     ]
-    await engine.volumes.create("v", {})
+    await engine.volumes.create("v", {}, by=ADMIN)
     container = ContainerSpec(image="busybox", command=["true"], name="web", mounts=mounts)
     ports = [PortMapping(container_port=80)]
     await engine.containers.create(PodSpec(containers=[container], vcpus=2, ports=ports), by=ADMIN)

@@ -190,7 +190,7 @@ async def test_each_verb_is_done_or_refused_as_a_whole(
             case "add_container":
                 await engine.pods.add(pod, ContainerSpec(image="busybox", name="new"), by=ADMIN)
             case "create_volume":
-                await engine.volumes.create("v", {})
+                await engine.volumes.create("v", {}, by=ADMIN)
             case "start":
                 await engine.containers.start(idle)
             case "pause" | "unpause":

@@ -16,14 +16,14 @@ from hypercontainer.model.documents import Actor, Event
 from hypercontainer.model.record import PortRecord
 from hypercontainer.model.spec import Mount, PortMapping
 from hypercontainer.sandbox import pod
-from tests.unit.engine.world import Run
+from tests.unit.engine.world import ADMIN, Run
 
 
 @pytest.fixture
 async def engine_with_three(engine: LocalEngine, create: Run) -> AsyncIterator[LocalEngine]:
     """web, which has port 8088 published; web2, which ended with 3; cr, which never ran."""
     await engine.images.tag("busybox", "foo/bb:1")
-    await engine.volumes.create("v1", {})
+    await engine.volumes.create("v1", {}, by=ADMIN)
     mounts = [Mount(type="volume", source="v1", target="/data")]
     web = await create("cat", name="web", labels={"k": "v"}, open_stdin=True)
     await engine.containers.start(web)
@@ -155,8 +155,8 @@ async def test_images(engine: LocalEngine) -> None:
 
 
 async def test_volumes(engine: LocalEngine, create: Run) -> None:
-    await engine.volumes.create("v1", {})
-    await engine.volumes.create("v2", {"q": "w"})
+    await engine.volumes.create("v1", {}, by=ADMIN)
+    await engine.volumes.create("v2", {"q": "w"}, by=ADMIN)
     await create("true", mounts=[Mount(type="volume", source="v1", target="/data")])
 
     async def found(**wanted: Sequence[str]) -> list[str]:
@@ -172,8 +172,8 @@ async def test_volumes(engine: LocalEngine, create: Run) -> None:
 
 
 async def test_prunes_take_what_their_filters_say(engine: LocalEngine) -> None:
-    await engine.volumes.create("v1", {"keep": "yes"})
-    await engine.volumes.create("v2", {})
+    await engine.volumes.create("v1", {"keep": "yes"}, by=ADMIN)
+    await engine.volumes.create("v2", {}, by=ADMIN)
     assert (await engine.volumes.prune(all=True, wanted={"label": ["nosuch"]})).deleted == []
     assert (await engine.volumes.prune(all=False, wanted={"label!": ["keep"]})).deleted == []  # they have names
     assert (await engine.volumes.prune(all=True, wanted={"label!": ["keep"]})).deleted == ["v2"]

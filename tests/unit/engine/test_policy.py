@@ -1,5 +1,7 @@
 """What a caller may have made: the policy is asked before anything is."""
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -39,6 +41,18 @@ async def test_users_have_no_folder_of_the_host(engine: LocalEngine) -> None:
     assert len(await engine.containers.list(all=True, filters={})) == 1
     assert [volume.name for volume in await engine.volumes.list({})] == ["data"]
     await engine.pods.remove(made.id, force=True, volumes=True)
+
+
+async def test_users_have_none_by_another_name(engine: LocalEngine, tmp_path: Path) -> None:
+    options = {"type": "none", "o": "bind", "device": str(tmp_path)}
+    with pytest.raises(Denied, match="leave them out"):
+        await engine.volumes.create("etc", {}, by=USER, options=options)
+    assert await engine.volumes.list({}) == []
+    made = await engine.volumes.create("shared", {}, by=ADMIN, options=options)
+    assert made.options == options
+    created = await engine.containers.create(pod(Mount(type="volume", source="shared", target="/d")), by=USER)
+    [mount] = engine.supervisor.find(created.id)[1].record.mounts
+    assert mount.path == str(tmp_path)
 
 
 async def test_another_policy_may_change_what_is_made(world: World, engine: LocalEngine) -> None:

@@ -27,7 +27,7 @@ from hypercontainer.model.spec import Mount
 from hypercontainer.sandbox.log import Log
 from hypercontainer.storage.volume import VolumeStore
 from tests.conftest import FIRST, SINCE
-from tests.unit.engine.world import Run, World
+from tests.unit.engine.world import ADMIN, Run, World
 
 RUNS, POD, CREATED, EXITED, SLEEPS = "287a47486796", "f85b194c120f", "798f0523d24e", "dacf59819c60", "4f1275608b42"
 KERNEL = "6.1.0-56-amd64-6.1.192-2"
@@ -255,7 +255,7 @@ def test_what_is_no_version_of_it_is_told(tmp_path: Path, text: str, why: str | 
 
 async def test_a_pod_of_a_newer_version_is_left_alone(world: World, engine: LocalEngine, create: Run) -> None:
     """Its machine runs on, and nothing that is its own is given to another: its user, address, volumes, image."""
-    await engine.volumes.create("data", {})
+    await engine.volumes.create("data", {}, by=ADMIN)
     other = await create("sleep", "1000")
     id = await create("sleep", "1000", mounts=[Mount(type="volume", source="data", target="/d")])
     await engine.containers.start(id)
@@ -306,7 +306,7 @@ async def test_volumes_and_kernels_that_cannot_be_read_stand_in_nobodys_way(engi
     """Damaged, newer, or no file: the others are listed and booted, `info` tells of these."""
     volumes, kernels = engine.host.volumes, KernelStore(Path(engine.host.settings.root))
     for name in ("damaged", "fine", "newer", "strange"):
-        await engine.volumes.create(name, {})
+        await engine.volumes.create(name, {}, by=ADMIN)
         shutil.copytree(FIRST / "root/kernels" / KERNEL, kernels.path / name)
     for file in (volumes.root / "{}/volume.json", kernels.path / "{}/bundle.json"):
         damaged, newer, strange = (Path(str(file).format(name)) for name in ("damaged", "newer", "strange"))

@@ -91,6 +91,37 @@ async def test_removing_what_is_not_there(store: VolumeStore) -> None:
     await store.remove("data", nobody, force=True)
 
 
+async def test_a_folder_of_the_host_under_a_name(store: VolumeStore, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "file").write_text("x")
+    store.create("named", options={"type": "none", "o": "bind", "device": str(folder)})
+    assert store.path("named") == folder
+    await store.remove("named", nobody)
+    assert (folder / "file").read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"type": "nfs", "o": "addr=1.2.3.4", "device": ":/x"}, "of type nfs: mount it on this host"),
+        ({"type": "tmpfs", "device": "tmpfs"}, "of type tmpfs: .*--tmpfs"),
+        ({"type": "none", "o": "bind"}, "not the path of a folder"),
+        ({"o": "bind", "device": "/nowhere/at/all"}, "not the path of a folder"),
+        ({"o": "bind", "device": "../x"}, "not the path of a folder"),
+        ({"o": "bind", "device": "/\0"}, "not the path of a folder"),
+        ({"o": "bind", "device": "/" + "x" * 5000}, "not the path of a folder"),
+        ({"o": "bind,ro", "device": "/"}, "use type=none"),
+        ({"type": "none", "device": "/"}, "use type=none"),
+        ({"size": "1g"}, "use type=none"),
+    ],
+)
+def test_options_that_are_not_had(store: VolumeStore, options: dict[str, str], words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        store.create("odd", options=options)
+    assert store.list() == []
+
+
 async def test_what_the_files_of_each_take(store: VolumeStore) -> None:
     for name, size in (("small", 0), ("large", 100_000)):
         store.create(name)

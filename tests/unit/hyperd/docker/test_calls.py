@@ -209,9 +209,12 @@ async def test_what_else_is_not_there_is_400_or_clients_would_pull(server: Serve
 
 
 async def test_a_volume_s_labels_stand_in_its_mount(server: Server) -> None:
-    mount = {"Type": "volume", "Source": "v", "Target": "/v", "VolumeOptions": {"Labels": {"a": "b"}}}
+    options = {"type": "none", "o": "bind", "device": "/srv"}
+    said = {"Labels": {"a": "b"}, "DriverConfig": {"Name": "local", "Options": options}}
+    mount = {"Type": "volume", "Source": "v", "Target": "/v", "VolumeOptions": said}
     assert (await create(server, HostConfig={"Mounts": [mount]}))[0] == 201
-    assert ("volumes.create", ("v", {"a": "b"}), {}) in server.engine.calls
+    [(args, named)] = [(args, named) for call, args, named in server.engine.calls if call == "volumes.create"]
+    assert (args, named["options"]) == (("v", {"a": "b"}), options)
 
 
 async def test_a_kill_returns_once_it_has_ended(server: Server) -> None:

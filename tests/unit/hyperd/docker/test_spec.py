@@ -236,7 +236,7 @@ def test_plugins_are_not_found() -> None:
         spec.pod(asked(LogConfig={"Type": "syslog"}), "")
     assert found.value.what == "plugin"
     with pytest.raises(NotFound):
-        mounts.check_driver("nfs", {})
+        mounts.check_driver("nfs")
 
 
 def test_what_is_void_in_a_virtual_machine_is_a_warning() -> None:
