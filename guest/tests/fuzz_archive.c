@@ -33,16 +33,20 @@ static void enter_scratch(void)
 	      "no folders can be made");
 }
 
-/* Run one half with `tar` as its stdin or stdout. */
-static int go(const char *folder, int tar, bool write)
+/* Run one part with `tar` as its stdin or stdout. */
+static int go(const char *folder, int tar, enum archive_mode mode)
 {
-	struct archive a = { .path = "/", .mode = write ? ARCHIVE_WRITE : ARCHIVE_READ };
+	bool write = mode == ARCHIVE_WRITE;
+	struct archive a = { .path = "/", .mode = mode };
 	struct error err = { 0 };
 	int root = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC), result;
 
 	check(root >= 0 && lseek(tar, 0, SEEK_SET) == 0 && dup2(tar, write ? STDIN_FILENO : STDOUT_FILENO) >= 0,
 	      "the archive cannot be handed over");
-	result = (write ? archive_write : archive_read)(root, &a, &err);
+	if (mode == ARCHIVE_TREE)
+		result = archive_layer(root, -1, mode, &err);
+	else
+		result = (write ? archive_write : archive_read)(root, &a, &err);
 	check(result == 0 || err.number, "a failure without a reason");
 	close(root);
 	return result;
@@ -77,18 +81,20 @@ static bool is_empty(const char *folder)
 static void there_and_back(const uint8_t *data, size_t size)
 {
 	int tar = memfd_create("tar", MFD_CLOEXEC), read_tar = memfd_create("read", MFD_CLOEXEC);
-	int again = memfd_create("again", MFD_CLOEXEC);
+	int again = memfd_create("again", MFD_CLOEXEC), tree = memfd_create("tree", MFD_CLOEXEC);
 
 	enter_scratch();
 	check(write(tar, data, size) == (ssize_t)size, "the input cannot be written");
-	go("/tmp/root", tar, true);
+	go("/tmp/root", tar, ARCHIVE_WRITE);
 	check(is_empty("/tmp/outside"), "something was written outside of the root");
-	if (go("/tmp/root", read_tar, false) < 0)
-		return;
-	count_members(read_tar);
 	complained = false;
-	check(go("/tmp/again", read_tar, true) == 0, "an archive of ours that we cannot write");
-	if (complained || go("/tmp/again", again, false) < 0)
+	if (go("/tmp/root", read_tar, ARCHIVE_READ) < 0 || go("/tmp/root", tree, ARCHIVE_TREE) < 0)
+		return;
+	/* The one has the root itself, too. */
+	check(complained || count_members(read_tar) == count_members(tree) + 1, "a tree with other members");
+	complained = false;
+	check(go("/tmp/again", read_tar, ARCHIVE_WRITE) == 0, "an archive of ours that we cannot write");
+	if (complained || go("/tmp/again", again, ARCHIVE_READ) < 0)
 		return;
 	check(count_members(read_tar) == count_members(again), "members that went");
 }
