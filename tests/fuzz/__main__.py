@@ -12,7 +12,13 @@ from tests.fuzz.targets import TARGETS
 
 CORPUS = Path(__file__).parent / "corpus"
 GUEST = Path(__file__).parents[2] / "guest/tests/corpus"  # the guest reads the same formats
-SHARED = {"frames": GUEST / "frames", "layers": GUEST / "archive", "copies": GUEST / "archive"}
+VECTORS = Path(__file__).parents[1] / "vectors"
+SHARED = {
+    "docker": VECTORS / "docker",
+    "frames": GUEST / "frames",
+    "layers": GUEST / "archive",
+    "copies": GUEST / "archive",
+}
 TELLING = (b"\0", b"\xff", b"\x80", b"0", b"-", b'"', b"{", b"[", b"null", b"1e999", b"../", b"\n", b"\xc3")
 BLOCK = 512
 

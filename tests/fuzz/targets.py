@@ -5,6 +5,7 @@ import hashlib
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +17,15 @@ from hypercontainer.agent import messages, wire
 from hypercontainer.agent.control import Control
 from hypercontainer.errors import HyperError
 from hypercontainer.hyperctl import unpack as copy
+from hypercontainer.hyperd.docker import auth as docker_auth
+from hypercontainer.hyperd.docker import call as docker_call
+from hypercontainer.hyperd.docker import commit as docker_commit
+from hypercontainer.hyperd.docker import detach
+from hypercontainer.hyperd.docker import filters as docker_filters
+from hypercontainer.hyperd.docker import networks as docker_networks
+from hypercontainer.hyperd.docker import spec as docker_spec
+from hypercontainer.hyperd.docker.config import ContainerConfig, Sizes
+from hypercontainer.hyperd.docker.routes import ROUTES as DOCKER
 from hypercontainer.hyperd.http import params
 from hypercontainer.hyperd.http.call import Raw
 from hypercontainer.hyperd.rest.routes import ROUTES
@@ -24,6 +34,8 @@ from hypercontainer.hypervisor.qemu.qmp import Monitor
 from hypercontainer.images import challenge, compression, manifest, reference, token, unpack
 
 NONCE = 7
+JSON = "application/json"
+DOCKER_BODIES = {route.body for route in DOCKER if isinstance(route.body, type)}
 BODIES = {route.body for route in ROUTES} - {None, Raw.TAR}
 ANSWERS = messages.Answer.__subclasses__()
 
@@ -77,6 +89,27 @@ def bodies(data: bytes) -> None:
             params.body(data, cast(Any, kind))
 
 
+def docker(data: bytes) -> None:
+    """What docker's clients send: each body, and what becomes of a container's; filters, credentials, detach keys."""
+    readers: list[Callable[[bytes], object]] = [
+        *(partial(_docker_body, kind) for kind in DOCKER_BODIES),
+        lambda body: docker_spec.pod(docker_call.body(body, ContainerConfig, JSON), ""),
+        lambda body: docker_spec.update(docker_call.body(body, Sizes, JSON)),
+        lambda body: docker_networks.wanted(docker_call.body(body, docker_networks.NetworkConfig, JSON)),
+        lambda text: docker_filters.read(text.decode("latin-1")),
+        lambda text: docker_auth.credentials(text.decode("latin-1")),
+        lambda text: detach.keys(text.decode("latin-1")),
+        docker_commit.check,
+    ]
+    for read in readers:
+        with suppress(HyperError):
+            read(data)
+
+
+def _docker_body(kind: type[Any], data: bytes) -> None:
+    docker_call.body(data, kind, JSON)
+
+
 def layers(data: bytes) -> None:
     """A layer, as far as its EROFS file."""
     digest = hashlib.sha256()
@@ -124,5 +157,5 @@ def words(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (frames, answers, monitor, bodies, layers, copies, documents, words)
+    target.__name__: target for target in (frames, answers, monitor, bodies, docker, layers, copies, documents, words)
 }
