@@ -199,7 +199,10 @@ async def update(call: Call[Nothing, config.Sizes]) -> dict[str, list[str]]:
 async def remove(call: Call[RemoveQuery, bytes]) -> None:
     if call.query.link:
         raise InvalidInput("cannot remove a link: there are none")
-    await call.engine.containers.remove(container(call), force=call.query.force, volumes=call.query.v)
+    found = await call.engine.containers.inspect(container(call))
+    if found.state.restarting and not call.query.force:
+        raise WrongState("remove", found.name.lstrip("/"), "restarting")
+    await call.engine.containers.remove(found.id, force=call.query.force, volumes=call.query.v)
 
 
 async def prune(call: Call[filters.Filtered, bytes]) -> inspect.Document:

@@ -106,7 +106,8 @@ def _void(body: Sizes, fields: dict[str, str]) -> Iterator[str]:
 def _check_log(host: HostConfig) -> None:
     log = host.log_config
     if log.type not in LOG_DRIVERS:
-        raise NotFound("plugin", log.type[:60], f"error looking up logging plugin {log.type[:60]}: there is json-file")
+        words = f'error looking up logging plugin {log.type[:60]}: plugin "{log.type[:60]}" not found'
+        raise NotFound("plugin", log.type[:60], words)
     for key in log.config:
         if key not in LOG_OPTIONS:
             raise InvalidInput(f"unknown log opt {key[:60]!r}: there are {', '.join(LOG_OPTIONS)}")

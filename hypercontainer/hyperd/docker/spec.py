@@ -97,8 +97,6 @@ def _container(body: ContainerConfig, name: str) -> ContainerSpec:
 def update(sizes: Sizes) -> tuple[ContainerUpdate, list[str]]:
     """What is to be another: docker's zeros leave a thing as it is."""
     warnings = refused.check_sizes(sizes)
-    if sizes.cpu_shares:
-        raise InvalidInput("cannot update CpuShares: a weight is set when a container is created")
     if sizes.ulimits:
         raise InvalidInput("cannot update Ulimits: they are set when a container is created")
     return ContainerUpdate(

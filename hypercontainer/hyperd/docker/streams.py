@@ -37,6 +37,7 @@ class DockerStream:
 
     `keys`: what a terminal's client types to leave; b"" where there is nothing to look for."""
 
+    head_alone = True  # docker-py reads it with a buffer that it throws away
     half_closes = True
 
     def __init__(self, version: Version, *, upgraded: bool, tty: bool, stdin: bool, keys: bytes = b"") -> None:
@@ -119,8 +120,8 @@ class Attached:
 
 
 class Starting:
-    """The session of an exec that is started when its streams are first asked for. Clients may read ahead with the head
-    of an answer, and lose what they read: so it says nothing before that head is on its way."""
+    """The session of an exec that is started when its streams are first asked for: what goes wrong then is said in
+    them, as by dockerd."""
 
     timings: Sequence[Step] = ()
 

@@ -32,6 +32,7 @@ class Framing(Protocol):
     """How a dialect writes a session down. One object serves one connection: it may keep what has come in part."""
 
     head: bytes  # the answer that takes the connection over
+    head_alone: bool  # nothing follows the head before the client has read it: some lose what they read with it
     half_closes: bool  # a client that sends no more has ended stdin; else it has gone
 
     def read(self, data: bytes) -> Iterator[Word]:

@@ -5,6 +5,8 @@ session is slow; `serve` carries bytes between the two until the session ends, t
 """
 
 import asyncio
+import fcntl
+import termios
 from collections.abc import Mapping
 
 from aiohttp import web
@@ -15,6 +17,8 @@ from hypercontainer.hyperd.http.connection import WINDOW, Connection, Vanished
 from hypercontainer.hyperd.http.errors import ours
 from hypercontainer.hyperd.http.framing import Framing, Resize, Signal
 from hypercontainer.model.api import Session
+
+HEAD_S, LOOK_S = 1.0, 0.001
 
 
 class Detached(Exception):
@@ -57,6 +61,18 @@ def take_over(request: web.Request, framing: Framing) -> Connection:
     return connection
 
 
+async def read_by_client(connection: Connection) -> None:
+    """Wait until the client has read all that was written, `HEAD_S` at most. No event tells of that."""
+    deadline = asyncio.get_running_loop().time() + HEAD_S
+    sock = connection.transport.get_extra_info("socket")
+    unread = bytearray(4)
+    while not connection.lost and asyncio.get_running_loop().time() < deadline:
+        fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, unread)
+        if not any(unread):
+            return
+        await asyncio.sleep(LOOK_S)
+
+
 async def serve(request: web.Request, upgrade: Upgrade) -> web.StreamResponse:
     """Carry `upgrade.session` over the connection of `request` to its end. The session is let go whatever happens."""
     session = upgrade.session
@@ -64,6 +80,8 @@ async def serve(request: web.Request, upgrade: Upgrade) -> web.StreamResponse:
     connection: Connection | None = None
     try:
         connection = take_over(request, upgrade.framing)
+        if upgrade.framing.head_alone:
+            await read_by_client(connection)
         last = await _carry(connection, session, stdin=upgrade.stdin)
         if last and not connection.lost:
             connection.transport.write(last)

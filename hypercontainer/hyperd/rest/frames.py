@@ -30,6 +30,7 @@ class HyperStream:
     """The framing of one connection."""
 
     head = f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\r\n".encode()
+    head_alone = False
     half_closes = False  # the end of stdin has a frame of its own
 
     def __init__(self) -> None:

@@ -32,6 +32,7 @@ class All(msgspec.Struct):
 
 class RawBytes:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: raw\r\n\r\n"
+    head_alone = False
     half_closes = True
 
     def read(self, data: bytes) -> Iterator[Word]:

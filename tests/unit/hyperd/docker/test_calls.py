@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import os
+import socket
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -647,3 +648,20 @@ async def test_a_suspended_container_is_a_paused_one(server: Server) -> None:
     assert document["HostConfig"]["LogConfig"] == {"Type": "json-file", "Config": {}}
     assert document["HostConfig"]["NetworkMode"] == "bridge"
     assert "Health" not in document["State"]
+
+
+async def test_nothing_follows_the_head_before_it_is_read(server: Server) -> None:
+    """docker-py reads the head with a buffer, which it throws away with whatever else is in it."""
+    session = server.engine.session = FakeSession()
+    await session.say(b"at once")
+    await session.end()
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.setblocking(False)
+        await loop.sock_connect(client, str(server.path))
+        request = b"POST /containers/web/attach?stream=1&stdout=1 HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\n"
+        await loop.sock_sendall(client, request + b"Upgrade: tcp\r\n\r\n")
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert (await loop.sock_recv(client, 65536)).endswith(b"\r\n\r\n")
+        assert await loop.sock_recv(client, 65536) == frame(1, b"at once")
