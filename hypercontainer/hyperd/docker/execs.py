@@ -82,8 +82,9 @@ async def start(call: Call[Nothing, ExecStart]) -> Upgrade | Answer:
         return Answer(status=200)
     if known.running or known.exit_code is not None:
         raise WrongState("start exec", id, "started")
-    stdin, keys = known.open_stdin, detach.keys(known.detach_keys)
-    framing = streams.DockerStream(version, upgraded=bool(call.upgrade), tty=known.tty, stdin=stdin, keys=keys)
+    stdin, tty = known.open_stdin, call.body.tty  # whether there are frames is said by the start, as with dockerd
+    keys = detach.keys(known.detach_keys) if known.tty else b""
+    framing = streams.DockerStream(version, upgraded=bool(call.upgrade), tty=tty, stdin=stdin, keys=keys)
     return Upgrade(streams.Starting(call.engine, id), framing, stdin=stdin)
 
 

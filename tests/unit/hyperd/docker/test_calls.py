@@ -375,6 +375,20 @@ async def test_an_exec_is_two_calls(server: Server) -> None:
     assert (document["ExitCode"], document["ProcessConfig"]["entrypoint"]) == (None, "sh")
 
 
+@pytest.mark.parametrize(("start", "output"), [(b"{}", frame(1, b"out")), (b'{"Tty":true}', b"out")])
+async def test_the_start_of_an_exec_says_whether_there_are_frames(server: Server, start: bytes, output: bytes) -> None:
+    server.engine.answers["execs.inspect"] = doc.Exec(
+        id="e1", container_id="c1", running=False, exit_code=None, pid=0, tty=True, open_stdin=False, command=["sh"]
+    )
+    await server.ask("POST", "/containers/web/exec", json={"Cmd": ["sh"], "Tty": True})
+    session = server.engine.session = FakeSession()
+    reader, writer, _ = await server.hijack("/exec/e1/start", start)
+    await session.say(b"out")
+    await session.end()
+    assert await reader.read() == output
+    writer.close()
+
+
 async def test_why_an_exec_does_not_run_is_said_in_its_stream(server: Server) -> None:
     server.engine.answers["execs.inspect"] = doc.Exec(
         id="e1", container_id="c1", running=False, exit_code=None, pid=0, tty=False, open_stdin=False, command=["x"]
