@@ -56,12 +56,13 @@ static int parse_create(const struct json *args, struct create_args *a, struct r
 		NEEDED(struct create_args, readonly_paths, JSON_ARRAY), FIELD(struct create_args, read_only, JSON_BOOL),
 		FIELD(struct create_args, privileged, JSON_BOOL), FIELD(struct create_args, shm_bytes, JSON_NUMBER),
 	};
-	static const struct field disks[] = {
-		NEEDED(struct rootfs_spec, lower, JSON_OBJECT), NEEDED(struct rootfs_spec, upper, JSON_OBJECT),
+	static const struct field kinds[] = {
+		FIELD(struct rootfs_spec, lower, JSON_OBJECT), FIELD(struct rootfs_spec, upper, JSON_OBJECT),
+		FIELD(struct rootfs_spec, folder, JSON_STRING),
 	};
 
 	if (json_fields(args, fields, COUNT(fields), a, err) < 0 || check_id("container", a->id, err) < 0 ||
-	    json_fields(a->rootfs, disks, COUNT(disks), rootfs, err) < 0 ||
+	    json_fields(a->rootfs, kinds, COUNT(kinds), rootfs, err) < 0 ||
 	    json_range("shm_bytes", a->shm_bytes, 0, INT64_MAX, err) < 0)
 		return -1;
 	if (a->hostname && strlen(a->hostname) >= HOSTNAME_BYTES)

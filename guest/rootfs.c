@@ -17,40 +17,80 @@ enum { PLAIN = MS_NOSUID | MS_NODEV | MS_NOEXEC };
 
 struct disk_spec {
 	int64_t target;
-	const char *path;
+	const char *path, *type;
+	unsigned long flags;
+	const struct json *options;
+	char data[256];			/* of them, the file system's own: with commas between */
 };
 
-static int parse_disk(const struct json *json, const char *name, struct disk_spec *disk, struct error *err)
+static int add_option(struct disk_spec *disk, const char *word, struct error *err)
+{
+	static const struct { const char *word; unsigned long flag; } flags[] = {
+		{ "ro", MS_RDONLY }, { "nosuid", MS_NOSUID }, { "nodev", MS_NODEV }, { "noexec", MS_NOEXEC },
+		{ "noatime", MS_NOATIME }, { "nodiratime", MS_NODIRATIME }, { "relatime", MS_RELATIME },
+		{ "strictatime", MS_STRICTATIME },
+	};
+	size_t used = strlen(disk->data);
+
+	for (size_t i = 0; i < COUNT(flags); i++)
+		if (!strcmp(flags[i].word, word)) {
+			disk->flags |= flags[i].flag;
+			return 0;
+		}
+	if (!*word || strchr(word, ','))
+		return fail_as(err, EINVAL, "mount a disk with option '%.32s': it is no word", word);
+	return format(err, disk->data + used, sizeof(disk->data) - used, "%s%s", used ? "," : "", word);
+}
+
+/* `type` and `flags`: those of the first hosts, who say no type. */
+static int parse_disk(const struct json *json, const char *name, const char *type, unsigned long flags,
+		      struct disk_spec *disk, struct error *err)
 {
 	static const struct field fields[] = {
-		FIELD(struct disk_spec, target, JSON_NUMBER), FIELD(struct disk_spec, path, JSON_STRING),
+		FIELD(struct disk_spec, target, JSON_NUMBER), FIELD(struct disk_spec, type, JSON_STRING),
+		FIELD(struct disk_spec, options, JSON_ARRAY), FIELD(struct disk_spec, path, JSON_STRING),
 	};
 
-	*disk = (struct disk_spec){ .target = -1 };
-	if (json_fields(json, fields, testing ? 2 : 1, disk, err) < 0)
+	*disk = (struct disk_spec){ .target = -1, .type = type, .flags = flags };
+	if (json_fields(json, fields, testing ? 4 : 3, disk, err) < 0 ||
+	    json_all(disk->options, JSON_STRING, "options", err) < 0)
 		return -1;
+	if (strcmp(disk->type, "erofs") && strcmp(disk->type, "ext4"))
+		return fail_as(err, EINVAL, "mount a disk of '%.32s': there is erofs and ext4", disk->type);
+	for (const struct json *o = json_first(disk->options); o; o = o->next)
+		if (add_option(disk, o->string, err) < 0)
+			return -1;
 	return disk->path ? 0 : json_range(name, disk->target, 0, TARGETS_MAX, err);
 }
 
-static int mount_disk(const struct container *c, const struct disk_spec *disk, const char *name, const char *type,
-		      unsigned long flags, struct error *err)
+static int open_sub(const struct container *c, const char *name, struct error *err)
 {
-	char device[64], at[500];
-	autoclose int target = -1, source = -1;
+	char path[500];
+	int fd;
 
-	if (format(err, at, sizeof(at), "%s/%s", c->dir, name) < 0)
+	if (format(err, path, sizeof(path), "%s/%s", c->dir, name) < 0)
 		return -1;
-	target = open(at, O_PATH | O_CLOEXEC);
+	fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? fail(err, errno, "open %s", path) : fd;
+}
+
+static int mount_disk(const struct container *c, const struct disk_spec *disk, const char *name, struct error *err)
+{
+	char device[64];
+	autoclose int target = open_sub(c, name, err), source = -1;
+
 	if (target < 0)
-		return fail(err, errno, "open %s", at);
+		return -1;
 	if (disk->path) {
 		source = open(disk->path, O_PATH | O_CLOEXEC);
-		return source < 0 ? fail(err, errno, "open %s", disk->path) : bind_on(source, target, 0, 0, err);
+		if (source < 0)
+			return fail(err, errno, "open %s", disk->path);
+		return bind_on(source, target, disk->flags & MS_RDONLY ? ATTR_RDONLY : 0, 0, err);
 	}
 	if (disk_wait((int)disk->target, device, sizeof(device), err) < 0)
 		return -1;
-	if (mount_on(target, device, type, flags, NULL, err) < 0)
-		return fail(err, err->number, "mount %s from SCSI target %d", type, (int)disk->target);
+	if (mount_on(target, device, disk->type, disk->flags, *disk->data ? disk->data : NULL, err) < 0)
+		return fail(err, err->number, "mount %s from SCSI target %d", disk->type, (int)disk->target);
 	return 0;
 }
 
@@ -61,43 +101,74 @@ static int make_sub(const struct container *c, const char *name, struct error *e
 	return format(err, path, sizeof(path), "%s/%s", c->dir, name) < 0 ? -1 : make_folders(path, err);
 }
 
-static int mount_overlay(struct container *c, struct error *err)
+static int mount_overlay(const struct container *c, struct error *err)
 {
-	char options[2048], at[500];
+	char options[2048];
 	autoclose int target = -1;
 
 	if (make_sub(c, "upper/data", err) < 0 || make_sub(c, "upper/work", err) < 0)
 		return -1;
 	if (format(err, options, sizeof(options), "lowerdir=%s/lower,upperdir=%s/upper/data,workdir=%s/upper/work,redirect_dir=on",
-		   c->dir, c->dir, c->dir) < 0 ||
-	    format(err, at, sizeof(at), "%s/rootfs", c->dir) < 0)
+		   c->dir, c->dir, c->dir) < 0)
 		return -1;
-	target = open(at, O_PATH | O_CLOEXEC);
-	if (target < 0)
-		return fail(err, errno, "open %s", at);
-	if (mount_on(target, "overlay", "overlay", 0, options, err) < 0)
+	target = open_sub(c, "rootfs", err);
+	return target < 0 ? -1 : mount_on(target, "overlay", "overlay", 0, options, err);
+}
+
+/* Its number, when it is found, is the container's to detach. */
+static int scan(const struct disk_spec *disk, int *target, struct error *err)
+{
+	if (disk->target >= 0 && disk_scan((int)disk->target, err) < 0)
 		return -1;
-	c->root = open(at, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	return c->root < 0 ? fail(err, errno, "open %s", at) : 0;
+	*target = (int)disk->target;
+	return 0;
+}
+
+static int mount_disks(struct container *c, const struct rootfs_spec *spec, struct error *err)
+{
+	struct disk_spec lower, upper;
+
+	if (parse_disk(spec->lower, "lower target", "erofs", MS_RDONLY | MS_NOSUID | MS_NODEV, &lower, err) < 0 ||
+	    parse_disk(spec->upper, "upper target", "ext4", MS_NOSUID | MS_NODEV | MS_NOATIME, &upper, err) < 0)
+		return -1;
+	if (scan(&lower, &c->lower_target, err) < 0 || scan(&upper, &c->upper_target, err) < 0)
+		return -1;
+	if (mount_disk(c, &lower, "lower", err) < 0 || mount_disk(c, &upper, "upper", err) < 0)
+		return -1;
+	return mount_overlay(c, err);
+}
+
+static int mount_one(struct container *c, const struct rootfs_spec *spec, struct error *err)
+{
+	struct disk_spec disk;
+
+	if (parse_disk(spec->lower, "lower target", "", 0, &disk, err) < 0 || scan(&disk, &c->lower_target, err) < 0)
+		return -1;
+	return mount_disk(c, &disk, "rootfs", err);
+}
+
+static int mount_folder(const struct container *c, const char *folder, struct error *err)
+{
+	autoclose int source = share_open(folder, err), target = source < 0 ? -1 : open_sub(c, "rootfs", err);
+
+	return target < 0 ? -1 : bind_on(source, target, 0, 0, err);
 }
 
 static int mount_root(struct container *c, const struct rootfs_spec *spec, struct error *err)
 {
-	struct disk_spec lower, upper;
+	bool folder = spec->folder && *spec->folder;
+	int result;
 
-	if (parse_disk(spec->lower, "lower target", &lower, err) < 0 ||
-	    parse_disk(spec->upper, "upper target", &upper, err) < 0)
+	if (folder == (spec->lower != NULL) || (folder && spec->upper))
+		return fail_as(err, EINVAL, "make a root file system of %s: it is of disks, or of a folder", folder ? "both" : "no lower disk");
+	if (folder)
+		result = mount_folder(c, spec->folder, err);
+	else
+		result = spec->upper ? mount_disks(c, spec, err) : mount_one(c, spec, err);
+	if (result < 0)
 		return -1;
-	if (lower.target >= 0 && disk_scan((int)lower.target, err) < 0)
-		return -1;
-	c->lower_target = (int)lower.target;
-	if (upper.target >= 0 && disk_scan((int)upper.target, err) < 0)
-		return -1;
-	c->upper_target = (int)upper.target;
-	if (mount_disk(c, &lower, "lower", "erofs", MS_RDONLY | MS_NOSUID | MS_NODEV, err) < 0 ||
-	    mount_disk(c, &upper, "upper", "ext4", MS_NOSUID | MS_NODEV | MS_NOATIME, err) < 0)
-		return -1;
-	return mount_overlay(c, err);
+	c->root = open_sub(c, "rootfs", err);
+	return c->root < 0 ? -1 : 0;
 }
 
 static int make_subs(const struct container *c, struct error *err)
@@ -128,6 +199,16 @@ static void unmount(const struct container *c, const char *name, bool lazy)
 	umount2(path, UMOUNT_NOFOLLOW | MNT_DETACH);
 }
 
+/* What is left of a disk that is the root itself reaches it before it is detached, whoever still holds the root. */
+static void write_root(const struct container *c)
+{
+	bool is_root = c->root >= 0 && c->lower_target >= 0 && c->upper_target < 0;
+	autoclose int root = is_root ? openat(c->root, ".", O_RDONLY | O_CLOEXEC) : -1;
+
+	if (root >= 0 && syncfs(root) < 0)
+		debug("write a root file system: %s", strerror(errno));
+}
+
 static void remove_dir(const struct container *c, const char *name)
 {
 	char path[500];
@@ -142,6 +223,7 @@ void rootfs_unmake(struct container *c)
 		"rootfs", "upper", "lower", "resolv.conf", "hosts", "hostname", "",
 	};
 
+	write_root(c);
 	close_fd(&c->terminals);
 	close_fd(&c->root);
 	unmount(c, "rootfs", true);	/* with all that is mounted in it */

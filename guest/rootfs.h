@@ -5,11 +5,12 @@
 #include "container.h"
 
 struct rootfs_spec {
-	const struct json *lower, *upper;	/* {"target":n}; in tests {"path":…} */
+	const struct json *lower, *upper;	/* {"target":n,"type":…,"options":[…]}; in tests {"path":…}; NULL: none */
+	const char *folder;			/* of the share, in place of both; NULL or "": none */
 	const struct json *devices, *files;
 };
 
-/* Disks and overlay, the mounts that are not of a process's namespaces, devices, files. container->root is set. */
+/* The root itself, the mounts that are not of a process's namespaces, devices, files. container->root is set. */
 int rootfs_make(struct container *container, const struct rootfs_spec *spec, struct error *err);
 void rootfs_unmake(struct container *container);
 

@@ -8,7 +8,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
-static int open_share(const char *source, struct error *err)
+int share_open(const char *source, struct error *err)
 {
 	char path[300];
 	autoclose int share = -1;
@@ -58,7 +58,7 @@ int volume_bind(int root, const struct mount_spec *spec, struct container *made,
 {
 	struct stat status;
 	autoclose int target = -1;
-	autoclose int source = open_share(spec->source, err);
+	autoclose int source = share_open(spec->source, err);
 
 	if (source < 0)
 		return -1;

@@ -47,9 +47,10 @@ UMASK = Feature("umask", "start a process with a umask of its own")
 UNIFIED = Feature("unified", "set limits of cgroup v2 by their names")
 INTERFACES = Feature("interfaces", "add or remove network interfaces while it runs")
 LAYERS = Feature("layers", "tell what a container has made of its image")
+ROOTFS = Feature("rootfs", "use a disk or a folder of this host as a root file system")
 
 # Of the guests of this version.
-FEATURES = (ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES, LAYERS)
+FEATURES = (ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES, LAYERS, ROOTFS)
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -112,12 +113,21 @@ class PodSetup(Request, frozen=True, kw_only=True):
 
 
 class Disk(Request, frozen=True, kw_only=True):
+    needs = {"type": ROOTFS, "options": ROOTFS}
+
     target: int
+    type: str = ""  # of its file system; "": of a lower one erofs, of an upper one ext4
+    options: list[str] = []
 
 
 class Rootfs(Request, frozen=True, kw_only=True):
-    lower: Disk
-    upper: Disk
+    """`upper` over `lower`, which is not written then; or `lower` alone, which says its type; or a `folder`."""
+
+    needs = {"folder": ROOTFS}
+
+    lower: Disk | None = None
+    upper: Disk | None = None
+    folder: str = ""  # below the share
 
 
 class ShareMount(Request, frozen=True, kw_only=True, tag="share", tag_field="type"):

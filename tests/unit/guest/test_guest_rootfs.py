@@ -1,0 +1,116 @@
+"""Root file systems that are no image with a scratch disk: a disk alone, a folder of the share."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.guest.conftest import Guest
+from tests.unit.guest.wire_client import Refused
+
+WRITE = "echo of the container > /data/mine && cat /data/mine /data/file"
+
+
+def tree(guest: Guest, path: Path) -> Path:
+    """A root file system of its own at `path`."""
+    shutil.copytree(guest.lower, path, symlinks=True)
+    return path
+
+
+def shared(guest: Guest, name: str = "root") -> Path:
+    """The same, as a folder of the share."""
+    path = tree(guest, guest.folder / "hyper" / name)
+    guest.host.call("pod.setup", share="hyper")
+    return path
+
+
+def test_a_disk_alone_is_the_root_itself(guest: Guest) -> None:
+    disk = tree(guest, guest.folder / "disk")
+    guest.container(rootfs={"lower": {"path": str(disk), "type": "ext4", "options": ["noatime", "noload"]}})
+    guest.first()
+    assert guest.sh(WRITE) == (0, "of the container\nof the image\n", "")
+    assert (disk / "data/mine").read_text() == "of the container\n"
+    guest.host.call("container.remove", id="c1")
+    assert (disk / "data/mine").exists() and not list((disk / "proc").iterdir())
+
+
+def test_a_disk_that_is_read_only_is_not_written(guest: Guest) -> None:
+    disk = tree(guest, guest.folder / "disk")
+    for name in ("dev", "proc", "sys"):
+        (disk / name).mkdir()
+    for name in ("hosts", "hostname", "resolv.conf"):
+        (disk / "etc" / name).touch()
+    guest.container(rootfs={"lower": {"path": str(disk), "type": "erofs", "options": ["ro"]}}, read_only=True)
+    guest.first()
+    status, out, err = guest.sh(WRITE)
+    assert (status, out) == (1, "") and "Read-only file system" in err
+    assert guest.sh("cat /data/file; ls /proc/1/comm; hostname")[0] == 0
+
+
+def test_what_a_read_only_root_has_no_place_for_is_named(guest: Guest) -> None:
+    with pytest.raises(Refused) as refused:
+        guest.container(rootfs={"lower": {"path": str(guest.lower), "type": "erofs", "options": ["ro"]}})
+    assert refused.value.errno == errno.EROFS and "mount on /sys" in str(refused.value)
+    assert guest.host.call("list")["containers"] == []
+
+
+def test_a_folder_of_the_share_is_the_root_itself(guest: Guest) -> None:
+    folder = shared(guest)
+    guest.container(rootfs={"folder": "root"})
+    guest.container("c2", rootfs={"folder": "root"})
+    guest.first()
+    assert guest.sh(WRITE) == (0, "of the container\nof the image\n", "")
+    guest.start("second", "sleep", "1000", container="c2", first=True)
+    assert guest.sh("cat /data/mine; ls -A /dev/shm", container="c2") == (0, "of the container\n", "")
+    guest.host.call("container.remove", id="c1")
+    assert guest.sh("cat /data/mine; ls /proc/1/comm", container="c2")[0] == 0
+    guest.host.call("container.remove", id="c2")
+    assert (folder / "data/mine").read_text() == "of the container\n"
+
+
+def test_an_upper_disk_lies_over_a_lower_one_of_any_type(guest: Guest) -> None:
+    upper = guest.folder / "over"
+    upper.mkdir()
+    lower = {"path": str(guest.lower), "type": "ext4", "options": ["noatime"]}
+    guest.container(rootfs={"lower": lower, "upper": {"path": str(upper)}})
+    guest.first()
+    assert guest.sh(WRITE) == (0, "of the container\nof the image\n", "")
+    assert not (guest.lower / "data/mine").exists() and (upper / "data/data/mine").exists()
+
+
+DISK = {"path": "/", "type": "ext4"}
+
+
+@pytest.mark.parametrize(
+    ("rootfs", "why"),
+    [
+        ({}, "it is of disks, or of a folder"),
+        ({"folder": ""}, "it is of disks, or of a folder"),
+        ({"upper": DISK}, "it is of disks, or of a folder"),
+        ({"folder": "root", "lower": DISK}, "it is of disks, or of a folder"),
+        ({"folder": "root", "upper": DISK}, "it is of disks, or of a folder"),
+        ({"lower": {"path": "/"}}, "there is erofs and ext4"),
+        ({"lower": {"path": "/", "type": "xfs"}}, "there is erofs and ext4"),
+        ({"lower": {**DISK, "options": ["noload,ro"]}}, "it is no word"),
+        ({"lower": {**DISK, "options": [""]}}, "it is no word"),
+        ({"lower": {**DISK, "options": [1]}}, "options"),
+        ({"lower": {**DISK, "colour": "red"}}, "colour"),
+        ({"folder": "../c"}, "open ../c"),
+        ({"folder": "link/data"}, "open link/data"),
+        ({"folder": "nothing"}, "open nothing"),
+        ({"folder": "root/data/file"}, ""),
+    ],
+)
+def test_what_is_no_root_file_system_is_refused(guest: Guest, rootfs: dict[str, Any], why: str) -> None:
+    shared(guest)
+    os.symlink("root", guest.folder / "hyper/link")
+    with pytest.raises(Refused) as refused:
+        guest.container(rootfs=rootfs)
+    assert why in str(refused.value)
+    assert guest.host.call("list")["containers"] == []
+    guest.container()
+    guest.first()
+    assert guest.sh("echo unharmed")[1] == "unharmed\n"
