@@ -169,7 +169,8 @@ class Containers:
     def _sizes(self, record: ContainerRecord) -> dict[str, int]:
         """What it takes of this host's disk: its writable layer, and that with its image."""
         try:
-            own = os.stat(rootfs.of(record.rootfs).scratch).st_blocks * 512
+            path = rootfs.of(record.rootfs).scratch
+            own = os.stat(path).st_blocks * 512 if path else 0
         except FileNotFoundError:  # it goes just now, or was never made
             own = 0
         return {"size_rw": own, "size_root_fs": own + self.host.images.get(record.image_id).size}

@@ -6,9 +6,7 @@ from hypercontainer.engine import endpoints, mounts, resolve
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import InvalidInput
-from hypercontainer.hypervisor.base import Feature, need
 from hypercontainer.model import ids
-from hypercontainer.model.record import ContainerRecord
 from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec
 from hypercontainer.sandbox import rootfs
 from hypercontainer.sandbox.container import Container
@@ -82,7 +80,7 @@ def _resolve(supervisor: Supervisor, pod: Pod, spec: ContainerSpec, name: str) -
     root = rootfs.image(host.images.rootfs(image))
     others = _of_others(supervisor, spec.volumes_from)
     record = resolve.container(spec, image.id, host.images.config(image), root, name=name, others=others)
-    _check_supported(pod, record)
+    pod.check_supported(record)
     for mount in record.mounts:
         if mount.type == "volume":
             mount.source = host.volumes.create(mount.source).name
@@ -99,15 +97,6 @@ def _of_others(supervisor: Supervisor, named: list[str]) -> list[Mount]:
             raise InvalidInput(f"invalid mode {mode[:40]!r} of the volumes of {name[:64]!r}: use ro or rw")
         found += mounts.of_another(supervisor.find(name)[1].record.mounts, read_only=mode == "ro")
     return found
-
-
-def _check_supported(pod: Pod, record: ContainerRecord) -> None:
-    """Unsupported where the container could be made but never start."""
-    hypervisor = pod.site.hypervisor
-    for shared in [mount.target for mount in record.mounts if mount.type != "tmpfs"][:1]:
-        need(hypervisor, Feature.SHARE, f"mount a volume or a folder at {shared} in {record.name}")
-    if pod.record.guest:
-        need(hypervisor, Feature.HOTPLUG, f"add {record.name} to pod {pod.record.name} while that runs")
 
 
 def warnings(host: Host, pod: Pod, *made: Container) -> list[str]:

@@ -17,6 +17,8 @@ from hypercontainer.model.state import State, Verb
 VERSION = document.version(upgrade.POD)
 MOST_NICS = 8  # network interfaces that a pod has at a time
 
+FileSystem = Literal["erofs", "ext4"]  # on disks, of those that every guest's kernel has
+
 
 class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The ground of records. Mutable: the engine changes them under the pod's lock and saves them whole."""
@@ -28,16 +30,28 @@ class DiskRecord(Record, kw_only=True):
     target: int
     path: str
     read_only: bool
+    device: bool = False  # `path` is a block device
 
 
 class DiskRootfsRecord(Record, kw_only=True, tag_field="kind", tag="disk"):
-    """A root file system on a disk: an image's. What the container changes is on `scratch`."""
+    """A root file system on a disk: an image's, or another. With `scratch`, a disk for all that the container changes,
+    it stays as it is."""
 
     disk: DiskRecord
-    scratch: DiskRecord
+    type: FileSystem = "erofs"
+    options: list[str] = []  # of its mount
+    scratch: DiskRecord | None = None
 
 
-RootfsRecord = DiskRootfsRecord
+class FolderRootfsRecord(Record, kw_only=True, tag_field="kind", tag="folder"):
+    """A root file system that is a folder of this host, with all that is mounted in it."""
+
+    path: str
+    read_only: bool
+    share_path: str = ""  # where it is bound below the pod's share
+
+
+RootfsRecord = DiskRootfsRecord | FolderRootfsRecord
 
 
 class LogSinkRecord(Record, kw_only=True, tag_field="kind", tag="log"):

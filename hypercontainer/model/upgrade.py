@@ -180,7 +180,12 @@ def _pod_11(pod: Mapping[str, Any]) -> Mapping[str, Any]:
     return pod
 
 
-_LATER_PODS = (_pod_3, _pod_4, _pod_5, _pod_6, _pod_7, _pod_8, _pod_9, _pod_10, _pod_11)
+# 12: a root file system may be a disk without a scratch disk, of another type than EROFS, or a folder.
+def _pod_12(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    return pod
+
+
+_LATER_PODS = (_pod_3, _pod_4, _pod_5, _pod_6, _pod_7, _pod_8, _pod_9, _pod_10, _pod_11, _pod_12)
 
 
 # 2: a volume may be a folder of the host that was named. Those of before are their own.

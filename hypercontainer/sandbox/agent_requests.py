@@ -95,12 +95,12 @@ def _family(route: RouteRecord) -> Literal[4, 6]:
 
 def container_create(container: ContainerRecord, memory_mib: int = 0) -> m.ContainerCreate:
     """For a container that is in a pod. `memory_mib`: as `container_update` takes it."""
-    config = container.config
+    config, root = container.config, rootfs.of(container.rootfs)
     shared = {mount.target: mount for mount in container.mounts}
     return m.ContainerCreate(
         id=container.id,
-        rootfs=rootfs.of(container.rootfs).request(),
-        read_only=config.read_only,
+        rootfs=root.request(),
+        read_only=config.read_only or root.read_only,
         all_mounts=[_mount(mount, shared) for mount in config.mounts],
         devices=[
             m.Device(path=d.path, type=d.type, major=d.major, minor=d.minor, mode=d.file_mode, uid=d.uid, gid=d.gid)

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from hypercontainer.agent.messages import ARCHIVE_ERRNO, ArchiveMode, ProcessArchive, StreamSet, printable
 from hypercontainer.agent.streams import OutputStream
 from hypercontainer.agent.wire import WireError
-from hypercontainer.errors import Exhausted, GuestError
+from hypercontainer.errors import Exhausted, GuestError, WrongState
 from hypercontainer.model import ids, state
 from hypercontainer.model.state import Verb
 from hypercontainer.sandbox.container import Container
@@ -26,6 +26,7 @@ VERBS: Mapping[ArchiveMode, str] = {
     "tree": "read",
 }
 KINDS: Mapping[bytes, Literal["A", "C", "D"]] = {b"A": "A", b"C": "C", b"D": "D"}
+OF_CHANGES: frozenset[Verb] = frozenset(("commit", "list the changes of"))
 MAX_CHANGES, MAX_ROWS = 500_000, 64 << 20  # of a list, and its bytes
 
 COMPLAINT = 4096  # bytes of the agent's stderr that are kept
@@ -113,8 +114,12 @@ async def _all(stream: OutputStream) -> bytes:
 
 
 def check(pod: Pod, container: Container, verb: Verb = "copy files of") -> None:
-    """WrongState if it is paused, or its pod: the agent that reads and writes its files is in the same VM."""
+    """WrongState if it is paused, or its pod: the agent that reads and writes its files is in the same VM; or if what
+    it changes lies over nothing, and `verb` is of that."""
     state.check(verb, container.record.name, "paused" if pod.record.paused else container.record.state)
+    if verb in OF_CHANGES and container.rootfs.scratch is None:
+        why = "what it has changed is told apart from nothing"
+        raise WrongState(verb, container.record.name, f"on {container.rootfs} itself", why)
 
 
 async def read(pod: Pod, container: Container, path: str) -> AsyncGenerator[bytes, None]:

@@ -13,6 +13,7 @@ from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import ContainerRecord, Streams
 from hypercontainer.sandbox import agent_requests, rootfs
 from hypercontainer.sandbox.output import Output
+from hypercontainer.sandbox.rootfs import Rootfs
 from hypercontainer.vm import Vm
 
 DRAIN_S = 10.0  # after a process's end, in which some of its output must come or be taken: else there is no more
@@ -70,9 +71,15 @@ class Container:
             self.holds -= really
 
     @property
+    def rootfs(self) -> Rootfs:
+        return rootfs.of(self.record.rootfs)
+
+    @property
     def scratch(self) -> Path:
-        """The disk of its writable layer."""
-        return rootfs.of(self.record.rootfs).scratch
+        """The disk of all that it changes: of one whose machine can be copied."""
+        if path := self.rootfs.scratch:
+            return path
+        raise ValueError(f"container {self.record.name} has no scratch disk: it is on {self.rootfs}")
 
     @property
     def running(self) -> bool:

@@ -20,9 +20,16 @@ from hypercontainer.errors import Exhausted, GuestError, HyperError, InUse, Wron
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Feature, Guest, Hotplug, SharedFolder, Snapshot, VmConfig
 from hypercontainer.lib import files
 from hypercontainer.lib.limit import limit
-from hypercontainer.lib.tasks import all_of
+from hypercontainer.lib.tasks import all_of, in_thread
 from hypercontainer.lib.trace import Trace
-from hypercontainer.model.record import ContainerRecord, DiskRecord, MountRecord, PodRecord, SnapshotInfo
+from hypercontainer.model.record import (
+    ContainerRecord,
+    DiskRecord,
+    FolderRootfsRecord,
+    MountRecord,
+    PodRecord,
+    SnapshotInfo,
+)
 from hypercontainer.model.spec import Dns
 from hypercontainer.network import dns
 from hypercontainer.sandbox import agent_requests, clock, first_guests, rootfs
@@ -47,12 +54,19 @@ class RestoreFrom:
     info: SnapshotInfo
 
 
-def _of_the_host(containers: Iterable[ContainerRecord]) -> list[MountRecord]:
-    """What they mount of this host."""
-    return [mount for container in containers for mount in container.mounts if mount.type != "tmpfs"]
+Shown = MountRecord | FolderRootfsRecord
 
 
-def _alike(one: MountRecord, other: MountRecord) -> bool:
+def _of_the_host(containers: Iterable[ContainerRecord]) -> list[Shown]:
+    """What they are shown of this host's folders."""
+    shown: list[Shown] = []
+    for container in containers:
+        shown += rootfs.of(container.rootfs).folders
+        shown += [mount for mount in container.mounts if mount.type != "tmpfs"]
+    return shown
+
+
+def _alike(one: Shown, other: Shown) -> bool:
     return (one.path, one.read_only) == (other.path, other.read_only)
 
 
@@ -163,7 +177,7 @@ class Machine:
             for mount in _of_the_host([container]):
                 await self._show(container, mount)
 
-    async def _show(self, container: ContainerRecord, mount: MountRecord) -> None:
+    async def _show(self, container: ContainerRecord, mount: Shown) -> None:
         """Have the guest see what `container` is to mount.
 
         What several of the pod's mount is shown once: shown twice it is two file systems to the guest, and no lock,
@@ -176,9 +190,9 @@ class Machine:
             mount.share_path = name
             self.save()
         if not shown:
-            await asyncio.to_thread(self.share.add, name, source, mount.read_only)
+            await in_thread(self.share.add, name, source, mount.read_only)  # or it is there after our cancellation
 
-    def _unused(self, container: ContainerRecord, mount: MountRecord) -> str:
+    def _unused(self, container: ContainerRecord, mount: Shown) -> str:
         """Its own name in the share, or a new one where that shows something else."""
         others = [m.share_path for m in _of_the_host(self.record.containers) if not _alike(m, mount)]
         taken = {*self.share.names(), *others}
@@ -228,7 +242,7 @@ class Machine:
             return
         vm = self.running()
         if not self.share.served and _of_the_host([container]):
-            why = "its pod was started without volumes; stop the pod and start it again, it has them then"
+            why = "its pod was started without folders of this host; stop the pod and start it again, it has them then"
             raise WrongState("start", container.name, container.state, why)
         with trace.step("rootfs"):
             await self._make_rootfs(container)
@@ -307,7 +321,7 @@ class Machine:
                 self._targets.discard(disk.target)
         others = [c for c in self.record.containers if c is not container and c.id in self._in_guest]
         for name in {m.share_path for m in _of_the_host([container])} - {m.share_path for m in _of_the_host(others)}:
-            await asyncio.to_thread(self.share.remove, name)
+            await in_thread(self.share.remove, name)
 
     async def power_off(self) -> None:
         """End it in good order, its disks written, and let go of what it held."""
@@ -367,7 +381,7 @@ class Machine:
             if not paused:
                 await self._remove_unmade(vm)
                 await self.interfaces.recover(vm)
-            for mount in _of_the_host(record.containers):
+            for mount in [mount for container in record.containers for mount in container.mounts]:
                 if mount.read_only and mount.populate and mount.share_path in self.share.names():
                     await self._refuse_writes(mount, vm)  # a hyperd before us may have ended while it was filled
         except Exhausted as e:

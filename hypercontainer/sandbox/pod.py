@@ -13,6 +13,7 @@ from typing import Any
 
 from hypercontainer.agent.messages import ExitEvent
 from hypercontainer.errors import Exhausted, GuestDied, GuestError, HyperError, InvalidInput, WrongState
+from hypercontainer.hypervisor.base import Feature, need
 from hypercontainer.lib import files
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model import ids
@@ -83,6 +84,16 @@ class Pod:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             log.error("pod %s: %s", self.record.id, error, exc_info=error)
+
+    def check_supported(self, record: ContainerRecord) -> None:
+        """Unsupported where the container could be added but never start."""
+        hypervisor, root = self.site.hypervisor, rootfs.of(record.rootfs)
+        if root.folders:
+            need(hypervisor, Feature.SHARE, f"use {root} as the root file system of {record.name}")
+        for shared in [mount.target for mount in record.mounts if mount.type != "tmpfs"][:1]:
+            need(hypervisor, Feature.SHARE, f"mount a volume or a folder at {shared} in {record.name}")
+        if self.record.guest:
+            need(hypervisor, Feature.HOTPLUG, f"add {record.name} to pod {self.record.name} while that runs")
 
     def add(self, record: ContainerRecord) -> Container:
         """A new container of this pod; the caller saves. Exhausted when the pod is full."""

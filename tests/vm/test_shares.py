@@ -135,7 +135,7 @@ def test_a_pod_without_volumes_refuses_one_until_it_is_started_again(cloning: Pr
     words = ["--pod", "late", "--name", "second", "-v", f"{tmp_path}:/d", "busybox", "sleep", "1000"]
     refused = cloning.ctl("run", "-d", *words)
     assert refused.status == 125
-    assert "without volumes; stop the pod and start it again" in refused.err
+    assert "without folders of this host; stop the pod and start it again" in refused.err
     assert cloning.ctl("exec", "first", "echo", "runs on").out == "runs on\n"
     assert cloning.ctl("pod", "stop", "-t", "0", "late").status == 0
     assert cloning.ctl("pod", "start", "late").status == 0

@@ -1,6 +1,7 @@
 """Opening the files behind a guest's disks, and how large they are."""
 
 import os
+import stat
 
 from hypercontainer.errors import HyperError, InvalidInput, NotFound
 from hypercontainer.model.record import DiskRecord
@@ -8,12 +9,17 @@ from hypercontainer.model.record import DiskRecord
 
 def open_disk(disk: DiskRecord) -> int:
     """Return a descriptor of the disk's file, O_RDONLY when the record says so; close it."""
+    follow = 0 if disk.device else os.O_NOFOLLOW  # names of devices that stay the same are links
     try:
-        return os.open(disk.path, (os.O_RDONLY if disk.read_only else os.O_RDWR) | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(disk.path, (os.O_RDONLY if disk.read_only else os.O_RDWR) | os.O_CLOEXEC | follow)
     except FileNotFoundError as e:
         raise NotFound("disk file", disk.path) from e
     except OSError as e:
         raise HyperError(f"cannot open disk {disk.path}: {e.strerror}") from e
+    if stat.S_ISBLK(os.fstat(fd).st_mode) == disk.device:
+        return fd
+    os.close(fd)
+    raise HyperError(f"cannot open disk {disk.path}: it is {'no' if disk.device else 'a'} block device")
 
 
 def open_within(disk: DiskRecord, most: int | None) -> int:

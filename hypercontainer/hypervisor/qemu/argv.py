@@ -140,7 +140,7 @@ def disk_file(disk: DiskRecord, name: str, filename: str) -> dict[str, object]:
         nothing = {"driver": NOTHING, "size": SLOT_BYTES, "read-zeroes": True}
         return nothing | {"node-name": name, "read-only": disk.read_only}
     node: dict[str, object] = {
-        "driver": "file",
+        "driver": "host_device" if disk.device else "file",
         "node-name": name,
         "filename": filename,
         "read-only": disk.read_only,

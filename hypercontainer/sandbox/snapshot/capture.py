@@ -38,6 +38,9 @@ def check(pod: Pod, container: Container, verb: Verb) -> None:
     if tied := [mount.target for mount in record.mounts if mount.type != "tmpfs"]:
         why = f"its virtual machine shares one, at {tied[0]}, and cannot be copied"
         raise WrongState(verb, record.name, "tied to a folder of this host", why)
+    if container.rootfs.scratch is None:
+        why = f"its root file system is {container.rootfs} itself, and no other machine can have that"
+        raise WrongState(verb, record.name, "tied to a disk or folder of this host", why)
     if len(pod.record.nics) > 1:
         why = "a copy knows the one interface that it had by its address, and this one has several"
         raise WrongState(verb, record.name, "in several networks", why)

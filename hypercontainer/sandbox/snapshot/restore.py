@@ -106,7 +106,9 @@ async def restore(pod: LockedPod, container: Container, source: RestoreFrom, dis
 
 def finish_interrupted(container: Container) -> None:
     """After a restart of ours in the middle of `restore`: the disk is that of what runs, or what it was before."""
-    path = container.scratch
+    path = container.rootfs.scratch
+    if path is None:
+        return  # it was never to be restored
     before = _beside(path, BEFORE)
     if before.exists() and not container.running:
         os.replace(before, path)

@@ -24,6 +24,7 @@ from hypercontainer.lib import document
 from hypercontainer.model import record, upgrade
 from hypercontainer.model.documents import ProcessConfig
 from hypercontainer.model.spec import Mount
+from hypercontainer.sandbox import rootfs
 from hypercontainer.sandbox.log import Log
 from hypercontainer.storage.volume import VolumeStore
 from tests.conftest import FIRST, SINCE
@@ -68,11 +69,11 @@ def test_pods(first: Path) -> None:
     }
     runs = pods[RUNS].containers[0]
     [folder] = [path for path in (first / "pods" / RUNS).iterdir() if path.is_dir()]
-    assert runs.rootfs == record.DiskRootfsRecord(
-        disk=record.DiskRecord(target=0, path=runs.rootfs.disk.path, read_only=True),
-        scratch=record.DiskRecord(target=1, path=str(folder / "scratch.img"), read_only=False),
-    )
-    assert [c.rootfs.disk.target for c in pods[POD].containers] == [0, 2]
+    assert isinstance(runs.rootfs, record.DiskRootfsRecord) and runs.rootfs.type == "erofs"
+    assert runs.rootfs.disk.path.endswith(".erofs")
+    assert runs.rootfs.disk == record.DiskRecord(target=0, path=runs.rootfs.disk.path, read_only=True)
+    assert runs.rootfs.scratch == record.DiskRecord(target=1, path=str(folder / "scratch.img"), read_only=False)
+    assert [disk.target for disk in rootfs.disks(pods[POD].containers)] == [0, 1, 2, 3]
     assert [c.sinks for c in pods[POD].containers] == [[record.LogSinkRecord()], [record.LogSinkRecord()]]
     assert [(m.type, m.target, m.read_only) for m in runs.mounts] == [
         ("volume", "/kept", False), ("bind", "/bound", True), ("tmpfs", "/t", False),
@@ -125,8 +126,9 @@ def test_pods_of_each_version_since_then(version: str, tmp_path: Path) -> None:
         is_as_said(container)
         assert container.sinks == [record.LogSinkRecord()]
     assert [(c.state, c.runs) for c in (runs, one, two)] == [("running", 1), ("running", 1), ("created", 0)]
-    assert [c.rootfs.disk.target for c in (runs, one, two)] == [0, 0, 2]
-    assert runs.rootfs.scratch.path == f"/var/lib/hyper/pods/{pods['runs'].id}/{runs.id}/scratch.img"
+    for container, pod in ((runs, pods["runs"]), (one, pods["pod"]), (two, pods["pod"])):
+        assert rootfs.of(container.rootfs).scratch == Path("/var/lib/hyper/pods", pod.id, container.id, "scratch.img")
+    assert [[disk.target for disk in rootfs.disks([c])] for c in (runs, one, two)] == [[0, 1], [0, 1], [2, 3]]
     assert [m.target for m in runs.mounts] == ["/kept", "/bound", "/t"] and runs.config.process.user == "1:1"
     assert (runs.spec.restart.max_retries, runs.labels, runs.streams.stderr) == (3, {"of": "mine"}, 3)
     for pod in records:

@@ -127,6 +127,12 @@ def test_an_image_may_be_shared_and_a_scratch_disk_may_not(read_only: bool) -> N
     assert ("discard" in node) is not read_only
 
 
+def test_a_block_device_is_no_file() -> None:
+    device = DiskRecord(target=1, path="/dev/vg/root", read_only=False, device=True)
+    node = disk_file(device, "file1", "/dev/fdset/1")
+    assert (node["driver"], node["locking"]) == ("host_device", "on")
+
+
 def test_every_descriptor_is_handed_over() -> None:
     assert sorted(FDS.all()) == [10, 11, 12, 13, 14, 15]
     assert Descriptors(qmp=1, agent=2).with_share(3).all() == [1, 2, 3]

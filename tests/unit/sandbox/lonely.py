@@ -9,7 +9,7 @@ import msgspec
 from hypercontainer.errors import Exhausted
 from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.lib import clock
-from hypercontainer.model import ids
+from hypercontainer.model import defaults, ids
 from hypercontainer.model.container import ContainerConfig, Process
 from hypercontainer.model.record import VERSION, ContainerRecord, LogSinkRecord, PodRecord, RootfsRecord, SinkRecord
 from hypercontainer.model.spec import ContainerSpec, PodSpec
@@ -26,7 +26,8 @@ class FakeOwner:
     """See sandbox.locked.Owner. It lets be what ends."""
 
     def __init__(self, network: FakeNetwork) -> None:
-        self._network = network
+        """`uid`: of VMMs."""
+        self._network, self.uid = network, 1000
         self.full = False  # the disk that records are on
         self.saved: list[PodRecord] = []
         self.written = b""  # the last of them, as it is on that disk
@@ -34,7 +35,7 @@ class FakeOwner:
         self.after: Literal["exited", "restarting"] = "exited"
 
     async def allocate(self, pod: PodRecord) -> None:
-        pod.uid = 1000
+        pod.uid = self.uid
         for number, endpoint in enumerate(pod.spec.networks):
             pod.nics += await self._network.plan(pod.id, [], [], endpoint=endpoint, number=number)
         self.save(pod)
@@ -69,6 +70,35 @@ class FakeOwner:
         self.events.append("unused")
 
 
+class Household:
+    """Pods of a site, each container of which sleeps: see rootfs_contract.House."""
+
+    def __init__(self, site: Site, owner: FakeOwner, folder: Path) -> None:
+        """Pods are in `folder`."""
+        self.site, self.owner, self._folder = site, owner, folder
+
+    def pod(self, *roots: RootfsRecord) -> Pod:
+        made = self.again(pod_record(networks=[]))
+        for root in roots:
+            self.add(made, root)
+        return made
+
+    def add(self, pod: Pod, root: RootfsRecord) -> Container:
+        record = _container(["sleep", "1000"], root, [LogSinkRecord()])
+        record.config = msgspec.structs.replace(record.config, mounts=defaults.mounts())
+        container = pod.add(record)
+        (pod.folder / container.record.id).mkdir(parents=True)
+        return container
+
+    def again(self, record: PodRecord) -> Pod:
+        return Pod(self.site, record, self.owner, self._folder / record.id)
+
+    def left(self) -> list[str]:
+        mounts = [Path(line.split()[4]) for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        files = [path for folder in ("pods", "shares") for path in (self.site.run / folder).glob("*")]
+        return [str(path) for path in (*mounts, *files) if path.is_relative_to(self.site.run)]
+
+
 class Lot:
     """A site, and what a test needs beside it."""
 
@@ -95,20 +125,24 @@ class Lot:
         self, *commands: str, implicit: bool = False, sinks: Sequence[SinkRecord] = (LogSinkRecord(),), **spec: object
     ) -> Pod:
         """A pod of a container for each of these commands of the fake agent's, named after its first word."""
-        record = PodRecord(
-            version=VERSION,
-            id=ids.new_pod_id(),
-            name="p",
-            spec=PodSpec(name="p", **spec),  # type: ignore[arg-type]
-            implicit=implicit,
-            created_ns=clock.now_ns(),
-        )
+        record = pod_record(implicit=implicit, **spec)
         pod = Pod(self.site, record, self.owner, self._pods / record.id)
         for command in commands:
             args = command.split()
             container = pod.add(_container(args, rootfs.image(self.image), list(sinks)))
             (pod.folder / container.record.id).mkdir(parents=True)
         return pod
+
+
+def pod_record(*, implicit: bool = False, **spec: object) -> PodRecord:
+    return PodRecord(
+        version=VERSION,
+        id=ids.new_pod_id(),
+        name="p",
+        spec=PodSpec(name="p", **spec),  # type: ignore[arg-type]
+        implicit=implicit,
+        created_ns=clock.now_ns(),
+    )
 
 
 def _container(args: list[str], root: RootfsRecord, sinks: list[SinkRecord]) -> ContainerRecord:
