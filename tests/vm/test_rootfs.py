@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -15,21 +15,24 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hypercontainer.factory.base import Factory
+from hypercontainer.engine import rehearsal
+from hypercontainer.factory.base import Factory, PoolSpec
+from hypercontainer.factory.cache import CacheFactory
 from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.factory.template import TemplateFactory
-from hypercontainer.hypervisor.base import VmConfig
+from hypercontainer.hypervisor.base import SharedFolder, VmConfig
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
 from hypercontainer.lib import files
-from hypercontainer.model.record import PodRecord, RootfsRecord
-from hypercontainer.sandbox import rootfs
+from hypercontainer.model.record import DiskRecord, PodRecord, RootfsRecord
+from hypercontainer.sandbox import agent_requests, rootfs
 from hypercontainer.sandbox.site import Boot, Limits, Site
+from hypercontainer.storage.share import Share
 from hypercontainer.testing import busybox
 from hypercontainer.testing.fake_network import FakeNetwork
 from hypercontainer.testing.rootfs_contract import CONTENT, Root, RootfsContract, power_off, run, running, start
 from tests import zig
 from tests.unit.sandbox.lonely import FakeOwner, Household
-from tests.vm.conftest import GUEST_S, time_passes
+from tests.vm.conftest import GUEST_S, HYPERSTART, UID, time_passes
 
 pytestmark = [pytest.mark.vm, pytest.mark.skipif(os.geteuid() != 0, reason="mounts")]
 
@@ -235,6 +238,51 @@ async def test_what_a_container_can_do_in_a_folder_of_the_host(house: Household,
         assert "not permitted" in await sh("mkdir sticky && chmod g+s sticky")
         assert "not permitted" in await sh("mknod device c 1 3")
     assert (root / "home/d/other").stat().st_uid == 33 and (root / "owned").stat().st_uid == 5
+
+
+# A guest that waited
+
+
+@pytest.fixture
+async def pool(driver: QemuHypervisor, direct: Site, boots: VmConfig, tmp_path: Path) -> AsyncIterator[CacheFactory]:
+    async def disks(into: Path) -> Sequence[DiskRecord]:
+        return await rehearsal.disks(HYPERSTART, direct.limits.scratch_mib, direct.scratches, into)
+
+    def share(name: str) -> Share:
+        return Share(direct.share_dir(name))
+
+    templates, uids = TemplateFactory(driver, direct.run_dir(""), UID + 10_000, disks), itertools.count(UID + 20_000)
+    factory = CacheFactory(templates, DirectFactory(driver), driver, direct.run_dir(""), lambda: uids, share, disks)
+    yield factory
+    await factory.close()
+
+
+async def test_a_guest_that_waited_serves_each_kind(
+    pool: CacheFactory, direct: Site, boots: VmConfig, images: dict[str, Path], tree: Path, tmp_path: Path
+) -> None:
+    """What its slots had behind them in the rehearsal was an EROFS and a scratch disk."""
+    disk, folder = tmp_path / "disk", tmp_path / "root"
+    shutil.copyfile(images["ext4"], disk)
+    shutil.copytree(tree, folder, symlinks=True)
+    plain = replace(boots, disk_mib=2 * MIB, kernel_parameters=agent_requests.FOR_NET_ADMIN)
+    shared = replace(plain, share=SharedFolder(folder=Path()))
+    house = Household(replace(direct, factory=lambda _: pool), owner(boots), tmp_path / "pods")
+    roots: list[RootfsRecord] = [
+        rootfs.folder(folder, read_only=False),
+        rootfs.image(images["erofs"]),
+        rootfs.disk(disk, "ext4", read_only=True),
+        rootfs.disk(disk, "ext4", read_only=False, scratch=True),
+        rootfs.disk(disk, "ext4", read_only=False),
+    ]
+    for root in roots:
+        await pool.init([PoolSpec(config=each, template=True, cache=1) for each in (shared, plain)])  # until all wait
+        pod = house.pod(root)
+        async with running(pod) as [container]:
+            assert await run(pod, container, "cat", "/file") == (0, CONTENT)
+            status, _ = await run(pod, container, "cp", "/file", "/copy")
+            assert (status != 0) == rootfs.of(root).read_only
+    assert [waiting.taken for waiting in pool.pools()] == [1, len(roots) - 1]
+    assert (folder / "copy").read_text() == CONTENT
 
 
 # A hyperd that is killed
