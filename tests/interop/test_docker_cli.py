@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import subprocess
 import tarfile
 import time
 from contextlib import closing
@@ -135,6 +136,26 @@ def test_a_life(docker: DockerCli) -> None:
     assert docker.ok("stop", "other") == "other"
     assert docker.ok("rm", "other") == "other"
     assert docker("inspect", "other").status == 1
+
+
+def test_health(docker: DockerCli) -> None:
+    words = ["--health-cmd", "test -e /tmp/well", "--health-interval", "200ms", "--health-retries", "1"]
+    docker.ok("run", "-d", "--name", "web", *words, "busybox", "sleep", "1000")
+
+    def told(status: str) -> None:
+        argv = docker.argv("events", "--since", "0", "--filter", "event=health_status", "--format", "{{.Action}}")
+        with subprocess.Popen(argv, env=docker.env, stdout=subprocess.PIPE, text=True) as events:
+            assert events.stdout
+            assert any(line.strip() == f"health_status: {status}" for line in events.stdout)
+            events.kill()
+
+    told("unhealthy")
+    assert docker.ok("ps", "--filter", "health=unhealthy", "--format", "{{.Status}}").endswith("(unhealthy)")
+    shown = "{{(index .State.Health.Log 0).ExitCode}} {{.Config.Healthcheck.Retries}}"
+    assert docker.ok("inspect", "-f", shown, "web") == "1 1"
+    docker.ok("exec", "web", "touch", "/tmp/well")
+    told("healthy")
+    assert docker.ok("inspect", "-f", "{{.State.Health.Status}}", "web") == "healthy"
 
 
 def test_both_apis_have_the_same_containers(docker: DockerCli, hyper: PrivateDaemon) -> None:
