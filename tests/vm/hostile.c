@@ -41,8 +41,11 @@ int archive_main(const void *data)
 	if (root < 0 || spawn_arrange(a->stdio, root, -1, &err) < 0)
 		return 1;
 	root = STDERR_FILENO + 1;
-	file = a->write ? openat(root, "taken", O_WRONLY | O_CREAT | O_APPEND, 0600) : openat(root, "hostile", O_RDONLY);
+	if (a->mode == ARCHIVE_WRITE)
+		file = openat(root, "taken", O_WRONLY | O_CREAT | O_APPEND, 0600);
+	else
+		file = openat(root, "hostile", O_RDONLY);
 	if (file < 0)
 		return 1;
-	return a->write ? pass_on(STDIN_FILENO, file) : pass_on(file, STDOUT_FILENO);
+	return a->mode == ARCHIVE_WRITE ? pass_on(STDIN_FILENO, file) : pass_on(file, STDOUT_FILENO);
 }
