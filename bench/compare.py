@@ -18,6 +18,7 @@ from bench.starts import Calls, Starts, until_full
 from hypercontainer.testing.daemon import PrivateDaemon, Value, private_daemon
 
 Steps = list[Callable[[], None]]
+NEW = ("address_pools",)  # settings that a checkout of before may not know
 
 
 class Checkout:
@@ -26,7 +27,7 @@ class Checkout:
 
     def __init__(self, stack: ExitStack, root: Path, kernel: str, quiet: Callable[[], None]) -> None:
         def daemon(factory: str, **more: Value) -> PrivateDaemon:
-            settings: dict[str, Value] = {"kernel": kernel, "factory": factory, **more}
+            settings: dict[str, Value | None] = {"kernel": kernel, "factory": factory, **more, **dict.fromkeys(NEW)}
             made = stack.enter_context(private_daemon(KERNELS, settings, root / ".venv/bin"))
             load_image(made)
             return made

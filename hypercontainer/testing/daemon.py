@@ -60,19 +60,19 @@ def _toml(value: Value) -> str:
 
 
 class PrivateDaemon:
-    """hyperd below `folder`. `kernels` holds kernel bundles; `settings` are more lines of its config.toml; the programs
-    are in `bin`.
+    """hyperd below `folder`. `kernels` holds kernel bundles; `settings` are more lines of its config.toml, None for one
+    less; the programs are in `bin`.
 
     A `root` in `settings` outlives the daemon, everything else goes with `close`.
     """
 
-    def __init__(self, folder: Path, kernels: Path, settings: Mapping[str, Value] = {}, bin: Path = BIN) -> None:
+    def __init__(self, folder: Path, kernels: Path, settings: Mapping[str, Value | None] = {}, bin: Path = BIN) -> None:
         self.folder, self.socket, self.config = folder, folder / "hyper.sock", folder / "config.toml"
         self.process: subprocess.Popen[bytes] | None = None
         self.bin = bin
         self.hyperd = [str(bin / "hyperd")]  # what `start` runs
         number = secrets.randbelow(9000) + 1
-        values: dict[str, Value] = {
+        values: dict[str, Value | None] = {
             "root": str(folder / "root"),
             "run": str(folder / "run"),
             "socket": str(self.socket),
@@ -86,11 +86,12 @@ class PrivateDaemon:
             "uid_base": 1_900_000_000 + number * 10_000,
             **settings,
         }
-        self.settings, self.root = values, Path(str(values["root"]))
+        self.settings = {key: value for key, value in values.items() if value is not None}
+        self.root = Path(str(values["root"]))
         self.root.mkdir(parents=True, exist_ok=True)
         if not (self.root / "kernels").exists():
             os.symlink(kernels.resolve(), self.root / "kernels")
-        self.config.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in values.items()))
+        self.config.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in self.settings.items()))
         self.env = {**os.environ, "HYPER_HOST": f"unix://{self.socket}"}
 
     def start(self) -> None:
@@ -155,7 +156,9 @@ class PrivateDaemon:
 
 
 @contextmanager
-def private_daemon(kernels: Path, settings: Mapping[str, Value] = {}, bin: Path = BIN) -> Iterator[PrivateDaemon]:
+def private_daemon(
+    kernels: Path, settings: Mapping[str, Value | None] = {}, bin: Path = BIN
+) -> Iterator[PrivateDaemon]:
     """A running one in a new folder below /tmp (sockets need short paths), gone with the block."""
     daemon = PrivateDaemon(Path(tempfile.mkdtemp(prefix="hyper-")), kernels, settings, bin)
     try:
