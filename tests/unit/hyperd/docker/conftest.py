@@ -37,6 +37,13 @@ class Server:
         return reader, writer, (await reader.readuntil(b"\r\n\r\n")).decode()
 
 
+def message(answer: tuple[int, object]) -> tuple[int, str]:
+    """Status and text of a refusal."""
+    status, document = answer
+    assert isinstance(document, dict) and set(document) == {"message"}
+    return status, document["message"]
+
+
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
     engine = FakeEngine()

@@ -1,0 +1,80 @@
+"""Errors as docker's clients read them: statuses and texts."""
+
+from typing import Any
+
+import pytest
+
+from hypercontainer.errors import (
+    Denied,
+    GuestError,
+    HyperError,
+    InUse,
+    InvalidInput,
+    NoLog,
+    NotFound,
+    Unavailable,
+    WrongState,
+)
+from tests.unit.hyperd.docker.conftest import Server, message
+from tests.unit.hyperd.docker.documents import CREATED
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (NotFound("container", "x"), 404, "No such container: x"),
+        (WrongState("remove", "web", "running"), 409, "You cannot remove a running container web. Stop"),
+        (WrongState("remove", "web", "removing"), 409, "removal of container web is already in progress"),
+        (Unavailable("gone"), 503, "gone"),
+        (InUse("", "volume", "v", ["container web"]), 409, "remove v: volume is in use - [container web]"),
+        (
+            InUse("", "image", "i", ["container web"]),
+            409,
+            "conflict: unable to delete i (must be forced) - container web",
+        ),
+        (Denied("not yours"), 403, "not yours"),
+        (ValueError("secret"), 500, "internal error: ValueError"),
+    ],
+)
+async def test_errors_of_a_removal(server: Server, error: Exception, status: int, words: str) -> None:
+    server.engine.answers["containers.remove"] = error
+    found, text = message(await server.ask("DELETE", "/containers/web"))
+    assert found == status and text.startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("verb", "state", "status", "words"),
+    [
+        ("kill", "exited", 409, "Cannot kill container: web: Container web is not running"),
+        ("pause", "paused", 409, "Container web is already paused"),
+        ("unpause", "running", 500, "Container web is not paused"),
+    ],
+)
+async def test_wrong_states(server: Server, verb: Any, state: Any, status: int, words: str) -> None:
+    server.engine.answers[f"containers.{verb}"] = WrongState(verb, "web", state)
+    assert message(await server.ask("POST", f"/containers/web/{verb}")) == (status, words)
+
+
+async def test_a_container_without_a_log(server: Server) -> None:
+    """Compose attaches instead when it reads these words."""
+    server.engine.answers["containers.inspect"] = CREATED
+    server.engine.answers["containers.logs"] = NoLog("read the log of", "web")
+    said = message(await server.ask("GET", "/containers/web/logs?stdout=1"))
+    assert said == (501, "configured logging driver does not support reading")
+
+
+async def test_a_command_that_is_not_there(server: Server) -> None:
+    server.engine.answers["containers.inspect"] = CREATED
+    server.engine.answers["containers.start"] = GuestError("cannot run x: No such file or directory", 2, exec=True)
+    status, text = message(await server.ask("POST", "/containers/web/start"))
+    assert (status, "executable file not found in $PATH" in text) == (400, True)
+
+
+async def test_what_is_not_understood_never_is_500(server: Server) -> None:
+    for error in InvalidInput("no"), HyperError("broken"):
+        server.engine.answers["containers.top"] = error
+        status, _ = message(await server.ask("GET", "/containers/web/top?ps_args=x"))
+        assert status == (400 if isinstance(error, InvalidInput) else 500)
+    for target in "/containers/web/resize?h=x&w=1", "/containers/web/resize", "/containers/web/stop?t=x":
+        assert message(await server.ask("POST", target))[0] == 400
+    assert message(await server.ask("POST", "/containers/web/kill?signal=BOGUS")) == (400, "invalid signal: BOGUS")

@@ -1,0 +1,96 @@
+"""Images, and what registries say of them."""
+
+import base64
+import json
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from hypercontainer.errors import NotFound, Unavailable
+from hypercontainer.model import documents as doc
+from hypercontainer.model.api import Credentials
+from tests.unit.hyperd.docker.conftest import Server, message
+
+
+async def test_a_pull(server: Server) -> None:
+    auth = base64.urlsafe_b64encode(json.dumps({"username": "me", "password": "x"}).encode()).decode()
+    target = "http://docker/images/create?fromImage=team/app&tag=1"
+    async with server.http.post(target, headers={"X-Registry-Auth": auth}) as response:
+        lines = (await response.read()).split(b"\r\n")
+    assert json.loads(lines[0]) == {"status": "download", "progressDetail": {}, "id": "layer"}
+    assert json.loads(lines[-2])["status"] == "Status: Image is up to date for team/app:1"
+    _, args, named = server.engine.calls[-1]
+    assert (args, named["credentials"]) == (("team/app:1",), Credentials(username="me", password="x"))
+
+
+@pytest.mark.parametrize("header", ["", "e30=", "!!!", "bnVsbA==", "W10="])
+async def test_credentials_that_are_none(server: Server, header: str) -> None:
+    async with server.http.post(
+        "http://docker/images/create?fromImage=x:1", headers={"X-Registry-Auth": header}
+    ) as response:
+        assert response.status == 200
+    assert server.engine.calls[-1][2]["credentials"] is None
+
+
+async def test_a_pull_that_fails_at_once_has_a_status(server: Server) -> None:
+    async def pull(*_: object, **__: object) -> AsyncGenerator[object, None]:
+        async def run() -> AsyncGenerator[object, None]:
+            raise NotFound("image", "x:1")
+            yield
+
+        return run()
+
+    server.engine.answers["images.pull"] = pull
+    assert message(await server.ask("POST", "/images/create?fromImage=x&tag=1")) == (404, "No such image: x:1")
+
+
+async def test_a_pull_that_fails_later_says_so_in_its_last_line(server: Server) -> None:
+    async def pull(*_: object, **__: object) -> AsyncGenerator[object, None]:
+        async def run() -> AsyncGenerator[object, None]:
+            yield doc.Progress(id="a", action="Downloading", current=1, total=2)
+            raise Unavailable("cut")
+
+        return run()
+
+    server.engine.answers["images.pull"] = pull
+    async with server.http.post("http://docker/images/create?fromImage=x&tag=1") as response:
+        *_, last, _ = (await response.read()).split(b"\r\n")
+    assert json.loads(last) == {"errorDetail": {"message": "cut"}, "error": "cut"}
+
+
+async def test_a_push(server: Server) -> None:
+    async with server.http.post("http://docker/images/host:5000/a/b/push?tag=1") as response:
+        *_, last, _ = (await response.read()).split(b"\r\n")
+    assert json.loads(last)["aux"] == {"Tag": "1", "Digest": "sha256:1", "Size": 2}
+    _, args, named = server.engine.calls[-1]
+    assert (args, named) == (("host:5000/a/b:1",), {"all_tags": False, "credentials": None})
+    async with server.http.post("http://docker/images/host:5000/a/b/push") as response:
+        assert response.status == 200
+    assert server.engine.calls[-1][1:] == (("host:5000/a/b",), {"all_tags": True, "credentials": None})
+    server.engine.answers["images.inspect"] = NotFound("image", "x:1")
+    assert message(await server.ask("POST", "/images/x/push?tag=1")) == (404, "No such image: x:1")
+
+
+async def test_all_tags_are_refused(server: Server) -> None:
+    assert message(await server.ask("POST", "/images/create?fromImage=x"))[0] == 400
+
+
+async def test_names_with_slashes_stand_in_paths(server: Server) -> None:
+    for name in "busybox", "127.0.0.1:5001/a/b:1", "a@sha256:" + "d" * 64:
+        status, _ = await server.ask("GET", f"/images/{name}/json")
+        assert (status, server.engine.calls[-1][1]) == (200, (name,))
+
+
+async def test_a_load_says_what_came(server: Server) -> None:
+    async with server.http.post("http://docker/images/load", data=b"tar") as response:
+        assert json.loads(await response.read()) == {"stream": "Loaded image: busybox:latest\n"}
+
+
+async def test_a_removal_of_an_image(server: Server) -> None:
+    assert await server.ask("DELETE", "/images/a/b:1") == (
+        200,
+        [{"Untagged": "busybox:latest"}, {"Deleted": "sha256:1"}],
+    )
+    server.engine.answers["images.tag"] = None
+    assert await server.ask("POST", "/images/a/b/tag?repo=c/d&tag=2") == (201, None)
+    assert server.engine.calls[-1][1] == ("a/b", "c/d:2")
