@@ -37,7 +37,7 @@ def free_ports(source: PodRecord) -> list[PortMapping]:
 
 def _free_addresses(source: PodRecord) -> list[EndpointSpec]:
     """The networks of `source`, without the addresses there that it asked for: it has them itself."""
-    return [msgspec.structs.replace(each, address="", address6="") for each in source.spec.networks]
+    return [msgspec.structs.replace(each, address="", address6="", mac="") for each in source.spec.networks]
 
 
 def _pod(supervisor: Supervisor, source: PodRecord, spec: PodSpec, *, name: str, pod_id: str, id: str) -> Pod:

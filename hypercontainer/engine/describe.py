@@ -19,7 +19,7 @@ from hypercontainer.model.record import (
     NicRecord,
     PodRecord,
 )
-from hypercontainer.model.spec import ContainerSpec, Healthcheck, Mount
+from hypercontainer.model.spec import ContainerSpec, EndpointSpec, Healthcheck, Mount
 
 
 def isolation(choice: Choice) -> doc.Isolation:
@@ -161,11 +161,22 @@ def network(pod: PodRecord, record: ContainerRecord | None = None) -> doc.Networ
         **msgspec.structs.asdict(endpoint(nics[0]) if nics else doc.Endpoint()),
         ports=_published(pod, record) if places else {},
         networks={
-            each.network: doc.NamedEndpoint(**places.get(each.network, {}), aliases=each.aliases)
+            each.network: doc.NamedEndpoint(
+                **places.get(each.network, {}),
+                aliases=each.aliases,
+                ipam_config=_address_config(each),
+                driver_opts=each.options,
+            )
             for each in pod.spec.networks
         },
         interfaces=[_interface(nic) for nic in nics],
     )
+
+
+def _address_config(place: EndpointSpec) -> doc.AddressConfig | None:
+    if not (place.address or place.address6):
+        return None
+    return doc.AddressConfig(ipv4_address=place.address, ipv6_address=place.address6)
 
 
 def _interface(nic: NicRecord) -> doc.Interface:
@@ -193,7 +204,12 @@ def bare_network(record: NetworkRecord) -> doc.Network:
         enable_ipv6=any(":" in subnet.subnet for subnet in record.subnets),
         ipam=doc.Ipam(
             config=[
-                doc.SubnetConfig(subnet=each.subnet, ip_range=each.ip_range, gateway=each.gateway)
+                doc.SubnetConfig(
+                    subnet=each.subnet,
+                    ip_range=each.ip_range,
+                    gateway=each.gateway,
+                    auxiliary_addresses=each.reserved,
+                )
                 for each in record.subnets
             ]
         ),
@@ -298,6 +314,7 @@ def container(
         pod=ref(pod),
         vm=guest,
         isolation=guest.isolation if guest else isolation(choice),
+        as_asked=record.spec.as_asked,
     )
 
 
@@ -313,7 +330,7 @@ def _host_config(pod: PodRecord, record: ContainerRecord) -> doc.HostConfig:
         host = doc.HostPort(host_ip=port.host_ip, host_port=f"{port.host_port or ''}{last}")
         bindings.setdefault(f"{port.container_port}/{port.protocol}", []).append(host)
     return doc.HostConfig(
-        binds=[f"{m.source}:{m.target}" + (":ro" if m.read_only else "") for m in spec.mounts if m.type != "tmpfs"],
+        binds=[f"{m.source}:{m.target}" + (":ro" if m.read_only else "") for m in spec.mounts if m.source],
         network_mode=pod.spec.networks[0].network,
         port_bindings=bindings,
         restart_policy=doc.RestartPolicyDocument(name=spec.restart.name, maximum_retry_count=spec.restart.max_retries),

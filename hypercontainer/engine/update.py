@@ -43,7 +43,9 @@ async def update(host: Host, pod: Pod, container: Container, wanted: ContainerUp
 def _check(pod: Pod, container: Container, wanted: ContainerUpdate) -> None:
     record = container.record
     pod.check(container, "update")
-    if wanted != ContainerUpdate(restart=wanted.restart) and (state := _stands_still(pod, container)):
+    if wanted != ContainerUpdate(restart=wanted.restart, as_asked=wanted.as_asked) and (
+        state := _stands_still(pod, container)
+    ):
         raise WrongState("update", record.name, state, "it cannot take up another size")
     if wanted.restart and wanted.restart.name != "no" and record.spec.auto_remove:
         raise InvalidInput(f"cannot set a restart policy for {record.name}: it removes itself when it ends")
@@ -64,6 +66,8 @@ def changed(
     spec, machine = container.spec, pod.spec
     if wanted.restart is not None:
         spec = msgspec.structs.replace(spec, restart=wanted.restart)
+    if wanted.as_asked:
+        spec = msgspec.structs.replace(spec, as_asked={**spec.as_asked, **wanted.as_asked})
     if wanted.cpu_shares is not None:
         spec = msgspec.structs.replace(spec, cpu_shares=wanted.cpu_shares)
     if wanted.pids is not None:

@@ -21,7 +21,7 @@ def create(context: Context, args: Args) -> int:
     body = {
         "name": args.operands[0],
         "driver": args.driver,
-        "subnets": subnets(args.subnet, args.gateway, args.ip_range),
+        "subnets": subnets(args.subnet, args.gateway, args.ip_range, args.aux_address),
         "ipv6": args.ipv6,
         "internal": args.internal,
         "labels": environment.labels((), args.label),
@@ -31,21 +31,29 @@ def create(context: Context, args: Args) -> int:
     return 0
 
 
-def subnets(given: list[str], gateways: list[str], ranges: list[str]) -> list[dict[str, str]]:
-    """Each gateway and range with the subnet that it is in, as docker has it."""
+def subnets(
+    given: list[str], gateways: list[str], ranges: list[str], reserved: list[tuple[str, str]]
+) -> list[dict[str, Any]]:
+    """Each gateway, range and reserved address with the subnet that it is in, as docker has it."""
     import ipaddress
 
     try:
-        found = {ipaddress.ip_network(subnet): {"subnet": subnet} for subnet in given}
+        found: dict[Any, dict[str, Any]] = {ipaddress.ip_network(subnet): {"subnet": subnet} for subnet in given}
+
+        def of(word: str) -> dict[str, Any]:
+            first = ipaddress.ip_network(word)[0]
+            own = next((each for subnet, each in found.items() if first in subnet), None)
+            if own is None:
+                raise UsageError(f"{word} is in no --subnet that was given")
+            return own
+
         for key, words in (("gateway", gateways), ("ip_range", ranges)):
             for word in words:
-                first = ipaddress.ip_network(word)[0]
-                own = next((each for subnet, each in found.items() if first in subnet), None)
-                if own is None:
-                    raise UsageError(f"{word} is in no --subnet that was given")
-                if key in own:
+                if key in (own := of(word)):
                     raise UsageError(f"subnet {own['subnet']} is given a {key.replace('_', '-')} twice")
                 own[key] = word
+        for name, address in reserved:
+            of(address).setdefault("reserved", {})[name] = address
     except ValueError as e:
         raise UsageError(str(e)) from e
     return list(found.values())
@@ -71,7 +79,13 @@ def row(network: dict[str, Any], *, full: bool) -> dict[str, Any]:
 
 def connect(context: Context, args: Args) -> int:
     network, container = args.operands
-    body = {"container": container, "address": args.ip, "address6": args.ip6, "aliases": args.alias}
+    body = {
+        "container": container,
+        "address": args.ip,
+        "address6": args.ip6,
+        "mac": args.mac_address,
+        "aliases": args.alias,
+    }
     context.client.post(
         f"/v1/networks/{segment(network)}/connect", {key: value for key, value in body.items() if value}
     )
@@ -120,6 +134,7 @@ COMMANDS = {
         flags.many("subnet", "Addresses of it, one of IPv4 and one of IPv6", metavar="subnet", usual="a free one"),
         flags.many("gateway", "The host's address in a subnet", metavar="address", usual="the first"),
         flags.many("ip-range", "Choose addresses from this part of a subnet", metavar="subnet", usual="all of it"),
+        flags.many("aux-address", "NAME=ADDRESS that no pod gets", parse=option),
         flags.switch("internal", "Nothing leads out of it"),
         flags.switch("ipv6", "Give it IPv6, also without a --subnet of that"),
         flags.many("label", "NAME=VALUE"),
@@ -128,7 +143,6 @@ COMMANDS = {
         least=1, most=1,
         refused={
             "attachable": "every network can be joined",
-            "aux-address": "use --ip-range, and leave them out of it",
             "config-from": "there is no swarm",
             "config-only": "there is no swarm",
             "ingress": "there is no swarm",
@@ -142,6 +156,7 @@ COMMANDS = {
         connect, "[OPTIONS] NETWORK CONTAINER", "hyperctl network connect --alias store db web",
         Flag("ip", "Its address there", metavar="address", usual="a free one"),
         Flag("ip6", "The same, of IPv6", metavar="address", usual="a free one"),
+        Flag("mac-address", "That of its interface there", metavar="address"),
         flags.many("alias", "Another name that it has there", metavar="name"),
         least=2, most=2, objects="networks",
         refused={

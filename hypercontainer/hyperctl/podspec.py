@@ -99,6 +99,7 @@ def networks(f: Fields) -> list[Document]:
                     "network": own.take("name", str, required=True),
                     "address": own.take("ip", str, ""),
                     "address6": own.take("ip6", str, ""),
+                    "mac": own.take("mac", str, ""),
                     "aliases": own.texts("aliases"),
                 }
             )

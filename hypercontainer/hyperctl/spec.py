@@ -102,13 +102,13 @@ def host(word: str) -> tuple[str, str]:
 
 
 def network(word: str) -> Document:
-    """The EndpointSpec of NAME, or of name=NAME,ip=ADDRESS,ip6=ADDRESS,alias=NAME,…"""
+    """The EndpointSpec of NAME, or of name=NAME,ip=ADDRESS,ip6=ADDRESS,mac-address=ADDRESS,alias=NAME,…"""
     if "=" not in word:
         return {"network": "bridge" if word == "default" else word}
     document: Document = {}
     for key, found, value in (part.partition("=") for part in word.split(",")):
         if not (found and value) or key not in ENDPOINT:
-            raise ValueError(f"{key!r} is not supported: use name=…, and ip=…, ip6=…, alias=…")
+            raise ValueError(f"{key!r} is not supported: use name=…, and ip=…, ip6=…, mac-address=…, alias=…")
         if key == "alias":
             document.setdefault("aliases", []).append(value)
         elif ENDPOINT[key] in document:
@@ -120,12 +120,12 @@ def network(word: str) -> Document:
     return document
 
 
-ENDPOINT = {"name": "network", "ip": "address", "ip6": "address6", "alias": "aliases"}
+ENDPOINT = {"name": "network", "ip": "address", "ip6": "address6", "mac-address": "mac", "alias": "aliases"}
 
 
 def endpoints(args: Args) -> list[Document]:
     """The networks that were named; what belongs to one of them, by itself, to the first."""
-    own = {"address": args.ip, "address6": args.ip6, "aliases": args.network_alias}
+    own = {"address": args.ip, "address6": args.ip6, "mac": args.mac_address, "aliases": args.network_alias}
     own = {key: value for key, value in own.items() if value}
     named: list[Document] = [*args.network, *args.net]
     if not own:
@@ -194,6 +194,7 @@ POD_FLAGS = (
     many("net", "The same as --network", metavar="name", parse=network, words="networks"),
     Flag("ip", "Its address in the first network", metavar="address", usual="a free one"),
     Flag("ip6", "The same, of IPv6", metavar="address", usual="a free one"),
+    Flag("mac-address", "That of its interface there", metavar="address", usual="one that follows from the address"),
     many("network-alias", "Another name that it has in the first network", metavar="name"),
     many("dns", "Name server", metavar="address", usual="the host's"),
     many("dns-search", "Domain to search", metavar="domain", usual="the host's"),
@@ -329,7 +330,6 @@ REFUSED = {
     "domainname": "write the whole name into --hostname",
     "annotation": "nobody here reads them; use --label",
     "link-local-ip": "addresses are given by hyperd",
-    "mac-address": "addresses are given by hyperd",
 }
 
 

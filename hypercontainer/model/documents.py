@@ -3,7 +3,7 @@
 Times are RFC 3339 strings where docker's are, and seconds since 1970 (`int`) where docker's are: lib.clock.rfc3339.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -210,10 +210,19 @@ class Endpoint(Document, frozen=True, kw_only=True):
     mac_address: str = ""
 
 
+class AddressConfig(Document, frozen=True, kw_only=True):
+    """The addresses that somebody asked for; "" of each: any."""
+
+    ipv4_address: str = msgspec.field(name="IPv4Address", default="")
+    ipv6_address: str = msgspec.field(name="IPv6Address", default="")
+
+
 class NamedEndpoint(Endpoint, frozen=True, kw_only=True):
     """The same, of one of several."""
 
     aliases: list[str] = []
+    ipam_config: AddressConfig | None = msgspec.field(name="IPAMConfig", default=None)  # where it was asked for
+    driver_opts: dict[str, str] = {}
 
 
 class Interface(Document, frozen=True, kw_only=True):
@@ -276,6 +285,7 @@ class Container(Document, frozen=True, kw_only=True):
     pod: PodRef
     vm: Vm | None  # None while the pod does not run
     isolation: Isolation  # of the VM that runs, or of the one that a start would make
+    as_asked: dict[str, Any] = {}  # of HostConfig, in the words of docker's client that made it
     size_rw: int | None = None  # bytes of disk that it has written, when asked for
     size_root_fs: int | None = None  # the same, and its image's
 
@@ -487,6 +497,7 @@ class SubnetConfig(Document, frozen=True, kw_only=True):
     subnet: str
     ip_range: str = msgspec.field(name="IPRange", default="")
     gateway: str = ""
+    auxiliary_addresses: dict[str, str] = {}  # that no pod gets
 
 
 class Ipam(Document, frozen=True, kw_only=True):

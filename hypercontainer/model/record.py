@@ -136,6 +136,7 @@ class SubnetRecord(Record, kw_only=True):
     subnet: str  # "10.1.2.0/24"
     gateway: str  # the host's own address in it
     ip_range: str = ""  # where addresses are chosen from; "": all of it
+    reserved: dict[str, str] = {}  # addresses that no pod gets, by who has them
 
 
 class NetworkRecord(Record, kw_only=True):

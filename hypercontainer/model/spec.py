@@ -117,6 +117,8 @@ class ContainerSpec(Value, frozen=True, kw_only=True):
     log: Literal["file", "none"] = "file"  # none: what it says reaches those who are attached, and is not kept
     log_max_bytes: int = 0  # of a file of it; 0 = as the settings say
     log_files: int = 0  # the same
+    # What a client of docker's asked for, by HostConfig's keys, and is not kept by any field: `inspect` tells it again.
+    as_asked: dict[str, Any] = {}
 
 
 class ContainerUpdate(Value, frozen=True, kw_only=True):
@@ -127,6 +129,7 @@ class ContainerUpdate(Value, frozen=True, kw_only=True):
     cpu_shares: int | None = None
     pids: int | None = None
     restart: RestartPolicy | None = None
+    as_asked: dict[str, Any] = {}  # beside what the container has of it
 
 
 class Commit(Value, frozen=True, kw_only=True):
@@ -156,7 +159,9 @@ class EndpointSpec(Value, frozen=True, kw_only=True):
     network: str = DEFAULT  # its name or id; "bridge" is the one of the settings, "none" has no interface
     address: str = ""  # of IPv4 there; "" = one that is free
     address6: str = ""
+    mac: str = ""  # of its interface there; "" = one that follows from the address
     aliases: list[str] = []  # other names that the pod has there
+    options: dict[str, str] = {}  # docker's, for the driver, which knows none
 
 
 ANY = EndpointSpec()  # nothing in particular
@@ -168,6 +173,7 @@ class SubnetSpec(Value, frozen=True, kw_only=True):
     subnet: str  # "10.1.2.0/24"
     gateway: str = ""  # the host's own address in it; "" = the first one
     ip_range: str = ""  # where addresses are chosen from; "" = all of it
+    reserved: dict[str, str] = {}  # addresses that no pod gets, by who has them
 
 
 class NetworkSpec(Value, frozen=True, kw_only=True):

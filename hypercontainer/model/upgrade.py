@@ -185,7 +185,12 @@ def _pod_12(pod: Mapping[str, Any]) -> Mapping[str, Any]:
     return pod
 
 
-_LATER_PODS = (_pod_3, _pod_4, _pod_5, _pod_6, _pod_7, _pod_8, _pod_9, _pod_10, _pod_11, _pod_12)
+# 13: what docker's clients asked for and is kept for them alone; more that a place in a network may have.
+def _pod_13(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    return pod
+
+
+_LATER_PODS = (_pod_3, _pod_4, _pod_5, _pod_6, _pod_7, _pod_8, _pod_9, _pod_10, _pod_11, _pod_12, _pod_13)
 
 
 # 2: a volume may be a folder of the host that was named. Those of before are their own.
@@ -193,9 +198,14 @@ def _volume_2(volume: Mapping[str, Any]) -> Mapping[str, Any]:
     return volume
 
 
+# 2: some addresses of a network may be reserved. In those of before none are.
+def _network_2(network: Mapping[str, Any]) -> Mapping[str, Any]:
+    return network
+
+
 POD: Steps = (_pod_2, *_LATER_PODS)  # pods/*/pod.json
 CHECKPOINT: Steps = (_checkpoint_2, *(within("pod", step) for step in _LATER_PODS))  # checkpoints/*/*/checkpoint.json
-NETWORK: Steps = ()  # networks/*.json
+NETWORK: Steps = (_network_2,)  # networks/*.json
 IMAGES: Steps = (_images_2,)  # images/index.json
 VOLUME: Steps = (_volume_2,)  # volumes/*/volume.json
 KERNEL: Steps = ()  # kernels/*/bundle.json

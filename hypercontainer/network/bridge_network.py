@@ -24,7 +24,7 @@ class BridgeNetwork:
     """
 
     def __init__(self, plan: Plan, state_dir: Path) -> None:
-        self._net = plan if bridge.ipv6_available() else replace(plan, subnet6=None, gateway6=None)
+        self._net = plan if bridge.ipv6_available() else replace(plan, subnet6=None, gateway6=None, chosen6=None)
         self._owner = f"hyper:{quote(str(state_dir))[-200:]}"  # one word
         self._nics: dict[str, NicRecord] = {}
         self._guard = ports.PortGuard()

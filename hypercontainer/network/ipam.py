@@ -12,7 +12,10 @@ from hypercontainer.network import options, tap
 
 BRIDGE = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,14}")
 
+MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}")  # of one interface, not of many
+
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def overlap(one: IPNetwork, other: IPNetwork) -> bool:
@@ -34,6 +37,8 @@ class Plan:
     chosen: ipaddress.IPv4Network  # where addresses are chosen from
     subnet6: ipaddress.IPv6Network | None = None
     gateway6: ipaddress.IPv6Address | None = None
+    chosen6: ipaddress.IPv6Network | None = None
+    reserved: frozenset[IPAddress] = frozenset()  # nobody's but theirs who are outside of this
     internal: bool = False
     mtu: int = 0  # 0: that of the interface by which the host reaches the world
 
@@ -51,8 +56,12 @@ def plan(record: NetworkRecord) -> Plan:
         chosen = ipaddress.IPv4Network(four[0].ip_range or four[0].subnet)
         subnet6 = ipaddress.IPv6Network(six[0].subnet) if six else None
         gateway6 = ipaddress.IPv6Address(six[0].gateway) if six else None
+        chosen6 = ipaddress.IPv6Network(six[0].ip_range or six[0].subnet) if six else None
+        reserved = frozenset(ipaddress.ip_address(text) for each in record.subnets for text in each.reserved.values())
     except ValueError as e:
-        raise InvalidInput(f"invalid subnet, gateway or ip_range of network {record.name}: {e}") from e
+        raise InvalidInput(
+            f"invalid subnet, gateway, ip_range or reserved address of network {record.name}: {e}"
+        ) from e
     made = Plan(
         network=record.name,
         bridge=record.bridge,
@@ -61,10 +70,12 @@ def plan(record: NetworkRecord) -> Plan:
         chosen=chosen,
         subnet6=subnet6,
         gateway6=gateway6,
+        chosen6=chosen6,
+        reserved=reserved,
         internal=record.internal,
         mtu=options.mtu(record.options),
     )
-    _check(made, six[0].ip_range if six else "")
+    _check(made)
     return made
 
 
@@ -72,21 +83,24 @@ def _of(subnets: Sequence[SubnetRecord], family: int) -> list[SubnetRecord]:
     return [subnet for subnet in subnets if (6 if ":" in subnet.subnet else 4) == family]
 
 
-def _check(net: Plan, ip_range6: str) -> None:
+def _check(net: Plan) -> None:
     if not 8 <= net.subnet.prefixlen <= 29:
         raise InvalidInput(f"invalid subnet {net.subnet}: its prefix must have 8 to 29 bits")
     if not net.chosen.subnet_of(net.subnet):
         raise InvalidInput(f"invalid ip_range {net.chosen}: it is not within {net.subnet}")
-    if ip_range6:
-        raise InvalidInput(f"invalid ip_range {ip_range6}: addresses of IPv6 follow from those of IPv4")
+    if net.subnet6 and net.chosen6 and not net.chosen6.subnet_of(net.subnet6):
+        raise InvalidInput(f"invalid ip_range {net.chosen6}: it is not within {net.subnet6}")
+    for address in net.reserved:
+        if address not in net.subnet and (net.subnet6 is None or address not in net.subnet6):
+            raise InvalidInput(f"invalid reserved address {address}: it is not within {net.subnet}")
     for subnet, gateway in ((net.subnet, net.gateway), (net.subnet6, net.gateway6)):
         if subnet and gateway and (gateway not in subnet or gateway in (subnet[0], subnet[-1])):
             raise InvalidInput(f"invalid gateway {gateway}: it is no address for a host in {subnet}")
-    for address in (net.subnet, net.subnet6):
-        if address and (address.is_loopback or address.is_multicast or address.is_link_local):
-            raise InvalidInput(f"invalid subnet {address}: it is for other things")
-    if net.subnet6 and net.subnet6.num_addresses < net.subnet.num_addresses:
-        raise InvalidInput(f"invalid subnet6 {net.subnet6}: it has fewer addresses than {net.subnet}")
+    for subnet in (net.subnet, net.subnet6):
+        if subnet and (subnet.is_loopback or subnet.is_multicast or subnet.is_link_local):
+            raise InvalidInput(f"invalid subnet {subnet}: it is for other things")
+    if net.chosen6 and net.chosen6.num_addresses < net.subnet.num_addresses:
+        raise InvalidInput(f"invalid subnet6 {net.chosen6}: it has fewer addresses than {net.subnet}")
 
 
 def nic(
@@ -112,15 +126,20 @@ def nic(
             who = (owners or {}).get(taken[asked], f"interface {taken[asked]}")
             words = f"cannot use address {asked} of network {net.network}: {who} has it"
             raise InUse(words, "address", str(asked), [who])
+    macs = {record.mac: record.tap for record in used}
+    if endpoint.mac in macs:
+        who = (owners or {}).get(macs[endpoint.mac], f"interface {macs[endpoint.mac]}")
+        words = f"cannot use MAC address {endpoint.mac} in network {net.network}: {who} has it"
+        raise InUse(words, "MAC address", endpoint.mac, [who])
     for address, address6 in _pairs(net, *wanted):
-        if str(address) not in taken and str(address6) not in taken:
+        if not {str(address), str(address6)} & taken.keys() and (endpoint.mac or mac(address)) not in macs:
             break
     else:
         raise Exhausted(f"cannot add a pod to network {net.network}: no address is free in {net.chosen}")
     return NicRecord(
         number=number,
         tap=tap.name(pod_id, number),
-        mac=mac(address),
+        mac=endpoint.mac or mac(address),
         name=f"eth{number}",
         network=net.network,
         addresses=[
@@ -139,6 +158,10 @@ def gateways(net: Plan) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
 def check(net: Plan, endpoint: EndpointSpec) -> None:
     """InvalidInput when the network can never give a pod the addresses that `endpoint` wants."""
     _wanted(net, endpoint)
+    if endpoint.mac and not MAC.fullmatch(endpoint.mac):
+        raise InvalidInput(
+            f"invalid MAC address {endpoint.mac[:40]!r}: use six of 00 to ff, in lower case, with : between"
+        )
 
 
 Wanted = tuple[ipaddress.IPv4Address | None, ipaddress.IPv6Address | None]
@@ -156,6 +179,8 @@ def _wanted(net: Plan, endpoint: EndpointSpec) -> Wanted:
         if asked and subnet and (asked not in subnet or asked in (subnet[0], subnet[-1], gateway)):
             why = "it is the host's own" if asked == gateway else f"it is no address for a pod in {subnet}"
             raise InvalidInput(f"cannot use address {asked} of network {net.network}: {why}")
+        if asked in net.reserved:
+            raise InvalidInput(f"cannot use address {asked} of network {net.network}: it is reserved")
     return address, address6
 
 
@@ -163,11 +188,11 @@ def _pairs(
     net: Plan, address: ipaddress.IPv4Address | None, address6: ipaddress.IPv6Address | None
 ) -> Iterator[tuple[ipaddress.IPv4Address, ipaddress.IPv6Address | None]]:
     """What a pod may get where nobody has anything yet, the lowest first."""
-    first, last = int(net.subnet[0]), int(net.subnet[-1])
+    first, last, taken = int(net.subnet[0]), int(net.subnet[-1]), net.reserved | {net.gateway, net.gateway6}
     for number in [int(address)] if address else range(int(net.chosen[0]), int(net.chosen[-1]) + 1):
-        own6 = address6 or (net.subnet6[number - first] if net.subnet6 else None)
-        if number not in (first, last, int(net.gateway)) and (own6 is None or own6 != net.gateway6):
-            yield ipaddress.IPv4Address(number), own6
+        own, own6 = ipaddress.IPv4Address(number), address6 or (net.chosen6[number - first] if net.chosen6 else None)
+        if number not in (first, last) and own not in taken and (own6 is None or own6 not in taken):
+            yield own, own6
 
 
 def addresses(nic: NicRecord) -> list[str]:

@@ -48,7 +48,12 @@ def _asked(spec: SubnetSpec, taken: Mapping[IPNetwork, str]) -> SubnetRecord:
             raise InUse(words, "subnet", str(subnet), [f"network {name}"])
     if subnet.num_addresses < 8:
         raise InvalidInput(f"invalid subnet {subnet}: it has too few addresses")
-    return SubnetRecord(subnet=str(subnet), gateway=spec.gateway or str(subnet[1]), ip_range=spec.ip_range)
+    return SubnetRecord(
+        subnet=str(subnet),
+        gateway=spec.gateway or str(subnet[1]),
+        ip_range=spec.ip_range,
+        reserved=dict(spec.reserved),
+    )
 
 
 def network(text: str, what: str = "subnet") -> IPNetwork:

@@ -23,7 +23,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     """Parameters behind the question mark; the ground of those that a route has."""
 
 
-class Body(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+class Body(msgspec.Struct, frozen=True, kw_only=True, rename="pascal", omit_defaults=True):
     """A JSON document that a route takes."""
 
 

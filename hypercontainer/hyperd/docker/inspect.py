@@ -65,6 +65,7 @@ OF_A_NETWORK: Document = {
     "SecondaryIPv6Addresses": None,
     "EndpointID": "",
 }
+MOUNTED = frozenset(("Binds", "Mounts", "Tmpfs"))  # of HostConfig, what is said of mounts
 PUBLISHES = ("running", "paused", "suspended")
 STATES = {"suspended": "paused"}  # the rest are docker's
 
@@ -95,7 +96,10 @@ def container(found: doc.Container, version: Version, networks: Mapping[str, str
     ):
         if not part[key]:
             del part[key]
-    document["HostConfig"] = NOTHING_SET | document["HostConfig"] | _paths(found.host_config)
+    asked = document.pop("AsAsked")
+    if asked.keys() & MOUNTED:  # else they are of one that no client of docker's made
+        asked = dict.fromkeys(MOUNTED) | asked
+    document["HostConfig"] = NOTHING_SET | document["HostConfig"] | _paths(found.host_config) | asked
     document["NetworkSettings"] = _network(found, version, networks)
     for key in ("SizeRw", "SizeRootFs"):
         if document[key] is None:
@@ -139,15 +143,17 @@ def _network(found: doc.Container, version: Version, networks: Mapping[str, str]
 
 def endpoint(found: doc.Container, place: doc.NamedEndpoint, version: Version) -> Document:
     names = [found.name.lstrip("/"), *place.aliases, found.id[:12]]
+    document: Document = msgspec.to_builtins(place)
+    if document["IPAMConfig"]:
+        document["IPAMConfig"] = {key: address for key, address in document["IPAMConfig"].items() if address}
     return {
-        "IPAMConfig": None,
         "Links": None,
         "EndpointID": "",
-        "DriverOpts": None,
         "GwPriority": 0,
         **({"DNSNames": names} if version >= NAMED else {}),
-        **msgspec.to_builtins(place),
+        **document,
         "Aliases": place.aliases or None,
+        "DriverOpts": place.driver_opts or None,
     }
 
 

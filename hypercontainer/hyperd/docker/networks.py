@@ -1,5 +1,6 @@
 """/networks."""
 
+import ipaddress
 from typing import Any
 
 import msgspec
@@ -68,7 +69,6 @@ def wanted(body: NetworkConfig) -> NetworkSpec:
         ("EnableIPv4", not body.enable_ipv4),
         ("IPAM's Driver", body.ipam.driver not in ("", "default")),
         ("IPAM's Options", body.ipam.options),
-        ("AuxiliaryAddresses", any(subnet.auxiliary_addresses for subnet in body.ipam.config)),
         ("Ingress", body.ingress),
         ("ConfigOnly", body.config_only),
         ("ConfigFrom", body.config_from.network),
@@ -78,7 +78,13 @@ def wanted(body: NetworkConfig) -> NetworkSpec:
     return NetworkSpec(
         name=body.name,
         subnets=[
-            SubnetSpec(subnet=each.subnet, gateway=each.gateway, ip_range=each.ip_range) for each in body.ipam.config
+            SubnetSpec(
+                subnet=_masked(each.subnet),
+                gateway=each.gateway,
+                ip_range=_masked(each.ip_range),
+                reserved=each.auxiliary_addresses,
+            )
+            for each in body.ipam.config
         ],
         ipv6=body.enable_ipv6,
         internal=body.internal,
@@ -87,8 +93,19 @@ def wanted(body: NetworkConfig) -> NetworkSpec:
     )
 
 
+def _masked(subnet: str) -> str:
+    """Without the bits behind the prefix, as docker reads it; what is none is the engine's to refuse."""
+    try:
+        return str(ipaddress.ip_network(subnet, strict=False)) if subnet else ""
+    except ValueError:
+        return subnet
+
+
 def network(found: doc.Network) -> Document:
     document: Document = msgspec.to_builtins(found)
+    document["IPAM"]["Config"] = [
+        {key: said for key, said in each.items() if said} for each in document["IPAM"]["Config"]
+    ]
     for member in document["Containers"].values():
         member["EndpointID"] = ""
     document["IPAM"]["Options"] = document["IPAM"]["Options"] or None

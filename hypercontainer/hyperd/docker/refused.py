@@ -1,55 +1,69 @@
-"""What docker's clients may ask for and is not given: refused by name, or a warning where a VM makes it void. Pure."""
+"""What docker's clients may ask for and is not given: refused by name, or a warning where a VM makes it void, and then
+`inspect` tells it again. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
 
 from hypercontainer.errors import InvalidInput, NotFound
 from hypercontainer.hyperd.docker.config import ContainerConfig, HostConfig, Sizes
 
-BLKIO = "limits of disk traffic are not supported"
+BLKIO = "nothing bounds the traffic of a virtual machine's disks"
+WINDOWS = "it is Windows': use NanoCpus"
 # Fields whose values, beside their defaults, are refused: why.
 OF_SIZES = {
-    "cgroup_parent": "a virtual machine has cgroups of its own: use NanoCpus and Memory",
+    "cpu_realtime_period": "a virtual machine has no realtime processors: use NanoCpus",
+    "cpu_realtime_runtime": "a virtual machine has no realtime processors: use NanoCpus",
+    "devices": "a virtual machine has no devices of the host",
+    "cpu_count": WINDOWS,
+    "cpu_percent": WINDOWS,
+    "io_maximum_iops": WINDOWS,
+    "io_maximum_bandwidth": WINDOWS,
+}
+OF_HOST = {
+    "cgroup": "a virtual machine has cgroups of its own",
+    "links": "put the containers on one network, or publish ports",
+    "masked_paths": "the usual paths are masked: use Privileged for none",
+    "readonly_paths": "the usual paths are read-only: use Privileged for none",
+}
+OF_CONTAINER = {
+    "domainname": "write the whole name into Hostname",
+    "on_build": "it is of images",
+}
+# Fields whose values, beside their defaults, change nothing, which is a warning: why.
+VOID_SIZES = {
+    "cgroup_parent": "a virtual machine has cgroups of its own",
     "blkio_weight": BLKIO,
     "blkio_weight_device": BLKIO,
     "blkio_device_read_bps": BLKIO,
     "blkio_device_write_bps": BLKIO,
     "blkio_device_read_iops": BLKIO,
     "blkio_device_write_iops": BLKIO,
-    "cpu_realtime_period": "a virtual machine has no realtime processors: use NanoCpus",
-    "cpu_realtime_runtime": "a virtual machine has no realtime processors: use NanoCpus",
-    "cpuset_cpus": "a virtual machine has processors of its own: use NanoCpus",
+    "cpuset_cpus": "a virtual machine has processors of its own, as many as NanoCpus says",
     "cpuset_mems": "a virtual machine has memory of its own",
-    "devices": "a virtual machine has no devices of the host",
-    "device_cgroup_rules": "a virtual machine has no devices of the host",
-    "kernel_memory": "the kernel in the virtual machine has no limit of its own: use Memory",
-    "kernel_memory_tcp": "the kernel in the virtual machine has no limit of its own: use Memory",
-    "oom_kill_disable": "the kernel in the virtual machine decides",
-    "cpu_count": "it is Windows': use NanoCpus",
-    "cpu_percent": "it is Windows': use NanoCpus",
-    "io_maximum_iops": BLKIO,
-    "io_maximum_bandwidth": BLKIO,
-}
-OF_HOST = {
-    "annotations": "nobody here reads them: use Labels",
-    "cgroup": "a virtual machine has cgroups of its own",
-    "links": "put the containers on one network, or publish ports",
-    "uts_mode": "a virtual machine has a name of its own",
-    "masked_paths": "the usual paths are masked: use Privileged for none",
-    "readonly_paths": "the usual paths are read-only: use Privileged for none",
-}
-OF_CONTAINER = {
-    "domainname": "write the whole name into Hostname",
-    "mac_address": "addresses are given by hyperd",
-    "on_build": "it is of images",
-}
-VOID_SIZES = {
+    "device_cgroup_rules": "a virtual machine has no devices of the host to allow or forbid",
+    "kernel_memory": "the kernel in the virtual machine has no limit beside Memory",
+    "kernel_memory_tcp": "the kernel in the virtual machine has no limit beside Memory",
     "memory_reservation": "a virtual machine has all of its memory",
     "memory_swap": "virtual machines have no swap",
+    "memory_swappiness": "virtual machines have no swap",
+    "oom_kill_disable": "the kernel in the virtual machine decides",
 }
-ONE_OF = {  # fields that take these words, the first of which mean what is true here
-    "ipc_mode": (("", "private", "shareable", "none"), "containers of one pod share it"),
-    "pid_mode": (("",), "processes are inside the virtual machine"),
+# Fields of namespaces: the word for the host's, which here are the virtual machine's.
+VOID_HOST = {
+    "cgroupns_mode": "a container has cgroups of its own in its virtual machine",
+    "ipc_mode": "a container has memory and queues of its own in its virtual machine",
+    "pid_mode": "a container sees its own processes, and those of the host are in no virtual machine",
+    "uts_mode": "a virtual machine has a name of its own",
+}
+# Fields that say nothing which somebody here acts upon, and those that are kept in other words.
+KEPT = ("annotations", "binds", "mounts", "tmpfs", "security_opt", "storage_opt", "isolation", "userns_mode")
+ONE_OF = {  # fields that take these words
+    "ipc_mode": (("", "private", "shareable", "none", "host"), "containers of one pod share it"),
+    "pid_mode": (("", "host"), "processes are inside the virtual machine"),
     "cgroupns_mode": (("", "private", "host"), "use private or host"),
+    "uts_mode": (("", "host"), "use host"),
     "userns_mode": (("", "host"), "the virtual machine keeps its users apart from the host's"),
     "isolation": (("", "default"), "every container here runs in a virtual machine"),
     "volume_driver": (("", "local"), "there is the driver local alone"),
@@ -75,7 +89,8 @@ def check(body: ContainerConfig) -> list[str]:
     if host.runtime not in ("", "hyper"):
         raise InvalidInput(f"unknown or invalid runtime name: {host.runtime[:60]}: hyperd has its own alone")
     _check_log(host)
-    return check_sizes(host)
+    void = {field: why for field, why in VOID_HOST.items() if getattr(host, field) == "host"}
+    return [*_void(host, void), *check_sizes(host)]
 
 
 def check_sizes(sizes: Sizes) -> list[str]:
@@ -87,8 +102,19 @@ def check_sizes(sizes: Sizes) -> list[str]:
             "a virtual machine has no devices of the host"
         )
     _unset(sizes, OF_SIZES)
-    swappy = ["MemorySwappiness changes nothing: virtual machines have no swap"] if sizes.memory_swappiness > -1 else []
-    return [*_void(sizes, VOID_SIZES), *swappy]
+    return list(_void(sizes, VOID_SIZES))
+
+
+def as_asked(body: Sizes) -> dict[str, Any]:
+    """What `inspect` is to tell as it came: nothing else here remembers these words."""
+    fields = [*VOID_SIZES, *((*VOID_HOST, *KEPT) if isinstance(body, HostConfig) else ())]
+    return {name(field): msgspec.to_builtins(getattr(body, field)) for field in _said(body, fields)}
+
+
+def _said(body: Sizes, fields: Iterable[str]) -> Iterator[str]:
+    """Those of `fields` that have another value than one that nobody gave."""
+    nothing = type(body)()
+    return (field for field in fields if getattr(body, field) != getattr(nothing, field))
 
 
 def _unset(body: Sizes | ContainerConfig, fields: dict[str, str]) -> None:
@@ -100,7 +126,7 @@ def _unset(body: Sizes | ContainerConfig, fields: dict[str, str]) -> None:
 
 
 def _void(body: Sizes, fields: dict[str, str]) -> Iterator[str]:
-    return (f"{name(field)} changes nothing: {why}" for field, why in fields.items() if getattr(body, field))
+    return (f"{name(field)} changes nothing: {fields[field]}" for field in _said(body, fields))
 
 
 def _check_log(host: HostConfig) -> None:

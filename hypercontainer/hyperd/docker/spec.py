@@ -4,6 +4,8 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
+from msgspec.structs import replace
+
 from hypercontainer.errors import InvalidInput
 from hypercontainer.hyperd.docker import mounts, refused
 from hypercontainer.hyperd.docker.config import (
@@ -23,16 +25,17 @@ USUAL_NETWORKS = ("", "default", spec.DEFAULT)  # docker's words for the one tha
 RESTARTS = ("no", "always", "on-failure", "unless-stopped")
 PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?", re.ASCII)
 MAX_CPUS = 4096
+VOID_OPTIONS = "DriverOpts of an endpoint change nothing: the driver bridge has none"
 
 
 def pod(body: ContainerConfig, name: str) -> tuple[PodSpec, list[str]]:
     """The pod of one container, and warnings.
 
     InvalidInput, NotFound: what cannot be had, by its name."""
-    warnings = refused.check(body)
-    host = body.host_config
+    warnings, host = refused.check(body), body.host_config
     networks = _networks(body)
     published = networks[0].network != spec.NONE
+    warnings += [VOID_OPTIONS for each in networks if each.options]
     return PodSpec(
         name=name,
         hostname=body.hostname,
@@ -91,6 +94,7 @@ def _container(body: ContainerConfig, name: str) -> ContainerSpec:
         log="none" if host.log_config.type == "none" else "file",
         log_max_bytes=mounts.size(log["max-size"]) if "max-size" in log else 0,
         log_files=_count(log["max-file"]) if "max-file" in log else 0,
+        as_asked=refused.as_asked(host),
     )
 
 
@@ -105,6 +109,7 @@ def update(sizes: Sizes) -> tuple[ContainerUpdate, list[str]]:
         cpu_shares=sizes.cpu_shares or None,
         pids=None if sizes.pids_limit is None or sizes.pids_limit == 0 else pids(sizes),
         restart=restart(sizes.restart_policy) if sizes.restart_policy and sizes.restart_policy.name else None,
+        as_asked=refused.as_asked(sizes),
     ), warnings
 
 
@@ -159,22 +164,24 @@ def _networks(body: ContainerConfig) -> list[EndpointSpec]:
         for name, said in body.networking_config.endpoints_config.items():
             place = endpoint(first if name in USUAL_NETWORKS and mode in USUAL_NETWORKS else name, said)
             found[place.network] = place
+    if body.mac_address:  # of before 1.44, when there was one network
+        found[first] = replace(found[first], mac=body.mac_address.lower())
     return list(found.values())
 
 
 def endpoint(network: str, said: Endpoint) -> EndpointSpec:
     """A container's place in `network`."""
-    for field, value in (
-        ("Links", said.links),
-        ("MacAddress", said.mac_address),
-        ("DriverOpts", said.driver_opts),
-        ("LinkLocalIPs", said.ipam_config.link_local_ips),
-    ):
+    for field, value in ("Links", said.links), ("LinkLocalIPs", said.ipam_config.link_local_ips):
         if value:
             raise InvalidInput(f"cannot set {field} on network {network[:60]}: it is not supported by hyperd")
     address = said.ipam_config
     return EndpointSpec(
-        network=network, address=address.ipv4_address, address6=address.ipv6_address, aliases=said.aliases
+        network=network,
+        address=address.ipv4_address,
+        address6=address.ipv6_address,
+        mac=said.mac_address.lower(),
+        aliases=said.aliases,
+        options=said.driver_opts,
     )
 
 

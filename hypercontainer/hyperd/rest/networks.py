@@ -12,8 +12,9 @@ from hypercontainer.model.spec import EndpointSpec, NetworkSpec
 
 class ConnectBody(Body, frozen=True, kw_only=True):
     container: Name
-    address: str = ""  # these three as in the EndpointSpec of a pod
+    address: str = ""  # these four as in the EndpointSpec of a pod
     address6: str = ""
+    mac: str = ""
     aliases: list[str] = msgspec.field(default_factory=list)
 
 
@@ -36,7 +37,7 @@ async def inspect(call: Call[Nothing, None]) -> doc.Network:
 
 async def connect(call: Call[Nothing, ConnectBody]) -> None:
     body = call.body
-    endpoint = EndpointSpec(address=body.address, address6=body.address6, aliases=body.aliases)
+    endpoint = EndpointSpec(address=body.address, address6=body.address6, mac=body.mac, aliases=body.aliases)
     await call.engine.networks.connect(call.name("n"), body.container, endpoint, by=call.principal)
 
 

@@ -94,6 +94,17 @@ async def test_a_limit_of_processes_is_set_and_lifted_and_the_machine_stays_as_i
     await engine.containers.remove(id, force=True, volumes=False)
 
 
+async def test_what_clients_of_docker_s_are_told_again_is_kept(
+    engine: LocalEngine, create: Run, world: World, update: Update
+) -> None:
+    id = await running(engine, create, as_asked={"CpusetCpus": "0", "PidMode": "host"})
+    await engine.containers.pause(id)
+    assert await update(id, as_asked={"CpusetCpus": "1"}) == []
+    document = await engine.containers.inspect(id)
+    assert document.as_asked == record(engine, id).containers[0].spec.as_asked == {"CpusetCpus": "1", "PidMode": "host"}
+    await engine.containers.remove(id, force=True, volumes=False)
+
+
 async def test_less_than_it_started_with_is_a_limit_inside(
     engine: LocalEngine, create: Run, world: World, update: Update
 ) -> None:

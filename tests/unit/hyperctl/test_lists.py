@@ -349,10 +349,11 @@ def test_networks(hyperctl: Hyperctl) -> None:
     assert hyperctl("network", "create", "db").out == "1" * 64 + "\n"
     assert hyperctl.hyperd.requests[-1].body == {"name": "db", "driver": "bridge"}
     words = ["--subnet", "10.1.0.0/16", "--subnet", "fd00::/64", "--gateway", "fd00::9", "--ip-range", "10.1.2.0/24"]
+    words += ["--aux-address", "router=10.1.0.9"]
     hyperctl("network", "create", *words, "--internal", "--ipv6", "--label", "a=b", "-o", "x=y", "db")
     assert hyperctl.hyperd.requests[-1].body == {
         "name": "db", "driver": "bridge", "internal": True, "ipv6": True, "labels": {"a": "b"}, "options": {"x": "y"},
-        "subnets": [{"subnet": "10.1.0.0/16", "ip_range": "10.1.2.0/24"}, {"subnet": "fd00::/64", "gateway": "fd00::9"}],
+        "subnets": [{"subnet": "10.1.0.0/16", "ip_range": "10.1.2.0/24", "reserved": {"router": "10.1.0.9"}}, {"subnet": "fd00::/64", "gateway": "fd00::9"}],
     }  # fmt: skip
     for wrong, why in (
         (["--gateway", "10.1.0.1"], "10.1.0.1 is in no --subnet that was given"),

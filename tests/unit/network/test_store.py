@@ -126,7 +126,7 @@ async def test_each_is_swept_with_its_own(lot: Lot) -> None:
     "damage",
     [
         lambda text: text[:-20],
-        lambda text: text.replace('"version": 1', '"version": 99'),
+        lambda text: text.replace(f'"version": {VERSION}', '"version": 99'),
         lambda text: text.replace('"created_ns"', '"unheard_of"'),
     ],
 )
@@ -173,5 +173,7 @@ def test_what_is_on_disk_is_json(lot: Lot) -> None:
     store = lot.store()
     store._write(a_record("db"))
     [path] = lot.root.iterdir()
-    assert json.loads(path.read_text())["subnets"] == [{"subnet": "10.9.0.0/24", "gateway": "10.9.0.1", "ip_range": ""}]
+    assert json.loads(path.read_text())["subnets"] == [
+        {"subnet": "10.9.0.0/24", "gateway": "10.9.0.1", "ip_range": "", "reserved": {}}
+    ]
     assert path.stat().st_mode & 0o777 == 0o600

@@ -9,7 +9,7 @@ from hypercontainer.engine.accelerator import Choice
 from hypercontainer.engine.resolve import container, pod
 from hypercontainer.model import documents as doc
 from hypercontainer.model.documents import ProcessConfig
-from hypercontainer.model.spec import ContainerSpec, PodSpec
+from hypercontainer.model.spec import ANY, ContainerSpec, EndpointSpec, PodSpec
 from hypercontainer.sandbox.rootfs import image
 
 ID = "0123456789ab" + "c" * 52
@@ -17,9 +17,9 @@ IMAGE_ID = "sha256:" + "d" * 64
 CONFIG = ProcessConfig(cmd=["sh"], exposed_ports={"80/tcp": {}})
 
 
-def made(spec: ContainerSpec) -> doc.Container:
+def made(spec: ContainerSpec, endpoint: EndpointSpec = ANY) -> doc.Container:
     """A container of `spec` that was never started, as the engine tells of it."""
-    of = pod(PodSpec(), name="web", implicit=True)
+    of = pod(PodSpec(networks=[endpoint]), name="web", implicit=True)
     record = container(spec, IMAGE_ID, CONFIG, image(Path("/rootfs")), name="web")
     record.id = ID
     of.containers.append(record)

@@ -1,9 +1,12 @@
 """A container as docker's clients see it."""
 
+from typing import Any
+
 from msgspec.structs import replace
 
+from hypercontainer.model.spec import ContainerSpec, EndpointSpec, Mount
 from tests.unit.hyperd.docker.conftest import Server
-from tests.unit.hyperd.docker.documents import CONTAINER
+from tests.unit.hyperd.docker.documents import CONTAINER, made
 
 
 async def test_a_suspended_container_is_a_paused_one(server: Server) -> None:
@@ -15,3 +18,30 @@ async def test_a_suspended_container_is_a_paused_one(server: Server) -> None:
     assert document["HostConfig"]["LogConfig"] == {"Type": "json-file", "Config": {}}
     assert document["HostConfig"]["NetworkMode"] == "bridge"
     assert "Health" not in document["State"]
+
+
+async def inspected(server: Server, spec: ContainerSpec, endpoint: EndpointSpec) -> dict[str, Any]:
+    server.engine.answers["containers.inspect"] = made(spec, endpoint)
+    status, document = await server.ask("GET", "/containers/web/json")
+    assert status == 200 and isinstance(document, dict)
+    return document
+
+
+async def test_what_was_asked_for_is_told_again(server: Server) -> None:
+    """A client that makes a container anew, as compose and watchtower do, sends back what it was told."""
+    mount = Mount(type="volume", source="v", target="/v")
+    asked = {"CpusetCpus": "0,1", "Mounts": [{"Type": "volume", "Source": "v", "Target": "/v"}]}
+    endpoint = EndpointSpec(address="10.0.0.9", options={"a": "b"})
+    document = await inspected(server, ContainerSpec(image="busybox", mounts=[mount], as_asked=asked), endpoint)
+    host = document["HostConfig"]
+    assert (host["CpusetCpus"], host["Mounts"], host["Binds"]) == ("0,1", asked["Mounts"], None)
+    assert "AsAsked" not in document
+    there = document["NetworkSettings"]["Networks"]["bridge"]
+    assert (there["IPAMConfig"], there["DriverOpts"]) == ({"IPv4Address": "10.0.0.9"}, {"a": "b"})
+
+
+async def test_what_another_client_asked_for_is_told_in_docker_s_words(server: Server) -> None:
+    mounts = [Mount(type="volume", source="v", target="/v"), Mount(type="volume", target="/anonymous")]
+    document = await inspected(server, ContainerSpec(image="busybox", mounts=mounts), EndpointSpec())
+    assert document["HostConfig"]["Binds"] == ["v:/v"]
+    assert document["NetworkSettings"]["Networks"]["bridge"]["IPAMConfig"] is None

@@ -59,7 +59,8 @@ def test_the_cli_asks_for_everything() -> None:
         dns=Dns(nameservers=["9.9.9.9"]),
         extra_hosts={"foo": "1.2.3.4"},
     )
-    assert container == ContainerSpec(
+    assert list(container.as_asked) == ["Binds", "Mounts", "Tmpfs", "SecurityOpt"]
+    assert msgspec.structs.replace(container, as_asked={}) == ContainerSpec(
         image="busybox",
         name="web",
         command=["-c", "echo x"],
@@ -137,11 +138,10 @@ def test_command_lines(fields: dict[str, Any], entrypoint: list[str] | None, com
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"CpusetCpus": "0"}, "cannot set CpusetCpus: .*NanoCpus"),
-    ({"BlkioDeviceReadIOps": [{"Path": "/dev/x", "Rate": 1}]}, "cannot set BlkioDeviceReadIOps"),
     ({"IOMaximumIOps": 5}, "cannot set IOMaximumIOps"),
-    ({"UTSMode": "host"}, "cannot set UTSMode"),
-    ({"PidMode": "host"}, "cannot set PidMode to 'host'"),
+    ({"UTSMode": "x"}, "cannot set UTSMode to 'x'"),
+    ({"PidMode": "container:x"}, "cannot set PidMode to 'container:x'"),
+    ({"CpuRealtimeRuntime": 5}, "cannot set CpuRealtimeRuntime: .*NanoCpus"),
     ({"IpcMode": "container:x"}, "cannot set IpcMode"),
     ({"NetworkMode": "host"}, "cannot set NetworkMode to host"),
     ({"NetworkMode": "container:x"}, "cannot set NetworkMode to 'container:x'"),
@@ -153,7 +153,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         r'device driver "" with capabilities: \[\[gpu\]\]',
     ),
     ({"MaskedPaths": []}, "cannot set MaskedPaths to none"),
-    ({"OomKillDisable": True}, "cannot set OomKillDisable"),
     ({"StorageOpt": {"x": "y"}}, "cannot set StorageOpt's 'x'"),
     ({"ExtraHosts": ["a"]}, "bad format for add-host"),
     ({"SecurityOpt": ["seccomp={}"]}, "cannot set SecurityOpt"),
@@ -178,15 +177,16 @@ def test_what_cannot_be_had_is_refused_by_its_name(fields: dict[str, Any], words
         spec.pod(asked(**fields), "")
 
 
-@pytest.mark.parametrize("field", [*refused.OF_SIZES, *refused.OF_HOST])
+@pytest.mark.parametrize(
+    "field", [*refused.OF_SIZES, *refused.OF_HOST, *refused.VOID_SIZES, *refused.VOID_HOST, *refused.KEPT]
+)
 def test_every_field_of_the_table_is_one_that_is_read(field: str) -> None:
     assert field in config.HostConfig.__struct_fields__
 
 
-@pytest.mark.parametrize("fields", [{"Domainname": "x"}, {"MacAddress": "x"}])
-def test_so_is_what_stands_beside_the_host_config(fields: dict[str, Any]) -> None:
-    with pytest.raises(InvalidInput, match=f"cannot set {next(iter(fields))}"):
-        spec.pod(read(msgspec.json.encode({"Image": "x", **fields})), "")
+def test_so_is_what_stands_beside_the_host_config() -> None:
+    with pytest.raises(InvalidInput, match="cannot set Domainname"):
+        spec.pod(read(b'{"Image":"x","Domainname":"x"}'), "")
 
 
 def test_a_healthcheck_is_in_nanoseconds() -> None:
@@ -212,6 +212,7 @@ def test_a_healthcheck_is_in_nanoseconds() -> None:
             {"b": {"IPAMConfig": {"IPv4Address": "10.0.0.9"}}},
             [EndpointSpec(network="a"), EndpointSpec(network="b", address="10.0.0.9")],
         ),
+        ("", {"default": {"MacAddress": "02:00:00:00:00:0A"}}, [EndpointSpec(mac="02:00:00:00:00:0a")]),
     ],
 )
 def test_networks(mode: str, endpoints: dict[str, Any], found: list[EndpointSpec]) -> None:
@@ -219,10 +220,21 @@ def test_networks(mode: str, endpoints: dict[str, Any], found: list[EndpointSpec
     assert spec.pod(read(msgspec.json.encode(body)), "")[0].networks == found
 
 
+def test_the_mac_address_of_old_is_that_of_the_first_network() -> None:
+    body = {"Image": "x", "MacAddress": "02:00:00:00:00:01", "HostConfig": {"NetworkMode": "db"}}
+    [endpoint] = spec.pod(read(msgspec.json.encode(body)), "")[0].networks
+    assert endpoint == EndpointSpec(network="db", mac="02:00:00:00:00:01")
+
+
 def test_what_an_endpoint_does_not_take() -> None:
-    networks = {"EndpointsConfig": {"bridge": {"MacAddress": "02:00:00:00:00:01"}}}
-    with pytest.raises(InvalidInput, match="cannot set MacAddress on network bridge"):
-        spec.pod(read(msgspec.json.encode({"Image": "x", "NetworkingConfig": networks})), "")
+    def asks(**said: Any) -> tuple[PodSpec, list[str]]:
+        networks = {"EndpointsConfig": {"bridge": said}}
+        return spec.pod(read(msgspec.json.encode({"Image": "x", "NetworkingConfig": networks})), "")
+
+    with pytest.raises(InvalidInput, match="cannot set Links on network bridge"):
+        asks(Links=["a:b"])
+    pod, [warning] = asks(DriverOpts={"a": "b"})
+    assert pod.networks == [EndpointSpec(options={"a": "b"})] and warning.startswith("DriverOpts")
 
 
 @pytest.mark.parametrize(("driver", "log"), [("", "file"), ("json-file", "file"), ("local", "file"), ("none", "none")])
@@ -239,13 +251,38 @@ def test_plugins_are_not_found() -> None:
         mounts.check_driver("nfs")
 
 
-def test_what_is_void_in_a_virtual_machine_is_a_warning() -> None:
-    _, warnings = spec.pod(asked(MemoryReservation=5, MemorySwap=-1, MemorySwappiness=0, UsernsMode="host"), "")
-    assert [warning.partition(" ")[0] for warning in warnings] == [
-        "MemoryReservation",
-        "MemorySwap",
-        "MemorySwappiness",
-    ]
+VOID = {
+    "PidMode": "host",
+    "UTSMode": "host",
+    "BlkioDeviceReadIOps": [{"Path": "/dev/x", "Rate": 1}],
+    "CpusetCpus": "0,1",
+    "DeviceCgroupRules": ["c 7:128 rwm"],
+    "MemoryReservation": 5,
+    "MemorySwap": -1,
+    "MemorySwappiness": 0,
+    "OomKillDisable": True,
+}
+
+
+def test_what_is_void_in_a_virtual_machine_is_a_warning_and_is_told_again() -> None:
+    pod, warnings = spec.pod(asked(**VOID), "")
+    assert [warning.partition(" changes nothing: ")[0] for warning in warnings] == list(VOID)
+    assert pod.containers[0].as_asked == VOID
+
+
+def test_what_nobody_here_keeps_is_told_again_as_it_came() -> None:
+    kept = {
+        "Annotations": {"a": "b"},
+        "Binds": ["/a:/b:z"],
+        "Mounts": [{"Type": "bind", "Source": "/c", "Target": "/d"}],
+        "Tmpfs": {"/t": "size=3M"},
+        "SecurityOpt": ["label=disable"],
+        "StorageOpt": {"size": "1G"},
+        "Isolation": "default",
+        "UsernsMode": "host",
+    }
+    pod, warnings = spec.pod(asked(**kept, Memory=6 << 20), "")
+    assert (warnings, pod.containers[0].as_asked) == ([], kept)
 
 
 def test_what_holds_inside() -> None:
@@ -288,6 +325,8 @@ def test_an_update_leaves_zeros_as_they_are() -> None:
         ContainerUpdate(memory_mib=300, cpus=0.5, pids=0, restart=RestartPolicy(name="always")),
         [],
     )
+    wanted, [warning] = spec.update(call.body(b'{"CpusetCpus":"1"}', config.Sizes, "application/json"))
+    assert wanted == ContainerUpdate(as_asked={"CpusetCpus": "1"}) and warning.startswith("CpusetCpus changes nothing")
 
 
 def test_a_body_says_that_it_is_json() -> None:
