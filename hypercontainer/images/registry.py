@@ -1,19 +1,17 @@
 """A registry and its mirrors, as one pull sees them: manifests and blobs by the OCI distribution protocol."""
 
-import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import NamedTuple, Protocol, TypeVar
 
 import aiohttp
-from yarl import URL
 
 from hypercontainer.errors import Denied, HyperError, InvalidInput, NotFound, Unavailable
-from hypercontainer.images import manifest, transport
+from hypercontainer.images import manifest, registry_host, transport
 from hypercontainer.images.manifest import ACCEPT, MAX_MANIFEST, Descriptor
-from hypercontainer.images.reference import DEFAULT_DOMAIN, HUB, Reference
-from hypercontainer.images.token import Tokens
-from hypercontainer.images.transport import Retry, TryAgain
+from hypercontainer.images.reference import Reference
+from hypercontainer.images.registry_host import RegistryHost
+from hypercontainer.images.transport import Request, Retry, TryAgain
 from hypercontainer.model import settings
 from hypercontainer.model.api import Credentials
 
@@ -49,61 +47,41 @@ class Document(NamedTuple):
     digest: str
 
 
-class Endpoint(NamedTuple):
-    """One way to reach the registry."""
-
-    base: URL
-    insecure: bool
-    tokens: Tokens
-
-
 class Registry:
     """The registry of one image. Made by `connect`."""
 
-    def __init__(
-        self, session: aiohttp.ClientSession, name: Reference, endpoints: list[Endpoint], retry: Retry
-    ) -> None:
-        self._session, self._name, self._endpoints, self._retry = session, name, endpoints, retry
+    def __init__(self, name: Reference, hosts: list[RegistryHost], retry: Retry) -> None:
+        self._name, self._hosts, self._retry = name, hosts, retry
         self._scope = f"repository:{name.path}:pull"
 
     async def manifest(self, tag_or_digest: str) -> Document:
         """Fetch a manifest or index. NotFound, Denied, Unavailable, BadBlob."""
         wanted = tag_or_digest if tag_or_digest.startswith("sha256:") else ""
-        return await self._anywhere(lambda endpoint: self._manifest(endpoint, tag_or_digest, wanted))
+        return await self._anywhere(lambda host: self._manifest(host, tag_or_digest, wanted))
 
     async def blob(self, blob: Descriptor, sink: Sink) -> None:
         """Fetch what `sink` lacks of a blob. It is whole and true to its digest, or BadBlob, Unavailable … is raised.
 
         Size and digest are checked as it comes; `sink` never gets more bytes than the descriptor says."""
-        await self._anywhere(lambda endpoint: self._blob(endpoint, blob, sink))
+        await self._anywhere(lambda host: self._blob(host, blob, sink))
 
-    async def _anywhere(self, fetch: Callable[[Endpoint], Awaitable[T]]) -> T:
-        """From the first endpoint that has it; the last one's error is the one to tell."""
-        for endpoint in self._endpoints[:-1]:
+    async def _anywhere(self, fetch: Callable[[RegistryHost], Awaitable[T]]) -> T:
+        """From the first host that has it; the last one's error is the one to tell."""
+        for host in self._hosts[:-1]:
             try:
-                return await fetch(endpoint)
+                return await fetch(host)
             except (Unavailable, NotFound, Denied, InvalidInput):
                 continue
-        return await fetch(self._endpoints[-1])
+        return await fetch(self._hosts[-1])
 
     @asynccontextmanager
     async def _get(
-        self, endpoint: Endpoint, path: str, headers: Mapping[str, str]
+        self, host: RegistryHost, path: str, headers: Mapping[str, str]
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """GET with the authorization that is wanted. NotFound, Denied, Unavailable for what is not a success."""
-        url = endpoint.base.joinpath("v2", *self._name.path.split("/"), *path.split("/"))
-        authorization = await endpoint.tokens.header(self._scope)
-        for _ in range(3):
-            async with transport.get(
-                self._session, url, headers, insecure=endpoint.insecure, authorization=authorization
-            ) as response:
-                if response.status != 401:
-                    self._check(response)
-                    yield response
-                    return
-                offered = response.headers.getall("WWW-Authenticate", [])
-            authorization = await endpoint.tokens.answer(offered, self._scope, authorization, endpoint.base)
-        raise Denied(f"cannot pull {self._name}: {transport.address(endpoint.base)} refuses every token that it gave")
+        """What is at `path`. NotFound, Denied, Unavailable for what is not a success."""
+        async with host.ask(Request("GET", host.url(self._name.path, path), headers), self._scope) as response:
+            self._check(response)
+            yield response
 
     def _check(self, response: aiohttp.ClientResponse) -> None:
         if response.status in (200, 206, 416):
@@ -116,37 +94,37 @@ class Registry:
             )
         raise Unavailable(f"cannot pull {self._name}: {transport.address(response.url)} answers {response.status}")
 
-    async def _manifest(self, endpoint: Endpoint, tag_or_digest: str, wanted: str) -> Document:
+    async def _manifest(self, host: RegistryHost, tag_or_digest: str, wanted: str) -> Document:
         async def attempt() -> Document:
             accept = {"Accept": ", ".join(ACCEPT)}
-            async with self._get(endpoint, f"manifests/{tag_or_digest}", accept) as response:
+            async with self._get(host, f"manifests/{tag_or_digest}", accept) as response:
                 data = await transport.body(response, MAX_MANIFEST, "a manifest")
                 promised = wanted or response.headers.get("Docker-Content-Digest", "")
                 return Document(data, response.content_type, _verified(data, promised, self._name))
 
         return await transport.retrying(f"pull {self._name}", self._retry, attempt)
 
-    async def _blob(self, endpoint: Endpoint, blob: Descriptor, sink: Sink) -> None:
+    async def _blob(self, host: RegistryHost, blob: Descriptor, sink: Sink) -> None:
         inherited = sink.offset
         await transport.retrying(
-            f"fetch {blob.digest} of {self._name}", self._retry, lambda: self._blob_once(endpoint, blob, sink)
+            f"fetch {blob.digest} of {self._name}", self._retry, lambda: self._blob_once(host, blob, sink)
         )
         if sink.digest != blob.digest and inherited:  # what an earlier attempt left may be what is wrong
             await sink.reset()
-            return await self._blob(endpoint, blob, sink)
+            return await self._blob(host, blob, sink)
         if sink.digest != blob.digest:
             got = sink.digest
             await sink.reset()
             raise BadBlob(f"cannot pull {self._name}: blob {blob.digest} came with digest {got}")
         return None
 
-    async def _blob_once(self, endpoint: Endpoint, blob: Descriptor, sink: Sink) -> None:
+    async def _blob_once(self, host: RegistryHost, blob: Descriptor, sink: Sink) -> None:
         begin = sink.offset
         if begin == blob.size:
             return
         headers = {"Range": f"bytes={begin}-"} if begin else {}
         try:
-            async with self._get(endpoint, f"blobs/{blob.digest}", headers) as response:
+            async with self._get(host, f"blobs/{blob.digest}", headers) as response:
                 await _align(response, sink)
                 length = response.content_length
                 if length is not None and sink.offset + length != blob.size:
@@ -192,10 +170,9 @@ async def connect(
     retry: Retry = Retry(),  # noqa: B008  a value
 ) -> AsyncIterator[Registry]:
     """A connection to the registry that `name` is in, its mirrors first. Credentials go to the registry alone."""
-    async with transport.session() as session:
-        mirrors = [_mirror(session, url, retry) for url in how.mirrors]
-        itself = await own(session, name.domain, how, credentials, retry)
-        yield Registry(session, name, [*mirrors, itself], retry)
+    async with registry_host.connect(name.domain, how, credentials, retry) as itself:
+        mirrors = [registry_host.mirror(itself.session, url, retry) for url in how.mirrors]
+        yield Registry(name, [*mirrors, itself], retry)
 
 
 async def login(
@@ -205,60 +182,13 @@ async def login(
     retry: Retry = Retry(),  # noqa: B008  a value
 ) -> None:
     """Ask the registry `domain` whether it takes `credentials`. Denied if it does not, Unavailable."""
-    async with transport.session() as session:
-        endpoint = await own(session, domain, how, credentials, retry)
-        await transport.retrying(f"log in to {domain}", retry, lambda: _enter(session, endpoint))
+    async with registry_host.connect(domain, how, credentials, retry) as host:
+        await transport.retrying(f"log in to {domain}", retry, lambda: _enter(host))
 
 
-async def _enter(session: aiohttp.ClientSession, endpoint: Endpoint) -> None:
+async def _enter(host: RegistryHost) -> None:
     """OCI distribution, "Determining Support": the path /v2/ wants to know who we are, and nothing else."""
-    url, authorization = endpoint.base / "v2/", ""
-    for _ in range(2):
-        async with transport.get(session, url, {}, insecure=endpoint.insecure, authorization=authorization) as response:
-            if response.status == 200:
-                return
-            if response.status != 401:
-                raise Unavailable(f"cannot log in to {transport.address(url)}: it answers {response.status}")
-            offered = response.headers.getall("WWW-Authenticate", [])
-        authorization = await endpoint.tokens.answer(offered, "", authorization, endpoint.base)
-    raise Denied(f"{transport.address(url)} refuses these credentials")
-
-
-async def own(
-    session: aiohttp.ClientSession, domain: str, how: settings.Registry, credentials: Credentials | None, retry: Retry
-) -> Endpoint:
-    """The registry itself, no mirror of it."""
-    host = HUB if domain == DEFAULT_DOMAIN else domain
-    insecure = how.insecure or is_loopback(host)
-    scheme = await _scheme(session, host, insecure)
-    return Endpoint(URL(f"{scheme}://{host}"), insecure, Tokens(session, credentials, retry, insecure=insecure))
-
-
-def _mirror(session: aiohttp.ClientSession, text: str, retry: Retry) -> Endpoint:
-    try:
-        url = URL(text)
-        plain = url.origin().scheme == "http"
-    except ValueError as e:
-        raise InvalidInput(f"invalid mirror {text!r}: give http://HOST[:PORT] or https://HOST[:PORT]") from e
-    return Endpoint(url, plain, Tokens(session, None, retry, insecure=plain))
-
-
-async def _scheme(session: aiohttp.ClientSession, host: str, insecure: bool) -> str:
-    """https; for an insecure registry http instead when it does not speak TLS."""
-    if not insecure:
-        return "https"
-    try:
-        async with transport.get(session, URL(f"https://{host}/v2/"), {}, insecure=True):
-            return "https"
-    except (TryAgain, HyperError) as e:
-        answered = isinstance(e, TryAgain) and e.__cause__ is None  # a 5xx, by TLS
-        return "https" if answered else "http"
-
-
-def is_loopback(host: str) -> bool:
-    """This machine: docker asks for no TLS here."""
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-    try:
-        return ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return name == "localhost"
+    async with host.ask(Request("GET", host.base / "v2/"), "") as response:
+        if response.status != 200:
+            where = transport.address(host.base)
+            raise Unavailable(f"cannot log in to {where}: it answers {response.status}")

@@ -14,10 +14,11 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from hypercontainer.errors import Denied, HyperError, InvalidInput, Unavailable
-from hypercontainer.images import manifest, registry, transport
+from hypercontainer.images import manifest, registry_host, transport
 from hypercontainer.images.manifest import Descriptor
 from hypercontainer.images.reference import Reference
-from hypercontainer.images.registry import BadBlob, Endpoint
+from hypercontainer.images.registry import BadBlob
+from hypercontainer.images.registry_host import RegistryHost
 from hypercontainer.images.transport import Request, Retry, TryAgain
 from hypercontainer.lib import foreign
 from hypercontainer.model import settings
@@ -64,8 +65,8 @@ class _Upload:
 class Destination:
     """A repository of a registry. Made by `connect`."""
 
-    def __init__(self, session: aiohttp.ClientSession, name: Reference, endpoint: Endpoint, retry: Retry) -> None:
-        self._session, self._name, self._endpoint, self._retry = session, name, endpoint, retry
+    def __init__(self, name: Reference, host: RegistryHost, retry: Retry) -> None:
+        self._name, self._host, self._retry = name, host, retry
         self._scope = f"repository:{name.path}:pull,push"
 
     async def has(self, digest: str) -> bool:
@@ -102,27 +103,16 @@ class Destination:
         return f"push {self._name}"
 
     def _url(self, path: str) -> URL:
-        return self._endpoint.base.joinpath("v2", *self._name.path.split("/"), *path.split("/"))
+        return self._host.url(self._name.path, path)
 
     # one request
 
     async def _ask(self, request: Request, wanted: Collection[int], scope: str = "") -> Answer:
-        """An answer of one of these statuses, with the authorization that is asked for. Credentials go to the registry
-        itself alone, wherever an upload is sent to. Denied, Unavailable."""
-        scope = scope or self._scope
-        tokens, ours = self._endpoint.tokens, request.url.origin() == self._endpoint.base.origin()
-        authorization = await tokens.header(scope) if ours else ""
-        for _ in range(3):
-            async with transport.send(
-                self._session, request, insecure=self._endpoint.insecure, authorization=authorization
-            ) as response:
-                if response.status in wanted:
-                    return Answer(response.status, response.headers, response.url)
-                if response.status != 401 or not ours:
-                    raise self._refused(response, await _words(response))
-                offered = response.headers.getall("WWW-Authenticate", [])
-            authorization = await tokens.answer(offered, scope, authorization, self._endpoint.base)
-        raise Denied(f"cannot {self._deed}: {transport.address(request.url)} refuses every token that it gave")
+        """An answer of one of these statuses. Denied, Unavailable."""
+        async with self._host.ask(request, scope or self._scope) as response:
+            if response.status not in wanted:
+                raise self._refused(response, await _words(response))
+            return Answer(response.status, response.headers, response.url)
 
     def _refused(self, response: aiohttp.ClientResponse, words: str) -> HyperError:
         where = transport.address(response.url)
@@ -203,7 +193,7 @@ class Destination:
         self._same(await self._ask(request, (201, 204)), blob.digest)
 
     def _next(self, answer: Answer) -> URL:
-        return transport.target_of(answer.url, answer.headers.get("Location", ""), self._endpoint.insecure)
+        return transport.target_of(answer.url, answer.headers.get("Location", ""), self._host.insecure)
 
     def _offset(self, answer: Answer, most: int) -> int:
         """How many bytes the registry has. Unavailable when that makes no sense."""
@@ -263,6 +253,5 @@ async def connect(
     retry: Retry = Retry(),  # noqa: B008  a value
 ) -> AsyncIterator[Destination]:
     """A connection to the registry that `name` is in, no mirror of it."""
-    async with transport.session() as session:
-        endpoint = await registry.own(session, name.domain, how, credentials, retry)
-        yield Destination(session, name, endpoint, retry)
+    async with registry_host.connect(name.domain, how, credentials, retry) as host:
+        yield Destination(name, host, retry)
