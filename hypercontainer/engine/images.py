@@ -10,10 +10,12 @@ import msgspec
 from hypercontainer.engine import filters
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.progress import Report, with_progress
-from hypercontainer.images import archive, auth, pull, reference
+from hypercontainer.images import archive, auth, reference
+from hypercontainer.images import pull as pulling
 from hypercontainer.images import push as pushing
-from hypercontainer.images import registry as registries
+from hypercontainer.images import registry as registry_client
 from hypercontainer.images import save as saving
+from hypercontainer.images.distribution import distribution
 from hypercontainer.images.index import Image
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Credentials, Filters
@@ -70,53 +72,56 @@ class Images:
         return self.host.images.history(self.host.images.get(name))
 
     async def pull(
-        self, name: str, *, platform: str, credentials: Credentials | None
+        self, name: str, *, all_tags: bool, platform: str, credentials: Credentials | None
     ) -> AsyncGenerator[doc.Progress | doc.ImagesDone, None]:
-        settings = self.host.settings
-        domain = reference.parse(name).domain
-        given = credentials or await auth.credentials(Path(settings.docker_config), domain)
+        store, registries = self.host.images, self.host.settings.registries
+        given = await self._credentials(name, credentials)
 
         async def fetch(report: Report) -> doc.ImagesDone:
-            image = await pull.pull(
-                self.host.images,
-                name,
-                platform=platform,
-                credentials=given,
-                registries=settings.registries,
-                report=report,
-            )
-            self._emit("pull", image.id, [name])
-            return doc.ImagesDone(images=[doc.ImageRef(id=image.id, name=name)])
+            if all_tags:
+                pulled = await pulling.pull_all(
+                    store, name, platform=platform, credentials=given, registries=registries, report=report
+                )
+            else:
+                image = await pulling.pull(
+                    store, name, platform=platform, credentials=given, registries=registries, report=report
+                )
+                pulled = {name: image}
+            for each, image in pulled.items():
+                self._emit("pull", image.id, [each])
+            return doc.ImagesDone(images=[doc.ImageRef(id=image.id, name=each) for each, image in pulled.items()])
 
         return with_progress(fetch)
 
     async def push(
         self, name: str, *, all_tags: bool, credentials: Credentials | None
     ) -> AsyncGenerator[doc.Progress | doc.PushDone, None]:
-        settings = self.host.settings
-        domain = reference.parse(name).domain
-        given = credentials or await auth.credentials(Path(settings.docker_config), domain)
+        store, registries = self.host.images, self.host.settings.registries
+        given = await self._credentials(name, credentials)
 
         async def send(report: Report) -> doc.PushDone:
             pushed = await pushing.push(
-                self.host.images,
-                name,
-                all_tags=all_tags,
-                credentials=given,
-                registries=settings.registries,
-                report=report,
+                store, name, all_tags=all_tags, credentials=given, registries=registries, report=report
             )
             for one in pushed:
                 ref = f"{one.name}:{one.tag}"
-                self._emit("push", self.host.images.get(ref).id, [ref])
+                self._emit("push", store.get(ref).id, [ref])
             return doc.PushDone(pushed=pushed)
 
         return with_progress(send)
 
+    async def distribution(self, name: str, *, credentials: Credentials | None) -> doc.Distribution:
+        given = await self._credentials(name, credentials)
+        return await distribution(name, credentials=given, registries=self.host.settings.registries)
+
+    async def _credentials(self, name: str, given: Credentials | None) -> Credentials | None:
+        """Those of the caller, else what the daemon's user keeps for the registry in `name`."""
+        return given or await auth.credentials(Path(self.host.settings.docker_config), reference.parse(name).domain)
+
     async def login(self, registry: str, credentials: Credentials) -> None:
         domain = auth.domain_of(registry)
         how = self.host.settings.registries.get(domain, Registry())
-        await registries.login(domain, how, credentials)
+        await registry_client.login(domain, how, credentials)
 
     async def load(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[doc.Progress | doc.ImagesDone, None]:
         async def load(report: Report) -> doc.ImagesDone:

@@ -117,20 +117,34 @@ def prune(context: Context, args: Args) -> int:
     return 0
 
 
-def pull_image(context: Context, name: str, *, platform: str, quiet: bool, to_stderr: bool) -> list[dict[str, str]]:
+def pull_image(
+    context: Context, name: str, *, platform: str, quiet: bool, to_stderr: bool, all_tags: bool = False
+) -> list[dict[str, str]]:
     """Pull `name`, showing how it goes; the images that came of it ({"Id", "Name"})."""
     from hypercontainer.hyperctl import login
 
     body: dict[str, object] = {"name": name, **({"platform": platform} if platform else {})}
+    if all_tags:
+        body["all_tags"] = True
     if kept := login.kept(context, name):
         body["auth"] = kept
     lines = context.client.stream("POST", "/v1/images/pull", body)
     return progress.follow(lines, sys.stderr if to_stderr else sys.stdout, quiet=quiet)
 
 
+def has_tag(name: str) -> bool:
+    """Or a digest."""
+    return split_tag(name)[1] != NONE or "@" in name
+
+
 def pull(context: Context, args: Args) -> int:
     moot.warn(args)
-    images = pull_image(context, args.operands[0], platform=args.platform, quiet=args.quiet, to_stderr=False)
+    name = args.operands[0]
+    if args.all_tags and has_tag(name):
+        raise UsageError("tag can't be used with --all-tags/-a", "pull", status=1)
+    images = pull_image(
+        context, name, platform=args.platform, quiet=args.quiet, to_stderr=False, all_tags=args.all_tags
+    )
     for image in images:
         print(image["Name"] if args.quiet else f"Pulled: {image['Name']} ({image['Id']})")
     return 0
@@ -141,10 +155,9 @@ def push(context: Context, args: Args) -> int:
 
     moot.warn(args)
     name = args.operands[0]
-    tagged = split_tag(name)[1] != NONE or "@" in name
-    if args.all_tags and tagged:
+    if args.all_tags and has_tag(name):
         raise UsageError("tag can't be used with --all-tags/-a", "push", status=1)
-    if not (args.all_tags or tagged or args.quiet):
+    if not (args.all_tags or has_tag(name) or args.quiet):
         print("Using default tag: latest")
     body: dict[str, object] = {"name": name, "all_tags": args.all_tags}
     if kept := login.kept(context, name):
@@ -216,6 +229,7 @@ def import_(context: Context, args: Args) -> int:
     return 0
 
 
+ALL_TAGS = flags.switch("all-tags", "All tags of the repository", "a")
 QUIET = flags.switch("quiet", "Do not show how it goes", "q")
 COMMANDS = {
     "images": Command(
@@ -237,12 +251,10 @@ COMMANDS = {
     ),
     "pull": Command(
         pull, "[OPTIONS] NAME[:TAG|@DIGEST]", "hyperctl pull --platform linux/amd64 debian:12",
-        Flag("platform", "os/architecture[/variant]"), QUIET, moot.TRUST, least=1, most=1,
-        refused={"all-tags": "name the tags one by one"},
+        Flag("platform", "os/architecture[/variant]"), ALL_TAGS, QUIET, moot.TRUST, least=1, most=1,
     ),
     "push": Command(
-        push, "[OPTIONS] NAME[:TAG]", "hyperctl push registry.example.com:5000/mine:1",
-        flags.switch("all-tags", "All tags of the repository", "a"),
+        push, "[OPTIONS] NAME[:TAG]", "hyperctl push registry.example.com:5000/mine:1", ALL_TAGS,
         flags.switch("quiet", "Do not show how it goes", "q"), moot.TRUST, least=1, most=1, objects="images",
     ),
     "load": Command(

@@ -27,10 +27,12 @@ ACCEPT = (OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST)
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
-class Platform(msgspec.Struct, frozen=True):
+class Platform(msgspec.Struct, frozen=True, rename={"os_version": "os.version", "os_features": "os.features"}):
     os: str = ""
     architecture: str = ""
     variant: str = ""
+    os_version: str = ""
+    os_features: list[str] = []
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
@@ -155,7 +157,7 @@ def _check(descriptor: Descriptor, what: str, limit: int) -> None:
 def kind_of(data: bytes, media_type: str = "") -> Literal["manifest", "index"]:
     """What a document is: by its own word, then by what the registry called it. InvalidInput for anything else."""
     head = foreign.read(data, _Head, "manifest", MAX_MANIFEST)
-    name = head.mediaType or media_type.partition(";")[0].strip()
+    name = _type(head, media_type)
     if name in (OCI_INDEX, DOCKER_LIST) or (name not in ACCEPT and head.manifests is not None):
         return "index"
     if name in (OCI_MANIFEST, DOCKER_MANIFEST) or head.config is not None:
@@ -163,6 +165,15 @@ def kind_of(data: bytes, media_type: str = "") -> Literal["manifest", "index"]:
     if head.schemaVersion == 1:
         raise InvalidInput("cannot read manifest: it is in docker's schema 1, which went out of use in 2017")
     raise InvalidInput(f"cannot read manifest: type {name[:80]!r} is not an image's")
+
+
+def type_of(data: bytes, media_type: str) -> str:
+    """What a document calls itself, else what the registry called it."""
+    return _type(foreign.read(data, _Head, "manifest", MAX_MANIFEST), media_type)
+
+
+def _type(head: "_Head", media_type: str) -> str:
+    return head.mediaType or media_type.partition(";")[0].strip()
 
 
 class _Head(msgspec.Struct):

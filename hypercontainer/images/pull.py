@@ -3,6 +3,9 @@
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+
+import msgspec
 
 from hypercontainer.errors import HyperError, InvalidInput, NotFound, Unavailable
 from hypercontainer.images import manifest, partial, platform, reference, registry
@@ -37,8 +40,54 @@ async def pull(
     far is kept for the next attempt, for a day. BadBlob, BadLayer: it sends what it should not. Exhausted: the disk.
     """
     ref = reference.parse(name)
-    how = (registries or {}).get(ref.domain, settings.Registry())
-    async with registry.connect(ref, how, credentials, retry) as source, store.workspace() as work:
+    async with _source(ref, credentials, registries, retry) as source:
+        return await _one(store, source, ref, platform, report)
+
+
+async def pull_all(
+    store: ImageStore,
+    name: str,
+    *,
+    platform: str = "",
+    credentials: Credentials | None = None,
+    registries: Mapping[str, settings.Registry] | None = None,
+    report: Report = silent,
+    retry: Retry = Retry(),  # noqa: B008  a value
+) -> dict[str, Image]:
+    """Fetch the images of all tags of the repository `name`, one after the other; the first that fails ends it.
+    They come by their names.
+
+    InvalidInput for a name with a tag; the rest as `pull`."""
+    if (ref := reference.bare(name)) is None:
+        raise InvalidInput(f"cannot pull all tags of {name}: name the repository, without a tag")
+    async with _source(ref, credentials, registries, retry) as source:
+        tags = await source.tags()
+        if not tags:
+            raise NotFound("image", ref.repository, "its repository has no tags")
+        found = {}
+        for tag in tags:
+            report(Progress(id=tag, action=f"Pulling from {ref.path}"))
+            image = await _one(store, source, ref._replace(tag=tag), platform, _of_tag(tag, report))
+            found[f"{name}:{tag}"] = image
+        return found
+
+
+def _of_tag(tag: str, report: Report) -> Report:
+    """What is said of no layer is said of this tag."""
+    return lambda progress: report(progress if progress.id else msgspec.structs.replace(progress, id=tag))
+
+
+def _source(
+    ref: Reference,
+    credentials: Credentials | None,
+    registries: Mapping[str, settings.Registry] | None,
+    retry: Retry,
+) -> AbstractAsyncContextManager[Registry]:
+    return registry.connect(ref, (registries or {}).get(ref.domain, settings.Registry()), credentials, retry)
+
+
+async def _one(store: ImageStore, source: Registry, ref: Reference, platform: str, report: Report) -> Image:
+    async with store.workspace() as work:
         return await _Pull(store, work, source, ref, report).run(platform)
 
 

@@ -1,21 +1,29 @@
 """A registry and its mirrors, as one pull sees them: manifests and blobs by the OCI distribution protocol."""
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import NamedTuple, Protocol, TypeVar
 
 import aiohttp
+import msgspec
+from yarl import URL
 
 from hypercontainer.errors import Denied, HyperError, InvalidInput, NotFound, Unavailable
-from hypercontainer.images import manifest, registry_host, transport
+from hypercontainer.images import manifest, reference, registry_host, transport
 from hypercontainer.images.manifest import ACCEPT, MAX_MANIFEST, Descriptor
 from hypercontainer.images.reference import Reference
 from hypercontainer.images.registry_host import RegistryHost
 from hypercontainer.images.transport import Request, Retry, TryAgain
+from hypercontainer.lib import foreign
 from hypercontainer.model import settings
 from hypercontainer.model.api import Credentials
 
 T = TypeVar("T")
+MAX_TAGS, MAX_PAGES = 100_000, 1000  # of a repository, which lists them a page at a time
+MAX_LINK = 8192
+LINK = re.compile(r"\s*<([^<>\s]+)>([^<>,]*)")
+NEXT = re.compile(r';\s*rel="?next"?\s*(;|$)', re.IGNORECASE)
 
 
 class BadBlob(InvalidInput):
@@ -39,6 +47,31 @@ class Sink(Protocol):
         """Begin again with nothing."""
 
 
+class _Memory:
+    """A sink for what is small."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    @property
+    def offset(self) -> int:
+        return len(self.data)
+
+    @property
+    def digest(self) -> str:
+        return manifest.digest(bytes(self.data))
+
+    async def write(self, data: bytes) -> None:
+        self.data += data
+
+    async def reset(self) -> None:
+        self.data.clear()
+
+
+class _Tags(msgspec.Struct):
+    tags: list[str] | None = None
+
+
 class Document(NamedTuple):
     """A manifest or index as it came, its digest computed by us."""
 
@@ -58,6 +91,18 @@ class Registry:
         """Fetch a manifest or index. NotFound, Denied, Unavailable, BadBlob."""
         wanted = tag_or_digest if tag_or_digest.startswith("sha256:") else ""
         return await self._anywhere(lambda host: self._manifest(host, tag_or_digest, wanted))
+
+    async def document(self, blob: Descriptor, limit: int) -> bytes:
+        """A small blob. Errors as of `blob`; InvalidInput if it has more than `limit` bytes."""
+        if blob.size > limit:
+            raise InvalidInput(f"cannot pull {self._name}: {blob.digest} has {blob.size} bytes, {limit} at most")
+        sink = _Memory()
+        await self.blob(blob, sink)
+        return bytes(sink.data)
+
+    async def tags(self) -> list[str]:
+        """All tags of the repository, in the order of their letters. NotFound, Denied, Unavailable."""
+        return await self._anywhere(self._tags)
 
     async def blob(self, blob: Descriptor, sink: Sink) -> None:
         """Fetch what `sink` lacks of a blob. It is whole and true to its digest, or BadBlob, Unavailable … is raised.
@@ -103,6 +148,34 @@ class Registry:
                 return Document(data, response.content_type, _verified(data, promised, self._name))
 
         return await transport.retrying(f"pull {self._name}", self._retry, attempt)
+
+    async def _tags(self, host: RegistryHost) -> list[str]:
+        found: set[str] = set()
+        url, pages = host.url(self._name.path, "tags/list"), 0
+        while True:
+            page, after = await self._page(host, url)
+            found.update(page)
+            pages += 1
+            if after is None:
+                return sorted(found)
+            if pages == MAX_PAGES or len(found) > MAX_TAGS:
+                raise Unavailable(
+                    f"cannot pull all tags of {self._name}: {transport.address(host.base)} has {len(found)} "
+                    f"on {pages} pages, and more"
+                )
+            url = after
+
+    async def _page(self, host: RegistryHost, url: URL) -> tuple[list[str], URL | None]:
+        """Some of the tags, and where the next ones are."""
+
+        async def attempt() -> tuple[list[str], URL | None]:
+            async with host.ask(Request("GET", url), self._scope) as response:
+                self._check(response)
+                data = await transport.body(response, MAX_MANIFEST, "a list of tags")
+                after = following(response.headers.get("Link", ""))
+                return read_tags(data), transport.target_of(response.url, after, host.insecure) if after else None
+
+        return await transport.retrying(f"pull all tags of {self._name}", self._retry, attempt)
 
     async def _blob(self, host: RegistryHost, blob: Descriptor, sink: Sink) -> None:
         inherited = sink.offset
@@ -153,6 +226,21 @@ async def _align(response: aiohttp.ClientResponse, sink: Sink) -> None:
         await sink.reset()
     if response.status != 200:
         raise TryAgain(f"{transport.address(response.url)} sends another part than was asked for")
+
+
+def read_tags(data: bytes) -> list[str]:
+    """A page of a repository's tags. InvalidInput for what can be none."""
+    tags = foreign.read(data, _Tags, "a list of tags", MAX_MANIFEST).tags or []
+    for tag in tags:
+        if not reference.TAG.fullmatch(tag):
+            raise InvalidInput(f"cannot read a list of tags: {tag[:80]!r} is none")
+    return tags
+
+
+def following(link: str) -> str:
+    """Of a Link header (RFC 8288) with rel="next", as registries send it: where the next page is; "" for any other."""
+    found = LINK.match(link[:MAX_LINK])
+    return found[1] if found and NEXT.search(found[2]) else ""
 
 
 def _verified(data: bytes, promised: str, name: Reference) -> str:

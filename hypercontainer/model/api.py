@@ -264,15 +264,19 @@ class Images(Protocol):
     async def history(self, name: str) -> Sequence[doc.HistoryEntry]: ...
 
     async def pull(
-        self, name: str, *, platform: str, credentials: Credentials | None
+        self, name: str, *, all_tags: bool, platform: str, credentials: Credentials | None
     ) -> AsyncGenerator[doc.Progress | doc.ImagesDone, None]:
-        """Progress, then ImagesDone. `platform` "" is the guest's; credentials None: those of the daemon's user."""
+        """Fetch the image of this name, or those of all tags of the repository: progress, then ImagesDone. `platform`
+        "" is the guest's; credentials None: those of the daemon's user."""
 
     async def push(
         self, name: str, *, all_tags: bool, credentials: Credentials | None
     ) -> AsyncGenerator[doc.Progress | doc.PushDone, None]:
         """Send the image of this name, or those of all tags of the repository, to the registry in the name: progress,
         then PushDone. credentials None: those of the daemon's user."""
+
+    async def distribution(self, name: str, *, credentials: Credentials | None) -> doc.Distribution:
+        """What the registry in the name has under it; nothing is fetched. credentials None: as for `pull`."""
 
     async def login(self, registry: str, credentials: Credentials) -> None:
         """Ask `registry` (HOST[:PORT], "docker.io") whether it takes them; Denied if not. Nothing is kept."""

@@ -618,6 +618,37 @@ class Pushed(Document, frozen=True, kw_only=True):
     size: int  # bytes of the manifest
 
 
+class Descriptor(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A manifest or an index of some, in OCI's words."""
+
+    media_type: str
+    digest: str
+    size: int  # bytes
+
+
+class Platform(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    rename={"os_version": "os.version", "os_features": "os.features"},
+):
+    """What an image runs on, in OCI's words."""
+
+    os: str = ""
+    architecture: str = ""
+    variant: str = ""
+    os_version: str = ""
+    os_features: list[str] = []
+
+
+class Distribution(Document, frozen=True, kw_only=True):
+    """What a registry has under a name, and for which platforms."""
+
+    descriptor: Descriptor
+    platforms: list[Platform]
+
+
 class PushDone(msgspec.Struct, frozen=True, kw_only=True):
     """The last line of a push that succeeded."""
 

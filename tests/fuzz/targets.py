@@ -31,7 +31,7 @@ from hypercontainer.hyperd.http.call import Raw
 from hypercontainer.hyperd.rest.routes import ROUTES
 from hypercontainer.hypervisor.qemu import resize, snapshot
 from hypercontainer.hypervisor.qemu.qmp import Monitor
-from hypercontainer.images import challenge, compression, manifest, reference, token, unpack
+from hypercontainer.images import challenge, compression, distribution, manifest, reference, registry, token, unpack
 
 NONCE = 7
 JSON = "application/json"
@@ -140,6 +140,8 @@ def documents(data: bytes) -> None:
         manifest.to_oci,
         manifest.read_index,
         manifest.read_config,
+        registry.read_tags,
+        distribution.platform_of,
         lambda said: token._read(said, "registry.example"),
     ]
     for read in readers:

@@ -1,16 +1,21 @@
 """The docker CLI against a hyperd: any that is installed, unchanged."""
 
 import fcntl
+import http.client
+import json
 import os
 import pty
 import select
 import signal
+import socket
 import struct
 import subprocess
 import termios
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from hypercontainer.testing.daemon import PrivateDaemon, Result
 
@@ -39,6 +44,15 @@ class DockerCli:
         done = self(*words, stdin=stdin)
         assert done.status == 0, (words, done)
         return done.out.strip()
+
+    def get(self, path: str) -> Any:
+        """The document that the API has there, for what the CLI has no command."""
+        connection = http.client.HTTPConnection("docker", timeout=WAIT_S)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        with closing(connection):
+            connection.sock.connect(self.env["DOCKER_HOST"].removeprefix("unix://"))
+            connection.request("GET", path)
+            return json.load(connection.getresponse())
 
     def argv(self, *words: str) -> list[str]:
         return [str(self.docker), *words]

@@ -334,6 +334,59 @@ async def test_a_registry_with_credentials(docker: DockerCli, tmp_path: Path) ->
         await asyncio.to_thread(walk)
 
 
+@pytest.mark.skipif(not shutil.which("docker-registry"), reason="docker-registry is not installed")
+async def test_what_a_registry_has(docker: DockerCli, tmp_path: Path) -> None:
+    """All tags of a repository, and what is under one, without a pull."""
+    async with docker_registry(tmp_path / "registry") as host:
+        app = f"{host}/team/app"
+
+        def walk() -> None:
+            for tag in "1", "2":
+                docker.ok("tag", "busybox", f"{app}:{tag}")
+            pushed = docker.ok("push", "-a", app)
+            digest = pushed.rpartition("digest: ")[2].partition(" ")[0]
+            docker.ok("rmi", f"{app}:1", f"{app}:2")
+            pulled = docker.ok("pull", "-a", app)
+            assert "1: Pulling from team/app" in pulled and f"2: Digest: {digest}" in pulled
+            assert docker.ok("images", "--format", "{{.Tag}}", app).split() == ["1", "2"]
+            found = docker.get(f"/distribution/{app}:1/json")
+            assert found["Descriptor"]["digest"] == digest
+            assert found["Platforms"] == [{"os": "linux", "architecture": "amd64"}]
+            docker.ok("rmi", f"{app}:1", f"{app}:2")
+
+        await asyncio.to_thread(walk)
+
+
+@pytest.mark.skipif(not all(map(shutil.which, ("docker-registry", "skopeo"))), reason="docker-registry, skopeo")
+async def test_an_index_that_the_cli_makes(docker: DockerCli, tmp_path: Path) -> None:
+    """Of what was pushed here. In docker's words: the CLI of 20.10 finds no others."""
+    async with docker_registry(tmp_path / "registry") as host:
+        app = f"{host}/team/app"
+
+        def walk() -> None:
+            docker.ok("save", "-o", str(tmp_path / "a.tar"), "busybox")
+            source, there = f"docker-archive:{tmp_path / 'a.tar'}", f"docker://{host}/from/app:1"
+            copy = ["skopeo", "copy", "--format", "v2s2", "--dest-tls-verify=false", source, there]
+            subprocess.run(copy, check=True, capture_output=True, timeout=300)
+            docker.ok("pull", f"{host}/from/app:1")
+            docker.ok("tag", f"{host}/from/app:1", f"{app}:1")
+            digest = docker.ok("push", f"{app}:1").rpartition("digest: ")[2].partition(" ")[0]
+            docker.ok("manifest", "create", "--insecure", f"{app}:many", f"{app}:1")
+            index = docker.ok("manifest", "push", "--insecure", f"{app}:many")
+            assert digest in docker.ok("manifest", "inspect", "--insecure", f"{app}:many")
+            assert f"Digest: {index}" in docker.ok("pull", f"{app}:many")
+            assert docker.get(f"/distribution/{app}:many/json")["Descriptor"]["digest"] == index
+            assert docker.ok("run", "--rm", f"{app}@{index}", "echo", "of an index") == "of an index"
+            docker.ok("rmi", f"{host}/from/app:1", f"{app}:1", f"{app}:many")
+
+        await asyncio.to_thread(walk)
+
+
+def test_registries_cannot_be_searched(docker: DockerCli) -> None:
+    done = docker("search", "busybox")
+    assert (done.status, "the protocol of registries has no search" in done.err) == (1, True)
+
+
 def test_volumes(docker: DockerCli) -> None:
     assert docker.ok("volume", "create", "--label", "a=b", "data") == "data"
     docker.ok("run", "--rm", "-v", "data:/d", "busybox", "sh", "-c", "echo kept > /d/x")

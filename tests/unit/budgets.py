@@ -35,7 +35,18 @@ from hypercontainer.hyperd.http import params
 from hypercontainer.hyperd.rest import frames
 from hypercontainer.hyperd.rest.containers import ListQuery
 from hypercontainer.hypervisor.host.rundir import VmmFile
-from hypercontainer.images import auth, challenge, compression, instruction, layout, reference, spool, transport, upload
+from hypercontainer.images import (
+    auth,
+    challenge,
+    compression,
+    instruction,
+    layout,
+    reference,
+    registry,
+    spool,
+    transport,
+    upload,
+)
 from hypercontainer.images.index import Index
 from hypercontainer.kernel.bundle import BundleFile
 from hypercontainer.lib import document
@@ -73,6 +84,7 @@ def headers(data: bytes) -> None:
     text = data.decode("latin-1")
     challenge.parse([text])
     transport.retry_after_s(text)
+    registry.following(text)
 
 
 def words(data: bytes) -> None:
@@ -189,7 +201,7 @@ class Reader(NamedTuple):
 
 READERS: dict[str, Reader] = {
     "documents of a registry": Reader(
-        ("lib.foreign", "images.manifest", "images.token"),
+        ("lib.foreign", "images.distribution", "images.manifest", "images.registry", "images.token"),
         targets.documents,
         lambda: {**bombs.jsons(), **bombs.descriptors()},
     ),

@@ -44,7 +44,7 @@ REMOVE_FIRST = (
 
 
 class Missing(HyperError):
-    """Docker has it, hyperd has not yet: docs/docker.md lists all such."""
+    """Docker has it, hyperd has not: docs/docker.md lists all such."""
 
     kind = "unsupported"
 

@@ -8,7 +8,7 @@ import msgspec
 from hypercontainer.errors import InvalidInput
 from hypercontainer.hyperd.docker import auth, filters, progress, versions
 from hypercontainer.hyperd.docker.call import Nothing, Query
-from hypercontainer.hyperd.docker.errors import absent
+from hypercontainer.hyperd.docker.errors import Missing
 from hypercontainer.hyperd.docker.inspect import Document
 from hypercontainer.hyperd.docker.versions import Version
 from hypercontainer.hyperd.http.call import Answer, Bytes, Call
@@ -117,18 +117,16 @@ async def create(call: Call[CreateQuery, AsyncIterator[bytes]]) -> AsyncGenerato
     if not q.fromImage:
         raise InvalidInput("fromImage or fromSrc is needed")
     given = auth.credentials(call.headers.get("X-Registry-Auth", ""))
-    name = whole_name(q.fromImage, q.tag)
-    source = await call.engine.images.pull(name, platform=q.platform, credentials=given)
+    name, all_tags = wanted(q.fromImage, q.tag)
+    source = await call.engine.images.pull(name, all_tags=all_tags, platform=q.platform, credentials=given)
     return await progress.begun(progress.pulled(source, name))
 
 
-def whole_name(repository: str, tag: str) -> str:
-    """Of a pull. InvalidInput for all tags of a repository."""
+def wanted(image: str, tag: str) -> tuple[str, bool]:
+    """The name that a pull is of, and whether of all tags: of a repository when nothing more is said."""
     if tag:
-        return f"{repository}{'@' if ':' in tag else ':'}{tag}"
-    if "@" in repository or ":" in repository.rpartition("/")[2]:
-        return repository
-    raise InvalidInput(f"cannot pull all tags of {repository[:200]}: name one: {repository[:200]}:latest")
+        return f"{image}{'@' if ':' in tag else ':'}{tag}", False
+    return image, not ("@" in image or ":" in image.rpartition("/")[2])
 
 
 async def _import(call: Call[CreateQuery, AsyncIterator[bytes]]) -> AsyncGenerator[Document, None]:
@@ -188,5 +186,13 @@ async def prune(call: Call[filters.Filtered, bytes]) -> Document:
     return {"ImagesDeleted": [{"Deleted": id} for id in done.deleted] or None, "SpaceReclaimed": done.space_reclaimed}
 
 
+async def distribution(call: Call[Nothing, None]) -> Document:
+    given = auth.credentials(call.headers.get("X-Registry-Auth", ""))
+    document: Document = msgspec.to_builtins(await call.engine.images.distribution(image_name(call), credentials=given))
+    return document | {"Platforms": document["Platforms"] or None}
+
+
 async def search(call: Call[Nothing, None]) -> None:
-    raise absent("a search of registries")
+    raise Missing(
+        "cannot search: the protocol of registries has no search; look at https://hub.docker.com, or at your registry"
+    )

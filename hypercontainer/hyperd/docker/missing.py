@@ -21,10 +21,6 @@ async def websocket(call: Call[Any, Any]) -> None:
     raise absent("attaching by a websocket")
 
 
-async def distribution(call: Call[Any, Any]) -> None:
-    raise absent("asking a registry for an image's manifest")
-
-
 async def checkpoint(call: Call[Any, Any]) -> None:
     raise absent("docker checkpoint", "hyperctl checkpoint does it")
 

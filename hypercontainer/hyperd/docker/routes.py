@@ -113,7 +113,7 @@ ROUTES: tuple[Route[Any, Any], ...] = (
     post(f"{I}/tag", images.tag, images.TagQuery),
     post(f"{I}/push", images.push, images.PushQuery, answer=ROWS, lasting=True),
     delete(I, images.remove, images.RemoveQuery),
-    anything("/distribution/{i:.+}/json", missing.distribution),
+    get("/distribution/{i:.+}/json", images.distribution, lasting=True),
     anything("/build", missing.build),
     post("/build/prune", missing.no_cache),
     anything("/build/{_:.*}", missing.build),

@@ -46,6 +46,7 @@ class ImportQuery(Query, frozen=True, kw_only=True):
 
 class PullBody(Body, frozen=True, kw_only=True):
     name: Name
+    all_tags: bool = False
     platform: Annotated[str, msgspec.Meta(max_length=64)] = ""  # "" = the guest's: "linux/amd64"
     auth: Credentials | None = None  # None = those of the daemon's user
 
@@ -78,7 +79,9 @@ async def history(call: Call[ImageQuery, None]) -> Sequence[doc.HistoryEntry]:
 
 async def pull(call: Call[Nothing, PullBody]) -> Pulling:
     body = call.body
-    return await call.engine.images.pull(body.name, platform=body.platform, credentials=body.auth)
+    return await call.engine.images.pull(
+        body.name, all_tags=body.all_tags, platform=body.platform, credentials=body.auth
+    )
 
 
 async def push(call: Call[Nothing, PushBody]) -> AsyncGenerator[doc.Progress | doc.PushDone, None]:

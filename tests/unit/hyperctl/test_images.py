@@ -18,6 +18,10 @@ def test_pull(hyperctl: Hyperctl) -> None:
         "111111111111: Downloading (4MB)\nPulled: bb:1 (sha256:1)\nPulled:  (sha256:2)\n"
     )
     assert hyperctl("pull", "-q", "bb:1").out == "bb:1\n\n"
+    assert hyperctl("pull", "-q", "-a", "bb").status == 0
+    assert hyperctl.hyperd.requests[-1].body == {"name": "bb", "all_tags": True}
+    refused = hyperctl("pull", "-a", "bb:1")
+    assert refused.status == 1 and "tag can't be used with --all-tags/-a" in refused.err
     hyperctl.hyperd.answers["POST", "/v1/images/pull"] = Refusal(503, "unavailable", "cannot reach the registry")
     assert hyperctl("pull", "bb:1") == (1, "", "hyperctl: cannot reach the registry\n")
 

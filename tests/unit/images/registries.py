@@ -41,6 +41,7 @@ class FakeRegistry:
     basic: str = ""  # "user:password" that every request must give
     bearer: str = ""  # a token that every request must give; "user:password" gets it at /token
     token_status: int = 200
+    pages: list[list[str]] = field(default_factory=list)  # of tags, of every repository
     encoding: str = ""  # manifests say that they have this Content-Encoding
     before: Callable[[str], Awaitable[None]] | None = None
     port: int = 0
@@ -198,11 +199,18 @@ class FakeRegistry:
                 return answer.status, {k: answer.headers[k] for k in keep if k in answer.headers}, await answer.read()
         if not path:
             return 200, {}, b"{}"
+        if path.endswith("/tags/list"):
+            return self._tags(request)
         if path not in self.files:
             return 404, {}, b"{}"
         kind, data = self.files[path]
         encoded = {"Content-Encoding": self.encoding} if self.encoding and "/manifests/" in path else {}
         return 200, {"Content-Type": kind, **encoded}, gzip.compress(data) if encoded else data
+
+    def _tags(self, request: web.Request) -> Content:
+        n = int(request.query.get("page", "0"))
+        link = {"Link": f'<{request.path}?page={n + 1}>; rel="next"'} if n + 1 < len(self.pages) else {}
+        return 200, link, json.dumps({"name": "x", "tags": self.pages[n] or None}).encode()
 
     def _token(self, request: web.Request) -> web.Response:
         self.given += 1

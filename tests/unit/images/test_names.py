@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hypercontainer.errors import HyperError, InvalidInput, NotFound
 from hypercontainer.images import auth, challenge, manifest, platform, reference, transport
-from hypercontainer.images.manifest import Descriptor, Platform
+from hypercontainer.images.manifest import Descriptor
 from hypercontainer.images.reference import Reference, parse
 from hypercontainer.model.api import Credentials
 
@@ -316,7 +316,8 @@ def test_credentials_are_not_shown() -> None:
 
 
 def found(*platforms: str, want: str) -> str:
-    descriptors = [Descriptor("x", DIGEST, n, platform=Platform(*p.split("/"))) for n, p in enumerate(platforms)]
+    said = [platform.parse(p) for p in platforms]
+    descriptors = [Descriptor("x", DIGEST, n, platform=each) for n, each in enumerate(said)]
     return platforms[platform.choose(descriptors, platform.parse(want), "x").size]
 
 

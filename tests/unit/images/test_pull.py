@@ -12,10 +12,13 @@ import pytest
 from yarl import URL
 
 from hypercontainer.errors import Denied, Exhausted, HyperError, InvalidInput, NotFound, Unavailable
-from hypercontainer.images.pull import pull
-from hypercontainer.images.registry import BadBlob
+from hypercontainer.images.distribution import distribution
+from hypercontainer.images.manifest import OCI_INDEX, OCI_MANIFEST
+from hypercontainer.images.pull import pull, pull_all
+from hypercontainer.images.registry import BadBlob, following
 from hypercontainer.images.store import ImageStore
 from hypercontainer.images.transport import Retry, address
+from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Credentials
 from hypercontainer.model.documents import Progress
 from hypercontainer.model.settings import Registry
@@ -315,6 +318,73 @@ async def test_the_platform_is_chosen(store: ImageStore, registry: FakeRegistry)
     assert len(image.digests) == 2  # the index's and its own
     with pytest.raises(NotFound, match=r"no such image for linux/riscv64: .*there is linux/amd64, linux/arm/v6"):
         await pull(store, name, platform="linux/riscv64", retry=SOON)
+
+
+async def test_all_tags(store: ImageStore, registry: FakeRegistry) -> None:
+    """However many pages they come in; a list that never ends is not read for ever."""
+    registry.push("a", "2", LAYERS[:2])
+    registry.pages = [["2"], ["1"], []]
+    seen: list[Progress] = []
+    found = await pull_all(store, f"{registry.host}/a", report=seen.append, retry=SOON)
+    assert list(found) == [f"{registry.host}/a:1", f"{registry.host}/a:2"]
+    assert [image.names for image in found.values()] == [[name] for name in found]
+    assert [p.id for p in seen if p.action.startswith("Digest: ")] == ["1", "2"]
+    with pytest.raises(InvalidInput, match="name the repository, without a tag"):
+        await pull_all(store, f"{registry.host}/a:1", retry=SOON)
+    registry.pages = [[]]
+    with pytest.raises(NotFound, match="its repository has no tags"):
+        await pull_all(store, f"{registry.host}/a", retry=SOON)
+    registry.pages = [["../x"]]
+    with pytest.raises(InvalidInput, match=r"'\.\./x' is none"):
+        await pull_all(store, f"{registry.host}/a", retry=SOON)
+    registry.pages = [["1"]] * 2000
+    with pytest.raises(Unavailable, match="has 1 on 1000 pages, and more"):
+        await pull_all(store, f"{registry.host}/a", retry=SOON)
+
+
+@pytest.mark.parametrize(
+    ("link", "after"),
+    [
+        ('</v2/a/tags/list?n=2&last=b>; rel="next"', "/v2/a/tags/list?n=2&last=b"),
+        ("<https://r.example/x>;rel=next", "https://r.example/x"),
+        ('<x>; title="a"; rel=next; y=z', "x"),
+        ('<x>; rel="prev"', ""),
+        ("", ""),
+        ("x; rel=next", ""),
+        ("<x", ""),
+    ],
+)
+def test_where_the_next_page_is(link: str, after: str) -> None:
+    assert following(link) == after
+
+
+async def test_what_a_registry_has(registry: FakeRegistry) -> None:
+    digest = made.digest(registry.files["a/manifests/1"][1])
+    found = await distribution(f"{registry.host}/a:1", retry=SOON)
+    data = registry.files["a/manifests/1"][1]
+    assert found.descriptor == doc.Descriptor(media_type=OCI_MANIFEST, digest=digest, size=len(data))
+    assert found.platforms == [doc.Platform(os="linux", architecture="amd64")]
+    assert registry.paths("/blobs/") == [f"/v2/a/blobs/{json.loads(data)['config']['digest']}"]
+    platform = {"os": "windows", "architecture": "amd64", "os.version": "10.0", "os.features": ["win32k"]}
+    registry.push_index("a", "many", [{**made.descriptor(data, "manifest.v1+json"), "platform": platform}])
+    many = await distribution(f"{registry.host}/a:many", retry=SOON)
+    assert many.descriptor.media_type == OCI_INDEX
+    assert many == await distribution(f"{registry.host}/a@{many.descriptor.digest}", retry=SOON)
+    assert many.platforms == [
+        doc.Platform(os="windows", architecture="amd64", os_version="10.0", os_features=["win32k"])
+    ]
+    with pytest.raises(NotFound):
+        await distribution(f"{registry.host}/a:none", retry=SOON)
+
+
+async def test_a_configuration_that_is_too_large_to_look_at(registry: FakeRegistry) -> None:
+    kind, data = registry.files["a/manifests/1"]
+    document = json.loads(data)
+    document["config"]["size"] = 1 << 30
+    registry.files["a/manifests/1"] = kind, json.dumps(document).encode()
+    with pytest.raises(InvalidInput, match="bytes, 8388608 at most"):
+        await distribution(f"{registry.host}/a:1", retry=SOON)
+    assert registry.paths("/blobs/") == []
 
 
 async def test_an_image_for_another_machine(store: ImageStore, registry: FakeRegistry) -> None:

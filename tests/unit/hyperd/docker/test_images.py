@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from hypercontainer.errors import NotFound, Unavailable
+from hypercontainer.errors import Denied, NotFound, Unavailable
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Credentials
 from tests.unit.hyperd.docker.conftest import Server, message
@@ -71,8 +71,47 @@ async def test_a_push(server: Server) -> None:
     assert message(await server.ask("POST", "/images/x/push?tag=1")) == (404, "No such image: x:1")
 
 
-async def test_all_tags_are_refused(server: Server) -> None:
-    assert message(await server.ask("POST", "/images/create?fromImage=x"))[0] == 400
+@pytest.mark.parametrize(
+    ("query", "name", "all_tags"),
+    [
+        ("fromImage=h:5000/x", "h:5000/x", True),
+        ("fromImage=x&tag=1", "x:1", False),
+        ("fromImage=x:1", "x:1", False),
+        ("fromImage=x&tag=sha256:1", "x@sha256:1", False),
+    ],
+)
+async def test_a_repository_alone_is_all_of_its_tags(server: Server, query: str, name: str, all_tags: bool) -> None:
+    async with server.http.post(f"http://docker/images/create?{query}") as response:
+        assert response.status == 200
+    _, args, named = server.engine.calls[-1]
+    assert (args, named["all_tags"]) == ((name,), all_tags)
+
+
+async def test_what_a_registry_has(server: Server) -> None:
+    found = doc.Descriptor(media_type="application/vnd.oci.image.index.v1+json", digest="sha256:1", size=9)
+    platform = doc.Platform(os="linux", architecture="arm", variant="v7")
+    server.engine.answers["images.distribution"] = doc.Distribution(descriptor=found, platforms=[platform])
+    header = base64.urlsafe_b64encode(b'{"username":"me","password":"x"}').decode()
+    assert await server.ask("GET", "/v1.41/distribution/h:5000/a/b:1/json", headers={"X-Registry-Auth": header}) == (
+        200,
+        {
+            "Descriptor": {
+                "mediaType": "application/vnd.oci.image.index.v1+json",
+                "digest": "sha256:1",
+                "size": 9,
+            },
+            "Platforms": [{"os": "linux", "architecture": "arm", "variant": "v7"}],
+        },
+    )
+    _, args, named = server.engine.calls[-1]
+    assert (args, named) == (("h:5000/a/b:1",), {"credentials": Credentials(username="me", password="x")})
+    server.engine.answers["images.distribution"] = Denied("h:5000 wants credentials")
+    assert message(await server.ask("GET", "/distribution/h:5000/a/json")) == (403, "h:5000 wants credentials")
+
+
+async def test_registries_cannot_be_searched(server: Server) -> None:
+    status, words = message(await server.ask("GET", "/images/search?term=x&limit=25"))
+    assert (status, words.startswith("cannot search: ")) == (501, True)
 
 
 async def test_names_with_slashes_stand_in_paths(server: Server) -> None:

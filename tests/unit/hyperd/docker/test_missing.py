@@ -14,7 +14,7 @@ async def test_what_there_is_not(server: Server, method: str, target: str) -> No
 
 @pytest.mark.parametrize(
     ("method", "target"),
-    [("POST", "/build?t=x"), ("GET", "/distribution/a/b:1/json"), ("GET", "/containers/web/attach/ws")],
+    [("POST", "/build?t=x"), ("GET", "/containers/web/attach/ws")],
 )
 async def test_what_there_is_not_yet_says_so(server: Server, method: str, target: str) -> None:
     status, text = message(await server.ask(method, target, data=b"x" * 100))
