@@ -17,10 +17,6 @@ async def no_cache(call: Call[Any, Any]) -> Document:
     return {"CachesDeleted": None, "SpaceReclaimed": 0}
 
 
-async def websocket(call: Call[Any, Any]) -> None:
-    raise absent("attaching by a websocket")
-
-
 async def checkpoint(call: Call[Any, Any]) -> None:
     raise absent("docker checkpoint", "hyperctl checkpoint does it")
 

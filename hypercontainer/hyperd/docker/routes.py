@@ -76,7 +76,7 @@ ROUTES: tuple[Route[Any, Any], ...] = (
     post(f"{C}/kill", containers.kill, containers.KillQuery),
     post(f"{C}/wait", containers.wait, containers.WaitQuery, answer=Lines(containers.Ended), lasting=True),
     post(f"{C}/attach", attach.attach, attach.AttachQuery, answer=Raw.STREAM),
-    anything(f"{C}/attach/ws", missing.websocket),
+    get(f"{C}/attach/ws", attach.websocket, attach.AttachQuery, answer=Raw.WEBSOCKET),
     post(f"{C}/resize", containers.resize, containers.ResizeQuery),
     get(f"{C}/logs", logs.logs, logs.LogsQuery, lasting=True),
     get(f"{C}/top", containers.top, containers.TopQuery),

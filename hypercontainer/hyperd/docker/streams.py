@@ -35,18 +35,21 @@ def media_type(version: Version, *, tty: bool) -> str:
 class DockerStream:
     """The framing of one connection: a terminal's bytes as they are, else frames that name their stream.
 
-    `keys`: what a terminal's client types to leave; b"" where there is nothing to look for."""
+    `keys`: what a terminal's client types to leave; b"" where there is nothing to look for. `mux` False: no frames, of
+    whatever it is."""
 
     head_alone = True  # docker-py reads it with a buffer that it throws away
     half_closes = True
 
-    def __init__(self, version: Version, *, upgraded: bool, tty: bool, stdin: bool, keys: bytes = b"") -> None:
+    def __init__(
+        self, version: Version, *, upgraded: bool, tty: bool, stdin: bool, keys: bytes = b"", mux: bool = True
+    ) -> None:
         kind = media_type(version, tty=tty)
         status = "101 UPGRADED" if upgraded else "200 OK"
         upgrade = "Connection: Upgrade\r\nUpgrade: tcp\r\n" if upgraded else "Connection: close\r\n"
         common = "".join(f"{name}: {value}\r\n" for name, value in versions.HEADERS.items())
         self.head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\n{upgrade}{common}\r\n".encode()
-        self._tty, self._stdin = tty, stdin
+        self._framed, self._stdin = mux and not tty, stdin
         self._watch = Watch(keys) if tty and keys else None
 
     def read(self, data: bytes) -> Iterator[Word]:
@@ -64,7 +67,7 @@ class DockerStream:
         return b""
 
     def output(self, stream: int, data: bytes) -> bytes:
-        return data if self._tty else frame(stream, data)
+        return frame(stream, data) if self._framed else data
 
     def end(self, status: int, reason: str) -> bytes:
         return b""  # clients ask for it

@@ -17,6 +17,7 @@ class Raw(Enum):
 
     TAR = "application/x-tar"
     STREAM = "stream"  # a connection that is taken over
+    WEBSOCKET = "websocket"  # one that goes on as a websocket
     BYTES = "bytes"  # a small body, as it came
 
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from hypercontainer.errors import Denied, HyperError, InvalidInput, NotFound
-from hypercontainer.hyperd.http import hijack
+from hypercontainer.hyperd.http import hijack, websocket
 from hypercontainer.hyperd.http.answers import send_bytes, send_lines
 from hypercontainer.hyperd.http.call import Answer, Bytes, Call, Lines, Raw, Route, Upgrade
 from hypercontainer.hyperd.http.dialect import Dialect
@@ -28,6 +28,7 @@ T = TypeVar("T")
 MAX_JSON = 1 << 20
 IDLE_S = 60.0
 FOR = {Role.USER: "callers that hyperd knows", Role.ADMIN: "admins: root, and the user that hyperd runs as"}
+STREAMS = (Raw.STREAM, Raw.WEBSOCKET)
 READ_AHEAD = 1 << 18  # of a body that nobody reads yet
 
 
@@ -102,7 +103,7 @@ class Dispatcher:
                 hijack.wanted(request.headers),
                 request.headers,
             )
-            if route.answer is Raw.STREAM or isinstance(route.answer, Lines) or route.lasting:
+            if route.answer in STREAMS or isinstance(route.answer, Lines) or route.lasting:
                 return await self._last(request, route, call)
             work = route.handler(call)
             return self._plain(route, await (work if route.method in ("GET", "HEAD") else self._to_the_end(work)))
@@ -118,7 +119,7 @@ class Dispatcher:
         assert task is not None  # noqa: S101  a handler runs in one
         self.lasting.add(task)
         try:
-            if route.answer is Raw.STREAM:
+            if route.answer in STREAMS:
                 return await self._stream(request, route, call)
             answer: Any = await route.handler(call)
             if isinstance(route.answer, Lines):
@@ -130,9 +131,13 @@ class Dispatcher:
             self.lasting.discard(task)
 
     async def _stream(self, request: web.Request, route: Route[Any, Any], call: Call[Any, Any]) -> web.StreamResponse:
+        serve = hijack.serve
+        if route.answer is Raw.WEBSOCKET:
+            websocket.check(request)
+            serve = websocket.serve
         answer = await self._to_the_end(route.handler(call), unwanted=let_go)
         if isinstance(answer, Upgrade):
-            return await hijack.serve(request, answer)
+            return await serve(request, answer)
         return self._plain(route, answer)
 
     def _plain(self, route: Route[Any, Any], answer: object) -> web.Response:

@@ -16,8 +16,8 @@ from tests.unit.hyperd.fake import FakeEngine
 class Server:
     """docker's API over a fake engine, on a unix socket."""
 
-    def __init__(self, engine: FakeEngine, path: Path, http: aiohttp.ClientSession) -> None:
-        self.engine, self.path, self.http = engine, path, http
+    def __init__(self, engine: FakeEngine, dispatcher: Dispatcher, path: Path, http: aiohttp.ClientSession) -> None:
+        self.engine, self.dispatcher, self.path, self.http = engine, dispatcher, path, http
 
     async def ask(self, method: str, target: str, **named: object) -> tuple[int, object]:
         """Status and document (None without a body) of a call."""
@@ -54,6 +54,6 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
     path = tmp_path / "docker.sock"
     await web.UnixSite(runner, path).start()
     async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as http:
-        yield Server(engine, path, http)
+        yield Server(engine, dispatcher, path, http)
     await dispatcher.stop(timeout_s=1)
     await runner.cleanup()
