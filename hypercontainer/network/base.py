@@ -1,14 +1,25 @@
 """What a kind of network is: it gives pods their interfaces. Kinds know nothing of machines, nor of each other."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from hypercontainer.model.record import NicRecord
 from hypercontainer.model.spec import ANY, EndpointSpec, PortMapping
 
 
+class Place(NamedTuple):
+    """Where a server is."""
+
+    address: str  # of IPv4
+    port: int
+
+
 class Network(Protocol):
     """The kernel holds all state; what may be there is said by the NicRecords that the caller keeps."""
+
+    @property
+    def nameserver(self) -> Place | None:
+        """Who answers its pods, by their addresses, what the names in it are; None: nobody does."""
 
     async def ensure(self) -> None:
         """Make what the interfaces of pods stand on, as far as it is not there. Again = no change."""

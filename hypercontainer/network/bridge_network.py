@@ -11,25 +11,32 @@ from hypercontainer.errors import Exhausted, HyperError, InUse, InvalidInput
 from hypercontainer.model.record import NicRecord
 from hypercontainer.model.spec import ANY, EndpointSpec, PortMapping
 from hypercontainer.network import bridge, conntrack, ipam, ports, rules, tap
+from hypercontainer.network.base import Place
 from hypercontainer.network.ipam import Plan
+from hypercontainer.network.nameserver import Nameserver
 from hypercontainer.network.nft import Nft, Refused
 
 
 class BridgeNetwork:
     """One of the networks of a hyperd, known on the host by its bridge; see network.base.Network. `state_dir` tells
-    which hyperd's it is.
+    which hyperd's it is, `names` answers its pods; None: their names are nobody's.
 
     The object remembers which NicRecords it has made or been told of, to make their rules again when someone flushed
     them.
     """
 
-    def __init__(self, plan: Plan, state_dir: Path) -> None:
+    def __init__(self, plan: Plan, state_dir: Path, names: Nameserver | None = None) -> None:
         self._net = plan if bridge.ipv6_available() else replace(plan, subnet6=None, gateway6=None, chosen6=None)
         self._owner = f"hyper:{quote(str(state_dir))[-200:]}"  # one word
+        self._names = names
         self._nics: dict[str, NicRecord] = {}
         self._guard = ports.PortGuard()
         self._nft = Nft()
         self._changing = asyncio.Lock()  # the bridge and the ground of the rules
+
+    @property
+    def nameserver(self) -> Place | None:
+        return self._names.place(str(self._net.gateway)) if self._names else None
 
     async def ensure(self) -> None:
         """Make bridge, forwarding and rules, as far as they are not there; after a reboot that is all of them.
@@ -41,6 +48,11 @@ class BridgeNetwork:
             if not self._nft.has_base(self._net):
                 known = [line for nic in self._nics.values() for line in rules.join(self._net, nic)]
                 self._nft.apply([rules.base(self._net), *known])
+            await self._answer()
+
+    async def _answer(self) -> None:
+        if self._names:
+            await self._names.listen(self._net.bridge, str(self._net.gateway))
 
     async def plan(
         self,
@@ -69,6 +81,7 @@ class BridgeNetwork:
             await asyncio.shield(self.remove(nic))
             raise
         self._nics[nic.tap] = nic
+        await self._answer()  # what kept it from that may be gone
 
     async def plug(self, nic: NicRecord) -> None:
         """Make its tap a port of the bridge; after `create`, so that it never carries a frame that the rules did not
@@ -150,6 +163,8 @@ class BridgeNetwork:
     async def destroy(self) -> None:
         """Take away bridge and rules, whatever is in them, unless they are somebody else's."""
         async with self._changing:
+            if self._names:
+                self._names.leave(self._net.bridge)
             if await bridge.remove(self._net, self._owner):
                 with suppress(InUse):
                     self._nft.has_base(self._net)

@@ -1,8 +1,8 @@
-"""Names: which servers a pod asks, and what its /etc/hosts says."""
+"""Names: which servers a pod asks, and who is asked for it, and what its /etc/hosts says."""
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hypercontainer.errors import InvalidInput
@@ -13,6 +13,9 @@ UPLINK = Path("/run/systemd/resolve/resolv.conf")  # what systemd-resolved asks,
 FALLBACK = ["8.8.8.8", "8.8.4.4"]  # docker's, for a host whose only server is one on its own loopback
 MAX_BYTES = 1 << 16
 MAX_SERVERS, MAX_SEARCH, MAX_OPTIONS = 3, 32, 16  # the C libraries read no more servers
+
+LOCAL = "127.0.0.11"  # docker's: where a pod finds the nameserver of its networks
+NDOTS = "ndots:0"  # docker's: a name without a dot is one of those, before any domain is searched
 
 HOST = re.compile(r"[^\s#]{1,253}")
 
@@ -32,14 +35,28 @@ def host_dns(resolv_conf: Path = RESOLV_CONF, uplink: Path = UPLINK) -> Dns:
     A server on the host's loopback is out of a pod's reach: then systemd-resolved's own list counts, or docker's
     fall-back where that is none either.
     """
-    dns = _parse(resolv_conf)
+    dns = _parse(resolv_conf, reachable)
     if not dns.nameservers:
-        dns = Dns(nameservers=_parse(uplink).nameservers or FALLBACK, search=dns.search, options=dns.options)
+        dns = Dns(nameservers=_parse(uplink, reachable).nameservers or FALLBACK, search=dns.search, options=dns.options)
     return dns
 
 
-def _parse(path: Path) -> Dns:
-    """resolv.conf(5), without the servers that only this host can reach; nothing if it is not there."""
+def asked_for(pod: Dns, resolv_conf: Path = RESOLV_CONF) -> list[str]:
+    """Servers that this host asks what a pod with these settings wants to know: the pod's own, but for those that the
+    pod could not reach itself; else the host's, those on its loopback too."""
+    if pod.nameservers:
+        return [server for server in pod.nameservers if reachable(server)][:MAX_SERVERS]
+    return _parse(resolv_conf, _address).nameservers or FALLBACK
+
+
+def local(dns: Dns) -> Dns:
+    """What a pod is told that asks the nameserver of its networks."""
+    said = any(option.startswith("ndots:") for option in dns.options)
+    return Dns(nameservers=[LOCAL], search=dns.search, options=dns.options if said else [*dns.options, NDOTS])
+
+
+def _parse(path: Path, usable: Callable[[str], bool]) -> Dns:
+    """resolv.conf(5), without the servers that are not `usable`; nothing if it is not there."""
     try:
         with open(path, "rb") as f:
             lines = f.read(MAX_BYTES).decode(errors="replace").splitlines()
@@ -51,7 +68,7 @@ def _parse(path: Path) -> Dns:
     for line in lines:
         match line.split("#")[0].split(";")[0].split():
             case ["nameserver", server, *_]:
-                servers += _reachable(server)
+                servers += [server] if usable(server) else []
             case ["search" | "domain", *names]:
                 search = names  # the last one counts
             case ["options", *words]:
@@ -59,13 +76,19 @@ def _parse(path: Path) -> Dns:
     return Dns(nameservers=servers[:MAX_SERVERS], search=search[:MAX_SEARCH], options=options[:MAX_OPTIONS])
 
 
-def _reachable(server: str) -> list[str]:
+def _address(server: str) -> bool:
     try:
-        address = ipaddress.ip_address(server)
+        return not ipaddress.ip_address(server).is_unspecified
     except ValueError:
-        return []
-    # A link-local one is on a link of the host's.
-    return [] if address.is_loopback or address.is_link_local or address.is_unspecified else [server]
+        return False
+
+
+def reachable(server: str) -> bool:
+    """Whether a pod may reach that: not on the host's own loopback, nor on a link of the host's."""
+    if not _address(server):
+        return False
+    address = ipaddress.ip_address(server)
+    return not (address.is_loopback or address.is_link_local)
 
 
 def hosts(hostname: str, addresses: list[str], extra: Mapping[str, str], gateway: str = "") -> list[list[str]]:

@@ -23,6 +23,8 @@ class NetnsNetwork:
     addresses, and the same MAC.
     """
 
+    nameserver = None
+
     def __init__(self, path: str) -> None:
         """`path` may be that of a descriptor or of a process's namespace: below /proc. What was made in it can be
         removed for as long as it leads there."""

@@ -10,6 +10,8 @@ from hypercontainer.model.spec import ANY, EndpointSpec, PortMapping
 class NoNetwork:
     """See network.base.Network. It has no interface, so there is nothing to make."""
 
+    nameserver = None
+
     async def ensure(self) -> None:
         pass
 

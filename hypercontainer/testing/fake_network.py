@@ -7,6 +7,7 @@ from hypercontainer.errors import HyperError
 from hypercontainer.model.record import NicRecord, PortRecord, RouteRecord
 from hypercontainer.model.spec import ANY, EndpointSpec, PortMapping
 from hypercontainer.network import tap
+from hypercontainer.network.base import Place
 from hypercontainer.network.ipam import mac
 
 
@@ -17,6 +18,7 @@ class FakeNetwork:
     def __init__(self, name: str = "bridge", prefix: str = "10.0.0") -> None:
         self.name, self.prefix = name, prefix
         self.there = False
+        self.nameserver: Place | None = None
         self.broken = ""  # why `ensure` fails
         self.nics: dict[str, NicRecord] = {}
         self.plugged: set[str] = set()

@@ -9,11 +9,13 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
 from pathlib import Path
 
+import dns.message
 import msgspec
 import pytest
 
@@ -22,9 +24,11 @@ from hypercontainer.hypervisor.host.tap import open_tap
 from hypercontainer.model.record import NicRecord
 from hypercontainer.model.settings import Settings
 from hypercontainer.model.spec import PortMapping
-from hypercontainer.network import bridge, ipam, tap
+from hypercontainer.network import answers, bridge, ipam, tap
+from hypercontainer.network.base import Place
 from hypercontainer.network.bridge_network import BridgeNetwork
 from hypercontainer.network.ipam import link_local
+from hypercontainer.network.nameserver import PORT, Nameserver
 from hypercontainer.network.store import default
 from hypercontainer.testing.network_contract import NetworkContract, Seen, Vmm
 from tests.interop import netns
@@ -353,6 +357,58 @@ async def test_nothing_leads_out_of_an_internal_network(world: World, pods: Pods
     with pytest.raises(InvalidInput, match="it is internal"):
         await shut_in.network.plan("c3", [port(8081)], [])
     assert nic.gateway and not shut_in.nics[0].routes
+
+
+class Everybody:
+    """Whoever asks knows one name."""
+
+    id = "p"
+
+    def addresses(self, name: str) -> Sequence[answers.Address] | None:
+        return [IPv4Address("10.98.0.9")] if name == "db" else None
+
+    def name(self, address: answers.Address) -> str:
+        return ""
+
+    def servers(self) -> Sequence[str]:
+        return []
+
+
+def resolve(namespace: str, place: Place, kind: socket.SocketKind) -> str:
+    """The address of `db`, as one hears it who asks from there."""
+    question = dns.message.make_query("db", "A").to_wire()
+    with inside(namespace), socket.socket(socket.AF_INET, kind) as s:
+        s.settimeout(netns.PATIENCE_S)
+        s.connect(place)
+        s.sendall(question if kind == socket.SOCK_DGRAM else len(question).to_bytes(2) + question)
+        said = s.recv(512)[0 if kind == socket.SOCK_DGRAM else 2 :]
+    return str(dns.message.from_wire(said).answer[0][0])
+
+
+async def test_names_are_told_to_who_asks_by_the_bridge(world: World, pods: Pods, tmp_path: Path) -> None:
+    """Not to a pod of another network, nor to a neighbour on the wire. This host's own programs are no pods."""
+    heard: list[str] = []
+    names = Nameserver(lambda address: heard.append(address) or Everybody())  # type: ignore[func-returns-value]
+    network = BridgeNetwork(OTHER, tmp_path, names)
+    await network.ensure()
+    assert network.nameserver == ("10.98.0.1", PORT) and names.troubles() == [] and world.network.nameserver is None
+    with inside(world.outside):
+        ip("route add 10.98.0.0/24 via 198.51.100.1")
+    with ExitStack() as stack:
+        guest, nic, _ = await Pods(world.host, network, stack).add("b1")
+        stranger, _, _ = await pods.add("a1")
+        for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+            assert await asyncio.to_thread(resolve, guest, network.nameserver, kind) == "10.98.0.9"
+            for other in (stranger, world.outside):
+                with pytest.raises(ConnectionRefusedError):
+                    await asyncio.to_thread(resolve, other, network.nameserver, kind)
+        assert set(heard) == {"10.98.0.2"}
+        ip("link del hytest1")  # as somebody's tool may
+        await network.ensure()
+        await network.plug(nic)
+        assert await asyncio.to_thread(resolve, guest, network.nameserver, socket.SOCK_DGRAM) == "10.98.0.9"
+    await network.destroy()
+    await names.close()
 
 
 async def test_one_of_two_networks_goes(world: World, pods: Pods, others: Pods) -> None:

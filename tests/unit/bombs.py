@@ -228,3 +228,17 @@ def words() -> dict[str, bytes]:
         "dashes": b"a" + b"-" * 500_000,
         "quotes": b"ENV a=" + b"'\"" * 100_001,
     }
+
+
+def questions() -> dict[str, bytes]:
+    """Of one that is as long as may be: as many questions, names that lead to each other, and more records than fit."""
+    header, most = b"\1\2\1\0", 4096
+    loop = b"\xc0\x0c\0\1\0\1"
+    return {
+        "many questions": (header + b"\xff\xff" + bytes(6) + b"\0\0\1\0\1" * most)[:most],
+        "a name that leads to itself": header + b"\0\1" + bytes(6) + loop,
+        "names that lead to each other": (header + b"\0\1" + bytes(6) + b"\xc0\x0e" * most)[:most],
+        "a long name": header + b"\0\1" + bytes(6) + b"\1x" * 126 + b"\0\0\1\0\1",
+        "labels without end": (header + b"\0\1" + bytes(6) + b"\1x" * most)[:most],
+        "many records": (header + b"\0\1" + b"\xff\xff" * 3 + b"\0\0\1\0\1" + loop * most)[:most],
+    }

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
+from ipaddress import ip_address
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
@@ -51,6 +52,7 @@ from hypercontainer.images.index import Index
 from hypercontainer.kernel.bundle import BundleFile
 from hypercontainer.lib import document
 from hypercontainer.model import stream
+from hypercontainer.network import answers
 from hypercontainer.sandbox import archive as sandbox_archive
 from hypercontainer.sandbox import log as logs
 from hypercontainer.storage.volume import Volume
@@ -120,6 +122,15 @@ def archive(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         pieces = (data[at : at + compression.PIECE] for at in range(0, len(data), compression.PIECE))
         layout.read(spool.unpack(Path(folder), compression.plain(pieces), lambda *_: None))
+
+
+def question(data: bytes) -> None:
+    """What a guest asks, of somebody who knows every name."""
+    known = SimpleNamespace(addresses=lambda _: [ip_address("10.0.0.2")] * 100, name=lambda _: "web.front")
+    for most in (answers.MOST_UDP, 65535):
+        with suppress(answers.Malformed):
+            answers.answer(data, known, most=most)
+            answers.refusal(data, answers.SERVFAIL)
 
 
 def look(data: bytes) -> None:
@@ -217,6 +228,7 @@ READERS: dict[str, Reader] = {
         lambda: {**bombs.tars(), **bombs.packed(), **bombs.archives()},
         UNPACKED,
     ),
+    "questions for names": Reader(("network.answers", "network.nameserver"), question, bombs.questions),
     "layers": Reader(("images.unpack",), targets.layers, lambda: {**bombs.tars(), **bombs.packed()}, UNPACKED),
     "tars that cp unpacks": Reader(("hyperctl.unpack",), targets.copies, bombs.tars),
     "tars that cp looks at": Reader(("hyperctl.cp",), look, bombs.tars),

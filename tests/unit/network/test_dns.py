@@ -6,7 +6,7 @@ import pytest
 
 from hypercontainer.errors import InvalidInput
 from hypercontainer.model.spec import Dns
-from hypercontainer.network.dns import FALLBACK, LOCALHOST, MAX_SEARCH, MAX_SERVERS, host_dns, hosts
+from hypercontainer.network.dns import FALLBACK, LOCALHOST, MAX_SEARCH, MAX_SERVERS, asked_for, host_dns, hosts, local
 
 
 @pytest.fixture
@@ -36,6 +36,23 @@ def test_where_nothing_can_be_reached_docker_falls_back(files: tuple[Path, Path]
     assert host_dns(*files).nameservers == FALLBACK
     files[0].write_text("nameserver 127.0.0.1\nnameserver ::1\nnameserver 0.0.0.0\n")
     assert host_dns(*files).nameservers == FALLBACK
+
+
+def test_whom_this_host_asks_for_a_pod(files: tuple[Path, Path]) -> None:
+    """Its own loopback it reaches itself, and nobody may have it ask there."""
+    files[0].write_text("nameserver 127.0.0.53\nnameserver nonsense\n")
+    assert asked_for(Dns(), files[0]) == ["127.0.0.53"]
+    assert asked_for(Dns(nameservers=["127.0.0.53", "fe80::1", "0.0.0.0", "192.0.2.1"]), files[0]) == ["192.0.2.1"]
+    assert asked_for(Dns(nameservers=["::1"]), files[0]) == []
+    files[0].unlink()
+    assert asked_for(Dns(), files[0]) == FALLBACK
+
+
+def test_names_without_a_dot_are_those_of_networks() -> None:
+    assert local(Dns(nameservers=["192.0.2.1"], search=["lan"])) == Dns(
+        nameservers=["127.0.0.11"], search=["lan"], options=["ndots:0"]
+    )
+    assert local(Dns(options=["ndots:2"])).options == ["ndots:2"]
 
 
 def test_it_is_bounded(files: tuple[Path, Path]) -> None:
