@@ -1,11 +1,10 @@
 #include "cgroup.h"
 
+#include "bpf.h"
 #include "loop.h"
 #include "mount.h"
 
 #include <fcntl.h>
-#include <linux/bpf.h>
-#include <linux/bpf_common.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -206,24 +205,6 @@ int cgroup_update(int group, const struct limits *limits, struct error *err)
 
 /* Devices: 'm' may be made, the usual ones may be used, all else is refused. */
 
-#define INSN(c, d, s, o, i) ((struct bpf_insn){ .code = (c), .dst_reg = (d), .src_reg = (s), .off = (o), .imm = (i) })
-
-struct program {
-	struct bpf_insn insns[512];
-	uint32_t length;
-};
-
-static void emit(struct program *p, struct bpf_insn insn)
-{
-	p->insns[p->length++] = insn;
-}
-
-static void allow(struct program *p)
-{
-	emit(p, INSN(BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_0, 0, 0, 1));
-	emit(p, INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0));
-}
-
 /* r2 type, r3 access, r4 major, r5 minor; minor -1: any. */
 static void allow_device(struct program *p, bool block, int major, int minor)
 {
@@ -233,7 +214,7 @@ static void allow_device(struct program *p, bool block, int major, int minor)
 	emit(p, INSN(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_4, 0, (int16_t)after, major));
 	if (minor >= 0)
 		emit(p, INSN(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_5, 0, 2, minor));
-	allow(p);
+	emit_return(p, 1);
 }
 
 static void write_program(struct program *p, const struct device *more, size_t count)
@@ -252,48 +233,27 @@ static void write_program(struct program *p, const struct device *more, size_t c
 	emit(p, INSN(BPF_LDX | BPF_MEM | BPF_W, BPF_REG_4, BPF_REG_1, MAJOR, 0));
 	emit(p, INSN(BPF_LDX | BPF_MEM | BPF_W, BPF_REG_5, BPF_REG_1, MINOR, 0));
 	emit(p, INSN(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_3, 0, 2, BPF_DEVCG_ACC_MKNOD));
-	allow(p);
+	emit_return(p, 1);
 	for (size_t i = 0; i < COUNT(devices); i++)
 		allow_device(p, false, devices[i][0], devices[i][1]);
 	for (size_t i = 0; i < count; i++)
 		allow_device(p, more[i].block, (int)more[i].major_number, (int)more[i].minor_number);
-	emit(p, INSN(BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_0, 0, 0, 0));
-	emit(p, INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0));
+	emit_return(p, 0);
 }
 
 static int load_filter(const struct device *more, size_t count, struct error *err)
 {
 	struct program program = { .length = 0 };
-	union bpf_attr load = { 0 };
-	int fd;
 
 	write_program(&program, more, count);
-	load.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
-	load.insns = (uint64_t)(uintptr_t)program.insns;
-	load.insn_cnt = program.length;
-	load.license = (uint64_t)(uintptr_t)"Apache-2.0";
-	fd = (int)syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof(load));		/* close-on-exec by itself */
-	return fd >= 0 ? fd : fail(err, errno, "load the device filter");
-}
-
-/* It takes the place of the one that is there. */
-static int attach_filter(int group, int filter, struct error *err)
-{
-	union bpf_attr attach = { 0 };
-
-	attach.target_fd = (uint32_t)group;
-	attach.attach_bpf_fd = (uint32_t)filter;
-	attach.attach_type = BPF_CGROUP_DEVICE;
-	if (syscall(SYS_bpf, BPF_PROG_ATTACH, &attach, sizeof(attach)) < 0)
-		return fail(err, errno, "attach the device filter");
-	return 0;
+	return bpf_load(&program, BPF_PROG_TYPE_CGROUP_DEVICE, 0, err);
 }
 
 int cgroup_allow_devices(int group, const struct device *devices, size_t count, struct error *err)
 {
 	autoclose int filter = load_filter(devices, count, err);
 
-	return filter < 0 ? -1 : attach_filter(group, filter, err);
+	return filter < 0 ? -1 : bpf_attach(group, filter, BPF_CGROUP_DEVICE, 0, err);
 }
 
 /* Loaded once: the kernel takes its time to be sure that a program is harmless. */
@@ -303,7 +263,7 @@ static int limit_devices(int group, struct error *err)
 
 	if (filter < 0)
 		filter = load_filter(NULL, 0, err);
-	return filter < 0 ? -1 : attach_filter(group, filter, err);
+	return filter < 0 ? -1 : bpf_attach(group, filter, BPF_CGROUP_DEVICE, 0, err);
 }
 
 int cgroup_create(unsigned number, bool all_devices, struct error *err)
