@@ -48,9 +48,12 @@ UNIFIED = Feature("unified", "set limits of cgroup v2 by their names")
 INTERFACES = Feature("interfaces", "add or remove network interfaces while it runs")
 LAYERS = Feature("layers", "tell what a container has made of its image")
 ROOTFS = Feature("rootfs", "use a disk or a folder of this host as a root file system")
+NAMESERVER = Feature("nameserver", "ask this host for the names of its networks")
 
 # Of the guests of this version.
-FEATURES = (ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES, LAYERS, ROOTFS)
+FEATURES = (
+    ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES, LAYERS, ROOTFS, NAMESERVER,
+)  # fmt: skip
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -90,6 +93,13 @@ class Resolver(Request, frozen=True, kw_only=True):
     options: list[str] = []
 
 
+class Nameserver(Request, frozen=True, kw_only=True):
+    """Where questions go that containers ask at 127.0.0.11."""
+
+    address: str  # of IPv4
+    port: int
+
+
 class PodSetup(Request, frozen=True, kw_only=True):
     """Network, names, clock and random pool of the whole guest. `share`: the virtiofs tag of its share, or "". What is
     not said stays as it is.
@@ -97,12 +107,13 @@ class PodSetup(Request, frozen=True, kw_only=True):
     With INTERFACES the guest looks for the devices of `interfaces` that it does not know, and lets go of those that
     have a MAC address of `removed`."""
 
-    needs: ClassVar[Mapping[str, Feature]] = {"removed": INTERFACES}
+    needs: ClassVar[Mapping[str, Feature]] = {"removed": INTERFACES, "nameserver": NAMESERVER}
 
     hostname: str = ""
     removed: list[str] = []
     interfaces: list[Interface] = []
     routes: list[Route] = []
+    nameserver: Nameserver | None = None
     dns: Resolver | None = None
     hosts: list[list[str]] | None = None  # [address, name, …]
     time_ns: int = 0
