@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from hypercontainer.engine import accelerator, rehearsal
+from hypercontainer.engine import accelerator, dns, rehearsal
 from hypercontainer.engine.accelerator import BootFiles, Choice
 from hypercontainer.engine.checkpoint import CheckpointStore
 from hypercontainer.engine.events import Events
@@ -26,8 +26,10 @@ from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.model import arch
 from hypercontainer.model.record import NetworkRecord, PodRecord
 from hypercontainer.model.settings import Settings
+from hypercontainer.model.spec import DEFAULT
 from hypercontainer.network import ipam, pools
 from hypercontainer.network.bridge_network import BridgeNetwork
+from hypercontainer.network.nameserver import Nameserver
 from hypercontainer.network.store import Kind, NetworkStore
 from hypercontainer.sandbox import size
 from hypercontainer.sandbox.site import Boot, Limits, Site
@@ -46,6 +48,8 @@ class Host:
         root.mkdir(mode=0o711, parents=True, exist_ok=True)  # the VMM's user passes through to its kernel
         self.settings = settings
         pools.check(settings.address_pools)
+        self.index = PodIndex()
+        self.names = Nameserver(partial(dns.asker, self.index))
         self.networks = NetworkStore(root / "networks", settings, bridges or self._bridge)
         self.site = Site(
             limits=_limits(settings),
@@ -57,7 +61,6 @@ class Host:
             scratches=root / "scratch",
         )
         self.pods = PodStore(root / "pods")
-        self.index = PodIndex()
         self.images = ImageStore(root / "images")
         self.volumes = VolumeStore(root / "volumes")
         self.checkpoints = CheckpointStore(root / "checkpoints")
@@ -72,7 +75,9 @@ class Host:
         self._accelerator: Literal["kvm", "tcg"] = "tcg"  # until it is known
 
     def _bridge(self, record: NetworkRecord) -> BridgeNetwork:
-        return BridgeNetwork(ipam.plan(record), Path(self.settings.run))
+        """Pods in that of the settings ask the host's servers, as with docker."""
+        names = None if record.name == DEFAULT else self.names
+        return BridgeNetwork(ipam.plan(record), Path(self.settings.run), names)
 
     def _make_factories(self) -> dict[str, Factory]:
         """The factories that the settings leave, the usual one last."""
@@ -106,9 +111,10 @@ class Host:
         return self._factories.get(asked, self.factory)
 
     def troubles(self) -> list[str]:
-        """What the factory could not make, and why."""
+        """What the factory could not make, where names do not resolve, and why."""
         unprepared = self.unprepared.words()
-        return [*([f"no VM waits for a pod: {unprepared}"] if unprepared else []), *self.factory.troubles()]
+        waiting = [f"no VM waits for a pod: {unprepared}"] if unprepared else []
+        return [*waiting, *self.factory.troubles(), *self.names.troubles()]
 
     def _waiting_uids(self) -> Iterator[int]:
         """Users of guests that are nobody's yet; they stay theirs when they are a pod's."""
@@ -156,6 +162,7 @@ class Host:
 
     async def close(self) -> None:
         await self.factory.close()
+        await self.names.close()
         self.networks.close()
         self.events.close()
 

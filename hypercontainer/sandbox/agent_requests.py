@@ -6,11 +6,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import msgspec
+
 from hypercontainer.agent import messages as m
 from hypercontainer.hypervisor.base import HOT_NICS, SHARE_TAG, SNAPSHOT_MAC
 from hypercontainer.model.container import Capabilities, Mount, Process, Resources
 from hypercontainer.model.record import ContainerRecord, MountRecord, NicRecord, PodRecord, RouteRecord, Streams
 from hypercontainer.model.spec import Dns
+from hypercontainer.network.base import Place
 from hypercontainer.sandbox import rootfs
 
 ENTROPY = 64  # bytes for the guest's random pool
@@ -41,24 +44,30 @@ SYSCTLS = {
 }
 
 
-def pod_setup(
-    pod: PodRecord, dns: Dns, hosts: list[list[str]], *, share: bool, hardware: str = SNAPSHOT_MAC
-) -> m.PodSetup:
-    """Names, addresses, clock, entropy. `hosts`: rows of /etc/hosts; `hardware`: the address that the interface has, if
-    the machine started with one."""
+def pod_setup(pod: PodRecord, hosts: list[list[str]], *, share: bool, hardware: str = SNAPSHOT_MAC) -> m.PodSetup:
+    """Names, addresses, clock, entropy; `asking` adds whom to ask for names. `hosts`: rows of /etc/hosts; `hardware`:
+    the address that the interface has, if the machine started with one."""
     first = [nic for nic in pod.nics if nic.number not in HOT_NICS]
     return m.PodSetup(
         hostname=hostname(pod),
         # the last one first: none is to have a name that the guest's kernel has given to one that still has it
         interfaces=[_interface(nic, hardware if [nic] == first else "") for nic in reversed(pod.nics)],
         routes=[_route(route) for route in routes(pod.nics)],
-        dns=m.Resolver(nameservers=dns.nameservers, search=dns.search, options=dns.options),
         hosts=hosts,
         time_ns=time.time_ns(),
         entropy=os.urandom(ENTROPY),
         sysctls=SYSCTLS,
         share_pid=pod.spec.share_pid,
         share=SHARE_TAG if share else "",
+    )
+
+
+def asking(setup: m.PodSetup, dns: Dns, nameserver: Place | None) -> m.PodSetup:
+    """`setup`, and whom its containers ask for names."""
+    return msgspec.structs.replace(
+        setup,
+        dns=m.Resolver(nameservers=dns.nameservers, search=dns.search, options=dns.options),
+        nameserver=m.Nameserver(address=nameserver.address, port=nameserver.port) if nameserver else None,
     )
 
 

@@ -9,12 +9,14 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 
-from hypercontainer.agent.messages import INTERFACES
+from hypercontainer.agent.messages import INTERFACES, NAMESERVER, PodSetup
 from hypercontainer.errors import Exhausted, HyperError, InUse, NotFound
 from hypercontainer.hypervisor.base import HOT_NICS, Connectable, Feature, Nic, need
 from hypercontainer.lib.tasks import uninterrupted
 from hypercontainer.model.record import MOST_NICS, NicRecord, PodRecord
+from hypercontainer.model.spec import Dns
 from hypercontainer.network import dns, tap
+from hypercontainer.network.base import Place
 from hypercontainer.sandbox import agent_requests
 from hypercontainer.sandbox.site import Site
 from hypercontainer.vm import Vm
@@ -87,6 +89,34 @@ class Interfaces:
         name, extra = agent_requests.hostname(self._record), self._record.spec.extra_hosts
         return dns.hosts(name, addresses, extra, next((nic.gateway for nic in nics if nic.gateway), ""))
 
+    def nameserver(self, vm: Vm, nics: Sequence[NicRecord]) -> Place | None:
+        """Whom a guest that has these asks for names: that of the first network which has one. None: the servers that
+        the host asks; so does a guest of an older hyperd, which cannot do otherwise."""
+        if not vm.agent.has(NAMESERVER):
+            return None
+        for nic in nics:
+            with suppress(NotFound):  # its network has gone
+                if place := self._site.network_of(nic).nameserver:
+                    return place
+        return None
+
+    def dns(self, nameserver: Place | None) -> Dns:
+        """Its resolv.conf."""
+        asked, host = self._record.spec.dns, dns.host_dns()
+        usual = Dns(
+            nameservers=asked.nameservers or host.nameservers,
+            search=asked.search or host.search,
+            options=asked.options or host.options,
+        )
+        return dns.local(usual) if nameserver else usual
+
+    def _changed(self, vm: Vm, old: Sequence[NicRecord], new: Sequence[NicRecord]) -> PodSetup:
+        """What a guest is told that had `old`. Names are asked elsewhere when the first network that has some goes or
+        comes."""
+        before, after = self.nameserver(vm, old), self.nameserver(vm, new)
+        setup = agent_requests.interfaces_changed(old, new, self.hosts(new))
+        return setup if before == after else agent_requests.asking(setup, self.dns(after), after)
+
     def check(self, vm: Vm, doing: str) -> None:
         """Unsupported or GuestTooOld when none can come or go while the machine runs."""
         need(self._site.hypervisor, Feature.NICS, doing)
@@ -111,7 +141,7 @@ class Interfaces:
             await network.create(nic)
             await _connectable(vm).add_nic(vmm_nic(nic))
             await network.plug(nic)
-            await vm.agent.setup_pod(agent_requests.interfaces_changed(others, record.nics, self.hosts(record.nics)))
+            await vm.agent.setup_pod(self._changed(vm, others, record.nics))
             self._settle(nic)
             undo.pop_all()
 
@@ -142,7 +172,7 @@ class Interfaces:
         """All that there is of it."""
         record = self._record
         others = [other for other in record.nics if other is not nic]
-        setup = agent_requests.interfaces_changed(record.nics, others, self.hosts(others))
+        setup = self._changed(vm, record.nics, others)
         try:
             await vm.agent.setup_pod(setup, timeout_s=TELL_S)
         except HyperError as e:

@@ -30,8 +30,6 @@ from hypercontainer.model.record import (
     PodRecord,
     SnapshotInfo,
 )
-from hypercontainer.model.spec import Dns
-from hypercontainer.network import dns
 from hypercontainer.sandbox import agent_requests, clock, first_guests, rootfs
 from hypercontainer.sandbox.interfaces import Interfaces
 from hypercontainer.sandbox.site import Boot, Records, Site
@@ -137,7 +135,9 @@ class Machine:
                 asked_s = time.monotonic()
                 hardware = origin.info.mac if origin else SNAPSHOT_MAC
                 hosts = self.interfaces.hosts(record.nics)
-                setup = agent_requests.pod_setup(record, self._dns(), hosts, share=share, hardware=hardware)
+                nameserver = self.interfaces.nameserver(vm, record.nics)
+                setup = agent_requests.pod_setup(record, hosts, share=share, hardware=hardware)
+                setup = agent_requests.asking(setup, self.interfaces.dns(nameserver), nameserver)
                 await vm.agent.setup_pod(setup)
                 if not clock.near(asked_s):
                     await clock.set_clock(vm.agent)
@@ -226,14 +226,6 @@ class Machine:
             prepare=self.share.prepare,
             host_locks=locks == "host",
             cache_s=limits.share_cache_s,
-        )
-
-    def _dns(self) -> Dns:
-        asked, host = self.record.spec.dns, dns.host_dns()
-        return Dns(
-            nameservers=asked.nameservers or host.nameservers,
-            search=asked.search or host.search,
-            options=asked.options or host.options,
         )
 
     async def enter(self, container: ContainerRecord, trace: Trace) -> None:

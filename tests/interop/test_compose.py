@@ -69,6 +69,8 @@ def test_a_project(hyper: PrivateDaemon, tmp_path: Path) -> None:
         assert "virtual machine" in page.stdout
         compose.ok("up", "-d", "--scale", "worker=2")
         assert len(compose.ok("ps", "-q", "worker").split()) == 2
+        for name in ("web", "project_web_1"):
+            assert "virtual machine" in compose.ok("exec", "-T", "worker", "wget", "-q", "-O", "-", f"http://{name}/")
         compose.ok("restart", "-t", "0", "worker")
         assert "ready" in compose.ok("logs", "worker")
         compose.ok("stop", "-t", "0")

@@ -429,6 +429,8 @@ def test_networks(docker: DockerCli) -> None:
         assert docker("exec", "other", "timeout", "3", *get).status != 0
         docker.ok("network", "connect", "net", "other")
         assert "virtual machine" in docker.ok("exec", "other", *get)
+        for name in ("web", "w", "web.net"):
+            assert "virtual machine" in docker.ok("exec", "other", "wget", "-q", "-O", "-", f"http://{name}/")
         assert docker("network", "connect", "net", "other").status == 1
         docker.ok("network", "disconnect", "net", "other")
         assert docker("exec", "other", "timeout", "3", *get).status != 0

@@ -1,0 +1,92 @@
+"""What names pods see: those of the networks that somebody made, of which they are. Looked up in the records at each
+question, so that what starts, ends, joins, leaves or is renamed needs to tell nobody, a hyperd before us least of all.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_interface
+
+from hypercontainer.engine.store import PodIndex
+from hypercontainer.model.record import NicRecord, PodRecord
+from hypercontainer.model.spec import DEFAULT
+from hypercontainer.network import dns
+from hypercontainer.network.answers import Address
+
+SHORT_ID = 12
+
+
+@dataclass(frozen=True)
+class Asker:
+    """A pod that asks; see network.nameserver.Asker."""
+
+    index: PodIndex
+    pod: PodRecord
+
+    @property
+    def id(self) -> str:
+        return self.pod.id
+
+    def addresses(self, name: str) -> Sequence[Address] | None:
+        """In the first of its networks where somebody has the name, or where the name is in: "db" or "db.back"."""
+        networks = [nic.network for nic in named_nics(self.pod)]
+        for network in networks:
+            if found := self._in(network, name):
+                return found
+        for network in networks:
+            if name.endswith(suffix := f".{network.lower()}") and (found := self._in(network, name[: -len(suffix)])):
+                return found
+        return None
+
+    def _in(self, network: str, name: str) -> list[Address]:
+        return [
+            ip_interface(address).ip
+            for pod, nic in self._members(network)
+            if any(name == each.lower() for each in names(pod, network))
+            for address in nic.addresses
+        ]
+
+    def _members(self, network: str) -> Iterator[tuple[PodRecord, NicRecord]]:
+        for pod in self.index.pods.values():
+            for nic in named_nics(pod):
+                if nic.network == network and not (nic.provisional or pod.suspended):
+                    yield pod, nic
+
+    def name(self, address: Address) -> str:
+        for network in [nic.network for nic in named_nics(self.pod)]:
+            for pod, nic in self._members(network):
+                if any(ip_interface(each).ip == address for each in nic.addresses):
+                    return f"{next(names(pod, network))}.{network}"
+        return ""
+
+    def servers(self) -> Sequence[str]:
+        leads_out = any(nic.gateway for nic in self.pod.nics)
+        return dns.asked_for(self.pod.spec.dns) if leads_out else []
+
+
+def asker(index: PodIndex, address: str) -> Asker | None:
+    """Whose address, of IPv4, that is; None: no pod's that may ask."""
+    own = f"{ip_address(address)}/"
+    for pod in index.pods.values():
+        if any(each.startswith(own) for nic in named_nics(pod) for each in nic.addresses):
+            return Asker(index, pod)
+    return None
+
+
+def named_nics(pod: PodRecord) -> list[NicRecord]:
+    """Its interfaces in networks with names: not in that of the settings, as with docker, nor in somebody else's."""
+    return [nic for nic in pod.nics if nic.network not in ("", DEFAULT)]
+
+
+def names(pod: PodRecord, network: str) -> Iterator[str]:
+    """What a pod is called in a network, the name that it was given first. A pod of several containers has the names of
+    all of them: they have one address."""
+    if not pod.implicit:
+        yield pod.name
+    for container in pod.containers:
+        yield container.name
+        yield container.id[:SHORT_ID]
+    for endpoint in pod.spec.networks:
+        if endpoint.network == network:
+            yield from endpoint.aliases
+    if pod.spec.hostname:
+        yield pod.spec.hostname
