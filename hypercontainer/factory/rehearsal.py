@@ -1,7 +1,8 @@
 """A container that nobody asked for, run once in a guest, so that the guest's first real one finds everything done.
 
 What a kernel does only once has been done then; and an emulator translates code when it is first run, which takes
-several times as long as running it: most of the time of a start.
+several times as long as running it: most of the time of a start. So the rehearsal is asked for all that a usual
+container is: what is left out here is done for the first time when somebody waits for it.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from hypercontainer.vm import Vm
 NAME = "rehearsal"
 PROGRAM = ["/hyperstart", "--rehearse"]  # what the image to rehearse with holds
 OTHER_MAC = "52:54:00:00:00:01"
+LINK_MTU, OTHER_MTU = 1500, 1400
 RUN_S = 30.0
 
 
@@ -52,7 +54,8 @@ def usual_mounts() -> list[m.Mount]:
 
 def _pod(mac: str, now: str, *, network: bool, share: bool = False, down: bool = False) -> m.PodSetup:
     addresses = [] if down else ["192.0.2.2/24", "2001:db8::2/64"]
-    eth0 = m.Interface(mac=mac, hardware=now, name="eth0", addresses=addresses, down=down)
+    mtu = LINK_MTU if down else OTHER_MTU
+    eth0 = m.Interface(mac=mac, hardware=now, name="eth0", mtu=mtu, addresses=addresses, down=down)
     gateways = [
         m.Route(dst="default", gateway="192.0.2.1"),
         m.Route(dst="default", gateway="2001:db8::1", family=6),
@@ -62,9 +65,10 @@ def _pod(mac: str, now: str, *, network: bool, share: bool = False, down: bool =
         interfaces=[eth0] if network else [],
         routes=gateways if network and not down else [],
         dns=m.Resolver(nameservers=["192.0.2.1"]),
-        hosts=[["127.0.0.1", "localhost"]],
+        hosts=[["127.0.0.1", "localhost"], ["::1", "localhost", "ip6-localhost"]],
         time_ns=time.time_ns(),
         entropy=os.urandom(64),
+        sysctls=defaults.SYSCTLS,
         share=SHARE_TAG if share else "",
     )
 
@@ -74,8 +78,23 @@ def _container() -> m.ContainerCreate:
         id=NAME,
         rootfs=m.Rootfs(lower=m.Disk(target=SLOTS[0]), upper=m.Disk(target=SLOTS[1])),
         all_mounts=usual_mounts(),
-        masked_paths=["/proc/kcore", "/proc/scsi", "/sys/firmware"],
-        readonly_paths=["/proc/bus", "/proc/sys"],
+        cgroup=m.Cgroup(memory_bytes=64 << 20, cpu_quota_us=100_000, cpu_period_us=100_000, pids=100),
+        masked_paths=defaults.MASKED_PATHS,
+        readonly_paths=defaults.READONLY_PATHS,
+    )
+
+
+def _process(streams: m.StreamSet) -> m.ProcessStart:
+    granted = capabilities.resolve([], [], privileged=False)
+    return m.ProcessStart(
+        id=NAME,
+        container=NAME,
+        args=PROGRAM,
+        env=["PATH=/"],
+        first=True,
+        capabilities=granted,
+        seccomp=seccomp.compile(granted, arch.host().name),
+        streams=streams,
     )
 
 
@@ -85,17 +104,7 @@ async def _run(vm: Vm) -> None:
     agent.on_exit = ended.set_result
     stdout = agent.new_streams(2)
     stderr = stdout + 1
-    granted = capabilities.resolve([], [], privileged=False)
-    process = m.ProcessStart(
-        id=NAME,
-        container=NAME,
-        args=PROGRAM,
-        first=True,
-        capabilities=granted,
-        seccomp=seccomp.compile(granted, arch.host().name),
-        streams=m.StreamSet(stdout=stdout, stderr=stderr),
-    )
-    await agent.start_process(process)
+    await agent.start_process(_process(m.StreamSet(stdout=stdout, stderr=stderr)))
     try:
         async with limit(RUN_S, vm.guest.waited_s):
             for number in (stdout, stderr):

@@ -22,6 +22,15 @@ MASKED_PATHS = [
 ]
 READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 
+# A user of a container is a user of its machine alone, where a low port is nobody's privilege and a ping no danger, as
+# docker has it. The limits of inotify that a kernel chooses follow from its memory: these are a large host's.
+SYSCTLS = {
+    "net.ipv4.ip_unprivileged_port_start": "0",
+    "net.ipv4.ping_group_range": "0 2147483647",
+    "fs.inotify.max_user_instances": "1024",
+    "fs.inotify.max_user_watches": "1048576",
+}
+
 POD_FILES = ("resolv.conf", "hosts", "hostname")  # in /etc, one for all containers of a pod
 PLAIN = ["nosuid", "nodev", "noexec"]
 

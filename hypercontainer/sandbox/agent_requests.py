@@ -10,6 +10,7 @@ import msgspec
 
 from hypercontainer.agent import messages as m
 from hypercontainer.hypervisor.base import HOT_NICS, SHARE_TAG, SNAPSHOT_MAC
+from hypercontainer.model import defaults
 from hypercontainer.model.container import Capabilities, Mount, Process, Resources
 from hypercontainer.model.record import ContainerRecord, MountRecord, NicRecord, PodRecord, RouteRecord, Streams
 from hypercontainer.model.spec import Dns
@@ -34,16 +35,6 @@ def hostname(pod: PodRecord) -> str:
     return pod.spec.hostname or (pod.containers[0].id[:12] if pod.implicit and pod.containers else pod.name)
 
 
-# A user of a container is a user of its machine alone, where a low port is nobody's privilege and a ping no danger, as
-# docker has it. The limits of inotify that a kernel chooses follow from its memory: these are a large host's.
-SYSCTLS = {
-    "net.ipv4.ip_unprivileged_port_start": "0",
-    "net.ipv4.ping_group_range": "0 2147483647",
-    "fs.inotify.max_user_instances": "1024",
-    "fs.inotify.max_user_watches": "1048576",
-}
-
-
 def pod_setup(pod: PodRecord, hosts: list[list[str]], *, share: bool, hardware: str = SNAPSHOT_MAC) -> m.PodSetup:
     """Names, addresses, clock, entropy; `asking` adds whom to ask for names. `hosts`: rows of /etc/hosts; `hardware`:
     the address that the interface has, if the machine started with one."""
@@ -56,7 +47,7 @@ def pod_setup(pod: PodRecord, hosts: list[list[str]], *, share: bool, hardware: 
         hosts=hosts,
         time_ns=time.time_ns(),
         entropy=os.urandom(ENTROPY),
-        sysctls=SYSCTLS,
+        sysctls=defaults.SYSCTLS,
         share_pid=pod.spec.share_pid,
         share=SHARE_TAG if share else "",
     )
