@@ -2,7 +2,9 @@
 
 import fcntl
 import grp
+import ipaddress
 import os
+import re
 import socket
 import stat
 from collections.abc import Iterator, Mapping
@@ -12,6 +14,7 @@ from pathlib import Path
 from hypercontainer.errors import HyperError, InUse, InvalidInput
 
 BACKLOG = 128
+TCP = re.compile(r"tcp://(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<four>[0-9.]+)):(?P<port>[0-9]{1,5})")
 FIRST_INHERITED = 3
 
 
@@ -64,6 +67,32 @@ def listen(path: Path, group: str, mode: int = 0o660) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def listen_tcp(address: str) -> socket.socket:
+    """A socket at "tcp://192.0.2.1:2376" or "tcp://[::]:2376"; port 0 is any that is free. InvalidInput for what is no
+    address; HyperError when it cannot be had."""
+    found = TCP.fullmatch(address)
+    try:
+        host = ipaddress.ip_address(found["six"] or found["four"]) if found else None
+    except ValueError:
+        host = None
+    if found is None or host is None or int(found["port"]) > 65535:
+        raise InvalidInput(
+            f"cannot listen on {address!r}: give tcp://ADDRESS:PORT, with an address of this host, or 0.0.0.0 or [::] "
+            "for all of them"
+        )
+    family = socket.AF_INET if host.version == 4 else socket.AF_INET6
+    try:
+        return socket.create_server((str(host), int(found["port"])), family=family, backlog=BACKLOG)
+    except OSError as e:
+        raise HyperError(f"cannot listen on {address}: {e.strerror or e}") from e
+
+
+def written(sock: socket.socket) -> str:
+    """Where it listens: HOST:PORT."""
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if sock.family == socket.AF_INET6 else f"{host}:{port}"
 
 
 def inherited(environ: Mapping[str, str]) -> socket.socket | None:

@@ -13,12 +13,17 @@ class Role(IntEnum):
 
 
 class Principal(NamedTuple):
-    """A caller: the user and group of the process that connected, as the kernel says, and the role that this gives."""
+    """A caller: the user and group of the process that connected, as the kernel says, or whose certificate it has; and
+    the role that this gives."""
 
     role: Role
     uid: int
     gid: int
     pid: int
+    certificate: str = ""  # the name in it
+
+    def __str__(self) -> str:
+        return f"certificate {self.certificate!r}" if self.certificate else f"uid {self.uid} pid {self.pid}"
 
 
 UNKNOWN = Principal(Role.ANYONE, uid=-1, gid=-1, pid=0)

@@ -51,11 +51,36 @@ class AddressPool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class Door(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A socket of hyperd: what is spoken there, who may open it, and what those may."""
 
-    path: Annotated[str, msgspec.Meta(pattern="^/")]
+    path: Annotated[str, msgspec.Meta(pattern="^/")] = ""  # of a unix socket
+    address: Annotated[str, msgspec.Meta(pattern="^tcp://")] = ""  # or "tcp://ADDRESS:PORT": TLS, for who has …
+    tls_ca: str = ""  # … a certificate of these authorities: files in PEM, this one,
+    tls_cert: str = ""  # that of hyperd's certificate,
+    tls_key: str = ""  # and of its key
     dialect: Literal["rest", "docker"] = "rest"  # docs/api.md, docs/docker.md
     group: str = ""  # a group that it belongs to; "" = that of hyperd
     mode: Annotated[int, msgspec.Meta(ge=0, le=0o777)] = 0o660
     role: Literal["admin", "user"] = "admin"  # of who is neither root nor hyperd's user: docs/api.md
+
+    @property
+    def place(self) -> str:
+        return self.address or self.path
+
+    def check(self) -> None:
+        """InvalidInput for a door that is in no place, or in two, or on TCP without TLS."""
+        files = {"tls_ca": self.tls_ca, "tls_cert": self.tls_cert, "tls_key": self.tls_key}
+        given = [key for key, path in files.items() if path]
+        if bool(self.path) == bool(self.address):
+            raise InvalidInput("cannot open a door: give it a `path`, or an `address`, in config.toml")
+        if self.path and given:
+            raise InvalidInput(f"cannot open {self.path} with {given[0]}: TLS is for doors with an `address`")
+        if self.address and len(given) < len(files):
+            missing = ", ".join(key for key in files if key not in given)
+            raise InvalidInput(
+                f"cannot open {self.address} without TLS: {missing} of this door in config.toml; "
+                "who reaches a door on TCP owns this host, so callers need certificates"
+            )
+        if self.address and self.group:
+            raise InvalidInput(f"cannot open {self.address} for group {self.group!r}: that is for doors with a `path`")
 
 
 ADDRESS_POOLS = (
@@ -101,14 +126,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     registries: dict[str, Registry] = {}
 
     def doors(self) -> list[Door]:
-        """All sockets, the usual one first. InvalidInput when two are in one place."""
+        """All sockets, the usual one first. InvalidInput when two are in one place, and for what Door.check refuses."""
         doors = [Door(path=self.socket, group=self.group)]
         if docker := self._docker_socket():
             doors.append(Door(path=docker, dialect="docker", group=self.group))
         doors += self.door
         for n, door in enumerate(doors):
-            if door.path in (other.path for other in doors[:n]):
-                raise InvalidInput(f"cannot listen twice on {door.path}: see `socket` and `door` in config.toml")
+            door.check()
+            if door.place in (other.place for other in doors[:n]):
+                raise InvalidInput(f"cannot listen twice on {door.place}: see `socket` and `door` in config.toml")
         return doors
 
     def _docker_socket(self) -> str:

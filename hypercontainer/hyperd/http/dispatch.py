@@ -17,7 +17,6 @@ from hypercontainer.hyperd.http.answers import send_bytes, send_lines
 from hypercontainer.hyperd.http.call import Answer, Bytes, Call, Lines, Raw, Route, Upgrade
 from hypercontainer.hyperd.http.dialect import Dialect
 from hypercontainer.hyperd.http.errors import ours
-from hypercontainer.hyperd.http.principal import peer
 from hypercontainer.model.api import Engine
 from hypercontainer.model.principal import Principal, Role
 
@@ -50,7 +49,7 @@ class Dispatcher:
 
     engine: Engine
     dialect: Dialect
-    others: Role  # of callers that are neither root nor our own user
+    caller: Callable[[web.Request], Principal]
     stopping: bool = False
     lasting: set[asyncio.Task[Any]] = field(default_factory=set)  # streams: cancelled by stop()
     begun: set[asyncio.Task[Any]] = field(default_factory=set)  # calls that go on without their caller
@@ -91,7 +90,7 @@ class Dispatcher:
 
     def _bind(self, route: Route[Any, Any]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handle(request: web.Request) -> web.StreamResponse:
-            principal = self._caller(request)
+            principal = self.caller(request)
             if principal.role < route.access:
                 raise Denied(f"cannot {route.method} {route.path}: it is for {FOR[route.access]}")
             call = Call(
@@ -109,9 +108,6 @@ class Dispatcher:
             return self._plain(route, await (work if route.method in ("GET", "HEAD") else self._to_the_end(work)))
 
         return handle
-
-    def _caller(self, request: web.Request) -> Principal:
-        return peer(request.get_extra_info("socket"), self.others)
 
     async def _last(self, request: web.Request, route: Route[Any, Any], call: Call[Any, Any]) -> web.StreamResponse:
         """Answer a call that lasts: a caller that vanishes cancels this task, and so does `stop`."""
@@ -187,7 +183,7 @@ class Dispatcher:
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         began = time.monotonic()
-        caller = self._caller(request)
+        caller = self.caller(request)
         try:
             if self.stopping:
                 response: web.StreamResponse = self._refusal(ours(asyncio.CancelledError()))
@@ -206,8 +202,8 @@ class Dispatcher:
         what = request.raw_path[:300]
         log.log(
             level,
-            "%s %s by uid %d pid %d: %d in %.1f ms",
-            *(request.method, what, caller.uid, caller.pid, response.status, took_ms),
+            "%s %s by %s: %d in %.1f ms",
+            *(request.method, what, caller, response.status, took_ms),
         )
         return response
 

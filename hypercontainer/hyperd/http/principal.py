@@ -3,6 +3,9 @@
 import os
 import socket
 import struct
+from collections.abc import Callable
+
+from aiohttp import web
 
 from hypercontainer.model.principal import UNKNOWN, Principal, Role
 
@@ -17,3 +20,8 @@ def peer(sock: socket.socket | None, others: Role) -> Principal:
         return UNKNOWN
     pid, uid, gid = UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
     return Principal(Role.ADMIN if uid in (0, os.geteuid()) else others, uid=uid, gid=gid, pid=pid)
+
+
+def local(others: Role) -> Callable[[web.Request], Principal]:
+    """Who makes a request that came over a unix socket."""
+    return lambda request: peer(request.get_extra_info("socket"), others)

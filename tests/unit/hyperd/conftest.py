@@ -7,6 +7,7 @@ import pytest
 from aiohttp import web
 
 from hypercontainer.hyperd.http.dispatch import Dispatcher
+from hypercontainer.hyperd.http.principal import local
 from hypercontainer.hyperd.rest.dialect import Rest
 from hypercontainer.model.principal import Role
 from tests.unit.hyperd.fake import FakeEngine
@@ -33,7 +34,7 @@ class Server:
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
     engine = FakeEngine()
-    dispatcher = Dispatcher(engine, Rest(), Role.ADMIN)
+    dispatcher = Dispatcher(engine, Rest(), local(Role.ADMIN))
     runner = dispatcher.runner()
     await runner.setup()
     path = tmp_path / "hyper.sock"

@@ -18,6 +18,7 @@ from hypercontainer.errors import HyperError, NotFound, Unavailable
 from hypercontainer.hyperd.http.call import Call, Lines, Raw, Route, Upgrade
 from hypercontainer.hyperd.http.dispatch import Dispatcher
 from hypercontainer.hyperd.http.framing import Word
+from hypercontainer.hyperd.http.principal import local
 from hypercontainer.model.api import Session
 from hypercontainer.model.documents import Event
 from hypercontainer.model.principal import Role
@@ -125,7 +126,7 @@ class Server:
 @pytest.fixture
 async def small(tmp_path: Path) -> AsyncIterator[Server]:
     engine, path = FakeEngine(), tmp_path / "small.sock"
-    dispatcher = Dispatcher(engine, Small(), Role.ADMIN)
+    dispatcher = Dispatcher(engine, Small(), local(Role.ADMIN))
     runner = dispatcher.runner()
     await runner.setup()
     await web.UnixSite(runner, path).start()

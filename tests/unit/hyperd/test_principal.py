@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from hypercontainer.hyperd.http import dispatch
 from hypercontainer.hyperd.http.principal import UCRED, peer
 from hypercontainer.hyperd.rest.routes import ROUTES
 from hypercontainer.model.principal import UNKNOWN, Principal, Role
@@ -50,10 +49,8 @@ def test_nobody_is_taken_for_root() -> None:
 
 
 @pytest.mark.parametrize("principal", [USER, UNKNOWN], ids=lambda p: p.role.name)
-async def test_each_call_is_for_whom_the_table_says(
-    server: Server, monkeypatch: pytest.MonkeyPatch, principal: Principal
-) -> None:
-    monkeypatch.setattr(dispatch, "peer", lambda *_: principal)
+async def test_each_call_is_for_whom_the_table_says(server: Server, principal: Principal) -> None:
+    server.dispatcher.caller = lambda _: principal
     for route in ROUTES:
         path = re.sub(r"{\w+}", "web", route.path)
         async with server.http.request(route.method, f"http://hyper{path}?un=known") as response:
@@ -66,8 +63,8 @@ async def test_each_call_is_for_whom_the_table_says(
     assert server.engine.calls == []
 
 
-async def test_who_makes_a_container_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "peer", lambda *_: USER)
+async def test_who_makes_a_container_is_told(server: Server) -> None:
+    server.dispatcher.caller = lambda _: USER
     pod = {"containers": [{"image": "busybox"}]}
     for path, body in (("/v1/containers", pod), ("/v1/pods", pod), ("/v1/pods/p/containers", {"image": "busybox"})):
         assert (await server.ask("POST", path, json=body))[0] == 200

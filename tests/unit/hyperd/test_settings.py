@@ -52,6 +52,37 @@ def test_a_door_that_is_wrong_is_named(tmp_path: Path, line: str) -> None:
         load(path)
 
 
+TLS = 'tls_ca = "/ca"\ntls_cert = "/cert"\ntls_key = "/key"\n'
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("", "give it a `path`, or an `address`"),
+        (f'path = "/a"\naddress = "tcp://127.0.0.1:1"\n{TLS}', "give it a `path`, or an `address`"),
+        ('address = "tcp://127.0.0.1:1"', "cannot open tcp://127.0.0.1:1 without TLS: tls_ca, tls_cert, tls_key of"),
+        ('address = "tcp://127.0.0.1:1"\ntls_ca = "/ca"\ntls_key = "/key"', "without TLS: tls_cert of this door"),
+        ('path = "/a"\ntls_key = "/key"', "cannot open /a with tls_key"),
+        (f'address = "tcp://127.0.0.1:1"\ngroup = "users"\n{TLS}', "for group 'users'"),
+    ],
+)
+def test_a_door_is_in_one_place_and_on_tcp_with_tls(tmp_path: Path, lines: str, words: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(f"[[door]]\n{lines}\n")
+    with pytest.raises(InvalidInput, match=words):
+        load(path).doors()
+
+
+def test_two_doors_at_one_address(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    door = f'[[door]]\naddress = "tcp://127.0.0.1:1"\n{TLS}'
+    path.write_text(door)
+    assert load(path).doors()[-1].place == "tcp://127.0.0.1:1"
+    path.write_text(door * 2)
+    with pytest.raises(InvalidInput, match=r"cannot listen twice on tcp://127\.0\.0\.1:1"):
+        load(path).doors()
+
+
 @pytest.mark.parametrize("line", ['template_scope = "everyone"', '[[pool]]\ntenant = "../x"', "[[pool]]\ntenant = 1"])
 def test_what_is_wrong_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "config.toml"

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from hypercontainer.client.http import Client
 from hypercontainer.hyperd.http.dispatch import Dispatcher
+from hypercontainer.hyperd.http.principal import local
 from hypercontainer.hyperd.rest.dialect import Rest
 from hypercontainer.model.principal import Role
 from tests.unit.hyperd.conftest import Server
@@ -18,7 +19,7 @@ from tests.unit.hyperd.fake import FakeEngine
 
 async def test_half_a_question_is_not_waited_for(tmp_path: Path) -> None:
     """Nor one that is never asked; a client that asks on gets its answer however long it pauses."""
-    dispatcher = Dispatcher(FakeEngine(), Rest(), Role.ADMIN)
+    dispatcher = Dispatcher(FakeEngine(), Rest(), local(Role.ADMIN))
     runner = dispatcher.runner(idle_s=0.05)
     await runner.setup()
     path = tmp_path / "hyper.sock"

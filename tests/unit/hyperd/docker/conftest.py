@@ -8,6 +8,7 @@ from aiohttp import web
 
 from hypercontainer.hyperd.docker.dialect import Docker
 from hypercontainer.hyperd.http.dispatch import Dispatcher
+from hypercontainer.hyperd.http.principal import local
 from hypercontainer.model.principal import Role
 from tests.unit.hyperd.docker.documents import CONTAINER, IMAGE
 from tests.unit.hyperd.fake import FakeEngine
@@ -48,7 +49,7 @@ def message(answer: tuple[int, object]) -> tuple[int, str]:
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
     engine = FakeEngine()
     engine.answers |= {"containers.inspect": CONTAINER, "images.inspect": IMAGE}
-    dispatcher = Dispatcher(engine, Docker(), Role.ADMIN)
+    dispatcher = Dispatcher(engine, Docker(), local(Role.ADMIN))
     runner = dispatcher.runner()
     await runner.setup()
     path = tmp_path / "docker.sock"
