@@ -5,6 +5,7 @@ PYTEST := $(BIN)/pytest
 ARCH ?= x86_64
 PREFIX ?= /opt/hypercontainer
 BINDIR ?= /usr/local/bin
+DOCKER_SOCK ?=
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
@@ -31,8 +32,8 @@ setup-test:
 setup-bench:
 	@tools/setup.sh bench
 
-install: setup  ## install for real: PREFIX=/opt/hypercontainer, BINDIR=/usr/local/bin, a systemd unit
-	@tools/install.sh $(PREFIX) $(BINDIR)
+install: setup  ## install for real: PREFIX=/opt/hypercontainer, BINDIR=/usr/local/bin, a systemd unit (DOCKER_SOCK=1: a link where docker's clients look)
+	@tools/install.sh $(PREFIX) $(BINDIR) $(DOCKER_SOCK)
 
 check: setup-test style unit  ## style, types, storeys and the unit tests: what to run before a commit
 

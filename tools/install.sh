@@ -2,12 +2,14 @@
 # Installs for real, from this checkout: a virtual environment in PREFIX, hyperctl and hyperd in BINDIR, and where
 # systemd runs the units hyperd.socket and hyperd.service. Run as root; run it again after an update.
 #
-#     tools/install.sh [PREFIX [BINDIR]]
+#     tools/install.sh [PREFIX [BINDIR [DOCKER_SOCK]]]    "1": docker's clients find hyperd, see tools/docker-sock.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 prefix=${1:-/opt/hypercontainer}
 bindir=${2:-/usr/local/bin}
+docker_sock=${3:-}
+[ -z "$docker_sock" ] || tools/docker-sock.sh check
 wheels=$(mktemp -d)
 trap 'rm -rf "$wheels"' EXIT
 
@@ -30,6 +32,7 @@ if [ -d /run/systemd/system ] && [ "$bindir" = /usr/local/bin ]; then
 else
     echo "install: no systemd here: hyperctl starts a hyperd when none listens"
 fi
+if [ -n "$docker_sock" ]; then tools/docker-sock.sh link; else tools/docker-sock.sh offer; fi
 if ! ls /var/lib/hyper/kernels/*/bundle.json >/dev/null 2>&1; then
     echo "install: next, a kernel for the virtual machines: hyperctl kernel fetch"
 fi
