@@ -41,7 +41,13 @@ async def commit(host: Host, pod: Pod, container: Container, wanted: Commit) -> 
             layer,
             config=starts,
             names=names,
-            words=images.Words(wanted.author, wanted.message, created_by),
+            words=images.Words(
+                wanted.author,
+                wanted.message,
+                created_by,
+                container.record.id,
+                before | {"Image": container.record.image_name},
+            ),
             limit=((container.record.spec.scratch_mib or host.settings.scratch_mib) << 20) + parent.size + HEADERS,
         )
     name = str(names[0]) if names else ""

@@ -101,7 +101,7 @@ class Containers:
             except BaseException:
                 pod.record.name, container.record.name = before
                 raise
-        pod.emit("rename", container)
+        pod.emit("rename", container, oldName=f"/{before[1]}")
 
     async def update(self, c: str, wanted: ContainerUpdate) -> doc.Updated:
         pod, container = self.supervisor.find(c)
@@ -184,6 +184,7 @@ class Containers:
     async def top(self, c: str, options: str = "") -> doc.Top:
         pod, container = self.supervisor.find_running(c, "list the processes of")
         table = await pod.machine.running().agent.container_processes(container.record.id)
+        pod.emit("top", container)
         host = top.Host(now_s=clock.now_ns() / 1e9, memory_kib=pod.site.machine_mib(pod.record) << 10)
         return top.top(table.processes, options, host)
 
@@ -230,6 +231,7 @@ class Containers:
         if not (start or waits):
             container.record.check("attach to")
         pod.machine.check_reached("attach to", container.record.name)
+        pod.emit("attach", container)
         streams = {n for n, wanted in ((1, stdout), (2, stderr)) if wanted}
         session = AttachSession(pod, container, streams, stdin=stdin)
         try:
@@ -250,16 +252,19 @@ class Containers:
     async def resize(self, c: str, rows: int, columns: int) -> None:
         pod, container = self.supervisor.find_running(c, "resize")
         await pod.machine.running().agent.resize_process(container.record.id, rows, columns)
+        pod.emit("resize", container, height=str(rows), width=str(columns))
 
     async def archive_get(self, c: str, path: str) -> AsyncGenerator[bytes, None]:
         pod, container = self.supervisor.find(c)
         archive.check(pod, container)
+        pod.emit("archive-path", container)
         return archive.read(pod, container, path)
 
     async def archive_put(self, c: str, path: str, chunks: AsyncIterator[bytes]) -> None:
         pod, container = self.supervisor.find(c)
         archive.check(pod, container)
         await archive.write(pod, container, path, chunks)
+        pod.emit("extract-to-dir", container)
 
     # its image, and what it has made of that
 

@@ -157,12 +157,13 @@ def network(pod: PodRecord, record: ContainerRecord | None = None) -> doc.Networ
     """The pod's; of a container of it with the ports that its image exposes."""
     nics = [nic for nic in pod.nics if not nic.provisional]
     places = {nic.network: msgspec.structs.asdict(endpoint(nic)) for nic in nics}
+    wanted = {each.network: {"mac_address": each.mac} for each in pod.spec.networks}
     return doc.NetworkSettings(
         **msgspec.structs.asdict(endpoint(nics[0]) if nics else doc.Endpoint()),
         ports=_published(pod, record) if places else {},
         networks={
             each.network: doc.NamedEndpoint(
-                **places.get(each.network, {}),
+                **places.get(each.network, wanted[each.network]),
                 aliases=each.aliases,
                 ipam_config=_address_config(each),
                 driver_opts=each.options,
@@ -192,6 +193,11 @@ def _interface(nic: NicRecord) -> doc.Interface:
 
 def driver(record: NetworkRecord) -> str:
     return "bridge" if record.bridge else "null"
+
+
+def network_attributes(record: NetworkRecord) -> dict[str, str]:
+    """Of an event of its."""
+    return {**record.labels, "name": record.name, "type": driver(record)}
 
 
 def bare_network(record: NetworkRecord) -> doc.Network:
@@ -379,7 +385,10 @@ def _config(pod: PodRecord, record: ContainerRecord) -> doc.ProcessConfig:
         tty=spec.tty,
         open_stdin=spec.open_stdin,
         stdin_once=spec.stdin_once,
-        env=process.env,
+        env=[
+            *process.env,
+            *(entry for entry in spec.env if "=" not in entry),
+        ],  # docker's way to say what was taken away
         cmd=spec.command,
         entrypoint=spec.entrypoint,
         image=record.image_name,

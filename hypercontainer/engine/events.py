@@ -27,9 +27,9 @@ QUEUE = 1_000  # events that a listener may lag behind before it is let go
 Kind = Literal["container", "pod", "image", "volume", "network"]
 TYPES = get_args(Kind)
 ACTIONS = frozenset(
-    """checkpoint commit connect create delete destroy die disconnect exec_create exec_die exec_start export fork
-    health_status import kill load oom pause pull push rename restart restore resume start stop suspend tag unpause
-    untag update""".split()  # noqa: SIM905  one a line would be a page
+    """archive-path attach checkpoint commit connect create delete destroy die disconnect exec_create exec_die
+    exec_start export extract-to-dir fork health_status import kill load mount oom pause prune pull push rename resize
+    restart restore resume start stop suspend tag top unmount unpause untag update""".split()  # noqa: SIM905  one a line would be a page
 )
 
 

@@ -162,7 +162,9 @@ class Images:
         )
         all = filters.boolean(wanted, "dangling") is False or all
         users = self.host.index.image_user
-        return await asyncio.to_thread(self.host.images.prune, all=all, users=users, wanted=matches)
+        pruned = await asyncio.to_thread(self.host.images.prune, all=all, users=users, wanted=matches)
+        self.host.events.emit("image", "prune", "", {"reclaimed": str(pruned.space_reclaimed)})
+        return pruned
 
     def _emit(self, action: str, image_id: str, names: Sequence[str]) -> None:
         self.host.events.emit("image", action, image_id, {"name": names[0] if names else image_id})

@@ -127,6 +127,7 @@ class Networks:
                 await self.store.remove(record)
                 self._emit("destroy", record)
                 removed.append(record.name)
+        self.host.events.emit("network", "prune", "", {"reclaimed": "0"})
         return doc.Pruned(deleted=removed, space_reclaimed=0)
 
     # who is in them
@@ -221,5 +222,4 @@ class Networks:
             raise
 
     def _emit(self, action: str, record: NetworkRecord, **attributes: str) -> None:
-        named = {"name": record.name, "type": describe.driver(record), **attributes}
-        self.host.events.emit("network", action, record.id, {**record.labels, **named})
+        self.host.events.emit("network", action, record.id, describe.network_attributes(record) | attributes)

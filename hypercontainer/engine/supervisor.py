@@ -4,13 +4,14 @@ import asyncio
 import logging
 from typing import Literal
 
-from hypercontainer.engine import allocate, config, restart
+from hypercontainer.engine import allocate, config, describe, restart
 from hypercontainer.engine.health import Watch
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.restart import Restarts
 from hypercontainer.errors import Exhausted, HyperError
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model.record import ContainerRecord, PodRecord
+from hypercontainer.model.spec import NONE
 from hypercontainer.model.state import Verb
 from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.locked import LockedPod
@@ -111,8 +112,26 @@ class Supervisor:
         if container is None:
             events.emit("pod", action, pod.id, {**pod.spec.labels, "name": pod.name, **attributes})
         else:
+            if action == "start":
+                self._emit_parts(pod, container, "connect", "mount")
             named = {"image": container.image_name, "name": container.name, "pod": pod.id, "podName": pod.name}
             events.emit("container", action, container.id, {**container.labels, **named, **attributes})
+            if action == "die":
+                self._emit_parts(pod, container, "disconnect", "unmount")
+
+    def _emit_parts(self, pod: PodRecord, container: ContainerRecord, of_network: str, of_volume: str) -> None:
+        """Tell what a start and an end of `container` are to its networks and volumes."""
+        host = self.host
+        for network in host.networks.all():
+            if network.name != NONE and network.name in [endpoint.network for endpoint in pod.spec.networks]:
+                attributes = describe.network_attributes(network) | {"container": container.id}
+                host.events.emit("network", of_network, network.id, attributes)
+        for mount in [mount for mount in container.mounts if mount.type == "volume"]:
+            attributes = {"container": container.id, "driver": "local"}
+            if of_volume == "mount":
+                writable = str(not mount.read_only).lower()
+                attributes |= {"destination": mount.target, "propagation": "", "read/write": writable}
+            host.events.emit("volume", of_volume, mount.source, attributes)
 
     # starting
 

@@ -48,7 +48,7 @@ class Volumes:
     ) -> doc.Volume:
         policy.admit_volume(by, name, options)
         volume = self.host.volumes.create(name, labels, options)
-        self.host.events.emit("volume", "create", volume.name, {})
+        self.host.events.emit("volume", "create", volume.name, {"driver": "local"})
         return self._volume(volume)
 
     async def inspect(self, name: str) -> doc.Volume:
@@ -56,7 +56,7 @@ class Volumes:
 
     async def remove(self, name: str, *, force: bool) -> None:
         await self.host.volumes.remove(name, self.host.index.volume_user, force=force)
-        self.host.events.emit("volume", "destroy", name, {})
+        self.host.events.emit("volume", "destroy", name, {"driver": "local"})
 
     async def prune(self, *, all: bool, wanted: Filters) -> doc.Pruned:
         filters.check("a prune of volumes", wanted, ["label", "label!", "all"])
@@ -65,5 +65,6 @@ class Volumes:
             self.host.index.volume_user, everything=all, wanted=lambda volume: filters.labelled(volume.labels, wanted)
         )
         for name in pruned.names:
-            self.host.events.emit("volume", "destroy", name, {})
+            self.host.events.emit("volume", "destroy", name, {"driver": "local"})
+        self.host.events.emit("volume", "prune", "", {"reclaimed": str(pruned.bytes_freed)})
         return doc.Pruned(deleted=pruned.names, space_reclaimed=pruned.bytes_freed)

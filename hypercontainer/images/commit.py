@@ -26,6 +26,8 @@ class Words(NamedTuple):
     author: str = ""
     message: str = ""
     created_by: str = ""
+    container: str = ""  # id of the one that it was made of
+    container_config: Mapping[str, Any] | None = None  # of that, in docker's words
 
 
 async def commit(
@@ -82,6 +84,8 @@ def _document(work: Workspace, parent: Image, layer: File, config: Mapping[str, 
             **({"variant": whole.variant} if whole.variant else {}),
             "created": now,
             **({"author": words.author} if words.author else {}),
+            **({"container": words.container} if words.container else {}),
+            **({"container_config": words.container_config} if words.container_config else {}),
             "config": config,
             "rootfs": {"type": "layers", "diff_ids": [*whole.diff_ids, *([] if empty else [layer.digest])]},
             "history": [*(whole.history or [History() for _ in whole.diff_ids]), step],

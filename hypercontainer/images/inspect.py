@@ -65,6 +65,8 @@ def image(image: Image, whole: Config, parent: str = "") -> doc.Image:
         os=whole.os,
         size=image.size,
         root_fs=doc.RootFs(layers=whole.diff_ids),
+        container=whole.container or "",
+        container_config=whole.container_config or {},
     )
 
 

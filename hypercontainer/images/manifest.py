@@ -117,6 +117,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     created: str | None = None
     author: str | None = None
     comment: str | None = None
+    container: str | None = None  # docker's: that it was committed of, and how that was configured
+    container_config: dict[str, Any] | None = None
     config: Process | None = None
     rootfs: _Rootfs = _Rootfs()
     history: list[History] | None = None

@@ -447,6 +447,8 @@ class Image(Document, frozen=True, kw_only=True):
     os: str
     size: int
     root_fs: RootFs = msgspec.field(name="RootFS")
+    container: str = ""  # that it was committed of, as docker has it
+    container_config: dict[str, Any] = {}
 
 
 class HistoryEntry(Document, frozen=True, kw_only=True):

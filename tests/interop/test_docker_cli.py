@@ -291,8 +291,8 @@ def test_events(docker: DockerCli) -> None:
     ended = str(int(time.time()) + 1)
     told = docker.ok("events", "--since", began, "--until", ended, "--filter", "label=a=b", "--format", "{{json .}}")
     events = [json.loads(line) for line in told.splitlines()]
-    assert [event["Action"] for event in events] == ["create", "start", "die", "destroy"]
-    assert events[2]["Actor"]["Attributes"]["exitCode"] == "0"
+    assert [event["Action"] for event in events] == ["create", "attach", "start", "die", "destroy"]
+    assert events[3]["Actor"]["Attributes"]["exitCode"] == "0"
 
 
 # images and volumes

@@ -16,6 +16,7 @@ from hypercontainer.model import documents as doc
 
 NAMELESS = Version(1, 43)  # before, an image without a name is called <none>
 VIRTUAL = Version(1, 44)  # before, there is a VirtualSize
+COMMITTED = Version(1, 45)  # before, an image says of which container it was committed
 
 
 class ListQuery(filters.Filtered, frozen=True, kw_only=True):
@@ -89,19 +90,16 @@ async def show(call: Call[Nothing, None]) -> Document:
     for key in ("Healthcheck", "Shell"):
         if not config[key]:
             del config[key]
-    if version_before(call, VIRTUAL):
+    if versions.of(call) < VIRTUAL:
         document["VirtualSize"] = found.size
+    if versions.of(call) >= COMMITTED:
+        del document["Container"], document["ContainerConfig"]
     return document | {
         "Parent": found.parent,
         "DockerVersion": "",
-        "Container": "",
         "GraphDriver": {"Name": "erofs", "Data": None},
         "Metadata": {"LastTagTime": "0001-01-01T00:00:00Z"},
     }
-
-
-def version_before(call: Call[Any, Any], limit: Version) -> bool:
-    return versions.of(call) < limit
 
 
 async def history(call: Call[Nothing, None]) -> list[Document]:

@@ -151,9 +151,14 @@ async def connect(call: Call[Nothing, Connection]) -> Answer:
 
 
 async def disconnect(call: Call[Nothing, Disconnection]) -> Answer:
+    """`force` takes a container out whose machine is not reached; one that is not there is refused all the same."""
     c = call.body.container
+    network = await call.engine.networks.inspect(name(call))
+    there = (await call.engine.containers.inspect(c)).network_settings.networks
     try:
-        await call.engine.networks.disconnect(name(call), c, force=call.body.force)
+        if network.name not in there:
+            raise NotFound("endpoint", c[:140])
+        await call.engine.networks.disconnect(network.id, c, force=call.body.force)
     except NotFound as e:
         if e.what != "endpoint":
             raise

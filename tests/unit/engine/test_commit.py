@@ -57,6 +57,7 @@ async def test_an_image_is_made_of_a_container(engine: LocalEngine, create: Run,
     image = await engine.images.inspect("mine:1")
     assert (image.id, image.parent, image.author, image.comment) == (ref.id, before.id, "I", "why")
     assert image.root_fs.layers == [*before.record.diff_ids, made.digest(LAYER)]
+    assert (image.container, image.container_config["Image"]) == (id, "busybox")
     assert (image.config.cmd, image.config.labels) == (["x"], {"who": "me"})
     assert image.config.env[0] == "A=1" and image.config.env[-1] == "B=2"
     assert config_of(engine, ref.id)["config"]["Healthcheck"] == {"Test": ["CMD", "true"], "Interval": 15 * 10**8}

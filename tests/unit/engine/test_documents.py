@@ -12,9 +12,9 @@ from hypercontainer.engine.events import Events
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import InvalidInput
 from hypercontainer.lib import clock
-from hypercontainer.model.documents import NamedEndpoint, ProcessConfig
+from hypercontainer.model.documents import AddressConfig, NamedEndpoint, ProcessConfig
 from hypercontainer.model.record import NicRecord, PortRecord
-from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec, PortMapping
+from hypercontainer.model.spec import ContainerSpec, EndpointSpec, Mount, PodSpec, PortMapping
 from tests.unit.engine.world import ADMIN, ROOTFS, Run
 
 IMAGE = ProcessConfig(entrypoint=["/entry"], cmd=["a", "b"], env=["PATH=/p", "X=1"], volumes={"/data": {}})
@@ -110,6 +110,20 @@ async def test_events_are_kept_and_told(tmp_path: Path) -> None:
     assert [(await anext(past)).action for _ in range(2)] == ["start", "die"]
     await past.aclose()
     again.close()
+
+
+async def test_what_was_taken_from_the_image_is_told(create: Run, engine: LocalEngine) -> None:
+    id = await create("true", env=["GONE", "A=b", "BLANK="])
+    assert (await engine.containers.inspect(id)).config.env[-3:] == ["A=b", "BLANK=", "GONE"]
+
+
+async def test_a_place_in_a_network_is_told_before_it_is_taken(engine: LocalEngine) -> None:
+    there = EndpointSpec(address="192.168.123.9", mac="02:42:ac:11:00:02", options={"a": "b"})
+    container = ContainerSpec(image="busybox", command=["true"], name="web")
+    await engine.containers.create(PodSpec(containers=[container], networks=[there]), by=ADMIN)
+    [place] = (await engine.containers.inspect("web")).network_settings.networks.values()
+    assert place.ipam_config == AddressConfig(ipv4_address="192.168.123.9")
+    assert (place.mac_address, place.driver_opts, place.ip_address) == (there.mac, {"a": "b"}, "")
 
 
 async def test_what_docker_names_is_in_the_documents(engine: LocalEngine, create: Run) -> None:

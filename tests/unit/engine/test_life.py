@@ -238,6 +238,23 @@ async def test_a_guest_whose_kernel_ends_for_want_of_memory_says_what_raises_its
     assert seen.index("oom") < seen.index("die")
 
 
+async def test_a_life_is_told_in_docker_s_order(engine: LocalEngine, create: Run) -> None:
+    id = await create("true", mounts=[Mount(type="volume", source="v", target="/v", read_only=True)])
+    session = await attached(engine, id)
+    await session.wait()
+    await until(engine, id, "exited")
+    told = [event async for event in await engine.system.events(0, time.time_ns(), {})]
+    assert [(each.type, each.action) for each in told if each.type != "pod" and each.action != "load"] == [
+        ("container", "create"), ("container", "attach"), ("network", "connect"), ("volume", "mount"),
+        ("container", "start"), ("container", "die"), ("network", "disconnect"), ("volume", "unmount"),
+    ]  # fmt: skip
+    parts = [each.actor.attributes for each in told if each.action in ("connect", "mount")]
+    assert parts == [
+        {"container": id, "name": "bridge", "type": "bridge"},
+        {"container": id, "driver": "local", "destination": "/v", "propagation": "", "read/write": "false"},
+    ]
+
+
 async def test_rm_removes_itself(engine: LocalEngine, create: Run, world: World) -> None:
     id = await create("true", auto_remove=True)
     session = await attached(engine, id)

@@ -229,8 +229,8 @@ async def test_events_that_never_come_are_refused(engine: LocalEngine, wrong: tu
 def test_every_event_that_is_told_can_be_asked_for() -> None:
     rooms = [Path(events.__file__).parent, Path(pod.__file__).parent]
     sources = "".join(path.read_text() for room in rooms for path in room.glob("*.py"))
-    told = set(re.findall(r"""(?:pod|found|self)\._?emit\(f?"([a-z_]+)""", sources)) | {"unpause", "untag"}
+    told = set(re.findall(r"""(?:pod|found|self)\._?emit\(f?"([a-z_-]+)""", sources)) | {"unpause", "untag"}
     told |= set(re.findall(r'self\._tell\(exec_, f?"(\w+)', sources))
-    told |= set(re.findall(r'events\.emit\("\w+", "(\w+)"', sources))
+    told |= set(re.findall(r'events\.emit\("\w+", "([\w-]+)"', sources))
     assert {"start", "exec_start", "health_status", "destroy", "pull", "rename", "fork"} <= told
     assert told <= events.ACTIONS

@@ -5,11 +5,13 @@ import json
 from collections.abc import AsyncGenerator
 
 import pytest
+from msgspec.structs import replace
 
 from hypercontainer.errors import Denied, NotFound, Unavailable
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Credentials
 from tests.unit.hyperd.docker.conftest import Server, message
+from tests.unit.hyperd.docker.documents import IMAGE
 
 
 async def test_a_pull(server: Server) -> None:
@@ -112,6 +114,15 @@ async def test_what_a_registry_has(server: Server) -> None:
 async def test_registries_cannot_be_searched(server: Server) -> None:
     status, words = message(await server.ask("GET", "/images/search?term=x&limit=25"))
     assert (status, words.startswith("cannot search: ")) == (501, True)
+
+
+async def test_of_which_container_an_image_was_committed_is_told_to_old_clients(server: Server) -> None:
+    server.engine.answers["images.inspect"] = replace(IMAGE, container="c1", container_config={"Image": "x"})
+    _, document = await server.ask("GET", "/v1.41/images/x/json")
+    assert isinstance(document, dict)
+    assert (document["Container"], document["ContainerConfig"]) == ("c1", {"Image": "x"})
+    _, document = await server.ask("GET", "/v1.45/images/x/json")
+    assert isinstance(document, dict) and "Container" not in document
 
 
 async def test_names_with_slashes_stand_in_paths(server: Server) -> None:

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from hypercontainer.errors import AlreadyExists, InUse, NotFound
-from hypercontainer.model.spec import EndpointSpec, NetworkSpec, SubnetSpec
+from hypercontainer.model.spec import ContainerSpec, EndpointSpec, NetworkSpec, SubnetSpec
 from tests.unit.hyperd.docker.conftest import Server, message
+from tests.unit.hyperd.docker.documents import made
 from tests.unit.hyperd.fake import NETWORK
 
 
@@ -64,9 +65,13 @@ async def test_joining_and_leaving_a_network(server: Server) -> None:
     server.engine.answers["networks.connect"] = AlreadyExists("it is in it", "endpoint", "net")
     status, text = message(await server.ask("POST", "/networks/net/connect", json={"Container": "web"}))
     assert (status, text) == (403, f"endpoint with name web already exists in network {NETWORK.name}")
-    server.engine.answers["networks.disconnect"] = NotFound("endpoint", "web in network net")
-    status, text = message(await server.ask("POST", "/networks/net/disconnect", json={"Container": "web"}))
-    assert (status, text) == (403, "container web is not connected to network net")
+    for force in False, True:
+        leaving: dict[str, object] = {"Container": "web", "Force": force}
+        status, text = message(await server.ask("POST", "/networks/net/disconnect", json=leaving))
+        assert (status, text) == (403, "container web is not connected to network net")
+    server.engine.answers["containers.inspect"] = made(ContainerSpec(image="x"), EndpointSpec(network=NETWORK.name))
+    assert await server.ask("POST", "/networks/net/disconnect", json={"Container": "web"}) == (200, None)
+    assert server.engine.calls[-1] == ("networks.disconnect", (NETWORK.id, "web"), {"force": False})
     server.engine.answers["networks.remove"] = InUse("in use", "network", "net", ["container web"])
     status, text = message(await server.ask("DELETE", "/networks/net"))
     assert (status, text.endswith("has active endpoints: container web")) == (403, True)
