@@ -257,7 +257,7 @@ void processes_list(struct buffer *result)
 
 struct start_args {
 	const char *id, *container, *cwd, *user, *seccomp;
-	const struct json *args, *env, *groups, *capabilities, *capability_sets, *rlimits, *streams;
+	const struct json *args, *env, *groups, *group_names, *capabilities, *capability_sets, *rlimits, *streams;
 	bool tty, init, first, no_new_privs;
 	int64_t rows, columns, oom_score_adj, umask;
 };
@@ -268,7 +268,8 @@ static int parse_start(const struct json *args, struct start_args *a, struct err
 		NEEDED(struct start_args, id, JSON_STRING), NEEDED(struct start_args, container, JSON_STRING),
 		NEEDED(struct start_args, args, JSON_ARRAY), FIELD(struct start_args, env, JSON_ARRAY),
 		FIELD(struct start_args, cwd, JSON_STRING), FIELD(struct start_args, user, JSON_STRING),
-		FIELD(struct start_args, groups, JSON_ARRAY), FIELD(struct start_args, tty, JSON_BOOL),
+		FIELD(struct start_args, groups, JSON_ARRAY), FIELD(struct start_args, group_names, JSON_ARRAY),
+		FIELD(struct start_args, tty, JSON_BOOL),
 		FIELD(struct start_args, rows, JSON_NUMBER), FIELD(struct start_args, columns, JSON_NUMBER),
 		FIELD(struct start_args, init, JSON_BOOL), FIELD(struct start_args, first, JSON_BOOL),
 		FIELD(struct start_args, capabilities, JSON_ARRAY),
@@ -281,6 +282,7 @@ static int parse_start(const struct json *args, struct start_args *a, struct err
 	if (json_fields(args, fields, COUNT(fields), a, err) < 0 || check_id("process", a->id, err) < 0 ||
 	    json_all(a->args, JSON_STRING, "args", err) < 0 || json_all(a->env, JSON_STRING, "env", err) < 0 ||
 	    json_all(a->groups, JSON_NUMBER, "groups", err) < 0 ||
+	    json_all(a->group_names, JSON_STRING, "group_names", err) < 0 ||
 	    json_range("oom_score_adj", a->oom_score_adj, -1000, 1000, err) < 0 ||
 	    json_range("umask", a->umask, 0, 0777, err) < 0)
 		return -1;
@@ -385,6 +387,7 @@ int op_process_start(const struct call *call, const struct json *args, struct bu
 	s.args = a.args;
 	s.env = a.env;
 	s.groups = a.groups;
+	s.group_names = a.group_names;
 	s.cwd = a.cwd;
 	s.user = a.user;
 	s.tty = a.tty;

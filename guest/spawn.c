@@ -178,6 +178,9 @@ static int find_identity(const struct spawn *s, struct identity *identity, struc
 	for (const struct json *g = json_first(s->groups); g; g = g->next)
 		if (user_add_group(identity, (gid_t)g->number, err) < 0)
 			return -1;
+	for (const struct json *g = json_first(s->group_names); g; g = g->next)
+		if (user_add_named_group(root, g->string, identity, err) < 0)
+			return -1;
 	return 0;
 }
 

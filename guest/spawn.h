@@ -7,7 +7,7 @@
 
 struct spawn {
 	const struct container *container;
-	const struct json *args, *env, *groups;
+	const struct json *args, *env, *groups, *group_names;
 	const char *cwd, *user;
 	bool tty, init, first;
 	int oom_score_adj;

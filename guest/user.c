@@ -116,6 +116,15 @@ int user_add_group(struct identity *identity, gid_t gid, struct error *err)
 	return 0;
 }
 
+int user_add_named_group(int root, const char *group, struct identity *identity, struct error *err)
+{
+	gid_t gid;
+
+	if (!find_group(root, group, &gid))
+		return fail_as(err, EINVAL, "find group %.200s: /etc/group names none", group);
+	return user_add_group(identity, gid, err);
+}
+
 static bool is_member(char *members, const char *name)
 {
 	for (char *rest = members, *one; (one = strsep(&rest, ",")); )

@@ -20,6 +20,7 @@ struct identity {
 /* `user` is "name|uid[:group|gid]" or ""; names are looked up in /etc/passwd and /etc/group beneath `root`. */
 int user_find(int root, const char *user, struct identity *identity, struct error *err);
 int user_add_group(struct identity *identity, gid_t gid, struct error *err);
+int user_add_named_group(int root, const char *group, struct identity *identity, struct error *err);
 /* The name of `uid`, or its digits. */
 void user_name(int root, uid_t uid, char *name, size_t size);
 

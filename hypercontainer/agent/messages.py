@@ -47,12 +47,14 @@ UMASK = Feature("umask", "start a process with a umask of its own")
 UNIFIED = Feature("unified", "set limits of cgroup v2 by their names")
 INTERFACES = Feature("interfaces", "add or remove network interfaces while it runs")
 LAYERS = Feature("layers", "tell what a container has made of its image")
+GROUP_NAMES = Feature("group-names", "put a process into a group by its name")
 ROOTFS = Feature("rootfs", "use a disk or a folder of this host as a root file system")
 NAMESERVER = Feature("nameserver", "ask this host for the names of its networks")
 
 # Of the guests of this version.
 FEATURES = (
     ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES, LAYERS, ROOTFS, NAMESERVER,
+    GROUP_NAMES,
 )  # fmt: skip
 
 
@@ -265,7 +267,11 @@ class CapabilitySets(Request, frozen=True, kw_only=True):
 class ProcessStart(Request, frozen=True, kw_only=True):
     """`capabilities` are those that are bounding, effective and permitted; or `capability_sets` has all five."""
 
-    needs: ClassVar[Mapping[str, Feature]] = {"capability_sets": CAPABILITY_SETS, "umask": UMASK}
+    needs: ClassVar[Mapping[str, Feature]] = {
+        "capability_sets": CAPABILITY_SETS,
+        "umask": UMASK,
+        "group_names": GROUP_NAMES,
+    }
 
     id: str
     container: str
@@ -274,6 +280,7 @@ class ProcessStart(Request, frozen=True, kw_only=True):
     cwd: str = "/"
     user: str = ""  # "name|uid[:group|gid]"
     groups: list[int] = []
+    group_names: list[str] = []  # as the container's own files have them
     tty: bool = False
     rows: int = 0
     columns: int = 0

@@ -156,7 +156,7 @@ def check_numbers(spec: ContainerSpec) -> None:
         ("cpus", spec.cpus, MAX_VCPUS),
         ("pids", spec.pids, 1 << 22),
         ("cpu_shares", spec.cpu_shares, 1 << 18),
-        *(("group", group, (1 << 32) - 2) for group in spec.groups),
+        *(("group", group, (1 << 32) - 2) for group in spec.groups if isinstance(group, int)),
         ("shm_mib", spec.shm_mib, MAX_MEMORY_MIB),
         ("scratch_mib", spec.scratch_mib, 8 << 20),
         ("stop_timeout_s", spec.stop_timeout_s, 86400 * 365),
@@ -165,6 +165,11 @@ def check_numbers(spec: ContainerSpec) -> None:
     for name, value, most in bounds:
         if not 0 <= value <= most:
             raise InvalidInput(f"invalid {name} {value:g}: 0 to {most:g}")
+    for group in spec.groups:
+        if isinstance(group, str) and (
+            not 0 < len(group.encode()) <= 255 or set(group) & set(":\0\n") or group.isdecimal()
+        ):
+            raise InvalidInput(f"invalid group {group[:60]!r}: use its number, or its name in the image's /etc/group")
     if not -1000 <= spec.oom_score_adj <= 1000:
         raise InvalidInput(f"invalid oom_score_adj {spec.oom_score_adj}: -1000 to 1000")
     _check_limit(spec.memory_mib)

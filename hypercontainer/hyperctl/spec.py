@@ -55,10 +55,8 @@ def restart(word: str) -> Document:
     return {"name": name, **({"max_retries": flags.count(retries)} if colon else {})}
 
 
-def group(word: str) -> int:
-    if not word.isdecimal() or len(word) > 10:
-        raise ValueError("use the group's number: its name is known inside the image alone")
-    return int(word)
+def group(word: str) -> int | str:
+    return int(word) if word.isdecimal() and len(word) < 11 else word
 
 
 def oom_score(word: str) -> int:
@@ -206,7 +204,7 @@ FLAGS = (
     *environment.FLAGS,
     Flag("workdir", "Working directory inside the container", short="w", metavar="path", usual="the image's, or /"),
     Flag("user", "Name or uid, and group: NAME|UID[:GROUP|GID]", short="u", usual="the image's, or root"),
-    many("group-add", "Number of another group that it is in", metavar="gid", parse=group),
+    many("group-add", "Name or number of another group that it is in", metavar="group", parse=group),
     Flag("entrypoint", "Instead of the image's; '' for none", metavar="command"),
     many("volume", "Mount [SOURCE:]TARGET[:ro], SOURCE a host path or a volume", "v", parse=mounts.volume),
     many("volumes-from", "Mount what this container does: NAME[:ro]", metavar="name", words="containers"),

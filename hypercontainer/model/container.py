@@ -33,6 +33,7 @@ class Process(Value, frozen=True, kw_only=True):
     cwd: str = "/"
     user: str = ""
     groups: list[int] = []
+    group_names: list[str] = []  # by the same files
     umask: int | None = None  # None: 022
     terminal: bool = False
     capabilities: Capabilities = Capabilities()

@@ -83,7 +83,7 @@ class ContainerSpec(Value, frozen=True, kw_only=True):
     env: list[str] = []  # "K=v"; "K" takes the image's away
     working_dir: str | None = None
     user: str | None = None
-    groups: list[int] = []  # that its first process is in, beside those of its user
+    groups: list[int | str] = []  # that its processes are in, beside those of their user; names by the image's files
     hostname: str = ""  # "" = the pod's
     tty: bool = False
     open_stdin: bool = False

@@ -176,6 +176,7 @@ def _process(
         cwd=process.cwd,
         user=process.user,
         groups=process.groups,
+        group_names=process.group_names,
         tty=process.terminal,
         rows=rows,
         columns=columns,

@@ -249,10 +249,8 @@ def _security(options: Sequence[str]) -> set[str]:
     return found
 
 
-def _group(word: str) -> int:
-    if not (word.isascii() and word.isdigit()) or len(word) > 10:
-        raise InvalidInput(f"cannot set GroupAdd to {word[:60]!r}: use a group's number")
-    return int(word)
+def _group(word: str) -> int | str:
+    return int(word) if word.isascii() and word.isdigit() and len(word) < 11 else word
 
 
 def _ulimit(limit: Ulimit) -> spec.Ulimit:

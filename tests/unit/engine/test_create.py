@@ -76,24 +76,26 @@ async def test_what_an_image_exposes_that_cannot_be_published(engine: LocalEngin
 
 
 async def test_groups_and_weights_reach_the_guest(world: World, engine: LocalEngine, create: Run) -> None:
-    id = await create("sleep", "1", groups=[44, 7], oom_score_adj=-5, cpu_shares=512)
+    id = await create("sleep", "1", groups=[44, "adm", 7], oom_score_adj=-5, cpu_shares=512)
     await engine.containers.start(id)
     agent = world.hypervisor.alive[0].agent
     [start] = [args for op, args in agent.requests if op == "process.start" and args.get("first")]
-    assert (start["groups"], start["oom_score_adj"]) == ([44, 7], -5)
+    assert (start["groups"], start["group_names"], start["oom_score_adj"]) == ([44, 7], ["adm"], -5)
     assert agent.containers[id].cgroup.cpu_shares == 512
     changed = await engine.containers.update(id, ContainerUpdate(cpu_shares=2))
     assert agent.containers[id].cgroup.cpu_shares == 2 and "changes nothing" in changed.warnings[0]
     await engine.containers.update(id, ContainerUpdate(cpu_shares=0))
     assert agent.containers[id].cgroup.cpu_shares == 0
     told = (await engine.containers.inspect(id)).host_config
-    assert (told.group_add, told.oom_score_adj, told.cpu_shares) == (["44", "7"], -5, 0)
+    assert (told.group_add, told.oom_score_adj, told.cpu_shares) == (["44", "adm", "7"], -5, 0)
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
         {"groups": [-1]},
+        {"groups": ["a:b"]},
+        {"groups": [""]},
         {"oom_score_adj": 1001},
         {"cpu_shares": 1 << 20},
         {"log_max_bytes": 1},

@@ -301,6 +301,12 @@ def test_more_groups_and_home(running: Guest) -> None:
     assert running.sh("echo $HOME", user="user", env=["PATH=/bin", "HOME=/x"])[1] == "/x\n"
 
 
+def test_groups_by_their_names(running: Guest) -> None:
+    assert running.sh("id -G", user="7:8", groups=[55], group_names=["other", "other"])[1] == "8 55 3000\n"
+    with pytest.raises(Refused, match="find group nosuch: /etc/group names none"):
+        running.sh("true", group_names=["other", "nosuch"])
+
+
 def test_a_plain_user_may_open_its_stdout_again(running: Guest) -> None:
     assert running.sh("echo x > /dev/stdout; echo y > /dev/stderr", user="user") == (0, "x\n", "y\n")
 

@@ -146,7 +146,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"NetworkMode": "host"}, "cannot set NetworkMode to host"),
     ({"NetworkMode": "container:x"}, "cannot set NetworkMode to 'container:x'"),
     ({"Links": ["a:b"]}, "cannot set Links"),
-    ({"GroupAdd": ["adm"]}, "cannot set GroupAdd to 'adm'"),
     ({"Devices": [{"PathOnHost": "/dev/null"}]}, "cannot set Devices"),
     (
         {"DeviceRequests": [{"Count": -1, "Capabilities": [["gpu"]]}]},
@@ -286,10 +285,10 @@ def test_what_nobody_here_keeps_is_told_again_as_it_came() -> None:
 
 
 def test_what_holds_inside() -> None:
-    [container] = spec.pod(asked(CpuShares=5, OomScoreAdj=-3, GroupAdd=["10", 20], LogConfig={"Type": "none"}), "")[
-        0
-    ].containers
-    assert (container.cpu_shares, container.oom_score_adj, container.groups) == (5, -3, [10, 20])
+    [container] = spec.pod(
+        asked(CpuShares=5, OomScoreAdj=-3, GroupAdd=["10", 20, "adm"], LogConfig={"Type": "none"}), ""
+    )[0].containers
+    assert (container.cpu_shares, container.oom_score_adj, container.groups) == (5, -3, [10, 20, "adm"])
     assert container.log == "none"
 
 
