@@ -9,6 +9,7 @@ from hypercontainer.agent.client import SOON_S, AgentClient
 from hypercontainer.agent.messages import printable
 from hypercontainer.errors import Exhausted, GuestDied, GuestError, GuestSilent, HyperError, InUse
 from hypercontainer.hypervisor.base import Guest, Hypervisor, Resizable, Size, VmConfig
+from hypercontainer.lib.tasks import in_thread
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model import arch
 from hypercontainer.model.record import GuestRecord
@@ -105,7 +106,7 @@ async def boot(hypervisor: Hypervisor, config: VmConfig, run_dir: Path, trace: T
     guest's console. On any failure nothing is left of it.
     """
     if config.share and config.share.prepare:
-        await asyncio.to_thread(config.share.prepare)
+        await in_thread(config.share.prepare)  # or it is there after our cancellation
     async with AsyncExitStack() as undo:
         guest = await hypervisor.boot(config, run_dir, trace)
         undo.push_async_callback(guest.kill)
@@ -157,8 +158,7 @@ async def _greet_moving(guest: Guest, timeout_s: float) -> AgentClient:
             await asyncio.wait([greeting], timeout=LOOK_S)
         return greeting.result()
     except BaseException:
-        greeting.cancel()
-        await asyncio.gather(greeting, return_exceptions=True)
+        await _drop(greeting)
         raise
 
 
@@ -171,19 +171,25 @@ async def _greet(guest: Guest, timeout_s: float, first_hello_s: float | None = N
     end = asyncio.create_task(guest.wait())
     try:
         await asyncio.wait([agent, end], return_when=asyncio.FIRST_COMPLETED)
-        if agent.done():
-            return agent.result()
-        raise died(end.result(), guest.console_tail())
-    except GuestSilent as e:
-        raise GuestSilent(f"{e}{_last_words(guest.console_tail()) or '; its console is empty'}") from None
-    except asyncio.CancelledError:
-        if agent.done() and not agent.exception():
-            await agent.result().close()
+        if not agent.done():
+            raise died(end.result(), guest.console_tail())
+        await _drop(end)
+        return agent.result()  # nothing is waited for behind this: it would be nobody's if we were cancelled there
+    except BaseException as e:
+        await _drop(agent, end)
+        if isinstance(e, GuestSilent):
+            raise GuestSilent(f"{e}{_last_words(guest.console_tail()) or '; its console is empty'}") from None
         raise
-    finally:
-        agent.cancel()
-        end.cancel()
-        await asyncio.gather(agent, end, return_exceptions=True)
+
+
+async def _drop(*tasks: asyncio.Task[AgentClient] | asyncio.Task[str]) -> None:
+    """End them, whatever they have come to. A client that nobody closes would go on connecting: to the next guest that
+    has its socket, whose conversation with its own client it would end."""
+    for task in tasks:
+        task.cancel()
+    for made in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(made, AgentClient):
+            await made.close()
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,7 +63,8 @@ async def run(
             out, err = await process.communicate(stdin)
     except BaseException as e:
         if process.returncode is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended, which the loop is about to hear
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
         if isinstance(e, TimeoutError):
             raise TimedOut(f"{argv[0]} did not end within {timeout_s:g} s") from e

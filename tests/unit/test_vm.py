@@ -1,7 +1,9 @@
 """One booted guest: what its callers hear when it lives, dies, panics, or says nothing."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from hypercontainer import vm as vms
 from hypercontainer.agent.wire import WireError
 from hypercontainer.errors import GuestDied, GuestError, GuestSilent, InUse
-from hypercontainer.hypervisor.base import Size, VmConfig
+from hypercontainer.hypervisor.base import SharedFolder, Size, VmConfig
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.testing.contract import HypervisorContract
 from hypercontainer.testing.fakes import FakeAgent, FakeGuest, FakeHypervisor
@@ -79,6 +81,48 @@ async def test_a_guest_with_another_version_is_killed(
     hypervisor.make_agent = newer
     with pytest.raises(WireError, match="speaks version 2, we speak 1"):
         await vms.boot(hypervisor, config, run_dir, Timings())
+
+
+async def test_a_boot_that_is_cancelled_waits_for_its_share(
+    hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    """Or that would be there after whoever clears it up."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def prepare() -> Path:
+        begun.set()
+        go_on.wait()
+        return run_dir
+
+    share = SharedFolder(folder=run_dir, prepare=prepare)
+    booting = vms.boot(hypervisor, replace(config, share=share), run_dir, Timings())
+    task = asyncio.create_task(booting)
+    await asyncio.to_thread(begun.wait)
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not done and hypervisor.alive == []
+
+
+@pytest.mark.parametrize("turns", range(60))
+async def test_a_boot_that_is_cancelled_leaves_nobody_who_connects(
+    turns: int, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    """A client that goes on ends the conversation of the next guest that has this socket."""
+    hypervisor.make_agent = FakeAgent
+    task = asyncio.create_task(vms.boot(hypervisor, config, run_dir, Timings()))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    [end] = await asyncio.gather(task, return_exceptions=True)
+    if isinstance(end, Vm):
+        await end.close()
+        await end.guest.kill()
+    else:
+        assert isinstance(end, asyncio.CancelledError)
+    assert [other for other in asyncio.all_tasks() if other.get_name().startswith("agent ")] == []
 
 
 async def test_a_boot_that_is_cancelled_leaves_nothing(

@@ -1,0 +1,29 @@
+"""The one door to commands."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.lib import proc
+
+SETTLED = 10  # turns of the loop in which whoever waits for a command has heard that nobody does so any more
+
+
+@pytest.mark.parametrize("turns", range(SETTLED))
+async def test_one_that_ends_while_it_is_given_up_is_no_error(turns: int, tmp_path: Path) -> None:
+    """It has been reaped, in a thread, and the loop has not heard of that."""
+    os.mkfifo(fifo := tmp_path / "pid")
+    task = asyncio.create_task(proc.run(["sh", "-c", 'echo $$ > "$0"; exec sleep 1000', fifo], timeout_s=1000))
+    pid = int(await asyncio.to_thread(fifo.read_text))
+    started = proc.start_time(pid)
+    assert started
+    task.cancel()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    proc.kill(pid, started)
+    while Path(f"/proc/{pid}").exists():
+        os.sched_yield()  # the loop stands still meanwhile
+    with pytest.raises(asyncio.CancelledError):
+        await task
