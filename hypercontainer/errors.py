@@ -150,6 +150,17 @@ class GuestError(HyperError):
         self.errno, self.exec = errno, exec
 
 
+class BuildFailed(HyperError):
+    """A command of a build ended with a status that is not 0: `code`."""
+
+    kind = "invalid"
+    facts = ("code",)
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class GuestTooOld(HyperError):
     """The virtual machine was started by an older hyperd, and its agent has not learnt `feature`. Nothing was done."""
 

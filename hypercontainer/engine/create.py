@@ -42,6 +42,22 @@ async def pod(supervisor: Supervisor, spec: PodSpec, name: str, *, implicit: boo
     return made
 
 
+def step(supervisor: Supervisor, spec: PodSpec, name: str, *, volumes: bool) -> Pod:
+    """A pod for one step of a build, of the one container in `spec`; without `volumes` nothing lies over the image's
+    files where it names volumes. It is provisional: after a kill of ours nothing is left of it."""
+    host = supervisor.host
+    spec = endpoints.resolved(host.networks, spec)
+    record = resolve.pod(spec, name=name, implicit=True)
+    record.provisional = True
+    made = supervisor.pod(record)
+    made.step = True
+    container = _resolve(supervisor, made, spec.containers[0], name, volumes=volumes)
+    host.pods.create(record, durable=False)
+    supervisor.add(made)
+    made.emit("create", container)
+    return made
+
+
 def _with_exposed(host: Host, spec: PodSpec) -> PodSpec:
     """With the ports to publish that `publish_exposed` means."""
     if not spec.publish_exposed:
@@ -72,14 +88,17 @@ async def container(supervisor: Supervisor, pod: Pod, spec: ContainerSpec) -> Co
     return made
 
 
-def _resolve(supervisor: Supervisor, pod: Pod, spec: ContainerSpec, name: str) -> Container:
+def _resolve(supervisor: Supervisor, pod: Pod, spec: ContainerSpec, name: str, *, volumes: bool = True) -> Container:
     host = supervisor.host
     ids.check_name("container", name)
     host.index.check_container_name(name)
     image = host.images.get(spec.image)
     root = rootfs.image(host.images.rootfs(image))
     others = _of_others(supervisor, spec.volumes_from)
-    record = resolve.container(spec, image.id, host.images.config(image), root, name=name, others=others)
+    config = host.images.config(image)
+    if not volumes:
+        config = msgspec.structs.replace(config, volumes={})
+    record = resolve.container(spec, image.id, config, root, name=name, others=others)
     pod.check_supported(record)
     for mount in record.mounts:
         if mount.type == "volume":

@@ -30,13 +30,15 @@ class Images:
     def __init__(self, host: Host) -> None:
         self.host = host
 
-    async def list(self, wanted: Filters) -> Sequence[doc.ImageEntry]:
+    async def list(self, wanted: Filters, /, *, all: bool = False) -> Sequence[doc.ImageEntry]:
         matches = self._matching("images", wanted, ["reference", "dangling", "before", "since"])
         users = [container.image_id for _, container in self.host.index.containers()]
+        there = await asyncio.to_thread(self.host.images.list)
+        parents = set() if all else {image.record.parent for image in there}
         entries = [
             self.host.images.entry(image, users.count(image.id))
-            for image in await asyncio.to_thread(self.host.images.list)
-            if matches(image)
+            for image in there
+            if matches(image) and (image.names or image.digests or image.id not in parents)
         ]
         patterns = [filters.check_reference(pattern) for pattern in wanted.get("reference", [])]
         return [_named(entry, patterns) for entry in entries] if patterns else entries

@@ -3,6 +3,7 @@
 import asyncio
 
 from hypercontainer.engine import policy, recover
+from hypercontainer.engine.builds import Builds
 from hypercontainer.engine.containers import Containers
 from hypercontainer.engine.execs import Execs
 from hypercontainer.engine.factory import Factory
@@ -43,6 +44,7 @@ class LocalEngine:
         self.execs = Execs(self.supervisor)
         self.pods = Pods(self.supervisor, trace, admission)
         self.images = Images(self.host)
+        self.builds = Builds(self.supervisor, self.images, admission)
         self.volumes = Volumes(self.host)
         self.factory = Factory(self.host)
         self.networks = Networks(self.supervisor, admission, network_admission)

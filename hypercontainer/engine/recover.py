@@ -30,9 +30,11 @@ async def recover(supervisor: Supervisor) -> None:
         log.error("%s: pod %s is left alone", unread.why, unread.id)
     for complaint in host.checkpoints.sweep():
         log.error("%s: left alone", complaint)
-    for record in [record for record in records if record.provisional]:  # nobody was told of it; `_sweep` does the rest
+    for record in [record for record in records if record.provisional]:  # `_sweep` does the rest
         host.pods.remove(record.id)
         records.remove(record)
+        for container in record.containers:
+            await supervisor.remove_anonymous(container)
     for record in records:
         for container in record.containers:
             supervisor.place(container)  # one of before that was written down says nothing of it

@@ -58,6 +58,7 @@ MODULES = {
         "diff": "List what a container has made of its image",
         "export": "Write a container's file system to a tar archive",
     },
+    "build": {"build": "Make an image of a Dockerfile and the files of a folder"},
     "inspect": {
         "inspect": "Show everything about containers, images, pods, volumes or networks",
         "container inspect": "Show everything about containers",
@@ -136,7 +137,7 @@ CONTAINER = (
     "run create start stop kill restart pause unpause rm rename update wait exec attach logs cp top stats port "
     "commit diff export"
 )
-IMAGE = "pull push load save import tag history"
+IMAGE = "build pull push load save import tag history"
 COMMANDS.update({f"container {name}": COMMANDS[name] for name in CONTAINER.split()})
 COMMANDS.update({f"image {name}": COMMANDS[name] for name in IMAGE.split()})
 COMMANDS.update({"container ls": COMMANDS["ps"], "image ls": COMMANDS["images"], "image rm": COMMANDS["rmi"]})
@@ -154,9 +155,8 @@ GROUPS = {
 }
 # docker's commands that are not here, and why or what instead
 REFUSED = {
-    "build": "build images with docker, podman or buildah, and bring them by a registry or 'hyperctl load'",
-    "builder": "hyperctl builds no images",
-    "buildx": "hyperctl builds no images",
+    "builder": "the cache of builds is images: 'hyperctl image prune' removes what nothing needs",
+    "buildx": "'hyperctl build' builds as docker's classic builder does",
     "compose": "put containers that belong together into a pod file: see 'hyperctl pod create --help'",
     "config": "there is no swarm",
     "context": "choose a hyperd with -H or HYPER_HOST",

@@ -1,4 +1,4 @@
-"""A file or folder of the host as a stream of tar, for cp."""
+"""A file or folder of the host as a stream of tar, for cp and build."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypercontainer.errors import InvalidInput
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 PIECE = 1 << 18
 
@@ -23,6 +23,29 @@ def tar(source: str, name: str, *, follow: bool, keep_owner: bool) -> Iterator[b
     if not os.path.lexists(top):
         raise InvalidInput(f"cannot copy {source}: no such file or folder")
     return _members(top, name, keep_owner=keep_owner)
+
+
+def alone(name: str, data: bytes) -> Iterator[bytes]:
+    """One file."""
+    yield _whole(name, data)
+    yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def context(folder: str, ignored: Callable[[str], bool], more: Mapping[str, bytes]) -> Iterator[bytes]:
+    """What is in `folder`, for a build: without what is `ignored`, and with `more`. All of it is root's."""
+    names = tarfile.TarFile(fileobj=io.BytesIO(), mode="w")
+    for name, data in more.items():
+        yield _whole(name, data)
+    for path, inside in _walk(folder, ""):
+        if inside and inside not in more and not ignored(inside):
+            yield from _member(names, path, inside, keep_owner=False)
+    yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def _whole(name: str, data: bytes) -> bytes:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = len(data), 0o644
+    return _head(entry) + data + bytes(-len(data) % tarfile.BLOCKSIZE)
 
 
 def _members(top: str, name: str, *, keep_owner: bool) -> Iterator[bytes]:

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
 
-from hypercontainer.errors import Exhausted
-from hypercontainer.images import manifest, spool
+from hypercontainer.errors import Exhausted, NotFound
+from hypercontainer.images import manifest, platform, spool
 from hypercontainer.images.assemble import Report, assemble, silent
 from hypercontainer.images.index import Image
 from hypercontainer.images.manifest import Descriptor, History, Manifest
@@ -52,6 +53,31 @@ async def commit(
         made = await spool.in_thread(layer, lambda pieces: spool.write(work.path / "layer", _bounded(pieces, limit)))
         digest = await asyncio.to_thread(_document, work, parent, made, config, words)
         return await assemble(store, work, digest, names, parent=parent, report=report)
+
+
+async def scratch(store: ImageStore) -> Image:
+    """The image with nothing in it, which builds from scratch begin with. It is the same one every time."""
+    here = platform.host()
+    document = {
+        "architecture": here.architecture,
+        "os": here.os,
+        **({"variant": here.variant} if here.variant else {}),
+        "config": {},
+        "rootfs": {"type": "layers", "diff_ids": []},
+        "history": [],
+    }
+    data = msgspec.json.encode(document)
+    with suppress(NotFound):
+        return store.get(manifest.digest(data))
+    async with store.workspace() as work:
+        config = Descriptor(mediaType=manifest.OCI_CONFIG, digest=work.put(data), size=len(data))
+        whole = Manifest(mediaType=manifest.OCI_MANIFEST, config=config, layers=[])
+        return await assemble(store, work, work.put(msgspec.json.encode(whole)), [])
+
+
+async def nothing() -> AsyncIterator[bytes]:
+    """The layer of what changed no file."""
+    yield bytes(1024)
 
 
 def _bounded(pieces: Iterator[bytes], left: int) -> Iterator[bytes]:

@@ -26,6 +26,7 @@ def process(config: Config) -> doc.ProcessConfig:
         volumes={volume: {} for volume in said.volumes or {}},
         stop_signal=said.stop_signal or "",
         healthcheck=_healthcheck(said.healthcheck),
+        on_build=said.on_build or [],
         shell=said.shell or [],
     )
 

@@ -1,6 +1,6 @@
 """docker's rules of what a removal does to names and to images. Pure: the store's index in, what to say out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -34,8 +34,33 @@ def remove(here: Index, image_id: str, name: str, *, force: bool, users: Users) 
         raise InUse(f"cannot remove image {name}: {user} uses it", "image", name, [user])
     said = [_untag(here, image_id, ref) for ref in goes]
     if not stays and not user:
+        parent = here.images[image_id].parent
         said += delete(here, image_id)
+        said += _delete_unneeded(here, parent, users)
     return said
+
+
+def _delete_unneeded(here: Index, image_id: str, users: Users) -> list[ImageRemoved]:
+    """Steps of a build that led to an image which has gone, and to no other one, as in docker."""
+    said: list[ImageRemoved] = []
+    while image_id in here.images:
+        parent = here.images[image_id].parent
+        needed = _references(here, image_id) or any(r.parent == image_id for r in here.images.values())
+        if needed or users(image_id):
+            break
+        said += delete(here, image_id)
+        image_id = parent
+    return said
+
+
+def lineage(here: Index, images: Iterable[str]) -> set[str]:
+    """These images, and those that they were made of."""
+    found: set[str] = set()
+    for image_id in images:
+        while image_id in here.images and image_id not in found:
+            found.add(image_id)
+            image_id = here.images[image_id].parent
+    return found
 
 
 def delete(here: Index, image_id: str) -> list[ImageRemoved]:

@@ -224,11 +224,12 @@ class ImageStore:
         self, *, all: bool = False, users: Users = removal.nobody, wanted: Callable[[Image], bool] = lambda _: True
     ) -> doc.Pruned:
         """Remove images without a name (with `all`: also those with one) that nobody uses and that are `wanted`, and
-        what pulls left."""
+        what pulls left. Those that one with a name was made of stay, unless `all`: builds go on from them."""
         freed: builtins.list[int] = []
         with self.changing(freed) as here:
             named = set(here.names.values())
-            gone = [i for i in here.images if (all or i not in named) and not users(i) and wanted(_image(here, i))]
+            kept = set() if all else removal.lineage(here, named)
+            gone = [i for i in here.images if i not in kept and not users(i) and wanted(_image(here, i))]
             for image_id in gone:
                 removal.delete(here, image_id)
             for name in [n for n, i in here.names.items() if i in gone]:

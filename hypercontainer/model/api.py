@@ -18,6 +18,7 @@ from hypercontainer.lib.trace import Step
 from hypercontainer.model import documents as doc
 from hypercontainer.model.principal import Principal
 from hypercontainer.model.spec import (
+    Build,
     Commit,
     ContainerSpec,
     ContainerUpdate,
@@ -257,7 +258,8 @@ class Pods(Protocol):
 class Images(Protocol):
     """Images of this host, and the registries that they come from."""
 
-    async def list(self, filters: Filters, /) -> Sequence[doc.ImageEntry]: ...
+    async def list(self, filters: Filters, /, *, all: bool = False) -> Sequence[doc.ImageEntry]:
+        """Without those that have no name and that another one was made of, unless `all`."""
 
     async def inspect(self, name: str) -> doc.Image: ...
 
@@ -296,6 +298,20 @@ class Images(Protocol):
 
     async def prune(self, *, all: bool, wanted: Filters) -> doc.Pruned:
         """Remove images without a name; with `all` those that no container uses. `wanted`: only what it matches."""
+
+
+class Builds(Protocol):
+    """Images out of Dockerfiles."""
+
+    async def run(
+        self, context: AsyncIterator[bytes], wanted: Build, *, credentials: Mapping[str, Credentials], by: Principal
+    ) -> AsyncGenerator[doc.BuildOutput | doc.Progress | doc.BuildStage, None]:
+        """Take in `context`, a tar, and build: what docker prints, and what each stage has become. The names are given
+        when all is well.
+
+        `credentials` are by registry, for the images that it begins with; where there are none, those of the daemon's
+        user. What is wrong with the Dockerfile is raised by the await; BuildFailed by the iteration. Nothing is left
+        of one that is closed early, but for what the cache has."""
 
 
 class Volumes(Protocol):
@@ -420,6 +436,9 @@ class Engine(Protocol):
 
     @property
     def images(self) -> Images: ...
+
+    @property
+    def builds(self) -> Builds: ...
 
     @property
     def volumes(self) -> Volumes: ...

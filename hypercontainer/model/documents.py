@@ -195,6 +195,7 @@ class ProcessConfig(Document, frozen=True, kw_only=True):
     stop_signal: str = ""
     stop_timeout: int = 10
     healthcheck: HealthConfig | None = None
+    on_build: list[str] = []
     shell: list[str] = []  # that reads CMD-SHELL; [] = /bin/sh -c
 
 
@@ -655,6 +656,18 @@ class PushDone(msgspec.Struct, frozen=True, kw_only=True):
     """The last line of a push that succeeded."""
 
     pushed: list[Pushed]
+
+
+class BuildOutput(msgspec.Struct, frozen=True, kw_only=True):
+    """What a build prints: of itself, and of the commands that it runs."""
+
+    stream: str
+
+
+class BuildStage(msgspec.Struct, frozen=True, kw_only=True):
+    """A stage of a build is done, and this is its image. That of the last stage is what was asked for."""
+
+    stage: str
 
 
 class ImagesDone(msgspec.Struct, frozen=True, kw_only=True):

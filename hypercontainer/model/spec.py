@@ -144,6 +144,24 @@ class Commit(Value, frozen=True, kw_only=True):
     pause: bool = True  # it stands still meanwhile, if it runs
 
 
+class Build(Value, frozen=True, kw_only=True):
+    """The image that is to be made of a Dockerfile and the files of its context."""
+
+    dockerfile: str = "Dockerfile"  # its path in the context
+    names: list[str] = []
+    args: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    target: str = ""  # the last stage that is wanted, by name or number; "" = the last one there is
+    no_cache: bool = False
+    pull: bool = False  # ask the registries even for images that are here
+    platform: str = ""
+    network: str = "bridge"  # of the commands that are run
+    extra_hosts: dict[str, str] = {}
+    memory_mib: int = 0  # of the virtual machines
+    shm_mib: int = 64
+    ulimits: list[Ulimit] = []
+
+
 class Dns(Value, frozen=True, kw_only=True):
     nameservers: list[str] = []  # empty = the host's
     search: list[str] = []

@@ -44,6 +44,7 @@ class Pod:
         self.execs: dict[str, Exec] = {}
         self.unwritten: list[Container] = []  # that have ended, which only the guest and we know
         self.users = 0  # who needs the machine though no container runs
+        self.step = False  # of a build: provisional to its end, and used all the same
         self.halts = 0  # how often its machine stood still because somebody wanted that
         self.removed = False  # by its owner
         self._lock = asyncio.Lock()
@@ -122,7 +123,7 @@ class Pod:
         """WrongState when the container's state does not allow that, or when it is not there yet, or no more."""
         if self.removed:
             raise WrongState(verb, container.record.name, "removing")
-        if self.record.provisional:
+        if self.record.provisional and not self.step:
             raise WrongState(verb, container.record.name, "being made")
         container.record.check(verb)
 

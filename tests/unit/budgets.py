@@ -21,12 +21,17 @@ import aiohttp
 from yarl import URL
 
 from hypercontainer.client import fastjson
+from hypercontainer.engine.build import dockerfile
+from hypercontainer.engine.build import words as build_words
+from hypercontainer.engine.build.context import Context
+from hypercontainer.engine.build.copy import gather
 from hypercontainer.engine.checkpoint import Checkpoint
 from hypercontainer.engine.store import PodStore
 from hypercontainer.errors import HyperError
 from hypercontainer.hyperctl import cp
 from hypercontainer.hyperd.docker import archive as docker_archive
 from hypercontainer.hyperd.docker import auth as docker_auth
+from hypercontainer.hyperd.docker import build as docker_build
 from hypercontainer.hyperd.docker import call as docker_call
 from hypercontainer.hyperd.docker import commit as docker_commit
 from hypercontainer.hyperd.docker import filters as docker_filters
@@ -56,6 +61,7 @@ from hypercontainer.network import answers
 from hypercontainer.sandbox import archive as sandbox_archive
 from hypercontainer.sandbox import log as logs
 from hypercontainer.storage.volume import Volume
+from hypercontainer.testing import layers as made
 from tests.fuzz import targets
 from tests.unit import bombs
 
@@ -190,6 +196,44 @@ def records(data: bytes) -> None:
                 document.read(place, kind)
 
 
+def dockerfiles(data: bytes) -> None:
+    """And what comes beside one."""
+    text = data.decode(errors="replace")
+    for read in (
+        lambda: dockerfile.parse(data),
+        lambda: build_words.expand(text, {"A": "x" * 1000}),
+        lambda: docker_build.texts(text, "labels"),
+        lambda: docker_build.ulimits(text),
+        lambda: docker_build.credentials(base64.urlsafe_b64encode(data).decode()),
+    ):
+        with suppress(HyperError, ValueError):
+            read()
+
+
+def dockerfile_bombs() -> Mapping[str, bytes]:
+    return {
+        **bombs.jsons(),
+        "continued": b"FROM a\nRUN x\\\n" + b"y\\\n" * 100_000,
+        "many": b"FROM a\n" * 100_000,
+        "variables": b"$A" * 100_000,
+        "nested": b"${A:-" * 20_000,
+        "nested quotes": b'"${A:+' * 20_000,
+        "one line": b"FROM a\nENV " + b"a=b " * 100_000,
+    }
+
+
+def contexts(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        context = Context(Path(folder, "content"))
+        context.fill(compression.plain(iter([data])))
+        gather(context, ["*", "a*/b*"])
+
+
+def context_bombs() -> Mapping[str, bytes]:
+    deep = [made.member("/".join([str(n), *"x" * 200]), b"") for n in range(200)]
+    return {**bombs.tars(), **bombs.packed(), "deep": made.layer(deep)}
+
+
 def answers_of_hyperd(data: bytes) -> None:
     with suppress(ValueError):
         fastjson.loads(data)
@@ -229,6 +273,8 @@ READERS: dict[str, Reader] = {
         UNPACKED,
     ),
     "questions for names": Reader(("network.answers", "network.nameserver"), question, bombs.questions),
+    "Dockerfiles": Reader(("engine.build.dockerfile", "hyperd.docker.build"), dockerfiles, dockerfile_bombs),
+    "contexts of builds": Reader(("engine.build.context", "engine.build.copy"), contexts, context_bombs, UNPACKED),
     "layers": Reader(("images.unpack",), targets.layers, lambda: {**bombs.tars(), **bombs.packed()}, UNPACKED),
     "tars that cp unpacks": Reader(("hyperctl.unpack",), targets.copies, bombs.tars),
     "tars that cp looks at": Reader(("hyperctl.cp",), look, bombs.tars),

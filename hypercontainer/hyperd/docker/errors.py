@@ -3,7 +3,7 @@
 import errno
 from collections.abc import Callable, Mapping
 
-from hypercontainer.errors import AlreadyExists, GuestError, HyperError, InUse, NoLog, NotFound, WrongState
+from hypercontainer.errors import AlreadyExists, BuildFailed, GuestError, HyperError, InUse, NoLog, NotFound, WrongState
 from hypercontainer.hyperd.http.errors import STATUS
 
 ABSENT: Mapping[str, Callable[[str], str]] = {
@@ -105,8 +105,9 @@ def document(error: HyperError) -> dict[str, object]:
 
 
 def last_line(error: HyperError) -> dict[str, object]:
-    """Of a stream whose status was sent long ago."""
-    return {"errorDetail": {"message": message(error)}, "error": message(error)}
+    """Of a stream whose status was sent long ago. Of a build, clients end with the code of what failed in it."""
+    code = {"code": error.code} if isinstance(error, BuildFailed) else {}
+    return {"errorDetail": {**code, "message": message(error)}, "error": message(error)}
 
 
 def absent(what: str, docs: str = "docs/docker.md lists what is not there yet") -> Missing:

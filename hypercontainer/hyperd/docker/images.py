@@ -77,7 +77,7 @@ def list_entry(found: doc.ImageEntry, version: Version) -> Document:
 
 
 async def entries(call: Call[ListQuery, None]) -> list[Document]:
-    found = await call.engine.images.list(filters.read(call.query.filters))
+    found = await call.engine.images.list(filters.read(call.query.filters), all=call.query.all)
     return [list_entry(each, versions.of(call)) for each in found]
 
 

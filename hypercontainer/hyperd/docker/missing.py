@@ -9,7 +9,7 @@ from hypercontainer.hyperd.http.call import Call
 
 
 async def build(call: Call[Any, Any]) -> None:
-    raise absent("docker build")
+    raise absent("docker builder")
 
 
 async def no_cache(call: Call[Any, Any]) -> Document:

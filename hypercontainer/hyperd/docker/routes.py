@@ -5,6 +5,7 @@ from typing import Any
 from hypercontainer.hyperd.docker import (
     archive,
     attach,
+    build,
     commit,
     config,
     containers,
@@ -114,7 +115,7 @@ ROUTES: tuple[Route[Any, Any], ...] = (
     post(f"{I}/push", images.push, images.PushQuery, answer=ROWS, lasting=True),
     delete(I, images.remove, images.RemoveQuery),
     get("/distribution/{i:.+}/json", images.distribution, lasting=True),
-    anything("/build", missing.build),
+    post("/build", build.build, build.BuildQuery, Raw.TAR, answer=ROWS, lasting=True),
     post("/build/prune", missing.no_cache),
     anything("/build/{_:.*}", missing.build),
     # networks and volumes

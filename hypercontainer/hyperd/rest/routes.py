@@ -10,6 +10,7 @@ import msgspec
 
 from hypercontainer.hyperd.http.call import Call, Lines, Raw, Route
 from hypercontainer.hyperd.rest import (
+    builds,
     containers,
     execs,
     factory,
@@ -165,6 +166,9 @@ ROUTES: Sequence[Route[Any, Any]] = (
     Route(method="POST", path="/v1/images/load", access=USER, handler=images.load, query=Nothing, body=Raw.TAR,
           answer=Lines(doc.Progress, doc.ImagesDone), lasting=True,
           summary="Take images out of a tar (docker archive or OCI layout, compressed or not)"),
+    Route(method="POST", path="/v1/build", access=USER, handler=builds.run, query=builds.BuildQuery, body=Raw.TAR,
+          answer=Lines(doc.BuildOutput, doc.Progress, doc.BuildStage), lasting=True,
+          summary="Make an image of a Dockerfile and the files of a tar"),
     Route(method="GET", path="/v1/images/save", access=USER, handler=images.save, query=images.SaveQuery,
           answer=Raw.TAR, lasting=True, summary="Images as a tar"),
     Route(method="POST", path="/v1/images/import", access=USER, handler=images.import_, query=images.ImportQuery,

@@ -111,6 +111,7 @@ class FakeEngine:
         self.session: FakeSession | None = None
         self.received = bytearray()
         self.closed = False
+        self.builds = Builds(self, "builds")
         for noun in "system", "pods", "volumes", "networks", "kernels", "factory", "snapshots":
             setattr(self, noun, Noun(self, noun))
         self.containers, self.execs, self.images = Containers(self, "containers"), Execs(self, "execs"), Images(self)
@@ -192,6 +193,16 @@ class Images(Noun):
             yield doc.ImagesDone(images=[IMAGE])
 
         return loading()
+
+
+class Builds(Noun):
+    async def run(
+        self, context: AsyncIterator[bytes], wanted: Any, *, credentials: Any, by: Any
+    ) -> AsyncGenerator[Any, None]:
+        self.engine.note("builds.run", wanted, credentials=credentials, by=by)
+        async for data in context:
+            self.engine.received += data
+        return some(doc.BuildOutput(stream="Step 1/1 : FROM x\n"), doc.BuildStage(stage="sha256:1"))
 
 
 def _lines(*items: Any) -> Any:
