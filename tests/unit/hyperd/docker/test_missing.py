@@ -12,7 +12,7 @@ async def test_what_there_is_not(server: Server, method: str, target: str) -> No
     assert message(await server.ask(method, target)) == (404, "page not found")
 
 
-@pytest.mark.parametrize(("method", "target"), [("POST", "/build/cancel")])
+@pytest.mark.parametrize(("method", "target"), [("POST", "/build/cancel"), ("POST", "/build/x")])
 async def test_what_there_is_not_yet_says_so(server: Server, method: str, target: str) -> None:
     status, text = message(await server.ask(method, target, data=b"x" * 100))
     assert (status, "docs/docker.md" in text) == (501, True)
