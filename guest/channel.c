@@ -18,7 +18,7 @@ enum {
 /* What hosts cannot expect of every hyperstart, for they may meet an older one: docs/wire.md, section 5. */
 static const char features[] =
 	"[\"archive.errno\",\"routes\",\"mounts\",\"devices\",\"capability-sets\",\"umask\",\"unified\",\"interfaces\","
-	"\"layers\",\"rootfs\",\"nameserver\",\"group-names\"]";
+	"\"layers\",\"rootfs\",\"nameserver\",\"group-names\",\"sockets\"]";
 
 static void link_ready(struct source *source, uint32_t events);
 static void link_accept(struct source *source, uint32_t events);
@@ -33,6 +33,7 @@ static bool hello_due;
 static uint64_t nonce;
 static char asked[33], session[33];	/* named in the last HELLO; the one that runs */
 static uint64_t session_number;
+void (*session_begun)(void);
 static bool resumed;
 
 static channel_request *take_request;
@@ -232,6 +233,8 @@ static void begin_session(const char *name)
 	control_in.consumed = control_in.acked = 0;
 	line_length = 0;
 	line_too_long = false;
+	if (session_begun)
+		session_begun();
 }
 
 struct hello {

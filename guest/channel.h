@@ -17,5 +17,6 @@ bool channel_settled(void);			/* nobody listens, or the host has all that we hav
 /* One line of control to the host. `session` is channel_session() when it was asked for; another one: dropped. */
 void channel_say(uint64_t session, struct buffer *line);
 uint64_t channel_session(void);			/* counts sessions; 0: there was none yet */
+extern void (*session_begun)(void);	/* called when another one begins; NULL: nobody waits for it */
 
 #endif

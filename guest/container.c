@@ -5,6 +5,7 @@
 #include "disk.h"
 #include "fill.h"
 #include "mount.h"
+#include "relay.h"
 #include "rootfs.h"
 
 #include <fcntl.h>
@@ -250,6 +251,7 @@ int op_container_create(const struct call *call, const struct json *args, struct
 	c->creator = *call;
 	if (build(c, &a, &rootfs, err) < 0) {
 		fill_stop(c);
+		relay_close(c);
 		container_unmount(c);
 		container_free(c);
 		return -1;
@@ -271,6 +273,7 @@ void container_remove(struct container *container)
 		reply_error(&container->creator, &later);
 	}
 	fill_stop(container);
+	relay_close(container);
 	container_unmount(container);
 	for (struct container **at = &containers; *at; at = &(*at)->next)
 		if (*at == container) {

@@ -8,6 +8,7 @@
 #include "ops.h"
 #include "privilege.h"
 #include "process.h"
+#include "relay.h"
 #include "resize.h"
 #include "spawn.h"
 
@@ -155,6 +156,7 @@ static _Noreturn void serve(void)
 	net_boot();
 	spawn_boot();
 	process_boot();
+	relay_boot();
 	resize_boot();
 	loop_run(channel_pump);
 }

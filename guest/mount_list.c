@@ -3,6 +3,7 @@
 #include "container.h"
 #include "device.h"
 #include "mount.h"
+#include "relay.h"
 #include "volume.h"
 
 #include <fcntl.h>
@@ -19,7 +20,7 @@ enum {
 	READY_MAX = 8,
 };
 
-enum { BIND, POD_FILE, DEV, DEVPTS, FILE_SYSTEM };
+enum { BIND, POD_FILE, SOCKET, DEV, DEVPTS, FILE_SYSTEM };
 
 struct mount_kind {
 	const char *name, *type;	/* as the host says it; as the kernel does */
@@ -30,6 +31,7 @@ struct mount_kind {
 
 static const struct mount_kind kinds[] = {
 	{ "bind", NULL, BIND, false, false }, { "pod", NULL, POD_FILE, false, false },
+	{ "socket", NULL, SOCKET, false, false },
 	{ "tmpfs", "tmpfs", FILE_SYSTEM, false, false }, { "dev", "tmpfs", DEV, true, false },
 	{ "devpts", "devpts", DEVPTS, true, false }, { "mqueue", "mqueue", FILE_SYSTEM, true, false },
 	{ "sysfs", "sysfs", FILE_SYSTEM, true, false }, { "proc", "proc", FILE_SYSTEM, true, true },
@@ -160,20 +162,43 @@ static struct mount_spec *list_add(struct mount_list *list, const struct mount_k
 struct mount_args {
 	const char *type, *source, *target;
 	bool populate, read_only;
-	const struct json *options;
+	const struct json *options, *owner;
 	int64_t size_bytes, mode;
 };
+
+static int parse_owner(const struct json *owner, struct mount_spec *m, struct error *err)
+{
+	struct owner_args { int64_t uid, gid, mode; } a = { 0 };
+	static const struct field fields[] = {
+		NEEDED(struct owner_args, uid, JSON_NUMBER), NEEDED(struct owner_args, gid, JSON_NUMBER),
+		NEEDED(struct owner_args, mode, JSON_NUMBER),
+	};
+
+	if ((m->kind->what == SOCKET) != (owner != NULL))
+		return fail_as(err, EINVAL, "mount on %.100s: a socket has an owner, and nothing else", m->target);
+	if (!owner)
+		return 0;
+	if (json_fields(owner, fields, COUNT(fields), &a, err) < 0 ||
+	    json_range("uid", a.uid, 0, UINT32_MAX - 1, err) < 0 ||
+	    json_range("gid", a.gid, 0, UINT32_MAX - 1, err) < 0 || json_range("mode", a.mode, 0, 07777, err) < 0)
+		return -1;
+	m->uid = (uid_t)a.uid;
+	m->gid = (gid_t)a.gid;
+	m->mode = (mode_t)a.mode;
+	return 0;
+}
 
 static int parse_one(const struct json *json, struct mount_list *list, struct error *err)
 {
 	static const struct field fields[] = {
 		NEEDED(struct mount_args, type, JSON_STRING), NEEDED(struct mount_args, target, JSON_STRING),
 		FIELD(struct mount_args, source, JSON_STRING), FIELD(struct mount_args, populate, JSON_BOOL),
-		FIELD(struct mount_args, options, JSON_ARRAY),
+		FIELD(struct mount_args, options, JSON_ARRAY), FIELD(struct mount_args, owner, JSON_OBJECT),
 	};
 	struct mount_args a = { 0 };
 	const struct mount_kind *kind;
 	struct mount_spec *m;
+	bool sourced;
 
 	if (json_fields(json, fields, COUNT(fields), &a, err) < 0 ||
 	    json_all(a.options, JSON_STRING, "options", err) < 0)
@@ -181,15 +206,18 @@ static int parse_one(const struct json *json, struct mount_list *list, struct er
 	kind = find_kind(a.type);
 	if (!kind)
 		return fail_as(err, EINVAL, "mount a '%.32s': there is no such kind", a.type);
-	if (!kind->type != (a.source != NULL))
+	sourced = kind->what == BIND || kind->what == POD_FILE;
+	if (sourced != (a.source != NULL))
 		return fail_as(err, EINVAL, "mount on %.100s: a %s has %s source", a.target, kind->name,
-			       kind->type ? "no" : "a");
+			       sourced ? "a" : "no");
 	m = list_add(list, kind, a.source, a.target, err);
 	if (!m)
 		return -1;
 	if (a.populate && m->late)
 		return fail_as(err, EINVAL, "fill %.100s: it is mounted anew by each first process", a.target);
 	m->populate = a.populate;
+	if (parse_owner(a.owner, m, err) < 0)
+		return -1;
 	for (const struct json *o = json_first(a.options); o; o = o->next)
 		if (add_option(m, o->string, err) < 0)
 			return -1;
@@ -436,6 +464,14 @@ static int bind_pod_file(const struct container *c, int root, const struct mount
 	return target < 0 ? -1 : bind_on(source, target, m->set, m->clear, err);
 }
 
+static int bind_socket(const struct container *c, int root, const struct mount_spec *m, struct error *err)
+{
+	autoclose int source = relay_open(c, m, err);
+	autoclose int target = source < 0 ? -1 : make_beneath(root, m->target, false, err);
+
+	return target < 0 ? -1 : bind_on(source, target, m->set, m->clear, err);
+}
+
 /* `made`: the container, while it is being made; NULL in its first process. */
 static int make_one(const struct container *c, int root, const struct mount_spec *m, struct container *made,
 		    struct error *err)
@@ -447,6 +483,8 @@ static int make_one(const struct container *c, int root, const struct mount_spec
 		result = volume_bind(root, m, made, err);
 	else if (m->kind->what == POD_FILE)
 		result = bind_pod_file(c, root, m, err);
+	else if (m->kind->what == SOCKET)
+		result = bind_socket(c, root, m, err);
 	else
 		result = place(c, root, m, made, err);
 	if (result < 0) {
@@ -458,10 +496,14 @@ static int make_one(const struct container *c, int root, const struct mount_spec
 
 int mounts_make(struct container *c, struct error *err)
 {
-	for (size_t i = 0; i < c->mounts.count; i++)
-		if (!c->mounts.specs[i].late &&
-		    make_one(c, c->root, &c->mounts.specs[i], c, err) < 0)
+	for (size_t i = 0; i < c->mounts.count; i++) {
+		const struct mount_spec *m = &c->mounts.specs[i];
+
+		if (m->kind->what == SOCKET && relay_listen(c, m, err) < 0)
 			return -1;
+		if (!m->late && make_one(c, c->root, m, c, err) < 0)
+			return -1;
+	}
 	return 0;
 }
 

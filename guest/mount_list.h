@@ -4,6 +4,8 @@
 
 #include "json.h"
 
+#include <sys/types.h>
+
 enum { MOUNTS_MAX = 256, MOUNT_DATA = 256 };
 
 struct container;
@@ -15,6 +17,9 @@ struct mount_spec {
 	uint64_t set, clear;		/* attributes of the mount */
 	unsigned long propagation;	/* 0: private */
 	bool populate;
+	uid_t uid;			/* of a socket */
+	gid_t gid;
+	mode_t mode;
 	bool late;			/* of the first process's namespaces, or below what is */
 	char data[MOUNT_DATA];		/* the file system's own options, a NUL behind each; an empty one ends them */
 };

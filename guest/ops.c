@@ -6,6 +6,7 @@
 #include "pod.h"
 #include "power.h"
 #include "process.h"
+#include "relay.h"
 #include "resize.h"
 #include "stats.h"
 
@@ -103,6 +104,9 @@ static const struct op {
 	{ "process.signal", op_process_signal, false },
 	{ "process.resize", op_process_resize, false },
 	{ "process.forget", op_process_forget, false },
+	{ "socket.watch", op_socket_watch, false },
+	{ "socket.accept", op_socket_accept, false },
+	{ "socket.close", op_socket_close, false },
 	{ "time.set", op_time_set, false },
 	{ "entropy.add", op_entropy_add, false },
 	{ "poweroff", op_poweroff, false },

@@ -4,6 +4,7 @@
 #include "cgroup.h"
 #include "container.h"
 #include "process.h"
+#include "relay.h"
 
 #include <signal.h>
 #include <sys/reboot.h>
@@ -62,7 +63,7 @@ static void expired(struct timer *t)
 		kill_all();
 	else if (state == KILLING)
 		flush();	/* stuck in the kernel: nothing more can be done for them */
-	else if (channel_settled() || loop_now_ms() >= give_up_ms)
+	else if ((channel_settled() && relay_settled()) || loop_now_ms() >= give_up_ms)
 		off();
 	else
 		loop_after(&timer, FLUSH_STEP_MS);

@@ -65,3 +65,13 @@ void tell_exit(const char *process, int status, bool oom)
 		      oom ? "true" : "false");
 	channel_say(channel_session(), &text);
 }
+
+void tell_connection(const char *container, const char *target)
+{
+	struct buffer text = { 0 };
+
+	buffer_format(&text, "{\"event\":\"connection\",\"container\":\"%s\",\"target\":", container);
+	buffer_string(&text, target);
+	buffer_add(&text, "}", 1);
+	channel_say(channel_session(), &text);
+}

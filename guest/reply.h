@@ -18,6 +18,7 @@ void reply_unread(int number, const char *why);	/* to something that is no reque
 /* This call will be answered. Returns how many of its session have no answer yet, with this one. */
 unsigned reply_due(const struct call *call);
 
+void tell_connection(const char *container, const char *target);
 void tell_exit(const char *process, int status, bool oom);
 
 #endif

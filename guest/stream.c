@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <termios.h>
 
 enum {
@@ -216,7 +217,8 @@ static void output_read(struct source *source, uint32_t events)
 	}
 	if (!output->stopped)
 		ring_fill(&output->ring, (size_t)n);
-	output_rest(output, (size_t)n);
+	if (!output->socket)
+		output_rest(output, (size_t)n);
 	output_watch(output);
 	wake(output);
 }
@@ -426,6 +428,8 @@ static void consume_eof(struct input *input)
 {
 	if (input->tty)
 		end_terminal(input);
+	if (input->socket)
+		shutdown(input->source.fd, SHUT_WR);
 	loop_close(&input->source);
 	ring_free(&input->ring);
 	input->eof_consumed = input->ack_due = true;
@@ -450,7 +454,7 @@ static void input_write(struct source *source, uint32_t events)
 	struct input *input = (struct input *)source;
 	size_t length;
 
-	if (!input->tty && events & EPOLLERR) {
+	if (!input->tty && events & (EPOLLERR | EPOLLHUP)) {	/* a socket's peer that has gone is no error */
 		input_stop(input);
 		return;
 	}

@@ -23,6 +23,7 @@ struct output {
 	bool eof_sent, eof_top;		/* as sent and top, for the place of EOF */
 	bool finished;			/* EOF is acknowledged */
 	bool stopped;			/* the host reads no more: all is thrown away */
+	bool socket;			/* of somebody who may wait for an answer to each word: it never rests */
 	bool resting;			/* many small writes: let them gather in the pipe for a moment */
 	struct timer rest;
 	uint64_t rest_ms;		/* how long it rested last; 0: it does not write without a pause */
@@ -37,6 +38,7 @@ struct input {
 	struct source source;		/* what is written to */
 	uint32_t id;
 	bool tty;			/* EOF becomes the terminal's end-of-file character */
+	bool socket;			/* its other direction may go on after EOF */
 	struct ring ring;
 	uint64_t consumed;		/* offset of the ring's first byte */
 	uint64_t acked;			/* the last `consumed` that the host was told */

@@ -1,12 +1,14 @@
 """The host's end of the conversation with a guest's agent."""
 
 import asyncio
+import math
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from hypercontainer.agent import messages as m
 from hypercontainer.agent.control import Control, Settle
@@ -24,6 +26,16 @@ SOON_S = 2.0  # and the first one to a guest that has answered others
 BACK_OFF_S = (0.0, 0.01, 0.03, 0.1, 0.25)  # before each next connection; the last one again and again
 
 T = TypeVar("T")
+
+ConnectionCallback = Callable[[m.ConnectionEvent], None]
+
+
+class Connection(NamedTuple):
+    """One that a container has to a socket of this host. `number` is its name for the guest."""
+
+    number: int
+    input: InputStream  # what the container reads
+    output: OutputStream
 
 
 class AgentClient:
@@ -47,7 +59,9 @@ class AgentClient:
         self._established = self._learned = self._closing = False
         self._processes = Processes()
         self._session = AgentSession(self._wake, self._take_control)
-        self._control = Control(self._session.requests.give, self._processes.exited)
+        self._control = Control(self._session.requests.give, self._processes.exited, self._connected)
+        self._connections: dict[int, m.SocketAccept] = {}  # by their input streams
+        self.on_connection: ConnectionCallback | None = None  # told of each event, once `watch_sockets` has asked
         self._outputs: dict[int, OutputStream] = {}
         self._inputs: dict[int, InputStream] = {}
         self._failure: Failure | None = None
@@ -208,10 +222,15 @@ class AgentClient:
             return lambda answer: self._drop([] if answer is None else self._processes.remove(process))
         if op == "container.remove":
             container = m.look(args, m.OfContainer).id
-            return lambda answer: self._drop([] if answer is None else self._processes.remove_all(container))
+            return lambda answer: None if answer is None else self._remove(container)
         if op == "container.rename":
             names = m.look(args, m.Renaming)
-            return lambda answer: None if answer is None else self._processes.rename(names.id, names.to)
+            return lambda answer: None if answer is None else self._rename(names)
+        if op == "socket.accept":
+            return self._accept(m.look(args, m.SocketAccept))
+        if op == "socket.close":  # also of one that the guest has closed itself
+            number = m.look(args, m.SocketClose).input
+            return lambda answer: self._disconnect(number)
         return self._learn if op == "list" and not self._learned else lambda answer: None
 
     def _begin(self, process: m.Beginning) -> Settle:
@@ -231,6 +250,40 @@ class AgentClient:
                 self._session.add_input(streams.stdin).release()
 
         return settle
+
+    def _remove(self, container: str) -> None:
+        self._drop(self._processes.remove_all(container))
+        for number in [number for number, asked in self._connections.items() if asked.container == container]:
+            self._disconnect(number)
+
+    def _rename(self, names: m.Renaming) -> None:
+        self._processes.rename(names.id, names.to)
+        for number, asked in self._connections.items():
+            if asked.container == names.id:
+                self._connections[number] = replace(asked, container=names.to)
+
+    def _accept(self, asked: m.SocketAccept) -> Settle:
+        """What somebody says may come before the answer, too."""
+        if not asked.input:
+            return lambda answer: None
+        self._connections[asked.input] = asked
+        self.output(asked.output)
+
+        def settle(answer: msgspec.Raw | None) -> None:
+            if answer is None:
+                self._disconnect(asked.input)
+            else:
+                self._session.add_input(asked.input).release()
+
+        return settle
+
+    def _disconnect(self, number: int) -> None:
+        if asked := self._connections.pop(number, None):
+            self._drop([asked.input, asked.output])
+
+    def _connected(self, event: m.ConnectionEvent) -> None:
+        if self.on_connection:  # later, as for an exit
+            asyncio.get_running_loop().call_soon(self.on_connection, event)
 
     def _learn(self, answer: msgspec.Raw | None) -> None:
         if answer is not None and not self._learned:
@@ -321,6 +374,30 @@ class AgentClient:
     async def forget_process(self, process: str, *, timeout_s: float = 10.0) -> None:
         """Free its streams and its status; GuestError with EBUSY while it runs."""
         await self._ask("process.forget", {"process": process}, m.Done, timeout_s)
+
+    # What concerns sockets waits as long as the guest takes: it may stand still for days, and does it then.
+
+    async def watch_sockets(self) -> None:
+        """Have `on_connection` told from now on when somebody waits at a socket."""
+        self.require(m.SOCKETS)
+        await self._ask("socket.watch", {}, m.Done, math.inf)
+
+    async def accept_connection(self, container: str, target: str) -> Connection:
+        """Take the one that has waited longest at that socket; `close_connection` must follow. GuestError: it is gone,
+        and has met its end if it had not."""
+        first = self.new_streams(2)
+        accept = m.SocketAccept(container=container, target=target, input=first, output=first + 1)
+        connection = Connection(first, self.input(first), self.output(first + 1))
+        await self._ask("socket.accept", accept, m.Done, math.inf)
+        return connection
+
+    async def refuse_connection(self, container: str, target: str) -> None:
+        """The same, and it meets its end."""
+        await self._ask("socket.accept", m.SocketAccept(container=container, target=target), m.Done, math.inf)
+
+    async def close_connection(self, connection: Connection) -> None:
+        """End what is left of it, both ways. GuestError with ENOENT: the guest knows of none."""
+        await self._ask("socket.close", m.SocketClose(input=connection.number), m.Done, math.inf)
 
     async def set_time(self, time_ns: int, *, timeout_s: float = 10.0) -> None:
         await self._ask("time.set", {"time_ns": time_ns}, m.Done, timeout_s)

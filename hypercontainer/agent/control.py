@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from hypercontainer.agent.messages import ExitEvent, Line, printable
+from hypercontainer.agent.messages import ConnectionEvent, ExitEvent, Line, printable
 from hypercontainer.agent.streams import Failure
 from hypercontainer.agent.wire import WireError
 from hypercontainer.errors import GuestError, InvalidInput
@@ -31,14 +31,19 @@ class _Request(NamedTuple):
 
 
 class Control:
-    """Matches answers to requests. `send` takes whole lines; `exited` is told of each exit event.
+    """Matches answers to requests. `send` takes whole lines; `exited` and `connected` are told of each event.
 
     A request that nobody waits for any more stays under way until it is answered: a guest that never answers
     costs at most MAX_REQUESTS of them.
     """
 
-    def __init__(self, send: Callable[[bytes], None], exited: Callable[[ExitEvent], None]) -> None:
-        self._send, self._exited = send, exited
+    def __init__(
+        self,
+        send: Callable[[bytes], None],
+        exited: Callable[[ExitEvent], None],
+        connected: Callable[[ConnectionEvent], None],
+    ) -> None:
+        self._send, self._exited, self._connected = send, exited, connected
         self._slots = asyncio.Semaphore(MAX_REQUESTS)
         self._pending: dict[int, _Request] = {}
         self._last_id = 0
@@ -97,6 +102,10 @@ class Control:
             raise WireError("cannot understand the guest's agent: a line is neither an answer nor an event")
         if said.id is not None:
             self._answer(said.id, said)
+        elif said.event == "connection":
+            if said.container is None or said.target is None:
+                raise WireError("cannot understand the guest's agent: a connection event names no socket")
+            self._connected(ConnectionEvent(container=said.container, target=said.target))
         elif said.process is not None and said.status is not None:
             self._exited(ExitEvent(process=said.process, status=said.status, oom=said.oom))
         else:

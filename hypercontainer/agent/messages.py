@@ -50,11 +50,12 @@ LAYERS = Feature("layers", "tell what a container has made of its image")
 GROUP_NAMES = Feature("group-names", "put a process into a group by its name")
 ROOTFS = Feature("rootfs", "use a disk or a folder of this host as a root file system")
 NAMESERVER = Feature("nameserver", "ask this host for the names of its networks")
+SOCKETS = Feature("sockets", "reach a socket of this host")
 
 # Of the guests of this version.
 FEATURES = (
     ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES, LAYERS, ROOTFS, NAMESERVER,
-    GROUP_NAMES,
+    GROUP_NAMES, SOCKETS,
 )  # fmt: skip
 
 
@@ -158,14 +159,25 @@ class TmpfsMount(Request, frozen=True, kw_only=True, tag="tmpfs", tag_field="typ
     options: list[str] = []
 
 
+class SocketOwner(Request, frozen=True, kw_only=True):
+    """Who may connect to a socket, as `stat` tells it."""
+
+    uid: int
+    gid: int
+    mode: int
+
+
 class Mount(Request, frozen=True, kw_only=True):
     """One of all mounts of a container. `source`: of a bind, below the share; of a file of the pod's, its name."""
 
-    type: Literal["bind", "cgroup", "dev", "devpts", "mqueue", "pod", "proc", "sysfs", "tmpfs"]
+    needs = {"owner": SOCKETS}
+
+    type: Literal["bind", "cgroup", "dev", "devpts", "mqueue", "pod", "proc", "socket", "sysfs", "tmpfs"]
     target: str
     source: str = ""
     options: list[str] = []
     populate: bool = False
+    owner: SocketOwner | None = None  # of a socket, where the guest listens
 
     @classmethod
     def of(cls, mount: container.Mount, source: str | None = None, *, populate: bool = False) -> "Mount":
@@ -296,6 +308,19 @@ class ProcessStart(Request, frozen=True, kw_only=True):
     streams: StreamSet = StreamSet()
 
 
+class SocketAccept(Request, frozen=True, kw_only=True):
+    """Take the connection that has waited longest at a socket; without streams, refuse it."""
+
+    container: str
+    target: str
+    input: int = 0
+    output: int = 0
+
+
+class SocketClose(Request, frozen=True, kw_only=True):
+    input: int  # of the connection
+
+
 class Owner(Request, frozen=True, kw_only=True):
     uid: int
     gid: int
@@ -419,6 +444,13 @@ class ExitEvent(Answer, frozen=True, kw_only=True):
     oom: bool
 
 
+class ConnectionEvent(Answer, frozen=True, kw_only=True):
+    """Somebody waits at a socket. There is no other one of it until somebody was taken."""
+
+    container: Identifier
+    target: Annotated[str, Meta(max_length=4096)]
+
+
 class Refusal(Answer, frozen=True, kw_only=True):
     errno: Annotated[int, Meta(ge=0, le=4095)]
     message: str
@@ -431,10 +463,12 @@ class Line(Answer, frozen=True, kw_only=True):
     id: Count | None = None
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     error: Refusal | msgspec.UnsetType = msgspec.UNSET
-    event: Literal["exit"] | None = None
+    event: Literal["exit", "connection"] | None = None
     process: Identifier | None = None
     status: Annotated[int, Meta(ge=0, le=255)] | None = None
     oom: bool = False
+    container: Identifier | None = None
+    target: Annotated[str, Meta(max_length=4096)] | None = None
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True):

@@ -292,6 +292,14 @@ class InputStream:
             self._check(closed_is_fine=True)
             await self._wait()
 
+    async def over(self) -> bool:
+        """Wait until nothing that is written would be read: all was, EOF too, or nobody reads. False: the guest is
+        gone."""
+        sender = self._sender
+        while not (sender.finished or sender.stopped or sender.failure):
+            await self._wait()
+        return sender.failure is None
+
     def _check(self, *, closed_is_fine: bool = False) -> None:
         if self._sender.stopped or (self._sender.ended and not closed_is_fine):
             raise BrokenPipeError(f"stream {self._sender.number}: nobody reads it")

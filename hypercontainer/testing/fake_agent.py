@@ -6,7 +6,7 @@ What it holds outlives connections and sessions, as in a guest, so that resuming
 import asyncio
 import errno
 import os
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
@@ -17,6 +17,7 @@ from hypercontainer.agent import messages as m
 from hypercontainer.agent.streams import Sender, Source
 from hypercontainer.agent.wire import HELLO_STREAM, VERSION, Decoder, Frame, Kind, encode
 from hypercontainer.errors import GuestError
+from hypercontainer.testing.fake_caller import FakeCaller
 from hypercontainer.testing.fake_process import PROGRAMS, FakeProcess, Program, Refused, Stdin
 
 BATCH = 262144
@@ -41,6 +42,9 @@ class FakeAgent:
         self.processes: dict[str, FakeProcess] = {}
         self.cpus, self.added_kib = 1, 0  # as the last pod.resize said
         self.used_kib = BOOT_KIB // 2
+        self.callers: list[FakeCaller] = []  # who is connected to a socket of the host
+        self._waiting: defaultdict[tuple[str, str], deque[FakeCaller]] = defaultdict(deque)  # by container and target
+        self._watched = False  # its host has asked to be told of them
         self.archives: dict[tuple[str, str], bytes] = {}  # (container, path) -> the tar that is there
         # what any container has made of its image, and all that is in it
         self.told: dict[str, bytes] = {"layer": bytes(1024), "changes": b"", "tree": bytes(1024)}
@@ -131,7 +135,9 @@ class FakeAgent:
         resumed = asked.session == self._session
         answer = {"version": self.version, "session": asked.session, "resumed": resumed, "features": self.features}
         if not resumed:
-            self._session = asked.session
+            self._session, self._watched = asked.session, False
+            for caller in list(self.callers):
+                self._disconnect(caller)
             self._control, self._heard, self._line = Sender(0, self, held=True), 0, b""
         self._due.clear()
         for sender in (self._control, *self._outputs.values()):
@@ -300,6 +306,54 @@ class FakeAgent:
                 for p in rows
             ]
         )  # fmt: skip
+
+    def call(self, container: str, target: str) -> FakeCaller:
+        """Have somebody connect to a socket there."""
+        places = [mount.target for mount in self.containers[container].all_mounts or [] if mount.type == "socket"]
+        assert target in places, f"there is no socket at {target}"
+        waiting = self._waiting[container, target]
+        waiting.append(caller := FakeCaller())
+        if len(waiting) == 1:
+            self._tell(container, target)
+        return caller
+
+    def _tell(self, container: str, target: str) -> None:
+        if self._watched and self._waiting[container, target]:
+            self.say({"event": "connection", "container": container, "target": target})
+
+    def _socket_watch(self, args: dict[str, object]) -> object:
+        self._watched = True
+        for place in list(self._waiting):
+            self._tell(*place)
+        return {}
+
+    def _socket_accept(self, args: dict[str, object]) -> object:
+        asked = msgspec.convert(args, m.SocketAccept)
+        waiting = self._waiting[self._container(args, "container"), asked.target]
+        if not waiting:
+            raise Refused(errno.EAGAIN)
+        caller = waiting.popleft()
+        if asked.input:
+            caller.take(self.open_input(asked.input), self.open_output(asked.output))
+            self.callers.append(caller)
+        else:
+            caller.taken.set_result(False)
+        self._tell(asked.container, asked.target)
+        return {}
+
+    def _socket_close(self, args: dict[str, object]) -> object:
+        for caller in self.callers:
+            if caller.streams[0] == args["input"]:
+                self._disconnect(caller)
+                return {}
+        raise Refused(errno.ENOENT, f"find a connection with stream {args['input']}: no such file or directory")
+
+    def _disconnect(self, caller: FakeCaller) -> None:
+        self.callers.remove(caller)
+        for number in caller.streams:
+            self._inputs.pop(number, None)
+            self._outputs.pop(number, None)
+        caller.closed.set()
 
     def _process_start(self, args: dict[str, object]) -> object:
         start = msgspec.convert(args, m.ProcessStart)

@@ -42,7 +42,7 @@ ANSWERS = messages.Answer.__subclasses__()
 
 def frames(data: bytes) -> None:
     """The agent's frames, and what its stream 0 says in them."""
-    control = Control(lambda line: None, lambda event: None)
+    control = Control(lambda line: None, lambda event: None, lambda event: None)
     decoder = wire.Decoder(NONCE)
     for at in range(0, len(data), 1 + len(data) // 3):
         for frame in decoder.feed(data[at : at + 1 + len(data) // 3]):

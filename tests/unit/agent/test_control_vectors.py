@@ -17,6 +17,8 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
     "stage": m.Stage,
     "process.start": m.ProcessStart,
     "process.archive": m.ProcessArchive,
+    "socket.accept": m.SocketAccept,
+    "socket.close": m.SocketClose,
 }
 
 

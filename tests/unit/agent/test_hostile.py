@@ -140,6 +140,11 @@ BREACHES = {
     "an event without a status": line(b'{"event":"exit","process":"p"}\n'),
     "a status beyond the bound": line(b'{"event":"exit","process":"p","status":256,"oom":false}\n'),
     "a process that is a path": line(b'{"event":"exit","process":"../p","status":0,"oom":false}\n'),
+    "a connection to nothing": line(b'{"event":"connection","container":"c"}\n'),
+    "a connection in a path": line(b'{"event":"connection","container":"../c","target":"/s"}\n'),
+    "a connection to an endless path": line(
+        b'{"event":"connection","container":"c","target":"' + b"x" * 4097 + b'"}\n'
+    ),
     "no JSON": line(b"hello\n"),
     "an empty line": line(b"\n"),
     "an array": line(b"[]\n"),
@@ -175,7 +180,8 @@ async def test_a_breach_ends_the_conversation_with_wire_error(tmp_path: Path, na
 
 STRAY = b'{"event":"exit","process":"nobody","status":0,"oom":false}\n'
 NEWER = b'{"event":"exit","process":"nobody","status":0,"oom":false,"when":1}\n'
-SAID = {"an exit of nobody": STRAY, "a key of a newer guest": NEWER}
+KNOCKS = b'{"event":"connection","container":"c","target":"/s"}\n' * 10_000
+SAID = {"an exit of nobody": STRAY, "a key of a newer guest": NEWER, "thousands of connections": KNOCKS}
 HARMLESS = {
     "zeros": bytes(100_000),
     "an ACK beyond what was sent": encode(Kind.ACK, 0, 2**64 - 1) * 1000,
@@ -184,6 +190,7 @@ HARMLESS = {
     "what was said before": encode(Kind.DATA, 0, 0, LISTING) * 100,
     "DATA without bytes": encode(Kind.DATA, 0, len(LISTING)) * 1000,
     "a key of a newer guest": line(NEWER),
+    "thousands of connections": line(KNOCKS),
     "an exit of nobody": line(STRAY) + encode(Kind.DATA, 0, len(LISTING), STRAY),
 }
 

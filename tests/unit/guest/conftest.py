@@ -125,7 +125,7 @@ class Guest:
         out = self.host.read_all(streams["stdout"]).decode()
         err = self.host.read_all(streams["stderr"]).decode() if streams["stderr"] else ""
         status = self.host.exit_of(process)["status"]
-        self.host.events = [e for e in self.host.events if e["process"] != process]
+        self.host.events = [e for e in self.host.events if e.get("process") != process]
         self.host.call("process.forget", process=process)
         return status, out, err
 

@@ -281,7 +281,7 @@ class Host:
 
     def exit_of(self, process: str) -> dict[str, Any]:
         def found() -> dict[str, Any] | None:
-            return next((e for e in self.events if e["process"] == process), None)
+            return next((e for e in self.events if e.get("process") == process), None)
 
         event: dict[str, Any] = self.until(found)
         return event

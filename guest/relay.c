@@ -1,0 +1,280 @@
+#include "relay.h"
+
+#include "channel.h"
+#include "mount.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+enum { BACKLOG = 128, NAME_BYTES = 32 };
+
+struct listener {
+	struct listener *next;
+	struct container *container;
+	const struct mount_spec *spec;
+	struct source source;		/* watched while the host wants to know, and has not been told */
+	bool told;			/* that somebody waits */
+};
+
+/* Both streams are of one socket, each with a descriptor of its own: epoll wants one a direction. */
+struct connection {
+	struct connection *next;
+	struct container *container;
+	uint32_t input, output;
+};
+
+static struct listener *listeners;
+static struct connection *connections;
+static uint64_t watcher;		/* the session whose host wants to be told */
+
+static void watch(struct listener *l)
+{
+	loop_watch(&l->source, watcher && watcher == channel_session() && !l->told ? EPOLLIN : 0);
+}
+
+static void knock(struct source *source, uint32_t events)
+{
+	struct listener *l = (struct listener *)((char *)source - offsetof(struct listener, source));
+
+	(void)events;
+	l->told = true;
+	watch(l);
+	tell_connection(l->container->id, l->spec->target);
+}
+
+/* Listening */
+
+static void name_socket(const struct container *c, const struct mount_spec *spec, char name[NAME_BYTES])
+{
+	snprintf(name, NAME_BYTES, "socket-%zu", (size_t)(spec - c->mounts.specs));
+}
+
+/* A path may be longer than an address: the folder is named by its descriptor. */
+static int bind_in(int socket, int dir, const char *name, const struct mount_spec *spec, struct error *err)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", dir, name);
+	if (bind(socket, (void *)&address, sizeof(address)) < 0 ||
+	    fchownat(dir, name, spec->uid, spec->gid, AT_SYMLINK_NOFOLLOW) < 0 || fchmodat(dir, name, spec->mode, 0) < 0 ||
+	    listen(socket, BACKLOG) < 0)
+		return fail(err, errno, "make a socket");
+	return 0;
+}
+
+int relay_listen(struct container *c, const struct mount_spec *spec, struct error *err)
+{
+	autoclose int dir = open(c->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct listener *l = dir < 0 ? NULL : calloc(1, sizeof(*l));
+	char name[NAME_BYTES];
+
+	if (!l)
+		return fail(err, errno, "make a socket");
+	*l = (struct listener){ .next = listeners, .container = c, .spec = spec, .source = { -1, 0, knock } };
+	listeners = l;		/* relay_close has it from here on */
+	name_socket(c, spec, name);
+	l->source.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (l->source.fd < 0)
+		return fail(err, errno, "make a socket");
+	if (bind_in(l->source.fd, dir, name, spec, err) < 0)
+		return -1;
+	watch(l);
+	return 0;
+}
+
+int relay_open(const struct container *c, const struct mount_spec *spec, struct error *err)
+{
+	char name[NAME_BYTES];
+	autoclose int dir = open(c->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	name_socket(c, spec, name);
+	return dir < 0 ? fail(err, errno, "open %s", c->dir) : open_plain(dir, name, O_PATH, 0, err);
+}
+
+static struct listener *find_listener(const char *container, const char *target, struct error *err)
+{
+	for (struct listener *l = listeners; l; l = l->next)
+		if (!strcmp(l->container->id, container) && !strcmp(l->spec->target, target))
+			return l;
+	fail(err, ENOENT, "find a socket at %.100s in container %.64s", target, container);
+	return NULL;
+}
+
+/* Connections */
+
+static void disconnect(struct connection **at)
+{
+	struct connection *c = *at;
+
+	*at = c->next;
+	input_free(input_find(c->input));
+	output_free(output_find(c->output));
+	free(c);
+}
+
+static void disconnect_all(const struct container *of)
+{
+	for (struct connection **at = &connections; *at; )
+		if (!of || (*at)->container == of)
+			disconnect(at);
+		else
+			at = &(*at)->next;
+}
+
+static int connect_streams(struct container *c, int fd, uint32_t in, uint32_t out, struct error *err)
+{
+	int again = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	struct connection *made = calloc(1, sizeof(*made));
+	struct input *input;
+	struct output *output;
+
+	if (again < 0 || !made) {
+		fail(err, again < 0 ? errno : ENOMEM, "take a connection");
+		close(fd);
+		close_fd(&again);
+		free(made);
+		return -1;
+	}
+	input = input_open(in, fd, false, err);
+	output = input ? output_open(out, again, err) : NULL;
+	if (!input)
+		close_fd(&again);
+	if (!output) {
+		input_free(input);
+		free(made);
+		return -1;
+	}
+	input->socket = output->socket = true;
+	*made = (struct connection){ .next = connections, .container = c, .input = in, .output = out };
+	connections = made;
+	return 0;
+}
+
+void relay_close(struct container *container)
+{
+	char path[500], name[NAME_BYTES];
+
+	disconnect_all(container);
+	for (struct listener **at = &listeners; *at; ) {
+		struct listener *l = *at;
+
+		if (l->container != container) {
+			at = &l->next;
+			continue;
+		}
+		*at = l->next;
+		loop_close(&l->source);
+		name_socket(container, l->spec, name);
+		snprintf(path, sizeof(path), "%s/%s", container->dir, name);
+		unlink(path);
+		free(l);
+	}
+}
+
+bool relay_settled(void)
+{
+	for (struct listener *l = listeners; l; l = l->next)
+		if (l->told)
+			return false;
+	for (struct connection *c = connections; c; c = c->next) {
+		const struct output *output = output_find(c->output);
+
+		if (!output->ended || !output_settled(output))
+			return false;
+	}
+	return true;
+}
+
+/* The host's ends of the connections have gone with the process that had them. */
+static void session_begins(void)
+{
+	disconnect_all(NULL);
+	for (struct listener *l = listeners; l; l = l->next) {
+		l->told = false;
+		watch(l);
+	}
+}
+
+void relay_boot(void)
+{
+	session_begun = session_begins;
+}
+
+/* Requests */
+
+int op_socket_watch(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
+{
+	if (json_fields(args, NULL, 0, NULL, err) < 0)
+		return -1;
+	watcher = call->session;
+	for (struct listener *l = listeners; l; l = l->next)
+		watch(l);
+	buffer_add(result, "{}", 2);
+	return 0;
+}
+
+struct accept_args {
+	const char *container, *target;
+	int64_t input, output;
+};
+
+static int parse_accept(const struct json *args, struct accept_args *a, struct error *err)
+{
+	static const struct field fields[] = {
+		NEEDED(struct accept_args, container, JSON_STRING), NEEDED(struct accept_args, target, JSON_STRING),
+		FIELD(struct accept_args, input, JSON_NUMBER), FIELD(struct accept_args, output, JSON_NUMBER),
+	};
+
+	if (json_fields(args, fields, COUNT(fields), a, err) < 0 ||
+	    json_range("input", a->input, 0, HELLO_STREAM - 1, err) < 0 ||
+	    json_range("output", a->output, 0, HELLO_STREAM - 1, err) < 0)
+		return -1;
+	if (!a->input != !a->output || (a->input && a->input == a->output))
+		return fail_as(err, EINVAL, "take a connection: it has two streams, or none");
+	return 0;
+}
+
+/* Whatever becomes of it, whoever has waited longest waits no more. */
+int op_socket_accept(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
+{
+	struct accept_args a = { 0 };
+	struct listener *l;
+	int fd;
+
+	(void)call;
+	if (parse_accept(args, &a, err) < 0 || !(l = find_listener(a.container, a.target, err)))
+		return -1;
+	fd = accept4(l->source.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd < 0)
+		fail(err, errno, "take a connection to %.100s", a.target);
+	l->told = false;
+	watch(l);
+	if (fd < 0)
+		return -1;
+	buffer_add(result, "{}", 2);
+	if (a.input)
+		return connect_streams(l->container, fd, (uint32_t)a.input, (uint32_t)a.output, err);
+	close(fd);
+	return 0;
+}
+
+int op_socket_close(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
+{
+	struct close_args { int64_t input; } a = { 0 };
+	static const struct field fields[] = { NEEDED(struct close_args, input, JSON_NUMBER) };
+
+	(void)call;
+	if (json_fields(args, fields, COUNT(fields), &a, err) < 0)
+		return -1;
+	for (struct connection **at = &connections; *at; at = &(*at)->next)
+		if ((*at)->input == a.input) {
+			disconnect(at);
+			buffer_add(result, "{}", 2);
+			return 0;
+		}
+	return fail(err, ENOENT, "find a connection with stream %lld", (long long)a.input);
+}

@@ -1,0 +1,20 @@
+/* Sockets of the host in containers: we listen in their place, and the host takes what connects. */
+#ifndef RELAY_H
+#define RELAY_H
+
+#include "container.h"
+
+void relay_boot(void);
+/* Have the socket there that `spec`, one of the container's mounts, is to show; whoever connects waits for the host. */
+int relay_listen(struct container *container, const struct mount_spec *spec, struct error *err);
+/* That socket, to be mounted: an O_PATH descriptor. */
+int relay_open(const struct container *container, const struct mount_spec *spec, struct error *err);
+/* Its sockets are no more, and whoever was connected to one meets its end. */
+void relay_close(struct container *container);
+bool relay_settled(void);		/* of those that are dead, nobody had anything to say that the host has not heard */
+
+int op_socket_watch(const struct call *, const struct json *, struct buffer *, struct error *);
+int op_socket_accept(const struct call *, const struct json *, struct buffer *, struct error *);
+int op_socket_close(const struct call *, const struct json *, struct buffer *, struct error *);
+
+#endif
