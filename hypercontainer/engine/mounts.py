@@ -8,9 +8,10 @@ from pathlib import Path
 
 from hypercontainer.errors import InvalidInput
 from hypercontainer.lib import files
-from hypercontainer.model.record import MountRecord, PodRecord
+from hypercontainer.model.record import MountRecord, PodRecord, SocketRecord
 from hypercontainer.model.settings import Settings
 from hypercontainer.model.spec import Mount
+from hypercontainer.sandbox import relay
 from hypercontainer.storage import volume
 
 TMPFS_FLAGS = {"rw", "ro", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "atime", "noatime"}
@@ -66,8 +67,9 @@ def target(path: str, what: str) -> str:
 
 def _mount(mount: Mount) -> MountRecord:
     place = target(mount.target, "mount target")
+    found: SocketRecord | None = None
     if mount.type == "bind":
-        _check_source(mount)
+        found = _source(mount)
     elif mount.type == "volume" and mount.source:
         volume.check_name(mount.source)
     if mount.options and mount.type != "tmpfs":
@@ -86,33 +88,37 @@ def _mount(mount: Mount) -> MountRecord:
         size_mib=mount.size_mib,
         mode=mount.mode,
         options=mount.options,
+        socket=found,
     )
 
 
-def _check_source(mount: Mount) -> None:
+def _source(mount: Mount) -> SocketRecord | None:
+    """Whose socket the source of a bind is; None: it is a folder or file."""
     source = Path(mount.source)
     if not source.is_absolute() or "\0" in mount.source:
         raise InvalidInput(f"invalid bind source {mount.source!r}: it needs to be an absolute path")
     with files.telling(f"mount {mount.source}", InvalidInput):
         try:
-            kind = _kind(source) if mount.create else os.stat(source).st_mode
+            status = _status(source) if mount.create else os.stat(source)
+            found = relay.owner(status)
+            datagrams = found is not None and relay.has_datagrams(source)
         except FileNotFoundError as e:
             raise InvalidInput(f"bind source path does not exist: {mount.source}") from e
-    if not stat.S_ISDIR(kind) and not stat.S_ISREG(kind):
-        raise InvalidInput(
-            f"cannot mount {mount.source}: only folders and files reach into a VM, no socket, pipe or device"
-        )
+    if datagrams or not (found or stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
+        what = "folders, files and sockets of streams"
+        raise InvalidInput(f"cannot mount {mount.source}: only {what} reach into a VM, no datagrams, pipe or device")
+    return found
 
 
-def _kind(source: Path) -> int:
-    """The mode of `source`, which is made a folder where nothing is, as docker does for -v."""
+def _status(source: Path) -> os.stat_result:
+    """Of `source`, which is made a folder where nothing is, as docker does for -v."""
     try:
-        return os.stat(source).st_mode
+        return os.stat(source)
     except FileNotFoundError:
         if source.is_symlink():
             raise  # nobody but its owner knows what should be at its end
         source.mkdir(parents=True, exist_ok=True)
-        return os.stat(source).st_mode
+        return os.stat(source)
 
 
 def _check_option(option: str) -> None:
@@ -148,7 +154,7 @@ def _sources(pod: PodRecord) -> Iterator[tuple[str, bool]]:
     """What of the host it mounts, and whether it may write there."""
     writable: dict[str, bool] = {}
     for mount in (mount for container in pod.containers for mount in container.mounts):
-        if mount.type != "tmpfs":
+        if mount.shared:
             name = os.path.realpath(mount.source) if mount.type == "bind" else f"volume {mount.source}"
             writable[name] = writable.get(name, False) or not mount.read_only
     yield from writable.items()

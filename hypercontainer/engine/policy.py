@@ -16,12 +16,13 @@ NetworkAdmission = Callable[[Principal, NetworkSpec], NetworkSpec]
 
 
 def admit(principal: Principal, spec: PodSpec) -> PodSpec:
-    """The usual policy: folders of the host are for admins, for hyperd reads and writes there as root."""
+    """The usual policy: folders and sockets of the host are for admins, for hyperd is there as root."""
     if principal.role < Role.ADMIN:
         for container in spec.containers:
             for mount in container.mounts:
                 if mount.type == "bind":
-                    raise Denied(f"cannot mount {mount.source}: folders of this host are for admins; use a volume")
+                    what = "folders and sockets of this host are for admins; use a volume"
+                    raise Denied(f"cannot mount {mount.source}: {what}")
             for other in container.volumes_from:
                 raise Denied(
                     f"cannot mount what {other} does: that may be folders of this host, which are for admins; "

@@ -178,6 +178,14 @@ class Streams(Record, kw_only=True):
     stderr: int = 0
 
 
+class SocketRecord(Record, kw_only=True):
+    """Who may connect to a socket of this host."""
+
+    uid: int
+    gid: int
+    mode: int
+
+
 class MountRecord(Record, kw_only=True):
     type: Literal["bind", "volume", "tmpfs"]
     target: str
@@ -190,6 +198,12 @@ class MountRecord(Record, kw_only=True):
     size_mib: int = 0
     mode: int = 0o1777
     options: list[str] = []  # of a tmpfs
+    socket: SocketRecord | None = None  # of a bind that is one, as it was when it was there last
+
+    @property
+    def shared(self) -> bool:
+        """The guest is shown it by the pod's share."""
+        return self.type != "tmpfs" and self.socket is None
 
 
 class ProbeRecord(Record, kw_only=True):

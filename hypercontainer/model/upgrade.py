@@ -190,7 +190,12 @@ def _pod_13(pod: Mapping[str, Any]) -> Mapping[str, Any]:
     return pod
 
 
-_LATER_PODS = (_pod_3, _pod_4, _pod_5, _pod_6, _pod_7, _pod_8, _pod_9, _pod_10, _pod_11, _pod_12, _pod_13)
+# 14: a bind may be a socket. Nobody could have one before.
+def _pod_14(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    return pod
+
+
+_LATER_PODS = (_pod_3, _pod_4, _pod_5, _pod_6, _pod_7, _pod_8, _pod_9, _pod_10, _pod_11, _pod_12, _pod_13, _pod_14)
 
 
 # 2: a volume may be a folder of the host that was named. Those of before are their own.

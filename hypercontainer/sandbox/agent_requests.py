@@ -123,6 +123,9 @@ def _mount(mount: Mount, shared: Mapping[str, MountRecord]) -> m.Mount:
     if mount.type != "bind":
         return m.Mount.of(mount)
     record = shared[mount.destination]
+    if record.socket:
+        owner = m.SocketOwner(uid=record.socket.uid, gid=record.socket.gid, mode=record.socket.mode)
+        return m.Mount(type="socket", target=mount.destination, options=mount.options, owner=owner)
     return m.Mount.of(mount, record.share_path, populate=record.populate)
 
 

@@ -30,7 +30,7 @@ from hypercontainer.model.record import (
     PodRecord,
     SnapshotInfo,
 )
-from hypercontainer.sandbox import agent_requests, clock, first_guests, rootfs
+from hypercontainer.sandbox import agent_requests, clock, first_guests, relay, rootfs
 from hypercontainer.sandbox.interfaces import Interfaces
 from hypercontainer.sandbox.site import Boot, Records, Site
 from hypercontainer.storage import filling
@@ -60,7 +60,7 @@ def _of_the_host(containers: Iterable[ContainerRecord]) -> list[Shown]:
     shown: list[Shown] = []
     for container in containers:
         shown += rootfs.of(container.rootfs).folders
-        shown += [mount for mount in container.mounts if mount.type != "tmpfs"]
+        shown += [mount for mount in container.mounts if mount.shared]
     return shown
 
 
@@ -244,6 +244,9 @@ class Machine:
                     assert isinstance(vm.guest, Hotplug)  # noqa: S101  asked when the container was made
                     await vm.guest.add_disk(disk)
                     self._targets.add(disk.target)
+            if sockets := relay.of([container]):
+                await asyncio.to_thread(relay.look, sockets)
+                await vm.agent.watch_sockets()
             create = agent_requests.container_create(container, self.site.limit_mib(self.record))
             if not vm.agent.has(MOUNTS):
                 create = first_guests.container_create(create)

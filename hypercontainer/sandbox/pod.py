@@ -22,10 +22,12 @@ from hypercontainer.model.record import ContainerRecord, PodRecord
 from hypercontainer.model.spec import ExecSpec
 from hypercontainer.model.state import Verb
 from hypercontainer.sandbox import output, rootfs, shortage
+from hypercontainer.sandbox import relay as relays
 from hypercontainer.sandbox.container import Container, ExecFailed
 from hypercontainer.sandbox.exec import KEPT, Exec
 from hypercontainer.sandbox.locked import SIGKILL, LockedPod, Owner
 from hypercontainer.sandbox.machine import Machine
+from hypercontainer.sandbox.relay import Relay
 from hypercontainer.sandbox.site import Site
 from hypercontainer.vm import Vm
 
@@ -91,7 +93,7 @@ class Pod:
         hypervisor, root = self.site.hypervisor, rootfs.of(record.rootfs)
         if root.folders:
             need(hypervisor, Feature.SHARE, f"use {root} as the root file system of {record.name}")
-        for shared in [mount.target for mount in record.mounts if mount.type != "tmpfs"][:1]:
+        for shared in [mount.target for mount in record.mounts if mount.shared][:1]:
             need(hypervisor, Feature.SHARE, f"mount a volume or a folder at {shared} in {record.name}")
         if self.record.guest:
             need(hypervisor, Feature.HOTPLUG, f"add {record.name} to pod {self.record.name} while that runs")
@@ -104,7 +106,7 @@ class Pod:
         ordinal = next(n for n in range(MAX_CONTAINERS) if n not in taken)
         rootfs.of(record.rootfs).place(2 * ordinal, self.folder / record.id)
         for n, mount in enumerate(record.mounts):
-            if mount.type != "tmpfs":
+            if mount.shared:
                 mount.share_path = f"{record.id[:12]}-{n}"
         self.record.containers.append(record)
         self.containers[record.id] = container = self._live(record)
@@ -132,6 +134,9 @@ class Pod:
     def adopt(self, vm: Vm) -> None:
         """Hear from now on of what ends in the machine, and of its own end."""
         vm.agent.on_exit = self._on_exit
+        relay = Relay(vm, self.containers, self.spawn)
+        if any(self.machine.holds(container) and relays.of([container]) for container in self.record.containers):
+            self.spawn(relay.watch())
         self.spawn(self._watch(vm))
 
     def _on_exit(self, event: ExitEvent) -> None:

@@ -400,6 +400,25 @@ def test_volumes(docker: DockerCli) -> None:
     assert docker.ok("volume", "rm", "data") == "data"
 
 
+def test_a_daemon_of_ours_in_a_container_of_ours(docker: DockerCli) -> None:
+    """The same docker, in a container that it has made, makes others: next to its own, as ever."""
+    socket = f"{docker.daemon.folder}/hyper-docker.sock:/var/run/docker.sock"
+    programs = ("-v", "/usr:/usr:ro", "-v", "/usr/lib:/lib:ro", "-v", "/usr/lib64:/lib64:ro")  # this host's
+    docker.ok("run", "-d", "--name", "ci", "-v", socket, *programs, "busybox", "sleep", "100000")
+
+    def inside(*words: str, stdin: bytes = b"") -> str:
+        return docker.ok("exec", "-i", "ci", str(docker.docker), *words, stdin=stdin)
+
+    assert inside("ps", "--format", "{{.Names}}") == "ci"
+    assert inside("run", "--rm", "-i", "busybox", "cat", stdin=b"through two machines") == "through two machines"
+    inside("run", "-d", "--name", "beside", "busybox", "sh", "-c", "while :; do date; sleep 0.1; done")
+    assert docker.ok("ps", "--format", "{{.Names}}").split() == ["beside", "ci"]
+    assert inside("logs", "-f", "--until", "1s", "beside")
+    inside("rm", "-f", "beside")
+    assert socket in json.loads(docker.ok("inspect", "ci"))[0]["HostConfig"]["Binds"]
+    docker.ok("rm", "-f", "ci")
+
+
 def test_networks(docker: DockerCli) -> None:
     id = docker.ok("network", "create", "--label", "a=b", "net")
     try:

@@ -35,7 +35,7 @@ def check(pod: Pod, container: Container, verb: Verb) -> None:
     if not pod.record.implicit:
         why = f"the virtual machine is that of pod {pod.record.name}, not its own"
         raise WrongState(verb, record.name, "in a pod", why)
-    if tied := [mount.target for mount in record.mounts if mount.type != "tmpfs"]:
+    if tied := [mount.target for mount in record.mounts if mount.shared]:
         why = f"its virtual machine shares one, at {tied[0]}, and cannot be copied"
         raise WrongState(verb, record.name, "tied to a folder of this host", why)
     if container.rootfs.scratch is None:

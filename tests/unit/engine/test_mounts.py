@@ -13,6 +13,7 @@ from hypercontainer.engine import mounts, resolve
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import Exhausted, HyperError, InvalidInput
 from hypercontainer.model.documents import ProcessConfig
+from hypercontainer.model.record import SocketRecord
 from hypercontainer.model.spec import ContainerSpec, EndpointSpec, Mount, PodSpec
 from tests.unit.engine.world import ADMIN, ROOTFS
 
@@ -46,11 +47,6 @@ def test_a_missing_source_is_made_for_v_only(tmp_path: Path) -> None:
     assert (tmp_path / "a/b").is_dir()
 
 
-def a_socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as s:
-        s.bind(str(path))
-
-
 def below_a_file(path: Path) -> None:
     path.parent.rmdir()
     path.parent.touch()
@@ -63,8 +59,7 @@ def nothing(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "make", "words"),
     [
-        ("socket", a_socket, "only folders and files"),
-        ("pipe", os.mkfifo, "only folders and files"),
+        ("pipe", os.mkfifo, "only folders, files and sockets of streams"),
         ("dangling", lambda path: path.symlink_to("nowhere"), "does not exist"),
         ("loop", lambda path: path.symlink_to("loop"), "symbolic links"),
         ("file/below", below_a_file, "Not a directory"),
@@ -81,6 +76,29 @@ def test_a_source_that_cannot_be_bound_is_refused_in_words(
     with pytest.raises(InvalidInput, match=words) as refused:
         mounts.plan([Mount(type="bind", source=str(source), target="/x", create=create)], [])
     assert str(source) in str(refused.value)
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_a_socket_has_an_owner(tmp_path: Path, create: bool) -> None:
+    """Whether somebody listens there or not."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(str(tmp_path / "s"))
+    os.chown(tmp_path / "s", 33, 50)
+    (tmp_path / "s").chmod(0o660)
+    (tmp_path / "link").symlink_to("s")
+    [mount] = mounts.plan([Mount(type="bind", source=f"{tmp_path}/link", target="/x", create=create)], [])
+    assert (mount.type, mount.source, mount.shared) == ("bind", f"{tmp_path}/link", False)
+    assert mount.socket == SocketRecord(uid=33, gid=50, mode=0o660)
+    assert mounts.of_another([mount], read_only=True) == [
+        Mount(type="bind", source=mount.source, target="/x", read_only=True)
+    ]
+
+
+def test_a_socket_of_datagrams_is_refused(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.bind(str(tmp_path / "log"))
+        with pytest.raises(InvalidInput, match="only folders, files and sockets of streams"):
+            mounts.plan([Mount(type="bind", source=f"{tmp_path}/log", target="/dev/log")], [])
 
 
 @pytest.mark.parametrize(

@@ -28,11 +28,12 @@ class Peer:
         return self._credentials
 
 
-def test_the_kernel_says_who_is_there() -> None:
+@pytest.mark.parametrize("others", [Role.USER, Role.ADMIN])
+def test_the_kernel_says_who_is_there_and_we_speak_for_containers(others: Role) -> None:
     here, there = socket.socketpair(socket.AF_UNIX)
     with here, there:
-        ourselves = Principal(Role.ADMIN, uid=os.geteuid(), gid=os.getegid(), pid=os.getpid())
-        assert peer(here, Role.USER) == ourselves
+        ourselves = Principal(others, uid=os.geteuid(), gid=os.getegid(), pid=os.getpid())
+        assert peer(here, others) == ourselves
 
 
 @pytest.mark.parametrize("others", [Role.USER, Role.ADMIN])
