@@ -135,7 +135,7 @@ def entry(pod: PodRecord, record: ContainerRecord, now_ns: int, *, reached: bool
         state=record.state,
         status=status(record, now_ns) + (" (Not reached yet)" if runs_unreached else ""),
         mounts=[mount(m) for m in record.mounts],
-        networks=[endpoint.network for endpoint in pod.spec.networks],
+        networks=_places(pod),
         pod=ref(pod),
     )
 
@@ -155,23 +155,31 @@ def mount(record: MountRecord, volume_path: str = "") -> doc.MountPoint:
 
 def network(pod: PodRecord, record: ContainerRecord | None = None) -> doc.NetworkSettings:
     """The pod's; of a container of it with the ports that its image exposes."""
-    nics = [nic for nic in pod.nics if not nic.provisional]
-    places = {nic.network: msgspec.structs.asdict(endpoint(nic)) for nic in nics}
-    wanted = {each.network: {"mac_address": each.mac} for each in pod.spec.networks}
+    nics = _there(pod)
     return doc.NetworkSettings(
         **msgspec.structs.asdict(endpoint(nics[0]) if nics else doc.Endpoint()),
-        ports=_published(pod, record) if places else {},
-        networks={
-            each.network: doc.NamedEndpoint(
-                **places.get(each.network, wanted[each.network]),
-                aliases=each.aliases,
-                ipam_config=_address_config(each),
-                driver_opts=each.options,
-            )
-            for each in pod.spec.networks
-        },
+        ports=_published(pod, record) if nics else {},
+        networks=_places(pod),
         interfaces=[_interface(nic) for nic in nics],
     )
+
+
+def _there(pod: PodRecord) -> list[NicRecord]:
+    return [nic for nic in pod.nics if not nic.provisional]
+
+
+def _places(pod: PodRecord) -> dict[str, doc.NamedEndpoint]:
+    """The pod's in its networks, with their addresses where it has an interface."""
+    addresses = {nic.network: msgspec.structs.asdict(endpoint(nic)) for nic in _there(pod)}
+    return {
+        each.network: doc.NamedEndpoint(
+            **addresses.get(each.network, {"mac_address": each.mac}),
+            aliases=each.aliases,
+            ipam_config=_address_config(each),
+            driver_opts=each.options,
+        )
+        for each in pod.spec.networks
+    }
 
 
 def _address_config(place: EndpointSpec) -> doc.AddressConfig | None:

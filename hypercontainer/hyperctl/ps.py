@@ -72,7 +72,7 @@ def row(entry: dict[str, Any], *, full: bool) -> dict[str, object]:
         "Labels": ",".join(f"{key}={value}" for key, value in labels.items()),
         "Mounts": ",".join(mount.get("Name") or mount.get("Source", "") for mount in mounts),
         "LocalVolumes": str(sum(mount.get("Type") == "volume" for mount in mounts)),
-        "Networks": ",".join(entry.get("Networks") or []),
+        "Networks": ",".join(entry.get("Networks") or {}),
         "Size": size(entry),
         "Label": lambda name: labels.get(name, ""),
         "Pod": (entry.get("Pod") or {}).get("Name", ""),

@@ -72,7 +72,7 @@ class ContainerEntry(Document, frozen=True, kw_only=True):
     state: State
     status: str  # "Up 3 minutes", "Exited (0) 2 hours ago"
     mounts: list[MountPoint]
-    networks: list[str]
+    networks: "dict[str, NamedEndpoint]"
     pod: PodRef
     size_rw: int | None = None  # bytes of disk that it has written, when asked for
     size_root_fs: int | None = None  # the same, and its image's

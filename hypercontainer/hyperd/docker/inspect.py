@@ -135,22 +135,27 @@ def _network(found: doc.Container, version: Version, networks: Mapping[str, str]
     runs = found.state.running
     document["Ports"] = document["Ports"] if runs else {}
     document["Networks"] = {
-        name: endpoint(found, place, version) | {"NetworkID": networks.get(name, "")}
+        name: endpoint(place, networks.get(name, ""))
+        | _known_as([found.name.lstrip("/"), *place.aliases, found.id[:12]], version)
         for name, place in found.network_settings.networks.items()
     }
     return document
 
 
-def endpoint(found: doc.Container, place: doc.NamedEndpoint, version: Version) -> Document:
-    names = [found.name.lstrip("/"), *place.aliases, found.id[:12]]
+def _known_as(names: list[str], version: Version) -> Document:
+    return {"DNSNames": names} if version >= NAMED else {}
+
+
+def endpoint(place: doc.NamedEndpoint, network: str) -> Document:
+    """A container's place in the network with that id."""
     document: Document = msgspec.to_builtins(place)
     if document["IPAMConfig"]:
         document["IPAMConfig"] = {key: address for key, address in document["IPAMConfig"].items() if address}
     return {
         "Links": None,
+        "NetworkID": network,
         "EndpointID": "",
         "GwPriority": 0,
-        **({"DNSNames": names} if version >= NAMED else {}),
         **document,
         "Aliases": place.aliases or None,
         "DriverOpts": place.driver_opts or None,
@@ -163,14 +168,14 @@ def entry(found: doc.ContainerEntry, ids: Mapping[str, str]) -> Document:
     for key in ("SizeRw", "SizeRootFs"):
         if document[key] is None:
             del document[key]
-    networks = document.pop("Networks")
-    mode = networks[0] if networks else "none"
+    del document["Networks"]
+    networks = {name: endpoint(place, ids.get(name, "")) for name, place in found.networks.items()}
     return document | {
         "State": state(found.state),
         "Status": found.status.replace("Suspended", "Paused"),
         "Ports": [port(each) for each in found.ports] if found.state in PUBLISHES else [],
-        "HostConfig": {"NetworkMode": mode},
-        "NetworkSettings": {"Networks": {name: {"NetworkID": ids.get(name, "")} for name in networks}},
+        "HostConfig": {"NetworkMode": next(iter(networks), "none")},
+        "NetworkSettings": {"Networks": networks},
     }
 
 

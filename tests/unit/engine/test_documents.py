@@ -146,7 +146,7 @@ async def test_what_docker_names_is_in_the_documents(engine: LocalEngine, create
     assert found.network_settings.networks == {"bridge": NamedEndpoint()}
     assert found.size_rw == 0 and found.size_root_fs == engine.host.images.get("busybox").size
     [entry] = await engine.containers.list(all=True, filters={}, size=True)
-    assert (entry.networks, entry.size_rw, entry.size_root_fs) == (["bridge"], 0, found.size_root_fs)
+    assert (list(entry.networks), entry.size_rw, entry.size_root_fs) == (["bridge"], 0, found.size_root_fs)
     assert (await engine.containers.inspect("web")).size_rw is None
 
 

@@ -29,7 +29,7 @@ def entry(**more: Any) -> dict[str, Any]:
         "Id": "a" * 64, "Names": ["/web"], "Image": "nginx:1", "ImageID": "sha256:" + "b" * 64,
         "Command": "nginx -g 'daemon off;'", "Created": NOW - 200,
         "Ports": [{"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"}],
-        "Labels": {"k": "v"}, "State": "running", "Status": "Up 3 minutes", "Mounts": [], "Networks": ["bridge"],
+        "Labels": {"k": "v"}, "State": "running", "Status": "Up 3 minutes", "Mounts": [], "Networks": {"bridge": {}},
         "Pod": {"Id": "p", "Name": "web"}, **more,
     }  # fmt: skip
 

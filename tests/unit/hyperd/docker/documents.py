@@ -9,6 +9,7 @@ from hypercontainer.engine.accelerator import Choice
 from hypercontainer.engine.resolve import container, pod
 from hypercontainer.model import documents as doc
 from hypercontainer.model.documents import ProcessConfig
+from hypercontainer.model.record import NicRecord
 from hypercontainer.model.spec import ANY, ContainerSpec, EndpointSpec, PodSpec
 from hypercontainer.sandbox.rootfs import image
 
@@ -25,6 +26,14 @@ def made(spec: ContainerSpec, endpoint: EndpointSpec = ANY) -> doc.Container:
     of.containers.append(record)
     choice = Choice(accelerator="tcg", reason="there is no KVM")
     return describe.container(of, record, choice, log_path="/log", vcpus=1, memory_mib=256, volumes={})
+
+
+def listed(nic: NicRecord) -> doc.ContainerEntry:
+    """One with that interface, as a line of a list."""
+    of = pod(PodSpec(networks=[EndpointSpec(network=nic.network, aliases=["site"])]), name="web", implicit=True)
+    of.nics.append(nic)
+    record = container(ContainerSpec(image="busybox"), IMAGE_ID, CONFIG, image(Path("/rootfs")), name="web")
+    return describe.entry(of, record, 0)
 
 
 def running(found: doc.Container) -> doc.Container:

@@ -4,9 +4,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from hypercontainer.model.record import NicRecord, RouteRecord
 from hypercontainer.model.spec import ContainerSpec, EndpointSpec, Mount
 from tests.unit.hyperd.docker.conftest import Server
-from tests.unit.hyperd.docker.documents import CONTAINER, made
+from tests.unit.hyperd.docker.documents import CONTAINER, listed, made
 
 
 async def test_a_suspended_container_is_a_paused_one(server: Server) -> None:
@@ -45,3 +46,16 @@ async def test_what_another_client_asked_for_is_told_in_docker_s_words(server: S
     document = await inspected(server, ContainerSpec(image="busybox", mounts=mounts), EndpointSpec())
     assert document["HostConfig"]["Binds"] == ["v:/v"]
     assert document["NetworkSettings"]["Networks"]["bridge"]["IPAMConfig"] is None
+
+
+async def test_a_list_tells_where_containers_are_in_their_networks(server: Server) -> None:
+    """testcontainers connects to the addresses that it finds there."""
+    route = RouteRecord(dst="default", gateway="10.0.0.1")
+    nic = NicRecord(tap="hy0", mac="02:00:00:00:00:07", network="front", addresses=["10.0.0.7/24"], routes=[route])
+    server.engine.answers |= {"containers.list": [listed(nic)], "networks.list": []}
+    status, lines = await server.ask("GET", "/containers/json")
+    assert status == 200 and isinstance(lines, list)
+    there = lines[0]["NetworkSettings"]["Networks"]["front"]
+    assert (there["IPAddress"], there["IPPrefixLen"], there["Gateway"]) == ("10.0.0.7", 24, "10.0.0.1")
+    assert (there["MacAddress"], there["Aliases"]) == ("02:00:00:00:00:07", ["site"])
+    assert (lines[0]["HostConfig"]["NetworkMode"], "Networks" in lines[0]) == ("front", False)
