@@ -9,7 +9,7 @@ DOCKER_SOCK ?=
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-bench demo install test fresh check style unit vm interop bench density fuzz soak guest kernel format clean
+.PHONY: help setup setup-test setup-bench setup-clients demo install test fresh check style unit vm interop bench density fuzz soak guest kernel format clean
 
 help:  ## this table
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,7 +17,7 @@ help:  ## this table
 demo: setup  ## set up, then run a real image in a virtual machine and show what happens
 	@$(BIN)/python tools/demo.py
 
-test: setup-test style  ## set up, then every check and test, fast to slow (20 minutes on 2 cores)
+test: setup-clients style  ## set up, then every check and test, fast to slow (20 minutes on 2 cores)
 	$(PYTEST) -v --durations=10 tests/unit tests/interop tests/vm
 
 fresh:  ## demo and test of what is committed, in a fresh minimal Debian 12 (as CI does; 30 minutes on 2 cores)
@@ -31,6 +31,9 @@ setup-test:
 
 setup-bench:
 	@tools/setup.sh bench
+
+setup-clients: setup-test
+	@tools/clients.sh
 
 install: setup  ## install for real: PREFIX=/opt/hypercontainer, BINDIR=/usr/local/bin, a systemd unit (DOCKER_SOCK=1: a link where docker's clients look)
 	@tools/install.sh $(PREFIX) $(BINDIR) $(DOCKER_SOCK)
@@ -49,7 +52,7 @@ unit:
 vm: setup-test  ## the tests that boot guests
 	$(PYTEST) tests/vm
 
-interop: setup-test  ## the tests against real peers: registries, image tools, dockerd where it is installed
+interop: setup-clients  ## the tests against real peers: registries, docker's clients, dockerd where it is installed
 	$(PYTEST) tests/interop
 
 bench: setup-bench  ## measure this machine beside docker, containerd, runc and gVisor: one table (15 minutes)

@@ -1,0 +1,90 @@
+#!/bin/bash
+# Makes docker's clients that Debian does not have, and the image that the stacks of tests/interop run, in .cache.
+#
+#     tools/clients.sh [testcontainers|dockerode|corpus|compose]...    the first three when none is named
+#
+# What is there in its version is left alone. One that cannot be made here says so, and its tests are skipped.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+testcontainers=4.15.0
+dockerode=5.0.1
+compose=v2.40.3
+clients=.cache/clients
+
+say() { printf 'clients: %s\n' "$*"; }
+
+apt() { DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 -qq "$@"; }
+
+# have PROGRAM PACKAGE...: install Debian's packages where PROGRAM is not
+have() {
+    local program=$1
+    shift
+    [ ! -x "$(command -v "$program")" ] || return 0
+    [ "$(id -u)" = 0 ] || { say "as root: apt-get install $*"; return 1; }
+    say "apt-get install $*"
+    apt install --yes --no-install-recommends "$@" >/dev/null ||
+        { apt update && apt install --yes --no-install-recommends "$@" >/dev/null; }
+}
+
+# A client is made in a folder beside its own, and is there once its version is written.
+made() { [ "$(cat "$clients/$1/version" 2>/dev/null)" = "$2" ] && say "$1 $2 is here"; }
+begin() { rm -rf "$clients/$1" && mkdir -p "$clients/$1"; }
+
+make_testcontainers() {
+    ! made testcontainers $testcontainers || return 0
+    say "testcontainers $testcontainers, from PyPI"
+    begin testcontainers
+    python3 -m venv $clients/testcontainers
+    $clients/testcontainers/bin/pip --disable-pip-version-check install -q testcontainers==$testcontainers
+    echo $testcontainers >$clients/testcontainers/version
+}
+
+make_dockerode() {
+    ! made dockerode $dockerode || return 0
+    have npm nodejs npm
+    say "dockerode $dockerode, from npm"
+    begin dockerode
+    npm install --silent --ignore-scripts --no-audit --no-fund --prefix $clients/dockerode dockerode@$dockerode
+    echo $dockerode >$clients/dockerode/version
+}
+
+# Built by Go: `go install` refuses its go.mod, which excludes modules; as a tool of an empty module it is not the main
+# one, whose exclusions count. What the compiler made stays for the next time.
+make_compose() {
+    ! made compose $compose || return 0
+    have go golang-go
+    say "docker compose $compose, from the Go module proxy (a hundred MB, then 5 to 15 minutes of compiling)"
+    begin compose
+    local package=github.com/docker/compose/v2
+    (
+        cd $clients/compose
+        go mod init compose
+        go get -tool "$package/cmd@$compose"
+        CGO_ENABLED=0 go build -o docker-compose -ldflags "-s -w -X $package/internal.Version=$compose" "$package/cmd"
+    )
+    echo $compose >$clients/compose/version
+}
+
+# Debian's programs for the stacks, as a tar of root file system. What is not run is left out: LLVM, which is PostgreSQL's
+# compiler of queries, is a third of it.
+make_corpus() {
+    local from programs=busybox-static,curl,nginx-light,postgresql-15,redis-server
+    [ ! -e .cache/corpus.tar ] || { say "corpus.tar is here"; return 0; }
+    have mmdebstrap mmdebstrap
+    say "corpus.tar, of Debian's packages (some minutes)"
+    mapfile -t from < <(find /etc/apt -name '*.list' -o -name '*.sources' | sort)
+    mmdebstrap --quiet --variant=minbase --include=$programs \
+        --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+        --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/lib/x86_64-linux-gnu/libLLVM*' \
+        --dpkgopt='path-exclude=/usr/lib/postgresql/15/lib/bitcode/*' \
+        --customize-hook='rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/* "$1"/var/lib/postgresql/15' \
+        bookworm .cache/corpus.new.tar "${from[@]}"
+    mv .cache/corpus.new.tar .cache/corpus.tar
+}
+
+[ "${1:-}" != --make ] || { "make_$2"; exit; }
+[ $# != 0 ] || set -- testcontainers dockerode corpus
+for name; do
+    "$0" --make "$name" || say "$name cannot be made here: its tests are skipped"  # a process of its own: set -e holds in it
+done
