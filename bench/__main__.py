@@ -1,11 +1,12 @@
 """Measures this machine beside its peers and prints one table: `make bench`.
 
-python -m bench [--rounds 20] [--quick] [--without starts,streams,terminals,at-once,fleet,images]
+python -m bench [--rounds 20] [--without starts,streams,terminals,docker,at-once,fleet,images]
 """
 
 import argparse
 import json
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -14,6 +15,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from bench import bare, density, plot
+from bench.docker_clients import DockerClients, hyperd_client
 from bench.engines import Engine, containerd, docker, gvisor
 from bench.fleet import Fleet, Point
 from bench.guests import Guests
@@ -30,10 +32,10 @@ from hypercontainer.testing.daemon import PrivateDaemon, Value, free_subnet, pri
 FLEET = (1, 10, 25, 50, 75, 100)
 BARE = 20
 AT_ONCE_S = 300.0  # fifty starts at once take as long as they take: fewer rounds where that is long
-PARTS = ("starts", "streams", "terminals", "at-once", "fleet", "images")
+PARTS = ("starts", "streams", "terminals", "docker", "at-once", "fleet", "images")
 
 
-Part = Starts | Calls | Engine | Guests | AtOnce | ImageLoad | Forks | Terminals
+Part = Starts | Calls | Engine | Guests | AtOnce | ImageLoad | Forks | Terminals | DockerClients
 
 
 class Bench:
@@ -126,6 +128,27 @@ def terminals(bench: Bench, rounds: int) -> None:
     bench.keep(*parts)
 
 
+def docker_clients(bench: Bench, rounds: int) -> None:
+    """docker's client and docker-compose: our socket beside dockerd's."""
+    folder = bench.folder / "docker-clients"
+    folder.mkdir()
+    daemon = bench.daemon(factory="cache", pool=[{"cache": 2}])
+    peer = bench.peer("docker", lambda: docker(folder / "dockerd", daemon.folder / "busybox.tar"))
+    if not peer:
+        return
+    parts = [
+        DockerClients("hyperd", hyperd_client(daemon, folder), folder / "hyper", IMAGE, until_full(daemon)),
+        DockerClients("dockerd", peer.client, folder / "docker", IMAGE),
+    ]
+    pairs = zip(*(part.steps for part in parts), strict=True)
+    steps = [step for pair in pairs for step in pair]
+    interleave(1, steps, lambda _: None)
+    for series in [series for part in parts for series in part.series]:
+        series.samples.clear()
+    interleave(rounds, steps, lambda line: say(f"docker's clients, {line}"))
+    bench.keep(*parts)
+
+
 def at_once(bench: Bench, rounds: int) -> None:
     """Fifty at the same moment, against as many of `ctr run`."""
     with ExitStack() as stack:
@@ -194,6 +217,7 @@ def main() -> int:
     parser.add_argument("--kernel", default=our_kernel(), help="a bundle's name (default: our own, where one is built)")
     args = parser.parse_args()
     parts = set(PARTS) - set(args.without.split(","))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: ended"))  # what was started ends with its block
     points: list[Point] = []
     say(f"kernel {args.kernel or 'as hyperd chooses'}")
     with measuring(args.kernel) as bench:
@@ -201,6 +225,8 @@ def main() -> int:
             rows(bench, args.rounds, streams="streams" in parts)
         if "terminals" in parts:
             terminals(bench, max(3, args.rounds // 4))
+        if "docker" in parts:
+            docker_clients(bench, max(3, args.rounds // 2))
         if "images" in parts:
             say("image load: making 20,000 files")
             load = ImageLoad(bench.daemon(factory="direct"), bench.folder)
