@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -178,8 +179,9 @@ class Destination:
         assert upload.location  # noqa: S101  it was begun
         start, end = upload.offset, min(upload.offset + upload.chunk, blob.size)
         headers = {**_length(end - start), "Content-Range": f"{start}-{end - 1}"}
-        request = Request("PATCH", upload.location, headers, lambda: _pieces(path, start, end, tell), CHUNK_S)
-        answer = await self._ask(request, (202, 201, 204))
+        with open(path, "rb", buffering=0) as f:  # here: a body that breaks off is left to itself
+            request = Request("PATCH", upload.location, headers, lambda: _pieces(f, start, end, tell), CHUNK_S)
+            answer = await self._ask(request, (202, 201, 204))
         upload.location = self._next(answer)
         upload.offset = self._offset(answer, end) if "Range" in answer.headers else end
         if upload.offset != end:  # as if the connection had broken there: so often, and no more
@@ -216,16 +218,15 @@ def _length(size: int) -> dict[str, str]:
     return {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
 
 
-async def _pieces(path: Path, start: int, end: int, tell: Tell) -> AsyncIterator[bytes]:
-    with open(path, "rb", buffering=0) as f:
-        f.seek(start)
-        while start < end:
-            data = await asyncio.to_thread(f.read, min(PIECE, end - start))
-            if not data:
-                raise HyperError(f"cannot read {path}: it ends at {start} bytes")
-            start += len(data)
-            yield data
-            tell(start)
+async def _pieces(f: FileIO, start: int, end: int, tell: Tell) -> AsyncIterator[bytes]:
+    f.seek(start)
+    while start < end:
+        data = await asyncio.to_thread(f.read, min(PIECE, end - start))
+        if not data:
+            raise HyperError(f"cannot read {f.name}: it ends at {start} bytes")
+        start += len(data)
+        yield data
+        tell(start)
 
 
 async def _words(response: aiohttp.ClientResponse) -> str:

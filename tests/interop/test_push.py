@@ -8,18 +8,24 @@ import re
 import shutil
 import subprocess
 import tarfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from hypercontainer.errors import Denied
 from hypercontainer.images import upload
 from hypercontainer.images.archive import load
+from hypercontainer.images.distribution import distribution
+from hypercontainer.images.manifest import OCI_INDEX
 from hypercontainer.images.pull import pull
 from hypercontainer.images.push import push
 from hypercontainer.images.store import ImageStore
 from hypercontainer.images.transport import Retry
+from hypercontainer.model import arch
 from hypercontainer.model.api import Credentials
 from hypercontainer.model.documents import Progress
 from hypercontainer.testing import layers as made
@@ -104,6 +110,52 @@ async def test_what_skopeo_pushed_goes_on_as_it_came(store: ImageStore, tmp_path
         assert sum(step.action == "Layer already exists" for step in seen) == 2
 
 
+async def test_an_index_that_it_came_of(store: ImageStore, tmp_path: Path) -> None:
+    """What was pulled through an index goes to another repository with the digest that the index names: the index is
+    as good there. skopeo takes it from there."""
+    async with docker_registry(tmp_path / "registry") as host:
+        manifests = []
+        for architecture in "amd64", "arm64":
+            await load(store, chunks(made.docker_archive(LAYERS, ["a:1"], architecture=architecture)))
+            store.tag("a:1", f"{host}/from/a:{architecture}")
+            [pushed] = await push(store, f"{host}/from/a:{architecture}", retry=SOON)
+            platform = {"os": "linux", "architecture": architecture}
+            kind = "application/vnd.oci.image.manifest.v1+json"
+            manifests.append({"mediaType": kind, "digest": pushed.digest, "size": pushed.size, "platform": platform})
+        index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}).encode()
+        await put(host, "from/a", index)
+        found = await distribution(f"{host}/from/a:many", retry=SOON)
+        assert [(p.os, p.architecture) for p in found.platforms] == [("linux", "amd64"), ("linux", "arm64")]
+
+        other = ImageStore(tmp_path / "other")
+        for architecture, wanted in zip(("arm64", "amd64"), reversed(manifests), strict=True):
+            name = f"{host}/from/a@{found.descriptor.digest}"
+            image = await pull(other, name, platform=f"linux/{architecture}", retry=SOON)
+            assert image.digests == sorted(f"{host}/from/a@{d}" for d in (wanted["digest"], found.descriptor.digest))
+            other.tag(image.id, f"{host}/to/b:{architecture}")
+            seen: list[Progress] = []
+            [pushed] = await push(other, f"{host}/to/b:{architecture}", retry=SOON, report=seen.append)
+            assert pushed.digest == wanted["digest"] == (await inspect(f"{host}/to/b:{architecture}"))["Digest"]
+        assert other.get(f"{host}/from/a@{found.descriptor.digest}").record.architecture == arch.host().docker
+        await put(host, "to/b", index)  # it refuses an index of what it does not have
+        raw = await skopeo("inspect", "--tls-verify=false", "--raw", f"docker://{host}/to/b:many")
+        assert made.digest(raw) == found.descriptor.digest
+        everything = ("--all", "--src-tls-verify=false", f"docker://{host}/to/b:many", f"oci:{tmp_path / 'oci'}:many")
+        await skopeo("copy", *everything)
+        blobs = {f"sha256:{path.name}" for path in (tmp_path / "oci/blobs/sha256").iterdir()}
+        assert {str(each["digest"]) for each in manifests} <= blobs
+
+
+async def put(host: str, repository: str, index: bytes) -> None:
+    """An index under the tag `many`, for which we have no command."""
+    url = f"http://{host}/v2/{repository}/manifests/many"
+    async with (
+        aiohttp.ClientSession() as http,
+        http.put(url, data=index, headers={"Content-Type": OCI_INDEX}) as response,
+    ):
+        assert response.status == 201, await response.text()
+
+
 async def test_with_a_password(store: ImageStore, tmp_path: Path) -> None:
     async with docker_registry(tmp_path / "registry", auth=True) as host:
         await load(store, chunks(made.docker_archive(LAYERS[:1], [f"{host}/a:1"])))
@@ -118,39 +170,90 @@ async def test_with_a_password(store: ImageStore, tmp_path: Path) -> None:
             assert found["Digest"] == one.digest
 
 
-async def test_a_connection_that_breaks_in_the_midst(
-    store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Between us and the registry a relay cuts the first uploads short."""
-    monkeypatch.setattr(upload, "CHUNK", 500_000)
-    cuts = iter([400_000, 1_200_000])
+class Relay:
+    """Between us and a registry: aborts a connection when `cut` says so of how many bytes it has carried to the
+    registry, and of a piece that comes from there (or b""). `sent` counts the bytes of all connections."""
 
-    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(*host.split(":"))
-        left = next(cuts, 1 << 60)
+    def __init__(self, registry: str, cut: Callable[[int, bytes], bool]) -> None:
+        self._there, self._cut = registry.split(":"), cut
+        self.sent = 0
 
-        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, most: int) -> None:
-            while most > 0 and (data := await source.read(min(65536, most))):
-                most -= len(data)
-                sink.write(data)
-                await sink.drain()
-            sink.transport.abort() if most <= 0 else sink.close()
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[str]:
+        server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
+        async with server:
+            yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
-        tasks = [asyncio.create_task(pump(reader, back, left)), asyncio.create_task(pump(there, writer, 1 << 60))]
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(*self._there)
+        carried = 0
+
+        async def up() -> None:
+            nonlocal carried
+            while data := await reader.read(65536):
+                self.sent += len(data)
+                carried += len(data)
+                back.write(data)
+                await back.drain()
+                if self._cut(carried, b""):
+                    break
+
+        async def down() -> None:
+            while data := await there.read(65536):
+                writer.write(data)
+                await writer.drain()
+                if self._cut(carried, data):
+                    break
+
+        tasks = [asyncio.create_task(up()), asyncio.create_task(down())]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
             task.cancel()
         for one in (writer, back):
             one.transport.abort()
 
-    async with docker_registry(tmp_path / "registry") as host:
-        server = await asyncio.start_server(relay, "127.0.0.1", 0)
-        name = f"127.0.0.1:{server.sockets[0].getsockname()[1]}/a"
+
+async def test_a_connection_that_breaks_in_the_midst(
+    store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a chunk: the registry, which has a part of it, gives that upload up. It begins again."""
+    monkeypatch.setattr(upload, "CHUNK", 500_000)
+    left = [400_000, 1_200_000]
+
+    def cut(sent: int, _: bytes) -> bool:
+        return bool(left) and sent >= left[0] and bool(left.pop(0))
+
+    async with docker_registry(tmp_path / "registry") as host, Relay(host, cut).serve() as relay:
+        name = f"{relay}/a"
         await load(store, chunks(made.docker_archive(LAYERS, [f"{name}:1"])))
         [pushed] = await push(store, f"{name}:1", retry=SOON)
-        server.close()
         assert (await inspect(f"{host}/a:1"))["Digest"] == pushed.digest
-        assert next(cuts, None) is None
+        assert left == []
+
+
+async def test_a_connection_that_breaks_between_chunks(
+    store: ImageStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The registry is asked how far it has come, and what it has is not sent again."""
+    monkeypatch.setattr(upload, "CHUNK", 100_000)
+    kept: set[bytes] = set()
+
+    def cut(_: int, answer: bytes) -> bool:
+        """After each tenth of its words that it has a chunk."""
+        said = set(re.findall(rb"\r\nRange: 0-[0-9]*99999\r\n", answer)) - kept
+        kept.update(said)
+        return bool(said) and len(kept) % 10 == 0
+
+    async with docker_registry(tmp_path / "registry") as host:
+        between = Relay(host, cut)
+        async with between.serve() as relay:
+            name = f"{relay}/a"
+            await load(store, chunks(made.docker_archive(LAYERS, [f"{name}:1"])))
+            [pushed] = await push(store, f"{name}:1", retry=SOON)
+        assert (await inspect(f"{host}/a:1"))["Digest"] == pushed.digest
+        size = sum(store.blob(layer).stat().st_size for layer in store.get(f"{name}:1").record.layers)
+        assert len(kept) == size // 100_000
+        assert size > 3_000_000 and between.sent < size + 100_000  # the heads of some forty requests
 
 
 async def test_what_a_person_sees(hyper: PrivateDaemon, tmp_path: Path) -> None:
