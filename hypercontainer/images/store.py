@@ -9,6 +9,7 @@ import asyncio
 import builtins
 import fcntl
 import os
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -17,9 +18,9 @@ from pathlib import Path
 import msgspec
 
 from hypercontainer.errors import InvalidInput, NotFound
-from hypercontainer.images import index, inspect, manifest, reference, removal, workspace
+from hypercontainer.images import index, inspect, manifest, platform, reference, removal, workspace
 from hypercontainer.images.index import Image, ImageRecord, Index
-from hypercontainer.images.manifest import Config
+from hypercontainer.images.manifest import Config, Platform
 from hypercontainer.images.reference import Reference
 from hypercontainer.images.removal import Users
 from hypercontainer.images.workspace import Workspace
@@ -106,8 +107,8 @@ class ImageStore:
             ref = reference.parse(name)
             if ref.digest:
                 wanted = f"{ref.domain}/{ref.path}@{ref.digest}"
-                if found := next((i for i, r in here.images.items() if wanted in r.digests), None):
-                    return found
+                if found := [i for i, r in here.images.items() if wanted in r.digests]:
+                    return min(found, key=lambda i: _rank(here.images[i]))  # of an index there may be several
             elif ref.canonical in here.names:
                 return here.names[ref.canonical]
         if not reference.is_id(name):
@@ -271,6 +272,13 @@ def _image(here: Index, image_id: str) -> Image:
     names = sorted(str(reference.parse(n)) for n, i in here.names.items() if i == image_id)
     digests = sorted(str(reference.parse(d)) for d in record.digests)
     return Image(id=image_id, names=names, digests=digests, record=record)
+
+
+def _rank(record: ImageRecord) -> int:
+    """How well an image runs here, 0 being best."""
+    have = Platform(record.os, record.architecture, record.variant)
+    worse = platform.rank(have, platform.host())
+    return sys.maxsize if worse is None else worse
 
 
 def _unlink(path: Path) -> int:

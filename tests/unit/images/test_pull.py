@@ -18,6 +18,7 @@ from hypercontainer.images.pull import pull, pull_all
 from hypercontainer.images.registry import BadBlob, following
 from hypercontainer.images.store import ImageStore
 from hypercontainer.images.transport import Retry, address
+from hypercontainer.model import arch
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Credentials
 from hypercontainer.model.documents import Progress
@@ -318,6 +319,25 @@ async def test_the_platform_is_chosen(store: ImageStore, registry: FakeRegistry)
     assert len(image.digests) == 2  # the index's and its own
     with pytest.raises(NotFound, match=r"no such image for linux/riscv64: .*there is linux/amd64, linux/arm/v6"):
         await pull(store, name, platform="linux/riscv64", retry=SOON)
+
+
+@pytest.mark.parametrize("order", [("arm64", "amd64"), ("amd64", "arm64")])
+async def test_an_index_by_its_digest_is_the_image_for_this_machine(
+    store: ImageStore, registry: FakeRegistry, order: tuple[str, str]
+) -> None:
+    """Of those that are here; each is there by its own digest."""
+    manifests = []
+    for architecture in "amd64", "arm64":
+        digest = registry.push("many", architecture, [LAYERS[0]], architecture=architecture)
+        data = registry.files[f"many/manifests/{digest}"][1]
+        platform = {"os": "linux", "architecture": architecture}
+        manifests.append({**made.descriptor(data, "manifest.v1+json"), "platform": platform})
+    registry.push_index("many", "1", manifests)
+    index = f"{registry.host}/many@{made.digest(registry.files['many/manifests/1'][1])}"
+    pulled = {each: await pull(store, index, platform=each, retry=SOON) for each in order}
+    assert store.get(index).id == pulled[arch.host().docker].id
+    for image in pulled.values():
+        assert store.get(f"{registry.host}/many@{image.record.manifest}").id == image.id
 
 
 async def test_all_tags(store: ImageStore, registry: FakeRegistry) -> None:
