@@ -126,6 +126,8 @@ async def put(call: Call[PutQuery, AsyncIterator[bytes]]) -> Answer:
     try:
         await call.engine.containers.archive_put(c, path, call.body)
     except GuestError as e:
+        if e.errno == errno.ENOTDIR:
+            raise InvalidInput("extraction point is not a directory") from e
         raise _refused(e, path, c) from e
     return Answer(status=200)
 

@@ -30,6 +30,8 @@ class CommitQuery(Query, frozen=True, kw_only=True):
 async def commit(call: Call[CommitQuery, bytes]) -> Document:
     q = call.query
     check(call.body)
+    if not q.container:
+        raise InvalidInput('invalid name or ID supplied: ""')
     found = await call.engine.containers.inspect(q.container.lstrip("/"))
     wanted = Commit(
         name=(f"{q.repo}:{q.tag}" if q.tag else q.repo) if q.repo else "",

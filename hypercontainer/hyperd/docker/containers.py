@@ -1,16 +1,17 @@
 """/containers: make, look at, remove; the moves of their life."""
 
 import asyncio
+import errno
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Annotated, Any
 
 import msgspec
 
-from hypercontainer.errors import InvalidInput, NotFound, WrongState
+from hypercontainer.errors import AlreadyExists, GuestError, InvalidInput, NotFound, WrongState
 from hypercontainer.hyperd.docker import config, filters, inspect, networks, spec, versions
 from hypercontainer.hyperd.docker.call import Nothing, Query, container
-from hypercontainer.hyperd.docker.errors import message
+from hypercontainer.hyperd.docker.errors import Taken, message
 from hypercontainer.hyperd.http.call import Answer, Call
 from hypercontainer.model import documents as doc
 from hypercontainer.model import signals
@@ -79,12 +80,14 @@ class TopQuery(Query, frozen=True, kw_only=True):
 
 async def create(call: Call[CreateQuery, config.ContainerConfig]) -> doc.Created:
     body, name = call.body, call.query.name.lstrip("/")
+    if body == config.ContainerConfig():
+        raise InvalidInput("Config cannot be empty in order to create a container")
     if not body.image:
         raise InvalidInput("no command specified" if not body.cmd else "Config.Image cannot be empty")
     if name and (len(name) < 2 or not NAME.fullmatch(name)):
         raise InvalidInput(f"Invalid container name ({name[:100]}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
     image = await call.engine.images.inspect(body.image)
-    check_platform(call.query.platform, image)
+    check_platform(call.query.platform, body.image[:200], image)
     try:
         return await _create(call, body, name)
     except NotFound as e:
@@ -104,13 +107,19 @@ async def _create(call: Call[Any, Any], body: config.ContainerConfig, name: str)
     return doc.Created(id=made.id, warnings=[*warnings, *made.warnings])
 
 
-def check_platform(wanted: str, image: doc.Image) -> None:
-    """NotFound when an image is for another one."""
+def check_platform(wanted: str, name: str, image: doc.Image) -> None:
+    """NotFound when an image is for another one. InvalidInput for what is no platform."""
+    if wanted.count("/") > 2:
+        raise InvalidInput(f'"{wanted[:60]}": cannot parse platform specifier: invalid argument')
     os, _, rest = wanted.partition("/")
     arch = rest.partition("/")[0]
     if wanted and (os, arch or image.architecture) != (image.os, image.architecture):
-        hint = f"it was found but does not match the specified platform: wanted {wanted[:60]}"
-        raise NotFound("image", next(iter(image.repo_tags), image.id), hint)
+        raise NotFound(
+            "platform",
+            wanted[:60],
+            f"image with reference {name} was found but does not match the specified platform: wanted {wanted[:60]}, "
+            f"actual: {image.os}/{image.architecture}",
+        )
 
 
 async def entries(call: Call[ListQuery, None]) -> list[inspect.Document]:
@@ -129,7 +138,7 @@ async def show(call: Call[SizeQuery, None]) -> inspect.Document:
 async def start(call: Call[Nothing, bytes]) -> Answer | None:
     if len(call.body) > EMPTY_BODY:
         raise InvalidInput(
-            "starting container with non-empty request body was deprecated since v1.10 and removed in v1.12"
+            "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
         )
     found = await call.engine.containers.inspect(container(call))
     if found.state.running and not found.state.paused:
@@ -157,7 +166,11 @@ async def restart(call: Call[StopQuery, bytes]) -> None:
 
 
 async def kill(call: Call[KillQuery, bytes]) -> None:
-    found, number = await call.engine.containers.inspect(container(call)), signal(call.query.signal)
+    c, number = container(call), signal(call.query.signal)
+    try:
+        found = await call.engine.containers.inspect(c)
+    except NotFound as e:
+        raise NotFound("signalled", c, f"Cannot kill container: {c}: {message(e)}") from e
     await call.engine.containers.kill(found.id, number)
     if number == signals.NUMBERS["KILL"]:
         with suppress(TimeoutError):
@@ -187,13 +200,16 @@ async def rename(call: Call[RenameQuery, bytes]) -> None:
     found = await call.engine.containers.inspect(container(call))
     if found.name == f"/{name}":
         raise InvalidInput("Renaming a container with the same name as its current name")
-    await call.engine.containers.rename(found.id, name)
+    try:
+        await call.engine.containers.rename(found.id, name)
+    except AlreadyExists as e:
+        raise Taken(f"Error when allocating new name: {message(e)}") from e
 
 
-async def update(call: Call[Nothing, config.Sizes]) -> dict[str, list[str]]:
+async def update(call: Call[Nothing, config.Sizes]) -> dict[str, list[str] | None]:
     wanted, warnings = spec.update(call.body)
     done = await call.engine.containers.update(container(call), wanted)
-    return {"Warnings": [*warnings, *done.warnings]}
+    return {"Warnings": [*warnings, *done.warnings] or None}
 
 
 async def remove(call: Call[RemoveQuery, bytes]) -> None:
@@ -251,7 +267,12 @@ async def _ended(call: Call[Any, Any], id: str, condition: Condition) -> AsyncGe
 
 
 async def resize(call: Call[ResizeQuery, bytes]) -> Answer:
-    await call.engine.containers.resize(container(call), call.query.h, call.query.w)
+    """Of one without a terminal it is no error, and nothing."""
+    try:
+        await call.engine.containers.resize(container(call), call.query.h, call.query.w)
+    except GuestError as e:
+        if e.errno != errno.ENOTTY:
+            raise
     return Answer(status=200)
 
 

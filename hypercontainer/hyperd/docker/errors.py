@@ -1,20 +1,22 @@
 """Errors in this dialect: docker's statuses, and its words where clients read them."""
 
 import errno
+import re
 from collections.abc import Callable, Mapping
 
 from hypercontainer.errors import AlreadyExists, BuildFailed, GuestError, HyperError, InUse, NoLog, NotFound, WrongState
 from hypercontainer.hyperd.http.errors import STATUS
 
+UNTAGGED = re.compile(r"(?!(?:sha256:)?[0-9a-f]{12,64}$)(?:[^@]*/)?[^:@/]+")  # the name of an image, and no id
 ABSENT: Mapping[str, Callable[[str], str]] = {
     "container": lambda name: f"No such container: {name}",
-    "image": lambda name: f"No such image: {name}",
+    "image": lambda name: f"No such image: {name if UNTAGGED.fullmatch(name) is None else f'{name}:latest'}",
     "exec": lambda name: f"No such exec instance: {name}",
     "volume": lambda name: f"get {name}: no such volume",
     "network": lambda name: f"network {name} not found",
     "page": lambda name: "page not found",
 }
-HINTED = ("path", "plugin")  # where the hint is what docker says
+HINTED = ("path", "plugin", "platform", "signalled")  # where the hint is what docker says
 TAKEN: Mapping[str, str] = {
     "container": 'Conflict. The container name "/{name}" is already in use by container "{id}". You have to remove (or '
     "rename) that container to be able to reuse that name.",
@@ -24,6 +26,7 @@ USED: Mapping[str, str] = {
     "volume": "remove {name}: volume is in use - [{by}]",
     "image": "conflict: unable to delete {name} (must be forced) - {by} is using its referenced image",
 }
+MANY_NAMES = "conflict: unable to delete {name} (must be forced) - image is referenced in multiple repositories"
 # By the verb, and the state where that matters. {name} is the container's.
 FORBIDDEN: Mapping[tuple[str, str], str] = {
     ("exec in", ""): "Container {name} is not running",
@@ -35,7 +38,10 @@ FORBIDDEN: Mapping[tuple[str, str], str] = {
     ("unpause", ""): "Container {name} is not paused",
     ("attach to", "paused"): "Container {name} is paused, unpause the container before attach.",
     ("list the processes of", ""): "Container {name} is not running",
+    ("remove", "paused"): "You cannot remove a paused container {name}. Unpause and then stop the container before "
+    "attempting removal or force remove",
     ("remove", "removing"): "removal of container {name} is already in progress",
+    ("start exec", "started"): "Error: Exec command {name} has already run",
     ("start", "paused"): "cannot start a paused container, try unpause instead",
 }
 REMOVE_FIRST = (
@@ -47,6 +53,12 @@ class Missing(HyperError):
     """Docker has it, hyperd has not: docs/docker.md lists all such."""
 
     kind = "unsupported"
+
+
+class Taken(HyperError):
+    """A name is, which was to be another's: in docker's words."""
+
+    kind = "already-exists"
 
 
 class NoSwarm(HyperError):
@@ -72,7 +84,8 @@ def message(error: HyperError) -> str:
     if isinstance(error, AlreadyExists) and error.what in TAKEN:
         return TAKEN[error.what].format(name=error.name, id=error.id)
     if isinstance(error, InUse) and error.what in USED:
-        return USED[error.what].format(name=error.name, by=", ".join(error.by) or "another name")
+        words = USED[error.what] if error.by else MANY_NAMES
+        return words.format(name=error.name, by=", ".join(error.by))
     if isinstance(error, WrongState):
         return _forbidden(error)
     if isinstance(error, NoLog):
@@ -90,8 +103,9 @@ def _forbidden(error: WrongState) -> str:
 
 
 def not_run(error: GuestError, what: str = "exec") -> str:
-    """Of a command that could not be executed; clients make statuses of these words."""
-    why = {
+    """Of a command that could not be executed; clients make statuses of these words. Of an exec, also what came before
+    its command."""
+    why = error.exec and {
         errno.ENOENT: "executable file not found in $PATH",
         errno.ENOTDIR: "no such file or directory",
         errno.EACCES: "permission denied",

@@ -103,7 +103,7 @@ async def show(call: Call[Nothing, None]) -> Document:
         "OpenStdin": found.open_stdin,
         "OpenStderr": True,
         "OpenStdout": True,
-        "CanRemove": not found.running and found.exit_code is not None,
+        "CanRemove": False,  # as of all that are there to be asked
         "ContainerID": found.container_id,
         "DetachKeys": found.detach_keys,
         "Pid": found.pid,

@@ -1,5 +1,7 @@
 """`filters=` of a query: JSON of Go's form {"label": {"a=b": true}} or of Python's {"label": ["a=b"]}."""
 
+import re
+import time
 from typing import Any
 
 from hypercontainer.errors import InvalidInput
@@ -7,6 +9,9 @@ from hypercontainer.hyperd.docker.call import Query
 from hypercontainer.lib import foreign
 
 MAX = 1 << 16
+SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+PART = re.compile(rf"(\d{{1,9}}(?:\.\d{{1,9}})?)({'|'.join(SECONDS)})", re.ASCII)
+AGO = re.compile(rf"(?:{PART.pattern}){{1,7}}", re.ASCII)  # a duration, as Go writes it
 
 
 class Filtered(Query, frozen=True, kw_only=True):
@@ -23,7 +28,17 @@ def read(text: str) -> dict[str, list[str]]:
     if not isinstance(value, dict):
         raise InvalidInput("invalid filters: use a JSON object")
     found = {str(key): _values(str(key), each) for key, each in value.items()}
+    if "until" in found:
+        found["until"] = [moment(word, time.time()) for word in found["until"]]
     return {key: values for key, values in found.items() if values}
+
+
+def moment(word: str, now_s: float) -> str:
+    """Of "1h30m", seconds since 1970 when that is ago; anything else as it came."""
+    if not AGO.fullmatch(word):
+        return word
+    ago_s = sum(float(part[1]) * SECONDS[part[2]] for part in PART.finditer(word))
+    return f"{max(0.0, now_s - ago_s):.9f}"
 
 
 def _values(key: str, value: Any) -> list[str]:

@@ -66,7 +66,7 @@ def list_entry(found: doc.ImageEntry, version: Version) -> Document:
         "Id": found.id,
         "ParentId": "",
         "RepoTags": found.repo_tags or nameless,
-        "RepoDigests": found.repo_digests or (["<none>@<none>"] if version < NAMELESS else []),
+        "RepoDigests": found.repo_digests or _no_digests(found, version),
         "Created": found.created,
         "Size": found.size,
         "SharedSize": -1,
@@ -74,6 +74,12 @@ def list_entry(found: doc.ImageEntry, version: Version) -> Document:
         "Labels": found.labels or None,
     }
     return document | ({"VirtualSize": found.size} if version < VIRTUAL else {})
+
+
+def _no_digests(found: doc.ImageEntry, version: Version) -> list[str] | None:
+    if version >= NAMELESS:
+        return []
+    return None if found.repo_tags else ["<none>@<none>"]
 
 
 async def entries(call: Call[ListQuery, None]) -> list[Document]:
@@ -131,7 +137,7 @@ async def _import(call: Call[CreateQuery, AsyncIterator[bytes]]) -> AsyncGenerat
     q = call.query
     if q.fromSrc != "-":
         raise InvalidInput("cannot import from a URL: send the tar, with fromSrc=-")
-    name = f"{q.repo}:{q.tag or 'latest'}" if q.repo else ""
+    name = f"{q.repo}:{q.tag}" if q.repo and q.tag else q.repo  # the CLI has the tag in its repo
     made = await call.engine.images.import_(call.body, name=name, changes=q.changes, message=q.message)
     return progress.lines({"status": made.id})
 

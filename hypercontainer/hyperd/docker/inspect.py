@@ -12,6 +12,7 @@ from hypercontainer.model import documents as doc
 Document = dict[str, Any]
 
 NAMED = Version(1, 44)  # from here on an endpoint says its DNSNames
+UNSHORTENED = Version(1, 45)  # before, a container's short id is one of its aliases
 NOTHING_SET: Document = {  # of HostConfig, what is refused, or void in a virtual machine
     "Annotations": None,
     "BlkioDeviceReadBps": None,
@@ -90,6 +91,7 @@ def container(found: doc.Container, version: Version, networks: Mapping[str, str
         "Volumes": document["Config"]["Volumes"] or None,
     }
     for part, key in (
+        (document["Config"], "ExposedPorts"),
         (document["Config"], "Healthcheck"),
         (document["Config"], "Shell"),
         (document["State"], "Health"),
@@ -100,6 +102,8 @@ def container(found: doc.Container, version: Version, networks: Mapping[str, str
     if asked.keys() & MOUNTED:  # else they are of one that no client of docker's made
         asked = dict.fromkeys(MOUNTED) | asked
     document["HostConfig"] = NOTHING_SET | document["HostConfig"] | _paths(found.host_config) | asked
+    told = document["HostConfig"]["Tmpfs"] or {}  # and nowhere else
+    document["Mounts"] = [mount for mount in document["Mounts"] if mount["Destination"] not in told]
     document["NetworkSettings"] = _network(found, version, networks)
     for key in ("SizeRw", "SizeRootFs"):
         if document[key] is None:
@@ -127,23 +131,27 @@ def _paths(host: doc.HostConfig) -> Document:
 
 def _network(found: doc.Container, version: Version, networks: Mapping[str, str]) -> Document:
     """The flat addresses are those of the usual network, which is not always the first one."""
-    usual = found.network_settings.networks.get(spec.DEFAULT, doc.Endpoint())
-    flat = msgspec.to_builtins(usual)
-    flat.pop("Aliases", None)
+    usual = msgspec.to_builtins(found.network_settings.networks.get(spec.DEFAULT, doc.Endpoint()))
+    flat = {key: usual[key] for key in msgspec.to_builtins(doc.Endpoint())}
     document: Document = OF_A_NETWORK | msgspec.to_builtins(found.network_settings) | flat
     del document["Interfaces"]
     runs = found.state.running
     document["Ports"] = document["Ports"] if runs else {}
     document["Networks"] = {
-        name: endpoint(place, networks.get(name, ""))
-        | _known_as([found.name.lstrip("/"), *place.aliases, found.id[:12]], version)
+        name: endpoint(place, networks.get(name, "")) | _known_as(found, name, place, version)
         for name, place in found.network_settings.networks.items()
     }
     return document
 
 
-def _known_as(names: list[str], version: Version) -> Document:
-    return {"DNSNames": names} if version >= NAMED else {}
+def _known_as(found: doc.Container, network: str, place: doc.NamedEndpoint, version: Version) -> Document:
+    """What names it in `network`."""
+    short, document = found.id[:12], Document()
+    if version >= NAMED:
+        document["DNSNames"] = [found.name.lstrip("/"), *place.aliases, short]
+    if version < UNSHORTENED and network != spec.DEFAULT and found.state.running:
+        document["Aliases"] = [*place.aliases, short]
+    return document
 
 
 def endpoint(place: doc.NamedEndpoint, network: str) -> Document:

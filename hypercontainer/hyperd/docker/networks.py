@@ -141,6 +141,8 @@ async def show(call: Call[Nothing, None]) -> Document:
 
 async def connect(call: Call[Nothing, Connection]) -> Answer:
     c = call.body.container
+    if not c:
+        raise InvalidInput('invalid name or ID supplied: ""')
     found = await call.engine.networks.inspect(name(call))
     place = spec.endpoint(found.name, call.body.endpoint_config)
     try:

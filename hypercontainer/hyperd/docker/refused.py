@@ -136,4 +136,4 @@ def _check_log(host: HostConfig) -> None:
         raise NotFound("plugin", log.type[:60], words)
     for key in log.config:
         if key not in LOG_OPTIONS:
-            raise InvalidInput(f"unknown log opt {key[:60]!r}: there are {', '.join(LOG_OPTIONS)}")
+            raise InvalidInput(f"unknown log opt '{key[:60]}' for {log.type or 'json-file'} log driver")

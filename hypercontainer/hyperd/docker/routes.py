@@ -131,6 +131,7 @@ ROUTES: tuple[Route[Any, Any], ...] = (
     post("/volumes/prune", volumes.prune, Filtered),
     get("/volumes/{v}", volumes.show),
     delete("/volumes/{v}", volumes.remove, volumes.RemoveVolumeQuery),
+    Route(method="OPTIONS", path="/{_:.*}", handler=system.options, query=Nothing, summary="", access=ANYONE),
     anything("/{_:.*}", missing.page, ANYONE),
 )
 # fmt: on

@@ -25,6 +25,7 @@ USUAL_NETWORKS = ("", "default", spec.DEFAULT)  # docker's words for the one tha
 RESTARTS = ("no", "always", "on-failure", "unless-stopped")
 PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?", re.ASCII)
 MAX_CPUS = 4096
+MIN_MEMORY = 6 << 20
 VOID_OPTIONS = "DriverOpts of an endpoint change nothing: the driver bridge has none"
 
 
@@ -40,7 +41,7 @@ def pod(body: ContainerConfig, name: str) -> tuple[PodSpec, list[str]]:
         name=name,
         hostname=body.hostname,
         vcpus=math.ceil(cpus(host)),
-        memory_mib=mounts.mib(host.memory),
+        memory_mib=memory_mib(host),
         networks=networks,
         ports=ports(host.port_bindings) if published else [],
         publish_exposed=host.publish_all_ports and published,
@@ -105,7 +106,7 @@ def update(sizes: Sizes) -> tuple[ContainerUpdate, list[str]]:
         raise InvalidInput("cannot update Ulimits: they are set when a container is created")
     return ContainerUpdate(
         cpus=cpus(sizes) or None,
-        memory_mib=mounts.mib(sizes.memory) or None,
+        memory_mib=memory_mib(sizes) or None,
         cpu_shares=sizes.cpu_shares or None,
         pids=None if sizes.pids_limit is None or sizes.pids_limit == 0 else pids(sizes),
         restart=restart(sizes.restart_policy) if sizes.restart_policy and sizes.restart_policy.name else None,
@@ -137,13 +138,21 @@ def words(said: list[str] | str | None) -> list[str] | None:
 def cpus(sizes: Sizes) -> float:
     """Of NanoCpus, or of CpuQuota and CpuPeriod; 0.0 when nobody asked."""
     if sizes.nano_cpus and (sizes.cpu_quota or sizes.cpu_period):
-        raise InvalidInput("Conflicting options: Nano CPUs and CPU Period or Quota cannot both be set")
+        other = "Period" if sizes.cpu_period else "Quota"
+        raise InvalidInput(f"Conflicting options: Nano CPUs and CPU {other} cannot both be set")
     given = sizes.nano_cpus / 1e9
     if sizes.cpu_quota > 0:
         given = sizes.cpu_quota / (sizes.cpu_period or USUAL_CPU_PERIOD_US)
     if not 0 <= given <= MAX_CPUS:
         raise InvalidInput(f"invalid number of CPUs {given:g}: 0 to {MAX_CPUS}")
     return round(given, 3)
+
+
+def memory_mib(sizes: Sizes) -> int:
+    """0 when nobody asked."""
+    if sizes.memory and sizes.memory < MIN_MEMORY:
+        raise InvalidInput("Minimum memory limit allowed is 6MB")
+    return mounts.mib(sizes.memory)
 
 
 def pids(sizes: Sizes) -> int:
@@ -226,7 +235,7 @@ def _extra_host(entry: str) -> tuple[str, str]:
     """ "NAME:ADDRESS", "NAME=ADDRESS"."""
     name, found, address = entry.partition("=" if "=" in entry else ":")
     if not (name and found and address):
-        raise InvalidInput(f"bad format for add-host: {entry[:100]!r}")
+        raise InvalidInput(f'bad format for add-host: "{entry[:100]}"')
     return name, address.removeprefix("[").removesuffix("]")
 
 

@@ -73,8 +73,11 @@ class DockerStream:
         return b""  # clients ask for it
 
     def error(self, error: HyperError) -> bytes:
-        """The last words, on stderr; a container that was removed before it ran has none."""
-        return b"" if isinstance(error, NotFound) else self.output(STDERR, f"{message(error)}\r\n".encode())
+        """The last words, on stderr. A container that was removed before it ran has none; nor has one that could not be
+        started, for that is said to who asked for its start."""
+        return (
+            b"" if isinstance(error, NotFound | GuestError) else self.output(STDERR, f"{message(error)}\r\n".encode())
+        )
 
 
 class Attached:

@@ -39,6 +39,11 @@ async def ping(call: Call[Nothing, None]) -> Answer:
     return Answer(content=b"OK", headers=PING, media_type="text/plain; charset=utf-8")
 
 
+async def options(call: Call[Nothing, bytes]) -> Answer:
+    """Of any path: for browsers, which docker lets ask."""
+    return Answer(status=200)
+
+
 async def version(call: Call[Nothing, None]) -> Document:
     said = await call.engine.system.version()
     engine = {
@@ -123,7 +128,9 @@ async def df(call: Call[Nothing, None]) -> Document:
     volumes, ids = await engine.volumes.list({}, size=True), await networks.ids(call)
     return {
         "LayersSize": sum(image.size for image in images),
-        "Images": [list_entry(image, versions.of(call)) for image in images],
+        "Images": [
+            list_entry(image, versions.of(call)) | {"SharedSize": 0, "Containers": image.containers} for image in images
+        ],  # each has a disk of its own
         "Containers": [inspect.entry(each, ids) for each in containers],
         "Volumes": [volume(each) | {"UsageData": _usage(each, containers)} for each in volumes],
         "BuildCache": None,

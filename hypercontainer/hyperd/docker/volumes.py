@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypercontainer.errors import NotFound
+from hypercontainer.errors import InvalidInput, NotFound
 from hypercontainer.hyperd.docker import filters, mounts, versions
 from hypercontainer.hyperd.docker.call import Body, Nothing, Query
 from hypercontainer.hyperd.docker.inspect import Document
@@ -50,6 +50,9 @@ async def entries(call: Call[filters.Filtered, None]) -> Document:
 async def create(call: Call[Nothing, VolumeConfig]) -> Document:
     body = call.body
     mounts.check_driver(body.driver)
+    if len(body.name) == 1:
+        words = "volume name is too short, names should be at least two alphanumeric characters"
+        raise InvalidInput(f"create {body.name}: {words}")
     made = await call.engine.volumes.create(body.name, body.labels, by=call.principal, options=body.driver_opts)
     return volume(made)
 

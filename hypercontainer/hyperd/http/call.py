@@ -57,7 +57,7 @@ class Upgrade:
 
 Q = TypeVar("Q")
 B = TypeVar("B")
-Method = Literal["GET", "HEAD", "POST", "PUT", "DELETE", "*"]
+Method = Literal["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "*"]
 PATH_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 
 

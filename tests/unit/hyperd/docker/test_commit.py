@@ -32,3 +32,7 @@ async def test_changes_and_exports(server: Server) -> None:
     server.engine.answers["containers.export"] = export
     async with server.http.get("http://docker/containers/web/export") as response:
         assert (response.content_type, await response.read()) == ("application/octet-stream", b"tarball")
+
+
+async def test_a_commit_of_nothing(server: Server) -> None:
+    assert message(await server.ask("POST", "/commit")) == (400, 'invalid name or ID supplied: ""')

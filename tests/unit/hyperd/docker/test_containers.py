@@ -1,12 +1,13 @@
 """Containers: made, started, stopped, waited for."""
 
 import asyncio
+import errno
 import os
 from typing import Any
 
 import pytest
 
-from hypercontainer.errors import AlreadyExists, NotFound
+from hypercontainer.errors import AlreadyExists, GuestError, NotFound
 from hypercontainer.model import documents as doc
 from tests.unit.hyperd.docker.conftest import Server, message
 from tests.unit.hyperd.docker.documents import CREATED, ID
@@ -27,12 +28,26 @@ async def test_a_creation(server: Server) -> None:
 
 async def test_without_an_image_it_is_404_and_clients_pull(server: Server) -> None:
     server.engine.answers["images.inspect"] = NotFound("image", "busybox")
-    assert message(await create(server)) == (404, "No such image: busybox")
+    assert message(await create(server)) == (404, "No such image: busybox:latest")
+
+
+@pytest.mark.parametrize("body", [b"null", b"{}"])
+async def test_a_container_of_nothing(server: Server, body: bytes) -> None:
+    headers = {"Content-Type": "application/json"}
+    said = message(await server.ask("POST", "/containers/create", data=body, headers=headers))
+    assert said == (400, "Config cannot be empty in order to create a container")
 
 
 async def test_an_image_for_another_platform(server: Server) -> None:
-    status, text = message(await create(server, "/containers/create?platform=linux/arm64"))
-    assert (status, "was found but does not match the specified platform" in text) == (404, True)
+    assert message(await create(server, "/containers/create?platform=linux/arm64")) == (
+        404,
+        "image with reference busybox was found but does not match the specified platform: wanted linux/arm64, "
+        "actual: linux/amd64",
+    )
+    assert message(await create(server, "/containers/create?platform=x/y/z/w")) == (
+        400,
+        '"x/y/z/w": cannot parse platform specifier: invalid argument',
+    )
 
 
 async def test_a_name_that_is_taken(server: Server) -> None:
@@ -112,3 +127,28 @@ async def test_a_wait_for_what_never_ran(server: Server) -> None:
     server.engine.answers["containers.wait"] = NotFound("container", "web")
     _, document = await server.ask("POST", "/containers/web/wait?condition=next-exit")
     assert document == {"StatusCode": 0, "Error": {"Message": "No such container: web"}}
+
+
+async def test_a_kill_of_none_says_what_was_to_be_done(server: Server) -> None:
+    server.engine.answers["containers.inspect"] = NotFound("container", "web")
+    said = message(await server.ask("POST", "/containers/web/kill"))
+    assert said == (404, "Cannot kill container: web: No such container: web")
+
+
+async def test_a_rename_to_a_name_that_is_taken(server: Server) -> None:
+    server.engine.answers["containers.rename"] = AlreadyExists("taken", "container", "other", ID)
+    status, text = message(await server.ask("POST", "/containers/web/rename?name=other"))
+    assert status == 409
+    assert text.startswith('Error when allocating new name: Conflict. The container name "/other" is already in use by')
+
+
+async def test_a_resize_of_what_has_no_terminal_is_nothing(server: Server) -> None:
+    server.engine.answers["containers.resize"] = GuestError("cannot resize process: Not a tty", errno.ENOTTY)
+    assert await server.ask("POST", "/containers/web/resize?h=1&w=1") == (200, None)
+    server.engine.answers["containers.resize"] = GuestError("cannot resize process: gone", errno.ESRCH)
+    assert message(await server.ask("POST", "/containers/web/resize?h=1&w=1"))[0] == 400
+
+
+async def test_an_update_without_warnings_has_none(server: Server) -> None:
+    server.engine.answers["containers.update"] = doc.Updated(warnings=[])
+    assert await server.ask("POST", "/containers/web/update", json={}) == (200, {"Warnings": None})

@@ -32,6 +32,20 @@ from tests.unit.hyperd.docker.documents import CREATED
             409,
             "conflict: unable to delete i (must be forced) - container web",
         ),
+        (
+            InUse("", "image", "i", []),
+            409,
+            "conflict: unable to delete i (must be forced) - image is referenced",
+        ),
+        (
+            WrongState("remove", "web", "paused"),
+            409,
+            "You cannot remove a paused container web. Unpause and then",
+        ),
+        (NotFound("image", "x"), 404, "No such image: x:latest"),
+        (NotFound("image", "a:5000/x"), 404, "No such image: a:5000/x:latest"),
+        (NotFound("image", "x:1"), 404, "No such image: x:1"),
+        (NotFound("image", "0123456789ab"), 404, "No such image: 0123456789ab"),
         (Denied("not yours"), 403, "not yours"),
         (ValueError("secret"), 500, "internal error: ValueError"),
     ],
@@ -40,6 +54,7 @@ async def test_errors_of_a_removal(server: Server, error: Exception, status: int
     server.engine.answers["containers.remove"] = error
     found, text = message(await server.ask("DELETE", "/containers/web"))
     assert found == status and text.startswith(words)
+    assert text.endswith(":latest") == words.endswith(":latest")
 
 
 @pytest.mark.parametrize(

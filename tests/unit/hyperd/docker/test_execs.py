@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from hypercontainer.errors import GuestError
 from hypercontainer.hyperd.docker.streams import frame
@@ -10,11 +11,13 @@ from hypercontainer.model import documents as doc
 from tests.unit.hyperd.docker.conftest import Server, message
 from tests.unit.hyperd.fake import FakeSession
 
+EXEC = doc.Exec(
+    id="e1", container_id="c1", running=False, exit_code=None, pid=0, tty=False, open_stdin=False, command=["sh"]
+)
+
 
 async def test_an_exec_is_two_calls(server: Server) -> None:
-    server.engine.answers["execs.inspect"] = doc.Exec(
-        id="e1", container_id="c1", running=False, exit_code=None, pid=0, tty=False, open_stdin=False, command=["sh"]
-    )
+    server.engine.answers["execs.inspect"] = EXEC
     body = {"Cmd": ["sh"], "AttachStdout": True, "User": "", "Env": None, "ConsoleSize": None}
     assert await server.ask("POST", "/containers/web/exec", json=body) == (201, {"Id": "e1"})
     session = server.engine.session = FakeSession()
@@ -59,3 +62,19 @@ async def test_why_an_exec_does_not_run_is_said_in_its_stream(server: Server) ->
 @pytest.mark.parametrize("body", [{}, {"Cmd": []}, {"Cmd": [""]}])
 async def test_an_exec_of_nothing(server: Server, body: dict[str, Any]) -> None:
     assert message(await server.ask("POST", "/containers/web/exec", json=body)) == (400, "No exec command specified")
+
+
+async def test_what_fails_before_its_command_is_not_called_a_missing_one(server: Server) -> None:
+    server.engine.answers["execs.inspect"] = EXEC
+    server.engine.answers["execs.start"] = GuestError("cannot enter /nosuch: No such file or directory", 2)
+    await server.ask("POST", "/containers/web/exec", json={"Cmd": ["sh"]})
+    reader, writer, _ = await server.hijack("/exec/e1/start", b"{}")
+    said = await reader.read()
+    writer.close()
+    assert said[8:] == b"OCI runtime exec failed: cannot enter /nosuch: No such file or directory\r\n"
+
+
+async def test_an_exec_starts_once(server: Server) -> None:
+    server.engine.answers["execs.inspect"] = replace(EXEC, exit_code=0)
+    said = message(await server.ask("POST", "/exec/e1/start", json={}))
+    assert said == (409, "Error: Exec command e1 has already run")

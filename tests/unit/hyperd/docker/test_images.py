@@ -144,3 +144,9 @@ async def test_a_removal_of_an_image(server: Server) -> None:
     server.engine.answers["images.tag"] = None
     assert await server.ask("POST", "/images/a/b/tag?repo=c/d&tag=2") == (201, None)
     assert server.engine.calls[-1][1] == ("a/b", "c/d:2")
+
+
+async def test_an_import_has_its_tag_in_either_place(server: Server) -> None:
+    for query in "repo=made:1", "repo=made&tag=1":
+        assert (await server.ask("POST", f"/images/create?fromSrc=-&{query}", data=b""))[0] == 200
+        assert server.engine.calls[-1][2]["name"] == "made:1"

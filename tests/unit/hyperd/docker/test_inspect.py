@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from hypercontainer.model.record import NicRecord, RouteRecord
 from hypercontainer.model.spec import ContainerSpec, EndpointSpec, Mount
 from tests.unit.hyperd.docker.conftest import Server
-from tests.unit.hyperd.docker.documents import CONTAINER, listed, made
+from tests.unit.hyperd.docker.documents import CONTAINER, listed, made, running
 
 
 async def test_a_suspended_container_is_a_paused_one(server: Server) -> None:
@@ -59,3 +59,33 @@ async def test_a_list_tells_where_containers_are_in_their_networks(server: Serve
     assert (there["IPAddress"], there["IPPrefixLen"], there["Gateway"]) == ("10.0.0.7", 24, "10.0.0.1")
     assert (there["MacAddress"], there["Aliases"]) == ("02:00:00:00:00:07", ["site"])
     assert (lines[0]["HostConfig"]["NetworkMode"], "Networks" in lines[0]) == ("front", False)
+
+
+async def test_its_short_id_was_an_alias_once(server: Server) -> None:
+    found = running(made(ContainerSpec(image="busybox"), EndpointSpec(network="net", aliases=["web"])))
+    server.engine.answers["containers.inspect"] = found
+    for version, aliases in ("1.44", ["web", found.id[:12]]), ("1.45", ["web"]):
+        _, document = await server.ask("GET", f"/v{version}/containers/web/json")
+        assert isinstance(document, dict)
+        assert document["NetworkSettings"]["Networks"]["net"]["Aliases"] == aliases
+
+
+async def test_the_flat_addresses_are_addresses_alone(server: Server) -> None:
+    document = await inspected(server, ContainerSpec(image="busybox"), EndpointSpec())
+    assert not document["NetworkSettings"].keys() & {"Aliases", "DriverOpts", "IPAMConfig"}
+
+
+async def test_without_ports_none_are_named(server: Server) -> None:
+    found = made(ContainerSpec(image="busybox"), EndpointSpec())
+    server.engine.answers["containers.inspect"] = replace(found, config=replace(found.config, exposed_ports={}))
+    _, document = await server.ask("GET", "/containers/web/json")
+    assert isinstance(document, dict) and "ExposedPorts" not in document["Config"]
+
+
+async def test_a_tmpfs_is_told_once(server: Server) -> None:
+    """Where it was asked for: what `--tmpfs` makes is no mount to docker, what `--mount` does is."""
+    mounts = [Mount(type="tmpfs", target="/t"), Mount(type="tmpfs", target="/m")]
+    asked = {"Tmpfs": {"/t": ""}, "Mounts": [{"Type": "tmpfs", "Target": "/m"}]}
+    document = await inspected(server, ContainerSpec(image="busybox", mounts=mounts, as_asked=asked), EndpointSpec())
+    assert document["HostConfig"]["Tmpfs"] == {"/t": ""}
+    assert [mount["Destination"] for mount in document["Mounts"]] == ["/m"]

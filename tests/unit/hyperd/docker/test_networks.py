@@ -75,3 +75,8 @@ async def test_joining_and_leaving_a_network(server: Server) -> None:
     server.engine.answers["networks.remove"] = InUse("in use", "network", "net", ["container web"])
     status, text = message(await server.ask("DELETE", "/networks/net"))
     assert (status, text.endswith("has active endpoints: container web")) == (403, True)
+
+
+async def test_a_connection_of_nothing(server: Server) -> None:
+    said = message(await server.ask("POST", "/networks/net/connect", json={}))
+    assert said == (400, 'invalid name or ID supplied: ""')

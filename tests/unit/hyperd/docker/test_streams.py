@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypercontainer.errors import InvalidInput, NotFound, Unavailable
+from hypercontainer.errors import GuestError, InvalidInput, NotFound, Unavailable
 from hypercontainer.hyperd.docker import detach, logs
 from hypercontainer.hyperd.docker.streams import MULTIPLEXED, RAW, DockerStream, frame, media_type
 from hypercontainer.hyperd.docker.versions import Version
@@ -68,7 +68,8 @@ def test_without_a_terminal_keys_are_bytes() -> None:
 
 def test_last_words() -> None:
     assert stream().error(Unavailable("gone")) == frame(2, b"gone\r\n")
-    assert stream().error(NotFound("container", "web")) == b""
+    for error in NotFound("container", "web"), GuestError("cannot run x", 2, exec=True):  # its start has said so
+        assert stream().error(error) == b""
 
 
 @pytest.mark.parametrize(

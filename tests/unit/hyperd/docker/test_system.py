@@ -1,5 +1,6 @@
 """The daemon itself: whether it is there, what it speaks, that it is of no swarm."""
 
+from hypercontainer.model import documents as doc
 from tests.unit.hyperd.docker.conftest import Server, message
 
 
@@ -18,3 +19,20 @@ async def test_no_swarm(server: Server) -> None:
     for target in "/swarm", "/nodes", "/services/x", "/secrets/create":
         status, text = message(await server.ask("GET", target))
         assert status == 503 and text.startswith("This node is not a swarm manager.")
+
+
+async def test_anybody_may_ask_what_may_be_asked(server: Server) -> None:
+    for path in "/info", "/v1.41/containers/json", "/nosuch":
+        assert await server.ask("OPTIONS", path) == (200, None)
+
+
+async def test_an_image_that_is_used_cannot_be_reclaimed(server: Server) -> None:
+    """As the CLI counts: it takes a size that is not known for nothing."""
+    image = doc.ImageEntry(
+        id="sha256:1", repo_tags=["x:1"], repo_digests=[], created=1, size=5, labels={}, containers=1
+    )
+    server.engine.answers |= {"images.list": [image], "containers.list": [], "volumes.list": [], "networks.list": []}
+    status, document = await server.ask("GET", "/system/df")
+    assert status == 200 and isinstance(document, dict)
+    [found] = document["Images"]
+    assert (found["SharedSize"], found["Containers"], found["Size"]) == (0, 1, 5)

@@ -22,3 +22,8 @@ async def test_volumes(server: Server) -> None:
     for version, everything in ("1.41", True), ("1.42", False):
         assert (await server.ask("POST", f"/v{version}/volumes/prune"))[0] == 200
         assert server.engine.calls[-1][2]["all"] is everything
+
+
+async def test_a_name_of_one_letter(server: Server) -> None:
+    said = message(await server.ask("POST", "/volumes/create", json={"Name": "a"}))
+    assert said == (400, "create a: volume name is too short, names should be at least two alphanumeric characters")
