@@ -55,20 +55,21 @@ def tail(text: str) -> int | None:
 
 
 class Lines:
-    """Puts the time, and the details, before each line: entries hold any part of one, or several. Pure."""
+    """Takes entries apart, which hold any part of a line, or several, and puts the time and the details before each
+    line. Pure."""
 
     def __init__(self, *, times: bool, details: bool) -> None:
         self._times, self._details = times, details
         self._within = {1: False, 2: False}  # a line, by the stream
 
-    def write(self, entry: LogEntry) -> bytes:
-        if not (self._times or self._details):
-            return entry.data
-        head = (f"{clock.rfc3339(entry.time_ns)} " if self._times else "") + (" " if self._details else "")
+    def write(self, entry: LogEntry) -> list[bytes]:
         parts = _lines(entry.data)
-        before = b"" if self._within[entry.stream] else head.encode()
+        if not (self._times or self._details) or not parts:
+            return parts
+        head = (f"{clock.rfc3339(entry.time_ns)} " if self._times else "") + (" " if self._details else "")
+        first = parts[0] if self._within[entry.stream] else head.encode() + parts[0]
         self._within[entry.stream] = not entry.data.endswith(b"\n")
-        return before + head.encode().join(parts)
+        return [first, *(head.encode() + part for part in parts[1:])]
 
 
 def _lines(data: bytes) -> list[bytes]:
@@ -78,9 +79,10 @@ def _lines(data: bytes) -> list[bytes]:
 
 
 async def _written(entries: AsyncGenerator[LogEntry, None], lines: Lines, *, tty: bool) -> AsyncGenerator[bytes, None]:
+    """No frame has more than a line: clients take frames for lines."""
     try:
         async for entry in entries:
-            data = lines.write(entry)
-            yield data if tty else streams.frame(entry.stream, data)
+            parts = lines.write(entry)
+            yield b"".join(parts if tty else (streams.frame(entry.stream, part) for part in parts))
     finally:
         await entries.aclose()

@@ -15,7 +15,10 @@ def all_of(body: config.ContainerConfig) -> list[Mount]:
     mounts += [mount(each) for each in host.mounts]
     mounts += [tmpfs(target, words) for target, words in host.tmpfs.items()]
     taken = {each.target for each in mounts}
-    return mounts + [Mount(type="volume", target=target) for target in body.volumes if target not in taken]
+    mounts += [Mount(type="volume", target=target) for target in body.volumes if target not in taken]
+    if any(each.type == "volume" for each in mounts):
+        check_driver(host.volume_driver)
+    return mounts
 
 
 def bind(word: str) -> Mount:

@@ -58,7 +58,17 @@ VOID_HOST = {
     "uts_mode": "a virtual machine has a name of its own",
 }
 # Fields that say nothing which somebody here acts upon, and those that are kept in other words.
-KEPT = ("annotations", "binds", "mounts", "tmpfs", "security_opt", "storage_opt", "isolation", "userns_mode")
+KEPT = (
+    "volume_driver",
+    "annotations",
+    "binds",
+    "mounts",
+    "tmpfs",
+    "security_opt",
+    "storage_opt",
+    "isolation",
+    "userns_mode",
+)
 ONE_OF = {  # fields that take these words
     "ipc_mode": (("", "private", "shareable", "none", "host"), "containers of one pod share it"),
     "pid_mode": (("", "host"), "processes are inside the virtual machine"),
@@ -66,7 +76,6 @@ ONE_OF = {  # fields that take these words
     "uts_mode": (("", "host"), "use host"),
     "userns_mode": (("", "host"), "the virtual machine keeps its users apart from the host's"),
     "isolation": (("", "default"), "every container here runs in a virtual machine"),
-    "volume_driver": (("", "local"), "there is the driver local alone"),
 }
 SPELT = {"uts": "UTS", "io": "IO", "iops": "IOps", "tcp": "TCP"}
 LOG_OPTIONS = ("max-file", "max-size")

@@ -242,6 +242,13 @@ def test_log_drivers(driver: str, log: str) -> None:
     assert (made.containers[0].log, warnings) == (log, [])
 
 
+def test_a_driver_of_volumes_is_looked_for_when_there_are_any() -> None:
+    made, warnings = spec.pod(asked(VolumeDriver="foo", Binds=["/a:/b"]), "")
+    assert (made.containers[0].as_asked["VolumeDriver"], warnings) == ("foo", [])
+    with pytest.raises(NotFound, match='plugin "foo" not found'):
+        spec.pod(asked(VolumeDriver="foo", Binds=["a:/b"]), "")
+
+
 def test_plugins_are_not_found() -> None:
     with pytest.raises(NotFound) as found:
         spec.pod(asked(LogConfig={"Type": "syslog"}), "")
