@@ -3,6 +3,7 @@
 #include "mount.h"
 #include "spawn.h"
 #include "tar.h"
+#include "user.h"
 
 #include <fcntl.h>
 #include <sched.h>
@@ -33,13 +34,27 @@ static int open_root(const struct archive *a, struct error *err)
 	return fd < 0 ? fail(err, errno, "open the container's root") : fd;
 }
 
+static int write_as(int root, const struct archive *a, struct error *err)
+{
+	struct archive own = *a;
+	struct identity identity;
+
+	if (a->user && *a->user) {
+		if (user_find(root, a->user, &identity, err) < 0)
+			return -1;
+		own.has_owner = true;
+		own.owner = (struct tar_owner){ identity.uid, identity.gid };
+	}
+	return archive_write(root, &own, err);
+}
+
 static int run(const struct archive *a, int root, int dir, struct error *err)
 {
 	switch (a->mode) {
 	case ARCHIVE_READ:
 		return archive_read(root, a, err);
 	case ARCHIVE_WRITE:
-		return archive_write(root, a, err);
+		return write_as(root, a, err);
 	default:
 		return archive_layer(root, dir, a->mode, err);
 	}

@@ -18,6 +18,7 @@ struct archive {
 	enum archive_mode mode;
 	bool follow, has_owner;
 	struct tar_owner owner;
+	const char *user;		/* of what is written; NULL or "": `owner`, or who the tar says */
 	int stdio[3];
 };
 

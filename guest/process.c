@@ -404,7 +404,7 @@ int op_process_start(const struct call *call, const struct json *args, struct bu
 }
 
 struct archive_args {
-	const char *id, *container, *mode, *path;
+	const char *id, *container, *mode, *path, *user;
 	const struct json *streams, *owner;
 	bool follow, freeze;
 };
@@ -434,7 +434,8 @@ static int parse_archive(const struct json *args, struct archive_args *a, struct
 		NEEDED(struct archive_args, id, JSON_STRING), NEEDED(struct archive_args, container, JSON_STRING),
 		NEEDED(struct archive_args, mode, JSON_STRING), NEEDED(struct archive_args, path, JSON_STRING),
 		FIELD(struct archive_args, streams, JSON_OBJECT), FIELD(struct archive_args, owner, JSON_OBJECT),
-		FIELD(struct archive_args, follow, JSON_BOOL), FIELD(struct archive_args, freeze, JSON_BOOL),
+		FIELD(struct archive_args, user, JSON_STRING), FIELD(struct archive_args, follow, JSON_BOOL),
+		FIELD(struct archive_args, freeze, JSON_BOOL),
 	};
 	static const struct field owner_fields[] = {
 		NEEDED(struct owner_args, uid, JSON_NUMBER), NEEDED(struct owner_args, gid, JSON_NUMBER),
@@ -450,6 +451,7 @@ static int parse_archive(const struct json *args, struct archive_args *a, struct
 			 json_range("gid", owner.gid, 0, UINT32_MAX - 1, err) < 0))
 		return -1;
 	archive->path = a->path;
+	archive->user = a->user;
 	archive->follow = a->follow;
 	archive->has_owner = a->owner != NULL;
 	archive->owner = (struct tar_owner){ (uint32_t)owner.uid, (uint32_t)owner.gid };

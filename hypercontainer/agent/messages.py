@@ -38,6 +38,7 @@ class Feature(NamedTuple):
 
 
 ARCHIVE_ERRNO = Feature("archive.errno", "tell why files cannot be copied")
+ARCHIVE_USER = Feature("archive.user", "give files that are copied to a user of the container")
 
 ROUTES = Feature("routes", "route by an interface")
 MOUNTS = Feature("mounts", "mount what is to be in the container")
@@ -55,7 +56,7 @@ SOCKETS = Feature("sockets", "reach a socket of this host")
 # Of the guests of this version.
 FEATURES = (
     ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES, LAYERS, ROOTFS, NAMESERVER,
-    GROUP_NAMES, SOCKETS,
+    GROUP_NAMES, SOCKETS, ARCHIVE_USER,
 )  # fmt: skip
 
 
@@ -331,7 +332,7 @@ ArchiveMode = Literal["read", "write", "layer", "changes", "tree"]
 
 
 class ProcessArchive(Request, frozen=True, kw_only=True):
-    needs = {"freeze": LAYERS}
+    needs = {"freeze": LAYERS, "user": ARCHIVE_USER}
     id: str
     container: str
     mode: ArchiveMode
@@ -339,6 +340,7 @@ class ProcessArchive(Request, frozen=True, kw_only=True):
     streams: StreamSet
     follow: bool = False
     owner: Owner | None = None
+    user: str = ""  # who has what is written, as `user` of a process's start; "": `owner`
     freeze: bool = False  # the container stands still until it has ended
 
 

@@ -260,10 +260,10 @@ class Containers:
         pod.emit("archive-path", container)
         return archive.read(pod, container, path)
 
-    async def archive_put(self, c: str, path: str, chunks: AsyncIterator[bytes]) -> None:
+    async def archive_put(self, c: str, path: str, chunks: AsyncIterator[bytes], *, as_user: bool = False) -> None:
         pod, container = self.supervisor.find(c)
         archive.check(pod, container)
-        await archive.write(pod, container, path, chunks)
+        await archive.write(pod, container, path, chunks, as_user=as_user)
         pod.emit("extract-to-dir", container)
 
     # its image, and what it has made of that

@@ -207,7 +207,7 @@ class Containers(Protocol):
     async def export(self, c: str) -> AsyncGenerator[bytes, None]:
         """A tar of its whole file system, without what is mounted in it."""
 
-    async def archive_put(self, c: str, path: str, chunks: AsyncIterator[bytes]) -> None:
+    async def archive_put(self, c: str, path: str, chunks: AsyncIterator[bytes], *, as_user: bool = False) -> None:
         """Unpack a tar below folder `path`. `chunks` gives the next piece when asked: reading is the back-pressure."""
 
 

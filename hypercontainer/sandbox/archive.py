@@ -56,7 +56,7 @@ class _Archive:
         self._exec = Exec(ids.new_id(), None, vm=vm)
         self._heard: asyncio.Task[bytes] | None = None
 
-    async def start(self, mode: ArchiveMode, path: str, *, freeze: bool = False) -> None:
+    async def start(self, mode: ArchiveMode, path: str, *, freeze: bool = False, user: str = "") -> None:
         first = self._vm.agent.new_streams(3)
         write = mode == "write"
         streams = StreamSet(stdin=first if write else 0, stdout=0 if write else first + 1, stderr=first + 2)
@@ -73,6 +73,7 @@ class _Archive:
                 mode=mode,
                 path=path,
                 streams=streams,
+                user=user,
                 freeze=freeze,
             )
         )
@@ -183,11 +184,16 @@ async def _output(
         await archive.end()
 
 
-async def write(pod: Pod, container: Container, path: str, chunks: AsyncIterator[bytes]) -> None:
-    """Unpack a tar below folder `path`."""
+async def write(
+    pod: Pod, container: Container, path: str, chunks: AsyncIterator[bytes], *, as_user: bool = False
+) -> None:
+    """Unpack a tar below folder `path`. `as_user`: what is in it is then of the container's user, if it has one.
+
+    GuestTooOld from a guest that cannot give it away."""
+    user = container.record.config.process.user if as_user else ""
     async with pod.entered(container) as vm:
         archive = _Archive(pod, vm, container)
-        await archive.start("write", path)
+        await archive.start("write", path, user=user)
         try:
             try:
                 async for chunk in chunks:

@@ -12,7 +12,6 @@ import msgspec
 
 from hypercontainer.errors import GuestError, HyperError, InvalidInput, NotFound
 from hypercontainer.hyperd.docker.call import Query, container
-from hypercontainer.hyperd.docker.errors import absent
 from hypercontainer.hyperd.http.call import Answer, Bytes, Call
 from hypercontainer.lib import clock
 
@@ -121,10 +120,8 @@ def _text(name: str) -> str:
 
 async def put(call: Call[PutQuery, AsyncIterator[bytes]]) -> Answer:
     c, path = container(call), _path(call.query)
-    if call.query.copyUIDGID:
-        raise absent("copyUIDGID (docker cp -a)")
     try:
-        await call.engine.containers.archive_put(c, path, call.body)
+        await call.engine.containers.archive_put(c, path, call.body, as_user=call.query.copyUIDGID)
     except GuestError as e:
         if e.errno == errno.ENOTDIR:
             raise InvalidInput("extraction point is not a directory") from e

@@ -160,6 +160,17 @@ def test_the_owner_of_what_goes_in(running: Guest) -> None:
     assert running.sh("stat -c '%u %g' /tmp/f")[1] == "1000 3000\n"
 
 
+@pytest.mark.parametrize(("user", "owner"), [("user", "1000 1000"), ("7:other", "7 3000"), ("7", "7 0"), ("", "1 2")])
+def test_what_goes_in_may_be_a_user_s(running: Guest, user: str, owner: str) -> None:
+    write(running, "/tmp", tar(member("f", b"x", uid=1, gid=2)), user=user)
+    assert running.sh("stat -c '%u %g' /tmp/f")[1] == f"{owner}\n"
+
+
+def test_what_goes_in_is_nobody_s_who_is_not_there(running: Guest) -> None:
+    said = "cannot find user nosuch: /etc/passwd names none\n"
+    assert write(running, "/tmp", tar(member("f")), user="nosuch") == (errno.EINVAL, said)
+
+
 def test_what_is_there_is_replaced(running: Guest) -> None:
     running.sh("cd /tmp; echo old > f; ln f other; ln -s /etc/passwd l; mkdir dir; ln -s dir toward")
     data = tar(

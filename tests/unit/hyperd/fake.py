@@ -153,8 +153,8 @@ class Containers(Noun):
         self.engine.session = self.engine.session or FakeSession()
         return self.engine.session
 
-    async def archive_put(self, c: str, path: str, chunks: AsyncIterator[bytes]) -> None:
-        self.engine.note("containers.archive_put", c, path)
+    async def archive_put(self, c: str, path: str, chunks: AsyncIterator[bytes], **named: Any) -> None:
+        self.engine.note("containers.archive_put", c, path, **named)
         async for data in chunks:
             self.engine.received += data
 

@@ -126,7 +126,7 @@ async def test_progress_never_stalls_a_load_whose_client_reads_nothing(server: S
 async def test_a_body_is_read_no_faster_than_the_engine_asks(server: Server) -> None:
     ask = asyncio.Event()
 
-    async def put(c: str, path: str, chunks: AsyncIterator[bytes]) -> None:
+    async def put(c: str, path: str, chunks: AsyncIterator[bytes], **named: Any) -> None:
         await ask.wait()
         async for data in chunks:
             server.engine.received += data
@@ -147,7 +147,7 @@ async def test_a_body_is_read_no_faster_than_the_engine_asks(server: Server) -> 
 async def test_a_client_that_vanishes_within_its_body_ends_the_call(server: Server) -> None:
     began, ended = asyncio.Event(), asyncio.Event()
 
-    async def put(c: str, path: str, chunks: AsyncIterator[bytes]) -> None:
+    async def put(c: str, path: str, chunks: AsyncIterator[bytes], **named: Any) -> None:
         try:
             async for _ in chunks:
                 began.set()
