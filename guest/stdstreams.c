@@ -75,6 +75,7 @@ int terminal_resize(int master, int64_t rows, int64_t columns, struct error *err
 static int open_terminal(struct process *p, struct spawn *s, int64_t rows, int64_t columns, struct error *err)
 {
 	int unlock = 0, slave, in, out;
+	struct output *output;
 
 	p->terminal = openat(p->container->terminals, "ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
 	if (p->terminal < 0 || ioctl(p->terminal, TIOCSPTLCK, &unlock) < 0 ||
@@ -96,8 +97,10 @@ static int open_terminal(struct process *p, struct spawn *s, int64_t rows, int64
 		return close_fd(&out), -1;
 	if (!p->streams[1])
 		close_fd(&out);
-	else if (!output_open(p->streams[1], out, err))
+	else if (!(output = output_open(p->streams[1], out, err)))
 		return -1;
+	else
+		output->patient = !p->streams[0];
 	return 0;
 }
 

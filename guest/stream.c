@@ -204,6 +204,14 @@ static void output_read(struct source *source, uint32_t events)
 	ssize_t n;
 
 	(void)events;
+	/* A terminal gives a line and its end apart, and who reads a terminal takes what comes at once for a line. */
+	if (output->patient && !output->waited) {
+		output->waited = output->resting = true;
+		loop_after(&output->rest, LEAST_REST_MS);
+		output_watch(output);
+		return;
+	}
+	output->waited = false;
 	if (!to) {	/* full: the writer waits for the host's ACK */
 		loop_watch(source, 0);
 		return;

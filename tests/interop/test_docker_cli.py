@@ -201,10 +201,20 @@ def test_a_container_without_a_log(docker: DockerCli) -> None:
 
 
 def test_groups_and_weights(docker: DockerCli) -> None:
-    options = ["--group-add", "1234", "--cpu-shares", "512", "--oom-score-adj", "77"]
+    options = ["--group-add", "1234", "--group-add", "staff", "--cpu-shares", "512", "--oom-score-adj", "77"]
     script = "id -G; cat /proc/self/oom_score_adj"
-    assert docker.ok("run", "--name", "web", *options, "busybox", "sh", "-c", script).split() == ["0", "1234", "77"]
-    assert docker.ok("inspect", "-f", "{{.HostConfig.CpuShares}} {{.HostConfig.GroupAdd}}", "web") == "512 [1234]"
+    said = docker.ok("run", "--name", "web", *options, "busybox", "sh", "-c", script)
+    assert said.split() == ["0", "50", "1234", "77"]
+    assert docker.ok("inspect", "-f", "{{.HostConfig.CpuShares}} {{.HostConfig.GroupAdd}}", "web") == "512 [1234 staff]"
+
+
+def test_what_a_machine_makes_void_is_a_warning(docker: DockerCli) -> None:
+    options = ["--cpuset-cpus", "0", "--pid", "host", "--mac-address", "02:42:ac:11:00:0a"]
+    done = docker("run", "--name", "web", *options, "busybox", "cat", "/sys/class/net/eth0/address")
+    assert (done.status, done.out) == (0, "02:42:ac:11:00:0a\n"), done
+    assert inspect(docker, "web")["HostConfig"].items() >= {"CpusetCpus": "0", "PidMode": "host"}.items()  # type: ignore[attr-defined]
+    warned = docker("create", "--cpuset-cpus", "0", "busybox").err
+    assert "CpusetCpus changes nothing: a virtual machine has processors of its own" in warned
 
 
 def test_the_host_has_a_name(docker: DockerCli) -> None:
@@ -272,6 +282,9 @@ def test_files_in_and_out(docker: DockerCli, tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text() == "content\n"
     docker.ok("cp", "web:/etc", str(tmp_path / "etc"))
     assert (tmp_path / "etc" / "passwd").read_text().startswith("root:")
+    docker.ok("create", "--name", "theirs", "--user", "www", "busybox", "stat", "-c", "%u %g", "/tmp/in")
+    docker.ok("cp", "-a", str(tmp_path / "in"), "theirs:/tmp/in")
+    assert docker.ok("start", "-a", "theirs") == "33 33"
     missing = docker("cp", "web:/nosuch", str(tmp_path))
     assert (missing.status, "/nosuch" in missing.err) == (1, True)  # an older CLI says it in words of its own
 
