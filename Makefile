@@ -9,10 +9,10 @@ DOCKER_SOCK ?=
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-bench setup-clients demo install test fresh check style unit vm interop bench density fuzz soak guest kernel format clean
+.PHONY: help setup setup-test setup-bench setup-clients demo install test fresh check style unit vm interop conformance bench density fuzz soak guest kernel format clean
 
 help:  ## this table
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: setup  ## set up, then run a real image in a virtual machine and show what happens
 	@$(BIN)/python tools/demo.py
@@ -54,6 +54,9 @@ vm: setup-test  ## the tests that boot guests
 
 interop: setup-clients  ## the tests against real peers: registries, docker's clients, dockerd where it is installed
 	$(PYTEST) tests/interop
+
+conformance: setup-test  ## tests that others wrote for docker's API, against hyperd (10 minutes): docs/conformance.md
+	$(BIN)/python -m tests.conformance.docker_py
 
 bench: setup-bench  ## measure this machine beside docker, containerd, runc and gVisor: one table (15 minutes)
 	$(BIN)/python -m bench

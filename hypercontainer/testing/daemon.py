@@ -24,7 +24,7 @@ from hypercontainer.errors import Exhausted, Unavailable
 BIN = Path(sys.executable).parent
 READY_S = 120.0
 
-Value = str | int | float | Sequence[Mapping[str, object]]  # of a setting
+Value = str | int | float | Sequence[str | Mapping[str, object]]  # of a setting
 
 
 class Result(NamedTuple):
@@ -55,8 +55,15 @@ def _free_pool() -> str:
 def _toml(value: Value) -> str:
     if isinstance(value, str | int | float):
         return json.dumps(value)
-    tables = (", ".join(f"{key} = {json.dumps(v)}" for key, v in table.items()) for table in value)
-    return f"[{', '.join(f'{{{table}}}' for table in tables)}]"
+    return f"[{', '.join(map(_item, value))}]"
+
+
+def _item(value: str | Mapping[str, object]) -> str:
+    """Of a list in TOML."""
+    if isinstance(value, str):
+        return json.dumps(value)
+    pairs = (f"{key} = {json.dumps(v)}" for key, v in value.items())
+    return f"{{{', '.join(pairs)}}}"
 
 
 class PrivateDaemon:

@@ -1,0 +1,52 @@
+"""What is known of foreign tests: docs/conformance.md says the same, and the judgement of a run."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conformance import docker_py
+from tests.conformance.docker_py import Known, Lists, Outcome
+from tests.conftest import CHECKOUT
+
+SHOWN = 12  # names in a row
+LISTS = Lists(not_run=[], fails=[Known(why="for a reason", tests=["a.py::A::x", "a.py::A::y"])])
+RESULTS = """<testsuites><testsuite>
+<testcase classname="tests.integration.a.A" name="x"><failure message="no">…</failure></testcase>
+<testcase classname="tests.integration.a.A" name="y"/>
+<testcase classname="tests.integration.a" name="z"><error message="setup"/></testcase>
+<testcase classname="tests.integration.a.A" name="s"><skipped type="pytest.skip" message="old"/></testcase>
+<testcase classname="tests.integration.a.A" name="q"><skipped type="pytest.xfail" message="known"/></testcase>
+</testsuite></testsuites>"""
+
+
+def rows() -> Iterator[str]:
+    lists = docker_py.known()
+    for known in (*lists.fails, *lists.not_run):
+        names = [f"`{test.rpartition('::')[2]}`" for test in known.tests]
+        yield f"| {', '.join(names) if len(names) <= SHOWN else f'{len(names)} tests'} | {known.why} |"
+
+
+@pytest.mark.parametrize("row", list(rows()))
+def test_every_reason_is_told(row: str) -> None:
+    assert row in (CHECKOUT / "docs/conformance.md").read_text().splitlines()
+
+
+def test_a_report_is_read() -> None:
+    assert docker_py.outcomes(RESULTS) == {
+        "a.py::A::x": Outcome("failed", "no"),
+        "a.py::A::y": Outcome("passed", ""),
+        "a.py::z": Outcome("failed", "setup"),
+        "a.py::A::s": Outcome("skipped", "old"),
+        "a.py::A::q": Outcome("xfailed", "known"),
+    }
+
+
+def test_what_is_not_as_it_is_known_is_told() -> None:
+    said = docker_py.judge(docker_py.outcomes(RESULTS), LISTS, whole=True)
+    assert [line.partition(":")[0] for line in said] == [
+        "fails, which is not known",
+        "passed, though it is known to fail",
+    ]
+    found = {"a.py::A::x": Outcome("failed", "no")}
+    assert docker_py.judge(found, LISTS, whole=False) == []
+    assert docker_py.judge(found, LISTS, whole=True) == ["is no test, though it is known to fail: a.py::A::y"]
