@@ -183,7 +183,7 @@ def test_a_killed_hyperd_ends_connections_and_the_next_one_takes_others(
     until(lambda: logs(hyper, "c") == "connected\nended\nconnected\n" and echo.here == 1, "nobody came back")
 
 
-def test_a_pause_a_suspension_and_a_fork(hyper: PrivateDaemon, echo: Echo, image: str) -> None:
+def test_a_pause_a_suspension_and_copies(hyper: PrivateDaemon, echo: Echo, image: str) -> None:
     script = f"{READY} while :; do /c {TARGET} hold; done"
     ok(hyper, "run", "-d", "--name", "c", *bind(echo.path), image, "sh", "-c", script)
     until(lambda: logs(hyper, "c") == "connected\n", "nobody is connected")
@@ -198,6 +198,11 @@ def test_a_pause_a_suspension_and_a_fork(hyper: PrivateDaemon, echo: Echo, image
     until(lambda: not echo.here, "a suspended container is connected")
     ok(hyper, "resume", "c")
     until(lambda: logs(hyper, "c") == "connected\nended\nconnected\n" and echo.here == 1, "nobody came back")
+    ok(hyper, "checkpoint", "create", "c", "then")
+    until(lambda: not echo.here, "a container that was ended is connected")
+    ok(hyper, "restore", "--name", "other", "c", "then")
+    until(lambda: logs(hyper, "other") == "ended\nconnected\n" and echo.here == 1, "nobody is connected again")
+    ok(hyper, "checkpoint", "rm", "c", "then")
 
 
 def test_a_container_that_joins_a_pod_that_runs(hyper: PrivateDaemon, echo: Echo, image: str, tmp_path: Path) -> None:
