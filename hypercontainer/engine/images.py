@@ -154,7 +154,11 @@ class Images:
     async def remove(self, name: str, *, force: bool) -> Sequence[doc.ImageRemoved]:
         image = self.host.images.get(name)
         removed = await asyncio.to_thread(self.host.images.remove, name, force=force, users=self.host.index.image_user)
-        self._emit("delete" if any(step.deleted for step in removed) else "untag", image.id, image.names)
+        for step in removed:
+            if step.untagged:
+                self._emit("untag", image.id, [])  # called by its id, as docker does
+        if any(step.deleted for step in removed):
+            self._emit("delete", image.id, [])
         return removed
 
     async def prune(self, *, all: bool, wanted: Filters) -> doc.Pruned:

@@ -2,6 +2,7 @@
 # ruff: noqa: E501
 
 import re
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -224,6 +225,17 @@ def test_events(wanted: dict[str, list[str]], found: list[int]) -> None:
 async def test_events_that_never_come_are_refused(engine: LocalEngine, wrong: tuple[str, str]) -> None:
     with pytest.raises(InvalidInput, match=f"invalid filter '?{wrong[0]}"):
         await engine.system.events(None, None, {wrong[0]: [wrong[1]]})
+
+
+async def test_each_name_that_goes_is_told_and_then_the_image(engine: LocalEngine) -> None:
+    await engine.images.tag("busybox", "second:1")
+    [image] = await engine.images.list({"reference": ["second"]})
+    since = time.time_ns()
+    await engine.images.remove("second:1", force=False)
+    await engine.images.remove(image.id, force=False)
+    told = [event async for event in await engine.system.events(since, time.time_ns(), {"type": ["image"]})]
+    assert [event.action for event in told] == ["untag", "untag", "delete"]
+    assert {(event.actor.id, event.actor.attributes["name"]) for event in told} == {(image.id, image.id)}
 
 
 def test_every_event_that_is_told_can_be_asked_for() -> None:
