@@ -9,7 +9,7 @@ DOCKER_SOCK ?=
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-bench setup-clients demo install test fresh check style unit vm interop conformance bench density fuzz soak guest kernel format clean
+.PHONY: help setup setup-test setup-interop setup-bench setup-clients demo install test fresh check style unit vm interop conformance bench density fuzz soak guest kernel format clean
 
 help:  ## this table
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,10 +29,13 @@ setup:  ## only set up: Debian packages, .venv, the C programs, a kernel for the
 setup-test:
 	@tools/setup.sh test
 
+setup-interop:
+	@tools/setup.sh interop
+
 setup-bench:
 	@tools/setup.sh bench
 
-setup-clients: setup-test
+setup-clients: setup-interop
 	@tools/clients.sh
 
 install: setup  ## install for real: PREFIX=/opt/hypercontainer, BINDIR=/usr/local/bin, a systemd unit (DOCKER_SOCK=1: a link where docker's clients look)
@@ -52,7 +55,7 @@ unit:
 vm: setup-test  ## the tests that boot guests
 	$(PYTEST) tests/vm
 
-interop: setup-clients  ## the tests against real peers: registries, docker's clients, dockerd where it is installed
+interop: setup-clients  ## the tests against real peers: registries, docker's clients, dockerd where it can be had
 	$(PYTEST) tests/interop
 
 conformance: setup-test  ## tests that others wrote for docker's API, against hyperd (10 minutes): docs/conformance.md

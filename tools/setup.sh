@@ -1,20 +1,21 @@
 #!/bin/bash
 # Makes this checkout ready: Debian packages, a virtual environment, the C programs, a kernel for the guests.
 #
-#     tools/setup.sh [test|bench]    "test" adds what only the tests need, "bench" the peers to compare with besides
+#     tools/setup.sh [test|interop|bench]    "test" adds what only the tests need, the others peers to compare with
 #
 # Each step says what it does, and is skipped when nothing it depends on has changed. Outside the checkout it
-# installs the packages of debian-packages.txt (with "test" of debian-packages-kernel.txt too, with "bench" of
-# debian-packages-bench.txt besides) and nothing else.
+# installs the packages of debian-packages.txt (with "test" of debian-packages-kernel.txt too, with "interop" or "bench"
+# of the list of that name besides) and nothing else.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 for_tests=${1:-}
-for_bench=
-[ "$for_tests" != bench ] || { for_tests=test for_bench=1; }
+peers=
+case $for_tests in interop | bench) peers=debian-packages-$for_tests.txt for_tests=test ;; esac
 stamps=.cache/setup
 python=.venv/bin/python
-steps=$((5 + ${for_bench:-0}))
+steps=5
+[ -z "$peers" ] || steps=6
 step=0
 mkdir -p "$stamps"
 
@@ -87,10 +88,10 @@ debian_packages() {
 }
 
 # The peers are nice to have: one that cannot be installed is left out of the comparison.
-peers() {
+install_peers() {
     local name there=0 all
     begin
-    mapfile -t all < <(sed -e 's/#.*//' -e '/^ *$/d' debian-packages-bench.txt)
+    mapfile -t all < <(sed -e 's/#.*//' -e '/^ *$/d' "$peers")
     for name in "${all[@]}"; do
         if installed "$name" || (install_packages "$name"); then
             there=$((there + 1))
@@ -98,7 +99,7 @@ peers() {
             note "$name cannot be had here: what needs it is left out"
         fi
     done
-    say "peers to compare with: $there of ${#all[@]} are here (debian-packages-bench.txt)"
+    say "peers to compare with: $there of ${#all[@]} are here ($peers)"
 }
 
 virtual_environment() {
@@ -186,7 +187,7 @@ guest_kernel() {
 }
 
 debian_packages
-[ -z "$for_bench" ] || peers
+[ -z "$peers" ] || install_peers
 virtual_environment
 python_packages
 programs

@@ -1,4 +1,4 @@
-"""Debian's dockerd of one's own: its folders and socket are nobody else's, its containers have no network."""
+"""Debian's dockerd of one's own: its folders and socket are nobody else's, nor is its network, where it has one."""
 
 import os
 import subprocess
@@ -14,17 +14,21 @@ DOCKERD, DOCKER = Path("/usr/sbin/dockerd"), Path("/usr/bin/docker")  # the pack
 READY_S = 60.0
 # a mount namespace, so that no mount of it outlives it
 UNSHARED = ["unshare", "--mount", "--propagation", "private"]
+ALONE = ["--bridge=none", "--iptables=false"]
+# a network namespace, too: bridges, addresses and rules are in there
+NETWORK = ["--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
 
 
 class Dockerd:
-    """dockerd with everything below `folder`."""
+    """dockerd with everything below `folder`. Its containers have a network only where it is asked for; what is to
+    reach them there runs by way of `inside`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, network: bool = False) -> None:
         self.folder, self.socket, self.env = folder, folder / "docker.sock", dict(os.environ)
         with open(folder / "log", "wb") as log:
             self.process = subprocess.Popen(
                 [
-                    *UNSHARED, str(DOCKERD), "--bridge=none", "--iptables=false",
+                    *UNSHARED, *(NETWORK if network else ()), str(DOCKERD), *(() if network else ALONE),
                     "--oom-score-adjust", "0",
                     "--data-root", str(folder / "data"),
                     "--exec-root", str(folder / "exec"),
@@ -33,6 +37,7 @@ class Dockerd:
                 ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
+        self.inside = ["nsenter", f"--net=/proc/{self.process.pid}/ns/net"]
 
     def log(self) -> str:
         return (self.folder / "log").read_text(errors="replace")
@@ -67,10 +72,10 @@ class Dockerd:
 
 
 @contextmanager
-def dockerd() -> Iterator[Dockerd]:
+def dockerd(*, network: bool = False) -> Iterator[Dockerd]:
     """A running one, gone with the block. OSError, with its last words, where it cannot run."""
     with tempfile.TemporaryDirectory(prefix="hyd") as folder:  # a short path: sockets are in it
-        daemon = Dockerd(Path(folder))
+        daemon = Dockerd(Path(folder), network=network)
         try:
             if not daemon.answers():
                 raise OSError(f"dockerd does not answer:\n{daemon.log()[-2000:]}")
