@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from hypercontainer.client.tunnel import Tunnel
+
 CHUNK = 1 << 18
 MAX_HEAD = 1 << 16
 MAX_DOCUMENT = 1 << 26
@@ -24,16 +26,34 @@ class Closed(OSError):
     """The other end closed the connection before it had answered."""
 
 
-class Connection:
-    """One socket with its buffer."""
+class Remote:
+    """A hyperd on another machine: at a port there, with TLS. `certificates`: a folder with ca.pem, which has signed
+    hyperd's certificate, and cert.pem and key.pem, which are the caller's."""
 
-    def __init__(self, path: str) -> None:
-        self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-        try:
-            self.socket.connect(path)
-        except BaseException:
-            self.socket.close()
-            raise
+    def __init__(self, host: str, port: int, certificates: str) -> None:
+        self.host, self.port, self.certificates = host, port, certificates
+
+    def __str__(self) -> str:
+        return f"tcp://[{self.host}]:{self.port}" if ":" in self.host else f"tcp://{self.host}:{self.port}"
+
+
+class Connection:
+    """One socket with its buffer. `address`: a unix socket's path, or a Remote."""
+
+    def __init__(self, address: str | Remote) -> None:
+        self._tunnel: Tunnel | None = None
+        if isinstance(address, str):
+            self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+            try:
+                self.socket.connect(address)
+            except BaseException:
+                self.socket.close()
+                raise
+        else:
+            from hypercontainer.client.tunnel import Tunnel
+
+            self._tunnel = Tunnel(address)
+            self.socket = self._tunnel.socket
         self.rest = b""  # received, not yet asked for
         self.idle: Callable[[int], None] | None = None  # what waits for bytes of this descriptor, before each `recv`
 
@@ -51,7 +71,11 @@ class Connection:
             return True
 
     def send(self, data: bytes) -> None:
-        self.socket.sendall(data, _socket.MSG_NOSIGNAL)
+        try:
+            self.socket.sendall(data, _socket.MSG_NOSIGNAL)
+        except BrokenPipeError as e:
+            self._tell_why(e)
+            raise
 
     def receive(self, limit: int = CHUNK) -> bytes:
         """Some bytes, at most `limit`; b"" at the end."""
@@ -63,7 +87,15 @@ class Connection:
     def _recv(self, limit: int) -> bytes:
         if self.idle:
             self.idle(self.socket.fileno())
-        return self.socket.recv(limit)
+        data = self.socket.recv(limit)
+        if not data:
+            self._tell_why(None)
+        return data
+
+    def _tell_why(self, cause: OSError | None) -> None:
+        """Raise Closed if it is known why there is no more of this connection."""
+        if self._tunnel and self._tunnel.broken:
+            raise Closed(self._tunnel.broken) from cause
 
     def until(self, end: bytes, limit: int) -> bytes:
         """All up to `end`, which is taken off too."""

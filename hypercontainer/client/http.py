@@ -1,9 +1,9 @@
-"""hyperd's API over its unix socket, blocking."""
+"""hyperd's API over its unix socket, or from another machine; blocking."""
 
 from __future__ import annotations
 
 from hypercontainer.client import fastjson
-from hypercontainer.client.connection import Closed, Connection, Response
+from hypercontainer.client.connection import Closed, Connection, Remote, Response
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,11 +59,13 @@ class Upgraded:
 class Client:
     """A caller of hyperd. Every method raises the engine's errors (client/errors.py), Unavailable if hyperd is gone.
 
-    `address` is the socket's path. `absent` is called once when nobody listens there: it may start a hyperd.
+    `address` is the socket's path, or a Remote. `absent` is called once when nobody listens there: it may start a
+    hyperd.
     """
 
-    def __init__(self, address: str, absent: Callable[[OSError], None] | None = None) -> None:
+    def __init__(self, address: str | Remote, absent: Callable[[OSError], None] | None = None) -> None:
         self.address = address
+        self.where = f"unix://{address}" if isinstance(address, str) else str(address)
         self._absent = absent
         self._connection: Connection | None = None
         self.idle: Callable[[int], None] | None = None  # of the connection, see there: of requests from now on
@@ -89,12 +91,12 @@ class Client:
                 return Connection(self.address)
             except (FileNotFoundError, ConnectionRefusedError) as e:
                 if self._absent is None:
-                    raise unavailable(f"no hyperd at unix://{self.address}", e) from e
+                    raise unavailable(f"no hyperd at {self.where}", e) from e
                 start, self._absent = self._absent, None
                 start(e)
                 return Connection(self.address)
         except OSError as e:
-            raise unavailable(f"cannot reach hyperd at unix://{self.address}", e) from e
+            raise unavailable(f"cannot reach hyperd at {self.where}", e) from e
 
     def _send(self, head: bytes, body: bytes | Iterable[bytes], timeout_s: float | None) -> Response:
         """Send one request. A connection that hyperd closed while it was idle is replaced, once, for a GET."""
@@ -157,7 +159,7 @@ class Client:
             refusal = response.read(1 << 20)
         except (OSError, ValueError) as e:
             self.close()
-            raise unavailable(f"cannot {method} {path} at unix://{self.address}", e) from e
+            raise unavailable(f"cannot {method} {path} at {self.where}", e) from e
         self._settle(response)
         raise self._error(refusal, response.status)
 
@@ -182,7 +184,7 @@ class Client:
             document = response.document()
         except (OSError, ValueError) as e:
             self.close()
-            raise unavailable(f"cannot {method} {path} at unix://{self.address}", e) from e
+            raise unavailable(f"cannot {method} {path} at {self.where}", e) from e
         self._settle(response)
         return document
 
@@ -200,7 +202,7 @@ class Client:
             yield from pieces
             self._settle(response)
         except (OSError, ValueError) as e:
-            raise unavailable(f"cannot read {path} from unix://{self.address}", e) from e
+            raise unavailable(f"cannot read {path} from {self.where}", e) from e
         finally:
             if not response.done:
                 self.close()

@@ -214,7 +214,7 @@ def _everything() -> str:
     plain = [name for name in COMMANDS if " " not in name and not name.startswith("_")]
     return "\n".join(
         [
-            "Usage:  hyperctl [-H unix:///SOCKET] COMMAND",
+            "Usage:  hyperctl [-H unix:///SOCKET|tcp://HOST:PORT] COMMAND",
             "",
             "Run images in virtual machines, in docker's words.",
             "",
@@ -226,6 +226,8 @@ def _everything() -> str:
             "",
             "Options:",
             "  -H, --host unix:///SOCKET   hyperd to talk to (default $HYPER_HOST, then unix:///run/hyper.sock)",
+            "             tcp://HOST:PORT  the same on another machine, by TLS: ca.pem, cert.pem and key.pem are in",
+            "                              $HYPER_CERT_PATH (default ~/.docker)",
             "  -v, --version               Print the version",
             "",
             "Help on one of them: hyperctl COMMAND --help",

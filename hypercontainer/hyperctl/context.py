@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 
+from hypercontainer.client.connection import Remote
 from hypercontainer.client.http import Client
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 DEFAULT_ADDRESS = "/run/hyper.sock"
 
@@ -16,7 +17,9 @@ DEFAULT_ADDRESS = "/run/hyper.sock"
 class Context:
     """`program` is the path that hyperctl was called by. Nothing connects before `client` is used."""
 
-    def __init__(self, address: str, program: str = "hyperctl", environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, address: str | Remote, program: str = "hyperctl", environment: dict[str, str] | None = None
+    ) -> None:
         self.address, self.program = address, program
         self.environment = environment or {}
         self._client: Client | None = None
@@ -37,16 +40,21 @@ class Context:
         hyperd.start(self.program)
 
 
-def parse_address(text: str) -> str:
-    """The socket's path of unix:///run/hyper.sock. ValueError for another kind of address."""
+def parse_address(text: str, environment: Mapping[str, str]) -> str | Remote:
+    """The socket's path of unix:///run/hyper.sock; or of tcp://HOST:PORT that place, with the certificates which the
+    environment names. ValueError for another kind of address."""
     if not text:
         return DEFAULT_ADDRESS
-    scheme, found, path = text.partition("://")
+    scheme, found, place = text.partition("://")
     if not found and text.startswith("/"):
         return text
-    if scheme != "unix" or not path.startswith("/"):
-        raise ValueError(f"{text!r} is not an address of hyperd: use unix:///path/of/its.sock")
-    return path
+    if scheme == "unix" and place.startswith("/"):
+        return place
+    host, _, port = place.rpartition(":")
+    if scheme == "tcp" and host and port.isascii() and port.isdigit() and len(port) <= 5:
+        folder = environment.get("HYPER_CERT_PATH") or f"{environment.get('HOME') or '/root'}/.docker"
+        return Remote(host.removeprefix("[").removesuffix("]"), int(port), folder)
+    raise ValueError(f"{text!r} is not an address of hyperd: use unix:///path/of/its.sock, or tcp://HOST:PORT")
 
 
 def complain(message: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from hypercontainer.client.connection import Remote
 from hypercontainer.hyperctl import commands, flags
 from hypercontainer.hyperctl.context import Context, complain, parse_address
 from hypercontainer.hyperctl.flags import Args, Command, UsageError
@@ -71,9 +72,9 @@ def _run(command: Command, args: Args, context: Context) -> int:
         context.close()
 
 
-def _address(host: str) -> str:
+def _address(host: str) -> str | Remote:
     try:
-        return parse_address(host or os.environ.get("HYPER_HOST", ""))
+        return parse_address(host or os.environ.get("HYPER_HOST", ""), os.environ)
     except ValueError as e:
         raise UsageError(str(e), final=True) from e
 

@@ -89,6 +89,7 @@ class TcpListener:
                 certificate = await self._greet(sock, tls)
             except (OSError, TimeoutError) as e:
                 log.info("%s was not let in: %s", where, _why(e))
+                await _linger(sock)
                 return
             finally:
                 self._strangers.discard(task)
@@ -145,6 +146,15 @@ async def _tell(inside: socket.socket, tls: Tls) -> None:
     while data := await loop.sock_recv(inside, PIECE):
         await tls.write(data)
     await tls.end()
+
+
+async def _linger(sock: socket.socket) -> None:
+    """A refusal is lost when a socket is closed that has bytes which nobody has read."""
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_WR)
+        async with asyncio.timeout(LINGER_S):
+            while await asyncio.get_running_loop().sock_recv(sock, PIECE):
+                pass
 
 
 def notice_silence(sock: socket.socket) -> None:

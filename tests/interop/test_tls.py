@@ -1,9 +1,12 @@
-"""A door on TCP, by docker's CLI as anybody configures it: DOCKER_HOST, DOCKER_TLS_VERIFY, DOCKER_CERT_PATH."""
+"""Doors on TCP: by docker's CLI as anybody configures it, with DOCKER_HOST, DOCKER_TLS_VERIFY, DOCKER_CERT_PATH; and
+by hyperctl."""
 
 import os
 import re
 import shutil
 import signal
+import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -21,6 +24,8 @@ pytestmark = [
     pytest.mark.skipif(not CLIS, reason="there is no docker CLI: install docker.io"),
 ]
 
+WAIT_S = 120
+
 
 class Place:
     """A daemon with a door on TCP, and the authority of those who call there."""
@@ -29,10 +34,14 @@ class Place:
         self.daemon, self.authority = daemon, authority
         self.good = authority.sign("me")
 
-    @property
-    def address(self) -> str:
-        found: list[str] = re.findall(r"listening on (tcp://\S+)", self.daemon.log())
-        return found[-1]
+    def addresses(self, starts: int = 1) -> tuple[str, str]:
+        """Of the doors for docker, and for hyperctl; once they are open, which is after the usual socket is, for so
+        many times."""
+        deadline = time.monotonic() + WAIT_S
+        while len(found := re.findall(r"listening on (tcp://\S+)", self.daemon.log())) < 2 * starts:
+            assert time.monotonic() < deadline, self.daemon.log()
+            time.sleep(0.02)
+        return found[-2], found[-1]
 
     def docker(self, docker: Path, folder: Path, pair: Pair | None) -> DockerCli:
         """One that trusts this daemon, and shows `pair`."""
@@ -40,22 +49,25 @@ class Place:
         shutil.copy(self.authority.pem, folder / "ca.pem")
         for source, name in zip(pair or (), ("cert.pem", "key.pem"), strict=False):
             shutil.copy(source, folder / name)
-        made.env |= {"DOCKER_HOST": self.address, "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(folder)}
+        made.env |= {"DOCKER_HOST": self.addresses()[0], "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(folder)}
         return made
 
 
 @pytest.fixture(scope="module")
 def place(kernels: Path, busybox_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     authority = Authority(tmp_path_factory.mktemp("tls") / "ca")
-    door = authority.sign("hyperd", usage="serverAuth", address="127.0.0.1")
-    settings: Mapping[str, str | int] = {
-        "address": "tcp://127.0.0.1:0",
-        "dialect": "docker",
-        "tls_ca": str(authority.pem),
-        "tls_cert": str(door.cert),
-        "tls_key": str(door.key),
-    }
-    with private_daemon(kernels, {"accelerator": "tcg", "door": [settings]}) as daemon:
+    door = authority.sign("hyperd", usage="serverAuth", address="127.0.0.1,IP:127.0.0.2")
+    settings: list[Mapping[str, str | int]] = [
+        {
+            "address": f"tcp://127.0.0.{n}:0",
+            "dialect": dialect,
+            "tls_ca": str(authority.pem),
+            "tls_cert": str(door.cert),
+            "tls_key": str(door.key),
+        }
+        for n, dialect in ((1, "docker"), (2, "rest"))
+    ]
+    with private_daemon(kernels, {"accelerator": "tcg", "door": settings}) as daemon:
         assert daemon.ctl("load", "-i", str(busybox_archive)).status == 0
         yield Place(daemon, authority)
 
@@ -105,11 +117,23 @@ def test_a_client_that_is_killed_leaves_no_stdin_open(docker: DockerCli) -> None
 
 def test_hyperd_dies_and_comes_back(place: Place, docker: DockerCli) -> None:
     docker.ok("run", "-d", "--name", "web", "busybox", "sleep", "1000")
+    starts = place.daemon.log().count("listening on tcp://") // 2
     place.daemon.signal(signal.SIGKILL)
     place.daemon.start()
-    docker.env["DOCKER_HOST"] = place.address
+    docker.env["DOCKER_HOST"], _ = place.addresses(starts + 1)
     assert docker.ok("exec", "web", "echo", "here") == "here"
     docker.ok("rm", "-f", "web")
+
+
+def test_hyperctl(place: Place, docker: DockerCli, tmp_path: Path) -> None:
+    env = place.daemon.env | {"HYPER_HOST": place.addresses()[1], "HYPER_CERT_PATH": str(tmp_path)}
+    data = os.urandom(1 << 20)
+    argv = place.daemon.argv("run", "--rm", "-i", "busybox", "sh", "-c", "cat; exit 3")
+    done = subprocess.run(argv, env=env, input=data, capture_output=True, timeout=300)
+    assert (done.returncode, done.stdout == data) == (3, True), done.stderr
+    docker.ok("run", "-d", "--name", "web", "busybox", "sleep", "1000")
+    argv = place.daemon.argv("exec", "web", "echo", "the same")
+    assert subprocess.run(argv, env=env, capture_output=True, timeout=300).stdout == b"the same\n"
 
 
 def test_who_is_not_let_in(place: Place, docker: DockerCli, tmp_path: Path) -> None:

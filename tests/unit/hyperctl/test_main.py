@@ -55,10 +55,10 @@ def test_help(hyperctl: Hyperctl) -> None:
         (["ps", "--al"], 125, "unknown flag: --al (did you mean --all?) (see 'hyperctl ps --help')"),
         (["rm"], 1, "rm requires at least 1 argument: [OPTIONS] CONTAINER [CONTAINER...] (see 'hyperctl rm --help')"),
         (["run"], 1, "run requires at least 1 argument: [OPTIONS] IMAGE [COMMAND] [ARG...] (see 'hyperctl run --help')"),
-        (["-H", "tcp://1.2.3.4:5", "ps"], 125,
-         "'tcp://1.2.3.4:5' is not an address of hyperd: use unix:///path/of/its.sock"),
+        (["-H", "tcp://1.2.3.4", "ps"], 125,
+         "'tcp://1.2.3.4' is not an address of hyperd: use unix:///path/of/its.sock, or tcp://HOST:PORT"),
         (["-H=unix://relative", "ps"], 125,
-         "'unix://relative' is not an address of hyperd: use unix:///path/of/its.sock"),
+         "'unix://relative' is not an address of hyperd: use unix:///path/of/its.sock, or tcp://HOST:PORT"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_one_line(hyperctl: Hyperctl, words: list[str], status: int, message: str) -> None:

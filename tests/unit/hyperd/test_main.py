@@ -195,6 +195,22 @@ async def test_a_door_that_cannot_be_opened_closes_the_others(host: Host) -> Non
     assert (host.tmp / "file").read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({}, "cannot open tcp://127.0.0.1:0 without TLS: tls_ca, tls_cert, tls_key of this door in config.toml"),
+        (dict.fromkeys(("tls_ca", "tls_cert", "tls_key"), "/none"), "tls_ca /none: No such file or directory"),
+    ],
+)
+async def test_tcp_without_tls_is_not_opened(host: Host, files: dict[str, str], words: str) -> None:
+    lines = "".join(f'{key} = "{path}"\n' for key, path in files.items())
+    (host.tmp / "none.toml").write_text(f'[[door]]\naddress = "tcp://127.0.0.1:0"\n{lines}')
+    daemon = await host.start()
+    status, _, err = await daemon.ended()
+    assert (status, words in err, "Traceback" in err) == (1, True, False)
+    assert not daemon.socket.exists()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
 @pytest.mark.parametrize(("role", "answers"), [("admin", "204 204 204"), ("user", "204 403 403")])
 async def test_a_door_gives_strangers_its_role(host: Host, role: str, answers: str) -> None:
