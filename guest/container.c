@@ -5,6 +5,7 @@
 #include "disk.h"
 #include "fill.h"
 #include "mount.h"
+#include "process.h"
 #include "relay.h"
 #include "rootfs.h"
 
@@ -59,7 +60,7 @@ static int parse_create(const struct json *args, struct create_args *a, struct r
 	};
 	static const struct field kinds[] = {
 		FIELD(struct rootfs_spec, lower, JSON_OBJECT), FIELD(struct rootfs_spec, upper, JSON_OBJECT),
-		FIELD(struct rootfs_spec, folder, JSON_STRING),
+		FIELD(struct rootfs_spec, folder, JSON_STRING), FIELD(struct rootfs_spec, over, JSON_STRING),
 	};
 
 	if (json_fields(args, fields, COUNT(fields), a, err) < 0 || check_id("container", a->id, err) < 0 ||
@@ -111,12 +112,17 @@ static void container_free(struct container *c)
 	free(c);
 }
 
-void container_unmount(struct container *c)
+static void end_processes(struct container *c)
 {
 	if (c->has_cgroup)
 		cgroup_remove(c->number);
 	c->has_cgroup = false;
 	close_fd(&c->cgroup);
+}
+
+void container_unmount(struct container *c)
+{
+	end_processes(c);
 	rootfs_unmake(c);
 }
 
@@ -234,22 +240,50 @@ static void filled(struct container *c, const struct error *err)
 	}
 }
 
+/* The container that another one is to go on from: nothing runs in it any more. */
+static struct container *find_from(const char *id, struct error *err)
+{
+	struct container *from = container_find(id, err);
+
+	if (!from)
+		return NULL;
+	if (!from->layered)
+		fail_as(err, EINVAL, "go on from %s: it has written to its root itself", id);
+	else if (from->below >= BELOW_MAX)
+		fail_as(err, E2BIG, "go on from %s: it is the end of %u containers", id, from->below + 1);
+	else if (from->first || from->filling)
+		fail(err, EBUSY, "go on from %s", id);
+	else
+		return from;
+	return NULL;
+}
+
 int op_container_create(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
 {
 	struct create_args a = { 0 };
 	struct rootfs_spec rootfs = { 0 };
 	struct container *c;
+	int made;
 
 	if (parse_create(args, &a, &rootfs, err) < 0)
 		return -1;
 	if (container_find(a.id, err))
 		return fail(err, EEXIST, "create container %s", a.id);
+	if (rootfs.over && *rootfs.over && !(rootfs.from = find_from(rootfs.over, err)))
+		return -1;
 	c = container_begin(&a, err);
 	if (!c)
 		return -1;
 	c->filled = filled;
 	c->creator = *call;
-	if (build(c, &a, &rootfs, err) < 0) {
+	if (rootfs.from) {
+		processes_drop(rootfs.from);
+		end_processes(rootfs.from);
+	}
+	made = build(c, &a, &rootfs, err);
+	if (rootfs.from)
+		container_remove(rootfs.from);
+	if (made < 0) {
 		fill_stop(c);
 		relay_close(c);
 		container_unmount(c);

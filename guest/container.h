@@ -6,7 +6,7 @@
 #include "names.h"
 #include "reply.h"
 
-enum { ID_BYTES = 65, PATHS_MAX = 128 };
+enum { ID_BYTES = 65, PATHS_MAX = 128, BELOW_MAX = 64 };
 
 struct fill;
 struct process;
@@ -29,7 +29,8 @@ struct container {
 	int terminals;			/* its devpts */
 	int cgroup;
 	int lower_target, upper_target;	/* -1: none */
-	bool read_only, privileged, has_cgroup;
+	bool read_only, privileged, has_cgroup, layered;	/* layered: its changes lie over something */
+	unsigned below;			/* how many containers' changes lie between its own and the image */
 	unsigned held;			/* how many processes of ours have it stand still */
 	struct mount_list mounts;
 	char *masked[PATHS_MAX], *readonly[PATHS_MAX];

@@ -101,18 +101,38 @@ static int make_sub(const struct container *c, const char *name, struct error *e
 	return format(err, path, sizeof(path), "%s/%s", c->dir, name) < 0 ? -1 : make_folders(path, err);
 }
 
-static int mount_overlay(const struct container *c, struct error *err)
+/* `options` name folders of the container's: from there, for the kernel takes no more than a page of them. */
+static int mount_in(const struct container *c, const char *name, unsigned long flags, const char *options,
+		    struct error *err)
 {
-	char options[2048];
-	autoclose int target = -1;
+	autoclose int here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC), target = open_sub(c, name, err);
+	int result = -1;
 
+	if (target < 0)
+		return -1;
+	if (here < 0 || chdir(c->dir) < 0)
+		return fail(err, errno, "enter %s", c->dir);
+	result = mount_on(target, "overlay", "overlay", flags, options, err);
+	if (fchdir(here) < 0)
+		result = fail(err, errno, "leave %s", c->dir);
+	return result;
+}
+
+static int mount_overlay(struct container *c, struct error *err)
+{
+	char below[16 * BELOW_MAX] = "lower", options[sizeof(below) + 128];
+	size_t length = 0;
+
+	for (unsigned n = c->below; n; n--)
+		length += (size_t)snprintf(below + length, sizeof(below) - length, "upper/%u:%s", n, n > 1 ? "" : "image");
+	snprintf(options, sizeof(options), "lowerdir=%s,redirect_dir=follow", below);
+	if (c->below && mount_in(c, "lower", MS_RDONLY | MS_NOSUID | MS_NODEV, options, err) < 0)
+		return -1;
 	if (make_sub(c, "upper/data", err) < 0 || make_sub(c, "upper/work", err) < 0)
 		return -1;
-	if (format(err, options, sizeof(options), "lowerdir=%s/lower,upperdir=%s/upper/data,workdir=%s/upper/work,redirect_dir=on",
-		   c->dir, c->dir, c->dir) < 0)
-		return -1;
-	target = open_sub(c, "rootfs", err);
-	return target < 0 ? -1 : mount_on(target, "overlay", "overlay", 0, options, err);
+	snprintf(options, sizeof(options), "lowerdir=%s,upperdir=upper/data,workdir=upper/work,redirect_dir=on", below);
+	c->layered = true;
+	return mount_in(c, "rootfs", 0, options, err);
 }
 
 /* Its number, when it is found, is the container's to detach. */
@@ -138,6 +158,60 @@ static int mount_disks(struct container *c, const struct rootfs_spec *spec, stru
 	return mount_overlay(c, err);
 }
 
+static void unmount(const struct container *c, const char *name, bool lazy)
+{
+	char path[500];
+
+	snprintf(path, sizeof(path), "%s/%s", c->dir, name);
+	for (int i = 0; i < 200; i++) {		/* what held it may be on its way out: a second at most */
+		if (umount2(path, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0 || errno != EBUSY)
+			return;
+		usleep(5000);
+	}
+	debug("unmount %s: %s", path, strerror(errno));
+	umount2(path, UMOUNT_NOFOLLOW | MNT_DETACH);
+}
+
+static int move_sub(const struct container *from, const char *name, const struct container *c, const char *to,
+		    struct error *err)
+{
+	autoclose int mounted = open_sub(from, name, err), target = mounted < 0 ? -1 : open_sub(c, to, err);
+
+	return target < 0 ? -1 : move_on(mounted, target, err);
+}
+
+/* A folder of the scratch disk is called after how many lie below it, and is written no more. */
+static int keep_written(const struct container *c, const char *name, const char *suffix, struct error *err)
+{
+	char old[500], kept[500];
+
+	if (format(err, old, sizeof(old), "%s/upper/%s", c->dir, name) < 0 ||
+	    format(err, kept, sizeof(kept), "%s/upper/%u%s", c->dir, c->below, suffix) < 0)
+		return -1;
+	return rename(old, kept) < 0 ? fail(err, errno, "rename %s", old) : 0;
+}
+
+/* The disks of `from` are c's: what that one has written lies below what c writes. Its work folder goes aside too: the
+   kernel may hold on to it a moment longer. */
+static int take_over(struct container *c, struct container *from, struct error *err)
+{
+	close_fd(&from->terminals);
+	close_fd(&from->root);
+	unmount(from, "rootfs", true);
+	if (make_sub(c, "image", err) < 0 || move_sub(from, from->below ? "image" : "lower", c, "image", err) < 0)
+		return -1;
+	c->lower_target = from->lower_target;
+	from->lower_target = -1;
+	if (move_sub(from, "upper", c, "upper", err) < 0)
+		return -1;
+	c->upper_target = from->upper_target;
+	from->upper_target = -1;
+	c->below = from->below + 1;
+	if (keep_written(c, "data", "", err) < 0 || keep_written(c, "work", "-work", err) < 0)
+		return -1;
+	return mount_overlay(c, err);
+}
+
 static int mount_one(struct container *c, const struct rootfs_spec *spec, struct error *err)
 {
 	struct disk_spec disk;
@@ -159,9 +233,11 @@ static int mount_root(struct container *c, const struct rootfs_spec *spec, struc
 	bool folder = spec->folder && *spec->folder;
 	int result;
 
-	if (folder == (spec->lower != NULL) || (folder && spec->upper))
-		return fail_as(err, EINVAL, "make a root file system of %s: it is of disks, or of a folder", folder ? "both" : "no lower disk");
-	if (folder)
+	if (folder + (spec->lower != NULL) + (spec->from != NULL) != 1 || (spec->upper && !spec->lower))
+		return fail_as(err, EINVAL, "make a root file system: it is of disks, or of a folder, or over a container");
+	if (spec->from)
+		result = take_over(c, spec->from, err);
+	else if (folder)
 		result = mount_folder(c, spec->folder, err);
 	else
 		result = spec->upper ? mount_disks(c, spec, err) : mount_one(c, spec, err);
@@ -185,20 +261,6 @@ int rootfs_make(struct container *c, const struct rootfs_spec *spec, struct erro
 	return files_write(c, spec->files, err);
 }
 
-static void unmount(const struct container *c, const char *name, bool lazy)
-{
-	char path[500];
-
-	snprintf(path, sizeof(path), "%s/%s", c->dir, name);
-	for (int i = 0; i < 200; i++) {		/* what held it may be on its way out: a second at most */
-		if (umount2(path, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0 || errno != EBUSY)
-			return;
-		usleep(5000);
-	}
-	debug("unmount %s: %s", path, strerror(errno));
-	umount2(path, UMOUNT_NOFOLLOW | MNT_DETACH);
-}
-
 /* What is left of a disk that is the root itself reaches it before it is detached, whoever still holds the root. */
 static void write_root(const struct container *c)
 {
@@ -220,7 +282,7 @@ static void remove_dir(const struct container *c, const char *name)
 void rootfs_unmake(struct container *c)
 {
 	static const char *const names[] = {
-		"rootfs", "upper", "lower", "resolv.conf", "hosts", "hostname", "",
+		"rootfs", "upper", "lower", "image", "resolv.conf", "hosts", "hostname", "",
 	};
 
 	write_root(c);
@@ -229,6 +291,7 @@ void rootfs_unmake(struct container *c)
 	unmount(c, "rootfs", true);	/* with all that is mounted in it */
 	unmount(c, "upper", false);	/* writes all of it to its disk */
 	unmount(c, "lower", false);
+	unmount(c, "image", false);
 	if (c->upper_target >= 0)
 		disk_detach(c->upper_target);
 	if (c->lower_target >= 0)

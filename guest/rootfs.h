@@ -7,6 +7,8 @@
 struct rootfs_spec {
 	const struct json *lower, *upper;	/* {"target":n,"type":…,"options":[…]}; in tests {"path":…}; NULL: none */
 	const char *folder;			/* of the share, in place of both; NULL or "": none */
+	const char *over;			/* the container that this one goes on from, in place of all; the same */
+	struct container *from;			/* which that is */
 	const struct json *devices, *files;
 };
 

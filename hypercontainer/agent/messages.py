@@ -52,11 +52,12 @@ GROUP_NAMES = Feature("group-names", "put a process into a group by its name")
 ROOTFS = Feature("rootfs", "use a disk or a folder of this host as a root file system")
 NAMESERVER = Feature("nameserver", "ask this host for the names of its networks")
 SOCKETS = Feature("sockets", "reach a socket of this host")
+OVER = Feature("over", "go on from what a container has written")
 
 # Of the guests of this version.
 FEATURES = (
     ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES, LAYERS, ROOTFS, NAMESERVER,
-    GROUP_NAMES, SOCKETS, ARCHIVE_USER,
+    GROUP_NAMES, SOCKETS, ARCHIVE_USER, OVER,
 )  # fmt: skip
 
 
@@ -136,13 +137,15 @@ class Disk(Request, frozen=True, kw_only=True):
 
 
 class Rootfs(Request, frozen=True, kw_only=True):
-    """`upper` over `lower`, which is not written then; or `lower` alone, which says its type; or a `folder`."""
+    """`upper` over `lower`, which is not written then; or `lower` alone, which says its type; or a `folder`; or what
+    the container `over` has, which is removed: what that one has written is not written any more."""
 
-    needs = {"folder": ROOTFS}
+    needs = {"folder": ROOTFS, "over": OVER}
 
     lower: Disk | None = None
     upper: Disk | None = None
     folder: str = ""  # below the share
+    over: str = ""
 
 
 class ShareMount(Request, frozen=True, kw_only=True, tag="share", tag_field="type"):

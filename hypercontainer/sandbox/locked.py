@@ -77,6 +77,15 @@ class LockedPod:
         await self.boot(trace)
         await self.machine.enter(container.record, trace)
 
+    async def go_on(self, old: Container, record: ContainerRecord) -> Container:
+        """A container in the place of `old`, which does not run: with its disks as that one left them, and what is
+        written from now on apart from that. Both have no folder of this host. On failure neither is in the guest."""
+        container = self.pod.replace(old, record)
+        self.machine.save()
+        await self.machine.go_on(record, old.record)
+        await old.remove()
+        return container
+
     async def start(self, container: Container, trace: Trace) -> None:
         """Boot the machine if need be, make the container in it, start its process."""
         container.record.stopped_by_user = False

@@ -14,8 +14,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
 from hypercontainer import vm as vms
-from hypercontainer.agent.messages import MOUNTS, Listing
+from hypercontainer.agent.messages import MOUNTS, Listing, Rootfs
 from hypercontainer.errors import Exhausted, GuestError, HyperError, InUse, WrongState
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Feature, Guest, Hotplug, SharedFolder, Snapshot, VmConfig
 from hypercontainer.lib import files
@@ -299,6 +301,16 @@ class Machine:
                 doing = f"make volume {mount.source} read-only after it was filled"
                 raise InUse(f"cannot {doing}: {why}", "volume", mount.source) from e
             undo.pop_all()
+
+    async def go_on(self, container: ContainerRecord, old: ContainerRecord) -> None:
+        """Have `container` made in the guest in the place of `old`, in which nothing runs any more: with its disks, and
+        what is on them below what `container` changes. Neither is shown anything of this host. On failure neither is
+        there."""
+        self._in_guest.discard(old.id)
+        create = agent_requests.container_create(container, self.site.limit_mib(self.record))
+        over = msgspec.structs.replace(create, rootfs=Rootfs(over=old.id))
+        await self.running().agent.create_container(over, timeout_s=CREATE_S)
+        self._in_guest.add(container.id)
 
     def holds(self, container: ContainerRecord) -> bool:
         """The guest has been told of it."""

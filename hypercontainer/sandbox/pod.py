@@ -108,9 +108,18 @@ class Pod:
         for n, mount in enumerate(record.mounts):
             if mount.shared:
                 mount.share_path = f"{record.id[:12]}-{n}"
+        return self._join(record)
+
+    def _join(self, record: ContainerRecord) -> Container:
         self.record.containers.append(record)
         self.containers[record.id] = container = self._live(record)
         return container
+
+    def replace(self, old: Container, record: ContainerRecord) -> Container:
+        """A new container that has the disks of `old`, which is of this pod no more; the caller saves."""
+        record.rootfs = old.record.rootfs
+        self.drop(old)
+        return self._join(record)
 
     def drop(self, container: Container) -> None:
         """It has no such container, or has it no more; the caller saves."""

@@ -250,6 +250,8 @@ class FakeAgent:
         container = msgspec.convert(args, m.ContainerCreate)
         if container.id in self.containers:
             raise Refused(errno.EEXIST, f"create container {container.id}: it exists")
+        if container.rootfs.over:
+            self._container_remove({"id": container.rootfs.over})
         self.containers[container.id] = container
         return {}
 

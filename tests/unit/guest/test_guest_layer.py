@@ -1,25 +1,29 @@
 """process.archive of what a container has made of its image: a layer, the list of it, and all that there is."""
 
+import errno
 import io
 import os
 import random
+import shutil
 import struct
 import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from hypercontainer.images.tar import Reader, Stream
 from tests.unit.guest.conftest import Guest
+from tests.unit.guest.wire_client import Refused
 
 ROOT = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_MKNOD", "CAP_SETFCAP"]
 PING = struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0)
 
 
-def ask(guest: Guest, mode: str, **args: Any) -> tuple[int, bytes, str]:
+def ask(guest: Guest, mode: str, container: str = "c1", **args: Any) -> tuple[int, bytes, str]:
     streams = guest.host.streams()
-    guest.host.call("process.archive", id="tar", container="c1", mode=mode, path="/", streams=streams, **args)
+    guest.host.call("process.archive", id="tar", container=container, mode=mode, path="/", streams=streams, **args)
     data, errors = guest.host.read_all(streams["stdout"]), guest.host.read_all(streams["stderr"]).decode()
     status = guest.host.exit_of("tar")["status"]
     guest.host.events = [e for e in guest.host.events if e["process"] != "tar"]
@@ -163,6 +167,59 @@ def test_a_tree_is_all_but_what_is_mounted(guest: Guest) -> None:
     assert layer(guest).getnames() == ["data", "data/.wh.file"]
 
 
+def end(guest: Guest) -> None:
+    guest.host.call("process.signal", process="first", signal=9)
+    guest.host.exit_of("first")
+    guest.host.events.clear()
+    guest.host.call("process.forget", process="first")
+
+
+def mounted(guest: Guest) -> list[str]:
+    outer = guest.process.pid
+    [inner] = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
+    lines = Path(f"/proc/{inner}/mounts").read_text().splitlines()
+    return [line.split()[1] for line in lines if "/c/" in line.split()[1]]
+
+
+def go_on(guest: Guest, name: str, old: str) -> None:
+    """A container that goes on from where another one has ended, and runs."""
+    end(guest)
+    guest.container(name, rootfs={"over": old})
+    guest.first(container=name)
+
+
+def test_who_goes_on_has_a_layer_of_its_own(running: Guest) -> None:
+    sh(running, "echo 1 > /one; rm /data/file; mv /data/sub /moved; echo x >> /etc/passwd")
+    go_on(running, "c2", "c1")
+    assert running.sh("cat /one /moved/deep; ls /data", container="c2") == (0, "1\ndeeper\nlink\n", "")
+    assert ask(running, "layer", "c2") == (0, bytes(1024), "")
+    assert running.sh("rm /one; echo 2 > /data/file; mv /moved /again", container="c2", capabilities=ROOT)[0] == 0
+    names = ["again", "again/deep", "data", "data/file", ".wh.moved", ".wh.one"]
+    assert layer(running, container="c2").getnames() == names
+    assert [c["id"] for c in running.host.call("list")["containers"]] == ["c2"]
+    assert mounted(running)
+    go_on(running, "c3", "c2")
+    assert running.sh("cat /data/file /again/deep; ls /moved", container="c3")[1] == "2\ndeeper\n"
+    end(running)
+    running.host.call("container.remove", id="c3")
+    assert mounted(running) == []
+
+
+def test_nobody_goes_on_from_what_is_in_use_or_has_no_layer(running: Guest) -> None:
+    for old, number in ("c1", errno.EBUSY), ("nosuch", errno.ENOENT):
+        with pytest.raises(Refused) as refused:
+            running.container("c2", rootfs={"over": old})
+        assert refused.value.errno == number
+    sh(running, "echo still there > /x")
+    with pytest.raises(Refused):
+        running.container("c2", rootfs={"over": "c1", "folder": "x"})
+    disk = running.folder / "disk"
+    shutil.copytree(running.lower, disk, symlinks=True)
+    running.container("disk", rootfs={"lower": {"path": str(disk), "type": "ext4"}})
+    with pytest.raises(Refused, match="has written to its root itself"):
+        running.container("c2", rootfs={"over": "disk"})
+
+
 def test_what_goes_meanwhile_is_left_out(running: Guest) -> None:
     sh(running, "mkdir /s")
     names = " ".join(map(str, range(300)))
@@ -263,3 +320,16 @@ def test_image_and_layer_make_the_tree(guest: Guest, seed: int) -> None:
     listed = {row[2:] for row in changes(guest)}
     folders = {""} | {name for name, file in after.items() if file.kind == tarfile.DIRTYPE}
     assert {f"/{name}" for name in before.keys() ^ after.keys() if name.rpartition("/")[0] in folders} <= listed
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_image_and_layers_make_the_tree(running: Guest, seed: int) -> None:
+    """Of containers that go on from each other."""
+    dice = random.Random(seed)
+    made = apply({}, layer(running, "tree"))
+    for n in range(1, 6):
+        lines = [line for line in script(dice) if "mkfifo" not in line]  # a later echo would wait for a reader
+        running.sh("exec 2> /dev/null; " + "; ".join(lines), capabilities=ROOT, container=f"c{n}")
+        made = apply(made, layer(running, container=f"c{n}"))
+        go_on(running, f"c{n + 1}", f"c{n}")
+        assert made == apply({}, layer(running, "tree", container=f"c{n + 1}")), lines
