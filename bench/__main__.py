@@ -1,6 +1,6 @@
 """Measures this machine beside its peers and prints one table: `make bench`.
 
-python -m bench [--rounds 20] [--without starts,streams,terminals,docker,at-once,fleet,images]
+python -m bench [--rounds 20] [--without starts,streams,terminals,docker,builds,at-once,fleet,images]
 """
 
 import argparse
@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from bench import bare, density, plot
+from bench.builds import Builds
 from bench.docker_clients import DockerClients, hyperd_client
 from bench.engines import Engine, containerd, docker, gvisor
 from bench.fleet import Fleet, Point
@@ -32,10 +33,10 @@ from hypercontainer.testing.daemon import PrivateDaemon, Value, free_subnet, pri
 FLEET = (1, 10, 25, 50, 75, 100)
 BARE = 20
 AT_ONCE_S = 300.0  # fifty starts at once take as long as they take: fewer rounds where that is long
-PARTS = ("starts", "streams", "terminals", "docker", "at-once", "fleet", "images")
+PARTS = ("starts", "streams", "terminals", "docker", "builds", "at-once", "fleet", "images")
 
 
-Part = Starts | Calls | Engine | Guests | AtOnce | ImageLoad | Forks | Terminals | DockerClients
+Part = Starts | Calls | Engine | Guests | AtOnce | ImageLoad | Forks | Terminals | DockerClients | Builds
 
 
 class Bench:
@@ -149,6 +150,26 @@ def docker_clients(bench: Bench, rounds: int) -> None:
     bench.keep(*parts)
 
 
+def builds(bench: Bench, rounds: int) -> None:
+    """docker's classic builds, by the same client: dockerd's beside ours."""
+    folder = bench.folder / "builds"
+    folder.mkdir()
+    daemon = bench.daemon(factory="cache", pool=[{"cache": 2}])
+    peer = bench.peer("docker", lambda: docker(folder / "dockerd", daemon.folder / "busybox.tar"))
+    if not peer:
+        return
+    parts = [
+        Builds("hyperd", hyperd_client(daemon, folder), folder / "hyper", until_full(daemon)),
+        Builds("dockerd", peer.client, folder / "docker"),
+    ]
+    steps = [part.run for part in parts]
+    interleave(1, steps, lambda _: None)
+    for series in [series for part in parts for series in part.series]:
+        series.samples.clear()
+    interleave(rounds, steps, lambda line: say(f"builds, {line}"))
+    bench.keep(*parts)
+
+
 def at_once(bench: Bench, rounds: int) -> None:
     """Fifty at the same moment, against as many of `ctr run`."""
     with ExitStack() as stack:
@@ -227,6 +248,8 @@ def main() -> int:
             terminals(bench, max(3, args.rounds // 4))
         if "docker" in parts:
             docker_clients(bench, max(3, args.rounds // 2))
+        if "builds" in parts:
+            builds(bench, max(3, args.rounds // 4))
         if "images" in parts:
             say("image load: making 20,000 files")
             load = ImageLoad(bench.daemon(factory="direct"), bench.folder)
