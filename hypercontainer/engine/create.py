@@ -7,6 +7,7 @@ from hypercontainer.engine.host import Host
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import InvalidInput
 from hypercontainer.model import ids
+from hypercontainer.model.record import ContainerRecord
 from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec
 from hypercontainer.sandbox import rootfs
 from hypercontainer.sandbox.container import Container
@@ -42,19 +43,30 @@ async def pod(supervisor: Supervisor, spec: PodSpec, name: str, *, implicit: boo
     return made
 
 
-def step(supervisor: Supervisor, spec: PodSpec, name: str, *, volumes: bool) -> Pod:
-    """A pod for one step of a build, of the one container in `spec`; without `volumes` nothing lies over the image's
-    files where it names volumes. It is provisional: after a kill of ours nothing is left of it."""
+def step(supervisor: Supervisor, spec: PodSpec, *, volumes: bool) -> Pod:
+    """A pod for steps of a build, with the one container in `spec` for the first; without `volumes` nothing lies over
+    the image's files where it names volumes. It is provisional: after a kill of ours nothing is left of it."""
     host = supervisor.host
+    name = host.index.invent_name()
     spec = endpoints.resolved(host.networks, spec)
     record = resolve.pod(spec, name=name, implicit=True)
     record.provisional = True
     made = supervisor.pod(record)
     made.step = True
-    container = _resolve(supervisor, made, spec.containers[0], name, volumes=volumes)
+    container = made.add(_record(supervisor, made, spec.containers[0], name, volumes=volumes))
     host.pods.create(record, durable=False)
     supervisor.add(made)
     made.emit("create", container)
+    return made
+
+
+async def next_step(supervisor: Supervisor, pod: Pod, old: Container, spec: ContainerSpec) -> Container:
+    """A container for the next step of a build, which goes on from what `old` has left, and takes its place."""
+    record = _record(supervisor, pod, spec, supervisor.host.index.invent_name(), volumes=False)
+    async with pod.locked() as locked:
+        made = await locked.go_on(old, record)
+    pod.emit("destroy", old)
+    pod.emit("create", made)
     return made
 
 
@@ -88,7 +100,14 @@ async def container(supervisor: Supervisor, pod: Pod, spec: ContainerSpec) -> Co
     return made
 
 
-def _resolve(supervisor: Supervisor, pod: Pod, spec: ContainerSpec, name: str, *, volumes: bool = True) -> Container:
+def _resolve(supervisor: Supervisor, pod: Pod, spec: ContainerSpec, name: str) -> Container:
+    return pod.add(_record(supervisor, pod, spec, name))
+
+
+def _record(
+    supervisor: Supervisor, pod: Pod, spec: ContainerSpec, name: str, *, volumes: bool = True
+) -> ContainerRecord:
+    """Of a container to be, its new volumes made. Without `volumes` it has not those that the image names."""
     host = supervisor.host
     ids.check_name("container", name)
     host.index.check_container_name(name)
@@ -104,7 +123,7 @@ def _resolve(supervisor: Supervisor, pod: Pod, spec: ContainerSpec, name: str, *
         if mount.type == "volume":
             mount.source = host.volumes.create(mount.source).name
     supervisor.place(record)
-    return pod.add(record)
+    return record
 
 
 def _of_others(supervisor: Supervisor, named: list[str]) -> list[Mount]:

@@ -131,6 +131,6 @@ COMMANDS = {
         flags.many("tag", "A name of the image: NAME[:TAG]", "t"),
         Flag("target", "The last stage that is wanted"),
         least=1, most=1,
-        notes="- takes a tar from stdin, or a Dockerfile alone. Each step runs in a virtual machine of its own.",
+        notes="- takes a tar from stdin, or a Dockerfile alone. Each stage runs in a virtual machine of its own.",
     ),
 }  # fmt: skip

@@ -36,7 +36,7 @@ DOCKERFILES = {
     "stages": "ARG BASE=busybox\nFROM ${BASE} AS first\nRUN echo 1 > /one; mkdir /d; echo 2 > /d/two; chown -R 5:6 /d\n"
     "FROM scratch\nCOPY --from=first /one /d /in/\nCOPY --from=0 --chown=7 /d/t* /other/\n"
     "COPY --from=busybox /etc/passwd /etc/\nENV X=1\n",
-    "fails": "FROM busybox\nRUN echo out; echo err >&2; exit 7\n",
+    "fails": "FROM busybox\nRUN echo err >&2; exit 7\n",
     "unknown": "FROM busybox\nFOO bar\n",
     "missing": "FROM busybox\nCOPY nosuch /\n",
     "several": "FROM busybox\nCOPY one two.txt /nodir\n",

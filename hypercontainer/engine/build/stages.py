@@ -9,17 +9,16 @@ import copy
 import posixpath
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from hypercontainer.engine import create
 from hypercontainer.engine.build import config as configs
 from hypercontainer.engine.build import words
 from hypercontainer.engine.build.arguments import Arguments
 from hypercontainer.engine.build.config import Config
+from hypercontainer.engine.build.container import Containers, containers
 from hypercontainer.engine.build.context import WILD, Context
 from hypercontainer.engine.build.copy import Copy, Files, Source, check, gather, put
 from hypercontainer.engine.build.dockerfile import Dockerfile, Instruction, Stage, find, trigger
@@ -31,7 +30,7 @@ from hypercontainer.images.index import Image
 from hypercontainer.images.manifest import Process
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model import documents as doc
-from hypercontainer.model.spec import Build, ContainerSpec, Dns, EndpointSpec, Healthcheck, PodSpec
+from hypercontainer.model.spec import Build
 from hypercontainer.sandbox import archive
 from hypercontainer.sandbox.attach import AttachSession
 from hypercontainer.sandbox.container import Container
@@ -86,10 +85,17 @@ class Stages:
         self._done: list[State] = []
         self._step = 0
         self._steps = file.steps + len(wanted.labels)
+        self._containers = Containers(supervisor, wanted)
         self._copied = 0  # trees that were read out of images
 
     async def run(self) -> Image:
         """The image of the last stage."""
+        try:
+            return await self._run_all()
+        finally:
+            await self._containers.end()
+
+    async def _run_all(self) -> Image:
         for each in self._file.arguments:
             await self._begin(each.source)
             for pair in each.pairs():
@@ -107,6 +113,7 @@ class Stages:
                 await self._say(f" ---> {state.shown}\n")
             if not state.empty:
                 await self._tell(doc.BuildStage(stage=state.image.id))
+            await self._containers.end()
             self._arguments.begin_stage()
             self._done.append(state)
         if unused := self._arguments.unused():
@@ -247,9 +254,10 @@ class Stages:
         if fill is None:
             await self._make(state, config, created_by, images.nothing())
             return
-        async with self._container(state.image, volumes=False) as (pod, container), pod.entered(container):
-            await fill(Files(pod, container))
-            await self._make(state, config, created_by, archive.layer(pod, container, pause=False))
+        pod, container = await self._containers.next(state.image, volumes=False)
+        await fill(Files(pod, container))
+        await self._make(state, config, created_by, archive.layer(pod, container, pause=False))
+        self._containers.made(state.image)
 
     async def _make(self, state: State, config: Config, created_by: str, layer: AsyncIterator[bytes]) -> None:
         image = await images.commit(
@@ -267,45 +275,6 @@ class Stages:
 
     # what a virtual machine is needed for
 
-    @asynccontextmanager
-    async def _container(
-        self, image: Image, *, volumes: bool, command: Sequence[str] = ("true",), env: Sequence[str] = ()
-    ) -> AsyncIterator[tuple[Pod, Container]]:
-        """A container of `image` in a pod of its own, which goes with the block."""
-        wanted = self.wanted
-        host = self.host
-        name = host.index.invent_name()
-        spec = PodSpec(
-            name=name,
-            memory_mib=wanted.memory_mib,
-            networks=[EndpointSpec(network=wanted.network)],
-            dns=Dns(),
-            extra_hosts=wanted.extra_hosts,
-            containers=[
-                ContainerSpec(
-                    image=image.id,
-                    command=list(command),
-                    entrypoint=[],
-                    env=list(env),
-                    shm_mib=wanted.shm_mib,
-                    ulimits=wanted.ulimits,
-                    healthcheck=Healthcheck(test=["NONE"]),
-                    log="none",
-                )
-            ],
-        )
-        pod = create.step(self.supervisor, spec, name, volumes=volumes)
-        [container] = pod.containers.values()
-        try:
-            yield pod, container
-        finally:
-            container.output.cut()
-            container.output.close()
-            async with pod.locked() as locked:
-                await self.supervisor.discard(locked)
-            pod.emit("destroy", container)
-            await self.supervisor.remove_anonymous(container.record)
-
     async def _run(self, state: State, each: Instruction, values: configs.Env) -> None:
         command = configs.command(state.config, each)
         recorded = self._arguments.recorded(values)
@@ -316,16 +285,14 @@ class Stages:
             self._take(state, found, state.config)
             return
         env = [f"{name}={value}" for name, value in values.items()]
-        async with AsyncExitStack() as stack:
-            running = self._container(state.image, volumes=True, command=command, env=env)
-            pod, container = await stack.enter_async_context(running)
-            await self._say(f" ---> Running in {short(container.record.id)}\n")
-            await stack.enter_async_context(pod.entered(container))
-            status = await self._output(pod, container)
-            if status:
-                words = f"The command '{' '.join(command)}' returned a non-zero code: {status}"
-                raise BuildFailed(words + (f": {container.record.error}" if container.record.error else ""), status)
-            await self._make(state, state.config, created_by, archive.layer(pod, container, pause=False))
+        pod, container = await self._containers.next(state.image, volumes=True, command=command, env=env)
+        await self._say(f" ---> Running in {short(container.record.id)}\n")
+        status = await self._output(pod, container)
+        if status:
+            words = f"The command '{' '.join(command)}' returned a non-zero code: {status}"
+            raise BuildFailed(words + (f": {container.record.error}" if container.record.error else ""), status)
+        await self._make(state, state.config, created_by, archive.layer(pod, container, pause=False))
+        self._containers.made(state.image)
         await self._say(f"Removing intermediate container {short(container.record.id)}\n")
 
     async def _output(self, pod: Pod, container: Container) -> int:
@@ -372,7 +339,8 @@ class Stages:
         number = find(self._file.stages[: len(self._done)], origin)
         image = self._done[number].image if number is not None else await self._image(origin)
         found = []
-        async with self._container(image, volumes=False) as (pod, container), pod.entered(container):
+        async with containers(self.supervisor, self.wanted) as others:
+            pod, container = await others.next(image, volumes=False)
             files = Files(pod, container)
             for pattern in patterns:
                 found += await self._read(pod, container, files, posixpath.normpath("/" + pattern.lstrip("/")))

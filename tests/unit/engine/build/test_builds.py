@@ -1,11 +1,13 @@
 """A build as a whole, in guests that are fakes: what is printed, what becomes of each instruction, what is left."""
 
 import json
+import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 
+from hypercontainer.engine.build import container
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import BuildFailed, HyperError, InvalidInput
 from hypercontainer.model import documents as doc
@@ -103,6 +105,44 @@ async def test_commands_run_and_what_they_print_is_told(engine: LocalEngine, wor
     assert said.count("Using cache") == 2
     said, _ = await built(engine, 'FROM busybox\nARG WHO=me\nRUN ["echo", "hello"]\n', args={"WHO": "you"})
     assert said.count("Using cache") == 1  # the ARG itself says what the file does
+    nothing_left(engine, world)
+
+
+def rootfs(agent: FakeAgent) -> list[str]:
+    """Of the containers that were made in a guest, in order: "disks", or the number of the one that it goes on from."""
+    made = [args for op, args in agent.requests if op == "container.create"]
+    ids = [args["id"] for args in made]
+    return [str(ids.index(args["rootfs"]["over"])) if "over" in args["rootfs"] else "disks" for args in made]  # type: ignore[operator,index]
+
+
+async def test_a_stage_is_one_machine_but_for_volumes(
+    engine: LocalEngine, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agents: list[FakeAgent] = []
+
+    def agent() -> FakeAgent:
+        agents.append(one := FakeAgent())
+        one.told["layer"] = made.layer([made.member(f"of/machine{len(agents)}", b"a")])
+        return one
+
+    world.hypervisor.make_agent = agent
+    run = 'RUN ["echo", "it runs"]\n'
+    await built(engine, 'FROM busybox\nRUN ["echo", "a template is made"]\n')
+    agents.clear()
+    said, _ = await built(
+        engine,
+        f"FROM busybox\n{run}ENV A=1\n{run}COPY a /a\nVOLUME /v\n{run}{run}FROM busybox\nUSER 1\n{run}",
+        [made.member("a", b"1")],
+    )
+    assert [rootfs(one) for one in agents] == [["disks", "0", "1"], ["disks"], ["disks"], ["disks"]]
+    assert len(set(re.findall("Running in ([0-9a-f]{12})", said))) == 5
+    agents.clear()
+    await built(engine, f"FROM busybox\n{run}ENV A=1\n{run}{run}WORKDIR /w\n")
+    assert [rootfs(one) for one in agents] == [["disks", "0"]]  # two steps were in the cache
+    agents.clear()
+    monkeypatch.setattr(container, "STEPS", 2)
+    await built(engine, f"FROM busybox\n{run * 4}", no_cache=True)
+    assert [rootfs(one) for one in agents] == [["disks", "0", "1"], ["disks"]]
     nothing_left(engine, world)
 
 
