@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
+from hypercontainer.engine import policy
 from hypercontainer.engine.build import dockerfile
 from hypercontainer.engine.build.context import Context
 from hypercontainer.engine.build.stages import Stages, short
@@ -55,7 +56,10 @@ class Builds:
                         if isinstance(item, doc.Progress):
                             await say(item)
 
-            stages = Stages(self.supervisor, wanted, file, files, work.path, pull, say)
+            def admit_url(url: str) -> None:
+                policy.admit_url(by, url)
+
+            stages = Stages(self.supervisor, wanted, file, files, work.path, pull, admit_url, say)
             image = await stages.run()
             await say(doc.BuildOutput(stream=f"Successfully built {short(image.id)}\n"))
             for name in names:

@@ -43,3 +43,9 @@ def admit_network(principal: Principal, spec: NetworkSpec) -> NetworkSpec:
         what = "subnets" if spec.subnets else "options"
         raise Denied(f"cannot make network {spec.name}: its {what} are for admins to choose; leave them out")
     return spec
+
+
+def admit_url(principal: Principal, url: str) -> None:
+    """What hyperd fetches it fetches as this host, from what is on it and beside it too: that is for admins to read."""
+    if principal.role < Role.ADMIN:
+        raise Denied(f"cannot fetch {url[:200]}: this host does so for admins; RUN a program that fetches it")

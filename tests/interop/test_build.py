@@ -1,9 +1,13 @@
 """docker build beside Debian's dockerd with its classic builder: the same words, the same images, the same cache."""
 
+import asyncio
+import functools
+import http.server
 import json
 import os
 import re
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +16,14 @@ import pytest
 
 from hypercontainer.testing.daemon import PrivateDaemon
 from tests.interop.dockerd import Dockerd
+from tests.interop.registries import docker_registry
 
 pytestmark = [pytest.mark.interop, pytest.mark.skipif(os.geteuid() != 0, reason="dockerd and hyperd are root's")]
 
 CLASSIC = {"DOCKER_BUILDKIT": "0"}
 # What each run has of its own.
 IDS = re.compile(r"\b[0-9a-f]{12}\b")
+OWN = ("Sending build", "Removing", " ---> Run", "Downloading")
 HASHES = re.compile(r"(file|dir|multi):[0-9a-f]{64}")
 
 LOOK = """find / -xdev -not -path '/proc*' -not -path '/sys*' -not -path '/dev*' \\
@@ -63,17 +69,19 @@ class Both:
         [program, *_] = theirs = docker.argv()
         self.argvs = [theirs, [program, "--host", f"unix://{hyper.folder}/hyper-docker.sock"]]
 
-    def build(self, folder: Path, *words: str) -> list[tuple[int, str, str]]:
+    def build(self, context: Path | str, *words: str, stdin: bytes = b"") -> list[tuple[int, str, str]]:
         """Of each: the status, what it printed without what is its own, and the errors."""
         done = []
         for argv in self.argvs:
             run = subprocess.run(
-                [*argv, "build", *words, str(folder)], capture_output=True, env={**os.environ, **CLASSIC}, timeout=500
+                [*argv, "build", *words, str(context)],
+                input=stdin,
+                capture_output=True,
+                env={**os.environ, **CLASSIC},
+                timeout=500,
             )
             out = IDS.sub("ID", run.stdout.decode())
-            kept = [
-                line for line in out.splitlines() if not line.startswith(("Sending build", "Removing", " ---> Run"))
-            ]
+            kept = [line for line in out.splitlines() if line and not line.startswith(OWN)]
             done.append((run.returncode, "\n".join(kept), run.stderr.decode()))
         return done
 
@@ -116,3 +124,96 @@ def test_a_build(both: Both, folder: Path, name: str) -> None:
         run = ("run", "--rm", "-u", "0", "--network", "none", f"built-{name}:1", "sh", "-c", LOOK)
         theirs_in_it, ours_in_it = (set(text.splitlines()) for text in both.call(*run))
         assert (ours_in_it - theirs_in_it, theirs_in_it - ours_in_it) == (set(), set())
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[str]:
+    """A server's address, with an archive and a file in it."""
+    files = tmp_path / "served"
+    files.mkdir()
+    (files / "plain.txt").write_text("fetched\n")
+    os.utime(files / "plain.txt", (981173106, 981173106))
+    subprocess.run(["tar", "-C", files, "-czf", files / "packed.tar.gz", "plain.txt"], check=True)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(files))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield "http://{}:{}".format(*server.server_address[:2])
+        server.shutdown()
+        thread.join()
+
+
+def test_urls_are_added(both: Both, folder: Path, served: str) -> None:
+    (folder / "Dockerfile").write_text(
+        f"FROM busybox\nADD {served}/plain.txt {served}/packed.tar.gz one /to/\nADD {served}/plain.txt /as\n"
+        f"ADD --chown=5:6 {served}/plain.txt /to/own\nRUN cat /as > /copy\n"
+    )
+    for again in False, True:
+        theirs, ours = both.build(folder, "-t", "urls:1")
+        assert ours == theirs and ours[0] == 0
+        assert ("Using cache" in ours[1]) is again
+    look = "stat -c '%n %a %u:%g %s' /to/* /as /copy; stat -c %Y /as; cat /to/plain.txt"
+    theirs_in_it, ours_in_it = both.call("run", "--rm", "--network", "none", "urls:1", "sh", "-c", look)
+    assert ours_in_it == theirs_in_it
+    said = both.call("history", "--no-trunc", "--format", "{{.CreatedBy}}", "urls:1")
+    histories = [re.sub("[0-9a-f]{64}(?= in )", "", text).splitlines()[:4] for text in said]
+    assert histories[1] == histories[0]
+    for url, status in (f"{served}/nosuch", 404), (f"{served}/", 200):
+        (folder / "Dockerfile").write_text(f"FROM busybox\nADD {url} /to/\n")
+        theirs, ours = both.build(folder)
+        assert (ours[0], theirs[0]) == (1, 1)
+        assert str(status) in ours[2] or "cannot determine filename" in ours[2], ours
+
+
+def test_names_labels_networks_and_targets(both: Both, folder: Path) -> None:
+    text = "FROM busybox AS first\nRUN ls /sys/class/net | wc -l > /nets\nFROM first\nENV B=1\n"
+    (folder / "Dockerfile").write_text(text)
+    words = ("-t", "one:1", "-t", "two", "--label", "a=b c", "--label", "x", "--network", "none", "--target", "first")
+    theirs, ours = both.build(folder, *words, "--platform", "linux/amd64")
+    assert ours == theirs and "Successfully tagged two:latest" in ours[1]
+    for name in "one:1", "two:latest":
+        inspected = [document(text) for text in both.call("image", "inspect", name)]
+        assert inspected[1] == inspected[0] and inspected[1]["Labels"] == {"a": "b c", "x": ""}
+        assert both.call("run", "--rm", "--network", "none", name, "cat", "/nets") == ["1\n", "1\n"]
+    theirs, ours = both.build(folder, "--platform", "linux/s390x")
+    assert (ours[0], theirs[0]) == (1, 1)
+
+
+def test_contexts_from_stdin(both: Both, folder: Path) -> None:
+    theirs, ours = both.build("-", "-t", "piped:1", stdin=b"FROM busybox\nENV A=piped\n")
+    assert ours == theirs and ours[0] == 0
+    (folder / "Own").write_text("FROM busybox\nCOPY one /one\n")
+    packed = subprocess.run(["tar", "-C", folder, "-cz", "."], capture_output=True, check=True).stdout
+    theirs, ours = both.build("-", "-f", "Own", stdin=packed)
+    assert ours == theirs and ours[0] == 0
+    theirs, ours = both.build("-", stdin=b"")
+    assert (ours[0], theirs[0]) == (1, 1)
+
+
+def built_and_pushed(both: Both, name: str, text: str) -> None:
+    """By dockerd."""
+    docker = both.argvs[0]
+    for words, stdin in (["build", "-t", name, "-"], text.encode()), (["push", name], b""):
+        subprocess.run(
+            [*docker, *words], input=stdin, capture_output=True, check=True, env={**os.environ, **CLASSIC}, timeout=500
+        )
+
+
+async def test_pull_asks_the_registry(both: Both, folder: Path, tmp_path: Path) -> None:
+    """And without it what is here is enough."""
+    said = []
+    async with docker_registry(tmp_path / "registry") as host:
+        (folder / "Dockerfile").write_text(f"FROM {host}/base:1\nRUN cat /version\n")
+        for version in "1", "2":
+            text = f"FROM busybox\nRUN echo version {version} > /version\n"
+            await asyncio.to_thread(built_and_pushed, both, f"{host}/base:1", text)
+            for words in [], ["--pull"]:
+                _, (status, out, _) = await asyncio.to_thread(both.build, folder, *words)
+                said.append((status, re.findall("^version .", out, re.MULTILINE)))
+    assert said == [(0, ["version 1"]), (0, []), (0, []), (0, ["version 2"])]
+
+
+def test_git_is_refused_in_words(hyper: PrivateDaemon) -> None:
+    """The client clones those that it can; this one is the daemon's to fetch."""
+    done = hyper.ctl("build", "https://example.invalid/x.git")
+    assert (done.status, "contexts are not fetched: clone it" in done.err) == (1, True)

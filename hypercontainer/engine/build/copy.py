@@ -10,11 +10,12 @@ import json
 import posixpath
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from typing import NamedTuple
 
 from hypercontainer.engine.build.context import PIECE, Context, Node, member, walk
 from hypercontainer.errors import GuestError, InvalidInput
-from hypercontainer.images import compression, tar
+from hypercontainer.images import compression, fetch, tar
 from hypercontainer.sandbox import archive
 from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.pod import Pod
@@ -23,6 +24,7 @@ Owner = tuple[int, int]
 ROOT: Owner = (0, 0)
 END = bytes(1024)  # of a tar
 HEAD = 1 << 16  # bytes of a tar that hold its first header
+UNNAMED = "__unnamed__"  # of a URL, where the destination has a name for it
 MAX_LINKS = 40
 MAX_USERS = 4 << 20  # bytes of a passwd or group file
 MAX_ID = (1 << 32) - 2
@@ -34,6 +36,7 @@ class Source(NamedTuple):
     context: Context
     path: str
     node: Node
+    fetched: bool = False  # from a URL: never unpacked
 
     @property
     def name(self) -> str:
@@ -63,7 +66,7 @@ class Copy(NamedTuple):
 
 
 def gather(context: Context, patterns: Sequence[str]) -> list[Source]:
-    """InvalidInput for one that is not there."""
+    """What `patterns` mean, in their order. InvalidInput for one without wildcards that is not there."""
     found = []
     for pattern in patterns:
         for path in context.matching(pattern):
@@ -73,12 +76,24 @@ def gather(context: Context, patterns: Sequence[str]) -> list[Source]:
                     f"file not found in build context or excluded by .dockerignore: stat {path}: file does not exist"
                 )
             found.append(Source(context, path, node))
-    if not found:
-        raise InvalidInput("no source files were specified")
     return found
 
 
+async def fetched(url: str, to: str, path: Path) -> Source:
+    """The file at a URL, its content at `path`; `to` is the destination as it is written. See images.fetch."""
+    found = await fetch.fetch(url, path)
+    if not found.name and to.endswith("/"):
+        raise InvalidInput(f"cannot determine filename for source {url[:200]}")
+    node = Node(tar.FILE, 0o600, mtime=found.modified_s)
+    node.size, node.content = found.size, found.digest
+    context = Context(path)
+    context.root.children = {found.name or UNNAMED: node}
+    return Source(context, found.name or UNNAMED, node, fetched=True)
+
+
 def check(sources: Sequence[Source], word: str, to: str) -> None:
+    if not sources:
+        raise InvalidInput(f"{word} failed: no source files were specified")
     if len(sources) > 1 and not to.endswith("/"):
         raise InvalidInput(
             f"When using {word} with more than one source file, the destination must be a directory and end with a /"
@@ -96,7 +111,8 @@ def _digest(source: Source, owners: bool) -> str:
         xattrs = {key.hex(): value.hex() for key, value in sorted(node.xattrs.items())}
         known = [path, node.kind, node.mode, node.size, node.content, node.link, xattrs]
         digest.update(json.dumps([*known, node.uid, node.gid] if owners else known).encode() + b"\n")
-    return f"{'dir' if source.is_folder else 'file'}:{digest.hexdigest()}"
+    kind = "" if source.fetched else "dir:" if source.is_folder else "file:"
+    return kind + digest.hexdigest()
 
 
 class Files:
@@ -182,7 +198,7 @@ async def put(files: Files, copy: Copy, to: str) -> None:
             if not await files.is_folder(place):
                 await files.make_folder(place, owner)
             await files.write(place, _tree(source, None if copy.keeps_owners else owner))
-        elif copy.unpacks and await asyncio.to_thread(source.context.is_archive, source.node):
+        elif copy.unpacks and not source.fetched and await asyncio.to_thread(source.context.is_archive, source.node):
             await files.make_folder(place)
             await files.write(place, _threaded(compression.plain(source.context.pieces(source.node))))
         else:

@@ -20,12 +20,12 @@ from hypercontainer.engine.build.arguments import Arguments
 from hypercontainer.engine.build.config import Config
 from hypercontainer.engine.build.container import Containers, containers
 from hypercontainer.engine.build.context import WILD, Context
-from hypercontainer.engine.build.copy import Copy, Files, Source, check, gather, put
+from hypercontainer.engine.build.copy import Copy, Files, Source, check, fetched, gather, put
 from hypercontainer.engine.build.dockerfile import Dockerfile, Instruction, Stage, find, trigger
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import BuildFailed, InvalidInput, NotFound
 from hypercontainer.images import commit as images
-from hypercontainer.images import platform, spool
+from hypercontainer.images import fetch, platform, spool
 from hypercontainer.images.index import Image
 from hypercontainer.images.manifest import Process
 from hypercontainer.lib.trace import Timings
@@ -39,7 +39,6 @@ from hypercontainer.sandbox.pod import Pod
 Say = Callable[[doc.BuildOutput | doc.Progress | doc.BuildStage], Awaitable[None]]
 Pull = Callable[[str, str], Awaitable[None]]  # an image's name, and a platform
 Fill = Callable[[Files], Awaitable[None]]
-URL = re.compile(r"https?://|git@|git://", re.IGNORECASE)
 HEADERS = 2 << 30  # bytes that a layer may have beside the content of its files
 KILLED_S = 1.0
 SCRATCH = "scratch"
@@ -66,7 +65,8 @@ class State:
 
 
 class Stages:
-    """One build. `work` is a folder of its own; `pull` brings an image here."""
+    """One build. `work` is a folder of its own; `pull` brings an image here; `admit_url` raises Denied where a URL is
+    not to be fetched."""
 
     def __init__(
         self,
@@ -76,17 +76,18 @@ class Stages:
         context: Context,
         work: Path,
         pull: Pull,
+        admit_url: Callable[[str], None],
         say: Say,
     ) -> None:
         self.supervisor, self.host, self.wanted = supervisor, supervisor.host, wanted
         self._file, self._context, self._work = file, context, work
-        self._pull, self._tell = pull, say
+        self._pull, self._admit_url, self._tell = pull, admit_url, say
         self._arguments = Arguments(wanted.args)
         self._done: list[State] = []
         self._step = 0
         self._steps = file.steps + len(wanted.labels)
         self._containers = Containers(supervisor, wanted)
-        self._copied = 0  # trees that were read out of images
+        self._copied = 0  # trees that were read out of images, and files that were fetched
 
     async def run(self) -> Image:
         """The image of the last stage."""
@@ -312,14 +313,12 @@ class Stages:
         if "chmod" in each.flags:
             raise InvalidInput(f"the --chmod option of {each.word} requires BuildKit: run chmod")
         *patterns, to = self._operands(each, env)
-        if each.word == "ADD" and (remote := next((p for p in patterns if URL.match(p)), None)):
-            raise InvalidInput(f"cannot ADD {remote[:200]}: URLs are not fetched; use RUN, or send the file")
         origin = each.flags.get("from", "")
         try:
             if origin:
                 sources = await self._sources(origin, patterns)
-            else:  # in a thread: a context may have very many files
-                sources = await asyncio.to_thread(gather, self._context, patterns)
+            else:
+                sources = await self._gathered(each.word, patterns, to)
         except InvalidInput as e:
             raise InvalidInput(f"{each.word} failed: {e}") from e
         await asyncio.to_thread(check, sources, each.word, to)
@@ -328,6 +327,20 @@ class Stages:
         place = configs.absolute(state.config, to)
         created_by = f"/bin/sh -c #(nop) {await asyncio.to_thread(wanted.message)}"
         await self._commit(state, state.config, created_by, lambda files: put(files, wanted, place))
+
+    async def _gathered(self, word: str, patterns: Sequence[str], to: str) -> list[Source]:
+        """Files of the context, and with ADD of URLs."""
+        found: list[Source] = []
+        for pattern in patterns:
+            if not fetch.is_url(pattern):  # in a thread: a context may have very many files
+                found += await asyncio.to_thread(gather, self._context, [pattern])
+            elif word != "ADD":
+                raise InvalidInput("source can't be a URL for COPY")
+            else:
+                self._admit_url(pattern)
+                self._copied += 1
+                found.append(await fetched(pattern, to, self._work / f"copied-{self._copied}"))
+        return found
 
     def _operands(self, each: Instruction, env: configs.Env) -> list[str]:
         if each.exec_form is not None:

@@ -9,8 +9,9 @@ import pytest
 
 from hypercontainer.engine.build import container
 from hypercontainer.engine.local import LocalEngine
-from hypercontainer.errors import BuildFailed, HyperError, InvalidInput
+from hypercontainer.errors import BuildFailed, Denied, HyperError, InvalidInput, Unavailable
 from hypercontainer.model import documents as doc
+from hypercontainer.model.principal import Role
 from hypercontainer.model.spec import Build
 from hypercontainer.testing import layers as made
 from hypercontainer.testing.fake_agent import FakeAgent
@@ -204,7 +205,8 @@ async def test_a_copy_is_known_by_what_is_in_the_files(engine: LocalEngine, worl
         ("FROM busybox\nCOPY a b /x", "the destination must be a directory and end with a /"),
         ("FROM busybox\nCOPY out /", "file not found in build context"),
         ("FROM busybox\nCOPY around /", "file not found in build context"),
-        ("FROM busybox\nADD http://h/x /", "URLs are not fetched"),
+        ("FROM busybox\nCOPY http://h/x /", "COPY failed: source can't be a URL for COPY"),
+        ("FROM busybox\nADD git@h:x /", "file not found in build context"),
         ("FROM busybox\nCOPY --chmod=1 a /", "BuildKit"),
         ("FROM $NOSUCH", "should not be blank"),
         ("FROM scratch", "No image was generated"),
@@ -216,6 +218,15 @@ async def test_what_cannot_be_done(engine: LocalEngine, world: World, text: str,
     with pytest.raises(InvalidInput) as caught:
         await built(engine, text, [made.member("a", b"1"), made.member("b", b"2"), *links])
     assert why in str(caught.value)
+    nothing_left(engine, world)
+
+
+async def test_only_admins_have_this_host_fetch(engine: LocalEngine, world: World) -> None:
+    text = context("FROM busybox\nADD http://127.0.0.1:1/x /\n")
+    for principal, error in (ADMIN, Unavailable), (ADMIN._replace(role=Role.USER), Denied):
+        source = await engine.builds.run(once(text), Build(), credentials={}, by=principal)
+        with pytest.raises(error):
+            _ = [item async for item in source]
     nothing_left(engine, world)
 
 
