@@ -36,6 +36,7 @@ def build(context: Context, args: Args) -> int:
         label=[each if "=" in each else f"{each}=" for each in args.label],
         target=args.target or None,
         no_cache=args.no_cache or None,
+        cache_from=args.cache_from,
         pull=args.pull or None,
         platform=args.platform or None,
         network="bridge" if args.network in ("", "default") else args.network,
@@ -120,6 +121,7 @@ COMMANDS = {
     "build": Command(
         build, "[OPTIONS] FOLDER | -", "hyperctl build -t mine:1 .",
         flags.many("build-arg", "NAME=VALUE for an ARG of the Dockerfile; NAME takes it from the environment"),
+        flags.many("cache-from", "An image that was built here: only its steps are taken from the cache"),
         Flag("file", "The Dockerfile, else FOLDER/Dockerfile; - is stdin", short="f", metavar="path"),
         flags.many("label", "NAME=VALUE that the image says of itself"),
         Flag("network", "Of the commands that are run", default="bridge"),

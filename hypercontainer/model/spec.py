@@ -153,6 +153,7 @@ class Build(Value, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     target: str = ""  # the last stage that is wanted, by name or number; "" = the last one there is
     no_cache: bool = False
+    cache_from: list[str] = []  # the images that steps may be found again in, and those they were made of; [] = all
     pull: bool = False  # ask the registries even for images that are here
     platform: str = ""
     network: str = "bridge"  # of the commands that are run

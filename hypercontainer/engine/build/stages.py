@@ -8,7 +8,8 @@ import asyncio
 import copy
 import posixpath
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +237,7 @@ class Stages:
             return None
         wanted = _process(config)
         for image in self.host.images.list():
-            if image.record.parent == state.image.id:
+            if image.record.parent == state.image.id and self._trusts(image):
                 document = self.host.images.document(image)
                 history = document.history or []
                 same = history and (history[-1].created_by or "") == created_by
@@ -244,6 +245,17 @@ class Stages:
                     return image
         state.missed = True
         return None
+
+    def _trusts(self, image: Image) -> bool:
+        return not self.wanted.cache_from or any(image.id in self._lineage(name) for name in self.wanted.cache_from)
+
+    def _lineage(self, name: str) -> Iterator[str]:
+        """An image, where there is one of this name, and those that it was made of here."""
+        with suppress(NotFound):
+            while name:
+                image = self.host.images.get(name)
+                yield image.id
+                name = image.record.parent
 
     async def _commit(self, state: State, config: Config, created_by: str, fill: Fill | None = None) -> None:
         """Go on with the image that `config` starts, and `fill` has put files into."""

@@ -43,12 +43,13 @@ class BuildQuery(Query, frozen=True, kw_only=True):
     buildargs: str = ""
     labels: str = ""
     nocache: bool = False
+    cachefrom: str = ""
     pull: bool = False
     target: str = ""
     q: bool = False
     platform: str = ""
     networkmode: str = ""
-    extrahosts: str = ""
+    extrahosts: list[str] = []
     shmsize: int = 0
     memory: int = 0
     ulimits: str = ""
@@ -80,6 +81,7 @@ async def build(call: Call[BuildQuery, AsyncIterator[bytes]]) -> AsyncGenerator[
         labels=texts(q.labels, "labels"),
         target=q.target,
         no_cache=q.nocache,
+        cache_from=foreign.read(q.cachefrom.encode() or b"[]", list[str], "cachefrom", MAX_BODY),
         pull=q.pull,
         platform=q.platform,
         network=spec.DEFAULT if q.networkmode in ("", "default") else q.networkmode,
@@ -118,15 +120,12 @@ def texts(text: str, what: str) -> dict[str, str]:
     return {name: each for name, each in value.items() if each is not None}
 
 
-def _hosts(text: str) -> dict[str, str]:
-    """ "name:address", each with a comma behind it, or as a list in JSON."""
-    value = foreign.loose(text.encode(), "extrahosts", MAX_BODY) if text.startswith("[") else text.split(",")
-    found = {}
-    for each in value if isinstance(value, list) else []:
-        name, _, address = str(each).partition(":")
-        if each:
-            found[name] = address
-    return found
+def _hosts(entries: list[str]) -> dict[str, str]:
+    """ "name:address", whose address may have colons too."""
+    pairs = [entry.partition(":") for entry in entries]
+    if any(not (name and address) for name, _, address in pairs):
+        raise InvalidInput("cannot read extrahosts: they are NAME:ADDRESS")
+    return {name: address for name, _, address in pairs}
 
 
 def ulimits(text: str) -> list[spec.Ulimit]:

@@ -20,6 +20,7 @@ class BuildQuery(Query, frozen=True, kw_only=True):
     label: FilterList = msgspec.field(default_factory=list)
     target: Text = ""
     no_cache: bool = False
+    cache_from: FilterList = msgspec.field(default_factory=list)
     pull: bool = False
     platform: Text = ""
     network: Text = "bridge"
@@ -35,6 +36,7 @@ async def run(call: Call[BuildQuery, AsyncIterator[bytes]]) -> AsyncGenerator[An
         labels=_pairs(q.label, "label"),
         target=q.target,
         no_cache=q.no_cache,
+        cache_from=q.cache_from,
         pull=q.pull,
         platform=q.platform,
         network=q.network,

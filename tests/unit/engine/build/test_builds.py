@@ -93,6 +93,10 @@ async def test_what_was_built_before_is_found_again(engine: LocalEngine, world: 
     assert (first, said.count("Using cache")) == (again, 2)
     said, other = await built(engine, text.replace("A=1", "A=2"))
     assert (said.count("Using cache"), other != first) == (0, True)
+    await built(engine, text, names=["built"])
+    for names, hits in (["built"], 2), (["nosuch", "built"], 2), (["nosuch"], 0), (["busybox"], 0):
+        said, _ = await built(engine, text, cache_from=names)
+        assert said.count("Using cache") == hits
     said, anew = await built(engine, text, no_cache=True)
     assert (said.count("Using cache"), anew != first) == (0, True)
     nothing_left(engine, world)

@@ -22,10 +22,11 @@ async def test_what_a_client_asks_for(server: Server) -> None:
     query = (
         "t=a:1&t=b&dockerfile=x/Own&buildargs=%7B%22A%22%3A%22b%22%2C%22N%22%3Anull%7D&labels=%7B%22l%22%3A%221%22%7D&"
         "nocache=1&pull=1&target=last&networkmode=none&memory=1048577&ulimits=%5B%7B%22Name%22%3A%22nofile%22%2C"
-        "%22Soft%22%3A1%2C%22Hard%22%3A2%7D%5D&extrahosts=a:1.2.3.4,b:5.6.7.8"
+        "%22Soft%22%3A1%2C%22Hard%22%3A2%7D%5D&extrahosts=a:1.2.3.4&extrahosts=b:fd00::1"
     )
     config = base64.urlsafe_b64encode(json.dumps({"h:1": {"username": "me", "password": "p"}}).encode()).decode()
-    address = f"http://docker/v1.41/build?{USUAL.partition('&memory=')[0]}&{query}"
+    usual = USUAL.partition("&memory=")[0].replace("cachefrom=%5B%5D", "cachefrom=%5B%22c%3A1%22%5D")
+    address = f"http://docker/v1.41/build?{usual}&{query}"
     async with server.http.post(address, data=b"tar", headers={"X-Registry-Config": config}) as response:
         lines = [json.loads(line) for line in (await response.read()).splitlines()]
     assert lines == [{"stream": "Step 1/1 : FROM x\n"}, {"aux": {"ID": "sha256:1"}}]
@@ -39,9 +40,10 @@ async def test_what_a_client_asks_for(server: Server) -> None:
         labels={"l": "1"},
         target="last",
         no_cache=True,
+        cache_from=["c:1"],
         pull=True,
         network="none",
-        extra_hosts={"a": "1.2.3.4", "b": "5.6.7.8"},
+        extra_hosts={"a": "1.2.3.4", "b": "fd00::1"},
         memory_mib=2,
         ulimits=[Ulimit(name="nofile", soft=1, hard=2)],
     )
@@ -62,6 +64,7 @@ async def test_what_is_usual_is_as_not_said(server: Server) -> None:
         ("cpushares=5", "cannot build with cpushares"),
         ("buildargs=[]", "no object of strings"),
         ("labels={", "cannot read labels"),
+        ("extrahosts=a", "they are NAME:ADDRESS"),
     ],
 )
 async def test_what_cannot_be_had_is_refused_by_its_name(server: Server, query: str, why: str) -> None:
