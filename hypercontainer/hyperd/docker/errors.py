@@ -8,6 +8,7 @@ from hypercontainer.errors import AlreadyExists, BuildFailed, GuestError, HyperE
 from hypercontainer.hyperd.http.errors import STATUS
 
 UNTAGGED = re.compile(r"(?!(?:sha256:)?[0-9a-f]{12,64}$)(?:[^@]*/)?[^:@/]+")  # the name of an image, and no id
+RUN = re.compile(r"cannot run (.*): ([^:]*)", re.DOTALL)  # what the guest says of a command
 ABSENT: Mapping[str, Callable[[str], str]] = {
     "container": lambda name: f"No such container: {name}",
     "image": lambda name: f"No such image: {name if UNTAGGED.fullmatch(name) is None else f'{name}:latest'}",
@@ -105,13 +106,13 @@ def _forbidden(error: WrongState) -> str:
 def not_run(error: GuestError, what: str = "exec") -> str:
     """Of a command that could not be executed; clients make statuses of these words. Of an exec, also what came before
     its command."""
-    why = error.exec and {
-        errno.ENOENT: "executable file not found in $PATH",
-        errno.ENOTDIR: "no such file or directory",
-        errno.EACCES: "permission denied",
-        errno.EISDIR: "is a directory",
-    }.get(error.errno, "")
-    return f"OCI runtime {what} failed: {error}" + (f": {why}" if why else "")
+    said = RUN.fullmatch(str(error)) if error.exec else None
+    if said is None:
+        return f"OCI runtime {what} failed: {error}"
+    command, why = said.groups()
+    absent = f"stat {command}: no such file or directory" if "/" in command else "executable file not found in $PATH"
+    why = absent if error.errno in (errno.ENOENT, errno.ENOTDIR) else why.lower()
+    return f'OCI runtime {what} failed: exec: "{command}": {why}'
 
 
 def document(error: HyperError) -> dict[str, object]:

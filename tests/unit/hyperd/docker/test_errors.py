@@ -1,5 +1,6 @@
 """Errors as docker's clients read them: statuses and texts."""
 
+import errno
 from typing import Any
 
 import pytest
@@ -78,11 +79,23 @@ async def test_a_container_without_a_log(server: Server) -> None:
     assert said == (501, "configured logging driver does not support reading")
 
 
-async def test_a_command_that_is_not_there(server: Server) -> None:
+@pytest.mark.parametrize(
+    ("said", "number", "words"),
+    [
+        ("cannot run x: No such file or directory", errno.ENOENT, 'exec: "x": executable file not found in $PATH'),
+        ("cannot run /x: No such file or directory", errno.ENOENT, 'exec: "/x": stat /x: no such file or directory'),
+        ("cannot run ./a: b: Not a directory", errno.ENOTDIR, 'exec: "./a: b": stat ./a: b: no such file or directory'),
+        ("cannot run /etc: Permission denied", errno.EACCES, 'exec: "/etc": permission denied'),
+        ("cannot run /x: Exec format error", errno.ENOEXEC, 'exec: "/x": exec format error'),
+        ("broken", 0, "broken"),
+    ],
+)
+async def test_a_command_that_cannot_be_run(server: Server, said: str, number: int, words: str) -> None:
+    """The CLI's statuses 126 and 127 are of these words."""
     server.engine.answers["containers.inspect"] = CREATED
-    server.engine.answers["containers.start"] = GuestError("cannot run x: No such file or directory", 2, exec=True)
-    status, text = message(await server.ask("POST", "/containers/web/start"))
-    assert (status, "executable file not found in $PATH" in text) == (400, True)
+    server.engine.answers["containers.start"] = GuestError(said, number, exec=True)
+    answer = message(await server.ask("POST", "/containers/web/start"))
+    assert answer == (400, f"OCI runtime create failed: {words}")
 
 
 async def test_what_is_not_understood_never_is_500(server: Server) -> None:

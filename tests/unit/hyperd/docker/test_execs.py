@@ -52,7 +52,7 @@ async def test_why_an_exec_does_not_run_is_said_in_its_stream(server: Server) ->
         id="e1", container_id="c1", running=False, exit_code=None, pid=0, tty=False, open_stdin=False, command=["x"]
     )
     await server.ask("POST", "/containers/web/exec", json={"Cmd": ["x"]})
-    server.engine.answers["execs.start"] = GuestError("cannot run x", 2, exec=True)
+    server.engine.answers["execs.start"] = GuestError("cannot run x: No such file or directory", 2, exec=True)
     reader, writer, head = await server.hijack("/exec/e1/start", b"{}")
     assert head.startswith("HTTP/1.1 101")
     assert b"executable file not found in $PATH\r\n" in await reader.read()
