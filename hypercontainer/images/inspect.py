@@ -1,5 +1,8 @@
 """What an image says of itself, in docker's documents."""
 
+from collections.abc import Iterable
+from itertools import chain
+
 import msgspec
 
 from hypercontainer.images.index import Image
@@ -84,8 +87,10 @@ def entry(image: Image, whole: Config, containers: int) -> doc.ImageEntry:
     )
 
 
-def history(image: Image, whole: Config) -> list[doc.HistoryEntry]:
-    """`hyperctl history`: the newest first, instructions that made no layer with size 0."""
+def history(image: Image, whole: Config, parents: Iterable[Image] = ()) -> list[doc.HistoryEntry]:
+    """`hyperctl history`: the newest first, instructions that made no layer with size 0.
+
+    `parents`: those that it was made of here, the next one first, each by one instruction less."""
     steps = whole.history or [History() for _ in whole.diff_ids]
     sizes = iter(image.record.sizes)
     made = [(step, 0 if step.empty_layer else next(sizes, 0)) for step in steps]
@@ -100,6 +105,6 @@ def history(image: Image, whole: Config) -> list[doc.HistoryEntry]:
         )
         for step, size in reversed(made)
     ]
-    if out:
-        out[0] = msgspec.structs.replace(out[0], id=image.id, tags=image.names)
+    for n, each in zip(range(len(out)), chain([image], parents), strict=False):
+        out[n] = msgspec.structs.replace(out[n], id=each.id, tags=each.names)
     return out

@@ -95,7 +95,13 @@ class ImageStore:
         return inspect.entry(image, self.document(image), containers)
 
     def history(self, image: Image) -> Sequence[doc.HistoryEntry]:
-        return inspect.history(image, self.document(image))
+        return inspect.history(image, self.document(image), self._parents(image))
+
+    def _parents(self, image: Image) -> Iterator[Image]:
+        """The images that it was made of here, while they are there: the next one first."""
+        here = index.read(self._index)
+        while (parent := image.record.parent) in here.images:
+            yield (image := _image(here, parent))
 
     @staticmethod
     def _find(here: Index, name: str) -> str:

@@ -61,14 +61,16 @@ async def test_an_image_is_made_of_a_container(engine: LocalEngine, create: Run,
     assert (image.config.cmd, image.config.labels) == (["x"], {"who": "me"})
     assert image.config.env[0] == "A=1" and image.config.env[-1] == "B=2"
     assert config_of(engine, ref.id)["config"]["Healthcheck"] == {"Test": ["CMD", "true"], "Interval": 15 * 10**8}
-    newest = (await engine.images.history("mine:1"))[0]
+    newest, next_one, *_ = await engine.images.history("mine:1")
     assert (newest.created_by, newest.comment, newest.size) == ("sleep 1000", "why", 4)
+    assert (next_one.id, next_one.tags) == (before.id, ["busybox:latest"])
     assert engine.host.images.rootfs(engine.host.images.get("mine:1")).exists()
     again = await engine.containers.create(PodSpec(containers=[ContainerSpec(image="mine:1")]), by=ADMIN)
     assert again.id
     await engine.containers.remove(id, force=True, volumes=False)
     await engine.images.remove("busybox", force=False)
     assert (await engine.images.inspect("mine:1")).parent == ""
+    assert [line.id for line in await engine.images.history("mine:1")] == [ref.id, "<missing>"]
     assert leftovers(engine.host.images) == []
 
 
