@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 
 import msgspec
 
-from hypercontainer.engine import commit, create, describe, lists, top, update
+from hypercontainer.engine import commit, create, describe, endpoints, lists, top, update
 from hypercontainer.engine.policy import Admission
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import InvalidInput, NotFound, WrongState
@@ -39,8 +39,11 @@ class Containers:
             raise InvalidInput(f"cannot create a container of a pod with {len(spec.containers)}: give exactly one")
         name = spec.containers[0].name or spec.name
         name = ids.check_name("container", name) if name else self.host.index.invent_name()
-        pod = await create.pod(self.supervisor, spec, name, implicit=True)
-        [made] = pod.containers.values()
+        if other := endpoints.joined(spec):
+            pod, made = await create.joining(self.supervisor, spec, name, other)
+        else:
+            pod = await create.pod(self.supervisor, spec, name, implicit=True)
+            [made] = pod.containers.values()
         return doc.Created(id=made.record.id, warnings=create.warnings(self.host, pod, made))
 
     # starting and ending
@@ -92,10 +95,11 @@ class Containers:
         ids.check_name("container", name)
         async with pod.locked() as locked:
             self.host.index.check_container_name(name)
-            if pod.record.implicit:
+            names_pod = pod.record.implicit and pod.record.containers[0] is container.record
+            if names_pod:
                 self.host.index.check_pod_name(name)
             before = pod.record.name, container.record.name
-            pod.record.name, container.record.name = name if pod.record.implicit else before[0], name
+            pod.record.name, container.record.name = name if names_pod else before[0], name
             try:
                 locked.machine.save()
             except BaseException:

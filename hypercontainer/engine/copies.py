@@ -65,6 +65,7 @@ def _pod(supervisor: Supervisor, source: PodRecord, spec: PodSpec, *, name: str,
         restart_count=0,
         runs=0,
         health=None,
+        joined="",
         streams=Streams(),
         sinks=[sink for sink in old.sinks if isinstance(sink, LogSinkRecord)],  # the others are its caller's
         rootfs=rootfs.image(images.rootfs(images.get(old.image_id))),

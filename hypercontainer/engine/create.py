@@ -85,10 +85,28 @@ def _with_exposed(host: Host, spec: PodSpec) -> PodSpec:
     return msgspec.structs.replace(spec, ports=ports)
 
 
-async def container(supervisor: Supervisor, pod: Pod, spec: ContainerSpec) -> Container:
-    """One more container of a pod whose lock is held. On failure nothing of it is left."""
+async def joining(supervisor: Supervisor, spec: PodSpec, name: str, other: str) -> tuple[Pod, Container]:
+    """The container of `spec`, with this name, in the pod of `other`, whose network it shares. On failure nothing of it
+    is left. NotFound; WrongState where that one sleeps."""
+    [wanted] = spec.containers
+    supervisor.host.index.check_pod_name(name)  # which it is when all others have gone
+    pod, there = supervisor.find(other)
+    async with pod.locked():
+        pod.check(there, "join the network of")
+        own = msgspec.structs.replace(
+            wanted, name=name, cpus=wanted.cpus or spec.vcpus, memory_mib=wanted.memory_mib or spec.memory_mib
+        )
+        made = await container(supervisor, pod, own, joined=there.record.id)
+    pod.emit("create", made)
+    return pod, made
+
+
+async def container(supervisor: Supervisor, pod: Pod, spec: ContainerSpec, *, joined: str = "") -> Container:
+    """One more container of a pod whose lock is held; `joined`: see ContainerRecord. On failure nothing of it is
+    left."""
     host = supervisor.host
     made = _resolve(supervisor, pod, spec, spec.name or host.index.invent_name())
+    made.record.joined = joined
     try:
         host.pods.add_container(pod.record.id, made.record)
         pod.machine.save()
@@ -143,5 +161,5 @@ def warnings(host: Host, pod: Pod, *made: Container) -> list[str]:
     for each in made:
         image = host.images.get(each.record.image_id)
         said += resolve.warnings(each.record.spec, host.images.config(image))
-        said += [resolve.ALONE] if pod.record.implicit and each.record.spec.cpu_shares else []
+        said += [resolve.ALONE] if pod.record.lone and each.record.spec.cpu_shares else []
     return said

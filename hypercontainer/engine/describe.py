@@ -19,7 +19,7 @@ from hypercontainer.model.record import (
     NicRecord,
     PodRecord,
 )
-from hypercontainer.model.spec import ContainerSpec, EndpointSpec, Healthcheck, Mount
+from hypercontainer.model.spec import CONTAINER, ContainerSpec, EndpointSpec, Healthcheck, Mount, PodSpec
 
 
 def isolation(choice: Choice) -> doc.Isolation:
@@ -128,16 +128,30 @@ def entry(pod: PodRecord, record: ContainerRecord, now_ns: int, *, reached: bool
         created=record.created_ns // 1_000_000_000,
         ports=[
             doc.Port(ip=p.host_ip or "0.0.0.0", private_port=p.container_port, public_port=p.host_port, type=p.protocol)
-            for nic in pod.nics
+            for nic in own_nics(pod, record)
             for p in nic.ports
         ],
         labels=record.labels,
         state=record.state,
         status=status(record, now_ns) + (" (Not reached yet)" if runs_unreached else ""),
         mounts=[mount(m) for m in record.mounts],
-        networks=_places(pod),
+        networks=_shown(pod, record),
         pod=ref(pod),
     )
+
+
+def own_nics(pod: PodRecord, record: ContainerRecord) -> list[NicRecord]:
+    """Those that are shown as its own: one that shares another one's network has none."""
+    return [] if record.joined else pod.nics
+
+
+def networks(pod: PodRecord, record: ContainerRecord) -> list[str]:
+    """What it is in, by name; of one that shares another one's network, whose."""
+    return [f"{CONTAINER}{record.joined}"] if record.joined else [endpoint.network for endpoint in pod.spec.networks]
+
+
+def _shown(pod: PodRecord, record: ContainerRecord) -> dict[str, doc.NamedEndpoint]:
+    return {networks(pod, record)[0]: doc.NamedEndpoint()} if record.joined else _places(pod)
 
 
 def mount(record: MountRecord, volume_path: str = "") -> doc.MountPoint:
@@ -154,8 +168,11 @@ def mount(record: MountRecord, volume_path: str = "") -> doc.MountPoint:
 
 
 def network(pod: PodRecord, record: ContainerRecord | None = None) -> doc.NetworkSettings:
-    """The pod's; of a container of it with the ports that its image exposes."""
+    """The pod's; of a container of it with the ports that its image exposes. One that shares another one's network has
+    interfaces only."""
     nics = _there(pod)
+    if record and record.joined:
+        return doc.NetworkSettings(interfaces=[_interface(nic) for nic in nics])
     return doc.NetworkSettings(
         **msgspec.structs.asdict(endpoint(nics[0]) if nics else doc.Endpoint()),
         ports=_published(pod, record) if nics else {},
@@ -240,7 +257,7 @@ def network_of(record: NetworkRecord, containers: Iterable[tuple[PodRecord, Cont
             name=container.name, mac_address=nic.mac, ipv4_address=nic.address, ipv6_address=nic.address6
         )
         for pod, container in containers
-        for nic in pod.nics
+        for nic in own_nics(pod, container)
         if nic.network == record.name and container.state in ("running", "paused")
     }
     return msgspec.structs.replace(bare_network(record), containers=members)
@@ -271,7 +288,7 @@ def _published(pod: PodRecord, record: ContainerRecord | None) -> dict[str, list
 
 def exposed(pod: PodRecord, record: ContainerRecord) -> list[str]:
     """ "80/tcp": what the image says that it listens on, and what is published."""
-    published = [f"{port.container_port}/{port.protocol}" for port in pod.spec.ports]
+    published = [] if record.joined else [f"{port.container_port}/{port.protocol}" for port in pod.spec.ports]
     return sorted({*record.exposed_ports, *published})
 
 
@@ -337,24 +354,25 @@ def _tmpfs_options(mount: Mount) -> str:
 
 
 def _host_config(pod: PodRecord, record: ContainerRecord) -> doc.HostConfig:
-    spec = record.spec
+    spec, sized = record.spec, pod.sized_for(record)
+    asked = PodSpec() if record.joined else pod.spec  # of the network, where that is its own
     bindings: dict[str, list[doc.HostPort]] = {}
-    for port in pod.spec.ports:
+    for port in asked.ports:
         last = f"-{port.host_port_last}" if port.host_port_last else ""
         host = doc.HostPort(host_ip=port.host_ip, host_port=f"{port.host_port or ''}{last}")
         bindings.setdefault(f"{port.container_port}/{port.protocol}", []).append(host)
     return doc.HostConfig(
         binds=[f"{m.source}:{m.target}" + (":ro" if m.read_only else "") for m in spec.mounts if m.source],
-        network_mode=pod.spec.networks[0].network,
+        network_mode=networks(pod, record)[0],
         port_bindings=bindings,
         restart_policy=doc.RestartPolicyDocument(name=spec.restart.name, maximum_retry_count=spec.restart.max_retries),
         auto_remove=spec.auto_remove,
         cap_add=spec.cap_add,
         cap_drop=spec.cap_drop,
-        dns=pod.spec.dns.nameservers,
-        dns_options=pod.spec.dns.options,
-        dns_search=pod.spec.dns.search,
-        extra_hosts=[f"{name}:{address}" for name, address in pod.spec.extra_hosts.items()],
+        dns=asked.dns.nameservers,
+        dns_options=asked.dns.options,
+        dns_search=asked.dns.search,
+        extra_hosts=[f"{name}:{address}" for name, address in asked.extra_hosts.items()],
         privileged=spec.privileged,
         readonly_rootfs=spec.read_only,
         security_opt=_security_opt(spec),
@@ -362,8 +380,8 @@ def _host_config(pod: PodRecord, record: ContainerRecord) -> doc.HostConfig:
         ulimits=[doc.UlimitDocument(name=u.name, soft=u.soft, hard=u.hard) for u in spec.ulimits],
         sysctls=spec.sysctls,
         shm_size=spec.shm_mib << 20,
-        memory=(spec.memory_mib or (pod.spec.memory_mib if pod.implicit else 0)) << 20,
-        nano_cpus=round(spec.cpus * 1e9) or (pod.spec.vcpus * 1_000_000_000 if pod.implicit else 0),
+        memory=(spec.memory_mib or (pod.spec.memory_mib if sized else 0)) << 20,
+        nano_cpus=round(spec.cpus * 1e9) or (pod.spec.vcpus * 1_000_000_000 if sized else 0),
         pids_limit=spec.pids,
         init=spec.init,
         cpu_shares=spec.cpu_shares,
@@ -371,7 +389,7 @@ def _host_config(pod: PodRecord, record: ContainerRecord) -> doc.HostConfig:
         oom_score_adj=spec.oom_score_adj,
         log_config=doc.LogConfig(type="json-file" if spec.log == "file" else "none", config=_log_options(spec)),
         volumes_from=spec.volumes_from,
-        publish_all_ports=pod.spec.publish_exposed,
+        publish_all_ports=asked.publish_exposed,
     )
 
 
@@ -388,7 +406,7 @@ def _security_opt(spec: ContainerSpec) -> list[str]:
 def _config(pod: PodRecord, record: ContainerRecord) -> doc.ProcessConfig:
     spec, process = record.spec, record.config.process
     return doc.ProcessConfig(
-        hostname=spec.hostname or pod.spec.hostname or record.id[:12],
+        hostname=spec.hostname or pod.spec.hostname or (pod.containers[0] if record.joined else record).id[:12],
         user=process.user,
         tty=spec.tty,
         open_stdin=spec.open_stdin,

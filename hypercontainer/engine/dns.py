@@ -55,7 +55,7 @@ class Asker:
         for network in [nic.network for nic in named_nics(self.pod)]:
             for pod, nic in self._members(network):
                 if any(ip_interface(each).ip == address for each in nic.addresses):
-                    return f"{next(names(pod, network))}.{network}"
+                    return f"{called}.{network}" if (called := next(names(pod, network), "")) else ""
         return ""
 
     def servers(self) -> Sequence[str]:
@@ -79,10 +79,13 @@ def named_nics(pod: PodRecord) -> list[NicRecord]:
 
 def names(pod: PodRecord, network: str) -> Iterator[str]:
     """What a pod is called in a network, the name that it was given first. A pod of several containers has the names of
-    all of them: they have one address."""
+    all of them: they have one address. As with docker, one that shares another one's network has none."""
+    named = [container for container in pod.containers if not container.joined]
+    if pod.implicit and not named:
+        return  # whose network it was is removed, and may be made anew elsewhere
     if not pod.implicit:
         yield pod.name
-    for container in pod.containers:
+    for container in named:
         yield container.name
         yield container.id[:SHORT_ID]
     for endpoint in pod.spec.networks:

@@ -7,10 +7,11 @@ import msgspec
 from hypercontainer.errors import InvalidInput
 from hypercontainer.model import ids
 from hypercontainer.model.record import MOST_NICS, PodRecord
-from hypercontainer.model.spec import NONE, EndpointSpec, PodSpec
+from hypercontainer.model.spec import CONTAINER, NONE, Dns, EndpointSpec, PodSpec
 from hypercontainer.network import ipam
 from hypercontainer.network.store import NetworkStore
 
+SHARED = "container sharing network namespace with another container or host cannot be connected to any other network"
 MOST_ALIASES = 64
 HOST = "a virtual machine has no part in the host's network; publish ports with -p, and reach the host at the gateway"
 
@@ -28,6 +29,38 @@ def resolved(networks: NetworkStore, wanted: PodSpec) -> PodSpec:
     return spec
 
 
+def joined(spec: PodSpec) -> str:
+    """The container whose network that of `spec` is to share, and so its pod; "": nobody's. InvalidInput, in docker's
+    words, for what is that one's to say."""
+    named = [endpoint for endpoint in spec.networks if endpoint.network.startswith(CONTAINER)]
+    if not named:
+        return ""
+    if any(endpoint.mac for endpoint in named):
+        raise InvalidInput("conflicting options: mac-address and the network mode")
+    if spec.networks != [EndpointSpec(network=named[0].network)]:
+        raise InvalidInput(SHARED)
+    if not (other := named[0].network.removeprefix(CONTAINER)):
+        raise InvalidInput("invalid network mode: invalid container format container:<name|id>")
+    for said, words in (
+        (spec.hostname, "hostname and the network mode"),
+        (spec.dns != Dns(), "dns and the network mode"),
+        (spec.extra_hosts, "custom host-to-IP mapping and the network mode"),
+        (spec.ports or spec.publish_exposed, "port publishing and the container type network mode"),
+        (any(each.expose for each in spec.containers), "port exposing and the container type network mode"),
+    ):
+        if said:
+            raise InvalidInput(f"conflicting options: {words}")
+    for said, word in (
+        (spec.tenant, "tenant"),
+        (spec.factory, "factory"),
+        (spec.locks, "locks"),
+        (spec.share_pid, "share_pid"),
+    ):
+        if said:
+            raise InvalidInput(f"cannot choose {word}: its virtual machine is that of {other}")
+    return other
+
+
 def check_ports(networks: NetworkStore, spec: PodSpec) -> None:
     """InvalidInput when it has ports to publish, and nothing leads to it."""
     names = [endpoint.network for endpoint in spec.networks]
@@ -42,8 +75,8 @@ def _resolved(networks: NetworkStore, endpoint: EndpointSpec) -> EndpointSpec:
     key = endpoint.network
     if key == "host":
         raise InvalidInput(f"cannot use network host: {HOST}")
-    if key.startswith("container:"):
-        raise InvalidInput(f"cannot use network {key}: containers share a network in one pod: hyperctl pod create")
+    if key.startswith(CONTAINER):
+        raise InvalidInput(f"cannot use network {key}: a pod has networks of its own; add the container to that pod")
     record = networks.find(key)
     if record.name == NONE and endpoint != EndpointSpec(network=key):
         raise InvalidInput("cannot have an address or an alias without a network")

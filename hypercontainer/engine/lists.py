@@ -67,7 +67,7 @@ def _matches(index: PodIndex, image_id: ImageId, wanted: Filters) -> Match:
         "ancestor": lambda value: _ancestor(image_id(value)),
         "pod": lambda value: lambda pod, _: value == pod.name or pod.id.startswith(value),
         "volume": lambda value: lambda _, c: any(value in (m.source, m.target) for m in c.mounts),
-        "network": lambda value: lambda pod, _: any(value == each.network for each in pod.spec.networks),
+        "network": lambda value: lambda pod, c: value in describe.networks(pod, c),
         "publish": _publish,
         "expose": _expose,
         "status": lambda value: lambda _, c: c.state == value,
@@ -126,8 +126,10 @@ def _ancestor(image: str) -> Match:
 
 def _publish(value: str) -> Match:
     first, last, protocol = filters.ports("publish", value)
-    return lambda pod, _: any(
-        first <= port.host_port <= last and port.protocol == protocol for nic in pod.nics for port in nic.ports
+    return lambda pod, c: any(
+        first <= port.host_port <= last and port.protocol == protocol
+        for nic in describe.own_nics(pod, c)
+        for port in nic.ports
     )
 
 

@@ -136,7 +136,7 @@ class Networks:
         name = self.store.find(network).name
         pod, container = self._find(c)
         async with pod.locked() as locked:
-            self._check(locked, "connect", name)
+            self._check(locked, container, "connect", name)
             before = [each for each in pod.record.spec.networks if each.network != NONE]
             if any(each.network == name for each in before):
                 raise AlreadyExists(f"cannot connect {c} to network {name}: it is in it", "endpoint", name)
@@ -153,7 +153,7 @@ class Networks:
         name = self.store.find(network).name
         pod, container = self._find(c)
         async with pod.locked() as locked:
-            self._check(locked, "disconnect", name)
+            self._check(locked, container, "disconnect", name)
             left = [each for each in pod.record.spec.networks if each.network != name]
             if len(left) == len(pod.record.spec.networks) or name == NONE:
                 if force:
@@ -177,9 +177,11 @@ class Networks:
                 raise e from None
         return pod, container.record
 
-    def _check(self, pod: LockedPod, verb: str, network: str) -> None:
-        """WrongState while nobody can tell its guest."""
+    def _check(self, pod: LockedPod, container: ContainerRecord | None, verb: str, network: str) -> None:
+        """InvalidInput for another one's to change; WrongState while nobody can tell its guest."""
         name, doing = pod.record.name, f"{verb} network {network} of"
+        if container and container.joined:
+            raise InvalidInput(endpoints.SHARED)
         if pod.pod.removed:
             raise NotFound("container", name)
         if pod.record.netns:

@@ -191,6 +191,7 @@ async def _checkpoint(
 def _check_idle(pod: Pod, container: Container) -> None:
     pod.machine.check_reached("restore", container.record.name)
     pod.check(container, "restore")
+    capture.check_alone(pod.record, container.record, "restore")
     if pod.machine.vm:  # it ends just now, or files are copied
         raise WrongState("restore", container.record.name, "in use", "wait, or restore it under another name")
 

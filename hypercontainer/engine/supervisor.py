@@ -8,12 +8,12 @@ from hypercontainer.engine import allocate, config, describe, restart
 from hypercontainer.engine.health import Watch
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.restart import Restarts
-from hypercontainer.errors import Exhausted, HyperError
+from hypercontainer.errors import Exhausted, HyperError, WrongState
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model.record import ContainerRecord, PodRecord
 from hypercontainer.model.spec import NONE
 from hypercontainer.model.state import Verb
-from hypercontainer.sandbox.container import Container
+from hypercontainer.sandbox.container import RUNNING, Container
 from hypercontainer.sandbox.locked import LockedPod
 from hypercontainer.sandbox.pod import Pod
 
@@ -123,7 +123,7 @@ class Supervisor:
         """Tell what a start and an end of `container` are to its networks and volumes."""
         host = self.host
         for network in host.networks.all():
-            if network.name != NONE and network.name in [endpoint.network for endpoint in pod.spec.networks]:
+            if network.name != NONE and network.name in describe.networks(pod, container):
                 attributes = describe.network_attributes(network) | {"container": container.id}
                 host.events.emit("network", of_network, network.id, attributes)
         for mount in [mount for mount in container.mounts if mount.type == "volume"]:
@@ -138,22 +138,36 @@ class Supervisor:
     async def start(self, pod: Pod, container: Container, trace: Trace) -> None:
         """Boot the machine if need be, make the container in it, start its process. One that runs: nothing happens.
 
-        Somebody wants that: what its restart policy has counted begins anew. WrongState for a paused one."""
+        Somebody wants that: what its restart policy has counted begins anew. WrongState for a paused one, and when
+        that does not run whose network it shares; NotFound when that one is gone."""
         if not container.alive:
             self.restarts.begin_anew(container.record.id)
             container.record.restart_count = 0
-        await self._start(pod, container, trace)
+        await self._start(pod, container, trace, asked=True)
 
-    async def _start(self, pod: Pod, container: Container, trace: Trace) -> None:
+    def _check_joined(self, record: ContainerRecord) -> None:
+        """As docker has it. One that a policy starts needs nobody: the network is its machine's."""
+        if record.joined:
+            other = self.find(record.joined)[1].record
+            if other.state not in RUNNING:
+                why = f"cannot join network of a non running container: {other.id}; start {other.name} first"
+                raise WrongState("start", record.name, record.state, why)
+
+    async def _start(self, pod: Pod, container: Container, trace: Trace, *, asked: bool = False) -> None:
+        """`asked`: by somebody, not by its restart policy."""
         container.starting = trace
         async with pod.locked() as locked:
             pod.check(container, "start")
             if container.running:
                 return
             locked.machine.check_reached("start", container.record.name)
+            if pod.record.paused:
+                raise WrongState("start", container.record.name, "in a paused virtual machine", "unpause that first")
             await self.pay(locked)
             self.restarts.cancel(container.record.id)
             try:
+                if asked:
+                    self._check_joined(container.record)
                 await locked.start(container, trace)
             except BaseException:
                 await self._not_started(locked, container)
@@ -260,7 +274,7 @@ class Supervisor:
         record = container.record
         self.restarts.cancel(record.id)
         with record.moving("removing"):  # as before where that fails, so that it can be tried again
-            if pod.record.implicit:
+            if pod.record.lone:
                 await self.destroy(pod)
             else:
                 await self._take_out(pod, container)
@@ -273,6 +287,8 @@ class Supervisor:
         await pod.machine.leave(container.record)
         self.host.pods.remove_container(pod.record.id, container.record.id)
         pod.pod.drop(container)
+        if pod.record.implicit:  # whose name it has had may be given anew
+            pod.record.name = pod.record.containers[0].name
         pod.machine.note()
         await container.remove()
 

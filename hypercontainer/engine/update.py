@@ -37,7 +37,7 @@ async def update(host: Host, pod: Pod, container: Container, wanted: ContainerUp
         if pod_spec != pod.record.spec and pod.record.guest:
             need(pod.site.hypervisor, Feature.RESIZE, f"change the size of {container.record.name} while it runs")
         said = await uninterrupted(_change(pod, container, pod_spec, spec))
-    return [*said, resolve.ALONE] if wanted.cpu_shares and pod.record.implicit else said
+    return [*said, resolve.ALONE] if wanted.cpu_shares and pod.record.lone else said
 
 
 def _check(pod: Pod, container: Container, wanted: ContainerUpdate) -> None:
@@ -63,7 +63,7 @@ def changed(
     it has none.
 
     InvalidInput when that is absurd."""
-    spec, machine = container.spec, pod.spec
+    spec, machine, whole_machine = container.spec, pod.spec, pod.sized_for(container)
     if wanted.restart is not None:
         spec = msgspec.structs.replace(spec, restart=wanted.restart)
     if wanted.as_asked:
@@ -75,15 +75,15 @@ def changed(
     if wanted.cpus is not None:
         if not 0 <= wanted.cpus <= resolve.MAX_VCPUS:
             raise InvalidInput(f"invalid cpus {wanted.cpus:g}: 0 to {resolve.MAX_VCPUS}")
-        if spec.cpus or not pod.implicit:
+        if spec.cpus or not whole_machine:
             spec = msgspec.structs.replace(spec, cpus=wanted.cpus)
         whole = math.ceil(wanted.cpus)
-        if pod.implicit or whole > usual_vcpus:
+        if whole_machine or whole > usual_vcpus:
             machine = msgspec.structs.replace(machine, vcpus=whole)
     if wanted.memory_mib is not None:
-        if spec.memory_mib or not pod.implicit:
+        if spec.memory_mib or not whole_machine:
             spec = msgspec.structs.replace(spec, memory_mib=wanted.memory_mib)
-        if pod.implicit or wanted.memory_mib > (machine.memory_mib or default_mib):
+        if whole_machine or wanted.memory_mib > (machine.memory_mib or default_mib):
             machine = msgspec.structs.replace(machine, memory_mib=wanted.memory_mib)
     resolve.check_size(machine, implicit=pod.implicit)
     resolve.check_numbers(spec)
@@ -127,9 +127,9 @@ async def _apply(pod: Pod, container: Container, vm: Vm, *, resize: bool) -> lis
             online = await vm.agent.resize(0, before.added_mib << 10)
             undo.push_async_callback(_again, vm, online.cpus, before)
             size = await vm.resize(pod.site.vcpus(pod.record, vm.guest.record.accelerator), wanted_mib)
-        kept = pod.record.implicit and size.memory_mib > wanted_mib + NEAR_MIB
+        kept = pod.record.sized_for(record) and size.memory_mib > wanted_mib + NEAR_MIB
         if pod.machine.holds(record):
-            inside_mib = pod.site.limit_mib(pod.record)
+            inside_mib = pod.site.limit_mib(pod.record, record)
             await _limit(vm, record, inside_mib or (wanted_mib if kept else 0))
         undo.pop_all()
     if not kept:

@@ -306,7 +306,7 @@ REFUSED = {
     "device": "a VM has no devices of the host",
     "gpus": "a VM has no devices of the host",
     "link": "put the containers into one pod, or use published ports",
-    "pid": "processes are inside the VM; containers of one pod can share them (pod file)",
+    "pid": "processes are inside the VM; containers of a pod share them where its spec has share_pid",
     "ipc": "containers of one pod share it",
     "uts": "containers of one pod share it",
     "runtime": "every container here runs in a VM",

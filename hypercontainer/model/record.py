@@ -239,6 +239,7 @@ class ContainerRecord(Record, kw_only=True):
     mounts: list[MountRecord]
     exposed_ports: list[str] = []  # "80/tcp": as the image says
     volumes: list[str] = []  # the same: the targets that have to be volumes
+    joined: str = ""  # id of the container whose network it shares, into whose pod it came for that
     created_ns: int
     state: State = "created"  # changed by `move` alone
     started_ns: int = 0
@@ -306,7 +307,7 @@ class PodRecord(Record, kw_only=True):
     id: str
     name: str
     spec: PodSpec  # without its containers: they are below
-    implicit: bool  # made by `hyperctl run|create`: it goes when its container goes
+    implicit: bool  # made by `hyperctl run|create` for a container: it goes when that and all who joined it go
     created_ns: int
     containers: list[ContainerRecord] = []
     uid: int = 0  # the VMM runs as
@@ -317,3 +318,12 @@ class PodRecord(Record, kw_only=True):
     frozen: bool = False  # a copy is being taken: whoever finds this lets the guest go on
     provisional: bool = False  # a copy that nobody was told of yet, or a build's step: whoever finds this removes it
     suspended: SnapshotInfo | None = None  # what is in the pod's folder for `resume`
+
+    @property
+    def lone(self) -> bool:
+        """It was made for a container, and nobody has joined that."""
+        return self.implicit and len(self.containers) == 1
+
+    def sized_for(self, container: ContainerRecord) -> bool:
+        """Its size is what `container` asked for, for which it was made."""
+        return self.implicit and not container.joined

@@ -170,6 +170,7 @@ class Dns(Value, frozen=True, kw_only=True):
 
 
 ALWAYS = DEFAULT, NONE = "bridge", "none"  # docker's names of networks that are always there
+CONTAINER = "container:"  # before the one whose network is shared, in the place of a network's name
 
 
 class EndpointSpec(Value, frozen=True, kw_only=True):

@@ -34,6 +34,7 @@ Verb = Literal[
     "list the changes of",
     "export",
     "use",
+    "join the network of",
 ]
 
 # What may follow a state; itself may, always.
@@ -88,6 +89,7 @@ RULES: Mapping[Verb, Rule] = {
     "list the changes of": NEEDED,
     "export": NEEDED,
     "use": NEEDED,
+    "join the network of": Rule(ALL - {"suspended", "removing"}, hints={"suspended": SLEEPS}),
 }
 
 

@@ -236,8 +236,7 @@ class Machine:
             return
         vm = self.running()
         if not self.share.served and _of_the_host([container]):
-            why = "its pod was started without folders of this host; stop the pod and start it again, it has them then"
-            raise WrongState("start", container.name, container.state, why)
+            raise WrongState("start", container.name, container.state, self._unshared())
         with trace.step("rootfs"):
             await self._make_rootfs(container)
             await self._show_folders(container)
@@ -249,12 +248,19 @@ class Machine:
             if sockets := relay.of([container]):
                 await asyncio.to_thread(relay.look, sockets)
                 await vm.agent.watch_sockets()
-            create = agent_requests.container_create(container, self.site.limit_mib(self.record))
+            create = agent_requests.container_create(container, self.site.limit_mib(self.record, container))
             if not vm.agent.has(MOUNTS):
                 create = first_guests.container_create(create)
             async with self._filling(container, vm) as fills:
                 await vm.agent.create_container(create, timeout_s=FILL_S if fills else CREATE_S)
         self._in_guest.add(container.id)
+
+    def _unshared(self) -> str:
+        """Why nobody new can have folders of this host while it runs, and what helps."""
+        record = self.record
+        running = " and ".join(c.name for c in record.containers if c.state in ("running", "paused"))
+        machine, whose = ("its virtual machine", running) if record.implicit else ("its pod", "the pod")
+        return f"{machine} was started without folders of this host; stop {whose} and start it again, it has them then"
 
     @asynccontextmanager
     async def _filling(self, container: ContainerRecord, vm: vms.Vm) -> AsyncIterator[bool]:
@@ -307,7 +313,7 @@ class Machine:
         what is on them below what `container` changes. Neither is shown anything of this host. On failure neither is
         there."""
         self._in_guest.discard(old.id)
-        create = agent_requests.container_create(container, self.site.limit_mib(self.record))
+        create = agent_requests.container_create(container, self.site.limit_mib(self.record, container))
         over = msgspec.structs.replace(create, rootfs=Rootfs(over=old.id))
         await self.running().agent.create_container(over, timeout_s=CREATE_S)
         self._in_guest.add(container.id)

@@ -245,7 +245,7 @@ class Pod:
             if not (self.machine.unreached and container.running):
                 return
             self.emit("kill", container, signal=str(SIGKILL))
-            if self.record.implicit:
+            if self.record.lone:
                 await locked.end(container)
             else:
                 container.record.stopped_by_user = True
@@ -254,7 +254,7 @@ class Pod:
 
     async def _end_machine(self, container: Container) -> None:
         """Of a guest that does not obey, whoever holds the lock: they wait for the guest, perhaps for ever."""
-        if self.record.implicit and not self._lock.locked():
+        if self.record.lone and not self._lock.locked():
             async with self.locked() as locked:
                 if container.running:
                     await locked.end(container)

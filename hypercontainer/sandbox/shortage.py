@@ -15,7 +15,9 @@ def words(pod: PodRecord, container: ContainerRecord, status: int, usual_mib: in
     if status == 0:
         return ""
     who = "killed: out of memory" if status == 128 + SIGKILL else "a process in it was killed: out of memory"
-    inside = min((mib for mib in (container.spec.memory_mib, size.limit_mib(pod, usual_mib)) if mib), default=0)
+    inside = min(
+        (mib for mib in (container.spec.memory_mib, size.limit_mib(pod, container, usual_mib)) if mib), default=0
+    )
     return f"{who} ({_limit(inside)})" if inside else f"{who} ({_whole(pod, usual_mib)})"
 
 

@@ -67,9 +67,9 @@ class Site:
         """Memory of its VM."""
         return size.machine_mib(pod, self.limits.memory_mib)
 
-    def limit_mib(self, pod: PodRecord) -> int:
-        """What the container that its VM was made for may use, where that is less than the VM has; else 0."""
-        return size.limit_mib(pod, self.limits.memory_mib)
+    def limit_mib(self, pod: PodRecord, container: ContainerRecord) -> int:
+        """What a container that its VM was made for may use, where that is less than the VM has; else 0."""
+        return size.limit_mib(pod, container, self.limits.memory_mib)
 
 
 class Records(Protocol):

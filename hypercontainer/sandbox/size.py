@@ -3,7 +3,7 @@
 import os
 from typing import Literal
 
-from hypercontainer.model.record import PodRecord
+from hypercontainer.model.record import ContainerRecord, PodRecord
 
 MOST_VCPUS = 8  # by default, however many the host has: as many as `update` can give one that runs
 
@@ -15,9 +15,9 @@ def machine_mib(pod: PodRecord, usual_mib: int) -> int:
     return max(asked, usual_mib) if pod.implicit else asked or usual_mib
 
 
-def limit_mib(pod: PodRecord, usual_mib: int) -> int:
-    """What the container that a VM was made for may use, where that is less than the VM has; else 0."""
-    return pod.spec.memory_mib if pod.implicit and pod.spec.memory_mib < usual_mib else 0
+def limit_mib(pod: PodRecord, container: ContainerRecord, usual_mib: int) -> int:
+    """What a container that a VM was made for may use, where that is less than the VM has; else 0."""
+    return pod.spec.memory_mib if pod.sized_for(container) and pod.spec.memory_mib < usual_mib else 0
 
 
 def usual_vcpus(setting: int, accelerator: Literal["kvm", "tcg"]) -> int:

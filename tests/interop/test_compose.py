@@ -33,6 +33,10 @@ services:
     networks: [back]
     volumes: ["data:/data:ro"]
     depends_on: {web: {condition: service_healthy}}
+  side:
+    image: busybox
+    command: sleep 1000
+    network_mode: "service:web"
 networks: {front: {}, back: {}}
 volumes: {data: {}}
 """
@@ -60,7 +64,9 @@ def test_a_project(hyper: PrivateDaemon, tmp_path: Path) -> None:
     compose = Compose(hyper, tmp_path)
     try:
         compose.ok("up", "-d")
-        assert hyper.ctl("ps", "--format", "{{.Names}}").out.split() == ["project_worker_1", "project_web_1"]
+        names = hyper.ctl("ps", "--format", "{{.Names}}").out.split()
+        assert sorted(names) == ["project_side_1", "project_web_1", "project_worker_1"]
+        assert "virtual machine" in compose.ok("exec", "-T", "side", "wget", "-q", "-O", "-", "http://127.0.0.1/")
         assert "Up (healthy)" in compose.ok("ps")
         compose.ok("exec", "-T", "web", "sh", "-c", "echo $A > /data/x")
         assert compose.ok("exec", "-T", "worker", "cat", "/data/x") == "b\n"

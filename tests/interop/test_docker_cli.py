@@ -472,6 +472,33 @@ def test_networks(docker: DockerCli) -> None:
     assert docker("run", "--rm", "--network", "net", "busybox", "true").status == 125
 
 
+def test_the_network_of_another(docker: DockerCli) -> None:
+    get = "wget", "-q", "-O", "-", "http://127.0.0.1/"
+    server = "httpd", "-f", "-h", "/www"
+    id = docker.ok("run", "-d", "--name", "web", "--hostname", "shop", "busybox", *server)
+    try:
+        assert "virtual machine" in docker.ok("run", "--rm", "--network", "container:web", "busybox", *get)
+        docker.ok("run", "-d", "--name", "side", "--network", f"container:{id[:12]}", "busybox", "sleep", "1000")
+        assert docker.ok("exec", "side", "hostname") == "shop"
+        assert docker.ok("inspect", "-f", "{{.HostConfig.NetworkMode}}", "side") == f"container:{id}"
+        assert docker.ok("inspect", "-f", "{{.NetworkSettings.Networks}}", "side") == "map[]"
+        assert docker("network", "connect", "bridge", "side").status == 1
+        for flags in ("-p", "80"), ("--add-host", "a:10.0.0.1"), ("--dns", "10.0.0.1"), ("--expose", "80"):
+            refused = docker("run", "--rm", "--network", "container:web", *flags, "busybox", "true")
+            assert refused.status == 125 and "conflicting options" in refused.err
+        docker.ok("stop", "-t", "0", "side", "web")
+        refused = docker("start", "side")
+        assert refused.status == 1 and "cannot join network of a non running container" in refused.err
+        docker.ok("start", "web", "side")
+        assert "virtual machine" in docker.ok("exec", "side", *get)
+        docker.ok("rm", "-f", "web")
+        assert docker.ok("ps", "--format", "{{.Names}}") == "side"
+    finally:
+        docker("rm", "-f", "web", "side")
+    nobody = docker("run", "--rm", "--network", "container:web", "busybox", "true")
+    assert nobody.status == 125 and "No such container: web" in nobody.err
+
+
 def test_what_a_container_made_of_its_image(docker: DockerCli, tmp_path: Path) -> None:
     docker.ok("run", "--name", "web", "busybox", "sh", "-c", "echo x > /made; rm /etc/group")
     assert set(docker.ok("diff", "web").splitlines()) == {"C /etc", "D /etc/group", "A /made"}

@@ -177,12 +177,15 @@ def entry(found: doc.ContainerEntry, ids: Mapping[str, str]) -> Document:
         if document[key] is None:
             del document[key]
     del document["Networks"]
-    networks = {name: endpoint(place, ids.get(name, "")) for name, place in found.networks.items()}
+    mode, own = next(iter(found.networks), "none"), found.networks
+    if mode.startswith(spec.CONTAINER):
+        own = {}  # it shows no other one's
+    networks = {name: endpoint(place, ids.get(name, "")) for name, place in own.items()}
     return document | {
         "State": state(found.state),
         "Status": found.status.replace("Suspended", "Paused"),
         "Ports": [port(each) for each in found.ports] if found.state in PUBLISHES else [],
-        "HostConfig": {"NetworkMode": next(iter(networks), "none")},
+        "HostConfig": {"NetworkMode": mode},
         "NetworkSettings": {"Networks": networks},
     }
 

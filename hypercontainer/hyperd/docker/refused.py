@@ -70,8 +70,11 @@ KEPT = (
     "userns_mode",
 )
 ONE_OF = {  # fields that take these words
-    "ipc_mode": (("", "private", "shareable", "none", "host"), "containers of one pod share it"),
-    "pid_mode": (("", "host"), "processes are inside the virtual machine"),
+    "ipc_mode": (
+        ("", "private", "shareable", "none", "host"),
+        "those of one virtual machine share queues, and each has its /dev/shm",
+    ),
+    "pid_mode": (("", "host"), "each container has its own, but in a pod that was made with share_pid"),
     "cgroupns_mode": (("", "private", "host"), "use private or host"),
     "uts_mode": (("", "host"), "use host"),
     "userns_mode": (("", "host"), "the virtual machine keeps its users apart from the host's"),

@@ -165,8 +165,8 @@ def _networks(body: ContainerConfig) -> list[EndpointSpec]:
     mode = spec.NONE if body.network_disabled else body.host_config.network_mode
     if mode == "host":
         raise InvalidInput("cannot set NetworkMode to host: a machine is not on the host's network; publish ports")
-    if mode.startswith("container:"):
-        raise InvalidInput(f"cannot set NetworkMode to {mode[:60]!r}: it is not supported by hyperd yet")
+    if mode.startswith(spec.CONTAINER):
+        return _shared(mode, body)
     first = mode if mode not in USUAL_NETWORKS else spec.DEFAULT
     found = {first: EndpointSpec(network=first)}
     if first != spec.NONE:
@@ -176,6 +176,13 @@ def _networks(body: ContainerConfig) -> list[EndpointSpec]:
     if body.mac_address:  # of before 1.44, when there was one network
         found[first] = replace(found[first], mac=body.mac_address.lower())
     return list(found.values())
+
+
+def _shared(mode: str, body: ContainerConfig) -> list[EndpointSpec]:
+    """The network of another container, and whatever is asked for beside that: the engine refuses it."""
+    said = body.networking_config.endpoints_config
+    others = [endpoint(name, place) for name, place in said.items() if (name, place) != (mode, Endpoint())]
+    return [EndpointSpec(network=mode, mac=body.mac_address.lower()), *others]
 
 
 def endpoint(network: str, said: Endpoint) -> EndpointSpec:

@@ -13,7 +13,7 @@ from hypercontainer.hypervisor.base import Copyable, Feature, need
 from hypercontainer.lib import clock
 from hypercontainer.lib.tasks import all_of, in_thread, uninterrupted
 from hypercontainer.lib.trace import Trace
-from hypercontainer.model.record import SnapshotInfo
+from hypercontainer.model.record import ContainerRecord, PodRecord, SnapshotInfo
 from hypercontainer.model.state import Verb
 from hypercontainer.sandbox.clock import set_clock
 from hypercontainer.sandbox.container import Container
@@ -32,9 +32,7 @@ def check(pod: Pod, container: Container, verb: Verb) -> None:
     need(pod.site.hypervisor, Feature.COPY, f"{verb} {record.name}")
     pod.check(container, verb)
     pod.machine.check_reached(verb, record.name)
-    if not pod.record.implicit:
-        why = f"the virtual machine is that of pod {pod.record.name}, not its own"
-        raise WrongState(verb, record.name, "in a pod", why)
+    check_alone(pod.record, record, verb)
     if tied := [mount.target for mount in record.mounts if mount.shared]:
         why = f"its virtual machine shares one, at {tied[0]}, and cannot be copied"
         raise WrongState(verb, record.name, "tied to a folder of this host", why)
@@ -52,6 +50,16 @@ def check(pod: Pod, container: Container, verb: Verb) -> None:
     if [nic.number for nic in pod.record.nics] != list(shape.numbers(pod.record)):
         why = "network interfaces have come or gone since; stop it and start it again"
         raise WrongState(verb, record.name, "not connected as at its start", why)
+
+
+def check_alone(pod: PodRecord, container: ContainerRecord, verb: Verb) -> None:
+    """WrongState when others are in its machine, too, or may be."""
+    if not pod.implicit:
+        why = f"the virtual machine is that of pod {pod.name}, not its own"
+        raise WrongState(verb, container.name, "in a pod", why)
+    if others := ", ".join(other.name for other in pod.containers if other is not container):
+        why = f"the virtual machine is that of {others} too, for they share a network"
+        raise WrongState(verb, container.name, "not alone", why)
 
 
 async def capture(

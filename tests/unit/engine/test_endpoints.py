@@ -57,7 +57,7 @@ def test_networks_are_called_by_their_names(networks: NetworkStore) -> None:
     ("wanted", "error", "words"),
     [
         (spec("host"), InvalidInput, "cannot use network host: a virtual machine has no part in the host's network"),
-        (spec("container:web"), InvalidInput, "containers share a network in one pod"),
+        (spec("container:web"), InvalidInput, "a pod has networks of its own; add the container to that pod"),
         (spec("nothing"), NotFound, "no such network: nothing"),
         (spec("db", "222"), InvalidInput, "cannot join network db twice"),
         (spec(), InvalidInput, "say none alone"),

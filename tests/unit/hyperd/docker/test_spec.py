@@ -144,7 +144,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"CpuRealtimeRuntime": 5}, "cannot set CpuRealtimeRuntime: .*NanoCpus"),
     ({"IpcMode": "container:x"}, "cannot set IpcMode"),
     ({"NetworkMode": "host"}, "cannot set NetworkMode to host"),
-    ({"NetworkMode": "container:x"}, "cannot set NetworkMode to 'container:x'"),
     ({"Links": ["a:b"]}, "cannot set Links"),
     ({"Devices": [{"PathOnHost": "/dev/null"}]}, "cannot set Devices"),
     (
@@ -212,6 +211,13 @@ def test_a_healthcheck_is_in_nanoseconds() -> None:
             [EndpointSpec(network="a"), EndpointSpec(network="b", address="10.0.0.9")],
         ),
         ("", {"default": {"MacAddress": "02:00:00:00:00:0A"}}, [EndpointSpec(mac="02:00:00:00:00:0a")]),
+        ("container:web", {}, [EndpointSpec(network="container:web")]),
+        ("container:web", {"container:web": {}}, [EndpointSpec(network="container:web")]),
+        (
+            "container:web",
+            {"container:web": {"Aliases": ["a"]}},
+            [EndpointSpec(network="container:web"), EndpointSpec(network="container:web", aliases=["a"])],
+        ),
     ],
 )
 def test_networks(mode: str, endpoints: dict[str, Any], found: list[EndpointSpec]) -> None:
@@ -223,6 +229,9 @@ def test_the_mac_address_of_old_is_that_of_the_first_network() -> None:
     body = {"Image": "x", "MacAddress": "02:00:00:00:00:01", "HostConfig": {"NetworkMode": "db"}}
     [endpoint] = spec.pod(read(msgspec.json.encode(body)), "")[0].networks
     assert endpoint == EndpointSpec(network="db", mac="02:00:00:00:00:01")
+    body["HostConfig"] = {"NetworkMode": "container:web"}  # which the engine refuses to have changed
+    [endpoint] = spec.pod(read(msgspec.json.encode(body)), "")[0].networks
+    assert endpoint.mac == "02:00:00:00:00:01"
 
 
 def test_what_an_endpoint_does_not_take() -> None:
