@@ -3,12 +3,15 @@
 import asyncio
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, cast
 
+import dns.flags
+import dns.message
 import msgspec
 from qemu.qmp import QMPError
 from qemu.qmp.message import Message
@@ -32,6 +35,7 @@ from hypercontainer.hyperd.rest.routes import ROUTES
 from hypercontainer.hypervisor.qemu import resize, snapshot
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 from hypercontainer.images import challenge, compression, distribution, manifest, reference, registry, token, unpack
+from hypercontainer.network import answers as answers_of
 
 NONCE = 7
 JSON = "application/json"
@@ -158,6 +162,40 @@ def words(data: bytes) -> None:
     reference.bare(text)
 
 
+KNOWN: Sequence[answers_of.Address] = [ip_address(f"10.0.{n >> 8}.{n & 255}") for n in range(4096)]
+KNOWN_6: Sequence[answers_of.Address] = [ip_address(f"fd00::{n:x}") for n in range(1, 9)]
+
+
+class Everybody:
+    """Asks for names, and knows each of them: some as many have it as there may be."""
+
+    def addresses(self, name: str) -> Sequence[answers_of.Address] | None:
+        return None if name == "nobody" else KNOWN if name == "many" else [*KNOWN[:2], *KNOWN_6]
+
+    def name(self, address: answers_of.Address) -> str:
+        return "web.front" if address.version == 4 else ""
+
+
+def questions(data: bytes) -> None:
+    """What a container asks for names: whatever it is, its answer is one to that question, and fits."""
+    for most in (answers_of.MOST_UDP, 65535):
+        with suppress(answers_of.Malformed):
+            for said in (
+                answers_of.answer(data, Everybody(), most=most),
+                answers_of.refusal(data, answers_of.SERVFAIL),
+            ):
+                assert said is None or _answers(data, said, most)
+
+
+def _answers(data: bytes, said: bytes, most: int) -> bool:
+    """Resolvers look at the number and the question, and take nothing else."""
+    message = dns.message.from_wire(said)
+    assert len(said) <= most or not message.answer
+    assert said[:2] == data[:2] and message.flags & dns.flags.QR
+    return not message.question or message.question == dns.message.from_wire(data, question_only=True).question
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (frames, answers, monitor, bodies, docker, layers, copies, documents, words)
+    target.__name__: target
+    for target in (frames, answers, monitor, bodies, docker, layers, copies, documents, words, questions)
 }
