@@ -6,12 +6,14 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bench import places
 from bench.measure import CommandFailed, Series, wall_ms
 from hypercontainer.errors import Unavailable
 from hypercontainer.testing.daemon import PrivateDaemon
 
 STOPPED = 500
 MEGABYTES = 100
+QUESTIONS = 100  # a sample each, one after the other
 PORT = "5000"
 SERVICES = 5
 PROJECT = "\n".join(
@@ -43,6 +45,8 @@ class DockerClients:
         self._say("network", "create", "measured")
         self._say("run", "-d", "--network", "measured", "--name", "peer", image, *self._listen())
         self._say("run", "-d", "--network", "measured", "--name", "stays", image, "sleep", "86400")
+        places.program("look.c", folder / "look")
+        self._say("cp", str(folder / "look"), "stays:/look")
         for _ in range(STOPPED):
             self._say("create", "--network", "none", image, "true")
         self._run = Series(f"{name}: docker run --rm IMAGE true")
@@ -50,6 +54,7 @@ class DockerClients:
         self._ps = Series(f"{name}: docker ps, {STOPPED} stopped containers beside")
         self._list = Series(f"{name}: docker ps -a, the same")
         self._up = Series(f"{name}: docker-compose up -d, {SERVICES} services")
+        self._names = Series(f"{name}: a look-up of a name at 127.0.0.11")
         self._between = Series(f"{name}: {MEGABYTES} MB from one container to another", "MB/s")
 
     @staticmethod
@@ -58,11 +63,27 @@ class DockerClients:
 
     @property
     def series(self) -> list[Series]:
-        return [self._run, self._exec, self._ps, self._list, self._between, *([self._up] if self._compose else [])]
+        return [
+            self._run,
+            self._exec,
+            self._ps,
+            self._list,
+            self._names,
+            self._between,
+            *([self._up] if self._compose else []),
+        ]
 
     @property
     def steps(self) -> list[Callable[[], None]]:
-        return [self.run, self.exec, self.ps, self.list, *([self.up] if self._compose else []), self.between]
+        return [
+            self.run,
+            self.exec,
+            self.ps,
+            self.list,
+            self.names,
+            *([self.up] if self._compose else []),
+            self.between,
+        ]
 
     def run(self) -> None:
         self._ready()
@@ -85,6 +106,11 @@ class DockerClients:
             self._up.samples.append(wall_ms([*argv, "up", "-d"], env=self._env))
         finally:
             wall_ms([*argv, "down", "-t", "0"], env=self._env)
+
+    def names(self) -> None:
+        """Timed in the container that asks, whose client's start is no part of it."""
+        took = self._say("exec", "stays", "/look", "peer", str(QUESTIONS))
+        self._names.samples += [int(us) / 1e3 for us in took.split()]
 
     def between(self) -> None:
         """A program that writes, through the network of both, to one that reads."""

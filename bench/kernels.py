@@ -7,12 +7,12 @@ import argparse
 import asyncio
 import os
 import secrets
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from bench import places
 from bench.measure import Series
 from hypercontainer import vm
 from hypercontainer.hypervisor.base import VmConfig
@@ -95,9 +95,7 @@ def cpu_ms(pid: int) -> float:
 
 def init(folder: Path) -> Path:
     """An initramfs whose PID 1 says one line."""
-    argv = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-musl", "-static", "-Os", "-s"]
-    env = {"ZIG_GLOBAL_CACHE_DIR": str(CHECKOUT / ".cache/zig"), **os.environ}
-    subprocess.run([*argv, str(Path(__file__).with_name("up.c")), "-o", str(folder / "init")], check=True, env=env)
+    places.program("up.c", folder / "init")
     initrd = folder / "initrd"
     initrd.write_bytes(initramfs.build((folder / "init").read_bytes(), []))
     initrd.chmod(0o644)

@@ -1,5 +1,7 @@
 """Where the measurements find and keep things, and how they say what they do."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +17,13 @@ IMAGE = "busybox"
 
 def say(line: str) -> None:
     print(f"bench: {line}", file=sys.stderr, flush=True)
+
+
+def program(source: str, output: Path) -> None:
+    """A C program of this folder, for a guest or a container: static."""
+    argv = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-musl", "-static", "-Os", "-s"]
+    env = {"ZIG_GLOBAL_CACHE_DIR": str(CHECKOUT / ".cache/zig"), **os.environ}
+    subprocess.run([*argv, "-D_GNU_SOURCE", str(CHECKOUT / "bench" / source), "-o", str(output)], check=True, env=env)
 
 
 def our_kernel() -> str:
