@@ -26,7 +26,8 @@ class Pod:
     asked: list[str] = field(default_factory=lambda: [THERE])
 
     def addresses(self, name: str) -> Sequence[Address] | None:
-        return [ip_address("10.0.0.2")] if name == "web" else None
+        some, many = [ip_address("10.0.0.2")], [ip_address(f"10.0.{n >> 8}.{n & 255}") for n in range(2, 2002)]
+        return {"web": some, "many": many}.get(name)
 
     def name(self, address: Address) -> str:
         return ""
@@ -176,6 +177,29 @@ async def test_the_next_server_is_asked(
     upstream.reply = lambda _: []
     assert rcode(await by_udp(server, QUESTION)) == dns.rcode.SERVFAIL
     assert rcode((await by_tcp(server, QUESTION))[0]) == dns.rcode.SERVFAIL
+
+
+@pytest.mark.parametrize("ask", [nameserver._ask_udp, nameserver._ask_tcp])
+async def test_one_that_cannot_be_reached_keeps_nobody_waiting(
+    ask: nameserver.Ask, server: Nameserver, upstream: Upstream, pods: dict[str, Pod]
+) -> None:
+    """Closed, forbidden, or of a family that this host has no route for: each is known at once."""
+    pods[HERE].asked = ["127.0.0.3", "255.255.255.255", "2001:db8::1", THERE]
+    by = by_udp(server, QUESTION) if ask is nameserver._ask_udp else by_tcp(server, QUESTION)
+    async with asyncio.timeout(nameserver.ANSWER_S * 20):
+        assert await by in (answered(QUESTION), [answered(QUESTION)])
+
+
+async def test_large_answers_come_whole_by_tcp(server: Nameserver, upstream: Upstream) -> None:
+    many = dns.message.make_query("many", "A").to_wire()
+    cut = dns.message.from_wire(await by_udp(server, many))
+    assert cut.flags & dns.flags.TC and 0 < len(cut.answer[0]) < 32
+    [whole] = await by_tcp(server, many)
+    assert len(dns.message.from_wire(whole).answer[0]) == 2000 and len(whole) > 32000
+    upstream.reply = lambda data: [answered(data) + bytes(60_000)]  # whatever it is, it is its asker's to read
+    assert await by_tcp(server, QUESTION) == [answered(QUESTION) + bytes(60_000)]
+    upstream.reply = lambda data: [answered(data) + bytes(4000)]  # who asks so, by EDNS, has room for it
+    assert await by_udp(server, QUESTION) == answered(QUESTION) + bytes(4000)
 
 
 async def test_where_nothing_leads_out_nobody_is_asked(
