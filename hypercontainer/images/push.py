@@ -17,6 +17,7 @@ from hypercontainer.images.index import Image, ImageRecord
 from hypercontainer.images.manifest import Descriptor, Manifest
 from hypercontainer.images.pull import first
 from hypercontainer.images.reference import Reference
+from hypercontainer.images.registry import Document
 from hypercontainer.images.store import ImageStore
 from hypercontainer.images.transport import Retry
 from hypercontainer.images.upload import Destination
@@ -37,6 +38,10 @@ class _Work(NamedTuple):
     image: Image
     data: bytes
     blobs: Manifest
+
+    @property
+    def digest(self) -> str:
+        return manifest.digest(self.data)
 
 
 async def push(
@@ -84,12 +89,22 @@ async def _push(store: ImageStore, destination: Destination, ref: Reference, rep
         os.link(store.rootfs(image), work.path / f"{image.record.chain}.erofs")
         ready = await _ready(work, image, report)
         await _Push(store, destination, ref, ready, report).blobs()
-        kind = ready.blobs.mediaType or manifest.OCI_MANIFEST
-        digest = await destination.manifest(ready.data, kind, ref.tag)
-        known = f"{ref.domain}/{ref.path}@{digest}"
-        await asyncio.to_thread(_keep, store, ready, digest, known)
-        report(Progress(id=ref.tag, action=f"digest: {digest} size: {len(ready.data)}"))
-        return Pushed(name=f"{ref.domain}/{ref.path}", tag=ref.tag, digest=digest, size=len(ready.data))
+        top = await _manifest(destination, ref.tag, ready, report)
+        name = f"{ref.domain}/{ref.path}"
+        await asyncio.to_thread(_keep, store, ready, sorted({f"{name}@{d}" for d in (ready.digest, top.digest)}))
+        size = len(top.data)
+        report(Progress(id=ref.tag, action=f"digest: {top.digest} size: {size}"))
+        return Pushed(name=name, tag=ref.tag, digest=top.digest, size=size)
+
+
+async def _manifest(destination: Destination, tag: str, ready: _Work, report: Report) -> Document:
+    """Let the tag be this image, and what it is then: an index that names it stays, with all that it has for others."""
+    kind = ready.blobs.mediaType or manifest.OCI_MANIFEST
+    if index := await destination.index(tag, ready.digest):
+        report(Progress(id="", action=f"{tag} is an index that names this image: it stays as it is"))
+        return index
+    await destination.manifest(ready.data, kind, tag)
+    return Document(ready.data, kind, ready.digest)
 
 
 async def _ready(work: Workspace, image: Image, report: Report) -> _Work:
@@ -190,14 +205,14 @@ class _Push:
         await self._destination.put(blob, self._ready.work.blob(blob.digest), tell)
 
 
-def _keep(store: ImageStore, ready: _Work, digest: str, known: str) -> None:
+def _keep(store: ImageStore, ready: _Work, known: list[str]) -> None:
     """Let the image be in the store as the registry has it. One that was removed meanwhile stays away."""
     record: ImageRecord = msgspec.structs.replace(
         ready.image.record,
-        manifest=digest,
+        manifest=ready.digest,
         layers=[layer.digest for layer in ready.blobs.layers],
         blob_size=sum(layer.size for layer in ready.blobs.layers),
-        digests=[known],
+        digests=known,
     )
     ready.work.put(ready.data)
     store.publish(ready.work, ready.image.id, record, [], known=True)

@@ -18,7 +18,7 @@ from hypercontainer.errors import Denied, HyperError, InvalidInput, Unavailable
 from hypercontainer.images import manifest, registry_host, transport
 from hypercontainer.images.manifest import Descriptor
 from hypercontainer.images.reference import Reference
-from hypercontainer.images.registry import BadBlob
+from hypercontainer.images.registry import BadBlob, Document
 from hypercontainer.images.registry_host import RegistryHost
 from hypercontainer.images.transport import Request, Retry, TryAgain
 from hypercontainer.lib import foreign
@@ -93,11 +93,30 @@ class Destination:
         upload = _Upload()
         await transport.retrying(self._deed, self._retry, lambda: self._attempt(upload, blob, path, tell))
 
-    async def manifest(self, data: bytes, media_type: str, tag: str) -> str:
-        """Put a manifest under a tag; its digest."""
+    async def index(self, tag: str, digest: str) -> Document | None:
+        """What is under the tag, if it is an index that names the manifest `digest`."""
+        request = Request("GET", self._url(f"manifests/{tag}"), {"Accept": ", ".join(manifest.ACCEPT)})
+        found = await transport.retrying(self._deed, self._retry, lambda: self._there(request))
+        try:
+            if found and manifest.kind_of(found.data, found.media_type) == "index":
+                named = [each.digest for each in manifest.read_index(found.data).manifests]
+                return found if digest in named else None
+        except InvalidInput:
+            pass  # whatever it is, it is replaced
+        return None
+
+    async def _there(self, request: Request) -> Document | None:
+        async with self._host.ask(request, self._scope) as response:
+            if response.status != 200:
+                return None
+            data = await transport.body(response, manifest.MAX_MANIFEST, "a manifest")
+            return Document(data, response.content_type, manifest.digest(data))
+
+    async def manifest(self, data: bytes, media_type: str, tag: str) -> None:
+        """Put a manifest under a tag."""
         request = Request("PUT", self._url(f"manifests/{tag}"), {"Content-Type": media_type}, lambda: data)
         answer = await transport.retrying(self._deed, self._retry, lambda: self._ask(request, (200, 201)))
-        return self._same(answer, manifest.digest(data))
+        self._same(answer, manifest.digest(data))
 
     @property
     def _deed(self) -> str:
@@ -123,11 +142,11 @@ class Destination:
             f"cannot {self._deed}: {where} answers {response.status}{f': {words}' if words else ''}", response.status
         )
 
-    def _same(self, answer: Answer, digest: str) -> str:
+    def _same(self, answer: Answer, digest: str) -> None:
+        """BadBlob, unless what the registry has taken has this digest."""
         said = answer.headers.get("Docker-Content-Digest", digest)
         if said != digest:
             raise BadBlob(f"cannot {self._deed}: the registry took {digest} for {said[:80]!r}")
-        return digest
 
     # one blob
 

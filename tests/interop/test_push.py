@@ -136,6 +136,10 @@ async def test_an_index_that_it_came_of(store: ImageStore, tmp_path: Path) -> No
             seen: list[Progress] = []
             [pushed] = await push(other, f"{host}/to/b:{architecture}", retry=SOON, report=seen.append)
             assert pushed.digest == wanted["digest"] == (await inspect(f"{host}/to/b:{architecture}"))["Digest"]
+        await pull(other, f"{host}/from/a:many", retry=SOON)
+        [pushed] = await push(other, f"{host}/from/a:many", retry=SOON)
+        raw = await skopeo("inspect", "--tls-verify=false", "--raw", f"docker://{host}/from/a:many")
+        assert made.digest(raw) == pushed.digest == found.descriptor.digest
         assert other.get(f"{host}/from/a@{found.descriptor.digest}").record.architecture == arch.host().docker
         await put(host, "to/b", index)  # it refuses an index of what it does not have
         raw = await skopeo("inspect", "--tls-verify=false", "--raw", f"docker://{host}/to/b:many")

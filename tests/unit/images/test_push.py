@@ -208,6 +208,36 @@ async def test_with_a_token_for_both_repositories(store: ImageStore, registry: F
         await push(store, f"{registry.host}/b:1", retry=SOON, credentials=Credentials(username="me", password="no"))
 
 
+async def test_an_index_that_names_the_image_stays(store: ImageStore, registry: FakeRegistry) -> None:
+    """Else whoever pulls it, and pushes it again, takes the image from all other machines."""
+    manifests = []
+    for architecture in "amd64", "arm64":
+        digest = registry.push("a", architecture, LAYERS, architecture=architecture)
+        data = registry.files[f"a/manifests/{digest}"][1]
+        platform = {"os": "linux", "architecture": architecture}
+        manifests.append({**made.descriptor(data, "manifest.v1+json"), "platform": platform})
+    registry.push_index("a", "1", manifests)
+    before = registry.files["a/manifests/1"]
+    image = await pull(store, f"{registry.host}/a:1", platform="amd64", retry=SOON)
+    seen: list[Progress] = []
+    [pushed] = await push(store, f"{registry.host}/a:1", report=seen.append, retry=SOON)
+    assert registry.files["a/manifests/1"] == before
+    assert (pushed.digest, pushed.size) == (made.digest(before[1]), len(before[1]))
+    assert "1 is an index that names this image: it stays as it is" in [step.action for step in seen]
+    assert store.get(image.id).digests == image.digests
+    await loaded(store, f"{registry.host}/a:1", LAYERS[:1])  # another image: it is what the tag is to be
+    [pushed] = await push(store, f"{registry.host}/a:1", retry=SOON)
+    assert made.digest(registry.files["a/manifests/1"][1]) == pushed.digest != made.digest(before[1])
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b'{"manifests": 7}', b'{"manifests": [{"digest": "x"}]}', b"\xff" * 100])
+async def test_nonsense_under_the_tag_is_replaced(store: ImageStore, registry: FakeRegistry, data: bytes) -> None:
+    registry.files["a/manifests/1"] = ("application/vnd.oci.image.index.v1+json", data)
+    await loaded(store, f"{registry.host}/a:1")
+    [pushed] = await push(store, f"{registry.host}/a:1", retry=SOON)
+    assert made.digest(registry.files["a/manifests/1"][1]) == pushed.digest
+
+
 async def test_all_tags(store: ImageStore, registry: FakeRegistry) -> None:
     await loaded(store, f"{registry.host}/a:1", LAYERS[:1])
     await loaded(store, f"{registry.host}/a:2", LAYERS[1:2])
@@ -237,7 +267,7 @@ async def test_an_image_that_is_removed_meanwhile_stays_away(store: ImageStore, 
     await loaded(store, f"{registry.host}/a:1", LAYERS[:1])
 
     async def before(path: str) -> None:
-        if "manifests" in path:
+        if "manifests" in path and store.list():
             store.remove(f"{registry.host}/a:1")
 
     registry.before = before
