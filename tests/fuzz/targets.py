@@ -26,6 +26,7 @@ from hypercontainer.hyperd.docker import commit as docker_commit
 from hypercontainer.hyperd.docker import detach
 from hypercontainer.hyperd.docker import filters as docker_filters
 from hypercontainer.hyperd.docker import networks as docker_networks
+from hypercontainer.hyperd.docker import platform as docker_platform
 from hypercontainer.hyperd.docker import spec as docker_spec
 from hypercontainer.hyperd.docker.config import ContainerConfig, Sizes
 from hypercontainer.hyperd.docker.routes import ROUTES as DOCKER
@@ -102,6 +103,7 @@ def docker(data: bytes) -> None:
         lambda body: docker_networks.wanted(docker_call.body(body, docker_networks.NetworkConfig, JSON)),
         lambda text: docker_filters.read(text.decode("latin-1")),
         lambda text: docker_auth.credentials(text.decode("latin-1")),
+        lambda text: docker_platform.words(text.decode("latin-1")),
         lambda text: detach.keys(text.decode("latin-1")),
         docker_commit.check,
     ]

@@ -293,7 +293,13 @@ READERS: dict[str, Reader] = {
         lambda: {"repeated": b"filter=a&" * 20_000, "unknown": b"&".join(b"%d=" % n for n in range(50_000))},
     ),
     "what docker's clients send": Reader(
-        ("hyperd.docker.call", "hyperd.docker.filters", "hyperd.docker.auth", "hyperd.docker.commit"),
+        (
+            "hyperd.docker.call",
+            "hyperd.docker.filters",
+            "hyperd.docker.auth",
+            "hyperd.docker.commit",
+            "hyperd.docker.platform",
+        ),
         docker_requests,
         bombs.jsons,
     ),

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from hypercontainer.errors import AlreadyExists, GuestError, InvalidInput, NotFound, WrongState
-from hypercontainer.hyperd.docker import config, filters, inspect, networks, spec, versions
+from hypercontainer.hyperd.docker import config, filters, inspect, networks, platform, spec, versions
 from hypercontainer.hyperd.docker.call import Nothing, Query, container
 from hypercontainer.hyperd.docker.errors import Taken, message
 from hypercontainer.hyperd.http.call import Answer, Call
@@ -87,7 +87,7 @@ async def create(call: Call[CreateQuery, config.ContainerConfig]) -> doc.Created
     if name and (len(name) < 2 or not NAME.fullmatch(name)):
         raise InvalidInput(f"Invalid container name ({name[:100]}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
     image = await call.engine.images.inspect(body.image)
-    check_platform(call.query.platform, body.image[:200], image)
+    platform.check(call.query.platform, body.image[:200], image)
     try:
         return await _create(call, body, name)
     except NotFound as e:
@@ -105,21 +105,6 @@ async def _create(call: Call[Any, Any], body: config.ContainerConfig, name: str)
             await call.engine.volumes.create(mount.source, said.labels, by=call.principal, options=options)
     made = await call.engine.containers.create(wanted, by=call.principal)
     return doc.Created(id=made.id, warnings=[*warnings, *made.warnings])
-
-
-def check_platform(wanted: str, name: str, image: doc.Image) -> None:
-    """NotFound when an image is for another one. InvalidInput for what is no platform."""
-    if wanted.count("/") > 2:
-        raise InvalidInput(f'"{wanted[:60]}": cannot parse platform specifier: invalid argument')
-    os, _, rest = wanted.partition("/")
-    arch = rest.partition("/")[0]
-    if wanted and (os, arch or image.architecture) != (image.os, image.architecture):
-        raise NotFound(
-            "platform",
-            wanted[:60],
-            f"image with reference {name} was found but does not match the specified platform: wanted {wanted[:60]}, "
-            f"actual: {image.os}/{image.architecture}",
-        )
 
 
 async def entries(call: Call[ListQuery, None]) -> list[inspect.Document]:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from hypercontainer.errors import InvalidInput
-from hypercontainer.hyperd.docker import auth, filters, progress, versions
+from hypercontainer.hyperd.docker import auth, filters, platform, progress, versions
 from hypercontainer.hyperd.docker.call import Nothing, Query
 from hypercontainer.hyperd.docker.errors import Missing
 from hypercontainer.hyperd.docker.inspect import Document
@@ -34,7 +34,11 @@ class CreateQuery(Query, frozen=True, kw_only=True):
     platform: str = ""
 
 
-class PushQuery(Query, frozen=True, kw_only=True):
+class OneQuery(Query, frozen=True, kw_only=True):
+    platform: str = ""  # the image has to be for it
+
+
+class PushQuery(OneQuery, frozen=True, kw_only=True):
     tag: str = ""  # "": all of the repository
 
 
@@ -46,14 +50,17 @@ class TagQuery(Query, frozen=True, kw_only=True):
 class RemoveQuery(Query, frozen=True, kw_only=True):
     force: bool = False
     noprune: bool = False
+    platforms: list[str] = []
 
 
 class SaveQuery(Query, frozen=True, kw_only=True):
     names: list[str] = []
+    platform: list[str] = []
 
 
 class LoadQuery(Query, frozen=True, kw_only=True):
     quiet: bool = False
+    platform: list[str] = []
 
 
 def image_name(call: Call[Any, Any]) -> str:
@@ -87,8 +94,16 @@ async def entries(call: Call[ListQuery, None]) -> list[Document]:
     return [list_entry(each, versions.of(call)) for each in found]
 
 
-async def show(call: Call[Nothing, None]) -> Document:
-    found = await call.engine.images.inspect(image_name(call))
+async def look(call: Call[Any, Any], name: str, *platforms: str) -> doc.Image:
+    """The image, which has to be for each of the platforms that the client names."""
+    found = await call.engine.images.inspect(name)
+    for each in platforms:
+        platform.check(each, name, found)
+    return found
+
+
+async def show(call: Call[OneQuery, None]) -> Document:
+    found = await look(call, image_name(call), call.query.platform)
     document: Document = msgspec.to_builtins(found)
     config = document["Config"]
     for key in ("Volumes", "ExposedPorts", "Labels", "OnBuild"):
@@ -108,7 +123,8 @@ async def show(call: Call[Nothing, None]) -> Document:
     }
 
 
-async def history(call: Call[Nothing, None]) -> list[Document]:
+async def history(call: Call[OneQuery, None]) -> list[Document]:
+    await look(call, image_name(call), call.query.platform)
     found = await call.engine.images.history(image_name(call))
     return [msgspec.to_builtins(each) | {"Tags": each.tags or None} for each in found]
 
@@ -143,6 +159,8 @@ async def _import(call: Call[CreateQuery, AsyncIterator[bytes]]) -> AsyncGenerat
 
 
 async def load(call: Call[LoadQuery, AsyncIterator[bytes]]) -> AsyncGenerator[Document, None]:
+    if call.query.platform:
+        raise InvalidInput("cannot load for a platform: of an archive for several, that of this machine is taken")
     return progress.loaded(await call.engine.images.load(call.body))
 
 
@@ -151,7 +169,7 @@ async def push(call: Call[PushQuery, bytes]) -> AsyncGenerator[Document, None]:
     repository, tag = image_name(call), call.query.tag
     name = f"{repository}:{tag}" if tag else repository
     if tag:
-        await call.engine.images.inspect(name)
+        await look(call, name, call.query.platform)
     given = auth.credentials(call.headers.get("X-Registry-Auth", ""))
     return progress.pushed(await call.engine.images.push(name, all_tags=not tag, credentials=given))
 
@@ -160,15 +178,15 @@ async def save(call: Call[SaveQuery, None]) -> Bytes:
     return await _saved(call, call.query.names)
 
 
-async def save_one(call: Call[Nothing, None]) -> Bytes:
+async def save_one(call: Call[SaveQuery, None]) -> Bytes:
     return await _saved(call, [image_name(call)])
 
 
-async def _saved(call: Call[Any, None], names: list[str]) -> Bytes:
+async def _saved(call: Call[SaveQuery, None], names: list[str]) -> Bytes:
     if not names:
         raise InvalidInput("no image is named: use names=")
     for each in names:
-        await call.engine.images.inspect(each)
+        await look(call, each, *call.query.platform)
     return Bytes(source=await call.engine.images.save(names, "docker"), media_type="application/x-tar")
 
 
@@ -181,6 +199,7 @@ async def tag(call: Call[TagQuery, bytes]) -> Answer:
 
 
 async def remove(call: Call[RemoveQuery, bytes]) -> list[dict[str, str]]:
+    await look(call, image_name(call), *call.query.platforms)
     removed = await call.engine.images.remove(image_name(call), force=call.query.force)
     return [{"Untagged": step.untagged} if step.untagged else {"Deleted": step.deleted} for step in removed]
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import urllib.parse
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -129,6 +130,40 @@ async def test_names_with_slashes_stand_in_paths(server: Server) -> None:
     for name in "busybox", "127.0.0.1:5001/a/b:1", "a@sha256:" + "d" * 64:
         status, _ = await server.ask("GET", f"/images/{name}/json")
         assert (status, server.engine.calls[-1][1]) == (200, (name,))
+
+
+OTHER = urllib.parse.quote('{"os":"linux","architecture":"arm64","variant":"v8"}')
+MINE = urllib.parse.quote('{"os":"linux","architecture":"amd64"}')
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "verb"),
+    [
+        ("GET", "/images/busybox/json?platform=", ""),
+        ("GET", "/images/busybox/history?platform=", "images.history"),
+        ("GET", "/images/busybox/get?platform=", "images.save"),
+        ("GET", "/images/get?names=busybox&platform=", "images.save"),
+        ("POST", "/images/busybox/push?tag=latest&platform=", "images.push"),
+        ("DELETE", "/images/busybox?platforms=", "images.remove"),
+    ],
+)
+async def test_an_image_for_another_platform_is_not_there(server: Server, method: str, target: str, verb: str) -> None:
+    status, words = message(await server.ask(method, f"/v1.50{target}{OTHER}"))
+    assert (status, "was found but does not match the specified platform: wanted linux/arm64/v8" in words) == (
+        404,
+        True,
+    )
+    assert [name for name, *_ in server.engine.calls] == ["images.inspect"]
+    async with server.http.request(method, f"http://docker/v1.50{target}{MINE}") as response:
+        assert response.status == 200
+    assert verb in ["", *(name for name, *_ in server.engine.calls)]
+    for nonsense in "{", '{"os":7}', "a/b/c/d":
+        assert message(await server.ask(method, f"/v1.50{target}{urllib.parse.quote(nonsense)}"))[0] == 400
+
+
+async def test_a_load_is_for_this_machine(server: Server) -> None:
+    assert message(await server.ask("POST", f"/v1.50/images/load?platform={MINE}", data=b"tar"))[0] == 400
+    assert server.engine.received == b""
 
 
 async def test_a_load_says_what_came(server: Server) -> None:

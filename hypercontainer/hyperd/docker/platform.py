@@ -1,0 +1,31 @@
+"""Platforms as clients name them: in words, linux/arm64, or as a document of OCI's. Pure."""
+
+from hypercontainer.errors import InvalidInput, NotFound
+from hypercontainer.lib import foreign
+from hypercontainer.model import documents as doc
+
+MAX = 4096
+
+
+def words(text: str) -> str:
+    """OS/ARCHITECTURE[/VARIANT]; "" for none. InvalidInput for what is no platform."""
+    if text.startswith("{"):
+        said = foreign.read(text.encode(errors="replace"), doc.Platform, "platform", MAX)
+        text = "/".join(part for part in (said.os, said.architecture, said.variant) if part)
+    if text.count("/") > 2:
+        raise InvalidInput(f'"{text[:60]}": cannot parse platform specifier: invalid argument')
+    return text
+
+
+def check(text: str, name: str, image: doc.Image) -> None:
+    """NotFound when an image is for another one. InvalidInput for what is no platform."""
+    wanted = words(text)
+    os, _, rest = wanted.partition("/")
+    arch = rest.partition("/")[0]
+    if wanted and (os, arch or image.architecture) != (image.os, image.architecture):
+        raise NotFound(
+            "platform",
+            wanted[:60],
+            f"image with reference {name} was found but does not match the specified platform: wanted {wanted[:60]}, "
+            f"actual: {image.os}/{image.architecture}",
+        )
