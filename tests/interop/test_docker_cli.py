@@ -1,6 +1,7 @@
 """The docker CLI, unchanged, against hyperd: what it prints, what it ends with, and what it did."""
 
 import asyncio
+import io
 import json
 import os
 import shutil
@@ -287,6 +288,18 @@ def test_files_in_and_out(docker: DockerCli, tmp_path: Path) -> None:
     assert docker.ok("start", "-a", "theirs") == "33 33"
     missing = docker("cp", "web:/nosuch", str(tmp_path))
     assert (missing.status, "/nosuch" in missing.err) == (1, True)  # an older CLI says it in words of its own
+
+
+def test_an_inline_config_as_compose_writes_it(docker: DockerCli) -> None:
+    """Into a container that never ran, by an absolute name."""
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        info = tarfile.TarInfo("/etc/app/config")
+        info.size, info.mode, info.uid = 5, 0o440, 33
+        archive.addfile(info, io.BytesIO(b"a: b\n"))
+    docker.ok("create", "--name", "web", "busybox", "sh", "-c", "stat -c '%a %u' /etc/app/config; cat /etc/app/config")
+    docker.ok("cp", "-", "web:/", stdin=tar.getvalue())
+    assert docker.ok("start", "-a", "web") == "440 33\na: b"
 
 
 def test_top_stats_and_ports(docker: DockerCli) -> None:
