@@ -1,15 +1,19 @@
 """What a container wrote, as docker's clients read it: frames or raw bytes, each line with its time when asked for."""
 
+import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from typing import Any
 
 from hypercontainer.errors import InvalidInput
 from hypercontainer.hyperd.docker import streams, versions
 from hypercontainer.hyperd.docker.call import Query, container
 from hypercontainer.hyperd.http.call import Bytes, Call
 from hypercontainer.lib import clock
-from hypercontainer.model.documents import LogEntry
+from hypercontainer.model.documents import Container, LogEntry
 
 MAX_TAIL = 10_000_000
+FIRST_WORDS_S = 1.0  # from a start on
 
 
 class LogsQuery(Query, frozen=True, kw_only=True):
@@ -28,6 +32,8 @@ async def logs(call: Call[LogsQuery, None]) -> Bytes:
     if not (q.stdout or q.stderr):
         raise InvalidInput("Bad parameters: you must choose at least one stream")
     found = await call.engine.containers.inspect(c)
+    if not q.follow:
+        await _first_words(call, found)
     entries = await call.engine.containers.logs(
         found.id,
         follow=q.follow,
@@ -41,6 +47,20 @@ async def logs(call: Call[LogsQuery, None]) -> Bytes:
     lines = Lines(times=q.timestamps, details=q.details)
     kind = streams.media_type(version, tty=tty) if version >= streams.SINCE else "application/octet-stream"
     return Bytes(source=_written(entries, lines, tty=tty), media_type=kind, early=True)
+
+
+async def _first_words(call: Call[Any, Any], found: Container) -> None:
+    """Clients start a short program and read its log at once: dockerd answers a start so late that all is in it. Here
+    whoever reads waits, within a second of the start, until there is something, or the end."""
+    age_s = (clock.now_ns() - (clock.nanoseconds(found.state.started_at) or 0)) / 1e9
+    if not found.state.running or not 0 <= age_s < FIRST_WORDS_S:
+        return
+    words = await call.engine.containers.logs(
+        found.id, follow=True, since_ns=None, until_ns=None, tail=None, stdout=True, stderr=True
+    )
+    with suppress(TimeoutError):
+        async with aclosing(words), asyncio.timeout(FIRST_WORDS_S - age_s):
+            await anext(words, None)
 
 
 def time_ns(text: str) -> int | None:
