@@ -1,6 +1,7 @@
 """The networks of a hyperd: what is on disk, and what becomes of one that cannot be made."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypercontainer.model.record import NetworkRecord, NicRecord, SubnetRecord
 from hypercontainer.model.settings import Settings
 from hypercontainer.network.store import VERSION, NetworkStore
 from hypercontainer.testing.fake_network import FakeNetwork
+from tests.conftest import FIRST
 
 
 class Lot:
@@ -45,6 +47,17 @@ def a_record(name: str, created_ns: int = 1) -> NetworkRecord:
     return NetworkRecord(
         version=VERSION, id=id, name=name, bridge=f"hy-{id[:12]}", subnets=subnets, created_ns=created_ns
     )
+
+
+def test_a_record_of_the_first_version(lot: Lot) -> None:
+    lot.root.mkdir()
+    shutil.copy(FIRST.with_name("networks") / "1/db.json", lot.root / f"{'5' * 64}.json")
+    db = lot.store().find("db")
+    assert [(each.subnet, each.ip_range, each.reserved) for each in db.subnets] == [
+        ("10.9.0.0/24", "10.9.0.128/25", {}),
+        ("fd00:9::/64", "", {}),
+    ]
+    assert (db.internal, db.labels, db.version) == (True, {"of": "mine"}, VERSION)
 
 
 async def test_what_was_made_outlives_a_hyperd(lot: Lot) -> None:
