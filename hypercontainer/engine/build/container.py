@@ -12,6 +12,7 @@ from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.pod import Pod
 
 STEPS = 60  # that go on from each other; a guest has 64
+ROOM = 0.5  # of the disk that they share must be free for one more
 
 
 class Containers:
@@ -32,9 +33,8 @@ class Containers:
         and nobody can go on from it."""
         spec = self._spec(image, command, env)
         volumes = volumes and bool(self._supervisor.host.images.config(image).volumes)
-        goes_on = not volumes and self._has == image.record.chain and self._steps < STEPS
-        self._has = ""
-        if goes_on and self._pod and self._container:
+        has, self._has = self._has, ""
+        if self._pod and self._container and has == image.record.chain and not volumes and self._has_room():
             pod, self._container = self._pod, await create.next_step(self._supervisor, self._pod, self._container, spec)
             self._steps += 1
             return pod, self._container
@@ -45,6 +45,13 @@ class Containers:
         await self._stack.enter_async_context(pod.entered(self._container))
         self._steps = 0
         return pod, self._container
+
+    def _has_room(self) -> bool:
+        """For one more step beside those that the machine has had, which are on its disk, what they removed too."""
+        assert self._container  # noqa: S101  who asks has looked
+        size = self._supervisor.host.settings.scratch_mib << 20
+        used = self._container.scratch.stat().st_blocks * 512
+        return self._steps < STEPS and used <= size * (1 - ROOM)
 
     def made(self, image: Image) -> None:
         """What is in the container has become this image."""

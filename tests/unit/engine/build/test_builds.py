@@ -148,6 +148,10 @@ async def test_a_stage_is_one_machine_but_for_volumes(
     monkeypatch.setattr(container, "STEPS", 2)
     await built(engine, f"FROM busybox\n{run * 4}", no_cache=True)
     assert [rootfs(one) for one in agents] == [["disks", "0", "1"], ["disks"]]
+    agents.clear()
+    monkeypatch.setattr(container, "ROOM", 1.0)  # no disk is so empty
+    await built(engine, f"FROM busybox\n{run * 2}", no_cache=True)
+    assert [rootfs(one) for one in agents] == [["disks"], ["disks"]]
     nothing_left(engine, world)
 
 
