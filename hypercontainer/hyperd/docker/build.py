@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -24,13 +24,17 @@ REFUSED: Mapping[str, str] = {
     "squash": "layers are not squashed: use several stages, and COPY --from",
     "outputs": "it is of BuildKit",
     "session": "it is of BuildKit: use DOCKER_BUILDKIT=0",
-    "cpusetcpus": "a machine has processors of its own",
-    "cpushares": "a machine has processors of its own",
     "cpuquota": "a machine has processors of its own",
     "cpuperiod": "a machine has processors of its own",
+    "securityopt": "every stage runs in a virtual machine",
+}
+# Those that change nothing, and why: the build says so.
+VOID: Mapping[str, str] = {
+    "cpusetcpus": "a machine has processors of its own",
+    "cpusetmems": "a machine has memory of its own",
+    "cpushares": "a machine has processors of its own",
     "memswap": "virtual machines have no swap",
     "cgroupparent": "a machine has cgroups of its own",
-    "securityopt": "every step runs in a virtual machine",
 }
 
 
@@ -59,6 +63,7 @@ class BuildQuery(Query, frozen=True, kw_only=True):
     outputs: str = ""
     session: str = ""
     cpusetcpus: str = ""
+    cpusetmems: str = ""
     cpushares: str = ""
     cpuquota: str = ""
     cpuperiod: str = ""
@@ -72,7 +77,7 @@ async def build(call: Call[BuildQuery, AsyncIterator[bytes]]) -> AsyncGenerator[
     if q.version == "2":
         raise InvalidInput("BuildKit is not here: use DOCKER_BUILDKIT=0")
     for field, why in REFUSED.items():
-        if getattr(q, field) not in UNSAID:
+        if _said(q, field):
             raise InvalidInput(f"cannot build with {field}: {why}")
     wanted = Build(
         dockerfile=q.dockerfile,
@@ -92,13 +97,22 @@ async def build(call: Call[BuildQuery, AsyncIterator[bytes]]) -> AsyncGenerator[
     )
     given = credentials(call.headers.get("X-Registry-Config", ""))
     source = await call.engine.builds.run(call.body, wanted, credentials=given, by=call.principal)
-    return await progress.begun(_lines(source, quiet=q.q))
+    void = [f"[Warning] {field} changes nothing: {why}\n" for field, why in VOID.items() if _said(q, field)]
+    return await progress.begun(_lines(source, void, quiet=q.q))
 
 
-async def _lines(source: AsyncGenerator[Any, None], *, quiet: bool) -> AsyncGenerator[Document, None]:
+def _said(query: BuildQuery, field: str) -> bool:
+    return getattr(query, field) not in UNSAID
+
+
+async def _lines(
+    source: AsyncGenerator[Any, None], warnings: Sequence[str], *, quiet: bool
+) -> AsyncGenerator[Document, None]:
     """`quiet`: the id of the image alone."""
     id = ""
     async with aclosing(source):
+        for words in warnings if not quiet else ():
+            yield {"stream": words}
         async for item in source:
             if isinstance(item, doc.BuildStage):
                 id = item.stage

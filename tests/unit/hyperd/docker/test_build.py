@@ -61,7 +61,7 @@ async def test_what_is_usual_is_as_not_said(server: Server) -> None:
         ("remote=https://h/x.git", "contexts are not fetched"),
         ("squash=1", "layers are not squashed"),
         ("version=2", "BuildKit"),
-        ("cpushares=5", "cannot build with cpushares"),
+        ("cpuquota=5", "cannot build with cpuquota"),
         ("buildargs=[]", "no object of strings"),
         ("labels={", "cannot read labels"),
         ("extrahosts=a", "they are NAME:ADDRESS"),
@@ -70,6 +70,18 @@ async def test_what_is_usual_is_as_not_said(server: Server) -> None:
 async def test_what_cannot_be_had_is_refused_by_its_name(server: Server, query: str, why: str) -> None:
     async with server.http.post(f"http://docker/build?{query}", data=b"") as response:
         assert (response.status, why in (await response.json())["message"]) == (400, True)
+
+
+async def test_what_changes_nothing_is_said(server: Server) -> None:
+    async with server.http.post(f"http://docker/build?{USUAL}", data=b"") as response:
+        assert b"Warning" not in await response.read()
+    changed = USUAL.replace("cpushares=0", "cpushares=5").replace("memswap=0", "memswap=-1")
+    async with server.http.post(f"http://docker/build?{changed}", data=b"") as response:
+        lines = [json.loads(line)["stream"] for line in (await response.read()).splitlines()[:2]]
+    assert lines == [
+        "[Warning] cpushares changes nothing: a machine has processors of its own\n",
+        "[Warning] memswap changes nothing: virtual machines have no swap\n",
+    ]
 
 
 async def test_what_goes_wrong_at_once_has_a_status_and_a_command_its_code(server: Server) -> None:
