@@ -58,18 +58,20 @@ static bool has_space(const char *text)
 	return false;
 }
 
+/* Words with blanks between; with nothing before them they are a row of hosts, which has a tab behind the address. */
 static int write_words(struct buffer *to, const char *before, const struct json *words, bool one_line, struct error *err)
 {
 	if (json_all(words, JSON_STRING, before, err) < 0)
 		return -1;
-	for (const struct json *w = json_first(words); w; w = w->next) {
+	for (const struct json *w = json_first(words), *last = NULL; w; last = w, w = w->next) {
 		bool head = !one_line || w == words->first;
 
 		if (!*w->string || has_space(w->string))
 			return fail(err, EINVAL, "write %s '%.64s'", before, w->string);
 		if (head)
 			buffer_add(to, before, strlen(before));
-		buffer_add(to, *before || !head ? " " : "", *before || !head);
+		if (*before || !head)
+			buffer_add(to, !*before && last == json_first(words) ? "\t" : " ", 1);
 		buffer_add(to, w->string, strlen(w->string));
 		if (!one_line || !w->next)
 			buffer_add(to, "\n", 1);

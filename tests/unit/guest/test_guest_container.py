@@ -317,9 +317,9 @@ def test_names_and_dns(guest: Guest) -> None:
     assert guest.sh("cat /etc/resolv.conf")[1] == (
         "nameserver 10.0.0.1\nnameserver fd00::1\nsearch a.example b.example\noptions ndots:2\n"
     )
-    assert guest.sh("tail -2 /etc/hosts")[1] == "10.9.8.7 db db.example\n10.9.8.6 web\n"
+    assert guest.sh("tail -2 /etc/hosts")[1] == "10.9.8.7\tdb db.example\n10.9.8.6\tweb\n"
     guest.host.call("pod.setup", dns={"nameservers": ["9.9.9.9"]}, hosts=[["1.2.3.4", "x"]])
-    assert guest.sh("cat /etc/resolv.conf; tail -1 /etc/hosts")[1] == "nameserver 9.9.9.9\n1.2.3.4 x\n"
+    assert guest.sh("cat /etc/resolv.conf; tail -1 /etc/hosts")[1] == "nameserver 9.9.9.9\n1.2.3.4\tx\n"
 
 
 def test_a_hostname_of_its_own(guest: Guest) -> None:
