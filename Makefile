@@ -67,7 +67,7 @@ bench: setup-bench  ## measure this machine beside docker, containerd, runc and 
 density: setup-test  ## start virtual machines until memory is used up or 1,000 run: what each costs (20 minutes)
 	$(BIN)/python -m bench.density
 
-fuzz: setup-test  ## what reads foreign bytes, in the guest and here, each of 11 targets for SECONDS=60
+fuzz: setup-test  ## what reads foreign bytes, in the guest and here, each of 12 targets for SECONDS=60
 	$(MAKE) -C guest fuzz SECONDS=$(SECONDS)
 	$(BIN)/python -m tests.fuzz $(SECONDS) $$(date +%s)
 

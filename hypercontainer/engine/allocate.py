@@ -5,6 +5,7 @@ from hypercontainer.engine.host import UIDS, Host
 from hypercontainer.hypervisor.base import Feature
 from hypercontainer.model.record import NicRecord, PodRecord
 from hypercontainer.model.spec import EndpointSpec
+from hypercontainer.network import ports
 from hypercontainer.network.netns import NetnsNetwork
 from hypercontainer.sandbox.interfaces import place
 
@@ -30,9 +31,9 @@ async def _interfaces(host: Host, pod: PodRecord) -> list[NicRecord]:
     endpoints.check_ports(host.networks, pod.spec)
     nics: list[NicRecord] = []
     for endpoint in pod.spec.networks:
-        ports = pod.spec.ports if endpoint is endpoints.publishing(host.networks, pod.spec) else []
+        published = pod.spec.ports if endpoint is endpoints.publishing(host.networks, pod.spec) else []
         network = host.networks[endpoint.network]
-        for nic in await network.plan(pod.id, ports, *_used(host), endpoint=endpoint, number=len(nics)):
+        for nic in await network.plan(pod.id, published, *_used(host), endpoint=endpoint, number=len(nics)):
             if nics and Feature.NICS in host.site.hypervisor.features:
                 place(nic, pod.id, nics)
             nics.append(nic)
@@ -42,9 +43,20 @@ async def _interfaces(host: Host, pod: PodRecord) -> list[NicRecord]:
 async def interface(host: Host, pod: PodRecord, endpoint: EndpointSpec) -> NicRecord:
     """One more for a pod that runs, planned without waiting. It has the pod's ports when nothing led to them yet."""
     led = any(nic.ports for nic in pod.nics)
-    ports = pod.spec.ports if not led and endpoint is endpoints.publishing(host.networks, pod.spec) else []
-    [nic] = await host.networks[endpoint.network].plan(pod.id, ports, *_used(host), endpoint=endpoint)
+    published = pod.spec.ports if not led and endpoint is endpoints.publishing(host.networks, pod.spec) else []
+    [nic] = await host.networks[endpoint.network].plan(pod.id, published, *_used(host), endpoint=endpoint)
     return nic
+
+
+def publish(host: Host, pod: PodRecord) -> NicRecord | None:
+    """The interface of a machine that runs to which the pod's ports are to lead, with those, chosen without waiting;
+    None: there are none, or they do. InUse for one that is another one's by now."""
+    place = endpoints.publishing(host.networks, pod.spec)
+    there = next((nic for nic in pod.nics if place and nic.network == place.network), None)
+    if there is None or not pod.spec.ports or any(nic.ports for nic in pod.nics):
+        return None
+    there.ports = ports.assign(pod.spec.ports, *_used(host))
+    return there
 
 
 def _used(host: Host) -> tuple[list[NicRecord], dict[str, str]]:

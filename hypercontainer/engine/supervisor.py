@@ -9,6 +9,7 @@ from hypercontainer.engine.health import Watch
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.restart import Restarts
 from hypercontainer.errors import Exhausted, HyperError, WrongState
+from hypercontainer.lib.tasks import uninterrupted
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model.record import ContainerRecord, PodRecord
 from hypercontainer.model.spec import NONE
@@ -168,10 +169,32 @@ class Supervisor:
             try:
                 if asked:
                     self._check_joined(container.record)
+                await self._publish(locked, container)
                 await locked.start(container, trace)
             except BaseException:
                 await self._not_started(locked, container)
                 raise
+
+    async def _publish(self, pod: LockedPod, container: Container) -> None:
+        """Have its ports lead to a machine that others have kept running since it ended."""
+        if pod.machine.vm is None or not pod.record.sized_for(container.record):
+            return
+        if nic := allocate.publish(self.host, pod.record):
+            try:
+                pod.machine.save()
+                await uninterrupted(self.host.networks[nic.network].create(nic))
+            except BaseException:
+                nic.ports = []
+                pod.machine.note()
+                raise
+
+    async def _withdraw(self, pod: LockedPod) -> None:
+        """Its ports are another one's to have, as with docker: they were published for who has ended, and not for those
+        who keep its machine running."""
+        for nic in [nic for nic in pod.record.nics if nic.ports]:
+            ports, nic.ports = nic.ports, []
+            pod.machine.note()
+            await self.host.site.network_of(nic).withdraw(nic, ports)
 
     async def _not_started(self, pod: LockedPod, container: Container) -> None:
         """A start failed: one that was to remove itself does so now, as with docker."""
@@ -200,6 +223,8 @@ class Supervisor:
         if container.record.spec.auto_remove:
             await self._remove(pod, container, volumes=True)
         await self.power_off_if_idle(pod)
+        if pod.record.sized_for(container.record) and pod.machine.vm:
+            await self._withdraw(pod)
 
     async def unused(self, pod: LockedPod) -> None:
         await self.power_off_if_idle(pod)

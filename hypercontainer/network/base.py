@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from hypercontainer.model.record import NicRecord
+from hypercontainer.model.record import NicRecord, PortRecord
 from hypercontainer.model.spec import ANY, EndpointSpec, PortMapping
 
 
@@ -48,6 +48,10 @@ class Network(Protocol):
 
     async def plug(self, nic: NicRecord) -> None:
         """Join its tap, which its VMM has made, to the network; after `create`. Until then the tap carries nothing."""
+
+    async def withdraw(self, nic: NicRecord, ports: Sequence[PortRecord]) -> None:
+        """Have `ports`, which were of `nic` until now and are so no more, lead nowhere: they are anybody's. `create`
+        gives one that is there the ports that it has by then. Safe any number of times."""
 
     async def remove(self, nic: NicRecord) -> None:
         """Take away all that is there of `nic`, but its tap, which carries nothing from now on, and goes with its VMM.

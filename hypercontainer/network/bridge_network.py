@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from hypercontainer.errors import Exhausted, HyperError, InUse, InvalidInput
-from hypercontainer.model.record import NicRecord
+from hypercontainer.model.record import NicRecord, PortRecord
 from hypercontainer.model.spec import ANY, EndpointSpec, PortMapping
 from hypercontainer.network import bridge, conntrack, ipam, ports, rules, tap
 from hypercontainer.network.base import Place
@@ -103,6 +103,15 @@ class BridgeNetwork:
             await self._leave(nic)
             self._nft.apply(lines)
         conntrack.forget(nic.ports)
+
+    async def withdraw(self, nic: NicRecord, ports: Sequence[PortRecord]) -> None:
+        gone = set(rules.elements(nic, ports))
+        try:
+            self._nft.apply(rules.unpublish(self._net, gone))
+        except Refused:  # not all of it is there
+            self._nft.apply(rules.unpublish(self._net, self._nft.tables(self._net).elements & gone))
+        self._guard.release(nic.tap, ports)
+        conntrack.forget(ports)
 
     async def remove(self, nic: NicRecord) -> None:
         """Take away rules and ports of `nic`, and its tap down."""

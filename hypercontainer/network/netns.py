@@ -7,7 +7,7 @@ from typing import Any
 
 from hypercontainer.errors import HyperError, InUse, InvalidInput, NotFound
 from hypercontainer.lib import netns
-from hypercontainer.model.record import NicRecord
+from hypercontainer.model.record import NicRecord, PortRecord
 from hypercontainer.model.spec import ANY, EndpointSpec, PortMapping
 from hypercontainer.network import interfaces, tap
 
@@ -92,6 +92,9 @@ class NetnsNetwork:
                     await _give_back(fd, nic)
         except NotFound:
             pass  # and so is all that was in it, but what its VMM holds
+
+    async def withdraw(self, nic: NicRecord, ports: Sequence[PortRecord]) -> None:
+        """Nothing: ports are published by whoever made the namespace."""
 
     async def destroy(self) -> None:
         """Nothing: the namespace is somebody else's."""

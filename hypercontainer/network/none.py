@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from hypercontainer.errors import InvalidInput
-from hypercontainer.model.record import NicRecord
+from hypercontainer.model.record import NicRecord, PortRecord
 from hypercontainer.model.spec import ANY, EndpointSpec, PortMapping
 
 
@@ -33,6 +33,9 @@ class NoNetwork:
         raise _stranger(nic)
 
     async def plug(self, nic: NicRecord) -> None:
+        raise _stranger(nic)
+
+    async def withdraw(self, nic: NicRecord, ports: Sequence[PortRecord]) -> None:
         raise _stranger(nic)
 
     async def remove(self, nic: NicRecord) -> None:

@@ -22,6 +22,7 @@ class FakeNetwork:
         self.broken = ""  # why `ensure` fails
         self.nics: dict[str, NicRecord] = {}
         self.plugged: set[str] = set()
+        self.published: dict[str, list[int]] = {}  # ports of the host, by tap
         self.kept: Callable[[], Sequence[NicRecord]] = list  # as the last sweep was told
 
     async def ensure(self) -> None:
@@ -63,14 +64,20 @@ class FakeNetwork:
 
     async def create(self, nic: NicRecord) -> None:
         self.nics[nic.tap] = nic
+        self.published[nic.tap] = [port.host_port for port in nic.ports]
 
     async def plug(self, nic: NicRecord) -> None:
         if nic.tap not in self.nics:
             raise HyperError(f"cannot plug network interface {nic.tap}: it was not made")
         self.plugged.add(nic.tap)
 
+    async def withdraw(self, nic: NicRecord, ports: Sequence[PortRecord]) -> None:
+        left = {port.host_port for port in ports}
+        self.published[nic.tap] = [number for number in self.published[nic.tap] if number not in left]
+
     async def remove(self, nic: NicRecord) -> None:
         self.nics.pop(nic.tap, None)
+        self.published.pop(nic.tap, None)
         self.plugged.discard(nic.tap)
 
     async def sweep(self, keep: Callable[[], Sequence[NicRecord]]) -> list[str]:

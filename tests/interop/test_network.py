@@ -683,6 +683,24 @@ async def test_connections_that_ended_do_not_hold_a_port(world: World) -> None:
         s.listen()
 
 
+async def test_a_port_that_is_withdrawn_is_anybodys(world: World, pods: Pods) -> None:
+    """And whose it was is there all the same, and can have it again."""
+    _, nic, _ = await pods.add("a1", port(8080))
+    two, _, _ = await pods.add("a2")
+    published, nic.ports = nic.ports, []
+    for _ in range(2):  # again is harmless
+        await world.network.withdraw(nic, published)
+    with pytest.raises(OSError):
+        ask(world.outside, world.address, 8080)
+    assert ask(two, "10.99.0.2", 80) == "a1 sees 10.99.0.3"
+    _, other, _ = await pods.add("a3", port(8080))
+    assert ask(world.outside, world.address, 8080) == "a3 sees 198.51.100.2"
+    await world.network.remove(other)
+    nic.ports = published
+    await world.network.create(nic)
+    assert ask(world.outside, world.address, 8080) == "a1 sees 198.51.100.2"
+
+
 async def test_free_ports_are_found(world: World, pods: Pods) -> None:
     _, one, _ = await pods.add("a1", port(0), port(0, 81))
     [two] = await world.network.plan("a2", [port(0), port(0, protocol="udp")], pods.nics)

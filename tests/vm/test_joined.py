@@ -25,13 +25,15 @@ def test_two_have_one_network(hyper: PrivateDaemon) -> None:
     serve(hyper, "other", "--network", "front")
     join(hyper, "side")
     at = address(hyper, "web", "front")
-    port = int(ok(hyper, "port", "web", "81").rpartition(":")[2])
+
+    def published() -> int:
+        return int(ok(hyper, "port", "web", "81").rpartition(":")[2])
 
     def all_is_well() -> None:
         assert ask(hyper, "side", "127.0.0.1") == "web" and ask(hyper, "web", "127.0.0.1:81") == "side"
         assert ask(hyper, "other", "web:81") == ask(hyper, "side", f"{at}:81") == "side"
         assert ask(hyper, "side", "other") == "other"  # it asks for names, too
-        assert page(port) == "side\n"
+        assert page(published()) == "side\n"
         for file in ("/etc/hosts", "/etc/resolv.conf", "/etc/hostname"):
             assert ok(hyper, "exec", "side", "cat", file) == ok(hyper, "exec", "web", "cat", file)
         assert "httpd -f -vv" not in ok(hyper, "exec", "side", "ps")
@@ -42,12 +44,16 @@ def test_two_have_one_network(hyper: PrivateDaemon) -> None:
     all_is_well()
     ok(hyper, "restart", "-t", "0", "web")
     all_is_well()
+    port = published()
     ok(hyper, "rm", "-f", "web")
-    assert ask(hyper, "side", "127.0.0.1:81") == "side" and page(port) == "side\n"
+    assert ask(hyper, "side", "127.0.0.1:81") == "side" and page(port) != "side\n"
+    serve(hyper, "web", "--network", "front", "-p", f"127.0.0.1:{port}:80")
+    assert page(port) == "web\n" and ask(hyper, "other", "web") == "web"
     hyper.signal(signal.SIGKILL)
     hyper.start()
     assert ask(hyper, "other", f"{at}:81") == "side"
-    ok(hyper, "rm", "-f", "side", "other")
+    assert page(port) == "web\n"
+    ok(hyper, "rm", "-f", "side", "web", "other")
     ok(hyper, "network", "rm", "front")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from hypercontainer.engine import dns
 from hypercontainer.engine.local import LocalEngine
-from hypercontainer.errors import AlreadyExists, InvalidInput, NotFound, WrongState
+from hypercontainer.errors import AlreadyExists, InUse, InvalidInput, NotFound, WrongState
 from hypercontainer.lib import clock
 from hypercontainer.model import documents as doc
 from hypercontainer.model.spec import (
@@ -175,6 +175,24 @@ async def test_the_network_is_there_while_anybody_runs(world: World, engine: Loc
     await engine.containers.stop(side, 0)
     await engine.containers.stop("web", 0)
     world.check_nothing_left()
+
+
+async def test_ports_are_published_while_it_runs(world: World, engine: LocalEngine, web: str) -> None:
+    await join(engine, "side")
+    [tap] = world.network.nics
+    assert world.network.published[tap] == [8080]
+    await engine.containers.stop(web, 0)
+    assert world.network.published[tap] == [] and tap in world.network.plugged
+    other = await make(engine, "other", ports=PORTS)
+    await engine.containers.start(other)
+    with pytest.raises(InUse, match="8080"):
+        await engine.containers.start(web)
+    assert world.network.published[tap] == [] and tap in world.network.plugged
+    await engine.containers.stop(other, 0)
+    await engine.containers.start(web)
+    assert world.network.published[tap] == [8080]
+    await engine.containers.stop("side", 0)
+    assert world.network.published[tap] == [8080]
 
 
 async def test_each_is_removed_by_itself(world: World, engine: LocalEngine, web: str) -> None:
