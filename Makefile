@@ -67,9 +67,10 @@ bench: setup-bench  ## measure this machine beside docker, containerd, runc and 
 density: setup-test  ## start virtual machines until memory is used up or 1,000 run: what each costs (20 minutes)
 	$(BIN)/python -m bench.density
 
-fuzz: setup-test  ## what reads foreign bytes, in the guest and here, each of 12 targets for SECONDS=60
+fuzz: setup-test  ## what reads foreign bytes, in the guest and here, and both APIs: each target for SECONDS=60
 	$(MAKE) -C guest fuzz SECONDS=$(SECONDS)
 	$(BIN)/python -m tests.fuzz $(SECONDS) $$(date +%s)
+	$(BIN)/python -m tests.fuzz.live $(SECONDS) $$(date +%s)
 
 soak: setup-test  ## random verbs and deaths against a model, full disks too, for SECONDS=60 (SEED=1: the same steps again)
 	$(BIN)/python -m tests.vm.walk --seconds $(SECONDS) --cycles 100000 $(if $(SEED),--seed $(SEED))

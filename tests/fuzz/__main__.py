@@ -34,11 +34,11 @@ def inputs(target: str, rng: random.Random) -> Iterator[bytes]:
     seeds = corpus(target)
     yield from seeds
     while True:
-        data = _mutated(bytearray(rng.choice(seeds)), rng, seeds)
+        data = mutated(bytearray(rng.choice(seeds)), rng, seeds)
         yield _mended(data) if target in ("layers", "copies") and rng.random() < 0.9 else bytes(data)
 
 
-def _mutated(data: bytearray, rng: random.Random, seeds: list[bytes]) -> bytearray:
+def mutated(data: bytearray, rng: random.Random, seeds: list[bytes]) -> bytearray:
     for _ in range(rng.randrange(1, 6)):
         at = rng.randrange(len(data) + 1)
         match rng.randrange(5):
