@@ -183,7 +183,7 @@ POD_FLAGS = (
     Flag("locks", "Locks on shared files: guest, host (with others)", usual="guest", parse=locks, words=LOCKS),
     many(
         "network",
-        "Join this network, or none; may be given again",
+        "Join this network, none, or that of container:NAME; may be given again",
         metavar="name",
         usual="bridge",
         parse=network,
