@@ -10,6 +10,7 @@ cd "$(dirname "$0")/.."
 testcontainers=4.15.0
 dockerode=5.0.1
 compose=v2.40.3
+corpus=1
 clients=.cache/clients
 
 say() { printf 'clients: %s\n' "$*"; }
@@ -66,21 +67,23 @@ make_compose() {
     echo $compose >$clients/compose/version
 }
 
-# Debian's programs for the stacks, as a tar of root file system. What is not run is left out: LLVM, which is PostgreSQL's
-# compiler of queries, is a third of it.
+# Debian's programs for the stacks, as the tar of a root file system. What is not run is left out: LLVM, which compiles
+# PostgreSQL's queries, is a third of it.
 make_corpus() {
-    local from programs=busybox-static,curl,nginx-light,postgresql-15,redis-server
-    [ ! -e .cache/corpus.tar ] || { say "corpus.tar is here"; return 0; }
+    ! made corpus $corpus || return 0
     have mmdebstrap mmdebstrap
-    say "corpus.tar, of Debian's packages (some minutes)"
+    say "corpus $corpus, of Debian's packages (some minutes)"
+    begin corpus
+    local from programs=busybox-static,curl,nginx-light,postgresql-15,redis-server
     mapfile -t from < <(find /etc/apt -name '*.list' -o -name '*.sources' | sort)
     mmdebstrap --quiet --variant=minbase --include=$programs \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/lib/x86_64-linux-gnu/libLLVM*' \
         --dpkgopt='path-exclude=/usr/lib/postgresql/15/lib/bitcode/*' \
-        --customize-hook='rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/* "$1"/var/lib/postgresql/15' \
-        bookworm .cache/corpus.new.tar "${from[@]}"
-    mv .cache/corpus.new.tar .cache/corpus.tar
+        --customize-hook='rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*' \
+        bookworm $clients/corpus/new.tar "${from[@]}"
+    mv $clients/corpus/new.tar $clients/corpus/corpus.tar
+    echo $corpus >$clients/corpus/version
 }
 
 [ "${1:-}" != --make ] || { "make_$2"; exit; }

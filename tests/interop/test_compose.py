@@ -1,20 +1,18 @@
-"""docker-compose, unchanged, against hyperd: a project comes up, is used, and goes without a trace."""
+"""docker compose, unchanged, against hyperd: a project comes up, is used, and goes without a trace."""
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from hypercontainer.testing.daemon import PrivateDaemon, Result
+from hypercontainer.testing.daemon import PrivateDaemon
+from tests.interop.compose import EACH, Compose
 
-COMPOSE = shutil.which("docker-compose")
 pytestmark = [
     pytest.mark.interop,
     pytest.mark.vm,
     pytest.mark.skipif(os.geteuid() != 0, reason="hyperd is root's"),
-    pytest.mark.skipif(not COMPOSE, reason="there is no docker-compose"),
 ]
 PROJECT = """
 version: "2.4"
@@ -40,42 +38,35 @@ services:
 networks: {front: {}, back: {}}
 volumes: {data: {}}
 """
+IN_LINE = """
+services:
+  app:
+    image: busybox
+    command: sh -c 'cat /etc/app/config /run/secrets/token; echo; exec sleep 1000'
+    configs: [{source: config, target: /etc/app/config, mode: 0440}]
+    secrets: [token]
+configs: {config: {content: "of the file\\n"}}
+secrets: {token: {environment: TOKEN}}
+"""
 
 
-class Compose:
-    def __init__(self, hyper: PrivateDaemon, folder: Path) -> None:
-        self.folder, self.env = folder, {**os.environ, "DOCKER_HOST": f"unix://{hyper.folder}/hyper-docker.sock"}
-        (folder / "docker-compose.yml").write_text(PROJECT)
-
-    def __call__(self, *words: str) -> Result:
-        argv = [str(COMPOSE), "-p", "project", *words]
-        done = subprocess.run(
-            argv, cwd=self.folder, env=self.env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600
-        )
-        return Result(done.returncode, done.stdout, done.stderr)
-
-    def ok(self, *words: str) -> str:
-        done = self(*words)
-        assert done.status == 0, (words, done)
-        return done.out
-
-
-def test_a_project(hyper: PrivateDaemon, tmp_path: Path) -> None:
-    compose = Compose(hyper, tmp_path)
+@pytest.mark.parametrize("kind", EACH)
+def test_a_project(hyper: PrivateDaemon, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "docker-compose.yml").write_text(PROJECT)
+    compose = Compose(kind, hyper, tmp_path, "project", tmp_path)
     try:
         compose.ok("up", "-d")
         names = hyper.ctl("ps", "--format", "{{.Names}}").out.split()
-        assert sorted(names) == ["project_side_1", "project_web_1", "project_worker_1"]
+        assert sorted(names) == compose.names(["side", "web", "worker"])
         assert "virtual machine" in compose.ok("exec", "-T", "side", "wget", "-q", "-O", "-", "http://127.0.0.1/")
-        assert "Up (healthy)" in compose.ok("ps")
+        assert "(healthy)" in compose.ok("ps")
         compose.ok("exec", "-T", "web", "sh", "-c", "echo $A > /data/x")
         assert compose.ok("exec", "-T", "worker", "cat", "/data/x") == "b\n"
-        host, _, port = compose.ok("port", "web", "80").strip().partition(":")
-        page = subprocess.run(["curl", "-s", f"http://{host}:{port}/"], capture_output=True, text=True, timeout=60)
+        page = subprocess.run(["curl", "-s", compose.url("web")], capture_output=True, text=True, timeout=60)
         assert "virtual machine" in page.stdout
         compose.ok("up", "-d", "--scale", "worker=2")
         assert len(compose.ok("ps", "-q", "worker").split()) == 2
-        for name in ("web", "project_web_1"):
+        for name in ("web", *compose.names(["web"])):
             assert "virtual machine" in compose.ok("exec", "-T", "worker", "wget", "-q", "-O", "-", f"http://{name}/")
         compose.ok("restart", "-t", "0", "worker")
         assert "ready" in compose.ok("logs", "worker")
@@ -87,3 +78,17 @@ def test_a_project(hyper: PrivateDaemon, tmp_path: Path) -> None:
     assert hyper.ctl("ps", "-a", "-q").out == ""
     assert hyper.ctl("volume", "ls", "-q").out == ""
     assert hyper.ctl("network", "ls", "-q", "--filter", "type=custom").out == ""
+
+
+@pytest.mark.parametrize("kind", EACH[1:])
+def test_configs_and_secrets_that_are_no_files(hyper: PrivateDaemon, tmp_path: Path, kind: str) -> None:
+    """They are sent as archives, before the start."""
+    (tmp_path / "docker-compose.yml").write_text(IN_LINE)
+    compose = Compose(kind, hyper, tmp_path, "project", tmp_path)
+    compose.env["TOKEN"] = "of the environment"
+    try:
+        compose.ok("up", "-d")
+        assert compose.ok("exec", "-T", "app", "stat", "-c", "%a", "/etc/app/config") == "440\n"
+        assert compose.ok("logs", "--no-log-prefix", "app") == "of the file\nof the environment\n"
+    finally:
+        compose.ok("down", "-t", "0")
