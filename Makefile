@@ -9,7 +9,7 @@ DOCKER_SOCK ?=
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-interop setup-bench setup-clients demo install test fresh check style unit vm interop compose conformance bench density fuzz soak guest kernel format clean
+.PHONY: help setup setup-test setup-interop setup-bench setup-clients demo install test fresh check style unit vm interop go-clients conformance bench density fuzz soak guest kernel format clean
 
 help:  ## this table
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,9 +58,9 @@ vm: setup-test  ## the tests that boot guests
 interop: setup-clients  ## the tests against real peers: registries, docker's clients, dockerd where it can be had
 	$(PYTEST) tests/interop
 
-compose: setup-clients  ## build docker compose v2 (5 to 15 minutes, once), then what both generations bring up
-	@tools/clients.sh compose
-	$(PYTEST) tests/interop/test_compose.py tests/interop/test_stacks.py
+go-clients: setup-clients  ## build docker compose v2 and buildx (5 to 15 minutes, once), then what they do
+	@tools/clients.sh compose buildx
+	$(PYTEST) tests/interop/test_compose.py tests/interop/test_stacks.py tests/interop/test_buildx.py
 
 conformance: setup-test  ## tests that others wrote for docker's API, against hyperd (10 minutes): docs/conformance.md
 	$(BIN)/python -m tests.conformance.docker_py

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Makes docker's clients that Debian does not have, and the image that the stacks of tests/interop run, in .cache.
 #
-#     tools/clients.sh [testcontainers|dockerode|corpus|compose]...    the first three when none is named
+#     tools/clients.sh [testcontainers|dockerode|corpus|compose|buildx]...    the first three when none is named
 #
 # What is there in its version is left alone. One that cannot be made here says so, and its tests are skipped.
 set -euo pipefail
@@ -10,6 +10,7 @@ cd "$(dirname "$0")/.."
 testcontainers=4.15.0
 dockerode=5.0.1
 compose=v2.40.3
+buildx=v0.29.1 buildkit=v0.25.1
 corpus=1
 clients=.cache/clients
 
@@ -50,21 +51,40 @@ make_dockerode() {
     echo $dockerode >$clients/dockerode/version
 }
 
-# Built by Go: `go install` refuses its go.mod, which excludes modules; as a tool of an empty module it is not the main
-# one, whose exclusions count. What the compiler made stays for the next time.
+# Go's modules that exclude or replace others are refused by `go install`; as tools of a module of ours they are not the
+# main one, whose wishes count. What the compiler made stays for the next time.
+tools() { go mod init clients && go get -tool "$@"; }                              # PACKAGE@VERSION...
+build() { CGO_ENABLED=0 go build -o "$1" -ldflags "-s -w ${3:-}" "$2"; }           # PROGRAM PACKAGE [FLAGS]
+go_is_here() { [ -x "$(command -v go)" ] || { say "there is no Go, 1.24 or later"; return 1; }; }
+
 make_compose() {
     ! made compose $compose || return 0
-    have go golang-go
-    say "docker compose $compose, from the Go module proxy (a hundred MB, then 5 to 15 minutes of compiling)"
+    go_is_here
+    say "docker compose $compose, by Go's module proxy (a hundred MB, then 5 to 15 minutes of compiling)"
     begin compose
     local package=github.com/docker/compose/v2
     (
         cd $clients/compose
-        go mod init compose
-        go get -tool "$package/cmd@$compose"
-        CGO_ENABLED=0 go build -o docker-compose -ldflags "-s -w -X $package/internal.Version=$compose" "$package/cmd"
+        tools $package/cmd@$compose
+        build docker-compose $package/cmd "-X $package/internal.Version=$compose"
     )
     echo $compose >$clients/compose/version
+}
+
+make_buildx() {
+    ! made buildx $buildx || return 0
+    go_is_here
+    say "buildx $buildx and BuildKit $buildkit, by Go's module proxy (5 to 15 minutes, less after compose)"
+    begin buildx
+    local package=github.com/docker/buildx programs=github.com/moby/buildkit/cmd
+    (
+        cd $clients/buildx
+        tools $package/cmd/buildx@$buildx $programs/buildkitd@$buildkit $programs/buildctl@$buildkit
+        build buildx $package/cmd/buildx "-X $package/version.Version=$buildx"
+        build buildkitd $programs/buildkitd
+        build buildctl $programs/buildctl
+    )
+    echo $buildx >$clients/buildx/version
 }
 
 # Debian's programs for the stacks, as the tar of a root file system. What is not run is left out: LLVM, which compiles

@@ -11,7 +11,7 @@ from hypercontainer.testing.daemon import PrivateDaemon, Result
 from tests.interop.clients import CLIENTS
 
 KINDS = {"1": Path("/usr/bin/docker-compose"), "2": CLIENTS / "compose/docker-compose"}  # by generation
-HINTS = {"1": "docker-compose is not installed", "2": "there is no docker compose v2: run `make compose`"}
+HINTS = {"1": "docker-compose is not installed", "2": "there is no docker compose v2: run `make go-clients`"}
 EACH = [
     pytest.param(kind, marks=pytest.mark.skipif(not KINDS[kind].exists(), reason=HINTS[kind]), id=f"v{kind}")
     for kind in KINDS

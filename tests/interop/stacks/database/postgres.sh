@@ -7,4 +7,4 @@ END
     echo 'host all all all scram-sha-256' >~/hba.conf
 fi
 exec postgres --config-file=/etc/postgresql/15/main/postgresql.conf --hba-file=$HOME/hba.conf \
-    --listen-addresses='*' --ssl=off --shared-buffers=16MB
+    --listen-addresses='*' --unix-socket-directories=/tmp --external-pid-file=/tmp/pid --ssl=off --shared-buffers=16MB
