@@ -73,7 +73,7 @@ class Connection:
     def send(self, data: bytes) -> None:
         try:
             self.socket.sendall(data, _socket.MSG_NOSIGNAL)
-        except BrokenPipeError as e:
+        except (BrokenPipeError, ConnectionResetError) as e:
             self._tell_why(e)
             raise
 
@@ -87,7 +87,11 @@ class Connection:
     def _recv(self, limit: int) -> bytes:
         if self.idle:
             self.idle(self.socket.fileno())
-        data = self.socket.recv(limit)
+        try:
+            data = self.socket.recv(limit)
+        except ConnectionResetError as e:
+            self._tell_why(e)
+            raise
         if not data:
             self._tell_why(None)
         return data

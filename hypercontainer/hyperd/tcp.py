@@ -83,10 +83,8 @@ class TcpListener:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  it runs in one
         with sock:
-            notice_silence(sock)
-            tls = Tls(sock, self._context)
             try:
-                certificate = await self._greet(sock, tls)
+                tls, certificate = await self._greet(sock)
             except (OSError, TimeoutError) as e:
                 log.info("%s was not let in: %s", where, _why(e))
                 await _linger(sock)
@@ -97,10 +95,13 @@ class TcpListener:
             log.debug("%s is in, with the certificate of %s", where, certificate)
             await self._carry(sock, tls, serve, Principal(self._role, uid=-1, gid=-1, pid=0, certificate=certificate))
 
-    async def _greet(self, sock: socket.socket, tls: Tls) -> str:
+    async def _greet(self, sock: socket.socket) -> tuple[Tls, str]:
+        """A connection, and whose certificate is at its other end."""
+        notice_silence(sock)
+        tls = Tls(sock, self._context)
         async with asyncio.timeout(HANDSHAKE_S):
             try:
-                return await tls.handshake()
+                return tls, await tls.handshake()
             except ssl.SSLError as e:
                 if e.reason == "HTTP_REQUEST":
                     await asyncio.get_running_loop().sock_sendall(sock, PLAIN)

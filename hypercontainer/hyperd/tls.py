@@ -4,15 +4,14 @@ docker's clients say that there is no more stdin."""
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
 from hypercontainer.errors import InvalidInput
 from hypercontainer.model.settings import Door
 
-T = TypeVar("T")
 PIECE = 1 << 16  # bytes at a time
+ENOUGH = 2 * PIECE  # that wait to be sent
 MAX_NAME = 64
 
 
@@ -65,32 +64,9 @@ class Tls:
 
     async def handshake(self) -> str:
         """Whose certificate the peer has, and has proved to have."""
-        await self._do(self._ssl.do_handshake)
-        return name(self._ssl.getpeercert())
-
-    async def read(self) -> bytes:
-        """Some bytes; b"" when the peer has said that there are no more: it may go on reading."""
-        try:
-            return await self._do(lambda: self._ssl.read(PIECE))
-        except ssl.SSLZeroReturnError:  # and we have said so, too
-            return b""
-
-    async def write(self, data: bytes) -> None:
-        while data:
-            some = data
-            data = data[await self._do(lambda: self._ssl.write(some)) :]  # noqa: B023  called at once
-
-    async def end(self) -> None:
-        """Say that no more is written."""
-        with suppress(ssl.SSLError):  # the peer has not said it yet
-            self._ssl.unwrap()
-        await self._flush()
-
-    async def _do(self, act: Callable[[], T]) -> T:
-        """What `act` gives, with all that it wants to hear from the peer, and to tell it."""
         while True:
             try:
-                done = act()
+                self._ssl.do_handshake()
             except ssl.SSLWantReadError:
                 await self._flush()
                 await self._fill()
@@ -100,7 +76,32 @@ class Tls:
                 raise
             else:
                 await self._flush()
-                return done
+                return name(self._ssl.getpeercert())
+
+    async def read(self) -> bytes:
+        """Some bytes; b"" when the peer has said that there are no more: it may go on reading.
+
+        A peer that reads nothing stalls `write`, and not this: what it is to hear of (a new key) goes with the next."""
+        while True:
+            if self._out.pending > ENOUGH:
+                await self._flush()  # it goes on asking for new keys
+            try:
+                return self._ssl.read(PIECE)
+            except ssl.SSLWantReadError:
+                await self._fill()
+            except ssl.SSLZeroReturnError:  # and we have said so, too
+                return b""
+
+    async def write(self, data: bytes) -> None:
+        while data:
+            data = data[self._ssl.write(data) :]
+        await self._flush()
+
+    async def end(self) -> None:
+        """Say that no more is written."""
+        with suppress(ssl.SSLError):  # the peer has not said it yet
+            self._ssl.unwrap()
+        await self._flush()
 
     async def _flush(self) -> None:
         async with self._sending:

@@ -298,6 +298,31 @@ async def test_a_client_that_sends_no_more_goes_on_reading(place: Place) -> None
     caller.writer.close()
 
 
+async def test_a_client_that_reads_nothing_is_heard(place: Place) -> None:
+    session = place.engine.session = FakeSession()
+    caller = await place.caller()
+    await caller.send(ATTACH)
+    await caller.until(b"\r\n\r\n")
+    chunk, said = bytes(1 << 16), 0
+    while said < 1000:
+        saying = asyncio.create_task(session.say(chunk))
+        await asyncio.wait([saying], timeout=0.5)
+        if not saying.done():
+            break
+        said += 1
+    assert session.taken < 32 << 20  # it stalls instead of filling our memory
+    await caller.send(b"for stdin")
+    caller.end()
+    await session.stdin_closed.wait()
+    assert bytes(session.stdin) == b"for stdin"
+    read = 0
+    while read < (said + 1) * (len(chunk) + 8):
+        read += len(await caller.read())
+    await session.end()
+    assert await caller.read() == b""
+    caller.writer.close()
+
+
 async def test_a_client_that_is_gone_lets_go_of_its_session(place: Place) -> None:
     session = place.engine.session = FakeSession()
     caller = await place.caller()
