@@ -188,9 +188,11 @@ class Supervisor:
                 pod.machine.note()
                 raise
 
-    async def _withdraw(self, pod: LockedPod) -> None:
-        """Its ports are another one's to have, as with docker: they were published for who has ended, and not for those
-        who keep its machine running."""
+    async def _withdraw(self, pod: LockedPod, container: Container) -> None:
+        """Its ports are another one's to have, as with docker, when it does not run: they were published for it, and
+        not for those who keep its machine running."""
+        if container.running or pod.machine.vm is None or not pod.record.sized_for(container.record):
+            return
         for nic in [nic for nic in pod.record.nics if nic.ports]:
             ports, nic.ports = nic.ports, []
             pod.machine.note()
@@ -204,6 +206,7 @@ class Supervisor:
         if container.record.spec.auto_remove:
             await self._remove(pod, container, volumes=True)
         await self.power_off_if_idle(pod)
+        await self._withdraw(pod, container)
 
     def began(self, pod: Pod, container: Container) -> None:
         if container.record.probe:
@@ -223,8 +226,7 @@ class Supervisor:
         if container.record.spec.auto_remove:
             await self._remove(pod, container, volumes=True)
         await self.power_off_if_idle(pod)
-        if pod.record.sized_for(container.record) and pod.machine.vm:
-            await self._withdraw(pod)
+        await self._withdraw(pod, container)
 
     async def unused(self, pod: LockedPod) -> None:
         await self.power_off_if_idle(pod)

@@ -23,6 +23,7 @@ from hypercontainer.model.spec import (
     PortMapping,
 )
 from hypercontainer.network.base import Place
+from hypercontainer.sandbox.container import ExecFailed
 from tests.unit.engine.world import ADMIN, World
 
 SLEEP = ["sleep", "1000"]
@@ -193,6 +194,13 @@ async def test_ports_are_published_while_it_runs(world: World, engine: LocalEngi
     assert world.network.published[tap] == [8080]
     await engine.containers.stop("side", 0)
     assert world.network.published[tap] == [8080]
+    await engine.containers.start("side")
+    await engine.containers.stop(web, 0)
+    [guest] = world.hypervisor.alive
+    guest.agent.programs = {}
+    with pytest.raises(ExecFailed):
+        await engine.containers.start(web)
+    assert world.network.published[tap] == []
 
 
 async def test_each_is_removed_by_itself(world: World, engine: LocalEngine, web: str) -> None:
