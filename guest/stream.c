@@ -11,6 +11,7 @@ enum {
 	SMALL_READ = 16384,
 	FULL_READ = 1024,			/* the writer may soon wait for us: rest less */
 	LEAST_REST_MS = 1,
+	LINE_MS = 4,				/* for the rest of a line, after a pause, where nobody types */
 	MOST_REST_MS = 8,			/* what is typed meanwhile is echoed so much later: nobody feels it */
 };
 
@@ -205,9 +206,9 @@ static void output_read(struct source *source, uint32_t events)
 
 	(void)events;
 	/* A terminal gives a line and its end apart, and who reads a terminal takes what comes at once for a line. */
-	if (output->patient && !output->waited) {
+	if (output->patient && !output->waited && loop_now_ms() - output->read_ms > MOST_REST_MS) {
 		output->waited = output->resting = true;
-		loop_after(&output->rest, LEAST_REST_MS);
+		loop_after(&output->rest, LINE_MS);
 		output_watch(output);
 		return;
 	}

@@ -26,7 +26,7 @@ struct output {
 	bool socket;			/* of somebody who may wait for an answer to each word: it never rests */
 	bool resting;			/* many small writes: let them gather in the pipe for a moment */
 	struct timer rest;
-	bool patient, waited;		/* nobody types at this terminal: rest before each read, too */
+	bool patient, waited;		/* nobody types at this terminal: rest before the first read, too */
 	uint64_t rest_ms;		/* how long it rested last; 0: it does not write without a pause */
 	uint64_t read_ms;		/* when it was read last */
 	bool queued;
