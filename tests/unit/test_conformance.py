@@ -9,7 +9,11 @@ from tests.conformance.docker_py import Known, Lists, Outcome
 from tests.conftest import CHECKOUT
 
 SHOWN = 12  # names in a row
-LISTS = Lists(not_run=[], fails=[Known(why="for a reason", tests=["a.py::A::x", "a.py::A::y"])])
+LISTS = Lists(
+    not_run=[],
+    fails=[Known(why="for a reason", tests=["a.py::A::x", "a.py::A::y"])],
+    varies=[Known(why="by chance", tests=["a.py::A::v"])],
+)
 RESULTS = """<testsuites><testsuite>
 <testcase classname="tests.integration.a.A" name="x"><failure message="no">…</failure></testcase>
 <testcase classname="tests.integration.a.A" name="y"/>
@@ -21,7 +25,7 @@ RESULTS = """<testsuites><testsuite>
 
 def rows() -> Iterator[str]:
     lists = docker_py.known()
-    for known in (*lists.fails, *lists.not_run):
+    for known in (*lists.fails, *lists.varies, *lists.not_run):
         names = [f"`{test.rpartition('::')[2]}`" for test in known.tests]
         yield f"| {', '.join(names) if len(names) <= SHOWN else f'{len(names)} tests'} | {known.why} |"
 
@@ -47,6 +51,6 @@ def test_what_is_not_as_it_is_known_is_told() -> None:
         "fails, which is not known",
         "passed, though it is known to fail",
     ]
-    found = {"a.py::A::x": Outcome("failed", "no")}
+    found = {"a.py::A::x": Outcome("failed", "no"), "a.py::A::v": Outcome("failed", "no")}
     assert docker_py.judge(found, LISTS, whole=False) == []
     assert docker_py.judge(found, LISTS, whole=True) == ["is no test, though it is known to fail: a.py::A::y"]
