@@ -220,6 +220,22 @@ def headers() -> dict[str, bytes]:
     }
 
 
+def fetched() -> dict[str, bytes]:
+    """What any server may say in Content-Disposition or Last-Modified; of what is longer, aiohttp refuses it."""
+    most = 8190
+    parts = ";".join(f"filename*{n}=a" for n in range(500)).encode()
+    many = b"a;" + parts
+    return {
+        "quotes": (b'a;filename="' + b"\\" * most)[:most],
+        "semicolons": (b"a" + b";" * most)[:most],
+        "parts": many[:most],
+        "charsets": (b"a;filename*=utf-8''" + b"%ff" * most)[:most],
+        "digits": b"9" * most,
+        "a date": b"Mon, 01 Jan 99999999999 00:00:00 GMT",
+        "colons": (b"1 Jan 2000 " + b"1:" * most)[:most],
+    }
+
+
 def words() -> dict[str, bytes]:
     return {
         "nested": b"CMD " + deep(),

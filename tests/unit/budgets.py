@@ -45,6 +45,7 @@ from hypercontainer.images import (
     auth,
     challenge,
     compression,
+    fetch,
     instruction,
     layout,
     reference,
@@ -93,6 +94,14 @@ def headers(data: bytes) -> None:
     challenge.parse([text])
     transport.retry_after_s(text)
     registry.following(text)
+
+
+def fetched(data: bytes) -> None:
+    """What a server says of a file that a Dockerfile adds: its name, and how old it is."""
+    said = dict.fromkeys(("Content-Disposition", "Last-Modified"), data.decode("latin-1"))
+    response = cast(aiohttp.ClientResponse, SimpleNamespace(headers=said))
+    fetch._name(URL("http://example"), response)
+    fetch._modified(response)
 
 
 def words(data: bytes) -> None:
@@ -261,6 +270,7 @@ READERS: dict[str, Reader] = {
         lambda: {**bombs.jsons(), **bombs.descriptors()},
     ),
     "its headers": Reader(("images.challenge",), headers, bombs.headers),
+    "what a server says of a file": Reader(("images.fetch",), fetched, bombs.fetched),
     "its refusals": Reader(("images.upload",), upload.words, bombs.jsons),
     "small answers": Reader(("images.transport",), an_answer, bombs.packed, UNPACKED),
     "names, instructions, credentials": Reader(("images.instruction",), words, bombs.words),
