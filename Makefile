@@ -17,7 +17,7 @@ help:  ## this table
 demo: setup  ## set up, then run a real image in a virtual machine and show what happens
 	@$(BIN)/python tools/demo.py
 
-test: setup-clients style  ## set up, then every check and test, fast to slow (20 minutes on 2 cores)
+test: setup-test style  ## set up, then every check and test, fast to slow; those that need a peer only where it is (30 minutes on 2 cores)
 	$(PYTEST) -v --durations=10 tests/unit tests/interop tests/vm
 
 fresh:  ## demo and test of what is committed, in a fresh minimal Debian 12 (as CI does; 30 minutes on 2 cores)
