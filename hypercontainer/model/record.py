@@ -316,7 +316,7 @@ class PodRecord(Record, kw_only=True):
     guest: GuestRecord | None = None
     paused: bool = False
     frozen: bool = False  # a copy is being taken: whoever finds this lets the guest go on
-    provisional: bool = False  # a copy that nobody was told of yet, or a build's step: whoever finds this removes it
+    provisional: bool = False  # a copy that nobody was told of yet, or a build's: whoever finds this removes it
     suspended: SnapshotInfo | None = None  # what is in the pod's folder for `resume`
 
     @property
