@@ -12,6 +12,7 @@ from hypercontainer.errors import HyperError, InvalidInput
 from hypercontainer.images import compression, tar
 from hypercontainer.images.tree import Unacceptable, clean
 from hypercontainer.lib import sparse
+from hypercontainer.lib.tasks import uninterrupted
 
 AHEAD = 8  # chunks taken from the caller before they are worked on
 MAX_MEMBERS = 20_000  # of an archive of images
@@ -76,8 +77,10 @@ async def in_thread(chunks: AsyncIterator[bytes], work: Callable[[Iterator[bytes
     finally:
         if not task.done():
             feed.abandon()
-            await asyncio.wait([task])
-            task.exception()  # it is the abandonment, or what is being raised already
+            try:
+                await uninterrupted(asyncio.wait([task]))
+            finally:
+                task.exception()  # it is the abandonment, or what is being raised already
 
 
 class File(NamedTuple):

@@ -135,7 +135,8 @@ class Callers:
                 _must_refuse(sock)
             elif manner < 2:
                 with suppress(TimeoutError, HTTPException, ConnectionError):  # half a request has no answer
-                    read(sock, "", LISTEN_S).judge("")
+                    method = "HEAD" if data.startswith(b"HEAD ") else ""  # whose answer has no body
+                    read(sock, method, LISTEN_S).judge(method)
         if manner != 2 or len(self.open) > OPEN:
             self.open.pop().close()
 

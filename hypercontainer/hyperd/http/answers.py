@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -16,6 +17,22 @@ log = logging.getLogger("hyperd.http")
 
 LastLine = Callable[[HyperError], object]
 ENOUGH = 1 << 16  # bytes of lines that wait for the client before their source is stalled
+
+
+def encode(document: object) -> bytes:
+    """`document` as JSON. What is no UTF-8 in the words of callers and guests is shown escaped."""
+    try:
+        return msgspec.json.encode(document)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_shown(msgspec.to_builtins(document)))
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_shown(key): _shown(item) for key, item in value.items()}
+    return [_shown(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 class _Lines:
@@ -45,7 +62,7 @@ class _Lines:
             self.filled.set()
 
     def _add(self, item: object) -> None:
-        self.buffer += msgspec.json.encode(item)
+        self.buffer += encode(item)
         self.buffer += self.end
         self.filled.set()
 
@@ -76,7 +93,7 @@ async def send_lines(
             except ConnectionError:
                 filling.cancel()  # nobody is there to tell
     except asyncio.CancelledError as e:
-        await _last_words(response, msgspec.json.encode(last(ours(e))) + kind.end)
+        await _last_words(response, encode(last(ours(e))) + kind.end)
         raise
     finally:
         await source.aclose()

@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from hypercontainer.errors import Denied, HyperError, InvalidInput, NotFound
 from hypercontainer.hyperd.http import hijack, websocket
-from hypercontainer.hyperd.http.answers import send_bytes, send_lines
+from hypercontainer.hyperd.http.answers import encode, send_bytes, send_lines
 from hypercontainer.hyperd.http.call import Answer, Bytes, Call, Lines, Raw, Route, Upgrade
 from hypercontainer.hyperd.http.dialect import Dialect
 from hypercontainer.hyperd.http.errors import ours
@@ -209,14 +208,14 @@ class Dispatcher:
 
 
 def json_answer(document: object, status: int = 200) -> web.Response:
-    return web.Response(status=status, body=msgspec.json.encode(document), content_type="application/json")
+    return web.Response(status=status, body=encode(document), content_type="application/json")
 
 
 def plain_answer(answer: Answer) -> web.Response:
     content = answer.content
     if content is None:
         return web.Response(status=answer.status, headers=answer.headers)
-    body = content if isinstance(content, bytes) else msgspec.json.encode(content)
+    body = content if isinstance(content, bytes) else encode(content)
     return web.Response(status=answer.status, body=body, headers={"Content-Type": answer.media_type, **answer.headers})
 
 

@@ -2,6 +2,8 @@
 # ruff: noqa: E501
 
 import asyncio
+import json
+import re
 import select
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import pytest
 from aiohttp import web
 
 from hypercontainer.client.http import Client
+from hypercontainer.hyperd.docker.dialect import Docker
+from hypercontainer.hyperd.http.dialect import Dialect
 from hypercontainer.hyperd.http.dispatch import Dispatcher
 from hypercontainer.hyperd.http.principal import local
 from hypercontainer.hyperd.rest.dialect import Rest
@@ -64,3 +68,24 @@ async def test_what_is_no_http_leaves_a_line_and_no_traceback(
     assert answer.split(b" ")[1] == b"400"
     assert [record for record in caplog.records if record.exc_info or record.levelname == "ERROR"] == []
     assert len(caplog.records) <= 1
+
+
+@pytest.mark.parametrize("dialect", [Rest(), Docker()])
+async def test_what_is_no_utf8_is_shown_escaped(tmp_path: Path, dialect: Dialect) -> None:
+    """Names in paths and values of headers are bytes of a caller's, and stand in what is said of them."""
+    runner = Dispatcher(FakeEngine(), dialect, local(Role.ADMIN)).runner()
+    await runner.setup()
+    path = tmp_path / "hyper.sock"
+    await web.UnixSite(runner, path).start()
+    for sent in (
+        b"GET /v1/containers/%9e HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST /auth HTTP/1.1\r\nHost: a\r\nContent-Type: \x9e\r\nContent-Length: 2\r\n\r\n{}",
+    ):
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(sent)
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.split(b" ")[1] in (b"400", b"404"), (sent, head)
+        size = int(re.findall(rb"Content-Length: (\d+)", head)[0])
+        assert json.loads(await reader.readexactly(size))["message"]
+        writer.close()
+    await runner.cleanup()
