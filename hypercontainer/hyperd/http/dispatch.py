@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from hypercontainer.errors import Denied, HyperError, InvalidInput, NotFound
@@ -31,8 +31,11 @@ READ_AHEAD = 1 << 18  # of a body that nobody reads yet
 
 
 def in_one_line(record: logging.LogRecord) -> bool:
-    """What is no HTTP is its sender's mistake: a line of the log, and no traceback of ours."""
+    """What is no HTTP is its sender's mistake: a line of the log, and no traceback of ours. A caller that leaves before
+    its answer is none."""
     error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, ClientConnectionResetError):
+        return False
     if isinstance(error, HttpProcessingError):
         record.msg, record.args, record.exc_info = "refused what is no HTTP: %.200r", (error.message,), None
         record.levelno, record.levelname = logging.INFO, "INFO"

@@ -70,6 +70,17 @@ async def test_what_is_no_http_leaves_a_line_and_no_traceback(
     assert len(caplog.records) <= 1
 
 
+async def test_who_leaves_before_the_answer_leaves_no_traceback(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader, writer = await asyncio.open_unix_connection(server.path)
+    writer.write(b"GET /v1/events HTTP/1.1\r\nHost: a\r\n\r\n")
+    writer.write_eof()
+    assert await reader.read() == b""
+    writer.close()
+    assert [record for record in caplog.records if record.exc_info or record.levelname == "ERROR"] == []
+
+
 @pytest.mark.parametrize("dialect", [Rest(), Docker()])
 async def test_what_is_no_utf8_is_shown_escaped(tmp_path: Path, dialect: Dialect) -> None:
     """Names in paths and values of headers are bytes of a caller's, and stand in what is said of them."""
