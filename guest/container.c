@@ -5,7 +5,6 @@
 #include "disk.h"
 #include "fill.h"
 #include "mount.h"
-#include "process.h"
 #include "relay.h"
 #include "rootfs.h"
 
@@ -13,6 +12,7 @@
 #include <string.h>
 
 struct container *containers;
+void (*container_left)(struct container *);
 
 int check_id(const char *what, const char *id, struct error *err)
 {
@@ -277,7 +277,7 @@ int op_container_create(const struct call *call, const struct json *args, struct
 	c->filled = filled;
 	c->creator = *call;
 	if (rootfs.from) {
-		processes_drop(rootfs.from);
+		container_left(rootfs.from);
 		end_processes(rootfs.from);
 	}
 	made = build(c, &a, &rootfs, err);

@@ -43,6 +43,7 @@ struct container {
 };
 
 extern struct container *containers;
+extern void (*container_left)(struct container *);	/* another one goes on from it: its processes are forgotten */
 
 struct container *container_find(const char *id, struct error *err);
 int check_id(const char *what, const char *id, struct error *err);

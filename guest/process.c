@@ -188,6 +188,7 @@ void process_boot(void)
 	static struct source signals = { -1, 0, signal_ready };
 	sigset_t set;
 
+	container_left = processes_drop;
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &set, NULL);
