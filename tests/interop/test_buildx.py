@@ -71,7 +71,7 @@ def test_a_builder_in_a_container(hyper: PrivateDaemon, builder: str, tmp_path: 
     assert done.status == 0, done
     assert hyper.ctl("run", "--rm", "made:1").out.startswith("hello\n6.")
     again = buildx(*plain, "-t", "made:2", "--build-arg", "WORD=hello", str(context))
-    assert again.status == 0 and "RUN echo $WORD >/made && uname -r >>/made\n" in again.err and "CACHED" in again.err
+    assert (again.status, again.err.count(" CACHED\n")) == (0, 2), again.err  # ADD and RUN
     assert buildx("rm", "b").status == 0
     assert hyper.ctl("rmi", "made:1", "made:2").status == 0
     assert (hyper.ctl("ps", "-a", "-q").out, hyper.ctl("volume", "ls", "-q").out) == ("", "")
