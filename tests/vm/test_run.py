@@ -410,7 +410,7 @@ def test_exec_logs_stop_start_and_rm(hyper: PrivateDaemon) -> None:
     assert ok(hyper, "exec", "c", "cat", "/kept") == "kept"
     assert ok(hyper, "logs", "c").split() == ["begun", "begun"]
     ok(hyper, "rm", "-f", "c")
-    assert hyper.ctl("inspect", "c").status == 1
+    assert hyper.ctl("inspect", "--type", "container", "c").status == 1
 
 
 def test_logs_follow_until_the_end(hyper: PrivateDaemon) -> None:

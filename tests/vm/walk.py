@@ -84,6 +84,10 @@ class Walk:
             return False
         raise Wrong(f"{words}: status {answer.status}: {answer.err}")
 
+    def knows(self, life: Life) -> bool:
+        """Whether there is such a container; its name may begin the id of something else."""
+        return self.hyper.ctl("inspect", "--type", "container", life.name).status == 0
+
     # steps
 
     def step(self) -> None:
@@ -122,7 +126,7 @@ class Walk:
         serve = network.serve(life.name) if life.published else ""
         if self.done(*words, "busybox", "sh", "-c", serve + streams.endless()):
             self.lives[life.name] = life
-        elif self.hyper.ctl("inspect", life.name).status == 0 and not self.done("rm", "-f", life.name):
+        elif self.knows(life) and not self.done("rm", "-f", life.name):
             raise Wrong(f"{life.name} was refused, and cannot be removed")  # docker keeps one that did not start, too
         return None
 
@@ -273,7 +277,7 @@ class Walk:
             pass
         self._hyperd_dies()
         began.wait(60)
-        if self.hyper.ctl("inspect", life.name).status:
+        if not self.knows(life):
             if verb[0] != "rm":
                 raise Wrong(f"{life.name} is gone after {verb}")
             del self.lives[life.name]
