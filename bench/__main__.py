@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
@@ -72,6 +72,14 @@ class Bench:
             return []
         return [forks]
 
+    def measure(self, rounds: int, what: str, steps: Sequence[Callable[[], None]], *parts: Part) -> None:
+        """Take the steps of `parts` in turn, one round to warm up before those that count."""
+        interleave(1, steps, lambda _: None)
+        for series in [series for part in parts for series in part.series]:
+            series.samples.clear()
+        interleave(rounds, steps, lambda line: say(f"{what}, {line}"))
+        self.keep(*parts)
+
     def keep(self, *parts: Part) -> None:
         self.results += [series for part in parts for series in part.series]
 
@@ -122,11 +130,7 @@ def terminals(bench: Bench, rounds: int) -> None:
     if peer := bench.peer("docker", lambda: docker(folder, daemon.folder / "busybox.tar")):
         parts.append(of_docker(peer, IMAGE))
     steps = [step for part in parts for step in (part.run, part.exec, part.keys)]
-    interleave(1, steps, lambda _: None)
-    for series in [series for part in parts for series in part.series]:
-        series.samples.clear()
-    interleave(rounds, steps, lambda line: say(f"terminals, {line}"))
-    bench.keep(*parts)
+    bench.measure(rounds, "terminals", steps, *parts)
 
 
 def docker_clients(bench: Bench, rounds: int) -> None:
@@ -143,11 +147,7 @@ def docker_clients(bench: Bench, rounds: int) -> None:
     ]
     pairs = zip(*(part.steps for part in parts), strict=True)
     steps = [step for pair in pairs for step in pair]
-    interleave(1, steps, lambda _: None)
-    for series in [series for part in parts for series in part.series]:
-        series.samples.clear()
-    interleave(rounds, steps, lambda line: say(f"docker's clients, {line}"))
-    bench.keep(*parts)
+    bench.measure(rounds, "docker's clients", steps, *parts)
 
 
 def builds(bench: Bench, rounds: int) -> None:
@@ -163,11 +163,7 @@ def builds(bench: Bench, rounds: int) -> None:
         Builds("dockerd", peer.client, folder / "docker"),
     ]
     steps = [part.run for part in parts]
-    interleave(1, steps, lambda _: None)
-    for series in [series for part in parts for series in part.series]:
-        series.samples.clear()
-    interleave(rounds, steps, lambda line: say(f"builds, {line}"))
-    bench.keep(*parts)
+    bench.measure(rounds, "builds", steps, *parts)
 
 
 def at_once(bench: Bench, rounds: int) -> None:
