@@ -18,6 +18,13 @@ class Vanished(Exception):
     """The client has gone."""
 
 
+def gone(transport: asyncio.Transport) -> bool:
+    """Whether nobody is at the other end any more, which is another thing than to send no more."""
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket"), 0)  # POLLHUP and POLLERR come unasked
+    return bool(poll.poll(0))
+
+
 @dataclass(eq=False)
 class Connection(asyncio.Protocol):
     """The client's end: bytes in the order they came, back-pressure in both directions."""
@@ -151,9 +158,7 @@ class Connection(asyncio.Protocol):
         """A transport that does not read, or has read all, hears of no hang-up: ask."""
         if self.transport.is_closing() or (self.transport.is_reading() and not self.half_closed):
             return
-        poll = select.poll()
-        poll.register(self.transport.get_extra_info("socket"), 0)  # POLLHUP and POLLERR come unasked
-        if poll.poll(0):
+        if gone(self.transport):
             self.transport.abort()
         else:
             self._look_later()

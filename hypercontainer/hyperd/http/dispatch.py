@@ -16,6 +16,7 @@ from hypercontainer.hyperd.http.answers import encode, send_bytes, send_lines
 from hypercontainer.hyperd.http.call import Answer, Bytes, Call, Lines, Raw, Route, Upgrade
 from hypercontainer.hyperd.http.dialect import Dialect
 from hypercontainer.hyperd.http.errors import ours
+from hypercontainer.hyperd.http.server import Runner
 from hypercontainer.model.api import Engine
 from hypercontainer.model.principal import Principal, Role
 
@@ -63,9 +64,9 @@ class Dispatcher:
             app.router.add_route(route.method, route.path, self._bind(route))
         return app
 
-    def runner(self, *, idle_s: float = IDLE_S) -> web.AppRunner:
+    def runner(self, *, idle_s: float = IDLE_S) -> Runner:
         """A server that bounds what it reads. One that asks nothing, or half of something, for `idle_s` ends."""
-        return web.AppRunner(
+        return Runner(
             self.app(),
             access_log=None,  # we log
             logger=strangers,

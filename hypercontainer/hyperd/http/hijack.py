@@ -16,6 +16,7 @@ from hypercontainer.hyperd.http.call import Upgrade
 from hypercontainer.hyperd.http.connection import WINDOW, Connection, Vanished
 from hypercontainer.hyperd.http.errors import ours
 from hypercontainer.hyperd.http.framing import Framing, Resize, Signal
+from hypercontainer.hyperd.http.server import Handler
 from hypercontainer.model.api import Session
 
 HEAD_S, LOOK_S = 1.0, 0.001
@@ -58,6 +59,8 @@ def take_over(request: web.Request, framing: Framing) -> Connection:
     transport.write(framing.head)
     if not transport.is_reading():
         transport.resume_reading()
+    if isinstance(request.protocol, Handler) and request.protocol.half_closed and not connection.eof_received():
+        transport.close()  # it was the HTTP protocol that heard of the end
     return connection
 
 

@@ -5,6 +5,7 @@ import asyncio
 import json
 import re
 import select
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,31 @@ from hypercontainer.hyperd.http.dialect import Dialect
 from hypercontainer.hyperd.http.dispatch import Dispatcher
 from hypercontainer.hyperd.http.principal import local
 from hypercontainer.hyperd.rest.dialect import Rest
+from hypercontainer.model import documents as doc
 from hypercontainer.model.principal import Role
 from tests.unit.hyperd.conftest import Server
-from tests.unit.hyperd.fake import FakeEngine
+from tests.unit.hyperd.docker.documents import CONTAINER
+from tests.unit.hyperd.fake import EVENT, FakeEngine, FakeSession
+
+
+async def until(true: Callable[[], object]) -> None:
+    while not true():  # noqa: ASYNC110  of what tells nobody
+        await asyncio.sleep(0)
+
+
+def coming_to(server: Server) -> asyncio.Queue[doc.Event]:
+    """Where events come from that its callers wait for."""
+    told: asyncio.Queue[doc.Event] = asyncio.Queue()
+
+    async def events(*_: object) -> AsyncIterator[doc.Event]:
+        async def coming() -> AsyncIterator[doc.Event]:
+            while True:
+                yield await told.get()
+
+        return coming()
+
+    server.engine.answers["system.events"] = events
+    return told
 
 
 async def test_half_a_question_is_not_waited_for(tmp_path: Path) -> None:
@@ -73,12 +96,68 @@ async def test_what_is_no_http_leaves_a_line_and_no_traceback(
 async def test_who_leaves_before_the_answer_leaves_no_traceback(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
+    coming_to(server)
+    _, writer = await asyncio.open_unix_connection(server.path)
+    writer.write(b"GET /v1/events HTTP/1.1\r\nHost: a\r\n\r\n")
+    await until(lambda: server.dispatcher.lasting)
+    writer.close()
+    await until(lambda: not server.dispatcher.lasting)
+    assert [record for record in caplog.records if record.exc_info or record.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize("asked", ["GET", "POST GET GET"])
+async def test_who_says_no_more_is_answered(server: Server, asked: str) -> None:
+    """As by Go's server: `nc -N` and socat shut their half down behind the last request."""
+    what = {"GET": "GET /v1/ping", "POST": "POST /v1/containers/c/start"}
+    reader, writer = await asyncio.open_unix_connection(server.path)
+    for word in asked.split():
+        writer.write(f"{what[word]} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n".encode())
+    writer.write_eof()
+    assert (await reader.read()).count(b"HTTP/1.1 20") == len(asked.split())  # and then it is closed
+    writer.close()
+
+
+async def test_who_says_no_more_has_what_lasts_until_it_goes(server: Server) -> None:
+    told = coming_to(server)
     reader, writer = await asyncio.open_unix_connection(server.path)
     writer.write(b"GET /v1/events HTTP/1.1\r\nHost: a\r\n\r\n")
     writer.write_eof()
-    assert await reader.read() == b""
+    await until(lambda: server.dispatcher.lasting)
+    told.put_nowait(EVENT)
+    assert b"start" in await reader.readuntil(b"}\n")
     writer.close()
-    assert [record for record in caplog.records if record.exc_info or record.levelname == "ERROR"] == []
+    await until(lambda: not server.dispatcher.lasting)
+
+
+@pytest.mark.parametrize("body", [b"Content-Length: 9\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n1\r\n{"])
+async def test_who_says_no_more_in_the_middle_is_refused(
+    server: Server, caplog: pytest.LogCaptureFixture, body: bytes
+) -> None:
+    reader, writer = await asyncio.open_unix_connection(server.path)
+    writer.write(b"POST /v1/containers HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n" + body)
+    writer.write_eof()
+    answer = await reader.read()
+    assert (answer.split(b" ")[1], b"it ends before its end" in answer) == (b"400", True), answer
+    writer.close()
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
+async def test_who_says_no_more_before_a_stream_has_ended_stdin(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    engine.answers["containers.inspect"] = CONTAINER
+    session = engine.session = FakeSession()
+    runner = Dispatcher(engine, Docker(), local(Role.ADMIN)).runner()
+    await runner.setup()
+    await web.UnixSite(runner, path := tmp_path / "docker.sock").start()
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(b"POST /containers/web/attach?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: a\r\n\r\n")
+    writer.write_eof()
+    await session.stdin_closed.wait()
+    await session.say(b"out")
+    await session.end()
+    assert (await reader.read()).endswith(b"out")
+    writer.close()
+    await runner.cleanup()
 
 
 @pytest.mark.parametrize("dialect", [Rest(), Docker()])
