@@ -58,9 +58,9 @@ vm: setup-test  ## the tests that boot guests
 interop: setup-clients  ## the tests against real peers: registries, docker's clients, dockerd where it can be had
 	$(PYTEST) tests/interop
 
-go-clients: setup-clients  ## build docker compose v2 and buildx (5 to 15 minutes, once), then what they do
-	@tools/clients.sh compose buildx
-	$(PYTEST) tests/interop/test_compose.py tests/interop/test_stacks.py tests/interop/test_buildx.py
+go-clients: setup-clients  ## build docker's clients that are Go's (5 to 20 minutes, once), then what they do
+	@tools/clients.sh compose buildx ryuk
+	$(PYTEST) tests/interop/test_compose.py tests/interop/test_stacks.py tests/interop/test_buildx.py tests/interop/test_socket_users.py
 
 conformance: setup-test  ## tests that others wrote for docker's API, against hyperd (10 minutes): docs/conformance.md
 	$(BIN)/python -m tests.conformance.docker_py

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Makes docker's clients that Debian does not have, and the image that the stacks of tests/interop run, in .cache.
 #
-#     tools/clients.sh [testcontainers|dockerode|corpus|compose|buildx]...    the first three when none is named
+#     tools/clients.sh [NAME]...    those that are not built by Go, when none is named
 #
 # What is there in its version is left alone. One that cannot be made here says so, and its tests are skipped.
 set -euo pipefail
@@ -11,6 +11,7 @@ testcontainers=4.15.0
 dockerode=5.0.1
 compose=v2.40.3
 buildx=v0.29.1 buildkit=v0.25.1
+ryuk=v0.0.0-20260811165811-84f4ff002cee  # its releases are called what Go takes for no version
 corpus=1
 clients=.cache/clients
 
@@ -33,23 +34,26 @@ have() {
 made() { [ "$(cat "$clients/$1/version" 2>/dev/null)" = "$2" ] && say "$1 $2 is here"; }
 begin() { rm -rf "$clients/$1" && mkdir -p "$clients/$1"; }
 
-make_testcontainers() {
-    ! made testcontainers $testcontainers || return 0
-    say "testcontainers $testcontainers, from PyPI"
-    begin testcontainers
-    python3 -m venv $clients/testcontainers
-    $clients/testcontainers/bin/pip --disable-pip-version-check install -q testcontainers==$testcontainers
-    echo $testcontainers >$clients/testcontainers/version
+# of_pypi NAME VERSION; of_npm NAME VERSION
+of_pypi() {
+    ! made "$1" "$2" || return 0
+    say "$1 $2, from PyPI"
+    begin "$1"
+    python3 -m venv "$clients/$1"
+    "$clients/$1/bin/pip" --disable-pip-version-check install -q "$1==$2"
+    echo "$2" >"$clients/$1/version"
+}
+of_npm() {
+    ! made "$1" "$2" || return 0
+    have npm nodejs npm
+    say "$1 $2, from npm"
+    begin "$1"
+    npm install --silent --ignore-scripts --no-audit --no-fund --prefix "$clients/$1" "$1@$2"
+    echo "$2" >"$clients/$1/version"
 }
 
-make_dockerode() {
-    ! made dockerode $dockerode || return 0
-    have npm nodejs npm
-    say "dockerode $dockerode, from npm"
-    begin dockerode
-    npm install --silent --ignore-scripts --no-audit --no-fund --prefix $clients/dockerode dockerode@$dockerode
-    echo $dockerode >$clients/dockerode/version
-}
+make_testcontainers() { of_pypi testcontainers $testcontainers; }
+make_dockerode() { of_npm dockerode $dockerode; }
 
 # Go's modules that exclude or replace others are refused by `go install`; as tools of a module of ours they are not the
 # main one, whose wishes count. What the compiler made stays for the next time.
@@ -86,6 +90,23 @@ make_buildx() {
     )
     echo $buildx >$clients/buildx/version
 }
+
+# go_program NAME VERSION PACKAGE HOW-LONG: one that is a package of Go's
+go_program() {
+    local name=$1 version=$2 package=$3
+    ! made "$name" "$version" || return 0
+    go_is_here
+    say "$name $version, by Go's module proxy ($4)"
+    begin "$name"
+    (
+        cd "$clients/$name"
+        tools "$package@$version"
+        build "$name" "$package"
+    )
+    echo "$version" >"$clients/$name/version"
+}
+
+make_ryuk() { go_program ryuk $ryuk github.com/testcontainers/moby-ryuk "a minute"; }
 
 # Debian's programs for the stacks, as the tar of a root file system. What is not run is left out: LLVM, which compiles
 # PostgreSQL's queries, is a third of it.

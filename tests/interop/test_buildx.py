@@ -1,9 +1,7 @@
 """buildx, unchanged, against hyperd: its driver docker-container, with buildkitd privileged in a machine of its own."""
 
-import io
 import os
 import subprocess
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import pytest
 
 from hypercontainer.testing import busybox
 from hypercontainer.testing.daemon import PrivateDaemon, Result
-from tests.interop.clients import CLIENTS
+from tests.interop.clients import CLIENTS, image_of
 
 BUILDX, RUNC = CLIENTS / "buildx", Path("/usr/sbin/runc")
 pytestmark = [
@@ -33,22 +31,9 @@ CMD ["cat", "/made"]
 
 @pytest.fixture
 def builder(hyper: PrivateDaemon, tmp_path: Path) -> Iterator[str]:
-    """The image of one, as moby/buildkit is: buildkitd, buildctl and runc, with its libraries."""
-    linked = subprocess.run(["ldd", RUNC], check=True, capture_output=True, text=True, timeout=60).stdout
-    libraries = [word for line in linked.splitlines() for word in line.split() if word.startswith("/")]
-    with tarfile.open(tmp_path / "builder.tar", "w") as tar:
-        with tarfile.open(fileobj=io.BytesIO(busybox.layer(busybox.find_busybox(), {}))) as base:
-            for member in base:
-                tar.addfile(member, base.extractfile(member) if member.isreg() else None)
-        for program in (BUILDX / "buildkitd", BUILDX / "buildctl", RUNC):
-            tar.add(program, f"usr/bin/{program.name}")
-        for library in libraries:
-            tar.add(os.path.realpath(library), library.lstrip("/"))
-    done = hyper.ctl("import", "-c", 'ENTRYPOINT ["buildkitd"]', str(tmp_path / "builder.tar"), "buildkit:1")
-    assert done.status == 0, done
-    yield "buildkit:1"
-    hyper.clear()
-    assert hyper.ctl("rmi", "buildkit:1").status == 0
+    """The image of one, as moby/buildkit is."""
+    with image_of(hyper, tmp_path, BUILDX / "buildkitd", BUILDX / "buildctl", RUNC) as name:
+        yield name
 
 
 def test_a_builder_in_a_container(hyper: PrivateDaemon, builder: str, tmp_path: Path) -> None:
