@@ -5,7 +5,6 @@ from hypercontainer.engine.host import UIDS, Host
 from hypercontainer.hypervisor.base import Feature
 from hypercontainer.model.record import NicRecord, PodRecord
 from hypercontainer.model.spec import EndpointSpec
-from hypercontainer.network import ports
 from hypercontainer.network.netns import NetnsNetwork
 from hypercontainer.sandbox.interfaces import place
 
@@ -55,7 +54,7 @@ def publish(host: Host, pod: PodRecord) -> NicRecord | None:
     there = next((nic for nic in pod.nics if place and nic.network == place.network), None)
     if there is None or not pod.spec.ports or any(nic.ports for nic in pod.nics):
         return None
-    there.ports = ports.assign(pod.spec.ports, *_used(host))
+    there.ports = host.networks[there.network].assign(pod.spec.ports, *_used(host))
     return there
 
 

@@ -41,7 +41,8 @@ async def recover(supervisor: Supervisor) -> None:
         supervisor.add(supervisor.pod(record))
     there = host.index.there()
     host.networks.load()
-    for complaint in [*host.networks.unread, *await host.networks.ensure()]:
+    taken = host.networks.take_up(_kept(there))
+    for complaint in [*host.networks.unread, *taken, *await host.networks.ensure()]:
         log.error("%s", complaint)
     await all_of(*(_recover(supervisor, pod) for pod in list(pods.values())))
     await _sweep(host, there)
@@ -124,17 +125,18 @@ async def _reach(supervisor: Supervisor, pod: Pod) -> None:
 
 async def _sweep(host: Host, there: list[PodRecord | Unread]) -> None:
     """Taps, rules, run folders and shares that no pod owns."""
-
-    def kept() -> list[NicRecord]:
-        return [nic for p in there if not p.suspended for nic in p.nics if not nic.netns]
-
-    for complaint in await host.networks.sweep(kept):
+    for complaint in await host.networks.sweep(lambda: _kept(there)):
         log.error("%s", complaint)
     known = {pod.id for pod in there}
     for folder in (host.site.run_dir(""), host.site.share_dir("")):
         for path in folder.iterdir() if folder.exists() else ():
             if path.name not in known:
                 await host.discard(path.name)
+
+
+def _kept(there: list[PodRecord | Unread]) -> list[NicRecord]:
+    """Interfaces at networks of ours; a suspended pod keeps its addresses, and has none."""
+    return [nic for pod in there if not pod.suspended for nic in pod.nics if not nic.netns]
 
 
 async def _resume(supervisor: Supervisor, pod: Pod) -> None:

@@ -41,6 +41,11 @@ class Network(Protocol):
         what the pod wants of this network, `number` how many interfaces it has of others. Raises InUse for a port or
         an address that is taken, naming it and who has it, Exhausted when there is no more room, InvalidInput."""
 
+    def assign(
+        self, mappings: Sequence[PortMapping], used: Sequence[NicRecord], owners: Mapping[str, str] | None = None
+    ) -> list[PortRecord]:
+        """Decide on host ports that are to lead to one of its interfaces, as `plan` does for a new one."""
+
     async def create(self, nic: NicRecord) -> None:
         """Make all of `nic` that is there before its tap is. On failure nothing of that is left.
 
@@ -57,10 +62,14 @@ class Network(Protocol):
         """Take away all that is there of `nic`, but its tap, which carries nothing from now on, and goes with its VMM.
         Safe any number of times."""
 
-    async def sweep(self, keep: Callable[[], Sequence[NicRecord]]) -> list[str]:
-        """Remove all that no record of `keep()` owns, and take up the kept ones again: for a hyperd that comes back,
-        after `ensure`. Pods may end meanwhile: what is kept is asked anew after each wait, else what was of one that is
-        just gone would be made again, for ever. Returns, in words, what is not as it should be."""
+    def take_up(self, nics: Sequence[NicRecord]) -> list[str]:
+        """Know of `nics`, which a hyperd before us has made: for one that comes back, before `ensure`, so that what has
+        to be made anew is made with all that they have there. Returns, in words, what is not as it should be."""
+
+    async def sweep(self, keep: Callable[[], Sequence[NicRecord]]) -> None:
+        """Remove all that no record of `keep()` owns, and make whole what one does: for a hyperd that comes back, after
+        `ensure`. Pods may end meanwhile: what is kept is asked anew after each wait, else what was of one that is just
+        gone would be made again, for ever."""
 
     async def destroy(self) -> None:
         """Take away what `ensure` made, once no pod has an interface here. Safe any number of times."""

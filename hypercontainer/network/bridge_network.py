@@ -69,8 +69,16 @@ class BridgeNetwork:
             raise InvalidInput(f"cannot publish ports of a pod in network {self._net.network}: it is internal")
         mtu = self._net.mtu or bridge.uplink_mtu()
         nic = ipam.nic(self._net, pod_id, used, mtu, endpoint=endpoint, number=number, owners=owners)
-        nic.ports = ports.assign(mappings, used, owners)
+        nic.ports = self.assign(mappings, used, owners)
         return [nic]
+
+    def assign(
+        self, mappings: Sequence[PortMapping], used: Sequence[NicRecord], owners: Mapping[str, str] | None = None
+    ) -> list[PortRecord]:
+        """Those that the kernel leads to other networks are taken too: of a hyperd that is not there, nobody holds
+        them."""
+        led = self._nft.led(self._net) if mappings else []
+        return ports.assign(mappings, used, owners, led)
 
     async def create(self, nic: NicRecord) -> None:
         """Make the rules of `nic`. Raises InUse for a port that someone has taken since `plan`."""
@@ -133,9 +141,21 @@ class BridgeNetwork:
             lines + rules.forget(self._net, nic.tap, led=nic.tap in there.taps, chain=nic.tap in there.chains)
         )
 
-    async def sweep(self, keep: Callable[[], Sequence[NicRecord]]) -> list[str]:
-        """Taps, rules and ports. Returns, in words, the host ports that another process took meanwhile; they lead to
-        their pods all the same."""
+    def take_up(self, nics: Sequence[NicRecord]) -> list[str]:
+        """Returns, in words, the host ports that another process took meanwhile; they lead to their pods all the
+        same."""
+        self._nics = {nic.tap: nic for nic in nics}
+        complaints = []
+        for nic in nics:
+            for port in nic.ports:
+                try:
+                    self._guard.hold(nic.tap, [port])
+                except HyperError as e:
+                    complaints.append(str(e))
+        return complaints
+
+    async def sweep(self, keep: Callable[[], Sequence[NicRecord]]) -> None:
+        """Taps, rules and ports."""
         for name in await bridge.ports(self._net):
             if tap.TAP.fullmatch(name) and name not in {nic.tap for nic in keep()}:
                 await bridge.remove_link(name)
@@ -144,7 +164,6 @@ class BridgeNetwork:
         for name in set(self._nics) - set(kept):
             self._guard.release(name)
         self._nics = kept
-        return self._hold_again(list(kept.values()))
 
     def _sweep_rules(self, keep: Sequence[NicRecord]) -> None:
         there, kept = self._nft.tables(self._net), {nic.tap for nic in keep}
@@ -158,16 +177,6 @@ class BridgeNetwork:
             ):
                 lines += rules.join(self._net, nic)
         self._nft.apply(lines)
-
-    def _hold_again(self, keep: Sequence[NicRecord]) -> list[str]:
-        complaints = []
-        for nic in keep:
-            for port in nic.ports:
-                try:
-                    self._guard.hold(nic.tap, [port])
-                except HyperError as e:
-                    complaints.append(str(e))
-        return complaints
 
     async def destroy(self) -> None:
         """Take away bridge and rules, whatever is in them, unless they are somebody else's."""

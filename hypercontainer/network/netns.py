@@ -45,8 +45,7 @@ class NetnsNetwork:
         number: int = 0,
     ) -> list[NicRecord]:
         """What is there now, in the order of names."""
-        if mappings:
-            raise InvalidInput(f"cannot publish ports: the network of {self._path} is not hyperd's")
+        self.assign(mappings, used, owners)
         with netns.opened(self._path) as fd:
             found = interfaces.find(*await _look(fd))
             return [
@@ -63,6 +62,13 @@ class NetnsNetwork:
                 )
                 for n, interface in enumerate(found)
             ]
+
+    def assign(
+        self, mappings: Sequence[PortMapping], used: Sequence[NicRecord], owners: Mapping[str, str] | None = None
+    ) -> list[PortRecord]:
+        if mappings:
+            raise InvalidInput(f"cannot publish ports: the network of {self._path} is not hyperd's")
+        return []
 
     async def create(self, nic: NicRecord) -> None:
         """InUse when somebody takes what comes in already."""
@@ -99,9 +105,12 @@ class NetnsNetwork:
     async def destroy(self) -> None:
         """Nothing: the namespace is somebody else's."""
 
-    async def sweep(self, keep: Callable[[], Sequence[NicRecord]]) -> list[str]:
-        """Nothing: what a pod of before has left here is in its record."""
+    def take_up(self, nics: Sequence[NicRecord]) -> list[str]:
+        """Nothing: what is there stays there without us."""
         return []
+
+    async def sweep(self, keep: Callable[[], Sequence[NicRecord]]) -> None:
+        """Nothing: what a pod of before has left here is in its record."""
 
     def close(self) -> None:
         pass

@@ -6,11 +6,13 @@ removed; a call costs a quarter of one.
 
 import ctypes
 import json
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from hypercontainer.errors import HyperError, InUse, Unavailable
+from hypercontainer.model.record import PortRecord
 from hypercontainer.network.ipam import Plan
-from hypercontainer.network.rules import FAMILIES, LAYOUT, Element, mark
+from hypercontainer.network.rules import FAMILIES, LAYOUT, Element, mark, port
 from hypercontainer.network.tap import TAP
 
 LIBRARY = "libnftables.so.1"  # of the package libnftables1, which the program nft needs too
@@ -59,13 +61,18 @@ class Nft:
         ]
         chains = {item["chain"]["name"] for item in bridge if "chain" in item}
         taps = {str(key) for item in bridge if "map" in item for key, _ in item["map"].get("elem", [])}
-        published = {
-            Element(item["map"]["name"], _concat(key), _concat(value))
-            for item in inet
-            if "map" in item
-            for key, value in item["map"].get("elem", [])
-        }
-        return Tables(frozenset(published), frozenset(filter(TAP.fullmatch, chains)), frozenset(taps))
+        return Tables(_elements(inet), frozenset(filter(TAP.fullmatch, chains)), frozenset(taps))
+
+    def led(self, net: Plan) -> list[tuple[PortRecord, str]]:
+        """Ports that lead into other networks, of whatever hyperd, and which network that is, in words."""
+        chains = [item["chain"] for item in self._list("chains") if "chain" in item]
+        others = {c["table"] for c in chains if c["family"] == "inet" and c["name"].startswith(LAYOUT)} - {net.bridge}
+        found = list[tuple[PortRecord, str]]()
+        for name in sorted(others):
+            with suppress(Refused):  # it goes just now
+                elements = _elements(self._list("table", "inet", name))
+                found += [(port(element), f"the network of bridge {name}") for element in elements]
+        return found
 
     def close(self) -> None:
         """Let go of the library's sockets. Again is harmless; so is a use after that."""
@@ -115,6 +122,16 @@ def _loaded() -> ctypes.CDLL:
     for name in ("get_output_buffer", "get_error_buffer", "buffer_output", "buffer_error", "free"):
         getattr(library, f"nft_ctx_{name}").argtypes = [context]
     return library
+
+
+def _elements(items: list[dict[str, Any]]) -> frozenset[Element]:
+    """Of the maps of an inet table of ours."""
+    return frozenset(
+        Element(item["map"]["name"], _concat(key), _concat(value))
+        for item in items
+        if "map" in item
+        for key, value in item["map"].get("elem", [])
+    )
 
 
 def _concat(value: dict[str, list[object]]) -> tuple[str, ...]:

@@ -25,6 +25,12 @@ class NoNetwork:
         endpoint: EndpointSpec = ANY,
         number: int = 0,
     ) -> list[NicRecord]:
+        self.assign(mappings, used, owners)
+        return []
+
+    def assign(
+        self, mappings: Sequence[PortMapping], used: Sequence[NicRecord], owners: Mapping[str, str] | None = None
+    ) -> list[PortRecord]:
         if mappings:
             raise InvalidInput("cannot publish ports of a pod without a network")
         return []
@@ -44,8 +50,11 @@ class NoNetwork:
     async def destroy(self) -> None:
         pass
 
-    async def sweep(self, keep: Callable[[], Sequence[NicRecord]]) -> list[str]:
+    def take_up(self, nics: Sequence[NicRecord]) -> list[str]:
         return []
+
+    async def sweep(self, keep: Callable[[], Sequence[NicRecord]]) -> None:
+        pass
 
     def close(self) -> None:
         pass

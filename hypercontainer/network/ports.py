@@ -60,16 +60,20 @@ class PortGuard:
 
 
 def assign(
-    ports: Sequence[PortMapping], used: Sequence[NicRecord], owners: Mapping[str, str] | None = None
+    ports: Sequence[PortMapping],
+    used: Sequence[NicRecord],
+    owners: Mapping[str, str] | None = None,
+    led: Sequence[tuple[PortRecord, str]] = (),
 ) -> list[PortRecord]:
-    """Decide on the host port of each mapping. Every one is free: by `used`, and by binding it. `owners`: whose a tap
-    is, in words.
+    """Decide on the host port of each mapping. Every one is free: by `used`, by what is `led` somewhere else, and by
+    binding it. `owners`: whose a tap is, in words; `led`: ports, and where each leads.
 
     Raises InUse that names the port and, where it can be found, who has it; InvalidInput; Exhausted.
     """
     if len(ports) > MAX_PORTS:
         raise InvalidInput(f"cannot publish {len(ports)} ports: {MAX_PORTS} are the most that a pod may have")
     taken = [(port, (owners or {}).get(nic.tap, f"interface {nic.tap}")) for nic in used for port in nic.ports]
+    taken += led
     sockets: list[socket.socket] = []
     records: list[PortRecord] = []
     try:

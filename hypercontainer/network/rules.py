@@ -197,6 +197,17 @@ def elements(nic: NicRecord, ports: Sequence[PortRecord]) -> list[Element]:
     return found
 
 
+def port(element: Element) -> PortRecord:
+    """What `elements` would make `element` of."""
+    *host_ip, protocol, number = element.key
+    return PortRecord(
+        host_ip=host_ip[0] if host_ip else "0.0.0.0" if element.map == "any4" else "::",
+        host_port=int(number),
+        container_port=int(element.value[1]),
+        protocol=protocol,
+    )
+
+
 def families(host_ip: str) -> str:
     """ "4", "6" or both, "46": where a port published at `host_ip` is reachable."""
     return "46" if not host_ip else str(ipaddress.ip_address(host_ip).version)

@@ -135,12 +135,20 @@ class NetworkStore:
         await all_of(*(ensure(*made) for made in self._networks.values()))
         return complaints
 
+    def take_up(self, nics: Sequence[NicRecord]) -> list[str]:
+        """See network.base.Network: each of them, its own of `nics`."""
+        return [
+            f"network {record.name}: {complaint}"
+            for record, network in self._networks.values()
+            for complaint in network.take_up(_own(record.name, lambda: nics))
+        ]
+
     async def sweep(self, keep: Callable[[], Sequence[NicRecord]]) -> list[str]:
-        """See network.base.Network: each of them, with its own of `keep`."""
+        """See network.base.Network: each of them, with its own of `keep`. Returns, in words, what was not swept."""
         complaints: list[str] = []
         for record, network in list(self._networks.values()):
             try:
-                complaints += await network.sweep(partial(_own, record.name, keep))
+                await network.sweep(partial(_own, record.name, keep))
             except HyperError as e:
                 if record.name == DEFAULT:
                     raise

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 from hypercontainer.errors import HyperError
 from hypercontainer.model.record import NicRecord, PortRecord, RouteRecord
 from hypercontainer.model.spec import ANY, EndpointSpec, PortMapping
-from hypercontainer.network import tap
+from hypercontainer.network import ports, tap
 from hypercontainer.network.base import Place
 from hypercontainer.network.ipam import mac
 
@@ -23,12 +23,14 @@ class FakeNetwork:
         self.nics: dict[str, NicRecord] = {}
         self.plugged: set[str] = set()
         self.published: dict[str, list[int]] = {}  # ports of the host, by tap
+        self.taken_up: list[NicRecord] = []
+        self.ensured_with: list[NicRecord] = []  # what had been taken up at the last `ensure`
         self.kept: Callable[[], Sequence[NicRecord]] = list  # as the last sweep was told
 
     async def ensure(self) -> None:
         if self.broken:
             raise HyperError(self.broken)
-        self.there = True
+        self.there, self.ensured_with = True, self.taken_up
 
     async def plan(
         self,
@@ -62,6 +64,11 @@ class FakeNetwork:
         )
         return [nic]
 
+    def assign(
+        self, mappings: Sequence[PortMapping], used: Sequence[NicRecord], owners: Mapping[str, str] | None = None
+    ) -> list[PortRecord]:
+        return ports.assign(mappings, used, owners)
+
     async def create(self, nic: NicRecord) -> None:
         self.nics[nic.tap] = nic
         self.published[nic.tap] = [port.host_port for port in nic.ports]
@@ -80,11 +87,14 @@ class FakeNetwork:
         self.published.pop(nic.tap, None)
         self.plugged.discard(nic.tap)
 
-    async def sweep(self, keep: Callable[[], Sequence[NicRecord]]) -> list[str]:
+    def take_up(self, nics: Sequence[NicRecord]) -> list[str]:
+        self.taken_up = list(nics)
+        return []
+
+    async def sweep(self, keep: Callable[[], Sequence[NicRecord]]) -> None:
         self.kept = keep
         self.nics = {nic.tap: nic for nic in keep()}
         self.plugged &= set(self.nics)
-        return []
 
     async def destroy(self) -> None:
         self.there = False

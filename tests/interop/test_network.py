@@ -29,6 +29,7 @@ from hypercontainer.network.base import Place
 from hypercontainer.network.bridge_network import BridgeNetwork
 from hypercontainer.network.ipam import link_local
 from hypercontainer.network.nameserver import PORT, Nameserver
+from hypercontainer.network.rules import mark
 from hypercontainer.network.store import default
 from hypercontainer.testing.network_contract import NetworkContract, Seen, Vmm
 from tests.interop import netns
@@ -630,14 +631,50 @@ async def test_a_new_hyperd_takes_over(world: World, pods: Pods, tmp_path: Path)
     world.network.close()
     assert ask(world.outside, world.address, 8080).startswith("a1")
     successor = BridgeNetwork(PLAN, tmp_path)
+    assert successor.take_up([kept]) == []
     await successor.ensure()
-    assert await successor.sweep(lambda: [kept]) == []
+    await successor.sweep(lambda: [kept])
     assert ask(world.outside, world.address, 8080).startswith("a1")
     assert not tap.exists(lost.tap) and lost.tap not in netns.state()["rules"]
     with pytest.raises(InUse, match="8080/tcp"), inside(world.host):
         await successor.plan("a3", [port(8080)], [])
     await successor.remove(kept)
     successor.close()
+
+
+async def test_tables_that_are_made_anew_lead_where_the_old_ones_did(world: World, pods: Pods, tmp_path: Path) -> None:
+    """At once: those of a hyperd with another layout, or those that somebody flushed."""
+    _, kept, _ = await pods.add("a1", port(8080))
+    world.network.close()
+    whole = netns.state()["rules"]
+    output("nft", "add", "chain", "inet", PLAN.bridge, "layout_of_before")
+    output("nft", "delete", "chain", "inet", PLAN.bridge, mark(PLAN))
+    successor = BridgeNetwork(PLAN, tmp_path)
+    successor.take_up([kept])
+    await successor.ensure()
+    assert ask(world.outside, world.address, 8080).startswith("a1")
+    assert netns.state()["rules"] == whole
+    await successor.remove(kept)
+    successor.close()
+
+
+async def test_a_port_stays_its_pods_while_its_hyperd_is_not_there(world: World, pods: Pods, tmp_path: Path) -> None:
+    """Nobody holds it then; another hyperd sees that the kernel leads it to a pod."""
+    _, kept, _ = await pods.add("a1", port(40000), port(40001, protocol="udp"))
+    world.network.close()
+    other = BridgeNetwork(OTHER, tmp_path / "other")
+    await other.ensure()
+    any_of_two = PortMapping(host_port=40000, host_port_last=40001, container_port=80)
+    assert [p.host_port for p in other.assign([any_of_two], [])] == [40001]
+    for host_ip in ("", "127.0.0.1", "::"):
+        with pytest.raises(InUse, match=r"40000/tcp: the network of bridge hytest0 publishes it"):
+            await other.plan("b1", [port(40000, host_ip=host_ip)], [])
+    [nic] = await other.plan("b1", [port(40001), port(40000, protocol="udp")], [])
+    await other.create(nic)
+    with pytest.raises(InUse, match="hytest1 publishes it"):
+        world.network.assign([port(40001, host_ip="198.51.100.1")], [kept])
+    await other.remove(nic)
+    other.close()
 
 
 async def test_a_taken_port_is_named_with_its_holder(world: World, pods: Pods) -> None:

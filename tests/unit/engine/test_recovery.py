@@ -69,6 +69,14 @@ async def test_a_container_runs_on_and_its_output_is_whole(world: World, engine:
     assert await logged(again, id, follow=True) == b"before\nafter\n"
 
 
+async def test_networks_know_who_is_there_before_they_make_anything(world: World, engine: LocalEngine) -> None:
+    await orphan(engine, "sleep", "1")
+    [nic] = world.network.nics.values()
+    assert world.network.ensured_with == []
+    await world.engine()
+    assert [kept.tap for kept in world.network.ensured_with] == [nic.tap]
+
+
 async def test_what_ended_meanwhile_is_known(world: World, engine: LocalEngine) -> None:
     id = await container(engine, "cat", open_stdin=True)
     await engine.containers.start(id)

@@ -129,6 +129,8 @@ async def test_each_is_swept_with_its_own(lot: Lot) -> None:
     store = lot.store()
     await store.create(a_record("db"))
     nics = [NicRecord(tap=f"hy{name}", mac="", network=name, addresses=[]) for name in ("bridge", "db")]
+    assert store.take_up(nics) == []
+    assert [network.taken_up for network in lot.networks.values()] == [[nic] for nic in nics]
     assert await store.sweep(lambda: nics) == []
     assert [lot.networks[name].nics for name in ("bridge", "db")] == [
         {f"hy{name}": nic} for name, nic in zip(("bridge", "db"), nics, strict=True)
