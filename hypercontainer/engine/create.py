@@ -139,7 +139,9 @@ def _record(
     pod.check_supported(record)
     for mount in record.mounts:
         if mount.type == "volume":
-            mount.source = host.volumes.create(mount.source).name
+            volume = host.volumes.create(mount.source)
+            mount.source = volume.name
+            mount.populate = mount.populate and not volume.volatile  # as docker, whose copy is gone when it starts
     supervisor.place(record)
     return record
 

@@ -33,6 +33,7 @@ from hypercontainer.network.nameserver import Nameserver
 from hypercontainer.network.store import Kind, NetworkStore
 from hypercontainer.sandbox import size
 from hypercontainer.sandbox.site import Boot, Limits, Site
+from hypercontainer.storage.mounted import MountedVolumes
 from hypercontainer.storage.share import Share
 from hypercontainer.storage.volume import VolumeStore
 
@@ -50,6 +51,7 @@ class Host:
         pools.check(settings.address_pools)
         self.index = PodIndex()
         self.names = Nameserver(partial(dns.asker, self.index))
+        self.volumes = VolumeStore(root / "volumes")
         self.networks = NetworkStore(root / "networks", settings, bridges or self._bridge)
         self.site = Site(
             limits=_limits(settings),
@@ -59,10 +61,10 @@ class Host:
             boot=self.boot,
             run=Path(settings.run),
             scratches=root / "scratch",
+            volumes=MountedVolumes(self.volumes),
         )
         self.pods = PodStore(root / "pods")
         self.images = ImageStore(root / "images")
-        self.volumes = VolumeStore(root / "volumes")
         self.checkpoints = CheckpointStore(root / "checkpoints")
         self.kernels = KernelStore(root)
         self.events = Events(root / "events.db")

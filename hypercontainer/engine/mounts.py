@@ -35,7 +35,13 @@ def plan(asked: Sequence[Mount], image_volumes: Iterable[str]) -> list[MountReco
 def of_another(had: Iterable[MountRecord], *, read_only: bool) -> list[Mount]:
     """The volumes and binds of another container, as they are there or `read_only`."""
     return [
-        Mount(type=mount.type, source=mount.source, target=mount.target, read_only=read_only or mount.read_only)
+        Mount(
+            type=mount.type,
+            source=mount.source,
+            target=mount.target,
+            read_only=read_only or mount.read_only,
+            subpath=mount.subpath,
+        )
         for mount in had
         if mount.type != "tmpfs"
     ]
@@ -72,6 +78,8 @@ def _mount(mount: Mount) -> MountRecord:
         found = _source(mount)
     elif mount.type == "volume" and mount.source:
         volume.check_name(mount.source)
+    if mount.subpath and mount.type != "volume":
+        raise InvalidInput(f"cannot mount a {mount.type} at {place} with a subpath: only a volume has one")
     if mount.options and mount.type != "tmpfs":
         raise InvalidInput(
             f"cannot mount a {mount.type} at {place} with {mount.options[0]!r}: only a tmpfs has options"
@@ -82,6 +90,7 @@ def _mount(mount: Mount) -> MountRecord:
         type=mount.type,
         target=place,
         source=mount.source,
+        subpath=_subpath(mount.subpath),
         read_only=mount.read_only,
         populate=mount.type == "volume" and not mount.no_copy,
         anonymous=mount.type == "volume" and not mount.source,
@@ -90,6 +99,16 @@ def _mount(mount: Mount) -> MountRecord:
         options=mount.options,
         socket=found,
     )
+
+
+def _subpath(path: str) -> str:
+    """In the one spelling that names it. InvalidInput, in docker's words, for what leads out of a volume."""
+    within = posixpath.normpath(path) if path else "."
+    if within.startswith("/") or "\0" in path or within.split("/")[0] == "..":
+        raise InvalidInput(
+            f'invalid mount config for type "volume": subpath must be a relative path within the volume: {path[:200]!r}'
+        )
+    return "" if within == "." else within
 
 
 def _source(mount: Mount) -> SocketRecord | None:

@@ -124,7 +124,7 @@ async def _reach(supervisor: Supervisor, pod: Pod) -> None:
 
 
 async def _sweep(host: Host, there: list[PodRecord | Unread]) -> None:
-    """Taps, rules, run folders and shares that no pod owns."""
+    """Taps, rules, run folders and shares that no pod owns, and what is mounted of volumes that none uses."""
     for complaint in await host.networks.sweep(lambda: _kept(there)):
         log.error("%s", complaint)
     known = {pod.id for pod in there}
@@ -132,6 +132,8 @@ async def _sweep(host: Host, there: list[PodRecord | Unread]) -> None:
         for path in folder.iterdir() if folder.exists() else ():
             if path.name not in known:
                 await host.discard(path.name)
+    if not host.index.unread:  # those may run, and nobody knows which volumes they have
+        await host.site.volumes.sweep()
 
 
 def _kept(there: list[PodRecord | Unread]) -> list[NicRecord]:

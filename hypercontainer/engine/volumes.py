@@ -40,7 +40,7 @@ class Volumes:
         ]
         if not size:
             return found
-        sizes = await self.host.volumes.sizes([each.name for each in found])
+        sizes = await self.host.volumes.sizes([each.name for each in found if not each.options])
         return [msgspec.structs.replace(each, size=sizes.get(each.name, 0)) for each in found]
 
     async def create(

@@ -74,7 +74,7 @@ NAMES = {
 
 
 def long(word: str) -> Mount:
-    """type=bind|volume|tmpfs,source=…,target=…,readonly,volume-nocopy,tmpfs-size=…,tmpfs-mode=…"""
+    """type=bind|volume|tmpfs,source=…,target=…,readonly,volume-nocopy,volume-subpath=…,tmpfs-size=…,tmpfs-mode=…"""
     mount: Mount = {"type": "volume"}
     for part in word.split(","):
         key, equals, value = part.partition("=")
@@ -87,6 +87,8 @@ def long(word: str) -> Mount:
             mount["read_only"] = boolean(value) if equals else True
         elif key == "volume-nocopy":
             mount["no_copy"] = boolean(value) if equals else True
+        elif key == "volume-subpath" and value:
+            mount["subpath"] = value
         elif key in NAMES and value:
             mount[NAMES[key]] = value
         elif key == "tmpfs-size":
@@ -94,7 +96,7 @@ def long(word: str) -> Mount:
         elif key == "tmpfs-mode":
             mount["mode"] = mode(value)
         else:
-            known = "type=, source=, target=, readonly, volume-nocopy, tmpfs-size=, tmpfs-mode="
+            known = "type=, source=, target=, readonly, volume-nocopy, volume-subpath=, tmpfs-size=, tmpfs-mode="
             raise ValueError(f"unknown part {part!r}: use {known}")
     return _checked(mount)
 
@@ -109,6 +111,6 @@ def _checked(mount: Mount) -> Mount:
         raise ValueError("a tmpfs has no source")
     if kind != "tmpfs" and ("size_mib" in mount or "mode" in mount):
         raise ValueError("only a tmpfs has tmpfs-size and tmpfs-mode")
-    if kind != "volume" and mount.get("no_copy"):
-        raise ValueError("only a volume has volume-nocopy")
+    if kind != "volume" and (mount.get("no_copy") or mount.get("subpath")):
+        raise ValueError("only a volume has volume-nocopy and volume-subpath")
     return {key: value for key, value in mount.items() if value is not False and value != []}

@@ -62,7 +62,7 @@ COMMANDS = {
         create, "[OPTIONS] [NAME]", "hyperctl volume create --label keep=yes data",
         flags.many("label", "NAME=VALUE", "l"),
         flags.Flag("driver", "local: there is no other one", short="d", metavar="name", default="local"),
-        flags.many("opt", "type=none, o=bind, device=/FOLDER: this folder of the host is the volume", "o",
+        flags.many("opt", "type=, device=, o=: what the host mounts when the volume is used", "o",
                    metavar="option", parse=spec.pair),
         most=1,
     ),

@@ -7,6 +7,7 @@ Every function raises OSError. (ctypes is loaded on first use: it costs 3 ms of 
 import ctypes
 import errno
 import os
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -29,12 +30,16 @@ MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
 
 # The same on every architecture: numbers from 424 on are shared.
-OPEN_TREE, MOVE_MOUNT, MOUNT_SETATTR = 428, 429, 442
+OPEN_TREE, MOVE_MOUNT, OPENAT2, MOUNT_SETATTR = 428, 429, 437, 442
 OPEN_TREE_CLONE = 1
 AT_RECURSIVE = 0x8000
 AT_EMPTY_PATH = 0x1000
 MOVE_MOUNT_F_EMPTY_PATH = 0x4
 MOVE_MOUNT_T_EMPTY_PATH = 0x40
+RESOLVE_NO_MAGICLINKS, RESOLVE_BENEATH = 0x2, 0x8
+
+
+ESCAPED = re.compile(r"\\([0-7]{3})")  # a space, a newline, a backslash in a path of mountinfo
 
 
 class MountAttr(ctypes.Structure):
@@ -48,6 +53,12 @@ class MountAttr(ctypes.Structure):
     )
 
 
+class OpenHow(ctypes.Structure):
+    """struct open_how of linux/openat2.h"""
+
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
 @cache
 def libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
@@ -59,6 +70,18 @@ def call(number: int, *args: object) -> int:
         e = ctypes.get_errno()
         raise OSError(e, os.strerror(e))
     return result
+
+
+def beneath(root: int, path: str) -> int:
+    """Open (O_PATH) what `path` leads to from the folder open at `root`, also through symbolic links. EXDEV when it
+    leads out of that, whoever moves what is in it meanwhile."""
+    how = OpenHow(os.O_PATH | os.O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)
+    name, size = os.fsencode(path), ctypes.c_size_t(ctypes.sizeof(how))
+    while True:
+        try:
+            return call(OPENAT2, ctypes.c_int(root), name, ctypes.byref(how), size)
+        except BlockingIOError:  # something was renamed just now
+            continue
 
 
 def clone(fd: int, *, attributes: int = 0, propagation: int = 0, recursive: bool = True) -> int:
@@ -102,6 +125,22 @@ def bind(source: int, target: int, *, attributes: int = 0, propagation: int = MS
         move(tree, target)
     finally:
         os.close(tree)
+
+
+def mount(source: str, target: int, kind: str, flags: int, data: str) -> None:
+    """Mount a file system of that kind over the folder open at `target`; see mount(2)."""
+    words = [os.fsencode(word) for word in (source, f"/proc/self/fd/{target}", kind, data)]
+    if libc().mount(*words[:3], ctypes.c_ulong(flags), words[3]):
+        e = ctypes.get_errno()
+        raise OSError(e, os.strerror(e))
+
+
+def mounted(path: str | os.PathLike[str]) -> bool:
+    """Whether something is mounted at `path`, which has no symbolic link in it. What is mounted is not asked: it may be
+    on a machine that does not answer."""
+    wanted = os.fspath(path)
+    with open("/proc/self/mountinfo") as f:
+        return any(ESCAPED.sub(lambda found: chr(int(found[1], 8)), line.split()[4]) == wanted for line in f)
 
 
 def within(pid: int, started: int, work: Callable[[], None]) -> None:

@@ -191,6 +191,7 @@ class MountRecord(Record, kw_only=True):
     target: str
     source: str  # host path, volume name or ""
     path: str = ""  # where that is on this host
+    subpath: str = ""  # what of a volume it is
     read_only: bool
     share_path: str = ""  # where it is bound below the pod's share
     populate: bool = False

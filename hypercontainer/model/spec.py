@@ -35,6 +35,7 @@ class Mount(Value, frozen=True, kw_only=True):
     read_only: bool = False
     create: bool = False  # bind: make a folder where `source` is missing, as docker's -v does
     no_copy: bool = False  # volume: a new one stays empty, whatever the image has at its place
+    subpath: str = ""  # volume: what of it is mounted, a folder or file; "" = all of it
     size_mib: int = 0
     mode: int = 0o1777
     options: list[str] = []

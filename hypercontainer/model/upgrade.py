@@ -200,13 +200,24 @@ def _pod_15(pod: Mapping[str, Any]) -> Mapping[str, Any]:
     return pod
 
 
+# 16: a mount may be a part of a volume. All of those of before are the whole of it.
+def _pod_16(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    return pod
+
+
 _LATER_PODS = (
     _pod_3, _pod_4, _pod_5, _pod_6, _pod_7, _pod_8, _pod_9, _pod_10, _pod_11, _pod_12, _pod_13, _pod_14, _pod_15,
+    _pod_16,
 )  # fmt: skip
 
 
 # 2: a volume may be a folder of the host that was named. Those of before are their own.
 def _volume_2(volume: Mapping[str, Any]) -> Mapping[str, Any]:
+    return volume
+
+
+# 3: a volume may be a file system of its own.
+def _volume_3(volume: Mapping[str, Any]) -> Mapping[str, Any]:
     return volume
 
 
@@ -219,7 +230,7 @@ POD: Steps = (_pod_2, *_LATER_PODS)  # pods/*/pod.json
 CHECKPOINT: Steps = (_checkpoint_2, *(within("pod", step) for step in _LATER_PODS))  # checkpoints/*/*/checkpoint.json
 NETWORK: Steps = (_network_2,)  # networks/*.json
 IMAGES: Steps = (_images_2,)  # images/index.json
-VOLUME: Steps = (_volume_2,)  # volumes/*/volume.json
+VOLUME: Steps = (_volume_2, _volume_3)  # volumes/*/volume.json
 KERNEL: Steps = ()  # kernels/*/bundle.json
 
 # events.db, from version 0 on: that of a file that SQLite has just made.

@@ -66,8 +66,16 @@ def _of_the_host(containers: Iterable[ContainerRecord]) -> list[Shown]:
     return shown
 
 
+def _volumes(containers: Iterable[ContainerRecord]) -> set[str]:
+    return {mount.source for container in containers for mount in container.mounts if mount.type == "volume"}
+
+
 def _alike(one: Shown, other: Shown) -> bool:
-    return (one.path, one.read_only) == (other.path, other.read_only)
+    return (one.path, _subpath(one), one.read_only) == (other.path, _subpath(other), other.read_only)
+
+
+def _subpath(shown: Shown) -> str:
+    return shown.subpath if isinstance(shown, MountRecord) else ""
 
 
 class Machine:
@@ -184,15 +192,20 @@ class Machine:
 
         What several of the pod's mount is shown once: shown twice it is two file systems to the guest, and no lock,
         pipe, socket or mapping of memory holds between them. Read-only is another one, for the host refuses writes."""
+        if isinstance(mount, MountRecord) and mount.type == "volume":
+            await self.site.volumes.use(mount.source, self.record.id)
         source = Path(mount.path)
         names = [mount.share_path, *(m.share_path for m in _of_the_host(self.record.containers) if _alike(m, mount))]
-        shown = [name for name in names if await asyncio.to_thread(self.share.shows, name, source)]
+        subpath = _subpath(mount)
+        shown = [name for name in names if await asyncio.to_thread(self.share.shows, name, source, subpath)]
         name = shown[0] if shown else self._unused(container, mount)
         if name != mount.share_path:
             mount.share_path = name
             self.save()
         if not shown:
-            await in_thread(self.share.add, name, source, mount.read_only)  # or it is there after our cancellation
+            await in_thread(
+                self.share.add, name, source, mount.read_only, subpath
+            )  # or it is there after our cancellation
 
     def _unused(self, container: ContainerRecord, mount: Shown) -> str:
         """Its own name in the share, or a new one where that shows something else."""
@@ -269,11 +282,12 @@ class Machine:
         wanted = [mount for mount in container.mounts if mount.populate]
         fills = False
         async with AsyncExitStack() as stack:
-            for path in sorted({mount.path for mount in wanted}):
-                state = await stack.enter_async_context(self.site.filling.turn(Path(path)))
+            places = {Path(mount.path, mount.subpath): self.share.root / mount.share_path for mount in wanted}
+            for place, folder in sorted(places.items()):
+                state = await stack.enter_async_context(self.site.filling.turn(place, folder))
                 fills = fills or state != "filled"
                 for mount in wanted:
-                    if mount.path == path and mount.read_only and state != "filled":
+                    if Path(mount.path, mount.subpath) == place and mount.read_only and state != "filled":
                         await stack.enter_async_context(self._writable(mount, state, vm))
             yield fills
 
@@ -335,6 +349,7 @@ class Machine:
         others = [c for c in self.record.containers if c is not container and c.id in self._in_guest]
         for name in {m.share_path for m in _of_the_host([container])} - {m.share_path for m in _of_the_host(others)}:
             await in_thread(self.share.remove, name)
+        await self.site.volumes.keep(self.record.id, _volumes(others))
 
     async def power_off(self) -> None:
         """End it in good order, its disks written, and let go of what it held."""
@@ -373,6 +388,7 @@ class Machine:
         run_dir = self.site.run_dir(self.record.id)
         await self.site.hypervisor.reap(run_dir)
         await asyncio.to_thread(self.share.clear)
+        await self.site.volumes.keep(self.record.id, ())
         shutil.rmtree(run_dir, ignore_errors=True)
 
     async def attach(self) -> Listing | None:
@@ -383,6 +399,7 @@ class Machine:
         record, hypervisor = self.record, self.site.hypervisor
         if record.guest is None:
             return None
+        self.site.volumes.adopt(record.id, _volumes(record.containers))
         try:
             self._standing = self._standing or await hypervisor.attach(record.guest)
             if self._standing is None:

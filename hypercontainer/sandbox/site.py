@@ -12,6 +12,7 @@ from hypercontainer.network.base import Network
 from hypercontainer.network.netns import NetnsNetwork
 from hypercontainer.sandbox import size
 from hypercontainer.storage.filling import Filling
+from hypercontainer.storage.mounted import MountedVolumes
 
 
 class Boot(NamedTuple):
@@ -46,6 +47,7 @@ class Site:
     boot: Callable[[], Awaitable[Boot]]  # NotFound when there is no kernel
     run: Path  # what does not outlive a reboot
     scratches: Path  # empty scratch disks, made once
+    volumes: MountedVolumes
     filling: Filling = field(default_factory=Filling)  # of new volumes
 
     def run_dir(self, pod_id: str) -> Path:

@@ -25,19 +25,23 @@ class Filling:
         self._locks: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def turn(self, folder: Path) -> AsyncIterator[State]:
-        """For the block: what `folder` is. Others who ask wait for the end of it, if it is to be filled now."""
-        async with self._locks.setdefault(folder, asyncio.Lock()):
-            if (state := _state(folder)) != "filled":
+    async def turn(self, place: Path, folder: Path) -> AsyncIterator[State]:
+        """For the block: what `place` is, which `folder` shows. Others who ask wait for the end of it, if it is to be
+        filled now."""
+        async with self._locks.setdefault(place, asyncio.Lock()):
+            if (state := await asyncio.to_thread(_state, folder)) != "filled":  # it may be on another machine
                 yield state
                 return
         yield "filled"
 
 
 def _state(folder: Path) -> State:
-    with os.scandir(folder) as entries:
-        if next(entries, None) is None:
-            return "empty"
+    try:
+        with os.scandir(folder) as entries:
+            if next(entries, None) is None:
+                return "empty"
+    except NotADirectoryError:
+        return "filled"
     try:
         return "unfinished" if stat.S_ISDIR(os.lstat(folder / UNFINISHED).st_mode) else "filled"
     except FileNotFoundError:

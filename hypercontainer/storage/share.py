@@ -59,19 +59,21 @@ class Share:
         with files.telling(f"move a share to {root.parent}"), self._lock:
             self.dir.rename(root.parent)
 
-    def add(self, name: str, source: Path, read_only: bool) -> None:
-        """Show the folder or file `source`, with all that is mounted in it, as `name` below the root.
+    def add(self, name: str, source: Path, read_only: bool, subpath: str = "") -> None:
+        """Show the folder or file `source`, or what `subpath` leads to in it, with all that is mounted there, as `name`
+        below the root.
 
-        Read-only means all of it, for every guest, however it asks. NotFound where nothing is.
+        Read-only means all of it, for every guest, however it asks. NotFound where nothing is; InvalidInput where
+        nothing is at `subpath`, or it leads out of `source`: whoever writes there chooses its symbolic links.
         """
         ids.check_name("share", name)
         if not source.is_absolute():
             raise InvalidInput(f"cannot share {source}: the path is not absolute")
         with files.telling(f"share {source}"):
             try:
-                with self._lock, _opened(source, follow=True) as fd:
+                with self._lock, _opened(source, follow=True) as fd, _within(fd, source, subpath) as part:
                     self.prepare()
-                    self._bind(fd, name, source, HARDENED | (mount.RDONLY if read_only else 0))
+                    self._bind(part, name, source, HARDENED | (mount.RDONLY if read_only else 0))
             except FileNotFoundError as e:
                 raise NotFound("bind mount source", str(source), "create it first") from e
 
@@ -137,12 +139,17 @@ class Share:
         except FileNotFoundError:
             return []
 
-    def shows(self, name: str, source: Path) -> bool:
-        """Whether `name` is there, and what it shows is `source` still."""
+    def shows(self, name: str, source: Path, subpath: str = "") -> bool:
+        """Whether `name` is there, and what it shows is `source` still, or what `subpath` leads to in it."""
         ids.check_name("share", name)
         try:
-            return (self.root / name).samefile(source)
-        except OSError:  # `add` says what is wrong with a source
+            with (
+                _opened(self.root / name) as shown,
+                _opened(source, follow=True) as fd,
+                _within(fd, source, subpath) as part,
+            ):
+                return os.path.sameopenfile(shown, part)
+        except (OSError, InvalidInput):  # `add` says what is wrong with a source
             return False
 
     def remove(self, name: str) -> None:
@@ -176,6 +183,26 @@ def _unmount(path: Path) -> None:
             pass  # one may lie over another
     except OSError as e:
         raise HyperError(f"cannot unmount {path}: {e.strerror}") from e
+
+
+@contextmanager
+def _within(fd: int, source: Path, subpath: str) -> Iterator[int]:
+    """A descriptor of what is at `subpath` of `source`, which `fd` is open at. InvalidInput, in docker's words."""
+    if not subpath:
+        yield fd
+        return
+    try:
+        part = mount.beneath(fd, subpath)
+    except OSError as e:
+        if e.errno == errno.EXDEV:
+            words = f"path concatenation escapes the base directory, base: {source}, subpath: {subpath}"
+        else:
+            words = f"cannot access path {source / subpath}: {os.strerror(e.errno or 0).lower()}"
+        raise InvalidInput(words) from e
+    try:
+        yield part
+    finally:
+        os.close(part)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Named volumes: folders of this host that outlive containers."""
 
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,18 +10,18 @@ from typing import NamedTuple
 import msgspec
 
 from hypercontainer.errors import HyperError, InUse, InvalidInput, NotFound
-from hypercontainer.lib import clock, document, files, proc
+from hypercontainer.lib import clock, document, files, mount, proc
 from hypercontainer.model import ids, upgrade
+from hypercontainer.storage import mountopts
 
 MAX_LABELS = 256
 MAX_LABEL_BYTES = 4096
 REMOVE_TIMEOUT_S = 600.0
 BINDS = ("bind", "rbind")
-ON_THE_HOST = "mount it on this host, and make a volume of that: type=none, o=bind, device=/FOLDER"
-OF_OTHER_KINDS = {  # of docker's driver local: what to do instead
-    "tmpfs": "one is in the memory of a virtual machine, and goes with that: mount it with --tmpfs",
-    **dict.fromkeys(("nfs", "nfs4", "cifs", "ext4", "xfs", "btrfs"), ON_THE_HOST),
-}
+NO_KIND = ("", "none", "bind")  # types that are no file system: a folder is bound
+OPTIONS = ("type", "o", "device")  # of docker's driver local
+KIND = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}", re.ASCII)
+MAX_DEVICE, MAX_OPTIONS = 1024, 4000  # bytes: mount(2) reads a page
 
 
 class Volume(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,9 +30,24 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     version: int = document.version(upgrade.VOLUME)
     name: str
     labels: dict[str, str] = {}
-    options: dict[str, str] = {}  # of docker's driver local: of a folder of this host that it is, else none
+    options: dict[str, str] = {}  # of docker's driver local: `type`, `device` and `o`, as mount(2) takes them, or none
     anonymous: bool = False
     created_ns: int
+
+    @property
+    def bound(self) -> bool:
+        """It is a folder of this host."""
+        return self.options.get("type", "none") in NO_KIND
+
+    @property
+    def mounted(self) -> bool:
+        """It is a file system of its own, mounted while somebody uses it: see mounted.py."""
+        return bool(self.options) and not self.bound
+
+    @property
+    def volatile(self) -> bool:
+        """Nothing is in it when its first user comes."""
+        return self.options.get("type") == "tmpfs"
 
 
 class Pruned(NamedTuple):
@@ -58,7 +74,7 @@ class VolumeStore:
         self, name: str = "", labels: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None
     ) -> Volume:
         """Return the volume `name`, made if there is none (then with `labels` and `options`); "" makes an anonymous
-        one. InvalidInput for options that are not those of a folder of this host."""
+        one. InvalidInput for options that docker's driver local has not."""
         volume = Volume(
             name=check_name(name) if name else ids.new_id(),
             labels=_checked(labels or {}),
@@ -119,9 +135,10 @@ class VolumeStore:
                 yield str(e)
 
     def path(self, name: str) -> Path:
-        """The folder that holds the volume's files. Raises NotFound."""
+        """The folder that holds the volume's files, those of a mounted one while it is mounted. Raises NotFound."""
         volume = self.get(name)
-        return Path(volume.options["device"]) if volume.options else self.root / volume.name / "_data"
+        bound = volume.options and volume.bound
+        return Path(volume.options["device"]) if bound else self.root / volume.name / "_data"
 
     def inspect(self, volume: Volume) -> dict[str, object]:
         """The volume as docker's API words it."""
@@ -151,9 +168,11 @@ class VolumeStore:
     def _put_away(self, name: str, in_use: InUseBy) -> Path:
         self.get(name)
         with files.locked(self.root / ".lock"):
-            self.get(name)
+            volume = self.get(name)
             if user := in_use(name):
                 raise InUse(f"cannot remove volume {name}: {user} uses it", "volume", name, [user])
+            if volume.mounted:
+                mount.unmount(self.root / name / "_data")  # nobody uses it
             gone = self.root / f".gone-{secrets.token_hex(8)}"
             (self.root / name).rename(gone)
             files.fsync(self.root)
@@ -202,16 +221,30 @@ def _checked(labels: Mapping[str, str]) -> dict[str, str]:
 def _checked_options(options: Mapping[str, str]) -> dict[str, str]:
     if not options:
         return {}
-    kind = options.get("type", "none")
-    if instead := OF_OTHER_KINDS.get(kind):
-        raise InvalidInput(f"cannot make a volume of type {kind}: {instead}")
-    if options.keys() - {"type", "o", "device"} or kind not in ("", "none", "bind") or options.get("o") not in BINDS:
-        said = ", ".join(f"{key}={value}" for key, value in options.items())
-        raise InvalidInput(f"cannot make a volume with {said[:200]!r}: use type=none, o=bind, device=/FOLDER")
-    device = options.get("device", "")
+    for key, value in options.items():
+        if key == "size":
+            raise InvalidInput("quota size requested but no quota support: a tmpfs has o=size=…")
+        if key not in OPTIONS:
+            raise InvalidInput(f"invalid option: {key[:60]!r}: use type=, device= and o=")
+        if "\0" in value or len(value.encode()) > (MAX_OPTIONS if key == "o" else MAX_DEVICE):
+            raise InvalidInput(f"invalid option {key}={value[:60]!r}: it has a NUL byte, or is too long")
+    kind, device = options.get("type", "none"), options.get("device", "")
+    if kind in NO_KIND:
+        _check_bound(device, options.get("o", ""))
+    elif not KIND.fullmatch(kind):
+        raise InvalidInput(f"invalid option type={kind[:60]!r}: it is no kind of file systems")
+    elif not device:
+        raise InvalidInput('missing required option: "device"')
+    else:
+        mountopts.parse(options.get("o", ""))
+    return dict(options)
+
+
+def _check_bound(device: str, o: str) -> None:
+    if o not in BINDS:
+        raise InvalidInput(f"cannot make a volume of type none with o={o[:200]!r}: use o=bind, device=/FOLDER")
     if not os.path.isabs(device) or not os.path.isdir(device):
         raise InvalidInput(f"cannot make a volume of {device[:200]!r}: it is not the path of a folder of this host")
-    return dict(options)
 
 
 def _read(path: Path) -> Volume:

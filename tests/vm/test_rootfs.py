@@ -26,7 +26,9 @@ from hypercontainer.lib import files
 from hypercontainer.model.record import DiskRecord, PodRecord, RootfsRecord
 from hypercontainer.sandbox import agent_requests, rootfs
 from hypercontainer.sandbox.site import Boot, Limits, Site
+from hypercontainer.storage.mounted import MountedVolumes
 from hypercontainer.storage.share import Share
+from hypercontainer.storage.volume import VolumeStore
 from hypercontainer.testing import busybox
 from hypercontainer.testing.fake_network import FakeNetwork
 from hypercontainer.testing.rootfs_contract import CONTENT, Root, RootfsContract, power_off, run, running, start
@@ -79,6 +81,7 @@ def site(driver: QemuHypervisor, config: VmConfig, factory: Factory, run: Path, 
         boot=boot,
         run=run,
         scratches=scratches,
+        volumes=MountedVolumes(VolumeStore(scratches.with_name("volumes"))),
     )
 
 

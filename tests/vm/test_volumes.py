@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hypercontainer.lib import mount
 from hypercontainer.storage.filling import UNFINISHED
 from hypercontainer.testing import busybox, layers
 from hypercontainer.testing.daemon import PrivateDaemon, Result, private_daemon
@@ -281,3 +282,57 @@ def test_hyperd_killed_while_a_read_only_volume_is_filled_refuses_writes_when_it
     daemon.start()
     assert inside(daemon, pod, f"echo x > /s{name}/x").endswith("Read-only file system")
     assert daemon.ctl("rm", "fills").status == 0
+
+
+# File systems of their own
+
+
+def test_a_tmpfs_is_shared_by_machines_and_outlives_hyperd_not_its_last_user(
+    kernels: Path, busybox_archive: Path
+) -> None:
+    with private_daemon(kernels, {"accelerator": "tcg"}) as daemon:
+        assert daemon.ctl("load", "-i", str(busybox_archive)).status == 0
+        options = ("-o", "type=tmpfs", "-o", "device=tmpfs", "-o", "o=size=1m,mode=750,uid=7")
+        assert daemon.ctl("volume", "create", *options, "fast").status == 0
+        mountpoint = daemon.root / "volumes/fast/_data"
+        for name in ("one", "two"):
+            assert daemon.ctl("run", "-d", "--name", name, "-v", "fast:/f", "busybox", "sleep", "9999").status == 0
+        assert inside(daemon, "one", "echo said by one >/f/x; stat -c '%a %u' /f") == "750 7"
+        assert "No space left" in inside(daemon, "one", "dd if=/dev/zero of=/f/y bs=1M count=2; rm /f/y")
+        assert daemon.ctl("rm", "-f", "one").status == 0
+        daemon.signal(signal.SIGKILL)
+        daemon.start()
+        assert inside(daemon, "two", "cat /f/x") == "said by one"
+        later = ("run", "--rm", "-v", "fast:/f", "busybox", "ls", "/f")
+        assert daemon.ctl(*later).out == "x\n" and mount.mounted(mountpoint)
+        pid = json.loads(daemon.ctl("inspect", "two").out)[0]["State"]["Pid"]
+        daemon.signal(signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)  # its machine ends while nobody looks
+        daemon.start()
+        assert not mount.mounted(mountpoint)
+        assert daemon.ctl("rm", "two").status == 0
+        assert daemon.ctl(*later).out == ""
+        assert not mount.mounted(mountpoint)
+
+
+def test_a_part_of_a_volume_is_no_way_out_of_it(daemon: PrivateDaemon) -> None:
+    make = "mkdir -p /v/deep/er; echo x >/v/deep/er/file; ln -s deep/er /v/in; ln -s /etc /v/out; ln -s ../../.. /v/up"
+    assert daemon.ctl("run", "--rm", "-v", "parts:/v", "busybox", "sh", "-c", make).status == 0
+
+    def run(subpath: str, *command: str) -> Result:
+        words = f"type=volume,src=parts,dst=/p,volume-subpath={subpath}"
+        return daemon.ctl("run", "--rm", "--mount", words, "busybox", *command)
+
+    for subpath in ("deep/er", "in", "./deep/x/../er/"):
+        assert run(subpath, "sh", "-c", "ls /p; cat /p/file").out == "file\nx\n"
+    assert run("in/file", "cat", "/p").out == "x\n"
+    assert run("deep", "sh", "-c", "ls -d /p/..; echo y >/p/new").status == 0
+    for subpath, why in (
+        ("out", "path concatenation escapes the base directory"),
+        ("up/etc", "path concatenation escapes the base directory"),
+        ("none", "no such file or directory"),
+        ("../etc", "subpath must be a relative path within the volume"),
+    ):
+        refused = run(subpath, "ls", "/p")
+        assert refused.status and why in refused.err, (subpath, refused)
+    assert daemon.ctl("run", "--rm", "-v", "parts:/v", "busybox", "cat", "/v/deep/new").out == "y\n"

@@ -91,8 +91,6 @@ def _bind(said: config.Mount) -> Mount:
 def _volume(said: config.Mount) -> Mount:
     options = said.volume_options
     check_driver(options.driver_config.name)
-    if options.subpath:
-        raise InvalidInput(f"cannot mount at {said.target[:200]!r} with Subpath: it is not supported")
     if (options.labels or options.driver_config.options) and not said.source:
         raise InvalidInput(f"cannot mount at {said.target[:200]!r} with Labels or options: name the volume")
     return Mount(
@@ -101,6 +99,7 @@ def _volume(said: config.Mount) -> Mount:
         target=said.target,
         read_only=said.read_only,
         no_copy=options.no_copy,
+        subpath=options.subpath,
     )
 
 

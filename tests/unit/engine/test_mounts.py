@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -113,6 +114,25 @@ def test_a_folder_that_cannot_be_made_is_an_error_of_ours(
     monkeypatch.setattr(Path, "mkdir", mkdir)
     with pytest.raises(error, match=os.strerror(number)):
         mounts.plan([Mount(type="bind", source=f"{tmp_path}/new", target="/x", create=True)], [])
+
+
+# A part of a volume
+
+
+def test_a_part_of_a_volume_has_one_name() -> None:
+    def subpath(path: str, type: Literal["volume", "bind"] = "volume") -> str:
+        [mount] = mounts.plan(
+            [Mount(type=type, source="/etc" if type == "bind" else "v", target="/x", subpath=path)], []
+        )
+        assert mounts.of_another([mount], read_only=False)[0].subpath == mount.subpath
+        return mount.subpath
+
+    assert [subpath(path) for path in ("", ".", "a/./b/", "a/../b", "./..a")] == ["", "", "a/b", "b", "..a"]
+    for path in ("..", "../a", "a/../../b", "/a", "a\0b"):
+        with pytest.raises(InvalidInput, match="subpath must be a relative path within the volume"):
+            subpath(path)
+    with pytest.raises(InvalidInput, match="only a volume has one"):
+        subpath("a", "bind")
 
 
 # Order

@@ -57,6 +57,7 @@ def test_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert mounts.volume("/h:/d:rw,z") == {"type": "bind", "source": "/h", **made}
     assert mounts.volume("data:/d:nocopy,ro")["no_copy"] is True
     assert mounts.long("src=data,dst=/d,volume-nocopy")["no_copy"] is True
+    assert mounts.long("src=data,dst=/d,volume-subpath=a/b")["subpath"] == "a/b"
     assert mounts.tmpfs("/t:exec,uid=7")["options"] == ["exec", "uid=7"]
     assert mounts.volume("./x:/d") == {"type": "bind", "source": f"{tmp_path}/x", **made}
     assert mounts.volume(".:/d") == {"type": "bind", "source": str(tmp_path), **made}
@@ -89,7 +90,8 @@ def test_volumes_that_make_no_sense(word: str) -> None:
     ["", "type=nfs,target=/d", "type=bind,target=/d", "type=bind,source=rel,target=/d", "type=volume,target=d",
      "type=tmpfs,target=/d,source=/x", "target=/d,tmpfs-size=1m", "type=bind,source=/h,target=/d,volume-nocopy",
      "type=bind,source=/a,target=/d,bind-propagation=rshared",
-     "type=tmpfs,target=/d,tmpfs-mode=9", "target=/d,nonsense", "source=,target=/d"],
+     "type=tmpfs,target=/d,tmpfs-mode=9", "target=/d,nonsense", "source=,target=/d",
+     "type=tmpfs,target=/d,volume-subpath=x"],
 )  # fmt: skip
 def test_mounts_that_make_no_sense(word: str) -> None:
     with pytest.raises(ValueError, match=r"."):

@@ -18,6 +18,8 @@ from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.locked import LockedPod
 from hypercontainer.sandbox.pod import Pod
 from hypercontainer.sandbox.site import Boot, Limits, Site
+from hypercontainer.storage.mounted import MountedVolumes
+from hypercontainer.storage.volume import VolumeStore
 from hypercontainer.testing.fake_network import FakeNetwork
 from hypercontainer.testing.fakes import FakeHypervisor
 
@@ -116,6 +118,7 @@ class Lot:
             boot=self._boot,
             run=path / "run",
             scratches=path / "scratch",
+            volumes=MountedVolumes(VolumeStore(path / "volumes")),
         )
 
     async def _boot(self) -> Boot:

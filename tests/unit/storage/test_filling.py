@@ -15,21 +15,21 @@ async def test_who_fills_an_empty_folder_is_waited_for(tmp_path: Path) -> None:
     said: list[str] = []
 
     async def mount() -> None:
-        async with filling.turn(folder) as state:
+        async with filling.turn(folder, folder) as state:
             said.append(state)
 
     with pytest.raises(ZeroDivisionError):
-        async with filling.turn(folder) as state:
+        async with filling.turn(folder, folder) as state:
             second = asyncio.create_task(mount())
             await asyncio.sleep(0)  # it has begun
-            async with filling.turn(other) as also:  # nobody waits for another folder
+            async with filling.turn(other, other) as also:  # nobody waits for another folder
                 assert (state, also) == ("empty", "empty")
             assert not said
             1 / 0  # noqa: B018  it is not filled
     await second
     assert said == ["empty"]
     (folder / ".file").touch()
-    async with filling.turn(folder):
+    async with filling.turn(folder, folder):
         await mount()  # there is nothing to wait for
     assert said == ["empty", "filled"]
     (folder / UNFINISHED).mkdir()

@@ -99,6 +99,37 @@ def test_a_file_is_shared(share: Share, source: Path) -> None:
     assert share.names() == []
 
 
+def test_a_part_of_a_folder_is_shared(share: Share, source: Path) -> None:
+    (source / "link").symlink_to("sub")
+    (source / "sub" / "x").write_text("x")
+    for n, (subpath, shown) in enumerate([("sub", "sub"), ("link", "sub"), ("sub/../file", "file")]):
+        share.add(f"v{n}", source, False, subpath)
+        assert share.shows(f"v{n}", source, subpath) and not share.shows(f"v{n}", source)
+        assert (share.root / f"v{n}").samefile(source / shown)
+    (source / "link").unlink()
+    assert not share.shows("v1", source, "link")
+
+
+@pytest.mark.parametrize(
+    ("subpath", "words"),
+    [
+        ("none", "cannot access path {source}/none: no such file or directory"),
+        ("file/x", "cannot access path {source}/file/x: not a directory"),
+        ("out", "path concatenation escapes the base directory, base: {source}, subpath: out"),
+        ("up/x", "path concatenation escapes the base directory, base: {source}, subpath: up/x"),
+        ("loop", "cannot access path {source}/loop: too many levels of symbolic links"),
+    ],
+)
+def test_a_part_that_is_none_is_refused_in_dockers_words(share: Share, source: Path, subpath: str, words: str) -> None:
+    (source.parent / "x").write_text("secret")
+    for name, target in (("out", "/etc"), ("up", ".."), ("loop", "loop")):
+        (source / name).symlink_to(target)
+    with pytest.raises(InvalidInput) as refused:
+        share.add("v0", source, False, subpath)
+    assert str(refused.value) == words.format(source=source)
+    assert share.names() == [] and not share.shows("v0", source, subpath)
+
+
 def test_what_is_shown_is_the_source_until_that_is_replaced(share: Share, source: Path) -> None:
     assert not share.shows("data", source)
     share.add("data", source, read_only=True)

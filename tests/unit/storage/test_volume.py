@@ -104,16 +104,20 @@ async def test_a_folder_of_the_host_under_a_name(store: VolumeStore, tmp_path: P
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"type": "nfs", "o": "addr=1.2.3.4", "device": ":/x"}, "of type nfs: mount it on this host"),
-        ({"type": "tmpfs", "device": "tmpfs"}, "of type tmpfs: .*--tmpfs"),
+        ({"type": "nfs", "o": "addr=1.2.3.4"}, 'missing required option: "device"'),
+        ({"type": "tmpfs", "device": "tmpfs", "x": "y"}, "invalid option: 'x'"),
+        ({"type": "tmpfs", "device": "tmpfs", "o": "size=1m,remount"}, "with o=remount: it acts on mounts"),
+        ({"type": "../x", "device": "tmpfs"}, "no kind of file systems"),
+        ({"type": "ext4", "device": "/dev/\0"}, "has a NUL byte"),
+        ({"type": "ext4", "device": "/dev/x", "o": "x" * 5000}, "too long"),
         ({"type": "none", "o": "bind"}, "not the path of a folder"),
         ({"o": "bind", "device": "/nowhere/at/all"}, "not the path of a folder"),
         ({"o": "bind", "device": "../x"}, "not the path of a folder"),
-        ({"o": "bind", "device": "/\0"}, "not the path of a folder"),
-        ({"o": "bind", "device": "/" + "x" * 5000}, "not the path of a folder"),
-        ({"o": "bind,ro", "device": "/"}, "use type=none"),
-        ({"type": "none", "device": "/"}, "use type=none"),
-        ({"size": "1g"}, "use type=none"),
+        ({"o": "bind", "device": "/\0"}, "has a NUL byte"),
+        ({"o": "bind", "device": "/" + "x" * 5000}, "too long"),
+        ({"o": "bind,ro", "device": "/"}, "use o=bind"),
+        ({"type": "none", "device": "/"}, "use o=bind"),
+        ({"size": "1g"}, "no quota support"),
     ],
 )
 def test_options_that_are_not_had(store: VolumeStore, options: dict[str, str], words: str) -> None:

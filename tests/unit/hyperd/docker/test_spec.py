@@ -162,7 +162,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"Binds": ["/a:/b:wat"]}, "invalid mode: wat"),
     ({"Binds": ["a:b:c:d"]}, "invalid volume specification"),
     ({"Mounts": [{"Type": "image", "Target": "/x"}]}, "cannot mount a 'image'"),
-    ({"Mounts": [{"Type": "volume", "Target": "/x", "VolumeOptions": {"Subpath": "y"}}]}, "with Subpath"),
     ({"Mounts": [{"Type": "bind", "Target": "/x", "BindOptions": {"Propagation": "rshared"}}]}, "Propagation"),
     ({"Tmpfs": {"/t": "size=x"}}, "invalid size 'x'"),
     ({"Runtime": "runc"}, "unknown or invalid runtime name: runc"),
