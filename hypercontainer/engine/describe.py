@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from hypercontainer.engine import logoptions
 from hypercontainer.engine.accelerator import Choice
 from hypercontainer.lib import clock
 from hypercontainer.model import documents as doc
@@ -338,6 +339,7 @@ def container(
         name=f"/{record.name}",
         restart_count=record.restart_count,
         log_path=log_path,
+        log_attributes=logoptions.attributes(record),
         host_config=_host_config(pod, record),
         config=_config(pod, record),
         mounts=[mount(m, volumes.get(m.source, "")) for m in record.mounts],
@@ -395,7 +397,7 @@ def _host_config(pod: PodRecord, record: ContainerRecord) -> doc.HostConfig:
 
 def _log_options(spec: ContainerSpec) -> dict[str, str]:
     said = {"max-size": spec.log_max_bytes, "max-file": spec.log_files}
-    return {name: str(value) for name, value in said.items() if value}
+    return {name: str(value) for name, value in said.items() if value} | spec.log_options
 
 
 def _security_opt(spec: ContainerSpec) -> list[str]:

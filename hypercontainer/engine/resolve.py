@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from hypercontainer.engine import config, health, mounts
+from hypercontainer.engine import config, health, logoptions, mounts
 from hypercontainer.errors import InvalidInput
 from hypercontainer.lib import clock
 from hypercontainer.model import ids, signals
@@ -148,7 +148,7 @@ def warnings(spec: ContainerSpec, image: ProcessConfig) -> list[str]:
         said.append(f"the image's stop signal {image.stop_signal[:40]!r} is not known: SIGTERM is sent instead")
     if check := health.resolve(spec.healthcheck, image.healthcheck):
         said += health.warnings(check)
-    return said
+    return said + logoptions.warnings(spec.log_options)
 
 
 def check_numbers(spec: ContainerSpec) -> None:
@@ -183,8 +183,9 @@ def check_numbers(spec: ContainerSpec) -> None:
 
 
 def _check_log(spec: ContainerSpec) -> None:
-    if (spec.log_max_bytes or spec.log_files) and spec.log == "none":
-        raise InvalidInput("cannot bound a log that is not kept")
+    if (spec.log_max_bytes or spec.log_files or spec.log_options) and spec.log == "none":
+        raise InvalidInput("cannot bound or describe a log that is not kept")
+    logoptions.check(spec.log_options)
     if spec.log_max_bytes and not MIN_LOG_BYTES <= spec.log_max_bytes <= MAX_LOG_BYTES:
         raise InvalidInput(f"invalid log_max_bytes {spec.log_max_bytes}: {MIN_LOG_BYTES} to {MAX_LOG_BYTES}")
     if not 0 <= spec.log_files <= MAX_LOG_FILES:

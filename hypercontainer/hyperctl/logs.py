@@ -29,19 +29,28 @@ def logs(context: Context, args: Args) -> int:
         stdout=True,
         stderr=True,
     )
+    prefix = details(context.client.get(path(args.operands[0], ""))["LogAttributes"]) if args.details else b""
     fresh = {1: True, 2: True}  # at the beginning of a line
     for entry in entries:
         fd, data = entry["stream"], binascii.a2b_base64(entry["data"])
-        if args.timestamps:
+        if args.timestamps or args.details:
             begins, fresh[fd] = fresh[fd], data.endswith(b"\n")
-            data = stamped(data, entry["time_ns"], begins)
+            stamp = times.rfc3339(entry["time_ns"]).encode() + b" " if args.timestamps else b""
+            data = stamped(data, stamp + prefix, begins)
         _write(1 if fd == 1 else 2, data)
     return 0
 
 
-def stamped(data: bytes, time_ns: int, begins: bool) -> bytes:
-    """Put the time before each line; `begins`: the first byte begins one."""
-    stamp = times.rfc3339(time_ns).encode() + b" "
+def details(attributes: dict[str, str]) -> bytes:
+    """What is said of the container before each line, as docker has it."""
+    from urllib.parse import quote_plus  # here, so that others do not pay for it
+
+    pairs = sorted(attributes.items())
+    return ",".join(f"{quote_plus(key)}={quote_plus(value)}" for key, value in pairs).encode() + b" "
+
+
+def stamped(data: bytes, stamp: bytes, begins: bool) -> bytes:
+    """Put `stamp` before each line; `begins`: the first byte begins one."""
     lines = data.split(b"\n")
     tail = lines.pop() if lines[-1] == b"" else None
     out = (stamp if begins else b"") + (b"\n" + stamp).join(lines)
@@ -64,9 +73,9 @@ COMMANDS = {
         flags.Flag("until", "Up to this time", parse=times.parse_ns),
         flags.Flag("tail", "The last lines: a number, or all", short="n", default="all", parse=parse_tail),
         flags.switch("timestamps", "Show the time of each line", "t"),
+        flags.switch("details", "Show what --log-opt labels, env and tag say of it before each line"),
         least=1,
         most=1,
         objects="containers",
-        refused={"details": "there are no log drivers with details"},
     )
 }

@@ -73,13 +73,23 @@ def storage(word: str) -> int:
     return text.parse_mib(value)
 
 
-def log_option(word: str) -> tuple[str, int]:
+def log_option(word: str) -> Document:
+    """The field of the ContainerSpec that it is, or one of the options that hyperd knows."""
     name, value = pair(word)
     if name == "max-size":
-        return "log_max_bytes", text.parse_bytes(value)
+        return {"log_max_bytes": text.parse_bytes(value)}
     if name == "max-file":
-        return "log_files", flags.count(value)
-    raise ValueError("use max-size=BYTES or max-file=COUNT")
+        return {"log_files": flags.count(value)}
+    return {"log_options": {name: value}}
+
+
+def log_options(said: list[Document]) -> Document:
+    """All of them; the last of one name counts."""
+    document: Document = {}
+    for option in said:
+        options = document.get("log_options", {}) | option.get("log_options", {})
+        document |= {**option, "log_options": options}
+    return document
 
 
 def processors(args: Args) -> float:
@@ -294,7 +304,12 @@ FLAGS = (
         parse=log_driver,
         words=tuple(LOG_DRIVERS),
     ),
-    many("log-opt", "max-size=10m, max-file=3: bounds of its log", metavar="option", parse=log_option),
+    many(
+        "log-opt",
+        "max-size=10m, max-file=3; labels=, env=, tag= (logs --details)",
+        metavar="option",
+        parse=log_option,
+    ),
     Flag("pod", "Put it into this pod instead of a VM of its own", metavar="pod", words="pods"),
     switch("interactive", "Keep stdin open", "i"),
     switch("tty", "Give it a terminal", "t"),
@@ -380,7 +395,7 @@ def container(args: Args, environ: dict[str, str]) -> Document:
         "cpu_shares": args.cpu_shares,
         "oom_score_adj": args.oom_score_adj,
         "scratch_mib": args.storage_size or (args.storage_opt[-1] if args.storage_opt else 0),
-        **dict(args.log_opt),
+        **log_options(args.log_opt),
         "stop_signal": args.stop_signal,
         "healthcheck": healthcheck(args),
         "restart": args.restart,

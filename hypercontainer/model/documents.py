@@ -277,6 +277,7 @@ class Container(Document, frozen=True, kw_only=True):
     name: str  # "/web"
     restart_count: int
     log_path: str
+    log_attributes: dict[str, str] = {}  # what each line of the log says of it, with `logs --details`
     platform: str = "linux"
     driver: str = "overlay"  # how the writable layer lies above the image
     host_config: HostConfig

@@ -118,6 +118,7 @@ class ContainerSpec(Value, frozen=True, kw_only=True):
     log: Literal["file", "none"] = "file"  # none: what it says reaches those who are attached, and is not kept
     log_max_bytes: int = 0  # of a file of it; 0 = as the settings say
     log_files: int = 0  # the same
+    log_options: dict[str, str] = {}  # docker's: what each line says of its container, engine/logoptions.py
     # What a client of docker's asked for, by HostConfig's keys, and is not kept by any field: `inspect` tells it again.
     as_asked: dict[str, Any] = {}
 

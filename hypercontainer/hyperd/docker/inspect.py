@@ -98,6 +98,7 @@ def container(found: doc.Container, version: Version, networks: Mapping[str, str
     ):
         if not part[key]:
             del part[key]
+    del document["LogAttributes"]
     asked = document.pop("AsAsked")
     if asked.keys() & MOUNTED:  # else they are of one that no client of docker's made
         asked = dict.fromkeys(MOUNTED) | asked

@@ -1,9 +1,10 @@
 """What a container wrote, as docker's clients read it: frames or raw bytes, each line with its time when asked for."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from typing import Any
+from urllib.parse import quote_plus
 
 from hypercontainer.errors import InvalidInput
 from hypercontainer.hyperd.docker import streams, versions
@@ -44,7 +45,7 @@ async def logs(call: Call[LogsQuery, None]) -> Bytes:
         stderr=q.stderr,
     )
     tty, version = found.config.tty, versions.of(call)
-    lines = Lines(times=q.timestamps, details=q.details)
+    lines = Lines(times=q.timestamps, details=details(found.log_attributes) if q.details else None)
     kind = streams.media_type(version, tty=tty) if version >= streams.SINCE else "application/octet-stream"
     return Bytes(source=_written(entries, lines, tty=tty), media_type=kind, early=True)
 
@@ -74,19 +75,26 @@ def tail(text: str) -> int | None:
     return min(int(number), MAX_TAIL) if number else None
 
 
+def details(attributes: Mapping[str, str]) -> str:
+    """As docker has them before a line."""
+    return ",".join(f"{quote_plus(key)}={quote_plus(value)}" for key, value in sorted(attributes.items()))
+
+
 class Lines:
     """Takes entries apart, which hold any part of a line, or several, and puts the time and the details before each
     line. Pure."""
 
-    def __init__(self, *, times: bool, details: bool) -> None:
+    def __init__(self, *, times: bool, details: str | None = None) -> None:
+        """`details`: what they are, or None if nobody wants to know."""
         self._times, self._details = times, details
         self._within = {1: False, 2: False}  # a line, by the stream
 
     def write(self, entry: LogEntry) -> list[bytes]:
         parts = _lines(entry.data)
-        if not (self._times or self._details) or not parts:
+        if not (self._times or self._details is not None) or not parts:
             return parts
-        head = (f"{clock.rfc3339(entry.time_ns)} " if self._times else "") + (" " if self._details else "")
+        head = f"{clock.rfc3339(entry.time_ns)} " if self._times else ""
+        head += "" if self._details is None else f"{self._details} "
         first = parts[0] if self._within[entry.stream] else head.encode() + parts[0]
         self._within[entry.stream] = not entry.data.endswith(b"\n")
         return [first, *(head.encode() + part for part in parts[1:])]

@@ -81,8 +81,15 @@ ONE_OF = {  # fields that take these words
     "isolation": (("", "default"), "every container here runs in a virtual machine"),
 }
 SPELT = {"uts": "UTS", "io": "IO", "iops": "IOps", "tcp": "TCP"}
-LOG_OPTIONS = ("max-file", "max-size")
-LOG_DRIVERS = ("", "json-file", "local", "none")
+SIZED = ("max-file", "max-size")  # options of a log that have fields of their own
+LOCAL_OPTIONS = (*SIZED, "compress", "mode", "max-buffer-size")
+JSON_OPTIONS = (*LOCAL_OPTIONS, "labels", "labels-regex", "env", "env-regex", "tag")
+LOG_OPTIONS = {  # by the driver
+    "": JSON_OPTIONS,
+    "json-file": JSON_OPTIONS,
+    "local": LOCAL_OPTIONS,
+    "none": (),
+}
 
 
 def name(field: str) -> str:
@@ -143,9 +150,10 @@ def _void(body: Sizes, fields: dict[str, str]) -> Iterator[str]:
 
 def _check_log(host: HostConfig) -> None:
     log = host.log_config
-    if log.type not in LOG_DRIVERS:
+    if log.type not in LOG_OPTIONS:
         words = f'error looking up logging plugin {log.type[:60]}: plugin "{log.type[:60]}" not found'
         raise NotFound("plugin", log.type[:60], words)
     for key in log.config:
-        if key not in LOG_OPTIONS:
-            raise InvalidInput(f"unknown log opt '{key[:60]}' for {log.type or 'json-file'} log driver")
+        if key not in LOG_OPTIONS[log.type]:
+            driver = f"log driver {log.type}" if log.type == "local" else f"{log.type or 'json-file'} log driver"
+            raise InvalidInput(f"unknown log opt '{key[:60]}' for {driver}")

@@ -95,6 +95,7 @@ def _container(body: ContainerConfig, name: str) -> ContainerSpec:
         log="none" if host.log_config.type == "none" else "file",
         log_max_bytes=mounts.size(log["max-size"]) if "max-size" in log else 0,
         log_files=_count(log["max-file"]) if "max-file" in log else 0,
+        log_options={key: value for key, value in log.items() if key not in refused.SIZED},
         as_asked=refused.as_asked(host),
     )
 

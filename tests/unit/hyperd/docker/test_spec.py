@@ -324,11 +324,22 @@ def test_hosts_of_one_s_own() -> None:
 
 @pytest.mark.parametrize(
     ("config", "words"),
-    [({"max-file": "0"}, "invalid value for max-file"), ({"compress": "true"}, "unknown log opt 'compress'")],
+    [({"max-file": "0"}, "invalid value for max-file"), ({"nosuch": "x"}, "unknown log opt 'nosuch' for json-file")],
 )
 def test_options_of_a_log_that_make_no_sense(config: dict[str, str], words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
         spec.pod(asked(LogConfig={"Type": "json-file", "Config": config}), "")
+
+
+def test_options_of_a_log_by_its_driver() -> None:
+    said = {"compress": "true", "mode": "non-blocking", "max-buffer-size": "4m"}
+    described = {**said, "tag": "{{.Name}}", "labels": "a,b"}
+    for driver, own in ("local", said), ("json-file", described), ("", described):
+        pod, _ = spec.pod(asked(LogConfig={"Type": driver, "Config": {"max-file": "3", **own}}), "")
+        assert (pod.containers[0].log_files, pod.containers[0].log_options) == (3, own)
+    for driver, option, words in ("local", "tag", "log driver local"), ("none", "max-size", "none log driver"):
+        with pytest.raises(InvalidInput, match=f"unknown log opt '{option}' for {words}"):
+            spec.pod(asked(LogConfig={"Type": driver, "Config": {option: "1"}}), "")
 
 
 def test_an_update_leaves_zeros_as_they_are() -> None:

@@ -104,7 +104,7 @@ def entry(data: bytes, stream: int = 1) -> LogEntry:
 
 
 def test_each_line_has_its_time_wherever_its_pieces_end() -> None:
-    lines, time = logs.Lines(times=True, details=False), b"1970-01-01T00:00:01.000000001Z "
+    lines, time = logs.Lines(times=True), b"1970-01-01T00:00:01.000000001Z "
     assert lines.write(entry(b"a\nb")) == [time + b"a\n", time + b"b"]
     assert lines.write(entry(b"err", 2)) == [time + b"err"]
     assert lines.write(entry(b"")) == []
@@ -112,13 +112,17 @@ def test_each_line_has_its_time_wherever_its_pieces_end() -> None:
     assert lines.write(entry(b"\n")) == [time + b"\n"]
 
 
-def test_details_are_empty_here() -> None:
-    assert logs.Lines(times=False, details=True).write(entry(b"a\nb\n")) == [b" a\n", b" b\n"]
+def test_details_are_before_each_line_behind_its_time() -> None:
+    assert logs.Lines(times=False, details="").write(entry(b"a\nb\n")) == [b" a\n", b" b\n"]
+    said = logs.details({"tag": "web 1", "a/b": "c,d"})
+    assert logs.Lines(times=True, details=said).write(entry(b"x\n")) == [
+        b"1970-01-01T00:00:01.000000001Z a%2Fb=c%2Cd,tag=web+1 x\n"
+    ]
 
 
 @given(st.lists(st.binary(min_size=1, max_size=6)))
 def test_without_times_nothing_is_added(pieces: list[bytes]) -> None:
-    lines = logs.Lines(times=False, details=False)
+    lines = logs.Lines(times=False)
     parts = [part for piece in pieces for part in lines.write(entry(piece))]
     assert b"".join(parts) == b"".join(pieces) and not any(b"\n" in part[:-1] for part in parts)
 
