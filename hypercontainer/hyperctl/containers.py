@@ -75,7 +75,9 @@ def stop(context: Context, args: Args) -> int:
 
 
 def restart(context: Context, args: Args) -> int:
-    return together(context, args.operands, lambda c, name: c.post(path(name, "restart"), timeout=given_timeout(args)))
+    """One after the other, as `start` does."""
+    timeout = given_timeout(args)
+    return each(args.operands, lambda name: context.client.post(path(name, "restart"), timeout=timeout))
 
 
 def kill(context: Context, args: Args) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hypercontainer.hyperctl import flags
 from hypercontainer.hyperctl.attach import DETACH_KEYS, SIG_PROXY, keys, need_terminal, talk
-from hypercontainer.hyperctl.containers import path, together
+from hypercontainer.hyperctl.containers import path
+from hypercontainer.hyperctl.context import each
 from hypercontainer.hyperctl.flags import Args, Command, UsageError
 from hypercontainer.hyperctl.waiting import Waiting
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def start(context: Context, args: Args) -> int:
     if not (args.attach or args.interactive):
-        return together(context, args.operands, begin)
+        return each(args.operands, lambda name: begin(context.client, name))  # one may share another one's network
     if len(args.operands) > 1:
         raise UsageError("you cannot start and attach several containers at once", "start", status=1)
     name = args.operands[0]

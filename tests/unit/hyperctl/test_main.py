@@ -4,6 +4,7 @@
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,27 @@ def test_stops_are_at_the_same_time(hyperctl: Hyperctl) -> None:
     for name in names:
         hyperctl.hyperd.answers["POST", f"/v1/containers/{name}/stop"] = stop
     assert hyperctl("stop", *names[:10]) == (0, "".join(f"{name}\n" for name in names[:10]), "")
+
+
+@pytest.mark.parametrize("verb", ["start", "restart"])
+def test_starts_are_one_after_the_other(hyperctl: Hyperctl, verb: str) -> None:
+    """In the order given: one may share the network of another one, which must run."""
+    import threading
+
+    both, met = threading.Barrier(2), list[str]()
+
+    def start(request: Request) -> None:
+        with suppress(threading.BrokenBarrierError):
+            both.wait(timeout=0.1)
+            met.append(request.path)
+
+    for name in ("web", "side"):
+        hyperctl.hyperd.answers["POST", f"/v1/containers/{name}/{verb}"] = start
+    assert hyperctl(verb, "web", "side") == (0, "web\nside\n", "")
+    assert [request.path for request in hyperctl.hyperd.requests] == [
+        f"/v1/containers/{name}/{verb}" for name in ("web", "side")
+    ]
+    assert met == []
 
 
 def test_their_flags(hyperctl: Hyperctl) -> None:
