@@ -1,7 +1,9 @@
 """The agent behind a real port: every driver's contract kept by QEMU, and lines cut in front of a real guest."""
 
 import asyncio
+import os
 import random
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,15 +11,18 @@ import pytest
 
 from hypercontainer import vm as vms
 from hypercontainer.agent.client import AgentClient
-from hypercontainer.errors import HyperError
+from hypercontainer.errors import GuestError, HyperError
 from hypercontainer.hypervisor.base import VmConfig
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
 from hypercontainer.testing.contract import HypervisorContract
 from hypercontainer.testing.cutter import Cut, Cutter, Direction
+from tests.vm.conftest import GUEST_S
 
 pytestmark = pytest.mark.vm
 
 DIRECTIONS: list[Direction] = ["to guest", "to host"]
+STARVED_S = 11  # longer than a guest looks for anything by the clock
+LOOKS_S = 0.05  # of a processor: some hundred looks
 WORDS = {"entropy": "eHh4" * 128}  # a request of some length
 
 
@@ -48,6 +53,34 @@ async def test_lines_cut_anywhere_lose_no_request_and_no_answer(
             finally:
                 await client.close()
                 await cutter.close()
+
+
+async def test_a_guest_without_a_processor_does_not_give_a_disk_up(
+    hypervisor: QemuHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    async with vms.booted(hypervisor, config, run_dir) as vm, asyncio.timeout(GUEST_S):
+        pid = vm.guest.record.process.pid
+        staged = asyncio.create_task(vm.agent.stage([5], timeout_s=GUEST_S))
+        await runs(pid, LOOKS_S)
+        os.kill(pid, signal.SIGSTOP)
+        await asyncio.wait([staged], timeout=STARVED_S)
+        os.kill(pid, signal.SIGCONT)
+        await runs(pid, LOOKS_S)
+        assert not staged.done()
+        with pytest.raises(GuestError, match="cannot find the disk at SCSI target 5"):
+            await staged
+        await vm.agent.ping()
+
+
+async def runs(pid: int, for_s: float) -> None:
+    """Wait until a process has had a processor for so long."""
+    before_s = ran_s(pid)
+    while ran_s(pid) < before_s + for_s:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
+def ran_s(pid: int) -> float:
+    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
 async def test_hosts_that_come_and_go_find_the_guest_well(
