@@ -139,10 +139,11 @@ class Images:
         return saving.save(self.host.images, names, format)
 
     async def import_(
-        self, chunks: AsyncIterator[bytes], *, name: str, changes: Sequence[str], message: str
+        self, chunks: AsyncIterator[bytes], *, name: str, changes: Sequence[str], message: str, platform: str = ""
     ) -> doc.ImageRef:
-        images = self.host.images
-        image = await archive.import_image(images, chunks, name=name, changes=changes, message=message)
+        image = await archive.import_image(
+            self.host.images, chunks, name=name, changes=changes, message=message, platform=platform
+        )
         self._emit("import", image.id, image.names)
         return _ref(image)
 
@@ -151,9 +152,11 @@ class Images:
         image = self.host.images.get(target)
         self._emit("tag", image.id, [target])
 
-    async def remove(self, name: str, *, force: bool) -> Sequence[doc.ImageRemoved]:
+    async def remove(self, name: str, *, force: bool, parents: bool = True) -> Sequence[doc.ImageRemoved]:
         image = self.host.images.get(name)
-        removed = await asyncio.to_thread(self.host.images.remove, name, force=force, users=self.host.index.image_user)
+        removed = await asyncio.to_thread(
+            self.host.images.remove, name, force=force, users=self.host.index.image_user, parents=parents
+        )
         for step in removed:
             if step.untagged:
                 self._emit("untag", image.id, [])  # called by its id, as docker does

@@ -65,7 +65,7 @@ def rows(entry: dict[str, Any], *, full: bool) -> Iterator[dict[str, object]]:
 
 def images(context: Context, args: Args) -> int:
     filters = [*args.filter, *(f"reference={name}" for name in args.operands)]
-    entries = context.client.get("/v1/images", filter=filters)
+    entries = context.client.get("/v1/images", filter=filters, all=args.all)
     columns = WITH_DIGESTS if args.digests else COLUMNS
     lines = [row for entry in entries for row in rows(entry, full=args.no_trunc)]
     if args.quiet:
@@ -81,7 +81,7 @@ def tag(context: Context, args: Args) -> int:
 
 def remove(context: Context, args: Args) -> int:
     def one(name: str) -> None:
-        for step in context.client.delete("/v1/images", name=name, force=args.force):
+        for step in context.client.delete("/v1/images", name=name, force=args.force, no_prune=args.no_prune):
             print(f"Untagged: {step['Untagged']}" if step.get("Untagged") else f"Deleted: {step['Deleted']}")
 
     return each(args.operands, one, say=False, absent_ok=args.force)
@@ -224,6 +224,7 @@ def import_(context: Context, args: Args) -> int:
         name=name[0] if name else None,
         change=args.change,
         message=args.message or None,
+        platform=args.platform or None,
     )
     print(image["Id"])
     return 0
@@ -234,7 +235,7 @@ QUIET = flags.switch("quiet", "Do not show how it goes", "q")
 COMMANDS = {
     "images": Command(
         images, "[OPTIONS] [REPOSITORY[:TAG]]", "hyperctl images --format '{{.Repository}}:{{.Tag}} {{.Size}}'",
-        flags.switch("all", "No meaning here: there are no intermediate images", "a"),
+        flags.switch("all", "Also steps of builds", "a"),
         flags.switch("digests", "Show digests"),
         *table.list_flags(), most=1, objects="images",
     ),
@@ -242,7 +243,7 @@ COMMANDS = {
     "rmi": Command(
         remove, "[OPTIONS] IMAGE [IMAGE...]", "hyperctl rmi web:1",
         flags.switch("force", "Even if stopped containers use it", "f"),
-        flags.switch("no-prune", "No meaning here: an image is one thing here, with no parents to keep"),
+        flags.switch("no-prune", "Keep the steps of its build"),
         least=1, most=None, objects="images",
     ),
     "history": Command(
@@ -270,7 +271,7 @@ COMMANDS = {
     "import": Command(
         import_, "[OPTIONS] FILE|- [NAME[:TAG]]", "hyperctl import -c 'CMD [\"/bin/sh\"]' rootfs.tar mine:1",
         flags.many("change", "A line of a Dockerfile: CMD, ENV, EXPOSE …", "c"),
-        Flag("message", "A comment", short="m"), least=1, most=2,
+        Flag("message", "A comment", short="m"), Flag("platform", "os/architecture[/variant]"), least=1, most=2,
     ),
     "image prune": Command(
         prune, "[OPTIONS]", "hyperctl image prune -a",

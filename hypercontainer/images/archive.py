@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 import msgspec
 
 from hypercontainer.errors import InvalidInput
-from hypercontainer.images import instruction, layout, platform, reference, spool
+from hypercontainer.images import instruction, layout, reference, spool
+from hypercontainer.images import platform as platforms
 from hypercontainer.images.assemble import Report, assemble, silent
 from hypercontainer.images.index import Image
 from hypercontainer.images.layout import Found
+from hypercontainer.images.manifest import Platform
 from hypercontainer.images.spool import MAX_ARCHIVE
 from hypercontainer.images.store import ImageStore
 from hypercontainer.images.workspace import Workspace
@@ -61,19 +63,21 @@ async def import_image(
     name: str = "",
     changes: Sequence[str] = (),
     message: str = "",
+    platform: str = "",
     report: Report = silent,
 ) -> Image:
-    """Make an image of one layer out of a root file system's tar, compressed or not.
+    """Make an image of one layer out of a root file system's tar, compressed or not; `platform` "" is this machine's.
 
-    `changes` are lines of a Dockerfile (CMD, ENV …). InvalidInput says what is wrong with one, the name or the tar.
+    `changes` are lines of a Dockerfile (CMD, ENV …). InvalidInput says what is wrong with one, the name, the platform
+    or the tar.
     """
     names = [reference.parse(name)] if name else []
     if names and names[0].digest:
         raise InvalidInput(f"cannot import as {name}: a digest is not given but computed")
-    config = instruction.apply(changes)
+    config, wanted = instruction.apply(changes), platforms.parse(platform)
     async with store.workspace() as work:
         layer = await spool.in_thread(chunks, lambda pieces: spool.write(work.path / "layer", _bounded(pieces)))
-        document = _document(config, layer.digest, message)
+        document = _document(config, layer.digest, message, wanted)
         found = await asyncio.to_thread(layout.synthesize, document, [layer], names)
         digest = await asyncio.to_thread(_adopt, work, found)
         return await assemble(store, work, digest, names, report=report)
@@ -88,12 +92,12 @@ def _bounded(pieces: Iterator[bytes]) -> Iterator[bytes]:
         yield piece
 
 
-def _document(config: instruction.Config, diff_id: str, message: str) -> bytes:
-    here, now = platform.host(), clock.rfc3339(clock.now_ns())
+def _document(config: instruction.Config, diff_id: str, message: str, platform: Platform) -> bytes:
+    now = clock.rfc3339(clock.now_ns())
     document = {
-        "architecture": here.architecture,
-        "os": here.os,
-        **({"variant": here.variant} if here.variant else {}),
+        "architecture": platform.architecture,
+        "os": platform.os,
+        **({"variant": platform.variant} if platform.variant else {}),
         "created": now,
         "comment": message,
         "config": config,

@@ -18,10 +18,13 @@ def nobody(image_id: str) -> str | None:
     return None
 
 
-def remove(here: Index, image_id: str, name: str, *, force: bool, users: Users) -> list[ImageRemoved]:
+def remove(
+    here: Index, image_id: str, name: str, *, force: bool, users: Users, parents: bool = True
+) -> list[ImageRemoved]:
     """Take `name` off image `image_id`; with its last name goes the image. By its id all names go.
 
     One that is in use keeps its last name, or raises InUse; `force` takes the names, and the image stays without.
+    `parents`: the steps of its build go with it that nothing else needs.
     """
     asked = _asked(here, image_id, name)
     goes = _going(here, image_id, asked)
@@ -36,7 +39,7 @@ def remove(here: Index, image_id: str, name: str, *, force: bool, users: Users) 
     if not stays and not user:
         parent = here.images[image_id].parent
         said += delete(here, image_id)
-        said += _delete_unneeded(here, parent, users)
+        said += _delete_unneeded(here, parent, users) if parents else []
     return said
 
 

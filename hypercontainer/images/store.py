@@ -222,10 +222,12 @@ class ImageStore:
 
     # taking away
 
-    def remove(self, name: str, *, force: bool = False, users: Users = removal.nobody) -> Sequence[doc.ImageRemoved]:
+    def remove(
+        self, name: str, *, force: bool = False, users: Users = removal.nobody, parents: bool = True
+    ) -> Sequence[doc.ImageRemoved]:
         """docker's rmi: take a name off an image; with the last one the image goes. NotFound, InUse."""
         with self.changing() as here:
-            return removal.remove(here, self._find(here, name), name, force=force, users=users)
+            return removal.remove(here, self._find(here, name), name, force=force, users=users, parents=parents)
 
     def prune(
         self, *, all: bool = False, users: Users = removal.nobody, wanted: Callable[[Image], bool] = lambda _: True

@@ -288,13 +288,15 @@ class Images(Protocol):
     async def save(self, names: Sequence[str], format: Literal["docker", "oci"]) -> AsyncGenerator[bytes, None]: ...
 
     async def import_(
-        self, chunks: AsyncIterator[bytes], *, name: str, changes: Sequence[str], message: str
+        self, chunks: AsyncIterator[bytes], *, name: str, changes: Sequence[str], message: str, platform: str = ""
     ) -> doc.ImageRef:
-        """Make an image of a root file system's tar. `changes` are lines of a Dockerfile: CMD, ENV …"""
+        """Make an image of a root file system's tar. `changes` are lines of a Dockerfile: CMD, ENV … `platform`: whose
+        programs are in it; "" is this machine's."""
 
     async def tag(self, name: str, target: str) -> None: ...
 
-    async def remove(self, name: str, *, force: bool) -> Sequence[doc.ImageRemoved]: ...
+    async def remove(self, name: str, *, force: bool, parents: bool = True) -> Sequence[doc.ImageRemoved]:
+        """`parents`: the steps of its build go with it that nothing else needs."""
 
     async def prune(self, *, all: bool, wanted: Filters) -> doc.Pruned:
         """Remove images without a name; with `all` those that no container uses. `wanted`: only what it matches."""

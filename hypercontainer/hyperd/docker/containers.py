@@ -11,7 +11,7 @@ import msgspec
 from hypercontainer.errors import AlreadyExists, GuestError, InvalidInput, NotFound, WrongState
 from hypercontainer.hyperd.docker import config, filters, inspect, networks, platform, spec, versions
 from hypercontainer.hyperd.docker.call import Nothing, Query, container
-from hypercontainer.hyperd.docker.errors import Taken, message
+from hypercontainer.hyperd.docker.errors import Taken, absent, message
 from hypercontainer.hyperd.http.call import Answer, Call
 from hypercontainer.model import documents as doc
 from hypercontainer.model import signals
@@ -44,6 +44,10 @@ class ListQuery(filters.Filtered, frozen=True, kw_only=True):
 
 class SizeQuery(Query, frozen=True, kw_only=True):
     size: bool = False
+
+
+class StartQuery(Query, frozen=True, kw_only=True):
+    checkpoint: str = ""
 
 
 class StopQuery(Query, frozen=True, kw_only=True):
@@ -120,7 +124,9 @@ async def show(call: Call[SizeQuery, None]) -> inspect.Document:
     return inspect.container(found, versions.of(call), await networks.ids(call))
 
 
-async def start(call: Call[Nothing, bytes]) -> Answer | None:
+async def start(call: Call[StartQuery, bytes]) -> Answer | None:
+    if call.query.checkpoint:
+        raise absent("docker start --checkpoint", "hyperctl restore does it")
     if len(call.body) > EMPTY_BODY:
         raise InvalidInput(
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"

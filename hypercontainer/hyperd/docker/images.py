@@ -22,6 +22,7 @@ COMMITTED = Version(1, 45)  # before, an image says of which container it was co
 class ListQuery(filters.Filtered, frozen=True, kw_only=True):
     all: bool = False
     digests: bool = False
+    shared_size: bool = False
 
 
 class CreateQuery(Query, frozen=True, kw_only=True):
@@ -67,7 +68,8 @@ def image_name(call: Call[Any, Any]) -> str:
     return call.names["i"][:1024]
 
 
-def list_entry(found: doc.ImageEntry, version: Version) -> Document:
+def list_entry(found: doc.ImageEntry, version: Version, *, shared_size: bool = False) -> Document:
+    """`shared_size`: of what it has in common with others, which is nothing, for each has a disk of its own."""
     nameless = ["<none>:<none>"] if version < NAMELESS else []
     document: Document = {
         "Id": found.id,
@@ -76,7 +78,7 @@ def list_entry(found: doc.ImageEntry, version: Version) -> Document:
         "RepoDigests": found.repo_digests or _no_digests(found, version),
         "Created": found.created,
         "Size": found.size,
-        "SharedSize": -1,
+        "SharedSize": 0 if shared_size else -1,
         "Containers": found.containers or -1,
         "Labels": found.labels or None,
     }
@@ -90,8 +92,9 @@ def _no_digests(found: doc.ImageEntry, version: Version) -> list[str] | None:
 
 
 async def entries(call: Call[ListQuery, None]) -> list[Document]:
-    found = await call.engine.images.list(filters.read(call.query.filters), all=call.query.all)
-    return [list_entry(each, versions.of(call)) for each in found]
+    q = call.query
+    found = await call.engine.images.list(filters.read(q.filters), all=q.all)
+    return [list_entry(each, versions.of(call), shared_size=q.shared_size) for each in found]
 
 
 async def look(call: Call[Any, Any], name: str, *platforms: str) -> doc.Image:
@@ -154,7 +157,9 @@ async def _import(call: Call[CreateQuery, AsyncIterator[bytes]]) -> AsyncGenerat
     if q.fromSrc != "-":
         raise InvalidInput("cannot import from a URL: send the tar, with fromSrc=-")
     name = f"{q.repo}:{q.tag}" if q.repo and q.tag else q.repo  # the CLI has the tag in its repo
-    made = await call.engine.images.import_(call.body, name=name, changes=q.changes, message=q.message)
+    made = await call.engine.images.import_(
+        call.body, name=name, changes=q.changes, message=q.message, platform=platform.words(q.platform)
+    )
     return progress.lines({"status": made.id})
 
 
@@ -200,7 +205,8 @@ async def tag(call: Call[TagQuery, bytes]) -> Answer:
 
 async def remove(call: Call[RemoveQuery, bytes]) -> list[dict[str, str]]:
     await look(call, image_name(call), *call.query.platforms)
-    removed = await call.engine.images.remove(image_name(call), force=call.query.force)
+    q = call.query
+    removed = await call.engine.images.remove(image_name(call), force=q.force, parents=not q.noprune)
     return [{"Untagged": step.untagged} if step.untagged else {"Deleted": step.deleted} for step in removed]
 
 

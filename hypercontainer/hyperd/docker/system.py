@@ -1,9 +1,9 @@
 """/_ping, /version, /info, /system/df, /auth; and what a daemon without swarm and plugins says of those."""
 
-from typing import Any
+from typing import Any, Literal
 
 from hypercontainer.hyperd.docker import inspect, networks, versions
-from hypercontainer.hyperd.docker.call import Body, Nothing
+from hypercontainer.hyperd.docker.call import Body, Nothing, Query
 from hypercontainer.hyperd.docker.errors import NoSwarm
 from hypercontainer.hyperd.docker.images import list_entry
 from hypercontainer.hyperd.docker.inspect import Document
@@ -121,21 +121,30 @@ async def info(call: Call[Nothing, None]) -> Document:
     }
 
 
-async def df(call: Call[Nothing, None]) -> Document:
-    engine = call.engine
-    images = await engine.images.list({})
-    containers = await engine.containers.list(all=True, filters={}, size=True)
-    volumes, ids = await engine.volumes.list({}, size=True), await networks.ids(call)
+class DfQuery(Query, frozen=True, kw_only=True):
+    type: list[Literal["container", "image", "volume", "build-cache"]] = []  # of what; [] = of all
+
+
+async def df(call: Call[DfQuery, None]) -> Document:
+    """null where nobody asked."""
+    engine, asked = call.engine, call.query.type
+    images, containers, volumes = (not asked or kind in asked for kind in ("image", "container", "volume"))
+    found = await engine.images.list({}) if images else []
+    users = await engine.containers.list(all=True, filters={}, size=containers) if containers or volumes else []
+    owned = await engine.volumes.list({}, size=True) if volumes else []
+    ids = await networks.ids(call) if containers else {}
     return {
-        "LayersSize": sum(image.size for image in images),
-        "Images": [
-            list_entry(image, versions.of(call)) | {"SharedSize": 0, "Containers": image.containers} for image in images
-        ],  # each has a disk of its own
-        "Containers": [inspect.entry(each, ids) for each in containers],
-        "Volumes": [volume(each) | {"UsageData": _usage(each, containers)} for each in volumes],
+        "LayersSize": sum(image.size for image in found),
+        "Images": [_image(image, versions.of(call)) for image in found] if images else None,
+        "Containers": [inspect.entry(each, ids) for each in users] if containers else None,
+        "Volumes": [volume(each) | {"UsageData": _usage(each, users)} for each in owned] if volumes else None,
         "BuildCache": None,
         "BuilderSize": 0,
     }
+
+
+def _image(found: doc.ImageEntry, version: versions.Version) -> Document:
+    return list_entry(found, version, shared_size=True) | {"Containers": found.containers}
 
 
 def _usage(each: doc.Volume, containers: Any) -> dict[str, int]:

@@ -20,13 +20,20 @@ from hypercontainer.hyperd.rest.call import (
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Credentials
 
+Platform = Annotated[str, msgspec.Meta(max_length=64)]  # "" = the guest's: "linux/amd64"
+
 
 class ImageQuery(Query, frozen=True, kw_only=True):
     name: Name
 
 
+class ImagesQuery(FilterQuery, frozen=True, kw_only=True):
+    all: bool = False
+
+
 class RemoveImageQuery(ImageQuery, frozen=True, kw_only=True):
     force: bool = False
+    no_prune: bool = False
 
 
 class TagQuery(ImageQuery, frozen=True, kw_only=True):
@@ -42,12 +49,13 @@ class ImportQuery(Query, frozen=True, kw_only=True):
     name: Annotated[str, msgspec.Meta(max_length=255)] = ""
     change: FilterList = msgspec.field(default_factory=list)
     message: Annotated[str, msgspec.Meta(max_length=4096)] = ""
+    platform: Platform = ""
 
 
 class PullBody(Body, frozen=True, kw_only=True):
     name: Name
     all_tags: bool = False
-    platform: Annotated[str, msgspec.Meta(max_length=64)] = ""  # "" = the guest's: "linux/amd64"
+    platform: Platform = ""
     auth: Credentials | None = None  # None = those of the daemon's user
 
 
@@ -65,8 +73,8 @@ class LoginBody(Body, frozen=True, kw_only=True):
 Pulling = AsyncGenerator[doc.Progress | doc.ImagesDone, None]
 
 
-async def entries(call: Call[FilterQuery, None]) -> Sequence[doc.ImageEntry]:
-    return await call.engine.images.list(filters(call.query.filter))
+async def entries(call: Call[ImagesQuery, None]) -> Sequence[doc.ImageEntry]:
+    return await call.engine.images.list(filters(call.query.filter), all=call.query.all)
 
 
 async def inspect(call: Call[ImageQuery, None]) -> doc.Image:
@@ -103,7 +111,9 @@ async def save(call: Call[SaveQuery, None]) -> AsyncGenerator[bytes, None]:
 
 async def import_(call: Call[ImportQuery, AsyncIterator[bytes]]) -> doc.ImageRef:
     q = call.query
-    return await call.engine.images.import_(call.body, name=q.name, changes=q.change, message=q.message)
+    return await call.engine.images.import_(
+        call.body, name=q.name, changes=q.change, message=q.message, platform=q.platform
+    )
 
 
 async def tag(call: Call[TagQuery, None]) -> None:
@@ -111,7 +121,8 @@ async def tag(call: Call[TagQuery, None]) -> None:
 
 
 async def remove(call: Call[RemoveImageQuery, None]) -> Sequence[doc.ImageRemoved]:
-    return await call.engine.images.remove(call.query.name, force=call.query.force)
+    q = call.query
+    return await call.engine.images.remove(q.name, force=q.force, parents=not q.no_prune)
 
 
 async def prune(call: Call[PruneQuery, None]) -> doc.Pruned:

@@ -84,6 +84,13 @@ async def test_import(store: ImageStore) -> None:
     assert leftovers(store) == []
 
 
+async def test_an_import_for_another_platform(store: ImageStore) -> None:
+    found = store.inspect(await import_image(store, chunks(BASE), platform="linux/arm/v7"))
+    assert (found.os, found.architecture, found.variant) == ("linux", "arm", "v7")
+    with pytest.raises(InvalidInput, match="invalid platform"):
+        await import_image(store, chunks(BASE), platform="a/b/c/d")
+
+
 async def test_import_of_what_is_no_tar(store: ImageStore) -> None:
     with pytest.raises(BadLayer, match="damaged tar"):
         await import_image(store, chunks(b"no tar at all" * 1000), name="mine")

@@ -279,5 +279,8 @@ async def test_steps_are_listed_only_when_asked_for(engine: LocalEngine) -> None
     assert len(await engine.images.list({}, all=True)) == 3
     await engine.images.prune(all=False, wanted={})
     assert len(await engine.images.list({}, all=True)) == 3
+    await engine.images.remove("mine", force=False, parents=False)
+    assert len(await engine.images.list({}, all=True)) == 2
+    _, [id] = await built(engine, "FROM busybox\nENV A=1\nENV B=2\n", names=["mine"])
     removed = await engine.images.remove("mine", force=False)
     assert (len(await engine.images.list({}, all=True)), id in [step.deleted for step in removed]) == (1, True)

@@ -176,6 +176,9 @@ async def test_a_removal_of_an_image(server: Server) -> None:
         200,
         [{"Untagged": "busybox:latest"}, {"Deleted": "sha256:1"}],
     )
+    assert server.engine.calls[-1][2] == {"force": False, "parents": True}
+    await server.ask("DELETE", "/images/a?noprune=1&force=1")
+    assert server.engine.calls[-1][2] == {"force": True, "parents": False}
     server.engine.answers["images.tag"] = None
     assert await server.ask("POST", "/images/a/b/tag?repo=c/d&tag=2") == (201, None)
     assert server.engine.calls[-1][1] == ("a/b", "c/d:2")
@@ -185,3 +188,19 @@ async def test_an_import_has_its_tag_in_either_place(server: Server) -> None:
     for query in "repo=made:1", "repo=made&tag=1":
         assert (await server.ask("POST", f"/images/create?fromSrc=-&{query}", data=b""))[0] == 200
         assert server.engine.calls[-1][2]["name"] == "made:1"
+
+
+async def test_an_import_may_be_for_another_platform(server: Server) -> None:
+    assert (await server.ask("POST", "/images/create?fromSrc=-&platform=linux/arm64", data=b""))[0] == 200
+    assert server.engine.calls[-1][2]["platform"] == "linux/arm64"
+
+
+async def test_images_have_nothing_in_common(server: Server) -> None:
+    """Each has a disk of its own; -1 says that nobody looked."""
+    image = doc.ImageEntry(
+        id="sha256:1", repo_tags=["x:1"], repo_digests=[], created=1, size=5, labels={}, containers=1
+    )
+    server.engine.answers["images.list"] = [image]
+    for query, size in ("", -1), ("?shared-size=1", 0):
+        _, document = await server.ask("GET", f"/images/json{query}")
+        assert isinstance(document, list) and document[0]["SharedSize"] == size

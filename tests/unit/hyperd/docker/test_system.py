@@ -36,3 +36,13 @@ async def test_an_image_that_is_used_cannot_be_reclaimed(server: Server) -> None
     assert status == 200 and isinstance(document, dict)
     [found] = document["Images"]
     assert (found["SharedSize"], found["Containers"], found["Size"]) == (0, 1, 5)
+
+
+async def test_disks_of_what_is_asked_for(server: Server) -> None:
+    server.engine.answers |= {"images.list": [], "containers.list": [], "volumes.list": [], "networks.list": []}
+    kinds = ("Images", "Containers", "Volumes")
+    for query, there in ("", kinds), ("?type=image&type=volume", ("Images", "Volumes")), ("?type=build-cache", ()):
+        status, document = await server.ask("GET", f"/system/df{query}")
+        assert status == 200 and isinstance(document, dict)
+        assert [kind for kind in kinds if document[kind] is not None] == list(there)
+    assert message(await server.ask("GET", "/system/df?type=x"))[0] == 400
