@@ -14,6 +14,7 @@ from hypercontainer.model.spec import ContainerSpec, ExecSpec
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CPU_PERIOD_US = 100_000
+MOST_HIDDEN = 128  # paths, of each kind: the guest has room for no more
 
 
 def container(spec: ContainerSpec, image: ProcessConfig, own: Sequence[MountRecord]) -> ContainerConfig:
@@ -27,12 +28,20 @@ def container(spec: ContainerSpec, image: ProcessConfig, own: Sequence[MountReco
         hostname=spec.hostname,
         read_only=spec.read_only,
         mounts=[*usual, *map(_mount, own)],
-        masked_paths=[] if spec.privileged else defaults.MASKED_PATHS,
-        readonly_paths=[] if spec.privileged else defaults.READONLY_PATHS,
+        masked_paths=_hidden(spec, spec.masked_paths, defaults.MASKED_PATHS),
+        readonly_paths=_hidden(spec, spec.readonly_paths, defaults.READONLY_PATHS),
         all_devices=spec.privileged,
         sysctl=spec.sysctls,
         resources=resources(spec),
     )
+
+
+def _hidden(spec: ContainerSpec, asked: Sequence[str] | None, usual: list[str]) -> list[str]:
+    if asked is None:
+        return [] if spec.privileged else usual
+    if len(asked) > MOST_HIDDEN:
+        raise InvalidInput(f"cannot hide {len(asked)} paths: {MOST_HIDDEN} at most")
+    return [mounts.target(path, "path to hide") for path in asked]
 
 
 def resources(spec: ContainerSpec) -> Resources:

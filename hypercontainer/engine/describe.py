@@ -392,6 +392,9 @@ def _host_config(pod: PodRecord, record: ContainerRecord) -> doc.HostConfig:
         log_config=doc.LogConfig(type="json-file" if spec.log == "file" else "none", config=_log_options(spec)),
         volumes_from=spec.volumes_from,
         publish_all_ports=asked.publish_exposed,
+        masked_paths=spec.masked_paths if spec.privileged else record.config.masked_paths,
+        readonly_paths=spec.readonly_paths if spec.privileged else record.config.readonly_paths,
+        console_size=[spec.rows, spec.columns],
     )
 
 
@@ -427,6 +430,7 @@ def _config(pod: PodRecord, record: ContainerRecord) -> doc.ProcessConfig:
         stop_signal=signals.name(record.stop_signal),
         stop_timeout=spec.stop_timeout_s,
         healthcheck=health_config(record.healthcheck) if record.healthcheck else None,
+        shell=spec.shell,
     )
 
 

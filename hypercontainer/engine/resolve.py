@@ -95,7 +95,7 @@ def container(
         sinks=[_log(spec)] if spec.log == "file" else [],
         stop_signal=_stop_signal(spec, image),
         healthcheck=check,
-        probe=health.command(check, image.shell) if check else [],
+        probe=health.command(check, spec.shell or image.shell) if check else [],
         labels={**image.labels, **spec.labels},
         mounts=own,
         exposed_ports=exposed(image.exposed_ports, spec.expose),
@@ -159,6 +159,7 @@ def check_numbers(spec: ContainerSpec) -> None:
         *(("group", group, (1 << 32) - 2) for group in spec.groups if isinstance(group, int)),
         ("shm_mib", spec.shm_mib, MAX_MEMORY_MIB),
         ("scratch_mib", spec.scratch_mib, 8 << 20),
+        *(("size of a terminal", size, 65535) for size in (spec.rows, spec.columns)),
         ("stop_timeout_s", spec.stop_timeout_s, 86400 * 365),
         ("restart.max_retries", spec.restart.max_retries, 1 << 31),
     ]

@@ -163,6 +163,9 @@ class HostConfig(Document, frozen=True, kw_only=True):
     log_config: LogConfig = LogConfig()
     volumes_from: list[str] = []
     publish_all_ports: bool = False
+    masked_paths: list[str] | None = None  # that cannot be read inside; None: the usual ones of a privileged one, none
+    readonly_paths: list[str] | None = None  # the same, written
+    console_size: list[int] = []  # rows and columns of a terminal when it starts; 0 = nobody says
 
 
 class HealthConfig(Document, frozen=True, kw_only=True):
@@ -309,6 +312,8 @@ class Exec(Document, frozen=True, kw_only=True):
     pid: int
     tty: bool
     open_stdin: bool
+    open_stdout: bool = True
+    open_stderr: bool = True
     privileged: bool = False
     detach_keys: str = ""
     command: list[str]

@@ -87,6 +87,8 @@ class ContainerSpec(Value, frozen=True, kw_only=True):
     groups: list[int | str] = []  # that its processes are in, beside those of their user; names by the image's files
     hostname: str = ""  # "" = the pod's
     tty: bool = False
+    rows: int = 0  # of that, when it starts
+    columns: int = 0
     open_stdin: bool = False
     stdin_once: bool = False  # its stdin ends with the first client that is attached to it, docker's StdinOnce
     expose: list[str] = []  # "80/tcp": what it listens on, beside what the image says
@@ -100,6 +102,10 @@ class ContainerSpec(Value, frozen=True, kw_only=True):
     privileged: bool = False
     no_new_privileges: bool = False
     seccomp: Literal["default", "unconfined"] = "default"
+    masked_paths: list[str] | None = (
+        None  # what nobody in it reads; None = as docker, or nothing where it is privileged
+    )
+    readonly_paths: list[str] | None = None  # what nobody in it writes; the same
     ulimits: list[Ulimit] = []
     sysctls: dict[str, str] = {}
     cpus: float = 0.0  # a limit inside the guest; 0 = none
@@ -112,6 +118,7 @@ class ContainerSpec(Value, frozen=True, kw_only=True):
     stop_signal: str | None = None
     stop_timeout_s: int = 10
     healthcheck: Healthcheck | None = None
+    shell: list[str] = []  # that reads a probe's CMD-SHELL; [] = as the image says, or /bin/sh -c
     restart: RestartPolicy = RestartPolicy()
     labels: dict[str, str] = {}
     auto_remove: bool = False
@@ -240,6 +247,8 @@ class ExecSpec(Value, frozen=True, kw_only=True):
     user: str | None = None
     tty: bool = False
     open_stdin: bool = False
+    stdout: bool = True  # its caller hears it
+    stderr: bool = True
     privileged: bool = False
     detach: bool = False
     detach_keys: str = ""  # what its client types to leave, for the door that looks for it

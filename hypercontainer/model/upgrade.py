@@ -210,9 +210,14 @@ def _pod_17(pod: Mapping[str, Any]) -> Mapping[str, Any]:
     return pod
 
 
+# 18: what is hidden in it, who reads its probes, how large its terminal is at first. Nobody said so before.
+def _pod_18(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    return pod
+
+
 _LATER_PODS = (
     _pod_3, _pod_4, _pod_5, _pod_6, _pod_7, _pod_8, _pod_9, _pod_10, _pod_11, _pod_12, _pod_13, _pod_14, _pod_15,
-    _pod_16, _pod_17,
+    _pod_16, _pod_17, _pod_18,
 )  # fmt: skip
 
 

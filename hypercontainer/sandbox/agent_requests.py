@@ -147,8 +147,17 @@ def _cgroup(resources: Resources, memory_mib: int) -> m.Cgroup:
 
 def first_process(container: ContainerRecord, streams: Streams) -> m.ProcessStart:
     """The container's own process."""
-    config = container.config
-    return _process(container.id, container.id, config.process, streams, first=True, init=config.init)
+    config, spec = container.config, container.spec
+    return _process(
+        container.id,
+        container.id,
+        config.process,
+        streams,
+        first=True,
+        init=config.init,
+        rows=spec.rows,
+        columns=spec.columns,
+    )
 
 
 def exec_process(

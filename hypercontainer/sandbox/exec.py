@@ -71,8 +71,8 @@ class Exec:
         attached = not self.abandoned
         streams = Streams(
             stdin=first if spec.open_stdin and attached else 0,
-            stdout=first + 1 if attached else 0,
-            stderr=first + 2 if attached and not spec.tty else 0,
+            stdout=first + 1 if spec.stdout and attached else 0,
+            stderr=first + 2 if spec.stderr and attached and not spec.tty else 0,
         )
         self._vm = vm
         if streams.stdin:
@@ -133,6 +133,8 @@ class Exec:
             pid=self.pid,
             tty=bool(spec and spec.tty),
             open_stdin=bool(spec and spec.open_stdin),
+            open_stdout=bool(spec and spec.stdout),
+            open_stderr=bool(spec and spec.stderr),
             privileged=bool(spec and spec.privileged),
             detach_keys=spec.detach_keys if spec else "",
             command=spec.command if spec else [],

@@ -26,6 +26,7 @@ REFUSED: Mapping[str, str] = {
     "session": "it is of BuildKit: use DOCKER_BUILDKIT=0",
     "cpuquota": "a machine has processors of its own",
     "cpuperiod": "a machine has processors of its own",
+    "isolation": "every stage runs in a virtual machine",
     "securityopt": "every stage runs in a virtual machine",
 }
 # Those that change nothing, and why: the build says so.
@@ -38,7 +39,7 @@ VOID: Mapping[str, str] = {
 }
 
 
-UNSAID = ("", "0", False, "[]", "null")
+UNSAID = ("", "0", "default", False, "[]", "null")
 
 
 class BuildQuery(Query, frozen=True, kw_only=True):
@@ -69,6 +70,7 @@ class BuildQuery(Query, frozen=True, kw_only=True):
     cpuperiod: str = ""
     memswap: str = ""
     cgroupparent: str = ""
+    isolation: str = ""
     securityopt: str = ""
 
 

@@ -63,6 +63,8 @@ class Mount(Body, frozen=True, kw_only=True):
     bind_options: BindOptions = BindOptions()
     volume_options: VolumeOptions = VolumeOptions()
     tmpfs_options: TmpfsOptions = TmpfsOptions()
+    image_options: Set = {}
+    cluster_options: Set = {}
 
 
 class DeviceRequest(Body, frozen=True, kw_only=True):
@@ -156,6 +158,7 @@ class HostConfig(Sizes, frozen=True, kw_only=True):
     readonly_paths: list[str] | None = None
     mounts: list[Mount] = []
     init: bool = False
+    console_size: list[int] = []  # rows, columns
 
 
 class AddressConfig(Body, frozen=True, kw_only=True):
@@ -170,6 +173,7 @@ class Endpoint(Body, frozen=True, kw_only=True):
     aliases: list[str] = []
     mac_address: str = ""
     driver_opts: dict[str, str] = {}
+    gw_priority: int = 0
 
 
 class NetworkingConfig(Body, frozen=True, kw_only=True):
@@ -177,7 +181,7 @@ class NetworkingConfig(Body, frozen=True, kw_only=True):
 
 
 class ContainerConfig(Body, frozen=True, kw_only=True):
-    """The whole of it. Attach… and ConsoleSize say what the client will do itself."""
+    """The whole of it. Attach… say what the client will do itself."""
 
     hostname: str = ""
     domainname: str = ""
@@ -199,5 +203,6 @@ class ContainerConfig(Body, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     stop_signal: str = ""
     stop_timeout: int | None = None
+    shell: list[str] = []
     host_config: HostConfig = HostConfig()
     networking_config: NetworkingConfig = NetworkingConfig()

@@ -3,7 +3,7 @@
 from typing import Any
 
 from hypercontainer.errors import InvalidInput, NotFound, WrongState
-from hypercontainer.hyperd.docker import detach, streams, versions
+from hypercontainer.hyperd.docker import detach, spec, streams, versions
 from hypercontainer.hyperd.docker.call import Body, Nothing, container
 from hypercontainer.hyperd.docker.containers import ResizeQuery
 from hypercontainer.hyperd.docker.inspect import Document
@@ -15,6 +15,8 @@ from hypercontainer.model.spec import ExecSpec
 class ExecConfig(Body, frozen=True, kw_only=True):
     cmd: list[str] | str | None = None
     attach_stdin: bool = False
+    attach_stdout: bool = False
+    attach_stderr: bool = False
     tty: bool = False
     env: list[str] = []
     user: str = ""
@@ -46,7 +48,7 @@ async def create(call: Call[Nothing, ExecConfig]) -> Created:
     if not command or not command[0]:
         raise InvalidInput("No exec command specified")
     detach.keys(body.detach_keys)
-    rows, columns = _size(body.console_size)
+    rows, columns = spec.size(body.console_size)
     wanted = ExecSpec(
         command=command,
         env=body.env,
@@ -54,6 +56,8 @@ async def create(call: Call[Nothing, ExecConfig]) -> Created:
         user=body.user or None,
         tty=body.tty,
         open_stdin=body.attach_stdin,
+        stdout=body.attach_stdout,
+        stderr=body.attach_stderr,
         privileged=body.privileged,
         detach_keys=body.detach_keys,
         rows=rows,
@@ -62,19 +66,12 @@ async def create(call: Call[Nothing, ExecConfig]) -> Created:
     return Created(id=await call.engine.execs.create(container(call), wanted))
 
 
-def _size(size: list[int]) -> tuple[int, int]:
-    """Rows and columns; 0 of each when nobody says."""
-    if size and not (len(size) == 2 and all(0 <= n <= 65535 for n in size)):
-        raise InvalidInput(f"invalid ConsoleSize {size[:4]}: use [ROWS, COLUMNS]")
-    return (size[0], size[1]) if size else (0, 0)
-
-
 async def start(call: Call[Nothing, ExecStart]) -> Upgrade | Answer:
     """Its streams, or with Detach nothing. It is started once the head of the answer is sent: what it could not be
     started for is said in the stream, as by dockerd."""
     version, id = versions.of(call), exec_id(call)
     known = await call.engine.execs.inspect(id)
-    rows, columns = _size(call.body.console_size)
+    rows, columns = spec.size(call.body.console_size)
     if rows and columns:
         await call.engine.execs.resize(id, rows, columns)
     if call.body.detach:
@@ -101,8 +98,8 @@ async def show(call: Call[Nothing, None]) -> Document:
             "privileged": found.privileged,
         },
         "OpenStdin": found.open_stdin,
-        "OpenStderr": True,
-        "OpenStdout": True,
+        "OpenStderr": found.open_stderr,
+        "OpenStdout": found.open_stdout,
         "CanRemove": False,  # as of all that are there to be asked
         "ContainerID": found.container_id,
         "DetachKeys": found.detach_keys,

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 
 from hypercontainer.hyperd.docker.versions import Version
-from hypercontainer.model import defaults, spec
 from hypercontainer.model import documents as doc
+from hypercontainer.model import spec
 
 Document = dict[str, Any]
 
@@ -24,7 +24,6 @@ NOTHING_SET: Document = {  # of HostConfig, what is refused, or void in a virtua
     "Cgroup": "",
     "CgroupParent": "",
     "CgroupnsMode": "private",
-    "ConsoleSize": [0, 0],
     "ContainerIDFile": "",
     "CpuCount": 0,
     "CpuPercent": 0,
@@ -102,7 +101,7 @@ def container(found: doc.Container, version: Version, networks: Mapping[str, str
     asked = document.pop("AsAsked")
     if asked.keys() & MOUNTED:  # else they are of one that no client of docker's made
         asked = dict.fromkeys(MOUNTED) | asked
-    document["HostConfig"] = NOTHING_SET | document["HostConfig"] | _paths(found.host_config) | asked
+    document["HostConfig"] = NOTHING_SET | document["HostConfig"] | asked
     told = document["HostConfig"]["Tmpfs"] or {}  # and nowhere else
     document["Mounts"] = [mount for mount in document["Mounts"] if mount["Destination"] not in told]
     document["NetworkSettings"] = _network(found, version, networks)
@@ -118,15 +117,6 @@ def container(found: doc.Container, version: Version, networks: Mapping[str, str
         "AppArmorProfile": "",
         "ExecIDs": None,
         "GraphDriver": {"Name": found.driver, "Data": None},
-    }
-
-
-def _paths(host: doc.HostConfig) -> Document:
-    """What is masked in it, and what cannot be written."""
-    hidden = not host.privileged
-    return {
-        "MaskedPaths": list(defaults.MASKED_PATHS) if hidden else None,
-        "ReadonlyPaths": list(defaults.READONLY_PATHS) if hidden else None,
     }
 
 

@@ -46,6 +46,7 @@ def bind(word: str) -> Mount:
 
 
 def mount(said: config.Mount) -> Mount:
+    _check_options(said)
     if said.type == "bind":
         return _bind(said)
     if said.type == "volume":
@@ -63,6 +64,20 @@ def mount(said: config.Mount) -> Mount:
             options=["=".join(words) for words in options.options],
         )
     raise InvalidInput(f"cannot mount a {said.type[:40]!r} at {said.target[:200]!r}: use bind, volume or tmpfs")
+
+
+def _check_options(said: config.Mount) -> None:
+    """Those of another type than its own, in docker's words."""
+    for kind, options in (
+        ("bind", said.bind_options),
+        ("volume", said.volume_options),
+        ("tmpfs", said.tmpfs_options),
+        ("image", said.image_options),
+        ("cluster", said.cluster_options),
+    ):
+        if kind != said.type and options != type(options)():
+            field = f"{kind.capitalize()}Options"
+            raise InvalidInput(f'invalid mount config for type "{said.type[:40]}": field {field} must not be specified')
 
 
 def _bind(said: config.Mount) -> Mount:

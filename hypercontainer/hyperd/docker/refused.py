@@ -24,8 +24,6 @@ OF_SIZES = {
 OF_HOST = {
     "cgroup": "a virtual machine has cgroups of its own",
     "links": "put the containers on one network, or publish ports",
-    "masked_paths": "the usual paths are masked: use Privileged for none",
-    "readonly_paths": "the usual paths are read-only: use Privileged for none",
 }
 OF_CONTAINER = {
     "domainname": "write the whole name into Hostname",
@@ -140,8 +138,6 @@ def _unset(body: Sizes | ContainerConfig, fields: dict[str, str]) -> None:
     for field, why in fields.items():
         if getattr(body, field) not in (None, "", 0, False, [], {}):
             raise InvalidInput(f"cannot set {name(field)}: {why}")
-        if field in ("masked_paths", "readonly_paths") and getattr(body, field) == []:
-            raise InvalidInput(f"cannot set {name(field)} to none: {why}")
 
 
 def _void(body: Sizes, fields: dict[str, str]) -> Iterator[str]:

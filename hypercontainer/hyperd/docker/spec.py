@@ -56,6 +56,7 @@ def _container(body: ContainerConfig, name: str) -> ContainerSpec:
     log = host.log_config.config
     security = _security(host.security_opt)
     entrypoint, command = words(body.entrypoint), words(body.cmd)
+    rows, columns = size(host.console_size)
     return ContainerSpec(
         image=body.image,
         name=name,
@@ -66,6 +67,8 @@ def _container(body: ContainerConfig, name: str) -> ContainerSpec:
         user=body.user or None,
         groups=[_group(str(word)) for word in host.group_add],
         tty=body.tty,
+        rows=rows,
+        columns=columns,
         open_stdin=body.open_stdin,
         stdin_once=body.stdin_once,
         expose=[_with_protocol(port) for port in body.exposed_ports],
@@ -78,6 +81,8 @@ def _container(body: ContainerConfig, name: str) -> ContainerSpec:
         privileged=host.privileged,
         no_new_privileges="no-new-privileges" in security,
         seccomp="unconfined" if "seccomp" in security else "default",
+        masked_paths=host.masked_paths,
+        readonly_paths=host.readonly_paths,
         ulimits=[_ulimit(limit) for limit in host.ulimits],
         sysctls=host.sysctls,
         cpus=limit if limit % 1 else 0.0,  # of whole ones the machine has no more
@@ -89,6 +94,7 @@ def _container(body: ContainerConfig, name: str) -> ContainerSpec:
         stop_signal=body.stop_signal or None,
         stop_timeout_s=10 if body.stop_timeout is None else body.stop_timeout,
         healthcheck=_healthcheck(body.healthcheck),
+        shell=body.shell,
         restart=restart(host.restart_policy or RestartPolicy()),
         labels=body.labels,
         auto_remove=host.auto_remove,
@@ -126,6 +132,13 @@ def _healthcheck(said: Healthcheck) -> spec.Healthcheck | None:
         start_interval_s=said.start_interval / 1e9,
         retries=said.retries,
     )
+
+
+def size(console: list[int]) -> tuple[int, int]:
+    """Rows and columns of a ConsoleSize; 0 of each when nobody says."""
+    if console and not (len(console) == 2 and all(0 <= n <= 65535 for n in console)):
+        raise InvalidInput(f"invalid ConsoleSize {console[:4]}: use [ROWS, COLUMNS]")
+    return (console[0], console[1]) if console else (0, 0)
 
 
 def words(said: list[str] | str | None) -> list[str] | None:
@@ -191,6 +204,9 @@ def endpoint(network: str, said: Endpoint) -> EndpointSpec:
     for field, value in ("Links", said.links), ("LinkLocalIPs", said.ipam_config.link_local_ips):
         if value:
             raise InvalidInput(f"cannot set {field} on network {network[:60]}: it is not supported by hyperd")
+    if said.gw_priority:
+        words = f"cannot set GwPriority on network {network[:60]}"
+        raise InvalidInput(f"{words}: the first network that leads out has the default route, name it first")
     address = said.ipam_config
     return EndpointSpec(
         network=network,

@@ -22,6 +22,7 @@ class VolumeConfig(Body, frozen=True, kw_only=True):
     driver: str = ""
     driver_opts: dict[str, str] = {}
     labels: dict[str, str] = {}
+    cluster_volume_spec: dict[str, Any] = {}
 
 
 def volume(found: doc.Volume) -> Document:
@@ -50,6 +51,8 @@ async def entries(call: Call[filters.Filtered, None]) -> Document:
 async def create(call: Call[Nothing, VolumeConfig]) -> Document:
     body = call.body
     mounts.check_driver(body.driver)
+    if body.cluster_volume_spec:
+        raise InvalidInput(f"cannot set ClusterVolumeSpec of volume {body.name[:60]}: there is no swarm")
     if len(body.name) == 1:
         words = "volume name is too short, names should be at least two alphanumeric characters"
         raise InvalidInput(f"create {body.name}: {words}")

@@ -1,11 +1,13 @@
 """What a container takes of its image, of other containers, and of its guest."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import InvalidInput, NotFound
+from hypercontainer.model import defaults
 from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, Mount, PodSpec, PortMapping
 from hypercontainer.testing.busybox import write_archive
 from tests.unit.engine.world import ADMIN, Run, World, load
@@ -91,8 +93,32 @@ async def test_groups_and_weights_reach_the_guest(world: World, engine: LocalEng
 
 
 @pytest.mark.parametrize(
+    ("asked", "masked", "read_only"),
+    [
+        ({}, defaults.MASKED_PATHS, defaults.READONLY_PATHS),
+        ({"privileged": True}, [], []),
+        ({"masked_paths": []}, [], defaults.READONLY_PATHS),
+        ({"masked_paths": ["/proc//a/"], "readonly_paths": ["/x/../proc"]}, ["/proc/a"], ["/proc"]),
+    ],
+)
+async def test_what_is_hidden_in_it(
+    world: World, engine: LocalEngine, create: Run, asked: dict[str, Any], masked: list[str], read_only: list[str]
+) -> None:
+    id = await create("sleep", "1", tty=True, rows=24, columns=80, **asked)
+    await engine.containers.start(id)
+    agent = world.hypervisor.alive[0].agent
+    assert (agent.containers[id].masked_paths, agent.containers[id].readonly_paths) == (masked, read_only)
+    [start] = [args for op, args in agent.requests if op == "process.start" and args.get("first")]
+    assert (start["rows"], start["columns"]) == (24, 80)
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
+        {"masked_paths": ["proc"]},
+        {"readonly_paths": ["/"]},
+        {"masked_paths": ["/proc/x"] * 129},
+        {"rows": 65536},
         {"groups": [-1]},
         {"groups": ["a:b"]},
         {"groups": [""]},

@@ -48,6 +48,9 @@ def test_what_was_asked_for_comes_before_what_the_image_says() -> None:
     assert resolved(Healthcheck(interval_s=1)).probe == []  # nobody says what to run
     line = Healthcheck(test=["CMD-SHELL", "Test-It"])
     assert resolved(line, None, "/bin/pwsh", "-c").probe == ["/bin/pwsh", "-c", "Test-It"]
+    own = ContainerSpec(image="i", healthcheck=line, shell=["/bin/bash", "-c"])
+    image_s = ProcessConfig(cmd=["x"], shell=["/bin/pwsh", "-c"])
+    assert resolve.container(own, "sha256:0", image_s, ROOTFS, name="c").probe == ["/bin/bash", "-c", "Test-It"]
 
 
 @pytest.mark.parametrize(

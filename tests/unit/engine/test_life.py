@@ -340,6 +340,10 @@ async def test_exec_has_streams_and_a_status_of_its_own(engine: LocalEngine, cre
     assert (len(out[1]), len(out[2]), await session.wait()) == (100000, 1000, 3)
     await session.detach()
     assert (await engine.execs.inspect(session.id)).exit_code == 3
+    alone = await execute(engine, id, ExecSpec(command=["spew", "10", "20", "3"], stdout=False))
+    assert (await read(alone), await alone.wait()) == ({1: b"", 2: out[2][:20]}, 3)
+    document = await engine.execs.inspect(alone.id)
+    assert (document.open_stdout, document.open_stderr) == (False, True)
     with pytest.raises(GuestError):
         await execute(engine, id, ExecSpec(command=["no-such-command"]))
     await engine.containers.remove(id, force=True, volumes=False)

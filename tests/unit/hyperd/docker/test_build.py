@@ -62,6 +62,7 @@ async def test_what_is_usual_is_as_not_said(server: Server) -> None:
         ("squash=1", "layers are not squashed"),
         ("version=2", "BuildKit"),
         ("cpuquota=5", "cannot build with cpuquota"),
+        ("isolation=hyperv", "cannot build with isolation"),
         ("buildargs=[]", "no object of strings"),
         ("labels={", "cannot read labels"),
         ("extrahosts=a", "they are NAME:ADDRESS"),

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from hypercontainer.errors import GuestError
 from hypercontainer.hyperd.docker.streams import frame
 from hypercontainer.model import documents as doc
+from hypercontainer.model.spec import ExecSpec
 from tests.unit.hyperd.docker.conftest import Server, message
 from tests.unit.hyperd.fake import FakeSession
 
@@ -20,6 +21,7 @@ async def test_an_exec_is_two_calls(server: Server) -> None:
     server.engine.answers["execs.inspect"] = EXEC
     body = {"Cmd": ["sh"], "AttachStdout": True, "User": "", "Env": None, "ConsoleSize": None}
     assert await server.ask("POST", "/containers/web/exec", json=body) == (201, {"Id": "e1"})
+    assert server.engine.calls[-1][1] == ("web", ExecSpec(command=["sh"], stderr=False))
     session = server.engine.session = FakeSession()
     reader, writer, head = await server.hijack("/exec/e1/start", b'{"Detach":false,"Tty":false}')
     assert head.startswith("HTTP/1.1 101")

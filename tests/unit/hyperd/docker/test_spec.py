@@ -150,7 +150,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"DeviceRequests": [{"Count": -1, "Capabilities": [["gpu"]]}]},
         r'device driver "" with capabilities: \[\[gpu\]\]',
     ),
-    ({"MaskedPaths": []}, "cannot set MaskedPaths to none"),
     ({"StorageOpt": {"x": "y"}}, "cannot set StorageOpt's 'x'"),
     ({"ExtraHosts": ["a"]}, "bad format for add-host"),
     ({"SecurityOpt": ["seccomp={}"]}, "cannot set SecurityOpt"),
@@ -163,6 +162,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"Binds": ["a:b:c:d"]}, "invalid volume specification"),
     ({"Mounts": [{"Type": "image", "Target": "/x"}]}, "cannot mount a 'image'"),
     ({"Mounts": [{"Type": "bind", "Target": "/x", "BindOptions": {"Propagation": "rshared"}}]}, "Propagation"),
+    (
+        {"Mounts": [{"Type": "bind", "Target": "/x", "VolumeOptions": {"Labels": {"a": "b"}}}]},
+        "field VolumeOptions must",
+    ),
+    ({"ConsoleSize": [1]}, "invalid ConsoleSize"),
     ({"Tmpfs": {"/t": "size=x"}}, "invalid size 'x'"),
     ({"Runtime": "runc"}, "unknown or invalid runtime name: runc"),
 ]

@@ -17,6 +17,8 @@ async def test_volumes(server: Server) -> None:
     assert await server.ask("GET", "/volumes") == (200, {"Volumes": [volume], "Warnings": None})
     assert await server.ask("POST", "/volumes/create") == (201, volume)
     assert message(await server.ask("POST", "/volumes/create", json={"Driver": "nfs"}))[0] == 404
+    status, text = message(await server.ask("POST", "/volumes/create", json={"ClusterVolumeSpec": {"Group": "a"}}))
+    assert (status, text.startswith("cannot set ClusterVolumeSpec")) == (400, True)
     server.engine.answers["volumes.inspect"] = NotFound("volume", "x")
     assert message(await server.ask("GET", "/volumes/x")) == (404, "get x: no such volume")
     for version, everything in ("1.41", True), ("1.42", False):
