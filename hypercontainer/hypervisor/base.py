@@ -1,6 +1,6 @@
 """What a hypervisor driver is: it boots guests and keeps hold of them."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from pathlib import Path
@@ -125,8 +125,8 @@ class Guest(Protocol):
     async def kill(self) -> None:
         """End the VMM and its helpers, remove its run-time files. Safe in any state, any number of times."""
 
-    def waited_s(self) -> float:
-        """Seconds that it has waited for a processor of the host since its start. No time limit counts them."""
+    def waited_s(self) -> Mapping[int, float]:
+        """Seconds that each thread of it has waited for a processor of the host. No time limit counts them."""
 
     async def wait(self) -> str:
         """Wait until the VMM has ended, and return why, in words: "powered off", "guest kernel panic: …",

@@ -4,29 +4,31 @@ A limit asks whether something still goes on. Whoever waits for a processor is n
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 MOST = 100  # times the limit, whatever was waited for
 LOOK_S = 0.01  # between two looks, at least
 
-Waited = Callable[[], float]  # seconds that it has waited for a processor, since its start
+Waited = Callable[[], Mapping[int, float]]  # seconds that each of its threads has waited for a processor, by number
 
 
-def never() -> float:
+def never() -> Mapping[int, float]:
     """Of what has a processor whenever it wants one."""
-    return 0.0
+    return {}
 
 
 @asynccontextmanager
 async def limit(seconds: float, waited: Waited) -> AsyncIterator[None]:
-    """As asyncio.timeout: TimeoutError after `seconds`, and those by which `waited` has grown meanwhile."""
+    """As asyncio.timeout: TimeoutError after `seconds`, and those by which `waited` has grown meanwhile.
+
+    Those of all threads: what one has done goes on in another one, which waits in its turn."""
     loop = asyncio.get_running_loop()
     begin, before = loop.time(), waited()
     timers: list[asyncio.TimerHandle] = []  # the next look
 
     def look() -> None:
-        more = max(waited() - before, 0.0)  # of a process that has ended `waited` is 0
+        more = sum(waited_s - before.get(thread, 0.0) for thread, waited_s in waited().items())
         left = begin + min(seconds + more, seconds * MOST) - loop.time()
         if left > 0:
             timers[:] = [loop.call_later(max(left, LOOK_S), look)]

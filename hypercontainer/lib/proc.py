@@ -125,17 +125,15 @@ def nice(pid: int, level: int) -> None:
         pass
 
 
-def waited_s(pid: int) -> float:
-    """How long process `pid` was ready to run and had no processor, since its start: of its threads the one that
-    waited most. 0 if it is gone, or if the kernel does not count it."""
-    most_ns = 0
-    try:
+def waited_s(pid: int) -> dict[int, float]:
+    """How long each thread of process `pid` was ready to run and had no processor, since its start. None if the process
+    is gone, or if the kernel does not count it."""
+    found = dict[int, float]()
+    with suppress(FileNotFoundError, ProcessLookupError):
         for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/schedstat") as f:
-                most_ns = max(most_ns, int(f.read().split()[1]))
-    except (FileNotFoundError, ProcessLookupError):
-        pass  # the process, or one of its threads: the others were counted
-    return most_ns / 1e9
+            with suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/task/{thread}/schedstat") as f:
+                found[int(thread)] = int(f.read().split()[1]) / 1e9
+    return found
 
 
 def largest_file(pid: int) -> int | None:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -55,8 +55,8 @@ class BareGuest:
     def alive(self) -> bool:
         return not self._ended.done()
 
-    def waited_s(self) -> float:
-        return self.starved_s
+    def waited_s(self) -> Mapping[int, float]:
+        return {1: self.starved_s}
 
     async def size(self) -> Size:
         memory_mib = self.config.memory_mib + self.added_mib

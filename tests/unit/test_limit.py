@@ -26,20 +26,42 @@ async def test_time_without_a_processor_does_not_count() -> None:
     loop = asyncio.get_running_loop()
     begin, done = loop.time(), asyncio.Event()
     loop.call_later(0.1, done.set)
-    async with limit(0.01, lambda: loop.time() - begin):  # it has waited all the time
+    async with limit(0.01, lambda: {1: loop.time() - begin}):  # it has waited all the time
+        await done.wait()
+
+
+async def test_threads_that_wait_in_turn_wait_all_the_time() -> None:
+    loop = asyncio.get_running_loop()
+    begin, done = loop.time(), asyncio.Event()
+    loop.call_later(0.2, done.set)
+
+    def waited() -> dict[int, float]:
+        half = (loop.time() - begin) / 2
+        return {1: half, 2: half}
+
+    async with limit(0.01, waited):
+        await done.wait()
+
+
+async def test_a_thread_that_has_ended_has_not_given_its_time_back() -> None:
+    loop = asyncio.get_running_loop()
+    begin, done = loop.time(), asyncio.Event()
+    threads = [{1: 3600.0, 2: 0.0}]
+    loop.call_later(0.1, done.set)
+    async with limit(0.01, lambda: threads.pop() if threads else {2: loop.time() - begin}):
         await done.wait()
 
 
 async def test_what_was_waited_before_is_of_no_use_now() -> None:
     with pytest.raises(TimeoutError):
-        async with limit(0.01, lambda: 3600.0):
+        async with limit(0.01, lambda: {1: 3600.0}):
             await asyncio.Event().wait()
 
 
 async def test_there_is_an_end_whatever_is_said() -> None:
     loop = asyncio.get_running_loop()
     with pytest.raises(TimeoutError):
-        async with limit(0.1 / MOST, lambda: loop.time() * 1e6):
+        async with limit(0.1 / MOST, lambda: {1: loop.time() * 1e6}):
             await asyncio.Event().wait()
 
 
@@ -59,7 +81,7 @@ async def test_an_agent_whose_guest_has_no_processor_has_time_to_answer(tmp_path
     loop, agent = asyncio.get_running_loop(), FakeAgent()
     begin = loop.time()
     connecting = asyncio.create_task(
-        AgentClient.connect(tmp_path / "agent", timeout_s=0.02, waited=lambda: loop.time() - begin)
+        AgentClient.connect(tmp_path / "agent", timeout_s=0.02, waited=lambda: {1: loop.time() - begin})
     )
     await asyncio.sleep(0.2)  # ten times the limit
     await agent.serve(tmp_path / "agent")
@@ -78,9 +100,9 @@ def test_a_process_that_shares_a_processor_has_waited_for_it() -> None:
         try:
             for process in (one, two):
                 assert process.stdout and process.stdout.readline() == b"\n"
-            while proc.waited_s(one.pid) + proc.waited_s(two.pid) < 0.1:
+            while sum(proc.waited_s(one.pid).values()) + sum(proc.waited_s(two.pid).values()) < 0.1:
                 pass
         finally:
             one.kill()
             two.kill()
-    assert proc.waited_s(one.pid) == 0.0
+    assert proc.waited_s(one.pid) == {}

@@ -144,7 +144,7 @@ class QemuGuest:
         self._run = self._run.moved(run_dir)
         self._record.run_dir = str(run_dir)
 
-    def waited_s(self) -> float:
+    def waited_s(self) -> Mapping[int, float]:
         return proc.waited_s(self._record.process.pid)
 
     async def size(self) -> Size:
