@@ -1,12 +1,20 @@
 """The use cases of execs. model.api.Execs says what each promises."""
 
+import asyncio
+from contextlib import suppress
+
 from hypercontainer.engine import config
 from hypercontainer.engine.supervisor import Supervisor
-from hypercontainer.errors import InvalidInput, NotFound
+from hypercontainer.errors import HyperError, InvalidInput, NotFound
+from hypercontainer.lib import clock
 from hypercontainer.model import documents as doc
+from hypercontainer.model.record import ContainerRecord
 from hypercontainer.model.spec import ExecSpec
 from hypercontainer.sandbox.exec import Exec, ExecSession
 from hypercontainer.sandbox.pod import Pod
+
+BUSY = "RD"  # states of a process that comes to do something, as ps has them
+LOOK_EVERY_S = 0.01
 
 
 class Execs:
@@ -20,8 +28,10 @@ class Execs:
         process = config.exec_process(container.record.config.process, spec)
         return pod.add_exec(container, spec, process).id
 
-    async def start(self, id: str, *, detach: bool = False) -> ExecSession | None:
+    async def start(self, id: str, *, detach: bool = False, first_steps_s: float = 0.0) -> ExecSession | None:
         pod, exec_ = self._find(id)
+        if exec_.container:
+            await _first_steps(pod, exec_.container, first_steps_s)
         await pod.start_exec(exec_, detach=detach)
         return None if exec_.abandoned else ExecSession(exec_)
 
@@ -36,3 +46,19 @@ class Execs:
             if id in pod.execs:
                 return pod, pod.execs[id]
         raise NotFound("exec", id)
+
+
+async def _first_steps(pod: Pod, container: ContainerRecord, within_s: float) -> None:
+    """Wait until all in it rests, or `within_s` have passed since its start."""
+    left_s = within_s - (clock.now_ns() - container.started_ns) / 1e9
+    if not 0 < left_s <= within_s:
+        return
+    with suppress(TimeoutError, HyperError):  # whatever is wrong with it the start of the exec says
+        async with asyncio.timeout(left_s):
+            while await _busy(pod, container):  # noqa: ASYNC110  no guest tells of it
+                await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def _busy(pod: Pod, container: ContainerRecord) -> bool:
+    table = await pod.machine.running().agent.container_processes(container.id)
+    return any(process.state[:1] in BUSY for process in table.processes)

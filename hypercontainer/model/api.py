@@ -218,8 +218,10 @@ class Execs(Protocol):
     async def create(self, c: str, spec: ExecSpec) -> str:
         """Write down what is to run in a container that runs, and return its id."""
 
-    async def start(self, id: str, *, detach: bool = False) -> Session | None:
+    async def start(self, id: str, *, detach: bool = False, first_steps_s: float = 0.0) -> Session | None:
         """Start it; None with `detach`, or when its spec says so: nobody is at its streams. Once: then WrongState.
+
+        In a container that was started less than `first_steps_s` ago it waits, up to then, until all in it rests.
 
         Raises before anything ran. GuestError (exec's errno in the guest) is the end of the exec, with the status
         that a shell would say."""

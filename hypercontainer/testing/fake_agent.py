@@ -39,6 +39,7 @@ class FakeAgent:
         self.interfaces: dict[str, m.Interface] = {}  # by MAC address
         self.containers: dict[str, m.ContainerCreate] = {}
         self.frozen: set[str] = set()
+        self.process_state = "S"  # of all, as ps has it
         self.processes: dict[str, FakeProcess] = {}
         self.cpus, self.added_kib = 1, 0  # as the last pod.resize said
         self.used_kib = BOOT_KIB // 2
@@ -302,7 +303,7 @@ class FakeAgent:
         return m.ProcessTable(
             processes=[
                 m.ProcessRow(
-                    pid=p.pid, ppid=0, user="root", vsize_kib=1, rss_kib=1, state="S", start_s=0, cpu_ms=0, tty="?",
+                    pid=p.pid, ppid=0, user="root", vsize_kib=1, rss_kib=1, state=self.process_state, start_s=0, cpu_ms=0, tty="?",
                     command=" ".join(p.args),
                 )
                 for p in rows

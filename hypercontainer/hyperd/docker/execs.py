@@ -75,7 +75,7 @@ async def start(call: Call[Nothing, ExecStart]) -> Upgrade | Answer:
     if rows and columns:
         await call.engine.execs.resize(id, rows, columns)
     if call.body.detach:
-        await call.engine.execs.start(id, detach=True)
+        await call.engine.execs.start(id, detach=True, first_steps_s=streams.FIRST_STEPS_S)
         return Answer(status=200)
     if known.running or known.exit_code is not None:
         raise WrongState("start exec", id, "started")

@@ -21,6 +21,9 @@ RAW = "application/vnd.docker.raw-stream"
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 SINCE = Version(1, 42)  # the two have names of their own
 STDERR = 2
+# Clients start a program and exec at once what needs its first steps: an exec of dockerd's takes longer than they do.
+# Here it waits for them, within this time from the start on.
+FIRST_STEPS_S = 1.0
 
 
 def frame(stream: int, data: bytes) -> bytes:
@@ -154,7 +157,7 @@ class Starting:
             yield piece
 
     async def _start(self) -> Session:
-        session = await self._engine.execs.start(self.id)
+        session = await self._engine.execs.start(self.id, first_steps_s=FIRST_STEPS_S)
         assert session is not None  # noqa: S101  it is not detached
         self._started.set_result(session)
         return session

@@ -165,7 +165,7 @@ class Execs(Noun):
         self.detach = spec.detach
         return "e1"
 
-    async def start(self, id: str, *, detach: bool = False) -> Session | None:
+    async def start(self, id: str, *, detach: bool = False, first_steps_s: float = 0.0) -> Session | None:
         self.engine.note("execs.start", id)
         if self.detach or detach:
             return None
