@@ -15,6 +15,7 @@ import pytest
 
 from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
 from tests.certificates import Authority, Pair
+from tests.interop.clients import CLIENTS
 from tests.interop.docker_cli import CLIS, DockerCli
 
 pytestmark = [
@@ -25,6 +26,8 @@ pytestmark = [
 ]
 
 WAIT_S = 120
+PROGRAM = Path(__file__).with_name("programs") / "with_docker_py.py"
+PYTHON = CLIENTS / "testcontainers/bin/python"  # which stands on docker-py
 
 
 class Place:
@@ -134,6 +137,17 @@ def test_hyperctl(place: Place, docker: DockerCli, tmp_path: Path) -> None:
     docker.ok("run", "-d", "--name", "web", "busybox", "sleep", "1000")
     argv = place.daemon.argv("exec", "web", "echo", "the same")
     assert subprocess.run(argv, env=env, capture_output=True, timeout=300).stdout == b"the same\n"
+
+
+@pytest.mark.skipif(not PYTHON.exists(), reason="there is no docker-py: run `make interop`")
+@pytest.mark.parametrize(
+    "name", re.findall(r"^def (\w+)\(client: docker\.DockerClient\)", PROGRAM.read_text(), re.MULTILINE)
+)
+def test_docker_py(place: Place, tmp_path: Path, name: str) -> None:
+    bundles = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # which requests believes before what docker-py tells it
+    env = {key: value for key, value in place.docker(CLIS[0], tmp_path, place.good).env.items() if key not in bundles}
+    done = subprocess.run([PYTHON, PROGRAM, name], env=env, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
 
 
 def test_who_is_not_let_in(place: Place, docker: DockerCli, tmp_path: Path) -> None:
