@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 
 import msgspec
 
-from hypercontainer.engine import commit, create, describe, endpoints, lists, top, update
+from hypercontainer.engine import commit, create, describe, endpoints, links, lists, top, update
 from hypercontainer.engine.policy import Admission
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import InvalidInput, NotFound, WrongState
@@ -90,6 +90,17 @@ class Containers:
                 if not (force and container.alive):
                     raise  # else: a start or a suspend that was under way came first
 
+    async def unlink(self, c: str, alias: str) -> None:
+        pod, container = self.supervisor.find(c)
+        async with pod.locked() as locked:
+            before = pod.record.spec
+            pod.record.spec = links.without(self.host.index, pod.record, container.record, alias)
+            try:
+                locked.machine.save()
+            except BaseException:
+                pod.record.spec = before
+                raise
+
     async def rename(self, c: str, name: str) -> None:
         pod, container = self.supervisor.find(c)
         ids.check_name("container", name)
@@ -150,6 +161,7 @@ class Containers:
             vcpus=self.host.vcpus(pod.record),
             memory_mib=pod.site.machine_mib(pod.record),
             volumes=volumes,
+            links=links.shown(self.host.index, pod.record, record),
         )
         state = msgspec.structs.replace(document.state, starting=container.waits_for())
         if pod.machine.unreached and container.running:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from hypercontainer.engine import endpoints, mounts, resolve
+from hypercontainer.engine import endpoints, links, mounts, resolve
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import InvalidInput
@@ -19,7 +19,7 @@ async def pod(supervisor: Supervisor, spec: PodSpec, name: str, *, implicit: boo
     host = supervisor.host
     host.index.check_pod_name(name)
     host.check_factory(spec.factory)
-    spec = endpoints.resolved(host.networks, _with_exposed(host, spec))
+    spec = links.resolved(host.index, endpoints.resolved(host.networks, _with_exposed(host, spec)))
     endpoints.check_ports(host.networks, spec)
     record = resolve.pod(spec, name=name, implicit=implicit)
     made = supervisor.pod(record)

@@ -1,7 +1,7 @@
 """Records -> the documents that frontends show. Pure."""
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import msgspec
@@ -20,7 +20,7 @@ from hypercontainer.model.record import (
     NicRecord,
     PodRecord,
 )
-from hypercontainer.model.spec import CONTAINER, ContainerSpec, EndpointSpec, Healthcheck, Mount, PodSpec
+from hypercontainer.model.spec import CONTAINER, DEFAULT, ContainerSpec, EndpointSpec, Healthcheck, Mount, PodSpec
 
 
 def isolation(choice: Choice) -> doc.Isolation:
@@ -117,12 +117,14 @@ def ref(pod: PodRecord) -> doc.PodRef:
     return doc.PodRef(id=pod.id, name=pod.name, tenant=pod.spec.tenant)
 
 
-def entry(pod: PodRecord, record: ContainerRecord, now_ns: int, *, reached: bool = True) -> doc.ContainerEntry:
-    """`reached`: its machine answers, if it has one."""
+def entry(
+    pod: PodRecord, record: ContainerRecord, now_ns: int, linked: Iterable[str] = (), *, reached: bool = True
+) -> doc.ContainerEntry:
+    """`linked`: its names by links of others; `reached`: its machine answers, if it has one."""
     runs_unreached = record.state in ("running", "paused") and not reached
     return doc.ContainerEntry(
         id=record.id,
-        names=[f"/{record.name}"],
+        names=[f"/{record.name}", *linked],
         image=record.image_name,
         image_id=record.image_id,
         command=shlex.join(record.config.process.args),
@@ -193,6 +195,7 @@ def _places(pod: PodRecord) -> dict[str, doc.NamedEndpoint]:
         each.network: doc.NamedEndpoint(
             **addresses.get(each.network, {"mac_address": each.mac}),
             aliases=each.aliases,
+            links=[] if each.network == DEFAULT else each.links,  # there they are of the container: HostConfig
             ipam_config=_address_config(each),
             driver_opts=each.options,
         )
@@ -313,8 +316,9 @@ def container(
     vcpus: int,
     memory_mib: int,
     volumes: dict[str, str],
+    links: Sequence[str] = (),
 ) -> doc.Container:
-    """`volumes`: name -> folder on the host."""
+    """`volumes`: name -> folder on the host; `links`: as docker's HostConfig has them."""
     running = record.state in ("running", "paused")
     guest = vm(pod, pod.guest, choice, vcpus=vcpus, memory_mib=memory_mib) if pod.guest else None
     return doc.Container(
@@ -340,7 +344,7 @@ def container(
         restart_count=record.restart_count,
         log_path=log_path,
         log_attributes=logoptions.attributes(record),
-        host_config=_host_config(pod, record),
+        host_config=msgspec.structs.replace(_host_config(pod, record), links=list(links)),
         config=_config(pod, record),
         mounts=[mount(m, volumes.get(m.source, "")) for m in record.mounts],
         network_settings=network(pod, record),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface
 
+from hypercontainer.engine import links
 from hypercontainer.engine.store import PodIndex
 from hypercontainer.model.record import NicRecord, PodRecord
 from hypercontainer.model.spec import DEFAULT
@@ -29,13 +30,24 @@ class Asker:
     def addresses(self, name: str) -> Sequence[Address] | None:
         """In the first of its networks where somebody has the name, or where the name is in: "db" or "db.back"."""
         networks = [nic.network for nic in named_nics(self.pod)]
-        for network in networks:
-            if found := self._in(network, name):
-                return found
-        for network in networks:
-            if name.endswith(suffix := f".{network.lower()}") and (found := self._in(network, name[: -len(suffix)])):
-                return found
+        asked = [(network, name) for network in networks]
+        within = [(network, name.removesuffix(f".{network.lower()}")) for network in networks]
+        for places in asked, [place for place in within if place[1] != name]:
+            for look in self._linked, self._in:
+                for network, called in places:
+                    if found := look(network, called):
+                        return found
         return None
+
+    def _linked(self, network: str, name: str) -> list[Address]:
+        """What a link of its own calls so."""
+        told = [link for each in self.pod.spec.networks if each.network == network for link in each.links]
+        return [
+            address
+            for target, alias in map(links.parse, told)
+            if alias.lower() == name
+            for address in self._in(network, target.lower())
+        ]
 
     def _in(self, network: str, name: str) -> list[Address]:
         return [

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from hypercontainer.engine import links
 from hypercontainer.errors import InvalidInput
 from hypercontainer.model import ids
 from hypercontainer.model.record import MOST_NICS, PodRecord
@@ -86,6 +87,7 @@ def _resolved(networks: NetworkStore, endpoint: EndpointSpec) -> EndpointSpec:
         )
     for alias in endpoint.aliases:
         ids.check_name("alias", alias)
+    links.check(endpoint)
     if record.subnets:
         ipam.check(ipam.plan(record), endpoint)
     return msgspec.structs.replace(endpoint, network=record.name)

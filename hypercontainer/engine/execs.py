@@ -3,6 +3,8 @@
 import asyncio
 from contextlib import suppress
 
+from msgspec.structs import replace
+
 from hypercontainer.engine import config
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import HyperError, InvalidInput, NotFound
@@ -25,7 +27,9 @@ class Execs:
         pod, container = self.supervisor.find_running(c, "exec in")
         if not spec.command or not spec.command[0]:
             raise InvalidInput("cannot exec nothing: give a command")
-        process = config.exec_process(container.record.config.process, spec)
+        first = container.record.config.process
+        linked = self.supervisor.linked(pod.record, container.record)
+        process = config.exec_process(replace(first, env=[*linked, *first.env]), spec)
         return pod.add_exec(container, spec, process).id
 
     async def start(self, id: str, *, detach: bool = False, first_steps_s: float = 0.0) -> ExecSession | None:

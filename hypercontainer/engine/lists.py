@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import get_args
 
-from hypercontainer.engine import describe, filters
+from hypercontainer.engine import describe, filters, links
 from hypercontainer.engine.filters import Filters
 from hypercontainer.engine.store import PodIndex
 from hypercontainer.errors import InvalidInput
@@ -27,8 +27,12 @@ def containers(
     not answer."""
     matches = _matches(index, image_id, wanted)
     wants_all = all or "status" in wanted or "exited" in wanted
+    named = links.names(index)
     found = [
-        (container.created_ns, describe.entry(pod, container, now_ns, reached=pod.id not in unreached))
+        (
+            container.created_ns,
+            describe.entry(pod, container, now_ns, named.get(container.id, ()), reached=pod.id not in unreached),
+        )
         for pod, container in index.containers()
         if (wants_all or container.state in SHOWN) and matches(pod, container)
     ]

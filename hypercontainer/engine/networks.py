@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from hypercontainer.engine import allocate, describe, endpoints, filters
+from hypercontainer.engine import allocate, describe, endpoints, filters, links
 from hypercontainer.engine.policy import Admission, NetworkAdmission
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import AlreadyExists, InUse, InvalidInput, NotFound, WrongState
@@ -142,7 +142,7 @@ class Networks:
                 raise AlreadyExists(f"cannot connect {c} to network {name}: it is in it", "endpoint", name)
             joined = msgspec.structs.replace(endpoint, network=name)
             wanted = self._admission(by, msgspec.structs.replace(pod.record.spec, networks=[*before, joined]))
-            spec = endpoints.resolved(self.store, wanted)
+            spec = links.resolved(self.host.index, endpoints.resolved(self.store, wanted))
             if locked.machine.vm:
                 await self._join(locked, spec)
             else:

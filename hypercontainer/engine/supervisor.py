@@ -4,7 +4,7 @@ import asyncio
 import logging
 from typing import Literal
 
-from hypercontainer.engine import allocate, config, describe, restart
+from hypercontainer.engine import allocate, config, describe, links, restart
 from hypercontainer.engine.health import Watch
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.restart import Restarts
@@ -108,6 +108,14 @@ class Supervisor:
             self.save(pod.record)
         await pod.written()
 
+    def hosts(self, pod: PodRecord) -> list[list[str]]:
+        return links.hosts(self.host.index, pod)
+
+    def linked(self, pod: PodRecord, container: ContainerRecord) -> list[str]:
+        own = {entry.partition("=")[0] for entry in container.config.process.env}
+        entries = links.environment(self.host.index, pod, container)
+        return [entry for entry in entries if entry.partition("=")[0] not in own]
+
     def emit(self, action: str, pod: PodRecord, container: ContainerRecord | None, **attributes: str) -> None:
         events = self.host.events
         if container is None:
@@ -169,11 +177,22 @@ class Supervisor:
             try:
                 if asked:
                     self._check_joined(container.record)
+                    links.check_running(self.host.index, pod.record, container.record)
                 await self._publish(locked, container)
                 await locked.start(container, trace)
             except BaseException:
                 await self._not_started(locked, container)
                 raise
+        for other in [other for other in self.pods.values() if links.leads(self.host.index, other.record, pod.record)]:
+            other.spawn(self._tell_hosts(other))
+
+    async def _tell_hosts(self, pod: Pod) -> None:
+        """One that it is linked to has started, with another address perhaps."""
+        async with pod.locked() as locked:
+            try:
+                await locked.tell_hosts()
+            except HyperError as e:
+                log.warning("pod %s: its guest has not heard where others are: %s", pod.record.id, e)
 
     async def _publish(self, pod: LockedPod, container: Container) -> None:
         """Have its ports lead to a machine that others have kept running since it ended."""

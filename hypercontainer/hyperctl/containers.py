@@ -93,12 +93,22 @@ def unpause(context: Context, args: Args) -> int:
 
 
 def remove(context: Context, args: Args) -> int:
+    if args.link:
+        return each(args.operands, lambda link: context.client.delete(path(*_link(link))))
     return together(
         context,
         args.operands,
         lambda c, name: c.delete(path(name), force=args.force, volumes=args.volumes),
         absent_ok=args.force,
     )
+
+
+def _link(word: str) -> tuple[str, str]:
+    """Of CONTAINER/ALIAS, docker's name of a link."""
+    container, found, alias = word.removeprefix("/").partition("/")
+    if not found:
+        raise UsageError(f"cannot remove link {word!r}: use CONTAINER/ALIAS")
+    return container, f"links/{segment(alias)}"
 
 
 def rename(context: Context, args: Args) -> int:
@@ -204,7 +214,8 @@ COMMANDS = {
         remove, f"[OPTIONS] {SEVERAL}", "hyperctl rm -f web db",
         flags.switch("force", "Kill it first if it runs", "f"),
         flags.switch("volumes", "Remove its anonymous volumes too", "v"),
-        least=1, most=None, objects="containers", refused={"link": "there are no links between VMs"},
+        flags.switch("link", "Remove a link, CONTAINER/ALIAS, and no container", "l"),
+        least=1, most=None, objects="containers",
     ),
     "pause": Command(
         pause, SEVERAL, "hyperctl pause web", least=1, most=None, objects="running",

@@ -85,6 +85,7 @@ def connect(context: Context, args: Args) -> int:
         "address6": args.ip6,
         "mac": args.mac_address,
         "aliases": args.alias,
+        "links": args.link,
     }
     context.client.post(
         f"/v1/networks/{segment(network)}/connect", {key: value for key, value in body.items() if value}
@@ -158,11 +159,11 @@ COMMANDS = {
         Flag("ip6", "The same, of IPv6", metavar="address", usual="a free one"),
         Flag("mac-address", "That of its interface there", metavar="address"),
         flags.many("alias", "Another name that it has there", metavar="name"),
+        flags.many("link", "CONTAINER:ALIAS: another name of that one, for it alone", metavar="link"),
         least=2, most=2, objects="networks",
         refused={
             "driver-opt": "there are no options of an interface",
             "gw-priority": "the first network that leads out gives the default route",
-            "link": "use --alias",
             "link-local-ip": "the guest's kernel makes it",
         },
     ),

@@ -133,7 +133,13 @@ ENDPOINT = {"name": "network", "ip": "address", "ip6": "address6", "mac-address"
 
 def endpoints(args: Args) -> list[Document]:
     """The networks that were named; what belongs to one of them, by itself, to the first."""
-    own = {"address": args.ip, "address6": args.ip6, "mac": args.mac_address, "aliases": args.network_alias}
+    own = {
+        "address": args.ip,
+        "address6": args.ip6,
+        "mac": args.mac_address,
+        "aliases": args.network_alias,
+        "links": args.link,
+    }
     own = {key: value for key, value in own.items() if value}
     named: list[Document] = [*args.network, *args.net]
     if not own:
@@ -204,6 +210,7 @@ POD_FLAGS = (
     Flag("ip6", "The same, of IPv6", metavar="address", usual="a free one"),
     Flag("mac-address", "That of its interface there", metavar="address", usual="one that follows from the address"),
     many("network-alias", "Another name that it has in the first network", metavar="name"),
+    many("link", "CONTAINER:ALIAS: another name of that one, for this container alone", metavar="link"),
     many("dns", "Name server", metavar="address", usual="the host's"),
     many("dns-search", "Domain to search", metavar="domain", usual="the host's"),
     many("dns-option", "Option of the resolver", metavar="option", usual="the host's"),
@@ -320,7 +327,6 @@ BLKIO = "disk traffic is not limited"
 REFUSED = {
     "device": "a VM has no devices of the host",
     "gpus": "a VM has no devices of the host",
-    "link": "put the containers into one pod, or use published ports",
     "pid": "processes are inside the VM; containers of a pod share them where its spec has share_pid",
     "ipc": "containers of one pod share it",
     "uts": "containers of one pod share it",

@@ -133,6 +133,9 @@ class Containers(Protocol):
     async def remove(self, c: str, *, force: bool, volumes: bool) -> None:
         """`force`: kill it first, else WrongState when it runs. `volumes`: its anonymous ones go too."""
 
+    async def unlink(self, c: str, alias: str) -> None:
+        """Remove a link of its on the usual network. NotFound: it has none of that alias."""
+
     async def rename(self, c: str, name: str) -> None: ...
 
     async def update(self, c: str, wanted: ContainerUpdate) -> doc.Updated:

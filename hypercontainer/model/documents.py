@@ -166,6 +166,7 @@ class HostConfig(Document, frozen=True, kw_only=True):
     masked_paths: list[str] | None = None  # that cannot be read inside; None: the usual ones of a privileged one, none
     readonly_paths: list[str] | None = None  # the same, written
     console_size: list[int] = []  # rows and columns of a terminal when it starts; 0 = nobody says
+    links: list[str] = []  # "/name:/own/alias", on the usual network
 
 
 class HealthConfig(Document, frozen=True, kw_only=True):
@@ -225,6 +226,7 @@ class NamedEndpoint(Endpoint, frozen=True, kw_only=True):
     """The same, of one of several."""
 
     aliases: list[str] = []
+    links: list[str] = []  # "name:alias"
     ipam_config: AddressConfig | None = msgspec.field(name="IPAMConfig", default=None)  # where it was asked for
     driver_opts: dict[str, str] = {}
 

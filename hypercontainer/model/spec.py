@@ -190,6 +190,7 @@ class EndpointSpec(Value, frozen=True, kw_only=True):
     address6: str = ""
     mac: str = ""  # of its interface there; "" = one that follows from the address
     aliases: list[str] = []  # other names that the pod has there
+    links: list[str] = []  # "CONTAINER:ALIAS": names that it alone has for others there, see engine/links.py
     options: dict[str, str] = {}  # docker's, for the driver, which knows none
 
 

@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hypercontainer.errors import InvalidInput
@@ -91,8 +91,14 @@ def reachable(server: str) -> bool:
     return not (address.is_loopback or address.is_link_local)
 
 
-def hosts(hostname: str, addresses: list[str], extra: Mapping[str, str], gateway: str = "") -> list[list[str]]:
-    """Rows of /etc/hosts, [address, name…]: the loopback's, `extra` (name -> address) and the pod's own.
+def hosts(
+    hostname: str,
+    addresses: list[str],
+    extra: Mapping[str, str],
+    gateway: str = "",
+    linked: Sequence[list[str]] = (),
+) -> list[list[str]]:
+    """Rows of /etc/hosts, [address, name…]: the loopback's, `extra` (name -> address), `linked` and the pod's own.
 
     `addresses` may carry prefixes ("10.0.0.2/24"), empty ones are left out. The address "host-gateway" means
     `gateway`, as with docker. A `hostname` with a domain has its first label as an alias.
@@ -107,4 +113,4 @@ def hosts(hostname: str, addresses: list[str], extra: Mapping[str, str], gateway
         except ValueError as e:
             raise InvalidInput(f"cannot add host {name}: {address!r} is not an address") from e
     names = list(dict.fromkeys([hostname, hostname.partition(".")[0]]))
-    return rows + [[str(ipaddress.ip_interface(address).ip), *names] for address in addresses if address]
+    return rows + list(linked) + [[str(ipaddress.ip_interface(address).ip), *names] for address in addresses if address]

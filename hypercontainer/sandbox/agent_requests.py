@@ -145,13 +145,14 @@ def _cgroup(resources: Resources, memory_mib: int) -> m.Cgroup:
     )
 
 
-def first_process(container: ContainerRecord, streams: Streams) -> m.ProcessStart:
-    """The container's own process."""
+def first_process(container: ContainerRecord, streams: Streams, linked: Sequence[str]) -> m.ProcessStart:
+    """The container's own process, with `linked` in its environment."""
     config, spec = container.config, container.spec
+    process = msgspec.structs.replace(config.process, env=[*linked, *config.process.env])
     return _process(
         container.id,
         container.id,
-        config.process,
+        process,
         streams,
         first=True,
         init=config.init,

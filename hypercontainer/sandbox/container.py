@@ -2,7 +2,7 @@
 
 import asyncio
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -90,9 +90,9 @@ class Container:
         """It runs, or would if it were resumed."""
         return self.running or self.record.state == "suspended"
 
-    async def run(self, vm: Vm, trace: Trace, save: Callable[[], None]) -> None:
-        """Start its first process, its streams on record (`save`) before. ExecFailed leaves it as it was, with the
-        exit code that tells why."""
+    async def run(self, vm: Vm, trace: Trace, save: Callable[[], None], linked: Sequence[str]) -> None:
+        """Start its first process, its streams on record (`save`) before, with `linked` in its environment. ExecFailed
+        leaves it as it was, with the exit code that tells why."""
         record, terminal = self.record, self.record.config.process.terminal
         first = vm.agent.new_streams(3)
         self.left.clear()
@@ -104,7 +104,7 @@ class Container:
         self.connect(vm)
         try:
             with trace.step("process"):
-                await vm.agent.start_process(agent_requests.first_process(record, record.streams))
+                await vm.agent.start_process(agent_requests.first_process(record, record.streams, linked))
         except GuestError as e:
             self.output.cut()
             failed = ExecFailed(e)

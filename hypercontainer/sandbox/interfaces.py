@@ -6,7 +6,7 @@ moment, `recover` takes away what there is of it.
 
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 
 from hypercontainer.agent.messages import INTERFACES, NAMESERVER, PodSetup
@@ -18,7 +18,7 @@ from hypercontainer.model.spec import Dns
 from hypercontainer.network import dns, tap
 from hypercontainer.network.base import Place
 from hypercontainer.sandbox import agent_requests
-from hypercontainer.sandbox.site import Site
+from hypercontainer.sandbox.site import Records, Site
 from hypercontainer.vm import Vm
 
 log = logging.getLogger(__name__)
@@ -48,9 +48,11 @@ def place(nic: NicRecord, pod_id: str, others: Sequence[NicRecord]) -> None:
 
 
 class Interfaces:
-    def __init__(self, site: Site, record: PodRecord, save: Callable[[], None], note: Callable[[], bool]) -> None:
-        """`save` and `note` write `record` down, see sandbox.site.Records."""
-        self._site, self._record, self._save, self._note = site, record, save, note
+    def __init__(self, site: Site, record: PodRecord, records: Records) -> None:
+        self._site, self._record, self._records = site, record, records
+
+    def _save(self) -> None:
+        self._records.save(self._record)
 
     async def create(self) -> None:
         """Make what there is of those in the record before the VMM is there."""
@@ -87,7 +89,14 @@ class Interfaces:
         """Rows of the /etc/hosts of a guest that has these."""
         addresses = [address for nic in nics for address in nic.addresses]
         name, extra = agent_requests.hostname(self._record), self._record.spec.extra_hosts
-        return dns.hosts(name, addresses, extra, next((nic.gateway for nic in nics if nic.gateway), ""))
+        gateway = next((nic.gateway for nic in nics if nic.gateway), "")
+        return dns.hosts(name, addresses, extra, gateway, self._records.hosts(self._record))
+
+    async def tell_hosts(self, vm: Vm) -> None:
+        """Have the guest's /etc/hosts written anew. One of an older hyperd cannot, and keeps what it has."""
+        if vm.agent.has(INTERFACES):
+            nics = self._record.nics
+            await vm.agent.setup_pod(agent_requests.interfaces_changed(nics, nics, self.hosts(nics)))
 
     def nameserver(self, vm: Vm, nics: Sequence[NicRecord]) -> Place | None:
         """Whom a guest that has these asks for names: that of the first network which has one. None: the servers that
@@ -180,7 +189,7 @@ class Interfaces:
         await self._leave(nic)
         await _connectable(vm).remove_nic(nic.number)
         record.nics.remove(nic)
-        self._note()
+        self._records.note(self._record)
 
     async def recover(self, vm: Vm) -> None:
         """Of a machine that ran before our own restart: take away what was about to come or go, and what is not in the

@@ -9,7 +9,7 @@ from hypercontainer.agent.messages import ListedProcess
 from hypercontainer.errors import Exhausted, GuestDied, HyperError, WrongState
 from hypercontainer.lib import files
 from hypercontainer.lib.trace import Trace
-from hypercontainer.model.record import ContainerRecord, NicRecord, Streams
+from hypercontainer.model.record import ContainerRecord, NicRecord, PodRecord, Streams
 from hypercontainer.sandbox import clock
 from hypercontainer.sandbox.container import LOST, Container
 from hypercontainer.sandbox.exec import Exec
@@ -26,6 +26,9 @@ SIGKILL = 9
 
 class Owner(Records, Protocol):
     """Who answers for pods: keeps their records, and decides what follows from an end."""
+
+    def linked(self, pod: PodRecord, container: ContainerRecord) -> list[str]:
+        """Entries of the environment of its processes, beside its own, that tell of those it is linked to."""
 
     def began(self, pod: "Pod", container: Container) -> None:
         """A container runs from now on, for as long as its `exit` is not there: it was started, or it sleeps no more,
@@ -91,7 +94,8 @@ class LockedPod:
         container.record.stopped_by_user = False
         with files.telling(f"start {container.record.name}"):
             await self.enter(container, trace)
-            await container.run(self.machine.running(), trace, self.machine.save)
+            linked = self.owner.linked(self.record, container.record)
+            await container.run(self.machine.running(), trace, self.machine.save, linked)
         self.machine.note()
         self.emit("start", container)
         self.owner.began(self.pod, container)
@@ -220,6 +224,11 @@ class LockedPod:
         does, Exhausted when it has all that it can have."""
         vm = self.machine.connecting("add a network interface to")
         await self.machine.interfaces.add(vm, nic)
+
+    async def tell_hosts(self) -> None:
+        """Have the guest write /etc/hosts anew, if it runs and is not older than that it can."""
+        if self.machine.vm and not self.record.paused:
+            await self.machine.interfaces.tell_hosts(self.machine.vm)
 
     async def remove_interface(self, nic: NicRecord) -> None:
         """Take one of the record's, any, from a machine that runs; the same errors. What the guest does is of no

@@ -84,7 +84,7 @@ class Machine:
         self.vm: vms.Vm | None = None
         self.lost = "its virtual machine was gone when hyperd started"  # or why else it was not taken up again
         self.share = Share(site.share_dir(record.id))
-        self.interfaces = Interfaces(site, record, self.save, self.note)
+        self.interfaces = Interfaces(site, record, records)
         self._sharing = asyncio.Lock()
         self._in_guest: set[str] = set()  # containers that the guest has been told of
         self._targets: set[int] = set()  # disks that are plugged

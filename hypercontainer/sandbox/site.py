@@ -87,5 +87,8 @@ class Records(Protocol):
         """Write down what has happened already. A disk that takes no more keeps nobody from going on: False, and it is
         written as soon as that can be; `LockedPod.written` is called then."""
 
+    def hosts(self, pod: PodRecord) -> list[list[str]]:
+        """Rows of its guest's /etc/hosts beside its own: of those that it is linked to."""
+
     def emit(self, action: str, pod: PodRecord, container: ContainerRecord | None, **attributes: str) -> None:
         """Tell of something that happened to it, or to a container in it."""

@@ -303,8 +303,8 @@ class FakeAgent:
         return m.ProcessTable(
             processes=[
                 m.ProcessRow(
-                    pid=p.pid, ppid=0, user="root", vsize_kib=1, rss_kib=1, state=self.process_state, start_s=0, cpu_ms=0, tty="?",
-                    command=" ".join(p.args),
+                    pid=p.pid, ppid=0, user="root", vsize_kib=1, rss_kib=1, state=self.process_state, start_s=0,
+                    cpu_ms=0, tty="?", command=" ".join(p.args),
                 )
                 for p in rows
             ]

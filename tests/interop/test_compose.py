@@ -29,6 +29,7 @@ services:
     image: busybox
     command: sh -c 'echo ready; exec sleep 1000'
     networks: [back]
+    links: ["web:page"]
     volumes: ["data:/data:ro"]
     depends_on: {web: {condition: service_healthy}}
   side:
@@ -66,8 +67,9 @@ def test_a_project(hyper: PrivateDaemon, tmp_path: Path, kind: str) -> None:
         assert "virtual machine" in page.stdout
         compose.ok("up", "-d", "--scale", "worker=2")
         assert len(compose.ok("ps", "-q", "worker").split()) == 2
-        for name in ("web", *compose.names(["web"])):
+        for name in ("web", "page", *compose.names(["web"])):
             assert "virtual machine" in compose.ok("exec", "-T", "worker", "wget", "-q", "-O", "-", f"http://{name}/")
+        assert compose("exec", "-T", "web", "nslookup", "page").status != 0  # a link is for one alone
         compose.ok("restart", "-t", "0", "worker")
         assert "ready" in compose.ok("logs", "worker")
         compose.ok("stop", "-t", "0")

@@ -12,7 +12,7 @@ from hypercontainer.errors import AlreadyExists, GuestError, InvalidInput, NotFo
 from hypercontainer.hyperd.docker import config, filters, inspect, networks, platform, spec, versions
 from hypercontainer.hyperd.docker.call import Nothing, Query, container
 from hypercontainer.hyperd.docker.errors import Taken, absent, message
-from hypercontainer.hyperd.http.call import Answer, Call
+from hypercontainer.hyperd.http.call import PATH_NAME, Answer, Call
 from hypercontainer.model import documents as doc
 from hypercontainer.model import signals
 from hypercontainer.model.api import Condition
@@ -205,11 +205,22 @@ async def update(call: Call[Nothing, config.Sizes]) -> dict[str, list[str] | Non
 
 async def remove(call: Call[RemoveQuery, bytes]) -> None:
     if call.query.link:
-        raise InvalidInput("cannot remove a link: there are none")
+        await _unlink(call)
+        return
     found = await call.engine.containers.inspect(container(call))
     if found.state.restarting and not call.query.force:
         raise WrongState("remove", found.name.lstrip("/"), "restarting")
     await call.engine.containers.remove(found.id, force=call.query.force, volumes=call.query.v)
+
+
+async def _unlink(call: Call[RemoveQuery, bytes]) -> None:
+    """Of CONTAINER/ALIAS."""
+    c, found, alias = call.names["c"].lstrip("/").partition("/")
+    if not found:
+        raise InvalidInput("Conflict, cannot remove the default link name of the container")
+    if not (PATH_NAME.fullmatch(c) and PATH_NAME.fullmatch(alias)):
+        raise NotFound("link", f"{c}/{alias}"[:140])
+    await call.engine.containers.unlink(c, alias)
 
 
 async def prune(call: Call[filters.Filtered, bytes]) -> inspect.Document:

@@ -40,7 +40,6 @@ NOTHING_SET: Document = {  # of HostConfig, what is refused, or void in a virtua
     "IOMaximumIOps": 0,
     "IpcMode": "private",
     "Isolation": "",
-    "Links": None,
     "MemoryReservation": 0,
     "MemorySwap": 0,
     "MemorySwappiness": None,
@@ -102,6 +101,7 @@ def container(found: doc.Container, version: Version, networks: Mapping[str, str
     if asked.keys() & MOUNTED:  # else they are of one that no client of docker's made
         asked = dict.fromkeys(MOUNTED) | asked
     document["HostConfig"] = NOTHING_SET | document["HostConfig"] | asked
+    document["HostConfig"]["Links"] = found.host_config.links or None
     told = document["HostConfig"]["Tmpfs"] or {}  # and nowhere else
     document["Mounts"] = [mount for mount in document["Mounts"] if mount["Destination"] not in told]
     document["NetworkSettings"] = _network(found, version, networks)
@@ -151,12 +151,12 @@ def endpoint(place: doc.NamedEndpoint, network: str) -> Document:
     if document["IPAMConfig"]:
         document["IPAMConfig"] = {key: address for key, address in document["IPAMConfig"].items() if address}
     return {
-        "Links": None,
         "NetworkID": network,
         "EndpointID": "",
         "GwPriority": 0,
         **document,
         "Aliases": place.aliases or None,
+        "Links": place.links or None,
         "DriverOpts": place.driver_opts or None,
     }
 

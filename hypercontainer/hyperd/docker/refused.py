@@ -23,7 +23,6 @@ OF_SIZES = {
 }
 OF_HOST = {
     "cgroup": "a virtual machine has cgroups of its own",
-    "links": "put the containers on one network, or publish ports",
 }
 OF_CONTAINER = {
     "domainname": "write the whole name into Hostname",

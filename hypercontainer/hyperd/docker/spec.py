@@ -187,6 +187,8 @@ def _networks(body: ContainerConfig) -> list[EndpointSpec]:
         for name, said in body.networking_config.endpoints_config.items():
             place = endpoint(first if name in USUAL_NETWORKS and mode in USUAL_NETWORKS else name, said)
             found[place.network] = place
+    if first == spec.DEFAULT:  # elsewhere those of an endpoint are meant, which clients send as well
+        found[first] = replace(found[first], links=[*body.host_config.links, *found[first].links])
     if body.mac_address:  # of before 1.44, when there was one network
         found[first] = replace(found[first], mac=body.mac_address.lower())
     return list(found.values())
@@ -194,6 +196,8 @@ def _networks(body: ContainerConfig) -> list[EndpointSpec]:
 
 def _shared(mode: str, body: ContainerConfig) -> list[EndpointSpec]:
     """The network of another container, and whatever is asked for beside that: the engine refuses it."""
+    if body.host_config.links:
+        raise InvalidInput("conflicting options: container type network can't be used with links")
     said = body.networking_config.endpoints_config
     others = [endpoint(name, place) for name, place in said.items() if (name, place) != (mode, Endpoint())]
     return [EndpointSpec(network=mode, mac=body.mac_address.lower()), *others]
@@ -201,19 +205,19 @@ def _shared(mode: str, body: ContainerConfig) -> list[EndpointSpec]:
 
 def endpoint(network: str, said: Endpoint) -> EndpointSpec:
     """A container's place in `network`."""
-    for field, value in ("Links", said.links), ("LinkLocalIPs", said.ipam_config.link_local_ips):
-        if value:
-            raise InvalidInput(f"cannot set {field} on network {network[:60]}: it is not supported by hyperd")
     if said.gw_priority:
         words = f"cannot set GwPriority on network {network[:60]}"
         raise InvalidInput(f"{words}: the first network that leads out has the default route, name it first")
     address = said.ipam_config
+    if address.link_local_ips:
+        raise InvalidInput(f"cannot set LinkLocalIPs on network {network[:60]}: it is not supported by hyperd")
     return EndpointSpec(
         network=network,
         address=address.ipv4_address,
         address6=address.ipv6_address,
         mac=said.mac_address.lower(),
         aliases=said.aliases,
+        links=said.links,
         options=said.driver_opts,
     )
 

@@ -72,6 +72,10 @@ async def remove(call: Call[RemoveQuery, None]) -> None:
     await call.engine.containers.remove(call.name("c"), force=call.query.force, volumes=call.query.volumes)
 
 
+async def unlink(call: Call[Nothing, None]) -> None:
+    await call.engine.containers.unlink(call.name("c"), call.name("l"))
+
+
 async def start(call: Call[Nothing, None]) -> None:
     await call.engine.containers.start(call.name("c"))
 

@@ -12,10 +12,11 @@ from hypercontainer.model.spec import EndpointSpec, NetworkSpec
 
 class ConnectBody(Body, frozen=True, kw_only=True):
     container: Name
-    address: str = ""  # these four as in the EndpointSpec of a pod
+    address: str = ""  # these five as in the EndpointSpec of a pod
     address6: str = ""
     mac: str = ""
     aliases: list[str] = msgspec.field(default_factory=list)
+    links: list[str] = msgspec.field(default_factory=list)
 
 
 class DisconnectBody(Body, frozen=True, kw_only=True):
@@ -37,7 +38,9 @@ async def inspect(call: Call[Nothing, None]) -> doc.Network:
 
 async def connect(call: Call[Nothing, ConnectBody]) -> None:
     body = call.body
-    endpoint = EndpointSpec(address=body.address, address6=body.address6, mac=body.mac, aliases=body.aliases)
+    endpoint = EndpointSpec(
+        address=body.address, address6=body.address6, mac=body.mac, aliases=body.aliases, links=body.links
+    )
     await call.engine.networks.connect(call.name("n"), body.container, endpoint, by=call.principal)
 
 

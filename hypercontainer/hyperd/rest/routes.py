@@ -63,6 +63,8 @@ ROUTES: Sequence[Route[Any, Any]] = (
           answer=doc.Container, summary="Inspect a container"),
     Route(method="DELETE", path="/v1/containers/{c}", access=USER, handler=containers.remove, query=RemoveQuery,
           summary="Remove a container"),
+    Route(method="DELETE", path="/v1/containers/{c}/links/{l}", access=USER, handler=containers.unlink, query=Nothing,
+          summary="Remove a link of a container on the usual network, by its alias"),
     Route(method="POST", path="/v1/containers/{c}/start", access=USER, handler=containers.start, query=Nothing,
           summary="Start a container; boots its VM if need be"),
     Route(method="POST", path="/v1/containers/{c}/stop", access=USER, handler=containers.stop, query=StopQuery,

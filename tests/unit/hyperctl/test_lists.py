@@ -365,8 +365,9 @@ def test_networks(hyperctl: Hyperctl) -> None:
         done = hyperctl("network", "create", *wrong, "db")
         assert done.status == 125 and why in done.err
     answers["POST", "/v1/networks/db/connect"] = answers["POST", "/v1/networks/db/disconnect"] = None
-    assert hyperctl("network", "connect", "--ip", "10.1.2.3", "--alias", "s", "db", "web").status == 0
-    assert hyperctl.hyperd.requests[-1].body == {"container": "web", "address": "10.1.2.3", "aliases": ["s"]}
+    assert hyperctl("network", "connect", "--ip", "10.1.2.3", "--alias", "s", "--link", "a:b", "db", "web").status == 0
+    body = {"container": "web", "address": "10.1.2.3", "aliases": ["s"], "links": ["a:b"]}
+    assert hyperctl.hyperd.requests[-1].body == body
     assert hyperctl("network", "disconnect", "-f", "db", "web").status == 0
     assert hyperctl.hyperd.requests[-1].body == {"container": "web", "force": True}
     answers["DELETE", "/v1/networks/db"] = None

@@ -165,7 +165,9 @@ def test_their_flags(hyperctl: Hyperctl) -> None:
         ("POST", "stop", []),
     ]
     assert "--signal is not supported: choose it with" in hyperctl("stop", "--signal=HUP", "a").err
-    assert "--link is not supported" in hyperctl("rm", "--link", "a").err
+    assert "cannot remove link 'a': use CONTAINER/ALIAS" in hyperctl("rm", "--link", "a").err
+    answers["DELETE", "/v1/containers/a/links/b"] = None
+    assert hyperctl("rm", "-l", "/a/b").status == 0
 
 
 def test_wait(hyperctl: Hyperctl) -> None:

@@ -105,6 +105,7 @@ def test_a_container(words: str, expected: dict[str, Any]) -> None:
          {"networks": [{"network": "a", "address": "10.1.2.3", "address6": "fd00::3", "aliases": ["x", "y"]}]}),
         ("--network a --network b --ip 10.1.2.3 --network-alias x",
          {"networks": [{"network": "a", "address": "10.1.2.3", "aliases": ["x"]}, {"network": "b"}]}),
+        ("--link db:store --link web", {"networks": [{"network": "bridge", "links": ["db:store", "web"]}]}),
         ("--ip6 fd00::3", {"networks": [{"network": "bridge", "address6": "fd00::3"}]}),
         ("-p 80:8080 -p 53/udp",
          {"ports": [{"container_port": 8080, "host_port": 80}, {"container_port": 53, "protocol": "udp"}]}),

@@ -55,6 +55,12 @@ class FakeOwner:
             return False
         return True
 
+    def hosts(self, pod: PodRecord) -> list[list[str]]:
+        return []
+
+    def linked(self, pod: PodRecord, container: ContainerRecord) -> list[str]:
+        return []
+
     def emit(self, action: str, pod: PodRecord, container: ContainerRecord | None, **attributes: str) -> None:
         self.events.append(f"{container.name if container else 'pod'} {action}")
 

@@ -152,3 +152,11 @@ async def test_a_resize_of_what_has_no_terminal_is_nothing(server: Server) -> No
 async def test_an_update_without_warnings_has_none(server: Server) -> None:
     server.engine.answers["containers.update"] = doc.Updated(warnings=[])
     assert await server.ask("POST", "/containers/web/update", json={}) == (200, {"Warnings": None})
+
+
+async def test_a_link_is_removed_by_its_name(server: Server) -> None:
+    assert await server.ask("DELETE", "/containers/web/store?link=1") == (204, None)
+    assert server.engine.calls[-1][:2] == ("containers.unlink", ("web", "store"))
+    for name, status in (("web", 400), ("web/a/b", 404), ("web/%20", 404)):
+        assert message(await server.ask("DELETE", f"/containers/{name}?link=1"))[0] == status
+    assert server.engine.calls[-1][0] == "containers.unlink"

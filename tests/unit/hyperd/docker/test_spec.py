@@ -144,7 +144,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"CpuRealtimeRuntime": 5}, "cannot set CpuRealtimeRuntime: .*NanoCpus"),
     ({"IpcMode": "container:x"}, "cannot set IpcMode"),
     ({"NetworkMode": "host"}, "cannot set NetworkMode to host"),
-    ({"Links": ["a:b"]}, "cannot set Links"),
+    ({"NetworkMode": "container:x", "Links": ["a:b"]}, "container type network can't be used with links"),
     ({"Devices": [{"PathOnHost": "/dev/null"}]}, "cannot set Devices"),
     (
         {"DeviceRequests": [{"Count": -1, "Capabilities": [["gpu"]]}]},
@@ -228,6 +228,24 @@ def test_networks(mode: str, endpoints: dict[str, Any], found: list[EndpointSpec
     assert spec.pod(read(msgspec.json.encode(body)), "")[0].networks == found
 
 
+@pytest.mark.parametrize(
+    ("mode", "endpoints", "found"),
+    [
+        ("default", {}, [EndpointSpec(links=["/a:/web/b"])]),
+        ("bridge", {"bridge": {"Links": ["c:d"]}}, [EndpointSpec(links=["/a:/web/b", "c:d"])]),
+        ("net", {"net": {"Links": ["c:d"]}}, [EndpointSpec(network="net", links=["c:d"])]),
+        ("none", {}, [EndpointSpec(network="none")]),
+    ],
+)
+def test_links_are_those_of_the_usual_network_or_an_endpoint_s(
+    mode: str, endpoints: dict[str, Any], found: list[EndpointSpec]
+) -> None:
+    """Clients send those of an endpoint as the container's, too, and what an inspection told them."""
+    host = {"NetworkMode": mode, "Links": ["/a:/web/b"]}
+    body = {"Image": "x", "HostConfig": host, "NetworkingConfig": {"EndpointsConfig": endpoints}}
+    assert spec.pod(read(msgspec.json.encode(body)), "")[0].networks == found
+
+
 def test_the_mac_address_of_old_is_that_of_the_first_network() -> None:
     body = {"Image": "x", "MacAddress": "02:00:00:00:00:01", "HostConfig": {"NetworkMode": "db"}}
     [endpoint] = spec.pod(read(msgspec.json.encode(body)), "")[0].networks
@@ -242,8 +260,8 @@ def test_what_an_endpoint_does_not_take() -> None:
         networks = {"EndpointsConfig": {"bridge": said}}
         return spec.pod(read(msgspec.json.encode({"Image": "x", "NetworkingConfig": networks})), "")
 
-    with pytest.raises(InvalidInput, match="cannot set Links on network bridge"):
-        asks(Links=["a:b"])
+    with pytest.raises(InvalidInput, match="cannot set LinkLocalIPs on network bridge"):
+        asks(IPAMConfig={"LinkLocalIPs": ["169.254.7.7"]})
     pod, [warning] = asks(DriverOpts={"a": "b"})
     assert pod.networks == [EndpointSpec(options={"a": "b"})] and warning.startswith("DriverOpts")
 
