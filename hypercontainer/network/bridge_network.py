@@ -193,4 +193,3 @@ class BridgeNetwork:
     def close(self) -> None:
         """Give the held ports back to the host; taps and rules stay."""
         self._guard.close()
-        self._nft.close()

@@ -29,7 +29,8 @@ from hypercontainer.network.base import Place
 from hypercontainer.network.bridge_network import BridgeNetwork
 from hypercontainer.network.ipam import link_local
 from hypercontainer.network.nameserver import PORT, Nameserver
-from hypercontainer.network.rules import mark
+from hypercontainer.network.nft import Nft
+from hypercontainer.network.rules import base, mark
 from hypercontainer.network.store import default
 from hypercontainer.testing.network_contract import NetworkContract, Seen, Vmm
 from tests.interop import netns
@@ -622,6 +623,21 @@ async def test_other_rules_are_left_alone(world: World) -> None:
     await world.network.ensure()
     await world.network.sweep(list)
     assert output("nft", "list", "table", "inet", "filter") == before
+
+
+async def test_nothing_is_kept_of_what_was_read_of_tables(world: World) -> None:
+    """There are two tables a network, and each network of a hyperd reads them."""
+    nets = [plan(f"hymany{n}", f"10.96.{n}.0/24") for n in range(30)]
+    Nft().apply([base(net) for net in nets])
+    before_kib = rss_kib()
+    readers = [Nft() for _ in nets]
+    assert all(reader.has_base(net) for reader, net in zip(readers, nets, strict=True))
+    assert rss_kib() - before_kib < 120 << 10  # for one of them, at most
+
+
+def rss_kib() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0])
 
 
 async def test_a_new_hyperd_takes_over(world: World, pods: Pods, tmp_path: Path) -> None:

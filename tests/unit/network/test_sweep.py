@@ -30,13 +30,9 @@ class FakeNft:
             elif (verb, noun) == ("delete", "chain"):
                 self.chains.discard(name)
 
-    def close(self) -> None:
-        pass
-
 
 async def test_a_pod_that_ends_meanwhile_leaves_no_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network, nft = BridgeNetwork(ipam.plan(default(Settings())), tmp_path), FakeNft()
-    network._nft.close()
     network._nft = nft  # type: ignore[assignment]
     monkeypatch.setattr(tap, "cut", lambda name: None)
     nics = [
