@@ -47,6 +47,27 @@ VOID_SIZES = {
     "memory_swappiness": "virtual machines have no swap",
     "oom_kill_disable": "the kernel in the virtual machine decides",
 }
+# What `docker info` says of these, and of what is refused of their kind: in docker's words, where it has some.
+LACKING = {
+    "memory_swap": "swap limit",
+    "memory_swappiness": "memory swappiness",
+    "memory_reservation": "memory reservation",
+    "kernel_memory": "kernel memory limit",
+    "kernel_memory_tcp": "kernel memory TCP limit",
+    "oom_kill_disable": "oom kill disable",
+    "cpu_realtime_period": "cpu realtime period",
+    "cpu_realtime_runtime": "cpu realtime runtime",
+    "cpuset_cpus": "cpuset",
+    "cpuset_mems": "cpuset",
+    "blkio_weight": "blkio weight",
+    "blkio_weight_device": "blkio weight_device",
+    "blkio_device_read_bps": "blkio throttle.read_bps_device",
+    "blkio_device_write_bps": "blkio throttle.write_bps_device",
+    "blkio_device_read_iops": "blkio throttle.read_iops_device",
+    "blkio_device_write_iops": "blkio throttle.write_iops_device",
+    "cgroup_parent": "cgroup parent",
+    "device_cgroup_rules": "device cgroup rule",
+}
 # Fields of namespaces: the word for the host's, which here are the virtual machine's.
 VOID_HOST = {
     "cgroupns_mode": "a container has cgroups of its own in its virtual machine",

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from hypercontainer.hyperd.docker import inspect, networks, versions
+from hypercontainer.hyperd.docker import inspect, networks, refused, versions
 from hypercontainer.hyperd.docker.call import Body, Nothing, Query
 from hypercontainer.hyperd.docker.errors import NoSwarm
 from hypercontainer.hyperd.docker.images import list_entry
@@ -19,19 +19,12 @@ PING = {
     "Cache-Control": "no-cache, no-store, must-revalidate",
     "Pragma": "no-cache",
 }
-TRUE_HERE = (
-    "MemoryLimit",
-    "SwapLimit",
-    "CpuCfsPeriod",
-    "CpuCfsQuota",
-    "CPUShares",
-    "CPUSet",
-    "PidsLimit",
-    "IPv4Forwarding",
-    "BridgeNfIptables",
-    "BridgeNfIp6tables",
-    "OomKillDisable",
-)  # fmt: skip  what makes the CLI warn of the host, whose kernel is not that of containers
+LIMITS = {  # what a container can be held to; the kernel that does it is the guest's
+    **dict.fromkeys(("MemoryLimit", "CpuCfsPeriod", "CpuCfsQuota", "CPUShares", "PidsLimit"), True),
+    **dict.fromkeys(("SwapLimit", "KernelMemory", "KernelMemoryTCP", "CPUSet", "OomKillDisable"), False),
+}
+OF_NETWORKS = dict.fromkeys(("IPv4Forwarding", "BridgeNfIptables", "BridgeNfIp6tables"), True)
+LACKING = [f"No {what} support" for what in dict.fromkeys(refused.LACKING.values())]
 
 
 async def ping(call: Call[Nothing, None]) -> Answer:
@@ -89,7 +82,12 @@ async def info(call: Call[Nothing, None]) -> Document:
         "LoggingDriver": "json-file",
         "CgroupDriver": "none",
         "CgroupVersion": "2",
-        "Plugins": {"Volume": ["local"], "Network": ["bridge", "null"], "Authorization": None, "Log": ["json-file"]},
+        "Plugins": {
+            "Volume": ["local"],
+            "Network": ["bridge", "null"],
+            "Authorization": None,
+            "Log": ["json-file", "local"],
+        },
         "KernelVersion": said.kernel_version,
         "OperatingSystem": said.operating_system,
         "OSVersion": "",
@@ -116,8 +114,9 @@ async def info(call: Call[Nothing, None]) -> Document:
         "ContainerdCommit": {"ID": "", "Expected": ""},
         "RuncCommit": {"ID": "", "Expected": ""},
         "InitCommit": {"ID": "", "Expected": ""},
-        "Warnings": [f"WARNING: {warning}" for warning in said.warnings],
-        **dict.fromkeys(TRUE_HERE, True),
+        "Warnings": [f"WARNING: {warning}" for warning in (*said.warnings, *LACKING)],
+        **LIMITS,
+        **OF_NETWORKS,
     }
 
 

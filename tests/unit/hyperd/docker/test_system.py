@@ -1,7 +1,36 @@
 """The daemon itself: whether it is there, what it speaks, that it is of no swarm."""
 
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.hyperd.docker import refused
 from hypercontainer.model import documents as doc
 from tests.unit.hyperd.docker.conftest import Server, message
+from tests.unit.hyperd.fake import EMULATED
+
+DOCS = Path(__file__).parents[4] / "docs/docker.md"
+INFO = doc.Info(
+    name="host",
+    server_version="1",
+    root="/root",
+    run="/run",
+    pods=0,
+    containers=0,
+    containers_running=0,
+    containers_paused=0,
+    containers_stopped=0,
+    images=0,
+    ncpu=1,
+    mem_total=1,
+    operating_system="Debian",
+    kernel_version="6",
+    architecture="x86_64",
+    hypervisor=doc.Hypervisor(name="qemu", version="7"),
+    guest_kernel="",
+    isolation=EMULATED,
+    warnings=["the disk is full"],
+)
 
 
 async def test_a_ping_says_what_is_spoken(server: Server) -> None:
@@ -13,6 +42,18 @@ async def test_a_ping_says_what_is_spoken(server: Server) -> None:
             assert response.headers["Docker-Experimental"] == "false"
             assert response.headers["Server"].startswith("Docker/")
             assert response.headers["Builder-Version"] == "1"
+
+
+@pytest.mark.parametrize("field", [*refused.VOID_SIZES, "cpu_realtime_period", "cpu_realtime_runtime"])
+async def test_info_tells_what_a_container_cannot_be_held_to(server: Server, field: str) -> None:
+    server.engine.answers["system.info"] = INFO
+    _, document = await server.ask("GET", "/info")
+    assert isinstance(document, dict)
+    words = f"No {refused.LACKING[field]} support"
+    assert f"WARNING: {words}" in document["Warnings"] and f"| `{words}` |" in DOCS.read_text()
+    assert document["Warnings"][0] == "WARNING: the disk is full"
+    said = (document["MemoryLimit"], document["SwapLimit"], document["CPUSet"], document["OomKillDisable"])
+    assert said == (True, False, False, False)
 
 
 async def test_no_swarm(server: Server) -> None:
