@@ -151,7 +151,7 @@ ROUTES: Sequence[Route[Any, Any]] = (
     Route(method="POST", path="/v1/pods/{p}/unpause", access=USER, handler=pods.unpause, query=Nothing,
           summary="Let the VM's CPUs go on"),
     # images
-    Route(method="GET", path="/v1/images", access=USER, handler=images.entries, query=FilterQuery,
+    Route(method="GET", path="/v1/images", access=USER, handler=images.entries, query=images.ImagesQuery,
           answer=list[doc.ImageEntry], summary="List images"),
     Route(method="DELETE", path="/v1/images", access=USER, handler=images.remove, query=images.RemoveImageQuery,
           answer=list[doc.ImageRemoved], summary="Remove a name of an image, and the image with its last one"),
