@@ -104,7 +104,7 @@ async def test_what_is_asked_reaches_the_engine_typed(server: Server) -> None:
     _, args, named = await call(server, "DELETE", "/v1/containers/web?force=true&volumes=0")
     assert (args, named) == (("web",), {"force": True, "volumes": False})
     _, args, named = await call(server, "POST", "/v1/images/import?change=CMD+sh&change=ENV+A%3D1", data=b"tar")
-    assert named == {"name": "", "changes": ["CMD sh", "ENV A=1"], "message": ""}
+    assert named == {"name": "", "changes": ["CMD sh", "ENV A=1"], "message": "", "platform": ""}
 
 
 async def test_a_container_is_made_with_a_pod_of_its_own_or_in_one(server: Server) -> None:
