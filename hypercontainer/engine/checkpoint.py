@@ -100,7 +100,7 @@ class CheckpointStore:
 
     def make(self, container: str, name: str) -> AbstractContextManager[SnapshotDir]:
         """A new one for the block; AlreadyExists. `write` its record into it, and commit it."""
-        path = self.root / container / ids.check_name("checkpoint", name)
+        path = self.root / container / ids.check_name("checkpoint", name, ids.MAX_LABEL)
         if path.exists():
             words = f"there is a checkpoint {name!r} of this container: remove it, or take another name"
             raise AlreadyExists(words, "checkpoint", name)

@@ -85,8 +85,10 @@ def _resolved(networks: NetworkStore, endpoint: EndpointSpec) -> EndpointSpec:
         raise InvalidInput(
             f"cannot have {len(endpoint.aliases)} aliases in network {record.name}: {MOST_ALIASES} at most"
         )
-    for alias in endpoint.aliases:
-        ids.check_name("alias", alias)
+    for alias in endpoint.aliases:  # some are titles, which nobody asks for
+        if not (alias.isprintable() and 0 < len(alias) <= ids.MAX_NAME):
+            words = f"use 1 to {ids.MAX_NAME} printable characters"
+            raise InvalidInput(f"invalid alias {alias[: ids.MAX_NAME + 1]!r}: {words}")
     links.check(endpoint)
     if record.subnets:
         ipam.check(ipam.plan(record), endpoint)

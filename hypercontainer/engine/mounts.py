@@ -8,11 +8,11 @@ from pathlib import Path
 
 from hypercontainer.errors import InvalidInput
 from hypercontainer.lib import files
+from hypercontainer.model import ids
 from hypercontainer.model.record import MountRecord, PodRecord, SocketRecord
 from hypercontainer.model.settings import Settings
 from hypercontainer.model.spec import Mount
 from hypercontainer.sandbox import relay
-from hypercontainer.storage import volume
 
 TMPFS_FLAGS = {"rw", "ro", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "atime", "noatime"}
 TMPFS_NUMBERS = {"uid": 1 << 32, "gid": 1 << 32, "nr_inodes": 1 << 62, "nr_blocks": 1 << 50}
@@ -77,7 +77,7 @@ def _mount(mount: Mount) -> MountRecord:
     if mount.type == "bind":
         found = _source(mount)
     elif mount.type == "volume" and mount.source:
-        volume.check_name(mount.source)
+        ids.check_name("volume", mount.source)
     if mount.subpath and mount.type != "volume":
         raise InvalidInput(f"cannot mount a {mount.type} at {place} with a subpath: only a volume has one")
     if mount.options and mount.type != "tmpfs":

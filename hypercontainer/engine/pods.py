@@ -27,7 +27,7 @@ class Pods:
 
     async def create(self, spec: PodSpec, *, by: Principal) -> doc.Created:
         spec = self._admission(by, spec)
-        name = ids.check_name("pod", spec.name) if spec.name else self.host.index.invent_name()
+        name = ids.check_name("pod", spec.name, ids.MAX_LABEL) if spec.name else self.host.index.invent_name()
         pod = await create.pod(self.supervisor, spec, name, implicit=False)
         return doc.Created(id=pod.record.id, warnings=create.warnings(self.host, pod, *pod.containers.values()))
 

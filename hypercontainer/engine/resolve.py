@@ -24,7 +24,7 @@ ALONE = "a weight of processors (cpu_shares) changes nothing: no other container
 def pod(spec: PodSpec, *, name: str, implicit: bool) -> PodRecord:
     """The record of a new pod, without its containers. InvalidInput names what is absurd."""
     if spec.tenant:
-        ids.check_name("tenant", spec.tenant)
+        ids.check_name("tenant", spec.tenant, ids.MAX_LABEL)
     if spec.hostname:
         ids.check_hostname(spec.hostname)
     check_size(spec, implicit=implicit)

@@ -18,7 +18,7 @@ from hypercontainer.kernel.config import Option
 from hypercontainer.kernel.toolchain import Make, Say
 from hypercontainer.lib import proc
 from hypercontainer.lib.proc import CommandFailed
-from hypercontainer.model.ids import check_name
+from hypercontainer.model.ids import MAX_LABEL, check_name
 
 SOURCE = "linux-source-6.1"  # the one that the fragments are written for
 LOCALVERSION = "-hyper"  # uname -r ends so
@@ -38,7 +38,7 @@ async def build(store: KernelStore, say: Say, *, name: str = "", jobs: int = 0) 
     be had, Exhausted, TimedOut, and HyperError with the log's tail when make fails. Cancelled, nothing is left.
     """
     if name:
-        check_name("kernel", name)
+        check_name("kernel", name, MAX_LABEL)
     options = config.fragments()
     toolchain.check_tools()
     version, size = await debian.candidate(SOURCE)

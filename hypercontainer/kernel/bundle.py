@@ -22,7 +22,7 @@ from hypercontainer.kernel.modules import BOOT, ModuleTree
 from hypercontainer.kernel.vmlinuz import check_pvh
 from hypercontainer.lib import document, files
 from hypercontainer.model import arch, upgrade
-from hypercontainer.model.ids import check_name
+from hypercontainer.model.ids import MAX_LABEL, check_name
 
 KEEP = 4  # initramfs files in the cache: this hyperstart's, and those a boot under way may be about to open
 BUILD = ".build"  # folder of the one build under way …
@@ -98,7 +98,7 @@ class KernelStore:
             if bundles := self.list():
                 return next((bundle for bundle in bundles if not bundle.source), bundles[0])
             raise NotFound("kernel", "none is installed", FETCH)
-        folder = self.path / check_name("kernel", name)
+        folder = self.path / check_name("kernel", name, MAX_LABEL)
         if not (folder / "bundle.json").exists():
             raise NotFound("kernel", name, FETCH)
         return _read(folder)
@@ -120,7 +120,7 @@ class KernelStore:
         """Add a user's own kernel: a folder of vmlinux and modules/ (as `depmod` leaves lib/modules/RELEASE).
 
         Without modules/ it is taken to have all that a guest needs built in."""
-        check_name("kernel", name)
+        check_name("kernel", name, MAX_LABEL)
         with self.locked(), self.workspace() as work:
             shutil.copy(source / "vmlinux", work / "vmlinux")
             if (source / "modules").exists():

@@ -5,9 +5,10 @@ import secrets
 
 from hypercontainer.errors import InvalidInput
 
-NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
+MAX_NAME = 255  # as of a file: a volume's folder has its name. Docker bounds none, and programs make them of digests
+NAME = re.compile(rf"[a-zA-Z0-9][a-zA-Z0-9_.-]{{0,{MAX_NAME - 1}}}")
+MAX_LABEL = 63  # of names that are hostnames, or parts of paths
 HOSTNAME = re.compile(r"(?=.{1,63}$)[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*")
-HEX = re.compile(r"[0-9a-f]+")
 
 
 def new_id() -> str:
@@ -20,10 +21,11 @@ def new_pod_id() -> str:
     return secrets.token_hex(6)
 
 
-def check_name(what: str, name: str) -> str:
-    """Return `name` if it may name a container, pod or volume; a path, an option or "" may not."""
-    if not NAME.fullmatch(name):
-        raise InvalidInput(f"invalid {what} name {name!r}: use 1 to 63 of [a-zA-Z0-9_.-], the first a letter or digit")
+def check_name(what: str, name: str, longest: int = MAX_NAME) -> str:
+    """Return `name` if it may name something of that kind; a path, an option or "" may not."""
+    if not NAME.fullmatch(name) or len(name) > longest:
+        words = f"use 1 to {longest} of [a-zA-Z0-9_.-], the first a letter or digit"
+        raise InvalidInput(f"invalid {what} name {name[: MAX_NAME + 1]!r}: {words}")
     return name
 
 

@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 import msgspec
 
 from hypercontainer.errors import InvalidInput
-from hypercontainer.model.ids import NAME
+from hypercontainer.model.ids import MAX_LABEL, NAME
 
 Scope = Literal["global", "tenant", "none"]
+Tenant = Annotated[str, msgspec.Meta(pattern=f"^({NAME.pattern})?$", max_length=MAX_LABEL)]
 
 
 USUAL_MIB = 2048  # programs that are told no limit, such as Java's and Node's, expect something like this
@@ -36,7 +37,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     vcpus: Annotated[int, msgspec.Meta(ge=0, le=256)] = 0  # 0: as for every pod that does not say
     memory_mib: Annotated[int, msgspec.Meta(ge=0)] = 0  # 0: likewise
     share: bool = False  # for pods that share folders: `-v`; others get none of them
-    tenant: Annotated[str, msgspec.Meta(pattern=f"^({NAME.pattern})?$")] = ""  # for its pods, with that scope
+    tenant: Tenant = ""  # for its pods, with that scope
     template: bool = True  # clones of a template, or each booted
     cache: Annotated[int, msgspec.Meta(ge=0, le=256)] = 1  # 0: only the template is made
 

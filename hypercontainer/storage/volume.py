@@ -76,7 +76,7 @@ class VolumeStore:
         """Return the volume `name`, made if there is none (then with `labels` and `options`); "" makes an anonymous
         one. InvalidInput for options that docker's driver local has not."""
         volume = Volume(
-            name=check_name(name) if name else ids.new_id(),
+            name=ids.check_name("volume", name) if name else ids.new_id(),
             labels=_checked(labels or {}),
             options=_checked_options(options or {}),
             anonymous=not name,
@@ -107,7 +107,7 @@ class VolumeStore:
     def get(self, name: str) -> Volume:
         """Raises NotFound, InvalidInput for what can be no volume's name."""
         try:
-            return _read(self.root / check_name(name) / "volume.json")
+            return _read(self.root / ids.check_name("volume", name) / "volume.json")
         except FileNotFoundError as e:
             raise NotFound("volume", name) from e
 
@@ -158,7 +158,7 @@ class VolumeStore:
         Raises NotFound, InUse. The volume is gone at once; its files are when this returns.
         """
         try:
-            gone = self._put_away(check_name(name), in_use)
+            gone = self._put_away(ids.check_name("volume", name), in_use)
         except NotFound:
             if force:
                 return
@@ -205,11 +205,6 @@ class VolumeStore:
             return []
         with files.locked(self.root / ".lock"):  # nobody is making one now
             return [path for path in self.root.iterdir() if path.name.startswith((".new-", ".gone-"))]
-
-
-def check_name(name: str) -> str:
-    """Return `name` if it may name a volume: as a container, or the 64 digits of an anonymous one."""
-    return name if len(name) == 64 and ids.HEX.fullmatch(name) else ids.check_name("volume", name)
 
 
 def _checked(labels: Mapping[str, str]) -> dict[str, str]:

@@ -10,9 +10,10 @@ from typing import Any, TypeVar, get_type_hints
 import msgspec
 
 from hypercontainer.errors import InvalidInput, NotFound
-from hypercontainer.hyperd.http.call import PATH_NAME, Call
+from hypercontainer.hyperd.http.call import Call
 from hypercontainer.hyperd.http.params import list_keys
 from hypercontainer.lib import foreign
+from hypercontainer.model.ids import NAME
 
 T = TypeVar("T")
 MAX_BODY = 1 << 20
@@ -59,6 +60,6 @@ def body(data: bytes, kind: type[T], media_type: str) -> T:
 def container(call: Call[Any, Any]) -> str:
     """The name or id at `{c}` of the path. What can be none is not there: clients ask for images so, too."""
     name = call.names["c"].lstrip("/")
-    if not PATH_NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise NotFound("container", name[:140])
     return name

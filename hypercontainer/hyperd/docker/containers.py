@@ -12,7 +12,7 @@ from hypercontainer.errors import AlreadyExists, GuestError, InvalidInput, NotFo
 from hypercontainer.hyperd.docker import config, filters, inspect, networks, platform, spec, versions
 from hypercontainer.hyperd.docker.call import Nothing, Query, container
 from hypercontainer.hyperd.docker.errors import Taken, absent, message
-from hypercontainer.hyperd.http.call import PATH_NAME, Answer, Call
+from hypercontainer.hyperd.http.call import Answer, Call
 from hypercontainer.model import documents as doc
 from hypercontainer.model import signals
 from hypercontainer.model.api import Condition
@@ -218,7 +218,7 @@ async def _unlink(call: Call[RemoveQuery, bytes]) -> None:
     c, found, alias = call.names["c"].lstrip("/").partition("/")
     if not found:
         raise InvalidInput("Conflict, cannot remove the default link name of the container")
-    if not (PATH_NAME.fullmatch(c) and PATH_NAME.fullmatch(alias)):
+    if not (NAME.fullmatch(c) and NAME.fullmatch(alias)):
         raise NotFound("link", f"{c}/{alias}"[:140])
     await call.engine.containers.unlink(c, alias)
 

@@ -7,8 +7,9 @@ from hypercontainer.hyperd.docker import detach, spec, streams, versions
 from hypercontainer.hyperd.docker.call import Body, Nothing, container
 from hypercontainer.hyperd.docker.containers import ResizeQuery
 from hypercontainer.hyperd.docker.inspect import Document
-from hypercontainer.hyperd.http.call import PATH_NAME, Answer, Call, Upgrade
+from hypercontainer.hyperd.http.call import Answer, Call, Upgrade
 from hypercontainer.model import documents as doc
+from hypercontainer.model.ids import NAME
 from hypercontainer.model.spec import ExecSpec
 
 
@@ -37,7 +38,7 @@ class Created(doc.Document, frozen=True, kw_only=True):
 
 
 def exec_id(call: Call[Any, Any]) -> str:
-    if not PATH_NAME.fullmatch(id := call.names["e"]):
+    if not NAME.fullmatch(id := call.names["e"]):
         raise NotFound("exec", id[:140])
     return id
 

@@ -9,8 +9,9 @@ from hypercontainer.errors import AlreadyExists, Denied, InUse, InvalidInput, No
 from hypercontainer.hyperd.docker import config, filters, spec
 from hypercontainer.hyperd.docker.call import Body, Nothing
 from hypercontainer.hyperd.docker.inspect import Document
-from hypercontainer.hyperd.http.call import PATH_NAME, Answer, Call
+from hypercontainer.hyperd.http.call import Answer, Call
 from hypercontainer.model import documents as doc
+from hypercontainer.model.ids import NAME
 from hypercontainer.model.spec import ALWAYS, NetworkSpec, SubnetSpec
 
 PREDEFINED = ("host", "default", *ALWAYS)
@@ -113,7 +114,7 @@ def network(found: doc.Network) -> Document:
 
 
 def name(call: Call[Any, Any]) -> str:
-    if not PATH_NAME.fullmatch(name := call.names["n"]):
+    if not NAME.fullmatch(name := call.names["n"]):
         raise NotFound("network", name[:140])
     return name
 

@@ -7,8 +7,9 @@ from hypercontainer.hyperd.docker import filters, mounts, versions
 from hypercontainer.hyperd.docker.call import Body, Nothing, Query
 from hypercontainer.hyperd.docker.inspect import Document
 from hypercontainer.hyperd.docker.versions import Version
-from hypercontainer.hyperd.http.call import PATH_NAME, Call
+from hypercontainer.hyperd.http.call import Call
 from hypercontainer.model import documents as doc
+from hypercontainer.model.ids import NAME
 
 ANONYMOUS = Version(1, 42)  # from here on a prune spares volumes with a name
 
@@ -38,7 +39,7 @@ def volume(found: doc.Volume) -> Document:
 
 
 def name(call: Call[Any, Any]) -> str:
-    if not PATH_NAME.fullmatch(name := call.names["v"]):
+    if not NAME.fullmatch(name := call.names["v"]):
         raise NotFound("volume", name[:140])
     return name
 

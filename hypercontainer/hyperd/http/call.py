@@ -1,6 +1,5 @@
 """What a table of calls is made of: a route, and one call of it. No HTTP library here: handlers are plain functions."""
 
-import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -9,6 +8,7 @@ from typing import Generic, Literal, TypeVar
 from hypercontainer.errors import InvalidInput
 from hypercontainer.hyperd.http.framing import Framing
 from hypercontainer.model.api import Engine, Session
+from hypercontainer.model.ids import NAME
 from hypercontainer.model.principal import Principal, Role
 
 
@@ -58,7 +58,6 @@ class Upgrade:
 Q = TypeVar("Q")
 B = TypeVar("B")
 Method = Literal["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "*"]
-PATH_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class Call(Generic[Q, B]):
 
     def name(self, key: str) -> str:
         """The id or name at `{key}` of the path. InvalidInput for what cannot be one."""
-        if not PATH_NAME.fullmatch(name := self.names[key]):
+        if not NAME.fullmatch(name := self.names[key]):
             raise InvalidInput(f"invalid name {name[:140]!r}: use [a-zA-Z0-9_.-], the first a letter or digit")
         return name
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 
 from hypercontainer.errors import InvalidInput
+from hypercontainer.model.ids import MAX_NAME
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -20,7 +21,8 @@ class Nothing(Query, frozen=True, kw_only=True):
     """No parameters."""
 
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
+Invented = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]  # if it is ""
 Names = Annotated[list[Name], msgspec.Meta(min_length=1, max_length=64)]
 FilterList = Annotated[list[Annotated[str, msgspec.Meta(max_length=4096)]], msgspec.Meta(max_length=64)]
 Time = Annotated[str, msgspec.Meta(max_length=40)]

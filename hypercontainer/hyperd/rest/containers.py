@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 
 from hypercontainer.hyperd.http.call import Call
-from hypercontainer.hyperd.rest.call import Cells, FilterQuery, Nothing, Query, Seconds, filters
+from hypercontainer.hyperd.rest.call import Cells, FilterQuery, Name, Nothing, Query, Seconds, filters
 from hypercontainer.model import documents as doc
 from hypercontainer.model import signals
 from hypercontainer.model.api import Condition
@@ -39,7 +39,7 @@ class KillQuery(Query, frozen=True, kw_only=True):
 
 
 class RenameQuery(Query, frozen=True, kw_only=True):
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
+    name: Name
 
 
 class ResizeQuery(Query, frozen=True, kw_only=True):

@@ -6,21 +6,22 @@ from typing import Annotated
 import msgspec
 
 from hypercontainer.hyperd.http.call import Call
-from hypercontainer.hyperd.rest.call import Body, Nothing, Query
+from hypercontainer.hyperd.rest.call import Body, Invented, Nothing, Query
 from hypercontainer.model import documents as doc
+from hypercontainer.model.ids import MAX_LABEL, MAX_NAME
 from hypercontainer.model.spec import PortMapping
 
-Given = Annotated[str, msgspec.Meta(min_length=1, max_length=63)]
+Given = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_LABEL)]
 
 
 class ForkBody(Body, frozen=True, kw_only=True):
     count: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1
-    name: Annotated[str, msgspec.Meta(max_length=63)] = ""  # "" = invented
+    name: Invented = ""
     ports: Annotated[list[PortMapping], msgspec.Meta(max_length=1024)] = msgspec.field(default_factory=list)
 
 
 class CheckpointsQuery(Query, frozen=True, kw_only=True):
-    container: Annotated[str, msgspec.Meta(max_length=128)] = ""  # "" = of all
+    container: Annotated[str, msgspec.Meta(max_length=MAX_NAME)] = ""  # "" = of all
 
 
 class CheckpointBody(Body, frozen=True, kw_only=True):
@@ -29,7 +30,7 @@ class CheckpointBody(Body, frozen=True, kw_only=True):
 
 
 class RestoreQuery(Query, frozen=True, kw_only=True):
-    name: Annotated[str, msgspec.Meta(max_length=63)] = ""  # "" = the container that it was taken of
+    name: Annotated[str, msgspec.Meta(max_length=MAX_NAME)] = ""  # "" = the container that it was taken of
 
 
 async def fork(call: Call[Nothing, ForkBody]) -> doc.Forked:

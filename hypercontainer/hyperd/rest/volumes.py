@@ -1,12 +1,11 @@
 """/v1/volumes."""
 
 from collections.abc import Sequence
-from typing import Annotated
 
 import msgspec
 
 from hypercontainer.hyperd.http.call import Call
-from hypercontainer.hyperd.rest.call import Body, FilterQuery, Nothing, PruneQuery, Query, filters
+from hypercontainer.hyperd.rest.call import Body, FilterQuery, Invented, Nothing, PruneQuery, Query, filters
 from hypercontainer.model import documents as doc
 
 
@@ -19,7 +18,7 @@ class RemoveVolumeQuery(Query, frozen=True, kw_only=True):
 
 
 class VolumeBody(Body, frozen=True, kw_only=True):
-    name: Annotated[str, msgspec.Meta(max_length=63)] = ""  # "" = one is invented
+    name: Invented = ""
     labels: dict[str, str] = msgspec.field(default_factory=dict)
     options: dict[str, str] = msgspec.field(default_factory=dict)
 

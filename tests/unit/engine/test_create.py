@@ -8,7 +8,14 @@ import pytest
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import InvalidInput, NotFound
 from hypercontainer.model import defaults
-from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, Mount, PodSpec, PortMapping
+from hypercontainer.model.spec import (
+    ContainerSpec,
+    ContainerUpdate,
+    Mount,
+    NetworkSpec,
+    PodSpec,
+    PortMapping,
+)
 from hypercontainer.testing.busybox import write_archive
 from tests.unit.engine.world import ADMIN, Run, World, load
 
@@ -52,6 +59,22 @@ async def test_a_volume_stays_while_somebody_has_it_of_another(engine: LocalEngi
     [(_, name, _)] = await mounted(engine, second)
     await engine.containers.remove(first, force=False, volumes=True)
     assert (await engine.volumes.inspect(name)).name == name
+
+
+async def test_names_that_programs_make_of_digests(engine: LocalEngine, create: Run) -> None:
+    """Longer than a hostname may be; a pod's is one."""
+    name = "job-" + "0123456789abcdef" * 8
+    network = await engine.networks.create(NetworkSpec(name=f"{name}-network"), by=ADMIN)
+    volume = Mount(type="volume", source=f"{name}-env", target="/env")
+    id = await create("sleep", name=name, mounts=[volume], network=f"{name}-network")
+    told = await engine.containers.inspect(name)
+    assert (told.id, told.name, [*told.network_settings.networks]) == (id, f"/{name}", [f"{name}-network"])
+    await engine.containers.rename(id, "x" * 255)
+    for long in (engine.containers.rename(id, "x" * 256), engine.pods.create(PodSpec(name="x" * 64), by=ADMIN)):
+        with pytest.raises(InvalidInput, match=r"use 1 to \d+ of"):
+            await long
+    await engine.containers.remove(id, force=False, volumes=True)
+    await engine.networks.remove(network.id)
 
 
 async def published(engine: LocalEngine, **spec: object) -> list[PortMapping]:

@@ -48,9 +48,9 @@ def spec(*names: str, ports: Sequence[PortMapping] = (), **own: object) -> PodSp
 
 
 def test_networks_are_called_by_their_names(networks: NetworkStore) -> None:
-    found = endpoints.resolved(networks, spec("2" * 64, "111", "bridge", aliases=["web"]))
+    found = endpoints.resolved(networks, spec("2" * 64, "111", "bridge", aliases=["web", "Unit tests"]))
     assert [endpoint.network for endpoint in found.networks] == ["db", "inside", "bridge"]
-    assert found.networks[2].aliases == ["web"]
+    assert found.networks[2].aliases == ["web", "Unit tests"]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_networks_are_called_by_their_names(networks: NetworkStore) -> None:
         (spec("db", address="10.0.2.255"), InvalidInput, "it is no address for a pod"),
         (spec("db", address="web"), InvalidInput, "invalid address in network db"),
         (spec("db", address6="fd01::5"), InvalidInput, "it is no address for a pod in fd02::/64"),
-        (spec("db", aliases=["-x"]), InvalidInput, "invalid alias name"),
+        (spec("db", aliases=["a\nb"]), InvalidInput, "invalid alias"),
         (spec("db", aliases=["x"] * 65), InvalidInput, "64 at most"),
     ],
 )

@@ -171,7 +171,7 @@ BAD = [
     ("POST", "/v1/containers/web/resize?rows=24&columns=100000", b"", "columns"),
     ("POST", "/v1/containers/..%2f..%2fetc/start", b"", "name"),
     ("POST", "/v1/containers/%2d-help/start", b"", "name"),
-    ("POST", "/v1/containers/" + "a" * 200 + "/start", b"", "name"),
+    ("POST", "/v1/containers/" + "a" * 256 + "/start", b"", "name"),
     ("POST", "/v1/containers/web/start", b"{}", "body"),
     ("POST", "/v1/containers", b"", "body"),
     ("POST", "/v1/containers", b"{", "body"),

@@ -57,7 +57,7 @@ async def test_a_name_that_is_taken(server: Server) -> None:
     assert text.startswith(f'Conflict. The container name "/web" is already in use by container "{ID}". You have to')
 
 
-@pytest.mark.parametrize("name", ["a", "-a", "a%2fb"])
+@pytest.mark.parametrize("name", ["a", "-a", "a%2fb", "a" * 256])
 async def test_a_name_that_none_may_have(server: Server, name: str) -> None:
     status, text = message(await create(server, f"/containers/create?name={name}"))
     assert (status, text.startswith("Invalid container name")) == (400, True)
