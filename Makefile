@@ -59,7 +59,7 @@ interop: setup-clients  ## the tests against real peers: registries, docker's cl
 	$(PYTEST) tests/interop
 
 go-clients: setup-clients  ## build docker's clients that are Go's (5 to 20 minutes, once), then what they do
-	@tools/clients.sh compose buildx ryuk
+	@tools/clients.sh compose buildx ryuk act
 	$(PYTEST) tests/interop/test_compose.py tests/interop/test_stacks.py tests/interop/test_buildx.py tests/interop/test_socket_users.py
 
 conformance: setup-test  ## tests that others wrote for docker's API, against hyperd (10 minutes): docs/conformance.md

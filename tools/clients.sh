@@ -12,6 +12,7 @@ dockerode=5.0.1
 compose=v2.40.3
 buildx=v0.29.1 buildkit=v0.25.1
 ryuk=v0.0.0-20260811165811-84f4ff002cee  # its releases are called what Go takes for no version
+act=v0.2.89
 corpus=1
 clients=.cache/clients
 
@@ -107,6 +108,7 @@ go_program() {
 }
 
 make_ryuk() { go_program ryuk $ryuk github.com/testcontainers/moby-ryuk "a minute"; }
+make_act() { go_program act $act github.com/nektos/act "a minute or two"; }
 
 # Debian's programs for the stacks, as the tar of a root file system. What is not run is left out: LLVM, which compiles
 # PostgreSQL's queries, is a third of it.

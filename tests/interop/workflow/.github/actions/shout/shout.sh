@@ -1,0 +1,1 @@
+echo "loud=$(echo "$1" | tr a-z A-Z)" >>"$GITHUB_OUTPUT"
