@@ -41,9 +41,9 @@ void containers_list(struct buffer *result)
 }
 
 struct create_args {
-	const char *id, *hostname;
+	const char *id, *hostname, *pid_of, *ipc_of;
 	const struct json *rootfs, *mounts, *all_mounts, *devices, *files, *cgroup, *sysctls, *masked_paths, *readonly_paths;
-	bool read_only, privileged;
+	bool read_only, privileged, own_ipc;
 	int64_t shm_bytes;
 };
 
@@ -57,6 +57,8 @@ static int parse_create(const struct json *args, struct create_args *a, struct r
 		FIELD(struct create_args, sysctls, JSON_OBJECT), NEEDED(struct create_args, masked_paths, JSON_ARRAY),
 		NEEDED(struct create_args, readonly_paths, JSON_ARRAY), FIELD(struct create_args, read_only, JSON_BOOL),
 		FIELD(struct create_args, privileged, JSON_BOOL), FIELD(struct create_args, shm_bytes, JSON_NUMBER),
+		FIELD(struct create_args, pid_of, JSON_STRING), FIELD(struct create_args, ipc_of, JSON_STRING),
+		FIELD(struct create_args, own_ipc, JSON_BOOL),
 	};
 	static const struct field kinds[] = {
 		FIELD(struct rootfs_spec, lower, JSON_OBJECT), FIELD(struct rootfs_spec, upper, JSON_OBJECT),
@@ -81,6 +83,29 @@ static int parse_mounts(const struct create_args *a, struct mount_list *list, st
 	if (a->all_mounts)
 		return mounts_parse(a->all_mounts, list, err);
 	return mounts_parse_first(a->mounts, a->privileged, a->shm_bytes, list, err);
+}
+
+/* Another container, which need not be there before it is joined. */
+static int keep_other(const char *id, char kept[ID_BYTES], struct error *err)
+{
+	if (!id || !*id)
+		return 0;
+	if (check_id("container", id, err) < 0)
+		return -1;
+	strcpy(kept, id);
+	return 0;
+}
+
+static int choose_namespaces(struct container *c, const struct create_args *a, struct error *err)
+{
+	if (keep_other(a->pid_of, c->pid_of, err) < 0 || keep_other(a->ipc_of, c->ipc_of, err) < 0)
+		return -1;
+	if (*c->ipc_of && a->own_ipc)
+		return fail_as(err, EINVAL, "create container %s: its IPC namespace is its own, and that of %s", a->id, c->ipc_of);
+	c->own_ipc = a->own_ipc;
+	if (c->own_ipc || *c->ipc_of)
+		mounts_put_off_queues(&c->mounts);
+	return 0;
 }
 
 static int keep_paths(const struct json *paths, char **to, size_t *count, struct error *err)
@@ -140,7 +165,8 @@ static int build(struct container *c, const struct create_args *a, const struct 
 	size_t device_count;
 
 	if (limits_parse(a->cgroup, &limits, err) < 0 || hide_paths(c, a, err) < 0 ||
-	    devices_parse(a->devices, devices, &device_count, err) < 0 || parse_mounts(a, &c->mounts, err) < 0)
+	    devices_parse(a->devices, devices, &device_count, err) < 0 || parse_mounts(a, &c->mounts, err) < 0 ||
+	    choose_namespaces(c, a, err) < 0)
 		return -1;
 	if ((!c->has_cgroup && make_cgroup(c, err) < 0) || cgroup_limit(c->cgroup, &limits, err) < 0)
 		return -1;

@@ -32,6 +32,9 @@ struct container {
 	bool read_only, privileged, has_cgroup, layered;	/* layered: its changes lie over something */
 	unsigned below;			/* how many containers' changes lie between its own and the image */
 	unsigned held;			/* how many processes of ours have it stand still */
+	char pid_of[ID_BYTES];		/* in whose pid namespace its first processes begin; "": each in one of its own */
+	char ipc_of[ID_BYTES];		/* the same of IPC; "": in the guest's */
+	bool own_ipc;			/* ... or each in one of its own */
 	struct mount_list mounts;
 	char *masked[PATHS_MAX], *readonly[PATHS_MAX];
 	size_t masked_count, readonly_count;

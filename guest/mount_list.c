@@ -20,7 +20,7 @@ enum {
 	READY_MAX = 8,
 };
 
-enum { BIND, POD_FILE, SOCKET, DEV, DEVPTS, FILE_SYSTEM };
+enum { BIND, POD_FILE, SOCKET, CONTAINER, DEV, DEVPTS, MQUEUE, FILE_SYSTEM };
 
 struct mount_kind {
 	const char *name, *type;	/* as the host says it; as the kernel does */
@@ -31,9 +31,9 @@ struct mount_kind {
 
 static const struct mount_kind kinds[] = {
 	{ "bind", NULL, BIND, false, false }, { "pod", NULL, POD_FILE, false, false },
-	{ "socket", NULL, SOCKET, false, false },
+	{ "socket", NULL, SOCKET, false, false }, { "container", NULL, CONTAINER, true, false },
 	{ "tmpfs", "tmpfs", FILE_SYSTEM, false, false }, { "dev", "tmpfs", DEV, true, false },
-	{ "devpts", "devpts", DEVPTS, true, false }, { "mqueue", "mqueue", FILE_SYSTEM, true, false },
+	{ "devpts", "devpts", DEVPTS, true, false }, { "mqueue", "mqueue", MQUEUE, true, false },
 	{ "sysfs", "sysfs", FILE_SYSTEM, true, false }, { "proc", "proc", FILE_SYSTEM, true, true },
 	{ "cgroup", "cgroup2", FILE_SYSTEM, true, true },
 };
@@ -118,6 +118,12 @@ void mounts_free(struct mount_list *list)
 	}
 	free(list->specs);
 	*list = (struct mount_list){ 0 };
+}
+
+void mounts_put_off_queues(struct mount_list *list)
+{
+	for (size_t i = 0; i < list->count; i++)
+		list->specs[i].late |= list->specs[i].kind->what == MQUEUE;
 }
 
 static int list_begin(struct mount_list *list, size_t room, struct error *err)
@@ -206,7 +212,7 @@ static int parse_one(const struct json *json, struct mount_list *list, struct er
 	kind = find_kind(a.type);
 	if (!kind)
 		return fail_as(err, EINVAL, "mount a '%.32s': there is no such kind", a.type);
-	sourced = kind->what == BIND || kind->what == POD_FILE;
+	sourced = kind->what == BIND || kind->what == POD_FILE || kind->what == CONTAINER;
 	if (sourced != (a.source != NULL))
 		return fail_as(err, EINVAL, "mount on %.100s: a %s has %s source", a.target, kind->name,
 			       sourced ? "a" : "no");
@@ -431,7 +437,7 @@ static int place(const struct container *c, int root, const struct mount_spec *m
 		 struct error *err)
 {
 	bool all_devices = m->kind->what == DEV && c->privileged;
-	int found = all_devices ? -1 : take_ready(m);
+	int found = all_devices || !made ? -1 : take_ready(m);	/* a first process is in other namespaces */
 	autoclose int mounted = found >= 0 ? found : make_file_system(m, all_devices, err);
 	autoclose int target = -1;
 
@@ -472,6 +478,16 @@ static int bind_socket(const struct container *c, int root, const struct mount_s
 	return target < 0 ? -1 : bind_on(source, target, m->set, m->clear, err);
 }
 
+/* What is mounted at the same place in another container, whoever else goes there later. */
+static int bind_of_container(int root, const struct mount_spec *m, struct error *err)
+{
+	struct container *other = container_find(m->source, err);
+	autoclose int source = other ? open_plain(other->root, m->target, O_PATH | O_DIRECTORY, 0, err) : -1;
+	autoclose int target = source < 0 ? -1 : make_plain(root, m->target, err);
+
+	return target < 0 ? -1 : bind_on(source, target, m->set, m->clear, err);
+}
+
 /* `made`: the container, while it is being made; NULL in its first process. */
 static int make_one(const struct container *c, int root, const struct mount_spec *m, struct container *made,
 		    struct error *err)
@@ -485,6 +501,8 @@ static int make_one(const struct container *c, int root, const struct mount_spec
 		result = bind_pod_file(c, root, m, err);
 	else if (m->kind->what == SOCKET)
 		result = bind_socket(c, root, m, err);
+	else if (m->kind->what == CONTAINER)
+		result = bind_of_container(root, m, err);
 	else
 		result = place(c, root, m, made, err);
 	if (result < 0) {

@@ -13,7 +13,7 @@ struct mount_kind;
 
 struct mount_spec {
 	const struct mount_kind *kind;
-	char *source, *target;		/* source: below the share, or a file of the pod's; else NULL */
+	char *source, *target;		/* source: below the share, a file of the pod's, a container; else NULL */
 	uint64_t set, clear;		/* attributes of the mount */
 	unsigned long propagation;	/* 0: private */
 	bool populate;
@@ -34,6 +34,8 @@ int mounts_parse(const struct json *mounts, struct mount_list *list, struct erro
 int mounts_parse_first(const struct json *mounts, bool privileged, int64_t shm_bytes, struct mount_list *list,
 		       struct error *err);
 void mounts_free(struct mount_list *list);
+/* POSIX message queues are those of the first process's namespace, and not ours. */
+void mounts_put_off_queues(struct mount_list *list);
 
 /* Make what of `list` any container can have, ahead of one whose list has it too. */
 int mounts_stage(const struct mount_list *list, struct error *err);

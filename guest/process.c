@@ -146,7 +146,7 @@ static void ended(struct process *p, int status)
 	if (p->first && p->container->first == p) {
 		p->container->first = NULL;
 		/* Its pid namespace went with it; in a shared one the rest has to be sent after it. */
-		if (spawn_shares_pids() && p->container->cgroup >= 0 && cgroup_kill(p->container->cgroup, &err) < 0)
+		if ((spawn_shares_pids() || *p->container->pid_of) && p->container->cgroup >= 0 && cgroup_kill(p->container->cgroup, &err) < 0)
 			debug("%s", err.message);
 	}
 	for (int i = 1; i < 3; i++) {
@@ -335,6 +335,26 @@ static int check_first(const struct process *p, bool first, struct error *err)
 	return 0;
 }
 
+/* The first process of the container `id`, whose namespace is to be joined. "": none. */
+static int find_first(const char *id, int *pidfd, struct error *err)
+{
+	const struct container *c = *id ? container_find(id, err) : NULL;
+
+	if (!*id)
+		return 0;
+	if (!c)
+		return -1;
+	if (!c->first || c->first->starting.fd >= 0)
+		return fail(err, ESRCH, "join container %s, which does not run", id);
+	*pidfd = c->first->pidfd;
+	return 0;
+}
+
+static int find_namespaces(const struct container *c, struct spawn *s, struct error *err)
+{
+	return find_first(c->pid_of, &s->pids, err) < 0 ? -1 : find_first(c->ipc_of, &s->ipc, err);
+}
+
 static void close_spawn(struct spawn *s)
 {
 	for (int i = 0; i < 3; i++)
@@ -347,7 +367,8 @@ static int launch(struct process *p, struct spawn *s, const struct start_args *a
 {
 	int ends[2];
 
-	if (check_first(p, s->first, err) < 0 || stdstreams_parse(a->streams, a->tty, p->streams, err) < 0) {
+	if (check_first(p, s->first, err) < 0 || (s->first && find_namespaces(p->container, s, err) < 0) ||
+	    stdstreams_parse(a->streams, a->tty, p->streams, err) < 0) {
 		memset(p->streams, 0, sizeof(p->streams));	/* they may be another's */
 		return -1;
 	}
@@ -374,7 +395,7 @@ static int launch(struct process *p, struct spawn *s, const struct start_args *a
 int op_process_start(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
 {
 	struct start_args a = { .cwd = "/", .user = "", .umask = 022 };
-	struct spawn s = { .stdio = { -1, -1, -1 }, .status = -1, .terminal = -1, .pidfd = -1 };
+	struct spawn s = { .stdio = { -1, -1, -1 }, .status = -1, .terminal = -1, .pidfd = -1, .pids = -1, .ipc = -1 };
 	struct process *p;
 	int outcome;
 

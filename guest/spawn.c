@@ -135,8 +135,15 @@ int spawn_arrange(const int stdio[3], int third, int fourth, struct error *err)
 
 static int join(const struct spawn *s, struct error *err)
 {
-	if (setns(s->pidfd, CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS) < 0)
+	if (setns(s->pidfd, CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC) < 0)
 		return fail(err, errno, "join container %s", s->container->id);
+	return 0;
+}
+
+static int join_ipc(const struct spawn *s, struct error *err)
+{
+	if (s->ipc >= 0 && setns(s->ipc, CLONE_NEWIPC) < 0)
+		return fail(err, errno, "join the IPC namespace of container %s", s->container->ipc_of);
 	return 0;
 }
 
@@ -248,7 +255,7 @@ static int prepare(const struct spawn *s, char ***argv, int *status, struct erro
 	static struct identity identity;
 
 	setsid();
-	if (set_oom(s->oom_score_adj, err) < 0 || (!s->first && join(s, err) < 0) ||
+	if (set_oom(s->oom_score_adj, err) < 0 || (s->first ? join_ipc(s, err) : join(s, err)) < 0 ||
 	    spawn_arrange(s->stdio, s->status, executable, err) < 0)
 		return -1;
 	*status = STATUS_FD;
@@ -300,15 +307,17 @@ static void point_back(void)
 
 int spawn_process(const struct spawn *s, int *pidfd, struct error *err)
 {
-	uint64_t flags = s->first ? CLONE_NEWNS | (*s->container->hostname ? CLONE_NEWUTS : 0) : 0;
-	int namespace = s->first ? shared_pids : s->pidfd;
+	const struct container *c = s->container;
+	uint64_t flags = s->first ? CLONE_NEWNS : 0;
+	int namespace = !s->first ? s->pidfd : s->pids >= 0 ? s->pids : shared_pids;
 	pid_t pid;
 
-	if (s->first && !spawn_shares_pids())
-		flags |= CLONE_NEWPID;
+	if (s->first)
+		flags |= (*c->hostname ? CLONE_NEWUTS : 0) | (c->own_ipc ? CLONE_NEWIPC : 0) |
+			 (namespace < 0 ? CLONE_NEWPID : 0);
 	if (namespace >= 0 && point_at(namespace, err) < 0)
 		return -1;
-	pid = fork_into(flags, s->container->cgroup, pidfd);
+	pid = fork_into(flags, c->cgroup, pidfd);
 	if (pid == 0)
 		child(s);
 	if (pid < 0 && errno == EAGAIN)

@@ -16,6 +16,7 @@ struct spawn {
 	int status;		/* where it tells us why exec failed; closed by a successful exec */
 	int terminal;		/* number of its pts, -1: none */
 	int pidfd;		/* first: unused; else the process whose namespaces it joins */
+	int pids, ipc;		/* first: processes in whose namespaces it begins, -1: none; else unused */
 };
 
 /* What comes through `status`. */

@@ -53,11 +53,12 @@ ROOTFS = Feature("rootfs", "use a disk or a folder of this host as a root file s
 NAMESERVER = Feature("nameserver", "ask this host for the names of its networks")
 SOCKETS = Feature("sockets", "reach a socket of this host")
 OVER = Feature("over", "go on from what a container has written")
+NAMESPACES = Feature("namespaces", "share processes, memory and queues with another container, or keep its own apart")
 
 # Of the guests of this version.
 FEATURES = (
     ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES, LAYERS, ROOTFS, NAMESERVER,
-    GROUP_NAMES, SOCKETS, ARCHIVE_USER, OVER,
+    GROUP_NAMES, SOCKETS, ARCHIVE_USER, OVER, NAMESPACES,
 )  # fmt: skip
 
 
@@ -172,11 +173,12 @@ class SocketOwner(Request, frozen=True, kw_only=True):
 
 
 class Mount(Request, frozen=True, kw_only=True):
-    """One of all mounts of a container. `source`: of a bind, below the share; of a file of the pod's, its name."""
+    """One of all mounts of a container. `source`: of a bind, below the share; of a file of the pod's, its name; of
+    what another container has there, its id."""
 
     needs = {"owner": SOCKETS}
 
-    type: Literal["bind", "cgroup", "dev", "devpts", "mqueue", "pod", "proc", "socket", "sysfs", "tmpfs"]
+    type: Literal["bind", "cgroup", "container", "dev", "devpts", "mqueue", "pod", "proc", "socket", "sysfs", "tmpfs"]
     target: str
     source: str = ""
     options: list[str] = []
@@ -225,9 +227,15 @@ class Cgroup(Request, frozen=True, kw_only=True):
 
 class ContainerCreate(Request, frozen=True, kw_only=True):
     """`all_mounts`: all there are. None, as the first hosts say: `mounts`, and the usual ones, of which /dev/shm has
-    `shm_bytes`."""
+    `shm_bytes`. Namespaces: see model.container.ContainerConfig."""
 
-    needs: ClassVar[Mapping[str, Feature]] = {"all_mounts": MOUNTS, "devices": DEVICES}
+    needs: ClassVar[Mapping[str, Feature]] = {
+        "all_mounts": MOUNTS,
+        "devices": DEVICES,
+        "pid_of": NAMESPACES,
+        "ipc_of": NAMESPACES,
+        "own_ipc": NAMESPACES,
+    }
 
     id: str
     rootfs: Rootfs
@@ -243,6 +251,9 @@ class ContainerCreate(Request, frozen=True, kw_only=True):
     readonly_paths: list[str]
     shm_bytes: int = 64 << 20
     privileged: bool = False  # every device of the guest, /sys and cgroups writable
+    pid_of: str = ""
+    ipc_of: str = ""
+    own_ipc: bool = False
 
 
 class Stage(Request, frozen=True, kw_only=True):
