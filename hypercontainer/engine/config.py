@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from hypercontainer.engine import mounts
+from hypercontainer.engine import mounts, namespaces
 from hypercontainer.errors import InvalidInput
 from hypercontainer.model import arch, capabilities, defaults, ids, seccomp, ulimits
 from hypercontainer.model.container import Capabilities, ContainerConfig, Mount, Process, Resources
@@ -17,8 +17,11 @@ CPU_PERIOD_US = 100_000
 MOST_HIDDEN = 128  # paths, of each kind: the guest has room for no more
 
 
-def container(spec: ContainerSpec, image: ProcessConfig, own: Sequence[MountRecord]) -> ContainerConfig:
-    """`own`: what is mounted beside the usual. InvalidInput for whatever makes no sense."""
+def container(
+    spec: ContainerSpec, image: ProcessConfig, own: Sequence[MountRecord], *, own_ipc: bool = False
+) -> ContainerConfig:
+    """`own`: what is mounted beside the usual; `own_ipc`: see ContainerConfig. InvalidInput for whatever makes no
+    sense."""
     if spec.hostname:
         ids.check_hostname(spec.hostname)
     usual = defaults.mounts((spec.shm_mib or defaults.SHM_MIB) << 20, privileged=spec.privileged)
@@ -27,11 +30,14 @@ def container(spec: ContainerSpec, image: ProcessConfig, own: Sequence[MountReco
         init=spec.init,
         hostname=spec.hostname,
         read_only=spec.read_only,
-        mounts=[*usual, *map(_mount, own)],
+        mounts=[*namespaces.mounts(spec, usual), *map(_mount, own)],
         masked_paths=_hidden(spec, spec.masked_paths, defaults.MASKED_PATHS),
         readonly_paths=_hidden(spec, spec.readonly_paths, defaults.READONLY_PATHS),
         all_devices=spec.privileged,
         sysctl=spec.sysctls,
+        pid_of=namespaces.other(spec.pid),
+        ipc_of=namespaces.other(spec.ipc),
+        own_ipc=own_ipc,
         resources=resources(spec),
     )
 

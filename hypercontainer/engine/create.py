@@ -2,7 +2,7 @@
 
 import msgspec
 
-from hypercontainer.engine import endpoints, links, mounts, resolve
+from hypercontainer.engine import endpoints, links, mounts, namespaces, resolve
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import InvalidInput
@@ -105,8 +105,7 @@ async def container(supervisor: Supervisor, pod: Pod, spec: ContainerSpec, *, jo
     """One more container of a pod whose lock is held; `joined`: see ContainerRecord. On failure nothing of it is
     left."""
     host = supervisor.host
-    made = _resolve(supervisor, pod, spec, spec.name or host.index.invent_name())
-    made.record.joined = joined
+    made = _resolve(supervisor, pod, spec, spec.name or host.index.invent_name(), joined=joined)
     try:
         host.pods.add_container(pod.record.id, made.record)
         pod.machine.save()
@@ -118,24 +117,26 @@ async def container(supervisor: Supervisor, pod: Pod, spec: ContainerSpec, *, jo
     return made
 
 
-def _resolve(supervisor: Supervisor, pod: Pod, spec: ContainerSpec, name: str) -> Container:
-    return pod.add(_record(supervisor, pod, spec, name))
+def _resolve(supervisor: Supervisor, pod: Pod, spec: ContainerSpec, name: str, *, joined: str = "") -> Container:
+    return pod.add(_record(supervisor, pod, spec, name, joined=joined))
 
 
 def _record(
-    supervisor: Supervisor, pod: Pod, spec: ContainerSpec, name: str, *, volumes: bool = True
+    supervisor: Supervisor, pod: Pod, spec: ContainerSpec, name: str, *, volumes: bool = True, joined: str = ""
 ) -> ContainerRecord:
     """Of a container to be, its new volumes made. Without `volumes` it has not those that the image names."""
     host = supervisor.host
     ids.check_name("container", name)
     host.index.check_container_name(name)
+    spec = namespaces.resolved(host.index, pod.record, spec)
+    own_ipc = namespaces.own_ipc(pod.record, spec, joined=joined)
     image = host.images.get(spec.image)
     root = rootfs.image(host.images.rootfs(image))
     others = _of_others(supervisor, spec.volumes_from)
     config = host.images.config(image)
     if not volumes:
         config = msgspec.structs.replace(config, volumes={})
-    record = resolve.container(spec, image.id, config, root, name=name, others=others)
+    record = resolve.container(spec, image.id, config, root, name=name, others=others, own_ipc=own_ipc, joined=joined)
     pod.check_supported(record)
     for mount in record.mounts:
         if mount.type == "volume":

@@ -399,6 +399,8 @@ def _host_config(pod: PodRecord, record: ContainerRecord) -> doc.HostConfig:
         masked_paths=spec.masked_paths if spec.privileged else record.config.masked_paths,
         readonly_paths=spec.readonly_paths if spec.privileged else record.config.readonly_paths,
         console_size=[spec.rows, spec.columns],
+        pid_mode=spec.pid,
+        ipc_mode=spec.ipc or "private",
     )
 
 

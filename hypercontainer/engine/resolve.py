@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from hypercontainer.engine import config, health, logoptions, mounts
+from hypercontainer.engine import config, health, logoptions, mounts, namespaces
 from hypercontainer.errors import InvalidInput
 from hypercontainer.lib import clock
-from hypercontainer.model import ids, signals
+from hypercontainer.model import defaults, ids, signals
 from hypercontainer.model.documents import ProcessConfig
 from hypercontainer.model.record import VERSION, ContainerRecord, LogSinkRecord, PodRecord, RootfsRecord
 from hypercontainer.model.spec import NONE, ContainerSpec, Mount, PodSpec, PortMapping
@@ -77,8 +77,11 @@ def container(
     *,
     name: str,
     others: Sequence[Mount] = (),
+    own_ipc: bool = False,
+    joined: str = "",
 ) -> ContainerRecord:
-    """The record of a new container. `others`: what it mounts of other containers.
+    """The record of a new container. `others`: what it mounts of other containers; `own_ipc`, `joined`: see
+    ContainerConfig and ContainerRecord.
 
     Everything the caller gave is checked here, before anything is made."""
     check_numbers(spec)
@@ -90,7 +93,7 @@ def container(
         spec=spec,
         image_id=image_id,
         image_name=spec.image,
-        config=config.container(spec, image, own),
+        config=config.container(spec, image, own, own_ipc=own_ipc),
         rootfs=rootfs,
         sinks=[_log(spec)] if spec.log == "file" else [],
         stop_signal=_stop_signal(spec, image),
@@ -100,6 +103,7 @@ def container(
         mounts=own,
         exposed_ports=exposed(image.exposed_ports, spec.expose),
         volumes=list(image.volumes),
+        joined=joined,
         created_ns=clock.now_ns(),
     )
 
@@ -146,6 +150,8 @@ def warnings(spec: ContainerSpec, image: ProcessConfig) -> list[str]:
     said = [f"the image's environment entry {entry[:60]!r} is left out: it is not NAME=value" for entry in odd]
     if image.stop_signal and not spec.stop_signal and not _is_signal(image.stop_signal):
         said.append(f"the image's stop signal {image.stop_signal[:40]!r} is not known: SIGTERM is sent instead")
+    if namespaces.other(spec.ipc) and spec.shm_mib != defaults.SHM_MIB:
+        said.append("a size of /dev/shm (shm_mib) changes nothing: it is that of another container")
     if check := health.resolve(spec.healthcheck, image.healthcheck):
         said += health.warnings(check)
     return said + logoptions.warnings(spec.log_options)

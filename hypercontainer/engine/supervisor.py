@@ -4,7 +4,7 @@ import asyncio
 import logging
 from typing import Literal
 
-from hypercontainer.engine import allocate, config, describe, links, restart
+from hypercontainer.engine import allocate, config, describe, links, namespaces, restart
 from hypercontainer.engine.health import Watch
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.restart import Restarts
@@ -148,19 +148,36 @@ class Supervisor:
         """Boot the machine if need be, make the container in it, start its process. One that runs: nothing happens.
 
         Somebody wants that: what its restart policy has counted begins anew. WrongState for a paused one, and when
-        that does not run whose network it shares; NotFound when that one is gone."""
+        that does not run whose network or namespaces it shares; NotFound when that one is gone."""
         if not container.alive:
             self.restarts.begin_anew(container.record.id)
             container.record.restart_count = 0
         await self._start(pod, container, trace, asked=True)
 
-    def _check_joined(self, record: ContainerRecord) -> None:
-        """As docker has it. One that a policy starts needs nobody: the network is its machine's."""
-        if record.joined:
-            other = self.find(record.joined)[1].record
-            if other.state not in RUNNING:
-                why = f"cannot join network of a non running container: {other.id}; start {other.name} first"
-                raise WrongState("start", record.name, record.state, why)
+    def _check_joined(self, record: ContainerRecord, *, asked: bool) -> None:
+        """As docker has it, in its words. One that a policy starts needs nobody for the network: that is its machine's;
+        but a namespace is there while somebody is in it."""
+        if record.joined and asked:
+            self._check_runs(record, record.joined, "cannot join network of a non running container: {}")
+        if pid_of := record.config.pid_of:
+            self._check_runs(record, pid_of, "container {} is not running")
+        if ipc_of := record.config.ipc_of:
+            words = f"can't join IPC of container {ipc_of}: "
+            other = self._check_runs(record, ipc_of, words + "container {} is not running")
+            if not namespaces.is_shareable(other):
+                why = "non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+                raise WrongState("start", record.name, record.state, words + why)
+
+    def _check_runs(self, record: ContainerRecord, id: str, words: str) -> ContainerRecord:
+        other = self.find(id)[1].record
+        if other.state not in RUNNING:
+            raise WrongState("start", record.name, record.state, f"{words.format(other.id)}; start {other.name} first")
+        return other
+
+    def _waits_for(self, record: ContainerRecord) -> bool:
+        """One in whose namespaces it will be is about to start again, too."""
+        others = {record.config.pid_of, record.config.ipc_of} - {""}
+        return any(other.state == "restarting" for _, other in self.host.index.containers() if other.id in others)
 
     async def _start(self, pod: Pod, container: Container, trace: Trace, *, asked: bool = False) -> None:
         """`asked`: by somebody, not by its restart policy."""
@@ -175,8 +192,8 @@ class Supervisor:
             await self.pay(locked)
             self.restarts.cancel(container.record.id)
             try:
+                self._check_joined(container.record, asked=asked)
                 if asked:
-                    self._check_joined(container.record)
                     links.check_running(self.host.index, pod.record, container.record)
                 await self._publish(locked, container)
                 await locked.start(container, trace)
@@ -272,6 +289,10 @@ class Supervisor:
     async def _restart(self, pod: Pod, container: Container, delay_s: float, count: int) -> None:
         record = container.record
         await asyncio.sleep(delay_s)
+        if self._waits_for(record):
+            again = self._restart(pod, container, self.restarts.next_delay_s(record.id), count)
+            self.restarts.plan(record.id, pod.spawn(again))
+            return
         record.restart_count = count
         try:
             await self._start(pod, container, Timings())

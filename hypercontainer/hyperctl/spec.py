@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     Document = dict[str, Any]
 
+IPC = ("private", "shareable", "none")
 RESTART = ("no", "always", "on-failure", "unless-stopped")
 
 
@@ -64,6 +65,18 @@ def oom_score(word: str) -> int:
     if not -1000 <= value <= 1000:
         raise ValueError("use a number from -1000 to 1000")
     return value
+
+
+def pid_mode(word: str) -> str:
+    if not (word.startswith("container:") and word[10:]):
+        raise ValueError("use container:NAME; the host's processes are in no VM")
+    return word
+
+
+def ipc_mode(word: str) -> str:
+    if word not in IPC and not (word.startswith("container:") and word[10:]):
+        raise ValueError(f"use {', '.join(IPC)} or container:NAME; the host's memory is in no VM")
+    return word
 
 
 def storage(word: str) -> int:
@@ -275,6 +288,21 @@ FLAGS = (
         parse=restart,
         words=RESTART,
     ),
+    Flag(
+        "pid",
+        "container:NAME: be among the processes of that one, in its VM",
+        metavar="mode",
+        usual="its own",
+        parse=pid_mode,
+    ),
+    Flag(
+        "ipc",
+        "Whose memory and queues it has: private, shareable, none, or those of container:NAME",
+        metavar="mode",
+        usual="private",
+        parse=ipc_mode,
+        words=IPC,
+    ),
     Flag("shm-size", "Size of /dev/shm", metavar="bytes", usual="64m", parse=text.parse_mib),
     many("security-opt", "no-new-privileges, seccomp=unconfined", parse=security),
     Flag("pids-limit", "Most processes inside", metavar="int", usual="no limit", parse=flags.number),
@@ -327,8 +355,6 @@ BLKIO = "disk traffic is not limited"
 REFUSED = {
     "device": "a VM has no devices of the host",
     "gpus": "a VM has no devices of the host",
-    "pid": "processes are inside the VM; containers of a pod share them where its spec has share_pid",
-    "ipc": "containers of one pod share it",
     "uts": "containers of one pod share it",
     "runtime": "every container here runs in a VM",
     "cgroup-parent": "the VM has its own cgroups; use --cpus and --memory",
@@ -398,6 +424,8 @@ def container(args: Args, environ: dict[str, str]) -> Document:
         "sysctls": dict(args.sysctl),
         "pids": max(0, args.pids_limit or 0),
         "shm_mib": args.shm_size,
+        "pid": args.pid,
+        "ipc": args.ipc,
         "cpu_shares": args.cpu_shares,
         "oom_score_adj": args.oom_score_adj,
         "scratch_mib": args.storage_size or (args.storage_opt[-1] if args.storage_opt else 0),

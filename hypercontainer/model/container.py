@@ -44,11 +44,11 @@ class Process(Value, frozen=True, kw_only=True):
 
 
 class Mount(Value, frozen=True, kw_only=True):
-    """`source`: of a bind, the path on this host; of a file of the pod's, its name. `dev` is a tmpfs with the devices
-    that every container has."""
+    """`source`: of a bind, the path on this host; of a file of the pod's, its name; of what another `container` has
+    at the same place, its id. `dev` is a tmpfs with the devices that every container has."""
 
     destination: str
-    type: Literal["bind", "cgroup", "dev", "devpts", "mqueue", "pod", "proc", "sysfs", "tmpfs"]
+    type: Literal["bind", "cgroup", "container", "dev", "devpts", "mqueue", "pod", "proc", "sysfs", "tmpfs"]
     source: str = ""
     options: list[str] = []
 
@@ -85,5 +85,8 @@ class ContainerConfig(Value, frozen=True, kw_only=True):
     devices: list[Device] = []
     all_devices: bool = False  # those of the guest
     sysctl: dict[str, str] = {}
+    pid_of: str = ""  # id of the container whose pid namespace its processes are in; "" = one of its own, or the pod's
+    ipc_of: str = ""  # the same of IPC; "" = the machine's
+    own_ipc: bool = False  # its own, and not the machine's
     resources: Resources = Resources()
     annotations: dict[str, str] = {}

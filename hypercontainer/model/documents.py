@@ -167,6 +167,8 @@ class HostConfig(Document, frozen=True, kw_only=True):
     readonly_paths: list[str] | None = None  # the same, written
     console_size: list[int] = []  # rows and columns of a terminal when it starts; 0 = nobody says
     links: list[str] = []  # "/name:/own/alias", on the usual network
+    pid_mode: str = ""
+    ipc_mode: str = "private"
 
 
 class HealthConfig(Document, frozen=True, kw_only=True):

@@ -114,6 +114,10 @@ class ContainerSpec(Value, frozen=True, kw_only=True):
     cpu_shares: int = 0  # its weight beside others of its pod, 1024 being usual; 0 = that
     oom_score_adj: int = 0  # which processes of its machine go first when memory is short, as in Linux
     shm_mib: int = 64
+    # Whose processes it sees, and whose memory and queues it has, as docker's modes: "container:NAME" is one in whose
+    # virtual machine it is. `ipc` also: "shareable", what others may have so; "private"; "none", without /dev/shm.
+    pid: str = ""  # "" = its own
+    ipc: str = ""  # "" = private
     scratch_mib: int = 0  # size of the writable layer; 0 = the engine's default
     stop_signal: str | None = None
     stop_timeout_s: int = 10
@@ -179,7 +183,7 @@ class Dns(Value, frozen=True, kw_only=True):
 
 
 ALWAYS = DEFAULT, NONE = "bridge", "none"  # docker's names of networks that are always there
-CONTAINER = "container:"  # before the one whose network is shared, in the place of a network's name
+CONTAINER = "container:"  # before the one whose network, processes or memory is shared
 
 
 class EndpointSpec(Value, frozen=True, kw_only=True):

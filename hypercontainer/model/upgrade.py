@@ -220,9 +220,23 @@ def _pod_19(pod: Mapping[str, Any]) -> Mapping[str, Any]:
     return pod
 
 
+# 20: a container may have namespaces of another one's. Those of before have those that their machine gives; that others
+# may have its own was told again, and nothing else.
+def _pod_20(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**pod, "containers": [_with_ipc(c) for c in pod.get("containers", [])]}
+
+
+def _with_ipc(container: Mapping[str, Any]) -> Mapping[str, Any]:
+    spec = container["spec"]
+    if spec.get("as_asked", {}).get("IpcMode") != "shareable":
+        return container
+    asked = {key: value for key, value in spec["as_asked"].items() if key != "IpcMode"}
+    return {**container, "spec": {**spec, "as_asked": asked, "ipc": "shareable"}}
+
+
 _LATER_PODS = (
     _pod_3, _pod_4, _pod_5, _pod_6, _pod_7, _pod_8, _pod_9, _pod_10, _pod_11, _pod_12, _pod_13, _pod_14, _pod_15,
-    _pod_16, _pod_17, _pod_18, _pod_19,
+    _pod_16, _pod_17, _pod_18, _pod_19, _pod_20,
 )  # fmt: skip
 
 

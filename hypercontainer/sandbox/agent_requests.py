@@ -116,6 +116,9 @@ def container_create(container: ContainerRecord, memory_mib: int = 0) -> m.Conta
         masked_paths=config.masked_paths,
         readonly_paths=config.readonly_paths,
         privileged=config.all_devices,
+        pid_of=config.pid_of,
+        ipc_of=config.ipc_of,
+        own_ipc=config.own_ipc,
     )
 
 

@@ -36,6 +36,8 @@ services:
     image: busybox
     command: sleep 1000
     network_mode: "service:web"
+    pid: "service:web"
+    ipc: "service:web"
 networks: {front: {}, back: {}}
 volumes: {data: {}}
 """

@@ -512,6 +512,33 @@ def test_the_network_of_another(docker: DockerCli) -> None:
     assert nobody.status == 125 and "No such container: web" in nobody.err
 
 
+def test_the_namespaces_of_another(docker: DockerCli) -> None:
+    web, seen = ("--network", "container:web"), ("ps", "-o", "args")
+    id = docker.ok("run", "-d", "--name", "web", "--ipc", "shareable", "busybox", "sleep", "1111")
+    try:
+        refused = docker("run", "--rm", "--pid", "container:web", "busybox", "true")
+        assert refused.status == 125 and "say --network container:web as well" in refused.err
+        both = "--pid", "container:web", "--ipc", f"container:{id[:12]}"
+        docker.ok("run", "-d", "--name", "side", *web, *both, "busybox", "sleep", "2222")
+        for c in ("web", "side"):
+            assert {"sleep 1111", "sleep 2222"} <= set(docker.ok("exec", c, *seen).splitlines())
+        docker.ok("exec", "web", "sh", "-c", "echo here > /dev/shm/file")
+        assert docker.ok("exec", "side", "cat", "/dev/shm/file") == "here"
+        modes = "{{.HostConfig.PidMode}} {{.HostConfig.IpcMode}}"
+        assert docker.ok("inspect", "-f", modes, "side") == f"container:{id} container:{id}"
+        assert docker.ok("inspect", "-f", modes, "web").split() == ["shareable"]
+        docker.ok("run", "-d", "--name", "other", *web, "busybox", "sleep", "1000")
+        refused = docker("run", "--rm", *web, "--ipc", "container:other", "busybox", "true")
+        assert refused.status == 125 and "non-shareable IPC (hint: use IpcMode:shareable" in refused.err
+        docker.ok("kill", "web")
+        assert docker.ok("wait", "side") == "137"
+        assert docker("start", "side").status == 1
+        docker.ok("start", "web", "side")
+        assert "sleep 2222" in docker.ok("exec", "web", *seen)
+    finally:
+        docker("rm", "-f", "web", "side", "other")
+
+
 def test_what_a_container_made_of_its_image(docker: DockerCli, tmp_path: Path) -> None:
     docker.ok("run", "--name", "web", "busybox", "sh", "-c", "echo x > /made; rm /etc/group")
     assert set(docker.ok("diff", "web").splitlines()) == {"C /etc", "D /etc/group", "A /made"}

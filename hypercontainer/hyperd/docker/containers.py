@@ -25,6 +25,7 @@ CONDITIONS: dict[str, Condition] = {
     "next-exit": "next-exit",
     "removed": "removed",
 }
+PRIVATE = versions.Version(1, 40)  # from here on memory and queues are private when nobody says; before, shareable
 KILLED_S = 10.0  # that a kill waits for the end, as dockerd does
 FOR_EVER = float("inf")
 EMPTY_BODY = 7  # a JSON document with something in it has more bytes than that
@@ -101,6 +102,9 @@ async def create(call: Call[CreateQuery, config.ContainerConfig]) -> doc.Created
 
 
 async def _create(call: Call[Any, Any], body: config.ContainerConfig, name: str) -> doc.Created:
+    if versions.of(call) < PRIVATE and not body.host_config.ipc_mode:
+        host = msgspec.structs.replace(body.host_config, ipc_mode="shareable")
+        body = msgspec.structs.replace(body, host_config=host)
     wanted, warnings = spec.pod(body, name)
     for mount in body.host_config.mounts:
         said = mount.volume_options

@@ -88,11 +88,6 @@ KEPT = (
     "userns_mode",
 )
 ONE_OF = {  # fields that take these words
-    "ipc_mode": (
-        ("", "private", "shareable", "none", "host"),
-        "those of one virtual machine share queues, and each has its /dev/shm",
-    ),
-    "pid_mode": (("", "host"), "each container has its own, but in a pod that was made with share_pid"),
     "cgroupns_mode": (("", "private", "host"), "use private or host"),
     "uts_mode": (("", "host"), "use host"),
     "userns_mode": (("", "host"), "the virtual machine keeps its users apart from the host's"),
@@ -126,8 +121,7 @@ def check(body: ContainerConfig) -> list[str]:
     if host.runtime not in ("", "hyper"):
         raise InvalidInput(f"unknown or invalid runtime name: {host.runtime[:60]}: hyperd has its own alone")
     _check_log(host)
-    void = {field: why for field, why in VOID_HOST.items() if getattr(host, field) == "host"}
-    return [*_void(host, void), *check_sizes(host)]
+    return [*_void(host, _of_the_host(host)), *check_sizes(host)]
 
 
 def check_sizes(sizes: Sizes) -> list[str]:
@@ -144,8 +138,13 @@ def check_sizes(sizes: Sizes) -> list[str]:
 
 def as_asked(body: Sizes) -> dict[str, Any]:
     """What `inspect` is to tell as it came: nothing else here remembers these words."""
-    fields = [*VOID_SIZES, *((*VOID_HOST, *KEPT) if isinstance(body, HostConfig) else ())]
+    fields = [*VOID_SIZES, *((*_of_the_host(body), *KEPT) if isinstance(body, HostConfig) else ())]
     return {name(field): msgspec.to_builtins(getattr(body, field)) for field in _said(body, fields)}
+
+
+def _of_the_host(host: HostConfig) -> dict[str, str]:
+    """The namespaces that are to be the host's, and are the virtual machine's: why that changes nothing."""
+    return {field: why for field, why in VOID_HOST.items() if getattr(host, field) == "host"}
 
 
 def _said(body: Sizes, fields: Iterable[str]) -> Iterator[str]:

@@ -90,6 +90,8 @@ def _container(body: ContainerConfig, name: str) -> ContainerSpec:
         cpu_shares=host.cpu_shares,
         oom_score_adj=host.oom_score_adj,
         shm_mib=mounts.mib(host.shm_size) or 64,
+        pid="" if host.pid_mode == "host" else host.pid_mode,
+        ipc="" if host.ipc_mode == "host" else host.ipc_mode,
         scratch_mib=_scratch_mib(host.storage_opt),
         stop_signal=body.stop_signal or None,
         stop_timeout_s=10 if body.stop_timeout is None else body.stop_timeout,

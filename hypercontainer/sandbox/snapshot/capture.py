@@ -33,6 +33,9 @@ def check(pod: Pod, container: Container, verb: Verb) -> None:
     pod.check(container, verb)
     pod.machine.check_reached(verb, record.name)
     check_alone(pod.record, record, verb)
+    if record.config.ipc_of:
+        why = "its memory and queues were made for another container, and no other machine can have them"
+        raise WrongState(verb, record.name, "in the IPC namespace of another one", why)
     if tied := [mount.target for mount in record.mounts if mount.shared]:
         why = f"its virtual machine shares one, at {tied[0]}, and cannot be copied"
         raise WrongState(verb, record.name, "tied to a folder of this host", why)

@@ -140,6 +140,16 @@ def test_pods_of_each_version_since_then(version: str, tmp_path: Path) -> None:
     assert PodStore(tmp_path).load() == (records, [])
 
 
+def test_memory_that_others_may_have_was_told_again_alone_before_20(tmp_path: Path) -> None:
+    pod = json.loads((SINCE / "15/pod.json").read_text())
+    pod["containers"][1]["spec"]["as_asked"] = {"IpcMode": "shareable", "MemorySwap": -1}
+    for container in pod["containers"]:
+        (tmp_path / pod["id"] / container["id"]).mkdir(parents=True)
+    (tmp_path / pod["id"] / "pod.json").write_text(json.dumps(pod))
+    [[one, two]] = [record.containers for record in PodStore(tmp_path).load()[0]]
+    assert [(c.spec.ipc, c.spec.as_asked) for c in (one, two)] == [("", {}), ("shareable", {"MemorySwap": -1})]
+
+
 def test_checkpoints(first: Path) -> None:
     store = CheckpointStore(first / "checkpoints")
     [checkpoint] = store.all()

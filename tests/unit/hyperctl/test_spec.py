@@ -57,6 +57,8 @@ def test_what_is_not_said_is_left_to_the_engine() -> None:
         ("--restart no", {"restart": {"name": "no"}}),
         ("--shm-size 128m --pids-limit 50 --storage-size 2g", {"shm_mib": 128, "pids": 50, "scratch_mib": 2048}),
         ("--pids-limit -1", {}),
+        ("--pid container:web --ipc container:web", {"pid": "container:web", "ipc": "container:web"}),
+        ("--ipc shareable", {"ipc": "shareable"}),
         ("--security-opt no-new-privileges --security-opt seccomp=unconfined",
          {"no_new_privileges": True, "seccomp": "unconfined"}),
         ("--security-opt no-new-privileges:true", {"no_new_privileges": True}),

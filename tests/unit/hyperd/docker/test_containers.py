@@ -26,6 +26,18 @@ async def test_a_creation(server: Server) -> None:
     assert (spec.name, spec.containers[0].command, named["by"].uid) == ("web", ["true"], os.getuid())
 
 
+@pytest.mark.parametrize(
+    ("version", "said", "ipc"),
+    [("v1.39/", "", "shareable"), ("v1.39/", "private", "private"), ("v1.40/", "", ""), ("", "", "")],
+)
+async def test_clients_of_before_1_40_expect_memory_that_others_may_have(
+    server: Server, version: str, said: str, ipc: str
+) -> None:
+    assert (await create(server, f"/{version}containers/create", HostConfig={"IpcMode": said}))[0] == 201
+    [spec] = next(args for call, args, _ in server.engine.calls if call == "containers.create")
+    assert spec.containers[0].ipc == ipc
+
+
 async def test_without_an_image_it_is_404_and_clients_pull(server: Server) -> None:
     server.engine.answers["images.inspect"] = NotFound("image", "busybox")
     assert message(await create(server)) == (404, "No such image: busybox:latest")

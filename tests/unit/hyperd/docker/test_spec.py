@@ -140,9 +140,7 @@ def test_command_lines(fields: dict[str, Any], entrypoint: list[str] | None, com
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"IOMaximumIOps": 5}, "cannot set IOMaximumIOps"),
     ({"UTSMode": "x"}, "cannot set UTSMode to 'x'"),
-    ({"PidMode": "container:x"}, "cannot set PidMode to 'container:x'"),
     ({"CpuRealtimeRuntime": 5}, "cannot set CpuRealtimeRuntime: .*NanoCpus"),
-    ({"IpcMode": "container:x"}, "cannot set IpcMode"),
     ({"NetworkMode": "host"}, "cannot set NetworkMode to host"),
     ({"NetworkMode": "container:x", "Links": ["a:b"]}, "container type network can't be used with links"),
     ({"Devices": [{"PathOnHost": "/dev/null"}]}, "cannot set Devices"),
@@ -304,6 +302,17 @@ def test_what_is_void_in_a_virtual_machine_is_a_warning_and_is_told_again() -> N
     pod, warnings = spec.pod(asked(**VOID), "")
     assert [warning.partition(" changes nothing: ")[0] for warning in warnings] == list(VOID)
     assert pod.containers[0].as_asked == VOID
+
+
+def test_namespaces_of_others_are_not_told_as_they_came() -> None:
+    """The engine tells them, with ids in the place of names; the host's are the virtual machine's."""
+    pod, warnings = spec.pod(asked(PidMode="container:web", IpcMode="shareable"), "")
+    [container] = pod.containers
+    assert (container.pid, container.ipc, container.as_asked, warnings) == ("container:web", "shareable", {}, [])
+    pod, warnings = spec.pod(asked(PidMode="host", IpcMode="host"), "")
+    [container] = pod.containers
+    assert (container.pid, container.ipc) == ("", "") and len(warnings) == 2
+    assert container.as_asked == {"PidMode": "host", "IpcMode": "host"}
 
 
 def test_what_nobody_here_keeps_is_told_again_as_it_came() -> None:
