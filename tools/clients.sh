@@ -13,6 +13,7 @@ compose=v2.40.3
 buildx=v0.29.1 buildkit=v0.25.1
 ryuk=v0.0.0-20260811165811-84f4ff002cee  # its releases are called what Go takes for no version
 act=v0.2.89
+traefik=v3.6.12
 corpus=1
 clients=.cache/clients
 
@@ -92,7 +93,7 @@ make_buildx() {
     echo $buildx >$clients/buildx/version
 }
 
-# go_program NAME VERSION PACKAGE HOW-LONG: one that is a package of Go's
+# go_program NAME VERSION PACKAGE HOW-LONG [MODULE=FORK@VERSION]...: one that is a package of Go's, made with those forks
 go_program() {
     local name=$1 version=$2 package=$3
     ! made "$name" "$version" || return 0
@@ -101,7 +102,9 @@ go_program() {
     begin "$name"
     (
         cd "$clients/$name"
-        tools "$package@$version"
+        go mod init clients
+        for fork in "${@:5}"; do go mod edit -replace "$fork"; done
+        go get -tool "$package@$version"
         build "$name" "$package"
     )
     echo "$version" >"$clients/$name/version"
@@ -109,6 +112,13 @@ go_program() {
 
 make_ryuk() { go_program ryuk $ryuk github.com/testcontainers/moby-ryuk "a minute"; }
 make_act() { go_program act $act github.com/nektos/act "a minute or two"; }
+make_traefik() {  # no part of `make go-clients`, for how long it takes
+    local containous=github.com/containous
+    go_program traefik $traefik github.com/traefik/traefik/v3/cmd/traefik "14 minutes of one processor, or 7 of two" \
+        github.com/abbot/go-http-auth=$containous/go-http-auth@v0.4.1-0.20200324110947-a37a7636d23e \
+        github.com/gorilla/mux=$containous/mux@v0.0.0-20250523120546-41b6ec3aed59 \
+        github.com/mailgun/minheap=$containous/minheap@v0.0.0-20190809180810-6e71eb837595
+}
 
 # Debian's programs for the stacks, as the tar of a root file system. What is not run is left out: LLVM, which compiles
 # PostgreSQL's queries, is a third of it.

@@ -3,8 +3,11 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,8 +27,8 @@ pytestmark = [
 ]
 
 
-def needs(name: str, how: str = "go-clients") -> pytest.MarkDecorator:
-    hint = f"there is no {name}: run `make {how}`"
+def needs(name: str, how: str = "make go-clients") -> pytest.MarkDecorator:
+    hint = f"there is no {name}: run `{how}`"
     return pytest.mark.skipif(not (CLIENTS / name / "version").exists(), reason=hint)
 
 
@@ -43,8 +46,29 @@ def words_of(hyper: PrivateDaemon, *words: str) -> list[str]:
     return done.out.split()
 
 
+def socket_of(hyper: PrivateDaemon) -> tuple[str, str]:
+    """As a bind, where everybody looks for it."""
+    return "-v", f"{hyper.folder}/hyper-docker.sock:/var/run/docker.sock:ro"
+
+
+def port_of(hyper: PrivateDaemon, name: str, port: int) -> int:
+    [address] = words_of(hyper, "port", name, str(port))
+    return int(address.rpartition(":")[2])
+
+
+def page(port: int, path: str = "/", host: str = "localhost") -> str:
+    """What is served to who asks for `host` there; "" if nothing is."""
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"Host": host})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            text: bytes = answer.read()
+            return text.decode().strip()
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return ""
+
+
 @needs("ryuk")
-@needs("testcontainers", "interop")
+@needs("testcontainers", "make interop")
 def test_ryuk_takes_away_what_a_killed_program_left(hyper: PrivateDaemon, tmp_path: Path) -> None:
     """And nothing else; then itself."""
     env = {**os.environ, "DOCKER_HOST": f"unix://{hyper.folder}/hyper-docker.sock", "RYUK_RECONNECTION_TIMEOUT": "1s"}
@@ -65,6 +89,45 @@ def test_ryuk_takes_away_what_a_killed_program_left(hyper: PrivateDaemon, tmp_pa
         until(lambda: words_of(hyper, "ps", "-a", "-q", "--no-trunc") == other, "something is there still")
         assert made["network"] not in words_of(hyper, "network", "ls", "-q", "--no-trunc")
         assert made["volume"] not in words_of(hyper, "volume", "ls", "-q")
+
+
+@needs("traefik", "tools/clients.sh traefik")
+def test_traefik_finds_services_by_their_labels_and_by_events(hyper: PrivateDaemon, tmp_path: Path) -> None:
+    """Sites by their names: who comes, goes, falls ill and recovers, also after a hyperd that was killed."""
+    settings = ("--entrypoints.web.address=:80", "--providers.docker", "--providers.docker.network=front")
+
+    def serve(name: str, *more: str) -> None:
+        site = name[:-1]
+        rule = f"traefik.http.routers.{site}.rule=Host(`{site}.test`)"
+        port = f"traefik.http.services.{site}.loadbalancer.server.port=80"
+        script = f"echo {name} >/www/index.html; exec httpd -f -h /www"
+        words = ("--name", name, "--network", "front", "--label", rule, "--label", port, *more)
+        words_of(hyper, "run", "-d", *words, "busybox", "sh", "-c", script)
+
+    def servers(site: str) -> set[str]:
+        """Who answers for it, of ten times; "" is nobody."""
+        return {page(port, host=f"{site}.test") for _ in range(10)}
+
+    words_of(hyper, "network", "create", "front")
+    with image_of(hyper, tmp_path, CLIENTS / "traefik/traefik") as traefik:
+        serve("a1")
+        words = ("--name", "proxy", "--network", "front", "-p", "127.0.0.1::80", *socket_of(hyper))
+        words_of(hyper, "run", "-d", *words, traefik, *settings)
+        port = port_of(hyper, "proxy", 80)
+        until(lambda: servers("a") == {"a1"}, "what was there before is not found")
+        serve("a2")
+        serve("b1", "--health-cmd", "test -e /well", "--health-interval", "0.2s", "--health-retries", "1000")
+        until(lambda: servers("a") == {"a1", "a2"}, "two are not taken in turn")
+        assert servers("b") == {""}
+        words_of(hyper, "exec", "b1", "touch", "/well")
+        until(lambda: servers("b") == {"b1"}, "what has become well is not found")
+        words_of(hyper, "rm", "-f", "a1")
+        until(lambda: servers("a") == {"a2"}, "one that is gone is asked")
+        hyper.signal(signal.SIGKILL)
+        assert servers("a") == {"a2"}
+        hyper.start()
+        serve("c1")
+        until(lambda: servers("c") == {"c1"}, "nothing is found after a death of hyperd")
 
 
 @pytest.fixture
