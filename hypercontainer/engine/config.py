@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from hypercontainer.engine import mounts, namespaces
+from hypercontainer.engine import devices, mounts, namespaces
 from hypercontainer.errors import InvalidInput
 from hypercontainer.model import arch, capabilities, defaults, ids, seccomp, ulimits
 from hypercontainer.model.container import Capabilities, ContainerConfig, Mount, Process, Resources
@@ -33,6 +33,7 @@ def container(
         mounts=[*namespaces.mounts(spec, usual), *map(_mount, own)],
         masked_paths=_hidden(spec, spec.masked_paths, defaults.MASKED_PATHS),
         readonly_paths=_hidden(spec, spec.readonly_paths, defaults.READONLY_PATHS),
+        devices=devices.resolve(spec.devices),
         all_devices=spec.privileged,
         sysctl=spec.sysctls,
         pid_of=namespaces.other(spec.pid),

@@ -418,6 +418,7 @@ def _config(pod: PodRecord, record: ContainerRecord) -> doc.ProcessConfig:
     spec, process = record.spec, record.config.process
     return doc.ProcessConfig(
         hostname=spec.hostname or pod.spec.hostname or (pod.containers[0] if record.joined else record).id[:12],
+        domainname="" if record.joined else pod.spec.domainname,
         user=process.user,
         tty=spec.tty,
         open_stdin=spec.open_stdin,

@@ -43,7 +43,7 @@ def joined(spec: PodSpec) -> str:
     if not (other := named[0].network.removeprefix(CONTAINER)):
         raise InvalidInput("invalid network mode: invalid container format container:<name|id>")
     for said, words in (
-        (spec.hostname, "hostname and the network mode"),
+        (spec.hostname or spec.domainname, "hostname and the network mode"),
         (spec.dns != Dns(), "dns and the network mode"),
         (spec.extra_hosts, "custom host-to-IP mapping and the network mode"),
         (spec.ports or spec.publish_exposed, "port publishing and the container type network mode"),

@@ -86,6 +86,17 @@ def storage(word: str) -> int:
     return text.parse_mib(value)
 
 
+def device(word: str) -> Document:
+    """PATH[:TARGET][:rwm]"""
+    path, *more = word.split(":")
+    access = more.pop() if more and more[-1] and not more[-1].strip("rwm") else "rwm"
+    if set(access) != set("rwm"):
+        raise ValueError("whoever has a device may do all with it: use rwm")
+    if len(more) > 1 or not path.startswith("/") or not all(target.startswith("/") for target in more):
+        raise ValueError("use PATH[:TARGET]")
+    return {"path": path, **({"target": more[0]} if more and more[0] != path else {})}
+
+
 def log_option(word: str) -> Document:
     """The field of the ContainerSpec that it is, or one of the options that hyperd knows."""
     name, value = pair(word)
@@ -256,11 +267,13 @@ FLAGS = (
         parse=text.parse_mib,
     ),
     Flag("hostname", "Name of the host inside", short="h", usual="the container's id"),
+    Flag("domainname", "Domain behind the name of the host", metavar="name"),
     switch("read-only", "The root file system cannot be written"),
     many("label", "NAME=VALUE", "l"),
     many("label-file", "Read labels from a file, one a line", metavar="path"),
     many("cap-add", "Add a capability inside the VM", metavar="name"),
     many("cap-drop", "Drop a capability inside the VM", metavar="name"),
+    many("device", "PATH[:TARGET] of one that every VM has: /dev/fuse, /dev/kmsg", metavar="path", parse=device),
     switch("privileged", "All capabilities inside the VM; none outside"),
     many("ulimit", "NAME=SOFT[:HARD]", parse=ulimit),
     many("sysctl", "NAME=VALUE, of the VM's kernel", parse=pair),
@@ -353,7 +366,6 @@ FLAGS = (
 
 BLKIO = "disk traffic is not limited"
 REFUSED = {
-    "device": "a VM has no devices of the host",
     "gpus": "a VM has no devices of the host",
     "uts": "containers of one pod share it",
     "runtime": "every container here runs in a VM",
@@ -372,7 +384,6 @@ REFUSED = {
     "kernel-memory": "the VM's kernel has no limit of its own; use --memory",
     "oom-kill-disable": "the guest's kernel decides",
     "volume-driver": "there is the driver local alone",
-    "domainname": "write the whole name into --hostname",
     "annotation": "nobody here reads them; use --label",
     "link-local-ip": "addresses are given by hyperd",
 }
@@ -416,6 +427,7 @@ def container(args: Args, environ: dict[str, str]) -> Document:
         "expose": args.expose,
         "mounts": [*args.volume, *args.mount, *args.tmpfs],
         "volumes_from": args.volumes_from,
+        "devices": args.device,
         "cap_add": args.cap_add,
         "cap_drop": args.cap_drop,
         "privileged": args.privileged,
@@ -456,6 +468,7 @@ def pod(args: Args, environ: dict[str, str]) -> Document:
     document: Document = {
         "name": args.name,
         "hostname": args.hostname,
+        "domainname": args.domainname,
         "tenant": args.tenant,
         "factory": args.factory,
         "locks": args.locks,

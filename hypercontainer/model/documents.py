@@ -186,6 +186,7 @@ class ProcessConfig(Document, frozen=True, kw_only=True):
     """Configuration of an image, or of a container made from it."""
 
     hostname: str = ""
+    domainname: str = ""
     user: str = ""
     tty: bool = False
     open_stdin: bool = False

@@ -47,6 +47,13 @@ class Ulimit(Value, frozen=True, kw_only=True):
     hard: int
 
 
+class Device(Value, frozen=True, kw_only=True):
+    """A device that every guest has by itself, engine/devices.py."""
+
+    path: str
+    target: str = ""  # where the container has it; "" = there
+
+
 class RestartPolicy(Value, frozen=True, kw_only=True):
     name: Literal["no", "always", "on-failure", "unless-stopped"] = "no"
     max_retries: int = 0  # on-failure only; 0 = without end
@@ -106,6 +113,7 @@ class ContainerSpec(Value, frozen=True, kw_only=True):
         None  # what nobody in it reads; None = as docker, or nothing where it is privileged
     )
     readonly_paths: list[str] | None = None  # what nobody in it writes; the same
+    devices: list[Device] = []
     ulimits: list[Ulimit] = []
     sysctls: dict[str, str] = {}
     cpus: float = 0.0  # a limit inside the guest; 0 = none
@@ -227,6 +235,7 @@ class PodSpec(Value, frozen=True, kw_only=True):
 
     name: str = ""
     hostname: str = ""
+    domainname: str = ""  # behind the hostname, and what the kernel is told
     tenant: str = ""  # whose it is: pods of one may share memory pages (settings: template_scope); "" = nobody's
     factory: Literal["", "cache", "template", "direct"] = ""  # where its VM comes from; "" = as the settings say
     locks: Literal["", "guest", "host"] = ""  # whose locks on shared files are; "" = as the settings say (share_locks)

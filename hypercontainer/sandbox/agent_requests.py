@@ -35,6 +35,11 @@ def hostname(pod: PodRecord) -> str:
     return pod.spec.hostname or (pod.containers[0].id[:12] if pod.implicit and pod.containers else pod.name)
 
 
+def full_name(pod: PodRecord) -> str:
+    """With its domain, as /etc/hosts has it."""
+    return f"{hostname(pod)}.{pod.spec.domainname}" if pod.spec.domainname else hostname(pod)
+
+
 def pod_setup(pod: PodRecord, hosts: list[list[str]], *, share: bool, hardware: str = SNAPSHOT_MAC) -> m.PodSetup:
     """Names, addresses, clock, entropy; `asking` adds whom to ask for names. `hosts`: rows of /etc/hosts; `hardware`:
     the address that the interface has, if the machine started with one."""
@@ -47,7 +52,7 @@ def pod_setup(pod: PodRecord, hosts: list[list[str]], *, share: bool, hardware: 
         hosts=hosts,
         time_ns=time.time_ns(),
         entropy=os.urandom(ENTROPY),
-        sysctls=defaults.SYSCTLS,
+        sysctls=defaults.SYSCTLS | ({"kernel.domainname": pod.spec.domainname} if pod.spec.domainname else {}),
         share_pid=pod.spec.share_pid,
         share=SHARE_TAG if share else "",
     )

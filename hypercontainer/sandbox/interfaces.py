@@ -88,7 +88,7 @@ class Interfaces:
     def hosts(self, nics: Sequence[NicRecord]) -> list[list[str]]:
         """Rows of the /etc/hosts of a guest that has these."""
         addresses = [address for nic in nics for address in nic.addresses]
-        name, extra = agent_requests.hostname(self._record), self._record.spec.extra_hosts
+        name, extra = agent_requests.full_name(self._record), self._record.spec.extra_hosts
         gateway = next((nic.gateway for nic in nics if nic.gateway), "")
         return dns.hosts(name, addresses, extra, gateway, self._records.hosts(self._record))
 

@@ -192,6 +192,34 @@ def test_environment_folder_user_and_host_name(hyper: PrivateDaemon) -> None:
     assert out == "1 2|/tmp|www:staff|box|/www"
 
 
+def test_a_domain_name(hyper: PrivateDaemon) -> None:
+    words = ["--hostname", "box", "--domainname", "example.com"]
+    out = ok(
+        hyper, "run", "--rm", *words, "busybox", "sh", "-c",
+        "hostname; cat /proc/sys/kernel/domainname; grep -o 'box.*' /etc/hosts | head -1",
+    )  # fmt: skip
+    assert out == "box\nexample.com\nbox.example.com box"
+
+
+def test_devices_that_every_machine_has(hyper: PrivateDaemon) -> None:
+    mount = "exec 3<>/dev/fuse; mount -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 none /mnt"
+    words = ["--device", "/dev/fuse", "--device", "/dev/kmsg", "--cap-add", "SYS_ADMIN"]
+    out = ok(
+        hyper,
+        "run",
+        "--rm",
+        *words,
+        "busybox",
+        "sh",
+        "-c",
+        f"mkdir /mnt; {mount}; grep -c fuse /proc/mounts; ls -l /dev/kmsg | cut -c 1-10",
+    )
+    assert out == "1\ncrw-r--r--"
+    assert ok(hyper, "run", "--rm", "busybox", "sh", "-c", "ls /dev | grep -c -e fuse -e kmsg; true") == "0"
+    refused = hyper.ctl("create", "--device", "/dev/sda", "busybox")
+    assert refused.status == 1 and "a virtual machine has no devices of the host" in refused.err
+
+
 def test_the_kernel_is_not_the_hosts(hyper: PrivateDaemon) -> None:
     assert ok(hyper, "run", "--rm", "busybox", "uname", "-r") != os.uname().release
 

@@ -67,6 +67,12 @@ class Mount(Body, frozen=True, kw_only=True):
     cluster_options: Set = {}
 
 
+class Device(Body, frozen=True, kw_only=True):
+    path_on_host: str = ""
+    path_in_container: str = ""
+    cgroup_permissions: str = ""
+
+
 class DeviceRequest(Body, frozen=True, kw_only=True):
     driver: str = ""
     capabilities: list[list[str]] = []
@@ -102,7 +108,7 @@ class Sizes(Body, frozen=True, kw_only=True):
     cpu_realtime_runtime: int = 0
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
-    devices: list[Any] = []
+    devices: list[Device] = []
     device_cgroup_rules: list[str] = []
     device_requests: list[DeviceRequest] = []
     kernel_memory: int = 0

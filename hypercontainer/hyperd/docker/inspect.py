@@ -79,7 +79,6 @@ def container(found: doc.Container, version: Version, networks: Mapping[str, str
     if suspended:
         document["State"] |= {"Running": True, "Paused": True}
     document["Config"] |= {
-        "Domainname": "",
         "AttachStdin": found.config.open_stdin,
         "AttachStdout": True,
         "AttachStderr": True,

@@ -15,7 +15,6 @@ WINDOWS = "it is Windows': use NanoCpus"
 OF_SIZES = {
     "cpu_realtime_period": "a virtual machine has no realtime processors: use NanoCpus",
     "cpu_realtime_runtime": "a virtual machine has no realtime processors: use NanoCpus",
-    "devices": "a virtual machine has no devices of the host",
     "cpu_count": WINDOWS,
     "cpu_percent": WINDOWS,
     "io_maximum_iops": WINDOWS,
@@ -25,7 +24,6 @@ OF_HOST = {
     "cgroup": "a virtual machine has cgroups of its own",
 }
 OF_CONTAINER = {
-    "domainname": "write the whole name into Hostname",
     "on_build": "it is of images",
 }
 # Fields whose values, beside their defaults, change nothing, which is a warning: why.
@@ -77,6 +75,7 @@ VOID_HOST = {
 }
 # Fields that say nothing which somebody here acts upon, and those that are kept in other words.
 KEPT = (
+    "devices",
     "volume_driver",
     "annotations",
     "binds",

@@ -10,6 +10,7 @@ from hypercontainer.errors import InvalidInput
 from hypercontainer.hyperd.docker import mounts, refused
 from hypercontainer.hyperd.docker.config import (
     ContainerConfig,
+    Device,
     Endpoint,
     Healthcheck,
     PortBinding,
@@ -40,6 +41,7 @@ def pod(body: ContainerConfig, name: str) -> tuple[PodSpec, list[str]]:
     return PodSpec(
         name=name,
         hostname=body.hostname,
+        domainname=body.domainname,
         vcpus=math.ceil(cpus(host)),
         memory_mib=memory_mib(host),
         networks=networks,
@@ -76,6 +78,7 @@ def _container(body: ContainerConfig, name: str) -> ContainerSpec:
         init=host.init,
         mounts=mounts.all_of(body),
         volumes_from=host.volumes_from,
+        devices=[_device(each) for each in host.devices],
         cap_add=host.cap_add,
         cap_drop=host.cap_drop,
         privileged=host.privileged,
@@ -111,8 +114,9 @@ def _container(body: ContainerConfig, name: str) -> ContainerSpec:
 def update(sizes: Sizes) -> tuple[ContainerUpdate, list[str]]:
     """What is to be another: docker's zeros leave a thing as it is."""
     warnings = refused.check_sizes(sizes)
-    if sizes.ulimits:
-        raise InvalidInput("cannot update Ulimits: they are set when a container is created")
+    for field, value in ("Ulimits", sizes.ulimits), ("Devices", sizes.devices):
+        if value:
+            raise InvalidInput(f"cannot update {field}: a container has those that it was created with")
     return ContainerUpdate(
         cpus=cpus(sizes) or None,
         memory_mib=memory_mib(sizes) or None,
@@ -121,6 +125,16 @@ def update(sizes: Sizes) -> tuple[ContainerUpdate, list[str]]:
         restart=restart(sizes.restart_policy) if sizes.restart_policy and sizes.restart_policy.name else None,
         as_asked=refused.as_asked(sizes),
     ), warnings
+
+
+def _device(said: Device) -> spec.Device:
+    if said.cgroup_permissions not in ("", "rwm"):
+        raise InvalidInput(
+            f"invalid permissions {said.cgroup_permissions[:10]!r} of device {said.path_on_host[:60]}: use rwm: "
+            "whoever has one may do all of it"
+        )
+    inside = said.path_in_container if said.path_in_container != said.path_on_host else ""
+    return spec.Device(path=said.path_on_host, target=inside)
 
 
 def _healthcheck(said: Healthcheck) -> spec.Healthcheck | None:

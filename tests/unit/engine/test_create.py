@@ -11,6 +11,7 @@ from hypercontainer.model import defaults
 from hypercontainer.model.spec import (
     ContainerSpec,
     ContainerUpdate,
+    Device,
     Mount,
     NetworkSpec,
     PodSpec,
@@ -115,6 +116,33 @@ async def test_groups_and_weights_reach_the_guest(world: World, engine: LocalEng
     assert (told.group_add, told.oom_score_adj, told.cpu_shares) == (["44", "adm", "7"], -5, 0)
 
 
+async def test_devices_that_every_guest_has(engine: LocalEngine, create: Run) -> None:
+    asked = [Device(path="/dev/fuse"), Device(path="/dev/null"), Device(path="/dev/zero", target="/z")]
+    record = engine.supervisor.find(await create("sleep", devices=asked))[1].record
+    assert [(d.path, d.type, d.major, d.minor) for d in record.config.devices] == [
+        ("/dev/fuse", "c", 10, 229), ("/z", "c", 1, 5),
+    ]  # fmt: skip
+
+
+async def test_a_domain_stands_behind_the_name_of_the_host(world: World, engine: LocalEngine, create: Run) -> None:
+    made = ContainerSpec(image="busybox", command=["sleep"])
+    for n, (hostname, domain) in enumerate([("h", "example.com"), ("", "example.com")]):
+        spec = PodSpec(name=f"p{n}", hostname=hostname, domainname=domain, containers=[made])
+        id = (await engine.containers.create(spec, by=ADMIN)).id
+        await engine.containers.start(id)
+        setup = world.hypervisor.alive[-1].agent.pod
+        name = hostname or id[:12]
+        assert setup and setup.hosts and setup.hostname == name
+        assert [row[1:] for row in setup.hosts if name in row] == [[f"{name}.example.com", name]]
+        assert setup.sysctls["kernel.domainname"] == "example.com"
+        told = (await engine.containers.inspect(id)).config
+        assert (told.hostname, told.domainname) == (hostname or id[:12], "example.com")
+        await engine.containers.remove(id, force=True, volumes=False)
+    for domain in ("-x", "a" * 70):
+        with pytest.raises(InvalidInput, match="invalid"):
+            await engine.containers.create(PodSpec(domainname=domain, containers=[made]), by=ADMIN)
+
+
 @pytest.mark.parametrize(
     ("asked", "masked", "read_only"),
     [
@@ -142,6 +170,9 @@ async def test_what_is_hidden_in_it(
         {"readonly_paths": ["/"]},
         {"masked_paths": ["/proc/x"] * 129},
         {"rows": 65536},
+        {"devices": [Device(path="/dev/sda")]},
+        {"devices": [Device(path="/dev/fuse", target="fuse")]},
+        {"devices": [Device(path="/dev/fuse")] * 33},
         {"groups": [-1]},
         {"groups": ["a:b"]},
         {"groups": [""]},

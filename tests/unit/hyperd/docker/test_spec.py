@@ -13,6 +13,7 @@ from hypercontainer.hyperd.docker import call, config, mounts, refused, spec
 from hypercontainer.model.spec import (
     ContainerSpec,
     ContainerUpdate,
+    Device,
     Dns,
     EndpointSpec,
     Healthcheck,
@@ -143,7 +144,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"CpuRealtimeRuntime": 5}, "cannot set CpuRealtimeRuntime: .*NanoCpus"),
     ({"NetworkMode": "host"}, "cannot set NetworkMode to host"),
     ({"NetworkMode": "container:x", "Links": ["a:b"]}, "container type network can't be used with links"),
-    ({"Devices": [{"PathOnHost": "/dev/null"}]}, "cannot set Devices"),
+    ({"Devices": [{"PathOnHost": "/dev/fuse", "CgroupPermissions": "r"}]}, "invalid permissions .r. of device"),
     (
         {"DeviceRequests": [{"Count": -1, "Capabilities": [["gpu"]]}]},
         r'device driver "" with capabilities: \[\[gpu\]\]',
@@ -184,8 +185,22 @@ def test_every_field_of_the_table_is_one_that_is_read(field: str) -> None:
 
 
 def test_so_is_what_stands_beside_the_host_config() -> None:
-    with pytest.raises(InvalidInput, match="cannot set Domainname"):
-        spec.pod(read(b'{"Image":"x","Domainname":"x"}'), "")
+    with pytest.raises(InvalidInput, match="cannot set OnBuild"):
+        spec.pod(read(b'{"Image":"x","OnBuild":["RUN x"]}'), "")
+
+
+def test_a_domain_name() -> None:
+    pod, _ = spec.pod(read(b'{"Image":"x","Hostname":"h","Domainname":"example.com"}'), "")
+    assert (pod.hostname, pod.domainname) == ("h", "example.com")
+
+
+def test_devices_that_every_guest_has() -> None:
+    said = {"PathOnHost": "/dev/fuse", "PathInContainer": "/dev/fuse", "CgroupPermissions": "rwm"}
+    [container] = spec.pod(asked(Devices=[said, {**said, "PathInContainer": "/f"}]), "")[0].containers
+    assert container.devices == [Device(path="/dev/fuse"), Device(path="/dev/fuse", target="/f")]
+    assert container.as_asked["Devices"] == [said, {**said, "PathInContainer": "/f"}]
+    with pytest.raises(InvalidInput, match="cannot update Devices"):
+        spec.update(call.body(msgspec.json.encode({"Devices": [said]}), config.Sizes, "application/json"))
 
 
 def test_a_healthcheck_is_in_nanoseconds() -> None:
