@@ -53,6 +53,7 @@ class Host:
         self.names = Nameserver(partial(dns.asker, self.index))
         self.volumes = VolumeStore(root / "volumes")
         self.networks = NetworkStore(root / "networks", settings, bridges or self._bridge)
+        self.mounted = MountedVolumes(self.volumes)
         self.site = Site(
             limits=_limits(settings),
             hypervisor=hypervisor or registry.load(settings.hypervisor),
@@ -61,7 +62,7 @@ class Host:
             boot=self.boot,
             run=Path(settings.run),
             scratches=root / "scratch",
-            volumes=MountedVolumes(self.volumes),
+            volumes=self.mounted,
         )
         self.pods = PodStore(root / "pods")
         self.images = ImageStore(root / "images")

@@ -133,7 +133,7 @@ async def _sweep(host: Host, there: list[PodRecord | Unread]) -> None:
             if path.name not in known:
                 await host.discard(path.name)
     if not host.index.unread:  # those may run, and nobody knows which volumes they have
-        await host.site.volumes.sweep()
+        await host.mounted.sweep()
 
 
 def _kept(there: list[PodRecord | Unread]) -> list[NicRecord]:

@@ -1,6 +1,6 @@
 """What a pod needs of its host, and of who answers for it. Other pods, names, images, volumes are no part of it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -12,7 +12,6 @@ from hypercontainer.network.base import Network
 from hypercontainer.network.netns import NetnsNetwork
 from hypercontainer.sandbox import size
 from hypercontainer.storage.filling import Filling
-from hypercontainer.storage.mounted import MountedVolumes
 
 
 class Boot(NamedTuple):
@@ -38,6 +37,16 @@ class Limits:
     by_tenant: bool = False  # it shares memory pages with pods of its tenant alone
 
 
+class Volumes(Protocol):
+    """Who has volumes mounted that are file systems of their own: storage.mounted says what each method promises."""
+
+    async def use(self, name: str, user: str) -> None: ...
+
+    async def keep(self, user: str, names: Iterable[str]) -> None: ...
+
+    def adopt(self, user: str, names: Iterable[str]) -> None: ...
+
+
 @dataclass(kw_only=True)
 class Site:
     limits: Limits
@@ -47,7 +56,7 @@ class Site:
     boot: Callable[[], Awaitable[Boot]]  # NotFound when there is no kernel
     run: Path  # what does not outlive a reboot
     scratches: Path  # empty scratch disks, made once
-    volumes: MountedVolumes
+    volumes: Volumes
     filling: Filling = field(default_factory=Filling)  # of new volumes
 
     def run_dir(self, pod_id: str) -> Path:

@@ -44,6 +44,7 @@ OURS = {
     "network.netns": "what ip and tc say of a namespace of this host",
     "network.nft": "nft's",
     "network.tap": "the kernel's",
+    "storage.mounting": "what hyperd asks of a process of its own",
 }
 # Calls that make something of bytes: any of these names; or the second kind on one of these.
 ALWAYS = {
