@@ -5,7 +5,6 @@ the usual network, which has no names, a link is to one container: it is in /etc
 in the environment of its processes, with the ports and the environment of the other. Pure.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -20,7 +19,6 @@ from hypercontainer.model.spec import DEFAULT, EndpointSpec, PodSpec
 from hypercontainer.sandbox.container import RUNNING
 
 MOST_LINKS = 64
-TARGET = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")  # a name or an id
 ROUTINE = ("HOME", "PATH")  # what the environment of a linked container says of itself alone
 
 
@@ -44,7 +42,7 @@ def parse(link: str) -> tuple[str, str]:
     if link.startswith("/"):
         name, alias = name[1:], alias.rpartition("/")[2]
     alias = alias if found else name
-    if not TARGET.fullmatch(name) or ":" in alias:
+    if not ids.NAME.fullmatch(name) or ":" in alias:
         raise InvalidInput(f"bad format for links: {link[:140]}")
     ids.check_name("alias", alias)
     return name, alias

@@ -113,6 +113,13 @@ async def test_what_is_no_link(engine: LocalEngine, link: str) -> None:
         await make(engine, "web", link)
 
 
+async def test_a_name_may_be_as_long_as_a_container_s(engine: LocalEngine) -> None:
+    name = "a" * 200
+    await run(engine, name)
+    await run(engine, "web", name)
+    assert (await engine.containers.inspect("web")).host_config.links == [f"/{name}:/web/{name}"]
+
+
 async def test_links_are_bounded(engine: LocalEngine) -> None:
     with pytest.raises(InvalidInput, match="64 at most"):
         await make(engine, "web", *["a"] * 65)
