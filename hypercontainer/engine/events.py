@@ -96,7 +96,7 @@ class Events:
         try:
             last = 0
             if since_ns is not None:
-                for kept in self._past(since_ns, until_ns or 2**62):
+                for kept in self._past(since_ns, 2**62 if until_ns is None else until_ns):
                     event = document.decode(kept, Event, "an event")
                     last = event.time_nano
                     if matches(event, wanted):

@@ -3,8 +3,8 @@
 from collections.abc import AsyncGenerator
 
 from hypercontainer.hyperd.docker import filters
-from hypercontainer.hyperd.docker.logs import time_ns
 from hypercontainer.hyperd.http.call import Call
+from hypercontainer.lib import clock
 from hypercontainer.model.documents import Event
 
 OURS = ("container", "image", "volume", "network")  # beside pods, which docker does not have
@@ -16,8 +16,10 @@ class EventsQuery(filters.Filtered, frozen=True, kw_only=True):
 
 
 async def events(call: Call[EventsQuery, None]) -> AsyncGenerator[Event, None]:
+    """0 is a time here, the beginning of all, and not docker's "no time" as in logs."""
     q = call.query
-    return await call.engine.system.events(time_ns(q.since), time_ns(q.until), wanted(filters.read(q.filters)))
+    times = clock.nanoseconds(q.since), clock.nanoseconds(q.until)
+    return await call.engine.system.events(*times, wanted(filters.read(q.filters)))
 
 
 def wanted(said: dict[str, list[str]]) -> dict[str, list[str]]:
