@@ -79,7 +79,7 @@ def a_file(folder: Path) -> Path:
 
 def tap_name(number: int) -> str:
     """One that no other process's tests have."""
-    return f"hyv{os.getpid() % 10**7}x{number:x}"
+    return f"hyv{os.getpid()}x{number:x}"
 
 
 def a_pod(*, share: str) -> PodSetup:

@@ -216,7 +216,7 @@ def nothing_left(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Non
 
 
 def namespaces() -> list[str]:
-    return [f"netns {path.name}" for path in Path("/run/netns").glob("hy*")]
+    return [f"netns {path.name}" for path in Path("/run/netns").glob(f"hy*-{os.getpid()}")]
 
 
 def rules(daemon: PrivateDaemon | None) -> list[str]:
@@ -306,7 +306,8 @@ def idle_cgroups(homes: list[Path]) -> list[str]:
 
 def taps(uids: int) -> list[str]:
     devices = [p.parent for p in Path("/sys/class/net").glob("*/tun_flags")]
-    ours = [p for p in devices if p.name.startswith("hyv") or any(0 <= owner(p) - uids - n < 10_000 for n in (0, UIDS))]
+    named = f"hyv{os.getpid()}"
+    ours = [p for p in devices if p.name.startswith(named) or any(0 <= owner(p) - uids - n < 10_000 for n in (0, UIDS))]
     return [f"tap {p.name}" for p in ours if not p.name.startswith(("hyw", "hysnap"))]
 
 

@@ -253,7 +253,7 @@ async def test_an_emulated_guest_is_told_how_fast_its_clock_goes(booted: Booted,
 
 
 async def test_the_nic_has_the_address_it_was_given_and_its_tap_goes_with_the_vmm(booted: Booted, line: Lines) -> None:
-    nic = Nic(tap=f"hyv{os.getpid() % 10**6}", mac="52:54:00:12:34:56")
+    nic = Nic(tap=f"hyv{os.getpid()}", mac="52:54:00:12:34:56")
     device = Path("/sys/class/net") / nic.tap
     async with booted(nics=[nic]) as guest, line(guest) as ask:
         assert await ask("get /sys/class/net/eth0/address") == nic.mac
@@ -262,7 +262,7 @@ async def test_the_nic_has_the_address_it_was_given_and_its_tap_goes_with_the_vm
 
 
 async def test_the_name_of_a_tap_is_the_next_guests_at_once(booted: Booted, line: Lines) -> None:
-    nic = Nic(tap=f"hyv{os.getpid() % 10**6}", mac="52:54:00:12:34:56")
+    nic = Nic(tap=f"hyv{os.getpid()}", mac="52:54:00:12:34:56")
     for _ in range(3):
         async with booted(nics=[nic]) as guest, line(guest) as ask:
             assert await ask("ping") == "pong"
@@ -271,7 +271,7 @@ async def test_the_name_of_a_tap_is_the_next_guests_at_once(booted: Booted, line
 async def test_a_tap_of_another_vmm_is_in_use(
     booted: Booted, driver: QemuHypervisor, config: Config, tmp_path: Path
 ) -> None:
-    nic = Nic(tap=f"hyv{os.getpid() % 10**6}", mac="52:54:00:12:34:56")
+    nic = Nic(tap=f"hyv{os.getpid()}", mac="52:54:00:12:34:56")
     async with booted(nics=[nic]):
         with pytest.raises(InUse, match="another virtual machine has it"):
             await driver.boot(config(nics=[nic]), tmp_path, Timings())
