@@ -17,11 +17,11 @@ help:  ## this table
 demo: setup  ## set up, then run a real image in a virtual machine and show what happens
 	@$(BIN)/python tools/demo.py
 
-test: setup-test style  ## set up, then every check and test, fast to slow; those that need a peer only where it is (30 minutes on 2 cores)
-	$(PYTEST) -v --durations=10 tests/unit tests/interop tests/vm
+test: setup-test style  ## set up, then every check and test, fast to slow, but for those that need docker (40 minutes on 2 cores)
+	$(PYTEST) -v --durations=30 -m "not docker" tests/unit tests/interop tests/vm
 
-fresh:  ## demo and test of what is committed, in a fresh minimal Debian 12 (as CI does; 30 minutes on 2 cores)
-	@tools/fresh.sh
+fresh:  ## demo and test of what is committed, in a fresh minimal Debian 12, as CI does (40 minutes on 2 cores)
+	@.ci/run
 
 setup:  ## only set up: Debian packages, .venv, the C programs, a kernel for the guests
 	@tools/setup.sh
@@ -55,8 +55,8 @@ unit:
 vm: setup-test  ## the tests that boot guests
 	$(PYTEST) tests/vm
 
-interop: setup-clients  ## the tests against real peers: registries, docker's clients, dockerd where it can be had
-	$(PYTEST) tests/interop
+interop: setup-clients  ## set up docker and its clients, then what they and hyperd say to each other; those in Go where they are built
+	$(PYTEST) -v --durations=30 -m docker tests/interop
 
 go-clients: setup-clients  ## build docker's clients that are Go's (5 to 20 minutes, once), then what they do
 	@tools/clients.sh compose buildx ryuk act

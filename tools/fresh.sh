@@ -1,7 +1,7 @@
 #!/bin/bash
-# Runs the README's two commands as a new user would: on a Debian 12 that holds git, make, python3 and ca-certificates.
+# Runs what a new user would run, where a new user would: on a Debian 12 that holds git, make, python3, ca-certificates.
 #
-#     tools/fresh.sh [COMMAND...]    instead of "make demo && make test": a command in a fresh clone of what is committed
+#     tools/fresh.sh COMMAND...    for bash, in a fresh clone of what is committed
 #
 # As root, on a Debian with apt. The new root is a folder in .cache/fresh, entered by pivot_root (in a chroot user
 # namespaces are refused) in namespaces of its own: when this ends, whatever fails, its mounts and processes go with
@@ -67,13 +67,17 @@ make_root() {
     mmdebstrap --quiet --variant=minbase --include=git,make,python3,ca-certificates \
         --aptopt="$work/apt.conf" bookworm "$root" "${from[@]}"
     copy /etc/resolv.conf /etc/hosts /etc/apt/auth.conf /etc/apt/auth.conf.d /etc/apt/keyrings /etc/apt/trusted.gpg.d \
-        /etc/pip.conf /root/.config/pip /root/.pip /usr/local/share/ca-certificates /etc/ssl/certs/ca-certificates.crt
+        /etc/pip.conf /root/.config/pip /root/.pip /root/.npmrc /root/.config/go /usr/local/share/ca-certificates \
+        /etc/ssl/certs/ca-certificates.crt
     [ ! -d "${PIP_FIND_LINKS:-}" ] || copy "$PIP_FIND_LINKS"
     git clone --quiet "file://$PWD" "$root$home"
 }
 
 # Of our variables those that lead to a registry, and nothing else that only a developer has.
-environment() { env | grep -iE '^([a-z]+_proxy|PIP_[A-Z_]+|SSL_CERT_[A-Z]+|[A-Z_]*CA_BUNDLE|TERM|CI)=' || true; }
+environment() {
+    local words='[a-z]+_proxy|PIP_[A-Z_]+|NPM_CONFIG_[A-Z_]+|GO[A-Z]*(PROXY|SUMDB)|SSL_CERT_[A-Z]+|[A-Z_]*CA_(BUNDLE|CERTS)|TERM|CI'
+    env | grep -iE "^($words)=" || true
+}
 
 cleanup() {
     trap '' INT TERM
@@ -114,4 +118,4 @@ outside() {
     exit $status
 }
 
-if [ "${1:-}" = --inside ]; then shift; inside "$@"; else outside "${@:-make demo && make test}"; fi
+if [ "${1:-}" = --inside ]; then shift; inside "$@"; else outside "${@:?there is no COMMAND}"; fi

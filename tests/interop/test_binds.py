@@ -9,7 +9,7 @@ from tests import binds
 from tests.binds import FOLDERS, LOCKS, Place, Row
 from tests.interop.dockerd import Dockerd
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.docker]
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,11 @@ from hypercontainer.testing.daemon import PrivateDaemon
 from tests.interop.dockerd import Dockerd
 from tests.interop.registries import docker_registry
 
-pytestmark = [pytest.mark.interop, pytest.mark.skipif(os.geteuid() != 0, reason="dockerd and hyperd are root's")]
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.docker,
+    pytest.mark.skipif(os.geteuid() != 0, reason="dockerd and hyperd are root's"),
+]
 
 CLASSIC = {"DOCKER_BUILDKIT": "0"}
 # What each run has of its own.

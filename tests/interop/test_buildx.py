@@ -14,6 +14,7 @@ from tests.interop.clients import CLIENTS, image_of
 BUILDX, RUNC = CLIENTS / "buildx", Path("/usr/sbin/runc")
 pytestmark = [
     pytest.mark.interop,
+    pytest.mark.docker,
     pytest.mark.vm,
     pytest.mark.skipif(os.geteuid() != 0, reason="hyperd is root's"),
     pytest.mark.skipif(not (BUILDX / "version").exists(), reason="there is no buildx: run `make go-clients`"),

@@ -12,7 +12,11 @@ from hypercontainer.testing.daemon import PrivateDaemon
 from tests.interop.dockerd import Dockerd
 from tests.vm.conftest import ok
 
-pytestmark = [pytest.mark.interop, pytest.mark.skipif(os.geteuid() != 0, reason="dockerd and hyperd are root's")]
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.docker,
+    pytest.mark.skipif(os.geteuid() != 0, reason="dockerd and hyperd are root's"),
+]
 
 SCRIPTS = [
     "true",

@@ -11,6 +11,7 @@ from tests.interop.compose import EACH, Compose
 
 pytestmark = [
     pytest.mark.interop,
+    pytest.mark.docker,
     pytest.mark.vm,
     pytest.mark.skipif(os.geteuid() != 0, reason="hyperd is root's"),
 ]

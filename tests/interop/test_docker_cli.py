@@ -19,6 +19,7 @@ from tests.interop.registries import docker_registry
 
 pytestmark = [
     pytest.mark.interop,
+    pytest.mark.docker,
     pytest.mark.vm,
     pytest.mark.skipif(os.geteuid() != 0, reason="hyperd is root's"),
     pytest.mark.skipif(not CLIS, reason="there is no docker CLI: install docker.io"),

