@@ -6,11 +6,12 @@ from typing import Any, Literal
 
 import msgspec
 
+from hypercontainer.engine.build import config as configs
 from hypercontainer.engine.describe import exposed, health_config
 from hypercontainer.engine.host import Host
 from hypercontainer.errors import InvalidInput
 from hypercontainer.images import commit as images
-from hypercontainer.images import instruction, reference
+from hypercontainer.images import reference
 from hypercontainer.images.manifest import Healthcheck, Process
 from hypercontainer.model import documents as doc
 from hypercontainer.model.record import ContainerRecord, PodRecord
@@ -33,7 +34,7 @@ async def commit(host: Host, pod: Pod, container: Container, wanted: Commit) -> 
     if before is None:
         before = config(pod.record, container.record, host.images.document(parent).config or Process())
     created_by = " ".join(before.get("Cmd") or []) if wanted.created_by is None else wanted.created_by
-    starts = instruction.apply(wanted.changes, before)
+    starts = configs.apply(wanted.changes, before)
     async with aclosing(archive.layer(pod, container, pause=wanted.pause)) as layer:
         image = await images.commit(
             host.images,

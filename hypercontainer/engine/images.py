@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from hypercontainer.engine import filters
+from hypercontainer.engine.build import config
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.progress import Report, with_progress
 from hypercontainer.images import archive, auth, reference
@@ -142,7 +143,7 @@ class Images:
         self, chunks: AsyncIterator[bytes], *, name: str, changes: Sequence[str], message: str, platform: str = ""
     ) -> doc.ImageRef:
         image = await archive.import_image(
-            self.host.images, chunks, name=name, changes=changes, message=message, platform=platform
+            self.host.images, chunks, name=name, config=config.apply(changes), message=message, platform=platform
         )
         self._emit("import", image.id, image.names)
         return _ref(image)

@@ -3,12 +3,14 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
 from hypercontainer.errors import InvalidInput
-from hypercontainer.images import instruction, layout, reference, spool
+from hypercontainer.images import layout, reference, spool
 from hypercontainer.images import platform as platforms
 from hypercontainer.images.assemble import Report, assemble, silent
 from hypercontainer.images.index import Image
@@ -61,20 +63,19 @@ async def import_image(
     chunks: AsyncIterator[bytes],
     *,
     name: str = "",
-    changes: Sequence[str] = (),
+    config: Mapping[str, Any] = MappingProxyType({}),
     message: str = "",
     platform: str = "",
     report: Report = silent,
 ) -> Image:
     """Make an image of one layer out of a root file system's tar, compressed or not; `platform` "" is this machine's.
 
-    `changes` are lines of a Dockerfile (CMD, ENV …). InvalidInput says what is wrong with one, the name, the platform
-    or the tar.
+    `config`: OCI's, of how it starts. InvalidInput says what is wrong with the name, the platform or the tar.
     """
     names = [reference.parse(name)] if name else []
     if names and names[0].digest:
         raise InvalidInput(f"cannot import as {name}: a digest is not given but computed")
-    config, wanted = instruction.apply(changes), platforms.parse(platform)
+    wanted = platforms.parse(platform)
     async with store.workspace() as work:
         layer = await spool.in_thread(chunks, lambda pieces: spool.write(work.path / "layer", _bounded(pieces)))
         document = _document(config, layer.digest, message, wanted)
@@ -92,7 +93,7 @@ def _bounded(pieces: Iterator[bytes]) -> Iterator[bytes]:
         yield piece
 
 
-def _document(config: instruction.Config, diff_id: str, message: str, platform: Platform) -> bytes:
+def _document(config: Mapping[str, Any], diff_id: str, message: str, platform: Platform) -> bytes:
     now = clock.rfc3339(clock.now_ns())
     document = {
         "architecture": platform.architecture,
@@ -100,7 +101,7 @@ def _document(config: instruction.Config, diff_id: str, message: str, platform: 
         **({"variant": platform.variant} if platform.variant else {}),
         "created": now,
         "comment": message,
-        "config": config,
+        "config": dict(config),
         "rootfs": {"type": "layers", "diff_ids": [diff_id]},
         "history": [{"created": now, "comment": message or "imported"}],
     }

@@ -21,6 +21,7 @@ import aiohttp
 from yarl import URL
 
 from hypercontainer.client import fastjson
+from hypercontainer.engine.build import config as configs
 from hypercontainer.engine.build import dockerfile
 from hypercontainer.engine.build import words as build_words
 from hypercontainer.engine.build.context import Context
@@ -46,7 +47,6 @@ from hypercontainer.images import (
     challenge,
     compression,
     fetch,
-    instruction,
     layout,
     reference,
     registry,
@@ -106,7 +106,7 @@ def fetched(data: bytes) -> None:
 
 def words(data: bytes) -> None:
     text = data.decode("latin-1")
-    each(lambda _: reference.parse(text), lambda _: instruction.apply([text]), lambda _: auth.decode(text))(data)
+    each(lambda _: reference.parse(text), lambda _: configs.apply([text]), lambda _: auth.decode(text))(data)
 
 
 def docker_config(data: bytes) -> None:
@@ -273,7 +273,7 @@ READERS: dict[str, Reader] = {
     "what a server says of a file": Reader(("images.fetch",), fetched, bombs.fetched),
     "its refusals": Reader(("images.upload",), upload.words, bombs.jsons),
     "small answers": Reader(("images.transport",), an_answer, bombs.packed, UNPACKED),
-    "names, instructions, credentials": Reader(("images.instruction",), words, bombs.words),
+    "names, instructions, credentials": Reader(("engine.build.config",), words, bombs.words),
     "docker's config.json": Reader(("images.auth",), docker_config, bombs.jsons),
     "a credential helper": Reader(("images.auth",), helper, bombs.jsons),
     "archives of images": Reader(

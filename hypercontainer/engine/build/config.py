@@ -3,22 +3,26 @@
 `Config` is OCI's "config" of an image. Messages are docker's, to the letter: they are what the cache goes by.
 """
 
+import copy
 import posixpath
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
-from hypercontainer.engine.build import words
+from hypercontainer.engine.build import dockerfile, words
 from hypercontainer.engine.build.dockerfile import Instruction
 from hypercontainer.errors import InvalidInput
-from hypercontainer.images import instruction as changes
 from hypercontainer.model import signals
 
 Config = dict[str, Any]
 Env = Mapping[str, str]
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SHELL = ["/bin/sh", "-c"]
-_PORT = re.compile(r"[0-9]{1,5}(?:-[0-9]{1,5})?(?:/(?:tcp|udp|sctp))?", re.IGNORECASE)
+MAX_CHANGES, MAX_CHANGED = 1000, 1 << 20  # lines, and characters that they come to
+_PORT = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
+_DURATION_PART = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ns|us|ms|s|m|h)")
+_UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 
 
 def environment(config: Config) -> dict[str, str]:
@@ -93,12 +97,18 @@ def _entrypoint(config: Config, each: Instruction, env: Env) -> str:
 
 def _expose(config: Config, each: Instruction, env: Env) -> str:
     ports = [port for word in sorted(each.rest.split()) for port in words.expand_words(word, env, each.escape)]
-    for port in ports:
-        if not _PORT.fullmatch(port):
-            raise ValueError(f"invalid containerPort: {port[:60]}")
-    changed = changes.apply([f"EXPOSE {' '.join(ports)}"], {"ExposedPorts": config.get("ExposedPorts") or {}})
-    config["ExposedPorts"] = changed["ExposedPorts"]
+    exposed: Config = {one: {} for port in ports for one in _ports(port)}
+    config["ExposedPorts"] = {**(config.get("ExposedPorts") or {}), **exposed}
     return f"EXPOSE {' '.join(ports)}"
+
+
+def _ports(text: str) -> list[str]:
+    """Each of PORT[-PORT][/tcp|udp|sctp]."""
+    match = _PORT.fullmatch(text)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not match or not 1 <= first <= last <= 65535:
+        raise ValueError(f"invalid containerPort: {text[:60]}")
+    return [f"{port}/{(match[3] or 'tcp').lower()}" for port in range(first, last + 1)]
 
 
 def _user(config: Config, each: Instruction, env: Env) -> str:
@@ -120,7 +130,7 @@ def absolute(config: Config, path: str) -> str:
 
 
 def _volume(config: Config, each: Instruction, env: Env) -> str:
-    paths = [path for word in each.words for path in words.expand_words(word, env, each.escape)]
+    paths = [words.expand(word, env, each.escape) for word in each.words]
     if "" in paths:
         raise ValueError("VOLUME specified can not be an empty string")
     config["Volumes"] = {**(config.get("Volumes") or {}), **{path: {} for path in paths}}
@@ -148,14 +158,42 @@ def _on_build(config: Config, each: Instruction, env: Env) -> str:
 
 
 def _healthcheck(config: Config, each: Instruction, env: Env) -> str:
-    options = " ".join(f"--{name}={value}" for name, value in each.flags.items())
-    word, _, rest = each.rest.partition(" ")
-    applied = changes.apply([f"HEALTHCHECK {options} {word} {rest}".replace("  ", " ").strip()])
-    config["Healthcheck"] = check = applied["Healthcheck"]
-    times = [f'"{_duration(check.get(key, 0))}"' for key in ("Interval", "Timeout", "StartPeriod")]
-    retries = check.get("Retries", 0)
+    word, *rest = each.rest.split(None, 1)
+    said: Config = {HEALTH[name][0]: HEALTH[name][1](value) for name, value in each.flags.items()}
+    if word.upper() == "NONE":
+        if said:
+            raise ValueError("HEALTHCHECK NONE takes no flags")
+        test = ["NONE"]
+    else:
+        listed = dockerfile.json_list(rest[0])
+        test = ["CMD-SHELL", rest[0]] if listed is None else ["CMD", *listed]
+    config["Healthcheck"] = {"Test": test, **said}
+    times = [f'"{_duration(said.get(key, 0))}"' for key in ("Interval", "Timeout", "StartPeriod")]
+    retries = said.get("Retries", 0)
     letter = chr(retries) if 32 <= retries < 127 and retries not in (39, 92) else f"\\x{retries:02x}"
-    return f"HEALTHCHECK &{{{quoted(check['Test'])} {' '.join(times)} '{letter}'}}"
+    return f"HEALTHCHECK &{{{quoted(test)} {' '.join(times)} '{letter}'}}"
+
+
+def _duration_ns(text: str) -> int:
+    """Go's: 1m30s."""
+    parts = _DURATION_PART.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"{text[:60]!r} is no duration: write 30s or 1m30s")
+    return round(sum(float(number) * _UNITS[unit] for number, unit in parts))
+
+
+def _retries(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text[:10]) < 1 << 31:
+        raise ValueError(f"{text[:60]!r} is no number of retries")
+    return int(text)
+
+
+HEALTH: Mapping[str, tuple[str, Callable[[str], int]]] = {
+    "interval": ("Interval", _duration_ns),
+    "timeout": ("Timeout", _duration_ns),
+    "start-period": ("StartPeriod", _duration_ns),
+    "retries": ("Retries", _retries),
+}
 
 
 def _duration(ns: int) -> str:
@@ -185,3 +223,37 @@ CHANGES: Mapping[str, Callable[[Config, Instruction, Env], str]] = {
     "USER": _user,
     "VOLUME": _volume,
 }
+# What `commit` and `import` take of them.
+OF_AN_IMAGE = sorted((*(word for word in CHANGES if word != "SHELL"), "WORKDIR"))
+
+
+def apply(changes: Sequence[str], before: Mapping[str, Any] = MappingProxyType({})) -> Config:
+    """The configuration that these lines of a Dockerfile make of the one `before`, as `--change` takes them.
+
+    InvalidInput names the one that is wrong."""
+    if len(changes) > MAX_CHANGES:
+        raise InvalidInput(f"cannot apply {len(changes)} changes: {MAX_CHANGES} at most")
+    config: Config = copy.deepcopy(dict(before))
+    has_cmd, size = False, 0
+    for change in changes:
+        try:
+            each = _change(change)
+            size += len((CHANGES.get(each.word) or workdir)(config, each, environment(config)))
+            if size > MAX_CHANGED:
+                raise ValueError(f"together they make more than {MAX_CHANGED} characters")
+        except (ValueError, InvalidInput) as e:
+            raise InvalidInput(f"cannot apply change {change[:200]!r}: {e}") from e
+        has_cmd = has_cmd or each.word == "CMD"
+        if each.word == "ENTRYPOINT" and not has_cmd:
+            config.pop("Cmd", None)  # it was of another entrypoint
+    return config
+
+
+def _change(text: str) -> Instruction:
+    word = text.split(None, 1)[0].upper() if text.strip() else ""
+    if word not in OF_AN_IMAGE or "\0" in text:
+        raise ValueError(f"use one of {', '.join(OF_AN_IMAGE)}, and a value")
+    each = dockerfile.instruction_of(text, 1, "\\")
+    if not each.rest:
+        raise ValueError(f"{word} needs a value")
+    return each

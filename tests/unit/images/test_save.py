@@ -8,7 +8,6 @@ import tarfile
 import pytest
 
 from hypercontainer.errors import InvalidInput, NotFound
-from hypercontainer.images import instruction
 from hypercontainer.images.archive import import_image, load
 from hypercontainer.images.save import save
 from hypercontainer.images.store import ImageStore
@@ -72,13 +71,12 @@ async def test_a_reader_that_goes_away(store: ImageStore) -> None:
 
 
 async def test_import(store: ImageStore) -> None:
-    changes = ['CMD ["/bin/sh", "-l"]', "ENV A=1 B='x y'", "env A=2", "EXPOSE 80 53/udp", "WORKDIR app", "WORKDIR x"]
-    image = await import_image(store, chunks(lzma.compress(BASE)), name="mine:1", changes=changes, message="hello")
+    starts = {"Cmd": ["/bin/sh", "-l"], "ExposedPorts": {"80/tcp": {}}}
+    image = await import_image(store, chunks(lzma.compress(BASE)), name="mine:1", config=starts, message="hello")
     assert image.names == ["mine:1"]
     assert image.record.diff_ids == [made.digest(BASE)]
     config = store.config(image)
-    assert (config.cmd, config.env, config.working_dir) == (["/bin/sh", "-l"], ["A=2", "B=x y"], "/app/x")
-    assert config.exposed_ports == {"80/tcp": {}, "53/udp": {}}
+    assert (config.cmd, config.exposed_ports) == (["/bin/sh", "-l"], {"80/tcp": {}})
     assert store.inspect(image).comment == "hello"
     assert store.history(image)[0].comment == "hello"
     assert leftovers(store) == []
@@ -97,60 +95,3 @@ async def test_import_of_what_is_no_tar(store: ImageStore) -> None:
     with pytest.raises(InvalidInput, match="invalid image name"):
         await import_image(store, chunks(BASE), name="/mine")
     assert leftovers(store) == []
-
-
-@pytest.mark.parametrize(
-    ("line", "health"),
-    [
-        ("NONE", {"Test": ["NONE"]}),
-        ("CMD curl -f localhost", {"Test": ["CMD-SHELL", "curl -f localhost"]}),
-        ('cmd ["true"]', {"Test": ["CMD", "true"]}),
-        (
-            "--interval=1m30s --timeout=500ms --retries=3 --start-period=1.5s  CMD x",
-            {
-                "Test": ["CMD-SHELL", "x"], "Interval": 90 * 10**9, "Timeout": 5 * 10**8, "Retries": 3,
-                "StartPeriod": 15 * 10**8,
-            },
-        ),
-    ],
-)  # fmt: skip
-def test_health_checks(line: str, health: dict[str, object]) -> None:
-    assert instruction.apply([f"HEALTHCHECK {line}"]) == {"Healthcheck": health}
-
-
-def test_instructions_change_what_was_before() -> None:
-    before = {"Cmd": ["old"], "Env": ["A=1", "B=2"], "WorkingDir": "/srv", "Labels": {"a": "1"}}
-    changed = instruction.apply(["ENV B=3 C=4", "WORKDIR www", "LABEL b=2"], before)
-    assert changed == {
-        "Cmd": ["old"], "Env": ["A=1", "B=3", "C=4"], "WorkingDir": "/srv/www", "Labels": {"a": "1", "b": "2"},
-    }  # fmt: skip
-    assert before["Labels"] == {"a": "1"}
-    assert instruction.apply(['ENTRYPOINT ["x"]'], before)["Entrypoint"] == ["x"]
-    assert "Cmd" not in instruction.apply(['ENTRYPOINT ["x"]'], before)
-    assert instruction.apply(["CMD []", 'ENTRYPOINT ["x"]'], before)["Cmd"] == []
-
-
-def test_instructions() -> None:
-    assert instruction.apply(["ENTRYPOINT exec me"]) == {"Entrypoint": ["/bin/sh", "-c", "exec me"]}
-    assert instruction.apply(['LABEL a=b c="d e"', "USER www", "STOPSIGNAL SIGINT", "ONBUILD RUN x"]) == {
-        "Labels": {"a": "b", "c": "d e"},
-        "User": "www",
-        "StopSignal": "SIGINT",
-        "OnBuild": ["RUN x"],
-    }
-    assert instruction.apply(["ENV A b c", 'VOLUME ["/a b"]', "VOLUME /c /d"]) == {
-        "Env": ["A=b c"],
-        "Volumes": {"/a b": {}, "/c": {}, "/d": {}},
-    }
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "", "RUN x", "CMD", "EXPOSE x", "EXPOSE 99999", "ENV A", "ENV A=1 B", "ENV 'A=1", "CMD \0", "HEALTHCHECK CMD",
-        "HEALTHCHECK --interval=x CMD y", "HEALTHCHECK --bogus=1 CMD y", "HEALTHCHECK NONE x", "HEALTHCHECK y",
-    ],
-)  # fmt: skip
-def test_wrong_instructions(change: str) -> None:
-    with pytest.raises(InvalidInput, match="cannot apply change"):
-        instruction.apply([change])
