@@ -9,7 +9,7 @@ DOCKER_SOCK ?=
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-interop setup-bench setup-clients demo install test fresh check style unit vm interop go-clients conformance bench density fuzz soak guest kernel format clean
+.PHONY: help setup setup-test setup-interop setup-bench setup-clients demo install test fresh check style unit vm interop oci go-clients conformance bench density fuzz soak guest kernel format clean
 
 help:  ## this table
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ vm: setup-test  ## the tests that boot guests
 
 interop: setup-clients  ## set up docker and its clients, then what they and hyperd say to each other; those in Go where they are built
 	$(PYTEST) -v --durations=30 -m docker tests/interop
+
+oci: setup-interop  ## the black-box suite of OCI runtimes, on runc and crun (RUNTIME=/path/to/another)
+	$(PYTEST) tests/oci $(if $(RUNTIME),--runtime $(RUNTIME))
 
 go-clients: setup-clients  ## build docker's clients that are Go's (5 to 20 minutes, once), then what they do
 	@tools/clients.sh compose buildx ryuk act
