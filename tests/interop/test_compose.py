@@ -24,6 +24,7 @@ services:
     ports: ["127.0.0.1::80"]
     networks: {back: {}, front: {aliases: [site]}}
     volumes: ["data:/data"]
+    ipc: shareable
     environment: {A: b}
     healthcheck: {test: ["CMD", "wget", "-q", "-O", "/dev/null", "http://127.0.0.1/"], interval: 1s, retries: 60}
   worker:
@@ -63,6 +64,9 @@ def test_a_project(hyper: PrivateDaemon, tmp_path: Path, kind: str) -> None:
         names = hyper.ctl("ps", "--format", "{{.Names}}").out.split()
         assert sorted(names) == compose.names(["side", "web", "worker"])
         assert "virtual machine" in compose.ok("exec", "-T", "side", "wget", "-q", "-O", "-", "http://127.0.0.1/")
+        compose.ok("exec", "-T", "web", "sh", "-c", "echo here > /dev/shm/file")
+        assert compose.ok("exec", "-T", "side", "cat", "/dev/shm/file") == "here\n"
+        assert "httpd -f -h /www" in compose.ok("exec", "-T", "side", "ps", "-o", "args")
         assert "(healthy)" in compose.ok("ps")
         compose.ok("exec", "-T", "web", "sh", "-c", "echo $A > /data/x")
         assert compose.ok("exec", "-T", "worker", "cat", "/data/x") == "b\n"
