@@ -9,6 +9,7 @@ cd "$(dirname "$0")/.."
 
 testcontainers=4.15.0
 dockerode=5.0.1 node=24.19.0
+gitlab_ci_local=4.61.1
 go=1.26.6
 compose=v2.40.3
 buildx=v0.29.1 buildkit=v0.25.1
@@ -57,6 +58,7 @@ of_npm() {
 
 make_testcontainers() { of_pypi testcontainers $testcontainers; }
 make_dockerode() { of_npm dockerode $dockerode; }
+make_gitlab-ci-local() { have git git && have rsync rsync && of_npm gitlab-ci-local $gitlab_ci_local; }
 
 # Go's modules that exclude or replace others are refused by `go install`; as tools of a module of ours they are not the
 # main one, whose wishes count. What the compiler made stays for the next time.
@@ -145,7 +147,7 @@ make_corpus() {
 }
 
 [ "${1:-}" != --make ] || { "make_$2"; exit; }
-[ $# != 0 ] || set -- testcontainers dockerode corpus
+[ $# != 0 ] || set -- testcontainers dockerode gitlab-ci-local corpus
 for name; do
     "$0" --make "$name" || say "$name cannot be made here: its tests are skipped"  # a process of its own: set -e holds in it
 done

@@ -16,8 +16,9 @@ CLIENTS = CHECKOUT / ".cache/clients"
 
 
 @contextmanager
-def image_of(hyper: PrivateDaemon, folder: Path, *programs: Path) -> Iterator[str]:
+def image_of(hyper: PrivateDaemon, folder: Path, *programs: Path, word: str = "ENTRYPOINT") -> Iterator[str]:
     """An image of busybox and these programs of this host, with their libraries, which runs the first; its name.
+    `word`: how that is said, "CMD" if others are run instead.
 
     After it nothing runs any more, and the image is gone.
     """
@@ -30,7 +31,7 @@ def image_of(hyper: PrivateDaemon, folder: Path, *programs: Path) -> Iterator[st
             tar.add(program, f"usr/bin/{program.name}")
         for library in {library for program in programs for library in libraries(program)}:
             tar.add(os.path.realpath(library), library.lstrip("/"))
-    done = hyper.ctl("import", "-c", f'ENTRYPOINT ["{name}"]', str(archive), f"{name}:1")
+    done = hyper.ctl("import", "-c", f'{word} ["{name}"]', str(archive), f"{name}:1")
     assert done.status == 0, done
     archive.unlink()
     yield f"{name}:1"

