@@ -10,7 +10,7 @@ import pytest
 from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
 from tests.vm.conftest import ok
 
-MUCH_MIB = 1000
+MUCH_MIB = 400
 WAIT_S = 120
 DRIVER = "/sys/bus/virtio/drivers/virtio_balloon"
 
