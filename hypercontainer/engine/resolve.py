@@ -25,9 +25,9 @@ def pod(spec: PodSpec, *, name: str, implicit: bool) -> PodRecord:
     """The record of a new pod, without its containers. InvalidInput names what is absurd."""
     if spec.tenant:
         ids.check_name("tenant", spec.tenant, ids.MAX_LABEL)
-    for name in (spec.hostname, spec.domainname):
-        if name:
-            ids.check_hostname(name)
+    for given in (spec.hostname, spec.domainname):
+        if given:
+            ids.check_hostname(given)
     check_size(spec, implicit=implicit)
     if len(spec.ports) > MAX_PORTS:
         raise InvalidInput(f"cannot publish {len(spec.ports)} ports: {MAX_PORTS} at most")

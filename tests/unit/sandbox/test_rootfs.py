@@ -242,10 +242,10 @@ async def test_a_start_that_is_given_up_while_a_folder_is_bound_leaves_no_mount(
     share, begun, goes_on, over = pod.machine.share, threading.Event(), threading.Event(), threading.Event()
     add = share.add
 
-    def slow(name: str, source: Path, read_only: bool) -> None:
+    def slow(name: str, source: Path, read_only: bool, subpath: str) -> None:
         begun.set()
         goes_on.wait()
-        add(name, source, read_only)
+        add(name, source, read_only, subpath)
         over.set()
 
     monkeypatch.setattr(share, "add", slow)
