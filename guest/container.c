@@ -172,7 +172,7 @@ static int build(struct container *c, const struct create_args *a, const struct 
 		return -1;
 	if (device_count && !c->privileged && cgroup_allow_devices(c->cgroup, devices, device_count, err) < 0)
 		return -1;
-	if (rootfs_make(c, rootfs, err) < 0)
+	if (mounts_find(&c->mounts, container_find, err) < 0 || rootfs_make(c, rootfs, err) < 0)
 		return -1;
 	return set_sysctls(a->sysctls, err) < 0 ? -1 : fill_begin(c, err);
 }

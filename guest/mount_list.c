@@ -110,6 +110,14 @@ static int add_option(struct mount_spec *m, const char *word, struct error *err)
 
 /* Lists */
 
+int mounts_find(struct mount_list *list, container_finder find, struct error *err)
+{
+	for (size_t i = 0; i < list->count; i++)
+		if (list->specs[i].kind->what == CONTAINER && !(list->specs[i].of = find(list->specs[i].source, err)))
+			return -1;
+	return 0;
+}
+
 void mounts_free(struct mount_list *list)
 {
 	for (size_t i = 0; i < list->count; i++) {
@@ -221,6 +229,8 @@ static int parse_one(const struct json *json, struct mount_list *list, struct er
 		return -1;
 	if (a.populate && m->late)
 		return fail_as(err, EINVAL, "fill %.100s: it is mounted anew by each first process", a.target);
+	if (kind->what == CONTAINER && m->late)
+		return fail_as(err, EINVAL, "mount on %.100s what a container has there: it is not there yet", a.target);
 	m->populate = a.populate;
 	if (parse_owner(a.owner, m, err) < 0)
 		return -1;
@@ -481,8 +491,7 @@ static int bind_socket(const struct container *c, int root, const struct mount_s
 /* What is mounted at the same place in another container, whoever else goes there later. */
 static int bind_of_container(int root, const struct mount_spec *m, struct error *err)
 {
-	struct container *other = container_find(m->source, err);
-	autoclose int source = other ? open_plain(other->root, m->target, O_PATH | O_DIRECTORY, 0, err) : -1;
+	autoclose int source = open_plain(m->of->root, m->target, O_PATH | O_DIRECTORY, 0, err);
 	autoclose int target = source < 0 ? -1 : make_plain(root, m->target, err);
 
 	return target < 0 ? -1 : bind_on(source, target, m->set, m->clear, err);

@@ -14,6 +14,7 @@ struct mount_kind;
 struct mount_spec {
 	const struct mount_kind *kind;
 	char *source, *target;		/* source: below the share, a file of the pod's, a container; else NULL */
+	const struct container *of;	/* the container that `source` names, once it is found */
 	uint64_t set, clear;		/* attributes of the mount */
 	unsigned long propagation;	/* 0: private */
 	bool populate;
@@ -33,6 +34,9 @@ int mounts_parse(const struct json *mounts, struct mount_list *list, struct erro
 /* What the first hosts mean, who say only what comes beside the usual file systems. shm_bytes 0: 64 MiB. */
 int mounts_parse_first(const struct json *mounts, bool privileged, int64_t shm_bytes, struct mount_list *list,
 		       struct error *err);
+typedef struct container *(*container_finder)(const char *id, struct error *err);
+/* Who the containers are that some are of; before any is made. */
+int mounts_find(struct mount_list *list, container_finder find, struct error *err);
 void mounts_free(struct mount_list *list);
 /* POSIX message queues are those of the first process's namespace, and not ours. */
 void mounts_put_off_queues(struct mount_list *list);

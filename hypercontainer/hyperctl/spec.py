@@ -267,7 +267,7 @@ FLAGS = (
         parse=text.parse_mib,
     ),
     Flag("hostname", "Name of the host inside", short="h", usual="the container's id"),
-    Flag("domainname", "Domain behind the name of the host", metavar="name"),
+    Flag("domainname", "Domain behind the name of the host", usual="none", metavar="name"),
     switch("read-only", "The root file system cannot be written"),
     many("label", "NAME=VALUE", "l"),
     many("label-file", "Read labels from a file, one a line", metavar="path"),

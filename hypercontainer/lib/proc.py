@@ -126,8 +126,8 @@ def nice(pid: int, level: int) -> None:
 
 
 def waited_s(pid: int) -> dict[int, float]:
-    """How long each thread of process `pid` was ready to run and had no processor, since its start. Empty if the process
-    is gone, or if the kernel does not count it."""
+    """How long each thread of process `pid` was ready to run and had no processor, since its start. Empty if that is
+    gone, or if the kernel does not count it."""
     found = dict[int, float]()
     with suppress(FileNotFoundError, ProcessLookupError):
         for thread in os.listdir(f"/proc/{pid}/task"):
