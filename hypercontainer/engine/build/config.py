@@ -12,7 +12,7 @@ from typing import Any
 
 from hypercontainer.engine.build import dockerfile, words
 from hypercontainer.engine.build.dockerfile import Instruction
-from hypercontainer.errors import InvalidInput
+from hypercontainer.errors import InvalidInput, reason
 from hypercontainer.model import signals
 
 Config = dict[str, Any]
@@ -242,7 +242,7 @@ def apply(changes: Sequence[str], before: Mapping[str, Any] = MappingProxyType({
             if size > MAX_CHANGED:
                 raise ValueError(f"together they make more than {MAX_CHANGED} characters")
         except (ValueError, InvalidInput) as e:
-            raise InvalidInput(f"cannot apply change {change[:200]!r}: {e}") from e
+            raise InvalidInput(f"cannot apply change {change[:200]!r}: {reason(e)}") from e
         has_cmd = has_cmd or each.word == "CMD"
         if each.word == "ENTRYPOINT" and not has_cmd:
             config.pop("Cmd", None)  # it was of another entrypoint
