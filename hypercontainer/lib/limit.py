@@ -22,13 +22,13 @@ def never() -> Mapping[int, float]:
 async def limit(seconds: float, waited: Waited) -> AsyncIterator[None]:
     """As asyncio.timeout: TimeoutError after `seconds`, and those by which `waited` has grown meanwhile.
 
-    Those of all threads: what one has done goes on in another one, which waits in its turn."""
+    Those of the thread that has waited most: of two that spin, both may wait for half of the time, for ever."""
     loop = asyncio.get_running_loop()
     begin, before = loop.time(), waited()
     timers: list[asyncio.TimerHandle] = []  # the next look
 
     def look() -> None:
-        more = sum(waited_s - before.get(thread, 0.0) for thread, waited_s in waited().items())
+        more = max((waited_s - before.get(thread, 0.0) for thread, waited_s in waited().items()), default=0.0)
         left = begin + min(seconds + more, seconds * MOST) - loop.time()
         if left > 0:
             timers[:] = [loop.call_later(max(left, LOOK_S), look)]

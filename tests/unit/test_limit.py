@@ -30,17 +30,19 @@ async def test_time_without_a_processor_does_not_count() -> None:
         await done.wait()
 
 
-async def test_threads_that_wait_in_turn_wait_all_the_time() -> None:
+async def test_two_threads_that_spin_come_to_an_end() -> None:
+    """Each waits half of the time, for the other one has the processor."""
     loop = asyncio.get_running_loop()
-    begin, done = loop.time(), asyncio.Event()
-    loop.call_later(0.2, done.set)
+    begin = loop.time()
 
     def waited() -> dict[int, float]:
         half = (loop.time() - begin) / 2
         return {1: half, 2: half}
 
-    async with limit(0.01, waited):
-        await done.wait()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(20), limit(0.05, waited):
+            await asyncio.Event().wait()
+    assert loop.time() - begin < 15
 
 
 async def test_a_thread_that_has_ended_has_not_given_its_time_back() -> None:
