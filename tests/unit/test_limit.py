@@ -40,7 +40,7 @@ async def test_two_threads_that_spin_come_to_an_end() -> None:
         return {1: half, 2: half}
 
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(20), limit(0.05, waited):
+        async with asyncio.timeout(20), limit(1.0, waited):
             await asyncio.Event().wait()
     assert loop.time() - begin < 15
 
