@@ -1,5 +1,5 @@
 /* Starts a command of ours quickly: python3 -I -S skips site, every .pth file and the user's environment, which
- * is half of what a short command would cost. Installed as hyperctl and hyperd; runs what it is called as. */
+ * is half of what a short command would cost. Installed as hyperctl, hyperd and runv; runs what it is called as. */
 #include <errno.h>
 #include <glob.h>
 #include <libgen.h>
@@ -56,7 +56,7 @@ int main(int argc, char **argv)
 	snprintf(prefix, sizeof prefix, "%s", self);
 	dirname(dirname(prefix));	/* both cut the string in place: the path is absolute */
 	const char *name = argc > 0 ? basename(argv[0]) : "";
-	if (strcmp(name, "hyperctl") != 0 && strcmp(name, "hyperd") != 0)
+	if (strcmp(name, "hyperctl") != 0 && strcmp(name, "hyperd") != 0 && strcmp(name, "runv") != 0)
 		name = basename(self);
 	snprintf(program, sizeof program, "%s/bin/%s", prefix, name);
 	if (!find_script(prefix, script)) {

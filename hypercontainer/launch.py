@@ -15,8 +15,11 @@ def main() -> int:
     here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     sys.path.extend(dict.fromkeys([here, *packages(program)]))
     sys.argv[:] = sys.argv[1:]
-    if os.path.basename(program) == "hyperd":
+    name = os.path.basename(program)
+    if name == "hyperd":
         from hypercontainer.hyperd.main import main as run
+    elif name == "runv":
+        from hypercontainer.runv.main import main as run
     else:
         from hypercontainer.hyperctl.main import main as run
     return run()

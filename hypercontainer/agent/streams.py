@@ -292,6 +292,25 @@ class InputStream:
             self._check(closed_is_fine=True)
             await self._wait()
 
+    @property
+    def length(self) -> int:
+        """Bytes written since the stream began, by hyperds before this one too."""
+        return self._sender.length
+
+    @property
+    def consumed(self) -> int:
+        """Of those, how many the guest has, whoever dies now."""
+        return self._sender.acknowledged
+
+    async def moved(self, since: int) -> bool:
+        """Wait until more than `since` bytes are consumed. False: no more will be."""
+        sender = self._sender
+        while sender.acknowledged <= since:
+            if sender.finished or sender.stopped or sender.failure:
+                return False
+            await self._wait()
+        return True
+
     async def over(self) -> bool:
         """Wait until nothing that is written would be read: all was, EOF too, or nobody reads. False: the guest is
         gone."""

@@ -4,6 +4,7 @@ import asyncio
 
 from hypercontainer.engine import policy, recover
 from hypercontainer.engine.builds import Builds
+from hypercontainer.engine.bundles import Bundles
 from hypercontainer.engine.containers import Containers
 from hypercontainer.engine.execs import Execs
 from hypercontainer.engine.factory import Factory
@@ -50,6 +51,7 @@ class LocalEngine:
         self.networks = Networks(self.supervisor, admission, network_admission)
         self.kernels = Kernels(self.host, self.factory.prepare)
         self.snapshots = Snapshots(self.supervisor, trace)
+        self.bundles = Bundles(self.supervisor)
 
     async def open(self) -> None:
         await recover.recover(self.supervisor)

@@ -162,10 +162,18 @@ class PodIndex:
         """All pods that may have something on this host."""
         return [*self.pods.values(), *self.unread]
 
-    def containers(self) -> Iterator[tuple[PodRecord, ContainerRecord]]:
+    def containers(self, owner: str = "") -> Iterator[tuple[PodRecord, ContainerRecord]]:
+        """Those of `owner`; ours, if nobody else is named."""
         for pod in self.pods.values():
-            for container in pod.containers:
+            for container in pod.containers if pod.owner == owner else ():
                 yield pod, container
+
+    def find_bundle(self, owner: str, id: str) -> tuple[PodRecord, ContainerRecord]:
+        """The container that another engine calls `id`."""
+        for pod, container in self.containers(owner):
+            if container.name == id:
+                return pod, container
+        raise NotFound("container", id)
 
     def find_container(self, key: str) -> tuple[PodRecord, ContainerRecord]:
         """By full id, name, then unique beginning of an id, as docker does."""

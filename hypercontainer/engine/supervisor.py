@@ -9,9 +9,10 @@ from hypercontainer.engine.health import Watch
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.restart import Restarts
 from hypercontainer.errors import Exhausted, HyperError, WrongState
+from hypercontainer.lib import proc
 from hypercontainer.lib.tasks import uninterrupted
 from hypercontainer.lib.trace import Timings, Trace
-from hypercontainer.model.record import ContainerRecord, PodRecord
+from hypercontainer.model.record import ContainerRecord, PodRecord, StandInRecord
 from hypercontainer.model.spec import NONE
 from hypercontainer.model.state import Verb
 from hypercontainer.sandbox.container import RUNNING, Container
@@ -118,6 +119,8 @@ class Supervisor:
 
     def emit(self, action: str, pod: PodRecord, container: ContainerRecord | None, **attributes: str) -> None:
         events = self.host.events
+        if pod.owner:
+            return  # whose events are for that engine to tell
         if container is None:
             events.emit("pod", action, pod.id, {**pod.spec.labels, "name": pod.name, **attributes})
         else:
@@ -247,6 +250,15 @@ class Supervisor:
     def began(self, pod: Pod, container: Container) -> None:
         if container.record.probe:
             pod.spawn(Watch(pod, container).run())
+        if stand_in := container.record.stand_in:
+            pod.spawn(self._follow(pod, container, stand_in))
+
+    async def _follow(self, pod: Pod, container: Container, stand_in: StandInRecord) -> None:
+        """End a container with what stands for it: who kills a container's process wants that."""
+        await proc.gone(stand_in.process.pid, stand_in.process.start_time)
+        if container.alive:
+            log.info("container %s is killed: its stand-in is gone", container.record.name)
+            await pod.kill(container)
 
     # what follows from an end
 

@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
@@ -18,6 +18,9 @@ from hypercontainer.errors import HyperError
 from hypercontainer.hyperd.listen import address, alone, inherited, notify
 from hypercontainer.model.api import Engine
 from hypercontainer.model.settings import Scope, Settings, load
+
+if TYPE_CHECKING:
+    from hypercontainer.hyperd.oci.door import OciDoor
 
 log = logging.getLogger("hyperd")
 
@@ -101,6 +104,7 @@ async def serve(
         if not await unless(stop, engine.open()):
             return
         doors = [OpenDoor(door, engine) for door in wanted]
+        bundles = await _for_bundles(settings, engine)
         try:
             for door in doors:
                 await door.open(sock if door is doors[0] else None)
@@ -110,8 +114,21 @@ async def serve(
             notify(notify_socket, "STOPPING=1")
         finally:
             await close(doors, timeout_s=GRACE_S)
+            if bundles:
+                await bundles.close()
     finally:
         await engine.close()
+
+
+async def _for_bundles(settings: Settings, engine: Engine) -> "OciDoor | None":
+    """The open door of `runv`; None where the settings have none."""
+    if not (path := settings.bundles_socket()):
+        return None
+    from hypercontainer.hyperd.oci.door import OciDoor
+
+    door = OciDoor(Path(path), Path(f"{path}.stand-ins"), engine)
+    await door.open()
+    return door
 
 
 async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:

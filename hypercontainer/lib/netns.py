@@ -44,6 +44,11 @@ def identity(fd: int) -> int:
     return os.fstat(fd).st_ino
 
 
+def is_ours(fd: int) -> bool:
+    """Whether that is the namespace that this process is in."""
+    return identity(fd) == os.stat("/proc/self/ns/net").st_ino
+
+
 def inside(fd: int, function: Callable[[], T]) -> T:
     """What `function` returns in that namespace; waited for. Its thread is a new one, and ends in there."""
     libc = ctypes.CDLL(None, use_errno=True)

@@ -9,6 +9,7 @@ that changes something is all or nothing. Methods that return an AsyncGenerator 
 request is raised by the await, what happens later by the iteration; `aclose()` ends the work behind it at any time.
 """
 
+from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from typing import Literal, Protocol
 
@@ -16,6 +17,7 @@ import msgspec
 
 from hypercontainer.lib.trace import Step
 from hypercontainer.model import documents as doc
+from hypercontainer.model.bundle import Bundle, BundleExec, BundleState
 from hypercontainer.model.principal import Principal
 from hypercontainer.model.spec import (
     Build,
@@ -321,6 +323,38 @@ class Builds(Protocol):
         of one that is closed early, but for what the cache has."""
 
 
+class Bundles(Protocol):
+    """Containers of other engines, which have images, names and logs of their own, by an OCI runtime's verbs. `owner`
+    is whose they are, `id` what that one calls it: NotFound."""
+
+    async def create(self, wanted: Bundle, trees: Mapping[str, int]) -> None:
+        """Make it, in a machine of its own that runs from now on. `trees`: of the root file system and of binds the
+        mount trees (lib.mount.clone) that are there for whoever calls, by the paths in `wanted`; they are the engine's
+        from now on. AlreadyExists; on failure nothing is left."""
+
+    async def start(self, owner: str, id: str) -> None: ...
+
+    async def state(self, owner: str, id: str) -> BundleState: ...
+
+    async def list(self, owner: str) -> Sequence[BundleState]: ...
+
+    async def kill(self, owner: str, id: str, number: int) -> None:
+        """WrongState unless it runs; KILL and TERM end one that was not started."""
+
+    async def delete(self, owner: str, id: str, *, force: bool) -> None:
+        """`force`: one that runs is killed first, and one that is not there is no error."""
+
+    async def pause(self, owner: str, id: str) -> None: ...
+
+    async def resume(self, owner: str, id: str) -> None: ...
+
+    async def exec(self, owner: str, id: str, wanted: BundleExec) -> None:
+        """Start one more process in it; its stand-in tells how it ends."""
+
+    async def stand(self, reader: StreamReader, writer: StreamWriter) -> None:
+        """Speak with a stand-in that has connected until it goes. InvalidInput for what is none."""
+
+
 class Volumes(Protocol):
     """Folders that outlive containers."""
 
@@ -446,6 +480,9 @@ class Engine(Protocol):
 
     @property
     def builds(self) -> Builds: ...
+
+    @property
+    def bundles(self) -> Bundles: ...
 
     @property
     def volumes(self) -> Volumes: ...

@@ -76,7 +76,23 @@ class CriSinkRecord(Record, kw_only=True, tag_field="kind", tag="cri"):
     path: str
 
 
-SinkRecord = LogSinkRecord | RawSinkRecord | CriSinkRecord
+class StandInRecord(Record, kw_only=True, tag_field="kind", tag="stand-in"):
+    """A process of this host that stands for one of a guest's, and has the stdio of whoever started it. Who connects
+    and knows `key` is that."""
+
+    key: str
+    process: "ProcessRef"
+
+
+SinkRecord = LogSinkRecord | RawSinkRecord | CriSinkRecord | StandInRecord
+
+
+class BundleRecord(Record, kw_only=True):
+    """What a container is to the engine whose bundle describes it."""
+
+    path: str
+    oci_version: str
+    annotations: dict[str, str] = {}
 
 
 class RouteRecord(Record, kw_only=True):
@@ -254,6 +270,12 @@ class ContainerRecord(Record, kw_only=True):
     runs: int = 0  # how often it was started: tells the log's entries of one run from the next
     stopped_by_user: bool = False
     streams: Streams = msgspec.field(default_factory=Streams)
+    bundle: BundleRecord | None = None  # of one that another engine has, see PodRecord.owner
+
+    @property
+    def stand_in(self) -> StandInRecord | None:
+        """The process that stands for it on this host."""
+        return next((sink for sink in self.sinks if isinstance(sink, StandInRecord)), None)
 
     def begin_health(self) -> None:
         """A run begins: nobody knows yet whether it goes well."""
@@ -311,6 +333,7 @@ class PodRecord(Record, kw_only=True):
     implicit: bool  # made by `hyperctl run|create` for a container: it goes when that and all who joined it go
     created_ns: int
     containers: list[ContainerRecord] = []
+    owner: str = ""  # another engine, whose containers have names of their own; "": it is ours
     uid: int = 0  # the VMM runs as
     netns: str = ""  # path of a network namespace that somebody else made: its interfaces are the pod's
     nics: list[NicRecord] = []

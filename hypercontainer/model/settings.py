@@ -98,7 +98,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     run: str = "/run/hyper"  # what does not: sockets, pids
     socket: str = "/run/hyper.sock"
     docker_socket: str | None = None  # docker's API; None: beside `socket`, /run/hyper-docker.sock; "": nowhere
-    group: str = ""  # a group that may use these two beside root
+    oci_socket: str | None = None  # calls of runv; None: beside `socket`, /run/hyper-oci.sock; "": nowhere
+    group: str = ""  # a group that may use the first two beside root
     door: list[Door] = []  # more sockets
     hypervisor: str = "qemu"  # what runs guests: hypervisor/registry.py has the names
     accelerator: str = "auto"  # auto = proved by booting a guest; or kvm, tcg
@@ -137,6 +138,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             if door.place in (other.place for other in doors[:n]):
                 raise InvalidInput(f"cannot listen twice on {door.place}: see `socket` and `door` in config.toml")
         return doors
+
+    def bundles_socket(self) -> str:
+        """Where runv calls; "": nowhere."""
+        if self.oci_socket is None:
+            socket = Path(self.socket)
+            return str(socket.with_name(f"{socket.stem}-oci{socket.suffix}"))
+        return self.oci_socket
 
     def _docker_socket(self) -> str:
         """As the setting says; else it goes where `socket` goes, so that two daemons differ in both."""

@@ -44,9 +44,11 @@ class NetnsNetwork:
         endpoint: EndpointSpec = ANY,
         number: int = 0,
     ) -> list[NicRecord]:
-        """What is there now, in the order of names."""
+        """What is there now, in the order of names. InvalidInput for the host's own: no machine takes that over."""
         self.assign(mappings, used, owners)
         with netns.opened(self._path) as fd:
+            if netns.is_ours(fd):
+                raise InvalidInput(f"cannot use {self._path}: it is this host's own network; give the pod another")
             found = interfaces.find(*await _look(fd))
             return [
                 NicRecord(

@@ -86,6 +86,11 @@ class Container:
         return self.record.state in RUNNING
 
     @property
+    def awaited(self) -> bool:
+        """Another engine has made it, in a machine that is there for it, and starts it later."""
+        return self.record.bundle is not None and self.record.state == "created"
+
+    @property
     def alive(self) -> bool:
         """It runs, or would if it were resumed."""
         return self.running or self.record.state == "suspended"

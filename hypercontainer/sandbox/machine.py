@@ -7,6 +7,7 @@ is held by whoever calls.
 import asyncio
 import itertools
 import logging
+import os
 import shutil
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -89,6 +90,7 @@ class Machine:
         self._in_guest: set[str] = set()  # containers that the guest has been told of
         self._targets: set[int] = set()  # disks that are plugged
         self._standing: Guest | None = None  # it was found, and does not answer yet
+        self.trees: dict[str, int] = {}  # mount trees that have no place yet, by the paths that they were at
         self.unreached = ""  # why nobody can talk to the guest, which is there
 
     def check_reached(self, verb: str, name: str) -> None:
@@ -202,10 +204,16 @@ class Machine:
         if name != mount.share_path:
             mount.share_path = name
             self.save()
-        if not shown:
-            await in_thread(
-                self.share.add, name, source, mount.read_only, subpath
-            )  # or it is there after our cancellation
+        if shown:
+            return
+        # in threads that are waited for: or it is there after our cancellation
+        if (tree := self.trees.pop(mount.path, None)) is not None:
+            try:
+                await in_thread(self.share.add_tree, name, tree, mount.read_only)
+            finally:
+                os.close(tree)
+        else:
+            await in_thread(self.share.add, name, source, mount.read_only, subpath)
 
     def _unused(self, container: ContainerRecord, mount: Shown) -> str:
         """Its own name in the share, or a new one where that shows something else."""

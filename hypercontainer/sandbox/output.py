@@ -10,12 +10,13 @@ from typing import Literal
 from hypercontainer.agent.streams import OutputStream
 from hypercontainer.errors import reason
 from hypercontainer.lib import clock, files
-from hypercontainer.model.record import CriSinkRecord, LogSinkRecord, RawSinkRecord, SinkRecord
+from hypercontainer.model.record import CriSinkRecord, LogSinkRecord, RawSinkRecord, SinkRecord, StandInRecord
 from hypercontainer.sandbox.cri_log import CriLog
 from hypercontainer.sandbox.log import Log
 from hypercontainer.sandbox.raw import Raw
 from hypercontainer.sandbox.sink import UNWANTED, Offsets, Sink
 from hypercontainer.sandbox.site import Limits
+from hypercontainer.sandbox.stand_in import StandIn
 
 log = logging.getLogger(__name__)
 
@@ -254,6 +255,8 @@ def _sink(record: SinkRecord, folder: Path, position: Path, limits: Limits) -> S
             return Raw(record, position)
         case CriSinkRecord():
             return CriLog(Path(record.path), position)
+        case StandInRecord():
+            return StandIn(record, position)
 
 
 def _least(offsets: Iterable[int]) -> int:

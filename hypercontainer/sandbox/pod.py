@@ -69,7 +69,7 @@ class Pod:
     @property
     def idle(self) -> bool:
         """Its machine runs, and nothing needs that."""
-        needed = self.users or self.unwritten or any(c.running for c in self.containers.values())
+        needed = self.users or self.unwritten or any(c.running or c.awaited for c in self.containers.values())
         return self.machine.vm is not None and not needed
 
     def emit(self, action: str, container: Container | None = None, **attributes: str) -> None:

@@ -77,6 +77,20 @@ class Share:
             except FileNotFoundError as e:
                 raise NotFound("bind mount source", str(source), "create it first") from e
 
+    def add_tree(self, name: str, tree: int, read_only: bool) -> None:
+        """Show a mount tree that has no place yet (lib.mount.clone), which is here from now on."""
+        ids.check_name("share", name)
+        with files.telling(f"share {name}"), self._lock:
+            self.prepare()
+            mount.change(tree, HARDENED | (mount.RDONLY if read_only else 0), mount.MS_PRIVATE)
+            self._make_point(name, self.root / name, os.fstat(tree).st_mode)
+            try:
+                with _opened(self.root / name) as target:
+                    mount.move(tree, target)
+            except BaseException:
+                self.remove(name)
+                raise
+
     def _bind(self, fd: int, name: str, source: Path, attributes: int) -> None:
         self._make_point(name, source, os.fstat(fd).st_mode)
         try:

@@ -4,7 +4,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,8 +23,10 @@ class Dockerd:
     """dockerd with everything below `folder`. Its containers have a network only where it is asked for; what is to
     reach them there runs by way of `inside`."""
 
-    def __init__(self, folder: Path, *, network: bool = False) -> None:
-        self.folder, self.socket, self.env = folder, folder / "docker.sock", dict(os.environ)
+    def __init__(
+        self, folder: Path, *, network: bool = False, flags: Sequence[str] = (), env: Mapping[str, str] = {}
+    ) -> None:
+        self.folder, self.socket, self.env = folder, folder / "docker.sock", {**os.environ, **env}
         with open(folder / "log", "wb") as log:
             self.process = subprocess.Popen(
                 [
@@ -34,8 +36,9 @@ class Dockerd:
                     "--exec-root", str(folder / "exec"),
                     "--pidfile", str(folder / "pid"),
                     "--host", f"unix://{self.socket}",
+                    *flags,
                 ],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env,
             )  # fmt: skip
         self.inside = ["nsenter", f"--net=/proc/{self.process.pid}/ns/net"]
 
@@ -72,10 +75,10 @@ class Dockerd:
 
 
 @contextmanager
-def dockerd(*, network: bool = False) -> Iterator[Dockerd]:
+def dockerd(*, network: bool = False, flags: Sequence[str] = (), env: Mapping[str, str] = {}) -> Iterator[Dockerd]:
     """A running one, gone with the block. OSError, with its last words, where it cannot run."""
     with tempfile.TemporaryDirectory(prefix="hyd") as folder:  # a short path: sockets are in it
-        daemon = Dockerd(Path(folder), network=network)
+        daemon = Dockerd(Path(folder), network=network, flags=flags, env=env)
         try:
             if not daemon.answers():
                 raise OSError(f"dockerd does not answer:\n{daemon.log()[-2000:]}")

@@ -48,6 +48,7 @@ def world() -> Iterator[World]:
             for n, mtu in enumerate((1400, 1500)):
                 ip(
                     f"link add name eth{n} mtu {mtu} type veth peer name wire{n} mtu {mtu} netns {outside}",
+                    f"link set eth{n} addrgenmode none",  # an address that comes later would look like a leftover
                     f"addr add 10.{90 + n}.0.2/24 dev eth{n}",
                     f"addr add fd9{n}::2/64 dev eth{n} nodad",
                     f"link set eth{n} up",
@@ -196,6 +197,11 @@ async def test_a_namespace_that_is_gone_or_another_one_by_now(world: World, tmp_
     with pytest.raises(NotFound, match="another one in its place"):
         await world.network.create(nic)
     await world.network.remove(nic)
+
+
+async def test_the_network_of_the_host_stays_its_own() -> None:
+    with pytest.raises(InvalidInput, match="it is this host's own network"):
+        await NetnsNetwork("/proc/self/ns/net").plan("a1", [], [])
 
 
 async def test_an_interface_that_went_since(world: World) -> None:

@@ -30,6 +30,9 @@ OURS = {
     "hyperctl.template": "the caller's own words",
     "hyperctl.podspec": "a file of the caller's, in a process of the caller's",
     "hyperd.http.principal": "the kernel's word for who calls",
+    "hyperd.oci.document": "what root has in a bundle, no more than 4 MiB of it",
+    "hyperd.oci.door": "root's calls, of no more than 4 MiB",
+    "hyperd.oci.wire": "how many bytes those have",
     "hypervisor.host.tap": "the kernel's",
     "images.base": "a root file system that we have written ourselves, and nobody may change",
     "images.save": "blobs that were verified when they came, one piece at a time",
@@ -44,6 +47,8 @@ OURS = {
     "network.netns": "what ip and tc say of a namespace of this host",
     "network.nft": "nft's",
     "network.tap": "the kernel's",
+    "runv.create": "a bundle of the caller's, in a process of the caller's",
+    "runv.door": "hyperd's answers",
     "storage.mounting": "what hyperd asks of a process of its own",
 }
 # Calls that make something of bytes: any of these names; or the second kind on one of these.

@@ -1,0 +1,341 @@
+/* hyper-standin SOCKET KEY [new-net|net=FD] [terminal]: stands on the host for a process in a virtual machine.
+ *
+ * Engines know a container by a pid: this is that process. It holds the stdio that the engine gave and the network
+ * namespace, hands hyperd what comes in and writes what goes out, forwards signals and the terminal's size, and ends
+ * with the status of the process it stands for. It keeps count of the bytes, so that a hyperd that was killed and
+ * comes back goes on where the last one was. docs/standin.md has the frames.
+ *
+ * Descriptor 3 is whoever starts it: a byte goes out when the namespace is entered, one comes in when hyperd knows KEY.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <termios.h>
+#include <unistd.h>
+
+enum { HELLO = 1, DATA, END, ACK, SIGNAL, RESIZE, EXIT, STOP };
+enum { STARTER = 3, KEY_BYTES = 32, WINDOW = 64 * 1024, RETRY_MS = 50, LOST = 255 };
+
+struct frame {	/* little-endian, as the host is */
+	uint8_t kind, stream;
+	uint16_t unused;
+	uint32_t length;	/* of what follows */
+	uint64_t value;	/* an offset, a signal, a size, a status */
+};
+
+struct hello {
+	struct frame frame;
+	char key[KEY_BYTES];
+	uint64_t offsets[3];	/* how many bytes of stdin hyperd has, of stdout and stderr were written */
+};
+
+/* A window of one stream: bytes `begin` to `end`, counted from the stream's first. */
+struct window {
+	uint64_t begin, end;
+	char bytes[WINDOW];
+};
+
+static struct window windows[3];
+static int hyperd = -1;	/* -1: nobody is there */
+static bool terminal, in_ended, in_told, in_stopped;
+static uint64_t in_sent;	/* of stdin, to this hyperd */
+static int64_t status = -1;	/* that it ends with, once all is written */
+
+static void die(const char *doing)
+{
+	fprintf(stderr, "hyper-standin: cannot %s: %s\n", doing, strerror(errno));
+	exit(1);
+}
+
+/* The next bytes of a window from `at` on that lie together. */
+static size_t piece(const struct window *w, uint64_t at, char **bytes)
+{
+	size_t place = at % WINDOW, size = w->end - at;
+	*bytes = (char *)w->bytes + place;
+	return size < WINDOW - place ? size : WINDOW - place;
+}
+
+static void leave(void)
+{
+	close(hyperd);
+	hyperd = -1;
+}
+
+/* Whole, or the connection is lost; hyperd reads all that comes. */
+static void tell(const struct frame *frame, const void *payload)
+{
+	const void *parts[2] = {frame, payload};
+	size_t sizes[2] = {sizeof *frame, frame->length};
+
+	for (int i = 0; i < 2; i++)
+		for (size_t done = 0; hyperd >= 0 && done < sizes[i];) {
+			ssize_t n = send(hyperd, (const char *)parts[i] + done, sizes[i] - done, MSG_NOSIGNAL);
+			if (n > 0)
+				done += (size_t)n;
+			else if (n < 0 && errno != EINTR)
+				leave();
+		}
+}
+
+static void tell_value(uint8_t kind, uint8_t stream, uint64_t value)
+{
+	struct frame frame = {.kind = kind, .stream = stream, .value = value};
+	tell(&frame, NULL);
+}
+
+static void tell_size(void)
+{
+	struct winsize size;
+	if (terminal && ioctl(0, TIOCGWINSZ, &size) == 0 && size.ws_row && size.ws_col)
+		tell_value(RESIZE, 0, (uint64_t)size.ws_row << 16 | size.ws_col);
+}
+
+static void greet(const char *path, const char *key)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct hello hello = {.frame = {.kind = HELLO, .length = sizeof hello - sizeof hello.frame}};
+	int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (s < 0)
+		return;
+	snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+	if (connect(s, (struct sockaddr *)&address, sizeof address) < 0) {
+		close(s);
+		return;
+	}
+	hyperd = s;
+	memcpy(hello.key, key, KEY_BYTES);
+	for (int i = 0; i < 3; i++)
+		hello.offsets[i] = windows[i].begin;
+	in_sent = windows[0].begin;
+	in_told = false;
+	tell(&hello.frame, hello.key);
+	tell_size();
+}
+
+static bool receive(void *to, size_t size)
+{
+	for (size_t done = 0; done < size;) {
+		ssize_t n = recv(hyperd, (char *)to + done, size - done, 0);
+		if (n > 0)
+			done += (size_t)n;
+		else if (n == 0 || errno != EINTR)
+			return false;
+	}
+	return true;
+}
+
+/* Bytes of an output stream, of which some may have come before. False: more than there is room for. */
+static bool take(struct window *w, uint64_t offset, uint32_t length)
+{
+	char skipped[4096];
+	char *at;
+
+	if (offset > w->end || length > WINDOW || offset + length > w->begin + WINDOW)
+		return false;
+	for (uint64_t had = w->end - offset < length ? w->end - offset : length; had;) {
+		size_t n = had < sizeof skipped ? had : sizeof skipped;
+		if (!receive(skipped, n))
+			return false;
+		had -= n, offset += n, length -= (uint32_t)n;
+	}
+	while (length) {
+		size_t place = w->end % WINDOW, n = length < WINDOW - place ? length : WINDOW - place;
+		at = w->bytes + place;
+		if (!receive(at, n))
+			return false;
+		w->end += n, length -= (uint32_t)n;
+	}
+	return true;
+}
+
+static bool hear(void)
+{
+	struct frame frame;
+
+	if (!receive(&frame, sizeof frame))
+		return false;
+	switch (frame.kind) {
+	case DATA:
+		return (frame.stream == 1 || frame.stream == 2) && take(&windows[frame.stream], frame.value, frame.length);
+	case ACK:
+		if (frame.value > windows[0].end)
+			return false;
+		if (frame.value > windows[0].begin)
+			windows[0].begin = frame.value;
+		if (in_sent < windows[0].begin)
+			in_sent = windows[0].begin;
+		return true;
+	case STOP:
+		in_stopped = true;
+		windows[0].begin = in_sent = windows[0].end;
+		return true;
+	case EXIT:
+		status = (int64_t)(frame.value & 0xff);
+		return true;
+	}
+	return false;
+}
+
+static void read_stdin(void)
+{
+	struct window *w = &windows[0];
+	size_t place = w->end % WINDOW, room = WINDOW - (w->end - w->begin);
+	ssize_t n = read(0, w->bytes + place, room < WINDOW - place ? room : WINDOW - place);
+
+	if (n > 0)
+		w->end += (uint64_t)n;
+	else if (n == 0 || (errno != EINTR && errno != EAGAIN))
+		in_ended = true;
+}
+
+static void send_stdin(void)
+{
+	struct window *w = &windows[0];
+
+	while (hyperd >= 0 && in_sent < w->end) {
+		char *bytes;
+		struct frame frame = {.kind = DATA, .value = in_sent};
+		frame.length = (uint32_t)piece(w, in_sent, &bytes);
+		tell(&frame, bytes);
+		in_sent += frame.length;
+	}
+	if (in_ended && !in_told && hyperd >= 0 && in_sent == w->end) {
+		in_told = true;
+		tell_value(END, 0, w->end);
+	}
+}
+
+static void write_out(int stream, int fd)
+{
+	struct window *w = &windows[stream];
+	char *bytes;
+	size_t size = piece(w, w->begin, &bytes);
+	ssize_t n = write(fd, bytes, size);
+
+	if (n < 0 && (errno == EINTR || errno == EAGAIN))
+		return;
+	w->begin += n < 0 ? size : (size_t)n;	/* nobody reads it: the process goes on */
+	if (hyperd >= 0)
+		tell_value(ACK, (uint8_t)stream, w->begin);
+}
+
+/* A description of our own, so that O_NONBLOCK is nobody else's; a file's is left, with the place that it is at. */
+static int own(int fd)
+{
+	char path[32];
+	struct stat st;
+
+	if (fstat(fd, &st) < 0 || !(S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)))
+		return fd;
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	int opened = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	return opened < 0 ? fd : opened;
+}
+
+static int signals(void)
+{
+	sigset_t all;
+	sigfillset(&all);
+	if (sigprocmask(SIG_SETMASK, &all, NULL) < 0)
+		die("block signals");
+	return signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static void forward(int fd)
+{
+	struct signalfd_siginfo info;
+
+	while (read(fd, &info, sizeof info) == sizeof info)
+		if (info.ssi_signo == SIGWINCH)
+			tell_size();
+		else if (info.ssi_signo != SIGCHLD && info.ssi_signo != SIGPIPE && hyperd >= 0)
+			tell_value(SIGNAL, 0, info.ssi_signo);
+}
+
+static void enter(int argc, char **argv)
+{
+	for (int i = 3; i < argc; i++) {
+		if (strcmp(argv[i], "new-net") == 0 && unshare(CLONE_NEWNET) < 0)
+			die("make a network namespace");
+		if (strncmp(argv[i], "net=", 4) == 0) {
+			int fd = atoi(argv[i] + 4);
+			if (setns(fd, CLONE_NEWNET) < 0)
+				die("enter the network namespace");
+			close(fd);
+		}
+		terminal |= strcmp(argv[i], "terminal") == 0;
+	}
+	setsid();
+	if (terminal) {
+		struct termios raw;
+		if (ioctl(0, TIOCSCTTY, 0) < 0 || tcgetattr(0, &raw) < 0)
+			die("use the terminal");
+		cfmakeraw(&raw);	/* the one in the machine does what terminals do */
+		tcsetattr(0, TCSANOW, &raw);
+	}
+}
+
+static void wait_for_starter(void)
+{
+	char byte = '\n';
+
+	if (write(STARTER, &byte, 1) != 1 || read(STARTER, &byte, 1) != 1)
+		exit(1);	/* whoever started us has given up */
+	close(STARTER);
+}
+
+static bool written(void)
+{
+	return windows[1].begin == windows[1].end && windows[2].begin == windows[2].end;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 3 || strlen(argv[2]) != KEY_BYTES) {
+		fprintf(stderr, "hyper-standin: started by runv, not by hand\n");
+		return 1;
+	}
+	enter(argc, argv);
+	int caught = signals(), out[3] = {0, own(1), own(2)};
+	wait_for_starter();
+	prctl(PR_SET_DUMPABLE, 0);	/* its memory is what people type */
+	while (status < 0 || !written()) {
+		if (hyperd < 0 && status < 0)
+			greet(argv[1], argv[2]);
+		send_stdin();
+		bool room = windows[0].end - windows[0].begin < WINDOW;
+		struct pollfd polled[] = {
+			{.fd = caught, .events = POLLIN},
+			{.fd = hyperd, .events = POLLIN},
+			{.fd = in_ended || in_stopped || !room ? -1 : 0, .events = POLLIN},
+			{.fd = windows[1].begin == windows[1].end ? -1 : out[1], .events = POLLOUT},
+			{.fd = windows[2].begin == windows[2].end ? -1 : out[2], .events = POLLOUT},
+		};
+		if (poll(polled, 5, hyperd < 0 ? RETRY_MS : -1) < 0 && errno != EINTR)
+			return LOST;
+		if (polled[0].revents)
+			forward(caught);
+		if (hyperd >= 0 && polled[1].revents && !hear())
+			leave();
+		if (polled[2].revents)
+			read_stdin();
+		for (int stream = 1; stream < 3; stream++)
+			if (polled[2 + stream].revents)
+				write_out(stream, out[stream]);
+	}
+	return (int)status;
+}

@@ -1,0 +1,184 @@
+"""The use cases of containers that other engines have. model.api.Bundles says what each promises."""
+
+import asyncio
+import re
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hypercontainer.engine.stand_ins import StandIns
+from hypercontainer.engine.supervisor import Supervisor
+from hypercontainer.errors import AlreadyExists, InvalidInput, NotFound, WrongState
+from hypercontainer.lib import clock, proc
+from hypercontainer.lib.trace import Timings
+from hypercontainer.model import ids
+from hypercontainer.model.bundle import Bundle, BundleExec, BundleState, Status
+from hypercontainer.model.record import VERSION, BundleRecord, ContainerRecord, MountRecord, PodRecord
+from hypercontainer.model.spec import NONE, ContainerSpec, EndpointSpec, ExecSpec, PodSpec
+from hypercontainer.sandbox import rootfs
+from hypercontainer.sandbox.container import Container
+from hypercontainer.sandbox.pod import Pod
+
+ID = re.compile(r"[A-Za-z0-9_+.-]{1,1024}")  # as runc has it
+STATUS: Mapping[str, Status] = {"created": "created", "running": "running", "paused": "paused"}
+
+
+class Bundles:
+    def __init__(self, supervisor: Supervisor) -> None:
+        self.supervisor, self.host = supervisor, supervisor.host
+        self.stand_ins = StandIns(supervisor)
+
+    async def create(self, wanted: Bundle, trees: Mapping[str, int]) -> None:
+        if not ID.fullmatch(wanted.id) or wanted.id in (".", ".."):
+            raise InvalidInput(f"invalid container id {wanted.id[:60]!r}: use letters, digits, _, +, - and .")
+        if any(container.name == wanted.id for _, container in self.host.index.containers(wanted.owner)):
+            words = f"container with given ID already exists: {wanted.id}"
+            raise AlreadyExists(words, "container", wanted.id)
+        pod = self.supervisor.pod(_pod(wanted))
+        container = pod.add(_container(wanted))
+        pod.machine.trees.update(trees)
+        self.host.pods.create(pod.record, durable=False)
+        self.supervisor.add(pod)
+        pod.emit("create", container)
+        try:
+            async with pod.locked() as locked:
+                await locked.enter(container, Timings())
+        except BaseException:
+            async with pod.locked() as locked:
+                await asyncio.shield(self.supervisor.destroy(locked))
+            raise
+
+    async def start(self, owner: str, id: str) -> None:
+        pod, container = self._find(owner, id)
+        if (status := self._status(container)) != "created":
+            raise WrongState("start", id, status)
+        await self.supervisor.start(pod, container, Timings())
+
+    async def state(self, owner: str, id: str) -> BundleState:
+        return self._state(self._find(owner, id)[1])
+
+    async def list(self, owner: str) -> Sequence[BundleState]:
+        names = [container.name for _, container in self.host.index.containers(owner)]
+        return [self._state(self._find(owner, name)[1]) for name in names]
+
+    async def kill(self, owner: str, id: str, number: int) -> None:
+        pod, container = self._find(owner, id)
+        if container.record.state == "created" and number in (signal.SIGKILL, signal.SIGTERM):
+            return self._end_stand_in(container)
+        if not container.running:
+            raise WrongState("kill", id, "not running")
+        await pod.signal(container, number)
+        return None
+
+    async def delete(self, owner: str, id: str, *, force: bool) -> None:
+        try:
+            pod, container = self._find(owner, id)
+        except NotFound:
+            if force:
+                return
+            raise
+        if container.alive:
+            if not force:
+                raise WrongState("delete", id, self._status(container), "stop it first, or use --force")
+            await pod.kill(container)
+        self._end_stand_in(container)
+        await self.supervisor.remove(pod, container, volumes=False)
+
+    async def pause(self, owner: str, id: str) -> None:
+        pod, container = self._find(owner, id)
+        container.record.check("pause")
+        async with pod.locked() as locked:
+            await locked.pause()
+
+    async def resume(self, owner: str, id: str) -> None:
+        pod, container = self._find(owner, id)
+        container.record.check("unpause")
+        async with pod.locked() as locked:
+            await locked.unpause()
+
+    async def exec(self, owner: str, id: str, wanted: BundleExec) -> None:
+        pod, container = self._find(owner, id)
+        if not container.running:
+            raise WrongState("exec in", id, self._status(container))
+        process = wanted.process
+        spec = ExecSpec(
+            command=process.args, tty=process.terminal, open_stdin=True, rows=wanted.rows, columns=wanted.columns
+        )
+        exec_ = pod.add_exec(container, spec, process)
+        await pod.start_exec(exec_)
+        self.stand_ins.add(wanted.stand_in, exec_)
+
+    async def stand(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self.stand_ins.serve(reader, writer)
+
+    def _end_stand_in(self, container: Container) -> None:
+        if record := container.record.stand_in:
+            proc.kill(record.process.pid, record.process.start_time)
+
+    def _find(self, owner: str, id: str) -> tuple[Pod, Container]:
+        pod, container = self.host.index.find_bundle(owner, id)
+        return self.supervisor.pods[pod.id], self.supervisor.pods[pod.id].containers[container.id]
+
+    def _status(self, container: Container) -> Status:
+        record = container.record.stand_in
+        there = record and proc.start_time(record.process.pid) == record.process.start_time
+        if container.record.state == "created" and not there:
+            return "stopped"  # somebody has ended it before it began
+        return STATUS.get(container.record.state, "stopped")
+
+    def _state(self, container: Container) -> BundleState:
+        record = container.record
+        assert record.bundle and record.stand_in  # noqa: S101  another engine's
+        status = self._status(container)
+        return BundleState(
+            id=record.name,
+            oci_version=record.bundle.oci_version,
+            status=status,
+            pid=0 if status == "stopped" else record.stand_in.process.pid,
+            bundle=record.bundle.path,
+            rootfs=str(rootfs.of(record.rootfs)).removeprefix("folder "),
+            created_ns=record.created_ns,
+            annotations=record.bundle.annotations,
+        )
+
+
+def _pod(wanted: Bundle) -> PodRecord:
+    id = ids.new_pod_id()
+    spec = PodSpec(
+        name=id,
+        vcpus=wanted.vcpus,
+        memory_mib=wanted.memory_mib,
+        hostname=wanted.config.hostname,
+        networks=[EndpointSpec(network=NONE)],
+    )
+    return PodRecord(
+        version=VERSION,
+        id=id,
+        name=id,
+        spec=spec,
+        implicit=True,
+        created_ns=clock.now_ns(),
+        owner=wanted.owner,
+        netns=wanted.netns,
+    )
+
+
+def _container(wanted: Bundle) -> ContainerRecord:
+    return ContainerRecord(
+        id=ids.new_id(),
+        name=wanted.id,
+        spec=ContainerSpec(image="", open_stdin=True, tty=wanted.config.process.terminal),
+        image_id="",
+        image_name="",
+        config=wanted.config,
+        rootfs=rootfs.folder(Path(wanted.rootfs), read_only=wanted.read_only),
+        sinks=[wanted.stand_in],
+        stop_signal=signal.SIGTERM,
+        labels={},
+        mounts=[
+            MountRecord(type="bind", target=b.target, source=b.source, path=b.source, read_only=b.read_only)
+            for b in wanted.binds
+        ],
+        created_ns=clock.now_ns(),
+        bundle=BundleRecord(path=wanted.path, oci_version=wanted.oci_version, annotations=wanted.annotations),
+    )

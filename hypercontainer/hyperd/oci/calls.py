@@ -1,0 +1,135 @@
+"""What `runv` asks of hyperd. One file of the table: a call, what it takes, what it does."""
+
+import os
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from hypercontainer.errors import GuestError, InvalidInput
+from hypercontainer.hyperd.oci import bundle, document
+from hypercontainer.model.api import Bundles
+from hypercontainer.model.bundle import Bundle, BundleExec
+from hypercontainer.model.record import ProcessRef, StandInRecord
+
+
+class Arguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The ground of all below. `owner` is runv's --root."""
+
+    owner: str
+    id: str = ""
+
+
+class Create(Arguments, frozen=True, kw_only=True):
+    """Descriptors: mount trees, of the root file system and of `trees`, in this order."""
+
+    bundle: str
+    config: dict[str, Any]
+    key: str
+    pid: int
+    start_time: int
+    netns: str
+    trees: list[str] = []  # the sources of binds
+
+
+class Exec(Arguments, frozen=True, kw_only=True):
+    process: dict[str, Any]
+    key: str
+    pid: int
+    start_time: int
+
+
+class Kill(Arguments, frozen=True, kw_only=True):
+    signal: int
+
+
+class Delete(Arguments, frozen=True, kw_only=True):
+    force: bool = False
+
+
+async def create(bundles: Bundles, wanted: Create, fds: list[int]) -> None:
+    found = document.checked(_convert(wanted.config, document.Config, "config.json"))
+    assert found.root  # noqa: S101  checked
+    config, binds = bundle.config(found, wanted.bundle)
+    vcpus, memory_mib = bundle.size(config.resources)
+    root = os.path.join(wanted.bundle, found.root.path)
+    if len(fds) != len(wanted.trees):
+        raise InvalidInput(f"cannot create a container of {len(fds)} mount trees: {len(wanted.trees)} are named")
+    trees = dict(zip(wanted.trees, fds, strict=True))
+    fds.clear()  # they are the engine's now
+    await bundles.create(
+        Bundle(
+            owner=wanted.owner,
+            id=wanted.id,
+            path=wanted.bundle,
+            oci_version=found.oci_version,
+            annotations=found.annotations or {},
+            rootfs=root,
+            read_only=False,
+            config=config,
+            binds=binds,
+            netns=wanted.netns,
+            vcpus=vcpus,
+            memory_mib=memory_mib,
+            stand_in=_stand_in(wanted),
+        ),
+        trees,
+    )
+
+
+async def exec_(bundles: Bundles, wanted: Exec, fds: list[int]) -> None:
+    found = _convert(wanted.process, document.Process, "process.json")
+    size = found.console_size or document.Box()
+    process = bundle.process(found)
+    further = BundleExec(process=process, rows=size.height, columns=size.width, stand_in=_stand_in(wanted))
+    with _told():
+        await bundles.exec(wanted.owner, wanted.id, further)
+
+
+async def start(bundles: Bundles, wanted: Arguments, fds: list[int]) -> None:
+    with _told():
+        await bundles.start(wanted.owner, wanted.id)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Why nothing could be executed, in words that docker's client knows."""
+    try:
+        yield
+    except GuestError as e:
+        if e.exec:
+            why = os.strerror(e.errno)
+            raise InvalidInput(str(e).replace(why, why.lower())) from e
+        raise
+
+
+def _stand_in(wanted: Create | Exec) -> StandInRecord:
+    return StandInRecord(key=wanted.key, process=ProcessRef(pid=wanted.pid, start_time=wanted.start_time))
+
+
+def _convert(found: Any, kind: type[Any], name: str) -> Any:
+    try:
+        return msgspec.convert(found, kind)
+    except msgspec.ValidationError as e:
+        raise InvalidInput(f"cannot read {name}: {e}") from e
+
+
+@dataclass(frozen=True)
+class Call:
+    arguments: type[Arguments]
+    answer: Callable[[Bundles, Any, list[int]], Awaitable[Any]]
+
+
+CALLS: Mapping[str, Call] = {
+    "create": Call(Create, create),
+    "exec": Call(Exec, exec_),
+    "start": Call(Arguments, start),
+    "state": Call(Arguments, lambda b, a, _: b.state(a.owner, a.id)),
+    "list": Call(Arguments, lambda b, a, _: b.list(a.owner)),
+    "kill": Call(Kill, lambda b, a, _: b.kill(a.owner, a.id, a.signal)),
+    "delete": Call(Delete, lambda b, a, _: b.delete(a.owner, a.id, force=a.force)),
+    "pause": Call(Arguments, lambda b, a, _: b.pause(a.owner, a.id)),
+    "resume": Call(Arguments, lambda b, a, _: b.resume(a.owner, a.id)),
+}

@@ -1,0 +1,205 @@
+"""create, run and exec: what makes processes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from hypercontainer.runv import cgroup, console, hooks, stand_in
+from hypercontainer.runv.door import Door
+from hypercontainer.runv.flags import UsageError, Words
+
+
+class BadBundle(Exception):
+    """A file of the bundle is missing, or is no JSON."""
+
+
+def read(path: str) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            found = json.load(file)
+    except OSError as e:
+        raise BadBundle(f"cannot read {path}: {e.strerror}") from e
+    except ValueError as e:
+        raise BadBundle(f"cannot read {path}: it is no JSON: {e}") from e
+    if not isinstance(found, dict):
+        raise BadBundle(f"cannot read {path}: it is no JSON object")
+    return found
+
+
+def create(door: Door, owner: str, words: Words) -> stand_in.StandIn:
+    """Make a container of a bundle. What was made is gone when this fails."""
+    id = words.arguments[0]
+    folder = os.path.abspath(words.values.get("bundle", "."))
+    config = read(os.path.join(folder, "config.json"))
+    linux: dict[str, Any] = _object(config, "linux")
+    process = _object(config, "process")
+    network = [each for each in linux.get("namespaces") or [] if each.get("type") == "network"]
+    path = network[0].get("path", "") if network else ""
+    if path and os.stat(path).st_ino == os.stat("/proc/self/ns/net").st_ino:
+        raise BadBundle(f"cannot use the network namespace {path}: it is this host's own; give the container another")
+    if any(container["id"] == id for container in door.call("list", owner=owner)):
+        raise BadBundle(f"container with given ID already exists: {id}")
+    with _stdio(words, process) as (stdio, terminal):
+        new = bool(network and not path)
+        made = stand_in.start(door.stand_ins, stdio, terminal=terminal, network=path, new_network=new)
+    group, created = linux.get("cgroupsPath"), False
+    try:
+        if group:
+            cgroup.place(group, made.pid)
+        state = {
+            "ociVersion": config.get("ociVersion", ""),
+            "id": id,
+            "status": "creating",
+            "pid": made.pid,
+            "bundle": folder,
+            "annotations": config.get("annotations") or {},
+        }
+        wanted = config.get("hooks") or {}
+        hooks.run(wanted.get("prestart"), "prestart", state)
+        hooks.run(wanted.get("createRuntime"), "createRuntime", state)
+        sources, trees = _trees(config, folder)
+        try:
+            door.call(
+                "create",
+                trees,
+                owner=owner,
+                id=id,
+                bundle=folder,
+                config=config,
+                key=made.key,
+                pid=made.pid,
+                start_time=made.start_time,
+                netns=f"/proc/{made.pid}/ns/net",
+                trees=sources,
+            )
+        finally:
+            for fd in trees:
+                os.close(fd)
+        created = True
+        _write_pid(words, made.pid)
+    except BaseException:
+        made.give_up()
+        if created:
+            door.call("delete", owner=owner, id=id, force=True)
+        if group:
+            cgroup.remove(group)
+        raise
+    made.go()
+    return made
+
+
+def exec_(door: Door, owner: str, words: Words) -> stand_in.StandIn:
+    """One more process in a container that runs."""
+    id = words.arguments[0]
+    process = _process(door, owner, words)
+    with _stdio(words, process) as (stdio, terminal):
+        made = stand_in.start(door.stand_ins, stdio, terminal=terminal)
+    try:
+        door.call("exec", owner=owner, id=id, process=process, key=made.key, pid=made.pid, start_time=made.start_time)
+        _write_pid(words, made.pid)
+    except BaseException:
+        made.give_up()
+        raise
+    made.go()
+    return made
+
+
+def _process(door: Door, owner: str, words: Words) -> dict[str, Any]:
+    if path := words.values.get("process"):
+        return read(path)
+    if not words.rest:
+        raise UsageError("exec needs a command, or --process")
+    state = door.call("state", owner=owner, id=words.arguments[0])
+    process = _object(read(os.path.join(state["bundle"], "config.json")), "process")
+    process["args"] = words.rest
+    process["terminal"] = "tty" in words.switches
+    process["cwd"] = words.values.get("cwd", process.get("cwd", "/"))
+    process["env"] = [*(process.get("env") or []), *words.lists.get("env", [])]
+    if user := words.values.get("user"):
+        uid, _, gid = user.partition(":")
+        process["user"] = {"uid": int(uid), "gid": int(gid or 0)}
+    if gids := words.lists.get("additional-gids"):
+        process.setdefault("user", {})["additionalGids"] = [int(gid) for gid in gids]
+    return process
+
+
+def _object(document: dict[str, Any], key: str) -> dict[str, Any]:
+    found = document.get(key) or {}
+    if not isinstance(found, dict):
+        raise BadBundle(f"cannot read config.json: {key} is no object")
+    return found
+
+
+@contextmanager
+def _stdio(words: Words, process: dict[str, Any]) -> Iterator[tuple[Sequence[int], bool]]:
+    """What the process gets, for the block, and whether that is a terminal."""
+    terminal = _console(words, process)
+    if terminal is None:
+        yield (0, 1, 2), False
+        return
+    try:
+        yield (terminal,) * 3, True
+    finally:
+        os.close(terminal)
+
+
+def _console(words: Words, process: dict[str, Any]) -> int | None:
+    path = words.values.get("console-socket")
+    if not process.get("terminal"):
+        if path:
+            raise UsageError("--console-socket is for a process with a terminal")
+        return None
+    if not path:
+        raise UsageError("a process with a terminal needs --console-socket")
+    size = process.get("consoleSize") or {}
+    try:
+        return console.to_socket(path, size.get("height", 0), size.get("width", 0))
+    except OSError as e:
+        raise BadBundle(f"cannot send the terminal to {path}: {e.strerror}") from e
+
+
+def _write_pid(words: Words, pid: int) -> None:
+    if path := words.values.get("pid-file"):
+        temporary = os.path.join(os.path.dirname(path) or ".", f".{os.path.basename(path)}")
+        with open(temporary, "w") as file:
+            file.write(str(pid))
+        os.replace(temporary, path)
+
+
+def _trees(config: dict[str, Any], folder: str) -> tuple[list[str], list[int]]:
+    """What this process sees at the sources of the root file system and of binds: hyperd may see something else."""
+    root = _object(config, "root").get("path")
+    if not isinstance(root, str):
+        raise BadBundle("cannot read config.json: root.path is missing")
+    binds = [
+        mount.get("source", "")
+        for mount in config.get("mounts") or []
+        if mount.get("type") == "bind" or {"bind", "rbind"} & set(mount.get("options") or [])
+    ]
+    sources = list(dict.fromkeys(os.path.join(folder, source) for source in [root, *binds]))
+    trees: list[int] = []
+    try:
+        for source in sources:
+            trees += [_clone(source)]  # one by one: those so far are closed when one fails
+    except BaseException:
+        for fd in trees:
+            os.close(fd)
+        raise
+    return sources, trees
+
+
+def _clone(path: str) -> int:
+    from hypercontainer.lib import mount
+
+    try:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            return mount.clone(fd)
+        finally:
+            os.close(fd)
+    except OSError as e:
+        raise BadBundle(f"cannot use {path}: {e.strerror}") from e

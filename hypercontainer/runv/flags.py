@@ -1,0 +1,125 @@
+"""The words of the command line, as runc has them. Each verb's flags are listed: one that is not is refused."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class UsageError(Exception):
+    """The words make no sense."""
+
+
+class Verb(NamedTuple):
+    """`values`: flags that take a value, by each spelling, with the name that code asks for; `switches`: those without.
+    What is behind the arguments of one that has `rest` is not looked at."""
+
+    values: dict[str, str]
+    switches: dict[str, str]
+    arguments: tuple[str, ...]
+    rest: bool = False
+
+
+GLOBAL = Verb(
+    {"root": "root", "log": "log", "log-format": "log-format", "host": "host", "rootless": "rootless"},
+    {"debug": "debug", "systemd-cgroup": "systemd-cgroup", "version": "version", "v": "version", "help": "help"},
+    (),
+    rest=True,
+)
+_CREATE = {
+    "bundle": "bundle",
+    "b": "bundle",
+    "console-socket": "console-socket",
+    "pid-file": "pid-file",
+    "preserve-fds": "preserve-fds",
+}
+_PLACE = {"no-pivot": "no-pivot", "no-new-keyring": "no-new-keyring", "no-subreaper": "no-subreaper", "keep": "keep"}
+VERBS = {
+    "create": Verb(_CREATE, _PLACE, ("id",)),
+    "run": Verb(_CREATE, {**_PLACE, "detach": "detach", "d": "detach"}, ("id",)),
+    "start": Verb({}, {}, ("id",)),
+    "state": Verb({}, {}, ("id",)),
+    "kill": Verb({}, {"all": "all", "a": "all"}, ("id", "signal?")),
+    "delete": Verb({}, {"force": "force", "f": "force"}, ("id",)),
+    "list": Verb({"format": "format", "f": "format"}, {"quiet": "quiet", "q": "quiet"}, ()),
+    "ps": Verb({"format": "format", "f": "format"}, {}, ("id",), rest=True),
+    "pause": Verb({}, {}, ("id",)),
+    "resume": Verb({}, {}, ("id",)),
+    "spec": Verb({"bundle": "bundle", "b": "bundle"}, {}, ()),
+    "features": Verb({}, {}, ()),
+    "exec": Verb(
+        {
+            "process": "process",
+            "p": "process",
+            "console-socket": "console-socket",
+            "pid-file": "pid-file",
+            "cwd": "cwd",
+            "env": "env",
+            "e": "env",
+            "user": "user",
+            "u": "user",
+            "additional-gids": "additional-gids",
+            "g": "additional-gids",
+            "preserve-fds": "preserve-fds",
+        },
+        {"detach": "detach", "d": "detach", "tty": "tty", "t": "tty", "no-subreaper": "no-subreaper"},
+        ("id",),
+        rest=True,
+    ),
+}
+LISTS = ("env", "additional-gids")
+
+
+class Words(NamedTuple):
+    """`values` of flags by name, those of LISTS as lists; `switches` that are on; `arguments`, `rest`."""
+
+    values: dict[str, str]
+    lists: dict[str, list[str]]
+    switches: set[str]
+    arguments: list[str]
+    rest: list[str]
+
+
+def parse(verb: Verb, words: list[str]) -> Words:
+    found = Words({}, {}, set(), [], [])
+    most = len(verb.arguments)
+    left = list(words)
+    while left:
+        word = left.pop(0)
+        if word == "--":
+            found.rest.extend(left)
+            break
+        if word.startswith("-") and word != "-":
+            _flag(verb, word, left, found)
+        elif len(found.arguments) < most:
+            found.arguments.append(word)
+            if len(found.arguments) == most and verb.rest:
+                found.rest.extend(left[1:] if left[:1] == ["--"] else left)
+                break
+        elif verb.rest:
+            found.rest.extend([word, *left])
+            break
+        else:
+            raise UsageError(f"unexpected argument {word!r}")
+    needed = [name for name in verb.arguments if not name.endswith("?")]
+    if len(found.arguments) < len(needed):
+        raise UsageError(f"{needed[len(found.arguments)]} is missing")
+    return found
+
+
+def _flag(verb: Verb, word: str, left: list[str], found: Words) -> None:
+    name, equals, value = word.lstrip("-").partition("=")
+    if name in verb.switches:
+        if not equals or value in ("true", "1"):
+            found.switches.add(verb.switches[name])
+        return
+    if name not in verb.values:
+        raise UsageError(f"flag provided but not defined: -{name}")
+    if not equals:
+        if not left:
+            raise UsageError(f"flag needs an argument: -{name}")
+        value = left.pop(0)
+    key = verb.values[name]
+    if key in LISTS:
+        found.lists.setdefault(key, []).append(value)
+    else:
+        found.values[key] = value

@@ -1,0 +1,243 @@
+"""runv VERB: what a verb asks of hyperd, and prints, as runc does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+from hypercontainer.runv import flags
+from hypercontainer.runv.door import DEFAULT, Door, Refused
+from hypercontainer.runv.flags import UsageError, Words
+
+ROOT = "/run/runv"
+VERSION = "1.2.0"  # of the runtime specification
+
+
+class Failed(Exception):
+    """A verb cannot be done; the words are the caller's to read."""
+
+
+def main() -> int:
+    """0, the status of a process that was waited for, or 1 with a line on stderr and in --log."""
+    found = Words({}, {}, set(), [], [])
+    try:
+        found = flags.parse(flags.GLOBAL, sys.argv[1:])
+        if "version" in found.switches:
+            return _version()
+        if not found.rest or "help" in found.switches:
+            return _help()
+        return _run(found)
+    except UsageError as e:
+        return _fail(found, f"runv: {e}")
+    except Refused as e:
+        return _fail(found, _words(e))
+    except (Failed, OSError, ValueError) as e:
+        return _fail(found, str(e))
+
+
+def _run(found: Words) -> int:
+    name, *words = found.rest
+    if name not in flags.VERBS:
+        raise UsageError(f"there is no verb {name!r}: use {', '.join(flags.VERBS)}")
+    if found.values.get("rootless") not in (None, "auto", "false"):
+        raise UsageError("--rootless: runv needs root")
+    if "systemd-cgroup" in found.switches:
+        raise UsageError("--systemd-cgroup: it is not there yet; use cgroupfs")
+    parsed = flags.parse(flags.VERBS[name], words)
+    if int(parsed.values.get("preserve-fds", "0")):
+        raise UsageError("--preserve-fds: descriptors do not reach into a machine")
+    door = Door(found.values.get("host", os.environ.get("HYPER_OCI_HOST", DEFAULT)).removeprefix("unix://"))
+    owner = os.path.abspath(found.values.get("root", ROOT))
+    return int(_verb(name, door, owner, parsed) or 0)
+
+
+def _verb(name: str, door: Door, owner: str, words: Words) -> int | None:
+    id = words.arguments[0] if words.arguments else ""
+    match name:
+        case "create" | "run" | "exec":
+            return _process(name, door, owner, words)
+        case "state":
+            _print(_state(door.call("state", owner=owner, id=id)))
+        case "list":
+            _list(door.call("list", owner=owner), words)
+        case "ps":
+            _ps(door.call("state", owner=owner, id=id), words)
+        case "kill":
+            _kill(door, owner, id, _signal((words.arguments[1:] or ["TERM"])[0]))
+        case "delete":
+            _delete(door, owner, id, force="force" in words.switches)
+        case "start":
+            _start(door, owner, id)
+        case "pause" | "resume":
+            door.call(name, owner=owner, id=id)
+        case "spec":
+            from hypercontainer.runv import spec
+
+            spec.write(words.values.get("bundle", "."))
+        case "features":
+            from hypercontainer.runv import spec
+
+            _print(spec.FEATURES)
+    return None
+
+
+def _process(name: str, door: Door, owner: str, words: Words) -> int:
+    from hypercontainer.runv import create, hooks
+
+    try:
+        make = create.exec_ if name == "exec" else create.create
+        made = make(door, owner, words)
+        if name == "run":
+            try:
+                _start(door, owner, words.arguments[0])
+            except BaseException:
+                _delete(door, owner, words.arguments[0], force=True)
+                raise
+    except (create.BadBundle, hooks.HookFailed) as e:
+        raise Failed(str(e)) from e
+    if name == "create" or "detach" in words.switches:
+        return 0
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, lambda number, _: os.kill(made.pid, number))
+    status = os.waitstatus_to_exitcode(os.waitpid(made.pid, 0)[1])
+    if name == "run" and "keep" not in words.switches:
+        _delete(door, owner, words.arguments[0], force=True)
+    return status if status >= 0 else 128 - status
+
+
+def _start(door: Door, owner: str, id: str) -> None:
+    from hypercontainer.runv import create, hooks
+
+    door.call("start", owner=owner, id=id)
+    state = door.call("state", owner=owner, id=id)
+    try:
+        wanted = create.read(os.path.join(state["bundle"], "config.json")).get("hooks") or {}
+        hooks.run(wanted.get("poststart"), "poststart", _state(state))
+    except (create.BadBundle, hooks.HookFailed) as e:
+        print(f"runv: {e}", file=sys.stderr)  # which the specification wants to be no failure
+
+
+def _delete(door: Door, owner: str, id: str, *, force: bool) -> None:
+    from hypercontainer.runv import cgroup, create, hooks
+
+    try:
+        state = door.call("state", owner=owner, id=id)
+    except Refused as e:
+        if force and e.kind == "not-found":
+            return
+        raise
+    door.call("delete", owner=owner, id=id, force=force)
+    try:
+        config = create.read(os.path.join(state["bundle"], "config.json"))
+        if group := (config.get("linux") or {}).get("cgroupsPath"):
+            cgroup.remove(group)
+        stopped = {**_state(state), "status": "stopped", "pid": 0}
+        hooks.run((config.get("hooks") or {}).get("poststop"), "poststop", stopped)
+    except (create.BadBundle, hooks.HookFailed) as e:
+        print(f"runv: {e}", file=sys.stderr)
+
+
+def _state(state: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "ociVersion": state["oci_version"],
+        "id": state["id"],
+        "pid": state["pid"],
+        "status": state["status"],
+        "bundle": state["bundle"],
+        "rootfs": state["rootfs"],
+        "created": _time(state["created_ns"]),
+        "annotations": state.get("annotations") or {},
+        "owner": "",
+    }
+
+
+def _time(ns: int) -> str:
+    import time
+
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(ns // 10**9))}.{ns % 10**9:09}Z"
+
+
+def _list(states: list[dict[str, Any]], words: Words) -> None:
+    rows = [_state(state) for state in states]
+    if "quiet" in words.switches:
+        for row in rows:
+            print(row["id"])
+    elif words.values.get("format") == "json":
+        print(json.dumps(rows or None))
+    else:
+        table = [["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]]
+        table += [[row["id"], str(row["pid"]), row["status"], row["bundle"], row["created"], "root"] for row in rows]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        for line in table:
+            print("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _ps(state: dict[str, Any], words: Words) -> None:
+    if state["status"] == "stopped":
+        raise Failed("container not running")
+    if words.values.get("format") == "json":
+        print(json.dumps([state["pid"]]))
+    else:
+        os.execvp("ps", ["ps", *(words.rest or ["-ef"]), "-p", str(state["pid"])])
+
+
+def _kill(door: Door, owner: str, id: str, number: int) -> None:
+    try:
+        door.call("kill", owner=owner, id=id, signal=number)
+    except Refused as e:
+        if e.kind == "failed-precondition":
+            raise Failed("container not running") from e  # containerd looks for these words
+        raise
+
+
+def _signal(word: str) -> int:
+    if word.isdecimal():
+        return int(word)
+    name = word.upper().removeprefix("SIG")
+    try:
+        return int(signal.Signals[f"SIG{name}"])
+    except KeyError:
+        raise UsageError(f"unknown signal {word!r}") from None
+
+
+def _words(refused: Refused) -> str:
+    """As engines look for them."""
+    message = str(refused)
+    if refused.kind == "not-found" and message.startswith("no such container"):
+        return "container does not exist"
+    return message
+
+
+def _fail(found: Words, message: str) -> int:
+    print(message, file=sys.stderr)
+    if path := found.values.get("log"):
+        import time
+
+        line = {"level": "error", "msg": message, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+        text = json.dumps(line) if found.values.get("log-format") == "json" else f'level=error msg="{message}"'
+        try:
+            with open(path, "a") as file:
+                file.write(f"{text}\n")
+        except OSError:
+            pass  # stderr has it
+    return 1
+
+
+def _print(document: Any) -> None:
+    print(json.dumps(document, indent=2))
+
+
+def _version() -> int:
+    from hypercontainer import __version__
+
+    print(f"runv version {__version__}\nspec: {VERSION}")
+    return 0
+
+
+def _help() -> int:
+    print("usage: runv [--root DIR] [--log FILE] [--log-format text|json] [--host unix://SOCKET] VERB …\n")
+    print(f"verbs: {', '.join(flags.VERBS)}")
+    return 0

@@ -1,0 +1,79 @@
+"""Starts what stands on this host for a process in a machine: host/standin.c."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Sequence
+from typing import NamedTuple
+
+FREE = 1000  # descriptors from here on are in use nowhere
+PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_bin", "hyper-standin")
+
+
+class StandIn(NamedTuple):
+    """`ours`: it waits for a byte there, and ends when that is closed before."""
+
+    pid: int
+    start_time: int
+    key: str
+    ours: socket.socket
+
+    def go(self) -> None:
+        """hyperd knows its key."""
+        self.ours.send(b"\n")
+        self.ours.close()
+
+    def give_up(self) -> None:
+        """There is nothing that it could stand for: it ends."""
+        self.ours.close()
+        os.waitpid(self.pid, 0)
+
+
+def start(
+    door: str,
+    stdio: Sequence[int] = (0, 1, 2),
+    *,
+    terminal: bool = False,
+    network: str = "",
+    new_network: bool = False,
+) -> StandIn:
+    """`terminal`: its stdio is one. It enters the network namespace at `network`, or makes one of its own.
+
+    OSError when it cannot be started, or cannot enter `network`."""
+    key = secrets.token_hex(16)
+    words = [PROGRAM, door, key]
+    ours, theirs = socket.socketpair()
+    actions: list[tuple[int, ...]] = []
+    fd = -1
+    try:
+        if terminal:
+            words.append("terminal")
+        # each goes far up first: its place may be that of another one
+        actions += [(os.POSIX_SPAWN_DUP2, given, FREE + n) for n, given in enumerate(stdio)]
+        if network:
+            fd = os.open(network, os.O_RDONLY | os.O_CLOEXEC)
+        actions.append((os.POSIX_SPAWN_DUP2, theirs.fileno(), FREE + 3))
+        if fd >= 0:
+            actions.append((os.POSIX_SPAWN_DUP2, fd, FREE + 4))
+            words.append("net=4")
+        elif new_network:
+            words.append("new-net")
+        for n in range(5 if fd >= 0 else 4):
+            actions += [(os.POSIX_SPAWN_DUP2, FREE + n, n), (os.POSIX_SPAWN_CLOSE, FREE + n)]
+        pid = os.posix_spawn(PROGRAM, words, os.environ, file_actions=actions)
+    finally:
+        theirs.close()
+        if fd >= 0:
+            os.close(fd)
+    if ours.recv(1) != b"\n":
+        _, status = os.waitpid(pid, 0)
+        raise OSError(f"the stand-in ended with status {os.waitstatus_to_exitcode(status)}")
+    return StandIn(pid, _start_time(pid), key, ours)
+
+
+def _start_time(pid: int) -> int:
+    """Clock ticks since boot: proc(5), field 22 of stat."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[19])

@@ -1,0 +1,127 @@
+"""docker with runv as the runtime: what dockerd makes of it, beside runc."""
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.testing.daemon import PrivateDaemon, Result
+from tests.interop.dockerd import DOCKERD, Dockerd, dockerd
+
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.docker,
+    pytest.mark.vm,
+    pytest.mark.skipif(not DOCKERD.exists(), reason="there is no dockerd: run `make interop`"),
+]
+
+
+class Docker:
+    """One dockerd, whose containers run by runv unless another runtime is said."""
+
+    def __init__(self, daemon: Dockerd, hyper: PrivateDaemon) -> None:
+        self.daemon, self.hyper = daemon, hyper
+
+    def __call__(self, *words: str, stdin: bytes = b"") -> Result:
+        argv = self.daemon.argv(*words)
+        done = subprocess.run(argv, env=self.daemon.env, input=stdin, capture_output=True, timeout=600)
+        return Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+    def ok(self, *words: str, stdin: bytes = b"") -> str:
+        done = self(*words, stdin=stdin)
+        assert done.status == 0, (words, done)
+        return done.out.strip()
+
+
+@pytest.fixture(scope="module")
+def docker(shared_hyperd: PrivateDaemon, busybox_archive: Path) -> Iterator[Docker]:
+    env = {"HYPER_OCI_HOST": f"unix://{shared_hyperd.folder}/hyper-oci.sock"}
+    flags = ["--add-runtime", f"runv={shared_hyperd.bin}/runv", "--default-runtime", "runv"]
+    with dockerd(network=True, flags=flags, env=env) as daemon:
+        docker = Docker(daemon, shared_hyperd)
+        docker.ok("load", "-q", "-i", str(busybox_archive))
+        yield docker
+
+
+@pytest.mark.parametrize(
+    ("words", "stdin"),
+    [
+        (["busybox", "sh", "-c", "echo out; echo err >&2; exit 42"], b""),
+        (["-i", "busybox", "wc", "-c"], b"x" * 100_000),
+        (["-t", "busybox", "tty"], b""),
+        (["-e", "A=b", "-w", "/tmp", "-u", "33:50", "busybox", "sh", "-c", "echo $A; pwd; id -u; id -g"], b""),
+        (["--hostname", "there", "busybox", "hostname"], b""),
+        (["--read-only", "busybox", "touch", "/x"], b""),
+        (["--tmpfs", "/t:size=1m", "busybox", "sh", "-c", "df -m /t | tail -1 | awk '{print $2}'"], b""),
+        (["--shm-size", "7m", "busybox", "sh", "-c", "df -m /dev/shm | tail -1 | awk '{print $2}'"], b""),
+        (["--cap-drop", "ALL", "busybox", "chown", "33", "/tmp"], b""),
+        (["--ulimit", "nofile=77:88", "busybox", "sh", "-c", "ulimit -n; ulimit -Hn"], b""),
+        (["--sysctl", "net.ipv4.ip_default_ttl=77", "busybox", "cat", "/proc/sys/net/ipv4/ip_default_ttl"], b""),
+        (["busybox", "sh", "-c", "kill -TERM $$"], b""),
+        (["busybox", "cat", "/etc/hostname", "/nosuchfile"], b""),
+        (["busybox", "ip", "-4", "route", "show", "default"], b""),
+    ],
+)
+def test_a_run_is_what_it_is_with_runc(docker: Docker, words: list[str], stdin: bytes) -> None:
+    def run(*flags: str) -> Result:
+        return docker("run", "--rm", *flags, "--name", "same", "--hostname", "same", *words, stdin=stdin)
+
+    assert run() == run("--runtime", "runc")
+
+
+def test_what_cannot_be_run_has_dockers_status(docker: Docker) -> None:
+    assert docker("run", "--rm", "busybox", "nosuch").status == 127
+    assert docker("run", "--rm", "busybox", "/etc").status == 126
+    refused = docker("run", "--rm", "--network", "host", "busybox", "true")
+    assert refused.status != 0 and "network namespace" in refused.err
+    assert docker.ok("ps", "-a", "-q") == ""
+
+
+def test_a_life(docker: Docker) -> None:
+    docker.ok("run", "-d", "--name", "life", "-m", "200m", "-v", "kept:/kept", "busybox", "sleep", "1000")
+    try:
+        assert docker.ok("exec", "life", "uname", "-r") != docker.ok("info", "-f", "{{.KernelVersion}}")
+        assert docker("exec", "-i", "life", "sh", "-c", "cat >/kept/file; exit 9", stdin=b"words").status == 9
+        assert docker.ok("exec", "life", "cat", "/kept/file") == "words"
+        docker.ok("pause", "life")
+        assert "(Paused)" in docker.ok("ps", "--format", "{{.Status}}")
+        docker.ok("unpause", "life")
+        docker.ok("stop", "-t", "1", "life")
+        assert docker.ok("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "life") == "exited 137"
+        docker.ok("start", "life")
+        assert docker.ok("exec", "life", "cat", "/kept/file") == "words"
+    finally:
+        docker("rm", "-f", "-v", "life")
+        docker("volume", "rm", "kept")
+
+
+def test_two_on_a_network(docker: Docker) -> None:
+    docker.ok("network", "create", "front")
+    try:
+        docker.ok("run", "-d", "--name", "web", "--network", "front", "busybox", "httpd", "-f", "-h", "/www")
+        address = docker.ok("inspect", "-f", "{{.NetworkSettings.Networks.front.IPAddress}}", "web")
+        page = docker.ok("run", "--rm", "--network", "front", "busybox", "wget", "-q", "-O", "-", f"http://{address}/")
+        assert "virtual machine" in page
+    finally:
+        docker("rm", "-f", "web")
+        docker("network", "rm", "front")
+
+
+def test_hyperd_may_die(docker: Docker) -> None:
+    script = "while read line; do echo got $line; done"
+    argv = docker.daemon.argv("run", "--rm", "-i", "busybox", "sh", "-c", script)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, env=docker.daemon.env, stdin=pipe, stdout=pipe) as client:
+        assert client.stdin and client.stdout
+        client.stdin.write(b"1\n")
+        client.stdin.flush()
+        assert client.stdout.readline() == b"got 1\n"
+        docker.hyper.signal(signal.SIGKILL)
+        client.stdin.write(b"2\n")
+        client.stdin.flush()
+        docker.hyper.start()
+        assert client.stdout.readline() == b"got 2\n"
+        client.stdin.close()
+        assert client.wait(600) == 0

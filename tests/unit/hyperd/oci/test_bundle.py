@@ -1,0 +1,104 @@
+"""What config.json says, and what the engine is asked for."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hypercontainer.errors import HyperError, InvalidInput
+from hypercontainer.hyperd.oci import bundle, document
+from hypercontainer.model.bundle import Bind
+from hypercontainer.model.container import Capabilities, Mount, Resources
+from hypercontainer.runv.spec import SPEC
+
+NETWORK = [{"type": "network"}]
+
+
+def config(**changes: Any) -> document.Config:
+    """That of `runv spec`, changed: a dict goes into what is there."""
+    found = {
+        key: {**SPEC[key], **value} if isinstance(value, dict) and key in SPEC else value
+        for key, value in changes.items()
+    }
+    return document.config(msgspec.json.encode({**SPEC, **found}))
+
+
+def test_what_spec_writes_is_understood() -> None:
+    found, binds = bundle.config(config(), "/b")
+    assert found.process.args == ["sh"] and found.process.user == "0:0" and found.process.terminal
+    caps = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
+    assert found.process.capabilities == Capabilities(bounding=caps, effective=caps, permitted=caps)
+    assert found.process.no_new_privileges and found.read_only and found.hostname == "runv" and not binds
+    kinds = [mount.type for mount in found.mounts]
+    assert kinds == ["proc", "dev", "devpts", "tmpfs", "mqueue", "sysfs", "cgroup"]
+    assert "/proc/kcore" in found.masked_paths and "/proc/sys" in found.readonly_paths
+
+
+def test_binds_are_mounts_and_sources() -> None:
+    mounts = [
+        {"destination": "/a", "type": "bind", "source": "/host/a", "options": ["rbind", "rprivate", "ro"]},
+        {"destination": "/b", "source": "here", "options": ["bind"]},
+    ]
+    found, binds = bundle.config(config(mounts=mounts), "/bundle")
+    assert found.mounts == [
+        Mount(type="bind", destination="/a", options=["rprivate", "ro"]),
+        Mount(type="bind", destination="/b", options=[]),
+    ]
+    assert binds == [
+        Bind(target="/a", source="/host/a", read_only=True),
+        Bind(target="/b", source="/bundle/here", read_only=False),
+    ]
+
+
+def test_limits_hold_inside_and_size_the_machine() -> None:
+    resources = {"memory": {"limit": 100 << 20}, "cpu": {"quota": 250_000, "period": 100_000}, "pids": {"limit": 9}}
+    found, _ = bundle.config(config(linux={"resources": resources}), "/b")
+    assert found.resources == Resources(memory_bytes=100 << 20, cpu_quota_us=250_000, pids=9)
+    assert bundle.size(found.resources) == (3, 100)
+    none = {"memory": {"limit": -1}, "cpu": {"quota": -1}, "pids": {"limit": -1}}
+    found, _ = bundle.config(config(linux={"resources": none}), "/b")
+    assert found.resources == Resources() and bundle.size(found.resources) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("why", "changes"),
+    [
+        ("ociVersion", {"ociVersion": "2.0.0"}),
+        ("process is missing", {"process": None}),
+        ("root is missing", {"root": None}),
+        ("linux is missing", {"linux": None}),
+        ("process.args is empty", {"process": {"args": []}}),
+        ("process.cwd", {"process": {"cwd": ""}}),
+        ("process.scheduler", {"process": {"scheduler": {"policy": "SCHED_FIFO"}}}),
+        ("Expected `int`.*process.user.uid", {"process": {"user": {"uid": "0"}}}),
+        ("network namespace", {"linux": {"namespaces": []}}),
+        ("a ipc namespace of this host", {"linux": {"namespaces": [*NETWORK, {"type": "ipc", "path": "/x"}]}}),
+        ("linux.uidMappings", {"linux": {"uidMappings": [{"containerID": 0}]}}),
+        ("a 'nfs' at /n", {"mounts": [{"destination": "/n", "type": "nfs"}]}),
+        ("hooks.createContainer", {"hooks": {"createContainer": [{"path": "/x"}]}}),
+        ("domainname", {"domainname": "example"}),
+        ("of type 'p'", {"linux": {"devices": [{"path": "/p", "type": "p"}]}}),
+        ("no comparison", {"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            {"names": ["read"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "value": 1, "op": "NO"}]}]}}}),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_had_is_refused_by_its_name(why: str, changes: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput, match=why):
+        bundle.config(config(**changes), "/b")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+)
+KEYS = st.sampled_from([*SPEC, "hooks", "domainname", "annotations"])
+
+
+@given(st.dictionaries(KEYS, JSON))
+def test_whatever_is_in_it_is_understood_or_refused(changes: dict[str, Any]) -> None:
+    try:
+        bundle.config(document.config(msgspec.json.encode({**SPEC, **changes})), "/b")
+    except HyperError:
+        pass

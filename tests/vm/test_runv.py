@@ -1,0 +1,267 @@
+"""runv: containers of bundles, as an engine has them, with real guests; and over the death of hyperd."""
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import termios
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hypercontainer.testing.busybox import applets, find_busybox
+from hypercontainer.testing.daemon import PrivateDaemon, Result
+
+pytestmark = pytest.mark.vm
+
+LIMIT_S = 600.0  # of one command: room costs nothing, and the machine may be busy
+
+
+class Runv:
+    """The command line, for one owner; `bundle(COMMAND…, key=value…)` makes what a container is made of."""
+
+    def __init__(self, hyper: PrivateDaemon, folder: Path) -> None:
+        self.hyper, self.folder = hyper, folder
+        self.program = [str(hyper.bin / "runv"), "--host", f"unix://{hyper.folder}/hyper-oci.sock"]
+        self.program += ["--root", str(folder / "root")]
+        self.started: list[subprocess.Popen[bytes]] = []
+
+    def __call__(self, *words: str, stdin: bytes = b"") -> Result:
+        done = subprocess.run([*self.program, *words], input=stdin, capture_output=True, timeout=LIMIT_S)
+        return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def ok(self, *words: str, stdin: bytes = b"") -> str:
+        done = self(*words, stdin=stdin)
+        assert done.status == 0, (words, done)
+        return done.out
+
+    def spawn(self, *words: str) -> subprocess.Popen[bytes]:
+        """Whoever has its pipes."""
+        pipe = subprocess.PIPE
+        process = subprocess.Popen([*self.program, *words], stdin=pipe, stdout=pipe, stderr=pipe)
+        self.started.append(process)
+        return process
+
+    def state(self, id: str) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = json.loads(self.ok("state", id))
+        return found
+
+    def bundle(self, *command: str, **changes: object) -> Path:
+        bundle = self.folder / "bundle"
+        root = bundle / "rootfs"
+        if not root.exists():
+            for name in ("bin", "dev", "etc", "proc", "sys", "tmp"):
+                (root / name).mkdir(parents=True)
+            (root / "bin/busybox").write_bytes(find_busybox().read_bytes())
+            (root / "bin/busybox").chmod(0o755)
+            for name in applets(find_busybox()):
+                os.link(root / "bin/busybox", root / "bin" / name)
+            self.ok("spec", "--bundle", str(bundle))
+        config = json.loads((bundle / "config.json").read_text())
+        config["process"] |= {"args": list(command), "terminal": False}
+        for key, value in changes.items():
+            config[key] = {**config.get(key, {}), **value} if isinstance(value, dict) else value
+        config["root"]["readonly"] = False
+        (bundle / "config.json").write_text(json.dumps(config))
+        return bundle
+
+
+@pytest.fixture
+def runv(hyper: PrivateDaemon, tmp_path: Path) -> Iterator[Runv]:
+    runv = Runv(hyper, tmp_path)
+    yield runv
+    for id in runv("list", "-q").out.split():
+        runv("delete", "--force", id)
+    for process in runv.started:
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            with suppress(BrokenPipeError):
+                pipe.close() if pipe else None
+        process.wait(LIMIT_S)
+
+
+def test_a_run_with_its_stdio_and_its_status(runv: Runv) -> None:
+    bundle = runv.bundle("sh", "-c", "wc -c; echo words >&2; echo made >/made; hostname; exit 3", hostname="inside")
+    done = runv("run", "--bundle", str(bundle), "one", stdin=b"x" * 300_000)
+    assert done == (3, "300000\ninside\n", "words\n")
+    assert (bundle / "rootfs/made").read_text() == "made\n"
+    assert runv("state", "one") == (1, "", "container does not exist\n")
+    assert runv.ok("list", "-q") == ""
+
+
+def test_a_life_verb_by_verb(runv: Runv) -> None:
+    bundle, pid_file, log = runv.bundle("sleep", "1000"), runv.folder / "pid", runv.folder / "log"
+    process = runv.spawn("create", "--bundle", str(bundle), "--pid-file", str(pid_file), "life")
+    assert process.wait(LIMIT_S) == 0
+    state, pid = runv.state("life"), int(pid_file.read_text())
+    assert (state["status"], state["pid"], state["bundle"]) == ("created", pid, str(bundle))
+    assert "hyper-standin" in Path(f"/proc/{pid}/cmdline").read_text()
+    assert os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net")
+    assert runv("create", "--bundle", str(bundle), "life").err == "container with given ID already exists: life\n"
+    runv.ok("start", "life")
+    assert runv.state("life")["status"] == "running"
+    assert "life" not in runv.hyper.ctl("ps", "-a").out  # which is another engine's
+    runv.ok("pause", "life")
+    assert runv.state("life")["status"] == "paused"
+    runv.ok("resume", "life")
+    assert runv("exec", "life", "sh", "-c", "cat; exit 7", stdin=b"through") == (7, "through", "")
+    found = runv("exec", "life", "nosuch")
+    assert found.status == 1 and "nosuch: no such file or directory" in found.err
+    assert "stop it first" in runv("delete", "life").err
+    runv.ok("kill", "life", "KILL")
+    until(lambda: runv.state("life")["status"] == "stopped")
+    missing = runv("--log", str(log), "--log-format", "json", "kill", "life", "TERM")
+    assert missing.status == 1 and json.loads(log.read_text())["msg"] == "container not running"
+    runv.ok("delete", "life")
+
+
+def test_output_and_input_survive_hyperd_each_byte_once(runv: Runv) -> None:
+    script = "while read line; do echo got $line; done; echo end; exit 5"
+    process = runv.spawn("run", "--bundle", str(runv.bundle("sh", "-c", script)), "lasting")
+    assert process.stdin and process.stdout
+    sent = 0
+
+    def send(count: int) -> None:
+        nonlocal sent
+        assert process.stdin
+        lines = range(sent, sent + count)
+        process.stdin.write(b"".join(b"%d\n" % n for n in lines))
+        process.stdin.flush()
+        sent += count
+
+    send(10)
+    assert [process.stdout.readline() for _ in range(10)] == [b"got %d\n" % n for n in range(10)]
+    for _ in range(2):
+        runv.hyper.signal(signal.SIGKILL)
+        send(1000)
+        runv.hyper.start()
+        send(1000)
+    process.stdin.close()
+    rest = process.stdout.read()
+    assert rest == b"".join(b"got %d\n" % n for n in range(10, sent)) + b"end\n"
+    assert process.wait(LIMIT_S) == 5
+
+
+def test_a_container_made_before_hyperd_dies_starts_after(runv: Runv) -> None:
+    process = runv.spawn("create", "--bundle", str(runv.bundle("echo", "begun")), "waiting")
+    assert process.wait(LIMIT_S) == 0
+    runv.hyper.signal(signal.SIGKILL)
+    runv.hyper.start()
+    assert runv.state("waiting")["status"] == "created"
+    runv.ok("start", "waiting")
+    assert process.stdout and process.stdout.read() == b"begun\n"
+    runv.ok("delete", "--force", "waiting")
+
+
+def test_whoever_kills_the_stand_in_kills_the_container(runv: Runv) -> None:
+    bundle = runv.bundle("sleep", "1000")
+    for state in ("created", "running"):
+        assert runv.spawn("create", "--bundle", str(bundle), state).wait(LIMIT_S) == 0
+        if state == "running":
+            runv.ok("start", state)
+        os.kill(runv.state(state)["pid"], signal.SIGKILL)
+        until(lambda: runv.state(state)["status"] == "stopped")  # noqa: B023
+        runv.ok("delete", state)
+
+
+def test_a_terminal_goes_to_the_console_socket(runv: Runv) -> None:
+    bundle = runv.bundle("sh", "-c", "tty; stty size; read line; stty size; exit 4")
+    config = json.loads((bundle / "config.json").read_text())
+    config["process"] |= {"terminal": True, "consoleSize": {"height": 11, "width": 77}}
+    (bundle / "config.json").write_text(json.dumps(config))
+    path = runv.folder / "console"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        assert runv.spawn("create", "-b", str(bundle), "--console-socket", str(path), "tty").wait(LIMIT_S) == 0
+        sock, _ = listening.accept()
+        with sock:
+            _, [master], _, _ = socket.recv_fds(sock, 100, 1)
+    try:
+        runv.ok("start", "tty")
+        said = b""
+        while b"11 77" not in said:
+            said += os.read(master, 1000)
+        assert said.startswith(b"/dev/pts/0\r\n")
+        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("=4H", 30, 100, 0, 0))
+        os.write(master, b"go\n")
+        until(lambda: runv.state("tty")["status"] == "stopped")
+        with suppress(OSError):  # EIO: the other end is closed
+            while data := os.read(master, 1000):
+                said += data
+        assert b"30 100\r\n" in said
+    finally:
+        os.close(master)
+    runv.ok("delete", "tty")
+
+
+def test_what_the_specification_says_holds_in_the_guest(runv: Runv) -> None:
+    given = runv.folder / "given"
+    given.write_text("a file of the host\n")
+    bundle = runv.bundle(
+        "sh", "-c", "mkdir /no; id; ulimit -n; umask; cat /given; grep NoNewPrivs /proc/self/status",
+        process={
+            "user": {"uid": 5, "gid": 6, "umask": 0o27, "additionalGids": [7]},
+            "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 99, "hard": 100}],
+        },
+        linux={
+            "seccomp": {
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}],
+            }
+        },
+    )  # fmt: skip
+    config = json.loads((bundle / "config.json").read_text())
+    config["mounts"].append({"destination": "/given", "type": "bind", "source": str(given), "options": ["rbind", "ro"]})
+    (bundle / "config.json").write_text(json.dumps(config))
+    done = runv("run", "-b", str(bundle), "spec")
+    assert done.out.splitlines() == [
+        "uid=5 gid=6 groups=6,7", "99", "0027", "a file of the host", "NoNewPrivs:\t1",
+    ]  # fmt: skip
+    assert "Not supported" in done.err or "not supported" in done.err  # errno 95
+
+
+def test_bad_bundles_are_refused_and_leave_nothing(runv: Runv) -> None:
+    bundle = runv.bundle("true")
+    whole = (bundle / "config.json").read_text()
+
+    def refused(why: str, change: Callable[[dict[str, Any]], object], *words: str) -> None:
+        config = json.loads(whole)
+        change(config)
+        (bundle / "config.json").write_text(json.dumps(config))
+        done = runv("create", "-b", str(bundle), *words, "bad")
+        assert done.status == 1 and why in done.err, (why, done)
+        assert runv.ok("list", "-q") == ""
+
+    refused("ociVersion '9", lambda c: c.update(ociVersion="9"))
+    refused("process is missing", lambda c: c.pop("process"))
+    refused("Expected `array", lambda c: c["process"].update(args="true"))
+    refused("process.args is empty", lambda c: c["process"].update(args=[]))
+    refused("process.cwd", lambda c: c["process"].update(cwd="here"))
+    refused("nowhere: No such file", lambda c: c["root"].update(path="nowhere"))
+    refused("network namespace", lambda c: c["linux"].update(namespaces=[{"type": "pid"}]))
+    refused("pid namespace of this host", lambda c: c["linux"]["namespaces"].append({"type": "pid", "path": "/x"}))
+    refused("no action 'SCMP_NO'", lambda c: c["linux"].update(seccomp={"defaultAction": "SCMP_NO"}))
+    hook = {"path": "/bin/false"}
+    refused("hook prestart #0", lambda c: c.update(hooks={"prestart": [hook]}))
+    refused("hooks.startContainer", lambda c: c.update(hooks={"startContainer": [hook]}))
+    refused("--console-socket is for", lambda c: None, "--console-socket", "/nowhere")
+    refused("cannot send the terminal", lambda c: c["process"].update(terminal=True), "--console-socket", "/nowhere")
+    (bundle / "config.json").write_text("{")
+    assert "it is no JSON" in runv("create", "-b", str(bundle), "bad").err
+    (bundle / "config.json").write_text(whole)
+    assert "invalid container id" in runv("create", "-b", str(bundle), "../bad").err
+    assert "flag provided but not defined" in runv("create", "--nosuch", "bad").err
+    assert "descriptors do not reach" in runv("create", "--preserve-fds", "1", "bad").err
+
+
+def until(true: Callable[[], bool]) -> None:
+    waited = threading.Event()
+    while not true():
+        waited.wait(0.05)
