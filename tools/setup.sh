@@ -91,7 +91,7 @@ debian_packages() {
 install_peers() {
     local name there=0 all
     begin
-    mapfile -t all < <(sed -e 's/#.*//' -e '/^ *$/d' "$peers")
+    mapfile -t all < <(sed -e 's/ *#.*//' -e '/^$/d' "$peers")
     for name in "${all[@]}"; do
         if installed "$name" || (install_packages "$name"); then
             there=$((there + 1))

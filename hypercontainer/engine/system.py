@@ -14,6 +14,7 @@ from hypercontainer.engine.accelerator import Choice
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import HyperError, NotFound, reason
+from hypercontainer.lib import cgroup
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Filters
 from hypercontainer.sandbox.container import Container
@@ -109,9 +110,10 @@ def _unwritten(host: Host, stalled: int) -> list[str]:
 
 def _os_name() -> str:
     try:
-        return platform.freedesktop_os_release()["PRETTY_NAME"]
+        name = platform.freedesktop_os_release()["PRETTY_NAME"]
     except (OSError, KeyError):
-        return platform.system()
+        name = platform.system()
+    return f"{name} (containerized)" if cgroup.in_container(Path("/proc/1/cgroup").read_text()) else name
 
 
 async def _doctor(host: Host) -> doc.Doctor:

@@ -11,6 +11,12 @@ CGROUPS = Path("/sys/fs/cgroup")
 PARENT = "hyper"
 
 
+def in_container(groups: str) -> bool:
+    """Whether this host is a container by docker's rule, which looks at `groups`, /proc/1/cgroup: its first process is
+    in a group that is neither the root's nor systemd's for it."""
+    return any(line and not line.endswith((":/", ":/init.scope")) for line in groups.splitlines())
+
+
 def plan(name: str) -> list[Path]:
     """The folders that `create` will make for `name`; none where the host's cgroups are not ours to use."""
     if (CGROUPS / "cgroup.controllers").exists():
