@@ -9,7 +9,7 @@ DOCKER_SOCK ?=
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-interop setup-bench setup-clients demo install test fresh check style unit vm interop oci go-clients conformance bench density fuzz soak guest kernel format clean
+.PHONY: help setup setup-test setup-interop setup-bench setup-clients demo install test fresh check style unit vm interop oci conformance bench density fuzz soak guest kernel format clean
 
 help:  ## this table
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,7 +20,7 @@ demo: setup  ## set up, then run a real image in a virtual machine and show what
 test: setup-test style  ## set up, then every check and test, fast to slow, but for those that need docker (40 minutes on 2 cores)
 	$(PYTEST) -v --durations=30 -m "not docker" tests/unit tests/interop tests/vm
 
-fresh:  ## demo and test of what is committed, in a fresh minimal Debian 12, as CI does (40 minutes on 2 cores)
+fresh:  ## demo, test and interop of what is committed, in a fresh minimal Debian 12, as CI does (an hour on 2 cores)
 	@.ci/run
 
 setup:  ## only set up: Debian packages, .venv, the C programs, a kernel for the guests
@@ -55,15 +55,11 @@ unit:
 vm: setup-test  ## the tests that boot guests
 	$(PYTEST) tests/vm
 
-interop: setup-clients  ## set up docker and its clients, then what they and hyperd say to each other; those in Go where they are built
+interop: setup-clients  ## set up docker and its clients, then what they and hyperd say to each other
 	$(PYTEST) -v --durations=30 -m docker tests/interop
 
 oci: setup-interop  ## the black-box suite of OCI runtimes, on runc and crun (RUNTIME=/path/to/another)
 	$(PYTEST) tests/oci $(if $(RUNTIME),--runtime $(RUNTIME))
-
-go-clients: setup-clients  ## build docker's clients that are Go's (5 to 20 minutes, once), then what they do
-	@tools/clients.sh compose buildx ryuk act
-	$(PYTEST) tests/interop/test_compose.py tests/interop/test_stacks.py tests/interop/test_buildx.py tests/interop/test_socket_users.py
 
 conformance: setup-test  ## tests that others wrote for docker's API, against hyperd (10 minutes): docs/conformance.md
 	$(BIN)/python -m tests.conformance.docker_py

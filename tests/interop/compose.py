@@ -10,8 +10,8 @@ import pytest
 from hypercontainer.testing.daemon import PrivateDaemon, Result
 from tests.interop.clients import CLIENTS
 
-KINDS = {"1": Path("/usr/bin/docker-compose"), "2": CLIENTS / "compose/docker-compose"}  # by generation
-HINTS = {"1": "docker-compose is not installed", "2": "there is no docker compose v2: run `make go-clients`"}
+KINDS = {"1": Path("/usr/bin/docker-compose"), "2": CLIENTS / "docker/docker-compose"}  # by generation
+HINTS = {"1": "docker-compose is not installed", "2": "there is no docker compose v2: run `make interop`"}
 EACH = [
     pytest.param(kind, marks=pytest.mark.skipif(not KINDS[kind].exists(), reason=HINTS[kind]), id=f"v{kind}")
     for kind in KINDS

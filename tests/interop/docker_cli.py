@@ -1,4 +1,4 @@
-"""The docker CLI against a hyperd: any that is installed, unchanged."""
+"""The docker CLI against a hyperd, unchanged: Debian's, and the new one that `make interop` builds."""
 
 import fcntl
 import http.client
@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from hypercontainer.testing.daemon import PrivateDaemon, Result
+from tests.interop.clients import CLIENTS
 
-CLIS = [path for path in map(Path, ("/usr/bin/docker", "/usr/local/bin/docker")) if path.exists()]
+CLIS = [path for path in (Path("/usr/bin/docker"), CLIENTS / "docker/docker") if path.exists()]
 WAIT_S = 120.0  # for what a terminal shows
 
 

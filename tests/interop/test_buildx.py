@@ -11,13 +11,13 @@ from hypercontainer.testing import busybox
 from hypercontainer.testing.daemon import PrivateDaemon, Result
 from tests.interop.clients import CLIENTS, image_of
 
-BUILDX, RUNC = CLIENTS / "buildx", Path("/usr/sbin/runc")
+BUILT, RUNC = CLIENTS / "docker", Path("/usr/sbin/runc")
 pytestmark = [
     pytest.mark.interop,
     pytest.mark.docker,
     pytest.mark.vm,
     pytest.mark.skipif(os.geteuid() != 0, reason="hyperd is root's"),
-    pytest.mark.skipif(not (BUILDX / "version").exists(), reason="there is no buildx: run `make go-clients`"),
+    pytest.mark.skipif(not (BUILT / "version").exists(), reason="there is no buildx: run `make interop`"),
     pytest.mark.skipif(not RUNC.exists(), reason="there is no runc"),
 ]
 DOCKERFILE = """
@@ -33,7 +33,7 @@ CMD ["cat", "/made"]
 @pytest.fixture
 def builder(hyper: PrivateDaemon, tmp_path: Path) -> Iterator[str]:
     """The image of one, as moby/buildkit is."""
-    with image_of(hyper, tmp_path, BUILDX / "buildkitd", BUILDX / "buildctl", RUNC) as name:
+    with image_of(hyper, tmp_path, BUILT / "buildkitd", BUILT / "buildctl", RUNC) as name:
         yield name
 
 
@@ -41,7 +41,7 @@ def test_a_builder_in_a_container(hyper: PrivateDaemon, builder: str, tmp_path: 
     env = {**os.environ, "DOCKER_HOST": f"unix://{hyper.folder}/hyper-docker.sock", "DOCKER_CONFIG": str(tmp_path)}
 
     def buildx(*words: str) -> Result:
-        argv = [str(BUILDX / "buildx"), *words]
+        argv = [str(BUILT / "buildx"), *words]
         done = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=1200)
         return Result(done.returncode, done.stdout, done.stderr)
 

