@@ -22,6 +22,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <termios.h>
 #include <unistd.h>
@@ -279,6 +280,7 @@ static void enter(int argc, char **argv)
 		}
 		terminal |= strcmp(argv[i], "terminal") == 0;
 	}
+	syscall(SYS_close_range, STARTER + 1, ~0U, 0);	/* what the engine had open: it may wait for the end of a pipe */
 	setsid();
 	if (terminal) {
 		struct termios raw;

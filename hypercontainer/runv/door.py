@@ -8,7 +8,7 @@ import socket
 import struct
 from typing import Any
 
-DEFAULT = "/run/hyper-oci.sock"
+DEFAULT, CONFIG = "/run/hyper-oci.sock", "/etc/hypercontainer/config.toml"
 MAX_BYTES = 16 << 20
 _HEAD = struct.Struct("<I")
 
@@ -22,8 +22,10 @@ class Refused(Exception):
 
 
 class Door:
-    def __init__(self, path: str) -> None:
-        self.path = path
+    """`config`: settings of the hyperd that is started when none listens; "": none is."""
+
+    def __init__(self, path: str, config: str) -> None:
+        self.path, self.config = path, config
 
     @property
     def stand_ins(self) -> str:
@@ -33,11 +35,7 @@ class Door:
     def call(self, call: str, fds: list[int] | None = None, **arguments: Any) -> Any:
         """Refused; OSError when nobody answers."""
         document = json.dumps({"call": call, **arguments}).encode()
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
-            try:
-                sock.connect(self.path)
-            except OSError as e:
-                raise OSError(e.errno, f"hyperd does not listen on {self.path}: {os.strerror(e.errno or 0)}") from e
+        with self._connected() as sock:
             head = _HEAD.pack(len(document))
             if fds:
                 socket.send_fds(sock, [head], fds)
@@ -48,6 +46,25 @@ class Door:
         if error := answer.get("error"):
             raise Refused(error["kind"], error["message"])
         return answer["answer"]
+
+    def _connected(self) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            try:
+                sock.connect(self.path)
+            except (FileNotFoundError, ConnectionRefusedError):
+                if not self.config:
+                    raise
+                from hypercontainer.runv import daemon
+
+                daemon.start(self.path, self.config)
+                sock.connect(self.path)
+        except OSError as e:
+            sock.close()
+            if not e.errno:
+                raise  # words of our own
+            raise OSError(e.errno, f"hyperd does not listen on {self.path}: {os.strerror(e.errno)}") from e
+        return sock
 
 
 def _exactly(sock: socket.socket, size: int) -> bytes:

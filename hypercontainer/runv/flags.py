@@ -20,7 +20,14 @@ class Verb(NamedTuple):
 
 
 GLOBAL = Verb(
-    {"root": "root", "log": "log", "log-format": "log-format", "host": "host", "rootless": "rootless"},
+    {
+        "root": "root",
+        "log": "log",
+        "log-format": "log-format",
+        "host": "host",
+        "config": "config",
+        "rootless": "rootless",
+    },
     {"debug": "debug", "systemd-cgroup": "systemd-cgroup", "version": "version", "v": "version", "help": "help"},
     (),
     rest=True,

@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from hypercontainer.runv import flags
-from hypercontainer.runv.door import DEFAULT, Door, Refused
+from hypercontainer.runv.door import CONFIG, DEFAULT, Door, Refused
 from hypercontainer.runv.flags import UsageError, Words
 
 ROOT = "/run/runv"
@@ -49,9 +49,22 @@ def _run(found: Words) -> int:
     parsed = flags.parse(flags.VERBS[name], words)
     if int(parsed.values.get("preserve-fds", "0")):
         raise UsageError("--preserve-fds: descriptors do not reach into a machine")
-    door = Door(found.values.get("host", os.environ.get("HYPER_OCI_HOST", DEFAULT)).removeprefix("unix://"))
+    door = _door(found)
     owner = os.path.abspath(found.values.get("root", ROOT))
     return int(_verb(name, door, owner, parsed) or 0)
+
+
+def _door(found: Words) -> Door:
+    """A hyperd whose socket alone is named is somebody's, with settings that are not known here."""
+    host = found.values.get("host") or os.environ.get("HYPER_OCI_HOST", "")
+    config = found.values.get("config") or os.environ.get("HYPER_CONFIG", "")
+    if host:
+        return Door(host.removeprefix("unix://"), config)
+    if not config:
+        return Door(DEFAULT, CONFIG)
+    from hypercontainer.runv import daemon
+
+    return Door(daemon.socket_of(config), config)
 
 
 def _verb(name: str, door: Door, owner: str, words: Words) -> int | None:
@@ -238,6 +251,8 @@ def _version() -> int:
 
 
 def _help() -> int:
-    print("usage: runv [--root DIR] [--log FILE] [--log-format text|json] [--host unix://SOCKET] VERB …\n")
+    print(
+        "usage: runv [--root DIR] [--log FILE] [--log-format text|json] [--host unix://SOCKET] [--config FILE] VERB …\n"
+    )
     print(f"verbs: {', '.join(flags.VERBS)}")
     return 0

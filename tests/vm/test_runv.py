@@ -121,6 +121,46 @@ def test_a_life_verb_by_verb(runv: Runv) -> None:
     runv.ok("delete", "life")
 
 
+def test_one_that_was_killed_is_started_by_the_next_call(runv: Runv) -> None:
+    process = runv.spawn("run", "--bundle", str(runv.bundle("sh", "-c", "read line; echo got $line")), "kept")
+    until(lambda: json.loads(runv("state", "kept").out or '{"status": ""}')["status"] == "running")
+    runv.hyper.signal(signal.SIGKILL)
+    assert "hyperd does not listen" in runv("state", "kept").err  # whose settings are not known
+    callers = [subprocess.Popen([*runv.program, "--config", str(runv.hyper.config), "state", "kept"]) for _ in range(3)]
+    assert [caller.wait(LIMIT_S) for caller in callers] == [0, 0, 0]
+    started = int((runv.hyper.folder / "run/hyperd.lock").read_text())
+    try:
+        assert process.stdin and process.stdout
+        process.stdin.write(b"it\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"got it\n"
+        assert process.wait(LIMIT_S) == 0
+        groups = {line.partition("::")[2] or line.rpartition(":")[2] for line in cgroups(started)}
+        assert groups == {"/"}
+    finally:
+        os.kill(started, signal.SIGTERM)
+        until(lambda: not Path(f"/proc/{started}").exists())
+        runv.hyper.start()
+
+
+def cgroups(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+
+
+def test_a_stand_in_keeps_nothing_open_that_the_engine_had(runv: Runv) -> None:
+    ours, theirs = os.pipe()
+    bundle = runv.bundle("sleep", "1000")
+    null = subprocess.DEVNULL
+    argv = [*runv.program, "create", "--bundle", str(bundle), "quiet"]
+    subprocess.run(argv, stdin=null, stdout=null, pass_fds=[theirs], check=True, timeout=LIMIT_S)
+    os.close(theirs)
+    os.set_blocking(ours, False)
+    try:
+        assert os.read(ours, 1) == b""  # BlockingIOError: somebody has the other end
+    finally:
+        os.close(ours)
+
+
 def test_output_and_input_survive_hyperd_each_byte_once(runv: Runv) -> None:
     script = "while read line; do echo got $line; done; echo end; exit 5"
     process = runv.spawn("run", "--bundle", str(runv.bundle("sh", "-c", script)), "lasting")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hypercontainer.client import daemon
 from hypercontainer.hyperctl import hyperd
 from tests.unit.hyperctl.conftest import LAUNCH, PYTHON, ROOT, Hyperctl
 from tests.unit.hyperctl.fake import FakeHyperd
@@ -112,7 +113,8 @@ def test_one_that_dies_is_quoted(tmp_path: Path) -> None:
     lonely.log.write_text("words of an earlier one\n")
     done = lonely("ps")
     assert done.status == 1
-    assert done.err.splitlines()[1] == "hyperctl: hyperd ended with status 3: first | hyperd: cannot start: no QEMU"
+    said = "first | hyperd: cannot start: no QEMU"
+    assert done.err.splitlines()[1] == f"hyperctl: hyperd ended with status 3: {said} ({LOG})"
 
 
 def test_one_that_cannot_be_started(tmp_path: Path) -> None:
@@ -128,7 +130,7 @@ def test_one_that_says_nothing(
     from hypercontainer.errors import Unavailable
 
     lonely = Lonely(tmp_path, "#!/bin/sh\necho thinking\nexec sleep 60\n")
-    monkeypatch.setattr(hyperd, "READY_S", 0.2)
+    monkeypatch.setattr(daemon, "READY_S", 0.2)
     monkeypatch.setattr(hyperd, "LOG", str(lonely.log))
     monkeypatch.setattr(hyperd, "DEFAULT_ADDRESS", str(lonely.socket))
     with pytest.raises(Unavailable, match=r"\(pid \d+\) did not answer within 0\.2 s"):
@@ -167,6 +169,6 @@ def test_questions_that_start_nothing(lonely: Lonely) -> None:
 
 
 def test_what_is_started(tmp_path: Path) -> None:
-    assert hyperd.command("hyperctl") == [sys.executable, "-m", "hypercontainer.hyperd.main"]
+    assert daemon.command("hyperctl") == [sys.executable, "-m", "hypercontainer.hyperd.main"]
     lonely = Lonely(tmp_path)
-    assert hyperd.command(str(lonely.program)) == [str(tmp_path / "bin" / "hyperd")]
+    assert daemon.command(str(lonely.program)) == [str(tmp_path / "bin" / "hyperd")]
