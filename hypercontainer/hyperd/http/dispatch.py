@@ -27,6 +27,7 @@ T = TypeVar("T")
 MAX_JSON = 1 << 20
 IDLE_S = 60.0
 FOR = {Role.USER: "callers that hyperd knows", Role.ADMIN: "admins: root, and the user that hyperd runs as"}
+BAD_BODY = (web.RequestPayloadError, HttpProcessingError)
 STREAMS = (Raw.STREAM, Raw.WEBSOCKET)
 READ_AHEAD = 1 << 18  # of a body that nobody reads yet
 
@@ -194,8 +195,8 @@ class Dispatcher:
                 response = await handler(request)
         except web.HTTPException as e:
             response = self._refusal(unheard(request, e), e.status)
-        except (web.RequestPayloadError, HttpProcessingError) as e:
-            response = self._refusal(InvalidInput(f"cannot read the body: {str(e)[:200]}"))
+        except BAD_BODY as e:
+            response = self._refusal(_unreadable(e))
         except (ConnectionError, asyncio.CancelledError):
             raise  # the caller has gone
         except Exception as e:
@@ -253,9 +254,17 @@ async def read_body(request: web.Request, route: Route[Any, Any], dialect: Diale
 
 
 async def chunks(request: web.Request) -> AsyncIterator[bytes]:
-    """The body, piece by piece; the client is not read from while nobody asks."""
-    async for data in request.content.iter_any():
-        yield data
+    """The body, piece by piece; the client is not read from while nobody asks. InvalidInput for one that cannot be
+    read to its end."""
+    try:
+        async for data in request.content.iter_any():
+            yield data
+    except BAD_BODY as e:
+        raise _unreadable(e) from e
+
+
+def _unreadable(error: Exception) -> InvalidInput:
+    return InvalidInput(f"cannot read the body: {str(error)[:200]}")
 
 
 async def let_go(answer: object) -> None:

@@ -130,14 +130,22 @@ async def test_who_says_no_more_has_what_lasts_until_it_goes(server: Server) -> 
 
 
 @pytest.mark.parametrize("body", [b"Content-Length: 9\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n1\r\n{"])
+@pytest.mark.parametrize(
+    ("call", "status"),
+    [
+        (b"POST /v1/containers HTTP/1.1\r\nContent-Type: application/json", b"400"),
+        (b"PUT /v1/containers/web/archive?path=/ HTTP/1.1\r\nContent-Type: application/x-tar", b"400"),
+        (b"POST /v1/images/load HTTP/1.1\r\nContent-Type: application/x-tar", b"200"),  # it had begun to answer
+    ],
+)
 async def test_who_says_no_more_in_the_middle_is_refused(
-    server: Server, caplog: pytest.LogCaptureFixture, body: bytes
+    server: Server, caplog: pytest.LogCaptureFixture, call: bytes, status: bytes, body: bytes
 ) -> None:
     reader, writer = await asyncio.open_unix_connection(server.path)
-    writer.write(b"POST /v1/containers HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n" + body)
+    writer.write(call + b"\r\nHost: a\r\n" + body)
     writer.write_eof()
     answer = await reader.read()
-    assert (answer.split(b" ")[1], b"it ends before its end" in answer) == (b"400", True), answer
+    assert (answer.split(b" ")[1], b"cannot read the body: it ends before its end" in answer) == (status, True), answer
     writer.close()
     assert [record for record in caplog.records if record.exc_info] == []
 
