@@ -12,7 +12,7 @@ from hypercontainer.errors import Unavailable
 from hypercontainer.testing.daemon import PrivateDaemon
 
 STOPPED = 500
-MEGABYTES = 100
+BYTES = 100_000_000
 QUESTIONS = 100  # a sample each, one after the other
 PORT = "5000"
 SERVICES = 5
@@ -43,10 +43,13 @@ class DockerClients:
         folder.mkdir()
         (folder / "docker-compose.yml").write_text(PROJECT)
         self._say("network", "create", "measured")
-        self._say("run", "-d", "--network", "measured", "--name", "peer", image, *self._listen())
-        self._say("run", "-d", "--network", "measured", "--name", "stays", image, "sleep", "86400")
-        places.program("look.c", folder / "look")
-        self._say("cp", str(folder / "look"), "stays:/look")
+        for one in ("peer", "stays"):
+            self._say("run", "-d", "--network", "measured", "--name", one, image, "sleep", "86400")
+        for program in ("look", "stream"):
+            places.program(f"{program}.c", folder / program)
+            self._say("cp", str(folder / program), f"stays:/{program}")
+        self._say("cp", str(folder / "stream"), "peer:/stream")
+        self._say("exec", "-d", "peer", "/stream", PORT)
         for _ in range(STOPPED):
             self._say("create", "--network", "none", image, "true")
         self._run = Series(f"{name}: docker run --rm IMAGE true")
@@ -55,11 +58,7 @@ class DockerClients:
         self._list = Series(f"{name}: docker ps -a, the same")
         self._up = Series(f"{name}: docker-compose up -d, {SERVICES} services")
         self._names = Series(f"{name}: a look-up of a name at 127.0.0.11")
-        self._between = Series(f"{name}: {MEGABYTES} MB from one container to another", "MB/s")
-
-    @staticmethod
-    def _listen() -> list[str]:
-        return ["sh", "-c", f"while :; do nc -l -p {PORT} > /dev/null; done"]
+        self._between = Series(f"{name}: 100 MB from one container to another", "MB/s")
 
     @property
     def series(self) -> list[Series]:
@@ -113,11 +112,13 @@ class DockerClients:
         self._names.samples += [int(us) / 1e3 for us in took.split()]
 
     def between(self) -> None:
-        """A program that writes, through the network of both, to one that reads."""
+        """A program that writes, through the network of both, until the one that reads has said how much it has. Timed
+        by the first."""
         ip = self._say("inspect", "-f", "{{.NetworkSettings.Networks.measured.IPAddress}}", "peer").strip()
-        send = f"dd if=/dev/zero bs=1000000 count={MEGABYTES} 2> /dev/null | nc {ip} {PORT}"
-        took = wall_ms([*self._client, "exec", "stays", "sh", "-c", send])
-        self._between.samples.append(MEGABYTES / took * 1e3)
+        arrived, us = self._say("exec", "stays", "/stream", ip, PORT, str(BYTES)).split()
+        if int(arrived) != BYTES:
+            raise CommandFailed(f"{arrived} of {BYTES} bytes came through")
+        self._between.samples.append(BYTES / int(us))
 
     def _say(self, *words: str) -> str:
         done = subprocess.run([*self._client, *words], stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
