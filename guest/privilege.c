@@ -127,6 +127,30 @@ int privileges_parse(const struct json *rlimits, const char *seccomp, struct pri
 	return parse_seccomp(seccomp, p, err);
 }
 
+int scheduling_parse(const struct json *json, struct scheduling *s, struct error *err)
+{
+	static const struct field fields[] = {
+		FIELD(struct scheduling, policy, JSON_NUMBER), FIELD(struct scheduling, nice, JSON_NUMBER),
+		FIELD(struct scheduling, priority, JSON_NUMBER), FIELD(struct scheduling, flags, JSON_NUMBER),
+		FIELD(struct scheduling, runtime_ns, JSON_NUMBER), FIELD(struct scheduling, deadline_ns, JSON_NUMBER),
+		FIELD(struct scheduling, period_ns, JSON_NUMBER), FIELD(struct scheduling, io_priority, JSON_NUMBER),
+		FIELD(struct scheduling, personality, JSON_NUMBER),
+	};
+
+	*s = (struct scheduling){ .policy = -1 };
+	if (!json)
+		return 0;
+	if (json_fields(json, fields, COUNT(fields), s, err) < 0 || json_range("policy", s->policy, -1, 99, err) < 0 ||
+	    json_range("nice", s->nice, -20, 19, err) < 0 || json_range("priority", s->priority, 0, 99, err) < 0 ||
+	    json_range("flags", s->flags, 0, UINT32_MAX, err) < 0 ||
+	    json_range("runtime_ns", s->runtime_ns, 0, INT64_MAX, err) < 0 ||
+	    json_range("deadline_ns", s->deadline_ns, 0, INT64_MAX, err) < 0 ||
+	    json_range("period_ns", s->period_ns, 0, INT64_MAX, err) < 0 ||
+	    json_range("io_priority", s->io_priority, 0, UINT16_MAX, err) < 0)
+		return -1;
+	return json_range("personality", s->personality, 0, INT32_MAX, err);
+}
+
 static int get_permitted(uint64_t *set, struct error *err)
 {
 	struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
@@ -206,6 +230,29 @@ static int set_rlimits(const struct privileges *p, struct error *err)
 	return 0;
 }
 
+/* While we may all. */
+static int set_scheduling(const struct scheduling *s, struct error *err)
+{
+	struct {	/* the kernel's sched_attr, as the C libraries do not declare it */
+		uint32_t size, policy;
+		uint64_t flags;
+		int32_t nice;
+		uint32_t priority;
+		uint64_t runtime, deadline, period;
+	} attr = {
+		sizeof(attr), (uint32_t)s->policy, (uint64_t)s->flags, (int32_t)s->nice, (uint32_t)s->priority,
+		(uint64_t)s->runtime_ns, (uint64_t)s->deadline_ns, (uint64_t)s->period_ns,
+	};
+
+	if (s->policy >= 0 && syscall(SYS_sched_setattr, 0, &attr, 0) < 0)
+		return fail(err, errno, "schedule by policy %d", (int)s->policy);
+	if (s->io_priority && syscall(SYS_ioprio_set, 1 /* IOPRIO_WHO_PROCESS */, 0, (int)s->io_priority) < 0)
+		return fail(err, errno, "set I/O priority %d", (int)s->io_priority);
+	if (s->personality && syscall(SYS_personality, (unsigned long)s->personality) < 0)
+		return fail(err, errno, "set personality %d", (int)s->personality);
+	return 0;
+}
+
 static int install_filter(const struct privileges *p, struct error *err)
 {
 	struct sock_fprog program = { (unsigned short)p->seccomp_length, (void *)p->seccomp };
@@ -224,8 +271,8 @@ int privileges_drop(const struct privileges *p, const struct identity *identity,
 	bool entered = chdir(cwd) == 0;
 
 	umask(p->umask);
-	if (set_rlimits(p, err) < 0 || get_permitted(&have, err) < 0 || drop_bounding(granted->bounding, err) < 0 ||
-	    switch_user(identity, err) < 0)
+	if (set_scheduling(&p->scheduling, err) < 0 || set_rlimits(p, err) < 0 || get_permitted(&have, err) < 0 ||
+	    drop_bounding(granted->bounding, err) < 0 || switch_user(identity, err) < 0)
 		return -1;
 	if (set_capabilities(granted, loader, have, err) < 0 || set_ambient(granted->ambient, err) < 0)
 		return -1;

@@ -13,10 +13,15 @@ struct capabilities {		/* bit n = capability n */
 	uint64_t bounding, effective, permitted, inheritable, ambient;
 };
 
+struct scheduling {		/* the kernel's numbers; policy -1, io_priority and personality 0: as usual */
+	int64_t policy, nice, priority, flags, runtime_ns, deadline_ns, period_ns, io_priority, personality;
+};
+
 struct privileges {
 	struct capabilities capabilities;
 	mode_t umask;
 	bool no_new_privs;
+	struct scheduling scheduling;
 	struct { int resource; uint64_t soft, hard; } rlimits[RLIMITS_MAX];
 	size_t rlimits_count;
 	uint8_t *seccomp;		/* classic BPF, 8 bytes an instruction; NULL: none */
@@ -28,6 +33,8 @@ int capabilities_parse(const struct json *capabilities, const struct json *sets,
 		       struct error *err);
 int privileges_parse(const struct json *rlimits, const char *seccomp, struct privileges *privileges,
 		     struct error *err);
+/* NULL: as usual. */
+int scheduling_parse(const struct json *json, struct scheduling *scheduling, struct error *err);
 /* For the rest of this process's life. After this nothing but exec should follow: the filter is on. */
 int privileges_drop(const struct privileges *privileges, const struct identity *identity, const char *cwd,
 		    struct error *err);

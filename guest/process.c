@@ -258,7 +258,7 @@ void processes_list(struct buffer *result)
 
 struct start_args {
 	const char *id, *container, *cwd, *user, *seccomp;
-	const struct json *args, *env, *groups, *group_names, *capabilities, *capability_sets, *rlimits, *streams;
+	const struct json *args, *env, *groups, *group_names, *capabilities, *capability_sets, *rlimits, *scheduling, *streams;
 	bool tty, init, first, no_new_privs;
 	int64_t rows, columns, oom_score_adj, umask;
 };
@@ -275,7 +275,7 @@ static int parse_start(const struct json *args, struct start_args *a, struct err
 		FIELD(struct start_args, init, JSON_BOOL), FIELD(struct start_args, first, JSON_BOOL),
 		FIELD(struct start_args, capabilities, JSON_ARRAY),
 		FIELD(struct start_args, capability_sets, JSON_OBJECT), FIELD(struct start_args, umask, JSON_NUMBER),
-		FIELD(struct start_args, no_new_privs, JSON_BOOL),
+		FIELD(struct start_args, no_new_privs, JSON_BOOL), FIELD(struct start_args, scheduling, JSON_OBJECT),
 		FIELD(struct start_args, rlimits, JSON_ARRAY), FIELD(struct start_args, seccomp, JSON_STRING),
 		FIELD(struct start_args, oom_score_adj, JSON_NUMBER), FIELD(struct start_args, streams, JSON_OBJECT),
 	};
@@ -373,6 +373,7 @@ static int launch(struct process *p, struct spawn *s, const struct start_args *a
 		return -1;
 	}
 	if (capabilities_parse(a->capabilities, a->capability_sets, &s->privileges.capabilities, err) < 0 ||
+	    scheduling_parse(a->scheduling, &s->privileges.scheduling, err) < 0 ||
 	    privileges_parse(a->rlimits, a->seccomp, &s->privileges, err) < 0 ||
 	    stdstreams_open(p, s, a->rows, a->columns, err) < 0)
 		return -1;

@@ -46,7 +46,7 @@ int op_container_stats(const struct call *call, const struct json *args, struct 
 		{ "cpu_usec", "cpu.stat", "usage_usec" }, { "user_usec", "cpu.stat", "user_usec" },
 		{ "system_usec", "cpu.stat", "system_usec" }, { "memory_bytes", "memory.current", NULL },
 		{ "memory_max_bytes", "memory.max", NULL }, { "memory_inactive_file_bytes", "memory.stat", "inactive_file" },
-		{ "pids", "pids.current", NULL },
+		{ "pids", "pids.current", NULL }, { "oom_kills", "memory.events", "oom_kill" },
 	};
 	char io[4096];
 	struct container *c = named(args, err);

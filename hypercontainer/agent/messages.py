@@ -54,11 +54,12 @@ NAMESERVER = Feature("nameserver", "ask this host for the names of its networks"
 SOCKETS = Feature("sockets", "reach a socket of this host")
 OVER = Feature("over", "go on from what a container has written")
 NAMESPACES = Feature("namespaces", "share processes, memory and queues with another container, or keep its own apart")
+SCHEDULING = Feature("scheduling", "choose how a process is scheduled, or its personality")
 
 # Of the guests of this version.
 FEATURES = (
     ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES, LAYERS, ROOTFS, NAMESERVER,
-    GROUP_NAMES, SOCKETS, ARCHIVE_USER, OVER, NAMESPACES,
+    GROUP_NAMES, SOCKETS, ARCHIVE_USER, OVER, NAMESPACES, SCHEDULING,
 )  # fmt: skip
 
 
@@ -291,6 +292,20 @@ class CapabilitySets(Request, frozen=True, kw_only=True):
     ambient: list[str] = []
 
 
+class Scheduling(Request, frozen=True, kw_only=True):
+    """See model.container.Scheduling."""
+
+    policy: int = -1
+    nice: int = 0
+    priority: int = 0
+    flags: int = 0
+    runtime_ns: int = 0
+    deadline_ns: int = 0
+    period_ns: int = 0
+    io_priority: int = 0
+    personality: int = 0
+
+
 class ProcessStart(Request, frozen=True, kw_only=True):
     """`capabilities` are those that are bounding, effective and permitted; or `capability_sets` has all five."""
 
@@ -298,6 +313,7 @@ class ProcessStart(Request, frozen=True, kw_only=True):
         "capability_sets": CAPABILITY_SETS,
         "umask": UMASK,
         "group_names": GROUP_NAMES,
+        "scheduling": SCHEDULING,
     }
 
     id: str
@@ -319,6 +335,7 @@ class ProcessStart(Request, frozen=True, kw_only=True):
     no_new_privs: bool = False
     rlimits: list[Rlimit] = []
     seccomp: bytes = b""  # classic BPF
+    scheduling: Scheduling | None = None
     oom_score_adj: int = 0
     streams: StreamSet = StreamSet()
 
@@ -420,6 +437,7 @@ class Stats(Answer, frozen=True, kw_only=True):
     memory_max_bytes: Count
     memory_inactive_file_bytes: Count = 0
     pids: Count
+    oom_kills: Count = 0  # of any process in it, since it was made; older guests do not say
     io_read_bytes: Count
     io_write_bytes: Count
     net: Annotated[list[NetStats], Meta(max_length=64)]

@@ -25,6 +25,21 @@ class Capabilities(Value, frozen=True, kw_only=True):
         return cls(bounding=names, effective=names, permitted=names)
 
 
+class Scheduling(Value, frozen=True, kw_only=True):
+    """In the kernel's numbers: of sched_setattr(2), where `policy` -1 is as usual; of ioprio_set(2) and
+    personality(2), where 0 is as usual."""
+
+    policy: int = -1
+    nice: int = 0
+    priority: int = 0
+    flags: int = 0
+    runtime_ns: int = 0
+    deadline_ns: int = 0
+    period_ns: int = 0
+    io_priority: int = 0
+    personality: int = 0
+
+
 class Process(Value, frozen=True, kw_only=True):
     """`user` is "name|uid[:group|gid]", by the container's own files; `seccomp` is classic BPF, b"" for no filter."""
 
@@ -41,6 +56,16 @@ class Process(Value, frozen=True, kw_only=True):
     no_new_privileges: bool = False
     oom_score_adj: int = 0
     seccomp: bytes = b""
+    scheduling: Scheduling = Scheduling()
+
+
+class Hook(Value, frozen=True, kw_only=True):
+    """A program of this host that an engine wants to have run."""
+
+    path: str
+    args: list[str] | None = None
+    env: list[str] | None = None
+    timeout: int | None = None  # seconds
 
 
 class Mount(Value, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ import msgspec
 from hypercontainer.agent import messages as m
 from hypercontainer.hypervisor.base import HOT_NICS, SHARE_TAG, SNAPSHOT_MAC
 from hypercontainer.model import defaults
-from hypercontainer.model.container import Capabilities, Mount, Process, Resources
+from hypercontainer.model.container import Capabilities, Mount, Process, Resources, Scheduling
 from hypercontainer.model.record import ContainerRecord, MountRecord, NicRecord, PodRecord, RouteRecord, Streams
 from hypercontainer.model.spec import Dns
 from hypercontainer.network.base import Place
@@ -210,8 +210,13 @@ def _process(
         rlimits=process.rlimits,
         seccomp=process.seccomp,
         oom_score_adj=process.oom_score_adj,
+        scheduling=None if process.scheduling == Scheduling() else _scheduling(process.scheduling),
         streams=m.StreamSet(stdin=streams.stdin, stdout=streams.stdout, stderr=streams.stderr),
     )
+
+
+def _scheduling(found: Scheduling) -> m.Scheduling:
+    return m.Scheduling(**msgspec.structs.asdict(found))
 
 
 def _sets(granted: Capabilities) -> m.CapabilitySets:

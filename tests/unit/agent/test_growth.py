@@ -74,6 +74,8 @@ def test_nothing_that_is_said_is_more_than_nothing_that_is_not() -> None:
     assert list(m.needed(start)) == []
     assert [f.word for f in m.needed(msgspec.structs.replace(start, umask=0))] == ["umask"]
     assert [f.word for f in m.needed(msgspec.structs.replace(start, group_names=["adm"]))] == ["group-names"]
+    scheduled = msgspec.structs.replace(start, scheduling=m.Scheduling(nice=1))
+    assert [f.word for f in m.needed(scheduled)] == ["scheduling"]
     disk = m.Disk(target=0)
     create = m.ContainerCreate(id="c", rootfs=m.Rootfs(lower=disk, upper=disk), masked_paths=[], readonly_paths=[])
     assert list(m.needed(create)) == []

@@ -428,6 +428,18 @@ def test_a_filter_is_loaded_by_one_without_the_capability_for_it(running: Guest)
     assert [int(mask, 16) for mask in out[:5]] == [0, 0, 0, 1 << 21, 0]
 
 
+def test_scheduling_and_personality(running: Guest) -> None:
+    said = {"policy": 3, "nice": 7, "io_priority": 3 << 13, "personality": 8}
+    script = "cut -d ' ' -f 19,41 /proc/self/stat; uname -m"
+    nice, policy, machine = running.sh(script, scheduling=said)[1].split()
+    assert (nice, policy) == ("7", "3") and machine != os.uname().machine
+    usual = running.sh(script, process="q", scheduling={"personality": 0})[1].split()
+    assert usual == ["0", "0", os.uname().machine]
+    for process, (key, value) in enumerate([("policy", 100), ("nice", 20), ("io_priority", 1 << 16), ("colour", 1)]):
+        with pytest.raises(Refused):
+            running.sh(script, process=f"r{process}", scheduling={key: value})
+
+
 @pytest.mark.parametrize(("said", "mask"), [({}, "0022"), ({"umask": 0}, "0000"), ({"umask": 0o77}, "0077")])
 def test_a_umask(running: Guest, said: dict[str, Any], mask: str) -> None:
     assert running.sh("umask", **said)[1].strip() == mask
