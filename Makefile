@@ -58,7 +58,7 @@ vm: setup-test  ## the tests that boot guests
 interop: setup-clients  ## set up docker and its clients, then what they and hyperd say to each other
 	$(PYTEST) -v --durations=30 -m docker tests/interop
 
-oci: setup-interop  ## the black-box suite of OCI runtimes, on runc and crun (RUNTIME=/path/to/another)
+oci: setup-test setup-interop  ## the black-box suite of OCI runtimes, on runc, crun and runv (RUNTIME=/path/to/another)
 	$(PYTEST) tests/oci $(if $(RUNTIME),--runtime $(RUNTIME))
 
 conformance: setup-test  ## tests that others wrote for docker's API, against hyperd (10 minutes): docs/conformance.md

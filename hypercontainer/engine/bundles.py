@@ -6,16 +6,28 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
+from hypercontainer.engine import top, update
 from hypercontainer.engine.stand_ins import StandIns
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import AlreadyExists, InvalidInput, NotFound, WrongState
 from hypercontainer.lib import clock, proc
 from hypercontainer.lib.trace import Timings
+from hypercontainer.model import documents as doc
 from hypercontainer.model import ids
-from hypercontainer.model.bundle import Bundle, BundleExec, BundleState, Status
+from hypercontainer.model.bundle import (
+    Bundle,
+    BundleEnd,
+    BundleExec,
+    BundleState,
+    BundleUpdate,
+    BundleUsage,
+    Status,
+)
 from hypercontainer.model.record import VERSION, BundleRecord, ContainerRecord, MountRecord, PodRecord
 from hypercontainer.model.spec import NONE, ContainerSpec, EndpointSpec, ExecSpec, PodSpec
-from hypercontainer.sandbox import rootfs
+from hypercontainer.sandbox import rootfs, size, stats
 from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.pod import Pod
 
@@ -61,13 +73,15 @@ class Bundles:
         names = [container.name for _, container in self.host.index.containers(owner)]
         return [self._state(self._find(owner, name)[1]) for name in names]
 
-    async def kill(self, owner: str, id: str, number: int) -> None:
+    async def kill(self, owner: str, id: str, number: int, *, everyone: bool = False) -> None:
         pod, container = self._find(owner, id)
         if container.record.state == "created" and number in (signal.SIGKILL, signal.SIGTERM):
             return self._end_stand_in(container)
         if not container.running:
+            if everyone and self._status(container) == "stopped":
+                return None  # whatever was left of it has ended with it
             raise WrongState("kill", id, "not running")
-        await pod.signal(container, number)
+        await pod.signal(container, number, everyone=everyone)
         return None
 
     async def delete(self, owner: str, id: str, *, force: bool) -> None:
@@ -96,11 +110,46 @@ class Bundles:
         async with pod.locked() as locked:
             await locked.unpause()
 
+    async def update(self, owner: str, id: str, wanted: BundleUpdate) -> None:
+        pod, container = self._find(owner, id)
+        if (status := self._status(container)) == "stopped":
+            raise WrongState("update", id, status)
+        await update.limit(pod, container, wanted.of(container.record.config.resources))
+
+    async def usage(self, owner: str, id: str) -> BundleUsage:
+        pod, container = self._reached(owner, id, "measure")
+        found = await pod.machine.running().agent.container_stats(container.record.id)
+        pids = container.record.config.resources.pids
+        return stats.usage(found, memory_mib=pod.site.machine_mib(pod.record), pids_limit=pids)
+
+    async def top(self, owner: str, id: str, options: str) -> doc.Top:
+        pod, container = self._reached(owner, id, "list the processes of")
+        table = await pod.machine.running().agent.container_processes(container.record.id)
+        host = top.Host(now_s=clock.now_ns() / 1e9, memory_kib=pod.site.machine_mib(pod.record) << 10)
+        return top.top(table.processes, options, host)
+
+    async def pids(self, owner: str, id: str) -> Sequence[int]:
+        _, container = self._find(owner, id)
+        if (status := self._status(container)) == "stopped":
+            raise WrongState("list the processes of", id, status)
+        assert container.record.stand_in  # noqa: S101  another engine's
+        return [container.record.stand_in.process.pid, *self.stand_ins.of(container)]
+
+    async def await_end(self, owner: str, id: str, within_s: float) -> BundleEnd:
+        try:
+            container = self._find(owner, id)[1]
+        except NotFound:
+            return BundleEnd(ended=True)
+        if container.record.state != "exited":
+            await asyncio.wait([container.exit or container.next], timeout=within_s)
+        return BundleEnd(ended=container.record.state == "exited", oom=container.record.oom_killed)
+
     async def exec(self, owner: str, id: str, wanted: BundleExec) -> None:
         pod, container = self._find(owner, id)
         if not container.running:
             raise WrongState("exec in", id, self._status(container))
-        process = wanted.process
+        seccomp = container.record.config.process.seccomp  # what process.json has no word for
+        process = msgspec.structs.replace(wanted.process, seccomp=seccomp)
         spec = ExecSpec(
             command=process.args, tty=process.terminal, open_stdin=True, rows=wanted.rows, columns=wanted.columns
         )
@@ -119,11 +168,18 @@ class Bundles:
         pod, container = self.host.index.find_bundle(owner, id)
         return self.supervisor.pods[pod.id], self.supervisor.pods[pod.id].containers[container.id]
 
+    def _reached(self, owner: str, id: str, verb: str) -> tuple[Pod, Container]:
+        """One whose machine answers."""
+        pod, container = self._find(owner, id)
+        if (status := self._status(container)) in ("stopped", "paused"):
+            raise WrongState(verb, id, status)
+        return pod, container
+
     def _status(self, container: Container) -> Status:
         record = container.record.stand_in
         there = record and proc.start_time(record.process.pid) == record.process.start_time
-        if container.record.state == "created" and not there:
-            return "stopped"  # somebody has ended it before it began
+        if not there:
+            return "stopped"  # what stands for it was killed: it ends, if it has not yet
         return STATUS.get(container.record.state, "stopped")
 
     def _state(self, container: Container) -> BundleState:
@@ -139,16 +195,21 @@ class Bundles:
             rootfs=str(rootfs.of(record.rootfs)).removeprefix("folder "),
             created_ns=record.created_ns,
             annotations=record.bundle.annotations,
+            cgroup=record.bundle.cgroup,
+            poststart=record.bundle.poststart,
+            poststop=record.bundle.poststop,
         )
 
 
 def _pod(wanted: Bundle) -> PodRecord:
     id = ids.new_pod_id()
+    vcpus, memory_mib = size.fitting(wanted.config.resources)
     spec = PodSpec(
         name=id,
-        vcpus=wanted.vcpus,
-        memory_mib=wanted.memory_mib,
+        vcpus=vcpus,
+        memory_mib=memory_mib,
         hostname=wanted.config.hostname,
+        domainname=wanted.domainname,
         networks=[EndpointSpec(network=NONE)],
     )
     return PodRecord(
@@ -180,5 +241,12 @@ def _container(wanted: Bundle) -> ContainerRecord:
             for b in wanted.binds
         ],
         created_ns=clock.now_ns(),
-        bundle=BundleRecord(path=wanted.path, oci_version=wanted.oci_version, annotations=wanted.annotations),
+        bundle=BundleRecord(
+            path=wanted.path,
+            oci_version=wanted.oci_version,
+            annotations=wanted.annotations,
+            cgroup=wanted.cgroup,
+            poststart=wanted.poststart,
+            poststop=wanted.poststop,
+        ),
     )

@@ -26,6 +26,14 @@ class StandIns:
         """`record` stands for an exec that has just been started."""
         self._execs[record.key] = Further(StandIn(record, None), exec_)
 
+    def of(self, container: Container) -> list[int]:
+        """Pids of those that stand for execs in it."""
+        return [
+            further.stand_in.record.process.pid
+            for further in self._execs.values()
+            if further.exec.container is container.record and further.exec.running
+        ]
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Speak with one that has connected, until it goes. InvalidInput for what is no stand-in."""
         hello = stand_in.read_hello(await stand_in.read_frame(reader))

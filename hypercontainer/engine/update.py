@@ -16,9 +16,10 @@ from hypercontainer.engine.host import Host
 from hypercontainer.errors import GuestError, HyperError, InUse, InvalidInput, WrongState
 from hypercontainer.hypervisor.base import Feature, Size, need
 from hypercontainer.lib.tasks import uninterrupted
+from hypercontainer.model.container import Resources
 from hypercontainer.model.record import ContainerRecord, PodRecord
 from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, PodSpec
-from hypercontainer.sandbox import agent_requests
+from hypercontainer.sandbox import agent_requests, size
 from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.pod import Pod
 from hypercontainer.vm import Vm
@@ -36,8 +37,21 @@ async def update(host: Host, pod: Pod, container: Container, wanted: ContainerUp
         pod_spec, spec = changed(pod.record, container.record, wanted, vcpus, memory_mib)
         if pod_spec != pod.record.spec and pod.record.guest:
             need(pod.site.hypervisor, Feature.RESIZE, f"change the size of {container.record.name} while it runs")
-        said = await uninterrupted(_change(pod, container, pod_spec, spec))
+        said = await uninterrupted(_change(pod, container, pod_spec, spec, config.resources(spec)))
     return [*said, resolve.ALONE] if wanted.cpu_shares and pod.record.lone else said
+
+
+async def limit(pod: Pod, container: Container, resources: Resources) -> None:
+    """Have the limits of a container with a machine of its own be `resources`, and the machine's size what they ask
+    for. WrongState when it has ended, or stands still; InUse when it uses more memory by now."""
+    async with pod.locked():
+        pod.check(container, "update")
+        if state := _stands_still(pod, container):
+            raise WrongState("update", container.record.name, state, "it cannot take up another size")
+        vcpus, memory_mib = size.fitting(resources)
+        machine = msgspec.structs.replace(pod.record.spec, vcpus=vcpus, memory_mib=memory_mib)
+        resolve.check_size(machine, implicit=True)
+        await uninterrupted(_change(pod, container, machine, container.record.spec, resources))
 
 
 def _check(pod: Pod, container: Container, wanted: ContainerUpdate) -> None:
@@ -90,18 +104,21 @@ def changed(
     return machine, spec
 
 
-async def _change(pod: Pod, container: Container, machine: PodSpec, spec: ContainerSpec) -> list[str]:
+async def _change(
+    pod: Pod, container: Container, machine: PodSpec, spec: ContainerSpec, resources: Resources
+) -> list[str]:
     """Write it down, then make it true; as it was before if that fails. Returns what is not as it was asked for."""
     pod.machine.check_reached("update", container.record.name)
     before, running = (pod.record.spec, container.record.spec), container.record.config
     try:
-        _write(pod, container, machine, spec)  # a hyperd after us makes it true where we do not come to it
+        _write(pod, container, machine, spec, resources)  # a hyperd after us makes it true where we do not come to it
     except BaseException:
         pod.record.spec, container.record.spec = before
         container.record.config = running
         raise
     vm = pod.machine.vm
-    if vm is None or _stands_still(pod, container) or before == (machine, spec):
+    unchanged = before == (machine, spec) and running.resources == resources
+    if vm is None or _stands_still(pod, container) or unchanged:
         return []
     try:
         return await _apply(pod, container, vm, resize=machine != before[0])
@@ -112,9 +129,9 @@ async def _change(pod: Pod, container: Container, machine: PodSpec, spec: Contai
         raise
 
 
-def _write(pod: Pod, container: Container, machine: PodSpec, spec: ContainerSpec) -> None:
+def _write(pod: Pod, container: Container, machine: PodSpec, spec: ContainerSpec, resources: Resources) -> None:
     pod.record.spec, container.record.spec = machine, spec
-    container.record.config = msgspec.structs.replace(container.record.config, resources=config.resources(spec))
+    container.record.config = msgspec.structs.replace(container.record.config, resources=resources)
     pod.machine.save()
 
 
@@ -122,12 +139,12 @@ async def _apply(pod: Pod, container: Container, vm: Vm, *, resize: bool) -> lis
     record = container.record
     wanted_mib = pod.site.machine_mib(pod.record)
     async with AsyncExitStack() as undo:
-        size = before = await vm.guest.size()
+        now = before = await vm.guest.size()
         if resize:
             online = await vm.agent.resize(0, before.added_mib << 10)
             undo.push_async_callback(_again, vm, online.cpus, before)
-            size = await vm.resize(pod.site.vcpus(pod.record, vm.guest.record.accelerator), wanted_mib)
-        kept = pod.record.sized_for(record) and size.memory_mib > wanted_mib + NEAR_MIB
+            now = await vm.resize(pod.site.vcpus(pod.record, vm.guest.record.accelerator), wanted_mib)
+        kept = pod.record.sized_for(record) and now.memory_mib > wanted_mib + NEAR_MIB
         if pod.machine.holds(record):
             inside_mib = pod.site.limit_mib(pod.record, record)
             await _limit(vm, record, inside_mib or (wanted_mib if kept else 0))
@@ -135,7 +152,7 @@ async def _apply(pod: Pod, container: Container, vm: Vm, *, resize: bool) -> lis
     if not kept:
         return []
     return [
-        f"the virtual machine of {record.name} keeps {size.memory_mib} MiB of memory until it is started again; "
+        f"the virtual machine of {record.name} keeps {now.memory_mib} MiB of memory until it is started again; "
         f"{record.name} may use {inside_mib or wanted_mib} MiB"
     ]
 

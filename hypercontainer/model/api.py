@@ -17,7 +17,7 @@ import msgspec
 
 from hypercontainer.lib.trace import Step
 from hypercontainer.model import documents as doc
-from hypercontainer.model.bundle import Bundle, BundleExec, BundleState
+from hypercontainer.model.bundle import Bundle, BundleEnd, BundleExec, BundleState, BundleUpdate, BundleUsage
 from hypercontainer.model.principal import Principal
 from hypercontainer.model.spec import (
     Build,
@@ -338,8 +338,8 @@ class Bundles(Protocol):
 
     async def list(self, owner: str) -> Sequence[BundleState]: ...
 
-    async def kill(self, owner: str, id: str, number: int) -> None:
-        """WrongState unless it runs; KILL and TERM end one that was not started."""
+    async def kill(self, owner: str, id: str, number: int, *, everyone: bool = False) -> None:
+        """WrongState unless it runs; KILL and TERM end one that was not started. `everyone`: all its processes."""
 
     async def delete(self, owner: str, id: str, *, force: bool) -> None:
         """`force`: one that runs is killed first, and one that is not there is no error."""
@@ -347,6 +347,22 @@ class Bundles(Protocol):
     async def pause(self, owner: str, id: str) -> None: ...
 
     async def resume(self, owner: str, id: str) -> None: ...
+
+    async def update(self, owner: str, id: str, wanted: BundleUpdate) -> None:
+        """Change its limits, and the size of its machine with them. WrongState when it has ended, or stands still;
+        InUse when it uses more memory by now than it is to have."""
+
+    async def usage(self, owner: str, id: str) -> BundleUsage:
+        """WrongState when it has ended."""
+
+    async def top(self, owner: str, id: str, options: str) -> doc.Top:
+        """Its processes as `ps` prints them with `options`, by the numbers that they have inside."""
+
+    async def pids(self, owner: str, id: str) -> Sequence[int]:
+        """Of whoever stands on this host for it, and for execs in it."""
+
+    async def await_end(self, owner: str, id: str, within_s: float) -> BundleEnd:
+        """Return when it has ended, or was deleted, or `within_s` from now."""
 
     async def exec(self, owner: str, id: str, wanted: BundleExec) -> None:
         """Start one more process in it; its stand-in tells how it ends."""

@@ -2,7 +2,10 @@
 
 from typing import Literal
 
-from hypercontainer.model.container import ContainerConfig, Process, Value
+import msgspec
+
+from hypercontainer.model.container import ContainerConfig, Hook, Process, Resources, Value
+from hypercontainer.model.documents import NetworkStats
 from hypercontainer.model.record import StandInRecord
 
 Status = Literal["created", "running", "paused", "stopped"]  # OCI's words
@@ -29,8 +32,10 @@ class Bundle(Value, frozen=True, kw_only=True):
     config: ContainerConfig  # its binds are among the mounts, by target
     binds: list[Bind] = []
     netns: str  # path of the network namespace whose interfaces it has
-    vcpus: int = 0
-    memory_mib: int = 0
+    domainname: str = ""
+    cgroup: str = ""
+    poststart: list[Hook] = []
+    poststop: list[Hook] = []
     stand_in: StandInRecord
 
 
@@ -41,6 +46,46 @@ class BundleExec(Value, frozen=True, kw_only=True):
     rows: int = 0
     columns: int = 0
     stand_in: StandInRecord
+
+
+class BundleUpdate(Value, frozen=True, kw_only=True):
+    """Limits that are to be others; None, and what `unified` does not name, stays. 0 lifts one."""
+
+    memory_bytes: int | None = None
+    cpu_quota_us: int | None = None
+    cpu_period_us: int | None = None
+    cpu_shares: int | None = None
+    pids: int | None = None
+    unified: dict[str, str] = {}
+
+    def of(self, before: Resources) -> Resources:
+        fields = {name: getattr(self, name) for name in self.__struct_fields__ if name != "unified"}
+        said = {name: value for name, value in fields.items() if value is not None}
+        return msgspec.structs.replace(before, unified={**before.unified, **self.unified}, **said)
+
+
+class BundleUsage(Value, frozen=True, kw_only=True):
+    """What a container uses, as the guest counts it; a limit of 0 is none."""
+
+    cpu_ns: int
+    user_ns: int
+    system_ns: int
+    memory_bytes: int
+    memory_limit_bytes: int
+    inactive_file_bytes: int
+    pids: int
+    pids_limit: int
+    read_bytes: int
+    written_bytes: int
+    oom_kills: int  # since it was made
+    networks: dict[str, NetworkStats] = {}
+
+
+class BundleEnd(Value, frozen=True, kw_only=True):
+    """Whether a container has ended, and that its memory was too little."""
+
+    ended: bool
+    oom: bool = False
 
 
 class BundleState(Value, frozen=True, kw_only=True):
@@ -54,3 +99,6 @@ class BundleState(Value, frozen=True, kw_only=True):
     rootfs: str
     created_ns: int
     annotations: dict[str, str] = {}
+    cgroup: str = ""
+    poststart: list[Hook] = []
+    poststop: list[Hook] = []

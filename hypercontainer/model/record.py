@@ -10,7 +10,7 @@ import msgspec
 from hypercontainer.lib import document
 from hypercontainer.model import state as states
 from hypercontainer.model import upgrade
-from hypercontainer.model.container import ContainerConfig
+from hypercontainer.model.container import ContainerConfig, Hook
 from hypercontainer.model.spec import ContainerSpec, Healthcheck, PodSpec
 from hypercontainer.model.state import State, Verb
 
@@ -93,6 +93,9 @@ class BundleRecord(Record, kw_only=True):
     path: str
     oci_version: str
     annotations: dict[str, str] = {}
+    cgroup: str = ""  # of its stand-in, below each hierarchy's root
+    poststart: list[Hook] = []  # runv's to run
+    poststop: list[Hook] = []
 
 
 class RouteRecord(Record, kw_only=True):

@@ -43,6 +43,7 @@ def create(door: Door, owner: str, words: Words) -> stand_in.StandIn:
         raise BadBundle(f"cannot use the network namespace {path}: it is this host's own; give the container another")
     if any(container["id"] == id for container in door.call("list", owner=owner)):
         raise BadBundle(f"container with given ID already exists: {id}")
+    os.makedirs(owner, 0o711, exist_ok=True)  # nothing is in it: engines look whether it is there
     with _stdio(words, process) as (stdio, terminal):
         new = bool(network and not path)
         made = stand_in.start(door.stand_ins, stdio, terminal=terminal, network=path, new_network=new)
@@ -109,6 +110,9 @@ def exec_(door: Door, owner: str, words: Words) -> stand_in.StandIn:
 
 
 def _process(door: Door, owner: str, words: Words) -> dict[str, Any]:
+    for flag in ("process-label", "apparmor", "cgroup"):
+        if words.values.get(flag):
+            raise UsageError(f"--{flag}: it is not there yet")
     if path := words.values.get("process"):
         return read(path)
     if not words.rest:
@@ -122,6 +126,14 @@ def _process(door: Door, owner: str, words: Words) -> dict[str, Any]:
     if user := words.values.get("user"):
         uid, _, gid = user.partition(":")
         process["user"] = {"uid": int(uid), "gid": int(gid or 0)}
+    if caps := words.lists.get("cap"):
+        sets = _object(process, "capabilities")
+        process["capabilities"] = {
+            **sets,
+            **{kind: [*(sets.get(kind) or []), *caps] for kind in ("bounding", "effective", "permitted")},
+        }
+    if "no-new-privs" in words.switches:
+        process["noNewPrivileges"] = True
     if gids := words.lists.get("additional-gids"):
         process.setdefault("user", {})["additionalGids"] = [int(gid) for gid in gids]
     return process
@@ -175,16 +187,16 @@ def _trees(config: dict[str, Any], folder: str) -> tuple[list[str], list[int]]:
     root = _object(config, "root").get("path")
     if not isinstance(root, str):
         raise BadBundle("cannot read config.json: root.path is missing")
-    binds = [
-        mount.get("source", "")
-        for mount in config.get("mounts") or []
-        if mount.get("type") == "bind" or {"bind", "rbind"} & set(mount.get("options") or [])
-    ]
-    sources = list(dict.fromkeys(os.path.join(folder, source) for source in [root, *binds]))
-    trees: list[int] = []
+    wanted = {os.path.join(folder, root): True}  # with what is mounted below
+    for mount in config.get("mounts") or []:
+        options = mount.get("options") or []
+        if mount.get("type") == "bind" or {"bind", "rbind"} & set(options):
+            source = os.path.join(folder, mount.get("source", ""))
+            wanted[source] = wanted.get(source, False) or "bind" not in options
+    sources, trees = list(wanted), list[int]()
     try:
-        for source in sources:
-            trees += [_clone(source)]  # one by one: those so far are closed when one fails
+        for source, recursive in wanted.items():
+            trees += [_clone(source, recursive=recursive)]  # one by one: those so far are closed when one fails
     except BaseException:
         for fd in trees:
             os.close(fd)
@@ -192,13 +204,13 @@ def _trees(config: dict[str, Any], folder: str) -> tuple[list[str], list[int]]:
     return sources, trees
 
 
-def _clone(path: str) -> int:
+def _clone(path: str, *, recursive: bool) -> int:
     from hypercontainer.lib import mount
 
     try:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
-            return mount.clone(fd)
+            return mount.clone(fd, recursive=recursive)
         finally:
             os.close(fd)
     except OSError as e:

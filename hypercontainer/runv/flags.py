@@ -39,6 +39,26 @@ _CREATE = {
     "pid-file": "pid-file",
     "preserve-fds": "preserve-fds",
 }
+_LIMITS = (
+    "blkio-weight",
+    "cpu-burst",
+    "cpu-idle",
+    "cpu-period",
+    "cpu-quota",
+    "cpu-rt-period",
+    "cpu-rt-runtime",
+    "cpu-share",
+    "cpuset-cpus",
+    "cpuset-mems",
+    "kernel-memory",
+    "kernel-memory-tcp",
+    "l3-cache-schema",
+    "mem-bw-schema",
+    "memory",
+    "memory-reservation",
+    "memory-swap",
+    "pids-limit",
+)
 _PLACE = {"no-pivot": "no-pivot", "no-new-keyring": "no-new-keyring", "no-subreaper": "no-subreaper", "keep": "keep"}
 VERBS = {
     "create": Verb(_CREATE, _PLACE, ("id",)),
@@ -51,7 +71,11 @@ VERBS = {
     "ps": Verb({"format": "format", "f": "format"}, {}, ("id",), rest=True),
     "pause": Verb({}, {}, ("id",)),
     "resume": Verb({}, {}, ("id",)),
-    "spec": Verb({"bundle": "bundle", "b": "bundle"}, {}, ()),
+    "update": Verb({**{name: name for name in _LIMITS}, "resources": "resources", "r": "resources"}, {}, ("id",)),
+    "events": Verb({"interval": "interval"}, {"stats": "stats"}, ("id",)),
+    "checkpoint": Verb({}, {}, (), rest=True),
+    "restore": Verb({}, {}, (), rest=True),
+    "spec": Verb({"bundle": "bundle", "b": "bundle"}, {"rootless": "rootless"}, ()),
     "features": Verb({}, {}, ()),
     "exec": Verb(
         {
@@ -67,13 +91,25 @@ VERBS = {
             "additional-gids": "additional-gids",
             "g": "additional-gids",
             "preserve-fds": "preserve-fds",
+            "cap": "cap",
+            "c": "cap",
+            "process-label": "process-label",
+            "apparmor": "apparmor",
+            "cgroup": "cgroup",
         },
-        {"detach": "detach", "d": "detach", "tty": "tty", "t": "tty", "no-subreaper": "no-subreaper"},
+        {
+            "no-new-privs": "no-new-privs",
+            "detach": "detach",
+            "d": "detach",
+            "tty": "tty",
+            "t": "tty",
+            "no-subreaper": "no-subreaper",
+        },
         ("id",),
         rest=True,
     ),
 }
-LISTS = ("env", "additional-gids")
+LISTS = ("env", "additional-gids", "cap")
 
 
 class Words(NamedTuple):

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from hypercontainer.runv import flags
@@ -14,6 +16,7 @@ from hypercontainer.runv.flags import UsageError, Words
 
 ROOT = "/run/runv"
 VERSION = "1.2.0"  # of the runtime specification
+KEPT = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGURG, signal.SIGPIPE}  # others are the process's
 
 
 class Failed(Exception):
@@ -46,6 +49,8 @@ def _run(found: Words) -> int:
         raise UsageError("--rootless: runv needs root")
     if "systemd-cgroup" in found.switches:
         raise UsageError("--systemd-cgroup: it is not there yet; use cgroupfs")
+    if words[:1] in (["--help"], ["-h"]):
+        return _help()
     parsed = flags.parse(flags.VERBS[name], words)
     if int(parsed.values.get("preserve-fds", "0")):
         raise UsageError("--preserve-fds: descriptors do not reach into a machine")
@@ -77,23 +82,35 @@ def _verb(name: str, door: Door, owner: str, words: Words) -> int | None:
         case "list":
             _list(door.call("list", owner=owner), words)
         case "ps":
-            _ps(door.call("state", owner=owner, id=id), words)
+            _ps(door, owner, id, words)
         case "kill":
-            _kill(door, owner, id, _signal((words.arguments[1:] or ["TERM"])[0]))
+            _kill(door, owner, id, _signal((words.arguments[1:] or ["TERM"])[0]), everyone="all" in words.switches)
         case "delete":
             _delete(door, owner, id, force="force" in words.switches)
         case "start":
             _start(door, owner, id)
         case "pause" | "resume":
             door.call(name, owner=owner, id=id)
+        case "update":
+            _update(door, owner, words)
+        case "events":
+            from hypercontainer.runv import events
+
+            every_s = events.interval_s(words.values.get("interval", "5s"))
+            events.events(door, owner, id, once="stats" in words.switches, every_s=every_s)
+        case "checkpoint" | "restore":
+            raise Failed(f"cannot {name} a container: machines of an engine's containers are not saved yet")
         case "spec":
             from hypercontainer.runv import spec
 
+            if "rootless" in words.switches:
+                raise UsageError("--rootless: runv needs root")
+
             spec.write(words.values.get("bundle", "."))
         case "features":
-            from hypercontainer.runv import spec
+            from hypercontainer.runv import features
 
-            _print(spec.FEATURES)
+            _print(features.features())
     return None
 
 
@@ -113,7 +130,7 @@ def _process(name: str, door: Door, owner: str, words: Words) -> int:
         raise Failed(str(e)) from e
     if name == "create" or "detach" in words.switches:
         return 0
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+    for number in signal.valid_signals() - KEPT:
         signal.signal(number, lambda number, _: os.kill(made.pid, number))
     status = os.waitstatus_to_exitcode(os.waitpid(made.pid, 0)[1])
     if name == "run" and "keep" not in words.switches:
@@ -122,19 +139,18 @@ def _process(name: str, door: Door, owner: str, words: Words) -> int:
 
 
 def _start(door: Door, owner: str, id: str) -> None:
-    from hypercontainer.runv import create, hooks
+    from hypercontainer.runv import hooks
 
     door.call("start", owner=owner, id=id)
     state = door.call("state", owner=owner, id=id)
     try:
-        wanted = create.read(os.path.join(state["bundle"], "config.json")).get("hooks") or {}
-        hooks.run(wanted.get("poststart"), "poststart", _state(state))
-    except (create.BadBundle, hooks.HookFailed) as e:
+        hooks.run(state.get("poststart"), "poststart", _state(state))
+    except hooks.HookFailed as e:
         print(f"runv: {e}", file=sys.stderr)  # which the specification wants to be no failure
 
 
 def _delete(door: Door, owner: str, id: str, *, force: bool) -> None:
-    from hypercontainer.runv import cgroup, create, hooks
+    from hypercontainer.runv import cgroup, hooks
 
     try:
         state = door.call("state", owner=owner, id=id)
@@ -143,13 +159,11 @@ def _delete(door: Door, owner: str, id: str, *, force: bool) -> None:
             return
         raise
     door.call("delete", owner=owner, id=id, force=force)
+    if group := state.get("cgroup"):
+        cgroup.remove(group)
     try:
-        config = create.read(os.path.join(state["bundle"], "config.json"))
-        if group := (config.get("linux") or {}).get("cgroupsPath"):
-            cgroup.remove(group)
-        stopped = {**_state(state), "status": "stopped", "pid": 0}
-        hooks.run((config.get("hooks") or {}).get("poststop"), "poststop", stopped)
-    except (create.BadBundle, hooks.HookFailed) as e:
+        hooks.run(state.get("poststop"), "poststop", {**_state(state), "status": "stopped", "pid": 0})
+    except hooks.HookFailed as e:
         print(f"runv: {e}", file=sys.stderr)
 
 
@@ -178,36 +192,63 @@ def _list(states: list[dict[str, Any]], words: Words) -> None:
     if "quiet" in words.switches:
         for row in rows:
             print(row["id"])
-    elif words.values.get("format") == "json":
-        print(json.dumps(rows or None))
+    elif _format(words) == "json":
+        print(json.dumps([{**row, "owner": "root"} for row in rows] or None))
     else:
         table = [["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]]
         table += [[row["id"], str(row["pid"]), row["status"], row["bundle"], row["created"], "root"] for row in rows]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        for line in table:
-            print("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        _table(table, "   ")
 
 
-def _ps(state: dict[str, Any], words: Words) -> None:
-    if state["status"] == "stopped":
-        raise Failed("container not running")
-    if words.values.get("format") == "json":
-        print(json.dumps([state["pid"]]))
-    else:
-        os.execvp("ps", ["ps", *(words.rest or ["-ef"]), "-p", str(state["pid"])])
+def _format(words: Words) -> str:
+    found = words.values.get("format", "table")
+    if found not in ("table", "json"):
+        raise UsageError(f"invalid value {found!r} for --format: it is table or json")
+    return found
 
 
-def _kill(door: Door, owner: str, id: str, number: int) -> None:
+def _table(table: list[list[str]], between: str) -> None:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        print(between.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _ps(door: Door, owner: str, id: str, words: Words) -> None:
+    """For programs pids of this host, which are stand-ins; for people the processes in the machine."""
+    with _running():
+        if _format(words) == "json":
+            return print(json.dumps(door.call("pids", owner=owner, id=id)))
+        found = door.call("top", owner=owner, id=id, options=" ".join(words.rest or ["-ef"]))
+    return _table([found["Titles"], *found["Processes"]], " ")
+
+
+def _update(door: Door, owner: str, words: Words) -> None:
+    from hypercontainer.runv import create, update
+
     try:
-        door.call("kill", owner=owner, id=id, signal=number)
+        update.update(door, owner, words)
+    except create.BadBundle as e:
+        raise Failed(str(e)) from e
+
+
+def _kill(door: Door, owner: str, id: str, number: int, *, everyone: bool) -> None:
+    with _running():
+        door.call("kill", owner=owner, id=id, signal=number, everyone=everyone)
+
+
+@contextmanager
+def _running() -> Iterator[None]:
+    """What does not run is told in the words that containerd looks for."""
+    try:
+        yield
     except Refused as e:
         if e.kind == "failed-precondition":
-            raise Failed("container not running") from e  # containerd looks for these words
+            raise Failed("container not running") from e
         raise
 
 
 def _signal(word: str) -> int:
-    if word.isdecimal():
+    if word.isdecimal() and int(word) in signal.valid_signals():
         return int(word)
     name = word.upper().removeprefix("SIG")
     try:

@@ -1,4 +1,4 @@
-"""What `spec` writes and `features` tells."""
+"""What `spec` writes."""
 
 from __future__ import annotations
 
@@ -62,18 +62,6 @@ SPEC: dict[str, Any] = {
             "/proc/scsi",
         ],
         "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
-    },
-}
-FEATURES: dict[str, Any] = {
-    "ociVersionMin": "1.0.0",
-    "ociVersionMax": "1.3.0",
-    "hooks": ["prestart", "createRuntime", "poststart", "poststop"],
-    "linux": {
-        "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
-        "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False},
-        "seccomp": {"enabled": True},
-        "apparmor": {"enabled": False},
-        "selinux": {"enabled": False},
     },
 }
 

@@ -261,13 +261,13 @@ class Pod:
         elif self.machine.vm:
             await self.machine.vm.guest.kill()
 
-    async def signal(self, container: Container, number: int) -> None:
-        """Signal its first process; KILL goes to everything in it."""
+    async def signal(self, container: Container, number: int, *, everyone: bool = False) -> None:
+        """Signal its first process; KILL goes to everything in it, as does any with `everyone`."""
         container.record.signalled(number)
         self.emit("kill", container, signal=str(number))  # before: what it leads to is told after it
         process = container.record.id
         try:
-            await self.machine.running().agent.signal_process(process, number, everyone=number == SIGKILL)
+            await self.machine.running().agent.signal_process(process, number, everyone=everyone or number == SIGKILL)
         except HyperError as e:
             log.info("cannot signal %s: %s", container.record.name, e)  # it ended first: its exit event says so
 

@@ -1,11 +1,20 @@
 """How large a pod's machine is, and what its container may use of it. Pure."""
 
 import os
+from math import ceil
 from typing import Literal
 
+from hypercontainer.model.container import Resources
 from hypercontainer.model.record import ContainerRecord, PodRecord
 
+MIB = 1 << 20
 MOST_VCPUS = 8  # by default, however many the host has: as many as `update` can give one that runs
+
+
+def fitting(resources: Resources) -> tuple[int, int]:
+    """Processors and MiB of a machine for a container with these limits; 0 = as usual."""
+    vcpus = ceil(resources.cpu_quota_us / resources.cpu_period_us) if resources.cpu_quota_us else 0
+    return vcpus, ceil(resources.memory_bytes / MIB)
 
 
 def machine_mib(pod: PodRecord, usual_mib: int) -> int:

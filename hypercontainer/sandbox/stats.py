@@ -3,7 +3,27 @@
 from hypercontainer.agent import messages
 from hypercontainer.lib import clock
 from hypercontainer.model import documents as doc
+from hypercontainer.model.bundle import BundleUsage
 from hypercontainer.model.record import ContainerRecord
+
+
+def usage(stats: messages.Stats, *, memory_mib: int, pids_limit: int) -> BundleUsage:
+    """Of a container in a machine of its own."""
+    limit = stats.memory_max_bytes
+    return BundleUsage(
+        cpu_ns=stats.cpu_usec * 1000,
+        user_ns=stats.user_usec * 1000,
+        system_ns=stats.system_usec * 1000,
+        memory_bytes=stats.memory_bytes,
+        memory_limit_bytes=min(limit, memory_mib << 20) if limit else memory_mib << 20,
+        inactive_file_bytes=stats.memory_inactive_file_bytes,
+        pids=stats.pids,
+        pids_limit=pids_limit,
+        read_bytes=stats.io_read_bytes,
+        written_bytes=stats.io_write_bytes,
+        oom_kills=stats.oom_kills,
+        networks=_networks(stats),
+    )
 
 
 def sample(record: ContainerRecord, stats: messages.Stats, *, vcpus: int, memory_mib: int) -> doc.Stats:
@@ -26,17 +46,21 @@ def sample(record: ContainerRecord, stats: messages.Stats, *, vcpus: int, memory
         ),
         pids_stats=doc.PidsStats(current=stats.pids),
         blkio_stats=doc.BlkioStats(read_bytes=stats.io_read_bytes, write_bytes=stats.io_write_bytes),
-        networks={
-            nic.name: doc.NetworkStats(
-                rx_bytes=nic.rx_bytes,
-                rx_packets=nic.rx_packets,
-                rx_errors=nic.rx_errors,
-                rx_dropped=nic.rx_dropped,
-                tx_bytes=nic.tx_bytes,
-                tx_packets=nic.tx_packets,
-                tx_errors=nic.tx_errors,
-                tx_dropped=nic.tx_dropped,
-            )
-            for nic in stats.net
-        },
+        networks=_networks(stats),
     )
+
+
+def _networks(stats: messages.Stats) -> dict[str, doc.NetworkStats]:
+    return {
+        nic.name: doc.NetworkStats(
+            rx_bytes=nic.rx_bytes,
+            rx_packets=nic.rx_packets,
+            rx_errors=nic.rx_errors,
+            rx_dropped=nic.rx_dropped,
+            tx_bytes=nic.tx_bytes,
+            tx_packets=nic.tx_packets,
+            tx_errors=nic.tx_errors,
+            tx_dropped=nic.tx_dropped,
+        )
+        for nic in stats.net
+    }

@@ -1,18 +1,22 @@
-"""The same cases for each runtime: `pytest tests/oci [--runtime PATH ...]`."""
+"""The same cases for each runtime: `pytest tests/oci [--runtime PATH ...]`. One that is named runv has a hyperd."""
 
 import os
 import shutil
+import sys
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from hypercontainer.testing.daemon import private_daemon
 from tests.oci import known, reaper
 from tests.oci.runtime import Runtime, private_mounts
 
-RUNTIMES = ("runc", "crun")  # each where it is installed
+RUNV = "runv"  # ours, which needs a hyperd
+RUNTIMES = ("runc", "crun", RUNV)  # each where it is installed
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
+OURS = Path(sys.executable).parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,7 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "oci" not in metafunc.fixturenames:
         return
-    search = f"{os.environ.get('PATH', '')}:{SBIN}"
+    search = f"{OURS}:{os.environ.get('PATH', '')}:{SBIN}"
     programs = metafunc.config.getoption("runtime", []) or [shutil.which(name, path=search) for name in RUNTIMES]
     found = [Path(program).absolute() for program in programs if program]
     none = pytest.param(None, marks=pytest.mark.skip("no OCI runtime is installed"))
@@ -65,9 +69,22 @@ def holder() -> Iterator[int]:
         yield pid
 
 
+@pytest.fixture(scope="session")
+def hyperd(kernels: Path) -> Iterator[None]:
+    """A hyperd that each runv of the tests calls. No guest waits in it: processes that are left are a container's."""
+    with (
+        private_daemon(kernels, {"accelerator": "tcg", "memory_mib": 256, "pool": []}) as daemon,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("HYPER_OCI_HOST", f"unix://{daemon.folder}/hyper-oci.sock")
+        yield
+
+
 @pytest.fixture
 def oci(request: pytest.FixtureRequest, holder: int) -> Iterator[Runtime]:
     """The runtime, with a root of its own."""
+    if request.param.name == RUNV:
+        request.getfixturevalue("hyperd")
     runtime = Runtime(request.param, holder)
     yield runtime
     if runtime.folder.exists():  # the test has failed

@@ -62,9 +62,11 @@ def named(pid: int) -> str:
     return str(pid)
 
 
-def mounts(pid: int) -> list[Path]:
-    """Where something is mounted in the namespace of a process, in the order of the mounts."""
-    return [Path(line.split()[4]) for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
+def mounts(pid: int) -> dict[str, Path]:
+    """Where something is mounted in the namespace of a process, by the mounts' numbers and in their order: a folder
+    that somebody else renames is no new mount."""
+    rows = [line.split() for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
+    return {row[0]: Path(row[4]) for row in rows}
 
 
 def cgroups(name: str) -> list[Path]:

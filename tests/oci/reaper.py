@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,10 @@ def reap() -> None:
                 ours = _begun.get(pid)
                 if ours is not None and ours.returncode is None:
                     continue
-                done, status = os.waitpid(pid, os.WNOHANG)
-                if done:
-                    _statuses[pid] = status
+                with suppress(ChildProcessError):  # whose command has just been waited for
+                    done, status = os.waitpid(pid, os.WNOHANG)
+                    if done:
+                        _statuses[pid] = status
 
 
 def ready(fd: int, limit_s: float = LIMIT_S) -> bool:

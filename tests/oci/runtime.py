@@ -304,7 +304,7 @@ class Runtime:
         self.close()
         left_over: dict[str, list[Any]] = {
             "processes": left.processes(self.processes),
-            "mounts": [mount for mount in left.mounts(self.holder) if mount not in self.mounts],
+            "mounts": [path for number, path in left.mounts(self.holder).items() if number not in self.mounts],
             "cgroups": left.cgroups(self.name),
             "states": list(self.root.glob("*")),
         }

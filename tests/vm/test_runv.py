@@ -210,6 +210,58 @@ def test_whoever_kills_the_stand_in_kills_the_container(runv: Runv) -> None:
         runv.ok("delete", state)
 
 
+def test_an_update_is_the_machines_and_the_limits_inside(runv: Runv) -> None:
+    bundle = runv.bundle("sleep", "1000", linux={"resources": {"memory": {"limit": 320 << 20}, "pids": {"limit": 50}}})
+    assert runv.spawn("create", "--bundle", str(bundle), "grows").wait(LIMIT_S) == 0
+    runv.ok("start", "grows")
+
+    def seen() -> tuple[int, list[str]]:
+        script = "sed -n '/^MemTotal/s/[^0-9]//gp' /proc/meminfo; cd /sys/fs/cgroup; cat memory.max pids.max"
+        total, *limits = runv.ok("exec", "grows", "sh", "-c", script).split()
+        return int(total), limits
+
+    before, limits = seen()
+    assert limits == [str(320 << 20), "50"]
+    runv.ok("update", "--memory", "640m", "grows")
+    after, limits = seen()
+    assert limits == [str(640 << 20), "50"] and after > before + (256 << 10)
+    runv.ok("update", "--resources", "-", "grows", stdin=b'{"memory": {"limit": 134217728}, "pids": {"limit": -1}}')
+    assert seen()[1] == [str(128 << 20), "max"]
+    for words, why in (
+        (["--memory", "much"], "it is no number"),
+        (["--l3-cache-schema", "x"], "has no such limit"),
+        (["--cpu-quota", "100000000000"], "1000000 vCPUs"),
+    ):
+        done = runv("update", *words, "grows")
+        assert done.status == 1 and why in done.err, done
+    assert seen()[1] == [str(128 << 20), "max"]
+
+
+def test_processes_and_usage_are_told(runv: Runv) -> None:
+    assert runv.spawn("create", "--bundle", str(runv.bundle("sleep", "1000")), "told").wait(LIMIT_S) == 0
+    runv.ok("start", "told")
+    assert runv.spawn("exec", "--detach", "told", "sleep", "2000").wait(LIMIT_S) == 0  # which keeps the pipes
+    pids = json.loads(runv.ok("ps", "--format", "json", "told"))
+    assert pids[0] == runv.state("told")["pid"]
+    assert ["hyper-standin" in Path(f"/proc/{pid}/cmdline").read_text() for pid in pids] == [True, True]
+    assert [line.split()[1:] for line in runv.ok("ps", "told", "-o", "pid,args").splitlines()] == [
+        ["COMMAND"],
+        ["sleep", "1000"],
+        ["sleep", "2000"],
+    ]
+    events = runv.spawn("events", "--interval", "100ms", "told")
+    assert events.stdout
+    first, second = (json.loads(events.stdout.readline()) for _ in range(2))
+    assert (first["type"], first["id"], first["data"]["pids"]["current"]) == ("stats", "told", 2)
+    assert second["data"]["cpu"]["usage"]["total"] >= first["data"]["cpu"]["usage"]["total"] > 0
+    runv.ok("kill", "--all", "told", "KILL")
+    assert events.wait(LIMIT_S) == 0
+    until(lambda: runv.state("told")["status"] == "stopped")
+    for verb in ("ps", "update", "events", "checkpoint", "restore"):
+        done = runv(verb, "told")
+        assert done.status == 1 and done.err, verb
+
+
 def test_a_terminal_goes_to_the_console_socket(runv: Runv) -> None:
     bundle = runv.bundle("sh", "-c", "tty; stty size; read line; stty size; exit 4")
     config = json.loads((bundle / "config.json").read_text())
@@ -286,7 +338,7 @@ def test_bad_bundles_are_refused_and_leave_nothing(runv: Runv) -> None:
     refused("process.cwd", lambda c: c["process"].update(cwd="here"))
     refused("nowhere: No such file", lambda c: c["root"].update(path="nowhere"))
     refused("network namespace", lambda c: c["linux"].update(namespaces=[{"type": "pid"}]))
-    refused("pid namespace of this host", lambda c: c["linux"]["namespaces"].append({"type": "pid", "path": "/x"}))
+    refused("pid namespace of this host", lambda c: c["linux"]["namespaces"][0].update(path="/x"))
     refused("no action 'SCMP_NO'", lambda c: c["linux"].update(seccomp={"defaultAction": "SCMP_NO"}))
     hook = {"path": "/bin/false"}
     refused("hook prestart #0", lambda c: c.update(hooks={"prestart": [hook]}))

@@ -2,19 +2,36 @@
 
 import os
 from collections.abc import Sequence
-from math import ceil
+
+import msgspec
 
 from hypercontainer.errors import InvalidInput
-from hypercontainer.hyperd.oci import document
+from hypercontainer.hyperd.oci import document, scheduling
 from hypercontainer.lib import libseccomp
-from hypercontainer.model.bundle import Bind
+from hypercontainer.model import capabilities, ulimits
+from hypercontainer.model.bundle import Bind, BundleUpdate
 from hypercontainer.model.container import Capabilities, ContainerConfig, Device, Mount, Process, Resources
 from hypercontainer.model.ulimits import Rlimit
 
+RLIMITS = (*ulimits.NAMES.values(), "RLIMIT_AS")
 KERNELS = {"proc": "proc", "sysfs": "sysfs", "mqueue": "mqueue", "devpts": "devpts", "tmpfs": "tmpfs"}
 CGROUP = ("cgroup", "cgroup2")
-MIB = 1 << 20
-PERIOD_US = 100_000
+NAMESPACES = ("pid", "network", "ipc", "uts", "mount", "user", "cgroup", "time")
+PROPAGATIONS = ("private", "slave", "shared", "unbindable")
+HOSTNAME_BYTES = 64
+IN_PROC = (  # what an engine may put there, as runc has it
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/net/dev",
+    "/proc/slabinfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/uptime",
+)
+RECURSIVE = {f"r{word}": word for word in ("ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime")}
 SHM = "/dev/shm"  # noqa: S108  a container's
 
 
@@ -25,7 +42,7 @@ def config(found: document.Config, bundle: str) -> tuple[ContainerConfig, list[B
     refuse(found, linux)
     mounts, binds = _mounts(found.mounts or [], bundle)
     return ContainerConfig(
-        process=process(found.process, linux.seccomp),
+        process=process(found.process, linux.seccomp, linux.personality),
         hostname=found.hostname,
         read_only=bool(found.root and found.root.readonly),
         mounts=mounts,
@@ -33,24 +50,30 @@ def config(found: document.Config, bundle: str) -> tuple[ContainerConfig, list[B
         readonly_paths=linux.readonly_paths or [],
         devices=[_device(each) for each in linux.devices or []],
         sysctl=linux.sysctl or {},
-        resources=_resources(linux.resources),
+        resources=update(linux.resources or document.Resources()).of(Resources()),
         annotations=found.annotations or {},
     ), binds
 
 
 def refuse(found: document.Config, linux: document.Linux) -> None:
     """InvalidInput for what a virtual machine cannot mean, or nobody has taught this door yet."""
-    kinds = {namespace.type: namespace.path for namespace in linux.namespaces or []}
+    kinds = _namespaces(linux)
+    if linux.rootfs_propagation and linux.rootfs_propagation.removeprefix("r") not in PROPAGATIONS:
+        raise InvalidInput(f"invalid linux.rootfsPropagation {linux.rootfs_propagation[:40]!r}: use private or slave")
     for kind in ("pid", "ipc", "uts", "mount", "user", "cgroup", "time"):
         if kinds.get(kind):
             raise _unsupported(f"linux.namespaces: a {kind} namespace of this host", "it is not in the machine")
+    if "user" in kinds:
+        raise _unsupported("linux.namespaces: a user namespace")
     if "network" not in kinds:
         raise _unsupported("linux.namespaces: no network namespace, which is the host's", "give it one of its own")
+    if found.hostname and "uts" not in kinds:
+        raise InvalidInput("cannot set hostname: linux.namespaces has no uts namespace for it")
+    if len(found.hostname) > HOSTNAME_BYTES:
+        raise InvalidInput(f"invalid hostname {found.hostname[:80]!r}: {HOSTNAME_BYTES} letters at most")
     for name, value in (
-        ("domainname", found.domainname),
         ("linux.uidMappings", linux.uid_mappings),
         ("linux.gidMappings", linux.gid_mappings),
-        ("linux.personality", linux.personality),
         ("linux.timeOffsets", linux.time_offsets),
         ("linux.intelRdt", linux.intel_rdt),
     ):
@@ -62,18 +85,37 @@ def refuse(found: document.Config, linux: document.Linux) -> None:
             raise _unsupported(f"hooks.{name}", "it would run in the container's namespaces, which are the machine's")
 
 
+def _namespaces(linux: document.Linux) -> dict[str, str]:
+    """Their paths by their types."""
+    kinds: dict[str, str] = {}
+    for namespace in linux.namespaces or []:
+        if namespace.type not in NAMESPACES or namespace.type in kinds:
+            why = "it is there twice" if namespace.type in kinds else "there is none of that type"
+            raise InvalidInput(f"invalid linux.namespaces: {namespace.type[:40]!r}: {why}")
+        if namespace.path and not namespace.path.startswith("/"):
+            raise InvalidInput(f"invalid linux.namespaces: {namespace.path[:60]!r} is no absolute path")
+        kinds[namespace.type] = namespace.path
+    return kinds
+
+
 def _unsupported(what: str, why: str = "it is not there yet") -> InvalidInput:
     return InvalidInput(f"cannot create the container with {what}: {why}")
 
 
-def process(found: document.Process, seccomp: document.Seccomp | None = None) -> Process:
+def process(
+    found: document.Process,
+    seccomp: document.Seccomp | None = None,
+    personality: document.Personality | None = None,
+) -> Process:
     if not found.args or not found.args[0]:
         raise InvalidInput("cannot run nothing: process.args is empty")
     if not found.cwd.startswith("/"):
         raise InvalidInput(f"invalid process.cwd {found.cwd[:60]!r}: it is no absolute path")
-    for name, value in (("process.scheduler", found.scheduler), ("process.ioPriority", found.io_priority)):
-        if value:
-            raise _unsupported(name)
+    limits = [limit.type for limit in found.rlimits or []]
+    for limit in limits:
+        if limit not in RLIMITS or limits.count(limit) > 1:
+            why = "it is there twice" if limit in RLIMITS else "there is none of that name"
+            raise InvalidInput(f"invalid process.rlimits: {limit[:40]!r}: {why}")
     caps = found.capabilities or document.Capabilities()
     user = found.user
     return Process(
@@ -85,17 +127,23 @@ def process(found: document.Process, seccomp: document.Seccomp | None = None) ->
         umask=user.umask,
         terminal=found.terminal,
         capabilities=Capabilities(
-            bounding=caps.bounding or [],
-            effective=caps.effective or [],
-            permitted=caps.permitted or [],
-            inheritable=caps.inheritable or [],
-            ambient=caps.ambient or [],
+            bounding=_known(caps.bounding),
+            effective=_known(caps.effective),
+            permitted=_known(caps.permitted),
+            inheritable=_known(caps.inheritable),
+            ambient=_known(caps.ambient),
         ),
         rlimits=[Rlimit(type=limit.type, soft=limit.soft, hard=limit.hard) for limit in found.rlimits or []],
         no_new_privileges=found.no_new_privileges,
         oom_score_adj=found.oom_score_adj or 0,
         seccomp=_seccomp(seccomp) if seccomp else b"",
+        scheduling=scheduling.scheduling(found, personality),
     )
+
+
+def _known(names: list[str] | None) -> list[str]:
+    """A capability that the guest's kernel does not have is nobody's, as runc has it."""
+    return [name for name in names or [] if name in capabilities.NUMBERS]
 
 
 def _seccomp(found: document.Seccomp) -> bytes:
@@ -116,8 +164,10 @@ def _seccomp(found: document.Seccomp) -> bytes:
 
 def _mounts(found: Sequence[document.Mount], bundle: str) -> tuple[list[Mount], list[Bind]]:
     mounts, binds = [], []
-    for each in found:
+    for each in (_placed(mount) for mount in found):
         options = each.options or []
+        if "tmpcopyup" in options:
+            raise _unsupported(f"mounts: tmpcopyup at {each.destination}")
         if each.uid_mappings or each.gid_mappings:
             raise _unsupported(f"mounts: {each.destination} with idmaps")
         if each.type == "bind" or {"bind", "rbind"} & set(options):
@@ -126,7 +176,7 @@ def _mounts(found: Sequence[document.Mount], bundle: str) -> tuple[list[Mount], 
                 continue
             mounts.append(_bind(each, options))
             source = os.path.join(bundle, each.source)
-            binds.append(Bind(target=each.destination, source=source, read_only="ro" in options))
+            binds.append(Bind(target=each.destination, source=source, read_only="ro" in options or "rro" in options))
         elif each.type == "tmpfs" and each.destination == "/dev":
             mounts.append(Mount(type="dev", destination="/dev", options=options))
         elif each.type in CGROUP:
@@ -135,12 +185,20 @@ def _mounts(found: Sequence[document.Mount], bundle: str) -> tuple[list[Mount], 
         elif each.type in KERNELS:
             mounts.append(Mount(type=each.type, destination=each.destination, options=options))  # type: ignore[arg-type]
         else:
-            raise _unsupported(f"mounts: a {each.type[:40]!r} at {each.destination}")
+            raise InvalidInput(f"cannot mount a {each.type[:40]!r} at {each.destination}: no such device")
     return mounts, binds
 
 
+def _placed(found: document.Mount) -> document.Mount:
+    """With a plain path, as runc has it: dots mean what they say."""
+    destination = os.path.normpath(f"/{found.destination}".replace("//", "/"))
+    if destination.startswith("/proc/") and destination not in IN_PROC and found.type not in KERNELS:
+        raise InvalidInput(f"cannot mount at {destination}: it is inside /proc")
+    return msgspec.structs.replace(found, destination=destination)
+
+
 def _bind(found: document.Mount, options: Sequence[str]) -> Mount:
-    kept = [option for option in options if option not in ("bind", "rbind")]
+    kept = [RECURSIVE.get(option, option) for option in options if option not in ("bind", "rbind")]
     return Mount(type="bind", destination=found.destination, options=kept)
 
 
@@ -172,20 +230,30 @@ def _device(found: document.Device) -> Device:
     )
 
 
-def _resources(found: document.Resources | None) -> Resources:
-    found = found or document.Resources()
-    memory, cpu, pids = found.memory, found.cpu, found.pids
-    return Resources(
-        memory_bytes=max(0, memory.limit or 0) if memory else 0,
-        cpu_quota_us=max(0, cpu.quota or 0) if cpu else 0,
-        cpu_period_us=(cpu.period if cpu else 0) or PERIOD_US,
-        cpu_shares=(cpu.shares if cpu else 0) or 0,
-        pids=max(0, pids.limit or 0) if pids else 0,
-        unified=found.unified or {},
+def update(found: document.Resources) -> BundleUpdate:
+    """Limits that are said; -1 lifts one."""
+    memory, cpu, pids = found.memory or document.Memory(), found.cpu or document.Cpu(), found.pids or document.Pids()
+    unified = {
+        "memory.low": _lifted(memory.reservation, "0"),
+        "cpuset.cpus": cpu.cpus,
+        "cpuset.mems": cpu.mems,
+        "cpu.idle": str(cpu.idle) if cpu.idle else "",
+        **(found.unified or {}),
+    }
+    return BundleUpdate(
+        memory_bytes=_limit(memory.limit),
+        cpu_quota_us=_limit(cpu.quota),
+        cpu_period_us=cpu.period or None,
+        cpu_shares=cpu.shares or None,
+        pids=_limit(pids.limit),
+        unified={file: text for file, text in unified.items() if text},
     )
 
 
-def size(resources: Resources) -> tuple[int, int]:
-    """Processors and MiB of a machine for that; 0 = as usual."""
-    vcpus = ceil(resources.cpu_quota_us / resources.cpu_period_us) if resources.cpu_quota_us else 0
-    return vcpus, ceil(resources.memory_bytes / MIB)
+def _limit(said: int | None) -> int | None:
+    """0 is what callers say who mean nothing by it."""
+    return max(0, said) if said else None
+
+
+def _lifted(said: int | None, none: str) -> str:
+    return "" if not said else none if said < 0 else str(said)

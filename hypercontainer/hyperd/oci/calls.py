@@ -4,7 +4,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -13,6 +13,8 @@ from hypercontainer.hyperd.oci import bundle, document
 from hypercontainer.model.api import Bundles
 from hypercontainer.model.bundle import Bundle, BundleExec
 from hypercontainer.model.record import ProcessRef, StandInRecord
+
+MAX_WAIT_S = 60.0
 
 
 class Arguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,6 +45,19 @@ class Exec(Arguments, frozen=True, kw_only=True):
 
 class Kill(Arguments, frozen=True, kw_only=True):
     signal: int
+    everyone: bool = False
+
+
+class Update(Arguments, frozen=True, kw_only=True):
+    resources: dict[str, Any]
+
+
+class Top(Arguments, frozen=True, kw_only=True):
+    options: str
+
+
+class AwaitEnd(Arguments, frozen=True, kw_only=True):
+    within_s: Annotated[float, msgspec.Meta(ge=0, le=MAX_WAIT_S)]
 
 
 class Delete(Arguments, frozen=True, kw_only=True):
@@ -51,9 +66,9 @@ class Delete(Arguments, frozen=True, kw_only=True):
 
 async def create(bundles: Bundles, wanted: Create, fds: list[int]) -> None:
     found = document.checked(_convert(wanted.config, document.Config, "config.json"))
-    assert found.root  # noqa: S101  checked
+    assert found.root and found.linux  # noqa: S101  checked
+    hooks = found.hooks or document.Hooks()
     config, binds = bundle.config(found, wanted.bundle)
-    vcpus, memory_mib = bundle.size(config.resources)
     root = os.path.join(wanted.bundle, found.root.path)
     if len(fds) != len(wanted.trees):
         raise InvalidInput(f"cannot create a container of {len(fds)} mount trees: {len(wanted.trees)} are named")
@@ -71,8 +86,10 @@ async def create(bundles: Bundles, wanted: Create, fds: list[int]) -> None:
             config=config,
             binds=binds,
             netns=wanted.netns,
-            vcpus=vcpus,
-            memory_mib=memory_mib,
+            domainname=found.domainname,
+            cgroup=found.linux.cgroups_path,
+            poststart=hooks.poststart or [],
+            poststop=hooks.poststop or [],
             stand_in=_stand_in(wanted),
         ),
         trees,
@@ -86,6 +103,11 @@ async def exec_(bundles: Bundles, wanted: Exec, fds: list[int]) -> None:
     further = BundleExec(process=process, rows=size.height, columns=size.width, stand_in=_stand_in(wanted))
     with _told():
         await bundles.exec(wanted.owner, wanted.id, further)
+
+
+async def update(bundles: Bundles, wanted: Update, fds: list[int]) -> None:
+    found = _convert(wanted.resources, document.Resources, "resources")
+    await bundles.update(wanted.owner, wanted.id, bundle.update(found))
 
 
 async def start(bundles: Bundles, wanted: Arguments, fds: list[int]) -> None:
@@ -128,8 +150,13 @@ CALLS: Mapping[str, Call] = {
     "start": Call(Arguments, start),
     "state": Call(Arguments, lambda b, a, _: b.state(a.owner, a.id)),
     "list": Call(Arguments, lambda b, a, _: b.list(a.owner)),
-    "kill": Call(Kill, lambda b, a, _: b.kill(a.owner, a.id, a.signal)),
+    "kill": Call(Kill, lambda b, a, _: b.kill(a.owner, a.id, a.signal, everyone=a.everyone)),
     "delete": Call(Delete, lambda b, a, _: b.delete(a.owner, a.id, force=a.force)),
     "pause": Call(Arguments, lambda b, a, _: b.pause(a.owner, a.id)),
+    "update": Call(Update, update),
+    "usage": Call(Arguments, lambda b, a, _: b.usage(a.owner, a.id)),
+    "top": Call(Top, lambda b, a, _: b.top(a.owner, a.id, a.options)),
+    "pids": Call(Arguments, lambda b, a, _: b.pids(a.owner, a.id)),
+    "await_end": Call(AwaitEnd, lambda b, a, _: b.await_end(a.owner, a.id, a.within_s)),
     "resume": Call(Arguments, lambda b, a, _: b.resume(a.owner, a.id)),
 }

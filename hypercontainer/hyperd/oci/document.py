@@ -3,13 +3,16 @@
 Keys that nobody here knows are passed over, as the specification wants it; wrong types are refused by name.
 """
 
-from typing import Any
+import re
+from typing import Annotated, Any
 
 import msgspec
 
 from hypercontainer.errors import InvalidInput
+from hypercontainer.model.container import Hook
 
-VERSIONS = ("1.0.", "1.1.", "1.2.", "1.3.")
+VERSION = re.compile(r"1\.[0-3]\.[0-9]+([-+].*)?")
+Id = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 2)]  # of a user or a group
 MAX_BYTES = 4 << 20
 
 
@@ -23,10 +26,10 @@ class Box(Document, frozen=True, kw_only=True, rename="camel"):
 
 
 class User(Document, frozen=True, kw_only=True, rename="camel"):
-    uid: int = 0
-    gid: int = 0
+    uid: Id = 0
+    gid: Id = 0
     umask: int | None = None
-    additional_gids: list[int] | None = None
+    additional_gids: list[Id] | None = None
     username: str = ""  # Windows'
 
 
@@ -44,6 +47,26 @@ class Rlimit(Document, frozen=True, kw_only=True, rename="camel"):
     hard: int
 
 
+class Scheduler(Document, frozen=True, kw_only=True, rename="camel"):
+    policy: str
+    nice: int = 0
+    priority: int = 0
+    flags: list[str] | None = None
+    runtime: int = 0
+    deadline: int = 0
+    period: int = 0
+
+
+class IoPriority(Document, frozen=True, kw_only=True, rename="camel"):
+    klass: str = msgspec.field(name="class")
+    priority: int = 0
+
+
+class Personality(Document, frozen=True, kw_only=True, rename="camel"):
+    domain: str
+    flags: list[str] | None = None
+
+
 class Process(Document, frozen=True, kw_only=True, rename="camel"):
     args: list[str] | None = None
     env: list[str] | None = None
@@ -57,8 +80,8 @@ class Process(Document, frozen=True, kw_only=True, rename="camel"):
     oom_score_adj: int | None = None
     apparmor_profile: str = ""
     selinux_label: str = ""
-    scheduler: Any = None
-    io_priority: Any = None
+    scheduler: Scheduler | None = None
+    io_priority: IoPriority | None = None
 
 
 class Root(Document, frozen=True, kw_only=True, rename="camel"):
@@ -73,13 +96,6 @@ class Mount(Document, frozen=True, kw_only=True, rename="camel"):
     options: list[str] | None = None
     uid_mappings: Any = None
     gid_mappings: Any = None
-
-
-class Hook(Document, frozen=True, kw_only=True, rename="camel"):
-    path: str
-    args: list[str] | None = None
-    env: list[str] | None = None
-    timeout: int | None = None
 
 
 class Hooks(Document, frozen=True, kw_only=True, rename="camel"):
@@ -108,12 +124,16 @@ class Device(Document, frozen=True, kw_only=True, rename="camel"):
 
 class Memory(Document, frozen=True, kw_only=True, rename="camel"):
     limit: int | None = None
+    reservation: int | None = None
 
 
 class Cpu(Document, frozen=True, kw_only=True, rename="camel"):
     shares: int | None = None
     quota: int | None = None
     period: int | None = None
+    cpus: str = ""
+    mems: str = ""
+    idle: int | None = None
 
 
 class Pids(Document, frozen=True, kw_only=True, rename="camel"):
@@ -164,7 +184,7 @@ class Linux(Document, frozen=True, kw_only=True, rename="camel"):
     readonly_paths: list[str] | None = None
     mount_label: str = ""
     intel_rdt: Any = None
-    personality: Any = None
+    personality: Personality | None = None
     time_offsets: Any = None
 
 
@@ -191,7 +211,7 @@ def process(data: bytes) -> Process:
 
 
 def checked(found: Config) -> Config:
-    if not found.oci_version.startswith(VERSIONS):
+    if not VERSION.fullmatch(found.oci_version):
         raise InvalidInput(f"cannot read config.json: ociVersion {found.oci_version[:20]!r} is not 1.0 to 1.3")
     for name in ("root", "process", "linux"):
         if getattr(found, name) is None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from hypercontainer.runv import events, update
 from hypercontainer.runv.flags import GLOBAL, VERBS, UsageError, parse
 
 
@@ -28,6 +29,36 @@ def test_what_is_behind_an_execs_container_is_its_command() -> None:
 def test_an_argument_that_may_be_left_out() -> None:
     assert parse(VERBS["kill"], ["id"]).arguments == ["id"]
     assert parse(VERBS["kill"], ["--all", "id", "KILL"]).arguments == ["id", "KILL"]
+
+
+def test_limits_are_in_the_words_of_the_specification() -> None:
+    said = [
+        "--memory",
+        "64m",
+        "--memory-swap=-1",
+        "--cpu-share",
+        "5",
+        "--cpuset-cpus",
+        "0-1",
+        "--pids-limit",
+        "7",
+        "id",
+    ]
+    assert update.flagged(parse(VERBS["update"], said)) == {
+        "memory": {"limit": 64 << 20, "swap": -1},
+        "cpu": {"shares": 5, "cpus": "0-1"},
+        "pids": {"limit": 7},
+    }
+    for words, why in ((["--memory", "64x", "id"], "no number"), (["--blkio-weight", "9", "id"], "no such limit")):
+        with pytest.raises(UsageError, match=why):
+            update.flagged(parse(VERBS["update"], words))
+
+
+def test_an_interval_is_as_go_has_it() -> None:
+    assert [events.interval_s(text) for text in ("5s", "100ms", "1m30s")] == [5, 0.1, 90]
+    for text in ("", "5", "0s", "5 s", "x", "1.2.3s"):
+        with pytest.raises(UsageError, match="no duration"):
+            events.interval_s(text)
 
 
 @pytest.mark.parametrize(

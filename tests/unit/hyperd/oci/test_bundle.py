@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypercontainer.errors import HyperError, InvalidInput
 from hypercontainer.hyperd.oci import bundle, document
 from hypercontainer.model.bundle import Bind
-from hypercontainer.model.container import Capabilities, Mount, Resources
+from hypercontainer.model.container import Capabilities, Mount, Resources, Scheduling
 from hypercontainer.runv.spec import SPEC
+from hypercontainer.sandbox import size
 
 NETWORK = [{"type": "network"}]
 
@@ -56,10 +57,28 @@ def test_limits_hold_inside_and_size_the_machine() -> None:
     resources = {"memory": {"limit": 100 << 20}, "cpu": {"quota": 250_000, "period": 100_000}, "pids": {"limit": 9}}
     found, _ = bundle.config(config(linux={"resources": resources}), "/b")
     assert found.resources == Resources(memory_bytes=100 << 20, cpu_quota_us=250_000, pids=9)
-    assert bundle.size(found.resources) == (3, 100)
+    assert size.fitting(found.resources) == (3, 100)
     none = {"memory": {"limit": -1}, "cpu": {"quota": -1}, "pids": {"limit": -1}}
     found, _ = bundle.config(config(linux={"resources": none}), "/b")
-    assert found.resources == Resources() and bundle.size(found.resources) == (0, 0)
+    assert found.resources == Resources() and size.fitting(found.resources) == (0, 0)
+
+
+def test_words_of_scheduling_are_the_kernels_numbers() -> None:
+    process = {
+        "scheduler": {"policy": "SCHED_BATCH", "nice": 7, "flags": ["SCHED_FLAG_RESET_ON_FORK"]},
+        "ioPriority": {"class": "IOPRIO_CLASS_IDLE", "priority": 0},
+    }
+    found, _ = bundle.config(config(process=process, linux={"personality": {"domain": "LINUX32"}}), "/b")
+    assert found.process.scheduling == Scheduling(policy=3, nice=7, flags=1, io_priority=3 << 13, personality=8)
+
+
+def test_an_update_changes_what_it_names() -> None:
+    before = Resources(memory_bytes=64 << 20, pids=9, cpu_shares=512, unified={"memory.low": "1"})
+    said = document.Resources(memory=document.Memory(limit=-1), cpu=document.Cpu(quota=50_000, cpus="0-1"))
+    assert bundle.update(said).of(before) == Resources(
+        pids=9, cpu_shares=512, cpu_quota_us=50_000, unified={"memory.low": "1", "cpuset.cpus": "0-1"}
+    )
+    assert bundle.update(document.Resources()).of(before) == before
 
 
 @pytest.mark.parametrize(
@@ -71,14 +90,21 @@ def test_limits_hold_inside_and_size_the_machine() -> None:
         ("linux is missing", {"linux": None}),
         ("process.args is empty", {"process": {"args": []}}),
         ("process.cwd", {"process": {"cwd": ""}}),
-        ("process.scheduler", {"process": {"scheduler": {"policy": "SCHED_FIFO"}}}),
+        ("scheduler.policy 'FIFO'", {"process": {"scheduler": {"policy": "FIFO"}}}),
+        ("ioPriority.class", {"process": {"ioPriority": {"class": "IDLE"}}}),
+        ("ioPriority.priority 8", {"process": {"ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 8}}}),
+        ("personality.domain", {"linux": {"personality": {"domain": "SUNOS"}}}),
+        ("'NOSUCH': there is none", {"process": {"rlimits": [{"type": "NOSUCH", "soft": 1, "hard": 1}]}}),
+        ("it is there twice", {"linux": {"namespaces": NETWORK * 2}}),
+        ("no uts namespace", {"linux": {"namespaces": NETWORK}}),
+        ("inside /proc", {"mounts": [{"destination": "/proc/../proc/sys", "source": "/x", "options": ["bind"]}]}),
+        ("tmpcopyup at /t", {"mounts": [{"destination": "/t", "type": "tmpfs", "options": ["tmpcopyup"]}]}),
         ("Expected `int`.*process.user.uid", {"process": {"user": {"uid": "0"}}}),
         ("network namespace", {"linux": {"namespaces": []}}),
         ("a ipc namespace of this host", {"linux": {"namespaces": [*NETWORK, {"type": "ipc", "path": "/x"}]}}),
         ("linux.uidMappings", {"linux": {"uidMappings": [{"containerID": 0}]}}),
         ("a 'nfs' at /n", {"mounts": [{"destination": "/n", "type": "nfs"}]}),
         ("hooks.createContainer", {"hooks": {"createContainer": [{"path": "/x"}]}}),
-        ("domainname", {"domainname": "example"}),
         ("of type 'p'", {"linux": {"devices": [{"path": "/p", "type": "p"}]}}),
         ("no comparison", {"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
             {"names": ["read"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "value": 1, "op": "NO"}]}]}}}),

@@ -1,0 +1,37 @@
+"""What `features` tells, in the words of OCI's features structure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypercontainer.lib import libseccomp
+from hypercontainer.model import capabilities
+
+MOUNT_OPTIONS = (
+    "atime bind dev diratime exec noatime nodev nodiratime noexec nosuid nosymfollow private rbind relatime rnoatime "
+    "rnodev rnodiratime rnoexec rnosuid ro rprivate rro rslave rw slave strictatime suid symfollow"
+)
+
+
+def features() -> dict[str, Any]:
+    return {
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": "1.3.0",
+        "hooks": ["prestart", "createRuntime", "poststart", "poststop"],
+        "mountOptions": MOUNT_OPTIONS.split(),
+        "linux": {
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
+            "capabilities": list(capabilities.ALL),
+            "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": False},
+            "seccomp": {
+                "enabled": True,
+                "actions": list(libseccomp.ACTIONS),
+                "operators": list(libseccomp.COMPARISONS),
+            },
+            "apparmor": {"enabled": False},
+            "selinux": {"enabled": False},
+            "intelRdt": {"enabled": False},
+            "mountExtensions": {"idmap": {"enabled": False}},
+        },
+        "annotations": {"org.opencontainers.runc.checkpoint.enabled": "false"},
+    }
