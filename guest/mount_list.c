@@ -103,6 +103,10 @@ static int add_option(struct mount_spec *m, const char *word, struct error *err)
 {
 	if (set_attribute(m, word) || set_propagation(m, word))
 		return 0;
+	if (!strcmp(m->kind->name, "tmpfs") && !strcmp(word, "tmpcopyup")) {	/* as OCI's runtimes have it */
+		m->populate = true;
+		return 0;
+	}
 	if (!m->kind->type)
 		return fail_as(err, EINVAL, "mount a %s with option '%.32s': it is not known", m->kind->name, word);
 	return add_data(m, word, err);
@@ -443,18 +447,30 @@ int mounts_stage(const struct mount_list *list, struct error *err)
 	return 0;
 }
 
+/* What was at its place is in it, too: `below` is that. */
+static int copy_up(int mounted, int below, struct error *err)
+{
+	autoclose int to = open_plain(mounted, "", O_RDONLY | O_DIRECTORY, 0, err);
+
+	return to < 0 ? -1 : copy_missing(below, to, err);
+}
+
 static int place(const struct container *c, int root, const struct mount_spec *m, struct container *made,
 		 struct error *err)
 {
 	bool all_devices = m->kind->what == DEV && c->privileged;
 	int found = all_devices || !made ? -1 : take_ready(m);	/* a first process is in other namespaces */
 	autoclose int mounted = found >= 0 ? found : make_file_system(m, all_devices, err);
-	autoclose int target = -1;
+	autoclose int target = -1, below = -1;
 
 	if (mounted < 0)
 		return -1;
+	if (m->populate)
+		below = open_beneath(root, m->target, O_RDONLY | O_DIRECTORY, 0, err);
+	if (m->populate && below < 0 && err->number != ENOENT)
+		return -1;
 	target = m->kind->plain ? make_plain(root, m->target, err) : make_beneath(root, m->target, true, err);
-	if (target < 0 || move_on(mounted, target, err) < 0)
+	if (target < 0 || move_on(mounted, target, err) < 0 || (below >= 0 && copy_up(mounted, below, err) < 0))
 		return -1;
 	if (m->kind->what != DEVPTS || !made)
 		return 0;

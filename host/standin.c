@@ -5,7 +5,9 @@
  * with the status of the process it stands for. It keeps count of the bytes, so that a hyperd that was killed and
  * comes back goes on where the last one was. docs/standin.md has the frames.
  *
- * Descriptor 3 is whoever starts it: a byte goes out when the namespace is entered, one comes in when hyperd knows KEY.
+ * Descriptor 3 is whoever starts it: a byte goes out when the namespace is entered. When hyperd knows KEY a line comes
+ * in, and with a container's mount trees: of its root file system and, each with its place behind the line, of binds.
+ * Another byte goes out when they are entered.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -29,6 +32,7 @@
 
 enum { HELLO = 1, DATA, END, ACK, SIGNAL, RESIZE, EXIT, STOP };
 enum { STARTER = 3, KEY_BYTES = 32, WINDOW = 64 * 1024, RETRY_MS = 50, LOST = 255 };
+enum { TREES_MAX = 253, LINE_MAX_BYTES = 64 * 1024, MOVE_FROM_FD = 4 /* MOVE_MOUNT_F_EMPTY_PATH */ };
 
 struct frame {	/* little-endian, as the host is */
 	uint8_t kind, stream;
@@ -291,12 +295,45 @@ static void enter(int argc, char **argv)
 	}
 }
 
+/* The mount namespace is one of our own, with the container's files and no other: engines copy files by way of the pid.
+ * Where we are stays a folder of the host, for hyperd's socket is in there. */
+static void enter_root(const int *trees, int count, const char *places, const char *end)
+{
+	int here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (here < 0 || unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		die("make a mount namespace");
+	if (syscall(SYS_move_mount, trees[0], "", AT_FDCWD, "/proc", MOVE_FROM_FD) < 0 || fchdir(trees[0]) < 0 ||
+	    syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0)
+		die("enter the root file system");
+	for (int i = 1; i < count && places < end; i++, places += strlen(places) + 1)	/* its links lead to no other root */
+		if (syscall(SYS_move_mount, trees[i], "", AT_FDCWD, places, MOVE_FROM_FD) < 0 && errno != ENOENT &&
+		    errno != ENOTDIR)	/* it is below what only the machine has there */
+			die("mount a bind");
+	if (fchdir(here) < 0)
+		die("go to the socket");
+	close(here);
+	for (int i = 0; i < count; i++)
+		close(trees[i]);
+}
+
 static void wait_for_starter(void)
 {
-	char byte = '\n';
+	static char line[LINE_MAX_BYTES + 1];
+	static union { char bytes[CMSG_SPACE(TREES_MAX * sizeof(int))]; struct cmsghdr aligned; } control;
+	struct iovec part = {line, LINE_MAX_BYTES};
+	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
+				 .msg_controllen = sizeof control};
+	ssize_t length;
 
-	if (write(STARTER, &byte, 1) != 1 || read(STARTER, &byte, 1) != 1)
+	if (write(STARTER, "\n", 1) != 1 || (length = recvmsg(STARTER, &message, MSG_CMSG_CLOEXEC)) < 1)
 		exit(1);	/* whoever started us has given up */
+	struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
+	if (rights && rights->cmsg_type == SCM_RIGHTS)
+		enter_root((int *)CMSG_DATA(rights), (int)((rights->cmsg_len - CMSG_LEN(0)) / sizeof(int)), line + 1,
+			   line + length);
+	if (write(STARTER, "\n", 1) != 1)
+		exit(1);
 	close(STARTER);
 }
 
@@ -311,13 +348,21 @@ int main(int argc, char **argv)
 		fprintf(stderr, "hyper-standin: started by runv, not by hand\n");
 		return 1;
 	}
+	char *name = strrchr(argv[1], '/');
+	if (name) {	/* by its folder: it is reached from another root, too */
+		*name++ = 0;
+		if (chdir(*argv[1] ? argv[1] : "/") < 0)
+			die("go to the socket");
+	} else {
+		name = argv[1];
+	}
 	enter(argc, argv);
 	int caught = signals(), out[3] = {0, own(1), own(2)};
 	wait_for_starter();
 	prctl(PR_SET_DUMPABLE, 0);	/* its memory is what people type */
 	while (status < 0 || !written()) {
 		if (hyperd < 0 && status < 0)
-			greet(argv[1], argv[2]);
+			greet(name, argv[2]);
 		send_stdin();
 		bool room = windows[0].end - windows[0].begin < WINDOW;
 		struct pollfd polled[] = {

@@ -6,9 +6,9 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
-from hypercontainer.runv import cgroup, console, hooks, stand_in
+from hypercontainer.runv import cgroup, console, hooks, program, stand_in
 from hypercontainer.runv.door import Door
 from hypercontainer.runv.flags import UsageError, Words
 
@@ -62,8 +62,11 @@ def create(door: Door, owner: str, words: Words) -> stand_in.StandIn:
         wanted = config.get("hooks") or {}
         hooks.run(wanted.get("prestart"), "prestart", state)
         hooks.run(wanted.get("createRuntime"), "createRuntime", state)
-        sources, trees = _trees(config, folder)
-        try:
+        root, binds, others = _files(config, folder)
+        wanted_trees = {root: True}
+        for bind in binds:
+            wanted_trees[bind.source] = wanted_trees.get(bind.source, False) or bind.recursive
+        with _trees([_Tree(*each) for each in wanted_trees.items()]) as trees:
             door.call(
                 "create",
                 trees,
@@ -75,12 +78,13 @@ def create(door: Door, owner: str, words: Words) -> stand_in.StandIn:
                 pid=made.pid,
                 start_time=made.start_time,
                 netns=f"/proc/{made.pid}/ns/net",
-                trees=sources,
+                trees=list(wanted_trees),
             )
-        finally:
-            for fd in trees:
-                os.close(fd)
         created = True
+        seen = [_Tree(root, True), *(_Tree(bind.source, bind.recursive, bind.read_only) for bind in binds)]
+        with _trees([tree._replace(private=True) for tree in seen]) as trees:  # or no root can be made of it
+            made.go(trees, [bind.place for bind in binds])
+        program.check(f"/proc/{made.pid}/root", process, others)
         _write_pid(words, made.pid)
     except BaseException:
         made.give_up()
@@ -89,7 +93,6 @@ def create(door: Door, owner: str, words: Words) -> stand_in.StandIn:
         if group:
             cgroup.remove(group)
         raise
-    made.go()
     return made
 
 
@@ -182,36 +185,64 @@ def _write_pid(words: Words, pid: int) -> None:
         os.replace(temporary, path)
 
 
-def _trees(config: dict[str, Any], folder: str) -> tuple[list[str], list[int]]:
-    """What this process sees at the sources of the root file system and of binds: hyperd may see something else."""
+class _Bind(NamedTuple):
+    source: str
+    place: str
+    recursive: bool
+    read_only: bool
+
+
+class _Tree(NamedTuple):
+    """`private`: what is mounted in it goes nowhere else."""
+
+    path: str
+    recursive: bool  # with what is mounted below
+    read_only: bool = False
+    private: bool = False
+
+
+def _files(config: dict[str, Any], folder: str) -> tuple[str, list[_Bind], list[str]]:
+    """The root file system, what is bound in it, and the places of what else is mounted there."""
     root = _object(config, "root").get("path")
     if not isinstance(root, str):
         raise BadBundle("cannot read config.json: root.path is missing")
-    wanted = {os.path.join(folder, root): True}  # with what is mounted below
+    binds, others = [], []
     for mount in config.get("mounts") or []:
-        options = mount.get("options") or []
-        if mount.get("type") == "bind" or {"bind", "rbind"} & set(options):
+        options, place = set(mount.get("options") or []), mount.get("destination", "")
+        if mount.get("type") == "bind" or {"bind", "rbind"} & options:
             source = os.path.join(folder, mount.get("source", ""))
-            wanted[source] = wanted.get(source, False) or "bind" not in options
-    sources, trees = list(wanted), list[int]()
+            binds.append(_Bind(source, place, "bind" not in options, bool({"ro", "rro"} & options)))
+        else:
+            others.append(place)
+    return os.path.join(folder, root), binds, others
+
+
+@contextmanager
+def _trees(wanted: Sequence[_Tree]) -> Iterator[list[int]]:
+    """What this process sees there, for the block: hyperd, and others, may see something else."""
+    trees: list[int] = []
     try:
-        for source, recursive in wanted.items():
-            trees += [_clone(source, recursive=recursive)]  # one by one: those so far are closed when one fails
-    except BaseException:
+        for tree in wanted:
+            trees += [_clone(tree)]  # one by one: those so far are closed when one fails
+        yield trees
+    finally:
         for fd in trees:
             os.close(fd)
-        raise
-    return sources, trees
 
 
-def _clone(path: str, *, recursive: bool) -> int:
+def _clone(wanted: _Tree) -> int:
     from hypercontainer.lib import mount
 
     try:
-        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        fd = os.open(wanted.path, os.O_PATH | os.O_CLOEXEC)
         try:
-            return mount.clone(fd, recursive=recursive)
+            return mount.clone(
+                fd,
+                attributes=mount.RDONLY if wanted.read_only else 0,
+                propagation=mount.MS_PRIVATE if wanted.private else 0,
+                recursive=wanted.recursive,
+            )
         finally:
             os.close(fd)
     except OSError as e:
-        raise BadBundle(f"cannot use {path}: {e.strerror}") from e
+        raise BadBundle(f"cannot use {wanted.path}: {e.strerror}") from e

@@ -115,7 +115,7 @@ def _verb(name: str, door: Door, owner: str, words: Words) -> int | None:
 
 
 def _process(name: str, door: Door, owner: str, words: Words) -> int:
-    from hypercontainer.runv import create, hooks
+    from hypercontainer.runv import create, hooks, program
 
     try:
         make = create.exec_ if name == "exec" else create.create
@@ -126,7 +126,7 @@ def _process(name: str, door: Door, owner: str, words: Words) -> int:
             except BaseException:
                 _delete(door, owner, words.arguments[0], force=True)
                 raise
-    except (create.BadBundle, hooks.HookFailed) as e:
+    except (create.BadBundle, hooks.HookFailed, program.NoProgram) as e:
         raise Failed(str(e)) from e
     if name == "create" or "detach" in words.switches:
         return 0

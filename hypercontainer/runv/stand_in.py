@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import socket
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,14 +21,20 @@ class StandIn(NamedTuple):
     key: str
     ours: socket.socket
 
-    def go(self) -> None:
-        """hyperd knows its key."""
-        self.ours.send(b"\n")
+    def go(self, trees: Sequence[int] = (), places: Sequence[str] = ()) -> None:
+        """hyperd knows its key. `trees`: what it sees of files, a root file system and one for each of `places`.
+
+        OSError when it cannot enter them."""
+        line = b"\n" + b"".join(os.fsencode(place) + b"\0" for place in places)
+        socket.send_fds(self.ours, [line], trees) if trees else self.ours.send(line)
+        if self.ours.recv(1) != b"\n":
+            raise OSError("the stand-in cannot enter the root file system")
         self.ours.close()
 
     def give_up(self) -> None:
         """There is nothing that it could stand for: it ends."""
         self.ours.close()
+        os.kill(self.pid, signal.SIGKILL)  # which nobody else waits for, so that it is still this process
         os.waitpid(self.pid, 0)
 
 

@@ -1,7 +1,7 @@
 """What config.json says -> what the engine is asked for. Pure, but that the size of a /dev/shm is looked up."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -35,12 +35,12 @@ RECURSIVE = {f"r{word}": word for word in ("ro", "nosuid", "nodev", "noexec", "n
 SHM = "/dev/shm"  # noqa: S108  a container's
 
 
-def config(found: document.Config, bundle: str) -> tuple[ContainerConfig, list[Bind]]:
-    """What runs, and what of the host it is shown. InvalidInput names the field."""
+def config(found: document.Config, bundle: str, trees: Mapping[str, int] = {}) -> tuple[ContainerConfig, list[Bind]]:
+    """What runs, and what of the host it is shown: `trees`, by the paths of binds. InvalidInput names the field."""
     linux = found.linux or document.Linux()
     assert found.process  # noqa: S101  document.checked
     refuse(found, linux)
-    mounts, binds = _mounts(found.mounts or [], bundle)
+    mounts, binds = _mounts(found.mounts or [], bundle, trees)
     return ContainerConfig(
         process=process(found.process, linux.seccomp, linux.personality),
         hostname=found.hostname,
@@ -65,10 +65,9 @@ def refuse(found: document.Config, linux: document.Linux) -> None:
             raise _unsupported(f"linux.namespaces: a {kind} namespace of this host", "it is not in the machine")
     if "user" in kinds:
         raise _unsupported("linux.namespaces: a user namespace")
-    if "network" not in kinds:
-        raise _unsupported("linux.namespaces: no network namespace, which is the host's", "give it one of its own")
-    if found.hostname and "uts" not in kinds:
-        raise InvalidInput("cannot set hostname: linux.namespaces has no uts namespace for it")
+    for kind in ("network", "pid", "ipc", "uts"):
+        if kind not in kinds:
+            raise _unsupported(f"linux.namespaces: no {kind} namespace, which is the host's", "give it one of its own")
     if len(found.hostname) > HOSTNAME_BYTES:
         raise InvalidInput(f"invalid hostname {found.hostname[:80]!r}: {HOSTNAME_BYTES} letters at most")
     for name, value in (
@@ -162,20 +161,18 @@ def _seccomp(found: document.Seccomp) -> bytes:
     return libseccomp.compile(found.default_action, found.default_errno_ret, arches, rules)
 
 
-def _mounts(found: Sequence[document.Mount], bundle: str) -> tuple[list[Mount], list[Bind]]:
+def _mounts(found: Sequence[document.Mount], bundle: str, trees: Mapping[str, int]) -> tuple[list[Mount], list[Bind]]:
     mounts, binds = [], []
     for each in (_placed(mount) for mount in found):
         options = each.options or []
-        if "tmpcopyup" in options:
-            raise _unsupported(f"mounts: tmpcopyup at {each.destination}")
         if each.uid_mappings or each.gid_mappings:
             raise _unsupported(f"mounts: {each.destination} with idmaps")
         if each.type == "bind" or {"bind", "rbind"} & set(options):
-            if each.destination == SHM and (size := _shm_bytes(each.source)):
+            source = os.path.join(bundle, each.source)
+            if each.destination == SHM and source in trees and (size := _shm_bytes(source, trees[source])):
                 mounts.append(_shm(size))
                 continue
             mounts.append(_bind(each, options))
-            source = os.path.join(bundle, each.source)
             binds.append(Bind(target=each.destination, source=source, read_only="ro" in options or "rro" in options))
         elif each.type == "tmpfs" and each.destination == "/dev":
             mounts.append(Mount(type="dev", destination="/dev", options=options))
@@ -202,14 +199,12 @@ def _bind(found: document.Mount, options: Sequence[str]) -> Mount:
     return Mount(type="bind", destination=found.destination, options=kept)
 
 
-def _shm_bytes(source: str) -> int:
+def _shm_bytes(source: str, tree: int) -> int:
     """Of a tmpfs that an engine has made for a container's /dev/shm; 0: it is something else."""
-    try:
-        stats = os.statvfs(source)
-        kind = os.path.basename(source) == "shm"
-    except OSError:
+    if os.path.basename(source) != "shm":
         return 0
-    return stats.f_blocks * stats.f_frsize if kind else 0
+    stats = os.fstatvfs(tree)
+    return stats.f_blocks * stats.f_frsize
 
 
 def _shm(size: int) -> Mount:

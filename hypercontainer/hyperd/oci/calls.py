@@ -68,11 +68,11 @@ async def create(bundles: Bundles, wanted: Create, fds: list[int]) -> None:
     found = document.checked(_convert(wanted.config, document.Config, "config.json"))
     assert found.root and found.linux  # noqa: S101  checked
     hooks = found.hooks or document.Hooks()
-    config, binds = bundle.config(found, wanted.bundle)
     root = os.path.join(wanted.bundle, found.root.path)
     if len(fds) != len(wanted.trees):
         raise InvalidInput(f"cannot create a container of {len(fds)} mount trees: {len(wanted.trees)} are named")
     trees = dict(zip(wanted.trees, fds, strict=True))
+    config, binds = bundle.config(found, wanted.bundle, trees)
     fds.clear()  # they are the engine's now
     await bundles.create(
         Bundle(

@@ -665,6 +665,18 @@ def test_options_of_mounts(guest: Guest) -> None:
     assert (spread["/t"], spread["/a"], spread["/u"]) == ("shared", "-", "-")
 
 
+def test_a_tmpfs_with_what_was_at_its_place(guest: Guest) -> None:
+    own: list[dict[str, Any]] = [
+        {"type": "tmpfs", "target": "/etc", "options": ["tmpcopyup", "nosuid"]},
+        {"type": "tmpfs", "target": "/new", "options": ["tmpcopyup"]},
+    ]
+    guest.container(all_mounts=[*USUAL, *own])
+    guest.first()
+    assert guest.sh("grep -c root /etc/passwd; ls -A /new; stat -c %a /etc /new; echo x >/etc/x")[1] == "1\n755\n1777\n"
+    with pytest.raises(Refused, match="Read-only"):
+        guest.container("c2", all_mounts=[{"type": "tmpfs", "target": "/etc", "options": ["tmpcopyup", "ro"]}])
+
+
 def test_what_lies_below_proc_is_mounted_after_it(guest: Guest) -> None:
     """And with every first process, as that is."""
     (guest.folder / "hyper").mkdir()
