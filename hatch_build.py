@@ -7,9 +7,10 @@
 | hyperstart, PID 1 of every guest | guest/*.c | hypercontainer/_bin/ARCH/hyperstart |
 | hyper-jail, starts the VMM without privileges | host/jail/*.c | hypercontainer/_bin/hyper-jail |
 | hyper-standin, stands for a process in a guest | host/standin.c | hypercontainer/_bin/hyper-standin |
+| hyper-shim, holds containerd's connections | host/shim.c | hypercontainer/_bin/hyper-shim |
 | hyper-tsc, measures the time stamp counter | host/tsc.c | hypercontainer/_bin/hyper-tsc |
 | hyper-memory.so, loaded into a clone's VMM | host/memory.c | hypercontainer/_bin/hyper-memory.so |
-| the launcher, a fast start of Python | host/launcher.c | bin/hyperctl, bin/hyperd, bin/runv of the environment |
+| the launcher, a fast start of Python | host/launcher.c | bin/hyperctl, bin/hyperd, … of the environment |
 """
 
 import argparse
@@ -29,7 +30,7 @@ FLAGS = ["-Os", "-s", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"
 TAG = "py3-none-manylinux_2_17_x86_64.musllinux_1_1_x86_64"
 GLIBC = "gnu.2.31"  # of what QEMU is linked with, the oldest
 SHARED = ("-shared", "-fPIC")
-COMMANDS = ("hyperctl", "hyperd", "runv")  # the launcher runs what it is called as
+COMMANDS = ("hyperctl", "hyperd", "runv", "containerd-shim-hyper-v2")  # the launcher runs what it is called as
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def programs(arch: str = "x86_64") -> list[Program]:
         Program("hyper-jail", "host/jail/*.c", "hypercontainer/_bin/hyper-jail"),
         Program("hyper-tsc", "host/tsc.c", "hypercontainer/_bin/hyper-tsc"),
         Program("hyper-standin", "host/standin.c", "hypercontainer/_bin/hyper-standin"),
+        Program("hyper-shim", "host/shim.c", "hypercontainer/_bin/hyper-shim"),
         Program("hyper-memory.so", "host/memory.c", "hypercontainer/_bin/hyper-memory.so", libc=GLIBC, kind=SHARED),
         *(Program(command, "host/launcher.c", f"build/bin/{command}") for command in COMMANDS),
     ]

@@ -1,5 +1,5 @@
 /* Starts a command of ours quickly: python3 -I -S skips site, every .pth file and the user's environment, which
- * is half of what a short command would cost. Installed as hyperctl, hyperd and runv; runs what it is called as. */
+ * is half of what a short command would cost. Installed as each of our commands; runs what it is called as. */
 #include <errno.h>
 #include <glob.h>
 #include <libgen.h>
@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #define SCRIPT "hypercontainer/launch.py"
+#define COMMANDS {"hyperctl", "hyperd", "runv", "containerd-shim-hyper-v2"}
 #define SITE "lib/python3*/*-packages"
 
 static int first(const char *prefix, const char *pattern, char *found)
@@ -42,6 +43,16 @@ static int find_script(const char *prefix, char *script)
 	return root[0] == '/' && snprintf(script, PATH_MAX, "%s/" SCRIPT, root) < PATH_MAX && access(script, R_OK) == 0;
 }
 
+static int is_command(const char *name)
+{
+	static const char *const commands[] = COMMANDS;
+
+	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+		if (strcmp(name, commands[i]) == 0)
+			return 1;
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	char self[PATH_MAX], prefix[PATH_MAX], program[2 * PATH_MAX], python[2 * PATH_MAX], script[PATH_MAX];
@@ -56,7 +67,7 @@ int main(int argc, char **argv)
 	snprintf(prefix, sizeof prefix, "%s", self);
 	dirname(dirname(prefix));	/* both cut the string in place: the path is absolute */
 	const char *name = argc > 0 ? basename(argv[0]) : "";
-	if (strcmp(name, "hyperctl") != 0 && strcmp(name, "hyperd") != 0 && strcmp(name, "runv") != 0)
+	if (!is_command(name))
 		name = basename(self);
 	snprintf(program, sizeof program, "%s/bin/%s", prefix, name);
 	if (!find_script(prefix, script)) {

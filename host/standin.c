@@ -1,9 +1,10 @@
-/* hyper-standin SOCKET KEY [new-net|net=FD] [terminal]: stands on the host for a process in a virtual machine.
+/* hyper-standin SOCKET KEY [new-net|net=FD] [terminal] [hold=FD]: stands on the host for a process in a virtual machine.
  *
  * Engines know a container by a pid: this is that process. It holds the stdio that the engine gave and the network
  * namespace, hands hyperd what comes in and writes what goes out, forwards signals and the terminal's size, and ends
  * with the status of the process it stands for. It keeps count of the bytes, so that a hyperd that was killed and
- * comes back goes on where the last one was. docs/standin.md has the frames.
+ * comes back goes on where the last one was. docs/standin.md has the frames. `hold` is the other end of its stdin, a fifo
+ * whose writers come and go: it has no end before hyperd says so.
  *
  * Descriptor 3 is whoever starts it: a byte goes out when the namespace is entered. When hyperd knows KEY a line comes
  * in, and with a container's mount trees: of its root file system and, each with its place behind the line, of binds.
@@ -30,7 +31,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-enum { HELLO = 1, DATA, END, ACK, SIGNAL, RESIZE, EXIT, STOP };
+enum { HELLO = 1, DATA, END, ACK, SIGNAL, RESIZE, EXIT, STOP, RELEASE };
 enum { STARTER = 3, KEY_BYTES = 32, WINDOW = 64 * 1024, RETRY_MS = 50, LOST = 255 };
 enum { TREES_MAX = 253, LINE_MAX_BYTES = 64 * 1024, MOVE_FROM_FD = 4 /* MOVE_MOUNT_F_EMPTY_PATH */ };
 
@@ -54,7 +55,7 @@ struct window {
 };
 
 static struct window windows[3];
-static int hyperd = -1;	/* -1: nobody is there */
+static int hyperd = -1, held = -1;	/* -1: nobody is there; nothing is */
 static bool terminal, in_ended, in_told, in_stopped;
 static uint64_t in_sent;	/* of stdin, to this hyperd */
 static int64_t status = -1;	/* that it ends with, once all is written */
@@ -188,6 +189,11 @@ static bool hear(void)
 		in_stopped = true;
 		windows[0].begin = in_sent = windows[0].end;
 		return true;
+	case RELEASE:
+		if (held >= 0)
+			close(held);
+		held = -1;
+		return true;
 	case EXIT:
 		status = (int64_t)(frame.value & 0xff);
 		return true;
@@ -282,6 +288,8 @@ static void enter(int argc, char **argv)
 				die("enter the network namespace");
 			close(fd);
 		}
+		if (strncmp(argv[i], "hold=", 5) == 0)
+			held = atoi(argv[i] + 5);
 		terminal |= strcmp(argv[i], "terminal") == 0;
 	}
 	syscall(SYS_close_range, STARTER + 1, ~0U, 0);	/* what the engine had open: it may wait for the end of a pipe */

@@ -20,6 +20,8 @@ def main() -> int:
         from hypercontainer.hyperd.main import main as run
     elif name == "runv":
         from hypercontainer.runv.main import main as run
+    elif name == "containerd-shim-hyper-v2":
+        from hypercontainer.shim.main import main as run
     else:
         from hypercontainer.hyperctl.main import main as run
     return run()

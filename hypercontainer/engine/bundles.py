@@ -5,11 +5,12 @@ import re
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from hypercontainer.engine import top, update
-from hypercontainer.engine.stand_ins import StandIns
+from hypercontainer.engine.stand_ins import KILLED, First, Further, StandIns
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import AlreadyExists, InvalidInput, NotFound, WrongState
 from hypercontainer.lib import clock, proc
@@ -30,6 +31,7 @@ from hypercontainer.model.spec import NONE, ContainerSpec, EndpointSpec, ExecSpe
 from hypercontainer.sandbox import rootfs, size, stats
 from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.pod import Pod
+from hypercontainer.sandbox.stand_in import StandIn
 
 ID = re.compile(r"[A-Za-z0-9_+.-]{1,1024}")  # as runc has it
 STATUS: Mapping[str, Status] = {"created": "created", "running": "running", "paused": "paused"}
@@ -144,7 +146,44 @@ class Bundles:
             await asyncio.wait([container.exit or container.next], timeout=within_s)
         return BundleEnd(ended=container.record.state == "exited", oom=container.record.oom_killed)
 
-    async def exec(self, owner: str, id: str, wanted: BundleExec) -> None:
+    async def wait(self, owner: str, id: str) -> BundleState:
+        _, container = self._find(owner, id)
+        while self._status(container) == "created":
+            await self._begun_or_gone(container)
+        while container.alive and container.exit:
+            await asyncio.wait([container.exit])
+        return self._state(container)
+
+    async def _begun_or_gone(self, container: Container) -> None:
+        record = container.record.stand_in
+        assert record  # noqa: S101  another engine's
+        gone = asyncio.create_task(proc.gone(record.process.pid, record.process.start_time))
+        begun = asyncio.shield(container.next)
+        waits: set[asyncio.Future[Any]] = {gone, begun}
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+            begun.cancel()
+
+    async def resize(self, owner: str, id: str, rows: int, columns: int) -> None:
+        await First(*self._find(owner, id)).resize(rows, columns)
+
+    async def release(self, owner: str, id: str) -> None:
+        _, container = self._find(owner, id)
+        for sink in container.output.sinks:
+            if isinstance(sink, StandIn):
+                sink.release()
+
+    async def stats(self, owner: str, id: str) -> doc.Stats:
+        pod, container = self._find(owner, id)
+        if not container.running:
+            raise WrongState("measure", id, self._status(container))
+        sample = await pod.machine.running().agent.container_stats(container.record.id)
+        memory_mib = pod.site.machine_mib(pod.record)
+        return stats.sample(container.record, sample, vcpus=self.host.vcpus(pod.record), memory_mib=memory_mib)
+
+    async def exec(self, owner: str, id: str, wanted: BundleExec) -> Further:
         pod, container = self._find(owner, id)
         if not container.running:
             raise WrongState("exec in", id, self._status(container))
@@ -155,7 +194,7 @@ class Bundles:
         )
         exec_ = pod.add_exec(container, spec, process)
         await pod.start_exec(exec_)
-        self.stand_ins.add(wanted.stand_in, exec_)
+        return self.stand_ins.add(wanted.stand_in, exec_)
 
     async def stand(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self.stand_ins.serve(reader, writer)
@@ -186,6 +225,7 @@ class Bundles:
         record = container.record
         assert record.bundle and record.stand_in  # noqa: S101  another engine's
         status = self._status(container)
+        unbegun = status == "stopped" and record.state == "created"
         return BundleState(
             id=record.name,
             oci_version=record.bundle.oci_version,
@@ -198,6 +238,10 @@ class Bundles:
             cgroup=record.bundle.cgroup,
             poststart=record.bundle.poststart,
             poststop=record.bundle.poststop,
+            stand_in=record.stand_in.process,
+            exit_code=KILLED if unbegun and not record.error else record.exit_code,
+            finished_ns=record.finished_ns,
+            oom_killed=record.oom_killed,
         )
 
 

@@ -22,9 +22,10 @@ class StandIns:
         self._supervisor = supervisor
         self._execs: dict[str, Further] = {}  # by the key of whoever stands for it
 
-    def add(self, record: StandInRecord, exec_: Exec) -> None:
+    def add(self, record: StandInRecord, exec_: Exec) -> "Further":
         """`record` stands for an exec that has just been started."""
-        self._execs[record.key] = Further(StandIn(record, None), exec_)
+        further = self._execs[record.key] = Further(StandIn(record, None), exec_)
+        return further
 
     def of(self, container: Container) -> list[int]:
         """Pids of those that stand for execs in it."""
@@ -111,6 +112,12 @@ class Further:
 
     async def begun(self) -> None:
         pass
+
+    async def ended(self) -> int:
+        return await asyncio.shield(self.exec.exit)
+
+    def release(self) -> None:
+        self.stand_in.release()
 
     async def wait(self) -> int:
         status = await asyncio.shield(self.exec.exit)

@@ -8,7 +8,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -21,6 +21,7 @@ from hypercontainer.model.settings import Scope, Settings, load
 
 if TYPE_CHECKING:
     from hypercontainer.hyperd.oci.door import OciDoor
+    from hypercontainer.hyperd.shim.door import ShimDoor
 
 log = logging.getLogger("hyperd")
 
@@ -114,21 +115,27 @@ async def serve(
             notify(notify_socket, "STOPPING=1")
         finally:
             await close(doors, timeout_s=GRACE_S)
-            if bundles:
-                await bundles.close()
+            for bundle_door in bundles:
+                await bundle_door.close()
     finally:
         await engine.close()
 
 
-async def _for_bundles(settings: Settings, engine: Engine) -> "OciDoor | None":
-    """The open door of `runv`; None where the settings have none."""
+async def _for_bundles(settings: Settings, engine: Engine) -> "Sequence[OciDoor | ShimDoor]":
+    """The open doors of `runv` and of containerd's shims; none where the settings have none."""
     if not (path := settings.bundles_socket()):
-        return None
+        return []
     from hypercontainer.hyperd.oci.door import OciDoor
+    from hypercontainer.hyperd.shim.door import ShimDoor
 
-    door = OciDoor(Path(path), Path(f"{path}.stand-ins"), engine)
-    await door.open()
-    return door
+    stand_ins = Path(f"{path}.stand-ins")
+    doors: list[OciDoor | ShimDoor] = [
+        OciDoor(Path(path), stand_ins, engine),
+        ShimDoor(Path(f"{path}.shims"), stand_ins, engine.bundles),
+    ]
+    for door in doors:
+        await door.open()
+    return doors
 
 
 async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:

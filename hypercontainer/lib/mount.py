@@ -8,7 +8,7 @@ import ctypes
 import errno
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
@@ -99,6 +99,26 @@ def clone(fd: int, *, attributes: int = 0, propagation: int = 0, recursive: bool
         os.close(tree)
         raise
     return tree
+
+
+def clones(paths: Iterable[str]) -> list[int]:
+    """Clone the tree at each of `paths`, in their order. All or none; the error has the path."""
+    trees: list[int] = []
+    try:
+        for path in paths:
+            try:
+                fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+                try:
+                    trees.append(clone(fd))
+                finally:
+                    os.close(fd)
+            except OSError as e:
+                raise OSError(e.errno, os.strerror(e.errno or 0), path) from e
+    except BaseException:
+        for tree in trees:
+            os.close(tree)
+        raise
+    return trees
 
 
 def change(fd: int, attributes: int = 0, propagation: int = 0, *, cleared: int = 0, recursive: bool = True) -> None:

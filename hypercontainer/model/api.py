@@ -323,6 +323,20 @@ class Builds(Protocol):
         of one that is closed early, but for what the cache has."""
 
 
+class Further(Protocol):
+    """One more process in a container of another engine."""
+
+    async def ended(self) -> int:
+        """Wait for its status. HyperError: its machine is gone."""
+
+    async def signal(self, number: int) -> None: ...
+
+    async def resize(self, rows: int, columns: int) -> None: ...
+
+    def release(self) -> None:
+        """See Bundles.release."""
+
+
 class Bundles(Protocol):
     """Containers of other engines, which have images, names and logs of their own, by an OCI runtime's verbs. `owner`
     is whose they are, `id` what that one calls it: NotFound."""
@@ -364,8 +378,18 @@ class Bundles(Protocol):
     async def await_end(self, owner: str, id: str, within_s: float) -> BundleEnd:
         """Return when it has ended, or was deleted, or `within_s` from now."""
 
-    async def exec(self, owner: str, id: str, wanted: BundleExec) -> None:
+    async def exec(self, owner: str, id: str, wanted: BundleExec) -> Further:
         """Start one more process in it; its stand-in tells how it ends."""
+
+    async def wait(self, owner: str, id: str) -> BundleState:
+        """Its state once it is stopped: its process has ended, or its stand-in before that began."""
+
+    async def resize(self, owner: str, id: str, rows: int, columns: int) -> None: ...
+
+    async def release(self, owner: str, id: str) -> None:
+        """Nobody opens its stdin, a fifo, again: it ends with the last who writes."""
+
+    async def stats(self, owner: str, id: str) -> doc.Stats: ...
 
     async def stand(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Speak with a stand-in that has connected until it goes. InvalidInput for what is none."""

@@ -6,7 +6,7 @@ import msgspec
 
 from hypercontainer.model.container import ContainerConfig, Hook, Process, Resources, Value
 from hypercontainer.model.documents import NetworkStats
-from hypercontainer.model.record import StandInRecord
+from hypercontainer.model.record import ProcessRef, StandInRecord
 
 Status = Literal["created", "running", "paused", "stopped"]  # OCI's words
 
@@ -102,3 +102,7 @@ class BundleState(Value, frozen=True, kw_only=True):
     cgroup: str = ""
     poststart: list[Hook] = []
     poststop: list[Hook] = []
+    stand_in: ProcessRef
+    exit_code: int = 0  # once it is stopped
+    finished_ns: int = 0
+    oom_killed: bool = False

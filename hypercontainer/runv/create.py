@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from hypercontainer.runv import cgroup, console, hooks, program, stand_in
+from hypercontainer.lib import stand_in
+from hypercontainer.runv import cgroup, console, hooks, program
 from hypercontainer.runv.door import Door
 from hypercontainer.runv.flags import UsageError, Words
 

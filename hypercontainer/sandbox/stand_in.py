@@ -29,7 +29,7 @@ _FRAME, _HELLO = struct.Struct("<BBHIQ"), struct.Struct(f"<{KEY_BYTES}s3Q")
 class Kind(IntEnum):
     """Of a frame."""
 
-    HELLO, DATA, END, ACK, SIGNAL, RESIZE, EXIT, STOP = range(1, 9)
+    HELLO, DATA, END, ACK, SIGNAL, RESIZE, EXIT, STOP, RELEASE = range(1, 10)
 
 
 class Frame(NamedTuple):
@@ -107,6 +107,7 @@ class StandIn:
         self._writer: asyncio.StreamWriter | None = None
         self._news = asyncio.Condition()
         self._closed = True
+        self._released = False  # its stdin may end
 
     @property
     def offsets(self) -> Offsets:
@@ -171,6 +172,8 @@ class StandIn:
             self._took(1, hello.stderr)
             self._given = list(self._taken)
             self._news.notify_all()
+        if self._released:
+            self.release()
         stdin = _Stdin(self, of, hello.stdin)
         tasks = [asyncio.create_task(stdin.feed()), asyncio.create_task(self._tell_end(of))]
         try:
@@ -218,6 +221,11 @@ class StandIn:
 
     def acknowledge(self, offset: int) -> None:
         self._send(Frame(Kind.ACK, 0, offset))
+
+    def release(self) -> None:
+        """Have it let go of its stdin's other end: its last writer's end is the end."""
+        self._released = True
+        self._send(Frame(Kind.RELEASE, 0, 0))
 
     def stop_reading(self) -> None:
         self._send(Frame(Kind.STOP, 0, 0))

@@ -30,7 +30,7 @@ def root(tmp_path: Path, hook: ModuleType, monkeypatch: pytest.MonkeyPatch) -> P
     monkeypatch.setattr(hook, "cache_dir", lambda _: CHECKOUT / ".cache")
     (tmp_path / "guest").mkdir()
     (tmp_path / "host/jail").mkdir(parents=True)
-    for name in ("guest/init.c", "host/jail/main.c", "host/launcher.c", "host/standin.c", "host/tsc.c"):
+    for name in ("guest/init.c", "host/jail/main.c", "host/launcher.c", "host/shim.c", "host/standin.c", "host/tsc.c"):
         (tmp_path / name).write_text(PROGRAM % name)
     (tmp_path / "host/memory.c").write_text("int fallocate64(void) { return 7; }\n")
     return tmp_path
@@ -41,8 +41,8 @@ def built(hook: ModuleType, root: Path) -> set[str]:
 
 
 def test_each_program_is_built_static_and_runs(hook: ModuleType, root: Path) -> None:
-    programs = {"hyperstart", "hyper-jail", "hyper-standin", "hyper-tsc", "hyper-memory.so"}
-    assert built(hook, root) == {*programs, "hyperctl", "hyperd", "runv"}
+    programs = {"hyperstart", "hyper-jail", "hyper-shim", "hyper-standin", "hyper-tsc", "hyper-memory.so"}
+    assert built(hook, root) == {*programs, *hook.COMMANDS}
     said = subprocess.run([root / "hypercontainer/_bin/x86_64/hyperstart"], capture_output=True, timeout=20, check=True)
     assert said.stdout == b"guest/init.c\n"
     assert b"/ld-" not in (root / "build/bin/hyperctl").read_bytes()  # no dynamic linker is asked for

@@ -9,8 +9,9 @@ from hypercontainer.errors import InvalidInput
 from hypercontainer.hyperd.oci import document, scheduling
 from hypercontainer.lib import libseccomp
 from hypercontainer.model import capabilities, ulimits
-from hypercontainer.model.bundle import Bind, BundleUpdate
+from hypercontainer.model.bundle import Bind, Bundle, BundleExec, BundleUpdate
 from hypercontainer.model.container import Capabilities, ContainerConfig, Device, Mount, Process, Resources
+from hypercontainer.model.record import StandInRecord
 from hypercontainer.model.ulimits import Rlimit
 
 RLIMITS = (*ulimits.NAMES.values(), "RLIMIT_AS")
@@ -33,6 +34,56 @@ IN_PROC = (  # what an engine may put there, as runc has it
 )
 RECURSIVE = {f"r{word}": word for word in ("ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime")}
 SHM = "/dev/shm"  # noqa: S108  a container's
+
+
+def described(
+    found: document.Config,
+    *,
+    owner: str,
+    id: str,
+    path: str,
+    trees: Mapping[str, int],
+    netns: str,
+    stand_in: StandInRecord,
+) -> Bundle:
+    """All that the engine is asked for. InvalidInput names the field that it cannot be."""
+    assert found.root and found.linux  # noqa: S101  document.checked
+    runs, binds = config(found, path, trees)
+    hooks = found.hooks or document.Hooks()
+    return Bundle(
+        owner=owner,
+        id=id,
+        path=path,
+        oci_version=found.oci_version,
+        annotations=found.annotations or {},
+        rootfs=os.path.join(path, found.root.path),
+        read_only=False,
+        config=runs,
+        binds=binds,
+        netns=netns,
+        domainname=found.domainname,
+        cgroup=found.linux.cgroups_path,
+        poststart=hooks.poststart or [],
+        poststop=hooks.poststop or [],
+        stand_in=stand_in,
+    )
+
+
+def sources(found: document.Config, path: str) -> list[str]:
+    """Paths of the root file system and of all that is bound into it, each once."""
+    assert found.root  # noqa: S101  document.checked
+    binds = [each.source for each in found.mounts or [] if _is_bind(each)]
+    return list(dict.fromkeys(os.path.join(path, source) for source in [found.root.path, *binds]))
+
+
+def _is_bind(found: document.Mount) -> bool:
+    return found.type == "bind" or bool({"bind", "rbind"} & set(found.options or []))
+
+
+def further(found: document.Process, stand_in: StandInRecord) -> BundleExec:
+    """One more process."""
+    box = found.console_size or document.Box()
+    return BundleExec(process=process(found), rows=box.height, columns=box.width, stand_in=stand_in)
 
 
 def config(found: document.Config, bundle: str, trees: Mapping[str, int] = {}) -> tuple[ContainerConfig, list[Bind]]:
@@ -167,7 +218,7 @@ def _mounts(found: Sequence[document.Mount], bundle: str, trees: Mapping[str, in
         options = each.options or []
         if each.uid_mappings or each.gid_mappings:
             raise _unsupported(f"mounts: {each.destination} with idmaps")
-        if each.type == "bind" or {"bind", "rbind"} & set(options):
+        if _is_bind(each):
             source = os.path.join(bundle, each.source)
             if each.destination == SHM and source in trees and (size := _shm_bytes(source, trees[source])):
                 mounts.append(_shm(size))

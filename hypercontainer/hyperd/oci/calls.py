@@ -11,7 +11,6 @@ import msgspec
 from hypercontainer.errors import GuestError, InvalidInput
 from hypercontainer.hyperd.oci import bundle, document
 from hypercontainer.model.api import Bundles
-from hypercontainer.model.bundle import Bundle, BundleExec
 from hypercontainer.model.record import ProcessRef, StandInRecord
 
 MAX_WAIT_S = 60.0
@@ -66,42 +65,26 @@ class Delete(Arguments, frozen=True, kw_only=True):
 
 async def create(bundles: Bundles, wanted: Create, fds: list[int]) -> None:
     found = document.checked(_convert(wanted.config, document.Config, "config.json"))
-    assert found.root and found.linux  # noqa: S101  checked
-    hooks = found.hooks or document.Hooks()
-    root = os.path.join(wanted.bundle, found.root.path)
     if len(fds) != len(wanted.trees):
         raise InvalidInput(f"cannot create a container of {len(fds)} mount trees: {len(wanted.trees)} are named")
     trees = dict(zip(wanted.trees, fds, strict=True))
-    config, binds = bundle.config(found, wanted.bundle, trees)
-    fds.clear()  # they are the engine's now
-    await bundles.create(
-        Bundle(
-            owner=wanted.owner,
-            id=wanted.id,
-            path=wanted.bundle,
-            oci_version=found.oci_version,
-            annotations=found.annotations or {},
-            rootfs=root,
-            read_only=False,
-            config=config,
-            binds=binds,
-            netns=wanted.netns,
-            domainname=found.domainname,
-            cgroup=found.linux.cgroups_path,
-            poststart=hooks.poststart or [],
-            poststop=hooks.poststop or [],
-            stand_in=_stand_in(wanted),
-        ),
-        trees,
+    described = bundle.described(
+        found,
+        owner=wanted.owner,
+        id=wanted.id,
+        path=wanted.bundle,
+        trees=trees,
+        netns=wanted.netns,
+        stand_in=_stand_in(wanted),
     )
+    fds.clear()  # they are the engine's now
+    await bundles.create(described, trees)
 
 
 async def exec_(bundles: Bundles, wanted: Exec, fds: list[int]) -> None:
     found = _convert(wanted.process, document.Process, "process.json")
-    size = found.console_size or document.Box()
-    process = bundle.process(found)
-    further = BundleExec(process=process, rows=size.height, columns=size.width, stand_in=_stand_in(wanted))
-    with _told():
+    further = bundle.further(found, _stand_in(wanted))
+    with told():
         await bundles.exec(wanted.owner, wanted.id, further)
 
 
@@ -111,12 +94,12 @@ async def update(bundles: Bundles, wanted: Update, fds: list[int]) -> None:
 
 
 async def start(bundles: Bundles, wanted: Arguments, fds: list[int]) -> None:
-    with _told():
+    with told():
         await bundles.start(wanted.owner, wanted.id)
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def told() -> Iterator[None]:
     """Why nothing could be executed, in words that docker's client knows."""
     try:
         yield

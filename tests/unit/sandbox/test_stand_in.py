@@ -15,8 +15,8 @@ from hypercontainer.agent.streams import InputStream, Sender, Source
 from hypercontainer.agent.wire import Decoder
 from hypercontainer.agent.wire import Kind as WireKind
 from hypercontainer.errors import InvalidInput
+from hypercontainer.lib import stand_in as starter
 from hypercontainer.model.record import ProcessRef, StandInRecord
-from hypercontainer.runv import stand_in as starter
 from hypercontainer.sandbox.stand_in import Frame, Hello, Kind, StandIn, read_frame, read_hello
 
 LIMIT_S = 60

@@ -45,8 +45,10 @@ def start(
     terminal: bool = False,
     network: str = "",
     new_network: bool = False,
+    hold: int = -1,
 ) -> StandIn:
-    """`terminal`: its stdio is one. It enters the network namespace at `network`, or makes one of its own.
+    """`terminal`: its stdio is one. `hold`: the other end of its stdin, a fifo, which it keeps open.
+    It enters the network namespace at `network`, or makes one of its own.
 
     OSError when it cannot be started, or cannot enter `network`."""
     key = secrets.token_hex(16)
@@ -62,12 +64,15 @@ def start(
         if network:
             fd = os.open(network, os.O_RDONLY | os.O_CLOEXEC)
         actions.append((os.POSIX_SPAWN_DUP2, theirs.fileno(), FREE + 3))
-        if fd >= 0:
-            actions.append((os.POSIX_SPAWN_DUP2, fd, FREE + 4))
-            words.append("net=4")
-        elif new_network:
+        count = 4
+        for name, more in (("net", fd), ("hold", hold)):
+            if more >= 0:
+                actions.append((os.POSIX_SPAWN_DUP2, more, FREE + count))
+                words.append(f"{name}={count}")
+                count += 1
+        if new_network:
             words.append("new-net")
-        for n in range(5 if fd >= 0 else 4):
+        for n in range(count):
             actions += [(os.POSIX_SPAWN_DUP2, FREE + n, n), (os.POSIX_SPAWN_CLOSE, FREE + n)]
         pid = os.posix_spawn(PROGRAM, words, os.environ, file_actions=actions)
     finally:

@@ -1,0 +1,180 @@
+"""What a task's bundle gives, as its shim sees it: paths are looked up in that one's mount namespace."""
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from hypercontainer.errors import InvalidInput
+from hypercontainer.hyperd.oci import bundle, document
+from hypercontainer.hyperd.shim.messages import Mount
+from hypercontainer.lib import mount
+from hypercontainer.model.record import ProcessRef
+
+FLAGS = {
+    "ro": mount.RDONLY,
+    "nosuid": mount.NOSUID,
+    "nodev": mount.NODEV,
+    "noexec": mount.NOEXEC,
+    "noatime": 1024,
+    "nodiratime": 2048,
+    "relatime": 1 << 21,
+    "strictatime": 1 << 24,
+}
+IGNORED = ("rw", "defaults")
+MAX_OPTIONS = 4095  # bytes that the kernel takes
+NOTE = "hyper-shim.json"  # in a bundle
+
+
+class Stdio(msgspec.Struct, frozen=True, kw_only=True):
+    """Fifos of containerd's; "": none."""
+
+    stdin: str = ""
+    stdout: str = ""
+    stderr: str = ""
+    terminal: bool = False
+
+
+@dataclass
+class Given:
+    """Descriptors that were opened, to be closed by `close` unless they are taken out before."""
+
+    config: document.Config | None = None
+    stdio: list[int] = field(default_factory=list)
+    hold: int = -1  # the writers' end of stdin
+    network: int = -1
+    trees: dict[str, int] = field(default_factory=dict)
+
+    def close(self) -> None:
+        for fd in (*self.stdio, self.hold, self.network, *self.trees.values()):
+            if fd >= 0:
+                os.close(fd)
+
+
+class Within:
+    """The mount namespace of a shim."""
+
+    def __init__(self, process: ProcessRef) -> None:
+        self._process = process
+
+    async def _do(self, what: str, work: Callable[[], None]) -> None:
+        try:
+            await asyncio.to_thread(mount.within, self._process.pid, self._process.start_time, work)
+        except OSError as e:
+            raise InvalidInput(f"cannot {what}: {e.strerror}" + (f": {e.filename}" if e.filename else "")) from e
+
+    async def take(self, path: str, rootfs: Sequence[Mount], stdio: Stdio) -> Given:
+        """Mount the root file system of the bundle at `path`, and open what a container is made of."""
+        given = Given()
+
+        def work() -> None:
+            found = given.config = _read(path)
+            if rootfs:
+                _mount(os.path.join(path, "rootfs"), rootfs)
+            _open(stdio, given)
+            for namespace in (found.linux or document.Linux()).namespaces or []:
+                if namespace.type == "network" and namespace.path:
+                    given.network = os.open(namespace.path, os.O_RDONLY | os.O_CLOEXEC)
+                    if os.fstat(given.network).st_ino == os.stat("/proc/self/ns/net").st_ino:
+                        raise InvalidInput("cannot use this host's own network namespace: give the container another")
+            sources = bundle.sources(found, path)
+            given.trees = dict(zip(sources, mount.clones(sources), strict=True))
+            Path(path, NOTE).write_bytes(msgspec.json.encode(stdio))
+
+        try:
+            await self._do("create the container", work)
+        except BaseException:
+            given.close()
+            raise
+        return given
+
+    async def open(self, stdio: Stdio) -> Given:
+        given = Given()
+        try:
+            await self._do("open its streams", lambda: _open(stdio, given))
+        except BaseException:
+            given.close()
+            raise
+        return given
+
+    async def noted(self, path: str) -> Stdio:
+        """The streams that a task was made with."""
+        found = Stdio()
+
+        def work() -> None:
+            nonlocal found
+            found = msgspec.json.decode(Path(path, NOTE).read_bytes(), type=Stdio)
+
+        await self._do("find its streams", work)
+        return found
+
+    async def unmount(self, path: str) -> None:
+        def work() -> None:
+            while mount.unmount(os.path.join(path, "rootfs")):
+                pass
+
+        await self._do("unmount its root file system", work)
+
+
+def _read(path: str) -> document.Config:
+    with open(os.path.join(path, "config.json"), "rb") as file:
+        data = file.read(document.MAX_BYTES + 1)
+    if len(data) > document.MAX_BYTES:
+        raise InvalidInput(f"cannot read config.json: it has more than {document.MAX_BYTES} bytes")
+    return document.config(data)
+
+
+def _open(stdio: Stdio, given: Given) -> None:
+    """Each at once, whoever is at its other end: of an output both ends, so that it has one while its reader comes and
+    goes; of stdin the writers' end too."""
+    for name in (stdio.stdin, stdio.stdout, stdio.stderr):
+        if "://" in name:
+            raise InvalidInput(f"cannot use {name[:200]} as a stream: only fifos are taken, name one by its path")
+    if stdio.stdin:
+        given.stdio.append(os.open(stdio.stdin, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        given.hold = os.open(stdio.stdin, os.O_WRONLY | os.O_CLOEXEC)
+    else:
+        given.stdio.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    for name in (stdio.stdout, stdio.stderr):
+        given.stdio.append(os.open(name or os.devnull, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+
+
+def _mount(target: str, mounts: Sequence[Mount]) -> None:
+    """One over the other, as containerd wants it. What an earlier try has left there goes first."""
+    os.makedirs(target, mode=0o711, exist_ok=True)
+    while mount.unmount(target):
+        pass
+    for each in mounts:
+        where = os.path.join(target, each.target.lstrip("/"))
+        fd = os.open(where, os.O_PATH | os.O_CLOEXEC)
+        try:
+            _mount_one(fd, each)
+        finally:
+            os.close(fd)
+
+
+def _mount_one(target: int, found: Mount) -> None:
+    attributes, data, bind = 0, [], found.type == "bind"
+    for option in found.options:
+        if option in ("bind", "rbind"):
+            bind = True
+        elif option in FLAGS:
+            attributes |= FLAGS[option]
+        elif option == "loop" or option.startswith("X-containerd."):
+            raise InvalidInput(f"cannot mount {found.source[:200]} with {option[:60]}: it is not there yet")
+        elif option not in IGNORED:
+            data.append(option)
+    if bind:
+        source = os.open(found.source, os.O_PATH | os.O_CLOEXEC)
+        try:
+            known = attributes & (mount.RDONLY | mount.NOSUID | mount.NODEV | mount.NOEXEC)
+            return mount.bind(source, target, attributes=known)
+        finally:
+            os.close(source)
+    options = ",".join(data)
+    if len(options) > MAX_OPTIONS:
+        raise InvalidInput(f"cannot mount an image of so many layers: its options have {len(options)} bytes")
+    return mount.mount(found.source, target, found.type, attributes, options)

@@ -1,0 +1,437 @@
+"""containerd's service Task for one shim: what it is asked, as the engine has it.
+
+hyperd may have been killed since a request came. Such a one comes again (`again`): what can be done twice is; what was
+done is found in the engine's records; what only a killed hyperd knew, which is one more process, is answered with an
+error or its status 137.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, NamedTuple
+
+import msgspec
+
+from hypercontainer.errors import (
+    AlreadyExists,
+    HyperError,
+    InvalidInput,
+    NotFound,
+    Unavailable,
+    Unsupported,
+    WrongState,
+)
+from hypercontainer.hyperd.oci import bundle, document
+from hypercontainer.hyperd.oci.calls import told
+from hypercontainer.hyperd.shim import messages as m
+from hypercontainer.hyperd.shim import process
+from hypercontainer.hyperd.shim.bundle import Stdio, Within
+from hypercontainer.hyperd.shim.process import FurtherProcess, Process
+from hypercontainer.hyperd.shim.publisher import Publisher
+from hypercontainer.lib import proc, protobuf
+from hypercontainer.lib.stand_in import StandIn
+from hypercontainer.model.api import Bundles
+from hypercontainer.model.bundle import BundleState
+from hypercontainer.model.record import ProcessRef
+
+KILLED, LOST, NOT_STARTED = 137, 255, 127
+VERSION = "io.containerd.hyper.v2"
+STATUS = {
+    "created": m.Status.CREATED,
+    "running": m.Status.RUNNING,
+    "paused": m.Status.PAUSED,
+    "stopped": m.Status.STOPPED,
+}
+SANDBOX = "io.kubernetes.cri.sandbox-id"
+KIND = "io.kubernetes.cri.container-type"
+
+
+class Task(NamedTuple):
+    """A container of this shim."""
+
+    id: str
+    path: str  # of its bundle
+    first: Process
+    stand_in: ProcessRef
+    more: dict[str, FurtherProcess]
+
+
+class TaskService:
+    """`owner`: whose containers the engine is asked for."""
+
+    def __init__(
+        self,
+        bundles: Bundles,
+        owner: str,
+        shim: ProcessRef,
+        stand_ins: str,
+        publisher: Publisher,
+        adopt: Callable[[StandIn], None],
+    ) -> None:
+        """`adopt`: sees to it that a stand-in is reaped, which may be long after this."""
+        self._bundles, self._owner, self._shim, self._door = bundles, owner, shim, stand_ins
+        self._adopt = adopt
+        self._within, self._publisher = Within(shim), publisher
+        self._tasks: dict[str, Task] = {}
+        self._work: set[asyncio.Task[None]] = set()
+        self._calls: dict[str, tuple[type[Any], Callable[[Any, bool], Awaitable[object]]]] = {
+            "State": (m.StateRequest, self._state),
+            "Create": (m.CreateTaskRequest, self._create),
+            "Start": (m.StartRequest, self._start),
+            "Delete": (m.DeleteRequest, self._delete),
+            "Pids": (m.PidsRequest, self._pids),
+            "Pause": (m.PauseRequest, self._pause),
+            "Resume": (m.ResumeRequest, self._resume),
+            "Checkpoint": (m.CheckpointTaskRequest, self._refuse_checkpoint),
+            "Kill": (m.KillRequest, self._kill),
+            "Exec": (m.ExecProcessRequest, self._exec),
+            "ResizePty": (m.ResizePtyRequest, self._resize),
+            "CloseIO": (m.CloseIORequest, self._close_io),
+            "Update": (m.UpdateTaskRequest, self._refuse_update),
+            "Wait": (m.WaitRequest, self._wait),
+            "Stats": (m.StatsRequest, self._stats),
+            "Connect": (m.ConnectRequest, self._connect),
+            "Shutdown": (m.ShutdownRequest, self._shutdown),
+        }
+        self.ended = False  # containerd wants no more of this shim
+
+    async def recover(self, path: str) -> None:
+        """Take up the task of the bundle at `path` that a hyperd before this one has made."""
+        for state in await self._bundles.list(self._owner):
+            if state.bundle == path:
+                await self._take_up(state)
+
+    async def call(self, method: str, payload: bytes, *, again: bool) -> bytes | None:
+        """The answer, None: there is no such method. HyperError when it is refused."""
+        if method not in self._calls:
+            return None
+        kind, do = self._calls[method]
+        return protobuf.encode(await do(protobuf.decode(payload, kind), again))
+
+    async def close(self) -> None:
+        for work in list(self._work):
+            work.cancel()
+        await asyncio.gather(*self._work, return_exceptions=True)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+
+    def _find(self, id: str) -> Task:
+        try:
+            return self._tasks[id]
+        except KeyError:
+            raise NotFound("task", id) from None
+
+    def _find_process(self, id: str, exec_id: str) -> Process:
+        task = self._find(id)
+        if not exec_id:
+            return task.first
+        try:
+            return task.more[exec_id]
+        except KeyError:
+            raise NotFound("process", exec_id) from None
+
+    # the life of a task
+
+    async def _create(self, wanted: m.CreateTaskRequest, again: bool) -> m.CreateTaskResponse:
+        if wanted.checkpoint:
+            raise Unsupported("create a task from a checkpoint", "virtual machines")
+        if wanted.options and wanted.options.value:
+            raise InvalidInput(f"cannot use options of type {wanted.options.type_url[:100]!r}: this runtime has none")
+        if again and (pid := await self._made_before(wanted.id)):
+            return m.CreateTaskResponse(pid=pid)
+        stdio = Stdio(stdin=wanted.stdin, stdout=wanted.stdout, stderr=wanted.stderr, terminal=wanted.terminal)
+        given = await self._within.take(wanted.bundle, wanted.rootfs, stdio)
+        try:
+            assert given.config  # noqa: S101  take
+            _check(given.config)
+            new = given.network < 0
+            made = await process.stand(given, self._door, new_network=new)
+            self._adopt(made)
+            try:
+                described = bundle.described(
+                    given.config,
+                    owner=self._owner,
+                    id=wanted.id,
+                    path=wanted.bundle,
+                    trees=given.trees,
+                    netns=f"/proc/{made.pid}/ns/net",
+                    stand_in=process.record(made),
+                )
+                trees, given.trees = given.trees, {}  # they are the engine's now
+                await self._bundles.create(described, trees)
+            except BaseException:
+                made.ours.close()  # it ends
+                raise
+        finally:
+            given.close()
+        made.go()
+        task = await self._take_up(await self._bundles.state(self._owner, wanted.id), stdio)
+        self._publisher.publish(
+            m.TaskCreate(
+                container_id=wanted.id,
+                bundle=wanted.bundle,
+                rootfs=wanted.rootfs,
+                io=m.TaskIO(stdin=stdio.stdin, stdout=stdio.stdout, stderr=stdio.stderr, terminal=stdio.terminal),
+                pid=made.pid,
+            )
+        )
+        return m.CreateTaskResponse(pid=task.first.pid)
+
+    async def _made_before(self, id: str) -> int:
+        """The pid of a task that was whole when a hyperd was killed; what was not is removed."""
+        if (task := self._tasks.get(id)) and not task.first.exit:
+            return task.first.pid
+        self._tasks.pop(id, None)
+        await self._bundles.delete(self._owner, id, force=True)
+        return 0
+
+    async def _take_up(self, state: BundleState, stdio: Stdio | None = None) -> Task:
+        stdio = stdio or await self._within.noted(state.bundle)
+        ref = state.stand_in
+        first = Process(stdio, ref.pid, asyncio.get_running_loop().create_future())
+        task = self._tasks[state.id] = Task(state.id, state.bundle, first, ref, {})
+        self._spawn(self._watch(task))
+        return task
+
+    async def _watch(self, task: Task) -> None:
+        try:
+            state = await self._bundles.wait(self._owner, task.id)
+        except HyperError:
+            task.first.end(LOST)
+        else:
+            if state.oom_killed:
+                self._publisher.publish(m.TaskOOM(container_id=task.id))
+            task.first.end(state.exit_code, state.finished_ns)
+        self._tell_exit(task, task.id, task.first)
+
+    def _tell_exit(self, task: Task, id: str, of: Process) -> None:
+        found = of.ended.result()
+        self._publisher.publish(
+            m.TaskExit(container_id=task.id, id=id, pid=of.pid, exit_status=found.status, exited_at=found.at)
+        )
+
+    async def _start(self, wanted: m.StartRequest, again: bool) -> m.StartResponse:
+        task = self._find(wanted.id)
+        if wanted.exec_id:
+            return await self._start_further(task, wanted.exec_id, again)
+        if again and (await self._bundles.state(self._owner, task.id)).status != "created":
+            return m.StartResponse(pid=task.first.pid)
+        try:
+            with told():
+                await self._bundles.start(self._owner, task.id)
+        except HyperError:
+            proc.kill(task.stand_in.pid, task.stand_in.start_time)  # so it is stopped, as containerd expects
+            await task.first.ended
+            raise
+        self._publisher.publish(m.TaskStart(container_id=task.id, pid=task.first.pid))
+        return m.StartResponse(pid=task.first.pid)
+
+    async def _delete(self, wanted: m.DeleteRequest, again: bool) -> m.DeleteResponse:
+        task = self._find(wanted.id)
+        of = self._find_process(wanted.id, wanted.exec_id)
+        if wanted.exec_id and not of.exit:
+            further = task.more[wanted.exec_id]
+            if further.running:
+                raise WrongState("delete", wanted.exec_id, "running")
+            further.end(0)  # it never began
+        if not of.exit:
+            raise WrongState("delete", wanted.id, "running", "kill it first")
+        if wanted.exec_id:
+            del task.more[wanted.exec_id]
+        else:
+            await process.drained(task.stand_in)
+            await self._bundles.delete(self._owner, task.id, force=True)
+            await self._within.unmount(task.path)
+            del self._tasks[task.id]
+            self._publisher.publish(
+                m.TaskDelete(container_id=task.id, pid=of.pid, exit_status=of.exit.status, exited_at=of.exit.at)
+            )
+        return m.DeleteResponse(pid=of.pid, exit_status=of.exit.status, exited_at=of.exit.at)
+
+    # one more process
+
+    async def _exec(self, wanted: m.ExecProcessRequest, again: bool) -> m.Empty:
+        task = self._find(wanted.id)
+        if wanted.exec_id in task.more:
+            raise AlreadyExists(f"process {wanted.exec_id} exists already", "process", wanted.exec_id)
+        if wanted.spec is None:
+            raise InvalidInput("cannot add a process: it has no spec")
+        spec = document.process(wanted.spec.value)
+        spec = msgspec.structs.replace(spec, terminal=wanted.terminal)
+        stdio = Stdio(stdin=wanted.stdin, stdout=wanted.stdout, stderr=wanted.stderr, terminal=wanted.terminal)
+        ended = asyncio.get_running_loop().create_future()
+        task.more[wanted.exec_id] = FurtherProcess(stdio, 0, ended, spec)
+        self._publisher.publish(m.TaskExecAdded(container_id=task.id, exec_id=wanted.exec_id))
+        return m.Empty()
+
+    async def _start_further(self, task: Task, exec_id: str, again: bool) -> m.StartResponse:
+        if again:
+            raise Unavailable(f"cannot tell whether process {exec_id} began: hyperd was started again meanwhile")
+        of = self._find_process(task.id, exec_id)
+        assert isinstance(of, FurtherProcess) and of.spec  # noqa: S101  _exec
+        if of.started:
+            raise WrongState("start", exec_id, "started already")
+        of.started = True
+        given = await self._within.open(of.stdio)
+        try:
+            made = await process.stand(given, self._door)
+        finally:
+            given.close()
+        self._adopt(made)
+        try:
+            with told():
+                of.running = await self._bundles.exec(
+                    self._owner, task.id, bundle.further(of.spec, process.record(made))
+                )
+        except BaseException:
+            made.ours.close()  # it ends
+            of.end(NOT_STARTED)
+            raise
+        made.go()
+        if of.closed:
+            of.running.release()
+        of.pid = made.pid
+        self._spawn(self._watch_further(task, exec_id, of))
+        self._publisher.publish(m.TaskExecStarted(container_id=task.id, exec_id=exec_id, pid=of.pid))
+        return m.StartResponse(pid=of.pid)
+
+    async def _watch_further(self, task: Task, exec_id: str, of: FurtherProcess) -> None:
+        assert of.running  # noqa: S101  _start_further
+        try:
+            of.end(await of.running.ended())
+        except HyperError:
+            of.end(LOST)
+        self._tell_exit(task, exec_id, of)
+
+    # what one that runs is asked
+
+    async def _kill(self, wanted: m.KillRequest, again: bool) -> m.Empty:
+        of = self._find_process(wanted.id, wanted.exec_id)
+        if of.exit:
+            if again:
+                return m.Empty()
+            raise NotFound("running process", wanted.exec_id or wanted.id, "process already finished")
+        if not isinstance(of, FurtherProcess):
+            await self._bundles.kill(self._owner, wanted.id, wanted.signal)
+        elif of.running:
+            await of.running.signal(wanted.signal)
+        else:
+            raise WrongState("kill", wanted.exec_id, "not running")
+        return m.Empty()
+
+    async def _pause(self, wanted: m.PauseRequest, again: bool) -> m.Empty:
+        if not (again and await self._is(wanted.id, "paused")):
+            await self._bundles.pause(self._owner, self._find(wanted.id).id)
+        self._publisher.publish(m.TaskPaused(container_id=wanted.id))
+        return m.Empty()
+
+    async def _resume(self, wanted: m.ResumeRequest, again: bool) -> m.Empty:
+        if not (again and await self._is(wanted.id, "running")):
+            await self._bundles.resume(self._owner, self._find(wanted.id).id)
+        self._publisher.publish(m.TaskResumed(container_id=wanted.id))
+        return m.Empty()
+
+    async def _is(self, id: str, status: str) -> bool:
+        return (await self._bundles.state(self._owner, id)).status == status
+
+    async def _resize(self, wanted: m.ResizePtyRequest, again: bool) -> m.Empty:
+        of = self._find_process(wanted.id, wanted.exec_id)
+        if not isinstance(of, FurtherProcess):
+            await self._bundles.resize(self._owner, wanted.id, wanted.height, wanted.width)
+        elif of.running:
+            await of.running.resize(wanted.height, wanted.width)
+        elif of.spec:
+            size = document.Box(height=wanted.height, width=wanted.width)
+            of.spec = msgspec.structs.replace(of.spec, console_size=size)
+        return m.Empty()
+
+    async def _close_io(self, wanted: m.CloseIORequest, again: bool) -> m.Empty:
+        of = self._find_process(wanted.id, wanted.exec_id)
+        if not wanted.stdin:
+            return m.Empty()
+        if not isinstance(of, FurtherProcess):
+            await self._bundles.release(self._owner, wanted.id)
+        else:
+            of.closed = True
+            if of.running:
+                of.running.release()
+        return m.Empty()
+
+    # looking
+
+    async def _state(self, wanted: m.StateRequest, again: bool) -> m.StateResponse:
+        task, of = self._find(wanted.id), self._find_process(wanted.id, wanted.exec_id)
+        if of.exit:
+            status = m.Status.STOPPED
+        elif isinstance(of, FurtherProcess):
+            status = of.status
+        else:
+            status = STATUS[(await self._bundles.state(self._owner, task.id)).status]
+        return m.StateResponse(
+            id=task.id,
+            bundle=task.path,
+            pid=of.pid,
+            status=status,
+            stdin=of.stdio.stdin,
+            stdout=of.stdio.stdout,
+            stderr=of.stdio.stderr,
+            terminal=of.stdio.terminal,
+            exit_status=of.exit.status if of.exit else 0,
+            exited_at=of.exit.at if of.exit else None,
+            exec_id=wanted.exec_id,
+        )
+
+    async def _wait(self, wanted: m.WaitRequest, again: bool) -> m.WaitResponse:
+        task = self._tasks.get(wanted.id)
+        if again and task and wanted.exec_id and wanted.exec_id not in task.more:
+            given_up = FurtherProcess(Stdio(), 0, asyncio.get_running_loop().create_future())
+            given_up.end(KILLED)  # by the end of the hyperd that had it
+            task.more[wanted.exec_id] = given_up
+        found = await asyncio.shield(self._find_process(wanted.id, wanted.exec_id).ended)
+        return m.WaitResponse(exit_status=found.status, exited_at=found.at)
+
+    async def _pids(self, wanted: m.PidsRequest, again: bool) -> m.PidsResponse:
+        task = self._find(wanted.id)
+        processes: list[Process] = [task.first, *task.more.values()]
+        pids = [of.pid for of in processes if of.pid and not of.exit]
+        return m.PidsResponse(processes=[m.ProcessInfo(pid=pid) for pid in pids])
+
+    async def _stats(self, wanted: m.StatsRequest, again: bool) -> m.StatsResponse:
+        found = await self._bundles.stats(self._owner, self._find(wanted.id).id)
+        cpu = found.cpu_stats.cpu_usage
+        metrics = m.Metrics(
+            pids=m.PidsStat(current=found.pids_stats.current),
+            cpu=m.CPUStat(
+                usage_usec=cpu.total_usage // 1000,
+                user_usec=cpu.usage_in_usermode // 1000,
+                system_usec=cpu.usage_in_kernelmode // 1000,
+            ),
+            memory=m.MemoryStat(usage=found.memory_stats.usage, usage_limit=found.memory_stats.limit),
+        )
+        return m.StatsResponse(stats=m.any_of(m.METRICS, metrics))
+
+    async def _connect(self, wanted: m.ConnectRequest, again: bool) -> m.ConnectResponse:
+        task = self._tasks.get(wanted.id)
+        return m.ConnectResponse(shim_pid=self._shim.pid, task_pid=task.first.pid if task else 0, version=VERSION)
+
+    async def _shutdown(self, wanted: m.ShutdownRequest, again: bool) -> m.Empty:
+        self.ended = not self._tasks or wanted.now
+        return m.Empty()
+
+    async def _refuse_checkpoint(self, wanted: m.CheckpointTaskRequest, again: bool) -> m.Empty:
+        raise Unsupported(f"checkpoint {wanted.id}", "virtual machines")
+
+    async def _refuse_update(self, wanted: m.UpdateTaskRequest, again: bool) -> m.Empty:
+        raise Unsupported(f"update {wanted.id}", "this runtime, so far")
+
+
+def _check(found: document.Config) -> None:
+    """InvalidInput for what this door does not do with a bundle."""
+    annotations = found.annotations or {}
+    if annotations.get(KIND) or annotations.get(SANDBOX):
+        raise InvalidInput("cannot create a container of a Kubernetes pod: several in one machine are not there yet")
+    hooks = found.hooks or document.Hooks()
+    if hooks.prestart or hooks.create_runtime or hooks.poststart or hooks.poststop:
+        raise InvalidInput("cannot create the container with hooks: this runtime runs none yet")

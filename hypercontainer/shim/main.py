@@ -1,0 +1,156 @@
+"""containerd-shim-hyper-v2 [FLAGS] start|delete, as containerd calls it, in a bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import sys
+from contextlib import suppress
+
+from hypercontainer.errors import HyperError
+from hypercontainer.lib import protobuf, ttrpc
+
+DOOR = "/run/hyper-oci.sock"
+SOCKETS = "/run/containerd/s"  # where containerd's own shims listen, too
+SERVICE = "hyper.shim.v1.Shim"  # hyperd/shim/door.py
+PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_bin", "hyper-shim")
+VALUES = ("namespace", "id", "address", "publish-binary", "bundle", "socket")
+SWITCHES = ("debug", "v")
+ANSWER_S = 60.0
+
+
+class UsageError(Exception):
+    """The words make no sense."""
+
+
+def main() -> int:
+    """0, or 1 with a line on stderr, which containerd shows."""
+    try:
+        flags, verb = _parse(sys.argv[1:])
+        if "v" in flags:
+            from hypercontainer import __version__
+
+            print(f"containerd-shim-hyper-v2 {__version__}")
+        elif verb == "start":
+            print(_start(flags), end="")
+        elif verb == "delete":
+            os.write(1, _delete(flags))
+        else:
+            raise UsageError(f"there is no verb {verb!r}: containerd uses start and delete")
+    except (UsageError, HyperError, OSError) as e:
+        print(f"containerd-shim-hyper-v2: {e}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parse(words: list[str]) -> tuple[dict[str, str], str]:
+    """Go's flags: -name value, -name=value; and the verb."""
+    flags: dict[str, str] = {}
+    left = list(words)
+    while left and left[0].startswith("-"):
+        name, equals, value = left.pop(0).lstrip("-").partition("=")
+        if name in SWITCHES:
+            flags[name] = value
+        elif name in VALUES and (equals or left):
+            flags[name] = value if equals else left.pop(0)
+        else:
+            raise UsageError(f"unknown flag, or one without its value: -{name}")
+    return flags, left[0] if left else ""
+
+
+def _door() -> str:
+    return f"{os.environ.get('HYPER_OCI_HOST', DOOR).removeprefix('unix://')}.shims"
+
+
+def _greeting(flags: dict[str, str], method: str, bundle: str) -> bytes:
+    """A call of hyperd's that says who we are."""
+    for name in ("namespace", "id", "address"):
+        if not flags.get(name):
+            raise UsageError(f"-{name} is missing: containerd says it")
+    who = {
+        "address": flags["address"],
+        "events": os.environ.get("TTRPC_ADDRESS") or f"{flags['address']}.ttrpc",
+        "namespace": flags["namespace"],
+        "id": flags["id"],
+        "bundle": bundle,
+    }
+    return ttrpc.request(1, SERVICE, method, json.dumps(who).encode()).encode()
+
+
+def _start(flags: dict[str, str]) -> str:
+    """Where containerd reaches the shim of the bundle that we are in."""
+    bundle = os.getcwd()
+    greeting = _greeting(flags, "Serve", bundle)
+    name = f"{flags['address']}/{flags['namespace']}/{flags['id']}"
+    path = f"{SOCKETS}/{hashlib.sha256(name.encode()).hexdigest()}"
+    address = f"unix://{path}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock, suppress(OSError):
+        sock.connect(path)
+        return address  # it is there already
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    os.makedirs(SOCKETS, mode=0o711, exist_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        os.fchmod(sock.fileno(), 0o600)  # bind makes the file with this mode
+        sock.bind(path)
+        sock.listen()
+        _spawn(path, sock.fileno(), greeting)
+    temporary = os.path.join(bundle, ".address")
+    with open(temporary, "w") as file:
+        file.write(address)
+    os.replace(temporary, os.path.join(bundle, "address"))
+    return address
+
+
+def _spawn(path: str, listening: int, greeting: bytes) -> None:
+    ours, theirs = os.pipe()
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        high = os.dup2(listening, 100)  # its place may be one that is taken below
+        os.posix_spawn(
+            PROGRAM,
+            [PROGRAM, _door(), path],
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, ours, 0),
+                (os.POSIX_SPAWN_DUP2, null, 1),
+                (os.POSIX_SPAWN_DUP2, null, 2),
+                (os.POSIX_SPAWN_DUP2, high, 3),
+                (os.POSIX_SPAWN_CLOSE, high),
+            ],
+            setsid=True,
+        )
+        os.write(theirs, greeting)  # a pipe holds it
+    finally:
+        os.close(ours)
+        os.close(theirs)
+        os.close(null)
+
+
+def _delete(flags: dict[str, str]) -> bytes:
+    """What hyperd has to say of the container, a DeleteResponse; its machine is gone with that."""
+    call = _greeting(flags, "Delete", flags.get("bundle") or os.getcwd())
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(ANSWER_S)
+        try:
+            sock.connect(_door())
+        except OSError as e:
+            raise OSError(f"hyperd does not listen on {_door()}: {e.strerror}") from e
+        sock.sendall(call)
+        header = _exactly(sock, ttrpc.HEADER.size)
+        answer = protobuf.decode(_exactly(sock, ttrpc.length(header)), ttrpc.Response)
+    if answer.status and answer.status.code:
+        raise OSError(answer.status.message)
+    return answer.payload
+
+
+def _exactly(sock: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        piece = sock.recv(size - len(data))
+        if not piece:
+            raise OSError("hyperd has gone before its answer")
+        data += piece
+    return data

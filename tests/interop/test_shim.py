@@ -1,0 +1,236 @@
+"""containerd with our shim: `ctr run --runtime io.containerd.hyper.v2`, beside runc's, and over the death of hyperd."""
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import termios
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.testing.daemon import PrivateDaemon, Result
+from tests.interop.containerd import CONTAINERD, CTR, Containerd, containerd
+
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.docker,
+    pytest.mark.vm,
+    pytest.mark.skipif(not (CONTAINERD.exists() and CTR.exists()), reason="there is no containerd: run `make interop`"),
+]
+
+RUNTIME = ("--runtime", "io.containerd.hyper.v2")
+IMAGE = "docker.io/library/busybox:latest"
+LIMIT_S = 600.0
+
+
+class Ctr:
+    """containerd's client; `run` and `spawn` start a container named `one` in a machine."""
+
+    def __init__(self, daemon: Containerd, hyper: PrivateDaemon) -> None:
+        self.daemon, self.hyper = daemon, hyper
+
+    def __call__(self, *words: str, stdin: bytes = b"") -> Result:
+        return self.daemon(*words, stdin=stdin)
+
+    def ok(self, *words: str) -> str:
+        return self.daemon.ok(*words)
+
+    def run(self, *command: str, stdin: bytes = b"", runtime: tuple[str, ...] = RUNTIME) -> Result:
+        return self.daemon("run", "--rm", *runtime, IMAGE, "one", *command, stdin=stdin)
+
+    def start(self, *command: str) -> int:
+        """One that runs on, and its pid."""
+        self.ok("run", "-d", *RUNTIME, IMAGE, "one", *command)
+        return self.task("one")[0]
+
+    def spawn(self, *command: str) -> "subprocess.Popen[bytes]":
+        argv = self.daemon.argv("run", "--rm", *RUNTIME, IMAGE, "one", *command)
+        return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def task(self, id: str) -> tuple[int, str]:
+        """Its pid and its status; (0, "") when there is none."""
+        for line in self.ok("task", "ls").splitlines()[1:]:
+            if line.split()[0] == id:
+                return int(line.split()[1]), line.split()[2]
+        return 0, ""
+
+
+@pytest.fixture(scope="module")
+def daemon(shared_hyperd: PrivateDaemon, busybox_archive: Path) -> Iterator[Containerd]:
+    env = {"HYPER_OCI_HOST": f"unix://{shared_hyperd.folder}/hyper-oci.sock"}
+    with containerd(shared_hyperd.bin, env) as daemon:
+        daemon.ok("image", "import", str(busybox_archive))
+        yield daemon
+
+
+@pytest.fixture
+def ctr(daemon: Containerd, hyper: PrivateDaemon) -> Iterator[Ctr]:
+    yield Ctr(daemon, hyper)
+    if hyper.process is None:
+        hyper.start()
+    daemon.clear()
+    until(lambda: not list(shims(daemon)))
+    assert str(daemon.folder) not in Path("/proc/self/mountinfo").read_text()
+
+
+def shims(daemon: Containerd) -> Iterator[int]:
+    """Pids of those that serve it."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            mine = os.readlink(path.parent / "ns/mnt") == os.readlink(f"/proc/{daemon.process.pid}/ns/mnt")
+            if words[0].endswith(b"/hyper-shim") and mine:
+                yield int(path.parent.name)
+
+
+@contextmanager
+def ending(client: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[bytes]"]:
+    """A client that ends with the block, also when that fails."""
+    with client:
+        try:
+            yield client
+        finally:
+            client.kill()
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("command", "stdin"),
+    [
+        (("sh", "-c", "echo out; echo err >&2; exit 42"), b""),
+        (("wc", "-c"), b"x" * 300_000),
+        (("sh", "-c", "kill -TERM $$"), b""),
+        (("sh", "-c", "yes words | head -c 1000000 | md5sum"), b""),
+        (("sh", "-c", "id -u; pwd; ls /; touch /x && ls /x"), b""),
+    ],
+)
+def test_a_run_is_what_it_is_with_runc(ctr: Ctr, command: tuple[str, ...], stdin: bytes) -> None:
+    assert ctr.run(*command, stdin=stdin) == ctr.run(*command, stdin=stdin, runtime=())
+
+
+def test_it_is_a_machine(ctr: Ctr) -> None:
+    assert ctr.run("uname", "-r").out.strip() != os.uname().release
+
+
+def test_what_cannot_be_run_is_said(ctr: Ctr) -> None:
+    done = ctr.run("nosuch")
+    assert done.status == 1 and "nosuch: no such file or directory" in done.err
+    assert ctr.task("one") == (0, "")
+    assert "several in one machine are not there yet" in ctr(
+        "run", "--rm", *RUNTIME, "--annotation", "io.kubernetes.cri.container-type=sandbox", IMAGE, "two", "true"
+    ).err  # fmt: skip
+    ctr("container", "rm", "two")
+
+
+def test_a_life(ctr: Ctr) -> None:
+    pid = ctr.start("sleep", "1000")
+    assert ctr.task("one") == (pid, "RUNNING")
+    assert "hyper-standin" in Path(f"/proc/{pid}/cmdline").read_text()
+    done = ctr("task", "exec", "--exec-id", "e1", "one", "sh", "-c", "cat; echo err >&2; exit 7", stdin=b"through")
+    assert (done.out, done.status) == ("through", 7) and "err" in done.err
+    assert "nosuch: no such file or directory" in ctr("task", "exec", "--exec-id", "e2", "one", "nosuch").err
+    assert str(pid) in ctr.ok("task", "ps", "one")
+    metrics = ctr.ok("task", "metrics", "one")
+    assert re.search(r"pids\.current +1\b", metrics) and re.search(r"memory\.usage +[1-9]", metrics), metrics
+    ctr.ok("task", "pause", "one")
+    assert ctr.task("one") == (pid, "PAUSED")
+    ctr.ok("task", "resume", "one")
+    assert "checkpoint" in ctr("task", "checkpoint", "one").err
+    assert "not running" not in ctr("task", "rm", "one").err  # it runs: refused
+    assert ctr.task("one") == (pid, "RUNNING")
+    ctr.ok("task", "kill", "-s", "KILL", "one")
+    until(lambda: ctr.task("one")[1] == "STOPPED")
+    assert "process already finished" in ctr("task", "kill", "one").err
+    assert "exit code 137" in ctr("task", "rm", "one").err
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_terminal(ctr: Ctr) -> None:
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (33, 99))
+    script = 'tty; until [ "$(stty size)" = "33 99" ]; do :; done; echo sized; read x; exit 5'
+    argv = ctr.daemon.argv("run", "--rm", "-t", *RUNTIME, IMAGE, "one", "sh", "-c", script)
+    with ending(subprocess.Popen(argv, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)) as client:
+        os.close(slave)
+        said = b""
+        while b"sized" not in said:
+            said += os.read(master, 1000)
+        assert b"/dev/pts/0" in said
+        os.write(master, b"\n")
+        assert client.wait(LIMIT_S) == 5
+    os.close(master)
+
+
+def test_containerd_is_told(ctr: Ctr) -> None:
+    with ending(subprocess.Popen(ctr.daemon.argv("events"), stdout=subprocess.PIPE)) as events:
+        assert events.stdout
+        ctr.start("sleep", "1000")
+        ctr.ok("task", "exec", "--exec-id", "e1", "one", "true")
+        ctr.ok("task", "pause", "one")
+        ctr.ok("task", "resume", "one")
+        ctr.ok("task", "kill", "-s", "KILL", "one")
+        until(lambda: ctr.task("one")[1] == "STOPPED")
+        ctr("task", "rm", "one")
+        topics, last = [], b""
+        while b"/tasks/delete" not in last:
+            last = events.stdout.readline()
+            topics += re.findall(rb"/tasks/[a-z-]+", last)[:1]
+    wanted = ["create", "start", "exec-added", "exec-started", "exit", "paused", "resumed", "exit", "delete"]
+    assert [topic.decode().removeprefix("/tasks/") for topic in topics] == wanted
+
+
+def test_hyperd_may_die(ctr: Ctr) -> None:
+    with ending(ctr.spawn("sh", "-c", "while read line; do echo got $line; done; exit 9")) as client:
+        assert client.stdin and client.stdout
+        client.stdin.write(b"1\n")
+        client.stdin.flush()
+        assert client.stdout.readline() == b"got 1\n"
+        ctr.hyper.signal(signal.SIGKILL)
+        client.stdin.write(b"2\n")
+        client.stdin.flush()
+        ctr.hyper.start()
+        assert client.stdout.readline() == b"got 2\n"
+        assert ctr.task("one")[1] == "RUNNING"
+        assert ctr("task", "exec", "--exec-id", "e1", "one", "echo", "words").out == "words\n"
+        client.stdin.close()
+        assert client.wait(LIMIT_S) == 9
+
+
+def test_a_request_waits_for_the_next_hyperd(ctr: Ctr) -> None:
+    ctr.start("sleep", "1000")
+    ctr.hyper.signal(signal.SIGKILL)
+    with ending(subprocess.Popen(ctr.daemon.argv("task", "kill", "-s", "KILL", "one"))) as kill:
+        with pytest.raises(subprocess.TimeoutExpired):
+            kill.wait(1)
+        ctr.hyper.start()
+        assert kill.wait(LIMIT_S) == 0
+    until(lambda: ctr.task("one")[1] == "STOPPED")
+    assert "exit code 137" in ctr("task", "rm", "one").err
+
+
+def test_containerd_may_die(ctr: Ctr) -> None:
+    pid = ctr.start("sleep", "1000")
+    ctr.daemon.process.kill()
+    ctr.daemon.process.wait(LIMIT_S)
+    ctr.daemon.start()
+    assert ctr.task("one") == (pid, "RUNNING")
+    assert ctr("task", "exec", "--exec-id", "e1", "one", "echo", "words").out == "words\n"
+
+
+def test_who_kills_the_shim_kills_the_container(ctr: Ctr) -> None:
+    pid = ctr.start("sleep", "1000")
+    [shim] = shims(ctr.daemon)
+    os.kill(shim, signal.SIGKILL)
+    until(lambda: not Path(f"/proc/{pid}").exists())
+    until(lambda: ctr.task("one") == (0, ""))
