@@ -65,23 +65,12 @@ static int set_hook(int group, struct hook *hook, struct place inside, struct pl
 	return 0;
 }
 
-int nameserver_set(const struct json *json, struct error *err)
+static int lead_to(struct place outside, struct error *err)
 {
-	static const struct field fields[] = {
-		NEEDED(struct nameserver_args, address, JSON_STRING), NEEDED(struct nameserver_args, port, JSON_NUMBER),
-	};
 	static struct place now;
-	struct place inside = { htonl(0x7F00000B), htons(53) }, outside;
-	struct nameserver_args a = { 0 };
+	struct place inside = { htonl(RESOLVER_ADDRESS), htons(53) };
 	autoclose int group = -1;
 
-	if (!json)
-		return 0;
-	if (json_fields(json, fields, COUNT(fields), &a, err) < 0 || json_range("port", a.port, 1, 65535, err) < 0)
-		return -1;
-	outside.port = htons((uint16_t)a.port);
-	if (inet_pton(AF_INET, a.address, &outside.address) != 1)
-		return fail_as(err, EINVAL, "ask '%.64s' for names: it is no address of IPv4", a.address);
 	if (outside.address == now.address && outside.port == now.port)
 		return 0;
 	group = open(cgroup_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -92,4 +81,27 @@ int nameserver_set(const struct json *json, struct error *err)
 			return -1;
 	now = outside;
 	return 0;
+}
+
+int nameserver_here(uint16_t port, struct error *err)
+{
+	return lead_to((struct place){ htonl(RESOLVER_ADDRESS), htons(port) }, err);
+}
+
+int nameserver_set(const struct json *json, struct error *err)
+{
+	static const struct field fields[] = {
+		NEEDED(struct nameserver_args, address, JSON_STRING), NEEDED(struct nameserver_args, port, JSON_NUMBER),
+	};
+	struct nameserver_args a = { 0 };
+	struct place outside;
+
+	if (!json)
+		return 0;
+	if (json_fields(json, fields, COUNT(fields), &a, err) < 0 || json_range("port", a.port, 1, 65535, err) < 0)
+		return -1;
+	outside.port = htons((uint16_t)a.port);
+	if (inet_pton(AF_INET, a.address, &outside.address) != 1)
+		return fail_as(err, EINVAL, "ask '%.64s' for names: it is no address of IPv4", a.address);
+	return lead_to(outside, err);
 }

@@ -4,7 +4,11 @@
 
 #include "json.h"
 
+enum { RESOLVER_ADDRESS = 0x7F00000B };	/* 127.0.0.11 */
+
 /* {"address":"10.0.0.1","port":n}: questions to 127.0.0.11, port 53, go there. NULL: as before. */
 int nameserver_set(const struct json *json, struct error *err);
+/* They go to that port of 127.0.0.11 itself. */
+int nameserver_here(uint16_t port, struct error *err);
 
 #endif

@@ -4,6 +4,7 @@
 #include "mount.h"
 #include "nameserver.h"
 #include "net.h"
+#include "relay.h"
 #include "spawn.h"
 
 #include <fcntl.h>
@@ -26,7 +27,7 @@ bool pod_is_set;
 struct setup_args {
 	const char *hostname, *entropy, *share;
 	const struct json *removed, *interfaces, *routes, *nameserver, *dns, *hosts, *sysctls;
-	bool share_pid;
+	bool share_pid, resolver;
 	int64_t time_ns;
 };
 
@@ -133,7 +134,8 @@ static int setup(const struct setup_args *a, struct error *err)
 		return -1;
 	if ((a->hostname && names_set_hostname(a->hostname, err) < 0) || set_sysctls(a->sysctls, err) < 0 ||
 	    net_remove(a->removed, err) < 0 || net_setup(a->interfaces, a->routes, err) < 0 ||
-	    nameserver_set(a->nameserver, err) < 0 || names_set_dns(a->dns, err) < 0 ||
+	    nameserver_set(a->nameserver, err) < 0 || (a->resolver && relay_resolver(err) < 0) ||
+	    names_set_dns(a->dns, err) < 0 ||
 	    names_set_hosts(a->hosts, err) < 0 || (a->share && mount_share(a->share, err) < 0))
 		return -1;
 	if (a->share_pid && spawn_share_pids(err) < 0)
@@ -154,6 +156,7 @@ int op_pod_setup(const struct call *call, const struct json *args, struct buffer
 		FIELD(struct setup_args, entropy, JSON_STRING), FIELD(struct setup_args, sysctls, JSON_OBJECT),
 		FIELD(struct setup_args, share_pid, JSON_BOOL), FIELD(struct setup_args, share, JSON_STRING),
 		FIELD(struct setup_args, removed, JSON_ARRAY), FIELD(struct setup_args, nameserver, JSON_OBJECT),
+		FIELD(struct setup_args, resolver, JSON_BOOL),
 	};
 	struct setup_args a = { 0 };
 

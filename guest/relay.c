@@ -2,7 +2,9 @@
 
 #include "channel.h"
 #include "mount.h"
+#include "nameserver.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,12 +12,14 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-enum { BACKLOG = 128, NAME_BYTES = 32 };
+enum { BACKLOG = 128, NAME_BYTES = 32, QUESTION_MAX = 4096 };
 
 struct listener {
 	struct listener *next;
-	struct container *container;
+	struct container *container;	/* NULL: the pod's own */
 	const struct mount_spec *spec;
+	const char *target;
+	bool datagrams;
 	struct source source;		/* watched while the host wants to know, and has not been told */
 	bool told;			/* that somebody waits */
 };
@@ -27,6 +31,15 @@ struct connection {
 	uint32_t input, output;
 };
 
+/* A question that came by UDP, which the host sees as a connection: both are TCP's, two bytes of length before each. */
+struct question {
+	struct source source;		/* our end of that */
+	int from;			/* the socket that it came to */
+	struct sockaddr_in client;
+	size_t length;			/* of what there is of the answer */
+	uint8_t answer[2 + 65535];
+};
+
 static struct listener *listeners;
 static struct connection *connections;
 static uint64_t watcher;		/* the session whose host wants to be told */
@@ -36,6 +49,11 @@ static void watch(struct listener *l)
 	loop_watch(&l->source, watcher && watcher == channel_session() && !l->told ? EPOLLIN : 0);
 }
 
+static const char *owner(const struct listener *l)
+{
+	return l->container ? l->container->id : "";
+}
+
 static void knock(struct source *source, uint32_t events)
 {
 	struct listener *l = (struct listener *)((char *)source - offsetof(struct listener, source));
@@ -43,7 +61,7 @@ static void knock(struct source *source, uint32_t events)
 	(void)events;
 	l->told = true;
 	watch(l);
-	tell_connection(l->container->id, l->spec->target);
+	tell_connection(owner(l), l->target);
 }
 
 /* Listening */
@@ -74,7 +92,8 @@ int relay_listen(struct container *c, const struct mount_spec *spec, struct erro
 
 	if (!l)
 		return fail(err, errno, "make a socket");
-	*l = (struct listener){ .next = listeners, .container = c, .spec = spec, .source = { -1, 0, knock } };
+	*l = (struct listener){ .next = listeners, .container = c, .spec = spec,
+				  .target = spec->target, .source = { -1, 0, knock } };
 	listeners = l;		/* relay_close has it from here on */
 	name_socket(c, spec, name);
 	l->source.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -98,10 +117,101 @@ int relay_open(const struct container *c, const struct mount_spec *spec, struct 
 static struct listener *find_listener(const char *container, const char *target, struct error *err)
 {
 	for (struct listener *l = listeners; l; l = l->next)
-		if (!strcmp(l->container->id, container) && !strcmp(l->spec->target, target))
+		if (!strcmp(owner(l), container) && !strcmp(l->target, target))
 			return l;
 	fail(err, ENOENT, "find a socket at %.100s in container %.64s", target, container);
 	return NULL;
+}
+
+/* Names */
+
+/* Of the first one the kernel chooses the port, which no process of a container misses: they see port 53 alone. */
+static int listen_for_questions(const char *target, uint16_t *port, struct error *err)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = *port,
+				       .sin_addr.s_addr = htonl(RESOLVER_ADDRESS) };
+	socklen_t length = sizeof(address);
+	struct listener *l = calloc(1, sizeof(*l));
+	bool datagrams = !strcmp(target, "udp");
+	int type = (datagrams ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK | SOCK_CLOEXEC;
+	autoclose int fd = l ? socket(AF_INET, type, 0) : -1;
+
+	if (fd < 0 || bind(fd, (void *)&address, length) < 0 || getsockname(fd, (void *)&address, &length) < 0 ||
+	    (!datagrams && listen(fd, BACKLOG) < 0)) {
+		fail(err, errno, "listen for questions of names");
+		free(l);
+		return -1;
+	}
+	*port = address.sin_port;
+	*l = (struct listener){ .next = listeners, .target = target, .datagrams = datagrams, .source = { fd, 0, knock } };
+	fd = -1;
+	listeners = l;
+	watch(l);
+	return 0;
+}
+
+int relay_resolver(struct error *err)
+{
+	static uint16_t port;
+
+	if (!port && (listen_for_questions("udp", &port, err) < 0 || listen_for_questions("tcp", &port, err) < 0))
+		return -1;
+	return nameserver_here(ntohs(port), err);
+}
+
+static void answered(struct source *source, uint32_t events)
+{
+	struct question *q = (struct question *)((char *)source - offsetof(struct question, source));
+	ssize_t n = read(q->source.fd, q->answer + q->length, sizeof(q->answer) - q->length);
+	size_t whole;
+
+	(void)events;
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	q->length += n > 0 ? (size_t)n : 0;
+	whole = q->length < 2 ? sizeof(q->answer) : 2 + (size_t)(q->answer[0] << 8 | q->answer[1]);
+	if (n > 0 && q->length < whole)
+		return;
+	if (q->length >= whole)		/* whoever asked may be gone: then nobody hears it */
+		sendto(q->from, q->answer + 2, whole - 2, MSG_DONTWAIT, (void *)&q->client, sizeof(q->client));
+	loop_close(&q->source);
+	free(q);
+}
+
+/* Take the next question as a connection would be: the host's end of it, or -1 and errno. */
+static int take_question(int from)
+{
+	uint8_t text[2 + QUESTION_MAX];
+	struct question *q;
+	socklen_t size = sizeof(q->client);
+	struct sockaddr_in client;
+	ssize_t n = recvfrom(from, text + 2, QUESTION_MAX, MSG_DONTWAIT | MSG_TRUNC, (void *)&client, &size);
+	int ends[2];
+
+	if (n < 0)
+		return -1;
+	if (n > QUESTION_MAX) {
+		errno = EMSGSIZE;
+		return -1;
+	}
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) < 0)
+		return -1;
+	text[0] = (uint8_t)(n >> 8);
+	text[1] = (uint8_t)n;
+	q = calloc(1, sizeof(*q));
+	if (!q || write(ends[0], text, 2 + (size_t)n) != 2 + n) {
+		free(q);
+		close(ends[0]);
+		close(ends[1]);
+		errno = ENOMEM;
+		return -1;
+	}
+	shutdown(ends[0], SHUT_WR);
+	q->source = (struct source){ ends[0], 0, answered };
+	q->from = from;
+	q->client = client;
+	loop_watch(&q->source, EPOLLIN);
+	return ends[1];
 }
 
 /* Connections */
@@ -178,9 +288,11 @@ void relay_close(struct container *container)
 bool relay_settled(void)
 {
 	for (struct listener *l = listeners; l; l = l->next)
-		if (l->told)
+		if (l->told && l->container)
 			return false;
 	for (struct connection *c = connections; c; c = c->next) {
+		if (!c->container)
+			continue;	/* a question: it has nothing to say that is missed */
 		const struct output *output = output_find(c->output);
 
 		if (!output->ended || !output_settled(output))
@@ -225,7 +337,7 @@ struct accept_args {
 static int parse_accept(const struct json *args, struct accept_args *a, struct error *err)
 {
 	static const struct field fields[] = {
-		NEEDED(struct accept_args, container, JSON_STRING), NEEDED(struct accept_args, target, JSON_STRING),
+		FIELD(struct accept_args, container, JSON_STRING), NEEDED(struct accept_args, target, JSON_STRING),
 		FIELD(struct accept_args, input, JSON_NUMBER), FIELD(struct accept_args, output, JSON_NUMBER),
 	};
 
@@ -241,14 +353,15 @@ static int parse_accept(const struct json *args, struct accept_args *a, struct e
 /* Whatever becomes of it, whoever has waited longest waits no more. */
 int op_socket_accept(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
 {
-	struct accept_args a = { 0 };
+	struct accept_args a = { .container = "" };
 	struct listener *l;
 	int fd;
 
 	(void)call;
 	if (parse_accept(args, &a, err) < 0 || !(l = find_listener(a.container, a.target, err)))
 		return -1;
-	fd = accept4(l->source.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	fd = l->datagrams ? take_question(l->source.fd)
+			  : accept4(l->source.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0)
 		fail(err, errno, "take a connection to %.100s", a.target);
 	l->told = false;

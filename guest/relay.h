@@ -5,6 +5,8 @@
 #include "container.h"
 
 void relay_boot(void);
+/* Listen at 127.0.0.11 for questions of names, by UDP and TCP, for the host to take: "udp" and "tcp" of no container. */
+int relay_resolver(struct error *err);
 /* Have the socket there that `spec`, one of the container's mounts, is to show; whoever connects waits for the host. */
 int relay_listen(struct container *container, const struct mount_spec *spec, struct error *err);
 /* That socket, to be mounted: an O_PATH descriptor. */

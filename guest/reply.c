@@ -70,7 +70,10 @@ void tell_connection(const char *container, const char *target)
 {
 	struct buffer text = { 0 };
 
-	buffer_format(&text, "{\"event\":\"connection\",\"container\":\"%s\",\"target\":", container);
+	buffer_format(&text, "{\"event\":\"connection\",");
+	if (*container)
+		buffer_format(&text, "\"container\":\"%s\",", container);
+	buffer_format(&text, "\"target\":");
 	buffer_string(&text, target);
 	buffer_add(&text, "}", 1);
 	channel_say(channel_session(), &text);

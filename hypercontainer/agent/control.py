@@ -103,9 +103,9 @@ class Control:
         if said.id is not None:
             self._answer(said.id, said)
         elif said.event == "connection":
-            if said.container is None or said.target is None:
+            if said.target is None:
                 raise WireError("cannot understand the guest's agent: a connection event names no socket")
-            self._connected(ConnectionEvent(container=said.container, target=said.target))
+            self._connected(ConnectionEvent(container=said.container or "", target=said.target))
         elif said.process is not None and said.status is not None:
             self._exited(ExitEvent(process=said.process, status=said.status, oom=said.oom))
         else:

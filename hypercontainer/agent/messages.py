@@ -55,11 +55,12 @@ SOCKETS = Feature("sockets", "reach a socket of this host")
 OVER = Feature("over", "go on from what a container has written")
 NAMESPACES = Feature("namespaces", "share processes, memory and queues with another container, or keep its own apart")
 SCHEDULING = Feature("scheduling", "choose how a process is scheduled, or its personality")
+RESOLVER = Feature("resolver", "ask an engine's resolver for names")
 
 # Of the guests of this version.
 FEATURES = (
     ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES, LAYERS, ROOTFS, NAMESERVER,
-    GROUP_NAMES, SOCKETS, ARCHIVE_USER, OVER, NAMESPACES, SCHEDULING,
+    GROUP_NAMES, SOCKETS, ARCHIVE_USER, OVER, NAMESPACES, SCHEDULING, RESOLVER,
 )  # fmt: skip
 
 
@@ -114,13 +115,14 @@ class PodSetup(Request, frozen=True, kw_only=True):
     With INTERFACES the guest looks for the devices of `interfaces` that it does not know, and lets go of those that
     have a MAC address of `removed`."""
 
-    needs: ClassVar[Mapping[str, Feature]] = {"removed": INTERFACES, "nameserver": NAMESERVER}
+    needs: ClassVar[Mapping[str, Feature]] = {"removed": INTERFACES, "nameserver": NAMESERVER, "resolver": RESOLVER}
 
     hostname: str = ""
     removed: list[str] = []
     interfaces: list[Interface] = []
     routes: list[Route] = []
     nameserver: Nameserver | None = None
+    resolver: bool = False  # questions that containers ask at 127.0.0.11 come as connections, "udp" and "tcp"
     dns: Resolver | None = None
     hosts: list[list[str]] | None = None  # [address, name, …]
     time_ns: int = 0
@@ -343,7 +345,7 @@ class ProcessStart(Request, frozen=True, kw_only=True):
 class SocketAccept(Request, frozen=True, kw_only=True):
     """Take the connection that has waited longest at a socket; without streams, refuse it."""
 
-    container: str
+    container: str = ""
     target: str
     input: int = 0
     output: int = 0
@@ -481,7 +483,7 @@ class ExitEvent(Answer, frozen=True, kw_only=True):
 class ConnectionEvent(Answer, frozen=True, kw_only=True):
     """Somebody waits at a socket. There is no other one of it until somebody was taken."""
 
-    container: Identifier
+    container: Identifier = ""  # of none: somebody asks for names
     target: Annotated[str, Meta(max_length=4096)]
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from hypercontainer import vm as vms
-from hypercontainer.agent.messages import MOUNTS, Listing, Rootfs
+from hypercontainer.agent.messages import MOUNTS, RESOLVER, Listing, Rootfs
 from hypercontainer.errors import Exhausted, GuestError, HyperError, InUse, WrongState
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Feature, Guest, Hotplug, SharedFolder, Snapshot, VmConfig
 from hypercontainer.lib import files
@@ -33,7 +33,7 @@ from hypercontainer.model.record import (
     PodRecord,
     SnapshotInfo,
 )
-from hypercontainer.sandbox import agent_requests, clock, first_guests, relay, rootfs
+from hypercontainer.sandbox import agent_requests, clock, first_guests, relay, resolver, rootfs
 from hypercontainer.sandbox.interfaces import Interfaces
 from hypercontainer.sandbox.site import Boot, Records, Site
 from hypercontainer.storage import filling
@@ -149,6 +149,8 @@ class Machine:
                 hosts = self.interfaces.hosts(record.nics)
                 nameserver = self.interfaces.nameserver(vm, record.nics)
                 setup = agent_requests.pod_setup(record, hosts, share=share, hardware=hardware)
+                if vm.agent.has(RESOLVER) and resolver.of(record.nics):
+                    setup = msgspec.structs.replace(setup, resolver=True)
                 setup = agent_requests.asking(setup, self.interfaces.dns(nameserver), nameserver)
                 await vm.agent.setup_pod(setup)
                 if not clock.near(asked_s):

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from hypercontainer.agent.messages import ExitEvent
+from hypercontainer.agent.messages import RESOLVER, ExitEvent
 from hypercontainer.errors import Exhausted, GuestDied, GuestError, HyperError, InvalidInput, WrongState
 from hypercontainer.hypervisor.base import Feature, need
 from hypercontainer.lib import files
@@ -21,7 +21,7 @@ from hypercontainer.model.container import Process
 from hypercontainer.model.record import ContainerRecord, PodRecord
 from hypercontainer.model.spec import ExecSpec
 from hypercontainer.model.state import Verb
-from hypercontainer.sandbox import output, rootfs, shortage
+from hypercontainer.sandbox import output, resolver, rootfs, shortage
 from hypercontainer.sandbox import relay as relays
 from hypercontainer.sandbox.container import Container, ExecFailed
 from hypercontainer.sandbox.exec import KEPT, Exec
@@ -143,8 +143,11 @@ class Pod:
     def adopt(self, vm: Vm) -> None:
         """Hear from now on of what ends in the machine, and of its own end."""
         vm.agent.on_exit = self._on_exit
-        relay = Relay(vm, self.containers, self.spawn)
-        if any(self.machine.holds(container) and relays.of([container]) for container in self.record.containers):
+        asked = resolver.of(self.record.nics) if vm.agent.has(RESOLVER) else None
+        relay = Relay(vm, self.containers, self.spawn, asked)
+        if asked or any(
+            self.machine.holds(container) and relays.of([container]) for container in self.record.containers
+        ):
             self.spawn(relay.watch())
         self.spawn(self._watch(vm))
 

@@ -13,8 +13,9 @@ import socket
 import stat
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,12 +23,14 @@ from hypercontainer.agent.client import Connection
 from hypercontainer.agent.messages import ConnectionEvent
 from hypercontainer.errors import HyperError
 from hypercontainer.model.record import ContainerRecord, MountRecord, SocketRecord
+from hypercontainer.sandbox import resolver
 from hypercontainer.sandbox.container import Container
+from hypercontainer.sandbox.resolver import Resolver
 from hypercontainer.vm import Vm
 
 log = logging.getLogger(__name__)
 
-MAX_CONNECTIONS = 128  # of a container
+MAX_CONNECTIONS = 128  # of a container; and of questions of a pod
 CONNECT_S, FULL_S = 10.0, 0.02  # until whoever listens must have room for one more; between tries
 LINGER_S = 10.0  # for the last words of a guest that is gone to be taken
 COMPLAIN_S = 60.0  # between two complaints about a pod's
@@ -54,20 +57,31 @@ def owner(status: os.stat_result) -> SocketRecord | None:
 
 
 class Place(NamedTuple):
-    container: str  # its id
+    container: str  # its id; "": of none, where names are asked for
     target: str
 
 
+class Server(NamedTuple):
+    """Who is connected to somebody in a guest."""
+
+    who: str  # is connected
+    where: str
+    dial: Callable[[], Awaitable[socket.socket]]  # OSError
+    carry: Callable[[Connection, socket.socket], Awaitable[None]]
+
+
 class Relay:
-    """What is carried to and from one guest, until that is gone. `containers`: those that it may have."""
+    """What is carried to and from one guest, until that is gone. `containers`: those that it may have; `resolver`:
+    whom they ask for names, None if that goes another way."""
 
     def __init__(
         self,
         vm: Vm,
         containers: Mapping[str, Container],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
+        resolver: Resolver | None = None,
     ) -> None:
-        self._vm, self._containers, self._spawn = vm, containers, spawn
+        self._vm, self._containers, self._spawn, self._resolver = vm, containers, spawn, resolver
         self._open: Counter[str] = Counter()  # connections, by the ids of containers
         self._waiting: set[Place] = set()  # where somebody does
         self._serving: set[Place] = set()
@@ -82,34 +96,55 @@ class Relay:
     def _knocked(self, event: ConnectionEvent) -> None:
         """The guest says what it likes: of a place that there is not, nothing happens; of one where it has just said
         so, nothing more."""
-        container, place = self._containers.get(event.container), Place(event.container, event.target)
-        mount = next((m for m in of([container.record]) if m.target == event.target), None) if container else None
-        if container is None or mount is None:
+        place = Place(event.container, event.target)
+        server = self._server(place)
+        if server is None:
             return
         self._waiting.add(place)
         if place not in self._serving:
             self._serving.add(place)
-            self._spawn(self._serve(place, container, Path(mount.path)))
+            self._spawn(self._serve(place, server))
 
-    async def _serve(self, place: Place, container: Container, path: Path) -> None:
+    def _server(self, place: Place) -> Server | None:
+        """None: there is no such place."""
+        if not place.container:
+            if self._resolver is None or place.target not in resolver.KINDS:
+                return None
+            carrying = resolver.ask if place.target == "udp" else carry
+            return Server(
+                "the pod",
+                f"the resolver in {self._resolver.netns}",
+                partial(self._resolver.dial, place.target),
+                carrying,
+            )
+        container = self._containers.get(place.container)
+        mount = next((m for m in of([container.record]) if m.target == place.target), None) if container else None
+        if container is None or mount is None:
+            return None
+        path = Path(mount.path)
+        return Server(f"container {container.record.name}", str(path), partial(dial, path), carry)
+
+    async def _serve(self, place: Place, server: Server) -> None:
         """One after the other: the guest tells of the next one when the one before was taken."""
         try:
             while place in self._waiting:
                 self._waiting.discard(place)
                 try:
-                    await self._take(place, container, path)
+                    await self._take(place, server)
                 except HyperError as e:
-                    self._complain(f"container {container.record.name}: cannot connect it to {path}: {e}")
+                    self._complain(f"{server.who}: cannot connect it to {server.where}: {e}")
         finally:
             self._serving.discard(place)
 
-    async def _take(self, place: Place, container: Container, path: Path) -> None:
+    async def _take(self, place: Place, to: Server) -> None:
         try:
             if self._open[place.container] >= MAX_CONNECTIONS:
-                raise OSError(errno.EMFILE, f"the container has {MAX_CONNECTIONS} already")
-            server = await dial(path)
+                raise OSError(
+                    errno.EMFILE, f"the {'container' if place.container else 'pod'} has {MAX_CONNECTIONS} already"
+                )
+            server = await to.dial()
         except OSError as e:
-            self._complain(f"container {container.record.name}: cannot connect it to {path}: {e.strerror or e}")
+            self._complain(f"{to.who}: cannot connect it to {to.where}: {e.strerror or e}")
             await self._vm.agent.refuse_connection(*place)
             return
         try:
@@ -118,7 +153,7 @@ class Relay:
             server.close()
             raise
         self._open[place.container] += 1
-        self._spawn(self._carry(place.container, connection, server))
+        self._spawn(self._carry(place.container, connection, server, to.carry))
 
     def _complain(self, words: str) -> None:
         """Now and then: a guest may have itself refused as often as it likes."""
@@ -126,7 +161,13 @@ class Relay:
             self._complained_s = time.monotonic()
             log.warning("%s", words)
 
-    async def _carry(self, container: str, connection: Connection, server: socket.socket) -> None:
+    async def _carry(
+        self,
+        container: str,
+        connection: Connection,
+        server: socket.socket,
+        carry: Callable[[Connection, socket.socket], Awaitable[None]],
+    ) -> None:
         try:
             with server:
                 await carry(connection, server)

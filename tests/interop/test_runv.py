@@ -109,6 +109,28 @@ def test_two_on_a_network(docker: Docker) -> None:
         docker("network", "rm", "front")
 
 
+def test_two_on_a_network_with_names(docker: Docker) -> None:
+    """By UDP and TCP, also when another hyperd has come."""
+    docker.ok("network", "create", "named")
+    try:
+        docker.ok("run", "-d", "--name", "web", "--network", "named", "busybox", "httpd", "-f", "-h", "/www")
+        docker.ok("run", "-d", "--name", "asker", "--network", "named", "busybox", "sleep", "1000")
+        address = docker.ok("inspect", "-f", "{{.NetworkSettings.Networks.named.IPAddress}}", "web")
+        page = docker.ok("exec", "asker", "wget", "-q", "-O", "-", "http://web/")
+        assert "virtual machine" in page
+        assert f"Address: {address}" in docker.ok("exec", "asker", "nslookup", "-type=a", "web")
+        # what TCP takes: length, head, one question of the address of "web"; the address ends the answer
+        asked = r"\0\041\0\01\01\0\0\01\0\0\0\0\0\0\03web\0\0\01\0\01".replace(r"\041", r"\025")
+        script = f"(printf '{asked}'; sleep 2) | nc 127.0.0.11 53 | tail -c 4 | od -An -tu1 | xargs | tr ' ' ."
+        assert docker.ok("exec", "asker", "sh", "-c", script) == address
+        docker.hyper.signal(signal.SIGKILL)
+        docker.hyper.start()
+        assert f"Address: {address}" in docker.ok("exec", "asker", "nslookup", "-type=a", "web")
+    finally:
+        docker("rm", "-f", "web", "asker")
+        docker("network", "rm", "named")
+
+
 def test_hyperd_may_die(docker: Docker) -> None:
     script = "while read line; do echo got $line; done"
     argv = docker.daemon.argv("run", "--rm", "-i", "busybox", "sh", "-c", script)

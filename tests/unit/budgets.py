@@ -61,6 +61,7 @@ from hypercontainer.model import stream
 from hypercontainer.network import answers
 from hypercontainer.sandbox import archive as sandbox_archive
 from hypercontainer.sandbox import log as logs
+from hypercontainer.sandbox import resolver
 from hypercontainer.storage.volume import Volume
 from hypercontainer.testing import layers as made
 from tests.fuzz import targets
@@ -137,6 +138,12 @@ def archive(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         pieces = (data[at : at + compression.PIECE] for at in range(0, len(data), compression.PIECE))
         layout.read(spool.unpack(Path(folder), compression.plain(pieces), lambda *_: None))
+
+
+def whole_question(data: bytes) -> None:
+    for text in (data, resolver.LENGTH.pack(len(data) & 0xFFFF) + data):
+        with suppress(OSError):
+            resolver.whole(text)
 
 
 def question(data: bytes) -> None:
@@ -283,6 +290,7 @@ READERS: dict[str, Reader] = {
         UNPACKED,
     ),
     "questions for names": Reader(("network.answers", "network.nameserver"), question, bombs.questions),
+    "questions for an engine": Reader(("sandbox.resolver",), whole_question, bombs.questions),
     "Dockerfiles": Reader(("engine.build.dockerfile", "hyperd.docker.build"), dockerfiles, dockerfile_bombs),
     "contexts of builds": Reader(("engine.build.context", "engine.build.copy"), contexts, context_bombs, UNPACKED),
     "layers": Reader(("images.unpack",), targets.layers, lambda: {**bombs.tars(), **bombs.packed()}, UNPACKED),

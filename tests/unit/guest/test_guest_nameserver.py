@@ -1,5 +1,6 @@
 """127.0.0.11 in a guest leads to the nameserver that its host names, and answers come from 127.0.0.11."""
 
+import errno
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,6 +107,54 @@ def test_nothing_else_is_led_anywhere(running: Guest, servers: list[Server]) -> 
     servers[0].stream.settimeout(0)
     with pytest.raises(BlockingIOError):
         servers[0].stream.accept()
+
+
+def taken(guest: Guest, kind: str) -> tuple[int, int]:
+    """The streams of a question, once the guest has told of it."""
+    event = {"event": "connection", "target": kind}
+    guest.host.until(lambda: event in guest.host.events)
+    guest.host.events.remove(event)
+    streams = guest.host.stream(output=False), guest.host.stream(output=True)
+    guest.host.call("socket.accept", target=kind, input=streams[0], output=streams[1])
+    return streams
+
+
+def framed(guest: Guest, stream: int) -> bytes:
+    """A question that came on `stream`, without its length."""
+    data = guest.host.outputs[stream]
+    guest.host.until(lambda: len(data.data) > 2 and len(data.data) >= 2 + int.from_bytes(data.data[:2]))
+    return bytes(data.data[2:])
+
+
+@pytest.mark.usefixtures("ask_program")
+def test_questions_come_to_the_host_as_connections(running: Guest) -> None:
+    running.host.call("pod.setup", resolver=True)
+    running.host.call("pod.setup", resolver=True)  # again = no change
+    running.host.call("socket.watch")
+    for how, kind in (("sendto", "udp"), ("connect", "udp"), ("tcp", "tcp")):
+        streams = running.start(how, "ask", how, "web.example")
+        to_guest, from_guest = taken(running, kind)
+        query = dns.message.from_wire(framed(running, from_guest))
+        said = dns.message.make_response(query)
+        said.answer.append(dns.rrset.from_text(query.question[0].name, 0, "IN", "A", FIRST))
+        wire = said.to_wire()
+        running.host.write(to_guest, len(wire).to_bytes(2) + wire, end=True)
+        assert running.host.read_all(streams["stdout"]).decode() == f"127.0.0.11:53 0 {FIRST}\n"
+        running.host.call("socket.close", input=to_guest)
+
+
+@pytest.mark.usefixtures("ask_program")
+def test_a_question_that_is_refused_is_forgotten(running: Guest) -> None:
+    running.host.call("pod.setup", resolver=True)
+    running.host.call("socket.watch")
+    running.start("asker", "ask", "sendto", "web.example")
+    event = {"event": "connection", "target": "udp"}
+    running.host.until(lambda: event in running.host.events)
+    running.host.events.remove(event)
+    running.host.call("socket.accept", target="udp")
+    with pytest.raises(Refused) as refused:
+        running.host.call("socket.accept", target="udp")
+    assert refused.value.errno == errno.EAGAIN
 
 
 @pytest.mark.parametrize("bad", [
