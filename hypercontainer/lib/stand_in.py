@@ -20,6 +20,7 @@ class StandIn(NamedTuple):
     start_time: int
     key: str
     ours: socket.socket
+    master: int = -1  # of a terminal that whoever started it passes on to
 
     def go(self, trees: Sequence[int] = (), places: Sequence[str] = ()) -> None:
         """hyperd knows its key. `trees`: what it sees of files, a root file system and one for each of `places`.

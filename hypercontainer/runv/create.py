@@ -31,8 +31,8 @@ def read(path: str) -> dict[str, Any]:
     return found
 
 
-def create(door: Door, owner: str, words: Words) -> stand_in.StandIn:
-    """Make a container of a bundle. What was made is gone when this fails."""
+def create(door: Door, owner: str, words: Words, *, waiting: bool) -> stand_in.StandIn:
+    """Make a container of a bundle. What was made is gone when this fails. `waiting`: for its end."""
     id = words.arguments[0]
     folder = os.path.abspath(words.values.get("bundle", "."))
     config = read(os.path.join(folder, "config.json"))
@@ -45,9 +45,11 @@ def create(door: Door, owner: str, words: Words) -> stand_in.StandIn:
     if any(container["id"] == id for container in door.call("list", owner=owner)):
         raise BadBundle(f"container with given ID already exists: {id}")
     os.makedirs(owner, 0o711, exist_ok=True)  # nothing is in it: engines look whether it is there
-    with _stdio(words, process) as (stdio, terminal):
+    with _stdio(words, process, waiting=waiting) as stdio:
         new = bool(network and not path)
-        made = stand_in.start(door.stand_ins, stdio, terminal=terminal, network=path, new_network=new)
+        made = stand_in.start(
+            door.stand_ins, stdio.fds, terminal=stdio.terminal, network=path, new_network=new
+        )._replace(master=stdio.master)
     group, created = linux.get("cgroupsPath"), False
     try:
         if group:
@@ -97,12 +99,12 @@ def create(door: Door, owner: str, words: Words) -> stand_in.StandIn:
     return made
 
 
-def exec_(door: Door, owner: str, words: Words) -> stand_in.StandIn:
-    """One more process in a container that runs."""
+def exec_(door: Door, owner: str, words: Words, *, waiting: bool) -> stand_in.StandIn:
+    """One more process in a container that runs. `waiting`: for its end."""
     id = words.arguments[0]
     process = _process(door, owner, words)
-    with _stdio(words, process) as (stdio, terminal):
-        made = stand_in.start(door.stand_ins, stdio, terminal=terminal)
+    with _stdio(words, process, waiting=waiting) as stdio:
+        made = stand_in.start(door.stand_ins, stdio.fds, terminal=stdio.terminal)._replace(master=stdio.master)
     try:
         door.call("exec", owner=owner, id=id, process=process, key=made.key, pid=made.pid, start_time=made.start_time)
         _write_pid(words, made.pid)
@@ -150,30 +152,45 @@ def _object(document: dict[str, Any], key: str) -> dict[str, Any]:
     return found
 
 
+class _Stdio(NamedTuple):
+    """What a process gets. `terminal`: that is one, with its other end at `master` if that is ours to keep."""
+
+    fds: Sequence[int] = (0, 1, 2)
+    terminal: bool = False
+    master: int = -1
+
+
 @contextmanager
-def _stdio(words: Words, process: dict[str, Any]) -> Iterator[tuple[Sequence[int], bool]]:
-    """What the process gets, for the block, and whether that is a terminal."""
-    terminal = _console(words, process)
-    if terminal is None:
-        yield (0, 1, 2), False
-        return
-    try:
-        yield (terminal,) * 3, True
-    finally:
-        os.close(terminal)
-
-
-def _console(words: Words, process: dict[str, Any]) -> int | None:
+def _stdio(words: Words, process: dict[str, Any], *, waiting: bool) -> Iterator[_Stdio]:
+    """For the block. `waiting`: we stay as long as the process, and can pass on what our own terminal says."""
     path = words.values.get("console-socket")
     if not process.get("terminal"):
         if path:
             raise UsageError("--console-socket is for a process with a terminal")
-        return None
-    if not path:
-        raise UsageError("a process with a terminal needs --console-socket")
+        yield _Stdio()
+        return
     size = process.get("consoleSize") or {}
+    master = -1
+    if path:
+        slave = _console(path, size.get("height", 0), size.get("width", 0))
+    elif waiting:
+        from hypercontainer.runv import terminal
+
+        if not size:
+            size["height"], size["width"] = terminal.size()
+        process["consoleSize"] = size  # from its first moment on
+        master, slave = terminal.pair(size.get("height", 0), size.get("width", 0))
+    else:
+        raise UsageError("a process with a terminal needs --console-socket where nobody waits for it")
     try:
-        return console.to_socket(path, size.get("height", 0), size.get("width", 0))
+        yield _Stdio((slave,) * 3, True, master)
+    finally:
+        os.close(slave)
+
+
+def _console(path: str, rows: int, columns: int) -> int:
+    try:
+        return console.to_socket(path, rows, columns)
     except OSError as e:
         raise BadBundle(f"cannot send the terminal to {path}: {e.strerror}") from e
 

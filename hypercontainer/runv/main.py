@@ -119,7 +119,8 @@ def _process(name: str, door: Door, owner: str, words: Words) -> int:
 
     try:
         make = create.exec_ if name == "exec" else create.create
-        made = make(door, owner, words)
+        waiting = name != "create" and "detach" not in words.switches
+        made = make(door, owner, words, waiting=waiting)
         if name == "run":
             try:
                 _start(door, owner, words.arguments[0])
@@ -128,10 +129,14 @@ def _process(name: str, door: Door, owner: str, words: Words) -> int:
                 raise
     except (create.BadBundle, hooks.HookFailed, program.NoProgram) as e:
         raise Failed(str(e)) from e
-    if name == "create" or "detach" in words.switches:
+    if not waiting:
         return 0
     for number in signal.valid_signals() - KEPT:
         signal.signal(number, lambda number, _: os.kill(made.pid, number))
+    if made.master >= 0:
+        from hypercontainer.runv import terminal
+
+        terminal.pass_on(made.master)
     status = os.waitstatus_to_exitcode(os.waitpid(made.pid, 0)[1])
     if name == "run" and "keep" not in words.switches:
         _delete(door, owner, words.arguments[0], force=True)

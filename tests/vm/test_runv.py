@@ -293,6 +293,34 @@ def test_a_terminal_goes_to_the_console_socket(runv: Runv) -> None:
     runv.ok("delete", "tty")
 
 
+def test_ones_own_terminal_is_passed_on(runv: Runv) -> None:
+    assert runv.spawn("create", "--bundle", str(runv.bundle("sleep", "1000")), "own").wait(LIMIT_S) == 0
+    runv.ok("start", "own")
+    master, slave = os.openpty()
+    before = termios.tcgetattr(slave)
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("=4H", 20, 60, 0, 0))
+    words = [*runv.program, "exec", "-t", "own", "sh", "-c", "stty size; read x; stty size; echo got $x; exit 3"]
+    said = b""
+
+    def until_it_says(wanted: bytes) -> None:
+        nonlocal said
+        while wanted not in said:
+            said += os.read(master, 1000)
+
+    try:
+        process = subprocess.Popen(words, stdin=slave, stdout=slave, stderr=slave)
+        until_it_says(b"20 60\r\n")
+        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("=4H", 30, 90, 0, 0))
+        process.send_signal(signal.SIGWINCH)
+        os.write(master, b"a word\n")
+        until_it_says(b"30 90\r\ngot a word\r\n")
+        assert process.wait(LIMIT_S) == 3
+        assert termios.tcgetattr(slave) == before
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
 def test_what_the_specification_says_holds_in_the_guest(runv: Runv) -> None:
     given = runv.folder / "given"
     given.write_text("a file of the host\n")
