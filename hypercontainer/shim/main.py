@@ -79,12 +79,17 @@ def _greeting(flags: dict[str, str], method: str, bundle: str) -> bytes:
     return ttrpc.request(1, SERVICE, method, json.dumps(who).encode()).encode()
 
 
+def _socket(flags: dict[str, str]) -> str:
+    """Where the container's shim listens."""
+    name = f"{flags['address']}/{flags['namespace']}/{flags['id']}"
+    return f"{SOCKETS}/{hashlib.sha256(name.encode()).hexdigest()}"
+
+
 def _start(flags: dict[str, str]) -> str:
     """Where containerd reaches the shim of the bundle that we are in."""
     bundle = os.getcwd()
     greeting = _greeting(flags, "Serve", bundle)
-    name = f"{flags['address']}/{flags['namespace']}/{flags['id']}"
-    path = f"{SOCKETS}/{hashlib.sha256(name.encode()).hexdigest()}"
+    path = _socket(flags)
     address = f"unix://{path}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock, suppress(OSError):
         sock.connect(path)
@@ -130,8 +135,11 @@ def _spawn(path: str, listening: int, greeting: bytes) -> None:
 
 
 def _delete(flags: dict[str, str]) -> bytes:
-    """What hyperd has to say of the container, a DeleteResponse; its machine is gone with that."""
+    """What hyperd has to say of the container, a DeleteResponse. Its machine is gone with that, and the socket, which a
+    shim that was killed has left."""
     call = _greeting(flags, "Delete", flags.get("bundle") or os.getcwd())
+    with suppress(FileNotFoundError):
+        os.unlink(_socket(flags))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(ANSWER_S)
         try:

@@ -231,6 +231,10 @@ def test_containerd_may_die(ctr: Ctr) -> None:
 def test_who_kills_the_shim_kills_the_container(ctr: Ctr) -> None:
     pid = ctr.start("sleep", "1000")
     [shim] = shims(ctr.daemon)
+    address = (ctr.daemon.folder / "state/io.containerd.runtime.v2.task/default/one/address").read_text()
+    socket = Path(address.removeprefix("unix://"))
+    assert socket.is_socket()
     os.kill(shim, signal.SIGKILL)
     until(lambda: not Path(f"/proc/{pid}").exists())
     until(lambda: ctr.task("one") == (0, ""))
+    until(lambda: not socket.exists())
