@@ -11,7 +11,12 @@ from hypercontainer.model.record import NicRecord, PortRecord
 from hypercontainer.model.spec import ANY, EndpointSpec, PortMapping
 from hypercontainer.network import interfaces, tap
 
-PREFERENCE = 26745  # of our filters, 0x6879
+REDIRECTED = 26745  # preference of our filters, 0x6879: for all that no other of ours takes
+# What the namespace's kernel gets, too: so its own programs, as docker's resolver, can ask a nameserver.
+MIRRORED = {
+    REDIRECTED - 2: "protocol arp u32 match u32 0 0",
+    REDIRECTED - 1: "protocol ip u32 match ip protocol 17 0xff match ip sport 53 0xffff",
+}
 
 
 class NetnsNetwork:
@@ -20,7 +25,7 @@ class NetnsNetwork:
 
     The interface keeps its addresses, as whoever made it expects to find them: but a frame is taken where it comes in,
     before the namespace's kernel has looked at it, which therefore answers to nothing. So the guest can have the same
-    addresses, and the same MAC.
+    addresses, and the same MAC. What nameservers of IPv4 answer by UDP, and ARP, comes to both.
     """
 
     nameserver = None
@@ -84,6 +89,7 @@ class NetnsNetwork:
                 f"qdisc add dev {nic.tap} ingress",
                 _redirect(nic, nic.tap, nic.name),
                 *([] if there else [f"qdisc add dev {nic.name} ingress"]),
+                *_mirrors(nic),
                 _redirect(nic, nic.name, nic.tap),
             ]
             await netns.run(fd, ["tc", "-batch", "-"], stdin="\n".join([*lines, ""]).encode())
@@ -133,9 +139,17 @@ async def _json(fd: int, argv: Sequence[str]) -> list[Any]:
 
 def _redirect(nic: NicRecord, source: str, target: str) -> str:
     return (
-        f"filter add dev {source} parent ffff: protocol all pref {PREFERENCE} u32 match u32 0 0 "
+        f"filter add dev {source} parent ffff: pref {REDIRECTED} protocol all u32 match u32 0 0 "
         f"action mirred egress redirect dev {target} cookie {_cookie(nic)}"
     )
+
+
+def _mirrors(nic: NicRecord) -> list[str]:
+    return [
+        f"filter add dev {nic.name} parent ffff: pref {preference} {what} "
+        f"action mirred egress mirror dev {nic.tap} pass cookie {_cookie(nic)}"
+        for preference, what in MIRRORED.items()
+    ]
 
 
 def _cookie(nic: NicRecord) -> str:
@@ -143,15 +157,15 @@ def _cookie(nic: NicRecord) -> str:
     return nic.tap.encode().hex()
 
 
-async def _ingress(fd: int, name: str) -> tuple[str, list[str]]:
-    """Of the interface `name`, the queueing discipline of what comes in ("" without one), and the cookies of what is
-    done to that ("" of what has none)."""
+async def _ingress(fd: int, name: str) -> tuple[str, list[tuple[int, str]]]:
+    """Of the interface `name`, the queueing discipline of what comes in ("" without one), and of each of its filters
+    the preference and the cookie of what that does ("" of what has none)."""
     qdiscs = await _json(fd, ["tc", "-j", "qdisc", "show", "dev", name])
     kind = next((qdisc["kind"] for qdisc in qdiscs if qdisc["kind"] in ("ingress", "clsact")), "")
     filters = await _json(fd, ["tc", "-j", "filter", "show", "dev", name, "ingress"]) if kind else []
     # what else is told of are headings, and the tables that u32 keeps its filters in
-    told = [f["options"] for f in filters if "options" in f and "ht_divisor" not in f["options"]]
-    return kind, [options.get("actions", [{}])[0].get("cookie", "") for options in told]
+    told = [f for f in filters if "options" in f and "ht_divisor" not in f["options"]]
+    return kind, [(f["pref"], f["options"].get("actions", [{}])[0].get("cookie", "")) for f in told]
 
 
 async def _check_free(fd: int, nic: NicRecord) -> bool:
@@ -160,9 +174,9 @@ async def _check_free(fd: int, nic: NicRecord) -> bool:
         raise NotFound("network namespace", nic.netns, "there is another one in its place")
     if not netns.inside(fd, lambda: tap.exists(nic.name)):
         raise NotFound("network interface", f"{nic.name} in {nic.netns}")
-    kind, cookies = await _ingress(fd, nic.name)
-    if kind == "clsact" or cookies:
-        whose = "another virtual machine" if any(cookies) else "somebody else"
+    kind, filters = await _ingress(fd, nic.name)
+    if kind == "clsact" or filters:
+        whose = "another virtual machine" if any(cookie for _, cookie in filters) else "somebody else"
         words = f"cannot use network interface {nic.name} of {nic.netns}: {whose} takes what it receives"
         raise InUse(words, "network interface", nic.name, [whose])
     return bool(kind)
@@ -172,12 +186,10 @@ async def _give_back(fd: int, nic: NicRecord) -> None:
     """Leave its interface as it was found. One without any filter was left so by us: it does nothing."""
     if not netns.inside(fd, lambda: tap.exists(nic.name)):
         return
-    kind, cookies = await _ingress(fd, nic.name)
-    ours = _cookie(nic)
-    if kind == "ingress" and all(cookie == ours for cookie in cookies):
-        words = ["tc", "qdisc", "del", "dev", nic.name, "ingress"]
-    elif ours in cookies:  # somebody has added his own since
-        words = ["tc", "filter", "del", "dev", nic.name, "ingress", "pref", str(PREFERENCE)]
-    else:
-        return
-    await netns.run(fd, words)
+    kind, filters = await _ingress(fd, nic.name)
+    ours = [preference for preference, cookie in filters if cookie == _cookie(nic)]
+    if kind == "ingress" and len(ours) == len(filters):
+        lines = [f"qdisc del dev {nic.name} ingress"]
+    else:  # somebody has added his own since, or has all that is there
+        lines = [f"filter del dev {nic.name} ingress pref {preference}" for preference in ours]
+    await netns.run(fd, ["tc", "-batch", "-"], stdin="\n".join([*lines, ""]).encode())

@@ -155,6 +155,21 @@ async def test_a_guest_is_reached_and_reaches_in_the_namespaces_place(world: Wor
         assert ask(world.outside, "10.90.0.2", 80) == "the namespace sees 10.90.0.1"
 
 
+async def test_nameservers_answer_the_namespace_and_the_guest(world: World) -> None:
+    """Who asks from there, as docker's resolver does, and who asks in the guest, of the same address."""
+    [nic, _] = await world.network.plan("a1", [], [])
+    with guests(world, [nic]) as guest, serving(world.outside, "nameserver", 53):
+        await world.network.create(nic)
+        await world.network.plug(nic)
+        with inside(world.given):
+            ip("neigh flush dev eth0")
+        for _ in range(2):
+            assert ask(world.given, "10.90.0.1", 53, "udp") == "nameserver sees 10.90.0.2"
+            assert ask(guest, "10.90.0.1", 53, "udp") == "nameserver sees 10.90.0.2"
+            assert ask(guest, "10.90.0.1", 53) == "nameserver sees 10.90.0.2"
+        await world.network.remove(nic)
+
+
 def foreign_filter() -> None:
     ingress = ("tc", "filter", "add", "dev", "eth0", "parent", "ffff:")
     output(*ingress, "protocol", "ip", "u32", "match", "u32", "0", "0", "flowid", "1:1")

@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,9 @@ pytestmark = [
     pytest.mark.vm,
     pytest.mark.skipif(not DOCKERD.exists(), reason="there is no dockerd: run `make interop`"),
 ]
+
+
+NAMESERVER = Path(__file__).with_name("programs") / "nameserver.py"
 
 
 class Docker:
@@ -128,6 +132,23 @@ def test_two_on_a_network_with_names(docker: Docker) -> None:
         assert f"Address: {address}" in docker.ok("exec", "asker", "nslookup", "-type=a", "web")
     finally:
         docker("rm", "-f", "web", "asker")
+        docker("network", "rm", "named")
+
+
+def test_names_that_docker_asks_others_for(docker: Docker) -> None:
+    """From the container's namespace, whose interfaces are the guest's."""
+    docker.ok("network", "create", "named")
+    argv = [*docker.daemon.inside, sys.executable, str(NAMESERVER)]
+    try:
+        gateway = docker.ok("network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", "named")
+        with subprocess.Popen(argv, stdout=subprocess.PIPE) as nameserver:
+            try:
+                assert nameserver.stdout and nameserver.stdout.readline()
+                words = ["run", "--rm", "--network", "named", "--dns", gateway, "busybox", "nslookup", "-type=a"]
+                assert "Address: 192.0.2.7" in docker.ok(*words, "elsewhere.example")
+            finally:
+                nameserver.kill()
+    finally:
         docker("network", "rm", "named")
 
 
