@@ -17,7 +17,7 @@ help:  ## this table
 demo: setup  ## set up, then run a real image in a virtual machine and show what happens
 	@$(BIN)/python tools/demo.py
 
-test: setup-test style  ## set up, then every check and test, fast to slow, but for those that need docker (40 minutes on 2 cores)
+test: setup-test style  ## set up, then every check and test, fast to slow, but for those that need other engines (40 minutes on 2 cores)
 	$(PYTEST) -v --durations=30 -m "not docker" tests/unit tests/interop tests/vm
 
 fresh:  ## demo, test and interop of what is committed, in a fresh minimal Debian 12, as CI does (an hour on 2 cores)
@@ -55,7 +55,7 @@ unit:
 vm: setup-test  ## the tests that boot guests
 	$(PYTEST) tests/vm
 
-interop: setup-clients  ## set up docker and its clients, then what they and hyperd say to each other
+interop: setup-clients  ## set up docker, podman, containerd and their clients, then what they and hyperd say to each other
 	$(PYTEST) -v --durations=30 -m docker tests/interop
 
 oci: setup-test setup-interop  ## the black-box suite of OCI runtimes, on runc, crun and runv (RUNTIME=/path/to/another)

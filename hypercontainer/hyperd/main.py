@@ -131,7 +131,7 @@ async def _for_bundles(settings: Settings, engine: Engine) -> "Sequence[OciDoor 
     stand_ins = Path(f"{path}.stand-ins")
     doors: list[OciDoor | ShimDoor] = [
         OciDoor(Path(path), stand_ins, engine),
-        ShimDoor(Path(f"{path}.shims"), stand_ins, engine.bundles),
+        ShimDoor(Path(f"{path}.shims"), stand_ins, engine),
     ]
     for door in doors:
         await door.open()

@@ -21,7 +21,7 @@ from hypercontainer.hyperd.shim.task import KILLED, TaskService
 from hypercontainer.hyperd.shim.wire import read_frame
 from hypercontainer.lib import clock, proc, protobuf, ttrpc
 from hypercontainer.lib.stand_in import StandIn
-from hypercontainer.model.api import Bundles
+from hypercontainer.model.api import Engine
 from hypercontainer.model.record import ProcessRef
 
 log = logging.getLogger("hyperd")
@@ -47,8 +47,8 @@ class Who(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class ShimDoor:
-    def __init__(self, path: Path, stand_ins: Path, bundles: Bundles) -> None:
-        self._path, self._stand_ins, self._bundles = path, stand_ins, bundles
+    def __init__(self, path: Path, stand_ins: Path, engine: Engine) -> None:
+        self._path, self._stand_ins, self._engine = path, stand_ins, engine
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -92,7 +92,7 @@ class ShimDoor:
         elif (call.service, call.method) == (SERVICE, "Serve"):
             publisher = Publisher(who.events, who.namespace)
             stand_ins = str(self._stand_ins)
-            service = TaskService(self._bundles, who.owner, _peer(writer), stand_ins, publisher, self._adopt)
+            service = TaskService(self._engine.bundles, who.owner, _peer(writer), stand_ins, publisher, self._adopt)
             await Connection(service, publisher, reader, writer).serve(who.bundle)
         else:
             raise InvalidInput(f"there is no call {call.service[:60]}.{call.method[:60]}")
@@ -107,13 +107,13 @@ class ShimDoor:
         """What containerd has done after a shim's end, whatever that left."""
         answer = m.DeleteResponse(exit_status=KILLED, exited_at=m.timestamp(clock.now_ns()))
         try:
-            state = await self._bundles.state(who.owner, who.id)
+            state = await self._engine.bundles.state(who.owner, who.id)
             answer = m.DeleteResponse(
                 pid=state.stand_in.pid,
                 exit_status=state.exit_code if state.status == "stopped" else KILLED,
                 exited_at=m.timestamp(state.finished_ns or clock.now_ns()),
             )
-            await self._bundles.delete(who.owner, who.id, force=True)
+            await self._engine.bundles.delete(who.owner, who.id, force=True)
         except NotFound:
             pass  # it was deleted in time
         except HyperError as e:
