@@ -175,14 +175,6 @@ class Bundles:
             if isinstance(sink, StandIn):
                 sink.release()
 
-    async def stats(self, owner: str, id: str) -> doc.Stats:
-        pod, container = self._find(owner, id)
-        if not container.running:
-            raise WrongState("measure", id, self._status(container))
-        sample = await pod.machine.running().agent.container_stats(container.record.id)
-        memory_mib = pod.site.machine_mib(pod.record)
-        return stats.sample(container.record, sample, vcpus=self.host.vcpus(pod.record), memory_mib=memory_mib)
-
     async def exec(self, owner: str, id: str, wanted: BundleExec) -> Further:
         pod, container = self._find(owner, id)
         if not container.running:

@@ -389,8 +389,6 @@ class Bundles(Protocol):
     async def release(self, owner: str, id: str) -> None:
         """Nobody opens its stdin, a fifo, again: it ends with the last who writes."""
 
-    async def stats(self, owner: str, id: str) -> doc.Stats: ...
-
     async def stand(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Speak with a stand-in that has connected until it goes. InvalidInput for what is none."""
 

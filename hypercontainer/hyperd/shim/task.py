@@ -399,16 +399,15 @@ class TaskService:
         return m.PidsResponse(processes=[m.ProcessInfo(pid=pid) for pid in pids])
 
     async def _stats(self, wanted: m.StatsRequest, again: bool) -> m.StatsResponse:
-        found = await self._bundles.stats(self._owner, self._find(wanted.id).id)
-        cpu = found.cpu_stats.cpu_usage
+        found = await self._bundles.usage(self._owner, self._find(wanted.id).id)
         metrics = m.Metrics(
-            pids=m.PidsStat(current=found.pids_stats.current),
+            pids=m.PidsStat(current=found.pids, limit=found.pids_limit),
             cpu=m.CPUStat(
-                usage_usec=cpu.total_usage // 1000,
-                user_usec=cpu.usage_in_usermode // 1000,
-                system_usec=cpu.usage_in_kernelmode // 1000,
+                usage_usec=found.cpu_ns // 1000,
+                user_usec=found.user_ns // 1000,
+                system_usec=found.system_ns // 1000,
             ),
-            memory=m.MemoryStat(usage=found.memory_stats.usage, usage_limit=found.memory_stats.limit),
+            memory=m.MemoryStat(usage=found.memory_bytes, usage_limit=found.memory_limit_bytes),
         )
         return m.StatsResponse(stats=m.any_of(m.METRICS, metrics))
 
