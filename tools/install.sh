@@ -1,6 +1,6 @@
 #!/bin/bash
-# Installs for real, from this checkout: a virtual environment in PREFIX, hyperctl and hyperd in BINDIR, and where
-# systemd runs the units hyperd.socket and hyperd.service. Run as root; run it again after an update.
+# Installs for real, from this checkout: a virtual environment in PREFIX, its commands in BINDIR, and where systemd runs
+# the units hyperd.socket and hyperd.service. Run as root; run it again after an update.
 #
 #     tools/install.sh [PREFIX [BINDIR [DOCKER_SOCK]]]    "1": docker's clients find hyperd, see tools/docker-sock.sh
 set -euo pipefail
@@ -20,8 +20,9 @@ echo "install: into $prefix"
 "$prefix/bin/python3" -m pip --disable-pip-version-check install -q --force-reinstall --no-deps "$wheels"/*.whl
 "$prefix/bin/python3" -m pip --disable-pip-version-check install -q "$wheels"/*.whl
 mkdir -p "$bindir"
-ln -sf "$prefix/bin/hyperctl" "$prefix/bin/hyperd" "$bindir/"
-echo "install: $bindir/hyperctl and $bindir/hyperd are links into it"
+commands=(hyperctl hyperd runv containerd-shim-hyper-v2)
+ln -sf "${commands[@]/#/$prefix/bin/}" "$bindir/"
+echo "install: links into it are in $bindir: ${commands[*]}"
 
 if [ -d /run/systemd/system ] && [ "$bindir" = /usr/local/bin ]; then
     install -m 644 packaging/hyperd.service packaging/hyperd.socket /etc/systemd/system/
