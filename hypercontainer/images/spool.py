@@ -75,12 +75,12 @@ async def in_thread(chunks: AsyncIterator[bytes], work: Callable[[Iterator[bytes
         feed.end()
         return await asyncio.shield(task)
     finally:
-        if not task.done():
-            feed.abandon()
-            try:
+        try:
+            if not task.done():
+                feed.abandon()
                 await uninterrupted(asyncio.wait([task]))
-            finally:
-                task.exception()  # it is the abandonment, or what is being raised already
+        finally:
+            task.exception()  # it is the abandonment, what is being raised already, or came with what is
 
 
 class File(NamedTuple):

@@ -1,11 +1,14 @@
 """Chunks on their way to a thread: what is true of the thread when their caller leaves."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
+from hypercontainer.errors import InvalidInput
 from hypercontainer.images import spool
 
 
@@ -34,3 +37,30 @@ async def test_the_thread_has_ended_however_often_its_caller_is_cancelled() -> N
     with pytest.raises(asyncio.CancelledError):
         await task
     assert ended.is_set()
+
+
+async def test_of_two_failures_the_callers_is_told_and_the_threads_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    """A body that breaks off when what came of it was found to be damaged."""
+    ran: list[asyncio.Future[None]] = []
+
+    def work(pieces: Iterator[bytes]) -> None:
+        raise InvalidInput("damaged")
+
+    async def chunks() -> AsyncIterator[bytes]:
+        await asyncio.wait(ran)
+        raise InvalidInput("it ends before its end")
+        yield b""
+
+    loop = asyncio.get_running_loop()
+    run = loop.run_in_executor
+
+    def noted(*given: Any) -> "asyncio.Future[None]":
+        ran.append(run(*given))
+        return ran[-1]
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(InvalidInput, match="before its end"):
+        patch.setattr(loop, "run_in_executor", noted)
+        await spool.in_thread(chunks(), work)
+    ran.clear()
+    gc.collect()
+    assert caplog.records == []
