@@ -246,6 +246,14 @@ class TemplateFactory:
         del self._templates[old]
 
     async def _make(self, config: VmConfig) -> Template:
+        """A second time when the first guest fell silent, as emulated ones of several processors do now and then."""
+        try:
+            return await self._make_once(config)
+        except GuestSilent as e:
+            log.warning("making a template for %s again: %s", size(config.vcpus, config.memory_mib), e)
+            return await self._make_once(config)
+
+    async def _make_once(self, config: VmConfig) -> Template:
         try:
             memory, state = SealedFile("template memory", config.memory_mib << 20), SealedFile("template state", 0)
             self._run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)

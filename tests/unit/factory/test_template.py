@@ -216,6 +216,17 @@ async def test_a_clone_that_is_silent_is_an_error_and_its_template_thrown_away(
         assert originals(hypervisor) == 2
 
 
+async def test_a_first_guest_that_falls_silent_is_followed_by_another(
+    factory: TemplateFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    make, agents = hypervisor.make_agent, iter([mute])
+    hypervisor.make_agent = lambda: next(agents, make)()
+    async with made(factory, replace(config, boot_timeout_s=2.0), run_dir):
+        assert hypervisor.booted[-1].origin is not None
+        assert originals(hypervisor) == 2
+    assert factory.troubles() == []
+
+
 def mute() -> FakeAgent:
     agent = FakeAgent()
     agent.muted = True
