@@ -74,7 +74,7 @@ make_docker() {
     wanted=$(cat tools/clients/go.sum tools/clients/cli/go.sum | sha256sum | cut -c1-12)
     ! made docker "$wanted" || return 0
     go_is_here
-    say "docker's CLI, compose, buildx and BuildKit, by Go's module proxy (some hundred MB, then 5 minutes of two processors)"
+    say "docker's CLI, compose, buildx and BuildKit, by Go's module proxy (some hundred MB, then 3 minutes of two processors)"
     begin docker
     docker_program docker cli github.com/docker/cli /cmd/docker /cli/version.Version -lang=go1.25
     docker_program docker-compose . github.com/docker/compose/v2 /cmd /internal.Version

@@ -74,9 +74,8 @@ class Podman:
     def close(self) -> None:
         self("pod", "rm", "-a", "-f", "-t", "0")
         self("rm", "-a", "-f", "-t", "0")
-        assert self.holder.stdin
-        self.holder.stdin.close()
-        self.holder.wait(60)
+        with self.holder:
+            pass  # its stdin ends, and so does it
 
 
 @contextmanager
