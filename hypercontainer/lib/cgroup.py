@@ -32,11 +32,20 @@ def create(folders: Sequence[Path], *, memory: int | None, tasks: int) -> None:
     for folder in folders:
         folder.parent.mkdir(exist_ok=True)
         for parent in (folder.parent.parent, folder.parent):  # version 2: children may have these controllers
-            _set(parent / "cgroup.subtree_control", "+memory +pids")
+            _give(parent, ("memory", "pids"))
         folder.mkdir(exist_ok=True)
         _set(folder / "pids.max", str(tasks))
     if memory is not None:
         limit(folders, memory)
+
+
+def _give(folder: Path, wanted: Sequence[str]) -> None:
+    """Version 2: let what is below `folder` have these controllers, of those that it has itself."""
+    try:
+        there = (folder / "cgroup.controllers").read_text().split()
+    except FileNotFoundError:
+        return
+    _set(folder / "cgroup.subtree_control", " ".join(f"+{name}" for name in wanted if name in there))
 
 
 def limit(folders: Sequence[Path], memory: int) -> None:

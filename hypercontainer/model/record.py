@@ -93,7 +93,7 @@ class BundleRecord(Record, kw_only=True):
     path: str
     oci_version: str
     annotations: dict[str, str] = {}
-    cgroup: str = ""  # of its stand-in, below each hierarchy's root
+    cgroup: str = ""  # of its stand-in: lib/engine_cgroup.py says what it means
     poststart: list[Hook] = []  # runv's to run
     poststop: list[Hook] = []
 

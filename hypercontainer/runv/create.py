@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from hypercontainer.lib import stand_in
-from hypercontainer.runv import cgroup, console, hooks, program
+from hypercontainer.lib import engine_cgroup, stand_in
+from hypercontainer.runv import console, hooks, program
 from hypercontainer.runv.door import Door
 from hypercontainer.runv.flags import UsageError, Words
 
@@ -42,6 +42,9 @@ def create(door: Door, owner: str, words: Words, *, waiting: bool) -> stand_in.S
     path = network[0].get("path", "") if network else ""
     if path and os.stat(path).st_ino == os.stat("/proc/self/ns/net").st_ino:
         raise BadBundle(f"cannot use the network namespace {path}: it is this host's own; give the container another")
+    group = engine_cgroup.named(linux.get("cgroupsPath") or "", id, systemd="systemd-cgroup" in words.switches)
+    if group:
+        linux["cgroupsPath"] = group
     if any(container["id"] == id for container in door.call("list", owner=owner)):
         raise BadBundle(f"container with given ID already exists: {id}")
     os.makedirs(owner, 0o711, exist_ok=True)  # nothing is in it: engines look whether it is there
@@ -50,10 +53,10 @@ def create(door: Door, owner: str, words: Words, *, waiting: bool) -> stand_in.S
         made = stand_in.start(
             door.stand_ins, stdio.fds, terminal=stdio.terminal, network=path, new_network=new
         )._replace(master=stdio.master)
-    group, created = linux.get("cgroupsPath"), False
+    created = False
     try:
         if group:
-            cgroup.place(group, made.pid)
+            engine_cgroup.place(group, made.pid)
         state = {
             "ociVersion": config.get("ociVersion", ""),
             "id": id,
@@ -94,7 +97,7 @@ def create(door: Door, owner: str, words: Words, *, waiting: bool) -> stand_in.S
         if created:
             door.call("delete", owner=owner, id=id, force=True)
         if group:
-            cgroup.remove(group)
+            engine_cgroup.remove(group)
         raise
     return made
 

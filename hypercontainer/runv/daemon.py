@@ -13,8 +13,8 @@ from pathlib import Path
 
 from hypercontainer.client.daemon import Daemon, command
 from hypercontainer.errors import HyperError
+from hypercontainer.lib import engine_cgroup
 from hypercontainer.model.settings import Settings, load
-from hypercontainer.runv import cgroup
 
 INIT = 1
 NAMESPACES = {"mnt": "--mount", "net": "--net", "ipc": "--ipc", "uts": "--uts", "cgroup": "--cgroup"}
@@ -46,7 +46,7 @@ def start(path: str, config: str) -> None:
         if _listens(settings.socket):
             daemon.expect()
         else:
-            daemon.start(lambda pid: cgroup.place("/", pid))
+            daemon.start(lambda pid: engine_cgroup.place("/", pid))
     except HyperError as e:
         raise OSError(str(e)) from e
 

@@ -45,13 +45,12 @@ def _run(found: Words) -> int:
     name, *words = found.rest
     if name not in flags.VERBS:
         raise UsageError(f"there is no verb {name!r}: use {', '.join(flags.VERBS)}")
-    if found.values.get("rootless") not in (None, "auto", "false"):
-        raise UsageError("--rootless: runv needs root")
-    if "systemd-cgroup" in found.switches:
-        raise UsageError("--systemd-cgroup: it is not there yet; use cgroupfs")
+    if found.values.get("rootless", "auto").lower() not in ("auto", "false", "f", "0"):
+        raise UsageError(f"--rootless {found.values['rootless']}: runv needs root; use auto or false")
     if words[:1] in (["--help"], ["-h"]):
         return _help()
     parsed = flags.parse(flags.VERBS[name], words)
+    parsed.switches.update(found.switches & {"systemd-cgroup"})
     if int(parsed.values.get("preserve-fds", "0")):
         raise UsageError("--preserve-fds: descriptors do not reach into a machine")
     door = _door(found)
@@ -155,7 +154,8 @@ def _start(door: Door, owner: str, id: str) -> None:
 
 
 def _delete(door: Door, owner: str, id: str, *, force: bool) -> None:
-    from hypercontainer.runv import cgroup, hooks
+    from hypercontainer.lib import engine_cgroup
+    from hypercontainer.runv import hooks
 
     try:
         state = door.call("state", owner=owner, id=id)
@@ -165,7 +165,7 @@ def _delete(door: Door, owner: str, id: str, *, force: bool) -> None:
         raise
     door.call("delete", owner=owner, id=id, force=force)
     if group := state.get("cgroup"):
-        cgroup.remove(group)
+        engine_cgroup.remove(group)
     try:
         hooks.run(state.get("poststop"), "poststop", {**_state(state), "status": "stopped", "pid": 0})
     except hooks.HookFailed as e:

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ CONFIG = """
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
 [engine]
-cgroup_manager = "cgroupfs"
+cgroup_manager = "{manager}"
 events_logger = "file"
 [network]
 network_backend = "cni"
@@ -35,20 +35,22 @@ class Podman:
 
     Its own clean-up passes neither --runtime-flag nor the environment on, so a runtime is a script that says all."""
 
-    def __init__(self, folder: Path, runtimes: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, runtimes: Mapping[str, str], systemd: Sequence[str] = ()) -> None:
+        """`systemd`: what has a command run where one is PID 1, which is asked for control groups."""
         self.folder = folder
         (folder / "cni").mkdir()
         for name, command in runtimes.items():
             (folder / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
             (folder / name).chmod(0o755)
+        manager = "systemd" if systemd else "cgroupfs"
         table = "".join(f"{name} = {json.dumps([str(folder / name)])}\n" for name in runtimes)
-        (folder / "containers.conf").write_text(CONFIG.format(folder=folder, runtimes=table))
+        (folder / "containers.conf").write_text(CONFIG.format(folder=folder, runtimes=table, manager=manager))
         (folder / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
         self.env = {**os.environ, "CONTAINERS_CONF": str(folder / "containers.conf")}
         self.holder = subprocess.Popen(HOLD, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self.holder.stdout
         self.holder.stdout.readline()  # it is in there
-        self.inside = ["nsenter", f"--target={self.holder.pid}", "--mount", "--net", "--wd=/"]
+        self.inside = list(systemd) or ["nsenter", f"--target={self.holder.pid}", "--mount", "--net", "--wd=/"]
 
     def argv(self, runtime: str, *words: str) -> list[str]:
         return [
@@ -79,9 +81,9 @@ class Podman:
 
 
 @contextmanager
-def podman(runtimes: Mapping[str, str]) -> Iterator[Podman]:
+def podman(runtimes: Mapping[str, str], systemd: Sequence[str] = ()) -> Iterator[Podman]:
     with tempfile.TemporaryDirectory(prefix="pod", ignore_cleanup_errors=True) as folder:  # a short path: sockets
-        made = Podman(Path(folder), runtimes)
+        made = Podman(Path(folder), runtimes, systemd)
         try:
             yield made
         finally:

@@ -1,0 +1,136 @@
+"""The control group that an engine names for a container: its stand-in is there, and engines read it from that pid.
+
+It is a path below the root of each hierarchy, with / in front; or slice:prefix:name, a scope that systemd is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+
+ROOT = "/sys/fs/cgroup"
+LIMIT_S = 10.0  # systemd may be busy
+GOING_S = 2.0  # until one of that name is gone that has just ended
+STEP_S = 0.002
+SYSTEMD = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
+THERE = "already"  # in what systemd says of a unit that is loaded
+
+
+class NoScope(OSError):
+    """systemd makes none, or cannot be asked."""
+
+
+def named(path: str, id: str, *, systemd: bool) -> str:
+    """What `cgroupsPath` of a container means; "": none. ValueError: it is no slice:prefix:name."""
+    if not systemd:
+        return os.path.normpath(f"///{path}") if path else ""  # below the root, whatever it says
+    found = path or f"system.slice:runv:{id}"
+    if not is_scope(found):
+        raise ValueError(f"cannot use linux.cgroupsPath {path[:200]!r}: with systemd it is slice:prefix:name")
+    return found
+
+
+def is_scope(path: str) -> bool:
+    """Whether that has the form of a slice:prefix:name."""
+    words = path.split(":")
+    return len(words) == 3 and (not words[0] or words[0].endswith(".slice")) and bool(words[2]) and "/" not in path
+
+
+def place(group: str, pid: int, *, root: str = ROOT) -> None:
+    """Have `pid` in there, in each hierarchy that there is; made if it is missing. NoScope."""
+    if not group.startswith("/"):
+        slice_, scope = _unit(group)
+        _start(slice_, scope, pid)
+    for folder in _folders(group, root):
+        with suppress(OSError):  # a hierarchy that this host does not let us use: the pid is where we are
+            os.makedirs(folder, exist_ok=True)
+            with open(os.path.join(folder, "cgroup.procs"), "w") as file:
+                file.write(str(pid))
+
+
+def remove(group: str, *, root: str = ROOT) -> None:
+    """Groups with nobody in them. What is not there is no error."""
+    if not group.startswith("/") and is_scope(group):
+        with suppress(NoScope):  # it ended with its last process, or systemd did
+            _call("StopUnit", "ss", _unit(group)[1], "replace")
+    for folder in _folders(group, root):
+        with suppress(OSError):
+            os.rmdir(folder)
+
+
+def _folders(group: str, root: str) -> list[str]:
+    """Of the group in each hierarchy."""
+    path = group
+    if not group.startswith("/") and is_scope(group):
+        slice_, scope = _unit(group)
+        path = f"{_of_slice(slice_)}/{scope}"
+    return [os.path.join(hierarchy, path.strip("/")) for hierarchy in _hierarchies(root)]
+
+
+def _hierarchies(root: str) -> list[str]:
+    if os.path.exists(f"{root}/cgroup.controllers"):
+        return [root]
+    with suppress(OSError):
+        return [entry.path for entry in os.scandir(root) if os.path.exists(f"{entry.path}/cgroup.procs")]
+    return []
+
+
+def _unit(group: str) -> tuple[str, str]:
+    """Names of a slice, and of the scope in it."""
+    slice_, prefix, name = group.split(":")
+    return slice_ or "system.slice", f"{prefix}-{name}.scope" if prefix else f"{name}.scope"
+
+
+def _of_slice(name: str) -> str:
+    """The path of a slice: a-b.slice is in a.slice, and -.slice is the root."""
+    words = name.removesuffix(".slice").split("-")
+    return "".join(f"/{'-'.join(words[:n])}.slice" for n in range(1, len(words) + 1)) if any(words) else ""
+
+
+def _start(slice_: str, scope: str, pid: int) -> None:
+    properties = [
+        *("Description", "s", f"the stand-in of a virtual machine ({scope})"),
+        *("Slice", "s", slice_),
+        *("PIDs", "au", "1", str(pid)),
+        *("Delegate", "b", "true"),
+        *("DefaultDependencies", "b", "false"),  # an engine stops its containers itself
+        *("CollectMode", "s", "inactive-or-failed"),  # nobody has to reset it
+    ]
+    for controller in ("CPU", "IO", "Memory", "Tasks"):
+        properties += [f"{controller}Accounting", "b", "true"]
+    count = str(6 + 4)
+    began = time.monotonic()
+    while True:
+        try:
+            _call("StartTransientUnit", "ssa(sv)a(sa(sv))", scope, "replace", count, *properties, "0")
+            break
+        except NoScope as e:
+            if THERE not in str(e) or time.monotonic() > began + GOING_S:
+                raise NoScope(f"cannot make {scope} in {slice_}: {e}") from e
+        time.sleep(STEP_S)
+    until = time.monotonic() + LIMIT_S
+    while not _is_in(scope, pid):
+        if time.monotonic() > until:
+            raise NoScope(f"cannot make {scope} in {slice_}: systemd did not within {LIMIT_S:g} s")
+        time.sleep(STEP_S)  # until its job is done
+
+
+def _is_in(scope: str, pid: int) -> bool:
+    with open(f"/proc/{pid}/cgroup") as file:
+        return any(line.endswith(f"/{scope}\n") for line in file)
+
+
+def _call(method: str, signature: str, *words: str) -> None:
+    """NoScope has what systemd says."""
+    import subprocess
+
+    argv = ["busctl", "--system", "--quiet", "call", *SYSTEMD, method, signature, *words]
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT_S)
+    except FileNotFoundError as e:
+        raise NoScope("busctl is not installed: it comes with systemd, use cgroupfs where there is none") from e
+    except subprocess.TimeoutExpired as e:
+        raise NoScope(f"systemd did not answer within {LIMIT_S:g} s") from e
+    if done.returncode:
+        raise NoScope(done.stderr.decode(errors="replace").strip() or f"busctl ended with {done.returncode}")

@@ -1,0 +1,67 @@
+"""Control groups that engines name, in folders that are like a host's."""
+
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.lib import engine_cgroup
+
+
+@pytest.mark.parametrize(
+    ("path", "group"),
+    [
+        ("", ""),
+        ("/a/b", "/a/b"),
+        ("a/b/", "/a/b"),
+        ("../../a", "/a"),
+        ("/a/../../..", "/"),
+        ("system.slice:docker:one", "/system.slice:docker:one"),
+    ],
+)
+def test_a_path_is_below_the_root(path: str, group: str) -> None:
+    assert engine_cgroup.named(path, "one", systemd=False) == group
+
+
+@pytest.mark.parametrize(
+    ("path", "group"),
+    [
+        ("", "system.slice:runv:one"),
+        ("machine.slice:libpod:one", "machine.slice:libpod:one"),
+        (":docker:one", ":docker:one"),
+        ("a.slice::one", "a.slice::one"),
+    ],
+)
+def test_a_scope_of_systemds(path: str, group: str) -> None:
+    assert engine_cgroup.named(path, "one", systemd=True) == group
+
+
+@pytest.mark.parametrize("path", ["/a/b", "a.slice:docker", "a.slice:b:c:d", "a.slice:b:", "a.slice:../b:c", "a:b:c"])
+def test_what_is_no_scope_is_refused(path: str) -> None:
+    with pytest.raises(ValueError, match="slice:prefix:name"):
+        engine_cgroup.named(path, "one", systemd=True)
+
+
+def test_a_group_of_version_2_and_its_end(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.controllers").touch()
+    engine_cgroup.place("/a/b", 7, root=str(tmp_path))
+    procs = tmp_path / "a/b/cgroup.procs"
+    assert procs.read_text() == "7"
+    procs.unlink()  # which no hierarchy keeps from being removed
+    engine_cgroup.remove("/a/b", root=str(tmp_path))
+    assert not procs.parent.exists()
+
+
+def test_a_group_of_version_1_is_in_each_hierarchy(tmp_path: Path) -> None:
+    for name in ("memory", "pids"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "cgroup.procs").touch()
+    engine_cgroup.place("/a", 7, root=str(tmp_path))
+    assert [path.parent.parent.name for path in sorted(tmp_path.glob("*/a/cgroup.procs"))] == ["memory", "pids"]
+
+
+def test_nothing_that_is_not_there_is_removed(tmp_path: Path) -> None:
+    engine_cgroup.remove("/a", root=str(tmp_path))
+
+
+def test_a_process_that_is_gone_is_no_error_of_a_hierarchys(tmp_path: Path) -> None:
+    engine_cgroup.place("/a", 7, root=str(tmp_path / "none"))
