@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from hypercontainer.engine import top, update
+from hypercontainer.engine import bundle_namespaces, top, update
 from hypercontainer.engine.stand_ins import KILLED, First, Further, StandIns
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import AlreadyExists, InvalidInput, NotFound, WrongState
@@ -26,6 +26,7 @@ from hypercontainer.model.bundle import (
     BundleUsage,
     Status,
 )
+from hypercontainer.model.container import ContainerConfig
 from hypercontainer.model.record import VERSION, BundleRecord, ContainerRecord, MountRecord, PodRecord
 from hypercontainer.model.spec import NONE, ContainerSpec, EndpointSpec, ExecSpec, PodSpec
 from hypercontainer.sandbox import rootfs, size, stats
@@ -48,19 +49,42 @@ class Bundles:
         if any(container.name == wanted.id for _, container in self.host.index.containers(wanted.owner)):
             words = f"container with given ID already exists: {wanted.id}"
             raise AlreadyExists(words, "container", wanted.id)
-        pod = self.supervisor.pod(_pod(wanted))
-        container = pod.add(_container(wanted))
-        pod.machine.trees.update(trees)
+        pods = [pod for pod in self.host.index.pods.values() if pod.owner == wanted.owner]
+        there = bundle_namespaces.sharing(pods, wanted)
+        config = bundle_namespaces.joined(pods, there, wanted)
+        if there is None:
+            await self._create_alone(_pod(wanted, self.host.settings.memory_mib), _container(wanted, config), trees)
+        else:
+            await self._join(self.supervisor.pods[there.id], _container(wanted, config, there), trees)
+
+    async def _create_alone(self, pod_record: PodRecord, record: ContainerRecord, trees: Mapping[str, int]) -> None:
+        pod = self.supervisor.pod(pod_record)
+        container = pod.add(record)
         self.host.pods.create(pod.record, durable=False)
         self.supervisor.add(pod)
-        pod.emit("create", container)
         try:
             async with pod.locked() as locked:
-                await locked.enter(container, Timings())
+                with pod.machine.given(trees):
+                    await locked.enter(container, Timings())
         except BaseException:
             async with pod.locked() as locked:
                 await asyncio.shield(self.supervisor.destroy(locked))
             raise
+
+    async def _join(self, pod: Pod, record: ContainerRecord, trees: Mapping[str, int]) -> None:
+        async with pod.locked() as locked:
+            with pod.machine.given(trees):
+                if pod.removed:
+                    raise WrongState("join the network of", pod.record.name, "removing")
+                container = pod.add(record)
+                try:
+                    self.host.pods.add_container(pod.record.id, record)
+                    pod.machine.save()
+                    await locked.enter(container, Timings())
+                    await update.grow(pod, container)
+                except BaseException:
+                    await asyncio.shield(self.supervisor.take_out(locked, container))
+                    raise
 
     async def start(self, owner: str, id: str) -> None:
         pod, container = self._find(owner, id)
@@ -237,9 +261,14 @@ class Bundles:
         )
 
 
-def _pod(wanted: Bundle) -> PodRecord:
+def _pod(wanted: Bundle, usual_mib: int) -> PodRecord:
+    """Of the size that its engine says it is to have in the end, where it says so: what is said of the first container
+    is not among that, so it has the usual."""
     id = ids.new_pod_id()
     vcpus, memory_mib = size.fitting(wanted.config.resources)
+    if wanted.machine.memory_bytes or wanted.machine.cpu_quota_us:
+        vcpus, limits_mib = size.fitting(wanted.machine)
+        memory_mib = limits_mib + (memory_mib or usual_mib)
     spec = PodSpec(
         name=id,
         vcpus=vcpus,
@@ -260,14 +289,15 @@ def _pod(wanted: Bundle) -> PodRecord:
     )
 
 
-def _container(wanted: Bundle) -> ContainerRecord:
+def _container(wanted: Bundle, config: ContainerConfig, pod: PodRecord | None = None) -> ContainerRecord:
     return ContainerRecord(
         id=ids.new_id(),
         name=wanted.id,
         spec=ContainerSpec(image="", open_stdin=True, tty=wanted.config.process.terminal),
         image_id="",
         image_name="",
-        config=wanted.config,
+        config=config,
+        joined=pod.containers[0].id if pod else "",
         rootfs=rootfs.folder(Path(wanted.rootfs), read_only=wanted.read_only),
         sinks=[wanted.stand_in],
         stop_signal=signal.SIGTERM,

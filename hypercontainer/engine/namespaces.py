@@ -1,6 +1,6 @@
 """Whose processes, memory and queues a container shares: judged when it is made, and again when it starts. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec.structs import replace
 
@@ -49,12 +49,16 @@ def own_ipc(pod: PodRecord, spec: ContainerSpec, *, joined: str) -> bool:
     have not. Containers of a pod that somebody made share that one, but for those who say otherwise."""
     own = not other(spec.ipc) and bool(joined or (spec.ipc and not pod.implicit))
     if own or other(spec.ipc):
-        for name in spec.sysctls:
-            if name.replace("/", ".").startswith(SYSCTLS):
-                raise InvalidInput(
-                    f"cannot set sysctl {name[:80]}: of a virtual machine only the first container can; set it there"
-                )
+        check_sysctls(spec.sysctls)
     return own
+
+
+def check_sysctls(names: Iterable[str]) -> None:
+    """InvalidInput for those of IPC, in a container whose namespace is not the machine's."""
+    for name in names:
+        if name.replace("/", ".").startswith(SYSCTLS):
+            words = f"cannot set sysctl {name[:80]}: of a virtual machine only the first container can; set it there"
+            raise InvalidInput(words)
 
 
 def mounts(spec: ContainerSpec, usual: Sequence[Mount]) -> Iterator[Mount]:

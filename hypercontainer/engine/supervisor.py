@@ -4,11 +4,11 @@ import asyncio
 import logging
 from typing import Literal
 
-from hypercontainer.engine import allocate, config, describe, links, namespaces, restart
+from hypercontainer.engine import allocate, bundle_namespaces, config, describe, links, namespaces, restart
 from hypercontainer.engine.health import Watch
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.restart import Restarts
-from hypercontainer.errors import Exhausted, HyperError, WrongState
+from hypercontainer.errors import Exhausted, HyperError, NotFound, WrongState
 from hypercontainer.lib import proc
 from hypercontainer.lib.tasks import uninterrupted
 from hypercontainer.lib.trace import Timings, Trace
@@ -157,22 +157,24 @@ class Supervisor:
             container.record.restart_count = 0
         await self._start(pod, container, trace, asked=True)
 
-    def _check_joined(self, record: ContainerRecord, *, asked: bool) -> None:
-        """As docker has it, in its words. One that a policy starts needs nobody for the network: that is its machine's;
-        but a namespace is there while somebody is in it."""
-        if record.joined and asked:
-            self._check_runs(record, record.joined, "cannot join network of a non running container: {}")
+    def _check_joined(self, pod: Pod, record: ContainerRecord, *, asked: bool) -> None:
+        """As docker has it, in its words. One that a policy starts needs nobody for the network: that is its machine's,
+        and of another engine's it is that engine's; but a namespace is there while somebody is in it."""
+        if record.joined and asked and not record.bundle:
+            self._check_runs(pod, record, record.joined, "cannot join network of a non running container: {}")
         if pid_of := record.config.pid_of:
-            self._check_runs(record, pid_of, "container {} is not running")
+            self._check_runs(pod, record, pid_of, "container {} is not running")
         if ipc_of := record.config.ipc_of:
             words = f"can't join IPC of container {ipc_of}: "
-            other = self._check_runs(record, ipc_of, words + "container {} is not running")
-            if not namespaces.is_shareable(other):
+            other = self._check_runs(pod, record, ipc_of, words + "container {} is not running")
+            if not (record.bundle or namespaces.is_shareable(other)):
                 why = "non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
                 raise WrongState("start", record.name, record.state, words + why)
 
-    def _check_runs(self, record: ContainerRecord, id: str, words: str) -> ContainerRecord:
-        other = self.find(id)[1].record
+    def _check_runs(self, pod: Pod, record: ContainerRecord, id: str, words: str) -> ContainerRecord:
+        if id not in pod.containers:
+            raise NotFound("container", id)
+        other = pod.containers[id].record
         if other.state not in RUNNING:
             raise WrongState("start", record.name, record.state, f"{words.format(other.id)}; start {other.name} first")
         return other
@@ -195,7 +197,7 @@ class Supervisor:
             await self.pay(locked)
             self.restarts.cancel(container.record.id)
             try:
-                self._check_joined(container.record, asked=asked)
+                self._check_joined(pod, container.record, asked=asked)
                 if asked:
                     links.check_running(self.host.index, pod.record, container.record)
                 await self._publish(locked, container)
@@ -256,6 +258,8 @@ class Supervisor:
     async def _follow(self, pod: Pod, container: Container, stand_in: StandInRecord) -> None:
         """End a container with what stands for it: who kills a container's process wants that."""
         await proc.gone(stand_in.process.pid, stand_in.process.start_time)
+        if bundle_namespaces.keep_network(pod.record):
+            pod.machine.note()
         if container.alive:
             log.info("container %s is killed: its stand-in is gone", container.record.name)
             await pod.kill(container)
@@ -356,18 +360,20 @@ class Supervisor:
             if pod.record.lone:
                 await self.destroy(pod)
             else:
-                await self._take_out(pod, container)
+                await self.take_out(pod, container)
         self.restarts.forget(record.id)
         pod.emit("destroy", container)
         if volumes:
             await self.remove_anonymous(record)
 
-    async def _take_out(self, pod: LockedPod, container: Container) -> None:
+    async def take_out(self, pod: LockedPod, container: Container) -> None:
+        """Of a pod that others are in; it does not run."""
         await pod.machine.leave(container.record)
         self.host.pods.remove_container(pod.record.id, container.record.id)
         pod.pod.drop(container)
         if pod.record.implicit:  # whose name it has had may be given anew
-            pod.record.name = pod.record.containers[0].name
+            pod.record.name = pod.record.id if pod.record.owner else pod.record.containers[0].name
+        bundle_namespaces.keep_network(pod.record)
         pod.machine.note()
         await container.remove()
 

@@ -7,6 +7,7 @@ and never shrinks for one.
 import errno
 import logging
 import math
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 import msgspec
@@ -42,16 +43,38 @@ async def update(host: Host, pod: Pod, container: Container, wanted: ContainerUp
 
 
 async def limit(pod: Pod, container: Container, resources: Resources) -> None:
-    """Have the limits of a container with a machine of its own be `resources`, and the machine's size what they ask
-    for. WrongState when it has ended, or stands still; InUse when it uses more memory by now."""
+    """Have the limits of another engine's container be `resources`, and the size of its machine what they ask for; one
+    that others are in grows. WrongState when it has ended, or stands still; InUse when it uses more memory by now."""
     async with pod.locked():
         pod.check(container, "update")
         if state := _stands_still(pod, container):
             raise WrongState("update", container.record.name, state, "it cannot take up another size")
-        vcpus, memory_mib = size.fitting(resources)
-        machine = msgspec.structs.replace(pod.record.spec, vcpus=vcpus, memory_mib=memory_mib)
+        if pod.record.lone:
+            vcpus, memory_mib = size.fitting(resources)
+            machine = msgspec.structs.replace(pod.record.spec, vcpus=vcpus, memory_mib=memory_mib)
+        else:
+            others = [each.config.resources for each in pod.record.containers if each is not container.record]
+            machine = _grown(pod, [*others, resources])
         resolve.check_size(machine, implicit=True)
         await uninterrupted(_change(pod, container, machine, container.record.spec, resources))
+
+
+async def grow(pod: Pod, container: Container) -> None:
+    """Have the machine, whose lock is held, be large enough for all that are in it, of whom `container` is a new one.
+    InvalidInput where that is absurd."""
+    machine = _grown(pod, [each.config.resources for each in pod.record.containers])
+    resolve.check_size(machine, implicit=True)
+    if machine != pod.record.spec:
+        await uninterrupted(_change(pod, container, machine, container.record.spec, container.record.config.resources))
+
+
+def _grown(pod: Pod, limits: Sequence[Resources]) -> PodSpec:
+    site, record = pod.site, pod.record
+    vcpus, memory_mib = size.together(limits, site.limits.memory_mib)
+    spec, guest = record.spec, record.guest
+    if guest and vcpus > site.vcpus(record, guest.accelerator):
+        spec = msgspec.structs.replace(spec, vcpus=vcpus)
+    return msgspec.structs.replace(spec, memory_mib=memory_mib) if memory_mib > site.machine_mib(record) else spec
 
 
 def _check(pod: Pod, container: Container, wanted: ContainerUpdate) -> None:

@@ -342,7 +342,8 @@ class Bundles(Protocol):
     is whose they are, `id` what that one calls it: NotFound."""
 
     async def create(self, wanted: Bundle, trees: Mapping[str, int]) -> None:
-        """Make it, in a machine of its own that runs from now on. `trees`: of the root file system and of binds the
+        """Make it: in the machine of those whose network namespace it has, or else in one of its own, which runs from
+        now on. `trees`: of the root file system and of binds the
         mount trees (lib.mount.clone) that are there for whoever calls, by the paths in `wanted`; they are the engine's
         from now on. AlreadyExists; on failure nothing is left."""
 

@@ -31,7 +31,11 @@ class Bundle(Value, frozen=True, kw_only=True):
     read_only: bool = False
     config: ContainerConfig  # its binds are among the mounts, by target
     binds: list[Bind] = []
-    netns: str  # path of the network namespace whose interfaces it has
+    netns: str  # path of the network namespace whose interfaces it has; who has that already is in its machine
+    namespaces: dict[str, str] = {}  # paths of those of others that it is to be in, by "pid", "ipc" and "uts"
+    sandbox: str = ""  # id of the container that its engine made first in its pod, whose machine it is to be in
+    pinned: bool = False  # paths of `namespaces` may be places where its engine keeps those of a pod
+    machine: Resources = Resources()  # what its engine says that all of its pod may use
     domainname: str = ""
     cgroup: str = ""
     poststart: list[Hook] = []

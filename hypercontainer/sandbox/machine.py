@@ -10,8 +10,8 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -90,7 +90,7 @@ class Machine:
         self._in_guest: set[str] = set()  # containers that the guest has been told of
         self._targets: set[int] = set()  # disks that are plugged
         self._standing: Guest | None = None  # it was found, and does not answer yet
-        self.trees: dict[str, int] = {}  # mount trees that have no place yet, by the paths that they were at
+        self._trees: dict[str, int] = {}  # see `given`
         self.unreached = ""  # why nobody can talk to the guest, which is there
 
     def check_reached(self, verb: str, name: str) -> None:
@@ -200,8 +200,8 @@ class Machine:
             await self.site.volumes.use(mount.source, self.record.id)
         source = Path(mount.path)
         names = [mount.share_path, *(m.share_path for m in _of_the_host(self.record.containers) if _alike(m, mount))]
-        subpath = _subpath(mount)
-        shown = [name for name in names if await asyncio.to_thread(self.share.shows, name, source, subpath)]
+        subpath, tree = _subpath(mount), self._trees.get(mount.path)
+        shown = [name for name in names if await asyncio.to_thread(self.share.shows, name, source, subpath, tree)]
         name = shown[0] if shown else self._unused(container, mount)
         if name != mount.share_path:
             mount.share_path = name
@@ -209,13 +209,22 @@ class Machine:
         if shown:
             return
         # in threads that are waited for: or it is there after our cancellation
-        if (tree := self.trees.pop(mount.path, None)) is not None:
-            try:
-                await in_thread(self.share.add_tree, name, tree, mount.read_only)
-            finally:
-                os.close(tree)
+        if tree is not None:
+            await in_thread(self.share.add_tree, name, tree, mount.read_only)
         else:
             await in_thread(self.share.add, name, source, mount.read_only, subpath)
+
+    @contextmanager
+    def given(self, trees: Mapping[str, int]) -> Iterator[None]:
+        """For the block, what containers are to be shown of these paths are mount trees without a place; closed after
+        it."""
+        self._trees.update(trees)
+        try:
+            yield
+        finally:
+            for path, fd in trees.items():
+                self._trees.pop(path, None)
+                os.close(fd)
 
     def _unused(self, container: ContainerRecord, mount: Shown) -> str:
         """Its own name in the share, or a new one where that shows something else."""

@@ -1,6 +1,7 @@
 """How large a pod's machine is, and what its container may use of it. Pure."""
 
 import os
+from collections.abc import Sequence
 from math import ceil
 from typing import Literal
 
@@ -15,6 +16,14 @@ def fitting(resources: Resources) -> tuple[int, int]:
     """Processors and MiB of a machine for a container with these limits; 0 = as usual."""
     vcpus = ceil(resources.cpu_quota_us / resources.cpu_period_us) if resources.cpu_quota_us else 0
     return vcpus, ceil(resources.memory_bytes / MIB)
+
+
+def together(limits: Sequence[Resources], usual_mib: int) -> tuple[int, int]:
+    """Processors and MiB that containers of one machine may use: what their limits come to, and once the usual memory
+    for those that have none."""
+    cpus = sum(each.cpu_quota_us / each.cpu_period_us for each in limits)
+    memory = [each.memory_bytes for each in limits]
+    return ceil(cpus), ceil(sum(memory) / MIB) + (0 if all(memory) else usual_mib)
 
 
 def machine_mib(pod: PodRecord, usual_mib: int) -> int:

@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 
 from hypercontainer.errors import HyperError
-from hypercontainer.lib import protobuf, ttrpc
+from hypercontainer.lib import kubernetes, protobuf, ttrpc
 
 DOOR = "/run/hyper-oci.sock"
 SOCKETS = "/run/containerd/s"  # where containerd's own shims listen, too
@@ -79,21 +79,32 @@ def _greeting(flags: dict[str, str], method: str, bundle: str) -> bytes:
     return ttrpc.request(1, SERVICE, method, json.dumps(who).encode()).encode()
 
 
-def _socket(flags: dict[str, str]) -> str:
-    """Where the container's shim listens."""
-    name = f"{flags['address']}/{flags['namespace']}/{flags['id']}"
+def _socket(flags: dict[str, str], id: str) -> str:
+    """Where the shim of that container listens."""
+    name = f"{flags['address']}/{flags['namespace']}/{id}"
     return f"{SOCKETS}/{hashlib.sha256(name.encode()).hexdigest()}"
+
+
+def _sandbox(bundle: str) -> str:
+    """The container whose shim serves all of a pod; "": the bundle is that, or of no pod."""
+    try:
+        with open(os.path.join(bundle, "config.json"), "rb") as file:
+            return kubernetes.sandbox(json.load(file).get("annotations") or {})
+    except (OSError, ValueError, AttributeError) as e:
+        why = e.strerror if isinstance(e, OSError) else "it is no JSON object"
+        raise UsageError(f"cannot read config.json: {why}") from e
 
 
 def _start(flags: dict[str, str]) -> str:
     """Where containerd reaches the shim of the bundle that we are in."""
     bundle = os.getcwd()
     greeting = _greeting(flags, "Serve", bundle)
-    path = _socket(flags)
-    address = f"unix://{path}"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock, suppress(OSError):
-        sock.connect(path)
-        return address  # it is there already
+    sandbox = _sandbox(bundle)
+    path = _socket(flags, sandbox or flags["id"])
+    if _listens(path):  # it is there already
+        return _written(bundle, path)
+    if sandbox:
+        raise OSError(f"the shim of {sandbox}, which serves all of its pod, is gone: remove the pod, and make it anew")
     with suppress(FileNotFoundError):
         os.unlink(path)
     os.makedirs(SOCKETS, mode=0o711, exist_ok=True)
@@ -102,6 +113,21 @@ def _start(flags: dict[str, str]) -> str:
         sock.bind(path)
         sock.listen()
         _spawn(path, sock.fileno(), greeting)
+    return _written(bundle, path)
+
+
+def _listens(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        try:
+            sock.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+def _written(bundle: str, path: str) -> str:
+    """Its address, which a containerd that is started later finds in the bundle."""
+    address = f"unix://{path}"
     temporary = os.path.join(bundle, ".address")
     with open(temporary, "w") as file:
         file.write(address)
@@ -139,7 +165,7 @@ def _delete(flags: dict[str, str]) -> bytes:
     shim that was killed has left."""
     call = _greeting(flags, "Delete", flags.get("bundle") or os.getcwd())
     with suppress(FileNotFoundError):
-        os.unlink(_socket(flags))
+        os.unlink(_socket(flags, flags["id"]))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(ANSWER_S)
         try:

@@ -153,10 +153,14 @@ class Share:
         except FileNotFoundError:
             return []
 
-    def shows(self, name: str, source: Path, subpath: str = "") -> bool:
-        """Whether `name` is there, and what it shows is `source` still, or what `subpath` leads to in it."""
+    def shows(self, name: str, source: Path, subpath: str = "", tree: int | None = None) -> bool:
+        """Whether `name` is there, and what it shows is `source` still, or what `subpath` leads to in it; or that mount
+        `tree`'s root."""
         ids.check_name("share", name)
         try:
+            if tree is not None:
+                with _opened(self.root / name) as shown:
+                    return os.path.sameopenfile(shown, tree)
             with (
                 _opened(self.root / name) as shown,
                 _opened(source, follow=True) as fd,

@@ -139,3 +139,22 @@ def test_networks_and_ports(pod: Podman) -> None:
 
 
 GET = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read())"
+
+
+def test_a_pod_is_one_machine(pod: Podman) -> None:
+    infra = ("--infra-image", "busybox", "--infra-command", "sleep 1000")
+    pod.ok("pod", "create", "--name", "both", "--hostname", "both", *infra)
+    try:
+        pod.ok("run", "-d", "--pod", "both", "--name", "web", "busybox", "httpd", "-f", "-h", "/etc")
+        beside = ("run", "--rm", "--pod", "both", "busybox")
+        assert pod.ok(*beside, "wget", "-q", "-O", "-", "http://127.0.0.1/hostname") == "both"
+        assert pod.ok(*beside, "hostname") == "both"
+        boots = [pod.ok(*words, "cat", "/proc/sys/kernel/random/boot_id") for words in (("exec", "web"), beside)]
+        assert boots[0] == boots[1]
+        pod.ok("exec", "web", "sh", "-c", "echo words >/dev/shm/file")
+        assert pod.ok(*beside, "cat", "/dev/shm/file") == "words"
+        pod.ok("pod", "stop", "-t", "0", "both")
+        pod.ok("pod", "start", "both")
+        assert pod.ok("exec", "web", "echo", "there") == "there"
+    finally:
+        pod("pod", "rm", "-f", "-t", "0", "both")

@@ -168,3 +168,42 @@ def test_hyperd_may_die(docker: Docker) -> None:
         assert client.stdout.readline() == b"got 2\n"
         client.stdin.close()
         assert client.wait(600) == 0
+
+
+def test_who_shares_a_network_is_in_the_same_machine(docker: Docker) -> None:
+    docker.ok("run", "-d", "--name", "web", "--ipc", "shareable", "-m", "200m", "busybox", "httpd", "-f", "-h", "/etc")
+    try:
+        docker.ok("exec", "web", "sh", "-c", "echo words >/dev/shm/file")
+        beside = ("run", "--rm", "--network", "container:web")
+        assert docker.ok(*beside, "busybox", "wget", "-q", "-O", "-", "http://127.0.0.1/hostname")
+        boots = [docker.ok(*words, "cat", "/proc/sys/kernel/random/boot_id") for words in (
+            ("exec", "web"), (*beside, "busybox"), ("run", "--rm", "busybox"))]  # fmt: skip
+        assert boots[0] == boots[1] != boots[2]
+        # memory and processes are each one's own, unless it is said
+        assert docker(*beside, "busybox", "ls", "/dev/shm/file").status == 1
+        assert docker.ok(*beside, "--ipc", "container:web", "busybox", "cat", "/dev/shm/file") == "words"
+        assert "httpd" not in docker.ok(*beside, "busybox", "ps")
+        assert "httpd" in docker.ok(*beside, "--pid", "container:web", "busybox", "ps")
+        memory = int(docker.ok("exec", "web", "sh", "-c", "free -m | awk '/Mem:/ {print $2}'"))
+        docker.ok(*beside, "-m", "900m", "busybox", "true")
+        assert int(docker.ok("exec", "web", "sh", "-c", "free -m | awk '/Mem:/ {print $2}'")) >= memory + 500
+        refused = docker("run", "--rm", "--pid", "container:web", "busybox", "true")
+        assert refused.status == 125 and "give it that one's network namespace as well" in refused.err
+    finally:
+        docker("rm", "-f", "web")
+
+
+def test_who_shares_a_network_may_outlive_whose_it_was(docker: Docker) -> None:
+    docker.ok("network", "create", "back")
+    try:
+        docker.ok("run", "-d", "--name", "other", "--network", "back", "busybox", "sleep", "1000")
+        docker.ok("run", "-d", "--name", "first", "--network", "back", "busybox", "sleep", "1000")
+        docker.ok("run", "-d", "--name", "second", "--network", "container:first", "busybox", "sleep", "1000")
+        docker.ok("rm", "-f", "first")
+        assert docker.ok("exec", "second", "echo", "there") == "there"
+        docker.hyper.signal(signal.SIGKILL)
+        docker.hyper.start()
+        assert docker.ok("exec", "second", "echo", "there") == "there"
+    finally:
+        docker("rm", "-f", "first", "second", "other")
+        docker("network", "rm", "back")

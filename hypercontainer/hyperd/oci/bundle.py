@@ -7,17 +7,19 @@ import msgspec
 
 from hypercontainer.errors import InvalidInput
 from hypercontainer.hyperd.oci import document, scheduling
-from hypercontainer.lib import libseccomp
+from hypercontainer.lib import kubernetes, libseccomp
 from hypercontainer.model import capabilities, ulimits
 from hypercontainer.model.bundle import Bind, Bundle, BundleExec, BundleUpdate
 from hypercontainer.model.container import Capabilities, ContainerConfig, Device, Mount, Process, Resources
 from hypercontainer.model.record import StandInRecord
 from hypercontainer.model.ulimits import Rlimit
 
+USUAL = Resources()
 RLIMITS = (*ulimits.NAMES.values(), "RLIMIT_AS")
 KERNELS = {"proc": "proc", "sysfs": "sysfs", "mqueue": "mqueue", "devpts": "devpts", "tmpfs": "tmpfs"}
 CGROUP = ("cgroup", "cgroup2")
 NAMESPACES = ("pid", "network", "ipc", "uts", "mount", "user", "cgroup", "time")
+SHARED = ("pid", "ipc", "uts")  # which containers of one machine can have together, beside the network
 PROPAGATIONS = ("private", "slave", "shared", "unbindable")
 HOSTNAME_BYTES = 64
 IN_PROC = (  # what an engine may put there, as runc has it
@@ -49,18 +51,27 @@ def described(
     """All that the engine is asked for. InvalidInput names the field that it cannot be."""
     assert found.root and found.linux  # noqa: S101  document.checked
     runs, binds = config(found, path, trees)
-    hooks = found.hooks or document.Hooks()
+    hooks, said = found.hooks or document.Hooks(), found.annotations or {}
+    limits = kubernetes.limits(said)
     return Bundle(
         owner=owner,
         id=id,
         path=path,
         oci_version=found.oci_version,
-        annotations=found.annotations or {},
+        annotations=said,
         rootfs=os.path.join(path, found.root.path),
         read_only=False,
         config=runs,
         binds=binds,
         netns=netns,
+        namespaces={kind: path for kind, path in _namespaces(found.linux).items() if path and kind in SHARED},
+        sandbox=kubernetes.sandbox(said),
+        pinned=kubernetes.is_pinned(said),
+        machine=Resources(
+            memory_bytes=limits.memory_bytes,
+            cpu_quota_us=limits.cpu_quota_us,
+            cpu_period_us=limits.cpu_period_us or USUAL.cpu_period_us,
+        ),
         domainname=found.domainname,
         cgroup=found.linux.cgroups_path,
         poststart=hooks.poststart or [],
@@ -101,7 +112,7 @@ def config(found: document.Config, bundle: str, trees: Mapping[str, int] = {}) -
         readonly_paths=linux.readonly_paths or [],
         devices=[_device(each) for each in linux.devices or []],
         sysctl=linux.sysctl or {},
-        resources=update(linux.resources or document.Resources()).of(Resources()),
+        resources=update(linux.resources or document.Resources()).of(USUAL),
         annotations=found.annotations or {},
     ), binds
 
@@ -111,7 +122,7 @@ def refuse(found: document.Config, linux: document.Linux) -> None:
     kinds = _namespaces(linux)
     if linux.rootfs_propagation and linux.rootfs_propagation.removeprefix("r") not in PROPAGATIONS:
         raise InvalidInput(f"invalid linux.rootfsPropagation {linux.rootfs_propagation[:40]!r}: use private or slave")
-    for kind in ("pid", "ipc", "uts", "mount", "user", "cgroup", "time"):
+    for kind in ("mount", "user", "cgroup", "time"):
         if kinds.get(kind):
             raise _unsupported(f"linux.namespaces: a {kind} namespace of this host", "it is not in the machine")
     if "user" in kinds:

@@ -33,7 +33,7 @@ FLUSH_S = 5.0
 
 
 class Who(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A shim: the container that it was started for."""
+    """A shim: the container that it was started for, with which it serves those of the same pod."""
 
     address: str  # of containerd
     events: str  # where its ttrpc services listen
@@ -93,7 +93,7 @@ class ShimDoor:
             publisher = Publisher(who.events, who.namespace)
             stand_ins = str(self._stand_ins)
             service = TaskService(self._engine.bundles, who.owner, _peer(writer), stand_ins, publisher, self._adopt)
-            await Connection(service, publisher, reader, writer).serve(who.bundle)
+            await Connection(service, publisher, reader, writer).serve(who.id)
         else:
             raise InvalidInput(f"there is no call {call.service[:60]}.{call.method[:60]}")
 
@@ -134,10 +134,10 @@ class Connection:
         self._service, self._publisher, self._reader, self._writer = service, publisher, reader, writer
         self._calls: set[asyncio.Task[None]] = set()
 
-    async def serve(self, bundle: str) -> None:
+    async def serve(self, id: str) -> None:
         publishing = asyncio.create_task(self._publisher.run())
         try:
-            await self._service.recover(bundle)
+            await self._service.recover(id)
             while not self._service.ended and (frame := await read_frame(self._reader)):
                 call = asyncio.create_task(self._answer(frame))
                 self._calls.add(call)

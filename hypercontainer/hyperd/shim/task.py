@@ -27,7 +27,7 @@ from hypercontainer.hyperd.shim import process
 from hypercontainer.hyperd.shim.bundle import Stdio, Within
 from hypercontainer.hyperd.shim.process import FurtherProcess, Process
 from hypercontainer.hyperd.shim.publisher import Publisher
-from hypercontainer.lib import proc, protobuf
+from hypercontainer.lib import kubernetes, proc, protobuf
 from hypercontainer.lib.stand_in import StandIn
 from hypercontainer.model.api import Bundles
 from hypercontainer.model.bundle import BundleState
@@ -41,8 +41,6 @@ STATUS = {
     "paused": m.Status.PAUSED,
     "stopped": m.Status.STOPPED,
 }
-SANDBOX = "io.kubernetes.cri.sandbox-id"
-KIND = "io.kubernetes.cri.container-type"
 
 
 class Task(NamedTuple):
@@ -94,10 +92,10 @@ class TaskService:
         }
         self.ended = False  # containerd wants no more of this shim
 
-    async def recover(self, path: str) -> None:
-        """Take up the task of the bundle at `path` that a hyperd before this one has made."""
+    async def recover(self, id: str) -> None:
+        """Take up the task `id`, and those of its pod, that a hyperd before this one has made."""
         for state in await self._bundles.list(self._owner):
-            if state.bundle == path:
+            if id in (state.id, kubernetes.sandbox(state.annotations)):
                 await self._take_up(state)
 
     async def call(self, method: str, payload: bytes, *, again: bool) -> bytes | None:
@@ -428,9 +426,6 @@ class TaskService:
 
 def _check(found: document.Config) -> None:
     """InvalidInput for what this door does not do with a bundle."""
-    annotations = found.annotations or {}
-    if annotations.get(KIND) or annotations.get(SANDBOX):
-        raise InvalidInput("cannot create a container of a Kubernetes pod: several in one machine are not there yet")
     hooks = found.hooks or document.Hooks()
     if hooks.prestart or hooks.create_runtime or hooks.poststart or hooks.poststop:
         raise InvalidInput("cannot create the container with hooks: this runtime runs none yet")

@@ -4,6 +4,7 @@ from typing import Literal
 
 import pytest
 
+from hypercontainer.model.container import Resources
 from hypercontainer.sandbox import size
 
 
@@ -16,3 +17,14 @@ def test_processors_by_default(
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(of_host)))
     assert size.usual_vcpus(setting, accelerator) == vcpus
+
+
+@pytest.mark.parametrize(
+    ("limits", "cpus_and_mib"),
+    [([(0, 0)], (0, 256)), ([(64, 0.5), (100, 0.6)], (2, 164)), ([(0, 0), (100, 1.0), (0, 0)], (1, 356))],
+)
+def test_together_they_use_what_their_limits_come_to(
+    limits: list[tuple[int, float]], cpus_and_mib: tuple[int, int]
+) -> None:
+    found = [Resources(memory_bytes=mib << 20, cpu_quota_us=int(cpus * 100_000)) for mib, cpus in limits]
+    assert size.together(found, 256) == cpus_and_mib

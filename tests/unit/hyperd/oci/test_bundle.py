@@ -99,7 +99,7 @@ def test_an_update_changes_what_it_names() -> None:
         ("inside /proc", {"mounts": [{"destination": "/proc/../proc/sys", "source": "/x", "options": ["bind"]}]}),
         ("Expected `int`.*process.user.uid", {"process": {"user": {"uid": "0"}}}),
         ("network namespace", {"linux": {"namespaces": []}}),
-        ("a ipc namespace of this host", {"linux": {"namespaces": [*NETWORK, {"type": "ipc", "path": "/x"}]}}),
+        ("a mount namespace of this host", {"linux": {"namespaces": [*NETWORK, {"type": "mount", "path": "/x"}]}}),
         ("no pid namespace, which is the host's", {"linux": {"namespaces": NETWORK}}),
         ("no uts namespace", {"linux": {"namespaces": [*NETWORK, {"type": "pid"}, {"type": "ipc"}]}}),
         ("linux.uidMappings", {"linux": {"uidMappings": [{"containerID": 0}]}}),
