@@ -13,6 +13,7 @@ gitlab_ci_local=4.61.1
 go=1.26.6
 ryuk=v0.0.0-20260811165811-84f4ff002cee  # its releases are called what Go takes for no version
 act=v0.2.89
+crictl=v1.34.0
 traefik=v3.6.12
 corpus=1
 clients=.cache/clients
@@ -112,6 +113,7 @@ go_program() {
 }
 
 make_ryuk() { go_program ryuk $ryuk github.com/testcontainers/moby-ryuk "a minute"; }
+make_crictl() { go_program crictl $crictl sigs.k8s.io/cri-tools/cmd/crictl "a minute or two"; }
 make_act() { go_program act $act github.com/nektos/act "a minute or two"; }
 make_traefik() {
     local containous=github.com/containous
@@ -141,7 +143,7 @@ make_corpus() {
 }
 
 [ "${1:-}" != --make ] || { "make_$2"; exit; }
-[ $# != 0 ] || set -- testcontainers dockerode gitlab-ci-local corpus docker ryuk act
+[ $# != 0 ] || set -- testcontainers dockerode gitlab-ci-local corpus docker ryuk act crictl
 for name; do
     "$0" --make "$name" || say "$name cannot be made here: its tests are skipped"  # a process of its own: set -e holds in it
 done

@@ -1,10 +1,11 @@
 """Debian's containerd of one's own: its folders and sockets are nobody else's."""
 
+import json
 import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +18,7 @@ version = 2
 root = "{folder}/root"
 state = "{folder}/state"
 oom_score = 0
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
+disabled_plugins = {disabled}
 [grpc]
 address = "{folder}/c.sock"
 [ttrpc]
@@ -25,19 +26,56 @@ address = "{folder}/c.sock.ttrpc"
 [plugins."io.containerd.internal.v1.opt"]
 path = "{folder}/opt"
 """
+# This host lacks CAP_SYS_RESOURCE, which no score of lack of memory can be lowered without.
+CRI = """
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "docker.io/library/pause:1"
+restrict_oom_score_adj = true
+disable_apparmor = true
+netns_mounts_under_state_dir = true
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "/usr/lib/cni"
+conf_dir = "{folder}/cni"
+[plugins."io.containerd.grpc.v1.cri".containerd]
+default_runtime_name = "hyper"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.hyper]
+runtime_type = "io.containerd.hyper.v2"
+pod_annotations = ["*"]
+"""
+NETWORK = {
+    "cniVersion": "0.4.0",
+    "name": "pods",
+    "plugins": [
+        {
+            "type": "bridge",
+            "bridge": "pods0",
+            "isGateway": True,
+            "ipMasq": False,
+            "ipam": {"type": "host-local", "subnet": "10.97.0.0/24", "routes": [{"dst": "0.0.0.0/0"}]},
+        },
+        {"type": "portmap", "capabilities": {"portMappings": True}},
+    ],
+}
 
 
 class Containerd:
-    """containerd with everything below `folder`, in a mount namespace of its own; `bin` has its runtimes."""
+    """containerd with everything below `folder`, in a mount namespace of its own; `bin` has its runtimes. `cri`: it
+    serves Kubernetes' kubelet, too, and has a network namespace for that."""
 
-    def __init__(self, folder: Path, bin: Path, env: Mapping[str, str]) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, bin: Path, env: Mapping[str, str], *, cri: bool = False) -> None:
+        self.folder, self.cri = folder, cri
         self.env = {**os.environ, "PATH": f"{bin}:{os.environ['PATH']}", **env}
-        (folder / "config.toml").write_text(CONFIG.format(folder=folder))
+        disabled = [] if cri else ["io.containerd.grpc.v1.cri"]
+        config = (CONFIG + CRI if cri else CONFIG).format(folder=folder, disabled=json.dumps(disabled))
+        (folder / "config.toml").write_text(config)
+        (folder / "cni").mkdir()
+        (folder / "cni/pods.conflist").write_text(json.dumps(NETWORK))
         self.process = self.start()
 
     def start(self) -> subprocess.Popen[bytes]:
-        argv = ["unshare", "--mount", "--propagation", "private", str(CONTAINERD), "-c", f"{self.folder}/config.toml"]
+        alone = ["--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"] if self.cri else []
+        unshare = ["unshare", "--mount", "--propagation", "private", *alone]
+        argv = [*unshare, str(CONTAINERD), "-c", f"{self.folder}/config.toml"]
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env)
         deadline = time.monotonic() + READY_S
@@ -51,8 +89,12 @@ class Containerd:
         return (self.folder / "log").read_text(errors="replace")
 
     def argv(self, *words: str) -> list[str]:
-        inside = ["nsenter", f"--mount=/proc/{self.process.pid}/ns/mnt"]
-        return [*inside, str(CTR), "-a", f"{self.folder}/c.sock", *words]
+        return [*self.inside(), str(CTR), "-a", f"{self.folder}/c.sock", *words]
+
+    def inside(self) -> list[str]:
+        """A command there, where it is."""
+        network = [f"--net=/proc/{self.process.pid}/ns/net"] if self.cri else []
+        return ["nsenter", f"--mount=/proc/{self.process.pid}/ns/mnt", *network]
 
     def __call__(self, *words: str, stdin: bytes = b"") -> Result:
         done = subprocess.run(self.argv(*words), env=self.env, input=stdin, capture_output=True, timeout=LIMIT_S)
@@ -76,11 +118,18 @@ class Containerd:
         self.process.wait(60)
 
 
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 @contextmanager
-def containerd(bin: Path, env: Mapping[str, str]) -> Iterator[Containerd]:
+def containerd(bin: Path, env: Mapping[str, str], *, cri: bool = False) -> Iterator[Containerd]:
     """A running one, gone with the block. OSError, with its last words, where it cannot run."""
     with tempfile.TemporaryDirectory(prefix="hyc") as folder:  # a short path: sockets are in it
-        daemon = Containerd(Path(folder), bin, env)
+        daemon = Containerd(Path(folder), bin, env, cri=cri)
         try:
             yield daemon
         finally:

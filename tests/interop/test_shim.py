@@ -6,15 +6,14 @@ import re
 import signal
 import subprocess
 import termios
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from hypercontainer.testing.daemon import PrivateDaemon, Result
-from tests.interop.containerd import CONTAINERD, CTR, Containerd, containerd
+from tests.interop.containerd import CONTAINERD, CTR, Containerd, containerd, until
 
 pytestmark = [
     pytest.mark.interop,
@@ -96,13 +95,6 @@ def ending(client: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[byte
             yield client
         finally:
             client.kill()
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(
