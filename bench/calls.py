@@ -3,8 +3,8 @@
 import time
 from collections.abc import Iterator
 
-from hypercontainer.client import fastjson
 from hypercontainer.client.http import Client
+from hypercontainer.lib import fastjson
 from hypercontainer.model import stream
 from hypercontainer.testing.daemon import PrivateDaemon
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import _socket
 
-from hypercontainer.client import fastjson
+from hypercontainer.lib import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hypercontainer.client import fastjson
 from hypercontainer.client.connection import Closed, Connection, Remote, Response
+from hypercontainer.lib import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from hypercontainer.client import fastjson
 from hypercontainer.hyperctl import printf
 from hypercontainer.hyperctl.flags import UsageError
 from hypercontainer.hyperctl.printf import MISSING, NO_LIST, Nothing, shown
+from hypercontainer.lib import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

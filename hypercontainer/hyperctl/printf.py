@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypercontainer.client import fastjson
+from hypercontainer.lib import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

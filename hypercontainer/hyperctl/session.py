@@ -6,10 +6,10 @@ import _socket
 import os
 import select
 
-from hypercontainer.client import fastjson
 from hypercontainer.hyperctl import terminal
 from hypercontainer.hyperctl.signals import Signals
 from hypercontainer.hyperctl.sink import Sink
+from hypercontainer.lib import fastjson
 from hypercontainer.model import stream
 
 TYPE_CHECKING = False

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from hypercontainer import __version__
-from hypercontainer.client import fastjson
 from hypercontainer.hyperctl import flags, table, text, times
 from hypercontainer.hyperctl.context import complain
 from hypercontainer.hyperctl.flags import Args, Command, Flag
+from hypercontainer.lib import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def events(context: Context, args: Args) -> int:
     )
     for event in stream:
         if args.format == "json":
-            from hypercontainer.client import fastjson
+            from hypercontainer.lib import fastjson
 
             print(fastjson.dumps(event), flush=True)
         else:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from hypercontainer.client import fastjson
 from hypercontainer.hyperctl import flags, text
+from hypercontainer.lib import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

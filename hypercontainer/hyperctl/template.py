@@ -6,10 +6,10 @@ Only dicts, lists, texts and numbers are looked into, never a Python object's at
 
 from __future__ import annotations
 
-from hypercontainer.client import fastjson
 from hypercontainer.hyperctl import functions
 from hypercontainer.hyperctl.flags import UsageError
 from hypercontainer.hyperctl.printf import MISSING, NO_LIST, Nothing, shown
+from hypercontainer.lib import fastjson
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

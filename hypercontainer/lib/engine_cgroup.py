@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
 
 ROOT = "/sys/fs/cgroup"
 LIMIT_S = 10.0  # systemd may be busy
@@ -43,20 +42,26 @@ def place(group: str, pid: int, *, root: str = ROOT) -> None:
         slice_, scope = _unit(group)
         _start(slice_, scope, pid)
     for folder in _folders(group, root):
-        with suppress(OSError):  # a hierarchy that this host does not let us use: the pid is where we are
+        try:
             os.makedirs(folder, exist_ok=True)
             with open(os.path.join(folder, "cgroup.procs"), "w") as file:
                 file.write(str(pid))
+        except OSError:
+            pass  # a hierarchy that this host does not let us use: the pid is where we are
 
 
 def remove(group: str, *, root: str = ROOT) -> None:
     """Groups with nobody in them. What is not there is no error."""
     if not group.startswith("/") and is_scope(group):
-        with suppress(NoScope):  # it ended with its last process, or systemd did
+        try:
             _call("StopUnit", "ss", _unit(group)[1], "replace")
+        except NoScope:
+            pass  # it ended with its last process, or systemd did
     for folder in _folders(group, root):
-        with suppress(OSError):
+        try:
             os.rmdir(folder)
+        except OSError:
+            pass
 
 
 def _folders(group: str, root: str) -> list[str]:
@@ -71,9 +76,10 @@ def _folders(group: str, root: str) -> list[str]:
 def _hierarchies(root: str) -> list[str]:
     if os.path.exists(f"{root}/cgroup.controllers"):
         return [root]
-    with suppress(OSError):
+    try:
         return [entry.path for entry in os.scandir(root) if os.path.exists(f"{entry.path}/cgroup.procs")]
-    return []
+    except OSError:
+        return []
 
 
 def _unit(group: str) -> tuple[str, str]:

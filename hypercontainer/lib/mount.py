@@ -1,18 +1,18 @@
 """Mounts by file descriptors: a tree is cloned, given its attributes, and only then put in its place.
 
 So no path is resolved twice, and nobody ever sees a tree that is to be read-only while it is not. Needs Linux 5.12.
-Every function raises OSError. (ctypes is loaded on first use: it costs 3 ms of a start that may need no mount.)
+Every function raises OSError. `runv create` waits for what is imported: ctypes, and nothing large.
 """
+
+from __future__ import annotations
 
 import ctypes
 import errno
 import os
-import re
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 
-from hypercontainer.lib import proc
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 RDONLY = 0x1
 NOSUID = 0x2
@@ -38,8 +38,7 @@ MOVE_MOUNT_F_EMPTY_PATH = 0x4
 MOVE_MOUNT_T_EMPTY_PATH = 0x40
 RESOLVE_NO_MAGICLINKS, RESOLVE_BENEATH = 0x2, 0x8
 
-
-ESCAPED = re.compile(r"\\([0-7]{3})")  # a space, a newline, a backslash in a path of mountinfo
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class MountAttr(ctypes.Structure):
@@ -59,9 +58,8 @@ class OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
-@cache
 def libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
+    return _libc
 
 
 def call(number: int, *args: object) -> int:
@@ -158,15 +156,22 @@ def mount(source: str, target: int, kind: str, flags: int, data: str) -> None:
 def mounted(path: str | os.PathLike[str]) -> bool:
     """Whether something is mounted at `path`, which has no symbolic link in it. What is mounted is not asked: it may be
     on a machine that does not answer."""
+    import re
+
+    escaped = re.compile(r"\\([0-7]{3})")  # a space, a newline, a backslash in a path of mountinfo
     wanted = os.fspath(path)
     with open("/proc/self/mountinfo") as f:
-        return any(ESCAPED.sub(lambda found: chr(int(found[1], 8)), line.split()[4]) == wanted for line in f)
+        return any(escaped.sub(lambda found: chr(int(found[1], 8)), line.split()[4]) == wanted for line in f)
 
 
 def within(pid: int, started: int, work: Callable[[], None]) -> None:
     """Do `work` in the mount namespace of that very process: paths start at its root. ESRCH when it is gone.
 
     A thread does it that ends with it: one that has entered another namespace is of no use in ours."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from hypercontainer.lib import proc
+
     pidfd = proc.pidfd(pid, started)
     if pidfd is None:
         raise OSError(errno.ESRCH, os.strerror(errno.ESRCH))

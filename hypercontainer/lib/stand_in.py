@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+import _socket
 import os
-import secrets
-import signal
-import socket
-from collections.abc import Sequence
-from typing import NamedTuple
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+    from collections.abc import Sequence
+else:
+    import _signal  # nothing is imported that every `runv create` and `exec` would wait for
 
 FREE = 1000  # descriptors from here on are in use nowhere
 PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_bin", "hyper-standin")
 
 
-class StandIn(NamedTuple):
+class StandIn:
     """`ours`: it waits for a byte there, and ends when that is closed before."""
 
-    pid: int
-    start_time: int
-    key: str
-    ours: socket.socket
-    master: int = -1  # of a terminal that whoever started it passes on to
+    def __init__(self, pid: int, start_time: int, key: str, ours: _socket.socket) -> None:
+        self.pid, self.start_time, self.key, self.ours = pid, start_time, key, ours
+        self.master = -1  # of a terminal that whoever started it passes on to
 
     def go(self, trees: Sequence[int] = (), places: Sequence[str] = ()) -> None:
         """hyperd knows its key. `trees`: what it sees of files, a root file system and one for each of `places`.
 
         OSError when it cannot enter them."""
         line = b"\n" + b"".join(os.fsencode(place) + b"\0" for place in places)
-        socket.send_fds(self.ours, [line], trees) if trees else self.ours.send(line)
+        rights = b"".join(fd.to_bytes(4, sys.byteorder) for fd in trees)
+        self.ours.sendmsg([line], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if trees else [])
         if self.ours.recv(1) != b"\n":
             raise OSError("the stand-in cannot enter the root file system")
         self.ours.close()
@@ -35,7 +38,7 @@ class StandIn(NamedTuple):
     def give_up(self) -> None:
         """There is nothing that it could stand for: it ends."""
         self.ours.close()
-        os.kill(self.pid, signal.SIGKILL)  # which nobody else waits for, so that it is still this process
+        os.kill(self.pid, _signal.SIGKILL)  # which nobody else waits for, so that it is still this process
         os.waitpid(self.pid, 0)
 
 
@@ -52,9 +55,9 @@ def start(
     It enters the network namespace at `network`, or makes one of its own.
 
     OSError when it cannot be started, or cannot enter `network`."""
-    key = secrets.token_hex(16)
+    key = os.urandom(16).hex()
     words = [PROGRAM, door, key]
-    ours, theirs = socket.socketpair()
+    ours, theirs = _socket.socketpair()
     actions: list[tuple[int, ...]] = []
     fd = -1
     try:

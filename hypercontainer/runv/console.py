@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import _socket
+import _struct
 import fcntl
 import os
-import socket
-import struct
+import sys
 import termios
 
 
@@ -14,10 +15,14 @@ def to_socket(path: str, rows: int, columns: int) -> int:
     master, slave = os.openpty()
     try:
         if rows and columns:
-            fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("=4H", rows, columns, 0, 0))
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            fcntl.ioctl(slave, termios.TIOCSWINSZ, _struct.pack("=4H", rows, columns, 0, 0))
+        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        try:
             sock.connect(path)
-            socket.send_fds(sock, [os.ttyname(slave).encode()], [master])
+            rights = master.to_bytes(4, sys.byteorder)
+            sock.sendmsg([os.ttyname(slave).encode()], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
+        finally:
+            sock.close()
     except BaseException:
         os.close(slave)
         raise

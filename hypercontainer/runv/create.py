@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple
 
-from hypercontainer.lib import engine_cgroup, stand_in
-from hypercontainer.runv import console, hooks, program
-from hypercontainer.runv.door import Door
-from hypercontainer.runv.flags import UsageError, Words
+from hypercontainer.lib import engine_cgroup, fastjson, stand_in
+from hypercontainer.runv.flags import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from hypercontainer.runv.door import Door
+    from hypercontainer.runv.flags import Words
 
 
 class BadBundle(Exception):
@@ -21,18 +23,32 @@ class BadBundle(Exception):
 def read(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
-            found = json.load(file)
+            data = file.read()
+        found = fastjson.loads(data)
     except OSError as e:
         raise BadBundle(f"cannot read {path}: {e.strerror}") from e
     except ValueError as e:
-        raise BadBundle(f"cannot read {path}: it is no JSON: {e}") from e
+        raise BadBundle(f"cannot read {path}: it is no JSON: {_fault(data) or e}") from e
     if not isinstance(found, dict):
         raise BadBundle(f"cannot read {path}: it is no JSON object")
     return found
 
 
+def _fault(data: bytes) -> str:
+    """What is wrong where, in more words than the quick reader has."""
+    import json
+
+    try:
+        json.loads(data)
+    except (ValueError, RecursionError) as e:
+        return str(e)
+    return ""
+
+
 def create(door: Door, owner: str, words: Words, *, waiting: bool) -> stand_in.StandIn:
     """Make a container of a bundle. What was made is gone when this fails. `waiting`: for its end."""
+    from hypercontainer.runv import program
+
     id = words.arguments[0]
     folder = os.path.abspath(words.values.get("bundle", "."))
     config = read(os.path.join(folder, "config.json"))
@@ -48,11 +64,10 @@ def create(door: Door, owner: str, words: Words, *, waiting: bool) -> stand_in.S
     if any(container["id"] == id for container in door.call("list", owner=owner)):
         raise BadBundle(f"container with given ID already exists: {id}")
     os.makedirs(owner, 0o711, exist_ok=True)  # nothing is in it: engines look whether it is there
-    with _stdio(words, process, waiting=waiting) as stdio:
+    with _Stdio(words, process, waiting=waiting) as stdio:
         new = bool(network and not path)
-        made = stand_in.start(
-            door.stand_ins, stdio.fds, terminal=stdio.terminal, network=path, new_network=new
-        )._replace(master=stdio.master)
+        made = stand_in.start(door.stand_ins, stdio.fds, terminal=stdio.terminal, network=path, new_network=new)
+        made.master = stdio.master
     created = False
     try:
         if group:
@@ -65,14 +80,16 @@ def create(door: Door, owner: str, words: Words, *, waiting: bool) -> stand_in.S
             "bundle": folder,
             "annotations": config.get("annotations") or {},
         }
-        wanted = config.get("hooks") or {}
-        hooks.run(wanted.get("prestart"), "prestart", state)
-        hooks.run(wanted.get("createRuntime"), "createRuntime", state)
+        if wanted := config.get("hooks"):
+            from hypercontainer.runv import hooks
+
+            hooks.run(wanted.get("prestart"), "prestart", state)
+            hooks.run(wanted.get("createRuntime"), "createRuntime", state)
         root, binds, others = _files(config, folder)
         wanted_trees = {root: True}
         for bind in binds:
             wanted_trees[bind.source] = wanted_trees.get(bind.source, False) or bind.recursive
-        with _trees([_Tree(*each) for each in wanted_trees.items()]) as trees:
+        with _Trees([_Tree(path, recursive=below) for path, below in wanted_trees.items()]) as trees:
             door.call(
                 "create",
                 trees,
@@ -87,8 +104,9 @@ def create(door: Door, owner: str, words: Words, *, waiting: bool) -> stand_in.S
                 trees=list(wanted_trees),
             )
         created = True
-        seen = [_Tree(root, True), *(_Tree(bind.source, bind.recursive, bind.read_only) for bind in binds)]
-        with _trees([tree._replace(private=True) for tree in seen]) as trees:  # or no root can be made of it
+        seen = [_Tree(root, recursive=True, private=True)]  # private, or no root can be made of it
+        seen += [_Tree(b.source, recursive=b.recursive, read_only=b.read_only, private=True) for b in binds]
+        with _Trees(seen) as trees:
             made.go(trees, [bind.place for bind in binds])
         program.check(f"/proc/{made.pid}/root", process, others)
         _write_pid(words, made.pid)
@@ -106,8 +124,9 @@ def exec_(door: Door, owner: str, words: Words, *, waiting: bool) -> stand_in.St
     """One more process in a container that runs. `waiting`: for its end."""
     id = words.arguments[0]
     process = _process(door, owner, words)
-    with _stdio(words, process, waiting=waiting) as stdio:
-        made = stand_in.start(door.stand_ins, stdio.fds, terminal=stdio.terminal)._replace(master=stdio.master)
+    with _Stdio(words, process, waiting=waiting) as stdio:
+        made = stand_in.start(door.stand_ins, stdio.fds, terminal=stdio.terminal)
+        made.master = stdio.master
     try:
         door.call("exec", owner=owner, id=id, process=process, key=made.key, pid=made.pid, start_time=made.start_time)
         _write_pid(words, made.pid)
@@ -155,43 +174,44 @@ def _object(document: dict[str, Any], key: str) -> dict[str, Any]:
     return found
 
 
-class _Stdio(NamedTuple):
-    """What a process gets. `terminal`: that is one, with its other end at `master` if that is ours to keep."""
+class _Stdio:
+    """What a process gets, for a block. `terminal`: that is one, with its other end at `master` if we keep that.
 
-    fds: Sequence[int] = (0, 1, 2)
-    terminal: bool = False
-    master: int = -1
+    `waiting`: we stay as long as the process, and can pass on what our own terminal says."""
 
-
-@contextmanager
-def _stdio(words: Words, process: dict[str, Any], *, waiting: bool) -> Iterator[_Stdio]:
-    """For the block. `waiting`: we stay as long as the process, and can pass on what our own terminal says."""
-    path = words.values.get("console-socket")
-    if not process.get("terminal"):
+    def __init__(self, words: Words, process: dict[str, Any], *, waiting: bool) -> None:
+        self.fds, self.master = (0, 1, 2), -1
+        self.terminal = bool(process.get("terminal"))
+        path = words.values.get("console-socket")
+        if not self.terminal:
+            if path:
+                raise UsageError("--console-socket is for a process with a terminal")
+            return
+        size = process.get("consoleSize") or {}
         if path:
-            raise UsageError("--console-socket is for a process with a terminal")
-        yield _Stdio()
-        return
-    size = process.get("consoleSize") or {}
-    master = -1
-    if path:
-        slave = _console(path, size.get("height", 0), size.get("width", 0))
-    elif waiting:
-        from hypercontainer.runv import terminal
+            slave = _console(path, size.get("height", 0), size.get("width", 0))
+        elif waiting:
+            from hypercontainer.runv import terminal
 
-        if not size:
-            size["height"], size["width"] = terminal.size()
-        process["consoleSize"] = size  # from its first moment on
-        master, slave = terminal.pair(size.get("height", 0), size.get("width", 0))
-    else:
-        raise UsageError("a process with a terminal needs --console-socket where nobody waits for it")
-    try:
-        yield _Stdio((slave,) * 3, True, master)
-    finally:
-        os.close(slave)
+            if not size:
+                size["height"], size["width"] = terminal.size()
+            process["consoleSize"] = size  # from its first moment on
+            self.master, slave = terminal.pair(size.get("height", 0), size.get("width", 0))
+        else:
+            raise UsageError("a process with a terminal needs --console-socket where nobody waits for it")
+        self.fds = (slave,) * 3
+
+    def __enter__(self) -> _Stdio:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.terminal:
+            os.close(self.fds[0])
 
 
 def _console(path: str, rows: int, columns: int) -> int:
+    from hypercontainer.runv import console
+
     try:
         return console.to_socket(path, rows, columns)
     except OSError as e:
@@ -206,20 +226,16 @@ def _write_pid(words: Words, pid: int) -> None:
         os.replace(temporary, path)
 
 
-class _Bind(NamedTuple):
-    source: str
-    place: str
-    recursive: bool
-    read_only: bool
+class _Bind:
+    def __init__(self, source: str, place: str, *, recursive: bool, read_only: bool) -> None:
+        self.source, self.place, self.recursive, self.read_only = source, place, recursive, read_only
 
 
-class _Tree(NamedTuple):
-    """`private`: what is mounted in it goes nowhere else."""
+class _Tree:
+    """What is at `path`. `recursive`: with what is mounted below; `private`: what is mounted there stays there."""
 
-    path: str
-    recursive: bool  # with what is mounted below
-    read_only: bool = False
-    private: bool = False
+    def __init__(self, path: str, *, recursive: bool, read_only: bool = False, private: bool = False) -> None:
+        self.path, self.recursive, self.read_only, self.private = path, recursive, read_only, private
 
 
 def _files(config: dict[str, Any], folder: str) -> tuple[str, list[_Bind], list[str]]:
@@ -232,22 +248,31 @@ def _files(config: dict[str, Any], folder: str) -> tuple[str, list[_Bind], list[
         options, place = set(mount.get("options") or []), mount.get("destination", "")
         if mount.get("type") == "bind" or {"bind", "rbind"} & options:
             source = os.path.join(folder, mount.get("source", ""))
-            binds.append(_Bind(source, place, "bind" not in options, bool({"ro", "rro"} & options)))
+            read_only = bool({"ro", "rro"} & options)
+            binds.append(_Bind(source, place, recursive="bind" not in options, read_only=read_only))
         else:
             others.append(place)
     return os.path.join(folder, root), binds, others
 
 
-@contextmanager
-def _trees(wanted: Sequence[_Tree]) -> Iterator[list[int]]:
-    """What this process sees there, for the block: hyperd, and others, may see something else."""
-    trees: list[int] = []
-    try:
-        for tree in wanted:
-            trees += [_clone(tree)]  # one by one: those so far are closed when one fails
-        yield trees
-    finally:
-        for fd in trees:
+class _Trees:
+    """What this process sees there, for a block: hyperd, and others, may see something else."""
+
+    def __init__(self, wanted: Sequence[_Tree]) -> None:
+        self._wanted = wanted
+        self._fds: list[int] = []
+
+    def __enter__(self) -> list[int]:
+        try:
+            for tree in self._wanted:
+                self._fds += [_clone(tree)]  # one by one: those so far are closed when one fails
+        except BaseException:
+            self.__exit__()
+            raise
+        return self._fds
+
+    def __exit__(self, *error: object) -> None:
+        for fd in self._fds:
             os.close(fd)
 
 

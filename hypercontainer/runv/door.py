@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import _socket
 import os
-import socket
-import struct
-from typing import Any
+import sys
+
+from hypercontainer.lib import fastjson
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 DEFAULT, CONFIG = "/run/hyper-oci.sock", "/etc/hypercontainer/config.toml"
 MAX_BYTES = 16 << 20
-_HEAD = struct.Struct("<I")
+HEAD_BYTES = 4  # a length, little-endian
 
 
 class Refused(Exception):
@@ -34,21 +38,25 @@ class Door:
 
     def call(self, call: str, fds: list[int] | None = None, **arguments: Any) -> Any:
         """Refused; OSError when nobody answers."""
-        document = json.dumps({"call": call, **arguments}).encode()
-        with self._connected() as sock:
-            head = _HEAD.pack(len(document))
-            if fds:
-                socket.send_fds(sock, [head], fds)
+        document = fastjson.dumps({"call": call, **arguments}).encode()
+        sock = self._connected()
+        try:
+            head = len(document).to_bytes(HEAD_BYTES, "little")
+            rights = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds or [])
+            if rights:
+                sock.sendmsg([head], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
             else:
                 sock.sendall(head)
             sock.sendall(document)
-            answer = json.loads(_exactly(sock, _HEAD.unpack(_exactly(sock, _HEAD.size))[0]))
+            answer = fastjson.loads(_exactly(sock, int.from_bytes(_exactly(sock, HEAD_BYTES), "little")))
+        finally:
+            sock.close()
         if error := answer.get("error"):
             raise Refused(error["kind"], error["message"])
         return answer["answer"]
 
-    def _connected(self) -> socket.socket:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    def _connected(self) -> _socket.socket:
+        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         try:
             try:
                 sock.connect(self.path)
@@ -67,7 +75,7 @@ class Door:
         return sock
 
 
-def _exactly(sock: socket.socket, size: int) -> bytes:
+def _exactly(sock: _socket.socket, size: int) -> bytes:
     if size > MAX_BYTES:
         raise OSError(f"hyperd's answer has {size} bytes")
     data = b""

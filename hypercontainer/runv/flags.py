@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 
 class UsageError(Exception):
     """The words make no sense."""
 
 
-class Verb(NamedTuple):
+class Verb:
     """`values`: flags that take a value, by each spelling, with the name that code asks for; `switches`: those without.
     What is behind the arguments of one that has `rest` is not looked at."""
 
-    values: dict[str, str]
-    switches: dict[str, str]
-    arguments: tuple[str, ...]
-    rest: bool = False
+    def __init__(
+        self, values: dict[str, str], switches: dict[str, str], arguments: tuple[str, ...], *, rest: bool = False
+    ) -> None:
+        self.values, self.switches, self.arguments, self.rest = values, switches, arguments, rest
 
 
 GLOBAL = Verb(
@@ -112,18 +110,19 @@ VERBS = {
 LISTS = ("env", "additional-gids", "cap")
 
 
-class Words(NamedTuple):
+class Words:
     """`values` of flags by name, those of LISTS as lists; `switches` that are on; `arguments`, `rest`."""
 
-    values: dict[str, str]
-    lists: dict[str, list[str]]
-    switches: set[str]
-    arguments: list[str]
-    rest: list[str]
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        self.lists: dict[str, list[str]] = {}
+        self.switches: set[str] = set()
+        self.arguments: list[str] = []
+        self.rest: list[str] = []
 
 
 def parse(verb: Verb, words: list[str]) -> Words:
-    found = Words({}, {}, set(), [], [])
+    found = Words()
     most = len(verb.arguments)
     left = list(words)
     while left:

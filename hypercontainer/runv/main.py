@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
+from hypercontainer.lib import fastjson
 from hypercontainer.runv import flags
 from hypercontainer.runv.door import CONFIG, DEFAULT, Door, Refused
 from hypercontainer.runv.flags import UsageError, Words
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+    from typing import Any
+else:
+    import _signal  # `signal` would cost 4 ms: enum
+
 ROOT = "/run/runv"
 VERSION = "1.2.0"  # of the runtime specification
-KEPT = {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGURG, signal.SIGPIPE}  # others are the process's
+KEPT = {_signal.SIGKILL, _signal.SIGSTOP, _signal.SIGCHLD, _signal.SIGURG, _signal.SIGPIPE}  # others are the process's
 
 
 class Failed(Exception):
@@ -25,7 +28,7 @@ class Failed(Exception):
 
 def main() -> int:
     """0, the status of a process that was waited for, or 1 with a line on stderr and in --log."""
-    found = Words({}, {}, set(), [], [])
+    found = Words()
     try:
         found = flags.parse(flags.GLOBAL, sys.argv[1:])
         if "version" in found.switches:
@@ -83,7 +86,7 @@ def _verb(name: str, door: Door, owner: str, words: Words) -> int | None:
         case "ps":
             _ps(door, owner, id, words)
         case "kill":
-            _kill(door, owner, id, _signal((words.arguments[1:] or ["TERM"])[0]), everyone="all" in words.switches)
+            _kill(door, owner, id, _number((words.arguments[1:] or ["TERM"])[0]), everyone="all" in words.switches)
         case "delete":
             _delete(door, owner, id, force="force" in words.switches)
         case "start":
@@ -114,7 +117,7 @@ def _verb(name: str, door: Door, owner: str, words: Words) -> int | None:
 
 
 def _process(name: str, door: Door, owner: str, words: Words) -> int:
-    from hypercontainer.runv import create, hooks, program
+    from hypercontainer.runv import create
 
     try:
         make = create.exec_ if name == "exec" else create.create
@@ -126,12 +129,16 @@ def _process(name: str, door: Door, owner: str, words: Words) -> int:
             except BaseException:
                 _delete(door, owner, words.arguments[0], force=True)
                 raise
-    except (create.BadBundle, hooks.HookFailed, program.NoProgram) as e:
-        raise Failed(str(e)) from e
+    except Exception as e:
+        from hypercontainer.runv import hooks, program
+
+        if isinstance(e, create.BadBundle | hooks.HookFailed | program.NoProgram):
+            raise Failed(str(e)) from e
+        raise
     if not waiting:
         return 0
-    for number in signal.valid_signals() - KEPT:
-        signal.signal(number, lambda number, _: os.kill(made.pid, number))
+    for number in _signal.valid_signals() - KEPT:
+        _signal.signal(number, lambda number, _: os.kill(made.pid, number))
     if made.master >= 0:
         from hypercontainer.runv import terminal
 
@@ -143,20 +150,24 @@ def _process(name: str, door: Door, owner: str, words: Words) -> int:
 
 
 def _start(door: Door, owner: str, id: str) -> None:
-    from hypercontainer.runv import hooks
-
     door.call("start", owner=owner, id=id)
     state = door.call("state", owner=owner, id=id)
+    _hooks("poststart", state, _state(state))
+
+
+def _hooks(kind: str, of: dict[str, Any], state: dict[str, Any]) -> None:
+    """Those that the specification wants to be no failure."""
+    if not of.get(kind):
+        return
+    from hypercontainer.runv import hooks
+
     try:
-        hooks.run(state.get("poststart"), "poststart", _state(state))
+        hooks.run(of[kind], kind, state)
     except hooks.HookFailed as e:
-        print(f"runv: {e}", file=sys.stderr)  # which the specification wants to be no failure
+        print(f"runv: {e}", file=sys.stderr)
 
 
 def _delete(door: Door, owner: str, id: str, *, force: bool) -> None:
-    from hypercontainer.lib import engine_cgroup
-    from hypercontainer.runv import hooks
-
     try:
         state = door.call("state", owner=owner, id=id)
     except Refused as e:
@@ -165,11 +176,10 @@ def _delete(door: Door, owner: str, id: str, *, force: bool) -> None:
         raise
     door.call("delete", owner=owner, id=id, force=force)
     if group := state.get("cgroup"):
+        from hypercontainer.lib import engine_cgroup
+
         engine_cgroup.remove(group)
-    try:
-        hooks.run(state.get("poststop"), "poststop", {**_state(state), "status": "stopped", "pid": 0})
-    except hooks.HookFailed as e:
-        print(f"runv: {e}", file=sys.stderr)
+    _hooks("poststop", state, {**_state(state), "status": "stopped", "pid": 0})
 
 
 def _state(state: dict[str, Any]) -> dict[str, Any]:
@@ -198,7 +208,7 @@ def _list(states: list[dict[str, Any]], words: Words) -> None:
         for row in rows:
             print(row["id"])
     elif _format(words) == "json":
-        print(json.dumps([{**row, "owner": "root"} for row in rows] or None))
+        print(fastjson.dumps([{**row, "owner": "root"} for row in rows] or None))
     else:
         table = [["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]]
         table += [[row["id"], str(row["pid"]), row["status"], row["bundle"], row["created"], "root"] for row in rows]
@@ -220,10 +230,9 @@ def _table(table: list[list[str]], between: str) -> None:
 
 def _ps(door: Door, owner: str, id: str, words: Words) -> None:
     """For programs pids of this host, which are stand-ins; for people the processes in the machine."""
-    with _running():
-        if _format(words) == "json":
-            return print(json.dumps(door.call("pids", owner=owner, id=id)))
-        found = door.call("top", owner=owner, id=id, options=" ".join(words.rest or ["-ef"]))
+    if _format(words) == "json":
+        return print(fastjson.dumps(_of_running(door, "pids", owner=owner, id=id)))
+    found = _of_running(door, "top", owner=owner, id=id, options=" ".join(words.rest or ["-ef"]))
     return _table([found["Titles"], *found["Processes"]], " ")
 
 
@@ -237,29 +246,27 @@ def _update(door: Door, owner: str, words: Words) -> None:
 
 
 def _kill(door: Door, owner: str, id: str, number: int, *, everyone: bool) -> None:
-    with _running():
-        door.call("kill", owner=owner, id=id, signal=number, everyone=everyone)
+    _of_running(door, "kill", owner=owner, id=id, signal=number, everyone=everyone)
 
 
-@contextmanager
-def _running() -> Iterator[None]:
+def _of_running(door: Door, call: str, **arguments: Any) -> Any:
     """What does not run is told in the words that containerd looks for."""
     try:
-        yield
+        return door.call(call, **arguments)
     except Refused as e:
         if e.kind == "failed-precondition":
             raise Failed("container not running") from e
         raise
 
 
-def _signal(word: str) -> int:
-    if word.isdecimal() and int(word) in signal.valid_signals():
+def _number(word: str) -> int:
+    if word.isdecimal() and int(word) in _signal.valid_signals():
         return int(word)
     name = word.upper().removeprefix("SIG")
-    try:
-        return int(signal.Signals[f"SIG{name}"])
-    except KeyError:
-        raise UsageError(f"unknown signal {word!r}") from None
+    found = getattr(_signal, f"SIG{name}", None) if name.isalnum() else None  # SIG_DFL is none
+    if found is None:
+        raise UsageError(f"unknown signal {word!r}")
+    return int(found)
 
 
 def _words(refused: Refused) -> str:
@@ -276,7 +283,7 @@ def _fail(found: Words, message: str) -> int:
         import time
 
         line = {"level": "error", "msg": message, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-        text = json.dumps(line) if found.values.get("log-format") == "json" else f'level=error msg="{message}"'
+        text = fastjson.dumps(line) if found.values.get("log-format") == "json" else f'level=error msg="{message}"'
         try:
             with open(path, "a") as file:
                 file.write(f"{text}\n")
@@ -286,7 +293,23 @@ def _fail(found: Words, message: str) -> int:
 
 
 def _print(document: Any) -> None:
-    print(json.dumps(document, indent=2))
+    print(_indented(document))
+
+
+def _indented(value: Any, margin: str = "") -> str:
+    """JSON with a line for each value, as runc prints it."""
+    inner = f"{margin}  "
+    if isinstance(value, dict):
+        lines = [f"{fastjson.dumps(key)}: {_indented(one, inner)}" for key, one in value.items()]
+    elif isinstance(value, list):
+        lines = [_indented(one, inner) for one in value]
+    else:
+        return fastjson.dumps(value)
+    first, last = "{}" if isinstance(value, dict) else "[]"
+    if not lines:
+        return first + last
+    between = f",\n{inner}"
+    return f"{first}\n{inner}{between.join(lines)}\n{margin}{last}"
 
 
 def _version() -> int:

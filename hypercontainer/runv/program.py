@@ -5,10 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 import stat
-from collections.abc import Iterator, Sequence
-from typing import Any
 
 from hypercontainer.lib import mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
 
 RESOLVE_IN_ROOT = 0x10  # of openat2: links and ".." lead to nowhere else
 

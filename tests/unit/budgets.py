@@ -20,7 +20,6 @@ from urllib.parse import parse_qsl
 import aiohttp
 from yarl import URL
 
-from hypercontainer.client import fastjson
 from hypercontainer.engine.build import config as configs
 from hypercontainer.engine.build import dockerfile
 from hypercontainer.engine.build import words as build_words
@@ -56,7 +55,7 @@ from hypercontainer.images import (
 )
 from hypercontainer.images.index import Index
 from hypercontainer.kernel.bundle import BundleFile
-from hypercontainer.lib import document
+from hypercontainer.lib import document, fastjson
 from hypercontainer.model import stream
 from hypercontainer.network import answers
 from hypercontainer.sandbox import archive as sandbox_archive
@@ -351,7 +350,7 @@ READERS: dict[str, Reader] = {
         bombs.jsons,
     ),
     "answers of hyperd": Reader(
-        ("client.connection", "client.fastjson", "client.http", "model.stream"),
+        ("client.connection", "client.http", "lib.fastjson", "model.stream"),
         answers_of_hyperd,
         lambda: {**bombs.jsons(), "empty frames": b"\1\0\0\0\0\0\0\0" * 100_000},
     ),
