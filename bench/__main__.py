@@ -1,6 +1,6 @@
 """Measures this machine beside its peers and prints one table: `make bench`.
 
-python -m bench [--rounds 20] [--without starts,streams,terminals,docker,builds,at-once,fleet,images]
+python -m bench [--rounds 20] [--without starts,oci,streams,terminals,docker,builds,at-once,fleet,images]
 """
 
 import argparse
@@ -12,7 +12,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from bench import bare, density, plot
 from bench.builds import Builds
@@ -24,6 +26,7 @@ from bench.images import ImageLoad
 from bench.measure import CommandFailed, Series, interleave, table
 from bench.peers import runc
 from bench.places import CHECKOUT, IMAGE, KERNELS, OUT, load_image, our_kernel, say
+from bench.runtimes import Runtime, peers, runtime, runv
 from bench.starts import TOGETHER, AtOnce, Calls, Forks, Starts, until_full
 from bench.terminals import Terminals, of_docker, of_hyperctl
 from hypercontainer.errors import HyperError
@@ -33,10 +36,11 @@ from hypercontainer.testing.daemon import PrivateDaemon, Value, free_subnet, pri
 FLEET = (1, 10, 25, 50, 75, 100)
 BARE = 20
 AT_ONCE_S = 300.0  # fifty starts at once take as long as they take: fewer rounds where that is long
-PARTS = ("starts", "streams", "terminals", "docker", "builds", "at-once", "fleet", "images")
+PARTS = ("starts", "oci", "streams", "terminals", "docker", "builds", "at-once", "fleet", "images")
 
 
-Part = Starts | Calls | Engine | Guests | AtOnce | ImageLoad | Forks | Terminals | DockerClients | Builds
+P = TypeVar("P")
+Part = Starts | Calls | Engine | Runtime | Guests | AtOnce | ImageLoad | Forks | Terminals | DockerClients | Builds
 
 
 class Bench:
@@ -53,7 +57,7 @@ class Bench:
         load_image(daemon)
         return daemon
 
-    def peer(self, name: str, make: Callable[[], AbstractContextManager[Engine]]) -> Engine | None:
+    def peer(self, name: str, make: Callable[[], AbstractContextManager[P]]) -> P | None:
         try:
             return self.stack.enter_context(make())
         except HyperError as e:
@@ -120,6 +124,27 @@ def rows(bench: Bench, rounds: int, *, streams: bool) -> None:
         interleave(max(3, rounds // 4), [guests.write, guests.read], lambda line: say(f"streams, {line}"))
     bench.keep(*parts)
     bench.results += runc_peer.series
+
+
+def oci(bench: Bench, rounds: int) -> None:
+    """What engines ask of an OCI runtime: runv, from a pool whose guests have a share and from a template, beside
+    the peers."""
+    folder = bench.folder / "oci"
+    pooling = bench.daemon(factory="cache", pool=[{"cache": 2, "share": True}])
+    cloning = bench.daemon(factory="template")
+    full = until_full(pooling)
+    wanted: list[tuple[str, list[str], Callable[[], None]]] = [
+        ("pool: runv", runv(pooling, folder / "pool-root"), full),
+        ("template: runv", runv(cloning, folder / "template-root"), full),
+        *((name, argv, full) for name, argv in bench.stack.enter_context(peers(folder))),
+    ]
+    found = [
+        bench.peer(name, partial(runtime, name, argv, folder / str(n), ready))
+        for n, (name, argv, ready) in enumerate(wanted)
+    ]
+    parts = [part for part in found if part]
+    steps = [step for part in parts for step in (part.state, part.exec, part.start)]
+    bench.measure(rounds, "OCI runtimes", steps, *parts)
 
 
 def terminals(bench: Bench, rounds: int) -> None:
@@ -240,6 +265,8 @@ def main() -> int:
     with measuring(args.kernel) as bench:
         if "starts" in parts:
             rows(bench, args.rounds, streams="streams" in parts)
+        if "oci" in parts:
+            oci(bench, args.rounds)
         if "terminals" in parts:
             terminals(bench, max(3, args.rounds // 4))
         if "docker" in parts:
