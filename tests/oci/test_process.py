@@ -229,6 +229,12 @@ def test_ambient_capabilities_outlive_another_user(oci: Runtime) -> None:
     assert int(found, 16) == 1 << KILL
 
 
+def test_an_ambient_capability_that_is_not_inheritable_is_passed_over(oci: Runtime) -> None:
+    """`runc spec` of runc 1.1 writes some: no kernel grants them."""
+    given = capabilities("KILL", ambient=["CAP_KILL"])
+    assert int(status(oci, "CapAmb", capabilities=given), 16) == 0
+
+
 def test_another_user_has_no_effective_capabilities(oci: Runtime) -> None:
     found = status(oci, "CapEff", capabilities=capabilities("KILL"), user={"uid": 1234, "gid": 1234})
     assert int(found, 16) == 0

@@ -179,6 +179,7 @@ def process(
             raise InvalidInput(f"invalid process.rlimits: {limit[:40]!r}: {why}")
     caps = found.capabilities or document.Capabilities()
     user = found.user
+    given = set(caps.permitted or []) & set(caps.inheritable or [])  # what else is ambient no kernel grants
     return Process(
         args=found.args,
         env=found.env or [],
@@ -192,7 +193,7 @@ def process(
             effective=_known(caps.effective),
             permitted=_known(caps.permitted),
             inheritable=_known(caps.inheritable),
-            ambient=_known(caps.ambient),
+            ambient=_known([name for name in caps.ambient or [] if name in given]),
         ),
         rlimits=[Rlimit(type=limit.type, soft=limit.soft, hard=limit.hard) for limit in found.rlimits or []],
         no_new_privileges=found.no_new_privileges,

@@ -37,6 +37,14 @@ def test_what_spec_writes_is_understood() -> None:
     assert "/proc/kcore" in found.masked_paths and "/proc/sys" in found.readonly_paths
 
 
+def test_ambient_is_what_a_kernel_grants() -> None:
+    """Of the rest `runc spec` of runc 1.1 writes some, which runc and crun pass over."""
+    names = ["CAP_KILL", "CAP_CHOWN", "CAP_FOWNER"]
+    sets = {"permitted": names[:2], "inheritable": names[1:], "ambient": names}
+    found, _ = bundle.config(config(process={"capabilities": sets}), "/b")
+    assert found.process.capabilities.ambient == ["CAP_CHOWN"]
+
+
 def test_binds_are_mounts_and_sources() -> None:
     mounts = [
         {"destination": "/a", "type": "bind", "source": "/host/a", "options": ["rbind", "rprivate", "ro"]},
