@@ -152,6 +152,10 @@ class PrivateDaemon:
                 self.start()  # VMs outlive a hyperd: only one that knows them can end them
             self.clear()
             self.signal(signal.SIGTERM)
+        self.forget()
+
+    def forget(self) -> None:
+        """Remove its network and its folder, after its end, or that of an engine with its settings."""
         bridge = str(self.settings["bridge"])  # its network stays while no pod uses it, as docker's does
         for argv in (
             ["ip", "link", "delete", bridge],

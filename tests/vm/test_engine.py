@@ -1,7 +1,6 @@
 """The engine's contract, over real guests."""
 
 import os
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -26,7 +25,8 @@ async def engine(
     folder.mkdir()
     factory = str(pytestconfig.getoption("factory"))
     how: dict[str, Value] = {"accelerator": "tcg", "memory_mib": 256, "factory": factory, "boot_timeout_s": GUEST_S}
-    engine = LocalEngine(settings.load(PrivateDaemon(folder, kernels, how).config))
+    daemon = PrivateDaemon(folder, kernels, how)
+    engine = LocalEngine(settings.load(daemon.config))
     await engine.open()
     try:
         await load(engine, busybox_archive)
@@ -36,7 +36,7 @@ async def engine(
         await engine.factory.clear()
     finally:
         await engine.close()
-        shutil.rmtree(folder)
+        daemon.forget()
 
 
 @pytest.fixture
