@@ -43,12 +43,14 @@ class Bundles:
         self.supervisor, self.host = supervisor, supervisor.host
         self.stand_ins = StandIns(supervisor)
 
+    async def check(self, owner: str, id: str) -> None:
+        if not ID.fullmatch(id) or id in (".", ".."):
+            raise InvalidInput(f"invalid container id {id[:60]!r}: use letters, digits, _, +, - and .")
+        if any(container.name == id for _, container in self.host.index.containers(owner)):
+            raise AlreadyExists(f"container with given ID already exists: {id}", "container", id)
+
     async def create(self, wanted: Bundle, trees: Mapping[str, int]) -> None:
-        if not ID.fullmatch(wanted.id) or wanted.id in (".", ".."):
-            raise InvalidInput(f"invalid container id {wanted.id[:60]!r}: use letters, digits, _, +, - and .")
-        if any(container.name == wanted.id for _, container in self.host.index.containers(wanted.owner)):
-            words = f"container with given ID already exists: {wanted.id}"
-            raise AlreadyExists(words, "container", wanted.id)
+        await self.check(wanted.owner, wanted.id)
         pods = [pod for pod in self.host.index.pods.values() if pod.owner == wanted.owner]
         there = bundle_namespaces.sharing(pods, wanted)
         config = bundle_namespaces.joined(pods, there, wanted)

@@ -341,6 +341,9 @@ class Bundles(Protocol):
     """Containers of other engines, which have images, names and logs of their own, by an OCI runtime's verbs. `owner`
     is whose they are, `id` what that one calls it: NotFound."""
 
+    async def check(self, owner: str, id: str) -> None:
+        """InvalidInput or AlreadyExists where `create` would be asked in vain."""
+
     async def create(self, wanted: Bundle, trees: Mapping[str, int]) -> None:
         """Make it: in the machine of those whose network namespace it has, or else in one of its own, which runs from
         now on. `trees`: of the root file system and of binds the

@@ -52,6 +52,7 @@ def create(door: Door, owner: str, words: Words, *, waiting: bool) -> stand_in.S
     id = words.arguments[0]
     folder = os.path.abspath(words.values.get("bundle", "."))
     config = read(os.path.join(folder, "config.json"))
+    door.call("check", owner=owner, id=id, config=config)  # before a hook runs; and types are right from here on
     linux: dict[str, Any] = _object(config, "linux")
     process = _object(config, "process")
     network = [each for each in linux.get("namespaces") or [] if each.get("type") == "network"]
@@ -61,8 +62,6 @@ def create(door: Door, owner: str, words: Words, *, waiting: bool) -> stand_in.S
     group = engine_cgroup.named(linux.get("cgroupsPath") or "", id, systemd="systemd-cgroup" in words.switches)
     if group:
         linux["cgroupsPath"] = group
-    if any(container["id"] == id for container in door.call("list", owner=owner)):
-        raise BadBundle(f"container with given ID already exists: {id}")
     os.makedirs(owner, 0o711, exist_ok=True)  # nothing is in it: engines look whether it is there
     with _Stdio(words, process, waiting=waiting) as stdio:
         new = bool(network and not path)

@@ -98,9 +98,25 @@ def test_a_key_of_the_process_that_is_missing(oci: Runtime, key: str) -> None:
         ("root.path", 1),
         ("root.readonly", "yes"),
         ("mounts", {}),
+        ("process.consoleSize", []),
+        ("mounts", ["/proc"]),
+        ("mounts", [{"destination": 1}]),
+        ("mounts", [{"destination": "/mnt", "source": 1, "type": "bind", "options": ["bind"]}]),
+        ("mounts", [{"destination": "/mnt", "source": "/", "type": "bind", "options": "bind"}]),
         ("hooks", []),
+        ("hooks.prestart", {"path": "/bin/true"}),
+        ("hooks.prestart", ["/bin/true"]),
+        ("hooks.prestart", [{"path": 1}]),
+        ("hooks.prestart", [{"path": "/bin/true", "args": "true"}]),
+        ("hooks.prestart", [{"path": "/bin/true", "env": {"A": "1"}}]),
+        ("hooks.prestart", [{"path": "/bin/true", "timeout": "soon"}]),
+        ("hooks.poststop", ["/bin/true"]),
         ("linux", []),
+        ("linux.cgroupsPath", 1),
         ("linux.namespaces", {}),
+        ("linux.namespaces", ["pid"]),
+        ("linux.namespaces", [{"type": 1}]),
+        ("linux.namespaces", [{"type": "network", "path": 1}]),
         ("linux.resources", []),
         ("linux.maskedPaths", "/proc"),
         ("linux.sysctl", []),
@@ -114,9 +130,27 @@ def test_a_value_of_the_wrong_type(oci: Runtime, place: str, value: Any) -> None
     *above, key = place.split(".")
     where = bundle.config
     for name in above:
-        where = where[name]
+        where = where.setdefault(name, {})
     where[key] = value
+    assert "Traceback" not in oci.refuses(bundle)
+
+
+def test_what_is_wrong_is_said_before_a_hook_runs(oci: Runtime) -> None:
+    bundle, ran = oci.bundle(), oci.path()
+    bundle.hook("prestart", f"touch {ran}")
+    bundle.process["user"]["uid"] = "0"
     oci.refuses(bundle)
+    bundle.process["user"]["uid"] = 0
+    bundle.save()
+    oci.no("create", "--bundle", bundle.folder, "../up")
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("hook", [{}, {"args": ["true"]}, {"path": ""}, {"path": "/bin/true", "timeout": -1}])
+def test_a_hook_that_is_none(oci: Runtime, hook: dict[str, Any]) -> None:
+    bundle = oci.bundle()
+    bundle.config["hooks"] = {"prestart": [hook]}
+    assert "Traceback" not in oci.refuses(bundle)
 
 
 def test_a_key_that_nobody_knows_is_passed_over(oci: Runtime) -> None:

@@ -208,6 +208,29 @@ def test_a_hook_that_hangs_is_ended(oci: Runtime, kind: str) -> None:
     oci.refuses(bundle)
 
 
+@pytest.mark.parametrize("how", ["exit 3", "exec sleep 1000000"])
+@pytest.mark.parametrize("kind", ["poststart", "poststop"])
+def test_a_hook_that_comes_after_keeps_nobody(oci: Runtime, kind: str, how: str) -> None:
+    bundle = oci.bundle()
+    bundle.hook(kind, how, timeout=1)
+    id = oci.id()
+    bundle.save()
+    oci.call("run", "--detach", "--bundle", bundle.folder, id)
+    oci.call("delete", "--force", id)
+    oci.no("state", id)
+
+
+@pytest.mark.parametrize("kind", ["poststart", "poststop"])
+def test_a_missing_hook_that_comes_after_keeps_nobody(oci: Runtime, kind: str) -> None:
+    bundle = oci.bundle()
+    bundle.config["hooks"] = {kind: [{"path": "/no/such/hook"}]}
+    id = oci.id()
+    bundle.save()
+    oci.call("run", "--detach", "--bundle", bundle.folder, id)
+    oci.call("delete", "--force", id)
+    oci.no("state", id)
+
+
 @pytest.mark.parametrize("kind", OF_CREATE)
 def test_a_hook_that_is_missing_refuses_create(oci: Runtime, kind: str) -> None:
     bundle = oci.bundle("true")

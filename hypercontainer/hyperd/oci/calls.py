@@ -35,6 +35,10 @@ class Create(Arguments, frozen=True, kw_only=True):
     trees: list[str] = []  # the sources of binds
 
 
+class Check(Arguments, frozen=True, kw_only=True):
+    config: dict[str, Any]
+
+
 class Exec(Arguments, frozen=True, kw_only=True):
     process: dict[str, Any]
     key: str
@@ -61,6 +65,11 @@ class AwaitEnd(Arguments, frozen=True, kw_only=True):
 
 class Delete(Arguments, frozen=True, kw_only=True):
     force: bool = False
+
+
+async def check(bundles: Bundles, wanted: Check, fds: list[int]) -> None:
+    document.checked(_convert(wanted.config, document.Config, "config.json"))
+    await bundles.check(wanted.owner, wanted.id)
 
 
 async def create(bundles: Bundles, wanted: Create, fds: list[int]) -> None:
@@ -128,6 +137,7 @@ class Call:
 
 
 CALLS: Mapping[str, Call] = {
+    "check": Call(Check, check),
     "create": Call(Create, create),
     "exec": Call(Exec, exec_),
     "start": Call(Arguments, start),
