@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from hypercontainer.engine import bundle_namespaces, top, update
-from hypercontainer.engine.stand_ins import KILLED, First, Further, StandIns
+from hypercontainer.engine.stand_ins import KILLED, First, StandIns
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import AlreadyExists, InvalidInput, NotFound, WrongState
 from hypercontainer.lib import clock, proc
@@ -31,6 +31,7 @@ from hypercontainer.model.record import VERSION, BundleRecord, ContainerRecord, 
 from hypercontainer.model.spec import NONE, ContainerSpec, EndpointSpec, ExecSpec, PodSpec
 from hypercontainer.sandbox import rootfs, size, stats
 from hypercontainer.sandbox.container import Container
+from hypercontainer.sandbox.further import Further
 from hypercontainer.sandbox.pod import Pod
 from hypercontainer.sandbox.stand_in import StandIn
 
@@ -120,8 +121,8 @@ class Bundles:
                 return
             raise
         if container.alive:
-            if not force:
-                raise WrongState("delete", id, self._status(container), "stop it first, or use --force")
+            if not force and (status := self._status(container)) != "stopped":
+                raise WrongState("delete", id, status, "stop it first, or use --force")
             await pod.kill(container)
         self._end_stand_in(container)
         await self.supervisor.remove(pod, container, volumes=False)
@@ -161,7 +162,8 @@ class Bundles:
         if (status := self._status(container)) == "stopped":
             raise WrongState("list the processes of", id, status)
         assert container.record.stand_in  # noqa: S101  another engine's
-        return [container.record.stand_in.process.pid, *self.stand_ins.of(container)]
+        execs = [further.pid for further in container.further.values() if further.exec.running]
+        return [container.record.stand_in.process.pid, *execs]
 
     async def await_end(self, owner: str, id: str, within_s: float) -> BundleEnd:
         try:
@@ -210,9 +212,17 @@ class Bundles:
         spec = ExecSpec(
             command=process.args, tty=process.terminal, open_stdin=True, rows=wanted.rows, columns=wanted.columns
         )
-        exec_ = pod.add_exec(container, spec, process)
-        await pod.start_exec(exec_)
-        return self.stand_ins.add(wanted.stand_in, exec_)
+        return await pod.start_further(container, spec, process, wanted.stand_in, wanted.name)
+
+    async def execs(self, owner: str, id: str) -> Mapping[str, Further]:
+        _, container = self._find(owner, id)
+        return {further.name: further for further in container.further.values() if further.name}
+
+    async def forget(self, owner: str, id: str, name: str) -> None:
+        _, container = self._find(owner, id)
+        for further in [further for further in container.further.values() if further.name == name]:
+            further.forget()
+            del container.further[further.exec.id]
 
     async def stand(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self.stand_ins.serve(reader, writer)

@@ -38,7 +38,8 @@ async def recover(supervisor: Supervisor) -> None:
     for record in records:
         for container in record.containers:
             supervisor.place(container)  # one of before that was written down says nothing of it
-        supervisor.add(supervisor.pod(record))
+        supervisor.add(pod := supervisor.pod(record))
+        pod.recall()
     there = host.index.there()
     host.networks.load()
     taken = host.networks.take_up(_kept(there))
@@ -89,6 +90,7 @@ def _settle(pod: LockedPod) -> None:
 
 async def _lost(pod: LockedPod) -> None:
     """Its guest is gone: what was to start again does so, what ran may."""
+    pod.end_execs(GuestDied(pod.machine.lost))
     for container in pod.containers.values():
         if container.running or container.record.state == "restarting":
             was_restarting = not container.running

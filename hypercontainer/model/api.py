@@ -326,8 +326,20 @@ class Builds(Protocol):
 class Further(Protocol):
     """One more process in a container of another engine."""
 
+    @property
+    def pid(self) -> int:
+        """Of what stands for it."""
+
+    @property
+    def status(self) -> int | None:
+        """Once it has ended; 255 where its machine is gone."""
+
+    @property
+    def finished_ns(self) -> int:
+        """0: nobody has looked yet when that was."""
+
     async def ended(self) -> int:
-        """Wait for its status. HyperError: its machine is gone."""
+        """Wait for its status."""
 
     async def signal(self, number: int) -> None: ...
 
@@ -383,7 +395,14 @@ class Bundles(Protocol):
         """Return when it has ended, or was deleted, or `within_s` from now."""
 
     async def exec(self, owner: str, id: str, wanted: BundleExec) -> Further:
-        """Start one more process in it; its stand-in tells how it ends."""
+        """Start one more process in it; its stand-in tells how it ends. One with a name is known until `forget`, or
+        until the container is deleted."""
+
+    async def execs(self, owner: str, id: str) -> Mapping[str, Further]:
+        """Those with a name, by that: they run, or nobody has told yet how they ended."""
+
+    async def forget(self, owner: str, id: str, name: str) -> None:
+        """Nobody will ask for that one again. One that is not there: nothing happens."""
 
     async def wait(self, owner: str, id: str) -> BundleState:
         """Its state once it is stopped: its process has ended, or its stand-in before that began."""

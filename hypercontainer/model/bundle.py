@@ -50,6 +50,7 @@ class BundleExec(Value, frozen=True, kw_only=True):
     rows: int = 0
     columns: int = 0
     stand_in: StandInRecord
+    name: str = ""  # by which its owner asks for it later; "": nobody will
 
 
 class BundleUpdate(Value, frozen=True, kw_only=True):

@@ -84,6 +84,17 @@ class StandInRecord(Record, kw_only=True, tag_field="kind", tag="stand-in"):
     process: "ProcessRef"
 
 
+class ExecRecord(Record, kw_only=True):
+    """One more process in a container of another engine. Its file is named after it, and there until nobody will ask
+    for its status."""
+
+    version: int
+    stand_in: StandInRecord
+    name: str = ""  # the other engine's for it; "": that knows it by its stand-in alone
+    status: int | None = None  # once it has ended
+    finished_ns: int = 0
+
+
 SinkRecord = LogSinkRecord | RawSinkRecord | CriSinkRecord | StandInRecord
 
 

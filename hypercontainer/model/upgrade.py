@@ -266,6 +266,7 @@ def _network_2(network: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 POD: Steps = (_pod_2, *_LATER_PODS)  # pods/*/pod.json
+EXEC: Steps = ()  # pods/*/*/execs/*.json
 CHECKPOINT: Steps = (_checkpoint_2, *(within("pod", step) for step in _LATER_PODS))  # checkpoints/*/*/checkpoint.json
 NETWORK: Steps = (_network_2,)  # networks/*.json
 IMAGES: Steps = (_images_2,)  # images/index.json

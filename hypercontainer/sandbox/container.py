@@ -12,6 +12,7 @@ from hypercontainer.lib import clock
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import ContainerRecord, Streams
 from hypercontainer.sandbox import agent_requests, rootfs
+from hypercontainer.sandbox.further import Further
 from hypercontainer.sandbox.output import Output
 from hypercontainer.sandbox.rootfs import Rootfs
 from hypercontainer.vm import Vm
@@ -56,6 +57,7 @@ class Container:
         self.left = asyncio.Event()  # its last run has ended, with all that follows from that
         self.starting: Trace | None = None  # of its last start
         self.holds = 0  # how many have it stand still in its guest
+        self.further: dict[str, Further] = {}  # execs of another engine that somebody may ask for, by id
 
     def waits_for(self) -> str:
         """What is made for a start that is under way, in words; "" if that takes no time."""
@@ -152,6 +154,8 @@ class Container:
             self._next.exception()  # nobody may be waiting: that is fine
             self._next = None
         self.gone.set()
+        for further in self.further.values():
+            further.forget()
         await self.output.end()
 
     def rest(self, why: HyperError | None = None) -> None:

@@ -74,16 +74,25 @@ class Exec:
             stdout=first + 1 if spec.stdout and attached else 0,
             stderr=first + 2 if spec.stderr and attached and not spec.tty else 0,
         )
-        self._vm = vm
-        if streams.stdin:
-            self.stdin = vm.agent.input(streams.stdin)
-        kinds: list[tuple[Literal[1, 2], int]] = [(1, streams.stdout), (2, streams.stderr)]
-        self.outputs = [(kind, vm.agent.output(stream)) for kind, stream in kinds if stream]
-        self.numbers = [stream for _, stream in kinds if stream]
+        self._connect(vm, streams)
         request = agent_requests.exec_process(
             self.container.id, self.id, self.process, streams, rows=spec.rows, columns=spec.columns
         )
         self.pid = await vm.agent.start_process(request)
+
+    def take_up(self, vm: Vm, process: ListedProcess, offsets: tuple[int, int]) -> None:
+        """One that outlived the hyperd that started it, whose output somebody has up to there."""
+        streams = process.streams
+        self.pid = process.pid
+        self._connect(vm, Streams(stdin=streams.stdin, stdout=streams.stdout, stderr=streams.stderr), offsets)
+
+    def _connect(self, vm: Vm, streams: Streams, offsets: tuple[int, int] = (0, 0)) -> None:
+        self._vm = vm
+        if streams.stdin:
+            self.stdin = vm.agent.input(streams.stdin)
+        kinds: list[tuple[Literal[1, 2], int]] = [(1, streams.stdout), (2, streams.stderr)]
+        self.outputs = [(kind, vm.agent.output(stream, offsets[kind - 1])) for kind, stream in kinds if stream]
+        self.numbers = [stream for _, stream in kinds if stream]
 
     def ended(self, status: int, reason: str = "") -> None:
         if not self.exit.done():

@@ -256,13 +256,19 @@ class LockedPod:
         vm = self.machine.running()
         self.pod.adopt(vm)
         alive = set()
+        further = {id: each for container in self.containers.values() for id, each in container.further.items()}
         for process in state.processes:
             if process.id in self.containers:
                 alive.add(process.id)
                 await self._take_up(vm, process)
+            elif process.id in further:
+                further.pop(process.id).take_up(vm, process)
             else:
                 self.execs[process.id] = await Exec.orphan(vm, process)
         for container in self.containers.values():
+            for id in further.keys() & container.further.keys():
+                if not container.further[id].miss():
+                    del container.further[id]
             if container.running and container.record.id not in alive:
                 container.finish(LOST, oom=False, error="its process was gone when hyperd started again")
                 container.settle(LOST)

@@ -12,19 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from hypercontainer.agent.messages import RESOLVER, ExitEvent
-from hypercontainer.errors import Exhausted, GuestDied, GuestError, HyperError, InvalidInput, WrongState
+from hypercontainer.errors import Exhausted, GuestDied, GuestError, HyperError, InvalidInput, NotFound, WrongState
 from hypercontainer.hypervisor.base import Feature, need
 from hypercontainer.lib import files
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model import ids
 from hypercontainer.model.container import Process
-from hypercontainer.model.record import ContainerRecord, PodRecord
+from hypercontainer.model.record import ContainerRecord, PodRecord, StandInRecord
 from hypercontainer.model.spec import ExecSpec
 from hypercontainer.model.state import Verb
+from hypercontainer.sandbox import further as furthers
 from hypercontainer.sandbox import output, resolver, rootfs, shortage
 from hypercontainer.sandbox import relay as relays
 from hypercontainer.sandbox.container import Container, ExecFailed
 from hypercontainer.sandbox.exec import KEPT, Exec
+from hypercontainer.sandbox.further import Further
 from hypercontainer.sandbox.locked import SIGKILL, LockedPod, Owner
 from hypercontainer.sandbox.machine import Machine
 from hypercontainer.sandbox.relay import Relay
@@ -127,6 +129,7 @@ class Pod:
         del self.containers[container.record.id]
         for exec_ in [e for e in self.execs.values() if e.container is container.record]:
             del self.execs[exec_.id]
+            exec_.lost(NotFound("container", container.record.name))  # it has ended, or nobody will hear of it
         if container in self.unwritten:
             self.unwritten.remove(container)
 
@@ -319,6 +322,40 @@ class Pod:
             self.execs.pop(exec_.id, None)
             raise
         self._tell(exec_, f"exec_start: {_line(spec)}")
+
+    async def start_further(
+        self, container: Container, spec: ExecSpec, process: Process, stand_in: StandInRecord, name: str
+    ) -> Further:
+        """Start one for another engine, with what stands for it, on record: the next hyperd takes it up. See
+        `start_exec`."""
+        container.record.check("exec in")
+        exec_ = self.add_exec(container, spec, process)
+        further = furthers.made(exec_, stand_in, name, self.folder / container.record.id)
+        try:
+            await self.start_exec(exec_)
+        except HyperError:
+            further.forget()
+            raise
+        further.begin()
+        self._have(container, further)
+        return further
+
+    def recall(self) -> None:
+        """Know of those that a hyperd before us has started; `LockedPod.attach` finds them in the guest."""
+        for container in [container for container in self.containers.values() if container.record.bundle]:
+            for further in furthers.recalled(container.record, self.folder / container.record.id):
+                self.execs[further.exec.id] = further.exec
+                self._have(container, further)
+
+    def _have(self, container: Container, further: Further) -> None:
+        container.further[further.exec.id] = further
+        self.spawn(self._see_to(container, further))
+
+    async def _see_to(self, container: Container, further: Further) -> None:
+        await further.live()
+        if not further.name:
+            further.forget()
+            container.further.pop(further.exec.id, None)
 
     def _tell(self, exec_: Exec, action: str, **attributes: str) -> None:
         """Of an exec, but for one whose hyperd has gone: nobody knows what it was."""

@@ -97,10 +97,9 @@ class StandIn:
 
     where = "its stand-in"
 
-    def __init__(self, record: StandInRecord, position: Path | None) -> None:
-        """Without a `position`, a hyperd that comes after knows nothing of it."""
+    def __init__(self, record: StandInRecord, position: Path) -> None:
         self.record = record
-        self._position = Position(position) if position else None
+        self._position: Position | None = Position(position)
         self._run = 0
         self._taken = [0, 0]  # by whoever reads the stand-in's stdout and stderr
         self._given = [0, 0]  # to it, on this connection or one before
@@ -146,6 +145,12 @@ class StandIn:
         self._closed = True
         if self._position:
             self._position.close()
+
+    def forget(self) -> None:
+        """No hyperd after us will ask how far it got."""
+        if self._position:
+            self._position.close()
+        self._position = None
 
     async def give_up(self) -> None:
         """It has died: what is written from now on is lost, as with a closed pipe."""
@@ -262,11 +267,10 @@ class _Stdin:
         try:
             with suppress(BrokenPipeError, HyperError):
                 await self._feed(stdin)
-                return None
+                return await acks
             self._stand_in.stop_reading()
         finally:
-            with suppress(asyncio.CancelledError):
-                await acks
+            acks.cancel()
         return None
 
     async def _feed(self, stdin: InputStream) -> None:

@@ -199,6 +199,35 @@ def test_hyperd_may_die(ctr: Ctr) -> None:
         assert client.wait(LIMIT_S) == 9
 
 
+def test_an_exec_outlives_hyperd(ctr: Ctr) -> None:
+    ctr.start("sleep", "1000")
+    script = "while read line; do echo got $line; done; exit 7"
+    argv = ctr.daemon.argv("task", "exec", "--exec-id", "e1", "one", "sh", "-c", script)
+    with ending(subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)) as client:
+        assert client.stdin and client.stdout
+        for n in (b"1", b"2", b"3"):
+            client.stdin.write(n + b"\n")
+            client.stdin.flush()
+            assert client.stdout.readline() == b"got " + n + b"\n"
+            ctr.hyper.signal(signal.SIGKILL)
+            if n == b"3":
+                client.stdin.close()
+            ctr.hyper.start()
+        assert (client.stdout.read(), client.wait(LIMIT_S)) == (b"", 7)
+    assert ctr("task", "exec", "--exec-id", "e1", "one", "echo", "words").out == "words\n"  # its name is free again
+
+
+def test_an_exec_asked_for_while_there_is_no_hyperd(ctr: Ctr) -> None:
+    ctr.start("sleep", "1000")
+    ctr.hyper.signal(signal.SIGKILL)
+    argv = ctr.daemon.argv("task", "exec", "--exec-id", "e1", "one", "sh", "-c", "echo words; exit 7")
+    with ending(subprocess.Popen(argv, stdout=subprocess.PIPE)) as client:
+        with pytest.raises(subprocess.TimeoutExpired):
+            client.wait(1)
+        ctr.hyper.start()
+        assert client.stdout and (client.stdout.read(), client.wait(LIMIT_S)) == (b"words\n", 7)
+
+
 def test_a_request_waits_for_the_next_hyperd(ctr: Ctr) -> None:
     ctr.start("sleep", "1000")
     ctr.hyper.signal(signal.SIGKILL)

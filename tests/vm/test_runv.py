@@ -188,6 +188,45 @@ def test_output_and_input_survive_hyperd_each_byte_once(runv: Runv) -> None:
     assert process.wait(LIMIT_S) == 5
 
 
+def test_an_exec_survives_hyperd_each_byte_once(runv: Runv) -> None:
+    assert runv.spawn("create", "--bundle", str(runv.bundle("sleep", "1000")), "holds").wait(LIMIT_S) == 0
+    runv.ok("start", "holds")
+    process = runv.spawn("exec", "holds", "sh", "-c", "while read line; do echo got $line; done; exit 5")
+    quick = runv.spawn("exec", "holds", "sh", "-c", "read line; echo last words; exit 6")
+    assert process.stdin and process.stdout and quick.stdin and quick.stdout
+    process.stdin.write(b"first\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == b"got first\n"
+    until(lambda: "read line" in runv.ok("ps", "holds", "-o", "args") and len(pids(runv, "holds")) == 3)
+    quick.stdin.close()
+    for n in range(2):
+        runv.hyper.signal(signal.SIGKILL)
+        process.stdin.write(b"".join(b"%d\n" % (1000 * n + m) for m in range(1000)))
+        process.stdin.flush()
+        runv.hyper.start()
+    process.stdin.close()
+    assert process.stdout.read() == b"".join(b"got %d\n" % n for n in range(2000))
+    assert (process.wait(LIMIT_S), quick.stdout.read(), quick.wait(LIMIT_S)) == (5, b"last words\n", 6)
+    until(lambda: len(pids(runv, "holds")) == 1)
+    assert not list((runv.hyper.folder / "lib/pods").glob("*/*/execs/*"))
+
+
+def pids(runv: Runv, id: str) -> list[int]:
+    found: list[int] = json.loads(runv.ok("ps", "--format", "json", id))
+    return found
+
+
+def test_whoever_kills_the_stand_in_of_an_exec_kills_that(runv: Runv) -> None:
+    assert runv.spawn("create", "--bundle", str(runv.bundle("sleep", "1000")), "stays").wait(LIMIT_S) == 0
+    runv.ok("start", "stays")
+    process = runv.spawn("exec", "stays", "sleep", "2000")
+    until(lambda: "sleep 2000" in runv.ok("ps", "stays", "-o", "args") and len(pids(runv, "stays")) == 2)
+    os.kill(pids(runv, "stays")[1], signal.SIGKILL)
+    assert process.wait(LIMIT_S) == 137
+    until(lambda: "sleep 2000" not in runv.ok("ps", "stays", "-o", "args"))
+    assert runv.state("stays")["status"] == "running"
+
+
 def test_a_container_made_before_hyperd_dies_starts_after(runv: Runv) -> None:
     process = runv.spawn("create", "--bundle", str(runv.bundle("echo", "begun")), "waiting")
     assert process.wait(LIMIT_S) == 0

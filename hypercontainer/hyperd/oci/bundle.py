@@ -91,10 +91,10 @@ def _is_bind(found: document.Mount) -> bool:
     return found.type == "bind" or bool({"bind", "rbind"} & set(found.options or []))
 
 
-def further(found: document.Process, stand_in: StandInRecord) -> BundleExec:
+def further(found: document.Process, stand_in: StandInRecord, name: str = "") -> BundleExec:
     """One more process."""
     box = found.console_size or document.Box()
-    return BundleExec(process=process(found), rows=box.height, columns=box.width, stand_in=stand_in)
+    return BundleExec(process=process(found), rows=box.height, columns=box.width, stand_in=stand_in, name=name)
 
 
 def config(found: document.Config, bundle: str, trees: Mapping[str, int] = {}) -> tuple[ContainerConfig, list[Bind]]:

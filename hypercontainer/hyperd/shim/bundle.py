@@ -11,7 +11,7 @@ import msgspec
 from hypercontainer.errors import InvalidInput
 from hypercontainer.hyperd.oci import bundle, document
 from hypercontainer.hyperd.shim.messages import Mount
-from hypercontainer.lib import mount
+from hypercontainer.lib import files, mount
 from hypercontainer.model.record import ProcessRef
 
 FLAGS = {
@@ -36,6 +36,18 @@ class Stdio(msgspec.Struct, frozen=True, kw_only=True):
     stdout: str = ""
     stderr: str = ""
     terminal: bool = False
+
+
+class Added(Stdio, frozen=True, kw_only=True):
+    """A process that `Exec` has added to a task."""
+
+    process: str  # JSON, as it came
+
+
+class Note(Stdio, frozen=True, kw_only=True):
+    """What a hyperd after this one must know of a task: the streams that it was made with, and what was added."""
+
+    execs: dict[str, Added] = {}
 
 
 @dataclass
@@ -100,16 +112,21 @@ class Within:
             raise
         return given
 
-    async def noted(self, path: str) -> Stdio:
-        """The streams that a task was made with."""
-        found = Stdio()
+    async def noted(self, path: str) -> Note:
+        found = Note()
 
         def work() -> None:
             nonlocal found
-            found = msgspec.json.decode(Path(path, NOTE).read_bytes(), type=Stdio)
+            found = msgspec.json.decode(Path(path, NOTE).read_bytes(), type=Note)
 
         await self._do("find its streams", work)
         return found
+
+    async def note(self, path: str, note: Note) -> None:
+        def work() -> None:
+            files.replace(Path(path, NOTE), msgspec.json.encode(note), durable=False)
+
+        await self._do("write down its processes", work)
 
     async def unmount(self, path: str) -> None:
         def work() -> None:

@@ -44,11 +44,11 @@ class Process:
 class FurtherProcess(Process):
     """One that `exec` adds: it is known before it starts."""
 
+    process: str = ""  # JSON, as it came
     spec: document.Process | None = None
     started: bool = False
     closed: bool = False  # its stdin ends with whoever writes
     running: Further | None = None
-    stand_in: StandInRecord | None = None
 
     @property
     def status(self) -> Status:

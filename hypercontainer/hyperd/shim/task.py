@@ -1,8 +1,7 @@
 """containerd's service Task for one shim: what it is asked, as the engine has it.
 
 hyperd may have been killed since a request came. Such a one comes again (`again`): what can be done twice is; what was
-done is found in the engine's records; what only a killed hyperd knew, which is one more process, is answered with an
-error or its status 137.
+done is found in the engine's records and in the note that is in the bundle.
 """
 
 import asyncio
@@ -16,7 +15,6 @@ from hypercontainer.errors import (
     HyperError,
     InvalidInput,
     NotFound,
-    Unavailable,
     Unsupported,
     WrongState,
 )
@@ -24,12 +22,12 @@ from hypercontainer.hyperd.oci import bundle, document
 from hypercontainer.hyperd.oci.calls import told
 from hypercontainer.hyperd.shim import messages as m
 from hypercontainer.hyperd.shim import process
-from hypercontainer.hyperd.shim.bundle import Stdio, Within
+from hypercontainer.hyperd.shim.bundle import Added, Note, Stdio, Within
 from hypercontainer.hyperd.shim.process import FurtherProcess, Process
 from hypercontainer.hyperd.shim.publisher import Publisher
 from hypercontainer.lib import kubernetes, proc, protobuf
 from hypercontainer.lib.stand_in import StandIn
-from hypercontainer.model.api import Bundles
+from hypercontainer.model.api import Bundles, Further
 from hypercontainer.model.bundle import BundleState
 from hypercontainer.model.record import ProcessRef
 
@@ -51,6 +49,7 @@ class Task(NamedTuple):
     first: Process
     stand_in: ProcessRef
     more: dict[str, FurtherProcess]
+    noting: asyncio.Lock  # held by who writes down what there is
 
 
 class TaskService:
@@ -186,12 +185,27 @@ class TaskService:
         return 0
 
     async def _take_up(self, state: BundleState, stdio: Stdio | None = None) -> Task:
-        stdio = stdio or await self._within.noted(state.bundle)
+        note = Note(**msgspec.structs.asdict(stdio)) if stdio else await self._within.noted(state.bundle)
         ref = state.stand_in
-        first = Process(stdio, ref.pid, asyncio.get_running_loop().create_future())
-        task = self._tasks[state.id] = Task(state.id, state.bundle, first, ref, {})
+        first = Process(_stdio(note), ref.pid, asyncio.get_running_loop().create_future())
+        task = self._tasks[state.id] = Task(state.id, state.bundle, first, ref, {}, asyncio.Lock())
         self._spawn(self._watch(task))
+        running = await self._bundles.execs(self._owner, state.id) if note.execs else {}
+        for name, added in note.execs.items():
+            of = task.more[name] = _added(added)
+            if further := running.get(name):
+                of.started = True
+                self._have(task, name, of, further)
         return task
+
+    async def _note(self, task: Task) -> None:
+        """Have the next hyperd know of its processes."""
+        async with task.noting:
+            stdio = msgspec.structs.asdict(task.first.stdio)
+            more = {
+                name: Added(**msgspec.structs.asdict(of.stdio), process=of.process) for name, of in task.more.items()
+            }
+            await self._within.note(task.path, Note(**stdio, execs=more))
 
     async def _watch(self, task: Task) -> None:
         try:
@@ -238,6 +252,8 @@ class TaskService:
             raise WrongState("delete", wanted.id, "running", "kill it first")
         if wanted.exec_id:
             del task.more[wanted.exec_id]
+            await self._bundles.forget(self._owner, task.id, wanted.exec_id)
+            await self._note(task)
         else:
             await process.drained(task.stand_in)
             await self._bundles.delete(self._owner, task.id, force=True)
@@ -252,23 +268,32 @@ class TaskService:
 
     async def _exec(self, wanted: m.ExecProcessRequest, again: bool) -> m.Empty:
         task = self._find(wanted.id)
-        if wanted.exec_id in task.more:
+        if wanted.exec_id in task.more and not again:
             raise AlreadyExists(f"process {wanted.exec_id} exists already", "process", wanted.exec_id)
         if wanted.spec is None:
             raise InvalidInput("cannot add a process: it has no spec")
-        spec = document.process(wanted.spec.value)
-        spec = msgspec.structs.replace(spec, terminal=wanted.terminal)
-        stdio = Stdio(stdin=wanted.stdin, stdout=wanted.stdout, stderr=wanted.stderr, terminal=wanted.terminal)
-        ended = asyncio.get_running_loop().create_future()
-        task.more[wanted.exec_id] = FurtherProcess(stdio, 0, ended, spec)
+        added = Added(
+            stdin=wanted.stdin,
+            stdout=wanted.stdout,
+            stderr=wanted.stderr,
+            terminal=wanted.terminal,
+            process=wanted.spec.value.decode(errors="replace"),
+        )
+        task.more.setdefault(wanted.exec_id, _added(added))
+        try:
+            await self._note(task)
+        except BaseException:
+            del task.more[wanted.exec_id]
+            raise
         self._publisher.publish(m.TaskExecAdded(container_id=task.id, exec_id=wanted.exec_id))
         return m.Empty()
 
     async def _start_further(self, task: Task, exec_id: str, again: bool) -> m.StartResponse:
-        if again:
-            raise Unavailable(f"cannot tell whether process {exec_id} began: hyperd was started again meanwhile")
         of = self._find_process(task.id, exec_id)
         assert isinstance(of, FurtherProcess) and of.spec  # noqa: S101  _exec
+        if again and of.running:
+            self._publisher.publish(m.TaskExecStarted(container_id=task.id, exec_id=exec_id, pid=of.pid))
+            return m.StartResponse(pid=of.pid)
         if of.started:
             raise WrongState("start", exec_id, "started already")
         of.started = True
@@ -280,27 +305,27 @@ class TaskService:
         self._adopt(made)
         try:
             with told():
-                of.running = await self._bundles.exec(
-                    self._owner, task.id, bundle.further(of.spec, process.record(made))
-                )
+                further = bundle.further(of.spec, process.record(made), exec_id)
+                running = await self._bundles.exec(self._owner, task.id, further)
         except BaseException:
             made.ours.close()  # it ends
             of.end(NOT_STARTED)
             raise
         made.go()
         if of.closed:
-            of.running.release()
-        of.pid = made.pid
-        self._spawn(self._watch_further(task, exec_id, of))
+            running.release()
+        self._have(task, exec_id, of, running)
         self._publisher.publish(m.TaskExecStarted(container_id=task.id, exec_id=exec_id, pid=of.pid))
         return m.StartResponse(pid=of.pid)
 
-    async def _watch_further(self, task: Task, exec_id: str, of: FurtherProcess) -> None:
-        assert of.running  # noqa: S101  _start_further
-        try:
-            of.end(await of.running.ended())
-        except HyperError:
-            of.end(LOST)
+    def _have(self, task: Task, exec_id: str, of: FurtherProcess, running: Further) -> None:
+        of.running, of.pid = running, running.pid
+        if running.status is not None:  # while no hyperd was there: it is asked for at once
+            of.end(running.status, running.finished_ns)
+        self._spawn(self._watch_further(task, exec_id, of, running))
+
+    async def _watch_further(self, task: Task, exec_id: str, of: FurtherProcess, running: Further) -> None:
+        of.end(await running.ended(), running.finished_ns)
         self._tell_exit(task, exec_id, of)
 
     # what one that runs is asked
@@ -382,11 +407,6 @@ class TaskService:
         )
 
     async def _wait(self, wanted: m.WaitRequest, again: bool) -> m.WaitResponse:
-        task = self._tasks.get(wanted.id)
-        if again and task and wanted.exec_id and wanted.exec_id not in task.more:
-            given_up = FurtherProcess(Stdio(), 0, asyncio.get_running_loop().create_future())
-            given_up.end(KILLED)  # by the end of the hyperd that had it
-            task.more[wanted.exec_id] = given_up
         found = await asyncio.shield(self._find_process(wanted.id, wanted.exec_id).ended)
         return m.WaitResponse(exit_status=found.status, exited_at=found.at)
 
@@ -422,6 +442,17 @@ class TaskService:
 
     async def _refuse_update(self, wanted: m.UpdateTaskRequest, again: bool) -> m.Empty:
         raise Unsupported(f"update {wanted.id}", "this runtime, so far")
+
+
+def _stdio(found: Stdio) -> Stdio:
+    return Stdio(stdin=found.stdin, stdout=found.stdout, stderr=found.stderr, terminal=found.terminal)
+
+
+def _added(added: Added) -> FurtherProcess:
+    """InvalidInput for what is no process."""
+    spec = msgspec.structs.replace(document.process(added.process.encode()), terminal=added.terminal)
+    ended = asyncio.get_running_loop().create_future()
+    return FurtherProcess(_stdio(added), 0, ended, process=added.process, spec=spec)
 
 
 def _check(found: document.Config) -> None:

@@ -231,11 +231,11 @@ async def test_it_ends_when_its_starter_gives_up(hyperd: Hyperd) -> None:
         Frame(99, 0, 0),
     ],
 )
-async def test_a_caller_who_breaks_a_rule_is_not_heard_on(hyperd: Hyperd, said: Frame) -> None:
+async def test_a_caller_who_breaks_a_rule_is_not_heard_on(hyperd: Hyperd, tmp_path: Path, said: Frame) -> None:
     reader = asyncio.StreamReader()
     reader.feed_data(said.encode())
     reader.feed_eof()
-    sink = StandIn(StandInRecord(key="k" * 32, process=ProcessRef(pid=1, start_time=1)), None)
+    sink = StandIn(StandInRecord(key="k" * 32, process=ProcessRef(pid=1, start_time=1)), tmp_path / "mark")
     sink.open(1)
     with pytest.raises(InvalidInput):
         await sink.serve(reader, Deaf(), Hello("k" * 32, 0, 0, 0), hyperd.process)
