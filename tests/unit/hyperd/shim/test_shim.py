@@ -1,5 +1,6 @@
 """hyper-shim, the program itself, between a caller and one hyperd after the other."""
 
+import fcntl
 import os
 import socket
 import subprocess
@@ -23,7 +24,7 @@ class Shim:
         listening = socket.socket(socket.AF_UNIX)
         listening.bind(str(self.path))
         listening.listen()
-        fd = os.dup2(listening.fileno(), 50)
+        fd = fcntl.fcntl(listening, fcntl.F_DUPFD, 1000)  # none of the places that it is put in
         ours, theirs = os.pipe()
         null = os.open(os.devnull, os.O_RDWR)
         actions = [
