@@ -168,7 +168,9 @@ class Containers:
             state = msgspec.structs.replace(state, error=f"not reached yet: {pod.machine.unreached}")
         return msgspec.structs.replace(document, state=state, **(self._sizes(record) if size else {}))
 
-    async def list(self, *, all: bool, filters: Filters, size: bool = False) -> Sequence[doc.ContainerEntry]:
+    async def list(
+        self, *, all: bool, filters: Filters, size: bool = False, all_owners: bool = False
+    ) -> Sequence[doc.ContainerEntry]:
         found = lists.containers(
             self.host.index,
             self._image_id,
@@ -176,10 +178,11 @@ class Containers:
             wanted=filters,
             now_ns=clock.now_ns(),
             unreached=self.supervisor.unreached(),
+            all_owners=all_owners,
         )
         if not size:
             return found
-        records = {record.id: record for _, record in self.host.index.containers()}
+        records = {record.id: record for _, record in self.host.index.containers(None)}
         return [msgspec.structs.replace(entry, **self._sizes(records[entry.id])) for entry in found]
 
     def _sizes(self, record: ContainerRecord) -> dict[str, int]:

@@ -140,6 +140,7 @@ def entry(
         mounts=[mount(m) for m in record.mounts],
         networks=_shown(pod, record),
         pod=ref(pod),
+        owner=pod.owner,
     )
 
 

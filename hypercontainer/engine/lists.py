@@ -21,10 +21,17 @@ SHOWN = ("running", "paused", "suspended", "restarting")
 
 
 def containers(
-    index: PodIndex, image_id: ImageId, *, all: bool, wanted: Filters, now_ns: int, unreached: Collection[str] = ()
+    index: PodIndex,
+    image_id: ImageId,
+    *,
+    all: bool,
+    wanted: Filters,
+    now_ns: int,
+    unreached: Collection[str] = (),
+    all_owners: bool = False,
 ) -> list[doc.ContainerEntry]:
     """The newest first; those that run, unless `all` or a filter speaks of states. `unreached`: pods whose guest does
-    not answer."""
+    not answer. `all_owners`: other engines' too."""
     matches = _matches(index, image_id, wanted)
     wants_all = all or "status" in wanted or "exited" in wanted
     named = links.names(index)
@@ -33,7 +40,7 @@ def containers(
             container.created_ns,
             describe.entry(pod, container, now_ns, named.get(container.id, ()), reached=pod.id not in unreached),
         )
-        for pod, container in index.containers()
+        for pod, container in index.containers(None if all_owners else "")
         if (wants_all or container.state in SHOWN) and matches(pod, container)
     ]
     return [entry for _, entry in sorted(found, key=lambda pair: pair[0], reverse=True)]

@@ -162,10 +162,10 @@ class PodIndex:
         """All pods that may have something on this host."""
         return [*self.pods.values(), *self.unread]
 
-    def containers(self, owner: str = "") -> Iterator[tuple[PodRecord, ContainerRecord]]:
-        """Those of `owner`; ours, if nobody else is named."""
+    def containers(self, owner: str | None = "") -> Iterator[tuple[PodRecord, ContainerRecord]]:
+        """Those of `owner`; ours, if nobody else is named; None: all."""
         for pod in self.pods.values():
-            for container in pod.containers if pod.owner == owner else ():
+            for container in pod.containers if owner in (None, pod.owner) else ():
                 yield pod, container
 
     def find_bundle(self, owner: str, id: str) -> tuple[PodRecord, ContainerRecord]:

@@ -22,6 +22,7 @@ COLUMNS = (
     ("NAMES", "Names"),
 )
 SIZE = ("SIZE", "Size")
+OWNER = ("OWNER", "Owner")
 
 
 def ports(documents: list[dict[str, Any]]) -> str:
@@ -54,7 +55,7 @@ def size(entry: dict[str, Any]) -> str:
 
 
 def row(entry: dict[str, Any], *, full: bool) -> dict[str, object]:
-    """The fields of docker's `ps --format`, and Pod."""
+    """The fields of docker's `ps --format`, Pod and Owner."""
     labels, mounts = entry.get("Labels") or {}, entry.get("Mounts") or []
     command = entry.get("Command", "")
     if not full and len(command) > COMMAND_WIDTH:
@@ -76,18 +77,20 @@ def row(entry: dict[str, Any], *, full: bool) -> dict[str, object]:
         "Size": size(entry),
         "Label": lambda name: labels.get(name, ""),
         "Pod": (entry.get("Pod") or {}).get("Name", ""),
+        "Owner": entry.get("Owner", ""),
     }
 
 
 def ps(context: Context, args: Args) -> int:
     last = 1 if args.latest else args.last
     sized = args.size or table.names(args.format, "Size") or args.format == "json" or table.names(args.format, "")
-    entries = context.client.get("/v1/containers", all=args.all or last > 0, size=sized, filter=args.filter)
+    entries = context.client.get(
+        "/v1/containers", all=args.all or last > 0, size=sized, filter=args.filter, all_owners=args.all_owners
+    )
     if last > 0:
         entries = entries[:last]
-    return table.show(
-        args, (*COLUMNS, SIZE) if args.size else COLUMNS, [row(entry, full=args.no_trunc) for entry in entries]
-    )
+    columns = [*COLUMNS, *([OWNER] if args.all_owners else []), *([SIZE] if args.size else [])]
+    return table.show(args, columns, [row(entry, full=args.no_trunc) for entry in entries])
 
 
 COMMANDS = {
@@ -96,6 +99,7 @@ COMMANDS = {
         "[OPTIONS]",
         "hyperctl ps -a --filter status=exited --format '{{.ID}} {{.Names}}'",
         flags.switch("all", "Also those that do not run", "a"),
+        flags.switch("all-owners", "Also those of other engines, by runv or containerd's shim, with whose they are"),
         *table.list_flags(),
         flags.Flag(
             "last", "The n newest, whatever their state", short="n", metavar="int", default=0, parse=flags.count

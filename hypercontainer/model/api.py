@@ -158,8 +158,11 @@ class Containers(Protocol):
     async def inspect(self, c: str, *, size: bool = False) -> doc.Container:
         """`size`: with what it has written."""
 
-    async def list(self, *, all: bool, filters: Filters, size: bool = False) -> Sequence[doc.ContainerEntry]:
-        """The newest first; those that run unless `all`. `size`: with what they have written."""
+    async def list(
+        self, *, all: bool, filters: Filters, size: bool = False, all_owners: bool = False
+    ) -> Sequence[doc.ContainerEntry]:
+        """The newest first; those that run unless `all`. `size`: with what they have written. `all_owners`: other
+        engines' too, which `bundles` has the verbs for."""
 
     async def top(self, c: str, options: str = "", /) -> doc.Top:
         """The table that `ps` prints with `options`; InvalidInput for those that it is not known by."""

@@ -74,6 +74,7 @@ class ContainerEntry(Document, frozen=True, kw_only=True):
     mounts: list[MountPoint]
     networks: "dict[str, NamedEndpoint]"
     pod: PodRef
+    owner: str = ""  # the engine whose it is: runv's --root, a shim's namespace; "": it is ours
     size_rw: int | None = None  # bytes of disk that it has written, when asked for
     size_root_fs: int | None = None  # the same, and its image's
 

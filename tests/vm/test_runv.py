@@ -107,6 +107,8 @@ def test_a_life_verb_by_verb(runv: Runv) -> None:
     runv.ok("start", "life")
     assert runv.state("life")["status"] == "running"
     assert "life" not in runv.hyper.ctl("ps", "-a").out  # which is another engine's
+    listed = runv.hyper.ctl("ps", "--all-owners", "--format", "{{.Names}} {{.State}} {{.Owner}}").out
+    assert f"life running {runv.folder}/root\n" in listed
     runv.ok("pause", "life")
     assert runv.state("life")["status"] == "paused"
     runv.ok("resume", "life")

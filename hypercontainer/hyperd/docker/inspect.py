@@ -164,7 +164,7 @@ def entry(found: doc.ContainerEntry, ids: Mapping[str, str]) -> Document:
     for key in ("SizeRw", "SizeRootFs"):
         if document[key] is None:
             del document[key]
-    del document["Networks"]
+    del document["Networks"], document["Owner"]
     mode, own = next(iter(found.networks), "none"), found.networks
     if mode.startswith(spec.CONTAINER):
         own = {}  # it shows no other one's

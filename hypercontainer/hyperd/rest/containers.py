@@ -23,6 +23,7 @@ class SizeQuery(Query, frozen=True, kw_only=True):
 
 class ContainersQuery(ListQuery, frozen=True, kw_only=True):
     size: bool = False
+    all_owners: bool = False
 
 
 class RemoveQuery(Query, frozen=True, kw_only=True):
@@ -57,7 +58,8 @@ class TopQuery(Query, frozen=True, kw_only=True):
 
 async def entries(call: Call[ContainersQuery, None]) -> Sequence[doc.ContainerEntry]:
     q = call.query
-    return await call.engine.containers.list(all=q.all, filters=filters(q.filter), size=q.size)
+    wanted = filters(q.filter)
+    return await call.engine.containers.list(all=q.all, filters=wanted, size=q.size, all_owners=q.all_owners)
 
 
 async def create(call: Call[Nothing, PodSpec]) -> doc.Created:

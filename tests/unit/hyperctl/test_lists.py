@@ -50,6 +50,14 @@ def test_ps(hyperctl: Hyperctl) -> None:
     assert hyperctl.hyperd.requests[0].query == [("all", "1"), ("filter", "status=exited"), ("filter", "name=web")]
 
 
+def test_ps_of_all_owners(hyperctl: Hyperctl) -> None:
+    hyperctl.hyperd.answers["GET", "/v1/containers"] = [entry(Owner=""), entry(Names=["/one"], Owner="/run/runv")]
+    done = hyperctl("ps", "--all-owners", "--format", "table {{.Names}}\t{{.Owner}}")
+    assert [line.split() for line in done.out.splitlines()] == [["NAMES", "OWNER"], ["web"], ["one", "/run/runv"]]
+    assert hyperctl.hyperd.requests[0].query == [("all_owners", "1")]
+    assert "OWNER" in hyperctl("ps", "--all-owners").out and "OWNER" not in hyperctl("ps").out
+
+
 @pytest.mark.parametrize(
     ("words", "out"),
     [
@@ -83,7 +91,7 @@ def test_ps_as_json(hyperctl: Hyperctl) -> None:
     assert json.loads(hyperctl("ps", "--format", "json").out) == {
         "ID": "aaaaaaaaaaaa", "Image": "nginx:1", "Command": "\"nginx -g 'daemon of…\"", "CreatedAt": text.moment(NOW - 200),
         "RunningFor": "3 minutes ago", "Status": "Up 3 minutes", "State": "running", "Ports": "0.0.0.0:8080->80/tcp",
-        "Names": "web", "Labels": "k=v", "Mounts": "", "Pod": "web",
+        "Names": "web", "Labels": "k=v", "Mounts": "", "Pod": "web", "Owner": "",
         "LocalVolumes": "0", "Networks": "bridge", "Size": "4.1kB (virtual 4.2MB)",
     }  # fmt: skip
 

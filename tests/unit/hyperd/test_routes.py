@@ -99,7 +99,7 @@ async def test_what_is_asked_reaches_the_engine_typed(server: Server) -> None:
     name, _, named = await call(server, "GET", "/v1/containers?all=1&filter=label%3Da%3Db&filter=label=c&filter=id=x")
     assert (name, named) == (
         "containers.list",
-        {"all": True, "filters": {"label": ["a=b", "c"], "id": ["x"]}, "size": False},
+        {"all": True, "filters": {"label": ["a=b", "c"], "id": ["x"]}, "size": False, "all_owners": False},
     )
     _, args, named = await call(server, "DELETE", "/v1/containers/web?force=true&volumes=0")
     assert (args, named) == (("web",), {"force": True, "volumes": False})
