@@ -1,10 +1,11 @@
 """Measures this machine beside its peers and prints one table: `make bench`.
 
-python -m bench [--rounds 20] [--without starts,oci,streams,terminals,docker,builds,at-once,fleet,images]
+python -m bench [--rounds 20] [--without starts,oci,engines,streams,terminals,docker,builds,at-once,fleet,images]
 """
 
 import argparse
 import json
+import os
 import platform
 import signal
 import sys
@@ -16,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from bench import bare, density, plot
+from bench import bare, density, plot, pods
 from bench.builds import Builds
 from bench.docker_clients import DockerClients, hyperd_client
 from bench.engines import Engine, containerd, docker, gvisor
@@ -35,8 +36,9 @@ from hypercontainer.testing.daemon import PrivateDaemon, Value, free_subnet, pri
 
 FLEET = (1, 10, 25, 50, 75, 100)
 BARE = 20
+PODS = 20
 AT_ONCE_S = 300.0  # fifty starts at once take as long as they take: fewer rounds where that is long
-PARTS = ("starts", "oci", "streams", "terminals", "docker", "builds", "at-once", "fleet", "images")
+PARTS = ("starts", "oci", "engines", "streams", "terminals", "docker", "builds", "at-once", "fleet", "images")
 
 
 P = TypeVar("P")
@@ -145,6 +147,27 @@ def oci(bench: Bench, rounds: int) -> None:
     parts = [part for part in found if part]
     steps = [step for part in parts for step in (part.state, part.exec, part.start)]
     bench.measure(rounds, "OCI runtimes", steps, *parts)
+    if found[1]:
+        say(f"{PODS} pods of runv")
+        bench.results += pods.measure(cloning, found[1], PODS)
+
+
+def with_engines(bench: Bench, rounds: int) -> None:
+    """docker and containerd with runc, and with machines in its place."""
+    folder = bench.folder / "engines"
+    folder.mkdir()
+    daemon = bench.daemon(factory="cache", pool=[{"cache": 2, "share": True}])
+    env = {"HYPER_OCI_HOST": f"unix://{daemon.folder}/hyper-oci.sock", "PATH": f"{daemon.bin}:{os.environ['PATH']}"}
+    archive = daemon.folder / "busybox.tar"
+    runtimes = {"runv": str(daemon.bin / "runv")}
+    parts: list[Engine] = []
+    if peer := bench.peer("docker", lambda: docker(folder / "docker", archive, runtimes, env)):
+        parts += [peer, peer.variant("docker run --rm --runtime runv", "--runtime", "runv")]
+    if peer := bench.peer("containerd", lambda: containerd(folder / "containerd", archive, env)):
+        parts += [peer, peer.variant("ctr run --runtime io.containerd.hyper.v2", "--runtime", "io.containerd.hyper.v2")]
+    full = until_full(daemon)
+    steps = [step for part in parts for step in (full, part.run_true, full, part.run_echo)]
+    bench.measure(rounds, "engines", steps, *parts)
 
 
 def terminals(bench: Bench, rounds: int) -> None:
@@ -267,6 +290,8 @@ def main() -> int:
             rows(bench, args.rounds, streams="streams" in parts)
         if "oci" in parts:
             oci(bench, args.rounds)
+        if "engines" in parts:
+            with_engines(bench, args.rounds)
         if "terminals" in parts:
             terminals(bench, max(3, args.rounds // 4))
         if "docker" in parts:

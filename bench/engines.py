@@ -5,12 +5,13 @@ the firewall goes with them. A peer that this machine has not is left out, with 
 """
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,6 +45,16 @@ class Engine:
         self.first = Series(f"{name} echo: first output")
         self.whole = Series(f"{name} true: whole command")
 
+    def variant(self, name: str, *flags: str) -> "Engine":
+        """The same command with more flags behind `run`."""
+
+        def argv(*words: str) -> list[str]:
+            usual = self.argv(*words)
+            at = usual.index("run") + 1
+            return [*usual[:at], *flags, *usual[at:]]
+
+        return Engine(name, argv, self.client)
+
     def run_echo(self) -> None:
         self.first.samples.append(first_output_ms(self.argv("echo", "hello"))[0])
 
@@ -66,29 +77,35 @@ def new_name() -> str:
 
 
 @contextmanager
-def containerd(folder: Path, archive: Path) -> Iterator[Engine]:
-    """`ctr run`. Unavailable when containerd is not here or does not start."""
+def containerd(folder: Path, archive: Path, env: Mapping[str, str] = {}) -> Iterator[Engine]:
+    """`ctr run`, and whatever runtime `env` lets containerd find. Unavailable when it is not here or does not start."""
     need("containerd", "ctr", "runc")
     folder.mkdir()
     (folder / "config.toml").write_text(CONTAINERD.format(folder=folder))
     ctr = ["ctr", "--address", f"{folder}/socket"]
     daemon = ["unshare", "--mount", "--propagation", "private", "containerd", "--config", f"{folder}/config.toml"]
-    with _cgroups("default"), _daemon(daemon, [*ctr, "version"], folder):
+    with _cgroups("default"), _daemon(daemon, [*ctr, "version"], folder, env):
         _run([*ctr, "image", "import", str(archive)])
-        yield Engine("containerd: ctr run --rm", lambda *words: [*ctr, "run", "--rm", IMAGE, new_name(), *words])
+        yield Engine("containerd: ctr run --rm", lambda *words: [*ctr, "run", "--rm", IMAGE, new_name(), *words], ctr)
 
 
 @contextmanager
-def docker(folder: Path, archive: Path) -> Iterator[Engine]:
-    """`docker run` with its usual network, a bridge. Unavailable when docker is not here or does not start."""
+def docker(
+    folder: Path, archive: Path, runtimes: Mapping[str, str] = {}, env: Mapping[str, str] = {}
+) -> Iterator[Engine]:
+    """`docker run` with its usual network, a bridge; `runtimes`: others than runc, by name. Unavailable when docker is
+    not here or does not start."""
     need("dockerd", "docker", "containerd", "runc", "iptables")
     folder.mkdir()
-    (folder / "config.json").write_text("{}")
+    (folder / "config.json").write_text("{}")  # of the client
+    others = {name: {"path": path} for name, path in runtimes.items()}
+    (folder / "daemon.json").write_text(json.dumps({"runtimes": others}))
     socket = f"unix://{folder}/socket"
     client = ["docker", "--config", str(folder), "--host", socket]
     daemon = ["unshare", "--mount", "--net", "--propagation", "private", "dockerd", "--host", socket]
     daemon += ["--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid"]
-    with _cgroups("docker"), _daemon([*daemon, "--config-file", f"{folder}/config.json"], [*client, "version"], folder):
+    daemon += ["--config-file", f"{folder}/daemon.json"]
+    with _cgroups("docker"), _daemon(daemon, [*client, "version"], folder, env):
         _run([*client, "load", "-q", "-i", str(archive)])
         yield Engine("docker run --rm", lambda *words: [*client, "run", "--rm", "busybox", *words], client)
 
@@ -111,10 +128,12 @@ def gvisor(folder: Path) -> Iterator[Engine]:
 
 
 @contextmanager
-def _daemon(argv: Sequence[str], ping: Sequence[str], folder: Path) -> Iterator[None]:
+def _daemon(argv: Sequence[str], ping: Sequence[str], folder: Path, env: Mapping[str, str] = {}) -> Iterator[None]:
     """Start `argv`; go on when `ping` succeeds; end it with the block."""
     with open(folder / "log", "ab") as log:
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env={**os.environ, **env}
+        )
     try:
         deadline = time.monotonic() + READY_S
         while subprocess.run(ping, capture_output=True, timeout=READY_S).returncode:
