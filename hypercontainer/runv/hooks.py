@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-from typing import Any, BinaryIO
+import select
+
+from hypercontainer.lib import fastjson
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal as _signal
+    from typing import Any
+else:
+    import _signal  # docker has a hook for each container: it waits for what is imported
 
 LAST_BYTES = 500  # of what a hook that fails has said
 
@@ -31,32 +38,64 @@ def _status(hook: dict[str, Any], state: dict[str, Any]) -> tuple[int, str]:
     """That of its own process, and its last words: what a hook leaves behind holds nobody up, for these are files.
 
     TimeoutError: it was ended, and all that it had started in its process group."""
-    import subprocess
-
-    with _memory() as given, _memory() as out:
-        given.write(json.dumps(state).encode())
-        given.seek(0)
-        process = subprocess.Popen(
-            hook.get("args") or [hook["path"]],
-            executable=hook["path"],
-            env=dict(entry.partition("=")[::2] for entry in hook.get("env") or []),
-            stdin=given,
-            stdout=out,
-            stderr=out,
-            cwd=state["bundle"],
-            process_group=0,
-        )
+    given, out = os.memfd_create("hook"), os.memfd_create("hook")
+    try:
+        os.write(given, fastjson.dumps(state).encode())
+        os.lseek(given, 0, os.SEEK_SET)
+        pid = _begun(hook, state["bundle"], given, out)
         try:
-            status = process.wait(hook.get("timeout"))
-        except BaseException as e:
-            os.killpg(process.pid, signal.SIGKILL)  # whose leader is not waited for yet: it is still this group
-            process.wait()
-            if isinstance(e, subprocess.TimeoutExpired):
-                raise TimeoutError from e
+            _end(pid, hook.get("timeout"))
+        except BaseException:
+            os.killpg(pid, _signal.SIGKILL)  # whose leader is not waited for yet: it is still this group
+            os.waitpid(pid, 0)
             raise
-        out.seek(max(0, out.seek(0, os.SEEK_END) - LAST_BYTES))
-        return status, out.read().decode(errors="replace").strip()
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        os.lseek(out, max(0, os.lseek(out, 0, os.SEEK_END) - LAST_BYTES), os.SEEK_SET)
+        return status, os.read(out, LAST_BYTES).decode(errors="replace").strip()
+    finally:
+        os.close(given)
+        os.close(out)
 
 
-def _memory() -> BinaryIO:
-    return os.fdopen(os.memfd_create("hook"), "w+b")
+def _begun(hook: dict[str, Any], folder: str, given: int, out: int) -> int:
+    """A process group of its own in `folder`, without what we were given of files and signals."""
+    files: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate((given, out, out))]
+    files += [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inherited()]
+    here = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    try:
+        os.chdir(folder)
+        return os.posix_spawn(
+            hook["path"],
+            hook.get("args") or [hook["path"]],
+            dict(entry.partition("=")[::2] for entry in hook.get("env") or []),
+            file_actions=files,
+            setpgroup=0,
+            setsigdef=[_signal.SIGPIPE, _signal.SIGXFSZ],  # which Python ignores
+        )
+    finally:
+        os.fchdir(here)
+        os.close(here)
+
+
+def _inherited() -> list[int]:
+    """Descriptors behind stdio that a program which is run would have."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                found.append(int(name))
+        except OSError:
+            pass  # that of the list
+    return found
+
+
+def _end(pid: int, timeout_s: float | None) -> None:
+    """Wait for it, without taking its status. TimeoutError."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        if not poll.poll(None if timeout_s is None else timeout_s * 1000):
+            raise TimeoutError
+    finally:
+        os.close(pidfd)

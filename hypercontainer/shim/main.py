@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import _socket
 import os
-import socket
 import sys
-from contextlib import suppress
+from _blake2 import blake2s  # hashlib would load OpenSSL
 
-from hypercontainer.errors import HyperError
-from hypercontainer.lib import kubernetes, protobuf, ttrpc
+from hypercontainer.lib import fastjson
+from hypercontainer.shim import call
 
 DOOR = "/run/hyper-oci.sock"
 SOCKETS = "/run/containerd/s"  # where containerd's own shims listen, too
@@ -39,7 +37,7 @@ def main() -> int:
             os.write(1, _delete(flags))
         else:
             raise UsageError(f"there is no verb {verb!r}: containerd uses start and delete")
-    except (UsageError, HyperError, OSError) as e:
+    except (UsageError, OSError) as e:
         print(f"containerd-shim-hyper-v2: {e}", file=sys.stderr)
         return 1
     return 0
@@ -76,20 +74,25 @@ def _greeting(flags: dict[str, str], method: str, bundle: str) -> bytes:
         "id": flags["id"],
         "bundle": bundle,
     }
-    return ttrpc.request(1, SERVICE, method, json.dumps(who).encode()).encode()
+    return call.request(SERVICE, method, fastjson.dumps(who).encode())
 
 
-def _socket(flags: dict[str, str], id: str) -> str:
+def _socket_of(flags: dict[str, str], id: str) -> str:
     """Where the shim of that container listens."""
     name = f"{flags['address']}/{flags['namespace']}/{id}"
-    return f"{SOCKETS}/{hashlib.sha256(name.encode()).hexdigest()}"
+    return f"{SOCKETS}/{blake2s(name.encode()).hexdigest()}"
 
 
 def _sandbox(bundle: str) -> str:
     """The container whose shim serves all of a pod; "": the bundle is that, or of no pod."""
     try:
         with open(os.path.join(bundle, "config.json"), "rb") as file:
-            return kubernetes.sandbox(json.load(file).get("annotations") or {})
+            annotations = fastjson.loads(file.read()).get("annotations")
+        if not annotations:
+            return ""
+        from hypercontainer.lib import kubernetes  # which imports what the others need not wait for
+
+        return kubernetes.sandbox(annotations)
     except (OSError, ValueError, AttributeError) as e:
         why = e.strerror if isinstance(e, OSError) else "it is no JSON object"
         raise UsageError(f"cannot read config.json: {why}") from e
@@ -100,29 +103,40 @@ def _start(flags: dict[str, str]) -> str:
     bundle = os.getcwd()
     greeting = _greeting(flags, "Serve", bundle)
     sandbox = _sandbox(bundle)
-    path = _socket(flags, sandbox or flags["id"])
+    path = _socket_of(flags, sandbox or flags["id"])
     if _listens(path):  # it is there already
         return _written(bundle, path)
     if sandbox:
         raise OSError(f"the shim of {sandbox}, which serves all of its pod, is gone: remove the pod, and make it anew")
-    with suppress(FileNotFoundError):
-        os.unlink(path)
+    _remove(path)
     os.makedirs(SOCKETS, mode=0o711, exist_ok=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
         os.fchmod(sock.fileno(), 0o600)  # bind makes the file with this mode
         sock.bind(path)
         sock.listen()
         _spawn(path, sock.fileno(), greeting)
+    finally:
+        sock.close()
     return _written(bundle, path)
 
 
 def _listens(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        try:
-            sock.connect(path)
-        except OSError:
-            return False
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        sock.connect(path)
+    except OSError:
+        return False
+    finally:
+        sock.close()
     return True
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
 
 
 def _written(bundle: str, path: str) -> str:
@@ -163,24 +177,22 @@ def _spawn(path: str, listening: int, greeting: bytes) -> None:
 def _delete(flags: dict[str, str]) -> bytes:
     """What hyperd has to say of the container, a DeleteResponse. Its machine is gone with that, and the socket, which a
     shim that was killed has left."""
-    call = _greeting(flags, "Delete", flags.get("bundle") or os.getcwd())
-    with suppress(FileNotFoundError):
-        os.unlink(_socket(flags, flags["id"]))
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+    greeting = _greeting(flags, "Delete", flags.get("bundle") or os.getcwd())
+    _remove(_socket_of(flags, flags["id"]))
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
         sock.settimeout(ANSWER_S)
         try:
             sock.connect(_door())
         except OSError as e:
             raise OSError(f"hyperd does not listen on {_door()}: {e.strerror}") from e
-        sock.sendall(call)
-        header = _exactly(sock, ttrpc.HEADER.size)
-        answer = protobuf.decode(_exactly(sock, ttrpc.length(header)), ttrpc.Response)
-    if answer.status and answer.status.code:
-        raise OSError(answer.status.message)
-    return answer.payload
+        sock.sendall(greeting)
+        return call.answer(_exactly(sock, call.length(_exactly(sock, call.HEADER_BYTES))))
+    finally:
+        sock.close()
 
 
-def _exactly(sock: socket.socket, size: int) -> bytes:
+def _exactly(sock: _socket.socket, size: int) -> bytes:
     data = b""
     while len(data) < size:
         piece = sock.recv(size - len(data))

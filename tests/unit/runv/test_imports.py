@@ -82,8 +82,14 @@ def test_a_verb_imports_little(door: Door, words: tuple[str, ...], calls: list[s
     assert not {name for name in modules if name.partition(".")[0] != OURS} - FREE
 
 
+def test_containerds_runtime_imports_little() -> None:
+    code = f"import sys; sys.path.append({str(LAUNCH.parent.parent)!r}); from hypercontainer.shim import main"
+    modules = {name for name in imported("-c", code) - imported("-c", "pass") if name.partition(".")[0] != OURS}
+    assert not modules - FREE - {"_blake2"}
+
+
 def test_what_makes_processes_imports_little() -> None:
     code = f"import sys; sys.path.append({str(LAUNCH.parent.parent)!r}); "
-    code += "from hypercontainer.runv import create, program"
+    code += "from hypercontainer.runv import create, hooks, program"
     modules = {name for name in imported("-c", code) - imported("-c", "pass") if name.partition(".")[0] != OURS}
     assert not modules - FREE - MOUNTS
