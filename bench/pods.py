@@ -37,7 +37,7 @@ def measure(daemon: PrivateDaemon, runtime: Runtime, count: int) -> list[Series]
         stand_ins = [p for p in _pids("hyper-standin") if str(daemon.folder) in _words(p)]
         for folder in (daemon.folder / "run/pods").iterdir():
             machine = [pid for name in ("qemu", "virtiofsd") for pid in _of(folder / f"{name}.pid")]
-            keepers = [pid for pid in machine if "hyper-jail" in _words(pid).split(" ")[0]]
+            keepers = [pid for pid in machine if _is_keeper(pid)]
             memory_mib = _guest_mib(machine)
             all_mib = memory.pss_mib(machine)
             keepers_mib = memory.pss_mib(keepers) + memory.pss_mib(stand_ins) / len(stand_ins)
@@ -54,8 +54,15 @@ def measure(daemon: PrivateDaemon, runtime: Runtime, count: int) -> list[Series]
 
 
 def _of(path: Path) -> list[int]:
-    """The process that wrote this, the one that keeps it, and their children."""
-    return memory.vmm(int(path.read_text().split()[0])) if path.exists() else []
+    """The process that keeps the one that this is of, and all below it."""
+    if not path.exists():
+        return []
+    pid = int(path.read_text().split()[0])
+    return memory.descendants(pid) if _is_keeper(pid) else memory.vmm(pid)
+
+
+def _is_keeper(pid: int) -> bool:
+    return _words(pid).partition(" ")[0].endswith("/hyper-jail")
 
 
 def _pids(name: str) -> list[int]:
