@@ -32,6 +32,7 @@
 #include <unistd.h>
 
 enum { HELLO = 1, DATA, END, ACK, SIGNAL, RESIZE, EXIT, STOP, RELEASE };
+enum { KNOWS_END = 1 };	/* HELLO's value: what this one understands beyond the first of its kind */
 enum { STARTER = 3, KEY_BYTES = 32, WINDOW = 64 * 1024, RETRY_MS = 50, LOST = 255 };
 enum { TREES_MAX = 253, LINE_MAX_BYTES = 64 * 1024, MOVE_FROM_FD = 4 /* MOVE_MOUNT_F_EMPTY_PATH */ };
 
@@ -56,7 +57,7 @@ struct window {
 
 static struct window windows[3];
 static int hyperd = -1, held = -1;	/* -1: nobody is there; nothing is */
-static bool terminal, in_ended, in_told, in_stopped;
+static bool terminal, in_ended, in_told, in_stopped, out_ended[3];
 static uint64_t in_sent;	/* of stdin, to this hyperd */
 static int64_t status = -1;	/* that it ends with, once all is written */
 
@@ -112,7 +113,7 @@ static void tell_size(void)
 static void greet(const char *path, const char *key)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	struct hello hello = {.frame = {.kind = HELLO, .length = sizeof hello - sizeof hello.frame}};
+	struct hello hello = {.frame = {.kind = HELLO, .value = KNOWS_END, .length = sizeof hello - sizeof hello.frame}};
 	int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (s < 0)
@@ -177,6 +178,10 @@ static bool hear(void)
 	switch (frame.kind) {
 	case DATA:
 		return (frame.stream == 1 || frame.stream == 2) && take(&windows[frame.stream], frame.value, frame.length);
+	case END:
+		if ((frame.stream != 1 && frame.stream != 2) || frame.value != windows[frame.stream].end)
+			return false;
+		return out_ended[frame.stream] = true;
 	case ACK:
 		if (frame.value > windows[0].end)
 			return false;
@@ -242,6 +247,15 @@ static void write_out(int stream, int fd)
 	w->begin += n < 0 ? size : (size_t)n;	/* nobody reads it: the process goes on */
 	if (hyperd >= 0)
 		tell_value(ACK, (uint8_t)stream, w->begin);
+}
+
+/* Its process has closed a stream: whoever reads it sees the end. `nowhere` takes its place among the descriptors. */
+static void end_out(int stream, int *out, int nowhere)
+{
+	if (*out != stream)
+		close(*out);
+	dup2(nowhere, stream);
+	*out = -1;
 }
 
 /* A description of our own, so that O_NONBLOCK is nobody else's; a file's is left, with the place that it is at. */
@@ -365,7 +379,9 @@ int main(int argc, char **argv)
 		name = argv[1];
 	}
 	enter(argc, argv);
-	int caught = signals(), out[3] = {0, own(1), own(2)};
+	int caught = signals(), out[3] = {0, own(1), own(2)}, nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	if (nowhere < 0)
+		die("open /dev/null");
 	wait_for_starter();
 	prctl(PR_SET_DUMPABLE, 0);	/* its memory is what people type */
 	while (status < 0 || !written()) {
@@ -391,6 +407,9 @@ int main(int argc, char **argv)
 		for (int stream = 1; stream < 3; stream++)
 			if (polled[2 + stream].revents)
 				write_out(stream, out[stream]);
+		for (int stream = 1; stream < 3; stream++)
+			if (out_ended[stream] && out[stream] >= 0 && windows[stream].begin == windows[stream].end)
+				end_out(stream, &out[stream], nowhere);
 	}
 	return (int)status;
 }

@@ -125,6 +125,7 @@ class Further:
                 had = max(0, self.stand_in.offsets[kind - 1] - stream.offset)  # it has said so since we asked the guest
                 await self.stand_in.write(kind, data[had:], 0)
                 stream.consumed(len(data))
+            self.stand_in.end(kind)
         except HyperError:
             pass  # the guest is gone: `ended` tells
 

@@ -175,6 +175,9 @@ class Output:
             stream.consumed(len(data))
             async with self.progress:
                 self.progress.notify_all()
+        for sink in self.sinks:
+            if isinstance(sink, StandIn):
+                sink.end(kind)
 
     async def _write(self, sink: Sink, kind: Kind, data: bytes, time_ns: int) -> None:
         """Into a sink; while it takes nothing the container waits, as with any pipe that nobody empties."""

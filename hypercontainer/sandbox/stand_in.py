@@ -20,6 +20,7 @@ from hypercontainer.sandbox.sink import Mark, Offsets, Position
 log = logging.getLogger(__name__)
 
 KEY_BYTES, WINDOW = 32, 64 * 1024
+KNOWS_END = 1  # of a HELLO's value
 MAX_SIGNAL = 64
 LOST = 255  # the status of a process whose guest vanished
 LINGER_S = 10.0  # that what a process has started may go on writing after its end
@@ -49,6 +50,7 @@ class Hello(NamedTuple):
     stdin: int
     stdout: int
     stderr: int
+    knows: int = 0
 
 
 async def read_frame(reader: asyncio.StreamReader) -> Frame | None:
@@ -66,7 +68,7 @@ def read_hello(frame: Frame | None) -> Hello:
     if frame is None or frame.kind != Kind.HELLO or len(frame.payload) != _HELLO.size:
         raise InvalidInput("a caller who is no stand-in")
     key, stdin, stdout, stderr = _HELLO.unpack(frame.payload)
-    return Hello(key.decode(errors="replace"), stdin, stdout, stderr)
+    return Hello(key.decode(errors="replace"), stdin, stdout, stderr, frame.value)
 
 
 def dismiss(writer: asyncio.StreamWriter, status: int) -> None:
@@ -103,6 +105,8 @@ class StandIn:
         self._run = 0
         self._taken = [0, 0]  # by whoever reads the stand-in's stdout and stderr
         self._given = [0, 0]  # to it, on this connection or one before
+        self._ended = [False, False]  # by the process, which may run on
+        self._knows = 0  # whoever is connected
         self._writer: asyncio.StreamWriter | None = None
         self._news = asyncio.Condition()
         self._closed = True
@@ -118,6 +122,7 @@ class StandIn:
         self._run = run
         self._taken = list(mark.offsets) if mark.run == run else [0, 0]
         self._given = list(self._taken)
+        self._ended = [False, False]
         return self.offsets
 
     def begin(self, run: int, offsets: Offsets) -> None:
@@ -140,6 +145,16 @@ class StandIn:
                     self._given[n] += len(piece)
                 else:
                     await self._news.wait()
+
+    def end(self, stream: int) -> None:
+        """All of a stream was written: whoever reads it there sees its end."""
+        self._ended[stream - 1] = True
+        self._tell_ends()
+
+    def _tell_ends(self) -> None:
+        for n, ended in enumerate(self._ended):
+            if ended and self._knows & KNOWS_END and self._given[n] == self._taken[n]:
+                self._send(Frame(Kind.END, n + 1, self._taken[n]))
 
     def close(self) -> None:
         self._closed = True
@@ -172,13 +187,14 @@ class StandIn:
         if self._writer:
             self._writer.close()
         async with self._news:
-            self._writer = writer
+            self._writer, self._knows = writer, hello.knows
             self._took(0, hello.stdout)
             self._took(1, hello.stderr)
             self._given = list(self._taken)
             self._news.notify_all()
         if self._released:
             self.release()
+        self._tell_ends()
         stdin = _Stdin(self, of, hello.stdin)
         tasks = [asyncio.create_task(stdin.feed()), asyncio.create_task(self._tell_end(of))]
         try:

@@ -200,6 +200,46 @@ async def test_a_connection_that_breaks_loses_and_doubles_nothing(hyperd: Hyperd
         assert await reading == BIG
 
 
+async def test_a_reader_sees_the_end_of_a_stream_while_the_process_runs(hyperd: Hyperd) -> None:
+    """Also when it is told on a later connection."""
+    with started(hyperd) as (made, stdin, stdout):
+        made.go()
+        async with hyperd.listening():
+            await until(lambda: hyperd.sink)
+            assert hyperd.sink
+            await hyperd.sink.write(1, b"first", 0)
+            hyperd.sink.end(1)
+            assert await asyncio.to_thread(os.read, stdout, 100) == b"first"
+            await hyperd.sink.write(2, b"second", 0)  # which goes to the same pipe
+            assert await asyncio.to_thread(os.read, stdout, 100) == b"second"
+        hyperd.sink.end(2)
+        async with hyperd.listening():
+            assert await asyncio.to_thread(everything, stdout) == b""
+            assert await asyncio.to_thread(os.waitpid, made.pid, os.WNOHANG) == (0, 0)
+            hyperd.process.start.set()
+            hyperd.process.exit.set_result(3)
+            assert await status(made.pid) == 3
+    os.close(stdin)
+
+
+async def test_a_stand_in_that_knows_no_end_is_told_none(hyperd: Hyperd) -> None:
+    class Telling(Deaf):
+        told = b""
+
+        def write(self, data: object) -> None:
+            assert isinstance(data, bytes)
+            self.told += data
+
+    sink = StandIn(StandInRecord(key="k" * 32, process=ProcessRef(pid=1, start_time=1)), hyperd.folder / "mark")
+    sink.open(1)
+    sink.end(1)
+    for knows in (0, 1):
+        reader, writer = asyncio.StreamReader(), Telling()
+        reader.feed_eof()
+        await sink.serve(reader, writer, Hello("k" * 32, 0, 0, 0, knows), hyperd.process)
+        assert writer.told == (Frame(Kind.END, 1, 0).encode() if knows else b"")
+
+
 async def test_signals_reach_the_process(hyperd: Hyperd) -> None:
     with started(hyperd) as (made, stdin, _):
         async with hyperd.listening():
