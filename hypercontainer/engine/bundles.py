@@ -4,6 +4,7 @@ import asyncio
 import re
 import signal
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypercontainer.engine import bundle_namespaces, top, update
 from hypercontainer.engine.stand_ins import KILLED, First, StandIns
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import AlreadyExists, InvalidInput, NotFound, WrongState
-from hypercontainer.lib import clock, proc
+from hypercontainer.lib import clock, engine_cgroup, proc
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model import documents as doc
 from hypercontainer.model import ids
@@ -36,6 +37,7 @@ from hypercontainer.sandbox.pod import Pod
 from hypercontainer.sandbox.stand_in import StandIn
 
 ID = re.compile(r"[A-Za-z0-9_+.-]{1,1024}")  # as runc has it
+GONE_S = 10.0  # until a stand-in that was killed has ended
 STATUS: Mapping[str, Status] = {"created": "created", "running": "running", "paused": "paused"}
 
 
@@ -118,14 +120,23 @@ class Bundles:
             pod, container = self._find(owner, id)
         except NotFound:
             if force:
-                return
+                return None
             raise
-        if container.alive:
-            if not force and (status := self._status(container)) != "stopped":
-                raise WrongState("delete", id, status, "stop it first, or use --force")
-            await pod.kill(container)
-        self._end_stand_in(container)
-        await self.supervisor.remove(pod, container, volumes=False)
+        while True:
+            if container.alive:
+                if not force and (status := self._status(container)) != "stopped":
+                    raise WrongState("delete", id, status, "stop it first, or use --force")
+                await pod.kill(container)
+            await self._clear(container)
+            try:
+                return await self.supervisor.remove(pod, container, volumes=False)
+            except WrongState:
+                if pod.removed or container.record.id not in pod.containers:  # another call was quicker
+                    if force:
+                        return None
+                    raise NotFound("container", id) from None
+                if not container.alive:
+                    raise  # else: a start that was under way came first
 
     async def pause(self, owner: str, id: str) -> None:
         pod, container = self._find(owner, id)
@@ -227,6 +238,18 @@ class Bundles:
     async def stand(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self.stand_ins.serve(reader, writer)
 
+    async def _clear(self, container: Container) -> None:
+        """Nobody stands for it any more, and nothing is left of where it stood. What it is was recorded before, and is
+        until then."""
+        self._end_stand_in(container)
+        record = container.record
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GONE_S):
+                if record.stand_in:
+                    await proc.gone(record.stand_in.process.pid, record.stand_in.process.start_time)
+        if record.bundle and record.bundle.cgroup:
+            await asyncio.to_thread(engine_cgroup.remove, record.bundle.cgroup)
+
     def _end_stand_in(self, container: Container) -> None:
         if record := container.record.stand_in:
             proc.kill(record.process.pid, record.process.start_time)
@@ -263,7 +286,6 @@ class Bundles:
             rootfs=str(rootfs.of(record.rootfs)).removeprefix("folder "),
             created_ns=record.created_ns,
             annotations=record.bundle.annotations,
-            cgroup=record.bundle.cgroup,
             poststart=record.bundle.poststart,
             poststop=record.bundle.poststop,
             stand_in=record.stand_in.process,

@@ -104,7 +104,6 @@ class BundleState(Value, frozen=True, kw_only=True):
     rootfs: str
     created_ns: int
     annotations: dict[str, str] = {}
-    cgroup: str = ""
     poststart: list[Hook] = []
     poststop: list[Hook] = []
     stand_in: ProcessRef

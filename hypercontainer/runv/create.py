@@ -69,8 +69,6 @@ def create(door: Door, owner: str, words: Words, *, waiting: bool) -> stand_in.S
         made.master = stdio.master
     created = False
     try:
-        if group:
-            engine_cgroup.place(group, made.pid)
         state = {
             "ociVersion": config.get("ociVersion", ""),
             "id": id,
@@ -103,6 +101,8 @@ def create(door: Door, owner: str, words: Words, *, waiting: bool) -> stand_in.S
                 trees=list(wanted_trees),
             )
         created = True
+        if group:
+            engine_cgroup.place(group, made.pid)  # hyperd knows of it, and removes it
         seen = [_Tree(root, recursive=True, private=True)]  # private, or no root can be made of it
         seen += [_Tree(b.source, recursive=b.recursive, read_only=b.read_only, private=True) for b in binds]
         with _Trees(seen) as trees:
@@ -113,8 +113,6 @@ def create(door: Door, owner: str, words: Words, *, waiting: bool) -> stand_in.S
         made.give_up()
         if created:
             door.call("delete", owner=owner, id=id, force=True)
-        if group:
-            engine_cgroup.remove(group)
         raise
     return made
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 DEFAULT, CONFIG = "/run/hyper-oci.sock", "/etc/hypercontainer/config.toml"
 MAX_BYTES = 16 << 20
+GONE = "hyperd has gone before its answer"
 HEAD_BYTES = 4  # a length, little-endian
 
 
@@ -49,6 +50,8 @@ class Door:
                 sock.sendall(head)
             sock.sendall(document)
             answer = fastjson.loads(_exactly(sock, int.from_bytes(_exactly(sock, HEAD_BYTES), "little")))
+        except ConnectionError as e:
+            raise OSError(GONE) from e
         finally:
             sock.close()
         if error := answer.get("error"):
@@ -82,6 +85,6 @@ def _exactly(sock: _socket.socket, size: int) -> bytes:
     while len(data) < size:
         piece = sock.recv(size - len(data))
         if not piece:
-            raise OSError("hyperd has gone before its answer")
+            raise OSError(GONE)
         data += piece
     return data

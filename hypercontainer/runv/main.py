@@ -175,10 +175,6 @@ def _delete(door: Door, owner: str, id: str, *, force: bool) -> None:
             return
         raise
     door.call("delete", owner=owner, id=id, force=force)
-    if group := state.get("cgroup"):
-        from hypercontainer.lib import engine_cgroup
-
-        engine_cgroup.remove(group)
     _hooks("poststop", state, {**_state(state), "status": "stopped", "pid": 0})
 
 

@@ -251,6 +251,27 @@ def test_whoever_kills_the_stand_in_kills_the_container(runv: Runv) -> None:
         runv.ok("delete", state)
 
 
+def test_a_create_that_dies_in_its_hook_leaves_nothing(runv: Runv) -> None:
+    group = f"/runv-{os.getpid()}-dies"
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", "cat >state; kill -KILL $PPID"]}
+    bundle = runv.bundle("true", linux={"cgroupsPath": group}, hooks={"prestart": [hook]})
+    assert runv.spawn("create", "--bundle", str(bundle), "dies").wait(LIMIT_S) == -signal.SIGKILL
+    pid = json.loads((bundle / "state").read_text())["pid"]
+    until(lambda: not Path(f"/proc/{pid}").exists())
+    assert list(Path("/sys/fs/cgroup").glob(f"*{group}")) == []
+    assert runv.ok("list", "-q") == ""
+
+
+def test_deletes_at_once_are_one(runv: Runv) -> None:
+    bundle = runv.bundle("sleep", "1000")
+    assert runv.spawn("create", "--bundle", str(bundle), "often").wait(LIMIT_S) == 0
+    runv.ok("start", "often")
+    deletes = [runv.spawn("delete", "--force", "often") for _ in range(4)]
+    said = [(process.wait(LIMIT_S), process.stderr.read() if process.stderr else b"") for process in deletes]
+    assert said == [(0, b"")] * 4
+    assert runv.ok("list", "-q") == ""
+
+
 def test_an_update_is_the_machines_and_the_limits_inside(runv: Runv) -> None:
     bundle = runv.bundle("sleep", "1000", linux={"resources": {"memory": {"limit": 320 << 20}, "pids": {"limit": 50}}})
     assert runv.spawn("create", "--bundle", str(bundle), "grows").wait(LIMIT_S) == 0

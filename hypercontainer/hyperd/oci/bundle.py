@@ -47,8 +47,10 @@ def described(
     trees: Mapping[str, int],
     netns: str,
     stand_in: StandInRecord,
+    cgroup: str = "",
 ) -> Bundle:
-    """All that the engine is asked for. InvalidInput names the field that it cannot be."""
+    """All that the engine is asked for. `cgroup`: the stand-in's, removed with it. InvalidInput names the field that
+    it cannot be."""
     assert found.root and found.linux  # noqa: S101  document.checked
     runs, binds = config(found, path, trees)
     hooks, said = found.hooks or document.Hooks(), found.annotations or {}
@@ -73,7 +75,7 @@ def described(
             cpu_period_us=limits.cpu_period_us or USUAL.cpu_period_us,
         ),
         domainname=found.domainname,
-        cgroup=found.linux.cgroups_path,
+        cgroup=cgroup,
         poststart=hooks.poststart or [],
         poststop=hooks.poststop or [],
         stand_in=stand_in,

@@ -85,6 +85,7 @@ async def create(bundles: Bundles, wanted: Create, fds: list[int]) -> None:
         trees=trees,
         netns=wanted.netns,
         stand_in=_stand_in(wanted),
+        cgroup=found.linux.cgroups_path if found.linux else "",
     )
     fds.clear()  # they are the engine's now
     await bundles.create(described, trees)
