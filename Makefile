@@ -75,8 +75,9 @@ fuzz: setup-test  ## what reads foreign bytes, in the guest and here, and both A
 	$(BIN)/python -m tests.fuzz $(SECONDS) $$(date +%s)
 	$(BIN)/python -m tests.fuzz.live $(SECONDS) $$(date +%s)
 
-soak: setup-test  ## random verbs and deaths against a model, full disks too, for SECONDS=60 (SEED=1: the same steps again)
+soak: setup-test  ## random verbs and deaths against a model, full disks too, then deaths in runv's verbs: SECONDS=60 each (SEED=1: the same again)
 	$(BIN)/python -m tests.vm.walk --seconds $(SECONDS) --cycles 100000 $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.vm.deaths --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 guest:  ## rebuild the C programs that changed (ARCH=aarch64: hyperstart for that)
 	$(BIN)/python hatch_build.py --arch $(ARCH)
