@@ -156,7 +156,8 @@ def with_engines(bench: Bench, rounds: int) -> None:
     """docker and containerd with runc, and with machines in its place."""
     folder = bench.folder / "engines"
     folder.mkdir()
-    daemon = bench.daemon(factory="cache", pool=[{"cache": 2, "share": True}])
+    pool = [{"cache": 2, "share": True}, {"cache": 2, "share": True, "network": False}]  # docker's, ctr's
+    daemon = bench.daemon(factory="cache", pool=pool)
     env = {"HYPER_OCI_HOST": f"unix://{daemon.folder}/hyper-oci.sock", "PATH": f"{daemon.bin}:{os.environ['PATH']}"}
     archive = daemon.folder / "busybox.tar"
     runtimes = {"runv": str(daemon.bin / "runv")}

@@ -66,6 +66,7 @@ class PoolInfo:
     vcpus: int
     memory_mib: int
     share: bool  # they are for pods with folders
+    network: bool  # with an interface
     tenant: str
     wanted: int
     waiting: int  # guests that run and are nobody's

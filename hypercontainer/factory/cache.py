@@ -137,6 +137,7 @@ class CacheFactory:
                 vcpus=pool.spec.config.vcpus,
                 memory_mib=pool.spec.config.memory_mib,
                 share=pool.spec.config.share is not None,
+                network=bool(pool.spec.config.nics),
                 tenant=pool.spec.config.tenant,
                 wanted=pool.spec.cache,
                 waiting=len(pool.waiting),

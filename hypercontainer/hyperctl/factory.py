@@ -27,6 +27,7 @@ POOL_COLUMNS = (
     ("VCPUS", "Vcpus"),
     ("MEMORY", "Memory"),
     ("SHARE", "Share"),
+    ("NETWORK", "Network"),
     ("TENANT", "Tenant"),
     ("WANTED", "Wanted"),
     ("WAITING", "Waiting"),
@@ -51,7 +52,8 @@ def status(context: Context, args: Args) -> int:
                     missing = pool["Wanted"] - pool["Waiting"]
                     size = f"{pool['Vcpus']} vCPUs and {pool['MemoryMib']}MiB"
                     share = ", with a share" if pool["Share"] else ""
-                    print(f"missing: {missing} with {size}{share}: {pool['Reason']}")
+                    network = "" if pool["Network"] else ", without a network"
+                    print(f"missing: {missing} with {size}{share}{network}: {pool['Reason']}")
         for warning in factory["Warnings"]:
             print(f"warning: {warning}")
     rows = [
@@ -72,7 +74,12 @@ def status(context: Context, args: Args) -> int:
 
 
 def _row(pool: dict[str, Any]) -> dict[str, object]:
-    return {**pool, "Memory": f"{pool['MemoryMib']}MiB", "Share": "yes" if pool["Share"] else "no"}
+    return {
+        **pool,
+        "Memory": f"{pool['MemoryMib']}MiB",
+        "Share": "yes" if pool["Share"] else "no",
+        "Network": "yes" if pool["Network"] else "no",
+    }
 
 
 def init(context: Context, args: Args) -> int:

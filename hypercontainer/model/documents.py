@@ -597,6 +597,7 @@ class Pool(Document, frozen=True, kw_only=True):
     vcpus: int
     memory_mib: int
     share: bool = False  # they are for pods that share folders
+    network: bool = True  # for those with an interface
     tenant: str = ""
     wanted: int
     waiting: int

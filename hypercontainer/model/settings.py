@@ -37,6 +37,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     vcpus: Annotated[int, msgspec.Meta(ge=0, le=256)] = 0  # 0: as for every pod that does not say
     memory_mib: Annotated[int, msgspec.Meta(ge=0)] = 0  # 0: likewise
     share: bool = False  # for pods that share folders: `-v`; others get none of them
+    network: bool = True  # for pods with an interface; without: for those with none, as `ctr run` makes them
     tenant: Tenant = ""  # for its pods, with that scope
     template: bool = True  # clones of a template, or each booted
     cache: Annotated[int, msgspec.Meta(ge=0, le=256)] = 1  # 0: only the template is made

@@ -223,21 +223,21 @@ def test_pods(hyperctl: Hyperctl) -> None:
 def test_templates(hyperctl: Hyperctl) -> None:
     template = {"Kernel": "debian-6.1", "Vcpus": 1, "MemoryMib": 256, "Network": True, "Tenant": "acme",
                 "Accelerator": "tcg", "CreatedAt": "2026-01-02T03:04:05Z", "Size": 60e6, "Clones": 7}  # fmt: skip
-    pool = {"Vcpus": 1, "MemoryMib": 256, "Share": False, "Tenant": "", "Wanted": 2, "Waiting": 1, "Taken": 7,
+    pool = {"Vcpus": 1, "MemoryMib": 256, "Share": False, "Network": True, "Tenant": "", "Wanted": 2, "Waiting": 1, "Taken": 7,
             "Poisoned": 0, "Reason": "no memory"}  # fmt: skip
     hyperctl.hyperd.answers["GET", "/v1/factory"] = {
         "Kind": "cache",
         "Templates": [template],
-        "Pools": [pool, pool | {"Share": True}],
+        "Pools": [pool, pool | {"Share": True, "Network": False}],
         "Warnings": ["w"],
     }
     assert hyperctl("factory", "status").out == (
         "VMs are taken from those that wait, else cloned from templates\n"
-        "VCPUS        MEMORY       SHARE        TENANT       WANTED       WAITING      TAKEN        POISONED\n"
-        "1            256MiB       no                        2            1            7            0\n"
-        "1            256MiB       yes                       2            1            7            0\n"
+        "VCPUS        MEMORY       SHARE        NETWORK      TENANT       WANTED       WAITING      TAKEN        POISONED\n"
+        "1            256MiB       no           yes                       2            1            7            0\n"
+        "1            256MiB       yes          no                        2            1            7            0\n"
         "missing: 1 with 1 vCPUs and 256MiB: no memory\n"
-        "missing: 1 with 1 vCPUs and 256MiB, with a share: no memory\n"
+        "missing: 1 with 1 vCPUs and 256MiB, with a share, without a network: no memory\n"
         "warning: w\n"
         "KERNEL       VCPUS        MEMORY       NETWORK      TENANT       CREATED                SIZE         CLONES\n"
         "debian-6.1   1            256MiB       yes          acme         2026-01-02T03:04:05Z   60MB         7\n"
