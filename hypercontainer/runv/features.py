@@ -7,6 +7,8 @@ from typing import Any
 from hypercontainer.lib import libseccomp
 from hypercontainer.model import capabilities
 
+# What a machine takes of the host beside its guest's memory, MiB, emulated: `python -m bench`, bench/targets.md
+OVERHEAD_MIB = 40
 MOUNT_OPTIONS = (
     "atime bind dev diratime exec noatime nodev nodiratime noexec nosuid nosymfollow private rbind relatime rnoatime "
     "rnodev rnodiratime rnoexec rnosuid ro rprivate rro rslave rw slave strictatime suid symfollow"
@@ -33,5 +35,8 @@ def features() -> dict[str, Any]:
             "intelRdt": {"enabled": False},
             "mountExtensions": {"idmap": {"enabled": False}},
         },
-        "annotations": {"org.opencontainers.runc.checkpoint.enabled": "false"},
+        "annotations": {
+            "org.opencontainers.runc.checkpoint.enabled": "false",
+            "hypercontainer.machine.overhead_mib": str(OVERHEAD_MIB),
+        },
     }
