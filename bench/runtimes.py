@@ -1,11 +1,13 @@
 """OCI runtimes on the same files: runv, runc, crun, gVisor. What an engine does with each, verb by verb."""
 
+import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from bench.engines import need, new_name
 from bench.measure import CommandFailed, Series, wall_ms
@@ -15,11 +17,12 @@ from hypercontainer.testing.daemon import PrivateDaemon
 
 LIMIT_S = 60.0
 STAYS = "stays"
+PIPES: Mapping[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
 
 
 class Runtime:
-    """One runtime with a container that stays, for `state` and `exec`; others come and go. `ready` is called before
-    each of these, and not counted."""
+    """One runtime with a container that stays, for `state` and `exec`; others come and go, in a network namespace with
+    an interface, as engines make them. `ready` is called before each of these, and not counted."""
 
     def __init__(self, name: str, argv: Sequence[str], folder: Path, ready: Callable[[], None] = lambda: None) -> None:
         self.argv, self.folder, self.ready = list(argv), folder, ready
@@ -31,6 +34,14 @@ class Runtime:
         self.long = bundle(folder / "long", ["sleep", "86400"])
         self.short = bundle(folder / "short", ["echo", "hello"])
 
+    def join(self, netns: str) -> None:
+        """Have those that come and go in the namespace at that path."""
+        path = self.short / "config.json"
+        config = json.loads(path.read_text())
+        others = [one for one in config["linux"]["namespaces"] if one["type"] != "network"]
+        config["linux"]["namespaces"] = [*others, {"type": "network", "path": netns}]
+        path.write_text(json.dumps(config))
+
     def state(self) -> None:
         self.state_series.samples.append(wall_ms([*self.argv, "state", STAYS]))
 
@@ -39,7 +50,12 @@ class Runtime:
 
     def start(self) -> None:
         """The whole life of a container that says a word."""
-        self.ready()
+        with _netns() as netns:
+            self.join(netns)
+            self.ready()
+            self._life()
+
+    def _life(self) -> None:
         id = new_name()
         ours, theirs = os.pipe()
         with open(ours, "rb", buffering=0) as output:
@@ -92,6 +108,31 @@ def runtime(
             subprocess.run([*made.argv, "delete", "--force", STAYS], capture_output=True, timeout=LIMIT_S)
 
 
+@contextmanager
+def _netns() -> Iterator[str]:
+    """The path of a network namespace with one interface, whose other end is here: by a process, for where `ip netns`
+    mounts it not everybody looks."""
+    name = new_name()
+    inside = ["ip", "-n", name]
+    try:
+        for argv in (
+            ["ip", "netns", "add", name],
+            ["ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name],
+            [*inside, "addr", "add", "198.18.0.2/30", "dev", "eth0"],
+            [*inside, "link", "set", "eth0", "up"],
+            [*inside, "route", "add", "default", "via", "198.18.0.1"],
+            ["ip", "link", "set", name, "up"],
+        ):
+            subprocess.run(argv, check=True, capture_output=True, timeout=LIMIT_S)
+        with subprocess.Popen(["ip", "netns", "exec", name, "sh", "-c", "echo; exec cat"], **PIPES) as holder:
+            assert holder.stdin and holder.stdout
+            holder.stdout.readline()
+            yield f"/proc/{holder.pid}/ns/net"
+            holder.stdin.close()
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], capture_output=True, timeout=LIMIT_S)
+
+
 def runv(daemon: PrivateDaemon, root: Path) -> list[str]:
     """The words before a verb."""
     return [str(daemon.bin / "runv"), "--host", f"unix://{daemon.folder}/hyper-oci.sock", "--root", str(root)]
@@ -114,7 +155,7 @@ def _one_hierarchy() -> Iterator[list[str]]:
     """The words that run a command where the second hierarchy of a hybrid host is not mounted: crun refuses one."""
     hide = "if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi; echo; exec cat"
     argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", hide]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+    with subprocess.Popen(argv, **PIPES) as holder:
         assert holder.stdin and holder.stdout
         holder.stdout.readline()
         yield ["nsenter", f"--mount=/proc/{holder.pid}/ns/mnt"]
