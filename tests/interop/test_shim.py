@@ -259,3 +259,20 @@ def test_who_kills_the_shim_kills_the_container(ctr: Ctr) -> None:
     until(lambda: not Path(f"/proc/{pid}").exists())
     until(lambda: ctr.task("one") == (0, ""))
     until(lambda: not socket.exists())
+
+
+def test_its_stand_in_is_in_the_control_group_that_is_named(ctr: Ctr) -> None:
+    name = f"hyper-{os.getpid()}"
+    ctr.ok("run", "-d", "--cgroup", f"/{name}", *RUNTIME, IMAGE, "one", "sleep", "1000")
+    groups = Path(f"/proc/{ctr.task('one')[0]}/cgroup").read_text().splitlines()
+    assert f"/{name}" in [line.split(":", 2)[2] for line in groups]
+    ctr.ok("task", "kill", "--signal", "KILL", "one")
+    until(lambda: ctr.task("one")[1] == "STOPPED")
+    ctr.ok("task", "rm", "one")
+    assert [*Path("/sys/fs/cgroup").glob(name), *Path("/sys/fs/cgroup").glob(f"*/{name}")] == []
+
+
+def test_a_control_group_that_systemd_cannot_make_is_refused(ctr: Ctr) -> None:
+    """It is asked, or there is none: either is said."""
+    refused = ctr("run", "-d", "--cgroup", "a--b.slice:ctr:one", *RUNTIME, IMAGE, "one", "sleep", "1000")
+    assert refused.status == 1 and "cannot make ctr-one.scope in a--b.slice" in refused.err

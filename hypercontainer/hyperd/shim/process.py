@@ -9,7 +9,7 @@ from hypercontainer.errors import InvalidInput
 from hypercontainer.hyperd.oci import document
 from hypercontainer.hyperd.shim.bundle import Given, Stdio
 from hypercontainer.hyperd.shim.messages import Status, Timestamp, timestamp
-from hypercontainer.lib import clock, proc, stand_in
+from hypercontainer.lib import clock, engine_cgroup, proc, stand_in
 from hypercontainer.model.api import Further
 from hypercontainer.model.record import ProcessRef, StandInRecord
 
@@ -67,6 +67,20 @@ async def stand(given: Given, door: str, *, new_network: bool = False) -> stand_
     except OSError as e:
         raise InvalidInput(f"cannot start its stand-in: {e.strerror or e}") from e
     return made
+
+
+def group_of(path: str, id: str) -> str:
+    """The control group that `cgroupsPath` means: systemd's by its form, for containerd says it in no other way."""
+    return engine_cgroup.named(path, id, systemd=engine_cgroup.is_scope(path))
+
+
+async def place(group: str, pid: int) -> None:
+    """Have a stand-in in there; "": it stays where it is. InvalidInput: systemd makes no such one."""
+    try:
+        if group:
+            await asyncio.to_thread(engine_cgroup.place, group, pid)
+    except engine_cgroup.NoScope as e:
+        raise InvalidInput(str(e)) from e
 
 
 def record(made: stand_in.StandIn) -> StandInRecord:

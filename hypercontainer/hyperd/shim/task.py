@@ -146,6 +146,7 @@ class TaskService:
             new = given.network < 0
             made = await process.stand(given, self._door, new_network=new)
             self._adopt(made)
+            group = process.group_of(given.config.linux.cgroups_path if given.config.linux else "", wanted.id)
             try:
                 described = bundle.described(
                     given.config,
@@ -157,7 +158,8 @@ class TaskService:
                     stand_in=process.record(made),
                 )
                 trees, given.trees = given.trees, {}  # they are the engine's now
-                await self._bundles.create(described, trees)
+                await self._bundles.create(msgspec.structs.replace(described, cgroup=group), trees)
+                await self._place(wanted.id, group, made.pid)
             except BaseException:
                 made.ours.close()  # it ends
                 raise
@@ -175,6 +177,14 @@ class TaskService:
             )
         )
         return m.CreateTaskResponse(pid=task.first.pid)
+
+    async def _place(self, id: str, group: str, pid: int) -> None:
+        """The engine knows of the group, and removes it with the container."""
+        try:
+            await process.place(group, pid)
+        except BaseException:
+            await asyncio.shield(self._bundles.delete(self._owner, id, force=True))
+            raise
 
     async def _made_before(self, id: str) -> int:
         """The pid of a task that was whole when a hyperd was killed; what was not is removed."""
