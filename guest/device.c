@@ -111,10 +111,36 @@ int devices_parse(const struct json *devices, struct device *to, size_t *count, 
 	return 0;
 }
 
-/* One that an image has at its place, or the usual /dev, goes. */
-static int make_device(int root, const struct device_args *a, struct error *err)
+static int make_node(int folder, const char *name, const struct device_args *a)
 {
 	mode_t kind = a->type[0] == 'b' ? S_IFBLK : S_IFCHR;
+	dev_t number = makedev((unsigned int)a->major_number, (unsigned int)a->minor_number);
+
+	return mknodat(folder, name, kind | 0600, number) < 0 ||
+		fchownat(folder, name, (uid_t)a->uid, (gid_t)a->gid, AT_SYMLINK_NOFOLLOW) < 0 ? -1 :
+		fchmodat(folder, name, (mode_t)a->mode, 0);
+}
+
+/* A folder of the host takes no nodes: one of ours, in `dir`, is mounted on a file in there. */
+static int bind_node(int root, const char *dir, const struct device_args *a, struct error *err)
+{
+	autoclose int ours = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	autoclose int target = make_beneath(root, a->path, false, err);
+	autoclose int node = -1;
+	int result;
+
+	if (target < 0)
+		return -1;
+	if (make_node(ours, "device", a) < 0 || (node = openat(ours, "device", O_PATH | O_NOFOLLOW | O_CLOEXEC)) < 0)
+		return fail(err, errno, "make device %.200s", a->path);
+	result = bind_on(node, target, 0, ATTR_NODEV, err);
+	unlinkat(ours, "device", 0);	/* not before: what has no name is mounted nowhere */
+	return result;
+}
+
+/* One that an image has at its place, or the usual /dev, goes. */
+static int make_device(int root, const char *dir, const struct device_args *a, struct error *err)
+{
 	char above[PATH_MAX];
 	char *name;
 	autoclose int parent = -1;
@@ -127,19 +153,18 @@ static int make_device(int root, const struct device_args *a, struct error *err)
 	if (parent < 0)
 		return -1;
 	unlinkat(parent, name, 0);
-	if (mknodat(parent, name, kind | 0600, makedev((unsigned int)a->major_number, (unsigned int)a->minor_number)) < 0 ||
-	    fchownat(parent, name, (uid_t)a->uid, (gid_t)a->gid, AT_SYMLINK_NOFOLLOW) < 0 ||
-	    fchmodat(parent, name, (mode_t)a->mode, 0) < 0)
-		return fail(err, errno, "make device %.200s", a->path);
+	if (make_node(parent, name, a) < 0)
+		return errno == EPERM ? bind_node(root, dir, a, err) :
+			fail(err, errno, "make device %.200s", a->path);
 	return 0;
 }
 
-int devices_make(int root, const struct json *devices, struct error *err)
+int devices_make(int root, const char *dir, const struct json *devices, struct error *err)
 {
 	struct device_args a;
 
 	for (const struct json *d = json_first(devices); d; d = d->next)
-		if (parse_device(d, &a, err) < 0 || make_device(root, &a, err) < 0)
+		if (parse_device(d, &a, err) < 0 || make_device(root, dir, &a, err) < 0)
 			return -1;
 	return 0;
 }

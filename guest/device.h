@@ -15,7 +15,7 @@ struct device {
 int devices_fill(int dev, bool all, struct error *err);
 /* The numbers of those that the host lists, in `to`, which has DEVICES_MAX of room. */
 int devices_parse(const struct json *devices, struct device *to, size_t *count, struct error *err);
-/* Their nodes, beneath `root`. */
-int devices_make(int root, const struct json *devices, struct error *err);
+/* Their nodes, beneath `root`; `dir` is a folder of our own. */
+int devices_make(int root, const char *dir, const struct json *devices, struct error *err);
 
 #endif

@@ -256,7 +256,7 @@ int rootfs_make(struct container *c, const struct rootfs_spec *spec, struct erro
 {
 	if (make_subs(c, err) < 0 || mount_root(c, spec, err) < 0 || names_write(c->dir, c->hostname, err) < 0)
 		return -1;
-	if (mounts_make(c, err) < 0 || devices_make(c->root, spec->devices, err) < 0)
+	if (mounts_make(c, err) < 0 || devices_make(c->root, c->dir, spec->devices, err) < 0)
 		return -1;
 	return files_write(c, spec->files, err);
 }
