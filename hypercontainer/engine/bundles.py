@@ -1,6 +1,7 @@
 """The use cases of containers that other engines have. model.api.Bundles says what each promises."""
 
 import asyncio
+import os
 import re
 import signal
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from hypercontainer.engine import bundle_namespaces, top, update
+from hypercontainer.engine import bundle_binds, bundle_namespaces, top, update
 from hypercontainer.engine.stand_ins import KILLED, First, StandIns
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import AlreadyExists, InvalidInput, NotFound, WrongState
@@ -53,14 +54,21 @@ class Bundles:
             raise AlreadyExists(f"container with given ID already exists: {id}", "container", id)
 
     async def create(self, wanted: Bundle, trees: Mapping[str, int]) -> None:
-        await self.check(wanted.owner, wanted.id)
-        pods = [pod for pod in self.host.index.pods.values() if pod.owner == wanted.owner]
-        there = bundle_namespaces.sharing(pods, wanted)
-        config = bundle_namespaces.joined(pods, there, wanted)
+        try:
+            await self.check(wanted.owner, wanted.id)
+            pods = [pod for pod in self.host.index.pods.values() if pod.owner == wanted.owner]
+            there = bundle_namespaces.sharing(pods, wanted)
+            config = bundle_namespaces.joined(pods, there, wanted)
+            mounts = await asyncio.to_thread(bundle_binds.mounts, wanted.binds, trees)
+            record = _container(wanted, config, mounts, there)
+        except BaseException:
+            for fd in trees.values():
+                os.close(fd)
+            raise
         if there is None:
-            await self._create_alone(_pod(wanted, self.host.settings.memory_mib), _container(wanted, config), trees)
+            await self._create_alone(_pod(wanted, self.host.settings.memory_mib), record, trees)
         else:
-            await self._join(self.supervisor.pods[there.id], _container(wanted, config, there), trees)
+            await self._join(self.supervisor.pods[there.id], record, trees)
 
     async def _create_alone(self, pod_record: PodRecord, record: ContainerRecord, trees: Mapping[str, int]) -> None:
         pod = self.supervisor.pod(pod_record)
@@ -323,7 +331,9 @@ def _pod(wanted: Bundle, usual_mib: int) -> PodRecord:
     )
 
 
-def _container(wanted: Bundle, config: ContainerConfig, pod: PodRecord | None = None) -> ContainerRecord:
+def _container(
+    wanted: Bundle, config: ContainerConfig, mounts: list[MountRecord], pod: PodRecord | None
+) -> ContainerRecord:
     return ContainerRecord(
         id=ids.new_id(),
         name=wanted.id,
@@ -336,10 +346,7 @@ def _container(wanted: Bundle, config: ContainerConfig, pod: PodRecord | None = 
         sinks=[wanted.stand_in],
         stop_signal=signal.SIGTERM,
         labels={},
-        mounts=[
-            MountRecord(type="bind", target=b.target, source=b.source, path=b.source, read_only=b.read_only)
-            for b in wanted.binds
-        ],
+        mounts=mounts,
         created_ns=clock.now_ns(),
         bundle=BundleRecord(
             path=wanted.path,
