@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -28,12 +29,14 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
 
 enum { HELLO = 1, DATA, END, ACK, SIGNAL, RESIZE, EXIT, STOP, RELEASE };
 enum { KNOWS_END = 1 };	/* HELLO's value: what this one understands beyond the first of its kind */
 enum { STARTER = 3, KEY_BYTES = 32, WINDOW = 64 * 1024, RETRY_MS = 50, LOST = 255 };
+enum { OUT_OF_MEMORY = 0x100, MORE_THAN_LEFT = 16 << 20 };
 enum { TREES_MAX = 253, LINE_MAX_BYTES = 64 * 1024, MOVE_FROM_FD = 4 /* MOVE_MOUNT_F_EMPTY_PATH */ };
 
 struct frame {	/* little-endian, as the host is */
@@ -60,6 +63,7 @@ static int hyperd = -1, held = -1;	/* -1: nobody is there; nothing is */
 static bool terminal, in_ended, in_told, in_stopped, out_ended[3];
 static uint64_t in_sent;	/* of stdin, to this hyperd */
 static int64_t status = -1;	/* that it ends with, once all is written */
+static bool short_of_memory;	/* and that is why */
 
 static void die(const char *doing)
 {
@@ -201,6 +205,7 @@ static bool hear(void)
 		return true;
 	case EXIT:
 		status = (int64_t)(frame.value & 0xff);
+		short_of_memory = frame.value & OUT_OF_MEMORY;
 		return true;
 	}
 	return false;
@@ -364,6 +369,22 @@ static bool written(void)
 	return windows[1].begin == windows[1].end && windows[2].begin == windows[2].end;
 }
 
+/* Engines are told by the control group that we are in, where a process ends for lack of memory: hyperd has left little
+ * there. */
+static void run_out_of_memory(void)
+{
+	pid_t child = fork();
+
+	if (child == 0) {
+		void *bytes = mmap(NULL, MORE_THAN_LEFT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (bytes != MAP_FAILED)
+			memset(bytes, 1, MORE_THAN_LEFT);
+		_exit(0);
+	}
+	if (child > 0)
+		waitpid(child, NULL, 0);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc < 3 || strlen(argv[2]) != KEY_BYTES) {
@@ -411,5 +432,7 @@ int main(int argc, char **argv)
 			if (out_ended[stream] && out[stream] >= 0 && windows[stream].begin == windows[stream].end)
 				end_out(stream, &out[stream], nowhere);
 	}
+	if (short_of_memory)
+		run_out_of_memory();
 	return (int)status;
 }

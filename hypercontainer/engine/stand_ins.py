@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 
 from hypercontainer.agent.streams import InputStream
+from hypercontainer.engine import shortage
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.sandbox import stand_in
 from hypercontainer.sandbox.container import Container
@@ -54,9 +55,19 @@ class First:
             await asyncio.shield(self._container.next)
 
     async def wait(self) -> int:
-        if self._container.record.state == "exited" or self._container.exit is None:
-            return self._container.record.exit_code
-        return await asyncio.shield(self._container.exit)
+        record = self._container.record
+        if record.state != "exited" and self._container.exit:
+            await asyncio.shield(self._container.exit)
+        if record.oom_killed and await self._tell_shortage():
+            return record.exit_code | stand_in.OUT_OF_MEMORY
+        return record.exit_code
+
+    async def _tell_shortage(self) -> bool:
+        """Whether the stand-in's control group is the place to tell it."""
+        record = self._container.record
+        if not (record.stand_in and record.bundle and record.bundle.cgroup):
+            return False
+        return await asyncio.to_thread(shortage.leave_little, record.stand_in.process.pid)
 
     async def signal(self, number: int) -> None:
         if self._container.running:

@@ -23,6 +23,7 @@ KEY_BYTES, WINDOW = 32, 64 * 1024
 KNOWS_END = 1  # of a HELLO's value
 MAX_SIGNAL = 64
 LOST = 255  # the status of a process whose guest vanished
+OUT_OF_MEMORY = 0x100  # beside a status: its engine is to be told, by the stand-in's control group
 LINGER_S = 10.0  # that what a process has started may go on writing after its end
 _FRAME, _HELLO = struct.Struct("<BBHIQ"), struct.Struct(f"<{KEY_BYTES}s3Q")
 
@@ -87,7 +88,7 @@ class Process(Protocol):
         """Wait until it has started. NotFound: it never will."""
 
     async def wait(self) -> int:
-        """Its status, once all its output is taken."""
+        """Its status, once all its output is taken; with OUT_OF_MEMORY, where that is why."""
 
     async def signal(self, number: int) -> None: ...
 
