@@ -1,21 +1,26 @@
-"""docker_table.toml: what it holds, and how an engine answers a chapter of it."""
+"""Tables of docker's commands: what such a file holds, and how two engines answer a chapter of it."""
 
 import hashlib
+import os
+import signal
 import subprocess
 import tarfile
 import tempfile
 import time
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.interop.differ import Answer, Normaliser, differences
 
 TABLE = Path(__file__).with_suffix(".toml")
+RUNTIMES = Path(__file__).with_name("runtime_table.toml")
 LIMIT_S = 300  # of one row, on a busy machine
-SHELL = ["timeout", "--kill-after=5", str(LIMIT_S), "bash", "-c"]
+LATE = 124
 # What `docker` and `api` are in a row; bash reads it before the row.
 WORDS = """
 api() {
@@ -48,10 +53,11 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """`places` are patterns of where answers may differ, by the reason."""
+    """`places` are patterns of where answers may differ, by the reason; `names` those of the two who answer."""
 
     places: Mapping[str, Sequence[str]]
     rows: Sequence[Row]
+    names: tuple[str, str] = ("docker", "here")
 
     def chapter(self, name: str) -> list[Row]:
         return [row for row in self.rows if row.chapter == name]
@@ -64,7 +70,8 @@ class Table(NamedTuple):
             reasons = {reason for reason in row.differs if _is_at(place, self.places[reason])}
             unused -= reasons
             if not reasons:
-                faults.append(f"{place}:\n  docker: {a!r}\n  here:   {b!r}")
+                one, other = (f"{name}:" for name in self.names)
+                faults.append(f"{place}:\n  {one:8}{a!r}\n  {other:8}{b!r}")
         return faults + [f"nothing differs any more for this reason: {reason}" for reason in sorted(unused)]
 
 
@@ -72,15 +79,15 @@ def _is_at(place: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(place, pattern) for pattern in patterns)
 
 
-def read() -> Table:
-    chapters = tomllib.loads(TABLE.read_text())
+def read(path: Path = TABLE, names: tuple[str, str] = ("docker", "here")) -> Table:
+    chapters = tomllib.loads(path.read_text())
     places = chapters.pop("differs")
     rows = [
         Row(chapter, name, said) if isinstance(said, str) else Row(chapter, name, said["do"], tuple(said["differs"]))
         for chapter, named in chapters.items()
         for name, said in named.items()
     ]
-    return Table(places, rows)
+    return Table(places, rows, names)
 
 
 class Engine(NamedTuple):
@@ -123,9 +130,37 @@ class Engine(NamedTuple):
                 self._bash(CLEAR, folder, env)
 
     def _bash(self, do: str, folder: Path, env: Mapping[str, str]) -> Answer:
-        argv = [*self.inside, *SHELL, do]
-        done = subprocess.run(argv, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True)
-        return Answer(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+        argv, pipe = [*self.inside, "bash", "-c", do], subprocess.PIPE
+        with subprocess.Popen(
+            argv, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, start_new_session=True
+        ) as shell:
+            try:
+                out, err = shell.communicate(timeout=LIMIT_S)
+                status = shell.returncode
+            except subprocess.TimeoutExpired:
+                os.killpg(shell.pid, signal.SIGKILL)  # also what passes signals on
+                out, err = shell.communicate()
+                status = LATE
+        return Answer(status, out.decode(errors="replace"), err.decode(errors="replace"))
+
+
+class Both:
+    """Two engines. A chapter is walked through with both at once, when its first row is asked for."""
+
+    def __init__(self, table: Table, theirs: Engine, ours: Engine, image: Path) -> None:
+        self._table, self._engines, self._image = table, (theirs, ours), image
+        self.chapter = cache(self._chapter)
+
+    def _chapter(self, name: str) -> dict[Row, tuple[Answer, Answer]]:
+        rows = self._table.chapter(name)
+        with ThreadPoolExecutor(2) as pool:
+            walks = pool.map(lambda engine: list(engine.answers(rows, self._image)), self._engines)
+            return dict(zip(rows, zip(*walks, strict=True), strict=True))
+
+    def check(self, row: Row) -> None:
+        """AssertionError where answers differ for no reason."""
+        faults = self._table.faults(row, *self.chapter(row.chapter)[row])
+        assert not faults, "\n".join([row.do, *faults])
 
 
 def digests(image: Path) -> list[str]:

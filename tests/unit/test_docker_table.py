@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,10 @@ from tests.interop.differ import Answer, Normaliser, differences
 from tests.interop.docker_table import Row, Table
 
 ID = "0123456789ab" * 5 + "cdef"
-SECTION = re.compile(r"^## What differs\n(.*?)^(?:## |\Z)", re.MULTILINE | re.DOTALL)
+TABLES = [
+    (docker_table.TABLE, "docs/docker.md", "What differs", 150),
+    (docker_table.RUNTIMES, "docs/runv.md", "What differs from runc", 150),
+]
 
 
 def normal(text: str, same: str = "") -> str:
@@ -110,17 +114,20 @@ def test_a_difference_needs_a_reason_and_a_reason_a_difference() -> None:
     assert fault == "stdout:\n  docker: 'x'\n  here:   'y'"
 
 
-def test_the_table_is_large_and_each_row_is_one_of_bash() -> None:
-    rows = docker_table.read().rows
-    assert len(rows) >= 150
+@pytest.mark.parametrize(("path", "least"), [(path, least) for path, _, _, least in TABLES])
+def test_a_table_is_large_and_each_row_is_one_of_bash(path: Path, least: int) -> None:
+    rows = docker_table.read(path).rows
+    assert len(rows) >= least
     checked = subprocess.run(["bash", "-n"], input="\n".join(row.do for row in rows), text=True, capture_output=True)
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
-def test_the_documentation_has_the_reasons_of_the_table() -> None:
-    """In its first table, by what differs, and nothing else; each is some row's."""
-    table = docker_table.read()
-    found = SECTION.search((CHECKOUT / "docs/docker.md").read_text())
+@pytest.mark.parametrize(("path", "document", "title"), [(path, where, title) for path, where, title, _ in TABLES])
+def test_the_documentation_has_the_reasons_of_a_table(path: Path, document: str, title: str) -> None:
+    """In its section's first table, by what differs, and nothing else; each is some row's."""
+    table = docker_table.read(path)
+    section = re.compile(rf"^## {title}\n(.*?)^(?:## |\Z)", re.MULTILINE | re.DOTALL)
+    found = section.search((CHECKOUT / document).read_text())
     assert found
     [_, _, *lines] = next(part for part in found[1].split("\n\n") if part.startswith("|")).splitlines()
     assert [line.split(" | ")[0].removeprefix("| ") for line in lines] == list(table.places)
