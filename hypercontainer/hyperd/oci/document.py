@@ -210,6 +210,12 @@ def process(data: bytes) -> Process:
     return found
 
 
+def resources(data: bytes) -> Resources:
+    """`linux.resources` alone."""
+    found: Resources = _decode(data, Resources, "resources")
+    return found
+
+
 def checked(found: Config) -> Config:
     if not VERSION.fullmatch(found.oci_version):
         raise InvalidInput(f"cannot read config.json: ociVersion {found.oci_version[:20]!r} is not 1.0 to 1.3")

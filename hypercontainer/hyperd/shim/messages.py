@@ -1,6 +1,6 @@
-"""Messages of containerd's shim protocol: its service Task, version 2, its events, and the metrics of a task.
+"""Messages of containerd's shim protocol: its service Task, version 2, and its events.
 
-Names, numbers and kinds are containerd's: those of the services and events are compared with what its binary says.
+Names, numbers and kinds are containerd's: they are compared with what its binary says.
 """
 
 from dataclasses import dataclass
@@ -231,6 +231,7 @@ class CheckpointTaskRequest:
 @dataclass(frozen=True, kw_only=True)
 class UpdateTaskRequest:
     id: str = field(1, "string")
+    resources: Any | None = message(2, Any)  # JSON
 
 
 # containerd.events
@@ -332,35 +333,3 @@ class Envelope:
 @dataclass(frozen=True, kw_only=True)
 class ForwardRequest:
     envelope: Envelope | None = message(1, Envelope)
-
-
-# io.containerd.cgroups.v2: of a guest, which has that version
-
-
-@dataclass(frozen=True, kw_only=True)
-class PidsStat:
-    current: int = field(1, "uint64")
-    limit: int = field(2, "uint64")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CPUStat:
-    usage_usec: int = field(1, "uint64")
-    user_usec: int = field(2, "uint64")
-    system_usec: int = field(3, "uint64")
-
-
-@dataclass(frozen=True, kw_only=True)
-class MemoryStat:
-    usage: int = field(32, "uint64")
-    usage_limit: int = field(33, "uint64")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metrics:
-    pids: PidsStat | None = message(1, PidsStat)
-    cpu: CPUStat | None = message(2, CPUStat)
-    memory: MemoryStat | None = message(4, MemoryStat)
-
-
-METRICS = "io.containerd.cgroups.v2.Metrics"

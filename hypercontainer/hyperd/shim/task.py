@@ -5,6 +5,7 @@ done is found in the engine's records and in the note that is in the bundle.
 """
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple
 
@@ -20,8 +21,8 @@ from hypercontainer.errors import (
 )
 from hypercontainer.hyperd.oci import bundle, document
 from hypercontainer.hyperd.oci.calls import told
+from hypercontainer.hyperd.shim import cgroup_v1, cgroup_v2, process
 from hypercontainer.hyperd.shim import messages as m
-from hypercontainer.hyperd.shim import process
 from hypercontainer.hyperd.shim.bundle import Added, Note, Stdio, Within
 from hypercontainer.hyperd.shim.process import FurtherProcess, Process
 from hypercontainer.hyperd.shim.publisher import Publisher
@@ -33,6 +34,7 @@ from hypercontainer.model.record import ProcessRef
 
 KILLED, LOST, NOT_STARTED = 137, 255, 127
 VERSION = "io.containerd.hyper.v2"
+UNIFIED = "/sys/fs/cgroup/cgroup.controllers"  # where this host has version 2 of control groups alone
 STATUS = {
     "created": m.Status.CREATED,
     "running": m.Status.RUNNING,
@@ -83,7 +85,7 @@ class TaskService:
             "Exec": (m.ExecProcessRequest, self._exec),
             "ResizePty": (m.ResizePtyRequest, self._resize),
             "CloseIO": (m.CloseIORequest, self._close_io),
-            "Update": (m.UpdateTaskRequest, self._refuse_update),
+            "Update": (m.UpdateTaskRequest, self._update),
             "Wait": (m.WaitRequest, self._wait),
             "Stats": (m.StatsRequest, self._stats),
             "Connect": (m.ConnectRequest, self._connect),
@@ -369,6 +371,14 @@ class TaskService:
     async def _is(self, id: str, status: str) -> bool:
         return (await self._bundles.state(self._owner, id)).status == status
 
+    async def _update(self, wanted: m.UpdateTaskRequest, again: bool) -> m.Empty:
+        task = self._find(wanted.id)
+        if wanted.resources is None:
+            raise InvalidInput(f"cannot update {task.id}: the call has no resources")
+        limits = bundle.update(document.resources(wanted.resources.value))
+        await self._bundles.update(self._owner, task.id, limits)
+        return m.Empty()
+
     async def _resize(self, wanted: m.ResizePtyRequest, again: bool) -> m.Empty:
         of = self._find_process(wanted.id, wanted.exec_id)
         if not isinstance(of, FurtherProcess):
@@ -428,16 +438,8 @@ class TaskService:
 
     async def _stats(self, wanted: m.StatsRequest, again: bool) -> m.StatsResponse:
         found = await self._bundles.usage(self._owner, self._find(wanted.id).id)
-        metrics = m.Metrics(
-            pids=m.PidsStat(current=found.pids, limit=found.pids_limit),
-            cpu=m.CPUStat(
-                usage_usec=found.cpu_ns // 1000,
-                user_usec=found.user_ns // 1000,
-                system_usec=found.system_ns // 1000,
-            ),
-            memory=m.MemoryStat(usage=found.memory_bytes, usage_limit=found.memory_limit_bytes),
-        )
-        return m.StatsResponse(stats=m.any_of(m.METRICS, metrics))
+        shape = cgroup_v2 if os.path.exists(UNIFIED) else cgroup_v1
+        return m.StatsResponse(stats=shape.metrics(found))
 
     async def _connect(self, wanted: m.ConnectRequest, again: bool) -> m.ConnectResponse:
         task = self._tasks.get(wanted.id)
@@ -449,9 +451,6 @@ class TaskService:
 
     async def _refuse_checkpoint(self, wanted: m.CheckpointTaskRequest, again: bool) -> m.Empty:
         raise Unsupported(f"checkpoint {wanted.id}", "virtual machines")
-
-    async def _refuse_update(self, wanted: m.UpdateTaskRequest, again: bool) -> m.Empty:
-        raise Unsupported(f"update {wanted.id}", "this runtime, so far")
 
 
 def _stdio(found: Stdio) -> Stdio:

@@ -5,6 +5,7 @@ import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hypercontainer.errors import InvalidInput
+from hypercontainer.hyperd.shim import cgroup_v1, cgroup_v2
 from hypercontainer.hyperd.shim import messages as m
 from hypercontainer.lib import protobuf, ttrpc
 from hypercontainer.lib.protobuf import field, repeated
@@ -24,7 +26,6 @@ PACKAGES = (
     "containerd.events",
     "containerd.services.events.ttrpc.v1",
 )
-METRICS = "io.containerd.cgroups.v2"
 KINDS = {
     4: "uint64",
     3: "int64",
@@ -36,7 +37,14 @@ KINDS = {
     13: "uint32",
     14: "enum",
 }
-MESSAGES = [each for each in vars(m).values() if isinstance(each, type) and dataclasses.is_dataclass(each)]
+
+
+def messages(of: ModuleType) -> list[type[Any]]:
+    return [each for each in vars(of).values() if isinstance(each, type) and dataclasses.is_dataclass(each)]
+
+
+METRICS = [*messages(cgroup_v1), *messages(cgroup_v2)]
+MESSAGES = [*messages(m), *METRICS]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +67,7 @@ class FileDescriptor:
     messages: list[Descriptor] = repeated(4, "message", Descriptor)
 
 
-def descriptors() -> dict[str, dict[str, tuple[int, str, bool]]]:
+def descriptors(*packages: str) -> dict[str, dict[str, tuple[int, str, bool]]]:
     """What containerd's binary has: by message, the number of each field, its kind, and whether it is repeated."""
     data, found = CONTAINERD.read_bytes(), {}
     for at in re.finditer(rb"\x1f\x8b\x08", data):
@@ -67,7 +75,7 @@ def descriptors() -> dict[str, dict[str, tuple[int, str, bool]]]:
             file = protobuf.decode(zlib.decompressobj(31).decompress(data[at.start() :], 1 << 20), FileDescriptor)
         except (zlib.error, InvalidInput):
             continue
-        if file.package in (*PACKAGES, METRICS):
+        if file.package in packages:
             for each in file.messages:
                 fields = {f.name: (f.number, KINDS.get(f.type, "other"), f.label == 3) for f in each.fields}
                 found[each.name] = fields
@@ -76,20 +84,35 @@ def descriptors() -> dict[str, dict[str, tuple[int, str, bool]]]:
 
 @pytest.mark.skipif(not CONTAINERD.exists(), reason="there is no containerd")
 def test_numbers_and_kinds_are_containerds() -> None:
-    theirs = descriptors()
+    theirs = descriptors(*PACKAGES)
     assert len(theirs) > 40
-    ours = {
-        of.__name__: {name: (f.number, f.kind, f.repeated) for name, f in protobuf.fields(of).values()}
-        for of in MESSAGES
-        if of not in (m.Any, m.Empty, m.Timestamp)
-    }
-    assert {name: fields for name, fields in ours.items() if not fields.items() <= theirs[name].items()} == {}
-    whole = {name for name in ours if name not in ("Metrics", "PidsStat", "CPUStat", "MemoryStat")}
-    passed_over = {name: theirs[name].keys() - ours[name].keys() for name in whole}
+    ours = numbers([of for of in messages(m) if of not in (m.Any, m.Empty, m.Timestamp)])
+    assert differing(ours, theirs) == {}
+    passed_over = {name: theirs[name].keys() - ours[name].keys() for name in ours}
     assert {name: sorted(left) for name, left in passed_over.items() if left} == {
         "CheckpointTaskRequest": ["options", "path"],
-        "UpdateTaskRequest": ["annotations", "resources"],
+        "UpdateTaskRequest": ["annotations"],
     }
+
+
+@pytest.mark.skipif(not CONTAINERD.exists(), reason="there is no containerd")
+@pytest.mark.parametrize("of", [cgroup_v1, cgroup_v2])
+def test_metrics_are_containerds(of: ModuleType) -> None:
+    assert differing(numbers(messages(of)), descriptors(of.PACKAGE)) == {}
+
+
+Numbers = dict[str, dict[str, tuple[int, str, bool]]]
+
+
+def numbers(of: list[type[Any]]) -> Numbers:
+    return {
+        each.__name__: {name: (f.number, f.kind, f.repeated) for name, f in protobuf.fields(each).values()}
+        for each in of
+    }
+
+
+def differing(ours: Numbers, theirs: Numbers) -> Numbers:
+    return {name: fields for name, fields in ours.items() if not fields.items() <= theirs[name].items()}
 
 
 def values(of: type[Any]) -> st.SearchStrategy[Any]:

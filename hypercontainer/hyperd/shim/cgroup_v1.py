@@ -1,0 +1,101 @@
+"""io.containerd.cgroups.v1.Metrics: what a container uses, as clients expect it where the host's control groups have
+version 1, or both. Names, numbers and kinds are containerd's."""
+
+from dataclasses import dataclass
+
+from hypercontainer.hyperd.shim import messages as m
+from hypercontainer.lib.protobuf import field, message, repeated
+from hypercontainer.model.bundle import BundleUsage
+
+PACKAGE = "io.containerd.cgroups.v1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PidsStat:
+    current: int = field(1, "uint64")
+    limit: int = field(2, "uint64")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CPUUsage:
+    total: int = field(1, "uint64")
+    kernel: int = field(2, "uint64")
+    user: int = field(3, "uint64")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Throttle:
+    """Clients look into this one unasked: it is there, though guests do not count it."""
+
+    periods: int = field(1, "uint64")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CPUStat:
+    usage: CPUUsage | None = message(1, CPUUsage)
+    throttling: Throttle | None = message(2, Throttle)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryEntry:
+    limit: int = field(1, "uint64")
+    usage: int = field(2, "uint64")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryStat:
+    inactive_file: int = field(13, "uint64")
+    hierarchical_memory_limit: int = field(16, "uint64")
+    total_inactive_file: int = field(30, "uint64")
+    usage: MemoryEntry | None = message(33, MemoryEntry)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryOomControl:
+    oom_kill: int = field(3, "uint64")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlkIOEntry:
+    """Of all disks and shares together: there is no device's name, and its numbers are 0."""
+
+    op: str = field(1, "string")
+    value: int = field(5, "uint64")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlkIOStat:
+    io_service_bytes_recursive: list[BlkIOEntry] = repeated(1, "message", BlkIOEntry)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    pids: PidsStat | None = message(2, PidsStat)
+    cpu: CPUStat | None = message(3, CPUStat)
+    memory: MemoryStat | None = message(4, MemoryStat)
+    blkio: BlkIOStat | None = message(5, BlkIOStat)
+    memory_oom_control: MemoryOomControl | None = message(9, MemoryOomControl)
+
+
+def metrics(found: BundleUsage) -> m.Any:
+    shape = Metrics(
+        pids=PidsStat(current=found.pids, limit=found.pids_limit),
+        cpu=CPUStat(
+            usage=CPUUsage(total=found.cpu_ns, kernel=found.system_ns, user=found.user_ns),
+            throttling=Throttle(),
+        ),
+        memory=MemoryStat(
+            inactive_file=found.inactive_file_bytes,
+            hierarchical_memory_limit=found.memory_limit_bytes,
+            total_inactive_file=found.inactive_file_bytes,
+            usage=MemoryEntry(limit=found.memory_limit_bytes, usage=found.memory_bytes),
+        ),
+        blkio=BlkIOStat(
+            io_service_bytes_recursive=[
+                BlkIOEntry(op="Read", value=found.read_bytes),
+                BlkIOEntry(op="Write", value=found.written_bytes),
+            ]
+        ),
+        memory_oom_control=MemoryOomControl(oom_kill=found.oom_kills),
+    )
+    return m.any_of(f"{PACKAGE}.Metrics", shape)
