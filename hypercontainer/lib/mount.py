@@ -25,6 +25,7 @@ MS_SHARED = 1 << 20
 
 CLONE_FS = 0x200
 CLONE_NEWNS = 0x20000
+CLONE_NEWNET = 0x40000000
 
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
@@ -164,8 +165,9 @@ def mounted(path: str | os.PathLike[str]) -> bool:
         return any(escaped.sub(lambda found: chr(int(found[1], 8)), line.split()[4]) == wanted for line in f)
 
 
-def within(pid: int, started: int, work: Callable[[], None]) -> None:
-    """Do `work` in the mount namespace of that very process: paths start at its root. ESRCH when it is gone.
+def within(pid: int, started: int, work: Callable[[], None], *, network: bool = False) -> None:
+    """Do `work` in the mount namespace of that very process, and in its `network`: paths start at its root. ESRCH when
+    it is gone.
 
     A thread does it that ends with it: one that has entered another namespace is of no use in ours."""
     from concurrent.futures import ThreadPoolExecutor
@@ -176,8 +178,10 @@ def within(pid: int, started: int, work: Callable[[], None]) -> None:
     if pidfd is None:
         raise OSError(errno.ESRCH, os.strerror(errno.ESRCH))
 
+    kinds = CLONE_NEWNS | CLONE_NEWNET if network else CLONE_NEWNS
+
     def enter() -> None:
-        if libc().unshare(CLONE_FS) or libc().setns(ctypes.c_int(pidfd), ctypes.c_int(CLONE_NEWNS)):
+        if libc().unshare(CLONE_FS) or libc().setns(ctypes.c_int(pidfd), ctypes.c_int(kinds)):
             e = ctypes.get_errno()
             raise OSError(e, os.strerror(e))
         work()

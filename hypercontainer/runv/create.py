@@ -78,7 +78,7 @@ def create(door: Door, owner: str, words: Words, *, waiting: bool) -> stand_in.S
             "annotations": config.get("annotations") or {},
         }
         if wanted := config.get("hooks"):
-            from hypercontainer.runv import hooks
+            from hypercontainer.lib import hooks
 
             hooks.run(wanted.get("prestart"), "prestart", state)
             hooks.run(wanted.get("createRuntime"), "createRuntime", state)

@@ -130,7 +130,8 @@ def _process(name: str, door: Door, owner: str, words: Words) -> int:
                 _delete(door, owner, words.arguments[0], force=True)
                 raise
     except Exception as e:
-        from hypercontainer.runv import hooks, program
+        from hypercontainer.lib import hooks
+        from hypercontainer.runv import program
 
         if isinstance(e, create.BadBundle | hooks.HookFailed | program.NoProgram):
             raise Failed(str(e)) from e
@@ -159,7 +160,7 @@ def _hooks(kind: str, of: dict[str, Any], state: dict[str, Any]) -> None:
     """Those that the specification wants to be no failure."""
     if not of.get(kind):
         return
-    from hypercontainer.runv import hooks
+    from hypercontainer.lib import hooks
 
     try:
         hooks.run(of[kind], kind, state)

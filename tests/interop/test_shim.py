@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 from hypercontainer.hyperd.shim import messages as m
 from hypercontainer.lib import protobuf, ttrpc
+from hypercontainer.testing.busybox import find_busybox
 from hypercontainer.testing.daemon import PrivateDaemon, Result
 from tests.interop.containerd import CONTAINERD, CTR, Containerd, containerd, until
 
@@ -45,6 +47,22 @@ class Ctr:
 
     def run(self, *command: str, stdin: bytes = b"", runtime: tuple[str, ...] = RUNTIME) -> Result:
         return self.daemon("run", "--rm", *runtime, IMAGE, "one", *command, stdin=stdin)
+
+    def run_config(self, **changes: object) -> Result:
+        """What says `words` and ends with status 3, of a config.json with changes."""
+        root = self.daemon.folder / "busybox"
+        if not root.exists():
+            for name in ("bin", "dev", "proc", "sys", "tmp", "run", "etc"):
+                (root / name).mkdir(parents=True)
+            shutil.copy(find_busybox(), root / "bin/sh")
+        config = json.loads(self.ok("oci", "spec"))
+        config["root"] = {"path": str(root)}
+        config["process"] |= {"args": ["sh", "-c", "echo words; exit 3"], "terminal": False}
+        path = self.daemon.folder / "config.json"
+        path.write_text(json.dumps(config | changes))
+        done = self.daemon("run", "--rm", *RUNTIME, "--config", str(path), "one")
+        self.daemon("container", "rm", "one")
+        return done
 
     def start(self, *command: str) -> int:
         """One that runs on, and its pid."""
@@ -176,9 +194,8 @@ def test_other_limits(ctr: Ctr) -> None:
     ctr.start("sleep", "1000")
     limits = {"memory": {"limit": 96 << 20}, "cpu": {"shares": 512}, "pids": {"limit": 77}}
     ctr.task_call("Update", m.UpdateTaskRequest(id="one", resources=resources(limits)))
-    for name, value in (("memory.max", f"{96 << 20}"), ("pids.max", "77"), ("cpu.weight", "20")):
-        read = ("task", "exec", "--exec-id", name, "one", "cat", f"/sys/fs/cgroup/{name}")
-        assert ctr.ok(*read) == value, name
+    metrics = ctr.ok("task", "metrics", "one")
+    assert re.search(r"pids\.limit +77\b", metrics) and re.search(rf"limit(_in_bytes)? +{96 << 20}\b", metrics), metrics
     with pytest.raises(AssertionError, match="cannot read resources: Expected `int"):
         ctr.task_call("Update", m.UpdateTaskRequest(id="one", resources=resources({"pids": {"limit": "many"}})))
     with pytest.raises(AssertionError, match="has no resources"):
@@ -188,6 +205,31 @@ def test_other_limits(ctr: Ctr) -> None:
 def resources(limits: object) -> m.Any:
     url = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources"
     return m.Any(type_url=url, value=json.dumps(limits).encode())
+
+
+def test_hooks(ctr: Ctr) -> None:
+    """Where containerd is: it has mounts of its own."""
+    seen, there = ctr.daemon.folder / "seen", ctr.daemon.folder / "there"
+    there.mkdir()
+    script = f"cat >>{seen}; echo >>{seen}; test -e {there}/file || echo elsewhere >>{seen}"
+    kinds = ("prestart", "createRuntime", "poststart", "poststop")
+    subprocess.run([*ctr.daemon.inside(), "mount", "-t", "tmpfs", "hooks", there], check=True)
+    subprocess.run([*ctr.daemon.inside(), "touch", there / "file"], check=True)
+    try:
+        hooks = {kind: [{"path": "/bin/sh", "args": ["sh", "-c", script], "timeout": 60}] for kind in kinds}
+        done = ctr.run_config(hooks=hooks)
+        assert (done.out, done.status) == ("words\n", 3), done
+        states = [json.loads(line) for line in seen.read_text().splitlines()]
+        assert [(state["id"], state["status"]) for state in states] == [
+            ("one", "creating"), ("one", "creating"), ("one", states[2]["status"]), ("one", "stopped"),
+        ]  # fmt: skip
+        failing = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "echo why >&2; exit 3"]}]}
+        assert "hook createRuntime #0: /bin/sh ended with status 3: why" in ctr.run_config(hooks=failing).err
+        assert ctr.task("one") == (0, "")
+        hanging = {"prestart": [{"path": "/bin/sh", "args": ["sh", "-c", "sleep 1000"], "timeout": 1}]}
+        assert "hook prestart #0: it did not end within 1 s" in ctr.run_config(hooks=hanging).err
+    finally:
+        subprocess.run([*ctr.daemon.inside(), "umount", there], check=True)
 
 
 def test_a_terminal(ctr: Ctr) -> None:

@@ -1,17 +1,21 @@
 """What a task's bundle gives, as its shim sees it: paths are looked up in that one's mount namespace."""
 
 import asyncio
+import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from hypercontainer.errors import InvalidInput
 from hypercontainer.hyperd.oci import bundle, document
 from hypercontainer.hyperd.shim.messages import Mount
-from hypercontainer.lib import files, mount
+from hypercontainer.lib import files, hooks, mount
+from hypercontainer.model.container import Hook
 from hypercontainer.model.record import ProcessRef
 
 FLAGS = {
@@ -26,6 +30,7 @@ FLAGS = {
 }
 IGNORED = ("rw", "defaults")
 MAX_OPTIONS = 4095  # bytes that the kernel takes
+HOOK_S = 120  # that a hook has which says no timeout
 NOTE = "hyper-shim.json"  # in a bundle
 
 
@@ -61,9 +66,14 @@ class Given:
     trees: dict[str, int] = field(default_factory=dict)
 
     def close(self) -> None:
-        for fd in (*self.stdio, self.hold, self.network, *self.trees.values()):
+        for fd in (*self.stdio, self.hold, self.network):
             if fd >= 0:
                 os.close(fd)
+        self.close_trees()
+
+    def close_trees(self) -> None:
+        while self.trees:
+            os.close(self.trees.popitem()[1])
 
 
 class Within:
@@ -72,11 +82,42 @@ class Within:
     def __init__(self, process: ProcessRef) -> None:
         self._process = process
 
-    async def _do(self, what: str, work: Callable[[], None]) -> None:
+    async def _do(self, what: str, work: Callable[[], None], *, network: bool = False) -> None:
+        thread = ThreadPoolExecutor(1)  # one of its own: it may take its time
+        pid, started = self._process.pid, self._process.start_time
+        within = functools.partial(mount.within, pid, started, work, network=network)
         try:
-            await asyncio.to_thread(mount.within, self._process.pid, self._process.start_time, work)
+            await asyncio.get_running_loop().run_in_executor(thread, within)
         except OSError as e:
             raise InvalidInput(f"cannot {what}: {e.strerror}" + (f": {e.filename}" if e.filename else "")) from e
+        finally:
+            thread.shutdown(wait=False)
+
+    async def hooks(self, wanted: Sequence[Hook] | None, kind: str, state: Mapping[str, Any]) -> None:
+        """Run them one after the other, in the network of the shim, too. InvalidInput: one failed; those after it were
+        not run."""
+        if not wanted:
+            return
+        found = [{**msgspec.to_builtins(hook), "timeout": hook.timeout or HOOK_S} for hook in wanted]
+
+        def work() -> None:
+            try:
+                hooks.run(found, kind, dict(state))
+            except hooks.HookFailed as e:
+                raise InvalidInput(str(e)) from e
+
+        await self._do(f"run hooks {kind}", work, network=True)
+
+    async def look_again(self, path: str, given: Given) -> None:
+        """Hooks may have mounted what is not in the trees."""
+
+        def work() -> None:
+            assert given.config  # noqa: S101  take
+            found = _trees(given.config, path)
+            given.close_trees()
+            given.trees = found
+
+        await self._do("create the container", work)
 
     async def take(self, path: str, rootfs: Sequence[Mount], stdio: Stdio) -> Given:
         """Mount the root file system of the bundle at `path`, and open what a container is made of."""
@@ -92,8 +133,7 @@ class Within:
                     given.network = os.open(namespace.path, os.O_RDONLY | os.O_CLOEXEC)
                     if os.fstat(given.network).st_ino == os.stat("/proc/self/ns/net").st_ino:
                         raise InvalidInput("cannot use this host's own network namespace: give the container another")
-            sources = bundle.sources(found, path)
-            given.trees = dict(zip(sources, mount.clones(sources), strict=True))
+            given.trees = _trees(found, path)
             Path(path, NOTE).write_bytes(msgspec.json.encode(stdio))
 
         try:
@@ -134,6 +174,11 @@ class Within:
                 pass
 
         await self._do("unmount its root file system", work)
+
+
+def _trees(found: document.Config, path: str) -> dict[str, int]:
+    sources = bundle.sources(found, path)
+    return dict(zip(sources, mount.clones(sources), strict=True))
 
 
 def _read(path: str) -> document.Config:

@@ -16,8 +16,9 @@ from hypercontainer.errors import HyperError, InvalidInput, NotFound
 from hypercontainer.hyperd.listen import listen
 from hypercontainer.hyperd.shim import messages as m
 from hypercontainer.hyperd.shim import process
+from hypercontainer.hyperd.shim.bundle import Within
 from hypercontainer.hyperd.shim.publisher import Publisher
-from hypercontainer.hyperd.shim.task import KILLED, TaskService
+from hypercontainer.hyperd.shim.task import KILLED, TaskService, told_to_hooks
 from hypercontainer.hyperd.shim.wire import read_frame
 from hypercontainer.lib import clock, proc, protobuf, ttrpc
 from hypercontainer.lib.stand_in import StandIn
@@ -87,7 +88,7 @@ class ShimDoor:
         except (msgspec.MsgspecError, UnicodeDecodeError) as e:
             raise InvalidInput(f"cannot read who calls: {e}") from e
         if (call.service, call.method) == (SERVICE, "Delete"):
-            writer.write((await self._delete(frame.stream, who)).encode())
+            writer.write((await self._delete(frame.stream, who, _peer(writer))).encode())
             await writer.drain()
         elif (call.service, call.method) == (SERVICE, "Serve"):
             publisher = Publisher(who.events, who.namespace)
@@ -103,8 +104,8 @@ class ShimDoor:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _delete(self, stream: int, who: Who) -> ttrpc.Frame:
-        """What containerd has done after a shim's end, whatever that left."""
+    async def _delete(self, stream: int, who: Who, caller: ProcessRef) -> ttrpc.Frame:
+        """What containerd has done after a shim's end, whatever that left. The `caller` is where the shim was."""
         answer = m.DeleteResponse(exit_status=KILLED, exited_at=m.timestamp(clock.now_ns()))
         try:
             state = await self._engine.bundles.state(who.owner, who.id)
@@ -115,9 +116,13 @@ class ShimDoor:
             )
             await self._engine.bundles.delete(who.owner, who.id, force=True)
         except NotFound:
-            pass  # it was deleted in time
+            return ttrpc.response(stream, protobuf.encode(answer))  # it was deleted in time
         except HyperError as e:
             return ttrpc.failure(stream, ttrpc.CODES[e.kind], str(e))
+        try:
+            await Within(caller).hooks(state.poststop, "poststop", told_to_hooks(state, stopped=True))
+        except InvalidInput as e:
+            log.warning("of %s: %s", who.id, e)
         return ttrpc.response(stream, protobuf.encode(answer))
 
 

@@ -5,8 +5,9 @@ done is found in the engine's records and in the note that is in the bundle.
 """
 
 import asyncio
+import logging
 import os
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -29,8 +30,11 @@ from hypercontainer.hyperd.shim.publisher import Publisher
 from hypercontainer.lib import kubernetes, proc, protobuf
 from hypercontainer.lib.stand_in import StandIn
 from hypercontainer.model.api import Bundles, Further
-from hypercontainer.model.bundle import BundleState
+from hypercontainer.model.bundle import Bundle, BundleState
+from hypercontainer.model.container import Hook
 from hypercontainer.model.record import ProcessRef
+
+log = logging.getLogger("hyperd")
 
 KILLED, LOST, NOT_STARTED = 137, 255, 127
 VERSION = "io.containerd.hyper.v2"
@@ -144,7 +148,6 @@ class TaskService:
         given = await self._within.take(wanted.bundle, wanted.rootfs, stdio)
         try:
             assert given.config  # noqa: S101  take
-            _check(given.config)
             new = given.network < 0
             made = await process.stand(given, self._door, new_network=new)
             self._adopt(made)
@@ -159,6 +162,9 @@ class TaskService:
                     netns=f"/proc/{made.pid}/ns/net",
                     stand_in=process.record(made),
                 )
+                if hooks := given.config.hooks:
+                    await self._prepare(hooks, described, made.pid)
+                    await self._within.look_again(wanted.bundle, given)
                 trees, given.trees = given.trees, {}  # they are the engine's now
                 await self._bundles.create(msgspec.structs.replace(described, cgroup=group), trees)
                 await self._place(wanted.id, group, made.pid)
@@ -187,6 +193,25 @@ class TaskService:
         except BaseException:
             await asyncio.shield(self._bundles.delete(self._owner, id, force=True))
             raise
+
+    async def _prepare(self, hooks: document.Hooks, made: Bundle, pid: int) -> None:
+        state = {
+            "ociVersion": made.oci_version,
+            "id": made.id,
+            "status": "creating",
+            "pid": pid,
+            "bundle": made.path,
+            "annotations": made.annotations,
+        }
+        await self._within.hooks(hooks.prestart, "prestart", state)
+        await self._within.hooks(hooks.create_runtime, "createRuntime", state)
+
+    async def _tell_hooks(self, wanted: Sequence[Hook], kind: str, state: dict[str, Any]) -> None:
+        """Those that the specification wants to be no failure."""
+        try:
+            await self._within.hooks(wanted, kind, state)
+        except InvalidInput as e:
+            log.warning("of %s: %s", state["id"], e)
 
     async def _made_before(self, id: str) -> int:
         """The pid of a task that was whole when a hyperd was killed; what was not is removed."""
@@ -250,6 +275,8 @@ class TaskService:
             await task.first.ended
             raise
         self._publisher.publish(m.TaskStart(container_id=task.id, pid=task.first.pid))
+        state = await self._bundles.state(self._owner, task.id)
+        await self._tell_hooks(state.poststart, "poststart", told_to_hooks(state))
         return m.StartResponse(pid=task.first.pid)
 
     async def _delete(self, wanted: m.DeleteRequest, again: bool) -> m.DeleteResponse:
@@ -268,8 +295,10 @@ class TaskService:
             await self._note(task)
         else:
             await process.drained(task.stand_in)
+            state = await self._bundles.state(self._owner, task.id)
             await self._bundles.delete(self._owner, task.id, force=True)
             await self._within.unmount(task.path)
+            await self._tell_hooks(state.poststop, "poststop", told_to_hooks(state, stopped=True))
             del self._tasks[task.id]
             self._publisher.publish(
                 m.TaskDelete(container_id=task.id, pid=of.pid, exit_status=of.exit.status, exited_at=of.exit.at)
@@ -464,8 +493,13 @@ def _added(added: Added) -> FurtherProcess:
     return FurtherProcess(_stdio(added), 0, ended, process=added.process, spec=spec)
 
 
-def _check(found: document.Config) -> None:
-    """InvalidInput for what this door does not do with a bundle."""
-    hooks = found.hooks or document.Hooks()
-    if hooks.prestart or hooks.create_runtime or hooks.poststart or hooks.poststop:
-        raise InvalidInput("cannot create the container with hooks: this runtime runs none yet")
+def told_to_hooks(state: BundleState, *, stopped: bool = False) -> dict[str, Any]:
+    """A container's state, as OCI has it."""
+    return {
+        "ociVersion": state.oci_version,
+        "id": state.id,
+        "status": "stopped" if stopped else state.status,
+        **({} if stopped else {"pid": state.pid}),
+        "bundle": state.bundle,
+        "annotations": state.annotations,
+    }

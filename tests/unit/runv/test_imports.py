@@ -90,6 +90,6 @@ def test_containerds_runtime_imports_little() -> None:
 
 def test_what_makes_processes_imports_little() -> None:
     code = f"import sys; sys.path.append({str(LAUNCH.parent.parent)!r}); "
-    code += "from hypercontainer.runv import create, hooks, program"
+    code += "from hypercontainer.lib import hooks; from hypercontainer.runv import create, program"
     modules = {name for name in imported("-c", code) - imported("-c", "pass") if name.partition(".")[0] != OURS}
     assert not modules - FREE - MOUNTS

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hypercontainer.runv import hooks
+from hypercontainer.lib import hooks
 
 
 def run(folder: Path, script: str, **more: object) -> None:
