@@ -9,7 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hypercontainer.agent.messages import RESOLVER, ExitEvent
 from hypercontainer.errors import Exhausted, GuestDied, GuestError, HyperError, InvalidInput, NotFound, WrongState
@@ -283,6 +283,15 @@ class Pod:
             await self.machine.running().agent.resize_process(container.record.id, rows, columns)
         except HyperError as e:
             log.info("cannot resize %s: %s", container.record.name, e)
+
+    async def hang_up(self, container: Container, stream: Literal[1, 2]) -> None:
+        """Nobody will read that stream of its first process, which is to know."""
+        streams = container.record.streams
+        try:
+            agent = self.machine.running().agent
+            await agent.hang_up_process(container.record.id, streams.stdout if stream == 1 else streams.stderr)
+        except HyperError as e:
+            log.info("cannot hang up %s: %s", container.record.name, e)
 
     def reopen_log(self, container: Container) -> None:
         """Have its log in Kubernetes' format go on in a new file: the one so far was renamed. On failure it goes on in
