@@ -56,12 +56,11 @@ OVER = Feature("over", "go on from what a container has written")
 NAMESPACES = Feature("namespaces", "share processes, memory and queues with another container, or keep its own apart")
 SCHEDULING = Feature("scheduling", "choose how a process is scheduled, or its personality")
 RESOLVER = Feature("resolver", "ask an engine's resolver for names")
-HANG_UP = Feature("hang-up", "tell a process that nobody reads what it writes")
 
 # Of the guests of this version.
 FEATURES = (
     ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES, LAYERS, ROOTFS, NAMESERVER,
-    GROUP_NAMES, SOCKETS, ARCHIVE_USER, OVER, NAMESPACES, SCHEDULING, RESOLVER, HANG_UP,
+    GROUP_NAMES, SOCKETS, ARCHIVE_USER, OVER, NAMESPACES, SCHEDULING, RESOLVER,
 )  # fmt: skip
 
 

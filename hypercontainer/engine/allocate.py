@@ -26,7 +26,7 @@ async def _interfaces(host: Host, pod: PodRecord) -> list[NicRecord]:
 
     A machine starts with one where it can have others plugged: so it can be a clone, or one that waited."""
     if pod.netns:
-        return await NetnsNetwork(pod.netns).plan(pod.id, pod.spec.ports, *_used(host))
+        return await NetnsNetwork(str(host.site.netns(pod.id))).plan(pod.id, pod.spec.ports, *_used(host))
     endpoints.check_ports(host.networks, pod.spec)
     nics: list[NicRecord] = []
     for endpoint in pod.spec.networks:

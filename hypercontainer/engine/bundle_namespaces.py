@@ -1,28 +1,27 @@
 """In whose machine, and in whose namespaces there, a container of another engine is to be: that engine names namespaces
 of this host, which are those of processes that stand for containers."""
 
-import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from msgspec.structs import replace
 
 from hypercontainer.engine import namespaces
 from hypercontainer.errors import InvalidInput
-from hypercontainer.lib import proc
 from hypercontainer.model import defaults
 from hypercontainer.model.bundle import Bundle
 from hypercontainer.model.container import ContainerConfig, Mount
-from hypercontainer.model.record import ContainerRecord, PodRecord, StandInRecord
+from hypercontainer.model.record import ContainerRecord, PodRecord
 
 OF_PROCESS = re.compile(r"/proc/([0-9]{1,10})/ns/(net|pid|ipc|uts)")
 
 
-def sharing(pods: Sequence[PodRecord], wanted: Bundle) -> PodRecord | None:
-    """The pod whose network namespace `wanted` has: two machines cannot have one. InvalidInput where that is not the
-    one which its engine calls its pod's."""
-    inode = _inode(wanted.netns)
-    found = next((pod for pod in pods if inode and _inode(pod.netns) == inode), None)
+def sharing(pods: Sequence[PodRecord], held: Callable[[str], Path], wanted: Bundle) -> PodRecord | None:
+    """The pod whose network namespace `wanted` has: two machines cannot have one. `held`: where that of a pod is while
+    its machine runs, by its id. InvalidInput where that is not the one which its engine calls its pod's."""
+    inode = _inode(Path(wanted.netns))
+    found = next((pod for pod in pods if inode and _inode(held(pod.id)) == inode), None)
     if wanted.sandbox and not (found and any(each.name == wanted.sandbox for each in found.containers)):
         why = "that has ended, or is in another network namespace"
         raise InvalidInput(f"cannot create the container in the pod of {wanted.sandbox[:80]}: {why}")
@@ -72,29 +71,9 @@ def _shared(mount: Mount, other: ContainerRecord) -> Mount:
     return Mount(type="container", destination=defaults.SHM, source=other.id)
 
 
-def keep_network(pod: PodRecord) -> bool:
-    """Have `pod` reach its network namespace by a process that is there: who came first may go first. False if nothing
-    has changed."""
-    there = [f"/proc/{each.process.pid}/ns/net" for each in _standing(pod)]
-    if not pod.owner or not there or pod.netns in there:
-        return False
-    if any(nic.netns and nic.netns_inode != _inode(there[0]) for nic in pod.nics):
-        return False
-    pod.netns = there[0]
-    for nic in pod.nics:
-        nic.netns = nic.netns and pod.netns
-    return True
-
-
-def _standing(pod: PodRecord) -> list[StandInRecord]:
-    """What stands for its containers, and is there."""
-    found = [container.stand_in for container in pod.containers]
-    return [each for each in found if each and proc.start_time(each.process.pid) == each.process.start_time]
-
-
-def _inode(path: str) -> int:
+def _inode(path: Path) -> int:
     """Tells a namespace from others; 0: there is none at that path."""
     try:
-        return os.stat(path).st_ino if path else 0
+        return path.stat().st_ino
     except OSError:
         return 0

@@ -57,7 +57,7 @@ class Bundles:
         try:
             await self.check(wanted.owner, wanted.id)
             pods = [pod for pod in self.host.index.pods.values() if pod.owner == wanted.owner]
-            there = bundle_namespaces.sharing(pods, wanted)
+            there = bundle_namespaces.sharing(pods, self.host.site.netns, wanted)
             config = bundle_namespaces.joined(pods, there, wanted)
             mounts = await asyncio.to_thread(bundle_binds.mounts, wanted.binds, trees)
             record = _container(wanted, config, mounts, there)
@@ -225,9 +225,7 @@ class Bundles:
     async def exec(self, owner: str, id: str, wanted: BundleExec) -> Further:
         pod, container = self._find(owner, id)
         if not container.running:
-            hint = "start it first: the namespaces that another process joins are those of its first one"
-            status = self._status(container)
-            raise WrongState("exec in", id, status, hint if status == "created" else "")
+            raise WrongState("exec in", id, self._status(container))
         seccomp = container.record.config.process.seccomp  # what process.json has no word for
         process = msgspec.structs.replace(wanted.process, seccomp=seccomp)
         spec = ExecSpec(

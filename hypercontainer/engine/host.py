@@ -23,6 +23,7 @@ from hypercontainer.hypervisor import registry
 from hypercontainer.hypervisor.base import Feature, Hypervisor, need
 from hypercontainer.images.store import ImageStore
 from hypercontainer.kernel.bundle import KernelStore
+from hypercontainer.lib import netns
 from hypercontainer.model import arch
 from hypercontainer.model.record import NetworkRecord, PodRecord
 from hypercontainer.model.settings import Settings
@@ -160,6 +161,7 @@ class Host:
         """Remove what is left on this host of a pod that has no record."""
         await self.site.hypervisor.reap(self.site.run_dir(pod_id))
         self._share(pod_id).clear()
+        netns.let_go(self.site.netns(pod_id))
         for folder in (self.site.run_dir(pod_id), self.site.share_dir(pod_id)):
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -130,7 +130,7 @@ async def _sweep(host: Host, there: list[PodRecord | Unread]) -> None:
     for complaint in await host.networks.sweep(lambda: _kept(there)):
         log.error("%s", complaint)
     known = {pod.id for pod in there}
-    for folder in (host.site.run_dir(""), host.site.share_dir("")):
+    for folder in (host.site.run_dir(""), host.site.share_dir(""), host.site.netns("")):
         for path in folder.iterdir() if folder.exists() else ():
             if path.name not in known:
                 await host.discard(path.name)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from typing import Literal
 
-from hypercontainer.engine import allocate, bundle_namespaces, config, describe, links, namespaces, restart
+from hypercontainer.engine import allocate, config, describe, links, namespaces, restart
 from hypercontainer.engine.health import Watch
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.restart import Restarts
@@ -25,7 +25,7 @@ RETRY_S = 1.0  # while the disk takes no record
 
 
 class Supervisor:
-    """See sandbox.locked.Supervisor. `pods`: all that there are, by id."""
+    """See sandbox.locked.Owner. `pods`: all that there are, by id."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
@@ -258,8 +258,6 @@ class Supervisor:
     async def _follow(self, pod: Pod, container: Container, stand_in: StandInRecord) -> None:
         """End a container with what stands for it: who kills a container's process wants that."""
         await proc.gone(stand_in.process.pid, stand_in.process.start_time)
-        if bundle_namespaces.keep_network(pod.record):
-            pod.machine.note()
         if container.alive:
             log.info("container %s is killed: its stand-in is gone", container.record.name)
             await pod.kill(container)
@@ -373,7 +371,6 @@ class Supervisor:
         pod.pod.drop(container)
         if pod.record.implicit:  # whose name it has had may be given anew
             pod.record.name = pod.record.id if pod.record.owner else pod.record.containers[0].name
-        bundle_namespaces.keep_network(pod.record)
         pod.machine.note()
         await container.remove()
 

@@ -6,10 +6,11 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from hypercontainer.errors import HyperError, InvalidInput, NotFound
-from hypercontainer.lib import proc
+from hypercontainer.lib import mount, proc
 
 CLONE_NEWNET = 0x40000000
 NS_GET_NSTYPE = 0xB703
@@ -37,6 +38,26 @@ def opened(path: str) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def hold(path: str, place: Path) -> None:
+    """Have the network namespace at `path` at `place`, too, an absolute path: it is there until `let_go`, whoever was
+    in it. Again: it is another one's."""
+    with opened(path) as fd:
+        let_go(place)
+        place.touch(mode=0o400)
+        target = os.open(place, os.O_PATH | os.O_CLOEXEC)
+        try:
+            mount.bind(fd, target)
+        finally:
+            os.close(target)
+
+
+def let_go(place: Path) -> None:
+    """Nothing happens when none is held there."""
+    while mount.unmount(place):
+        pass
+    place.unlink(missing_ok=True)
 
 
 def identity(fd: int) -> int:

@@ -21,7 +21,7 @@ from hypercontainer import vm as vms
 from hypercontainer.agent.messages import MOUNTS, RESOLVER, Listing, Rootfs
 from hypercontainer.errors import Exhausted, GuestError, HyperError, InUse, WrongState
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Feature, Guest, Hotplug, SharedFolder, Snapshot, VmConfig
-from hypercontainer.lib import files
+from hypercontainer.lib import files, netns
 from hypercontainer.lib.limit import limit
 from hypercontainer.lib.tasks import all_of, in_thread
 from hypercontainer.lib.trace import Trace
@@ -175,6 +175,11 @@ class Machine:
 
     async def _plan(self) -> None:
         """Write down what is about to be made on the host."""
+        if self.record.netns:  # before whoever is in it may end: what is made in there is to be removed again
+            place = self.site.netns(self.record.id)
+            with files.telling(f"hold network namespace {self.record.netns}"):
+                place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                netns.hold(self.record.netns, place)
         await self._records.allocate(self.record)
         run_dir = self.site.run_dir(self.record.id)
         with files.telling(f"make {run_dir}"):
@@ -390,6 +395,7 @@ class Machine:
         for failure in ends:  # each has done what it could before we give up
             if failure:
                 raise failure
+        netns.let_go(self.site.netns(self.record.id))
         record = self.record
         record.guest = None
         record.paused, record.frozen, record.uid = False, False, 0

@@ -113,7 +113,7 @@ class Relay:
             carrying = resolver.ask if place.target == "udp" else carry
             return Server(
                 "the pod",
-                f"the resolver in {self._resolver.nic.netns}",
+                f"the resolver in {self._resolver.netns}",
                 partial(self._resolver.dial, place.target),
                 carrying,
             )

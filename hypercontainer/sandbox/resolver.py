@@ -22,7 +22,8 @@ LENGTH = struct.Struct(">H")  # goes before each: by TCP, and to and from the gu
 class Resolver(NamedTuple):
     """Where it would be: nobody is there when the engine has none for that namespace."""
 
-    nic: NicRecord  # in that namespace; where that is reached may change
+    netns: str  # its path
+    inode: int
 
     async def dial(self, kind: str) -> socket.socket:
         """Connect to it by "udp" or "tcp". OSError."""
@@ -38,9 +39,9 @@ class Resolver(NamedTuple):
     def _socket(self, kind: socket.SocketKind) -> socket.socket:
         """It stays in the namespace that it was made in."""
         try:
-            with netns.opened(self.nic.netns) as fd:
-                if netns.identity(fd) != self.nic.netns_inode:
-                    raise OSError(f"there is another network namespace at {self.nic.netns}")
+            with netns.opened(self.netns) as fd:
+                if netns.identity(fd) != self.inode:
+                    raise OSError(f"there is another network namespace at {self.netns}")
                 return netns.inside(fd, lambda: socket.socket(socket.AF_INET, kind | socket.SOCK_NONBLOCK))
         except HyperError as e:
             raise OSError(str(e)) from e
@@ -48,7 +49,7 @@ class Resolver(NamedTuple):
 
 def of(nics: Sequence[NicRecord]) -> Resolver | None:
     """Of a pod with these interfaces; None if no engine made its network."""
-    return next((Resolver(nic) for nic in nics if nic.netns), None)
+    return next((Resolver(nic.netns, nic.netns_inode) for nic in nics if nic.netns), None)
 
 
 async def ask(connection: Connection, server: socket.socket) -> None:

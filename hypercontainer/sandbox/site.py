@@ -66,6 +66,10 @@ class Site:
     def share_dir(self, pod_id: str) -> Path:
         return self.run / "shares" / pod_id
 
+    def netns(self, pod_id: str) -> Path:
+        """Where the network namespace that somebody else made for a pod is held while its machine runs."""
+        return self.run / "netns" / pod_id
+
     def network_of(self, nic: NicRecord) -> Network:
         """The one that an interface is of; NotFound."""
         return NetnsNetwork(nic.netns) if nic.netns else self.networks(nic.network)

@@ -360,16 +360,3 @@ def test_a_control_group_that_systemd_cannot_make_is_refused(ctr: Ctr) -> None:
     """It is asked, or there is none: either is said."""
     refused = ctr("run", "-d", "--cgroup", "a--b.slice:ctr:one", *RUNTIME, IMAGE, "one", "sleep", "1000")
     assert refused.status == 1 and "cannot make ctr-one.scope in a--b.slice" in refused.err
-
-
-def test_an_end_for_lack_of_memory_is_told(ctr: Ctr) -> None:
-    with ending(subprocess.Popen(ctr.daemon.argv("events"), stdout=subprocess.PIPE)) as events:
-        assert events.stdout
-        ctr.ok("run", "-d", "--memory-limit", str(48 << 20), *RUNTIME, IMAGE, "one", "tail", "/dev/zero")
-        until(lambda: ctr.task("one")[1] == "STOPPED")
-        assert "exit code 137" in ctr("task", "rm", "one").err
-        topics, last = [], b""
-        while b"/tasks/delete" not in last:
-            last = events.stdout.readline()
-            topics += re.findall(rb"/tasks/[a-z-]+", last)[:1]
-    assert topics == [b"/tasks/create", b"/tasks/start", b"/tasks/oom", b"/tasks/exit", b"/tasks/delete"]

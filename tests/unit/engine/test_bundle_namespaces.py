@@ -1,6 +1,7 @@
 """In whose machine a container of another engine is, and in whose namespaces there."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,6 @@ from hypercontainer.model.record import (
     VERSION,
     ContainerRecord,
     FolderRootfsRecord,
-    NicRecord,
     PodRecord,
     ProcessRef,
     StandInRecord,
@@ -43,17 +43,16 @@ def container(id: str, pid: int) -> ContainerRecord:
     )
 
 
-def pod(*containers: ContainerRecord, netns: str = OURS, owner: str = "engine") -> PodRecord:
+def pod(*containers: ContainerRecord, id: str = "p") -> PodRecord:
     return PodRecord(
         version=VERSION,
-        id="p",
-        name="p",
+        id=id,
+        name=id,
         spec=PodSpec(),
         implicit=True,
         created_ns=1,
         containers=list(containers),
-        owner=owner,
-        netns=netns,
+        owner="engine",
     )
 
 
@@ -75,19 +74,23 @@ def wanted(netns: str = OURS, *, sandbox: str = "", pinned: bool = False, sysctl
     )
 
 
+def held(id: str) -> Path:
+    return Path(OURS if id == "here" else "/nosuch")
+
+
 def test_one_network_namespace_is_one_machine() -> None:
-    there = pod(container("a", os.getpid()))
-    assert bundle_namespaces.sharing([pod(netns=f"/proc/{GONE}/ns/net"), there], wanted()) is there
-    assert bundle_namespaces.sharing([there], wanted("/proc/self/ns/ipc")) is None
-    assert bundle_namespaces.sharing([pod(netns=f"/proc/{GONE}/ns/net")], wanted(f"/proc/{GONE}/ns/net")) is None
+    there, other = pod(container("a", os.getpid()), id="here"), pod(id="elsewhere")
+    assert bundle_namespaces.sharing([other, there], held, wanted()) is there
+    assert bundle_namespaces.sharing([other, there], held, wanted("/proc/self/ns/ipc")) is None
+    assert bundle_namespaces.sharing([other], held, wanted("/nosuch")) is None
 
 
 def test_a_pod_that_is_named_must_be_there() -> None:
-    there = pod(container("a", os.getpid()))
-    assert bundle_namespaces.sharing([there], wanted(sandbox="name-a")) is there
+    there = pod(container("a", os.getpid()), id="here")
+    assert bundle_namespaces.sharing([there], held, wanted(sandbox="name-a")) is there
     for missing, netns in (("name-b", OURS), ("name-a", "/proc/self/ns/ipc")):
         with pytest.raises(InvalidInput, match=f"in the pod of {missing}"):
-            bundle_namespaces.sharing([there], wanted(netns, sandbox=missing))
+            bundle_namespaces.sharing([there], held, wanted(netns, sandbox=missing))
 
 
 def test_namespaces_are_those_of_the_containers_that_stand_there() -> None:
@@ -113,20 +116,8 @@ def test_namespaces_at_places_of_an_engines_pod_are_the_machines() -> None:
 
 
 def test_what_is_in_another_machine_cannot_be_shared() -> None:
-    there, other = pod(container("a", os.getpid())), pod(container("b", GONE), netns="")
+    there, other = pod(container("a", os.getpid())), pod(container("b", GONE))
     with pytest.raises(InvalidInput, match="another machine: give it that one's network namespace as well"):
         bundle_namespaces.joined([there, other], there, wanted(ipc=f"/proc/{GONE}/ns/ipc"))
     with pytest.raises(InvalidInput, match="cannot set sysctl kernel"):
         bundle_namespaces.joined([there], there, wanted(sysctl="kernel.shmmax"))
-
-
-def test_a_network_is_reached_by_whoever_is_there() -> None:
-    inode = os.stat(OURS).st_ino
-    there = pod(container("a", GONE), container("b", os.getpid()), netns=f"/proc/{GONE}/ns/net")
-    there.nics = [NicRecord(tap="t", mac="", addresses=[], netns=there.netns, netns_inode=inode)]
-    assert bundle_namespaces.keep_network(there)
-    assert there.netns == there.nics[0].netns == OURS
-    assert not bundle_namespaces.keep_network(there)
-    there.netns, there.nics[0].netns_inode = f"/proc/{GONE}/ns/net", inode + 1  # it has gone elsewhere
-    assert not bundle_namespaces.keep_network(there)
-    assert not bundle_namespaces.keep_network(pod(container("a", GONE), netns=f"/proc/{GONE}/ns/net"))

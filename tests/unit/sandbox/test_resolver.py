@@ -21,8 +21,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespa
 def there() -> Iterator[Resolver]:
     """A namespace, nobody in it."""
     with namespace("hynames") as name, netns.opened(f"/run/netns/{name}") as fd:
-        path = f"/run/netns/{name}"
-        yield Resolver(NicRecord(tap="", mac="", addresses=[], netns=path, netns_inode=netns.identity(fd)))
+        yield Resolver(f"/run/netns/{name}", netns.identity(fd))
 
 
 def listening(there: Resolver, kind: socket.SocketKind) -> socket.socket:
@@ -33,7 +32,7 @@ def listening(there: Resolver, kind: socket.SocketKind) -> socket.socket:
             made.listen()
         return made
 
-    with netns.opened(there.nic.netns) as fd:
+    with netns.opened(there.netns) as fd:
         return netns.inside(fd, make)
 
 
@@ -50,12 +49,10 @@ async def test_it_is_reached_in_its_namespace(there: Resolver) -> None:
 async def test_nobody_and_another_namespace_are_errors(there: Resolver) -> None:
     with pytest.raises(ConnectionRefusedError):
         await there.dial("tcp")
-    there.nic.netns_inode += 1
     with pytest.raises(OSError, match="there is another network namespace at"):
-        await there.dial("udp")
-    there.nic.netns = "/run/netns/nosuch"
+        await there._replace(inode=there.inode + 1).dial("udp")
     with pytest.raises(OSError, match="nosuch"):
-        await there.dial("udp")
+        await there._replace(netns="/run/netns/nosuch").dial("udp")
 
 
 class Guest:
