@@ -29,6 +29,7 @@ FLAGS = {
     "strictatime": 1 << 24,
 }
 IGNORED = ("rw", "defaults")
+LOWER = "lowerdir="
 MAX_OPTIONS = 4095  # bytes that the kernel takes
 HOOK_S = 120  # that a hook has which says no timeout
 NOTE = "hyper-shim.json"  # in a bundle
@@ -236,7 +237,23 @@ def _mount_one(target: int, found: Mount) -> None:
             return mount.bind(source, target, attributes=known)
         finally:
             os.close(source)
-    options = ",".join(data)
-    if len(options) > MAX_OPTIONS:
+    folder, options = compact(data)
+    if len(options.encode()) > MAX_OPTIONS:
         raise InvalidInput(f"cannot mount an image of so many layers: its options have {len(options)} bytes")
+    if folder:
+        os.chdir(folder)  # of this thread alone
     return mount.mount(found.source, target, found.type, attributes, options)
+
+
+def compact(options: Sequence[str]) -> tuple[str, str]:
+    """Options for mount(2), and the folder in which they mean what they say, "" for any: those of an image of many
+    layers are too long unless its folders are named from where all are."""
+    whole = ",".join(options)
+    lower = next((option for option in options if option.startswith(LOWER)), "")
+    paths = lower.removeprefix(LOWER).split(":")
+    plain = all(path.startswith("/") for path in paths) and "\\" not in lower  # no : in them, either
+    if len(whole.encode()) <= MAX_OPTIONS or not plain:
+        return "", whole
+    folder = os.path.commonpath(paths)
+    short = LOWER + ":".join(os.path.relpath(path, folder) for path in paths)
+    return folder, ",".join(short if option is lower else option for option in options)

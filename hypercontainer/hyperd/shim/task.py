@@ -22,7 +22,7 @@ from hypercontainer.errors import (
 )
 from hypercontainer.hyperd.oci import bundle, document
 from hypercontainer.hyperd.oci.calls import told
-from hypercontainer.hyperd.shim import cgroup_v1, cgroup_v2, process
+from hypercontainer.hyperd.shim import cgroup_v1, cgroup_v2, options, process
 from hypercontainer.hyperd.shim import messages as m
 from hypercontainer.hyperd.shim.bundle import Added, Note, Stdio, Within
 from hypercontainer.hyperd.shim.process import FurtherProcess, Process
@@ -140,8 +140,7 @@ class TaskService:
     async def _create(self, wanted: m.CreateTaskRequest, again: bool) -> m.CreateTaskResponse:
         if wanted.checkpoint:
             raise Unsupported("create a task from a checkpoint", "virtual machines")
-        if wanted.options and wanted.options.value:
-            raise InvalidInput(f"cannot use options of type {wanted.options.type_url[:100]!r}: this runtime has none")
+        options.check(wanted.options)
         if again and (pid := await self._made_before(wanted.id)):
             return m.CreateTaskResponse(pid=pid)
         stdio = Stdio(stdin=wanted.stdin, stdout=wanted.stdout, stderr=wanted.stderr, terminal=wanted.terminal)
