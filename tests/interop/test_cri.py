@@ -177,6 +177,8 @@ def test_a_machine_has_room_for_its_pod(cri: Cri) -> None:
     assert int(cri.inside(first, "sh", "-c", free)) > before + 600
     assert cri.inside(large, "nproc") == "2"
     assert cri.inside(large, "cat", "/sys/fs/cgroup/memory.max") == str(900 << 20)
+    cri.ok("update", "--memory", str(64 << 20), large)
+    assert cri.inside(large, "cat", "/sys/fs/cgroup/memory.max") == str(64 << 20)
 
 
 def test_a_pod_that_says_what_it_will_use_has_that_from_the_start(cri: Cri) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.errors import AlreadyExists, HyperError, InvalidInput, NotFound
-from hypercontainer.lib import proc
+from hypercontainer.lib import mount, proc
 from hypercontainer.model.record import ProcessRef
 from hypercontainer.storage.share import Share
 
@@ -139,6 +139,21 @@ def test_what_is_shown_is_the_source_until_that_is_replaced(share: Share, source
     source.mkdir()
     assert not share.shows("data", source)
     assert share.shows("data", source.with_name("old"))
+
+
+def test_a_tree_without_a_place_is_shown_once(share: Share, source: Path) -> None:
+    """Whatever is at the path that it came from, as we see that."""
+    trees = mount.clones([str(source), str(source / "sub")])
+    try:
+        share.add_tree("data", trees[0], read_only=False)
+        source.rename(source.with_name("old"))
+        assert share.shows("data", source, tree=trees[0])
+        assert not share.shows("data", source.with_name("old"), tree=trees[1])
+        assert not share.shows("other", source, tree=trees[0])
+        assert (share.root / "data/file").read_text() == "precious"
+    finally:
+        for fd in trees:
+            os.close(fd)
 
 
 def test_the_guest_can_make_nothing_beside_its_mounts(share: Share, source: Path) -> None:
