@@ -98,6 +98,22 @@ class NetnsNetwork:
             except OSError as e:
                 raise HyperError(f"cannot plug network interface {nic.tap}: {e.strerror}") from e
 
+    async def is_plugged(self, nic: NicRecord) -> bool:
+        """Whether what comes in by its interface is led to its tap: not by another one that has the name since."""
+        with netns.opened(nic.netns) as fd:
+            if netns.identity(fd) != nic.netns_inode or not netns.inside(fd, lambda: tap.exists(nic.name)):
+                return False
+            _, filters = await _ingress(fd, nic.name)
+            return (REDIRECTED, _cookie(nic)) in filters
+
+    async def resize(self, nic: NicRecord, mtu: int) -> None:
+        """Have its tap take packets of that size."""
+        with netns.opened(nic.netns) as fd:
+            try:
+                netns.inside(fd, lambda: tap.up(nic.tap, mtu))
+            except OSError as e:
+                raise HyperError(f"cannot set the MTU of network interface {nic.tap}: {e.strerror}") from e
+
     async def remove(self, nic: NicRecord) -> None:
         try:
             with netns.opened(nic.netns) as fd:

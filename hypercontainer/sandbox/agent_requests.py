@@ -86,6 +86,22 @@ def interfaces_changed(old: Sequence[NicRecord], new: Sequence[NicRecord], hosts
     )
 
 
+def interface_changed(
+    old: NicRecord, new: NicRecord, before: Sequence[NicRecord], after: Sequence[NicRecord], hosts: list[list[str]]
+) -> m.PodSetup:
+    """For a guest whose interface `old` is `new` from now on, among `before` and `after`. A guest can only add routes,
+    and loses those of an interface that is down: it goes down for a moment where one has no successor."""
+    was, are = routes(before), routes(after)
+    ends = {(route.dst, _family(route)) for route in are}
+    down = any((route.dst, _family(route)) not in ends for route in was)
+    interface = _interface(new, "")
+    return m.PodSetup(
+        interfaces=[msgspec.structs.replace(interface, down=True), interface] if down else [interface],
+        routes=[_route(route) for route in are if down or route not in was or new.addresses != old.addresses],
+        hosts=hosts,
+    )
+
+
 def _interface(nic: NicRecord, hardware: str) -> m.Interface:
     return m.Interface(mac=nic.mac, hardware=hardware, name=nic.name, mtu=nic.mtu, addresses=nic.addresses)
 

@@ -9,6 +9,8 @@ import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 
+import msgspec
+
 from hypercontainer.agent.messages import INTERFACES, NAMESERVER, PodSetup
 from hypercontainer.errors import Exhausted, HyperError, InUse, NotFound
 from hypercontainer.hypervisor.base import HOT_NICS, Connectable, Feature, Nic, need
@@ -17,6 +19,7 @@ from hypercontainer.model.record import MOST_NICS, NicRecord, PodRecord
 from hypercontainer.model.spec import Dns
 from hypercontainer.network import dns, tap
 from hypercontainer.network.base import Place
+from hypercontainer.network.netns import NetnsNetwork
 from hypercontainer.sandbox import agent_requests
 from hypercontainer.sandbox.site import Records, Site
 from hypercontainer.vm import Vm
@@ -173,6 +176,19 @@ class Interfaces:
             nic.provisional = False
             raise
         await uninterrupted(self._take_away(vm, nic))
+
+    async def change(self, vm: Vm, nic: NicRecord, wanted: NicRecord) -> None:
+        """Give one of an engine's namespace the addresses, routes and MTU that it has there by now; after `check`.
+
+        The guest is told first: a hyperd that finds the old ones on record tells it once more."""
+        if wanted.mtu != nic.mtu:
+            await NetnsNetwork(nic.netns).resize(nic, wanted.mtu)
+        new = msgspec.structs.replace(nic, mtu=wanted.mtu, addresses=wanted.addresses, routes=wanted.routes)
+        others = [new if other is nic else other for other in self._record.nics]
+        setup = agent_requests.interface_changed(nic, new, self._record.nics, others, self.hosts(others))
+        await vm.agent.setup_pod(setup)
+        nic.mtu, nic.addresses, nic.routes = new.mtu, new.addresses, new.routes
+        self._records.note(self._record)
 
     async def _undo(self, vm: Vm, nic: NicRecord) -> None:
         await uninterrupted(self._take_away(vm, nic))

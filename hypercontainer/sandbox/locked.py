@@ -13,6 +13,7 @@ from hypercontainer.model.record import ContainerRecord, NicRecord, PodRecord, S
 from hypercontainer.sandbox import clock
 from hypercontainer.sandbox.container import LOST, Container
 from hypercontainer.sandbox.exec import Exec
+from hypercontainer.sandbox.following import Difference
 from hypercontainer.sandbox.site import Records
 from hypercontainer.vm import Vm
 
@@ -235,6 +236,17 @@ class LockedPod:
         account. After another failure it is still in the record: again goes on with that."""
         vm = self.machine.connecting("remove a network interface from")
         await self.machine.interfaces.take(vm, nic)
+
+    async def follow(self, difference: Difference) -> None:
+        """Make its interfaces those of its engine's network namespace: first what goes, whose addresses others may
+        have, then what comes, and what others of them lead to instead. The same errors; what is done stays."""
+        for nic in difference.gone:
+            await self.remove_interface(nic)
+        for nic in difference.come:
+            await self.add_interface(nic)
+        vm = self.machine.connecting("change a network interface of")
+        for nic, wanted in difference.changed:
+            await self.machine.interfaces.change(vm, nic, wanted)
 
     # our own restart
 

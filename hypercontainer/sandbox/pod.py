@@ -21,8 +21,8 @@ from hypercontainer.model.container import Process
 from hypercontainer.model.record import ContainerRecord, PodRecord, StandInRecord
 from hypercontainer.model.spec import ExecSpec
 from hypercontainer.model.state import Verb
+from hypercontainer.sandbox import following, output, resolver, rootfs, shortage
 from hypercontainer.sandbox import further as furthers
-from hypercontainer.sandbox import output, resolver, rootfs, shortage
 from hypercontainer.sandbox import relay as relays
 from hypercontainer.sandbox.container import Container, ExecFailed
 from hypercontainer.sandbox.exec import KEPT, Exec
@@ -152,6 +152,8 @@ class Pod:
             self.machine.holds(container) and relays.of([container]) for container in self.record.containers
         ):
             self.spawn(relay.watch())
+        if self.record.netns:
+            self.spawn(following.follow(self, vm))
         self.spawn(self._watch(vm))
 
     def _on_exit(self, event: ExitEvent) -> None:

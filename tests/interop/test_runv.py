@@ -207,3 +207,38 @@ def test_who_shares_a_network_may_outlive_whose_it_was(docker: Docker) -> None:
     finally:
         docker("rm", "-f", "first", "second", "other")
         docker("network", "rm", "back")
+
+
+def until(docker: Docker, script: str, *, of: str) -> None:
+    """Wait in the container until that is true there; a failure shows its network."""
+    done = docker("exec", of, "sh", "-c", f"for n in $(seq 300); do {script} && exit; sleep 0.2; done; exit 1")
+    assert done.status == 0, docker("exec", of, "sh", "-c", f"ip addr; ip route; {script}")
+
+
+def test_networks_come_and_go_while_it_runs(docker: Docker) -> None:
+    for network in ("one", "two"):
+        docker.ok("network", "create", network)
+    try:
+        docker.ok("run", "-d", "--name", "web", "--network", "two", "busybox", "httpd", "-f", "-h", "/www")
+        docker.ok("run", "-d", "--name", "mover", "--network", "one", "busybox", "sleep", "1000")
+        asks = "wget -q -T 5 -O - http://web/ | grep -q machine"
+        for _ in range(2):
+            docker.ok("network", "connect", "two", "mover")
+            until(docker, f"ip addr show eth1 2>/dev/null | grep -q 'inet ' && {asks}", of="mover")
+            docker.ok("network", "disconnect", "two", "mover")
+            until(docker, "! ip link show eth1 2>/dev/null", of="mover")
+        docker.hyper.signal(signal.SIGKILL)
+        docker.ok("network", "connect", "two", "mover")  # nobody is there to see that
+        docker.hyper.start()
+        until(docker, asks, of="mover")
+        docker.ok("network", "disconnect", "one", "mover")
+        until(docker, "! ip link show eth0 2>/dev/null", of="mover")
+        until(docker, f"ip route | grep -q default && {asks}", of="mover")
+        docker.ok("network", "disconnect", "two", "mover")
+        until(docker, "[ $(ip -o link | wc -l) = 1 ]", of="mover")
+        docker.ok("network", "connect", "two", "mover")
+        until(docker, asks, of="mover")
+    finally:
+        docker("rm", "-f", "web", "mover")
+        for network in ("one", "two"):
+            docker("network", "rm", network)

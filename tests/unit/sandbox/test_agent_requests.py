@@ -111,3 +111,19 @@ def test_the_first_interface_that_leads_somewhere_gives_the_route() -> None:
 
     found = agent_requests.routes([nic(), nic("10.0.1.1"), nic("10.0.2.1", "fd02::1")])
     assert [route.gateway for route in found] == ["10.0.0.9", "10.0.1.1", "fd02::1"]
+
+
+def test_an_interface_goes_down_only_where_a_route_has_no_successor() -> None:
+    def nic(name: str, *routes: tuple[str, str]) -> NicRecord:
+        found = [RouteRecord(dst=dst, gateway=gateway, device=name) for dst, gateway in routes]
+        return NicRecord(tap="t", mac=name, name=name, addresses=["10.0.0.2/24"], routes=found)
+
+    def told(old: NicRecord, new: NicRecord, *others: NicRecord) -> tuple[list[bool], list[str]]:
+        asked = agent_requests.interface_changed(old, new, [old, *others], [new, *others], [])
+        return [interface.down for interface in asked.interfaces], [route.gateway for route in asked.routes]
+
+    leads, leads_elsewhere = nic("a", ("default", "10.0.0.1")), nic("a", ("default", "10.0.0.3"))
+    assert told(leads, leads_elsewhere) == ([False], ["10.0.0.3"])
+    assert told(leads, nic("a"), nic("b", ("default", "10.1.0.1"))) == ([False], ["10.1.0.1"])
+    assert told(leads, nic("a"), nic("b", ("10.9.0.0/16", "10.1.0.1"))) == ([True, False], ["10.1.0.1"])
+    assert told(nic("a"), nic("a")) == ([False], [])

@@ -1,0 +1,96 @@
+"""The machine of a pod follows the network namespace that an engine made for that: interfaces come, change and go with
+those that are there."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from hypercontainer.errors import HyperError, NotFound
+from hypercontainer.model.record import NicRecord
+from hypercontainer.network.changes import Changes
+from hypercontainer.network.netns import NetnsNetwork
+from hypercontainer.vm import Vm
+
+if TYPE_CHECKING:
+    from hypercontainer.sandbox.pod import Pod
+
+log = logging.getLogger(__name__)
+
+FIRST_S = 1.0  # until what has changed while nobody listened is looked for: a start does not wait for that
+AGAIN_S = 5.0  # after a failure: a machine that is paused changes later
+
+
+class Difference(NamedTuple):
+    gone: list[NicRecord]
+    come: list[NicRecord]
+    changed: list[tuple[NicRecord, NicRecord]]  # as it is, and as it is to be
+
+
+def difference(have: Sequence[NicRecord], found: Sequence[NicRecord], cut: Sequence[NicRecord] = ()) -> Difference:
+    """What makes the interfaces of a pod those that are `found` in its namespace. `cut`: of those that it has, whatever
+    is called so there by now is another one. What a hyperd began and did not end with is begun anew."""
+    there = {(nic.name, nic.mac): nic for nic in found}
+    kept = {
+        (nic.name, nic.mac): nic
+        for nic in have
+        if (nic.name, nic.mac) in there and not nic.provisional and nic not in cut
+    }
+    return Difference(
+        gone=[nic for nic in have if nic not in kept.values()],
+        come=[nic for key, nic in there.items() if key not in kept],
+        changed=[(nic, there[key]) for key, nic in kept.items() if _says(nic) != _says(there[key])],
+    )
+
+
+def _says(nic: NicRecord) -> tuple[object, ...]:
+    return nic.mtu, nic.addresses, nic.routes
+
+
+async def follow(pod: "Pod", vm: Vm) -> None:
+    """Until its machine has ended. What cannot be followed is logged once, and tried again."""
+    try:
+        changes = Changes(pod.record.netns)
+    except HyperError as e:
+        log.warning("pod %s: its network stays as it is: %s", pod.record.id, e)
+        return
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_follow(pod, vm, changes))
+            await vm.guest.wait()
+            changes.end()
+    finally:
+        changes.end()
+
+
+async def _follow(pod: "Pod", vm: Vm, changes: Changes) -> None:
+    failed = ""
+    wait_s: float | None = FIRST_S
+    while await changes.wait(wait_s):
+        try:
+            await _look(pod, vm, changes.inode)
+            failed, wait_s = "", None
+        except HyperError as e:
+            if str(e) != failed:
+                log.warning("pod %s: cannot follow what has changed in its network: %s", pod.record.id, e)
+            failed, wait_s = str(e), AGAIN_S
+
+
+async def _look(pod: "Pod", vm: Vm, inode: int) -> None:
+    """Its lock is held only where there is something to do, and then all is looked at once more. When all in it has
+    ended, whoever takes the network down takes it from a machine that goes as well."""
+    if not any(await _difference(pod, inode)):
+        return
+    async with pod.locked() as locked:
+        if pod.machine.vm is vm and any(each.record.state != "exited" for each in pod.containers.values()):
+            await locked.follow(await _difference(pod, inode))
+
+
+async def _difference(pod: "Pod", inode: int) -> Difference:
+    record = pod.record
+    network = NetnsNetwork(record.netns)
+    found = await network.plan(record.id, [], [])
+    if any(nic.netns_inode != inode for nic in found):
+        raise NotFound("network namespace", record.netns, "there is another one in its place")
+    have = list(record.nics)
+    return difference(have, found, [nic for nic in have if not await network.is_plugged(nic)])
