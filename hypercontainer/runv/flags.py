@@ -57,6 +57,7 @@ _LIMITS = (
     "memory-swap",
     "pids-limit",
 )
+_INTERFACE = ("host-device", "name", "ip", "mac", "mtu", "add-ip", "delete-ip")
 _PLACE = {"no-pivot": "no-pivot", "no-new-keyring": "no-new-keyring", "no-subreaper": "no-subreaper", "keep": "keep"}
 VERBS = {
     "create": Verb(_CREATE, _PLACE, ("id",)),
@@ -71,6 +72,8 @@ VERBS = {
     "resume": Verb({}, {}, ("id",)),
     "update": Verb({**{name: name for name in _LIMITS}, "resources": "resources", "r": "resources"}, {}, ("id",)),
     "events": Verb({"interval": "interval"}, {"stats": "stats"}, ("id",)),
+    "interface": Verb({name: name for name in _INTERFACE}, {}, ("command", "id", "name?")),
+    "manage": Verb({}, {}, (), rest=True),
     "checkpoint": Verb({}, {}, (), rest=True),
     "restore": Verb({}, {}, (), rest=True),
     "spec": Verb({"bundle": "bundle", "b": "bundle"}, {"rootless": "rootless"}, ()),

@@ -100,6 +100,10 @@ def _verb(name: str, door: Door, owner: str, words: Words) -> int | None:
 
             every_s = events.interval_s(words.values.get("interval", "5s"))
             events.events(door, owner, id, once="stats" in words.switches, every_s=every_s)
+        case "interface":
+            _interface(door, owner, words)
+        case "manage":
+            raise Failed("cannot manage templates: hyperd makes and removes them, as its settings say: [[pool]]")
         case "checkpoint" | "restore":
             raise Failed(f"cannot {name} a container: machines of an engine's containers are not saved yet")
         case "spec":
@@ -114,6 +118,28 @@ def _verb(name: str, door: Door, owner: str, words: Words) -> int | None:
 
             _print(features.features())
     return None
+
+
+def _interface(door: Door, owner: str, words: Words) -> None:
+    from hypercontainer.runv import interface
+
+    command = interface.check(words)
+    id = words.arguments[1]
+    state = door.call("state", owner=owner, id=id)
+    if not state["pid"] or state["status"] == "stopped":
+        raise Failed("container not running")
+    try:
+        match command:
+            case "ls":
+                _table([["NAME", "MAC", "MTU", "IP"], *interface.listed(state["pid"])], "   ")
+            case "add":
+                interface.add(state["pid"], words.values)
+            case "rm":
+                interface.remove(state["pid"], words.arguments[2])
+            case "update":
+                interface.update(state["pid"], words.arguments[2], words.values)
+    except interface.NoInterface as e:
+        raise Failed(str(e)) from e
 
 
 def _process(name: str, door: Door, owner: str, words: Words) -> int:
