@@ -50,7 +50,7 @@ def _says(nic: NicRecord) -> tuple[object, ...]:
 async def follow(pod: "Pod", vm: Vm) -> None:
     """Until its machine has ended. What cannot be followed is logged once, and tried again."""
     try:
-        changes = Changes(pod.record.netns)
+        changes = Changes(_place(pod))
     except HyperError as e:
         log.warning("pod %s: its network stays as it is: %s", pod.record.id, e)
         return
@@ -86,11 +86,16 @@ async def _look(pod: "Pod", vm: Vm, inode: int) -> None:
             await locked.follow(await _difference(pod, inode))
 
 
+def _place(pod: "Pod") -> str:
+    """Where hyperd holds its namespace while the machine runs, whoever has ended in there."""
+    return str(pod.site.netns(pod.record.id))
+
+
 async def _difference(pod: "Pod", inode: int) -> Difference:
     record = pod.record
-    network = NetnsNetwork(record.netns)
+    network = NetnsNetwork(_place(pod))
     found = await network.plan(record.id, [], [])
     if any(nic.netns_inode != inode for nic in found):
-        raise NotFound("network namespace", record.netns, "there is another one in its place")
+        raise NotFound("network namespace", _place(pod), "there is another one in its place")
     have = list(record.nics)
     return difference(have, found, [nic for nic in have if not await network.is_plugged(nic)])
