@@ -49,6 +49,7 @@ OURS = {
     "network.conntrack": "the kernel's",
     "network.ipam": "addresses that we made",
     "network.netns": "what ip and tc say of a namespace of this host",
+    "runv.interface": "what ip and tc say of a namespace of this host",
     "network.nft": "nft's",
     "network.tap": "the kernel's",
     "runv.create": "a bundle of the caller's, in a process of the caller's",
