@@ -11,7 +11,7 @@
 #define INSN(c, d, s, o, i) ((struct bpf_insn){ .code = (c), .dst_reg = (d), .src_reg = (s), .off = (o), .imm = (i) })
 
 struct program {
-	struct bpf_insn insns[512];
+	struct bpf_insn insns[1024];
 	uint32_t length;
 };
 

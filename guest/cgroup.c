@@ -53,7 +53,7 @@ int limits_parse(const struct json *json, struct limits *limits, struct error *e
 
 static void hand_down(void)
 {
-	static const char *const controllers[] = { "+memory", "+cpu", "+pids", "+io", "+cpuset" };
+	static const char *const controllers[] = { "+memory", "+cpu", "+pids", "+io", "+cpuset", "+hugetlb" };
 	char path[300];
 	struct error err;
 
@@ -203,21 +203,46 @@ int cgroup_update(int group, const struct limits *limits, struct error *err)
 	return set_limits(group, limits, false, err);
 }
 
-/* Devices: 'm' may be made, the usual ones may be used, all else is refused. */
+/* Devices: 'm' may be made, the usual ones may be used, all else is refused but by rules. */
 
 /* r2 type, r3 access, r4 major, r5 minor; minor -1: any. */
-static void allow_device(struct program *p, bool block, int major, int minor)
+static void allow_device(struct program *p, int major, int minor)
 {
-	int after = minor < 0 ? 2 : 3, type = block ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR;
+	int after = minor < 0 ? 2 : 3;
 
-	emit(p, INSN(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_2, 0, (int16_t)(after + 1), type));
+	emit(p, INSN(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_2, 0, (int16_t)(after + 1), BPF_DEVCG_DEV_CHAR));
 	emit(p, INSN(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_4, 0, (int16_t)after, major));
 	if (minor >= 0)
 		emit(p, INSN(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_5, 0, 2, minor));
 	emit_return(p, 1);
 }
 
-static void write_program(struct program *p, const struct device *more, size_t count)
+/* r3: what is left of the access. The rules are read from the last one on: who allows takes away what it allows, who
+   denies any of what is left ends it. */
+static void emit_rule(struct program *p, const struct device_rule *r)
+{
+	bool any = r->type == 'a', major = !any && r->major_number >= 0, minor = !any && r->minor_number >= 0;
+	int after = (!any) + major + minor + (r->allow ? 4 : 5);
+
+	if (!any)
+		emit(p, INSN(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_2, 0, (int16_t)--after,
+			     r->type == 'b' ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR));
+	if (major)
+		emit(p, INSN(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_4, 0, (int16_t)--after, (int)r->major_number));
+	if (minor)
+		emit(p, INSN(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_5, 0, (int16_t)--after, (int)r->minor_number));
+	if (r->allow) {
+		emit(p, INSN(BPF_ALU | BPF_AND | BPF_K, BPF_REG_3, 0, 0, (int)(~r->access & 7)));
+		emit(p, INSN(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_3, 0, 2, 0));
+	} else {
+		emit(p, INSN(BPF_ALU | BPF_MOV | BPF_X, BPF_REG_0, BPF_REG_3, 0, 0));
+		emit(p, INSN(BPF_ALU | BPF_AND | BPF_K, BPF_REG_0, 0, 0, (int)r->access));
+		emit(p, INSN(BPF_JMP | BPF_JEQ | BPF_K, BPF_REG_0, 0, 2, 0));
+	}
+	emit_return(p, r->allow);
+}
+
+static void write_program(struct program *p, const struct device_rule *rules, size_t count)
 {
 	static const int devices[][2] = {
 		{ 1, 3 }, { 1, 5 }, { 1, 7 }, { 1, 8 }, { 1, 9 },	/* null zero full random urandom */
@@ -235,23 +260,23 @@ static void write_program(struct program *p, const struct device *more, size_t c
 	emit(p, INSN(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_3, 0, 2, BPF_DEVCG_ACC_MKNOD));
 	emit_return(p, 1);
 	for (size_t i = 0; i < COUNT(devices); i++)
-		allow_device(p, false, devices[i][0], devices[i][1]);
-	for (size_t i = 0; i < count; i++)
-		allow_device(p, more[i].block, (int)more[i].major_number, (int)more[i].minor_number);
+		allow_device(p, devices[i][0], devices[i][1]);
+	for (size_t i = count; i-- > 0; )
+		emit_rule(p, &rules[i]);
 	emit_return(p, 0);
 }
 
-static int load_filter(const struct device *more, size_t count, struct error *err)
+static int load_filter(const struct device_rule *rules, size_t count, struct error *err)
 {
 	struct program program = { .length = 0 };
 
-	write_program(&program, more, count);
+	write_program(&program, rules, count);
 	return bpf_load(&program, BPF_PROG_TYPE_CGROUP_DEVICE, 0, err);
 }
 
-int cgroup_allow_devices(int group, const struct device *devices, size_t count, struct error *err)
+int cgroup_rule_devices(int group, const struct device_rule *rules, size_t count, struct error *err)
 {
-	autoclose int filter = load_filter(devices, count, err);
+	autoclose int filter = load_filter(rules, count, err);
 
 	return filter < 0 ? -1 : bpf_attach(group, filter, BPF_CGROUP_DEVICE, 0, err);
 }

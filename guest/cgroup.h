@@ -20,8 +20,8 @@ void cgroup_leave_room(void);			/* for us: all containers together have so many 
 /* Group `number`, without limits: a descriptor of its folder; only the usual devices unless all_devices. */
 int cgroup_create(unsigned number, bool all_devices, struct error *err);
 int cgroup_limit(int group, const struct limits *limits, struct error *err);	/* a new one */
-/* These may be used too, from now on. */
-int cgroup_allow_devices(int group, const struct device *devices, size_t count, struct error *err);
+/* The usual ones may be used, and others by these rules. */
+int cgroup_rule_devices(int group, const struct device_rule *rules, size_t count, struct error *err);
 /* Set all limits anew. EBUSY: it uses more memory than that, and what could be given back does not count. */
 int cgroup_update(int group, const struct limits *limits, struct error *err);
 void cgroup_remove(unsigned number);		/* kill what is in it, wait for that, remove it */

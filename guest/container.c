@@ -41,8 +41,9 @@ void containers_list(struct buffer *result)
 }
 
 struct create_args {
-	const char *id, *hostname, *pid_of, *ipc_of;
+	const char *id, *hostname, *pid_of, *ipc_of, *propagation;
 	const struct json *rootfs, *mounts, *all_mounts, *devices, *files, *cgroup, *sysctls, *masked_paths, *readonly_paths;
+	const struct json *time_offsets, *device_rules;
 	bool read_only, privileged, own_ipc;
 	int64_t shm_bytes;
 };
@@ -58,7 +59,8 @@ static int parse_create(const struct json *args, struct create_args *a, struct r
 		NEEDED(struct create_args, readonly_paths, JSON_ARRAY), FIELD(struct create_args, read_only, JSON_BOOL),
 		FIELD(struct create_args, privileged, JSON_BOOL), FIELD(struct create_args, shm_bytes, JSON_NUMBER),
 		FIELD(struct create_args, pid_of, JSON_STRING), FIELD(struct create_args, ipc_of, JSON_STRING),
-		FIELD(struct create_args, own_ipc, JSON_BOOL),
+		FIELD(struct create_args, own_ipc, JSON_BOOL), FIELD(struct create_args, time_offsets, JSON_OBJECT),
+		FIELD(struct create_args, device_rules, JSON_ARRAY), FIELD(struct create_args, propagation, JSON_STRING),
 	};
 	static const struct field kinds[] = {
 		FIELD(struct rootfs_spec, lower, JSON_OBJECT), FIELD(struct rootfs_spec, upper, JSON_OBJECT),
@@ -96,10 +98,24 @@ static int keep_other(const char *id, char kept[ID_BYTES], struct error *err)
 	return 0;
 }
 
+/* Listed: it has a time namespace, whose clocks may be the guest's. */
+static int choose_time(struct container *c, const struct json *offsets, struct error *err)
+{
+	static const struct field fields[] = {
+		FIELD(struct container, monotonic_ns, JSON_NUMBER), FIELD(struct container, boottime_ns, JSON_NUMBER),
+	};
+
+	c->own_time = offsets != NULL;
+	return offsets ? json_fields(offsets, fields, COUNT(fields), c, err) : 0;
+}
+
 static int choose_namespaces(struct container *c, const struct create_args *a, struct error *err)
 {
-	if (keep_other(a->pid_of, c->pid_of, err) < 0 || keep_other(a->ipc_of, c->ipc_of, err) < 0)
+	if (keep_other(a->pid_of, c->pid_of, err) < 0 || keep_other(a->ipc_of, c->ipc_of, err) < 0 ||
+	    choose_time(c, a->time_offsets, err) < 0)
 		return -1;
+	if (a->propagation && !propagation_of(a->propagation, &c->propagation))
+		return fail_as(err, EINVAL, "spread mounts of the root '%.20s': there is no such way", a->propagation);
 	if (*c->ipc_of && a->own_ipc)
 		return fail_as(err, EINVAL, "create container %s: its IPC namespace is its own, and that of %s", a->id, c->ipc_of);
 	c->own_ipc = a->own_ipc;
@@ -158,19 +174,26 @@ static int make_cgroup(struct container *c, struct error *err)
 	return c->has_cgroup ? 0 : -1;
 }
 
+/* Without rules what is listed may be used. */
+static int parse_rules(const struct create_args *a, struct device_rule *rules, size_t *count, struct error *err)
+{
+	return a->device_rules ? device_rules_parse(a->device_rules, rules, count, err) :
+				 devices_parse(a->devices, rules, count, err);
+}
+
 static int build(struct container *c, const struct create_args *a, const struct rootfs_spec *rootfs, struct error *err)
 {
 	struct limits limits;
-	struct device devices[DEVICES_MAX];
-	size_t device_count;
+	struct device_rule rules[DEVICES_MAX];
+	size_t rule_count;
 
 	if (limits_parse(a->cgroup, &limits, err) < 0 || hide_paths(c, a, err) < 0 ||
-	    devices_parse(a->devices, devices, &device_count, err) < 0 || parse_mounts(a, &c->mounts, err) < 0 ||
+	    parse_rules(a, rules, &rule_count, err) < 0 || parse_mounts(a, &c->mounts, err) < 0 ||
 	    choose_namespaces(c, a, err) < 0)
 		return -1;
 	if ((!c->has_cgroup && make_cgroup(c, err) < 0) || cgroup_limit(c->cgroup, &limits, err) < 0)
 		return -1;
-	if (device_count && !c->privileged && cgroup_allow_devices(c->cgroup, devices, device_count, err) < 0)
+	if (rule_count && !c->privileged && cgroup_rule_devices(c->cgroup, rules, rule_count, err) < 0)
 		return -1;
 	if (mounts_find(&c->mounts, container_find, err) < 0 || rootfs_make(c, rootfs, err) < 0)
 		return -1;

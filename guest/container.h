@@ -35,6 +35,9 @@ struct container {
 	char pid_of[ID_BYTES];		/* in whose pid namespace its first processes begin; "": each in one of its own */
 	char ipc_of[ID_BYTES];		/* the same of IPC; "": in the guest's */
 	bool own_ipc;			/* ... or each in one of its own */
+	bool own_time;			/* the same of clocks, which are ahead of the guest's by so much: */
+	int64_t monotonic_ns, boottime_ns;
+	unsigned long propagation;	/* of its root, once it is that: MS_…; 0: private */
 	struct mount_list mounts;
 	char *masked[PATHS_MAX], *readonly[PATHS_MAX];
 	size_t masked_count, readonly_count;

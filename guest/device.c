@@ -5,9 +5,12 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/bpf.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+
+enum { ALL_ACCESS = BPF_DEVCG_ACC_MKNOD | BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE };
 
 static int make_usual_device(int dev, const char *name, unsigned int major_number, unsigned int minor_number,
 		       struct error *err)
@@ -94,7 +97,7 @@ static int parse_device(const struct json *json, struct device_args *a, struct e
 	return a->path[0] == '/' ? 0 : fail_as(err, EINVAL, "make device '%.100s': it is no absolute path", a->path);
 }
 
-int devices_parse(const struct json *devices, struct device *to, size_t *count, struct error *err)
+int devices_parse(const struct json *devices, struct device_rule *to, size_t *count, struct error *err)
 {
 	struct device_args a;
 
@@ -104,10 +107,57 @@ int devices_parse(const struct json *devices, struct device *to, size_t *count, 
 	for (const struct json *d = json_first(devices); d; d = d->next) {
 		if (parse_device(d, &a, err) < 0)
 			return -1;
-		to[(*count)++] = (struct device){
-			a.type[0] == 'b', (uint32_t)a.major_number, (uint32_t)a.minor_number,
+		to[(*count)++] = (struct device_rule){
+			true, a.type[0], a.major_number, a.minor_number, ALL_ACCESS,
 		};
 	}
+	return 0;
+}
+
+struct rule_args {
+	const char *type, *access;
+	int64_t major_number, minor_number;
+	bool allow;
+};
+
+static int parse_access(const char *letters, unsigned *access, struct error *err)
+{
+	for (const char *l = letters; *l; l++) {
+		if (!strchr("rwm", *l))
+			return fail_as(err, EINVAL, "rule devices: access '%.8s' is none of r, w and m", letters);
+		*access |= *l == 'r' ? BPF_DEVCG_ACC_READ : *l == 'w' ? BPF_DEVCG_ACC_WRITE : BPF_DEVCG_ACC_MKNOD;
+	}
+	return 0;
+}
+
+static int parse_rule(const struct json *json, struct device_rule *to, struct error *err)
+{
+	static const struct field fields[] = {
+		NEEDED(struct rule_args, type, JSON_STRING), NEEDED(struct rule_args, access, JSON_STRING),
+		{ "major", JSON_NUMBER, offsetof(struct rule_args, major_number), false },
+		{ "minor", JSON_NUMBER, offsetof(struct rule_args, minor_number), false },
+		FIELD(struct rule_args, allow, JSON_BOOL),
+	};
+	struct rule_args a = { .major_number = -1, .minor_number = -1 };
+
+	if (json_fields(json, fields, COUNT(fields), &a, err) < 0 ||
+	    json_range("major", a.major_number, -1, 4095, err) < 0 ||
+	    json_range("minor", a.minor_number, -1, 1048575, err) < 0)
+		return -1;
+	if (!a.type[0] || a.type[1] || !strchr("abc", a.type[0]))
+		return fail_as(err, EINVAL, "rule devices of type '%.8s': it is none of a, b and c", a.type);
+	*to = (struct device_rule){ a.allow, a.type[0], a.major_number, a.minor_number, 0 };
+	return parse_access(a.access, &to->access, err);
+}
+
+int device_rules_parse(const struct json *rules, struct device_rule *to, size_t *count, struct error *err)
+{
+	*count = 0;
+	if (rules->count > DEVICES_MAX)
+		return fail_as(err, E2BIG, "rule devices %u times: there may be %d", rules->count, DEVICES_MAX);
+	for (const struct json *r = json_first(rules); r; r = r->next)
+		if (parse_rule(r, &to[(*count)++], err) < 0)
+			return -1;
 	return 0;
 }
 

@@ -70,7 +70,7 @@ static bool set_attribute(struct mount_spec *m, const char *word)
 	return false;
 }
 
-static bool set_propagation(struct mount_spec *m, const char *word)
+bool propagation_of(const char *word, unsigned long *flags)
 {
 	static const struct { const char *word; unsigned long flag; } known[] = {
 		{ "private", MS_PRIVATE }, { "shared", MS_SHARED }, { "slave", MS_SLAVE },
@@ -80,7 +80,7 @@ static bool set_propagation(struct mount_spec *m, const char *word)
 
 	for (size_t i = 0; i < COUNT(known); i++)
 		if (!strcmp(known[i].word, word + (all != 0))) {
-			m->propagation = known[i].flag | all;
+			*flags = known[i].flag | all;
 			return true;
 		}
 	return false;
@@ -101,7 +101,7 @@ static int add_data(struct mount_spec *m, const char *option, struct error *err)
 
 static int add_option(struct mount_spec *m, const char *word, struct error *err)
 {
-	if (set_attribute(m, word) || set_propagation(m, word))
+	if (set_attribute(m, word) || propagation_of(word, &m->propagation))
 		return 0;
 	if (!strcmp(m->kind->name, "tmpfs") && !strcmp(word, "tmpcopyup")) {	/* as OCI's runtimes have it */
 		m->populate = true;

@@ -48,4 +48,7 @@ int mounts_make(struct container *container, struct error *err);
 /* In the first process, before it leaves our root: the late ones, on `root`, and how mounts spread in its namespace. */
 int mounts_make_late(const struct container *container, int root, struct error *err);
 
+/* The flags of mount(2) that "private", "rshared" and so on stand for; false: it is no such word. */
+bool propagation_of(const char *word, unsigned long *flags);
+
 #endif

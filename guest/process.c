@@ -257,8 +257,9 @@ void processes_list(struct buffer *result)
 }
 
 struct start_args {
-	const char *id, *container, *cwd, *user, *seccomp;
+	const char *id, *container, *cwd, *user, *seccomp, *state;
 	const struct json *args, *env, *groups, *group_names, *capabilities, *capability_sets, *rlimits, *scheduling, *streams;
+	const struct json *hooks;
 	bool tty, init, first, no_new_privs;
 	int64_t rows, columns, oom_score_adj, umask;
 };
@@ -278,6 +279,7 @@ static int parse_start(const struct json *args, struct start_args *a, struct err
 		FIELD(struct start_args, no_new_privs, JSON_BOOL), FIELD(struct start_args, scheduling, JSON_OBJECT),
 		FIELD(struct start_args, rlimits, JSON_ARRAY), FIELD(struct start_args, seccomp, JSON_STRING),
 		FIELD(struct start_args, oom_score_adj, JSON_NUMBER), FIELD(struct start_args, streams, JSON_OBJECT),
+		FIELD(struct start_args, hooks, JSON_ARRAY), FIELD(struct start_args, state, JSON_STRING),
 	};
 
 	if (json_fields(args, fields, COUNT(fields), a, err) < 0 || check_id("process", a->id, err) < 0 ||
@@ -292,6 +294,8 @@ static int parse_start(const struct json *args, struct start_args *a, struct err
 			return -1;
 	if (!a->args->count)
 		return fail(err, EINVAL, "start process %s: it has no arguments", a->id);
+	if (a->hooks && !a->first)
+		return fail_as(err, EINVAL, "start process %s: hooks are run before a first process", a->id);
 	return !a->cwd || a->cwd[0] == '/' ? 0 : fail(err, EINVAL, "start in folder '%.100s'", a->cwd);
 }
 
@@ -375,6 +379,7 @@ static int launch(struct process *p, struct spawn *s, const struct start_args *a
 	if (capabilities_parse(a->capabilities, a->capability_sets, &s->privileges.capabilities, err) < 0 ||
 	    scheduling_parse(a->scheduling, &s->privileges.scheduling, err) < 0 ||
 	    privileges_parse(a->rlimits, a->seccomp, &s->privileges, err) < 0 ||
+	    hooks_parse(a->hooks, a->state, &s->hooks, err) < 0 ||
 	    stdstreams_open(p, s, a->rows, a->columns, err) < 0)
 		return -1;
 	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)

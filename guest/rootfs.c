@@ -390,5 +390,9 @@ int rootfs_enter(const struct container *c, int terminal, const char *cwd, struc
 	folder = make_beneath(root, cwd, true, err);	/* as docker does: a working directory that is missing is made */
 	if (folder < 0 || switch_root(root, err) < 0)
 		return -1;
-	return c->read_only ? mount_read_only("/", err) : 0;
+	if (c->read_only && mount_read_only("/", err) < 0)
+		return -1;
+	if (c->propagation && mount(NULL, "/", NULL, c->propagation, NULL) < 0)
+		return fail(err, errno, "spread mounts of the root");
+	return 0;
 }

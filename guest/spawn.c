@@ -25,6 +25,7 @@ enum {
 	FLAG_PIDFD = 0x1000,
 };
 #define FLAG_INTO_CGROUP 0x200000000ull
+#define FLAG_TIME 0x80		/* CLONE_NEWTIME, as old headers do not have it */
 
 struct clone_bytes {		/* clone_args, as the C libraries do not declare it */
 	uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup;
@@ -135,7 +136,9 @@ int spawn_arrange(const int stdio[3], int third, int fourth, struct error *err)
 
 static int join(const struct spawn *s, struct error *err)
 {
-	if (setns(s->pidfd, CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC) < 0)
+	int own = s->container->own_time ? FLAG_TIME : 0;
+
+	if (setns(s->pidfd, CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | own) < 0)
 		return fail(err, errno, "join container %s", s->container->id);
 	return 0;
 }
@@ -147,10 +150,40 @@ static int join_ipc(const struct spawn *s, struct error *err)
 	return 0;
 }
 
+static int format_offset(char *to, size_t size, const char *clock, int64_t ns, struct error *err)
+{
+	int64_t rest = ns % 1000000000;
+
+	rest += rest < 0 ? 1000000000 : 0;
+	return format(err, to, size, "%s %lld %lld\n", clock, (long long)((ns - rest) / 1000000000), (long long)rest);
+}
+
+/* Whoever makes a time namespace is not in it, and its clocks are set before anybody is. */
+static int found_time(const struct container *c, struct error *err)
+{
+	char offset[2][64];
+	autoclose int made = -1;
+
+	if (!c->own_time)
+		return 0;
+	if (unshare(FLAG_TIME) < 0)
+		return fail(err, errno, "make a time namespace");
+	if (format_offset(offset[0], sizeof(offset[0]), "monotonic", c->monotonic_ns, err) < 0 ||
+	    format_offset(offset[1], sizeof(offset[1]), "boottime", c->boottime_ns, err) < 0)
+		return -1;
+	for (size_t i = 0; i < COUNT(offset); i++)
+		if (write_file_at(AT_FDCWD, "/proc/self/timens_offsets", offset[i], err) < 0)
+			return -1;
+	made = open("/proc/self/ns/time_for_children", O_RDONLY | O_CLOEXEC);
+	return made < 0 || setns(made, FLAG_TIME) < 0 ? fail(err, errno, "enter a time namespace") : 0;
+}
+
 static int found(const struct spawn *s, struct error *err)
 {
 	const char *name = s->container->hostname;
 
+	if (found_time(s->container, err) < 0)
+		return -1;
 	/* Not by clone: there the namespace's root would be our own cgroup. */
 	if (unshare(CLONE_NEWCGROUP) < 0)
 		return fail(err, errno, "make a cgroup namespace");
@@ -253,6 +286,7 @@ static int set_oom(int value, struct error *err)
 static int prepare(const struct spawn *s, char ***argv, int *status, struct error *err)
 {
 	static struct identity identity;
+	struct hooks hooks = s->hooks;
 
 	setsid();
 	if (set_oom(s->oom_score_adj, err) < 0 || (s->first ? join_ipc(s, err) : join(s, err)) < 0 ||
@@ -270,7 +304,9 @@ static int prepare(const struct spawn *s, char ***argv, int *status, struct erro
 	if (s->init && fcntl(STATUS_FD, F_SETFD, 0) < 0)
 		return fail(err, errno, "pass a descriptor on");
 	setpriority(PRIO_PROCESS, 0, 0);	/* ours was for the way here: in a crowd that would take seconds */
-	return privileges_drop(&s->privileges, &identity, s->cwd, err);
+	if (hooks_prepare(&hooks, err) < 0 || privileges_drop(&s->privileges, &identity, s->cwd, err) < 0)
+		return -1;
+	return hooks_run(&hooks, err);
 }
 
 static _Noreturn void child(const struct spawn *s)

@@ -3,6 +3,7 @@
 #define SPAWN_H
 
 #include "container.h"
+#include "hook.h"
 #include "privilege.h"
 
 struct spawn {
@@ -12,6 +13,7 @@ struct spawn {
 	bool tty, init, first;
 	int oom_score_adj;
 	struct privileges privileges;
+	struct hooks hooks;	/* first: run before it */
 	int stdio[3];		/* the process's ends */
 	int status;		/* where it tells us why exec failed; closed by a successful exec */
 	int terminal;		/* number of its pts, -1: none */

@@ -351,7 +351,10 @@ class AgentClient:
         return await self._ask("container.processes", {"id": container}, m.ProcessTable, timeout_s)
 
     async def start_process(self, process: m.ProcessStart, *, timeout_s: float = 10.0) -> int:
-        """Start a process and return its pid in the guest, once exec has succeeded; else GuestError with its errno."""
+        """Start a process and return its pid in the guest, once exec has succeeded; else GuestError with its errno.
+
+        Its hooks have their own time besides."""
+        timeout_s += sum(hook.timeout_s or math.inf for hook in process.hooks)
         return (await self._ask("process.start", process, m.Started, timeout_s)).pid
 
     async def start_archive(self, process: m.ProcessArchive, *, timeout_s: float = 10.0) -> int:

@@ -56,11 +56,16 @@ OVER = Feature("over", "go on from what a container has written")
 NAMESPACES = Feature("namespaces", "share processes, memory and queues with another container, or keep its own apart")
 SCHEDULING = Feature("scheduling", "choose how a process is scheduled, or its personality")
 RESOLVER = Feature("resolver", "ask an engine's resolver for names")
+TIME = Feature("time", "give the container clocks of its own")
+START_HOOKS = Feature("start-hooks", "run hooks in the container before it starts")
+DEVICE_RULES = Feature("device-rules", "rule who may use which devices")
+PROPAGATION = Feature("propagation", "choose how mounts of a root file system spread")
 
 # Of the guests of this version.
 FEATURES = (
     ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES, LAYERS, ROOTFS, NAMESERVER,
     GROUP_NAMES, SOCKETS, ARCHIVE_USER, OVER, NAMESPACES, SCHEDULING, RESOLVER,
+    TIME, START_HOOKS, DEVICE_RULES, PROPAGATION,
 )  # fmt: skip
 
 
@@ -207,6 +212,23 @@ class Device(Request, frozen=True, kw_only=True):
     gid: int = 0
 
 
+class DeviceRule(Request, frozen=True, kw_only=True):
+    """See model.container.DeviceRule."""
+
+    allow: bool = False
+    type: str
+    major: int = -1
+    minor: int = -1
+    access: str
+
+
+class TimeOffsets(Request, frozen=True, kw_only=True):
+    """See model.container.TimeOffsets."""
+
+    monotonic_ns: int = 0
+    boottime_ns: int = 0
+
+
 class File(Request, frozen=True, kw_only=True):
     path: str
     content: bytes
@@ -238,6 +260,9 @@ class ContainerCreate(Request, frozen=True, kw_only=True):
         "pid_of": NAMESPACES,
         "ipc_of": NAMESPACES,
         "own_ipc": NAMESPACES,
+        "time_offsets": TIME,
+        "device_rules": DEVICE_RULES,
+        "propagation": PROPAGATION,
     }
 
     id: str
@@ -257,6 +282,9 @@ class ContainerCreate(Request, frozen=True, kw_only=True):
     pid_of: str = ""
     ipc_of: str = ""
     own_ipc: bool = False
+    time_offsets: TimeOffsets | None = None
+    device_rules: list[DeviceRule] | None = None  # None: `devices` may be used
+    propagation: str = ""
 
 
 class Stage(Request, frozen=True, kw_only=True):
@@ -308,6 +336,15 @@ class Scheduling(Request, frozen=True, kw_only=True):
     personality: int = 0
 
 
+class Hook(Request, frozen=True, kw_only=True):
+    """A program of the container's that is run before its first process."""
+
+    path: str
+    args: list[str] = []
+    env: list[str] = []
+    timeout_s: int = 0  # 0: it may take as long as it likes
+
+
 class ProcessStart(Request, frozen=True, kw_only=True):
     """`capabilities` are those that are bounding, effective and permitted; or `capability_sets` has all five."""
 
@@ -316,6 +353,8 @@ class ProcessStart(Request, frozen=True, kw_only=True):
         "umask": UMASK,
         "group_names": GROUP_NAMES,
         "scheduling": SCHEDULING,
+        "hooks": START_HOOKS,
+        "state": START_HOOKS,
     }
 
     id: str
@@ -339,6 +378,8 @@ class ProcessStart(Request, frozen=True, kw_only=True):
     seccomp: bytes = b""  # classic BPF
     scheduling: Scheduling | None = None
     oom_score_adj: int = 0
+    hooks: list[Hook] = []
+    state: str = ""  # a JSON object that they read; the guest adds the pid
     streams: StreamSet = StreamSet()
 
 

@@ -353,6 +353,7 @@ def _container(
             oci_version=wanted.oci_version,
             annotations=wanted.annotations,
             cgroup=wanted.cgroup,
+            start_container=wanted.start_container,
             poststart=wanted.poststart,
             poststop=wanted.poststop,
         ),

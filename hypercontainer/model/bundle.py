@@ -38,6 +38,7 @@ class Bundle(Value, frozen=True, kw_only=True):
     machine: Resources = Resources()  # what its engine says that all of its pod may use
     domainname: str = ""
     cgroup: str = ""
+    start_container: list[Hook] = []
     poststart: list[Hook] = []
     poststop: list[Hook] = []
     stand_in: StandInRecord

@@ -60,7 +60,7 @@ class Process(Value, frozen=True, kw_only=True):
 
 
 class Hook(Value, frozen=True, kw_only=True):
-    """A program of this host that an engine wants to have run."""
+    """A program of this host, or of the container's, that an engine wants to have run."""
 
     path: str
     args: list[str] | None = None
@@ -88,6 +88,23 @@ class Device(Value, frozen=True, kw_only=True):
     gid: int = 0
 
 
+class DeviceRule(Value, frozen=True, kw_only=True):
+    """Whether devices may be used; of rules that are about one, the last says it. Numbers: -1 = any."""
+
+    allow: bool = False
+    type: Literal["a", "b", "c"] = "a"
+    major: int = -1
+    minor: int = -1
+    access: str = "rwm"
+
+
+class TimeOffsets(Value, frozen=True, kw_only=True):
+    """How far clocks are ahead of the guest's."""
+
+    monotonic_ns: int = 0
+    boottime_ns: int = 0
+
+
 class Resources(Value, frozen=True, kw_only=True):
     """Limits inside the guest; 0 = none. `unified`: files of cgroup v2, and what is written to them."""
 
@@ -108,10 +125,13 @@ class ContainerConfig(Value, frozen=True, kw_only=True):
     masked_paths: list[str] = []
     readonly_paths: list[str] = []
     devices: list[Device] = []
+    device_rules: list[DeviceRule] | None = None  # beside the usual ones; None = `devices` may be used
     all_devices: bool = False  # those of the guest
+    propagation: str = ""  # of its root's mounts, as "rshared"; "" = private
     sysctl: dict[str, str] = {}
     pid_of: str = ""  # id of the container whose pid namespace its processes are in; "" = one of its own, or the pod's
     ipc_of: str = ""  # the same of IPC; "" = the machine's
     own_ipc: bool = False  # its own, and not the machine's
+    time_offsets: TimeOffsets | None = None  # of a time namespace of its own; None = it has the machine's
     resources: Resources = Resources()
     annotations: dict[str, str] = {}

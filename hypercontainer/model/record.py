@@ -105,6 +105,7 @@ class BundleRecord(Record, kw_only=True):
     oci_version: str
     annotations: dict[str, str] = {}
     cgroup: str = ""  # of its stand-in: lib/engine_cgroup.py says what it means
+    start_container: list[Hook] = []  # the guest's to run
     poststart: list[Hook] = []  # runv's to run
     poststop: list[Hook] = []
 

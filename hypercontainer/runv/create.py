@@ -77,36 +77,38 @@ def create(door: Door, owner: str, words: Words, *, waiting: bool) -> stand_in.S
             "bundle": folder,
             "annotations": config.get("annotations") or {},
         }
-        if wanted := config.get("hooks"):
+        wanted = config.get("hooks") or {}
+        if wanted:
             from hypercontainer.lib import hooks
 
             hooks.run(wanted.get("prestart"), "prestart", state)
             hooks.run(wanted.get("createRuntime"), "createRuntime", state)
-        root, binds, others = _files(config, folder)
-        wanted_trees = {root: True}
-        for bind in binds:
-            wanted_trees[bind.source] = wanted_trees.get(bind.source, False) or bind.recursive
-        with _Trees([_Tree(path, recursive=below) for path, below in wanted_trees.items()]) as trees:
-            door.call(
-                "create",
-                trees,
-                owner=owner,
-                id=id,
-                bundle=folder,
-                config=config,
-                key=made.key,
-                pid=made.pid,
-                start_time=made.start_time,
-                netns=f"/proc/{made.pid}/ns/net",
-                trees=list(wanted_trees),
-            )
-        created = True
-        if group:
-            engine_cgroup.place(group, made.pid)  # hyperd knows of it, and removes it
-        seen = [_Tree(root, recursive=True, private=True)]  # private, or no root can be made of it
-        seen += [_Tree(b.source, recursive=b.recursive, read_only=b.read_only, private=True) for b in binds]
-        with _Trees(seen) as trees:
-            made.go(trees, [bind.place for bind in binds])
+        with _Hooked(wanted.get("createContainer"), state):
+            root, binds, others = _files(config, folder)
+            wanted_trees = {root: True}
+            for bind in binds:
+                wanted_trees[bind.source] = wanted_trees.get(bind.source, False) or bind.recursive
+            with _Trees([_Tree(path, recursive=below) for path, below in wanted_trees.items()]) as trees:
+                door.call(
+                    "create",
+                    trees,
+                    owner=owner,
+                    id=id,
+                    bundle=folder,
+                    config=config,
+                    key=made.key,
+                    pid=made.pid,
+                    start_time=made.start_time,
+                    netns=f"/proc/{made.pid}/ns/net",
+                    trees=list(wanted_trees),
+                )
+            created = True
+            if group:
+                engine_cgroup.place(group, made.pid)  # hyperd knows of it, and removes it
+            seen = [_Tree(root, recursive=True, private=True)]  # private, or no root can be made of it
+            seen += [_Tree(b.source, recursive=b.recursive, read_only=b.read_only, private=True) for b in binds]
+            with _Trees(seen) as trees:
+                made.go(trees, [bind.place for bind in binds])
         program.check(f"/proc/{made.pid}/root", process, others)
         _write_pid(words, made.pid)
     except BaseException:
@@ -250,6 +252,31 @@ def _files(config: dict[str, Any], folder: str) -> tuple[str, list[_Bind], list[
         else:
             others.append(place)
     return os.path.join(folder, root), binds, others
+
+
+class _Hooked:
+    """Where hooks of createContainer have run, for a block: what they mount below the root file system the container
+    has, and nobody else. Without any it is where we are."""
+
+    def __init__(self, hooks: list[dict[str, Any]] | None, state: dict[str, Any]) -> None:
+        self._hooks, self._state = hooks, state
+
+    def __enter__(self) -> None:
+        if not self._hooks:
+            return
+        from hypercontainer.lib import hooks, mount
+
+        self._apart = mount.Apart()
+        self._apart.__enter__()
+        try:
+            hooks.run(self._hooks, "createContainer", self._state)
+        except BaseException:
+            self._apart.__exit__()
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        if self._hooks:
+            self._apart.__exit__()
 
 
 class _Trees:

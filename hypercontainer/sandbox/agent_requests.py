@@ -11,8 +11,16 @@ import msgspec
 from hypercontainer.agent import messages as m
 from hypercontainer.hypervisor.base import HOT_NICS, SHARE_TAG, SNAPSHOT_MAC
 from hypercontainer.model import defaults
-from hypercontainer.model.container import Capabilities, Mount, Process, Resources, Scheduling
-from hypercontainer.model.record import ContainerRecord, MountRecord, NicRecord, PodRecord, RouteRecord, Streams
+from hypercontainer.model.container import Capabilities, DeviceRule, Mount, Process, Resources, Scheduling
+from hypercontainer.model.record import (
+    BundleRecord,
+    ContainerRecord,
+    MountRecord,
+    NicRecord,
+    PodRecord,
+    RouteRecord,
+    Streams,
+)
 from hypercontainer.model.spec import Dns
 from hypercontainer.network.base import Place
 from hypercontainer.sandbox import rootfs
@@ -140,7 +148,14 @@ def container_create(container: ContainerRecord, memory_mib: int = 0) -> m.Conta
         pid_of=config.pid_of,
         ipc_of=config.ipc_of,
         own_ipc=config.own_ipc,
+        time_offsets=m.TimeOffsets(**msgspec.structs.asdict(config.time_offsets)) if config.time_offsets else None,
+        device_rules=_rules(config.device_rules),
+        propagation=config.propagation,
     )
+
+
+def _rules(rules: Sequence[DeviceRule] | None) -> list[m.DeviceRule] | None:
+    return None if rules is None else [m.DeviceRule(**msgspec.structs.asdict(rule)) for rule in rules]
 
 
 def _mount(mount: Mount, shared: Mapping[str, MountRecord]) -> m.Mount:
@@ -173,7 +188,7 @@ def first_process(container: ContainerRecord, streams: Streams, linked: Sequence
     """The container's own process, with `linked` in its environment."""
     config, spec = container.config, container.spec
     process = msgspec.structs.replace(config.process, env=[*linked, *config.process.env])
-    return _process(
+    start = _process(
         container.id,
         container.id,
         process,
@@ -183,6 +198,25 @@ def first_process(container: ContainerRecord, streams: Streams, linked: Sequence
         rows=spec.rows,
         columns=spec.columns,
     )
+    if not container.bundle or not container.bundle.start_container:
+        return start
+    hooks = [
+        m.Hook(path=hook.path, args=hook.args or [], env=hook.env or [], timeout_s=hook.timeout or 0)
+        for hook in container.bundle.start_container
+    ]
+    return msgspec.structs.replace(start, hooks=hooks, state=_state(container.name, container.bundle))
+
+
+def _state(id: str, bundle: BundleRecord) -> str:
+    """What hooks read, but for the pid."""
+    state = {
+        "ociVersion": bundle.oci_version,
+        "id": id,
+        "status": "created",
+        "bundle": bundle.path,
+        "annotations": bundle.annotations,
+    }
+    return msgspec.json.encode(state).decode()
 
 
 def exec_process(

@@ -1,16 +1,17 @@
 """What config.json says -> what the engine is asked for. Pure, but that the size of a /dev/shm is looked up."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from hypercontainer.errors import InvalidInput
-from hypercontainer.hyperd.oci import document, scheduling
+from hypercontainer.hyperd.oci import document, limits, scheduling
 from hypercontainer.lib import kubernetes, libseccomp
 from hypercontainer.model import capabilities, ulimits
-from hypercontainer.model.bundle import Bind, Bundle, BundleExec, BundleUpdate
-from hypercontainer.model.container import Capabilities, ContainerConfig, Device, Mount, Process, Resources
+from hypercontainer.model.bundle import Bind, Bundle, BundleExec
+from hypercontainer.model.container import Capabilities, ContainerConfig, Device, Mount, Process, Resources, TimeOffsets
 from hypercontainer.model.record import StandInRecord
 from hypercontainer.model.ulimits import Rlimit
 
@@ -22,6 +23,9 @@ NAMESPACES = ("pid", "network", "ipc", "uts", "mount", "user", "cgroup", "time")
 SHARED = ("pid", "ipc", "uts")  # which containers of one machine can have together, beside the network
 PROPAGATIONS = ("private", "slave", "shared", "unbindable")
 HOSTNAME_BYTES = 64
+MAX_OFFSET_S = 4_000_000_000  # what a kernel can count, and more than it takes
+# Those that engines give whom nobody has said anything of. They keep a container from its host's kernel.
+USUAL_PROFILES = re.compile(r"unconfined|docker-default|crio-default|cri-containerd\.apparmor\.d|containers-default-.*")
 IN_PROC = (  # what an engine may put there, as runc has it
     "/proc/cpuinfo",
     "/proc/diskstats",
@@ -54,7 +58,7 @@ def described(
     assert found.root and found.linux  # noqa: S101  document.checked
     runs, binds = config(found, path, trees)
     hooks, said = found.hooks or document.Hooks(), found.annotations or {}
-    limits = kubernetes.limits(said)
+    whole = kubernetes.limits(said)
     return Bundle(
         owner=owner,
         id=id,
@@ -70,12 +74,13 @@ def described(
         sandbox=kubernetes.sandbox(said),
         pinned=kubernetes.is_pinned(said),
         machine=Resources(
-            memory_bytes=limits.memory_bytes,
-            cpu_quota_us=limits.cpu_quota_us,
-            cpu_period_us=limits.cpu_period_us or USUAL.cpu_period_us,
+            memory_bytes=whole.memory_bytes,
+            cpu_quota_us=whole.cpu_quota_us,
+            cpu_period_us=whole.cpu_period_us or USUAL.cpu_period_us,
         ),
         domainname=found.domainname,
         cgroup=cgroup,
+        start_container=hooks.start_container or [],
         poststart=hooks.poststart or [],
         poststop=hooks.poststop or [],
         stand_in=stand_in,
@@ -105,6 +110,7 @@ def config(found: document.Config, bundle: str, trees: Mapping[str, int] = {}) -
     assert found.process  # noqa: S101  document.checked
     refuse(found, linux)
     mounts, binds = _mounts(found.mounts or [], bundle, trees)
+    resources, devices = linux.resources or document.Resources(), [_device(each) for each in linux.devices or []]
     return ContainerConfig(
         process=process(found.process, linux.seccomp, linux.personality),
         hostname=found.hostname,
@@ -112,9 +118,12 @@ def config(found: document.Config, bundle: str, trees: Mapping[str, int] = {}) -
         mounts=mounts,
         masked_paths=linux.masked_paths or [],
         readonly_paths=linux.readonly_paths or [],
-        devices=[_device(each) for each in linux.devices or []],
+        devices=devices,
+        device_rules=limits.device_rules(resources.devices or [], devices),
+        propagation=linux.rootfs_propagation,
+        time_offsets=_time_offsets(linux),
         sysctl=linux.sysctl or {},
-        resources=update(linux.resources or document.Resources()).of(USUAL),
+        resources=limits.update(resources).of(USUAL),
         annotations=found.annotations or {},
     ), binds
 
@@ -137,15 +146,29 @@ def refuse(found: document.Config, linux: document.Linux) -> None:
     for name, value in (
         ("linux.uidMappings", linux.uid_mappings),
         ("linux.gidMappings", linux.gid_mappings),
-        ("linux.timeOffsets", linux.time_offsets),
         ("linux.intelRdt", linux.intel_rdt),
+        ("linux.mountLabel", linux.mount_label),
     ):
         if value:
             raise _unsupported(name)
-    hooks = found.hooks or document.Hooks()
-    for name, value in (("createContainer", hooks.create_container), ("startContainer", hooks.start_container)):
-        if value:
-            raise _unsupported(f"hooks.{name}", "it would run in the container's namespaces, which are the machine's")
+    for n, hook in enumerate((found.hooks or document.Hooks()).start_container or []):
+        if not hook.path.startswith("/") or (hook.timeout is not None and hook.timeout <= 0):
+            why = "it is no absolute path" if not hook.path.startswith("/") else "a timeout is more than 0 seconds"
+            raise InvalidInput(f"invalid hooks.startContainer #{n} {hook.path[:60]!r}: {why}")
+
+
+def _time_offsets(linux: document.Linux) -> TimeOffsets | None:
+    said = linux.time_offsets or {}
+    if "time" not in _namespaces(linux):
+        if said:
+            raise InvalidInput("invalid linux.timeOffsets: they are of a time namespace, and there is none in the list")
+        return None
+    for name, clock in said.items():
+        if name not in ("monotonic", "boottime") or abs(clock.secs) > MAX_OFFSET_S:
+            why = "there is no such clock" if name not in ("monotonic", "boottime") else "it is too far"
+            raise InvalidInput(f"invalid linux.timeOffsets: {name[:40]!r}: {why}")
+    ns = {name: clock.secs * 10**9 + clock.nanosecs for name, clock in said.items()}
+    return TimeOffsets(monotonic_ns=ns.get("monotonic", 0), boottime_ns=ns.get("boottime", 0))
 
 
 def _namespaces(linux: document.Linux) -> dict[str, str]:
@@ -180,6 +203,12 @@ def process(
             why = "it is there twice" if limit in RLIMITS else "there is none of that name"
             raise InvalidInput(f"invalid process.rlimits: {limit[:40]!r}: {why}")
     caps = found.capabilities or document.Capabilities()
+    if found.apparmor_profile and not USUAL_PROFILES.fullmatch(found.apparmor_profile):
+        name = f"process.apparmorProfile {found.apparmor_profile[:60]!r}"
+        raise _unsupported(name, "the machine's kernel has no AppArmor")
+    if found.selinux_label:
+        name = f"process.selinuxLabel {found.selinux_label[:60]!r}"
+        raise _unsupported(name, "the machine's kernel has no SELinux: have the engine set no labels")
     user = found.user
     given = set(caps.permitted or []) & set(caps.inheritable or [])  # what else is ambient no kernel grants
     return Process(
@@ -288,32 +317,3 @@ def _device(found: document.Device) -> Device:
         uid=found.uid or 0,
         gid=found.gid or 0,
     )
-
-
-def update(found: document.Resources) -> BundleUpdate:
-    """Limits that are said; -1 lifts one."""
-    memory, cpu, pids = found.memory or document.Memory(), found.cpu or document.Cpu(), found.pids or document.Pids()
-    unified = {
-        "memory.low": _lifted(memory.reservation, "0"),
-        "cpuset.cpus": cpu.cpus,
-        "cpuset.mems": cpu.mems,
-        "cpu.idle": str(cpu.idle) if cpu.idle else "",
-        **(found.unified or {}),
-    }
-    return BundleUpdate(
-        memory_bytes=_limit(memory.limit),
-        cpu_quota_us=_limit(cpu.quota),
-        cpu_period_us=cpu.period or None,
-        cpu_shares=cpu.shares or None,
-        pids=_limit(pids.limit),
-        unified={file: text for file, text in unified.items() if text},
-    )
-
-
-def _limit(said: int | None) -> int | None:
-    """0 is what callers say who mean nothing by it."""
-    return max(0, said) if said else None
-
-
-def _lifted(said: int | None, none: str) -> str:
-    return "" if not said else none if said < 0 else str(said)

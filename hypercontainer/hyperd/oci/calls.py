@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from hypercontainer.errors import GuestError, InvalidInput
-from hypercontainer.hyperd.oci import bundle, document
+from hypercontainer.hyperd.oci import bundle, document, limits
 from hypercontainer.model.api import Bundles
 from hypercontainer.model.record import ProcessRef, StandInRecord
 
@@ -100,7 +100,7 @@ async def exec_(bundles: Bundles, wanted: Exec, fds: list[int]) -> None:
 
 async def update(bundles: Bundles, wanted: Update, fds: list[int]) -> None:
     found = _convert(wanted.resources, document.Resources, "resources")
-    await bundles.update(wanted.owner, wanted.id, bundle.update(found))
+    await bundles.update(wanted.owner, wanted.id, limits.update(found))
 
 
 async def start(bundles: Bundles, wanted: Arguments, fds: list[int]) -> None:

@@ -122,9 +122,18 @@ class Device(Document, frozen=True, kw_only=True, rename="camel"):
     gid: int | None = None
 
 
+class DeviceRule(Document, frozen=True, kw_only=True, rename="camel"):
+    allow: bool
+    type: str = "a"
+    major: int | None = None
+    minor: int | None = None
+    access: str = ""
+
+
 class Memory(Document, frozen=True, kw_only=True, rename="camel"):
     limit: int | None = None
     reservation: int | None = None
+    disable_oom_killer: bool = msgspec.field(default=False, name="disableOOMKiller")
 
 
 class Cpu(Document, frozen=True, kw_only=True, rename="camel"):
@@ -134,13 +143,36 @@ class Cpu(Document, frozen=True, kw_only=True, rename="camel"):
     cpus: str = ""
     mems: str = ""
     idle: int | None = None
+    burst: int | None = None
+    realtime_runtime: int | None = None
+    realtime_period: int | None = None
 
 
 class Pids(Document, frozen=True, kw_only=True, rename="camel"):
     limit: int | None = None
 
 
+class BlockIo(Document, frozen=True, kw_only=True, rename="camel"):
+    weight: int | None = None
+    leaf_weight: int | None = None
+    weight_device: list[Any] | None = None
+    throttle_read_bps_device: list[Any] | None = None
+    throttle_write_bps_device: list[Any] | None = None
+    throttle_read_iops_device: list[Any] | None = msgspec.field(default=None, name="throttleReadIOPSDevice")
+    throttle_write_iops_device: list[Any] | None = msgspec.field(default=None, name="throttleWriteIOPSDevice")
+
+
+class HugepageLimit(Document, frozen=True, kw_only=True, rename="camel"):
+    page_size: str
+    limit: int
+
+
 class Resources(Document, frozen=True, kw_only=True, rename="camel"):
+    devices: list[DeviceRule] | None = None
+    block_io: BlockIo | None = msgspec.field(default=None, name="blockIO")
+    hugepage_limits: list[HugepageLimit] | None = None
+    network: Any = None
+    rdma: Any = None
     memory: Memory | None = None
     cpu: Cpu | None = None
     pids: Pids | None = None
@@ -170,6 +202,11 @@ class Seccomp(Document, frozen=True, kw_only=True, rename="camel"):
     syscalls: list[Syscall] | None = None
 
 
+class Clock(Document, frozen=True, kw_only=True, rename="camel"):
+    secs: int = 0
+    nanosecs: Annotated[int, msgspec.Meta(ge=0, le=999_999_999)] = 0
+
+
 class Linux(Document, frozen=True, kw_only=True, rename="camel"):
     uid_mappings: Any = None
     gid_mappings: Any = None
@@ -185,7 +222,7 @@ class Linux(Document, frozen=True, kw_only=True, rename="camel"):
     mount_label: str = ""
     intel_rdt: Any = None
     personality: Personality | None = None
-    time_offsets: Any = None
+    time_offsets: dict[str, Clock] | None = None
 
 
 class Config(Document, frozen=True, kw_only=True, rename="camel"):

@@ -20,7 +20,7 @@ from hypercontainer.errors import (
     Unsupported,
     WrongState,
 )
-from hypercontainer.hyperd.oci import bundle, document
+from hypercontainer.hyperd.oci import bundle, document, limits
 from hypercontainer.hyperd.oci.calls import told
 from hypercontainer.hyperd.shim import cgroup_v1, cgroup_v2, options, process
 from hypercontainer.hyperd.shim import messages as m
@@ -202,6 +202,11 @@ class TaskService:
             "bundle": made.path,
             "annotations": made.annotations,
         }
+        if hooks.create_container:
+            what = "hooks.createContainer"
+            raise InvalidInput(
+                f"cannot create the container with {what}: this runtime has no mounts for them; runv has"
+            )
         await self._within.hooks(hooks.prestart, "prestart", state)
         await self._within.hooks(hooks.create_runtime, "createRuntime", state)
 
@@ -403,8 +408,8 @@ class TaskService:
         task = self._find(wanted.id)
         if wanted.resources is None:
             raise InvalidInput(f"cannot update {task.id}: the call has no resources")
-        limits = bundle.update(document.resources(wanted.resources.value))
-        await self._bundles.update(self._owner, task.id, limits)
+        wanted_limits = limits.update(document.resources(wanted.resources.value))
+        await self._bundles.update(self._owner, task.id, wanted_limits)
         return m.Empty()
 
     async def _resize(self, wanted: m.ResizePtyRequest, again: bool) -> m.Empty:

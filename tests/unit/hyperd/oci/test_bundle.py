@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hypercontainer.errors import HyperError, InvalidInput
-from hypercontainer.hyperd.oci import bundle, document
+from hypercontainer.hyperd.oci import bundle, document, limits
 from hypercontainer.model.bundle import Bind
-from hypercontainer.model.container import Capabilities, Mount, Resources, Scheduling
+from hypercontainer.model.container import Capabilities, Mount, Resources, Scheduling, TimeOffsets
 from hypercontainer.runv.spec import SPEC
 from hypercontainer.sandbox import size
 
@@ -83,10 +83,54 @@ def test_words_of_scheduling_are_the_kernels_numbers() -> None:
 def test_an_update_changes_what_it_names() -> None:
     before = Resources(memory_bytes=64 << 20, pids=9, cpu_shares=512, unified={"memory.low": "1"})
     said = document.Resources(memory=document.Memory(limit=-1), cpu=document.Cpu(quota=50_000, cpus="0-1"))
-    assert bundle.update(said).of(before) == Resources(
+    assert limits.update(said).of(before) == Resources(
         pids=9, cpu_shares=512, cpu_quota_us=50_000, unified={"memory.low": "1", "cpuset.cpus": "0-1"}
     )
-    assert bundle.update(document.Resources()).of(before) == before
+    assert limits.update(document.Resources()).of(before) == before
+
+
+def test_limits_of_pages_and_of_weight_are_files_of_version_2() -> None:
+    said = {"hugepageLimits": [{"pageSize": "2MB", "limit": 0}], "blockIO": {"weight": 1000}}
+    found, _ = bundle.config(config(linux={"resources": said}), "/b")
+    assert found.resources.unified == {"hugetlb.2MB.max": "0", "io.weight": "10000"}
+
+
+def test_a_time_namespace_has_clocks_of_its_own() -> None:
+    time = [*SPEC["linux"]["namespaces"], {"type": "time"}]
+    offsets = {"boottime": {"secs": -2, "nanosecs": 5}}
+    found, _ = bundle.config(config(linux={"namespaces": time, "timeOffsets": offsets}), "/b")
+    assert found.time_offsets == TimeOffsets(boottime_ns=-1_999_999_995)
+    found, _ = bundle.config(config(linux={"namespaces": time}), "/b")
+    assert found.time_offsets == TimeOffsets()
+    assert bundle.config(config(), "/b")[0].time_offsets is None
+
+
+DENIED, MAKING = {"allow": False, "access": "rwm"}, {"allow": True, "type": "c", "access": "m"}
+FUSE = {"type": "c", "major": 10, "minor": 229}
+
+
+@pytest.mark.parametrize(
+    ("said", "devices", "rules"),
+    [
+        ([], [], None),
+        ([DENIED, MAKING, {"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rwm"}], [], None),
+        ([DENIED, {"allow": True, **FUSE, "access": "rwm"}], [FUSE], None),
+        ([DENIED], [FUSE], []),
+        ([], [FUSE], []),
+        ([{"allow": True}, DENIED, {"allow": True, **FUSE, "access": "r"}], [], [(True, "c", 10, 229, "r")]),
+        ([DENIED, {"allow": True}], [], [(True, "a", -1, -1, "rwm")]),
+        ([DENIED, {"allow": True, "type": "c", "major": 10}], [], [(True, "c", 10, -1, "rwm")]),
+    ],
+)
+def test_rules_of_devices_that_matter(said: list[Any], devices: list[Any], rules: list[Any] | None) -> None:
+    listed = [{"path": "/dev/x", **each} for each in devices]
+    found, _ = bundle.config(config(linux={"resources": {"devices": said}, "devices": listed}), "/b")
+    rows = (
+        None
+        if found.device_rules is None
+        else [(r.allow, r.type, r.major, r.minor, r.access) for r in found.device_rules]
+    )
+    assert rows == rules
 
 
 @pytest.mark.parametrize(
@@ -112,7 +156,19 @@ def test_an_update_changes_what_it_names() -> None:
         ("no uts namespace", {"linux": {"namespaces": [*NETWORK, {"type": "pid"}, {"type": "ipc"}]}}),
         ("linux.uidMappings", {"linux": {"uidMappings": [{"containerID": 0}]}}),
         ("a 'nfs' at /n", {"mounts": [{"destination": "/n", "type": "nfs"}]}),
-        ("hooks.createContainer", {"hooks": {"createContainer": [{"path": "/x"}]}}),
+        ("hooks.startContainer #0 'x'", {"hooks": {"startContainer": [{"path": "x"}]}}),
+        ("hooks.startContainer.*timeout", {"hooks": {"startContainer": [{"path": "/x", "timeout": 0}]}}),
+        ("timeOffsets: they are of a time", {"linux": {"timeOffsets": {"boottime": {"secs": 1}}}}),
+        ("apparmorProfile 'mine'", {"process": {"apparmorProfile": "mine"}}),
+        ("selinuxLabel", {"process": {"selinuxLabel": "system_u:system_r:container_t:s0"}}),
+        ("linux.mountLabel", {"linux": {"mountLabel": "system_u:object_r:container_file_t:s0"}}),
+        ("devices: access 'x'", {"linux": {"resources": {"devices": [{"allow": True, "access": "x"}]}}}),
+        ("devices: type 'p'", {"linux": {"resources": {"devices": [{"allow": True, "type": "p"}]}}}),
+        ("hugepageLimits", {"linux": {"resources": {"hugepageLimits": [{"pageSize": "../x", "limit": 1}]}}}),
+        ("blockIO.weight 1:", {"linux": {"resources": {"blockIO": {"weight": 1}}}}),
+        ("throttleReadBpsDevice", {"linux": {"resources": {"blockIO": {"throttleReadBpsDevice": [{"major": 8}]}}}}),
+        ("disableOOMKiller", {"linux": {"resources": {"memory": {"disableOOMKiller": True}}}}),
+        ("resources.network", {"linux": {"resources": {"network": {"classID": 1}}}}),
         ("of type 'p'", {"linux": {"devices": [{"path": "/p", "type": "p"}]}}),
         ("no comparison", {"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
             {"names": ["read"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "value": 1, "op": "NO"}]}]}}}),
