@@ -43,7 +43,7 @@ void containers_list(struct buffer *result)
 struct create_args {
 	const char *id, *hostname, *pid_of, *ipc_of, *propagation;
 	const struct json *rootfs, *mounts, *all_mounts, *devices, *files, *cgroup, *sysctls, *masked_paths, *readonly_paths;
-	const struct json *time_offsets, *device_rules;
+	const struct json *time_offsets, *device_rules, *users;
 	bool read_only, privileged, own_ipc;
 	int64_t shm_bytes;
 };
@@ -61,6 +61,7 @@ static int parse_create(const struct json *args, struct create_args *a, struct r
 		FIELD(struct create_args, pid_of, JSON_STRING), FIELD(struct create_args, ipc_of, JSON_STRING),
 		FIELD(struct create_args, own_ipc, JSON_BOOL), FIELD(struct create_args, time_offsets, JSON_OBJECT),
 		FIELD(struct create_args, device_rules, JSON_ARRAY), FIELD(struct create_args, propagation, JSON_STRING),
+		FIELD(struct create_args, users, JSON_OBJECT),
 	};
 	static const struct field kinds[] = {
 		FIELD(struct rootfs_spec, lower, JSON_OBJECT), FIELD(struct rootfs_spec, upper, JSON_OBJECT),
@@ -112,7 +113,9 @@ static int choose_time(struct container *c, const struct json *offsets, struct e
 static int choose_namespaces(struct container *c, const struct create_args *a, struct error *err)
 {
 	if (keep_other(a->pid_of, c->pid_of, err) < 0 || keep_other(a->ipc_of, c->ipc_of, err) < 0 ||
-	    choose_time(c, a->time_offsets, err) < 0)
+	    choose_time(c, a->time_offsets, err) < 0 || idmap_parse(a->users, &c->ids, err) < 0)
+		return -1;
+	if (c->ids.uid_count && (c->users = idmap_namespace(&c->ids, err)) < 0)
 		return -1;
 	if (a->propagation && !propagation_of(a->propagation, &c->propagation))
 		return fail_as(err, EINVAL, "spread mounts of the root '%.20s': there is no such way", a->propagation);
@@ -150,6 +153,7 @@ static void container_free(struct container *c)
 	for (size_t i = 0; i < c->readonly_count; i++)
 		free(c->readonly[i]);
 	mounts_free(&c->mounts);
+	close_fd(&c->users);
 	free(c);
 }
 
@@ -209,7 +213,7 @@ static struct container *container_new(struct error *err)
 		fail(err, ENOMEM, "create a container");
 		return NULL;
 	}
-	c->root = c->terminals = c->cgroup = c->lower_target = c->upper_target = -1;
+	c->root = c->terminals = c->cgroup = c->users = c->lower_target = c->upper_target = -1;
 	c->number = ++numbers;
 	if (format(err, c->dir, sizeof(c->dir), "%s/c/%u", run_dir, c->number) == 0)
 		return c;

@@ -2,6 +2,7 @@
 #ifndef CONTAINER_H
 #define CONTAINER_H
 
+#include "idmap.h"
 #include "mount_list.h"
 #include "names.h"
 #include "reply.h"
@@ -37,6 +38,8 @@ struct container {
 	bool own_ipc;			/* ... or each in one of its own */
 	bool own_time;			/* the same of clocks, which are ahead of the guest's by so much: */
 	int64_t monotonic_ns, boottime_ns;
+	struct idmap ids;
+	int users;			/* its user namespace, -1: the guest's */
 	unsigned long propagation;	/* of its root, once it is that: MS_…; 0: private */
 	struct mount_list mounts;
 	char *masked[PATHS_MAX], *readonly[PATHS_MAX];

@@ -4,6 +4,7 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -262,7 +263,16 @@ static int install_filter(const struct privileges *p, struct error *err)
 	return 0;
 }
 
-int privileges_drop(const struct privileges *p, const struct identity *identity, const char *cwd, struct error *err)
+/* The last of what only the guest's root may do is done: from here on we are somebody in it. */
+static int enter_users(int users, struct error *err)
+{
+	if (users >= 0 && setns(users, CLONE_NEWUSER) < 0)
+		return fail(err, errno, "enter a user namespace");
+	return 0;
+}
+
+int privileges_drop(const struct privileges *p, const struct identity *identity, const char *cwd, int users,
+		    struct error *err)
 {
 	/* Without no_new_privs a filter may be loaded by CAP_SYS_ADMIN only: that goes last. */
 	uint64_t loader = p->seccomp && !p->no_new_privs ? 1ull << CAP_SYS_ADMIN : 0;
@@ -271,7 +281,7 @@ int privileges_drop(const struct privileges *p, const struct identity *identity,
 	bool entered = chdir(cwd) == 0;
 
 	umask(p->umask);
-	if (set_scheduling(&p->scheduling, err) < 0 || set_rlimits(p, err) < 0 || get_permitted(&have, err) < 0 ||
+	if (set_scheduling(&p->scheduling, err) < 0 || set_rlimits(p, err) < 0 || enter_users(users, err) < 0 || get_permitted(&have, err) < 0 ||
 	    drop_bounding(granted->bounding, err) < 0 || switch_user(identity, err) < 0)
 		return -1;
 	if (set_capabilities(granted, loader, have, err) < 0 || set_ambient(granted->ambient, err) < 0)

@@ -35,9 +35,9 @@ int privileges_parse(const struct json *rlimits, const char *seccomp, struct pri
 		     struct error *err);
 /* NULL: as usual. */
 int scheduling_parse(const struct json *json, struct scheduling *scheduling, struct error *err);
-/* For the rest of this process's life. After this nothing but exec should follow: the filter is on. */
+/* For the rest of this process's life, in the user namespace `users`; -1: in ours. After this nothing but exec should follow: the filter is on. */
 int privileges_drop(const struct privileges *privileges, const struct identity *identity, const char *cwd,
-		    struct error *err);
+		    int users, struct error *err);
 void limits_boot(void);			/* our own */
 
 #endif

@@ -19,7 +19,7 @@
 #include <sys/syscall.h>
 
 enum {
-	STATUS_FD = 3, EXE_FD = 4, CLEAN_FD = 5,	/* where they are in the child */
+	STATUS_FD = 3, EXE_FD = 4, USERS_FD = 5, CLEAN_FD = 6,	/* where they are in the child */
 	HIGH_FD = 256,
 	HELPER_NICE = -10,	/* nine times the usual weight: about what all containers have together */
 	FLAG_PIDFD = 0x1000,
@@ -115,9 +115,9 @@ static void reset_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-int spawn_arrange(const int stdio[3], int third, int fourth, struct error *err)
+static int arrange(const int stdio[3], int third, int fourth, int fifth, struct error *err)
 {
-	const int from[] = { stdio[0], stdio[1], stdio[2], third, fourth };
+	const int from[] = { stdio[0], stdio[1], stdio[2], third, fourth, fifth };
 	int high[COUNT(from)];
 
 	for (size_t i = 0; i < COUNT(from); i++) {
@@ -132,6 +132,11 @@ int spawn_arrange(const int stdio[3], int third, int fourth, struct error *err)
 			return fail(err, errno, "arrange descriptors");
 	}
 	return syscall(SYS_close_range, CLEAN_FD, ~0u, 0) < 0 ? fail(err, errno, "close descriptors") : 0;
+}
+
+int spawn_arrange(const int stdio[3], int third, int fourth, struct error *err)
+{
+	return arrange(stdio, third, fourth, -1, err);
 }
 
 static int join(const struct spawn *s, struct error *err)
@@ -192,16 +197,16 @@ static int found(const struct spawn *s, struct error *err)
 	return rootfs_enter(s->container, s->terminal, s->cwd, err);
 }
 
-static int own_stdio(const struct identity *identity, struct error *err)
+static int own_stdio(uid_t uid, struct error *err)
 {
 	for (int fd = 0; fd < 3; fd++) {
 		struct stat status;
 
 		/* /dev/null belongs to all */
-		if (fstat(fd, &status) < 0 || status.st_uid == identity->uid ||
+		if (fstat(fd, &status) < 0 || status.st_uid == uid ||
 		    (S_ISCHR(status.st_mode) && !isatty(fd)))
 			continue;
-		if (fchown(fd, identity->uid, (gid_t)-1) < 0)
+		if (fchown(fd, uid, (gid_t)-1) < 0)
 			return fail(err, errno, "give away descriptor %d", fd);
 	}
 	return 0;
@@ -287,10 +292,11 @@ static int prepare(const struct spawn *s, char ***argv, int *status, struct erro
 {
 	static struct identity identity;
 	struct hooks hooks = s->hooks;
+	int users = s->container->users;
 
 	setsid();
 	if (set_oom(s->oom_score_adj, err) < 0 || (s->first ? join_ipc(s, err) : join(s, err)) < 0 ||
-	    spawn_arrange(s->stdio, s->status, executable, err) < 0)
+	    arrange(s->stdio, s->status, executable, users, err) < 0)
 		return -1;
 	*status = STATUS_FD;
 	if (s->first && found(s, err) < 0)
@@ -298,13 +304,14 @@ static int prepare(const struct spawn *s, char ***argv, int *status, struct erro
 	if (s->tty && ioctl(STDIN_FILENO, TIOCSCTTY, 0) < 0)
 		return fail(err, errno, "take the terminal");
 	syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);		/* a kernel may have none */
-	if (find_identity(s, &identity, err) < 0 || own_stdio(&identity, err) < 0 ||
+	if (find_identity(s, &identity, err) < 0 || own_stdio(idmap_outside(&s->container->ids, identity.uid), err) < 0 ||
 	    set_environment(s, identity.home, err) < 0 || !(*argv = make_argv(s, err)))
 		return -1;
 	if (s->init && fcntl(STATUS_FD, F_SETFD, 0) < 0)
 		return fail(err, errno, "pass a descriptor on");
 	setpriority(PRIO_PROCESS, 0, 0);	/* ours was for the way here: in a crowd that would take seconds */
-	if (hooks_prepare(&hooks, err) < 0 || privileges_drop(&s->privileges, &identity, s->cwd, err) < 0)
+	users = users < 0 ? -1 : USERS_FD;
+	if (hooks_prepare(&hooks, err) < 0 || privileges_drop(&s->privileges, &identity, s->cwd, users, err) < 0)
 		return -1;
 	return hooks_run(&hooks, err);
 }

@@ -59,13 +59,14 @@ RESOLVER = Feature("resolver", "ask an engine's resolver for names")
 TIME = Feature("time", "give the container clocks of its own")
 START_HOOKS = Feature("start-hooks", "run hooks in the container before it starts")
 DEVICE_RULES = Feature("device-rules", "rule who may use which devices")
+USERS = Feature("users", "give the container a user namespace of its own")
 PROPAGATION = Feature("propagation", "choose how mounts of a root file system spread")
 
 # Of the guests of this version.
 FEATURES = (
     ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES, LAYERS, ROOTFS, NAMESERVER,
     GROUP_NAMES, SOCKETS, ARCHIVE_USER, OVER, NAMESPACES, SCHEDULING, RESOLVER,
-    TIME, START_HOOKS, DEVICE_RULES, PROPAGATION,
+    TIME, START_HOOKS, DEVICE_RULES, PROPAGATION, USERS,
 )  # fmt: skip
 
 
@@ -229,6 +230,19 @@ class TimeOffsets(Request, frozen=True, kw_only=True):
     boottime_ns: int = 0
 
 
+class IdRange(Request, frozen=True, kw_only=True):
+    """See model.container.IdRange."""
+
+    inside: int
+    outside: int
+    size: int
+
+
+class Users(Request, frozen=True, kw_only=True):
+    uids: list[IdRange]
+    gids: list[IdRange]
+
+
 class File(Request, frozen=True, kw_only=True):
     path: str
     content: bytes
@@ -263,6 +277,7 @@ class ContainerCreate(Request, frozen=True, kw_only=True):
         "time_offsets": TIME,
         "device_rules": DEVICE_RULES,
         "propagation": PROPAGATION,
+        "users": USERS,
     }
 
     id: str
@@ -285,6 +300,7 @@ class ContainerCreate(Request, frozen=True, kw_only=True):
     time_offsets: TimeOffsets | None = None
     device_rules: list[DeviceRule] | None = None  # None: `devices` may be used
     propagation: str = ""
+    users: Users | None = None
 
 
 class Stage(Request, frozen=True, kw_only=True):

@@ -105,6 +105,21 @@ class TimeOffsets(Value, frozen=True, kw_only=True):
     boottime_ns: int = 0
 
 
+class IdRange(Value, frozen=True, kw_only=True):
+    """`size` ids: from `inside` on in the container, from `outside` on in the guest, and on shared file systems."""
+
+    inside: int
+    outside: int
+    size: int
+
+
+class Users(Value, frozen=True, kw_only=True):
+    """Of a user namespace."""
+
+    uids: list[IdRange]
+    gids: list[IdRange]
+
+
 class Resources(Value, frozen=True, kw_only=True):
     """Limits inside the guest; 0 = none. `unified`: files of cgroup v2, and what is written to them."""
 
@@ -132,6 +147,7 @@ class ContainerConfig(Value, frozen=True, kw_only=True):
     pid_of: str = ""  # id of the container whose pid namespace its processes are in; "" = one of its own, or the pod's
     ipc_of: str = ""  # the same of IPC; "" = the machine's
     own_ipc: bool = False  # its own, and not the machine's
+    users: Users | None = None  # of a user namespace of its own; None = it has the machine's
     time_offsets: TimeOffsets | None = None  # of a time namespace of its own; None = it has the machine's
     resources: Resources = Resources()
     annotations: dict[str, str] = {}

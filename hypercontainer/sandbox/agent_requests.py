@@ -11,7 +11,7 @@ import msgspec
 from hypercontainer.agent import messages as m
 from hypercontainer.hypervisor.base import HOT_NICS, SHARE_TAG, SNAPSHOT_MAC
 from hypercontainer.model import defaults
-from hypercontainer.model.container import Capabilities, DeviceRule, Mount, Process, Resources, Scheduling
+from hypercontainer.model.container import Capabilities, DeviceRule, Mount, Process, Resources, Scheduling, Users
 from hypercontainer.model.record import (
     BundleRecord,
     ContainerRecord,
@@ -151,11 +151,17 @@ def container_create(container: ContainerRecord, memory_mib: int = 0) -> m.Conta
         time_offsets=m.TimeOffsets(**msgspec.structs.asdict(config.time_offsets)) if config.time_offsets else None,
         device_rules=_rules(config.device_rules),
         propagation=config.propagation,
+        users=_users(config.users) if config.users else None,
     )
 
 
 def _rules(rules: Sequence[DeviceRule] | None) -> list[m.DeviceRule] | None:
     return None if rules is None else [m.DeviceRule(**msgspec.structs.asdict(rule)) for rule in rules]
+
+
+def _users(users: Users) -> m.Users:
+    uids, gids = ([m.IdRange(**msgspec.structs.asdict(each)) for each in ids] for ids in (users.uids, users.gids))
+    return m.Users(uids=uids, gids=gids)
 
 
 def _mount(mount: Mount, shared: Mapping[str, MountRecord]) -> m.Mount:

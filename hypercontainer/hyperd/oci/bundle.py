@@ -11,7 +11,17 @@ from hypercontainer.hyperd.oci import document, limits, scheduling
 from hypercontainer.lib import kubernetes, libseccomp
 from hypercontainer.model import capabilities, ulimits
 from hypercontainer.model.bundle import Bind, Bundle, BundleExec
-from hypercontainer.model.container import Capabilities, ContainerConfig, Device, Mount, Process, Resources, TimeOffsets
+from hypercontainer.model.container import (
+    Capabilities,
+    ContainerConfig,
+    Device,
+    IdRange,
+    Mount,
+    Process,
+    Resources,
+    TimeOffsets,
+    Users,
+)
 from hypercontainer.model.record import StandInRecord
 from hypercontainer.model.ulimits import Rlimit
 
@@ -23,6 +33,8 @@ NAMESPACES = ("pid", "network", "ipc", "uts", "mount", "user", "cgroup", "time")
 SHARED = ("pid", "ipc", "uts")  # which containers of one machine can have together, beside the network
 PROPAGATIONS = ("private", "slave", "shared", "unbindable")
 HOSTNAME_BYTES = 64
+MAX_MAPPINGS = 64
+NO_IDMAPS = "the machine's kernel maps no ids on shared folders"
 MAX_OFFSET_S = 4_000_000_000  # what a kernel can count, and more than it takes
 # Those that engines give whom nobody has said anything of. They keep a container from its host's kernel.
 USUAL_PROFILES = re.compile(r"unconfined|docker-default|crio-default|cri-containerd\.apparmor\.d|containers-default-.*")
@@ -110,17 +122,19 @@ def config(found: document.Config, bundle: str, trees: Mapping[str, int] = {}) -
     assert found.process  # noqa: S101  document.checked
     refuse(found, linux)
     mounts, binds = _mounts(found.mounts or [], bundle, trees)
+    users = _users(linux)
     resources, devices = linux.resources or document.Resources(), [_device(each) for each in linux.devices or []]
     return ContainerConfig(
         process=process(found.process, linux.seccomp, linux.personality),
         hostname=found.hostname,
         read_only=bool(found.root and found.root.readonly),
-        mounts=mounts,
+        mounts=[_owned(mount, users) for mount in mounts] if users else mounts,
         masked_paths=linux.masked_paths or [],
         readonly_paths=linux.readonly_paths or [],
         devices=devices,
         device_rules=limits.device_rules(resources.devices or [], devices),
         propagation=linux.rootfs_propagation,
+        users=users,
         time_offsets=_time_offsets(linux),
         sysctl=linux.sysctl or {},
         resources=limits.update(resources).of(USUAL),
@@ -136,16 +150,12 @@ def refuse(found: document.Config, linux: document.Linux) -> None:
     for kind in ("mount", "user", "cgroup", "time"):
         if kinds.get(kind):
             raise _unsupported(f"linux.namespaces: a {kind} namespace of this host", "it is not in the machine")
-    if "user" in kinds:
-        raise _unsupported("linux.namespaces: a user namespace")
     for kind in ("network", "pid", "ipc", "uts"):
         if kind not in kinds:
             raise _unsupported(f"linux.namespaces: no {kind} namespace, which is the host's", "give it one of its own")
     if len(found.hostname) > HOSTNAME_BYTES:
         raise InvalidInput(f"invalid hostname {found.hostname[:80]!r}: {HOSTNAME_BYTES} letters at most")
     for name, value in (
-        ("linux.uidMappings", linux.uid_mappings),
-        ("linux.gidMappings", linux.gid_mappings),
         ("linux.intelRdt", linux.intel_rdt),
         ("linux.mountLabel", linux.mount_label),
     ):
@@ -155,6 +165,39 @@ def refuse(found: document.Config, linux: document.Linux) -> None:
         if not hook.path.startswith("/") or (hook.timeout is not None and hook.timeout <= 0):
             why = "it is no absolute path" if not hook.path.startswith("/") else "a timeout is more than 0 seconds"
             raise InvalidInput(f"invalid hooks.startContainer #{n} {hook.path[:60]!r}: {why}")
+
+
+def _users(linux: document.Linux) -> Users | None:
+    said = {"uidMappings": linux.uid_mappings or [], "gidMappings": linux.gid_mappings or []}
+    if "user" not in _namespaces(linux):
+        if name := next((name for name, found in said.items() if found), ""):
+            raise InvalidInput(f"invalid linux.{name}: they are of a user namespace, and there is none in the list")
+        return None
+    for name, found in said.items():
+        if not 1 <= len(found) <= MAX_MAPPINGS:
+            raise InvalidInput(f"invalid linux.{name}: a user namespace has 1 to {MAX_MAPPINGS} of them")
+        for each in found:
+            if each.size < 1 or max(each.container_id, each.host_id) + each.size > 2**32 - 1:
+                raise InvalidInput(f"invalid linux.{name}: there are no {each.size} ids from {each.host_id} on")
+    uids, gids = (
+        [IdRange(inside=each.container_id, outside=each.host_id, size=each.size) for each in found]
+        for found in said.values()
+    )
+    return Users(uids=uids, gids=gids)
+
+
+def _owned(mount: Mount, users: Users) -> Mount:
+    """With ids as they are outside, for the guest's root mounts it. Where none is said, the container's root has it."""
+    if mount.type not in ("tmpfs", "dev", "devpts"):
+        return mount
+    said = dict(option.partition("=")[::2] for option in mount.options if option.startswith(("uid=", "gid=")))
+    kept = [option for option in mount.options if not option.startswith(("uid=", "gid="))]
+    for name, ranges in (("uid", users.uids), ("gid", users.gids)):
+        id = int(said[name]) if said.get(name, "").isdecimal() else 0
+        outside = next((r.outside + id - r.inside for r in ranges if r.inside <= id < r.inside + r.size), None)
+        if outside is not None and (name in said or mount.type != "devpts"):
+            kept.append(f"{name}={outside}")
+    return msgspec.structs.replace(mount, options=kept)
 
 
 def _time_offsets(linux: document.Linux) -> TimeOffsets | None:
@@ -260,7 +303,11 @@ def _mounts(found: Sequence[document.Mount], bundle: str, trees: Mapping[str, in
     for each in (_placed(mount) for mount in found):
         options = each.options or []
         if each.uid_mappings or each.gid_mappings:
-            raise _unsupported(f"mounts: {each.destination} with idmaps")
+            raise _unsupported(
+                f"mounts: {each.destination} with {'uidMappings' if each.uid_mappings else 'gidMappings'}", NO_IDMAPS
+            )
+        if idmap := {"idmap", "ridmap"} & set(options):
+            raise _unsupported(f"mounts: {each.destination} with {idmap.pop()}", NO_IDMAPS)
         if _is_bind(each):
             source = os.path.join(bundle, each.source)
             if each.destination == SHM and source in trees and (size := _shm_bytes(source, trees[source])):

@@ -89,6 +89,12 @@ class Root(Document, frozen=True, kw_only=True, rename="camel"):
     readonly: bool = False
 
 
+class IdMapping(Document, frozen=True, kw_only=True, rename="camel"):
+    container_id: Id = msgspec.field(name="containerID")
+    host_id: Id = msgspec.field(name="hostID")
+    size: int
+
+
 class Mount(Document, frozen=True, kw_only=True, rename="camel"):
     destination: str
     type: str = ""
@@ -208,8 +214,8 @@ class Clock(Document, frozen=True, kw_only=True, rename="camel"):
 
 
 class Linux(Document, frozen=True, kw_only=True, rename="camel"):
-    uid_mappings: Any = None
-    gid_mappings: Any = None
+    uid_mappings: list[IdMapping] | None = None
+    gid_mappings: list[IdMapping] | None = None
     sysctl: dict[str, str] | None = None
     resources: Resources | None = None
     cgroups_path: str = ""

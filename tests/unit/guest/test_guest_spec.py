@@ -128,3 +128,36 @@ def test_the_root_spreads_its_mounts_as_it_is_said(guest: Guest, word: str, tag:
     guest.first()
     line = guest.sh("grep ' / / ' /proc/self/mountinfo || head -n 1 /proc/self/mountinfo")[1]
     assert f" {tag}" in line
+
+
+IDS = [{"inside": 0, "outside": 100000, "size": 1000}]
+USERS = {"uids": IDS, "gids": IDS}
+
+
+def test_a_user_namespace_maps_ids_for_all_processes(guest: Guest) -> None:
+    made(guest, users=USERS)
+    (guest.lower / "tmp/secret").write_text("secret")
+    (guest.lower / "tmp/secret").chmod(0o600)
+    guest.first("sh", "-c", "id -u >/tmp/first; exec sleep 1000")
+    script = "until [ -s /tmp/first ]; do :; done; cat /tmp/first; stat -c '%u %g' /tmp/first; cat /proc/self/uid_map"
+    out = guest.sh(script, capabilities=["CAP_DAC_OVERRIDE", "CAP_CHOWN"])[1].split()
+    assert out == ["0", "0", "0", "0", "100000", "1000"]
+    assert guest.sh("readlink /proc/self/ns/user; readlink /proc/1/ns/user")[1].split()[0] != ""
+    status, _, err = guest.sh("cat /tmp/secret", capabilities=["CAP_DAC_OVERRIDE"])
+    assert status and "ermission denied" in err
+    status, out_, _ = guest.sh("id -u; id -g; echo x >/dev/null", user="5:7")
+    assert (status, out_.split()) == (0, ["5", "7"])
+
+
+def test_a_user_who_is_nobody_outside_is_refused(guest: Guest) -> None:
+    made(guest, users=USERS)
+    with pytest.raises(Refused) as refused:
+        guest.first(user="1000")
+    assert refused.value.errno == errno.EINVAL
+
+
+@pytest.mark.parametrize("ids", [[], [{**IDS[0], "size": 0}], [IDS[0], IDS[0]]])
+def test_ids_that_cannot_be_mapped_are_refused(guest: Guest, ids: list[dict[str, int]]) -> None:
+    with pytest.raises(Refused):
+        made(guest, users={"uids": IDS, "gids": ids})
+    made(guest)

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from hypercontainer.errors import HyperError, InvalidInput
 from hypercontainer.hyperd.oci import bundle, document, limits
 from hypercontainer.model.bundle import Bind
-from hypercontainer.model.container import Capabilities, Mount, Resources, Scheduling, TimeOffsets
+from hypercontainer.model.container import Capabilities, IdRange, Mount, Resources, Scheduling, TimeOffsets, Users
 from hypercontainer.runv.spec import SPEC
 from hypercontainer.sandbox import size
 
 NETWORK = [{"type": "network"}]
+OWN = SPEC["linux"]["namespaces"]
 
 
 def config(**changes: Any) -> document.Config:
@@ -95,6 +96,20 @@ def test_limits_of_pages_and_of_weight_are_files_of_version_2() -> None:
     assert found.resources.unified == {"hugetlb.2MB.max": "0", "io.weight": "10000"}
 
 
+def test_a_user_namespace_has_its_tmpfs_mounts() -> None:
+    ids = [{"containerID": 0, "hostID": 100_000, "size": 10}]
+    spaces = [*SPEC["linux"]["namespaces"], {"type": "user"}]
+    mounts = [
+        {"destination": "/run", "type": "tmpfs", "options": ["mode=755", "uid=3"]},
+        {"destination": "/dev/pts", "type": "devpts", "options": ["gid=5"]},
+    ]
+    linux = {"namespaces": spaces, "uidMappings": ids, "gidMappings": ids}
+    found, _ = bundle.config(config(linux=linux, mounts=mounts), "/b")
+    ranges = [IdRange(inside=0, outside=100_000, size=10)]
+    assert found.users == Users(uids=ranges, gids=ranges)
+    assert [mount.options for mount in found.mounts] == [["mode=755", "uid=100003", "gid=100000"], ["gid=100005"]]
+
+
 def test_a_time_namespace_has_clocks_of_its_own() -> None:
     time = [*SPEC["linux"]["namespaces"], {"type": "time"}]
     offsets = {"boottime": {"secs": -2, "nanosecs": 5}}
@@ -154,7 +169,10 @@ def test_rules_of_devices_that_matter(said: list[Any], devices: list[Any], rules
         ("a mount namespace of this host", {"linux": {"namespaces": [*NETWORK, {"type": "mount", "path": "/x"}]}}),
         ("no pid namespace, which is the host's", {"linux": {"namespaces": NETWORK}}),
         ("no uts namespace", {"linux": {"namespaces": [*NETWORK, {"type": "pid"}, {"type": "ipc"}]}}),
-        ("linux.uidMappings", {"linux": {"uidMappings": [{"containerID": 0}]}}),
+        ("uidMappings: they are of a user", {"linux": {"uidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]}}),
+        ("uidMappings: a user namespace has", {"linux": {"namespaces": [*OWN, {"type": "user"}]}}),
+        ("/m with idmap", {"mounts": [{"destination": "/m", "source": "/x", "options": ["bind", "idmap"]}]}),
+        ("/m with uidMappings", {"mounts": [{"destination": "/m", "type": "tmpfs", "uidMappings": [{}]}]}),
         ("a 'nfs' at /n", {"mounts": [{"destination": "/n", "type": "nfs"}]}),
         ("hooks.startContainer #0 'x'", {"hooks": {"startContainer": [{"path": "x"}]}}),
         ("hooks.startContainer.*timeout", {"hooks": {"startContainer": [{"path": "/x", "timeout": 0}]}}),
