@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.oci.bundle import Bundle
 from tests.oci.runtime import Container, Runtime
 
 
@@ -247,3 +248,30 @@ def test_a_hostname_without_a_namespace_for_it_is_refused(oci: Runtime) -> None:
     bundle = oci.bundle()
     bundle.linux["namespaces"] = [one for one in bundle.linux["namespaces"] if one["type"] != "uts"]
     oci.refuses(bundle)
+
+
+def mapped(bundle: Bundle) -> Bundle:
+    """In a user namespace whose root is 100000 outside."""
+    bundle.namespace("user")
+    for kind in ("uidMappings", "gidMappings"):
+        bundle.linux[kind] = [{"containerID": 0, "hostID": 100_000, "size": 1000}]
+    return bundle
+
+
+def test_root_of_a_user_namespace_has_its_tmpfs(oci: Runtime) -> None:
+    bundle = mapped(oci.bundle("sh", "-c", "stat -c '%u %g' /dev/shm /run; touch /run/x /dev/x; stat -c %u /run/x"))
+    (bundle.rootfs / "run").mkdir(exist_ok=True)  # who is nobody outside could not make it
+    bundle.mount("/run", "tmpfs", "mode=755", type="tmpfs")
+    assert oci.run(bundle) == (0, "0 0\n0 0\n0\n", "")
+
+
+def test_an_exec_is_in_the_user_namespace(oci: Runtime) -> None:
+    container = oci.start(mapped(oci.bundle()))
+    assert container.exec("sh", "-c", "id -u; cat /proc/self/uid_map").out.split() == ["0", "0", "100000", "1000"]
+
+
+def test_another_user_of_a_user_namespace(oci: Runtime) -> None:
+    bundle = mapped(oci.bundle("sh", "-c", "id -u; touch /tmp/mine"))
+    bundle.process["user"] = {"uid": 7, "gid": 7}
+    assert oci.run(bundle).out == "7\n"
+    assert (bundle.rootfs / "tmp/mine").stat().st_uid == 100_007
