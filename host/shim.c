@@ -2,12 +2,15 @@
  *
  * containerd takes a connection that breaks for a dead shim, and kills what it stood for. So this process has them, and
  * passes ttrpc's frames on to hyperd as they are, under numbers of its own. It keeps each request that has no answer:
- * when hyperd was killed and comes back, it is given them again, with a flag that says so. docs/shim.md has the rules.
+ * when hyperd was killed and comes back, it is given them again, with a flag that says so. Outputs that a hyperd is about
+ * to hand over it keeps open meanwhile: whoever reads a fifo takes the death of its last writer for the end. docs/shim.md
+ * has the rules.
  *
  * Descriptor 0 is a frame that it says first to each hyperd: who it is. Descriptor 3 listens on SOCKET.
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -19,8 +22,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { END = 0, REQUEST = 1, RESPONSE = 2, AGAIN = 0x80 };
-enum { LISTENING = 3, CALLERS = 16, RETRY_MS = 50, MAX_MESSAGE = 4 << 20, MAX_KEPT = 16 << 20, MAX_GREETING = 64 << 10 };
+enum { END = 0, REQUEST = 1, RESPONSE = 2, HOLD = 4, AGAIN = 0x80 };
+enum { LISTENING = 3, CALLERS = 16, RETRY_MS = 50, MAX_MESSAGE = 4 << 20, MAX_KEPT = 16 << 20, MAX_GREETING = 64 << 10, MAX_HELD = 32 };
 
 struct header {	/* big-endian */
 	uint32_t length, stream;
@@ -42,6 +45,7 @@ static size_t kept;
 static uint32_t last = 1;	/* 1 is the greeting's */
 static char greeting[MAX_GREETING];
 static size_t greeting_size;
+static int held[MAX_HELD], holds;
 
 static bool send_all(int fd, const void *from, size_t size)
 {
@@ -162,6 +166,23 @@ static bool ask(int caller)
 	return true;
 }
 
+/* Both ends of fifos, each path with a 0 behind it; without any: let go of all. What is no fifo is left to hyperd. */
+static void hold(struct request *r)
+{
+	char *path = (char *)(r->frame + 1), *end = (char *)r->frame + r->size;
+
+	if (path == end)
+		while (holds)
+			close(held[--holds]);
+	for (char *stop; path < end && (stop = memchr(path, 0, (size_t)(end - path))); path = stop + 1) {
+		int fd = holds < MAX_HELD ? open(path, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : -1;
+		if (fd >= 0)
+			held[holds++] = fd;
+	}
+	if (!send_all(hyperd, r->frame, r->size))
+		leave();
+}
+
 /* False: that was the end, on hyperd's word. */
 static bool answer(void)
 {
@@ -169,6 +190,11 @@ static bool answer(void)
 
 	if (!r) {
 		leave();
+		return true;
+	}
+	if (r->frame[0].kind == HOLD) {
+		hold(r);
+		free(r);
 		return true;
 	}
 	bool on = r->frame[0].kind != END;

@@ -17,6 +17,7 @@ from hypercontainer.hyperd.listen import listen
 from hypercontainer.hyperd.shim import messages as m
 from hypercontainer.hyperd.shim import process
 from hypercontainer.hyperd.shim.bundle import Within
+from hypercontainer.hyperd.shim.holder import HOLD, Holder
 from hypercontainer.hyperd.shim.publisher import Publisher
 from hypercontainer.hyperd.shim.task import KILLED, TaskService, told_to_hooks
 from hypercontainer.hyperd.shim.wire import read_frame
@@ -93,8 +94,11 @@ class ShimDoor:
         elif (call.service, call.method) == (SERVICE, "Serve"):
             publisher = Publisher(who.events, who.namespace)
             stand_ins = str(self._stand_ins)
-            service = TaskService(self._engine.bundles, who.owner, _peer(writer), stand_ins, publisher, self._adopt)
-            await Connection(service, publisher, reader, writer).serve(who.id)
+            holder = Holder(writer)
+            service = TaskService(
+                self._engine.bundles, who.owner, _peer(writer), stand_ins, publisher, holder, self._adopt
+            )
+            await Connection(service, publisher, holder, reader, writer).serve(who.id)
         else:
             raise InvalidInput(f"there is no call {call.service[:60]}.{call.method[:60]}")
 
@@ -133,10 +137,12 @@ class Connection:
         self,
         service: TaskService,
         publisher: Publisher,
+        holder: Holder,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        self._service, self._publisher, self._reader, self._writer = service, publisher, reader, writer
+        self._service, self._publisher, self._holder = service, publisher, holder
+        self._reader, self._writer = reader, writer
         self._calls: set[asyncio.Task[None]] = set()
 
     async def serve(self, id: str) -> None:
@@ -144,6 +150,9 @@ class Connection:
         try:
             await self._service.recover(id)
             while not self._service.ended and (frame := await read_frame(self._reader)):
+                if frame.kind == HOLD:
+                    self._holder.answered()
+                    continue
                 call = asyncio.create_task(self._answer(frame))
                 self._calls.add(call)
                 call.add_done_callback(self._calls.discard)

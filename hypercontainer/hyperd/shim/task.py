@@ -25,6 +25,7 @@ from hypercontainer.hyperd.oci.calls import told
 from hypercontainer.hyperd.shim import cgroup_v1, cgroup_v2, options, process
 from hypercontainer.hyperd.shim import messages as m
 from hypercontainer.hyperd.shim.bundle import Added, Note, Stdio, Within
+from hypercontainer.hyperd.shim.holder import Holder
 from hypercontainer.hyperd.shim.process import FurtherProcess, Process
 from hypercontainer.hyperd.shim.publisher import Publisher
 from hypercontainer.lib import kubernetes, proc, protobuf
@@ -68,11 +69,12 @@ class TaskService:
         shim: ProcessRef,
         stand_ins: str,
         publisher: Publisher,
+        holder: Holder,
         adopt: Callable[[StandIn], None],
     ) -> None:
         """`adopt`: sees to it that a stand-in is reaped, which may be long after this."""
         self._bundles, self._owner, self._shim, self._door = bundles, owner, shim, stand_ins
-        self._adopt = adopt
+        self._adopt, self._holder = adopt, holder
         self._within, self._publisher = Within(shim), publisher
         self._tasks: dict[str, Task] = {}
         self._work: set[asyncio.Task[None]] = set()
@@ -141,6 +143,10 @@ class TaskService:
         if wanted.checkpoint:
             raise Unsupported("create a task from a checkpoint", "virtual machines")
         options.check(wanted.options)
+        async with self._holder.held(wanted.stdout, wanted.stderr):
+            return await self._made(wanted, again)
+
+    async def _made(self, wanted: m.CreateTaskRequest, again: bool) -> m.CreateTaskResponse:
         if again and (pid := await self._made_before(wanted.id)):
             return m.CreateTaskResponse(pid=pid)
         stdio = Stdio(stdin=wanted.stdin, stdout=wanted.stdout, stderr=wanted.stderr, terminal=wanted.terminal)

@@ -160,3 +160,18 @@ def test_it_is_small() -> None:
     assert os.stat(PROGRAM).st_size < 64 << 10
     said = subprocess.run([PROGRAM], capture_output=True, timeout=LIMIT_S)
     assert said.returncode == 1 and b"not by hand" in said.stderr
+
+
+def test_who_reads_an_output_does_not_see_that_its_hyperd_dies(shim: Shim, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    hold = Frame(0, 4, 0, f"{fifo}\0/nosuch\0".encode())
+    with open(os.open(fifo, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as reader:
+        with shim.hyperd() as hyperd:
+            hyperd.sendall(hold.encode())
+            assert receive(hyperd) == hold  # it is open
+        with shim.hyperd() as hyperd:
+            assert reader.read(1) is None  # nothing, and not the end
+            hyperd.sendall(Frame(0, 4, 0, b"").encode())
+            assert receive(hyperd) == Frame(0, 4, 0, b"")
+            assert reader.read(1) == b""
