@@ -4,8 +4,8 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from hypercontainer.testing.daemon import Result
@@ -27,20 +27,36 @@ class Dockerd:
         self, folder: Path, *, network: bool = False, flags: Sequence[str] = (), env: Mapping[str, str] = {}
     ) -> None:
         self.folder, self.socket, self.env = folder, folder / "docker.sock", {**os.environ, **env}
-        with open(folder / "log", "wb") as log:
+        self._argv = [
+            str(DOCKERD), *(() if network else ALONE),
+            "--oom-score-adjust", "0",
+            "--data-root", str(folder / "data"),
+            "--exec-root", str(folder / "exec"),
+            "--pidfile", str(folder / "pid"),
+            "--host", f"unix://{self.socket}",
+            *flags,
+        ]  # fmt: skip
+        self._start([*UNSHARED, *(NETWORK if network else ())])
+
+    def _start(self, within: Sequence[str], pass_fds: Sequence[int] = ()) -> None:
+        with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(
-                [
-                    *UNSHARED, *(NETWORK if network else ()), str(DOCKERD), *(() if network else ALONE),
-                    "--oom-score-adjust", "0",
-                    "--data-root", str(folder / "data"),
-                    "--exec-root", str(folder / "exec"),
-                    "--pidfile", str(folder / "pid"),
-                    "--host", f"unix://{self.socket}",
-                    *flags,
-                ],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env,
+                [*within, *self._argv],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env, pass_fds=pass_fds,
             )  # fmt: skip
         self.inside = ["nsenter", f"--net=/proc/{self.process.pid}/ns/net"]
+
+    def restart(self, between: Callable[[], None]) -> None:
+        """End it and, after `between`, have another one in its namespaces; --live-restore keeps containers running."""
+        with ExitStack() as stack:
+            files = [stack.enter_context(open(f"/proc/{self.process.pid}/ns/{kind}")) for kind in ("mnt", "net")]
+            mnt, net = (file.fileno() for file in files)
+            self.process.terminate()
+            self.process.wait(60)
+            between()
+            self._start(["nsenter", f"--mount=/proc/self/fd/{mnt}", f"--net=/proc/self/fd/{net}"], [mnt, net])
+        if not self.answers():
+            raise OSError(f"dockerd does not answer:\n{self.log()[-2000:]}")
 
     def log(self) -> str:
         return (self.folder / "log").read_text(errors="replace")

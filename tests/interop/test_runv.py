@@ -1,5 +1,6 @@
 """docker with runv as the runtime: what dockerd makes of it, beside runc."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -241,3 +242,64 @@ def test_networks_come_and_go_while_it_runs(docker: Docker) -> None:
         docker("rm", "-f", "web", "mover")
         for network in ("one", "two"):
             docker("network", "rm", network)
+
+
+@pytest.fixture(scope="module")
+def restored(shared_hyperd: PrivateDaemon, busybox_archive: Path) -> Iterator[Docker]:
+    """A dockerd that leaves its containers running when it ends."""
+    env = {"HYPER_OCI_HOST": f"unix://{shared_hyperd.folder}/hyper-oci.sock"}
+    flags = ["--add-runtime", f"runv={shared_hyperd.bin}/runv", "--live-restore"]
+    with dockerd(network=True, flags=flags, env=env) as daemon:
+        docker = Docker(daemon, shared_hyperd)
+        docker.ok("load", "-q", "-i", str(busybox_archive))
+        yield docker
+
+
+@pytest.mark.parametrize("runtime", ["runc", "runv"])
+def test_a_container_lives_through_another_dockerd(restored: Docker, runtime: str) -> None:
+    """And through another hyperd, which came in the meantime."""
+    docker, script = restored, "mkfifo /p; echo ready; while read line </p; do echo got $line; done"
+    docker.ok("run", "-d", "--name", "on", "--runtime", runtime, "busybox", "sh", "-c", script)
+
+    def says(line: str) -> None:
+        with subprocess.Popen(docker.daemon.argv("logs", "-f", "on"), stdout=subprocess.PIPE, text=True) as logs:
+            assert logs.stdout
+            assert any(found.strip() == line for found in logs.stdout)
+            logs.kill()
+
+    def hyperd_dies() -> None:
+        docker.hyper.signal(signal.SIGKILL)
+        docker.hyper.start()
+
+    try:
+        says("ready")
+        docker.ok("exec", "on", "sh", "-c", "echo before >/p")
+        says("got before")
+        docker.daemon.restart(hyperd_dies)
+        assert docker.ok("inspect", "-f", "{{.State.Status}} {{.RestartCount}}", "on") == "running 0"
+        docker.ok("exec", "on", "sh", "-c", "echo after >/p")
+        says("got after")
+        assert docker.ok("logs", "on").split("\n") == ["ready", "got before", "got after"]
+        docker.ok("stop", "-t", "0", "on")
+        assert docker.ok("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "on") == "exited 137"
+    finally:
+        docker("rm", "-f", "on")
+
+
+def test_a_machine_that_dies_is_followed_by_another_one(docker: Docker) -> None:
+    """SIGKILL of QEMU, with docker's policy for a restart."""
+    docker.ok("run", "-d", "--name", "again", "--restart", "always", "busybox", "sh", "-c", "echo begun; sleep 1000")
+
+    def begun(times: int) -> None:
+        while docker.ok("logs", "again").split() != ["begun"] * times:
+            pass  # a log that is followed ends with the container
+
+    try:
+        begun(1)
+        files = [file for file in (docker.hyper.folder / "run/pods").glob("*/qemu.pid") if "-" not in file.parent.name]
+        [vmm] = [int(file.read_text().splitlines()[1].split()[0]) for file in files]  # others wait in the pool
+        os.kill(vmm, signal.SIGKILL)
+        begun(2)
+        assert docker.ok("inspect", "-f", "{{.State.Running}} {{.RestartCount}}", "again") == "true 1"
+    finally:
+        docker("rm", "-f", "again")
