@@ -269,12 +269,19 @@ def process(
             inheritable=_known(caps.inheritable),
             ambient=_known([name for name in caps.ambient or [] if name in given]),
         ),
-        rlimits=[Rlimit(type=limit.type, soft=limit.soft, hard=limit.hard) for limit in found.rlimits or []],
+        rlimits=[
+            Rlimit(type=limit.type, soft=_rlimit(limit.soft), hard=_rlimit(limit.hard)) for limit in found.rlimits or []
+        ],
         no_new_privileges=found.no_new_privileges,
         oom_score_adj=found.oom_score_adj or 0,
         seccomp=_seccomp(seccomp) if seccomp else b"",
         scheduling=scheduling.scheduling(found, personality),
     )
+
+
+def _rlimit(said: int) -> int:
+    """OCI's 2**64 - 1 is no limit, which the guest's agent knows as -1."""
+    return ulimits.UNLIMITED if said > ulimits.HIGHEST else said
 
 
 def _known(names: list[str] | None) -> list[str]:

@@ -210,3 +210,11 @@ def test_whatever_is_in_it_is_understood_or_refused(changes: dict[str, Any]) -> 
         bundle.config(document.config(msgspec.json.encode({**SPEC, **changes})), "/b")
     except HyperError:
         pass
+
+
+def test_a_limit_that_is_none_is_none_in_the_guest() -> None:
+    found = document.Process(
+        args=["x"], cwd="/", rlimits=[document.Rlimit(type="RLIMIT_MEMLOCK", soft=5, hard=2**64 - 1)]
+    )
+    [limit] = bundle.process(found).rlimits
+    assert (limit.soft, limit.hard) == (5, -1)
