@@ -211,6 +211,24 @@ def resources(limits: object) -> m.Any:
     return m.Any(type_url=url, value=json.dumps(limits).encode())
 
 
+def test_a_program_or_a_file_takes_the_output(ctr: Ctr) -> None:
+    program, log = ctr.daemon.folder / "program", ctr.daemon.folder / "log.txt"
+    who = 'echo "$1 $CONTAINER_ID $CONTAINER_NAMESPACE" >who; exec 5>&-'
+    program.write_text(f"#!/bin/bash\ncd {ctr.daemon.folder}; {who}; cat <&3 >out; cat <&4 >err; mv out all\n")
+    program.chmod(0o755)
+    command = ("sh", "-c", "echo out; echo err >&2; exit 3")
+    for uri in (f"binary://{program}?words=x", f"file://{log}", f"file://{log}"):
+        ctr.ok("run", "-d", "--log-uri", uri, *RUNTIME, IMAGE, "one", *command)
+        until(lambda: ctr.task("one")[1] == "STOPPED")
+        assert "exit code 3" in ctr("task", "rm", "one").err
+        ctr.ok("container", "rm", "one")
+    until((ctr.daemon.folder / "all").exists)
+    assert (ctr.daemon.folder / "who").read_text() == "words one default\n"
+    assert (ctr.daemon.folder / "all").read_text() == "out\n"
+    assert (ctr.daemon.folder / "err").read_text() == "err\n"
+    assert sorted(log.read_text().split()) == ["err", "err", "out", "out"]
+
+
 def test_hooks(ctr: Ctr) -> None:
     """Where containerd is: it has mounts of its own."""
     seen, there = ctr.daemon.folder / "seen", ctr.daemon.folder / "there"

@@ -13,7 +13,9 @@ import msgspec
 
 from hypercontainer.errors import InvalidInput
 from hypercontainer.hyperd.oci import bundle, document
+from hypercontainer.hyperd.shim import streams
 from hypercontainer.hyperd.shim.messages import Mount
+from hypercontainer.hyperd.shim.streams import Names
 from hypercontainer.lib import files, hooks, mount
 from hypercontainer.model.container import Hook
 from hypercontainer.model.record import ProcessRef
@@ -36,7 +38,7 @@ NOTE = "hyper-shim.json"  # in a bundle
 
 
 class Stdio(msgspec.Struct, frozen=True, kw_only=True):
-    """Fifos of containerd's; "": none."""
+    """Streams as containerd names them; "": none."""
 
     stdin: str = ""
     stdout: str = ""
@@ -63,6 +65,7 @@ class Given:
     config: document.Config | None = None
     stdio: list[int] = field(default_factory=list)
     hold: int = -1  # the writers' end of stdin
+    program: int = 0  # pid of a child that takes the output
     network: int = -1
     trees: dict[str, int] = field(default_factory=dict)
 
@@ -78,10 +81,10 @@ class Given:
 
 
 class Within:
-    """The mount namespace of a shim."""
+    """The mount namespace of a shim. `adopt`: sees to it that a child is reaped, by its pid."""
 
-    def __init__(self, process: ProcessRef) -> None:
-        self._process = process
+    def __init__(self, process: ProcessRef, namespace: str, adopt: Callable[[int], None]) -> None:
+        self._process, self._namespace, self._adopt = process, namespace, adopt
 
     async def _do(self, what: str, work: Callable[[], None], *, network: bool = False) -> None:
         thread = ThreadPoolExecutor(1)  # one of its own: it may take its time
@@ -120,7 +123,7 @@ class Within:
 
         await self._do("create the container", work)
 
-    async def take(self, path: str, rootfs: Sequence[Mount], stdio: Stdio) -> Given:
+    async def take(self, id: str, path: str, rootfs: Sequence[Mount], stdio: Stdio) -> Given:
         """Mount the root file system of the bundle at `path`, and open what a container is made of."""
         given = Given()
 
@@ -128,7 +131,7 @@ class Within:
             found = given.config = _read(path)
             if rootfs:
                 _mount(os.path.join(path, "rootfs"), rootfs)
-            _open(stdio, given)
+            _open(stdio, given, Names(id, self._namespace))
             for namespace in (found.linux or document.Linux()).namespaces or []:
                 if namespace.type == "network" and namespace.path:
                     given.network = os.open(namespace.path, os.O_RDONLY | os.O_CLOEXEC)
@@ -142,15 +145,21 @@ class Within:
         except BaseException:
             given.close()
             raise
+        finally:
+            if given.program:
+                self._adopt(given.program)
         return given
 
-    async def open(self, stdio: Stdio) -> Given:
+    async def open(self, id: str, stdio: Stdio) -> Given:
         given = Given()
         try:
-            await self._do("open its streams", lambda: _open(stdio, given))
+            await self._do("open its streams", lambda: _open(stdio, given, Names(id, self._namespace)))
         except BaseException:
             given.close()
             raise
+        finally:
+            if given.program:
+                self._adopt(given.program)
         return given
 
     async def noted(self, path: str) -> Note:
@@ -190,19 +199,13 @@ def _read(path: str) -> document.Config:
     return document.config(data)
 
 
-def _open(stdio: Stdio, given: Given) -> None:
-    """Each at once, whoever is at its other end: of an output both ends, so that it has one while its reader comes and
-    goes; of stdin the writers' end too."""
-    for name in (stdio.stdin, stdio.stdout, stdio.stderr):
-        if "://" in name:
-            raise InvalidInput(f"cannot use {name[:200]} as a stream: only fifos are taken, name one by its path")
-    if stdio.stdin:
-        given.stdio.append(os.open(stdio.stdin, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-        given.hold = os.open(stdio.stdin, os.O_WRONLY | os.O_CLOEXEC)
-    else:
-        given.stdio.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-    for name in (stdio.stdout, stdio.stderr):
-        given.stdio.append(os.open(name or os.devnull, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+def _open(stdio: Stdio, given: Given, names: Names) -> None:
+    """Each at once, whoever is at its other end."""
+    ours, given.hold = streams.stdin(stdio.stdin)
+    given.stdio.append(ours)
+    found = streams.output(stdio.stdout, stdio.stderr, names)
+    given.stdio += found.fds
+    given.program = found.program
 
 
 def _mount(target: str, mounts: Sequence[Mount]) -> None:

@@ -22,7 +22,6 @@ from hypercontainer.hyperd.shim.publisher import Publisher
 from hypercontainer.hyperd.shim.task import KILLED, TaskService, told_to_hooks
 from hypercontainer.hyperd.shim.wire import read_frame
 from hypercontainer.lib import clock, proc, protobuf, ttrpc
-from hypercontainer.lib.stand_in import StandIn
 from hypercontainer.model.api import Engine
 from hypercontainer.model.record import ProcessRef
 
@@ -102,9 +101,9 @@ class ShimDoor:
         else:
             raise InvalidInput(f"there is no call {call.service[:60]}.{call.method[:60]}")
 
-    def _adopt(self, made: StandIn) -> None:
+    def _adopt(self, pid: int) -> None:
         """A child of ours: it outlives the shim that it was started for."""
-        task = asyncio.create_task(process.reap(made))
+        task = asyncio.create_task(process.reap(pid))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -124,7 +123,9 @@ class ShimDoor:
         except HyperError as e:
             return ttrpc.failure(stream, ttrpc.CODES[e.kind], str(e))
         try:
-            await Within(caller).hooks(state.poststop, "poststop", told_to_hooks(state, stopped=True))
+            await Within(caller, who.namespace, self._adopt).hooks(
+                state.poststop, "poststop", told_to_hooks(state, stopped=True)
+            )
         except InvalidInput as e:
             log.warning("of %s: %s", who.id, e)
         return ttrpc.response(stream, protobuf.encode(answer))

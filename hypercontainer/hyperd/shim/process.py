@@ -87,9 +87,9 @@ def record(made: stand_in.StandIn) -> StandInRecord:
     return StandInRecord(key=made.key, process=ProcessRef(pid=made.pid, start_time=made.start_time))
 
 
-async def reap(made: stand_in.StandIn) -> None:
+async def reap(pid: int) -> None:
     """Wait until a child of ours has ended, and let it go."""
-    fd = os.pidfd_open(made.pid)
+    fd = os.pidfd_open(pid)
     try:
         readable = asyncio.Event()
         asyncio.get_running_loop().add_reader(fd, readable.set)
@@ -99,7 +99,7 @@ async def reap(made: stand_in.StandIn) -> None:
             asyncio.get_running_loop().remove_reader(fd)
     finally:
         os.close(fd)
-    os.waitpid(made.pid, 0)  # noqa: ASYNC222  it has ended
+    os.waitpid(pid, 0)  # noqa: ASYNC222  it has ended
 
 
 async def drained(process: ProcessRef) -> None:

@@ -16,7 +16,7 @@ TRIES, PAUSE_S, ANSWER_S = 10, 0.5, 10.0
 
 class Publisher:
     def __init__(self, address: str, namespace: str) -> None:
-        self._address, self._namespace = address, namespace
+        self._address, self.namespace = address, namespace
         self._waiting: asyncio.Queue[Envelope] = asyncio.Queue(MOST)
 
     def publish(self, event: object) -> None:
@@ -24,7 +24,7 @@ class Publisher:
         name = type(event).__name__
         envelope = Envelope(
             timestamp=timestamp(clock.now_ns()),
-            namespace=self._namespace,
+            namespace=self.namespace,
             topic=TOPICS[type(event)],
             event=any_of(f"containerd.events.{name}", event),
         )

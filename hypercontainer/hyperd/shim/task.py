@@ -29,7 +29,6 @@ from hypercontainer.hyperd.shim.holder import Holder
 from hypercontainer.hyperd.shim.process import FurtherProcess, Process
 from hypercontainer.hyperd.shim.publisher import Publisher
 from hypercontainer.lib import kubernetes, proc, protobuf
-from hypercontainer.lib.stand_in import StandIn
 from hypercontainer.model.api import Bundles, Further
 from hypercontainer.model.bundle import Bundle, BundleState
 from hypercontainer.model.container import Hook
@@ -70,12 +69,12 @@ class TaskService:
         stand_ins: str,
         publisher: Publisher,
         holder: Holder,
-        adopt: Callable[[StandIn], None],
+        adopt: Callable[[int], None],
     ) -> None:
-        """`adopt`: sees to it that a stand-in is reaped, which may be long after this."""
+        """`adopt`: sees to it that a child of ours is reaped, by its pid, which may be long after this."""
         self._bundles, self._owner, self._shim, self._door = bundles, owner, shim, stand_ins
         self._adopt, self._holder = adopt, holder
-        self._within, self._publisher = Within(shim), publisher
+        self._within, self._publisher = Within(shim, publisher.namespace, adopt), publisher
         self._tasks: dict[str, Task] = {}
         self._work: set[asyncio.Task[None]] = set()
         self._calls: dict[str, tuple[type[Any], Callable[[Any, bool], Awaitable[object]]]] = {
@@ -150,12 +149,12 @@ class TaskService:
         if again and (pid := await self._made_before(wanted.id)):
             return m.CreateTaskResponse(pid=pid)
         stdio = Stdio(stdin=wanted.stdin, stdout=wanted.stdout, stderr=wanted.stderr, terminal=wanted.terminal)
-        given = await self._within.take(wanted.bundle, wanted.rootfs, stdio)
+        given = await self._within.take(wanted.id, wanted.bundle, wanted.rootfs, stdio)
         try:
             assert given.config  # noqa: S101  take
             new = given.network < 0
             made = await process.stand(given, self._door, new_network=new)
-            self._adopt(made)
+            self._adopt(made.pid)
             group = process.group_of(given.config.linux.cgroups_path if given.config.linux else "", wanted.id)
             try:
                 described = bundle.described(
@@ -348,12 +347,12 @@ class TaskService:
         if of.started:
             raise WrongState("start", exec_id, "started already")
         of.started = True
-        given = await self._within.open(of.stdio)
+        given = await self._within.open(exec_id, of.stdio)
         try:
             made = await process.stand(given, self._door)
         finally:
             given.close()
-        self._adopt(made)
+        self._adopt(made.pid)
         try:
             with told():
                 further = bundle.further(of.spec, process.record(made), exec_id)
