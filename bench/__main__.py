@@ -1,6 +1,6 @@
 """Measures this machine beside its peers and prints one table: `make bench`.
 
-python -m bench [--rounds 20] [--without starts,oci,engines,streams,terminals,docker,builds,at-once,fleet,images]
+python -m bench [--rounds 20] [--without starts,oci,engines,files,streams,terminals,docker,builds,at-once,fleet,images]
 """
 
 import argparse
@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from bench import bare, density, plot, pods
+from bench import bare, density, plot, pods, throughput
 from bench.builds import Builds
 from bench.docker_clients import DockerClients, hyperd_client
 from bench.engines import Engine, containerd, docker, gvisor
@@ -30,6 +30,7 @@ from bench.places import CHECKOUT, IMAGE, KERNELS, OUT, load_image, our_kernel, 
 from bench.runtimes import Runtime, peers, runtime, runv
 from bench.starts import TOGETHER, AtOnce, Calls, Forks, Starts, until_full
 from bench.terminals import Terminals, of_docker, of_hyperctl
+from bench.throughput import Rootfs, Stream
 from hypercontainer.errors import HyperError
 from hypercontainer.model.settings import Settings
 from hypercontainer.testing.daemon import PrivateDaemon, Value, free_subnet, private_daemon
@@ -38,11 +39,14 @@ FLEET = (1, 10, 25, 50, 75, 100)
 BARE = 20
 PODS = 20
 AT_ONCE_S = 300.0  # fifty starts at once take as long as they take: fewer rounds where that is long
-PARTS = ("starts", "oci", "engines", "streams", "terminals", "docker", "builds", "at-once", "fleet", "images")
+PARTS = ("starts", "oci", "engines", "files", "streams", "terminals", "docker", "builds", "at-once", "fleet", "images")
 
 
 P = TypeVar("P")
-Part = Starts | Calls | Engine | Runtime | Guests | AtOnce | ImageLoad | Forks | Terminals | DockerClients | Builds
+Part = (
+    Starts | Calls | Engine | Runtime | Rootfs | Stream | Guests | AtOnce | ImageLoad | Forks | Terminals
+    | DockerClients | Builds
+)  # fmt: skip
 
 
 class Bench:
@@ -171,6 +175,21 @@ def with_engines(bench: Bench, rounds: int) -> None:
     bench.measure(rounds, "engines", steps, *parts)
 
 
+def files(bench: Bench, rounds: int) -> None:
+    """Files on a shared rootfs and on a block one, and a TCP stream, beside runc's."""
+    folder = bench.folder / "files"
+    daemon = bench.daemon(factory="template")
+    wanted = [("runv", runv(daemon, folder / "root")), ("runc", ["runc", "--root", f"{folder}/runc-state"])]
+    found = [bench.peer(name, partial(runtime, name, argv, folder / name)) for name, argv in wanted]
+    if not (found[0] and found[1]):
+        return
+    with ExitStack() as stack:
+        parts = throughput.parts(stack, found[0], found[1], daemon, IMAGE)
+        steps = [step for part in parts for step in part.steps]
+        interleave(rounds, steps, lambda line: say(f"files, {line}"))
+        bench.keep(*parts)
+
+
 def terminals(bench: Bench, rounds: int) -> None:
     """Lines and keys, ours beside docker's."""
     daemon = bench.daemon(factory="cache", pool=[{"cache": 2}])
@@ -293,6 +312,8 @@ def main() -> int:
             oci(bench, args.rounds)
         if "engines" in parts:
             with_engines(bench, args.rounds)
+        if "files" in parts:
+            files(bench, max(2, args.rounds // 10))
         if "terminals" in parts:
             terminals(bench, max(3, args.rounds // 4))
         if "docker" in parts:

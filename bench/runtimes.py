@@ -34,12 +34,13 @@ class Runtime:
         self.long = bundle(folder / "long", ["sleep", "86400"])
         self.short = bundle(folder / "short", ["echo", "hello"])
 
-    def join(self, netns: str) -> None:
-        """Have those that come and go in the namespace at that path."""
-        path = self.short / "config.json"
+    @staticmethod
+    def join(place: str, bundle: Path) -> None:
+        """Have a bundle's containers in the network namespace at `place`."""
+        path = bundle / "config.json"
         config = json.loads(path.read_text())
         others = [one for one in config["linux"]["namespaces"] if one["type"] != "network"]
-        config["linux"]["namespaces"] = [*others, {"type": "network", "path": netns}]
+        config["linux"]["namespaces"] = [*others, {"type": "network", "path": place}]
         path.write_text(json.dumps(config))
 
     def state(self) -> None:
@@ -50,8 +51,8 @@ class Runtime:
 
     def start(self) -> None:
         """The whole life of a container that says a word."""
-        with _netns() as netns:
-            self.join(netns)
+        with netns() as place:
+            self.join(place, self.short)
             self.ready()
             self._life()
 
@@ -109,7 +110,7 @@ def runtime(
 
 
 @contextmanager
-def _netns() -> Iterator[str]:
+def netns(subnet: int = 0) -> Iterator[str]:
     """The path of a network namespace with one interface, whose other end is here: by a process, for where `ip netns`
     mounts it not everybody looks."""
     name = new_name()
@@ -118,9 +119,10 @@ def _netns() -> Iterator[str]:
         for argv in (
             ["ip", "netns", "add", name],
             ["ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name],
-            [*inside, "addr", "add", "198.18.0.2/30", "dev", "eth0"],
+            [*inside, "addr", "add", f"198.18.{subnet}.2/30", "dev", "eth0"],
             [*inside, "link", "set", "eth0", "up"],
-            [*inside, "route", "add", "default", "via", "198.18.0.1"],
+            [*inside, "route", "add", "default", "via", f"198.18.{subnet}.1"],
+            ["ip", "addr", "add", f"198.18.{subnet}.1/30", "dev", name],
             ["ip", "link", "set", name, "up"],
         ):
             subprocess.run(argv, check=True, capture_output=True, timeout=LIMIT_S)

@@ -1,0 +1,150 @@
+"""Files and streams: fio and an archive of 20,000 files on a shared rootfs, on a block one, and on runc's; a TCP stream
+through the tc redirect, and through runc's veth."""
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench.engines import need
+from bench.measure import CommandFailed, Series
+from bench.places import program
+from bench.runtimes import LIMIT_S, PIPES, Runtime, netns
+from hypercontainer.testing.daemon import PrivateDaemon
+
+FILES, STREAM_BYTES, PORT = 20_000, 100_000_000, 7999
+SIZE_MIB, RUN_S, JOB_S = 64, 4, 600.0
+JOBS = {"randread": "4k", "randwrite": "4k", "read": "1m", "write": "1m"}
+TOOLS = "tools"  # in the rootfs
+LIBRARY = re.compile(r"(?:=> )?(/\S+) \(0x")
+
+
+def tools(folder: Path) -> None:
+    """fio with its libraries, an archive of many files, and the program of the stream. Unavailable without fio."""
+    need("fio", "ldd")
+    (folder / "lib").mkdir(parents=True)
+    listed = subprocess.run(["ldd", "/usr/bin/fio"], check=True, capture_output=True, text=True, timeout=LIMIT_S).stdout
+    for path in LIBRARY.findall(listed):
+        shutil.copy(path, folder / "lib")
+    shutil.copy("/usr/bin/fio", folder)
+    program("stream.c", folder / "stream")
+    with tarfile.open(folder / "files.tar", "w") as tar:
+        for n in range(FILES):
+            entry = tarfile.TarInfo(f"x/{n // 200}/{n}")
+            entry.size = 1000
+            tar.addfile(entry, io.BytesIO(b"x" * 1000))
+
+
+class Rootfs:
+    """One that is written to by `argv`, which runs a command in a container that has the tools."""
+
+    def __init__(self, name: str, argv: Sequence[str], env: Mapping[str, str] = {}) -> None:
+        self.argv, self.env = list(argv), {**os.environ, **env}
+        self.fio = {job: Series(f"{name}: fio {job} {size}", "MB/s") for job, size in JOBS.items()}
+        self.untar_series = Series(f"{name}: untar of {FILES:,} files", "s")
+
+    def run_fio(self) -> None:
+        for job, series in self.fio.items():
+            words = [f"/{TOOLS}/lib/ld-linux-x86-64.so.2", "--library-path", f"/{TOOLS}/lib", f"/{TOOLS}/fio"]
+            words += [
+                f"--name={job}",
+                f"--rw={job}",
+                f"--bs={JOBS[job]}",
+                f"--size={SIZE_MIB}m",
+                "--filename=/fio.data",
+            ]
+            words += ["--direct=1", f"--runtime={RUN_S}", "--time_based", "--output-format=json", "--ioengine=psync"]
+            said = self._run(*words, "--thread")
+            found = json.loads(said[said.index("{") :])["jobs"][0]
+            series.samples.append(found["write" if "write" in job else "read"]["bw_bytes"] / 1e6)
+
+    def untar(self) -> None:
+        begin = time.perf_counter()
+        self._run("tar", "xf", f"/{TOOLS}/files.tar", "-C", "/")
+        self.untar_series.samples.append(time.perf_counter() - begin)
+        self._run("rm", "-rf", "/x")
+
+    @property
+    def steps(self) -> list[Callable[[], None]]:
+        return [self.run_fio, self.untar]
+
+    def _run(self, *words: str) -> str:
+        argv = [*self.argv, *words]
+        quiet = subprocess.DEVNULL
+        done = subprocess.run(argv, env=self.env, stdin=quiet, capture_output=True, text=True, timeout=JOB_S)
+        if done.returncode:
+            raise CommandFailed(f"{' '.join(argv)}: status {done.returncode}: {(done.stderr or done.stdout)[-500:]}")
+        return done.stdout
+
+    @property
+    def series(self) -> list[Series]:
+        return [*self.fio.values(), self.untar_series]
+
+
+class Stream:
+    """TCP between a container in its namespace and this host: `argv` runs a command in the first."""
+
+    def __init__(self, name: str, argv: Sequence[str], stream: Path, subnet: int) -> None:
+        self.argv, self.stream, self.subnet = list(argv), stream, subnet
+        self.out = Series(f"{name}: TCP out of the container", "MB/s")
+        self.into = Series(f"{name}: TCP into the container", "MB/s")
+
+    def run(self) -> None:
+        here, there = f"198.18.{self.subnet}.1", f"198.18.{self.subnet}.2"
+        inside = [*self.argv, f"/{TOOLS}/stream"]
+        self.out.samples.append(_rate([str(self.stream), str(PORT)], [*inside, here, str(PORT), str(STREAM_BYTES)]))
+        self.into.samples.append(_rate([*inside, str(PORT)], [str(self.stream), there, str(PORT), str(STREAM_BYTES)]))
+
+    @property
+    def steps(self) -> list[Callable[[], None]]:
+        return [self.run]
+
+    @property
+    def series(self) -> list[Series]:
+        return [self.out, self.into]
+
+
+def _rate(receiver: Sequence[str], sender: Sequence[str]) -> float:
+    """MB/s, as the sender says; who receives ends with us."""
+    with subprocess.Popen(receiver, **PIPES) as process:
+        try:
+            deadline = time.monotonic() + LIMIT_S
+            while True:
+                done = subprocess.run(sender, capture_output=True, text=True, timeout=JOB_S)
+                if done.returncode == 0 and len(words := done.stdout.split()) == 2:
+                    return float(words[0]) / float(words[1])
+                if time.monotonic() > deadline:
+                    raise CommandFailed(f"{' '.join(sender)}: {done.stderr[-300:]}")
+                time.sleep(0.2)  # it does not listen yet
+        finally:
+            process.terminate()
+
+
+def parts(stack: ExitStack, runv: Runtime, runc: Runtime, daemon: PrivateDaemon, image: str) -> list[Rootfs | Stream]:
+    """runv's and runc's bundles with the tools, and a container of ours on disks."""
+    found: list[Rootfs | Stream] = []
+    for subnet, (name, runtime) in enumerate((("runv, shared", runv), ("runc", runc)), 1):
+        tools(runtime.long / "rootfs" / TOOLS)
+        config = json.loads((runtime.long / "config.json").read_text())
+        config["root"]["readonly"] = False
+        (runtime.long / "config.json").write_text(json.dumps(config))
+        runtime.join(stack.enter_context(netns(subnet)), runtime.long)
+        id = f"files{subnet}"
+        runtime.run("create", "--bundle", str(runtime.long), id)
+        stack.callback(subprocess.run, [*runtime.argv, "delete", "--force", id], capture_output=True, timeout=LIMIT_S)
+        runtime.run("start", id)
+        inside = [*runtime.argv, "exec", id]
+        stream = runtime.long / "rootfs" / TOOLS / "stream"
+        found += [Rootfs(name, inside), Stream(name, inside, stream, subnet)]
+    volume = f"{runc.long}/rootfs/{TOOLS}:/{TOOLS}:ro"
+    made = daemon.ctl("run", "-d", "--name", "files", "-v", volume, image, "sleep", "86400")
+    if made.status:
+        raise CommandFailed(f"hyperctl run: {made.err}")
+    return [*found, Rootfs("hyperctl, block", daemon.argv("exec", "files"), daemon.env)]
