@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ class Engines:
         self.name = self.container.record.name
         self._server: asyncio.Server | None = None
         self._talks: set[asyncio.Task[None]] = set()
+        self._listening: LocalEngine | None = None
 
     @property
     def container(self):  # type: ignore[no-untyped-def]
@@ -45,20 +47,25 @@ class Engines:
         return list(Path(self.world.settings.root).glob("pods/*/*/execs/*"))
 
     async def open(self) -> None:
-        self._server = await asyncio.start_unix_server(self._stand, self.door)
+        self._listening = self.engine
+        self._server = await asyncio.start_unix_server(partial(self._stand, self.engine), self.door)
 
-    async def _stand(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _stand(self, engine: LocalEngine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if engine is not self._listening:  # it had called when that one died, which had not heard it yet
+            return writer.close()
         task = asyncio.current_task()
         assert task
         self._talks.add(task)
         try:
-            await self.engine.bundles.stand(reader, writer)
+            await engine.bundles.stand(reader, writer)
         finally:
             writer.close()
             self._talks.discard(task)
+        return None
 
     async def die(self) -> None:
         assert self._server
+        self._listening = None
         self._server.close()
         self.door.unlink()
         talks = list(self._talks)
