@@ -1,4 +1,4 @@
-"""Files and streams: fio and an archive of 20,000 files on a shared rootfs, on a block one, and on runc's; a TCP stream
+"""Files and streams: fio and an archive of 2,000 files on a shared rootfs, on a block one, and on runc's; a TCP stream
 through the tc redirect, and through runc's veth."""
 
 import io
@@ -19,7 +19,7 @@ from bench.places import program
 from bench.runtimes import LIMIT_S, PIPES, Runtime, netns
 from hypercontainer.testing.daemon import PrivateDaemon
 
-FILES, STREAM_BYTES, PORT = 20_000, 100_000_000, 7999
+FILES, STREAM_BYTES, PORT = 2_000, 100_000_000, 7999
 SIZE_MIB, RUN_S, JOB_S = 64, 4, 600.0
 JOBS = {"randread": "4k", "randwrite": "4k", "read": "1m", "write": "1m"}
 TOOLS = "tools"  # in the rootfs

@@ -14,7 +14,7 @@ import msgspec
 from hypercontainer.engine import bundle_binds, bundle_namespaces, top, update
 from hypercontainer.engine.stand_ins import KILLED, First, StandIns
 from hypercontainer.engine.supervisor import Supervisor
-from hypercontainer.errors import AlreadyExists, InvalidInput, NotFound, WrongState
+from hypercontainer.errors import AlreadyExists, HyperError, InvalidInput, NotFound, WrongState
 from hypercontainer.lib import clock, engine_cgroup, proc
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model import documents as doc
@@ -103,7 +103,11 @@ class Bundles:
         pod, container = self._find(owner, id)
         if (status := self._status(container)) != "created":
             raise WrongState("start", id, status)
-        await self.supervisor.start(pod, container, Timings())
+        try:
+            await self.supervisor.start(pod, container, Timings())
+        except HyperError:
+            self._end_stand_in(container)  # what cannot begin has ended, as engines expect it
+            raise
 
     async def state(self, owner: str, id: str) -> BundleState:
         return self._state(self._find(owner, id)[1])

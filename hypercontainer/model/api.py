@@ -365,7 +365,8 @@ class Bundles(Protocol):
         mount trees (lib.mount.clone) that are there for whoever calls, by the paths in `wanted`; they are the engine's
         from now on. AlreadyExists; on failure nothing is left."""
 
-    async def start(self, owner: str, id: str) -> None: ...
+    async def start(self, owner: str, id: str) -> None:
+        """WrongState unless it is created. One that cannot begin for another reason is stopped."""
 
     async def state(self, owner: str, id: str) -> BundleState: ...
 

@@ -95,6 +95,17 @@ def test_a_run_with_its_stdio_and_its_status(runv: Runv) -> None:
     assert runv.ok("list", "-q") == ""
 
 
+def test_what_cannot_begin_is_stopped(runv: Runv) -> None:
+    bundle = runv.bundle("/bin/true")
+    assert runv.spawn("create", "--bundle", str(bundle), "late").wait(LIMIT_S) == 0
+    pid = runv.state("late")["pid"]
+    (bundle / "rootfs/bin/true").unlink()
+    failed = runv("start", "late")
+    assert failed.status == 1 and "/bin/true: no such file or directory" in failed.err
+    until(lambda: runv.state("late")["status"] == "stopped" and not Path(f"/proc/{pid}").exists())
+    runv.ok("delete", "late")
+
+
 def test_a_life_verb_by_verb(runv: Runv) -> None:
     bundle, pid_file, log = runv.bundle("sleep", "1000"), runv.folder / "pid", runv.folder / "log"
     process = runv.spawn("create", "--bundle", str(bundle), "--pid-file", str(pid_file), "life")

@@ -28,7 +28,7 @@ from hypercontainer.hyperd.shim.bundle import Added, Note, Stdio, Within
 from hypercontainer.hyperd.shim.holder import Holder
 from hypercontainer.hyperd.shim.process import FurtherProcess, Process
 from hypercontainer.hyperd.shim.publisher import Publisher
-from hypercontainer.lib import kubernetes, proc, protobuf
+from hypercontainer.lib import kubernetes, protobuf
 from hypercontainer.model.api import Bundles, Further
 from hypercontainer.model.bundle import Bundle, BundleState
 from hypercontainer.model.container import Hook
@@ -279,9 +279,10 @@ class TaskService:
         try:
             with told():
                 await self._bundles.start(self._owner, task.id)
+        except WrongState:
+            raise
         except HyperError:
-            proc.kill(task.stand_in.pid, task.stand_in.start_time)  # so it is stopped, as containerd expects
-            await task.first.ended
+            await task.first.ended  # so it is stopped, as containerd expects
             raise
         self._publisher.publish(m.TaskStart(container_id=task.id, pid=task.first.pid))
         state = await self._bundles.state(self._owner, task.id)
