@@ -61,7 +61,8 @@ interop: setup-clients  ## set up docker, podman, containerd and their clients, 
 oci: setup-test setup-interop  ## the black-box suite of OCI runtimes, on runc, crun and runv (RUNTIME=/path/to/another)
 	$(PYTEST) tests/oci $(if $(RUNTIME),--runtime $(RUNTIME))
 
-conformance: setup-test  ## tests that others wrote for docker's API, against hyperd (10 minutes): docs/conformance.md
+conformance: setup-test  ## tests that others wrote, against hyperd and runv (12 minutes): docs/conformance.md
+	$(BIN)/python -m tests.conformance.crun
 	$(BIN)/python -m tests.conformance.docker_py
 
 bench: setup-bench  ## measure this machine beside docker, containerd, runc and gVisor: one table (15 minutes)

@@ -103,6 +103,7 @@ static const struct op {
 	{ "process.archive", op_process_archive, true },
 	{ "process.signal", op_process_signal, false },
 	{ "process.resize", op_process_resize, false },
+	{ "process.hang_up", op_process_hang_up, false },
 	{ "process.forget", op_process_forget, false },
 	{ "socket.watch", op_socket_watch, false },
 	{ "socket.accept", op_socket_accept, false },

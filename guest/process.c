@@ -527,7 +527,7 @@ int op_process_archive(const struct call *call, const struct json *args, struct 
 
 struct signal_args {
 	const char *process;
-	int64_t signal, rows, columns;
+	int64_t signal, rows, columns, stream;
 	bool group, all;
 };
 
@@ -588,6 +588,31 @@ int op_process_resize(const struct call *call, const struct json *args, struct b
 		return fail(err, ENOTTY, "resize process %s", p->id);
 	buffer_add(result, "{}", 2);
 	return terminal_resize(p->terminal, a.rows, a.columns, err);
+}
+
+/* Nobody will read what it writes there. Of a terminal our last descriptors go: the kernel hangs up. */
+int op_process_hang_up(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
+{
+	static const struct field fields[] = {
+		NEEDED(struct signal_args, process, JSON_STRING), NEEDED(struct signal_args, stream, JSON_NUMBER),
+	};
+	struct signal_args a = { 0 };
+	struct process *p;
+	struct input *in;
+	struct output *out;
+
+	(void)call;
+	if (json_fields(args, fields, COUNT(fields), &a, err) < 0 || !(p = find_known(a.process, err)))
+		return -1;
+	if (a.stream <= 0 || (a.stream != p->streams[1] && a.stream != p->streams[2]))
+		return fail(err, EINVAL, "hang up stream %lld of process %s", (long long)a.stream, p->id);
+	if ((out = output_find((uint32_t)a.stream)))
+		output_hang_up(out);
+	if (p->tty && (in = p->streams[0] ? input_find(p->streams[0]) : NULL) && in->source.fd >= 0)
+		input_stop(in);
+	close_fd(&p->terminal);
+	buffer_add(result, "{}", 2);
+	return 0;
 }
 
 int op_process_forget(const struct call *call, const struct json *args, struct buffer *result, struct error *err)

@@ -35,6 +35,7 @@ int op_process_start(const struct call *, const struct json *, struct buffer *, 
 int op_process_archive(const struct call *, const struct json *, struct buffer *, struct error *);
 int op_process_signal(const struct call *, const struct json *, struct buffer *, struct error *);
 int op_process_resize(const struct call *, const struct json *, struct buffer *, struct error *);
+int op_process_hang_up(const struct call *, const struct json *, struct buffer *, struct error *);
 int op_process_forget(const struct call *, const struct json *, struct buffer *, struct error *);
 
 #endif

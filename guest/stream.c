@@ -283,6 +283,12 @@ void output_stop(struct output *output)
 	output_watch(output);
 }
 
+void output_hang_up(struct output *output)
+{
+	output_stop(output);
+	output_ended(output);
+}
+
 static uint64_t sendable(const struct output *output)
 {
 	uint64_t end = output_end(output), most = output->base + CREDIT;
@@ -385,7 +391,7 @@ static uint64_t received(const struct input *input)
 	return input->consumed + input->ring.length;
 }
 
-static void input_stop(struct input *input)
+void input_stop(struct input *input)
 {
 	loop_close(&input->source);
 	ring_free(&input->ring);

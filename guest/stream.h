@@ -58,6 +58,7 @@ void input_free(struct input *input);
 void output_hello(struct output *output);		/* the host begins anew */
 void output_ack(struct output *output, uint64_t offset);
 void output_stop(struct output *output);
+void output_hang_up(struct output *output);		/* ... and who writes meets a broken pipe */
 bool output_pending(const struct output *output);	/* has something that may be sent now */
 /* Write the next frame, of at most `room` bytes, to `to`. Its length; 0: there is nothing to send. */
 size_t output_next(struct output *output, uint8_t *to, size_t room);
@@ -68,6 +69,7 @@ bool output_settled(const struct output *output);	/* the host has all of it */
 void input_hello(struct input *input);
 void input_data(struct input *input, const struct frame *frame);
 void input_eof(struct input *input, const struct frame *frame);
+void input_stop(struct input *input);			/* nobody will read */
 /* How many bytes at the end of this DATA are new, in order and within the credit. */
 size_t input_new(const struct input *input, const struct frame *frame);
 void input_consume(struct input *input, size_t length);	/* and decide whether that is to be acknowledged */

@@ -61,6 +61,7 @@ struct window {
 static struct window windows[3];
 static int hyperd = -1, held = -1;	/* -1: nobody is there; nothing is */
 static bool terminal, in_ended, in_told, in_stopped, out_ended[3];
+static bool broken[3];	/* outputs that nobody reads any more */
 static uint64_t in_sent;	/* of stdin, to this hyperd */
 static int64_t status = -1;	/* that it ends with, once all is written */
 static bool short_of_memory;	/* and that is why */
@@ -134,6 +135,9 @@ static void greet(const char *path, const char *key)
 	in_sent = windows[0].begin;
 	in_told = false;
 	tell(&hello.frame, hello.key);
+	for (int i = 1; i < 3; i++)
+		if (broken[i])
+			tell_value(STOP, (uint8_t)i, 0);
 	tell_size();
 }
 
@@ -173,6 +177,30 @@ static bool take(struct window *w, uint64_t offset, uint32_t length)
 	return true;
 }
 
+/* Nobody reads it: whoever writes in the machine is to know. */
+static void break_off(int stream)
+{
+	struct window *w = &windows[stream];
+
+	w->begin = w->end;
+	if (!broken[stream] && hyperd >= 0)
+		tell_value(STOP, (uint8_t)stream, 0);
+	broken[stream] = true;
+}
+
+static bool hear_data(int stream, uint64_t offset, uint32_t length)
+{
+	struct window *w = &windows[stream];
+
+	if (!take(w, offset, length))
+		return false;
+	if (broken[stream]) {
+		w->begin = w->end;
+		tell_value(ACK, (uint8_t)stream, w->begin);
+	}
+	return true;
+}
+
 static bool hear(void)
 {
 	struct frame frame;
@@ -181,7 +209,7 @@ static bool hear(void)
 		return false;
 	switch (frame.kind) {
 	case DATA:
-		return (frame.stream == 1 || frame.stream == 2) && take(&windows[frame.stream], frame.value, frame.length);
+		return (frame.stream == 1 || frame.stream == 2) && hear_data(frame.stream, frame.value, frame.length);
 	case END:
 		if ((frame.stream != 1 && frame.stream != 2) || frame.value != windows[frame.stream].end)
 			return false;
@@ -249,7 +277,10 @@ static void write_out(int stream, int fd)
 
 	if (n < 0 && (errno == EINTR || errno == EAGAIN))
 		return;
-	w->begin += n < 0 ? size : (size_t)n;	/* nobody reads it: the process goes on */
+	if (n < 0 && (errno == EPIPE || errno == EIO))
+		break_off(stream);
+	else
+		w->begin += n < 0 ? size : (size_t)n;	/* a full disk: the process goes on */
 	if (hyperd >= 0)
 		tell_value(ACK, (uint8_t)stream, w->begin);
 }
@@ -292,6 +323,8 @@ static void forward(int fd)
 	while (read(fd, &info, sizeof info) == sizeof info)
 		if (info.ssi_signo == SIGWINCH)
 			tell_size();
+		else if (terminal && info.ssi_code == SI_KERNEL && (info.ssi_signo == SIGHUP || info.ssi_signo == SIGCONT))
+			break_off(1);	/* hung up: so is the one in the machine, and who is at that hears of it there */
 		else if (info.ssi_signo != SIGCHLD && info.ssi_signo != SIGPIPE && hyperd >= 0)
 			tell_value(SIGNAL, 0, info.ssi_signo);
 }

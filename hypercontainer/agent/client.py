@@ -374,6 +374,13 @@ class AgentClient:
         args = {"process": process, "rows": rows, "columns": columns}
         await self._ask("process.resize", args, m.Done, timeout_s)
 
+    async def hang_up_process(self, process: str, stream: int, *, timeout_s: float = 10.0) -> None:
+        """Nobody will read that output of it: whoever writes meets a broken pipe, and a terminal is hung up. In a guest
+        that cannot, nothing happens: what is written there is read on."""
+        if self.has(m.HANG_UP):
+            await self._ask("process.hang_up", {"process": process, "stream": stream}, m.Done, timeout_s)
+            self.stop(stream)
+
     async def forget_process(self, process: str, *, timeout_s: float = 10.0) -> None:
         """Free its streams and its status; GuestError with EBUSY while it runs."""
         await self._ask("process.forget", {"process": process}, m.Done, timeout_s)

@@ -61,12 +61,13 @@ START_HOOKS = Feature("start-hooks", "run hooks in the container before it start
 DEVICE_RULES = Feature("device-rules", "rule who may use which devices")
 USERS = Feature("users", "give the container a user namespace of its own")
 PROPAGATION = Feature("propagation", "choose how mounts of a root file system spread")
+HANG_UP = Feature("hang-up", "tell a process that nobody reads what it writes")
 
 # Of the guests of this version.
 FEATURES = (
     ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES, LAYERS, ROOTFS, NAMESERVER,
     GROUP_NAMES, SOCKETS, ARCHIVE_USER, OVER, NAMESPACES, SCHEDULING, RESOLVER,
-    TIME, START_HOOKS, DEVICE_RULES, PROPAGATION, USERS,
+    TIME, START_HOOKS, DEVICE_RULES, PROPAGATION, USERS, HANG_UP,
 )  # fmt: skip
 
 

@@ -229,7 +229,9 @@ class Bundles:
     async def exec(self, owner: str, id: str, wanted: BundleExec) -> Further:
         pod, container = self._find(owner, id)
         if not container.running:
-            raise WrongState("exec in", id, self._status(container))
+            hint = "start it first: the namespaces that another process joins are those of its first one"
+            status = self._status(container)
+            raise WrongState("exec in", id, status, hint if status == "created" else "")
         seccomp = container.record.config.process.seccomp  # what process.json has no word for
         process = msgspec.structs.replace(wanted.process, seccomp=seccomp)
         spec = ExecSpec(

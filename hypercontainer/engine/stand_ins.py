@@ -1,6 +1,7 @@
 """Stand-ins of this host, and the processes that they stand for."""
 
 import asyncio
+from typing import Literal
 
 import msgspec
 
@@ -79,3 +80,7 @@ class First:
         else:  # from its start on
             record = self._container.record
             record.spec = msgspec.structs.replace(record.spec, rows=rows, columns=columns)
+
+    async def hang_up(self, stream: Literal[1, 2]) -> None:
+        if self._container.running:
+            await self._pod.hang_up(self._container, stream)

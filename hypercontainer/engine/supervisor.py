@@ -25,7 +25,7 @@ RETRY_S = 1.0  # while the disk takes no record
 
 
 class Supervisor:
-    """See sandbox.locked.Owner. `pods`: all that there are, by id."""
+    """See sandbox.locked.Supervisor. `pods`: all that there are, by id."""
 
     def __init__(self, host: Host) -> None:
         self.host = host

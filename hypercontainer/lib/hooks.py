@@ -67,7 +67,7 @@ def _begun(hook: dict[str, Any], folder: str, given: int, out: int) -> int:
         return os.posix_spawn(
             hook["path"],
             hook.get("args") or [hook["path"]],
-            dict(entry.partition("=")[::2] for entry in hook.get("env") or []),
+            dict(entry.partition("=")[::2] for entry in hook["env"]) if hook.get("env") else os.environ,
             file_actions=files,
             setpgroup=0,
             setsigdef=[_signal.SIGPIPE, _signal.SIGXFSZ],  # which Python ignores

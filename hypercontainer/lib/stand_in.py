@@ -30,8 +30,12 @@ class StandIn:
         OSError when it cannot enter them."""
         line = b"\n" + b"".join(os.fsencode(place) + b"\0" for place in places)
         rights = b"".join(fd.to_bytes(4, sys.byteorder) for fd in trees)
-        self.ours.sendmsg([line], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if trees else [])
-        if self.ours.recv(1) != b"\n":
+        try:
+            self.ours.sendmsg([line], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if trees else [])
+            entered = self.ours.recv(1)
+        except ConnectionError as e:
+            raise OSError("the stand-in was killed") from e
+        if entered != b"\n":
             raise OSError("the stand-in cannot enter the root file system")
         self.ours.close()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 import msgspec
@@ -131,6 +132,13 @@ class Exec:
                 await self._vm.agent.signal_process(self.id, number, group=group)
             except HyperError:
                 pass  # it ended first
+
+    async def hang_up(self, stream: Literal[1, 2]) -> None:
+        """Nobody will read that, and it is to know."""
+        for kind, number in zip([kind for kind, _ in self.outputs], self.numbers, strict=True):
+            if kind == stream and self._vm:
+                with suppress(HyperError):  # the guest is going away
+                    await self._vm.agent.hang_up_process(self.id, number)
 
     def document(self) -> doc.Exec:
         spec = self.spec

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from signal import SIGKILL
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -176,6 +176,9 @@ class Further:
 
     async def resize(self, rows: int, columns: int) -> None:
         await self.exec.resize(rows, columns)
+
+    async def hang_up(self, stream: Literal[1, 2]) -> None:
+        await self.exec.hang_up(stream)
 
 
 async def _first(*of: "asyncio.Future[Any]") -> None:

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 SIGKILL = 9
 
 
-class Owner(Records, Protocol):
+class Supervisor(Records, Protocol):
     """Who answers for pods: keeps their records, and decides what follows from an end."""
 
     def linked(self, pod: PodRecord, container: ContainerRecord) -> list[str]:
@@ -50,7 +50,7 @@ class LockedPod:
 
     def __init__(self, pod: "Pod") -> None:
         self.pod = pod
-        self.site, self.record, self.owner, self.machine = pod.site, pod.record, pod.owner, pod.machine
+        self.site, self.record, self.supervisor, self.machine = pod.site, pod.record, pod.supervisor, pod.machine
         self.containers, self.execs, self.emit = pod.containers, pod.execs, pod.emit
 
     async def written(self) -> None:
@@ -95,11 +95,11 @@ class LockedPod:
         container.record.stopped_by_user = False
         with files.telling(f"start {container.record.name}"):
             await self.enter(container, trace)
-            linked = self.owner.linked(self.record, container.record)
+            linked = self.supervisor.linked(self.record, container.record)
             await container.run(self.machine.running(), trace, self.machine.save, linked)
         self.machine.note()
         self.emit("start", container)
-        self.owner.began(self.pod, container)
+        self.supervisor.began(self.pod, container)
 
     # ending
 
@@ -121,14 +121,14 @@ class LockedPod:
 
     def _finish(self, container: Container, status: int, *, oom: bool = False, error: str = "") -> None:
         container.finish(status, oom=oom, error=error)
-        container.record.move(self.owner.state_after(container.record))
+        container.record.move(self.supervisor.state_after(container.record))
 
     async def _settle(self, container: Container, status: int, lost: HyperError | None = None) -> None:
         """Tell whoever waits for the end of a run that is written down, and have done what follows from it."""
         container.settle(status, lost)
         await container.output.end()
         try:
-            await self.owner.ended(self, container)
+            await self.supervisor.ended(self, container)
         finally:
             container.left.set()
 
@@ -300,6 +300,6 @@ class LockedPod:
             record.started_ns = record.started_ns or record.created_ns
         container.connect(vm)
         if process.running:
-            self.owner.began(self.pod, container)
+            self.supervisor.began(self.pod, container)
         else:
             self.pod.spawn(self.pod.ended(container, process.status, oom=process.oom))

@@ -4,11 +4,12 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 from hypercontainer.agent.streams import OutputStream
-from hypercontainer.errors import reason
+from hypercontainer.errors import HyperError, reason
 from hypercontainer.lib import clock, files
 from hypercontainer.model.record import CriSinkRecord, LogSinkRecord, RawSinkRecord, SinkRecord, StandInRecord
 from hypercontainer.sandbox.cri_log import CriLog
@@ -162,6 +163,10 @@ class Output:
         ]
 
     async def _pump(self, kind: Kind, stream: OutputStream) -> None:
+        with suppress(HyperError):  # the guest is gone, which whoever waits for the end is told
+            await self._carry(kind, stream)
+
+    async def _carry(self, kind: Kind, stream: OutputStream) -> None:
         while data := await stream.read():
             at, now = stream.offset, clock.now_ns()
             new = data[max(0, self._kept(kind) - at) :]

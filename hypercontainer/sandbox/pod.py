@@ -9,7 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hypercontainer.agent.messages import RESOLVER, ExitEvent
 from hypercontainer.errors import Exhausted, GuestDied, GuestError, HyperError, InvalidInput, NotFound, WrongState
@@ -27,7 +27,7 @@ from hypercontainer.sandbox import relay as relays
 from hypercontainer.sandbox.container import Container, ExecFailed
 from hypercontainer.sandbox.exec import KEPT, Exec
 from hypercontainer.sandbox.further import Further
-from hypercontainer.sandbox.locked import SIGKILL, LockedPod, Owner
+from hypercontainer.sandbox.locked import SIGKILL, LockedPod, Supervisor
 from hypercontainer.sandbox.machine import Machine
 from hypercontainer.sandbox.relay import Relay
 from hypercontainer.sandbox.site import Site
@@ -40,17 +40,17 @@ OBEY_S, END_S = 10.0, 30.0  # until a guest must have killed a process; until a 
 
 
 class Pod:
-    def __init__(self, site: Site, record: PodRecord, owner: Owner, folder: Path) -> None:
+    def __init__(self, site: Site, record: PodRecord, supervisor: Supervisor, folder: Path) -> None:
         """`folder` holds one for each of its containers, and of a suspended one the machine."""
-        self.site, self.record, self.owner, self.folder = site, record, owner, folder
-        self.machine = Machine(site, record, owner)
+        self.site, self.record, self.supervisor, self.folder = site, record, supervisor, folder
+        self.machine = Machine(site, record, supervisor)
         self.containers = {c.id: self._live(c) for c in record.containers}
         self.execs: dict[str, Exec] = {}
         self.unwritten: list[Container] = []  # that have ended, which only the guest and we know
         self.users = 0  # who needs the machine though no container runs
         self.step = False  # of a build: provisional to its end, and used all the same
         self.halts = 0  # how often its machine stood still because somebody wanted that
-        self.removed = False  # by its owner
+        self.removed = False  # by its supervisor
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -76,7 +76,7 @@ class Pod:
 
     def emit(self, action: str, container: Container | None = None, **attributes: str) -> None:
         """Tell of something that happened to `container`, or to the pod."""
-        self.owner.emit(action, self.record, container.record if container else None, **attributes)
+        self.supervisor.emit(action, self.record, container.record if container else None, **attributes)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Work that goes on by itself; `let_go` ends it, an error that nobody foresaw is logged."""
@@ -286,6 +286,15 @@ class Pod:
         except HyperError as e:
             log.info("cannot resize %s: %s", container.record.name, e)
 
+    async def hang_up(self, container: Container, stream: Literal[1, 2]) -> None:
+        """Nobody will read that stream of its first process, which is to know."""
+        streams = container.record.streams
+        try:
+            agent = self.machine.running().agent
+            await agent.hang_up_process(container.record.id, streams.stdout if stream == 1 else streams.stderr)
+        except HyperError as e:
+            log.info("cannot hang up %s: %s", container.record.name, e)
+
     def reopen_log(self, container: Container) -> None:
         """Have its log in Kubernetes' format go on in a new file: the one so far was renamed. On failure it goes on in
         that one. WrongState when the container does not run or is not reached; InvalidInput when it has no such log."""
@@ -381,7 +390,7 @@ class Pod:
     async def _left(self) -> None:
         async with self.locked() as locked:
             self.users -= 1
-            await self.owner.unused(locked)
+            await self.supervisor.unused(locked)
 
     async def let_go(self) -> None:
         """Our own end: the machine runs on."""

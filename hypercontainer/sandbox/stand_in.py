@@ -10,7 +10,7 @@ import struct
 from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from hypercontainer.agent.streams import InputStream
 from hypercontainer.errors import HyperError, InvalidInput
@@ -93,6 +93,9 @@ class Process(Protocol):
     async def signal(self, number: int) -> None: ...
 
     async def resize(self, rows: int, columns: int) -> None: ...
+
+    async def hang_up(self, stream: Literal[1, 2]) -> None:
+        """Nobody reads that any more."""
 
 
 class StandIn:
@@ -222,6 +225,8 @@ class StandIn:
                     self._news.notify_all()
             case Kind.SIGNAL if 0 < frame.value <= MAX_SIGNAL:
                 await of.signal(frame.value)
+            case Kind.STOP if frame.stream in (1, 2):
+                await of.hang_up(1 if frame.stream == 1 else 2)
             case Kind.RESIZE:
                 await of.resize(frame.value >> 16 & 0xFFFF, frame.value & 0xFFFF)
             case _:

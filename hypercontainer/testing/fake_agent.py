@@ -443,6 +443,13 @@ class FakeAgent:
         self._process(args).size = (cast(int, args["rows"]), cast(int, args["columns"]))
         return {}
 
+    def _process_hang_up(self, args: dict[str, object]) -> object:
+        process = self._process(args)
+        if (stream := cast(int, args["stream"])) not in process.streams.outputs():
+            raise Refused(errno.EINVAL, f"hang up stream {stream}")
+        self._outputs[stream].take_stop()
+        return {}
+
     def _process_forget(self, args: dict[str, object]) -> object:
         process = self._process(args)
         if process.status is None:

@@ -56,7 +56,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Lists(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is known before a run."""
 
-    not_run: list[Known]  # files, and parts of them
+    not_run: list[Known] = []  # files, and parts of them
     fails: list[Known] = []
     varies: list[Known] = []  # with how busy the machine is: nobody is told which way
 

@@ -399,3 +399,16 @@ def test_hyperd_may_die_at_any_moment_of_a_life(ctr: Ctr) -> None:
         until(lambda: ctr.task("one") == (0, ""))
         ctr("container", "rm", "one")
         until(lambda: not list(shims(ctr.daemon)))
+
+
+def test_an_end_for_lack_of_memory_is_told(ctr: Ctr) -> None:
+    with ending(subprocess.Popen(ctr.daemon.argv("events"), stdout=subprocess.PIPE)) as events:
+        assert events.stdout
+        ctr.ok("run", "-d", "--memory-limit", str(48 << 20), *RUNTIME, IMAGE, "one", "tail", "/dev/zero")
+        until(lambda: ctr.task("one")[1] == "STOPPED")
+        assert "exit code 137" in ctr("task", "rm", "one").err
+        topics, last = [], b""
+        while b"/tasks/delete" not in last:
+            last = events.stdout.readline()
+            topics += re.findall(rb"/tasks/[a-z-]+", last)[:1]
+    assert topics == [b"/tasks/create", b"/tasks/start", b"/tasks/oom", b"/tasks/exit", b"/tasks/delete"]

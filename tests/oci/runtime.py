@@ -125,6 +125,11 @@ class Console:
         [fd] = fds
         return fd
 
+    def hang_up(self) -> None:
+        """Let go of the masters: nobody has them any more."""
+        while self.fds:
+            os.close(self.fds.pop())
+
     def close(self) -> None:
         self.socket.close()
         for fd in self.fds:

@@ -87,6 +87,28 @@ def test_a_reader_that_has_gone_is_a_broken_pipe(oci: Runtime) -> None:
     assert container.start().wait() == 128 + 13
 
 
+def test_a_reader_of_errors_that_has_gone_is_a_broken_pipe_there_alone(oci: Runtime) -> None:
+    bundle = oci.bundle("sh", "-c", "yes >&2; echo $?; exit 4")
+    bundle.save()
+    process = oci.spawn("run", "--bundle", bundle.folder, oci.id())
+    assert process.stdin and process.stdout and process.stderr
+    assert process.stderr.readline() == b"y\n"
+    process.stderr.close()
+    assert process.stdout.read() == b"141\n"
+    process.stdin.close()
+    assert process.wait(LIMIT_S) == 4
+
+
+def test_a_process_of_exec_meets_a_broken_pipe(oci: Runtime) -> None:
+    container = oci.start()
+    process = oci.spawn("exec", container.id, "yes")
+    assert process.stdin and process.stdout
+    assert process.stdout.readline() == b"y\n"
+    process.stdout.close()
+    process.stdin.close()
+    assert process.wait(LIMIT_S) == 128 + 13
+
+
 def test_the_runtime_does_not_hold_the_output_open(oci: Runtime) -> None:
     container = oci.start(oci.bundle("true"))
     container.wait()

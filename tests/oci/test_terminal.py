@@ -211,3 +211,19 @@ def test_exec_with_a_terminal_needs_a_console_socket_when_detached(oci: Runtime)
 def test_without_a_terminal_stdin_is_none(oci: Runtime, verb: str) -> None:
     bundle = oci.bundle("sh", "-c", "test -t 0 || echo none")
     assert (oci.run(bundle).out if verb == "run" else oci.start(bundle).out.rest()) == "none\n"
+
+
+def test_who_is_at_a_terminal_that_is_hung_up_gets_a_signal(oci: Runtime) -> None:
+    container, master = started(oci, "sh", "-c", "trap 'exit 5' HUP; echo up; while :; do sleep 0.05; done")
+    assert master.line() == "up\r\n"
+    oci.consoles[-1].hang_up()
+    assert container.wait() == 5
+
+
+def test_who_writes_to_a_terminal_that_is_hung_up_hears_of_it(oci: Runtime) -> None:
+    bundle = terminal(oci, "sh", "-c", "trap '' HUP; echo up; while echo more; do sleep 0.05; done; exit 3")
+    container, master = created(oci, bundle)
+    container.start()
+    assert master.line() == "up\r\n"
+    oci.consoles[-1].hang_up()
+    assert container.wait() == 3

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conformance import docker_py
+from tests.conformance import crun, docker_py
 from tests.conformance.docker_py import Known, Lists, Outcome
 from tests.conftest import CHECKOUT
 
@@ -24,8 +24,8 @@ RESULTS = """<testsuites><testsuite>
 
 
 def rows() -> Iterator[str]:
-    lists = docker_py.known()
-    for known in (*lists.fails, *lists.varies, *lists.not_run):
+    lists = [docker_py.known(), crun.known()]
+    for known in (known for each in lists for known in (*each.fails, *each.varies, *each.not_run)):
         names = [f"`{test.rpartition('::')[2]}`" for test in known.tests]
         yield f"| {', '.join(names) if len(names) <= SHOWN else f'{len(names)} tests'} | {known.why} |"
 
@@ -43,6 +43,20 @@ def test_a_report_is_read() -> None:
         "a.py::A::s": Outcome("skipped", "old"),
         "a.py::A::q": Outcome("xfailed", "known"),
     }
+
+
+def test_what_a_test_of_cruns_prints_is_read() -> None:
+    assert crun.said("1..1\nok 1 - x\n", "") == Outcome("passed", "")
+    assert crun.said("1..1\nok 1 - x #SKIP\n", "") == Outcome("skipped", "")
+    assert crun.said("1..0\n", "") == Outcome("skipped", "")
+    assert crun.said("1..1\nnot ok 1 - x\n", "why") == Outcome("failed", "1..1 not ok 1 - x why")
+    assert crun.said("", "") == Outcome("failed", "")
+
+
+def test_apts_sources_are_those_of_sources() -> None:
+    lines = "Types: deb deb-src\nURIs: http://x\n\ndeb [a=b] http://x y main\n# deb\n"
+    wanted = "Types: deb-src\nURIs: http://x\n\ndeb-src [a=b] http://x y main\n# deb\n"
+    assert crun.of_sources(lines) == wanted
 
 
 def test_what_is_not_as_it_is_known_is_told() -> None:

@@ -191,3 +191,12 @@ def test_a_hyperd_killed_as_a_share_changes_hands_leaves_none(
     ok(sharing, "exec", "mortal", "touch", "/data/x")
     assert (tmp_path / "x").exists()
     ok(sharing, "rm", "-f", "mortal")
+
+
+def test_a_pod_without_a_network_takes_one_that_has_none(kernels: Path, busybox_archive: Path) -> None:
+    pool: list[dict[str, int | bool]] = [{"network": False}, {}]
+    with private_daemon(kernels, {"accelerator": "tcg", "factory": "cache", "memory_mib": 256, "pool": pool}) as daemon:
+        assert daemon.ctl("load", "-i", str(busybox_archive)).status == 0
+        full(daemon)
+        links = ok(daemon, "run", "--rm", "--network", "none", "busybox", "ls", "/sys/class/net")
+        assert links.split() == ["lo"] and taken(daemon) == [1, 0]

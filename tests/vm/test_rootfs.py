@@ -33,7 +33,7 @@ from hypercontainer.testing import busybox
 from hypercontainer.testing.fake_network import FakeNetwork
 from hypercontainer.testing.rootfs_contract import CONTENT, Root, RootfsContract, power_off, run, running, start
 from tests import zig
-from tests.unit.sandbox.lonely import FakeOwner, Household
+from tests.unit.sandbox.lonely import FakeSupervisor, Household
 from tests.vm.conftest import GUEST_S, HYPERSTART, UID, time_passes
 
 pytestmark = [pytest.mark.vm, pytest.mark.skipif(os.geteuid() != 0, reason="mounts")]
@@ -103,17 +103,17 @@ def direct(driver: QemuHypervisor, boots: VmConfig, run_dir: Path, tmp_path: Pat
 
 @pytest.fixture
 def house(direct: Site, boots: VmConfig, tmp_path: Path) -> Household:
-    return Household(direct, owner(boots), tmp_path / "pods")
+    return Household(direct, supervisor(boots), tmp_path / "pods")
 
 
 @pytest.fixture
 async def clones(direct: Site, boots: VmConfig, factory: TemplateFactory, tmp_path: Path) -> Household:
     """The same, where guests are clones: they know their first disks before these have anything behind them."""
-    return Household(replace(direct, factory=lambda _: factory), owner(boots), tmp_path / "pods")
+    return Household(replace(direct, factory=lambda _: factory), supervisor(boots), tmp_path / "pods")
 
 
-def owner(boots: VmConfig) -> FakeOwner:
-    made = FakeOwner(FakeNetwork())
+def supervisor(boots: VmConfig) -> FakeSupervisor:
+    made = FakeSupervisor(FakeNetwork())
     made.uid = boots.uid
     return made
 
@@ -269,7 +269,7 @@ async def test_a_guest_that_waited_serves_each_kind(
     shutil.copytree(tree, folder, symlinks=True)
     plain = replace(boots, disk_mib=2 * MIB, kernel_parameters=agent_requests.FOR_NET_ADMIN)
     shared = replace(plain, share=SharedFolder(folder=Path()))
-    house = Household(replace(direct, factory=lambda _: pool), owner(boots), tmp_path / "pods")
+    house = Household(replace(direct, factory=lambda _: pool), supervisor(boots), tmp_path / "pods")
     roots: list[RootfsRecord] = [
         rootfs.folder(folder, read_only=False),
         rootfs.image(images["erofs"]),
@@ -291,7 +291,7 @@ async def test_a_guest_that_waited_serves_each_kind(
 # A hyperd that is killed
 
 
-class WritingOwner(FakeOwner):
+class WritingSupervisor(FakeSupervisor):
     """Writes each record down, as a hyperd does."""
 
     def __init__(self, path: Path, uid: int) -> None:
@@ -311,7 +311,7 @@ def test_a_hyperd_that_is_killed_leaves_nothing_that_the_next_one_does_not_know(
     shutil.copyfile(images["ext4"], disk)
     folder = shutil.copytree(tree, tmp_path / "root", symlinks=True)
     written, ready = tmp_path / "pod.json", tmp_path / "ready"
-    house = Household(direct, WritingOwner(written, boots.uid), tmp_path / "pods")
+    house = Household(direct, WritingSupervisor(written, boots.uid), tmp_path / "pods")
     roots: dict[str, RootfsRecord] = {
         "image": rootfs.image(images["erofs"]),
         "disk": rootfs.disk(disk, "ext4", read_only=False),

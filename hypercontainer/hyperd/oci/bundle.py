@@ -153,6 +153,8 @@ def refuse(found: document.Config, linux: document.Linux) -> None:
     for kind in ("network", "pid", "ipc", "uts"):
         if kind not in kinds:
             raise _unsupported(f"linux.namespaces: no {kind} namespace, which is the host's", "give it one of its own")
+    if "kernel.hostname" in (linux.sysctl or {}):
+        raise InvalidInput("cannot use linux.sysctl kernel.hostname: it is config.json's hostname; say it there")
     if len(found.hostname) > HOSTNAME_BYTES:
         raise InvalidInput(f"invalid hostname {found.hostname[:80]!r}: {HOSTNAME_BYTES} letters at most")
     for name, value in (

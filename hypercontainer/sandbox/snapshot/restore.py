@@ -69,7 +69,7 @@ async def thaw(pod: LockedPod, container: Container, trace: Trace) -> None:
     pod.record.frozen, pod.record.provisional, pod.record.suspended = True, False, None
     try:
         with record.moving("running"):
-            pod.owner.save(pod.record, durable=True)
+            pod.supervisor.save(pod.record, durable=True)
     except BaseException:
         for old, now, names in ((before, record, RUN), (copied, pod.record, COPY)):
             for name in names:
@@ -79,7 +79,7 @@ async def thaw(pod: LockedPod, container: Container, trace: Trace) -> None:
     container.left.clear()
     with trace.step("thaw"):
         await continue_(pod, container, stopped=False)
-    pod.owner.began(pod.pod, container)
+    pod.supervisor.began(pod.pod, container)
 
 
 async def restore(pod: LockedPod, container: Container, source: RestoreFrom, disk: Path, trace: Trace) -> None:

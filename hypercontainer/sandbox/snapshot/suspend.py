@@ -25,7 +25,7 @@ async def suspend(pod: LockedPod, container: Container, trace: Trace) -> None:
             await made.commit()
             pod.record.suspended, pod.record.frozen = info, False
             with record.moving("suspended"):
-                pod.owner.save(pod.record, durable=True)
+                pod.supervisor.save(pod.record, durable=True)
         except BaseException:
             pod.record.suspended = None
             await uninterrupted(continue_(pod, container))

@@ -5,7 +5,6 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,7 +31,6 @@ class Engines:
         self.name = self.container.record.name
         self._server: asyncio.Server | None = None
         self._talks: set[asyncio.Task[None]] = set()
-        self._listening: LocalEngine | None = None
 
     @property
     def container(self):  # type: ignore[no-untyped-def]
@@ -47,17 +45,16 @@ class Engines:
         return list(Path(self.world.settings.root).glob("pods/*/*/execs/*"))
 
     async def open(self) -> None:
-        self._listening = self.engine
-        self._server = await asyncio.start_unix_server(partial(self._stand, self.engine), self.door)
+        self._server = await asyncio.start_unix_server(self._stand, self.door)
 
-    async def _stand(self, engine: LocalEngine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if engine is not self._listening:  # it had called when that one died, which had not heard it yet
-            return writer.close()
+    async def _stand(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:
+            return writer.close()  # it came as the one before died
         task = asyncio.current_task()
         assert task
         self._talks.add(task)
         try:
-            await engine.bundles.stand(reader, writer)
+            await self.engine.bundles.stand(reader, writer)
         finally:
             writer.close()
             self._talks.discard(task)
@@ -65,8 +62,8 @@ class Engines:
 
     async def die(self) -> None:
         assert self._server
-        self._listening = None
         self._server.close()
+        self._server = None
         self.door.unlink()
         talks = list(self._talks)
         for task in talks:
@@ -202,6 +199,27 @@ async def test_one_that_cannot_be_started_leaves_nothing(engines: Engines) -> No
     with standing(engines.door) as (made, _, _), pytest.raises(Exception, match="nosuch"):
         await engines.exec(made, "nosuch")
     assert engines.records == [] and not engines.container.further
+
+
+async def test_its_reader_goes_and_it_meets_a_broken_pipe(engines: Engines) -> None:
+    async def speak(process: FakeProcess) -> int:
+        try:
+            while True:
+                await process.write(b"y\n" * 1000)
+        except BrokenPipeError:
+            return 141
+
+    engines.agent.programs["speak"] = speak
+    given, stdin = os.pipe()
+    stdout, taken = os.pipe()
+    made = stand_in.start(str(engines.door), (given, taken, taken))
+    for fd in (given, taken):
+        os.close(fd)
+    await engines.exec(made, "speak")
+    await asyncio.to_thread(os.read, stdout, 1000)
+    os.close(stdout)
+    assert await status(made.pid) == 141
+    os.close(stdin)
 
 
 async def test_who_kills_what_stands_for_it_kills_it(engines: Engines) -> None:

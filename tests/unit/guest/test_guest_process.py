@@ -242,6 +242,32 @@ def test_the_first_process_has_its_terminal_as_console(guest: Guest) -> None:
     assert guest.host.read_all(streams["stdout"]) == b"hello\r\nc\r\n"
 
 
+def test_a_reader_that_hangs_up_is_a_broken_pipe(running: Guest) -> None:
+    streams = running.start("p", "sh", "-c", "yes; echo $? >&2; exit 3")
+    running.host.until(lambda: running.host.outputs[streams["stdout"]].data)
+    running.host.call("process.hang_up", process="p", stream=streams["stdout"])
+    running.host.call("process.hang_up", process="p", stream=streams["stdout"])
+    assert running.host.read_all(streams["stderr"]) == b"141\n"
+    assert running.host.exit_of("p")["status"] == 3
+    for process, stream, number in (("p", 0, errno.EINVAL), ("p", 999, errno.EINVAL), ("none", 1, errno.ESRCH)):
+        with pytest.raises(Refused) as refused:
+            running.host.call("process.hang_up", process=process, stream=stream)
+        assert refused.value.errno == number
+    running.host.call("process.forget", process="p")
+
+
+@pytest.mark.parametrize("stdin", [False, True])
+def test_a_terminal_that_is_hung_up_ends_who_is_at_it(running: Guest, stdin: bool) -> None:
+    streams = running.start("t", "sh", "-c", "echo ready; sleep 1000", tty=True, stdin=stdin)
+    running.host.until(lambda: b"ready" in running.host.outputs[streams["stdout"]].data)
+    running.host.call("process.hang_up", process="t", stream=streams["stdout"])
+    assert running.host.exit_of("t")["status"] == 128 + 1
+    with pytest.raises(Refused) as refused:
+        running.host.call("process.resize", process="t", rows=1, columns=1)
+    assert refused.value.errno == errno.ENOTTY
+    running.host.call("process.forget", process="t")
+
+
 def test_control_c_and_control_d(running: Guest) -> None:
     streams = running.start("t", "cat", tty=True, stdin=True)
     running.host.write(streams["stdin"], b"\x03")

@@ -1,4 +1,4 @@
-"""Pods without an engine: a site of fakes, and an owner that writes down what it is asked."""
+"""Pods without an engine: a site of fakes, and a supervisor that writes down what it is asked."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,8 +24,8 @@ from hypercontainer.testing.fake_network import FakeNetwork
 from hypercontainer.testing.fakes import FakeHypervisor
 
 
-class FakeOwner:
-    """See sandbox.locked.Owner. It lets be what ends."""
+class FakeSupervisor:
+    """See sandbox.locked.Supervisor. It lets be what ends."""
 
     def __init__(self, network: FakeNetwork) -> None:
         """`uid`: of VMMs."""
@@ -81,9 +81,9 @@ class FakeOwner:
 class Household:
     """Pods of a site, each container of which sleeps: see rootfs_contract.House."""
 
-    def __init__(self, site: Site, owner: FakeOwner, folder: Path) -> None:
+    def __init__(self, site: Site, supervisor: FakeSupervisor, folder: Path) -> None:
         """Pods are in `folder`."""
-        self.site, self.owner, self._folder = site, owner, folder
+        self.site, self.supervisor, self._folder = site, supervisor, folder
 
     def pod(self, *roots: RootfsRecord) -> Pod:
         made = self.again(pod_record(networks=[]))
@@ -99,7 +99,7 @@ class Household:
         return container
 
     def again(self, record: PodRecord) -> Pod:
-        return Pod(self.site, record, self.owner, self._folder / record.id)
+        return Pod(self.site, record, self.supervisor, self._folder / record.id)
 
     def left(self) -> list[str]:
         mounts = [Path(line.split()[4]) for line in Path("/proc/self/mountinfo").read_text().splitlines()]
@@ -112,7 +112,7 @@ class Lot:
 
     def __init__(self, path: Path) -> None:
         self.hypervisor, self.network = FakeHypervisor(), FakeNetwork()
-        self.owner = FakeOwner(self.network)
+        self.supervisor = FakeSupervisor(self.network)
         self.image = path / "image.erofs"
         self.image.touch()
         self._pods = path / "pods"
@@ -135,7 +135,7 @@ class Lot:
     ) -> Pod:
         """A pod of a container for each of these commands of the fake agent's, named after its first word."""
         record = pod_record(implicit=implicit, **spec)
-        pod = Pod(self.site, record, self.owner, self._pods / record.id)
+        pod = Pod(self.site, record, self.supervisor, self._pods / record.id)
         for command in commands:
             args = command.split()
             container = pod.add(_container(args, rootfs.image(self.image), list(sinks)))

@@ -147,7 +147,7 @@ def fail(*_: object) -> object:
 
 
 def _full(lot: Lot) -> None:
-    lot.owner.full = True
+    lot.supervisor.full = True
 
 
 def _no_rules(lot: Lot) -> None:
@@ -170,7 +170,7 @@ def _refuses(lot: Lot) -> None:
 
 
 def _full_in_the_end(lot: Lot) -> None:
-    save, left = lot.owner.save, [1]
+    save, left = lot.supervisor.save, [1]
 
     def once(pod: PodRecord, *, durable: bool = False) -> None:
         if not left:
@@ -178,7 +178,7 @@ def _full_in_the_end(lot: Lot) -> None:
         left.pop()
         save(pod, durable=durable)
 
-    lot.owner.save = once  # type: ignore[method-assign]
+    lot.supervisor.save = once  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("breaks", [_full, _no_rules, _no_device, _no_port, _refuses, _full_in_the_end])
@@ -282,8 +282,8 @@ def stopping(lot: Lot, pod: Pod, step: str) -> tuple[asyncio.Event, asyncio.Even
 
 async def taken_up(lot: Lot, pod: Pod) -> Pod:
     """By the next hyperd, which knows what was written down."""
-    record = msgspec.json.decode(lot.owner.written, type=PodRecord)
-    again = Pod(lot.site, record, lot.owner, pod.folder)
+    record = msgspec.json.decode(lot.supervisor.written, type=PodRecord)
+    again = Pod(lot.site, record, lot.supervisor, pod.folder)
     async with again.locked() as locked:
         assert await locked.attach()
     return again

@@ -1,4 +1,4 @@
-"""A pod's life with nobody above it: no store, no names, no policy; an owner is asked what follows."""
+"""A pod's life with nobody above it: no store, no names, no policy; a supervisor is asked what follows."""
 
 import asyncio
 import os
@@ -50,7 +50,7 @@ async def test_a_container_starts_speaks_and_ends(lot: Lot) -> None:
     await session.close_stdin()
     assert b"".join([data async for _, data in session]) == b"hello\n"
     assert await session.wait() == 0
-    assert lot.owner.events == ["pod start", "cat start", "cat began", "cat 0?", "cat die", "cat ended, exited"]
+    assert lot.supervisor.events == ["pod start", "cat start", "cat began", "cat 0?", "cat die", "cat ended, exited"]
     assert (cat.record.state, cat.record.exit_code, len(lot.hypervisor.alive)) == ("exited", 0, 1)
     async with pod.locked() as locked:
         assert pod.idle
@@ -61,10 +61,10 @@ async def test_a_container_starts_speaks_and_ends(lot: Lot) -> None:
 async def test_what_follows_from_an_end_is_the_owners_to_say(lot: Lot) -> None:
     pod = lot.pod("exit 7")
     [container] = pod.containers.values()
-    lot.owner.after = "restarting"
+    lot.supervisor.after = "restarting"
     await started(pod)
     await container.left.wait()
-    assert lot.owner.events[-1] == "exit ended, restarting"
+    assert lot.supervisor.events[-1] == "exit ended, restarting"
     assert (container.record.state, container.record.exit_code) == ("restarting", 7)
 
 
@@ -79,7 +79,7 @@ async def test_a_machine_that_ends_takes_all_that_ran_in_it_along(lot: Lot) -> N
     with pytest.raises(GuestDied, match="the virtual machine of p ended: killed by signal 9"):
         await ExecSession(exec_).wait()
     assert [c.record.exit_code for c in (sleep, cat)] == [255, 255]
-    assert lot.owner.events[-4:] == ["sleep die", "sleep ended, exited", "cat die", "cat ended, exited"]
+    assert lot.supervisor.events[-4:] == ["sleep die", "sleep ended, exited", "cat die", "cat ended, exited"]
     assert lot.network.nics == {}
 
 
@@ -87,19 +87,19 @@ async def test_the_guest_keeps_a_status_until_the_record_is_written(lot: Lot) ->
     pod = lot.pod("exit 7", "sleep 1000")
     ends, _ = pod.containers.values()
     await started(pod)
-    lot.owner.full = True
+    lot.supervisor.full = True
     agent = lot.hypervisor.alive[0].agent
     await ends.left.wait()
     async with pod.locked() as locked:
         assert pod.unwritten == [ends] and ends.record.id in agent.processes
-        lot.owner.full = False
+        lot.supervisor.full = False
         await locked.written()
     assert not pod.unwritten and ends.record.id not in agent.processes
 
 
 async def test_a_start_that_cannot_be_written_down_leaves_no_machine(lot: Lot) -> None:
     pod = lot.pod("cat")
-    lot.owner.full = True
+    lot.supervisor.full = True
     with pytest.raises(Exhausted):
         await started(pod)
     assert (lot.hypervisor.alive, lot.network.nics, pod.record.uid) == ([], {}, 0)
@@ -137,7 +137,7 @@ async def test_files_are_read_though_nothing_runs_and_the_owner_hears_when_that_
         guest.agent.archives[cat.record.id, "/etc/hostname"] = b"a tar"
         assert not pod.idle
         assert b"".join([piece async for piece in archive.read(pod, cat, "/etc/hostname")]) == b"a tar"
-    assert lot.owner.events == ["pod start", "unused", "unused"]
+    assert lot.supervisor.events == ["pod start", "unused", "unused"]
     assert pod.idle and lot.network.nics == {}
 
 
@@ -281,7 +281,7 @@ async def test_a_container_whose_output_goes_elsewhere_has_no_log_to_reopen(lot:
 async def restarted(lot: Lot, pod: Pod) -> Pod:
     """As the next hyperd has it."""
     await pod.let_go()
-    again = Pod(lot.site, pod.record, lot.owner, pod.folder)
+    again = Pod(lot.site, pod.record, lot.supervisor, pod.folder)
     async with again.locked() as locked:
         assert await locked.attach()
     return again

@@ -272,7 +272,7 @@ async def test_another_hyperd_takes_whoever_waited_and_the_rest_has_ended(
     await pod.let_go()
     await until(lambda: not server.here)
     waiting = agent.call(container.record.id, TARGET)
-    again = Pod(lot.site, pod.record, lot.owner, pod.folder)
+    again = Pod(lot.site, pod.record, lot.supervisor, pod.folder)
     async with again.locked() as locked:
         assert await locked.attach()
     await known.closed.wait()

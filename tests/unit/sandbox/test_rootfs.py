@@ -36,7 +36,7 @@ async def lot(tmp_path: Path) -> AsyncIterator[Lot]:
 
 @pytest.fixture
 def house(lot: Lot, tmp_path: Path) -> Household:
-    return Household(lot.site, lot.owner, tmp_path / "pods")
+    return Household(lot.site, lot.supervisor, tmp_path / "pods")
 
 
 def source(path: Path) -> Path:

@@ -13,7 +13,7 @@ import pytest
 
 from hypercontainer.agent.streams import OutputStream, Receiver
 from hypercontainer.agent.wire import WINDOW
-from hypercontainer.errors import InvalidInput
+from hypercontainer.errors import GuestDied, InvalidInput
 from hypercontainer.lib import files
 from hypercontainer.model.record import RawSinkRecord
 from hypercontainer.sandbox import output as output_module
@@ -560,3 +560,15 @@ async def test_what_nobody_keeps_is_for_those_who_are_attached(tmp_path: Path) -
     await output.end()
     assert sorted([piece async for piece in client]) == [(1, b"out"), (2, b"err")]
     assert Output().open(1) == (0, 0)
+
+
+async def test_a_guest_that_dies_is_no_fault_of_the_output() -> None:
+    class Gone:
+        async def read(self) -> bytes:
+            raise GuestDied("the virtual machine ended")
+
+    output = Output()
+    output.begin(Gone(), None)  # type: ignore[arg-type]
+    [pump] = output._pumps
+    await output.drained()
+    assert pump.exception() is None

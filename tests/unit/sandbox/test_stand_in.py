@@ -42,6 +42,7 @@ class FakeProcess:
         self.exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.signals: asyncio.Queue[int] = asyncio.Queue()
         self.sizes: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
+        self.hung_up: asyncio.Queue[int] = asyncio.Queue()
 
     async def begun(self) -> None:
         await self.start.wait()
@@ -54,6 +55,9 @@ class FakeProcess:
 
     async def resize(self, rows: int, columns: int) -> None:
         self.sizes.put_nowait((rows, columns))
+
+    async def hang_up(self, stream: int) -> None:
+        self.hung_up.put_nowait(stream)
 
     def taken(self) -> bytes:
         """What has come to stdin, all that is there now too."""
@@ -250,6 +254,45 @@ async def test_signals_reach_the_process(hyperd: Hyperd) -> None:
                 async with asyncio.timeout(LIMIT_S):
                     assert await hyperd.process.signals.get() == number
     os.close(stdin)
+
+
+async def test_that_nobody_reads_is_told_and_told_again(hyperd: Hyperd) -> None:
+    given, stdin = os.pipe()
+    stdout, taken = os.pipe()
+    made = starter.start(str(hyperd.path), (given, taken, taken))
+    for fd in (given, taken, stdout):
+        os.close(fd)
+    async with asyncio.timeout(LIMIT_S):
+        async with hyperd.listening():
+            made.go()
+            await until(lambda: hyperd.sink)
+            assert hyperd.sink and hyperd.process.hung_up.empty()
+            await hyperd.sink.write(1, BIG, 0)  # is taken, and goes nowhere
+            assert await hyperd.process.hung_up.get() == 1
+        async with hyperd.listening():
+            assert await hyperd.process.hung_up.get() == 1
+            await hyperd.sink.write(1, BIG, 0)
+            hyperd.process.start.set()
+            hyperd.process.exit.set_result(141)
+            assert await status(made.pid) == 141
+    os.close(stdin)
+
+
+async def test_a_terminal_that_is_hung_up_is_no_signal(hyperd: Hyperd) -> None:
+    master, slave = os.openpty()
+    made = starter.start(str(hyperd.path), (slave, slave, slave), terminal=True)
+    os.close(slave)
+    async with asyncio.timeout(LIMIT_S), hyperd.listening():
+        made.go()
+        await until(lambda: hyperd.sink)
+        hyperd.process.start.set()
+        os.close(master)
+        assert await hyperd.process.hung_up.get() == 1
+        os.kill(made.pid, signal.SIGHUP)
+        assert await hyperd.process.signals.get() == signal.SIGHUP
+        assert hyperd.process.signals.empty()
+        hyperd.process.exit.set_result(129)
+        assert await status(made.pid) == 129
 
 
 async def test_it_ends_when_its_starter_gives_up(hyperd: Hyperd) -> None:
