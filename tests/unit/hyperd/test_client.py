@@ -47,7 +47,12 @@ async def test_documents_both_ways(server: Server, client: Client) -> None:
         assert client.get("/v1/containers", all=True, filter=["label=a=b ä&c"]) == []
 
     await asyncio.to_thread(work)
-    assert server.engine.calls[-1][2] == {"all": True, "all_owners": False, "filters": {"label": ["a=b ä&c"]}, "size": False}
+    assert server.engine.calls[-1][2] == {
+        "all": True,
+        "all_owners": False,
+        "filters": {"label": ["a=b ä&c"]},
+        "size": False,
+    }
 
 
 @pytest.mark.parametrize(
