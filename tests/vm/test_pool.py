@@ -219,8 +219,18 @@ def test_the_status_is_told(pooling: PrivateDaemon) -> None:
     full(pooling)
     said = pooling.ctl("factory", "status").out.splitlines()
     assert said[0] == "VMs are taken from those that wait, else cloned from templates"
-    assert said[1].split() == ["VCPUS", "MEMORY", "SHARE", "TENANT", "WANTED", "WAITING", "TAKEN", "POISONED"]
-    assert said[2].split()[:5] == ["1", "256MiB", "no", "1", "1"]
+    assert said[1].split() == [
+        "VCPUS",
+        "MEMORY",
+        "SHARE",
+        "NETWORK",
+        "TENANT",
+        "WANTED",
+        "WAITING",
+        "TAKEN",
+        "POISONED",
+    ]
+    assert said[2].split()[:6] == ["1", "256MiB", "no", "yes", "1", "1"]
     rows = pooling.ctl("factory", "status", "--format", "json").out.splitlines()
     assert "256MiB" in {json.loads(row)["Memory"] for row in rows}
 

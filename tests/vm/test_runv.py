@@ -443,7 +443,7 @@ def test_bad_bundles_are_refused_and_leave_nothing(runv: Runv) -> None:
     refused("no action 'SCMP_NO'", lambda c: c["linux"].update(seccomp={"defaultAction": "SCMP_NO"}))
     hook = {"path": "/bin/false"}
     refused("hook prestart #0", lambda c: c.update(hooks={"prestart": [hook]}))
-    refused("hooks.startContainer", lambda c: c.update(hooks={"startContainer": [hook]}))
+    refused("hooks.startContainer", lambda c: c.update(hooks={"startContainer": [{"path": "bin/false"}]}))
     refused("--console-socket is for", lambda c: None, "--console-socket", "/nowhere")
     refused("cannot send the terminal", lambda c: c["process"].update(terminal=True), "--console-socket", "/nowhere")
     (bundle / "config.json").write_text("{")
