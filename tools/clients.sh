@@ -1,7 +1,7 @@
 #!/bin/bash
 # Makes clients and engines that Debian does not have, and the image that the stacks of tests/interop run, in .cache.
 #
-#     tools/clients.sh [NAME]...    all but Traefik and CRI-O, which take their time, when none is named
+#     tools/clients.sh [NAME]...    all but Traefik, CRI-O and containerd2, which take their time, when none is named
 #
 # What is there in its version is left alone. One that cannot be made here says so, and its tests are skipped.
 set -euo pipefail
@@ -14,6 +14,7 @@ go=1.26.6
 ryuk=v0.0.0-20260811165811-84f4ff002cee  # its releases are called what Go takes for no version
 act=v0.2.89
 crictl=v1.34.0 crio=v1.34.0
+containerd2=v2.4.2
 traefik=v3.6.12
 corpus=1
 clients=.cache/clients
@@ -131,6 +132,20 @@ make_crio() {  # from its own sources, whose sums of what it needs are in there
     )
     rm -rf $clients/crio/sources
     echo $crio >$clients/crio/version
+}
+make_containerd2() {  # beside Debian's, which is of the first line
+    ! made containerd2 $containerd2 || return 0
+    go_is_here
+    say "containerd $containerd2 and its ctr, by Go's module proxy (2 minutes of one processor)"
+    begin containerd2
+    local commands=github.com/containerd/containerd/v2/cmd
+    (
+        cd $clients/containerd2
+        go mod init clients 2>/dev/null
+        go get -tool $commands/{containerd,ctr}@$containerd2 2>get.log || { tail -n 20 get.log >&2; exit 1; }
+        for program in containerd ctr; do build $program $commands/$program "" -tags=no_btrfs; done
+    )
+    echo $containerd2 >$clients/containerd2/version
 }
 make_traefik() {
     local containous=github.com/containous
