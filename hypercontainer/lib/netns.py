@@ -1,20 +1,20 @@
-"""Network namespaces other than our own. What is in one is seen by a thread or a command that has entered it."""
+"""Network namespaces other than our own. What is in one is seen by a thread that has entered it."""
 
 import ctypes
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from hypercontainer.errors import HyperError, InvalidInput, NotFound
-from hypercontainer.lib import mount, proc
+from hypercontainer.lib import mount
+from hypercontainer.lib.tasks import in_thread
 
 CLONE_NEWNET = 0x40000000
 NS_GET_NSTYPE = 0xB703
-TIMEOUT_S = 30.0
 
 T = TypeVar("T")
 
@@ -93,7 +93,6 @@ def inside(fd: int, function: Callable[[], T]) -> T:
     return results[0]
 
 
-async def run(fd: int, argv: Sequence[str], *, stdin: bytes | None = None, check: bool = True) -> proc.Result:
-    """`proc.run` in that namespace."""
-    enter = ["nsenter", f"--net=/proc/self/fd/{fd}", *argv]
-    return await proc.run(enter, stdin=stdin, check=check, pass_fds=[fd], timeout_s=TIMEOUT_S)
+async def within(fd: int, function: Callable[[], T]) -> T:
+    """`inside`, while others go on. It is over when this returns, cancelled or not."""
+    return await in_thread(inside, fd, function)

@@ -1,14 +1,12 @@
-"""The interfaces of a network namespace, as iproute2 tells of them -> those that a pod has of it. Pure."""
+"""What is in a network namespace -> the interfaces that a pod has of it. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
-from typing import Any
 
 from hypercontainer.errors import Exhausted, Unavailable
 from hypercontainer.model.record import MOST_NICS, RouteRecord
-
-Document = Sequence[Mapping[str, Any]]
+from hypercontainer.network.rtnetlink import Address, Found, Link, Route
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,44 +20,35 @@ class Interface:
     routes: list[RouteRecord] = field(default_factory=list)
 
 
-def find(links: Document, routes: Document) -> list[Interface]:
-    """Of `ip -j addr`, and `ip -j route` of both families: those that have an address, in the order of their names.
+def find(found: Found) -> list[Interface]:
+    """Those that have an address, in the order of their names.
 
     Unavailable when one of them cannot be had by a VM, Exhausted when there are too many."""
-    own = [link for link in links if "LOOPBACK" not in link["flags"] and _addresses(link)]
+    own = [link for link in found.links if not link.loopback and _addresses(link, found.addresses)]
     for link in own:
-        if link["link_type"] != "ether":
-            raise Unavailable(
-                f"cannot give a VM interface {link['ifname']}: it is no Ethernet, but {link['link_type']}"
-            )
+        if link.kind != "ether":
+            raise Unavailable(f"cannot give a VM interface {link.name}: it is no Ethernet, but {link.kind}")
     if len(own) > MOST_NICS:
         raise Exhausted(f"cannot give a VM {len(own)} interfaces: it has {MOST_NICS} at most")
     # so that where the guest's kernel has called them eth0, eth1 …, none has the name of one that comes after it
-    return [_interface(link, routes) for link in sorted(own, key=lambda link: (len(link["ifname"]), link["ifname"]))]
+    return [_interface(link, found) for link in sorted(own, key=lambda link: (len(link.name), link.name))]
 
 
-def _interface(link: Mapping[str, Any], routes: Document) -> Interface:
-    name = link["ifname"]
-    leaving = [route for route in routes if name in (route.get("dev"), *_hops(route))]
-    kernels = {route["dst"] for route in leaving if route.get("protocol") == "kernel"}
+def _interface(link: Link, found: Found) -> Interface:
+    leaving = [route for route in found.routes if link.name in (route.device, *route.others)]
+    kernels = {route.dst for route in leaving if route.kernels}
     return Interface(
-        name=name,
-        mac=link["address"],
-        mtu=link["mtu"],
-        addresses=[_as_routed(address, kernels) for address in _addresses(link)],
-        routes=_routes([route for route in leaving if route.get("protocol") != "kernel"]),
+        name=link.name,
+        mac=link.mac,
+        mtu=link.mtu,
+        addresses=[_as_routed(address, kernels) for address in _addresses(link, found.addresses)],
+        routes=_routes([route for route in leaving if not route.kernels]),
     )
 
 
-def _addresses(link: Mapping[str, Any]) -> list[str]:
+def _addresses(link: Link, addresses: Sequence[Address]) -> list[str]:
     """Without those that a guest's kernel makes of the MAC address, and those that somebody else has too."""
-    return [
-        f"{address['local']}/{address['prefixlen']}"
-        for address in link["addr_info"]
-        if "local" in address
-        and not address.get("dadfailed")
-        and not (address["family"] == "inet6" and address["scope"] == "link")
-    ]
+    return [each.text for each in addresses if each.link == link.number and not each.taken and not each.link_local]
 
 
 def _as_routed(address: str, kernels: set[str]) -> str:
@@ -68,23 +57,19 @@ def _as_routed(address: str, kernels: set[str]) -> str:
     return address if str(interface.network) in kernels else f"{interface.ip}/{interface.max_prefixlen}"
 
 
-def _hops(route: Mapping[str, Any]) -> list[str]:
-    return [hop.get("dev", "") for hop in route.get("nexthops", ())]
-
-
-def _routes(routes: Document) -> list[RouteRecord]:
+def _routes(routes: Sequence[Route]) -> list[RouteRecord]:
     """Those without a gateway first: they lead to the gateways of others."""
     for route in routes:
-        if "nexthops" in route or "via" in route or route.get("type", "unicast") != "unicast":
-            raise Unavailable(f"cannot give a VM the route to {route['dst']}: it is not to one gateway of its family")
-    links = {route["dst"]: RouteRecord(dst=route["dst"], gateway="", device=route["dev"])
-             for route in routes if "gateway" not in route}  # fmt: skip
+        if not route.plain:
+            raise Unavailable(f"cannot give a VM the route to {route.dst}: it is not to one gateway of its family")
+    links = {
+        route.dst: RouteRecord(dst=route.dst, gateway="", device=route.device) for route in routes if not route.gateway
+    }
     for route in routes:
-        if "onlink" in route.get("flags", ()):
-            gateway = ip_interface(route["gateway"])
-            links.setdefault(str(gateway.ip), RouteRecord(dst=str(gateway), gateway="", device=route["dev"]))
+        if route.onlink:
+            gateway = ip_interface(route.gateway)
+            links.setdefault(str(gateway.ip), RouteRecord(dst=str(gateway), gateway="", device=route.device))
     others = [
-        RouteRecord(dst=route["dst"], gateway=route["gateway"], device=route["dev"])
-        for route in routes if "gateway" in route
-    ]  # fmt: skip
+        RouteRecord(dst=route.dst, gateway=route.gateway, device=route.device) for route in routes if route.gateway
+    ]
     return [*links.values(), *others]

@@ -1,22 +1,15 @@
 """A network namespace that somebody else made, an engine or CNI: its interfaces are the pod's."""
 
-import asyncio
-import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from hypercontainer.errors import HyperError, InUse, InvalidInput, NotFound
 from hypercontainer.lib import netns
+from hypercontainer.lib.netlink import Netlink
 from hypercontainer.model.record import NicRecord, PortRecord
 from hypercontainer.model.spec import ANY, EndpointSpec, PortMapping
-from hypercontainer.network import interfaces, tap
-
-REDIRECTED = 26745  # preference of our filters, 0x6879: for all that no other of ours takes
-# What the namespace's kernel gets, too: so its own programs, as docker's resolver, can ask a nameserver.
-MIRRORED = {
-    REDIRECTED - 2: "protocol arp u32 match u32 0 0",
-    REDIRECTED - 1: "protocol ip u32 match ip protocol 17 0xff match ip sport 53 0xffff",
-}
+from hypercontainer.network import interfaces, redirect, rtnetlink, tap
 
 
 class NetnsNetwork:
@@ -54,7 +47,8 @@ class NetnsNetwork:
         with netns.opened(self._path) as fd:
             if netns.is_ours(fd):
                 raise InvalidInput(f"cannot use {self._path}: it is this host's own network; give the pod another")
-            found = interfaces.find(*await _look(fd))
+            with _telling(f"read network namespace {self._path}"):
+                found = await netns.within(fd, rtnetlink.look)
             return [
                 NicRecord(
                     number=number + n,
@@ -67,7 +61,7 @@ class NetnsNetwork:
                     netns=self._path,
                     netns_inode=netns.identity(fd),
                 )
-                for n, interface in enumerate(found)
+                for n, interface in enumerate(interfaces.find(found))
             ]
 
     def assign(
@@ -79,47 +73,30 @@ class NetnsNetwork:
 
     async def create(self, nic: NicRecord) -> None:
         """InUse when somebody takes what comes in already."""
-        with netns.opened(nic.netns) as fd:
-            await _check_free(fd, nic)
+        with netns.opened(nic.netns) as fd, _telling(f"use network interface {nic.name} of {nic.netns}"):
+            _check_same(fd, nic)
+            await netns.within(fd, lambda: _check_free(nic))
 
     async def plug(self, nic: NicRecord) -> None:
-        with netns.opened(nic.netns) as fd:
-            there = await _check_free(fd, nic)
-            lines = [
-                f"qdisc add dev {nic.tap} ingress",
-                _redirect(nic, nic.tap, nic.name),
-                *([] if there else [f"qdisc add dev {nic.name} ingress"]),
-                *_mirrors(nic),
-                _redirect(nic, nic.name, nic.tap),
-            ]
-            await netns.run(fd, ["tc", "-batch", "-"], stdin="\n".join([*lines, ""]).encode())
-            try:
-                netns.inside(fd, lambda: tap.up(nic.tap, nic.mtu))
-            except OSError as e:
-                raise HyperError(f"cannot plug network interface {nic.tap}: {e.strerror}") from e
+        with netns.opened(nic.netns) as fd, _telling(f"plug network interface {nic.tap}"):
+            _check_same(fd, nic)
+            await netns.within(fd, lambda: _plug(nic))
 
     async def is_plugged(self, nic: NicRecord) -> bool:
         """Whether what comes in by its interface is led to its tap: not by another one that has the name since."""
-        with netns.opened(nic.netns) as fd:
-            if netns.identity(fd) != nic.netns_inode or not netns.inside(fd, lambda: tap.exists(nic.name)):
-                return False
-            _, filters = await _ingress(fd, nic.name)
-            return (REDIRECTED, _cookie(nic)) in filters
+        with netns.opened(nic.netns) as fd, _telling(f"look at network interface {nic.name} of {nic.netns}"):
+            return netns.identity(fd) == nic.netns_inode and await netns.within(fd, lambda: _is_plugged(nic))
 
     async def resize(self, nic: NicRecord, mtu: int) -> None:
         """Have its tap take packets of that size."""
-        with netns.opened(nic.netns) as fd:
-            try:
-                netns.inside(fd, lambda: tap.up(nic.tap, mtu))
-            except OSError as e:
-                raise HyperError(f"cannot set the MTU of network interface {nic.tap}: {e.strerror}") from e
+        with netns.opened(nic.netns) as fd, _telling(f"set the MTU of network interface {nic.tap}"):
+            await netns.within(fd, lambda: tap.up(nic.tap, mtu))
 
     async def remove(self, nic: NicRecord) -> None:
         try:
-            with netns.opened(nic.netns) as fd:
+            with netns.opened(nic.netns) as fd, _telling(f"give network interface {nic.name} of {nic.netns} back"):
                 if netns.identity(fd) == nic.netns_inode:
-                    netns.inside(fd, lambda: tap.cut(nic.tap))
-                    await _give_back(fd, nic)
+                    await netns.within(fd, lambda: _give_back(nic))
         except NotFound:
             pass  # and so is all that was in it, but what its VMM holds
 
@@ -140,72 +117,76 @@ class NetnsNetwork:
         pass
 
 
-async def _look(fd: int) -> tuple[list[Any], list[Any]]:
-    """`ip -j addr`, and `ip -j route` of both families."""
-    commands = (["addr"], ["-4", "route", "show", "table", "main"], ["-6", "route", "show", "table", "main"])
-    links, four, six = await asyncio.gather(*(_json(fd, ["ip", "-j", *words]) for words in commands))
-    return links, four + six
+@contextmanager
+def _telling(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        raise HyperError(f"cannot {doing}: {e.strerror or e}") from e
 
 
-async def _json(fd: int, argv: Sequence[str]) -> list[Any]:
-    result = await netns.run(fd, argv)
-    found: list[Any] = json.loads(result.stdout.strip() or b"[]")
-    return found
-
-
-def _redirect(nic: NicRecord, source: str, target: str) -> str:
-    return (
-        f"filter add dev {source} parent ffff: pref {REDIRECTED} protocol all u32 match u32 0 0 "
-        f"action mirred egress redirect dev {target} cookie {_cookie(nic)}"
-    )
-
-
-def _mirrors(nic: NicRecord) -> list[str]:
-    return [
-        f"filter add dev {nic.name} parent ffff: pref {preference} {what} "
-        f"action mirred egress mirror dev {nic.tap} pass cookie {_cookie(nic)}"
-        for preference, what in MIRRORED.items()
-    ]
-
-
-def _cookie(nic: NicRecord) -> str:
-    """What a filter of ours is known by; its tap may be gone."""
-    return nic.tap.encode().hex()
-
-
-async def _ingress(fd: int, name: str) -> tuple[str, list[tuple[int, str]]]:
-    """Of the interface `name`, the queueing discipline of what comes in ("" without one), and of each of its filters
-    the preference and the cookie of what that does ("" of what has none)."""
-    qdiscs = await _json(fd, ["tc", "-j", "qdisc", "show", "dev", name])
-    kind = next((qdisc["kind"] for qdisc in qdiscs if qdisc["kind"] in ("ingress", "clsact")), "")
-    filters = await _json(fd, ["tc", "-j", "filter", "show", "dev", name, "ingress"]) if kind else []
-    # what else is told of are headings, and the tables that u32 keeps its filters in
-    told = [f for f in filters if "options" in f and "ht_divisor" not in f["options"]]
-    return kind, [(f["pref"], f["options"].get("actions", [{}])[0].get("cookie", "")) for f in told]
-
-
-async def _check_free(fd: int, nic: NicRecord) -> bool:
-    """Whether its interface has a discipline that can be used, without a filter; NotFound, InUse."""
+def _check_same(fd: int, nic: NicRecord) -> None:
     if netns.identity(fd) != nic.netns_inode:
         raise NotFound("network namespace", nic.netns, "there is another one in its place")
-    if not netns.inside(fd, lambda: tap.exists(nic.name)):
+
+
+# What is below happens in the namespace; OSError.
+
+
+def _plug(nic: NicRecord) -> None:
+    there = _check_free(nic)
+    outside, inside = socket.if_nametoindex(nic.name), socket.if_nametoindex(nic.tap)
+    with Netlink() as kernel:
+        redirect.add_ingress(kernel, inside)
+        redirect.lead(kernel, inside, outside, _cookie(nic))
+        if not there:
+            redirect.add_ingress(kernel, outside)
+        redirect.mirror(kernel, outside, inside, _cookie(nic))
+        redirect.lead(kernel, outside, inside, _cookie(nic))
+    tap.up(nic.tap, nic.mtu)
+
+
+def _cookie(nic: NicRecord) -> bytes:
+    """What a filter of ours is known by; its tap may be gone."""
+    return nic.tap.encode()
+
+
+def _ingress(nic: NicRecord) -> redirect.Ingress | None:
+    """What is done with what its interface receives. None: there is no such interface."""
+    if not tap.exists(nic.name):
+        return None
+    with Netlink() as kernel:
+        return redirect.ingress(kernel, socket.if_nametoindex(nic.name))
+
+
+def _is_plugged(nic: NicRecord) -> bool:
+    found = _ingress(nic)
+    return found is not None and redirect.Filter(redirect.PREFERENCE, _cookie(nic)) in found.filters
+
+
+def _check_free(nic: NicRecord) -> bool:
+    """Whether its interface has a discipline that can be used, without a filter; NotFound, InUse."""
+    found = _ingress(nic)
+    if found is None:
         raise NotFound("network interface", f"{nic.name} in {nic.netns}")
-    kind, filters = await _ingress(fd, nic.name)
-    if kind == "clsact" or filters:
-        whose = "another virtual machine" if any(cookie for _, cookie in filters) else "somebody else"
+    if found.kind == "clsact" or found.filters:
+        whose = "another virtual machine" if any(each.cookie for each in found.filters) else "somebody else"
         words = f"cannot use network interface {nic.name} of {nic.netns}: {whose} takes what it receives"
         raise InUse(words, "network interface", nic.name, [whose])
-    return bool(kind)
+    return bool(found.kind)
 
 
-async def _give_back(fd: int, nic: NicRecord) -> None:
+def _give_back(nic: NicRecord) -> None:
     """Leave its interface as it was found. One without any filter was left so by us: it does nothing."""
-    if not netns.inside(fd, lambda: tap.exists(nic.name)):
+    tap.cut(nic.tap)
+    found = _ingress(nic)
+    if found is None or not found.kind:
         return
-    kind, filters = await _ingress(fd, nic.name)
-    ours = [preference for preference, cookie in filters if cookie == _cookie(nic)]
-    if kind == "ingress" and len(ours) == len(filters):
-        lines = [f"qdisc del dev {nic.name} ingress"]
-    else:  # somebody has added his own since, or has all that is there
-        lines = [f"filter del dev {nic.name} ingress pref {preference}" for preference in ours]
-    await netns.run(fd, ["tc", "-batch", "-"], stdin="\n".join([*lines, ""]).encode())
+    index = socket.if_nametoindex(nic.name)
+    ours = [each.preference for each in found.filters if each.cookie == _cookie(nic)]
+    with Netlink() as kernel:
+        if found.kind == "ingress" and len(ours) == len(found.filters):
+            redirect.remove_ingress(kernel, index)
+            return
+        for preference in ours:  # somebody has added his own since, or has all that is there
+            redirect.remove_filter(kernel, index, preference)

@@ -36,7 +36,9 @@ from hypercontainer.hyperd.rest.routes import ROUTES
 from hypercontainer.hypervisor.qemu import resize, snapshot
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 from hypercontainer.images import challenge, compression, distribution, manifest, reference, registry, token, unpack
+from hypercontainer.lib import netlink
 from hypercontainer.network import answers as answers_of
+from hypercontainer.network import redirect, rtnetlink
 
 NONCE = 7
 JSON = "application/json"
@@ -197,7 +199,22 @@ def _answers(data: bytes, said: bytes, most: int) -> bool:
     return not message.question or message.question == dns.message.from_wire(data, question_only=True).question
 
 
+def kernel(data: bytes) -> None:
+    """What a network namespace's kernel says of what is in it: messages, and each of them as any kind."""
+    readers = (
+        rtnetlink.link_of,
+        rtnetlink.address_of,
+        partial(rtnetlink.route_of, names={1: "lo"}),
+        redirect.qdisc_of,
+        redirect.filter_of,
+    )
+    for body in [data, *(message.body for message in netlink.messages(data))]:
+        for read in readers:
+            with suppress(HyperError):
+                read(body)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (frames, answers, monitor, bodies, docker, layers, copies, documents, words, questions)
+    for target in (frames, answers, monitor, bodies, docker, layers, copies, documents, words, questions, kernel)
 }

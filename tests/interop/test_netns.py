@@ -260,25 +260,25 @@ PLUG = """
 import asyncio, os, signal, sys
 import msgspec
 from hypercontainer.hypervisor.host.tap import open_tap
-from hypercontainer.lib import netns
+from hypercontainer.lib.netlink import Netlink
 from hypercontainer.model.record import NicRecord
 from hypercontainer.network import tap
 from hypercontainer.network.netns import NetnsNetwork
 at, nic = sys.argv[1], msgspec.json.decode(sys.argv[2], type=NicRecord)
 def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
-run = netns.run
-async def in_the_midst(fd, argv, *, stdin=None):
-    lines = stdin.decode().splitlines()[:int(at)]
-    await run(fd, argv, stdin="\\n".join([*lines, ""]).encode())
-    die()
+asked, ask = [], Netlink.ask
+def in_the_midst(kernel, *what):
+    if len(asked) == int(at):
+        die()
+    asked.append(what)
+    ask(kernel, *what)
 async def plug():
     network = NetnsNetwork(nic.netns)
     await network.create(nic)
     vmm = open_tap(nic.tap, 1900000001, nic.netns)
     if at.isdigit():
-        real = netns.run
-        netns.run = lambda fd, argv, **how: in_the_midst(fd, argv, **how) if "-batch" in argv else real(fd, argv, **how)
+        Netlink.ask = in_the_midst
     if at == "up":
         tap.up = die
     await network.plug(nic)
@@ -287,7 +287,7 @@ asyncio.run(plug())
 """
 
 
-@pytest.mark.parametrize("at", ["0", "1", "2", "3", "4", "up", "end"])
+@pytest.mark.parametrize("at", ["0", "1", "2", "3", "4", "5", "up", "end"])
 async def test_killed_in_the_middle_nothing_stays(world: World, at: str) -> None:
     before = seen_in(world.given)
     [nic, _] = await world.network.plan("a1", [], [])

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from functools import cache
 
 from hypercontainer.agent import wire
+from hypercontainer.lib import netlink as nl
 from hypercontainer.testing import layers as made
 
 if sys.version_info >= (3, 14):
@@ -257,4 +258,20 @@ def questions() -> dict[str, bytes]:
         "a long name": header + b"\0\1" + bytes(6) + b"\1x" * 126 + b"\0\0\1\0\1",
         "labels without end": (header + b"\0\1" + bytes(6) + b"\1x" * most)[:most],
         "many records": (header + b"\0\1" + b"\xff\xff" * 3 + b"\0\0\1\0\1" + loop * most)[:most],
+    }
+
+
+def netlink() -> dict[str, bytes]:
+    """Of the kernel's: bodies begin with the 12 bytes of a route's header, which is as long as others are."""
+    head = bytes([2, 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0])
+    deep = b""
+    for _ in range(3000):
+        deep = nl.nested(7, deep)
+    return {
+        "messages": nl.HEADER.pack(nl.HEADER.size, 24, 2, 1, 0) * 60_000,
+        "attributes": head + nl.attribute(1, b"") * 200_000,
+        "kinds": head + b"".join(nl.attribute(n % 0x3FFF, b"") for n in range(200_000)),
+        "hops": head + nl.attribute(9, bytes(8) * 8000),
+        "nested": head + deep,
+        "no length": head + bytes(1_000_000),
     }

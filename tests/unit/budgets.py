@@ -349,6 +349,9 @@ READERS: dict[str, Reader] = {
         records,
         bombs.jsons,
     ),
+    "what a kernel says of a network": Reader(
+        ("lib.netlink", "network.redirect", "network.rtnetlink"), targets.kernel, bombs.netlink
+    ),
     "answers of hyperd": Reader(
         ("client.connection", "client.http", "lib.fastjson", "model.stream"),
         answers_of_hyperd,

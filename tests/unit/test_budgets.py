@@ -48,7 +48,6 @@ OURS = {
     "network.bridge": "the kernel's",
     "network.conntrack": "the kernel's",
     "network.ipam": "addresses that we made",
-    "network.netns": "what ip and tc say of a namespace of this host",
     "runv.interface": "what ip and tc say of a namespace of this host",
     "network.nft": "nft's",
     "network.tap": "the kernel's",
