@@ -104,6 +104,7 @@ static const struct op {
 	{ "process.signal", op_process_signal, false },
 	{ "process.resize", op_process_resize, false },
 	{ "process.hang_up", op_process_hang_up, false },
+	{ "process.release", op_process_release, false },
 	{ "process.forget", op_process_forget, false },
 	{ "socket.watch", op_socket_watch, false },
 	{ "socket.accept", op_socket_accept, false },

@@ -82,17 +82,18 @@ static void drop(struct process *p)
 		p->container->first = NULL;
 	close_streams(p);
 	loop_close(&p->starting);
+	close_fd(&p->release);
 	close_fd(&p->pidfd);
 	free(p);
 }
 
 /* The end of a start */
 
-static void started(struct process *p)
+static void tell_pid(struct process *p)
 {
 	char text[32];
 
-	loop_close(&p->starting);
+	p->ready = true;
 	snprintf(text, sizeof(text), "{\"pid\":%d}", p->pid);
 	reply_result(&p->call, text);
 }
@@ -107,7 +108,15 @@ static void start_failed(struct process *p, const struct error *err)
 		process_ended();
 }
 
-/* The pipe has the reason why exec failed, or its end: exec has succeeded. Returns false if p is gone. */
+/* It is killed, or goes on: it waits no more. */
+static void let_start(struct process *p)
+{
+	p->held = false;
+	close_fd(&p->release);
+}
+
+/* The pipe has the reason why exec failed, that it waits for its release, or its end: exec has succeeded. Returns false
+   if p is gone. */
 static bool read_start(struct process *p, bool ended)
 {
 	struct spawn_failure failure;
@@ -115,12 +124,22 @@ static bool read_start(struct process *p, bool ended)
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR) && !ended)
 		return true;
+	if (p->held) {	/* it is killed: its end tells */
+		loop_close(&p->starting);
+		return true;
+	}
+	if (n == (ssize_t)sizeof(failure) && !failure.error.number) {
+		p->held = true;
+		tell_pid(p);
+		return true;
+	}
 	if (n == (ssize_t)sizeof(failure)) {
 		failure.error.message[sizeof(failure.error.message) - 1] = 0;
 		start_failed(p, &failure.error);
 		return false;
 	}
-	started(p);
+	loop_close(&p->starting);
+	tell_pid(p);
 	return true;
 }
 
@@ -138,6 +157,8 @@ static void ended(struct process *p, int status)
 
 	if (p->starting.fd >= 0 && !read_start(p, true))
 		return;
+	loop_close(&p->starting);
+	let_start(p);
 	p->running = false;
 	let_go(p);
 	p->status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
@@ -224,7 +245,7 @@ void processes_drop(struct container *container)
 			continue;
 		if (p->running)		/* not all are in the cgroup: an archive is not */
 			syscall(SYS_pidfd_send_signal, p->pidfd, SIGKILL, NULL, 0);
-		if (p->starting.fd >= 0) {
+		if (p->starting.fd >= 0 && !p->held) {
 			fail(&err, ECANCELED, "start process %s", p->id);
 			reply_error(&p->call, &err);
 		}
@@ -250,6 +271,7 @@ void processes_list(struct buffer *result)
 		buffer_format(result, "%s{\"id\":\"%s\",\"container\":\"%s\",\"pid\":%d,\"running\":%s,\"status\":%d,",
 			      p == processes ? "" : ",", p->id, p->container->id, p->pid, p->running ? "true" : "false",
 			      p->status);
+		buffer_format(result, "\"held\":%s,", p->held ? "true" : "false");
 		buffer_format(result, "\"oom\":%s,\"tty\":%s,\"streams\":{\"stdin\":%u,\"stdout\":%u,\"stderr\":%u}}",
 			      p->oom ? "true" : "false", p->tty ? "true" : "false", p->streams[0], p->streams[1],
 			      p->streams[2]);
@@ -260,7 +282,7 @@ struct start_args {
 	const char *id, *container, *cwd, *user, *seccomp, *state;
 	const struct json *args, *env, *groups, *group_names, *capabilities, *capability_sets, *rlimits, *scheduling, *streams;
 	const struct json *hooks;
-	bool tty, init, first, no_new_privs;
+	bool tty, init, first, hold, no_new_privs;
 	int64_t rows, columns, oom_score_adj, umask;
 };
 
@@ -280,6 +302,7 @@ static int parse_start(const struct json *args, struct start_args *a, struct err
 		FIELD(struct start_args, rlimits, JSON_ARRAY), FIELD(struct start_args, seccomp, JSON_STRING),
 		FIELD(struct start_args, oom_score_adj, JSON_NUMBER), FIELD(struct start_args, streams, JSON_OBJECT),
 		FIELD(struct start_args, hooks, JSON_ARRAY), FIELD(struct start_args, state, JSON_STRING),
+		FIELD(struct start_args, hold, JSON_BOOL),
 	};
 
 	if (json_fields(args, fields, COUNT(fields), a, err) < 0 || check_id("process", a->id, err) < 0 ||
@@ -294,6 +317,8 @@ static int parse_start(const struct json *args, struct start_args *a, struct err
 			return -1;
 	if (!a->args->count)
 		return fail(err, EINVAL, "start process %s: it has no arguments", a->id);
+	if (a->hold && !a->first)
+		return fail_as(err, EINVAL, "hold process %s: it is no first process", a->id);
 	if (a->hooks && !a->first)
 		return fail_as(err, EINVAL, "start process %s: hooks are run before a first process", a->id);
 	return !a->cwd || a->cwd[0] == '/' ? 0 : fail(err, EINVAL, "start in folder '%.100s'", a->cwd);
@@ -319,7 +344,7 @@ static struct process *process_new(const char *id, const char *container, struct
 		fail(err, ENOMEM, "start process %s", id);
 		return NULL;
 	}
-	*p = (struct process){ .container = c, .pidfd = -1, .terminal = -1, .starting = { -1, 0, start_ready } };
+	*p = (struct process){ .container = c, .pidfd = -1, .terminal = -1, .release = -1, .starting = { -1, 0, start_ready } };
 	strcpy(p->id, id);
 	p->oom_kills = cgroup_oom_kills(c->cgroup);
 	p->next = processes;
@@ -334,7 +359,7 @@ static int check_first(const struct process *p, bool first, struct error *err)
 
 	if (first && running)
 		return fail(err, EEXIST, "start the first process of container %s", p->container->id);
-	if (!first && (!running || running->starting.fd >= 0))
+	if (!first && (!running || !running->ready))
 		return fail(err, ESRCH, "start process %s: container %s does not run", p->id, p->container->id);
 	return 0;
 }
@@ -348,7 +373,7 @@ static int find_first(const char *id, int *pidfd, struct error *err)
 		return 0;
 	if (!c)
 		return -1;
-	if (!c->first || c->first->starting.fd >= 0)
+	if (!c->first || !c->first->ready)
 		return fail(err, ESRCH, "join container %s, which does not run", id);
 	*pidfd = c->first->pidfd;
 	return 0;
@@ -364,12 +389,29 @@ static void close_spawn(struct spawn *s)
 	for (int i = 0; i < 3; i++)
 		close_fd(&s->stdio[i]);
 	close_fd(&s->status);
+	close_fd(&s->hold);
 	free(s->privileges.seccomp);
+}
+
+static int open_start(struct process *p, struct spawn *s, bool hold, struct error *err)
+{
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+		return fail(err, errno, "make a pipe");
+	p->starting.fd = ends[0];
+	s->status = ends[1];
+	if (!hold)
+		return 0;
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return fail(err, errno, "make a pipe");
+	s->hold = ends[0];
+	p->release = ends[1];
+	return 0;
 }
 
 static int launch(struct process *p, struct spawn *s, const struct start_args *a, struct error *err)
 {
-	int ends[2];
 
 	if (check_first(p, s->first, err) < 0 || (s->first && find_namespaces(p->container, s, err) < 0) ||
 	    stdstreams_parse(a->streams, a->tty, p->streams, err) < 0) {
@@ -380,12 +422,8 @@ static int launch(struct process *p, struct spawn *s, const struct start_args *a
 	    scheduling_parse(a->scheduling, &s->privileges.scheduling, err) < 0 ||
 	    privileges_parse(a->rlimits, a->seccomp, &s->privileges, err) < 0 ||
 	    hooks_parse(a->hooks, a->state, &s->hooks, err) < 0 ||
-	    stdstreams_open(p, s, a->rows, a->columns, err) < 0)
+	    stdstreams_open(p, s, a->rows, a->columns, err) < 0 || open_start(p, s, a->hold, err) < 0)
 		return -1;
-	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
-		return fail(err, errno, "make a pipe");
-	p->starting.fd = ends[0];
-	s->status = ends[1];
 	if (!s->first)
 		s->pidfd = p->container->first->pidfd;
 	p->pid = spawn_process(s, &p->pidfd, err);
@@ -401,7 +439,7 @@ static int launch(struct process *p, struct spawn *s, const struct start_args *a
 int op_process_start(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
 {
 	struct start_args a = { .cwd = "/", .user = "", .umask = 022 };
-	struct spawn s = { .stdio = { -1, -1, -1 }, .status = -1, .terminal = -1, .pidfd = -1, .pids = -1, .ipc = -1 };
+	struct spawn s = { .stdio = { -1, -1, -1 }, .status = -1, .terminal = -1, .pidfd = -1, .pids = -1, .ipc = -1, .hold = -1 };
 	struct process *p;
 	int outcome;
 
@@ -497,7 +535,7 @@ static int launch_archive(struct process *p, struct archive *archive, const stru
 			return -1;
 	if (a->freeze && hold(p, err) < 0)
 		return -1;
-	if (p->container->first && p->container->first->starting.fd < 0)
+	if (p->container->first && p->container->first->ready)
 		archive->pidfd = p->container->first->pidfd;
 	p->pid = spawn_helper(archive_main, archive, &p->pidfd, err);
 	p->running = p->pid > 0;
@@ -570,6 +608,24 @@ int op_process_signal(const struct call *call, const struct json *args, struct b
 	if ((a.group ? kill(-p->pid, signal) : (int)syscall(SYS_pidfd_send_signal, p->pidfd, signal, NULL, 0)) < 0)
 		return fail(err, errno, "signal process %s", p->id);
 	return 0;
+}
+
+int op_process_release(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
+{
+	static const struct field fields[] = { NEEDED(struct signal_args, process, JSON_STRING) };
+	struct signal_args a = { 0 };
+	struct process *p;
+
+	(void)result;
+	if (json_fields(args, fields, COUNT(fields), &a, err) < 0 || !(p = find_known(a.process, err)))
+		return -1;
+	if (!p->held || p->starting.fd < 0)
+		return fail(err, ESRCH, "release process %s, which does not wait", p->id);
+	if (write(p->release, "", 1) < 0)
+		return fail(err, errno, "release process %s", p->id);
+	let_start(p);
+	p->call = *call;
+	return LATER;
 }
 
 int op_process_resize(const struct call *call, const struct json *args, struct buffer *result, struct error *err)

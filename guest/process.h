@@ -14,6 +14,9 @@ struct process {
 	bool holds;			/* its container stands still for as long as it runs */
 	struct source starting;		/* the pipe that tells whether exec succeeded; fd -1: it has */
 	struct call call;		/* who waits for that */
+	bool ready;			/* its namespaces and mounts are there */
+	bool held;			/* it is ready, and waits for its release */
+	int release;			/* where it waits, -1: it does not */
 	int status;			/* when it runs no more */
 	bool oom;
 	uint64_t oom_kills;		/* of its cgroup when it began */
@@ -35,6 +38,7 @@ int op_process_start(const struct call *, const struct json *, struct buffer *, 
 int op_process_archive(const struct call *, const struct json *, struct buffer *, struct error *);
 int op_process_signal(const struct call *, const struct json *, struct buffer *, struct error *);
 int op_process_resize(const struct call *, const struct json *, struct buffer *, struct error *);
+int op_process_release(const struct call *, const struct json *, struct buffer *, struct error *);
 int op_process_hang_up(const struct call *, const struct json *, struct buffer *, struct error *);
 int op_process_forget(const struct call *, const struct json *, struct buffer *, struct error *);
 

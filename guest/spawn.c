@@ -19,7 +19,7 @@
 #include <sys/syscall.h>
 
 enum {
-	STATUS_FD = 3, EXE_FD = 4, USERS_FD = 5, CLEAN_FD = 6,	/* where they are in the child */
+	STATUS_FD = 3, EXE_FD = 4, USERS_FD = 5, HOLD_FD = 6, CLEAN_FD = 7,	/* where they are in the child */
 	HIGH_FD = 256,
 	HELPER_NICE = -10,	/* nine times the usual weight: about what all containers have together */
 	FLAG_PIDFD = 0x1000,
@@ -115,9 +115,9 @@ static void reset_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static int arrange(const int stdio[3], int third, int fourth, int fifth, struct error *err)
+static int arrange(const int stdio[3], int third, int fourth, int fifth, int sixth, struct error *err)
 {
-	const int from[] = { stdio[0], stdio[1], stdio[2], third, fourth, fifth };
+	const int from[] = { stdio[0], stdio[1], stdio[2], third, fourth, fifth, sixth };
 	int high[COUNT(from)];
 
 	for (size_t i = 0; i < COUNT(from); i++) {
@@ -136,7 +136,7 @@ static int arrange(const int stdio[3], int third, int fourth, int fifth, struct 
 
 int spawn_arrange(const int stdio[3], int third, int fourth, struct error *err)
 {
-	return arrange(stdio, third, fourth, -1, err);
+	return arrange(stdio, third, fourth, -1, -1, err);
 }
 
 static int join(const struct spawn *s, struct error *err)
@@ -288,6 +288,21 @@ static int set_oom(int value, struct error *err)
 	return write_file_at(AT_FDCWD, "/proc/self/oom_score_adj", text, err) < 0 && !testing ? -1 : 0;
 }
 
+/* Until its start. Whoever else is in the container by then must not look into this fork of ours: see prepare. */
+static int wait_for_start(struct error *err)
+{
+	struct spawn_failure held = { 0 };
+	ssize_t n;
+	char byte;
+
+	if (write(STATUS_FD, &held, sizeof(held)) < 0)
+		return fail(err, errno, "tell that all is set up");
+	while ((n = read(HOLD_FD, &byte, 1)) < 0 && errno == EINTR)
+		;
+	close(HOLD_FD);
+	return n == 1 ? 0 : fail(err, ECANCELED, "wait for the start");
+}
+
 static int prepare(const struct spawn *s, char ***argv, int *status, struct error *err)
 {
 	static struct identity identity;
@@ -296,7 +311,7 @@ static int prepare(const struct spawn *s, char ***argv, int *status, struct erro
 
 	setsid();
 	if (set_oom(s->oom_score_adj, err) < 0 || (s->first ? join_ipc(s, err) : join(s, err)) < 0 ||
-	    arrange(s->stdio, s->status, executable, users, err) < 0)
+	    arrange(s->stdio, s->status, executable, users, s->hold, err) < 0)
 		return -1;
 	*status = STATUS_FD;
 	if (s->first && found(s, err) < 0)
@@ -311,7 +326,11 @@ static int prepare(const struct spawn *s, char ***argv, int *status, struct erro
 		return fail(err, errno, "pass a descriptor on");
 	setpriority(PRIO_PROCESS, 0, 0);	/* ours was for the way here: in a crowd that would take seconds */
 	users = users < 0 ? -1 : USERS_FD;
+	if (s->hold >= 0)
+		prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);	/* until it is another program */
 	if (hooks_prepare(&hooks, err) < 0 || privileges_drop(&s->privileges, &identity, s->cwd, users, err) < 0)
+		return -1;
+	if (s->hold >= 0 && wait_for_start(err) < 0)
 		return -1;
 	return hooks_run(&hooks, err);
 }

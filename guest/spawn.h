@@ -19,9 +19,10 @@ struct spawn {
 	int terminal;		/* number of its pts, -1: none */
 	int pidfd;		/* first: unused; else the process whose namespaces it joins */
 	int pids, ipc;		/* first: processes in whose namespaces it begins, -1: none; else unused */
+	int hold;		/* first: where it waits for a byte when all but its start is done, -1: it does not */
 };
 
-/* What comes through `status`. */
+/* What comes through `status`. An error without a number: all but the start is done, it waits at `hold`. */
 struct spawn_failure {
 	struct error error;
 };

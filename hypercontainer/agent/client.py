@@ -351,11 +351,15 @@ class AgentClient:
         return await self._ask("container.processes", {"id": container}, m.ProcessTable, timeout_s)
 
     async def start_process(self, process: m.ProcessStart, *, timeout_s: float = 10.0) -> int:
-        """Start a process and return its pid in the guest, once exec has succeeded; else GuestError with its errno.
+        """Start a process and return its pid in the guest, once exec has succeeded, or it is held; else GuestError with
+        its errno.
 
         Its hooks have their own time besides."""
-        timeout_s += sum(hook.timeout_s or math.inf for hook in process.hooks)
-        return (await self._ask("process.start", process, m.Started, timeout_s)).pid
+        return (await self._ask("process.start", process, m.Started, timeout_s + _hooks_s(process))).pid
+
+    async def release_process(self, process: m.ProcessStart, *, timeout_s: float = 10.0) -> None:
+        """Have one go on that was held; as `start_process` from there."""
+        await self._ask("process.release", {"process": process.id}, m.Started, timeout_s + _hooks_s(process))
 
     async def start_archive(self, process: m.ProcessArchive, *, timeout_s: float = 10.0) -> int:
         """Start a process that writes or unpacks a tar in a container; its pid."""
@@ -456,3 +460,7 @@ class AgentClient:
     def stop(self, stream: int) -> None:
         """Nobody wants this output any more: the guest discards it from now on, forever."""
         self.output(stream).stop()
+
+
+def _hooks_s(process: m.ProcessStart) -> float:
+    return sum(hook.timeout_s or math.inf for hook in process.hooks)

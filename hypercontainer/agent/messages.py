@@ -62,12 +62,13 @@ DEVICE_RULES = Feature("device-rules", "rule who may use which devices")
 USERS = Feature("users", "give the container a user namespace of its own")
 PROPAGATION = Feature("propagation", "choose how mounts of a root file system spread")
 HANG_UP = Feature("hang-up", "tell a process that nobody reads what it writes")
+HOLD = Feature("hold", "have another process in a container that is not started")
 
 # Of the guests of this version.
 FEATURES = (
     ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES, LAYERS, ROOTFS, NAMESERVER,
     GROUP_NAMES, SOCKETS, ARCHIVE_USER, OVER, NAMESPACES, SCHEDULING, RESOLVER,
-    TIME, START_HOOKS, DEVICE_RULES, PROPAGATION, USERS, HANG_UP,
+    TIME, START_HOOKS, DEVICE_RULES, PROPAGATION, USERS, HANG_UP, HOLD,
 )  # fmt: skip
 
 
@@ -372,6 +373,7 @@ class ProcessStart(Request, frozen=True, kw_only=True):
         "scheduling": SCHEDULING,
         "hooks": START_HOOKS,
         "state": START_HOOKS,
+        "hold": HOLD,
     }
 
     id: str
@@ -387,6 +389,7 @@ class ProcessStart(Request, frozen=True, kw_only=True):
     columns: int = 0
     init: bool = False
     first: bool = False  # the container's PID 1
+    hold: bool = False  # a first one: all but its start is done, others may join it, and it waits for its release
     capabilities: list[str] = []
     capability_sets: CapabilitySets | None = None
     umask: int | None = None  # None: 022
@@ -465,6 +468,7 @@ class ListedProcess(Answer, frozen=True, kw_only=True):
     status: Annotated[int, Meta(ge=0, le=255)]
     oom: bool
     tty: bool
+    held: bool = False  # it waits for its release
     streams: StreamSet
 
 

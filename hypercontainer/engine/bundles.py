@@ -135,9 +135,9 @@ class Bundles:
                 return None
             raise
         while True:
-            if container.alive:
-                if not force and (status := self._status(container)) != "stopped":
-                    raise WrongState("delete", id, status, "stop it first, or use --force")
+            if container.alive and not force and (status := self._status(container)) != "stopped":
+                raise WrongState("delete", id, status, "stop it first, or use --force")
+            if container.alive or container.prepared:
                 await pod.kill(container)
             await self._clear(container)
             try:
@@ -229,9 +229,9 @@ class Bundles:
     async def exec(self, owner: str, id: str, wanted: BundleExec) -> Further:
         pod, container = self._find(owner, id)
         if not container.running:
-            hint = "start it first: the namespaces that another process joins are those of its first one"
-            status = self._status(container)
-            raise WrongState("exec in", id, status, hint if status == "created" else "")
+            if (status := self._status(container)) != "created":
+                raise WrongState("exec in", id, status)
+            await self.supervisor.prepare(pod, container)
         seccomp = container.record.config.process.seccomp  # what process.json has no word for
         process = msgspec.structs.replace(wanted.process, seccomp=seccomp)
         spec = ExecSpec(

@@ -75,12 +75,12 @@ class First:
             await self._pod.signal(self._container, number)
 
     async def resize(self, rows: int, columns: int) -> None:
-        if self._container.running:
+        if self._container.running or self._container.prepared:
             await self._pod.resize(self._container, rows, columns)
         else:  # from its start on
             record = self._container.record
             record.spec = msgspec.structs.replace(record.spec, rows=rows, columns=columns)
 
     async def hang_up(self, stream: Literal[1, 2]) -> None:
-        if self._container.running:
+        if self._container.running or self._container.prepared:
             await self._pod.hang_up(self._container, stream)

@@ -175,7 +175,7 @@ class Supervisor:
         if id not in pod.containers:
             raise NotFound("container", id)
         other = pod.containers[id].record
-        if other.state not in RUNNING:
+        if other.state not in RUNNING and not pod.containers[id].prepared:
             raise WrongState("start", record.name, record.state, f"{words.format(other.id)}; start {other.name} first")
         return other
 
@@ -188,15 +188,11 @@ class Supervisor:
         """`asked`: by somebody, not by its restart policy."""
         container.starting = trace
         async with pod.locked() as locked:
-            pod.check(container, "start")
-            if container.running:
+            if not await self._may_start(locked, container):
                 return
-            locked.machine.check_reached("start", container.record.name)
-            if pod.record.paused:
-                raise WrongState("start", container.record.name, "in a paused virtual machine", "unpause that first")
-            await self.pay(locked)
             self.restarts.cancel(container.record.id)
             try:
+                await self._prepare_joined(locked, container)
                 self._check_joined(pod, container.record, asked=asked)
                 if asked:
                     links.check_running(self.host.index, pod.record, container.record)
@@ -207,6 +203,37 @@ class Supervisor:
                 raise
         for other in [other for other in self.pods.values() if links.leads(self.host.index, other.record, pod.record)]:
             other.spawn(self._tell_hosts(other))
+
+    async def _may_start(self, locked: LockedPod, container: Container) -> bool:
+        """False: it runs. WrongState."""
+        locked.pod.check(container, "start")
+        if container.running:
+            return False
+        locked.machine.check_reached("start", container.record.name)
+        if locked.record.paused:
+            raise WrongState("start", container.record.name, "in a paused virtual machine", "unpause that first")
+        await self.pay(locked)
+        return True
+
+    async def prepare(self, pod: Pod, container: Container) -> None:
+        """Have all of another engine's container but its program, which waits for the start. One that runs, or waits
+        already: nothing happens."""
+        async with pod.locked() as locked:
+            if await self._may_start(locked, container) and not container.prepared:
+                await uninterrupted(self._prepare(locked, container))  # or the guest has it, and we do not know
+
+    async def _prepare(self, locked: LockedPod, container: Container) -> None:
+        await self._prepare_joined(locked, container)
+        self._check_joined(locked.pod, container.record, asked=True)
+        await locked.prepare(container)
+
+    async def _prepare_joined(self, locked: LockedPod, container: Container) -> None:
+        """Those in whose namespaces it will be are not started before it is."""
+        config = container.record.config
+        for id in {config.pid_of, config.ipc_of} & locked.containers.keys():
+            other = locked.containers[id]
+            if other.awaited and not other.prepared:
+                await self._prepare(locked, other)
 
     async def _tell_hosts(self, pod: Pod) -> None:
         """One that it is linked to has started, with another address perhaps."""
@@ -252,13 +279,17 @@ class Supervisor:
     def began(self, pod: Pod, container: Container) -> None:
         if container.record.probe:
             pod.spawn(Watch(pod, container).run())
-        if stand_in := container.record.stand_in:
+        self.prepared(pod, container)
+
+    def prepared(self, pod: Pod, container: Container) -> None:
+        if (stand_in := container.record.stand_in) and not container.followed:
+            container.followed = True
             pod.spawn(self._follow(pod, container, stand_in))
 
     async def _follow(self, pod: Pod, container: Container, stand_in: StandInRecord) -> None:
         """End a container with what stands for it: who kills a container's process wants that."""
         await proc.gone(stand_in.process.pid, stand_in.process.start_time)
-        if container.alive:
+        if container.alive or container.prepared:
             log.info("container %s is killed: its stand-in is gone", container.record.name)
             await pod.kill(container)
 

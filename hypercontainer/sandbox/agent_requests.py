@@ -190,7 +190,9 @@ def _cgroup(resources: Resources, memory_mib: int) -> m.Cgroup:
     )
 
 
-def first_process(container: ContainerRecord, streams: Streams, linked: Sequence[str]) -> m.ProcessStart:
+def first_process(
+    container: ContainerRecord, streams: Streams, linked: Sequence[str], *, hold: bool = False
+) -> m.ProcessStart:
     """The container's own process, with `linked` in its environment."""
     config, spec = container.config, container.spec
     process = msgspec.structs.replace(config.process, env=[*linked, *config.process.env])
@@ -200,6 +202,7 @@ def first_process(container: ContainerRecord, streams: Streams, linked: Sequence
         process,
         streams,
         first=True,
+        hold=hold,
         init=config.init,
         rows=spec.rows,
         columns=spec.columns,
@@ -239,6 +242,7 @@ def _process(
     streams: Streams,
     *,
     first: bool = False,
+    hold: bool = False,
     init: bool = False,
     rows: int = 0,
     columns: int = 0,
@@ -259,6 +263,7 @@ def _process(
         columns=columns,
         init=init,
         first=first,
+        hold=hold,
         capabilities=granted.bounding if usual else [],
         capability_sets=None if usual else _sets(granted),
         umask=process.umask,

@@ -57,6 +57,8 @@ class Container:
         self.left = asyncio.Event()  # its last run has ended, with all that follows from that
         self.starting: Trace | None = None  # of its last start
         self.holds = 0  # how many have it stand still in its guest
+        self.prepared = False  # its first process is in the guest, and waits for its start
+        self.followed = False  # it ends with what stands for it
         self.further: dict[str, Further] = {}  # execs of another engine that somebody may ask for, by id
 
     def waits_for(self) -> str:
@@ -98,8 +100,43 @@ class Container:
         return self.running or self.record.state == "suspended"
 
     async def run(self, vm: Vm, trace: Trace, save: Callable[[], None], linked: Sequence[str]) -> None:
-        """Start its first process, its streams on record (`save`) before, with `linked` in its environment. ExecFailed
-        leaves it as it was, with the exit code that tells why."""
+        """Start its first process, its streams on record (`save`) before, with `linked` in its environment; one that is
+        held goes on. ExecFailed leaves it as it was, with the exit code that tells why."""
+        held = self.prepared
+        if held:
+            self.let_begin()
+        else:
+            self._open(vm, save)
+        with trace.step("process"):
+            await self._ask(vm, linked, release=held)
+        record = self.record
+        record.move("running")
+        record.begin_health()
+        record.started_ns, record.finished_ns = clock.now_ns(), 0
+        record.exit_code, record.error, record.oom_killed = 0, "", False
+
+    async def prepare(self, vm: Vm, save: Callable[[], None], linked: Sequence[str]) -> None:
+        """Have all of its first process but its start, for others to join, as `run` does it."""
+        self.prepared = True
+        try:
+            self._open(vm, save)
+            await self._ask(vm, linked, hold=True)
+        except BaseException:
+            self.prepared = False
+            raise
+
+    def let_begin(self) -> None:
+        """It is not held any more."""
+        self.prepared = False
+        self._tell_begun()
+
+    def miss_start(self) -> None:
+        """Its first process has ended: if it was held, it will never begin, and has ended all the same."""
+        if self.prepared:
+            self.let_begin()
+            self.record.move("running")
+
+    def _open(self, vm: Vm, save: Callable[[], None]) -> None:
         record, terminal = self.record, self.record.config.process.terminal
         first = vm.agent.new_streams(3)
         self.left.clear()
@@ -109,9 +146,12 @@ class Container:
         record.runs += 1
         save()  # a hyperd that finds the process in the guest knows by its streams that it is this run's
         self.connect(vm)
+
+    async def _ask(self, vm: Vm, linked: Sequence[str], *, hold: bool = False, release: bool = False) -> None:
+        record = self.record
+        request = agent_requests.first_process(record, record.streams, linked, hold=hold)
         try:
-            with trace.step("process"):
-                await vm.agent.start_process(agent_requests.first_process(record, record.streams, linked))
+            await (vm.agent.release_process(request) if release else vm.agent.start_process(request))
         except GuestError as e:
             self.output.cut()
             failed = ExecFailed(e)
@@ -119,10 +159,6 @@ class Container:
             self.exit, record.streams = None, Streams()
             record.exit_code, record.error = failed.exit_code, str(e)
             raise failed from e
-        record.move("running")
-        record.begin_health()
-        record.started_ns, record.finished_ns = clock.now_ns(), 0
-        record.exit_code, record.error, record.oom_killed = 0, "", False
 
     def connect(self, vm: Vm) -> None:
         """Take up the streams of the run in the record, each from where the sinks have it."""
@@ -136,7 +172,11 @@ class Container:
         self.stdin = vm.agent.input(streams.stdin) if streams.stdin else None
         if self.exit is None or self.exit.done():
             self.exit = asyncio.get_running_loop().create_future()
-        if self._next:
+        if not self.prepared:
+            self._tell_begun()
+
+    def _tell_begun(self) -> None:
+        if self._next and self.exit:
             self._next.set_result(self.exit)
             self._next = None
 

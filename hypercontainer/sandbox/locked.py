@@ -35,6 +35,9 @@ class Supervisor(Records, Protocol):
         """A container runs from now on, for as long as its `exit` is not there: it was started, or it sleeps no more,
         or it is one that a hyperd before us has started."""
 
+    def prepared(self, pod: "Pod", container: Container) -> None:
+        """A container waits from now on for its start, and others may join it."""
+
     def state_after(self, container: ContainerRecord) -> Literal["exited", "restarting"]:
         """What a container becomes whose end its record tells already; asked once for each end."""
 
@@ -101,6 +104,12 @@ class LockedPod:
         self.emit("start", container)
         self.supervisor.began(self.pod, container)
 
+    async def prepare(self, container: Container) -> None:
+        """Have all of it but its start: others may join it."""
+        linked = self.supervisor.linked(self.record, container.record)
+        await container.prepare(self.machine.running(), self.machine.save, linked)
+        self.supervisor.prepared(self.pod, container)
+
     # ending
 
     async def ended(self, container: Container, status: int, *, oom: bool) -> None:
@@ -146,6 +155,8 @@ class LockedPod:
     async def lose(self, lost: GuestDied, *, oom: bool = False) -> None:
         """The guest is gone, `oom`: for want of memory. End what ran in it, free what it held on the host, have done
         what follows from that."""
+        for container in self.containers.values():
+            container.miss_start()
         ended = [c for c in self.containers.values() if c.running]
         self.end_execs(lost)
         for container in ended:
@@ -294,6 +305,11 @@ class LockedPod:
         streams = process.streams
         if record.streams != Streams(stdin=streams.stdin, stdout=streams.stdout, stderr=streams.stderr):
             await self._forget(vm, container)  # a run whose end we have written down
+            return
+        if process.held:
+            container.prepared = True
+            container.connect(vm)
+            self.supervisor.prepared(self.pod, container)
             return
         if not container.running:  # we were killed between the guest's start of it and our record of that
             record.move("running")

@@ -171,6 +171,8 @@ class Pod:
         follows from it."""
         await container.drain()
         async with self.locked() as locked:
+            if not self.removed and locked.machine.vm:
+                container.miss_start()
             if container.running and locked.machine.vm:
                 await locked.ended(container, status, oom=oom)
 
@@ -218,7 +220,7 @@ class Pod:
                     await locked.end(container)
         if self.machine.unreached:
             await self._end_unreached(container)
-        if not container.running or container.exit is None:
+        if not (container.running or container.prepared) or container.exit is None:
             return
         ended = container.exit
         container.record.stopped_by_user = True
@@ -321,7 +323,7 @@ class Pod:
         record, spec = exec_.container, exec_.spec
         if exec_.started or record is None or spec is None:
             raise WrongState("start exec", exec_.id[:12], "started", "create another one")
-        record.check("exec in")
+        self._check_exec(record)
         exec_.abandoned |= detach
         try:
             await exec_.start(self.machine.running())
@@ -334,12 +336,17 @@ class Pod:
             raise
         self._tell(exec_, f"exec_start: {_line(spec)}")
 
+    def _check_exec(self, record: ContainerRecord) -> None:
+        container = self.containers.get(record.id)
+        if not (container and container.prepared):
+            record.check("exec in")
+
     async def start_further(
         self, container: Container, spec: ExecSpec, process: Process, stand_in: StandInRecord, name: str
     ) -> Further:
         """Start one for another engine, with what stands for it, on record: the next hyperd takes it up. See
         `start_exec`."""
-        container.record.check("exec in")
+        self._check_exec(container.record)
         exec_ = self.add_exec(container, spec, process)
         further = furthers.made(exec_, stand_in, name, self.folder / container.record.id)
         try:

@@ -363,7 +363,7 @@ class FakeAgent:
         program = self.programs.get(start.args[0].rpartition("/")[2]) if start.args else None
         if not program:
             raise Refused(errno.ENOENT, f"run {' '.join(start.args[:1])}: no such file or directory", exec=True)
-        process = self.begin(start.id, start.container, start.args, start.streams, program)
+        process = self.begin(start.id, start.container, start.args, start.streams, program, hold=start.hold)
         process.env, process.tty, process.size = start.env, start.tty, (start.rows, start.columns)
         return {"pid": process.pid}
 
@@ -397,17 +397,36 @@ class FakeAgent:
         program = unpack if asked.mode == "write" else pack if asked.mode == "read" else tell
         return {"pid": self.begin(asked.id, asked.container, ["tar"], asked.streams, program).pid}
 
-    def begin(self, name: str, container: str, args: list[str], streams: m.StreamSet, program: Program) -> FakeProcess:
+    def begin(
+        self,
+        name: str,
+        container: str,
+        args: list[str],
+        streams: m.StreamSet,
+        program: Program,
+        *,
+        hold: bool = False,
+    ) -> FakeProcess:
         self._container({"id": container})
         if name in self.processes:
             raise Refused(errno.EEXIST, f"start process {name}: it exists")
         self.processes[name] = process = FakeProcess(self, name, container, args, streams)
         process.pid, self._next_pid = self._next_pid, self._next_pid + 1
+        process.release = asyncio.get_running_loop().create_future() if hold else None
         process.task = asyncio.create_task(self._run(process, program))
         return process
 
+    def _process_release(self, args: dict[str, object]) -> object:
+        process = self._process(args)
+        if process.release is None or process.release.done():
+            raise Refused(errno.ESRCH, f"release process {process.id}, which does not wait: no such process")
+        process.release.set_result(None)
+        return {"pid": process.pid}
+
     async def _run(self, process: FakeProcess, program: Program) -> None:
         try:
+            if process.release:
+                await process.release
             status = await program(process)
         except BrokenPipeError:
             status = 128 + 13

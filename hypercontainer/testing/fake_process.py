@@ -103,6 +103,7 @@ class FakeProcess:
         self.senders = [agent.open_output(number) if number else None for number in (streams.stdout, streams.stderr)]
         self._outputs = [InputStream(sender) if sender else None for sender in self.senders]
         self.task: asyncio.Task[None] | None = None
+        self.release: asyncio.Future[None] | None = None  # it is held until then
 
     async def read(self, limit: int = 65536) -> bytes:
         return await self.stdin.read(limit) if self.stdin else b""
@@ -121,6 +122,7 @@ class FakeProcess:
             status=self.status or 0,
             oom=self.oom,
             tty=self.tty,
+            held=bool(self.release and not self.release.done()),
             streams=self.streams,
         )
 

@@ -274,3 +274,45 @@ def test_its_limits_are_the_bundles(oci: Runtime) -> None:
 
 def test_no_descriptors_but_stdio(oci: Runtime) -> None:
     assert oci.start().exec("ls", "/proc/self/fd").out.split() == ["0", "1", "2", "3"]  # 3 is that folder
+
+
+def test_before_the_start(oci: Runtime) -> None:
+    container = oci.create(oci.bundle("cat", "/dev/shm/said"))
+    done = container.exec("sh", "-c", "echo of an exec >/dev/shm/said; echo $$ | grep -v ^1$ >/dev/null; hostname")
+    assert done == (0, "box\n", "")
+    assert container.state()["status"] == "created"
+    assert container.start().out.rest() == "of an exec\n"
+
+
+def test_before_the_start_it_sees_what_comes_later(oci: Runtime) -> None:
+    bundle = oci.bundle()
+    container = oci.create(bundle)
+    for word in ("once", "again"):
+        (bundle.rootfs / "etc/said").write_text(word)
+        assert container.exec("cat", "/etc/said").out == word
+
+
+@pytest.mark.parametrize("verb", [("delete", "--force"), ("kill",)])
+def test_one_from_before_the_start_ends_with_its_container(oci: Runtime, verb: tuple[str, ...]) -> None:
+    container = oci.create(oci.bundle())
+    pid_file = oci.path("pid")
+    oci.ok("exec", "--detach", "--pid-file", pid_file, container.id, "sleep", "1000")
+    oci.ok(*verb, container.id, *(["KILL"] if verb == ("kill",) else []))
+    assert wait(int(pid_file.read_text())) == 128 + 9
+
+
+def test_one_from_before_the_start_runs_on_over_it(oci: Runtime) -> None:
+    container = oci.create(oci.bundle("sh", "-c", "until [ -e /dev/shm/go ]; do sleep 0.01; done; echo gone on"))
+    process = oci.spawn("exec", container.id, "sh", "-c", "read word; echo $word >/dev/shm/go; echo told")
+    container.start()
+    out, _ = process.communicate(b"now\n", 60)
+    assert out == b"told\n" and process.returncode == 0
+    assert container.out.rest() == "gone on\n"
+
+
+def test_hooks_of_the_start_wait_for_it(oci: Runtime) -> None:
+    bundle = oci.bundle("cat", "/dev/shm/hook")
+    bundle.hook("startContainer", "echo hook >>/dev/shm/hook")
+    container = oci.create(bundle)
+    assert container.exec("cat", "/dev/shm/hook").status != 0
+    assert container.start().out.rest() == "hook\n"

@@ -251,6 +251,33 @@ def test_a_container_made_before_hyperd_dies_starts_after(runv: Runv) -> None:
     runv.ok("delete", "--force", "waiting")
 
 
+def test_an_exec_before_the_start_survives_hyperd_and_the_start(runv: Runv) -> None:
+    bundle = runv.bundle("sh", "-c", "cat /dev/shm/said; exec sleep 1000")
+    process = runv.spawn("create", "--bundle", str(bundle), "held")
+    assert process.wait(LIMIT_S) == 0
+    early = runv.spawn("exec", "held", "sh", "-c", "echo from before >/dev/shm/said; echo said; cat; exit 7")
+    assert early.stdout and early.stdin and early.stdout.readline() == b"said\n"
+    runv.hyper.signal(signal.SIGKILL)
+    runv.hyper.start()
+    assert runv.state("held")["status"] == "created"
+    assert runv("exec", "held", "cat", "/dev/shm/said").out == "from before\n"
+    runv.ok("start", "held")
+    assert process.stdout and process.stdout.readline() == b"from before\n"
+    early.stdin.write(b"and after")
+    early.stdin.close()
+    assert early.stdout.read() == b"and after" and early.wait(LIMIT_S) == 7
+    runv.ok("delete", "--force", "held")
+
+
+def test_whoever_kills_the_stand_in_of_one_that_is_held_kills_what_is_in_it(runv: Runv) -> None:
+    assert runv.spawn("create", "--bundle", str(runv.bundle("sleep", "1000")), "held").wait(LIMIT_S) == 0
+    early = runv.spawn("exec", "held", "sleep", "1000")
+    until(lambda: len(json.loads(runv.ok("ps", "--format", "json", "held"))) == 2)
+    os.kill(runv.state("held")["pid"], signal.SIGKILL)
+    assert early.wait(LIMIT_S) == 137
+    runv.ok("delete", "held")
+
+
 def test_whoever_kills_the_stand_in_kills_the_container(runv: Runv) -> None:
     bundle = runv.bundle("sleep", "1000")
     for state in ("created", "running"):

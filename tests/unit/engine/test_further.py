@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.engine.local import LocalEngine
-from hypercontainer.lib import stand_in
+from hypercontainer.errors import GuestTooOld
+from hypercontainer.lib import proc, stand_in
+from hypercontainer.lib.trace import Timings
 from hypercontainer.model.bundle import BundleExec
 from hypercontainer.model.container import Process
 from hypercontainer.model.record import BundleRecord, ProcessRef, StandInRecord
@@ -253,3 +255,82 @@ async def test_a_record_that_cannot_be_read_is_one_process_less(
         assert "which a newer program wrote" in caplog.text
         assert engines.container.running
         assert await status(made.pid) == 137
+
+
+@pytest.fixture
+async def created(world: World, engine: LocalEngine, create: Run, tmp_path: Path) -> AsyncIterator[Engines]:
+    """Its container is made and not started."""
+    id = await create("exit", "0")
+    pod, container = engine.supervisor.find(id)
+    container.record.bundle = BundleRecord(path="/bundle", oci_version="1.0.2")
+    stands = await asyncio.create_subprocess_exec("sleep", "1000")
+    found = ProcessRef(pid=stands.pid, start_time=proc.start_time(stands.pid) or 0)
+    container.record.sinks = [StandInRecord(key="0" * 32, process=found)]
+    async with pod.locked() as locked:
+        await locked.enter(container, Timings())
+    engines = Engines(world, engine, id, tmp_path / "door")
+    await engines.open()
+    yield engines
+    await engines.die()
+    stands.kill()
+    await stands.wait()
+
+
+@pytest.mark.parametrize("dies", [False, True])
+async def test_before_the_start_the_first_process_is_held(created: Engines, dies: bool) -> None:
+    with standing(created.door) as (made, _, _):
+        await created.exec(made, "sleep", "1000")
+        if dies:
+            await created.die()
+            await created.come_back()
+        held = created.agent.processes[created.id].listed()
+        assert (held.held, created.container.record.state) == (True, "created")
+        await created.engine.containers.start(created.id)
+        [first] = [args for op, args in created.agent.requests if op == "process.start" and args["id"] == created.id]
+        assert first["hold"] and ("process.release", {"process": created.id}) in created.agent.requests
+        os.kill(made.pid, signal.SIGKILL)
+        await status(made.pid)
+    await until(lambda: created.container.record.state == "exited")
+    assert created.container.record.runs == 1
+
+
+async def test_many_at_once_hold_it_once(created: Engines) -> None:
+    with standing(created.door) as (one, _, _), standing(created.door) as (two, _, _):
+        await asyncio.gather(created.exec(one, "true"), created.exec(two, "exit", "3"))
+        assert [await status(one.pid), await status(two.pid)] == [0, 3]
+    assert [args["id"] for op, args in created.agent.requests if op == "process.start"].count(created.id) == 1
+
+
+async def test_a_first_process_that_dies_before_its_start_is_the_containers_end(created: Engines) -> None:
+    with standing(created.door) as (made, _, _):
+        await created.exec(made, "sleep", "1000")
+        next_ = asyncio.ensure_future(asyncio.shield(created.container.next))
+        created.agent.processes[created.id].status = 137
+        task = created.agent.processes[created.id].task
+        assert task
+        task.cancel()
+        await until(lambda: created.container.record.state == "exited")
+        assert await (await next_) == 137 and created.container.record.exit_code == 137
+        os.kill(made.pid, signal.SIGKILL)
+        await status(made.pid)
+
+
+async def test_a_guest_that_cannot_hold_one_says_what_helps(created: Engines) -> None:
+    await created.die()
+    created.agent.features = [word for word in created.agent.features if word != "hold"]
+    await created.come_back()
+    with (
+        standing(created.door) as (made, _, _),
+        pytest.raises(GuestTooOld, match=r"have another process in a container that is not started: .* older hyperd"),
+    ):
+        await created.exec(made, "true")
+    assert created.container.record.state == "created" and created.records == []
+    await created.engine.containers.start(created.id)
+
+
+async def test_the_end_of_the_machine_is_that_of_one_that_is_held(created: Engines) -> None:
+    with standing(created.door) as (made, _, _):
+        await created.exec(made, "sleep", "1000")
+        await created.world.hypervisor.alive[0].kill()
+        await until(lambda: created.container.record.state == "exited")
+        assert await status(made.pid) == 255

@@ -469,3 +469,79 @@ def test_scheduling_and_personality(running: Guest) -> None:
 @pytest.mark.parametrize(("said", "mask"), [({}, "0022"), ({"umask": 0}, "0000"), ({"umask": 0o77}, "0077")])
 def test_a_umask(running: Guest, said: dict[str, Any], mask: str) -> None:
     assert running.sh("umask", **said)[1].strip() == mask
+
+
+def test_one_that_is_held_is_joined_and_goes_on(guest: Guest) -> None:
+    guest.container(mounts=[{"type": "tmpfs", "target": "/run"}])
+    streams = guest.first("sh", "-c", "cat /run/said; cat", hold=True, stdin=True)
+    [listed] = guest.host.call("list")["processes"]
+    assert (listed["running"], listed["held"]) == (True, True)
+    assert guest.sh("echo of an exec > /run/said; cat /proc/1/environ")[:2] == (1, "")  # it is a fork of ours
+    with pytest.raises(Refused) as refused:
+        guest.first()
+    assert refused.value.errno == errno.EEXIST
+    pid = guest.host.call("process.release", process="first")["pid"]
+    [listed] = guest.host.call("list")["processes"]
+    assert (listed["pid"], listed["running"], listed["held"]) == (pid, True, False)
+    assert guest.sh("cat /proc/1/environ")[0] == 0
+    guest.host.write(streams["stdin"], b"and all it is given\n", end=True)
+    assert guest.host.read_all(streams["stdout"]) == b"of an exec\nand all it is given\n"
+    assert guest.host.exit_of("first")["status"] == 0
+
+
+def test_only_one_that_is_held_is_released(guest: Guest) -> None:
+    guest.container()
+    with pytest.raises(Refused) as refused:
+        guest.start("p", "true", hold=True)
+    assert refused.value.errno == errno.EINVAL
+    guest.first(hold=True)
+    guest.host.call("process.release", process="first")
+    for process in ("first", "none"):
+        with pytest.raises(Refused) as refused:
+            guest.host.call("process.release", process=process)
+        assert refused.value.errno == errno.ESRCH
+
+
+@pytest.mark.parametrize("init", [False, True])
+def test_what_is_held_and_cannot_be_run_says_so_when_it_is_released(guest: Guest, init: bool) -> None:
+    guest.container()
+    guest.first("nosuch", hold=True, init=init)
+    guest.start("p", "sleep", "1000")
+    with pytest.raises(Refused) as refused:
+        guest.host.call("process.release", process="first")
+    assert (refused.value.errno, refused.value.exec) == (errno.ENOENT, True)
+    assert guest.host.exit_of("p")["status"] == 137
+    assert [process["id"] for process in guest.host.call("list")["processes"]] == ["p"]
+
+
+def test_what_is_held_can_be_killed_and_removed(guest: Guest) -> None:
+    guest.container()
+    guest.first(hold=True)
+    guest.start("p", "sleep", "1000")
+    guest.host.call("process.signal", process="first", signal=9, all=True)
+    assert guest.host.exit_of("first")["status"] == 137
+    assert guest.host.exit_of("p")["status"] == 137
+    with pytest.raises(Refused) as refused:
+        guest.host.call("process.release", process="first")
+    assert refused.value.errno == errno.ESRCH
+    guest.host.call("process.forget", process="first")
+    guest.first(hold=True)
+    guest.host.call("container.remove", id="c1")
+    assert guest.host.call("list")["processes"] == []
+
+
+def test_hooks_run_when_it_is_released(guest: Guest) -> None:
+    guest.container()
+    hooks = [{"path": "/bin/sh", "args": ["sh", "-c", "cat > /tmp/state"], "env": ENV}]
+    guest.first(hold=True, hooks=hooks, state='{"id":"c1"}')
+    assert guest.sh("cat /tmp/state")[0] == 1
+    guest.host.call("process.release", process="first")
+    assert guest.sh("cat /tmp/state")[1] == '{"pid":1,"id":"c1"}'
+
+
+def test_a_terminal_of_one_that_is_held_has_a_size(guest: Guest) -> None:
+    guest.container()
+    streams = guest.first("stty", "size", tty=True, hold=True)
+    guest.host.call("process.resize", process="first", rows=40, columns=120)
+    guest.host.call("process.release", process="first")
+    assert guest.host.read_all(streams["stdout"]) == b"40 120\r\n"

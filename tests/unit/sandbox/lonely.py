@@ -64,6 +64,9 @@ class FakeSupervisor:
     def emit(self, action: str, pod: PodRecord, container: ContainerRecord | None, **attributes: str) -> None:
         self.events.append(f"{container.name if container else 'pod'} {action}")
 
+    def prepared(self, pod: Pod, container: Container) -> None:
+        pass
+
     def began(self, pod: Pod, container: Container) -> None:
         self.events.append(f"{container.record.name} began")
 
