@@ -21,6 +21,7 @@ def mounts(binds: Sequence[Bind], trees: Mapping[str, int]) -> list[MountRecord]
             source=bind.source,
             path=bind.source,
             read_only=bind.read_only,
+            ids=bind.ids,
             socket=_socket(bind.source, trees),
         )
         for bind in binds

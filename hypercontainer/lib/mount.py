@@ -18,6 +18,7 @@ RDONLY = 0x1
 NOSUID = 0x2
 NODEV = 0x4
 NOEXEC = 0x8
+IDMAP = 0x100000  # of a tree without a place: which ids are which
 NOSYMFOLLOW = 0x200000  # Linux 5.14; path walks below the mount follow no symbolic link
 
 MS_PRIVATE = 1 << 18
@@ -131,6 +132,16 @@ def change(fd: int, attributes: int = 0, propagation: int = 0, *, cleared: int =
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     size = ctypes.c_size_t(ctypes.sizeof(attr))
     call(MOUNT_SETATTR, ctypes.c_int(fd), b"", ctypes.c_uint(flags), ctypes.byref(attr), size)
+
+
+def map_ids(tree: int, users: int, *, recursive: bool) -> None:
+    """Have files of a tree that has no place yet belong to the ids that they are in the user namespace open at `users`.
+
+    EINVAL: a file system in it maps none. EPERM: its ids are mapped already."""
+    attr = MountAttr(IDMAP, 0, 0, users)
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
+    size = ctypes.c_size_t(ctypes.sizeof(attr))
+    call(MOUNT_SETATTR, ctypes.c_int(tree), b"", ctypes.c_uint(flags), ctypes.byref(attr), size)
 
 
 def move(tree: int, target: int) -> None:

@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from hypercontainer.model.container import ContainerConfig, Hook, Process, Resources, Value
+from hypercontainer.model.container import ContainerConfig, Hook, IdMap, Process, Resources, Value
 from hypercontainer.model.documents import NetworkStats
 from hypercontainer.model.record import ProcessRef, StandInRecord
 
@@ -17,6 +17,7 @@ class Bind(Value, frozen=True, kw_only=True):
     target: str
     source: str
     read_only: bool = False
+    ids: IdMap | None = None
 
 
 class Bundle(Value, frozen=True, kw_only=True):

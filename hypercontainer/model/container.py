@@ -120,6 +120,15 @@ class Users(Value, frozen=True, kw_only=True):
     gids: list[IdRange]
 
 
+class IdMap(Value, frozen=True, kw_only=True):
+    """Whose files are whose on a mount: those that the host's file system has at `inside` belong to `outside`.
+    `recursive`: on what is mounted below, too."""
+
+    uids: list[IdRange]
+    gids: list[IdRange]
+    recursive: bool = False
+
+
 class Resources(Value, frozen=True, kw_only=True):
     """Limits inside the guest; 0 = none. `unified`: files of cgroup v2, and what is written to them."""
 

@@ -10,7 +10,7 @@ import msgspec
 from hypercontainer.lib import document
 from hypercontainer.model import state as states
 from hypercontainer.model import upgrade
-from hypercontainer.model.container import ContainerConfig, Hook
+from hypercontainer.model.container import ContainerConfig, Hook, IdMap
 from hypercontainer.model.spec import ContainerSpec, Healthcheck, PodSpec
 from hypercontainer.model.state import State, Verb
 
@@ -230,6 +230,7 @@ class MountRecord(Record, kw_only=True):
     size_mib: int = 0
     mode: int = 0o1777
     options: list[str] = []  # of a tmpfs
+    ids: IdMap | None = None  # of a bind whose files belong to others in the machine
     socket: SocketRecord | None = None  # of a bind that is one, as it was when it was there last
 
     @property

@@ -25,6 +25,7 @@ from hypercontainer.lib import files, netns
 from hypercontainer.lib.limit import limit
 from hypercontainer.lib.tasks import all_of, in_thread
 from hypercontainer.lib.trace import Trace
+from hypercontainer.model.container import IdMap
 from hypercontainer.model.record import (
     ContainerRecord,
     DiskRecord,
@@ -72,7 +73,16 @@ def _volumes(containers: Iterable[ContainerRecord]) -> set[str]:
 
 
 def _alike(one: Shown, other: Shown) -> bool:
-    return (one.path, _subpath(one), one.read_only) == (other.path, _subpath(other), other.read_only)
+    return (one.path, _subpath(one), one.read_only, _ids(one)) == (
+        other.path,
+        _subpath(other),
+        other.read_only,
+        _ids(other),
+    )
+
+
+def _ids(shown: Shown) -> IdMap | None:
+    return shown.ids if isinstance(shown, MountRecord) else None
 
 
 def _subpath(shown: Shown) -> str:
@@ -215,7 +225,7 @@ class Machine:
             return
         # in threads that are waited for: or it is there after our cancellation
         if tree is not None:
-            await in_thread(self.share.add_tree, name, tree, mount.read_only)
+            await in_thread(self.share.add_tree, name, tree, mount.read_only, _ids(mount))
         else:
             await in_thread(self.share.add, name, source, mount.read_only, subpath)
 

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hypercontainer.errors import AlreadyExists, HyperError, InUse, InvalidInput, NotFound
-from hypercontainer.lib import files, mount
+from hypercontainer.lib import files, mount, userns
 from hypercontainer.model import ids
+from hypercontainer.model.container import IdMap
 from hypercontainer.model.record import ProcessRef
 
 # The guest's programs run and its devices open in the guest, by the guest's rules; on the host nobody
@@ -77,11 +78,14 @@ class Share:
             except FileNotFoundError as e:
                 raise NotFound("bind mount source", str(source), "create it first") from e
 
-    def add_tree(self, name: str, tree: int, read_only: bool) -> None:
-        """Show a mount tree that has no place yet (lib.mount.clone), which is here from now on."""
+    def add_tree(self, name: str, tree: int, read_only: bool, map: IdMap | None = None) -> None:
+        """Show a mount tree that has no place yet (lib.mount.clone), which is here from now on, with its files' owners
+        mapped."""
         ids.check_name("share", name)
         with files.telling(f"share {name}"), self._lock:
             self.prepare()
+            if map:
+                _map_ids(tree, map)
             mount.change(tree, HARDENED | (mount.RDONLY if read_only else 0), mount.MS_PRIVATE)
             self._make_point(name, self.root / name, os.fstat(tree).st_mode)
             try:
@@ -193,6 +197,21 @@ class Share:
                     path.rmdir()
                 except FileNotFoundError:
                     pass
+
+
+def _map_ids(tree: int, map: IdMap) -> None:
+    uids, gids = ([(each.inside, each.outside, each.size) for each in ranges] for ranges in (map.uids, map.gids))
+    try:
+        users = userns.opened(uids, gids)
+    except OSError as e:
+        raise InvalidInput(f"cannot map ids of a mount: the host's kernel takes no such mappings: {e.strerror}") from e
+    try:
+        mount.map_ids(tree, users, recursive=map.recursive)
+    except OSError as e:
+        why = "the file system there maps none" if e.errno == errno.EINVAL else e.strerror
+        raise InvalidInput(f"cannot map ids of a mount: {why}") from e
+    finally:
+        os.close(users)
 
 
 def _unmount(path: Path) -> None:

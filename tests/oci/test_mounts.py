@@ -386,3 +386,44 @@ def test_propagation_out_of_a_bind(oci: Runtime, option: str, count: int) -> Non
         container.end()
     finally:
         oci.host("umount", "-R", data)
+
+
+def mapped(bundle: Bundle, source: Path, *options: str, ids: bool = True) -> None:
+    """Have what is root's in `source` be user 1000's in /m, and so on."""
+    bundle.mount("/m", source, "bind", *options)
+    if ids:
+        for kind in ("uidMappings", "gidMappings"):
+            bundle.config["mounts"][-1][kind] = [{"containerID": 0, "hostID": 1000, "size": 100}]
+
+
+def test_ids_of_a_bind_are_mapped(oci: Runtime) -> None:
+    source = oci.path("ids")
+    source.mkdir()
+    source.chmod(0o755)
+    for name, owner in (("roots", 0), ("fives", 5), ("nobodys", 2000)):
+        (source / name).touch()
+        os.chown(source / name, owner, owner)
+    bundle = oci.bundle("sh", "-c", "stat -c '%u %g' /m/roots /m/fives /m/nobodys; touch /m/new")
+    bundle.process["user"] = {"uid": 1000, "gid": 1000}
+    mapped(bundle, source, "idmap")
+    assert oci.run(bundle) == (0, "1000 1000\n1005 1005\n65534 65534\n", "")
+    assert ((source / "new").stat().st_uid, (source / "new").stat().st_gid) == (0, 0)
+
+
+def test_ids_of_a_bind_are_those_of_the_user_namespace(oci: Runtime) -> None:
+    source = oci.path("ids")
+    source.mkdir()
+    bundle = oci.bundle("sh", "-c", "stat -c '%u %g' /m; touch /m/new")
+    bundle.namespace("user")
+    for kind in ("uidMappings", "gidMappings"):
+        bundle.linux[kind] = [{"containerID": 0, "hostID": 100_000, "size": 1000}]
+    (bundle.rootfs / "m").mkdir()  # who is nobody outside could not make it
+    mapped(bundle, source, "idmap", ids=False)
+    assert oci.run(bundle) == (0, "0 0\n", "")
+    assert (source / "new").stat().st_uid == 0
+
+
+def test_ids_of_a_file_system_that_maps_none_are_refused(oci: Runtime) -> None:
+    bundle = oci.bundle()
+    mapped(bundle, Path("/proc/sys"), "idmap")
+    oci.refuses(bundle, status=None)

@@ -15,6 +15,7 @@ from hypercontainer.model.container import (
     Capabilities,
     ContainerConfig,
     Device,
+    IdMap,
     IdRange,
     Mount,
     Process,
@@ -34,7 +35,7 @@ SHARED = ("pid", "ipc", "uts")  # which containers of one machine can have toget
 PROPAGATIONS = ("private", "slave", "shared", "unbindable")
 HOSTNAME_BYTES = 64
 MAX_MAPPINGS = 64
-NO_IDMAPS = "the machine's kernel maps no ids on shared folders"
+IDMAPS = ("idmap", "ridmap")
 MAX_OFFSET_S = 4_000_000_000  # what a kernel can count, and more than it takes
 # Those that engines give whom nobody has said anything of. They keep a container from its host's kernel.
 USUAL_PROFILES = re.compile(r"unconfined|docker-default|crio-default|cri-containerd\.apparmor\.d|containers-default-.*")
@@ -121,8 +122,8 @@ def config(found: document.Config, bundle: str, trees: Mapping[str, int] = {}) -
     linux = found.linux or document.Linux()
     assert found.process  # noqa: S101  document.checked
     refuse(found, linux)
-    mounts, binds = _mounts(found.mounts or [], bundle, trees)
     users = _users(linux)
+    mounts, binds = _mounts(found.mounts or [], bundle, trees, users)
     resources, devices = linux.resources or document.Resources(), [_device(each) for each in linux.devices or []]
     return ContainerConfig(
         process=process(found.process, linux.seccomp, linux.personality),
@@ -175,17 +176,17 @@ def _users(linux: document.Linux) -> Users | None:
         if name := next((name for name, found in said.items() if found), ""):
             raise InvalidInput(f"invalid linux.{name}: they are of a user namespace, and there is none in the list")
         return None
-    for name, found in said.items():
-        if not 1 <= len(found) <= MAX_MAPPINGS:
-            raise InvalidInput(f"invalid linux.{name}: a user namespace has 1 to {MAX_MAPPINGS} of them")
-        for each in found:
-            if each.size < 1 or max(each.container_id, each.host_id) + each.size > 2**32 - 1:
-                raise InvalidInput(f"invalid linux.{name}: there are no {each.size} ids from {each.host_id} on")
-    uids, gids = (
-        [IdRange(inside=each.container_id, outside=each.host_id, size=each.size) for each in found]
-        for found in said.values()
-    )
+    uids, gids = (_ranges(f"linux.{name}", found) for name, found in said.items())
     return Users(uids=uids, gids=gids)
+
+
+def _ranges(what: str, found: Sequence[document.IdMapping]) -> list[IdRange]:
+    if not 1 <= len(found) <= MAX_MAPPINGS:
+        raise InvalidInput(f"invalid {what}: a user namespace has 1 to {MAX_MAPPINGS} of them")
+    for each in found:
+        if each.size < 1 or max(each.container_id, each.host_id) + each.size > 2**32 - 1:
+            raise InvalidInput(f"invalid {what}: there are no {each.size} ids from {each.host_id} on")
+    return [IdRange(inside=each.container_id, outside=each.host_id, size=each.size) for each in found]
 
 
 def _owned(mount: Mount, users: Users) -> Mount:
@@ -307,23 +308,23 @@ def _seccomp(found: document.Seccomp) -> bytes:
     return libseccomp.compile(found.default_action, found.default_errno_ret, arches, rules)
 
 
-def _mounts(found: Sequence[document.Mount], bundle: str, trees: Mapping[str, int]) -> tuple[list[Mount], list[Bind]]:
+def _mounts(
+    found: Sequence[document.Mount], bundle: str, trees: Mapping[str, int], users: Users | None
+) -> tuple[list[Mount], list[Bind]]:
     mounts, binds = [], []
     for each in (_placed(mount) for mount in found):
         options = each.options or []
-        if each.uid_mappings or each.gid_mappings:
-            raise _unsupported(
-                f"mounts: {each.destination} with {'uidMappings' if each.uid_mappings else 'gidMappings'}", NO_IDMAPS
-            )
-        if idmap := {"idmap", "ridmap"} & set(options):
-            raise _unsupported(f"mounts: {each.destination} with {idmap.pop()}", NO_IDMAPS)
+        ids = _id_map(each, users)
+        if ids and not _is_bind(each):
+            raise _unsupported(f"mounts: ids of {each.destination}, a {each.type[:40]}", "those of binds are mapped")
         if _is_bind(each):
             source = os.path.join(bundle, each.source)
             if each.destination == SHM and source in trees and (size := _shm_bytes(source, trees[source])):
                 mounts.append(_shm(size))
                 continue
             mounts.append(_bind(each, options))
-            binds.append(Bind(target=each.destination, source=source, read_only="ro" in options or "rro" in options))
+            read_only = bool({"ro", "rro"} & set(options))
+            binds.append(Bind(target=each.destination, source=source, read_only=read_only, ids=ids))
         elif each.type == "tmpfs" and each.destination == "/dev":
             mounts.append(Mount(type="dev", destination="/dev", options=options))
         elif each.type in CGROUP:
@@ -336,6 +337,23 @@ def _mounts(found: Sequence[document.Mount], bundle: str, trees: Mapping[str, in
     return mounts, binds
 
 
+def _id_map(found: document.Mount, users: Users | None) -> IdMap | None:
+    """Its own mappings, or where it asks for some and has none those of the container's user namespace."""
+    asked = set(IDMAPS) & set(found.options or [])
+    uids, gids = found.uid_mappings, found.gid_mappings
+    if not (asked or uids or gids):
+        return None
+    what = f"mounts: {found.destination}"
+    if bool(uids) != bool(gids):
+        raise InvalidInput(f"invalid {what}: it has uidMappings or gidMappings, and needs both")
+    if uids and gids:
+        users = Users(uids=_ranges(f"{what}: uidMappings", uids), gids=_ranges(f"{what}: gidMappings", gids))
+    if users is None:
+        why = "it has no uidMappings and gidMappings, nor has the container a user namespace"
+        raise InvalidInput(f"invalid {what} with {asked.pop()}: {why}")
+    return IdMap(uids=users.uids, gids=users.gids, recursive="ridmap" in asked)
+
+
 def _placed(found: document.Mount) -> document.Mount:
     """With a plain path, as runc has it: dots mean what they say."""
     destination = os.path.normpath(f"/{found.destination}".replace("//", "/"))
@@ -345,7 +363,7 @@ def _placed(found: document.Mount) -> document.Mount:
 
 
 def _bind(found: document.Mount, options: Sequence[str]) -> Mount:
-    kept = [RECURSIVE.get(option, option) for option in options if option not in ("bind", "rbind")]
+    kept = [RECURSIVE.get(option, option) for option in options if option not in ("bind", "rbind", *IDMAPS)]
     return Mount(type="bind", destination=found.destination, options=kept)
 
 

@@ -100,8 +100,8 @@ class Mount(Document, frozen=True, kw_only=True, rename="camel"):
     type: str = ""
     source: str = ""
     options: list[str] | None = None
-    uid_mappings: Any = None
-    gid_mappings: Any = None
+    uid_mappings: list[IdMapping] | None = None
+    gid_mappings: list[IdMapping] | None = None
 
 
 class Hooks(Document, frozen=True, kw_only=True, rename="camel"):

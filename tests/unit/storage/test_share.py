@@ -13,6 +13,7 @@ import pytest
 
 from hypercontainer.errors import AlreadyExists, HyperError, InvalidInput, NotFound
 from hypercontainer.lib import mount, proc
+from hypercontainer.model.container import IdMap, IdRange
 from hypercontainer.model.record import ProcessRef
 from hypercontainer.storage.share import Share
 
@@ -317,3 +318,38 @@ def test_what_cannot_be_shared(share: Share, source: Path, tmp_path: Path) -> No
     with pytest.raises(AlreadyExists):
         share.add("v0", source, False)
     assert share.names() == ["v0"]
+
+
+def ids(outside: int, size: int = 100) -> IdMap:
+    ranges = [IdRange(inside=0, outside=outside, size=size)]
+    return IdMap(uids=ranges, gids=ranges)
+
+
+def test_files_of_a_tree_belong_to_others(share: Share, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name, tree in (("one", ids(1000)), ("two", None)):
+        with opened(source) as fd:
+            share.add_tree(name, mount.clone(fd), False, tree)
+    assert ((share.root / "one").stat().st_uid, (share.root / "two").stat().st_gid) == (1000, 0)
+    assert (source.stat().st_uid, source.stat().st_gid) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("place", "map", "why"),
+    [("/proc/sys", ids(1000), "the file system there maps none"), ("/tmp", ids(2**32 - 2), "takes no such mappings")],
+)
+def test_ids_that_cannot_be_mapped_are_refused(share: Share, place: str, map: IdMap, why: str) -> None:
+    with opened(Path(place)) as fd:
+        tree = mount.clone(fd)
+    with pytest.raises(InvalidInput, match=f"cannot map ids of a mount: .*{why}"):
+        share.add_tree("one", tree, False, map)
+    os.close(tree)
+    assert share.names() == []
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    yield fd
+    os.close(fd)

@@ -10,10 +10,21 @@ from hypothesis import strategies as st
 from hypercontainer.errors import HyperError, InvalidInput
 from hypercontainer.hyperd.oci import bundle, document, limits
 from hypercontainer.model.bundle import Bind
-from hypercontainer.model.container import Capabilities, IdRange, Mount, Resources, Scheduling, TimeOffsets, Users
+from hypercontainer.model.container import (
+    Capabilities,
+    IdMap,
+    IdRange,
+    Mount,
+    Resources,
+    Scheduling,
+    TimeOffsets,
+    Users,
+)
 from hypercontainer.runv.spec import SPEC
 from hypercontainer.sandbox import size
 
+ONE, NO = ({"containerID": 0, "hostID": 1000, "size": size} for size in (100, 0))
+BOTH = {"uidMappings": [ONE], "gidMappings": [ONE]}
 NETWORK = [{"type": "network"}]
 OWN = SPEC["linux"]["namespaces"]
 
@@ -25,6 +36,20 @@ def config(**changes: Any) -> document.Config:
         for key, value in changes.items()
     }
     return document.config(msgspec.json.encode({**SPEC, **found}))
+
+
+def test_ids_of_a_bind_are_its_own_or_the_user_namespaces() -> None:
+    usual = {"destination": "/m", "source": "/x", "type": "bind", "options": ["idmap", "ro"]}
+    own = {**usual, "destination": "/n", "options": ["ridmap"], "uidMappings": [ONE], "gidMappings": [ONE]}
+    ids = [{"containerID": 0, "hostID": 9, "size": 5}]
+    linux = {"namespaces": [*OWN, {"type": "user"}], "uidMappings": ids, "gidMappings": ids}
+    found, binds = bundle.config(config(mounts=[usual, own], linux=linux), "/b")
+    outer, inner = ([IdRange(inside=0, outside=outside, size=size)] for outside, size in ((9, 5), (1000, 100)))
+    assert [bind.ids for bind in binds] == [
+        IdMap(uids=outer, gids=outer),
+        IdMap(uids=inner, gids=inner, recursive=True),
+    ]
+    assert [mount.options for mount in found.mounts] == [["ro"], []]
 
 
 def test_what_spec_writes_is_understood() -> None:
@@ -171,8 +196,10 @@ def test_rules_of_devices_that_matter(said: list[Any], devices: list[Any], rules
         ("no uts namespace", {"linux": {"namespaces": [*NETWORK, {"type": "pid"}, {"type": "ipc"}]}}),
         ("uidMappings: they are of a user", {"linux": {"uidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]}}),
         ("uidMappings: a user namespace has", {"linux": {"namespaces": [*OWN, {"type": "user"}]}}),
-        ("/m with idmap", {"mounts": [{"destination": "/m", "source": "/x", "options": ["bind", "idmap"]}]}),
-        ("/m with uidMappings", {"mounts": [{"destination": "/m", "type": "tmpfs", "uidMappings": [{}]}]}),
+        ("/m with idmap: it has no", {"mounts": [{"destination": "/m", "source": "/x", "options": ["bind", "idmap"]}]}),
+        ("/m: it has uidMappings or", {"mounts": [{"destination": "/m", "type": "bind", "uidMappings": [ONE]}]}),
+        ("ids of /m, a tmpfs", {"mounts": [{"destination": "/m", "type": "tmpfs", **BOTH}]}),
+        ("no 0 ids", {"mounts": [{"destination": "/m", "type": "bind", "uidMappings": [NO], "gidMappings": [ONE]}]}),
         ("a 'nfs' at /n", {"mounts": [{"destination": "/n", "type": "nfs"}]}),
         ("hooks.startContainer #0 'x'", {"hooks": {"startContainer": [{"path": "x"}]}}),
         ("hooks.startContainer.*timeout", {"hooks": {"startContainer": [{"path": "/x", "timeout": 0}]}}),
