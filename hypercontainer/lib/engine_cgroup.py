@@ -13,6 +13,7 @@ LIMIT_S = 10.0  # systemd may be busy
 GOING_S = 2.0  # until one of that name is gone that has just ended
 STEP_S = 0.002
 SYSTEMD = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
+OF_CPUSET = ("cpuset.cpus", "cpuset.mems")
 THERE = "already"  # in what systemd says of a unit that is loaded
 
 
@@ -44,10 +45,26 @@ def place(group: str, pid: int, *, root: str = ROOT) -> None:
     for folder in _folders(group, root):
         try:
             os.makedirs(folder, exist_ok=True)
+            for name in OF_CPUSET:
+                _inherit(folder, name)
             with open(os.path.join(folder, "cgroup.procs"), "w") as file:
                 file.write(str(pid))
         except OSError:
             pass  # a hierarchy that this host does not let us use: the pid is where we are
+
+
+def _inherit(folder: str, name: str) -> str:
+    """Version 1: a group has neither processors nor memory nodes until it is given some, and lets nobody in before.
+    Those of its parent, then."""
+    path = os.path.join(folder, name)
+    if not os.path.exists(path):
+        return ""
+    with open(path) as file:
+        found = file.read().strip()
+    if not found and (found := _inherit(os.path.dirname(folder), name)):
+        with open(path, "w") as file:
+            file.write(found)
+    return found
 
 
 def remove(group: str, *, root: str = ROOT) -> None:

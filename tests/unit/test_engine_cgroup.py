@@ -1,10 +1,14 @@
 """Control groups that engines name, in folders that are like a host's."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from hypercontainer.lib import engine_cgroup
+
+CPUSET = Path("/sys/fs/cgroup/cpuset/cpuset.cpus")
 
 
 @pytest.mark.parametrize(
@@ -49,6 +53,19 @@ def test_a_group_of_version_2_and_its_end(tmp_path: Path) -> None:
     procs.unlink()  # which no hierarchy keeps from being removed
     engine_cgroup.remove("/a/b", root=str(tmp_path))
     assert not procs.parent.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not CPUSET.exists(), reason="groups of version 1 with processors, as root")
+def test_a_new_group_of_version_1_has_processors_and_lets_a_process_in() -> None:
+    group = f"/hyper-test-{os.getpid()}/inner"
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        engine_cgroup.place(group, process.pid)
+        groups = Path(f"/proc/{process.pid}/cgroup").read_text().splitlines()
+        process.communicate()
+    for folder in (group, os.path.dirname(group)):
+        engine_cgroup.remove(folder)
+    assert [line for line in groups if line.endswith(f":cpuset:{group}")]
+    assert not list(Path("/sys/fs/cgroup").glob(f"*{os.path.dirname(group)}"))
 
 
 def test_a_group_of_version_1_is_in_each_hierarchy(tmp_path: Path) -> None:
