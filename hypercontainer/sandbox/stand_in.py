@@ -235,7 +235,7 @@ class StandIn:
     def _took(self, n: int, offset: int) -> None:
         if offset > self._taken[n]:
             self._taken[n] = offset
-            if self._position:
+            if self._position and not self._closed:  # its container may be removed by now, and the folder of that
                 self._position.write(Mark(self._run, *self._taken))
 
     async def _tell_end(self, of: Process) -> None:

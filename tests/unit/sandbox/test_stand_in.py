@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -331,3 +332,19 @@ async def test_whatever_comes_first_is_a_hello_or_refused(data: bytes) -> None:
     reader.feed_eof()
     with pytest.raises(InvalidInput):
         read_hello(await read_frame(reader))
+
+
+async def test_what_is_taken_after_the_end_is_not_written_down(tmp_path: Path) -> None:
+    """Its container may have been removed, with its folder, before the last was said."""
+    folder = tmp_path / "container"
+    record = StandInRecord(key="0" * 32, process=ProcessRef(pid=1, start_time=1))
+    sink = StandIn(record, folder / "sinks/0")
+    sink.begin(1, (0, 0))
+    assert (folder / "sinks/0").exists()
+    sink.close()
+    shutil.rmtree(folder)
+    reader = asyncio.StreamReader()
+    reader.feed_data(Frame(Kind.ACK, 1, 7).encode())
+    reader.feed_eof()
+    await sink.serve(reader, Deaf(), Hello(record.key, 0, 5, 0), FakeProcess())
+    assert sink.offsets == (7, 0) and not folder.exists()
