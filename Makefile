@@ -2,6 +2,9 @@
 # a second run skips what is done.
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest
+JOBS ?= auto
+# A file of tests is one process's; more processes than four have their guests wait for each other.
+AT_ONCE := -n $(JOBS) --maxprocesses 4 --dist loadfile
 ARCH ?= x86_64
 PREFIX ?= /opt/hypercontainer
 BINDIR ?= /usr/local/bin
@@ -18,7 +21,7 @@ demo: setup  ## set up, then run a real image in a virtual machine and show what
 	@$(BIN)/python tools/demo.py
 
 test: setup-test style  ## set up, then every check and test, fast to slow, but for those that need other engines (35 minutes on 2 cores)
-	$(PYTEST) -v --durations=30 -m "not docker" tests/unit tests/interop tests/vm
+	$(PYTEST) $(AT_ONCE) -v --durations=30 -m "not docker" tests/unit tests/interop tests/vm
 
 fresh:  ## demo, test and interop of what is committed, in a fresh minimal Debian 12, as CI does (50 minutes on 2 cores)
 	@.ci/run
@@ -50,13 +53,13 @@ style:
 	$(BIN)/lint-imports
 
 unit:
-	$(PYTEST) tests/unit
+	$(PYTEST) $(AT_ONCE) tests/unit
 
 vm: setup-test  ## the tests that boot guests
-	$(PYTEST) tests/vm
+	$(PYTEST) $(AT_ONCE) tests/vm
 
 interop: setup-clients  ## set up docker, podman, containerd and their clients, then what they and hyperd say to each other
-	$(PYTEST) -v --durations=30 -m docker tests/interop
+	$(PYTEST) $(AT_ONCE) -v --durations=30 -m docker tests/interop
 
 oci: setup-test setup-interop  ## the black-box suite of OCI runtimes, on runc, crun and runv (RUNTIME=/path/to/another)
 	$(PYTEST) tests/oci $(if $(RUNTIME),--runtime $(RUNTIME))
