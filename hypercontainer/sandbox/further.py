@@ -91,19 +91,19 @@ class Further:
                 await self.stand_in.give_up()
                 await self.exec.signal(SIGKILL)
             status = await self.ended()
-            noted = self._note(status)
+            noted = not self.name or self._note(status)
             if self._pumps:
                 await asyncio.wait(self._pumps, timeout=LINGER_S)
+            self._done.set_result(status)
+            await gone  # it was told, and only then the guest need not know
             if noted:
                 await self.exec.forget()
-            self._done.set_result(status)
-            await gone
         finally:
             gone.cancel()
             self.let_go()
 
     def _note(self, status: int) -> bool:
-        """Whether it is written down how it has ended: until then the guest keeps that."""
+        """Whether it is written down how it has ended: somebody may ask for that by its name when all else is gone."""
         if self.record.status is None:
             self.record.status, self.record.finished_ns = status, clock.now_ns()
             try:

@@ -166,6 +166,19 @@ async def test_its_end_is_told_though_nobody_was_there(engines: Engines) -> None
     await until(lambda: not engines.records and len(engines.agent.processes) == 1)
 
 
+async def test_its_end_is_told_before_the_guest_forgets_it(engines: Engines) -> None:
+    engines.agent.unanswered.add("process.forget")
+    asked = [op for op, _ in engines.agent.requests].count("process.forget")
+    with standing(engines.door) as (made, _, _):
+        await engines.exec(made, "exit", "9")
+        assert await status(made.pid) == 9
+    await until(lambda: [op for op, _ in engines.agent.requests].count("process.forget") > asked)
+    await engines.die()
+    engines.agent.unanswered.clear()
+    await engines.come_back()
+    await until(lambda: not engines.records and len(engines.agent.processes) == 1)
+
+
 async def test_one_with_a_name_is_known_until_its_owner_forgets_it(engines: Engines) -> None:
     with standing(engines.door) as (made, _, _):
         await engines.exec(made, "exit", "9", name="e1")
