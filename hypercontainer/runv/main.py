@@ -177,8 +177,7 @@ def _process(name: str, door: Door, owner: str, words: Words) -> int:
 
 
 def _start(door: Door, owner: str, id: str) -> None:
-    door.call("start", owner=owner, id=id)
-    state = door.call("state", owner=owner, id=id)
+    state = door.call("start", owner=owner, id=id)
     _hooks("poststart", state, _state(state))
 
 
@@ -195,14 +194,8 @@ def _hooks(kind: str, of: dict[str, Any], state: dict[str, Any]) -> None:
 
 
 def _delete(door: Door, owner: str, id: str, *, force: bool) -> None:
-    try:
-        state = door.call("state", owner=owner, id=id)
-    except Refused as e:
-        if force and e.kind == "not-found":
-            return
-        raise
-    door.call("delete", owner=owner, id=id, force=force)
-    _hooks("poststop", state, {**_state(state), "status": "stopped", "pid": 0})
+    if state := door.call("delete", owner=owner, id=id, force=force):
+        _hooks("poststop", state, {**_state(state), "status": "stopped", "pid": 0})
 
 
 def _state(state: dict[str, Any]) -> dict[str, Any]:

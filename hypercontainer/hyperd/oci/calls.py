@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import msgspec
 
-from hypercontainer.errors import GuestError, InvalidInput
+from hypercontainer.errors import GuestError, InvalidInput, NotFound
 from hypercontainer.hyperd.oci import bundle, document, limits
 from hypercontainer.model.api import Bundles
+from hypercontainer.model.bundle import BundleState
 from hypercontainer.model.record import ProcessRef, StandInRecord
 
 MAX_WAIT_S = 60.0
@@ -103,9 +104,23 @@ async def update(bundles: Bundles, wanted: Update, fds: list[int]) -> None:
     await bundles.update(wanted.owner, wanted.id, limits.update(found))
 
 
-async def start(bundles: Bundles, wanted: Arguments, fds: list[int]) -> None:
+async def start(bundles: Bundles, wanted: Arguments, fds: list[int]) -> BundleState:
+    """What it is then: hooks follow."""
     with told():
         await bundles.start(wanted.owner, wanted.id)
+    return await bundles.state(wanted.owner, wanted.id)
+
+
+async def delete(bundles: Bundles, wanted: Delete, fds: list[int]) -> BundleState | None:
+    """What it was: hooks follow. None: with `force` there was none."""
+    try:
+        state = await bundles.state(wanted.owner, wanted.id)
+    except NotFound:
+        if wanted.force:
+            return None
+        raise
+    await bundles.delete(wanted.owner, wanted.id, force=wanted.force)
+    return state
 
 
 @contextmanager
@@ -145,7 +160,7 @@ CALLS: Mapping[str, Call] = {
     "state": Call(Arguments, lambda b, a, _: b.state(a.owner, a.id)),
     "list": Call(Arguments, lambda b, a, _: b.list(a.owner)),
     "kill": Call(Kill, lambda b, a, _: b.kill(a.owner, a.id, a.signal, everyone=a.everyone)),
-    "delete": Call(Delete, lambda b, a, _: b.delete(a.owner, a.id, force=a.force)),
+    "delete": Call(Delete, delete),
     "pause": Call(Arguments, lambda b, a, _: b.pause(a.owner, a.id)),
     "update": Call(Update, update),
     "usage": Call(Arguments, lambda b, a, _: b.usage(a.owner, a.id)),

@@ -68,9 +68,9 @@ def imported(*words: str) -> set[str]:
     ("words", "calls"),
     [
         (("state", "c"), ["state"]),
-        (("start", "c"), ["start", "state"]),
+        (("start", "c"), ["start"]),
         (("kill", "c", "TERM"), ["kill"]),
-        (("delete", "--force", "c"), ["state", "delete"]),
+        (("delete", "--force", "c"), ["delete"]),
         (("pause", "c"), ["pause"]),
     ],
     ids=lambda words: words[0],
