@@ -37,7 +37,8 @@ enum { HELLO = 1, DATA, END, ACK, SIGNAL, RESIZE, EXIT, STOP, RELEASE };
 enum { KNOWS_END = 1 };	/* HELLO's value: what this one understands beyond the first of its kind */
 enum { STARTER = 3, KEY_BYTES = 32, WINDOW = 64 * 1024, RETRY_MS = 50, LOST = 255 };
 enum { OUT_OF_MEMORY = 0x100, MORE_THAN_LEFT = 16 << 20 };
-enum { TREES_MAX = 253, LINE_MAX_BYTES = 64 * 1024, MOVE_FROM_FD = 4 /* MOVE_MOUNT_F_EMPTY_PATH */ };
+enum { TREES_MAX = 253, LINE_MAX_BYTES = 64 * 1024 };
+enum { MOVE_FROM_FD = 4, TO_LINKED = 0x10 };	/* MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_SYMLINKS */
 
 struct frame {	/* little-endian, as the host is */
 	uint8_t kind, stream;
@@ -367,8 +368,8 @@ static void enter_root(const int *trees, int count, const char *places, const ch
 	    syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0)
 		die("enter the root file system");
 	for (int i = 1; i < count && places < end; i++, places += strlen(places) + 1)	/* its links lead to no other root */
-		if (syscall(SYS_move_mount, trees[i], "", AT_FDCWD, places, MOVE_FROM_FD) < 0 && errno != ENOENT &&
-		    errno != ENOTDIR)	/* it is below what only the machine has there */
+		if (syscall(SYS_move_mount, trees[i], "", AT_FDCWD, places, MOVE_FROM_FD | TO_LINKED) < 0 &&
+		    errno != ENOENT && errno != ENOTDIR)	/* it is below what only the machine has there */
 			die("mount a bind");
 	if (fchdir(here) < 0)
 		die("go to the socket");
