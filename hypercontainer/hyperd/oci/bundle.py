@@ -164,10 +164,15 @@ def refuse(found: document.Config, linux: document.Linux) -> None:
     ):
         if value:
             raise _unsupported(name)
-    for n, hook in enumerate((found.hooks or document.Hooks()).start_container or []):
-        if not hook.path.startswith("/") or (hook.timeout is not None and hook.timeout <= 0):
-            why = "it is no absolute path" if not hook.path.startswith("/") else "a timeout is more than 0 seconds"
-            raise InvalidInput(f"invalid hooks.startContainer #{n} {hook.path[:60]!r}: {why}")
+    _check_hooks(found.hooks or document.Hooks())
+
+
+def _check_hooks(found: document.Hooks) -> None:
+    for kind in msgspec.structs.fields(found):
+        for n, hook in enumerate(getattr(found, kind.name) or []):
+            if not hook.path.startswith("/") or (hook.timeout is not None and hook.timeout <= 0):
+                why = "it is no absolute path" if not hook.path.startswith("/") else "a timeout is more than 0 seconds"
+                raise InvalidInput(f"invalid hooks.{kind.encode_name} #{n} {hook.path[:60]!r}: {why}")
 
 
 def _users(linux: document.Linux) -> Users | None:

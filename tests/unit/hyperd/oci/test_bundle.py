@@ -201,6 +201,8 @@ def test_rules_of_devices_that_matter(said: list[Any], devices: list[Any], rules
         ("ids of /m, a tmpfs", {"mounts": [{"destination": "/m", "type": "tmpfs", **BOTH}]}),
         ("no 0 ids", {"mounts": [{"destination": "/m", "type": "bind", "uidMappings": [NO], "gidMappings": [ONE]}]}),
         ("a 'nfs' at /n", {"mounts": [{"destination": "/n", "type": "nfs"}]}),
+        ("hooks.prestart.*timeout", {"hooks": {"prestart": [{"path": "/x", "timeout": -1}]}}),
+        ("hooks.createContainer #0 'x'", {"hooks": {"createContainer": [{"path": "x"}]}}),
         ("hooks.startContainer #0 'x'", {"hooks": {"startContainer": [{"path": "x"}]}}),
         ("hooks.startContainer.*timeout", {"hooks": {"startContainer": [{"path": "/x", "timeout": 0}]}}),
         ("timeOffsets: they are of a time", {"linux": {"timeOffsets": {"boottime": {"secs": 1}}}}),
