@@ -10,7 +10,7 @@ import pytest
 
 from hypercontainer.model.settings import Settings
 from hypercontainer.testing.busybox import write_archive
-from hypercontainer.testing.daemon import PrivateDaemon, Value, private_daemon
+from hypercontainer.testing.daemon import PrivateDaemon, Value, mounts_below, private_daemon, unmount
 from tests import zig
 
 CHECKOUT = Path(__file__).parents[1]
@@ -20,6 +20,9 @@ SINCE = FIRST.with_name("pods")  # records of pods, in a folder a version
 for number in (signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, signal.SIG_DFL)
+# Who ends us by SIGTERM ends us as by SIGINT: fixtures take away what they have made.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 # No test is a measure of time: the machine may be busy with something else.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -35,6 +38,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     factories = ["cache", "template", "direct"]
     parser.addoption("--kernel", default="", help="name of the bundle that guests boot, of those in .cache/hyper")
     parser.addoption("--factory", choices=factories, default=Settings().factory, help="where guests come from")
+
+
+@pytest.fixture(autouse=True)
+def nothing_mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """After each test nothing is mounted in the folders of tests that was not before it."""
+    folder = tmp_path_factory.getbasetemp()
+    before = mounts_below(folder)
+    yield
+    left = [path for path in mounts_below(folder) if path not in before]
+    unmount(left)
+    assert left == []
 
 
 @pytest.fixture(scope="session")

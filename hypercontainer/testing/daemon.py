@@ -47,6 +47,18 @@ def free_subnet(prefix: int = 24) -> str:
     raise Exhausted("cannot find a free network: 192.168.64.0 to 192.168.249.0 are in use")
 
 
+def mounts_below(folder: Path) -> list[Path]:
+    """What is mounted there, each after what it is in."""
+    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return [Path(point) for point in points if point.startswith(f"{folder.resolve()}/")]
+
+
+def unmount(points: Sequence[Path]) -> None:
+    """Whoever uses it; what is in another one goes first."""
+    for point in reversed(points):
+        subprocess.run(["umount", "--lazy", point], capture_output=True, timeout=20)
+
+
 def _free_pool() -> str:
     """16 networks of 256 addresses each, which hyperd passes over where this host uses them."""
     return f"10.{128 + secrets.randbelow(127)}.{16 * secrets.randbelow(16)}.0/20"
@@ -155,7 +167,10 @@ class PrivateDaemon:
         self.forget()
 
     def forget(self) -> None:
-        """Remove its network and its folder, after its end, or that of an engine with its settings."""
+        """Remove its network and its folder, after its end, or that of an engine with its settings.
+
+        Unavailable, when that is done, where something was mounted there: it is no more, so that nothing behind it is
+        removed with the folder."""
         bridge = str(self.settings["bridge"])  # its network stays while no pod uses it, as docker's does
         for argv in (
             ["ip", "link", "delete", bridge],
@@ -163,7 +178,10 @@ class PrivateDaemon:
             ["nft", "delete", "table", "bridge", bridge],
         ):
             subprocess.run(argv, capture_output=True, timeout=20)
+        unmount(left := mounts_below(self.folder))
         shutil.rmtree(self.folder, ignore_errors=True)  # follows no link: the kernels stay
+        if left:
+            raise Unavailable(f"hyperd has left mounts: {', '.join(map(str, left))}")
 
 
 @contextmanager

@@ -74,6 +74,7 @@ async def given(lot: Lot) -> AsyncIterator[tuple[str, Pod]]:
                 await locked.start(container, Timings())
         yield name, pod
         await pod.let_go()
+        await pod.machine.release()
 
 
 async def until(pod: Pod, is_so: Callable[[Sequence[NicRecord]], bool]) -> None:
