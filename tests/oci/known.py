@@ -18,6 +18,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     why: str
     cases: list[str]  # FILE::FUNCTION, or FILE::FUNCTION[PARAMETER]
     host: Literal["any", "without CAP_SYS_RESOURCE", "with cgroup v1"] = "any"
+    always: bool = True  # or by chance: a case that loses a race may pass as well
 
 
 @cache
@@ -26,12 +27,12 @@ def table() -> Mapping[str, list[Known]]:
     return msgspec.convert(tomllib.loads(TABLE.read_text()), dict[str, list[Known]])
 
 
-def reason(runtime: str, case: str) -> str | None:
+def find(runtime: str, case: str) -> Known | None:
     """Why the runtime is known to fail the case on this host."""
     names = {case, case.partition("[")[0]}
     for known in table().get(runtime, []):
         if is_here(known.host) and names & set(known.cases):
-            return known.why
+            return known
     return None
 
 

@@ -1,6 +1,7 @@
 """What is left of a container that has been deleted: nothing may be."""
 
 import os
+import signal
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -52,6 +53,15 @@ def processes(before: set[Process], limit_s: float = reaper.LIMIT_S) -> list[str
         if time.monotonic() > deadline:
             return [named(process.pid) for process in left]
     return []
+
+
+def kill(before: set[Process]) -> None:
+    """Those below us that were not there before."""
+    for process in below(os.getpid()) - before:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+        reaper.ended(process.pid)
+    reaper.forget()
 
 
 def named(pid: int) -> str:

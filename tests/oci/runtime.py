@@ -313,6 +313,7 @@ class Runtime:
             "cgroups": left.cgroups(self.name),
             "states": list(self.root.glob("*")),
         }
+        left.kill(self.processes)
         for mount in reversed(left_over["mounts"]):
             self.host("umount", "--lazy", mount)
         for cgroup in reversed(left_over["cgroups"]):

@@ -208,6 +208,16 @@ def test_a_hook_that_hangs_is_ended(oci: Runtime, kind: str) -> None:
     oci.refuses(bundle)
 
 
+def test_a_hook_that_hangs_inside_is_ended(oci: Runtime) -> None:
+    bundle = oci.bundle("echo", "ran")
+    bundle.hook("startContainer", "exec sleep 1000000", timeout=1)
+    container = oci.create(bundle)
+    oci.call("start", container.id)
+    assert container.out.rest() == ""
+    assert container.wait() != 0
+    assert container.state()["status"] == "stopped"
+
+
 @pytest.mark.parametrize("how", ["exit 3", "exec sleep 1000000"])
 @pytest.mark.parametrize("kind", ["poststart", "poststop"])
 def test_a_hook_that_comes_after_keeps_nobody(oci: Runtime, kind: str, how: str) -> None:

@@ -300,6 +300,24 @@ def test_a_create_that_dies_in_its_hook_leaves_nothing(runv: Runv) -> None:
     assert runv.ok("list", "-q") == ""
 
 
+@pytest.mark.parametrize("kind", ["prestart", "createRuntime", "createContainer"])
+def test_a_create_that_is_ended_while_its_hook_hangs_leaves_nothing(runv: Runv, kind: str) -> None:
+    """The hook is the caller's, and says no timeout."""
+    group = f"/runv-{os.getpid()}-hangs"
+    fifo = runv.folder / "begun"
+    os.mkfifo(fifo)
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"echo $$ >{fifo}; exec sleep 1000000"]}
+    bundle = runv.bundle("true", linux={"cgroupsPath": group}, hooks={kind: [hook]})
+    creating = runv.spawn("create", "--bundle", str(bundle), "hangs")
+    pid = int(fifo.read_text())
+    creating.kill()
+    assert creating.wait(LIMIT_S) == -signal.SIGKILL
+    os.kill(pid, signal.SIGKILL)
+    runv("delete", "--force", "hangs")
+    assert runv.ok("list", "-q") == ""
+    until(lambda: list(Path("/sys/fs/cgroup").glob(f"*{group}")) == [])
+
+
 def test_deletes_at_once_are_one(runv: Runv) -> None:
     bundle = runv.bundle("sleep", "1000")
     assert runv.spawn("create", "--bundle", str(bundle), "often").wait(LIMIT_S) == 0
@@ -445,6 +463,14 @@ def test_what_the_specification_says_holds_in_the_guest(runv: Runv) -> None:
         "uid=5 gid=6 groups=6,7", "99", "0027", "a file of the host", "NoNewPrivs:\t1",
     ]  # fmt: skip
     assert "Not supported" in done.err or "not supported" in done.err  # errno 95
+
+
+def test_limits_of_large_pages_and_a_share_of_disks_hold_in_the_guest(runv: Runv) -> None:
+    said = {"hugepageLimits": [{"pageSize": "2MB", "limit": 8 << 20}], "blockIO": {"weight": 500}}
+    script = "cd /sys/fs/cgroup; cat hugetlb.2MB.max; cat io.weight"
+    bundle = runv.bundle("sh", "-c", script, linux={"resources": said})
+    done = runv("run", "-b", str(bundle), "pages")
+    assert (done.status, done.out.split()) == (0, [str(8 << 20), "default", "4950"]), done
 
 
 def test_bad_bundles_are_refused_and_leave_nothing(runv: Runv) -> None:
