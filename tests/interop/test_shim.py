@@ -18,7 +18,8 @@ import pytest
 
 from hypercontainer.hyperd.shim import messages as m
 from hypercontainer.lib import protobuf, ttrpc
-from hypercontainer.testing.busybox import find_busybox
+from hypercontainer.testing import layers
+from hypercontainer.testing.busybox import find_busybox, layer
 from hypercontainer.testing.daemon import PrivateDaemon, Result
 from tests.interop.containerd import CONTAINERD, CTR, Containerd, containerd, until
 
@@ -149,6 +150,20 @@ def ending(client: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[byte
 )
 def test_a_run_is_what_it_is_with_runc(ctr: Ctr, command: tuple[str, ...], stdin: bytes) -> None:
     assert ctr.run(*command, stdin=stdin) == ctr.run(*command, stdin=stdin, runtime=())
+
+
+def test_an_image_of_many_layers(ctr: Ctr, tmp_path: Path) -> None:
+    """More than 30 folders below one another, whose names are longer than the page that a mount's options have."""
+    files = [
+        layers.layer([layers.member("layers/last", b"%d\n" % n), layers.member(f"layers/{n}", b"")]) for n in range(60)
+    ]
+    archive = tmp_path / "many.tar"
+    archive.write_bytes(layers.docker_archive([layer(find_busybox(), {}), *files], ["docker.io/library/many:latest"]))
+    ctr.ok("image", "import", str(archive))
+    command = ["sh", "-c", "ls /layers | wc -l; cat /layers/last"]
+    for runtime in ((), RUNTIME):
+        done = ctr("run", "--rm", *runtime, "docker.io/library/many:latest", "one", *command)
+        assert done == Result(0, "61\n59\n", "")
 
 
 def test_it_is_a_machine(ctr: Ctr) -> None:
