@@ -164,5 +164,4 @@ def warnings(host: Host, pod: Pod, *made: Container) -> list[str]:
     for each in made:
         image = host.images.get(each.record.image_id)
         said += resolve.warnings(each.record.spec, host.images.config(image))
-        said += [resolve.ALONE] if pod.record.lone and each.record.spec.cpu_shares else []
     return said

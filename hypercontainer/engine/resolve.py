@@ -18,7 +18,6 @@ PUBLISHED = re.compile(r"(\d{1,5})/(tcp|udp)", re.ASCII)
 EXPOSED = re.compile(r"[1-9][0-9]{0,4}(/(tcp|udp|sctp))?")
 MIN_LOG_BYTES, MAX_LOG_BYTES, MAX_LOG_FILES = 1024, 1 << 40, 1000
 MIN_LIMIT_MIB = 6  # of what a container may use, as docker has it
-ALONE = "a weight of processors (cpu_shares) changes nothing: no other container is in its virtual machine; use cpus"
 
 
 def pod(spec: PodSpec, *, name: str, implicit: bool) -> PodRecord:

@@ -38,8 +38,7 @@ async def update(host: Host, pod: Pod, container: Container, wanted: ContainerUp
         pod_spec, spec = changed(pod.record, container.record, wanted, vcpus, memory_mib)
         if pod_spec != pod.record.spec and pod.record.guest:
             need(pod.site.hypervisor, Feature.RESIZE, f"change the size of {container.record.name} while it runs")
-        said = await uninterrupted(_change(pod, container, pod_spec, spec, config.resources(spec)))
-    return [*said, resolve.ALONE] if wanted.cpu_shares and pod.record.lone else said
+        return await uninterrupted(_change(pod, container, pod_spec, spec, config.resources(spec)))
 
 
 async def limit(pod: Pod, container: Container, resources: Resources) -> None:
@@ -171,6 +170,7 @@ async def _apply(pod: Pod, container: Container, vm: Vm, *, resize: bool) -> lis
         if pod.machine.holds(record):
             inside_mib = pod.site.limit_mib(pod.record, record)
             await _limit(vm, record, inside_mib or (wanted_mib if kept else 0))
+            await pod.machine.hold([each for each in pod.record.containers if pod.machine.holds(each)])
         undo.pop_all()
     if not kept:
         return []

@@ -52,6 +52,16 @@ class Size:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a guest may take of this host, with its VMM and helpers; 0 = no limit, or the usual weight. In the kernel's
+    words: microseconds in each 100,000, shares of cgroups of version 1, io.weight of version 2."""
+
+    cpu_quota_us: int = 0
+    cpu_shares: int = 0
+    io_weight: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class SharedFolder:
     """A folder served to the guest by virtiofs under SHARE_TAG.
 
@@ -113,6 +123,10 @@ class Guest(Protocol):
 
     async def size(self) -> Size:
         """What it has now; of its processors, some may be switched off."""
+
+    async def limit(self, limits: Limits) -> None:
+        """Have this host hold it to these from now on, in place of those of before, as far as this host can: what it
+        cannot is in the log."""
 
     async def pause(self) -> None:
         """Stop the virtual CPUs."""

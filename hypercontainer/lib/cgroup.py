@@ -9,6 +9,8 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 PARENT = "hyper"
+PERIOD_US = 100_000
+USUAL_SHARES, USUAL_IO_WEIGHT = 1024, 100
 
 
 def in_container(groups: str) -> bool:
@@ -17,12 +19,13 @@ def in_container(groups: str) -> bool:
     return any(line and not line.endswith((":/", ":/init.scope")) for line in groups.splitlines())
 
 
-def plan(name: str) -> list[Path]:
-    """The folders that `create` will make for `name`; none where the host's cgroups are not ours to use."""
+def plan(name: str, controllers: Sequence[str] = ("memory", "pids")) -> list[Path]:
+    """The folders that `create` will make for `name`, to have these controllers of version 1; none where the host's
+    cgroups are not ours to use."""
     if (CGROUPS / "cgroup.controllers").exists():
         roots = [CGROUPS]
     else:
-        roots = [CGROUPS / controller for controller in ("memory", "pids")]
+        roots = [CGROUPS / controller for controller in controllers]
     return [root / PARENT / name for root in roots if os.access(root, os.W_OK) and root.is_dir()]
 
 
@@ -37,6 +40,44 @@ def create(folders: Sequence[Path], *, memory: int | None, tasks: int) -> None:
         _set(folder / "pids.max", str(tasks))
     if memory is not None:
         limit(folders, memory)
+
+
+def weigh(folders: Sequence[Path], *, quota_us: int, shares: int, io_weight: int) -> None:
+    """Make the folders that `plan` named, and set what those in them may take of processors and disks: microseconds in
+    each PERIOD_US, or 0 for no limit; shares of version 1; an io.weight of version 2. Again is harmless.
+
+    OSError: the host gives none of its processors or disks to groups."""
+    for folder in folders:
+        folder.parent.mkdir(exist_ok=True)
+        asked = [
+            *(["cpu"] if quota_us or shares != USUAL_SHARES else []),
+            *(["io"] if io_weight != USUAL_IO_WEIGHT else []),
+        ]
+        for name in asked:  # one by one: what there is of one is not lost with the other
+            for parent in (folder.parent.parent, folder.parent):
+                _give(parent, (name,))
+        folder.mkdir(exist_ok=True)
+        _set(folder / "cpu.cfs_period_us", str(PERIOD_US))
+        _set(folder / "cpu.cfs_quota_us", str(quota_us or -1))
+        _set(folder / "cpu.shares", str(shares))
+        _set(folder / "cpu.max", f"{quota_us or 'max'} {PERIOD_US}")
+        _set(folder / "cpu.weight", str(1 + max(0, shares - 2) * 9999 // 262142))
+        _set(folder / "io.weight", f"default {io_weight}")
+        for name in ("io.bfq.weight", "blkio.bfq.weight", "blkio.weight"):
+            _set(folder / name, str(10 + max(0, io_weight - 1) * 990 // 9999))
+
+
+def move(source: Path, folders: Sequence[Path]) -> None:
+    """Have all who are in `source` be in `folders`, too, in other hierarchies; and who is started meanwhile."""
+    moved: set[str] = set()
+    while there := set((source / "cgroup.procs").read_text().split()) - moved:
+        moved |= there
+        for pid in there:
+            for folder in folders:
+                try:
+                    _set(folder / "cgroup.procs", pid)
+                except ProcessLookupError:
+                    pass  # it has ended
 
 
 def _give(folder: Path, wanted: Sequence[str]) -> None:

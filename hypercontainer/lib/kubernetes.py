@@ -27,6 +27,12 @@ def sandbox(annotations: Mapping[str, str]) -> str:
     return annotations.get(f"{CONTAINERD}sandbox-id", "")
 
 
+def is_sandbox(annotations: Mapping[str, str]) -> bool:
+    """It is its pod's first container, which only waits."""
+    kinds = (f"{CONTAINERD}container-type", f"{CRI_O}ContainerType")
+    return any(annotations.get(name) == "sandbox" for name in kinds)
+
+
 def is_pinned(annotations: Mapping[str, str]) -> bool:
     """Namespaces of its pod have places of their own on the host, whoever is in them."""
     return f"{CRI_O}SandboxID" in annotations

@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +20,17 @@ import msgspec
 from hypercontainer import vm as vms
 from hypercontainer.agent.messages import MOUNTS, RESOLVER, Listing, Rootfs
 from hypercontainer.errors import Exhausted, GuestError, HyperError, InUse, WrongState
-from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Feature, Guest, Hotplug, SharedFolder, Snapshot, VmConfig
-from hypercontainer.lib import files, netns
+from hypercontainer.hypervisor.base import (
+    SNAPSHOT_MAC,
+    Feature,
+    Guest,
+    Hotplug,
+    Limits,
+    SharedFolder,
+    Snapshot,
+    VmConfig,
+)
+from hypercontainer.lib import files, kubernetes, netns
 from hypercontainer.lib.limit import limit
 from hypercontainer.lib.tasks import all_of, in_thread
 from hypercontainer.lib.trace import Trace
@@ -34,7 +43,7 @@ from hypercontainer.model.record import (
     PodRecord,
     SnapshotInfo,
 )
-from hypercontainer.sandbox import agent_requests, clock, first_guests, relay, resolver, rootfs
+from hypercontainer.sandbox import agent_requests, clock, first_guests, relay, resolver, rootfs, size
 from hypercontainer.sandbox.interfaces import Interfaces
 from hypercontainer.sandbox.site import Boot, Records, Site
 from hypercontainer.storage import filling
@@ -99,6 +108,7 @@ class Machine:
         self._sharing = asyncio.Lock()
         self._in_guest: set[str] = set()  # containers that the guest has been told of
         self._targets: set[int] = set()  # disks that are plugged
+        self._held_to: Limits | None = Limits()  # by this host; None: by a hyperd before us
         self._standing: Guest | None = None  # it was found, and does not answer yet
         self._trees: dict[str, int] = {}  # see `given`
         self.unreached = ""  # why nobody can talk to the guest, which is there
@@ -301,6 +311,7 @@ class Machine:
             async with self._filling(container, vm) as fills:
                 await vm.agent.create_container(create, timeout_s=FILL_S if fills else CREATE_S)
         self._in_guest.add(container.id)
+        await self.hold([each for each in self.record.containers if each.id in self._in_guest])
 
     def _unshared(self) -> str:
         """Why nobody new can have folders of this host while it runs, and what helps."""
@@ -356,6 +367,15 @@ class Machine:
                 raise InUse(f"cannot {doing}: {why}", "volume", mount.source) from e
             undo.pop_all()
 
+    async def hold(self, containers: Sequence[ContainerRecord]) -> None:
+        """Have this host hold the machine to what these, who are in it, may take together. Of who only waits nothing
+        is said."""
+        work = [each for each in containers if not (each.bundle and kubernetes.is_sandbox(each.bundle.annotations))]
+        wanted = size.of_host([container.config.resources for container in work])
+        if self.vm and wanted != self._held_to:
+            await self.vm.guest.limit(wanted)
+            self._held_to = wanted
+
     async def go_on(self, container: ContainerRecord, old: ContainerRecord) -> None:
         """Have `container` made in the guest in the place of `old`, in which nothing runs any more: with its disks, and
         what is on them below what `container` changes. Neither is shown anything of this host. On failure neither is
@@ -381,6 +401,7 @@ class Machine:
                 await self.vm.guest.remove_disk(disk.target)
                 self._targets.discard(disk.target)
         others = [c for c in self.record.containers if c is not container and c.id in self._in_guest]
+        await self.hold(others)
         for name in {m.share_path for m in _of_the_host([container])} - {m.share_path for m in _of_the_host(others)}:
             await in_thread(self.share.remove, name)
         await self.site.volumes.keep(self.record.id, _volumes(others))
@@ -411,6 +432,7 @@ class Machine:
         record.paused, record.frozen, record.uid = False, False, 0
         self._in_guest.clear()
         self._targets.clear()
+        self._held_to = Limits()
         return self.note()
 
     async def _end_vmm(self) -> None:
@@ -459,6 +481,8 @@ class Machine:
             return None
         state = vm.agent.known
         self._in_guest = {c.id for c in state.containers if c.created}
+        self._held_to = None
+        await self.hold(self.record.containers)
         if not (self.record.paused or self.record.frozen):
             await self._grow(vm)
         return state

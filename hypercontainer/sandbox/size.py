@@ -5,10 +5,14 @@ from collections.abc import Sequence
 from math import ceil
 from typing import Literal
 
+from hypercontainer.hypervisor.base import Limits
+from hypercontainer.lib.cgroup import PERIOD_US, USUAL_SHARES
 from hypercontainer.model.container import Resources
 from hypercontainer.model.record import ContainerRecord, PodRecord
 
 MIB = 1 << 20
+VMM_US = PERIOD_US // 4  # of a processor, for what the VMM and virtiofsd do beside running the guest
+MOST_SHARES = 262144
 MOST_VCPUS = 8  # by default, however many the host has: as many as `update` can give one that runs
 
 
@@ -24,6 +28,20 @@ def together(limits: Sequence[Resources], usual_mib: int) -> tuple[int, int]:
     cpus = sum(each.cpu_quota_us / each.cpu_period_us for each in limits)
     memory = [each.memory_bytes for each in limits]
     return ceil(cpus), ceil(sum(memory) / MIB) + (0 if all(memory) else usual_mib)
+
+
+def of_host(resources: Sequence[Resources]) -> Limits:
+    """What a machine may take of its host, in which containers with these limits are: of processors what theirs come
+    to and what a VMM needs besides, if all have a quota; the shares of all, if any asks for some; of disks the largest
+    weight."""
+    quotas = [ceil(each.cpu_quota_us * PERIOD_US / each.cpu_period_us) for each in resources]
+    shares = [each.cpu_shares for each in resources]
+    weights = [int(text) for each in resources if (text := each.unified.get("io.weight", "")).isdecimal()]
+    return Limits(
+        cpu_quota_us=sum(quotas) + VMM_US if quotas and all(quotas) else 0,
+        cpu_shares=min(sum(each or USUAL_SHARES for each in shares), MOST_SHARES) if any(shares) else 0,
+        io_weight=max(weights, default=0),
+    )
 
 
 def machine_mib(pod: PodRecord, usual_mib: int) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from hypercontainer.errors import GuestDied, GuestError, HyperError, InUse, InvalidInput, NotFound
-from hypercontainer.hypervisor.base import HOT_NICS, Feature, Nic, Size, VmConfig
+from hypercontainer.hypervisor.base import HOT_NICS, Feature, Limits, Nic, Size, VmConfig
 from hypercontainer.lib import proc
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import DiskRecord, GuestRecord, ProcessRef
@@ -35,6 +35,7 @@ class BareGuest:
         self.plugged_nics = {nic.number: nic for nic in config.nics}
         self.fail_nics: HyperError | None = None
         self.vcpus, self.added_mib = config.vcpus, 0
+        self.limits = Limits()
         self.stuck_mib = 0  # of added memory that it cannot give back
         self.paused = self.stalled = False
         self.starved_s = 0.0  # that it says it has waited for a processor
@@ -61,6 +62,9 @@ class BareGuest:
     async def size(self) -> Size:
         memory_mib = self.config.memory_mib + self.added_mib
         return Size(vcpus=self.vcpus, memory_mib=memory_mib, added_mib=self.added_mib)
+
+    async def limit(self, limits: Limits) -> None:
+        self.limits = limits
 
     async def pause(self) -> None:
         self.paused = True

@@ -1,8 +1,18 @@
 """Control groups of the host."""
 
+import os
+import subprocess
+from pathlib import Path
+
 import pytest
 
+from hypercontainer.hypervisor.base import Limits
+from hypercontainer.hypervisor.host import limits
+from hypercontainer.hypervisor.host.rundir import RunDir, VmmFile
 from hypercontainer.lib import cgroup
+
+CPU = cgroup.CGROUPS / "cpu"
+VERSION_1 = pytest.mark.skipif(os.geteuid() != 0 or not (CPU / "cpu.shares").exists(), reason="version 1, as root")
 
 
 @pytest.mark.parametrize(
@@ -16,3 +26,53 @@ from hypercontainer.lib import cgroup
 )
 def test_who_is_a_container_by_dockers_rule(groups: str, contained: bool) -> None:
     assert cgroup.in_container(groups) is contained
+
+
+def values(folder: Path, *names: str) -> list[str]:
+    return [(folder / name).read_text().strip() for name in names]
+
+
+@VERSION_1
+def test_a_vmm_gets_groups_for_what_is_asked_and_all_of_it_is_in_them(tmp_path: Path) -> None:
+    run = RunDir(tmp_path, vmm="vmm", monitor="vmm.sock")
+    folders = cgroup.plan(limits.cgroup_name(tmp_path), ("pids",))
+    run.save(VmmFile(boot_id="", cgroups=[str(folder) for folder in folders]))
+    cgroup.create(folders, memory=None, tasks=10)
+    group = CPU / cgroup.PARENT / folders[0].name
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        (folders[0] / "cgroup.procs").write_text(str(process.pid))
+        try:
+            limits.hold(run, Limits())
+            assert not group.exists()
+            limits.hold(run, Limits(cpu_quota_us=75_000, io_weight=1))
+            assert values(group, "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.shares") == ["75000", "100000", "1024"]
+            assert values(group, "cgroup.procs") == [str(process.pid)]
+            known = run.load()
+            assert known and str(group) in known.cgroups
+            assert [folder.split("/")[4] for folder in known.cgroups] == ["pids", "cpu", "blkio"]
+            limits.hold(run, Limits(cpu_shares=512))
+            assert values(group, "cpu.cfs_quota_us", "cpu.shares") == ["-1", "512"]
+            assert run.load() == known
+        finally:
+            process.communicate()
+            known = run.load()
+            assert known and cgroup.remove([Path(folder) for folder in known.cgroups])
+    assert not group.exists()
+
+
+def test_of_version_2_it_is_the_group_that_there_is(tmp_path: Path) -> None:
+    """In a folder that is like a host's, but keeps what was written last."""
+    group = tmp_path / "hyper/one"
+    group.mkdir(parents=True)
+    for folder in (tmp_path, tmp_path / "hyper"):
+        (folder / "cgroup.controllers").write_text("cpu io memory pids")
+        (folder / "cgroup.subtree_control").touch()
+    for name in ("cpu.max", "cpu.weight", "io.weight"):
+        (group / name).touch()
+    cgroup.weigh([group], quota_us=75_000, shares=1024, io_weight=300)
+    assert values(group, "cpu.max", "cpu.weight", "io.weight") == ["75000 100000", "39", "default 300"]
+    assert values(tmp_path, "cgroup.subtree_control")[0].startswith("+io")
+    for name in ("cpu.max", "cpu.weight"):
+        (group / name).write_text("")
+    cgroup.weigh([group], quota_us=0, shares=2, io_weight=100)
+    assert values(group, "cpu.max", "cpu.weight") == ["max 100000", "1"]

@@ -318,6 +318,33 @@ def test_a_create_that_is_ended_while_its_hook_hangs_leaves_nothing(runv: Runv, 
     until(lambda: list(Path("/sys/fs/cgroup").glob(f"*{group}")) == [])
 
 
+@pytest.mark.skipif(not Path("/sys/fs/cgroup/cpu/cpu.shares").exists(), reason="cgroups of version 1")
+def test_the_host_holds_a_machine_to_its_share(runv: Runv) -> None:
+    def ours(group: Path) -> bool:
+        with suppress(OSError):  # another one's, which goes just now
+            pids = (group / "cgroup.procs").read_text().split()
+            return any(runv.hyper.folder.name in Path(f"/proc/{pid}/cmdline").read_text() for pid in pids)
+        return False
+
+    def held() -> list[tuple[str, ...]]:
+        groups = [group for group in Path("/sys/fs/cgroup/cpu/hyper").glob("*-*") if ours(group)]
+        names = ("cpu.cfs_quota_us", "cpu.shares")
+        return [tuple((group / name).read_text().strip() for name in names) for group in groups]
+
+    limits = {"resources": {"cpu": {"quota": 50_000, "period": 100_000, "shares": 512}}}
+    assert runv.spawn("create", "--bundle", str(runv.bundle("sleep", "1000", linux=limits)), "held").wait(LIMIT_S) == 0
+    assert held() == [("75000", "512")]
+    runv.ok("start", "held")
+    runv.ok("update", "--cpu-quota", "80000", "--cpu-share", "256", "held")
+    assert held() == [("105000", "256")]
+    runv.hyper.signal(signal.SIGKILL)
+    runv.hyper.start()
+    runv.ok("update", "--cpu-quota", "-1", "held")
+    assert held() == [("-1", "256")]
+    runv.ok("delete", "--force", "held")
+    assert held() == []
+
+
 def test_deletes_at_once_are_one(runv: Runv) -> None:
     bundle = runv.bundle("sleep", "1000")
     assert runv.spawn("create", "--bundle", str(bundle), "often").wait(LIMIT_S) == 0

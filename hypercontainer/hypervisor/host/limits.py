@@ -1,11 +1,18 @@
 """What the cgroup of one VMM may have: lib/cgroup.py makes it."""
 
 import hashlib
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
+from hypercontainer.hypervisor.base import Limits
+from hypercontainer.hypervisor.host.rundir import RunDir
 from hypercontainer.lib import cgroup
+
+log = logging.getLogger(__name__)
 
 TASKS = 256  # threads of a VMM, its keeper and its virtiofsd
 
@@ -27,6 +34,33 @@ def create(folders: Sequence[Path], memory_mib: int) -> None:
 def change(folders: Sequence[Path], memory_mib: int) -> None:
     """Let the VMM of a guest of `memory_mib` have what it needs. One that has more than that in use keeps its limit."""
     cgroup.limit(folders, _bytes(memory_mib))
+
+
+def hold(run: RunDir, wanted: Limits) -> None:
+    """Have the VMM of `run`, with all that is in its groups, take no more than that of this host's processors and
+    disks. Groups for these are made for whoever asks for any, and recorded before; what this host lacks is logged."""
+    known = run.load()
+    if known is None or not known.cgroups:
+        return
+    folders = [Path(folder) for folder in known.cgroups]
+    asked = [
+        *(["cpu"] if wanted.cpu_quota_us or wanted.cpu_shares else []),
+        *(["blkio"] if wanted.io_weight else []),
+    ]
+    new = [folder for folder in cgroup.plan(folders[0].name, asked) if folder not in folders]
+    try:
+        if new:
+            run.save(msgspec.structs.replace(known, cgroups=[*known.cgroups, *map(str, new)]))
+        cgroup.weigh(
+            [*folders, *new],
+            quota_us=wanted.cpu_quota_us,
+            shares=wanted.cpu_shares or cgroup.USUAL_SHARES,
+            io_weight=wanted.io_weight or cgroup.USUAL_IO_WEIGHT,
+        )
+        if new:
+            cgroup.move(folders[0], new)
+    except OSError as e:
+        log.warning("cannot hold the virtual machine in %s to its share of this host: %s", run.path, e)
 
 
 def _bytes(memory_mib: int) -> int:

@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from hypercontainer.errors import GuestError
-from hypercontainer.hypervisor.base import SLOTS, Nic, Size, VmConfig
+from hypercontainer.hypervisor.base import SLOTS, Limits, Nic, Size, VmConfig
+from hypercontainer.hypervisor.host import limits as host_limits
 from hypercontainer.hypervisor.host.disk import open_within
 from hypercontainer.hypervisor.host.memory import Ram
 from hypercontainer.hypervisor.host.memory import find as find_ram
@@ -155,6 +156,9 @@ class QemuGuest:
         folders = [Path(folder) for folder in known.cgroups] if known else []
         emulated = self._record.accelerator == "tcg"
         return await resize.resize(self._monitor, folders, vcpus=vcpus, memory_mib=memory_mib, emulated=emulated)
+
+    async def limit(self, limits: Limits) -> None:
+        await in_thread(host_limits.hold, self._run, limits)
 
     async def pause(self) -> None:
         await self._monitor.execute("stop")

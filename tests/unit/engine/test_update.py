@@ -10,9 +10,11 @@ import pytest
 from hypercontainer.agent.messages import Cgroup
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import InUse, InvalidInput, WrongState
+from hypercontainer.hypervisor.base import Limits
 from hypercontainer.model.record import PodRecord
 from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, PodSpec, RestartPolicy
 from hypercontainer.testing.fakes import FakeGuest, Refused
+from tests.unit.engine.test_recovery import forsake
 from tests.unit.engine.world import ADMIN, Run, World, load
 
 Update = Callable[..., Awaitable[list[str]]]
@@ -302,3 +304,25 @@ async def test_it_is_an_event(engine: LocalEngine, create: Run, update: Update) 
         assert event.actor.id == id
         break
     await events.aclose()
+
+
+async def test_the_host_holds_the_machine_to_what_is_asked_for_now(
+    engine: LocalEngine, create: Run, world: World, update: Update
+) -> None:
+    id = await running(engine, create)
+    assert guest(world).limits == Limits()
+    await update(id, cpus=1, cpu_shares=512)
+    shares = Limits(cpu_shares=512)
+    assert guest(world).limits == shares  # the processors of one that is alone are its machine's
+    pod, container = engine.supervisor.find(id)
+    async with pod.locked():
+        resources = msgspec.structs.replace(container.record.config.resources, cpu_quota_us=50_000)
+        container.record.config = msgspec.structs.replace(container.record.config, resources=resources)
+        pod.machine.save()
+        await pod.machine.hold([container.record])
+    held = Limits(cpu_quota_us=75_000, cpu_shares=512)
+    assert guest(world).limits == held
+    guest(world).limits = Limits()
+    await forsake(engine)
+    await world.engine()
+    assert guest(world).limits == held

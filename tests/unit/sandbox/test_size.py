@@ -4,6 +4,7 @@ from typing import Literal
 
 import pytest
 
+from hypercontainer.hypervisor.base import Limits
 from hypercontainer.model.container import Resources
 from hypercontainer.sandbox import size
 
@@ -28,3 +29,21 @@ def test_together_they_use_what_their_limits_come_to(
 ) -> None:
     found = [Resources(memory_bytes=mib << 20, cpu_quota_us=int(cpus * 100_000)) for mib, cpus in limits]
     assert size.together(found, 256) == cpus_and_mib
+
+
+@pytest.mark.parametrize(
+    ("limits", "held_to"),
+    [
+        ([], Limits()),
+        ([Resources()], Limits()),
+        ([Resources(cpu_quota_us=50_000)], Limits(cpu_quota_us=75_000)),
+        ([Resources(cpu_quota_us=9, cpu_period_us=9), Resources(cpu_quota_us=1000)], Limits(cpu_quota_us=126_000)),
+        ([Resources(cpu_quota_us=50_000), Resources()], Limits()),
+        ([Resources(cpu_shares=512), Resources()], Limits(cpu_shares=1536)),
+        ([Resources(cpu_shares=262_144)] * 2, Limits(cpu_shares=262_144)),
+        ([Resources(unified={"io.weight": "50"}), Resources(unified={"io.weight": "300"})], Limits(io_weight=300)),
+        ([Resources(unified={"io.weight": "default 50"})], Limits()),
+    ],
+)
+def test_the_host_holds_a_machine_to_what_its_containers_come_to(limits: list[Resources], held_to: Limits) -> None:
+    assert size.of_host(limits) == held_to
