@@ -235,7 +235,8 @@ class Machine:
             return
         # in threads that are waited for: or it is there after our cancellation
         if tree is not None:
-            await in_thread(self.share.add_tree, name, tree, mount.read_only, _ids(mount))
+            again = len([each for each in _of_the_host([container]) if each.path == mount.path]) > 1
+            await in_thread(self.share.add_tree, name, tree, mount.read_only, _ids(mount), again=again)
         else:
             await in_thread(self.share.add, name, source, mount.read_only, subpath)
 

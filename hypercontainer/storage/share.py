@@ -5,7 +5,7 @@ import os
 import stat
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from hypercontainer.errors import AlreadyExists, HyperError, InUse, InvalidInput, NotFound
@@ -78,19 +78,19 @@ class Share:
             except FileNotFoundError as e:
                 raise NotFound("bind mount source", str(source), "create it first") from e
 
-    def add_tree(self, name: str, tree: int, read_only: bool, map: IdMap | None = None) -> None:
+    def add_tree(self, name: str, tree: int, read_only: bool, map: IdMap | None = None, *, again: bool = False) -> None:
         """Show a mount tree that has no place yet (lib.mount.clone), which is here from now on, with its files' owners
-        mapped."""
+        mapped. `again`: a copy of it, for it is shown in another way, too."""
         ids.check_name("share", name)
-        with files.telling(f"share {name}"), self._lock:
+        with files.telling(f"share {name}"), self._lock, _copied(tree) if again else nullcontext(tree) as own:
             self.prepare()
             if map:
-                _map_ids(tree, map)
-            mount.change(tree, HARDENED | (mount.RDONLY if read_only else 0), mount.MS_PRIVATE)
-            self._make_point(name, self.root / name, os.fstat(tree).st_mode)
+                _map_ids(own, map)
+            mount.change(own, HARDENED | (mount.RDONLY if read_only else 0), mount.MS_PRIVATE)
+            self._make_point(name, self.root / name, os.fstat(own).st_mode)
             try:
                 with _opened(self.root / name) as target:
-                    mount.move(tree, target)
+                    mount.move(own, target)
             except BaseException:
                 self.remove(name)
                 raise
@@ -197,6 +197,20 @@ class Share:
                     path.rmdir()
                 except FileNotFoundError:
                     pass
+
+
+@contextmanager
+def _copied(tree: int) -> Iterator[int]:
+    try:
+        own = mount.clone(tree)
+    except OSError as e:
+        if e.errno != errno.EINVAL:
+            raise
+        raise HyperError("cannot show a folder in two ways: this host's kernel is older than 6.15") from e
+    try:
+        yield own
+    finally:
+        os.close(own)
 
 
 def _map_ids(tree: int, map: IdMap) -> None:

@@ -388,6 +388,16 @@ def test_propagation_out_of_a_bind(oci: Runtime, option: str, count: int) -> Non
         oci.host("umount", "-R", data)
 
 
+def test_a_folder_in_two_places_and_one_of_them_read_only(oci: Runtime) -> None:
+    script = "echo written >/rw/file; cat /ro/file; echo no >/ro/file"
+    bundle = oci.bundle("sh", "-c", script)
+    source = folder(oci, file="")
+    bundle.mount("/ro", source, "bind", "ro")
+    bundle.mount("/rw", source, "bind")
+    done = oci.run(bundle)
+    assert (done.status, done.out) == (1, "written\n") and "Read-only" in done.err
+
+
 def mapped(bundle: Bundle, source: Path, *options: str, ids: bool = True) -> None:
     """Have what is root's in `source` be user 1000's in /m, and so on."""
     bundle.mount("/m", source, "bind", *options)

@@ -353,3 +353,16 @@ def opened(path: Path) -> Iterator[int]:
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     yield fd
     os.close(fd)
+
+
+def test_a_tree_is_shown_in_several_ways(share: Share, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    with opened(source) as fd:
+        tree = mount.clone(fd)
+    for name, read_only, map in (("ro", True, None), ("rw", False, None), ("others", True, ids(1000))):
+        share.add_tree(name, tree, read_only, map, again=True)
+        assert share.shows(name, source, tree=tree)
+    os.close(tree)
+    assert [("ro" in options(share.root / name)) for name in ("ro", "rw", "others")] == [True, False, True]
+    assert [(share.root / name).stat().st_uid for name in ("ro", "rw", "others")] == [0, 0, 1000]
