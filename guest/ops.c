@@ -101,6 +101,7 @@ static const struct op {
 	{ "stage", op_stage, false },
 	{ "process.start", op_process_start, true },
 	{ "process.archive", op_process_archive, true },
+	{ "process.checkpoint", op_process_checkpoint, true },
 	{ "process.signal", op_process_signal, false },
 	{ "process.resize", op_process_resize, false },
 	{ "process.hang_up", op_process_hang_up, false },

@@ -2,6 +2,7 @@
 
 #include "archive.h"
 #include "cgroup.h"
+#include "checkpoint.h"
 #include "spawn.h"
 #include "stdstreams.h"
 
@@ -151,10 +152,37 @@ static void start_ready(struct source *source, uint32_t events)
 
 /* Ends */
 
+/* CRIU has ended: whom it has made is our child now, for it has no other parent. */
+static void restored(struct process *p, int status)
+{
+	struct spawn_failure failure;
+	struct error err = { 0 };
+
+	p->restoring = false;
+	close_fd(&p->pidfd);
+	if (read(p->starting.fd, &failure, sizeof(failure)) == (ssize_t)sizeof(failure)) {
+		failure.error.message[sizeof(failure.error.message) - 1] = 0;
+		err = failure.error;
+	} else if (status) {
+		fail_as(&err, EPROTO, "restore container %s: CRIU ended with status %d", p->container->id,
+			WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
+	} else if ((p->pid = checkpoint_pid(p->container, &err)) > 0) {
+		p->pidfd = (int)syscall(SYS_pidfd_open, p->pid, 0);
+		if (p->pidfd < 0)
+			fail(&err, errno, "restore container %s", p->container->id);
+	}
+	if (err.number)
+		return start_failed(p, &err);
+	loop_close(&p->starting);
+	tell_pid(p);
+}
+
 static void ended(struct process *p, int status)
 {
 	struct error err;
 
+	if (p->restoring)
+		return restored(p, status);
 	if (p->starting.fd >= 0 && !read_start(p, true))
 		return;
 	loop_close(&p->starting);
@@ -281,7 +309,7 @@ void processes_list(struct buffer *result)
 struct start_args {
 	const char *id, *container, *cwd, *user, *seccomp, *state;
 	const struct json *args, *env, *groups, *group_names, *capabilities, *capability_sets, *rlimits, *scheduling, *streams;
-	const struct json *hooks;
+	const struct json *hooks, *restore;
 	bool tty, init, first, hold, no_new_privs;
 	int64_t rows, columns, oom_score_adj, umask;
 };
@@ -302,7 +330,7 @@ static int parse_start(const struct json *args, struct start_args *a, struct err
 		FIELD(struct start_args, rlimits, JSON_ARRAY), FIELD(struct start_args, seccomp, JSON_STRING),
 		FIELD(struct start_args, oom_score_adj, JSON_NUMBER), FIELD(struct start_args, streams, JSON_OBJECT),
 		FIELD(struct start_args, hooks, JSON_ARRAY), FIELD(struct start_args, state, JSON_STRING),
-		FIELD(struct start_args, hold, JSON_BOOL),
+		FIELD(struct start_args, hold, JSON_BOOL), FIELD(struct start_args, restore, JSON_OBJECT),
 	};
 
 	if (json_fields(args, fields, COUNT(fields), a, err) < 0 || check_id("process", a->id, err) < 0 ||
@@ -319,6 +347,8 @@ static int parse_start(const struct json *args, struct start_args *a, struct err
 		return fail(err, EINVAL, "start process %s: it has no arguments", a->id);
 	if (a->hold && !a->first)
 		return fail_as(err, EINVAL, "hold process %s: it is no first process", a->id);
+	if (a->restore && (!a->first || a->tty || a->init || a->hooks || a->hold))
+		return fail_as(err, EINVAL, "restore process %s: it is no first one with pipes and nothing else", a->id);
 	if (a->hooks && !a->first)
 		return fail_as(err, EINVAL, "start process %s: hooks are run before a first process", a->id);
 	return !a->cwd || a->cwd[0] == '/' ? 0 : fail(err, EINVAL, "start in folder '%.100s'", a->cwd);
@@ -410,6 +440,18 @@ static int open_start(struct process *p, struct spawn *s, bool hold, struct erro
 	return 0;
 }
 
+static int spawn_restore(struct process *p, const struct spawn *s, const struct json *wanted, struct error *err)
+{
+	struct checkpoint c = { .container = p->container, .status = s->status };
+
+	memcpy(c.stdio, s->stdio, sizeof(c.stdio));
+	if (checkpoint_parse(wanted, &c, err) < 0 ||
+	    checkpoint_name_pid_file(p->container, c.pid_file, sizeof(c.pid_file), err) < 0)
+		return -1;
+	p->restoring = true;
+	return spawn_helper(checkpoint_restore, &c, &p->pidfd, err);
+}
+
 static int launch(struct process *p, struct spawn *s, const struct start_args *a, struct error *err)
 {
 
@@ -426,10 +468,11 @@ static int launch(struct process *p, struct spawn *s, const struct start_args *a
 		return -1;
 	if (!s->first)
 		s->pidfd = p->container->first->pidfd;
-	p->pid = spawn_process(s, &p->pidfd, err);
+	p->pid = a->restore ? spawn_restore(p, s, a->restore, err) : spawn_process(s, &p->pidfd, err);
 	if (p->pid < 0)
 		return -1;
-	loop_watch(&p->starting, EPOLLIN);
+	if (!a->restore)
+		loop_watch(&p->starting, EPOLLIN);
 	p->running = true;
 	if (s->first)
 		p->container->first = p;
@@ -556,6 +599,70 @@ int op_process_archive(const struct call *call, const struct json *args, struct 
 	outcome = launch_archive(p, &archive, &a, err);
 	for (int i = 0; i < 3; i++)
 		close_fd(&archive.stdio[i]);
+	if (outcome < 0)
+		drop(p);
+	else
+		buffer_format(result, "{\"pid\":%d}", p->pid);
+	return outcome;
+}
+
+/* Which pipes of ours are its stdio: another container's first process will have others in their place. */
+static void name_pipes(const struct process *first, struct checkpoint *c)
+{
+	for (int i = 0; i < 3; i++) {
+		const struct output *out = i && first->streams[i] ? output_find(first->streams[i]) : NULL;
+		const struct input *in = !i && first->streams[i] ? input_find(first->streams[i]) : NULL;
+		int fd = out ? out->source.fd : in ? in->source.fd : -1;
+		char path[32];
+		ssize_t length;
+
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		length = fd < 0 ? 0 : readlink(path, c->pipes[i], sizeof(c->pipes[i]) - 1);
+		c->pipes[i][length > 0 ? length : 0] = 0;
+	}
+}
+
+static int launch_checkpoint(struct process *p, struct checkpoint *c, const struct json *streams, struct error *err)
+{
+	const struct process *first = p->container->first;
+
+	if (!first || first->starting.fd >= 0 || first->held)
+		return fail_as(err, ESRCH, "save container %s: it does not run", p->container->id);
+	if (first->tty)
+		return fail_as(err, EINVAL, "save container %s: it has a terminal", p->container->id);
+	c->pid = first->pid;
+	name_pipes(first, c);
+	if (stdstreams_parse(streams, false, p->streams, err) < 0) {
+		memset(p->streams, 0, sizeof(p->streams));
+		return -1;
+	}
+	for (int i = 0; i < 3; i++)
+		if (stdstreams_pipe(p, i, &c->stdio[i], err) < 0)
+			return -1;
+	p->pid = spawn_helper(checkpoint_dump, c, &p->pidfd, err);
+	p->running = p->pid > 0;
+	return p->pid < 0 ? -1 : 0;
+}
+
+int op_process_checkpoint(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
+{
+	struct checkpoint_args { const char *id, *container; const struct json *streams, *criu; } a = { 0 };
+	static const struct field fields[] = {
+		NEEDED(struct checkpoint_args, id, JSON_STRING), NEEDED(struct checkpoint_args, container, JSON_STRING),
+		FIELD(struct checkpoint_args, streams, JSON_OBJECT), NEEDED(struct checkpoint_args, criu, JSON_OBJECT),
+	};
+	struct checkpoint c = { .stdio = { -1, -1, -1 }, .status = -1 };
+	struct process *p;
+	int outcome;
+
+	(void)call;
+	if (json_fields(args, fields, COUNT(fields), &a, err) < 0 || check_id("process", a.id, err) < 0 ||
+	    checkpoint_parse(a.criu, &c, err) < 0 || !(p = process_new(a.id, a.container, err)))
+		return -1;
+	c.container = p->container;
+	outcome = launch_checkpoint(p, &c, a.streams, err);
+	for (int i = 0; i < 3; i++)
+		close_fd(&c.stdio[i]);
 	if (outcome < 0)
 		drop(p);
 	else

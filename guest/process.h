@@ -14,6 +14,7 @@ struct process {
 	bool holds;			/* its container stands still for as long as it runs */
 	struct source starting;		/* the pipe that tells whether exec succeeded; fd -1: it has */
 	struct call call;		/* who waits for that */
+	bool restoring;			/* it is CRIU, which makes the first process; that one is it from then on */
 	bool ready;			/* its namespaces and mounts are there */
 	bool held;			/* it is ready, and waits for its release */
 	int release;			/* where it waits, -1: it does not */
@@ -36,6 +37,7 @@ void processes_signal(int signal);		/* every one that runs */
 
 int op_process_start(const struct call *, const struct json *, struct buffer *, struct error *);
 int op_process_archive(const struct call *, const struct json *, struct buffer *, struct error *);
+int op_process_checkpoint(const struct call *, const struct json *, struct buffer *, struct error *);
 int op_process_signal(const struct call *, const struct json *, struct buffer *, struct error *);
 int op_process_resize(const struct call *, const struct json *, struct buffer *, struct error *);
 int op_process_release(const struct call *, const struct json *, struct buffer *, struct error *);

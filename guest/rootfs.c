@@ -357,6 +357,11 @@ static int hide(const struct container *c, int root, struct error *err)
 	return 0;
 }
 
+int rootfs_complete(const struct container *c, int root, struct error *err)
+{
+	return mounts_make_late(c, root, err) < 0 ? -1 : hide(c, root, err);
+}
+
 static int switch_root(int root, struct error *err)
 {
 	if (fchdir(root) < 0)

@@ -18,6 +18,8 @@ void rootfs_unmake(struct container *container);
 
 /* In the first process, in its new namespaces, before it leaves our root: the other mounts, console, what is hidden.
    `terminal` is the number of its pts, -1: none. Afterwards "/" is the container's. */
+/* What the first process would mount in its place, for one that is restored: the other mounts, what is hidden. */
+int rootfs_complete(const struct container *container, int root, struct error *err);
 int rootfs_enter(const struct container *container, int terminal, const char *cwd, struct error *err);
 
 #endif

@@ -21,6 +21,7 @@ from hypercontainer.errors import AlreadyExists, GuestSilent, GuestTooOld, Hyper
 from hypercontainer.lib.document import NOT_JSON
 from hypercontainer.lib.limit import Waited, limit, never
 
+RESTORE_S = 600.0  # of processes that were saved: as long as reading their memory takes
 HELLO_S = 10.0  # how long a connection after the first may wait for the guest's HELLO
 SOON_S = 2.0  # and the first one to a guest that has answered others
 BACK_OFF_S = (0.0, 0.01, 0.03, 0.1, 0.25)  # before each next connection; the last one again and again
@@ -215,7 +216,7 @@ class AgentClient:
     def _prepare(self, op: str, args: object) -> Settle:
         """What to do when `op` is answered (None: refused). Done at that very moment: what the guest says next may
         build on it."""
-        if op in ("process.start", "process.archive"):
+        if op in ("process.start", "process.archive", "process.checkpoint"):
             return self._begin(m.look(args, m.Beginning))
         if op == "process.forget":
             process = m.look(args, m.OfProcess).process
@@ -355,7 +356,8 @@ class AgentClient:
         its errno.
 
         Its hooks have their own time besides."""
-        return (await self._ask("process.start", process, m.Started, timeout_s + _hooks_s(process))).pid
+        timeout_s = RESTORE_S if process.restore else timeout_s + _hooks_s(process)
+        return (await self._ask("process.start", process, m.Started, timeout_s)).pid
 
     async def release_process(self, process: m.ProcessStart, *, timeout_s: float = 10.0) -> None:
         """Have one go on that was held; as `start_process` from there."""
@@ -366,6 +368,11 @@ class AgentClient:
         if process.mode not in ("read", "write"):
             self.require(m.LAYERS)
         return (await self._ask("process.archive", process, m.Started, timeout_s)).pid
+
+    async def checkpoint(self, wanted: m.ProcessCheckpoint, *, timeout_s: float = 10.0) -> int:
+        """Start a process that saves all those of a container; its pid."""
+        self.require(m.CHECKPOINT)
+        return (await self._ask("process.checkpoint", wanted, m.Started, timeout_s)).pid
 
     async def signal_process(
         self, process: str, signal: int, *, group: bool = False, everyone: bool = False, timeout_s: float = 10.0

@@ -61,6 +61,7 @@ START_HOOKS = Feature("start-hooks", "run hooks in the container before it start
 DEVICE_RULES = Feature("device-rules", "rule who may use which devices")
 USERS = Feature("users", "give the container a user namespace of its own")
 PROPAGATION = Feature("propagation", "choose how mounts of a root file system spread")
+CHECKPOINT = Feature("checkpoint", "save or restore the processes of a container")
 HANG_UP = Feature("hang-up", "tell a process that nobody reads what it writes")
 HOLD = Feature("hold", "have another process in a container that is not started")
 
@@ -68,7 +69,7 @@ HOLD = Feature("hold", "have another process in a container that is not started"
 FEATURES = (
     ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES, LAYERS, ROOTFS, NAMESERVER,
     GROUP_NAMES, SOCKETS, ARCHIVE_USER, OVER, NAMESPACES, SCHEDULING, RESOLVER,
-    TIME, START_HOOKS, DEVICE_RULES, PROPAGATION, USERS, HANG_UP, HOLD,
+    TIME, START_HOOKS, DEVICE_RULES, PROPAGATION, USERS, HANG_UP, HOLD, CHECKPOINT,
 )  # fmt: skip
 
 
@@ -363,6 +364,25 @@ class Hook(Request, frozen=True, kw_only=True):
     timeout_s: int = 0  # 0: it may take as long as it likes
 
 
+class Criu(Request, frozen=True, kw_only=True):
+    """CRIU and all that it needs, what it writes or reads, and its log: folders of the share; flags beside the
+    guest's."""
+
+    program: str
+    images: str
+    work: str
+    flags: list[str] = []
+
+
+class ProcessCheckpoint(Request, frozen=True, kw_only=True):
+    """CRIU as a process of ours, which saves all of a container's."""
+
+    id: str
+    container: str
+    streams: StreamSet
+    criu: Criu
+
+
 class ProcessStart(Request, frozen=True, kw_only=True):
     """`capabilities` are those that are bounding, effective and permitted; or `capability_sets` has all five."""
 
@@ -374,6 +394,7 @@ class ProcessStart(Request, frozen=True, kw_only=True):
         "hooks": START_HOOKS,
         "state": START_HOOKS,
         "hold": HOLD,
+        "restore": CHECKPOINT,
     }
 
     id: str
@@ -401,6 +422,7 @@ class ProcessStart(Request, frozen=True, kw_only=True):
     hooks: list[Hook] = []
     state: str = ""  # a JSON object that they read; the guest adds the pid
     streams: StreamSet = StreamSet()
+    restore: Criu | None = None  # it goes on from what was saved
 
 
 class SocketAccept(Request, frozen=True, kw_only=True):

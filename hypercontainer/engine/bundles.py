@@ -23,6 +23,7 @@ from hypercontainer.model.bundle import (
     Bundle,
     BundleEnd,
     BundleExec,
+    BundleImages,
     BundleState,
     BundleUpdate,
     BundleUsage,
@@ -31,8 +32,9 @@ from hypercontainer.model.bundle import (
 from hypercontainer.model.container import ContainerConfig
 from hypercontainer.model.record import VERSION, BundleRecord, ContainerRecord, MountRecord, PodRecord
 from hypercontainer.model.spec import NONE, ContainerSpec, EndpointSpec, ExecSpec, PodSpec
-from hypercontainer.sandbox import rootfs, size, stats
+from hypercontainer.sandbox import checkpoint, rootfs, size, stats
 from hypercontainer.sandbox.container import Container
+from hypercontainer.sandbox.criu import Saved
 from hypercontainer.sandbox.further import Further
 from hypercontainer.sandbox.pod import Pod
 from hypercontainer.sandbox.stand_in import StandIn
@@ -99,12 +101,16 @@ class Bundles:
                     await asyncio.shield(self.supervisor.take_out(locked, container))
                     raise
 
-    async def start(self, owner: str, id: str) -> None:
+    async def checkpoint(self, owner: str, id: str, wanted: BundleImages) -> None:
+        pod, container = self._reached(owner, id, "checkpoint")
+        await checkpoint.save(pod, container, _saved(wanted))
+
+    async def start(self, owner: str, id: str, saved: BundleImages | None = None) -> None:
         pod, container = self._find(owner, id)
         if (status := self._status(container)) != "created":
             raise WrongState("start", id, status)
         try:
-            await self.supervisor.start(pod, container, Timings())
+            await self.supervisor.start(pod, container, Timings(), _saved(saved) if saved else None)
         except HyperError:
             self._end_stand_in(container)  # what cannot begin has ended, as engines expect it
             raise
@@ -307,6 +313,10 @@ class Bundles:
             finished_ns=record.finished_ns,
             oom_killed=record.oom_killed,
         )
+
+
+def _saved(images: BundleImages) -> Saved:
+    return Saved(images.images, images.work, images.flags)
 
 
 def _pod(wanted: Bundle, usual_mib: int) -> PodRecord:

@@ -16,6 +16,7 @@ from hypercontainer.model.record import ContainerRecord, PodRecord, StandInRecor
 from hypercontainer.model.spec import NONE
 from hypercontainer.model.state import Verb
 from hypercontainer.sandbox.container import RUNNING, Container
+from hypercontainer.sandbox.criu import Saved
 from hypercontainer.sandbox.locked import LockedPod
 from hypercontainer.sandbox.pod import Pod
 
@@ -147,7 +148,7 @@ class Supervisor:
 
     # starting
 
-    async def start(self, pod: Pod, container: Container, trace: Trace) -> None:
+    async def start(self, pod: Pod, container: Container, trace: Trace, saved: Saved | None = None) -> None:
         """Boot the machine if need be, make the container in it, start its process. One that runs: nothing happens.
 
         Somebody wants that: what its restart policy has counted begins anew. WrongState for a paused one, and when
@@ -155,7 +156,7 @@ class Supervisor:
         if not container.alive:
             self.restarts.begin_anew(container.record.id)
             container.record.restart_count = 0
-        await self._start(pod, container, trace, asked=True)
+        await self._start(pod, container, trace, asked=True, saved=saved)
 
     def _check_joined(self, pod: Pod, record: ContainerRecord, *, asked: bool) -> None:
         """As docker has it, in its words. One that a policy starts needs nobody for the network: that is its machine's,
@@ -184,7 +185,9 @@ class Supervisor:
         others = {record.config.pid_of, record.config.ipc_of} - {""}
         return any(other.state == "restarting" for _, other in self.host.index.containers() if other.id in others)
 
-    async def _start(self, pod: Pod, container: Container, trace: Trace, *, asked: bool = False) -> None:
+    async def _start(
+        self, pod: Pod, container: Container, trace: Trace, *, asked: bool = False, saved: Saved | None = None
+    ) -> None:
         """`asked`: by somebody, not by its restart policy."""
         container.starting = trace
         async with pod.locked() as locked:
@@ -197,7 +200,7 @@ class Supervisor:
                 if asked:
                     links.check_running(self.host.index, pod.record, container.record)
                 await self._publish(locked, container)
-                await locked.start(container, trace)
+                await locked.start(container, trace, saved)
             except BaseException:
                 await self._not_started(locked, container)
                 raise

@@ -17,7 +17,15 @@ import msgspec
 
 from hypercontainer.lib.trace import Step
 from hypercontainer.model import documents as doc
-from hypercontainer.model.bundle import Bundle, BundleEnd, BundleExec, BundleState, BundleUpdate, BundleUsage
+from hypercontainer.model.bundle import (
+    Bundle,
+    BundleEnd,
+    BundleExec,
+    BundleImages,
+    BundleState,
+    BundleUpdate,
+    BundleUsage,
+)
 from hypercontainer.model.principal import Principal
 from hypercontainer.model.spec import (
     Build,
@@ -365,8 +373,12 @@ class Bundles(Protocol):
         mount trees (lib.mount.clone) that are there for whoever calls, by the paths in `wanted`; they are the engine's
         from now on. AlreadyExists; on failure nothing is left."""
 
-    async def start(self, owner: str, id: str) -> None:
-        """WrongState unless it is created. One that cannot begin for another reason is stopped."""
+    async def start(self, owner: str, id: str, saved: BundleImages | None = None) -> None:
+        """WrongState unless it is created. One that cannot begin for another reason is stopped. `saved`: it goes on
+        from that."""
+
+    async def checkpoint(self, owner: str, id: str, wanted: BundleImages) -> None:
+        """Save its processes, which end with that unless the flags say otherwise. On failure they run on."""
 
     async def state(self, owner: str, id: str) -> BundleState: ...
 

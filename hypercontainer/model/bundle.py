@@ -55,6 +55,15 @@ class BundleExec(Value, frozen=True, kw_only=True):
     name: str = ""  # by which its owner asks for it later; "": nobody will
 
 
+class BundleImages(Value, frozen=True, kw_only=True):
+    """Where the processes of a container are saved, and CRIU's log: mount trees (lib.mount.clone), which stay the
+    caller's to close. `flags` are CRIU's."""
+
+    images: int
+    work: int
+    flags: list[str] = []
+
+
 class BundleUpdate(Value, frozen=True, kw_only=True):
     """Limits that are to be others; None, and what `unified` does not name, stays. 0 lifts one."""
 

@@ -36,7 +36,7 @@ def features() -> dict[str, Any]:
             "mountExtensions": {"idmap": {"enabled": True}},
         },
         "annotations": {
-            "org.opencontainers.runc.checkpoint.enabled": "false",
+            "org.opencontainers.runc.checkpoint.enabled": "true",
             "hypercontainer.machine.overhead_mib": str(OVERHEAD_MIB),
         },
     }

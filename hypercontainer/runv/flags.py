@@ -59,6 +59,10 @@ _LIMITS = (
 )
 _INTERFACE = ("host-device", "name", "ip", "mac", "mtu", "add-ip", "delete-ip")
 _PLACE = {"no-pivot": "no-pivot", "no-new-keyring": "no-new-keyring", "no-subreaper": "no-subreaper", "keep": "keep"}
+_VALUES = ("image-path", "work-path", "parent-path", "page-server", "status-fd", "manage-cgroups-mode", "empty-ns")
+_IMAGES = {name: name for name in _VALUES}
+_SWITCHES = ("tcp-established", "ext-unix-sk", "shell-job", "lazy-pages", "file-locks", "auto-dedup")
+_CRIU = {name: name for name in _SWITCHES}
 VERBS = {
     "create": Verb(_CREATE, _PLACE, ("id",)),
     "run": Verb(_CREATE, {**_PLACE, "detach": "detach", "d": "detach"}, ("id",)),
@@ -74,8 +78,8 @@ VERBS = {
     "events": Verb({"interval": "interval"}, {"stats": "stats"}, ("id",)),
     "interface": Verb({name: name for name in _INTERFACE}, {}, ("command", "id", "name?")),
     "manage": Verb({}, {}, (), rest=True),
-    "checkpoint": Verb({}, {}, (), rest=True),
-    "restore": Verb({}, {}, (), rest=True),
+    "checkpoint": Verb(_IMAGES, {**_CRIU, "leave-running": "leave-running", "pre-dump": "pre-dump"}, ("id",)),
+    "restore": Verb({**_CREATE, **_IMAGES}, {**_PLACE, **_CRIU, "detach": "detach", "d": "detach"}, ("id",)),
     "spec": Verb({"bundle": "bundle", "b": "bundle"}, {"rootless": "rootless"}, ()),
     "features": Verb({}, {}, ()),
     "exec": Verb(

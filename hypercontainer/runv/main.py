@@ -77,7 +77,7 @@ def _door(found: Words) -> Door:
 def _verb(name: str, door: Door, owner: str, words: Words) -> int | None:
     id = words.arguments[0] if words.arguments else ""
     match name:
-        case "create" | "run" | "exec":
+        case "create" | "run" | "exec" | "restore":
             return _process(name, door, owner, words)
         case "state":
             _print(_state(door.call("state", owner=owner, id=id)))
@@ -104,8 +104,8 @@ def _verb(name: str, door: Door, owner: str, words: Words) -> int | None:
             _interface(door, owner, words)
         case "manage":
             raise Failed("cannot manage templates: hyperd makes and removes them, as its settings say: [[pool]]")
-        case "checkpoint" | "restore":
-            raise Failed(f"cannot {name} a container: machines of an engine's containers are not saved yet")
+        case "checkpoint":
+            _checkpoint(door, owner, words)
         case "spec":
             from hypercontainer.runv import spec
 
@@ -142,16 +142,32 @@ def _interface(door: Door, owner: str, words: Words) -> None:
         raise Failed(str(e)) from e
 
 
+def _checkpoint(door: Door, owner: str, words: Words) -> None:
+    from hypercontainer.runv import checkpoint
+
+    try:
+        checkpoint.save(door, owner, words)
+    except checkpoint.NoImages as e:
+        raise Failed(str(e)) from e
+
+
 def _process(name: str, door: Door, owner: str, words: Words) -> int:
     from hypercontainer.runv import create
 
+    if name == "restore":
+        from hypercontainer.runv import checkpoint
+
+        try:
+            checkpoint.find(words)
+        except checkpoint.NoImages as e:
+            raise Failed(str(e)) from e
     try:
         make = create.exec_ if name == "exec" else create.create
         waiting = name != "create" and "detach" not in words.switches
         made = make(door, owner, words, waiting=waiting)
-        if name == "run":
+        if name in ("run", "restore"):
             try:
-                _start(door, owner, words.arguments[0])
+                _start(door, owner, words.arguments[0], restored=words if name == "restore" else None)
             except BaseException:
                 _delete(door, owner, words.arguments[0], force=True)
                 raise
@@ -171,13 +187,18 @@ def _process(name: str, door: Door, owner: str, words: Words) -> int:
 
         terminal.pass_on(made.master)
     status = os.waitstatus_to_exitcode(os.waitpid(made.pid, 0)[1])
-    if name == "run" and "keep" not in words.switches:
+    if name != "exec" and "keep" not in words.switches:
         _delete(door, owner, words.arguments[0], force=True)
     return status if status >= 0 else 128 - status
 
 
-def _start(door: Door, owner: str, id: str) -> None:
-    state = door.call("start", owner=owner, id=id)
+def _start(door: Door, owner: str, id: str, *, restored: Words | None = None) -> None:
+    if restored:
+        from hypercontainer.runv import checkpoint
+
+        state = checkpoint.restore(door, owner, restored)
+    else:
+        state = door.call("start", owner=owner, id=id)
     _hooks("poststart", state, _state(state))
 
 

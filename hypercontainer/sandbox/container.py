@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
+from hypercontainer.agent.messages import Criu
 from hypercontainer.agent.streams import InputStream
-from hypercontainer.errors import GuestError, HyperError, NotFound
+from hypercontainer.errors import GuestError, HyperError, NotFound, WrongState
 from hypercontainer.lib import clock
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import ContainerRecord, Streams
@@ -99,16 +102,21 @@ class Container:
         """It runs, or would if it were resumed."""
         return self.running or self.record.state == "suspended"
 
-    async def run(self, vm: Vm, trace: Trace, save: Callable[[], None], linked: Sequence[str]) -> None:
+    async def run(
+        self, vm: Vm, trace: Trace, save: Callable[[], None], linked: Sequence[str], restore: Criu | None = None
+    ) -> None:
         """Start its first process, its streams on record (`save`) before, with `linked` in its environment; one that is
-        held goes on. ExecFailed leaves it as it was, with the exit code that tells why."""
+        held goes on, or else `restore` has it go on from what was saved. ExecFailed leaves it as it was, with the exit
+        code that tells why."""
         held = self.prepared
+        if held and restore:
+            raise WrongState("restore", self.record.name, "begun", "a process of exec was started in it before")
         if held:
             self.let_begin()
         else:
             self._open(vm, save)
         with trace.step("process"):
-            await self._ask(vm, linked, release=held)
+            await self._ask(vm, linked, release=held, restore=restore)
         record = self.record
         record.move("running")
         record.begin_health()
@@ -147,9 +155,19 @@ class Container:
         save()  # a hyperd that finds the process in the guest knows by its streams that it is this run's
         self.connect(vm)
 
-    async def _ask(self, vm: Vm, linked: Sequence[str], *, hold: bool = False, release: bool = False) -> None:
+    async def _ask(
+        self,
+        vm: Vm,
+        linked: Sequence[str],
+        *,
+        hold: bool = False,
+        release: bool = False,
+        restore: Criu | None = None,
+    ) -> None:
         record = self.record
         request = agent_requests.first_process(record, record.streams, linked, hold=hold)
+        if restore:
+            request = msgspec.structs.replace(request, restore=restore, hooks=[], state="")
         try:
             await (vm.agent.release_process(request) if release else vm.agent.start_process(request))
         except GuestError as e:

@@ -12,6 +12,7 @@ from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import ContainerRecord, NicRecord, PodRecord, Streams
 from hypercontainer.sandbox import clock
 from hypercontainer.sandbox.container import LOST, Container
+from hypercontainer.sandbox.criu import Saved
 from hypercontainer.sandbox.exec import Exec
 from hypercontainer.sandbox.following import Difference
 from hypercontainer.sandbox.site import Records
@@ -93,13 +94,14 @@ class LockedPod:
         await old.remove()
         return container
 
-    async def start(self, container: Container, trace: Trace) -> None:
+    async def start(self, container: Container, trace: Trace, saved: Saved | None = None) -> None:
         """Boot the machine if need be, make the container in it, start its process."""
         container.record.stopped_by_user = False
         with files.telling(f"start {container.record.name}"):
             await self.enter(container, trace)
             linked = self.supervisor.linked(self.record, container.record)
-            await container.run(self.machine.running(), trace, self.machine.save, linked)
+            async with self.machine.lent(container.record, saved) as restore:
+                await container.run(self.machine.running(), trace, self.machine.save, linked, restore)
         self.machine.note()
         self.emit("start", container)
         self.supervisor.began(self.pod, container)

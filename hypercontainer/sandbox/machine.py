@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from hypercontainer import vm as vms
-from hypercontainer.agent.messages import MOUNTS, RESOLVER, Listing, Rootfs
+from hypercontainer.agent.messages import MOUNTS, RESOLVER, Criu, Listing, Rootfs
 from hypercontainer.errors import Exhausted, GuestError, HyperError, InUse, WrongState
 from hypercontainer.hypervisor.base import (
     SNAPSHOT_MAC,
@@ -43,7 +43,8 @@ from hypercontainer.model.record import (
     PodRecord,
     SnapshotInfo,
 )
-from hypercontainer.sandbox import agent_requests, clock, first_guests, relay, resolver, rootfs, size
+from hypercontainer.sandbox import agent_requests, clock, criu, first_guests, relay, resolver, rootfs, size
+from hypercontainer.sandbox.criu import Saved
 from hypercontainer.sandbox.interfaces import Interfaces
 from hypercontainer.sandbox.site import Boot, Records, Site
 from hypercontainer.storage import filling
@@ -251,6 +252,30 @@ class Machine:
             for path, fd in trees.items():
                 self._trees.pop(path, None)
                 os.close(fd)
+
+    @asynccontextmanager
+    async def lent(self, container: ContainerRecord, saved: Saved | None) -> AsyncIterator[Criu | None]:
+        """For the block, the guest has CRIU, and the folders of `saved`, which whoever
+        holds the lock of its pod asks for."""
+        if saved is None:
+            yield None
+            return
+        prefix = f"{container.id[:12]}-criu"
+        trees = {f"{prefix}-images": saved.images, f"{prefix}-work": saved.work}
+        try:
+            if not self.share.served:
+                raise WrongState("save", container.name, container.state, self._unshared())
+            for name in (prefix, *trees):  # of a hyperd before us, which has ended while they were lent
+                await in_thread(self.share.remove, name)
+            place = self.site.run / "criu"
+            await criu.prepare(place, (await self.site.boot()).kernel.parent / "modules")
+            await in_thread(self.share.add, prefix, place, True)
+            for name, tree in trees.items():
+                await in_thread(self.share.add_tree, name, tree, False)
+            yield Criu(program=prefix, images=f"{prefix}-images", work=f"{prefix}-work", flags=list(saved.flags))
+        finally:
+            for name in (prefix, *trees):
+                await in_thread(self.share.remove, name)
 
     def _unused(self, container: ContainerRecord, mount: Shown) -> str:
         """Its own name in the share, or a new one where that shows something else."""

@@ -462,6 +462,10 @@ class FakeAgent:
         self._process(args).size = (cast(int, args["rows"]), cast(int, args["columns"]))
         return {}
 
+    def _process_checkpoint(self, args: dict[str, object]) -> object:
+        asked = msgspec.convert(args, m.ProcessCheckpoint)
+        raise Refused(errno.EPROTO, f"checkpoint container {asked.container}: a fake has no processes")
+
     def _process_hang_up(self, args: dict[str, object]) -> object:
         process = self._process(args)
         if (stream := cast(int, args["stream"])) not in process.streams.outputs():

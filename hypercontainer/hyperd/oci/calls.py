@@ -11,7 +11,7 @@ import msgspec
 from hypercontainer.errors import GuestError, InvalidInput, NotFound
 from hypercontainer.hyperd.oci import bundle, document, limits
 from hypercontainer.model.api import Bundles
-from hypercontainer.model.bundle import BundleState
+from hypercontainer.model.bundle import BundleImages, BundleState
 from hypercontainer.model.record import ProcessRef, StandInRecord
 
 MAX_WAIT_S = 60.0
@@ -62,6 +62,12 @@ class Top(Arguments, frozen=True, kw_only=True):
 
 class AwaitEnd(Arguments, frozen=True, kw_only=True):
     within_s: Annotated[float, msgspec.Meta(ge=0, le=MAX_WAIT_S)]
+
+
+class Images(Arguments, frozen=True, kw_only=True):
+    """Descriptors: mount trees, of the images and of where CRIU's log is written. `flags` are CRIU's."""
+
+    flags: list[str] = []
 
 
 class Delete(Arguments, frozen=True, kw_only=True):
@@ -123,6 +129,23 @@ async def delete(bundles: Bundles, wanted: Delete, fds: list[int]) -> BundleStat
     return state
 
 
+async def checkpoint(bundles: Bundles, wanted: Images, fds: list[int]) -> None:
+    await bundles.checkpoint(wanted.owner, wanted.id, _images(wanted, fds))
+
+
+async def restore(bundles: Bundles, wanted: Images, fds: list[int]) -> BundleState:
+    """What it is then: hooks follow."""
+    await bundles.start(wanted.owner, wanted.id, _images(wanted, fds))
+    return await bundles.state(wanted.owner, wanted.id)
+
+
+def _images(wanted: Images, fds: list[int]) -> BundleImages:
+    if len(fds) != 2:
+        raise InvalidInput(f"cannot use images in {len(fds)} mount trees: they are two")
+    images, work = fds
+    return BundleImages(images=images, work=work, flags=wanted.flags)
+
+
 @contextmanager
 def told() -> Iterator[None]:
     """Why nothing could be executed, in words that docker's client knows."""
@@ -157,6 +180,8 @@ CALLS: Mapping[str, Call] = {
     "create": Call(Create, create),
     "exec": Call(Exec, exec_),
     "start": Call(Arguments, start),
+    "checkpoint": Call(Images, checkpoint),
+    "restore": Call(Images, restore),
     "state": Call(Arguments, lambda b, a, _: b.state(a.owner, a.id)),
     "list": Call(Arguments, lambda b, a, _: b.list(a.owner)),
     "kill": Call(Kill, lambda b, a, _: b.kill(a.owner, a.id, a.signal, everyone=a.everyone)),

@@ -256,6 +256,28 @@ def test_a_reader_that_hangs_up_is_a_broken_pipe(running: Guest) -> None:
     running.host.call("process.forget", process="p")
 
 
+CRIU = {"program": "criu", "images": "images", "work": "work"}
+
+
+def test_what_has_no_checkpoint(guest: Guest) -> None:
+    guest.container()
+
+    def refused(op: str, **arguments: object) -> int:
+        with pytest.raises(Refused) as refused:
+            guest.host.call(op, container="c1", **arguments)
+        return refused.value.errno
+
+    assert refused("process.checkpoint", id="p", criu=CRIU) == errno.ESRCH  # nothing runs
+    assert refused("process.checkpoint", id="p", criu={"program": "criu"}) == errno.EINVAL
+    words: dict[str, object] = {"id": "c", "args": ["true"], "restore": CRIU}
+    assert refused("process.start", **words) == errno.EINVAL  # it is not the first
+    assert refused("process.start", **words, first=True, tty=True) == errno.EINVAL
+    assert refused("process.start", **words, first=True, init=True) == errno.EINVAL
+    assert refused("process.start", **words, first=True) == errno.ENOENT  # of the share, which has no such folder
+    guest.first("sh", "-c", "sleep 1000", tty=True)
+    assert refused("process.checkpoint", id="p", criu=CRIU) == errno.EINVAL
+
+
 @pytest.mark.parametrize("stdin", [False, True])
 def test_a_terminal_that_is_hung_up_ends_who_is_at_it(running: Guest, stdin: bool) -> None:
     streams = running.start("t", "sh", "-c", "echo ready; sleep 1000", tty=True, stdin=stdin)

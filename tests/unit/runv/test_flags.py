@@ -2,7 +2,7 @@
 
 import pytest
 
-from hypercontainer.runv import events, update
+from hypercontainer.runv import checkpoint, events, update
 from hypercontainer.runv.flags import GLOBAL, VERBS, UsageError, parse
 
 
@@ -59,6 +59,15 @@ def test_an_interval_is_as_go_has_it() -> None:
     for text in ("", "5", "0s", "5 s", "x", "1.2.3s"):
         with pytest.raises(UsageError, match="no duration"):
             events.interval_s(text)
+
+
+@pytest.mark.parametrize(
+    "words", [["--tcp-established"], ["--pre-dump"], ["--status-fd", "5"], ["--manage-cgroups-mode", "soft"]]
+)
+def test_what_is_not_kept_of_a_container_is_refused_by_name(words: list[str]) -> None:
+    checkpoint.check(parse(VERBS["checkpoint"], ["--leave-running", "--manage-cgroups-mode", "ignore", "id"]))
+    with pytest.raises(UsageError, match=f"^{words[0]}: "):
+        checkpoint.check(parse(VERBS["checkpoint"], [*words, "id"]))
 
 
 @pytest.mark.parametrize(

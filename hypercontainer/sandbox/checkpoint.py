@@ -1,0 +1,74 @@
+"""The processes of a container of another engine, saved by CRIU in its guest."""
+
+import asyncio
+
+from hypercontainer.agent import messages as m
+from hypercontainer.errors import HyperError, WrongState
+from hypercontainer.model import ids
+from hypercontainer.sandbox.container import Container
+from hypercontainer.sandbox.criu import Saved
+from hypercontainer.sandbox.exec import Exec
+from hypercontainer.sandbox.pod import Pod
+from hypercontainer.vm import Vm
+
+COMPLAINT = 2000  # characters of what CRIU says that an error has
+SAVE_S = 600.0  # for all memory that there is, no expectation
+END_S = 60.0  # until the guest has told of an end
+
+
+async def save(pod: Pod, container: Container, saved: Saved) -> None:
+    """Write down all that its processes are. They end with that, unless the flags say otherwise; on failure they run
+    on."""
+    ended = container.exit
+    # Locked: nobody is told of their end, and removes the machine for it, before all is written.
+    async with pod.locked() as locked:
+        _check(pod, container)
+        vm = locked.machine.running()
+        async with locked.machine.lent(container.record, saved) as wanted:
+            assert wanted  # noqa: S101  something is saved
+            status, words = await _run(pod, vm, container, wanted)
+    if status:
+        why = f": {words}" if words else ""
+        raise HyperError(f"cannot checkpoint {container.record.name}: CRIU ended with status {status}{why}")
+    if ended and "--leave-running" not in saved.flags:
+        await asyncio.wait([ended], timeout=END_S)
+
+
+def _check(pod: Pod, container: Container) -> None:
+    """WrongState for what CRIU could not make again in another machine."""
+    config, name, state = container.record.config, container.record.name, container.record.state
+    why = ""
+    if config.process.terminal:
+        why = "it has a terminal, whose other end is in the machine"
+    elif len(pod.containers) > 1 or container.record.joined:
+        why = "it shares its machine with other containers"
+    elif config.users:
+        why = "it has a user namespace"
+    elif any(further.exec.running for further in container.further.values()):
+        why = "processes of exec run in it, which are none of its first one's; end them"
+    if why:
+        raise WrongState("checkpoint", name, state, why)
+
+
+async def _run(pod: Pod, vm: Vm, container: Container, wanted: m.Criu) -> tuple[int, str]:
+    saving = Exec(ids.new_id(), None, vm=vm)
+    pod.execs[saving.id] = saving
+    streams = m.StreamSet(stderr=vm.agent.new_streams(1))
+    stderr = vm.agent.output(streams.stderr)
+    try:
+        await vm.agent.checkpoint(
+            m.ProcessCheckpoint(id=saving.id, container=container.record.id, streams=streams, criu=wanted)
+        )
+        complaint = b""
+        async with asyncio.timeout(SAVE_S):
+            while data := await stderr.read():
+                complaint = (complaint + data)[:COMPLAINT]
+                stderr.consumed(len(data))
+            return await saving.exit, m.printable(complaint.decode(errors="replace"), COMPLAINT)
+    finally:
+        if saving.exit.done():
+            await saving.forget()
+        else:
+            await saving.signal(9)
+            saving.abandoned = True
+        pod.execs.pop(saving.id, None)
