@@ -18,6 +18,7 @@ from hypercontainer.model.container import Process
 from hypercontainer.model.record import BundleRecord, ProcessRef, StandInRecord
 from hypercontainer.testing.fake_agent import FakeAgent
 from hypercontainer.testing.fake_process import FakeProcess
+from tests.unit.engine.test_joined import make
 from tests.unit.engine.test_recovery import forsake
 from tests.unit.engine.world import Run, World
 
@@ -347,3 +348,14 @@ async def test_the_end_of_the_machine_is_that_of_one_that_is_held(created: Engin
         await created.world.hypervisor.alive[0].kill()
         await until(lambda: created.container.record.state == "exited")
         assert await status(made.pid) == 255
+
+
+async def test_who_joins_one_that_is_not_started_finds_it_held(created: Engines) -> None:
+    engine, first = created.engine, created.id
+    other = await make(engine, "other", f"container:{first}", {"pid": f"container:{first}"})
+    pod, container = engine.supervisor.find(other)
+    container.record.bundle = BundleRecord(path="/bundle", oci_version="1.0.2")
+    await engine.containers.start(other)
+    asked = [(args["id"], args.get("hold", False)) for op, args in created.agent.requests if op == "process.start"]
+    assert asked == [(first, True), (other, False)]
+    assert pod.containers[first].record.state == "created"
