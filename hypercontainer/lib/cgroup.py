@@ -70,7 +70,7 @@ def weigh(folders: Sequence[Path], *, quota_us: int, shares: int, io_weight: int
 def move(source: Path, folders: Sequence[Path]) -> None:
     """Have all who are in `source` be in `folders`, too, in other hierarchies; and who is started meanwhile."""
     moved: set[str] = set()
-    while there := set((source / "cgroup.procs").read_text().split()) - moved:
+    while folders and (there := set((source / "cgroup.procs").read_text().split()) - moved):
         moved |= there
         for pid in there:
             for folder in folders:

@@ -50,7 +50,9 @@ def test_a_vmm_gets_groups_for_what_is_asked_and_all_of_it_is_in_them(tmp_path: 
             known = run.load()
             assert known and str(group) in known.cgroups
             assert [folder.split("/")[4] for folder in known.cgroups] == ["pids", "cpu", "blkio"]
+            (CPU / "cgroup.procs").write_text(str(process.pid))  # as if who made the group had died before it was in
             limits.hold(run, Limits(cpu_shares=512))
+            assert values(group, "cgroup.procs") == [str(process.pid)]
             assert values(group, "cpu.cfs_quota_us", "cpu.shares") == ["-1", "512"]
             assert run.load() == known
         finally:

@@ -47,7 +47,8 @@ def hold(run: RunDir, wanted: Limits) -> None:
         *(["cpu"] if wanted.cpu_quota_us or wanted.cpu_shares else []),
         *(["blkio"] if wanted.io_weight else []),
     ]
-    new = [folder for folder in cgroup.plan(folders[0].name, asked) if folder not in folders]
+    needed = [folder for folder in cgroup.plan(folders[0].name, asked) if folder != folders[0]]
+    new = [folder for folder in needed if folder not in folders]
     try:
         if new:
             run.save(msgspec.structs.replace(known, cgroups=[*known.cgroups, *map(str, new)]))
@@ -57,8 +58,7 @@ def hold(run: RunDir, wanted: Limits) -> None:
             shares=wanted.cpu_shares or cgroup.USUAL_SHARES,
             io_weight=wanted.io_weight or cgroup.USUAL_IO_WEIGHT,
         )
-        if new:
-            cgroup.move(folders[0], new)
+        cgroup.move(folders[0], needed)  # also of a hyperd before us, who may have died in between
     except OSError as e:
         log.warning("cannot hold the virtual machine in %s to its share of this host: %s", run.path, e)
 
