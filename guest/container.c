@@ -66,6 +66,7 @@ static int parse_create(const struct json *args, struct create_args *a, struct r
 	static const struct field kinds[] = {
 		FIELD(struct rootfs_spec, lower, JSON_OBJECT), FIELD(struct rootfs_spec, upper, JSON_OBJECT),
 		FIELD(struct rootfs_spec, folder, JSON_STRING), FIELD(struct rootfs_spec, over, JSON_STRING),
+		FIELD(struct rootfs_spec, lowers, JSON_ARRAY),
 	};
 
 	if (json_fields(args, fields, COUNT(fields), a, err) < 0 || check_id("container", a->id, err) < 0 ||

@@ -158,6 +158,63 @@ static int mount_disks(struct container *c, const struct rootfs_spec *spec, stru
 	return mount_overlay(c, err);
 }
 
+static void lower_name(unsigned n, char *name, size_t size)
+{
+	snprintf(name, size, "lowers/%u", n);
+}
+
+static int mount_lower(struct container *c, unsigned n, const struct disk_spec *disk, struct error *err)
+{
+	char name[32];
+
+	lower_name(n, name, sizeof(name));
+	return make_sub(c, name, err) < 0 ? -1 : mount_disk(c, disk, name, err);
+}
+
+/* Another engine's: its folders on the upper one are called as it calls them, and it reads there what was written. So
+   nothing is told there in words that only overlay has. */
+static int mount_lowers(struct container *c, const struct rootfs_spec *spec, struct error *err)
+{
+	char options[16 * LOWERS_MAX + 128] = "redirect_dir=off,lowerdir=";
+	size_t length = strlen(options);
+	struct disk_spec lower, upper;
+	unsigned n = 0;
+
+	for (const struct json *l = json_first(spec->lowers); l; l = l->next, n++) {
+		int target;
+
+		if (parse_disk(l, "lower target", "", MS_RDONLY | MS_NODEV, &lower, err) < 0 || scan(&lower, &target, err) < 0)
+			return -1;
+		c->lowers[c->lower_count] = (unsigned char)target;
+		c->lower_count += target >= 0;
+		if (mount_lower(c, n, &lower, err) < 0)
+			return -1;
+		length += (size_t)snprintf(options + length, sizeof(options) - length, "%slowers/%u", n ? ":" : "", n);
+	}
+	if (!spec->upper)
+		return mount_in(c, "rootfs", MS_RDONLY, options, err);
+	if (parse_disk(spec->upper, "upper target", "", MS_NODEV, &upper, err) < 0 ||
+	    scan(&upper, &c->upper_target, err) < 0 || mount_disk(c, &upper, "upper", err) < 0 ||
+	    make_sub(c, "upper/upper", err) < 0 || make_sub(c, "upper/work", err) < 0)
+		return -1;
+	snprintf(options + length, sizeof(options) - length, ",upperdir=upper/upper,workdir=upper/work");
+	return mount_in(c, "rootfs", 0, options, err);
+}
+
+static int check_lowers(const struct rootfs_spec *spec, struct error *err)
+{
+	unsigned count = 0;
+
+	if (json_all(spec->lowers, JSON_OBJECT, "lowers", err) < 0)
+		return -1;
+	for (const struct json *l = json_first(spec->lowers); l; l = l->next)
+		count++;
+	if (count > LOWERS_MAX || count < (spec->upper ? 1 : 2))
+		return fail_as(err, EINVAL, "lay %u disks over each other: %d at most, and two or one and an upper one", count,
+			       LOWERS_MAX);
+	return 0;
+}
+
 static void unmount(const struct container *c, const char *name, bool lazy)
 {
 	char path[500];
@@ -233,12 +290,15 @@ static int mount_root(struct container *c, const struct rootfs_spec *spec, struc
 	bool folder = spec->folder && *spec->folder;
 	int result;
 
-	if (folder + (spec->lower != NULL) + (spec->from != NULL) != 1 || (spec->upper && !spec->lower))
+	if (folder + (spec->lower != NULL) + (spec->lowers != NULL) + (spec->from != NULL) != 1 ||
+	    (spec->upper && !spec->lower && !spec->lowers))
 		return fail_as(err, EINVAL, "make a root file system: it is of disks, or of a folder, or over a container");
 	if (spec->from)
 		result = take_over(c, spec->from, err);
 	else if (folder)
 		result = mount_folder(c, spec->folder, err);
+	else if (spec->lowers)
+		result = check_lowers(spec, err) < 0 ? -1 : mount_lowers(c, spec, err);
 	else
 		result = spec->upper ? mount_disks(c, spec, err) : mount_one(c, spec, err);
 	if (result < 0)
@@ -279,10 +339,33 @@ static void remove_dir(const struct container *c, const char *name)
 	remove(path);
 }
 
+static bool has_sub(const struct container *c, const char *name)
+{
+	char path[500];
+
+	snprintf(path, sizeof(path), "%s/%s", c->dir, name);
+	return access(path, F_OK) == 0;
+}
+
+static void unmount_lowers(struct container *c)
+{
+	char name[32];
+
+	for (unsigned n = 0; n < LOWERS_MAX; n++) {
+		lower_name(n, name, sizeof(name));
+		if (!has_sub(c, name))
+			break;
+		unmount(c, name, false);
+		remove_dir(c, name);
+	}
+	while (c->lower_count)
+		disk_detach(c->lowers[--c->lower_count]);
+}
+
 void rootfs_unmake(struct container *c)
 {
 	static const char *const names[] = {
-		"rootfs", "upper", "lower", "image", "resolv.conf", "hosts", "hostname", "",
+		"rootfs", "upper", "lower", "lowers", "image", "resolv.conf", "hosts", "hostname", "",
 	};
 
 	write_root(c);
@@ -292,6 +375,7 @@ void rootfs_unmake(struct container *c)
 	unmount(c, "upper", false);	/* writes all of it to its disk */
 	unmount(c, "lower", false);
 	unmount(c, "image", false);
+	unmount_lowers(c);
 	if (c->upper_target >= 0)
 		disk_detach(c->upper_target);
 	if (c->lower_target >= 0)

@@ -6,6 +6,7 @@
 
 struct rootfs_spec {
 	const struct json *lower, *upper;	/* {"target":n,"type":…,"options":[…]}; in tests {"path":…}; NULL: none */
+	const struct json *lowers;		/* several such, below `upper` */
 	const char *folder;			/* of the share, in place of both; NULL or "": none */
 	const char *over;			/* the container that this one goes on from, in place of all; the same */
 	struct container *from;			/* which that is */

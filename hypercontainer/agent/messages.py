@@ -52,6 +52,7 @@ GROUP_NAMES = Feature("group-names", "put a process into a group by its name")
 ROOTFS = Feature("rootfs", "use a disk or a folder of this host as a root file system")
 NAMESERVER = Feature("nameserver", "ask this host for the names of its networks")
 SOCKETS = Feature("sockets", "reach a socket of this host")
+LOWERS = Feature("lowers", "lay several disks over each other")
 OVER = Feature("over", "go on from what a container has written")
 NAMESPACES = Feature("namespaces", "share processes, memory and queues with another container, or keep its own apart")
 SCHEDULING = Feature("scheduling", "choose how a process is scheduled, or its personality")
@@ -68,7 +69,7 @@ HOLD = Feature("hold", "have another process in a container that is not started"
 # Of the guests of this version.
 FEATURES = (
     ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES, LAYERS, ROOTFS, NAMESERVER,
-    GROUP_NAMES, SOCKETS, ARCHIVE_USER, OVER, NAMESPACES, SCHEDULING, RESOLVER,
+    GROUP_NAMES, SOCKETS, ARCHIVE_USER, OVER, LOWERS, NAMESPACES, SCHEDULING, RESOLVER,
     TIME, START_HOOKS, DEVICE_RULES, PROPAGATION, USERS, HANG_UP, HOLD, CHECKPOINT,
 )  # fmt: skip
 
@@ -151,14 +152,16 @@ class Disk(Request, frozen=True, kw_only=True):
 
 class Rootfs(Request, frozen=True, kw_only=True):
     """`upper` over `lower`, which is not written then; or `lower` alone, which says its type; or a `folder`; or what
-    the container `over` has, which is removed: what that one has written is not written any more."""
+    the container `over` has, which is removed: what that one has written is not written any more; or `upper`, if there
+    is one, over `lowers`, which all say their type."""
 
-    needs = {"folder": ROOTFS, "over": OVER}
+    needs = {"folder": ROOTFS, "over": OVER, "lowers": LOWERS}
 
     lower: Disk | None = None
     upper: Disk | None = None
     folder: str = ""  # below the share
     over: str = ""
+    lowers: list[Disk] = []  # the uppermost first
 
 
 class ShareMount(Request, frozen=True, kw_only=True, tag="share", tag_field="type"):

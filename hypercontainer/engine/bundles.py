@@ -30,7 +30,7 @@ from hypercontainer.model.bundle import (
     Status,
 )
 from hypercontainer.model.container import ContainerConfig
-from hypercontainer.model.record import VERSION, BundleRecord, ContainerRecord, MountRecord, PodRecord
+from hypercontainer.model.record import VERSION, BundleRecord, ContainerRecord, MountRecord, PodRecord, RootfsRecord
 from hypercontainer.model.spec import NONE, ContainerSpec, EndpointSpec, ExecSpec, PodSpec
 from hypercontainer.sandbox import checkpoint, rootfs, size, stats
 from hypercontainer.sandbox.container import Container
@@ -347,6 +347,12 @@ def _pod(wanted: Bundle, usual_mib: int) -> PodRecord:
     )
 
 
+def _root(wanted: Bundle) -> RootfsRecord:
+    if wanted.disks:
+        return rootfs.engine(wanted.disks)
+    return rootfs.folder(Path(wanted.rootfs), read_only=wanted.read_only)
+
+
 def _container(
     wanted: Bundle, config: ContainerConfig, mounts: list[MountRecord], pod: PodRecord | None
 ) -> ContainerRecord:
@@ -358,7 +364,7 @@ def _container(
         image_name="",
         config=config,
         joined=pod.containers[0].id if pod else "",
-        rootfs=rootfs.folder(Path(wanted.rootfs), read_only=wanted.read_only),
+        rootfs=_root(wanted),
         sinks=[wanted.stand_in],
         stop_signal=signal.SIGTERM,
         labels={},

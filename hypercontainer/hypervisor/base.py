@@ -12,6 +12,7 @@ from hypercontainer.model.record import MOST_NICS, DiskRecord, GuestRecord
 
 # Numbers of the disks of a pod's first container: guests may know them before they have anything behind them.
 SLOTS = (0, 1)
+OPENED = "/proc/self/fd/"  # the path of a disk below it: of a file that who says it has open, O_PATH is enough
 SNAPSHOT_MAC = "52:54:00:00:00:00"  # of a snapshot's NIC: each clone is told its own (docs/wire.md, `hardware`)
 
 SHARE_TAG = "hyper"  # a guest's shared folder has that name for its kernel

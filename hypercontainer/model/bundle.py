@@ -6,7 +6,7 @@ import msgspec
 
 from hypercontainer.model.container import ContainerConfig, Hook, IdMap, Process, Resources, Value
 from hypercontainer.model.documents import NetworkStats
-from hypercontainer.model.record import ProcessRef, StandInRecord
+from hypercontainer.model.record import FileSystem, ProcessRef, StandInRecord
 
 Status = Literal["created", "running", "paused", "stopped"]  # OCI's words
 
@@ -20,6 +20,16 @@ class Bind(Value, frozen=True, kw_only=True):
     ids: IdMap | None = None
 
 
+class Disk(Value, frozen=True, kw_only=True):
+    """A file system of the host's, in a file or on a block device, that the machine has as a disk."""
+
+    path: str
+    type: FileSystem
+    read_only: bool
+    device: bool = False  # it is a block device
+    options: list[str] = []  # of its mount
+
+
 class Bundle(Value, frozen=True, kw_only=True):
     """What is to be made."""
 
@@ -30,6 +40,7 @@ class Bundle(Value, frozen=True, kw_only=True):
     annotations: dict[str, str] = {}
     rootfs: str
     read_only: bool = False
+    disks: list[Disk] = []  # in place of `rootfs`: one, or EROFS ones, the uppermost first, and one that is written
     config: ContainerConfig  # its binds are among the mounts, by target
     binds: list[Bind] = []
     netns: str  # path of the network namespace whose interfaces it has; who has that already is in its machine

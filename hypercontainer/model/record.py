@@ -51,7 +51,15 @@ class FolderRootfsRecord(Record, kw_only=True, tag_field="kind", tag="folder"):
     share_path: str = ""  # where it is bound below the pod's share
 
 
-RootfsRecord = DiskRootfsRecord | FolderRootfsRecord
+class StackedRootfsRecord(Record, kw_only=True, tag_field="kind", tag="stacked"):
+    """A root file system of several disks, which are another engine's: EROFS ones that lie over each other, the
+    uppermost first, and over them, if there is one, one of ext4 for all that the container changes."""
+
+    lowers: list[DiskRecord]
+    upper: DiskRecord | None = None
+
+
+RootfsRecord = DiskRootfsRecord | FolderRootfsRecord | StackedRootfsRecord
 
 
 class LogSinkRecord(Record, kw_only=True, tag_field="kind", tag="log"):

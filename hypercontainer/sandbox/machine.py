@@ -21,6 +21,7 @@ from hypercontainer import vm as vms
 from hypercontainer.agent.messages import MOUNTS, RESOLVER, Criu, Listing, Rootfs
 from hypercontainer.errors import Exhausted, GuestError, HyperError, InUse, WrongState
 from hypercontainer.hypervisor.base import (
+    OPENED,
     SNAPSHOT_MAC,
     Feature,
     Guest,
@@ -99,6 +100,13 @@ def _subpath(shown: Shown) -> str:
     return shown.subpath if isinstance(shown, MountRecord) else ""
 
 
+def _written_mib(disks: Iterable[DiskRecord]) -> Iterator[int]:
+    """Sizes of those that are written and there; a block device has none."""
+    for disk in disks:
+        if not disk.read_only and os.path.exists(disk.path):
+            yield -(-os.stat(disk.path).st_size >> 20)
+
+
 class Machine:
     def __init__(self, site: Site, record: PodRecord, records: Records) -> None:
         self.site, self.record, self._records = site, record, records
@@ -155,7 +163,7 @@ class Machine:
             await self._plan()
             with trace.step("prepare"):
                 await all_of(self.interfaces.create(), *(self._make_rootfs(c) for c in record.containers))
-            disks = rootfs.disks(record.containers)
+            disks = self._opened(record.containers)
             config = self._config(boot, disks)
             self.vm = vm = await self._guest(config, trace, origin)
             self._targets = {disk.target for disk in disks}
@@ -243,8 +251,8 @@ class Machine:
 
     @contextmanager
     def given(self, trees: Mapping[str, int]) -> Iterator[None]:
-        """For the block, what containers are to be shown of these paths are mount trees without a place; closed after
-        it."""
+        """For the block, what containers are to be shown of these paths are mount trees without a place, and their
+        disks what is open there; closed after it."""
         self._trees.update(trees)
         try:
             yield
@@ -252,6 +260,12 @@ class Machine:
             for path, fd in trees.items():
                 self._trees.pop(path, None)
                 os.close(fd)
+
+    def _opened(self, containers: Iterable[ContainerRecord]) -> list[DiskRecord]:
+        """Their disks; of what is given it does not matter what has its path meanwhile."""
+        found = rootfs.disks(containers)
+        given = {disk.path: f"{OPENED}{self._trees[disk.path]}" for disk in found if disk.path in self._trees}
+        return [msgspec.structs.replace(disk, path=given.get(disk.path, disk.path)) for disk in found]
 
     @asynccontextmanager
     async def lent(self, container: ContainerRecord, saved: Saved | None) -> AsyncIterator[Criu | None]:
@@ -295,7 +309,7 @@ class Machine:
             tenant=record.spec.tenant if limits.by_tenant else "",
             uid=record.uid,
             disks=disks,
-            disk_mib=max([limits.scratch_mib, *(c.spec.scratch_mib for c in record.containers)]),
+            disk_mib=max([limits.scratch_mib, *(c.spec.scratch_mib for c in record.containers), *_written_mib(disks)]),
             nics=self.interfaces.first(),
             share=self._shared() if _of_the_host(record.containers) else None,
             boot_timeout_s=limits.boot_timeout_s,
@@ -323,7 +337,7 @@ class Machine:
         with trace.step("rootfs"):
             await self._make_rootfs(container)
             await self._show_folders(container)
-            for disk in rootfs.disks([container]):
+            for disk in self._opened([container]):
                 if disk.target not in self._targets:
                     assert isinstance(vm.guest, Hotplug)  # noqa: S101  asked when the container was made
                     await vm.guest.add_disk(disk)

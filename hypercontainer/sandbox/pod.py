@@ -6,7 +6,7 @@ What changes the pod does so under its lock, which one holds by `async with pod.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +36,7 @@ from hypercontainer.vm import Vm
 log = logging.getLogger(__name__)
 
 MAX_CONTAINERS = 64  # two SCSI targets each
+FURTHER_DISKS = range(2 * MAX_CONTAINERS, 255)
 OBEY_S, END_S = 10.0, 30.0  # until a guest must have killed a process; until a killed VMM must be gone
 
 
@@ -106,11 +107,18 @@ class Pod:
             raise Exhausted(f"cannot add a container to pod {self.record.name}: it has {MAX_CONTAINERS} already")
         taken = {disk.target // 2 for disk in rootfs.disks(self.record.containers)}
         ordinal = next(n for n in range(MAX_CONTAINERS) if n not in taken)
-        rootfs.of(record.rootfs).place(2 * ordinal, self.folder / record.id)
+        rootfs.of(record.rootfs).place(2 * ordinal, self.folder / record.id, self._further())
         for n, mount in enumerate(record.mounts):
             if mount.shared:
                 mount.share_path = f"{record.id[:12]}-{n}"
         return self._join(record)
+
+    def _further(self) -> Iterator[int]:
+        """Numbers of disks of containers that have more than two. Exhausted when there is none."""
+        taken = {disk.target for disk in rootfs.disks(self.record.containers)}
+        yield from (number for number in FURTHER_DISKS if number not in taken)
+        most = f"{len(FURTHER_DISKS)} beside those of each container"
+        raise Exhausted(f"cannot add more disks to pod {self.record.name}: it has {most}")
 
     def _join(self, record: ContainerRecord) -> Container:
         self.record.containers.append(record)

@@ -39,7 +39,8 @@ class FakeRoots:
         for disk in (asked.upper, asked.lower):
             if disk and path in (kept := self._kept(guest, disk.target)):
                 return kept[path]
-        lower = asked.lower and guest.disks[asked.lower.target]
+        first = asked.lower or next(iter(asked.lowers), None)
+        lower = first and guest.disks[first.target]
         return Path(lower.path).read_bytes() if lower and path == "/file" else None
 
     def _write(self, container: str, path: str, data: bytes) -> bool:

@@ -23,7 +23,7 @@ from hypercontainer.hypervisor.base import Hotplug
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model import capabilities
 from hypercontainer.model.container import Capabilities, Process
-from hypercontainer.model.record import DiskRootfsRecord, RootfsRecord
+from hypercontainer.model.record import RootfsRecord
 from hypercontainer.model.spec import ExecSpec
 from hypercontainer.sandbox import rootfs
 from hypercontainer.sandbox.container import Container
@@ -145,7 +145,8 @@ class RootfsContract:
 
     async def test_a_source_that_is_gone_is_named_and_nothing_is_left(self, house: House, root: Root) -> None:
         record = root()
-        source = Path(record.disk.path if isinstance(record, DiskRootfsRecord) else record.path)
+        kind = rootfs.of(record)
+        source = Path([*(disk.path for disk in kind.disks), *(folder.path for folder in kind.folders)][0])
         aside = source.with_name(f"{source.name}.aside")
         pod = house.pod(record)
         os.rename(source, aside)

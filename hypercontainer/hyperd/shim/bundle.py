@@ -13,10 +13,11 @@ import msgspec
 
 from hypercontainer.errors import InvalidInput
 from hypercontainer.hyperd.oci import bundle, document
-from hypercontainer.hyperd.shim import streams
+from hypercontainer.hyperd.shim import disks, layers, streams
 from hypercontainer.hyperd.shim.messages import Mount
 from hypercontainer.hyperd.shim.streams import Names
 from hypercontainer.lib import files, hooks, mount
+from hypercontainer.model.bundle import Disk
 from hypercontainer.model.container import Hook
 from hypercontainer.model.record import ProcessRef
 
@@ -68,6 +69,7 @@ class Given:
     program: int = 0  # pid of a child that takes the output
     network: int = -1
     trees: dict[str, int] = field(default_factory=dict)
+    disks: list[Disk] = field(default_factory=list)  # in place of the root file system, open among `trees`
 
     def close(self) -> None:
         for fd in (*self.stdio, self.hold, self.network):
@@ -117,7 +119,7 @@ class Within:
 
         def work() -> None:
             assert given.config  # noqa: S101  take
-            found = _trees(given.config, path)
+            found = _trees(given.config, path, given.disks)
             given.close_trees()
             given.trees = found
 
@@ -129,15 +131,18 @@ class Within:
 
         def work() -> None:
             found = given.config = _read(path)
+            given.disks = disks.of(rootfs)
             if rootfs:
-                _mount(os.path.join(path, "rootfs"), rootfs)
+                with layers.mounted(path, () if given.disks else rootfs) as mounts:
+                    _mount(os.path.join(path, "rootfs"), mounts)
             _open(stdio, given, Names(id, self._namespace))
             for namespace in (found.linux or document.Linux()).namespaces or []:
                 if namespace.type == "network" and namespace.path:
                     given.network = os.open(namespace.path, os.O_RDONLY | os.O_CLOEXEC)
                     if os.fstat(given.network).st_ino == os.stat("/proc/self/ns/net").st_ino:
                         raise InvalidInput("cannot use this host's own network namespace: give the container another")
-            given.trees = _trees(found, path)
+            given.trees = _trees(found, path, given.disks)
+            given.disks = disks.look(given.disks, rootfs, given.trees)
             Path(path, NOTE).write_bytes(msgspec.json.encode(stdio))
 
         try:
@@ -186,9 +191,15 @@ class Within:
         await self._do("unmount its root file system", work)
 
 
-def _trees(found: document.Config, path: str) -> dict[str, int]:
-    sources = bundle.sources(found, path)
+def _trees(found: document.Config, path: str, disks: Sequence[Disk]) -> dict[str, int]:
+    sources = [source for source in bundle.sources(found, path) if not (disks and source == _root(found, path))]
+    sources = list(dict.fromkeys([*sources, *(disk.path for disk in disks)]))
     return dict(zip(sources, mount.clones(sources), strict=True))
+
+
+def _root(found: document.Config, path: str) -> str:
+    assert found.root  # noqa: S101  document.checked
+    return os.path.join(path, found.root.path)
 
 
 def _read(path: str) -> document.Config:
@@ -213,6 +224,7 @@ def _mount(target: str, mounts: Sequence[Mount]) -> None:
     os.makedirs(target, mode=0o711, exist_ok=True)
     while mount.unmount(target):
         pass
+    disks.check_made(mounts)
     for each in mounts:
         where = os.path.join(target, each.target.lstrip("/"))
         fd = os.open(where, os.O_PATH | os.O_CLOEXEC)

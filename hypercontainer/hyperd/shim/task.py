@@ -170,7 +170,7 @@ class TaskService:
                     await self._prepare(hooks, described, made.pid)
                     await self._within.look_again(wanted.bundle, given)
                 trees, given.trees = given.trees, {}  # they are the engine's now
-                await self._bundles.create(msgspec.structs.replace(described, cgroup=group), trees)
+                await self._bundles.create(msgspec.structs.replace(described, disks=given.disks, cgroup=group), trees)
                 await self._place(wanted.id, group, made.pid)
             except BaseException:
                 made.ours.close()  # it ends

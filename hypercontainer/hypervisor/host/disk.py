@@ -4,22 +4,28 @@ import os
 import stat
 
 from hypercontainer.errors import HyperError, InvalidInput, NotFound
+from hypercontainer.hypervisor.base import OPENED
 from hypercontainer.model.record import DiskRecord
 
 
 def open_disk(disk: DiskRecord) -> int:
     """Return a descriptor of the disk's file, O_RDONLY when the record says so; close it."""
-    follow = 0 if disk.device else os.O_NOFOLLOW  # names of devices that stay the same are links
+    is_link = disk.device or disk.path.startswith(OPENED)  # names of devices that stay the same are links, too
+    follow = 0 if is_link else os.O_NOFOLLOW
     try:
         fd = os.open(disk.path, (os.O_RDONLY if disk.read_only else os.O_RDWR) | os.O_CLOEXEC | follow)
     except FileNotFoundError as e:
         raise NotFound("disk file", disk.path) from e
     except OSError as e:
-        raise HyperError(f"cannot open disk {disk.path}: {e.strerror}") from e
+        raise HyperError(f"cannot open disk {_name(disk)}: {e.strerror}") from e
     if stat.S_ISBLK(os.fstat(fd).st_mode) == disk.device:
         return fd
     os.close(fd)
-    raise HyperError(f"cannot open disk {disk.path}: it is {'no' if disk.device else 'a'} block device")
+    raise HyperError(f"cannot open disk {_name(disk)}: it is {'no' if disk.device else 'a'} block device")
+
+
+def _name(disk: DiskRecord) -> str:
+    return os.readlink(disk.path) if disk.path.startswith(OPENED) else disk.path
 
 
 def open_within(disk: DiskRecord, most: int | None) -> int:

@@ -146,9 +146,8 @@ def disk_file(disk: DiskRecord, name: str, filename: str) -> dict[str, object]:
         "read-only": disk.read_only,
         "auto-read-only": False,
     }
-    if disk.read_only:
-        return node | {"locking": "off"}  # an image: nobody writes it, any number of guests read it
-    return node | {"locking": "on", "discard": "unmap"}  # a writable file is one guest's alone
+    node["locking"] = "on"  # a writable file is one guest's alone, and any number of them read what nobody writes
+    return node if disk.read_only else node | {"discard": "unmap"}
 
 
 def scsi_disk(target: int) -> dict[str, object]:

@@ -81,7 +81,52 @@ def test_an_upper_disk_lies_over_a_lower_one_of_any_type(guest: Guest) -> None:
     assert not (guest.lower / "data/mine").exists() and (upper / "data/data/mine").exists()
 
 
+def lowers(guest: Guest, count: int) -> list[dict[str, Any]]:
+    """The image, and over it folders that each have a file of the same name."""
+    made = []
+    for n in range(count):
+        path = guest.folder / f"lower{n}"
+        (path / "data").mkdir(parents=True)
+        (path / "data/file").write_text(f"of {n}\n")
+        (path / f"data/of{n}").touch()
+        made.append({"path": str(path), "type": "erofs", "options": ["ro"]})
+    return [*made, {"path": str(guest.lower), "type": "erofs"}]
+
+
+@pytest.mark.parametrize("count", [0, 1, 119])
+def test_an_upper_disk_lies_over_lower_ones(guest: Guest, count: int) -> None:
+    upper = guest.folder / "over"
+    upper.mkdir()
+    guest.container(rootfs={"lowers": lowers(guest, count), "upper": {"path": str(upper), "type": "ext4"}})
+    guest.first()
+    file = "of 0\n" if count else "of the image\n"
+    assert guest.sh(WRITE) == (0, f"of the container\n{file}", "")
+    assert guest.sh("ls /data | grep -c ^of; mv /data/sub /data/moved; mkdir /data/sub")[1] == f"{count}\n"
+    guest.host.call("container.remove", id="c1")
+    assert (upper / "upper/data/mine").read_text() == "of the container\n"
+    assert not (guest.lower / "data/mine").exists() and not list(guest.folder.glob("c/*"))
+    guest.container(rootfs={"lowers": lowers_of(guest), "upper": {"path": str(upper), "type": "ext4"}})
+    guest.first()
+    assert guest.sh("cat /data/mine /data/moved/deep; ls -A /data/sub")[1] == "of the container\ndeeper\n"
+
+
+def lowers_of(guest: Guest) -> list[dict[str, Any]]:
+    return [{"path": str(guest.lower), "type": "erofs"}]
+
+
+def test_lower_disks_alone_are_read(guest: Guest) -> None:
+    found = lowers(guest, 2)
+    for name in ("dev", "proc", "sys", "etc"):
+        (guest.folder / "lower1" / name).mkdir()
+    for name in ("hosts", "hostname", "resolv.conf"):
+        (guest.folder / "lower1/etc" / name).touch()
+    guest.container(rootfs={"lowers": found}, read_only=True)
+    guest.first()
+    assert guest.sh("cat /data/file; touch /data/x") == (1, "of 0\n", "touch: /data/x: Read-only file system\n")
+
+
 DISK = {"path": "/", "type": "ext4"}
+LOWER = {"path": "/", "type": "erofs"}
 
 
 @pytest.mark.parametrize(
@@ -93,6 +138,15 @@ DISK = {"path": "/", "type": "ext4"}
         ({"folder": "root", "lower": DISK}, "it is of disks, or of a folder"),
         ({"folder": "root", "upper": DISK}, "it is of disks, or of a folder"),
         ({"lower": {"path": "/"}}, "there is erofs and ext4"),
+        ({"lowers": []}, "lay 0 disks"),
+        ({"lowers": [LOWER]}, "lay 1 disks"),
+        ({"lowers": [], "upper": DISK}, "lay 0 disks"),
+        ({"lowers": [LOWER] * 121, "upper": DISK}, "lay 121 disks"),
+        ({"lowers": [LOWER, {"path": "/"}]}, "there is erofs and ext4"),
+        ({"lowers": [LOWER, {"path": "/nothing", "type": "erofs"}]}, "open /nothing"),
+        ({"lowers": [LOWER, 1]}, "lowers"),
+        ({"lowers": [LOWER], "lower": DISK}, "it is of disks, or of a folder"),
+        ({"lowers": [LOWER], "folder": "root"}, "it is of disks, or of a folder"),
         ({"lower": {"path": "/", "type": "xfs"}}, "there is erofs and ext4"),
         ({"lower": {**DISK, "options": ["noload,ro"]}}, "it is no word"),
         ({"lower": {**DISK, "options": [""]}}, "it is no word"),

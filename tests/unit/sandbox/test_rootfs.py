@@ -12,6 +12,7 @@ import pytest
 from hypercontainer.agent import messages as m
 from hypercontainer.errors import GuestTooOld, InvalidInput, NotFound, Unsupported, WrongState
 from hypercontainer.hypervisor.base import Feature
+from hypercontainer.model.bundle import Disk
 from hypercontainer.model.record import FolderRootfsRecord, PodRecord, RootfsRecord
 from hypercontainer.sandbox import archive, rootfs
 from hypercontainer.sandbox.snapshot import capture
@@ -79,6 +80,23 @@ class TestDiskBelowAScratchDisk(RootfsContract):
         return lambda: rootfs.disk(disk, "ext4", read_only=False, scratch=True)
 
 
+class TestStackedDisks(RootfsContract):
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Root:
+        lowers = [source(tmp_path / f"lower{n}") for n in range(3)]
+        made: list[Path] = []
+
+        def new() -> RootfsRecord:
+            made.append(source(tmp_path / f"upper{len(made)}"))
+            return rootfs.engine([*map(read_only, lowers), Disk(path=str(made[-1]), type="ext4", read_only=False)])
+
+        return new
+
+
+def read_only(path: Path) -> Disk:
+    return Disk(path=str(path), type="erofs", read_only=True)
+
+
 @MOUNTS
 class TestFolder(RootfsContract):
     own = False
@@ -134,7 +152,7 @@ def of_kind(kind: str, path: Path) -> RootfsRecord:
 
 def test_an_image_is_asked_as_the_first_guests_know_it(tmp_path: Path) -> None:
     image = rootfs.of(rootfs.image(tmp_path / "image"))
-    image.place(4, tmp_path / "c")
+    image.place(4, tmp_path / "c", iter(()))
     asked = image.request()
     assert asked == m.Rootfs(lower=m.Disk(target=4), upper=m.Disk(target=5)) and not list(m.needed(asked))
     assert image.scratch == tmp_path / "c/scratch.img"
@@ -147,18 +165,18 @@ def test_other_kinds_are_asked_of_guests_that_have_learnt_them(tmp_path: Path) -
         (rootfs.disk(disk, "ext4", read_only=True, options=["noload"]), 2),
         (rootfs.disk(disk, "ext4", read_only=False), 3),
     ):
-        rootfs.of(record).place(2, tmp_path / "c")
+        rootfs.of(record).place(2, tmp_path / "c", iter(()))
         asked = rootfs.of(record).request()
         read_only = ["ro"] if record.disk.read_only else []
         options = [*read_only, *record.options]
         assert asked == m.Rootfs(lower=m.Disk(target=target, type=record.type, options=options))
         assert m.ROOTFS in m.needed(asked)
     over = rootfs.of(rootfs.disk(disk, "ext4", read_only=False, scratch=True, options=["noatime"]))
-    over.place(2, tmp_path / "c")
+    over.place(2, tmp_path / "c", iter(()))
     lower = m.Disk(target=2, type="ext4", options=["noatime"])
     assert over.request() == m.Rootfs(lower=lower, upper=m.Disk(target=3)) and not over.read_only
     shared = rootfs.of(FolderRootfsRecord(path="/srv/root", read_only=True))
-    shared.place(2, tmp_path / ("c" * 64))
+    shared.place(2, tmp_path / ("c" * 64), iter(()))
     assert shared.request() == m.Rootfs(folder="cccccccccccc-rootfs") and m.ROOTFS in m.needed(shared.request())
 
 
