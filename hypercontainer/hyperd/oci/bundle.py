@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -34,6 +35,7 @@ NAMESPACES = ("pid", "network", "ipc", "uts", "mount", "user", "cgroup", "time")
 SHARED = ("pid", "ipc", "uts")  # which containers of one machine can have together, beside the network
 PROPAGATIONS = ("private", "slave", "shared", "unbindable")
 HOSTNAME_BYTES = 64
+FILTERS = 8  # of seccomp that are kept, of 32 KiB at most
 MAX_MAPPINGS = 64
 IDMAPS = ("idmap", "ridmap")
 MAX_OFFSET_S = 4_000_000_000  # what a kernel can count, and more than it takes
@@ -300,6 +302,14 @@ def _known(names: list[str] | None) -> list[str]:
 def _seccomp(found: document.Seccomp) -> bytes:
     if found.listener_path:
         raise _unsupported("linux.seccomp.listenerPath", "an agent on the host sees no process in the machine")
+    return _filter(msgspec.json.encode(found))
+
+
+@lru_cache(maxsize=FILTERS)
+def _filter(profile: bytes) -> bytes:
+    """Of a document, in bytes. To make one takes as long as all else that is done with a config.json, several times
+    over, and an engine gives nearly all of its containers the same."""
+    found = document.seccomp(profile)
     rules = [
         libseccomp.Rule(
             call.names,

@@ -259,6 +259,12 @@ def resources(data: bytes) -> Resources:
     return found
 
 
+def seccomp(data: bytes) -> Seccomp:
+    """`linux.seccomp` alone."""
+    found: Seccomp = _decode(data, Seccomp, "seccomp")
+    return found
+
+
 def checked(found: Config) -> Config:
     if not VERSION.fullmatch(found.oci_version):
         raise InvalidInput(f"cannot read config.json: ociVersion {found.oci_version[:20]!r} is not 1.0 to 1.3")
