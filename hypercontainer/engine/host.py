@@ -90,15 +90,15 @@ class Host:
         if settings.factory == "direct" or settings.template_scope == "none":
             return {"direct": direct}
         folder = self.site.run_dir("")
-        disks = None
+        roots = None
         if Feature.ADOPT in hypervisor.features:
-            disks = partial(rehearsal.disks, self.hyperstart, settings.scratch_mib, self.site.scratches)
-        templates = TemplateFactory(hypervisor, folder, settings.uid_base + UIDS, disks)
+            roots = partial(rehearsal.roots, self.hyperstart, settings.scratch_mib, self.site.scratches)
+        templates = TemplateFactory(hypervisor, folder, settings.uid_base + UIDS, roots)
         if settings.factory == "template":
             return {"direct": direct, "template": templates}
         if any(pool.share for pool in settings.pool):
             need(hypervisor, Feature.SHARE, "have virtual machines wait with a share, as `pool` asks")
-        cache = CacheFactory(templates, direct, hypervisor, folder, self._waiting_uids, self._share, disks)
+        cache = CacheFactory(templates, direct, hypervisor, folder, self._waiting_uids, self._share, roots)
         return {"direct": direct, "template": templates, "cache": cache}
 
     def _share(self, name: str) -> Share:

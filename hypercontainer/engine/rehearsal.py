@@ -1,19 +1,20 @@
-"""The container that guests rehearse with: hyperstart itself, which says a word and ends, on disks like all others."""
+"""What guests rehearse with: hyperstart itself, which says a word, on disks like all others, and in a folder."""
 
 import os
+import shutil
 import stat
-from collections.abc import Sequence
 from pathlib import Path
 
+from hypercontainer.factory.base import Roots
 from hypercontainer.images.erofs import Writer
 from hypercontainer.images.tree import Node, Tree
 from hypercontainer.model.record import DiskRecord
 from hypercontainer.storage import scratch
 
 
-async def disks(hyperstart: Path, scratch_mib: int, scratches: Path, folder: Path) -> Sequence[DiskRecord]:
-    """RehearsalDisks of the factories: an image with the program, and a scratch disk of the usual size, in `folder`."""
-    image, upper = folder / "rehearsal.erofs", folder / "rehearsal.img"
+async def roots(hyperstart: Path, scratch_mib: int, scratches: Path, folder: Path) -> Roots:
+    """RehearsalRoots of the factories, the scratch disk of the usual size, in `folder`."""
+    image, upper, root = folder / "rehearsal.erofs", folder / "rehearsal.img", folder / "root"
     program = hyperstart.read_bytes()
     with open(image, "xb") as out:
         tree, writer = Tree(), Writer(out)
@@ -22,7 +23,10 @@ async def disks(hyperstart: Path, scratch_mib: int, scratches: Path, folder: Pat
         writer.finish(tree)
     os.chmod(image, 0o600)
     await scratch.create(upper, scratch_mib, scratches)
-    return [
+    root.mkdir()
+    shutil.copy(hyperstart, root / "hyperstart")
+    disks = [
         DiskRecord(target=0, path=str(image), read_only=True),
         DiskRecord(target=1, path=str(upper), read_only=False),
     ]
+    return Roots(disks, root)

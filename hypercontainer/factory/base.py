@@ -13,12 +13,19 @@ from hypercontainer.vm import Vm
 # What is behind SLOTS in a guest that is nobody's yet.
 EMPTY = [DiskRecord(target=target, path="", read_only=not target) for target in SLOTS]
 
-# Makes the disks that a container rehearses with, in a folder that is thrown away: at SLOTS, an image and a scratch.
-RehearsalDisks = Callable[[Path], Awaitable[Sequence[DiskRecord]]]
+
+class Roots(NamedTuple):
+    """What containers have below `/` that guests rehearse with: the program, on disks and in a folder."""
+
+    disks: Sequence[DiskRecord]  # at SLOTS, an image and a scratch
+    folder: Path
+
+
+RehearsalRoots = Callable[[Path], Awaitable[Roots]]  # made in a folder that is thrown away
 
 
 class Share(Protocol):
-    """The folder that a guest which waits serves, with nothing in it: storage/share.py."""
+    """The folder that a guest which waits serves, with nothing in it but what it rehearses with: storage/share.py."""
 
     @property
     def root(self) -> Path:
@@ -26,6 +33,12 @@ class Share(Protocol):
 
     def prepare(self) -> object:
         """Make it. Again = no change."""
+
+    def add(self, name: str, source: Path, read_only: bool) -> None:
+        """Show a folder."""
+
+    def remove(self, name: str) -> None:
+        """Show it no more."""
 
     def become(self, root: Path) -> None:
         """Be the one with that root, of which nothing is there yet. Nothing is here from then on."""

@@ -20,7 +20,7 @@ from hypercontainer.factory.base import (
     Factory,
     PoolInfo,
     PoolSpec,
-    RehearsalDisks,
+    RehearsalRoots,
     Shape,
     Share,
     TemplateInfo,
@@ -89,13 +89,13 @@ class CacheFactory:
 
     def __init__(
         self, templates: TemplateFactory, booting: Factory, hypervisor: Hypervisor, run_dir: Path,
-        uids: Callable[[], Iterator[int]], shares: Callable[[str], Share], disks: RehearsalDisks | None = None,
+        uids: Callable[[], Iterator[int]], shares: Callable[[str], Share], roots: RehearsalRoots | None = None,
     ) -> None:  # fmt: skip
         """Who waits has a new folder below `run_dir`, a user of its own from `uids()`: those that are free, and where
         it is to have one, the share of the folder's name."""
         need(hypervisor, Feature.ADOPT, 'have virtual machines wait, as factory = "cache" is to')
         self._templates, self._booting, self._hypervisor = templates, booting, hypervisor
-        self._run_dir, self._uids, self._shares, self._disks = run_dir, uids, shares, disks
+        self._run_dir, self._uids, self._shares, self._roots = run_dir, uids, shares, roots
         self._pools: list[Pool] = []
         self._starts = 0  # under way: what waits is made when none is
         self._changed = asyncio.Condition()
@@ -278,11 +278,11 @@ class CacheFactory:
             vm = await factory.boot(config, folder, Timings())
             undo.push_async_callback(vm.guest.kill)
             undo.push_async_callback(vm.close)
-            if self._disks:
+            if self._roots:
                 scratch = folder / "rehearsal"
                 scratch.mkdir(mode=0o700)
                 undo.callback(shutil.rmtree, scratch, ignore_errors=True)
-                await rehearse(vm, await self._disks(scratch), network=bool(config.nics), share=bool(share))
+                await rehearse(vm, await self._roots(scratch), network=bool(config.nics), share=share)
                 shutil.rmtree(scratch)
             undo.pop_all()
         return WarmGuest(vm, key, folder, share, asyncio.create_task(self._watch(pool, vm), name="waiting"))

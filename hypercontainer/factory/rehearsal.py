@@ -1,4 +1,4 @@
-"""A container that nobody asked for, run once in a guest, so that the guest's first real one finds everything done.
+"""Containers that nobody asked for, run once in a guest, so that the guest's first real one finds everything done.
 
 What a kernel does only once has been done then; and an emulator translates code when it is first run, which takes
 several times as long as running it: most of the time of a start. So the rehearsal is asked for all that a usual
@@ -8,43 +8,51 @@ container is: what is left out here is done for the first time when somebody wai
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from typing import Any
+
+from msgspec.structs import replace
 
 from hypercontainer.agent import messages as m
+from hypercontainer.agent.client import AgentClient
 from hypercontainer.agent.messages import ExitEvent
 from hypercontainer.errors import GuestError, GuestSilent
-from hypercontainer.factory.base import EMPTY
+from hypercontainer.factory.base import EMPTY, Roots, Share
 from hypercontainer.hypervisor.base import SHARE_TAG, SLOTS, SNAPSHOT_MAC, Adoptable
 from hypercontainer.lib.limit import limit
+from hypercontainer.lib.tasks import in_thread
 from hypercontainer.model import arch, capabilities, defaults, seccomp
-from hypercontainer.model.record import DiskRecord
+from hypercontainer.model.ulimits import Rlimit
 from hypercontainer.vm import Vm
 
-NAME = "rehearsal"
-PROGRAM = ["/hyperstart", "--rehearse"]  # what the image to rehearse with holds
+NAME, ANOTHER = "rehearsal", "rehearsal-exec"
+PROGRAM = ["hyperstart", "--rehearse"]  # what the roots to rehearse with hold
 OTHER_MAC = "52:54:00:00:00:01"
 LINK_MTU, OTHER_MTU = 1500, 1400
 RUN_S = 30.0
+FILE = m.Mount(type="bind", target="/etc/issue", source=f"{NAME}/hyperstart")  # as an engine binds its /etc/hosts
 
 
-async def rehearse(vm: Vm, disks: Sequence[DiskRecord], *, network: bool, share: bool = False) -> None:
-    """Run a container on `disks` in a guest whose SLOTS are empty; nothing of it is left, and they are empty again.
+async def rehearse(vm: Vm, roots: Roots, *, network: bool, share: Share | None = None) -> None:
+    """Run a container on disks in a guest whose SLOTS are empty, and where that has a `share` one on a folder, each
+    with one more process; nothing of them is left, and the slots are empty again.
 
     The pod's names and addresses are the rehearsal's until it is set up again. A share is found and mounted, and stays
-    so. GuestError, GuestDied or GuestSilent if it could not be run to its end."""
+    so. GuestError, GuestDied or GuestSilent if they could not be run to their end."""
     guest = vm.guest
     assert isinstance(guest, Adoptable)  # noqa: S101  else it has no stage
-    for disk in disks:
+    for disk in roots.disks:
         await guest.swap_disk(disk)
     # another address, as it will have
-    await vm.agent.setup_pod(_pod(OTHER_MAC, SNAPSHOT_MAC, network=network, share=share))
-    await vm.agent.create_container(_container())
-    await _run(vm)
-    await vm.agent.remove_container(NAME)
+    await vm.agent.setup_pod(_pod(OTHER_MAC, SNAPSHOT_MAC, network=network, share=bool(share)))
+    await _live(vm, m.Rootfs(lower=m.Disk(target=SLOTS[0]), upper=m.Disk(target=SLOTS[1])), usual_mounts())
+    if share:
+        await in_thread(share.add, NAME, roots.folder, False)
+        await _live(vm, m.Rootfs(folder=NAME), [*usual_mounts(), FILE])
+        await in_thread(share.remove, NAME)
     await vm.agent.setup_pod(_pod(SNAPSHOT_MAC, OTHER_MAC, network=network, down=True))
     for empty in EMPTY:
         await guest.swap_disk(empty)
-    await vm.agent.stage(SLOTS, usual_mounts())  # with the container its disks went
+    await vm.agent.stage(SLOTS, usual_mounts())  # with the containers their disks went
 
 
 def usual_mounts() -> list[m.Mount]:
@@ -73,48 +81,67 @@ def _pod(mac: str, now: str, *, network: bool, share: bool = False, down: bool =
     )
 
 
-def _container() -> m.ContainerCreate:
-    return m.ContainerCreate(
+async def _live(vm: Vm, rootfs: m.Rootfs, mounts: list[m.Mount]) -> None:
+    create = m.ContainerCreate(
         id=NAME,
-        rootfs=m.Rootfs(lower=m.Disk(target=SLOTS[0]), upper=m.Disk(target=SLOTS[1])),
-        all_mounts=usual_mounts(),
+        rootfs=rootfs,
+        all_mounts=mounts,
         cgroup=m.Cgroup(memory_bytes=64 << 20, cpu_quota_us=100_000, cpu_period_us=100_000, pids=100),
         masked_paths=defaults.MASKED_PATHS,
         readonly_paths=defaults.READONLY_PATHS,
     )
-
-
-def _process(streams: m.StreamSet) -> m.ProcessStart:
-    granted = capabilities.resolve([], [], privileged=False)
-    return m.ProcessStart(
-        id=NAME,
-        container=NAME,
-        args=PROGRAM,
-        env=["PATH=/"],
-        first=True,
-        capabilities=granted,
-        seccomp=seccomp.compile(granted, arch.host().name),
-        streams=streams,
-    )
+    await vm.agent.create_container(create)
+    await _run(vm)
+    await vm.agent.remove_container(NAME)
 
 
 async def _run(vm: Vm) -> None:
-    agent = vm.agent
-    ended: asyncio.Future[ExitEvent] = asyncio.get_running_loop().create_future()
-    agent.on_exit = ended.set_result
-    stdout = agent.new_streams(2)
-    stderr = stdout + 1
-    await agent.start_process(_process(m.StreamSet(stdout=stdout, stderr=stderr)))
+    """The first process, and while it runs another one, as an engine asks for it."""
+    loop = asyncio.get_running_loop()
+    ends: dict[str, asyncio.Future[ExitEvent]] = {name: loop.create_future() for name in (NAME, ANOTHER)}
+    vm.agent.on_exit = lambda event: ends[event.process].set_result(event)
+    granted = capabilities.resolve([], [], privileged=False)
+    sets = m.CapabilitySets(bounding=granted, effective=granted, permitted=granted)
+    limits = [Rlimit(type="RLIMIT_NOFILE", soft=1024, hard=1024)]
     try:
         async with limit(RUN_S, vm.guest.waited_s):
-            for number in (stdout, stderr):
-                output = agent.output(number)
-                while data := await output.read():
-                    output.consumed(len(data))
-            status = (await ended).status
+            first = await _start(vm.agent, m.ProcessStart(**_usual(NAME), first=True, capabilities=granted))
+            more = m.ProcessStart(
+                **_usual(ANOTHER), capability_sets=sets, no_new_privs=True, umask=0o22, rlimits=limits
+            )
+            await _end(vm.agent, await _start(vm.agent, more), ends[ANOTHER])
+            await _end(vm.agent, first, ends[NAME])
     except TimeoutError:
         raise GuestSilent(f"cannot rehearse: the guest's program did not end within {RUN_S:g} s") from None
-    if status:
-        raise GuestError(f"cannot rehearse: the guest's program ended with status {status}")
-    agent.on_exit = None
-    await agent.forget_process(NAME)
+    vm.agent.on_exit = None
+
+
+def _usual(id: str) -> dict[str, Any]:
+    granted = capabilities.resolve([], [], privileged=False)
+    return {
+        "id": id,
+        "container": NAME,
+        "args": PROGRAM,
+        "env": ["PATH=/bin:/"],
+        "seccomp": seccomp.compile(granted, arch.host().name),
+    }
+
+
+async def _start(agent: AgentClient, wanted: m.ProcessStart) -> m.StreamSet:
+    stdin = agent.new_streams(3)
+    streams = m.StreamSet(stdin=stdin, stdout=stdin + 1, stderr=stdin + 2)
+    await agent.start_process(replace(wanted, streams=streams))
+    return streams
+
+
+async def _end(agent: AgentClient, streams: m.StreamSet, ended: "asyncio.Future[ExitEvent]") -> None:
+    """Say that there is no more for it to read, and hear all that it says."""
+    agent.input(streams.stdin).close()
+    for number in (streams.stdout, streams.stderr):
+        output = agent.output(number)
+        while data := await output.read():
+            output.consumed(len(data))
+    event = await ended
+    if event.status:
+        raise GuestError(f"cannot rehearse: the guest's program ended with status {event.status}")
+    await agent.forget_process(event.process)

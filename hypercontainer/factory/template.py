@@ -31,7 +31,7 @@ from hypercontainer.factory.base import (
     EMPTY,
     PoolInfo,
     PoolSpec,
-    RehearsalDisks,
+    RehearsalRoots,
     Shape,
     TemplateInfo,
     anonymous_config,
@@ -91,10 +91,10 @@ class Template:
 class TemplateFactory:
     """Implements factory.base.Factory."""
 
-    def __init__(self, hypervisor: Hypervisor, run_dir: Path, uid: int, disks: RehearsalDisks | None = None) -> None:
-        """Templates boot in new folders below `run_dir`, their VMM as user `uid`; they rehearse on `disks`."""
+    def __init__(self, hypervisor: Hypervisor, run_dir: Path, uid: int, roots: RehearsalRoots | None = None) -> None:
+        """Templates boot in new folders below `run_dir`, their VMM as user `uid`; they rehearse on `roots`."""
         need(hypervisor, Feature.SNAPSHOT, 'clone virtual machines, as factory = "template" or "cache" is to')
-        self._hypervisor, self._run_dir, self._uid, self._disks = hypervisor, run_dir, uid, disks
+        self._hypervisor, self._run_dir, self._uid, self._roots = hypervisor, run_dir, uid, roots
         self._templates: dict[Shape, asyncio.Task[Template]] = {}  # by shape; the one used last is last
         self._making: set[asyncio.Task[Template]] = set()
         self._troubles: dict[Shape, tuple[str, Trouble]] = {}  # of what failed; the oldest is first
@@ -281,7 +281,7 @@ class TemplateFactory:
             shutil.rmtree(folder, ignore_errors=True)
 
     async def _rehearse(self, vm: vms.Vm, config: VmConfig, folder: Path) -> None:
-        if self._disks is None:
+        if self._roots is None:
             await vm.agent.stage(SLOTS, usual_mounts())
         else:
-            await rehearse(vm, await self._disks(folder), network=bool(config.nics))
+            await rehearse(vm, await self._roots(folder), network=bool(config.nics))

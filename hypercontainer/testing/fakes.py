@@ -182,6 +182,12 @@ class FakeShare:
     def prepare(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
 
+    def add(self, name: str, source: Path, read_only: bool) -> None:
+        shutil.copytree(source, self.root / name)
+
+    def remove(self, name: str) -> None:
+        shutil.rmtree(self.root / name)
+
     def become(self, root: Path) -> None:
         self.dir.rename(root.parent)
 

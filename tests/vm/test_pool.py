@@ -45,8 +45,8 @@ async def waiting(driver: QemuHypervisor, config: VmConfig) -> AsyncIterator[Cac
     folder = Path(tempfile.mkdtemp(prefix="hyv"))
     folder.chmod(0o711)
 
-    async def disks(into: Path) -> Any:
-        return await rehearsal.disks(HYPERSTART, 512, folder / "scratch", into)
+    async def roots(into: Path) -> Any:
+        return await rehearsal.roots(HYPERSTART, 512, folder / "scratch", into)
 
     def uids() -> Iterator[int]:
         return itertools.count(UID + 5_000)
@@ -54,8 +54,8 @@ async def waiting(driver: QemuHypervisor, config: VmConfig) -> AsyncIterator[Cac
     def share(name: str) -> Share:
         return Share(folder / "shares" / name)
 
-    templates = TemplateFactory(driver, folder, UID + 10_000, disks)
-    factory = CacheFactory(templates, DirectFactory(driver), driver, folder, uids, share, disks)
+    templates = TemplateFactory(driver, folder, UID + 10_000, roots)
+    factory = CacheFactory(templates, DirectFactory(driver), driver, folder, uids, share, roots)
     await factory.init([PoolSpec(config=config, template=True, cache=1)])
     assert [pool.waiting for pool in factory.pools()] == [1]
     yield factory

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import tarfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -16,14 +16,14 @@ import msgspec
 import pytest
 
 from hypercontainer.engine import rehearsal
-from hypercontainer.factory.base import Factory, PoolSpec
+from hypercontainer.factory.base import Factory, PoolSpec, Roots
 from hypercontainer.factory.cache import CacheFactory
 from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.factory.template import TemplateFactory
 from hypercontainer.hypervisor.base import SharedFolder, VmConfig
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
 from hypercontainer.lib import files
-from hypercontainer.model.record import DiskRecord, PodRecord, RootfsRecord
+from hypercontainer.model.record import PodRecord, RootfsRecord
 from hypercontainer.sandbox import agent_requests, rootfs
 from hypercontainer.sandbox.site import Boot, Limits, Site
 from hypercontainer.storage.mounted import MountedVolumes
@@ -248,14 +248,14 @@ async def test_what_a_container_can_do_in_a_folder_of_the_host(house: Household,
 
 @pytest.fixture
 async def pool(driver: QemuHypervisor, direct: Site, boots: VmConfig, tmp_path: Path) -> AsyncIterator[CacheFactory]:
-    async def disks(into: Path) -> Sequence[DiskRecord]:
-        return await rehearsal.disks(HYPERSTART, direct.limits.scratch_mib, direct.scratches, into)
+    async def roots(into: Path) -> Roots:
+        return await rehearsal.roots(HYPERSTART, direct.limits.scratch_mib, direct.scratches, into)
 
     def share(name: str) -> Share:
         return Share(direct.share_dir(name))
 
-    templates, uids = TemplateFactory(driver, direct.run_dir(""), UID + 10_000, disks), itertools.count(UID + 20_000)
-    factory = CacheFactory(templates, DirectFactory(driver), driver, direct.run_dir(""), lambda: uids, share, disks)
+    templates, uids = TemplateFactory(driver, direct.run_dir(""), UID + 10_000, roots), itertools.count(UID + 20_000)
+    factory = CacheFactory(templates, DirectFactory(driver), driver, direct.run_dir(""), lambda: uids, share, roots)
     yield factory
     await factory.close()
 

@@ -5,21 +5,20 @@ import errno
 import fcntl
 import gc
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hypercontainer.errors import GuestDied, GuestSilent
-from hypercontainer.factory.base import EMPTY
+from hypercontainer.factory.base import EMPTY, Roots
 from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.factory.sealed import SealedFile
 from hypercontainer.factory.template import KEPT, KEPT_IN_ALL, TemplateFactory
 from hypercontainer.factory.trouble import LASTING, Trouble
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, SharedFolder, VmConfig
 from hypercontainer.lib.trace import Timings
-from hypercontainer.model.record import DiskRecord
 from hypercontainer.testing.contract import FactoryContract, made
 from hypercontainer.testing.fakes import FakeAgent, FakeHypervisor, Refused
 
@@ -253,10 +252,10 @@ async def test_many_clones_of_one_bad_template_count_as_one_failure(
 async def test_a_full_disk_spoils_no_shape_for_good(
     hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path, tmp_path: Path
 ) -> None:
-    async def disks(folder: Path) -> Sequence[DiskRecord]:
+    async def roots(folder: Path) -> Roots:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    factory = TemplateFactory(hypervisor, tmp_path / "templates", UID, disks)
+    factory = TemplateFactory(hypervisor, tmp_path / "templates", UID, roots)
     for _ in range(2):  # each is tried, and booted
         async with made(factory, config, run_dir) as vm:
             await vm.agent.ping()
