@@ -10,6 +10,7 @@ PREFIX ?= /opt/hypercontainer
 BINDIR ?= /usr/local/bin
 DOCKER_SOCK ?=
 SECONDS ?= 60
+OCI_QUICK := bad_input exit_codes lifecycle mounts state sysctl
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-test setup-interop setup-bench setup-clients demo install test fresh check style unit vm interop oci conformance bench density fuzz soak guest kernel format clean
@@ -60,6 +61,7 @@ vm: setup-test  ## the tests that boot guests
 
 interop: setup-clients  ## set up docker, podman, containerd and their clients, then what they and hyperd say to each other
 	$(PYTEST) $(AT_ONCE) -v --durations=30 -m docker tests/interop
+	$(PYTEST) $(AT_ONCE) --durations=30 $(OCI_QUICK:%=tests/oci/test_%.py)
 
 oci: setup-test setup-interop  ## the black-box suite of OCI runtimes, on runc, crun and runv (RUNTIME=/path/to/another)
 	$(PYTEST) tests/oci $(if $(RUNTIME),--runtime $(RUNTIME))

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Makes clients and engines that Debian does not have, and the image that the stacks of tests/interop run, in .cache.
 #
-#     tools/clients.sh [NAME]...    all but Traefik, CRI-O and containerd2, which take their time, when none is named
+#     tools/clients.sh [NAME]...    all but Traefik and containerd2, which take their time, when none is named
 #
 # What is there in its version is left alone. One that cannot be made here says so, and its tests are skipped.
 set -euo pipefail
@@ -120,7 +120,7 @@ make_crio() {  # from its own sources, whose sums of what it needs are in there
     ! made crio $crio || return 0
     go_is_here
     have cc gcc libc6-dev
-    say "CRI-O $crio, by Go's module proxy (3 minutes of one processor)"
+    say "CRI-O $crio, by Go's module proxy (at most 4 minutes of one processor)"
     begin crio
     local sources tags=containers_image_openpgp,exclude_graphdriver_btrfs
     sources=$(go mod download -json github.com/cri-o/cri-o@$crio | sed -n 's/.*"Dir": "\(.*\)",/\1/p')
@@ -175,7 +175,7 @@ make_corpus() {
 }
 
 [ "${1:-}" != --make ] || { "make_$2"; exit; }
-[ $# != 0 ] || set -- testcontainers dockerode gitlab-ci-local corpus docker ryuk act crictl
+[ $# != 0 ] || set -- testcontainers dockerode gitlab-ci-local corpus docker ryuk act crictl crio
 for name; do
     "$0" --make "$name" || say "$name cannot be made here: its tests are skipped"  # a process of its own: set -e holds in it
 done

@@ -109,7 +109,7 @@ def engine(
                 daemon.ok(*SPACE, "image", "import", str(archive))
             yield daemon
     elif not CRIO.exists():
-        pytest.skip("there is no CRI-O: run `tools/clients.sh crio`")
+        pytest.skip("there is no CRI-O: run `make interop`")
     else:
         with crio(f"{shared_hyperd.bin}/runv --host {socket}", *images) as running:
             yield running
