@@ -292,7 +292,7 @@ class Supervisor:
     async def _follow(self, pod: Pod, container: Container, stand_in: StandInRecord) -> None:
         """End a container with what stands for it: who kills a container's process wants that."""
         await proc.gone(stand_in.process.pid, stand_in.process.start_time)
-        if container.alive or container.prepared:
+        if container.alive or container.prepared or container.begins:
             log.info("container %s is killed: its stand-in is gone", container.record.name)
             await pod.kill(container)
 

@@ -93,6 +93,11 @@ class Container:
         return self.record.state in RUNNING
 
     @property
+    def begins(self) -> bool:
+        """Its first process is asked for, which may wait for its hooks."""
+        return self.exit is not None and not self.exit.done() and not self.alive and not self.prepared
+
+    @property
     def awaited(self) -> bool:
         """Another engine has made it, in a machine that is there for it, and starts it later."""
         return self.record.bundle is not None and self.record.state == "created"

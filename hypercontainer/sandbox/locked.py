@@ -100,6 +100,7 @@ class LockedPod:
         with files.telling(f"start {container.record.name}"):
             await self.enter(container, trace)
             linked = self.supervisor.linked(self.record, container.record)
+            self.supervisor.prepared(self.pod, container)  # its stand-in may go while its hooks run
             async with self.machine.lent(container.record, saved) as restore:
                 await container.run(self.machine.running(), trace, self.machine.save, linked, restore)
         self.machine.note()

@@ -228,11 +228,12 @@ class Pod:
                     await locked.end(container)
         if self.machine.unreached:
             await self._end_unreached(container)
-        if not (container.running or container.prepared) or container.exit is None:
+        if not (container.running or container.prepared or container.begins) or container.exit is None:
             return
         ended = container.exit
         container.record.stopped_by_user = True
-        await self._wake_to_end()
+        if not container.begins:  # whose start has the lock
+            await self._wake_to_end()
         try:
             async with asyncio.timeout(obey_s):
                 await self.signal(container, SIGKILL)

@@ -1,12 +1,15 @@
 """Hooks: when, where, with what; and what becomes of a container whose hooks fail."""
 
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.oci.bundle import Bundle
+from tests.oci.reaper import LIMIT_S, finish
 from tests.oci.runtime import Runtime
 
 ALL = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
@@ -19,6 +22,14 @@ def logged(oci: Runtime) -> Path:
     log = oci.path("log")
     log.mkdir()
     return log
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Of what a container does with a file, which nobody tells."""
+    deadline = time.monotonic() + LIMIT_S
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def told(oci: Runtime, kind: str, bundle: Bundle) -> dict[str, Any]:
@@ -216,6 +227,24 @@ def test_a_hook_that_hangs_inside_is_ended(oci: Runtime) -> None:
     assert container.out.rest() == ""
     assert container.wait() != 0
     assert container.state()["status"] == "stopped"
+
+
+@pytest.mark.parametrize("verb", ["kill", "delete"])
+def test_who_waits_for_a_hook_inside_can_be_ended(oci: Runtime, verb: str) -> None:
+    """One without a timeout, which nobody else ends."""
+    bundle, log = oci.bundle("echo", "ran"), logged(oci)
+    bundle.mount("/log", log, "bind")
+    bundle.hook("startContainer", "touch /log/begun; exec sleep 1000000")
+    container = oci.create(bundle)
+    starting = oci.spawn("start", container.id)
+    until((log / "begun").exists)
+    if verb == "kill":
+        container.kill("KILL")
+        assert container.wait() == 137
+    assert oci.call("delete", "--force", container.id).status == 0
+    assert container.out.rest() == ""
+    finish(starting)
+    oci.no("state", container.id)
 
 
 @pytest.mark.parametrize("how", ["exit 3", "exec sleep 1000000"])
