@@ -10,15 +10,27 @@ import time
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 from tests.interop.differ import Answer, Normaliser, differences
+from tests.interop.dockerd import DOCKER, DOCKERD, Dockerd, dockerd
 
 TABLE = Path(__file__).with_suffix(".toml")
 RUNTIMES = Path(__file__).with_name("runtime_table.toml")
+VERSION = "docker 20.10"  # which the tables are about
+MARKS = [
+    pytest.mark.interop,
+    pytest.mark.docker,
+    pytest.mark.vm,
+    pytest.mark.skipif(os.geteuid() != 0, reason="dockerd and hyperd are root's"),
+    pytest.mark.skipif(not (DOCKERD.exists() and DOCKER.exists()), reason="docker.io is not installed"),
+]
 LIMIT_S = 300  # of one row, on a busy machine
 LATE = 124
 # What `docker` and `api` are in a row; bash reads it before the row.
@@ -38,6 +50,17 @@ docker network rm $(docker network ls -q --filter type=custom)
 docker image prune -af
 docker load -qi "$image"
 """
+
+
+def daemon(stack: ExitStack, *, flags: Sequence[str] = (), env: Mapping[str, str] = {}) -> Dockerd:
+    """A dockerd for a table until `stack` ends; a test is skipped where none runs, or another one."""
+    try:
+        made = stack.enter_context(dockerd(network=True, flags=flags, env=env))
+    except OSError as e:
+        pytest.skip(f"dockerd does not run here: {e}")
+    if not made.version().startswith(VERSION):
+        pytest.skip(f"{made.version()} is not {VERSION}, which the table is about")
+    return made
 
 
 class Row(NamedTuple):

@@ -1,6 +1,5 @@
 """Docker's commands and calls, row by row: hyperd answers as dockerd 20.10, but for reasons that are written down."""
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,28 +9,15 @@ import pytest
 from hypercontainer.testing.daemon import private_daemon
 from tests.interop import docker_table
 from tests.interop.docker_table import Both, Engine, Row
-from tests.interop.dockerd import DOCKER, DOCKERD, dockerd
 
 TABLE = docker_table.read()
-VERSION = "docker 20.10"
-pytestmark = [
-    pytest.mark.interop,
-    pytest.mark.docker,
-    pytest.mark.vm,
-    pytest.mark.skipif(os.geteuid() != 0, reason="dockerd and hyperd are root's"),
-    pytest.mark.skipif(not (DOCKERD.exists() and DOCKER.exists()), reason="docker.io is not installed"),
-]
+pytestmark = docker_table.MARKS
 
 
 @pytest.fixture(scope="module")
 def both(kernels: Path, busybox_archive: Path) -> Iterator[Both]:
     with ExitStack() as stack:
-        try:
-            docker = stack.enter_context(dockerd(network=True))
-        except OSError as e:
-            pytest.skip(f"dockerd does not run here: {e}")
-        if not docker.version().startswith(VERSION):
-            pytest.skip(f"{docker.version()} is not {VERSION}, which the table is about")
+        docker = docker_table.daemon(stack)
         hyper = stack.enter_context(private_daemon(kernels, {"accelerator": "tcg", "memory_mib": 256}))
         theirs = Engine("docker", docker.socket, {str(docker.folder / "data"): "<root>"}, docker.inside)
         ours = Engine("hyper", hyper.folder / "hyper-docker.sock", {str(hyper.root): "<root>"})

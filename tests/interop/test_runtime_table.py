@@ -1,6 +1,5 @@
 """docker's containers, row by row: by runv they are as by runc, but for reasons that are written down."""
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,17 +9,9 @@ import pytest
 from hypercontainer.testing.daemon import Value, private_daemon
 from tests.interop import docker_table
 from tests.interop.docker_table import RUNTIMES, Both, Engine, Row
-from tests.interop.dockerd import DOCKER, DOCKERD, dockerd
 
 TABLE = docker_table.read(RUNTIMES, ("runc", "runv"))
-VERSION = "docker 20.10"
-pytestmark = [
-    pytest.mark.interop,
-    pytest.mark.docker,
-    pytest.mark.vm,
-    pytest.mark.skipif(os.geteuid() != 0, reason="dockerd and hyperd are root's"),
-    pytest.mark.skipif(not (DOCKERD.exists() and DOCKER.exists()), reason="docker.io is not installed"),
-]
+pytestmark = docker_table.MARKS
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +25,7 @@ def both(kernels: Path, busybox_archive: Path) -> Iterator[Both]:
         engines = []
         for runtime in TABLE.names:
             flags = ["--add-runtime", f"runv={hyper.bin}/runv", "--default-runtime", runtime]
-            try:
-                daemon = stack.enter_context(dockerd(network=True, flags=flags, env=env))
-            except OSError as e:
-                pytest.skip(f"dockerd does not run here: {e}")
-            if not daemon.version().startswith(VERSION):
-                pytest.skip(f"{daemon.version()} is not {VERSION}, which the table is about")
+            daemon = docker_table.daemon(stack, flags=flags, env=env)
             assert daemon.ctl("load", "-i", str(busybox_archive)).status == 0
             engines.append(Engine(runtime, daemon.socket, {str(daemon.folder): "<root>"}, daemon.inside))
         yield Both(TABLE, engines[0], engines[1], busybox_archive)
