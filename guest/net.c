@@ -5,8 +5,10 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/fib_rules.h>
 #include <linux/if_addr.h>
 #include <linux/if_link.h>
+#include <linux/neighbour.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
@@ -15,7 +17,11 @@
 #include <string.h>
 #include <sys/socket.h>
 
-enum { LINK_WAIT_MS = 2000, REPLY_MAX = 32768, LINKS_MAX = 64 };
+enum {
+	LINK_WAIT_MS = 2000, REPLY_MAX = 32768, LINKS_MAX = 64,
+	HOPS_MAX = 8, METRICS_MAX = 16,		/* of a route: what a message has room for */
+	NEIGHBOURS_MAX = 128,
+};
 
 /* A request is built in this, attribute by attribute. */
 struct message {
@@ -374,7 +380,7 @@ static int set_addresses(int index, const struct json *wanted, struct error *err
 struct interface {
 	const char *mac, *hardware, *name;
 	int64_t mtu;
-	const struct json *addresses;
+	const struct json *addresses, *neighbours;
 	bool down;
 };
 
@@ -391,13 +397,82 @@ static int parse_mac(const char *text, uint8_t mac[6], struct error *err)
 	return 0;
 }
 
+struct neighbour {
+	const char *address, *mac;
+};
+
+struct staying {
+	int index;
+	struct address list[NEIGHBOURS_MAX];
+	size_t count;
+};
+
+static void see_neighbour(const struct nlmsghdr *h, void *data)
+{
+	struct staying *staying = data;
+	const struct ndmsg *body = NLMSG_DATA(h);
+	int left = (int)(h->nlmsg_len - NLMSG_LENGTH(sizeof(*body)));
+	struct address a = { .family = body->ndm_family };
+
+	if (h->nlmsg_type != RTM_NEWNEIGH || body->ndm_ifindex != staying->index || !(body->ndm_state & NUD_PERMANENT) ||
+	    (a.family != AF_INET && a.family != AF_INET6) || staying->count == COUNT(staying->list))
+		return;
+	for (struct rtattr *r = (void *)((char *)body + NLMSG_ALIGN(sizeof(*body))); RTA_OK(r, left); r = RTA_NEXT(r, left))
+		if (r->rta_type == NDA_DST && RTA_PAYLOAD(r) == address_bytes(&a)) {
+			memcpy(a.bytes, RTA_DATA(r), address_bytes(&a));
+			staying->list[staying->count++] = a;
+		}
+}
+
+static int change_neighbour(int type, int flags, int index, const struct address *a, const uint8_t mac[6])
+{
+	struct message m;
+	struct ndmsg *body = begin(&m, type, flags, sizeof(*body));
+
+	*body = (struct ndmsg){ .ndm_family = a->family, .ndm_ifindex = index, .ndm_state = NUD_PERMANENT };
+	attribute(&m, NDA_DST, a->bytes, address_bytes(a));
+	if (mac)
+		attribute(&m, NDA_LLADDR, mac, 6);
+	return change(&m);
+}
+
+/* Those that stay, in place of those of before. */
+static int set_neighbours(int index, const struct json *wanted, struct error *err)
+{
+	static const struct field fields[] = {
+		NEEDED(struct neighbour, address, JSON_STRING), NEEDED(struct neighbour, mac, JSON_STRING),
+	};
+	static struct staying staying;
+	struct message m;
+
+	staying = (struct staying){ .index = index };
+	begin(&m, RTM_GETNEIGH, NLM_F_DUMP, sizeof(struct ndmsg));
+	if (ask(&m, see_neighbour, &staying) < 0)
+		return fail(err, errno, "list neighbours");
+	for (size_t i = 0; i < staying.count; i++)
+		if (change_neighbour(RTM_DELNEIGH, 0, index, &staying.list[i], NULL) < 0 && errno != ENOENT)
+			return fail(err, errno, "remove a neighbour");
+	for (const struct json *w = json_first(wanted); w; w = w->next) {
+		struct neighbour n = { 0 };
+		struct address a;
+		uint8_t mac[6];
+
+		if (json_fields(w, fields, COUNT(fields), &n, err) < 0 || parse_address(n.address, &a, err) < 0 ||
+		    parse_mac(n.mac, mac, err) < 0)
+			return -1;
+		if (change_neighbour(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, index, &a, mac) < 0)
+			return fail(err, errno, "add neighbour %.60s", n.address);
+	}
+	return 0;
+}
+
 static int setup_interface(const struct json *json, struct error *err)
 {
 	static const struct field fields[] = {
 		NEEDED(struct interface, mac, JSON_STRING), FIELD(struct interface, hardware, JSON_STRING),
 		NEEDED(struct interface, name, JSON_STRING),
 		FIELD(struct interface, mtu, JSON_NUMBER), NEEDED(struct interface, addresses, JSON_ARRAY),
-		FIELD(struct interface, down, JSON_BOOL),
+		FIELD(struct interface, down, JSON_BOOL), FIELD(struct interface, neighbours, JSON_ARRAY),
 	};
 	struct interface i = { 0 };
 	struct link link;
@@ -413,7 +488,9 @@ static int setup_interface(const struct json *json, struct error *err)
 		return -1;
 	if (link.up && !i.down && memcmp(link.mac, mac, sizeof(mac)) && move_link_local(link.index, mac, err) < 0)
 		return -1;
-	return set_addresses(link.index, i.addresses, err);
+	if (set_addresses(link.index, i.addresses, err) < 0)
+		return -1;
+	return i.down || !i.neighbours ? 0 : set_neighbours(link.index, i.neighbours, err);
 }
 
 /* For good: the host takes its device away next. In a test there is none, and the link itself goes. */
@@ -445,8 +522,10 @@ static int remove_interface(const uint8_t mac[6], struct error *err)
 }
 
 struct route {
-	const char *dst, *gateway, *device;
-	int64_t family;
+	const char *dst, *gateway, *device, *kind, *source;
+	int64_t family, table, metric;
+	const struct json *metrics, *hops;
+	bool onlink, gone;
 };
 
 /* Both ends of a route are of one family; what is not said of one follows from the other. */
@@ -462,9 +541,140 @@ static int parse_route(const struct route *r, struct address *dst, struct addres
 		gateway->family = dst->family;
 	if ((r->family && r->family != (gateway->family == AF_INET ? 4 : 6)) || dst->family != gateway->family)
 		return fail(err, EINVAL, "route %.60s via %.60s: the families differ", r->dst, r->gateway);
-	if (!*r->gateway && !*r->device)
+	if (!*r->gateway && !*r->device && !*r->kind && !json_first(r->hops))
 		return fail(err, EINVAL, "route %.60s: by no gateway and no device", r->dst);
 	return 0;
+}
+
+/* What it is to whom it leads nowhere; "": it leads somewhere. */
+static int parse_kind(const char *kind, uint8_t *type, struct error *err)
+{
+	static const struct { const char *name; uint8_t type; } kinds[] = {
+		{ "", RTN_UNICAST }, { "blackhole", RTN_BLACKHOLE }, { "unreachable", RTN_UNREACHABLE },
+		{ "prohibit", RTN_PROHIBIT }, { "throw", RTN_THROW },
+	};
+
+	for (size_t i = 0; i < COUNT(kinds); i++)
+		if (!strcmp(kind, kinds[i].name)) {
+			*type = kinds[i].type;
+			return 0;
+		}
+	return fail(err, EINVAL, "make a route of kind '%.32s'", kind);
+}
+
+static int add_device(struct message *m, const char *name, struct error *err)
+{
+	uint32_t index = if_nametoindex(name);
+
+	if (!index)
+		return fail(err, errno, "find the network interface %.32s", name);
+	attribute(m, RTA_OIF, &index, sizeof(index));
+	return 0;
+}
+
+/* RTAX_… and its value, one after the other. */
+static int add_metrics(struct message *m, const struct json *metrics, struct error *err)
+{
+	uint32_t values[METRICS_MAX + 2] = { 0 };
+	char nested[METRICS_MAX * 8] __attribute__((aligned(4)));
+	size_t length = 0;
+
+	if (json_all(metrics, JSON_NUMBER, "metrics", err) < 0)
+		return -1;
+	if (metrics && metrics->count % 2)
+		return fail(err, EINVAL, "read metrics of a route: one has no value");
+	for (const struct json *key = json_first(metrics); key; key = key->next->next) {
+		if (json_range("metric", key->number, 1, METRICS_MAX + 1, err) < 0 ||
+		    json_range("value of a metric", key->next->number, 0, UINT32_MAX, err) < 0)
+			return -1;
+		values[key->number] = (uint32_t)key->next->number;
+	}
+	for (uint16_t key = 1; key <= METRICS_MAX + 1; key++) {
+		struct rtattr *a = (struct rtattr *)(nested + length);
+
+		if (!values[key] || length + 8 > sizeof(nested))
+			continue;
+		a->rta_type = key;
+		a->rta_len = RTA_LENGTH(4);
+		memcpy(RTA_DATA(a), &values[key], 4);
+		length += 8;
+	}
+	if (length)
+		attribute(m, RTA_METRICS, nested, length);
+	return 0;
+}
+
+struct hop {
+	const char *gateway, *device;
+	int64_t weight;
+};
+
+static int add_hops(struct message *m, const struct json *hops, uint8_t family, struct error *err)
+{
+	static const struct field fields[] = {
+		NEEDED(struct hop, gateway, JSON_STRING), NEEDED(struct hop, device, JSON_STRING),
+		NEEDED(struct hop, weight, JSON_NUMBER),
+	};
+	char nested[HOPS_MAX * (sizeof(struct rtnexthop) + RTA_SPACE(16))] __attribute__((aligned(4)));
+	size_t length = 0;
+
+	if (hops && hops->count > HOPS_MAX)
+		return fail(err, E2BIG, "make a route of %u gateways", hops->count);
+	for (const struct json *json = json_first(hops); json; json = json->next) {
+		struct rtnexthop *next = (struct rtnexthop *)(nested + length);
+		struct rtattr *a = (struct rtattr *)(next + 1);
+		struct hop hop = { 0 };
+		struct address gateway;
+
+		if (json_fields(json, fields, COUNT(fields), &hop, err) < 0 ||
+		    json_range("weight", hop.weight, 1, 256, err) < 0 || parse_address(hop.gateway, &gateway, err) < 0)
+			return -1;
+		if (gateway.family != family)
+			return fail(err, EINVAL, "route by gateway %.60s: the families differ", hop.gateway);
+		*next = (struct rtnexthop){ .rtnh_hops = (uint8_t)(hop.weight - 1),
+					    .rtnh_ifindex = (int)if_nametoindex(hop.device) };
+		if (!next->rtnh_ifindex)
+			return fail(err, errno, "find the network interface %.32s", hop.device);
+		a->rta_type = RTA_GATEWAY;
+		a->rta_len = (uint16_t)RTA_LENGTH(address_bytes(&gateway));
+		memcpy(RTA_DATA(a), gateway.bytes, address_bytes(&gateway));
+		next->rtnh_len = (uint16_t)(sizeof(*next) + RTA_SPACE(address_bytes(&gateway)));
+		length += next->rtnh_len;
+	}
+	if (length)
+		attribute(m, RTA_MULTIPATH, nested, length);
+	return 0;
+}
+
+static int route_message(struct message *m, const struct route *r, struct error *err)
+{
+	struct address gateway = { 0 }, dst = { 0 }, source;
+	uint32_t table = r->table ? (uint32_t)r->table : RT_TABLE_MAIN, metric = (uint32_t)r->metric;
+	struct rtmsg *body;
+	uint8_t type;
+
+	if (parse_route(r, &dst, &gateway, err) < 0 || parse_kind(r->kind, &type, err) < 0)
+		return -1;
+	body = begin(m, r->gone ? RTM_DELROUTE : RTM_NEWROUTE, r->gone ? 0 : NLM_F_CREATE | NLM_F_REPLACE, sizeof(*body));
+	*body = (struct rtmsg){ .rtm_family = dst.family, .rtm_dst_len = dst.prefix, .rtm_protocol = RTPROT_STATIC,
+				.rtm_table = table < 256 ? (uint8_t)table : RT_TABLE_UNSPEC, .rtm_type = type,
+				.rtm_scope = *r->device && !*r->gateway ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE,
+				.rtm_flags = r->onlink ? RTNH_F_ONLINK : 0 };
+	attribute(m, RTA_TABLE, &table, sizeof(table));
+	if (dst.prefix)
+		attribute(m, RTA_DST, dst.bytes, address_bytes(&dst));
+	if (*r->gateway)
+		attribute(m, RTA_GATEWAY, gateway.bytes, address_bytes(&gateway));
+	if (metric)
+		attribute(m, RTA_PRIORITY, &metric, sizeof(metric));
+	if (*r->source) {
+		if (parse_address(r->source, &source, err) < 0)
+			return -1;
+		attribute(m, RTA_PREFSRC, source.bytes, address_bytes(&source));
+	}
+	if (*r->device && add_device(m, r->device, err) < 0)
+		return -1;
+	return add_metrics(m, r->metrics, err) < 0 ? -1 : add_hops(m, r->hops, dst.family, err);
 }
 
 static int setup_route(const struct json *json, struct error *err)
@@ -472,31 +682,72 @@ static int setup_route(const struct json *json, struct error *err)
 	static const struct field fields[] = {
 		NEEDED(struct route, dst, JSON_STRING), NEEDED(struct route, gateway, JSON_STRING),
 		FIELD(struct route, family, JSON_NUMBER), FIELD(struct route, device, JSON_STRING),
+		FIELD(struct route, kind, JSON_STRING), FIELD(struct route, table, JSON_NUMBER),
+		FIELD(struct route, metric, JSON_NUMBER), FIELD(struct route, source, JSON_STRING),
+		FIELD(struct route, metrics, JSON_ARRAY), FIELD(struct route, onlink, JSON_BOOL),
+		FIELD(struct route, hops, JSON_ARRAY), FIELD(struct route, gone, JSON_BOOL),
 	};
-	struct route r = { .device = "" };
-	struct address gateway = { 0 }, dst = { 0 };
+	struct route r = { .device = "", .kind = "", .source = "" };
 	struct message m;
-	struct rtmsg *body;
 
-	if (json_fields(json, fields, COUNT(fields), &r, err) < 0 || parse_route(&r, &dst, &gateway, err) < 0)
+	if (json_fields(json, fields, COUNT(fields), &r, err) < 0 ||
+	    json_range("table", r.table, 0, UINT32_MAX, err) < 0 ||
+	    json_range("metric", r.metric, 0, UINT32_MAX, err) < 0 || route_message(&m, &r, err) < 0)
 		return -1;
-	body = begin(&m, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, sizeof(*body));
-	*body = (struct rtmsg){ .rtm_family = dst.family, .rtm_dst_len = dst.prefix, .rtm_table = RT_TABLE_MAIN,
-				.rtm_protocol = RTPROT_STATIC, .rtm_type = RTN_UNICAST,
-				.rtm_scope = *r.gateway ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK };
-	if (dst.prefix)
-		attribute(&m, RTA_DST, dst.bytes, address_bytes(&dst));
-	if (*r.gateway)
-		attribute(&m, RTA_GATEWAY, gateway.bytes, address_bytes(&gateway));
-	if (*r.device) {
-		uint32_t index = if_nametoindex(r.device);
-
-		if (!index)
-			return fail(err, errno, "find the network interface %.32s", r.device);
-		attribute(&m, RTA_OIF, &index, sizeof(index));
-	}
-	if (change(&m) < 0)
+	if (change(&m) < 0 && !(r.gone && errno == ESRCH))
 		return fail(err, errno, "route %.60s via %.60s", r.dst, *r.gateway ? r.gateway : r.device);
+	return 0;
+}
+
+struct rule {
+	const char *source, *dst;
+	int64_t family, priority, table;
+	bool gone;
+};
+
+static int add_prefix(struct message *m, int type, const char *text, uint8_t family, uint8_t *length, struct error *err)
+{
+	struct address a;
+
+	if (!*text)
+		return 0;
+	if (parse_address(text, &a, err) < 0)
+		return -1;
+	if (a.family != family)
+		return fail(err, EINVAL, "make a rule for %.60s: the families differ", text);
+	*length = a.prefix;
+	attribute(m, type, a.bytes, address_bytes(&a));
+	return 0;
+}
+
+static int setup_rule(const struct json *json, struct error *err)
+{
+	static const struct field fields[] = {
+		NEEDED(struct rule, family, JSON_NUMBER), NEEDED(struct rule, priority, JSON_NUMBER),
+		NEEDED(struct rule, table, JSON_NUMBER), FIELD(struct rule, source, JSON_STRING),
+		FIELD(struct rule, dst, JSON_STRING), FIELD(struct rule, gone, JSON_BOOL),
+	};
+	struct rule r = { .source = "", .dst = "" };
+	struct message m;
+	struct fib_rule_hdr *body;
+	uint32_t priority, table;
+
+	if (json_fields(json, fields, COUNT(fields), &r, err) < 0 ||
+	    json_range("priority", r.priority, 0, UINT32_MAX, err) < 0 ||
+	    json_range("table", r.table, 1, UINT32_MAX, err) < 0)
+		return -1;
+	priority = (uint32_t)r.priority;
+	table = (uint32_t)r.table;
+	body = begin(&m, r.gone ? RTM_DELRULE : RTM_NEWRULE, r.gone ? 0 : NLM_F_CREATE | NLM_F_EXCL, sizeof(*body));
+	*body = (struct fib_rule_hdr){ .family = r.family == 6 ? AF_INET6 : AF_INET, .action = FR_ACT_TO_TBL,
+				       .table = table < 256 ? (uint8_t)table : RT_TABLE_UNSPEC };
+	attribute(&m, FRA_PRIORITY, &priority, sizeof(priority));
+	attribute(&m, FRA_TABLE, &table, sizeof(table));
+	if (add_prefix(&m, FRA_SRC, r.source, body->family, &body->src_len, err) < 0 ||
+	    add_prefix(&m, FRA_DST, r.dst, body->family, &body->dst_len, err) < 0)
+		return -1;
+	if (change(&m) < 0 && errno != (r.gone ? ENOENT : EEXIST))
+		return fail(err, errno, "rule %u for table %u", priority, table);
 	return 0;
 }
 
@@ -512,13 +763,16 @@ int net_remove(const struct json *macs, struct error *err)
 	return 0;
 }
 
-int net_setup(const struct json *interfaces, const struct json *routes, struct error *err)
+int net_setup(const struct json *interfaces, const struct json *routes, const struct json *rules, struct error *err)
 {
 	for (const struct json *i = json_first(interfaces); i; i = i->next)
 		if (setup_interface(i, err) < 0)
 			return -1;
 	for (const struct json *r = json_first(routes); r; r = r->next)
 		if (setup_route(r, err) < 0)
+			return -1;
+	for (const struct json *r = json_first(rules); r; r = r->next)
+		if (setup_rule(r, err) < 0)
 			return -1;
 	return 0;
 }

@@ -26,7 +26,7 @@ bool pod_is_set;
 
 struct setup_args {
 	const char *hostname, *entropy, *share;
-	const struct json *removed, *interfaces, *routes, *nameserver, *dns, *hosts, *sysctls;
+	const struct json *removed, *interfaces, *routes, *rules, *nameserver, *dns, *hosts, *sysctls;
 	bool share_pid, resolver;
 	int64_t time_ns;
 };
@@ -133,7 +133,7 @@ static int setup(const struct setup_args *a, struct error *err)
 	if (a->entropy && *a->entropy && add_entropy(a->entropy, err) < 0)
 		return -1;
 	if ((a->hostname && names_set_hostname(a->hostname, err) < 0) || set_sysctls(a->sysctls, err) < 0 ||
-	    net_remove(a->removed, err) < 0 || net_setup(a->interfaces, a->routes, err) < 0 ||
+	    net_remove(a->removed, err) < 0 || net_setup(a->interfaces, a->routes, a->rules, err) < 0 ||
 	    nameserver_set(a->nameserver, err) < 0 || (a->resolver && relay_resolver(err) < 0) ||
 	    names_set_dns(a->dns, err) < 0 ||
 	    names_set_hosts(a->hosts, err) < 0 || (a->share && mount_share(a->share, err) < 0))
@@ -151,7 +151,8 @@ int op_pod_setup(const struct call *call, const struct json *args, struct buffer
 {
 	static const struct field fields[] = {
 		FIELD(struct setup_args, hostname, JSON_STRING), FIELD(struct setup_args, interfaces, JSON_ARRAY),
-		FIELD(struct setup_args, routes, JSON_ARRAY), FIELD(struct setup_args, dns, JSON_OBJECT),
+		FIELD(struct setup_args, routes, JSON_ARRAY), FIELD(struct setup_args, rules, JSON_ARRAY),
+		FIELD(struct setup_args, dns, JSON_OBJECT),
 		FIELD(struct setup_args, hosts, JSON_ARRAY), FIELD(struct setup_args, time_ns, JSON_NUMBER),
 		FIELD(struct setup_args, entropy, JSON_STRING), FIELD(struct setup_args, sysctls, JSON_OBJECT),
 		FIELD(struct setup_args, share_pid, JSON_BOOL), FIELD(struct setup_args, share, JSON_STRING),

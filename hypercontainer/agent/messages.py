@@ -63,6 +63,7 @@ DEVICE_RULES = Feature("device-rules", "rule who may use which devices")
 USERS = Feature("users", "give the container a user namespace of its own")
 PROPAGATION = Feature("propagation", "choose how mounts of a root file system spread")
 CHECKPOINT = Feature("checkpoint", "save or restore the processes of a container")
+ROUTING = Feature("routing", "route by tables, rules, several gateways or metrics")
 HANG_UP = Feature("hang-up", "tell a process that nobody reads what it writes")
 HOLD = Feature("hold", "have another process in a container that is not started")
 
@@ -70,7 +71,7 @@ HOLD = Feature("hold", "have another process in a container that is not started"
 FEATURES = (
     ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES, LAYERS, ROOTFS, NAMESERVER,
     GROUP_NAMES, SOCKETS, ARCHIVE_USER, OVER, LOWERS, NAMESPACES, SCHEDULING, RESOLVER,
-    TIME, START_HOOKS, DEVICE_RULES, PROPAGATION, USERS, HANG_UP, HOLD, CHECKPOINT,
+    TIME, START_HOOKS, DEVICE_RULES, PROPAGATION, USERS, HANG_UP, HOLD, CHECKPOINT, ROUTING,
 )  # fmt: skip
 
 
@@ -87,22 +88,56 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """The ground of what the guest says. Keys that only a newer hyperd knows pass."""
 
 
+class Neighbour(Request, frozen=True, kw_only=True):
+    address: str
+    mac: str
+
+
 class Interface(Request, frozen=True, kw_only=True):
+    needs = {"neighbours": ROUTING}
+
     mac: str
     hardware: str = ""  # the address that it may have instead, until it is given `mac`: a clone's
     addresses: list[str]  # "10.0.0.2/24"
     name: str
     mtu: int = 0  # 0: as it is
     down: bool = False  # it is named, and left down
+    neighbours: list[Neighbour] | None = None  # those that stay, instead of those of before; None: as they are
+
+
+class Hop(Request, frozen=True, kw_only=True):
+    gateway: str
+    device: str
+    weight: int
 
 
 class Route(Request, frozen=True, kw_only=True):
-    needs = {"device": ROUTES}
+    needs = {
+        "device": ROUTES, "kind": ROUTING, "table": ROUTING, "metric": ROUTING, "source": ROUTING, "metrics": ROUTING,
+        "onlink": ROUTING, "hops": ROUTING, "gone": ROUTING,
+    }  # fmt: skip
 
     gateway: str  # "": it is on the link of `device`
     dst: str  # "default" or a CIDR
     family: Literal[4, 6] = 4
     device: str = ""  # an interface's name
+    kind: str = ""  # "blackhole", "unreachable", "prohibit", "throw"
+    table: int = 0  # 0: the main one
+    metric: int = 0
+    source: str = ""
+    metrics: list[int] = []  # RTAX_… and its value, one after the other
+    onlink: bool = False
+    hops: list[Hop] = []  # in place of `gateway` and `device`
+    gone: bool = False  # it ends
+
+
+class Rule(Request, frozen=True, kw_only=True):
+    priority: int
+    family: int
+    table: int
+    source: str = ""
+    dst: str = ""
+    gone: bool = False
 
 
 class Resolver(Request, frozen=True, kw_only=True):
@@ -125,12 +160,15 @@ class PodSetup(Request, frozen=True, kw_only=True):
     With INTERFACES the guest looks for the devices of `interfaces` that it does not know, and lets go of those that
     have a MAC address of `removed`."""
 
-    needs: ClassVar[Mapping[str, Feature]] = {"removed": INTERFACES, "nameserver": NAMESERVER, "resolver": RESOLVER}
+    needs: ClassVar[Mapping[str, Feature]] = {
+        "removed": INTERFACES, "nameserver": NAMESERVER, "resolver": RESOLVER, "rules": ROUTING,
+    }  # fmt: skip
 
     hostname: str = ""
     removed: list[str] = []
     interfaces: list[Interface] = []
     routes: list[Route] = []
+    rules: list[Rule] = []
     nameserver: Nameserver | None = None
     resolver: bool = False  # questions that containers ask at 127.0.0.11 come as connections, "udp" and "tcp"
     dns: Resolver | None = None

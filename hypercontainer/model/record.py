@@ -118,12 +118,44 @@ class BundleRecord(Record, kw_only=True):
     poststop: list[Hook] = []
 
 
+class HopRecord(Record, kw_only=True):
+    """One of several gateways of a route."""
+
+    gateway: str
+    device: str
+    weight: int = 1
+
+
 class RouteRecord(Record, kw_only=True):
     """Where the guest sends what is for `dst`."""
 
     dst: str  # "default", of the gateway's family, or "10.0.0.0/8"
     gateway: str  # "": it is on the link of `device`
     device: str = ""  # the interface's name in the guest; "": the one that the gateway is reached by
+    kind: str = ""  # "blackhole", "unreachable", "prohibit", "throw": it leads nowhere
+    table: int = 0  # 0: the main one
+    metric: int = 0
+    source: str = ""  # the address that is chosen for what goes that way
+    metrics: list[int] = []  # RTAX_… of the kernel's, and its value, one after the other: its MTU
+    onlink: bool = False  # its gateway is, whatever other routes say
+    hops: list[HopRecord] = []  # in place of `gateway` and `device`, when there are several
+
+
+class RuleRecord(Record, kw_only=True):
+    """Which table of routes is looked at for what comes from `source`, or goes to `dst`."""
+
+    priority: int
+    family: int  # 4 or 6
+    table: int
+    source: str = ""
+    dst: str = ""
+
+
+class NeighbourRecord(Record, kw_only=True):
+    """An address on the link that needs no asking for."""
+
+    address: str
+    mac: str
 
 
 class NicRecord(Record, kw_only=True):
@@ -137,6 +169,8 @@ class NicRecord(Record, kw_only=True):
     network: str = ""  # the name of that; "": none of hyperd's
     addresses: list[str]  # "192.168.123.5/24", "fd00::5/64"
     routes: list[RouteRecord] = []
+    rules: list[RuleRecord] = []
+    neighbours: list[NeighbourRecord] = []
     mtu: int = 1500
     ports: list["PortRecord"] = []
     netns: str = ""  # where the tap is, beside an interface `name` of somebody else's; "": where hyperd is

@@ -7,7 +7,8 @@ import time
 from hypercontainer.errors import HyperError
 from hypercontainer.lib import netns
 
-LINKS, ADDRESSES, ROUTES = 0x1, 0x10 | 0x100, 0x40 | 0x400  # groups of IPv4 and of IPv6; links are of none
+# groups of IPv4 and of IPv6; links are of none
+LINKS, ADDRESSES, ROUTES, RULES = 0x1, 0x10 | 0x100, 0x40 | 0x400, 0x80 | 0x40000
 QUIET_S, LONGEST_S = 0.05, 1.0  # whoever makes an interface has several things to do, one after the other
 MOST = 65536
 
@@ -68,7 +69,7 @@ def _listening() -> socket.socket:
     kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
     made = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
     try:
-        made.bind((0, LINKS | ADDRESSES | ROUTES))
+        made.bind((0, LINKS | ADDRESSES | ROUTES | RULES))
     except BaseException:
         made.close()
         raise

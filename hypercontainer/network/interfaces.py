@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_interface
 
 from hypercontainer.errors import Exhausted, Unavailable
-from hypercontainer.model.record import MOST_NICS, RouteRecord
+from hypercontainer.model.record import MOST_NICS, HopRecord, NeighbourRecord, RouteRecord, RuleRecord
 from hypercontainer.network.rtnetlink import Address, Found, Link, Route
 
 
@@ -18,10 +18,13 @@ class Interface:
     mtu: int
     addresses: list[str] = field(default_factory=list)
     routes: list[RouteRecord] = field(default_factory=list)
+    rules: list[RuleRecord] = field(default_factory=list)
+    neighbours: list[NeighbourRecord] = field(default_factory=list)
 
 
 def find(found: Found) -> list[Interface]:
-    """Those that have an address, in the order of their names.
+    """Those that have an address, in the order of their names. What is of none, rules and routes that lead nowhere, is
+    the first one's.
 
     Unavailable when one of them cannot be had by a VM, Exhausted when there are too many."""
     own = [link for link in found.links if not link.loopback and _addresses(link, found.addresses)]
@@ -31,11 +34,24 @@ def find(found: Found) -> list[Interface]:
     if len(own) > MOST_NICS:
         raise Exhausted(f"cannot give a VM {len(own)} interfaces: it has {MOST_NICS} at most")
     # so that where the guest's kernel has called them eth0, eth1 …, none has the name of one that comes after it
-    return [_interface(link, found) for link in sorted(own, key=lambda link: (len(link.name), link.name))]
+    ordered = sorted(own, key=lambda link: (len(link.name), link.name))
+    return [_interface(link, found, first=link is ordered[0]) for link in ordered]
 
 
-def _interface(link: Link, found: Found) -> Interface:
-    leaving = [route for route in found.routes if link.name in (route.device, *route.others)]
+def left_out(found: Found) -> list[str]:
+    """What no machine gets of it, in words."""
+    return [
+        f"rule {rule.priority} of IPv{rule.family}, which looks at more than addresses"
+        for rule in found.rules
+        if not rule.plain
+    ]
+
+
+def _interface(link: Link, found: Found, *, first: bool) -> Interface:
+    leaving = [
+        route for route in found.routes
+        if link.name == (route.hops[0].device if route.hops else route.device) or (first and route.kind)
+    ]  # fmt: skip
     kernels = {route.dst for route in leaving if route.kernels}
     return Interface(
         name=link.name,
@@ -43,6 +59,16 @@ def _interface(link: Link, found: Found) -> Interface:
         mtu=link.mtu,
         addresses=[_as_routed(address, kernels) for address in _addresses(link, found.addresses)],
         routes=_routes([route for route in leaving if not route.kernels]),
+        rules=[
+            RuleRecord(priority=rule.priority, family=rule.family, table=rule.table, source=rule.source, dst=rule.dst)
+            for rule in found.rules
+            if first and rule.plain
+        ],
+        neighbours=[
+            NeighbourRecord(address=each.address, mac=each.mac)
+            for each in sorted(found.neighbours)
+            if each.link == link.number
+        ],
     )
 
 
@@ -61,15 +87,20 @@ def _routes(routes: Sequence[Route]) -> list[RouteRecord]:
     """Those without a gateway first: they lead to the gateways of others."""
     for route in routes:
         if not route.plain:
-            raise Unavailable(f"cannot give a VM the route to {route.dst}: it is not to one gateway of its family")
-    links = {
-        route.dst: RouteRecord(dst=route.dst, gateway="", device=route.device) for route in routes if not route.gateway
-    }
-    for route in routes:
-        if route.onlink:
-            gateway = ip_interface(route.gateway)
-            links.setdefault(str(gateway.ip), RouteRecord(dst=str(gateway), gateway="", device=route.device))
-    others = [
-        RouteRecord(dst=route.dst, gateway=route.gateway, device=route.device) for route in routes if route.gateway
-    ]
-    return [*links.values(), *others]
+            raise Unavailable(f"cannot give a VM the route to {route.dst}: it is not to gateways of its family")
+    return [_route(route) for route in sorted(routes, key=lambda route: bool(route.gateway or route.hops))]
+
+
+def _route(route: Route) -> RouteRecord:
+    return RouteRecord(
+        dst=route.dst,
+        gateway=route.gateway,
+        device="" if route.kind or route.hops else route.device,
+        kind=route.kind,
+        table=route.table,
+        metric=route.metric,
+        source=route.source,
+        metrics=list(route.metrics),
+        onlink=route.onlink,
+        hops=[HopRecord(gateway=hop.gateway, device=hop.device, weight=hop.weight) for hop in route.hops],
+    )

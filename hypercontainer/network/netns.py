@@ -27,6 +27,7 @@ class NetnsNetwork:
         """`path` may be that of a descriptor or of a process's namespace: below /proc. What was made in it can be
         removed for as long as it leads there."""
         self._path = path
+        self.left_out: list[str] = []  # what the last plan has nothing of, in words
 
     async def ensure(self) -> None:
         with netns.opened(self._path):
@@ -49,6 +50,7 @@ class NetnsNetwork:
                 raise InvalidInput(f"cannot use {self._path}: it is this host's own network; give the pod another")
             with _telling(f"read network namespace {self._path}"):
                 found = await netns.within(fd, rtnetlink.look)
+            self.left_out = interfaces.left_out(found)
             return [
                 NicRecord(
                     number=number + n,
@@ -57,6 +59,8 @@ class NetnsNetwork:
                     name=interface.name,
                     addresses=interface.addresses,
                     routes=interface.routes,
+                    rules=interface.rules,
+                    neighbours=interface.neighbours,
                     mtu=interface.mtu,
                     netns=self._path,
                     netns_inode=netns.identity(fd),

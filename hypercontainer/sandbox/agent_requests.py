@@ -19,6 +19,7 @@ from hypercontainer.model.record import (
     NicRecord,
     PodRecord,
     RouteRecord,
+    RuleRecord,
     Streams,
 )
 from hypercontainer.model.spec import Dns
@@ -57,6 +58,7 @@ def pod_setup(pod: PodRecord, hosts: list[list[str]], *, share: bool, hardware: 
         # the last one first: none is to have a name that the guest's kernel has given to one that still has it
         interfaces=[_interface(nic, hardware if [nic] == first else "") for nic in reversed(pod.nics)],
         routes=[_route(route) for route in routes(pod.nics)],
+        rules=[_rule(rule) for rule in _rules_of(pod.nics)],
         hosts=hosts,
         time_ns=time.time_ns(),
         entropy=os.urandom(ENTROPY),
@@ -77,10 +79,19 @@ def asking(setup: m.PodSetup, dns: Dns, nameserver: Place | None) -> m.PodSetup:
 
 def routes(nics: Sequence[NicRecord]) -> list[RouteRecord]:
     """What a guest with these interfaces is told: of routes to the same, that of the first."""
-    found: dict[tuple[str, int], RouteRecord] = {}
+    found: dict[tuple[object, ...], RouteRecord] = {}
     for route in [route for nic in nics for route in nic.routes]:
-        found.setdefault((route.dst, _family(route)), route)
+        found.setdefault(_end(route), route)
     return list(found.values())
+
+
+def _end(route: RouteRecord) -> tuple[object, ...]:
+    """What a kernel has one route to."""
+    return route.dst, _family(route), route.table, route.metric
+
+
+def _rules_of(nics: Sequence[NicRecord]) -> list[RuleRecord]:
+    return [rule for nic in nics for rule in nic.rules]
 
 
 def interfaces_changed(old: Sequence[NicRecord], new: Sequence[NicRecord], hosts: list[list[str]]) -> m.PodSetup:
@@ -90,36 +101,87 @@ def interfaces_changed(old: Sequence[NicRecord], new: Sequence[NicRecord], hosts
         removed=[nic.mac for nic in old if nic not in new],
         interfaces=[_interface(nic, "") for nic in new if nic not in old],
         routes=[_route(route) for route in routes(new) if route not in before],
+        rules=_changed_rules(old, new),
         hosts=hosts,
     )
 
 
 def interface_changed(
-    old: NicRecord, new: NicRecord, before: Sequence[NicRecord], after: Sequence[NicRecord], hosts: list[list[str]]
+    old: NicRecord,
+    new: NicRecord,
+    before: Sequence[NicRecord],
+    after: Sequence[NicRecord],
+    hosts: list[list[str]],
+    *,
+    exact: bool,
 ) -> m.PodSetup:
-    """For a guest whose interface `old` is `new` from now on, among `before` and `after`. A guest can only add routes,
-    and loses those of an interface that is down: it goes down for a moment where one has no successor."""
+    """For a guest whose interface `old` is `new` from now on, among `before` and `after`. One that is not `exact` can
+    only add routes, and loses those of an interface that is down: it goes down for a moment where one has no
+    successor."""
     was, are = routes(before), routes(after)
-    ends = {(route.dst, _family(route)) for route in are}
-    down = any((route.dst, _family(route)) not in ends for route in was)
+    ends = {_end(route) for route in are}
+    ended = [route for route in was if _end(route) not in ends]
+    down = bool(ended) and not exact
     interface = _interface(new, "")
+    if old.neighbours != new.neighbours:
+        interface = msgspec.structs.replace(interface, neighbours=_neighbours(new))
     return m.PodSetup(
         interfaces=[msgspec.structs.replace(interface, down=True), interface] if down else [interface],
-        routes=[_route(route) for route in are if down or route not in was or new.addresses != old.addresses],
+        routes=[
+            *(_route(route, gone=True) for route in ended if exact),
+            *(_route(route) for route in are if down or route not in was or new.addresses != old.addresses),
+        ],
+        rules=_changed_rules(before, after),
         hosts=hosts,
     )
 
 
+def _changed_rules(before: Sequence[NicRecord], after: Sequence[NicRecord]) -> list[m.Rule]:
+    was, are = _rules_of(before), _rules_of(after)
+    gone = [_rule(rule, gone=True) for rule in was if rule not in are]
+    return [*gone, *(_rule(rule) for rule in are if rule not in was)]
+
+
 def _interface(nic: NicRecord, hardware: str) -> m.Interface:
-    return m.Interface(mac=nic.mac, hardware=hardware, name=nic.name, mtu=nic.mtu, addresses=nic.addresses)
+    return m.Interface(
+        mac=nic.mac,
+        hardware=hardware,
+        name=nic.name,
+        mtu=nic.mtu,
+        addresses=nic.addresses,
+        neighbours=_neighbours(nic) or None,
+    )
 
 
-def _route(route: RouteRecord) -> m.Route:
-    return m.Route(dst=route.dst, gateway=route.gateway, family=_family(route), device=route.device)
+def _neighbours(nic: NicRecord) -> list[m.Neighbour]:
+    return [m.Neighbour(address=each.address, mac=each.mac) for each in nic.neighbours]
+
+
+def _route(route: RouteRecord, *, gone: bool = False) -> m.Route:
+    return m.Route(
+        dst=route.dst,
+        gateway=route.gateway,
+        family=_family(route),
+        device=route.device,
+        kind=route.kind,
+        table=route.table,
+        metric=route.metric,
+        source=route.source,
+        metrics=route.metrics,
+        onlink=route.onlink,
+        hops=[m.Hop(gateway=hop.gateway, device=hop.device, weight=hop.weight) for hop in route.hops],
+        gone=gone,
+    )
+
+
+def _rule(rule: RuleRecord, *, gone: bool = False) -> m.Rule:
+    return m.Rule(
+        priority=rule.priority, family=rule.family, table=rule.table, source=rule.source, dst=rule.dst, gone=gone
+    )
 
 
 def _family(route: RouteRecord) -> Literal[4, 6]:
-    return 6 if ":" in route.dst + route.gateway else 4
+    return 6 if ":" in route.dst + route.gateway + "".join(hop.gateway for hop in route.hops) else 4
 
 
 def container_create(container: ContainerRecord, memory_mib: int = 0) -> m.ContainerCreate:

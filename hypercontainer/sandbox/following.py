@@ -44,7 +44,7 @@ def difference(have: Sequence[NicRecord], found: Sequence[NicRecord], cut: Seque
 
 
 def _says(nic: NicRecord) -> tuple[object, ...]:
-    return nic.mtu, nic.addresses, nic.routes
+    return nic.mtu, nic.addresses, nic.routes, nic.rules, nic.neighbours
 
 
 async def follow(pod: "Pod", vm: Vm) -> None:
@@ -64,26 +64,32 @@ async def follow(pod: "Pod", vm: Vm) -> None:
 
 
 async def _follow(pod: "Pod", vm: Vm, changes: Changes) -> None:
-    failed = ""
+    failed, known = "", list[str]()
     wait_s: float | None = FIRST_S
     while await changes.wait(wait_s):
         try:
-            await _look(pod, vm, changes.inode)
-            failed, wait_s = "", None
+            left_out = await _look(pod, vm, changes.inode)
+            for words in left_out:
+                if words not in known:
+                    log.warning("pod %s: its machine does without %s", pod.record.id, words)
+            failed, known, wait_s = "", left_out, None
         except HyperError as e:
             if str(e) != failed:
                 log.warning("pod %s: cannot follow what has changed in its network: %s", pod.record.id, e)
             failed, wait_s = str(e), AGAIN_S
 
 
-async def _look(pod: "Pod", vm: Vm, inode: int) -> None:
-    """Its lock is held only where there is something to do, and then all is looked at once more. When all in it has
-    ended, whoever takes the network down takes it from a machine that goes as well."""
-    if not any(await _difference(pod, inode)):
-        return
-    async with pod.locked() as locked:
-        if pod.machine.vm is vm and any(each.record.state != "exited" for each in pod.containers.values()):
-            await locked.follow(await _difference(pod, inode))
+async def _look(pod: "Pod", vm: Vm, inode: int) -> list[str]:
+    """What no machine can have of it, in words. Its lock is held only where there is something to do, and then all is
+    looked at once more. When all in it has ended, whoever takes the network down takes it from a machine that goes as
+    well."""
+    found, left_out = await _difference(pod, inode)
+    if any(found):
+        async with pod.locked() as locked:
+            if pod.machine.vm is vm and any(each.record.state != "exited" for each in pod.containers.values()):
+                found, left_out = await _difference(pod, inode)
+                await locked.follow(found)
+    return left_out
 
 
 def _place(pod: "Pod") -> str:
@@ -91,11 +97,11 @@ def _place(pod: "Pod") -> str:
     return str(pod.site.netns(pod.record.id))
 
 
-async def _difference(pod: "Pod", inode: int) -> Difference:
+async def _difference(pod: "Pod", inode: int) -> tuple[Difference, list[str]]:
     record = pod.record
     network = NetnsNetwork(_place(pod))
     found = await network.plan(record.id, [], [])
     if any(nic.netns_inode != inode for nic in found):
         raise NotFound("network namespace", _place(pod), "there is another one in its place")
     have = list(record.nics)
-    return difference(have, found, [nic for nic in have if not await network.is_plugged(nic)])
+    return difference(have, found, [nic for nic in have if not await network.is_plugged(nic)]), network.left_out

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, suppress
 
 import msgspec
 
-from hypercontainer.agent.messages import INTERFACES, NAMESERVER, PodSetup
+from hypercontainer.agent.messages import INTERFACES, NAMESERVER, ROUTING, PodSetup
 from hypercontainer.errors import Exhausted, HyperError, InUse, NotFound
 from hypercontainer.hypervisor.base import HOT_NICS, Connectable, Feature, Nic, need
 from hypercontainer.lib.tasks import uninterrupted
@@ -27,6 +27,7 @@ from hypercontainer.vm import Vm
 log = logging.getLogger(__name__)
 
 TELL_S = 10.0  # for a guest to let go of one
+TOLD = ("mtu", "addresses", "routes", "rules", "neighbours")  # what a guest is told of one that changes
 
 
 def place(nic: NicRecord, pod_id: str, others: Sequence[NicRecord]) -> None:
@@ -178,16 +179,19 @@ class Interfaces:
         await uninterrupted(self._take_away(vm, nic))
 
     async def change(self, vm: Vm, nic: NicRecord, wanted: NicRecord) -> None:
-        """Give one of an engine's namespace the addresses, routes and MTU that it has there by now; after `check`.
+        """Give one of an engine's namespace what it has there by now; after `check`.
 
         The guest is told first: a hyperd that finds the old ones on record tells it once more."""
         if wanted.mtu != nic.mtu:
             await NetnsNetwork(nic.netns).resize(nic, wanted.mtu)
-        new = msgspec.structs.replace(nic, mtu=wanted.mtu, addresses=wanted.addresses, routes=wanted.routes)
+        told = {field: getattr(wanted, field) for field in TOLD}
+        new = msgspec.structs.replace(nic, **told)
         others = [new if other is nic else other for other in self._record.nics]
-        setup = agent_requests.interface_changed(nic, new, self._record.nics, others, self.hosts(others))
+        exact = vm.agent.has(ROUTING)
+        setup = agent_requests.interface_changed(nic, new, self._record.nics, others, self.hosts(others), exact=exact)
         await vm.agent.setup_pod(setup)
-        nic.mtu, nic.addresses, nic.routes = new.mtu, new.addresses, new.routes
+        for field, value in told.items():
+            setattr(nic, field, value)
         self._records.note(self._record)
 
     async def _undo(self, vm: Vm, nic: NicRecord) -> None:

@@ -145,6 +145,91 @@ def test_routes_by_an_interface(link: Guest) -> None:
         assert "fd00:1::1 dev eth0" in shown[1] and "default via fe80::1 dev eth0" in shown[1]
 
 
+def test_routes_of_all_kinds_come_and_go(link: Guest) -> None:
+    interface: dict[str, Any] = {
+        "mac": MAC, "name": "eth0", "addresses": ["10.1.2.3/24", "10.1.2.4/24", "fd00:1::3/64"],
+        "neighbours": [{"address": "10.1.2.77", "mac": OTHER_MAC}, {"address": "fd00:1::77", "mac": OTHER_MAC}],
+    }  # fmt: skip
+    hops = [{"gateway": f"10.1.2.{n}", "device": "eth0", "weight": n} for n in (7, 8)]
+    hops6 = [{"gateway": f"fd00:1::{n}", "device": "eth0", "weight": 1} for n in (7, 8)]
+    gateway: dict[str, Any] = {"gateway": "10.1.2.1", "device": "eth0"}
+    routes: list[dict[str, Any]] = [
+        {"dst": "10.5.0.0/16", **gateway, "metric": 70, "source": "10.1.2.4", "metrics": [2, 1280]},
+        {"dst": "10.5.0.0/16", **gateway, "metric": 71},
+        {"dst": "default", **gateway, "table": 100},
+        {"dst": "10.6.0.0/16", "gateway": "172.16.0.1", "device": "eth0", "onlink": True, "table": 1000},
+        {"dst": "10.7.0.0/16", "gateway": "", "kind": "blackhole"},
+        {"dst": "10.8.0.0/16", "gateway": "", "hops": hops},
+        {"dst": "fd07::/32", "gateway": "", "family": 6, "kind": "unreachable"},
+        {"dst": "fd08::/32", "gateway": "", "family": 6, "hops": hops6},
+    ]
+    rules = [
+        {"family": 4, "priority": 70, "table": 100, "source": "10.1.2.4/32"},
+        {"family": 6, "priority": 71, "table": 1000, "dst": "fd00::/16"},
+    ]
+    shows = (
+        "-4 route show table all type unicast", "-4 route show type blackhole", "-6 route show",
+        "-4 rule", "-6 rule", "neigh show nud permanent",
+    )  # fmt: skip
+
+    def shown() -> str:
+        return "\n".join(" ".join(inside(link, "ip", *words.split()).split()) for words in shows)
+
+    link.host.call("pod.setup", interfaces=[{**interface, "neighbours": []}])
+    before = shown()
+    for _ in range(2):
+        link.host.call("pod.setup", interfaces=[interface], routes=routes, rules=rules)
+        for words in (
+            "10.5.0.0/16 via 10.1.2.1 dev eth0 proto static src 10.1.2.4 metric 70 mtu 1280",
+            "10.5.0.0/16 via 10.1.2.1 dev eth0 proto static metric 71",
+            "default via 10.1.2.1 dev eth0 table 100 proto static",
+            "10.6.0.0/16 via 172.16.0.1 dev eth0 table 1000 proto static onlink",
+            "blackhole 10.7.0.0/16",
+            "nexthop via 10.1.2.7 dev eth0 weight 7 nexthop via 10.1.2.8 dev eth0 weight 8",
+            "unreachable fd07::/32",
+            "nexthop via fd00:1::7 dev eth0 weight 1 nexthop via fd00:1::8 dev eth0 weight 1",
+            "70: from 10.1.2.4 lookup 100",
+            "71: from all to fd00::/16 lookup 1000",
+            f"10.1.2.77 dev eth0 lladdr {OTHER_MAC} PERMANENT",
+            f"fd00:1::77 dev eth0 lladdr {OTHER_MAC} PERMANENT",
+        ):
+            assert words in shown(), (words, shown())
+    gone = [{**each, "gone": True} for each in routes], [{**each, "gone": True} for each in rules]
+    for _ in range(2):
+        link.host.call("pod.setup", interfaces=[{**interface, "neighbours": []}], routes=gone[0], rules=gone[1])
+        assert shown() == before
+
+
+HOP: dict[str, Any] = {"gateway": "10.0.0.1", "device": "lo", "weight": 1}
+TO_SEVERAL: dict[str, Any] = {"dst": "10.5.0.0/16", "gateway": ""}
+PLAIN: dict[str, Any] = {"mac": MAC, "name": "eth0", "addresses": []}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"routes": [{"dst": "10.5.0.0/16", "gateway": "", "kind": "other"}]},
+        {"routes": [{"dst": "10.5.0.0/16", "gateway": "10.1.2.1", "metrics": [2]}]},
+        {"routes": [{"dst": "10.5.0.0/16", "gateway": "10.1.2.1", "metrics": [18, 1]}]},
+        {"routes": [{"dst": "10.5.0.0/16", "gateway": "10.1.2.1", "metrics": ["2", 1]}]},
+        {"routes": [{"dst": "10.5.0.0/16", "gateway": "10.1.2.1", "table": -1}]},
+        {"routes": [{"dst": "10.5.0.0/16", "gateway": "10.1.2.1", "source": "nonsense"}]},
+        {"routes": [TO_SEVERAL | {"hops": [HOP | {"gateway": "fd00::1"}]}]},
+        {"routes": [TO_SEVERAL | {"hops": [HOP | {"device": "x"}]}]},
+        {"routes": [TO_SEVERAL | {"hops": [HOP | {"weight": 0}]}]},
+        {"routes": [TO_SEVERAL | {"hops": 9 * [HOP]}]},
+        {"rules": [{"family": 4, "priority": 1, "table": 0}]},
+        {"rules": [{"family": 4, "priority": 1, "table": 7, "source": "fd00::/16"}]},
+        {"rules": [{"family": 4, "priority": -1, "table": 7}]},
+        {"interfaces": [PLAIN | {"neighbours": [{"address": "10.0.0.1", "mac": "x"}]}]},
+    ],
+)  # fmt: skip
+def test_a_route_that_is_none_is_refused(link: Guest, wrong: dict[str, Any]) -> None:
+    with pytest.raises(Refused) as refused:
+        link.host.call("pod.setup", **wrong)
+    assert refused.value.errno in (errno.EINVAL, errno.E2BIG, errno.ENODEV)
+
+
 def test_the_network_again_changes_what_differs(link: Guest) -> None:
     def setup(name: str, *wanted: str, gateway: str) -> None:
         interface = {"mac": MAC, "name": name, "addresses": list(wanted)}

@@ -3,9 +3,9 @@
 import pytest
 
 from hypercontainer.errors import Exhausted, Unavailable
-from hypercontainer.model.record import MOST_NICS, RouteRecord
-from hypercontainer.network.interfaces import find
-from hypercontainer.network.rtnetlink import Address, Found, Link, Route
+from hypercontainer.model.record import MOST_NICS, HopRecord, NeighbourRecord, RouteRecord, RuleRecord
+from hypercontainer.network.interfaces import find, left_out
+from hypercontainer.network.rtnetlink import Address, Found, Hop, Link, Neighbour, Route, Rule
 
 
 def link(name: str, number: int = 1, kind: str = "ether", *, loopback: bool = False) -> Link:
@@ -48,15 +48,14 @@ def test_a_prefix_that_nothing_leads_to_is_none_of_the_address() -> None:
     assert eth0.addresses == ["10.0.0.2/32", "fd00::2/64"]
     assert eth0.routes == [
         RouteRecord(dst="10.0.0.1", gateway="", device="eth0"),
-        RouteRecord(dst="10.1.1.1/32", gateway="", device="eth0"),
         RouteRecord(dst="default", gateway="10.0.0.1", device="eth0"),
         RouteRecord(dst="10.0.0.0/24", gateway="10.0.0.1", device="eth0"),
-        RouteRecord(dst="10.8.0.0/16", gateway="10.1.1.1", device="eth0"),
+        RouteRecord(dst="10.8.0.0/16", gateway="10.1.1.1", device="eth0", onlink=True),
     ]
 
 
 @pytest.mark.parametrize(
-    "route", [Route("default", "eth0", plain=False), Route("default", "", plain=False, others=("eth1", "eth0"))]
+    "route", [Route("default", "eth0", plain=False), Route("default", "", plain=False, hops=(Hop("10.0.0.1", "eth0"),))]
 )
 def test_a_route_that_a_guest_is_not_told_of_is_said(route: Route) -> None:
     with pytest.raises(Unavailable, match="cannot give a VM the route to default"):
@@ -68,3 +67,23 @@ def test_what_no_machine_can_have_is_said() -> None:
         find(Found([link("tun0", kind="none")], [FOUR], []))
     with pytest.raises(Exhausted, match=f"cannot give a VM {MOST_NICS + 1} interfaces"):
         find(Found([link(f"eth{n}") for n in range(MOST_NICS + 1)], [FOUR], []))
+
+
+def test_what_is_of_no_interface_is_the_first_ones() -> None:
+    rules = [Rule(4, 70, 7, source="10.0.0.2/32"), Rule(4, 72, 7, plain=False)]
+    several = Route("10.3.0.0/16", "", hops=(Hop("10.0.0.1", "eth1", 2), Hop("10.0.0.3", "eth0")))
+    nowhere = Route("fd03::/32", "lo", kind="unreachable")
+    found = Found(
+        [link("eth1", 1), link("eth0", 2)],
+        [FOUR, Address(2, "10.1.0.2/24")],
+        [several, nowhere],
+        rules,
+        [Neighbour(1, "10.0.0.9", "02:00:00:00:00:09")],
+    )
+    eth0, eth1 = find(found)
+    assert eth0.rules == [RuleRecord(priority=70, family=4, table=7, source="10.0.0.2/32")]
+    assert eth0.routes == [RouteRecord(dst="fd03::/32", gateway="", kind="unreachable")]
+    hops = [HopRecord(gateway="10.0.0.1", device="eth1", weight=2), HopRecord(gateway="10.0.0.3", device="eth0")]
+    assert eth1.routes == [RouteRecord(dst="10.3.0.0/16", gateway="", hops=hops)]
+    assert (eth1.rules, eth1.neighbours) == ([], [NeighbourRecord(address="10.0.0.9", mac="02:00:00:00:00:09")])
+    assert left_out(found) == ["rule 72 of IPv4, which looks at more than addresses"]

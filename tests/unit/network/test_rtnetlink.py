@@ -12,8 +12,8 @@ from hypercontainer.errors import HyperError
 from hypercontainer.hypervisor.host.tap import IFF_NO_PI, TUNSETIFF
 from hypercontainer.lib.netlink import attribute
 from hypercontainer.network import rtnetlink
-from hypercontainer.network.rtnetlink import Address, Found, Route
-from tests.interop.netns import inside, ip, namespace
+from hypercontainer.network.rtnetlink import Address, Found, Hop, Neighbour, Route, Rule
+from tests.interop.netns import inside, ip, namespace, output
 
 IFF_TUN = 0x0001
 
@@ -36,7 +36,8 @@ def look(given: str) -> Found:
     assert lo.name == "lo"
     addresses = [each for each in found.addresses if each.link != lo.number]
     routes = [route for route in found.routes if route.device != "lo"]
-    return Found([link for link in found.links if link is not lo], addresses, routes)
+    links = [link for link in found.links if link is not lo]
+    return found._replace(links=links, addresses=addresses, routes=routes)
 
 
 @root
@@ -100,18 +101,64 @@ def test_routes(given: str) -> None:
         ip("route add 10.7.0.0/16 dev eth0 table 7", "route add blackhole 10.6.0.0/16")
         ip("route add 10.4.0.0/16 via inet6 fd00::1 dev eth0")
         ip("route add 10.3.0.0/16 nexthop via 10.0.0.1 dev eth0 nexthop via 10.0.0.3 dev eth0")
+        ip("route add 10.2.0.0/16 via 10.0.0.1 src 10.0.0.2 metric 9 mtu 1280")
+        ip("route add unreachable fd03::/32")
+        output(
+            "ip",
+            *[
+                "-6",
+                "route",
+                "add",
+                "fd04::/32",
+                "nexthop",
+                "via",
+                "fd00::1",
+                "nexthop",
+                "via",
+                "fd00::3",
+                "weight",
+                "2",
+            ],
+        )
     assert {route.dst + "/" * (":" in route.gateway): route for route in look(given).routes} == {
-        "10.0.0.0/24": Route("10.0.0.0/24", "eth0", kernels=True),
-        "fd00::/64": Route("fd00::/64", "eth0", kernels=True),
+        "10.0.0.0/24": Route("10.0.0.0/24", "eth0", kernels=True, source="10.0.0.2"),
+        "fd00::/64": Route("fd00::/64", "eth0", kernels=True, metric=256),
         "default": Route("default", "eth0", "10.0.0.1"),
         "default/": Route("default", "eth0", "fd00::1"),
         "10.9.0.9": Route("10.9.0.9", "eth0"),
         "10.8.0.0/16": Route("10.8.0.0/16", "eth0", "10.5.0.1", onlink=True),
         "fd08::/32": Route("fd08::/32", "eth0"),
-        "10.6.0.0/16": Route("10.6.0.0/16", "", plain=False),
+        "10.7.0.0/16": Route("10.7.0.0/16", "eth0", table=7),
+        "10.6.0.0/16": Route("10.6.0.0/16", "", kind="blackhole"),
         "10.4.0.0/16": Route("10.4.0.0/16", "eth0", plain=False),
-        "10.3.0.0/16": Route("10.3.0.0/16", "", plain=False, others=("eth0", "eth0")),
+        "10.3.0.0/16": Route("10.3.0.0/16", "", hops=(Hop("10.0.0.1", "eth0"), Hop("10.0.0.3", "eth0"))),
+        "10.2.0.0/16": Route("10.2.0.0/16", "eth0", "10.0.0.1", metric=9, source="10.0.0.2", metrics=(2, 1280)),
+        "fd04::/32": Route("fd04::/32", "", hops=(Hop("fd00::1", "eth0"), Hop("fd00::3", "eth0", 2))),
     }
+    with inside(given):
+        said = [route for route in rtnetlink.look().routes if route.dst == "fd03::/32"]
+    assert said == [Route("fd03::/32", "lo", kind="unreachable")]
+
+
+@root
+def test_rules_and_neighbours(given: str) -> None:
+    with inside(given):
+        ip("rule add from 10.0.0.2 table 7 prio 70")
+        output("ip", *["-6", "rule", "add", "to", "fd00::/64", "table", "1000", "prio", "71"])
+        ip("rule add fwmark 5 table 7 prio 72", "rule add from 10.0.0.0/8 blackhole prio 73")
+        ip(
+            "neigh add 10.0.0.9 lladdr 02:00:00:00:00:09 dev eth0",
+            "neigh add fd00::9 lladdr 02:00:00:00:00:08 dev eth0",
+        )
+    found = look(given)
+    eth0 = next(link.number for link in found.links if link.name == "eth0")
+    assert [rule for rule in found.rules if rule.plain] == [
+        Rule(4, 70, 7, source="10.0.0.2/32"), Rule(6, 71, 1000, dst="fd00::/64"),
+    ]  # fmt: skip
+    assert [rule.priority for rule in found.rules if not rule.plain] == [72, 73]
+    assert sorted(found.neighbours) == [
+        Neighbour(eth0, "10.0.0.9", "02:00:00:00:00:09"), Neighbour(eth0, "fd00::9", "02:00:00:00:00:08"),
+    ]  # fmt: skip
 
 
 @root

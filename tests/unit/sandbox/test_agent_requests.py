@@ -11,7 +11,7 @@ from hypercontainer.agent.client import AgentClient
 from hypercontainer.errors import GuestTooOld
 from hypercontainer.model import defaults
 from hypercontainer.model.container import Capabilities, ContainerConfig, Device, Mount, Process, Resources
-from hypercontainer.model.record import ContainerRecord, NicRecord, RouteRecord, Streams
+from hypercontainer.model.record import ContainerRecord, NeighbourRecord, NicRecord, RouteRecord, RuleRecord, Streams
 from hypercontainer.sandbox import agent_requests, first_guests
 from hypercontainer.testing.fake_agent import FakeAgent
 from tests.unit.sandbox.lonely import Lot
@@ -119,7 +119,7 @@ def test_an_interface_goes_down_only_where_a_route_has_no_successor() -> None:
         return NicRecord(tap="t", mac=name, name=name, addresses=["10.0.0.2/24"], routes=found)
 
     def told(old: NicRecord, new: NicRecord, *others: NicRecord) -> tuple[list[bool], list[str]]:
-        asked = agent_requests.interface_changed(old, new, [old, *others], [new, *others], [])
+        asked = agent_requests.interface_changed(old, new, [old, *others], [new, *others], [], exact=False)
         return [interface.down for interface in asked.interfaces], [route.gateway for route in asked.routes]
 
     leads, leads_elsewhere = nic("a", ("default", "10.0.0.1")), nic("a", ("default", "10.0.0.3"))
@@ -127,3 +127,18 @@ def test_an_interface_goes_down_only_where_a_route_has_no_successor() -> None:
     assert told(leads, nic("a"), nic("b", ("default", "10.1.0.1"))) == ([False], ["10.1.0.1"])
     assert told(leads, nic("a"), nic("b", ("10.9.0.0/16", "10.1.0.1"))) == ([True, False], ["10.1.0.1"])
     assert told(nic("a"), nic("a")) == ([False], [])
+
+
+def test_what_ends_is_named_to_a_guest_that_can_do_it() -> None:
+    old = NicRecord(
+        tap="t", mac="a", addresses=["10.0.0.2/24"], neighbours=[NeighbourRecord(address="10.0.0.9", mac="b")],
+        routes=[RouteRecord(dst="10.9.0.0/16", gateway="10.0.0.1"), RouteRecord(dst="10.8.0.0/16", gateway="10.0.0.1")],
+        rules=[RuleRecord(priority=70, family=4, table=7), RuleRecord(priority=71, family=4, table=7)],
+    )  # fmt: skip
+    new = msgspec.structs.replace(old, routes=old.routes[:1], rules=old.rules[:1], neighbours=[])
+    asked = agent_requests.interface_changed(old, new, [old], [new], [], exact=True)
+    assert [(interface.down, interface.neighbours) for interface in asked.interfaces] == [(False, [])]
+    assert [(route.dst, route.gone) for route in asked.routes] == [("10.8.0.0/16", True)]
+    assert [(rule.priority, rule.gone) for rule in asked.rules] == [(71, True)]
+    back = agent_requests.interface_changed(new, old, [new], [old], [], exact=True)
+    assert back.interfaces[0].neighbours and [rule.gone for rule in back.rules] == [False]

@@ -143,3 +143,13 @@ async def test_what_was_not_followed_is_tried_again(
     async with pod.locked() as locked:
         await locked.unpause()
     await until(pod, lambda nics: [nic.provisional for nic in nics] == [False])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces")
+async def test_what_no_machine_has_is_said(given: tuple[str, Pod], caplog: pytest.LogCaptureFixture) -> None:
+    name, _ = given
+    with inside(name):
+        ip("rule add fwmark 5 table 7 prio 72")
+    async with asyncio.timeout(60):
+        while "does without rule 72 of IPv4" not in caplog.text:  # noqa: ASYNC110  whatever the log says, nobody tells
+            await asyncio.sleep(0)
