@@ -44,8 +44,12 @@ int op_container_stats(const struct call *call, const struct json *args, struct 
 {
 	static const struct { const char *name, *file, *key; } numbers[] = {
 		{ "cpu_usec", "cpu.stat", "usage_usec" }, { "user_usec", "cpu.stat", "user_usec" },
-		{ "system_usec", "cpu.stat", "system_usec" }, { "memory_bytes", "memory.current", NULL },
-		{ "memory_max_bytes", "memory.max", NULL }, { "memory_inactive_file_bytes", "memory.stat", "inactive_file" },
+		{ "system_usec", "cpu.stat", "system_usec" }, { "cpu_periods", "cpu.stat", "nr_periods" },
+		{ "cpu_throttled_periods", "cpu.stat", "nr_throttled" }, { "cpu_throttled_usec", "cpu.stat", "throttled_usec" },
+		{ "memory_bytes", "memory.current", NULL }, { "memory_max_bytes", "memory.max", NULL },
+		{ "memory_inactive_file_bytes", "memory.stat", "inactive_file" }, { "memory_anon_bytes", "memory.stat", "anon" },
+		{ "memory_file_bytes", "memory.stat", "file" }, { "memory_mapped_bytes", "memory.stat", "file_mapped" },
+		{ "page_faults", "memory.stat", "pgfault" }, { "major_page_faults", "memory.stat", "pgmajfault" },
 		{ "pids", "pids.current", NULL }, { "oom_kills", "memory.events", "oom_kill" },
 	};
 	char io[4096];
@@ -59,8 +63,9 @@ int op_container_stats(const struct call *call, const struct json *args, struct 
 		buffer_format(result, "\"%s\":%llu,", numbers[i].name,
 			      (unsigned long long)cgroup_number(c->cgroup, numbers[i].file, numbers[i].key));
 	read_file_at(c->cgroup, "io.stat", io, sizeof(io));
-	buffer_format(result, "\"io_read_bytes\":%llu,\"io_write_bytes\":%llu,\"net\":[",
-		      (unsigned long long)sum_io(io, "rbytes="), (unsigned long long)sum_io(io, "wbytes="));
+	buffer_format(result, "\"io_read_bytes\":%llu,\"io_write_bytes\":%llu,\"io_reads\":%llu,\"io_writes\":%llu,\"net\":[",
+		      (unsigned long long)sum_io(io, "rbytes="), (unsigned long long)sum_io(io, "wbytes="),
+		      (unsigned long long)sum_io(io, "rios="), (unsigned long long)sum_io(io, "wios="));
 	net_list(result);
 	buffer_add(result, "]}", 2);
 	return 0;

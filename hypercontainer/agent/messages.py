@@ -560,13 +560,23 @@ class Stats(Answer, frozen=True, kw_only=True):
     cpu_usec: Count
     user_usec: Count
     system_usec: Count
+    cpu_periods: Count = 0  # of a quota; older guests say nothing of what has a default here
+    cpu_throttled_periods: Count = 0
+    cpu_throttled_usec: Count = 0
     memory_bytes: Count
     memory_max_bytes: Count
     memory_inactive_file_bytes: Count = 0
+    memory_anon_bytes: Count = 0
+    memory_file_bytes: Count = 0
+    memory_mapped_bytes: Count = 0  # of those of files
+    page_faults: Count = 0
+    major_page_faults: Count = 0
     pids: Count
-    oom_kills: Count = 0  # of any process in it, since it was made; older guests do not say
+    oom_kills: Count = 0  # of any process in it, since it was made
     io_read_bytes: Count
     io_write_bytes: Count
+    io_reads: Count = 0
+    io_writes: Count = 0
     net: Annotated[list[NetStats], Meta(max_length=64)]
 
 

@@ -97,13 +97,23 @@ class BundleUsage(Value, frozen=True, kw_only=True):
     cpu_ns: int
     user_ns: int
     system_ns: int
+    periods: int  # of its quota, in which it ran
+    throttled_periods: int  # in which it had to stop
+    throttled_ns: int
     memory_bytes: int
     memory_limit_bytes: int
     inactive_file_bytes: int
+    anon_bytes: int
+    file_bytes: int
+    mapped_bytes: int  # of files
+    page_faults: int
+    major_page_faults: int
     pids: int
     pids_limit: int
     read_bytes: int
     written_bytes: int
+    reads: int
+    writes: int
     oom_kills: int  # since it was made
     networks: dict[str, NetworkStats] = {}
 

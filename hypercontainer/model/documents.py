@@ -331,8 +331,15 @@ class CpuUsage(msgspec.Struct, frozen=True, kw_only=True):
     usage_in_kernelmode: int
 
 
+class ThrottlingData(msgspec.Struct, frozen=True, kw_only=True):
+    periods: int = 0
+    throttled_periods: int = 0
+    throttled_time: int = 0  # ns
+
+
 class CpuStats(msgspec.Struct, frozen=True, kw_only=True):
     cpu_usage: CpuUsage
+    throttling_data: ThrottlingData = ThrottlingData()
     online_cpus: int
 
 

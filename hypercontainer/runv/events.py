@@ -12,6 +12,14 @@ from hypercontainer.runv.flags import UsageError
 
 UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 WAIT_S = 30.0  # of one call
+RAW = {  # words of memory.stat, and ours
+    "anon": "anon_bytes",
+    "file": "file_bytes",
+    "file_mapped": "mapped_bytes",
+    "inactive_file": "inactive_file_bytes",
+    "pgfault": "page_faults",
+    "pgmajfault": "major_page_faults",
+}
 
 
 def interval_s(text: str) -> float:
@@ -69,14 +77,28 @@ def _end(door: Door, owner: str, id: str, within_s: float) -> dict[str, Any]:
 def _stats(usage: dict[str, Any]) -> dict[str, Any]:
     """In runc's words."""
     memory = {"limit": usage["memory_limit_bytes"], "usage": usage["memory_bytes"], "failcnt": 0}
-    blocks = [("Read", usage["read_bytes"]), ("Write", usage["written_bytes"])]
+    raw = {word: usage[key] for word, key in RAW.items()}
     return {
-        "cpu": {"usage": {"total": usage["cpu_ns"], "kernel": usage["system_ns"], "user": usage["user_ns"]}},
-        "memory": {"usage": memory, "raw": {"inactive_file": usage["inactive_file_bytes"]}},
+        "cpu": {
+            "usage": {"total": usage["cpu_ns"], "kernel": usage["system_ns"], "user": usage["user_ns"]},
+            "throttling": {
+                "periods": usage["periods"],
+                "throttledPeriods": usage["throttled_periods"],
+                "throttledTime": usage["throttled_ns"],
+            },
+        },
+        "memory": {"cache": usage["file_bytes"], "usage": memory, "raw": raw},
         "pids": {"current": usage["pids"], **({"limit": usage["pids_limit"]} if usage["pids_limit"] else {})},
-        "blkio": {"ioServiceBytesRecursive": [{"op": op, "value": value} for op, value in blocks]},
+        "blkio": {
+            "ioServiceBytesRecursive": _blocks(usage["read_bytes"], usage["written_bytes"]),
+            "ioServicedRecursive": _blocks(usage["reads"], usage["writes"]),
+        },
         "network_interfaces": [_interface(name, nic) for name, nic in usage.get("networks", {}).items()],
     }
+
+
+def _blocks(read: int, write: int) -> list[dict[str, Any]]:
+    return [{"op": "Read", "value": read}, {"op": "Write", "value": write}]
 
 
 def _interface(name: str, nic: dict[str, int]) -> dict[str, Any]:

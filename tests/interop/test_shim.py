@@ -98,8 +98,8 @@ class Ctr:
         return answer.payload
 
 
-@pytest.fixture(scope="module")
-def daemon(shared_hyperd: PrivateDaemon, busybox_archive: Path) -> Iterator[Containerd]:
+@pytest.fixture(scope="module", params=PROGRAMS)
+def daemon(request: pytest.FixtureRequest, shared_hyperd: PrivateDaemon, busybox_archive: Path) -> Iterator[Containerd]:
     env = {"HYPER_OCI_HOST": f"unix://{shared_hyperd.folder}/hyper-oci.sock"}
     with containerd(shared_hyperd.bin, env) as daemon:
         daemon.ok("image", "import", str(busybox_archive))
@@ -211,10 +211,15 @@ def test_a_life(ctr: Ctr) -> None:
 def test_other_limits(ctr: Ctr) -> None:
     """As the kubelet asks for them: ctr has no words for it."""
     ctr.start("sleep", "1000")
-    limits = {"memory": {"limit": 96 << 20}, "cpu": {"shares": 512}, "pids": {"limit": 77}}
+    limits = {"memory": {"limit": 96 << 20}, "cpu": {"shares": 512, "quota": 20_000}, "pids": {"limit": 77}}
     ctr.task_call("Update", m.UpdateTaskRequest(id="one", resources=resources(limits)))
     metrics = ctr.ok("task", "metrics", "one")
     assert re.search(r"pids\.limit +77\b", metrics) and re.search(rf"limit(_in_bytes)? +{96 << 20}\b", metrics), metrics
+    ctr("task", "exec", "--exec-id", "busy", "one", "timeout", "1", "sh", "-c", "while :; do :; done")
+    metrics = json.loads(ctr.ok("task", "metrics", "--format", "json", "one"))
+    cpu, memory = (metrics.get(name) or metrics[name.upper()] for name in ("cpu", "memory"))
+    throttled = cpu["throttling"]["throttled_periods"] if "throttling" in cpu else cpu["nr_throttled"]
+    assert throttled > 0 and (memory.get("pg_fault") or memory.get("pgfault")) > 0, metrics
     with pytest.raises(AssertionError, match="cannot read resources: Expected `int"):
         ctr.task_call("Update", m.UpdateTaskRequest(id="one", resources=resources({"pids": {"limit": "many"}})))
     with pytest.raises(AssertionError, match="has no resources"):

@@ -399,6 +399,8 @@ def test_processes_and_usage_are_told(runv: Runv) -> None:
     first, second = (json.loads(events.stdout.readline()) for _ in range(2))
     assert (first["type"], first["id"], first["data"]["pids"]["current"]) == ("stats", "told", 2)
     assert second["data"]["cpu"]["usage"]["total"] >= first["data"]["cpu"]["usage"]["total"] > 0
+    assert first["data"]["cpu"]["throttling"] == {"periods": 0, "throttledPeriods": 0, "throttledTime": 0}
+    assert first["data"]["memory"]["raw"]["pgfault"] > 0
     runv.ok("kill", "--all", "told", "KILL")
     assert events.wait(LIMIT_S) == 0
     until(lambda: runv.state("told")["status"] == "stopped")

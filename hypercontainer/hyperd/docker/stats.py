@@ -77,10 +77,7 @@ def cpu(of: doc.Stats) -> Document:
     """system_cpu_usage is what all processors together could have been used: the clock, as often as there are some."""
     clock_ns = clock.nanoseconds(of.read) or 0
     document: Document = msgspec.to_builtins(of.cpu_stats)
-    return document | {
-        "system_cpu_usage": clock_ns * of.cpu_stats.online_cpus,
-        "throttling_data": {"periods": 0, "throttled_periods": 0, "throttled_time": 0},
-    }
+    return document | {"system_cpu_usage": clock_ns * of.cpu_stats.online_cpus}
 
 
 def cpu_nothing() -> Document:

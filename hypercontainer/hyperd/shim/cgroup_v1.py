@@ -25,9 +25,11 @@ class CPUUsage:
 
 @dataclass(frozen=True, kw_only=True)
 class Throttle:
-    """Clients look into this one unasked: it is there, though guests do not count it."""
+    """Clients look into this one unasked: it is there without a quota, too."""
 
     periods: int = field(1, "uint64")
+    throttled_periods: int = field(2, "uint64")
+    throttled_time: int = field(3, "uint64")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +46,20 @@ class MemoryEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryStat:
+    """Of swap nothing is said: a guest has none."""
+
+    cache: int = field(1, "uint64")
+    rss: int = field(2, "uint64")
+    mapped_file: int = field(4, "uint64")
+    pg_fault: int = field(9, "uint64")
+    pg_maj_fault: int = field(10, "uint64")
     inactive_file: int = field(13, "uint64")
     hierarchical_memory_limit: int = field(16, "uint64")
+    total_cache: int = field(18, "uint64")
+    total_rss: int = field(19, "uint64")
+    total_mapped_file: int = field(21, "uint64")
+    total_pg_fault: int = field(26, "uint64")
+    total_pg_maj_fault: int = field(27, "uint64")
     total_inactive_file: int = field(30, "uint64")
     usage: MemoryEntry | None = message(33, MemoryEntry)
 
@@ -66,6 +80,7 @@ class BlkIOEntry:
 @dataclass(frozen=True, kw_only=True)
 class BlkIOStat:
     io_service_bytes_recursive: list[BlkIOEntry] = repeated(1, "message", BlkIOEntry)
+    io_serviced_recursive: list[BlkIOEntry] = repeated(2, "message", BlkIOEntry)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,20 +97,36 @@ def metrics(found: BundleUsage) -> m.Any:
         pids=PidsStat(current=found.pids, limit=found.pids_limit),
         cpu=CPUStat(
             usage=CPUUsage(total=found.cpu_ns, kernel=found.system_ns, user=found.user_ns),
-            throttling=Throttle(),
+            throttling=Throttle(
+                periods=found.periods,
+                throttled_periods=found.throttled_periods,
+                throttled_time=found.throttled_ns,
+            ),
         ),
         memory=MemoryStat(
+            cache=found.file_bytes,
+            rss=found.anon_bytes,
+            mapped_file=found.mapped_bytes,
+            pg_fault=found.page_faults,
+            pg_maj_fault=found.major_page_faults,
             inactive_file=found.inactive_file_bytes,
             hierarchical_memory_limit=found.memory_limit_bytes,
+            total_cache=found.file_bytes,
+            total_rss=found.anon_bytes,
+            total_mapped_file=found.mapped_bytes,
+            total_pg_fault=found.page_faults,
+            total_pg_maj_fault=found.major_page_faults,
             total_inactive_file=found.inactive_file_bytes,
             usage=MemoryEntry(limit=found.memory_limit_bytes, usage=found.memory_bytes),
         ),
         blkio=BlkIOStat(
-            io_service_bytes_recursive=[
-                BlkIOEntry(op="Read", value=found.read_bytes),
-                BlkIOEntry(op="Write", value=found.written_bytes),
-            ]
+            io_service_bytes_recursive=_entries(found.read_bytes, found.written_bytes),
+            io_serviced_recursive=_entries(found.reads, found.writes),
         ),
         memory_oom_control=MemoryOomControl(oom_kill=found.oom_kills),
     )
     return m.any_of(f"{PACKAGE}.Metrics", shape)
+
+
+def _entries(read: int, write: int) -> list[BlkIOEntry]:
+    return [BlkIOEntry(op="Read", value=read), BlkIOEntry(op="Write", value=write)]
