@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 enum { END = 0, REQUEST = 1, RESPONSE = 2, HOLD = 4, AGAIN = 0x80 };
-enum { LISTENING = 3, CALLERS = 16, RETRY_MS = 50, MAX_MESSAGE = 4 << 20, MAX_KEPT = 16 << 20, MAX_GREETING = 64 << 10, MAX_HELD = 32 };
+enum { LISTENING = 3, CALLERS = 64, RETRY_MS = 50, MAX_MESSAGE = 4 << 20, MAX_KEPT = 16 << 20, MAX_GREETING = 64 << 10, MAX_HELD = 32 };
 
 struct header {	/* big-endian */
 	uint32_t length, stream;

@@ -136,14 +136,14 @@ make_crio() {  # from its own sources, whose sums of what it needs are in there
 make_containerd2() {  # beside Debian's, which is of the first line
     ! made containerd2 $containerd2 || return 0
     go_is_here
-    say "containerd $containerd2 and its ctr, by Go's module proxy (2 minutes of one processor)"
+    say "containerd $containerd2, its ctr and its shim of runc, by Go's module proxy (2 minutes of one processor)"
     begin containerd2
     local commands=github.com/containerd/containerd/v2/cmd
     (
         cd $clients/containerd2
         go mod init clients 2>/dev/null
-        go get -tool $commands/{containerd,ctr}@$containerd2 2>get.log || { tail -n 20 get.log >&2; exit 1; }
-        for program in containerd ctr; do build $program $commands/$program "" -tags=no_btrfs; done
+        go get -tool $commands/{containerd,ctr,containerd-shim-runc-v2}@$containerd2 2>get.log || { tail -n 20 get.log >&2; exit 1; }
+        for program in containerd ctr containerd-shim-runc-v2; do build $program $commands/$program "" -tags=no_btrfs; done
     )
     echo $containerd2 >$clients/containerd2/version
 }

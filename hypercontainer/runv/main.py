@@ -114,7 +114,7 @@ def _verb(name: str, door: Door, owner: str, words: Words) -> int | None:
 
             spec.write(words.values.get("bundle", "."))
         case "features":
-            from hypercontainer.runv import features
+            from hypercontainer.model import features
 
             _print(features.features())
     return None

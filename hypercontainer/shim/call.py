@@ -11,11 +11,18 @@ _BYTES = 2  # of protobuf's kinds of fields; a number is 0
 
 def request(service: str, method: str, payload: bytes) -> bytes:
     """The frame of a connection's first call."""
-    message = b"".join(
-        _number(number << 3 | _BYTES) + _number(len(data)) + data
-        for number, data in ((1, service.encode()), (2, method.encode()), (3, payload))
+    asked = message({1: service.encode(), 2: method.encode(), 3: payload})
+    return len(asked).to_bytes(4, "big") + b"\0\0\0\1" + bytes((REQUEST, 0)) + asked
+
+
+def message(found: dict[int, int | bytes]) -> bytes:
+    """Of protobuf, with these fields."""
+    return b"".join(
+        _number(number << 3 | _BYTES) + _number(len(value)) + value
+        if isinstance(value, bytes)
+        else _number(number << 3) + _number(value)
+        for number, value in found.items()
     )
-    return len(message).to_bytes(4, "big") + b"\0\0\0\1" + bytes((REQUEST, 0)) + message
 
 
 def length(header: bytes) -> int:
@@ -26,21 +33,21 @@ def length(header: bytes) -> int:
     return found
 
 
-def answer(message: bytes) -> bytes:
+def answer(found: bytes) -> bytes:
     """The payload of a response. OSError, with hyperd's words, when that is an error."""
-    found = _fields(message)
-    status = _fields(_bytes(found.get(1)))
+    answered = fields(found)
+    status = fields(_bytes(answered.get(1)))
     if status.get(1):
         raise OSError(_bytes(status.get(2)).decode(errors="replace"))
-    return _bytes(found.get(2))
+    return _bytes(answered.get(2))
 
 
 def _bytes(value: int | bytes | None) -> bytes:
     return value if isinstance(value, bytes) else b""
 
 
-def _fields(message: bytes) -> dict[int, int | bytes]:
-    """By number. OSError for what is none of ours."""
+def fields(message: bytes) -> dict[int, int | bytes]:
+    """By number, the last of each. OSError for what is no message."""
     found: dict[int, int | bytes] = {}
     at = 0
     try:
@@ -48,14 +55,16 @@ def _fields(message: bytes) -> dict[int, int | bytes]:
             key, at = _number_at(message, at)
             value, at = _number_at(message, at)
             if key & 7 == _BYTES:
+                if value > len(message) - at:
+                    raise IndexError
                 found[key >> 3] = message[at : at + value]
                 at += value
             elif key & 7 == 0:
                 found[key >> 3] = value
             else:
-                raise OSError("hyperd's answer cannot be read")
+                raise OSError("the message cannot be read")
     except IndexError as e:
-        raise OSError("hyperd's answer is cut short") from e
+        raise OSError("the message is cut short") from e
     return found
 
 

@@ -8,14 +8,14 @@ import sys
 from _blake2 import blake2s  # hashlib would load OpenSSL
 
 from hypercontainer.lib import fastjson
-from hypercontainer.shim import call
+from hypercontainer.shim import bootstrap, call
 
 DOOR = "/run/hyper-oci.sock"
 SOCKETS = "/run/containerd/s"  # where containerd's own shims listen, too
 SERVICE = "hyper.shim.v1.Shim"  # hyperd/shim/door.py
 PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_bin", "hyper-shim")
 VALUES = ("namespace", "id", "address", "publish-binary", "bundle", "socket")
-SWITCHES = ("debug", "v")
+SWITCHES = ("debug", "v", "info")
 ANSWER_S = 60.0
 
 
@@ -31,8 +31,12 @@ def main() -> int:
             from hypercontainer import __version__
 
             print(f"containerd-shim-hyper-v2 {__version__}")
+        elif "info" in flags:
+            from hypercontainer.shim import info
+
+            os.write(1, info.info())
         elif verb == "start":
-            print(_start(flags), end="")
+            os.write(1, _start(flags))
         elif verb == "delete":
             os.write(1, _delete(flags))
         else:
@@ -77,10 +81,10 @@ def _greeting(flags: dict[str, str], method: str, bundle: str) -> bytes:
     return call.request(SERVICE, method, fastjson.dumps(who).encode())
 
 
-def _socket_of(flags: dict[str, str], id: str) -> str:
+def _socket_of(flags: dict[str, str], id: str, folder: str) -> str:
     """Where the shim of that container listens."""
     name = f"{flags['address']}/{flags['namespace']}/{id}"
-    return f"{SOCKETS}/{blake2s(name.encode()).hexdigest()}"
+    return f"{folder}/{blake2s(name.encode()).hexdigest()}"
 
 
 def _sandbox(bundle: str) -> str:
@@ -98,18 +102,25 @@ def _sandbox(bundle: str) -> str:
         raise UsageError(f"cannot read config.json: {why}") from e
 
 
-def _start(flags: dict[str, str]) -> str:
-    """Where containerd reaches the shim of the bundle that we are in."""
+def _start(flags: dict[str, str]) -> bytes:
+    """What containerd is to know of the shim of the bundle that we are in: where it listens."""
     bundle = os.getcwd()
     greeting = _greeting(flags, "Serve", bundle)
+    asked = bootstrap.asked(bootstrap.read(0), flags["id"], flags["namespace"])
+    folder = bootstrap.sockets(asked or {}) or SOCKETS
+    address = _started(flags, bundle, folder, greeting)
+    return address.encode() if asked is None else bootstrap.answer(address)
+
+
+def _started(flags: dict[str, str], bundle: str, folder: str, greeting: bytes) -> str:
     sandbox = _sandbox(bundle)
-    path = _socket_of(flags, sandbox or flags["id"])
+    path = _socket_of(flags, sandbox or flags["id"], folder)
     if _listens(path):  # it is there already
         return _written(bundle, path)
     if sandbox:
         raise OSError(f"the shim of {sandbox}, which serves all of its pod, is gone: remove the pod, and make it anew")
     _remove(path)
-    os.makedirs(SOCKETS, mode=0o711, exist_ok=True)
+    os.makedirs(folder, mode=0o711, exist_ok=True)
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         os.fchmod(sock.fileno(), 0o600)  # bind makes the file with this mode
@@ -149,6 +160,15 @@ def _written(bundle: str, path: str) -> str:
     return address
 
 
+def _folder_of(bundle: str) -> str:
+    """Where its shim listened."""
+    try:
+        with open(os.path.join(bundle, "address")) as file:
+            return os.path.dirname(file.read().removeprefix("unix://"))
+    except OSError:
+        return SOCKETS
+
+
 def _spawn(path: str, listening: int, greeting: bytes) -> None:
     ours, theirs = os.pipe()
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -177,8 +197,9 @@ def _spawn(path: str, listening: int, greeting: bytes) -> None:
 def _delete(flags: dict[str, str]) -> bytes:
     """What hyperd has to say of the container, a DeleteResponse. Its machine is gone with that, and the socket, which a
     shim that was killed has left."""
-    greeting = _greeting(flags, "Delete", flags.get("bundle") or os.getcwd())
-    _remove(_socket_of(flags, flags["id"]))
+    bundle = flags.get("bundle") or os.getcwd()
+    greeting = _greeting(flags, "Delete", bundle)
+    _remove(_socket_of(flags, flags["id"], _folder_of(bundle)))
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         sock.settimeout(ANSWER_S)

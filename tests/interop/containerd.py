@@ -1,4 +1,4 @@
-"""Debian's containerd of one's own: its folders and sockets are nobody else's."""
+"""containerd of one's own, Debian's or one of today: its folders and sockets are nobody else's."""
 
 import json
 import os
@@ -9,9 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from hypercontainer.testing.daemon import Result
+import pytest
 
-CONTAINERD, CTR = Path("/usr/bin/containerd"), Path("/usr/bin/ctr")
+from hypercontainer.testing.daemon import Result
+from tests.interop.clients import CLIENTS
+
+PROGRAMS = {"debian": Path("/usr/bin"), "today": CLIENTS / "containerd2"}  # folders with containerd, ctr, …
+CONTAINERD, CTR = (PROGRAMS["debian"] / name for name in ("containerd", "ctr"))
 READY_S, LIMIT_S = 60.0, 300.0
 CONFIG = """
 version = 2
@@ -60,11 +64,14 @@ NETWORK = {
 
 class Containerd:
     """containerd with everything below `folder`, in a mount namespace of its own; `bin` has its runtimes. `cri`: it
-    serves Kubernetes' kubelet, too, and has a network namespace for that."""
+    serves Kubernetes' kubelet, too, and has a network namespace for that. `which`: of PROGRAMS."""
 
-    def __init__(self, folder: Path, bin: Path, env: Mapping[str, str], *, cri: bool = False) -> None:
-        self.folder, self.cri = folder, cri
-        self.env = {**os.environ, "PATH": f"{bin}:{os.environ['PATH']}", **env}
+    def __init__(
+        self, folder: Path, bin: Path, env: Mapping[str, str], *, cri: bool = False, which: str = "debian"
+    ) -> None:
+        self.folder, self.cri, self._programs = folder, cri, PROGRAMS[which]
+        quiet = {"CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS": "1"}  # of this host's control groups
+        self.env = {**os.environ, **quiet, "PATH": f"{bin}:{self._programs}:{os.environ['PATH']}", **env}
         disabled = [] if cri else ["io.containerd.grpc.v1.cri"]
         config = (CONFIG + CRI if cri else CONFIG).format(folder=folder, disabled=json.dumps(disabled))
         (folder / "config.toml").write_text(config)
@@ -75,7 +82,7 @@ class Containerd:
     def start(self) -> subprocess.Popen[bytes]:
         alone = ["--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"] if self.cri else []
         unshare = ["unshare", "--mount", "--propagation", "private", *alone]
-        argv = [*unshare, str(CONTAINERD), "-c", f"{self.folder}/config.toml"]
+        argv = [*unshare, f"{self._programs}/containerd", "-c", f"{self.folder}/config.toml"]
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env)
         deadline = time.monotonic() + READY_S
@@ -89,7 +96,7 @@ class Containerd:
         return (self.folder / "log").read_text(errors="replace")
 
     def argv(self, *words: str) -> list[str]:
-        return [*self.inside(), str(CTR), "-a", f"{self.folder}/c.sock", *words]
+        return [*self.inside(), f"{self._programs}/ctr", "-a", f"{self.folder}/c.sock", *words]
 
     def inside(self) -> list[str]:
         """A command there, where it is."""
@@ -126,10 +133,12 @@ def until(true: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def containerd(bin: Path, env: Mapping[str, str], *, cri: bool = False) -> Iterator[Containerd]:
+def containerd(bin: Path, env: Mapping[str, str], *, cri: bool = False, which: str = "debian") -> Iterator[Containerd]:
     """A running one, gone with the block. OSError, with its last words, where it cannot run."""
+    if not (PROGRAMS[which] / "containerd").exists():
+        pytest.skip("there is no containerd of today: run `tools/clients.sh containerd2`")
     with tempfile.TemporaryDirectory(prefix="hyc") as folder:  # a short path: sockets are in it
-        daemon = Containerd(Path(folder), bin, env, cri=cri)
+        daemon = Containerd(Path(folder), bin, env, cri=cri, which=which)
         try:
             yield daemon
         finally:

@@ -93,7 +93,7 @@ class Cri:
         return found
 
 
-@pytest.fixture(scope="module", params=["containerd", "cri-o"])
+@pytest.fixture(scope="module", params=["containerd", "containerd-today", "cri-o"])
 def engine(
     request: pytest.FixtureRequest,
     shared_hyperd: PrivateDaemon,
@@ -103,8 +103,9 @@ def engine(
     busybox.write_archive(images[0], ["docker.io/library/pause:1"], config={"Cmd": PAUSE})
     busybox.write_archive(images[1], ["docker.io/library/busybox:latest"])
     socket = f"unix://{shared_hyperd.folder}/hyper-oci.sock"
-    if request.param == "containerd":
-        with containerd(shared_hyperd.bin, {"HYPER_OCI_HOST": socket}, cri=True) as daemon:
+    if request.param != "cri-o":
+        which = "today" if "today" in request.param else "debian"
+        with containerd(shared_hyperd.bin, {"HYPER_OCI_HOST": socket}, cri=True, which=which) as daemon:
             for archive in images:
                 daemon.ok(*SPACE, "image", "import", str(archive))
             yield daemon

@@ -21,7 +21,7 @@ from hypercontainer.lib import protobuf, ttrpc
 from hypercontainer.testing import layers
 from hypercontainer.testing.busybox import find_busybox, layer
 from hypercontainer.testing.daemon import PrivateDaemon, Result
-from tests.interop.containerd import CONTAINERD, CTR, Containerd, containerd, until
+from tests.interop.containerd import CONTAINERD, CTR, PROGRAMS, Containerd, containerd, until
 
 pytestmark = [
     pytest.mark.interop,
@@ -101,7 +101,7 @@ class Ctr:
 @pytest.fixture(scope="module", params=PROGRAMS)
 def daemon(request: pytest.FixtureRequest, shared_hyperd: PrivateDaemon, busybox_archive: Path) -> Iterator[Containerd]:
     env = {"HYPER_OCI_HOST": f"unix://{shared_hyperd.folder}/hyper-oci.sock"}
-    with containerd(shared_hyperd.bin, env) as daemon:
+    with containerd(shared_hyperd.bin, env, which=request.param) as daemon:
         daemon.ok("image", "import", str(busybox_archive))
         yield daemon
 

@@ -178,7 +178,7 @@ class Connection:
         try:
             call = protobuf.decode(frame.message, ttrpc.Request)
             name = f"{call.service}.{call.method}"
-            if call.service == m.TASK:
+            if call.service in m.TASKS:
                 again = bool(frame.flags & AGAIN)
                 payload = await self._service.call(call.method, call.payload, again=again)
                 if payload is not None:

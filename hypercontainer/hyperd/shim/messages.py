@@ -1,4 +1,4 @@
-"""Messages of containerd's shim protocol: its service Task, version 2, and its events.
+"""Messages of containerd's shim protocol: its service Task, of version 2 or 3, which differ by name, and its events.
 
 Names, numbers and kinds are containerd's: they are compared with what its binary says.
 """
@@ -10,6 +10,7 @@ from hypercontainer.lib import protobuf
 from hypercontainer.lib.protobuf import field, message, repeated
 
 TASK = "containerd.task.v2.Task"
+TASKS = (TASK, "containerd.task.v3.Task")
 EVENTS = "containerd.services.events.ttrpc.v1.Events"
 
 

@@ -1,4 +1,4 @@
-"""What `features` tells, in the words of OCI's features structure."""
+"""What an engine is told that we can do with bundles, in the words of OCI's features structure."""
 
 from __future__ import annotations
 
