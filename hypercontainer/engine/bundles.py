@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from hypercontainer.engine import bundle_binds, bundle_namespaces, top, update
+from hypercontainer.engine import annotations, bundle_binds, bundle_namespaces, top, update
 from hypercontainer.engine.stand_ins import KILLED, First, StandIns
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import AlreadyExists, HyperError, InvalidInput, NotFound, WrongState
@@ -58,6 +58,7 @@ class Bundles:
     async def create(self, wanted: Bundle, trees: Mapping[str, int]) -> None:
         try:
             await self.check(wanted.owner, wanted.id)
+            asked = annotations.asked(wanted.annotations, self.host.settings.annotations)
             pods = [pod for pod in self.host.index.pods.values() if pod.owner == wanted.owner]
             there = bundle_namespaces.sharing(pods, self.host.site.netns, wanted)
             config = bundle_namespaces.joined(pods, there, wanted)
@@ -68,7 +69,7 @@ class Bundles:
                 os.close(fd)
             raise
         if there is None:
-            await self._create_alone(_pod(wanted, self.host.settings.memory_mib), record, trees)
+            await self._create_alone(_pod(wanted, asked, self.host.settings.memory_mib), record, trees)
         else:
             await self._join(self.supervisor.pods[there.id], record, trees)
 
@@ -319,9 +320,9 @@ def _saved(images: BundleImages) -> Saved:
     return Saved(images.images, images.work, images.flags)
 
 
-def _pod(wanted: Bundle, usual_mib: int) -> PodRecord:
-    """Of the size that its engine says it is to have in the end, where it says so: what is said of the first container
-    is not among that, so it has the usual."""
+def _pod(wanted: Bundle, asked: Mapping[str, Any], usual_mib: int) -> PodRecord:
+    """`asked`: by its annotations. Of the size that its engine says that it is to have in the end, where it says so:
+    what is said of the first container is not among that, so it has the usual."""
     id = ids.new_pod_id()
     vcpus, memory_mib = size.fitting(wanted.config.resources)
     if wanted.machine.memory_bytes or wanted.machine.cpu_quota_us:
@@ -339,7 +340,7 @@ def _pod(wanted: Bundle, usual_mib: int) -> PodRecord:
         version=VERSION,
         id=id,
         name=id,
-        spec=spec,
+        spec=annotations.sized(spec, asked, usual_mib),
         implicit=True,
         created_ns=clock.now_ns(),
         owner=wanted.owner,

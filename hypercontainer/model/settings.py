@@ -11,6 +11,7 @@ from hypercontainer.errors import InvalidInput
 from hypercontainer.model.ids import MAX_LABEL, NAME
 
 Scope = Literal["global", "tenant", "none"]
+Annotation = Literal["vcpus", "memory_mib", "factory"]  # engine/annotations.py has what each asks for
 Tenant = Annotated[str, msgspec.Meta(pattern=f"^({NAME.pattern})?$", max_length=MAX_LABEL)]
 
 
@@ -101,6 +102,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     docker_socket: str | None = None  # docker's API; None: beside `socket`, /run/hyper-docker.sock; "": nowhere
     oci_socket: str | None = None  # calls of runv; None: beside `socket`, /run/hyper-oci.sock; "": nowhere
     group: str = ""  # a group that may use the first two beside root
+    # io.hypercontainer.NAME: what bundles may ask of their machines, and so whoever may annotate a pod: docs/runv.md
+    annotations: list[Annotation] = []
     door: list[Door] = []  # more sockets
     hypervisor: str = "qemu"  # what runs guests: hypervisor/registry.py has the names
     accelerator: str = "auto"  # auto = proved by booting a guest; or kvm, tcg

@@ -44,7 +44,7 @@ conf_dir = "{folder}/cni"
 default_runtime_name = "hyper"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.hyper]
 runtime_type = "io.containerd.hyper.v2"
-pod_annotations = ["*"]
+pod_annotations = ["io.hypercontainer.*"]
 """
 NETWORK = {
     "cniVersion": "0.4.0",

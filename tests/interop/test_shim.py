@@ -180,6 +180,14 @@ def test_what_cannot_be_run_is_said(ctr: Ctr) -> None:
     ctr("container", "rm", "two")
 
 
+def test_an_annotation_that_nobody_allows_is_refused(ctr: Ctr) -> None:
+    for name, why in (("memory_mib", "hyperd's settings do not allow it"), ("kernel", "nobody knows it")):
+        asking = ("--annotation", f"io.hypercontainer.{name}=4096", "--annotation", "io.elsewhere.name=x")
+        refused = ctr("run", "--rm", *RUNTIME, *asking, IMAGE, "one", "true")
+        assert refused.status == 1 and f"cannot use annotation io.hypercontainer.{name}: {why}" in refused.err
+        ctr("container", "rm", "one")
+
+
 def test_a_life(ctr: Ctr) -> None:
     pid = ctr.start("sleep", "1000")
     assert ctr.task("one") == (pid, "RUNNING")

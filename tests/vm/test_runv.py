@@ -134,6 +134,24 @@ def test_a_life_verb_by_verb(runv: Runv) -> None:
     runv.ok("delete", "life")
 
 
+def test_annotations_size_a_machine_where_the_settings_allow_that(runv: Runv) -> None:
+    said = {"io.hypercontainer.memory_mib": "768", "io.hypercontainer.vcpus": "2", "elsewhere/name": "x"}
+    bundle = runv.bundle("sh", "-c", "nproc; awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo", annotations=said)
+    refused = runv("run", "--bundle", str(bundle), "large")
+    assert refused.status == 1 and "cannot use annotation io.hypercontainer.memory_mib: hyperd's set" in refused.err
+    usual = runv.hyper.config.read_text()
+    try:
+        runv.hyper.config.write_text(usual + 'annotations = ["memory_mib", "vcpus"]\n')
+        runv.hyper.signal(signal.SIGKILL)
+        runv.hyper.start()
+        processors, mib = runv.ok("run", "--bundle", str(bundle), "large").split()
+        assert processors == "2" and int(mib) > 650
+    finally:
+        runv.hyper.config.write_text(usual)
+        runv.hyper.signal(signal.SIGKILL)
+        runv.hyper.start()
+
+
 def test_one_that_was_killed_is_started_by_the_next_call(runv: Runv) -> None:
     process = runv.spawn("run", "--bundle", str(runv.bundle("sh", "-c", "read line; echo got $line")), "kept")
     until(lambda: json.loads(runv("state", "kept").out or '{"status": ""}')["status"] == "running")
