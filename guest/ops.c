@@ -109,6 +109,7 @@ static const struct op {
 	{ "process.forget", op_process_forget, false },
 	{ "socket.watch", op_socket_watch, false },
 	{ "socket.accept", op_socket_accept, false },
+	{ "socket.connect", op_socket_connect, false },
 	{ "socket.close", op_socket_close, false },
 	{ "time.set", op_time_set, false },
 	{ "entropy.add", op_entropy_add, false },

@@ -1,4 +1,5 @@
-/* Sockets of the host in containers: we listen in their place, and the host takes what connects. */
+/* Sockets of the host in containers: we listen in their place, and the host takes what connects. And the other way
+   round: it connects to a port of ours. */
 #ifndef RELAY_H
 #define RELAY_H
 
@@ -17,6 +18,7 @@ bool relay_settled(void);		/* of those that are dead, nobody had anything to say
 
 int op_socket_watch(const struct call *, const struct json *, struct buffer *, struct error *);
 int op_socket_accept(const struct call *, const struct json *, struct buffer *, struct error *);
+int op_socket_connect(const struct call *, const struct json *, struct buffer *, struct error *);
 int op_socket_close(const struct call *, const struct json *, struct buffer *, struct error *);
 
 #endif

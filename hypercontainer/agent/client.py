@@ -24,6 +24,7 @@ from hypercontainer.lib.limit import Waited, limit, never
 RESTORE_S = 600.0  # of processes that were saved: as long as reading their memory takes
 HELLO_S = 10.0  # how long a connection after the first may wait for the guest's HELLO
 SOON_S = 2.0  # and the first one to a guest that has answered others
+CONNECT_S = 10.0
 BACK_OFF_S = (0.0, 0.01, 0.03, 0.1, 0.25)  # before each next connection; the last one again and again
 
 T = TypeVar("T")
@@ -32,10 +33,11 @@ ConnectionCallback = Callable[[m.ConnectionEvent], None]
 
 
 class Connection(NamedTuple):
-    """One that a container has to a socket of this host. `number` is its name for the guest."""
+    """One that a container has to a socket of this host, or this host to a port of the guest. `number` is its name for
+    the guest."""
 
     number: int
-    input: InputStream  # what the container reads
+    input: InputStream  # what the guest's end reads
     output: OutputStream
 
 
@@ -229,6 +231,9 @@ class AgentClient:
             return lambda answer: None if answer is None else self._rename(names)
         if op == "socket.accept":
             return self._accept(m.look(args, m.SocketAccept))
+        if op == "socket.connect":
+            asked = m.look(args, m.SocketConnect)
+            return self._accept(m.SocketAccept(target="", input=asked.input, output=asked.output))
         if op == "socket.close":  # also of one that the guest has closed itself
             number = m.look(args, m.SocketClose).input
             return lambda answer: self._disconnect(number)
@@ -415,6 +420,15 @@ class AgentClient:
     async def refuse_connection(self, container: str, target: str) -> None:
         """The same, and it meets its end."""
         await self._ask("socket.accept", m.SocketAccept(container=container, target=target), m.Done, math.inf)
+
+    async def connect_to(self, port: int) -> Connection:
+        """Connect to who listens there on the guest's loopback; `close_connection` must follow. GuestError with
+        ECONNREFUSED: nobody."""
+        self.require(m.CONNECT)
+        first = self.new_streams(2)
+        connection = Connection(first, self.input(first), self.output(first + 1))
+        await self._ask("socket.connect", m.SocketConnect(port=port, input=first, output=first + 1), m.Done, CONNECT_S)
+        return connection
 
     async def close_connection(self, connection: Connection) -> None:
         """End what is left of it, both ways. GuestError with ENOENT: the guest knows of none."""

@@ -66,12 +66,13 @@ CHECKPOINT = Feature("checkpoint", "save or restore the processes of a container
 ROUTING = Feature("routing", "route by tables, rules, several gateways or metrics")
 HANG_UP = Feature("hang-up", "tell a process that nobody reads what it writes")
 HOLD = Feature("hold", "have another process in a container that is not started")
+CONNECT = Feature("connect", "connect to one of its ports")
 
 # Of the guests of this version.
 FEATURES = (
     ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES, LAYERS, ROOTFS, NAMESERVER,
     GROUP_NAMES, SOCKETS, ARCHIVE_USER, OVER, LOWERS, NAMESPACES, SCHEDULING, RESOLVER,
-    TIME, START_HOOKS, DEVICE_RULES, PROPAGATION, USERS, HANG_UP, HOLD, CHECKPOINT, ROUTING,
+    TIME, START_HOOKS, DEVICE_RULES, PROPAGATION, USERS, HANG_UP, HOLD, CHECKPOINT, ROUTING, CONNECT,
 )  # fmt: skip
 
 
@@ -473,6 +474,14 @@ class SocketAccept(Request, frozen=True, kw_only=True):
     target: str
     input: int = 0
     output: int = 0
+
+
+class SocketConnect(Request, frozen=True, kw_only=True):
+    """Connect to who listens on the guest's loopback."""
+
+    port: int
+    input: int
+    output: int
 
 
 class SocketClose(Request, frozen=True, kw_only=True):

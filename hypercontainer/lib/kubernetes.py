@@ -33,6 +33,11 @@ def is_sandbox(annotations: Mapping[str, str]) -> bool:
     return any(annotations.get(name) == "sandbox" for name in kinds)
 
 
+def is_pods(annotations: Mapping[str, str]) -> bool:
+    """Whether an engine of Kubernetes made it."""
+    return f"{CONTAINERD}container-type" in annotations or is_pinned(annotations)
+
+
 def is_pinned(annotations: Mapping[str, str]) -> bool:
     """Namespaces of its pod have places of their own on the host, whoever is in them."""
     return f"{CRI_O}SandboxID" in annotations

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from hypercontainer.agent.messages import RESOLVER, ExitEvent
+from hypercontainer.agent.messages import CONNECT, RESOLVER, ExitEvent
 from hypercontainer.errors import Exhausted, GuestDied, GuestError, HyperError, InvalidInput, NotFound, WrongState
 from hypercontainer.hypervisor.base import Feature, need
 from hypercontainer.lib import files
@@ -21,7 +21,7 @@ from hypercontainer.model.container import Process
 from hypercontainer.model.record import ContainerRecord, PodRecord, StandInRecord
 from hypercontainer.model.spec import ExecSpec
 from hypercontainer.model.state import Verb
-from hypercontainer.sandbox import following, output, resolver, rootfs, shortage
+from hypercontainer.sandbox import following, loopback, output, resolver, rootfs, shortage
 from hypercontainer.sandbox import further as furthers
 from hypercontainer.sandbox import relay as relays
 from hypercontainer.sandbox.container import Container, ExecFailed
@@ -162,6 +162,8 @@ class Pod:
             self.spawn(relay.watch())
         if self.record.netns:
             self.spawn(following.follow(self, vm))
+        if loopback.is_for(self.record) and vm.agent.has(CONNECT):
+            self.spawn(loopback.serve(self, vm))
         self.spawn(self._watch(vm))
 
     def _on_exit(self, event: ExitEvent) -> None:

@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,12 @@ class Cri:
         self.engine, self.hyper, self.folder = engine, hyper, folder
         self._pid = CONTAINER
 
-    def __call__(self, *words: str) -> Result:
+    def argv(self, *words: str) -> list[str]:
         socket = f"unix://{self.engine.folder}/c.sock"
-        argv = [*self.engine.inside(), str(CRICTL), "-r", socket, "-i", socket, "-t", "300s", *words]
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT_S)
+        return [*self.engine.inside(), str(CRICTL), "-r", socket, "-i", socket, "-t", "300s", *words]
+
+    def __call__(self, *words: str) -> Result:
+        done = subprocess.run(self.argv(*words), stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT_S)
         return Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
     def ok(self, *words: str) -> str:
@@ -87,6 +90,23 @@ class Cri:
 
     def inside(self, container: str, *command: str) -> str:
         return self.ok("exec", "--sync", container, *command)
+
+    @contextmanager
+    def forwarding(self, pod: str, port: int) -> Iterator[int]:
+        """The port that leads to that one of the pod."""
+        argv = self.argv("port-forward", pod, f"0:{port}")
+        with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as client:
+            assert client.stdout
+            try:
+                words = client.stdout.readline().decode()
+                yield int(words.split(":")[1].split()[0])  # Forwarding from 127.0.0.1:PORT -> …
+            finally:
+                client.kill()
+
+    def fetch(self, port: int) -> "subprocess.CompletedProcess[bytes]":
+        url = f"http://127.0.0.1:{port}/hostname"
+        wget = ["busybox", "wget", "-q", "-O", "-", url]
+        return subprocess.run([*self.engine.inside(), *wget], capture_output=True, timeout=LIMIT_S)
 
     def status(self, container: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.ok("inspect", container))["status"]
@@ -204,6 +224,18 @@ def test_the_death_of_hyperd_changes_nothing(cri: Cri) -> None:
     cri.stop()
     cri.ok("stopp", pod)
     assert {cri.status(id)["state"] for id in ids} == {"CONTAINER_EXITED"}
+
+
+def test_ports_are_forwarded(cri: Cri) -> None:
+    """To what listens at the machine's loopback alone, too; and after hyperd's death, and when nobody listens."""
+    pod = cri.pod()
+    cri.container(pod, "web", "httpd", "-f", "-p", "127.0.0.1:8080", "-h", "/etc")
+    with cri.forwarding(pod, 8080) as port, cri.forwarding(pod, 8081) as nobodys:
+        until(lambda: cri.fetch(port).stdout == b"pod-host\n")
+        assert cri.fetch(nobodys).returncode != 0
+        cri.hyper.signal(signal.SIGKILL)
+        cri.hyper.start()
+        until(lambda: cri.fetch(port).stdout == b"pod-host\n")
 
 
 def test_the_hosts_network_is_refused(cri: Cri) -> None:

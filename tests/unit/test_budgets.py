@@ -54,6 +54,7 @@ OURS = {
     "runv.create": "a bundle of the caller's, in a process of the caller's",
     "runv.door": "hyperd's answers",
     "runv.terminal": "the kernel's",
+    "sandbox.loopback": "the kernel's",
     "shim.call": "hyperd's answers",
     "shim.main": "a bundle of the caller's, in a process of the caller's",
     "storage.mounting": "what hyperd asks of a process of its own",

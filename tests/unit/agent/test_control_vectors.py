@@ -18,6 +18,7 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
     "process.start": m.ProcessStart,
     "process.archive": m.ProcessArchive,
     "socket.accept": m.SocketAccept,
+    "socket.connect": m.SocketConnect,
     "socket.close": m.SocketClose,
 }
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from hypercontainer.lib import netns
 from tests.unit.guest.conftest import Guest
 from tests.unit.guest.wire_client import ACK, CREDIT, WAIT_S, Refused, frame
 
@@ -361,3 +362,46 @@ def test_mounts_that_are_refused(guest: Guest, wrong: dict[str, Any]) -> None:
     with pytest.raises(Refused):
         guest.container(all_mounts=[*proc(), wrong])
     guest.container(all_mounts=[*proc(), mount()])
+
+
+# The other way round: the host connects
+
+
+def serving(guest: Guest, address: str) -> socket.socket:
+    """Who listens in the guest's network namespace."""
+    outer = guest.process.pid
+    inner = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()[0]
+    with netns.opened(f"/proc/{inner}/ns/net") as fd:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        made = netns.inside(fd, lambda: socket.create_server((address, 0), family=family))
+    made.settimeout(WAIT_S)
+    return made
+
+
+def to_port(guest: Guest, port: int) -> tuple[int, int]:
+    streams = guest.host.stream(output=False), guest.host.stream(output=True)
+    guest.host.call("socket.connect", port=port, input=streams[0], output=streams[1])
+    return streams
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_the_host_connects_to_a_port(guest: Guest, address: str) -> None:
+    with serving(guest, address) as server:
+        to_server, from_server = to_port(guest, server.getsockname()[1])
+        guest.host.write(to_server, b"ask", end=True)
+        with server.accept()[0] as client:
+            assert (client.recv(100), client.recv(100)) == (b"ask", b"")
+            client.sendall(b"answer")
+        assert guest.host.read_all(from_server) == b"answer"
+        guest.host.call("socket.close", input=to_server)
+
+
+def test_a_port_where_nobody_listens(guest: Guest) -> None:
+    with serving(guest, "127.0.0.1") as server:
+        port = server.getsockname()[1]
+    with pytest.raises(Refused) as refused:
+        to_port(guest, port)
+    assert refused.value.errno == errno.ECONNREFUSED
+    with pytest.raises(Refused) as refused:
+        guest.host.call("socket.connect", port=port, input=3, output=3)
+    assert refused.value.errno == errno.EINVAL
