@@ -27,6 +27,8 @@ disabled_plugins = {disabled}
 address = "{folder}/c.sock"
 [ttrpc]
 address = "{folder}/c.sock.ttrpc"
+[timeouts]
+"io.containerd.timeout.task.state" = "300s"
 [plugins."io.containerd.internal.v1.opt"]
 path = "{folder}/opt"
 """
