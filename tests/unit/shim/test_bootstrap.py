@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.lib import protobuf
-from hypercontainer.lib.protobuf import field, message
+from hypercontainer.lib.protobuf import field, message, repeated
 from hypercontainer.shim import bootstrap, info
 
 
@@ -43,12 +43,19 @@ class Version:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Annotation:
+    key: str = field(1, "string")
+    value: str = field(2, "string")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Info:
     """containerd.types.RuntimeInfo, a part of it."""
 
     name: str = field(1, "string")
     version: Version | None = message(2, Version)
     features: Any | None = message(4, Any)
+    annotations: list[Annotation] = repeated(5, "message", Annotation)
 
 
 def test_what_a_containerd_of_today_says() -> None:
@@ -87,3 +94,5 @@ def test_what_it_can_do() -> None:
     features = json.loads(found.features.value)
     assert features["linux"]["mountExtensions"] == {"idmap": {"enabled": True}}
     assert "createContainer" not in features["hooks"]
+    [mounts] = found.annotations
+    assert (mounts.key, mounts.value) == ("containerd.io/runtime-allow-mounts", "erofs,format/*,mkdir/*")
