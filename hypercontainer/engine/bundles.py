@@ -103,7 +103,9 @@ class Bundles:
                     raise
 
     async def checkpoint(self, owner: str, id: str, wanted: BundleImages) -> None:
-        pod, container = self._reached(owner, id, "checkpoint")
+        pod, container = self._find(owner, id)
+        if (status := self._status(container)) not in ("running", "paused"):
+            raise WrongState("checkpoint", id, status)
         await checkpoint.save(pod, container, _saved(wanted))
 
     async def start(self, owner: str, id: str, saved: BundleImages | None = None) -> None:

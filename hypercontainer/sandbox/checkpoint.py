@@ -12,6 +12,7 @@ from hypercontainer.sandbox.pod import Pod
 from hypercontainer.vm import Vm
 
 COMPLAINT = 2000  # characters of what CRIU says that an error has
+LEAVE = "--leave-running"
 SAVE_S = 600.0  # for all memory that there is, no expectation
 END_S = 60.0  # until the guest has told of an end
 
@@ -23,14 +24,19 @@ async def save(pod: Pod, container: Container, saved: Saved) -> None:
     # Locked: nobody is told of their end, and removes the machine for it, before all is written.
     async with pod.locked() as locked:
         _check(pod, container)
-        vm = locked.machine.running()
-        async with locked.machine.lent(container.record, saved) as wanted:
-            assert wanted  # noqa: S101  something is saved
-            status, words = await _run(pod, vm, container, wanted)
+        vm, paused, status = locked.machine.running(), pod.record.paused, -1
+        await locked.unpause()  # CRIU is in the machine, and stops the processes itself
+        try:
+            async with locked.machine.lent(container.record, saved) as wanted:
+                assert wanted  # noqa: S101  something is saved
+                status, words = await _run(pod, vm, container, wanted)
+        finally:
+            if paused and (status or LEAVE in saved.flags):
+                await locked.pause()
     if status:
         why = f": {words}" if words else ""
         raise HyperError(f"cannot checkpoint {container.record.name}: CRIU ended with status {status}{why}")
-    if ended and "--leave-running" not in saved.flags:
+    if ended and LEAVE not in saved.flags:
         await asyncio.wait([ended], timeout=END_S)
 
 

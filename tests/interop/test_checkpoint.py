@@ -12,6 +12,7 @@ import pytest
 
 from hypercontainer.sandbox import criu
 from hypercontainer.testing.daemon import PrivateDaemon
+from tests.interop.dockerd import DOCKERD, dockerd
 from tests.vm.test_runv import LIMIT_S, Runv, until
 
 pytestmark = [
@@ -121,3 +122,27 @@ def test_what_cannot_be_saved_or_restored(runv: Runv) -> None:
     assert names == []
     assert json.loads(runv.ok("features"))["annotations"]["org.opencontainers.runc.checkpoint.enabled"] == "true"
     assert os.listdir(runv.hyper.folder / "run/criu")
+
+
+@pytest.mark.skipif(not DOCKERD.exists(), reason="there is no dockerd: run `make interop`")
+def test_docker_saves_a_container_and_starts_it_again(hyper: PrivateDaemon, busybox_archive: Path) -> None:
+    env = {"HYPER_OCI_HOST": f"unix://{hyper.folder}/hyper-oci.sock"}
+    flags = ["--add-runtime", f"runv={hyper.bin}/runv", "--default-runtime", "runv", "--experimental"]
+    with dockerd(flags=flags, env=env) as daemon:
+
+        def ok(*words: str) -> str:
+            done = daemon.ctl(*words)
+            assert done.status == 0, (words, done)
+            return done.out.strip()
+
+        ok("load", "-q", "-i", str(busybox_archive))
+        script = "n=0; while :; do n=$((n + 1)); echo $n >/count; sleep 0.1; done"
+        ok("run", "-d", "--name", "one", "--network", "none", "busybox", "sh", "-c", script)
+        until(lambda: daemon.ctl("exec", "one", "cat", "/count").out.strip().isdecimal())
+        ok("checkpoint", "create", "one", "then")
+        assert ok("checkpoint", "ls", "one").split()[-1] == "then"
+        assert ok("inspect", "-f", "{{.State.Status}}", "one") == "exited"
+        ok("cp", "one:/count", str(hyper.folder / "before"))
+        ok("start", "--checkpoint", "then", "one")
+        assert int(ok("exec", "one", "cat", "/count")) >= int((hyper.folder / "before").read_text())
+        ok("rm", "-f", "one")
