@@ -449,6 +449,9 @@ class Machine:
     async def power_off(self) -> None:
         """End it in good order, its disks written, and let go of what it held."""
         vm = self.running()
+        if not self._keeps():
+            await self.release()
+            return
         try:
             if self.record.paused:
                 await vm.guest.resume()
@@ -457,6 +460,12 @@ class Machine:
             log.warning("pod %s: cannot power off in good order: %s", self.record.id, e)
         finally:
             await self.release()
+
+    def _keeps(self) -> bool:
+        """Whether the guest may have something that is to be on this host. To a share whatever ends has written all;
+        where containers see each other's processes, some may end after the first one."""
+        together = self.record.spec.share_pid or any(c.config.pid_of for c in self.record.containers)
+        return bool(self._targets) or together
 
     async def release(self) -> bool:
         """Let go of all that a running pod holds on the host. Safe at any point of a boot, any number of times.

@@ -18,10 +18,32 @@ import pytest
 
 from hypercontainer.testing.busybox import applets, find_busybox
 from hypercontainer.testing.daemon import PrivateDaemon, Result
+from tests import zig
 
 pytestmark = pytest.mark.vm
 
 LIMIT_S = 600.0  # of one command: room costs nothing, and the machine may be busy
+MAPPED_BYTES = 8 << 20
+MAPPED = """
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+int main(void)
+{
+	int fd = open("/mapped", O_RDWR | O_CREAT, 0644);
+	char *bytes;
+
+	if (fd < 0 || ftruncate(fd, SIZE) < 0)
+		return 1;
+	bytes = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (bytes == MAP_FAILED)
+		return 2;
+	memset(bytes, 'm', SIZE);
+	return 0;
+}
+"""
 
 
 class Runv:
@@ -93,6 +115,15 @@ def test_a_run_with_its_stdio_and_its_status(runv: Runv) -> None:
     assert (bundle / "rootfs/made").read_text() == "made\n"
     assert runv("state", "one") == (1, "", "container does not exist\n")
     assert runv.ok("list", "-q") == ""
+
+
+def test_what_a_program_has_mapped_is_on_the_host_when_its_machine_is_gone(runv: Runv, tmp_path: Path) -> None:
+    """Nobody asks the guest to write anything before its end."""
+    bundle = runv.bundle("/bin/map")
+    (tmp_path / "map.c").write_text(MAPPED.replace("SIZE", str(MAPPED_BYTES)))
+    zig.program(bundle / "rootfs/bin/map", tmp_path / "map.c")
+    runv.ok("run", "--bundle", str(bundle), "mapped")
+    assert (bundle / "rootfs/mapped").read_bytes() == b"m" * MAPPED_BYTES
 
 
 def test_what_cannot_begin_is_stopped(runv: Runv) -> None:

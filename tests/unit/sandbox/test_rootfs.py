@@ -20,6 +20,7 @@ from hypercontainer.storage import scratch
 from hypercontainer.testing import rootfs_contract as contract
 from hypercontainer.testing.fake_agent import FakeAgent
 from hypercontainer.testing.fake_rootfs import FakeRoots
+from hypercontainer.testing.fakes import FakeHypervisor
 from hypercontainer.testing.rootfs_contract import CONTENT, Root, RootfsContract, run, running, start
 from tests.unit.sandbox.lonely import Household, Lot
 
@@ -138,6 +139,20 @@ async def test_a_hyperd_that_comes_later_takes_it_up(kind: str, house: Household
         assert await run(again, container, "cat", "/copy") == (0, CONTENT)
         await contract.power_off(again)
         await again.let_go()
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked"), [("image", True), ("disk", True), pytest.param("folder", False, marks=MOUNTS)]
+)
+async def test_a_guest_with_disks_writes_them_before_its_end(
+    kind: str, asked: bool, house: Household, tmp_path: Path
+) -> None:
+    pod = house.pod(of_kind(kind, tmp_path))
+    async with running(pod):
+        assert isinstance(house.site.hypervisor, FakeHypervisor)
+        agent = house.site.hypervisor.alive[0].agent
+        await contract.power_off(pod)
+        assert ("poweroff" in [op for op, _ in agent.requests]) == asked
 
 
 def of_kind(kind: str, path: Path) -> RootfsRecord:
