@@ -19,7 +19,7 @@ import msgspec
 
 from hypercontainer import vm as vms
 from hypercontainer.agent.messages import MOUNTS, RESOLVER, Criu, Listing, Rootfs
-from hypercontainer.errors import Exhausted, GuestError, HyperError, InUse, WrongState
+from hypercontainer.errors import Exhausted, GuestError, HyperError, InUse, InvalidInput, WrongState
 from hypercontainer.hypervisor.base import (
     OPENED,
     SNAPSHOT_MAC,
@@ -90,6 +90,12 @@ def _alike(one: Shown, other: Shown) -> bool:
         other.read_only,
         _ids(other),
     )
+
+
+def _check_ids(shown: Sequence[Shown]) -> None:
+    for one, other in itertools.combinations(shown, 2):
+        if one.path == other.path and not _alike(one, other) and (_ids(one) or _ids(other)):
+            raise InvalidInput(f"cannot mount {one.path} in two ways, and map its ids: mount it alike, or map none")
 
 
 def _ids(shown: Shown) -> IdMap | None:
@@ -222,7 +228,9 @@ class Machine:
         """Have the guest see what `container` is to mount of this host. A guest that waited brings the share along in
         which that is: so nothing is there before the guest."""
         async with self._sharing:
-            for mount in _of_the_host([container]):
+            shown = _of_the_host([container])
+            _check_ids(shown)
+            for mount in sorted(shown, key=lambda each: each.read_only):  # a copy of one that is would be that, too
                 await self._show(container, mount)
 
     async def _show(self, container: ContainerRecord, mount: Shown) -> None:

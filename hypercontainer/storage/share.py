@@ -80,7 +80,7 @@ class Share:
 
     def add_tree(self, name: str, tree: int, read_only: bool, map: IdMap | None = None, *, again: bool = False) -> None:
         """Show a mount tree that has no place yet (lib.mount.clone), which is here from now on, with its files' owners
-        mapped. `again`: a copy of it, for it is shown in another way, too."""
+        mapped. `again`: it is shown in another way, too; the one that is not read-only comes first."""
         ids.check_name("share", name)
         with files.telling(f"share {name}"), self._lock, _copied(tree) if again else nullcontext(tree) as own:
             self.prepare()
@@ -201,12 +201,14 @@ class Share:
 
 @contextmanager
 def _copied(tree: int) -> Iterator[int]:
+    """A kernel copies a tree of another mount namespace only when it has a place in ours: there the first to ask has
+    the tree itself, and who comes later a copy of what that one has made of it."""
     try:
         own = mount.clone(tree)
     except OSError as e:
         if e.errno != errno.EINVAL:
             raise
-        raise HyperError("cannot show a folder in two ways: this host's kernel is older than 6.15") from e
+        own = os.dup(tree)
     try:
         yield own
     finally:

@@ -395,7 +395,7 @@ def test_a_folder_in_two_places_and_one_of_them_read_only(oci: Runtime) -> None:
     bundle.mount("/ro", source, "bind", "ro")
     bundle.mount("/rw", source, "bind")
     done = oci.run(bundle)
-    assert (done.status, done.out) == (1, "written\n") and "Read-only" in done.err
+    assert (done.status, done.out) == (1, "written\n") and "Read-only" in done.err, done
 
 
 def mapped(bundle: Bundle, source: Path, *options: str, ids: bool = True) -> None:
