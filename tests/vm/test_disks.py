@@ -226,8 +226,9 @@ def test_one_machine_has_what_it_writes_and_any_number_what_they_read(shims: Cal
         assert reader.run().startswith(WORDS + "mine\n")
     writer = shims()
     writer.create(file(disk))
-    with pytest.raises(RefusedError, match="lock"):
-        shims().create(file(disk))
+    for options in ([], ["ro"]):
+        with pytest.raises(RefusedError, match="lock"):
+            shims().create(file(disk, *options))
     assert writer.run() == WORDS + "mine\n"
     assert content(disk, "/mine") == "mine\nmore\n" and holders(disk) == set()
 

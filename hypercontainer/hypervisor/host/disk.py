@@ -1,11 +1,16 @@
 """Opening the files behind a guest's disks, and how large they are."""
 
+import fcntl
 import os
 import stat
+import struct
 
-from hypercontainer.errors import HyperError, InvalidInput, NotFound
+from hypercontainer.errors import HyperError, InUse, InvalidInput, NotFound
 from hypercontainer.hypervisor.base import OPENED
 from hypercontainer.model.record import DiskRecord
+
+FLOCK = struct.Struct("hhqqi0q")  # struct flock
+WRITERS = 101  # the byte of a disk's file that each QEMU locks which may write it: block/file-posix.c
 
 
 def open_disk(disk: DiskRecord) -> int:
@@ -18,10 +23,19 @@ def open_disk(disk: DiskRecord) -> int:
         raise NotFound("disk file", disk.path) from e
     except OSError as e:
         raise HyperError(f"cannot open disk {_name(disk)}: {e.strerror}") from e
+    if disk.read_only and _is_written(fd):
+        os.close(fd)
+        raise InUse(f"cannot open disk {_name(disk)}: another machine writes it: its lock is held", "disk", _name(disk))
     if stat.S_ISBLK(os.fstat(fd).st_mode) == disk.device:
         return fd
     os.close(fd)
     raise HyperError(f"cannot open disk {_name(disk)}: it is {'no' if disk.device else 'a'} block device")
+
+
+def _is_written(fd: int) -> bool:
+    """A QEMU has it to write. One that waited for its disks takes its own locks, and asks nobody."""
+    asked = FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, WRITERS, 1, 0)
+    return bool(FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK)
 
 
 def _name(disk: DiskRecord) -> str:
