@@ -71,6 +71,7 @@ def find(words: Words) -> None:
 def _call(door: Door, call: str, log: str, owner: str, words: Words, images: str) -> Any:
     work = os.path.abspath(words.values.get("work-path", images))
     trees: list[int] = []
+    made = [path for path in dict.fromkeys((images, work)) if not os.path.exists(path)]
     try:
         for path in (images, work):
             os.makedirs(path, 0o700, exist_ok=True)
@@ -82,7 +83,11 @@ def _call(door: Door, call: str, log: str, owner: str, words: Words, images: str
             raise
         raise NoImages(f"cannot use {e.filename}: {e.strerror}") from e
     except Refused as e:
-        raise Refused(e.kind, f"{e}{_why(os.path.join(work, log))}") from e
+        why = _why(os.path.join(work, log))
+        for path in made:
+            if not os.listdir(path):
+                os.rmdir(path)
+        raise Refused(e.kind, f"{e}{why}") from e
     finally:
         for tree in trees:
             os.close(tree)

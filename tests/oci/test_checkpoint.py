@@ -65,9 +65,10 @@ def test_no_images_are_no_container(oci: Runtime) -> None:
 
 
 def test_one_that_was_not_started_is_not_saved(oci: Runtime) -> None:
-    container = oci.create(oci.bundle())
-    oci.no("checkpoint", "--image-path", oci.path("images"), container.id)
+    container, images = oci.create(oci.bundle()), oci.path("images")
+    oci.no("checkpoint", "--image-path", images, container.id)
     assert container.state()["status"] == "created"
+    assert not images.exists()
 
 
 def test_a_paused_one_is_saved_and_still_paused(oci: Runtime) -> None:
