@@ -184,7 +184,7 @@ class Machine:
                 hosts = self.interfaces.hosts(record.nics)
                 nameserver = self.interfaces.nameserver(vm, record.nics)
                 setup = agent_requests.pod_setup(record, hosts, share=share, hardware=hardware)
-                if vm.agent.has(RESOLVER) and resolver.of(record.nics):
+                if vm.agent.has(RESOLVER) and resolver.of(record, site.netns(record.id)):
                     setup = msgspec.structs.replace(setup, resolver=True)
                 setup = agent_requests.asking(setup, self.interfaces.dns(nameserver), nameserver)
                 await vm.agent.setup_pod(setup)

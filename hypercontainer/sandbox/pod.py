@@ -154,7 +154,7 @@ class Pod:
     def adopt(self, vm: Vm) -> None:
         """Hear from now on of what ends in the machine, and of its own end."""
         vm.agent.on_exit = self._on_exit
-        asked = resolver.of(self.record.nics) if vm.agent.has(RESOLVER) else None
+        asked = resolver.of(self.record, self.site.netns(self.record.id)) if vm.agent.has(RESOLVER) else None
         relay = Relay(vm, self.containers, self.spawn, asked)
         if asked or any(
             self.machine.holds(container) and relays.of([container]) for container in self.record.containers

@@ -4,13 +4,13 @@ guest reaches it."""
 import asyncio
 import socket
 import struct
-from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from hypercontainer.agent.client import Connection
 from hypercontainer.errors import HyperError
 from hypercontainer.lib import netns
-from hypercontainer.model.record import NicRecord
+from hypercontainer.model.record import PodRecord
 
 PLACE = ("127.0.0.11", 53)  # all that is ever connected to, whatever a guest says
 KINDS = {"udp": socket.SOCK_DGRAM, "tcp": socket.SOCK_STREAM}  # by the guest's words
@@ -47,9 +47,15 @@ class Resolver(NamedTuple):
             raise OSError(str(e)) from e
 
 
-def of(nics: Sequence[NicRecord]) -> Resolver | None:
-    """Of a pod with these interfaces; None if no engine made its network."""
-    return next((Resolver(nic.netns, nic.netns_inode) for nic in nics if nic.netns), None)
+def of(pod: PodRecord, held: Path) -> Resolver | None:
+    """Of a pod whose namespace hyperd holds at `held`; None if no engine made its network. There need be no interface
+    yet: a container of no network may get one later."""
+    if there := next((nic for nic in pod.nics if nic.netns), None):
+        return Resolver(there.netns, there.netns_inode)
+    try:
+        return Resolver(str(held), held.stat().st_ino) if pod.netns else None
+    except OSError:
+        return None  # it has gone
 
 
 async def ask(connection: Connection, server: socket.socket) -> None:

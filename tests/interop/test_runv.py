@@ -244,6 +244,21 @@ def test_networks_come_and_go_while_it_runs(docker: Docker) -> None:
             docker("network", "rm", network)
 
 
+def test_from_no_network_to_one_with_names(docker: Docker) -> None:
+    docker.ok("network", "create", "late")
+    try:
+        docker.ok("run", "-d", "--name", "web", "--network", "late", "busybox", "httpd", "-f", "-h", "/www")
+        docker.ok("run", "-d", "--name", "lone", "--network", "none", "busybox", "sleep", "1000")
+        assert docker("exec", "lone", "ip", "route").out == ""
+        docker.ok("network", "disconnect", "none", "lone")
+        docker.ok("network", "connect", "late", "lone")
+        until(docker, "wget -q -O - http://web/ | grep -q machine", of="lone")
+        assert "nameserver 127.0.0.11" in docker.ok("exec", "lone", "cat", "/etc/resolv.conf")
+    finally:
+        docker("rm", "-f", "web", "lone")
+        docker("network", "rm", "late")
+
+
 @pytest.fixture(scope="module")
 def restored(shared_hyperd: PrivateDaemon, busybox_archive: Path) -> Iterator[Docker]:
     """A dockerd that leaves its containers running when it ends."""

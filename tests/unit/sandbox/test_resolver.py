@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from hypercontainer.model.record import NicRecord
 from hypercontainer.sandbox import resolver
 from hypercontainer.sandbox.resolver import Resolver
 from tests.interop.netns import namespace
+from tests.unit.sandbox.lonely import Lot
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces")
 
@@ -103,6 +105,12 @@ async def test_what_is_no_question_is_not_sent(said: list[bytes]) -> None:
     assert guest.heard == b""
 
 
-def test_pods_of_hyperds_own_networks_have_none() -> None:
-    nic = NicRecord(number=0, tap="t", mac="02:00:00:00:00:01", addresses=[])
-    assert resolver.of([]) is None and resolver.of([nic]) is None
+def test_a_namespace_has_one_with_or_without_interfaces(tmp_path: Path) -> None:
+    pod = Lot(tmp_path).pod("true").record
+    pod.nics = [NicRecord(number=0, tap="t", mac="02:00:00:00:00:01", addresses=[])]
+    assert resolver.of(pod, tmp_path) is None
+    pod.netns, pod.nics = "/proc/1/ns/net", []
+    assert resolver.of(pod, tmp_path) == Resolver(str(tmp_path), tmp_path.stat().st_ino)
+    assert resolver.of(pod, tmp_path / "gone") is None
+    pod.nics = [NicRecord(number=0, tap="t", mac="02:00:00:00:00:01", addresses=[], netns="/n", netns_inode=7)]
+    assert resolver.of(pod, tmp_path) == Resolver("/n", 7)
