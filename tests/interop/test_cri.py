@@ -103,10 +103,11 @@ class Cri:
             finally:
                 client.kill()
 
-    def fetch(self, port: int) -> "subprocess.CompletedProcess[bytes]":
-        url = f"http://127.0.0.1:{port}/hostname"
-        wget = ["busybox", "wget", "-q", "-O", "-", url]
-        return subprocess.run([*self.engine.inside(), *wget], capture_output=True, timeout=LIMIT_S)
+    def fetch(self, pod: str, port: int) -> bytes:
+        """What is served there, by a client of its own: one whose connection is refused ends."""
+        with self.forwarding(pod, port) as ours:
+            wget = ["busybox", "wget", "-q", "-O", "-", f"http://127.0.0.1:{ours}/hostname"]
+            return subprocess.run([*self.engine.inside(), *wget], capture_output=True, timeout=LIMIT_S).stdout
 
     def status(self, container: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.ok("inspect", container))["status"]
@@ -229,13 +230,13 @@ def test_the_death_of_hyperd_changes_nothing(cri: Cri) -> None:
 def test_ports_are_forwarded(cri: Cri) -> None:
     """To what listens at the machine's loopback alone, too; and after hyperd's death, and when nobody listens."""
     pod = cri.pod()
-    cri.container(pod, "web", "httpd", "-f", "-p", "127.0.0.1:8080", "-h", "/etc")
-    with cri.forwarding(pod, 8080) as port, cri.forwarding(pod, 8081) as nobodys:
-        until(lambda: cri.fetch(port).stdout == b"pod-host\n")
-        assert cri.fetch(nobodys).returncode != 0
-        cri.hyper.signal(signal.SIGKILL)
-        cri.hyper.start()
-        until(lambda: cri.fetch(port).stdout == b"pod-host\n")
+    web = cri.container(pod, "web", "httpd", "-f", "-p", "127.0.0.1:8080", "-h", "/etc")
+    until(lambda: cri("exec", "--sync", web, "wget", "-q", "-O", "-", "http://127.0.0.1:8080/hostname").status == 0)
+    until(lambda: cri.fetch(pod, 8080) == b"pod-host\n")
+    assert cri.fetch(pod, 8081) == b""
+    cri.hyper.signal(signal.SIGKILL)
+    cri.hyper.start()
+    until(lambda: cri.fetch(pod, 8080) == b"pod-host\n")
 
 
 def test_the_hosts_network_is_refused(cri: Cri) -> None:
