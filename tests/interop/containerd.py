@@ -66,17 +66,25 @@ NETWORK = {
 
 class Containerd:
     """containerd with everything below `folder`, in a mount namespace of its own; `bin` has its runtimes. `cri`: it
-    serves Kubernetes' kubelet, too, and has a network namespace for that. `which`: of PROGRAMS."""
+    serves Kubernetes' kubelet, too, and has a network namespace for that. `which`: of PROGRAMS. `settings`: further
+    lines of its config.toml."""
 
     def __init__(
-        self, folder: Path, bin: Path, env: Mapping[str, str], *, cri: bool = False, which: str = "debian"
+        self,
+        folder: Path,
+        bin: Path,
+        env: Mapping[str, str],
+        *,
+        cri: bool = False,
+        which: str = "debian",
+        settings: str = "",
     ) -> None:
         self.folder, self.cri, self._programs = folder, cri, PROGRAMS[which]
         quiet = {"CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS": "1"}  # of this host's control groups
         self.env = {**os.environ, **quiet, "PATH": f"{bin}:{self._programs}:{os.environ['PATH']}", **env}
         disabled = [] if cri else ["io.containerd.grpc.v1.cri"]
         config = (CONFIG + CRI if cri else CONFIG).format(folder=folder, disabled=json.dumps(disabled))
-        (folder / "config.toml").write_text(config)
+        (folder / "config.toml").write_text(config + settings)
         (folder / "cni").mkdir()
         (folder / "cni/pods.conflist").write_text(json.dumps(NETWORK))
         self.process = self.start()
@@ -135,12 +143,14 @@ def until(true: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def containerd(bin: Path, env: Mapping[str, str], *, cri: bool = False, which: str = "debian") -> Iterator[Containerd]:
+def containerd(
+    bin: Path, env: Mapping[str, str], *, cri: bool = False, which: str = "debian", settings: str = ""
+) -> Iterator[Containerd]:
     """A running one, gone with the block. OSError, with its last words, where it cannot run."""
     if not (PROGRAMS[which] / "containerd").exists():
         pytest.skip("there is no containerd of today: run `tools/clients.sh containerd2`")
     with tempfile.TemporaryDirectory(prefix="hyc") as folder:  # a short path: sockets are in it
-        daemon = Containerd(Path(folder), bin, env, cri=cri, which=which)
+        daemon = Containerd(Path(folder), bin, env, cri=cri, which=which, settings=settings)
         try:
             yield daemon
         finally:
