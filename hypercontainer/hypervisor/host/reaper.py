@@ -2,14 +2,11 @@
 
 import asyncio
 import os
-from contextlib import suppress
 from pathlib import Path
 
 from hypercontainer.errors import HyperError
 from hypercontainer.hypervisor.host.rundir import RunDir
 from hypercontainer.lib import cgroup, proc
-from hypercontainer.lib.tasks import all_of
-from hypercontainer.model.record import ProcessRef
 
 LOOK_S = 0.001  # between two looks; whoever removes a container waits
 
@@ -22,9 +19,7 @@ async def reap(run: RunDir, *, timeout_s: float = 20.0) -> None:
     try:
         async with asyncio.timeout(timeout_s):
             while (lock := _kill_all(run)) is None:
-                with suppress(TimeoutError):  # by then more may be known
-                    async with asyncio.timeout(5 * LOOK_S):
-                        await all_of(*(proc.gone(each.pid, each.start_time) for each in _known(run)))
+                await _ended(run)
                 await asyncio.sleep(LOOK_S)  # others hold it, too: nothing tells when a flock is free
             try:
                 known = run.load()
@@ -38,8 +33,18 @@ async def reap(run: RunDir, *, timeout_s: float = 20.0) -> None:
         raise HyperError(f"cannot end the virtual machine in {run.path}: it did not die within {timeout_s:g} s") from e
 
 
-def _known(run: RunDir) -> list[ProcessRef]:
-    return [process for program in run.programs for process in run.processes(program)]
+async def _ended(run: RunDir) -> None:
+    """Wait for the ends of those that are known; not for long, for by then more may be.
+
+    No time-out of asyncio's: in a task that was cancelled, as one whose start is given up, it cancels the rest."""
+    known = [process for program in run.programs for process in run.processes(program)]
+    ends = [asyncio.ensure_future(proc.gone(each.pid, each.start_time)) for each in known]
+    try:
+        if ends:
+            await asyncio.wait(ends, timeout=5 * LOOK_S)
+    finally:
+        for end in ends:
+            end.cancel()
 
 
 def _kill_all(run: RunDir) -> int | None:

@@ -78,6 +78,33 @@ async def test_reaping_removes_our_files_and_no_others(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["theirs"]
 
 
+async def test_who_was_cancelled_reaps_all_the_same(tmp_path: Path) -> None:
+    run = qemu_run(tmp_path)
+    keeper = await asyncio.create_subprocess_exec("sleep", "1000")
+    (tmp_path / "qemu.pid").write_text(f"{keeper.pid} {proc.start_time(keeper.pid)}\n")
+    lock = run.lock()
+    assert lock is not None
+    begun = asyncio.Event()
+
+    async def start() -> None:
+        try:
+            begun.set()
+            await asyncio.Event().wait()
+        finally:
+            await reap(run)
+
+    starting = asyncio.create_task(start())
+    await begun.wait()
+    starting.cancel()
+    await asyncio.wait([starting], timeout=0.2)  # it must wait: somebody holds the lock
+    os.close(lock)
+    keeper.kill()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert list(tmp_path.iterdir()) == []
+    await keeper.wait()
+
+
 async def test_reaping_never_kills_a_later_process_with_the_same_pid(tmp_path: Path) -> None:
     run = qemu_run(tmp_path)
     started = proc.start_time(os.getpid())
