@@ -1,6 +1,7 @@
 """Samples: how they are taken and what is said of them."""
 
 import os
+import select
 import statistics
 import subprocess
 import time
@@ -29,6 +30,18 @@ class Series:
 
 class CommandFailed(Exception):
     """A measured command did not end with status 0: what it took means nothing."""
+
+
+def ended(process: subprocess.Popen[bytes], timeout_s: float) -> int:
+    """Its status. subprocess itself, with a limit and without a pipe, looks whether it has ended every 50 ms."""
+    fd = os.pidfd_open(process.pid)
+    try:
+        if not select.select([fd], [], [], timeout_s)[0]:
+            process.kill()
+            raise CommandFailed(f"{process.args!r}: it has not ended within {timeout_s:g} s")
+    finally:
+        os.close(fd)
+    return process.wait()
 
 
 def wall_ms(argv: Sequence[str], *, env: dict[str, str] | None = None, timeout_s: float = 300) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.engines import need, new_name
-from bench.measure import CommandFailed, Series, wall_ms
+from bench.measure import CommandFailed, Series, ended, wall_ms
 from bench.peers import bundle
 from hypercontainer.errors import Unavailable
 from hypercontainer.testing.daemon import PrivateDaemon
@@ -79,11 +79,12 @@ class Runtime:
         """stderr is a file: a container has it, too, and may outlive the command."""
         with open(self.folder / "log", "w+b") as log:
             argv = [*self.argv, *words]
-            done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=stdout, stderr=log, timeout=LIMIT_S)
-            if done.returncode:
+            with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=stdout, stderr=log) as process:
+                status = ended(process, LIMIT_S)
+            if status:
                 log.seek(0)
                 said = log.read().decode(errors="replace")[-500:]
-                raise CommandFailed(f"{' '.join(argv)}: status {done.returncode}: {said}")
+                raise CommandFailed(f"{' '.join(argv)}: status {status}: {said}")
 
     @property
     def series(self) -> list[Series]:
