@@ -34,6 +34,13 @@ KERNELS = CHECKOUT / ".cache/hyper/kernels"
 os.environ.setdefault("ZIG_GLOBAL_CACHE_DIR", str(CHECKOUT / ".cache/zig"))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """A process among several has a folder of a short name, for paths of sockets are no longer than 107 bytes."""
+    if hasattr(config, "workerinput"):
+        config.option.basetemp = config.option.basetemp.replace("/popen-gw", "/")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     factories = ["cache", "template", "direct"]
     parser.addoption("--kernel", default="", help="name of the bundle that guests boot, of those in .cache/hyper")
