@@ -17,7 +17,9 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.hyperd.shim import messages as m
+from hypercontainer.hyperd.shim import options
 from hypercontainer.lib import protobuf, ttrpc
+from hypercontainer.sandbox import criu
 from hypercontainer.testing import layers
 from hypercontainer.testing.busybox import find_busybox, layer
 from hypercontainer.testing.daemon import PrivateDaemon, Result
@@ -206,7 +208,6 @@ def test_a_life(ctr: Ctr) -> None:
     ctr.ok("task", "pause", "one")
     assert ctr.task("one") == (pid, "PAUSED")
     ctr.ok("task", "resume", "one")
-    assert "checkpoint" in ctr("task", "checkpoint", "one").err
     assert "not running" not in ctr("task", "rm", "one").err  # it runs: refused
     assert ctr.task("one") == (pid, "RUNNING")
     ctr.ok("task", "kill", "-s", "KILL", "one")
@@ -214,6 +215,29 @@ def test_a_life(ctr: Ctr) -> None:
     assert "process already finished" in ctr("task", "kill", "one").err
     assert "exit code 137" in ctr("task", "rm", "one").err
     assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.skipif(not shutil.which("criu", path=criu.PATH), reason="there is no criu: run `make interop`")
+def test_processes_go_on_from_a_checkpoint(ctr: Ctr) -> None:
+    ctr.start("sh", "-c", "n=0; while :; do n=$((n + 1)); echo $n >/count; sleep 0.1; done")
+    counted = 'until n=$(cat /count) && test -n "$n"; do sleep 0.1; done; echo $n'
+    before = int(ctr.ok("task", "exec", "--exec-id", "e1", "one", "sh", "-c", counted))
+    try:
+        ctr.ok("container", "checkpoint", "--task", "one", "docker.io/library/saved:1")
+        assert ctr.task("one")[1] == "RUNNING"
+        folder = ctr.daemon.folder / "images"
+        said = m.any_of("containerd.runc.v1.CheckpointOptions", options.Checkpoint(exit=True))
+        ctr.task_call("Checkpoint", m.CheckpointTaskRequest(id="one", path=str(folder), options=said))
+        until(lambda: ctr.task("one")[1] == "STOPPED")
+        assert (folder / "inventory.img").exists() and not (folder / "dump.log").exists()
+        ctr.ok("container", "restore", "--live", "two", "docker.io/library/saved:1")
+        assert int(ctr.ok("task", "exec", "--exec-id", "e1", "two", "sh", "-c", counted)) > before
+        bundle = ctr.daemon.folder / "state/io.containerd.runtime.v2.task/default/one"
+        missing = m.CreateTaskRequest(id="one", bundle=str(bundle), checkpoint="/nowhere")
+        with pytest.raises(AssertionError, match="cannot go on from /nowhere: no checkpoint of this runtime"):
+            ctr.task_call("Create", missing)
+    finally:
+        ctr("image", "rm", "docker.io/library/saved:1")
 
 
 def test_other_limits(ctr: Ctr) -> None:

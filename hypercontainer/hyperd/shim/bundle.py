@@ -3,8 +3,9 @@
 import asyncio
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from hypercontainer.hyperd.shim import disks, layers, streams
 from hypercontainer.hyperd.shim.messages import Mount
 from hypercontainer.hyperd.shim.streams import Names
 from hypercontainer.lib import files, hooks, mount
-from hypercontainer.model.bundle import Disk
+from hypercontainer.model.bundle import BundleImages, Disk
 from hypercontainer.model.container import Hook
 from hypercontainer.model.record import ProcessRef
 
@@ -36,6 +37,7 @@ LOWER = "lowerdir="
 MAX_OPTIONS = 4095  # bytes that the kernel takes
 HOOK_S = 120  # that a hook has which says no timeout
 NOTE = "hyper-shim.json"  # in a bundle
+OURS = "hyper.mounts"  # in a folder of images that we can go on from
 
 
 class Stdio(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,10 +55,23 @@ class Added(Stdio, frozen=True, kw_only=True):
     process: str  # JSON, as it came
 
 
-class Note(Stdio, frozen=True, kw_only=True):
-    """What a hyperd after this one must know of a task: the streams that it was made with, and what was added."""
+class Gone(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that `Delete` has taken away, and of a task what its hooks are told."""
 
+    pid: int
+    status: int
+    at_ns: int
+    state: dict[str, Any] = {}
+    poststop: list[Hook] = []
+
+
+class Note(Stdio, frozen=True, kw_only=True):
+    """What a hyperd after this one must know of a task: the streams that it was made with, where it goes on from, what
+    was added, and what was taken away lately."""
+
+    checkpoint: str = ""  # a folder of images; "": it begins
     execs: dict[str, Added] = {}
+    gone: dict[str, Gone] = {}  # "": the task itself
 
 
 @dataclass
@@ -125,8 +140,8 @@ class Within:
 
         await self._do("create the container", work)
 
-    async def take(self, id: str, path: str, rootfs: Sequence[Mount], stdio: Stdio) -> Given:
-        """Mount the root file system of the bundle at `path`, and open what a container is made of."""
+    async def take(self, id: str, path: str, rootfs: Sequence[Mount], note: Note) -> Given:
+        """Mount the root file system of the bundle at `path`, open what a container is made of, and note it."""
         given = Given()
 
         def work() -> None:
@@ -135,7 +150,9 @@ class Within:
             if rootfs:
                 with layers.mounted(path, () if given.disks else rootfs) as mounts:
                     _mount(os.path.join(path, "rootfs"), mounts)
-            _open(stdio, given, Names(id, self._namespace))
+            _open(note, given, Names(id, self._namespace))
+            if note.checkpoint and not os.path.exists(os.path.join(note.checkpoint, OURS)):
+                raise InvalidInput(f"cannot go on from {note.checkpoint[:200]}: no checkpoint of this runtime is there")
             for namespace in (found.linux or document.Linux()).namespaces or []:
                 if namespace.type == "network" and namespace.path:
                     given.network = os.open(namespace.path, os.O_RDONLY | os.O_CLOEXEC)
@@ -143,7 +160,7 @@ class Within:
                         raise InvalidInput("cannot use this host's own network namespace: give the container another")
             given.trees = _trees(found, path, given.disks)
             given.disks = disks.look(given.disks, rootfs, given.trees)
-            Path(path, NOTE).write_bytes(msgspec.json.encode(stdio))
+            Path(path, NOTE).write_bytes(msgspec.json.encode(note))
 
         try:
             await self._do("create the container", work)
@@ -182,6 +199,23 @@ class Within:
             files.replace(Path(path, NOTE), msgspec.json.encode(note), durable=False)
 
         await self._do("write down its processes", work)
+
+    @asynccontextmanager
+    async def images(self, path: str, work: str, flags: Sequence[str] = ()) -> AsyncIterator[BundleImages]:
+        """Folders of a checkpoint and of CRIU's log, made if they are missing."""
+        trees: list[int] = []
+
+        def look() -> None:
+            for folder in (path, work):
+                os.makedirs(folder, 0o700, exist_ok=True)
+            trees.extend(mount.clones([path, work]))
+
+        try:
+            await self._do("open the folders of a checkpoint", look)
+            yield BundleImages(images=trees[0], work=trees[1], flags=list(flags))
+        finally:
+            for tree in trees:
+                os.close(tree)
 
     async def unmount(self, path: str) -> None:
         def work() -> None:

@@ -95,7 +95,7 @@ class ShimDoor:
             stand_ins = str(self._stand_ins)
             holder = Holder(writer)
             service = TaskService(
-                self._engine.bundles, who.owner, _peer(writer), stand_ins, publisher, holder, self._adopt
+                self._engine.bundles, who.owner, who.bundle, _peer(writer), stand_ins, publisher, holder, self._adopt
             )
             await Connection(service, publisher, holder, reader, writer).serve(who.id)
         else:

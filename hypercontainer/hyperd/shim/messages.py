@@ -227,6 +227,8 @@ class ResumeRequest:
 @dataclass(frozen=True, kw_only=True)
 class CheckpointTaskRequest:
     id: str = field(1, "string")
+    path: str = field(2, "string")
+    options: Any | None = message(3, Any)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,6 +310,12 @@ class TaskResumed:
     container_id: str = field(1, "string")
 
 
+@dataclass(frozen=True, kw_only=True)
+class TaskCheckpointed:
+    container_id: str = field(1, "string")
+    checkpoint: str = field(2, "string")
+
+
 TOPICS: dict[type, str] = {
     TaskCreate: "/tasks/create",
     TaskStart: "/tasks/start",
@@ -318,6 +326,7 @@ TOPICS: dict[type, str] = {
     TaskExecStarted: "/tasks/exec-started",
     TaskPaused: "/tasks/paused",
     TaskResumed: "/tasks/resumed",
+    TaskCheckpointed: "/tasks/checkpointed",
 }
 
 # containerd.services.events.ttrpc.v1

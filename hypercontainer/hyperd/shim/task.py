@@ -17,14 +17,13 @@ from hypercontainer.errors import (
     HyperError,
     InvalidInput,
     NotFound,
-    Unsupported,
     WrongState,
 )
 from hypercontainer.hyperd.oci import bundle, document, limits
 from hypercontainer.hyperd.oci.calls import told
 from hypercontainer.hyperd.shim import cgroup_v1, cgroup_v2, options, process
 from hypercontainer.hyperd.shim import messages as m
-from hypercontainer.hyperd.shim.bundle import Added, Note, Stdio, Within
+from hypercontainer.hyperd.shim.bundle import Added, Gone, Note, Stdio, Within
 from hypercontainer.hyperd.shim.holder import Holder
 from hypercontainer.hyperd.shim.process import FurtherProcess, Process
 from hypercontainer.hyperd.shim.publisher import Publisher
@@ -38,6 +37,8 @@ log = logging.getLogger("hyperd")
 
 KILLED, LOST, NOT_STARTED = 137, 255, 127
 VERSION = "io.containerd.hyper.v2"
+GONE = 16  # processes that are remembered
+WORK = "criu"  # where its log is, in a bundle
 UNIFIED = "/sys/fs/cgroup/cgroup.controllers"  # where this host has version 2 of control groups alone
 STATUS = {
     "created": m.Status.CREATED,
@@ -56,6 +57,8 @@ class Task(NamedTuple):
     stand_in: ProcessRef
     more: dict[str, FurtherProcess]
     noting: asyncio.Lock  # held by who writes down what there is
+    checkpoint: str  # a folder of images that it goes on from; "": it begins
+    gone: dict[str, Gone]  # that was taken away, the last of all last
 
 
 class TaskService:
@@ -65,13 +68,16 @@ class TaskService:
         self,
         bundles: Bundles,
         owner: str,
+        bundle: str,
         shim: ProcessRef,
         stand_ins: str,
         publisher: Publisher,
         holder: Holder,
         adopt: Callable[[int], None],
     ) -> None:
-        """`adopt`: sees to it that a child of ours is reaped, by its pid, which may be long after this."""
+        """`bundle`: that the shim was started for; those of the other tasks are beside it. `adopt`: sees to it that a
+        child of ours is reaped, by its pid, which may be long after this."""
+        self._beside = os.path.dirname(bundle)
         self._bundles, self._owner, self._shim, self._door = bundles, owner, shim, stand_ins
         self._adopt, self._holder = adopt, holder
         self._within, self._publisher = Within(shim, publisher.namespace, adopt), publisher
@@ -85,7 +91,7 @@ class TaskService:
             "Pids": (m.PidsRequest, self._pids),
             "Pause": (m.PauseRequest, self._pause),
             "Resume": (m.ResumeRequest, self._resume),
-            "Checkpoint": (m.CheckpointTaskRequest, self._refuse_checkpoint),
+            "Checkpoint": (m.CheckpointTaskRequest, self._checkpoint),
             "Kill": (m.KillRequest, self._kill),
             "Exec": (m.ExecProcessRequest, self._exec),
             "ResizePty": (m.ResizePtyRequest, self._resize),
@@ -139,8 +145,6 @@ class TaskService:
     # the life of a task
 
     async def _create(self, wanted: m.CreateTaskRequest, again: bool) -> m.CreateTaskResponse:
-        if wanted.checkpoint:
-            raise Unsupported("create a task from a checkpoint", "virtual machines")
         options.check(wanted.options)
         async with self._holder.held(wanted.stdout, wanted.stderr):
             return await self._made(wanted, again)
@@ -149,7 +153,8 @@ class TaskService:
         if again and (pid := await self._made_before(wanted.id)):
             return m.CreateTaskResponse(pid=pid)
         stdio = Stdio(stdin=wanted.stdin, stdout=wanted.stdout, stderr=wanted.stderr, terminal=wanted.terminal)
-        given = await self._within.take(wanted.id, wanted.bundle, wanted.rootfs, stdio)
+        note = Note(**msgspec.structs.asdict(stdio), checkpoint=wanted.checkpoint)
+        given = await self._within.take(wanted.id, wanted.bundle, wanted.rootfs, note)
         try:
             assert given.config  # noqa: S101  take
             new = given.network < 0
@@ -178,13 +183,14 @@ class TaskService:
         finally:
             given.close()
         made.go()
-        task = await self._take_up(await self._bundles.state(self._owner, wanted.id), stdio)
+        task = await self._take_up(await self._bundles.state(self._owner, wanted.id), note)
         self._publisher.publish(
             m.TaskCreate(
                 container_id=wanted.id,
                 bundle=wanted.bundle,
                 rootfs=wanted.rootfs,
                 io=m.TaskIO(stdin=stdio.stdin, stdout=stdio.stdout, stderr=stdio.stderr, terminal=stdio.terminal),
+                checkpoint=wanted.checkpoint,
                 pid=made.pid,
             )
         )
@@ -230,11 +236,13 @@ class TaskService:
         await self._bundles.delete(self._owner, id, force=True)
         return 0
 
-    async def _take_up(self, state: BundleState, stdio: Stdio | None = None) -> Task:
-        note = Note(**msgspec.structs.asdict(stdio)) if stdio else await self._within.noted(state.bundle)
+    async def _take_up(self, state: BundleState, note: Note | None = None) -> Task:
+        note = note or await self._within.noted(state.bundle)
         ref = state.stand_in
         first = Process(_stdio(note), ref.pid, asyncio.get_running_loop().create_future())
-        task = self._tasks[state.id] = Task(state.id, state.bundle, first, ref, {}, asyncio.Lock())
+        task = self._tasks[state.id] = Task(
+            state.id, state.bundle, first, ref, {}, asyncio.Lock(), note.checkpoint, dict(note.gone)
+        )
         self._spawn(self._watch(task))
         running = await self._bundles.execs(self._owner, state.id) if note.execs else {}
         for name, added in note.execs.items():
@@ -251,7 +259,10 @@ class TaskService:
             more = {
                 name: Added(**msgspec.structs.asdict(of.stdio), process=of.process) for name, of in task.more.items()
             }
-            await self._within.note(task.path, Note(**stdio, execs=more))
+            while len(task.gone) > GONE:
+                del task.gone[next(iter(task.gone))]
+            note = Note(**stdio, checkpoint=task.checkpoint, execs=more, gone=task.gone)
+            await self._within.note(task.path, note)
 
     async def _watch(self, task: Task) -> None:
         try:
@@ -278,7 +289,7 @@ class TaskService:
             return m.StartResponse(pid=task.first.pid)
         try:
             with told():
-                await self._bundles.start(self._owner, task.id)
+                await self._begin(task)
         except WrongState:
             raise
         except HyperError:
@@ -289,7 +300,16 @@ class TaskService:
         await self._tell_hooks(state.poststart, "poststart", told_to_hooks(state))
         return m.StartResponse(pid=task.first.pid)
 
+    async def _begin(self, task: Task) -> None:
+        if task.checkpoint:
+            async with self._within.images(task.checkpoint, os.path.join(task.path, WORK)) as saved:
+                await self._bundles.start(self._owner, task.id, saved)
+        else:
+            await self._bundles.start(self._owner, task.id)
+
     async def _delete(self, wanted: m.DeleteRequest, again: bool) -> m.DeleteResponse:
+        if again and (gone := await self._gone_before(wanted.id, wanted.exec_id)):
+            return m.DeleteResponse(pid=gone.pid, exit_status=gone.status, exited_at=m.timestamp(gone.at_ns))
         task = self._find(wanted.id)
         of = self._find_process(wanted.id, wanted.exec_id)
         if wanted.exec_id and not of.exit:
@@ -299,21 +319,44 @@ class TaskService:
             further.end(0)  # it never began
         if not of.exit:
             raise WrongState("delete", wanted.id, "running", "kill it first")
+        gone = Gone(pid=of.pid, status=of.exit.status, at_ns=of.exit.time_ns)
         if wanted.exec_id:
             del task.more[wanted.exec_id]
-            await self._bundles.forget(self._owner, task.id, wanted.exec_id)
+            task.gone[wanted.exec_id] = gone
             await self._note(task)
+            await self._bundles.forget(self._owner, task.id, wanted.exec_id)
         else:
             await process.drained(task.stand_in)
             state = await self._bundles.state(self._owner, task.id)
+            told = told_to_hooks(state, stopped=True)
+            task.gone[""] = gone = msgspec.structs.replace(gone, state=told, poststop=list(state.poststop))
+            await self._note(task)
             await self._bundles.delete(self._owner, task.id, force=True)
-            await self._within.unmount(task.path)
-            await self._tell_hooks(state.poststop, "poststop", told_to_hooks(state, stopped=True))
+            await self._clear(task.id, task.path, gone)
             del self._tasks[task.id]
-            self._publisher.publish(
-                m.TaskDelete(container_id=task.id, pid=of.pid, exit_status=of.exit.status, exited_at=of.exit.at)
-            )
         return m.DeleteResponse(pid=of.pid, exit_status=of.exit.status, exited_at=of.exit.at)
+
+    async def _gone_before(self, id: str, exec_id: str) -> Gone | None:
+        """What a hyperd that was killed has taken away, without an answer."""
+        if exec_id:
+            if gone := self._find(id).gone.get(exec_id):
+                await self._bundles.forget(self._owner, id, exec_id)
+            return gone
+        if id in self._tasks:
+            return None
+        path = os.path.join(self._beside, os.path.basename(id))
+        if gone := (await self._within.noted(path)).gone.get(""):
+            await self._clear(id, path, gone)
+        return gone
+
+    async def _clear(self, id: str, path: str, gone: Gone) -> None:
+        """After the engine's part of a task."""
+        await self._within.unmount(path)
+        await self._tell_hooks(gone.poststop, "poststop", gone.state)
+        exited_at = m.timestamp(gone.at_ns)
+        self._publisher.publish(
+            m.TaskDelete(container_id=id, pid=gone.pid, exit_status=gone.status, exited_at=exited_at)
+        )
 
     # one more process
 
@@ -488,8 +531,15 @@ class TaskService:
         self.ended = not self._tasks or wanted.now
         return m.Empty()
 
-    async def _refuse_checkpoint(self, wanted: m.CheckpointTaskRequest, again: bool) -> m.Empty:
-        raise Unsupported(f"checkpoint {wanted.id}", "virtual machines")
+    async def _checkpoint(self, wanted: m.CheckpointTaskRequest, again: bool) -> m.Empty:
+        task = self._find(wanted.id)
+        said = options.checkpoint(wanted.options)
+        flags = [*([] if said.exit else ["--leave-running"]), *(["--file-locks"] if said.file_locks else [])]
+        path, work = said.image_path or wanted.path, said.work_path or os.path.join(task.path, WORK)
+        async with self._within.images(path, work, flags) as images:
+            await self._bundles.checkpoint(self._owner, task.id, images)
+        self._publisher.publish(m.TaskCheckpointed(container_id=task.id, checkpoint=path))
+        return m.Empty()
 
 
 def _stdio(found: Stdio) -> Stdio:

@@ -11,6 +11,7 @@ from hypercontainer.lib import protobuf
 from tests.unit.hyperd.shim.test_messages import CONTAINERD, descriptors, differing, numbers
 
 RUNC, GENERIC = "containerd.runc.v1.Options", "runtimeoptions.v1.Options"
+CHECKPOINT = "containerd.runc.v1.CheckpointOptions"
 
 
 def of(name: str, found: object) -> m.Any:
@@ -24,6 +25,9 @@ def test_numbers_and_kinds_are_containerds() -> None:
         [found] = numbers([ours]).values()
         found.pop("config_body", None)  # which that containerd does not have yet
         assert differing({"Options": found}, {"Options": theirs}) == {}
+    theirs = descriptors("containerd.runc.v1")["CheckpointOptions"]
+    [found] = numbers([options.Checkpoint]).values()
+    assert found == theirs
 
 
 @pytest.mark.parametrize(
@@ -63,3 +67,26 @@ def test_what_a_machine_has_no_use_for_is_named(name: str) -> None:
 def test_others_are_refused(found: m.Any, words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
         options.check(found)
+
+
+def test_a_checkpoint_s_are_taken() -> None:
+    said = options.Checkpoint(exit=True, file_locks=True, cgroups_mode="ignore", image_path="/x", work_path="/y")
+    assert options.checkpoint(of(CHECKPOINT, said)) == said
+    assert options.checkpoint(None) == options.checkpoint(m.Any()) == options.Checkpoint()
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (of(CHECKPOINT, options.Checkpoint(open_tcp=True)), "option open_tcp"),
+        (of(CHECKPOINT, options.Checkpoint(external_unix_sockets=True)), "option external_unix_sockets"),
+        (of(CHECKPOINT, options.Checkpoint(terminal=True)), "option terminal"),
+        (of(CHECKPOINT, options.Checkpoint(empty_namespaces=["network"])), "option empty_namespaces"),
+        (of(CHECKPOINT, options.Checkpoint(cgroups_mode="full")), "option cgroups_mode"),
+        (of(RUNC, options.Runc(root="/x")), f"options of type '{RUNC}'"),
+        (m.Any(type_url=CHECKPOINT, value=b"\xff"), "cut short"),
+    ],
+)
+def test_a_checkpoint_s_that_cannot_be_are_named(found: m.Any, words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        options.checkpoint(found)
