@@ -17,6 +17,7 @@ from typing import TypeVar
 import pytest
 
 from hypercontainer.hyperd.shim import messages as m
+from hypercontainer.hyperd.shim.door import AGAIN, SERVICE
 from hypercontainer.lib import protobuf, ttrpc
 from hypercontainer.testing import busybox
 from hypercontainer.testing.daemon import PrivateDaemon
@@ -314,3 +315,26 @@ def test_what_is_refused_leaves_nothing(
     assert holders(disk) == set()
     shim.create(file(disk))
     assert shim.run() == WORDS + "mine\n"
+
+
+def test_what_a_hyperd_has_deleted_before_its_death_is_told_by_the_next(
+    hyper: PrivateDaemon, shims: Callable[..., Shim], disk: Path
+) -> None:
+    shim = shims("exit 7")
+    shim.create(file(disk))
+    shim.call("Start", m.StartRequest(id=shim.id), m.StartResponse)
+    shim.call("Wait", m.WaitRequest(id=shim.id), m.WaitResponse)
+    wanted = m.DeleteRequest(id=shim.id)
+    told = shim.call("Delete", wanted, m.DeleteResponse)
+    assert told.exit_status == 7
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(LIMIT_S)
+        sock.connect(str(hyper.folder / "hyper-oci.sock.shims"))
+        who = {"address": "a", "events": "b", "namespace": "test", "id": shim.id, "bundle": str(shim.bundle)}
+        for number, flags, service, method, payload in (
+            (1, 0, SERVICE, "Serve", json.dumps(who).encode()),
+            (3, AGAIN, m.TASK, "Delete", protobuf.encode(wanted)),
+        ):
+            call = protobuf.encode(ttrpc.Request(service=service, method=method, payload=payload))
+            sock.sendall(ttrpc.Frame(number, ttrpc.REQUEST, flags, call).encode())
+        assert shim.answer(sock, m.DeleteResponse) == told
