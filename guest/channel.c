@@ -18,8 +18,8 @@ enum {
 /* What hosts cannot expect of every hyperstart, for they may meet an older one: docs/wire.md, section 5. */
 static const char features[] =
 	"[\"archive.errno\",\"routes\",\"mounts\",\"devices\",\"capability-sets\",\"umask\",\"unified\",\"interfaces\","
-	"\"layers\",\"rootfs\",\"nameserver\",\"group-names\",\"sockets\",\"archive.user\",\"over\",\"namespaces\",\"scheduling\",\"resolver\","
-	"\"lowers\",\"time\",\"start-hooks\",\"device-rules\",\"propagation\",\"users\",\"hang-up\",\"hold\",\"checkpoint\",\"routing\",\"connect\"]";
+	"\"layers\",\"rootfs\",\"nameserver\",\"group-names\",\"sockets\",\"archive.user\",\"over\",\"lowers\",\"namespaces\",\"scheduling\",\"resolver\","
+	"\"time\",\"start-hooks\",\"device-rules\",\"propagation\",\"users\",\"hang-up\",\"hold\",\"checkpoint\",\"routing\",\"connect\"]";
 
 static void link_ready(struct source *source, uint32_t events);
 static void link_accept(struct source *source, uint32_t events);

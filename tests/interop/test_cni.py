@@ -1,12 +1,13 @@
 """Networks that plugins of CNI make, called as engines call them: a machine in the namespace has what is there."""
 
+import http.client
 import json
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -319,6 +320,6 @@ def test_what_plugins_made_is_the_machines(place: Place, runv: Runv, name: str) 
 
 def page(outside: str, address: str) -> str:
     """What the container's web server says to who is outside."""
-    where = f"[{address}]" if ":" in address else address
-    with inside(outside):
-        return output("wget", "-q", "-T", "60", "-O", "-", f"http://{where}/")
+    with inside(outside), closing(http.client.HTTPConnection(address, 80, timeout=LIMIT_S)) as server:
+        server.request("GET", "/")
+        return server.getresponse().read().decode()
