@@ -14,7 +14,7 @@ from tests.interop.containerd import NETWORK
 from tests.interop.podman import PODMAN
 
 CRIO, PINNS, CONMON = CLIENTS / "crio/crio", CLIENTS / "crio/pinns", Path("/usr/bin/conmon")
-READY_S = 60.0
+READY_S, END_S = 60.0, 300.0
 # Held by a shell that does nothing until its stdin ends.
 HOLD = ["unshare", "--mount", "--propagation", "private", "--net", "sh", "-c", "ip link set lo up; echo; exec cat"]
 CONFIG = """
@@ -94,7 +94,7 @@ class Crio:
     def close(self) -> None:
         if self._process:
             self._process.terminate()
-            self._process.wait(60)
+            self._process.wait(END_S)
         with self._holder:
             pass  # its stdin ends, and so does it
 

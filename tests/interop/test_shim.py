@@ -219,8 +219,8 @@ def test_a_life(ctr: Ctr) -> None:
 
 @pytest.mark.skipif(not shutil.which("criu", path=criu.PATH), reason="there is no criu: run `make interop`")
 def test_processes_go_on_from_a_checkpoint(ctr: Ctr) -> None:
-    ctr.start("sh", "-c", "n=0; while :; do n=$((n + 1)); echo $n >/count; sleep 0.1; done")
-    counted = 'until n=$(cat /count) && test -n "$n"; do sleep 0.1; done; echo $n'
+    ctr.start("sh", "-c", "n=0; while :; do n=$((n + 1)); echo $n >/dev/shm/count; sleep 0.1; done")
+    counted = 'until n=$(cat /dev/shm/count) && test -n "$n"; do sleep 0.1; done; echo $n'
     before = int(ctr.ok("task", "exec", "--exec-id", "e1", "one", "sh", "-c", counted))
     try:
         ctr.ok("container", "checkpoint", "--task", "one", "docker.io/library/saved:1")

@@ -468,7 +468,12 @@ def _set(limit: Path, value: str) -> None:
 def walk(seed: int, cycles: int, seconds: float, *, factory: str = "template") -> int:
     """Take up to `cycles` steps within `seconds`; returns how many. Wrong says where it and the model part."""
     print(f"seed {seed}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="hyper-") as name, small_disk(folder := Path(name), 768) as disk:
+    with (
+        tempfile.TemporaryDirectory(prefix="hyper-") as name,
+        tempfile.TemporaryDirectory(prefix="hyper-") as other,
+        small_disk(Path(other), 768) as disk,
+    ):
+        folder = Path(name)
         settings: dict[str, Value] = {
             "root": str(disk / "root"),
             "factory": factory,
