@@ -100,5 +100,5 @@ def hyper(shared_hyperd: PrivateDaemon) -> Iterator[PrivateDaemon]:
     if shared_hyperd.process is None or shared_hyperd.process.poll() is not None:
         shared_hyperd.start()
     shared_hyperd.clear()
-    left = shared_hyperd.ctl("ps", "-a", "-q")
-    assert left == (0, "", "")
+    left = [shared_hyperd.ctl(*words) for words in (("ps", "-a", "-q"), ("volume", "ls", "-q"))]
+    assert left == [(0, "", "")] * 2

@@ -151,10 +151,11 @@ class PrivateDaemon:
             self.process = None
 
     def clear(self) -> None:
-        """Remove every pod, and so every VM, and what networks were made."""
+        """Remove every pod, and so every VM, and what volumes and networks were made."""
         pods = self.ctl("pod", "ls", "-a", "-q").out.split()
         if pods:
             self.ctl("pod", "rm", "-f", *pods)
+        self.ctl("volume", "prune", "-a", "-f")
         self.ctl("network", "prune", "-f")
 
     def close(self) -> None:
