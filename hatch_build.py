@@ -11,6 +11,8 @@
 | hyper-tsc, measures the time stamp counter | host/tsc.c | hypercontainer/_bin/hyper-tsc |
 | hyper-memory.so, loaded into a clone's VMM | host/memory.c | hypercontainer/_bin/hyper-memory.so |
 | the launcher, a fast start of Python | host/launcher.c | bin/hyperctl, bin/hyperd, … of the environment |
+
+and the messages of proto/cri.proto, hypercontainer/hyperd/cri/cri_pb2.py with its types, by the pinned protoc.
 """
 
 import argparse
@@ -19,6 +21,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,12 +33,18 @@ FLAGS = ["-Os", "-s", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"
 TAG = "py3-none-manylinux_2_17_x86_64.musllinux_1_1_x86_64"
 GLIBC = "gnu.2.31"  # of what QEMU is linked with, the oldest
 SHARED = ("-shared", "-fPIC")
-COMMANDS = ("hyperctl", "hyperd", "runv", "containerd-shim-hyper-v2")  # the launcher runs what it is called as
+COMMANDS = (
+    "hyperctl",
+    "hyperd",
+    "runv",
+    "containerd-shim-hyper-v2",
+    "frakti",
+)  # the launcher runs what it is called as
 
 
 @dataclass(frozen=True)
 class Program:
-    """One executable, or library: its sources (globs below the root) and the file they become."""
+    """One executable, library or module of messages: its sources (globs below the root) and the file they become."""
 
     name: str
     sources: str
@@ -43,6 +52,11 @@ class Program:
     arch: str = "x86_64"
     libc: str = "musl"
     kind: tuple[str, ...] = ("-static",)
+
+    @property
+    def compiler(self) -> str:
+        """The pinned package that makes it."""
+        return "grpcio-tools" if self.sources.endswith(".proto") else "ziglang"
 
 
 def programs(arch: str = "x86_64") -> list[Program]:
@@ -58,6 +72,7 @@ def programs(arch: str = "x86_64") -> list[Program]:
         Program("hyper-shim", "host/shim.c", "hypercontainer/_bin/hyper-shim"),
         Program("hyper-memory.so", "host/memory.c", "hypercontainer/_bin/hyper-memory.so", libc=GLIBC, kind=SHARED),
         *(Program(command, "host/launcher.c", f"build/bin/{command}") for command in COMMANDS),
+        Program("cri_pb2", "proto/cri.proto", "hypercontainer/hyperd/cri/cri_pb2.py"),
     ]
 
 
@@ -80,7 +95,7 @@ def digest(root: Path, program: Program) -> str:
     """Of everything that the output depends on: compiler, flags, sources, headers."""
     from importlib.metadata import version
 
-    h = hashlib.sha256(repr((version("ziglang"), FLAGS, program)).encode())
+    h = hashlib.sha256(repr((version(program.compiler), FLAGS, program)).encode())
     for path in [*sources(root, program), *sorted(root.glob("guest/*.h")), *sorted(root.glob("host/**/*.h"))]:
         h.update(f"\0{path.relative_to(root)}\0".encode() + path.read_bytes())
     return h.hexdigest()
@@ -92,6 +107,18 @@ def cache_dir(root: Path) -> Path:
         return root / ".cache"
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(base) / "hypercontainer"
+
+
+def compile_messages(root: Path, program: Program) -> None:
+    """Replace the module and its types, likewise: protoc writes both into a folder that is named."""
+    output = root / program.output
+    with tempfile.TemporaryDirectory(prefix=f".{program.name}.", dir=output.parent) as folder:
+        where = [f"-I{root / 'proto'}", f"--python_out={folder}", f"--pyi_out={folder}"]
+        argv = [sys.executable, "-m", "grpc_tools.protoc", *where, *map(str, sources(root, program))]
+        if subprocess.run(argv, cwd=root).returncode:
+            raise CompileFailed(f"cannot build {program.name}: see above")
+        for made in (output.with_suffix(".pyi"), output):  # the module last: it tells that both are there
+            os.replace(Path(folder, made.name), made)
 
 
 def compile_program(root: Path, program: Program) -> None:
@@ -124,7 +151,7 @@ def build(root: Path, arch: str = "x86_64") -> Iterator[tuple[Program, float]]:
             yield program, 0.0
             continue
         begin = time.monotonic()
-        compile_program(root, program)
+        (compile_messages if program.compiler == "grpcio-tools" else compile_program)(root, program)
         stamp.write_text(wanted)
         yield program, time.monotonic() - begin
 
@@ -142,7 +169,7 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
             self.app.display_info(f"{program.name}: {f'built in {seconds:.1f} s' if seconds else 'current'}")
         build_data["pure_python"] = False
         build_data["tag"] = TAG
-        build_data["artifacts"] = ["/hypercontainer/_bin/"]
+        build_data["artifacts"] = ["/hypercontainer/_bin/", "/hypercontainer/hyperd/cri/cri_pb2.py*"]
         build_data["shared_scripts"] = {str(root / "build/bin" / command): command for command in COMMANDS}
 
 

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #define SCRIPT "hypercontainer/launch.py"
-#define COMMANDS {"hyperctl", "hyperd", "runv", "containerd-shim-hyper-v2"}
+#define COMMANDS {"hyperctl", "hyperd", "runv", "containerd-shim-hyper-v2", "frakti"}
 #define SITE "lib/python3*/*-packages"
 
 static int first(const char *prefix, const char *pattern, char *found)

@@ -21,6 +21,8 @@ def main() -> int:
     sys.argv[:] = sys.argv[1:]
     if name == "hyperd":
         from hypercontainer.hyperd.main import main as run
+    elif name == "frakti":
+        from hypercontainer.hyperd.main import frakti as run
     elif name == "runv":
         from hypercontainer.runv.main import main as run
     elif name == "containerd-shim-hyper-v2":

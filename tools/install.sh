@@ -20,7 +20,7 @@ echo "install: into $prefix"
 "$prefix/bin/python3" -m pip --disable-pip-version-check install -q --force-reinstall --no-deps "$wheels"/*.whl
 "$prefix/bin/python3" -m pip --disable-pip-version-check install -q "$wheels"/*.whl
 mkdir -p "$bindir"
-commands=(hyperctl hyperd runv containerd-shim-hyper-v2)
+commands=(hyperctl hyperd runv containerd-shim-hyper-v2 frakti)
 ln -sf "${commands[@]/#/$prefix/bin/}" "$bindir/"
 echo "install: links into it are in $bindir: ${commands[*]}"
 

@@ -20,18 +20,30 @@ from hypercontainer.model.api import Engine
 from hypercontainer.model.settings import Scope, Settings, load
 
 if TYPE_CHECKING:
+    from hypercontainer.hyperd.cri.door import CriDoor
     from hypercontainer.hyperd.oci.door import OciDoor
     from hypercontainer.hyperd.shim.door import ShimDoor
 
 log = logging.getLogger("hyperd")
 
 CONFIG = Path("/etc/hypercontainer/config.toml")
+FRAKTI = "/run/frakti.sock"  # where kubelets look
 GRACE_S = 10.0  # calls that change something may end within it when we are told to stop
 
 
 def main() -> int:
-    """Run until SIGTERM or SIGINT; VMs run on. 1 when it cannot start, with one line on stderr."""
-    arguments = parser().parse_args()
+    return run("hyperd")
+
+
+def frakti() -> int:
+    """hyperd, where kubelets call, though its settings do not say so."""
+    return run("frakti", FRAKTI)
+
+
+def run(name: str, cri: str = "") -> int:
+    """Run until SIGTERM or SIGINT; VMs run on. 1 when it cannot start, with one line on stderr. `cri`: where it hears
+    kubelets if nobody says so."""
+    arguments = parser(name).parse_args()
     logging.basicConfig(
         stream=sys.stderr,
         level=arguments.log_level.upper(),
@@ -39,6 +51,7 @@ def main() -> int:
     )
     try:
         settings = read(arguments)
+        settings = msgspec.structs.replace(settings, cri_socket=settings.cri_socket or cri)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold people's credentials
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a published port holds one or two, a VM some more
@@ -48,17 +61,18 @@ def main() -> int:
             sock = inherited(os.environ)
             asyncio.run(serve(settings, engine, sock=sock, notify_socket=os.environ.get("NOTIFY_SOCKET", "")))
     except HyperError as e:
-        print(f"hyperd: {e}", file=sys.stderr)  # noqa: T201
+        print(f"{name}: {e}", file=sys.stderr)  # noqa: T201
         return 1
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="hyperd", description="Runs Docker images in virtual machines of their own.")
+def parser(name: str = "hyperd") -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog=name, description="Runs Docker images in virtual machines of their own.")
     p.add_argument("--config", type=Path, default=CONFIG, metavar="FILE", help="settings (default: %(default)s)")
     p.add_argument("--root", metavar="DIR", help="what outlives a reboot: images, volumes, containers")
     p.add_argument("--run", metavar="DIR", help="what does not: sockets, pids")
     p.add_argument("--host", metavar="unix://SOCKET", help="where to listen")
+    p.add_argument("--cri", metavar="unix://SOCKET", help="where a kubelet calls")
     p.add_argument(
         "--template-scope", choices=get_args(Scope), help="who may share memory pages, instead of the file's"
     )
@@ -72,6 +86,8 @@ def read(arguments: argparse.Namespace) -> Settings:
     said = {"root": arguments.root, "run": arguments.run}
     if arguments.host:
         said["socket"] = str(address(arguments.host))
+    if arguments.cri:
+        said["cri_socket"] = str(address(arguments.cri))
     changes: dict[str, str] = {key: os.path.abspath(v) for key, v in said.items() if v}
     if arguments.template_scope:
         changes["template_scope"] = arguments.template_scope
@@ -105,7 +121,7 @@ async def serve(
         if not await unless(stop, engine.open()):
             return
         doors = [OpenDoor(door, engine) for door in wanted]
-        bundles = await _for_bundles(settings, engine)
+        others = await _others(settings, engine)
         try:
             for door in doors:
                 await door.open(sock if door is doors[0] else None)
@@ -115,27 +131,37 @@ async def serve(
             notify(notify_socket, "STOPPING=1")
         finally:
             await close(doors, timeout_s=GRACE_S)
-            for bundle_door in bundles:
-                await bundle_door.close()
+            for other in others:
+                await other.close()
     finally:
         await engine.close()
 
 
-async def _for_bundles(settings: Settings, engine: Engine) -> "Sequence[OciDoor | ShimDoor]":
-    """The open doors of `runv` and of containerd's shims; none where the settings have none."""
+async def _others(settings: Settings, engine: Engine) -> "Sequence[OciDoor | ShimDoor | CriDoor]":
+    """The open doors that are not of HTTP; none where the settings have none."""
+    doors = [*_for_bundles(settings, engine), *_for_kubelets(settings, engine)]
+    for door in doors:
+        await door.open()
+    return doors
+
+
+def _for_bundles(settings: Settings, engine: Engine) -> "Sequence[OciDoor | ShimDoor]":
+    """Those of `runv` and of containerd's shims."""
     if not (path := settings.bundles_socket()):
         return []
     from hypercontainer.hyperd.oci.door import OciDoor
     from hypercontainer.hyperd.shim.door import ShimDoor
 
     stand_ins = Path(f"{path}.stand-ins")
-    doors: list[OciDoor | ShimDoor] = [
-        OciDoor(Path(path), stand_ins, engine),
-        ShimDoor(Path(f"{path}.shims"), stand_ins, engine),
-    ]
-    for door in doors:
-        await door.open()
-    return doors
+    return [OciDoor(Path(path), stand_ins, engine), ShimDoor(Path(f"{path}.shims"), stand_ins, engine)]
+
+
+def _for_kubelets(settings: Settings, engine: Engine) -> "Sequence[CriDoor]":
+    if not settings.cri_socket:
+        return []
+    from hypercontainer.hyperd.cri.door import CriDoor
+
+    return [CriDoor(Path(settings.cri_socket), engine)]
 
 
 async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:

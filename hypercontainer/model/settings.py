@@ -101,6 +101,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     socket: str = "/run/hyper.sock"
     docker_socket: str | None = None  # docker's API; None: beside `socket`, /run/hyper-docker.sock; "": nowhere
     oci_socket: str | None = None  # calls of runv; None: beside `socket`, /run/hyper-oci.sock; "": nowhere
+    cri_socket: Annotated[str, msgspec.Meta(pattern="^(/|$)")] = ""  # calls of a kubelet, docs/frakti.md; "": nowhere
     group: str = ""  # a group that may use the first two beside root
     # io.hypercontainer.NAME: what bundles may ask of their machines, and so whoever may annotate a pod: docs/runv.md
     annotations: list[Annotation] = []

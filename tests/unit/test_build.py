@@ -11,6 +11,7 @@ import pytest
 
 CHECKOUT = Path(__file__).parents[2]
 PROGRAM = '#include <stdio.h>\nint main(void) { puts("%s"); return 0; }\n'
+MESSAGES = 'syntax = "proto3"; message Said { string words = 7; }'
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +33,9 @@ def root(tmp_path: Path, hook: ModuleType, monkeypatch: pytest.MonkeyPatch) -> P
     (tmp_path / "host/jail").mkdir(parents=True)
     for name in ("guest/init.c", "host/jail/main.c", "host/launcher.c", "host/shim.c", "host/standin.c", "host/tsc.c"):
         (tmp_path / name).write_text(PROGRAM % name)
+    (tmp_path / "proto").mkdir()
+    (tmp_path / "proto/cri.proto").write_text(MESSAGES)
+    (tmp_path / "hypercontainer/hyperd/cri").mkdir(parents=True)
     (tmp_path / "host/memory.c").write_text("int fallocate64(void) { return 7; }\n")
     return tmp_path
 
@@ -42,7 +46,7 @@ def built(hook: ModuleType, root: Path) -> set[str]:
 
 def test_each_program_is_built_static_and_runs(hook: ModuleType, root: Path) -> None:
     programs = {"hyperstart", "hyper-jail", "hyper-shim", "hyper-standin", "hyper-tsc", "hyper-memory.so"}
-    assert built(hook, root) == {*programs, *hook.COMMANDS}
+    assert built(hook, root) == {*programs, *hook.COMMANDS, "cri_pb2"}
     said = subprocess.run([root / "hypercontainer/_bin/x86_64/hyperstart"], capture_output=True, timeout=20, check=True)
     assert said.stdout == b"guest/init.c\n"
     assert b"/ld-" not in (root / "build/bin/hyperctl").read_bytes()  # no dynamic linker is asked for
@@ -55,6 +59,22 @@ def test_only_what_changed_is_built_again(hook: ModuleType, root: Path) -> None:
     assert built(hook, root) == {"hyperstart"}
     (root / "hypercontainer/_bin/hyper-jail").unlink()
     assert built(hook, root) == {"hyper-jail"}
+
+
+def test_messages_are_a_module_with_types(hook: ModuleType, root: Path) -> None:
+    built(hook, root)
+    made = root / "hypercontainer/hyperd/cri"
+    assert {path.name for path in made.iterdir()} == {"cri_pb2.py", "cri_pb2.pyi"}
+    assert "words: str" in (made / "cri_pb2.pyi").read_text()
+    program = "import cri_pb2; print(cri_pb2.Said(words='x').SerializeToString().hex())"
+    said = subprocess.run([sys.executable, "-c", program], cwd=made, capture_output=True, timeout=60, check=True)
+    assert said.stdout == b"3a0178\n"
+    (root / "proto/cri.proto").write_text(MESSAGES.replace("7", "8"))
+    assert built(hook, root) == {"cri_pb2"}
+    (root / "proto/cri.proto").write_text("nonsense")
+    with pytest.raises(hook.CompileFailed):
+        built(hook, root)
+    assert {path.name for path in made.iterdir()} >= {"cri_pb2.py", "cri_pb2.pyi"}
 
 
 def test_a_header_is_a_source_too(hook: ModuleType, root: Path) -> None:

@@ -6,7 +6,7 @@ import sys
 
 from hypercontainer import sandbox
 
-STRANGERS = ["sqlite3", "ssl", "aiohttp", "qemu", "grpclib", "rich"]
+STRANGERS = ["sqlite3", "ssl", "aiohttp", "qemu", "grpclib", "google", "rich"]
 ROOMS = {"engine", "images", "kernel", "hyperd", "hyperctl", "client", "testing"}
 PROGRAM = f"""
 import importlib, sys

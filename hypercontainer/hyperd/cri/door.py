@@ -1,0 +1,32 @@
+"""A socket where a kubelet calls, by gRPC. Root's alone: who may ask for pods may ask for any folder of this host."""
+
+import logging
+from pathlib import Path
+
+from hypercontainer.hyperd.cri import service
+from hypercontainer.hyperd.cri.status import Status
+from hypercontainer.hyperd.listen import listen
+from hypercontainer.model.api import Engine
+
+log = logging.getLogger("hyperd")
+
+
+class CriDoor:
+    def __init__(self, path: Path, engine: Engine) -> None:
+        self._path = path
+        status = Status(engine)
+        self._runtime: dict[str, service.Call] = {**status.calls()}
+        self._images: dict[str, service.Call] = {}
+        self._server: service.Calls | None = None
+
+    async def open(self) -> None:
+        self._server = service.Calls(self._runtime, self._images)
+        await self._server.start(sock=listen(self._path, "", 0o600))
+        log.info("listening on %s", self._path)
+
+    async def close(self) -> None:
+        """Calls that are under way end as if they had been cancelled: a kubelet asks again."""
+        self._path.unlink(missing_ok=True)
+        if self._server:
+            self._server.close()
+            await self._server.wait_closed()
