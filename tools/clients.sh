@@ -1,7 +1,7 @@
 #!/bin/bash
 # Makes clients and engines that Debian does not have, and the image that the stacks of tests/interop run, in .cache.
 #
-#     tools/clients.sh [NAME]...    all but Traefik and containerd2, which take their time, when none is named
+#     tools/clients.sh [NAME]...    all but Traefik, which takes its time, when none is named
 #
 # What is there in its version is left alone. One that cannot be made here says so, and its tests are skipped.
 set -euo pipefail
@@ -136,7 +136,7 @@ make_crio() {  # from its own sources, whose sums of what it needs are in there
 make_containerd2() {  # beside Debian's, which is of the first line
     ! made containerd2 $containerd2 || return 0
     go_is_here
-    say "containerd $containerd2, its ctr and its shim of runc, by Go's module proxy (2 minutes of one processor)"
+    say "containerd $containerd2, its ctr and its shim of runc, by Go's module proxy (3 minutes of one processor)"
     begin containerd2
     local commands=github.com/containerd/containerd/v2/cmd
     (
@@ -175,7 +175,7 @@ make_corpus() {
 }
 
 [ "${1:-}" != --make ] || { "make_$2"; exit; }
-[ $# != 0 ] || set -- testcontainers dockerode gitlab-ci-local corpus docker ryuk act crictl crio
+[ $# != 0 ] || set -- testcontainers dockerode gitlab-ci-local corpus docker ryuk act crictl crio containerd2
 for name; do
     "$0" --make "$name" || say "$name cannot be made here: its tests are skipped"  # a process of its own: set -e holds in it
 done

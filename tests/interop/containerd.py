@@ -147,8 +147,8 @@ def containerd(
     bin: Path, env: Mapping[str, str], *, cri: bool = False, which: str = "debian", settings: str = ""
 ) -> Iterator[Containerd]:
     """A running one, gone with the block. OSError, with its last words, where it cannot run."""
-    if not (PROGRAMS[which] / "containerd").exists():
-        pytest.skip("there is no containerd of today: run `tools/clients.sh containerd2`")
+    if not all((PROGRAMS[which] / name).exists() for name in ("containerd", "ctr", "containerd-shim-runc-v2")):
+        pytest.skip("there is no containerd of today: run `make interop`")
     with tempfile.TemporaryDirectory(prefix="hyc") as folder:  # a short path: sockets are in it
         daemon = Containerd(Path(folder), bin, env, cri=cri, which=which, settings=settings)
         try:
