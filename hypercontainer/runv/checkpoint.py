@@ -83,21 +83,12 @@ def _call(door: Door, call: str, log: str, owner: str, words: Words, images: str
             raise
         raise NoImages(f"cannot use {e.filename}: {e.strerror}") from e
     except Refused as e:
-        why = _why(os.path.join(work, log))
+        path = os.path.join(work, log)
+        more = f"; see {path}" if os.path.exists(path) and os.path.getsize(path) else ""  # podman makes an empty one
         for path in made:
             if not os.listdir(path):
                 os.rmdir(path)
-        raise Refused(e.kind, f"{e}{why}") from e
+        raise Refused(e.kind, f"{e}{more}") from e
     finally:
         for tree in trees:
             os.close(tree)
-
-
-def _why(log: str) -> str:
-    """The last thing that CRIU complained of, and where the rest is."""
-    try:
-        with open(log, errors="replace") as file:
-            lines = [line.strip() for line in file if "Error" in line and "FAILED" not in line]
-    except OSError:
-        return ""
-    return f": {lines[-1].partition('Error ')[2]}; see {log}" if lines else f"; see {log}"

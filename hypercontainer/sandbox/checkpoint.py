@@ -5,6 +5,7 @@ import asyncio
 from hypercontainer.agent import messages as m
 from hypercontainer.errors import HyperError, WrongState
 from hypercontainer.model import ids
+from hypercontainer.sandbox import criu
 from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.criu import Saved
 from hypercontainer.sandbox.exec import Exec
@@ -34,8 +35,9 @@ async def save(pod: Pod, container: Container, saved: Saved) -> None:
             if paused and (status or LEAVE in saved.flags):
                 await locked.pause()
     if status:
-        why = f": {words}" if words else ""
-        raise HyperError(f"cannot checkpoint {container.record.name}: CRIU ended with status {status}{why}")
+        why = await asyncio.to_thread(criu.why, saved.work, criu.DUMP_LOG)
+        said = "".join(f": {each}" for each in (words, why) if each)
+        raise HyperError(f"cannot checkpoint {container.record.name}: CRIU ended with status {status}{said}")
     if ended and LEAVE not in saved.flags:
         await asyncio.wait([ended], timeout=END_S)
 

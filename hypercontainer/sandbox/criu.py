@@ -1,11 +1,14 @@
 """CRIU of this host, in a folder that guests are lent: with all that it runs and loads, for they have no programs."""
 
 import asyncio
+import os
 import shutil
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from hypercontainer.agent.messages import printable
 from hypercontainer.errors import InvalidInput, NotFound
 from hypercontainer.lib import files, proc
 
@@ -14,6 +17,8 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # What the guest's kernel tells CRIU of sockets by, where it has not that built in.
 MODULES = ("nfnetlink", "nf_tables", "unix_diag", "tcp_diag", "udp_diag", "raw_diag", "netlink_diag", "af_packet_diag")
 LIST_S = 20.0
+DUMP_LOG, RESTORE_LOG = "dump.log", "restore.log"  # where CRIU's log is written
+LOG_BYTES, COMPLAINTS = 1 << 20, 3  # of its end, in which the reason is looked for; that are told
 
 
 class Saved(NamedTuple):
@@ -41,6 +46,24 @@ async def prepare(folder: Path, modules: Path) -> None:
     order = "".join(f"{name}\n" for name in dict.fromkeys(names))
     with files.telling(f"make {folder}"):
         await asyncio.to_thread(_copy, folder, wanted, order)
+
+
+def why(work: int, log: str) -> str:
+    """The last things that CRIU complained of in its log, for one leads to the next; "" where there is none. The guest
+    writes in that folder: what is there may be anything."""
+    try:
+        fd = os.open(log, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=work)
+    except OSError:
+        return ""
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            return ""
+        text = os.pread(fd, LOG_BYTES, max(0, status.st_size - LOG_BYTES)).decode(errors="replace")
+    finally:
+        os.close(fd)
+    found = [line.partition("Error ")[2] for line in text.splitlines() if "Error" in line and "FAILED" not in line]
+    return "; ".join(printable(line) for line in found[-COMPLAINTS:])
 
 
 def _program(name: str) -> Path:

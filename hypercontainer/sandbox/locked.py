@@ -1,16 +1,17 @@
 """What changes a pod: only who holds its lock can, for `Pod.locked` alone makes a LockedPod."""
 
+import asyncio
 import logging
 import shutil
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from hypercontainer.agent.messages import ListedProcess
-from hypercontainer.errors import Exhausted, GuestDied, HyperError, WrongState
+from hypercontainer.errors import Exhausted, GuestDied, GuestError, HyperError, WrongState
 from hypercontainer.lib import files
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import ContainerRecord, NicRecord, PodRecord, Streams
-from hypercontainer.sandbox import clock
+from hypercontainer.sandbox import clock, criu
 from hypercontainer.sandbox.container import LOST, Container
 from hypercontainer.sandbox.criu import Saved
 from hypercontainer.sandbox.exec import Exec
@@ -102,7 +103,12 @@ class LockedPod:
             linked = self.supervisor.linked(self.record, container.record)
             self.supervisor.prepared(self.pod, container)  # its stand-in may go while its hooks run
             async with self.machine.lent(container.record, saved) as restore:
-                await container.run(self.machine.running(), trace, self.machine.save, linked, restore)
+                try:
+                    await container.run(self.machine.running(), trace, self.machine.save, linked, restore)
+                except GuestError as e:
+                    if saved and (why := await asyncio.to_thread(criu.why, saved.work, criu.RESTORE_LOG)):
+                        raise GuestError(f"{e}: {why}", e.errno) from e
+                    raise
         self.machine.note()
         self.emit("start", container)
         self.supervisor.began(self.pod, container)

@@ -240,6 +240,19 @@ def test_processes_go_on_from_a_checkpoint(ctr: Ctr) -> None:
         ctr("image", "rm", "docker.io/library/saved:1")
 
 
+@pytest.mark.skipif(not shutil.which("criu", path=criu.PATH), reason="there is no criu: run `make interop`")
+def test_a_checkpoint_that_fails_says_why(ctr: Ctr) -> None:
+    """Its log goes with the bundle."""
+    ctr.start("sh", "-c", "nc -l -p 80 -e cat & until sleep 1000 | nc 127.0.0.1 80; do :; done")
+    connected = "until grep -q ' 01 ' /proc/net/tcp; do sleep 0.1; done"
+    ctr.ok("task", "exec", "--exec-id", "e1", "one", "sh", "-c", connected)
+    said = m.any_of("containerd.runc.v1.CheckpointOptions", options.Checkpoint(exit=True))
+    wanted = m.CheckpointTaskRequest(id="one", path=str(ctr.daemon.folder / "unsaved"), options=said)
+    with pytest.raises(AssertionError, match=r"CRIU ended with status 1: .*Connected TCP socket"):
+        ctr.task_call("Checkpoint", wanted)
+    assert ctr.task("one")[1] == "RUNNING"
+
+
 def test_other_limits(ctr: Ctr) -> None:
     """As the kubelet asks for them: ctr has no words for it."""
     ctr.start("sleep", "1000")
