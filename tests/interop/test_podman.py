@@ -1,11 +1,13 @@
 """podman with runv as a runtime: what it makes of it, beside runc. It is in a mount namespace of its own throughout."""
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from hypercontainer.sandbox import criu
 from hypercontainer.testing.daemon import PrivateDaemon, Result
 from tests.interop.podman import LIMIT_S, PODMAN, Podman, podman
 
@@ -119,6 +121,42 @@ def test_files_are_copied_into_the_container_and_nowhere_else(pod: Podman, tmp_p
     finally:
         pod("rm", "-f", "-t", "0", "files")
         pod("volume", "rm", "copied")
+
+
+@pytest.mark.skipif(not shutil.which("criu", path=criu.PATH), reason="there is no criu: run `make interop`")
+def test_processes_go_on_from_a_checkpoint(pod: Podman, tmp_path: Path) -> None:
+    script = "n=0; while :; do n=$((n + 1)); echo $n >/dev/shm/count; echo $n >/file; sleep 0.1; done"
+    counted = ("sh", "-c", 'until n=$(cat /dev/shm/count) && test -n "$n"; do sleep 0.1; done; echo $n')
+    status = ("inspect", "-f", "{{.State.Status}} {{.State.Checkpointed}}")
+    pod.ok("run", "-d", "--name", "saved", "busybox", "sh", "-c", script)
+    try:
+        before = int(pod.ok("exec", "saved", *counted))
+        pod.ok("container", "checkpoint", "saved")
+        assert pod.ok(*status, "saved") == "exited true"
+        pod.ok("container", "restore", "saved")
+        after = int(pod.ok("exec", "saved", *counted))
+        assert after > before
+        pod.ok("container", "checkpoint", "--export", f"{tmp_path}/saved.tar", "--leave-running", "saved")
+        assert pod.ok(*status, "saved") == "running false"
+        pod.ok("container", "restore", "--import", f"{tmp_path}/saved.tar", "--name", "copied")
+        assert int(pod.ok("exec", "copied", *counted)) > after
+        assert int(pod.ok("exec", "copied", "cat", "/file")) > after
+        refused = pod("container", "checkpoint", "--tcp-established", "saved")
+        assert refused.status == 125 and "--tcp-established: connections end" in refused.err
+        assert pod.ok(*status, "saved") == "running false"
+    finally:
+        pod("rm", "-f", "-t", "0", "saved", "copied")
+
+
+@pytest.mark.skipif(not shutil.which("criu", path=criu.PATH), reason="there is no criu: run `make interop`")
+def test_a_checkpoint_that_cannot_be_is_refused_and_the_container_runs_on(pod: Podman) -> None:
+    pod.ok("run", "-d", "-t", "--name", "tty", "busybox", "sleep", "1000")
+    try:
+        refused = pod("container", "checkpoint", "tty")
+        assert refused.status == 125 and "it has a terminal" in refused.err and "; see " not in refused.err
+        assert pod.ok("inspect", "-f", "{{.State.Status}}", "tty") == "running"
+    finally:
+        pod("rm", "-f", "-t", "0", "tty")
 
 
 def test_networks_and_ports(pod: Podman) -> None:
