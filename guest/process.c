@@ -2,6 +2,7 @@
 
 #include "archive.h"
 #include "cgroup.h"
+#include "channel.h"
 #include "checkpoint.h"
 #include "spawn.h"
 #include "stdstreams.h"
@@ -99,10 +100,24 @@ static void tell_pid(struct process *p)
 	reply_result(&p->call, text);
 }
 
+static void finish(struct process *p, int status);
+
+/* As a shell would say it of a command, 128 if it did not come to that. */
+static int status_of(const struct error *err)
+{
+	if (!err->exec)
+		return 128;
+	return err->number == ENOENT || err->number == ENOTDIR ? 127 : 126;
+}
+
 static void start_failed(struct process *p, const struct error *err)
 {
 	struct call call = p->call;
 
+	if (call.session != channel_session()) {	/* another host was told that it runs */
+		debug("cannot %s", err->message);
+		return finish(p, status_of(err));
+	}
 	drop(p);
 	reply_error(&call, err);
 	if (process_ended)
@@ -177,19 +192,15 @@ static void restored(struct process *p, int status)
 	tell_pid(p);
 }
 
-static void ended(struct process *p, int status)
+static void finish(struct process *p, int status)
 {
 	struct error err;
 
-	if (p->restoring)
-		return restored(p, status);
-	if (p->starting.fd >= 0 && !read_start(p, true))
-		return;
 	loop_close(&p->starting);
 	let_start(p);
 	p->running = false;
 	let_go(p);
-	p->status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+	p->status = status;
 	p->oom = p->container->cgroup >= 0 && cgroup_oom_kills(p->container->cgroup) > p->oom_kills;
 	close_fd(&p->pidfd);
 	if (p->first && p->container->first == p) {
@@ -207,6 +218,14 @@ static void ended(struct process *p, int status)
 	tell_exit(p->id, p->status, p->oom);
 	if (process_ended)
 		process_ended();
+}
+
+static void ended(struct process *p, int status)
+{
+	if (p->restoring)
+		return restored(p, status);
+	if (p->starting.fd < 0 || read_start(p, true))
+		finish(p, WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
 }
 
 static void reap(void)

@@ -98,6 +98,25 @@ def test_restored_and_left_alone(runv: Runv) -> None:
     runv.ok("delete", "one")
 
 
+def test_a_restore_that_fails_after_hyperd_has_died_is_an_end(runv: Runv) -> None:
+    """CRIU waits for images that nobody writes, and is killed."""
+    bundle, images = runv.bundle("sleep", "1000"), runv.folder / "images"
+    images.mkdir()
+    for name in ("hyper.mounts", "hyper.pipes"):
+        (images / name).touch()
+    os.mkfifo(images / "inventory.img")
+    client = runv.spawn("restore", "--detach", "--image-path", str(images), "--bundle", str(bundle), "one")
+    until((images / "restore.log").exists)
+    runv.hyper.signal(signal.SIGKILL)
+    assert client.wait(LIMIT_S) == 1
+    runv.hyper.start()
+    until(lambda: runv("state", "one").status == 0)
+    assert runv.state("one")["status"] == "running"
+    runv.ok("kill", "one", "KILL")
+    until(lambda: runv.state("one")["status"] == "stopped")
+    runv.ok("delete", "one")
+
+
 def test_what_cannot_be_saved_or_restored(runv: Runv) -> None:
     images, bundle = runv.folder / "images", runv.bundle("sleep", "1000")
     missing = runv("restore", "--image-path", str(images), "--bundle", str(bundle), "one")

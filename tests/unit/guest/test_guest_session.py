@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.agent import messages as m
-from tests.unit.guest.conftest import Guest
+from tests.unit.guest.conftest import ENV, Guest
 from tests.unit.guest.wire_client import ACK, DATA, EOF, HELLO, HYPR, STOP, Host, Refused, frame
 
 FEATURES = [feature.word for feature in m.FEATURES]
@@ -54,6 +54,34 @@ def test_a_new_session_hears_no_old_answers_and_learns_all_by_list(running: Gues
     assert process["streams"] == streams
     assert listing["next_stream"] == max(streams.values()) + 1
     assert host.events == []
+
+
+@pytest.mark.parametrize(
+    ("command", "hook", "status"), [("true", "exit 1", 128), ("nosuch", "exit 0", 127), ("/etc", "exit 0", 126)]
+)
+def test_a_start_that_fails_after_who_asked_has_gone_is_an_end(
+    guest: Guest, command: str, hook: str, status: int
+) -> None:
+    """The next host has taken what is listed for a process that runs."""
+    guest.container()
+    script = f"until [ -e /go ]; do sleep 0.01; done; {hook}"
+    guest.host.ask(
+        "process.start", id="c1", container="c1", args=[command], env=ENV, streams=guest.host.streams(), first=True,
+        hooks=[{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ENV}], state="{}",
+    )  # fmt: skip
+    guest.host.call("ping")
+    host = guest.another_host()
+    host.hello()
+    [process] = host.call("list")["processes"]
+    assert process["running"]
+    pid_1 = Path(f"/proc/{guest.process.pid}/task/{guest.process.pid}/children").read_text().split()[0]
+    [root] = Path(f"/proc/{pid_1}/root{guest.folder}/run/c").glob("*/rootfs")
+    (root / "go").touch()
+    assert host.exit_of("c1")["status"] == status
+    [process] = host.call("list")["processes"]
+    assert (process["running"], process["status"]) == (False, status)
+    host.call("process.forget", process="c1")
+    guest.first()
 
 
 def test_a_new_session_continues_output_where_its_log_ends(running: Guest) -> None:
