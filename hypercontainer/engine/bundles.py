@@ -110,7 +110,7 @@ class Bundles:
 
     async def start(self, owner: str, id: str, saved: BundleImages | None = None) -> None:
         pod, container = self._find(owner, id)
-        if (status := self._status(container)) != "created":
+        if (status := self._seen(pod, container)) != "created":
             raise WrongState("start", id, status)
         try:
             await self.supervisor.start(pod, container, Timings(), _saved(saved) if saved else None)
@@ -119,11 +119,11 @@ class Bundles:
             raise
 
     async def state(self, owner: str, id: str) -> BundleState:
-        return self._state(self._find(owner, id)[1])
+        return self._state(*self._find(owner, id))
 
     async def list(self, owner: str) -> Sequence[BundleState]:
         names = [container.name for _, container in self.host.index.containers(owner)]
-        return [self._state(self._find(owner, name)[1]) for name in names]
+        return [self._state(*self._find(owner, name)) for name in names]
 
     async def kill(self, owner: str, id: str, number: int, *, everyone: bool = False) -> None:
         pod, container = self._find(owner, id)
@@ -144,7 +144,8 @@ class Bundles:
                 return None
             raise
         while True:
-            if container.alive and not force and (status := self._status(container)) != "stopped":
+            status = self._seen(pod, container)
+            if not force and (status == "paused" or (container.alive and status != "stopped")):
                 raise WrongState("delete", id, status, "stop it first, or use --force")
             if container.alive or container.prepared:
                 await pod.kill(container)
@@ -161,13 +162,15 @@ class Bundles:
 
     async def pause(self, owner: str, id: str) -> None:
         pod, container = self._find(owner, id)
-        container.record.check("pause")
+        if (status := self._seen(pod, container)) not in ("created", "running"):
+            raise WrongState("pause", id, status)
         async with pod.locked() as locked:
             await locked.pause()
 
     async def resume(self, owner: str, id: str) -> None:
         pod, container = self._find(owner, id)
-        container.record.check("unpause")
+        if (status := self._seen(pod, container)) != "paused":
+            raise WrongState("resume", id, status)
         async with pod.locked() as locked:
             await locked.unpause()
 
@@ -207,12 +210,12 @@ class Bundles:
         return BundleEnd(ended=container.record.state == "exited", oom=container.record.oom_killed)
 
     async def wait(self, owner: str, id: str) -> BundleState:
-        _, container = self._find(owner, id)
+        pod, container = self._find(owner, id)
         while self._status(container) == "created":
             await self._begun_or_gone(container)
         while container.alive and container.exit:
             await asyncio.wait([container.exit])
-        return self._state(container)
+        return self._state(pod, container)
 
     async def _begun_or_gone(self, container: Container) -> None:
         record = container.record.stand_in
@@ -295,10 +298,15 @@ class Bundles:
             return "stopped"  # what stands for it was killed: it ends, if it has not yet
         return STATUS.get(container.record.state, "stopped")
 
-    def _state(self, container: Container) -> BundleState:
+    def _seen(self, pod: Pod, container: Container) -> Status:
+        """A pause is the whole machine's, also of those in it that wait for their start."""
+        status = self._status(container)
+        return "paused" if status == "created" and pod.record.paused else status
+
+    def _state(self, pod: Pod, container: Container) -> BundleState:
         record = container.record
         assert record.bundle and record.stand_in  # noqa: S101  another engine's
-        status = self._status(container)
+        status = self._seen(pod, container)
         unbegun = status == "stopped" and record.state == "created"
         return BundleState(
             id=record.name,

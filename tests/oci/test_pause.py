@@ -24,6 +24,25 @@ def test_all_its_processes_are_paused(oci: Runtime) -> None:
     assert container.wait() == 1  # `read` found the end
 
 
+def test_one_that_was_not_started_is_paused_too(oci: Runtime) -> None:
+    container = oci.create(oci.bundle("sh", "-c", "echo began"))
+    oci.ok("pause", container.id)
+    assert container.state()["status"] == "paused"
+    oci.no("start", container.id)
+    oci.no("delete", container.id)
+    oci.ok("resume", container.id)
+    assert container.state()["status"] == "created"
+    oci.ok("start", container.id)
+    assert container.out.line() == "began\n"
+    assert container.wait() == 0
+
+
+def test_one_that_was_not_started_is_deleted_by_force_when_it_is_paused(oci: Runtime) -> None:
+    container = oci.create(oci.bundle("true"))
+    oci.ok("pause", container.id)
+    oci.ok("delete", "--force", container.id)
+
+
 def test_a_second_pause(oci: Runtime) -> None:
     container = oci.start()
     oci.ok("pause", container.id)

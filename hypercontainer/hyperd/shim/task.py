@@ -445,7 +445,7 @@ class TaskService:
         return m.Empty()
 
     async def _resume(self, wanted: m.ResumeRequest, again: bool) -> m.Empty:
-        if not (again and await self._is(wanted.id, "running")):
+        if not again or await self._is(wanted.id, "paused"):
             await self._bundles.resume(self._owner, self._find(wanted.id).id)
         self._publisher.publish(m.TaskResumed(container_id=wanted.id))
         return m.Empty()
