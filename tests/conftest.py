@@ -12,6 +12,7 @@ from hypercontainer.model.settings import Settings
 from hypercontainer.testing.busybox import write_archive
 from hypercontainer.testing.daemon import PrivateDaemon, Value, mounts_below, private_daemon, unmount
 from tests import zig
+from tests.vm.runv import Runv
 
 CHECKOUT = Path(__file__).parents[1]
 FIRST = CHECKOUT / "tests/fixtures/first"  # what was there before anything was upgraded
@@ -102,3 +103,11 @@ def hyper(shared_hyperd: PrivateDaemon) -> Iterator[PrivateDaemon]:
     shared_hyperd.clear()
     left = [shared_hyperd.ctl(*words) for words in (("ps", "-a", "-q"), ("volume", "ls", "-q"))]
     assert left == [(0, "", "")] * 2
+
+
+@pytest.fixture
+def runv(hyper: PrivateDaemon, tmp_path: Path) -> Iterator[Runv]:
+    """`runv(WORD...)` gives (status, out, err). What the test leaves is removed after it."""
+    runv = Runv(hyper, tmp_path)
+    yield runv
+    runv.close()

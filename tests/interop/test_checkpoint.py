@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,7 @@ import pytest
 from hypercontainer.sandbox import criu
 from hypercontainer.testing.daemon import PrivateDaemon
 from tests.interop.dockerd import DOCKERD, dockerd
-from tests.vm.test_runv import LIMIT_S, Runv, until
+from tests.vm.runv import LIMIT_S, Runv, until
 
 pytestmark = [
     pytest.mark.interop,
@@ -28,19 +26,6 @@ exec 5>/open; echo kept >/dev/shm/memory; cd /tmp; nc -l -p 8080 -e echo still &
 n=0; echo ready
 while read line; do n=$((n + 1)); echo "$n $line" >&5; echo "$n $line"; done
 """
-
-
-@pytest.fixture
-def runv(hyper: PrivateDaemon, tmp_path: Path) -> Iterator[Runv]:
-    runv = Runv(hyper, tmp_path)
-    yield runv
-    for id in runv("list", "-q").out.split():
-        runv("delete", "--force", id)
-    for process in runv.started:
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            with suppress(BrokenPipeError):
-                pipe.close() if pipe else None
-        process.wait(LIMIT_S)
 
 
 def test_processes_go_on_in_another_machine(runv: Runv) -> None:

@@ -14,10 +14,9 @@ from typing import Any
 
 import pytest
 
-from hypercontainer.testing.daemon import PrivateDaemon
 from tests.interop import netns
 from tests.interop.netns import inside, ip, output
-from tests.vm.test_runv import LIMIT_S, Runv
+from tests.vm.runv import LIMIT_S, Runv
 
 PLUGINS = Path("/usr/lib/cni")
 LIBRARY = re.compile(r"(?:=> )?(/\S+) \(0x")
@@ -285,18 +284,6 @@ def route(said: Any) -> str:
     what = said.get("type", "unicast")
     kept |= {"type": what, "dev": device if device != "lo" else "", "nexthops": hops, "onlink": onlink}
     return json.dumps(kept, sort_keys=True)
-
-
-@pytest.fixture
-def runv(hyper: PrivateDaemon, tmp_path: Path) -> Iterator[Runv]:
-    folder = tmp_path / "runv"
-    folder.mkdir()
-    runv = Runv(hyper, folder)
-    yield runv
-    for id in runv("list", "-q").out.split():
-        runv("delete", "--force", id)
-    for process in runv.started:
-        process.communicate(timeout=LIMIT_S)
 
 
 @pytest.mark.parametrize("name", TABLE)

@@ -26,8 +26,8 @@ from hypercontainer.hypervisor.qemu.rundir import qemu_run
 from hypercontainer.testing.daemon import PrivateDaemon, Value, private_daemon
 from tests.conftest import KERNELS
 from tests.vm import conftest
+from tests.vm.runv import Runv
 from tests.vm.test_pool import full
-from tests.vm.test_runv import Runv
 
 VERBS = ("create", "start", "run", "exec", "kill", "delete", "pause", "resume", "update", "state", "list")
 VICTIMS = ("hyperd", "stand-in", "qemu", "virtiofsd", "runv")

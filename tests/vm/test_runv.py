@@ -8,21 +8,18 @@ import socket
 import struct
 import subprocess
 import termios
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hypercontainer.testing.busybox import applets, find_busybox
-from hypercontainer.testing.daemon import PrivateDaemon, Result
 from tests import zig
+from tests.vm.runv import LIMIT_S, Runv, until
 
 pytestmark = pytest.mark.vm
 
-LIMIT_S = 600.0  # of one command: room costs nothing, and the machine may be busy
 MAPPED_BYTES = 8 << 20
 MAPPED = """
 #include <fcntl.h>
@@ -44,68 +41,6 @@ int main(void)
 	return 0;
 }
 """
-
-
-class Runv:
-    """The command line, for one owner; `bundle(COMMAND…, key=value…)` makes what a container is made of."""
-
-    def __init__(self, hyper: PrivateDaemon, folder: Path) -> None:
-        self.hyper, self.folder = hyper, folder
-        self.program = [str(hyper.bin / "runv"), "--host", f"unix://{hyper.folder}/hyper-oci.sock"]
-        self.program += ["--root", str(folder / "root")]
-        self.started: list[subprocess.Popen[bytes]] = []
-
-    def __call__(self, *words: str, stdin: bytes = b"") -> Result:
-        done = subprocess.run([*self.program, *words], input=stdin, capture_output=True, timeout=LIMIT_S)
-        return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
-
-    def ok(self, *words: str, stdin: bytes = b"") -> str:
-        done = self(*words, stdin=stdin)
-        assert done.status == 0, (words, done)
-        return done.out
-
-    def spawn(self, *words: str) -> subprocess.Popen[bytes]:
-        """Whoever has its pipes."""
-        pipe = subprocess.PIPE
-        process = subprocess.Popen([*self.program, *words], stdin=pipe, stdout=pipe, stderr=pipe)
-        self.started.append(process)
-        return process
-
-    def state(self, id: str) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = json.loads(self.ok("state", id))
-        return found
-
-    def bundle(self, *command: str, **changes: object) -> Path:
-        bundle = self.folder / "bundle"
-        root = bundle / "rootfs"
-        if not root.exists():
-            for name in ("bin", "dev", "etc", "proc", "sys", "tmp"):
-                (root / name).mkdir(parents=True)
-            (root / "bin/busybox").write_bytes(find_busybox().read_bytes())
-            (root / "bin/busybox").chmod(0o755)
-            for name in applets(find_busybox()):
-                os.link(root / "bin/busybox", root / "bin" / name)
-            self.ok("spec", "--bundle", str(bundle))
-        config = json.loads((bundle / "config.json").read_text())
-        config["process"] |= {"args": list(command), "terminal": False}
-        for key, value in changes.items():
-            config[key] = {**config.get(key, {}), **value} if isinstance(value, dict) else value
-        config["root"]["readonly"] = False
-        (bundle / "config.json").write_text(json.dumps(config))
-        return bundle
-
-
-@pytest.fixture
-def runv(hyper: PrivateDaemon, tmp_path: Path) -> Iterator[Runv]:
-    runv = Runv(hyper, tmp_path)
-    yield runv
-    for id in runv("list", "-q").out.split():
-        runv("delete", "--force", id)
-    for process in runv.started:
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            with suppress(BrokenPipeError):
-                pipe.close() if pipe else None
-        process.wait(LIMIT_S)
 
 
 def test_a_run_with_its_stdio_and_its_status(runv: Runv) -> None:
@@ -583,9 +518,3 @@ def test_bad_bundles_are_refused_and_leave_nothing(runv: Runv) -> None:
     assert "invalid container id" in runv("create", "-b", str(bundle), "../bad").err
     assert "flag provided but not defined" in runv("create", "--nosuch", "bad").err
     assert "descriptors do not reach" in runv("create", "--preserve-fds", "1", "bad").err
-
-
-def until(true: Callable[[], bool]) -> None:
-    waited = threading.Event()
-    while not true():
-        waited.wait(0.05)
