@@ -233,6 +233,9 @@ class Adoptable(Protocol):
 
         After a failure it is of no use any more: kill it."""
 
+    async def settled(self) -> None:
+        """Wait until its taps are in their network namespaces, which goes on after `adopt`; there after a boot."""
+
 
 class Hypervisor(Protocol):
     """Boots guests. A driver knows nothing of containers, images or the engine's state files."""

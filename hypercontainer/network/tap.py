@@ -2,12 +2,12 @@
 
 import errno
 import fcntl
-import os
 import re
 import socket
 import struct
 
 from hypercontainer.errors import InvalidInput
+from hypercontainer.lib.netlink import Netlink, attribute, nested
 
 POD_ID = re.compile(r"[a-z0-9]{1,13}")  # with "hy" before it, the 15 characters of an interface's name
 TAP = re.compile(r"hy[a-z0-9]{1,13}")
@@ -17,8 +17,7 @@ SIOCGIFFLAGS, SIOCSIFFLAGS = 0x8913, 0x8914
 SIOCGIFMTU, SIOCSIFMTU = 0x8921, 0x8922
 SIOCBRADDIF = 0x89A2
 IFF_UP = 1
-RTM_SETLINK, NLM_F_REQUEST, NLM_F_ACK, NLMSG_ERROR = 19, 0x1, 0x4, 2
-IFLA_PROTINFO, IFLA_BRPORT_MODE, NLA_F_NESTED = 12, 4, 0x8000
+RTM_SETLINK, IFLA_PROTINFO, IFLA_BRPORT_MODE = 19, 12, 4
 
 FULL = frozenset((errno.EXFULL, errno.ENFILE))  # a bridge has room for 1023 ports
 
@@ -64,14 +63,9 @@ def _up(s: socket.socket, name: str) -> None:
 
 def _hairpin(index: int) -> None:
     """rtnetlink(7), include/uapi/linux/if_link.h: the mode of a bridge's port, which no ioctl sets."""
-    mode = struct.pack("=HHB3x", 5, IFLA_BRPORT_MODE, 1)
     body = struct.pack("=BxHiII", socket.AF_BRIDGE, 0, index, 0, 0)
-    body += struct.pack("=HH", 4 + len(mode), IFLA_PROTINFO | NLA_F_NESTED) + mode
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as s:
-        s.send(struct.pack("=IHHII", 16 + len(body), RTM_SETLINK, NLM_F_REQUEST | NLM_F_ACK, 0, 0) + body)
-        kind, error = struct.unpack_from("=4xH10xi", s.recv(4096))
-    if kind == NLMSG_ERROR and error:
-        raise OSError(-error, os.strerror(-error))
+    with Netlink() as kernel:
+        kernel.ask(RTM_SETLINK, body + nested(IFLA_PROTINFO, attribute(IFLA_BRPORT_MODE, b"\1")))
 
 
 def cut(name: str) -> None:

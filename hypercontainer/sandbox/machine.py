@@ -23,6 +23,7 @@ from hypercontainer.errors import Exhausted, GuestError, HyperError, InUse, Inva
 from hypercontainer.hypervisor.base import (
     OPENED,
     SNAPSHOT_MAC,
+    Adoptable,
     Feature,
     Guest,
     Hotplug,
@@ -175,26 +176,34 @@ class Machine:
             self._targets = {disk.target for disk in disks}
             record.guest, record.uid = vm.guest.record, vm.guest.record.uid
             await self.interfaces.complete(vm)
-            if not origin:
-                await self.interfaces.plug()
             with trace.step("pod"):
-                share = config.share is not None
-                asked_s = time.monotonic()
-                hardware = origin.info.mac if origin else SNAPSHOT_MAC
-                hosts = self.interfaces.hosts(record.nics)
-                nameserver = self.interfaces.nameserver(vm, record.nics)
-                setup = agent_requests.pod_setup(record, hosts, share=share, hardware=hardware)
-                if vm.agent.has(RESOLVER) and resolver.of(record, site.netns(record.id)):
-                    setup = msgspec.structs.replace(setup, resolver=True)
-                setup = agent_requests.asking(setup, self.interfaces.dns(nameserver), nameserver)
-                await vm.agent.setup_pod(setup)
-                if not clock.near(asked_s):
-                    await clock.set_clock(vm.agent)
+                told = self._tell(vm, share=config.share is not None, origin=origin)
+                await (told if origin else all_of(told, self._plug(vm)))
             if origin:  # only now: until then it spoke with the address of another one
                 await self.interfaces.plug()
             self.save()  # only now: a guest that was not told who it is must not be taken up after our own restart
             undo.pop_all()
         return vm
+
+    async def _plug(self, vm: vms.Vm) -> None:
+        if isinstance(vm.guest, Adoptable):
+            await vm.guest.settled()
+        await self.interfaces.plug()
+
+    async def _tell(self, vm: vms.Vm, *, share: bool, origin: RestoreFrom | None) -> None:
+        """Have the guest know who it is."""
+        record = self.record
+        asked_s = time.monotonic()
+        hardware = origin.info.mac if origin else SNAPSHOT_MAC
+        hosts = self.interfaces.hosts(record.nics)
+        nameserver = self.interfaces.nameserver(vm, record.nics)
+        setup = agent_requests.pod_setup(record, hosts, share=share, hardware=hardware)
+        if vm.agent.has(RESOLVER) and resolver.of(record, self.site.netns(record.id)):
+            setup = msgspec.structs.replace(setup, resolver=True)
+        setup = agent_requests.asking(setup, self.interfaces.dns(nameserver), nameserver)
+        await vm.agent.setup_pod(setup)
+        if not clock.near(asked_s):
+            await clock.set_clock(vm.agent)
 
     async def _guest(self, config: VmConfig, trace: Trace, origin: RestoreFrom | None) -> vms.Vm:
         """A guest whose agent answers; one that went on from `origin` knows its container by its own id."""

@@ -124,6 +124,9 @@ class FakeGuest(BareGuest):
         self._moved(self.record.run_dir, run_dir)
         self.config, self.record.run_dir = config, str(run_dir)
 
+    async def settled(self) -> None:
+        """It has no taps."""
+
     @staticmethod
     def _check(disk: DiskRecord) -> None:
         if disk.path and not Path(disk.path).exists():

@@ -35,7 +35,6 @@ OURS = {
     "hyperd.oci.wire": "how many bytes those have",
     "hyperd.shim.bundle": "what root has in a bundle, no more than 4 MiB of it",
     "hyperd.shim.door": "root's calls, of no more than 4 MiB",
-    "hypervisor.host.tap": "the kernel's",
     "images.base": "a root file system that we have written ourselves, and nobody may change",
     "images.save": "blobs that were verified when they came, one piece at a time",
     "images.rootfs": "what our own process says; the layers are read there",

@@ -9,12 +9,14 @@ import struct
 
 from hypercontainer.errors import HyperError, InUse
 from hypercontainer.lib import netns
+from hypercontainer.lib.netlink import Netlink, attribute
+from hypercontainer.lib.tasks import in_thread
 
 TUNSETIFF = 0x400454CA
 TUNSETOWNER = 0x400454CC
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 SIOCSIFNAME = 0x8923
-RTM_SETLINK, NLM_F_REQUEST, NLM_F_ACK, IFLA_NET_NS_FD = 19, 0x1, 0x4, 28
+RTM_SETLINK, IFLA_NET_NS_FD = 19, 28
 
 
 def open_tap(name: str, uid: int, namespace: str = "") -> int:
@@ -57,19 +59,16 @@ def move(name: str, namespace: str) -> None:
     try:
         with netns.opened(namespace) as there:
             body = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, socket.if_nametoindex(name), 0, 0)
-            body += struct.pack("=HHI", 8, IFLA_NET_NS_FD, there)
-            with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as s:
-                s.send(struct.pack("=IHHII", 16 + len(body), RTM_SETLINK, NLM_F_REQUEST | NLM_F_ACK, 0, 0) + body)
-                _, error = struct.unpack_from("=4xH10xi", s.recv(4096))
-            if error:
-                raise OSError(-error, os.strerror(-error))
+            with Netlink() as kernel:
+                kernel.ask(RTM_SETLINK, body + attribute(IFLA_NET_NS_FD, struct.pack("=I", there)))
     except OSError as e:
         raise HyperError(f"cannot move tap device {name} to {namespace}: {e.strerror}") from e
 
 
 class Taps:
     """The taps of guests that run, each held open beside its VMM. The kernel takes some 0.03 s to take a tap down, and
-    whoever closes the last descriptor waits for that: so it is not the VMM, whose end somebody waits for.
+    whoever closes the last descriptor waits for that: so it is not the VMM, whose end somebody waits for. To move one
+    takes it as long.
 
     A tap that was let go of is still there for so long, under its name. Whoever wants the name waits (`gone`)."""
 
@@ -84,10 +83,17 @@ class Taps:
         if tasks := [task for task, one in self._closing.items() if one == name]:
             await asyncio.wait(tasks)
 
-    def let_go(self, name: str, fd: int) -> None:
-        task = asyncio.create_task(asyncio.to_thread(os.close, fd), name=f"close tap {name}")
+    def let_go(self, name: str, fd: int, moving: asyncio.Task[None] | None) -> None:
+        task = asyncio.create_task(_close(fd, moving), name=f"close tap {name}")
         self._closing[task] = name
         task.add_done_callback(self._closing.pop)
+
+
+async def _close(fd: int, moving: asyncio.Task[None] | None) -> None:
+    if moving:
+        await asyncio.wait([moving])
+        moving.exception()  # which nobody waits for any more
+    await asyncio.to_thread(os.close, fd)
 
 
 class Tap:
@@ -95,19 +101,25 @@ class Tap:
 
     def __init__(self, taps: Taps, name: str, fd: int) -> None:
         self._taps, self._name, self._fd = taps, name, fd
+        self._moving: asyncio.Task[None] | None = None
 
     async def become(self, name: str, namespace: str) -> None:
-        """Have another name and be elsewhere, while it is down."""
+        """Have another name, while it is down; and be elsewhere: `moved` waits for that."""
         await self._taps.gone(name)
         rename(self._name, name)
         self._name = name
         if namespace:
-            move(name, namespace)
+            self._moving = asyncio.create_task(in_thread(move, name, namespace), name=f"move tap {name}")
+
+    async def moved(self) -> None:
+        """Wait until it is where it is to be."""
+        if self._moving:
+            await asyncio.shield(self._moving)
 
     def let_go(self) -> None:
         """It goes now if nobody else has it open. Again does nothing."""
         if self._fd >= 0:
-            self._taps.let_go(self._name, self._fd)
+            self._taps.let_go(self._name, self._fd, self._moving)
         self._fd = -1
 
     async def gone(self) -> None:

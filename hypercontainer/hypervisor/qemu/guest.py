@@ -145,6 +145,10 @@ class QemuGuest:
         self._run = self._run.moved(run_dir)
         self._record.run_dir = str(run_dir)
 
+    async def settled(self) -> None:
+        for tap in self._held.values():
+            await tap.moved()
+
     def waited_s(self) -> Mapping[int, float]:
         return proc.waited_s(self._record.process.pid)
 
