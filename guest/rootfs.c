@@ -387,11 +387,28 @@ void rootfs_unmake(struct container *c)
 
 /* The first process's part. Its root descriptor is opened anew: ours lead to our mounts, not to its copies. */
 
-static int mask(int root, const char *path, struct error *err)
+struct places {
+	int root, proc;
+};
+
+/* Most that is hidden lies in /proc, and each way there from a root that is a shared folder costs the host some
+   questions. Links, and what leads out of it again, are followed from the root. */
+static int open_hidden(const struct places *in, const char *path, struct error *err)
+{
+	if (in->proc >= 0 && !strncmp(path, "/proc/", 6)) {
+		int found = open_plain(in->proc, path + 6, O_PATH, 0, err);
+
+		if (found >= 0 || (err->number != ELOOP && err->number != EXDEV))
+			return found;
+	}
+	return open_beneath(in->root, path, O_PATH, 0, err);
+}
+
+static int mask(const struct places *in, const char *path, struct error *err)
 {
 	struct stat status;
 	autoclose int null = -1;
-	autoclose int target = open_beneath(root, path, O_PATH, 0, err);
+	autoclose int target = open_hidden(in, path, err);
 
 	if (target < 0)
 		return err->number == ENOENT || err->number == ENOTDIR ? 0 : -1;
@@ -403,9 +420,9 @@ static int mask(int root, const char *path, struct error *err)
 	return null < 0 ? fail(err, errno, "open /dev/null") : bind_on(null, target, ATTR_RDONLY, 0, err);
 }
 
-static int make_path_read_only(int root, const char *path, struct error *err)
+static int make_path_read_only(const struct places *in, const char *path, struct error *err)
 {
-	autoclose int target = open_beneath(root, path, O_PATH, 0, err);
+	autoclose int target = open_hidden(in, path, err);
 
 	if (target < 0)
 		return err->number == ENOENT || err->number == ENOTDIR ? 0 : -1;
@@ -432,11 +449,15 @@ static int bind_console(int root, int terminal, struct error *err)
 
 static int hide(const struct container *c, int root, struct error *err)
 {
+	struct error none;
+	autoclose int proc = open_plain(root, "proc", O_PATH | O_DIRECTORY, 0, &none);
+	const struct places in = { root, proc };
+
 	for (size_t i = 0; i < c->readonly_count; i++)
-		if (make_path_read_only(root, c->readonly[i], err) < 0)
+		if (make_path_read_only(&in, c->readonly[i], err) < 0)
 			return -1;
 	for (size_t i = 0; i < c->masked_count; i++)
-		if (mask(root, c->masked[i], err) < 0)
+		if (mask(&in, c->masked[i], err) < 0)
 			return -1;
 	return 0;
 }

@@ -66,8 +66,13 @@ class Factory:
         await self.host.factory.clear()
 
     def _spec(self, pool: settings.Pool, boot: BootFiles, choice: Choice) -> PoolSpec:
-        usual = self.host.settings
-        share = SharedFolder(folder=Path(), host_locks=usual.share_locks == "host", cache_s=usual.share_cache_s)
+        usual, limits = self.host.settings, self.host.site.limits
+        share = SharedFolder(
+            folder=Path(),
+            host_locks=limits.share_locks == "host",
+            cache_s=limits.share_cache_s,
+            keep=limits.share_keep,
+        )
         config = VmConfig(
             name="",
             kernel=boot[0],

@@ -34,6 +34,7 @@ from hypercontainer.network.nameserver import Nameserver
 from hypercontainer.network.store import Kind, NetworkStore
 from hypercontainer.sandbox import size
 from hypercontainer.sandbox.site import Boot, Limits, Site
+from hypercontainer.storage import times
 from hypercontainer.storage.mounted import MountedVolumes
 from hypercontainer.storage.share import Share
 from hypercontainer.storage.volume import VolumeStore
@@ -56,7 +57,7 @@ class Host:
         self.networks = NetworkStore(root / "networks", settings, bridges or self._bridge)
         self.mounted = MountedVolumes(self.volumes)
         self.site = Site(
-            limits=_limits(settings),
+            limits=_limits(settings, keep=settings.share_keep and times.proved()),
             hypervisor=hypervisor or registry.load(settings.hypervisor),
             networks=self.networks.__getitem__,
             factory=self.factory_of,
@@ -172,7 +173,7 @@ class Host:
         self.events.close()
 
 
-def _limits(settings: Settings) -> Limits:
+def _limits(settings: Settings, *, keep: bool) -> Limits:
     return Limits(
         vcpus=settings.vcpus,
         memory_mib=settings.memory_mib,
@@ -182,5 +183,6 @@ def _limits(settings: Settings) -> Limits:
         boot_timeout_s=settings.boot_timeout_s,
         share_locks=settings.share_locks,
         share_cache_s=settings.share_cache_s,
+        share_keep=keep,
         by_tenant=settings.template_scope == "tenant",
     )

@@ -338,9 +338,10 @@ def _suits(pool: Pool, config: VmConfig) -> bool:
     return config.disk_mib <= pool.spec.config.disk_mib and _promised(config) == _promised(pool.spec.config)
 
 
-def _promised(config: VmConfig) -> tuple[bool, float] | None:
+def _promised(config: VmConfig) -> tuple[bool, float, bool] | None:
     """Of what it shares."""
-    return (config.share.host_locks, config.share.cache_s) if config.share else None
+    share = config.share
+    return (share.host_locks, share.cache_s, share.keep) if share else None
 
 
 def _surplus(pool: Pool, keep: int) -> list[WarmGuest]:

@@ -70,12 +70,13 @@ class SharedFolder:
     it, which is its own; None: it is there.
     `host_locks`: file locks are the host's, held against everybody, but nobody can wait for one: that is not
     supported. Else they are the guest's own. `cache_s`: how long the guest may believe what it was told of
-    names and files."""
+    names and files. `keep`: what was read of a file stays in its memory while it is told the same size and time."""
 
     folder: Path
     prepare: Callable[[], object] | None = None
     host_locks: bool = False
     cache_s: float = 0.0
+    keep: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

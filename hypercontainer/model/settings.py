@@ -121,6 +121,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # Locks on files of volumes and binds: guest: hold in one pod; host: against everybody, none can be waited for
     share_locks: Literal["guest", "host"] = "guest"
     share_cache_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.0  # how late a pod may see a change by others
+    # What a pod has read of a file stays in its memory until size or time differ, where times tell every change
+    share_keep: bool = True
     bridge: str = "hyper0"
     subnet: str = "192.168.123.0/24"
     subnet6: str = "fd68:7970:6572::/64"

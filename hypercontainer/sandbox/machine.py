@@ -49,7 +49,7 @@ from hypercontainer.sandbox import agent_requests, clock, criu, first_guests, re
 from hypercontainer.sandbox.criu import Saved
 from hypercontainer.sandbox.interfaces import Interfaces
 from hypercontainer.sandbox.site import Boot, Records, Site
-from hypercontainer.storage import filling
+from hypercontainer.storage import filling, times
 from hypercontainer.storage.share import Share
 
 log = logging.getLogger(__name__)
@@ -127,6 +127,7 @@ class Machine:
         self._held_to: Limits | None = Limits()  # by this host; None: by a hyperd before us
         self._standing: Guest | None = None  # it was found, and does not answer yet
         self._trees: dict[str, int] = {}  # see `given`
+        self._by_times = site.limits.share_keep  # what it read of a file stays
         self.unreached = ""  # why nobody can talk to the guest, which is there
 
     def check_reached(self, verb: str, name: str) -> None:
@@ -171,6 +172,8 @@ class Machine:
             with trace.step("prepare"):
                 await all_of(self.interfaces.create(), *(self._make_rootfs(c) for c in record.containers))
             disks = self._opened(record.containers)
+            shown = _of_the_host(record.containers)
+            self._by_times = site.limits.share_keep and await asyncio.to_thread(lambda: all(map(self._exact, shown)))
             config = self._config(boot, disks)
             self.vm = vm = await self._guest(config, trace, origin)
             self._targets = {disk.target for disk in disks}
@@ -259,12 +262,17 @@ class Machine:
             self.save()
         if shown:
             return
+        if self._by_times and not await asyncio.to_thread(self._exact, mount):
+            log.warning("pod %s: %s came late, and its times do not tell every change", self.record.id, mount.path)
         # in threads that are waited for: or it is there after our cancellation
         if tree is not None:
             again = len([each for each in _of_the_host([container]) if each.path == mount.path]) > 1
             await in_thread(self.share.add_tree, name, tree, mount.read_only, _ids(mount), again=again)
         else:
             await in_thread(self.share.add, name, source, mount.read_only, subpath)
+
+    def _exact(self, mount: Shown) -> bool:
+        return times.exact(self._trees.get(mount.path, Path(mount.path)))
 
     @contextmanager
     def given(self, trees: Mapping[str, int]) -> Iterator[None]:
@@ -342,6 +350,7 @@ class Machine:
             prepare=self.share.prepare,
             host_locks=locks == "host",
             cache_s=limits.share_cache_s,
+            keep=self._by_times,
         )
 
     async def enter(self, container: ContainerRecord, trace: Trace) -> None:

@@ -34,6 +34,7 @@ class Limits:
     boot_timeout_s: float
     share_locks: Literal["guest", "host"] = "guest"  # whose locks hold on files that are shared with it
     share_cache_s: float = 0.0  # how late it may see a change that others made to them
+    share_keep: bool = False  # what was read of one of these stays in memory while size and time are the same
     by_tenant: bool = False  # it shares memory pages with pods of its tenant alone
 
 

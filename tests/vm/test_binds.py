@@ -1,6 +1,8 @@
 """What is found in a shared folder, beside docker: our columns of the tables in docs/howto/volumes.md."""
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
 from tests import binds
 from tests.binds import FOLDERS, LOCKS, Place, Row
+from tests.vm.conftest import GUEST_S
 
 pytestmark = pytest.mark.vm
 
@@ -153,3 +156,49 @@ def test_what_the_host_does_to_a_file_is_true_in_the_container_at_once(
         assert inside(daemon, "cat /bind/file").startswith("cat: ")
         file.write_text("back\n")
         assert inside(daemon, "cat /bind/file; cd /bind; ls file") == "back\nfile"
+
+
+def test_what_the_host_writes_without_a_rest_is_read_to_its_end(
+    daemon: PrivateDaemon, places: object, folder: Path
+) -> None:
+    """The container reads file and folder all the while, the file is as long as before, and several changes fall into
+    one tick of the kernel's clock."""
+    file, listed = folder / "busy", folder / "listed"
+    file.write_text("-----")
+    listed.mkdir()
+    reads = "until test -e /bind/enough; do cat /bind/busy; ls /bind/listed; done > /dev/null 2>&1 &"
+    inside(daemon, reads)
+    try:
+        for burst in range(10):
+            for n in range(50):
+                with file.open("r+") as written:
+                    written.write(f"{burst:02}.{n:02}")
+                (listed / f"{burst:02}.{n:02}").touch()
+            assert (
+                inside(daemon, "cat /bind/busy; echo; ls /bind/listed | tail -n 1") == f"{burst:02}.49\n{burst:02}.49"
+            )
+    finally:
+        (folder / "enough").touch()
+
+
+def test_times_by_the_second_are_no_reason_to_believe(daemon: PrivateDaemon, tmp_path: Path) -> None:
+    """A file system of small inodes has no room for more of a time."""
+    disk, place = tmp_path / "disk", tmp_path / "place"
+    place.mkdir()
+    with disk.open("wb") as file:
+        file.truncate(16 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-I", "128", disk], check=True, capture_output=True, timeout=60)
+    subprocess.run(["mount", "-o", "loop", disk, place], check=True, timeout=60)
+    try:
+        (place / "file").write_text("one")
+        script = "cat /d/file; read _; cat /d/file"
+        argv = daemon.argv("run", "--rm", "-i", "-v", f"{place}:/d", "busybox", "sh", "-c", script)
+        with subprocess.Popen(argv, env=daemon.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as ran:
+            assert ran.stdin and ran.stdout
+            assert ran.stdout.read(3) == b"one"
+            at = (place / "file").stat().st_mtime_ns
+            (place / "file").write_text("two")
+            os.utime(place / "file", ns=(at, at))  # as if it were the same second, on however slow a machine
+            assert ran.communicate(b"\n", timeout=GUEST_S)[0] == b"two"
+    finally:
+        subprocess.run(["umount", place], check=True, timeout=60)

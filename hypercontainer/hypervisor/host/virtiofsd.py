@@ -25,6 +25,7 @@ def command(virtiofsd: str, fd: int, share: SharedFolder) -> list[str]:
         *("-o", "flock" if share.host_locks else "no_flock"),
         *("-o", "posix_lock" if share.host_locks else "no_posix_lock"),
         *("-o", f"xattrmap={XATTRS}"),
+        *("-o", f"cache={'always' if share.keep else 'auto'}"),  # always: an open leaves the pages that are there
         *("-o", f"timeout={share.cache_s:g}"),
         *("-o", "log_level=warn"),
     ]

@@ -155,7 +155,8 @@ async def test_those_with_a_share_wait_for_nobody_else(
     factory: CacheFactory, config: VmConfig, run_dir: Path, share: FakeShare
 ) -> None:
     await factory.init([spec(shared(config))])
-    others = [shared(config, share, host_locks=True), shared(config, share, cache_s=1.0)]
+    promises: list[dict[str, Any]] = [{"host_locks": True}, {"cache_s": 1.0}, {"keep": True}]
+    others = [shared(config, share, **promised) for promised in promises]
     for asked in (config, *others, replace(shared(config, share), tenant="acme")):
         async with made(factory, asked, run_dir):
             assert waiting(factory) == [1]

@@ -537,6 +537,22 @@ def test_what_is_hidden_must_be_said(guest: Guest, key: str) -> None:
     assert refused.value.errno == errno.EINVAL and key in str(refused.value)
 
 
+def test_what_leads_out_of_proc_is_hidden_where_it_leads(guest: Guest) -> None:
+    masked = ["/proc/../etc/group", "/proc/self/../sys/kernel/osrelease", "/proc/nowhere/at/all"]
+    guest.container(masked_paths=masked)
+    guest.first()
+    assert guest.sh("cat /etc/group /proc/sys/kernel/osrelease")[1] == ""
+
+
+def test_a_link_in_a_folder_that_is_no_proc_is_hidden_where_it_leads(guest: Guest) -> None:
+    proc = guest.folder / "upper-c1/data/proc"
+    proc.mkdir(parents=True)
+    (proc / "link").symlink_to("/etc/group")
+    guest.container(all_mounts=[DEV], masked_paths=["/proc/link"])
+    guest.first()
+    assert guest.sh("cat /etc/group; readlink /proc/link")[1] == "/etc/group\n"
+
+
 def test_a_container_may_be_called_as_a_kernel_file_is(guest: Guest) -> None:
     guest.container("cgroup.procs")
     guest.start("p", "true", container="cgroup.procs", first=True)
