@@ -302,11 +302,13 @@ def test_one_from_before_the_start_ends_with_its_container(oci: Runtime, verb: t
 
 
 def test_one_from_before_the_start_runs_on_over_it(oci: Runtime) -> None:
-    container = oci.create(oci.bundle("sh", "-c", "until [ -e /dev/shm/go ]; do sleep 0.01; done; echo gone on"))
+    script = "until [ -e /dev/shm/go ]; do sleep 0.01; done; read x; echo gone on"  # its end would be the exec's
+    container = oci.create(oci.bundle("sh", "-c", script))
     process = oci.spawn("exec", container.id, "sh", "-c", "read word; echo $word >/dev/shm/go; echo told")
     container.start()
     out, _ = process.communicate(b"now\n", 60)
     assert out == b"told\n" and process.returncode == 0
+    container.close()
     assert container.out.rest() == "gone on\n"
 
 
