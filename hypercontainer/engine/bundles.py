@@ -4,8 +4,8 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -181,14 +181,14 @@ class Bundles:
         await update.limit(pod, container, wanted.of(container.record.config.resources))
 
     async def usage(self, owner: str, id: str) -> BundleUsage:
-        pod, container = self._reached(owner, id, "measure")
-        found = await pod.machine.running().agent.container_stats(container.record.id)
+        with self._answering(owner, id, "measure") as (pod, container):
+            found = await pod.machine.running().agent.container_stats(container.record.id)
         pids = container.record.config.resources.pids
         return stats.usage(found, memory_mib=pod.site.machine_mib(pod.record), pids_limit=pids)
 
     async def top(self, owner: str, id: str, options: str) -> doc.Top:
-        pod, container = self._reached(owner, id, "list the processes of")
-        table = await pod.machine.running().agent.container_processes(container.record.id)
+        with self._answering(owner, id, "list the processes of") as (pod, container):
+            table = await pod.machine.running().agent.container_processes(container.record.id)
         host = top.Host(now_s=clock.now_ns() / 1e9, memory_kib=pod.site.machine_mib(pod.record) << 10)
         return top.top(table.processes, options, host)
 
@@ -284,12 +284,21 @@ class Bundles:
         pod, container = self.host.index.find_bundle(owner, id)
         return self.supervisor.pods[pod.id], self.supervisor.pods[pod.id].containers[container.id]
 
-    def _reached(self, owner: str, id: str, verb: str) -> tuple[Pod, Container]:
-        """One whose machine answers."""
+    @contextmanager
+    def _answering(self, owner: str, id: str, verb: str) -> Iterator[tuple[Pod, Container]]:
+        """One whose machine answers. WrongState also where it has ended before that."""
         pod, container = self._find(owner, id)
-        if (status := self._status(container)) in ("stopped", "paused"):
-            raise WrongState(verb, id, status)
-        return pod, container
+
+        def check() -> None:
+            if (status := self._seen(pod, container)) in ("stopped", "paused"):
+                raise WrongState(verb, id, status)
+
+        check()
+        try:
+            yield pod, container
+        except HyperError:
+            check()
+            raise
 
     def _status(self, container: Container) -> Status:
         record = container.record.stand_in
