@@ -138,13 +138,18 @@ def _record(
         config = msgspec.structs.replace(config, volumes={})
     record = resolve.container(spec, image.id, config, root, name=name, others=others, own_ipc=own_ipc, joined=joined)
     pod.check_supported(record)
+    make_volumes(host, record)
+    supervisor.place(record)
+    return record
+
+
+def make_volumes(host: Host, record: ContainerRecord) -> None:
+    """Those that it mounts and that are not there yet."""
     for mount in record.mounts:
         if mount.type == "volume":
             volume = host.volumes.create(mount.source)
             mount.source = volume.name
             mount.populate = mount.populate and not volume.volatile  # as docker, whose copy is gone when it starts
-    supervisor.place(record)
-    return record
 
 
 def _of_others(supervisor: Supervisor, named: list[str]) -> list[Mount]:

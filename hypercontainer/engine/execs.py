@@ -12,6 +12,7 @@ from hypercontainer.lib import clock
 from hypercontainer.model import documents as doc
 from hypercontainer.model.record import ContainerRecord
 from hypercontainer.model.spec import ExecSpec
+from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.exec import Exec, ExecSession
 from hypercontainer.sandbox.pod import Pod
 
@@ -25,12 +26,7 @@ class Execs:
 
     async def create(self, c: str, spec: ExecSpec) -> str:
         pod, container = self.supervisor.find_running(c, "exec in")
-        if not spec.command or not spec.command[0]:
-            raise InvalidInput("cannot exec nothing: give a command")
-        first = container.record.config.process
-        linked = self.supervisor.linked(pod.record, container.record)
-        process = config.exec_process(replace(first, env=[*linked, *first.env]), spec)
-        return pod.add_exec(container, spec, process).id
+        return added(self.supervisor, pod, container, spec).id
 
     async def start(self, id: str, *, detach: bool = False, first_steps_s: float = 0.0) -> ExecSession | None:
         pod, exec_ = self._find(id)
@@ -50,6 +46,16 @@ class Execs:
             if id in pod.execs:
                 return pod, pod.execs[id]
         raise NotFound("exec", id)
+
+
+def added(supervisor: Supervisor, pod: Pod, container: Container, spec: ExecSpec) -> Exec:
+    """What `spec` asks for, to be in a container that runs."""
+    if not spec.command or not spec.command[0]:
+        raise InvalidInput("cannot exec nothing: give a command")
+    first = container.record.config.process
+    linked = supervisor.linked(pod.record, container.record)
+    process = config.exec_process(replace(first, env=[*linked, *first.env]), spec)
+    return pod.add_exec(container, spec, process)
 
 
 async def _first_steps(pod: Pod, container: ContainerRecord, within_s: float) -> None:

@@ -1,7 +1,9 @@
 """The use cases of images. model.api.Images says what each promises."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +22,7 @@ from hypercontainer.images.distribution import distribution
 from hypercontainer.images.index import Image
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Credentials, Filters
+from hypercontainer.model.kube import DiskUsage
 from hypercontainer.model.settings import Registry
 
 
@@ -33,7 +36,7 @@ class Images:
 
     async def list(self, wanted: Filters, /, *, all: bool = False) -> Sequence[doc.ImageEntry]:
         matches = self._matching("images", wanted, ["reference", "dangling", "before", "since"])
-        users = [container.image_id for _, container in self.host.index.containers()]
+        users = [container.image_id for _, container in self.host.index.containers(None)]
         there = await asyncio.to_thread(self.host.images.list)
         parents = set() if all else {image.record.parent for image in there}
         entries = [
@@ -67,6 +70,9 @@ class Images:
             )
 
         return matches
+
+    async def usage(self) -> Sequence[DiskUsage]:
+        return await asyncio.to_thread(lambda: [_usage(self.host.root / name) for name in ("images", "pods")])
 
     async def inspect(self, name: str) -> doc.Image:
         return self.host.images.inspect(self.host.images.get(name))
@@ -178,6 +184,16 @@ class Images:
 
     def _emit(self, action: str, image_id: str, names: Sequence[str]) -> None:
         self.host.events.emit("image", action, image_id, {"name": names[0] if names else image_id})
+
+
+def _usage(folder: Path) -> DiskUsage:
+    used = count = 0
+    for where, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            with suppress(FileNotFoundError):  # it goes just now
+                used += os.lstat(os.path.join(where, name)).st_blocks * 512
+                count += 1
+    return DiskUsage(path=str(folder), bytes=used, files=count)
 
 
 def _named(entry: doc.ImageEntry, patterns: Sequence[str]) -> doc.ImageEntry:

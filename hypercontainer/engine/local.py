@@ -11,6 +11,7 @@ from hypercontainer.engine.factory import Factory
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.images import Images
 from hypercontainer.engine.kernels import Kernels
+from hypercontainer.engine.kube import Kube
 from hypercontainer.engine.networks import Networks
 from hypercontainer.engine.pods import Pods
 from hypercontainer.engine.policy import Admission, NetworkAdmission
@@ -52,6 +53,7 @@ class LocalEngine:
         self.kernels = Kernels(self.host, self.factory.prepare)
         self.snapshots = Snapshots(self.supervisor, trace)
         self.bundles = Bundles(self.supervisor)
+        self.kube = Kube(self.supervisor, trace)
 
     async def open(self) -> None:
         await recover.recover(self.supervisor)

@@ -227,12 +227,12 @@ class PodIndex:
 
     def volume_user(self, name: str) -> str | None:
         """Who has the volume, in words: a container, or a pod that may; None if nobody has."""
-        users = [f"container {c.name}" for _, c in self.containers() if any(m.source == name for m in c.mounts)]
+        users = [f"container {c.name}" for _, c in self.containers(None) if any(m.source == name for m in c.mounts)]
         return next(iter([*users, *self._mentioning(name)]), None)
 
     def image_user(self, image_id: str) -> str | None:
         """Who was made from the image, in words: a container, a checkpoint, or a pod that may; None if nobody was."""
-        users = [(c.image_id, f"container {c.name}") for _, c in self.containers()]
+        users = [(c.image_id, f"container {c.name}") for _, c in self.containers(None)]
         found = [name for image, name in [*users, *self.checkpoints] if image == image_id]
         return next(iter([*found, *self._mentioning(image_id)]), None)
 

@@ -213,6 +213,8 @@ class Supervisor:
         if container.running:
             return False
         locked.machine.check_reached("start", container.record.name)
+        if locked.record.kube and locked.machine.vm is None:
+            raise WrongState("start", container.record.name, "in a pod that was stopped")
         if locked.record.paused:
             raise WrongState("start", container.record.name, "in a paused virtual machine", "unpause that first")
         await self.pay(locked)
@@ -316,8 +318,9 @@ class Supervisor:
         await self.power_off_if_idle(pod)
 
     async def power_off_if_idle(self, pod: LockedPod) -> None:
-        """End a machine that nobody is left in. A pod that was made without containers stays up until it is stopped."""
-        if not pod.pod.idle or not (pod.containers or pod.record.implicit):
+        """End a machine that nobody is left in. A kubelet's stays up until it is stopped, as does a pod that was made
+        without containers."""
+        if not pod.pod.idle or pod.record.kube or not (pod.containers or pod.record.implicit):
             return
         if not any(c.record.state == "restarting" for c in pod.containers.values()):
             await pod.power_off()

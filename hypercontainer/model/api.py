@@ -26,6 +26,8 @@ from hypercontainer.model.bundle import (
     BundleUpdate,
     BundleUsage,
 )
+from hypercontainer.model.container import Resources
+from hypercontainer.model.kube import DiskUsage, KubeContainer, KubeContainerState, KubePod, KubePodState
 from hypercontainer.model.principal import Principal
 from hypercontainer.model.spec import (
     Build,
@@ -279,6 +281,9 @@ class Images(Protocol):
     async def list(self, filters: Filters, /, *, all: bool = False) -> Sequence[doc.ImageEntry]:
         """Without those that have no name and that another one was made of, unless `all`."""
 
+    async def usage(self) -> Sequence[DiskUsage]:
+        """What images have on disk, and what containers have."""
+
     async def inspect(self, name: str) -> doc.Image: ...
 
     async def history(self, name: str) -> Sequence[doc.HistoryEntry]: ...
@@ -432,6 +437,54 @@ class Bundles(Protocol):
         """Speak with a stand-in that has connected until it goes. InvalidInput for what is none."""
 
 
+class Kube(Protocol):
+    """Pods of a kubelet, and their containers. `pod` and `container` are ids, or unique beginnings of some: NotFound.
+    Each call can be made again: what is done is done."""
+
+    async def run(self, wanted: KubePod, spec: PodSpec) -> str:
+        """Boot a pod without containers; its id. The size in `spec` is what those may use in all, 0 as usual.
+        AlreadyExists unless it was made for the very same request; on failure nothing is left."""
+
+    async def stop(self, pod: str) -> None:
+        """Kill what runs in it, and end its machine. It can be looked at until it is removed."""
+
+    async def remove(self, pod: str) -> None:
+        """All that there is of it, whatever runs."""
+
+    async def list(self) -> Sequence[KubePodState]: ...
+
+    async def state(self, pod: str) -> KubePodState: ...
+
+    async def create(self, pod: str, wanted: KubeContainer, spec: ContainerSpec, resources: Resources) -> str:
+        """Make a container in a pod that is ready; its id. `resources`: its limits, in place of those in `spec`.
+        AlreadyExists as for `run`; on failure nothing is left."""
+
+    async def update(self, container: str, resources: Resources) -> None:
+        """Other limits, see Bundles.update."""
+
+    async def start(self, container: str) -> None:
+        """Once; one that runs: nothing happens. GuestError: its process could not be started, and it has ended."""
+
+    async def stop_container(self, container: str, timeout_s: float) -> None:
+        """Its stop signal, and after `timeout_s` KILL. One that does not run: nothing happens."""
+
+    async def remove_container(self, container: str) -> None:
+        """One that runs is killed first."""
+
+    async def containers(self) -> Sequence[KubeContainerState]: ...
+
+    async def container(self, container: str) -> KubeContainerState: ...
+
+    async def reopen_log(self, container: str) -> None:
+        """Its log was renamed: go on in a new file. WrongState unless it runs."""
+
+    async def exec(self, container: str, spec: ExecSpec) -> Session:
+        """Start one more process in it. WrongState unless it runs; GuestError: it could not be started."""
+
+    async def attach(self, container: str, *, stdin: bool, stdout: bool, stderr: bool) -> Session:
+        """Tie to the streams of its first process, from now on. WrongState unless it runs."""
+
+
 class Volumes(Protocol):
     """Folders that outlive containers."""
 
@@ -560,6 +613,9 @@ class Engine(Protocol):
 
     @property
     def bundles(self) -> Bundles: ...
+
+    @property
+    def kube(self) -> Kube: ...
 
     @property
     def volumes(self) -> Volumes: ...

@@ -11,6 +11,7 @@ from hypercontainer.lib import document
 from hypercontainer.model import state as states
 from hypercontainer.model import upgrade
 from hypercontainer.model.container import ContainerConfig, Hook, IdMap
+from hypercontainer.model.kube import KubeContainer, KubePod
 from hypercontainer.model.spec import ContainerSpec, Healthcheck, PodSpec
 from hypercontainer.model.state import State, Verb
 
@@ -329,6 +330,7 @@ class ContainerRecord(Record, kw_only=True):
     stopped_by_user: bool = False
     streams: Streams = msgspec.field(default_factory=Streams)
     bundle: BundleRecord | None = None  # of one that another engine has, see PodRecord.owner
+    kube: KubeContainer | None = None  # of one in a kubelet's pod
 
     @property
     def stand_in(self) -> StandInRecord | None:
@@ -392,6 +394,7 @@ class PodRecord(Record, kw_only=True):
     created_ns: int
     containers: list[ContainerRecord] = []
     owner: str = ""  # another engine, whose containers have names of their own; "": it is ours
+    kube: KubePod | None = None  # what it is to a kubelet; with the share that its containers may need
     uid: int = 0  # the VMM runs as
     netns: str = ""  # path of a network namespace that somebody else made: its interfaces are the pod's
     nics: list[NicRecord] = []

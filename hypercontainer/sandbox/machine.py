@@ -336,7 +336,7 @@ class Machine:
             disks=disks,
             disk_mib=max([limits.scratch_mib, *(c.spec.scratch_mib for c in record.containers), *_written_mib(disks)]),
             nics=self.interfaces.first(),
-            share=self._shared() if _of_the_host(record.containers) else None,
+            share=self._shared() if record.kube or _of_the_host(record.containers) else None,
             boot_timeout_s=limits.boot_timeout_s,
             accelerator=boot.accelerator,
             kernel_parameters=agent_requests.kernel_parameters(record),

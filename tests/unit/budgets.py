@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, cast
 from urllib.parse import parse_qsl
 
 import aiohttp
+from google.protobuf.message import DecodeError
 from yarl import URL
 
 from hypercontainer.engine.build import config as configs
@@ -29,6 +30,10 @@ from hypercontainer.engine.checkpoint import Checkpoint
 from hypercontainer.engine.store import PodStore
 from hypercontainer.errors import HyperError
 from hypercontainer.hyperctl import cp
+from hypercontainer.hyperd.cri import container as cri_container
+from hypercontainer.hyperd.cri import cri_pb2
+from hypercontainer.hyperd.cri import image as cri_image
+from hypercontainer.hyperd.cri import sandbox as cri_sandbox
 from hypercontainer.hyperd.docker import archive as docker_archive
 from hypercontainer.hyperd.docker import auth as docker_auth
 from hypercontainer.hyperd.docker import build as docker_build
@@ -57,6 +62,7 @@ from hypercontainer.images.index import Index
 from hypercontainer.kernel.bundle import BundleFile
 from hypercontainer.lib import document, fastjson
 from hypercontainer.model import stream
+from hypercontainer.model.kube import KubePod
 from hypercontainer.network import answers
 from hypercontainer.sandbox import archive as sandbox_archive
 from hypercontainer.sandbox import log as logs
@@ -107,6 +113,36 @@ def fetched(data: bytes) -> None:
 def words(data: bytes) -> None:
     text = data.decode("latin-1")
     each(lambda _: reference.parse(text), lambda _: configs.apply([text]), lambda _: auth.decode(text))(data)
+
+
+def kubelet(data: bytes) -> None:
+    """What is asked of frakti."""
+    pod = KubePod(name="web", uid="1", namespace="default", logs="/logs", request="")
+    with suppress(DecodeError):
+        asked = cri_pb2.PullImageRequest.FromString(data)
+        each(lambda _: cri_image.given(asked.auth, asked.image.image))(data)
+    with suppress(DecodeError):
+        run = cri_pb2.RunPodSandboxRequest.FromString(data)
+        each(lambda _: cri_sandbox.wanted(run))(data)
+    with suppress(DecodeError):
+        create = cri_pb2.CreateContainerRequest.FromString(data)
+        each(lambda _: cri_container.wanted(create, pod))(data)
+
+
+def asked_of_frakti() -> dict[str, bytes]:
+    auth = cri_pb2.AuthConfig(auth="bWU6" * (1 << 18))
+    config = cri_pb2.PodSandboxConfig(metadata=cri_pb2.PodSandboxMetadata(name="a", uid="a", namespace="a"))
+    config.labels.update({str(n): "x" for n in range(1 << 15)})
+    container = cri_pb2.ContainerConfig(metadata=cri_pb2.ContainerMetadata(name="a"))
+    container.image.image = "a"
+    container.envs.extend(cri_pb2.KeyValue(key=str(n), value=b"x") for n in range(1 << 15))
+    container.log_path = "../a" * (1 << 15)
+    return {
+        "credentials": cri_pb2.PullImageRequest(auth=auth).SerializeToString(),
+        "labels": cri_pb2.RunPodSandboxRequest(config=config).SerializeToString(),
+        "environment": cri_pb2.CreateContainerRequest(config=container).SerializeToString(),
+        "nesting": b"\x0a\x7f" * (1 << 16),
+    }
 
 
 def docker_config(data: bytes) -> None:
@@ -280,6 +316,7 @@ READERS: dict[str, Reader] = {
     "its refusals": Reader(("images.upload",), upload.words, bombs.jsons),
     "small answers": Reader(("images.transport",), an_answer, bombs.packed, UNPACKED),
     "names, instructions, credentials": Reader(("engine.build.config",), words, bombs.words),
+    "a kubelet's requests": Reader(("hyperd.cri.image",), kubelet, asked_of_frakti),
     "docker's config.json": Reader(("images.auth",), docker_config, bombs.jsons),
     "a credential helper": Reader(("images.auth",), helper, bombs.jsons),
     "archives of images": Reader(

@@ -4,6 +4,10 @@ import logging
 from pathlib import Path
 
 from hypercontainer.hyperd.cri import service
+from hypercontainer.hyperd.cri.container import Containers
+from hypercontainer.hyperd.cri.exec import Execs
+from hypercontainer.hyperd.cri.image import Images
+from hypercontainer.hyperd.cri.sandbox import Sandboxes
 from hypercontainer.hyperd.cri.status import Status
 from hypercontainer.hyperd.listen import listen
 from hypercontainer.model.api import Engine
@@ -14,9 +18,9 @@ log = logging.getLogger("hyperd")
 class CriDoor:
     def __init__(self, path: Path, engine: Engine) -> None:
         self._path = path
-        status = Status(engine)
-        self._runtime: dict[str, service.Call] = {**status.calls()}
-        self._images: dict[str, service.Call] = {}
+        nouns = (Status(engine), Sandboxes(engine), Containers(engine), Execs(engine))
+        self._runtime = {name: call for noun in nouns for name, call in noun.calls().items()}
+        self._images = Images(engine).calls()
         self._server: service.Calls | None = None
 
     async def open(self) -> None:

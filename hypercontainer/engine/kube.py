@@ -1,0 +1,305 @@
+"""The use cases of pods of a kubelet. model.api.Kube says what each promises."""
+
+import asyncio
+import os
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from hypercontainer.engine import create, execs, resolve, update
+from hypercontainer.engine.supervisor import Supervisor
+from hypercontainer.errors import AlreadyExists, GuestError, InvalidInput, NotFound, WrongState
+from hypercontainer.lib import files
+from hypercontainer.lib.trace import Timings
+from hypercontainer.model.container import Resources
+from hypercontainer.model.kube import KubeContainer, KubeContainerState, KubeMount, KubePod, KubePodState
+from hypercontainer.model.record import ContainerRecord, CriSinkRecord, PodRecord
+from hypercontainer.model.spec import ContainerSpec, ExecSpec, PodSpec
+from hypercontainer.model.state import Verb
+from hypercontainer.sandbox import rootfs
+from hypercontainer.sandbox.attach import AttachSession
+from hypercontainer.sandbox.container import Container
+from hypercontainer.sandbox.exec import ExecSession
+from hypercontainer.sandbox.locked import LockedPod
+from hypercontainer.sandbox.pod import Pod
+
+T = TypeVar("T")
+
+OWNER = "cri"
+GUEST_MIB = 64  # of a machine, that its kernel takes and hyperstart
+REMOVE_S = 1.0  # for a guest to kill what is removed anyway, and to say its last words
+LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class Kube:
+    def __init__(self, supervisor: Supervisor, trace: type[Timings]) -> None:
+        """`trace` makes the trace of each start."""
+        self.supervisor, self.host = supervisor, supervisor.host
+        self._trace = trace
+
+    # pods
+
+    async def run(self, wanted: KubePod, spec: PodSpec) -> str:
+        for pod in self._pods():
+            assert pod.record.kube  # noqa: S101  of this owner
+            if pod.record.kube.identity == wanted.identity:
+                return self._same_pod(pod, pod.record.kube, wanted)
+        record = resolve.pod(self._sized(spec), name="", implicit=False)
+        record.name, record.owner, record.kube, record.provisional = record.id, OWNER, wanted, True
+        pod = self.supervisor.pod(record)
+        self.host.pods.create(record, durable=False)
+        self.supervisor.add(pod)
+        try:
+            async with pod.locked() as locked:
+                await locked.boot(self._trace())
+                record.provisional = False
+                locked.machine.save()
+        except BaseException:
+            await asyncio.shield(self._discard(pod))
+            raise
+        return record.id
+
+    def _sized(self, spec: PodSpec) -> PodSpec:
+        """With room for the guest itself. Who asks for no more than is usual has a usual machine, as those are that
+        wait: what is in it has limits of its own."""
+        wanted_mib = spec.memory_mib + GUEST_MIB
+        fits = wanted_mib <= self.host.settings.memory_mib
+        return msgspec.structs.replace(spec, memory_mib=0 if not spec.memory_mib or fits else wanted_mib)
+
+    def _same_pod(self, pod: Pod, there: KubePod, wanted: KubePod) -> str:
+        """The id of one that was made for the same request, whose answer was lost on its way. AlreadyExists."""
+        if there.request == wanted.request and pod.machine.vm and not pod.record.provisional:
+            return pod.record.id
+        state = "being made" if pod.record.provisional else "there already"
+        words = f"cannot run pod {wanted}, attempt {wanted.attempt}: it is {state}, as {pod.record.id}"
+        raise AlreadyExists(words, "pod", str(wanted), pod.record.id)
+
+    async def _discard(self, pod: Pod) -> None:
+        async with pod.locked() as locked:
+            await self.supervisor.discard(locked)
+
+    async def stop(self, pod: str) -> None:
+        found = self._pod(pod)
+        await asyncio.gather(*(found.kill(each) for each in list(found.containers.values())))
+        async with found.locked() as locked:
+            await self.supervisor.pay(locked)
+            await locked.power_off()
+
+    async def remove(self, pod: str) -> None:
+        found = self._pod(pod)
+        while True:  # a start that was under way may come first
+            await asyncio.gather(*(found.kill(each, obey_s=REMOVE_S) for each in list(found.containers.values())))
+            async with found.locked() as locked:
+                if found.removed:
+                    return None
+                if not any(each.alive for each in found.containers.values()):
+                    return await self.supervisor.empty(locked, volumes=True)
+
+    async def list(self) -> Sequence[KubePodState]:
+        return [_pod_state(pod) for pod in self._pods() if not pod.record.provisional]
+
+    async def state(self, pod: str) -> KubePodState:
+        return _pod_state(self._pod(pod))
+
+    # containers
+
+    async def create(self, pod: str, wanted: KubeContainer, spec: ContainerSpec, resources: Resources) -> str:
+        found = self._pod(pod)
+        async with found.locked() as locked:
+            for each in found.containers.values():
+                there = each.record.kube
+                if there and there.identity == wanted.identity:
+                    return _same_container(each.record.id, there, wanted)
+            _check_ready(found, "create a container in")
+            made = found.add(self._record(found, wanted, spec, resources))
+            try:
+                self.host.pods.add_container(found.record.id, made.record)
+                found.machine.save()
+                await update.grow(found, made)
+            except BaseException:
+                await asyncio.shield(self._take_out(locked, made))
+                raise
+        return made.record.id
+
+    def _record(self, pod: Pod, wanted: KubeContainer, spec: ContainerSpec, resources: Resources) -> ContainerRecord:
+        """Of a container to be, the volumes made that its image names."""
+        image = self.host.images.get(spec.image)
+        config = msgspec.structs.replace(self.host.images.config(image), healthcheck=None)  # the kubelet probes itself
+        root = rootfs.image(self.host.images.rootfs(image))
+        if pod.record.kube:
+            spec = msgspec.structs.replace(spec, sysctls=pod.record.kube.sysctls)
+        record = resolve.container(spec, image.id, config, root, name="")
+        record.name, record.kube = record.id, wanted
+        record.config = msgspec.structs.replace(record.config, resources=resources)
+        record.sinks = [CriSinkRecord(path=wanted.log)] if wanted.log else []
+        pod.check_supported(record)
+        create.make_volumes(self.host, record)
+        self.supervisor.place(record)
+        return record
+
+    async def _take_out(self, pod: LockedPod, container: Container) -> None:
+        await self.supervisor.take_out(pod, container)
+        await self.supervisor.remove_anonymous(container.record)
+
+    async def start(self, container: str) -> None:
+        pod, found = self._find(container)
+        if found.running:
+            return
+        record = found.record
+        if record.state != "created":
+            raise WrongState("start", record.id, record.state, "each attempt at a container is another container")
+        _check_ready(pod, "start a container of")
+        if record.kube and record.kube.log:
+            with files.telling(f"write the log of {record.id} to {record.kube.log}"):
+                os.close(os.open(record.kube.log, LOG_FLAGS, 0o640))  # whoever reads finds it, though nothing is said
+        try:
+            await self.supervisor.start(pod, found, self._trace())
+        except GuestError as e:
+            await self._never_began(pod, found, str(e))
+            raise
+
+    async def _never_began(self, pod: Pod, container: Container, why: str) -> None:
+        """Its process could not be started: it has ended, and its kubelet makes another one."""
+        async with pod.locked() as locked:
+            record = container.record
+            if record.state == "created":
+                record.move("running")
+                container.finish(record.exit_code, oom=False, error=why)
+                locked.machine.note()
+
+    async def stop_container(self, container: str, timeout_s: float) -> None:
+        await self.supervisor.stop(*self._find(container), timeout_s)
+
+    async def update(self, container: str, resources: Resources) -> None:
+        pod, found = self._find(container)
+        if found.record.state not in ("created", "running"):
+            raise WrongState("update", container, found.record.state)
+        await update.limit(pod, found, resources)
+
+    async def remove_container(self, container: str) -> None:
+        pod, found = self._find(container)
+        while True:
+            await pod.kill(found, obey_s=REMOVE_S)
+            try:
+                return await self.supervisor.remove(pod, found, volumes=True)
+            except WrongState:
+                if pod.removed or found.record.id not in pod.containers:  # another call was quicker
+                    return None
+                if not found.alive:
+                    raise  # else: a start that was under way came first
+
+    async def containers(self) -> Sequence[KubeContainerState]:
+        return [_state(pod.record, each.record) for pod in self._pods() for each in pod.containers.values()]
+
+    async def container(self, container: str) -> KubeContainerState:
+        pod, found = self._find(container)
+        return _state(pod.record, found.record)
+
+    async def reopen_log(self, container: str) -> None:
+        pod, found = self._find(container)
+        pod.reopen_log(found)
+
+    # what goes on in them
+
+    async def exec(self, container: str, spec: ExecSpec) -> ExecSession:
+        pod, found = self._reached(container, "exec in")
+        exec_ = execs.added(self.supervisor, pod, found, spec)
+        await pod.start_exec(exec_)
+        return ExecSession(exec_)
+
+    async def attach(self, container: str, *, stdin: bool, stdout: bool, stderr: bool) -> AttachSession:
+        pod, found = self._reached(container, "attach to")
+        session = AttachSession(pod, found, {n for n, on in ((1, stdout), (2, stderr)) if on}, stdin=stdin)
+        session.started(())
+        return session
+
+    # finding them
+
+    def _pods(self) -> Iterator[Pod]:
+        return (pod for pod in list(self.supervisor.pods.values()) if pod.record.owner == OWNER)
+
+    def _pod(self, id: str) -> Pod:
+        return _one("pod", id, {pod.record.id: pod for pod in self._pods()})
+
+    def _find(self, id: str) -> tuple[Pod, Container]:
+        return _one("container", id, {each: (pod, c) for pod in self._pods() for each, c in pod.containers.items()})
+
+    def _reached(self, id: str, verb: Verb) -> tuple[Pod, Container]:
+        """One that runs, in a guest that answers."""
+        pod, found = self._find(id)
+        if not found.running:
+            raise WrongState(verb, id, found.record.state)
+        pod.machine.check_reached(verb, id)
+        return pod, found
+
+
+def _one(what: str, id: str, there: dict[str, T]) -> T:
+    """That of this id, or of the only one that begins so, as people type it."""
+    if id in there:
+        return there[id]
+    found = [key for key in there if id and key.startswith(id)]
+    if len(found) > 1:
+        raise InvalidInput(f"{what} id {id} is the beginning of {len(found)} ids: give more of it")
+    if not found:
+        raise NotFound(what, id)
+    return there[found[0]]
+
+
+def _check_ready(pod: Pod, verb: str) -> None:
+    if pod.removed or (pod.machine.vm is None and not pod.machine.unreached):
+        raise WrongState(verb, pod.record.id, "removing" if pod.removed else "not ready", "its machine has ended")
+
+
+def _same_container(id: str, there: KubeContainer, wanted: KubeContainer) -> str:
+    if there.request == wanted.request:
+        return id
+    words = f"cannot create container {wanted.name}, attempt {wanted.attempt}: it is there already, as {id}"
+    raise AlreadyExists(words, "container", wanted.name, id)
+
+
+def _pod_state(pod: Pod) -> KubePodState:
+    record = pod.record
+    assert record.kube  # noqa: S101  of this owner
+    return KubePodState(
+        id=record.id,
+        pod=record.kube,
+        ready=pod.machine.vm is not None or bool(pod.machine.unreached),
+        created_ns=record.created_ns,
+        share_pid=record.spec.share_pid,
+        addresses=[address.partition("/")[0] for nic in record.nics for address in nic.addresses],
+    )
+
+
+def _state(pod: PodRecord, record: ContainerRecord) -> KubeContainerState:
+    assert record.kube  # noqa: S101  of this owner
+    ended = record.state not in ("created", "running", "paused")
+    return KubeContainerState(
+        id=record.id,
+        pod=pod.id,
+        container=record.kube,
+        image_id=record.image_id,
+        state="exited" if ended else "created" if record.state == "created" else "running",
+        created_ns=record.created_ns,
+        started_ns=record.started_ns,
+        finished_ns=record.finished_ns,
+        exit_code=record.exit_code,
+        reason=_reason(record) if ended else "",
+        message=record.error,
+        mounts=[
+            KubeMount(target=mount.target, source=mount.source, read_only=mount.read_only)
+            for mount in record.mounts
+            if mount.type == "bind"
+        ],
+        resources=record.config.resources,
+        user=record.config.process.user,
+    )
+
+
+def _reason(record: ContainerRecord) -> str:
+    """A word that kubelets and people know."""
+    if not record.started_ns:
+        return "StartError"
+    if record.oom_killed:
+        return "OOMKilled"
+    return "Error" if record.exit_code else "Completed"

@@ -1,0 +1,173 @@
+"""Pods: PodSandboxConfig -> what the engine is asked for, and what it has -> PodSandboxStatus."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from math import ceil
+
+from google.protobuf.message import Message
+
+from hypercontainer.errors import InvalidInput, NotFound
+from hypercontainer.hyperd.cri import cri_pb2 as pb
+from hypercontainer.hyperd.cri.service import Call
+from hypercontainer.hyperd.cri.status import HANDLERS
+from hypercontainer.lib import clock
+from hypercontainer.model.api import Engine
+from hypercontainer.model.kube import KubePod, KubePodState
+from hypercontainer.model.spec import NONE, Dns, EndpointSpec, PodSpec
+
+STATE = {True: pb.SANDBOX_READY, False: pb.SANDBOX_NOTREADY}
+OF_NODE = {"network": "hostNetwork", "pid": "hostPID", "ipc": "hostIPC"}
+
+
+class Sandboxes:
+    def __init__(self, engine: Engine) -> None:
+        self._kube = engine.kube
+
+    def calls(self) -> Mapping[str, Call]:
+        return {
+            "RunPodSandbox": self.run,
+            "StopPodSandbox": self.stop,
+            "RemovePodSandbox": self.remove,
+            "PodSandboxStatus": self.status,
+            "ListPodSandbox": self.list,
+        }
+
+    async def run(self, request: pb.RunPodSandboxRequest) -> pb.RunPodSandboxResponse:
+        return pb.RunPodSandboxResponse(pod_sandbox_id=await self._kube.run(*wanted(request)))
+
+    async def stop(self, request: pb.StopPodSandboxRequest) -> pb.StopPodSandboxResponse:
+        try:
+            await self._kube.stop(request.pod_sandbox_id)
+        except NotFound:
+            pass  # it was removed before
+        return pb.StopPodSandboxResponse()
+
+    async def remove(self, request: pb.RemovePodSandboxRequest) -> pb.RemovePodSandboxResponse:
+        try:
+            await self._kube.remove(request.pod_sandbox_id)
+        except NotFound:
+            pass
+        return pb.RemovePodSandboxResponse()
+
+    async def status(self, request: pb.PodSandboxStatusRequest) -> pb.PodSandboxStatusResponse:
+        found = await self._kube.state(request.pod_sandbox_id)
+        return pb.PodSandboxStatusResponse(status=status(found), timestamp=clock.now_ns())
+
+    async def list(self, request: pb.ListPodSandboxRequest) -> pb.ListPodSandboxResponse:
+        found = await self._kube.list()
+        return pb.ListPodSandboxResponse(items=[entry(pod) for pod in found if matches(pod, request.filter)])
+
+
+def digest(request: Message) -> str:
+    """Tells one request from another."""
+    return hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()
+
+
+def wanted(request: pb.RunPodSandboxRequest) -> tuple[KubePod, PodSpec]:
+    """InvalidInput for what no pod here has: it is never left out in silence."""
+    config = request.config
+    metadata, linux = config.metadata, config.linux
+    if not metadata.name or not metadata.namespace or not metadata.uid:
+        raise InvalidInput("cannot run a pod without a name, a namespace and a uid")
+    if request.runtime_handler not in HANDLERS:
+        there = ", ".join(filter(None, HANDLERS))
+        raise InvalidInput(f"there is no runtime handler {request.runtime_handler[:60]!r}: there is {there}")
+    if config.log_directory and not config.log_directory.startswith("/"):
+        raise InvalidInput(f"invalid log_directory {config.log_directory[:200]!r}: it needs to be an absolute path")
+    security = linux.security_context
+    check_namespaces(security.namespace_options, "pod")
+    check_selinux(security.selinux_options)
+    for port in config.port_mappings:
+        if port.host_port:
+            raise InvalidInput(f"cannot give the pod port {port.host_port} of this host: hostPort is not there yet")
+    pod = KubePod(
+        name=metadata.name,
+        uid=metadata.uid,
+        namespace=metadata.namespace,
+        attempt=metadata.attempt,
+        labels=dict(config.labels),
+        annotations=dict(config.annotations),
+        handler=request.runtime_handler,
+        logs=config.log_directory,
+        sysctls=dict(linux.sysctls),
+        request=digest(request),
+    )
+    return pod, _spec(config)
+
+
+def _spec(config: pb.PodSandboxConfig) -> PodSpec:
+    limits = config.linux.resources
+    period = limits.cpu_period or 100_000
+    dns = config.dns_config
+    return PodSpec(
+        hostname=config.hostname,
+        networks=[EndpointSpec(network=NONE)],
+        dns=Dns(nameservers=list(dns.servers), search=list(dns.searches), options=list(dns.options)),
+        share_pid=config.linux.security_context.namespace_options.pid == pb.POD
+        and config.linux.security_context.HasField("namespace_options"),
+        vcpus=ceil(limits.cpu_quota / period) if limits.cpu_quota > 0 else 0,
+        memory_mib=ceil(max(0, limits.memory_limit_in_bytes) / (1 << 20)),
+    )
+
+
+def check_namespaces(options: pb.NamespaceOption, whose: str) -> None:
+    """InvalidInput for those of this host: a virtual machine has none of them."""
+    for kind, word in OF_NODE.items():
+        if getattr(options, kind) == pb.NODE:
+            words = f"cannot have {word}: a {whose} is in a virtual machine, with a {kind} namespace of its own"
+            raise InvalidInput(f"{words}; run it by another RuntimeClass")
+    if options.HasField("userns_options") and options.userns_options.mode == pb.POD:
+        raise InvalidInput(f"cannot give the {whose} a user namespace: hostUsers: false is not there yet")
+
+
+def check_selinux(options: pb.SELinuxOption) -> None:
+    if options.user or options.role or options.type or options.level:
+        raise InvalidInput("cannot set seLinuxOptions: the kernel of a virtual machine has no SELinux")
+
+
+def matches(pod: KubePodState, wanted: pb.PodSandboxFilter) -> bool:
+    return (
+        pod.id.startswith(wanted.id)
+        and (not wanted.HasField("state") or wanted.state.state == STATE[pod.ready])
+        and has_labels(pod.pod.labels, wanted.label_selector)
+    )
+
+
+def has_labels(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    return all(labels.get(key) == value for key, value in wanted.items())
+
+
+def metadata(pod: KubePod) -> pb.PodSandboxMetadata:
+    return pb.PodSandboxMetadata(name=pod.name, uid=pod.uid, namespace=pod.namespace, attempt=pod.attempt)
+
+
+def entry(found: KubePodState) -> pb.PodSandbox:
+    return pb.PodSandbox(
+        id=found.id,
+        metadata=metadata(found.pod),
+        state=STATE[found.ready],
+        created_at=found.created_ns,
+        labels=found.pod.labels,
+        annotations=found.pod.annotations,
+        runtime_handler=found.pod.handler,
+    )
+
+
+def status(found: KubePodState) -> pb.PodSandboxStatus:
+    options = pb.NamespaceOption(network=pb.POD, ipc=pb.POD, pid=pb.POD if found.share_pid else pb.CONTAINER)
+    return pb.PodSandboxStatus(
+        id=found.id,
+        metadata=metadata(found.pod),
+        state=STATE[found.ready],
+        created_at=found.created_ns,
+        network=_network(found.addresses),
+        linux=pb.LinuxPodSandboxStatus(namespaces=pb.Namespace(options=options)),
+        labels=found.pod.labels,
+        annotations=found.pod.annotations,
+        runtime_handler=found.pod.handler,
+    )
+
+
+def _network(addresses: Sequence[str]) -> pb.PodSandboxNetworkStatus:
+    first, *others = addresses or [""]
+    return pb.PodSandboxNetworkStatus(ip=first, additional_ips=[pb.PodIP(ip=each) for each in others])

@@ -1,0 +1,87 @@
+"""What pods of a kubelet and their containers are to that: it is told again what it has said. Frozen values."""
+
+from typing import Literal
+
+from hypercontainer.model.container import Resources, Value
+
+ContainerState = Literal["created", "running", "exited"]
+
+
+class KubePod(Value, frozen=True, kw_only=True):
+    """The first four together are one pod's: a kubelet counts its attempts at the same."""
+
+    name: str
+    uid: str
+    namespace: str
+    attempt: int = 0
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    handler: str = ""  # of its RuntimeClass
+    logs: str = ""  # the folder of its containers' logs
+    sysctls: dict[str, str] = {}  # of each container in it
+    request: str  # digest of what asked for it: the same again is no second one
+
+    @property
+    def identity(self) -> tuple[str, str, str, int]:
+        return self.name, self.uid, self.namespace, self.attempt
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class KubeContainer(Value, frozen=True, kw_only=True):
+    """The first two together are one container's of a pod."""
+
+    name: str
+    attempt: int = 0
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    image: str  # as its pod names it
+    log: str = ""  # path of the file of its output; "": nobody keeps that
+    request: str
+
+    @property
+    def identity(self) -> tuple[str, int]:
+        return self.name, self.attempt
+
+
+class KubePodState(Value, frozen=True, kw_only=True):
+    id: str
+    pod: KubePod
+    ready: bool  # its machine runs
+    created_ns: int
+    share_pid: bool = False
+    addresses: list[str] = []  # the first is the pod's
+
+
+class KubeMount(Value, frozen=True, kw_only=True):
+    """A folder or file of this host in a container."""
+
+    target: str
+    source: str
+    read_only: bool = False
+
+
+class KubeContainerState(Value, frozen=True, kw_only=True):
+    id: str
+    pod: str  # its id
+    container: KubeContainer
+    image_id: str
+    state: ContainerState
+    created_ns: int
+    started_ns: int = 0  # 0: not yet
+    finished_ns: int = 0
+    exit_code: int = 0
+    reason: str = ""  # a word for how it has ended
+    message: str = ""
+    mounts: list[KubeMount] = []
+    resources: Resources = Resources()
+    user: str = ""  # that its first process has: "1000:100", or names
+
+
+class DiskUsage(Value, frozen=True, kw_only=True):
+    """What a folder of ours has on its disk."""
+
+    path: str
+    bytes: int
+    files: int

@@ -1,0 +1,210 @@
+"""Pods by frakti, asked by crictl as by a kubelet: in virtual machines that boot."""
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hypercontainer.testing.daemon import PrivateDaemon, Result, Value, private_daemon
+from tests.interop.clients import CLIENTS
+
+CRICTL = CLIENTS / "crictl/crictl"
+LIMIT_S = 600.0
+CONTAINER, NODE = 1, 2  # whose a namespace is
+IMAGE = "docker.io/library/busybox:latest"
+WAITS = ["sh", "-c", "trap 'exit 3' TERM; echo ready; sleep 1000000 & wait"]
+
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.docker,
+    pytest.mark.vm,
+    pytest.mark.skipif(not CRICTL.exists(), reason="there is no crictl: run `make interop`"),
+]
+
+
+class Kubelet:
+    """What it asks, by crictl, of the hyperd that `hyper` is; `folder` has its logs."""
+
+    def __init__(self, hyper: PrivateDaemon, folder: Path) -> None:
+        self.hyper, self.folder = hyper, folder
+
+    def __call__(self, *words: str) -> Result:
+        socket = f"unix://{self.hyper.settings['cri_socket']}"
+        argv = [str(CRICTL), "-r", socket, "-i", socket, "-t", "300s", *words]
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT_S)
+        return Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+    def ok(self, *words: str) -> str:
+        done = self(*words)
+        assert done.status == 0, (words, done)
+        return done.out.strip()
+
+    def _file(self, name: str, content: object) -> str:
+        path = self.folder / f"{name}.json"
+        path.write_text(json.dumps(content))
+        return str(path)
+
+    def pod(self, name: str = "pod", **described: Any) -> str:
+        usual = {
+            "metadata": {"name": name, "uid": name, "namespace": "default", "attempt": 1},
+            "hostname": f"{name}-host",
+            "log_directory": str(self.folder),
+            "linux": {"security_context": {"namespace_options": {"pid": CONTAINER}}},
+        }
+        return self.ok("runp", "--runtime", "hyper", self._file(name, {**usual, **described}))
+
+    def made(self, pod: str, name: str, *command: str, of: str = "pod", **described: Any) -> str:
+        usual = {
+            "metadata": {"name": name, "attempt": 1},
+            "image": {"image": IMAGE},
+            "command": list(command),
+            "log_path": f"{name}.log",
+            "linux": {"security_context": {"namespace_options": {"pid": CONTAINER}}},
+        }
+        return self.ok("create", pod, self._file(name, {**usual, **described}), str(self.folder / f"{of}.json"))
+
+    def status(self, container: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.ok("inspect", container))["status"]
+        return found
+
+    def log(self, name: str) -> list[str]:
+        """Its lines, each without its time."""
+        return [line.split(" ", 1)[1] for line in (self.folder / f"{name}.log").read_text().splitlines()]
+
+    def until(self, container: str, state: str) -> dict[str, Any]:
+        """crictl waits for nothing, and a kubelet looks again, too."""
+        while (found := self.status(container))["state"] != state:
+            continue
+        return found
+
+
+@pytest.fixture(scope="module")
+def frakti(kernels: Path, busybox_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateDaemon]:
+    socket = tmp_path_factory.mktemp("cri") / "c.sock"
+    settings: dict[str, Value] = {"accelerator": "tcg", "memory_mib": 256, "cri_socket": str(socket), "pool": []}
+    with private_daemon(kernels, settings) as daemon:
+        loaded = daemon.ctl("load", "-i", str(busybox_archive))
+        assert loaded.status == 0, loaded.err
+        yield daemon
+
+
+@pytest.fixture
+def kubelet(frakti: PrivateDaemon, tmp_path: Path) -> Iterator[Kubelet]:
+    kubelet = Kubelet(frakti, tmp_path)
+    yield kubelet
+    for pod in kubelet.ok("pods", "-q").split():
+        kubelet.ok("stopp", pod)
+        kubelet.ok("rmp", pod)
+    assert kubelet.ok("ps", "-aq") == ""
+
+
+def test_what_it_is(kubelet: Kubelet) -> None:
+    assert "RuntimeName:  frakti" in kubelet.ok("version")
+    info = json.loads(kubelet.ok("info"))
+    assert {each["type"]: each["status"] for each in info["status"]["conditions"]}["RuntimeReady"]
+    assert info["hyperd"]["Isolation"]["Level"] == "emulated"
+
+
+def test_images(kubelet: Kubelet) -> None:
+    [image] = json.loads(kubelet.ok("images", "-o", "json"))["images"]
+    assert image["repoTags"] == [IMAGE] and image["id"].startswith("sha256:")
+    assert json.loads(kubelet.ok("inspecti", IMAGE))["status"]["id"] == image["id"]
+    assert kubelet("inspecti", "missing").status != 0
+    usage = json.loads(kubelet.ok("imagefsinfo"))["status"]["imageFilesystems"][0]
+    assert int(usage["usedBytes"]["value"]) > 1 << 20
+
+
+def test_a_pod_from_its_start_to_its_end(kubelet: Kubelet, tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir(mode=0o755)
+    (tmp_path / "m/f").write_text("of the host\n")
+    said = "echo out; echo err >&2; cat /m/f; hostname; id -u; echo $K; grep -c 10.9.8.7 /etc/resolv.conf"
+    dns = {"servers": ["10.9.8.7"]}
+    pod = kubelet.pod(dns_config=dns)
+    one = kubelet.made(
+        pod, "one", "sh", "-c", said,
+        mounts=[{"container_path": "/m", "host_path": str(tmp_path / "m"), "readonly": True}],
+        envs=[{"key": "K", "value": "v"}],
+        linux={"security_context": {"run_as_user": {"value": 1000}}},
+    )  # fmt: skip
+    assert kubelet.status(one)["state"] == "CONTAINER_CREATED"
+    kubelet.ok("start", one)
+    ended = kubelet.until(one, "CONTAINER_EXITED")
+    assert (ended["exitCode"], ended["reason"]) == (0, "Completed")
+    lines = kubelet.log("one")
+    assert "stderr F err" in lines
+    stdout = [line.removeprefix("stdout F ") for line in lines if line.startswith("stdout")]
+    assert stdout == ["out", "of the host", "pod-host", "1000", "v", "1"]
+    two = kubelet.made(pod, "two", *WAITS)
+    kubelet.ok("start", two)
+    done = kubelet("exec", "-s", two, "sh", "-c", "echo in; exit 4")
+    assert done.status != 0 and "exited with 4" in done.err
+    assert kubelet.ok("exec", "-s", two, "cat", "/etc/hostname") == "pod-host"
+    assert kubelet.ok("ps", "-q").split() == [two]
+    kubelet.ok("stop", "-t", "30", two)
+    assert kubelet.status(two)["exitCode"] == 3
+    kubelet.ok("rm", "--keep-logs", two)
+    kubelet.ok("stopp", pod)
+    assert json.loads(kubelet.ok("inspectp", pod))["status"]["state"] == "SANDBOX_NOTREADY"
+    assert kubelet("start", two).status != 0
+    kubelet.ok("rmp", pod)
+    assert kubelet.ok("pods", "-q") == ""
+
+
+def test_an_exec_that_takes_too_long_is_ended(kubelet: Kubelet) -> None:
+    one = kubelet.made(kubelet.pod(), "one", *WAITS)
+    kubelet.ok("start", one)
+    done = kubelet("exec", "-s", "--timeout", "1", one, "sleep", "1000")
+    assert done.status != 0 and "DeadlineExceeded" in done.err
+    assert "sleep 1000" not in kubelet.ok("exec", "-s", one, "ps").replace("sleep 1000000", "")
+
+
+def test_what_cannot_be_run_has_ended(kubelet: Kubelet) -> None:
+    one = kubelet.made(kubelet.pod(), "one", "/no/such")
+    assert "No such file" in kubelet("start", one).err
+    found = kubelet.status(one)
+    assert (found["state"], found["exitCode"], found["reason"]) == ("CONTAINER_EXITED", 127, "StartError")
+
+
+def test_limits_that_change(kubelet: Kubelet) -> None:
+    limits = {"resources": {"memory_limit_in_bytes": 64 << 20}}
+    one = kubelet.made(kubelet.pod(), "one", *WAITS, linux=limits)
+    kubelet.ok("start", one)
+    assert kubelet.ok("exec", "-s", one, "cat", "/sys/fs/cgroup/memory.max") == str(64 << 20)
+    kubelet.ok("update", "--memory", str(96 << 20), one)
+    assert kubelet.ok("exec", "-s", one, "cat", "/sys/fs/cgroup/memory.max") == str(96 << 20)
+
+
+def test_a_hyperd_that_is_killed_comes_back_to_all_of_it(kubelet: Kubelet) -> None:
+    pod = kubelet.pod()
+    one = kubelet.made(pod, "one", "sh", "-c", "echo before; read line; echo after; exit 5", stdin=True)
+    two = kubelet.made(pod, "two", *WAITS)
+    kubelet.ok("start", one)
+    kubelet.ok("start", two)
+    before = kubelet.status(two), json.loads(kubelet.ok("inspectp", pod))["status"]
+    process = kubelet.hyper.process
+    assert process
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kubelet.hyper.start()
+    assert (kubelet.status(two), json.loads(kubelet.ok("inspectp", pod))["status"]) == before
+    assert kubelet.pod() == pod and kubelet.made(pod, "two", *WAITS) == two  # asked again
+    assert kubelet.ok("exec", "-s", two, "echo", "in") == "in"
+    kubelet.ok("stop", "-t", "0", one)
+    assert kubelet.status(one)["exitCode"] == 137 and kubelet.log("one") == ["stdout F before"]
+
+
+@pytest.mark.parametrize(
+    ("linux", "words"),
+    [
+        ({"security_context": {"namespace_options": {"network": NODE}}}, "hostNetwork"),
+        ({"security_context": {"namespace_options": {"pid": NODE}}}, "hostPID"),
+    ],
+)
+def test_what_no_machine_has_is_refused(kubelet: Kubelet, linux: dict[str, Any], words: str) -> None:
+    described = {"metadata": {"name": "p", "uid": "p", "namespace": "default"}, "linux": linux}
+    done = kubelet("runp", kubelet._file("refused", described))
+    assert done.status != 0 and words in done.err and "InvalidArgument" in done.err

@@ -1,0 +1,244 @@
+"""Pods of a kubelet: made, looked at, asked for again, found again after hyperd has died."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from hypercontainer.engine.local import LocalEngine
+from hypercontainer.errors import AlreadyExists, GuestError, InUse, InvalidInput, NotFound, WrongState
+from hypercontainer.model.container import Resources
+from hypercontainer.model.kube import KubeContainer, KubePod
+from hypercontainer.model.spec import NONE, ContainerSpec, EndpointSpec, ExecSpec, PodSpec
+from tests.unit.engine.test_recovery import forsake
+from tests.unit.engine.world import World
+
+POD = KubePod(name="web", uid="u1", namespace="default", labels={"app": "web"}, annotations={"a": "b"}, request="r1")
+CONTAINER = KubeContainer(name="one", image="docker.io/library/busybox:latest", request="c1")
+ALONE = PodSpec(networks=[EndpointSpec(network=NONE)])
+MIB = 1 << 20
+
+
+async def run(engine: LocalEngine, **changes: object) -> str:
+    return await engine.kube.run(replace(POD, **changes), ALONE)
+
+
+async def make(engine: LocalEngine, pod: str, *command: str, limits: Resources | None = None, **changes: object) -> str:
+    spec = ContainerSpec(image="busybox", command=list(command) or ["cat"], open_stdin=True, log="none")
+    return await engine.kube.create(pod, replace(CONTAINER, **changes), spec, limits or Resources())
+
+
+async def ended(engine: LocalEngine, id: str) -> None:
+    container = engine.kube._find(id)[1]
+    while container.alive and container.exit:
+        await asyncio.wait([container.exit])
+
+
+async def test_a_life(engine: LocalEngine, world: World) -> None:
+    pod = await run(engine)
+    [listed] = await engine.kube.list()
+    assert (listed.id, listed.ready, listed.pod) == (pod, True, POD)
+    id = await make(engine, pod)
+    made = await engine.kube.container(id)
+    assert (made.state, made.pod, made.container, made.started_ns) == ("created", pod, CONTAINER, 0)
+    await engine.kube.start(id)
+    await engine.kube.start(id)  # a kubelet asks again
+    assert (await engine.kube.container(id)).state == "running"
+    await engine.kube.stop_container(id, 10)
+    await engine.kube.stop_container(id, 10)
+    stopped = await engine.kube.container(id)
+    assert stopped.state == "exited" and stopped.finished_ns >= stopped.started_ns > 0 and stopped.reason == "Error"
+    assert (await engine.kube.state(pod)).ready  # though nobody is left in it
+    await engine.kube.remove_container(id)
+    with pytest.raises(NotFound):
+        await engine.kube.container(id)
+    await engine.kube.stop(pod)
+    await engine.kube.stop(pod)
+    assert not (await engine.kube.state(pod)).ready
+    await engine.kube.remove(pod)
+    assert await engine.kube.list() == []
+    world.check_nothing_left()
+
+
+async def test_it_is_nobody_elses(engine: LocalEngine) -> None:
+    pod = await run(engine)
+    id = await make(engine, pod)
+    assert await engine.containers.list(all=True, filters={}) == []
+    with pytest.raises(NotFound):
+        await engine.containers.inspect(id)
+    assert await engine.bundles.list("") == []
+    await engine.kube.remove(pod)
+
+
+async def test_the_same_request_makes_no_second_one(engine: LocalEngine) -> None:
+    pod = await run(engine)
+    assert await run(engine) == pod
+    with pytest.raises(AlreadyExists):
+        await run(engine, request="another")
+    other = await run(engine, attempt=1)
+    id = await make(engine, pod)
+    assert await make(engine, pod) == id
+    with pytest.raises(AlreadyExists):
+        await make(engine, pod, request="another")
+    assert await make(engine, pod, attempt=1, request="another") != id
+    for each in (pod, other):
+        await engine.kube.remove(each)
+        with pytest.raises(NotFound):
+            await engine.kube.remove(each)
+
+
+async def test_what_cannot_be_made_leaves_nothing(engine: LocalEngine, world: World) -> None:
+    pod = await run(engine)
+    with pytest.raises(NotFound):
+        await engine.kube.create(pod, CONTAINER, ContainerSpec(image="missing", log="none"), Resources())
+    with pytest.raises(InvalidInput):
+        await make(engine, pod, limits=Resources(memory_bytes=1 << 50))
+    assert await engine.kube.containers() == []
+    assert await make(engine, pod)  # of the same name
+    await engine.kube.remove(pod)
+    world.check_nothing_left()
+
+
+async def test_a_machine_that_does_not_come_leaves_no_pod(engine: LocalEngine, world: World) -> None:
+    with pytest.raises(InvalidInput):
+        await engine.kube.run(POD, replace(ALONE, memory_mib=1 << 30))
+    assert await engine.kube.list() == []
+    world.check_nothing_left()
+
+
+async def test_a_stopped_pod_takes_no_more(engine: LocalEngine) -> None:
+    pod = await run(engine)
+    id = await make(engine, pod)
+    await engine.kube.stop(pod)
+    with pytest.raises(WrongState, match="not ready"):
+        await engine.kube.start(id)
+    with pytest.raises(WrongState, match="not ready"):
+        await make(engine, pod, attempt=1)
+    await engine.kube.remove(pod)
+
+
+async def test_a_process_that_cannot_begin_has_ended(engine: LocalEngine) -> None:
+    pod = await run(engine)
+    id = await make(engine, pod, "/no/such")
+    with pytest.raises(GuestError):
+        await engine.kube.start(id)
+    found = await engine.kube.container(id)
+    assert (found.state, found.reason, found.exit_code) == ("exited", "StartError", 127) and found.message
+    with pytest.raises(WrongState):
+        await engine.kube.start(id)
+    await engine.kube.remove(pod)
+
+
+async def test_its_end_is_seen(engine: LocalEngine) -> None:
+    pod = await run(engine)
+    id = await make(engine, pod, "true")
+    await engine.kube.start(id)
+    await ended(engine, id)
+    found = await engine.kube.container(id)
+    assert (found.state, found.reason, found.exit_code) == ("exited", "Completed", 0)
+    await engine.kube.remove(pod)
+
+
+async def test_its_log_is_where_the_kubelet_looks(engine: LocalEngine, tmp_path: Path) -> None:
+    pod, log = await run(engine), tmp_path / "0.log"
+    id = await make(engine, pod, log=str(log))
+    await engine.kube.start(id)
+    assert log.read_text() == ""  # nothing was said yet
+    session = await engine.kube.attach(id, stdin=True, stdout=True, stderr=False)
+    await session.write(b"a line\n")
+    async for _ in session:
+        break
+    await session.detach()
+    assert log.read_text().endswith(" stdout F a line\n")
+    log.rename(tmp_path / "0.log.1")
+    await engine.kube.reopen_log(id)
+    assert log.exists()
+    await engine.kube.stop_container(id, 0)
+    with pytest.raises(WrongState):
+        await engine.kube.reopen_log(id)
+    await engine.kube.remove(pod)
+
+
+async def test_exec(engine: LocalEngine) -> None:
+    pod = await run(engine)
+    id = await make(engine, pod)
+    with pytest.raises(WrongState):
+        await engine.kube.exec(id, ExecSpec(command=["true"]))
+    await engine.kube.start(id)
+    session = await engine.kube.exec(id, ExecSpec(command=["exit", "4"]))
+    assert await session.wait() == 4
+    await session.detach()
+    await engine.kube.remove(pod)
+
+
+async def test_the_image_is_in_use(engine: LocalEngine) -> None:
+    pod = await run(engine)
+    await make(engine, pod)
+    with pytest.raises(InUse):
+        await engine.images.remove("busybox", force=False)
+    [entry] = await engine.images.list({})
+    assert entry.containers == 1
+    await engine.kube.remove(pod)
+
+
+async def test_a_pod_of_no_more_than_is_usual_has_a_usual_machine(engine: LocalEngine, world: World) -> None:
+    usual = world.settings.memory_mib
+    for asked, has in ((0, 0), (100, 0), (usual - 64, 0), (usual, usual + 64)):
+        assert engine.kube._sized(PodSpec(memory_mib=asked)).memory_mib == has
+
+
+async def test_another_hyperd_has_all_of_it(engine: LocalEngine, world: World, tmp_path: Path) -> None:
+    pod = await run(engine)
+    runs = await make(engine, pod, log=str(tmp_path / "0.log"))
+    waits = await make(engine, pod, name="two")
+    ends = await make(engine, pod, "exit", "3", name="three")
+    await engine.kube.start(runs)
+    await engine.kube.start(ends)
+    await ended(engine, ends)
+    before = [await engine.kube.container(id) for id in (runs, waits, ends)], await engine.kube.state(pod)
+    await forsake(engine)
+    again = await world.engine()
+    assert before == ([await again.kube.container(id) for id in (runs, waits, ends)], await again.kube.state(pod))
+    assert await run(again) == pod and await make(again, pod, name="two") == waits
+    await again.kube.start(waits)
+    assert (await again.kube.container(waits)).state == "running"
+    await again.kube.remove(pod)
+    world.check_nothing_left()
+
+
+async def test_a_pod_whose_machine_is_gone_is_not_ready(engine: LocalEngine, world: World) -> None:
+    pod = await run(engine)
+    id = await make(engine, pod)
+    await engine.kube.start(id)
+    await forsake(engine)
+    for guest in world.hypervisor.alive:
+        await guest.kill()
+    again = await world.engine()
+    assert not (await again.kube.state(pod)).ready
+    found = await again.kube.container(id)
+    assert found.state == "exited" and found.message
+    await again.kube.remove(pod)
+    world.check_nothing_left()
+
+
+async def test_what_was_half_made_is_gone(engine: LocalEngine, world: World) -> None:
+    pod = await run(engine)
+    record = engine.supervisor.pods[pod].record
+    record.provisional = True  # as it is until the machine runs
+    engine.supervisor.save(record)
+    await forsake(engine)
+    again = await world.engine()
+    assert await again.kube.list() == []
+    world.check_nothing_left()
+
+
+async def test_ids_may_be_short(engine: LocalEngine) -> None:
+    pod = await run(engine)
+    id = await make(engine, pod)
+    assert (await engine.kube.container(id[:8])).id == id
+    other = await run(engine, name="other")
+    with pytest.raises(NotFound):
+        await engine.kube.state("")
+    for each in (pod, other):
+        await engine.kube.remove(each)
