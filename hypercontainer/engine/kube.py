@@ -12,12 +12,13 @@ from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import AlreadyExists, GuestError, InvalidInput, NotFound, WrongState
 from hypercontainer.lib import files
 from hypercontainer.lib.trace import Timings
+from hypercontainer.model.bundle import BundleUsage
 from hypercontainer.model.container import Resources
 from hypercontainer.model.kube import KubeContainer, KubeContainerState, KubeMount, KubePod, KubePodState
 from hypercontainer.model.record import ContainerRecord, CriSinkRecord, PodRecord
 from hypercontainer.model.spec import ContainerSpec, ExecSpec, PodSpec
 from hypercontainer.model.state import Verb
-from hypercontainer.sandbox import rootfs
+from hypercontainer.sandbox import rootfs, stats
 from hypercontainer.sandbox.attach import AttachSession
 from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.exec import ExecSession
@@ -213,6 +214,15 @@ class Kube:
         session = AttachSession(pod, found, {n for n, on in ((1, stdout), (2, stderr)) if on}, stdin=stdin)
         session.started(())
         return session
+
+    async def usage(self, container: str) -> tuple[BundleUsage, int]:
+        pod, found = self._reached(container, "measure")
+        sample = await pod.machine.running().agent.container_stats(found.record.id)
+        used = stats.usage(sample, memory_mib=pod.site.machine_mib(pod.record), pids_limit=0)
+        try:
+            return used, os.stat(found.scratch).st_blocks * 512
+        except FileNotFoundError as e:  # it goes just now
+            raise NotFound("container", container) from e
 
     # finding them
 

@@ -484,6 +484,9 @@ class Kube(Protocol):
     async def attach(self, container: str, *, stdin: bool, stdout: bool, stderr: bool) -> Session:
         """Tie to the streams of its first process, from now on. WrongState unless it runs."""
 
+    async def usage(self, container: str) -> tuple[BundleUsage, int]:
+        """What it uses, and the bytes of disk that it has written. WrongState unless it runs."""
+
 
 class Volumes(Protocol):
     """Folders that outlive containers."""

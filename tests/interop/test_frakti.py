@@ -169,6 +169,18 @@ def test_what_cannot_be_run_has_ended(kubelet: Kubelet) -> None:
     assert (found["state"], found["exitCode"], found["reason"]) == ("CONTAINER_EXITED", 127, "StartError")
 
 
+def test_what_it_uses(kubelet: Kubelet) -> None:
+    pod = kubelet.pod()
+    one = kubelet.made(pod, "one", *WAITS)
+    assert json.loads(kubelet.ok("stats", "-o", "json"))["stats"] == []  # nothing runs
+    kubelet.ok("start", one)
+    [found] = json.loads(kubelet.ok("stats", "-o", "json"))["stats"]
+    assert found["attributes"]["id"] == one and int(found["memory"]["workingSetBytes"]["value"]) > 0
+    [whole] = json.loads(kubelet.ok("statsp", "-o", "json"))["stats"]
+    assert whole["attributes"]["id"] == pod and int(whole["linux"]["process"]["processCount"]["value"]) >= 2
+    assert [each["attributes"]["id"] for each in whole["linux"]["containers"]] == [one]
+
+
 def test_limits_that_change(kubelet: Kubelet) -> None:
     limits = {"resources": {"memory_limit_in_bytes": 64 << 20}}
     one = kubelet.made(kubelet.pod(), "one", *WAITS, linux=limits)

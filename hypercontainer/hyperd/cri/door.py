@@ -8,6 +8,7 @@ from hypercontainer.hyperd.cri.container import Containers
 from hypercontainer.hyperd.cri.exec import Execs
 from hypercontainer.hyperd.cri.image import Images
 from hypercontainer.hyperd.cri.sandbox import Sandboxes
+from hypercontainer.hyperd.cri.stats import Stats
 from hypercontainer.hyperd.cri.status import Status
 from hypercontainer.hyperd.listen import listen
 from hypercontainer.model.api import Engine
@@ -18,7 +19,7 @@ log = logging.getLogger("hyperd")
 class CriDoor:
     def __init__(self, path: Path, engine: Engine) -> None:
         self._path = path
-        nouns = (Status(engine), Sandboxes(engine), Containers(engine), Execs(engine))
+        nouns = (Status(engine), Sandboxes(engine), Containers(engine), Execs(engine), Stats(engine))
         self._runtime = {name: call for noun in nouns for name, call in noun.calls().items()}
         self._images = Images(engine).calls()
         self._server: service.Calls | None = None

@@ -172,6 +172,17 @@ async def test_exec(engine: LocalEngine) -> None:
     await engine.kube.remove(pod)
 
 
+async def test_what_it_uses(engine: LocalEngine) -> None:
+    pod = await run(engine)
+    id = await make(engine, pod)
+    with pytest.raises(WrongState):
+        await engine.kube.usage(id)
+    await engine.kube.start(id)
+    used, disk = await engine.kube.usage(id)
+    assert used.pids >= 0 and disk >= 0
+    await engine.kube.remove(pod)
+
+
 async def test_the_image_is_in_use(engine: LocalEngine) -> None:
     pod = await run(engine)
     await make(engine, pod)

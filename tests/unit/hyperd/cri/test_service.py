@@ -95,7 +95,7 @@ async def test_whether_it_is_well(channel: grpc.aio.Channel, monkeypatch: pytest
     [
         ("StartContainer", grpc.StatusCode.NOT_FOUND, "no such container: c1"),
         ("StopContainer", grpc.StatusCode.INTERNAL, "ZeroDivisionError: of ours"),
-        ("ContainerStats", grpc.StatusCode.UNIMPLEMENTED, "ContainerStats is not there: see docs/frakti.md"),
+        ("CheckpointPod", grpc.StatusCode.UNIMPLEMENTED, "CheckpointPod is not there: see docs/frakti.md"),
         ("OfTomorrow", grpc.StatusCode.UNIMPLEMENTED, "there is no such method"),
     ],
 )

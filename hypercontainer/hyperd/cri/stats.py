@@ -1,0 +1,143 @@
+"""What containers and pods use, as their guests count it."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from hypercontainer.errors import HyperError
+from hypercontainer.hyperd.cri import container, sandbox
+from hypercontainer.hyperd.cri import cri_pb2 as pb
+from hypercontainer.hyperd.cri.service import Call
+from hypercontainer.lib import clock
+from hypercontainer.model.api import Engine
+from hypercontainer.model.bundle import BundleUsage
+from hypercontainer.model.documents import NetworkStats
+from hypercontainer.model.kube import KubeContainerState, KubePodState
+
+
+class Sample(NamedTuple):
+    container: KubeContainerState
+    used: BundleUsage
+    disk: int  # bytes that it has written there
+    time_ns: int
+
+
+class Stats:
+    def __init__(self, engine: Engine) -> None:
+        self._kube = engine.kube
+
+    def calls(self) -> Mapping[str, Call]:
+        return {
+            "ContainerStats": self.of_container,
+            "ListContainerStats": self.of_containers,
+            "PodSandboxStats": self.of_pod,
+            "ListPodSandboxStats": self.of_pods,
+        }
+
+    async def of_container(self, request: pb.ContainerStatsRequest) -> pb.ContainerStatsResponse:
+        sample = await self._measured(await self._kube.container(request.container_id))
+        return pb.ContainerStatsResponse(stats=told(sample))
+
+    async def of_containers(self, request: pb.ListContainerStatsRequest) -> pb.ListContainerStatsResponse:
+        wanted = request.filter
+        asked = pb.ContainerFilter(
+            id=wanted.id, pod_sandbox_id=wanted.pod_sandbox_id, label_selector=wanted.label_selector
+        )
+        found = [each for each in await self._kube.containers() if container.matches(each, asked)]
+        return pb.ListContainerStatsResponse(stats=[told(sample) for sample in await self._of(found)])
+
+    async def of_pod(self, request: pb.PodSandboxStatsRequest) -> pb.PodSandboxStatsResponse:
+        [found] = await self._of_pods([await self._kube.state(request.pod_sandbox_id)])
+        return pb.PodSandboxStatsResponse(stats=found)
+
+    async def of_pods(self, request: pb.ListPodSandboxStatsRequest) -> pb.ListPodSandboxStatsResponse:
+        asked = pb.PodSandboxFilter(id=request.filter.id, label_selector=request.filter.label_selector)
+        found = [pod for pod in await self._kube.list() if pod.ready and sandbox.matches(pod, asked)]
+        return pb.ListPodSandboxStatsResponse(stats=await self._of_pods(found))
+
+    async def _of_pods(self, pods: Sequence[KubePodState]) -> list[pb.PodSandboxStats]:
+        ids = {pod.id for pod in pods}
+        samples = await self._of([each for each in await self._kube.containers() if each.pod in ids])
+        return [whole(pod, [each for each in samples if each.container.pod == pod.id]) for pod in pods]
+
+    async def _of(self, containers: Iterable[KubeContainerState]) -> list[Sample]:
+        """Of those that run; one that ends meanwhile is none of them any more."""
+        running = [each for each in containers if each.state == "running"]
+        found = await asyncio.gather(*map(self._measured, running), return_exceptions=True)
+        for each in found:
+            if isinstance(each, BaseException) and not isinstance(each, HyperError):
+                raise each
+        return [each for each in found if isinstance(each, Sample)]
+
+    async def _measured(self, of: KubeContainerState) -> Sample:
+        return Sample(of, *await self._kube.usage(of.id), clock.now_ns())
+
+
+def told(sample: Sample) -> pb.ContainerStats:
+    found, time_ns = sample.container, sample.time_ns
+    return pb.ContainerStats(
+        attributes=pb.ContainerAttributes(
+            id=found.id,
+            metadata=container.metadata(found.container),
+            labels=found.container.labels,
+            annotations=found.container.annotations,
+        ),
+        cpu=_cpu([sample.used], time_ns),
+        memory=_memory([sample.used], time_ns),
+        writable_layer=pb.FilesystemUsage(timestamp=time_ns, used_bytes=_number(sample.disk)),
+    )
+
+
+def whole(pod: KubePodState, samples: Sequence[Sample]) -> pb.PodSandboxStats:
+    now, used = clock.now_ns(), [sample.used for sample in samples]
+    attributes = pb.PodSandboxAttributes(
+        id=pod.id, metadata=sandbox.metadata(pod.pod), labels=pod.pod.labels, annotations=pod.pod.annotations
+    )
+    linux = pb.LinuxPodSandboxStats(
+        cpu=_cpu(used, now),
+        memory=_memory(used, now),
+        process=pb.ProcessUsage(timestamp=now, process_count=_number(sum(each.pids for each in used))),
+        containers=[told(sample) for sample in samples],
+    )
+    if used:
+        linux.network.CopyFrom(_network(used[0].networks, now))  # which is the same for all of them
+    return pb.PodSandboxStats(attributes=attributes, linux=linux)
+
+
+def _number(value: int) -> pb.UInt64Value:
+    return pb.UInt64Value(value=max(0, value))
+
+
+def _cpu(used: Iterable[BundleUsage], time_ns: int) -> pb.CpuUsage:
+    return pb.CpuUsage(timestamp=time_ns, usage_core_nano_seconds=_number(sum(each.cpu_ns for each in used)))
+
+
+def _memory(used: Sequence[BundleUsage], time_ns: int) -> pb.MemoryUsage:
+    """The working set is what the page cache could not give back, as kubelets count it."""
+    working = sum(each.memory_bytes - each.inactive_file_bytes for each in used)
+    return pb.MemoryUsage(
+        timestamp=time_ns,
+        working_set_bytes=_number(working),
+        available_bytes=_number(sum(each.memory_limit_bytes for each in used) - working),
+        usage_bytes=_number(sum(each.memory_bytes for each in used)),
+        rss_bytes=_number(sum(each.anon_bytes for each in used)),
+        page_faults=_number(sum(each.page_faults for each in used)),
+        major_page_faults=_number(sum(each.major_page_faults for each in used)),
+    )
+
+
+def _network(networks: Mapping[str, NetworkStats], time_ns: int) -> pb.NetworkUsage:
+    made = pb.NetworkUsage(timestamp=time_ns, interfaces=[_interface(*each) for each in networks.items()])
+    if made.interfaces:
+        made.default_interface.CopyFrom(made.interfaces[0])
+    return made
+
+
+def _interface(name: str, found: NetworkStats) -> pb.NetworkInterfaceUsage:
+    return pb.NetworkInterfaceUsage(
+        name=name,
+        rx_bytes=_number(found.rx_bytes),
+        rx_errors=_number(found.rx_errors),
+        tx_bytes=_number(found.tx_bytes),
+        tx_errors=_number(found.tx_errors),
+    )
