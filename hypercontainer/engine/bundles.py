@@ -57,12 +57,12 @@ class Bundles:
 
     async def create(self, wanted: Bundle, trees: Mapping[str, int]) -> None:
         try:
-            await self.check(wanted.owner, wanted.id)
+            mounts = await asyncio.to_thread(bundle_binds.mounts, wanted.binds, trees)
+            await self.check(wanted.owner, wanted.id)  # nobody comes between this and the index
             asked = annotations.asked(wanted.annotations, self.host.settings.annotations)
             pods = [pod for pod in self.host.index.pods.values() if pod.owner == wanted.owner]
             there = bundle_namespaces.sharing(pods, self.host.site.netns, wanted)
             config = bundle_namespaces.joined(pods, there, wanted)
-            mounts = await asyncio.to_thread(bundle_binds.mounts, wanted.binds, trees)
             record = _container(wanted, config, mounts, there)
         except BaseException:
             for fd in trees.values():
@@ -92,6 +92,7 @@ class Bundles:
             with pod.machine.given(trees):
                 if pod.removed:
                     raise WrongState("join the network of", pod.record.name, "removing")
+                await self.check(pod.record.owner, record.name)  # again: the lock was waited for
                 container = pod.add(record)
                 try:
                     self.host.pods.add_container(pod.record.id, record)

@@ -1,15 +1,20 @@
-"""Containers of other engines that end while somebody asks about them."""
+"""Containers of other engines: what comes at once with something else."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
+import msgspec
 import pytest
 
+from hypercontainer.engine import bundle_binds
 from hypercontainer.engine.bundles import Bundles
 from hypercontainer.engine.local import LocalEngine
-from hypercontainer.errors import WrongState
+from hypercontainer.errors import AlreadyExists, WrongState
 from hypercontainer.lib import proc
 from hypercontainer.model.record import BundleRecord, ProcessRef, StandInRecord
+from tests.unit.engine.test_bundle_namespaces import wanted
 from tests.unit.engine.test_further import until
 from tests.unit.engine.world import Run, World
 
@@ -43,3 +48,12 @@ async def test_who_asks_as_it_ends_is_told_that_it_has(
     finally:
         stands.kill()
         await stands.wait()
+
+
+async def test_one_of_two_gets_an_id(engine: LocalEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have looked at their binds before either is there."""
+    both = threading.Barrier(2, timeout=60)
+    monkeypatch.setattr(bundle_binds, "mounts", lambda *_: [both.wait()][1:])
+    bundle = msgspec.structs.replace(wanted("/proc/self/ns/net"), rootfs=str(tmp_path))
+    done = await asyncio.gather(*(engine.bundles.create(bundle, {}) for _ in range(2)), return_exceptions=True)
+    assert [type(each) for each in done].count(AlreadyExists) == 1, done
