@@ -44,7 +44,7 @@ def daemon(request: pytest.FixtureRequest, kernels: Path, busybox_archive: Path)
 
 def inside(daemon: PrivateDaemon, *words: str) -> str:
     done = daemon.ctl("run", "--rm", *words)
-    assert (done.status, done.err) == (0, ""), done
+    assert done.status == 0, done  # on a slow machine it says on stderr what takes its time
     return done.out
 
 
