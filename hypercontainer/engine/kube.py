@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ from hypercontainer.model.kube import KubeContainer, KubeContainerState, KubeMou
 from hypercontainer.model.record import ContainerRecord, CriSinkRecord, PodRecord
 from hypercontainer.model.spec import ContainerSpec, ExecSpec, PodSpec
 from hypercontainer.model.state import Verb
-from hypercontainer.sandbox import rootfs, stats
+from hypercontainer.sandbox import loopback, rootfs, stats
 from hypercontainer.sandbox.attach import AttachSession
 from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.exec import ExecSession
@@ -224,6 +225,11 @@ class Kube:
         except FileNotFoundError as e:  # it goes just now
             raise NotFound("container", container) from e
 
+    async def connect(self, pod: str, port: int) -> socket.socket:
+        found = self._pod(pod)
+        _check_ready(found, "connect to a port of")
+        return await loopback.connect(found, port)
+
     # finding them
 
     def _pods(self) -> Iterator[Pod]:
@@ -303,6 +309,7 @@ def _state(pod: PodRecord, record: ContainerRecord) -> KubeContainerState:
         ],
         resources=record.config.resources,
         user=record.config.process.user,
+        stdin_once=record.spec.stdin_once,
     )
 
 

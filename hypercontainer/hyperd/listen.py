@@ -72,21 +72,30 @@ def listen(path: Path, group: str, mode: int = 0o660) -> socket.socket:
 def listen_tcp(address: str) -> socket.socket:
     """A socket at "tcp://192.0.2.1:2376" or "tcp://[::]:2376"; port 0 is any that is free. InvalidInput for what is no
     address; HyperError when it cannot be had."""
+    found = tcp_address(address)
+    if found is None:
+        raise InvalidInput(
+            f"cannot listen on {address!r}: give tcp://ADDRESS:PORT, with an address of this host, or 0.0.0.0 or [::] "
+            "for all of them"
+        )
+    host, port = found
+    family = socket.AF_INET if host.version == 4 else socket.AF_INET6
+    try:
+        return socket.create_server((str(host), port), family=family, backlog=BACKLOG)
+    except OSError as e:
+        raise HyperError(f"cannot listen on {address}: {e.strerror or e}") from e
+
+
+def tcp_address(address: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int] | None:
+    """Address and port; None: it is none."""
     found = TCP.fullmatch(address)
     try:
         host = ipaddress.ip_address(found["six"] or found["four"]) if found else None
     except ValueError:
         host = None
     if found is None or host is None or int(found["port"]) > 65535:
-        raise InvalidInput(
-            f"cannot listen on {address!r}: give tcp://ADDRESS:PORT, with an address of this host, or 0.0.0.0 or [::] "
-            "for all of them"
-        )
-    family = socket.AF_INET if host.version == 4 else socket.AF_INET6
-    try:
-        return socket.create_server((str(host), int(found["port"])), family=family, backlog=BACKLOG)
-    except OSError as e:
-        raise HyperError(f"cannot listen on {address}: {e.strerror or e}") from e
+        return None
+    return host, int(found["port"])
 
 
 def written(sock: socket.socket) -> str:

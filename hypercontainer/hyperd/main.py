@@ -160,8 +160,10 @@ def _for_kubelets(settings: Settings, engine: Engine) -> "Sequence[CriDoor]":
     if not settings.cri_socket:
         return []
     from hypercontainer.hyperd.cri.door import CriDoor
+    from hypercontainer.hyperd.cri.streaming.server import server
 
-    return [CriDoor(Path(settings.cri_socket), engine)]
+    streaming = server(settings.cri_stream_address, settings.cri_stream_cert, settings.cri_stream_key)
+    return [CriDoor(Path(settings.cri_socket), engine, streaming)]
 
 
 async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:

@@ -18,22 +18,35 @@ MAX_NAME = 64
 def context(door: Door) -> ssl.SSLContext:
     """What `door` asks of its callers: TLS 1.2 or later, and a certificate of the door's own authority that is valid
     now. InvalidInput when its files cannot be read, or make no sense."""
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    made = _usual()
     made.verify_mode = ssl.CERT_REQUIRED
-    made.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
-    made.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # who is gone has not said that there are no more bytes
-    made.num_tickets = 0  # each connection shows its certificate: one that has expired does not come back by a ticket
-    made.set_alpn_protocols(["http/1.1"])
     try:
         made.load_verify_locations(door.tls_ca)
     except (OSError, ssl.SSLError) as e:
         raise InvalidInput(f"cannot open {door.address}: tls_ca {door.tls_ca}: {_why(e)}") from e
+    return _certified(made, door.address, door.tls_cert, door.tls_key)
+
+
+def for_anybody(address: str, cert: str, key: str) -> ssl.SSLContext:
+    """TLS 1.2 or later, with that certificate, of callers who prove by other means who they are. InvalidInput."""
+    return _certified(_usual(), address, cert, key)
+
+
+def _usual() -> ssl.SSLContext:
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    made.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
+    made.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # who is gone has not said that there are no more bytes
+    made.num_tickets = 0  # each connection shows its certificate: one that has expired does not come back by a ticket
+    made.set_alpn_protocols(["http/1.1"])
+    return made
+
+
+def _certified(made: ssl.SSLContext, address: str, cert: str, key: str) -> ssl.SSLContext:
     try:
-        made.load_cert_chain(door.tls_cert, door.tls_key, password=_no_password)
+        made.load_cert_chain(cert, key, password=_no_password)
     except (OSError, ssl.SSLError, ValueError) as e:
-        files = f"tls_cert {door.tls_cert}, tls_key {door.tls_key}"
-        raise InvalidInput(f"cannot open {door.address}: {files}: {_why(e)}") from e
+        raise InvalidInput(f"cannot open {address}: tls_cert {cert}, tls_key {key}: {_why(e)}") from e
     return made
 
 

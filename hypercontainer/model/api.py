@@ -11,6 +11,7 @@ request is raised by the await, what happens later by the iteration; `aclose()` 
 
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from socket import socket
 from typing import Literal, Protocol
 
 import msgspec
@@ -486,6 +487,10 @@ class Kube(Protocol):
 
     async def usage(self, container: str) -> tuple[BundleUsage, int]:
         """What it uses, and the bytes of disk that it has written. WrongState unless it runs."""
+
+    async def connect(self, pod: str, port: int) -> socket:
+        """A stream socket, which does not block, that leads to who listens at `port` of the loopback in its machine.
+        GuestError with ECONNREFUSED: nobody does. WrongState unless it is ready. The caller closes it."""
 
 
 class Volumes(Protocol):

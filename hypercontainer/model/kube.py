@@ -77,6 +77,7 @@ class KubeContainerState(Value, frozen=True, kw_only=True):
     mounts: list[KubeMount] = []
     resources: Resources = Resources()
     user: str = ""  # that its first process has: "1000:100", or names
+    stdin_once: bool = False  # its stdin ends with the first client that it had
 
 
 class DiskUsage(Value, frozen=True, kw_only=True):

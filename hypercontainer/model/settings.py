@@ -102,6 +102,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     docker_socket: str | None = None  # docker's API; None: beside `socket`, /run/hyper-docker.sock; "": nowhere
     oci_socket: str | None = None  # calls of runv; None: beside `socket`, /run/hyper-oci.sock; "": nowhere
     cri_socket: Annotated[str, msgspec.Meta(pattern="^(/|$)")] = ""  # calls of a kubelet, docs/frakti.md; "": nowhere
+    # where clients of exec, attach and port-forward come to, sent by that kubelet: an address of this host, "127.0.0.1"
+    # with any free port, or another one with TLS, by that certificate, and its key, in PEM
+    cri_stream_address: str = "tcp://127.0.0.1:0"
+    cri_stream_cert: str = ""
+    cri_stream_key: str = ""
     group: str = ""  # a group that may use the first two beside root
     # io.hypercontainer.NAME: what bundles may ask of their machines, and so whoever may annotate a pod: docs/runv.md
     annotations: list[Annotation] = []

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from hypercontainer.agent.client import Connection
 from hypercontainer.errors import HyperError, NotFound
 from hypercontainer.lib import kubernetes, netns
 from hypercontainer.model.record import PodRecord
@@ -89,19 +90,36 @@ async def _accept(vm: Vm, listening: socket.socket, room: asyncio.Semaphore, spa
         spawn(_carry(vm, client, room))
 
 
+async def connect(pod: "Pod", port: int) -> socket.socket:
+    """A stream socket, which does not block, that leads to who listens at `port` of its machine's own loopback.
+    GuestError with ECONNREFUSED: nobody. WrongState unless the machine runs."""
+    vm = pod.machine.running()
+    connection = await vm.agent.connect_to(port)
+    ours, theirs = socket.socketpair()
+    for each in (ours, theirs):
+        each.setblocking(False)
+    pod.spawn(_carried(vm, connection, theirs))
+    return ours
+
+
 async def _carry(vm: Vm, client: socket.socket, room: asyncio.Semaphore) -> None:
     try:
-        with client:
-            try:
-                connection = await vm.agent.connect_to(_port(client))
-            except (HyperError, OSError):  # nobody listens there, or the guest is gone
+        try:
+            connection = await vm.agent.connect_to(_port(client))
+        except (HyperError, OSError):  # nobody listens there, or the guest is gone
+            with client:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-                return
-            await relay.carry(connection, client)
-            with suppress(HyperError):
-                await vm.agent.close_connection(connection)
+            return
+        await _carried(vm, connection, client)
     finally:
         room.release()
+
+
+async def _carried(vm: Vm, connection: Connection, client: socket.socket) -> None:
+    with client:
+        await relay.carry(connection, client)
+        with suppress(HyperError):
+            await vm.agent.close_connection(connection)
 
 
 def _port(client: socket.socket) -> int:

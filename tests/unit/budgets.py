@@ -9,6 +9,7 @@ import os
 import resource
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from ipaddress import ip_address
@@ -34,6 +35,8 @@ from hypercontainer.hyperd.cri import container as cri_container
 from hypercontainer.hyperd.cri import cri_pb2
 from hypercontainer.hyperd.cri import image as cri_image
 from hypercontainer.hyperd.cri import sandbox as cri_sandbox
+from hypercontainer.hyperd.cri.streaming import channels, mux, remote, spdy
+from hypercontainer.hyperd.cri.streaming import headers as spdy_headers
 from hypercontainer.hyperd.docker import archive as docker_archive
 from hypercontainer.hyperd.docker import auth as docker_auth
 from hypercontainer.hyperd.docker import build as docker_build
@@ -296,6 +299,39 @@ def answers_of_hyperd(data: bytes) -> None:
                 pass
 
 
+def streams(data: bytes) -> None:
+    """What a client of exec, attach or port-forward says, by SPDY and by messages of a websocket."""
+
+    async def start() -> Any:
+        raise NotImplementedError
+
+    connection = mux.Mux()
+    for at in range(0, len(data), 4096):
+        for event in connection.receive(data[at : at + 4096]):
+            if isinstance(event, mux.Opened):
+                connection.reply(event.stream)
+        connection.out.clear()
+    wanted = remote.Remote(verb="exec", start=start, stdin=True, stdout=True, stderr=False, tty=True)
+    list(channels.Channels(wanted, channels.V5).read(data))
+
+
+def stream_bombs() -> Mapping[str, bytes]:
+    packer = zlib.compressobj(9, zdict=spdy_headers.DICTIONARY)
+    block = packer.compress(bytes(8 << 20)) + packer.flush(zlib.Z_SYNC_FLUSH)
+    encoder = spdy.Encoder()
+    many = {f"n{n}": "x" * 200 for n in range(60)}
+    return {
+        "a large block": b"\x80\3\0\1" + (10 + len(block)).to_bytes(4, "big") + bytes(3) + b"\1" + bytes(6) + block,
+        "a long frame": b"\0\0\0\1\0\xff\xff\xff" + bytes(1 << 20),
+        "empty frames": b"\0\0\0\1\0\0\0\0" * 100_000,
+        "one byte each": b"\0\0\0\1\0\0\0\1x" * 50_000,
+        "pings": encoder.encode(spdy.Ping(1)) * 50_000,
+        "streams": b"".join(encoder.encode(spdy.Open(n, many)) for n in range(1, 8000, 2)),
+        "settings": encoder.encode(spdy.Settings({n: n for n in range(2000)})) * 50,
+        "a size": b"\4" + b"[" * 200_000,
+    }
+
+
 class Reader(NamedTuple):
     """`modules` decode these bytes; `more` is memory that it may take besides."""
 
@@ -368,6 +404,17 @@ READERS: dict[str, Reader] = {
             "one byte": b"\0\0\0\0\0\0\0\1x" * 50_000,
             "1 GiB": b"\0\0\0\0\x40\0\0\0",
         },
+    ),
+    "streams of pods": Reader(
+        (
+            "hyperd.cri.streaming.channels",
+            "hyperd.cri.streaming.headers",
+            "hyperd.cri.streaming.mux",
+            "hyperd.cri.streaming.remote",
+            "hyperd.cri.streaming.spdy",
+        ),
+        streams,
+        stream_bombs,
     ),
     "frames that steer": Reader(("hyperd.rest.frames",), steering, bombs.jsons),
     "logs": Reader(("sandbox.rows",), log, bombs.lines),

@@ -10,6 +10,8 @@ from hypercontainer.hyperd.cri.image import Images
 from hypercontainer.hyperd.cri.sandbox import Sandboxes
 from hypercontainer.hyperd.cri.stats import Stats
 from hypercontainer.hyperd.cri.status import Status
+from hypercontainer.hyperd.cri.stream import Streams
+from hypercontainer.hyperd.cri.streaming.server import StreamingServer
 from hypercontainer.hyperd.listen import listen
 from hypercontainer.model.api import Engine
 
@@ -17,14 +19,16 @@ log = logging.getLogger("hyperd")
 
 
 class CriDoor:
-    def __init__(self, path: Path, engine: Engine) -> None:
-        self._path = path
-        nouns = (Status(engine), Sandboxes(engine), Containers(engine), Execs(engine), Stats(engine))
+    def __init__(self, path: Path, engine: Engine, streaming: StreamingServer) -> None:
+        self._path, self._streaming = path, streaming
+        streams, stats = Streams(engine, streaming), Stats(engine)
+        nouns = (Status(engine), Sandboxes(engine), Containers(engine), Execs(engine), streams, stats)
         self._runtime = {name: call for noun in nouns for name, call in noun.calls().items()}
         self._images = Images(engine).calls()
         self._server: service.Calls | None = None
 
     async def open(self) -> None:
+        await self._streaming.open()
         self._server = service.Calls(self._runtime, self._images)
         await self._server.start(sock=listen(self._path, "", 0o600))
         log.info("listening on %s", self._path)
@@ -35,3 +39,4 @@ class CriDoor:
         if self._server:
             self._server.close()
             await self._server.wait_closed()
+        await self._streaming.close()

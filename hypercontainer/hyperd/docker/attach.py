@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from hypercontainer.hyperd.docker import detach, streams, versions
 from hypercontainer.hyperd.docker.call import Query, container
+from hypercontainer.hyperd.http.attached import Attached
 from hypercontainer.hyperd.http.call import Call, Upgrade
 from hypercontainer.model.documents import LogEntry
 from hypercontainer.model.state import State
@@ -49,7 +50,7 @@ async def _upgrade(call: Call[AttachQuery, Any], q: AttachQuery, *, mux: bool) -
         found.id, stdin=stdin, stdout=q.stdout, stderr=q.stderr, logs=q.logs, before=BEFORE
     )
     once = config.stdin_once and not config.tty
-    return Upgrade(streams.Attached(session, once=stdin and once), framing, stdin=stdin)
+    return Upgrade(Attached(session, once=stdin and once), framing, stdin=stdin)
 
 
 async def _past(call: Call[AttachQuery, Any], q: AttachQuery, id: str) -> AsyncGenerator[LogEntry, None]:

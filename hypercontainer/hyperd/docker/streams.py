@@ -83,51 +83,6 @@ class DockerStream:
         )
 
 
-class Attached:
-    """A session with a container, with docker's rules for stdin: the end of a client's input is the end of stdin only
-    of a container that takes one client's (StdinOnce); and there a client that goes ends it, too."""
-
-    def __init__(self, session: Session, *, once: bool) -> None:
-        self._session, self._once = session, once
-
-    @property
-    def id(self) -> str:
-        return self._session.id
-
-    @property
-    def timings(self) -> Sequence[Step]:
-        return self._session.timings
-
-    @property
-    def reason(self) -> str:
-        return self._session.reason
-
-    def __aiter__(self) -> AsyncIterator[tuple[Literal[1, 2], bytes]]:
-        return self._session.__aiter__()
-
-    async def write(self, data: bytes) -> None:
-        await self._session.write(data)
-
-    async def close_stdin(self) -> None:
-        if self._once:
-            await self._session.close_stdin()
-
-    async def signal(self, number: int) -> None:
-        await self._session.signal(number)
-
-    async def resize(self, rows: int, columns: int) -> None:
-        await self._session.resize(rows, columns)
-
-    async def wait(self) -> int:
-        return await self._session.wait()
-
-    async def detach(self) -> None:
-        try:
-            await self.close_stdin()
-        finally:
-            await self._session.detach()
-
-
 class Starting:
     """The session of an exec that is started when its streams are first asked for: what goes wrong then is said in
     them, as by dockerd."""

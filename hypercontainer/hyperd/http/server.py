@@ -27,7 +27,7 @@ class Handler(web.RequestHandler):
         return self._waiter is not None and not self._messages
 
     def eof_received(self) -> bool:  # type: ignore[override]  # that one closes always
-        if self._idle:
+        if self._idle or self._payload_parser is not None:  # the second: in a websocket there is a word for the end
             return False
         self.half_closed = True
         self._loop.call_soon(self._no_more)  # a request that was just taken up is the current one then

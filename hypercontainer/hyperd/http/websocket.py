@@ -1,21 +1,22 @@
 """Sessions over a websocket: each of its messages is a piece of a stream, whatever its length and its kind."""
 
 import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Literal
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from hypercontainer.errors import InvalidInput
+from hypercontainer.errors import HyperError, InvalidInput
 from hypercontainer.hyperd.http.call import Upgrade
-from hypercontainer.hyperd.http.errors import ours
-from hypercontainer.hyperd.http.framing import Detach, Framing
+from hypercontainer.hyperd.http.carry import Vanished, attend
+from hypercontainer.hyperd.http.connection import LOOK_EVERY_S, gone
+from hypercontainer.hyperd.http.framing import Control, Framing
+from hypercontainer.hyperd.http.inbox import WINDOW, Inbox
 from hypercontainer.model.api import Session
 
 MAX_MESSAGE = 1 << 20
 CLOSE_S = 1.0  # for the client's word that it has heard of the end
-
-
-class _Left(Exception):
-    """The client has gone, or has said that it goes."""
 
 
 def check(request: web.Request) -> None:
@@ -28,57 +29,106 @@ def check(request: web.Request) -> None:
         raise InvalidInput("cannot go on as a websocket: the request is no opening handshake (RFC 6455, section 4)")
 
 
+def response(protocols: Iterable[str] = ()) -> web.WebSocketResponse:
+    """A websocket to answer with, in one of `protocols` if the client has asked for one."""
+    return web.WebSocketResponse(max_msg_size=MAX_MESSAGE, compress=False, timeout=CLOSE_S, protocols=protocols)
+
+
 async def serve(request: web.Request, upgrade: Upgrade) -> web.StreamResponse:
     """Carry `upgrade.session` over a websocket to its end. The session is let go whatever happens."""
-    session, framing = upgrade.session, upgrade.framing
-    socket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE, compress=False, timeout=CLOSE_S)
+    socket = response()
     try:
         await socket.prepare(request)
-        try:
-            last, code = await _carry(socket, session, framing), WSCloseCode.OK
-        except asyncio.CancelledError as e:
-            await _say(socket, framing.error(ours(e)), WSCloseCode.GOING_AWAY)
-            raise
-        except BaseExceptionGroup as e:
-            left = e.subgroup((_Left, ConnectionError))
-            last, code = (b"", WSCloseCode.OK) if left else (framing.error(ours(_first(e))), WSCloseCode.INTERNAL_ERROR)
-        await _say(socket, last, code)
+        async with heard(request, socket, upgrade.framing) as client:
+            await attend(client, upgrade.session, stdin=True)
     finally:
-        await session.detach()
+        await upgrade.session.detach()
     return socket
 
 
-async def _carry(socket: web.WebSocketResponse, session: Session, framing: Framing) -> bytes:
-    """Run both pumps to the end of the process; the last words to send."""
-    async with asyncio.TaskGroup() as group:
-        listening = group.create_task(_listen(socket, session, framing))
-        async for stream, data in session:
-            await socket.send_bytes(framing.output(stream, data))
-        status = await session.wait()
-        listening.cancel()
-    return framing.end(status, session.reason)
+class SocketClient:
+    """The client's end of a websocket: see carry.Client. `failed`: with what the websocket is closed then."""
 
+    def __init__(
+        self, request: web.Request, socket: web.WebSocketResponse, framing: Framing, failed: int | None = None
+    ) -> None:
+        self._request, self._socket, self._framing, self._failed = request, socket, framing, failed
+        self._inbox = Inbox(self._taken)
+        self._room = asyncio.Event()
 
-async def _listen(socket: web.WebSocketResponse, session: Session, framing: Framing) -> None:
-    """Client to stdin. A process that reads no more loses the rest, as it would behind a pipe."""
-    listening = True
-    async for message in socket:
-        if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
-            break
-        data = message.data.encode() if message.type is WSMsgType.TEXT else message.data
-        for word in framing.read(data):
-            if isinstance(word, Detach):
-                raise _Left
+    async def listen(self) -> None:
+        """Hear the client until it is gone. Pings are answered meanwhile, up to a window of words that nobody takes."""
+        try:
+            async for message in self._socket:
+                if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
+                    break
+                data = message.data.encode() if message.type is WSMsgType.TEXT else message.data
+                for word in self._framing.read(data):
+                    self._inbox.put(word)
+                await self._hold()
+        except InvalidInput as e:
+            self._inbox.end(e)
+        finally:
+            self._inbox.end(Vanished())
+
+    async def begin(self, session: Session) -> None:
+        if words := self._framing.begin(session):
+            await self._socket.send_bytes(words)
+
+    async def output(self, stream: Literal[1, 2], data: bytes) -> None:
+        await self._socket.send_bytes(self._framing.output(stream, data))
+
+    async def next_stdin(self) -> bytes | None:
+        return await self._inbox.next_stdin()
+
+    async def next_control(self) -> Control:
+        return await self._inbox.next_control()
+
+    async def end(self, status: int, reason: str) -> None:
+        await say(self._socket, self._framing.end(status, reason), WSCloseCode.OK)
+
+    async def fail(self, error: HyperError) -> None:
+        task = asyncio.current_task()
+        usual = WSCloseCode.GOING_AWAY if task and task.cancelling() else WSCloseCode.INTERNAL_ERROR
+        await say(self._socket, self._framing.error(error), usual if self._failed is None else self._failed)
+
+    async def _hold(self) -> None:
+        """Wait while too much waits; and look whether the client is still there, for nobody tells."""
+        while self._inbox.waiting > WINDOW:
+            self._room.clear()
             try:
-                if listening and isinstance(word, bytes):
-                    await session.write(word)
-            except BrokenPipeError:
-                listening = False
-    raise _Left
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._room.wait()
+            except TimeoutError:
+                transport = self._request.transport
+                if transport is None or gone(transport):
+                    self._inbox.end(Vanished())
+                    return
+
+    def _taken(self, size: int) -> None:
+        if self._inbox.waiting <= WINDOW // 2:
+            self._room.set()
 
 
-async def _say(socket: web.WebSocketResponse, words: bytes, code: int) -> None:
-    """The last words, for a client that is there."""
+@asynccontextmanager
+async def heard(
+    request: web.Request, socket: web.WebSocketResponse, framing: Framing, *, failed: int | None = None
+) -> AsyncIterator[SocketClient]:
+    """The client of a websocket that was opened, for the block; then it is closed."""
+    client = SocketClient(request, socket, framing, failed)
+    listening = asyncio.create_task(client.listen())
+    try:
+        yield client
+    finally:
+        listening.cancel()
+        await asyncio.wait([listening])
+        await say(socket, b"", WSCloseCode.OK)
+
+
+async def say(socket: web.WebSocketResponse, words: bytes, code: int) -> None:
+    """The last words, for a client that is there. A websocket that was closed stays as it is."""
+    if socket.closed:
+        return
     try:
         async with asyncio.timeout(CLOSE_S):
             if words:
@@ -86,9 +136,3 @@ async def _say(socket: web.WebSocketResponse, words: bytes, code: int) -> None:
             await socket.close(code=code)
     except (ConnectionError, TimeoutError, RuntimeError):
         pass
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -1,0 +1,93 @@
+"""Port-forward over a websocket without SPDY: two channels for each of the ports that were named before, one of its
+bytes and one of what went wrong. Their connections are made at once, and end with the websocket."""
+
+import asyncio
+import socket
+import struct
+from contextlib import suppress
+
+from aiohttp import WSMsgType, web
+
+from hypercontainer.hyperd.cri.streaming.forward import CHUNK, Forward
+from hypercontainer.hyperd.http.carry import Vanished
+from hypercontainer.hyperd.http.errors import ours
+from hypercontainer.hyperd.http.inbox import WINDOW, Inbox
+
+V4 = "v4.channel.k8s.io"
+PORT = struct.Struct("<H")  # what each channel begins with
+MAX_PORTS = 100
+
+
+async def serve(socket: web.WebSocketResponse, wanted: Forward) -> None:
+    """Until the client goes."""
+    channels = Ports(socket, wanted)
+    try:
+        async with asyncio.TaskGroup() as group:
+            for number in range(len(wanted.ports)):
+                group.create_task(channels.forward(number))
+            await channels.listen()
+            raise Vanished
+    except* (Vanished, ConnectionError):
+        pass
+
+
+class Ports:
+    """The channels of one client: 2n of the bytes of port n, 2n + 1 of its errors."""
+
+    def __init__(self, socket: web.WebSocketResponse, wanted: Forward) -> None:
+        self._socket, self._wanted = socket, wanted
+        self._room = asyncio.Event()
+        self._inboxes = [Inbox(self._taken) for _ in wanted.ports]
+
+    async def listen(self) -> None:
+        """Channels that there are not, and those of errors, are passed over."""
+        async for message in self._socket:
+            if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
+                return
+            data = message.data.encode() if message.type is WSMsgType.TEXT else message.data
+            number, odd = divmod(data[0], 2) if data else (0, 1)
+            if not odd and number < len(self._inboxes):
+                self._inboxes[number].put(bytes(data[1:]))
+            while sum(each.waiting for each in self._inboxes) > WINDOW:
+                self._room.clear()
+                await self._room.wait()
+
+    def _taken(self, size: int) -> None:
+        self._room.set()
+
+    async def forward(self, number: int) -> None:
+        port, inbox = self._wanted.ports[number], self._inboxes[number]
+        for channel in (2 * number, 2 * number + 1):
+            await self._say(channel, PORT.pack(port))
+        try:
+            made = await self._wanted.connect(port)
+        except Exception as e:
+            await self._say(2 * number + 1, str(ours(e)).encode())
+            await _pass_over(inbox)
+            return
+        with made:
+            hearing = asyncio.create_task(_to_socket(inbox, made))
+            try:
+                loop = asyncio.get_running_loop()
+                with suppress(OSError):
+                    while piece := await loop.sock_recv(made, CHUNK):
+                        await self._say(2 * number, piece)
+            finally:
+                hearing.cancel()
+                await asyncio.wait([hearing])
+        await _pass_over(inbox)
+
+    async def _say(self, channel: int, data: bytes) -> None:
+        await self._socket.send_bytes(bytes([channel]) + data)
+
+
+async def _to_socket(inbox: Inbox, made: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    while (piece := await inbox.next_stdin()) is not None:
+        await loop.sock_sendall(made, piece)
+
+
+async def _pass_over(inbox: Inbox) -> None:
+    """What goes nowhere."""
+    while True:
+        await inbox.next_stdin()
