@@ -5,7 +5,6 @@ from hypercontainer.engine.host import UIDS, Host
 from hypercontainer.hypervisor.base import Feature
 from hypercontainer.model.record import NicRecord, PodRecord
 from hypercontainer.model.spec import EndpointSpec
-from hypercontainer.network.netns import NetnsNetwork
 from hypercontainer.sandbox.interfaces import place
 
 
@@ -26,7 +25,11 @@ async def _interfaces(host: Host, pod: PodRecord) -> list[NicRecord]:
 
     A machine starts with one where it can have others plugged: so it can be a clone, or one that waited."""
     if pod.netns:
-        return await NetnsNetwork(str(host.site.netns(pod.id))).plan(pod.id, pod.spec.ports, *_used(host))
+        given = await host.site.given(pod.id).plan(pod.id, pod.spec.ports, *_used(host))
+        if host.site.internetworking_model == "macvtap" and Feature.NICS in host.site.hypervisor.features:
+            for n, nic in enumerate(given):  # the tap of one that waits cannot become a macvtap
+                place(nic, pod.id, given[:n])
+        return given
     endpoints.check_ports(host.networks, pod.spec)
     nics: list[NicRecord] = []
     for endpoint in pod.spec.networks:

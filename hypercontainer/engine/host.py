@@ -65,6 +65,7 @@ class Host:
             run=Path(settings.run),
             scratches=root / "scratch",
             volumes=self.mounted,
+            internetworking_model=settings.internetworking_model,
         )
         self.pods = PodStore(root / "pods")
         self.images = ImageStore(root / "images")

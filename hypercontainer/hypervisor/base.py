@@ -32,6 +32,7 @@ class Nic:
     tap: str
     mac: str
     netns: str = ""  # path of the network namespace that the tap is to be in; "": where we are
+    macvtap: bool = False  # the tap is there already, as a macvtap of that name, and stays: the VMM has it open
 
 
 @dataclass(frozen=True, kw_only=True)

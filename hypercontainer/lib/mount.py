@@ -34,7 +34,8 @@ MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
 
 # The same on every architecture: numbers from 424 on are shared.
-OPEN_TREE, MOVE_MOUNT, OPENAT2, MOUNT_SETATTR = 428, 429, 437, 442
+OPEN_TREE, MOVE_MOUNT, FSOPEN, FSCONFIG, FSMOUNT, OPENAT2, MOUNT_SETATTR = 428, 429, 430, 431, 432, 437, 442
+CLOEXEC, FSCONFIG_CMD_CREATE = 1, 6  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
 OPEN_TREE_CLONE = 1
 AT_RECURSIVE = 0x8000
 AT_EMPTY_PATH = 0x1000
@@ -157,6 +158,17 @@ def bind(source: int, target: int, *, attributes: int = 0, propagation: int = MS
         move(tree, target)
     finally:
         os.close(tree)
+
+
+def detached(kind: str) -> int:
+    """Mount a new file system of that kind nowhere, and return the descriptor of its root: it goes when that, and what
+    was opened below it, is closed."""
+    context = call(FSOPEN, os.fsencode(kind), ctypes.c_uint(CLOEXEC))
+    try:
+        call(FSCONFIG, ctypes.c_int(context), ctypes.c_uint(FSCONFIG_CMD_CREATE), None, None, ctypes.c_int(0))
+        return call(FSMOUNT, ctypes.c_int(context), ctypes.c_uint(CLOEXEC), ctypes.c_uint(0))
+    finally:
+        os.close(context)
 
 
 def mount(source: str, target: int, kind: str, flags: int, data: str) -> None:

@@ -159,6 +159,9 @@ class NeighbourRecord(Record, kw_only=True):
     mac: str
 
 
+Model = Literal["tcfilter", "macvtap"]
+
+
 class NicRecord(Record, kw_only=True):
     """A network interface of a pod: everything `Network.remove` needs to remove it again."""
 
@@ -176,6 +179,7 @@ class NicRecord(Record, kw_only=True):
     ports: list["PortRecord"] = []
     netns: str = ""  # where the tap is, beside an interface `name` of somebody else's; "": where hyperd is
     netns_inode: int = 0  # tells that one from another which has the path later
+    model: Model = "tcfilter"  # how frames get from that interface to the tap
 
     @property
     def address(self) -> str:

@@ -128,6 +128,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     share_cache_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.0  # how late a pod may see a change by others
     # What a pod has read of a file stays in its memory until size or time differ, where times tell every change
     share_keep: bool = True
+    # how a machine has an interface of the network namespace that an engine made: docs/runv.md
+    internetworking_model: Literal["tcfilter", "macvtap"] = "tcfilter"
     bridge: str = "hyper0"
     subnet: str = "192.168.123.0/24"
     subnet6: str = "fd68:7970:6572::/64"

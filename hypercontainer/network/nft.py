@@ -66,6 +66,11 @@ class Nft:
         taps = {str(key) for item in bridge if "map" in item for key, _ in item["map"].get("elem", [])}
         return Tables(_elements(inet), frozenset(filter(TAP.fullmatch, chains)), frozenset(taps))
 
+    def families(self, name: str) -> list[str]:
+        """Those that have a table of that name."""
+        tables = [item["table"] for item in self._list("tables") if "table" in item]
+        return [table["family"] for table in tables if table["name"] == name]
+
     def led(self, net: Plan) -> list[tuple[PortRecord, str]]:
         """Ports that lead into other networks, of whatever hyperd, and which network that is, in words."""
         chains = [item["chain"] for item in self._list("chains") if "chain" in item]

@@ -13,7 +13,8 @@ GETLINK, GETADDR, GETROUTE, GETNEIGH, GETRULE = 18, 22, 26, 30, 34
 IFINFO, IFADDR, RTMSG = struct.Struct("=BxHiII"), struct.Struct("=BBBBi"), struct.Struct("=BBBBBBBBI")
 NEXTHOP, NEIGHBOUR = struct.Struct("=HBBi"), struct.Struct("=BxxxiHBB")
 
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU = 1, 3, 4
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_LINKINFO, IFLA_LINK_NETNSID = 1, 3, 4, 5, 18, 37
+IFLA_INFO_KIND = 1
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS, DADFAILED, SCOPE_LINK = 1, 2, 8, 0x08, 253
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_METRICS = 1, 4, 5, 6, 7, 8
 RTA_MULTIPATH, RTA_TABLE, RTA_VIA, RTA_ENCAP = 9, 15, 18, 22
@@ -40,6 +41,8 @@ class Link(NamedTuple):
     loopback: bool
     mac: str
     mtu: int
+    driver: str = ""  # "veth", "macvlan"
+    below: int = 0  # the number of that which it is on, if that is in this namespace
 
 
 class Address(NamedTuple):
@@ -101,9 +104,9 @@ class Found(NamedTuple):
 def look() -> Found:
     """In the network namespace of the calling thread. OSError."""
     with Netlink() as kernel:
-        links = [link_of(body) for body in kernel.dump(GETLINK, IFINFO.pack(socket.AF_UNSPEC, 0, 0, 0, 0))]
+        found = links(kernel)
         addresses = [address_of(body) for body in kernel.dump(GETADDR, IFADDR.pack(socket.AF_UNSPEC, 0, 0, 0, 0))]
-        names = {each.number: each.name for each in links}
+        names = {each.number: each.name for each in found}
         routes = [
             route_of(body, names)
             for family in FAMILIES
@@ -116,12 +119,16 @@ def look() -> Found:
         ]
         near = [neighbour_of(body) for body in kernel.dump(GETNEIGH, NEIGHBOUR.pack(socket.AF_UNSPEC, 0, 0, 0, 0))]
     return Found(
-        links,
+        found,
         [a for a in addresses if a],
         [r for r in routes if r],
         [r for r in rules if r and (r.priority, r.table) not in KERNELS_RULES],
         [n for n in near if n],
     )
+
+
+def links(kernel: Netlink) -> list[Link]:
+    return [link_of(body) for body in kernel.dump(GETLINK, IFINFO.pack(socket.AF_UNSPEC, 0, 0, 0, 0))]
 
 
 def link_of(body: bytes) -> Link:
@@ -134,6 +141,8 @@ def link_of(body: bytes) -> Link:
         loopback=bool(flags & LOOPBACK),
         mac=said.get(IFLA_ADDRESS, b"").hex(":"),
         mtu=number(said.get(IFLA_MTU, b"")),
+        driver=text(attributes(said.get(IFLA_LINKINFO, b"")).get(IFLA_INFO_KIND, b"")),
+        below=0 if IFLA_LINK_NETNSID in said else number(said.get(IFLA_LINK, b"")),
     )
 
 

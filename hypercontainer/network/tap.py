@@ -16,7 +16,7 @@ IFNAMSIZ = 16
 SIOCGIFFLAGS, SIOCSIFFLAGS = 0x8913, 0x8914
 SIOCGIFMTU, SIOCSIFMTU = 0x8921, 0x8922
 SIOCBRADDIF = 0x89A2
-IFF_UP = 1
+IFF_UP, IFF_PROMISC = 0x1, 0x100
 RTM_SETLINK, IFLA_PROTINFO, IFLA_BRPORT_MODE = 19, 12, 4
 
 FULL = frozenset((errno.EXFULL, errno.ENFILE))  # a bridge has room for 1023 ports
@@ -48,17 +48,17 @@ def join(name: str, bridge: str, mtu: int) -> None:
         _up(s, name)
 
 
-def up(name: str, mtu: int) -> None:
-    """Bring the interface `name` up, quiet."""
+def up(name: str, mtu: int, flags: int = 0) -> None:
+    """Bring the interface `name` up, quiet, with these flags besides."""
     _quiet(name)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as s:
         fcntl.ioctl(s, SIOCSIFMTU, _request(name, struct.pack("=i", mtu)))
-        _up(s, name)
+        _up(s, name, flags)
 
 
-def _up(s: socket.socket, name: str) -> None:
+def _up(s: socket.socket, name: str, more: int = 0) -> None:
     flags = struct.unpack_from("=H", fcntl.ioctl(s, SIOCGIFFLAGS, _request(name)), IFNAMSIZ)[0]
-    fcntl.ioctl(s, SIOCSIFFLAGS, _request(name, struct.pack("=H", flags | IFF_UP)))
+    fcntl.ioctl(s, SIOCSIFFLAGS, _request(name, struct.pack("=H", flags | IFF_UP | more)))
 
 
 def _hairpin(index: int) -> None:

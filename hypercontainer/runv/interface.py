@@ -49,7 +49,8 @@ def listed(pid: int) -> list[list[str]]:
             ",".join(f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"] if a.get("scope") != "link"),
         ]
         for link in found
-        if "LOOPBACK" not in link["flags"] and link.get("linkinfo", {}).get("info_kind") != "tun"  # our taps
+        if "LOOPBACK" not in link["flags"]
+        and link.get("linkinfo", {}).get("info_kind") not in ("tun", "macvtap")  # our taps
     ]
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from hypercontainer.errors import HyperError, NotFound
 from hypercontainer.model.record import NicRecord
 from hypercontainer.network.changes import Changes
-from hypercontainer.network.netns import NetnsNetwork
 from hypercontainer.vm import Vm
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ def _place(pod: "Pod") -> str:
 
 async def _difference(pod: "Pod", inode: int) -> tuple[Difference, list[str]]:
     record = pod.record
-    network = NetnsNetwork(_place(pod))
+    network = pod.site.given(record.id)
     found = await network.plan(record.id, [], [])
     if any(nic.netns_inode != inode for nic in found):
         raise NotFound("network namespace", _place(pod), "there is another one in its place")

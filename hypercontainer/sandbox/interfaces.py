@@ -227,7 +227,7 @@ class Interfaces:
 
 def vmm_nic(nic: NicRecord) -> Nic:
     """What the VMM is to have of it."""
-    return Nic(number=nic.number, tap=nic.tap, mac=nic.mac, netns=nic.netns)
+    return Nic(number=nic.number, tap=nic.tap, mac=nic.mac, netns=nic.netns, macvtap=nic.model == "macvtap")
 
 
 def _connectable(vm: Vm) -> Connectable:

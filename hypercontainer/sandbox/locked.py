@@ -11,7 +11,7 @@ from hypercontainer.errors import Exhausted, GuestDied, GuestError, HyperError, 
 from hypercontainer.lib import files
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import ContainerRecord, NicRecord, PodRecord, Streams
-from hypercontainer.sandbox import clock, criu
+from hypercontainer.sandbox import clock, criu, resolver
 from hypercontainer.sandbox.container import LOST, Container
 from hypercontainer.sandbox.criu import Saved
 from hypercontainer.sandbox.exec import Exec
@@ -260,6 +260,7 @@ class LockedPod:
     async def follow(self, difference: Difference) -> None:
         """Make its interfaces those of its engine's network namespace: first what goes, whose addresses others may
         have, then what comes, and what others of them lead to instead. The same errors; what is done stays."""
+        resolver.check(self.record.containers, difference.come, self.machine.share.root)
         for nic in difference.gone:
             await self.remove_interface(nic)
         for nic in difference.come:

@@ -244,6 +244,7 @@ class Machine:
             _check_ids(shown)
             for mount in sorted(shown, key=lambda each: each.read_only):  # a copy of one that is would be that, too
                 await self._show(container, mount)
+        resolver.check([container], self.record.nics, self.share.root)
 
     async def _show(self, container: ContainerRecord, mount: Shown) -> None:
         """Have the guest see what `container` is to mount.

@@ -2,20 +2,23 @@
 guest reaches it."""
 
 import asyncio
+import os
 import socket
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from hypercontainer.agent.client import Connection
-from hypercontainer.errors import HyperError
+from hypercontainer.errors import HyperError, Unavailable
 from hypercontainer.lib import netns
-from hypercontainer.model.record import PodRecord
+from hypercontainer.model.record import ContainerRecord, NicRecord, PodRecord
 
 PLACE = ("127.0.0.11", 53)  # all that is ever connected to, whatever a guest says
 KINDS = {"udp": socket.SOCK_DGRAM, "tcp": socket.SOCK_STREAM}  # by the guest's words
 CONNECT_S, ANSWER_S = 10.0, 30.0
 MOST = 65535  # bytes of a question, or an answer
+RESOLV_CONF = "/etc/resolv.conf"
 LENGTH = struct.Struct(">H")  # goes before each: by TCP, and to and from the guest
 
 
@@ -56,6 +59,34 @@ def of(pod: PodRecord, held: Path) -> Resolver | None:
         return Resolver(str(held), held.stat().st_ino) if pod.netns else None
     except OSError:
         return None  # it has gone
+
+
+def check(containers: Sequence[ContainerRecord], nics: Sequence[NicRecord], share: Path) -> None:
+    """Unavailable when one of these containers asks it, in a pod that is to have these interfaces. By a macvtap what
+    other servers answer would be the guest's, and never reach the resolver, which hands on what it cannot answer.
+
+    `share` is what the guest sees of the host."""
+    if not any(nic.model == "macvtap" for nic in nics):
+        return
+    for container in containers:
+        for mount in container.mounts:
+            if mount.target == RESOLV_CONF and mount.shared and _names(share / mount.share_path):
+                raise Unavailable(
+                    f"cannot have {container.name} ask {PLACE[0]} for names by a macvtap: what other servers answer "
+                    "does not reach it; have internetworking_model be tcfilter, in hyperd's settings, or the container "
+                    "be in docker's network bridge"
+                )
+
+
+def _names(path: Path) -> bool:
+    """Whether a resolv.conf names it."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    with open(fd, "rb") as f:
+        words = [line.split() for line in f.read(MOST).decode(errors="replace").splitlines()]
+    return any(line[:2] == ["nameserver", PLACE[0]] for line in words)
 
 
 async def ask(connection: Connection, server: socket.socket) -> None:

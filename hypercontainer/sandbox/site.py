@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from hypercontainer.factory.base import Factory
 from hypercontainer.hypervisor.base import Hypervisor
-from hypercontainer.model.record import ContainerRecord, NicRecord, PodRecord
+from hypercontainer.model.record import ContainerRecord, Model, NicRecord, PodRecord
 from hypercontainer.network.base import Network
 from hypercontainer.network.netns import NetnsNetwork
 from hypercontainer.sandbox import size
@@ -58,6 +58,7 @@ class Site:
     run: Path  # what does not outlive a reboot
     scratches: Path  # empty scratch disks, made once
     volumes: Volumes
+    internetworking_model: Model = "tcfilter"  # of interfaces in namespaces that others made
     filling: Filling = field(default_factory=Filling)  # of new volumes
 
     def run_dir(self, pod_id: str) -> Path:
@@ -70,6 +71,10 @@ class Site:
     def netns(self, pod_id: str) -> Path:
         """Where the network namespace that somebody else made for a pod is held while its machine runs."""
         return self.run / "netns" / pod_id
+
+    def given(self, pod_id: str) -> NetnsNetwork:
+        """The network of a pod whose namespace somebody else made."""
+        return NetnsNetwork(str(self.netns(pod_id)), self.internetworking_model)
 
     def network_of(self, nic: NicRecord) -> Network:
         """The one that an interface is of; NotFound."""

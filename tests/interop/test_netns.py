@@ -3,7 +3,10 @@
 import asyncio
 import json
 import os
+import re
 import signal
+import socket
+import struct
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,13 +16,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hypercontainer.errors import HyperError, InUse, InvalidInput, NotFound
+from hypercontainer.errors import HyperError, InUse, InvalidInput, NotFound, Unavailable
 from hypercontainer.hypervisor.host import tap as taps
-from hypercontainer.hypervisor.host.tap import open_tap
+from hypercontainer.hypervisor.host.tap import open_nic, open_tap
 from hypercontainer.model.record import NicRecord, RouteRecord
 from hypercontainer.model.spec import PortMapping
 from hypercontainer.network import tap
-from hypercontainer.network.netns import NetnsNetwork
+from hypercontainer.network.netns import MODELS, NetnsNetwork
+from hypercontainer.sandbox.interfaces import vmm_nic
 from hypercontainer.testing.network_contract import NetworkContract, Seen, Vmm
 from tests.interop import netns
 from tests.interop.netns import ask, inside, ip, output, serving
@@ -30,6 +34,7 @@ pytestmark = [
 ]
 
 UID = 1_900_000_001
+ARP = 0x0806
 
 
 @dataclass
@@ -41,8 +46,8 @@ class World:
     network: NetnsNetwork
 
 
-@pytest.fixture
-def world() -> Iterator[World]:
+@pytest.fixture(params=["tcfilter", "macvtap"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
     with netns.namespace("hyout") as outside, netns.namespace("hypod") as given:
         with inside(given):
             for n, mtu in enumerate((1400, 1500)):
@@ -63,13 +68,13 @@ def world() -> Iterator[World]:
         with inside(given):
             ip("route add default via 10.90.0.1", "route add default via fd90::1")
             ip("route add 10.77.0.0/16 via 10.91.0.1", "route add 10.66.0.9 dev eth1")
-        yield World(given, outside, NetnsNetwork(f"/run/netns/{given}"))
+        yield World(given, outside, NetnsNetwork(f"/run/netns/{given}", request.param))
 
 
 @contextmanager
 def tap_of(nic: NicRecord) -> Iterator[None]:
     """The tap of a VMM that does nothing."""
-    fd = open_tap(nic.tap, UID, nic.netns)
+    fd = open_nic(vmm_nic(nic), UID)
     try:
         yield
     finally:
@@ -79,10 +84,11 @@ def tap_of(nic: NicRecord) -> Iterator[None]:
 def seen_in(namespace: str) -> object:
     """All that can be seen there of interfaces, addresses, routes, and what is done to packets."""
     with inside(namespace):
-        shows = ["ip -o addr", "ip route", "ip -6 route", "tc qdisc"]
+        shows = ["ip -o addr", "ip route", "ip -6 route", "tc qdisc", "nft list ruleset"]
         filters = [f"tc filter show dev eth{n} ingress" for n in range(2)]
         links = [line.split(" ", 1)[0:2] for line in output("ip", "-o", "link").splitlines()]
-        return [links, *(output(*words.split()) for words in shows + filters)]
+        listens = re.findall(r"promiscuity \d+|allmulti \d+", output("ip", "-d", "link"))
+        return [links, listens, *(output(*words.split()) for words in shows + filters)]
 
 
 class TestNetnsNetwork(NetworkContract):
@@ -123,7 +129,7 @@ def guests(world: World, nics: list[NicRecord]) -> Iterator[str]:
     """A namespace that stands for a VM whose interfaces are these."""
     with netns.namespace("hyguest") as guest, ExitStack() as stack:
         for nic in nics:
-            outer = open_tap(nic.tap, 0, nic.netns)
+            outer = open_nic(vmm_nic(nic), 0)
             stack.callback(os.close, outer)
             with inside(guest):
                 inner = open_tap(nic.name, 0)
@@ -139,9 +145,10 @@ def guests(world: World, nics: list[NicRecord]) -> Iterator[str]:
 
 async def test_a_guest_is_reached_and_reaches_in_the_namespaces_place(world: World) -> None:
     nics = await world.network.plan("a1", [], [])
+    for nic in nics:
+        await world.network.create(nic)
     with guests(world, nics) as guest, serving(world.given, "the namespace", 80), serving(guest, "guest", 80):
         for nic in nics:
-            await world.network.create(nic)
             await world.network.plug(nic)
         with serving(world.outside, "world", 81):
             for n in range(2):
@@ -155,6 +162,7 @@ async def test_a_guest_is_reached_and_reaches_in_the_namespaces_place(world: Wor
         assert ask(world.outside, "10.90.0.2", 80) == "the namespace sees 10.90.0.1"
 
 
+@pytest.mark.parametrize("world", ["tcfilter"], indirect=True)
 async def test_nameservers_answer_the_namespace_and_the_guest(world: World) -> None:
     """Who asks from there, as docker's resolver does, and who asks in the guest, of the same address."""
     [nic, _] = await world.network.plan("a1", [], [])
@@ -187,11 +195,15 @@ async def test_who_takes_the_packets_already_is_let_be(world: World) -> None:
     assert seen_in(world.given) == before
     with inside(world.given):
         output(*["tc", "qdisc", "del", "dev", "eth0", "ingress"])
+    await world.network.create(nic)
     with tap_of(nic):
         await world.network.plug(nic)
-        with pytest.raises(InUse, match="another virtual machine"):
-            await NetnsNetwork(nic.netns).create((await world.network.plan("b2", [], []))[0])
+        for model in MODELS:
+            with pytest.raises(InUse, match="another virtual machine"):
+                await world.network.create(msgspec.structs.replace(nic, tap="hyb2", model=model))
         with inside(world.given):
+            if nic.model == "macvtap":
+                output(*["tc", "qdisc", "add", "dev", "eth0", "ingress"])
             foreign_filter()
         await world.network.remove(nic)
         with inside(world.given):
@@ -256,14 +268,61 @@ def test_a_tap_that_waited_is_moved_there(world: World) -> None:
         os.close(fd)
 
 
+@pytest.mark.parametrize("world", ["macvtap"], indirect=True)
+async def test_an_interface_that_can_have_no_macvtap_is_refused(world: World) -> None:
+    with inside(world.given):
+        ip(
+            "link add link eth1 name eth2 type macvlan mode bridge",
+            "addr add 10.92.0.2/24 dev eth2",
+            "link set eth2 up",
+        )
+    before = seen_in(world.given)
+    [_, _, nic] = await world.network.plan("a1", [], [])
+    with pytest.raises(
+        Unavailable, match="it is a macvlan, and can have none on it; have internetworking_model be tcf"
+    ):
+        await world.network.create(nic)
+    await world.network.remove(nic)
+    assert seen_in(world.given) == before
+
+
+@pytest.mark.parametrize("world", ["macvtap"], indirect=True)
+async def test_only_the_guest_answers_what_is_for_many(world: World) -> None:
+    """Questions of ARP come to the namespace's kernel, too: here nobody else is there who would answer."""
+    [nic, _] = await world.network.plan("a1", [], [])
+    await world.network.create(nic)
+    with inside(world.outside):
+        wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ARP))
+    with inside(world.given):
+        near = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ARP))
+    with wire, near, tap_of(nic):
+        for each, name in ((wire, "wire0"), (near, "eth0")):
+            each.bind((name, 0))
+            each.settimeout(netns.PATIENCE_S)
+        await world.network.plug(nic)
+        wire.send(who_has("10.90.0.2", "10.90.0.8", wire.getsockname()[4]))
+        near.recv(64)  # it has come
+        await world.network.remove(nic)
+        wire.send(who_has("10.90.0.2", "10.90.0.9", wire.getsockname()[4]))
+        answers = (frame for frame in iter(lambda: wire.recv(64), b"") if frame[20:22] == bytes((0, 2)))
+        assert socket.inet_ntoa(next(answers)[38:42]) == "10.90.0.9"
+
+
+def who_has(address: str, asking: str, mac: bytes) -> bytes:
+    """A frame that asks all."""
+    head = bytes.fromhex("ffffffffffff") + mac + struct.pack("!HHHBBH", ARP, 1, 0x0800, 6, 4, 1)
+    return head + mac + socket.inet_aton(asking) + bytes(6) + socket.inet_aton(address)
+
+
 PLUG = """
 import asyncio, os, signal, sys
 import msgspec
-from hypercontainer.hypervisor.host.tap import open_tap
+from hypercontainer.hypervisor.host.tap import open_nic
 from hypercontainer.lib.netlink import Netlink
 from hypercontainer.model.record import NicRecord
 from hypercontainer.network import tap
 from hypercontainer.network.netns import NetnsNetwork
+from hypercontainer.sandbox.interfaces import vmm_nic
 at, nic = sys.argv[1], msgspec.json.decode(sys.argv[2], type=NicRecord)
 def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -276,9 +335,11 @@ def in_the_midst(kernel, *what):
 async def plug():
     network = NetnsNetwork(nic.netns)
     await network.create(nic)
-    vmm = open_tap(nic.tap, 1900000001, nic.netns)
+    vmm = open_nic(vmm_nic(nic), 1900000001)
     if at.isdigit():
         Netlink.ask = in_the_midst
+    if at == "made":
+        die()
     if at == "up":
         tap.up = die
     await network.plug(nic)
@@ -287,7 +348,14 @@ asyncio.run(plug())
 """
 
 
-@pytest.mark.parametrize("at", ["0", "1", "2", "3", "4", "5", "up", "end"])
+@pytest.mark.parametrize(
+    ("world", "at"),
+    [
+        *(("tcfilter", at) for at in ("0", "1", "2", "3", "4", "5", "up", "end")),
+        *(("macvtap", at) for at in ("made", "up", "end")),
+    ],
+    indirect=["world"],
+)
 async def test_killed_in_the_middle_nothing_stays(world: World, at: str) -> None:
     before = seen_in(world.given)
     [nic, _] = await world.network.plan("a1", [], [])

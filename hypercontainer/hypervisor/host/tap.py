@@ -1,14 +1,16 @@
-"""Tap devices: a VMM's goes with it."""
+"""Tap devices: a VMM's goes with it. And macvtaps, which are somebody else's to make and to remove."""
 
 import asyncio
 import errno
 import fcntl
 import os
 import socket
+import stat
 import struct
 
 from hypercontainer.errors import HyperError, InUse
-from hypercontainer.lib import netns
+from hypercontainer.hypervisor.base import Nic
+from hypercontainer.lib import mount, netns
 from hypercontainer.lib.netlink import Netlink, attribute
 from hypercontainer.lib.tasks import in_thread
 
@@ -17,6 +19,38 @@ TUNSETOWNER = 0x400454CC
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 SIOCSIFNAME = 0x8923
 RTM_SETLINK, IFLA_NET_NS_FD = 19, 28
+
+
+def open_nic(nic: Nic, uid: int) -> int:
+    """The descriptor that the VMM of user `uid` is to have of it, to be closed."""
+    return open_macvtap(nic.tap, nic.netns) if nic.macvtap else open_tap(nic.tap, uid, nic.netns)
+
+
+def open_macvtap(name: str, namespace: str) -> int:
+    """The macvtap `name` in the network namespace at that path; return a descriptor, to be closed. It stays."""
+    try:
+        with netns.opened(namespace) as there:
+            return netns.inside(there, lambda: _open_macvtap(name))
+    except OSError as e:
+        raise HyperError(f"cannot open macvtap {name} of {namespace}: {e.strerror or e}") from e
+
+
+def _open_macvtap(name: str) -> int:
+    """Its device has a number that only sysfs tells, and that only where the namespace is looked at from inside. A node
+    of that number is made where nobody else sees it: one in /dev would have to be swept."""
+    sys = mount.detached("sysfs")
+    try:
+        number = os.open(f"class/net/{name}/tap{socket.if_nametoindex(name)}/dev", os.O_RDONLY, dir_fd=sys)
+        with open(number) as f:
+            major, minor = map(int, f.read().split(":"))
+    finally:
+        os.close(sys)
+    nodes = mount.detached("tmpfs")
+    try:
+        os.mknod("tap", stat.S_IFCHR | 0o600, os.makedev(major, minor), dir_fd=nodes)
+        return os.open("tap", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=nodes)
+    finally:
+        os.close(nodes)
 
 
 def open_tap(name: str, uid: int, namespace: str = "") -> int:

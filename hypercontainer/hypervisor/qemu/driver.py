@@ -18,7 +18,7 @@ from hypercontainer.hypervisor.host.disk import open_disk
 from hypercontainer.hypervisor.host.memory import HYPER_MEMORY
 from hypercontainer.hypervisor.host.reaper import reap
 from hypercontainer.hypervisor.host.rundir import VIRTIOFSD, RunDir, VmmFile
-from hypercontainer.hypervisor.host.tap import Tap, Taps, open_tap
+from hypercontainer.hypervisor.host.tap import Tap, Taps, open_nic
 from hypercontainer.hypervisor.qemu import argv, snapshot
 from hypercontainer.hypervisor.qemu.guest import QemuGuest, why_ended
 from hypercontainer.hypervisor.qemu.machines import Machine, machine_of
@@ -259,7 +259,7 @@ def _open(config: VmConfig, run: RunDir, files: ExitStack) -> argv.Descriptors:
         qmp=listen(run.monitor),
         agent=listen(run.agent),
         disks=tuple(keep(open_disk(disk)) if disk.path else None for disk in config.disks),
-        taps=[keep(open_tap(nic.tap, config.uid, nic.netns)) for nic in config.nics],
+        taps=[keep(open_nic(nic, config.uid)) for nic in config.nics],
         memory=keep(_own_memory(config)) if config.origin and config.share else _given_memory(config),
     )
 

@@ -14,7 +14,7 @@ from hypercontainer.hypervisor.host.memory import Ram
 from hypercontainer.hypervisor.host.memory import find as find_ram
 from hypercontainer.hypervisor.host.reaper import reap
 from hypercontainer.hypervisor.host.rundir import VIRTIOFSD, RunDir
-from hypercontainer.hypervisor.host.tap import Tap, Taps, open_tap
+from hypercontainer.hypervisor.host.tap import Tap, Taps, open_nic
 from hypercontainer.hypervisor.qemu import argv, nics, resize, snapshot
 from hypercontainer.hypervisor.qemu.cause import cause, text
 from hypercontainer.hypervisor.qemu.machines import Machine
@@ -118,7 +118,7 @@ class QemuGuest:
 
     async def add_nic(self, nic: Nic) -> None:
         await self._taps.gone(nic.tap)
-        fd = open_tap(nic.tap, self._record.uid, nic.netns)
+        fd = open_nic(nic, self._record.uid)
         try:
             await nics.add(self._monitor, self._machine, nic, fd)
             self._held[nic.number] = self._taps.hold(nic.tap, fd)
