@@ -70,7 +70,7 @@ conformance: setup-test  ## tests that others wrote, against hyperd and runv (12
 	$(BIN)/python -m tests.conformance.crun
 	$(BIN)/python -m tests.conformance.docker_py
 
-bench: setup-bench  ## measure this machine beside docker, containerd, runc and gVisor: one table (15 minutes)
+bench: setup-bench  ## measure this machine beside docker, containerd, runc and gVisor: one table (half an hour)
 	$(BIN)/python -m bench
 
 density: setup-test  ## start virtual machines until memory is used up or 1,000 run: what each costs (20 minutes)

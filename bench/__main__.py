@@ -38,6 +38,7 @@ from hypercontainer.testing.daemon import PrivateDaemon, Value, free_subnet, pri
 FLEET = (1, 10, 25, 50, 75, 100)
 BARE = 20
 PODS = 20
+ARCHIVES = 1  # rounds
 AT_ONCE_S = 300.0  # fifty starts at once take as long as they take: fewer rounds where that is long
 PARTS = ("starts", "oci", "engines", "files", "streams", "terminals", "docker", "builds", "at-once", "fleet", "images")
 
@@ -186,7 +187,10 @@ def files(bench: Bench, rounds: int) -> None:
     with ExitStack() as stack:
         parts = throughput.parts(stack, found[0], found[1], daemon, IMAGE)
         steps = [step for part in parts for step in part.steps]
-        interleave(rounds, steps, lambda line: say(f"files, {line}"))
+        interleave(rounds, steps, lambda line: say(f"files and streams, {line}"))
+        untars = [part.untar for part in parts if isinstance(part, Rootfs)]
+        say(f"{throughput.FILES:,} files: some four minutes for each of these rounds")
+        interleave(ARCHIVES, untars, lambda line: say(f"archives, {line}"))
         bench.keep(*parts)
 
 
