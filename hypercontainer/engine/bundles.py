@@ -150,7 +150,7 @@ class Bundles:
                 raise WrongState("delete", id, status, "stop it first, or use --force")
             if container.alive or container.prepared:
                 await pod.kill(container)
-            await self._clear(container)
+            await self._clear(pod, container)
             try:
                 return await self.supervisor.remove(pod, container, volumes=False)
             except WrongState:
@@ -265,7 +265,7 @@ class Bundles:
     async def stand(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self.stand_ins.serve(reader, writer)
 
-    async def _clear(self, container: Container) -> None:
+    async def _clear(self, pod: Pod, container: Container) -> None:
         """Nobody stands for it any more, and nothing is left of where it stood. What it is was recorded before, and is
         until then."""
         self._end_stand_in(container)
@@ -275,6 +275,8 @@ class Bundles:
                 if record.stand_in:
                     await proc.gone(record.stand_in.process.pid, record.stand_in.process.start_time)
         if record.bundle and record.bundle.cgroup:
+            async with pod.locked() as locked:
+                await locked.machine.be_apart()
             await asyncio.to_thread(engine_cgroup.remove, record.bundle.cgroup)
 
     def _end_stand_in(self, container: Container) -> None:

@@ -131,6 +131,10 @@ class Guest(Protocol):
         """Have this host hold it to these from now on, in place of those of before, as far as this host can: what it
         cannot is in the log."""
 
+    async def enter(self, groups: Sequence[Path]) -> None:
+        """Have all of it be in these control groups of somebody else's, which it is limited by from now on as by its
+        own; (): in its own again. `limit` is to be called next. What cannot be done is in the log."""
+
     async def pause(self) -> None:
         """Stop the virtual CPUs."""
 

@@ -4,11 +4,12 @@ Whoever makes one writes down what `plan` said before, so that the next hyperd f
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 PARENT = "hyper"
+COUNTED = ("memory", "pids", "cpu", "cpuacct", "blkio")  # of version 1: what is told of a group that somebody asks for
 PERIOD_US = 100_000
 USUAL_SHARES, USUAL_IO_WEIGHT = 1024, 100
 
@@ -68,16 +69,21 @@ def weigh(folders: Sequence[Path], *, quota_us: int, shares: int, io_weight: int
 
 
 def move(source: Path, folders: Sequence[Path]) -> None:
-    """Have all who are in `source` be in `folders`, too, in other hierarchies; and who is started meanwhile."""
+    """Have all who are in `source` be in `folders`; and who is started meanwhile."""
     moved: set[str] = set()
     while folders and (there := set((source / "cgroup.procs").read_text().split()) - moved):
         moved |= there
-        for pid in there:
-            for folder in folders:
-                try:
-                    _set(folder / "cgroup.procs", pid)
-                except ProcessLookupError:
-                    pass  # it has ended
+        put(there, folders)
+
+
+def put(pids: Iterable[str], folders: Sequence[Path]) -> None:
+    """Have these processes be in `folders`, of which a hierarchy has one."""
+    for pid in pids:
+        for folder in folders:
+            try:
+                _set(folder / "cgroup.procs", pid)
+            except ProcessLookupError:
+                pass  # it has ended
 
 
 def _give(folder: Path, wanted: Sequence[str]) -> None:
@@ -87,6 +93,14 @@ def _give(folder: Path, wanted: Sequence[str]) -> None:
     except FileNotFoundError:
         return
     _set(folder / "cgroup.subtree_control", " ".join(f"+{name}" for name in wanted if name in there))
+
+
+def bound(folders: Sequence[Path], like: Sequence[Path]) -> None:
+    """Give `folders`, which are there, the limits of memory and threads of the groups `like`."""
+    for name in ("memory.max", "memory.limit_in_bytes", "pids.max"):
+        for found in [folder / name for folder in like if (folder / name).exists()]:
+            for folder in folders:
+                _set(folder / name, found.read_text().strip())
 
 
 def limit(folders: Sequence[Path], memory: int) -> None:

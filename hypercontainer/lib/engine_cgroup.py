@@ -5,14 +5,32 @@ It is a path below the root of each hierarchy, with / in front; or slice:prefix:
 
 from __future__ import annotations
 
+import errno
 import os
 import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROOT = "/sys/fs/cgroup"
 LIMIT_S = 10.0  # systemd may be busy
 GOING_S = 2.0  # until one of that name is gone that has just ended
 STEP_S = 0.002
 SYSTEMD = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
+COUNTED = ("memory", "pids", "cpu", "cpuacct", "blkio")  # hierarchies of version 1
+OF_VERSION_2 = ("cpu", "cpuset", "io", "memory", "pids")
+LIMITS = ("memory.max", "pids.max", "cpu.max")  # of version 2
+PROPERTIES = (  # of a scope, and the file of either version that has it; whether it is said for each second
+    ("MemoryMax", "memory.max", False),
+    ("MemoryMax", "memory.limit_in_bytes", False),
+    ("TasksMax", "pids.max", False),
+    ("CPUQuotaPerSecUSec", "cpu.max", True),
+    ("CPUQuotaPerSecUSec", "cpu.cfs_quota_us", True),
+    ("CPUWeight", "cpu.weight", False),
+    ("CPUShares", "cpu.shares", False),
+)
+INFINITY = (1 << 64) - 1
 OF_CPUSET = ("cpuset.cpus", "cpuset.mems")
 THERE = "already"  # in what systemd says of a unit that is loaded
 
@@ -45,12 +63,63 @@ def place(group: str, pid: int, *, root: str = ROOT) -> None:
     for folder in _folders(group, root):
         try:
             os.makedirs(folder, exist_ok=True)
+            _enable(os.path.dirname(folder), root)
             for name in OF_CPUSET:
                 _inherit(folder, name)
             with open(os.path.join(folder, "cgroup.procs"), "w") as file:
                 file.write(str(pid))
         except OSError:
             pass  # a hierarchy that this host does not let us use: the pid is where we are
+
+
+def _enable(folder: str, root: str) -> None:
+    """Version 2: a group has what all above it give."""
+    if folder != root:
+        _enable(os.path.dirname(folder), root)
+    for name in OF_VERSION_2 if os.path.exists(os.path.join(folder, "cgroup.subtree_control")) else ():
+        try:
+            with open(os.path.join(folder, "cgroup.subtree_control"), "w") as file:
+                file.write(f"+{name}")
+        except OSError:
+            pass  # it has none itself, or processes are in it
+
+
+def counting(group: str, *, root: str = ROOT) -> list[str]:
+    """The folders of a group that is there, if it counts and limits all that a machine takes; else []."""
+    folders = _folders(group, root)
+    if os.path.exists(f"{root}/cgroup.controllers"):
+        return [folder for folder in folders if all(os.path.exists(f"{folder}/{name}") for name in LIMITS)]
+    found = {os.path.relpath(folder, root).split("/")[0]: folder for folder in folders if os.path.isdir(folder)}
+    wanted = [name for name in COUNTED if os.path.isdir(f"{root}/{name}")]
+    return [found[name] for name in wanted] if "memory" in wanted and found.keys() >= set(wanted) else []
+
+
+def keep(folders: Sequence[str]) -> None:
+    """Tell systemd the limits that `folders` have, if they are a scope of its: it sets all that it knows whenever it
+    is reloaded. NoScope."""
+    scope = os.path.basename(folders[0])
+    if not scope.endswith(".scope"):
+        return
+    properties: list[str] = []
+    for name, file, per_second in PROPERTIES:
+        for path in [os.path.join(folder, file) for folder in folders]:
+            if os.path.exists(path):
+                properties += [name, "t", str(_value(path, per_second))]
+    _call("SetUnitProperties", "sba(sv)", scope, "true", str(len(properties) // 3), *properties)
+
+
+def _value(path: str, per_second: bool) -> int:
+    """In the words of systemd. `per_second`: microseconds in each second, of those in a period."""
+    with open(path) as file:
+        first, *others = file.read().split()
+    if first in ("max", "-1"):
+        return INFINITY
+    if not per_second:
+        return int(first)
+    if not others:
+        with open(path.replace("quota", "period")) as file:
+            others = [file.read()]
+    return int(first) * 1_000_000 // int(others[0])
 
 
 def _inherit(folder: str, name: str) -> str:
@@ -68,17 +137,31 @@ def _inherit(folder: str, name: str) -> str:
 
 
 def remove(group: str, *, root: str = ROOT) -> None:
-    """Groups with nobody in them. What is not there is no error."""
+    """Groups with nobody in them; who is ending is waited for. What is not there is no error."""
     if not group.startswith("/") and is_scope(group):
         try:
             _call("StopUnit", "ss", _unit(group)[1], "replace")
         except NoScope:
             pass  # it ended with its last process, or systemd did
+    until = time.monotonic() + GOING_S
     for folder in _folders(group, root):
+        while _is_busy(folder) and time.monotonic() < until:
+            time.sleep(STEP_S)
+
+
+def _is_busy(folder: str) -> bool:
+    """Remove a group. It is not, though nobody is in it: a process leaves it last."""
+    try:
+        os.rmdir(folder)
+    except OSError as e:
+        if e.errno != errno.EBUSY:
+            return False
         try:
-            os.rmdir(folder)
+            with open(os.path.join(folder, "cgroup.procs")) as file:
+                return not file.read() and not any(entry.is_dir() for entry in os.scandir(folder))
         except OSError:
             pass
+    return False
 
 
 def _folders(group: str, root: str) -> list[str]:

@@ -86,6 +86,15 @@ def start_time(pid: int) -> int | None:
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
+def parent(pid: int) -> int:
+    """0: it has none, or is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except OSError:
+        return 0
+
+
 def pidfd(pid: int, started: int) -> int | None:
     """A pidfd for the process that had `pid` at start time `started`; None if that one is gone. Close it."""
     try:

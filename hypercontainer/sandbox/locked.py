@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from hypercontainer.agent.messages import ListedProcess
 from hypercontainer.errors import Exhausted, GuestDied, GuestError, HyperError, WrongState
 from hypercontainer.lib import files
+from hypercontainer.lib.tasks import all_of
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model.record import ContainerRecord, NicRecord, PodRecord, Streams
 from hypercontainer.sandbox import clock, criu, resolver
@@ -103,8 +104,9 @@ class LockedPod:
             linked = self.supervisor.linked(self.record, container.record)
             self.supervisor.prepared(self.pod, container)  # its stand-in may go while its hooks run
             async with self.machine.lent(container.record, saved) as restore:
+                begin = container.run(self.machine.running(), trace, self.machine.save, linked, restore)
                 try:
-                    await container.run(self.machine.running(), trace, self.machine.save, linked, restore)
+                    await all_of(begin, self.machine.be_counted(container.record))
                 except GuestError as e:
                     if saved and (why := await asyncio.to_thread(criu.why, saved.work, criu.RESTORE_LOG)):
                         raise GuestError(f"{e}: {why}", e.errno) from e

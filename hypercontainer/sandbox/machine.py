@@ -32,7 +32,7 @@ from hypercontainer.hypervisor.base import (
     Snapshot,
     VmConfig,
 )
-from hypercontainer.lib import files, kubernetes, netns
+from hypercontainer.lib import engine_cgroup, files, kubernetes, netns
 from hypercontainer.lib.limit import limit
 from hypercontainer.lib.tasks import all_of, in_thread
 from hypercontainer.lib.trace import Trace
@@ -442,6 +442,26 @@ class Machine:
         if self.vm and wanted != self._held_to:
             await self.vm.guest.limit(wanted)
             self._held_to = wanted
+
+    async def be_counted(self, container: ContainerRecord) -> None:
+        """Have the machine be in the control group that an engine names for its only container, and reads. A pod of
+        Kubernetes has limits of its own around that, which no machine was counted in."""
+        if not (self.vm and self.record.lone and container.bundle and container.bundle.cgroup):
+            return
+        if kubernetes.is_pods(container.bundle.annotations):
+            return
+        if groups := await asyncio.to_thread(engine_cgroup.counting, container.bundle.cgroup):
+            await self.vm.guest.enter([Path(group) for group in groups])
+            self._held_to = None
+            await self.hold([container])
+
+    async def be_apart(self) -> None:
+        """Have the machine, if there is one, be in no control group of an engine's."""
+        guest = self.vm.guest if self.vm else self._standing
+        if guest:
+            await guest.enter([])
+            self._held_to = None
+            await self.hold([each for each in self.record.containers if each.id in self._in_guest])
 
     async def go_on(self, container: ContainerRecord, old: ContainerRecord) -> None:
         """Have `container` made in the guest in the place of `old`, in which nothing runs any more: with its disks, and

@@ -36,6 +36,7 @@ class BareGuest:
         self.fail_nics: HyperError | None = None
         self.vcpus, self.added_mib = config.vcpus, 0
         self.limits = Limits()
+        self.groups: list[Path] = []
         self.stuck_mib = 0  # of added memory that it cannot give back
         self.paused = self.stalled = False
         self.starved_s = 0.0  # that it says it has waited for a processor
@@ -65,6 +66,9 @@ class BareGuest:
 
     async def limit(self, limits: Limits) -> None:
         self.limits = limits
+
+    async def enter(self, groups: Sequence[Path]) -> None:
+        self.groups = list(groups)
 
     async def pause(self) -> None:
         self.paused = True

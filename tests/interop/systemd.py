@@ -99,7 +99,7 @@ def systemd(version: int) -> Iterator[Lab]:
             "FOLDERS": " ".join(map(str, folders)),
             "container": "lab",
             "NOTIFY_SOCKET": f"{folder}/notify",
-            "SYSTEMD_UNIT_PATH": folder,
+            "SYSTEMD_UNIT_PATH": f"{folder}:/run/systemd/transient",  # the second of what is asked of it later
             "SYSTEMD_GENERATOR_PATH": "/nonexistent",
         }
         for top in folders:

@@ -76,6 +76,34 @@ def test_a_namespace_of_the_host_is_refused_by_its_name(pod: Podman, kind: str) 
     assert pod.ok("ps", "-a", "-q") == ""
 
 
+def test_processes_as_the_containers_own_ps_has_them(pod: Podman) -> None:
+    options = (["-ef"], ["aux"], ["-o", "pid,args"], ["-o pid,user,args"])
+
+    def top(runtime: str) -> list[str]:
+        pod.ok("run", "-d", "--name", "tops", "busybox", "sleep", "1000", runtime=runtime)
+        try:
+            return [pod.ok("top", "tops", *words) for words in options]
+        finally:
+            pod("rm", "-f", "-t", "0", "tops", runtime=runtime)
+
+    assert top("runv") == top("runc")
+
+
+def test_statistics_are_of_the_machine(pod: Podman) -> None:
+    script = "head -c 100000000 /dev/zero >/dev/shm/file; echo filled; while :; do :; done"
+    pod.ok("run", "-d", "--name", "burns", "--shm-size", "120m", "-m", "200m", "busybox", "sh", "-c", script)
+    try:
+        with subprocess.Popen(pod.argv("runv", "logs", "-f", "burns"), env=pod.env, stdout=subprocess.PIPE) as logs:
+            assert logs.stdout and logs.stdout.readline() == b"filled\n"
+            logs.terminate()
+        shown = pod.ok("stats", "--no-stream", "--format", "{{.CPUPerc}} {{.PIDS}} {{.MemUsage}}", "burns").split()
+        assert float(shown[0].rstrip("%")) > 10 and int(shown[1]) > 1
+        assert shown[2].endswith("MB") and float(shown[2].rstrip("MB")) > 90
+        assert shown[4] == "209.7MB"  # which podman knows from elsewhere
+    finally:
+        pod("rm", "-f", "-t", "0", "burns")
+
+
 def test_a_life(pod: Podman) -> None:
     script = "trap 'echo term; exit 5' TERM; echo up; while :; do sleep 0.1; done"
     pod.ok("run", "-d", "--name", "life", "-m", "64m", "busybox", "sh", "-c", script)

@@ -102,6 +102,27 @@ def test_a_life(docker: Docker) -> None:
         docker("volume", "rm", "kept")
 
 
+def test_statistics_are_of_the_machine(docker: Docker) -> None:
+    """docker reads the control group that the container is in."""
+
+    def shown(*names: str) -> list[str]:
+        words = " ".join(f"{{{{.{name}}}}}" for name in names)
+        return docker.ok("stats", "--no-stream", "--format", words, "burns").split()
+
+    script = "head -c 100000000 /dev/zero >/dev/shm/file; echo >/dev/shm/filled; while :; do :; done"
+    docker.ok("run", "-d", "--name", "burns", "--shm-size", "120m", "-m", "200m", "busybox", "sh", "-c", script)
+    try:
+        until(docker, "test -s /dev/shm/filled", of="burns")
+        processor, processes, used, _, limit = shown("CPUPerc", "PIDs", "MemUsage")
+        assert float(processor.rstrip("%")) > 10  # some would be 90 where nobody else wants a processor
+        assert int(processes) > 1 and "MiB" in used and float(used.rstrip("MiB")) > 90
+        assert limit == "512MiB"  # the usual machine, and what a VMM needs
+        docker.ok("update", "-m", "400m", "--memory-swap", "400m", "burns")
+        assert shown("MemUsage")[2] == "656MiB"
+    finally:
+        docker("rm", "-f", "burns")
+
+
 def test_two_on_a_network(docker: Docker) -> None:
     docker.ok("network", "create", "front")
     try:

@@ -30,8 +30,8 @@ GROUP = f"/machine.slice/{SLICE}/{UNIT}"
 class Host:
     """A host with systemd, on which hyperd runs."""
 
-    def __init__(self, lab: Lab, daemon: PrivateDaemon) -> None:
-        self.lab, self.daemon = lab, daemon
+    def __init__(self, lab: Lab, daemon: PrivateDaemon, version: int) -> None:
+        self.lab, self.daemon, self.version = lab, daemon, version  # of control groups
 
     def runv(self, *words: str) -> list[str]:
         door = f"unix://{self.daemon.folder}/hyper-oci.sock"
@@ -60,6 +60,16 @@ class Host:
         lines = self.lab.ok("cat", f"/proc/{pid}/cgroup").splitlines()
         return [line.split(":", 2)[2] for line in lines]
 
+    def counted(self, group: str) -> list[str]:
+        """Memory and microseconds of a processor that the machine in there may have; [] where it is not."""
+        folders = [f"/sys/fs/cgroup/{name}{group}" for name in ("memory", "cpu")]
+        if self.lab.run("grep", "-q", "qemu", *map("/proc/{}/cmdline".format, self._processes(folders[0]))).status:
+            return []
+        return self.lab.ok("cat", f"{folders[0]}/memory.limit_in_bytes", f"{folders[1]}/cpu.cfs_quota_us").split()
+
+    def _processes(self, folder: str) -> list[str]:
+        return self.lab.run("cat", f"{folder}/cgroup.procs").out.split() or ["none"]
+
     def scopes(self) -> list[str]:
         """All that systemd has, but for its own."""
         listed = json.loads(self.lab.ok("systemctl", "list-units", "--all", "--type=scope", "--output=json"))
@@ -86,11 +96,13 @@ def host(request: pytest.FixtureRequest, kernels: Path) -> Iterator[Host]:
             pytest.skip(str(e))
         daemon.hyperd = lab.argv(*plain)
         daemon.start()
-        yield Host(lab, daemon)
+        yield Host(lab, daemon, request.param)
 
 
 def test_a_container_is_in_a_scope_while_it_is_there(host: Host) -> None:
-    done = host.create(host.bundle(f"{SLICE}:docker:one"), "one")
+    bundle = host.bundle(f"{SLICE}:docker:one")
+    bundle.linux["resources"] = {"cpu": {"quota": 50_000}}
+    done = host.create(bundle, "one")
     assert done.returncode == 0, done
     try:
         pid = json.loads(host.ok("state", "one"))["pid"]
@@ -103,8 +115,12 @@ def test_a_container_is_in_a_scope_while_it_is_there(host: Host) -> None:
             "MemoryAccounting=yes",
         }
         host.ok("start", "one")
+        before = host.counted(GROUP)
+        assert before == ([str((256 + 256) << 20), "75000"] if host.version == 1 else [])
         host.lab.ok("systemctl", "daemon-reload")
         assert json.loads(host.ok("state", "one"))["status"] == "running"
+        host.lab.ok("systemctl", "set-property", "--runtime", UNIT, "TasksMax=200")  # and all that it knows
+        assert host.counted(GROUP) == before
     finally:
         host.ok("delete", "--force", "one")
     host.lab.run("systemctl", "stop", UNIT)  # waits for whatever systemd has to do about it

@@ -9,7 +9,7 @@ import pytest
 from hypercontainer.hypervisor.base import Limits
 from hypercontainer.hypervisor.host import limits
 from hypercontainer.hypervisor.host.rundir import RunDir, VmmFile
-from hypercontainer.lib import cgroup
+from hypercontainer.lib import cgroup, proc
 
 CPU = cgroup.CGROUPS / "cpu"
 VERSION_1 = pytest.mark.skipif(os.geteuid() != 0 or not (CPU / "cpu.shares").exists(), reason="version 1, as root")
@@ -60,6 +60,44 @@ def test_a_vmm_gets_groups_for_what_is_asked_and_all_of_it_is_in_them(tmp_path: 
             known = run.load()
             assert known and cgroup.remove([Path(folder) for folder in known.cgroups])
     assert not group.exists()
+
+
+@VERSION_1
+def test_a_vmm_is_in_groups_of_somebody_elses_and_comes_back(tmp_path: Path) -> None:
+    run = RunDir(tmp_path, vmm="vmm", monitor="vmm.sock")
+    folders = cgroup.plan(limits.cgroup_name(tmp_path))
+    theirs = [cgroup.CGROUPS / name / f"theirs-{folders[0].name}" for name in cgroup.COUNTED]
+    run.save(VmmFile(boot_id="", cgroups=[str(folder) for folder in folders]))
+    cgroup.create(folders, memory=100 << 20, tasks=10)
+    for group in theirs:
+        group.mkdir()
+    stands = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    vmm = subprocess.Popen(["sh", "-c", "cat; exit"], stdin=subprocess.PIPE)  # and a child
+    with stands, vmm:
+        (tmp_path / "vmm.pid").write_text(f"{vmm.pid} {proc.start_time(vmm.pid)}\n")
+        try:
+            cgroup.put([str(stands.pid)], theirs)
+            cgroup.put([str(vmm.pid)], folders)
+            limits.enter(run, theirs)
+            limits.hold(run, Limits(cpu_quota_us=75_000))
+            for group in theirs:
+                assert {str(stands.pid), str(vmm.pid)} <= set(values(group, "cgroup.procs")[0].split())
+            assert values(theirs[0], "memory.limit_in_bytes") == [str(100 << 20)]
+            assert values(theirs[1], "pids.max") == ["10"]
+            assert values(theirs[2], "cpu.cfs_quota_us") == ["75000"]
+            cgroup.put([str(vmm.pid)], folders)  # as if who had it enter had died before it was in
+            limits.hold(run, Limits(cpu_quota_us=75_000))
+            assert str(vmm.pid) in values(theirs[0], "cgroup.procs")[0].split()
+            for _ in range(2):
+                limits.enter(run, [])
+                assert [values(group, "cgroup.procs") for group in theirs] == [[str(stands.pid)]] * len(theirs)
+        finally:
+            stands.communicate()
+            vmm.communicate()
+            known = run.load()
+            assert known and cgroup.remove([Path(folder) for folder in known.cgroups])
+            assert cgroup.remove(theirs)
+    assert known.lent == []
 
 
 def test_of_version_2_it_is_the_group_that_there_is(tmp_path: Path) -> None:

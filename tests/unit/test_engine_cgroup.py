@@ -76,6 +76,63 @@ def test_a_group_of_version_1_is_in_each_hierarchy(tmp_path: Path) -> None:
     assert [path.parent.parent.name for path in sorted(tmp_path.glob("*/a/cgroup.procs"))] == ["memory", "pids"]
 
 
+def test_a_group_of_version_2_has_what_those_above_it_can_give(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "a"):
+        folder.mkdir(exist_ok=True)
+        for name in ("cgroup.controllers", "cgroup.subtree_control"):
+            (folder / name).touch()
+    engine_cgroup.place("/a/b", 7, root=str(tmp_path))
+    assert [(each / "cgroup.subtree_control").read_text() for each in (tmp_path, tmp_path / "a")] == ["+pids"] * 2
+    assert engine_cgroup.counting("/a/b", root=str(tmp_path)) == []  # a folder that has none of them
+    for name in engine_cgroup.LIMITS:
+        (tmp_path / "a/b" / name).touch()
+    assert engine_cgroup.counting("/a/b", root=str(tmp_path)) == [f"{tmp_path}/a/b"]
+
+
+def test_a_group_of_version_1_counts_where_all_its_hierarchies_have_it(tmp_path: Path) -> None:
+    for name in ("memory", "pids", "freezer"):
+        (tmp_path / name / "a").mkdir(parents=True)
+        (tmp_path / name / "cgroup.procs").touch()
+    assert engine_cgroup.counting("/a", root=str(tmp_path)) == [f"{tmp_path}/{name}/a" for name in ("memory", "pids")]
+    (tmp_path / "pids/a").rmdir()
+    assert engine_cgroup.counting("/a", root=str(tmp_path)) == []
+    assert engine_cgroup.counting("/none", root=str(tmp_path / "none")) == []
+
+
+def test_who_is_in_a_group_keeps_it_and_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.controllers").touch()
+    engine_cgroup.place("/a", 7, root=str(tmp_path))
+    engine_cgroup.remove("/a", root=str(tmp_path))  # the folder is not empty
+    assert (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (
+            {"memory.max": "max", "pids.max": "256", "cpu.max": "75000 100000", "cpu.weight": "39"},
+            f"4 MemoryMax t {engine_cgroup.INFINITY} TasksMax t 256 CPUQuotaPerSecUSec t 750000 CPUWeight t 39",
+        ),
+        (
+            {"memory.limit_in_bytes": "4096", "cpu.cfs_quota_us": "-1", "cpu.cfs_period_us": "100000"},
+            f"2 MemoryMax t 4096 CPUQuotaPerSecUSec t {engine_cgroup.INFINITY}",
+        ),
+        ({"cpu.cfs_quota_us": "50000", "cpu.cfs_period_us": "200000"}, "1 CPUQuotaPerSecUSec t 250000"),
+    ],
+)
+def test_systemd_is_told_the_limits_of_a_scope_alone(
+    files: dict[str, str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(engine_cgroup, "_call", lambda *words: calls.append(" ".join(words)))
+    for name in ("one.scope", "one"):
+        (tmp_path / name).mkdir()
+        for file, text in files.items():
+            (tmp_path / name / file).write_text(f"{text}\n")
+        engine_cgroup.keep([str(tmp_path / name)])
+    assert calls == [f"SetUnitProperties sba(sv) one.scope true {said}"]
+
+
 def test_nothing_that_is_not_there_is_removed(tmp_path: Path) -> None:
     engine_cgroup.remove("/a", root=str(tmp_path))
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from hypercontainer.lib.cgroup import COUNTED
 from tests import zig
 from tests.vm.runv import LIMIT_S, Runv, until
 
@@ -327,6 +328,53 @@ def test_the_host_holds_a_machine_to_its_share(runv: Runv) -> None:
     assert held() == [("-1", "256")]
     runv.ok("delete", "--force", "held")
     assert held() == []
+
+
+@pytest.mark.skipif(not Path("/sys/fs/cgroup/cpu/cpu.shares").exists(), reason="cgroups of version 1")
+def test_a_machine_is_in_the_group_of_its_only_container(runv: Runv) -> None:
+    group = f"/group-{runv.hyper.folder.name}"
+
+    def value(file: str) -> str:
+        return (Path("/sys/fs/cgroup", file.partition(".")[0] + group) / file).read_text().strip()
+
+    def processes() -> list[set[str]]:
+        folders = sorted(Path("/sys/fs/cgroup").glob(f"*{group}"))
+        return [set((each / "cgroup.procs").read_text().split()) for each in folders if each.parent.name in COUNTED]
+
+    limits = {"cgroupsPath": group, "resources": {"memory": {"limit": 200 << 20}, "cpu": {"quota": 50_000}}}
+    assert runv.spawn("create", "--bundle", str(runv.bundle("sleep", "1000", linux=limits)), "one").wait(LIMIT_S) == 0
+    pid = runv.state("one")["pid"]
+    assert processes() == [{str(pid)}] * len(COUNTED)
+    runv.ok("start", "one")
+    there = processes()
+    assert len(there[0]) > 2 and there == [there[0]] * len(COUNTED)
+    wanted = (str((256 + 256) << 20), "256", "75000")
+    assert (value("memory.limit_in_bytes"), value("pids.max"), value("cpu.cfs_quota_us")) == wanted
+    runv.hyper.signal(signal.SIGKILL)
+    runv.hyper.start()
+    runv.ok("update", "--memory", "400m", "--cpu-quota", "80000", "one")
+    assert (value("memory.limit_in_bytes"), value("cpu.cfs_quota_us")) == (str((400 + 256) << 20), "105000")
+    assert processes() == there
+    runv.ok("delete", "--force", "one")
+    assert list(Path("/sys/fs/cgroup").glob(f"*{group}")) == []
+
+
+def test_a_machine_leaves_the_group_of_a_container_that_goes_before_others(runv: Runv) -> None:
+    group = f"/group-{runv.hyper.folder.name}"
+    first = runv.bundle("sleep", "1000", linux={"cgroupsPath": group})
+    assert runv.spawn("create", "--bundle", str(first), "one").wait(LIMIT_S) == 0
+    runv.ok("start", "one")
+    own = json.loads((first / "config.json").read_text())["linux"]["namespaces"]
+    network = {"type": "network", "path": f"/proc/{runv.state('one')['pid']}/ns/net"}
+    namespaces = [*(each for each in own if each["type"] != "network"), network]
+    second = runv.bundle("sleep", "1000", linux={"cgroupsPath": f"{group}-2", "namespaces": namespaces})
+    assert runv.spawn("create", "--bundle", str(second), "two").wait(LIMIT_S) == 0
+    runv.ok("start", "two")
+    runv.ok("delete", "--force", "one")
+    assert list(Path("/sys/fs/cgroup").glob(f"*{group}")) == []
+    assert runv.ok("exec", "two", "echo", "here") == "here\n"
+    runv.ok("delete", "--force", "two")
+    assert list(Path("/sys/fs/cgroup").glob(f"*{group}*")) == []
 
 
 def test_deletes_at_once_are_one(runv: Runv) -> None:

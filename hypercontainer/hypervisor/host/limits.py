@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 
 from hypercontainer.hypervisor.base import Limits
-from hypercontainer.hypervisor.host.rundir import RunDir
-from hypercontainer.lib import cgroup
+from hypercontainer.hypervisor.host.rundir import RunDir, VmmFile
+from hypercontainer.lib import cgroup, engine_cgroup, proc
 
 log = logging.getLogger(__name__)
 
@@ -42,25 +42,83 @@ def hold(run: RunDir, wanted: Limits) -> None:
     known = run.load()
     if known is None or not known.cgroups:
         return
-    folders = [Path(folder) for folder in known.cgroups]
+    own = Path(known.cgroups[0])
     asked = [
         *(["cpu"] if wanted.cpu_quota_us or wanted.cpu_shares else []),
         *(["blkio"] if wanted.io_weight else []),
     ]
-    needed = [folder for folder in cgroup.plan(folders[0].name, asked) if folder != folders[0]]
-    new = [folder for folder in needed if folder not in folders]
+    needed = [folder for folder in cgroup.plan(own.name, asked) if folder != own]
     try:
-        if new:
-            run.save(msgspec.structs.replace(known, cgroups=[*known.cgroups, *map(str, new)]))
+        known = _have(run, known, needed)
         cgroup.weigh(
-            [*folders, *new],
+            known.groups(),
             quota_us=wanted.cpu_quota_us,
             shares=wanted.cpu_shares or cgroup.USUAL_SHARES,
             io_weight=wanted.io_weight or cgroup.USUAL_IO_WEIGHT,
         )
-        cgroup.move(folders[0], needed)  # also of a hyperd before us, who may have died in between
+        # also of a hyperd before us, who may have died in between
+        cgroup.move(own, [Path(folder) for folder in known.lent] or needed)
     except OSError as e:
         log.warning("cannot hold the virtual machine in %s to its share of this host: %s", run.path, e)
+    keep(run)
+
+
+def keep(run: RunDir) -> None:
+    """Have systemd know what limits the VMM of `run` has, if it is in a group of its."""
+    known = run.load()
+    try:
+        if known and known.lent:
+            engine_cgroup.keep(known.lent)
+    except OSError as e:
+        log.warning("systemd may lift limits of the virtual machine in %s when it is reloaded: %s", run.path, e)
+
+
+def enter(run: RunDir, groups: Sequence[Path]) -> None:
+    """Have the VMM of `run`, with all that is in its groups, be in these of somebody else's, with the limits of its
+    own, which stay; (): in its own again. They are recorded before, and again is harmless. What this host lacks is
+    logged, and the VMM stays where it is limited."""
+    known = run.load()
+    if known is None or not known.cgroups or known.lent == [str(folder) for folder in groups]:
+        return
+    own = Path(known.cgroups[0])
+    try:
+        if groups:
+            cgroup.bound(groups, known.groups())
+            run.save(msgspec.structs.replace(known, lent=[str(folder) for folder in groups]))
+            cgroup.move(own, groups)
+        else:
+            known = _have(run, known, cgroup.plan(own.name, cgroup.COUNTED))
+            cgroup.put(_its(run, Path(known.lent[0])), [Path(folder) for folder in known.cgroups])
+            run.save(msgspec.structs.replace(known, lent=[]))
+    except OSError as e:
+        log.warning("cannot have the virtual machine in %s be in other control groups: %s", run.path, e)
+
+
+def _have(run: RunDir, known: VmmFile, folders: Sequence[Path]) -> VmmFile:
+    """Make groups of its own that are not there yet."""
+    if new := [str(folder) for folder in folders if str(folder) not in known.cgroups]:
+        known = msgspec.structs.replace(known, cgroups=[*known.cgroups, *new])
+        run.save(known)
+        for folder in map(Path, new):
+            folder.parent.mkdir(exist_ok=True)
+            folder.mkdir(exist_ok=True)
+    return known
+
+
+def _its(run: RunDir, group: Path) -> list[str]:
+    """Who is in there of the VMM and virtiofsd: they, who keeps them, and whoever they have started."""
+    known = [one for program in run.programs for one in run.processes(program)]
+    kept = {one.pid for one in known if proc.start_time(one.pid) == one.start_time}
+
+    def is_its(pid: int) -> bool:
+        while pid and pid not in kept:
+            pid = proc.parent(pid)
+        return bool(pid)
+
+    try:
+        return [pid for pid in (group / "cgroup.procs").read_text().split() if is_its(int(pid))]
+    except FileNotFoundError:
+        return []  # it went
 
 
 def _bytes(memory_mib: int) -> int:

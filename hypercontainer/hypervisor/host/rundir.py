@@ -25,11 +25,16 @@ MAX_SOCKET_PATH = 107  # sockaddr_un
 
 
 class VmmFile(msgspec.Struct, frozen=True, kw_only=True):
-    """vmm.json"""
+    """vmm.json. `lent`: control groups of somebody else's, who removes them; it is in those, and in its own no more."""
 
     version: int = 1
     boot_id: str
     cgroups: list[str]
+    lent: list[str] = []
+
+    def groups(self) -> list[Path]:
+        """All that limit it."""
+        return [Path(folder) for folder in (*self.cgroups, *self.lent)]
 
 
 class RunDir:

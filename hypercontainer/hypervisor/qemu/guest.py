@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -157,12 +157,17 @@ class QemuGuest:
 
     async def resize(self, vcpus: int, memory_mib: int) -> Size:
         known = self._run.load()
-        folders = [Path(folder) for folder in known.cgroups] if known else []
+        folders = known.groups() if known else []
         emulated = self._record.accelerator == "tcg"
-        return await resize.resize(self._monitor, folders, vcpus=vcpus, memory_mib=memory_mib, emulated=emulated)
+        size = await resize.resize(self._monitor, folders, vcpus=vcpus, memory_mib=memory_mib, emulated=emulated)
+        await in_thread(host_limits.keep, self._run)
+        return size
 
     async def limit(self, limits: Limits) -> None:
         await in_thread(host_limits.hold, self._run, limits)
+
+    async def enter(self, groups: Sequence[Path]) -> None:
+        await in_thread(host_limits.enter, self._run, groups)
 
     async def pause(self) -> None:
         await self._monitor.execute("stop")
@@ -255,6 +260,6 @@ def why_ended(run: RunDir, reason: str = "", share: str = "") -> str:
         reason=reason,
         console=text(run.read_tail(CONSOLE, CAUSE_BYTES)),
         log=text(run.read_tail("qemu.log", CAUSE_BYTES)),
-        out_of_memory=cgroup.out_of_memory([Path(folder) for folder in known.cgroups] if known else []),
+        out_of_memory=cgroup.out_of_memory(known.groups() if known else []),
         share=share,
     )
