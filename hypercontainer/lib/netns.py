@@ -3,6 +3,8 @@
 import ctypes
 import fcntl
 import os
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from hypercontainer.lib.tasks import in_thread
 
 CLONE_NEWNET = 0x40000000
 NS_GET_NSTYPE = 0xB703
+SIOCSIFFLAGS, IFF_UP = 0x8914, 0x1
 
 T = TypeVar("T")
 
@@ -38,6 +41,29 @@ def opened(path: str) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def make(place: Path) -> None:
+    """Have a new network namespace at `place`, an absolute path, in which only the loopback is, and is up. It is there
+    until `let_go`; after a failure too."""
+
+    def unshared() -> None:
+        if _libc().unshare(CLONE_NEWNET):
+            raise _failed()
+        hold("/proc/thread-self/ns/net", place)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as s:
+            fcntl.ioctl(s, SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", IFF_UP))
+
+    _in_new_thread(unshared)
+
+
+def is_at(place: Path) -> bool:
+    """Whether a network namespace is held there."""
+    try:
+        with opened(str(place)):
+            return True
+    except (NotFound, InvalidInput):
+        return False
 
 
 def hold(path: str, place: Path) -> None:
@@ -72,25 +98,40 @@ def is_ours(fd: int) -> bool:
 
 def inside(fd: int, function: Callable[[], T]) -> T:
     """What `function` returns in that namespace; waited for. Its thread is a new one, and ends in there."""
-    libc = ctypes.CDLL(None, use_errno=True)
+
+    def entered() -> T:
+        if _libc().setns(fd, CLONE_NEWNET):
+            raise _failed()
+        return function()
+
+    return _in_new_thread(entered)
+
+
+def _in_new_thread(function: Callable[[], T]) -> T:
     results: list[T] = []
     failures: list[BaseException] = []
 
-    def enter() -> None:
+    def run() -> None:
         try:
-            if libc.setns(fd, CLONE_NEWNET):
-                errno = ctypes.get_errno()
-                raise OSError(errno, os.strerror(errno))
             results.append(function())
         except BaseException as e:
             failures.append(e)
 
-    thread = threading.Thread(target=enter, name="netns")
+    thread = threading.Thread(target=run, name="netns")
     thread.start()
     thread.join()
     for failure in failures:
         raise failure
     return results[0]
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _failed() -> OSError:
+    errno = ctypes.get_errno()
+    return OSError(errno, os.strerror(errno))
 
 
 async def within(fd: int, function: Callable[[], T]) -> T:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hypercontainer.errors import HyperError, TimedOut
+from hypercontainer.lib.tasks import all_of
 
 Argv = Sequence[str | os.PathLike[str]]
 TAIL = 2000  # characters of stderr that an error carries
+PIECE = 1 << 16
 
 
 class CommandFailed(HyperError):
@@ -39,11 +41,13 @@ async def run(
     cwd: Path | None = None,
     pass_fds: Sequence[int] = (),
     log: int | None = None,
+    most: int = 0,
 ) -> Result:
     """Run `argv` to its end, never through a shell, and return what it wrote; with `log`, a descriptor, it goes there.
 
     Raises CommandFailed for a status other than 0 (unless `check` is off), TimedOut after `timeout_s` seconds
-    with the command killed, FileNotFoundError as CommandFailed 127.
+    with the command killed, FileNotFoundError as CommandFailed 127. `most`, of a program whose output nobody knows:
+    HyperError, and it is killed, when its stdout has more bytes; of stderr the end is returned.
     """
     try:
         process = await asyncio.create_subprocess_exec(
@@ -60,7 +64,7 @@ async def run(
         raise CommandFailed(argv, 127, f"{argv[0]} is not installed") from e
     try:
         async with asyncio.timeout(timeout_s):
-            out, err = await process.communicate(stdin)
+            out, err = await (_bounded(process, argv, stdin, most) if most else process.communicate(stdin))
     except BaseException as e:
         if process.returncode is None:
             with suppress(ProcessLookupError):  # it has ended, which the loop is about to hear
@@ -74,6 +78,41 @@ async def run(
     if check and status:
         raise CommandFailed(argv, status, (err or b"").decode(errors="replace"))
     return Result(status, out or b"", err or b"")
+
+
+async def _bounded(
+    process: asyncio.subprocess.Process, argv: Argv, stdin: bytes | None, most: int
+) -> tuple[bytes, bytes]:
+    assert process.stdout and process.stderr  # noqa: S101  there is no log
+    out, err, (stdout, stderr) = bytearray(), bytearray(), (process.stdout, process.stderr)
+
+    async def feed() -> None:
+        if process.stdin:
+            with suppress(BrokenPipeError, ConnectionResetError):  # it need not read what it is told
+                process.stdin.write(stdin or b"")
+                await process.stdin.drain()
+            process.stdin.close()
+            with suppress(BrokenPipeError, ConnectionResetError):
+                await process.stdin.wait_closed()
+
+    async def take() -> None:
+        while piece := await stdout.read(PIECE):
+            if len(out) <= most:
+                out.extend(piece)
+            if len(out) > most:  # what is on its way is read, and nobody has it
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+    async def listen() -> None:
+        while piece := await stderr.read(PIECE):
+            err.extend(piece)
+            del err[:-TAIL]
+
+    await all_of(feed(), take(), listen())
+    await process.wait()
+    if len(out) > most:
+        raise HyperError(f"{argv[0]} wrote more than {most} bytes")
+    return bytes(out), bytes(err)
 
 
 def start_time(pid: int) -> int | None:

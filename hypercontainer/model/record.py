@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from signal import SIGKILL, SIGTERM
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -228,6 +228,32 @@ class NetworkRecord(Record, kw_only=True):
     internal: bool = False  # nothing leads out of it
     labels: dict[str, str] = {}
     options: dict[str, str] = {}  # docker's, as they were given
+    created_ns: int
+
+
+class ChainRecord(Record, kw_only=True):
+    """A network that plugins of CNI make, one after the other."""
+
+    name: str
+    source: str  # the file that it is of
+    cni_version: str  # that its plugins are spoken to in
+    plugins: list[dict[str, Any]]  # the configuration of each
+    disable_check: bool = False
+    disable_gc: bool = False
+
+
+class AttachmentRecord(Record, kw_only=True):
+    """What plugins of CNI have made for a pod, or are about to: all that they are to be told again when it goes."""
+
+    version: int
+    id: str  # of the pod
+    netns: str  # path of its network namespace
+    interface: str  # how that is called which the chain makes in there
+    chain: ChainRecord
+    arguments: dict[str, str] = {}  # CNI_ARGS
+    capabilities: dict[str, Any] = {}  # what each plugin gets that asks for it
+    result: dict[str, Any] | None = None  # that of the last plugin which has said one
+    connected: bool = False  # that was the last one of the chain
     created_ns: int
 
 

@@ -135,6 +135,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     subnet6: str = "fd68:7970:6572::/64"
     # of networks that are made without saying which; what this host uses already is passed over
     address_pools: list[AddressPool] = msgspec.field(default_factory=lambda: list(ADDRESS_POOLS))
+    cni_conf_dir: str = "/etc/cni/net.d"  # networks of Kubernetes' pods: the first file by name counts
+    # plugins that those name: Kubernetes' usual place, and Debian's
+    cni_bin_dirs: list[str] = msgspec.field(default_factory=lambda: ["/opt/cni/bin", "/usr/lib/cni"])
     log_max_mib: int = 10  # of one container's log file
     log_files: int = 5
     uid_base: int = 1_900_000_000  # VMMs run as users from here on: 131,073 of them, nobody else's

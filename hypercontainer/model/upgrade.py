@@ -284,6 +284,7 @@ POD: Steps = (_pod_2, *_LATER_PODS)  # pods/*/pod.json
 EXEC: Steps = ()  # pods/*/*/execs/*.json
 CHECKPOINT: Steps = (_checkpoint_2, *(within("pod", step) for step in _LATER_PODS))  # checkpoints/*/*/checkpoint.json
 NETWORK: Steps = (_network_2,)  # networks/*.json
+ATTACHMENT: Steps = ()  # cni/*.json
 IMAGES: Steps = (_images_2,)  # images/index.json
 VOLUME: Steps = (_volume_2, _volume_3)  # volumes/*/volume.json
 KERNEL: Steps = ()  # kernels/*/bundle.json

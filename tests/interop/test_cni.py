@@ -223,7 +223,8 @@ class Machine:
 
 
 @contextmanager
-def machine(runv: Runv, given: str) -> Iterator[Machine]:
+def machine(runv: Runv, place: str) -> Iterator[Machine]:
+    """One in the network namespace at `place`."""
     bundle = runv.bundle("httpd", "-f", "-p", "80", "-h", "/www")
     rootfs = bundle / "rootfs"
     (rootfs / "www").mkdir()
@@ -233,7 +234,7 @@ def machine(runv: Runv, given: str) -> Iterator[Machine]:
     others = [each for each in config["linux"]["namespaces"] if each["type"] != "network"]
     for held in config["process"]["capabilities"].values():
         held.append("CAP_NET_RAW")  # for ping
-    config["linux"]["namespaces"] = [*others, {"type": "network", "path": f"/run/netns/{given}"}]
+    config["linux"]["namespaces"] = [*others, {"type": "network", "path": place}]
     (bundle / "config.json").write_text(json.dumps(config))
     assert runv.spawn("create", "--bundle", str(bundle), NAME).wait(LIMIT_S) == 0  # who keeps its pipes open
     runv.ok("start", NAME)
@@ -295,7 +296,7 @@ def test_what_plugins_made_is_the_machines(place: Place, runv: Runv, name: str) 
         for line in row.lines:
             output("ip", *line.split())
     before = facts(lambda *words: outer(place.given, *words))
-    with machine(runv, place.given) as run:
+    with machine(runv, f"/run/netns/{place.given}") as run:
         assert facts(run.ip) == before
         for address in row.world:
             assert "1 packets received" in run("ping", "-c", "1", "-W", "30", address), address
@@ -305,8 +306,8 @@ def test_what_plugins_made_is_the_machines(place: Place, runv: Runv, name: str) 
     place.call("DEL", row.chains)
 
 
-def page(outside: str, address: str) -> str:
+def page(outside: str, address: str, port: int = 80) -> str:
     """What the container's web server says to who is outside."""
-    with inside(outside), closing(http.client.HTTPConnection(address, 80, timeout=LIMIT_S)) as server:
+    with inside(outside), closing(http.client.HTTPConnection(address, port, timeout=LIMIT_S)) as server:
         server.request("GET", "/")
         return server.getresponse().read().decode()

@@ -63,10 +63,13 @@ from hypercontainer.images import (
 )
 from hypercontainer.images.index import Index
 from hypercontainer.kernel.bundle import BundleFile
-from hypercontainer.lib import document, fastjson
+from hypercontainer.lib import document, fastjson, proc
 from hypercontainer.model import stream
 from hypercontainer.model.kube import KubePod
 from hypercontainer.network import answers
+from hypercontainer.network.cni import config as cni_config
+from hypercontainer.network.cni import plugin as cni_plugin
+from hypercontainer.network.cni import result as cni_result
 from hypercontainer.sandbox import archive as sandbox_archive
 from hypercontainer.sandbox import log as logs
 from hypercontainer.sandbox import resolver
@@ -176,6 +179,32 @@ def archive(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         pieces = (data[at : at + compression.PIECE] for at in range(0, len(data), compression.PIECE))
         layout.read(spool.unpack(Path(folder), compression.plain(pieces), lambda *_: None))
+
+
+def of_cni(data: bytes) -> None:
+    """A network, what a plugin says of it, and why it does not."""
+    config, result = cni_config.parse, cni_result.parse
+    each(
+        lambda text: config(text, Path("/nosuch/a.conflist")).chain({}),
+        lambda text: config(text, Path("/nosuch/a.conf")),
+        lambda text: result(text, "it")[1].addresses("eth0"),
+        lambda text: result(text, "it")[1].resolver(),
+        lambda text: str(cni_plugin.failure("it", proc.Result(1, text, text))),
+    )(data)
+
+
+def cni_bombs() -> Mapping[str, bytes]:
+    def many(begin: bytes, one: bytes) -> bytes:
+        return begin + one * 100_000 + one.rstrip(b",") + b"]}"
+
+    return {
+        **bombs.jsons(),
+        "plugins": many(b'{"name":"a","cniVersion":"1.0.0","plugins":[', b'{"type":"x"},'),
+        "versions": many(b'{"name":"a","plugins":[{"type":"x"}],"cniVersions":[', b'"1.0.0",'),
+        "addresses": many(b'{"ips":[', b'{"address":"fd00::1/64"},'),
+        "a long address": b'{"ips":[{"address":"' + b"1" * 900_000 + b'"}]}',
+        "words": b'{"code":7,"msg":"' + b"x " * 400_000 + b'"}',
+    }
 
 
 def whole_question(data: bytes) -> None:
@@ -362,6 +391,9 @@ READERS: dict[str, Reader] = {
         UNPACKED,
     ),
     "questions for names": Reader(("network.answers", "network.nameserver"), question, bombs.questions),
+    "networks and plugins of CNI": Reader(
+        ("network.cni.config", "network.cni.plugin", "network.cni.result"), of_cni, cni_bombs
+    ),
     "questions for an engine": Reader(("sandbox.resolver",), whole_question, bombs.questions),
     "Dockerfiles": Reader(("engine.build.dockerfile", "hyperd.docker.build"), dockerfiles, dockerfile_bombs),
     "contexts of builds": Reader(("engine.build.context", "engine.build.copy"), contexts, context_bombs, UNPACKED),

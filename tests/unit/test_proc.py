@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hypercontainer.errors import HyperError
 from hypercontainer.lib import proc
 
 SETTLED = 10  # turns of the loop in which whoever waits for a command has heard that nobody does so any more
@@ -27,3 +28,12 @@ async def test_one_that_ends_while_it_is_given_up_is_no_error(turns: int, tmp_pa
         os.sched_yield()  # the loop stands still meanwhile
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_output_is_bounded_where_that_is_asked_for() -> None:
+    said = await proc.run(["sh", "-c", "cat; echo oh >&2"], stdin=b"x" * 100_000, timeout_s=60, most=100_000)
+    assert (len(said.stdout), said.stderr) == (100_000, b"oh\n")
+    with pytest.raises(HyperError, match="sh wrote more than 1000 bytes"):
+        await proc.run(["sh", "-c", "yes"], timeout_s=60, most=1000)
+    said = await proc.run(["sh", "-c", "yes | head -c 1000000 >&2"], stdin=b"y" * 1_000_000, timeout_s=60, most=1)
+    assert (said.stdout, len(said.stderr)) == (b"", proc.TAIL)  # and nobody has read what it was told
