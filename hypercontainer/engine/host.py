@@ -30,6 +30,7 @@ from hypercontainer.model.settings import Settings
 from hypercontainer.model.spec import DEFAULT
 from hypercontainer.network import ipam, pools
 from hypercontainer.network.bridge_network import BridgeNetwork
+from hypercontainer.network.cni.pods import PodNetworks
 from hypercontainer.network.nameserver import Nameserver
 from hypercontainer.network.store import Kind, NetworkStore
 from hypercontainer.sandbox import size
@@ -56,6 +57,8 @@ class Host:
         self.volumes = VolumeStore(root / "volumes")
         self.networks = NetworkStore(root / "networks", settings, bridges or self._bridge)
         self.mounted = MountedVolumes(self.volumes)
+        plugins = [Path(folder) for folder in settings.cni_bin_dirs]
+        self.pod_networks = PodNetworks(root, Path(settings.run), Path(settings.cni_conf_dir), plugins)
         self.site = Site(
             limits=_limits(settings, keep=settings.share_keep and times.proved()),
             hypervisor=hypervisor or registry.load(settings.hypervisor),

@@ -1,23 +1,26 @@
 """The use cases of pods of a kubelet. model.api.Kube says what each promises."""
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
 from typing import TypeVar
 
 import msgspec
 
 from hypercontainer.engine import create, execs, resolve, update
 from hypercontainer.engine.supervisor import Supervisor
-from hypercontainer.errors import AlreadyExists, GuestError, InvalidInput, NotFound, WrongState
+from hypercontainer.errors import AlreadyExists, GuestError, HyperError, InvalidInput, NotFound, WrongState
 from hypercontainer.lib import files
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.bundle import BundleUsage
 from hypercontainer.model.container import Resources
 from hypercontainer.model.kube import KubeContainer, KubeContainerState, KubeMount, KubePod, KubePodState
+from hypercontainer.model.pod_network import Asked
 from hypercontainer.model.record import ContainerRecord, CriSinkRecord, PodRecord
-from hypercontainer.model.spec import ContainerSpec, ExecSpec, PodSpec
+from hypercontainer.model.spec import ContainerSpec, Dns, ExecSpec, PodSpec
 from hypercontainer.model.state import Verb
 from hypercontainer.sandbox import loopback, rootfs, stats
 from hypercontainer.sandbox.attach import AttachSession
@@ -25,6 +28,8 @@ from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.exec import ExecSession
 from hypercontainer.sandbox.locked import LockedPod
 from hypercontainer.sandbox.pod import Pod
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -54,6 +59,7 @@ class Kube:
         self.supervisor.add(pod)
         try:
             async with pod.locked() as locked:
+                await self._connect(record)
                 await locked.boot(self._trace())
                 record.provisional = False
                 locked.machine.save()
@@ -77,9 +83,44 @@ class Kube:
         words = f"cannot run pod {wanted}, attempt {wanted.attempt}: it is {state}, as {pod.record.id}"
         raise AlreadyExists(words, "pod", str(wanted), pod.record.id)
 
+    async def _connect(self, record: PodRecord) -> None:
+        """Have the network of CNI make its interfaces, in a namespace that its machine takes the place of."""
+        assert record.kube  # noqa: S101  of this owner
+        kube, spec = record.kube, record.spec
+        asked = Asked(
+            id=record.id,
+            name=kube.name,
+            namespace=kube.namespace,
+            uid=kube.uid,
+            annotations=kube.annotations,
+            ports=kube.ports,
+            dns=spec.dns,
+        )
+        attached = await self.host.pod_networks.attach(asked)
+        record.netns = attached.netns
+        if attached.dns and spec.dns == Dns():
+            record.spec = msgspec.structs.replace(spec, dns=attached.dns)
+
     async def _discard(self, pod: Pod) -> None:
         async with pod.locked() as locked:
             await self.supervisor.discard(locked)
+        try:
+            await self.host.pod_networks.detach(pod.record.id)
+        except HyperError as e:  # the next hyperd tries it again; whoever waits is told the first failure
+            log.warning("pod %s: %s", pod.record.id, e)
+
+    async def network(self) -> None:
+        await self.host.pod_networks.status()
+
+    async def recover(self) -> None:
+        """After a restart of ours: what networks have of pods that are gone, or stopped, goes."""
+        for complaint in await self.host.pod_networks.sweep(self._connected):
+            log.error("%s", complaint)
+
+    def _connected(self) -> list[str]:
+        """Those whose machines may run; one that cannot be read is not known to be stopped."""
+        running = [pod.record.id for pod in self._pods() if _ready(pod)]
+        return [*running, *(unread.id for unread in self.host.index.unread)]
 
     async def stop(self, pod: str) -> None:
         found = self._pod(pod)
@@ -87,6 +128,7 @@ class Kube:
         async with found.locked() as locked:
             await self.supervisor.pay(locked)
             await locked.power_off()
+        await self.host.pod_networks.detach(found.record.id)
 
     async def remove(self, pod: str) -> None:
         found = self._pod(pod)
@@ -94,9 +136,13 @@ class Kube:
             await asyncio.gather(*(found.kill(each, obey_s=REMOVE_S) for each in list(found.containers.values())))
             async with found.locked() as locked:
                 if found.removed:
-                    return None
-                if not any(each.alive for each in found.containers.values()):
-                    return await self.supervisor.empty(locked, volumes=True)
+                    return
+                if any(each.alive for each in found.containers.values()):
+                    continue
+                await locked.power_off()
+                await self.host.pod_networks.detach(found.record.id)  # before nobody knows of it any more
+                await self.supervisor.empty(locked, volumes=True)
+                return
 
     async def list(self) -> Sequence[KubePodState]:
         return [_pod_state(pod) for pod in self._pods() if not pod.record.provisional]
@@ -262,8 +308,12 @@ def _one(what: str, id: str, there: dict[str, T]) -> T:
     return there[found[0]]
 
 
+def _ready(pod: Pod) -> bool:
+    return pod.machine.vm is not None or bool(pod.machine.unreached)
+
+
 def _check_ready(pod: Pod, verb: str) -> None:
-    if pod.removed or (pod.machine.vm is None and not pod.machine.unreached):
+    if pod.removed or not _ready(pod):
         raise WrongState(verb, pod.record.id, "removing" if pod.removed else "not ready", "its machine has ended")
 
 
@@ -277,13 +327,14 @@ def _same_container(id: str, there: KubeContainer, wanted: KubeContainer) -> str
 def _pod_state(pod: Pod) -> KubePodState:
     record = pod.record
     assert record.kube  # noqa: S101  of this owner
+    addresses = [address.partition("/")[0] for nic in record.nics for address in nic.addresses]
     return KubePodState(
         id=record.id,
         pod=record.kube,
-        ready=pod.machine.vm is not None or bool(pod.machine.unreached),
+        ready=_ready(pod),
         created_ns=record.created_ns,
         share_pid=record.spec.share_pid,
-        addresses=[address.partition("/")[0] for nic in record.nics for address in nic.addresses],
+        addresses=[address for address in addresses if not ip_address(address).is_link_local],
     )
 
 

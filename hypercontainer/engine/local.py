@@ -57,6 +57,8 @@ class LocalEngine:
 
     async def open(self) -> None:
         await recover.recover(self.supervisor)
+        if self.host.settings.cri_socket:
+            await self.kube.recover()
         self.snapshots.refer_images()
         await asyncio.to_thread(self.host.kernels.sweep)
         self.factory.prepare()

@@ -446,8 +446,12 @@ class Kube(Protocol):
         """Boot a pod without containers; its id. The size in `spec` is what those may use in all, 0 as usual.
         AlreadyExists unless it was made for the very same request; on failure nothing is left."""
 
+    async def network(self) -> None:
+        """NotFound, or another HyperError, while pods cannot be connected to a network."""
+
     async def stop(self, pod: str) -> None:
-        """Kill what runs in it, and end its machine. It can be looked at until it is removed."""
+        """Kill what runs in it, end its machine and take it off its network. It can be looked at until it is
+        removed."""
 
     async def remove(self, pod: str) -> None:
         """All that there is of it, whatever runs."""

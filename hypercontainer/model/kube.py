@@ -3,6 +3,7 @@
 from typing import Literal
 
 from hypercontainer.model.container import Resources, Value
+from hypercontainer.model.pod_network import HostPort
 
 ContainerState = Literal["created", "running", "exited"]
 
@@ -19,6 +20,7 @@ class KubePod(Value, frozen=True, kw_only=True):
     handler: str = ""  # of its RuntimeClass
     logs: str = ""  # the folder of its containers' logs
     sysctls: dict[str, str] = {}  # of each container in it
+    ports: list[HostPort] = []  # of this host that lead to it
     request: str  # digest of what asked for it: the same again is no second one
 
     @property

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from hypercontainer.testing.daemon import PrivateDaemon, Result, Value, private_daemon
+from hypercontainer.testing.daemon import PrivateDaemon, Result, Value, free_subnet, private_daemon
 from tests.interop.clients import CLIENTS
 
+PLUGINS = Path("/usr/lib/cni")
 CRICTL = CLIENTS / "crictl/crictl"
 LIMIT_S = 600.0
 CONTAINER, NODE = 1, 2  # whose a namespace is
@@ -22,6 +23,7 @@ pytestmark = [
     pytest.mark.interop,
     pytest.mark.docker,
     pytest.mark.vm,
+    pytest.mark.skipif(not PLUGINS.exists(), reason="needs the package containernetworking-plugins"),
     pytest.mark.skipif(not CRICTL.exists(), reason="there is no crictl: run `make interop`"),
 ]
 
@@ -84,8 +86,19 @@ class Kubelet:
 
 @pytest.fixture(scope="module")
 def frakti(kernels: Path, busybox_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateDaemon]:
-    socket = tmp_path_factory.mktemp("cri") / "c.sock"
-    settings: dict[str, Value] = {"accelerator": "tcg", "memory_mib": 256, "cri_socket": str(socket), "pool": []}
+    folder = tmp_path_factory.mktemp("cri")
+    (folder / "conf").mkdir()
+    ipam = {"type": "host-local", "dataDir": str(folder / "ipam"), "ranges": [[{"subnet": free_subnet()}]]}
+    network = {"cniVersion": "1.0.0", "name": folder.name, "plugins": [{"type": "ptp", "ipam": ipam}]}
+    (folder / "conf/10-pods.conflist").write_text(json.dumps(network))
+    settings: dict[str, Value] = {
+        "accelerator": "tcg",
+        "memory_mib": 256,
+        "cri_socket": str(folder / "c.sock"),
+        "cni_conf_dir": str(folder / "conf"),
+        "cni_bin_dirs": [str(PLUGINS)],
+        "pool": [],
+    }
     with private_daemon(kernels, settings) as daemon:
         loaded = daemon.ctl("load", "-i", str(busybox_archive))
         assert loaded.status == 0, loaded.err
@@ -105,7 +118,8 @@ def kubelet(frakti: PrivateDaemon, tmp_path: Path) -> Iterator[Kubelet]:
 def test_what_it_is(kubelet: Kubelet) -> None:
     assert "RuntimeName:  frakti" in kubelet.ok("version")
     info = json.loads(kubelet.ok("info"))
-    assert {each["type"]: each["status"] for each in info["status"]["conditions"]}["RuntimeReady"]
+    conditions = {each["type"]: each["status"] for each in info["status"]["conditions"]}
+    assert conditions == {"RuntimeReady": True, "NetworkReady": True}
     assert info["hyperd"]["Isolation"]["Level"] == "emulated"
 
 
@@ -154,6 +168,23 @@ def test_a_pod_from_its_start_to_its_end(kubelet: Kubelet, tmp_path: Path) -> No
     assert kubelet.ok("pods", "-q") == ""
 
 
+def test_its_network(kubelet: Kubelet) -> None:
+    pod = kubelet.pod()
+    one = kubelet.made(pod, "one", "httpd", "-f", "-p", "8080", "-h", "/www")
+    two = kubelet.made(pod, "two", *WAITS)
+    kubelet.ok("start", one)
+    kubelet.ok("start", two)
+    address = json.loads(kubelet.ok("inspectp", pod))["status"]["network"]["ip"]
+    assert address in kubelet.ok("exec", "-s", two, "ip", "address", "show", "eth0")
+    served = kubelet.ok("exec", "-s", two, "wget", "-q", "-O", "-", "http://127.0.0.1:8080/")  # of the same pod
+    fetched = subprocess.run(
+        ["busybox", "wget", "-q", "-O", "-", f"http://{address}:8080/"], capture_output=True, timeout=LIMIT_S
+    )
+    assert fetched.stdout.decode().strip() == served != ""
+    kubelet.ok("stopp", pod)
+    assert list(Path(str(kubelet.hyper.settings["run"]), "cni").iterdir()) == []
+
+
 def test_an_exec_that_takes_too_long_is_ended(kubelet: Kubelet) -> None:
     one = kubelet.made(kubelet.pod(), "one", *WAITS)
     kubelet.ok("start", one)
@@ -177,7 +208,7 @@ def test_what_it_uses(kubelet: Kubelet) -> None:
     [found] = json.loads(kubelet.ok("stats", "-o", "json"))["stats"]
     assert found["attributes"]["id"] == one and int(found["memory"]["workingSetBytes"]["value"]) > 0
     [whole] = json.loads(kubelet.ok("statsp", "-o", "json"))["stats"]
-    assert whole["attributes"]["id"] == pod and int(whole["linux"]["process"]["processCount"]["value"]) >= 2
+    assert whole["attributes"]["id"] == pod and int(whole["linux"]["process"]["processCount"]["value"]) > 0
     assert [each["attributes"]["id"] for each in whole["linux"]["containers"]] == [one]
 
 

@@ -13,6 +13,7 @@ from hypercontainer.hyperd.cri.status import HANDLERS
 from hypercontainer.lib import clock
 from hypercontainer.model.api import Engine
 from hypercontainer.model.kube import KubePod, KubePodState
+from hypercontainer.model.pod_network import HostPort
 from hypercontainer.model.spec import NONE, Dns, EndpointSpec, PodSpec
 
 STATE = {True: pb.SANDBOX_READY, False: pb.SANDBOX_NOTREADY}
@@ -77,9 +78,6 @@ def wanted(request: pb.RunPodSandboxRequest) -> tuple[KubePod, PodSpec]:
     security = linux.security_context
     check_namespaces(security.namespace_options, "pod")
     check_selinux(security.selinux_options)
-    for port in config.port_mappings:
-        if port.host_port:
-            raise InvalidInput(f"cannot give the pod port {port.host_port} of this host: hostPort is not there yet")
     pod = KubePod(
         name=metadata.name,
         uid=metadata.uid,
@@ -90,9 +88,17 @@ def wanted(request: pb.RunPodSandboxRequest) -> tuple[KubePod, PodSpec]:
         handler=request.runtime_handler,
         logs=config.log_directory,
         sysctls=dict(linux.sysctls),
+        ports=[_port(port) for port in config.port_mappings if port.host_port],
         request=digest(request),
     )
     return pod, _spec(config)
+
+
+def _port(port: pb.PortMapping) -> HostPort:
+    for number in (port.host_port, port.container_port):
+        if not 0 < number < 65536:
+            raise InvalidInput(f"cannot map port {port.host_port} to {port.container_port}: ports are 1 to 65535")
+    return HostPort(port.host_port, port.container_port, pb.Protocol.Name(port.protocol).lower(), port.host_ip)
 
 
 def _spec(config: pb.PodSandboxConfig) -> PodSpec:

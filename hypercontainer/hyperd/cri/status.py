@@ -12,7 +12,6 @@ from hypercontainer.model.api import Engine
 KUBE_API, CRI_API = "0.1.0", "v1"  # the first has said nothing since CRI was new, and kubelets look for it
 NAME = "frakti"
 HANDLERS = ("", "hyper")  # of RuntimeClasses; "": a pod's that has none
-NO_NETWORK = "pods have no interface but lo: nothing gives them a network of CNI yet"
 
 
 class Status:
@@ -34,11 +33,9 @@ class Status:
         )
 
     async def status(self, request: pb.StatusRequest) -> pb.StatusResponse:
-        ready, network = await self._ready(), pb.RuntimeCondition(type="NetworkReady", status=False)
-        network.reason, network.message = "NoPodNetwork", NO_NETWORK
         none = pb.RuntimeHandlerFeatures(recursive_read_only_mounts=False, user_namespaces=False)
         return pb.StatusResponse(
-            status=pb.RuntimeStatus(conditions=[ready, network]),
+            status=pb.RuntimeStatus(conditions=[await self._ready(), await self._network()]),
             runtime_handlers=[pb.RuntimeHandler(name=name, features=none) for name in HANDLERS],
             features=pb.RuntimeFeatures(supplemental_groups_policy=False),
             info={"hyperd": await self._info()} if request.verbose else {},
@@ -50,6 +47,14 @@ class Status:
         except HyperError as e:
             return pb.RuntimeCondition(type="RuntimeReady", status=False, reason="EngineNotReady", message=str(e))
         return pb.RuntimeCondition(type="RuntimeReady", status=True)
+
+    async def _network(self) -> pb.RuntimeCondition:
+        try:
+            await self._engine.kube.network()
+        except HyperError as e:
+            reason = "NetworkPluginNotReady"  # which kubelets know
+            return pb.RuntimeCondition(type="NetworkReady", status=False, reason=reason, message=str(e))
+        return pb.RuntimeCondition(type="NetworkReady", status=True)
 
     async def _info(self) -> str:
         """With what isolates pods from each other, and why that."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hypercontainer.errors import HyperError
+from hypercontainer.errors import HyperError, reason
 from hypercontainer.model.record import AttachmentRecord, ChainRecord
 from hypercontainer.network.cni import result
 from hypercontainer.network.cni.config import SPOKEN
@@ -27,7 +27,7 @@ async def add(plugins: Plugins, record: AttachmentRecord, save: Callable[[], Non
         try:
             record.result, _ = result.parse(said, "its result")
         except HyperError as e:
-            raise HyperError(f"cannot {doing}: CNI plugin {kind}: {e}") from e
+            raise HyperError(f"cannot {doing}: CNI plugin {kind}: {reason(e)}") from e
         save()
 
 

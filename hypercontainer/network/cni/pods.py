@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from hypercontainer.errors import HyperError, InvalidInput, NotFound, WrongState
+from hypercontainer.errors import HyperError, InvalidInput, NotFound, WrongState, reason
 from hypercontainer.lib import clock, files, netns
 from hypercontainer.lib.tasks import in_thread, uninterrupted
 from hypercontainer.model.pod_network import Asked, Attached
@@ -181,7 +181,7 @@ def _attached(record: AttachmentRecord) -> Attached:
         _, said = result.parse(msgspec.json.encode(record.result), what)
         addresses = said.addresses(record.interface)
     except InvalidInput as e:
-        raise HyperError(f"cannot use {what}: {e}") from e
+        raise HyperError(f"cannot use {what}: {reason(e)}") from e
     if not addresses:
         raise HyperError(f"cannot use {what}: there is no address of {record.interface} in it")
     return Attached(record.netns, record.chain.name, addresses, said.resolver())

@@ -10,6 +10,7 @@ from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import AlreadyExists, GuestError, InUse, InvalidInput, NotFound, WrongState
 from hypercontainer.model.container import Resources
 from hypercontainer.model.kube import KubeContainer, KubePod
+from hypercontainer.model.pod_network import HostPort
 from hypercontainer.model.spec import NONE, ContainerSpec, EndpointSpec, ExecSpec, PodSpec
 from tests.unit.engine.test_recovery import forsake
 from tests.unit.engine.world import World
@@ -241,6 +242,40 @@ async def test_what_was_half_made_is_gone(engine: LocalEngine, world: World) -> 
     await forsake(engine)
     again = await world.engine()
     assert await again.kube.list() == []
+    world.check_nothing_left()
+
+
+async def test_it_is_in_a_network_from_its_start_to_its_stop(engine: LocalEngine, world: World) -> None:
+    pod = await run(engine, ports=[HostPort(8080, 80)])
+    [asked] = world.pod_networks.asked
+    assert (asked.id, asked.name, asked.namespace, asked.uid) == (pod, "web", "default", "u1")
+    assert asked.ports == [HostPort(8080, 80)] and world.pod_networks.connected == {pod}
+    dns = engine.supervisor.pods[pod].record.spec.dns  # which its kubelet has not said
+    assert (dns.nameservers, dns.search) == (["10.1.0.1"], ["pods"])
+    await engine.kube.stop(pod)
+    assert world.pod_networks.connected == set()
+    await engine.kube.remove(pod)
+
+
+async def test_without_a_network_there_is_no_pod(engine: LocalEngine, world: World) -> None:
+    await engine.kube.network()
+    world.pod_networks.refuses = "in /etc/cni/net.d"
+    for call in (engine.kube.network(), run(engine)):
+        with pytest.raises(NotFound):
+            await call
+    assert await engine.kube.list() == []
+    world.check_nothing_left()
+
+
+async def test_networks_forget_pods_that_are_gone(engine: LocalEngine, world: World) -> None:
+    stays, goes = await run(engine), await run(engine, name="other")
+    record = engine.supervisor.pods[goes].record
+    record.provisional = True
+    engine.supervisor.save(record)
+    await forsake(engine)
+    again = await world.engine()
+    assert world.pod_networks.connected == {stays}
+    await again.kube.remove(stays)
     world.check_nothing_left()
 
 

@@ -1,14 +1,16 @@
 """What outlives an engine under test. All is real but the machines and the network, which needs root."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from hypercontainer.engine.local import LocalEngine
+from hypercontainer.errors import NotFound
+from hypercontainer.model.pod_network import Asked, Attached
 from hypercontainer.model.principal import Principal, Role
 from hypercontainer.model.record import NetworkRecord
 from hypercontainer.model.settings import Settings
-from hypercontainer.model.spec import ExecSpec
+from hypercontainer.model.spec import Dns, ExecSpec
 from hypercontainer.sandbox import rootfs
 from hypercontainer.sandbox.exec import ExecSession
 from hypercontainer.testing.fake_network import FakeNetwork
@@ -39,6 +41,33 @@ class FakeKernels:
         pass
 
 
+class FakePodNetworks:
+    """As of CNI, without namespaces. `connected`: the pods that there are."""
+
+    def __init__(self) -> None:
+        self.connected: set[str] = set()
+        self.asked: list[Asked] = []
+        self.refuses = ""
+
+    async def attach(self, asked: Asked) -> Attached:
+        if self.refuses:
+            raise NotFound("network", self.refuses)
+        self.connected.add(asked.id)
+        self.asked.append(asked)
+        return Attached("", "pods", ["10.1.0.2"], Dns(nameservers=["10.1.0.1"], search=["pods"]))
+
+    async def detach(self, id: str) -> None:
+        self.connected.discard(id)
+
+    async def status(self) -> None:
+        if self.refuses:
+            raise NotFound("network", self.refuses)
+
+    async def sweep(self, keep: Callable[[], Collection[str]]) -> list[str]:
+        self.connected &= set(keep())
+        return []
+
+
 class World:
     """What outlives an engine: folders, guests, the network."""
 
@@ -51,9 +80,11 @@ class World:
             boot_timeout_s=10,
             factory=factory,
             pool=[],
+            cri_socket="/never.sock",
         )
         self.hypervisor = FakeHypervisor()
         self.network = FakeNetwork()
+        self.pod_networks = FakePodNetworks()
         self.networks = {"bridge": self.network}  # all that were ever made
         self.engines: list[LocalEngine] = []
 
@@ -65,6 +96,7 @@ class World:
         """A new one, as after a restart of hyperd."""
         engine = LocalEngine(self.settings, hypervisor=self.hypervisor, bridges=self._bridge, **how)  # type: ignore[arg-type]
         engine.host.kernels = FakeKernels()  # type: ignore[assignment]
+        engine.host.pod_networks = self.pod_networks  # type: ignore[assignment]
         self.engines.append(engine)
         await engine.open()
         return engine
@@ -73,7 +105,7 @@ class World:
         run = Path(self.settings.run)
         left = [path for folder in ("pods", "shares") if (run / folder).exists() for path in (run / folder).iterdir()]
         nics = [nic for network in self.networks.values() for nic in network.nics]
-        assert (self.hypervisor.alive, nics, left) == ([], [], [])
+        assert (self.hypervisor.alive, nics, left, self.pod_networks.connected) == ([], [], [], set())
 
 
 async def load(engine: LocalEngine, archive: Path) -> None:

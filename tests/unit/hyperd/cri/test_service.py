@@ -31,8 +31,15 @@ class System:
             raise Unavailable("cannot work: no kernel")
 
 
+class Kube:
+    async def network(self) -> None:
+        if not System.well:
+            raise NotFound("network", "in /etc/cni/net.d")
+
+
 class Some:
     system = System()
+    kube = Kube()
 
 
 async def broken(request: pb.StopContainerRequest) -> pb.StopContainerResponse:
@@ -83,10 +90,11 @@ async def test_what_it_is(channel: grpc.aio.Channel) -> None:
 async def test_whether_it_is_well(channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch) -> None:
     found = await call(channel, "Status", pb.StatusRequest(), pb.StatusResponse)
     ready = {each.type: each.status for each in found.status.conditions}
-    assert ready["RuntimeReady"] and set(ready) == {"RuntimeReady", "NetworkReady"}
+    assert ready == {"RuntimeReady": True, "NetworkReady": True}
     monkeypatch.setattr(System, "well", False)
     found = await call(channel, "Status", pb.StatusRequest(), pb.StatusResponse)
-    [why] = [each for each in found.status.conditions if each.type == "RuntimeReady"]
+    why, network = found.status.conditions
+    assert (network.status, network.reason) == (False, "NetworkPluginNotReady") and "cni" in network.message
     assert (why.status, why.reason, why.message) == (False, "EngineNotReady", "cannot work: no kernel")
 
 

@@ -11,6 +11,7 @@ from hypercontainer.hyperd.cri import cri_pb2 as pb
 from hypercontainer.model.api import Credentials
 from hypercontainer.model.container import Resources
 from hypercontainer.model.kube import KubeContainer, KubeContainerState, KubePod, KubePodState
+from hypercontainer.model.pod_network import HostPort
 from hypercontainer.model.spec import ContainerSpec, Dns, Mount, PodSpec
 
 METADATA = {"name": "web", "uid": "u1", "namespace": "default", "attempt": 2}
@@ -39,7 +40,10 @@ def test_a_pod() -> None:
         labels={"l": "m"},
         annotations={"a": "b"},
         dns_config={"servers": ["10.0.0.10"], "searches": ["svc"], "options": ["ndots:5"]},
-        port_mappings=[{"container_port": 80}],
+        port_mappings=[
+            {"container_port": 80},
+            {"container_port": 53, "host_port": 5353, "protocol": "UDP", "host_ip": "127.0.0.1"},
+        ],
         linux={
             "cgroup_parent": "/kubepods/x",
             "sysctls": {"net.ipv4.tcp_syncookies": "1"},
@@ -51,6 +55,7 @@ def test_a_pod() -> None:
     assert (found.handler, found.logs, found.labels) == ("hyper", "/var/log/pods/web", {"l": "m"})
     assert (found.annotations, found.sysctls) == ({"a": "b"}, {"net.ipv4.tcp_syncookies": "1"})
     assert (asked.hostname, asked.share_pid, asked.vcpus, asked.memory_mib) == ("web-0", False, 2, 2)
+    assert found.ports == [HostPort(5353, 53, "udp", "127.0.0.1")]
     assert asked.dns == Dns(nameservers=["10.0.0.10"], search=["svc"], options=["ndots:5"])
 
 
@@ -72,7 +77,7 @@ def test_one_request_is_told_from_another() -> None:
         ({"linux": {"security_context": {"namespace_options": {"ipc": "NODE"}}}}, "hostIPC"),
         ({"linux": {"security_context": {"namespace_options": {"userns_options": {"mode": "POD"}}}}}, "hostUsers"),
         ({"linux": {"security_context": {"selinux_options": {"type": "t"}}}}, "SELinux"),
-        ({"port_mappings": [{"container_port": 80, "host_port": 8080}]}, "hostPort"),
+        ({"port_mappings": [{"container_port": 0, "host_port": 8080}]}, "port 8080 to 0"),
         ({"log_directory": "logs"}, "absolute"),
     ],
 )
