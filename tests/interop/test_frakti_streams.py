@@ -10,8 +10,7 @@ import pytest
 
 from tests.interop.test_frakti import CRICTL, LIMIT_S, Kubelet, frakti, kubelet, pytestmark  # noqa: F401  fixtures
 
-SERVES = "while :; do echo from the guest | nc -l -p 8080 -s 127.0.0.1; done & "
-ECHOES = SERVES + "while read word; do echo got $word; done; echo ended; exec sleep 1000000"
+ECHOES = "httpd -p 127.0.0.1:8080 -h /etc; while read word; do echo got $word; done; echo ended; exec sleep 1000000"
 
 
 @pytest.fixture(params=["spdy", "websocket"])
@@ -49,10 +48,10 @@ def test_what_crictl_does(kubelet: Kubelet, started: tuple[str, str], way: str) 
     assert status != 0 and b"no/such/program" in err, err
     attached(kubelet, container, way)
     with forwarding(kubelet, pod, way) as port:
-        wget = ["busybox", "nc", "127.0.0.1", str(port)]
+        wget = ["busybox", "wget", "-q", "-O", "-", f"http://127.0.0.1:{port}/hostname"]
         for _ in range(2):
             done = subprocess.run(wget, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT_S)
-            assert done.stdout == b"from the guest\n"
+            assert done.stdout == b"pod-host\n"
 
 
 def attached(kubelet: Kubelet, container: str, way: str) -> None:  # noqa: F811

@@ -19,10 +19,10 @@ MAX_MESSAGE = 1 << 20
 CLOSE_S = 1.0  # for the client's word that it has heard of the end
 
 
-def check(request: web.Request) -> None:
+def check(request: web.Request, protocols: Iterable[str] = ()) -> None:
     """InvalidInput for a request that asks for no websocket, or in no way that can be answered."""
     try:
-        ready = bool(web.WebSocketResponse().can_prepare(request))
+        ready = bool(web.WebSocketResponse(protocols=protocols).can_prepare(request))
     except ValueError:  # a key of other letters
         ready = False
     if not ready:

@@ -165,11 +165,11 @@ async def _tunnel(request: web.Request, wanted: Forward) -> web.StreamResponse:
 
 async def _websocket(request: web.Request, protocols: Iterable[str]) -> web.WebSocketResponse:
     """One that is open. InvalidInput for a client that speaks none of those."""
-    websocket.check(request)
     known = tuple(protocols)
     protocol = _chosen(request, "Sec-WebSocket-Protocol", known)
     if protocol is None:
         raise InvalidInput(f"cannot go on as a websocket: ask for one of its protocols {', '.join(known)}")
+    websocket.check(request, [protocol])
     socket = websocket.response([protocol])
     await socket.prepare(request)
     return socket
