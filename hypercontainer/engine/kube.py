@@ -44,6 +44,7 @@ class Kube:
         """`trace` makes the trace of each start."""
         self.supervisor, self.host = supervisor, supervisor.host
         self._trace = trace
+        self._sweeping: asyncio.Task[None] | None = None
 
     # pods
 
@@ -112,14 +113,26 @@ class Kube:
     async def network(self) -> None:
         await self.host.pod_networks.status()
 
-    async def recover(self) -> None:
-        """After a restart of ours: what networks have of pods that are gone, or stopped, goes."""
-        for complaint in await self.host.pod_networks.sweep(self._connected):
-            log.error("%s", complaint)
+    def recover(self) -> None:
+        """After a restart of ours: what networks have of pods that are gone, or stopped, goes, while others go on:
+        plugins may take their time."""
+        self._sweeping = asyncio.create_task(self._sweep())
+
+    async def _sweep(self) -> None:
+        try:
+            for complaint in await self.host.pod_networks.sweep(self._connected):
+                log.error("%s", complaint)
+        except (HyperError, OSError) as e:
+            log.error("cannot take pods that are gone off their networks: %s", e)
+
+    async def close(self) -> None:
+        if self._sweeping:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
 
     def _connected(self) -> list[str]:
-        """Those whose machines may run; one that cannot be read is not known to be stopped."""
-        running = [pod.record.id for pod in self._pods() if _ready(pod)]
+        """Those whose machines may run, or come; one that cannot be read is not known to be stopped."""
+        running = [pod.record.id for pod in self._pods() if _ready(pod) or pod.record.provisional]
         return [*running, *(unread.id for unread in self.host.index.unread)]
 
     async def stop(self, pod: str) -> None:

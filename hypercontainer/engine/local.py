@@ -58,12 +58,13 @@ class LocalEngine:
     async def open(self) -> None:
         await recover.recover(self.supervisor)
         if self.host.settings.cri_socket:
-            await self.kube.recover()
+            self.kube.recover()
         self.snapshots.refer_images()
         await asyncio.to_thread(self.host.kernels.sweep)
         self.factory.prepare()
 
     async def close(self) -> None:
+        await self.kube.close()
         await self.factory.stop_preparing()
         for pod in list(self.supervisor.pods.values()):
             await pod.let_go()

@@ -241,6 +241,8 @@ async def test_what_was_half_made_is_gone(engine: LocalEngine, world: World) -> 
     engine.supervisor.save(record)
     await forsake(engine)
     again = await world.engine()
+    assert again.kube._sweeping
+    await again.kube._sweeping
     assert await again.kube.list() == []
     world.check_nothing_left()
 
@@ -274,6 +276,8 @@ async def test_networks_forget_pods_that_are_gone(engine: LocalEngine, world: Wo
     engine.supervisor.save(record)
     await forsake(engine)
     again = await world.engine()
+    assert again.kube._sweeping
+    await again.kube._sweeping
     assert world.pod_networks.connected == {stays}
     await again.kube.remove(stays)
     world.check_nothing_left()
