@@ -18,9 +18,11 @@ from hypercontainer.errors import HyperError
 from hypercontainer.lib import netns as namespaces
 from hypercontainer.model.pod_network import Asked, HostPort
 from hypercontainer.network.cni.pods import PodNetworks
+from hypercontainer.testing.daemon import PrivateDaemon
 from tests.interop import netns
 from tests.interop.netns import inside, ip, output
 from tests.interop.test_cni import PLUGINS, machine, page
+from tests.interop.test_frakti import CRICTL, Kubelet
 from tests.vm.runv import Runv
 
 pytestmark = [
@@ -227,3 +229,51 @@ async def test_a_machine_is_reached_at_the_hosts_port(node: Node, runv: Runv) ->
     with inside(node.outside):
         await networks.detach("p1")
         assert node.seen() == node.before
+
+
+@pytest.mark.vm
+@pytest.mark.docker
+@pytest.mark.skipif(not CRICTL.exists(), reason="there is no crictl: run `make interop`")
+def test_a_kubelets_pod(node: Node, kernels: Path, busybox_archive: Path, tmp_path: Path) -> None:
+    """Of a hyperd on that node, which is killed while the pod runs."""
+    folder = tmp_path / "hyper"
+    folder.mkdir()
+    hyper = PrivateDaemon(folder, kernels, {
+        "accelerator": "tcg", "memory_mib": 256, "pool": [], "cri_socket": str(folder / "c.sock"),
+        "cni_conf_dir": str(tmp_path / "conf"), "cni_bin_dirs": [str(PLUGINS)],
+    })  # fmt: skip
+    hyper.hyperd = ["nsenter", f"--net=/run/netns/{node.outside}", *hyper.hyperd]
+    try:
+        hyper.start()
+        assert hyper.ctl("load", "-i", str(busybox_archive)).status == 0
+        kubelet = Kubelet(hyper, tmp_path)
+        ports = [{"container_port": 80, "host_port": PORT}]
+        pod = kubelet.pod(port_mappings=ports)
+        conditions = json.loads(kubelet.ok("info"))["status"]["conditions"]
+        assert {each["type"]: each["status"] for each in conditions} == {"RuntimeReady": True, "NetworkReady": True}
+        network = json.loads(kubelet.ok("inspectp", pod))["status"]["network"]
+        four, [six] = network["ip"], [each["ip"] for each in network["additionalIps"]]
+        assert four.startswith("10.93.0.") and six.startswith("fd93::")
+        said = "mkdir -p /w; echo a pod >/w/index.html; exec httpd -f -p 80 -h /w"
+        kubelet.ok("start", one := kubelet.made(pod, "one", "sh", "-c", said))
+        while kubelet("exec", "-s", one, "wget", "-qO-", "http://127.0.0.1/").status:
+            continue  # until it listens
+        process = hyper.process
+        assert process
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        hyper.start()
+        assert page(node.outside, four) == page(node.outside, six) == "a pod\n"
+        assert page(node.far, "10.95.0.2", PORT) == page(node.far, "fd95::2", PORT) == "a pod\n"
+        assert "1 packets received" in kubelet.ok("exec", "-s", one, "ping", "-c", "1", "-W", "30", FAR)
+        assert kubelet.pod(port_mappings=ports) == pod  # asked again
+        kubelet.ok("stopp", pod)
+        with inside(node.outside):
+            assert {**node.seen(), "places": []} == node.before
+        kubelet.ok("rmp", pod)
+        (tmp_path / "conf/10-pods.conflist").write_text("{")
+        refused = kubelet("runp", kubelet._file("refused", {"metadata": {"name": "p", "uid": "p", "namespace": "d"}}))
+        assert refused.status != 0 and "10-pods.conflist" in refused.err and kubelet.ok("pods", "-q") == ""
+        assert list((folder / "root/cni").iterdir()) == list((folder / "run/cni").iterdir()) == []
+    finally:
+        hyper.close()
