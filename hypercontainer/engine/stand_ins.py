@@ -68,6 +68,8 @@ class First:
         record = self._container.record
         if not (record.stand_in and record.bundle and record.bundle.cgroup):
             return False
+        if await asyncio.to_thread(shortage.leave_little, record.stand_in.process.pid):
+            return True
         async with self._pod.locked() as locked:
             await locked.machine.be_apart()  # or it would be what ends
         return await asyncio.to_thread(shortage.leave_little, record.stand_in.process.pid)

@@ -444,11 +444,12 @@ class Machine:
             self._held_to = wanted
 
     async def be_counted(self, container: ContainerRecord) -> None:
-        """Have the machine be in the control group that an engine names for its only container, and reads. A pod of
-        Kubernetes has limits of its own around that, which no machine was counted in."""
+        """Have the machine be in the control group that an engine names for its only container, and reads. containerd
+        asks its shim instead, and a pod of Kubernetes has limits of its own around that, which no machine was counted
+        in."""
         if not (self.vm and self.record.lone and container.bundle and container.bundle.cgroup):
             return
-        if kubernetes.is_pods(container.bundle.annotations):
+        if kubernetes.is_pods(container.bundle.annotations) or not self.record.owner.startswith("/"):
             return
         if groups := await asyncio.to_thread(engine_cgroup.counting, container.bundle.cgroup):
             await self.vm.guest.enter([Path(group) for group in groups])
