@@ -276,7 +276,7 @@ class Bundles:
                     await proc.gone(record.stand_in.process.pid, record.stand_in.process.start_time)
         if record.bundle and record.bundle.cgroup:
             async with pod.locked() as locked:
-                await locked.machine.be_apart()
+                await locked.machine.be_apart(record)
             await asyncio.to_thread(engine_cgroup.remove, record.bundle.cgroup)
 
     def _end_stand_in(self, container: Container) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 LEFT = 1 << 20  # bytes, for who ends there
+ALL = str(1 << 40)  # bytes
 
 
 def leave_little(pid: int, root: Path = CGROUPS) -> bool:
@@ -17,9 +18,11 @@ def leave_little(pid: int, root: Path = CGROUPS) -> bool:
     try:
         if (found / "cgroup.procs").read_text().split() != [str(pid)]:
             return False
-        usage = int((found / ("memory.current" if v2 else "memory.usage_in_bytes")).read_text())
         with suppress(OSError):  # a kernel without swap
             (found / ("memory.swap.max" if v2 else "memory.swappiness")).write_text("0")
+        with suppress(OSError):  # what files have there would be taken back before anybody ends
+            (found / ("memory.reclaim" if v2 else "memory.force_empty")).write_text(ALL if v2 else "0")
+        usage = int((found / ("memory.current" if v2 else "memory.usage_in_bytes")).read_text())
         (found / ("memory.max" if v2 else "memory.limit_in_bytes")).write_text(str(usage + LEFT))
     except OSError:
         return False

@@ -71,7 +71,7 @@ class First:
         if await asyncio.to_thread(shortage.leave_little, record.stand_in.process.pid):
             return True
         async with self._pod.locked() as locked:
-            await locked.machine.be_apart()  # or it would be what ends
+            await locked.machine.be_apart(record)  # or it would be what ends
         return await asyncio.to_thread(shortage.leave_little, record.stand_in.process.pid)
 
     async def signal(self, number: int) -> None:

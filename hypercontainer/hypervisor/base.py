@@ -133,7 +133,10 @@ class Guest(Protocol):
 
     async def enter(self, groups: Sequence[Path]) -> None:
         """Have all of it be in these control groups of somebody else's, which it is limited by from now on as by its
-        own; (): in its own again. `limit` is to be called next. What cannot be done is in the log."""
+        own, unless what is around them has less. `limit` is to be called next. What cannot be done is in the log."""
+
+    async def leave(self, groups: Sequence[Path]) -> None:
+        """Have all of it be in its own control groups again, if it is in these. `limit` is to be called next."""
 
     async def pause(self) -> None:
         """Stop the virtual CPUs."""

@@ -3,13 +3,16 @@
 Whoever makes one writes down what `plan` said before, so that the next hyperd finds what a killed one left."""
 
 import errno
+import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from hypercontainer.lib.engine_cgroup import COUNTED as COUNTED
+
 CGROUPS = Path("/sys/fs/cgroup")
 PARENT = "hyper"
-COUNTED = ("memory", "pids", "cpu", "cpuacct", "blkio")  # of version 1: what is told of a group that somebody asks for
+BOUNDS = ("memory.max", "memory.limit_in_bytes", "pids.max")
 PERIOD_US = 100_000
 USUAL_SHARES, USUAL_IO_WEIGHT = 1024, 100
 
@@ -77,9 +80,10 @@ def move(source: Path, folders: Sequence[Path]) -> None:
 
 
 def put(pids: Iterable[str], folders: Sequence[Path]) -> None:
-    """Have these processes be in `folders`, of which a hierarchy has one."""
+    """Have these processes be in `folders`, of which a hierarchy has one. In the first they are last: who is there is
+    in all of them, whoever was killed in between."""
     for pid in pids:
-        for folder in folders:
+        for folder in reversed(folders):
             try:
                 _set(folder / "cgroup.procs", pid)
             except ProcessLookupError:
@@ -97,10 +101,28 @@ def _give(folder: Path, wanted: Sequence[str]) -> None:
 
 def bound(folders: Sequence[Path], like: Sequence[Path]) -> None:
     """Give `folders`, which are there, the limits of memory and threads of the groups `like`."""
-    for name in ("memory.max", "memory.limit_in_bytes", "pids.max"):
+    for name in BOUNDS:
         for found in [folder / name for folder in like if (folder / name).exists()]:
             for folder in folders:
                 _set(folder / name, found.read_text().strip())
+
+
+def narrower(folders: Sequence[Path], like: Sequence[Path], root: Path = CGROUPS) -> Path | None:
+    """A group around one of `folders` that has less memory or threads than the groups `like` have, if there is one."""
+    for name in BOUNDS:
+        wanted = max((_bound(folder / name) for folder in like if (folder / name).exists()), default=0.0)
+        for folder in folders:
+            for around in folder.parents:
+                if not around.is_relative_to(root):
+                    break
+                if (around / name).exists() and _bound(around / name) < wanted:
+                    return around
+    return None
+
+
+def _bound(path: Path) -> float:
+    found = path.read_text().strip()
+    return math.inf if found == "max" else float(found)
 
 
 def limit(folders: Sequence[Path], memory: int) -> None:

@@ -452,16 +452,17 @@ class Machine:
         if kubernetes.is_pods(container.bundle.annotations) or not self.record.owner.startswith("/"):
             return
         if groups := await asyncio.to_thread(engine_cgroup.counting, container.bundle.cgroup):
+            self._held_to = None  # before: what was begun goes on when the start is given up
             await self.vm.guest.enter([Path(group) for group in groups])
-            self._held_to = None
             await self.hold([container])
 
-    async def be_apart(self) -> None:
-        """Have the machine, if there is one, be in no control group of an engine's."""
+    async def be_apart(self, container: ContainerRecord) -> None:
+        """Have the machine, if there is one, not be in the control group that an engine names for that container."""
         guest = self.vm.guest if self.vm else self._standing
-        if guest:
-            await guest.enter([])
+        if guest and container.bundle and container.bundle.cgroup:
+            groups = await asyncio.to_thread(engine_cgroup.counting, container.bundle.cgroup)
             self._held_to = None
+            await guest.leave([Path(group) for group in groups])
             await self.hold([each for each in self.record.containers if each.id in self._in_guest])
 
     async def go_on(self, container: ContainerRecord, old: ContainerRecord) -> None:

@@ -70,6 +70,9 @@ class BareGuest:
     async def enter(self, groups: Sequence[Path]) -> None:
         self.groups = list(groups)
 
+    async def leave(self, groups: Sequence[Path]) -> None:
+        self.groups = [group for group in self.groups if group not in groups]
+
     async def pause(self) -> None:
         self.paused = True
         self.agent.pause(True)

@@ -85,11 +85,15 @@ def test_a_vmm_is_in_groups_of_somebody_elses_and_comes_back(tmp_path: Path) -> 
             assert values(theirs[0], "memory.limit_in_bytes") == [str(100 << 20)]
             assert values(theirs[1], "pids.max") == ["10"]
             assert values(theirs[2], "cpu.cfs_quota_us") == ["75000"]
-            cgroup.put([str(vmm.pid)], folders)  # as if who had it enter had died before it was in
-            limits.hold(run, Limits(cpu_quota_us=75_000))
-            assert str(vmm.pid) in values(theirs[0], "cgroup.procs")[0].split()
+            cgroup.put([str(vmm.pid)], folders)  # as if who had it enter had died before it was in, or all but in
+            for begun in (theirs[:0], theirs[1:]):
+                cgroup.put([str(vmm.pid)], begun)
+                limits.hold(run, Limits(cpu_quota_us=75_000))
+                assert all(str(vmm.pid) in values(group, "cgroup.procs")[0].split() for group in theirs)
+            limits.leave(run, [cgroup.CGROUPS / "memory/another"])
+            assert all(str(vmm.pid) in values(group, "cgroup.procs")[0].split() for group in theirs)
             for _ in range(2):
-                limits.enter(run, [])
+                limits.leave(run, theirs)
                 assert [values(group, "cgroup.procs") for group in theirs] == [[str(stands.pid)]] * len(theirs)
         finally:
             stands.communicate()
@@ -98,6 +102,41 @@ def test_a_vmm_is_in_groups_of_somebody_elses_and_comes_back(tmp_path: Path) -> 
             assert known and cgroup.remove([Path(folder) for folder in known.cgroups])
             assert cgroup.remove(theirs)
     assert known.lent == []
+
+
+def test_who_is_in_a_group_is_in_all_of_them_last_in_the_first(tmp_path: Path) -> None:
+    """So whoever looks into the first finds who is not everywhere yet."""
+    folders = [tmp_path / name for name in ("memory", "pids")]
+    folders[1].mkdir()
+    (folders[1] / "cgroup.procs").mkdir()  # nobody can be written there
+    folders[0].mkdir()
+    (folders[0] / "cgroup.procs").touch()
+    with pytest.raises(IsADirectoryError):
+        cgroup.put(["1"], folders)
+    assert (folders[0] / "cgroup.procs").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("own", "around", "less"),
+    [
+        ({"memory.max": "100"}, {"memory.max": "max"}, False),
+        ({"memory.max": "100"}, {"memory.max": "99"}, True),
+        ({"memory.max": "max"}, {"memory.max": "99"}, True),
+        ({"memory.limit_in_bytes": "100"}, {"memory.limit_in_bytes": "100"}, False),
+        ({"memory.limit_in_bytes": "100", "pids.max": "10"}, {"pids.max": "9"}, True),
+        ({"pids.max": "10"}, {}, False),
+        ({}, {"pids.max": "1"}, False),
+    ],
+)
+def test_a_group_around_that_has_less_is_found(
+    tmp_path: Path, own: dict[str, str], around: dict[str, str], less: bool
+) -> None:
+    ours, theirs = tmp_path / "hyper/one", tmp_path / "pod/in/theirs"
+    for folder, files in ((ours, own), (theirs, {}), (tmp_path / "pod", around)):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, value in files.items():
+            (folder / name).write_text(f"{value}\n")
+    assert cgroup.narrower([theirs], [ours], tmp_path) == (tmp_path / "pod" if less else None)
 
 
 def test_of_version_2_it_is_the_group_that_there_is(tmp_path: Path) -> None:

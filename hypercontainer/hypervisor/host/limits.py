@@ -48,16 +48,18 @@ def hold(run: RunDir, wanted: Limits) -> None:
         *(["blkio"] if wanted.io_weight else []),
     ]
     needed = [folder for folder in cgroup.plan(own.name, asked) if folder != own]
+    lent = [Path(folder) for folder in known.lent if os.path.isdir(folder)]
     try:
         known = _have(run, known, needed)
+        cgroup.bound(lent, [own])
         cgroup.weigh(
-            known.groups(),
+            [*map(Path, known.cgroups), *lent],
             quota_us=wanted.cpu_quota_us,
             shares=wanted.cpu_shares or cgroup.USUAL_SHARES,
             io_weight=wanted.io_weight or cgroup.USUAL_IO_WEIGHT,
         )
         # also of a hyperd before us, who may have died in between
-        cgroup.move(own, [Path(folder) for folder in known.lent] or needed)
+        cgroup.move(own, lent or needed)
     except OSError as e:
         log.warning("cannot hold the virtual machine in %s to its share of this host: %s", run.path, e)
     keep(run)
@@ -75,23 +77,35 @@ def keep(run: RunDir) -> None:
 
 def enter(run: RunDir, groups: Sequence[Path]) -> None:
     """Have the VMM of `run`, with all that is in its groups, be in these of somebody else's, with the limits of its
-    own, which stay; (): in its own again. They are recorded before, and again is harmless. What this host lacks is
-    logged, and the VMM stays where it is limited."""
+    own, which stay. They are recorded before, and again is harmless. What this host lacks is logged, and the VMM stays
+    where it is limited; so it does where less is left around `groups` than it may need, and it would die of that."""
     known = run.load()
     if known is None or not known.cgroups or known.lent == [str(folder) for folder in groups]:
         return
     own = Path(known.cgroups[0])
     try:
-        if groups:
-            cgroup.bound(groups, known.groups())
-            run.save(msgspec.structs.replace(known, lent=[str(folder) for folder in groups]))
-            cgroup.move(own, groups)
-        else:
-            known = _have(run, known, cgroup.plan(own.name, cgroup.COUNTED))
-            cgroup.put(_its(run, Path(known.lent[0])), [Path(folder) for folder in known.cgroups])
-            run.save(msgspec.structs.replace(known, lent=[]))
+        if around := cgroup.narrower(groups, known.groups()):
+            log.info("the virtual machine in %s is not counted in %s: %s has less", run.path, groups[0], around)
+            return
+        cgroup.bound(groups, known.groups())
+        run.save(msgspec.structs.replace(known, lent=[str(folder) for folder in groups]))
+        cgroup.move(own, groups)
     except OSError as e:
         log.warning("cannot have the virtual machine in %s be in other control groups: %s", run.path, e)
+
+
+def leave(run: RunDir, groups: Sequence[Path]) -> None:
+    """Have the VMM of `run` be in its own groups again, if it is in these. Again is harmless."""
+    known = run.load()
+    if known is None or set(known.lent).isdisjoint(map(str, groups)):
+        return
+    try:
+        known = _have(run, known, cgroup.plan(Path(known.cgroups[0]).name, cgroup.COUNTED))
+        there = {pid for folder in known.lent for pid in _its(run, Path(folder))}
+        cgroup.put(there, [Path(folder) for folder in known.cgroups])
+        run.save(msgspec.structs.replace(known, lent=[]))
+    except OSError as e:
+        log.warning("cannot have the virtual machine in %s leave other control groups: %s", run.path, e)
 
 
 def _have(run: RunDir, known: VmmFile, folders: Sequence[Path]) -> VmmFile:

@@ -169,6 +169,9 @@ class QemuGuest:
     async def enter(self, groups: Sequence[Path]) -> None:
         await in_thread(host_limits.enter, self._run, groups)
 
+    async def leave(self, groups: Sequence[Path]) -> None:
+        await in_thread(host_limits.leave, self._run, groups)
+
     async def pause(self) -> None:
         await self._monitor.execute("stop")
         self._monitor.stopped = True
