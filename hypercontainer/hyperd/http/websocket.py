@@ -55,8 +55,15 @@ class SocketClient:
         self._request, self._socket, self._framing, self._failed = request, socket, framing, failed
         self._inbox = Inbox(self._taken)
         self._room = asyncio.Event()
+        self._listening = asyncio.create_task(self._listen())
 
-    async def listen(self) -> None:
+    async def deafen(self) -> None:
+        """Hear nothing more. It comes before the last words: while one task reads, aiohttp has another that closes the
+        websocket not wait for the client's answer, which finds nobody then."""
+        self._listening.cancel()
+        await asyncio.wait([self._listening])
+
+    async def _listen(self) -> None:
         """Hear the client until it is gone. Pings are answered meanwhile, up to a window of words that nobody takes."""
         try:
             async for message in self._socket:
@@ -85,10 +92,12 @@ class SocketClient:
         return await self._inbox.next_control()
 
     async def end(self, status: int, reason: str) -> None:
+        await self.deafen()
         await say(self._socket, self._framing.end(status, reason), WSCloseCode.OK)
 
     async def fail(self, error: HyperError) -> None:
         task = asyncio.current_task()
+        await self.deafen()
         usual = WSCloseCode.GOING_AWAY if task and task.cancelling() else WSCloseCode.INTERNAL_ERROR
         await say(self._socket, self._framing.error(error), usual if self._failed is None else self._failed)
 
@@ -116,12 +125,10 @@ async def heard(
 ) -> AsyncIterator[SocketClient]:
     """The client of a websocket that was opened, for the block; then it is closed."""
     client = SocketClient(request, socket, framing, failed)
-    listening = asyncio.create_task(client.listen())
     try:
         yield client
     finally:
-        listening.cancel()
-        await asyncio.wait([listening])
+        await client.deafen()
         await say(socket, b"", WSCloseCode.OK)
 
 
