@@ -253,6 +253,7 @@ async def test_a_life_is_told_in_docker_s_order(engine: LocalEngine, create: Run
         {"container": id, "name": "bridge", "type": "bridge"},
         {"container": id, "driver": "local", "destination": "/v", "propagation": "", "read/write": "false"},
     ]
+    await engine.containers.remove(id, force=False, volumes=False)  # which waits for the end of its machine
 
 
 async def test_rm_removes_itself(engine: LocalEngine, create: Run, world: World) -> None:
