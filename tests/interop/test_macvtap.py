@@ -60,7 +60,7 @@ def test_what_plugins_made_is_the_machines(place: Place, runv: Runv, name: str) 
         for line in row.lines:
             output("ip", *line.split())
     before, clean = facts(lambda *words: outer(place.given, *words)), left(place.given)
-    with machine(runv, place.given) as run:
+    with machine(runv, f"/run/netns/{place.given}") as run:
         assert "macvtap mode passthru" in left(place.given)[0]
         assert facts(run.ip) == before
         for address in row.world:
@@ -90,7 +90,7 @@ def test_the_next_hyperd_follows_what_comes_and_takes_away_all(place: Place, run
     row = TABLE["bridge of both"]
     place.call("ADD", row.chains)
     clean = left(place.given)
-    with machine(runv, place.given) as run:
+    with machine(runv, f"/run/netns/{place.given}") as run:
         assert runv.hyper.process
         runv.hyper.process.kill()
         runv.hyper.process.wait()
