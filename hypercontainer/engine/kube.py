@@ -14,6 +14,7 @@ from hypercontainer.engine import create, execs, resolve, update
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import AlreadyExists, GuestError, HyperError, InvalidInput, NotFound, WrongState
 from hypercontainer.lib import files
+from hypercontainer.lib.tasks import uninterrupted
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.bundle import BundleUsage
 from hypercontainer.model.container import Resources
@@ -34,7 +35,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 OWNER = "cri"
+POD_INTERFACE = "eth0"  # that a kubelet knows a pod by
 GUEST_MIB = 64  # of a machine, that its kernel takes and hyperstart
+NEVER_BEGAN = 128  # status of a container that the guest could not make, as containerd has it
 REMOVE_S = 1.0  # for a guest to kill what is removed anyway, and to say its last words
 LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -137,11 +140,16 @@ class Kube:
 
     async def stop(self, pod: str) -> None:
         found = self._pod(pod)
-        await asyncio.gather(*(found.kill(each) for each in list(found.containers.values())))
-        async with found.locked() as locked:
-            await self.supervisor.pay(locked)
-            await locked.power_off()
+        while True:  # a start that was under way may come first
+            await asyncio.gather(*(found.kill(each) for each in list(found.containers.values())))
+            async with found.locked() as locked:
+                if any(each.alive for each in found.containers.values()):
+                    continue
+                await locked.power_off()
+                break
         await self.host.pod_networks.detach(found.record.id)
+        async with found.locked() as locked:  # last: a full disk is a reason to stop pods
+            await self.supervisor.pay(locked)
 
     async def remove(self, pod: str) -> None:
         found = self._pod(pod)
@@ -204,6 +212,9 @@ class Kube:
         await self.supervisor.remove_anonymous(container.record)
 
     async def start(self, container: str) -> None:
+        await uninterrupted(self._start(container))  # or its process runs, and nobody knows
+
+    async def _start(self, container: str) -> None:
         pod, found = self._find(container)
         if found.running:
             return
@@ -226,7 +237,7 @@ class Kube:
             record = container.record
             if record.state == "created":
                 record.move("running")
-                container.finish(record.exit_code, oom=False, error=why)
+                container.finish(record.exit_code or NEVER_BEGAN, oom=False, error=why)
                 locked.machine.note()
 
     async def stop_container(self, container: str, timeout_s: float) -> None:
@@ -340,7 +351,8 @@ def _same_container(id: str, there: KubeContainer, wanted: KubeContainer) -> str
 def _pod_state(pod: Pod) -> KubePodState:
     record = pod.record
     assert record.kube  # noqa: S101  of this owner
-    addresses = [address.partition("/")[0] for nic in record.nics for address in nic.addresses]
+    nics = sorted(record.nics, key=lambda nic: nic.name != POD_INTERFACE)  # others are networks beside
+    addresses = [address.partition("/")[0] for nic in nics for address in nic.addresses]
     return KubePodState(
         id=record.id,
         pod=record.kube,

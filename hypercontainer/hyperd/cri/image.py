@@ -3,6 +3,7 @@
 import base64
 import binascii
 from collections.abc import Mapping
+from typing import Any
 
 from hypercontainer.errors import InUse, InvalidInput, NotFound, Unavailable
 from hypercontainer.hyperd.cri import cri_pb2 as pb
@@ -74,6 +75,9 @@ class Images:
             return None
 
 
+UID_DIGITS, NAME_CHARACTERS = 10, 256
+
+
 def _usage(found: DiskUsage) -> pb.FilesystemUsage:
     return pb.FilesystemUsage(
         timestamp=clock.now_ns(),
@@ -84,21 +88,22 @@ def _usage(found: DiskUsage) -> pb.FilesystemUsage:
 
 
 def told(image: doc.Image) -> pb.Image:
-    user = image.config.user.partition(":")[0]
-    made = pb.Image(
+    return pb.Image(
         id=image.id,
         repo_tags=[full(name) for name in image.repo_tags],
         repo_digests=[full(name) for name in image.repo_digests],
         size=image.size,
         spec=pb.ImageSpec(image=image.id),
+        **user(image.config.user),
     )
-    if user.isdecimal():
-        made.uid.value = int(user)
-    elif user:
-        made.username = user
-    else:
-        made.uid.value = 0
-    return made
+
+
+def user(said: str) -> dict[str, Any]:
+    """The fields of an Image. Which user an image says can be anything, and all images are told in one answer."""
+    name = said.partition(":")[0]
+    if name and not (name.isascii() and name.isdecimal() and len(name) <= UID_DIGITS):
+        return {"username": name[:NAME_CHARACTERS]}
+    return {"uid": pb.Int64Value(value=int(name or "0"))}
 
 
 def full(name: str) -> str:

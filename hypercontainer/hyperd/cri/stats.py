@@ -104,8 +104,12 @@ def whole(pod: KubePodState, samples: Sequence[Sample]) -> pb.PodSandboxStats:
     return pb.PodSandboxStats(attributes=attributes, linux=linux)
 
 
+MOST = (1 << 63) - 1
+
+
 def _number(value: int) -> pb.UInt64Value:
-    return pb.UInt64Value(value=max(0, value))
+    """Of what a guest says, which is anything, and sums of that."""
+    return pb.UInt64Value(value=min(max(0, value), MOST))
 
 
 def _cpu(used: Iterable[BundleUsage], time_ns: int) -> pb.CpuUsage:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from hypercontainer.errors import HyperError, InvalidInput, NotFound, TimedOut, Unavailable, reason
+from hypercontainer.errors import HyperError, InvalidInput, TimedOut, Unavailable, reason
 from hypercontainer.lib import foreign, proc
 from hypercontainer.network.cni.config import SPOKEN, TYPE
 
@@ -35,12 +35,12 @@ class Plugins:
         self._spoken: dict[tuple[str, int, int], list[str]] = {}  # versions, by what tells a program from another
 
     def find(self, kind: str) -> Path:
-        """NotFound says where was looked."""
+        """Unavailable says where was looked."""
         for folder in self.folders if TYPE.fullmatch(kind) else ():
             path = folder / kind
             if path.is_file() and os.access(path, os.X_OK):
                 return path
-        raise NotFound("CNI plugin", kind, f"in {', '.join(map(str, self.folders))}")
+        raise Unavailable(f"there is no CNI plugin {kind[:100]} in {', '.join(map(str, self.folders))}")
 
     async def spoken(self, kind: str) -> list[str]:
         """Versions of CNI that it says it speaks. It is asked once, until there is another program."""

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from hypercontainer.agent.messages import ContainerCreate, Rootfs
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import AlreadyExists, GuestError, InUse, InvalidInput, NotFound, WrongState
 from hypercontainer.model.container import Resources
 from hypercontainer.model.kube import KubeContainer, KubePod
 from hypercontainer.model.pod_network import HostPort
 from hypercontainer.model.spec import NONE, ContainerSpec, EndpointSpec, ExecSpec, PodSpec
+from hypercontainer.testing.fakes import FakeGuest
 from tests.unit.engine.test_recovery import forsake
 from tests.unit.engine.world import World
 
@@ -128,6 +130,20 @@ async def test_a_process_that_cannot_begin_has_ended(engine: LocalEngine) -> Non
     assert (found.state, found.reason, found.exit_code) == ("exited", "StartError", 127) and found.message
     with pytest.raises(WrongState):
         await engine.kube.start(id)
+    await engine.kube.remove(pod)
+
+
+async def test_a_container_that_the_guest_cannot_make_is_no_success(engine: LocalEngine) -> None:
+    pod = await run(engine)
+    id = await make(engine, pod)
+    guest = engine.kube._pod(pod).machine.running().guest
+    assert isinstance(guest, FakeGuest)
+    there = ContainerCreate(id=id, rootfs=Rootfs(), masked_paths=[], readonly_paths=[])
+    guest.agent.containers[id] = there  # so it is refused
+    with pytest.raises(GuestError, match="it exists"):
+        await engine.kube.start(id)
+    found = await engine.kube.container(id)
+    assert (found.state, found.reason, found.exit_code) == ("exited", "StartError", 128)
     await engine.kube.remove(pod)
 
 

@@ -6,7 +6,7 @@ import pytest
 from google.protobuf.json_format import ParseDict
 
 from hypercontainer.errors import InvalidInput
-from hypercontainer.hyperd.cri import container, image, resources, sandbox
+from hypercontainer.hyperd.cri import container, image, resources, sandbox, stats
 from hypercontainer.hyperd.cri import cri_pb2 as pb
 from hypercontainer.model.api import Credentials
 from hypercontainer.model.container import Resources
@@ -139,6 +139,27 @@ def test_the_image_is_told_as_its_pod_names_it() -> None:
     said = {"image": "sha256:1", "user_specified_image": "example.com/web:1"}
     found, asked, _ = made(image=said)
     assert (found.image, asked.image) == ("example.com/web:1", "sha256:1")
+
+
+@pytest.mark.parametrize(
+    ("said", "fields"),
+    [
+        ("", {"uid": pb.Int64Value(value=0)}),
+        ("1000:100", {"uid": pb.Int64Value(value=1000)}),
+        ("web", {"username": "web"}),
+        ("9" * 20, {"username": "9" * 20}),
+        ("\u0661", {"username": "\u0661"}),
+        ("x" * 9999, {"username": "x" * 256}),
+    ],
+)
+def test_users_of_images_are_told_within_bounds(said: str, fields: dict[str, Any]) -> None:
+    """One image that cannot be told would be no list of images."""
+    assert image.user(said) == fields
+
+
+@pytest.mark.parametrize("said", [-1, 5, 1 << 80])
+def test_what_a_guest_counts_is_told_within_bounds(said: int) -> None:
+    assert stats._number(said).value == min(max(0, said), (1 << 63) - 1)
 
 
 def test_its_security() -> None:

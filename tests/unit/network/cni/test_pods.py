@@ -305,7 +305,7 @@ async def test_status_is_the_plugins_word(world: World) -> None:
     world.write(version="1.0.0")
     await world.networks.status()  # nobody can be asked
     world.write({"type": "gone"})
-    with pytest.raises(NotFound, match=r"no such CNI plugin: gone \(in .*nosuch, .*bin\)"):
+    with pytest.raises(Unavailable, match=r"there is no CNI plugin gone in .*nosuch, .*bin"):
         await world.networks.status()
     (world.folder / "conf/10.conflist").unlink()
     with pytest.raises(NotFound, match="no such CNI network"):
