@@ -67,7 +67,8 @@ class Containers:
         return pb.ListContainersResponse(containers=[entry(each) for each in found if matches(each, request.filter)])
 
     async def update(self, request: pb.UpdateContainerResourcesRequest) -> pb.UpdateContainerResourcesResponse:
-        await self._kube.update(request.container_id, resources.wanted(request.linux))
+        there = await self._kube.container(request.container_id)
+        await self._kube.update(there.id, resources.changed(request.linux, there.resources))
         return pb.UpdateContainerResourcesResponse()
 
     async def reopen_log(self, request: pb.ReopenContainerLogRequest) -> pb.ReopenContainerLogResponse:

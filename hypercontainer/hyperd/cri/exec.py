@@ -7,6 +7,7 @@ from signal import SIGKILL
 from hypercontainer.errors import Exhausted, InvalidInput, TimedOut
 from hypercontainer.hyperd.cri import cri_pb2 as pb
 from hypercontainer.hyperd.cri.service import Call
+from hypercontainer.lib.tasks import uninterrupted
 from hypercontainer.model.api import Engine, Session
 from hypercontainer.model.spec import ExecSpec
 
@@ -31,8 +32,8 @@ class Execs:
         except TimeoutError as e:
             await session.signal(SIGKILL)
             raise TimedOut(f"{request.cmd[0][:200]} has not ended within {within_s} s, and was killed") from e
-        except Exhausted:
-            await session.signal(SIGKILL)
+        except (Exhausted, asyncio.CancelledError):  # the second: who asked has gone
+            await uninterrupted(session.signal(SIGKILL))
             raise
         finally:
             await session.detach()

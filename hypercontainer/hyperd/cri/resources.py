@@ -23,6 +23,19 @@ def wanted(limits: pb.LinuxContainerResources) -> Resources:
     )
 
 
+def changed(limits: pb.LinuxContainerResources, there: Resources) -> Resources:
+    """What is not said, which is 0, stays as it is; less than 0 lifts a limit."""
+    said = wanted(limits)
+    return Resources(
+        memory_bytes=said.memory_bytes if limits.memory_limit_in_bytes else there.memory_bytes,
+        cpu_quota_us=said.cpu_quota_us if limits.cpu_quota else there.cpu_quota_us,
+        cpu_period_us=limits.cpu_period or there.cpu_period_us,
+        cpu_shares=said.cpu_shares if limits.cpu_shares else there.cpu_shares,
+        pids=there.pids,
+        unified=said.unified or there.unified,
+    )
+
+
 def told(limits: Resources) -> pb.ContainerResources:
     return pb.ContainerResources(
         linux=pb.LinuxContainerResources(

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from hypercontainer.errors import HyperError
+from hypercontainer.errors import HyperError, TimedOut
 from hypercontainer.hyperd.cri import container, sandbox
 from hypercontainer.hyperd.cri import cri_pb2 as pb
 from hypercontainer.hyperd.cri.service import Call
@@ -13,6 +13,9 @@ from hypercontainer.model.api import Engine
 from hypercontainer.model.bundle import BundleUsage
 from hypercontainer.model.documents import NetworkStats
 from hypercontainer.model.kube import KubeContainerState, KubePodState
+
+ANSWER_S = 5.0  # of one guest, which may be held up
+MOST = (1 << 63) - 1
 
 
 class Sample(NamedTuple):
@@ -61,7 +64,7 @@ class Stats:
         return [whole(pod, [each for each in samples if each.container.pod == pod.id]) for pod in pods]
 
     async def _of(self, containers: Iterable[KubeContainerState]) -> list[Sample]:
-        """Of those that run; one that ends meanwhile is none of them any more."""
+        """Of those that run, and answer; one that ends meanwhile is none of them any more."""
         running = [each for each in containers if each.state == "running"]
         found = await asyncio.gather(*map(self._measured, running), return_exceptions=True)
         for each in found:
@@ -70,7 +73,11 @@ class Stats:
         return [each for each in found if isinstance(each, Sample)]
 
     async def _measured(self, of: KubeContainerState) -> Sample:
-        return Sample(of, *await self._kube.usage(of.id), clock.now_ns())
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return Sample(of, *await self._kube.usage(of.id), clock.now_ns())
+        except TimeoutError as e:
+            raise TimedOut(f"container {of.id} was not measured: its machine does not answer") from e
 
 
 def told(sample: Sample) -> pb.ContainerStats:
@@ -102,9 +109,6 @@ def whole(pod: KubePodState, samples: Sequence[Sample]) -> pb.PodSandboxStats:
     if used:
         linux.network.CopyFrom(_network(used[0].networks, now))  # which is the same for all of them
     return pb.PodSandboxStats(attributes=attributes, linux=linux)
-
-
-MOST = (1 << 63) - 1
 
 
 def _number(value: int) -> pb.UInt64Value:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.json_format import ParseDict
+from msgspec.structs import replace
 
 from hypercontainer.errors import InvalidInput
 from hypercontainer.hyperd.cri import container, image, resources, sandbox, stats
@@ -155,6 +156,13 @@ def test_the_image_is_told_as_its_pod_names_it() -> None:
 def test_users_of_images_are_told_within_bounds(said: str, fields: dict[str, Any]) -> None:
     """One image that cannot be told would be no list of images."""
     assert image.user(said) == fields
+
+
+def test_what_an_update_does_not_say_stays() -> None:
+    there = Resources(memory_bytes=1 << 26, cpu_quota_us=50000, cpu_shares=512, unified={"memory.oom.group": "1"})
+    assert resources.changed(pb.LinuxContainerResources(), there) == there
+    said = pb.LinuxContainerResources(cpu_shares=2, memory_limit_in_bytes=-1)
+    assert resources.changed(said, there) == replace(there, cpu_shares=2, memory_bytes=0)
 
 
 @pytest.mark.parametrize("said", [-1, 5, 1 << 80])
