@@ -1,6 +1,7 @@
 """One booted guest: the handle that a driver gave, and the connection to its agent."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from hypercontainer.agent.client import SOON_S, AgentClient
 from hypercontainer.agent.messages import printable
 from hypercontainer.errors import Exhausted, GuestDied, GuestError, GuestSilent, HyperError, InUse
 from hypercontainer.hypervisor.base import Guest, Hypervisor, Resizable, Size, VmConfig
-from hypercontainer.lib.tasks import in_thread
+from hypercontainer.lib.tasks import in_thread, uninterrupted
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model import arch
 from hypercontainer.model.record import GuestRecord
@@ -202,3 +203,13 @@ async def booted(
         stack.push_async_callback(vm.guest.kill)
         stack.push_async_callback(vm.close)
         yield vm
+
+
+async def remove(hypervisor: Hypervisor, run_dir: Path) -> None:
+    """Remove `run_dir` with whatever is left of a guest there: all of it, though the caller is cancelled meanwhile."""
+    await uninterrupted(_remove(hypervisor, run_dir))
+
+
+async def _remove(hypervisor: Hypervisor, run_dir: Path) -> None:
+    await hypervisor.reap(run_dir)
+    shutil.rmtree(run_dir, ignore_errors=True)

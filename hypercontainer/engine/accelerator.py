@@ -4,10 +4,8 @@ A real guest is booted under KVM with a bound of seconds. The answer is kept for
 this kernel, since any of them may change it.
 """
 
-import asyncio
 import logging
 import os
-import shutil
 import tempfile
 import textwrap
 import time
@@ -118,5 +116,4 @@ async def boots(
         await vm.guest.kill()
         return took_s
     finally:
-        await asyncio.shield(hypervisor.reap(folder))
-        shutil.rmtree(folder, ignore_errors=True)
+        await vms.remove(hypervisor, folder)

@@ -16,6 +16,7 @@ from hypercontainer.engine.stand_ins import KILLED, First, StandIns
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import AlreadyExists, HyperError, InvalidInput, NotFound, WrongState
 from hypercontainer.lib import clock, engine_cgroup, proc
+from hypercontainer.lib.tasks import uninterrupted
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model import documents as doc
 from hypercontainer.model import ids
@@ -84,7 +85,7 @@ class Bundles:
                     await locked.enter(container, Timings())
         except BaseException:
             async with pod.locked() as locked:
-                await asyncio.shield(self.supervisor.destroy(locked))
+                await uninterrupted(self.supervisor.destroy(locked))
             raise
 
     async def _join(self, pod: Pod, record: ContainerRecord, trees: Mapping[str, int]) -> None:
@@ -100,7 +101,7 @@ class Bundles:
                     await locked.enter(container, Timings())
                     await update.grow(pod, container)
                 except BaseException:
-                    await asyncio.shield(self.supervisor.take_out(locked, container))
+                    await uninterrupted(self.supervisor.take_out(locked, container))
                     raise
 
     async def checkpoint(self, owner: str, id: str, wanted: BundleImages) -> None:

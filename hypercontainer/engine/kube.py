@@ -68,7 +68,7 @@ class Kube:
                 record.provisional = False
                 locked.machine.save()
         except BaseException:
-            await asyncio.shield(self._discard(pod))
+            await uninterrupted(self._discard(pod))
             raise
         return record.id
 
@@ -187,7 +187,7 @@ class Kube:
                 found.machine.save()
                 await update.grow(found, made)
             except BaseException:
-                await asyncio.shield(self._take_out(locked, made))
+                await uninterrupted(self._take_out(locked, made))
                 raise
         return made.record.id
 

@@ -7,7 +7,6 @@ nothing to lock, to find damaged or to sweep either; another process makes its o
 
 import asyncio
 import logging
-import shutil
 import tempfile
 import time
 from collections import Counter
@@ -277,8 +276,7 @@ class TemplateFactory:
                 raise Unavailable(f"cannot make a template: {e.strerror or e}") from e
             raise
         finally:
-            await asyncio.shield(self._hypervisor.reap(folder))
-            shutil.rmtree(folder, ignore_errors=True)
+            await vms.remove(self._hypervisor, folder)
 
     async def _rehearse(self, vm: vms.Vm, config: VmConfig, folder: Path) -> None:
         if self._roots is None:

@@ -5,7 +5,6 @@ into being in a workspace and is linked into place, then the index is replaced; 
 next that opens the store. Methods are quick (no more than links and small files) unless they say otherwise.
 """
 
-import asyncio
 import builtins
 import fcntl
 import os
@@ -25,6 +24,7 @@ from hypercontainer.images.reference import Reference
 from hypercontainer.images.removal import Users
 from hypercontainer.images.workspace import Workspace
 from hypercontainer.lib import clock, files
+from hypercontainer.lib.tasks import in_thread
 from hypercontainer.model import documents as doc
 
 PARTIAL_S = 24 * 3600.0  # what a pull that was cut short left is worth keeping that long, so that the next goes on
@@ -166,7 +166,7 @@ class ImageStore:
             try:
                 yield work
             finally:
-                await asyncio.shield(asyncio.to_thread(work.close))
+                await in_thread(work.close)
 
     def hold(self, work: Workspace, images: Iterable[Image]) -> None:
         """Let `work` have the images' blobs, by links of its own: a removal meanwhile takes nothing away from it."""

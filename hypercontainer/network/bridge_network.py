@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from hypercontainer.errors import Exhausted, HyperError, InUse, InvalidInput
+from hypercontainer.lib.tasks import uninterrupted
 from hypercontainer.model.record import NicRecord, PortRecord
 from hypercontainer.model.spec import ANY, EndpointSpec, PortMapping
 from hypercontainer.network import bridge, conntrack, ipam, ports, rules, tap
@@ -86,7 +87,7 @@ class BridgeNetwork:
         try:
             await self._rule(nic)
         except BaseException:
-            await asyncio.shield(self.remove(nic))
+            await uninterrupted(self.remove(nic))
             raise
         self._nics[nic.tap] = nic
         await self._answer()  # what kept it from that may be gone

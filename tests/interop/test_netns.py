@@ -86,9 +86,9 @@ def seen_in(namespace: str) -> object:
     with inside(namespace):
         shows = ["ip -o addr", "ip route", "ip -6 route", "tc qdisc", "nft list ruleset"]
         filters = [f"tc filter show dev eth{n} ingress" for n in range(2)]
-        links = [line.split(" ", 1)[0:2] for line in output("ip", "-o", "link").splitlines()]
+        links = re.sub(r" state \S+", "", output("ip", "-o", "link"))  # a macvtap is UNKNOWN at first, then UP
         listens = re.findall(r"promiscuity \d+|allmulti \d+", output("ip", "-d", "link"))
-        return [links, listens, *(output(*words.split()) for words in shows + filters)]
+        return [links.splitlines(), listens, *(output(*words.split()) for words in shows + filters)]
 
 
 class TestNetnsNetwork(NetworkContract):

@@ -28,6 +28,7 @@ from hypercontainer.hyperd.shim.holder import Holder
 from hypercontainer.hyperd.shim.process import FurtherProcess, Process
 from hypercontainer.hyperd.shim.publisher import Publisher
 from hypercontainer.lib import kubernetes, protobuf
+from hypercontainer.lib.tasks import uninterrupted
 from hypercontainer.model.api import Bundles, Further
 from hypercontainer.model.bundle import Bundle, BundleState
 from hypercontainer.model.container import Hook
@@ -201,7 +202,7 @@ class TaskService:
         try:
             await process.place(group, pid)
         except BaseException:
-            await asyncio.shield(self._bundles.delete(self._owner, id, force=True))
+            await uninterrupted(self._bundles.delete(self._owner, id, force=True))
             raise
 
     async def _prepare(self, hooks: document.Hooks, made: Bundle, pid: int) -> None:

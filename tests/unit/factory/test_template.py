@@ -296,6 +296,32 @@ async def test_the_end_of_the_factory_ends_a_template_in_the_making(
     await vm.guest.kill()
 
 
+async def test_the_end_of_the_factory_waits_for_what_is_left_of_a_template(
+    factory: TemplateFactory,
+    hypervisor: FakeHypervisor,
+    config: VmConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reaping, reaped = asyncio.Event(), asyncio.Event()
+    reap = hypervisor.reap
+
+    async def late(run_dir: Path) -> None:
+        reaping.set()
+        await reaped.wait()
+        await reap(run_dir)
+
+    monkeypatch.setattr(hypervisor, "reap", late)
+    making = asyncio.create_task(factory.make(config))
+    await reaping.wait()
+    end = asyncio.create_task(factory.close())
+    await asyncio.sleep(0)
+    reaped.set()
+    await end
+    assert list((tmp_path / "templates").iterdir()) == []
+    await asyncio.gather(making, return_exceptions=True)
+
+
 # Sealed files
 
 
