@@ -160,6 +160,16 @@ def kill(pid: int, started: int, sig: int = signal.SIGKILL) -> bool:
         os.close(fd)
 
 
+def told(name: str, value: str) -> list[tuple[int, int]]:
+    """Pids and start times of processes that were started with `name=value` in their environment."""
+    wanted, found = f"{name}={value}".encode(), []
+    for word in filter(str.isdecimal, os.listdir("/proc")):
+        with suppress(OSError), open(f"/proc/{word}/environ", "rb") as f:  # it has ended, or is another user's
+            if wanted in f.read().split(b"\0") and (started := start_time(int(word))) is not None:
+                found.append((int(word), started))
+    return found
+
+
 def nice(pid: int, level: int) -> None:
     """Have process `pid`, with all its threads, give way to others (nice(1): 0 does not, 19 most). One that is gone is
     fine. A kernel that shares time by sessions is told of its session (sched(7), "The autogroup feature")."""

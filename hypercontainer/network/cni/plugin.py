@@ -9,12 +9,14 @@ import msgspec
 
 from hypercontainer.errors import HyperError, InvalidInput, TimedOut, Unavailable, reason
 from hypercontainer.lib import foreign, proc
+from hypercontainer.lib.tasks import in_thread
 from hypercontainer.network.cni.config import SPOKEN, TYPE
 
 MOST_BYTES = 1 << 20  # of an answer
 LIMIT_S = 120.0  # for an answer: DHCP servers, APIs of clusters
 WORDS = 1000  # characters of what went wrong
 AGAIN = (11, 50, 51)  # codes of what may be otherwise later
+MARK = "HYPER_CNI_OF"  # in a plugin's environment, and that of what it runs: whose it is
 
 
 class _Failure(msgspec.Struct):
@@ -30,8 +32,9 @@ class _Versions(msgspec.Struct, rename="camel"):
 class Plugins:
     """Those in `folders`; of two that have a name, the one that is found first."""
 
-    def __init__(self, folders: Sequence[Path], *, limit_s: float = LIMIT_S) -> None:
-        self.folders, self._limit_s = list(folders), limit_s
+    def __init__(self, folders: Sequence[Path], owner: Path, *, limit_s: float = LIMIT_S) -> None:
+        """`owner`: a folder that one hyperd at a time has."""
+        self.folders, self._owner, self._limit_s = list(folders), str(owner), limit_s
         self._spoken: dict[tuple[str, int, int], list[str]] = {}  # versions, by what tells a program from another
 
     def find(self, kind: str) -> Path:
@@ -61,7 +64,7 @@ class Plugins:
         Unavailable when it says that it could be so later, TimedOut, HyperError with its own words. When this is
         cancelled, or too late, it is killed, with what it runs."""
         path = self.find(kind)
-        ours = {"CNI_COMMAND": command, "CNI_PATH": ":".join(map(str, self.folders)), **env}
+        ours = {"CNI_COMMAND": command, "CNI_PATH": ":".join(map(str, self.folders)), MARK: self._owner, **env}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CNI_")}
         try:
             result = await proc.run(
@@ -79,6 +82,15 @@ class Plugins:
         if result.status:
             raise failure(f"cannot {doing}: CNI plugin {kind}", result)
         return result.stdout
+
+    async def end(self) -> None:
+        """End those that another hyperd has begun, which was killed, with all that they run: they would go on making
+        what the next call takes away."""
+        while found := await in_thread(proc.told, MARK, self._owner):  # one that begins another is seen, or that is
+            for pid, started in found:
+                proc.kill(pid, started)
+            for pid, started in found:
+                await proc.gone(pid, started)
 
 
 def failure(where: str, result: proc.Result) -> HyperError:

@@ -33,9 +33,10 @@ class PodNetworks:
         """`root` outlives a reboot, `run` does not; `conf_dir` has networks, of which the first counts, `bin_dirs`
         plugins, each of which has `limit_s` for an answer."""
         self._attachments, self._namespaces = Attachments(root / "cni"), run / "cni"
-        self._conf_dir, self._plugins = conf_dir, Plugins(bin_dirs, limit_s=limit_s)
+        self._conf_dir, self._plugins = conf_dir, Plugins(bin_dirs, root / "cni", limit_s=limit_s)
         self._pods = WeakValueDictionary[str, asyncio.Lock]()
         self._gate, self._quiet, self._under_way = asyncio.Lock(), asyncio.Event(), 0
+        self._alone = False  # no plugin runs that a hyperd before us has begun
 
     async def attach(self, asked: Asked) -> Attached:
         """Connect a pod: its namespace is made, and the network of that moment. Who calls this has written down that
@@ -164,6 +165,9 @@ class PodNetworks:
     async def _turn(self, id: str) -> AsyncIterator[None]:
         """Nobody else does anything with that pod, and nobody cleans up, which CNI asks for."""
         async with self._gate:
+            if not self._alone:
+                await self._plugins.end()
+                self._alone = True
             self._under_way += 1
         try:
             lock = self._pods.setdefault(id, asyncio.Lock())

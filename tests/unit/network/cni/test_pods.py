@@ -247,6 +247,20 @@ async def test_a_hyperd_that_comes_back_undoes_what_was_begun(world: World) -> N
     assert world.left() == []
 
 
+async def test_plugins_of_a_hyperd_that_was_killed_are_ended_first(world: World) -> None:
+    """With what they run: they would go on making what is undone."""
+    pipe = world.pipe("pipe")
+    held = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    world.have("b", "ADD", f"exec 3>{pipe}; sleep 1000 & kill -9 $PPID; wait")
+    script = f"import asyncio, sys; from {killed.__module__} import killed; asyncio.run(killed(sys.argv[1]))"
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", script, str(world.folder))
+    assert await child.wait() == -9
+    assert await world.anew().sweep(list) == []
+    with open(held, "rb") as rest:
+        assert rest.read() == b""  # nobody has its other end
+    assert world.order()[-6:] == ["DEL c", "DEL b", "DEL a", "GC a", "GC b", "GC c"] and world.left() == []
+
+
 async def killed(folder: str) -> None:
     f = Path(folder)
     await PodNetworks(f / "root", f / "run", f / "conf", [f / "bin"]).attach(Asked(id="p1"))
