@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from hypercontainer.errors import InvalidInput, NotFound
 from hypercontainer.hyperd.cri import cri_pb2 as pb
 from hypercontainer.hyperd.cri import mounts, resources, security
+from hypercontainer.hyperd.cri.image import full
 from hypercontainer.hyperd.cri.sandbox import digest, has_labels
 from hypercontainer.hyperd.cri.service import Call
 from hypercontainer.model.api import Engine
@@ -22,7 +23,7 @@ STATE: Mapping[ContainerState, pb.ContainerState] = {
 
 class Containers:
     def __init__(self, engine: Engine) -> None:
-        self._kube = engine.kube
+        self._kube, self._images = engine.kube, engine.images
 
     def calls(self) -> Mapping[str, Call]:
         return {
@@ -60,7 +61,19 @@ class Containers:
         return pb.RemoveContainerResponse()
 
     async def status(self, request: pb.ContainerStatusRequest) -> pb.ContainerStatusResponse:
-        return pb.ContainerStatusResponse(status=status(await self._kube.container(request.container_id)))
+        found = await self._kube.container(request.container_id)
+        return pb.ContainerStatusResponse(status=status(found, await self._ref(found)))
+
+    async def _ref(self, found: KubeContainerState) -> str:
+        """What people know its image by, which is the pod's `imageID` then: a digest in the repository that it is
+        from, or in another one; its id, where it is from none."""
+        try:
+            image = await self._images.inspect(found.image_id)
+        except NotFound:
+            return found.image_id
+        digests = [full(name) for name in image.repo_digests]
+        of_name = [each for each in digests if found.container.image.startswith(each.partition("@")[0])]
+        return next(iter([*of_name, *digests]), found.image_id)
 
     async def list(self, request: pb.ListContainersRequest) -> pb.ListContainersResponse:
         found = await self._kube.containers()
@@ -170,7 +183,7 @@ def entry(found: KubeContainerState) -> pb.Container:
     )
 
 
-def status(found: KubeContainerState) -> pb.ContainerStatus:
+def status(found: KubeContainerState, image_ref: str) -> pb.ContainerStatus:
     return pb.ContainerStatus(
         id=found.id,
         metadata=metadata(found.container),
@@ -180,7 +193,7 @@ def status(found: KubeContainerState) -> pb.ContainerStatus:
         finished_at=found.finished_ns,
         exit_code=found.exit_code,
         image=pb.ImageSpec(image=found.container.image),
-        image_ref=found.image_id,
+        image_ref=image_ref,
         image_id=found.image_id,
         reason=found.reason,
         message=found.message,

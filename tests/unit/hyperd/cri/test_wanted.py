@@ -253,8 +253,9 @@ def test_what_is_listed() -> None:
         exit_code=137,
         reason="OOMKilled",
     )
-    status = container.status(found)
+    status = container.status(found, "example.com/app@sha256:1")
     assert (status.state, status.exit_code, status.reason) == (pb.CONTAINER_EXITED, 137, "OOMKilled")
+    assert status.image_ref == "example.com/app@sha256:1"
     for said, is_it in (
         ({}, True),
         ({"pod_sandbox_id": "abc"}, True),
