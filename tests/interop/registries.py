@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,8 +12,8 @@ PASSWORDS = "me:$2b$04$Kz1InTgWrfY/uLpAauL8vuS8E/4ppMAU5tCJGvOJTOVJlo6j3ZXcK\n" 
 
 
 @asynccontextmanager
-async def docker_registry(folder: Path, *, auth: bool = False) -> AsyncIterator[str]:
-    """Serves until the block ends; gives HOST:PORT."""
+async def docker_registry(folder: Path, *, auth: bool = False, within: Sequence[str] = ()) -> AsyncIterator[str]:
+    """Serves until the block ends; gives HOST:PORT. `within`: words before its command."""
     folder.mkdir()
     config: dict[str, object] = {
         "version": "0.1",
@@ -26,6 +26,7 @@ async def docker_registry(folder: Path, *, auth: bool = False) -> AsyncIterator[
         config["auth"] = {"htpasswd": {"realm": "test", "path": str(folder / "passwords")}}
     (folder / "config.yml").write_text(yaml.safe_dump(config))
     process = await asyncio.create_subprocess_exec(
+        *within,
         "docker-registry",
         "serve",
         folder / "config.yml",
