@@ -17,8 +17,16 @@ from hypercontainer.lib import files
 from hypercontainer.lib.tasks import uninterrupted
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.bundle import BundleUsage
-from hypercontainer.model.container import Resources
-from hypercontainer.model.kube import KubeContainer, KubeContainerState, KubeMount, KubePod, KubePodState
+from hypercontainer.model.container import ContainerConfig, Resources
+from hypercontainer.model.kube import (
+    USUAL,
+    KubeContainer,
+    KubeContainerState,
+    KubeMount,
+    KubePod,
+    KubePodState,
+    KubeSecurity,
+)
 from hypercontainer.model.pod_network import Asked
 from hypercontainer.model.record import ContainerRecord, CriSinkRecord, PodRecord
 from hypercontainer.model.spec import ContainerSpec, Dns, ExecSpec, PodSpec
@@ -173,7 +181,14 @@ class Kube:
 
     # containers
 
-    async def create(self, pod: str, wanted: KubeContainer, spec: ContainerSpec, resources: Resources) -> str:
+    async def create(
+        self,
+        pod: str,
+        wanted: KubeContainer,
+        spec: ContainerSpec,
+        resources: Resources,
+        security: KubeSecurity = USUAL,
+    ) -> str:
         found = self._pod(pod)
         async with found.locked() as locked:
             for each in found.containers.values():
@@ -181,7 +196,9 @@ class Kube:
                 if there and there.identity == wanted.identity:
                     return _same_container(each.record.id, there, wanted)
             _check_ready(found, "create a container in")
-            made = found.add(self._record(found, wanted, spec, resources))
+            record = self._record(found, wanted, spec)
+            record.config = _confined(msgspec.structs.replace(record.config, resources=resources), security)
+            made = found.add(record)
             try:
                 self.host.pods.add_container(found.record.id, made.record)
                 found.machine.save()
@@ -191,7 +208,7 @@ class Kube:
                 raise
         return made.record.id
 
-    def _record(self, pod: Pod, wanted: KubeContainer, spec: ContainerSpec, resources: Resources) -> ContainerRecord:
+    def _record(self, pod: Pod, wanted: KubeContainer, spec: ContainerSpec) -> ContainerRecord:
         """Of a container to be, the volumes made that its image names."""
         image = self.host.images.get(spec.image)
         config = msgspec.structs.replace(self.host.images.config(image), healthcheck=None)  # the kubelet probes itself
@@ -200,7 +217,6 @@ class Kube:
             spec = msgspec.structs.replace(spec, sysctls=pod.record.kube.sysctls)
         record = resolve.container(spec, image.id, config, root, name="")
         record.name, record.kube = record.id, wanted
-        record.config = msgspec.structs.replace(record.config, resources=resources)
         record.sinks = [CriSinkRecord(path=wanted.log)] if wanted.log else []
         pod.check_supported(record)
         create.make_volumes(self.host, record)
@@ -339,6 +355,17 @@ def _ready(pod: Pod) -> bool:
 def _check_ready(pod: Pod, verb: str) -> None:
     if pod.removed or not _ready(pod):
         raise WrongState(verb, pod.record.id, "removing" if pod.removed else "not ready", "its machine has ended")
+
+
+def _confined(config: ContainerConfig, security: KubeSecurity) -> ContainerConfig:
+    """`config`, and what docker has no words for."""
+    process = config.process
+    if security.seccomp is not None:
+        process = msgspec.structs.replace(process, seccomp=security.seccomp)
+    if security.ambient:
+        granted = msgspec.structs.replace(process.capabilities, inheritable=security.ambient, ambient=security.ambient)
+        process = msgspec.structs.replace(process, capabilities=granted)
+    return msgspec.structs.replace(config, process=process)
 
 
 def _same_container(id: str, there: KubeContainer, wanted: KubeContainer) -> str:

@@ -28,7 +28,15 @@ from hypercontainer.model.bundle import (
     BundleUsage,
 )
 from hypercontainer.model.container import Resources
-from hypercontainer.model.kube import DiskUsage, KubeContainer, KubeContainerState, KubePod, KubePodState
+from hypercontainer.model.kube import (
+    USUAL,
+    DiskUsage,
+    KubeContainer,
+    KubeContainerState,
+    KubePod,
+    KubePodState,
+    KubeSecurity,
+)
 from hypercontainer.model.principal import Principal
 from hypercontainer.model.spec import (
     Build,
@@ -460,7 +468,14 @@ class Kube(Protocol):
 
     async def state(self, pod: str) -> KubePodState: ...
 
-    async def create(self, pod: str, wanted: KubeContainer, spec: ContainerSpec, resources: Resources) -> str:
+    async def create(
+        self,
+        pod: str,
+        wanted: KubeContainer,
+        spec: ContainerSpec,
+        resources: Resources,
+        security: KubeSecurity = USUAL,
+    ) -> str:
         """Make a container in a pod that is ready; its id. `resources`: its limits, in place of those in `spec`.
         AlreadyExists as for `run`; on failure nothing is left."""
 

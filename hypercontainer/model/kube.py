@@ -47,6 +47,16 @@ class KubeContainer(Value, frozen=True, kw_only=True):
         return self.name, self.attempt
 
 
+class KubeSecurity(Value, frozen=True, kw_only=True):
+    """Of a container that is to be: what docker has no words for."""
+
+    seccomp: bytes | None = None  # classic BPF of its own; None = as its spec says
+    ambient: list[str] = []  # capabilities that its programs keep, whose user is not root
+
+
+USUAL = KubeSecurity()
+
+
 class KubePodState(Value, frozen=True, kw_only=True):
     id: str
     pod: KubePod

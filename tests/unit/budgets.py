@@ -35,6 +35,7 @@ from hypercontainer.hyperd.cri import container as cri_container
 from hypercontainer.hyperd.cri import cri_pb2
 from hypercontainer.hyperd.cri import image as cri_image
 from hypercontainer.hyperd.cri import sandbox as cri_sandbox
+from hypercontainer.hyperd.cri import seccomp as cri_seccomp
 from hypercontainer.hyperd.cri.streaming import channels, mux, remote, spdy
 from hypercontainer.hyperd.cri.streaming import headers as spdy_headers
 from hypercontainer.hyperd.docker import archive as docker_archive
@@ -133,6 +134,18 @@ def kubelet(data: bytes) -> None:
     with suppress(DecodeError):
         create = cri_pb2.CreateContainerRequest.FromString(data)
         each(lambda _: cri_container.wanted(create, pod))(data)
+
+
+def profile(data: bytes) -> None:
+    each(lambda _: cri_seccomp.resolved(data, ["CAP_CHOWN"]))(data)
+
+
+def profiles() -> dict[str, bytes]:
+    rule = b'{"action":"SCMP_ACT_ALLOW","names":["read"],"includes":{"minKernel":"4.8","arches":["amd64"]}},'
+    return {
+        "rules": b'{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[' + rule * 9000 + rule[:-1] + b"]}",
+        **bombs.jsons(),
+    }
 
 
 def asked_of_frakti() -> dict[str, bytes]:
@@ -382,6 +395,7 @@ READERS: dict[str, Reader] = {
     "small answers": Reader(("images.transport",), an_answer, bombs.packed, UNPACKED),
     "names, instructions, credentials": Reader(("engine.build.config",), words, bombs.words),
     "a kubelet's requests": Reader(("hyperd.cri.image",), kubelet, asked_of_frakti),
+    "seccomp profiles of this host": Reader(("hyperd.cri.seccomp",), profile, profiles),
     "docker's config.json": Reader(("images.auth",), docker_config, bombs.jsons),
     "a credential helper": Reader(("images.auth",), helper, bombs.jsons),
     "archives of images": Reader(

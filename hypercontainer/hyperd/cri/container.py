@@ -1,5 +1,6 @@
 """Containers: ContainerConfig -> what the engine is asked for, and what it has -> ContainerStatus."""
 
+import asyncio
 import posixpath
 from collections.abc import Mapping
 
@@ -39,7 +40,9 @@ class Containers:
 
     async def create(self, request: pb.CreateContainerRequest) -> pb.CreateContainerResponse:
         pod = await self._kube.state(request.pod_sandbox_id)
-        id = await self._kube.create(pod.id, *wanted(request, pod.pod))
+        asked = wanted(request, pod.pod)
+        further = await asyncio.to_thread(security.further, request.config.linux.security_context)
+        id = await self._kube.create(pod.id, *asked, further)
         return pb.CreateContainerResponse(container_id=id)
 
     async def start(self, request: pb.StartContainerRequest) -> pb.StartContainerResponse:

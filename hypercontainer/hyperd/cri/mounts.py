@@ -20,8 +20,8 @@ def _mount(mount: pb.Mount) -> Mount:
     if mount.propagation != pb.PROPAGATION_PRIVATE:
         words = "what is mounted on one side later is not seen on the other one"
         raise InvalidInput(f"cannot have mount propagation at {place}: {words}")
-    if mount.recursive_read_only:
-        raise InvalidInput(f"cannot mount {place} recursively read-only: it is not there yet")
+    if mount.recursive_read_only and not mount.readonly:  # what is read-only is so with all that is mounted below it
+        raise InvalidInput(f"cannot mount {place} recursively read-only: it is not read-only")
     if mount.uidMappings or mount.gidMappings:
         raise InvalidInput(f"cannot map the ids of {place}: it is not there yet")
     return Mount(

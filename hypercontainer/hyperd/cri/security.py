@@ -4,9 +4,12 @@ from typing import Any, Literal
 
 from hypercontainer.errors import InvalidInput
 from hypercontainer.hyperd.cri import cri_pb2 as pb
+from hypercontainer.hyperd.cri import seccomp
 from hypercontainer.hyperd.cri.sandbox import check_namespaces, check_selinux
+from hypercontainer.hyperd.cri.seccomp import LOCALHOST
+from hypercontainer.model import capabilities
+from hypercontainer.model.kube import KubeSecurity
 
-LOCALHOST = "localhost/"  # before the name of a profile, in fields of before
 PROFILES: dict[str, Literal["default", "unconfined"]] = {
     "": "unconfined",
     "unconfined": "unconfined",
@@ -20,14 +23,12 @@ def wanted(context: pb.LinuxContainerSecurityContext) -> dict[str, Any]:
     check_namespaces(context.namespace_options, "container")
     check_selinux(context.selinux_options)
     _check_apparmor(context)
-    if context.capabilities.add_ambient_capabilities:
-        raise InvalidInput("cannot add ambient capabilities: they are not there yet")
     if context.supplemental_groups_policy == pb.Strict:
         raise InvalidInput("cannot have supplementalGroupsPolicy Strict: it is not there yet")
     return {
         "user": _user(context),
         "groups": list(context.supplemental_groups),
-        "cap_add": list(context.capabilities.add_capabilities),
+        "cap_add": _added(context),
         "cap_drop": list(context.capabilities.drop_capabilities),
         "privileged": context.privileged,
         "no_new_privileges": context.no_new_privs,
@@ -51,16 +52,38 @@ def _user(context: pb.LinuxContainerSecurityContext) -> str | None:
     return f"{user}:{context.run_as_group.value}"
 
 
-def _seccomp(context: pb.LinuxContainerSecurityContext) -> Literal["default", "unconfined"]:
+def further(context: pb.LinuxContainerSecurityContext) -> KubeSecurity:
+    """What a ContainerSpec has no words for. Reads a profile of this host. InvalidInput."""
+    added, dropped = _added(context), list(context.capabilities.drop_capabilities)
+    granted = capabilities.resolve(added, dropped, privileged=context.privileged)
+    profile = "" if context.privileged else _profile(context)
+    return KubeSecurity(
+        seccomp=seccomp.compiled(seccomp.path(profile), granted) if profile else None,
+        ambient=capabilities.resolve(context.capabilities.add_ambient_capabilities, [capabilities.EVERY]),
+    )
+
+
+def _added(context: pb.LinuxContainerSecurityContext) -> list[str]:
+    """What is ambient is granted."""
+    return [*context.capabilities.add_capabilities, *context.capabilities.add_ambient_capabilities]
+
+
+def _profile(context: pb.LinuxContainerSecurityContext) -> str:
+    """Where it is on this host; "": it is none of this host's."""
     if context.HasField("seccomp"):
-        profile = context.seccomp
-        if profile.profile_type == pb.SecurityProfile.Localhost:
-            raise InvalidInput(
-                f"cannot use seccomp profile {profile.localhost_ref[:200]!r}: Localhost is not there yet"
-            )
-        return "default" if profile.profile_type == pb.SecurityProfile.RuntimeDefault else "unconfined"
+        local = context.seccomp.profile_type == pb.SecurityProfile.Localhost
+        return context.seccomp.localhost_ref or "nothing" if local else ""
+    return context.seccomp_profile_path if context.seccomp_profile_path.startswith(LOCALHOST) else ""
+
+
+def _seccomp(context: pb.LinuxContainerSecurityContext) -> Literal["default", "unconfined"]:
+    """Of a profile of this host: `further` has it."""
+    if _profile(context):
+        return "unconfined"
+    if context.HasField("seccomp"):
+        return "default" if context.seccomp.profile_type == pb.SecurityProfile.RuntimeDefault else "unconfined"
     if context.seccomp_profile_path not in PROFILES:
-        raise InvalidInput(f"cannot use seccomp profile {context.seccomp_profile_path[:200]!r}: it is not there yet")
+        raise InvalidInput(f"cannot use seccomp profile {context.seccomp_profile_path[:200]!r}: there is none")
     return PROFILES[context.seccomp_profile_path]
 
 

@@ -33,7 +33,7 @@ class Status:
         )
 
     async def status(self, request: pb.StatusRequest) -> pb.StatusResponse:
-        none = pb.RuntimeHandlerFeatures(recursive_read_only_mounts=False, user_namespaces=False)
+        none = pb.RuntimeHandlerFeatures(recursive_read_only_mounts=True, user_namespaces=False)
         return pb.StatusResponse(
             status=pb.RuntimeStatus(conditions=[await self._ready(), await self._network()]),
             runtime_handlers=[pb.RuntimeHandler(name=name, features=none) for name in HANDLERS],

@@ -284,7 +284,7 @@ def process(
         ],
         no_new_privileges=found.no_new_privileges,
         oom_score_adj=found.oom_score_adj or 0,
-        seccomp=_seccomp(seccomp) if seccomp else b"",
+        seccomp=filter(seccomp) if seccomp else b"",
         scheduling=scheduling.scheduling(found, personality),
     )
 
@@ -299,7 +299,8 @@ def _known(names: list[str] | None) -> list[str]:
     return [name for name in names or [] if name in capabilities.NUMBERS]
 
 
-def _seccomp(found: document.Seccomp) -> bytes:
+def filter(found: document.Seccomp) -> bytes:
+    """What the kernel runs. InvalidInput names what of it there is not."""
     if found.listener_path:
         raise _unsupported("linux.seccomp.listenerPath", "an agent on the host sees no process in the machine")
     return _filter(msgspec.json.encode(found))

@@ -7,11 +7,11 @@ from google.protobuf.json_format import ParseDict
 from msgspec.structs import replace
 
 from hypercontainer.errors import InvalidInput
-from hypercontainer.hyperd.cri import container, image, resources, sandbox, stats
+from hypercontainer.hyperd.cri import container, image, resources, sandbox, security, stats
 from hypercontainer.hyperd.cri import cri_pb2 as pb
 from hypercontainer.model.api import Credentials
 from hypercontainer.model.container import Resources
-from hypercontainer.model.kube import KubeContainer, KubeContainerState, KubePod, KubePodState
+from hypercontainer.model.kube import KubeContainer, KubeContainerState, KubePod, KubePodState, KubeSecurity
 from hypercontainer.model.pod_network import HostPort
 from hypercontainer.model.spec import ContainerSpec, Dns, Mount, PodSpec
 
@@ -194,6 +194,18 @@ def test_its_security() -> None:
     assert spec(run_as_username="nobody").user == "nobody"
 
 
+def test_ambient_capabilities_are_granted_and_kept() -> None:
+    said = {"capabilities": {"add_ambient_capabilities": ["CHOWN"], "drop_capabilities": ["ALL"]}}
+    assert spec(**said).cap_add == ["CHOWN"]
+    found = security.further(ParseDict(said, pb.LinuxContainerSecurityContext()))
+    assert found == KubeSecurity(ambient=["CAP_CHOWN"])
+
+
+def test_what_is_read_only_is_so_with_all_below() -> None:
+    said = {"container_path": "/m", "host_path": "/h", "readonly": True, "recursive_read_only": True}
+    assert made(mounts=[said])[1].mounts == [Mount(type="bind", source="/h", target="/m", read_only=True, create=True)]
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [
@@ -204,7 +216,7 @@ def test_its_security() -> None:
         ({"envs": [{"key": "K", "value": "/w=="}]}, "UTF-8"),
         ({"mounts": [{"container_path": "/m", "image": {"image": "x"}}]}, "mount image 'x'"),
         ({"mounts": [{"container_path": "/m", "propagation": "PROPAGATION_BIDIRECTIONAL"}]}, "propagation at /m"),
-        ({"mounts": [{"container_path": "/m", "recursive_read_only": True}]}, "recursively"),
+        ({"mounts": [{"container_path": "/m", "recursive_read_only": True}]}, "not read-only"),
         ({"mounts": [{"container_path": "/m", "uidMappings": [{"length": 1}]}]}, "ids of /m"),
         ({"linux": {"resources": {"cpuset_cpus": "0"}}}, "pin"),
         ({"linux": {"resources": {"hugepage_limits": [{"page_size": "2MB", "limit": 1}]}}}, "huge pages of 2MB"),
@@ -212,12 +224,10 @@ def test_its_security() -> None:
             ({"linux": {"security_context": context}}, words)
             for context, words in (
                 ({"run_as_group": {"value": 1}}, "without a runAsUser"),
-                ({"seccomp": {"profile_type": "Localhost", "localhost_ref": "/p.json"}}, "p.json"),
-                ({"seccomp_profile_path": "localhost/p"}, "localhost/p"),
+                ({"seccomp_profile_path": "somewhere/p"}, "somewhere/p"),
                 ({"apparmor": {"profile_type": "Localhost", "localhost_ref": "a"}}, "AppArmor"),
                 ({"apparmor_profile": "localhost/a"}, "AppArmor"),
                 ({"supplemental_groups_policy": "Strict"}, "Strict"),
-                ({"capabilities": {"add_ambient_capabilities": ["CHOWN"]}}, "ambient"),
                 ({"namespace_options": {"network": "NODE"}}, "hostNetwork"),
                 ({"selinux_options": {"level": "s0"}}, "SELinux"),
             )

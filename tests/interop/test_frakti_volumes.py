@@ -1,0 +1,71 @@
+"""What containers of frakti's pods are shown of this host, and what they may: by crictl, in machines that boot."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.interop.test_frakti import IMAGE, WAITS, Kubelet, frakti, kubelet, pytestmark  # noqa: F401  fixtures
+
+LOCALHOST = 2  # whose a seccomp profile is
+
+
+def waiting(kubelet: Kubelet, pod: str = "", name: str = "one", **described: Any) -> str:  # noqa: F811
+    """A container that runs, in a pod of its own if none is said."""
+    container = kubelet.made(pod or kubelet.pod(), name, *WAITS, **described)
+    kubelet.ok("start", container)
+    return container
+
+
+def said(kubelet: Kubelet, container: str, line: str) -> str:  # noqa: F811
+    return kubelet.ok("exec", "-s", container, "sh", "-c", line)
+
+
+def refused(kubelet: Kubelet, pod: str, words: str, **described: Any) -> None:  # noqa: F811
+    usual = {"metadata": {"name": "refused"}, "image": {"image": IMAGE}, "command": WAITS}
+    file = kubelet._file("refused", {**usual, **described})
+    done = kubelet("create", pod, file, str(kubelet.folder / "pod.json"))
+    assert done.status != 0 and words in done.err, done
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Path]:
+    """A folder of this host with a file system of its own below it."""
+    folder = tmp_path / "mounted"
+    (folder / "sub").mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder / "sub"], check=True)
+    yield folder
+    subprocess.run(["umount", folder / "sub"], check=True)
+
+
+def test_a_seccomp_profile_of_this_host(kubelet: Kubelet, tmp_path: Path) -> None:  # noqa: F811
+    profile = tmp_path / "profile.json"
+    rule = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}  # EOPNOTSUPP
+    profile.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}))
+    security = {"seccomp": {"profile_type": LOCALHOST, "localhost_ref": str(profile)}}
+    pod = kubelet.pod()
+    one = waiting(kubelet, pod, linux={"security_context": security})
+    assert "not supported" in said(kubelet, one, "mkdir /x 2>&1 || true")
+    assert said(kubelet, one, "grep Seccomp: /proc/1/status").split() == ["Seccomp:", "2"]
+    profile.unlink()
+    refused(kubelet, pod, "cannot read seccomp profile", linux={"security_context": security})
+
+
+def test_ambient_capabilities(kubelet: Kubelet) -> None:  # noqa: F811
+    security = {"run_as_user": {"value": 1000}, "capabilities": {"add_ambient_capabilities": ["CHOWN"]}}
+    one = waiting(kubelet, linux={"security_context": security})
+    assert said(kubelet, one, "grep CapAmb /proc/self/status").split() == ["CapAmb:", "0000000000000001"]
+    assert said(kubelet, one, "touch /tmp/f && chown 5:6 /tmp/f && stat -c %u:%g /tmp/f") == "5:6"
+
+
+def test_what_is_read_only_is_so_with_all_below(kubelet: Kubelet, mounted: Path) -> None:  # noqa: F811
+    described = {"container_path": "/m", "host_path": str(mounted), "readonly": True, "recursive_read_only": True}
+    pod = kubelet.pod()
+    one = waiting(kubelet, pod, mounts=[described])
+    assert said(kubelet, one, "touch /m/sub/f 2>/dev/null || touch /m/f 2>/dev/null || echo refused") == "refused"
+    refused(kubelet, pod, "it is not read-only", mounts=[{**described, "readonly": False}])
+    info = json.loads(kubelet.ok("info"))
+    assert all(each["features"]["recursive_read_only_mounts"] for each in info["runtimeHandlers"])
