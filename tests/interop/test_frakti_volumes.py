@@ -69,3 +69,50 @@ def test_what_is_read_only_is_so_with_all_below(kubelet: Kubelet, mounted: Path)
     refused(kubelet, pod, "it is not read-only", mounts=[{**described, "readonly": False}])
     info = json.loads(kubelet.ok("info"))
     assert all(each["features"]["recursive_read_only_mounts"] for each in info["runtimeHandlers"])
+
+
+def swapped(folder: Path, version: int, content: str) -> None:
+    """As a kubelet has it: all files of a configMap, secret or projected volume change with one link."""
+    before = folder / "..data"
+    old = before.readlink() if before.is_symlink() else None
+    data = folder / f"..version{version}"
+    data.mkdir()
+    (data / "key").write_text(content)
+    (folder / "..new").symlink_to(data.name)
+    (folder / "..new").rename(before)
+    if old is None:
+        (folder / "key").symlink_to("..data/key")
+    else:
+        (folder / old / "key").unlink()
+        (folder / old).rmdir()
+
+
+def test_an_update_is_seen(kubelet: Kubelet, tmp_path: Path) -> None:  # noqa: F811
+    folder = tmp_path / "config"
+    folder.mkdir()
+    swapped(folder, 1, "old")
+    one = waiting(kubelet, mounts=[{"container_path": "/m", "host_path": str(folder), "readonly": True}])
+    assert said(kubelet, one, "cat /m/key") == "old"
+    swapped(folder, 2, "new")
+    assert said(kubelet, one, "until grep -q new /m/key; do :; done; cat /m/key") == "new"
+
+
+def test_a_termination_log_and_a_subpath(kubelet: Kubelet, tmp_path: Path) -> None:  # noqa: F811
+    log, volume, sub = tmp_path / "termination", tmp_path / "volume", tmp_path / "subpath"
+    volume.mkdir()
+    for path in (log, volume / "file", sub):
+        path.touch()
+    subprocess.run(["mount", "--bind", volume / "file", sub], check=True)  # as a kubelet does it for subPath
+    try:
+        one = kubelet.made(
+            kubelet.pod(), "one", "sh", "-c", "echo why > /dev/termination-log; echo to >> /etc/sub.conf",
+            mounts=[
+                {"container_path": "/dev/termination-log", "host_path": str(log)},
+                {"container_path": "/etc/sub.conf", "host_path": str(sub)},
+            ],
+        )  # fmt: skip
+        kubelet.ok("start", one)
+        assert kubelet.until(one, "CONTAINER_EXITED")["exitCode"] == 0
+    finally:
+        subprocess.run(["umount", sub], check=True)
+    assert (log.read_text(), (volume / "file").read_text()) == ("why\n", "to\n")
