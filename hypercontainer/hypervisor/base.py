@@ -172,7 +172,8 @@ class Hotplug(Protocol):
     async def plugged(self) -> set[int]:
         """The numbers of its disks that have a file behind them, whoever plugged them."""
 
-    async def remove_disk(self, target: int) -> None: ...
+    async def remove_disk(self, target: int) -> None:
+        """All that there is of it. None: nothing happens."""
 
 
 @runtime_checkable

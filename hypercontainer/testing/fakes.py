@@ -140,7 +140,7 @@ class FakeGuest(BareGuest):
             raise NotFound("disk file", disk.path)
 
     async def remove_disk(self, target: int) -> None:
-        del self.disks[target]
+        self.disks.pop(target, None)
 
     async def add_nic(self, nic: Nic) -> None:
         if self.fail_nics:

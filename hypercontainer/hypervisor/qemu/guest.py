@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from hypercontainer.errors import GuestError
 from hypercontainer.hypervisor.base import SLOTS, Limits, Nic, Size, VmConfig
 from hypercontainer.hypervisor.host import limits as host_limits
 from hypercontainer.hypervisor.host.disk import open_within
@@ -18,7 +17,7 @@ from hypercontainer.hypervisor.host.tap import Tap, Taps, open_nic
 from hypercontainer.hypervisor.qemu import argv, nics, resize, snapshot
 from hypercontainer.hypervisor.qemu.cause import cause, text
 from hypercontainer.hypervisor.qemu.machines import Machine
-from hypercontainer.hypervisor.qemu.qmp import Monitor
+from hypercontainer.hypervisor.qemu.qmp import Monitor, Refused
 from hypercontainer.lib import cgroup, proc
 from hypercontainer.lib.tasks import all_of, in_thread
 from hypercontainer.model.record import DiskRecord, GuestRecord
@@ -82,18 +81,25 @@ class QemuGuest:
 
     async def _files(self) -> list[tuple[int, str]]:
         """Each disk's target, and the driver of the file below it."""
-        nodes = await self._monitor.execute("query-named-block-nodes", {"flat": True})
-        found = [node for node in nodes if isinstance(node, dict)] if isinstance(nodes, list) else []
-        named = [(argv.target_of(str(node.get("node-name"))), str(node.get("drv"))) for node in found]
+        named = [(argv.target_of(str(node.get("node-name"))), str(node.get("drv"))) for node in await self._nodes()]
         return [(target, driver) for target, driver in named if target is not None]
 
+    async def _nodes(self) -> list[Mapping[str, object]]:
+        nodes = await self._monitor.execute("query-named-block-nodes", {"flat": True})
+        return [node for node in nodes if isinstance(node, dict)] if isinstance(nodes, list) else []
+
     async def remove_disk(self, target: int) -> None:
-        await self._monitor.delete_device(argv.device_id(target))
-        await self._close(argv.node_name(target))
+        """As far as a hyperd before us has not come, which was killed meanwhile."""
         try:
-            await self._close(argv.file_name(target))
-        except GuestError:  # it was swapped, by a hyperd before us perhaps
-            await self._close(argv.file_name(target, other=True))
+            await self._monitor.delete_device(argv.device_id(target))
+        except Refused as e:
+            if e.reason != "DeviceNotFound":
+                raise
+        there = {str(node.get("node-name")) for node in await self._nodes()}
+        files = (argv.file_name(target), argv.file_name(target, other=True))  # the second: it was swapped
+        for name in (argv.node_name(target), *files):
+            if name in there:
+                await self._close(name)
         self._swapped.discard(target)
 
     async def _open(self, disk: DiskRecord, node: str) -> None:
