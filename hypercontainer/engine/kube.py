@@ -168,8 +168,6 @@ class Kube:
                     return
                 if any(each.alive for each in found.containers.values()):
                     continue
-                await locked.power_off()
-                await self.host.pod_networks.detach(found.record.id)  # before nobody knows of it any more
                 await self.supervisor.empty(locked, volumes=True)
                 return
 

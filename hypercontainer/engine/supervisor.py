@@ -427,8 +427,12 @@ class Supervisor:
             await container.remove()
 
     async def empty(self, pod: LockedPod, *, volumes: bool) -> None:
-        """The whole pod goes with its containers, and with `volumes` the anonymous ones of those."""
+        """The whole pod goes with its containers, and with `volumes` the anonymous ones of those; a kubelet's off its
+        network first, before nobody knows of it any more."""
         containers = list(pod.containers.values())
+        if pod.record.kube:
+            await pod.power_off()
+            await self.host.pod_networks.detach(pod.record.id)
         for container in containers:
             self.restarts.cancel(container.record.id)
         await self.destroy(pod)
