@@ -10,10 +10,11 @@ PREFIX ?= /opt/hypercontainer
 BINDIR ?= /usr/local/bin
 DOCKER_SOCK ?=
 SECONDS ?= 60
+PODS ?= 100
 OCI_QUICK := bad_input exit_codes lifecycle mounts state sysctl
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-interop setup-bench setup-clients demo install test fresh check style unit vm interop oci conformance bench density fuzz soak guest kernel format clean
+.PHONY: help setup setup-test setup-interop setup-bench setup-clients demo install test fresh check style unit vm interop oci conformance bench density fuzz soak pods guest kernel format clean
 
 help:  ## this table
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +85,9 @@ fuzz: setup-test  ## what reads foreign bytes, in the guest and here, and both A
 soak: setup-test  ## random verbs and deaths against a model, full disks too, then deaths in runv's verbs: SECONDS=60 each (SEED=1: the same again)
 	$(BIN)/python -m tests.vm.walk --seconds $(SECONDS) --cycles 100000 $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.vm.deaths --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+pods: setup-interop  ## a kubelet's pods: PODS=100 up and down, then hyperd's death in each of its calls for SECONDS=60 (SEED=1: the same again)
+	$(BIN)/python -m tests.interop.pod_soak --pods $(PODS) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 guest:  ## rebuild the C programs that changed (ARCH=aarch64: hyperstart for that)
 	$(BIN)/python hatch_build.py --arch $(ARCH)
