@@ -1,6 +1,7 @@
 """Measures this machine beside its peers and prints one table: `make bench`.
 
-python -m bench [--rounds 20] [--without starts,oci,engines,files,streams,terminals,docker,builds,at-once,fleet,images]
+python -m bench [--rounds 20] [--without PART,…]: starts, oci, engines, files, streams, terminals, docker, builds,
+kubelet, at-once, fleet, images
 """
 
 import argparse
@@ -17,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from bench import bare, density, plot, pods, throughput
+from bench import bare, density, kubelet, plot, pods, throughput
 from bench.builds import Builds
 from bench.docker_clients import DockerClients, hyperd_client
 from bench.engines import Engine, containerd, docker, gvisor
@@ -40,13 +41,17 @@ BARE = 20
 PODS = 20
 ARCHIVES = 1  # rounds
 AT_ONCE_S = 300.0  # fifty starts at once take as long as they take: fewer rounds where that is long
-PARTS = ("starts", "oci", "engines", "files", "streams", "terminals", "docker", "builds", "at-once", "fleet", "images")
+KUBELETS = (100, 200)  # pods of one: beside which memory is measured, and calls a second
+PARTS = (
+    "starts", "oci", "engines", "files", "streams", "terminals", "docker", "builds", "kubelet", "at-once", "fleet",
+    "images",
+)  # fmt: skip
 
 
 P = TypeVar("P")
 Part = (
     Starts | Calls | Engine | Runtime | Rootfs | Stream | Guests | AtOnce | ImageLoad | Forks | Terminals
-    | DockerClients | Builds
+    | DockerClients | Builds | kubelet.Kubelet
 )  # fmt: skip
 
 
@@ -238,6 +243,36 @@ def builds(bench: Bench, rounds: int) -> None:
     bench.measure(rounds, "builds", steps, *parts)
 
 
+def kubelets(bench: Bench, rounds: int) -> None:
+    """Pods as a kubelet asks for them, beside containerd with runc: from a pool, and fifty at once from a template and
+    from a pool of fifty."""
+    with ExitStack() as stack:
+        inner = Bench(stack, bench.folder / "kubelet", bench.kernel)
+        inner.folder.mkdir()
+        found: list[kubelet.Kubelet] = []
+        for name, waiting in (("hyperd, pool of 2", 2), (f"hyperd, pool of {TOGETHER}", TOGETHER)):
+            pool = [{"cache": waiting, "share": True}]
+            daemon = inner.daemon(factory="cache", pool=pool, **kubelet.settings(inner.folder / f"hyper{waiting}"))
+            found.append(stack.enter_context(kubelet.of_hyperd(name, daemon, until_full(daemon))))
+        if peer := inner.peer("containerd", lambda: kubelet.of_containerd(inner.folder / "containerd")):
+            found.append(peer)
+        bench.absent += inner.absent
+        pooling, _, *peers = found
+        steps = [step for each in (pooling, *peers) for step in (each.run_start, each.run_exec)]
+        bench.measure(rounds, "a kubelet", steps, pooling, *peers)
+        few = max(1, rounds // 10)
+        interleave(few, [partial(each.run_together, TOGETHER) for each in found], lambda line: say(f"at once, {line}"))
+        bench.keep(found[1])
+        for count in KUBELETS:
+            say(f"{count} pods of two containers")
+            for each in (pooling, *peers):
+                each.grow(count, 2)
+            if count == KUBELETS[0]:
+                for each in (pooling, *peers):
+                    each.measure_memory()
+        interleave(few, [each.run_lists for each in (pooling, *peers)], lambda line: say(f"lists, {line}"))
+
+
 def at_once(bench: Bench, rounds: int) -> None:
     """Fifty at the same moment, against as many of `ctr run`."""
     with ExitStack() as stack:
@@ -331,6 +366,8 @@ def main() -> int:
             bench.keep(load)
         results, absent = bench.results, bench.absent
     with measuring(args.kernel) as bench:  # nothing else runs beside these
+        if "kubelet" in parts:
+            kubelets(bench, args.rounds)
         if "at-once" in parts:
             at_once(bench, args.rounds)
         if "fleet" in parts:

@@ -84,8 +84,8 @@ def containerd(folder: Path, archive: Path, env: Mapping[str, str] = {}) -> Iter
     (folder / "config.toml").write_text(CONTAINERD.format(folder=folder))
     ctr = ["ctr", "--address", f"{folder}/socket"]
     daemon = ["unshare", "--mount", "--propagation", "private", "containerd", "--config", f"{folder}/config.toml"]
-    with _cgroups("default"), _daemon(daemon, [*ctr, "version"], folder, env):
-        _run([*ctr, "image", "import", str(archive)])
+    with cgroups("default"), running(daemon, [*ctr, "version"], folder, env):
+        done([*ctr, "image", "import", str(archive)])
         yield Engine("containerd: ctr run --rm", lambda *words: [*ctr, "run", "--rm", IMAGE, new_name(), *words], ctr)
 
 
@@ -105,8 +105,8 @@ def docker(
     daemon = ["unshare", "--mount", "--net", "--propagation", "private", "dockerd", "--host", socket]
     daemon += ["--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid"]
     daemon += ["--config-file", f"{folder}/daemon.json"]
-    with _cgroups("docker"), _daemon(daemon, [*client, "version"], folder, env):
-        _run([*client, "load", "-q", "-i", str(archive)])
+    with cgroups("docker"), running(daemon, [*client, "version"], folder, env):
+        done([*client, "load", "-q", "-i", str(archive)])
         yield Engine("docker run --rm", lambda *words: [*client, "run", "--rm", "busybox", *words], client)
 
 
@@ -123,12 +123,12 @@ def gvisor(folder: Path) -> Iterator[Engine]:
         (tree / "config.json").write_text(json.dumps(config))
         return [*runsc, "run", "-bundle", str(tree), new_name()]
 
-    _run(argv("true"))
+    done(argv("true"))
     yield Engine("gVisor: runsc run", argv)
 
 
 @contextmanager
-def _daemon(argv: Sequence[str], ping: Sequence[str], folder: Path, env: Mapping[str, str] = {}) -> Iterator[None]:
+def running(argv: Sequence[str], ping: Sequence[str], folder: Path, env: Mapping[str, str] = {}) -> Iterator[None]:
     """Start `argv`; go on when `ping` succeeds; end it with the block."""
     with open(folder / "log", "ab") as log:
         process = subprocess.Popen(
@@ -152,7 +152,7 @@ def _daemon(argv: Sequence[str], ping: Sequence[str], folder: Path, env: Mapping
 
 
 @contextmanager
-def _cgroups(name: str) -> Iterator[None]:
+def cgroups(name: str) -> Iterator[None]:
     """Remove the empty cgroups called `name` that an engine leaves, unless they were there before."""
     roots = [Path("/sys/fs/cgroup"), *(path for path in Path("/sys/fs/cgroup").iterdir() if path.is_dir())]
     ours = [root / name for root in roots if not (root / name).exists()]
@@ -168,10 +168,10 @@ def _cgroups(name: str) -> Iterator[None]:
                     break  # there is none, or somebody else's container is in it
 
 
-def _run(argv: Sequence[str]) -> None:
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
-    if done.returncode:
-        raise Unavailable(f"{' '.join(argv[:6])}: {(done.stderr or done.stdout).decode(errors='replace')[-300:]}")
+def done(argv: Sequence[str]) -> None:
+    result = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
+    if result.returncode:
+        raise Unavailable(f"{' '.join(argv[:6])}: {(result.stderr or result.stdout).decode(errors='replace')[-300:]}")
 
 
 def together_ms(argvs: Sequence[Sequence[str]], *, env: dict[str, str] | None = None) -> float:

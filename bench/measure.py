@@ -24,7 +24,7 @@ class Series:
     @property
     def p95(self) -> float:
         """The worst of the usual: for rates the low end."""
-        ordered = sorted(self.samples, reverse=self.unit == "MB/s")
+        ordered = sorted(self.samples, reverse=self.unit in ("MB/s", "/s"))
         return ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]
 
 

@@ -34,9 +34,9 @@ def measure(daemon: PrivateDaemon, runtime: Runtime, count: int) -> list[Series]
             runtime.run("create", "--bundle", str(runtime.long), id)
             runtime.run("start", id)
         time.sleep(SETTLE_S)
-        stand_ins = [p for p in _pids("hyper-standin") if str(daemon.folder) in _words(p)]
+        stand_ins = [p for p in pids("hyper-standin") if str(daemon.folder) in words(p)]
         for folder in (daemon.folder / "run/pods").iterdir():
-            machine = [pid for name in ("qemu", "virtiofsd") for pid in _of(folder / f"{name}.pid")]
+            machine = [pid for name in ("qemu", "virtiofsd") for pid in of(folder / f"{name}.pid")]
             keepers = [pid for pid in machine if _is_keeper(pid)]
             memory_mib = _guest_mib(machine)
             all_mib = memory.pss_mib(machine)
@@ -53,7 +53,7 @@ def measure(daemon: PrivateDaemon, runtime: Runtime, count: int) -> list[Series]
     return [each, guest, vmm, beside, hyperd]
 
 
-def _of(path: Path) -> list[int]:
+def of(path: Path) -> list[int]:
     """The process that keeps the one that this is of, and all below it."""
     if not path.exists():
         return []
@@ -62,10 +62,10 @@ def _of(path: Path) -> list[int]:
 
 
 def _is_keeper(pid: int) -> bool:
-    return _words(pid).partition(" ")[0].endswith("/hyper-jail")
+    return words(pid).partition(" ")[0].endswith("/hyper-jail")
 
 
-def _pids(name: str) -> list[int]:
+def pids(name: str) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/comm"):
         try:
@@ -76,7 +76,7 @@ def _pids(name: str) -> list[int]:
     return found
 
 
-def _words(pid: int) -> str:
+def words(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
 
 
