@@ -38,7 +38,8 @@ async def update(host: Host, pod: Pod, container: Container, wanted: ContainerUp
         pod_spec, spec = changed(pod.record, container.record, wanted, vcpus, memory_mib)
         if pod_spec != pod.record.spec and pod.record.guest:
             need(pod.site.hypervisor, Feature.RESIZE, f"change the size of {container.record.name} while it runs")
-        return await uninterrupted(_change(pod, container, pod_spec, spec, config.resources(spec)))
+        resources = config.resources(spec)
+        return await uninterrupted(_change(pod, container, pod_spec, spec, resources, tell=_sizes(wanted)))
 
 
 async def limit(pod: Pod, container: Container, resources: Resources) -> None:
@@ -79,12 +80,15 @@ def _grown(pod: Pod, limits: Sequence[Resources]) -> PodSpec:
 def _check(pod: Pod, container: Container, wanted: ContainerUpdate) -> None:
     record = container.record
     pod.check(container, "update")
-    if wanted != ContainerUpdate(restart=wanted.restart, as_asked=wanted.as_asked) and (
-        state := _stands_still(pod, container)
-    ):
+    if _sizes(wanted) and (state := _stands_still(pod, container)):
         raise WrongState("update", record.name, state, "it cannot take up another size")
     if wanted.restart and wanted.restart.name != "no" and record.spec.auto_remove:
         raise InvalidInput(f"cannot set a restart policy for {record.name}: it removes itself when it ends")
+
+
+def _sizes(wanted: ContainerUpdate) -> bool:
+    """Whether it is about more than hyperd itself."""
+    return wanted != ContainerUpdate(restart=wanted.restart, as_asked=wanted.as_asked)
 
 
 def _stands_still(pod: Pod, container: Container) -> str:
@@ -127,20 +131,22 @@ def changed(
 
 
 async def _change(
-    pod: Pod, container: Container, machine: PodSpec, spec: ContainerSpec, resources: Resources
+    pod: Pod, container: Container, machine: PodSpec, spec: ContainerSpec, resources: Resources, *, tell: bool = True
 ) -> list[str]:
-    """Write it down, then make it true; as it was before if that fails. Returns what is not as it was asked for."""
+    """Write it down, then make it true; as it was before if that fails. Returns what is not as it was asked for.
+
+    Unless `tell` is off the guest is told what is written down already, too: a hyperd before us may have been killed
+    between the two."""
     pod.machine.check_reached("update", container.record.name)
     before, running = (pod.record.spec, container.record.spec), container.record.config
     try:
-        _write(pod, container, machine, spec, resources)  # a hyperd after us makes it true where we do not come to it
+        _write(pod, container, machine, spec, resources)  # a hyperd after us has a machine of that size
     except BaseException:
         pod.record.spec, container.record.spec = before
         container.record.config = running
         raise
     vm = pod.machine.vm
-    unchanged = before == (machine, spec) and running.resources == resources
-    if vm is None or _stands_still(pod, container) or unchanged:
+    if vm is None or _stands_still(pod, container) or not tell:
         return []
     try:
         return await _apply(pod, container, vm, resize=machine != before[0])

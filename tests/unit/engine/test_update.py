@@ -96,6 +96,19 @@ async def test_a_limit_of_processes_is_set_and_lifted_and_the_machine_stays_as_i
     await engine.containers.remove(id, force=True, volumes=False)
 
 
+async def test_what_is_written_down_already_the_guest_is_told_again(
+    engine: LocalEngine, create: Run, world: World, update: Update
+) -> None:
+    """A hyperd before us was killed between the two."""
+    id = await running(engine, create)
+    await update(id, pids=5)
+    containers = guest(world).agent.containers
+    containers[id] = msgspec.structs.replace(containers[id], cgroup=Cgroup())
+    await update(id, pids=5)
+    assert containers[id].cgroup.pids == 5
+    await engine.containers.remove(id, force=True, volumes=False)
+
+
 async def test_what_clients_of_docker_s_are_told_again_is_kept(
     engine: LocalEngine, create: Run, world: World, update: Update
 ) -> None:
