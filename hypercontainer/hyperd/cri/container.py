@@ -10,6 +10,7 @@ from hypercontainer.hyperd.cri import mounts, resources, security
 from hypercontainer.hyperd.cri.image import full
 from hypercontainer.hyperd.cri.sandbox import digest, has_labels
 from hypercontainer.hyperd.cri.service import Call
+from hypercontainer.hyperd.cri.told import Told
 from hypercontainer.model.api import Engine
 from hypercontainer.model.container import Resources
 from hypercontainer.model.kube import ContainerState, KubeContainer, KubeContainerState, KubePod
@@ -25,6 +26,7 @@ STATE: Mapping[ContainerState, pb.ContainerState] = {
 class Containers:
     def __init__(self, engine: Engine) -> None:
         self._kube, self._images = engine.kube, engine.images
+        self._told = Told(entry, lambda found: (found.id, found.state))
 
     def calls(self) -> Mapping[str, Call]:
         return {
@@ -80,7 +82,10 @@ class Containers:
 
     async def list(self, request: pb.ListContainersRequest) -> pb.ListContainersResponse:
         found = await self._kube.containers()
-        return pb.ListContainersResponse(containers=[entry(each) for each in found if matches(each, request.filter)])
+        told = self._told.of(found)
+        if request.HasField("filter"):
+            told = [each for container, each in zip(found, told, strict=True) if matches(container, request.filter)]
+        return pb.ListContainersResponse(containers=told)
 
     async def update(self, request: pb.UpdateContainerResourcesRequest) -> pb.UpdateContainerResourcesResponse:
         there = await self._kube.container(request.container_id)

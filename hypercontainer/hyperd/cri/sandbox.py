@@ -10,6 +10,7 @@ from hypercontainer.errors import InvalidInput, NotFound
 from hypercontainer.hyperd.cri import cri_pb2 as pb
 from hypercontainer.hyperd.cri.service import Call
 from hypercontainer.hyperd.cri.status import HANDLERS
+from hypercontainer.hyperd.cri.told import Told
 from hypercontainer.lib import clock
 from hypercontainer.model.api import Engine
 from hypercontainer.model.kube import KubePod, KubePodState
@@ -23,6 +24,7 @@ OF_NODE = {"network": "hostNetwork", "pid": "hostPID", "ipc": "hostIPC"}
 class Sandboxes:
     def __init__(self, engine: Engine) -> None:
         self._kube = engine.kube
+        self._told = Told(entry, lambda pod: (pod.id, pod.ready))
 
     def calls(self) -> Mapping[str, Call]:
         return {
@@ -56,7 +58,10 @@ class Sandboxes:
 
     async def list(self, request: pb.ListPodSandboxRequest) -> pb.ListPodSandboxResponse:
         found = await self._kube.list()
-        return pb.ListPodSandboxResponse(items=[entry(pod) for pod in found if matches(pod, request.filter)])
+        told = self._told.of(found)
+        if request.HasField("filter"):
+            told = [each for pod, each in zip(found, told, strict=True) if matches(pod, request.filter)]
+        return pb.ListPodSandboxResponse(items=told)
 
 
 def digest(request: Message) -> str:

@@ -17,6 +17,7 @@ from grpclib.server import Server, Stream
 
 from hypercontainer.errors import HyperError, Kind
 from hypercontainer.hyperd.cri import cri_pb2 as pb
+from hypercontainer.hyperd.cri.gathered import GatheringProtocol
 
 log = logging.getLogger("hyperd")
 
@@ -101,7 +102,8 @@ class Calls(Server):
         self._connections: WeakSet[H2Protocol] = WeakSet()
 
     def _protocol_factory(self) -> H2Protocol:
-        made = super()._protocol_factory()
+        usual = super()._protocol_factory()
+        made = GatheringProtocol(usual.handler, usual.config, usual.h2_config)
         self._connections.add(made)
         return made
 
