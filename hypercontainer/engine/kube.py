@@ -4,13 +4,12 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Iterator, Sequence
-from ipaddress import ip_address
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import TypeVar
 
 import msgspec
 
-from hypercontainer.engine import create, execs, resolve, update
+from hypercontainer.engine import create, execs, kube_states, resolve, update
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import AlreadyExists, GuestError, HyperError, InvalidInput, NotFound, WrongState
 from hypercontainer.lib import files
@@ -22,7 +21,7 @@ from hypercontainer.model.kube import (
     USUAL,
     KubeContainer,
     KubeContainerState,
-    KubeMount,
+    KubeEvent,
     KubePod,
     KubePodState,
     KubeSecurity,
@@ -43,7 +42,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 OWNER = "cri"
-POD_INTERFACE = "eth0"  # that a kubelet knows a pod by
 GUEST_MIB = 64  # of a machine, that its kernel takes and hyperstart
 NEVER_BEGAN = 128  # status of a container that the guest could not make, as containerd has it
 REMOVE_S = 1.0  # for a guest to kill what is removed anyway, and to say its last words
@@ -75,6 +73,8 @@ class Kube:
                 await locked.boot(self._trace())
                 record.provisional = False
                 locked.machine.save()
+                pod.emit("create")  # its start was told before it was one that there is
+                pod.emit("start")
         except BaseException:
             await uninterrupted(self._discard(pod))
             raise
@@ -143,7 +143,7 @@ class Kube:
 
     def _connected(self) -> list[str]:
         """Those whose machines may run, or come; one that cannot be read is not known to be stopped."""
-        running = [pod.record.id for pod in self._pods() if _ready(pod) or pod.record.provisional]
+        running = [pod.record.id for pod in self._pods() if kube_states.ready(pod) or pod.record.provisional]
         return [*running, *(unread.id for unread in self.host.index.unread)]
 
     async def stop(self, pod: str) -> None:
@@ -204,6 +204,7 @@ class Kube:
             except BaseException:
                 await uninterrupted(self._take_out(locked, made))
                 raise
+            found.emit("create", made)
         return made.record.id
 
     def _record(self, pod: Pod, wanted: KubeContainer, spec: ContainerSpec) -> ContainerRecord:
@@ -253,6 +254,7 @@ class Kube:
                 record.move("running")
                 container.finish(record.exit_code or NEVER_BEGAN, oom=False, error=why)
                 locked.machine.note()
+                pod.emit("die", container, exitCode=str(record.exit_code))
 
     async def stop_container(self, container: str, timeout_s: float) -> None:
         await self.supervisor.stop(*self._find(container), timeout_s)
@@ -276,17 +278,24 @@ class Kube:
                     raise  # else: a start that was under way came first
 
     async def containers(self) -> Sequence[KubeContainerState]:
-        return [_state(pod.record, each.record) for pod in self._pods() for each in pod.containers.values()]
+        return [
+            kube_states.of_container(pod.record, each.record)
+            for pod in self._pods()
+            for each in pod.containers.values()
+        ]
 
     async def container(self, container: str) -> KubeContainerState:
         pod, found = self._find(container)
-        return _state(pod.record, found.record)
+        return kube_states.of_container(pod.record, found.record)
 
     async def reopen_log(self, container: str) -> None:
         pod, found = self._find(container)
         pod.reopen_log(found)
 
     # what goes on in them
+
+    def events(self) -> AsyncGenerator[KubeEvent, None]:
+        return self.supervisor.kube_events.follow()
 
     async def exec(self, container: str, spec: ExecSpec) -> ExecSession:
         pod, found = self._reached(container, "exec in")
@@ -346,12 +355,8 @@ def _one(what: str, id: str, there: dict[str, T]) -> T:
     return there[found[0]]
 
 
-def _ready(pod: Pod) -> bool:
-    return pod.machine.vm is not None or bool(pod.machine.unreached)
-
-
 def _check_ready(pod: Pod, verb: str) -> None:
-    if pod.removed or not _ready(pod):
+    if pod.removed or not kube_states.ready(pod):
         raise WrongState(verb, pod.record.id, "removing" if pod.removed else "not ready", "its machine has ended")
 
 
@@ -374,50 +379,4 @@ def _same_container(id: str, there: KubeContainer, wanted: KubeContainer) -> str
 
 
 def _pod_state(pod: Pod) -> KubePodState:
-    record = pod.record
-    assert record.kube  # noqa: S101  of this owner
-    nics = sorted(record.nics, key=lambda nic: nic.name != POD_INTERFACE)  # others are networks beside
-    addresses = [address.partition("/")[0] for nic in nics for address in nic.addresses]
-    return KubePodState(
-        id=record.id,
-        pod=record.kube,
-        ready=_ready(pod),
-        created_ns=record.created_ns,
-        share_pid=record.spec.share_pid,
-        addresses=[address for address in addresses if not ip_address(address).is_link_local],
-    )
-
-
-def _state(pod: PodRecord, record: ContainerRecord) -> KubeContainerState:
-    assert record.kube  # noqa: S101  of this owner
-    ended = record.state not in ("created", "running", "paused")
-    return KubeContainerState(
-        id=record.id,
-        pod=pod.id,
-        container=record.kube,
-        image_id=record.image_id,
-        state="exited" if ended else "created" if record.state == "created" else "running",
-        created_ns=record.created_ns,
-        started_ns=record.started_ns,
-        finished_ns=record.finished_ns,
-        exit_code=record.exit_code,
-        reason=_reason(record) if ended else "",
-        message=record.error,
-        mounts=[
-            KubeMount(target=mount.target, source=mount.source, read_only=mount.read_only)
-            for mount in record.mounts
-            if mount.type == "bind"
-        ],
-        resources=record.config.resources,
-        user=record.config.process.user,
-        stdin_once=record.spec.stdin_once,
-    )
-
-
-def _reason(record: ContainerRecord) -> str:
-    """A word that kubelets and people know."""
-    if not record.started_ns:
-        return "StartError"
-    if record.oom_killed:
-        return "OOMKilled"
-    return "Error" if record.exit_code else "Completed"
+    return kube_states.of_pod(pod.record, ready=kube_states.ready(pod))

@@ -7,6 +7,7 @@ from typing import Literal
 from hypercontainer.engine import allocate, config, describe, links, namespaces, restart
 from hypercontainer.engine.health import Watch
 from hypercontainer.engine.host import Host
+from hypercontainer.engine.kube_events import KubeEvents
 from hypercontainer.engine.restart import Restarts
 from hypercontainer.errors import Exhausted, HyperError, NotFound, WrongState
 from hypercontainer.lib import proc
@@ -32,6 +33,7 @@ class Supervisor:
         self.host = host
         self.pods: dict[str, Pod] = {}
         self.restarts = Restarts()
+        self.kube_events = KubeEvents()
         self.writing: dict[str, asyncio.Task[None]] = {}  # for each pod whose record the disk did not take
 
     def pod(self, record: PodRecord) -> Pod:
@@ -120,6 +122,8 @@ class Supervisor:
 
     def emit(self, action: str, pod: PodRecord, container: ContainerRecord | None, **attributes: str) -> None:
         events = self.host.events
+        if pod.kube:
+            self.kube_events.emit(action, pod, self.pods.get(pod.id), container)
         if pod.owner:
             return  # whose events are for that engine to tell
         if container is None:
@@ -435,10 +439,11 @@ class Supervisor:
             await self.host.pod_networks.detach(pod.record.id)
         for container in containers:
             self.restarts.cancel(container.record.id)
-        await self.destroy(pod)
+        await self.discard(pod)
         for container in containers:
             self.restarts.forget(container.record.id)
             pod.emit("destroy", container)
+        pod.emit("destroy")
         for container in containers if volumes else ():
             await self.remove_anonymous(container.record)
 

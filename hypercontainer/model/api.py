@@ -33,6 +33,7 @@ from hypercontainer.model.kube import (
     DiskUsage,
     KubeContainer,
     KubeContainerState,
+    KubeEvent,
     KubePod,
     KubePodState,
     KubeSecurity,
@@ -497,6 +498,10 @@ class Kube(Protocol):
 
     async def reopen_log(self, container: str) -> None:
         """Its log was renamed: go on in a new file. WrongState unless it runs."""
+
+    def events(self) -> AsyncGenerator[KubeEvent, None]:
+        """What happens to all of them, from the first step of the iteration on. Exhausted for who lags 1,000 events
+        behind: some are lost by then, and he needs to look at all pods again."""
 
     async def exec(self, container: str, spec: ExecSpec) -> Session:
         """Start one more process in it. WrongState unless it runs; GuestError: it could not be started."""

@@ -6,6 +6,7 @@ from hypercontainer.model.container import Resources, Value
 from hypercontainer.model.pod_network import HostPort
 
 ContainerState = Literal["created", "running", "exited"]
+EventKind = Literal["created", "started", "stopped", "deleted"]
 
 
 class KubePod(Value, frozen=True, kw_only=True):
@@ -90,6 +91,16 @@ class KubeContainerState(Value, frozen=True, kw_only=True):
     resources: Resources = Resources()
     user: str = ""  # that its first process has: "1000:100", or names
     stdin_once: bool = False  # its stdin ends with the first client that it had
+
+
+class KubeEvent(Value, frozen=True, kw_only=True):
+    """What has happened to a pod, or to one of its containers, and what was there right after it."""
+
+    kind: EventKind
+    id: str  # whom it has happened to: the pod's, or a container's
+    time_ns: int
+    pod: KubePodState
+    containers: list[KubeContainerState]
 
 
 class DiskUsage(Value, frozen=True, kw_only=True):

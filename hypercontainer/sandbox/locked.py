@@ -174,6 +174,7 @@ class LockedPod:
             container.output.cut()
             self._finish(container, LOST, oom=oom, error=str(lost))
         await self.machine.release()
+        self.emit("die", error=str(lost))
         for container in ended:
             if oom:
                 self.emit("oom", container)

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpclib
 from google.protobuf import message_factory
-from grpclib.client import Channel, UnaryUnaryMethod
+from grpclib.client import Channel, UnaryStreamMethod, UnaryUnaryMethod
 from grpclib.const import Status
 
 from hypercontainer.hyperd.cri import cri_pb2 as pb
@@ -86,11 +86,18 @@ class Cri:
         self._channel, self.server, self.folder = channel, server, folder
 
     async def __call__(self, method: str, **fields: Any) -> Any:
-        service = RUNTIME if method in RUNTIME.methods_by_name else IMAGES
-        found = service.methods_by_name[method]
-        request, reply = (message_factory.GetMessageClass(each) for each in (found.input_type, found.output_type))
-        call = UnaryUnaryMethod(self._channel, f"/{service.full_name}/{method}", request, reply)
+        path, request, reply = _method(method)
+        call = UnaryUnaryMethod(self._channel, path, request, reply)
         return await call(request(**fields), timeout=LIMIT_S)
+
+    @asynccontextmanager
+    async def streamed(self, method: str, **fields: Any) -> AsyncIterator[AsyncIterator[Any]]:
+        """The answers of one that has several, as they come."""
+        path, request, reply = _method(method)
+        async with UnaryStreamMethod(self._channel, path, request, reply).open(timeout=LIMIT_S) as stream:
+            await stream.send_message(request(**fields), end=True)
+            yield stream.__aiter__()
+            await stream.cancel()
 
     async def refused(self, method: str, **fields: Any) -> Status:
         """With which code."""
@@ -172,6 +179,14 @@ class Cri:
             await self("StopPodSandbox", pod_sandbox_id=pod.id)
             await self("RemovePodSandbox", pod_sandbox_id=pod.id)
         assert not (await self("ListContainers")).containers
+
+
+def _method(name: str) -> tuple[str, Any, Any]:
+    """Its path, and what it is asked with and answers."""
+    service = RUNTIME if name in RUNTIME.methods_by_name else IMAGES
+    found = service.methods_by_name[name]
+    request, reply = (message_factory.GetMessageClass(each) for each in (found.input_type, found.output_type))
+    return f"/{service.full_name}/{name}", request, reply
 
 
 @asynccontextmanager

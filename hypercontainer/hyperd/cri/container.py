@@ -66,8 +66,10 @@ class Containers:
         return pb.RemoveContainerResponse()
 
     async def status(self, request: pb.ContainerStatusRequest) -> pb.ContainerStatusResponse:
-        found = await self._kube.container(request.container_id)
-        return pb.ContainerStatusResponse(status=status(found, await self._ref(found)))
+        return pb.ContainerStatusResponse(status=await self.told(await self._kube.container(request.container_id)))
+
+    async def told(self, found: KubeContainerState) -> pb.ContainerStatus:
+        return status(found, await self._ref(found))
 
     async def _ref(self, found: KubeContainerState) -> str:
         """What people know its image by, which is the pod's `imageID` then: a digest in the repository that it is

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from hypercontainer.hyperd.cri import service
 from hypercontainer.hyperd.cri.container import Containers
+from hypercontainer.hyperd.cri.event import Events
 from hypercontainer.hyperd.cri.exec import Execs
 from hypercontainer.hyperd.cri.image import Images
 from hypercontainer.hyperd.cri.sandbox import Sandboxes
@@ -22,7 +23,9 @@ class CriDoor:
     def __init__(self, path: Path, engine: Engine, streaming: StreamingServer) -> None:
         self._path, self._streaming = path, streaming
         streams, stats = Streams(engine, streaming), Stats(engine)
-        nouns = (Status(engine), Sandboxes(engine), Containers(engine), Execs(engine), streams, stats)
+        containers = Containers(engine)
+        pods = Sandboxes(engine), containers, Execs(engine), Events(engine, containers)
+        nouns = (Status(engine), *pods, streams, stats)
         self._runtime = {name: call for noun in nouns for name, call in noun.calls().items()}
         self._images = Images(engine).calls()
         self._server: service.Calls | None = None

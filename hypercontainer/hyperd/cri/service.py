@@ -3,7 +3,8 @@
 That is what a kubelet takes for the word of a runtime that is not that far."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Any
 from weakref import WeakSet
 
@@ -22,7 +23,7 @@ from hypercontainer.hyperd.cri.gathered import GatheringProtocol
 log = logging.getLogger("hyperd")
 
 # A request -> its answer; of a method that answers with a stream, the answers.
-Call = Callable[[Any], Awaitable[Message] | AsyncIterator[Message]]
+Call = Callable[[Any], Awaitable[Message] | AsyncGenerator[Message, None]]
 
 RUNTIME, IMAGES = (pb.DESCRIPTOR.services_by_name[name] for name in ("RuntimeService", "ImageService"))
 STATUS: Mapping[Kind, Status] = {
@@ -62,9 +63,10 @@ class Service:
                 raise GRPCError(Status.INVALID_ARGUMENT, f"{method.name} came without a request")
             try:
                 answer = call(request)
-                if isinstance(answer, AsyncIterator):
-                    async for each in answer:
-                        await stream.send_message(each)
+                if isinstance(answer, AsyncGenerator):
+                    async with aclosing(answer):  # a client that goes leaves it in the middle
+                        async for each in answer:
+                            await stream.send_message(each)
                 else:
                     await stream.send_message(await answer)
             except HyperError as e:

@@ -1,16 +1,19 @@
 """Pods of a kubelet: made, looked at, asked for again, found again after hyperd has died."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from hypercontainer.agent.messages import ContainerCreate, Rootfs
+from hypercontainer.engine import kube_events
 from hypercontainer.engine.local import LocalEngine
-from hypercontainer.errors import AlreadyExists, GuestError, InUse, InvalidInput, NotFound, WrongState
+from hypercontainer.errors import AlreadyExists, Exhausted, GuestError, InUse, InvalidInput, NotFound, WrongState
 from hypercontainer.model.container import Resources
-from hypercontainer.model.kube import KubeContainer, KubePod
+from hypercontainer.model.kube import KubeContainer, KubeEvent, KubePod
 from hypercontainer.model.pod_network import HostPort
 from hypercontainer.model.spec import NONE, ContainerSpec, EndpointSpec, ExecSpec, PodSpec
 from hypercontainer.testing.fakes import FakeGuest
@@ -308,3 +311,114 @@ async def test_ids_may_be_short(engine: LocalEngine) -> None:
         await engine.kube.state("")
     for each in (pod, other):
         await engine.kube.remove(each)
+
+
+async def listening(engine: LocalEngine) -> AsyncGenerator[KubeEvent, None]:
+    """What happens from now on."""
+    events, before = engine.kube.events(), len(engine.supervisor.kube_events._listeners)
+    first = asyncio.ensure_future(anext(events))
+    await asyncio.sleep(0)
+    assert len(engine.supervisor.kube_events._listeners) == before + 1
+
+    async def all_of_them() -> AsyncGenerator[KubeEvent, None]:
+        async with aclosing(events):
+            yield await first
+            async for each in events:
+                yield each
+
+    return all_of_them()
+
+
+async def heard(events: AsyncGenerator[KubeEvent, None], last: tuple[str, str]) -> list[KubeEvent]:
+    """All until this one."""
+    found = []
+    async with asyncio.timeout(60):
+        async for event in events:
+            found.append(event)
+            if (event.id, event.kind) == last:
+                break
+    return found
+
+
+async def test_what_happens_is_told_as_it_was_then(engine: LocalEngine) -> None:
+    events = await listening(engine)
+    pod = await run(engine)
+    id = await make(engine, pod)
+    await engine.kube.start(id)
+    await engine.kube.stop_container(id, 10)
+    other = await make(engine, pod, attempt=1)
+    await engine.kube.remove_container(id)
+    await engine.kube.stop(pod)
+    await engine.kube.remove(pod)
+    told = await heard(events, (pod, "deleted"))
+    await events.aclose()
+    assert [(each.id, each.kind, each.pod.ready, [c.state for c in each.containers]) for each in told] == [
+        (pod, "created", True, []),
+        (pod, "started", True, []),
+        (id, "created", True, ["created"]),
+        (id, "started", True, ["running"]),
+        (id, "stopped", True, ["exited"]),
+        (other, "created", True, ["exited", "created"]),
+        (id, "deleted", True, ["created"]),
+        (pod, "stopped", False, ["created"]),
+        (other, "deleted", False, []),
+        (pod, "deleted", False, []),
+    ]
+    assert [each.time_ns for each in told] == sorted(each.time_ns for each in told)
+    assert told[4].containers[0].exit_code and told[4].containers[0].finished_ns
+
+
+async def test_the_end_of_a_machine_is_told(engine: LocalEngine) -> None:
+    pod = await run(engine)
+    id = await make(engine, pod)
+    await engine.kube.start(id)
+    events = await listening(engine)
+    await engine.kube._pod(pod).machine.running().guest.kill()
+    [whole, part] = await heard(events, (id, "stopped"))
+    await events.aclose()
+    assert (whole.id, whole.kind, whole.pod.ready) == (pod, "stopped", False)
+    assert [(c.state, c.exit_code) for c in part.containers] == [("exited", 255)] and part.containers[0].message
+    await engine.kube.remove(pod)
+
+
+async def test_what_never_began_is_told_to_have_ended(engine: LocalEngine) -> None:
+    pod = await run(engine)
+    id = await make(engine, pod, "/no/such")
+    events = await listening(engine)
+    with pytest.raises(GuestError):
+        await engine.kube.start(id)
+    [event] = await heard(events, (id, "stopped"))
+    await events.aclose()
+    assert [c.reason for c in event.containers] == ["StartError"]
+    await engine.kube.remove(pod)
+
+
+async def test_who_is_too_slow_is_told_so_and_holds_nobody_up(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kube_events, "QUEUE", 2)
+    slow, quick = await listening(engine), await listening(engine)
+    pod = await run(engine)
+    assert [each.kind for each in await heard(quick, (pod, "started"))] == ["created", "started"]
+    for attempt in range(2):
+        id = await make(engine, pod, attempt=attempt)
+        assert [each.kind for each in await heard(quick, (id, "created"))] == ["created"]
+    with pytest.raises(Exhausted, match="listen anew"):
+        await heard(slow, (pod, "never"))
+    await quick.aclose()
+    assert not engine.supervisor.kube_events._listeners
+    await engine.kube.remove(pod)
+
+
+async def test_a_pod_that_did_not_come_is_not_told_of(engine: LocalEngine, world: World) -> None:
+    events = await listening(engine)
+    with pytest.raises(InvalidInput):
+        await engine.kube.run(POD, replace(ALONE, memory_mib=1 << 30))
+    world.pod_networks.refuses = "in /etc/cni/net.d"
+    with pytest.raises(NotFound):
+        await run(engine)
+    world.pod_networks.refuses = ""
+    pod = await run(engine)
+    assert [each.kind for each in await heard(events, (pod, "started"))] == ["created", "started"]
+    await events.aclose()
+    await engine.kube.remove(pod)

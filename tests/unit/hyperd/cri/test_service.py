@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -50,7 +50,7 @@ async def missing(request: pb.StartContainerRequest) -> pb.StartContainerRespons
     raise NotFound("container", request.container_id)
 
 
-async def events(request: pb.GetEventsRequest) -> AsyncIterator[pb.ContainerEventResponse]:
+async def events(request: pb.GetEventsRequest) -> AsyncGenerator[pb.ContainerEventResponse, None]:
     for id in ("a", "b"):
         yield pb.ContainerEventResponse(container_id=id)
 

@@ -1,0 +1,62 @@
+"""What a pod of a kubelet, and a container of one, is just now: the record as a kubelet may know it. Pure."""
+
+from ipaddress import ip_address
+
+from hypercontainer.model.kube import KubeContainerState, KubeMount, KubePodState
+from hypercontainer.model.record import ContainerRecord, PodRecord
+from hypercontainer.sandbox.pod import Pod
+
+POD_INTERFACE = "eth0"  # that a kubelet knows a pod by
+
+
+def ready(pod: Pod) -> bool:
+    return pod.machine.vm is not None or bool(pod.machine.unreached)
+
+
+def of_pod(record: PodRecord, *, ready: bool) -> KubePodState:
+    assert record.kube  # noqa: S101  of this owner
+    nics = sorted(record.nics, key=lambda nic: nic.name != POD_INTERFACE)  # others are networks beside
+    addresses = [address.partition("/")[0] for nic in nics for address in nic.addresses]
+    return KubePodState(
+        id=record.id,
+        pod=record.kube,
+        ready=ready,
+        created_ns=record.created_ns,
+        share_pid=record.spec.share_pid,
+        addresses=[address for address in addresses if not ip_address(address).is_link_local],
+    )
+
+
+def of_container(pod: PodRecord, record: ContainerRecord) -> KubeContainerState:
+    assert record.kube  # noqa: S101  of this owner
+    ended = record.state not in ("created", "running", "paused")
+    return KubeContainerState(
+        id=record.id,
+        pod=pod.id,
+        container=record.kube,
+        image_id=record.image_id,
+        state="exited" if ended else "created" if record.state == "created" else "running",
+        created_ns=record.created_ns,
+        started_ns=record.started_ns,
+        finished_ns=record.finished_ns,
+        exit_code=record.exit_code,
+        reason=_reason(record) if ended else "",
+        message=record.error,
+        mounts=[
+            KubeMount(target=mount.target, source=mount.source, read_only=mount.read_only)
+            for mount in record.mounts
+            if mount.type == "bind"
+        ],
+        resources=record.config.resources,
+        user=record.config.process.user,
+        stdin_once=record.spec.stdin_once,
+    )
+
+
+def _reason(record: ContainerRecord) -> str:
+    """A word that kubelets and people know."""
+    if not record.started_ns:
+        return "StartError"
+    if record.oom_killed:
+        return "OOMKilled"
+    return "Error" if record.exit_code else "Completed"
