@@ -59,9 +59,13 @@ class Stats:
         return pb.ListPodSandboxStatsResponse(stats=await self._of_pods(found))
 
     async def _of_pods(self, pods: Sequence[KubePodState]) -> list[pb.PodSandboxStats]:
+        return [whole(pod, samples) for pod, samples in await self.sampled(pods)]
+
+    async def sampled(self, pods: Sequence[KubePodState]) -> list[tuple[KubePodState, list[Sample]]]:
+        """Each with those of its containers that run."""
         ids = {pod.id for pod in pods}
         samples = await self._of([each for each in await self._kube.containers() if each.pod in ids])
-        return [whole(pod, [each for each in samples if each.container.pod == pod.id]) for pod in pods]
+        return [(pod, [each for each in samples if each.container.pod == pod.id]) for pod in pods]
 
     async def _of(self, containers: Iterable[KubeContainerState]) -> list[Sample]:
         """Of those that run, and answer; one that ends meanwhile is none of them any more."""
@@ -91,7 +95,7 @@ def told(sample: Sample) -> pb.ContainerStats:
         ),
         cpu=_cpu([sample.used], time_ns),
         memory=_memory([sample.used], time_ns),
-        writable_layer=pb.FilesystemUsage(timestamp=time_ns, used_bytes=_number(sample.disk)),
+        writable_layer=pb.FilesystemUsage(timestamp=time_ns, used_bytes=number(sample.disk)),
     )
 
 
@@ -103,7 +107,7 @@ def whole(pod: KubePodState, samples: Sequence[Sample]) -> pb.PodSandboxStats:
     linux = pb.LinuxPodSandboxStats(
         cpu=_cpu(used, now),
         memory=_memory(used, now),
-        process=pb.ProcessUsage(timestamp=now, process_count=_number(sum(each.pids for each in used))),
+        process=pb.ProcessUsage(timestamp=now, process_count=number(sum(each.pids for each in used))),
         containers=[told(sample) for sample in samples],
     )
     if used:
@@ -111,13 +115,13 @@ def whole(pod: KubePodState, samples: Sequence[Sample]) -> pb.PodSandboxStats:
     return pb.PodSandboxStats(attributes=attributes, linux=linux)
 
 
-def _number(value: int) -> pb.UInt64Value:
+def number(value: int) -> pb.UInt64Value:
     """Of what a guest says, which is anything, and sums of that."""
     return pb.UInt64Value(value=min(max(0, value), MOST))
 
 
 def _cpu(used: Iterable[BundleUsage], time_ns: int) -> pb.CpuUsage:
-    return pb.CpuUsage(timestamp=time_ns, usage_core_nano_seconds=_number(sum(each.cpu_ns for each in used)))
+    return pb.CpuUsage(timestamp=time_ns, usage_core_nano_seconds=number(sum(each.cpu_ns for each in used)))
 
 
 def _memory(used: Sequence[BundleUsage], time_ns: int) -> pb.MemoryUsage:
@@ -125,12 +129,12 @@ def _memory(used: Sequence[BundleUsage], time_ns: int) -> pb.MemoryUsage:
     working = sum(each.memory_bytes - each.inactive_file_bytes for each in used)
     return pb.MemoryUsage(
         timestamp=time_ns,
-        working_set_bytes=_number(working),
-        available_bytes=_number(sum(each.memory_limit_bytes for each in used) - working),
-        usage_bytes=_number(sum(each.memory_bytes for each in used)),
-        rss_bytes=_number(sum(each.anon_bytes for each in used)),
-        page_faults=_number(sum(each.page_faults for each in used)),
-        major_page_faults=_number(sum(each.major_page_faults for each in used)),
+        working_set_bytes=number(working),
+        available_bytes=number(sum(each.memory_limit_bytes for each in used) - working),
+        usage_bytes=number(sum(each.memory_bytes for each in used)),
+        rss_bytes=number(sum(each.anon_bytes for each in used)),
+        page_faults=number(sum(each.page_faults for each in used)),
+        major_page_faults=number(sum(each.major_page_faults for each in used)),
     )
 
 
@@ -144,8 +148,8 @@ def _network(networks: Mapping[str, NetworkStats], time_ns: int) -> pb.NetworkUs
 def _interface(name: str, found: NetworkStats) -> pb.NetworkInterfaceUsage:
     return pb.NetworkInterfaceUsage(
         name=name,
-        rx_bytes=_number(found.rx_bytes),
-        rx_errors=_number(found.rx_errors),
-        tx_bytes=_number(found.tx_bytes),
-        tx_errors=_number(found.tx_errors),
+        rx_bytes=number(found.rx_bytes),
+        rx_errors=number(found.rx_errors),
+        tx_bytes=number(found.tx_bytes),
+        tx_errors=number(found.tx_errors),
     )

@@ -1,0 +1,51 @@
+"""What a kubelet reads of its pods for /metrics/cadvisor: of frakti as of containerd."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.hyperd.cri import cri_pb2 as pb
+from tests.interop.cri import WAITS, Cri, Server, calling
+from tests.interop.test_frakti import frakti  # noqa: F401  a fixture
+from tests.interop.test_pod_events import pytestmark, server  # noqa: F401  a fixture
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+async def cri(server: Server, tmp_path: Path) -> AsyncIterator[Cri]:  # noqa: F811
+    async with calling(server, tmp_path) as made:
+        yield made
+        await made.clear()
+
+
+async def test_what_is_told_is_described(cri: Cri) -> None:
+    described = {each.name: each for each in (await cri("ListMetricDescriptors")).descriptors}
+    pod = await cri.pod()
+    limits = {"resources": {"memory_limit_in_bytes": 64 * MIB, "cpu_quota": 50_000, "cpu_period": 100_000}}
+    one = await cri.started(pod, "one", *WAITS, linux=limits)
+    ends = await cri.started(pod, "two", "true")
+    await cri.ended(ends)
+    await cri.exec(one, "sh", "-c", "head -c 3000000 /dev/zero > /f; sync; wget -q -O - http://127.0.0.1:1/ || true")
+    [found] = (await cri("ListPodSandboxMetrics")).pod_metrics
+    assert found.pod_sandbox_id == pod and [each.container_id for each in found.container_metrics] == [one]
+    of_one = found.container_metrics[0].metrics
+    for each in (*found.metrics, *of_one):
+        assert len(each.label_values) == len(described[each.name].label_keys), each
+    told = {each.name: each for each in of_one}
+    assert list(told["container_last_seen"].label_values)[:4] == ["pod", "default", "one", one]
+    assert told["container_memory_working_set_bytes"].value.value > 0
+    assert told["container_spec_memory_limit_bytes"].value.value == 64 * MIB
+    assert told["container_spec_cpu_period"].value.value == 100_000
+    assert told["container_processes"].value.value >= 2
+    assert told["container_fs_usage_bytes"].value.value > 2_000_000
+    assert told["container_cpu_usage_seconds_total"].metric_type == pb.COUNTER
+    of_pod = {each.name: each for each in found.metrics}
+    assert list(of_pod["container_network_receive_bytes_total"].label_values) == ["pod", "default", "", pod, "", "eth0"]
+
+
+async def test_a_pod_that_was_stopped_is_not_measured(cri: Cri) -> None:
+    pod = await cri.pod()
+    await cri("StopPodSandbox", pod_sandbox_id=pod)
+    assert not (await cri("ListPodSandboxMetrics")).pod_metrics
