@@ -177,6 +177,11 @@ class Kube:
     async def state(self, pod: str) -> KubePodState:
         return _pod_state(self._pod(pod))
 
+    async def enlarge(self, pod: str, vcpus: int, memory_mib: int) -> None:
+        found = self._pod(pod)
+        _check_ready(found, "update")
+        await update.enlarge(found, vcpus, memory_mib + GUEST_MIB if memory_mib else 0)
+
     # containers
 
     async def create(

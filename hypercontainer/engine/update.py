@@ -68,9 +68,39 @@ async def grow(pod: Pod, container: Container) -> None:
         await uninterrupted(_change(pod, container, machine, container.record.spec, container.record.config.resources))
 
 
+async def enlarge(pod: Pod, vcpus: int, memory_mib: int) -> None:
+    """Have the machine have so many processors and so much memory at least, whoever is in it; as before on failure.
+    InvalidInput where that is absurd; WrongState for one that stands still, or is not reached."""
+    async with pod.locked():
+        pod.machine.check_reached("update", pod.record.name)
+        machine = _larger(pod, vcpus, memory_mib)
+        resolve.check_size(machine, implicit=False)
+        if machine != pod.record.spec:
+            need(pod.site.hypervisor, Feature.RESIZE, f"change the size of pod {pod.record.name} while it runs")
+            await uninterrupted(_enlarge(pod, machine))
+
+
+async def _enlarge(pod: Pod, machine: PodSpec) -> None:
+    vm, before = pod.machine.running(), pod.record.spec
+    try:
+        pod.record.spec = machine
+        pod.machine.save()  # first: a hyperd after us goes by the record
+        async with AsyncExitStack() as undo:
+            await _resize(pod, vm, undo)
+            undo.pop_all()
+    except BaseException:
+        pod.record.spec = before
+        pod.machine.note()
+        raise
+
+
 def _grown(pod: Pod, limits: Sequence[Resources]) -> PodSpec:
+    return _larger(pod, *size.together(limits, pod.site.limits.memory_mib))
+
+
+def _larger(pod: Pod, vcpus: int, memory_mib: int) -> PodSpec:
+    """Never less than it has."""
     site, record = pod.site, pod.record
-    vcpus, memory_mib = size.together(limits, site.limits.memory_mib)
     spec, guest = record.spec, record.guest
     if guest and vcpus > site.vcpus(record, guest.accelerator):
         spec = msgspec.structs.replace(spec, vcpus=vcpus)
@@ -167,11 +197,7 @@ async def _apply(pod: Pod, container: Container, vm: Vm, *, resize: bool) -> lis
     record = container.record
     wanted_mib = pod.site.machine_mib(pod.record)
     async with AsyncExitStack() as undo:
-        now = before = await vm.guest.size()
-        if resize:
-            online = await vm.agent.resize(0, before.added_mib << 10)
-            undo.push_async_callback(_again, vm, online.cpus, before)
-            now = await vm.resize(pod.site.vcpus(pod.record, vm.guest.record.accelerator), wanted_mib)
+        now = await _resize(pod, vm, undo) if resize else await vm.guest.size()
         kept = pod.record.sized_for(record) and now.memory_mib > wanted_mib + NEAR_MIB
         if pod.machine.holds(record):
             inside_mib = pod.site.limit_mib(pod.record, record)
@@ -184,6 +210,14 @@ async def _apply(pod: Pod, container: Container, vm: Vm, *, resize: bool) -> lis
         f"the virtual machine of {record.name} keeps {now.memory_mib} MiB of memory until it is started again; "
         f"{record.name} may use {inside_mib or wanted_mib} MiB"
     ]
+
+
+async def _resize(pod: Pod, vm: Vm, undo: AsyncExitStack) -> Size:
+    """Have the machine be of the size in its record; which size it has then. `undo` has it be as it was."""
+    before = await vm.guest.size()
+    online = await vm.agent.resize(0, before.added_mib << 10)
+    undo.push_async_callback(_again, vm, online.cpus, before)
+    return await vm.resize(pod.site.vcpus(pod.record, vm.guest.record.accelerator), pod.site.machine_mib(pod.record))
 
 
 async def _limit(vm: Vm, record: ContainerRecord, memory_mib: int) -> None:

@@ -469,6 +469,11 @@ class Kube(Protocol):
 
     async def state(self, pod: str) -> KubePodState: ...
 
+    async def enlarge(self, pod: str, vcpus: int, memory_mib: int) -> None:
+        """Have its machine be large enough for containers that may use so much in all, 0 for what nobody says. It never
+        shrinks, and their own limits are for `update`. InvalidInput where that is absurd, WrongState unless it is
+        ready; another HyperError where it cannot grow so far: it is as before."""
+
     async def create(
         self,
         pod: str,

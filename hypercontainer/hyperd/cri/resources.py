@@ -1,5 +1,7 @@
 """LinuxContainerResources <-> limits inside the machine. Pure."""
 
+from math import ceil
+
 from hypercontainer.errors import InvalidInput
 from hypercontainer.hyperd.cri import cri_pb2 as pb
 from hypercontainer.model.container import Resources
@@ -21,6 +23,12 @@ def wanted(limits: pb.LinuxContainerResources) -> Resources:
         cpu_shares=max(0, limits.cpu_shares),
         unified=dict(limits.unified),
     )
+
+
+def machine(limits: pb.LinuxContainerResources) -> tuple[int, int]:
+    """Processors and MiB of memory that all containers of a pod may use; 0: nobody says."""
+    quota, memory = max(0, limits.cpu_quota), max(0, limits.memory_limit_in_bytes)
+    return ceil(quota / (limits.cpu_period or USUAL_PERIOD_US)), ceil(memory / (1 << 20))
 
 
 def changed(limits: pb.LinuxContainerResources, there: Resources) -> Resources:

@@ -2,12 +2,12 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from math import ceil
 
 from google.protobuf.message import Message
 
 from hypercontainer.errors import InvalidInput, NotFound
 from hypercontainer.hyperd.cri import cri_pb2 as pb
+from hypercontainer.hyperd.cri import resources
 from hypercontainer.hyperd.cri.service import Call
 from hypercontainer.hyperd.cri.status import HANDLERS
 from hypercontainer.hyperd.cri.told import Told
@@ -33,6 +33,7 @@ class Sandboxes:
             "RemovePodSandbox": self.remove,
             "PodSandboxStatus": self.status,
             "ListPodSandbox": self.list,
+            "UpdatePodSandboxResources": self.update,
         }
 
     async def run(self, request: pb.RunPodSandboxRequest) -> pb.RunPodSandboxResponse:
@@ -62,6 +63,12 @@ class Sandboxes:
         if request.HasField("filter"):
             told = [each for pod, each in zip(found, told, strict=True) if matches(pod, request.filter)]
         return pb.ListPodSandboxResponse(items=told)
+
+    async def update(self, request: pb.UpdatePodSandboxResourcesRequest) -> pb.UpdatePodSandboxResourcesResponse:
+        """The overhead is what the machine costs this host beside: no size of it follows from that."""
+        resources.wanted(request.resources)  # or it says what no machine has
+        await self._kube.enlarge(request.pod_sandbox_id, *resources.machine(request.resources))
+        return pb.UpdatePodSandboxResourcesResponse()
 
 
 def digest(request: Message) -> str:
@@ -107,8 +114,7 @@ def _port(port: pb.PortMapping) -> HostPort:
 
 
 def _spec(config: pb.PodSandboxConfig) -> PodSpec:
-    limits = config.linux.resources
-    period = limits.cpu_period or 100_000
+    vcpus, memory_mib = resources.machine(config.linux.resources)
     dns = config.dns_config
     return PodSpec(
         hostname=config.hostname,
@@ -116,8 +122,8 @@ def _spec(config: pb.PodSandboxConfig) -> PodSpec:
         dns=Dns(nameservers=list(dns.servers), search=list(dns.searches), options=list(dns.options)),
         share_pid=config.linux.security_context.namespace_options.pid == pb.POD
         and config.linux.security_context.HasField("namespace_options"),
-        vcpus=ceil(limits.cpu_quota / period) if limits.cpu_quota > 0 else 0,
-        memory_mib=ceil(max(0, limits.memory_limit_in_bytes) / (1 << 20)),
+        vcpus=vcpus,
+        memory_mib=memory_mib,
     )
 
 

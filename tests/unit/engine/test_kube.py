@@ -219,6 +219,35 @@ async def test_a_pod_of_no_more_than_is_usual_has_a_usual_machine(engine: LocalE
         assert engine.kube._sized(PodSpec(memory_mib=asked)).memory_mib == has
 
 
+async def test_a_machine_grows_for_its_pod_and_never_shrinks(engine: LocalEngine, world: World) -> None:
+    pod, usual = await run(engine), world.settings.memory_mib
+    machine = engine.kube._pod(pod).machine
+    for vcpus, memory_mib, has in (
+        (0, 0, (1, usual)),
+        (1, usual - 64, (1, usual)),
+        (3, usual, (3, usual + 64)),
+        (2, 0, (3, usual + 64)),
+        (0, 100, (3, usual + 64)),
+    ):
+        await engine.kube.enlarge(pod, vcpus, memory_mib)
+        size = await machine.running().guest.size()
+        assert (size.vcpus, size.memory_mib) == has
+    for absurd in ((1000, 0), (0, 1 << 30)):
+        with pytest.raises(InvalidInput):
+            await engine.kube.enlarge(pod, *absurd)
+    assert machine.record.spec.memory_mib == usual + 64
+    await forsake(engine)
+    again = await world.engine()
+    assert again.kube._pod(pod).record.spec.vcpus == 3
+    await again.kube.stop(pod)
+    with pytest.raises(WrongState, match="not ready"):
+        await again.kube.enlarge(pod, 4, 0)
+    await again.kube.remove(pod)
+    with pytest.raises(NotFound):
+        await again.kube.enlarge(pod, 4, 0)
+    world.check_nothing_left()
+
+
 async def test_another_hyperd_has_all_of_it(engine: LocalEngine, world: World, tmp_path: Path) -> None:
     pod = await run(engine)
     runs = await make(engine, pod, log=str(tmp_path / "0.log"))
