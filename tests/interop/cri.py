@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import grpclib
 from google.protobuf import message_factory
 from grpclib.client import Channel, UnaryStreamMethod, UnaryUnaryMethod
 from grpclib.const import Status
+from h2.exceptions import StreamClosedError
 
 from hypercontainer.hyperd.cri import cri_pb2 as pb
 from hypercontainer.hyperd.cri.service import IMAGES, RUNTIME
@@ -97,7 +98,8 @@ class Cri:
         async with UnaryStreamMethod(self._channel, path, request, reply).open(timeout=LIMIT_S) as stream:
             await stream.send_message(request(**fields), end=True)
             yield stream.__aiter__()
-            await stream.cancel()
+            with suppress(StreamClosedError):  # it has come to its end
+                await stream.cancel()
 
     async def refused(self, method: str, **fields: Any) -> Status:
         """With which code."""

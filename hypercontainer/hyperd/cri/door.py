@@ -8,6 +8,7 @@ from hypercontainer.hyperd.cri.container import Containers
 from hypercontainer.hyperd.cri.event import Events
 from hypercontainer.hyperd.cri.exec import Execs
 from hypercontainer.hyperd.cri.image import Images
+from hypercontainer.hyperd.cri.lists import streamed
 from hypercontainer.hyperd.cri.metrics import Metrics
 from hypercontainer.hyperd.cri.sandbox import Sandboxes
 from hypercontainer.hyperd.cri.stats import Stats
@@ -27,8 +28,9 @@ class CriDoor:
         containers = Containers(engine)
         pods = Sandboxes(engine), containers, Execs(engine), Events(engine, containers)
         nouns = (Status(engine), *pods, streams, stats, Metrics(engine, stats))
-        self._runtime = {name: call for noun in nouns for name, call in noun.calls().items()}
-        self._images = Images(engine).calls()
+        runtime = {name: call for noun in nouns for name, call in noun.calls().items()}
+        self._runtime = streamed(service.RUNTIME, runtime)
+        self._images = streamed(service.IMAGES, Images(engine).calls())
         self._server: service.Calls | None = None
 
     async def open(self) -> None:
