@@ -1,6 +1,7 @@
 """Network namespaces as hosts, and guests whose tap is pumped by a thread: what the network tests are made of."""
 
 import ctypes
+import json
 import os
 import select
 import socket
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from hypercontainer.hypervisor.host.tap import open_tap
 from hypercontainer.model.record import NicRecord
@@ -51,10 +53,21 @@ def output(*argv: str) -> str:
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
 
+def links() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(output("ip", "-j", "link"))
+    return found
+
+
+def await_carriers() -> None:
+    """Of all interfaces: the kernel finds out a little later than they are there, and until then routes are dead."""
+    while not all(one["operstate"] == "UP" for one in links() if one["ifname"] != "lo"):
+        continue
+
+
 def state() -> dict[str, str]:
     """Everything of a namespace that must be as it was."""
-    links = sorted(line.split(": ", 2)[1] for line in output("ip", "-o", "link").splitlines())
-    return {"rules": output("nft", "list", "ruleset"), "links": "\n".join(links)}
+    names = sorted(line.split(": ", 2)[1] for line in output("ip", "-o", "link").splitlines())
+    return {"rules": output("nft", "list", "ruleset"), "links": "\n".join(names)}
 
 
 @contextmanager

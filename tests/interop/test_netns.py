@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -69,8 +68,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         with inside(given):
             ip("route add default via 10.90.0.1", "route add default via fd90::1")
             ip("route add 10.77.0.0/16 via 10.91.0.1", "route add 10.66.0.9 dev eth1")
-            while not all(one["operstate"] == "UP" for one in links_of() if one["ifname"] != "lo"):
-                continue  # until then its routes are dead
+            netns.await_carriers()
         yield World(given, outside, NetnsNetwork(f"/run/netns/{given}", request.param))
 
 
@@ -84,18 +82,13 @@ def tap_of(nic: NicRecord) -> Iterator[None]:
         os.close(fd)
 
 
-def links_of() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(output("ip", "-j", "link"))
-    return found
-
-
 def seen_in(namespace: str) -> object:
     """All that can be seen there of interfaces, addresses, routes, and what is done to packets; but not whether a link
     has a carrier, which the kernel finds out a little later."""
     with inside(namespace):
         shows = ["ip -o addr", "ip route", "ip -6 route", "tc qdisc", "nft list ruleset"]
         filters = [f"tc filter show dev eth{n} ingress" for n in range(2)]
-        links = [(one["ifname"], one["mtu"], one["address"], "UP" in one["flags"]) for one in links_of()]
+        links = [(one["ifname"], one["mtu"], one["address"], "UP" in one["flags"]) for one in netns.links()]
         listens = re.findall(r"promiscuity \d+|allmulti \d+", output("ip", "-d", "link"))
         return [links, listens, *(output(*words.split()) for words in shows + filters)]
 

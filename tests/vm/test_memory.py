@@ -45,7 +45,7 @@ def test_what_is_freed_goes_back_to_the_host(roomy: PrivateDaemon, tmp_path: Pat
         before = resident_mib(pid)
         fill = f"tr '\\0' x < /dev/zero | dd of=/dev/shm/file bs=1M count={MUCH_MIB} iflag=fullblock 2> /dev/null"
         ok(roomy, "exec", "big", "sh", "-c", fill)
-        assert resident_mib(pid) > before + MUCH_MIB * 0.9
+        assert resident_mib(pid) > before + MUCH_MIB * 0.8  # of what it had before it may have lost some meanwhile
         # the guest looks every few seconds whether its kernel is to tell the host of free memory
         ok(roomy, "exec", "big", "sh", "-c", f"until ls {DRIVER} | grep -q ^virtio; do sleep 0.1; done")
         ok(roomy, "exec", "big", "rm", "/dev/shm/file")

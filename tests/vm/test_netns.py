@@ -94,7 +94,7 @@ def page(namespace: str, address: str) -> str:
 def seen(namespace: str) -> list[str]:
     with inside(namespace):
         shows = ["ip -o addr", "ip route", "ip -6 route", "tc qdisc"]
-        links = [f"{link['ifname']} {link['address']} {link['mtu']}" for link in json.loads(output("ip", "-j", "link"))]
+        links = [f"{link['ifname']} {link['address']} {link['mtu']}" for link in netns.links()]
         return [*links, *(" ".join(w for w in output(*words.split()).split() if w not in NOISE) for words in shows)]
 
 
@@ -105,6 +105,7 @@ async def test_two_interfaces_are_the_machines(
         for n, mtu in ((1, 1400), (2, 1500)):  # not as the guest's kernel would call them
             ip(
                 f"link add name eth{n} mtu {mtu} type veth peer name wire{n} mtu {mtu} netns {outside}",
+                f"link set eth{n} addrgenmode none",  # an address that comes later would look like a leftover
                 f"addr add 10.{90 + n}.0.2/24 dev eth{n}",
                 f"addr add fd9{n}::2/64 dev eth{n} nodad",
                 f"link set eth{n} up",
@@ -115,6 +116,7 @@ async def test_two_interfaces_are_the_machines(
             ip(f"addr add 10.{90 + n}.0.1/24 dev wire{n}", f"addr add fd9{n}::1/64 dev wire{n} nodad")
             ip(f"link set wire{n} up")
     with inside(given):
+        netns.await_carriers()
         ip("route add default via 10.91.0.1", "route add default via fd91::1", "route add 10.66.0.9 dev eth2")
     before = seen(given)
     async with in_namespace(given, "direct") as say:
@@ -142,11 +144,14 @@ def test_hyperd_killed_at_a_step_of_a_start_leaves_the_namespace_as_it_was(
     with inside(given):
         ip(
             f"link add name eth0 type veth peer name wire0 netns {outside}",
+            "link set eth0 addrgenmode none",
             "addr add 10.95.0.2/24 dev eth0",
             "link set eth0 up",
         )
     with inside(outside):
         ip("addr add 10.95.0.1/24 dev wire0", "link set wire0 up")
+    with inside(given):
+        netns.await_carriers()
     before = seen(given)
     done = mortal(hyper, "self", step, "", f"/run/netns/{given}")
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -191,6 +196,8 @@ async def test_what_plugins_of_cni_made_is_the_machines(
     addresses = [address["address"].partition("/")[0] for address in made["ips"]]
     with inside(outside):
         ip("addr add 198.51.100.1/32 dev lo", "addr add 2001:db8::1/128 dev lo nodad")
+    with inside(given):
+        netns.await_carriers()
     before = seen(given)
     async with in_namespace(given, factory) as say:
         with serving(outside, "world", 81):
