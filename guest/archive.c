@@ -40,7 +40,7 @@ static int write_as(int root, const struct archive *a, struct error *err)
 	struct identity identity;
 
 	if (a->user && *a->user) {
-		if (user_find(root, a->user, &identity, err) < 0)
+		if (user_find(root, a->user, MEMBERSHIPS_USUAL, &identity, err) < 0)
 			return -1;
 		own.has_owner = true;
 		own.owner = (struct tar_owner){ identity.uid, identity.gid };

@@ -480,10 +480,37 @@ static int place(const struct container *c, int root, const struct mount_spec *m
 	return made->terminals < 0 ? -1 : 0;
 }
 
+/* Memory that all containers of the pod share, from the first one that wants it on. */
+static int open_shm(struct error *err)
+{
+	static bool mounted;
+	char path[300];
+	int fd;
+
+	if (format(err, path, sizeof(path), "%s/shm", run_dir) < 0 || make_folders(path, err) < 0)
+		return -1;
+	if (!mounted && mount("shm", path, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=1777,size=64m") < 0)
+		return fail(err, errno, "mount %s", path);
+	mounted = true;
+	fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? fail(err, errno, "open %s", path) : fd;
+}
+
+static int bind_shm(int root, const struct mount_spec *m, struct error *err)
+{
+	autoclose int source = open_shm(err);
+	autoclose int target = source < 0 ? -1 : make_beneath(root, m->target, true, err);
+
+	return target < 0 ? -1 : bind_on(source, target, m->set, m->clear, err);
+}
+
 static int bind_pod_file(const struct container *c, int root, const struct mount_spec *m, struct error *err)
 {
 	char path[500];
 	autoclose int source = -1, target = -1;
+
+	if (!strcmp(m->source, "shm"))
+		return bind_shm(root, m, err);
 
 	if (strcmp(m->source, "hosts") && strcmp(m->source, "hostname") && strcmp(m->source, "resolv.conf"))
 		return fail_as(err, EINVAL, "bind '%.32s' of the pod: it has no such file", m->source);

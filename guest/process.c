@@ -86,18 +86,33 @@ static void drop(struct process *p)
 	loop_close(&p->starting);
 	close_fd(&p->release);
 	close_fd(&p->pidfd);
+	free(p->identity);
 	free(p);
 }
+
+enum { IDENTITY_BYTES = 64 + 11 * GROUPS_MAX };
 
 /* The end of a start */
 
 static void tell_pid(struct process *p)
 {
-	char text[32];
+	char text[IDENTITY_BYTES + 32];
 
 	p->ready = true;
-	snprintf(text, sizeof(text), "{\"pid\":%d}", p->pid);
+	snprintf(text, sizeof(text), "{\"pid\":%d%s}", p->pid, p->identity ? p->identity : "");
 	reply_result(&p->call, text);
+}
+
+static void keep_identity(struct process *p, const struct spawn_failure *told)
+{
+	char text[IDENTITY_BYTES];
+	size_t length = (size_t)snprintf(text, sizeof(text), ",\"uid\":%u,\"gid\":%u,\"groups\":[", told->uid, told->gid);
+
+	for (size_t i = 0; i < told->groups_count && i < GROUPS_MAX; i++)
+		length += (size_t)snprintf(text + length, sizeof(text) - length, "%s%u", i ? "," : "", told->groups[i]);
+	snprintf(text + length, sizeof(text) - length, "]");
+	free(p->identity);
+	p->identity = strdup(text);
 }
 
 static void finish(struct process *p, int status);
@@ -140,6 +155,10 @@ static bool read_start(struct process *p, bool ended)
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR) && !ended)
 		return true;
+	if (n == (ssize_t)sizeof(failure) && failure.identified) {
+		keep_identity(p, &failure);
+		return read_start(p, ended);
+	}
 	if (p->held) {	/* it is killed: its end tells */
 		loop_close(&p->starting);
 		return true;
@@ -326,7 +345,7 @@ void processes_list(struct buffer *result)
 }
 
 struct start_args {
-	const char *id, *container, *cwd, *user, *seccomp, *state;
+	const char *id, *container, *cwd, *user, *memberships, *seccomp, *state;
 	const struct json *args, *env, *groups, *group_names, *capabilities, *capability_sets, *rlimits, *scheduling, *streams;
 	const struct json *hooks, *restore;
 	bool tty, init, first, hold, no_new_privs;
@@ -350,6 +369,7 @@ static int parse_start(const struct json *args, struct start_args *a, struct err
 		FIELD(struct start_args, oom_score_adj, JSON_NUMBER), FIELD(struct start_args, streams, JSON_OBJECT),
 		FIELD(struct start_args, hooks, JSON_ARRAY), FIELD(struct start_args, state, JSON_STRING),
 		FIELD(struct start_args, hold, JSON_BOOL), FIELD(struct start_args, restore, JSON_OBJECT),
+		FIELD(struct start_args, memberships, JSON_STRING),
 	};
 
 	if (json_fields(args, fields, COUNT(fields), a, err) < 0 || check_id("process", a->id, err) < 0 ||
@@ -371,6 +391,20 @@ static int parse_start(const struct json *args, struct start_args *a, struct err
 	if (a->hooks && !a->first)
 		return fail_as(err, EINVAL, "start process %s: hooks are run before a first process", a->id);
 	return !a->cwd || a->cwd[0] == '/' ? 0 : fail(err, EINVAL, "start in folder '%.100s'", a->cwd);
+}
+
+static int parse_memberships(const char *word, enum memberships *to, struct error *err)
+{
+	static const char *const words[] = {
+		[MEMBERSHIPS_USUAL] = "", [MEMBERSHIPS_MERGE] = "merge", [MEMBERSHIPS_STRICT] = "strict",
+	};
+
+	for (size_t i = 0; i < COUNT(words); i++)
+		if (!strcmp(words[i], word)) {
+			*to = (enum memberships)i;
+			return 0;
+		}
+	return fail_as(err, EINVAL, "have memberships '%.20s': there is merge and strict", word);
 }
 
 static struct process *process_new(const char *id, const char *container, struct error *err)
@@ -500,13 +534,14 @@ static int launch(struct process *p, struct spawn *s, const struct start_args *a
 
 int op_process_start(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
 {
-	struct start_args a = { .cwd = "/", .user = "", .umask = 022 };
+	struct start_args a = { .cwd = "/", .user = "", .memberships = "", .umask = 022 };
 	struct spawn s = { .stdio = { -1, -1, -1 }, .status = -1, .terminal = -1, .pidfd = -1, .pids = -1, .ipc = -1, .hold = -1 };
 	struct process *p;
 	int outcome;
 
 	(void)result;
-	if (parse_start(args, &a, err) < 0 || !(p = process_new(a.id, a.container, err)))
+	if (parse_start(args, &a, err) < 0 || parse_memberships(a.memberships, &s.memberships, err) < 0 ||
+	    !(p = process_new(a.id, a.container, err)))
 		return -1;
 	p->call = *call;
 	p->tty = a.tty;

@@ -23,6 +23,7 @@ struct process {
 	uint64_t oom_kills;		/* of its cgroup when it began */
 	int terminal;			/* the pty's master, -1: none */
 	uint32_t streams[3];		/* stdin, stdout, stderr; 0: none */
+	char *identity;			/* who it is, for the answer to its start; NULL: not asked */
 };
 
 extern struct process *processes;

@@ -10,7 +10,7 @@
 
 static _Noreturn void run_below(int status, char **argv, const sigset_t *mask)
 {
-	struct spawn_failure failure;
+	struct spawn_failure failure = { 0 };
 
 	setpgid(0, 0);
 	/* Its group becomes the terminal's foreground: SIGTTOU, which stops those who ask from the background, is blocked. */

@@ -96,7 +96,7 @@ int exec_command(char *const *argv, struct error *err)
 
 static _Noreturn void report(int status, const struct error *err)
 {
-	struct spawn_failure failure = { *err };
+	struct spawn_failure failure = { .error = *err };
 
 	if (write(status, &failure, sizeof(failure)) < 0)
 		_exit(126);
@@ -218,7 +218,7 @@ static int find_identity(const struct spawn *s, struct identity *identity, struc
 
 	if (root < 0)
 		return fail(err, errno, "open the root");
-	if (user_find(root, s->user, identity, err) < 0)
+	if (user_find(root, s->user, s->memberships, identity, err) < 0)
 		return -1;
 	for (const struct json *g = json_first(s->groups); g; g = g->next)
 		if (user_add_group(identity, (gid_t)g->number, err) < 0)
@@ -227,6 +227,15 @@ static int find_identity(const struct spawn *s, struct identity *identity, struc
 		if (user_add_named_group(root, g->string, identity, err) < 0)
 			return -1;
 	return 0;
+}
+
+static int tell_identity(const struct identity *identity, struct error *err)
+{
+	struct spawn_failure told = { .identified = true, .uid = identity->uid, .gid = identity->gid };
+
+	memcpy(told.groups, identity->groups, sizeof(told.groups));
+	told.groups_count = identity->groups_count;
+	return write(STATUS_FD, &told, sizeof(told)) < 0 ? fail(err, errno, "tell whose process it is") : 0;
 }
 
 static bool names(const struct spawn *s, const char *entry)
@@ -321,6 +330,8 @@ static int prepare(const struct spawn *s, char ***argv, int *status, struct erro
 	syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);		/* a kernel may have none */
 	if (find_identity(s, &identity, err) < 0 || own_stdio(idmap_outside(&s->container->ids, identity.uid), err) < 0 ||
 	    set_environment(s, identity.home, err) < 0 || !(*argv = make_argv(s, err)))
+		return -1;
+	if (s->memberships != MEMBERSHIPS_USUAL && tell_identity(&identity, err) < 0)
 		return -1;
 	if (s->init && fcntl(STATUS_FD, F_SETFD, 0) < 0)
 		return fail(err, errno, "pass a descriptor on");

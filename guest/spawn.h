@@ -11,6 +11,7 @@ struct spawn {
 	const struct json *args, *env, *groups, *group_names;
 	const char *cwd, *user;
 	bool tty, init, first;
+	enum memberships memberships;	/* not as usual: who it is is told, too */
 	int oom_score_adj;
 	struct privileges privileges;
 	struct hooks hooks;	/* first: run before it */
@@ -22,10 +23,16 @@ struct spawn {
 	int hold;		/* first: where it waits for a byte when all but its start is done, -1: it does not */
 };
 
-/* What comes through `status`. An error without a number: all but the start is done, it waits at `hold`. */
+/* What comes through `status`. An error without a number: all but the start is done, it waits at `hold`; or before that,
+   who it is to be. */
 struct spawn_failure {
 	struct error error;
+	bool identified;
+	uid_t uid;
+	gid_t gid, groups[GROUPS_MAX];
+	size_t groups_count;
 };
+_Static_assert(sizeof(struct spawn_failure) <= 4096, "a pipe takes it as a whole");
 
 void spawn_boot(void);		/* remember our executable and namespace */
 /* Start it; *pidfd gets a descriptor of it. Its pid, or -1. */

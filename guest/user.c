@@ -147,7 +147,7 @@ static int add_memberships(int root, const char *name, struct identity *identity
 	return 0;
 }
 
-int user_find(int root, const char *user, struct identity *identity, struct error *err)
+int user_find(int root, const char *user, enum memberships which, struct identity *identity, struct error *err)
 {
 	char copy[256], name[256] = "", *group;
 	uint32_t id;
@@ -173,7 +173,9 @@ int user_find(int root, const char *user, struct identity *identity, struct erro
 	   group may not read would be open to it as to others. */
 	if (user_add_group(identity, identity->gid, err) < 0)
 		return -1;
-	return *name && (!group || !*group) ? add_memberships(root, name, identity, err) : 0;
+	if (which == MEMBERSHIPS_USUAL && (!group || !*group))
+		which = MEMBERSHIPS_MERGE;
+	return *name && which == MEMBERSHIPS_MERGE ? add_memberships(root, name, identity, err) : 0;
 }
 
 void user_name(int root, uid_t uid, char *name, size_t size)

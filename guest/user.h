@@ -17,8 +17,11 @@ struct identity {
 	char home[PATH_MAX];
 };
 
+/* Whether the groups count that /etc/group has a user in: usual: where `user` names no group. */
+enum memberships { MEMBERSHIPS_USUAL, MEMBERSHIPS_MERGE, MEMBERSHIPS_STRICT };
+
 /* `user` is "name|uid[:group|gid]" or ""; names are looked up in /etc/passwd and /etc/group beneath `root`. */
-int user_find(int root, const char *user, struct identity *identity, struct error *err);
+int user_find(int root, const char *user, enum memberships which, struct identity *identity, struct error *err);
 int user_add_group(struct identity *identity, gid_t gid, struct error *err);
 int user_add_named_group(int root, const char *group, struct identity *identity, struct error *err);
 /* The name of `uid`, or its digits. */

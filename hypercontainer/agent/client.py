@@ -356,13 +356,15 @@ class AgentClient:
     async def container_processes(self, container: str, *, timeout_s: float = 10.0) -> m.ProcessTable:
         return await self._ask("container.processes", {"id": container}, m.ProcessTable, timeout_s)
 
-    async def start_process(self, process: m.ProcessStart, *, timeout_s: float = 10.0) -> int:
+    async def start_process(self, process: m.ProcessStart, *, timeout_s: float = 10.0) -> m.Started:
         """Start a process and return its pid in the guest, once exec has succeeded, or it is held; else GuestError with
-        its errno.
+        its errno. That those count which its user is a member of is asked of guests that have learnt it alone.
 
         Its hooks have their own time besides."""
         timeout_s = RESTORE_S if process.restore else timeout_s + _hooks_s(process)
-        return (await self._ask("process.start", process, m.Started, timeout_s)).pid
+        if process.memberships == "merge" and not self.has(m.MEMBERSHIPS):
+            process = msgspec.structs.replace(process, memberships="")
+        return await self._ask("process.start", process, m.Started, timeout_s)
 
     async def release_process(self, process: m.ProcessStart, *, timeout_s: float = 10.0) -> None:
         """Have one go on that was held; as `start_process` from there."""

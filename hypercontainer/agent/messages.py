@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Small = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Id = Annotated[int, Meta(ge=0, le=2**32 - 2)]  # of a user or a group
 StreamNumber = Annotated[int, Meta(ge=0, le=MAX_STREAM)]
 Word = Annotated[str, Meta(max_length=256)]
 Identifier = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}\Z")]
@@ -67,12 +68,15 @@ ROUTING = Feature("routing", "route by tables, rules, several gateways or metric
 HANG_UP = Feature("hang-up", "tell a process that nobody reads what it writes")
 HOLD = Feature("hold", "have another process in a container that is not started")
 CONNECT = Feature("connect", "connect to one of its ports")
+MEMBERSHIPS = Feature("memberships", "choose whether groups of the image's own files count")
+POD_SHM = Feature("pod-shm", "share /dev/shm with all of a pod")
 
 # Of the guests of this version.
 FEATURES = (
     ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES, LAYERS, ROOTFS, NAMESERVER,
     GROUP_NAMES, SOCKETS, ARCHIVE_USER, OVER, LOWERS, NAMESPACES, SCHEDULING, RESOLVER,
     TIME, START_HOOKS, DEVICE_RULES, PROPAGATION, USERS, HANG_UP, HOLD, CHECKPOINT, ROUTING, CONNECT,
+    MEMBERSHIPS, POD_SHM,
 )  # fmt: skip
 
 
@@ -437,6 +441,7 @@ class ProcessStart(Request, frozen=True, kw_only=True):
         "state": START_HOOKS,
         "hold": HOLD,
         "restore": CHECKPOINT,
+        "memberships": MEMBERSHIPS,
     }
 
     id: str
@@ -447,6 +452,7 @@ class ProcessStart(Request, frozen=True, kw_only=True):
     user: str = ""  # "name|uid[:group|gid]"
     groups: list[int] = []
     group_names: list[str] = []  # as the container's own files have them
+    memberships: Literal["", "merge", "strict"] = ""  # those of its user in /etc/group count, or not; "": if no group
     tty: bool = False
     rows: int = 0
     columns: int = 0
@@ -609,7 +615,12 @@ class ProcessTable(Answer, frozen=True, kw_only=True):
 
 
 class Started(Answer, frozen=True, kw_only=True):
+    """Who it is is told where `memberships` were asked for, with ids as they are inside."""
+
     pid: Annotated[int, Meta(ge=1, le=2**31 - 1)]
+    uid: Id | None = None
+    gid: Id | None = None
+    groups: Annotated[list[Id], Meta(max_length=256)] = []
 
 
 class Done(Answer, frozen=True, kw_only=True):

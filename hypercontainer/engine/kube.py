@@ -15,8 +15,9 @@ from hypercontainer.errors import AlreadyExists, GuestError, HyperError, Invalid
 from hypercontainer.lib import files
 from hypercontainer.lib.tasks import uninterrupted
 from hypercontainer.lib.trace import Timings
+from hypercontainer.model import defaults
 from hypercontainer.model.bundle import BundleUsage
-from hypercontainer.model.container import ContainerConfig, Resources
+from hypercontainer.model.container import ContainerConfig, Mount, Resources
 from hypercontainer.model.kube import (
     USUAL,
     KubeContainer,
@@ -42,6 +43,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 OWNER = "cri"
+SHM = defaults.SHM, "tmpfs"
+POD_SHM = Mount(type="pod", destination=defaults.SHM, source="shm")
 GUEST_MIB = 64  # of a machine, that its kernel takes and hyperstart
 NEVER_BEGAN = 128  # status of a container that the guest could not make, as containerd has it
 REMOVE_S = 1.0  # for a guest to kill what is removed anyway, and to say its last words
@@ -367,13 +370,14 @@ def _check_ready(pod: Pod, verb: str) -> None:
 
 def _confined(config: ContainerConfig, security: KubeSecurity) -> ContainerConfig:
     """`config`, and what docker has no words for."""
-    process = config.process
+    process = msgspec.structs.replace(config.process, memberships=security.memberships)
     if security.seccomp is not None:
         process = msgspec.structs.replace(process, seccomp=security.seccomp)
     if security.ambient:
         granted = msgspec.structs.replace(process.capabilities, inheritable=security.ambient, ambient=security.ambient)
         process = msgspec.structs.replace(process, capabilities=granted)
-    return msgspec.structs.replace(config, process=process)
+    mounts = [POD_SHM if (each.destination, each.type) == SHM else each for each in config.mounts]
+    return msgspec.structs.replace(config, process=process, mounts=mounts)
 
 
 def _same_container(id: str, there: KubeContainer, wanted: KubeContainer) -> str:

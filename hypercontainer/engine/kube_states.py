@@ -2,7 +2,9 @@
 
 from ipaddress import ip_address
 
-from hypercontainer.model.kube import KubeContainerState, KubeMount, KubePodState
+import msgspec
+
+from hypercontainer.model.kube import KubeContainerState, KubeIdentity, KubeMount, KubePodState
 from hypercontainer.model.record import ContainerRecord, PodRecord
 from hypercontainer.sandbox.pod import Pod
 
@@ -49,6 +51,7 @@ def of_container(pod: PodRecord, record: ContainerRecord) -> KubeContainerState:
         ],
         resources=record.config.resources,
         user=record.config.process.user,
+        identity=KubeIdentity(**msgspec.structs.asdict(record.identity)) if record.identity else None,
         stdin_once=record.spec.stdin_once,
     )
 

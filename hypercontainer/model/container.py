@@ -49,6 +49,9 @@ class Process(Value, frozen=True, kw_only=True):
     user: str = ""
     groups: list[int] = []
     group_names: list[str] = []  # by the same files
+    memberships: Literal["", "merge", "strict"] = (
+        ""  # those of its user there count, or not; "": if `user` has no group
+    )
     umask: int | None = None  # None: 022
     terminal: bool = False
     capabilities: Capabilities = Capabilities()

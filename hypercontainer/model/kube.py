@@ -48,11 +48,20 @@ class KubeContainer(Value, frozen=True, kw_only=True):
         return self.name, self.attempt
 
 
+class KubeIdentity(Value, frozen=True, kw_only=True):
+    """Who the first process of a container began as."""
+
+    uid: int
+    gid: int
+    groups: list[int] = []
+
+
 class KubeSecurity(Value, frozen=True, kw_only=True):
     """Of a container that is to be: what docker has no words for."""
 
     seccomp: bytes | None = None  # classic BPF of its own; None = as its spec says
     ambient: list[str] = []  # capabilities that its programs keep, whose user is not root
+    memberships: Literal["merge", "strict"] = "merge"  # groups that the image's files have its user in count, or not
 
 
 USUAL = KubeSecurity()
@@ -89,6 +98,7 @@ class KubeContainerState(Value, frozen=True, kw_only=True):
     message: str = ""
     mounts: list[KubeMount] = []
     resources: Resources = Resources()
+    identity: KubeIdentity | None = None  # once it has begun
     user: str = ""  # that its first process has: "1000:100", or names
     stdin_once: bool = False  # its stdin ends with the first client that it had
 

@@ -329,6 +329,14 @@ class HealthRecord(Record, kw_only=True):
     log: list[ProbeRecord] = []  # the last ones
 
 
+class IdentityRecord(Record, kw_only=True):
+    """Who a process began as, with ids as they are inside."""
+
+    uid: int
+    gid: int
+    groups: list[int] = []
+
+
 class ContainerRecord(Record, kw_only=True):
     id: str
     name: str
@@ -361,6 +369,7 @@ class ContainerRecord(Record, kw_only=True):
     streams: Streams = msgspec.field(default_factory=Streams)
     bundle: BundleRecord | None = None  # of one that another engine has, see PodRecord.owner
     kube: KubeContainer | None = None  # of one in a kubelet's pod
+    identity: IdentityRecord | None = None  # of its first process, where its guest was asked for that
 
     @property
     def stand_in(self) -> StandInRecord | None:

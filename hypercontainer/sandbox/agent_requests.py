@@ -320,6 +320,7 @@ def _process(
         user=process.user,
         groups=process.groups,
         group_names=process.group_names,
+        memberships=process.memberships,
         tty=process.terminal,
         rows=rows,
         columns=columns,

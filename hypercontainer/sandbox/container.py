@@ -13,7 +13,7 @@ from hypercontainer.agent.streams import InputStream
 from hypercontainer.errors import GuestError, HyperError, NotFound, WrongState
 from hypercontainer.lib import clock
 from hypercontainer.lib.trace import Trace
-from hypercontainer.model.record import ContainerRecord, Streams
+from hypercontainer.model.record import ContainerRecord, IdentityRecord, Streams
 from hypercontainer.sandbox import agent_requests, rootfs
 from hypercontainer.sandbox.further import Further
 from hypercontainer.sandbox.output import Output
@@ -174,7 +174,12 @@ class Container:
         if restore:
             request = msgspec.structs.replace(request, restore=restore, hooks=[], state="")
         try:
-            await (vm.agent.release_process(request) if release else vm.agent.start_process(request))
+            if release:
+                await vm.agent.release_process(request)
+            else:
+                started = await vm.agent.start_process(request)
+                if started.uid is not None and started.gid is not None:
+                    record.identity = IdentityRecord(uid=started.uid, gid=started.gid, groups=started.groups)
         except GuestError as e:
             self.output.cut()
             failed = ExecFailed(e)

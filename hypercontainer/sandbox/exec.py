@@ -79,7 +79,7 @@ class Exec:
         request = agent_requests.exec_process(
             self.container.id, self.id, self.process, streams, rows=spec.rows, columns=spec.columns
         )
-        self.pid = await vm.agent.start_process(request)
+        self.pid = (await vm.agent.start_process(request)).pid
 
     def take_up(self, vm: Vm, process: ListedProcess, offsets: tuple[int, int]) -> None:
         """One that outlived the hyperd that started it, whose output somebody has up to there."""

@@ -1,5 +1,5 @@
-"""What guests are asked who have not learnt to take a list of all mounts: those that the first hyperds booted, and that
-still run. Goes with the last of them."""
+"""What guests are asked who have not learnt something that those of today have: of mounts, those that the first hyperds
+booted, and that still run. Goes with the last of them."""
 
 from collections.abc import Sequence
 
@@ -20,6 +20,13 @@ def container_create(create: m.ContainerCreate) -> m.ContainerCreate:
     if any(mount not in listed for mount in usual) or None in own:
         return create
     return replace(create, all_mounts=None, mounts=[mount for mount in own if mount], shm_bytes=shm_bytes)
+
+
+def own_shm(create: m.ContainerCreate) -> m.ContainerCreate:
+    """`create` for guests that have not learnt to share /dev/shm: each container has its own."""
+    usual = next(m.Mount.of(mount) for mount in defaults.mounts() if mount.destination == defaults.SHM)
+    listed = [usual if (mount.type, mount.source) == ("pod", "shm") else mount for mount in create.all_mounts or []]
+    return replace(create, all_mounts=listed)
 
 
 def _first(mount: m.Mount) -> m.ShareMount | m.TmpfsMount | None:

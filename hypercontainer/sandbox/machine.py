@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from hypercontainer import vm as vms
-from hypercontainer.agent.messages import MOUNTS, RESOLVER, Criu, Listing, Rootfs
+from hypercontainer.agent.messages import MOUNTS, POD_SHM, RESOLVER, Criu, Listing, Rootfs
 from hypercontainer.errors import Exhausted, GuestError, HyperError, InUse, InvalidInput, WrongState
 from hypercontainer.hypervisor.base import (
     OPENED,
@@ -373,6 +373,8 @@ class Machine:
                 await asyncio.to_thread(relay.look, sockets)
                 await vm.agent.watch_sockets()
             create = agent_requests.container_create(container, self.site.limit_mib(self.record, container))
+            if not vm.agent.has(POD_SHM):
+                create = first_guests.own_shm(create)
             if not vm.agent.has(MOUNTS):
                 create = first_guests.container_create(create)
             async with self._filling(container, vm) as fills:

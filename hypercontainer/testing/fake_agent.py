@@ -365,7 +365,8 @@ class FakeAgent:
             raise Refused(errno.ENOENT, f"run {' '.join(start.args[:1])}: no such file or directory", exec=True)
         process = self.begin(start.id, start.container, start.args, start.streams, program, hold=start.hold)
         process.env, process.tty, process.size = start.env, start.tty, (start.rows, start.columns)
-        return {"pid": process.pid}
+        told = {"uid": 1000, "gid": 100, "groups": [100]} if args.get("memberships") else {}
+        return {"pid": process.pid, **told}
 
     def _process_archive(self, args: dict[str, object]) -> object:
         asked = msgspec.convert(args, m.ProcessArchive)

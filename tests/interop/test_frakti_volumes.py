@@ -116,3 +116,37 @@ def test_a_termination_log_and_a_subpath(kubelet: Kubelet, tmp_path: Path) -> No
     finally:
         subprocess.run(["umount", sub], check=True)
     assert (log.read_text(), (volume / "file").read_text()) == ("why\n", "to\n")
+
+
+def test_who_its_processes_are(kubelet: Kubelet) -> None:  # noqa: F811
+    pod = kubelet.pod()
+    for name, policy in (("merges", 0), ("strict", 1)):
+        security = {
+            "run_as_user": {"value": 1000},
+            "run_as_group": {"value": 7},
+            "supplemental_groups": [55],
+            "supplemental_groups_policy": policy,
+        }
+        one = waiting(kubelet, pod, name, linux={"security_context": security})
+        user = kubelet.status(one)["user"]["linux"]
+        assert (user["uid"], user["gid"], user["supplementalGroups"]) == ("1000", "7", ["7", "55"])
+        assert said(kubelet, one, "id -u; id -g; id -G").split() == ["1000", "7", "7", "55"]
+    assert json.loads(kubelet.ok("info"))["features"]["supplemental_groups_policy"]
+
+
+def test_shared_memory_is_the_pods(kubelet: Kubelet, tmp_path: Path) -> None:  # noqa: F811
+    pod = kubelet.pod()
+    one, two = (waiting(kubelet, pod, name) for name in ("one", "two"))
+    said(kubelet, one, "echo there > /dev/shm/f")
+    assert said(kubelet, two, "cat /dev/shm/f; df -k /dev/shm | tail -n 1 | awk '{print $2}'").split() == [
+        "there",
+        "65536",
+    ]
+    for each in (one, two):
+        kubelet.ok("stop", "-t", "0", each)
+        kubelet.ok("rm", each)
+    assert said(kubelet, waiting(kubelet, pod, "three"), "cat /dev/shm/f") == "there"  # it is nobody's else
+    own = {"container_path": "/dev/shm", "host_path": str(tmp_path)}
+    assert said(kubelet, waiting(kubelet, pod, "four", mounts=[own]), "ls /dev/shm") == "\n".join(
+        sorted(p.name for p in tmp_path.iterdir())
+    )

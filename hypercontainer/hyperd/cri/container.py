@@ -13,7 +13,7 @@ from hypercontainer.hyperd.cri.service import Call
 from hypercontainer.hyperd.cri.told import Told
 from hypercontainer.model.api import Engine
 from hypercontainer.model.container import Resources
-from hypercontainer.model.kube import ContainerState, KubeContainer, KubeContainerState, KubePod
+from hypercontainer.model.kube import ContainerState, KubeContainer, KubeContainerState, KubeIdentity, KubePod
 from hypercontainer.model.spec import ContainerSpec
 
 STATE: Mapping[ContainerState, pb.ContainerState] = {
@@ -193,6 +193,12 @@ def entry(found: KubeContainerState) -> pb.Container:
     )
 
 
+def _user(found: KubeIdentity | None) -> pb.ContainerUser | None:
+    if found is None:
+        return None
+    return pb.ContainerUser(linux=pb.LinuxContainerUser(uid=found.uid, gid=found.gid, supplemental_groups=found.groups))
+
+
 def status(found: KubeContainerState, image_ref: str) -> pb.ContainerStatus:
     return pb.ContainerStatus(
         id=found.id,
@@ -211,5 +217,6 @@ def status(found: KubeContainerState, image_ref: str) -> pb.ContainerStatus:
         annotations=found.container.annotations,
         mounts=mounts.told(found.mounts),
         log_path=found.container.log,
+        user=_user(found.identity),
         resources=resources.told(found.resources),
     )

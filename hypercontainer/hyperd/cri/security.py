@@ -23,8 +23,6 @@ def wanted(context: pb.LinuxContainerSecurityContext) -> dict[str, Any]:
     check_namespaces(context.namespace_options, "container")
     check_selinux(context.selinux_options)
     _check_apparmor(context)
-    if context.supplemental_groups_policy == pb.Strict:
-        raise InvalidInput("cannot have supplementalGroupsPolicy Strict: it is not there yet")
     return {
         "user": _user(context),
         "groups": list(context.supplemental_groups),
@@ -60,6 +58,7 @@ def further(context: pb.LinuxContainerSecurityContext) -> KubeSecurity:
     return KubeSecurity(
         seccomp=seccomp.compiled(seccomp.path(profile), granted) if profile else None,
         ambient=capabilities.resolve(context.capabilities.add_ambient_capabilities, [capabilities.EVERY]),
+        memberships="strict" if context.supplemental_groups_policy == pb.Strict else "merge",
     )
 
 

@@ -37,7 +37,7 @@ class Status:
         return pb.StatusResponse(
             status=pb.RuntimeStatus(conditions=[await self._ready(), await self._network()]),
             runtime_handlers=[pb.RuntimeHandler(name=name, features=none) for name in HANDLERS],
-            features=pb.RuntimeFeatures(supplemental_groups_policy=False),
+            features=pb.RuntimeFeatures(supplemental_groups_policy=True),
             info={"hyperd": await self._info()} if request.verbose else {},
         )
 

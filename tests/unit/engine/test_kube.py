@@ -13,7 +13,7 @@ from hypercontainer.engine import kube_events
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import AlreadyExists, Exhausted, GuestError, InUse, InvalidInput, NotFound, WrongState
 from hypercontainer.model.container import Resources
-from hypercontainer.model.kube import KubeContainer, KubeEvent, KubePod
+from hypercontainer.model.kube import KubeContainer, KubeEvent, KubeIdentity, KubePod, KubeSecurity
 from hypercontainer.model.pod_network import HostPort
 from hypercontainer.model.spec import NONE, ContainerSpec, EndpointSpec, ExecSpec, PodSpec
 from hypercontainer.testing.fakes import FakeGuest
@@ -65,6 +65,24 @@ async def test_a_life(engine: LocalEngine, world: World) -> None:
     await engine.kube.remove(pod)
     assert await engine.kube.list() == []
     world.check_nothing_left()
+
+
+async def test_whose_it_is_and_what_it_shares(engine: LocalEngine) -> None:
+    pod = await run(engine)
+    id = await make(engine, pod)
+    assert (await engine.kube.container(id)).identity is None
+    await engine.kube.start(id)
+    assert (await engine.kube.container(id)).identity == KubeIdentity(uid=1000, gid=100, groups=[100])
+    record = engine.kube._find(id)[1].record
+    assert record.config.process.memberships == "merge"
+    assert [m.source for m in record.config.mounts if m.destination == "/dev/shm"] == ["shm"]
+    security = KubeSecurity(memberships="strict", ambient=["CAP_CHOWN"], seccomp=b"filter")
+    spec = ContainerSpec(image="busybox", command=["cat"], log="none")
+    other = await engine.kube.create(pod, replace(CONTAINER, name="two"), spec, Resources(), security)
+    process = engine.kube._find(other)[1].record.config.process
+    assert (process.memberships, process.seccomp, process.capabilities.ambient) == ("strict", b"filter", ["CAP_CHOWN"])
+    assert "CAP_CHOWN" in process.capabilities.inheritable
+    await engine.kube.remove(pod)
 
 
 async def test_it_is_nobody_elses(engine: LocalEngine) -> None:

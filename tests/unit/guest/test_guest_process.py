@@ -349,6 +349,22 @@ def test_more_groups_and_home(running: Guest) -> None:
     assert running.sh("echo $HOME", user="user", env=["PATH=/bin", "HOME=/x"])[1] == "/x\n"
 
 
+@pytest.mark.parametrize(
+    ("user", "memberships", "expected"),
+    [
+        ("user", "merge", [1000, 2000]),
+        ("1000", "merge", [1000, 2000]),
+        ("1000:7", "merge", [7, 2000]),
+        ("1000:7", "strict", [7]),
+        ("user", "strict", [1000]),
+        ("4711", "merge", [0]),
+    ],
+)
+def test_whether_memberships_count(running: Guest, user: str, memberships: str, expected: list[int]) -> None:
+    groups = running.sh("grep Groups: /proc/self/status", user=user, memberships=memberships, groups=[55])[1].split()
+    assert [int(group) for group in groups[1:]] == sorted([*expected, 55])
+
+
 def test_groups_by_their_names(running: Guest) -> None:
     assert running.sh("id -G", user="7:8", groups=[55], group_names=["other", "other"])[1] == "8 55 3000\n"
     with pytest.raises(Refused, match="find group nosuch: /etc/group names none"):

@@ -227,7 +227,6 @@ def test_what_is_read_only_is_so_with_all_below() -> None:
                 ({"seccomp_profile_path": "somewhere/p"}, "somewhere/p"),
                 ({"apparmor": {"profile_type": "Localhost", "localhost_ref": "a"}}, "AppArmor"),
                 ({"apparmor_profile": "localhost/a"}, "AppArmor"),
-                ({"supplemental_groups_policy": "Strict"}, "Strict"),
                 ({"namespace_options": {"network": "NODE"}}, "hostNetwork"),
                 ({"selinux_options": {"level": "s0"}}, "SELinux"),
             )
