@@ -193,7 +193,7 @@ static int build(struct container *c, const struct create_args *a, const struct 
 	size_t rule_count;
 
 	if (limits_parse(a->cgroup, &limits, err) < 0 || hide_paths(c, a, err) < 0 ||
-	    parse_rules(a, rules, &rule_count, err) < 0 || parse_mounts(a, &c->mounts, err) < 0 ||
+	    devices_disks(a->devices, c->disks, &c->disk_count, err) < 0 || parse_rules(a, rules, &rule_count, err) < 0 || parse_mounts(a, &c->mounts, err) < 0 ||
 	    choose_namespaces(c, a, err) < 0)
 		return -1;
 	if ((!c->has_cgroup && make_cgroup(c, err) < 0) || cgroup_limit(c->cgroup, &limits, err) < 0)

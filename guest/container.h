@@ -7,7 +7,7 @@
 #include "names.h"
 #include "reply.h"
 
-enum { ID_BYTES = 65, PATHS_MAX = 128, BELOW_MAX = 64, LOWERS_MAX = 120 };
+enum { ID_BYTES = 65, PATHS_MAX = 128, BELOW_MAX = 64, LOWERS_MAX = 120, DISKS_MAX = 64 };
 
 struct fill;
 struct process;
@@ -32,6 +32,8 @@ struct container {
 	int lower_target, upper_target;	/* -1: none */
 	unsigned char lowers[LOWERS_MAX];	/* or the targets of several, the uppermost first */
 	unsigned lower_count;
+	unsigned char disks[DISKS_MAX];	/* targets of those that are devices in it */
+	unsigned disk_count;
 	bool read_only, privileged, has_cgroup, layered;	/* layered: its changes lie over something */
 	unsigned below;			/* how many containers' changes lie between its own and the image */
 	unsigned held;			/* how many processes of ours have it stand still */

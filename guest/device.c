@@ -1,5 +1,6 @@
 #include "device.h"
 
+#include "disk.h"
 #include "mount.h"
 
 #include <dirent.h>
@@ -71,8 +72,23 @@ int devices_fill(int dev, bool all, struct error *err)
 
 struct device_args {
 	const char *path, *type;
-	int64_t major_number, minor_number, mode, uid, gid;
+	int64_t major_number, minor_number, mode, uid, gid, target;
 };
+
+/* The kernel numbers disks as it finds them. */
+static int number_disk(struct device_args *a, struct error *err)
+{
+	struct stat status;
+	char path[64];
+
+	if (disk_scan((int)a->target, err) < 0 || disk_wait((int)a->target, path, sizeof(path), err) < 0)
+		return -1;
+	if (stat(path, &status) < 0)
+		return fail(err, errno, "find %s", path);
+	a->major_number = major(status.st_rdev);
+	a->minor_number = minor(status.st_rdev);
+	return 0;
+}
 
 static int parse_device(const struct json *json, struct device_args *a, struct error *err)
 {
@@ -81,20 +97,36 @@ static int parse_device(const struct json *json, struct device_args *a, struct e
 		{ "major", JSON_NUMBER, offsetof(struct device_args, major_number), true },
 		{ "minor", JSON_NUMBER, offsetof(struct device_args, minor_number), true },
 		FIELD(struct device_args, mode, JSON_NUMBER), FIELD(struct device_args, uid, JSON_NUMBER),
-		FIELD(struct device_args, gid, JSON_NUMBER),
+		FIELD(struct device_args, gid, JSON_NUMBER), FIELD(struct device_args, target, JSON_NUMBER),
 	};
 
-	*a = (struct device_args){ .mode = 0666 };
+	*a = (struct device_args){ .mode = 0666, .target = -1 };
 	if (json_fields(json, fields, COUNT(fields), a, err) < 0 ||
 	    json_range("major", a->major_number, 0, 4095, err) < 0 ||
 	    json_range("minor", a->minor_number, 0, 1048575, err) < 0 ||
 	    json_range("mode", a->mode, 0, 0777, err) < 0 ||
+	    json_range("target", a->target, -1, TARGETS_MAX, err) < 0 ||
 	    json_range("uid", a->uid, 0, UINT32_MAX - 1, err) < 0 ||
 	    json_range("gid", a->gid, 0, UINT32_MAX - 1, err) < 0)
 		return -1;
 	if (strcmp(a->type, "c") && strcmp(a->type, "b"))
 		return fail_as(err, EINVAL, "make device %.100s of type '%.8s': it is none of c and b", a->path, a->type);
-	return a->path[0] == '/' ? 0 : fail_as(err, EINVAL, "make device '%.100s': it is no absolute path", a->path);
+	if (a->path[0] != '/')
+		return fail_as(err, EINVAL, "make device '%.100s': it is no absolute path", a->path);
+	return a->target < 0 ? 0 : number_disk(a, err);
+}
+
+int devices_disks(const struct json *devices, unsigned char *targets, unsigned *count, struct error *err)
+{
+	struct device_args a;
+
+	for (const struct json *d = json_first(devices); d && *count < DEVICES_MAX; d = d->next) {
+		if (parse_device(d, &a, err) < 0)
+			return -1;
+		if (a.target >= 0)
+			targets[(*count)++] = (unsigned char)a.target;
+	}
+	return 0;
 }
 
 int devices_parse(const struct json *devices, struct device_rule *to, size_t *count, struct error *err)

@@ -14,6 +14,9 @@ struct device_rule {
 	unsigned access;			/* BPF_DEVCG_ACC_… */
 };
 
+/* Numbers of disks that are to be devices: those are found, and the targets of the disks are in `targets`, which has
+   DEVICES_MAX of room. */
+int devices_disks(const struct json *devices, unsigned char *targets, unsigned *count, struct error *err);
 /* What every /dev has, in `dev`; all that the guest has with `all`. */
 int devices_fill(int dev, bool all, struct error *err);
 /* Rules by which those that the host lists may be used, in `to`, which has DEVICES_MAX of room. */

@@ -376,6 +376,8 @@ void rootfs_unmake(struct container *c)
 	unmount(c, "lower", false);
 	unmount(c, "image", false);
 	unmount_lowers(c);
+	while (c->disk_count)
+		disk_detach(c->disks[--c->disk_count]);
 	if (c->upper_target >= 0)
 		disk_detach(c->upper_target);
 	if (c->lower_target >= 0)

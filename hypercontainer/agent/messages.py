@@ -69,6 +69,7 @@ HANG_UP = Feature("hang-up", "tell a process that nobody reads what it writes")
 HOLD = Feature("hold", "have another process in a container that is not started")
 CONNECT = Feature("connect", "connect to one of its ports")
 MEMBERSHIPS = Feature("memberships", "choose whether groups of the image's own files count")
+DISK_DEVICES = Feature("disk-devices", "give the container a block device of this host")
 POD_SHM = Feature("pod-shm", "share /dev/shm with all of a pod")
 
 # Of the guests of this version.
@@ -76,7 +77,7 @@ FEATURES = (
     ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES, LAYERS, ROOTFS, NAMESERVER,
     GROUP_NAMES, SOCKETS, ARCHIVE_USER, OVER, LOWERS, NAMESPACES, SCHEDULING, RESOLVER,
     TIME, START_HOOKS, DEVICE_RULES, PROPAGATION, USERS, HANG_UP, HOLD, CHECKPOINT, ROUTING, CONNECT,
-    MEMBERSHIPS, POD_SHM,
+    MEMBERSHIPS, POD_SHM, DISK_DEVICES,
 )  # fmt: skip
 
 
@@ -251,7 +252,10 @@ class Mount(Request, frozen=True, kw_only=True):
 
 
 class Device(Request, frozen=True, kw_only=True):
-    """A device that is made in a container, and may be used there."""
+    """A device that is made in a container, and may be used there. `target`: it is that disk, whose numbers the guest
+    knows, whatever is said."""
+
+    needs = {"target": DISK_DEVICES}
 
     path: str
     type: Literal["b", "c"]
@@ -260,6 +264,7 @@ class Device(Request, frozen=True, kw_only=True):
     mode: int = 0o666
     uid: int = 0
     gid: int = 0
+    target: int | None = None
 
 
 class DeviceRule(Request, frozen=True, kw_only=True):

@@ -1,11 +1,17 @@
 """Devices that a guest has by itself, which a container may be given by name. Those of the host are in no guest."""
 
+import os
+import stat
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from hypercontainer.engine.mounts import absolute
 from hypercontainer.errors import InvalidInput
+from hypercontainer.lib import files
 from hypercontainer.model import container, spec
+from hypercontainer.model.kube import KubeDevice
+from hypercontainer.model.record import BlockRecord, DiskRecord
 
 MOST = 32
 
@@ -29,6 +35,28 @@ def resolve(asked: Sequence[spec.Device]) -> list[container.Device]:
     if len(asked) > MOST:
         raise InvalidInput(f"cannot give {len(asked)} devices: {MOST} at most")
     return [_device(each) for each in asked if each.path not in USUAL or each.target not in ("", each.path)]
+
+
+def blocks(asked: Sequence[KubeDevice]) -> list[BlockRecord]:
+    """Those that are block devices of this host: a guest has them as disks. InvalidInput for what is not there, and for
+    what is at one place twice."""
+    found = [made for each in asked if (made := _block(each))]
+    if len({block.path for block in found}) < len(found):
+        raise InvalidInput("cannot give two devices at one path")
+    return found
+
+
+def _block(asked: KubeDevice) -> BlockRecord | None:
+    with files.telling(f"give device {asked.path[:200]}", InvalidInput):
+        if asked.path in KNOWN or not stat.S_ISBLK((status := os.stat(asked.path)).st_mode):
+            return None
+    return BlockRecord(
+        path=absolute(asked.target or asked.path, "path of a device"),
+        disk=DiskRecord(target=0, path=str(Path(asked.path).resolve()), read_only=asked.read_only, device=True),
+        mode=stat.S_IMODE(status.st_mode) & 0o777,
+        uid=status.st_uid,
+        gid=status.st_gid,
+    )
 
 
 def _device(asked: spec.Device) -> container.Device:

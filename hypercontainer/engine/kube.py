@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from hypercontainer.engine import create, execs, kube_states, resolve, update
+from hypercontainer.engine import create, devices, execs, kube_states, resolve, update
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import AlreadyExists, GuestError, HyperError, InvalidInput, NotFound, WrongState
 from hypercontainer.lib import files
@@ -28,8 +28,8 @@ from hypercontainer.model.kube import (
     KubeSecurity,
 )
 from hypercontainer.model.pod_network import Asked
-from hypercontainer.model.record import ContainerRecord, CriSinkRecord, PodRecord
-from hypercontainer.model.spec import ContainerSpec, Dns, ExecSpec, PodSpec
+from hypercontainer.model.record import BlockRecord, ContainerRecord, CriSinkRecord, PodRecord
+from hypercontainer.model.spec import ContainerSpec, Device, Dns, ExecSpec, PodSpec
 from hypercontainer.model.state import Verb
 from hypercontainer.sandbox import loopback, rootfs, stats
 from hypercontainer.sandbox.attach import AttachSession
@@ -202,7 +202,9 @@ class Kube:
                 if there and there.identity == wanted.identity:
                     return _same_container(each.record.id, there, wanted)
             _check_ready(found, "create a container in")
-            record = self._record(found, wanted, spec)
+            blocks = await asyncio.to_thread(devices.blocks, security.devices)
+            record = self._record(found, wanted, _with_devices(spec, security, blocks))
+            record.blocks = blocks
             record.config = _confined(msgspec.structs.replace(record.config, resources=resources), security)
             made = found.add(record)
             try:
@@ -366,6 +368,13 @@ def _one(what: str, id: str, there: dict[str, T]) -> T:
 def _check_ready(pod: Pod, verb: str) -> None:
     if pod.removed or not kube_states.ready(pod):
         raise WrongState(verb, pod.record.id, "removing" if pod.removed else "not ready", "its machine has ended")
+
+
+def _with_devices(spec: ContainerSpec, security: KubeSecurity, blocks: Sequence[BlockRecord]) -> ContainerSpec:
+    """`spec`, with devices that are none of this host's."""
+    taken = {block.path for block in blocks}
+    others = [each for each in security.devices if (each.target or each.path) not in taken]
+    return msgspec.structs.replace(spec, devices=[Device(path=each.path, target=each.target) for each in others])
 
 
 def _confined(config: ContainerConfig, security: KubeSecurity) -> ContainerConfig:

@@ -48,6 +48,14 @@ class KubeContainer(Value, frozen=True, kw_only=True):
         return self.name, self.attempt
 
 
+class KubeDevice(Value, frozen=True, kw_only=True):
+    """A device of this host, or one of those that every guest has, that a container is to have at `target`."""
+
+    path: str
+    target: str
+    read_only: bool = False
+
+
 class KubeIdentity(Value, frozen=True, kw_only=True):
     """Who the first process of a container began as."""
 
@@ -61,6 +69,7 @@ class KubeSecurity(Value, frozen=True, kw_only=True):
 
     seccomp: bytes | None = None  # classic BPF of its own; None = as its spec says
     ambient: list[str] = []  # capabilities that its programs keep, whose user is not root
+    devices: list[KubeDevice] = []
     memberships: Literal["merge", "strict"] = "merge"  # groups that the image's files have its user in count, or not
 
 

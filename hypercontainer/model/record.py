@@ -329,6 +329,16 @@ class HealthRecord(Record, kw_only=True):
     log: list[ProbeRecord] = []  # the last ones
 
 
+class BlockRecord(Record, kw_only=True):
+    """A block device of this host that a container has as a device: where, and who may use that."""
+
+    path: str
+    disk: DiskRecord
+    mode: int
+    uid: int
+    gid: int
+
+
 class IdentityRecord(Record, kw_only=True):
     """Who a process began as, with ids as they are inside."""
 
@@ -369,6 +379,7 @@ class ContainerRecord(Record, kw_only=True):
     streams: Streams = msgspec.field(default_factory=Streams)
     bundle: BundleRecord | None = None  # of one that another engine has, see PodRecord.owner
     kube: KubeContainer | None = None  # of one in a kubelet's pod
+    blocks: list[BlockRecord] = []
     identity: IdentityRecord | None = None  # of its first process, where its guest was asked for that
 
     @property

@@ -13,6 +13,7 @@ from hypercontainer.hypervisor.base import HOT_NICS, SHARE_TAG, SNAPSHOT_MAC
 from hypercontainer.model import defaults
 from hypercontainer.model.container import Capabilities, DeviceRule, Mount, Process, Resources, Scheduling, Users
 from hypercontainer.model.record import (
+    BlockRecord,
     BundleRecord,
     ContainerRecord,
     MountRecord,
@@ -196,7 +197,8 @@ def container_create(container: ContainerRecord, memory_mib: int = 0) -> m.Conta
         devices=[
             m.Device(path=d.path, type=d.type, major=d.major, minor=d.minor, mode=d.file_mode, uid=d.uid, gid=d.gid)
             for d in config.devices
-        ],
+        ]
+        + [_block(block) for block in container.blocks],
         files=[
             m.File(path=f.path, mode=f.mode, uid=f.uid, gid=f.gid, content=base64.b64decode(f.content, validate=True))
             for f in container.spec.files
@@ -214,6 +216,20 @@ def container_create(container: ContainerRecord, memory_mib: int = 0) -> m.Conta
         device_rules=_rules(config.device_rules),
         propagation=config.propagation,
         users=_users(config.users) if config.users else None,
+    )
+
+
+def _block(block: BlockRecord) -> m.Device:
+    """Its numbers are the guest's to know."""
+    return m.Device(
+        path=block.path,
+        type="b",
+        major=0,
+        minor=0,
+        mode=block.mode,
+        uid=block.uid,
+        gid=block.gid,
+        target=block.disk.target,
     )
 
 

@@ -107,7 +107,10 @@ class Pod:
             raise Exhausted(f"cannot add a container to pod {self.record.name}: it has {MAX_CONTAINERS} already")
         taken = {disk.target // 2 for disk in rootfs.disks(self.record.containers)}
         ordinal = next(n for n in range(MAX_CONTAINERS) if n not in taken)
-        rootfs.of(record.rootfs).place(2 * ordinal, self.folder / record.id, self._further())
+        further = self._further()
+        rootfs.of(record.rootfs).place(2 * ordinal, self.folder / record.id, further)
+        for block in record.blocks:
+            block.disk.target = next(further)
         for n, mount in enumerate(record.mounts):
             if mount.shared:
                 mount.share_path = f"{record.id[:12]}-{n}"

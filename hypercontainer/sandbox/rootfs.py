@@ -193,7 +193,11 @@ def of(record: RootfsRecord) -> Rootfs:
 
 def disks(containers: Iterable[ContainerRecord]) -> list[DiskRecord]:
     """What is plugged into the machine that they are in."""
-    return [disk for container in containers for disk in of(container.rootfs).disks]
+    return [
+        disk
+        for container in containers
+        for disk in [*of(container.rootfs).disks, *(block.disk for block in container.blocks)]
+    ]
 
 
 # New ones, each for one container that is not in a pod yet.

@@ -41,6 +41,16 @@ def mounted(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", folder / "sub"], check=True)
 
 
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[str]:
+    """A block device of this host, of 1 MiB."""
+    file = tmp_path / "disk"
+    file.write_bytes(b"of the host" + bytes((1 << 20) - 11))
+    made = subprocess.run(["losetup", "--find", "--show", file], check=True, capture_output=True, text=True)
+    yield made.stdout.strip()
+    subprocess.run(["losetup", "--detach", made.stdout.strip()], check=True)
+
+
 def test_a_seccomp_profile_of_this_host(kubelet: Kubelet, tmp_path: Path) -> None:  # noqa: F811
     profile = tmp_path / "profile.json"
     rule = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}  # EOPNOTSUPP
@@ -150,3 +160,21 @@ def test_shared_memory_is_the_pods(kubelet: Kubelet, tmp_path: Path) -> None:  #
     assert said(kubelet, waiting(kubelet, pod, "four", mounts=[own]), "ls /dev/shm") == "\n".join(
         sorted(p.name for p in tmp_path.iterdir())
     )
+
+
+def test_a_block_volume(kubelet: Kubelet, disk: str) -> None:  # noqa: F811
+    pod = kubelet.pod()
+    device = {"container_path": "/dev/xvda", "host_path": disk, "permissions": "mrw"}
+    one = waiting(kubelet, pod, devices=[device])
+    assert said(kubelet, one, "test -b /dev/xvda && head -c 11 /dev/xvda") == "of the host"
+    said(kubelet, one, "printf written > /dev/xvda && sync")
+    kubelet.ok("stop", "-t", "0", one)
+    kubelet.ok("rm", one)
+    assert Path(disk).read_bytes()[:11] == b"writtenhost"
+    two = waiting(kubelet, pod, "two", devices=[{**device, "permissions": "r"}])
+    assert (
+        said(kubelet, two, "head -c 11 /dev/xvda; printf no 2>/dev/null > /dev/xvda || echo refused")
+        == "writtenhostrefused"
+    )
+    refused(kubelet, pod, "no devices of the host", devices=[{"container_path": "/dev/x", "host_path": "/dev/ptmx"}])
+    refused(kubelet, pod, "No such file", devices=[{"container_path": "/dev/x", "host_path": "/dev/missing"}])

@@ -4,6 +4,8 @@ import asyncio
 import posixpath
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from hypercontainer.errors import InvalidInput, NotFound
 from hypercontainer.hyperd.cri import cri_pb2 as pb
 from hypercontainer.hyperd.cri import mounts, resources, security
@@ -44,6 +46,7 @@ class Containers:
         pod = await self._kube.state(request.pod_sandbox_id)
         asked = wanted(request, pod.pod)
         further = await asyncio.to_thread(security.further, request.config.linux.security_context)
+        further = replace(further, devices=mounts.devices(request.config.devices))
         id = await self._kube.create(pod.id, *asked, further)
         return pb.CreateContainerResponse(container_id=id)
 
@@ -133,7 +136,6 @@ def _spec(config: pb.ContainerConfig) -> ContainerSpec:
         open_stdin=config.stdin,
         stdin_once=config.stdin_once,
         mounts=mounts.wanted(config.mounts),
-        devices=mounts.devices(config.devices),
         oom_score_adj=config.linux.resources.oom_score_adj,
         stop_signal=_signal(config.stop_signal),
         log="none",  # of our own: it has the kubelet's

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from hypercontainer.errors import InvalidInput
 from hypercontainer.hyperd.cri import cri_pb2 as pb
-from hypercontainer.model.kube import KubeMount
-from hypercontainer.model.spec import Device, Mount
+from hypercontainer.model.kube import KubeDevice, KubeMount
+from hypercontainer.model.spec import Mount
 
 
 def wanted(mounts: Iterable[pb.Mount]) -> list[Mount]:
@@ -33,8 +33,12 @@ def _mount(mount: pb.Mount) -> Mount:
     )
 
 
-def devices(asked: Iterable[pb.Device]) -> list[Device]:
-    return [Device(path=each.host_path, target=each.container_path) for each in asked]
+def devices(asked: Iterable[pb.Device]) -> list[KubeDevice]:
+    """Who may not write gets one that nobody can write to."""
+    return [
+        KubeDevice(path=each.host_path, target=each.container_path, read_only="w" not in (each.permissions or "rwm"))
+        for each in asked
+    ]
 
 
 def told(mounts: Iterable[KubeMount]) -> list[pb.Mount]:

@@ -13,9 +13,11 @@ from hypercontainer.engine import kube_events
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import AlreadyExists, Exhausted, GuestError, InUse, InvalidInput, NotFound, WrongState
 from hypercontainer.model.container import Resources
-from hypercontainer.model.kube import KubeContainer, KubeEvent, KubeIdentity, KubePod, KubeSecurity
+from hypercontainer.model.kube import KubeContainer, KubeDevice, KubeEvent, KubeIdentity, KubePod, KubeSecurity
 from hypercontainer.model.pod_network import HostPort
+from hypercontainer.model.record import BlockRecord, DiskRecord
 from hypercontainer.model.spec import NONE, ContainerSpec, EndpointSpec, ExecSpec, PodSpec
+from hypercontainer.sandbox import agent_requests, rootfs
 from hypercontainer.testing.fakes import FakeGuest
 from tests.unit.engine.test_recovery import forsake
 from tests.unit.engine.world import World
@@ -82,6 +84,31 @@ async def test_whose_it_is_and_what_it_shares(engine: LocalEngine) -> None:
     process = engine.kube._find(other)[1].record.config.process
     assert (process.memberships, process.seccomp, process.capabilities.ambient) == ("strict", b"filter", ["CAP_CHOWN"])
     assert "CAP_CHOWN" in process.capabilities.inheritable
+    await engine.kube.remove(pod)
+
+
+@pytest.mark.parametrize(
+    ("device", "words"),
+    [
+        (KubeDevice(path="/no/such", target="/dev/x"), "give device /no/such: No such file"),
+        (KubeDevice(path="/", target="/dev/x"), "no devices of the host"),
+    ],
+)
+async def test_devices_that_no_container_has(engine: LocalEngine, device: KubeDevice, words: str) -> None:
+    pod = await run(engine)
+    spec = ContainerSpec(image="busybox", command=["cat"], log="none")
+    with pytest.raises(InvalidInput, match=words):
+        await engine.kube.create(pod, CONTAINER, spec, Resources(), KubeSecurity(devices=[device]))
+    fuse = KubeSecurity(devices=[KubeDevice(path="/dev/fuse", target="/dev/f")])
+    id = await engine.kube.create(pod, CONTAINER, spec, Resources(), fuse)
+    record = engine.kube._find(id)[1].record
+    assert [each.path for each in record.config.devices] == ["/dev/f"] and record.blocks == []
+    disk = DiskRecord(target=130, path="/dev/loop0", read_only=False, device=True)
+    record.blocks = [BlockRecord(path="/dev/xvda", disk=disk, mode=0o660, uid=0, gid=6)]
+    told = agent_requests.container_create(record).devices[-1]
+    assert (told.path, told.type, told.mode, told.gid, told.target) == ("/dev/xvda", "b", 0o660, 6, 130)
+    assert rootfs.disks([record])[-1] == disk
+    record.blocks = []
     await engine.kube.remove(pod)
 
 
