@@ -73,9 +73,10 @@ class Kube:
         try:
             async with pod.locked() as locked:
                 await self._connect(record)
-                await locked.boot(self._trace())
+                await locked.boot(trace := self._trace())
                 record.provisional = False
                 locked.machine.save()
+                self.supervisor.starts.note("pod", trace)
                 pod.emit("create")  # its start was told before it was one that there is
                 pod.emit("start")
         except BaseException:

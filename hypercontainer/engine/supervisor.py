@@ -9,10 +9,11 @@ from hypercontainer.engine.health import Watch
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.kube_events import KubeEvents
 from hypercontainer.engine.restart import Restarts
+from hypercontainer.engine.starts import Starts
 from hypercontainer.errors import Exhausted, HyperError, NotFound, WrongState
 from hypercontainer.lib import proc
 from hypercontainer.lib.tasks import uninterrupted
-from hypercontainer.lib.trace import Timings, Trace
+from hypercontainer.lib.trace import Timings
 from hypercontainer.model.record import ContainerRecord, PodRecord, StandInRecord
 from hypercontainer.model.spec import NONE
 from hypercontainer.model.state import Verb
@@ -34,6 +35,7 @@ class Supervisor:
         self.pods: dict[str, Pod] = {}
         self.restarts = Restarts()
         self.kube_events = KubeEvents()
+        self.starts = Starts()
         self.writing: dict[str, asyncio.Task[None]] = {}  # for each pod whose record the disk did not take
 
     def pod(self, record: PodRecord) -> Pod:
@@ -152,7 +154,7 @@ class Supervisor:
 
     # starting
 
-    async def start(self, pod: Pod, container: Container, trace: Trace, saved: Saved | None = None) -> None:
+    async def start(self, pod: Pod, container: Container, trace: Timings, saved: Saved | None = None) -> None:
         """Boot the machine if need be, make the container in it, start its process. One that runs: nothing happens.
 
         Somebody wants that: what its restart policy has counted begins anew. WrongState for a paused one, and when
@@ -190,7 +192,7 @@ class Supervisor:
         return any(other.state == "restarting" for _, other in self.host.index.containers() if other.id in others)
 
     async def _start(
-        self, pod: Pod, container: Container, trace: Trace, *, asked: bool = False, saved: Saved | None = None
+        self, pod: Pod, container: Container, trace: Timings, *, asked: bool = False, saved: Saved | None = None
     ) -> None:
         """`asked`: by somebody, not by its restart policy."""
         container.starting = trace
@@ -208,6 +210,7 @@ class Supervisor:
             except BaseException:
                 await self._not_started(locked, container)
                 raise
+            self.starts.note("container", trace)
         for other in [other for other in self.pods.values() if links.leads(self.host.index, other.record, pod.record)]:
             other.spawn(self._tell_hosts(other))
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 
 from hypercontainer import __version__
-from hypercontainer.engine import accelerator, describe, events
+from hypercontainer.engine import accelerator, describe, events, figures
 from hypercontainer.engine.accelerator import Choice
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.supervisor import Supervisor
@@ -17,6 +17,7 @@ from hypercontainer.errors import HyperError, NotFound, reason
 from hypercontainer.lib import cgroup
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Filters
+from hypercontainer.model.figures import Family
 from hypercontainer.sandbox.container import Container
 
 API_VERSION = "1"
@@ -52,6 +53,9 @@ class System:
     ) -> AsyncGenerator[doc.Event, None]:
         events.check(filters)
         return self.host.events.follow(since_ns, until_ns, filters)
+
+    async def figures(self) -> Sequence[Family]:
+        return figures.families(self.supervisor)
 
 
 def _guest_kernel(host: Host) -> str:

@@ -28,6 +28,7 @@ from hypercontainer.model.bundle import (
     BundleUsage,
 )
 from hypercontainer.model.container import Resources
+from hypercontainer.model.figures import Family
 from hypercontainer.model.kube import (
     USUAL,
     DiskUsage,
@@ -131,6 +132,9 @@ class System(Protocol):
         self, since_ns: int | None, until_ns: int | None, filters: Filters, /
     ) -> AsyncGenerator[doc.Event, None]:
         """Those since `since_ns` (None: from now), then live ones until `until_ns` (None: for ever)."""
+
+    async def figures(self) -> Sequence[Family]:
+        """What monitoring reads, as it is now. Nobody else's names are in it."""
 
 
 class Containers(Protocol):

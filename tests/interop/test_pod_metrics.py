@@ -1,16 +1,21 @@
 """What a kubelet reads of its pods for /metrics/cadvisor: of frakti as of containerd."""
 
+import asyncio
+import re
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from hypercontainer.hyperd.cri import cri_pb2 as pb
-from tests.interop.cri import WAITS, Cri, Server, calling
+from hypercontainer.testing.daemon import PrivateDaemon
+from tests.interop.cri import LIMIT_S, WAITS, Cri, Server, calling, of_hyperd
 from tests.interop.test_frakti import frakti  # noqa: F401  a fixture
 from tests.interop.test_pod_events import pytestmark, server  # noqa: F401  a fixture
 
 MIB = 1 << 20
+ROW = re.compile(r'[a-z_]+({[a-z_]+="[^"]*"(,[a-z_]+="[^"]*")*})? [0-9.e+-]+')
 
 
 @pytest.fixture
@@ -49,3 +54,19 @@ async def test_a_pod_that_was_stopped_is_not_measured(cri: Cri) -> None:
     pod = await cri.pod()
     await cri("StopPodSandbox", pod_sandbox_id=pod)
     assert not (await cri("ListPodSandboxMetrics")).pod_metrics
+
+
+async def test_what_prometheus_reads_of_hyperd(frakti: PrivateDaemon, tmp_path: Path) -> None:  # noqa: F811
+    async with calling(of_hyperd(frakti), tmp_path) as cri:
+        pod = await cri.pod()
+        await cri.started(pod, "one", *WAITS)
+        asked = ["curl", "-sSf", "--unix-socket", str(frakti.settings["socket"]), "http://hyper/v1/metrics"]
+        done = await asyncio.to_thread(subprocess.run, asked, capture_output=True, text=True, timeout=LIMIT_S)
+        assert done.returncode == 0, done
+        rows = [line for line in done.stdout.splitlines() if not line.startswith("#")]
+        assert [row for row in rows if not ROW.fullmatch(row)] == []
+        found = {name: float(value) for name, _, value in (row.rpartition(" ") for row in rows)}
+        assert found['hyperd_pods{owner="kubelet",state="running"}'] == 1
+        assert found[f'hyperd_vmm_resident_bytes{{id="{pod}"}}'] > 16 * MIB
+        assert found['hyperd_start_seconds_count{what="pod"}'] >= 1
+        await cri.clear()

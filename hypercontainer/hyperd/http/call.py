@@ -16,6 +16,7 @@ class Raw(Enum):
     """Bodies and answers that are no JSON document."""
 
     TAR = "application/x-tar"
+    FIGURES = "text/plain; version=0.0.4; charset=utf-8"  # as Prometheus has them
     STREAM = "stream"  # a connection that is taken over
     WEBSOCKET = "websocket"  # one that goes on as a websocket
     BYTES = "bytes"  # a small body, as it came

@@ -91,6 +91,8 @@ def _answer(route: Route[Any, Any], schema_of: dict[str, Any]) -> dict[str, Any]
         return {"101": {"description": "the connection carries frames from here on: docs/api.md"}}
     if route.answer is Raw.TAR:
         return {"200": {"description": "a tar", "content": {Raw.TAR.value: {}}}}
+    if route.answer is Raw.FIGURES:
+        return {"200": {"description": "figures as Prometheus reads them", "content": {Raw.FIGURES.value: {}}}}
     if isinstance(route.answer, Lines):
         lines = {"application/x-ndjson": {"schema": _one_of([schema_of[repr(kind)] for kind in route.answer.kinds])}}
         return {"200": {"description": "one document a line", "content": lines}}

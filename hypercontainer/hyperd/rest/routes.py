@@ -14,6 +14,7 @@ from hypercontainer.hyperd.rest import (
     containers,
     execs,
     factory,
+    figures,
     images,
     kernels,
     networks,
@@ -54,6 +55,8 @@ ROUTES: Sequence[Route[Any, Any]] = (
           lasting=True, summary="Prove by running what works on this host"),
     Route(method="GET", path="/v1/events", access=USER, handler=system.events, query=system.EventsQuery,
           answer=Lines(doc.Event), lasting=True, summary="What happens, as it happens"),
+    Route(method="GET", path="/v1/metrics", access=USER, handler=figures.show, query=Nothing, answer=Raw.FIGURES,
+          summary="Figures of the daemon, for Prometheus"),
     # containers
     Route(method="GET", path="/v1/containers", access=USER, handler=containers.entries,
           query=containers.ContainersQuery, answer=list[doc.ContainerEntry], summary="List containers"),

@@ -13,6 +13,7 @@ from hypercontainer.engine import kube_events
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import AlreadyExists, Exhausted, GuestError, InUse, InvalidInput, NotFound, WrongState
 from hypercontainer.model.container import Resources
+from hypercontainer.model.figures import Figure
 from hypercontainer.model.kube import KubeContainer, KubeDevice, KubeEvent, KubeIdentity, KubePod, KubeSecurity
 from hypercontainer.model.pod_network import HostPort
 from hypercontainer.model.record import BlockRecord, DiskRecord
@@ -495,4 +496,24 @@ async def test_a_pod_that_did_not_come_is_not_told_of(engine: LocalEngine, world
     pod = await run(engine)
     assert [each.kind for each in await heard(events, (pod, "started"))] == ["created", "started"]
     await events.aclose()
+    await engine.kube.remove(pod)
+
+
+async def test_monitoring_knows_of_it_without_its_name(engine: LocalEngine) -> None:
+    pod = await run(engine)
+    id = await make(engine, pod)
+    await engine.kube.start(id)
+    found = {family.name: family.figures for family in await engine.system.figures()}
+    assert found["hyperd_pods"] == [Figure(1, {"owner": "kubelet", "state": "running"})]
+    assert found["hyperd_containers"] == [Figure(1, {"state": "running"})]
+    [own] = found["hyperd_resident_memory_bytes"]
+    assert own.value > 1 << 20
+    whole = {each.labels["what"]: each.value for each in found["hyperd_start_seconds"] if each.part == "count"}
+    assert whole == {"pod": 1, "container": 1}
+    assert {each.labels["step"] for each in found["hyperd_start_step_seconds"]} >= {"process"}
+    assert "web" not in str(found)
+    await engine.kube.stop(pod)
+    found = {family.name: family.figures for family in await engine.system.figures()}
+    assert found["hyperd_pods"] == [Figure(1, {"owner": "kubelet", "state": "stopped"})]
+    assert found["hyperd_vmm_resident_bytes"] == []
     await engine.kube.remove(pod)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from hypercontainer.lib.trace import Step
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Session
+from hypercontainer.model.figures import Family, Figure
 
 EMULATED = doc.Isolation(level="emulated", accelerator="tcg", reason="/dev/kvm does not exist")
 SAMPLE = doc.Stats(
@@ -218,6 +219,7 @@ ANSWERS: dict[str, Any] = {
     ),
     "system.doctor": doc.Doctor(checks=[doc.Check(name="qemu", status="ok", detail="7.2")], isolation=EMULATED),
     "system.events": _lines(EVENT, EVENT),
+    "system.figures": [Family("hyperd_pods", "Pods", "gauge", [Figure(2, {"state": 'a"b'})])],
     "containers.create": doc.Created(id="c1"),
     "pods.add": doc.Created(id="c2"),
     "pods.create": doc.Created(id="p1"),
