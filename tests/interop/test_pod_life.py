@@ -149,13 +149,14 @@ async def test_its_log(cri: Cri) -> None:
     rows = [line.split(" ", 3) for line in (cri.folder / "one.log").read_text().splitlines()]
     for when, _, _, _ in rows:
         head, _, fraction = when.partition(".")
-        assert len(fraction.removesuffix("Z").partition("+")[0]) == 9
+        assert 0 < len(fraction.removesuffix("Z").partition("+")[0]) <= 9  # some leave zeros out
         assert abs(datetime.fromisoformat(f"{head}+00:00").timestamp() - time.time()) < LONG
     out = [(tag, text) for _, stream, tag, text in rows if stream == "stdout"]
-    line, rest = out[: out.index(("F", "")) - 1], out[out.index(("F", "")) - 1 :]
-    assert [tag for tag, _ in line] == ["P"] * len(line) and line
-    assert "".join(text for _, text in [*line, rest[0]]) == "x" * LONG
-    assert rest[0][0] == "F" and rest[1:] == [("F", ""), ("P", "end")]
+    lines = [""]  # whose ends may be in rows of their own
+    for tag, text in out:
+        lines[-1] += text
+        lines += [""] if tag == "F" else []
+    assert lines == ["x" * LONG, "", "end"] and [tag for tag, _ in out[:-1]].count("P") > 1
     assert [row[1:] for row in rows if row[1] == "stderr"] == [["stderr", "F", "two"]]
 
 
