@@ -1,5 +1,6 @@
 """What a pod of a kubelet, and a container of one, is just now: the record as a kubelet may know it. Pure."""
 
+from functools import lru_cache
 from ipaddress import ip_address
 
 import msgspec
@@ -25,8 +26,13 @@ def of_pod(record: PodRecord, *, ready: bool) -> KubePodState:
         ready=ready,
         created_ns=record.created_ns,
         share_pid=record.spec.share_pid,
-        addresses=[address for address in addresses if not ip_address(address).is_link_local],
+        addresses=[address for address in addresses if not _is_link_local(address)],
     )
+
+
+@lru_cache(4096)  # kubelets ask for all of them every second, and to parse one takes longer than all else here
+def _is_link_local(address: str) -> bool:
+    return ip_address(address).is_link_local
 
 
 def of_container(pod: PodRecord, record: ContainerRecord) -> KubeContainerState:
