@@ -121,3 +121,8 @@ int disks_scan(const struct json *targets, struct error *err)
 			return -1;
 	return 0;
 }
+
+void disk_name(int target, char *name, size_t size)
+{
+	snprintf(name, size, "disks/%d", target);
+}

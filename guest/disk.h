@@ -13,5 +13,7 @@ int disk_wait(int target, char *path, size_t size, struct error *err);
 /* Several, and wait for them: an array of numbers. */
 int disks_scan(const struct json *targets, struct error *err);
 void disk_detach(int target);
+/* Where it is mounted in the folder of a container that has it beside its root. */
+void disk_name(int target, char *name, size_t size);
 
 #endif

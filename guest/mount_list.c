@@ -2,6 +2,7 @@
 
 #include "container.h"
 #include "device.h"
+#include "disk.h"
 #include "mount.h"
 #include "relay.h"
 #include "volume.h"
@@ -20,7 +21,7 @@ enum {
 	READY_MAX = 8,
 };
 
-enum { BIND, POD_FILE, SOCKET, CONTAINER, DEV, DEVPTS, MQUEUE, FILE_SYSTEM };
+enum { BIND, DISK, POD_FILE, SOCKET, CONTAINER, DEV, DEVPTS, MQUEUE, FILE_SYSTEM };
 
 struct mount_kind {
 	const char *name, *type;	/* as the host says it; as the kernel does */
@@ -30,7 +31,7 @@ struct mount_kind {
 };
 
 static const struct mount_kind kinds[] = {
-	{ "bind", NULL, BIND, false, false }, { "pod", NULL, POD_FILE, false, false },
+	{ "disk", NULL, DISK, false, false }, { "bind", NULL, BIND, false, false }, { "pod", NULL, POD_FILE, false, false },
 	{ "socket", NULL, SOCKET, false, false }, { "container", NULL, CONTAINER, true, false },
 	{ "tmpfs", "tmpfs", FILE_SYSTEM, false, false }, { "dev", "tmpfs", DEV, true, false },
 	{ "devpts", "devpts", DEVPTS, true, false }, { "mqueue", "mqueue", MQUEUE, true, false },
@@ -224,7 +225,7 @@ static int parse_one(const struct json *json, struct mount_list *list, struct er
 	kind = find_kind(a.type);
 	if (!kind)
 		return fail_as(err, EINVAL, "mount a '%.32s': there is no such kind", a.type);
-	sourced = kind->what == BIND || kind->what == POD_FILE || kind->what == CONTAINER;
+	sourced = kind->what == BIND || kind->what == DISK || kind->what == POD_FILE || kind->what == CONTAINER;
 	if (sourced != (a.source != NULL))
 		return fail_as(err, EINVAL, "mount on %.100s: a %s has %s source", a.target, kind->name,
 			       sourced ? "a" : "no");
@@ -233,6 +234,8 @@ static int parse_one(const struct json *json, struct mount_list *list, struct er
 		return -1;
 	if (a.populate && m->late)
 		return fail_as(err, EINVAL, "fill %.100s: it is mounted anew by each first process", a.target);
+	if (kind->what == DISK && m->late)
+		return fail_as(err, EINVAL, "mount a disk on %.100s: it is mounted anew by each first process", a.target);
 	if (kind->what == CONTAINER && m->late)
 		return fail_as(err, EINVAL, "mount on %.100s what a container has there: it is not there yet", a.target);
 	m->populate = a.populate;
@@ -540,6 +543,26 @@ static int bind_of_container(int root, const struct mount_spec *m, struct error 
 	return target < 0 ? -1 : bind_on(source, target, m->set, m->clear, err);
 }
 
+/* `source` is its target, and what of it is wanted: "130", "130/usr/share". */
+static int bind_disk(int root, const struct mount_spec *m, struct container *made, struct error *err)
+{
+	char *path;
+	unsigned long number = strtoul(m->source, &path, 10);
+	autoclose int disk = -1, source = -1, target = -1;
+	struct stat status;
+
+	if (path == m->source || (*path && *path != '/') || number > TARGETS_MAX)
+		return fail_as(err, EINVAL, "mount disk '%.40s': it is no number of one", m->source);
+	disk = volume_open_disk(made, (int)number, err);
+	source = disk < 0 ? -1 : open_beneath(disk, path, O_PATH, 0, err);
+	if (source < 0)
+		return -1;
+	if (fstat(source, &status) < 0)
+		return fail(err, errno, "look at %.200s", path);
+	target = make_beneath(root, m->target, S_ISDIR(status.st_mode), err);
+	return target < 0 ? -1 : bind_on(source, target, m->set, m->clear, err);
+}
+
 /* `made`: the container, while it is being made; NULL in its first process. */
 static int make_one(const struct container *c, int root, const struct mount_spec *m, struct container *made,
 		    struct error *err)
@@ -549,6 +572,8 @@ static int make_one(const struct container *c, int root, const struct mount_spec
 
 	if (m->kind->what == BIND)
 		result = volume_bind(root, m, made, err);
+	else if (m->kind->what == DISK)
+		result = bind_disk(root, m, made, err);
 	else if (m->kind->what == POD_FILE)
 		result = bind_pod_file(c, root, m, err);
 	else if (m->kind->what == SOCKET)

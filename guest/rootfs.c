@@ -321,16 +321,6 @@ int rootfs_make(struct container *c, const struct rootfs_spec *spec, struct erro
 	return files_write(c, spec->files, err);
 }
 
-/* What is left of a disk that is the root itself reaches it before it is detached, whoever still holds the root. */
-static void write_root(const struct container *c)
-{
-	bool is_root = c->root >= 0 && c->lower_target >= 0 && c->upper_target < 0;
-	autoclose int root = is_root ? openat(c->root, ".", O_RDONLY | O_CLOEXEC) : -1;
-
-	if (root >= 0 && syncfs(root) < 0)
-		debug("write a root file system: %s", strerror(errno));
-}
-
 static void remove_dir(const struct container *c, const char *name)
 {
 	char path[500];
@@ -345,6 +335,32 @@ static bool has_sub(const struct container *c, const char *name)
 
 	snprintf(path, sizeof(path), "%s/%s", c->dir, name);
 	return access(path, F_OK) == 0;
+}
+
+static void unmake_disks(struct container *c)
+{
+	char name[32];
+
+	while (c->disk_count) {
+		int target = c->disks[--c->disk_count];
+
+		disk_name(target, name, sizeof(name));
+		if (has_sub(c, name)) {
+			unmount(c, name, false);
+			remove_dir(c, name);
+		}
+		disk_detach(target);
+	}
+}
+
+/* What is left of a disk that is the root itself reaches it before it is detached, whoever still holds the root. */
+static void write_root(const struct container *c)
+{
+	bool is_root = c->root >= 0 && c->lower_target >= 0 && c->upper_target < 0;
+	autoclose int root = is_root ? openat(c->root, ".", O_RDONLY | O_CLOEXEC) : -1;
+
+	if (root >= 0 && syncfs(root) < 0)
+		debug("write a root file system: %s", strerror(errno));
 }
 
 static void unmount_lowers(struct container *c)
@@ -365,7 +381,7 @@ static void unmount_lowers(struct container *c)
 void rootfs_unmake(struct container *c)
 {
 	static const char *const names[] = {
-		"rootfs", "upper", "lower", "lowers", "image", "resolv.conf", "hosts", "hostname", "",
+		"rootfs", "upper", "lower", "lowers", "image", "disks", "resolv.conf", "hosts", "hostname", "",
 	};
 
 	write_root(c);
@@ -376,8 +392,7 @@ void rootfs_unmake(struct container *c)
 	unmount(c, "lower", false);
 	unmount(c, "image", false);
 	unmount_lowers(c);
-	while (c->disk_count)
-		disk_detach(c->disks[--c->disk_count]);
+	unmake_disks(c);
 	if (c->upper_target >= 0)
 		disk_detach(c->upper_target);
 	if (c->lower_target >= 0)

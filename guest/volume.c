@@ -1,5 +1,6 @@
 #include "volume.h"
 
+#include "disk.h"
 #include "mount.h"
 
 #include <fcntl.h>
@@ -113,4 +114,24 @@ int files_write(struct container *c, const struct json *files, struct error *err
 			return -1;
 	}
 	return 0;
+}
+
+int volume_open_disk(struct container *c, int target, struct error *err)
+{
+	char name[32], path[500], device[64];
+	int root;
+
+	if (c->disk_count == DISKS_MAX)
+		return fail_as(err, E2BIG, "mount more than %d disks", DISKS_MAX);
+	disk_name(target, name, sizeof(name));
+	if (format(err, path, sizeof(path), "%s/%s", c->dir, name) < 0 || make_folders(path, err) < 0 ||
+	    disk_scan(target, err) < 0)
+		return -1;
+	c->disks[c->disk_count++] = (unsigned char)target;
+	if (disk_wait(target, device, sizeof(device), err) < 0)
+		return -1;
+	if (mount(device, path, "erofs", MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) < 0)
+		return fail(err, errno, "mount erofs from SCSI target %d", target);
+	root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return root < 0 ? fail(err, errno, "open %s", path) : root;
 }

@@ -10,4 +10,7 @@ int share_open(const char *source, struct error *err);
 int volume_bind(int root, const struct mount_spec *mount, struct container *made, struct error *err);
 int files_write(struct container *container, const struct json *files, struct error *err);
 
+/* The EROFS on that disk, mounted apart for the container until that is unmade: a descriptor of its root. */
+int volume_open_disk(struct container *container, int target, struct error *err);
+
 #endif

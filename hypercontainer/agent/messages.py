@@ -70,6 +70,7 @@ HOLD = Feature("hold", "have another process in a container that is not started"
 CONNECT = Feature("connect", "connect to one of its ports")
 MEMBERSHIPS = Feature("memberships", "choose whether groups of the image's own files count")
 DISK_DEVICES = Feature("disk-devices", "give the container a block device of this host")
+DISK_MOUNTS = Feature("disk-mounts", "mount an image")
 POD_SHM = Feature("pod-shm", "share /dev/shm with all of a pod")
 
 # Of the guests of this version.
@@ -77,7 +78,7 @@ FEATURES = (
     ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES, LAYERS, ROOTFS, NAMESERVER,
     GROUP_NAMES, SOCKETS, ARCHIVE_USER, OVER, LOWERS, NAMESPACES, SCHEDULING, RESOLVER,
     TIME, START_HOOKS, DEVICE_RULES, PROPAGATION, USERS, HANG_UP, HOLD, CHECKPOINT, ROUTING, CONNECT,
-    MEMBERSHIPS, POD_SHM, DISK_DEVICES,
+    MEMBERSHIPS, POD_SHM, DISK_DEVICES, DISK_MOUNTS,
 )  # fmt: skip
 
 
@@ -232,12 +233,14 @@ class SocketOwner(Request, frozen=True, kw_only=True):
 
 
 class Mount(Request, frozen=True, kw_only=True):
-    """One of all mounts of a container. `source`: of a bind, below the share; of a file of the pod's, its name; of
-    what another container has there, its id."""
+    """One of all mounts of a container. `source`: of a disk, its number, and a path in there; of a bind, below the
+    share; of a file of the pod's, its name; of what another container has there, its id."""
 
     needs = {"owner": SOCKETS}
 
-    type: Literal["bind", "cgroup", "container", "dev", "devpts", "mqueue", "pod", "proc", "socket", "sysfs", "tmpfs"]
+    type: Literal[
+        "bind", "cgroup", "container", "dev", "devpts", "disk", "mqueue", "pod", "proc", "socket", "sysfs", "tmpfs"
+    ]
     target: str
     source: str = ""
     options: list[str] = []

@@ -9,9 +9,10 @@ from typing import TypeVar
 
 import msgspec
 
-from hypercontainer.engine import create, devices, execs, kube_states, resolve, update
+from hypercontainer.engine import create, devices, execs, kube_states, mounts, resolve, update
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import AlreadyExists, GuestError, HyperError, InvalidInput, NotFound, WrongState
+from hypercontainer.images.store import ImageStore
 from hypercontainer.lib import files
 from hypercontainer.lib.tasks import uninterrupted
 from hypercontainer.lib.trace import Timings
@@ -23,12 +24,20 @@ from hypercontainer.model.kube import (
     KubeContainer,
     KubeContainerState,
     KubeEvent,
+    KubeImage,
     KubePod,
     KubePodState,
     KubeSecurity,
 )
 from hypercontainer.model.pod_network import Asked
-from hypercontainer.model.record import BlockRecord, ContainerRecord, CriSinkRecord, PodRecord
+from hypercontainer.model.record import (
+    BlockRecord,
+    ContainerRecord,
+    CriSinkRecord,
+    DiskRecord,
+    ImageVolumeRecord,
+    PodRecord,
+)
 from hypercontainer.model.spec import ContainerSpec, Device, Dns, ExecSpec, PodSpec
 from hypercontainer.model.state import Verb
 from hypercontainer.sandbox import loopback, rootfs, stats
@@ -205,7 +214,7 @@ class Kube:
             _check_ready(found, "create a container in")
             blocks = await asyncio.to_thread(devices.blocks, security.devices)
             record = self._record(found, wanted, _with_devices(spec, security, blocks))
-            record.blocks = blocks
+            record.blocks, record.images = blocks, _images(self.host.images, record, security.images)
             record.config = _confined(msgspec.structs.replace(record.config, resources=resources), security)
             made = found.add(record)
             try:
@@ -371,6 +380,20 @@ def _check_ready(pod: Pod, verb: str) -> None:
         raise WrongState(verb, pod.record.id, "removing" if pod.removed else "not ready", "its machine has ended")
 
 
+def _images(store: ImageStore, record: ContainerRecord, asked: Sequence[KubeImage]) -> list[ImageVolumeRecord]:
+    """What it is to mount of images. NotFound, InvalidInput."""
+    made: list[ImageVolumeRecord] = []
+    for each in asked:
+        place = mounts.target(each.target, "mount target")
+        if place in [*(mount.target for mount in record.mounts), *(volume.target for volume in made)]:
+            raise InvalidInput(f"cannot mount two things at {place}")
+        image = store.get(each.image)
+        disk = DiskRecord(target=0, path=str(store.rootfs(image)), read_only=True)
+        subpath = mounts.within(each.subpath, "image_sub_path")
+        made.append(ImageVolumeRecord(target=place, image=each.image, image_id=image.id, subpath=subpath, disk=disk))
+    return made
+
+
 def _with_devices(spec: ContainerSpec, security: KubeSecurity, blocks: Sequence[BlockRecord]) -> ContainerSpec:
     """`spec`, with devices that are none of this host's."""
     taken = {block.path for block in blocks}
@@ -386,8 +409,8 @@ def _confined(config: ContainerConfig, security: KubeSecurity) -> ContainerConfi
     if security.ambient:
         granted = msgspec.structs.replace(process.capabilities, inheritable=security.ambient, ambient=security.ambient)
         process = msgspec.structs.replace(process, capabilities=granted)
-    mounts = [POD_SHM if (each.destination, each.type) == SHM else each for each in config.mounts]
-    return msgspec.structs.replace(config, process=process, mounts=mounts)
+    listed = [POD_SHM if (each.destination, each.type) == SHM else each for each in config.mounts]
+    return msgspec.structs.replace(config, process=process, mounts=listed)
 
 
 def _same_container(id: str, there: KubeContainer, wanted: KubeContainer) -> str:

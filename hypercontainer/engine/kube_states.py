@@ -54,6 +54,10 @@ def of_container(pod: PodRecord, record: ContainerRecord) -> KubeContainerState:
             KubeMount(target=mount.target, source=mount.source, read_only=mount.read_only)
             for mount in record.mounts
             if mount.type == "bind"
+        ]
+        + [
+            KubeMount(target=volume.target, source="", read_only=True, image=volume.image, subpath=volume.subpath)
+            for volume in record.images
         ],
         resources=record.config.resources,
         user=record.config.process.user,

@@ -71,6 +71,14 @@ def target(path: str, what: str) -> str:
     return place
 
 
+def within(path: str, what: str) -> str:
+    """A relative path, in the one spelling that names it. InvalidInput for one that leads out."""
+    found = posixpath.normpath(path) if path else "."
+    if found.startswith("/") or "\0" in path or found.split("/")[0] == "..":
+        raise InvalidInput(f"invalid {what} {path[:200]!r}: it needs to be a relative path that leads nowhere else")
+    return "" if found == "." else found
+
+
 def _mount(mount: Mount) -> MountRecord:
     place = target(mount.target, "mount target")
     found: SocketRecord | None = None

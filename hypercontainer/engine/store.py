@@ -231,8 +231,10 @@ class PodIndex:
         return next(iter([*users, *self._mentioning(name)]), None)
 
     def image_user(self, image_id: str) -> str | None:
-        """Who was made from the image, in words: a container, a checkpoint, or a pod that may; None if nobody was."""
-        users = [(c.image_id, f"container {c.name}") for _, c in self.containers(None)]
+        """Who was made from the image, or mounts it, in words: a container, a checkpoint, or a pod that may; None if
+        nobody does."""
+        there = [c for _, c in self.containers(None)]
+        users = [(id, f"container {c.name}") for c in there for id in (c.image_id, *(i.image_id for i in c.images))]
         found = [name for image, name in [*users, *self.checkpoints] if image == image_id]
         return next(iter([*found, *self._mentioning(image_id)]), None)
 

@@ -56,6 +56,14 @@ class KubeDevice(Value, frozen=True, kw_only=True):
     read_only: bool = False
 
 
+class KubeImage(Value, frozen=True, kw_only=True):
+    """An image, or what is at `subpath` of it, that a container is to have at `target`, read-only."""
+
+    image: str
+    target: str
+    subpath: str = ""
+
+
 class KubeIdentity(Value, frozen=True, kw_only=True):
     """Who the first process of a container began as."""
 
@@ -70,6 +78,7 @@ class KubeSecurity(Value, frozen=True, kw_only=True):
     seccomp: bytes | None = None  # classic BPF of its own; None = as its spec says
     ambient: list[str] = []  # capabilities that its programs keep, whose user is not root
     devices: list[KubeDevice] = []
+    images: list[KubeImage] = []
     memberships: Literal["merge", "strict"] = "merge"  # groups that the image's files have its user in count, or not
 
 
@@ -86,10 +95,12 @@ class KubePodState(Value, frozen=True, kw_only=True):
 
 
 class KubeMount(Value, frozen=True, kw_only=True):
-    """A folder or file of this host in a container."""
+    """A folder or file of this host in a container, or an image."""
 
     target: str
     source: str
+    image: str = ""
+    subpath: str = ""  # of that
     read_only: bool = False
 
 

@@ -339,6 +339,16 @@ class BlockRecord(Record, kw_only=True):
     gid: int
 
 
+class ImageVolumeRecord(Record, kw_only=True):
+    """An image that is mounted in a container, or what is at `subpath` of it."""
+
+    target: str
+    image: str  # as it was named
+    image_id: str
+    subpath: str = ""
+    disk: DiskRecord
+
+
 class IdentityRecord(Record, kw_only=True):
     """Who a process began as, with ids as they are inside."""
 
@@ -380,12 +390,18 @@ class ContainerRecord(Record, kw_only=True):
     bundle: BundleRecord | None = None  # of one that another engine has, see PodRecord.owner
     kube: KubeContainer | None = None  # of one in a kubelet's pod
     blocks: list[BlockRecord] = []
+    images: list[ImageVolumeRecord] = []
     identity: IdentityRecord | None = None  # of its first process, where its guest was asked for that
 
     @property
     def stand_in(self) -> StandInRecord | None:
         """The process that stands for it on this host."""
         return next((sink for sink in self.sinks if isinstance(sink, StandInRecord)), None)
+
+    @property
+    def further_disks(self) -> list[DiskRecord]:
+        """Those that are no part of its root file system."""
+        return [*(block.disk for block in self.blocks), *(image.disk for image in self.images)]
 
     def begin_health(self) -> None:
         """A run begins: nobody knows yet whether it goes well."""

@@ -259,8 +259,8 @@ def _pod_25(pod: Mapping[str, Any]) -> Mapping[str, Any]:
     return pod
 
 
-# 26: whose groups of the image's files count, who a process began as, which block devices a container has. Nobody said
-# so before, and none had any.
+# 26: whose groups of the image's files count, who a process began as, which block devices and images a container has.
+# Nobody said so before, and none had any.
 def _pod_26(pod: Mapping[str, Any]) -> Mapping[str, Any]:
     return pod
 

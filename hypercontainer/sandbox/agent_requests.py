@@ -16,6 +16,7 @@ from hypercontainer.model.record import (
     BlockRecord,
     BundleRecord,
     ContainerRecord,
+    ImageVolumeRecord,
     MountRecord,
     NicRecord,
     PodRecord,
@@ -188,12 +189,11 @@ def _family(route: RouteRecord) -> Literal[4, 6]:
 def container_create(container: ContainerRecord, memory_mib: int = 0) -> m.ContainerCreate:
     """For a container that is in a pod. `memory_mib`: as `container_update` takes it."""
     config, root = container.config, rootfs.of(container.rootfs)
-    shared = {mount.target: mount for mount in container.mounts}
     return m.ContainerCreate(
         id=container.id,
         rootfs=root.request(),
         read_only=config.read_only or root.read_only,
-        all_mounts=[_mount(mount, shared) for mount in config.mounts],
+        all_mounts=_mounts(container),
         devices=[
             m.Device(path=d.path, type=d.type, major=d.major, minor=d.minor, mode=d.file_mode, uid=d.uid, gid=d.gid)
             for d in config.devices
@@ -240,6 +240,22 @@ def _rules(rules: Sequence[DeviceRule] | None) -> list[m.DeviceRule] | None:
 def _users(users: Users) -> m.Users:
     uids, gids = ([m.IdRange(**msgspec.structs.asdict(each)) for each in ids] for ids in (users.uids, users.gids))
     return m.Users(uids=uids, gids=gids)
+
+
+def _mounts(container: ContainerRecord) -> list[m.Mount]:
+    """Images have their places among what a container has beside the usual, none hidden by what lies above."""
+    shared = {mount.target: mount for mount in container.mounts}
+    listed = [_mount(mount, shared) for mount in container.config.mounts]
+    if not container.images:
+        return listed
+    usual = len(listed) - len(container.mounts)
+    own = [*listed[usual:], *map(_image, container.images)]
+    return [*listed[:usual], *sorted(own, key=lambda mount: mount.target.count("/"))]
+
+
+def _image(volume: ImageVolumeRecord) -> m.Mount:
+    source = f"{volume.disk.target}/{volume.subpath}" if volume.subpath else str(volume.disk.target)
+    return m.Mount(type="disk", target=volume.target, source=source, options=[*defaults.PLAIN, "ro"])
 
 
 def _mount(mount: Mount, shared: Mapping[str, MountRecord]) -> m.Mount:

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from hypercontainer import vm as vms
-from hypercontainer.agent.messages import MOUNTS, POD_SHM, RESOLVER, Criu, Listing, Rootfs
+from hypercontainer.agent.messages import DISK_MOUNTS, MOUNTS, POD_SHM, RESOLVER, Criu, Listing, Rootfs
 from hypercontainer.errors import Exhausted, GuestError, HyperError, InUse, InvalidInput, WrongState
 from hypercontainer.hypervisor.base import (
     OPENED,
@@ -359,6 +359,8 @@ class Machine:
         if container.id in self._in_guest:
             return
         vm = self.running()
+        if container.images:
+            vm.agent.require(DISK_MOUNTS)
         if not self.share.served and _of_the_host([container]):
             raise WrongState("start", container.name, container.state, self._unshared())
         with trace.step("rootfs"):

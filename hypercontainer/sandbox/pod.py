@@ -109,8 +109,8 @@ class Pod:
         ordinal = next(n for n in range(MAX_CONTAINERS) if n not in taken)
         further = self._further()
         rootfs.of(record.rootfs).place(2 * ordinal, self.folder / record.id, further)
-        for block in record.blocks:
-            block.disk.target = next(further)
+        for disk in record.further_disks:
+            disk.target = next(further)
         for n, mount in enumerate(record.mounts):
             if mount.shared:
                 mount.share_path = f"{record.id[:12]}-{n}"

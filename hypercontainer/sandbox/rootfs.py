@@ -193,11 +193,7 @@ def of(record: RootfsRecord) -> Rootfs:
 
 def disks(containers: Iterable[ContainerRecord]) -> list[DiskRecord]:
     """What is plugged into the machine that they are in."""
-    return [
-        disk
-        for container in containers
-        for disk in [*of(container.rootfs).disks, *(block.disk for block in container.blocks)]
-    ]
+    return [disk for container in containers for disk in [*of(container.rootfs).disks, *container.further_disks]]
 
 
 # New ones, each for one container that is not in a pod yet.

@@ -178,3 +178,20 @@ def test_a_block_volume(kubelet: Kubelet, disk: str) -> None:  # noqa: F811
     )
     refused(kubelet, pod, "no devices of the host", devices=[{"container_path": "/dev/x", "host_path": "/dev/ptmx"}])
     refused(kubelet, pod, "No such file", devices=[{"container_path": "/dev/x", "host_path": "/dev/missing"}])
+
+
+def test_an_image_volume(kubelet: Kubelet) -> None:  # noqa: F811
+    pod = kubelet.pod()
+    whole = {"container_path": "/whole", "image": {"image": IMAGE}, "readonly": True}
+    part = {"container_path": "/part/bin", "image": {"image": IMAGE}, "image_sub_path": "bin", "readonly": True}
+    one = waiting(kubelet, pod, mounts=[whole, part])
+    assert said(kubelet, one, "test -x /whole/bin/busybox && ls /part/bin | grep -x busybox") == "busybox"
+    assert said(kubelet, one, "touch /whole/f 2>/dev/null || /part/bin/busybox true 2>/dev/null || echo no") == "no"
+    assert [each["image"]["image"] for each in kubelet.status(one)["mounts"] if each["image"]] == [IMAGE] * 2
+    kubelet.ok("stop", "-t", "0", one)
+    kubelet.ok("rm", one)
+    two = waiting(kubelet, pod, "two", mounts=[whole])
+    assert said(kubelet, two, "ls /whole/bin | grep -x busybox") == "busybox"
+    missing = kubelet.made(pod, "three", *WAITS, mounts=[{**part, "image_sub_path": "no/such"}])
+    assert "No such file" in kubelet("start", missing).err
+    refused(kubelet, pod, "missing", mounts=[{**whole, "image": {"image": "missing"}}])

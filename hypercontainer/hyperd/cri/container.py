@@ -46,7 +46,8 @@ class Containers:
         pod = await self._kube.state(request.pod_sandbox_id)
         asked = wanted(request, pod.pod)
         further = await asyncio.to_thread(security.further, request.config.linux.security_context)
-        further = replace(further, devices=mounts.devices(request.config.devices))
+        volumes = mounts.images(request.config.mounts)
+        further = replace(further, devices=mounts.devices(request.config.devices), images=volumes)
         id = await self._kube.create(pod.id, *asked, further)
         return pb.CreateContainerResponse(container_id=id)
 

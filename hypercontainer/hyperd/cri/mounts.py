@@ -4,19 +4,29 @@ from collections.abc import Iterable
 
 from hypercontainer.errors import InvalidInput
 from hypercontainer.hyperd.cri import cri_pb2 as pb
-from hypercontainer.model.kube import KubeDevice, KubeMount
+from hypercontainer.model.kube import KubeDevice, KubeImage, KubeMount
 from hypercontainer.model.spec import Mount
 
 
 def wanted(mounts: Iterable[pb.Mount]) -> list[Mount]:
     """InvalidInput for what is not there."""
-    return [_mount(mount) for mount in mounts]
+    return [_mount(mount) for mount in mounts if not mount.image.image]
+
+
+def images(mounts: Iterable[pb.Mount]) -> list[KubeImage]:
+    """Whatever is said of them, they are read-only. InvalidInput."""
+    found = [mount for mount in mounts if mount.image.image]
+    for mount in found:
+        if mount.host_path or mount.propagation != pb.PROPAGATION_PRIVATE:
+            words = "it has no path of this host, and no propagation"
+            raise InvalidInput(f"cannot mount image {mount.image.image[:200]!r}: {words}")
+    return [
+        KubeImage(image=mount.image.image, target=mount.container_path, subpath=mount.image_sub_path) for mount in found
+    ]
 
 
 def _mount(mount: pb.Mount) -> Mount:
     place = mount.container_path[:200]
-    if mount.image.image:
-        raise InvalidInput(f"cannot mount image {mount.image.image[:200]!r} at {place}: it is not there yet")
     if mount.propagation != pb.PROPAGATION_PRIVATE:
         words = "what is mounted on one side later is not seen on the other one"
         raise InvalidInput(f"cannot have mount propagation at {place}: {words}")
@@ -42,4 +52,13 @@ def devices(asked: Iterable[pb.Device]) -> list[KubeDevice]:
 
 
 def told(mounts: Iterable[KubeMount]) -> list[pb.Mount]:
-    return [pb.Mount(container_path=mount.target, host_path=mount.source, readonly=mount.read_only) for mount in mounts]
+    return [
+        pb.Mount(
+            container_path=mount.target,
+            host_path=mount.source,
+            readonly=mount.read_only,
+            image=pb.ImageSpec(image=mount.image) if mount.image else None,
+            image_sub_path=mount.subpath,
+        )
+        for mount in mounts
+    ]

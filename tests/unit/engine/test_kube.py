@@ -14,7 +14,15 @@ from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import AlreadyExists, Exhausted, GuestError, InUse, InvalidInput, NotFound, WrongState
 from hypercontainer.model.container import Resources
 from hypercontainer.model.figures import Figure
-from hypercontainer.model.kube import KubeContainer, KubeDevice, KubeEvent, KubeIdentity, KubePod, KubeSecurity
+from hypercontainer.model.kube import (
+    KubeContainer,
+    KubeDevice,
+    KubeEvent,
+    KubeIdentity,
+    KubeImage,
+    KubePod,
+    KubeSecurity,
+)
 from hypercontainer.model.pod_network import HostPort
 from hypercontainer.model.record import BlockRecord, DiskRecord
 from hypercontainer.model.spec import NONE, ContainerSpec, EndpointSpec, ExecSpec, PodSpec
@@ -110,6 +118,31 @@ async def test_devices_that_no_container_has(engine: LocalEngine, device: KubeDe
     assert (told.path, told.type, told.mode, told.gid, told.target) == ("/dev/xvda", "b", 0o660, 6, 130)
     assert rootfs.disks([record])[-1] == disk
     record.blocks = []
+    await engine.kube.remove(pod)
+
+
+async def test_an_image_is_a_volume(engine: LocalEngine) -> None:
+    pod = await run(engine)
+    spec = ContainerSpec(image="busybox", command=["cat"], log="none")
+
+    async def made(*volumes: KubeImage) -> str:
+        return await engine.kube.create(pod, CONTAINER, spec, Resources(), KubeSecurity(images=list(volumes)))
+
+    volume = KubeImage(image="busybox", target="/m/", subpath="./bin")
+    for wrong, error in (
+        ([replace(volume, image="missing")], NotFound),
+        ([replace(volume, subpath="../x")], InvalidInput),
+        ([volume, volume], InvalidInput),
+    ):
+        with pytest.raises(error):
+            await made(*wrong)
+    id = await made(volume)
+    [told] = (await engine.kube.container(id)).mounts
+    assert (told.target, told.image, told.subpath, told.read_only) == ("/m", "busybox", "bin", True)
+    record = engine.kube._find(id)[1].record
+    disk = rootfs.disks([record])[-1]
+    asked = (agent_requests.container_create(record).all_mounts or [])[-1]
+    assert (asked.type, asked.target, asked.source) == ("disk", "/m", f"{disk.target}/bin") and disk.read_only
     await engine.kube.remove(pod)
 
 

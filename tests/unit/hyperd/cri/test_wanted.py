@@ -7,11 +7,19 @@ from google.protobuf.json_format import ParseDict
 from msgspec.structs import replace
 
 from hypercontainer.errors import InvalidInput
-from hypercontainer.hyperd.cri import container, image, resources, sandbox, security, stats
+from hypercontainer.hyperd.cri import container, image, mounts, resources, sandbox, security, stats
 from hypercontainer.hyperd.cri import cri_pb2 as pb
 from hypercontainer.model.api import Credentials
 from hypercontainer.model.container import Resources
-from hypercontainer.model.kube import KubeContainer, KubeContainerState, KubePod, KubePodState, KubeSecurity
+from hypercontainer.model.kube import (
+    KubeContainer,
+    KubeContainerState,
+    KubeImage,
+    KubeMount,
+    KubePod,
+    KubePodState,
+    KubeSecurity,
+)
 from hypercontainer.model.pod_network import HostPort
 from hypercontainer.model.spec import ContainerSpec, Dns, Mount, PodSpec
 
@@ -201,6 +209,17 @@ def test_ambient_capabilities_are_granted_and_kept() -> None:
     assert found == KubeSecurity(ambient=["CAP_CHOWN"])
 
 
+def test_images_are_mounted() -> None:
+    said = {"container_path": "/m", "image": {"image": "x"}, "image_sub_path": "usr", "readonly": True}
+    asked = ParseDict({"mounts": [said]}, pb.ContainerConfig()).mounts
+    assert mounts.wanted(asked) == [] and mounts.images(asked) == [KubeImage(image="x", target="/m", subpath="usr")]
+    told = mounts.told([KubeMount(target="/m", source="", read_only=True, image="x", subpath="usr")])
+    assert told == list(asked)
+    wrong = ParseDict({"mounts": [{**said, "host_path": "/h"}]}, pb.ContainerConfig()).mounts
+    with pytest.raises(InvalidInput, match="mount image 'x'"):
+        mounts.images(wrong)
+
+
 def test_what_is_read_only_is_so_with_all_below() -> None:
     said = {"container_path": "/m", "host_path": "/h", "readonly": True, "recursive_read_only": True}
     assert made(mounts=[said])[1].mounts == [Mount(type="bind", source="/h", target="/m", read_only=True, create=True)]
@@ -214,7 +233,6 @@ def test_what_is_read_only_is_so_with_all_below() -> None:
         ({"CDI_devices": [{"name": "vendor.com/gpu=0"}]}, "vendor.com/gpu=0"),
         ({"log_path": "../../etc/passwd"}, "leads out"),
         ({"envs": [{"key": "K", "value": "/w=="}]}, "UTF-8"),
-        ({"mounts": [{"container_path": "/m", "image": {"image": "x"}}]}, "mount image 'x'"),
         ({"mounts": [{"container_path": "/m", "propagation": "PROPAGATION_BIDIRECTIONAL"}]}, "propagation at /m"),
         ({"mounts": [{"container_path": "/m", "recursive_read_only": True}]}, "not read-only"),
         ({"mounts": [{"container_path": "/m", "uidMappings": [{"length": 1}]}]}, "ids of /m"),
