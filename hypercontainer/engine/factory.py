@@ -60,7 +60,20 @@ class Factory:
 
     async def init(self) -> None:
         boot, choice = await self.host.bootable()
-        await self.host.factory.init([self._spec(pool, boot, choice) for pool in self.host.settings.pool])
+        specs = [self._spec(pool, boot, choice) for pool in self.host.settings.pool]
+        await self.host.factory.init(specs + [await self._for(each, boot, choice) for each in self._waited_for()])
+
+    def _waited_for(self) -> list[settings.Handler]:
+        """Those of RuntimeClasses whose machines are to wait."""
+        return [handler for handler in self.host.settings.cri_handlers.values() if handler.cache]
+
+    async def _for(self, handler: settings.Handler, boot: BootFiles, choice: Choice) -> PoolSpec:
+        """With a share, as all pods of kubelets have."""
+        pool = settings.Pool(
+            vcpus=handler.vcpus, memory_mib=handler.memory_mib, share=True, cache=handler.cache,
+            template=handler.factory != "direct",
+        )  # fmt: skip
+        return self._spec(pool, await self.host.boot_files(handler.kernel) if handler.kernel else boot, choice)
 
     async def clear(self) -> None:
         await self.host.factory.clear()

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from hypercontainer.engine import accelerator, dns, rehearsal
+from hypercontainer.engine import accelerator, dns, rehearsal, resolve
 from hypercontainer.engine.accelerator import BootFiles, Choice
 from hypercontainer.engine.checkpoint import CheckpointStore
 from hypercontainer.engine.events import Events
@@ -26,8 +26,8 @@ from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.lib import netns
 from hypercontainer.model import arch
 from hypercontainer.model.record import NetworkRecord, PodRecord
-from hypercontainer.model.settings import Settings
-from hypercontainer.model.spec import DEFAULT
+from hypercontainer.model.settings import USUAL_HANDLER, Handler, Settings
+from hypercontainer.model.spec import DEFAULT, PodSpec
 from hypercontainer.network import ipam, pools
 from hypercontainer.network.bridge_network import BridgeNetwork
 from hypercontainer.network.cni.pods import PodNetworks
@@ -80,6 +80,8 @@ class Host:
         self.unprepared = Trouble()  # of the pools of the settings, before there is a factory's
         self._factories = self._make_factories()  # each that there is, by its name
         self.factory = list(self._factories.values())[-1]  # as the settings say
+        for name, handler in settings.cri_handlers.items():
+            self._check_handler(name, handler)
         self._proving = asyncio.Lock()
         self._accelerator: Literal["kvm", "tcg"] = "tcg"  # until it is known
 
@@ -101,8 +103,8 @@ class Host:
         templates = TemplateFactory(hypervisor, folder, settings.uid_base + UIDS, roots)
         if settings.factory == "template":
             return {"direct": direct, "template": templates}
-        if any(pool.share for pool in settings.pool):
-            need(hypervisor, Feature.SHARE, "have virtual machines wait with a share, as `pool` asks")
+        if any(pool.share for pool in settings.pool) or any(each.cache for each in settings.cri_handlers.values()):
+            need(hypervisor, Feature.SHARE, "have virtual machines wait with a share, as `pool` or `cri_handlers` asks")
         cache = CacheFactory(templates, direct, hypervisor, folder, self._waiting_uids, self._share, roots)
         return {"direct": direct, "template": templates, "cache": cache}
 
@@ -114,6 +116,15 @@ class Host:
         if asked and asked not in self._factories:
             there = ", ".join(self._factories)
             raise InvalidInput(f"cannot use factory {asked!r}: the settings of hyperd leave {there}")
+
+    def _check_handler(self, name: str, handler: Handler) -> None:
+        """InvalidInput for one whose machines are of no size, or come from a factory that there is not."""
+        try:
+            machine = PodSpec(vcpus=handler.vcpus, memory_mib=handler.memory_mib)
+            resolve.check_size(machine, implicit=False)
+            self.check_factory(handler.factory)
+        except InvalidInput as e:
+            raise InvalidInput(f"invalid setting cri_handlers.{name}: {e}") from e
 
     def factory_of(self, asked: str) -> Factory:
         """The one that a pod asks for; the usual one if it does not, or if the settings have left it out since."""
@@ -135,8 +146,7 @@ class Host:
         """What a guest boots here, and what accelerates it; proved now if it never was, by one guest at a time.
 
         NotFound when there is no kernel."""
-        bundle = self.kernels.get(self.settings.kernel)
-        files = await asyncio.to_thread(self.kernels.boot_files, bundle, self.hyperstart)
+        files = await self.boot_files(self.settings.kernel)
         async with self._proving:
             run_dir = self.site.run_dir("")
             choice = await accelerator.choose(self.settings, self.site.hypervisor, files, self.root, run_dir)
@@ -150,9 +160,16 @@ class Host:
         except NotFound as e:
             return Choice(accelerator="tcg", reason=str(e))
 
-    async def boot(self) -> Boot:
-        (kernel, initrd), choice = await self.bootable()
-        return Boot(kernel, initrd, choice.accelerator)
+    async def boot(self, pod: PodRecord) -> Boot:
+        files, choice = await self.bootable()
+        handler = self.settings.handlers().get(pod.kube.handler or USUAL_HANDLER) if pod.kube else None
+        if handler and handler.kernel:
+            files = await self.boot_files(handler.kernel)
+        return Boot(*files, choice.accelerator)
+
+    async def boot_files(self, kernel: str) -> BootFiles:
+        """Of the kernel bundle of that name; NotFound."""
+        return await asyncio.to_thread(self.kernels.boot_files, self.kernels.get(kernel), self.hyperstart)
 
     def usual_vcpus(self, accelerator: Literal["kvm", "tcg"]) -> int:
         """Processors of a VM for which nobody said how many."""

@@ -38,6 +38,7 @@ from hypercontainer.model.record import (
     ImageVolumeRecord,
     PodRecord,
 )
+from hypercontainer.model.settings import USUAL_HANDLER, Handler
 from hypercontainer.model.spec import ContainerSpec, Device, Dns, ExecSpec, PodSpec
 from hypercontainer.model.state import Verb
 from hypercontainer.sandbox import loopback, rootfs, stats
@@ -74,7 +75,7 @@ class Kube:
             assert pod.record.kube  # noqa: S101  of this owner
             if pod.record.kube.identity == wanted.identity:
                 return self._same_pod(pod, pod.record.kube, wanted)
-        record = resolve.pod(self._sized(spec), name="", implicit=False)
+        record = resolve.pod(self._sized(spec, self._handler(wanted.handler)), name="", implicit=False)
         record.name, record.owner, record.kube, record.provisional = record.id, OWNER, wanted, True
         pod = self.supervisor.pod(record)
         self.host.pods.create(record, durable=False)
@@ -93,12 +94,35 @@ class Kube:
             raise
         return record.id
 
-    def _sized(self, spec: PodSpec) -> PodSpec:
+    def handlers(self) -> Sequence[str]:
+        return list(self.host.settings.handlers())
+
+    def _handler(self, name: str) -> Handler:
+        there = self.host.settings.handlers()
+        if (found := there.get(name or USUAL_HANDLER)) is None:
+            raise InvalidInput(
+                f"cannot run a pod by runtime handler {name[:60]!r}: there is {', '.join(there)}; "
+                "the setting cri_handlers of hyperd has more"
+            )
+        return found
+
+    def _usual_mib(self, pod: Pod) -> int:
+        """Of its handler's machines; 0: as for all, also where the settings have left that handler out since."""
+        handler = pod.record.kube.handler if pod.record.kube else ""
+        found = self.host.settings.handlers().get(handler or USUAL_HANDLER)
+        return found.memory_mib if found else 0
+
+    def _sized(self, spec: PodSpec, handler: Handler) -> PodSpec:
         """With room for the guest itself. Who asks for no more than is usual has a usual machine, as those are that
         wait: what is in it has limits of its own."""
         wanted_mib = spec.memory_mib + GUEST_MIB
-        fits = wanted_mib <= self.host.settings.memory_mib
-        return msgspec.structs.replace(spec, memory_mib=0 if not spec.memory_mib or fits else wanted_mib)
+        fits = wanted_mib <= (handler.memory_mib or self.host.settings.memory_mib)
+        return msgspec.structs.replace(
+            spec,
+            vcpus=max(spec.vcpus, handler.vcpus),
+            memory_mib=handler.memory_mib if not spec.memory_mib or fits else wanted_mib,
+            factory=handler.factory,
+        )
 
     def _same_pod(self, pod: Pod, there: KubePod, wanted: KubePod) -> str:
         """The id of one that was made for the same request, whose answer was lost on its way. AlreadyExists."""
@@ -220,7 +244,7 @@ class Kube:
             try:
                 self.host.pods.add_container(found.record.id, made.record)
                 found.machine.save()
-                await update.grow(found, made)
+                await update.grow(found, made, self._usual_mib(found))
             except BaseException:
                 await uninterrupted(self._take_out(locked, made))
                 raise
@@ -283,7 +307,7 @@ class Kube:
         pod, found = self._find(container)
         if found.record.state not in ("created", "running"):
             raise WrongState("update", container, found.record.state)
-        await update.limit(pod, found, resources)
+        await update.limit(pod, found, resources, self._usual_mib(pod))
 
     async def remove_container(self, container: str) -> None:
         pod, found = self._find(container)

@@ -42,9 +42,10 @@ async def update(host: Host, pod: Pod, container: Container, wanted: ContainerUp
         return await uninterrupted(_change(pod, container, pod_spec, spec, resources, tell=_sizes(wanted)))
 
 
-async def limit(pod: Pod, container: Container, resources: Resources) -> None:
+async def limit(pod: Pod, container: Container, resources: Resources, usual_mib: int = 0) -> None:
     """Have the limits of another engine's container be `resources`, and the size of its machine what they ask for; one
-    that others are in grows. WrongState when it has ended, or stands still; InUse when it uses more memory by now."""
+    that others are in grows; `usual_mib`: see `grow`. WrongState when it has ended, or stands still; InUse when it uses
+    more memory by now."""
     async with pod.locked():
         pod.check(container, "update")
         if state := _stands_still(pod, container):
@@ -54,15 +55,16 @@ async def limit(pod: Pod, container: Container, resources: Resources) -> None:
             machine = msgspec.structs.replace(pod.record.spec, vcpus=vcpus, memory_mib=memory_mib)
         else:
             others = [each.config.resources for each in pod.record.containers if each is not container.record]
-            machine = _grown(pod, [*others, resources])
+            machine = _grown(pod, [*others, resources], usual_mib)
         resolve.check_size(machine, implicit=True)
         await uninterrupted(_change(pod, container, machine, container.record.spec, resources))
 
 
-async def grow(pod: Pod, container: Container) -> None:
+async def grow(pod: Pod, container: Container, usual_mib: int = 0) -> None:
     """Have the machine, whose lock is held, be large enough for all that are in it, of whom `container` is a new one.
-    InvalidInput where that is absurd."""
-    machine = _grown(pod, [each.config.resources for each in pod.record.containers])
+    Those without a limit may use `usual_mib` together; 0: what a machine usually has. InvalidInput where that is
+    absurd."""
+    machine = _grown(pod, [each.config.resources for each in pod.record.containers], usual_mib)
     resolve.check_size(machine, implicit=True)
     if machine != pod.record.spec:
         await uninterrupted(_change(pod, container, machine, container.record.spec, container.record.config.resources))
@@ -94,8 +96,8 @@ async def _enlarge(pod: Pod, machine: PodSpec) -> None:
         raise
 
 
-def _grown(pod: Pod, limits: Sequence[Resources]) -> PodSpec:
-    return _larger(pod, *size.together(limits, pod.site.limits.memory_mib))
+def _grown(pod: Pod, limits: Sequence[Resources], usual_mib: int) -> PodSpec:
+    return _larger(pod, *size.together(limits, usual_mib or pod.site.limits.memory_mib))
 
 
 def _larger(pod: Pod, vcpus: int, memory_mib: int) -> PodSpec:

@@ -459,6 +459,9 @@ class Kube(Protocol):
         """Boot a pod without containers; its id. The size in `spec` is what those may use in all, 0 as usual.
         AlreadyExists unless it was made for the very same request; on failure nothing is left."""
 
+    def handlers(self) -> Sequence[str]:
+        """Of RuntimeClasses: what a pod may name in `run`, InvalidInput else."""
+
     async def network(self) -> None:
         """NotFound, or another HyperError, while pods cannot be connected to a network."""
 

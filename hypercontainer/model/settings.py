@@ -12,11 +12,13 @@ from hypercontainer.model.ids import MAX_LABEL, NAME
 
 Scope = Literal["global", "tenant", "none"]
 Annotation = Literal["vcpus", "memory_mib", "factory"]  # engine/annotations.py has what each asks for
+HandlerName = Annotated[str, msgspec.Meta(pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=MAX_LABEL)]
 Tenant = Annotated[str, msgspec.Meta(pattern=f"^({NAME.pattern})?$", max_length=MAX_LABEL)]
 
 
 USUAL_MIB = 2048  # programs that are told no limit, such as Java's and Node's, expect something like this
 LEAST_USUAL_MIB = 256
+USUAL_HANDLER = "hyper"
 
 
 def usual_memory_mib() -> int:
@@ -42,6 +44,16 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     tenant: Tenant = ""  # for its pods, with that scope
     template: bool = True  # clones of a template, or each booted
     cache: Annotated[int, msgspec.Meta(ge=0, le=256)] = 1  # 0: only the template is made
+
+
+class Handler(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Machines of a RuntimeClass: docs/frakti.md."""
+
+    vcpus: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0  # of pods that ask for no more; 0: as usual
+    memory_mib: Annotated[int, msgspec.Meta(ge=0)] = 0  # likewise
+    kernel: str = ""  # name of a kernel bundle; "": as for all
+    factory: Literal["", "cache", "template", "direct"] = ""  # where they come from; "": as for all
+    cache: Annotated[int, msgspec.Meta(ge=0, le=256)] = 0  # of its machines, with a share, so many run and wait
 
 
 class AddressPool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -107,6 +119,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cri_stream_address: str = "tcp://127.0.0.1:0"
     cri_stream_cert: str = ""
     cri_stream_key: str = ""
+    cri_handlers: dict[HandlerName, Handler] = {}  # of RuntimeClasses, beside `hyper`, which is always there
     group: str = ""  # a group that may use the first two beside root
     # io.hypercontainer.NAME: what bundles may ask of their machines, and so whoever may annotate a pod: docs/runv.md
     annotations: list[Annotation] = []
@@ -155,6 +168,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             if door.place in (other.place for other in doors[:n]):
                 raise InvalidInput(f"cannot listen twice on {door.place}: see `socket` and `door` in config.toml")
         return doors
+
+    def handlers(self) -> dict[str, Handler]:
+        """What RuntimeClasses may name; a pod without one has that of `USUAL_HANDLER`."""
+        return {USUAL_HANDLER: Handler(), **self.cri_handlers}
 
     def bundles_socket(self) -> str:
         """Where runv calls; "": nowhere."""

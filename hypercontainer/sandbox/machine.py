@@ -165,7 +165,7 @@ class Machine:
         from the first moment on that anybody can see of it. On failure nothing is left."""
         record, site = self.record, self.site
         self.check_reached("start", record.name)
-        boot = await site.boot()
+        boot = await site.boot(self.record)
         async with AsyncExitStack() as undo:  # callbacks only: on success they are dropped
             undo.push_async_callback(self.release)
             await self._plan()
@@ -308,7 +308,7 @@ class Machine:
             for name in (prefix, *trees):  # of a hyperd before us, which has ended while they were lent
                 await in_thread(self.share.remove, name)
             place = self.site.run / "criu"
-            await criu.prepare(place, (await self.site.boot()).kernel.parent / "modules")
+            await criu.prepare(place, (await self.site.boot(self.record)).kernel.parent / "modules")
             await in_thread(self.share.add, prefix, place, True)
             for name, tree in trees.items():
                 await in_thread(self.share.add_tree, name, tree, False)

@@ -54,7 +54,7 @@ class Site:
     hypervisor: Hypervisor
     networks: Callable[[str], Network]  # the one of that name; NotFound
     factory: Callable[[str], Factory]  # the one of that name, or the usual one
-    boot: Callable[[], Awaitable[Boot]]  # NotFound when there is no kernel
+    boot: Callable[[PodRecord], Awaitable[Boot]]  # NotFound when there is no kernel
     run: Path  # what does not outlive a reboot
     scratches: Path  # empty scratch disks, made once
     volumes: Volumes

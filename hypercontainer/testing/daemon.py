@@ -24,7 +24,7 @@ from hypercontainer.errors import Exhausted, Unavailable
 BIN = Path(sys.executable).parent
 READY_S = 120.0
 
-Value = str | int | float | Sequence[str | Mapping[str, object]]  # of a setting
+Value = str | int | float | Sequence[str | Mapping[str, object]] | Mapping[str, object]  # of a setting
 
 
 class Result(NamedTuple):
@@ -67,6 +67,8 @@ def _free_pool() -> str:
 def _toml(value: Value) -> str:
     if isinstance(value, str | int | float):
         return json.dumps(value)
+    if isinstance(value, Mapping):
+        return _item(value)
     return f"[{', '.join(map(_item, value))}]"
 
 
@@ -74,7 +76,7 @@ def _item(value: str | Mapping[str, object]) -> str:
     """Of a list in TOML."""
     if isinstance(value, str):
         return json.dumps(value)
-    pairs = (f"{key} = {json.dumps(v)}" for key, v in value.items())
+    pairs = (f"{key} = {_item(v) if isinstance(v, Mapping) else json.dumps(v)}" for key, v in value.items())
     return f"{{{', '.join(pairs)}}}"
 
 

@@ -50,14 +50,14 @@ class Kubelet:
         path.write_text(json.dumps(content))
         return str(path)
 
-    def pod(self, name: str = "pod", **described: Any) -> str:
+    def pod(self, name: str = "pod", handler: str = "hyper", **described: Any) -> str:
         usual = {
             "metadata": {"name": name, "uid": name, "namespace": "default", "attempt": 1},
             "hostname": f"{name}-host",
             "log_directory": str(self.folder),
             "linux": {"security_context": {"namespace_options": {"pid": CONTAINER}}},
         }
-        return self.ok("runp", "--runtime", "hyper", self._file(name, {**usual, **described}))
+        return self.ok("runp", "--runtime", handler, self._file(name, {**usual, **described}))
 
     def made(self, pod: str, name: str, *command: str, of: str = "pod", **described: Any) -> str:
         usual = {
@@ -84,14 +84,13 @@ class Kubelet:
         return found
 
 
-@pytest.fixture(scope="module")
-def frakti(kernels: Path, busybox_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateDaemon]:
-    folder = tmp_path_factory.mktemp("cri")
+def described(folder: Path) -> dict[str, Value]:
+    """Settings of a hyperd for kubelets, whose files are in `folder`."""
     (folder / "conf").mkdir()
     ipam = {"type": "host-local", "dataDir": str(folder / "ipam"), "ranges": [[{"subnet": free_subnet()}]]}
     network = {"cniVersion": "1.0.0", "name": folder.name, "plugins": [{"type": "ptp", "ipam": ipam}]}
     (folder / "conf/10-pods.conflist").write_text(json.dumps(network))
-    settings: dict[str, Value] = {
+    return {
         "accelerator": "tcg",
         "memory_mib": 256,
         "cri_socket": str(folder / "c.sock"),
@@ -99,7 +98,12 @@ def frakti(kernels: Path, busybox_archive: Path, tmp_path_factory: pytest.TempPa
         "cni_bin_dirs": [str(PLUGINS)],
         "pool": [],
     }
-    with private_daemon(kernels, settings) as daemon:
+
+
+@pytest.fixture(scope="module")
+def frakti(kernels: Path, busybox_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateDaemon]:
+    folder = tmp_path_factory.mktemp("cri")
+    with private_daemon(kernels, described(folder)) as daemon:
         loaded = daemon.ctl("load", "-i", str(busybox_archive))
         assert loaded.status == 0, loaded.err
         yield daemon
@@ -251,3 +255,27 @@ def test_what_no_machine_has_is_refused(kubelet: Kubelet, linux: dict[str, Any],
     described = {"metadata": {"name": "p", "uid": "p", "namespace": "default"}, "linux": linux}
     done = kubelet("runp", kubelet._file("refused", described))
     assert done.status != 0 and words in done.err and "InvalidArgument" in done.err
+
+
+def test_handlers(kernels: Path, busybox_archive: Path, tmp_path: Path) -> None:
+    settings = described(tmp_path)
+    del settings["pool"]
+    handlers = {"hyper-small": {"memory_mib": 128, "cache": 1}}
+    with private_daemon(kernels, {**settings, "cri_handlers": handlers}) as daemon:
+        kubelet = Kubelet(daemon, tmp_path)
+        there = [each.get("name", "") for each in json.loads(kubelet.ok("info"))["runtimeHandlers"]]
+        assert there == ["", "hyper", "hyper-small"]
+        assert daemon.ctl("load", "-i", str(busybox_archive)).status == 0
+        assert daemon.ctl("factory", "init").status == 0
+        pod = kubelet.pod(handler="hyper-small")
+        pools = daemon.ctl("factory", "status").out.splitlines()
+        [head] = [n for n, row in enumerate(pools) if "TAKEN" in row]
+        taken = [row[pools[head].index("TAKEN") :].split()[:1] for row in pools[head:] if " 128MiB" in row]
+        assert ["1"] in taken, pools
+        one = kubelet.made(pod, "one", *WAITS)
+        kubelet.ok("start", one)
+        assert 64 << 10 < int(kubelet.ok("exec", "-s", one, "awk", "/MemTotal/{print $2}", "/proc/meminfo")) < 128 << 10
+        (tmp_path / "pod.json").write_text((tmp_path / "pod.json").read_text().replace('"uid": "pod"', '"uid": "no"'))
+        refused = kubelet("runp", "--runtime", "runc", str(tmp_path / "pod.json"))
+        assert refused.status != 0 and "there is hyper, hyper-small" in refused.err
+        kubelet.ok("rmp", "-f", pod)

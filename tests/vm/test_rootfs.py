@@ -70,7 +70,7 @@ def driver() -> QemuHypervisor:
 
 
 def site(driver: QemuHypervisor, config: VmConfig, factory: Factory, run: Path, scratches: Path) -> Site:
-    async def boot() -> Boot:
+    async def boot(pod: PodRecord) -> Boot:
         return Boot(config.kernel, config.initrd, "tcg")
 
     return Site(

@@ -9,7 +9,6 @@ from hypercontainer.errors import InvalidInput, NotFound
 from hypercontainer.hyperd.cri import cri_pb2 as pb
 from hypercontainer.hyperd.cri import resources
 from hypercontainer.hyperd.cri.service import Call
-from hypercontainer.hyperd.cri.status import HANDLERS
 from hypercontainer.hyperd.cri.told import Told
 from hypercontainer.lib import clock
 from hypercontainer.model.api import Engine
@@ -82,9 +81,6 @@ def wanted(request: pb.RunPodSandboxRequest) -> tuple[KubePod, PodSpec]:
     metadata, linux = config.metadata, config.linux
     if not metadata.name or not metadata.namespace or not metadata.uid:
         raise InvalidInput("cannot run a pod without a name, a namespace and a uid")
-    if request.runtime_handler not in HANDLERS:
-        there = ", ".join(filter(None, HANDLERS))
-        raise InvalidInput(f"there is no runtime handler {request.runtime_handler[:60]!r}: there is {there}")
     if config.log_directory and not config.log_directory.startswith("/"):
         raise InvalidInput(f"invalid log_directory {config.log_directory[:200]!r}: it needs to be an absolute path")
     security = linux.security_context

@@ -11,7 +11,6 @@ from hypercontainer.model.api import Engine
 
 KUBE_API, CRI_API = "0.1.0", "v1"  # the first has said nothing since CRI was new, and kubelets look for it
 NAME = "frakti"
-HANDLERS = ("", "hyper")  # of RuntimeClasses; "": a pod's that has none
 
 
 class Status:
@@ -33,10 +32,11 @@ class Status:
         )
 
     async def status(self, request: pb.StatusRequest) -> pb.StatusResponse:
+        names = ["", *self._engine.kube.handlers()]  # the first: of pods without a RuntimeClass
         none = pb.RuntimeHandlerFeatures(recursive_read_only_mounts=True, user_namespaces=False)
         return pb.StatusResponse(
             status=pb.RuntimeStatus(conditions=[await self._ready(), await self._network()]),
-            runtime_handlers=[pb.RuntimeHandler(name=name, features=none) for name in HANDLERS],
+            runtime_handlers=[pb.RuntimeHandler(name=name, features=none) for name in names],
             features=pb.RuntimeFeatures(supplemental_groups_policy=True),
             info={"hyperd": await self._info()} if request.verbose else {},
         )

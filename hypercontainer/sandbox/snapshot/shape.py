@@ -17,7 +17,7 @@ async def check_fits(site: Site, record: PodRecord, info: SnapshotInfo, verb: st
     if info.vmm != ours:
         why = f"by {info.vmm}, and this is {ours}; only the same version can go on with it"
         raise WrongState(verb, name, "saved by another version", why)
-    boot = await site.boot()
+    boot = await site.boot(record)
     if info.shape != digest(site, record, boot.accelerator, info.vcpus, info.memory_mib):
         why = "this hyperd makes none such; it is of another version, or what accelerates it"
         raise WrongState(verb, name, "saved from a virtual machine of another shape", why)

@@ -25,6 +25,7 @@ from hypercontainer.model.kube import (
 )
 from hypercontainer.model.pod_network import HostPort
 from hypercontainer.model.record import BlockRecord, DiskRecord
+from hypercontainer.model.settings import Handler
 from hypercontainer.model.spec import NONE, ContainerSpec, EndpointSpec, ExecSpec, PodSpec
 from hypercontainer.sandbox import agent_requests, rootfs
 from hypercontainer.testing.fakes import FakeGuest
@@ -295,7 +296,7 @@ async def test_the_image_is_in_use(engine: LocalEngine) -> None:
 async def test_a_pod_of_no_more_than_is_usual_has_a_usual_machine(engine: LocalEngine, world: World) -> None:
     usual = world.settings.memory_mib
     for asked, has in ((0, 0), (100, 0), (usual - 64, 0), (usual, usual + 64)):
-        assert engine.kube._sized(PodSpec(memory_mib=asked)).memory_mib == has
+        assert engine.kube._sized(PodSpec(memory_mib=asked), Handler()).memory_mib == has
 
 
 async def test_a_machine_grows_for_its_pod_and_never_shrinks(engine: LocalEngine, world: World) -> None:

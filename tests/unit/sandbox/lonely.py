@@ -130,7 +130,7 @@ class Lot:
             volumes=MountedVolumes(VolumeStore(path / "volumes")),
         )
 
-    async def _boot(self) -> Boot:
+    async def _boot(self, pod: PodRecord) -> Boot:
         return Boot(Path("/kernel"), Path("/initrd"), "tcg")
 
     def pod(

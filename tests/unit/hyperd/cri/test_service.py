@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,6 +32,9 @@ class System:
 
 
 class Kube:
+    def handlers(self) -> Sequence[str]:
+        return ["hyper", "hyper-small"]
+
     async def network(self) -> None:
         if not System.well:
             raise NotFound("network", "in /etc/cni/net.d")
@@ -90,6 +93,8 @@ async def test_what_it_is(channel: grpc.aio.Channel) -> None:
 async def test_whether_it_is_well(channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch) -> None:
     found = await call(channel, "Status", pb.StatusRequest(), pb.StatusResponse)
     ready = {each.type: each.status for each in found.status.conditions}
+    assert [each.name for each in found.runtime_handlers] == ["", "hyper", "hyper-small"]
+    assert all(each.features.recursive_read_only_mounts for each in found.runtime_handlers)
     assert ready == {"RuntimeReady": True, "NetworkReady": True}
     monkeypatch.setattr(System, "well", False)
     found = await call(channel, "Status", pb.StatusRequest(), pb.StatusResponse)

@@ -95,11 +95,6 @@ def test_what_no_pod_has(config: dict[str, Any], words: str) -> None:
         pod(**config)
 
 
-def test_a_handler_that_there_is_not() -> None:
-    with pytest.raises(InvalidInput, match="runc"):
-        pod("runc")
-
-
 def test_a_container() -> None:
     found, asked, limits = made(
         command=["sh"],
