@@ -451,8 +451,10 @@ def pod_entry(pod: PodRecord, *, vcpus: int, memory_mib: int) -> doc.PodEntry:
         implicit=pod.implicit,
         vcpus=vcpus,
         memory_mib=memory_mib,
-        labels=pod.spec.labels,
-        containers=[c.name for c in pod.containers],
+        labels=pod.kube.labels if pod.kube else pod.spec.labels,
+        containers=[c.kube.name if c.kube else c.name for c in pod.containers],
+        owner=pod.owner,
+        kube=str(pod.kube) if pod.kube else "",
     )
 
 

@@ -47,9 +47,15 @@ def containers(
 
 
 def pods(
-    index: PodIndex, *, all: bool, wanted: Filters, vcpus: Callable[[PodRecord], int], default_memory_mib: int
+    index: PodIndex,
+    *,
+    all: bool,
+    wanted: Filters,
+    vcpus: Callable[[PodRecord], int],
+    default_memory_mib: int,
+    all_owners: bool = False,
 ) -> list[doc.PodEntry]:
-    """The newest first; those that run, unless `all` or a filter speaks of states."""
+    """The newest first; those that run, unless `all` or a filter speaks of states. `all_owners`: other engines' too."""
     filters.check("pods", wanted, ["id", "name", "label", "status"])
     filters.choice(wanted, "status", get_args(doc.PodState))
     ids = [filters.expression("id", value) for value in wanted.get("id", [])]
@@ -57,7 +63,8 @@ def pods(
     found = [
         pod
         for pod in index.pods.values()
-        if (all or "status" in wanted or pod.guest or pod.suspended)
+        if (all_owners or not pod.owner)
+        and (all or "status" in wanted or pod.guest or pod.suspended)
         and (not ids or any(pattern.search(pod.id) for pattern in ids))
         and (not names or any(pattern.search(pod.name) for pattern in names))
         and ("status" not in wanted or describe.pod_state(pod) in wanted["status"])

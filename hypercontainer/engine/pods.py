@@ -58,8 +58,8 @@ class Pods:
             await self.supervisor.pay(locked)
             await locked.power_off()
 
-    async def remove(self, pod: str, *, force: bool, volumes: bool) -> None:
-        found = self.supervisor.find_pod(pod)
+    async def remove(self, pod: str, *, force: bool, volumes: bool, all_owners: bool = False) -> None:
+        found = self.supervisor.find_pod(pod, all_owners=all_owners)
         while True:  # a start that was under way may come first
             if force:
                 await asyncio.gather(
@@ -69,6 +69,9 @@ class Pods:
                 if found.removed:
                     return None
                 if not any(container.alive for container in found.containers.values()):
+                    if found.record.kube:
+                        await locked.power_off()
+                        await self.host.pod_networks.detach(found.record.id)  # before nobody knows of it any more
                     return await self.supervisor.empty(locked, volumes=volumes)
                 if not force:
                     raise WrongState("remove", found.record.name, "running", "stop it first, or use force")
@@ -81,12 +84,18 @@ class Pods:
         async with self.supervisor.find_pod(pod).locked() as locked:
             await locked.unpause()
 
-    async def list(self, *, all: bool, filters: Filters) -> Sequence[doc.PodEntry]:
-        usual_mib = self.host.settings.memory_mib
-        return lists.pods(self.host.index, all=all, wanted=filters, vcpus=self.host.vcpus, default_memory_mib=usual_mib)
+    async def list(self, *, all: bool, filters: Filters, all_owners: bool = False) -> Sequence[doc.PodEntry]:
+        return lists.pods(
+            self.host.index,
+            all=all,
+            wanted=filters,
+            vcpus=self.host.vcpus,
+            default_memory_mib=self.host.settings.memory_mib,
+            all_owners=all_owners,
+        )
 
     async def inspect(self, pod: str) -> doc.Pod:
-        found = self.supervisor.find_pod(pod)
+        found = self.supervisor.find_pod(pod, all_owners=True)
         return describe.pod(
             found.record,
             await self.host.choice(),

@@ -185,14 +185,25 @@ class PodIndex:
             raise InvalidInput(f"container id {key} is the beginning of {len(found)} ids: give more of it")
         return found[0]
 
-    def find_pod(self, key: str) -> PodRecord:
-        found = [p for p in self.pods.values() if key in (p.id, p.name)]
-        found = found or [p for p in self.pods.values() if key and p.id.startswith(key)]
+    def find_pod(self, key: str, *, all_owners: bool = False) -> PodRecord:
+        """By id, name, then unique beginning of an id. InvalidInput for another engine's, unless `all_owners`."""
+        ours = [p for p in self.pods.values() if all_owners or not p.owner]
+        found = [p for p in ours if key in (p.id, p.name)]
+        found = found or [p for p in ours if key and p.id.startswith(key)]
         if not found:
+            self._refuse_foreign(key)
             raise NotFound("pod", key)
         if len(found) > 1:
             raise InvalidInput(f"pod id {key} is the beginning of {len(found)} ids: give more of it")
         return found[0]
+
+    def _refuse_foreign(self, key: str) -> None:
+        for pod in self.pods.values():
+            if pod.owner and (key in (pod.id, pod.name) or (key and pod.id.startswith(key))):
+                raise InvalidInput(
+                    f"cannot take pod {key} for one of ours: it is of another engine, {pod.owner}, which is to be "
+                    "asked; `hyperctl pod rm --all-owners` removes it all the same"
+                )
 
     def invent_name(self) -> str:
         """A name that no container and no pod has."""

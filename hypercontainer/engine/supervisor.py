@@ -59,8 +59,8 @@ class Supervisor:
         pod.machine.check_reached(verb, container.record.name)
         return pod, container
 
-    def find_pod(self, pod: str) -> Pod:
-        return self.pods[self.host.index.find_pod(pod).id]
+    def find_pod(self, pod: str, *, all_owners: bool = False) -> Pod:
+        return self.pods[self.host.index.find_pod(pod, all_owners=all_owners).id]
 
     def unreached(self) -> dict[str, str]:
         """Pods whose guest is there and does not answer: why."""

@@ -26,6 +26,9 @@ COLUMNS = (
     ("CREATED", "CreatedSince"),
     ("CONTAINERS", "Containers"),
 )
+OWNER = ("OWNER", "Owner")
+CRI = (("POD ID", "ID"), ("POD", "Kube"), *COLUMNS[2:])  # where a kubelet's are listed
+CRI_OWNER = "cri"
 
 
 def path(pod: str, verb: str = "") -> str:
@@ -93,7 +96,9 @@ def remove(context: Context, args: Args) -> int:
     return together(
         context,
         names,
-        lambda client, name: client.delete(path(name), force=args.force, volumes=args.volumes),
+        lambda client, name: client.delete(
+            path(name), force=args.force, volumes=args.volumes, all_owners=args.all_owners
+        ),
         absent_ok=args.force,
     )
 
@@ -132,10 +137,16 @@ def ls(context: Context, args: Args) -> int:
             "Labels": ",".join(f"{key}={value}" for key, value in entry["Labels"].items()),
             "Containers": ",".join(entry["Containers"]),
             "Implicit": entry["Implicit"],
+            "Owner": entry.get("Owner", ""),
+            "Kube": entry.get("Kube", ""),
         }
-        for entry in context.client.get("/v1/pods", all=args.all, filter=args.filter)
+        for entry in context.client.get(
+            "/v1/pods", all=args.all, filter=args.filter, all_owners=args.all_owners or args.cri
+        )
+        if not args.cri or entry.get("Owner") == CRI_OWNER
     ]
-    return table.show(args, COLUMNS, rows)
+    columns = CRI if args.cri else (*COLUMNS, OWNER) if args.all_owners else COLUMNS
+    return table.show(args, columns, rows)
 
 
 FILE = Flag("file", "The pod: YAML or JSON; - is stdin", short="f", metavar="path")
@@ -152,12 +163,15 @@ COMMANDS = {
         remove, f"[OPTIONS] {SEVERAL}", "hyperctl pod rm -f web",
         flags.switch("force", "Kill it first if it runs", "f"),
         flags.switch("volumes", "Remove anonymous volumes too", "v"),
+        flags.switch("all-owners", "Also one of another engine, which is not asked: a kubelet's, runv's"),
         least=1, most=None, objects="pods",
         notes="In place of a pod you can name the file that it was made from: 'hyperctl pod rm -f pod.yaml'.",
     ),
     "pod ls": Command(
         ls, "[OPTIONS]", "hyperctl pod ls -a",
-        flags.switch("all", "Also those that do not run", "a"), *table.list_flags(),
+        flags.switch("all", "Also those that do not run", "a"),
+        flags.switch("all-owners", "Also those of other engines: kubelets, runv, containerd's shim, with whose"),
+        flags.switch("cri", "Those of kubelets alone, by their namespaces and names"), *table.list_flags(),
     ),
     "pod pause": Command(pause, SEVERAL, "hyperctl pod pause web", least=1, most=None, objects="pods"),
     "pod unpause": Command(unpause, SEVERAL, "hyperctl pod unpause web", least=1, most=None, objects="pods"),

@@ -421,6 +421,8 @@ class PodEntry(Document, frozen=True, kw_only=True):
     memory_mib: int
     labels: dict[str, str]
     containers: list[str]  # names
+    owner: str = ""  # the engine whose it is; "": it is ours
+    kube: str = ""  # what a kubelet calls it: NAMESPACE/NAME
 
 
 class Pod(Document, frozen=True, kw_only=True):

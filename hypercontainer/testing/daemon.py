@@ -154,9 +154,9 @@ class PrivateDaemon:
 
     def clear(self) -> None:
         """Remove every pod, and so every VM, and what volumes and networks were made."""
-        pods = self.ctl("pod", "ls", "-a", "-q").out.split()
+        pods = self.ctl("pod", "ls", "-a", "-q", "--all-owners").out.split()
         if pods:
-            self.ctl("pod", "rm", "-f", *pods)
+            self.ctl("pod", "rm", "-f", "--all-owners", *pods)
         self.ctl("volume", "prune", "-a", "-f")
         self.ctl("network", "prune", "-f")
 

@@ -164,7 +164,7 @@ def test_a_pod_is_one_machine(cri: Cri) -> None:
     cri.inside(web, "sh", "-c", "echo words >/dev/shm/file")
     assert cri.inside(other, "cat", "/dev/shm/file") == "words"
     assert "httpd" not in cri.inside(other, "ps")
-    assert len(cri.hyper.ctl("pod", "ls", "-q").out.split()) == 1
+    assert len(cri.hyper.ctl("pod", "ls", "-q", "--all-owners").out.split()) == 1
 
 
 def test_how_a_container_ends_and_what_it_said(cri: Cri) -> None:

@@ -9,8 +9,17 @@ from hypercontainer.model import documents as doc
 from hypercontainer.model.spec import ContainerSpec, PodSpec
 
 
-async def entries(call: Call[ListQuery, None]) -> Sequence[doc.PodEntry]:
-    return await call.engine.pods.list(all=call.query.all, filters=filters(call.query.filter))
+class PodsQuery(ListQuery, frozen=True, kw_only=True):
+    all_owners: bool = False
+
+
+class RemovePodQuery(RemoveQuery, frozen=True, kw_only=True):
+    all_owners: bool = False
+
+
+async def entries(call: Call[PodsQuery, None]) -> Sequence[doc.PodEntry]:
+    q = call.query
+    return await call.engine.pods.list(all=q.all, filters=filters(q.filter), all_owners=q.all_owners)
 
 
 async def create(call: Call[Nothing, PodSpec]) -> doc.Created:
@@ -21,8 +30,9 @@ async def inspect(call: Call[Nothing, None]) -> doc.Pod:
     return await call.engine.pods.inspect(call.name("p"))
 
 
-async def remove(call: Call[RemoveQuery, None]) -> None:
-    await call.engine.pods.remove(call.name("p"), force=call.query.force, volumes=call.query.volumes)
+async def remove(call: Call[RemovePodQuery, None]) -> None:
+    q = call.query
+    await call.engine.pods.remove(call.name("p"), force=q.force, volumes=q.volumes, all_owners=q.all_owners)
 
 
 async def add(call: Call[Nothing, ContainerSpec]) -> doc.Created:

@@ -25,7 +25,7 @@ from hypercontainer.hyperd.rest import (
     volumes,
 )
 from hypercontainer.hyperd.rest.call import FilterQuery, Nothing, PruneQuery
-from hypercontainer.hyperd.rest.containers import ListQuery, RemoveQuery, ResizeQuery, StopQuery
+from hypercontainer.hyperd.rest.containers import RemoveQuery, ResizeQuery, StopQuery
 from hypercontainer.hyperd.rest.images import ImageQuery
 from hypercontainer.model import documents as doc
 from hypercontainer.model.principal import Role
@@ -135,13 +135,13 @@ ROUTES: Sequence[Route[Any, Any]] = (
     Route(method="GET", path="/v1/containers/{c}/export", access=USER, handler=streams.export, query=Nothing,
           answer=Raw.TAR, lasting=True, summary="A tar of a container's whole file system"),
     # pods
-    Route(method="GET", path="/v1/pods", access=USER, handler=pods.entries, query=ListQuery, answer=list[doc.PodEntry],
-          summary="List pods"),
+    Route(method="GET", path="/v1/pods", access=USER, handler=pods.entries, query=pods.PodsQuery,
+          answer=list[doc.PodEntry], summary="List pods"),
     Route(method="POST", path="/v1/pods", access=USER, handler=pods.create, query=Nothing, body=PodSpec,
           answer=doc.Created, summary="Create a pod and its containers"),
     Route(method="GET", path="/v1/pods/{p}", access=USER, handler=pods.inspect, query=Nothing, answer=doc.Pod,
           summary="Inspect a pod"),
-    Route(method="DELETE", path="/v1/pods/{p}", access=USER, handler=pods.remove, query=RemoveQuery,
+    Route(method="DELETE", path="/v1/pods/{p}", access=USER, handler=pods.remove, query=pods.RemovePodQuery,
           summary="Remove a pod and its containers"),
     Route(method="POST", path="/v1/pods/{p}/containers", access=USER, handler=pods.add, query=Nothing,
           body=ContainerSpec, answer=doc.Created, summary="Create a container in a pod"),

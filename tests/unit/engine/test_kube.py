@@ -157,6 +157,22 @@ async def test_it_is_nobody_elses(engine: LocalEngine) -> None:
     await engine.kube.remove(pod)
 
 
+async def test_its_machine_is_removed_by_who_asks_for_it(engine: LocalEngine, world: World) -> None:
+    pod = await run(engine)
+    await engine.kube.start(await make(engine, pod))
+    assert await engine.pods.list(all=True, filters={}) == []
+    [entry] = await engine.pods.list(all=True, filters={}, all_owners=True)
+    assert (entry.id, entry.owner, entry.kube, entry.containers) == (pod, "cri", "default/web", ["one"])
+    for refused in (engine.pods.stop(pod, None), engine.pods.pause(pod[:6]), engine.pods.start(pod)):
+        with pytest.raises(InvalidInput, match="another engine, cri"):
+            await refused
+    with pytest.raises(InvalidInput, match="another engine, cri"):
+        await engine.pods.remove(pod, force=True, volumes=True)
+    await engine.pods.remove(pod, force=True, volumes=True, all_owners=True)
+    assert await engine.kube.list() == []
+    world.check_nothing_left()
+
+
 async def test_the_same_request_makes_no_second_one(engine: LocalEngine) -> None:
     pod = await run(engine)
     assert await run(engine) == pod

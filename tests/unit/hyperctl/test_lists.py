@@ -220,6 +220,25 @@ def test_pods(hyperctl: Hyperctl) -> None:
     )
 
 
+def test_pods_of_other_engines(hyperctl: Hyperctl) -> None:
+    usual = {"Created": NOW, "State": "running", "Implicit": False, "Vcpus": 1, "MemoryMib": 256, "Labels": {}}
+    hyperctl.hyperd.answers["GET", "/v1/pods"] = [
+        {**usual, "Id": "0123456789ab", "Name": "0123456789ab", "Containers": ["one"], "Owner": "cri",
+         "Kube": "default/web"},
+        {**usual, "Id": "1123456789ab", "Name": "mine", "Containers": ["x"]},
+    ]  # fmt: skip
+    head, *rows = hyperctl("pod", "ls", "--all-owners").out.splitlines()
+    assert head.split()[-1] == "OWNER" and [row.split()[-1] for row in rows] == ["cri", "x"]
+    head, *rows = hyperctl("pod", "ls", "--cri").out.splitlines()
+    assert head.split()[:3] == ["POD", "ID", "POD"] and [row.split()[:2] for row in rows] == [
+        ["0123456789ab", "default/web"]
+    ]
+    assert [request.query for request in hyperctl.hyperd.requests] == [[("all_owners", "1")]] * 2
+    hyperctl.hyperd.answers["DELETE", "/v1/pods/0123456789ab"] = None
+    assert hyperctl("pod", "rm", "--all-owners", "0123456789ab").status == 0
+    assert hyperctl.hyperd.requests[-1].query == [("all_owners", "1")]
+
+
 def test_templates(hyperctl: Hyperctl) -> None:
     template = {"Kernel": "debian-6.1", "Vcpus": 1, "MemoryMib": 256, "Network": True, "Tenant": "acme",
                 "Accelerator": "tcg", "CreatedAt": "2026-01-02T03:04:05Z", "Size": 60e6, "Clones": 7}  # fmt: skip
