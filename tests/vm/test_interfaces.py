@@ -65,7 +65,7 @@ async def living(hyper: PrivateDaemon) -> AsyncIterator[Life]:
 async def clear(engine: LocalEngine) -> None:
     """What this process holds open of machines is let go of with them."""
     for pod in list(engine.supervisor.pods.values()):
-        await engine.pods.remove(pod.record.id, force=True, volumes=True)
+        await engine.pods.remove(pod.record.id, force=True, volumes=True, all_owners=True)
 
 
 @asynccontextmanager
