@@ -1,6 +1,7 @@
 #!/bin/bash
 # Installs for real, from this checkout: a virtual environment in PREFIX, its commands in BINDIR, and where systemd runs
-# the units hyperd.socket and hyperd.service. Run as root; run it again after an update.
+# the units hyperd.socket and hyperd.service, or frakti.service where that is enabled. Run as root; run it again after an
+# update.
 #
 #     tools/install.sh [PREFIX [BINDIR [DOCKER_SOCK]]]    "1": docker's clients find hyperd, see tools/docker-sock.sh
 set -euo pipefail
@@ -25,11 +26,16 @@ ln -sf "${commands[@]/#/$prefix/bin/}" "$bindir/"
 echo "install: links into it are in $bindir: ${commands[*]}"
 
 if [ -d /run/systemd/system ] && [ "$bindir" = /usr/local/bin ]; then
-    install -m 644 packaging/hyperd.service packaging/hyperd.socket /etc/systemd/system/
+    install -m 644 packaging/hyperd.service packaging/hyperd.socket packaging/frakti.service /etc/systemd/system/
     systemctl daemon-reload
-    systemctl enable --now hyperd.socket hyperd.service
-    systemctl try-restart hyperd.service # an update: virtual machines run on
-    echo "install: hyperd.service is enabled and runs, hyperd.socket holds its socket"
+    if systemctl is-enabled -q frakti.service; then
+        systemctl restart frakti.service # an update: pods run on
+        echo "install: frakti.service runs, a hyperd that hears a kubelet"
+    else
+        systemctl enable --now hyperd.socket hyperd.service
+        systemctl try-restart hyperd.service # an update: virtual machines run on
+        echo "install: hyperd.service is enabled and runs, hyperd.socket holds its socket"
+    fi
 else
     echo "install: no systemd here: hyperctl starts a hyperd when none listens"
 fi
