@@ -278,4 +278,8 @@ def test_handlers(kernels: Path, busybox_archive: Path, tmp_path: Path) -> None:
         (tmp_path / "pod.json").write_text((tmp_path / "pod.json").read_text().replace('"uid": "pod"', '"uid": "no"'))
         refused = kubelet("runp", "--runtime", "runc", str(tmp_path / "pod.json"))
         assert refused.status != 0 and "there is hyper, hyper-small" in refused.err
-        kubelet.ok("rmp", "-f", pod)
+        assert daemon.ctl("pod", "ls", "-q").out == "" and "default/pod " in daemon.ctl("pod", "ls", "--cri").out
+        assert "another engine" in daemon.ctl("pod", "rm", "-f", pod).err
+        assert daemon.ctl("pod", "rm", "-f", "--all-owners", pod).status == 0
+        assert kubelet.ok("pods", "-q") == ""
+        assert list(Path(str(daemon.settings["run"]), "cni").iterdir()) == []
