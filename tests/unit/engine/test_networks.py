@@ -166,28 +166,28 @@ async def test_lists_are_filtered(engine: LocalEngine, create: Run) -> None:
 
 
 async def test_one_that_somebody_is_in_stays(world: World, engine: LocalEngine, create: Run) -> None:
-    await make(engine, "db")
-    id = await create("sleep", "1000", network="db", name="web")
-    with pytest.raises(InUse, match="cannot remove network db: container web is in it") as e:
-        await engine.networks.remove("db")
+    await make(engine, "net")  # no digits, that another one's id could begin with
+    id = await create("sleep", "1000", network="net", name="web")
+    with pytest.raises(InUse, match="cannot remove network net: container web is in it") as e:
+        await engine.networks.remove("net")
     assert e.value.by == ["container web"]
     await engine.containers.start(id)
-    member = (await engine.networks.inspect("db")).containers[id]
+    member = (await engine.networks.inspect("net")).containers[id]
     assert (member.name, member.ipv4_address) == ("web", "10.0.1.2/24")
     assert (await engine.networks.inspect("bridge")).containers == {}
     await engine.close()
     engine = await world.engine()
     with pytest.raises(InUse):
-        await engine.networks.remove("db")
+        await engine.networks.remove("net")
     assert (await engine.networks.prune(wanted={})).deleted == []
     await engine.containers.remove(id, force=True, volumes=True)
-    await engine.networks.remove("db")
-    assert not world.networks["db"].there and await names(engine) == "bridge none"
+    await engine.networks.remove("net")
+    assert not world.networks["net"].there and await names(engine) == "bridge none"
     for always in ("bridge", "none"):
         with pytest.raises(InvalidInput, match="it is always there"):
             await engine.networks.remove(always)
-    with pytest.raises(NotFound, match="no such network: db"):
-        await engine.networks.remove("db")
+    with pytest.raises(NotFound, match="no such network: net"):
+        await engine.networks.remove("net")
 
 
 async def test_prune(engine: LocalEngine, create: Run) -> None:
