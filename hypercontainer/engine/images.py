@@ -13,6 +13,7 @@ from hypercontainer.engine import filters
 from hypercontainer.engine.build import config
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.progress import Report, with_progress
+from hypercontainer.errors import NotFound
 from hypercontainer.images import archive, auth, reference
 from hypercontainer.images import pull as pulling
 from hypercontainer.images import push as pushing
@@ -39,11 +40,14 @@ class Images:
         users = [container.image_id for _, container in self.host.index.containers(None)]
         there = await asyncio.to_thread(self.host.images.list)
         parents = set() if all else {image.record.parent for image in there}
-        entries = [
-            self.host.images.entry(image, users.count(image.id))
-            for image in there
-            if matches(image) and (image.names or image.digests or image.id not in parents)
-        ]
+        entries = []
+        for image in there:
+            if matches(image) and (image.names or image.digests or image.id not in parents):
+                try:
+                    entries.append(self.host.images.entry(image, users.count(image.id)))
+                except NotFound:
+                    if any(image.id == other.id for other in self.host.images.list()):
+                        raise  # what it is made of is damaged: else it was removed meanwhile
         patterns = [filters.check_reference(pattern) for pattern in wanted.get("reference", [])]
         return [_named(entry, patterns) for entry in entries] if patterns else entries
 

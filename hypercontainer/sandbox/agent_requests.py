@@ -255,7 +255,7 @@ def _mounts(container: ContainerRecord) -> list[m.Mount]:
 
 def _image(volume: ImageVolumeRecord) -> m.Mount:
     source = f"{volume.disk.target}/{volume.subpath}" if volume.subpath else str(volume.disk.target)
-    return m.Mount(type="disk", target=volume.target, source=source, options=[*defaults.PLAIN, "ro"])
+    return m.Mount(type="disk", target=volume.target, source=source, options=["nosuid", "nodev", "ro"])
 
 
 def _mount(mount: Mount, shared: Mapping[str, MountRecord]) -> m.Mount:

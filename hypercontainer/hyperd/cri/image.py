@@ -3,6 +3,7 @@
 import base64
 import binascii
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from hypercontainer.errors import InUse, InvalidInput, NotFound, Unavailable
@@ -59,7 +60,8 @@ class Images:
             if any(used):
                 words = f"cannot remove image {request.image.image}: {sum(used)} containers use it"
                 raise InUse(words, "image", request.image.image)
-            await self._images.remove(found.id, force=True)
+            with suppress(NotFound):  # another call's
+                await self._images.remove(found.id, force=True)
         return pb.RemoveImageResponse()
 
     async def usage(self, request: pb.ImageFsInfoRequest) -> pb.ImageFsInfoResponse:

@@ -116,8 +116,7 @@ def _spec(config: pb.PodSandboxConfig) -> PodSpec:
         hostname=config.hostname,
         networks=[EndpointSpec(network=NONE)],
         dns=Dns(nameservers=list(dns.servers), search=list(dns.searches), options=list(dns.options)),
-        share_pid=config.linux.security_context.namespace_options.pid == pb.POD
-        and config.linux.security_context.HasField("namespace_options"),
+        share_pid=config.linux.security_context.namespace_options.pid == pb.POD,  # who says nothing says that
         vcpus=vcpus,
         memory_mib=memory_mib,
     )

@@ -246,3 +246,15 @@ def test_every_event_that_is_told_can_be_asked_for() -> None:
     told |= set(re.findall(r'events\.emit\("\w+", "([\w-]+)"', sources))
     assert {"start", "exec_start", "health_status", "destroy", "pull", "rename", "fork"} <= told
     assert told <= events.ACTIONS
+
+
+async def test_an_image_that_goes_meanwhile_is_in_no_list(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, store = engine.host.images.list(), engine.host.images
+    await engine.images.remove("busybox", force=False)
+    answers = [there]
+    now = store.list
+    monkeypatch.setattr(store, "list", lambda: answers.pop() if answers else now())
+    assert await engine.images.list({}) == []
+    answers = [there, there]  # as where its configuration alone is gone
+    with pytest.raises(NotFound, match="pull or load the image again"):
+        await engine.images.list({})

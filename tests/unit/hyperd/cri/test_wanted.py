@@ -70,7 +70,8 @@ def test_a_pod() -> None:
 
 def test_processes_that_all_see() -> None:
     assert pod(linux={"security_context": {"namespace_options": {"pid": "POD"}}})[1].share_pid
-    assert not pod()[1].share_pid
+    assert pod(linux={})[1].share_pid  # who says nothing says that
+    assert not pod(linux={"security_context": {"namespace_options": {"pid": "CONTAINER"}}})[1].share_pid
 
 
 def test_one_request_is_told_from_another() -> None:
