@@ -67,9 +67,11 @@ interop: setup-clients  ## set up docker, podman, containerd and their clients, 
 oci: setup-test setup-interop  ## the black-box suite of OCI runtimes, on runc, crun and runv (RUNTIME=/path/to/another)
 	$(PYTEST) tests/oci $(if $(RUNTIME),--runtime $(RUNTIME))
 
-conformance: setup-test  ## tests that others wrote, against hyperd and runv (12 minutes): docs/conformance.md
+conformance: setup-interop  ## tests that others wrote, against hyperd, runv and frakti (25 minutes): docs/conformance.md
+	@tools/clients.sh corpus critest
 	$(BIN)/python -m tests.conformance.crun
 	$(BIN)/python -m tests.conformance.docker_py
+	$(BIN)/python -m tests.conformance.critest
 
 bench: setup-bench  ## measure this machine beside docker, containerd, runc and gVisor: one table (half an hour)
 	$(BIN)/python -m bench

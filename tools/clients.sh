@@ -13,7 +13,7 @@ gitlab_ci_local=4.61.1
 go=1.26.6
 ryuk=v0.0.0-20260811165811-84f4ff002cee  # its releases are called what Go takes for no version
 act=v0.2.89
-crictl=v1.34.0 crio=v1.34.0
+crictl=v1.34.0 crio=v1.34.0 critest=v1.37.0
 containerd2=v2.4.2
 traefik=v3.6.12
 corpus=1
@@ -115,6 +115,21 @@ go_program() {
 
 make_ryuk() { go_program ryuk $ryuk github.com/testcontainers/moby-ryuk "a minute"; }
 make_crictl() { go_program crictl $crictl sigs.k8s.io/cri-tools/cmd/crictl "a minute or two"; }
+make_critest() {  # a test by Go's lights
+    ! made critest $critest || return 0
+    go_is_here
+    say "critest $critest, by Go's module proxy (some minutes)"
+    begin critest
+    (
+        cd $clients/critest
+        go mod init clients 2>/dev/null
+        echo "package clients" >clients.go
+        go get -t sigs.k8s.io/cri-tools/cmd/critest@$critest 2>get.log || { tail -n 20 get.log >&2; exit 1; }
+        CGO_ENABLED=0 go test -c -o critest -ldflags "-s -w -X sigs.k8s.io/cri-tools/pkg/version.Version=$critest" \
+            sigs.k8s.io/cri-tools/cmd/critest 2>critest.log || { tail -n 20 critest.log >&2; exit 1; }
+    )
+    echo $critest >$clients/critest/version
+}
 make_act() { go_program act $act github.com/nektos/act "a minute or two"; }
 make_crio() {  # from its own sources, whose sums of what it needs are in there
     ! made crio $crio || return 0

@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 
 from hypercontainer.testing.daemon import BIN, private_daemon
+from tests.conformance import sources
 from tests.conformance.docker_py import Lists, Outcome, judge
 from tests.conftest import KERNELS
 from tests.zig import cc
@@ -31,7 +32,6 @@ STATE = Path(__file__).parents[2] / ".cache/crun"
 KNOWN = Path(__file__).with_name("crun.toml")
 TIMEOUT_S = 180  # of a test
 PYTHON = "/usr/bin/python3"  # Debian's, which has libmount where that is installed
-SOURCES = Path("/etc/apt")
 # crun refuses a host with both versions of control groups for its second hierarchy.
 PRIVATE = 'if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi; exec "$@"'
 APART = ("unshare", "--mount", "--propagation", "private")
@@ -61,42 +61,13 @@ def prepare() -> Path:
         return STATE
     print(f"conformance: fetching the sources of crun {VERSION}", flush=True)
     shutil.rmtree(STATE, ignore_errors=True)
-    (STATE / "lists/partial").mkdir(parents=True)
-    (STATE / "sources").mkdir()
-    for file in (*SOURCES.glob("sources.list"), *(SOURCES / "sources.list.d").glob("*")):
-        if file.suffix in (".list", ".sources"):
-            (STATE / "sources" / file.name).write_text(of_sources(file.read_text()))
-    apt: Sequence[str | Path] = [
-        "apt-get", "-qq",
-        "-o", "Dir::Etc::sourcelist=/dev/null",
-        "-o", f"Dir::Etc::sourceparts={STATE}/sources",
-        "-o", f"Dir::State::lists={STATE}/lists",
-        "-o", "Dir::Cache::pkgcache=",
-        "-o", "Dir::Cache::srcpkgcache=",
-        "-o", "APT::Sandbox::User=root",
-    ]  # fmt: skip
-    subprocess.run([*apt, "update"], check=True)
-    subprocess.run([*apt, "source", "--download-only", "crun"], check=True, cwd=STATE, stdout=subprocess.DEVNULL)
-    archive = STATE / f"crun_{VERSION}.orig.tar.xz"
+    STATE.mkdir(parents=True)
+    archive = sources.fetch("crun", STATE)
     subprocess.run(["tar", "-xJf", archive, "--strip-components=1", "--wildcards", "*/tests"], check=True, cwd=STATE)
     (STATE / "config.h").touch()
     cc("-static", "-O1", "-w", "-I", STATE, "-o", STATE / "tests/init", STATE / "tests/init.c")
-    shutil.rmtree(STATE / "lists")
     stamp.write_text(VERSION)
     return STATE
-
-
-def of_sources(text: str) -> str:
-    """apt's sources -> the sources of these packages, in either of its formats."""
-    lines = []
-    for line in text.splitlines():
-        key, colon, _ = line.partition(":")
-        if colon and key.strip().lower() == "types":
-            line = "Types: deb-src"
-        elif line.startswith("deb "):
-            line = f"deb-src {line.removeprefix('deb ')}"
-        lines.append(line)
-    return "\n".join(lines) + "\n"
 
 
 def names(state: Path, wanted: Sequence[str]) -> Iterator[tuple[Path, str]]:

@@ -65,9 +65,9 @@ NETWORK = {
 
 
 class Containerd:
-    """containerd with everything below `folder`, in a mount namespace of its own; `bin` has its runtimes. `cri`: it
-    serves Kubernetes' kubelet, too, and has a network namespace for that. `which`: of PROGRAMS. `settings`: further
-    lines of its config.toml."""
+    """containerd with everything below `folder`, in a mount namespace of its own, unless it is not to be `apart`; `bin`
+    has its runtimes. `cri`: it serves Kubernetes' kubelet, too, and has a network namespace for that. `which`: of
+    PROGRAMS. `settings`: further lines of its config.toml. `network`: CNI's, of pods."""
 
     def __init__(
         self,
@@ -78,20 +78,23 @@ class Containerd:
         cri: bool = False,
         which: str = "debian",
         settings: str = "",
+        network: Mapping[str, object] = NETWORK,
+        apart: bool = True,
     ) -> None:
         self.folder, self.cri, self._programs = folder, cri, PROGRAMS[which]
+        self._apart = apart
         quiet = {"CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS": "1"}  # of this host's control groups
         self.env = {**os.environ, **quiet, "PATH": f"{bin}:{self._programs}:{os.environ['PATH']}", **env}
         disabled = [] if cri else ["io.containerd.grpc.v1.cri"]
         config = (CONFIG + CRI if cri else CONFIG).format(folder=folder, disabled=json.dumps(disabled))
         (folder / "config.toml").write_text(config + settings)
         (folder / "cni").mkdir()
-        (folder / "cni/pods.conflist").write_text(json.dumps(NETWORK))
+        (folder / "cni/pods.conflist").write_text(json.dumps(network))
         self.process = self.start()
 
     def start(self) -> subprocess.Popen[bytes]:
         alone = ["--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"] if self.cri else []
-        unshare = ["unshare", "--mount", "--propagation", "private", *alone]
+        unshare = ["unshare", "--mount", "--propagation", "private", *alone] if self._apart else []
         argv = [*unshare, f"{self._programs}/containerd", "-c", f"{self.folder}/config.toml"]
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env)

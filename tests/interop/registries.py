@@ -13,8 +13,8 @@ PASSWORDS = "me:$2b$04$Kz1InTgWrfY/uLpAauL8vuS8E/4ppMAU5tCJGvOJTOVJlo6j3ZXcK\n" 
 
 @asynccontextmanager
 async def docker_registry(folder: Path, *, auth: bool = False, within: Sequence[str] = ()) -> AsyncIterator[str]:
-    """Serves until the block ends; gives HOST:PORT. `within`: words before its command."""
-    folder.mkdir()
+    """Serves what is in `folder` until the block ends; gives HOST:PORT. `within`: words before its command."""
+    folder.mkdir(exist_ok=True)
     config: dict[str, object] = {
         "version": "0.1",
         "log": {"formatter": "json"},

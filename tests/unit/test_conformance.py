@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conformance import crun, docker_py
+from tests.conformance import critest, crun, docker_py, sources
 from tests.conformance.docker_py import Known, Lists, Outcome
 from tests.conftest import CHECKOUT
 
@@ -24,7 +24,7 @@ RESULTS = """<testsuites><testsuite>
 
 
 def rows() -> Iterator[str]:
-    lists = [docker_py.known(), crun.known()]
+    lists = [docker_py.known(), crun.known(), critest.known()]
     for known in (known for each in lists for known in (*each.fails, *each.varies, *each.not_run)):
         names = [f"`{test.rpartition('::')[2]}`" for test in known.tests]
         yield f"| {', '.join(names) if len(names) <= SHOWN else f'{len(names)} tests'} | {known.why} |"
@@ -56,7 +56,7 @@ def test_what_a_test_of_cruns_prints_is_read() -> None:
 def test_apts_sources_are_those_of_sources() -> None:
     lines = "Types: deb deb-src\nURIs: http://x\n\ndeb [a=b] http://x y main\n# deb\n"
     wanted = "Types: deb-src\nURIs: http://x\n\ndeb-src [a=b] http://x y main\n# deb\n"
-    assert crun.of_sources(lines) == wanted
+    assert sources.of_sources(lines) == wanted
 
 
 def test_what_is_not_as_it_is_known_is_told() -> None:
