@@ -1,6 +1,7 @@
 """A hyperd is started when none listens, once, and has nothing of the engine's."""
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -91,7 +92,9 @@ def test_one_that_is_killed_is_followed_by_another(lonely: Lonely) -> None:
     words = ("--config", str(lonely.config), "list", "-q")
     assert lonely(*words) == (0, "", "")
     (first,) = lonely.pids()
-    os.kill(first, signal.SIGKILL)
+    with open(os.pidfd_open(first)) as end:
+        os.kill(first, signal.SIGKILL)
+        select.select([end], [], [])  # until then it may still be called
     assert lonely(*words) == (0, "", "")
     assert lonely.pids() != [first] and lonely.log.read_text() == "started\n" * 2
 
