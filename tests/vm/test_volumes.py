@@ -253,7 +253,7 @@ def test_who_goes_on_with_what_was_filled_half(daemon: PrivateDaemon, filling: s
     daemon.ctl("create", "--pod", pod, "--name", "fills", "-v", "new:/data", filling, "sleep", "100000")
     with subprocess.Popen(daemon.argv("start", "fills"), env=daemon.env, stderr=subprocess.DEVNULL) as start:
         while not (new / UNFINISHED).exists():
-            time_passes()
+            assert start.poll() is None  # it ended, and we have not seen it at work
         os.kill(server, signal.SIGSTOP)  # it fills no more, and goes with its virtual machine
         os.kill(vmm, signal.SIGKILL)
         assert start.wait() == 1
