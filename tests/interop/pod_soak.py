@@ -65,13 +65,7 @@ class Node:
         self.hyper.start()
 
     def check_nothing_left(self) -> None:
-        left: list[str] = []
-        for _ in range(int(conftest.LEAVING_S / 0.05)):
-            allowed = {self.hyper.process.pid} if self.hyper.process else set()
-            left = [*conftest.processes([self.hyper.folder], allowed), *sorted(self._things() - self.known)]
-            if not left:
-                break
-            conftest.time_passes()
+        left = conftest.left_behind(self.hyper, lambda: sorted(self._things() - self.known))
         if left:
             raise Wrong("left behind: " + "; ".join(left))
         log = self.hyper.log()[self._told :]

@@ -7,7 +7,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -276,6 +276,17 @@ def processes(territory: list[Path], allowed: set[int]) -> list[str]:
         ):
             found.append(f"process {entry.name}: {command[:120]}")
     return found
+
+
+def left_behind(hyper: PrivateDaemon, more: Callable[[], Iterable[str]]) -> list[str]:
+    """The processes of `hyper` beside its own, and `more`: what of them has not gone within LEAVING_S."""
+    left: list[str] = []
+    for _ in range(int(LEAVING_S / 0.05)):
+        left = [*processes([hyper.folder], {hyper.process.pid} if hyper.process else set()), *more()]
+        if not left:
+            break
+        time_passes()
+    return left
 
 
 def hyperd_of(hyperstart: Path) -> list[str]:

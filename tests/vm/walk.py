@@ -445,14 +445,7 @@ class Walk:
         }
 
     def _left(self) -> list[str]:
-        left: list[str] = []
-        for _ in range(int(conftest.LEAVING_S / 0.05)):
-            allowed = {self.hyper.process.pid} if self.hyper.process else set()
-            left = [*conftest.processes([self.hyper.folder], allowed), *sorted(self._things() - self.known)]
-            if not left:
-                break
-            conftest.time_passes()
-        return left
+        return conftest.left_behind(self.hyper, lambda: sorted(self._things() - self.known))
 
     def remove_named(self, name: str) -> None:
         self._check_log(self.lives[name])
