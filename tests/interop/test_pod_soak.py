@@ -39,7 +39,7 @@ async def test_a_pod_that_an_administrator_removes_is_off_its_network(node: Node
     async with calling(of_hyperd(node.hyper), node.folder) as cri:
         pod = await cri.pod()
         await cri.started(pod, "one", *WAITS)
-        done = node.hyper.ctl("pod", "rm", "-f", pod)
+        done = node.hyper.ctl("pod", "rm", "-f", "--all-owners", pod)
         assert done.status == 0, done
         assert not (await cri("ListPodSandbox")).items
     node.check_nothing_left()
