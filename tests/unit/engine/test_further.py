@@ -51,23 +51,24 @@ class Engines:
         self._server = await asyncio.start_unix_server(self._stand, self.door)
 
     async def _stand(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._server is None:
-            return writer.close()  # it came as the one before died
         task = asyncio.current_task()
         assert task
         self._talks.add(task)
         try:
-            await self.engine.bundles.stand(reader, writer)
+            if self._server:  # else it came as the one before died
+                await self.engine.bundles.stand(reader, writer)
         finally:
             writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
             self._talks.discard(task)
-        return None
 
     async def die(self) -> None:
         assert self._server
         self._server.close()
         self._server = None
         self.door.unlink()
+        await asyncio.sleep(0)  # who was let in just now has begun then
         talks = list(self._talks)
         for task in talks:
             task.cancel()
