@@ -100,12 +100,16 @@ class FakeHyperd:
         self._accepting = threading.Thread(target=self._accept)
         self._accepting.start()
 
+    def hear(self) -> None:
+        """Take in all that clients have said, who are gone."""
+        for thread in self._threads:
+            thread.join()
+
     def close(self) -> None:
         self._server.shutdown(socket.SHUT_RDWR)
         self._accepting.join()
         self._server.close()
-        for thread in self._threads:
-            thread.join()
+        self.hear()
         assert not self.errors, self.errors
 
     def _accept(self) -> None:

@@ -140,6 +140,7 @@ def test_detach_keys(
         terminal.type(typed)
         assert process.wait(30) == 0
         assert terminal.read_until(b"\n") == b"hyperctl: read escape sequence: detached\r\n"
+    play.hear()
     assert seen == sent
     assert terminal.as_before
 
