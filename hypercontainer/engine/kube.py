@@ -238,7 +238,8 @@ class Kube:
             _check_ready(found, "create a container in")
             blocks = await asyncio.to_thread(devices.blocks, security.devices)
             record = self._record(found, wanted, _with_devices(spec, security, blocks))
-            record.blocks, record.images = blocks, _images(self.host.images, record, security.images)
+            record.blocks = blocks
+            record.images = await asyncio.to_thread(_images, self.host.images, record, security.images)
             record.config = _confined(msgspec.structs.replace(record.config, resources=resources), security)
             made = found.add(record)
             try:
@@ -414,6 +415,8 @@ def _images(store: ImageStore, record: ContainerRecord, asked: Sequence[KubeImag
         image = store.get(each.image)
         disk = DiskRecord(target=0, path=str(store.rootfs(image)), read_only=True)
         subpath = mounts.within(each.subpath, "image_sub_path")
+        if subpath and not store.holds(image, subpath):
+            raise InvalidInput(f"cannot mount {subpath[:200]!r} of image {each.image} at {place}: it has no such path")
         made.append(ImageVolumeRecord(target=place, image=each.image, image_id=image.id, subpath=subpath, disk=disk))
     return made
 

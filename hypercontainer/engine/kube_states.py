@@ -56,7 +56,14 @@ def of_container(pod: PodRecord, record: ContainerRecord) -> KubeContainerState:
             if mount.type == "bind"
         ]
         + [
-            KubeMount(target=volume.target, source="", read_only=True, image=volume.image, subpath=volume.subpath)
+            KubeMount(
+                target=volume.target,
+                source="",
+                read_only=True,
+                image=volume.image,
+                image_id=volume.image_id,
+                subpath=volume.subpath,
+            )
             for volume in record.images
         ],
         resources=record.config.resources,

@@ -1,5 +1,7 @@
-"""A root file system that we have written, as a tree again: more layers go on top of it without those below."""
+"""A root file system that we have written, read again: as a tree, on top of which more layers go without those below;
+and whether something is in it."""
 
+import os
 import stat
 from collections.abc import Iterator
 from mmap import ACCESS_READ, mmap
@@ -19,10 +21,11 @@ from hypercontainer.images.erofs import (
     XATTR,
     XATTR_HEADER,
 )
-from hypercontainer.images.tree import Node, Tree
+from hypercontainer.images.tree import MAX_LINKS, Node, Tree
 
 PREFIXES = {number: prefix for prefix, number in erofs.XATTR_PREFIXES.items()}
 SPECIAL = (stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO)
+END = 1 << 62  # of content, for who reads none
 
 
 class Base(NamedTuple):
@@ -36,11 +39,25 @@ def read(fd: int, tree: Tree) -> Base | None:
     """Fill `tree`, which is empty, with what is in the EROFS file; None for one that was written before files told
     where their content ends. The file is ours: nobody else has written to it."""
     with mmap(fd, 0, access=ACCESS_READ) as data:
-        magic, *_, root, _, _, _, _, meta, _, _, volume, _ = SUPERBLOCK.unpack_from(data, SUPERBLOCK_AT)
+        root, meta, volume = _superblock(data)
         word, end = MARK.unpack(volume)
-        if magic != erofs.MAGIC:
-            raise HyperError("cannot go on with a root file system: it is damaged")
-        return _Reader(data, meta * BLOCK, end).read(tree, root) if word == WORD else None
+        return _Reader(data, meta, end).read(tree, root) if word == WORD else None
+
+
+def holds(fd: int, path: str) -> bool:
+    """Whether something is at `path` of the EROFS file, as guests find it: a link's absolute target begins at its root,
+    and ".." ends there. The file is ours."""
+    with mmap(fd, 0, access=ACCESS_READ) as data:
+        root, meta, _ = _superblock(data)
+        return _Reader(data, meta, END).leads(root, os.fsencode(path))
+
+
+def _superblock(data: mmap) -> tuple[int, int, bytes]:
+    """The number of the root's inode, where inodes begin, and the name of the volume."""
+    magic, *_, root, _, _, _, _, meta, _, _, volume, _ = SUPERBLOCK.unpack_from(data, SUPERBLOCK_AT)
+    if magic != erofs.MAGIC:
+        raise HyperError("cannot read a root file system: it is damaged")
+    return root, meta * BLOCK, volume
 
 
 class _Reader:
@@ -63,6 +80,37 @@ class _Reader:
                 else:
                     self._known[nid] = node
         return Base(list(self._known.values()), self._end)
+
+    def leads(self, root: int, path: bytes) -> bool:
+        way, todo, links = [self._node(root)], path.split(b"/")[::-1], 0
+        while todo:
+            part = todo.pop()
+            here, content = way[-1]
+            if here.children is None:
+                return False
+            if part in (b"", b"."):
+                continue
+            if part == b"..":
+                way = way[:-1] or way
+                continue
+            nid = next((nid for name, nid in _names(content) if name == part), None)
+            if nid is None:
+                return False
+            found = self._node(nid)
+            if not found[0].is_link:
+                way.append(found)
+                continue
+            links += 1
+            if links > MAX_LINKS:
+                return False
+            target = self._target(found[0])
+            todo += target.split(b"/")[::-1]
+            way = way[:1] if target.startswith(b"/") else way
+        return True
+
+    def _target(self, link: Node) -> bytes:
+        beside = link.block * BLOCK
+        return self._data[beside : beside + link.size] if link.inline is None else link.inline
 
     def _node(self, nid: int) -> tuple[Node, bytes]:
         """A node as it was before it had its place, and what is in it if it is a folder."""

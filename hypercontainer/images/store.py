@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from hypercontainer.errors import InvalidInput, NotFound
-from hypercontainer.images import index, inspect, manifest, platform, reference, removal, workspace
+from hypercontainer.images import base, index, inspect, manifest, platform, reference, removal, workspace
 from hypercontainer.images.index import Image, ImageRecord, Index
 from hypercontainer.images.manifest import Config, Platform
 from hypercontainer.images.reference import Reference
@@ -64,6 +64,11 @@ class ImageStore:
         if not path.exists():
             raise NotFound("root file system of image", image.id, "pull or load the image again")
         return path
+
+    def holds(self, image: Image, path: str) -> bool:
+        """Whether something is at `path` of its root file system, links followed as a guest follows them."""
+        with open(self.rootfs(image), "rb") as f:
+            return base.holds(f.fileno(), path)
 
     def rootfs_of(self, chain: str) -> Path:
         return self._rootfs / f"{chain}.erofs"

@@ -99,7 +99,8 @@ class KubeMount(Value, frozen=True, kw_only=True):
 
     target: str
     source: str
-    image: str = ""
+    image: str = ""  # as it was named
+    image_id: str = ""
     subpath: str = ""  # of that
     read_only: bool = False
 

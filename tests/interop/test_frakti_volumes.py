@@ -192,6 +192,6 @@ def test_an_image_volume(kubelet: Kubelet) -> None:  # noqa: F811
     kubelet.ok("rm", one)
     two = waiting(kubelet, pod, "two", mounts=[whole])
     assert said(kubelet, two, "ls /whole/bin | grep -x busybox") == "busybox"
-    missing = kubelet.made(pod, "three", *WAITS, mounts=[{**part, "image_sub_path": "no/such"}])
-    assert "No such file" in kubelet("start", missing).err
+    refused(kubelet, pod, "no such path", mounts=[{**part, "image_sub_path": "bin/no/such"}])
+    refused(kubelet, pod, "with readonly", mounts=[{**part, "readonly": False}])
     refused(kubelet, pod, "missing", mounts=[{**whole, "image": {"image": "missing"}}])

@@ -14,9 +14,14 @@ def wanted(mounts: Iterable[pb.Mount]) -> list[Mount]:
 
 
 def images(mounts: Iterable[pb.Mount]) -> list[KubeImage]:
-    """Whatever is said of them, they are read-only. InvalidInput."""
+    """InvalidInput, also for one that is not said to be read-only: nobody can write to an image."""
     found = [mount for mount in mounts if mount.image.image]
     for mount in found:
+        if not mount.readonly:
+            words = "it can only be read: mount it with readonly"
+            raise InvalidInput(
+                f"cannot mount image {mount.image.image[:200]!r} at {mount.container_path[:200]}: {words}"
+            )
         if mount.host_path or mount.propagation != pb.PROPAGATION_PRIVATE:
             words = "it has no path of this host, and no propagation"
             raise InvalidInput(f"cannot mount image {mount.image.image[:200]!r}: {words}")
@@ -57,7 +62,7 @@ def told(mounts: Iterable[KubeMount]) -> list[pb.Mount]:
             container_path=mount.target,
             host_path=mount.source,
             readonly=mount.read_only,
-            image=pb.ImageSpec(image=mount.image) if mount.image else None,
+            image=pb.ImageSpec(image=mount.image, image_ref=mount.image_id) if mount.image else None,
             image_sub_path=mount.subpath,
         )
         for mount in mounts

@@ -133,6 +133,7 @@ async def test_an_image_is_a_volume(engine: LocalEngine) -> None:
     for wrong, error in (
         ([replace(volume, image="missing")], NotFound),
         ([replace(volume, subpath="../x")], InvalidInput),
+        ([replace(volume, subpath="bin/no/such")], InvalidInput),
         ([volume, volume], InvalidInput),
     ):
         with pytest.raises(error):
@@ -141,6 +142,7 @@ async def test_an_image_is_a_volume(engine: LocalEngine) -> None:
     [told] = (await engine.kube.container(id)).mounts
     assert (told.target, told.image, told.subpath, told.read_only) == ("/m", "busybox", "bin", True)
     record = engine.kube._find(id)[1].record
+    assert told.image_id == record.image_id
     disk = rootfs.disks([record])[-1]
     asked = (agent_requests.container_create(record).all_mounts or [])[-1]
     assert (asked.type, asked.target, asked.source) == ("disk", "/m", f"{disk.target}/bin") and disk.read_only

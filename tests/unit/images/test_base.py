@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hypercontainer.images import base as written
 from hypercontainer.images import erofs, unpack
 from hypercontainer.images.unpack import BadLayer, Budget, Layer
 from hypercontainer.testing import layers as made
@@ -132,3 +133,33 @@ def test_what_is_below_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, b
     with pytest.raises(BadLayer, match=r"too many entries|too large"):
         chain.on(base, 1, "on")
     assert os.path.exists(base)
+
+
+@pytest.mark.parametrize(
+    ("path", "there"),
+    [
+        ("usr/lib/f", True),
+        ("lib", True),
+        ("lib/f", True),  # by an absolute link
+        ("usr/up/usr/lib/f", True),  # by one that climbs above the root
+        ("far/f", True),  # by one whose target has a block of its own
+        ("no", False),
+        ("usr/lib/no", False),
+        ("usr/lib/f/below", False),
+        ("usr/lib/f/..", False),
+        ("dangles", False),
+        ("round", False),
+        ("many/499", True),  # in a folder of several blocks
+        ("many/500", False),
+    ],
+)
+def test_what_is_in_it(tmp_path: Path, path: str, there: bool) -> None:
+    long = "/" * 2000 + "usr/lib"
+    links = {"lib": "/usr/lib", "usr/up": "../../..", "far": long, "dangles": "usr/no", "round": "round"}
+    names = [*(made.symlink(name, target) for name, target in links.items()), made.member("usr/lib/f", b"1" * 70_000)]
+    chain = Chain(tmp_path)
+    chain.add(made.layer([*names, *(made.member(f"many/{n}", b"") for n in range(500))]))
+    image = chain.whole("image")
+    assert image
+    with open(image, "rb") as f:
+        assert written.holds(f.fileno(), path) is there

@@ -209,11 +209,15 @@ def test_images_are_mounted() -> None:
     said = {"container_path": "/m", "image": {"image": "x"}, "image_sub_path": "usr", "readonly": True}
     asked = ParseDict({"mounts": [said]}, pb.ContainerConfig()).mounts
     assert mounts.wanted(asked) == [] and mounts.images(asked) == [KubeImage(image="x", target="/m", subpath="usr")]
-    told = mounts.told([KubeMount(target="/m", source="", read_only=True, image="x", subpath="usr")])
-    assert told == list(asked)
-    wrong = ParseDict({"mounts": [{**said, "host_path": "/h"}]}, pb.ContainerConfig()).mounts
-    with pytest.raises(InvalidInput, match="mount image 'x'"):
-        mounts.images(wrong)
+    found = KubeMount(target="/m", source="", read_only=True, image="x", image_id="sha256:1", subpath="usr")
+    [told] = mounts.told([found])
+    assert told.image.image_ref == "sha256:1"
+    told.image.ClearField("image_ref")
+    assert told == asked[0]
+    for more, words in (({"host_path": "/h"}, "mount image 'x'"), ({"readonly": False}, "can only be read")):
+        wrong = ParseDict({"mounts": [{**said, **more}]}, pb.ContainerConfig()).mounts
+        with pytest.raises(InvalidInput, match=words):
+            mounts.images(wrong)
 
 
 def test_what_is_read_only_is_so_with_all_below() -> None:
