@@ -21,6 +21,7 @@ from hypercontainer.model.bundle import BundleUsage
 from hypercontainer.model.container import ContainerConfig, Mount, Resources
 from hypercontainer.model.kube import (
     USUAL,
+    ContainerState,
     KubeContainer,
     KubeContainerState,
     KubeEvent,
@@ -211,6 +212,9 @@ class Kube:
     async def list(self) -> Sequence[KubePodState]:
         return [_pod_state(pod) for pod in self._pods() if not pod.record.provisional]
 
+    def readiness(self) -> Sequence[tuple[str, bool]]:
+        return [(pod.record.id, kube_states.ready(pod)) for pod in self._pods() if not pod.record.provisional]
+
     async def state(self, pod: str) -> KubePodState:
         return _pod_state(self._pod(pod))
 
@@ -328,6 +332,9 @@ class Kube:
             for pod in self._pods()
             for each in pod.containers.values()
         ]
+
+    def states(self) -> Sequence[tuple[str, ContainerState]]:
+        return [(id, kube_states.state(each.record)) for pod in self._pods() for id, each in pod.containers.items()]
 
     async def container(self, container: str) -> KubeContainerState:
         pod, found = self._find(container)

@@ -1,15 +1,17 @@
 """What a pod of a kubelet, and a container of one, is just now: the record as a kubelet may know it. Pure."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import ip_address
 
 import msgspec
 
-from hypercontainer.model.kube import KubeContainerState, KubeIdentity, KubeMount, KubePodState
+from hypercontainer.model.kube import ContainerState, KubeContainerState, KubeIdentity, KubeMount, KubePodState
 from hypercontainer.model.record import ContainerRecord, PodRecord
 from hypercontainer.sandbox.pod import Pod
 
 POD_INTERFACE = "eth0"  # that a kubelet knows a pod by
+STATES: Mapping[str, ContainerState] = {"created": "created", "running": "running", "paused": "running"}
 
 
 def ready(pod: Pod) -> bool:
@@ -35,20 +37,24 @@ def _is_link_local(address: str) -> bool:
     return ip_address(address).is_link_local
 
 
+def state(record: ContainerRecord) -> ContainerState:
+    return STATES.get(record.state, "exited")
+
+
 def of_container(pod: PodRecord, record: ContainerRecord) -> KubeContainerState:
     assert record.kube  # noqa: S101  of this owner
-    ended = record.state not in ("created", "running", "paused")
+    now = state(record)
     return KubeContainerState(
         id=record.id,
         pod=pod.id,
         container=record.kube,
         image_id=record.image_id,
-        state="exited" if ended else "created" if record.state == "created" else "running",
+        state=now,
         created_ns=record.created_ns,
         started_ns=record.started_ns,
         finished_ns=record.finished_ns,
         exit_code=record.exit_code,
-        reason=_reason(record) if ended else "",
+        reason=_reason(record) if now == "exited" else "",
         message=record.error,
         mounts=[
             KubeMount(target=mount.target, source=mount.source, read_only=mount.read_only)

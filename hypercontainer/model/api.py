@@ -31,6 +31,7 @@ from hypercontainer.model.container import Resources
 from hypercontainer.model.figures import Family
 from hypercontainer.model.kube import (
     USUAL,
+    ContainerState,
     DiskUsage,
     KubeContainer,
     KubeContainerState,
@@ -476,6 +477,10 @@ class Kube(Protocol):
 
     async def list(self) -> Sequence[KubePodState]: ...
 
+    def readiness(self) -> Sequence[tuple[str, bool]]:
+        """Of each pod that `list` has, its id, and whether its machine runs: nothing else of it changes, but for its
+        addresses."""
+
     async def state(self, pod: str) -> KubePodState: ...
 
     async def enlarge(self, pod: str, vcpus: int, memory_mib: int) -> None:
@@ -507,6 +512,9 @@ class Kube(Protocol):
         """One that runs is killed first."""
 
     async def containers(self) -> Sequence[KubeContainerState]: ...
+
+    def states(self) -> Sequence[tuple[str, ContainerState]]:
+        """Of each that `containers` has, its id and its state: how it was made never changes."""
 
     async def container(self, container: str) -> KubeContainerState: ...
 

@@ -28,7 +28,8 @@ STATE: Mapping[ContainerState, pb.ContainerState] = {
 class Containers:
     def __init__(self, engine: Engine) -> None:
         self._kube, self._images = engine.kube, engine.images
-        self._told = Told(entry, lambda found: (found.id, found.state))
+        kube = engine.kube
+        self._told = Told(kube.states, kube.containers, lambda found: (found.id, found.state), _listed)
 
     def calls(self) -> Mapping[str, Call]:
         return {
@@ -86,12 +87,11 @@ class Containers:
         of_name = [each for each in digests if found.container.image.startswith(each.partition("@")[0])]
         return next(iter([*of_name, *digests]), found.image_id)
 
-    async def list(self, request: pb.ListContainersRequest) -> pb.ListContainersResponse:
-        found = await self._kube.containers()
-        told = self._told.of(found)
-        if request.HasField("filter"):
-            told = [each for container, each in zip(found, told, strict=True) if matches(container, request.filter)]
-        return pb.ListContainersResponse(containers=told)
+    async def list(self, request: pb.ListContainersRequest) -> bytes:
+        """A ListContainersResponse."""
+        if request.filter.ByteSize():
+            return await self._told.matching(lambda found: matches(found, request.filter))
+        return await self._told.all()
 
     async def update(self, request: pb.UpdateContainerResourcesRequest) -> pb.UpdateContainerResourcesResponse:
         there = await self._kube.container(request.container_id)
@@ -194,6 +194,10 @@ def entry(found: KubeContainerState) -> pb.Container:
         labels=found.container.labels,
         annotations=found.container.annotations,
     )
+
+
+def _listed(found: KubeContainerState) -> pb.ListContainersResponse:
+    return pb.ListContainersResponse(containers=[entry(found)])
 
 
 def _user(found: KubeIdentity | None) -> pb.ContainerUser | None:

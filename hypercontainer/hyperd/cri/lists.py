@@ -29,10 +29,13 @@ def streamed(service: ServiceDescriptor, calls: Mapping[str, Call]) -> dict[str,
 def _stream(service: ServiceDescriptor, name: str, call: Call) -> Call:
     reply = message_factory.GetMessageClass(service.methods_by_name[name].output_type)
     listed = service.methods_by_name[STREAMS[name]].output_type
+    whole = message_factory.GetMessageClass(listed)
     [field], [of_list] = ([each.name for each in message.fields] for message in (reply.DESCRIPTOR, listed))
 
     async def stream(request: Message) -> AsyncGenerator[Message, None]:
-        answer = await cast(Awaitable[Message], call(request))
+        answer = await cast(Awaitable[Message | bytes], call(request))
+        if isinstance(answer, bytes):
+            answer = whole.FromString(answer)
         for part in _parts(getattr(answer, of_list)):
             yield reply(**{field: part})
 

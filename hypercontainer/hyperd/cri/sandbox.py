@@ -23,7 +23,8 @@ OF_NODE = {"network": "hostNetwork", "pid": "hostPID", "ipc": "hostIPC"}
 class Sandboxes:
     def __init__(self, engine: Engine) -> None:
         self._kube = engine.kube
-        self._told = Told(entry, lambda pod: (pod.id, pod.ready))
+        kube = engine.kube
+        self._told = Told(kube.readiness, kube.list, lambda pod: (pod.id, pod.ready), _listed)
 
     def calls(self) -> Mapping[str, Call]:
         return {
@@ -56,12 +57,11 @@ class Sandboxes:
         found = await self._kube.state(request.pod_sandbox_id)
         return pb.PodSandboxStatusResponse(status=status(found), timestamp=clock.now_ns())
 
-    async def list(self, request: pb.ListPodSandboxRequest) -> pb.ListPodSandboxResponse:
-        found = await self._kube.list()
-        told = self._told.of(found)
-        if request.HasField("filter"):
-            told = [each for pod, each in zip(found, told, strict=True) if matches(pod, request.filter)]
-        return pb.ListPodSandboxResponse(items=told)
+    async def list(self, request: pb.ListPodSandboxRequest) -> bytes:
+        """A ListPodSandboxResponse."""
+        if request.filter.ByteSize():
+            return await self._told.matching(lambda pod: matches(pod, request.filter))
+        return await self._told.all()
 
     async def update(self, request: pb.UpdatePodSandboxResourcesRequest) -> pb.UpdatePodSandboxResourcesResponse:
         """The overhead is what the machine costs this host beside: no size of it follows from that."""
@@ -163,6 +163,10 @@ def entry(found: KubePodState) -> pb.PodSandbox:
         annotations=found.pod.annotations,
         runtime_handler=found.pod.handler,
     )
+
+
+def _listed(found: KubePodState) -> pb.ListPodSandboxResponse:
+    return pb.ListPodSandboxResponse(items=[entry(found)])
 
 
 def status(found: KubePodState) -> pb.PodSandboxStatus:

@@ -12,18 +12,20 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from grpclib.const import Cardinality, Handler, Status
+from grpclib.encoding.proto import ProtoCodec
 from grpclib.exceptions import GRPCError
 from grpclib.protocol import H2Protocol
 from grpclib.server import Server, Stream
 
 from hypercontainer.errors import HyperError, Kind
 from hypercontainer.hyperd.cri import cri_pb2 as pb
+from hypercontainer.hyperd.cri.answered import answered
 from hypercontainer.hyperd.cri.gathered import GatheringProtocol
 
 log = logging.getLogger("hyperd")
 
-# A request -> its answer; of a method that answers with a stream, the answers.
-Call = Callable[[Any], Awaitable[Message] | AsyncGenerator[Message, None]]
+# A request -> its answer, or that in bytes; of a method that answers with a stream, the answers.
+Call = Callable[[Any], Awaitable[Message] | Awaitable[bytes] | AsyncGenerator[Message, None]]
 
 RUNTIME, IMAGES = (pb.DESCRIPTOR.services_by_name[name] for name in ("RuntimeService", "ImageService"))
 STATUS: Mapping[Kind, Status] = {
@@ -68,7 +70,8 @@ class Service:
                         async for each in answer:
                             await stream.send_message(each)
                 else:
-                    await stream.send_message(await answer)
+                    found = await answer
+                    await answered(stream, found if isinstance(found, bytes) else found.SerializeToString())
             except HyperError as e:
                 raise GRPCError(STATUS[e.kind], str(e)) from e
             except GRPCError:
@@ -95,11 +98,18 @@ async def _unknown(stream: Stream[Any, Any]) -> None:
     raise GRPCError(Status.UNIMPLEMENTED, "there is no such method")
 
 
+class _Codec(ProtoCodec):
+    """Messages, and those that are bytes already."""
+
+    def encode(self, message: Any, message_type: type[Any]) -> bytes:
+        return message if isinstance(message, bytes) else super().encode(message, message_type)
+
+
 class Calls(Server):
     """What answers these calls, once it is started; grpclib's, which leaves connections open when it closes."""
 
     def __init__(self, runtime: Mapping[str, Call], images: Mapping[str, Call]) -> None:
-        super().__init__([Service(RUNTIME, runtime), Service(IMAGES, images)])
+        super().__init__([Service(RUNTIME, runtime), Service(IMAGES, images)], codec=_Codec())
         self._mapping = _Methods(self._mapping)
         self._connections: WeakSet[H2Protocol] = WeakSet()
 

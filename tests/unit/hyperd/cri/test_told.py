@@ -2,23 +2,51 @@
 
 import asyncio
 
+from hypercontainer.hyperd.cri import cri_pb2 as pb
 from hypercontainer.hyperd.cri.gathered import Gathered
 from hypercontainer.hyperd.cri.told import SPARE, Told
 
 
-def test_what_has_not_changed_is_not_made_again() -> None:
-    made: list[str] = []
+class Things:
+    """Names, each a pod's id."""
 
-    def make(thing: str) -> list[str]:
-        made.append(thing)
-        return [thing]
+    def __init__(self) -> None:
+        self.there: list[str] = []
+        self.made: list[str] = []
+        self.told = Told(lambda: self.there, self.found, lambda thing: thing, self.make)
 
-    told = Told(make, lambda thing: thing)
-    assert told.of(["b", "a"]) == [["b"], ["a"]] and sorted(made) == ["a", "b"]
-    assert told.of(["a", "c"]) == [["a"], ["c"]] and len(made) == 3
+    async def found(self) -> list[str]:
+        return self.there
+
+    def make(self, thing: str) -> pb.ListPodSandboxResponse:
+        self.made.append(thing)
+        return pb.ListPodSandboxResponse(items=[pb.PodSandbox(id=thing)])
+
+    async def all(self, *there: str) -> list[str]:
+        self.there = list(there)
+        return ids(await self.told.all())
+
+
+def ids(answer: bytes) -> list[str]:
+    return [each.id for each in pb.ListPodSandboxResponse.FromString(answer).items]
+
+
+async def test_what_has_not_changed_is_not_made_again() -> None:
+    things = Things()
+    assert await things.all() == []
+    assert await things.all("b", "a") == ["b", "a"] and sorted(things.made) == ["a", "b"]
+    assert await things.all("a", "c") == ["a", "c"] and len(things.made) == 3
+    assert ids(await things.told.matching(lambda thing: thing > "b")) == ["c"] and len(things.made) == 3
     for n in range(2 * SPARE):
-        told.of([str(n)])
-    assert told.of(["a"]) == [["a"]] and made[-1] == "a"  # it had been forgotten
+        await things.all(str(n))
+    assert await things.all("a") == ["a"] and things.made[-1] == "a"  # it had been forgotten
+
+
+async def test_what_changes_while_it_is_looked_at_is_told_as_it_is_then() -> None:
+    things = Things()
+    things.there = ["a"]
+    things.told = Told(lambda: ["gone", "a"], things.found, lambda thing: thing, things.make)
+    assert ids(await things.told.all()) == ids(await things.told.matching(bool)) == ["a"]
 
 
 class Pieces(asyncio.Transport):
