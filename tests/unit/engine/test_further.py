@@ -1,6 +1,7 @@
 """Execs of other engines, with the real stand-ins: hyperd dies at any step, and the next one takes them up."""
 
 import asyncio
+import io
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -99,9 +100,10 @@ async def engines(world: World, engine: LocalEngine, create: Run, tmp_path: Path
 
 
 @contextmanager
-def standing(door: Path) -> Iterator[tuple[stand_in.StandIn, int, int]]:
-    """A stand-in with the other ends of its stdin and stdout."""
-    given, stdin = os.pipe()
+def standing(door: Path) -> Iterator[tuple[stand_in.StandIn, io.FileIO, int]]:
+    """A stand-in with the other ends of its stdin, which may be closed before, and of its stdout."""
+    given, written = os.pipe()
+    stdin = io.FileIO(written, "w")
     stdout, taken = os.pipe()
     made = stand_in.start(str(door), (given, taken, taken))
     os.close(given)
@@ -114,8 +116,7 @@ def standing(door: Path) -> Iterator[tuple[stand_in.StandIn, int, int]]:
             os.waitpid(made.pid, 0)
         made.ours.close()
         os.close(stdout)
-        with suppress(OSError):
-            os.close(stdin)
+        stdin.close()
 
 
 async def until(true: Callable[[], object]) -> None:
@@ -137,12 +138,12 @@ async def test_its_bytes_are_there_once_over_the_death_of_hyperd(engines: Engine
         await engines.exec(made, "cat")
         reading = asyncio.create_task(asyncio.to_thread(everything, stdout))
         for part in range(4):
-            writing = asyncio.create_task(asyncio.to_thread(os.write, stdin, BIG[part * 65536 : (part + 1) * 65536]))
+            writing = asyncio.create_task(asyncio.to_thread(stdin.write, BIG[part * 65536 : (part + 1) * 65536]))
             if part % 2:
                 await engines.die()
                 await engines.come_back()
             assert await writing == 65536
-        os.close(stdin)
+        stdin.close()
         assert await status(made.pid) == 0
         assert await reading == BIG[: 4 * 65536]
     await until(lambda: not engines.records)

@@ -135,10 +135,10 @@ def test_connections_that_break_at_any_moment_lose_nothing(running: Guest, seed:
     data = rng.randbytes(1 << 20)
     streams = running.start("p", "cat", stdin=True)
     output, stream = running.host.outputs[streams["stdout"]], running.host.inputs[streams["stdin"]]
-    running.host.write(streams["stdin"], data, end=True)
+    running.host.write(streams["stdin"], data)  # on a busy machine all of it may be back before the first cut
     cuts = 0
     while not output.ended:
-        if cuts < 25 and rng.random() < 0.3:
+        if cuts < 25 and (not cuts or rng.random() < 0.3):
             half = frame(DATA, streams["stdin"], stream.sent, data[stream.sent : stream.sent + 9000])
             if stream.sent < len(data) and rng.random() < 0.7:
                 running.host.socket.setblocking(False)
@@ -148,8 +148,8 @@ def test_connections_that_break_at_any_moment_lose_nothing(running: Guest, seed:
                     pass
             cuts += 1
             running.host.reconnect()
+            running.host.write(streams["stdin"], b"", end=True)
         running.host.pump()
-    assert cuts
     assert bytes(output.data) == data
 
 
