@@ -1,6 +1,7 @@
 """The one door to commands, and to telling processes apart."""
 
 import asyncio
+import errno
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,8 @@ from hypercontainer.lib.tasks import all_of
 Argv = Sequence[str | os.PathLike[str]]
 TAIL = 2000  # characters of stderr that an error carries
 PIECE = 1 << 16
+# What pidfd_open says of one that is gone: also where it goes at this very moment, and where its number is a thread's.
+NO_PROCESS = (errno.ESRCH, errno.ENOENT, errno.EINVAL)
 
 
 class CommandFailed(HyperError):
@@ -138,8 +141,10 @@ def pidfd(pid: int, started: int) -> int | None:
     """A pidfd for the process that had `pid` at start time `started`; None if that one is gone. Close it."""
     try:
         fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return None
+    except OSError as e:
+        if e.errno in NO_PROCESS:
+            return None
+        raise
     if start_time(pid) == started:
         return fd
     os.close(fd)

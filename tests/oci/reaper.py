@@ -67,7 +67,7 @@ def ended(pid: int, limit_s: float = LIMIT_S) -> bool:
     """Whether a process ends in time, as a zombie at least."""
     try:
         fd = os.pidfd_open(pid)
-    except ProcessLookupError:
+    except (ProcessLookupError, FileNotFoundError):  # the second where it goes at this very moment
         return True
     try:
         return ready(fd, limit_s)

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -37,3 +39,20 @@ async def test_output_is_bounded_where_that_is_asked_for() -> None:
         await proc.run(["sh", "-c", "yes"], timeout_s=60, most=1000)
     said = await proc.run(["sh", "-c", "yes | head -c 1000000 >&2"], stdin=b"y" * 1_000_000, timeout_s=60, most=1)
     assert (said.stdout, len(said.stderr)) == (b"", proc.TAIL)  # and nobody has read what it was told
+
+
+async def test_a_thread_is_no_process() -> None:
+    """Its number is one that a process may have had; a kernel answers the same of a process that goes meanwhile."""
+    end = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        thread = pool.submit(threading.get_native_id).result()
+        started = proc.start_time(thread)
+        waiting = pool.submit(end.wait)
+        try:
+            assert started is not None
+            assert proc.pidfd(thread, started) is None
+            assert not proc.kill(thread, started)
+            await proc.gone(thread, started)
+        finally:
+            end.set()
+            waiting.result()
