@@ -4,6 +4,7 @@
 #include "loop.h"
 #include "mount.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -400,23 +401,30 @@ void cgroup_remove(unsigned number)
 		debug("remove cgroup %s: %s", path, strerror(errno));
 }
 
-uint64_t cgroup_number(int group, const char *file, const char *key)
+int64_t cgroup_find(int group, const char *file, const char *key)
 {
 	char text[8192];
 	const char *at = text;
 	size_t length = key ? strlen(key) : 0;
 
 	if (read_file_at(group, file, text, sizeof(text)) <= 0)
-		return 0;
+		return -1;
 	if (!key)
-		return strtoull(text, NULL, 10);	/* "max" is 0: no limit */
+		return strtoll(text, NULL, 10);		/* "max" is 0: no limit */
 	while (at && *at) {
 		if (!strncmp(at, key, length) && at[length] == ' ')
-			return strtoull(at + length + 1, NULL, 10);
+			return strtoll(at + length + 1, NULL, 10);
 		at = strchr(at, '\n');
 		at = at ? at + 1 : NULL;
 	}
-	return 0;
+	return -1;
+}
+
+uint64_t cgroup_number(int group, const char *file, const char *key)
+{
+	int64_t found = cgroup_find(group, file, key);
+
+	return found < 0 ? 0 : (uint64_t)found;
 }
 
 uint64_t cgroup_oom_kills(int group)
@@ -439,4 +447,33 @@ int cgroup_each(int group, void (*visit)(int pid, void *data), void *data, struc
 			visit(pid, data);
 	fclose(file);
 	return count;
+}
+
+static int each_below(int group, void (*visit)(int pid, void *data), void *data, int depth, struct error *err)
+{
+	int copy = openat(group, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), count = cgroup_each(group, visit, data, err);
+	DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+	const struct dirent *entry;
+
+	if (!dir)
+		close_fd(&copy);
+	while (dir && depth < 32 && (entry = readdir(dir))) {
+		autoclose int below = -1;
+		struct error ignored;
+		int more;
+
+		if (entry->d_type != DT_DIR || entry->d_name[0] == '.')
+			continue;
+		below = openat(group, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		more = below < 0 ? 0 : each_below(below, visit, data, depth + 1, &ignored);
+		count += count < 0 || more < 0 ? 0 : more;	/* or it was removed just now */
+	}
+	if (dir)
+		closedir(dir);
+	return count;
+}
+
+int cgroup_each_below(int group, void (*visit)(int pid, void *data), void *data, struct error *err)
+{
+	return each_below(group, visit, data, 0, err);
 }

@@ -28,8 +28,11 @@ void cgroup_remove(unsigned number);		/* kill what is in it, wait for that, remo
 int cgroup_kill(int group, struct error *err);	/* everything in it, which may be used again */
 int cgroup_freeze(int group, bool frozen, struct error *err);
 uint64_t cgroup_number(int group, const char *file, const char *key);	/* key NULL: the file is the number */
+int64_t cgroup_find(int group, const char *file, const char *key);	/* the same; -1: there is none */
 uint64_t cgroup_oom_kills(int group);
 /* Call visit for each process in it; their number. */
 int cgroup_each(int group, void (*visit)(int pid, void *data), void *data, struct error *err);
+/* With those of groups that were made in it. */
+int cgroup_each_below(int group, void (*visit)(int pid, void *data), void *data, struct error *err);
 
 #endif

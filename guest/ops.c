@@ -98,6 +98,7 @@ static const struct op {
 	{ "container.update", op_container_update, false },
 	{ "container.stats", op_container_stats, false },
 	{ "container.processes", op_container_processes, false },
+	{ "container.files", op_container_files, false },
 	{ "stage", op_stage, false },
 	{ "process.start", op_process_start, true },
 	{ "process.archive", op_process_archive, true },

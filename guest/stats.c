@@ -5,15 +5,15 @@
 #include "mount.h"
 #include "net.h"
 #include "process.h"
-#include "spawn.h"
+#include "query.h"
 #include "user.h"
 
+#include <dirent.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
+#include <sys/statvfs.h>
+#include <sys/sysinfo.h>
 #include <time.h>
 
 enum { LISTING_MAX = (1 << 20) - 16384 };	/* of an answer's megabyte; one more line fits in behind it */
@@ -40,6 +40,41 @@ static uint64_t sum_io(const char *text, const char *key)
 	return sum;
 }
 
+/* Some kernels count less: what is not there is not said. */
+static void add_if_there(struct buffer *result, const char *name, int group, const char *file, const char *key)
+{
+	int64_t number = cgroup_find(group, file, key);
+
+	if (number >= 0)
+		buffer_format(result, "\"%s\":%lld,", name, (long long)number);
+}
+
+/* Swap of the guest's, of which its cgroup may leave it less. Without any, kernels need not count it. */
+static void add_swap(struct buffer *result, int group)
+{
+	struct sysinfo now = { .mem_unit = 1 };
+	uint64_t all = sysinfo(&now) == 0 ? (uint64_t)now.totalswap * now.mem_unit : 0, most = all;
+	char text[32];
+
+	if (read_file_at(group, "memory.swap.max", text, sizeof(text)) > 0 && strncmp(text, "max", 3)) {
+		most = strtoull(text, NULL, 10);
+		most = most < all ? most : all;
+	}
+	buffer_format(result, "\"swap_max_bytes\":%llu,", (unsigned long long)most);
+	if (all)
+		add_if_there(result, "memory_swap_bytes", group, "memory.swap.current", NULL);
+	else
+		buffer_format(result, "\"memory_swap_bytes\":0,");
+}
+
+/* Its own limit, or that of all containers together, whichever is less; 0: none. */
+static uint64_t pids_max(int group)
+{
+	uint64_t own = cgroup_number(group, "pids.max", NULL), of_all = cgroup_number(group, "../pids.max", NULL);
+
+	return !own || (of_all && of_all < own) ? of_all : own;
+}
+
 int op_container_stats(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
 {
 	static const struct { const char *name, *file, *key; } numbers[] = {
@@ -62,6 +97,11 @@ int op_container_stats(const struct call *call, const struct json *args, struct 
 	for (size_t i = 0; i < COUNT(numbers); i++)
 		buffer_format(result, "\"%s\":%llu,", numbers[i].name,
 			      (unsigned long long)cgroup_number(c->cgroup, numbers[i].file, numbers[i].key));
+	add_if_there(result, "memory_peak_bytes", c->cgroup, "memory.peak", NULL);
+	add_if_there(result, "memory_kernel_bytes", c->cgroup, "memory.stat", "kernel");
+	add_if_there(result, "memory_max_hits", c->cgroup, "memory.events", "max");
+	add_swap(result, c->cgroup);
+	buffer_format(result, "\"pids_max\":%llu,", (unsigned long long)pids_max(c->cgroup));
 	read_file_at(c->cgroup, "io.stat", io, sizeof(io));
 	buffer_format(result, "\"io_read_bytes\":%llu,\"io_write_bytes\":%llu,\"io_reads\":%llu,\"io_writes\":%llu,\"net\":[",
 		      (unsigned long long)sum_io(io, "rbytes="), (unsigned long long)sum_io(io, "wbytes="),
@@ -195,147 +235,83 @@ static void see_process(int pid, void *data)
 		write_process(l, &line);
 }
 
-/* A process that forks holds what guards its arguments, and in a crowd it does not come to let go of it: a helper reads
-   them, and when it does not come to an end another one reads the names alone. */
-enum { QUERY_MS = 3000, NAMES_MS = 6500, QUERIES_MAX = 8 };	/* the host waits 10 s */
-enum { OUT_FD = 1, GROUP_FD = 3, ROOT_FD = 4 };		/* of the helper, as spawn_arrange has them */
-
-struct query {
-	struct source answer;
-	struct timer timer;
-	struct call call;
-	char id[ID_BYTES];	/* of the container */
-	struct buffer text;
-	int pidfd;
-	bool names_only;
-};
-
-struct helper {
-	int group, root, out;
-	bool names_only;
-};
-
-static unsigned query_count;
-
-static int list_main(const void *data)
+/* A process that forks holds what guards its arguments, and in a crowd it does not come to let go of it: in a hurry the
+   names alone are read. */
+static int list_processes(int group, int root, bool hurry, struct buffer *result)
 {
-	const struct helper *helper = data;
-	const int stdio[3] = { -1, helper->out, -1 };
-	struct buffer result = { 0 };
-	struct listing l = { .result = &result, .root = ROOT_FD, .names_only = helper->names_only };
+	struct listing l = { .result = result, .root = root, .names_only = hurry };
 	struct timespec now, up;
 	struct error err;
 
-	setpriority(PRIO_PROCESS, 0, -20);	/* as we who wait for it */
-	if (spawn_arrange(stdio, helper->group, helper->root, &err) < 0)
-		return 1;
 	clock_gettime(CLOCK_REALTIME, &now);
 	clock_gettime(CLOCK_BOOTTIME, &up);
 	l.boot_s = now.tv_sec - up.tv_sec;
-	buffer_add(&result, "{\"processes\":[", 14);
-	if (cgroup_each(GROUP_FD, see_process, &l, &err) < 0)
-		return 1;
-	buffer_add(&result, "]}", 3);	/* its zero too: a whole answer ends so */
-	return result.failed || write_all(OUT_FD, result.data, result.length, &err) < 0;
-}
-
-static int ask(struct query *q, struct error *err)
-{
-	struct container *c = container_find(q->id, err);
-	struct helper helper;
-	int ends[2], pid;
-
-	if (!c)
+	buffer_add(result, "{\"processes\":[", 14);
+	if (cgroup_each_below(group, see_process, &l, &err) < 0)
 		return -1;
-	if (pipe2(ends, O_CLOEXEC) < 0)
-		return fail(err, errno, "make a pipe");
-	helper = (struct helper){ c->cgroup, c->root, ends[1], q->names_only };
-	pid = spawn_helper(list_main, &helper, &q->pidfd, err);
-	close(ends[1]);
-	if (pid < 0) {
-		close(ends[0]);
-		return -1;
-	}
-	fcntl(ends[0], F_SETFL, O_NONBLOCK);
-	q->answer.fd = ends[0];
-	loop_watch(&q->answer, EPOLLIN);
-	loop_after(&q->timer, q->names_only ? NAMES_MS : QUERY_MS);
+	buffer_add(result, "]}", 2);
 	return 0;
 }
 
-static void end_helper(struct query *q)
+struct open_files {
+	unsigned long long descriptors, sockets;
+};
+
+static void see_files(int pid, void *data)
 {
-	syscall(SYS_pidfd_send_signal, q->pidfd, SIGKILL, NULL, 0);
-	close_fd(&q->pidfd);
-	loop_close(&q->answer);
-	loop_cancel(&q->timer);
-	buffer_free(&q->text);
-	q->text = (struct buffer){ 0 };
+	struct open_files *seen = data;
+	char path[64], target[16];
+	const struct dirent *entry;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir))) {
+		if (entry->d_name[0] == '.')
+			continue;
+		seen->descriptors++;
+		if (readlinkat(dirfd(dir), entry->d_name, target, sizeof(target)) > 8 && !memcmp(target, "socket:[", 8))
+			seen->sockets++;
+	}
+	if (dir)
+		closedir(dir);
 }
 
-static void end_query(struct query *q)
+/* Its file system may be the host's, who answers or not, and descriptors may be as many as the container likes: in a
+   hurry they are not counted, for a part of them would be told as all. */
+static int count_files(int group, int root, bool hurry, struct buffer *result)
 {
-	end_helper(q);
-	query_count--;
-	free(q);
-}
-
-static void answer_ready(struct source *source, uint32_t events)
-{
-	struct query *q = (struct query *)((char *)source - offsetof(struct query, answer));
-	char part[16384];
+	struct open_files seen = { 0 };
+	struct statvfs of_root;
 	struct error err;
-	ssize_t n = read(source->fd, part, sizeof(part));
+	bool counted = !hurry && cgroup_each_below(group, see_files, &seen, &err) >= 0;
 
-	(void)events;
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n > 0) {
-		buffer_add(&q->text, part, (size_t)n);
-		return;
+	buffer_add(result, "{", 1);
+	if (fstatvfs(root, &of_root) == 0) {
+		buffer_format(result, "\"fs_bytes\":%llu", (unsigned long long)of_root.f_blocks * of_root.f_frsize);
+		if (of_root.f_files)
+			buffer_format(result, ",\"fs_inodes\":%llu,\"fs_inodes_free\":%llu",
+				      (unsigned long long)of_root.f_files, (unsigned long long)of_root.f_ffree);
 	}
-	if (!q->text.failed && q->text.length && !q->text.data[q->text.length - 1]) {
-		reply_result(&q->call, q->text.data);
-	} else {
-		fail(&err, EIO, "list the processes of container %s", q->id);
-		reply_error(&q->call, &err);
-	}
-	end_query(q);
-}
-
-static void query_late(struct timer *timer)
-{
-	struct query *q = (struct query *)((char *)timer - offsetof(struct query, timer));
-	struct error err;
-
-	end_helper(q);
-	if (q->names_only) {
-		fail(&err, ETIMEDOUT, "list the processes of container %s", q->id);
-	} else {
-		q->names_only = true;
-		if (ask(q, &err) == 0)
-			return;
-	}
-	reply_error(&q->call, &err);
-	end_query(q);
+	if (counted)
+		buffer_format(result, "%s\"descriptors\":%llu,\"sockets\":%llu", result->length > 1 ? "," : "",
+			      seen.descriptors, seen.sockets);
+	buffer_add(result, "}", 1);
+	return 0;
 }
 
 int op_container_processes(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
 {
 	struct container *c = named(args, err);
-	struct query *q;
 
 	(void)result;
-	if (!c)
-		return -1;
-	if (query_count == QUERIES_MAX || !(q = calloc(1, sizeof(*q))))
-		return fail(err, EAGAIN, "list the processes of container %s", c->id);
-	*q = (struct query){ .answer = { -1, 0, answer_ready }, .timer = { .expired = query_late }, .call = *call,
-			     .pidfd = -1 };
-	strcpy(q->id, c->id);
-	query_count++;
-	if (ask(q, err) == 0)
-		return LATER;
-	end_query(q);
-	return -1;
+	return c ? query_begin(call, c, list_processes, "list the processes", err) : -1;
+}
+
+int op_container_files(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
+{
+	struct container *c = named(args, err);
+
+	(void)result;
+	return c ? query_begin(call, c, count_files, "count the files", err) : -1;
 }

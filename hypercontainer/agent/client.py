@@ -353,6 +353,11 @@ class AgentClient:
     async def container_stats(self, container: str, *, timeout_s: float = 10.0) -> m.Stats:
         return await self._ask("container.stats", {"id": container}, m.Stats, timeout_s)
 
+    async def container_files(self, container: str, *, timeout_s: float = 10.0) -> m.FileCounts:
+        """GuestTooOld when the guest has not learnt to count them."""
+        self.require(m.FILES)
+        return await self._ask("container.files", {"id": container}, m.FileCounts, timeout_s)
+
     async def container_processes(self, container: str, *, timeout_s: float = 10.0) -> m.ProcessTable:
         return await self._ask("container.processes", {"id": container}, m.ProcessTable, timeout_s)
 

@@ -72,13 +72,14 @@ MEMBERSHIPS = Feature("memberships", "choose whether groups of the image's own f
 DISK_DEVICES = Feature("disk-devices", "give the container a block device of this host")
 DISK_MOUNTS = Feature("disk-mounts", "mount an image")
 POD_SHM = Feature("pod-shm", "share /dev/shm with all of a pod")
+FILES = Feature("files", "count the open files of a container")
 
 # Of the guests of this version.
 FEATURES = (
     ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES, LAYERS, ROOTFS, NAMESERVER,
     GROUP_NAMES, SOCKETS, ARCHIVE_USER, OVER, LOWERS, NAMESPACES, SCHEDULING, RESOLVER,
     TIME, START_HOOKS, DEVICE_RULES, PROPAGATION, USERS, HANG_UP, HOLD, CHECKPOINT, ROUTING, CONNECT,
-    MEMBERSHIPS, POD_SHM, DISK_DEVICES, DISK_MOUNTS,
+    MEMBERSHIPS, POD_SHM, DISK_DEVICES, DISK_MOUNTS, FILES,
 )  # fmt: skip
 
 
@@ -592,6 +593,12 @@ class Stats(Answer, frozen=True, kw_only=True):
     memory_anon_bytes: Count = 0
     memory_file_bytes: Count = 0
     memory_mapped_bytes: Count = 0  # of those of files
+    memory_peak_bytes: Count | None = None  # None: an older guest, or a kernel that does not count it
+    memory_kernel_bytes: Count | None = None
+    memory_max_hits: Count | None = None  # how often it would have had more than it may
+    memory_swap_bytes: Count | None = None
+    swap_max_bytes: Count | None = None
+    pids_max: Count | None = None  # 0: no limit
     page_faults: Count = 0
     major_page_faults: Count = 0
     pids: Count
@@ -601,6 +608,17 @@ class Stats(Answer, frozen=True, kw_only=True):
     io_reads: Count = 0
     io_writes: Count = 0
     net: Annotated[list[NetStats], Meta(max_length=64)]
+
+
+class FileCounts(Answer, frozen=True, kw_only=True):
+    """Of the file system that a container's root is on, and of what its processes have open. None: not to be had, as
+    descriptors are that were too many to be counted in time."""
+
+    fs_bytes: Count | None = None
+    fs_inodes: Count | None = None
+    fs_inodes_free: Count | None = None
+    descriptors: Count | None = None
+    sockets: Count | None = None
 
 
 class ProcessRow(Answer, frozen=True, kw_only=True):

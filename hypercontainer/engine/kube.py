@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
+from hypercontainer.agent.messages import FILES
 from hypercontainer.engine import create, devices, execs, kube_states, mounts, resolve, update
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import AlreadyExists, GuestError, HyperError, InvalidInput, NotFound, WrongState
@@ -25,6 +26,7 @@ from hypercontainer.model.kube import (
     KubeContainer,
     KubeContainerState,
     KubeEvent,
+    KubeFiles,
     KubeImage,
     KubePod,
     KubePodState,
@@ -369,6 +371,20 @@ class Kube:
             return used, os.stat(found.scratch).st_blocks * 512
         except FileNotFoundError as e:  # it goes just now
             raise NotFound("container", container) from e
+
+    async def files(self, container: str) -> KubeFiles:
+        pod, found = self._reached(container, "measure")
+        agent = pod.machine.running().agent
+        if not agent.has(FILES):
+            return KubeFiles()
+        counts = await agent.container_files(found.record.id)
+        return KubeFiles(
+            disk_bytes=counts.fs_bytes,
+            inodes=counts.fs_inodes,
+            inodes_free=counts.fs_inodes_free,
+            descriptors=counts.descriptors,
+            sockets=counts.sockets,
+        )
 
     async def connect(self, pod: str, port: int) -> socket.socket:
         found = self._pod(pod)

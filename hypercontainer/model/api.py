@@ -36,6 +36,7 @@ from hypercontainer.model.kube import (
     KubeContainer,
     KubeContainerState,
     KubeEvent,
+    KubeFiles,
     KubePod,
     KubePodState,
     KubeSecurity,
@@ -533,6 +534,10 @@ class Kube(Protocol):
 
     async def usage(self, container: str) -> tuple[BundleUsage, int]:
         """What it uses, and the bytes of disk that it has written. WrongState unless it runs."""
+
+    async def files(self, container: str) -> KubeFiles:
+        """What takes its guest longer to count. Nothing is told by guests that have not learnt it. WrongState unless it
+        runs."""
 
     async def connect(self, pod: str, port: int) -> socket:
         """A stream socket, which does not block, that leads to who listens at `port` of the loopback in its machine.

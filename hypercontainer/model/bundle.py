@@ -115,6 +115,12 @@ class BundleUsage(Value, frozen=True, kw_only=True):
     reads: int
     writes: int
     oom_kills: int  # since it was made
+    memory_peak_bytes: int | None = None  # None: its guest, or the kernel there, does not tell
+    memory_kernel_bytes: int | None = None
+    memory_limit_hits: int | None = None
+    swap_bytes: int | None = None
+    swap_limit_bytes: int | None = None  # what of the guest's swap it may have: 0 is none
+    threads_limit: int | None = None
     networks: dict[str, NetworkStats] = {}
 
 

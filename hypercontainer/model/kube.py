@@ -134,6 +134,17 @@ class KubeEvent(Value, frozen=True, kw_only=True):
     containers: list[KubeContainerState]
 
 
+class KubeFiles(Value, frozen=True, kw_only=True):
+    """Of the file system that a container's root is on, in its machine, and what its processes have open. None: an
+    older guest does not tell, or it could not be counted in time."""
+
+    disk_bytes: int | None = None
+    inodes: int | None = None
+    inodes_free: int | None = None
+    descriptors: int | None = None
+    sockets: int | None = None
+
+
 class DiskUsage(Value, frozen=True, kw_only=True):
     """What a folder of ours has on its disk."""
 

@@ -32,6 +32,12 @@ def usage(stats: messages.Stats, *, memory_mib: int, pids_limit: int) -> BundleU
         reads=stats.io_reads,
         writes=stats.io_writes,
         oom_kills=stats.oom_kills,
+        memory_peak_bytes=stats.memory_peak_bytes,
+        memory_kernel_bytes=stats.memory_kernel_bytes,
+        memory_limit_hits=stats.memory_max_hits,
+        swap_bytes=stats.memory_swap_bytes,
+        swap_limit_bytes=stats.swap_max_bytes,
+        threads_limit=stats.pids_max,
         networks=_networks(stats),
     )
 

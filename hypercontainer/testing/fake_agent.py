@@ -297,6 +297,10 @@ class FakeAgent:
         numbers = {name: 1 for name in m.Stats.__struct_fields__ if name != "net"}
         return {**numbers, "net": []}
 
+    def _container_files(self, args: dict[str, object]) -> object:
+        self._container(args)
+        return m.FileCounts(fs_bytes=1 << 30, fs_inodes=65536, fs_inodes_free=65000, descriptors=3, sockets=1)
+
     def _container_processes(self, args: dict[str, object]) -> object:
         name = self._container(args)
         rows = [p for p in self.processes.values() if p.container == name and p.status is None]

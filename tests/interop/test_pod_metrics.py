@@ -3,7 +3,7 @@
 import asyncio
 import re
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -46,8 +46,22 @@ async def test_what_is_told_is_described(cri: Cri) -> None:
     assert told["container_processes"].value.value >= 2
     assert told["container_fs_usage_bytes"].value.value > 2_000_000
     assert told["container_cpu_usage_seconds_total"].metric_type == pb.COUNTER
+    if cri.server.ours:
+        check_counts({name: each.value.value for name, each in told.items()})
     of_pod = {each.name: each for each in found.metrics}
     assert list(of_pod["container_network_receive_bytes_total"].label_values) == ["pod", "default", "", pod, "", "eth0"]
+
+
+def check_counts(found: Mapping[str, int]) -> None:
+    """Of a shell and a `sleep`, which wait, in a machine without swap."""
+    assert found["container_memory_max_usage_bytes"] >= found["container_memory_usage_bytes"] > 0
+    assert 0 < found["container_memory_kernel_usage"] < 64 * MIB
+    assert 6 <= found["container_file_descriptors"] < 64
+    assert found["container_sockets"] == 0
+    assert found["container_memory_swap"] == found["container_spec_memory_swap_limit_bytes"] == 0
+    assert found["container_fs_limit_bytes"] > 64 * MIB
+    assert 0 < found["container_fs_inodes_free"] < found["container_fs_inodes_total"]
+    assert found["container_threads_max"] > found["container_threads"]
 
 
 async def test_a_pod_that_was_stopped_is_not_measured(cri: Cri) -> None:

@@ -12,7 +12,7 @@ from hypercontainer.lib import clock
 from hypercontainer.model.api import Engine
 from hypercontainer.model.bundle import BundleUsage
 from hypercontainer.model.documents import NetworkStats
-from hypercontainer.model.kube import KubeContainerState, KubePodState
+from hypercontainer.model.kube import KubeContainerState, KubeFiles, KubePodState
 
 ANSWER_S = 5.0  # of one guest, which may be held up
 MOST = (1 << 63) - 1
@@ -23,6 +23,7 @@ class Sample(NamedTuple):
     used: BundleUsage
     disk: int  # bytes that it has written there
     time_ns: int
+    files: KubeFiles = KubeFiles()  # where they were asked for
 
 
 class Stats:
@@ -82,6 +83,14 @@ class Stats:
                 return Sample(of, *await self._kube.usage(of.id), clock.now_ns())
         except TimeoutError as e:
             raise TimedOut(f"container {of.id} was not measured: its machine does not answer") from e
+
+    async def with_files(self, sample: Sample) -> Sample:
+        """Of who does not answer that as well the rest is true."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return sample._replace(files=await self._kube.files(sample.container.id))
+        except (TimeoutError, HyperError):
+            return sample
 
 
 def told(sample: Sample) -> pb.ContainerStats:

@@ -496,6 +496,33 @@ def test_stats_and_processes(running: Guest) -> None:
     assert (rows[1]["user"], rows[1]["command"]) == ("user", 'sh -c sleep 1001; true odd \x01"word')
 
 
+def test_files_of_all_processes_are_counted(running: Guest) -> None:
+    before = running.host.call("container.files", id="c1")
+    assert before["fs_bytes"] > 0 and before["descriptors"] >= 3
+    held = "exec 3</dev/null 4</dev/null; mkfifo /go; echo on; read x </go"
+    streams = running.start("p", "sh", "-c", held)
+    running.host.until(lambda: bytes(running.host.outputs[streams["stdout"]].data) == b"on\n")
+    [_, other] = running.host.call("container.processes", id="c1")["processes"]
+    assert other["command"].startswith("sh")
+    after = running.host.call("container.files", id="c1")
+    assert after["descriptors"] >= before["descriptors"] + 5
+    assert after["fs_inodes_free"] <= after["fs_inodes"]
+
+
+def test_who_is_in_a_group_below_its_own_is_counted(running: Guest) -> None:
+    """As those are that an engine in a container makes."""
+    [group] = [each for each in running.cgroup.glob("c-*") if (each / "cgroup.procs").read_text().strip()]
+    streams = running.start("p", "sh", "-c", "echo on; read x", stdin=True)
+    running.host.until(lambda: bytes(running.host.outputs[streams["stdout"]].data) == b"on\n")
+    before = running.host.call("container.files", id="c1")["descriptors"]
+    (group / "below").mkdir()
+    pid = (group / "cgroup.procs").read_text().split()[-1]
+    (group / "below/cgroup.procs").write_text(pid)
+    assert running.host.call("container.files", id="c1")["descriptors"] == before
+    assert len(running.host.call("container.processes", id="c1")["processes"]) == 2
+    running.host.call("container.remove", id="c1")
+
+
 @pytest.mark.parametrize(
     "limits", [{"memory_bytes": 1 << 26}, {"cpu_quota_us": 50000, "cpu_period_us": 100000}, {"pids": 10}]
 )

@@ -1,5 +1,6 @@
 """Metrics as kubelets pass them on: what is described is what is told."""
 
+import msgspec
 import pytest
 
 from hypercontainer.hyperd.cri import cri_pb2 as pb
@@ -8,12 +9,15 @@ from hypercontainer.hyperd.cri.stats import Sample
 from hypercontainer.model.bundle import BundleUsage
 from hypercontainer.model.container import Resources
 from hypercontainer.model.documents import NetworkStats
-from hypercontainer.model.kube import KubeContainer, KubeContainerState, KubePod, KubePodState
+from hypercontainer.model.kube import KubeContainer, KubeContainerState, KubeFiles, KubePod, KubePodState
 
 POD = KubePodState(
     id="p1", pod=KubePod(name="web", uid="u1", namespace="default", request="r"), ready=True, created_ns=1
 )
 SECOND = 1_000_000_000
+FILES = KubeFiles(disk_bytes=1 << 30, inodes=100, inodes_free=90, descriptors=7, sockets=2)
+NEEDED = {each.name for each in msgspec.structs.fields(BundleUsage) if each.required}
+COUNTED = ("_total", "_failcnt")
 
 
 def network(**said: int) -> NetworkStats:
@@ -33,7 +37,7 @@ def sample(**used: int) -> Sample:
         resources=Resources(memory_bytes=64 << 20, cpu_quota_us=50_000),
     )
     networks = {"eth0": network(rx_bytes=5), "eth1": network(rx_packets=7)}
-    return Sample(found, BundleUsage(**{**counts, **used}, networks=networks), 4096, 9 * SECOND)
+    return Sample(found, BundleUsage(**{**counts, **used}, networks=networks), 4096, 9 * SECOND, FILES)
 
 
 def told(samples: list[Sample]) -> list[pb.Metric]:
@@ -54,7 +58,8 @@ def test_what_is_described_is_told_with_these_labels() -> None:
     assert all(len(each.label_values) == len(described[each.name].label_keys) for each in found)
     rows = [(each.name, *each.label_values) for each in found]
     assert len(rows) == len(set(rows))
-    assert all(each.name.endswith("_total") == (each.metric_type == pb.COUNTER) for each in found)
+    counters = {each.name for each in found if each.metric_type == pb.COUNTER}
+    assert counters == {name for name in described if name.endswith(COUNTED)} - {"container_fs_inodes_total"}
 
 
 def test_whose_they_are() -> None:
@@ -78,12 +83,35 @@ def test_whose_they_are() -> None:
         ("container_processes", {"pids": 2}, (), 2),
         ("container_start_time_seconds", {}, (), 7),
         ("container_spec_memory_limit_bytes", {}, (), 64 << 20),
+        ("container_spec_memory_swap_limit_bytes", {"swap_limit_bytes": 0}, (), 0),
+        ("container_memory_max_usage_bytes", {"memory_bytes": 4, "memory_peak_bytes": 9}, (), 9),
+        ("container_memory_failcnt", {"memory_limit_hits": 3}, (), 3),
+        ("container_threads_max", {"pids": 1, "threads_limit": 50}, (), 50),
+        ("container_blkio_device_usage_total", {"read_bytes": 5, "written_bytes": 6}, ("Write",), 6),
+        ("container_fs_limit_bytes", {}, ("/",), 1 << 30),
+        ("container_fs_inodes_free", {}, ("/",), 90),
+        ("container_file_descriptors", {}, (), 7),
+        ("container_sockets", {}, (), 2),
         ("container_network_receive_bytes_total", {}, ("eth0",), 5),
         ("container_network_receive_packets_total", {}, ("eth1",), 7),
     ],
 )
 def test_what_they_say(name: str, used: dict[str, int], labels: tuple[str, ...], wanted: int) -> None:
     assert value(name, [sample(**used)], *labels) == wanted
+
+
+def test_what_a_guest_does_not_tell_is_left_out() -> None:
+    older = sample()
+    late = BundleUsage(**dict.fromkeys(NEEDED, 0))  # type: ignore[arg-type]  # of all but the networks
+    found = {each.name for each in told([older._replace(used=late, files=KubeFiles())])}
+    missing = {each.name for each in told([older])} - found
+    assert missing == {
+        *(f"container_{name}" for name in ("file_descriptors", "sockets", "threads_max")),
+        *(f"container_fs_{name}" for name in ("limit_bytes", "inodes_total", "inodes_free")),
+        *(f"container_memory_{name}" for name in ("max_usage_bytes", "kernel_usage", "swap", "failcnt")),
+        "container_spec_memory_swap_limit_bytes",
+        *(each.name for each in metrics.OF_POD),
+    }
 
 
 def test_a_pod_that_nobody_is_in_is_told_of() -> None:
