@@ -21,6 +21,7 @@ from hypercontainer.factory.template import TemplateFactory
 from hypercontainer.factory.trouble import Trouble
 from hypercontainer.hypervisor import registry
 from hypercontainer.hypervisor.base import Feature, Hypervisor, need
+from hypercontainer.images.hosts import Registries
 from hypercontainer.images.store import ImageStore
 from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.lib import netns
@@ -72,6 +73,7 @@ class Host:
         )
         self.pods = PodStore(root / "pods")
         self.images = ImageStore(root / "images")
+        self.registries = Registries(settings.registries, settings.registry_config_path)
         self.checkpoints = CheckpointStore(root / "checkpoints")
         self.kernels = KernelStore(root)
         self.events = Events(root / "events.db")

@@ -24,7 +24,6 @@ from hypercontainer.images.index import Image
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Credentials, Filters
 from hypercontainer.model.kube import DiskUsage
-from hypercontainer.model.settings import Registry
 
 
 def _ref(image: Image) -> doc.ImageRef:
@@ -87,7 +86,7 @@ class Images:
     async def pull(
         self, name: str, *, all_tags: bool, platform: str, credentials: Credentials | None
     ) -> AsyncGenerator[doc.Progress | doc.ImagesDone, None]:
-        store, registries = self.host.images, self.host.settings.registries
+        store, registries = self.host.images, self.host.registries
         given = await self._credentials(name, credentials)
 
         async def fetch(report: Report) -> doc.ImagesDone:
@@ -109,7 +108,7 @@ class Images:
     async def push(
         self, name: str, *, all_tags: bool, credentials: Credentials | None
     ) -> AsyncGenerator[doc.Progress | doc.PushDone, None]:
-        store, registries = self.host.images, self.host.settings.registries
+        store, registries = self.host.images, self.host.registries
         given = await self._credentials(name, credentials)
 
         async def send(report: Report) -> doc.PushDone:
@@ -125,7 +124,7 @@ class Images:
 
     async def distribution(self, name: str, *, credentials: Credentials | None) -> doc.Distribution:
         given = await self._credentials(name, credentials)
-        return await distribution(name, credentials=given, registries=self.host.settings.registries)
+        return await distribution(name, credentials=given, registries=self.host.registries)
 
     async def _credentials(self, name: str, given: Credentials | None) -> Credentials | None:
         """Those of the caller, else what the daemon's user keeps for the registry in `name`."""
@@ -133,8 +132,7 @@ class Images:
 
     async def login(self, registry: str, credentials: Credentials) -> None:
         domain = auth.domain_of(registry)
-        how = self.host.settings.registries.get(domain, Registry())
-        await registry_client.login(domain, how, credentials)
+        await registry_client.login(domain, self.host.registries, credentials)
 
     async def load(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[doc.Progress | doc.ImagesDone, None]:
         async def load(report: Report) -> doc.ImagesDone:

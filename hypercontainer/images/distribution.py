@@ -1,16 +1,16 @@
 """What a registry has under a name, asked of it without fetching the image."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from hypercontainer.images import manifest, reference, registry
+from hypercontainer.images.hosts import Registries
 from hypercontainer.images.manifest import MAX_CONFIG, Platform
 from hypercontainer.images.registry import Document, Registry
 from hypercontainer.images.transport import Retry
 from hypercontainer.lib import foreign
 from hypercontainer.model import documents as doc
-from hypercontainer.model import settings
 from hypercontainer.model.api import Credentials
 
 
@@ -18,13 +18,12 @@ async def distribution(
     name: str,
     *,
     credentials: Credentials | None = None,
-    registries: Mapping[str, settings.Registry] | None = None,
+    registries: Registries | None = None,
     retry: Retry = Retry(),  # noqa: B008  a value
 ) -> doc.Distribution:
     """The manifest or index of this name, and for which platforms it is. NotFound, Denied, Unavailable, BadBlob."""
     ref = reference.parse(name)
-    how = (registries or {}).get(ref.domain, settings.Registry())
-    async with registry.connect(ref, how, credentials, retry) as source:
+    async with registry.connect(ref, registries, credentials, retry) as source:
         top = await source.manifest(ref.digest or ref.tag)
         platforms = await _platforms(source, top)
     found = doc.Descriptor(media_type=manifest.type_of(top.data, top.media_type), digest=top.digest, size=len(top.data))

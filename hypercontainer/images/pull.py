@@ -2,14 +2,14 @@
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Sequence
 
 import msgspec
 
 from hypercontainer.errors import HyperError, InvalidInput, NotFound, Unavailable
 from hypercontainer.images import manifest, partial, platform, reference, registry
 from hypercontainer.images.assemble import Report, assemble, short, silent
+from hypercontainer.images.hosts import Registries
 from hypercontainer.images.index import Image
 from hypercontainer.images.manifest import Descriptor, Manifest, Platform
 from hypercontainer.images.reference import Reference
@@ -17,7 +17,6 @@ from hypercontainer.images.registry import Document, Registry
 from hypercontainer.images.store import ImageStore
 from hypercontainer.images.transport import Retry
 from hypercontainer.images.workspace import Workspace
-from hypercontainer.model import settings
 from hypercontainer.model.api import Credentials
 from hypercontainer.model.documents import Progress
 
@@ -30,7 +29,7 @@ async def pull(
     *,
     platform: str = "",
     credentials: Credentials | None = None,
-    registries: Mapping[str, settings.Registry] | None = None,
+    registries: Registries | None = None,
     report: Report = silent,
     retry: Retry = Retry(),  # noqa: B008  a value
 ) -> Image:
@@ -40,7 +39,7 @@ async def pull(
     far is kept for the next attempt, for a day. BadBlob, BadLayer: it sends what it should not. Exhausted: the disk.
     """
     ref = reference.parse(name)
-    async with _source(ref, credentials, registries, retry) as source:
+    async with registry.connect(ref, registries, credentials, retry) as source:
         return await _one(store, source, ref, platform, report)
 
 
@@ -50,7 +49,7 @@ async def pull_all(
     *,
     platform: str = "",
     credentials: Credentials | None = None,
-    registries: Mapping[str, settings.Registry] | None = None,
+    registries: Registries | None = None,
     report: Report = silent,
     retry: Retry = Retry(),  # noqa: B008  a value
 ) -> dict[str, Image]:
@@ -60,7 +59,7 @@ async def pull_all(
     InvalidInput for a name with a tag; the rest as `pull`."""
     if (ref := reference.bare(name)) is None:
         raise InvalidInput(f"cannot pull all tags of {name}: name the repository, without a tag")
-    async with _source(ref, credentials, registries, retry) as source:
+    async with registry.connect(ref, registries, credentials, retry) as source:
         tags = await source.tags()
         if not tags:
             raise NotFound("image", ref.repository, "its repository has no tags")
@@ -75,15 +74,6 @@ async def pull_all(
 def _of_tag(tag: str, report: Report) -> Report:
     """What is said of no layer is said of this tag."""
     return lambda progress: report(progress if progress.id else msgspec.structs.replace(progress, id=tag))
-
-
-def _source(
-    ref: Reference,
-    credentials: Credentials | None,
-    registries: Mapping[str, settings.Registry] | None,
-    retry: Retry,
-) -> AbstractAsyncContextManager[Registry]:
-    return registry.connect(ref, (registries or {}).get(ref.domain, settings.Registry()), credentials, retry)
 
 
 async def _one(store: ImageStore, source: Registry, ref: Reference, platform: str, report: Report) -> Image:

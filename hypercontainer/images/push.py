@@ -4,7 +4,7 @@ import asyncio
 import os
 import threading
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ import msgspec
 from hypercontainer.errors import InvalidInput, NotFound
 from hypercontainer.images import compression, manifest, reference, spool, upload
 from hypercontainer.images.assemble import Report, short, silent
+from hypercontainer.images.hosts import Registries
 from hypercontainer.images.index import Image, ImageRecord
 from hypercontainer.images.manifest import Descriptor, Manifest
 from hypercontainer.images.pull import first
@@ -23,7 +24,6 @@ from hypercontainer.images.transport import Retry
 from hypercontainer.images.upload import Destination
 from hypercontainer.images.workspace import Workspace
 from hypercontainer.lib.tasks import uninterrupted
-from hypercontainer.model import settings
 from hypercontainer.model.api import Credentials
 from hypercontainer.model.documents import Progress, Pushed
 
@@ -50,7 +50,7 @@ async def push(
     *,
     all_tags: bool = False,
     credentials: Credentials | None = None,
-    registries: Mapping[str, settings.Registry] | None = None,
+    registries: Registries | None = None,
     report: Report = silent,
     retry: Retry = Retry(),  # noqa: B008  a value
 ) -> list[Pushed]:
@@ -60,9 +60,8 @@ async def push(
     are so in the store from then on. NotFound: no such image. Denied: credentials. Unavailable: the registry.
     """
     refs = _refs(store, name, all_tags=all_tags)
-    how = (registries or {}).get(refs[0].domain, settings.Registry())
     report(Progress(id="", action=f"The push refers to repository [{refs[0].domain}/{refs[0].path}]"))
-    async with upload.connect(refs[0], how, credentials, retry) as destination:
+    async with upload.connect(refs[0], registries, credentials, retry) as destination:
         return [await _push(store, destination, ref, report) for ref in refs]
 
 

@@ -1,7 +1,8 @@
 """A registry and its mirrors, as one pull sees them: manifests and blobs by the OCI distribution protocol."""
 
+import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -11,13 +12,15 @@ from yarl import URL
 
 from hypercontainer.errors import Denied, HyperError, InvalidInput, NotFound, Unavailable
 from hypercontainer.images import manifest, reference, registry_host, transport
+from hypercontainer.images.hosts import Capability, Registries
 from hypercontainer.images.manifest import ACCEPT, MAX_MANIFEST, Descriptor
 from hypercontainer.images.reference import Reference
 from hypercontainer.images.registry_host import RegistryHost
 from hypercontainer.images.transport import Request, Retry, TryAgain
 from hypercontainer.lib import foreign
-from hypercontainer.model import settings
 from hypercontainer.model.api import Credentials
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 MAX_TAGS, MAX_PAGES = 100_000, 1000  # of a repository, which lists them a page at a time
@@ -83,14 +86,15 @@ class Document(NamedTuple):
 class Registry:
     """The registry of one image. Made by `connect`."""
 
-    def __init__(self, name: Reference, hosts: list[RegistryHost], retry: Retry) -> None:
-        self._name, self._hosts, self._retry = name, hosts, retry
+    def __init__(self, name: Reference, hosts: Sequence[RegistryHost]) -> None:
+        self._name, self._hosts = name, hosts
         self._scope = f"repository:{name.path}:pull"
 
     async def manifest(self, tag_or_digest: str) -> Document:
         """Fetch a manifest or index. NotFound, Denied, Unavailable, BadBlob."""
         wanted = tag_or_digest if tag_or_digest.startswith("sha256:") else ""
-        return await self._anywhere(lambda host: self._manifest(host, tag_or_digest, wanted))
+        needed: Capability = "pull" if wanted else "resolve"
+        return await self._anywhere(needed, lambda host: self._manifest(host, tag_or_digest, wanted))
 
     async def document(self, blob: Descriptor, limit: int) -> bytes:
         """A small blob. Errors as of `blob`; InvalidInput if it has more than `limit` bytes."""
@@ -102,22 +106,32 @@ class Registry:
 
     async def tags(self) -> list[str]:
         """All tags of the repository, in the order of their letters. NotFound, Denied, Unavailable."""
-        return await self._anywhere(self._tags)
+        return await self._anywhere("resolve", self._tags)
 
     async def blob(self, blob: Descriptor, sink: Sink) -> None:
         """Fetch what `sink` lacks of a blob. It is whole and true to its digest, or BadBlob, Unavailable … is raised.
 
         Size and digest are checked as it comes; `sink` never gets more bytes than the descriptor says."""
-        await self._anywhere(lambda host: self._blob(host, blob, sink))
+        await self._anywhere("pull", lambda host: self._blob(host, blob, sink))
 
-    async def _anywhere(self, fetch: Callable[[RegistryHost], Awaitable[T]]) -> T:
-        """From the first host that has it; the last one's error is the one to tell."""
-        for host in self._hosts[:-1]:
+    async def _anywhere(self, needed: Capability, fetch: Callable[[RegistryHost], Awaitable[T]]) -> T:
+        """From the first host that has it and may be asked; the last one's error is the one to tell. Who is of no use
+        now is not asked again."""
+        able = [host for host in self._hosts if needed in host.capabilities]
+        if not able:
+            raise InvalidInput(
+                f"cannot pull {self._name}: none of its hosts has the capability {needed!r} in hosts.toml"
+            )
+        for host in able[:-1]:
             try:
                 return await fetch(host)
-            except (Unavailable, NotFound, Denied, InvalidInput):
+            except NotFound:
                 continue
-        return await fetch(self._hosts[-1])
+            except (Unavailable, Denied, InvalidInput) as e:
+                log.warning("%s: another host is asked", e)
+                if isinstance(e, Unavailable):
+                    self._hosts = [other for other in self._hosts if other is not host]
+        return await fetch(able[-1])
 
     @asynccontextmanager
     async def _get(
@@ -147,7 +161,7 @@ class Registry:
                 promised = wanted or response.headers.get("Docker-Content-Digest", "")
                 return Document(data, response.content_type, _verified(data, promised, self._name))
 
-        return await transport.retrying(f"pull {self._name}", self._retry, attempt)
+        return await transport.retrying(f"pull {self._name}", host.retry, attempt)
 
     async def _tags(self, host: RegistryHost) -> list[str]:
         found: set[str] = set()
@@ -175,12 +189,12 @@ class Registry:
                 after = following(response.headers.get("Link", ""))
                 return read_tags(data), transport.target_of(response.url, after, host.insecure) if after else None
 
-        return await transport.retrying(f"pull all tags of {self._name}", self._retry, attempt)
+        return await transport.retrying(f"pull all tags of {self._name}", host.retry, attempt)
 
     async def _blob(self, host: RegistryHost, blob: Descriptor, sink: Sink) -> None:
         inherited = sink.offset
         await transport.retrying(
-            f"fetch {blob.digest} of {self._name}", self._retry, lambda: self._blob_once(host, blob, sink)
+            f"fetch {blob.digest} of {self._name}", host.retry, lambda: self._blob_once(host, blob, sink)
         )
         if sink.digest != blob.digest and inherited:  # what an earlier attempt left may be what is wrong
             await sink.reset()
@@ -253,30 +267,30 @@ def _verified(data: bytes, promised: str, name: Reference) -> str:
 @asynccontextmanager
 async def connect(
     name: Reference,
-    how: settings.Registry,
+    registries: Registries | None,
     credentials: Credentials | None,
     retry: Retry = Retry(),  # noqa: B008  a value
 ) -> AsyncIterator[Registry]:
-    """A connection to the registry that `name` is in, its mirrors first. Credentials go to the registry alone."""
-    async with registry_host.connect(name.domain, how, credentials, retry) as itself:
-        mirrors = [registry_host.mirror(itself.session, url, retry) for url in how.mirrors]
-        yield Registry(name, [*mirrors, itself], retry)
+    """A connection to the registry that `name` is in, its mirrors first."""
+    async with registry_host.connect_all(name.domain, registries, credentials, retry) as hosts:
+        yield Registry(name, hosts)
 
 
 async def login(
     domain: str,
-    how: settings.Registry,
+    registries: Registries | None,
     credentials: Credentials,
     retry: Retry = Retry(),  # noqa: B008  a value
 ) -> None:
     """Ask the registry `domain` whether it takes `credentials`. Denied if it does not, Unavailable."""
-    async with registry_host.connect(domain, how, credentials, retry) as host:
+    itself = (await registry_host.find(domain, registries))[-1]
+    async with registry_host.connect(domain, itself, credentials, retry) as host:
         await transport.retrying(f"log in to {domain}", retry, lambda: _enter(host))
 
 
 async def _enter(host: RegistryHost) -> None:
     """OCI distribution, "Determining Support": the path /v2/ wants to know who we are, and nothing else."""
-    async with host.ask(Request("GET", host.base / "v2/"), "") as response:
+    async with host.ask(Request("GET", host.base / ""), "") as response:
         if response.status != 200:
             where = transport.address(host.base)
             raise Unavailable(f"cannot log in to {where}: it answers {response.status}")

@@ -78,12 +78,12 @@ async def retrying(what: str, retry: Retry, attempt: Callable[[], Awaitable[T]])
 
 
 @asynccontextmanager
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    """What the requests of one pull share: connections, limits."""
+async def session(tls: ssl.SSLContext | None = None) -> AsyncIterator[aiohttp.ClientSession]:
+    """What the requests to one host share: connections, limits. `tls`: whom to trust, unless a request asks nobody."""
     timeout = aiohttp.ClientTimeout(total=None, connect=3 * CONNECT_S, sock_connect=CONNECT_S, sock_read=SILENCE_S)
     async with aiohttp.ClientSession(
         timeout=timeout,
-        connector=aiohttp.TCPConnector(limit_per_host=8),
+        connector=aiohttp.TCPConnector(limit_per_host=8, ssl=tls or True),
         headers={"User-Agent": "hypercontainer", "Accept-Encoding": "identity"},
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -102,6 +102,7 @@ class Request(NamedTuple):
     headers: Mapping[str, str] = MappingProxyType({})
     body: Callable[[], Body] | None = None
     timeout_s: float = 0.0  # from its first byte to the head of the answer; 0: HEAD_S
+    private: Mapping[str, str] = MappingProxyType({})  # more headers, for the first host only
 
 
 @asynccontextmanager
@@ -114,14 +115,13 @@ async def send(
     `authorization` goes to the first host only. TryAgain for 429, 5xx and broken connections, in the block as well.
     """
     method, url = request.method, request.url
-    sent = dict(request.headers)
-    if authorization:
-        sent["Authorization"] = authorization
+    private = {**request.private, **({"Authorization": authorization} if authorization else {})}
     redirects = REDIRECTS if method in SAFE else KEPT
     try:
         for _ in range(MAX_REDIRECTS + 1):
             data = request.body() if request.body else None
             async with asyncio.timeout(request.timeout_s or HEAD_S):
+                sent = {**private, **request.headers}
                 response = await session.request(
                     method, url, headers=sent, data=data, allow_redirects=False, ssl=not insecure
                 )
@@ -132,7 +132,7 @@ async def send(
                     return
                 target = target_of(url, response.headers.get("Location", ""), insecure)
             if target.origin() != url.origin():
-                sent.pop("Authorization", None)
+                private = {}
             url = target
     except aiohttp.ClientSSLError as e:
         raise Unavailable(

@@ -16,13 +16,13 @@ from yarl import URL
 
 from hypercontainer.errors import Denied, HyperError, InvalidInput, Unavailable
 from hypercontainer.images import manifest, registry_host, transport
+from hypercontainer.images.hosts import Registries
 from hypercontainer.images.manifest import Descriptor
 from hypercontainer.images.reference import Reference
 from hypercontainer.images.registry import BadBlob, Document
 from hypercontainer.images.registry_host import RegistryHost
 from hypercontainer.images.transport import Request, Retry, TryAgain
 from hypercontainer.lib import foreign
-from hypercontainer.model import settings
 from hypercontainer.model.api import Credentials
 
 CHUNK, MAX_CHUNK = 16 << 20, 1 << 30  # bytes of one request, and if a registry wants more
@@ -77,7 +77,7 @@ class Destination:
 
     async def mount(self, digest: str, origin: str) -> bool:
         """Have the registry take the blob from another repository of its own, if it will."""
-        url = self._url("blobs/uploads/").with_query({"mount": digest, "from": origin})
+        url = self._url("blobs/uploads/").update_query({"mount": digest, "from": origin})
         scope = f"{self._scope} repository:{origin}:pull"
         try:
             answer = await transport.retrying(
@@ -268,10 +268,16 @@ def words(data: bytes) -> str:
 @asynccontextmanager
 async def connect(
     name: Reference,
-    how: settings.Registry,
+    registries: Registries | None,
     credentials: Credentials | None,
     retry: Retry = Retry(),  # noqa: B008  a value
 ) -> AsyncIterator[Destination]:
-    """A connection to the registry that `name` is in, no mirror of it."""
-    async with registry_host.connect(name.domain, how, credentials, retry) as host:
+    """A connection to the first host of the registry that `name` is in which takes uploads: itself, unless hosts.toml
+    says another one. Credentials go to itself alone."""
+    hosts = await registry_host.find(name.domain, registries)
+    taking = next((host for host in hosts if "push" in host.capabilities), None)
+    if taking is None:
+        raise InvalidInput(f"cannot push {name}: none of its hosts has the capability 'push' in hosts.toml")
+    given = credentials if taking is hosts[-1] else None
+    async with registry_host.connect(name.domain, taking, given, retry) as host:
         yield Destination(name, host, retry)

@@ -156,6 +156,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     uid_base: int = 1_900_000_000  # VMMs run as users from here on: 131,073 of them, nobody else's
     docker_config: str = "/root/.docker/config.json"  # credentials for pulls whose caller gives none
     registries: dict[str, Registry] = {}
+    # mirrors of those that `registries` does not name, as containerd has them: FOLDER/HOST[:PORT]/hosts.toml, FOLDER or
+    # several with colons between; read at each pull. "": none
+    registry_config_path: Annotated[str, msgspec.Meta(pattern="^(/[^:]*(:/[^:]*)*)?$")] = ""
 
     def doors(self) -> list[Door]:
         """All sockets, the usual one first. InvalidInput when two are in one place, and for what Door.check refuses."""

@@ -24,7 +24,6 @@ from hypercontainer.images.save import save
 from hypercontainer.images.store import ImageStore
 from hypercontainer.images.transport import Retry
 from hypercontainer.model.api import Credentials
-from hypercontainer.model.settings import Registry
 from hypercontainer.testing import layers as made
 from tests.interop.registries import docker_registry
 from tests.unit.images.looking import check_erofs, chunks, leftovers, mounted
@@ -229,9 +228,9 @@ async def test_basic_authorization(store: ImageStore, archive: Path, tmp_path: P
         with pytest.raises(Denied):
             await pull(store, f"{host}/test:1", credentials=Credentials(username="me", password="no"), retry=SOON)
         await pull(store, f"{host}/test:1", credentials=Credentials(username="me", password="secret"), retry=SOON)
-        await login(host, Registry(), Credentials(username="me", password="secret"), SOON)
+        await login(host, None, Credentials(username="me", password="secret"), SOON)
         with pytest.raises(Denied, match=f"{host} refuses these credentials"):
-            await login(host, Registry(), Credentials(username="me", password="no"), SOON)
+            await login(host, None, Credentials(username="me", password="no"), SOON)
 
 
 async def test_faults_between_us_and_docker_registry(store: ImageStore, registry: str) -> None:

@@ -55,6 +55,7 @@ from hypercontainer.images import (
     challenge,
     compression,
     fetch,
+    hosts,
     layout,
     reference,
     registry,
@@ -172,6 +173,30 @@ def docker_config(data: bytes) -> None:
         auth.find(said, "registry.example")
         auth.helper_for(said, "registry.example")
         auth._document(config)
+
+
+def hosts_toml(data: bytes) -> None:
+    each(lambda text: hosts.read(text, Path("hosts.toml")))(data)
+
+
+def hosts_bombs() -> Mapping[str, bytes]:
+    """Of as many bytes as are read, and more."""
+
+    def many(one: bytes, begin: bytes = b"") -> bytes:
+        return begin + one * ((hosts.MAX_FILE - len(begin)) // len(one))
+
+    return {
+        "a long key": many(b"a.") + b"a=1",
+        "nested": many(b"[", b"ca="),
+        "nested tables": many(b"{a=", b"header="),
+        "tables": b"".join(b"[host.%d]\n" % n for n in range(5000)),
+        "long tables": b"".join(b"[%s%d]\n" % (b"a." * 300, n) for n in range(100)),
+        "names": many(b"'https://a',", b"ca=[") + b"]",
+        "lines": many(b"#\n"),
+        "a string": many(b"\\u0041", b'server="') + b'"',
+        "an address": many(b"@:/", b'server="http://') + b'"',
+        **bombs.jsons(),
+    }
 
 
 def helper(data: bytes) -> None:
@@ -397,6 +422,7 @@ READERS: dict[str, Reader] = {
     "a kubelet's requests": Reader(("hyperd.cri.image",), kubelet, asked_of_frakti),
     "seccomp profiles of this host": Reader(("hyperd.cri.seccomp",), profile, profiles),
     "docker's config.json": Reader(("images.auth",), docker_config, bombs.jsons),
+    "hosts.toml of a registry": Reader(("images.hosts",), hosts_toml, hosts_bombs),
     "a credential helper": Reader(("images.auth",), helper, bombs.jsons),
     "archives of images": Reader(
         ("images.archive", "images.compression", "images.layout", "images.legacy", "images.spool", "images.tar"),

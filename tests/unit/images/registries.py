@@ -36,6 +36,7 @@ class FakeRegistry:
 
     faults: list[Fault] = field(default_factory=list)
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    queries: list[str] = field(default_factory=list)  # of each of them
     files: dict[str, tuple[str, bytes]] = field(default_factory=dict)  # path below /v2/ -> (type, content)
     upstream: str = ""
     basic: str = ""  # "user:password" that every request must give
@@ -88,6 +89,7 @@ class FakeRegistry:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.requests.append((request.method, request.path, dict(request.headers)))
+        self.queries.append(request.query_string)
         if self.before:
             await self.before(request.path)
         fault = next((f for f in self.faults if f.times and f.path in request.path), Fault(""))

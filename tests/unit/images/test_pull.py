@@ -13,6 +13,7 @@ from yarl import URL
 
 from hypercontainer.errors import Denied, Exhausted, HyperError, InvalidInput, NotFound, Unavailable
 from hypercontainer.images.distribution import distribution
+from hypercontainer.images.hosts import Registries
 from hypercontainer.images.manifest import OCI_INDEX, OCI_MANIFEST
 from hypercontainer.images.pull import pull, pull_all
 from hypercontainer.images.registry import BadBlob, following
@@ -420,7 +421,7 @@ async def test_mirrors_come_first_and_may_fail(store: ImageStore, registry: Fake
         del other.files[f"a/blobs/{blob(3)}"]
         how = Registry(mirrors=[f"http://{mirror.host}", f"http://{other.host}"])
         name = f"{registry.host}/a:1"
-        await pull(store, name, registries={registry.host: how}, retry=SOON)
+        await pull(store, name, registries=Registries({registry.host: how}), retry=SOON)
         assert mirror.paths("/manifests/") and len(other.paths("/blobs/")) == 5
         assert registry.paths("/manifests/") == []
         assert [path.rpartition("/")[2] for path in registry.paths("/blobs/")] == [blob(3)]
@@ -455,7 +456,7 @@ async def test_a_plain_registry_is_not_spoken_to_unless_insecure(store: ImageSto
     async with serving(FakeRegistry()) as registry:
         registry.push("a", "1", [LAYERS[0]])
         how = Registry(mirrors=[f"https://{registry.host}"])
-        image = await pull(store, f"{registry.host}/a:1", registries={registry.host: how}, retry=SOON)
+        image = await pull(store, f"{registry.host}/a:1", registries=Registries({registry.host: how}), retry=SOON)
         assert json.loads(store.blob(image.id).read_bytes())["os"] == "linux"
 
 
@@ -474,7 +475,7 @@ async def test_tls(store: ImageStore, tmp_path: Path, registry: FakeRegistry) ->
         await pull(store, f"{secure.host}/a:1", retry=SOON)  # on loopback no certificate is asked for
         secure.requests.clear()
         how = Registry(mirrors=[f"https://{secure.host}"])  # elsewhere one is
-        await pull(store, f"{registry.host}/a:1", registries={registry.host: how}, retry=SOON)
+        await pull(store, f"{registry.host}/a:1", registries=Registries({registry.host: how}), retry=SOON)
         assert secure.requests == []
 
 
