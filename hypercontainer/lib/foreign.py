@@ -4,7 +4,9 @@ null is the zero value, everywhere; keys are found whatever the case of their le
 keys that nobody asked for are passed over; bytes that are no UTF-8 become U+FFFD. A value of another type is an error.
 """
 
-from typing import TypeVar
+from collections.abc import Hashable
+from functools import cache
+from typing import TypeVar, cast
 
 import msgspec
 from msgspec import inspect as kinds
@@ -22,9 +24,14 @@ def read(data: bytes, kind: type[T], what: str, limit: int) -> T:
     value of another type."""
     value = loose(data, what, limit)
     try:
-        return msgspec.convert(_fit(value, kinds.type_info(kind)), kind)
+        return msgspec.convert(_fit(value, _info(cast(Hashable, kind))), kind)
     except NOT_JSON as e:
         raise InvalidInput(f"cannot read {what}: {str(e)[:300]}") from e
+
+
+@cache  # to find out takes longer than all else here
+def _info(kind: Hashable) -> kinds.Type:
+    return kinds.type_info(kind)
 
 
 def loose(data: bytes, what: str, limit: int) -> object:
