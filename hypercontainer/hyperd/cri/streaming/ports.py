@@ -15,7 +15,7 @@ from hypercontainer.hyperd.http.inbox import WINDOW, Inbox
 
 V4 = "v4.channel.k8s.io"
 PORT = struct.Struct("<H")  # what each channel begins with
-MAX_PORTS = 100
+MAX_PORTS = 100  # of one client: a channel is a byte, and each port has two
 
 
 async def serve(socket: web.WebSocketResponse, wanted: Forward) -> None:

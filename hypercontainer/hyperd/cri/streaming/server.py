@@ -96,7 +96,9 @@ class StreamingServer:
         return f"{self._at}/{wanted.verb}/{self._tokens.issue(wanted)}"
 
     def forward(self, wanted: Forward) -> str:
-        """Where a client may come for that. Exhausted."""
+        """Where a client may come for that. Exhausted; InvalidInput for more ports than one client can name."""
+        if len(wanted.ports) > ports.MAX_PORTS:
+            raise InvalidInput(f"cannot forward {len(wanted.ports)} ports by one stream: {ports.MAX_PORTS} at most")
         return f"{self._at}/portforward/{self._tokens.issue(wanted)}"
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:

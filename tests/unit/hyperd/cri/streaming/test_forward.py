@@ -6,6 +6,7 @@ import socket
 import aiohttp
 import pytest
 
+from hypercontainer.errors import InvalidInput
 from hypercontainer.hyperd.cri.streaming import mux, spdy
 from hypercontainer.hyperd.cri.streaming.forward import PROTOCOL
 from hypercontainer.hyperd.cri.streaming.spdy import Data, Decoder, Encoder
@@ -118,6 +119,12 @@ async def test_streams_are_bounded(place: Place) -> None:
         await client.open(f"data {number}", port="80", requestid=str(number))
     assert await client.find(spdy.Reset) == spdy.Reset(2 * mux.MAX_STREAMS + 1, mux.REFUSED)
     client.close()
+
+
+async def test_so_many_ports_at_once(place: Place) -> None:
+    place.forward(*range(1, 101))
+    with pytest.raises(InvalidInput, match="cannot forward 101 ports by one stream: 100 at most"):
+        place.forward(*range(1, 102))
 
 
 async def test_in_a_websocket(place: Place) -> None:
