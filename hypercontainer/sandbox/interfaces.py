@@ -116,6 +116,8 @@ class Interfaces:
     def dns(self, nameserver: Place | None) -> Dns:
         """Its resolv.conf."""
         asked, host = self._record.spec.dns, dns.host_dns()
+        if self._record.kube and asked != Dns():
+            host = Dns(nameservers=host.nameservers)  # a kubelet says all that is to be searched, or nothing at all
         usual = Dns(
             nameservers=asked.nameservers or host.nameservers,
             search=asked.search or host.search,

@@ -26,7 +26,8 @@ from hypercontainer.model.kube import (
 from hypercontainer.model.pod_network import HostPort
 from hypercontainer.model.record import BlockRecord, DiskRecord
 from hypercontainer.model.settings import Handler
-from hypercontainer.model.spec import NONE, ContainerSpec, EndpointSpec, ExecSpec, PodSpec
+from hypercontainer.model.spec import NONE, ContainerSpec, Dns, EndpointSpec, ExecSpec, PodSpec
+from hypercontainer.network import dns as names
 from hypercontainer.sandbox import agent_requests, rootfs
 from hypercontainer.testing.fakes import FakeGuest
 from tests.unit.engine.test_recovery import forsake
@@ -51,6 +52,17 @@ async def ended(engine: LocalEngine, id: str) -> None:
     container = engine.kube._find(id)[1]
     while container.alive and container.exit:
         await asyncio.wait([container.exit])
+
+
+async def test_what_is_searched_is_what_its_kubelet_says(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Dns(nameservers=["192.0.2.1"], search=["host.example"], options=["timeout:9"])
+    monkeypatch.setattr(names, "host_dns", lambda: host)
+    asked, searched = Dns(nameservers=["10.0.0.10"]), Dns(search=["svc"])
+    plugins = Dns(nameservers=["10.1.0.1"], search=["pods"])
+    for dns, told in ((asked, asked), (searched, replace(searched, nameservers=["192.0.2.1"])), (Dns(), plugins)):
+        pod = await engine.kube.run(replace(POD, uid=str(dns)), replace(ALONE, dns=dns))
+        assert engine.supervisor.pods[pod].machine.interfaces.dns(None) == told
+        await engine.kube.remove(pod)
 
 
 async def test_a_life(engine: LocalEngine, world: World) -> None:
