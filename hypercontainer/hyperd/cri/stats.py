@@ -103,7 +103,7 @@ def told(sample: Sample) -> pb.ContainerStats:
             annotations=found.container.annotations,
         ),
         cpu=_cpu([sample.used], time_ns),
-        memory=_memory([sample.used], time_ns),
+        memory=_memory([sample.used], time_ns, sample.used.memory_limit_bytes),
         writable_layer=pb.FilesystemUsage(timestamp=time_ns, used_bytes=number(sample.disk)),
     )
 
@@ -115,7 +115,7 @@ def whole(pod: KubePodState, samples: Sequence[Sample]) -> pb.PodSandboxStats:
     )
     linux = pb.LinuxPodSandboxStats(
         cpu=_cpu(used, now),
-        memory=_memory(used, now),
+        memory=_memory(used, now, _limit(samples)),
         process=pb.ProcessUsage(timestamp=now, process_count=number(sum(each.pids for each in used))),
         containers=[told(sample) for sample in samples],
     )
@@ -133,13 +133,19 @@ def _cpu(used: Iterable[BundleUsage], time_ns: int) -> pb.CpuUsage:
     return pb.CpuUsage(timestamp=time_ns, usage_core_nano_seconds=number(sum(each.cpu_ns for each in used)))
 
 
-def _memory(used: Sequence[BundleUsage], time_ns: int) -> pb.MemoryUsage:
+def _limit(samples: Sequence[Sample]) -> int:
+    """What a pod's containers may take together: one without a limit of its own has all of the machine."""
+    free = [each.used.memory_limit_bytes for each in samples if not each.container.resources.memory_bytes]
+    return max(free) if free else sum(each.used.memory_limit_bytes for each in samples)
+
+
+def _memory(used: Sequence[BundleUsage], time_ns: int, limit: int) -> pb.MemoryUsage:
     """The working set is what the page cache could not give back, as kubelets count it."""
     working = sum(each.memory_bytes - each.inactive_file_bytes for each in used)
     return pb.MemoryUsage(
         timestamp=time_ns,
         working_set_bytes=number(working),
-        available_bytes=number(sum(each.memory_limit_bytes for each in used) - working),
+        available_bytes=number(limit - working),
         usage_bytes=number(sum(each.memory_bytes for each in used)),
         rss_bytes=number(sum(each.anon_bytes for each in used)),
         page_faults=number(sum(each.page_faults for each in used)),

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from hypercontainer.hyperd.cri import cri_pb2 as pb
-from hypercontainer.hyperd.cri import metrics
+from hypercontainer.hyperd.cri import metrics, stats
 from hypercontainer.hyperd.cri.stats import Sample
 from hypercontainer.model.bundle import BundleUsage
 from hypercontainer.model.container import Resources
@@ -60,6 +60,17 @@ def test_what_is_described_is_told_with_these_labels() -> None:
     assert len(rows) == len(set(rows))
     counters = {each.name for each in found if each.metric_type == pb.COUNTER}
     assert counters == {name for name in described if name.endswith(COUNTED)} - {"container_fs_inodes_total"}
+
+
+@pytest.mark.parametrize(("limits", "available"), [((64, 32), 90), ((0, 32), 122), ((0, 0), 122)])
+def test_a_pod_has_its_machine_once(limits: tuple[int, int], available: int) -> None:
+    """In a machine of 128 MiB."""
+    samples = []
+    for limit in limits:
+        one = sample(memory_bytes=3 << 20, memory_limit_bytes=(limit or 128) << 20)
+        container = msgspec.structs.replace(one.container, resources=Resources(memory_bytes=limit << 20))
+        samples.append(one._replace(container=container))
+    assert stats.whole(POD, samples).linux.memory.available_bytes.value == available << 20
 
 
 def test_whose_they_are() -> None:
