@@ -8,7 +8,7 @@ from hypercontainer.engine.accelerator import BootFiles, Choice
 from hypercontainer.engine.host import Host
 from hypercontainer.errors import HyperError
 from hypercontainer.factory.base import PoolInfo, PoolSpec, TemplateInfo
-from hypercontainer.factory.trouble import Trouble
+from hypercontainer.factory.trouble import MOST_S, Trouble
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, SharedFolder, VmConfig
 from hypercontainer.lib import clock
 from hypercontainer.model import documents as doc
@@ -40,7 +40,9 @@ class Factory:
                 await asyncio.sleep(trouble.left_s())
             else:
                 self.host.unprepared = Trouble()
-                return
+                if not self.host.unwaited:
+                    return
+                await asyncio.sleep(MOST_S)  # a kernel may come
 
     async def stop_preparing(self) -> None:
         """Stop preparing."""
@@ -61,11 +63,22 @@ class Factory:
     async def init(self) -> None:
         boot, choice = await self.host.bootable()
         specs = [self._spec(pool, boot, choice) for pool in self.host.settings.pool]
-        await self.host.factory.init(specs + [await self._for(each, boot, choice) for each in self._waited_for()])
+        await self.host.factory.init(specs + await self._of_handlers(boot, choice))
 
-    def _waited_for(self) -> list[settings.Handler]:
-        """Those of RuntimeClasses whose machines are to wait."""
-        return [handler for handler in self.host.settings.cri_handlers.values() if handler.cache]
+    async def _of_handlers(self, boot: BootFiles, choice: Choice) -> list[PoolSpec]:
+        """Machines of RuntimeClasses that are to wait. Where one's cannot, for want of its kernel, the others' do."""
+        specs, unwaited = [], self.host.unwaited
+        for name, handler in self.host.settings.cri_handlers.items():
+            if not handler.cache:
+                continue
+            try:
+                specs.append(await self._for(handler, boot, choice))
+                unwaited.pop(name, None)
+            except HyperError as e:
+                if unwaited.get(name) != str(e):
+                    log.warning("no virtual machine waits for pods of handler %s: %s", name, e)
+                unwaited[name] = str(e)
+        return specs
 
     async def _for(self, handler: settings.Handler, boot: BootFiles, choice: Choice) -> PoolSpec:
         """With a share, as all pods of kubelets have."""

@@ -80,6 +80,7 @@ class Host:
         binaries = Path(str(resources.files("hypercontainer"))) / "_bin"
         self.hyperstart = binaries / arch.host().name / "hyperstart"  # the guest's PID 1, as installed with us
         self.unprepared = Trouble()  # of the pools of the settings, before there is a factory's
+        self.unwaited: dict[str, str] = {}  # handlers whose machines cannot wait, and why
         self._factories = self._make_factories()  # each that there is, by its name
         self.factory = list(self._factories.values())[-1]  # as the settings say
         for name, handler in settings.cri_handlers.items():
@@ -136,6 +137,7 @@ class Host:
         """What the factory could not make, where names do not resolve, and why."""
         unprepared = self.unprepared.words()
         waiting = [f"no VM waits for a pod: {unprepared}"] if unprepared else []
+        waiting += [f"no VM waits for pods of handler {name}: {why}" for name, why in self.unwaited.items()]
         return [*waiting, *self.factory.troubles(), *self.names.troubles()]
 
     def _waiting_uids(self) -> Iterator[int]:

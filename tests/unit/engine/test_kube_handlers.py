@@ -8,13 +8,13 @@ import msgspec
 import pytest
 
 from hypercontainer.engine.local import LocalEngine
-from hypercontainer.errors import InvalidInput
+from hypercontainer.errors import InvalidInput, NotFound
 from hypercontainer.model.container import Resources
 from hypercontainer.model.settings import Handler, load
 from hypercontainer.model.spec import PodSpec
 from tests.unit.engine.test_kube import ALONE, MIB, POD, make
 from tests.unit.engine.test_recovery import forsake
-from tests.unit.engine.world import World
+from tests.unit.engine.world import FakeKernel, FakeKernels, World
 
 SMALL = Handler(vcpus=2, memory_mib=128)
 
@@ -101,6 +101,32 @@ async def test_machines_of_a_handler_wait(world: World) -> None:
     assert (pool.memory_mib, pool.share, pool.waiting) == (128, True, 1)
     machine = engine.supervisor.pods[await run(engine, "small", PodSpec())].machine  # with an interface
     assert machine.vm and machine.vm.guest is guest
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
+async def test_one_without_its_kernel_keeps_no_other_from_waiting(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def get(kernels: FakeKernels, name: str) -> FakeKernel:
+        if name == "gone":
+            raise NotFound("kernel", name)
+        return FakeKernel(name)
+
+    monkeypatch.setattr(FakeKernels, "get", get)
+    world.settings = msgspec.structs.replace(world.settings, factory="cache")
+    lost = Handler(memory_mib=192, cache=1, kernel="gone")
+    engine = await with_handlers(world, lost=lost, small=Handler(memory_mib=128, cache=1))
+    for _ in range(2):
+        await engine.factory.init()
+    status = await engine.factory.status()
+    assert [(pool.memory_mib, pool.waiting) for pool in status.pools] == [(128, 1)]
+    assert [line for line in status.warnings if "handler lost" in line and "gone" in line]
+    assert len([each for each in caplog.records if "handler lost" in each.getMessage()]) == 1
+    monkeypatch.undo()
+    await engine.factory.init()
+    status = await engine.factory.status()
+    assert {pool.memory_mib for pool in status.pools} == {128, 192}
+    assert not [line for line in status.warnings if "handler" in line]
 
 
 @pytest.mark.parametrize(
