@@ -91,6 +91,8 @@ def _settle(pod: LockedPod) -> None:
 async def _lost(pod: LockedPod) -> None:
     """Its guest is gone: what was to start again does so, what ran may."""
     pod.end_execs(GuestDied(pod.machine.lost))
+    if pod.record.guest:
+        pod.emit("die", error=pod.machine.lost)
     for container in pod.containers.values():
         if container.running or container.record.state == "restarting":
             was_restarting = not container.running

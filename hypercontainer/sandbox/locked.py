@@ -307,6 +307,7 @@ class LockedPod:
                     del container.further[id]
             if container.running and container.record.id not in alive:
                 container.finish(LOST, oom=False, error="its process was gone when hyperd started again")
+                self.emit("die", container, exitCode=str(LOST), error=container.record.error)
                 container.settle(LOST)
                 await container.output.end()
         self.machine.note()

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,6 +104,8 @@ async def test_a_guest_that_died_meanwhile_is_written_down(world: World, engine:
         await guest.die("the host was rebooted")
     again = await world.engine()
     assert (await again.containers.inspect(lost)).state.exit_code == 255
+    died = [each async for each in await again.system.events(0, time.time_ns(), {"event": ["die"]})]
+    assert sorted(each.type for each in died) == ["container", "container", "pod", "pod"]
     async with asyncio.timeout(60):
         async for _ in await again.system.events(0, None, {"event": ["start"], "container": [back[:12]]}):
             if (await again.containers.inspect(back)).state.status == "running":
