@@ -3,6 +3,7 @@
 #include "cgroup.h"
 #include "channel.h"
 #include "loop.h"
+#include "module.h"
 #include "mount.h"
 #include "net.h"
 #include "ops.h"
@@ -51,37 +52,6 @@ static void leave_initramfs(void)
 	if (chdir("/root") < 0 || mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0 || chdir("/") < 0)
 		die("enter the new root: %s", strerror(errno));
 	mount_or_die("cgroup2", "/sys/fs/cgroup", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
-}
-
-static void load_module(const char *name, const char *parameters)
-{
-	char path[600];
-	autoclose int fd = -1;
-
-	snprintf(path, sizeof(path), "/modules/%s", name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		die("open %s: %s", path, strerror(errno));
-	if (syscall(SYS_finit_module, fd, parameters, 0) < 0 && errno != EEXIST)
-		debug("load %s: %s", path, strerror(errno));	/* this machine may lack the device */
-	unlink(path);	/* the memory of the initramfs is memory of the guest */
-}
-
-static void load_modules(void)
-{
-	FILE *order = fopen("/modules/order", "re");
-	char name[512];
-
-	while (order && fgets(name, sizeof(name), order)) {
-		char *parameters = name;
-
-		name[strcspn(name, "\n")] = 0;
-		strsep(&parameters, " ");
-		if (*name && !strchr(name, '/'))
-			load_module(name, parameters ? parameters : "");
-	}
-	if (order)
-		fclose(order);
 }
 
 static void read_command_line(void)
@@ -165,7 +135,7 @@ static _Noreturn void boot(void)
 {
 	enter_new_root();
 	read_command_line();
-	load_modules();
+	modules_boot();
 	leave_initramfs();
 	protect_ourselves();
 	loop_open();

@@ -4,10 +4,12 @@
 #include "cgroup.h"
 #include "channel.h"
 #include "checkpoint.h"
+#include "module.h"
 #include "spawn.h"
 #include "stdstreams.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -521,6 +523,8 @@ static int launch(struct process *p, struct spawn *s, const struct start_args *a
 		return -1;
 	if (!s->first)
 		s->pidfd = p->container->first->pidfd;
+	if (s->privileges.capabilities.bounding >> CAP_NET_ADMIN & 1)
+		modules_for_network();
 	p->pid = a->restore ? spawn_restore(p, s, a->restore, err) : spawn_process(s, &p->pidfd, err);
 	if (p->pid < 0)
 		return -1;

@@ -18,7 +18,7 @@ import msgspec
 
 from hypercontainer.errors import AlreadyExists, HyperError, InvalidInput, NotFound
 from hypercontainer.kernel import initramfs
-from hypercontainer.kernel.modules import BOOT, ModuleTree
+from hypercontainer.kernel.modules import BOOT, NETWORK, ModuleTree
 from hypercontainer.kernel.vmlinuz import check_pvh
 from hypercontainer.lib import document, files
 from hypercontainer.model import arch, upgrade
@@ -155,11 +155,14 @@ class KernelStore:
         The initramfs is made on first use and kept; both files may be read by anyone.
         """
         init = hyperstart.read_bytes()
-        key = hashlib.sha256(f"{initramfs.LAYOUT} {bundle.digest} {' '.join(BOOT)} ".encode() + init).hexdigest()
+        names = " ".join((*BOOT, "", *NETWORK))
+        key = hashlib.sha256(f"{initramfs.LAYOUT} {bundle.digest} {names} ".encode() + init).hexdigest()
         initrd = bundle.path / f"initrd-{key[:32]}.cpio"
         if not initrd.exists():
             with files.locked(bundle.path / ".lock"):
-                data = initramfs.build(init, ModuleTree(bundle.path / "modules").pick(BOOT))
+                tree = ModuleTree(bundle.path / "modules")
+                modules = tree.pick(BOOT)
+                data = initramfs.build(init, modules, tree.further(NETWORK, modules))
                 files.replace(initrd, data, mode=0o644, durable=False)
                 _prune(bundle.path)
         return bundle.kernel, initrd

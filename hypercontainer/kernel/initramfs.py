@@ -21,7 +21,7 @@ else:
     from backports import zstd
 
 SIGNATURE = b"~Module signature appended~\n"
-LAYOUT = 3  # raise it when the contents change shape: it is part of the cache's key
+LAYOUT = 4  # raise it when the contents change shape: it is part of the cache's key
 
 
 class Entry(NamedTuple):
@@ -46,17 +46,21 @@ def cpio(entries: Iterable[Entry]) -> bytes:
     return bytes(out)
 
 
-def build(hyperstart: bytes, modules: Iterable[Module]) -> bytes:
-    """Return the initramfs, laid out as docs/initramfs.md says."""
-    modules = list(modules)
+def build(hyperstart: bytes, modules: Iterable[Module], network: Iterable[Module] = ()) -> bytes:
+    """Return the initramfs, laid out as docs/initramfs.md says. `network`: loaded later."""
+    lists = {"order": list(modules), "network": list(network)}
+    every = [module for each in lists.values() for module in each]
     folders = [Entry(name, stat.S_IFDIR | 0o755) for name in ("dev", "modules", "proc", "sys")]
     return cpio(
         [
             *folders,
             Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),  # init's stdio, before devtmpfs is there
             Entry("init", stat.S_IFREG | 0o755, hyperstart),
-            *(Entry(f"modules/{m.name}.ko", stat.S_IFREG | 0o644, slim(unsigned(m.path))) for m in modules),
-            Entry("modules/order", stat.S_IFREG | 0o644, "".join(f"{m.line}\n" for m in modules).encode()),
+            *(Entry(f"modules/{m.name}.ko", stat.S_IFREG | 0o644, slim(unsigned(m.path))) for m in every),
+            *(
+                Entry(f"modules/{name}", stat.S_IFREG | 0o644, "".join(f"{m.line}\n" for m in each).encode())
+                for name, each in lists.items()
+            ),
         ]
     )
 

@@ -25,8 +25,13 @@ BOOT = (
     "virtiofs",  # bind mounts and volumes
 )
 
+# Loaded when the first process begins that may administer the network, for it asks the kernel for them by that: a guest
+# has no modprobe, so nobody in it has other modules loaded. What a kernel lacks of them is left out.
+NETWORK = ("bridge", "veth", "dummy", "tun")
+
 # What a kernel's command line says to built-in modules, the loader says to the others.
 PARAMETERS = {
+    "dummy": "numdummies=0",  # else one is there that nobody has asked for
     "scsi_mod": "scan=manual",  # do not ask 256 targets who they are: hyperstart scans the ones it is told of
 }
 
@@ -72,6 +77,14 @@ class ModuleTree:
             if not self._add(name, order):
                 raise InvalidInput(f"cannot use kernel {self.path.name}: it has no module {name}")
         return list(order.values())
+
+    def further(self, names: Iterable[str], loaded: Iterable[Module]) -> list[Module]:
+        """Of `names` those that there are, and what they need, as `pick` has them; without those that are `loaded`."""
+        there = {module.name: module for module in loaded}
+        order = dict(there)
+        for name in () if self._whole else names:
+            self._add(name, order)
+        return [module for name, module in order.items() if name not in there]
 
     def _add(self, name: str, order: dict[str, Module]) -> bool:
         """Put `name` into `order` after its needs. False if there is no such module."""

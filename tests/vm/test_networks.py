@@ -191,3 +191,20 @@ def test_killed_in_the_middle_a_network_is_whole_or_gone(hyper: PrivateDaemon, a
     assert "eth0" in ok(hyper, "run", "--rm", "--network", "n", "busybox", "ip", "-4", "-o", "addr")
     ok(hyper, "network", "rm", "n")
     assert {*bridges(hyper)} == before and id not in tables()
+
+
+def test_who_administers_the_network_makes_interfaces(hyper: PrivateDaemon) -> None:
+    """Of the kinds that the guest has, which come with the first that may; others have none of them."""
+    script = """brctl addbr b0
+    for kind in bridge veth dummy; do ip link add name $kind-0 type $kind; done
+    cd /sys/class/net
+    ls -d dummy0 2>/dev/null
+    ls -d *-0 b0/bridge
+    ip link add name vxlan-0 type vxlan 2>/dev/null || cat /proc/modules"""
+    said = ok(hyper, "run", "--rm", "--cap-add", "NET_ADMIN", "busybox", "sh", "-c", script).splitlines()
+    assert said[:4] == ["b0/bridge", "bridge-0", "dummy-0", "veth-0"]
+    later = {"bridge", "veth", "dummy", "tun"}
+    loaded = {line.split()[0] for line in said[4:]}
+    plain = {line.split()[0] for line in ok(hyper, "run", "--rm", "busybox", "cat", "/proc/modules").splitlines()}
+    assert loaded - plain == {*later, "stp", "llc"} or not loaded  # a kernel of our own has them built in
+    assert not later & plain

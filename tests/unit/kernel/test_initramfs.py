@@ -84,10 +84,14 @@ def test_an_initramfs_holds_init_the_modules_and_their_order(tmp_path: Path) -> 
     for name in ("virtio", "scsi_mod"):
         (tmp_path / f"{name}.ko").write_bytes(name.encode())
         modules.append(Module(name, tmp_path / f"{name}.ko"))
-    entries = {entry.name: entry for entry in parse(build(b"hyperstart", modules))}
+    (tmp_path / "dummy.ko").write_bytes(b"dummy")
+    later = [Module("dummy", tmp_path / "dummy.ko")]
+    entries = {entry.name: entry for entry in parse(build(b"hyperstart", modules, later))}
     assert entries["init"] == Entry("init", stat.S_IFREG | 0o755, b"hyperstart")
     assert entries["modules/virtio.ko"].data == b"virtio"
     assert entries["modules/order"].data == b"virtio.ko\nscsi_mod.ko scan=manual\n"
+    assert entries["modules/dummy.ko"].data == b"dummy"
+    assert entries["modules/network"].data == b"dummy.ko numdummies=0\n"
     assert entries["dev/console"].device == (5, 1)
     assert {"dev", "modules", "proc", "sys"} <= set(entries)
     assert build(b"hyperstart", modules) == build(b"hyperstart", modules)

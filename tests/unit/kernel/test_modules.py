@@ -85,3 +85,9 @@ def test_a_line_of_the_order_has_the_parameters(tmp_path: Path) -> None:
 
 def test_the_channel_to_the_host_is_loaded_first() -> None:
     assert BOOT[:2] == ("virtio_pci", "virtio_console")
+
+
+def test_what_is_loaded_later_comes_without_what_is_there(tree: ModuleTree) -> None:
+    loaded = tree.pick(["virtio"])
+    assert [module.name for module in tree.further(["virtio-rng", "bridge"], loaded)] == ["virtio_rng"]
+    assert [module.name for module in tree.further(["virtio-rng"], [])] == ["virtio_ring", "virtio", "virtio_rng"]
