@@ -294,7 +294,7 @@ def restored(shared_hyperd: PrivateDaemon, busybox_archive: Path) -> Iterator[Do
 @pytest.mark.parametrize("runtime", ["runc", "runv"])
 def test_a_container_lives_through_another_dockerd(restored: Docker, runtime: str) -> None:
     """And through another hyperd, which came in the meantime."""
-    docker, script = restored, "mkfifo /p; echo ready; while read line </p; do echo got $line; done"
+    docker, script = restored, "mkfifo /p; echo ready; while :; do read line </p && echo got $line; done"
     docker.ok("run", "-d", "--name", "on", "--runtime", runtime, "busybox", "sh", "-c", script)
 
     def says(line: str) -> None:

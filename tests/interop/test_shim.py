@@ -243,7 +243,8 @@ def test_processes_go_on_from_a_checkpoint(ctr: Ctr) -> None:
 @pytest.mark.skipif(not shutil.which("criu", path=criu.PATH), reason="there is no criu: run `make interop`")
 def test_a_checkpoint_that_fails_says_why(ctr: Ctr) -> None:
     """Its log goes with the bundle."""
-    ctr.start("sh", "-c", "nc -l -p 80 -e cat & until sleep 1000 | nc 127.0.0.1 80; do :; done")
+    dials = "until nc 127.0.0.1 80 </silence; do :; done"  # it may come before whoever listens
+    ctr.start("sh", "-c", f"mkfifo /silence; nc -l -p 80 -e cat & sleep 1000 >/silence & {dials}")
     connected = "until grep -q ' 01 ' /proc/net/tcp; do sleep 0.1; done"
     ctr.ok("task", "exec", "--exec-id", "e1", "one", "sh", "-c", connected)
     said = m.any_of("containerd.runc.v1.CheckpointOptions", options.Checkpoint(exit=True))

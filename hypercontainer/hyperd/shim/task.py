@@ -495,6 +495,8 @@ class TaskService:
             status = of.status
         else:
             status = STATUS[(await self._bundles.state(self._owner, task.id)).status]
+            if status == m.Status.STOPPED:  # what stands for it has gone: how it ended is still to come
+                await asyncio.shield(of.ended)
         return m.StateResponse(
             id=task.id,
             bundle=task.path,
