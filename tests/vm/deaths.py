@@ -179,16 +179,19 @@ class Deaths:
             lives = {"exec", "pause", "resume", "update", "state", "list"}
             if verb in lives and status not in ("running", "paused"):
                 raise Wrong(f"it is {status or 'gone'}, and should run")
-            if status == "created" and verb == "start":
-                self._done("start", ID)
-                status = "running"
-            if status == "paused":
-                self._done("resume", ID)
-            if status in ("running", "paused") and verb not in ("kill", "delete"):  # these may go on without a caller
-                self._done("exec", ID, "true")
+            ends = verb in ("kill", "delete")  # these may go on without a caller
+            if (status in ("running", "paused") and not ends) or (status, verb) == ("created", "start"):
+                self._until(lambda: self._goes_on(verb), "it does not go on")
         elif status and verb not in ("create", "run", "start"):  # which may have come after that death
             self._until(lambda: self._status() in ("stopped", ""), "it does not end")
         self._delete()
+
+    def _goes_on(self, verb: str) -> bool:
+        """Whether it answers. What somebody asked for who was killed then is done at any moment, or never."""
+        status = self._status()
+        if status == "paused" or (status, verb) == ("created", "start"):
+            self.runv("resume" if status == "paused" else "start", ID)
+        return self.runv("exec", ID, "true").status == 0
 
     def _status(self) -> str:
         done = self.runv("state", ID)
