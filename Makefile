@@ -14,7 +14,7 @@ PODS ?= 100
 OCI_QUICK := bad_input exit_codes lifecycle mounts state sysctl
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-interop setup-bench setup-clients demo install test fresh check style unit vm interop oci conformance bench density fuzz soak pods guest kernel format clean
+.PHONY: help setup setup-test setup-interop setup-bench setup-clients demo install test fresh check style unit vm interop oci kubelet conformance bench density fuzz soak pods guest kernel format clean
 
 help:  ## this table
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,11 @@ interop: setup-clients  ## set up docker, podman, containerd and their clients, 
 
 oci: setup-test setup-interop  ## the black-box suite of OCI runtimes, on runc, crun and runv (RUNTIME=/path/to/another)
 	$(PYTEST) tests/oci $(if $(RUNTIME),--runtime $(RUNTIME))
+
+kubelet: setup-test setup-interop  ## a real kubelet whose pods are machines of frakti's (it is built by Go's module proxy: 15 minutes, then 10)
+	@tools/clients.sh kubelet
+	@test -x .cache/clients/kubelet/kubelet || { echo "make kubelet needs k8s.io/kubernetes from Go's module proxy" >&2; exit 1; }
+	$(PYTEST) -v tests/kubelet
 
 conformance: setup-interop  ## tests that others wrote, against hyperd, runv and frakti (25 minutes): docs/conformance.md
 	@tools/clients.sh corpus critest

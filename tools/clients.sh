@@ -1,7 +1,7 @@
 #!/bin/bash
 # Makes clients and engines that Debian does not have, and the image that the stacks of tests/interop run, in .cache.
 #
-#     tools/clients.sh [NAME]...    all but Traefik, which takes its time, when none is named
+#     tools/clients.sh [NAME]...    all but Traefik and a kubelet, which take their time, when none is named
 #
 # What is there in its version is left alone. One that cannot be made here says so, and its tests are skipped.
 set -euo pipefail
@@ -13,7 +13,7 @@ gitlab_ci_local=4.61.1
 go=1.26.6
 ryuk=v0.0.0-20260811165811-84f4ff002cee  # its releases are called what Go takes for no version
 act=v0.2.89
-crictl=v1.34.0 crio=v1.34.0 critest=v1.37.0
+crictl=v1.34.0 crio=v1.34.0 critest=v1.37.0 kubelet=v1.37.2
 containerd2=v2.4.2
 traefik=v3.6.12
 corpus=1
@@ -129,6 +129,22 @@ make_critest() {  # a test by Go's lights
             sigs.k8s.io/cri-tools/cmd/critest 2>critest.log || { tail -n 20 critest.log >&2; exit 1; }
     )
     echo $critest >$clients/critest/version
+}
+make_kubelet() {  # what Kubernetes is made of is a folder in its sources, and modules of Go's proxy
+    ! made kubelet $kubelet || return 0
+    go_is_here
+    say "kubelet $kubelet, by Go's module proxy (some 100 modules, then 15 minutes of one processor)"
+    begin kubelet
+    (
+        cd $clients/kubelet
+        local program=k8s.io/kubernetes parts
+        go mod init clients 2>/dev/null
+        parts=$(go mod download -json $program@$kubelet | sed -n 's/.*"GoMod": "\(.*\)",/\1/p')
+        sed -n "s,^\t\(k8s.io/[a-z-]*\) => ./staging/.*,-replace=\1=\1@v0.${kubelet#v1.},p" "$parts" | xargs go mod edit
+        go get -tool $program/cmd/kubelet@$kubelet 2>get.log || { tail -n 20 get.log >&2; exit 1; }
+        build kubelet $program/cmd/kubelet "-X k8s.io/component-base/version.gitVersion=$kubelet"
+    )
+    echo $kubelet >$clients/kubelet/version
 }
 make_act() { go_program act $act github.com/nektos/act "a minute or two"; }
 make_crio() {  # from its own sources, whose sums of what it needs are in there
