@@ -23,6 +23,7 @@ def test_exec(kubelet: Kubelet) -> None:
 def test_attach(kubelet: Kubelet) -> None:
     pod = kubelet.run("attach", [{"name": "main", "command": ECHOES, "stdin": True}], restartPolicy="Never")
     pod.ready("main")
+    kubelet.until("it listens", lambda: "ready" in pod.log("main"))
     assert pod.attach("main", b"one\nend\n")[:2] == ("got one\ngot end\n", "")
     kubelet.until("it has ended", lambda: pod.status().get("phase") == "Succeeded")
     assert pod.log("main") == "ready\ngot one\ngot end\n"
