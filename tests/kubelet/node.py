@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -39,6 +39,15 @@ def network(folder: Path) -> str:
     bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "ipMasq": True, "ipam": ipam}
     ports = {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}
     return json.dumps({"cniVersion": "1.0.0", "name": "kubelet", "plugins": [bridge, ports]})
+
+
+def _answer(connection: http.client.HTTPConnection, method: str, path: str) -> str:
+    with closing(connection):
+        connection.request(method, path)
+        answer = connection.getresponse()
+        body = answer.read().decode(errors="replace")
+    assert answer.status == 200, (path, answer.status, body)
+    return body
 
 
 class Kubelet:
@@ -104,28 +113,12 @@ class Kubelet:
 
     def get(self, path: str) -> str:
         """What it answers without being asked who asks."""
-        connection = http.client.HTTPConnection(HOST, PORT, timeout=LIMIT_S)
-        try:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            body = answer.read().decode(errors="replace")
-            assert answer.status == 200, (path, answer.status, body)
-            return body
-        finally:
-            connection.close()
+        return _answer(http.client.HTTPConnection(HOST, PORT, timeout=LIMIT_S), "GET", path)
 
     def ask(self, method: str, path: str) -> str:
         """What it answers at the door where whoever asks has to be somebody; here all are."""
         anybody = ssl._create_unverified_context()
-        connection = http.client.HTTPSConnection(HOST, STREAMS, timeout=LIMIT_S, context=anybody)
-        try:
-            connection.request(method, path)
-            answer = connection.getresponse()
-            body = answer.read().decode(errors="replace")
-            assert answer.status == 200, (path, answer.status, body)
-            return body
-        finally:
-            connection.close()
+        return _answer(http.client.HTTPSConnection(HOST, STREAMS, timeout=LIMIT_S, context=anybody), method, path)
 
     def until(self, what: str, true: Callable[[], Any]) -> Any:
         """What is true in the end."""
