@@ -111,12 +111,42 @@ static int choose_time(struct container *c, const struct json *offsets, struct e
 	return offsets ? json_fields(offsets, fields, COUNT(fields), c, err) : 0;
 }
 
+static struct idmap pod_ids;
+static int pod_users = -1;
+
+int containers_share_users(const struct json *users, struct error *err)
+{
+	struct idmap ids = { 0 };
+
+	if (idmap_parse(users, &ids, err) < 0 || !ids.uid_count)
+		return users ? -1 : 0;
+	if (pod_users >= 0 && !memcmp(&ids, &pod_ids, sizeof(ids)))
+		return 0;
+	if (pod_users >= 0 || containers)
+		return fail(err, EBUSY, "choose the user namespace of a pod that has containers, or one");
+	pod_users = idmap_namespace(&ids, err);
+	if (pod_users < 0)
+		return -1;
+	pod_ids = ids;
+	return 0;
+}
+
+static int choose_users(struct container *c, const struct json *users, struct error *err)
+{
+	if (idmap_parse(users, &c->ids, err) < 0)
+		return -1;
+	if (users || pod_users < 0)
+		return users && (c->users = idmap_namespace(&c->ids, err)) < 0 ? -1 : 0;
+	c->ids = pod_ids;
+	c->of_pod = true;
+	c->users = fcntl(pod_users, F_DUPFD_CLOEXEC, 0);
+	return c->users < 0 ? fail(err, errno, "keep a user namespace open") : 0;
+}
+
 static int choose_namespaces(struct container *c, const struct create_args *a, struct error *err)
 {
 	if (keep_other(a->pid_of, c->pid_of, err) < 0 || keep_other(a->ipc_of, c->ipc_of, err) < 0 ||
-	    choose_time(c, a->time_offsets, err) < 0 || idmap_parse(a->users, &c->ids, err) < 0)
-		return -1;
-	if (c->ids.uid_count && (c->users = idmap_namespace(&c->ids, err)) < 0)
+	    choose_time(c, a->time_offsets, err) < 0 || choose_users(c, a->users, err) < 0)
 		return -1;
 	if (a->propagation && !propagation_of(a->propagation, &c->propagation))
 		return fail_as(err, EINVAL, "spread mounts of the root '%.20s': there is no such way", a->propagation);

@@ -44,6 +44,7 @@ struct container {
 	int64_t monotonic_ns, boottime_ns;
 	struct idmap ids;
 	int users;			/* its user namespace, -1: the guest's */
+	bool of_pod;			/* ... which is that of its pod: disks of images are mapped, and so is what we make */
 	unsigned long propagation;	/* of its root, once it is that: MS_…; 0: private */
 	struct mount_list mounts;
 	char *masked[PATHS_MAX], *readonly[PATHS_MAX];
@@ -63,6 +64,9 @@ int check_id(const char *what, const char *id, struct error *err);
 void container_unmount(struct container *container);	/* processes are gone; the record stays */
 void container_remove(struct container *container);	/* the record goes too */
 void containers_list(struct buffer *result);
+
+/* Have those that are made from here on be in one user namespace. Again the same: no change. */
+int containers_share_users(const struct json *users, struct error *err);
 
 /* Make what any container needs ahead of the next one. */
 int container_stage(struct error *err);

@@ -7,10 +7,12 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/fsuid.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-enum { LINE_BYTES = 36, NOBODY = 65534 };
+enum { LINE_BYTES = 36, NOBODY = 65534, NO_SETUID_FIXUP = 1 << 2 /* a securebit */ };
 
 static int parse_ranges(const struct json *list, struct id_range *to, size_t *count, struct error *err)
 {
@@ -85,10 +87,35 @@ int idmap_namespace(const struct idmap *map, struct error *err)
 	return namespace;
 }
 
+static uint32_t outside(const struct id_range *ranges, size_t count, uint32_t id)
+{
+	for (size_t i = 0; i < count; i++)
+		if (id >= ranges[i].inside && id - ranges[i].inside < ranges[i].size)
+			return ranges[i].outside + (id - ranges[i].inside);
+	return count ? NOBODY : id;
+}
+
 uid_t idmap_outside(const struct idmap *map, uid_t uid)
 {
-	for (size_t i = 0; i < map->uid_count; i++)
-		if (uid >= map->uids[i].inside && uid - map->uids[i].inside < map->uids[i].size)
-			return map->uids[i].outside + (uid - map->uids[i].inside);
-	return map->uid_count ? NOBODY : uid;
+	return outside(map->uids, map->uid_count, uid);
+}
+
+gid_t idmap_group_outside(const struct idmap *map, gid_t gid)
+{
+	return outside(map->gids, map->gid_count, gid);
+}
+
+/* Not by chown: on a mount with mapped ids nobody whose own is not among them can make a file at all. */
+int idmap_make_as(const struct idmap *map, struct error *err)
+{
+	uid_t uid = map ? idmap_outside(map, 0) : 0;
+	gid_t gid = map ? idmap_group_outside(map, 0) : 0;
+
+	if (map && prctl(PR_SET_SECUREBITS, NO_SETUID_FIXUP, 0, 0, 0) < 0)	/* or what we may would go */
+		return fail(err, errno, "keep capabilities");
+	setfsgid(gid);
+	setfsuid(uid);
+	if ((gid_t)setfsgid((gid_t)-1) != gid || (uid_t)setfsuid((uid_t)-1) != uid)
+		return fail(err, EPERM, "make files as user %u and group %u", uid, gid);
+	return !map && prctl(PR_SET_SECUREBITS, 0, 0, 0, 0) < 0 ? fail(err, errno, "forget capabilities") : 0;
 }

@@ -20,7 +20,10 @@ struct idmap {
 int idmap_parse(const struct json *json, struct idmap *map, struct error *err);
 /* A user namespace with these ids, that lasts as long as the descriptor. */
 int idmap_namespace(const struct idmap *map, struct error *err);
-/* Which user that is outside; 65534: none. */
+/* Which user or group that is outside; 65534: none. */
 uid_t idmap_outside(const struct idmap *map, uid_t uid);
+gid_t idmap_group_outside(const struct idmap *map, gid_t gid);
+/* Files that this process makes from here on belong to root as it is inside, and it may all that it may; NULL: to ours. */
+int idmap_make_as(const struct idmap *map, struct error *err);
 
 #endif

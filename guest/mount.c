@@ -187,6 +187,20 @@ int bind_on(int source, int target, uint64_t set, uint64_t clear, struct error *
 	return move_on(tree, target, err);
 }
 
+int mount_mapped(const char *path, int users, struct error *err)
+{
+	struct mount_attr_bytes attr = { .attr_set = ATTR_IDMAP, .userns_fd = (uint64_t)users };
+	autoclose int tree = (int)syscall(SYS_open_tree, AT_FDCWD, path, TREE_CLONE | O_CLOEXEC), target = -1;
+
+	/* A kernel maps ids of what has no place yet. */
+	if (tree < 0 || umount2(path, UMOUNT_NOFOLLOW) < 0)
+		return fail(err, errno, "clone a mount");
+	if (syscall(SYS_mount_setattr, tree, "", TREE_EMPTY_PATH, &attr, sizeof(attr)) < 0)
+		return fail(err, errno, "map ids of what is mounted on %s", path);
+	target = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return target < 0 ? fail(err, errno, "open %s", path) : move_on(tree, target, err);
+}
+
 int mount_read_only(const char *path, struct error *err)
 {
 	struct mount_attr_bytes attr = { .attr_set = ATTR_RDONLY };

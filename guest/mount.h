@@ -10,7 +10,7 @@
 /* MOUNT_ATTR_…, as the kernel has them; the C libraries differ in what they declare. */
 enum {
 	ATTR_RDONLY = 1, ATTR_NOSUID = 2, ATTR_NODEV = 4, ATTR_NOEXEC = 8, ATTR_NOATIME = 0x10,
-	ATTR_STRICTATIME = 0x20, ATTR_ATIME = 0x70, ATTR_NODIRATIME = 0x80, ATTR_NOSYMFOLLOW = 0x200000,
+	ATTR_STRICTATIME = 0x20, ATTR_ATIME = 0x70, ATTR_NODIRATIME = 0x80, ATTR_NOSYMFOLLOW = 0x200000, ATTR_IDMAP = 0x100000,
 };
 
 /* Where the agent keeps its things: /run/hyper, in tests a folder. */
@@ -36,6 +36,8 @@ int bare_mount(int root, struct error *err);
 int bind_on(int source, int target, uint64_t set, uint64_t clear, struct error *err);
 int move_on(int mounted, int target, struct error *err);	/* from wherever it is, or from nowhere */
 int mount_read_only(const char *path, struct error *err);
+/* What was just mounted there, with the ids that it has in a user namespace. */
+int mount_mapped(const char *path, int users, struct error *err);
 
 int write_file_at(int dir, const char *name, const char *value, struct error *err);
 /* At most size - 1 bytes and a NUL: their number, or -1. */

@@ -26,7 +26,7 @@ bool pod_is_set;
 
 struct setup_args {
 	const char *hostname, *entropy, *share;
-	const struct json *removed, *interfaces, *routes, *rules, *nameserver, *dns, *hosts, *sysctls;
+	const struct json *removed, *interfaces, *routes, *rules, *nameserver, *dns, *hosts, *sysctls, *users;
 	bool share_pid, resolver;
 	int64_t time_ns;
 };
@@ -138,7 +138,7 @@ static int setup(const struct setup_args *a, struct error *err)
 	    names_set_dns(a->dns, err) < 0 ||
 	    names_set_hosts(a->hosts, err) < 0 || (a->share && mount_share(a->share, err) < 0))
 		return -1;
-	if (a->share_pid && spawn_share_pids(err) < 0)
+	if ((a->share_pid && spawn_share_pids(err) < 0) || containers_share_users(a->users, err) < 0)
 		return -1;
 	for (struct container *c = containers; c; c = c->next)
 		if (names_write(c->dir, c->hostname, err) < 0)
@@ -157,7 +157,7 @@ int op_pod_setup(const struct call *call, const struct json *args, struct buffer
 		FIELD(struct setup_args, entropy, JSON_STRING), FIELD(struct setup_args, sysctls, JSON_OBJECT),
 		FIELD(struct setup_args, share_pid, JSON_BOOL), FIELD(struct setup_args, share, JSON_STRING),
 		FIELD(struct setup_args, removed, JSON_ARRAY), FIELD(struct setup_args, nameserver, JSON_OBJECT),
-		FIELD(struct setup_args, resolver, JSON_BOOL),
+		FIELD(struct setup_args, resolver, JSON_BOOL), FIELD(struct setup_args, users, JSON_OBJECT),
 	};
 	struct setup_args a = { 0 };
 

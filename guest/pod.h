@@ -1,4 +1,4 @@
-/* What the containers of a pod share: names, network, clock, the virtiofs share, perhaps the processes. */
+/* What the containers of a pod share: names, network, clock, the virtiofs share, perhaps the processes and users. */
 #ifndef POD_H
 #define POD_H
 

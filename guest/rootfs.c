@@ -118,6 +118,28 @@ static int mount_in(const struct container *c, const char *name, unsigned long f
 	return result;
 }
 
+/* Ids of the image's disk are mapped; what is written has those of the outside, as it is made, and its root here. */
+static int own_upper(const struct container *c, struct error *err)
+{
+	char path[500];
+
+	if (!c->of_pod)
+		return 0;
+	if (format(err, path, sizeof(path), "%s/upper/data", c->dir) < 0)
+		return -1;
+	return chown(path, idmap_outside(&c->ids, 0), idmap_group_outside(&c->ids, 0)) < 0 ?
+		       fail(err, errno, "give away %s", path) : 0;
+}
+
+static int map_lower(const struct container *c, struct error *err)
+{
+	char path[500];
+
+	if (!c->of_pod)
+		return 0;
+	return format(err, path, sizeof(path), "%s/lower", c->dir) < 0 ? -1 : mount_mapped(path, c->users, err);
+}
+
 static int mount_overlay(struct container *c, struct error *err)
 {
 	char below[16 * BELOW_MAX] = "lower", options[sizeof(below) + 128];
@@ -128,7 +150,7 @@ static int mount_overlay(struct container *c, struct error *err)
 	snprintf(options, sizeof(options), "lowerdir=%s,redirect_dir=follow", below);
 	if (c->below && mount_in(c, "lower", MS_RDONLY | MS_NOSUID | MS_NODEV, options, err) < 0)
 		return -1;
-	if (make_sub(c, "upper/data", err) < 0 || make_sub(c, "upper/work", err) < 0)
+	if (make_sub(c, "upper/data", err) < 0 || make_sub(c, "upper/work", err) < 0 || own_upper(c, err) < 0)
 		return -1;
 	snprintf(options, sizeof(options), "lowerdir=%s,upperdir=upper/data,workdir=upper/work,redirect_dir=on", below);
 	c->layered = true;
@@ -153,7 +175,7 @@ static int mount_disks(struct container *c, const struct rootfs_spec *spec, stru
 		return -1;
 	if (scan(&lower, &c->lower_target, err) < 0 || scan(&upper, &c->upper_target, err) < 0)
 		return -1;
-	if (mount_disk(c, &lower, "lower", err) < 0 || mount_disk(c, &upper, "upper", err) < 0)
+	if (mount_disk(c, &lower, "lower", err) < 0 || map_lower(c, err) < 0 || mount_disk(c, &upper, "upper", err) < 0)
 		return -1;
 	return mount_overlay(c, err);
 }
@@ -293,6 +315,8 @@ static int mount_root(struct container *c, const struct rootfs_spec *spec, struc
 	if (folder + (spec->lower != NULL) + (spec->lowers != NULL) + (spec->from != NULL) != 1 ||
 	    (spec->upper && !spec->lower && !spec->lowers))
 		return fail_as(err, EINVAL, "make a root file system: it is of disks, or of a folder, or over a container");
+	if (c->of_pod && !(spec->lower && spec->upper))
+		return fail_as(err, EINVAL, "make a root file system in the pod's user namespace: it is of an image's disk");
 	if (spec->from)
 		result = take_over(c, spec->from, err);
 	else if (folder)
@@ -312,13 +336,29 @@ static int make_subs(const struct container *c, struct error *err)
 	return make_sub(c, "lower", err) < 0 || make_sub(c, "upper", err) < 0 ? -1 : make_sub(c, "rootfs", err);
 }
 
-int rootfs_make(struct container *c, const struct rootfs_spec *spec, struct error *err)
+/* Files that we make from here on are the container's, where its disks are mapped; off: ours again. */
+static int make_as(const struct container *c, bool on, struct error *err)
 {
-	if (make_subs(c, err) < 0 || mount_root(c, spec, err) < 0 || names_write(c->dir, c->hostname, err) < 0)
-		return -1;
-	if (mounts_make(c, err) < 0 || devices_make(c->root, c->dir, spec->devices, err) < 0)
+	return c->of_pod ? idmap_make_as(on ? &c->ids : NULL, err) : 0;
+}
+
+static int furnish(struct container *c, const struct rootfs_spec *spec, struct error *err)
+{
+	if (names_write(c->dir, c->hostname, err) < 0 || mounts_make(c, err) < 0 ||
+	    devices_make(c->root, c->dir, spec->devices, err) < 0)
 		return -1;
 	return files_write(c, spec->files, err);
+}
+
+int rootfs_make(struct container *c, const struct rootfs_spec *spec, struct error *err)
+{
+	struct error later;
+	int result;
+
+	if (make_subs(c, err) < 0 || mount_root(c, spec, err) < 0 || make_as(c, true, err) < 0)
+		return -1;
+	result = furnish(c, spec, err);
+	return make_as(c, false, result < 0 ? &later : err) < 0 ? -1 : result;
 }
 
 static void remove_dir(const struct container *c, const char *name)
@@ -508,14 +548,14 @@ int rootfs_enter(const struct container *c, int terminal, const char *cwd, struc
 	root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (root < 0)
 		return fail(err, errno, "open %s", path);
-	if (mounts_make_late(c, root, err) < 0)
+	if (make_as(c, true, err) < 0 || mounts_make_late(c, root, err) < 0)
 		return -1;
 	if (terminal >= 0 && bind_console(root, terminal, err) < 0)
 		return -1;
 	if (hide(c, root, err) < 0)
 		return -1;
 	folder = make_beneath(root, cwd, true, err);	/* as docker does: a working directory that is missing is made */
-	if (folder < 0 || switch_root(root, err) < 0)
+	if (folder < 0 || make_as(c, false, err) < 0 || switch_root(root, err) < 0)
 		return -1;
 	if (c->read_only && mount_read_only("/", err) < 0)
 		return -1;

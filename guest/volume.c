@@ -132,6 +132,8 @@ int volume_open_disk(struct container *c, int target, struct error *err)
 		return -1;
 	if (mount(device, path, "erofs", MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) < 0)
 		return fail(err, errno, "mount erofs from SCSI target %d", target);
+	if (c->of_pod && mount_mapped(path, c->users, err) < 0)
+		return -1;
 	root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return root < 0 ? fail(err, errno, "open %s", path) : root;
 }

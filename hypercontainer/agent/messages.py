@@ -73,13 +73,14 @@ DISK_DEVICES = Feature("disk-devices", "give the container a block device of thi
 DISK_MOUNTS = Feature("disk-mounts", "mount an image")
 POD_SHM = Feature("pod-shm", "share /dev/shm with all of a pod")
 FILES = Feature("files", "count the open files of a container")
+POD_USERS = Feature("pod-users", "give all of a pod one user namespace")
 
 # Of the guests of this version.
 FEATURES = (
     ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES, LAYERS, ROOTFS, NAMESERVER,
     GROUP_NAMES, SOCKETS, ARCHIVE_USER, OVER, LOWERS, NAMESPACES, SCHEDULING, RESOLVER,
     TIME, START_HOOKS, DEVICE_RULES, PROPAGATION, USERS, HANG_UP, HOLD, CHECKPOINT, ROUTING, CONNECT,
-    MEMBERSHIPS, POD_SHM, DISK_DEVICES, DISK_MOUNTS, FILES,
+    MEMBERSHIPS, POD_SHM, DISK_DEVICES, DISK_MOUNTS, FILES, POD_USERS,
 )  # fmt: skip
 
 
@@ -161,6 +162,19 @@ class Nameserver(Request, frozen=True, kw_only=True):
     port: int
 
 
+class IdRange(Request, frozen=True, kw_only=True):
+    """See model.container.IdRange."""
+
+    inside: int
+    outside: int
+    size: int
+
+
+class Users(Request, frozen=True, kw_only=True):
+    uids: list[IdRange]
+    gids: list[IdRange]
+
+
 class PodSetup(Request, frozen=True, kw_only=True):
     """Network, names, clock and random pool of the whole guest. `share`: the virtiofs tag of its share, or "". What is
     not said stays as it is.
@@ -170,6 +184,7 @@ class PodSetup(Request, frozen=True, kw_only=True):
 
     needs: ClassVar[Mapping[str, Feature]] = {
         "removed": INTERFACES, "nameserver": NAMESERVER, "resolver": RESOLVER, "rules": ROUTING,
+        "users": POD_USERS,
     }  # fmt: skip
 
     hostname: str = ""
@@ -186,6 +201,7 @@ class PodSetup(Request, frozen=True, kw_only=True):
     sysctls: dict[str, str] = {}
     share_pid: bool = False
     share: str = ""
+    users: Users | None = None  # of the user namespace that all containers are in which say none of their own
 
 
 class Disk(Request, frozen=True, kw_only=True):
@@ -286,19 +302,6 @@ class TimeOffsets(Request, frozen=True, kw_only=True):
 
     monotonic_ns: int = 0
     boottime_ns: int = 0
-
-
-class IdRange(Request, frozen=True, kw_only=True):
-    """See model.container.IdRange."""
-
-    inside: int
-    outside: int
-    size: int
-
-
-class Users(Request, frozen=True, kw_only=True):
-    uids: list[IdRange]
-    gids: list[IdRange]
 
 
 class File(Request, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -17,9 +17,9 @@ from hypercontainer.images.store import ImageStore
 from hypercontainer.lib import files
 from hypercontainer.lib.tasks import uninterrupted
 from hypercontainer.lib.trace import Timings
-from hypercontainer.model import defaults
+from hypercontainer.model import defaults, users
 from hypercontainer.model.bundle import BundleUsage
-from hypercontainer.model.container import ContainerConfig, Mount, Resources
+from hypercontainer.model.container import ContainerConfig, IdMap, Mount, Resources, Users
 from hypercontainer.model.kube import (
     USUAL,
     ContainerState,
@@ -243,10 +243,11 @@ class Kube:
                     return _same_container(each.record.id, there, wanted)
             _check_ready(found, "create a container in")
             blocks = await asyncio.to_thread(devices.blocks, security.devices)
-            record = self._record(found, wanted, _with_devices(spec, security, blocks))
+            record = self._record(found, wanted, _with_devices(spec, security, blocks), security.ids)
             record.blocks = blocks
             record.images = await asyncio.to_thread(_images, self.host.images, record, security.images)
             record.config = _confined(msgspec.structs.replace(record.config, resources=resources), security)
+            _own(record, found.record.kube.users if found.record.kube else None)
             made = found.add(record)
             try:
                 self.host.pods.add_container(found.record.id, made.record)
@@ -258,8 +259,10 @@ class Kube:
             found.emit("create", made)
         return made.record.id
 
-    def _record(self, pod: Pod, wanted: KubeContainer, spec: ContainerSpec) -> ContainerRecord:
-        """Of a container to be, the volumes made that its image names."""
+    def _record(
+        self, pod: Pod, wanted: KubeContainer, spec: ContainerSpec, ids: Mapping[str, IdMap]
+    ) -> ContainerRecord:
+        """Of a container to be, the volumes made that its image names. `ids`: by targets of binds."""
         image = self.host.images.get(spec.image)
         config = msgspec.structs.replace(self.host.images.config(image), healthcheck=None)  # the kubelet probes itself
         root = rootfs.image(self.host.images.rootfs(image))
@@ -268,10 +271,21 @@ class Kube:
         record = resolve.container(spec, image.id, config, root, name="")
         record.name, record.kube = record.id, wanted
         record.sinks = [CriSinkRecord(path=wanted.log)] if wanted.log else []
+        mapped = {mounts.target(place, "mount target"): each for place, each in ids.items()}
+        for mount in record.mounts:
+            mount.ids = mapped.get(mount.target) if mount.type == "bind" else None
         pod.check_supported(record)
         create.make_volumes(self.host, record)
+        if pod.record.kube and pod.record.kube.users:
+            self._give_away(record, pod.record.kube.users)
         self.supervisor.place(record)
         return record
+
+    def _give_away(self, record: ContainerRecord, namespace: Users) -> None:
+        """Have the volumes that its image names be its root's."""
+        for mount in record.mounts:
+            if mount.type == "volume":
+                os.chown(self.host.volumes.path(mount.source), *users.owner(namespace, 0, 0))
 
     async def _take_out(self, pod: LockedPod, container: Container) -> None:
         await self.supervisor.take_out(pod, container)
@@ -461,6 +475,20 @@ def _confined(config: ContainerConfig, security: KubeSecurity) -> ContainerConfi
         process = msgspec.structs.replace(process, capabilities=granted)
     listed = [POD_SHM if (each.destination, each.type) == SHM else each for each in config.mounts]
     return msgspec.structs.replace(config, process=process, mounts=listed)
+
+
+def _own(record: ContainerRecord, namespace: Users | None) -> None:
+    """What is made for a container belongs to ids as they are outside of its pod's user namespace."""
+    if namespace is None:
+        return
+    devices = []
+    for device in record.config.devices:
+        uid, gid = users.owner(namespace, device.uid, device.gid)
+        devices.append(msgspec.structs.replace(device, uid=uid, gid=gid))
+    for block in record.blocks:
+        block.uid, block.gid = users.owner(namespace, block.uid, block.gid)
+    listed = [users.owned(mount, namespace) for mount in record.config.mounts]
+    record.config = msgspec.structs.replace(record.config, devices=devices, mounts=listed)
 
 
 def _same_container(id: str, there: KubeContainer, wanted: KubeContainer) -> str:

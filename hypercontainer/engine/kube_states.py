@@ -57,7 +57,7 @@ def of_container(pod: PodRecord, record: ContainerRecord) -> KubeContainerState:
         reason=_reason(record) if now == "exited" else "",
         message=record.error,
         mounts=[
-            KubeMount(target=mount.target, source=mount.source, read_only=mount.read_only)
+            KubeMount(target=mount.target, source=mount.source, read_only=mount.read_only, ids=mount.ids)
             for mount in record.mounts
             if mount.type == "bind"
         ]

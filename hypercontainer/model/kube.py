@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from hypercontainer.model.container import Resources, Value
+from hypercontainer.model.container import IdMap, Resources, Users, Value
 from hypercontainer.model.pod_network import HostPort
 
 ContainerState = Literal["created", "running", "exited"]
@@ -22,6 +22,7 @@ class KubePod(Value, frozen=True, kw_only=True):
     logs: str = ""  # the folder of its containers' logs
     sysctls: dict[str, str] = {}  # of each container in it
     ports: list[HostPort] = []  # of this host that lead to it
+    users: Users | None = None  # of the user namespace that its containers are in; None: the machine's
     request: str  # digest of what asked for it: the same again is no second one
 
     @property
@@ -79,6 +80,7 @@ class KubeSecurity(Value, frozen=True, kw_only=True):
     ambient: list[str] = []  # capabilities that its programs keep, whose user is not root
     devices: list[KubeDevice] = []
     images: list[KubeImage] = []
+    ids: dict[str, IdMap] = {}  # of what is mounted there: whose files are whose
     memberships: Literal["merge", "strict"] = "merge"  # groups that the image's files have its user in count, or not
 
 
@@ -103,6 +105,7 @@ class KubeMount(Value, frozen=True, kw_only=True):
     image_id: str = ""
     subpath: str = ""  # of that
     read_only: bool = False
+    ids: IdMap | None = None  # whose its files are, where they are mapped
 
 
 class KubeContainerState(Value, frozen=True, kw_only=True):

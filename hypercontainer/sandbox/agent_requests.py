@@ -10,7 +10,7 @@ import msgspec
 
 from hypercontainer.agent import messages as m
 from hypercontainer.hypervisor.base import HOT_NICS, SHARE_TAG, SNAPSHOT_MAC
-from hypercontainer.model import defaults
+from hypercontainer.model import defaults, users
 from hypercontainer.model.container import Capabilities, DeviceRule, Mount, Process, Resources, Scheduling, Users
 from hypercontainer.model.record import (
     BlockRecord,
@@ -67,6 +67,7 @@ def pod_setup(pod: PodRecord, hosts: list[list[str]], *, share: bool, hardware: 
         sysctls=defaults.SYSCTLS | ({"kernel.domainname": pod.spec.domainname} if pod.spec.domainname else {}),
         share_pid=pod.spec.share_pid,
         share=SHARE_TAG if share else "",
+        users=_users(pod.kube.users) if pod.kube and pod.kube.users else None,
     )
 
 
@@ -237,8 +238,8 @@ def _rules(rules: Sequence[DeviceRule] | None) -> list[m.DeviceRule] | None:
     return None if rules is None else [m.DeviceRule(**msgspec.structs.asdict(rule)) for rule in rules]
 
 
-def _users(users: Users) -> m.Users:
-    uids, gids = ([m.IdRange(**msgspec.structs.asdict(each)) for each in ids] for ids in (users.uids, users.gids))
+def _users(found: Users) -> m.Users:
+    uids, gids = ([m.IdRange(**msgspec.structs.asdict(each)) for each in ids] for ids in (found.uids, found.gids))
     return m.Users(uids=uids, gids=gids)
 
 
@@ -263,7 +264,8 @@ def _mount(mount: Mount, shared: Mapping[str, MountRecord]) -> m.Mount:
         return m.Mount.of(mount)
     record = shared[mount.destination]
     if record.socket:
-        owner = m.SocketOwner(uid=record.socket.uid, gid=record.socket.gid, mode=record.socket.mode)
+        uid, gid = users.owner(record.ids, record.socket.uid, record.socket.gid)
+        owner = m.SocketOwner(uid=uid, gid=gid, mode=record.socket.mode)
         return m.Mount(type="socket", target=mount.destination, options=mount.options, owner=owner)
     return m.Mount.of(mount, record.share_path, populate=record.populate)
 

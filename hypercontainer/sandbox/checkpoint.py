@@ -50,7 +50,7 @@ def _check(pod: Pod, container: Container) -> None:
         why = "it has a terminal, whose other end is in the machine"
     elif len(pod.containers) > 1 or container.record.joined:
         why = "it shares its machine with other containers"
-    elif config.users:
+    elif config.users or (pod.record.kube and pod.record.kube.users):
         why = "it has a user namespace"
     elif any(further.exec.running for further in container.further.values()):
         why = "processes of exec run in it, which are none of its first one's; end them"

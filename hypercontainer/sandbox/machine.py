@@ -94,6 +94,7 @@ def _alike(one: Shown, other: Shown) -> bool:
 
 
 def _check_ids(shown: Sequence[Shown]) -> None:
+    """Of mount trees that were given, which are there once."""
     for one, other in itertools.combinations(shown, 2):
         if one.path == other.path and not _alike(one, other) and (_ids(one) or _ids(other)):
             raise InvalidInput(f"cannot mount {one.path} in two ways, and map its ids: mount it alike, or map none")
@@ -241,7 +242,7 @@ class Machine:
         which that is: so nothing is there before the guest."""
         async with self._sharing:
             shown = _of_the_host([container])
-            _check_ids(shown)
+            _check_ids([each for each in shown if each.path in self._trees])
             for mount in sorted(shown, key=lambda each: each.read_only):  # a copy of one that is would be that, too
                 await self._show(container, mount)
         resolver.check([container], self.record.nics, self.share.root)
@@ -270,7 +271,7 @@ class Machine:
             again = len([each for each in _of_the_host([container]) if each.path == mount.path]) > 1
             await in_thread(self.share.add_tree, name, tree, mount.read_only, _ids(mount), again=again)
         else:
-            await in_thread(self.share.add, name, source, mount.read_only, subpath)
+            await in_thread(self.share.add, name, source, mount.read_only, subpath, _ids(mount))
 
     def _exact(self, mount: Shown) -> bool:
         return times.exact(self._trees.get(mount.path, Path(mount.path)))

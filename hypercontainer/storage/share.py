@@ -60,9 +60,9 @@ class Share:
         with files.telling(f"move a share to {root.parent}"), self._lock:
             self.dir.rename(root.parent)
 
-    def add(self, name: str, source: Path, read_only: bool, subpath: str = "") -> None:
+    def add(self, name: str, source: Path, read_only: bool, subpath: str = "", map: IdMap | None = None) -> None:
         """Show the folder or file `source`, or what `subpath` leads to in it, with all that is mounted there, as `name`
-        below the root.
+        below the root, its files' owners mapped.
 
         Read-only means all of it, for every guest, however it asks. NotFound where nothing is; InvalidInput where
         nothing is at `subpath`, or it leads out of `source`: whoever writes there chooses its symbolic links.
@@ -74,7 +74,7 @@ class Share:
             try:
                 with self._lock, _opened(source, follow=True) as fd, _within(fd, source, subpath) as part:
                     self.prepare()
-                    self._bind(part, name, source, HARDENED | (mount.RDONLY if read_only else 0))
+                    self._bind(part, name, source, HARDENED | (mount.RDONLY if read_only else 0), map)
             except FileNotFoundError as e:
                 raise NotFound("bind mount source", str(source), "create it first") from e
 
@@ -95,11 +95,13 @@ class Share:
                 self.remove(name)
                 raise
 
-    def _bind(self, fd: int, name: str, source: Path, attributes: int) -> None:
+    def _bind(self, fd: int, name: str, source: Path, attributes: int, map: IdMap | None) -> None:
         self._make_point(name, source, os.fstat(fd).st_mode)
         try:
-            with _opened(self.root / name) as target:
-                mount.bind(fd, target, attributes=attributes)
+            with _opened(self.root / name) as target, _cloned(fd, attributes) as tree:
+                if map:
+                    _map_ids(tree, map)
+                mount.move(tree, target)
         except BaseException:
             self.remove(name)
             raise
@@ -197,6 +199,15 @@ class Share:
                     path.rmdir()
                 except FileNotFoundError:
                     pass
+
+
+@contextmanager
+def _cloned(fd: int, attributes: int) -> Iterator[int]:
+    tree = mount.clone(fd, attributes=attributes, propagation=mount.MS_PRIVATE)
+    try:
+        yield tree
+    finally:
+        os.close(tree)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from hypercontainer.errors import InvalidInput, NotFound
 from hypercontainer.hyperd.cri import cri_pb2 as pb
-from hypercontainer.hyperd.cri import mounts, resources, security
+from hypercontainer.hyperd.cri import mounts, resources, security, users
 from hypercontainer.hyperd.cri.image import full
 from hypercontainer.hyperd.cri.sandbox import digest, has_labels
 from hypercontainer.hyperd.cri.service import Call
@@ -48,7 +48,8 @@ class Containers:
         asked = wanted(request, pod.pod)
         further = await asyncio.to_thread(security.further, request.config.linux.security_context)
         volumes = mounts.images(request.config.mounts)
-        further = replace(further, devices=mounts.devices(request.config.devices), images=volumes)
+        ids = dict(users.ids(request.config.mounts))
+        further = replace(further, devices=mounts.devices(request.config.devices), images=volumes, ids=ids)
         id = await self._kube.create(pod.id, *asked, further)
         return pb.CreateContainerResponse(container_id=id)
 
@@ -114,6 +115,7 @@ def wanted(request: pb.CreateContainerRequest, pod: KubePod) -> tuple[KubeContai
         raise InvalidInput(
             f"cannot give device {config.CDI_devices[0].name[:200]!r}: a machine has none of this host's"
         )
+    users.check(config.linux.security_context.namespace_options, pod.users)
     container = KubeContainer(
         name=config.metadata.name,
         attempt=config.metadata.attempt,

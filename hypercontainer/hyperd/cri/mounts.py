@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from hypercontainer.errors import InvalidInput
 from hypercontainer.hyperd.cri import cri_pb2 as pb
+from hypercontainer.hyperd.cri import users
 from hypercontainer.model.kube import KubeDevice, KubeImage, KubeMount
 from hypercontainer.model.spec import Mount
 
@@ -37,8 +38,6 @@ def _mount(mount: pb.Mount) -> Mount:
         raise InvalidInput(f"cannot have mount propagation at {place}: {words}")
     if mount.recursive_read_only and not mount.readonly:  # what is read-only is so with all that is mounted below it
         raise InvalidInput(f"cannot mount {place} recursively read-only: it is not read-only")
-    if mount.uidMappings or mount.gidMappings:
-        raise InvalidInput(f"cannot map the ids of {place}: it is not there yet")
     return Mount(
         type="bind",
         source=mount.host_path,
@@ -64,6 +63,8 @@ def told(mounts: Iterable[KubeMount]) -> list[pb.Mount]:
             readonly=mount.read_only,
             image=pb.ImageSpec(image=mount.image, image_ref=mount.image_id) if mount.image else None,
             image_sub_path=mount.subpath,
+            uidMappings=users.mappings(mount.ids.uids) if mount.ids else [],
+            gidMappings=users.mappings(mount.ids.gids) if mount.ids else [],
         )
         for mount in mounts
     ]

@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 
 from hypercontainer.errors import InvalidInput, NotFound
 from hypercontainer.hyperd.cri import cri_pb2 as pb
-from hypercontainer.hyperd.cri import resources
+from hypercontainer.hyperd.cri import resources, users
 from hypercontainer.hyperd.cri.service import Call
 from hypercontainer.hyperd.cri.told import Told
 from hypercontainer.lib import clock
@@ -97,6 +97,7 @@ def wanted(request: pb.RunPodSandboxRequest) -> tuple[KubePod, PodSpec]:
         logs=config.log_directory,
         sysctls=dict(linux.sysctls),
         ports=[_port(port) for port in config.port_mappings if port.host_port],
+        users=users.wanted(security.namespace_options),
         request=digest(request),
     )
     return pod, _spec(config)
@@ -128,8 +129,6 @@ def check_namespaces(options: pb.NamespaceOption, whose: str) -> None:
         if getattr(options, kind) == pb.NODE:
             words = f"cannot have {word}: a {whose} is in a virtual machine, with a {kind} namespace of its own"
             raise InvalidInput(f"{words}; run it by another RuntimeClass")
-    if options.HasField("userns_options") and options.userns_options.mode == pb.POD:
-        raise InvalidInput(f"cannot give the {whose} a user namespace: hostUsers: false is not there yet")
 
 
 def check_selinux(options: pb.SELinuxOption) -> None:
@@ -170,7 +169,12 @@ def _listed(found: KubePodState) -> pb.ListPodSandboxResponse:
 
 
 def status(found: KubePodState) -> pb.PodSandboxStatus:
-    options = pb.NamespaceOption(network=pb.POD, ipc=pb.POD, pid=pb.POD if found.share_pid else pb.CONTAINER)
+    options = pb.NamespaceOption(
+        network=pb.POD,
+        ipc=pb.POD,
+        pid=pb.POD if found.share_pid else pb.CONTAINER,
+        userns_options=users.told(found.pod.users),
+    )
     return pb.PodSandboxStatus(
         id=found.id,
         metadata=metadata(found.pod),

@@ -33,10 +33,10 @@ class Status:
 
     async def status(self, request: pb.StatusRequest) -> pb.StatusResponse:
         names = ["", *self._engine.kube.handlers()]  # the first: of pods without a RuntimeClass
-        none = pb.RuntimeHandlerFeatures(recursive_read_only_mounts=True, user_namespaces=False)
+        can = pb.RuntimeHandlerFeatures(recursive_read_only_mounts=True, user_namespaces=True)
         return pb.StatusResponse(
             status=pb.RuntimeStatus(conditions=[await self._ready(), await self._network()]),
-            runtime_handlers=[pb.RuntimeHandler(name=name, features=none) for name in names],
+            runtime_handlers=[pb.RuntimeHandler(name=name, features=can) for name in names],
             features=pb.RuntimeFeatures(supplemental_groups_policy=True),
             info={"hyperd": await self._info()} if request.verbose else {},
         )

@@ -26,6 +26,7 @@ from hypercontainer.model.container import (
 )
 from hypercontainer.model.record import StandInRecord
 from hypercontainer.model.ulimits import Rlimit
+from hypercontainer.model.users import owned
 
 USUAL = Resources()
 RLIMITS = (*ulimits.NAMES.values(), "RLIMIT_AS")
@@ -131,7 +132,7 @@ def config(found: document.Config, bundle: str, trees: Mapping[str, int] = {}) -
         process=process(found.process, linux.seccomp, linux.personality),
         hostname=found.hostname,
         read_only=bool(found.root and found.root.readonly),
-        mounts=[_owned(mount, users) for mount in mounts] if users else mounts,
+        mounts=[owned(mount, users) for mount in mounts] if users else mounts,
         masked_paths=linux.masked_paths or [],
         readonly_paths=linux.readonly_paths or [],
         devices=devices,
@@ -194,20 +195,6 @@ def _ranges(what: str, found: Sequence[document.IdMapping]) -> list[IdRange]:
         if each.size < 1 or max(each.container_id, each.host_id) + each.size > 2**32 - 1:
             raise InvalidInput(f"invalid {what}: there are no {each.size} ids from {each.host_id} on")
     return [IdRange(inside=each.container_id, outside=each.host_id, size=each.size) for each in found]
-
-
-def _owned(mount: Mount, users: Users) -> Mount:
-    """With ids as they are outside, for the guest's root mounts it. Where none is said, the container's root has it."""
-    if mount.type not in ("tmpfs", "dev", "devpts"):
-        return mount
-    said = dict(option.partition("=")[::2] for option in mount.options if option.startswith(("uid=", "gid=")))
-    kept = [option for option in mount.options if not option.startswith(("uid=", "gid="))]
-    for name, ranges in (("uid", users.uids), ("gid", users.gids)):
-        id = int(said[name]) if said.get(name, "").isdecimal() else 0
-        outside = next((r.outside + id - r.inside for r in ranges if r.inside <= id < r.inside + r.size), None)
-        if outside is not None and (name in said or mount.type != "devpts"):
-            kept.append(f"{name}={outside}")
-    return msgspec.structs.replace(mount, options=kept)
 
 
 def _time_offsets(linux: document.Linux) -> TimeOffsets | None:

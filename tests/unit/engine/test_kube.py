@@ -12,7 +12,7 @@ from hypercontainer.agent.messages import ContainerCreate, Rootfs
 from hypercontainer.engine import kube_events
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import AlreadyExists, Exhausted, GuestError, InUse, InvalidInput, NotFound, WrongState
-from hypercontainer.model.container import Resources
+from hypercontainer.model.container import IdMap, IdRange, Resources, Users
 from hypercontainer.model.figures import Figure
 from hypercontainer.model.kube import (
     KubeContainer,
@@ -26,7 +26,7 @@ from hypercontainer.model.kube import (
 from hypercontainer.model.pod_network import HostPort
 from hypercontainer.model.record import BlockRecord, DiskRecord
 from hypercontainer.model.settings import Handler
-from hypercontainer.model.spec import NONE, ContainerSpec, Dns, EndpointSpec, ExecSpec, PodSpec
+from hypercontainer.model.spec import NONE, ContainerSpec, Dns, EndpointSpec, ExecSpec, Mount, PodSpec
 from hypercontainer.network import dns as names
 from hypercontainer.sandbox import agent_requests, rootfs
 from hypercontainer.testing.fakes import FakeGuest
@@ -63,6 +63,34 @@ async def test_what_is_searched_is_what_its_kubelet_says(engine: LocalEngine, mo
         pod = await engine.kube.run(replace(POD, uid=str(dns)), replace(ALONE, dns=dns))
         assert engine.supervisor.pods[pod].machine.interfaces.dns(None) == told
         await engine.kube.remove(pod)
+
+
+IDS = [IdRange(inside=0, outside=65536, size=65536)]
+
+
+async def test_a_user_namespace(engine: LocalEngine, tmp_path: Path) -> None:
+    """What the guest's root makes for a container is as its own root's, and so is what it is shown with mapped ids."""
+    pod = await run(engine, users=Users(uids=IDS, gids=IDS))
+    record = engine.kube._pod(pod).record
+    asked = agent_requests.pod_setup(record, [], share=True)
+    assert asked.users and (asked.users.uids[0].outside, asked.users.gids[0].size) == (65536, 65536)
+    spec = ContainerSpec(
+        image="busybox",
+        log="none",
+        mounts=[Mount(type="bind", source=str(tmp_path), target=place) for place in ("/mapped", "/as-it-is")],
+    )
+    ids = IdMap(uids=IDS, gids=IDS)
+    security = KubeSecurity(ids={"/mapped/": ids}, devices=[KubeDevice(path="/dev/fuse", target="")])
+    id = await engine.kube.create(pod, CONTAINER, spec, Resources(), security)
+    made = engine.kube._find(id)[1].record
+    assert {mount.target: mount.ids for mount in made.mounts} == {"/mapped": ids, "/as-it-is": None}
+    assert [(device.uid, device.gid) for device in made.config.devices] == [(65536, 65536)]
+    options = {mount.destination: mount.options for mount in made.config.mounts}
+    assert {"uid=65536", "gid=65536"} <= {*options["/dev"]} and "gid=65541" in options["/dev/pts"]
+    told = await engine.kube.container(id)
+    assert [mount.ids for mount in told.mounts] == [ids, None]
+    assert (await engine.kube.state(pod)).pod.users == record.kube.users  # type: ignore[union-attr]
+    await engine.kube.remove(pod)
 
 
 async def test_a_life(engine: LocalEngine, world: World) -> None:

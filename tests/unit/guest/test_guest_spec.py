@@ -149,6 +149,29 @@ def test_a_user_namespace_maps_ids_for_all_processes(guest: Guest) -> None:
     assert (status, out_.split()) == (0, ["5", "7"])
 
 
+def test_a_user_namespace_of_a_pod(guest: Guest) -> None:
+    """Files of the image, and what is made for a container, are its root's."""
+    guest.host.call("pod.setup", hostname="pod", users=USERS)
+    guest.host.call("pod.setup", users=USERS)  # again: no change
+    tmpfs = {"type": "tmpfs", "target": "/made/here"}
+    for name in ("c1", "c2"):
+        guest.container(name, all_mounts=[*USUAL, tmpfs])
+    guest.first(cwd="/made/too")
+    places = "/ /bin/busybox /made /made/here /made/too /dev/null /etc/hosts /new"
+    script = f"touch /new; chown 5:7 /bin/notexec; stat -c %u:%g {places} /bin/notexec /home/user"
+    out = guest.sh(script, capabilities=["CAP_CHOWN"])[1].split()
+    assert out == ["0:0"] * len(places.split()) + ["5:7", "65534:65534"]
+    assert guest.sh("cat /proc/self/uid_map")[1].split() == ["0", "100000", "1000"]
+    root = (guest.folder / "upper-c1").stat(), (guest.folder / "upper-c1/data/new").stat()
+    assert [each.st_uid for each in root] == [0, 100000]
+    other = {**USERS, "uids": [{**IDS[0], "outside": 200000}]}
+    with pytest.raises(Refused) as refused:
+        guest.host.call("pod.setup", users=other)
+    assert refused.value.errno == errno.EBUSY
+    with pytest.raises(Refused, match="of an image's disk"):
+        guest.host.call("container.create", **{**guest.created("c3"), "rootfs": {"lower": {"path": str(guest.lower)}}})
+
+
 def test_a_user_who_is_nobody_outside_is_refused(guest: Guest) -> None:
     made(guest, users=USERS)
     with pytest.raises(Refused) as refused:

@@ -326,6 +326,13 @@ def ids(outside: int, size: int = 100) -> IdMap:
     return IdMap(uids=ranges, gids=ranges)
 
 
+def test_ids_of_a_folder_are_mapped_in_each_way_that_it_is_shown(share: Share, source: Path) -> None:
+    share.add("v0", source, False, map=ids(100000))
+    share.add("v1", source, True, map=ids(200000))
+    share.add("v2", source, True)
+    assert [os.stat(share.root / name).st_uid for name in ("v0", "v1", "v2")] == [100000, 200000, 0]
+
+
 def test_files_of_a_tree_belong_to_others(share: Share, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()

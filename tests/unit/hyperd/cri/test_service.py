@@ -95,6 +95,7 @@ async def test_whether_it_is_well(channel: grpc.aio.Channel, monkeypatch: pytest
     ready = {each.type: each.status for each in found.status.conditions}
     assert [each.name for each in found.runtime_handlers] == ["", "hyper", "hyper-small"]
     assert all(each.features.recursive_read_only_mounts for each in found.runtime_handlers)
+    assert all(each.features.user_namespaces for each in found.runtime_handlers)
     assert ready == {"RuntimeReady": True, "NetworkReady": True}
     monkeypatch.setattr(System, "well", False)
     found = await call(channel, "Status", pb.StatusRequest(), pb.StatusResponse)

@@ -7,10 +7,10 @@ from google.protobuf.json_format import ParseDict
 from msgspec.structs import replace
 
 from hypercontainer.errors import InvalidInput
-from hypercontainer.hyperd.cri import container, image, mounts, resources, sandbox, security, stats
+from hypercontainer.hyperd.cri import container, image, mounts, resources, sandbox, security, stats, users
 from hypercontainer.hyperd.cri import cri_pb2 as pb
 from hypercontainer.model.api import Credentials
-from hypercontainer.model.container import Resources
+from hypercontainer.model.container import IdMap, IdRange, Resources, Users
 from hypercontainer.model.kube import (
     KubeContainer,
     KubeContainerState,
@@ -23,6 +23,9 @@ from hypercontainer.model.kube import (
 from hypercontainer.model.pod_network import HostPort
 from hypercontainer.model.spec import ContainerSpec, Dns, Mount, PodSpec
 
+RANGE = {"container_id": 0, "host_id": 65536, "length": 65536}
+OWN = {"userns_options": {"mode": "POD", "uids": [RANGE], "gids": [RANGE]}}
+IDS = [IdRange(inside=0, outside=65536, size=65536)]
 METADATA = {"name": "web", "uid": "u1", "namespace": "default", "attempt": 2}
 POD = KubePod(name="web", uid="u1", namespace="default", logs="/var/log/pods/web", request="r")
 
@@ -74,6 +77,49 @@ def test_processes_that_all_see() -> None:
     assert not pod(linux={"security_context": {"namespace_options": {"pid": "CONTAINER"}}})[1].share_pid
 
 
+def test_a_user_namespace() -> None:
+    found = pod(linux={"security_context": {"namespace_options": OWN}})[0]
+    assert found.users == Users(uids=IDS, gids=IDS)
+    for options in ({}, {"userns_options": {"mode": "NODE"}}):
+        assert pod(linux={"security_context": {"namespace_options": options}})[0].users is None
+    state = KubePodState(id="a", pod=found, ready=True, created_ns=1)
+    told = sandbox.status(state).linux.namespaces.options.userns_options
+    assert told == ParseDict(OWN["userns_options"], pb.UserNamespace())
+    state = replace(state, pod=POD)
+    assert sandbox.status(state).linux.namespaces.options.userns_options == pb.UserNamespace(mode=pb.NODE)
+
+
+def test_all_containers_of_a_pod_are_in_its_user_namespace() -> None:
+    of_pod = pod(linux={"security_context": {"namespace_options": OWN}})[0].users
+    options = [ParseDict(each, pb.NamespaceOption()) for each in (OWN, {"userns_options": {"mode": "NODE"}}, {})]
+    users.check(options[0], of_pod)
+    users.check(options[1], None)
+    for who in (of_pod, None):
+        users.check(options[2], who)
+    for each, who in ((options[0], None), (options[1], of_pod)):
+        with pytest.raises(InvalidInput, match="another user namespace than its pod"):
+            users.check(each, who)
+
+
+def mapped(**said: Any) -> dict[str, IdMap]:
+    return dict(users.ids([ParseDict({"container_path": "/m", "host_path": "/h", **said}, pb.Mount())]))
+
+
+def test_mapped_ids_of_a_mount() -> None:
+    assert mapped() == {}
+    ids = IdMap(uids=IDS, gids=IDS)
+    assert mapped(uidMappings=[RANGE], gidMappings=[RANGE]) == {"/m": ids}
+    [told] = mounts.told([KubeMount(target="/m", source="/h", ids=ids)])
+    assert [*told.uidMappings] == [*told.gidMappings] == [ParseDict(RANGE, pb.IDMapping())]
+    for said, words in (
+        ({"uidMappings": [RANGE]}, "both"),
+        ({"uidMappings": [RANGE], "gidMappings": [{**RANGE, "length": 0}]}, "ids of /m: there are no 0 ids"),
+        ({"uidMappings": [RANGE], "gidMappings": [RANGE], "image": {"image": "i"}}, "those of an image"),
+    ):
+        with pytest.raises(InvalidInput, match=words):
+            mapped(**said)
+
+
 def test_one_request_is_told_from_another() -> None:
     assert pod()[0].request == pod()[0].request != pod(hostname="x")[0].request
 
@@ -85,7 +131,19 @@ def test_one_request_is_told_from_another() -> None:
         ({"linux": {"security_context": {"namespace_options": {"network": "NODE"}}}}, "hostNetwork"),
         ({"linux": {"security_context": {"namespace_options": {"pid": "NODE"}}}}, "hostPID"),
         ({"linux": {"security_context": {"namespace_options": {"ipc": "NODE"}}}}, "hostIPC"),
-        ({"linux": {"security_context": {"namespace_options": {"userns_options": {"mode": "POD"}}}}}, "hostUsers"),
+        *(
+            ({"linux": {"security_context": {"namespace_options": {"userns_options": options}}}}, words)
+            for options, words in (
+                ({"mode": "POD"}, "uids of a user namespace by 0 ranges"),
+                ({"mode": "POD", "uids": [RANGE], "gids": [RANGE, RANGE]}, "gids of a user namespace by 2 ranges"),
+                ({"mode": "POD", "uids": [{**RANGE, "container_id": 1}], "gids": [RANGE]}, "from 1 on: 0 has to be"),
+                ({"mode": "POD", "uids": [{**RANGE, "length": 0}], "gids": [RANGE]}, "no 0 ids from 65536 on"),
+                ({"mode": "POD", "uids": [RANGE], "gids": [{**RANGE, "host_id": 2**32 - 2}]}, "no 65536 ids"),
+                ({"mode": "NODE", "uids": [RANGE]}, "no user namespace of its own"),
+                ({"mode": "CONTAINER"}, "mode CONTAINER"),
+                ({"mode": "TARGET"}, "mode TARGET"),
+            )
+        ),
         ({"linux": {"security_context": {"selinux_options": {"type": "t"}}}}, "SELinux"),
         ({"port_mappings": [{"container_port": 0, "host_port": 8080}]}, "port 8080 to 0"),
         ({"log_directory": "logs"}, "absolute"),
@@ -235,7 +293,6 @@ def test_what_is_read_only_is_so_with_all_below() -> None:
         ({"envs": [{"key": "K", "value": "/w=="}]}, "UTF-8"),
         ({"mounts": [{"container_path": "/m", "propagation": "PROPAGATION_BIDIRECTIONAL"}]}, "propagation at /m"),
         ({"mounts": [{"container_path": "/m", "recursive_read_only": True}]}, "not read-only"),
-        ({"mounts": [{"container_path": "/m", "uidMappings": [{"length": 1}]}]}, "ids of /m"),
         ({"linux": {"resources": {"cpuset_cpus": "0"}}}, "pin"),
         ({"linux": {"resources": {"hugepage_limits": [{"page_size": "2MB", "limit": 1}]}}}, "huge pages of 2MB"),
         *(
