@@ -1,5 +1,6 @@
 #include "checkpoint.h"
 
+#include "archive.h"
 #include "mount.h"
 #include "rootfs.h"
 #include "spawn.h"
@@ -8,14 +9,21 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
 
 #define LIST "hyper.mounts"	/* in the images: what is mounted from outside, a target a line */
 #define MODULES "modules.order"	/* beside CRIU: what to load, in this order */
 #define PIPES "hyper.pipes"	/* ... and what stdio was, a line each */
+#define LAYER "rootfs-diff.tar"	/* beside the log: what the container has changed of its image */
+#define CHANGES "changes"	/* ... and the list of that */
 
 enum { WORDS_MAX = 2 * MOUNTS_MAX + 64 };
 
@@ -222,6 +230,30 @@ static int keep_pipes(const struct checkpoint *c, const char *images, struct err
 	return fclose(pipes) ? fail(err, errno, "write %s", PIPES) : 0;
 }
 
+/* Who has no stdin, say, has /dev/null there, which is of our mounts and not of the container's. */
+static int tell_nulls(const struct checkpoint *c, struct words *words, struct error *err)
+{
+	char path[64], text[512];
+	struct stat status;
+
+	for (int i = 0; i < 3; i++) {
+		char *made = NULL;
+		const char *mount;
+
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", c->pid, i);
+		if (stat(path, &status) < 0 || !S_ISCHR(status.st_mode) || status.st_rdev != makedev(1, 3))
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", c->pid, i);
+		if (read_file_at(AT_FDCWD, path, text, sizeof(text)) < 0 || !(mount = strstr(text, "mnt_id:")))
+			return fail(err, errno, "read %s", path);
+		if (asprintf(&made, "file[%x:%llx]", atoi(mount + 7), (unsigned long long)status.st_ino) < 0)
+			return fail(err, ENOMEM, "tell CRIU all");
+		if (add(words, "--external", err) < 0 || add(words, made, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 static int dump(const struct checkpoint *c, struct words *words, struct error *err)
 {
 	static char images[300], pid[16];
@@ -235,10 +267,13 @@ static int dump(const struct checkpoint *c, struct words *words, struct error *e
 	result = list_mounts(c, words, list, err);
 	if (fclose(list) && result == 0)
 		result = fail(err, errno, "write %s", LIST);
+	if (result == 0 && c->changes && (tell_nulls(c, words, err) < 0 || add(words, "--freeze-cgroup", err) < 0 ||
+					  add(words, c->group, err) < 0))
+		result = -1;
 	return result < 0 ? -1 : add_flags(words, c->flags, err);
 }
 
-int checkpoint_dump(const void *data)
+static int become_criu(const void *data)
 {
 	static struct words words;
 	const struct checkpoint *c = data;
@@ -248,6 +283,93 @@ int checkpoint_dump(const void *data)
 		run(&words, &err);
 	dprintf(STDERR_FILENO, "cannot %s\n", err.message);
 	return 1;
+}
+
+/* Dump with what was changed: one after the other, while nothing of the container runs */
+
+static volatile pid_t part;		/* who is at it */
+static volatile sig_atomic_t stopped;
+
+/* Who is at it ends before us, and thaws nobody behind our back: CRIU thaws and freezes the cgroup itself. */
+static void stop_part(int signal)
+{
+	(void)signal;
+	stopped = 1;
+	if (part > 0)
+		kill(part, SIGKILL);
+}
+
+static int start_part(int (*body)(const void *data), const void *data, struct error *err)
+{
+	sigset_t term, before;
+
+	sigemptyset(&term);
+	sigaddset(&term, SIGTERM);
+	sigprocmask(SIG_BLOCK, &term, &before);
+	part = stopped ? -1 : fork();
+	if (part == 0) {
+		signal(SIGTERM, SIG_DFL);
+		sigprocmask(SIG_SETMASK, &before, NULL);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		_exit(body(data));
+	}
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	return part < 0 ? fail(err, stopped ? EINTR : errno, "fork") : 0;
+}
+
+static int wait_part(void)
+{
+	int status;
+
+	while (waitpid(part, &status, 0) < 0)
+		if (errno != EINTR)
+			return 1;
+	part = 0;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static int keep_changes(const struct checkpoint *c, const struct container *container, enum archive_mode mode,
+			const char *name, struct error *err)
+{
+	struct archive archive = { .container = container, .pidfd = -1, .path = "/", .mode = mode,
+				   .stdio = { -1, -1, STDERR_FILENO } };
+	autoclose int folder = share_open(c->work, err), file = -1;
+
+	if (folder < 0)
+		return -1;
+	file = openat(folder, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (file < 0)
+		return fail(err, errno, "make %s", name);
+	archive.stdio[1] = file;
+	if (start_part(archive_main, &archive, err) < 0)
+		return -1;
+	return wait_part() ? fail_as(err, EIO, "tell what container %s has changed", container->id) : 0;
+}
+
+static int dump_all(const struct checkpoint *c)
+{
+	struct container own = *c->container;
+	const int stdio[3] = { -1, -1, c->stdio[2] };
+	struct error err;
+	int status = 0;
+
+	signal(SIGTERM, stop_part);
+	if (start_part(become_criu, c, &err) == 0 && spawn_arrange(stdio, own.root, -1, &err) == 0) {
+		own.root = STDERR_FILENO + 1;
+		status = wait_part();
+		if (status || (keep_changes(c, &own, ARCHIVE_LAYER, LAYER, &err) == 0 &&
+			       keep_changes(c, &own, ARCHIVE_CHANGES, CHANGES, &err) == 0))
+			return status;
+	}
+	dprintf(STDERR_FILENO, "cannot %s\n", err.message);
+	return 1;
+}
+
+int checkpoint_dump(const void *data)
+{
+	const struct checkpoint *c = data;
+
+	return c->changes ? dump_all(c) : become_criu(c);
 }
 
 /* Restore */

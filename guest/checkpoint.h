@@ -8,6 +8,8 @@ struct checkpoint {
 	const struct container *container;
 	const char *program, *images, *work;	/* folders of the share: CRIU and all that it needs, pictures, its log */
 	const struct json *flags;		/* of CRIU's, beside ours */
+	bool changes;				/* to dump: what it has changed of its image, too, of the same moment */
+	char group[300];			/* ... of its cgroup, which is frozen */
 	int pid;				/* of the first process, to dump */
 	char pipes[3][64];			/* its stdio, as /proc has it, to dump; "": none */
 	int stdio[3];				/* CRIU's own; to restore: what takes their place */

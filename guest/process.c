@@ -680,6 +680,19 @@ static void name_pipes(const struct process *first, struct checkpoint *c)
 	}
 }
 
+static int name_group(const struct container *container, struct checkpoint *c, struct error *err)
+{
+	char path[32];
+	ssize_t length;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", container->cgroup);
+	length = readlink(path, c->group, sizeof(c->group) - 1);
+	if (length < 0)
+		return fail(err, errno, "find the cgroup of container %s", container->id);
+	c->group[length] = 0;
+	return 0;
+}
+
 static int launch_checkpoint(struct process *p, struct checkpoint *c, const struct json *streams, struct error *err)
 {
 	const struct process *first = p->container->first;
@@ -690,6 +703,8 @@ static int launch_checkpoint(struct process *p, struct checkpoint *c, const stru
 		return fail_as(err, EINVAL, "save container %s: it has a terminal", p->container->id);
 	c->pid = first->pid;
 	name_pipes(first, c);
+	if (c->changes && name_group(p->container, c, err) < 0)
+		return -1;
 	if (stdstreams_parse(streams, false, p->streams, err) < 0) {
 		memset(p->streams, 0, sizeof(p->streams));
 		return -1;
@@ -697,6 +712,8 @@ static int launch_checkpoint(struct process *p, struct checkpoint *c, const stru
 	for (int i = 0; i < 3; i++)
 		if (stdstreams_pipe(p, i, &c->stdio[i], err) < 0)
 			return -1;
+	if (c->changes && hold(p, err) < 0)
+		return -1;
 	p->pid = spawn_helper(checkpoint_dump, c, &p->pidfd, err);
 	p->running = p->pid > 0;
 	return p->pid < 0 ? -1 : 0;
@@ -704,10 +721,11 @@ static int launch_checkpoint(struct process *p, struct checkpoint *c, const stru
 
 int op_process_checkpoint(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
 {
-	struct checkpoint_args { const char *id, *container; const struct json *streams, *criu; } a = { 0 };
+	struct checkpoint_args { const char *id, *container; const struct json *streams, *criu; bool changes; } a = { 0 };
 	static const struct field fields[] = {
 		NEEDED(struct checkpoint_args, id, JSON_STRING), NEEDED(struct checkpoint_args, container, JSON_STRING),
 		FIELD(struct checkpoint_args, streams, JSON_OBJECT), NEEDED(struct checkpoint_args, criu, JSON_OBJECT),
+		FIELD(struct checkpoint_args, changes, JSON_BOOL),
 	};
 	struct checkpoint c = { .stdio = { -1, -1, -1 }, .status = -1 };
 	struct process *p;
@@ -718,6 +736,7 @@ int op_process_checkpoint(const struct call *call, const struct json *args, stru
 	    checkpoint_parse(a.criu, &c, err) < 0 || !(p = process_new(a.id, a.container, err)))
 		return -1;
 	c.container = p->container;
+	c.changes = a.changes;
 	outcome = launch_checkpoint(p, &c, a.streams, err);
 	for (int i = 0; i < 3; i++)
 		close_fd(&c.stdio[i]);

@@ -64,6 +64,7 @@ DEVICE_RULES = Feature("device-rules", "rule who may use which devices")
 USERS = Feature("users", "give the container a user namespace of its own")
 PROPAGATION = Feature("propagation", "choose how mounts of a root file system spread")
 CHECKPOINT = Feature("checkpoint", "save or restore the processes of a container")
+CHECKPOINT_CHANGES = Feature("checkpoint.changes", "save the processes of a container with what it has changed")
 ROUTING = Feature("routing", "route by tables, rules, several gateways or metrics")
 HANG_UP = Feature("hang-up", "tell a process that nobody reads what it writes")
 HOLD = Feature("hold", "have another process in a container that is not started")
@@ -80,7 +81,7 @@ FEATURES = (
     ARCHIVE_ERRNO, ROUTES, MOUNTS, DEVICES, CAPABILITY_SETS, UMASK, UNIFIED, INTERFACES, LAYERS, ROOTFS, NAMESERVER,
     GROUP_NAMES, SOCKETS, ARCHIVE_USER, OVER, LOWERS, NAMESPACES, SCHEDULING, RESOLVER,
     TIME, START_HOOKS, DEVICE_RULES, PROPAGATION, USERS, HANG_UP, HOLD, CHECKPOINT, ROUTING, CONNECT,
-    MEMBERSHIPS, POD_SHM, DISK_DEVICES, DISK_MOUNTS, FILES, POD_USERS,
+    MEMBERSHIPS, POD_SHM, DISK_DEVICES, DISK_MOUNTS, FILES, POD_USERS, CHECKPOINT_CHANGES,
 )  # fmt: skip
 
 
@@ -433,12 +434,16 @@ class Criu(Request, frozen=True, kw_only=True):
 
 
 class ProcessCheckpoint(Request, frozen=True, kw_only=True):
-    """CRIU as a process of ours, which saves all of a container's."""
+    """CRIU as a process of ours, which saves all of a container's. `changes`: the container stands still for as long as
+    that process runs, which writes what was changed of the image beside the log, too."""
+
+    needs = {"changes": CHECKPOINT_CHANGES}
 
     id: str
     container: str
     streams: StreamSet
     criu: Criu
+    changes: bool = False
 
 
 class ProcessStart(Request, frozen=True, kw_only=True):

@@ -75,6 +75,7 @@ class Host:
         self.images = ImageStore(root / "images")
         self.registries = Registries(settings.registries, settings.registry_config_path)
         self.checkpoints = CheckpointStore(root / "checkpoints")
+        self.dumps = root / "dumps"  # what guests say of processes, until it is in an archive
         self.kernels = KernelStore(root)
         self.events = Events(root / "events.db")
         binaries = Path(str(resources.files("hypercontainer"))) / "_bin"

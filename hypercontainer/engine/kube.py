@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from hypercontainer.agent.messages import FILES
-from hypercontainer.engine import create, devices, execs, kube_states, mounts, resolve, update
+from hypercontainer.engine import create, devices, execs, kube_checkpoint, kube_states, mounts, resolve, update
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import AlreadyExists, GuestError, HyperError, InvalidInput, NotFound, WrongState
 from hypercontainer.images.store import ImageStore
@@ -399,6 +399,13 @@ class Kube:
             descriptors=counts.descriptors,
             sockets=counts.sockets,
         )
+
+    async def checkpoint(
+        self, container: str, location: str, documents: Mapping[str, bytes], within_s: float | None
+    ) -> None:
+        pod, found = self._reached(container, "checkpoint")
+        within_s = kube_checkpoint.WITHIN_S if within_s is None else within_s
+        await kube_checkpoint.make(self.host, pod, found, location, documents, within_s)
 
     async def connect(self, pod: str, port: int) -> socket.socket:
         found = self._pod(pod)

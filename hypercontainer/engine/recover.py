@@ -1,6 +1,7 @@
 """What is true after a restart of ours: guests that still run are taken up, what was half made is removed."""
 
 import logging
+import shutil
 from contextlib import suppress
 
 from hypercontainer.engine import endpoints, restart
@@ -28,6 +29,7 @@ async def recover(supervisor: Supervisor) -> None:
     _check_driver(host, records)
     for unread in host.index.unread:
         log.error("%s: pod %s is left alone", unread.why, unread.id)
+    shutil.rmtree(host.dumps, ignore_errors=True)  # of a hyperd that was killed
     for complaint in host.checkpoints.sweep():
         log.error("%s: left alone", complaint)
     for record in [record for record in records if record.provisional]:  # `_sweep` does the rest

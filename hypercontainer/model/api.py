@@ -539,6 +539,13 @@ class Kube(Protocol):
         """What takes its guest longer to count. Nothing is told by guests that have not learnt it. WrongState unless it
         runs."""
 
+    async def checkpoint(
+        self, container: str, location: str, documents: Mapping[str, bytes], within_s: float | None
+    ) -> None:
+        """Save its processes, and what it has changed of its image, as they are at one moment, in which it stands
+        still: in a tar at `location`, an absolute path that nothing has, with `documents` in it. It runs on. WrongState
+        unless it runs, or where its processes cannot be saved; TimedOut. On failure there is no file."""
+
     async def connect(self, pod: str, port: int) -> socket:
         """A stream socket, which does not block, that leads to who listens at `port` of the loopback in its machine.
         GuestError with ECONNREFUSED: nobody does. WrongState unless it is ready. The caller closes it."""

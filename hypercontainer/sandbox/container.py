@@ -60,6 +60,8 @@ class Container:
         self.left = asyncio.Event()  # its last run has ended, with all that follows from that
         self.starting: Trace | None = None  # of its last start
         self.holds = 0  # how many have it stand still in its guest
+        self.moves = asyncio.Event()  # nobody has
+        self.moves.set()
         self.prepared = False  # its first process is in the guest, and waits for its start
         self.followed = False  # it ends with what stands for it
         self.further: dict[str, Further] = {}  # execs of another engine that somebody may ask for, by id
@@ -72,10 +74,14 @@ class Container:
     def held(self, really: bool) -> Iterator[bool]:
         """For the block somebody has it stand still in its guest, if `really`: nobody may take a copy of the guest."""
         self.holds += really
+        if self.holds:
+            self.moves.clear()
         try:
             yield really
         finally:
             self.holds -= really
+            if not self.holds:
+                self.moves.set()
 
     @property
     def rootfs(self) -> Rootfs:

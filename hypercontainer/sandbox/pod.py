@@ -338,6 +338,9 @@ class Pod:
         if exec_.started or record is None or spec is None:
             raise WrongState("start exec", exec_.id[:12], "started", "create another one")
         self._check_exec(record)
+        while (container := self.containers.get(record.id)) and not container.moves.is_set():
+            await container.moves.wait()  # a process that is started in what stands still has not begun in time
+            self._check_exec(record)
         exec_.abandoned |= detach
         try:
             await exec_.start(self.machine.running())

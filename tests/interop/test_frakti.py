@@ -3,7 +3,7 @@
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,15 @@ class Kubelet:
     def __init__(self, hyper: PrivateDaemon, folder: Path) -> None:
         self.hyper, self.folder = hyper, folder
 
-    def __call__(self, *words: str) -> Result:
+    def _argv(self, words: Sequence[str]) -> list[str]:
         socket = f"unix://{self.hyper.settings['cri_socket']}"
-        argv = [str(CRICTL), "-r", socket, "-i", socket, "-t", "300s", *words]
+        return [str(CRICTL), "-r", socket, "-i", socket, "-t", "300s", *words]
+
+    def spawn(self, *words: str) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(self._argv(words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+
+    def __call__(self, *words: str) -> Result:
+        argv = self._argv(words)
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT_S)
         return Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 

@@ -25,6 +25,7 @@ CHECKOUT = SOURCE.parent
 
 # Modules that decode what only we, or those who may do anything with this host anyway, have written.
 OURS = {
+    "engine.checkpoint_archive": "a tar that we write, and read nothing of",
     "hyperctl.logs": "hyperd's answers",
     "hyperctl.session": "hyperd's answers",
     "hyperctl.template": "the caller's own words",

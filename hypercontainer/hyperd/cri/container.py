@@ -111,6 +111,11 @@ def wanted(request: pb.CreateContainerRequest, pod: KubePod) -> tuple[KubeContai
         raise InvalidInput("cannot create a container without a name")
     if not config.image.image:
         raise InvalidInput(f"cannot create container {config.metadata.name} without an image")
+    if config.image.image.startswith("/"):  # as CRI-O and containerd restore one
+        raise InvalidInput(
+            f"cannot create container {config.metadata.name} from the archive {config.image.image[:200]!r}: "
+            "checkpoints are not restored here; name an image"
+        )
     if config.CDI_devices:
         raise InvalidInput(
             f"cannot give device {config.CDI_devices[0].name[:200]!r}: a machine has none of this host's"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hypercontainer.hyperd.cri import service
+from hypercontainer.hyperd.cri.checkpoint import Checkpoints
 from hypercontainer.hyperd.cri.container import Containers
 from hypercontainer.hyperd.cri.event import Events
 from hypercontainer.hyperd.cri.exec import Execs
@@ -28,7 +29,7 @@ class CriDoor:
         streams, stats = Streams(engine, streaming), Stats(engine)
         containers = Containers(engine)
         pods = Sandboxes(engine), containers, Execs(engine), Events(engine, containers)
-        nouns = (Status(engine), *pods, streams, stats, Metrics(engine, stats))
+        nouns = (Status(engine), *pods, Checkpoints(engine, containers), streams, stats, Metrics(engine, stats))
         runtime = {name: call for noun in nouns for name, call in noun.calls().items()}
         self._runtime = streamed(service.RUNTIME, runtime)
         self._images = streamed(service.IMAGES, Images(engine, pinned).calls())

@@ -1,6 +1,7 @@
 """Pods of a kubelet: made, looked at, asked for again, found again after hyperd has died."""
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from hypercontainer.agent.messages import ContainerCreate, Rootfs
-from hypercontainer.engine import kube_events
+from hypercontainer.engine import kube_checkpoint, kube_events
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import AlreadyExists, Exhausted, GuestError, InUse, InvalidInput, NotFound, WrongState
 from hypercontainer.model.container import IdMap, IdRange, Resources, Users
@@ -608,4 +609,45 @@ async def test_monitoring_knows_of_it_without_its_name(engine: LocalEngine) -> N
     found = {family.name: family.figures for family in await engine.system.figures()}
     assert found["hyperd_pods"] == [Figure(1, {"owner": "kubelet", "state": "stopped"})]
     assert found["hyperd_vmm_resident_bytes"] == []
+    await engine.kube.remove(pod)
+
+
+async def test_what_has_no_checkpoint(engine: LocalEngine, tmp_path: Path) -> None:
+    pod, path = await run(engine), str(tmp_path / "saved.tar")
+    id = await make(engine, pod)
+    with pytest.raises(WrongState, match=r"cannot checkpoint .*: it is created"):
+        await engine.kube.checkpoint(id, path, {}, None)
+    await engine.kube.start(id)
+    with pytest.raises(InvalidInput, match="give the absolute path"):
+        await engine.kube.checkpoint(id, "saved.tar", {}, None)
+    with pytest.raises(NotFound):
+        await engine.kube.checkpoint("missing", path, {}, None)
+    assert list(tmp_path.glob("*.tar")) == []
+    await engine.kube.remove(pod)
+
+
+async def test_what_a_checkpoint_says_of_what_runs(engine: LocalEngine) -> None:
+    id = await make(engine, await run(engine), "sh", "-c", "true")
+    pod, container = engine.kube._find(id)
+    said = kube_checkpoint.spec(pod.record, container.record)
+    assert json.loads(json.dumps(said)) == said
+    annotations = said["annotations"]
+    assert isinstance(annotations, dict)
+    assert annotations["io.kubernetes.cri.container-name"] == "one"
+    assert annotations["io.kubernetes.cri.sandbox-namespace"] == "default"
+    assert said["process"]["args"] == ["sh", "-c", "true"]  # type: ignore[index]
+    await engine.kube.remove(pod.record.id)
+
+
+async def test_an_exec_waits_for_one_that_stands_still(engine: LocalEngine) -> None:
+    id = await make(engine, pod := await run(engine))
+    await engine.kube.start(id)
+    container = engine.kube._find(id)[1]
+    with container.held(True), container.held(False):
+        waiting = asyncio.create_task(engine.kube.exec(id, ExecSpec(command=["true"])))
+        await asyncio.wait([waiting], timeout=0)
+        assert not waiting.done()
+    session = await waiting
+    await session.wait()
+    await session.detach()
     await engine.kube.remove(pod)

@@ -268,6 +268,7 @@ def test_what_has_no_checkpoint(guest: Guest) -> None:
         return refused.value.errno
 
     assert refused("process.checkpoint", id="p", criu=CRIU) == errno.ESRCH  # nothing runs
+    assert refused("process.checkpoint", id="p", criu=CRIU, changes=True) == errno.ESRCH
     assert refused("process.checkpoint", id="p", criu={"program": "criu"}) == errno.EINVAL
     words: dict[str, object] = {"id": "c", "args": ["true"], "restore": CRIU}
     assert refused("process.start", **words) == errno.EINVAL  # it is not the first
@@ -276,6 +277,14 @@ def test_what_has_no_checkpoint(guest: Guest) -> None:
     assert refused("process.start", **words, first=True) == errno.ENOENT  # of the share, which has no such folder
     guest.first("sh", "-c", "sleep 1000", tty=True)
     assert refused("process.checkpoint", id="p", criu=CRIU) == errno.EINVAL
+
+
+def test_a_checkpoint_with_changes_that_fails_leaves_nothing_frozen(running: Guest) -> None:
+    """There is no share, and so no CRIU."""
+    running.host.call("process.checkpoint", id="p", container="c1", criu=CRIU, changes=True)
+    assert running.host.exit_of("p")["status"] == 1
+    assert running.sh("echo on")[1] == "on\n"
+    running.host.call("process.forget", process="p")
 
 
 @pytest.mark.parametrize("stdin", [False, True])
