@@ -230,9 +230,9 @@ class Pod:
         query = "input=1&output=1&error=1"
         return asyncio.run(streams.remote(f"{self._at('attach')}/{container}?{query}", stdin))
 
-    def forward(self, port: int, said: bytes, end: bytes) -> bytes:
-        """What is answered at a port of its loopback, until it ends so."""
-        return asyncio.run(streams.forward(f"{self._at('portForward')}?port={port}", said, end))
+    def forward(self, port: int, said: bytes) -> bytes:
+        """What is answered at a port of its loopback."""
+        return asyncio.run(streams.forward(f"{self._at('portForward')}?port={port}", said))
 
     def _at(self, verb: str) -> str:
         return f"https://{HOST}:{STREAMS}/{verb}/default/{self.full}"

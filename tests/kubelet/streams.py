@@ -34,17 +34,16 @@ def _status(ended: dict[str, object]) -> int:
     return int(details["causes"][0]["message"])
 
 
-async def forward(url: str, said: bytes, end: bytes) -> bytes:
-    """One connection to the port in the address: what is answered to `said`, until it ends so."""
+async def forward(url: str, said: bytes) -> bytes:
+    """One connection to the port in the address: what is answered to `said`, until its end."""
     answer = b""
     async with _connected(url, "v4.channel.k8s.io") as stream:
         for _ in ("data", "errors"):
             await stream.receive_bytes()  # which port the channel is of
         await stream.send_bytes(STDIN + said)
-        while not answer.endswith(end):
-            message = await stream.receive_bytes()
-            assert message[:1] == STDIN, message
-            answer += message[1:]
+        async for message in stream:
+            assert message.data[:1] == STDIN, message
+            answer += message.data[1:]
     return answer
 
 

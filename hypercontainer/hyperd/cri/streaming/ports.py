@@ -1,5 +1,5 @@
 """Port-forward over a websocket without SPDY: two channels for each of the ports that were named before, one of its
-bytes and one of what went wrong. Their connections are made at once, and end with the websocket."""
+bytes and one of what went wrong. Their connections are made at once; the websocket ends with the last of them."""
 
 import asyncio
 import socket
@@ -19,14 +19,15 @@ MAX_PORTS = 100  # of one client: a channel is a byte, and each port has two
 
 
 async def serve(socket: web.WebSocketResponse, wanted: Forward) -> None:
-    """Until the client goes."""
+    """Until the client goes, or no connection is left."""
     channels = Ports(socket, wanted)
     try:
         async with asyncio.TaskGroup() as group:
-            for number in range(len(wanted.ports)):
-                group.create_task(channels.forward(number))
-            await channels.listen()
-            raise Vanished
+            listening = group.create_task(channels.listen())
+            async with asyncio.TaskGroup() as connections:
+                for number in range(len(wanted.ports)):
+                    connections.create_task(channels.forward(number))
+            listening.cancel()
     except* (Vanished, ConnectionError):
         pass
 
@@ -37,45 +38,50 @@ class Ports:
     def __init__(self, socket: web.WebSocketResponse, wanted: Forward) -> None:
         self._socket, self._wanted = socket, wanted
         self._room = asyncio.Event()
-        self._inboxes = [Inbox(self._taken) for _ in wanted.ports]
+        self._inboxes = {number: Inbox(self._taken) for number in range(len(wanted.ports))}  # of ports that listen
 
     async def listen(self) -> None:
-        """Channels that there are not, and those of errors, are passed over."""
+        """Until the client goes: Vanished. Channels that there are not, or no more, and those of errors, are passed
+        over."""
         async for message in self._socket:
             if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
-                return
+                break
             data = message.data.encode() if message.type is WSMsgType.TEXT else message.data
             number, odd = divmod(data[0], 2) if data else (0, 1)
-            if not odd and number < len(self._inboxes):
+            if not odd and number in self._inboxes:
                 self._inboxes[number].put(bytes(data[1:]))
-            while sum(each.waiting for each in self._inboxes) > WINDOW:
+            while sum(each.waiting for each in self._inboxes.values()) > WINDOW:
                 self._room.clear()
                 await self._room.wait()
+        raise Vanished
 
     def _taken(self, size: int) -> None:
         self._room.set()
 
     async def forward(self, number: int) -> None:
-        port, inbox = self._wanted.ports[number], self._inboxes[number]
+        port = self._wanted.ports[number]
         for channel in (2 * number, 2 * number + 1):
             await self._say(channel, PORT.pack(port))
         try:
             made = await self._wanted.connect(port)
         except Exception as e:
             await self._say(2 * number + 1, str(ours(e)).encode())
-            await _pass_over(inbox)
-            return
-        with made:
-            hearing = asyncio.create_task(_to_socket(inbox, made))
-            try:
-                loop = asyncio.get_running_loop()
-                with suppress(OSError):
-                    while piece := await loop.sock_recv(made, CHUNK):
-                        await self._say(2 * number, piece)
-            finally:
-                hearing.cancel()
-                await asyncio.wait([hearing])
-        await _pass_over(inbox)
+        else:
+            with made:
+                await self._carry(number, made)
+        del self._inboxes[number]
+        self._room.set()
+
+    async def _carry(self, number: int, made: socket.socket) -> None:
+        hearing = asyncio.create_task(_to_socket(self._inboxes[number], made))
+        try:
+            loop = asyncio.get_running_loop()
+            with suppress(OSError):
+                while piece := await loop.sock_recv(made, CHUNK):
+                    await self._say(2 * number, piece)
+        finally:
+            hearing.cancel()
+            await asyncio.wait([hearing])
 
     async def _say(self, channel: int, data: bytes) -> None:
         await self._socket.send_bytes(bytes([channel]) + data)
@@ -85,9 +91,3 @@ async def _to_socket(inbox: Inbox, made: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     while (piece := await inbox.next_stdin()) is not None:
         await loop.sock_sendall(made, piece)
-
-
-async def _pass_over(inbox: Inbox) -> None:
-    """What goes nowhere."""
-    while True:
-        await inbox.next_stdin()

@@ -165,6 +165,19 @@ async def test_over_channels(place: Place) -> None:
             assert await received(sock, 1) == b""
 
 
+async def test_channels_end_with_the_last_connection(place: Place) -> None:
+    url = place.forward(81, 80)
+    async with aiohttp.ClientSession() as http, http.ws_connect(url, protocols=["v4.channel.k8s.io"]) as ws:
+        _, sock = await place.sockets.get()
+        with sock:
+            await ws.send_bytes(b"\0refused")
+            await ws.send_bytes(b"\2hello")
+            assert await received(sock, 5) == b"hello"
+            await asyncio.get_running_loop().sock_sendall(sock, b"bye")
+        assert [message.data async for message in ws][-1] == b"\2bye"
+        assert ws.close_code == 1000
+
+
 async def test_channels_need_ports(place: Place) -> None:
     async with aiohttp.ClientSession() as http:
         with pytest.raises(aiohttp.WSServerHandshakeError):
