@@ -24,7 +24,7 @@ pytestmark = pytest.mark.vm
 
 WAIT_S = 300.0
 TARGET = "/run/echo.sock"
-READY = "cp /caller /c.new && chmod +x /c.new && mv /c.new /c && "  # the caller as a program, which may be running already
+READY = "cp /caller /c.new && chmod +x /c.new && mv /c.new /c && "  # the caller, which may be running already
 LIST = "GET /v1.41/containers/json HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n"
 
 

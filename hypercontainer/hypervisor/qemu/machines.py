@@ -55,8 +55,8 @@ PARAMETERS = (
     "cryptomgr.notests",  # 880 million: that each cipher is right is the build machine's business
     # 80 million: a file system for tracing the guest's kernel, which is not mounted, and what else it prepares
     "initcall_blacklist=trace_eval_init,tracer_init_tracefs",
-    # Those that a kernel of ours has. Debian's has TOMOYO and AppArmor besides, without a rule for either: what they are
-    # asked at each exec and open, a walk of the path again, goes through a share
+    # Those that a kernel of ours has. Debian's has TOMOYO and AppArmor besides, without a rule for either: what they
+    # are asked at each exec and open, a walk of the path again, goes through a share
     "lsm=landlock,yama",
     # An idle guest woke its host 9 times a second, by 2.3 timers (each is followed by ticks); without these 4 times
     "sysctl.vm.compaction_proactiveness=0",  # twice a second: are there huge pages to be made?
