@@ -1,11 +1,19 @@
 #include "bpf.h"
 
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 void emit(struct program *p, struct bpf_insn insn)
 {
 	p->insns[p->length++] = insn;
+}
+
+void emit_read(struct program *p, int map, uint8_t to)
+{
+	emit(p, INSN(BPF_LD | BPF_IMM | BPF_DW, to, BPF_PSEUDO_MAP_VALUE, 0, map));	/* its address, of two instructions */
+	emit(p, INSN(0, 0, 0, 0, 0));
+	emit(p, INSN(BPF_LDX | BPF_MEM | BPF_DW, to, to, 0, 0));
 }
 
 void emit_return(struct program *p, int value)
@@ -41,14 +49,26 @@ int bpf_attach(int group, int program, uint32_t where, uint32_t flags, struct er
 	return 0;
 }
 
-int bpf_detach(int group, int program, uint32_t where, struct error *err)
+_Atomic uint64_t *bpf_word(int *map, struct error *err)
 {
-	union bpf_attr detach = { 0 };
+	union bpf_attr create = { 0 };
+	void *word;
 
-	detach.target_fd = (uint32_t)group;
-	detach.attach_bpf_fd = (uint32_t)program;
-	detach.attach_type = where;
-	if (syscall(SYS_bpf, BPF_PROG_DETACH, &detach, sizeof(detach)) < 0)
-		return fail(err, errno, "detach a program from a cgroup");
-	return 0;
+	create.map_type = BPF_MAP_TYPE_ARRAY;
+	create.key_size = sizeof(uint32_t);
+	create.value_size = sizeof(uint64_t);
+	create.max_entries = 1;
+	create.map_flags = BPF_F_MMAPABLE;
+	*map = (int)syscall(SYS_bpf, BPF_MAP_CREATE, &create, sizeof(create));
+	if (*map < 0) {
+		fail(err, errno, "make a map for programs in the kernel");
+		return NULL;
+	}
+	word = mmap(NULL, sizeof(uint64_t), PROT_READ | PROT_WRITE, MAP_SHARED, *map, 0);
+	if (word == MAP_FAILED) {
+		fail(err, errno, "map a word of programs in the kernel");
+		close_fd(map);
+		return NULL;
+	}
+	return word;
 }

@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 
 /* No process of ours passes questions on, and no packet filter: what a socket in a container's cgroup is about to send to
    the one address goes to the other, and what comes from there has come from where it was sent to. */
@@ -14,72 +15,83 @@ struct place {
 	uint16_t port;
 };
 
+enum { DNS_PORT = 53 };
+
 struct nameserver_args {
 	const char *address;
 	int64_t port;
 };
 
-struct hook {
+static const struct {
 	uint32_t where;
 	bool back;
-	int program;
+} hooks[] = {
+	{ BPF_CGROUP_INET4_CONNECT, false },
+	{ BPF_CGROUP_UDP4_SENDMSG, false },		/* by sockets that are not connected, as musl's resolver has them */
+	{ BPF_CGROUP_UDP4_RECVMSG, true },
 };
 
-static struct hook hooks[] = {
-	{ BPF_CGROUP_INET4_CONNECT, false, -1 },
-	{ BPF_CGROUP_UDP4_SENDMSG, false, -1 },		/* by sockets that are not connected, as musl's resolver has them */
-	{ BPF_CGROUP_UDP4_RECVMSG, true, -1 },
-};
-
-static void write_program(struct program *p, struct place from, struct place to)
+/* The word of `map` is the outside place, the port above the address: 0 is nowhere. */
+static void write_program(struct program *p, bool back, int map)
 {
 	enum { ADDRESS = offsetof(struct bpf_sock_addr, user_ip4), PORT = offsetof(struct bpf_sock_addr, user_port) };
+	enum { IS_ADDRESS = BPF_REG_2, IS_PORT = BPF_REG_3, INSIDE = BPF_REG_4, DNS = BPF_REG_5, OUTSIDE = BPF_REG_6,
+	       OUTSIDE_PORT = BPF_REG_7 };
+	uint8_t from = back ? OUTSIDE : INSIDE, from_port = back ? OUTSIDE_PORT : DNS;
+	uint8_t to = back ? INSIDE : OUTSIDE, to_port = back ? DNS : OUTSIDE_PORT;
 
-	emit(p, INSN(BPF_LDX | BPF_MEM | BPF_W, BPF_REG_2, BPF_REG_1, ADDRESS, 0));
-	emit(p, INSN(BPF_LDX | BPF_MEM | BPF_W, BPF_REG_3, BPF_REG_1, PORT, 0));
-	emit(p, INSN(BPF_ALU | BPF_MOV | BPF_K, BPF_REG_4, 0, 0, (int32_t)from.address));	/* not sign-extended */
-	emit(p, INSN(BPF_JMP | BPF_JNE | BPF_X, BPF_REG_2, BPF_REG_4, 5, 0));
-	emit(p, INSN(BPF_JMP | BPF_JNE | BPF_K, BPF_REG_3, 0, 4, from.port));
-	emit(p, INSN(BPF_ALU | BPF_MOV | BPF_K, BPF_REG_2, 0, 0, (int32_t)to.address));
-	emit(p, INSN(BPF_STX | BPF_MEM | BPF_W, BPF_REG_1, BPF_REG_2, ADDRESS, 0));
-	emit(p, INSN(BPF_ALU | BPF_MOV | BPF_K, BPF_REG_3, 0, 0, to.port));
-	emit(p, INSN(BPF_STX | BPF_MEM | BPF_W, BPF_REG_1, BPF_REG_3, PORT, 0));
+	emit(p, INSN(BPF_LDX | BPF_MEM | BPF_W, IS_ADDRESS, BPF_REG_1, ADDRESS, 0));
+	emit(p, INSN(BPF_LDX | BPF_MEM | BPF_W, IS_PORT, BPF_REG_1, PORT, 0));
+	emit(p, INSN(BPF_ALU | BPF_MOV | BPF_K, INSIDE, 0, 0, (int32_t)htonl(RESOLVER_ADDRESS)));	/* not sign-extended */
+	emit(p, INSN(BPF_ALU | BPF_MOV | BPF_K, DNS, 0, 0, htons(DNS_PORT)));
+	emit_read(p, map, OUTSIDE);
+	emit(p, INSN(BPF_ALU64 | BPF_MOV | BPF_X, OUTSIDE_PORT, OUTSIDE, 0, 0));
+	emit(p, INSN(BPF_ALU64 | BPF_RSH | BPF_K, OUTSIDE_PORT, 0, 0, 32));
+	emit(p, INSN(BPF_ALU | BPF_MOV | BPF_X, OUTSIDE, OUTSIDE, 0, 0));	/* the lower half */
+	emit(p, INSN(BPF_JMP | BPF_JEQ | BPF_K, OUTSIDE, 0, 4, 0));
+	emit(p, INSN(BPF_JMP | BPF_JNE | BPF_X, IS_ADDRESS, from, 3, 0));
+	emit(p, INSN(BPF_JMP | BPF_JNE | BPF_X, IS_PORT, from_port, 2, 0));
+	emit(p, INSN(BPF_STX | BPF_MEM | BPF_W, BPF_REG_1, to, ADDRESS, 0));
+	emit(p, INSN(BPF_STX | BPF_MEM | BPF_W, BPF_REG_1, to_port, PORT, 0));
 	emit_return(p, 1);
 }
 
-/* The new one first, then the old one goes: questions are never without a way. */
-static int set_hook(int group, struct hook *hook, struct place inside, struct place outside, struct error *err)
+static int set_hooks(int map, struct error *err)
 {
-	struct program program = { .length = 0 };
-	autoclose int loaded = -1;
+	autoclose int group = open(cgroup_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	write_program(&program, hook->back ? outside : inside, hook->back ? inside : outside);
-	loaded = bpf_load(&program, BPF_PROG_TYPE_CGROUP_SOCK_ADDR, hook->where, err);
-	if (loaded < 0 || bpf_attach(group, loaded, hook->where, BPF_F_ALLOW_MULTI, err) < 0)
-		return -1;
-	if (hook->program >= 0 && bpf_detach(group, hook->program, hook->where, err) < 0)
-		return -1;
-	close_fd(&hook->program);
-	hook->program = loaded;
-	loaded = -1;
+	if (group < 0)
+		return fail(err, errno, "open cgroup %s", cgroup_dir);
+	for (size_t i = 0; i < COUNT(hooks); i++) {
+		struct program program = { .length = 0 };
+		autoclose int loaded = -1;
+
+		write_program(&program, hooks[i].back, map);
+		loaded = bpf_load(&program, BPF_PROG_TYPE_CGROUP_SOCK_ADDR, hooks[i].where, err);
+		if (loaded < 0 || bpf_attach(group, loaded, hooks[i].where, BPF_F_ALLOW_MULTI, err) < 0)
+			return -1;
+	}
 	return 0;
 }
 
+/* The programs are loaded once: the kernel takes its time to be sure that one is harmless. */
 static int lead_to(struct place outside, struct error *err)
 {
-	static struct place now;
-	struct place inside = { htonl(RESOLVER_ADDRESS), htons(53) };
-	autoclose int group = -1;
+	static _Atomic uint64_t *word;
+	autoclose int map = -1;
 
-	if (outside.address == now.address && outside.port == now.port)
-		return 0;
-	group = open(cgroup_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (group < 0)
-		return fail(err, errno, "open cgroup %s", cgroup_dir);
-	for (size_t i = 0; i < COUNT(hooks); i++)
-		if (set_hook(group, &hooks[i], inside, outside, err) < 0)
+	if (!word) {
+		_Atomic uint64_t *made = bpf_word(&map, err);
+
+		if (!made)
 			return -1;
-	now = outside;
+		if (set_hooks(map, err) < 0) {
+			munmap(made, sizeof(*made));
+			return -1;
+		}
+		word = made;
+	}
+	*word = (uint64_t)outside.port << 32 | outside.address;
 	return 0;
 }
 

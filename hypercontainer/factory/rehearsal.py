@@ -73,6 +73,7 @@ def _pod(mac: str, now: str, *, network: bool, share: bool = False, down: bool =
         interfaces=[eth0] if network else [],
         routes=gateways if network and not down else [],
         dns=m.Resolver(nameservers=["192.0.2.1"]),
+        nameserver=m.Nameserver(address="192.0.2.1", port=53),
         hosts=[["127.0.0.1", "localhost"], ["::1", "localhost", "ip6-localhost"]],
         time_ns=time.time_ns(),
         entropy=os.urandom(64),
