@@ -166,9 +166,7 @@ class LockedPod:
     async def lose(self, lost: GuestDied, *, oom: bool = False) -> None:
         """The guest is gone, `oom`: for want of memory. End what ran in it, free what it held on the host, have done
         what follows from that."""
-        for container in self.containers.values():
-            container.miss_start()
-        ended = [c for c in self.containers.values() if c.running]
+        ended = self._run_to_the_end()
         self.end_execs(lost)
         for container in ended:
             container.output.cut()
@@ -181,20 +179,33 @@ class LockedPod:
             self.emit("die", container, exitCode=str(LOST), error=str(lost))
             await self._settle(container, LOST, lost)
 
+    def _run_to_the_end(self) -> list[Container]:
+        """Those that end with the machine: what waits for its start has run, too."""
+        for container in self.containers.values():
+            container.miss_start()
+        return [container for container in self.containers.values() if container.running]
+
     def end_execs(self, why: HyperError) -> None:
         """Whoever waits for one of the pod's execs is told `why`."""
         for exec_ in self.execs.values():
             exec_.lost(why)
 
     async def power_off(self) -> None:
-        """End the machine in good order; one that is not reached, as if by KILL."""
-        if self.machine.unreached:
-            await self.machine.release()
-            self.emit("stop")
-        elif self.machine.vm:
-            self.end_execs(GuestDied(f"the virtual machine of {self.record.name} was ended"))
-            await self.machine.power_off()
-            self.emit("stop")
+        """End the machine in good order, and what still runs in it, which is not started again by itself; one that is
+        not reached, as if by KILL."""
+        if not (self.machine.unreached or self.machine.vm):
+            return
+        ended = self._run_to_the_end()
+        self.end_execs(GuestDied(f"the virtual machine of {self.record.name} was ended"))
+        for container in ended:
+            container.record.stopped_by_user = True
+            self._finish(container, 128 + SIGKILL)
+        await (self.machine.release() if self.machine.unreached else self.machine.power_off())
+        self.emit("stop")
+        for container in ended:
+            container.output.cut()
+            self.emit("die", container, exitCode=str(128 + SIGKILL))
+            await self._settle(container, 128 + SIGKILL)
 
     # pausing
 

@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hypercontainer.errors import Exhausted, GuestDied, HyperError, InvalidInput, NoLog, WrongState
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.container import Process
 from hypercontainer.model.documents import LogEntry
-from hypercontainer.model.record import CriSinkRecord, LogSinkRecord, RawSinkRecord
+from hypercontainer.model.record import CriSinkRecord, LogSinkRecord, PodRecord, RawSinkRecord
 from hypercontainer.model.spec import ExecSpec
 from hypercontainer.sandbox import archive
 from hypercontainer.sandbox import container as container_module
@@ -81,6 +82,27 @@ async def test_a_machine_that_ends_takes_all_that_ran_in_it_along(lot: Lot) -> N
     assert [c.record.exit_code for c in (sleep, cat)] == [255, 255]
     assert lot.supervisor.events[-4:] == ["sleep die", "sleep ended, exited", "cat die", "cat ended, exited"]
     assert lot.network.nics == {}
+
+
+async def test_a_machine_that_is_powered_off_takes_all_that_runs_in_it_along(lot: Lot) -> None:
+    pod = lot.pod("sleep 1000", "cat")
+    sleep, cat = pod.containers.values()
+    session = AttachSession(pod, sleep, {1}, stdin=False)
+    await started(pod, sleep, cat)
+    session.started([])
+    await pod.kill(cat)
+    exec_ = pod.add_exec(sleep, ExecSpec(command=["sleep", "1000"]), Process(args=["sleep", "1000"]))
+    await pod.start_exec(exec_)
+    async with pod.locked() as locked:
+        await locked.power_off()
+    with pytest.raises(GuestDied, match="the virtual machine of p was ended"):
+        await ExecSession(exec_).wait()
+    assert ([piece async for piece in session], await session.wait()) == ([], 137)
+    assert (sleep.record.state, sleep.record.exit_code, sleep.record.stopped_by_user) == ("exited", 137, True)
+    assert sleep.left.is_set()
+    written = msgspec.json.decode(lot.supervisor.written, type=PodRecord)
+    assert [container.state for container in written.containers] == ["exited", "exited"]
+    assert lot.supervisor.events[-4:] == ["sleep 137?", "pod stop", "sleep die", "sleep ended, exited"]
 
 
 async def test_the_guest_keeps_a_status_until_the_record_is_written(lot: Lot) -> None:
