@@ -546,8 +546,8 @@ static int parse_route(const struct route *r, struct address *dst, struct addres
 	return 0;
 }
 
-/* What it is to whom it leads nowhere; "": it leads somewhere. */
-static int parse_kind(const char *kind, uint8_t *type, struct error *err)
+/* Its RTN_…: what it is to whom it leads nowhere; "": it leads somewhere. */
+static int parse_kind(const char *kind, struct error *err)
 {
 	static const struct { const char *name; uint8_t type; } kinds[] = {
 		{ "", RTN_UNICAST }, { "blackhole", RTN_BLACKHOLE }, { "unreachable", RTN_UNREACHABLE },
@@ -555,10 +555,8 @@ static int parse_kind(const char *kind, uint8_t *type, struct error *err)
 	};
 
 	for (size_t i = 0; i < COUNT(kinds); i++)
-		if (!strcmp(kind, kinds[i].name)) {
-			*type = kinds[i].type;
-			return 0;
-		}
+		if (!strcmp(kind, kinds[i].name))
+			return kinds[i].type;
 	return fail(err, EINVAL, "make a route of kind '%.32s'", kind);
 }
 
@@ -651,13 +649,13 @@ static int route_message(struct message *m, const struct route *r, struct error 
 	struct address gateway = { 0 }, dst = { 0 }, source;
 	uint32_t table = r->table ? (uint32_t)r->table : RT_TABLE_MAIN, metric = (uint32_t)r->metric;
 	struct rtmsg *body;
-	uint8_t type;
+	int type;
 
-	if (parse_route(r, &dst, &gateway, err) < 0 || parse_kind(r->kind, &type, err) < 0)
+	if (parse_route(r, &dst, &gateway, err) < 0 || (type = parse_kind(r->kind, err)) < 0)
 		return -1;
 	body = begin(m, r->gone ? RTM_DELROUTE : RTM_NEWROUTE, r->gone ? 0 : NLM_F_CREATE | NLM_F_REPLACE, sizeof(*body));
 	*body = (struct rtmsg){ .rtm_family = dst.family, .rtm_dst_len = dst.prefix, .rtm_protocol = RTPROT_STATIC,
-				.rtm_table = table < 256 ? (uint8_t)table : RT_TABLE_UNSPEC, .rtm_type = type,
+				.rtm_table = table < 256 ? (uint8_t)table : RT_TABLE_UNSPEC, .rtm_type = (uint8_t)type,
 				.rtm_scope = *r->device && !*r->gateway ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE,
 				.rtm_flags = r->onlink ? RTNH_F_ONLINK : 0 };
 	attribute(m, RTA_TABLE, &table, sizeof(table));

@@ -26,15 +26,18 @@ static int grow(struct ring *ring, size_t most)
 	return 0;
 }
 
-uint8_t *ring_space(struct ring *ring, size_t most, size_t *room)
+/* Of one that has some. */
+static uint8_t *space(struct ring *ring, size_t *room)
 {
-	size_t at;
+	size_t at = (ring->start + ring->length) & (ring->capacity - 1);
 
-	if (ring->length == ring->capacity && grow(ring, most) < 0)
-		return NULL;
-	at = (ring->start + ring->length) & (ring->capacity - 1);
 	*room = at >= ring->start ? ring->capacity - at : ring->start - at;
 	return ring->bytes + at;
+}
+
+uint8_t *ring_space(struct ring *ring, size_t most, size_t *room)
+{
+	return ring->length == ring->capacity && grow(ring, most) < 0 ? NULL : space(ring, room);
 }
 
 void ring_fill(struct ring *ring, size_t length)
@@ -51,7 +54,7 @@ int ring_add(struct ring *ring, const void *bytes, size_t length, size_t most)
 			return -1;
 	while (length) {
 		size_t room;
-		uint8_t *to = ring_space(ring, most, &room);
+		uint8_t *to = space(ring, &room);
 
 		if (room > length)
 			room = length;
