@@ -13,6 +13,7 @@ from hypercontainer.hyperd.cri.streaming.streams import Stream, Streams
 from hypercontainer.hyperd.cri.streaming.wires import Wire
 from hypercontainer.hyperd.http.carry import Vanished
 from hypercontainer.hyperd.http.errors import ours
+from hypercontainer.hyperd.http.inbox import Inbox
 
 PROTOCOL = "portforward.k8s.io"
 CHUNK = 1 << 16
@@ -94,34 +95,32 @@ class Forwarding:
                 await self.streams.write(error, str(ours(e)).encode())
             else:
                 with made:
-                    await self._carry(data, made)
+                    await carry(data.inbox, made, lambda piece: self.streams.write(data, piece))
             for stream in (data, error):
                 await self.streams.end(stream)
             if self.streams.has(data):  # it may go on to speak, and nobody listens
                 self.streams.drop(data, mux.CANCEL)
 
-    async def _carry(self, data: Stream, made: socket.socket) -> None:
-        """Until both directions have ended, or the client wants no more."""
-        hearing = asyncio.create_task(to_socket(data, made))
-        telling = asyncio.create_task(self._tell(data, made))
-        try:
-            await asyncio.wait({hearing, telling}, return_when=asyncio.FIRST_COMPLETED)
-            if hearing.done() and not hearing.exception():  # it says no more, and may still listen
-                await telling
-        finally:
-            for task in (hearing, telling):
-                task.cancel()
-            await asyncio.wait({hearing, telling})
 
-    async def _tell(self, data: Stream, made: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while piece := await loop.sock_recv(made, CHUNK):
-            await self.streams.write(data, piece)
+async def carry(inbox: Inbox, made: socket.socket, tell: Callable[[bytes], Awaitable[None]]) -> None:
+    """Until the port says no more, or the client wants no more. A client that says no more may still listen, and a
+    port that does not hear may still speak."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            hearing = group.create_task(_to_socket(inbox, made))
+            loop = asyncio.get_running_loop()
+            while piece := await loop.sock_recv(made, CHUNK):
+                await tell(piece)
+            hearing.cancel()
+    except* (Vanished, OSError):
+        pass
 
 
-async def to_socket(stream: Stream, made: socket.socket) -> None:
+async def _to_socket(inbox: Inbox, made: socket.socket) -> None:
+    """What the port does not take is passed over, for others wait behind it."""
     loop = asyncio.get_running_loop()
-    while (piece := await stream.inbox.next_stdin()) is not None:
-        await loop.sock_sendall(made, piece)
+    while (piece := await inbox.next_stdin()) is not None:
+        with suppress(OSError):
+            await loop.sock_sendall(made, piece)
     with suppress(OSError):  # it has gone
         made.shutdown(socket.SHUT_WR)

@@ -2,13 +2,11 @@
 bytes and one of what went wrong. Their connections are made at once; the websocket ends with the last of them."""
 
 import asyncio
-import socket
 import struct
-from contextlib import suppress
 
 from aiohttp import WSMsgType, web
 
-from hypercontainer.hyperd.cri.streaming.forward import CHUNK, Forward
+from hypercontainer.hyperd.cri.streaming.forward import Forward, carry
 from hypercontainer.hyperd.http.carry import Vanished
 from hypercontainer.hyperd.http.errors import ours
 from hypercontainer.hyperd.http.inbox import WINDOW, Inbox
@@ -68,26 +66,9 @@ class Ports:
             await self._say(2 * number + 1, str(ours(e)).encode())
         else:
             with made:
-                await self._carry(number, made)
+                await carry(self._inboxes[number], made, lambda piece: self._say(2 * number, piece))
         del self._inboxes[number]
         self._room.set()
 
-    async def _carry(self, number: int, made: socket.socket) -> None:
-        hearing = asyncio.create_task(_to_socket(self._inboxes[number], made))
-        try:
-            loop = asyncio.get_running_loop()
-            with suppress(OSError):
-                while piece := await loop.sock_recv(made, CHUNK):
-                    await self._say(2 * number, piece)
-        finally:
-            hearing.cancel()
-            await asyncio.wait([hearing])
-
     async def _say(self, channel: int, data: bytes) -> None:
         await self._socket.send_bytes(bytes([channel]) + data)
-
-
-async def _to_socket(inbox: Inbox, made: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    while (piece := await inbox.next_stdin()) is not None:
-        await loop.sock_sendall(made, piece)

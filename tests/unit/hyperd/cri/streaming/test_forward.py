@@ -105,6 +105,23 @@ async def test_a_slow_port_does_not_stop_another_one(place: Place) -> None:
     client.close()
 
 
+async def test_a_port_that_does_not_hear_may_speak(place: Place) -> None:
+    client, loop = await forwarding(place), asyncio.get_running_loop()
+    await pair(client, 0)
+    _, sock = await place.sockets.get()
+    with sock:
+        sock.shutdown(socket.SHUT_RD)
+        await client.say("data 0", bytes(600_000))
+        await pair(client, 1)
+        _, other = await place.sockets.get()
+        with other:
+            await client.say("data 1", b"hello")
+            assert await received(other, 5) == b"hello"
+        await loop.sock_sendall(sock, b"there")
+        await client.until("data 0", b"there")
+    client.close()
+
+
 @pytest.mark.parametrize("headers", [{"port": "80"}, {"port": "80", "requestid": "0", "streamtype": "other"}])
 async def test_no_half_of_a_pair(place: Place, headers: dict[str, str]) -> None:
     client = await forwarding(place)
@@ -176,6 +193,21 @@ async def test_channels_end_with_the_last_connection(place: Place) -> None:
             await asyncio.get_running_loop().sock_sendall(sock, b"bye")
         assert [message.data async for message in ws][-1] == b"\2bye"
         assert ws.close_code == 1000
+
+
+async def test_a_port_of_channels_that_does_not_hear_stops_no_other(place: Place) -> None:
+    url = place.forward(80, 82)
+    async with aiohttp.ClientSession() as http, http.ws_connect(url, protocols=["v4.channel.k8s.io"]) as ws:
+        socks = dict([await place.sockets.get(), await place.sockets.get()])
+        with socks[80], socks[82]:
+            socks[80].shutdown(socket.SHUT_RD)
+            for _ in range(3):
+                await ws.send_bytes(b"\0" + bytes(300_000))
+            await ws.send_bytes(b"\2hello")
+            assert await received(socks[82], 5) == b"hello"
+            await asyncio.get_running_loop().sock_sendall(socks[80], b"there")
+            assert {(await ws.receive_bytes())[0] for _ in range(4)} == {0, 1, 2, 3}
+            assert await ws.receive_bytes() == b"\0there"
 
 
 async def test_channels_need_ports(place: Place) -> None:
