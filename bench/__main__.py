@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from bench import bare, density, kubelet, plot, pods, throughput
+from bench import bare, cri, density, kubelet, plot, pods, throughput
 from bench.builds import Builds
 from bench.docker_clients import DockerClients, hyperd_client
 from bench.engines import Engine, containerd, docker, gvisor
@@ -249,20 +249,19 @@ def kubelets(bench: Bench, rounds: int) -> None:
     with ExitStack() as stack:
         inner = Bench(stack, bench.folder / "kubelet", bench.kernel)
         inner.folder.mkdir()
-        found: list[kubelet.Kubelet] = []
-        for name, waiting in (("hyperd, pool of 2", 2), (f"hyperd, pool of {TOGETHER}", TOGETHER)):
-            pool = [{"cache": waiting, "share": True}]
-            daemon = inner.daemon(factory="cache", pool=pool, **kubelet.settings(inner.folder / f"hyper{waiting}"))
-            found.append(stack.enter_context(kubelet.of_hyperd(name, daemon, until_full(daemon))))
-        if peer := inner.peer("containerd", lambda: kubelet.of_containerd(inner.folder / "containerd")):
-            found.append(peer)
+        pooling = stack.enter_context(_kubelet(inner, 2))
+        found = inner.peer("containerd", lambda: cri.of_containerd(inner.folder / "containerd"))
+        peers = [found] if found else []
         bench.absent += inner.absent
-        pooling, _, *peers = found
         steps = [step for each in (pooling, *peers) for step in (each.run_start, each.run_exec)]
         bench.measure(rounds, "a kubelet", steps, pooling, *peers)
         few = max(1, rounds // 10)
-        interleave(few, [partial(each.run_together, TOGETHER) for each in found], lambda line: say(f"at once, {line}"))
-        bench.keep(found[1])
+        with ExitStack() as for_now:
+            ready = for_now.enter_context(_kubelet(Bench(for_now, inner.folder, bench.kernel), TOGETHER))
+            steps = [each.run_together for each in (pooling, ready, *peers)]
+            interleave(few, steps, lambda line: say(f"at once, {line}"))
+            bench.keep(ready)
+        bench.results += [kubelet.times(each, peer) for peer in peers for each in (pooling, ready)]
         for count in KUBELETS:
             say(f"{count} pods of two containers")
             for each in (pooling, *peers):
@@ -270,7 +269,17 @@ def kubelets(bench: Bench, rounds: int) -> None:
             if count == KUBELETS[0]:
                 for each in (pooling, *peers):
                     each.measure_memory()
-        interleave(few, [each.run_lists for each in (pooling, *peers)], lambda line: say(f"lists, {line}"))
+        interleave(few, [each.run_asked for each in (pooling, *peers)], lambda line: say(f"lists, {line}"))
+        say("removing them")
+
+
+@contextmanager
+def _kubelet(bench: Bench, waiting: int) -> Iterator[kubelet.Kubelet]:
+    """Of a hyperd where as many guests wait."""
+    pool = [{"cache": waiting, "share": True}]
+    daemon = bench.daemon(factory="cache", pool=pool, **cri.settings(bench.folder / f"hyper{waiting}"))
+    with cri.of_hyperd(f"hyperd, pool of {waiting}", daemon, until_full(daemon)) as made:
+        yield made
 
 
 def at_once(bench: Bench, rounds: int) -> None:

@@ -18,22 +18,10 @@ from pathlib import Path
 from bench.measure import CommandFailed, Series, first_output_ms, wall_ms
 from bench.peers import bundle
 from hypercontainer.errors import Unavailable
+from hypercontainer.testing.containerd import toml
 
 READY_S = 30.0
 IMAGE = "docker.io/library/busybox:latest"
-CONTAINERD = """\
-version = 2
-root = "{folder}/root"
-state = "{folder}/state"
-oom_score = 0
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
-[grpc]
-  address = "{folder}/socket"
-[ttrpc]
-  address = "{folder}/socket.ttrpc"
-[plugins."io.containerd.internal.v1.opt"]
-  path = "{folder}/opt"
-"""
 
 
 class Engine:
@@ -81,8 +69,8 @@ def containerd(folder: Path, archive: Path, env: Mapping[str, str] = {}) -> Iter
     """`ctr run`, and whatever runtime `env` lets containerd find. Unavailable when it is not here or does not start."""
     need("containerd", "ctr", "runc")
     folder.mkdir()
-    (folder / "config.toml").write_text(CONTAINERD.format(folder=folder))
-    ctr = ["ctr", "--address", f"{folder}/socket"]
+    (folder / "config.toml").write_text(toml(folder, cri=False))
+    ctr = ["ctr", "--address", f"{folder}/c.sock"]
     daemon = ["unshare", "--mount", "--propagation", "private", "containerd", "--config", f"{folder}/config.toml"]
     with cgroups("default"), running(daemon, [*ctr, "version"], folder, env):
         done([*ctr, "image", "import", str(archive)])

@@ -1,5 +1,6 @@
 """What processes take on the host: memory and processor time, read from /proc."""
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -49,6 +50,12 @@ def processor_ms(pids: Iterable[int]) -> float:
         for task in Path(f"/proc/{pid}/task").iterdir():
             spent += int((task / "schedstat").read_text().split()[0])
     return spent / 1e6
+
+
+def busy_ms() -> float:
+    """Processor time that this whole host has spent, in steps of 10 ms."""
+    user, nice, system, _, _, *interrupts = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:9])
+    return (user + nice + system + sum(interrupts)) * 1000 / os.sysconf("SC_CLK_TCK")
 
 
 def cgroups(pid: int) -> list[Path]:

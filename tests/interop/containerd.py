@@ -11,37 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from hypercontainer.testing.containerd import toml
 from hypercontainer.testing.daemon import Result
 from tests.interop.clients import CLIENTS
 
 PROGRAMS = {"debian": Path("/usr/bin"), "today": CLIENTS / "containerd2"}  # folders with containerd, ctr, …
 CONTAINERD, CTR = (PROGRAMS["debian"] / name for name in ("containerd", "ctr"))
 READY_S, LIMIT_S = 60.0, 300.0
-CONFIG = """
-version = 2
-root = "{folder}/root"
-state = "{folder}/state"
-oom_score = 0
-disabled_plugins = {disabled}
-[grpc]
-address = "{folder}/c.sock"
-[ttrpc]
-address = "{folder}/c.sock.ttrpc"
-[timeouts]
-"io.containerd.timeout.task.state" = "300s"
-[plugins."io.containerd.internal.v1.opt"]
-path = "{folder}/opt"
-"""
-# This host lacks CAP_SYS_RESOURCE, which no score of lack of memory can be lowered without.
-CRI = """
-[plugins."io.containerd.grpc.v1.cri"]
-sandbox_image = "docker.io/library/pause:1"
-restrict_oom_score_adj = true
-disable_apparmor = true
-netns_mounts_under_state_dir = true
-[plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = "/usr/lib/cni"
-conf_dir = "{folder}/cni"
+HYPER = """
 [plugins."io.containerd.grpc.v1.cri".containerd]
 default_runtime_name = "hyper"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.hyper]
@@ -85,9 +62,7 @@ class Containerd:
         self._apart = apart
         quiet = {"CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS": "1"}  # of this host's control groups
         self.env = {**os.environ, **quiet, "PATH": f"{bin}:{self._programs}:{os.environ['PATH']}", **env}
-        disabled = [] if cri else ["io.containerd.grpc.v1.cri"]
-        config = (CONFIG + CRI if cri else CONFIG).format(folder=folder, disabled=json.dumps(disabled))
-        (folder / "config.toml").write_text(config + settings)
+        (folder / "config.toml").write_text(toml(folder, cri=cri) + (HYPER if cri else "") + settings)
         (folder / "cni").mkdir()
         (folder / "cni/pods.conflist").write_text(json.dumps(network))
         self.process = self.start()
