@@ -421,6 +421,9 @@ class Kube:
         return _one("pod", id, {pod.record.id: pod for pod in self._pods()})
 
     def _find(self, id: str) -> tuple[Pod, Container]:
+        for pod in self._pods():  # nearly always by its whole id, and of all containers one after the other
+            if id in pod.containers:
+                return pod, pod.containers[id]
         return _one("container", id, {each: (pod, c) for pod in self._pods() for each, c in pod.containers.items()})
 
     def _reached(self, id: str, verb: Verb) -> tuple[Pod, Container]:

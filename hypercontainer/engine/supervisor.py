@@ -78,7 +78,8 @@ class Supervisor:
 
     async def allocate(self, pod: PodRecord) -> None:
         await allocate.allocate(self.host, pod)
-        self.save(pod)
+        if not pod.provisional:  # of such a one all goes that bears its id, whatever its record says
+            self.save(pod)
 
     def save(self, pod: PodRecord, *, durable: bool = False) -> None:
         if pod.id in self.pods:

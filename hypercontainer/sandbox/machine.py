@@ -185,7 +185,8 @@ class Machine:
                 await (told if origin else all_of(told, self._plug(vm)))
             if origin:  # only now: until then it spoke with the address of another one
                 await self.interfaces.plug()
-            self.save()  # only now: a guest that was not told who it is must not be taken up after our own restart
+            if not record.provisional:  # else with the word that it is whole: until then nobody takes it up
+                self.save()  # only now: a guest that was not told who it is must not be taken up after our own restart
             undo.pop_all()
         return vm
 

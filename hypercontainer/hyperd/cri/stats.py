@@ -64,9 +64,10 @@ class Stats:
 
     async def sampled(self, pods: Sequence[KubePodState]) -> list[tuple[KubePodState, list[Sample]]]:
         """Each with those of its containers that run."""
-        ids = {pod.id for pod in pods}
-        samples = await self._of([each for each in await self._kube.containers() if each.pod in ids])
-        return [(pod, [each for each in samples if each.container.pod == pod.id]) for pod in pods]
+        samples: dict[str, list[Sample]] = {pod.id: [] for pod in pods}
+        for each in await self._of([each for each in await self._kube.containers() if each.pod in samples]):
+            samples[each.container.pod].append(each)
+        return [(pod, samples[pod.id]) for pod in pods]
 
     async def _of(self, containers: Iterable[KubeContainerState]) -> list[Sample]:
         """Of those that run, and answer; one that ends meanwhile is none of them any more."""

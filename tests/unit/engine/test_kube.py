@@ -424,7 +424,7 @@ async def test_a_pod_whose_machine_is_gone_is_not_ready(engine: LocalEngine, wor
 async def test_what_was_half_made_is_gone(engine: LocalEngine, world: World) -> None:
     pod = await run(engine)
     record = engine.supervisor.pods[pod].record
-    record.provisional = True  # as it is until the machine runs
+    record.provisional, record.guest, record.nics = True, None, []  # as it is until the machine runs
     engine.supervisor.save(record)
     await forsake(engine)
     again = await world.engine()
