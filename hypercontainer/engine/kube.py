@@ -19,7 +19,7 @@ from hypercontainer.lib.tasks import uninterrupted
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model import defaults, users
 from hypercontainer.model.bundle import BundleUsage
-from hypercontainer.model.container import ContainerConfig, IdMap, Mount, Resources, Users
+from hypercontainer.model.container import ContainerConfig, Mount, Resources, Users
 from hypercontainer.model.kube import (
     USUAL,
     ContainerState,
@@ -243,7 +243,7 @@ class Kube:
                     return _same_container(each.record.id, there, wanted)
             _check_ready(found, "create a container in")
             blocks = await asyncio.to_thread(devices.blocks, security.devices)
-            record = self._record(found, wanted, _with_devices(spec, security, blocks), security.ids)
+            record = self._record(found, wanted, _with_devices(spec, security, blocks), security)
             record.blocks = blocks
             record.images = await asyncio.to_thread(_images, self.host.images, record, security.images)
             record.config = _confined(msgspec.structs.replace(record.config, resources=resources), security)
@@ -259,10 +259,8 @@ class Kube:
             found.emit("create", made)
         return made.record.id
 
-    def _record(
-        self, pod: Pod, wanted: KubeContainer, spec: ContainerSpec, ids: Mapping[str, IdMap]
-    ) -> ContainerRecord:
-        """Of a container to be, the volumes made that its image names. `ids`: by targets of binds."""
+    def _record(self, pod: Pod, wanted: KubeContainer, spec: ContainerSpec, security: KubeSecurity) -> ContainerRecord:
+        """Of a container to be, the volumes made that its image names."""
         image = self.host.images.get(spec.image)
         config = msgspec.structs.replace(self.host.images.config(image), healthcheck=None)  # the kubelet probes itself
         root = rootfs.image(self.host.images.rootfs(image))
@@ -271,9 +269,7 @@ class Kube:
         record = resolve.container(spec, image.id, config, root, name="")
         record.name, record.kube = record.id, wanted
         record.sinks = [CriSinkRecord(path=wanted.log)] if wanted.log else []
-        mapped = {mounts.target(place, "mount target"): each for place, each in ids.items()}
-        for mount in record.mounts:
-            mount.ids = mapped.get(mount.target) if mount.type == "bind" else None
+        mounts.show(record.mounts, security.ids, security.below)
         pod.check_supported(record)
         create.make_volumes(self.host, record)
         if pod.record.kube and pod.record.kube.users:

@@ -57,7 +57,13 @@ def of_container(pod: PodRecord, record: ContainerRecord) -> KubeContainerState:
         reason=_reason(record) if now == "exited" else "",
         message=record.error,
         mounts=[
-            KubeMount(target=mount.target, source=mount.source, read_only=mount.read_only, ids=mount.ids)
+            KubeMount(
+                target=mount.target,
+                source=mount.source,
+                read_only=mount.read_only,
+                ids=mount.ids,
+                below=mount.below,
+            )
             for mount in record.mounts
             if mount.type == "bind"
         ]

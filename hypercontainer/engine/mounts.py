@@ -3,12 +3,14 @@
 import os
 import posixpath
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hypercontainer.errors import InvalidInput
 from hypercontainer.lib import files
+from hypercontainer.lib.mount import spreads
 from hypercontainer.model import ids
+from hypercontainer.model.container import Below, IdMap
 from hypercontainer.model.record import MountRecord, PodRecord, SocketRecord
 from hypercontainer.model.settings import Settings
 from hypercontainer.model.spec import Mount
@@ -156,6 +158,20 @@ def _check_option(option: str) -> None:
     elif option not in TMPFS_FLAGS:
         known = ", ".join([*sorted(TMPFS_FLAGS), *(f"{name}=" for name in TMPFS_NUMBERS)])
         raise InvalidInput(f"unknown tmpfs option {option!r}: there are size=, mode=, {known}")
+
+
+def show(listed: Iterable[MountRecord], mapped: Mapping[str, IdMap], below: Mapping[str, Below]) -> None:
+    """Say of binds, by their targets, whose files are whose, and what is with that which is mounted below them.
+    InvalidInput for one that is to follow what this host mounts, and cannot."""
+    ids_of = {target(place, "mount target"): each for place, each in mapped.items()}
+    below_of = {target(place, "mount target"): each for place, each in below.items()}
+    for bind in listed:
+        if bind.type != "bind":
+            continue
+        bind.ids, bind.below = ids_of.get(bind.target), below_of.get(bind.target, "same")
+        if bind.below == "followed" and not spreads(bind.source):
+            words = "it is on a mount that is private on this host: make that a shared one, by mount --make-rshared"
+            raise InvalidInput(f"cannot have mount propagation at {bind.target} from {bind.source}: {words}")
 
 
 # What several pods share

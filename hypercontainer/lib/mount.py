@@ -12,7 +12,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 RDONLY = 0x1
 NOSUID = 0x2
@@ -182,12 +182,43 @@ def mount(source: str, target: int, kind: str, flags: int, data: str) -> None:
 def mounted(path: str | os.PathLike[str]) -> bool:
     """Whether something is mounted at `path`, which has no symbolic link in it. What is mounted is not asked: it may be
     on a machine that does not answer."""
+    wanted = os.fspath(path)
+    return any(place == wanted for place, _ in _rows())
+
+
+def below(path: str | os.PathLike[str], pid: int | None = None) -> dict[str, tuple[str, str]]:
+    """What is mounted below `path`, which has no symbolic link in it, in our namespace or that process's: at which
+    place from there, and what: a device, and what of its file system. Of several at one place, the one that is seen."""
+    above = f"{os.fspath(path)}/"
+    found = {place: (row[2], row[3]) for place, row in _rows(pid) if place.startswith(above)}
+    return {place.removeprefix(above): what for place, what in found.items()}
+
+
+def places(end: str) -> list[str]:
+    """Where something is mounted in our namespace, of paths that end so."""
+    return [place for place, _ in _rows() if place.endswith(end)]
+
+
+def spreads(path: str | os.PathLike[str]) -> bool:
+    """Whether clones of the mount that `path` is on can follow what is mounted below it later."""
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        with open(f"/proc/self/fdinfo/{fd}") as f:
+            id = next(line.split()[1] for line in f if line.startswith("mnt_id:"))
+    finally:
+        os.close(fd)
+    words = next((row[6 : row.index("-")] for _, row in _rows() if row[0] == id), [])
+    return any(word.startswith(("shared:", "master:")) for word in words)
+
+
+def _rows(pid: int | None = None) -> Iterator[tuple[str, list[str]]]:
+    """Of a mountinfo: where something is mounted, and all that is said of it."""
     import re
 
-    escaped = re.compile(r"\\([0-7]{3})")  # a space, a newline, a backslash in a path of mountinfo
-    wanted = os.fspath(path)
-    with open("/proc/self/mountinfo") as f:
-        return any(escaped.sub(lambda found: chr(int(found[1], 8)), line.split()[4]) == wanted for line in f)
+    escaped = re.compile(r"\\([0-7]{3})")  # a space, a newline, a backslash in a path
+    with open(f"/proc/{pid or 'self'}/mountinfo") as f:
+        for row in map(str.split, f):
+            yield escaped.sub(lambda found: chr(int(found[1], 8)), row[4]), row
 
 
 def within(pid: int, started: int, work: Callable[[], None], *, network: bool = False) -> None:

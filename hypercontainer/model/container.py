@@ -123,6 +123,11 @@ class Users(Value, frozen=True, kw_only=True):
     gids: list[IdRange]
 
 
+# What is with that which is mounted below a folder of this host when a container is shown that: it may be written where
+# the folder may; where it may on this host; as that, and what is mounted there later is shown, too.
+Below = Literal["same", "own", "followed"]
+
+
 class IdMap(Value, frozen=True, kw_only=True):
     """Whose files are whose on a mount: those that the host's file system has at `inside` belong to `outside`.
     `recursive`: on what is mounted below, too."""

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from hypercontainer.model.container import IdMap, Resources, Users, Value
+from hypercontainer.model.container import Below, IdMap, Resources, Users, Value
 from hypercontainer.model.pod_network import HostPort
 
 ContainerState = Literal["created", "running", "exited"]
@@ -81,6 +81,7 @@ class KubeSecurity(Value, frozen=True, kw_only=True):
     devices: list[KubeDevice] = []
     images: list[KubeImage] = []
     ids: dict[str, IdMap] = {}  # of what is mounted there: whose files are whose
+    below: dict[str, Below] = {}  # of what is mounted there: what is with that which is mounted below it
     memberships: Literal["merge", "strict"] = "merge"  # groups that the image's files have its user in count, or not
 
 
@@ -106,6 +107,7 @@ class KubeMount(Value, frozen=True, kw_only=True):
     subpath: str = ""  # of that
     read_only: bool = False
     ids: IdMap | None = None  # whose its files are, where they are mapped
+    below: Below = "same"
 
 
 class KubeContainerState(Value, frozen=True, kw_only=True):

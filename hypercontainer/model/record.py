@@ -10,7 +10,7 @@ import msgspec
 from hypercontainer.lib import document
 from hypercontainer.model import state as states
 from hypercontainer.model import upgrade
-from hypercontainer.model.container import ContainerConfig, Hook, IdMap
+from hypercontainer.model.container import Below, ContainerConfig, Hook, IdMap
 from hypercontainer.model.kube import KubeContainer, KubePod
 from hypercontainer.model.spec import ContainerSpec, Healthcheck, PodSpec
 from hypercontainer.model.state import State, Verb
@@ -304,6 +304,7 @@ class MountRecord(Record, kw_only=True):
     mode: int = 0o1777
     options: list[str] = []  # of a tmpfs
     ids: IdMap | None = None  # of a bind whose files belong to others in the machine
+    below: Below = "same"  # what is mounted there on this host
     socket: SocketRecord | None = None  # of a bind that is one, as it was when it was there last
 
     @property

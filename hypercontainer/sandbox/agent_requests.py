@@ -3,7 +3,7 @@
 import base64
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -187,14 +187,17 @@ def _family(route: RouteRecord) -> Literal[4, 6]:
     return 6 if ":" in route.dst + route.gateway + "".join(hop.gateway for hop in route.hops) else 4
 
 
-def container_create(container: ContainerRecord, memory_mib: int = 0) -> m.ContainerCreate:
-    """For a container that is in a pod. `memory_mib`: as `container_update` takes it."""
+def container_create(
+    container: ContainerRecord, memory_mib: int = 0, further: Container[str] = ()
+) -> m.ContainerCreate:
+    """For a container that is in a pod. `memory_mib`: as `container_update` takes it. `further`: where something that
+    may be written is mounted below what is read-only."""
     config, root = container.config, rootfs.of(container.rootfs)
     return m.ContainerCreate(
         id=container.id,
         rootfs=root.request(),
         read_only=config.read_only or root.read_only,
-        all_mounts=_mounts(container),
+        all_mounts=_mounts(container, further),
         devices=[
             m.Device(path=d.path, type=d.type, major=d.major, minor=d.minor, mode=d.file_mode, uid=d.uid, gid=d.gid)
             for d in config.devices
@@ -243,10 +246,10 @@ def _users(found: Users) -> m.Users:
     return m.Users(uids=uids, gids=gids)
 
 
-def _mounts(container: ContainerRecord) -> list[m.Mount]:
+def _mounts(container: ContainerRecord, further: Container[str]) -> list[m.Mount]:
     """Images have their places among what a container has beside the usual, none hidden by what lies above."""
     shared = {mount.target: mount for mount in container.mounts}
-    listed = [_mount(mount, shared) for mount in container.config.mounts]
+    listed = [_mount(mount, shared, further) for mount in container.config.mounts]
     if not container.images:
         return listed
     usual = len(listed) - len(container.mounts)
@@ -259,7 +262,7 @@ def _image(volume: ImageVolumeRecord) -> m.Mount:
     return m.Mount(type="disk", target=volume.target, source=source, options=["nosuid", "nodev", "ro"])
 
 
-def _mount(mount: Mount, shared: Mapping[str, MountRecord]) -> m.Mount:
+def _mount(mount: Mount, shared: Mapping[str, MountRecord], further: Container[str]) -> m.Mount:
     if mount.type != "bind":
         return m.Mount.of(mount)
     record = shared[mount.destination]
@@ -267,6 +270,8 @@ def _mount(mount: Mount, shared: Mapping[str, MountRecord]) -> m.Mount:
         uid, gid = users.owner(record.ids, record.socket.uid, record.socket.gid)
         owner = m.SocketOwner(uid=uid, gid=gid, mode=record.socket.mode)
         return m.Mount(type="socket", target=mount.destination, options=mount.options, owner=owner)
+    if record.target in further:  # what the guest finds there it would mount read-only, too: this host refuses writes
+        mount = msgspec.structs.replace(mount, options=[option for option in mount.options if option != "ro"])
     return m.Mount.of(mount, record.share_path, populate=record.populate)
 
 

@@ -36,7 +36,7 @@ from hypercontainer.lib import engine_cgroup, files, kubernetes, netns
 from hypercontainer.lib.limit import limit
 from hypercontainer.lib.tasks import all_of, in_thread
 from hypercontainer.lib.trace import Trace
-from hypercontainer.model.container import IdMap
+from hypercontainer.model.container import Below, IdMap
 from hypercontainer.model.record import (
     ContainerRecord,
     DiskRecord,
@@ -85,11 +85,12 @@ def _volumes(containers: Iterable[ContainerRecord]) -> set[str]:
 
 
 def _alike(one: Shown, other: Shown) -> bool:
-    return (one.path, _subpath(one), one.read_only, _ids(one)) == (
+    return (one.path, _subpath(one), one.read_only, _ids(one), _below(one)) == (
         other.path,
         _subpath(other),
         other.read_only,
         _ids(other),
+        _below(other),
     )
 
 
@@ -102,6 +103,10 @@ def _check_ids(shown: Sequence[Shown]) -> None:
 
 def _ids(shown: Shown) -> IdMap | None:
     return shown.ids if isinstance(shown, MountRecord) else None
+
+
+def _below(shown: Shown) -> Below:
+    return shown.below if isinstance(shown, MountRecord) else "same"
 
 
 def _subpath(shown: Shown) -> str:
@@ -129,6 +134,7 @@ class Machine:
         self._standing: Guest | None = None  # it was found, and does not answer yet
         self._trees: dict[str, int] = {}  # see `given`
         self._by_times = site.limits.share_keep  # what it read of a file stays
+        self.follows = asyncio.Event()  # something that it is shown follows what this host mounts
         self.unreached = ""  # why nobody can talk to the guest, which is there
 
     def check_reached(self, verb: str, name: str) -> None:
@@ -272,7 +278,33 @@ class Machine:
             again = len([each for each in _of_the_host([container]) if each.path == mount.path]) > 1
             await in_thread(self.share.add_tree, name, tree, mount.read_only, _ids(mount), again=again)
         else:
-            await in_thread(self.share.add, name, source, mount.read_only, subpath, _ids(mount))
+            await in_thread(self.share.add, name, source, mount.read_only, subpath, _ids(mount), _below(mount))
+        if _below(mount) == "followed":
+            self.follows.set()
+
+    async def spread(self) -> None:
+        """Have the guest see what this host has mounted below what is followed, as of now. What fails keeps nothing
+        else from it."""
+        failed: HyperError | None = None
+        async with self._sharing:
+            names = {mount.share_path for mount in _of_the_host(self.record.containers) if _below(mount) == "followed"}
+            for name in sorted(names.intersection(await asyncio.to_thread(self.share.names))):
+                try:
+                    await in_thread(self.share.follow, name, self.vm.guest.record.helpers if self.vm else ())
+                except HyperError as e:
+                    failed = e
+        if failed:
+            raise failed
+
+    async def _further(self, container: ContainerRecord, vm: vms.Vm) -> list[str]:
+        """Where it has read-only mounts with something below that may be written."""
+        apart = [mount for mount in container.mounts if mount.shared and mount.read_only and mount.below != "same"]
+        servers = vm.guest.record.helpers
+        return [
+            mount.target
+            for mount in apart
+            if mount.below == "followed" or await in_thread(self.share.further, mount.share_path, servers)
+        ]
 
     def _exact(self, mount: Shown) -> bool:
         return times.exact(self._trees.get(mount.path, Path(mount.path)))
@@ -376,7 +408,8 @@ class Machine:
             if sockets := relay.of([container]):
                 await asyncio.to_thread(relay.look, sockets)
                 await vm.agent.watch_sockets()
-            create = agent_requests.container_create(container, self.site.limit_mib(self.record, container))
+            further = await self._further(container, vm)
+            create = agent_requests.container_create(container, self.site.limit_mib(self.record, container), further)
             if not vm.agent.has(POD_SHM):
                 create = first_guests.own_shm(create)
             if not vm.agent.has(MOUNTS):
@@ -497,8 +530,9 @@ class Machine:
                 self._targets.discard(disk.target)
         others = [c for c in self.record.containers if c is not container and c.id in self._in_guest]
         await self.hold(others)
+        servers = self.vm.guest.record.helpers if self.vm else ()
         for name in {m.share_path for m in _of_the_host([container])} - {m.share_path for m in _of_the_host(others)}:
-            await in_thread(self.share.remove, name)
+            await in_thread(self.share.remove, name, servers)
         await self.site.volumes.keep(self.record.id, _volumes(others))
 
     async def power_off(self) -> None:
@@ -583,6 +617,8 @@ class Machine:
             log.error("pod %s: cannot attach to its guest: %s", record.id, e)
             self.lost = f"its virtual machine was given up when hyperd started: {e}"
             return None
+        if any(_below(mount) == "followed" for mount in _of_the_host(self.record.containers)):
+            self.follows.set()
         state = vm.agent.known
         self._in_guest = {c.id for c in state.containers if c.created}
         self._held_to = None

@@ -21,7 +21,7 @@ from hypercontainer.model.container import Process
 from hypercontainer.model.record import ContainerRecord, PodRecord, StandInRecord
 from hypercontainer.model.spec import ExecSpec
 from hypercontainer.model.state import Verb
-from hypercontainer.sandbox import following, loopback, output, resolver, rootfs, shortage
+from hypercontainer.sandbox import following, loopback, output, resolver, rootfs, shortage, spreading
 from hypercontainer.sandbox import further as furthers
 from hypercontainer.sandbox import relay as relays
 from hypercontainer.sandbox.container import Container, ExecFailed
@@ -165,6 +165,8 @@ class Pod:
             self.spawn(relay.watch())
         if self.record.netns:
             self.spawn(following.follow(self, vm))
+        if self.record.kube:
+            self.spawn(spreading.follow(self, vm))
         if loopback.is_for(self.record) and vm.agent.has(CONNECT):
             self.spawn(loopback.serve(self, vm))
         self.spawn(self._watch(vm))
@@ -338,6 +340,7 @@ class Pod:
         if exec_.started or record is None or spec is None:
             raise WrongState("start exec", exec_.id[:12], "started", "create another one")
         self._check_exec(record)
+        await spreading.catch_up(self)  # what was mounted before it is there
         while (container := self.containers.get(record.id)) and not container.moves.is_set():
             await container.moves.wait()  # a process that is started in what stands still has not begun in time
             self._check_exec(record)

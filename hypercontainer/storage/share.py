@@ -4,14 +4,14 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from hypercontainer.errors import AlreadyExists, HyperError, InUse, InvalidInput, NotFound
 from hypercontainer.lib import files, mount, userns
 from hypercontainer.model import ids
-from hypercontainer.model.container import IdMap
+from hypercontainer.model.container import Below, IdMap
 from hypercontainer.model.record import ProcessRef
 
 # The guest's programs run and its devices open in the guest, by the guest's rules; on the host nobody
@@ -26,6 +26,9 @@ class Share:
     replace no entry beside its own mounts. A mount point is made before its mount and removed after it, so it is the
     record of it: `clear` needs no other, whatever SIGKILL or reboot came between.
 
+    What is mounted below a shared folder is with the servers of the root that are there then, and not in `tree`: here
+    it would keep its places in the source, which are the host's, from being removed.
+
     Whoever removes `dir` must call `clear` first. It is one mount point: it never removes what was mounted.
     """
 
@@ -33,6 +36,7 @@ class Share:
         self.dir = dir
         self.root = dir / "tree"
         self._points = dir / "points"
+        self._followed = dir / "followed"  # as what the host mounts comes there
         self._lock = threading.RLock()  # several containers of a pod are made at once, their mounts in threads
 
     @property
@@ -47,9 +51,12 @@ class Share:
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._points.chmod(0o755)  # the root folder as the guest's users see it
             if not self.root.samefile(self._points):
-                with _opened(self._points) as source, _opened(self.root) as target:
-                    # Shared, so that what is added later arrives in virtiofsd's mount namespace, a slave of ours.
-                    mount.bind(source, target, attributes=HARDENED | mount.RDONLY, propagation=mount.MS_SHARED)
+                attributes = HARDENED | mount.RDONLY
+                with _opened(self._points) as points, _cloned(points, attributes) as tree, _opened(self.root) as target:
+                    # Shared, so that what is added later arrives in virtiofsd's mount namespace, a slave of ours; but
+                    # not with what `points` is on, or it would arrive in there as well.
+                    mount.change(tree, propagation=mount.MS_SHARED)
+                    mount.move(tree, target)
             return self.root
 
     def become(self, root: Path) -> None:
@@ -60,12 +67,21 @@ class Share:
         with files.telling(f"move a share to {root.parent}"), self._lock:
             self.dir.rename(root.parent)
 
-    def add(self, name: str, source: Path, read_only: bool, subpath: str = "", map: IdMap | None = None) -> None:
+    def add(
+        self,
+        name: str,
+        source: Path,
+        read_only: bool,
+        subpath: str = "",
+        map: IdMap | None = None,
+        below: Below = "same",
+    ) -> None:
         """Show the folder or file `source`, or what `subpath` leads to in it, with all that is mounted there, as `name`
-        below the root, its files' owners mapped.
+        below the root, its files' owners mapped. What is mounted `below` it later is shown by `follow`.
 
-        Read-only means all of it, for every guest, however it asks. NotFound where nothing is; InvalidInput where
-        nothing is at `subpath`, or it leads out of `source`: whoever writes there chooses its symbolic links.
+        Read-only means all of it, unless `below` says otherwise, for every guest, however it asks. NotFound where
+        nothing is; InvalidInput where nothing is at `subpath`, or it leads out of `source`: whoever writes there
+        chooses its symbolic links.
         """
         ids.check_name("share", name)
         if not source.is_absolute():
@@ -74,7 +90,7 @@ class Share:
             try:
                 with self._lock, _opened(source, follow=True) as fd, _within(fd, source, subpath) as part:
                     self.prepare()
-                    self._bind(part, name, source, HARDENED | (mount.RDONLY if read_only else 0), map)
+                    self._bind(part, name, source, read_only, map, below)
             except FileNotFoundError as e:
                 raise NotFound("bind mount source", str(source), "create it first") from e
 
@@ -91,20 +107,41 @@ class Share:
             try:
                 with _opened(self.root / name) as target:
                     mount.move(own, target)
+                if not again:
+                    self._leave(name)
             except BaseException:
                 self.remove(name)
                 raise
 
-    def _bind(self, fd: int, name: str, source: Path, attributes: int, map: IdMap | None) -> None:
+    def _bind(self, fd: int, name: str, source: Path, read_only: bool, map: IdMap | None, below: Below) -> None:
+        all_of_it = mount.RDONLY if read_only and below == "same" else 0
         self._make_point(name, source, os.fstat(fd).st_mode)
         try:
-            with _opened(self.root / name) as target, _cloned(fd, attributes) as tree:
+            with _opened(self.root / name) as target, _cloned(fd, HARDENED | all_of_it) as tree:
+                if read_only and not all_of_it:
+                    mount.change(tree, mount.RDONLY, recursive=False)
                 if map:
                     _map_ids(tree, map)
                 mount.move(tree, target)
+            self._leave(name)
+            if below == "followed" and stat.S_ISDIR(os.fstat(fd).st_mode):
+                (self._followed / name).mkdir(mode=0o700, parents=True)
+                with _opened(self._followed / name) as target:
+                    mount.bind(fd, target, propagation=mount.MS_SLAVE)
+                with _opened(self._followed / name) as shown:  # where it is now may be a shared one
+                    mount.change(shown, propagation=mount.MS_SLAVE)
         except BaseException:
             self.remove(name)
             raise
+
+    def _leave(self, name: str) -> None:
+        """Leave what is mounted below `name` to the servers."""
+        place = self.root / name
+        if found := _below(place) if place.is_dir() else {}:
+            with _opened(place) as fd:
+                mount.change(fd, propagation=mount.MS_PRIVATE)
+            for within in sorted(found, reverse=True):  # what is deeper first
+                _unmount(place / within)
 
     def _make_point(self, name: str, source: Path, mode: int) -> None:
         point = self._points / name
@@ -176,17 +213,74 @@ class Share:
         except (OSError, InvalidInput):  # `add` says what is wrong with a source
             return False
 
-    def remove(self, name: str) -> None:
-        """Take `name` away, also from a guest that uses it. Safe any number of times."""
+    def further(self, name: str, servers: Sequence[ProcessRef]) -> bool:
+        """Whether a guest of `servers` sees something that is mounted below `name`."""
         ids.check_name("share", name)
-        _unmount(self.root / name)
-        point = self._points / name
+        return any(_served(name, server) for server in servers)
+
+    def follow(self, name: str, servers: Sequence[ProcessRef]) -> None:
+        """Have the guest of `servers` see what is mounted below `name`, which is followed, as of now."""
+        ids.check_name("share", name)
+        with files.telling(f"show what is mounted in share {name}"), self._lock:
+            wanted = _below(self._followed / name)
+            for server in servers:
+                self._follow(name, server, wanted)
+
+    def _follow(self, name: str, server: ProcessRef, wanted: Mapping[str, object]) -> None:
+        """What cannot be shown keeps nothing else from it."""
+        shown, failed = _served(name, server), list[OSError]()
+        gone = [place for place in sorted(shown) if shown[place] != wanted.get(place)]
+        kept = [place for place in shown if not any(f"{place}/".startswith(f"{each}/") for each in gone)]
+        trees = dict[str, int]()
+        for place in sorted(set(wanted).difference(kept)):
+            with _noting(failed), _opened(self._followed / name) as root, _beneath(root, place) as fd:
+                trees[place] = mount.clone(fd, attributes=HARDENED, propagation=mount.MS_PRIVATE, recursive=False)
+
+        def change() -> None:
+            for place in reversed(gone):
+                with _noting(failed):
+                    mount.unmount(Path("/", name, place))
+            for place, tree in trees.items():
+                with _noting(failed), _opened(Path("/", name)) as root, _beneath(root, place) as target:
+                    mount.move(tree, target)
+
         try:
-            point.rmdir()
-        except NotADirectoryError:
-            point.unlink(missing_ok=True)
-        except FileNotFoundError:
-            pass
+            if gone or trees:
+                mount.within(server.pid, server.start_time, change)
+        except ProcessLookupError:
+            return
+        finally:
+            for tree in trees.values():
+                os.close(tree)
+        if failed:
+            raise failed[0]
+
+    def remove(self, name: str, servers: Sequence[ProcessRef] = ()) -> None:
+        """Take `name` away, also from the guest of `servers`, which may use it. Safe any number of times."""
+        ids.check_name("share", name)
+        with self._lock:
+            for server in servers:
+                if _served(name, server):  # its files may be open for long: none of these is to stay for them
+                    with suppress(ProcessLookupError):
+                        mount.within(server.pid, server.start_time, lambda: _unmount(Path("/", name)))
+            self._remove(name)
+
+    def _remove(self, name: str) -> None:
+        """With its place all that is mounted on that goes, in whatever namespace."""
+        point = self._points / name
+        for place in (self.root / name, point, self._followed / name):  # hyperds before us have had it at `point`, too
+            _unmount(place)
+        with suppress(FileNotFoundError):
+            (self._followed / name).rmdir()
+        try:
+            _delete(point)
+        except OSError as e:
+            if e.errno != errno.EBUSY:
+                raise
+            # Who follows a folder that we are in has got a copy, which goes with ours only if nothing is below it.
+            for copy in mount.places(f"/{self.dir.name}/{self.root.name}/{name}"):
+                _unmount(Path(copy))
+            _delete(point)
 
     def clear(self) -> None:
         """Take everything away, `dir` too. Safe any number of times, also for a folder that was never made."""
@@ -194,11 +288,32 @@ class Share:
             for name in self.names():
                 self.remove(name)
             _unmount(self.root)
-            for path in (self.root, self._points, self.dir):
+            for path in (self.root, self._points, self._followed, self.dir):
                 try:
                     path.rmdir()
                 except FileNotFoundError:
                     pass
+
+
+def _delete(point: Path) -> None:
+    try:
+        point.rmdir()
+    except NotADirectoryError:
+        point.unlink(missing_ok=True)
+    except FileNotFoundError:
+        pass
+
+
+def _below(place: Path) -> dict[str, tuple[str, str]]:
+    return mount.below(os.path.join(os.path.realpath(place.parent), place.name))
+
+
+def _served(name: str, server: ProcessRef) -> dict[str, tuple[str, str]]:
+    """What a server has mounted below `name`; nothing, if it has ended."""
+    try:
+        return mount.below(Path("/", name), server.pid)
+    except OSError:
+        return {}
 
 
 @contextmanager
@@ -267,6 +382,26 @@ def _within(fd: int, source: Path, subpath: str) -> Iterator[int]:
         yield part
     finally:
         os.close(part)
+
+
+@contextmanager
+def _beneath(root: int, path: str) -> Iterator[int]:
+    fd = mount.beneath(root, path)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _noting(failed: list[OSError]) -> Iterator[None]:
+    """What goes wrong in the block is in `failed`; that something has just gone is nothing wrong."""
+    try:
+        yield
+    except FileNotFoundError:
+        pass
+    except OSError as e:
+        failed.append(e)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What containers of frakti's pods are shown of this host, and what they may: by crictl, in machines that boot."""
 
 import json
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +39,8 @@ def mounted(tmp_path: Path) -> Iterator[Path]:
     (folder / "sub").mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder / "sub"], check=True)
     yield folder
-    subprocess.run(["umount", folder / "sub"], check=True)
+    if (folder / "sub").is_mount():
+        subprocess.run(["umount", folder / "sub"], check=True)
 
 
 @pytest.fixture
@@ -79,6 +81,65 @@ def test_what_is_read_only_is_so_with_all_below(kubelet: Kubelet, mounted: Path)
     refused(kubelet, pod, "it is not read-only", mounts=[{**described, "readonly": False}])
     info = json.loads(kubelet.ok("info"))
     assert all(each["features"]["recursive_read_only_mounts"] for each in info["runtimeHandlers"])
+
+
+def test_what_is_mounted_below_may_be_written(kubelet: Kubelet, mounted: Path) -> None:  # noqa: F811
+    """As on this host, where the kubelet does not ask for recursive read-only; the host has it back at once."""
+    described = {"container_path": "/m", "host_path": str(mounted), "readonly": True}
+    one = waiting(kubelet, mounts=[described, {**described, "container_path": "/r", "recursive_read_only": True}])
+    assert said(kubelet, one, "touch /m/sub/f && ls /r/sub") == "f"
+    assert said(kubelet, one, "touch /m/f 2>/dev/null || touch /r/sub/f 2>/dev/null || echo refused") == "refused"
+    assert (mounted / "sub" / "f").exists()
+    told = {each["containerPath"]: each["recursiveReadOnly"] for each in kubelet.status(one)["mounts"]}
+    assert told == {"/m": False, "/r": True}
+    subprocess.run(["umount", mounted / "sub"], check=True)
+    (mounted / "sub").rmdir()
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[Path]:
+    """A folder of this host, on a mount that can be followed."""
+    folder = tmp_path / "shared"
+    (folder / "sub").mkdir(parents=True)
+    subprocess.run(["mount", "--bind", folder, folder], check=True)
+    subprocess.run(["mount", "--make-rshared", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "-R", folder], check=True)
+
+
+def test_what_is_mounted_later_is_followed(kubelet: Kubelet, shared: Path, tmp_path: Path) -> None:  # noqa: F811
+    described = {"container_path": "/m", "host_path": str(shared), "propagation": 1}
+    pod = kubelet.pod()
+    seen = ["sh", "-c", "until test -e /m/sub/f; do :; done; echo seen; while test -e /m/sub/f; do :; done; echo gone"]
+    one = kubelet.made(pod, "one", *seen, mounts=[described])
+    kubelet.ok("start", one)
+    two = waiting(kubelet, pod, "two", mounts=[{**described, "readonly": True}])
+    assert [each["propagation"] for each in kubelet.status(two)["mounts"]] == ["PROPAGATION_HOST_TO_CONTAINER"]
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", shared / "sub"], check=True)
+    assert said(kubelet, two, "touch /m/f 2>/dev/null || touch /m/sub/g && ls /m/sub") == "g"
+    (shared / "sub" / "f").touch()
+    process = kubelet.hyper.process
+    assert process
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kubelet.hyper.start()
+    (shared / "sub" / "h").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", shared / "sub" / "h"], check=True)
+    (shared / "sub" / "h" / "i").touch()
+    assert said(kubelet, two, "ls /m/sub/h") == "i"
+    subprocess.run(["umount", shared / "sub" / "h", shared / "sub"], check=True)  # whoever has looked at it
+    assert kubelet.until(one, "CONTAINER_EXITED")["exitCode"] == 0
+    assert kubelet.log("one") == ["stdout F seen", "stdout F gone"]
+    (shared / "sub").rmdir()
+    assert said(kubelet, two, "ls /m") == ""
+    private = tmp_path / "private"
+    private.mkdir()
+    subprocess.run(["mount", "--bind", "--make-private", private, private], check=True)
+    try:
+        refused(kubelet, pod, "make that a shared one", mounts=[{**described, "host_path": str(private)}])
+    finally:
+        subprocess.run(["umount", private], check=True)
+    refused(kubelet, pod, "never this host's", mounts=[{**described, "propagation": 2}])
 
 
 def swapped(folder: Path, version: int, content: str) -> None:

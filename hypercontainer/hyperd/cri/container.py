@@ -50,6 +50,7 @@ class Containers:
         volumes = mounts.images(request.config.mounts)
         ids = dict(users.ids(request.config.mounts))
         further = replace(further, devices=mounts.devices(request.config.devices), images=volumes, ids=ids)
+        further = replace(further, below=dict(mounts.below(request.config.mounts)))
         id = await self._kube.create(pod.id, *asked, further)
         return pb.CreateContainerResponse(container_id=id)
 

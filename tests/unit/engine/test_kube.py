@@ -2,7 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+import os
+import subprocess
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -91,6 +93,43 @@ async def test_a_user_namespace(engine: LocalEngine, tmp_path: Path) -> None:
     told = await engine.kube.container(id)
     assert [mount.ids for mount in told.mounts] == [ids, None]
     assert (await engine.kube.state(pod)).pod.users == record.kube.users  # type: ignore[union-attr]
+    await engine.kube.remove(pod)
+
+
+@pytest.fixture
+def private_and_shared(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """Two mounts, of which the second can be followed."""
+    places = tmp_path / "private", tmp_path / "shared"
+    for place in places:
+        place.mkdir()
+        subprocess.run(["mount", "--bind", place, place], check=True)
+        subprocess.run(["mount", f"--make-{place.name}", place], check=True)
+    yield places
+    subprocess.run(["umount", *places], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
+async def test_what_is_with_that_which_is_mounted_below(
+    engine: LocalEngine, private_and_shared: tuple[Path, Path]
+) -> None:
+    pod = await run(engine)
+    private, shared = map(str, private_and_shared)
+    binds = {"/alike": private, "/own": private, "/followed": shared}
+    mounts = [Mount(type="bind", source=source, target=place, read_only=True) for place, source in binds.items()]
+    spec = ContainerSpec(image="busybox", log="none", mounts=mounts)
+    security = KubeSecurity(below={"/own/": "own", "/followed": "followed"})
+    id = await engine.kube.create(pod, CONTAINER, spec, Resources(), security)
+    told = {mount.target: mount.below for mount in (await engine.kube.container(id)).mounts}
+    assert told == {"/alike": "same", "/own": "own", "/followed": "followed"}
+    record = engine.kube._find(id)[1].record
+    asked = agent_requests.container_create(record, further=["/own"]).all_mounts or []
+    assert {each.target: each.options for each in asked if each.target in ("/alike", "/own")} == {
+        "/alike": ["ro"],
+        "/own": [],
+    }
+    with pytest.raises(InvalidInput, match=r"cannot have mount propagation at /own .*: make that a shared one"):
+        other = KubeSecurity(below={"/own": "followed"})
+        await engine.kube.create(pod, replace(CONTAINER, name="two"), spec, Resources(), other)
     await engine.kube.remove(pod)
 
 

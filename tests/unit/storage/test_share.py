@@ -76,19 +76,137 @@ def test_a_folder_is_shared_for_writing(share: Share, source: Path) -> None:
     assert share.names() == ["v0"]
 
 
-def test_read_only_holds_for_root_and_for_what_is_mounted_below(share: Share, source: Path) -> None:
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", source / "sub"], check=True)
-    try:
+@pytest.fixture
+def sub(source: Path) -> Iterator[Path]:
+    """A file system of its own in `source`."""
+    place = source / "sub"
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True)
+    yield place
+    if place.is_mount():
+        subprocess.run(["umount", place], check=True)
+
+
+def test_read_only_holds_for_root_and_for_what_is_mounted_below(share: Share, source: Path, sub: Path) -> None:
+    with served(share.prepare()) as look:
         share.add("v0", source, True)
-        for path in (share.root / "v0" / "x", share.root / "v0" / "sub" / "x"):
-            with pytest.raises(OSError) as e:
-                path.touch()
-            assert e.value.errno == errno.EROFS
-        (source / "sub" / "x").touch()  # the source itself is as it was
-        assert (share.root / "v0" / "sub" / "x").exists()
-    finally:
+        for path in ("v0/x", "v0/sub/x"):
+            assert "Read-only" in look(f"touch {path}")
+        (sub / "x").touch()  # the source itself is as it was
+        assert look("ls v0/sub") == "x"
+
+
+def test_what_is_mounted_below_may_be_written_where_that_is_said(share: Share, source: Path, sub: Path) -> None:
+    with served(share.prepare()) as look:
+        share.add("v0", source, True, below="own")
+        assert "Read-only" in look("touch v0/x")
+        assert look("touch v0/sub/x && ls v0/sub") == "x" and (sub / "x").exists()
+        subprocess.run(["mount", "-o", "remount,bind,ro", sub], check=True)
+        share.add("v1", source, True, below="own")
+        assert "Read-only" in look("touch v1/sub/y")  # as on the host
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_what_is_mounted_below_is_the_servers(share: Share, source: Path, sub: Path, held: bool) -> None:
+    """The host unmounts it, and removes its place, whoever is shown it; with what is shared it goes there, too."""
+    with served(share.prepare()) as look:
+        (sub / "deep").mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", sub / "deep"], check=True)
+        share.add("v0", source, False)
+        assert mounts(share.root) == [str(share.root), str(share.root / "v0")]
+        assert look("touch v0/sub/x v0/sub/deep/y && ls v0/sub/deep") == "y"
+        look("cd v0/sub" if held else "true")
+        subprocess.run(["umount", sub / "deep", sub], check=True)
+        sub.rmdir()
         share.remove("v0")
-        subprocess.run(["umount", source / "sub"], check=True)
+        assert look(f"grep -c {share.root}/v0 /proc/self/mountinfo") == "0"
+
+
+@pytest.fixture
+def spreading(source: Path) -> Iterator[Path]:
+    """A place in `source`, which is shared with whoever follows it."""
+    subprocess.run(["mount", "--bind", source, source], check=True)
+    subprocess.run(["mount", "--make-rshared", source], check=True)
+    yield source / "sub"
+    subprocess.run(["umount", "-R", source], check=True)
+
+
+def tmpfs(place: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True)
+
+
+def umount(*places: Path) -> None:
+    subprocess.run(["umount", *places], check=True)
+
+
+def test_whose_mounts_can_be_followed(spreading: Path) -> None:
+    assert mount.spreads(spreading)
+    subprocess.run(["mount", "--make-rslave", spreading.parent], check=True)
+    subprocess.run(["mount", "--make-rprivate", spreading.parent], check=True)
+    assert not mount.spreads(spreading)
+
+
+def test_what_is_mounted_later_is_followed(share: Share, source: Path, spreading: Path) -> None:
+    """As the guest's virtiofsd sees it; whatever it has looked at, the host can unmount."""
+    (spreading / "deep").mkdir()
+    with virtiofsd(share) as (server, seen):
+        share.add("v0", source, True, below="followed")
+        share.follow("v0", [server])
+        assert not (seen / "v0/sub").is_mount()
+        tmpfs(spreading)
+        share.follow("v0", [server])
+        (seen / "v0/sub/x").touch()
+        assert (spreading / "x").exists() and "nosymfollow" in flags(server, "/v0/sub")
+        with pytest.raises(OSError):
+            (seen / "v0/x").touch()
+        (spreading / "y").mkdir()
+        tmpfs(spreading / "y")
+        share.follow("v0", [server])
+        (seen / "v0/sub/y/z").touch()
+        assert share.further("v0", [server])
+        held = os.open(seen / "v0/sub/y", os.O_PATH)  # as virtiofsd has what its guest has looked at
+        umount(spreading / "y", spreading)
+        tmpfs(spreading)  # another one, at the same place
+        share.follow("v0", [server])
+        assert os.listdir(seen / "v0/sub") == []
+        os.close(held)
+        umount(spreading)
+        (spreading / "deep").rmdir()
+        share.follow("v0", [server])
+        assert os.listdir(seen / "v0/sub") == [] and not share.further("v0", [server])
+        tmpfs(spreading)
+        share.follow("v0", [server])
+        share.remove("v0", [server])
+        assert os.listdir(seen) == [] and rows(server.pid) == rows(server.pid, "/")
+        share.follow("v0", [ProcessRef(pid=server.pid, start_time=1)])  # it is gone, and so is that server
+
+
+def test_what_is_there_already_is_followed(share: Share, source: Path, spreading: Path) -> None:
+    tmpfs(spreading)
+    with virtiofsd(share) as (server, seen):
+        share.add("v0", source, False, below="followed")
+        (seen / "v0/sub/x").touch()
+        umount(spreading)
+        Share(share.dir).follow("v0", [server])  # by a hyperd that comes later
+        assert os.listdir(seen / "v0/sub") == []
+        spreading.rmdir()
+
+
+def test_who_is_in_what_is_followed_goes(share: Share, source: Path, spreading: Path) -> None:
+    """A share in whose source another one is: that has what is mounted below it in two places."""
+    (source / "sub" / "below").mkdir()
+    tmpfs(source / "sub" / "below")
+    inner = Share(source / "inner")
+    with virtiofsd(share) as (server, seen), served(inner.prepare()) as look:
+        share.add("v0", source, False, below="followed")
+        share.follow("v0", [server])
+        inner.add("v1", source / "sub", False)
+        share.follow("v0", [server])
+        assert look("ls v1") == "below"
+        inner.remove("v1")
+        inner.clear()
+        share.follow("v0", [server])
+        assert not (seen / "v0/inner").exists()
+    share.clear()
 
 
 def test_a_file_is_shared(share: Share, source: Path) -> None:
@@ -223,10 +341,12 @@ def roots(pid: int) -> int:
     return sum(line.split()[4] == "/" for line in mounts)
 
 
-@pytest.mark.skipif("/qemu/" not in VIRTIOFSD, reason="needs QEMU's own virtiofsd")
-def test_virtiofsd_itself_sees_what_comes_and_goes(share: Share, source: Path, tmp_path: Path) -> None:
-    """It enters its namespaces when its VMM connects."""
-    path = tmp_path / "sock"
+@contextmanager
+def virtiofsd(share: Share) -> Iterator[tuple[ProcessRef, Path]]:
+    """The real one, which serves `share`, and what it sees. It enters its namespaces when its VMM connects."""
+    if "/qemu/" not in VIRTIOFSD:
+        pytest.skip("needs QEMU's own virtiofsd")
+    path = share.dir.parent / "sock"
     words = [VIRTIOFSD, f"--socket-path={path}", "-f", "-o", f"source={share.prepare()},sandbox=namespace"]
     with subprocess.Popen(words, stderr=subprocess.PIPE) as parent, socket.socket(socket.AF_UNIX) as s:
         while s.connect_ex(os.fspath(path)):
@@ -234,15 +354,31 @@ def test_virtiofsd_itself_sees_what_comes_and_goes(share: Share, source: Path, t
         child = Path(f"/proc/{parent.pid}/root")
         while os.listdir(child) != [] or roots(parent.pid) != 1:  # until its root is ours, and nothing is above that
             assert parent.poll() is None
+        yield ProcessRef(pid=parent.pid, start_time=proc.start_time(parent.pid) or 0), child
+        s.close()
+        parent.terminate()
+
+
+def rows(pid: int, place: str = "") -> list[list[str]]:
+    """What a process has mounted, at `place` if that is said."""
+    found = [line.split() for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
+    return [row for row in found if row[4] == (place or row[4]) and not row[4].startswith("/proc")]
+
+
+def flags(server: ProcessRef, place: str) -> str:
+    [row] = rows(server.pid, place)
+    return row[5]
+
+
+def test_virtiofsd_itself_sees_what_comes_and_goes(share: Share, source: Path) -> None:
+    with virtiofsd(share) as (server, child):
         share.add("v0", source, True)
         assert (child / "v0" / "file").read_text() == "precious"
         with pytest.raises(OSError):
             (child / "v0" / "x").touch()
-        writing_is_allowed_and_refused(share, parent.pid, child / "v0")
+        writing_is_allowed_and_refused(share, server.pid, child / "v0")
         share.remove("v0")
         assert os.listdir(child) == []
-        s.close()
-        parent.terminate()
 
 
 def writing_is_allowed_and_refused(share: Share, server: int, seen: Path) -> None:

@@ -10,7 +10,7 @@ from hypercontainer.errors import InvalidInput
 from hypercontainer.hyperd.cri import container, image, mounts, resources, sandbox, security, stats, users
 from hypercontainer.hyperd.cri import cri_pb2 as pb
 from hypercontainer.model.api import Credentials
-from hypercontainer.model.container import IdMap, IdRange, Resources, Users
+from hypercontainer.model.container import Below, IdMap, IdRange, Resources, Users
 from hypercontainer.model.kube import (
     KubeContainer,
     KubeContainerState,
@@ -284,6 +284,25 @@ def test_what_is_read_only_is_so_with_all_below() -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "below"),
+    [
+        ({}, {}),
+        ({"readonly": True, "recursive_read_only": True}, {}),
+        ({"readonly": True}, {"/m": "own"}),
+        ({"readonly": True, "propagation": "PROPAGATION_HOST_TO_CONTAINER"}, {"/m": "followed"}),
+        ({"propagation": "PROPAGATION_HOST_TO_CONTAINER"}, {"/m": "followed"}),
+    ],
+)
+def test_what_is_with_that_which_is_mounted_below(said: dict[str, Any], below: dict[str, Below]) -> None:
+    whole = {"container_path": "/m", "host_path": "/h", **said}
+    [asked] = ParseDict({"mounts": [whole]}, pb.ContainerConfig()).mounts
+    assert mounts.below([asked]) == below
+    read_only = bool(said.get("readonly"))
+    found = KubeMount(target="/m", source="/h", read_only=read_only, below=below.get("/m", "same"))
+    assert mounts.told([found]) == [asked]
+
+
+@pytest.mark.parametrize(
     ("config", "words"),
     [
         ({"metadata": {}}, "without a name"),
@@ -291,8 +310,21 @@ def test_what_is_read_only_is_so_with_all_below() -> None:
         ({"CDI_devices": [{"name": "vendor.com/gpu=0"}]}, "vendor.com/gpu=0"),
         ({"log_path": "../../etc/passwd"}, "leads out"),
         ({"envs": [{"key": "K", "value": "/w=="}]}, "UTF-8"),
-        ({"mounts": [{"container_path": "/m", "propagation": "PROPAGATION_BIDIRECTIONAL"}]}, "propagation at /m"),
+        ({"mounts": [{"container_path": "/m", "propagation": "PROPAGATION_BIDIRECTIONAL"}]}, "Bidirectional at /m"),
         ({"mounts": [{"container_path": "/m", "recursive_read_only": True}]}, "not read-only"),
+        (
+            {
+                "mounts": [
+                    {
+                        "container_path": "/m",
+                        "readonly": True,
+                        "recursive_read_only": True,
+                        "propagation": "PROPAGATION_HOST_TO_CONTAINER",
+                    }
+                ]
+            },
+            "have its propagation be None",
+        ),
         ({"linux": {"resources": {"cpuset_cpus": "0"}}}, "pin"),
         ({"linux": {"resources": {"hugepage_limits": [{"page_size": "2MB", "limit": 1}]}}}, "huge pages of 2MB"),
         *(
