@@ -267,28 +267,44 @@ static void write_program(struct program *p, const struct device_rule *rules, si
 	emit_return(p, 0);
 }
 
-static int load_filter(const struct device_rule *rules, size_t count, struct error *err)
+static int load_filter(const struct program *program, struct error *err)
 {
-	struct program program = { .length = 0 };
-
-	write_program(&program, rules, count);
-	return bpf_load(&program, BPF_PROG_TYPE_CGROUP_DEVICE, 0, err);
+	return bpf_load(program, BPF_PROG_TYPE_CGROUP_DEVICE, 0, err);
 }
 
+/* The last one is kept: the kernel takes its time to be sure that a program is harmless, and the containers of one engine
+   have the same rules. */
 int cgroup_rule_devices(int group, const struct device_rule *rules, size_t count, struct error *err)
 {
-	autoclose int filter = load_filter(rules, count, err);
+	static struct program last;
+	static int filter = -1;
+	struct program wanted = { .length = 0 };
 
-	return filter < 0 ? -1 : bpf_attach(group, filter, BPF_CGROUP_DEVICE, 0, err);
+	write_program(&wanted, rules, count);
+	if (filter < 0 || wanted.length != last.length ||
+	    memcmp(wanted.insns, last.insns, wanted.length * sizeof(*wanted.insns))) {
+		int loaded = load_filter(&wanted, err);
+
+		if (loaded < 0)
+			return -1;
+		close_fd(&filter);
+		filter = loaded;
+		last = wanted;
+	}
+	return bpf_attach(group, filter, BPF_CGROUP_DEVICE, 0, err);
 }
 
-/* Loaded once: the kernel takes its time to be sure that a program is harmless. */
+/* Loaded once. */
 static int limit_devices(int group, struct error *err)
 {
 	static int filter = -1;
 
-	if (filter < 0)
-		filter = load_filter(NULL, 0, err);
+	if (filter < 0) {
+		struct program usual = { .length = 0 };
+
+		write_program(&usual, NULL, 0);
+		filter = load_filter(&usual, err);
+	}
 	return filter < 0 ? -1 : bpf_attach(group, filter, BPF_CGROUP_DEVICE, 0, err);
 }
 

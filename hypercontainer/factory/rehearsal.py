@@ -29,6 +29,7 @@ PROGRAM = ["hyperstart", "--rehearse"]  # what the roots to rehearse with hold
 OTHER_MAC = "52:54:00:00:00:01"
 LINK_MTU, OTHER_MTU = 1500, 1400
 RUN_S = 30.0
+FUSE = m.DeviceRule(type="c", major=10, minor=229, access="rwm")  # which docker denies each container
 FILE = m.Mount(type="bind", target="/etc/issue", source=f"{NAME}/hyperstart")  # as an engine binds its /etc/hosts
 
 
@@ -90,6 +91,7 @@ async def _live(vm: Vm, rootfs: m.Rootfs, mounts: list[m.Mount]) -> None:
         cgroup=m.Cgroup(memory_bytes=64 << 20, cpu_quota_us=100_000, cpu_period_us=100_000, pids=100),
         masked_paths=defaults.MASKED_PATHS,
         readonly_paths=defaults.READONLY_PATHS,
+        device_rules=[FUSE] if rootfs.folder else [],
     )
     await vm.agent.create_container(create)
     await _run(vm)
