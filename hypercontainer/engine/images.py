@@ -13,7 +13,7 @@ from hypercontainer.engine import filters
 from hypercontainer.engine.build import config
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.progress import Report, with_progress
-from hypercontainer.errors import NotFound
+from hypercontainer.errors import InvalidInput, NotFound
 from hypercontainer.images import archive, auth, reference
 from hypercontainer.images import pull as pulling
 from hypercontainer.images import push as pushing
@@ -32,7 +32,16 @@ def _ref(image: Image) -> doc.ImageRef:
 
 class Images:
     def __init__(self, host: Host) -> None:
+        """InvalidInput for a name of the setting `pinned_images` that is none."""
         self.host = host
+        try:
+            self._pins = {reference.parse(name).whole for name in host.settings.pinned_images}
+        except InvalidInput as e:
+            raise InvalidInput(f"{e}: see `pinned_images` in config.toml") from e
+
+    def _pinned(self, image: Image) -> bool:
+        names = (*image.names, *image.digests)
+        return bool(self._pins) and any(reference.parse(name).whole in self._pins for name in names)
 
     async def list(self, wanted: Filters, /, *, all: bool = False) -> Sequence[doc.ImageEntry]:
         matches = self._matching("images", wanted, ["reference", "dangling", "before", "since"])
@@ -78,7 +87,8 @@ class Images:
         return await asyncio.to_thread(lambda: [_usage(self.host.root / name) for name in ("images", "pods")])
 
     async def inspect(self, name: str) -> doc.Image:
-        return self.host.images.inspect(self.host.images.get(name))
+        image = self.host.images.get(name)
+        return msgspec.structs.replace(self.host.images.inspect(image), pinned=self._pinned(image))
 
     async def history(self, name: str) -> Sequence[doc.HistoryEntry]:
         return self.host.images.history(self.host.images.get(name))
@@ -174,13 +184,18 @@ class Images:
         return removed
 
     async def prune(self, *, all: bool, wanted: Filters) -> doc.Pruned:
-        """`dangling=false` says what `all` says, as in docker."""
+        """`dangling=false` says what `all` says, as in docker. Pinned ones stay."""
         matches = self._matching(
             "a prune of images", {k: v for k, v in wanted.items() if k != "dangling"}, ["dangling"]
         )
         all = filters.boolean(wanted, "dangling") is False or all
         users = self.host.index.image_user
-        pruned = await asyncio.to_thread(self.host.images.prune, all=all, users=users, wanted=matches)
+        pruned = await asyncio.to_thread(
+            self.host.images.prune,
+            all=all,
+            users=users,
+            wanted=lambda image: matches(image) and not self._pinned(image),
+        )
         self.host.events.emit("image", "prune", "", {"reclaimed": str(pruned.space_reclaimed)})
         return pruned
 

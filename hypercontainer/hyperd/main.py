@@ -186,7 +186,7 @@ def _for_kubelets(settings: Settings, engine: Engine) -> "Sequence[CriDoor]":
     from hypercontainer.hyperd.cri.streaming.server import server
 
     streaming = server(settings.cri_stream_address, settings.cri_stream_cert, settings.cri_stream_key)
-    return [CriDoor(Path(settings.cri_socket), engine, streaming, settings.pinned_images)]
+    return [CriDoor(Path(settings.cri_socket), engine, streaming)]
 
 
 async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:

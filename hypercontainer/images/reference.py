@@ -37,6 +37,11 @@ class Reference(NamedTuple):
         return f"{self.domain}/{self.path}{self._suffix}"
 
     @property
+    def whole(self) -> str:
+        """What it decides by, with all that may be left out: two names of the same say the same."""
+        return (self._replace(tag="") if self.digest else self).canonical
+
+    @property
     def _suffix(self) -> str:
         return (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
 

@@ -471,6 +471,7 @@ class Image(Document, frozen=True, kw_only=True):
     root_fs: RootFs = msgspec.field(name="RootFS")
     container: str = ""  # that it was committed of, as docker has it
     container_config: dict[str, Any] = {}
+    pinned: bool = False  # the setting `pinned_images` names it: what removes unused ones passes it over
 
 
 class HistoryEntry(Document, frozen=True, kw_only=True):

@@ -154,7 +154,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_max_mib: int = 10  # of one container's log file
     log_files: int = 5
     uid_base: int = 1_900_000_000  # VMMs run as users from here on: 131,073 of them, nobody else's
-    # names of images that kubelets are told to keep, as `pinned`: their garbage collection passes them over
+    # names of images that kubelets are told to keep, as `pinned`, and that `image prune` passes over
     pinned_images: list[str] = []
     docker_config: str = "/root/.docker/config.json"  # credentials for pulls whose caller gives none
     registries: dict[str, Registry] = {}

@@ -1,7 +1,6 @@
 """A socket where a kubelet calls, by gRPC. Root's alone: who may ask for pods may ask for any folder of this host."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 from hypercontainer.hyperd.cri import service
@@ -24,7 +23,7 @@ log = logging.getLogger("hyperd")
 
 
 class CriDoor:
-    def __init__(self, path: Path, engine: Engine, streaming: StreamingServer, pinned: Sequence[str]) -> None:
+    def __init__(self, path: Path, engine: Engine, streaming: StreamingServer) -> None:
         self._path, self._streaming = path, streaming
         streams, stats = Streams(engine, streaming), Stats(engine)
         containers = Containers(engine)
@@ -32,7 +31,7 @@ class CriDoor:
         nouns = (Status(engine), *pods, Checkpoints(engine, containers), streams, stats, Metrics(engine, stats))
         runtime = {name: call for noun in nouns for name, call in noun.calls().items()}
         self._runtime = streamed(service.RUNTIME, runtime)
-        self._images = streamed(service.IMAGES, Images(engine, pinned).calls())
+        self._images = streamed(service.IMAGES, Images(engine).calls())
         self._server: service.Calls | None = None
 
     async def open(self) -> None:

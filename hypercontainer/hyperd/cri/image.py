@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -19,9 +19,8 @@ OF_HUB = (HUB, "index.docker.io", "registry-1.docker.io")
 
 
 class Images:
-    def __init__(self, engine: Engine, pinned: Iterable[str]) -> None:
-        """`pinned`: names of those that are to be kept."""
-        self._images, self._pinned = engine.images, {whole(name) for name in pinned}
+    def __init__(self, engine: Engine) -> None:
+        self._images = engine.images
 
     def calls(self) -> Mapping[str, Call]:
         return {
@@ -47,11 +46,11 @@ class Images:
             found = await self._found(wanted)
             ids = [found.id] if found else []
         images = [await self._found(id) for id in ids]
-        return pb.ListImagesResponse(images=[told(image, self._pinned) for image in images if image])
+        return pb.ListImagesResponse(images=[told(image) for image in images if image])
 
     async def status(self, request: pb.ImageStatusRequest) -> pb.ImageStatusResponse:
         found = await self._found(request.image.image)
-        return pb.ImageStatusResponse(image=told(found, self._pinned) if found else None)
+        return pb.ImageStatusResponse(image=told(found) if found else None)
 
     async def remove(self, request: pb.RemoveImageRequest) -> pb.RemoveImageResponse:
         """With all its names, as a kubelet means it."""
@@ -90,14 +89,14 @@ def _usage(found: DiskUsage) -> pb.FilesystemUsage:
     )
 
 
-def told(image: doc.Image, pinned: Collection[str] = ()) -> pb.Image:
+def told(image: doc.Image) -> pb.Image:
     return pb.Image(
         id=image.id,
         repo_tags=[full(name) for name in image.repo_tags],
         repo_digests=[full(name) for name in image.repo_digests],
         size=image.size,
         spec=pb.ImageSpec(image=image.id),
-        pinned=any(whole(name) in pinned for name in (*image.repo_tags, *image.repo_digests)),
+        pinned=image.pinned,
         **user(image.config.user),
     )
 
@@ -116,14 +115,6 @@ def full(name: str) -> str:
     if not slash:
         return f"{HUB}/library/{name}"
     return name if set(".:") & set(host) or host == "localhost" else f"{HUB}/{name}"
-
-
-def whole(name: str) -> str:
-    """The name with its registry, and with its digest, or else its tag."""
-    named, at, digest = full(name).partition("@")
-    path, slash, last = named.rpartition("/")
-    last, _, tag = last.partition(":")
-    return f"{path}{slash}{last}" + (f"@{digest}" if at else f":{tag or 'latest'}")
 
 
 def given(auth: pb.AuthConfig, name: str) -> Credentials | None:

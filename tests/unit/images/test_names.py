@@ -127,6 +127,19 @@ def test_any_text_is_a_safe_name_or_refused(text: str) -> None:
     assert parse(str(ref)) == ref == parse(ref.canonical)
 
 
+@pytest.mark.parametrize(
+    ("name", "whole"),
+    [
+        ("web", "docker.io/library/web:latest"),
+        ("me/web:1", "docker.io/me/web:1"),
+        ("localhost:5000/web", "localhost:5000/web:latest"),
+        (f"a.example/b/c:1@{DIGEST}", f"a.example/b/c@{DIGEST}"),
+    ],
+)
+def test_what_a_name_decides_by(name: str, whole: str) -> None:
+    assert parse(name).whole == parse(whole).whole == whole
+
+
 def test_bare_names() -> None:
     assert reference.bare("a") and reference.bare("localhost:5000/a")
     assert not any(map(reference.bare, ("a:b", f"a@{DIGEST}", "localhost:5000/a:b", "../a")))
