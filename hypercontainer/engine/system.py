@@ -13,7 +13,8 @@ from hypercontainer.engine import accelerator, describe, events, figures
 from hypercontainer.engine.accelerator import Choice
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.supervisor import Supervisor
-from hypercontainer.errors import HyperError, NotFound, reason
+from hypercontainer.errors import HyperError, InvalidInput, NotFound, reason
+from hypercontainer.images import reference, registry_host
 from hypercontainer.lib import cgroup
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Filters
@@ -79,6 +80,8 @@ async def _info(host: Host, containers: Sequence[Container], unreached: Mapping[
         warnings += [f"the output of {c.record.name} waits: {sink.where}: {reason(error)}" for sink, error in others]
     warnings += [pod.why for pod in host.index.unread]
     warnings += [*host.volumes.unread(), *host.networks.unread, *host.kernels.unread()]
+    registries, wrong = await _registries(host)
+    warnings += wrong
     warnings += [f"pod {host.index.pods[pod].name} is not reached yet: {why}" for pod, why in unreached.items()]
     return doc.Info(
         name=platform.node(),
@@ -100,7 +103,21 @@ async def _info(host: Host, containers: Sequence[Container], unreached: Mapping[
         guest_kernel=guest_kernel,
         isolation=isolation,
         warnings=[*warnings, *host.troubles()],
+        registries=registries,
     )
+
+
+async def _registries(host: Host) -> tuple[list[doc.Registry], list[str]]:
+    """How those are reached whose names are known, and why others cannot be."""
+    found, wrong = [], []
+    for name in sorted({reference.DEFAULT_DOMAIN, *host.settings.registries}):
+        try:
+            *mirrors, itself = await registry_host.find(name, host.registries)
+        except InvalidInput as e:
+            wrong.append(f"nothing is pulled of {name}: {e}")
+        else:
+            found.append(doc.Registry(name=name, mirrors=[*map(str, mirrors)], insecure=itself.unverified))
+    return found, wrong
 
 
 def _unwritten(host: Host, stalled: int) -> list[str]:

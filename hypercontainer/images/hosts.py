@@ -58,6 +58,15 @@ class Host(NamedTuple):
     tls: Tls | None = None
     headers: Mapping[str, str] = MappingProxyType({})  # for it alone
 
+    def __str__(self) -> str:
+        """Where it is, as docker shows mirrors."""
+        return f"{str(self.url or '').removesuffix('/v2')}/"
+
+    @property
+    def unverified(self) -> bool:
+        """Anybody may be it."""
+        return self.insecure or bool(self.tls and self.tls.skip_verify) or bool(self.url and self.url.scheme == "http")
+
 
 class Registries(NamedTuple):
     """How registries are reached. Those that `own` names are reached as that says; of others `config_path` may tell:

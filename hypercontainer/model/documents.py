@@ -719,6 +719,12 @@ class Hypervisor(Document, frozen=True, kw_only=True):
     version: str
 
 
+class Registry(Document, frozen=True, kw_only=True):
+    name: str  # of its images: "docker.io", "registry.example:5000"
+    mirrors: list[str]  # asked first, in order
+    insecure: bool  # plain http will do, or a certificate that nobody knows
+
+
 class Info(Document, frozen=True, kw_only=True):
     name: str  # of the host
     server_version: str
@@ -739,6 +745,7 @@ class Info(Document, frozen=True, kw_only=True):
     guest_kernel: str  # the bundle's name; "" when there is none
     isolation: Isolation
     warnings: list[str]
+    registries: list[Registry] = []  # Docker Hub, and those that the settings name
 
 
 class Check(Document, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
 """/_ping, /version, /info, /system/df, /auth; and what a daemon without swarm and plugins says of those."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from hypercontainer.hyperd.docker import inspect, networks, refused, versions
@@ -12,6 +13,7 @@ from hypercontainer.hyperd.http.call import Answer, Call
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Credentials
 
+HUB, LOOPBACK = "docker.io", ["::1/128", "127.0.0.0/8"]
 INDEX = "https://index.docker.io/v1/"
 PING = {
     "Builder-Version": "1",  # 2 would be BuildKit
@@ -97,7 +99,7 @@ async def info(call: Call[Nothing, None]) -> Document:
         "MemTotal": said.mem_total,
         "DockerRootDir": said.root,
         "IndexServerAddress": INDEX,
-        "RegistryConfig": {"IndexConfigs": {}, "InsecureRegistryCIDRs": [], "Mirrors": []},
+        "RegistryConfig": _registries(said.registries),
         "Labels": [],
         "Runtimes": {"hyper": {"path": "hyperd"}},
         "DefaultRuntime": "hyper",
@@ -117,6 +119,22 @@ async def info(call: Call[Nothing, None]) -> Document:
         "Warnings": [f"WARNING: {warning}" for warning in (*said.warnings, *LACKING)],
         **LIMITS,
         **OF_NETWORKS,
+    }
+
+
+def _registries(said: Sequence[doc.Registry]) -> Document:
+    return {
+        "IndexConfigs": {
+            each.name: {
+                "Name": each.name,
+                "Mirrors": each.mirrors,
+                "Secure": not each.insecure,
+                "Official": each.name == HUB,
+            }
+            for each in said
+        },
+        "InsecureRegistryCIDRs": LOOPBACK,
+        "Mirrors": [mirror for each in said if each.name == HUB for mirror in each.mirrors],
     }
 
 
@@ -168,7 +186,7 @@ async def auth(call: Call[Nothing, AuthConfig]) -> dict[str, str]:
 def registry(address: str) -> str:
     """HOST[:PORT] of what clients call a server's address: "", docker's index, an URL, or that."""
     if address in ("", INDEX):
-        return "docker.io"
+        return HUB
     return address.removeprefix("https://").removeprefix("http://").partition("/")[0]
 
 

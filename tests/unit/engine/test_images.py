@@ -1,4 +1,4 @@
-"""Images that the settings pin, and what several ask of one image at once."""
+"""Images that the settings pin, mirrors that they name, and what several ask of one image at once."""
 
 import asyncio
 from pathlib import Path
@@ -10,8 +10,11 @@ from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import InvalidInput
 from hypercontainer.hyperd.cri import cri_pb2 as pb
 from hypercontainer.hyperd.cri.image import Images
+from hypercontainer.model.settings import Registry
+from hypercontainer.testing import layers as made
 from hypercontainer.testing.busybox import write_archive
 from tests.unit.engine.world import World, load
+from tests.unit.images.registries import FakeRegistry, serving
 
 
 async def pinning(world: World, tmp_path: Path, *names: str) -> LocalEngine:
@@ -71,3 +74,39 @@ async def test_what_is_no_name_cannot_be_pinned(world: World) -> None:
     world.settings = msgspec.structs.replace(world.settings, pinned_images=["-x"])
     with pytest.raises(InvalidInput, match="see `pinned_images` in config"):
         await world.engine()
+
+
+def mirroring(world: World, tmp_path: Path, text: str) -> None:
+    """Write a hosts.toml for all registries, and have the settings say so."""
+    place = tmp_path / "certs.d/_default/hosts.toml"
+    place.parent.mkdir(parents=True)
+    place.write_text(text)
+    own = {"own.example": Registry(mirrors=["http://mirror.example:5000"], insecure=True)}
+    world.settings = msgspec.structs.replace(world.settings, registry_config_path=str(place.parents[1]), registries=own)
+
+
+async def test_a_pull_goes_by_hosts_toml(world: World, tmp_path: Path) -> None:
+    async with serving(FakeRegistry()) as mirror:
+        mirror.push("a", "1", [made.layer([made.member("f", b"of the mirror")])])
+        mirroring(world, tmp_path, f'server = "http://127.0.0.1:1"\n[host."http://{mirror.host}"]')
+        engine = await world.engine()
+        async for _ in await engine.images.pull("registry.invalid/a:1", all_tags=False, platform="", credentials=None):
+            pass
+        assert await names(engine) == {"registry.invalid/a:1"}
+        assert mirror.paths("/manifests/1")
+
+
+async def test_mirrors_are_told(world: World, tmp_path: Path) -> None:
+    mirroring(world, tmp_path, '[host."https://a.example"]\n[host."https://b.example/x/v2"]\noverride_path = true')
+    engine = await world.engine()
+    hub, own = (await engine.system.info()).registries
+    assert (hub.name, hub.mirrors, hub.insecure) == ("docker.io", ["https://a.example/", "https://b.example/x/"], False)
+    assert (own.name, own.mirrors, own.insecure) == ("own.example", ["http://mirror.example:5000/"], True)
+
+
+async def test_a_hosts_toml_that_makes_no_sense_is_a_warning(world: World, tmp_path: Path) -> None:
+    mirroring(world, tmp_path, "server = 7")
+    info = await (await world.engine()).system.info()
+    assert [each.name for each in info.registries] == ["own.example"]
+    [warning] = [each for each in info.warnings if "hosts.toml" in each]
+    assert warning.startswith("nothing is pulled of docker.io: cannot read ")

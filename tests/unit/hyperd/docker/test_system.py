@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hypercontainer.hyperd.docker import refused
@@ -54,6 +55,20 @@ async def test_info_tells_what_a_container_cannot_be_held_to(server: Server, fie
     assert document["Warnings"][0] == "WARNING: the disk is full"
     said = (document["MemoryLimit"], document["SwapLimit"], document["CPUSet"], document["OomKillDisable"])
     assert said == (True, False, False, False)
+
+
+async def test_info_tells_mirrors_as_docker_does(server: Server) -> None:
+    hub = doc.Registry(name="docker.io", mirrors=["https://mirror.example/"], insecure=False)
+    own = doc.Registry(name="a.example", mirrors=["http://b.example/"], insecure=True)
+    server.engine.answers["system.info"] = msgspec.structs.replace(INFO, registries=[own, hub])
+    _, document = await server.ask("GET", "/info")
+    assert isinstance(document, dict)
+    said = document["RegistryConfig"]
+    assert (said["Mirrors"], said["InsecureRegistryCIDRs"]) == (hub.mirrors, ["::1/128", "127.0.0.0/8"])
+    assert said["IndexConfigs"] == {
+        "a.example": {"Name": "a.example", "Mirrors": own.mirrors, "Secure": False, "Official": False},
+        "docker.io": {"Name": "docker.io", "Mirrors": hub.mirrors, "Secure": True, "Official": True},
+    }
 
 
 async def test_no_swarm(server: Server) -> None:
