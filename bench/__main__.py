@@ -41,7 +41,7 @@ BARE = 20
 PODS = 20
 ARCHIVES = 1  # rounds
 AT_ONCE_S = 300.0  # fifty starts at once take as long as they take: fewer rounds where that is long
-KUBELETS = (100, 200)  # pods of one: beside which memory is measured, and calls a second
+PODS_OF_ONE = 100  # that run of a kubelet's, beside which memory is measured; with as many that are stopped, its lists
 PARTS = (
     "starts", "oci", "engines", "files", "streams", "terminals", "docker", "builds", "kubelet", "at-once", "fleet",
     "images",
@@ -262,13 +262,12 @@ def kubelets(bench: Bench, rounds: int) -> None:
             interleave(few, steps, lambda line: say(f"at once, {line}"))
             bench.keep(ready)
         bench.results += [kubelet.times(each, peer) for peer in peers for each in (pooling, ready)]
-        for count in KUBELETS:
-            say(f"{count} pods of two containers")
-            for each in (pooling, *peers):
-                each.grow(count, 2)
-            if count == KUBELETS[0]:
-                for each in (pooling, *peers):
-                    each.measure_memory()
+        say(f"{PODS_OF_ONE} pods of two containers, and as many that are stopped")
+        for each in (pooling, *peers):
+            each.grow(PODS_OF_ONE)
+            each.measure_memory()
+        for each in (pooling, *peers):
+            each.grow_stopped(PODS_OF_ONE)
         interleave(few, [each.run_asked for each in (pooling, *peers)], lambda line: say(f"lists, {line}"))
         say("removing them")
 

@@ -63,6 +63,7 @@ class Kubelet:
         self.rss = Series(f"{name}: RSS of its own, beside many pods", "MiB")
         self.asked = {method: (Series("", "/s"), Series("", "ms")) for method in ASKED}
         self.running: list[str] = []  # pods
+        self.stopped: list[str] = []
         self._stays = ""  # a container of one of them
 
     @property
@@ -152,11 +153,22 @@ class Kubelet:
             self.pods_work.samples.append(for_pods / TOGETHER)
             list(pool.map(self.remove, pods))
 
-    def grow(self, count: int, containers: int) -> None:
-        """Have as many pods run."""
+    def grow(self, count: int) -> None:
+        """Have as many pods of two containers run."""
         missing = [new_name() for _ in range(count - len(self.running))]
         with ThreadPoolExecutor(UNDER_WAY) as pool:
-            self.running += pool.map(lambda name: self.pod(name, containers), missing)
+            self.running += pool.map(lambda name: self.pod(name, 2), missing)
+
+    def grow_stopped(self, count: int) -> None:
+        """Have as many more that are stopped, and not removed: a list has them all, and they take no memory."""
+
+        def stopped(name: str) -> str:
+            pod = self.pod(name, 2)
+            self.method("StopPodSandbox")(pod_sandbox_id=pod)
+            return pod
+
+        with ThreadPoolExecutor(UNDER_WAY) as pool:
+            self.stopped += pool.map(stopped, [new_name() for _ in range(count)])
 
     def measure_memory(self) -> None:
         found = len(self.running)
@@ -167,7 +179,7 @@ class Kubelet:
     def run_asked(self) -> None:
         """By one client that waits for each answer, and does not read it."""
         for method, (rate, cost) in self.asked.items():
-            rate.name = f"{self.name}: {method}, beside {len(self.running)} pods"
+            rate.name = f"{self.name}: {method}, beside {len(self.running)} pods that run, {len(self.stopped)} that did"
             cost.name = f"  of it, its own processor time of a call of {method}: {self.name}"
             call = self.method(method, raw=True)
             begin, count, spent = time.perf_counter(), 0, memory.processor_ms([self.own()])
@@ -179,7 +191,7 @@ class Kubelet:
 
     def close(self) -> None:
         with ThreadPoolExecutor(UNDER_WAY) as pool:
-            list(pool.map(self.remove, self.running))
+            list(pool.map(self.remove, [*self.running, *self.stopped]))
         self._channel.close()
 
 
