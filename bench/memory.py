@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -44,12 +45,10 @@ def vmm(pid: int) -> list[int]:
 
 
 def processor_ms(pids: Iterable[int]) -> float:
-    """Processor time that all threads of `pids` have taken so far, to the microsecond (`stat` counts in 10 ms)."""
-    spent = 0
-    for pid in pids:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            spent += int((task / "schedstat").read_text().split()[0])
-    return spent / 1e6
+    """Processor time that `pids` have taken so far, those threads with it that have ended, exactly (`stat` counts in
+    10 ms)."""
+    clocks = [~pid << 3 | 2 for pid in pids]  # as clock_getcpuclockid(3) makes them
+    return sum(time.clock_gettime_ns(clock) for clock in clocks) / 1e6
 
 
 def busy_ms() -> float:
