@@ -209,6 +209,25 @@ def test_who_is_in_what_is_followed_goes(share: Share, source: Path, spreading: 
     share.clear()
 
 
+def test_a_share_of_a_hyperd_before_us(share: Share, source: Path, spreading: Path) -> None:
+    """Its root was shared with what its folder is on, and all in it was twice."""
+    tmpfs(spreading)
+    before = Share(source / "before")
+    for path in (before.dir, before.dir / "points", before.root):
+        path.mkdir()
+    subprocess.run(["mount", "--bind", before.dir / "points", before.root], check=True)
+    with served(before.prepare()) as look:
+        before.add("v0", spreading, False)
+        assert {*mounts(before.dir)} == {str(before.dir / place) for place in ("tree", "points/v0", "tree/v0")}
+        before.remove("v0")
+        before.add("v1", source, False)
+        assert look("touch v1/sub/x && ls v1/sub") == "x"
+        before.remove("v1")
+        assert look("ls") == ""
+    before.clear()
+    assert not before.dir.exists()
+
+
 def test_a_file_is_shared(share: Share, source: Path) -> None:
     share.add("f", source / "file", True)
     assert (share.root / "f").read_text() == "precious"
