@@ -20,14 +20,12 @@ from hypercontainer.lib.tasks import uninterrupted
 from hypercontainer.model.container import Resources
 from hypercontainer.model.record import ContainerRecord, PodRecord
 from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, PodSpec
-from hypercontainer.sandbox import agent_requests, size
+from hypercontainer.sandbox import size
 from hypercontainer.sandbox.container import Container
 from hypercontainer.sandbox.pod import Pod
 from hypercontainer.vm import Vm
 
 log = logging.getLogger(__name__)
-
-NEAR_MIB = 4  # memory comes in blocks of some MiB
 
 
 async def update(host: Host, pod: Pod, container: Container, wanted: ContainerUpdate) -> list[str]:
@@ -200,17 +198,16 @@ async def _apply(pod: Pod, container: Container, vm: Vm, *, resize: bool) -> lis
     wanted_mib = pod.site.machine_mib(pod.record)
     async with AsyncExitStack() as undo:
         now = await _resize(pod, vm, undo) if resize else await vm.guest.size()
-        kept = pod.record.sized_for(record) and now.memory_mib > wanted_mib + NEAR_MIB
+        kept = pod.machine.keeps_more(record, now.memory_mib)
         if pod.machine.holds(record):
-            inside_mib = pod.site.limit_mib(pod.record, record)
-            await _limit(vm, record, inside_mib or (wanted_mib if kept else 0))
+            await _limit(pod, record, now.memory_mib)
             await pod.machine.hold([each for each in pod.record.containers if pod.machine.holds(each)])
         undo.pop_all()
     if not kept:
         return []
     return [
         f"the virtual machine of {record.name} keeps {now.memory_mib} MiB of memory until it is started again; "
-        f"{record.name} may use {inside_mib or wanted_mib} MiB"
+        f"{record.name} may use {pod.site.limit_mib(pod.record, record) or wanted_mib} MiB"
     ]
 
 
@@ -222,9 +219,9 @@ async def _resize(pod: Pod, vm: Vm, undo: AsyncExitStack) -> Size:
     return await vm.resize(pod.site.vcpus(pod.record, vm.guest.record.accelerator), pod.site.machine_mib(pod.record))
 
 
-async def _limit(vm: Vm, record: ContainerRecord, memory_mib: int) -> None:
+async def _limit(pod: Pod, record: ContainerRecord, has_mib: int) -> None:
     try:
-        await vm.agent.update_container(agent_requests.container_update(record, memory_mib))
+        await pod.machine.limit(record, has_mib)
     except GuestError as e:
         if e.errno != errno.EBUSY:
             raise

@@ -322,6 +322,10 @@ class LockedPod:
                 container.settle(LOST)
                 await container.output.end()
         self.machine.note()
+        try:
+            await self.machine.limit_again()
+        except HyperError as e:  # it ends just now
+            log.warning("pod %s: its guest has not heard its limits: %s", self.record.id, e)
         return True
 
     async def _take_up(self, vm: Vm, process: ListedProcess) -> None:

@@ -56,6 +56,7 @@ log = logging.getLogger(__name__)
 
 POWER_OFF_S = 1.0  # between TERM and KILL for what still runs when a guest is powered off
 CREATE_S = 30.0
+NEAR_MIB = 4  # memory comes in blocks of some MiB
 FILL_S = 3600.0  # for the largest image on the slowest disk, no expectation: whoever waits may give up
 CLOSED_S, LOOK_S = 10.0, 0.01  # until a guest must have closed the files that it has filled one with; between looks
 
@@ -518,6 +519,18 @@ class Machine:
         """The guest has been told of it."""
         return container.id in self._in_guest
 
+    def keeps_more(self, container: ContainerRecord, has_mib: int) -> bool:
+        """Whether a machine that was made for `container`, and has so much memory, has more than it should."""
+        return self.record.sized_for(container) and has_mib > self.site.machine_mib(self.record) + NEAR_MIB
+
+    async def limit(self, container: ContainerRecord, has_mib: int) -> None:
+        """Have the guest, which has so much memory and `container` in it, hold that to what its record says. GuestError
+        EBUSY: it uses more memory by now."""
+        inside_mib = self.site.limit_mib(self.record, container)
+        if not inside_mib and self.keeps_more(container, has_mib):
+            inside_mib = self.site.machine_mib(self.record)
+        await self.running().agent.update_container(agent_requests.container_update(container, inside_mib))
+
     async def leave(self, container: ContainerRecord) -> None:
         """Take `container` out of a guest that runs on; nothing happens when it is not in one."""
         self.check_reached("remove", container.name)
@@ -664,3 +677,14 @@ class Machine:
             await vm.resize(vcpus, max(self.site.machine_mib(self.record), size.memory_mib))
         except HyperError as e:
             log.warning("pod %s: it is not of the size that it should be: %s", self.record.id, e)
+
+    async def limit_again(self) -> None:
+        """After our own restart: a hyperd before us may have written limits down that the guest has not heard of."""
+        if self.record.paused or self.record.frozen:
+            return
+        size = await self.running().guest.size()
+        for container in [each for each in self.record.containers if self.holds(each)]:
+            try:
+                await self.limit(container, size.memory_mib)
+            except HyperError as e:
+                log.warning("%s: its limits may not be those that it should have: %s", container.name, e)

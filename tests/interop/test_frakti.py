@@ -231,6 +231,22 @@ def test_limits_that_change(kubelet: Kubelet) -> None:
     assert kubelet.ok("exec", "-s", one, "cat", "/sys/fs/cgroup/memory.max") == str(96 << 20)
 
 
+def test_limits_that_a_hyperd_wrote_down_and_did_not_tell(kubelet: Kubelet) -> None:
+    pod = kubelet.pod()
+    one = kubelet.made(pod, "one", *WAITS, linux={"resources": {"memory_limit_in_bytes": 64 << 20}})
+    kubelet.ok("start", one)
+    process = kubelet.hyper.process
+    assert process
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    path = Path(str(kubelet.hyper.settings["root"]), "pods", pod, "pod.json")
+    record = json.loads(path.read_bytes())
+    record["containers"][0]["config"]["resources"]["memory_bytes"] = 96 << 20  # and killed in the middle of an update
+    path.write_text(json.dumps(record))
+    kubelet.hyper.start()
+    assert kubelet.ok("exec", "-s", one, "cat", "/sys/fs/cgroup/memory.max") == str(96 << 20)
+
+
 def test_a_hyperd_that_is_killed_comes_back_to_all_of_it(kubelet: Kubelet) -> None:
     pod = kubelet.pod()
     one = kubelet.made(pod, "one", "sh", "-c", "echo before; read line; echo after; exit 5", stdin=True)

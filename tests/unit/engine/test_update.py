@@ -109,6 +109,29 @@ async def test_what_is_written_down_already_the_guest_is_told_again(
     await engine.containers.remove(id, force=True, volumes=False)
 
 
+async def test_the_next_hyperd_tells_what_was_written_down(
+    engine: LocalEngine, create: Run, world: World, update: Update, caplog: pytest.LogCaptureFixture
+) -> None:
+    id = await running(engine, create)
+    await update(id, pids=5, memory_mib=512)
+    agent = guest(world).agent
+    told = agent.containers[id]
+    agent.containers[id] = msgspec.structs.replace(told, cgroup=Cgroup())
+    await forsake(engine)
+    second = await world.engine()
+    assert agent.containers[id] == told
+
+    def refuse(args: dict[str, object]) -> object:
+        raise Refused(errno.EBUSY, "it uses more than that")
+
+    agent.answers["container.update"] = refuse
+    await forsake(second)
+    third = await world.engine()
+    assert "its limits may not be those that it should have: " in caplog.text
+    assert (await third.containers.inspect(id)).state.status == "running"
+    await third.containers.remove(id, force=True, volumes=False)
+
+
 async def test_what_clients_of_docker_s_are_told_again_is_kept(
     engine: LocalEngine, create: Run, world: World, update: Update
 ) -> None:
