@@ -1,12 +1,14 @@
 """Peers that run for a whole module."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
+from tests.interop.cri import Cri, Server, calling, described
 from tests.interop.dockerd import DOCKER, DOCKERD, Dockerd, dockerd
 
 
@@ -24,3 +26,20 @@ def docker(busybox_archive: Path) -> Iterator[Dockerd]:
             pytest.skip(f"dockerd does not run here: {e}")
         assert docker.ctl("load", "-i", str(busybox_archive)).status == 0
         yield docker
+
+
+@pytest.fixture(scope="module")
+def frakti(kernels: Path, busybox_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateDaemon]:
+    folder = tmp_path_factory.mktemp("cri")
+    with private_daemon(kernels, described(folder)) as daemon:
+        loaded = daemon.ctl("load", "-i", str(busybox_archive))
+        assert loaded.status == 0, loaded.err
+        yield daemon
+
+
+@pytest.fixture
+async def cri(server: Server, tmp_path: Path) -> AsyncIterator[Cri]:
+    """A kubelet's calls to the `server` of the test's module."""
+    async with calling(server, tmp_path) as made:
+        yield made
+        await made.clear()

@@ -1,5 +1,6 @@
 """A kubelet's calls, by gRPC, of whatever runtime: frakti, or containerd with runc."""
 
+import json
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import grpclib
+import pytest
 from google.protobuf import message_factory
 from grpclib.client import Channel, UnaryStreamMethod, UnaryUnaryMethod
 from grpclib.const import Status
@@ -15,9 +17,11 @@ from h2.exceptions import StreamClosedError
 from hypercontainer.hyperd.cri import cri_pb2 as pb
 from hypercontainer.hyperd.cri.service import IMAGES, RUNTIME
 from hypercontainer.testing import busybox
-from hypercontainer.testing.daemon import PrivateDaemon
+from hypercontainer.testing.daemon import PrivateDaemon, Value, free_subnet
+from tests.interop.clients import CLIENTS
 from tests.interop.containerd import Containerd, containerd
 
+PLUGINS = Path("/usr/lib/cni")
 LIMIT_S = 600.0
 IMAGE = "docker.io/library/busybox:latest"
 PAUSE = ["sh", "-c", "trap exit TERM; sleep 1000000 & wait"]
@@ -46,6 +50,22 @@ def of_hyperd(hyper: PrivateDaemon) -> Server:
     return Server(str(hyper.settings["cri_socket"]), "hyper")
 
 
+def described(folder: Path) -> dict[str, Value]:
+    """Settings of a hyperd for kubelets, whose files are in `folder`."""
+    (folder / "conf").mkdir()
+    ipam = {"type": "host-local", "dataDir": str(folder / "ipam"), "ranges": [[{"subnet": free_subnet()}]]}
+    network = {"cniVersion": "1.0.0", "name": folder.name, "plugins": [{"type": "ptp", "ipam": ipam}]}
+    (folder / "conf/10-pods.conflist").write_text(json.dumps(network))
+    return {
+        "accelerator": "tcg",
+        "memory_mib": 256,
+        "cri_socket": str(folder / "c.sock"),
+        "cni_conf_dir": str(folder / "conf"),
+        "cni_bin_dirs": [str(PLUGINS)],
+        "pool": [],
+    }
+
+
 @contextmanager
 def of_containerd(folder: Path, which: str) -> Iterator[Server]:
     """With runc, which has the image of `IMAGE` and one for its pause containers."""
@@ -59,6 +79,23 @@ def of_containerd(folder: Path, which: str) -> Iterator[Server]:
             yield Server(f"{daemon.folder}/c.sock", "runc", daemon.inside(), old=which == "debian")
         finally:
             _clear(daemon)
+
+
+def servers(*names: str) -> Any:
+    """The fixture `server` of a module: one of those at a time."""
+
+    @pytest.fixture(scope="module", params=names)
+    def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+        if request.param == "frakti":
+            yield of_hyperd(request.getfixturevalue("frakti"))
+            return
+        which = "today" if "today" in request.param else "debian"
+        if which == "today" and not (CLIENTS / "containerd2/containerd").exists():
+            pytest.skip("there is no containerd of today: run `make interop`")
+        with of_containerd(tmp_path_factory.mktemp("containerd"), which) as made:
+            yield made
+
+    return server
 
 
 def _clear(daemon: Containerd) -> None:

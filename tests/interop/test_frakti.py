@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from hypercontainer.testing.daemon import PrivateDaemon, Result, Value, free_subnet, private_daemon
+from hypercontainer.testing.daemon import PrivateDaemon, Result, private_daemon
 from tests.interop.clients import CLIENTS
+from tests.interop.cri import PLUGINS, described
 
-PLUGINS = Path("/usr/lib/cni")
 CRICTL = CLIENTS / "crictl/crictl"
 LIMIT_S = 600.0
 CONTAINER, NODE = 1, 2  # whose a namespace is
@@ -88,31 +88,6 @@ class Kubelet:
         while (found := self.status(container))["state"] != state:
             continue
         return found
-
-
-def described(folder: Path) -> dict[str, Value]:
-    """Settings of a hyperd for kubelets, whose files are in `folder`."""
-    (folder / "conf").mkdir()
-    ipam = {"type": "host-local", "dataDir": str(folder / "ipam"), "ranges": [[{"subnet": free_subnet()}]]}
-    network = {"cniVersion": "1.0.0", "name": folder.name, "plugins": [{"type": "ptp", "ipam": ipam}]}
-    (folder / "conf/10-pods.conflist").write_text(json.dumps(network))
-    return {
-        "accelerator": "tcg",
-        "memory_mib": 256,
-        "cri_socket": str(folder / "c.sock"),
-        "cni_conf_dir": str(folder / "conf"),
-        "cni_bin_dirs": [str(PLUGINS)],
-        "pool": [],
-    }
-
-
-@pytest.fixture(scope="module")
-def frakti(kernels: Path, busybox_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateDaemon]:
-    folder = tmp_path_factory.mktemp("cri")
-    with private_daemon(kernels, described(folder)) as daemon:
-        loaded = daemon.ctl("load", "-i", str(busybox_archive))
-        assert loaded.status == 0, loaded.err
-        yield daemon
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from hypercontainer.hyperd.cri import cri_pb2 as pb
 from hypercontainer.sandbox import criu
-from tests.interop.test_frakti import IMAGE, LIMIT_S, WAITS, Kubelet, frakti, kubelet  # noqa: F401  fixtures
+from tests.interop.test_frakti import IMAGE, LIMIT_S, WAITS, Kubelet, kubelet  # noqa: F401  fixtures
 from tests.interop.test_frakti import pytestmark as needed
 
 pytestmark = [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.test_frakti import CRICTL, LIMIT_S, Kubelet, frakti, kubelet, pytestmark  # noqa: F401  fixtures
+from tests.interop.test_frakti import CRICTL, LIMIT_S, Kubelet, kubelet, pytestmark  # noqa: F401  fixtures
 
 ECHOES = "httpd -p 127.0.0.1:8080 -h /etc; while read word; do echo got $word; done; echo ended; exec sleep 1000000"
 

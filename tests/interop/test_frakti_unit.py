@@ -14,9 +14,8 @@ import pytest
 from hypercontainer.hyperd.cri import cri_pb2 as pb
 from hypercontainer.testing.daemon import PrivateDaemon
 from tests.conftest import CHECKOUT
-from tests.interop.cri import calling, of_hyperd
+from tests.interop.cri import PLUGINS, calling, described, of_hyperd
 from tests.interop.systemd import BUS, SYSTEMD, Lab, systemd
-from tests.interop.test_frakti import PLUGINS, described
 
 PACKAGING = CHECKOUT / "packaging"
 UNIT = "frakti.service"

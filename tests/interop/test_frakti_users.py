@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tests.interop.test_frakti import IMAGE, Kubelet, frakti, kubelet, pytestmark  # noqa: F401  fixtures
+from tests.interop.test_frakti import IMAGE, Kubelet, kubelet, pytestmark  # noqa: F401  fixtures
 from tests.interop.test_frakti_volumes import refused, said, waiting
 
 FIRST, COUNT = 65536, 65536

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.interop.test_frakti import IMAGE, WAITS, Kubelet, frakti, kubelet, pytestmark  # noqa: F401  fixtures
+from tests.interop.test_frakti import IMAGE, WAITS, Kubelet, kubelet, pytestmark  # noqa: F401  fixtures
 
 LOCALHOST = 2  # whose a seccomp profile is
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from hypercontainer.testing.daemon import PrivateDaemon
-from tests.interop.test_frakti import LIMIT_S, Kubelet, frakti, kubelet, pytestmark  # noqa: F401  fixtures
+from tests.interop.test_frakti import LIMIT_S, Kubelet, kubelet, pytestmark  # noqa: F401  fixtures
 
 
 def asked(hyper: PrivateDaemon, *words: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,7 @@ import pytest
 from hypercontainer.hyperd.cri import cri_pb2 as pb
 from hypercontainer.hypervisor.qemu.rundir import qemu_run
 from hypercontainer.testing.daemon import PrivateDaemon
-from tests.interop.clients import CLIENTS
-from tests.interop.cri import WAITS, Cri, Server, calling, of_containerd, of_hyperd
-from tests.interop.test_frakti import PLUGINS, frakti  # noqa: F401  a fixture
+from tests.interop.cri import PLUGINS, WAITS, Cri, calling, of_hyperd, servers
 
 pytestmark = [
     pytest.mark.interop,
@@ -27,22 +25,7 @@ STOPPED, DELETED = pb.CONTAINER_STOPPED_EVENT, pb.CONTAINER_DELETED_EVENT
 EATS = ["sh", "-c", "x=0123456789abcdef; while :; do x=$x$x; done"]
 
 
-@pytest.fixture(scope="module", params=["frakti", "containerd-today"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    if request.param == "frakti":
-        yield of_hyperd(request.getfixturevalue("frakti"))
-        return
-    if not (CLIENTS / "containerd2/containerd").exists():
-        pytest.skip("there is no containerd of today: run `make interop`")
-    with of_containerd(tmp_path_factory.mktemp("containerd"), "today") as made:
-        yield made
-
-
-@pytest.fixture
-async def cri(server: Server, tmp_path: Path) -> AsyncIterator[Cri]:
-    async with calling(server, tmp_path) as made:
-        yield made
-        await made.clear()
+server = servers("frakti", "containerd-today")
 
 
 async def until(told: AsyncIterator[Any], id: str, kind: int) -> list[pb.ContainerEventResponse]:
@@ -109,7 +92,7 @@ async def test_one_that_takes_too_much_memory(cri: Cri) -> None:
         assert ended.containers_statuses[0].reason == "OOMKilled"
 
 
-async def test_the_death_of_a_machine(frakti: PrivateDaemon, tmp_path: Path) -> None:  # noqa: F811
+async def test_the_death_of_a_machine(frakti: PrivateDaemon, tmp_path: Path) -> None:
     async with calling(of_hyperd(frakti), tmp_path) as cri:
         pod = await cri.pod()
         one = await cri.started(pod, "one", *WAITS)
@@ -124,7 +107,7 @@ async def test_the_death_of_a_machine(frakti: PrivateDaemon, tmp_path: Path) -> 
         await cri.clear()
 
 
-async def test_another_hyperd_tells_of_what_it_finds(frakti: PrivateDaemon, tmp_path: Path) -> None:  # noqa: F811
+async def test_another_hyperd_tells_of_what_it_finds(frakti: PrivateDaemon, tmp_path: Path) -> None:
     async with calling(of_hyperd(frakti), tmp_path) as cri:
         pod = await cri.pod()
         one = await cri.started(pod, "one", *WAITS)

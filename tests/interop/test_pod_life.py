@@ -3,7 +3,6 @@
 import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -13,9 +12,8 @@ from grpclib.const import Status
 from hypercontainer.hyperd.cri import cri_pb2 as pb
 from hypercontainer.testing import busybox
 from tests.interop.containerd import CONTAINERD
-from tests.interop.cri import IMAGE, OBEYS_NOT, WAITS, Cri, Server, calling, of_containerd, of_hyperd
+from tests.interop.cri import IMAGE, OBEYS_NOT, PLUGINS, WAITS, Cri, servers
 from tests.interop.registries import docker_registry
-from tests.interop.test_frakti import PLUGINS, frakti  # noqa: F401  a fixture
 
 pytestmark = [
     pytest.mark.interop,
@@ -31,21 +29,7 @@ SIGKILLED = 137
 NOBODY = "0" * 64  # an id that nothing has
 
 
-@pytest.fixture(scope="module", params=["frakti", "containerd", "containerd-today"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    if request.param == "frakti":
-        yield of_hyperd(request.getfixturevalue("frakti"))
-        return
-    which = "today" if "today" in request.param else "debian"
-    with of_containerd(tmp_path_factory.mktemp("containerd"), which) as made:
-        yield made
-
-
-@pytest.fixture
-async def cri(server: Server, tmp_path: Path) -> AsyncIterator[Cri]:
-    async with calling(server, tmp_path) as made:
-        yield made
-        await made.clear()
+server = servers("frakti", "containerd", "containerd-today")
 
 
 async def test_a_pod(cri: Cri) -> None:

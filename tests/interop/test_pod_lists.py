@@ -9,7 +9,6 @@ from grpclib.const import Status
 
 from hypercontainer.testing.daemon import PrivateDaemon
 from tests.interop.cri import IMAGE, WAITS, Cri, calling, of_hyperd
-from tests.interop.test_frakti import frakti  # noqa: F401  a fixture
 from tests.interop.test_pod_events import pytestmark  # noqa: F401
 
 MIB = 1 << 20
@@ -17,7 +16,7 @@ MEMORY = "sed -n 's/^MemTotal: *//p' /proc/meminfo"
 
 
 @pytest.fixture
-async def cri(frakti: PrivateDaemon, tmp_path: Path) -> AsyncIterator[Cri]:  # noqa: F811
+async def cri(frakti: PrivateDaemon, tmp_path: Path) -> AsyncIterator[Cri]:
     async with calling(of_hyperd(frakti), tmp_path) as made:
         yield made
         await made.clear()

@@ -3,26 +3,17 @@
 import asyncio
 import re
 import subprocess
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-
-import pytest
 
 from hypercontainer.hyperd.cri import cri_pb2 as pb
 from hypercontainer.testing.daemon import PrivateDaemon
-from tests.interop.cri import LIMIT_S, WAITS, Cri, Server, calling, of_hyperd
-from tests.interop.test_frakti import frakti  # noqa: F401  a fixture
-from tests.interop.test_pod_events import pytestmark, server  # noqa: F401  a fixture
+from tests.interop.cri import LIMIT_S, WAITS, Cri, calling, of_hyperd, servers
+from tests.interop.test_pod_events import pytestmark  # noqa: F401
 
+server = servers("frakti", "containerd-today")
 MIB = 1 << 20
 ROW = re.compile(r'[a-z_]+({[a-z_]+="[^"]*"(,[a-z_]+="[^"]*")*})? [0-9.e+-]+')
-
-
-@pytest.fixture
-async def cri(server: Server, tmp_path: Path) -> AsyncIterator[Cri]:  # noqa: F811
-    async with calling(server, tmp_path) as made:
-        yield made
-        await made.clear()
 
 
 async def test_what_is_told_is_described(cri: Cri) -> None:
@@ -70,7 +61,7 @@ async def test_a_pod_that_was_stopped_is_not_measured(cri: Cri) -> None:
     assert not (await cri("ListPodSandboxMetrics")).pod_metrics
 
 
-async def test_what_prometheus_reads_of_hyperd(frakti: PrivateDaemon, tmp_path: Path) -> None:  # noqa: F811
+async def test_what_prometheus_reads_of_hyperd(frakti: PrivateDaemon, tmp_path: Path) -> None:
     async with calling(of_hyperd(frakti), tmp_path) as cri:
         pod = await cri.pod()
         await cri.started(pod, "one", *WAITS)
