@@ -14,7 +14,18 @@ from msgspec.structs import replace
 from hypercontainer.agent.messages import ContainerCreate, Rootfs
 from hypercontainer.engine import kube_checkpoint, kube_events
 from hypercontainer.engine.local import LocalEngine
-from hypercontainer.errors import AlreadyExists, Exhausted, GuestError, InUse, InvalidInput, NotFound, WrongState
+from hypercontainer.errors import (
+    AlreadyExists,
+    Exhausted,
+    GuestError,
+    InUse,
+    InvalidInput,
+    NotFound,
+    TimedOut,
+    WrongState,
+)
+from hypercontainer.hyperd.cri import cri_pb2 as pb
+from hypercontainer.hyperd.cri import stats
 from hypercontainer.model.container import IdMap, IdRange, Resources, Users
 from hypercontainer.model.figures import Figure
 from hypercontainer.model.kube import (
@@ -424,6 +435,27 @@ async def test_a_machine_grows_for_its_pod_and_never_shrinks(engine: LocalEngine
     with pytest.raises(NotFound):
         await again.kube.enlarge(pod, 4, 0)
     world.check_nothing_left()
+
+
+async def test_a_guest_that_does_not_answer_holds_up_no_figures(
+    engine: LocalEngine, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stats, "ANSWER_S", 0.05)
+    pod = await run(engine)
+    one = await make(engine, pod)
+    await engine.kube.start(one)
+    asked, agent = stats.Stats(engine), world.hypervisor.alive[0].agent
+    [(_, [sample])] = await asked.sampled(await engine.kube.list())
+    assert (await asked.with_files(sample)).files.descriptors == 3
+    agent.unanswered.add("container.files")
+    assert await asked.with_files(sample) == sample
+    agent.unanswered.add("container.stats")
+    [(_, samples)] = await asked.sampled(await engine.kube.list())
+    assert samples == []
+    with pytest.raises(TimedOut, match=f"container {one} was not measured: its machine does not answer"):
+        await asked.of_container(pb.ContainerStatsRequest(container_id=one))
+    agent.unanswered.clear()
+    await engine.kube.remove(pod)
 
 
 async def test_another_hyperd_has_all_of_it(engine: LocalEngine, world: World, tmp_path: Path) -> None:

@@ -113,6 +113,23 @@ async def test_a_guest_that_died_meanwhile_is_written_down(world: World, engine:
     assert len(world.hypervisor.alive) == 1
 
 
+async def test_a_container_that_its_guest_has_lost_meanwhile_has_ended(world: World, engine: LocalEngine) -> None:
+    members = [ContainerSpec(image="busybox", name=name, command=["sleep", "1000"]) for name in ("lost", "stays")]
+    pod = await engine.pods.create(PodSpec(name="two", containers=members), by=ADMIN)
+    await engine.pods.start(pod.id)
+    lost = (await engine.containers.inspect("lost")).id
+    await forsake(engine)
+    del world.hypervisor.alive[0].agent.processes[lost]
+    again = await world.engine()
+    states = [(await again.containers.inspect(name)).state for name in ("lost", "stays")]
+    assert [(state.status, state.exit_code) for state in states] == [("exited", 255), ("running", 0)]
+    [died] = [each async for each in await again.system.events(0, time.time_ns(), {"event": ["die"]})]
+    assert (died.actor.id, died.actor.attributes["exitCode"]) == (lost, "255")
+    assert died.actor.attributes["error"] == states[0].error == "its process was gone when hyperd started again"
+    assert (await again.containers.wait("lost")).status_code == 255
+    await again.pods.remove(pod.id, force=True, volumes=False)
+
+
 async def test_a_guest_that_says_nothing_is_given_up_and_that_is_said(world: World, engine: LocalEngine) -> None:
     id = await orphan(engine, "sleep", "1")
     world.hypervisor.alive[0].agent.muted = True
