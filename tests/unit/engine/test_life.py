@@ -424,6 +424,32 @@ async def test_wait_knows_what_to_wait_for(engine: LocalEngine, create: Run) -> 
         await engine.containers.wait(id)
 
 
+async def test_who_is_started_while_its_pod_is_stopped_ends_with_it(engine: LocalEngine, world: World) -> None:
+    members = [
+        ContainerSpec(image="busybox", name="deaf", command=["sleep", "1000"]),
+        ContainerSpec(image="busybox", name="late", command=["sleep", "1000"], restart=RestartPolicy(name="always")),
+    ]
+    pod = await engine.pods.create(PodSpec(name="two", containers=members), by=ADMIN)
+    deaf, late = [(await engine.containers.inspect(name)).id for name in ("deaf", "late")]
+    await engine.containers.start(deaf)
+    world.hypervisor.alive[0].agent.processes[deaf].traps.add(15)
+    stopping = asyncio.create_task(engine.pods.stop(pod.id, 60))
+    events = await engine.system.events(0, None, {"event": ["kill"]})
+    async for _ in events:
+        break
+    await events.aclose()
+    await engine.containers.start(late)
+    waiting = asyncio.create_task(engine.containers.wait(late))
+    await engine.containers.kill(deaf, 9)
+    await stopping
+    assert (await waiting).status_code == 137
+    assert (await engine.containers.inspect(late)).state.status == "exited"
+    assert not world.hypervisor.alive
+    await engine.containers.start(late)
+    await engine.pods.remove(pod.id, force=True, volumes=False)
+    world.check_nothing_left()
+
+
 async def test_pausing_stops_the_machine(engine: LocalEngine, create: Run, world: World) -> None:
     id = await create("sleep", "1000")
     await engine.containers.start(id)
