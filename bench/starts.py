@@ -11,7 +11,7 @@ from bench.measure import CommandFailed, Series, first_output_ms
 from hypercontainer.testing.daemon import PrivateDaemon
 
 STEP = re.compile(r"^(\S.*?)\s{2,}(?:[\d.]+ ms\s+)?([\d.]+) ms", re.MULTILINE)  # the last figure: what it took
-FULL_S = 180.0  # for a pool to be full again
+FULL_S = 600.0  # for a pool to be full again
 TOGETHER = 50
 
 
