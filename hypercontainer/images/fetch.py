@@ -19,6 +19,7 @@ from hypercontainer.images import transport
 MAX_BYTES = 16 << 30
 FETCH_S = 3600.0
 MAX_NAME = 255
+MAX_HEADER = 8190  # characters
 
 
 class Fetched(NamedTuple):
@@ -74,8 +75,11 @@ def _name(url: URL, response: aiohttp.ClientResponse) -> str:
     """Of the URL's path, or as the server says; "" where neither is a name."""
     if found := _base(url.path):
         return found
+    header = response.headers.get("Content-Disposition", "")
+    if len(header) > MAX_HEADER:  # email's parser has 200 bytes for each semicolon
+        return ""
     said = Message()
-    said["Content-Disposition"] = response.headers.get("Content-Disposition", "").encode("ascii", "replace").decode()
+    said["Content-Disposition"] = header.encode("ascii", "replace").decode()
     return _base(said.get_filename() or "")
 
 

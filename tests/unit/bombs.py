@@ -222,7 +222,7 @@ def headers() -> dict[str, bytes]:
 
 
 def fetched() -> dict[str, bytes]:
-    """What any server may say in Content-Disposition or Last-Modified; of what is longer, aiohttp refuses it."""
+    """What any server may say in Content-Disposition or Last-Modified; of longer ones no name is read."""
     most = 8190
     parts = ";".join(f"filename*{n}=a" for n in range(500)).encode()
     many = b"a;" + parts

@@ -22,6 +22,10 @@ async def named(request: web.Request) -> web.Response:
     return web.Response(body=b"content", headers=NAMED)
 
 
+async def verbose(request: web.Request) -> web.Response:
+    return web.Response(body=b"content", headers={"Content-Disposition": f"attachment{';' * 9000} filename=given.txt"})
+
+
 async def absent(request: web.Request) -> web.Response:
     return web.Response(status=404)
 
@@ -59,6 +63,7 @@ async def url() -> AsyncIterator[str]:
     for handler in (absent, to_file, around, elsewhere, to_credentials, cut):
         app.router.add_get(f"/{handler.__name__}", handler)
     app.router.add_get("/named/", named)
+    app.router.add_get("/verbose/", verbose)
     app.router.add_get("/", file)
     runner = web.AppRunner(app)
     await runner.setup()
@@ -73,6 +78,7 @@ async def url() -> AsyncIterator[str]:
         ("/a/file.tar", "file.tar", 1770091506),
         ("/a/file.tar?x=/other", "file.tar", 1770091506),
         ("/named/", "given.txt", 0),
+        ("/verbose/", "", 0),
         ("/to_file", "to_file", 1770091506),
         ("/", "", 1770091506),
     ],
