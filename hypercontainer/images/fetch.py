@@ -80,7 +80,10 @@ def _name(url: URL, response: aiohttp.ClientResponse) -> str:
         return ""
     said = Message()
     said["Content-Disposition"] = header.encode("ascii", "replace").decode()
-    return _base(said.get_filename() or "")
+    try:
+        return _base(said.get_filename() or "")
+    except (TypeError, ValueError, LookupError):  # email's parser falls over a name in parts and whole, say
+        return ""
 
 
 def _base(path: str) -> str:

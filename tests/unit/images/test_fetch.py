@@ -26,6 +26,11 @@ async def verbose(request: web.Request) -> web.Response:
     return web.Response(body=b"content", headers={"Content-Disposition": f"attachment{';' * 9000} filename=given.txt"})
 
 
+async def twice(request: web.Request) -> web.Response:
+    said = {"Content-Disposition": "attachment; filename*=given.txt; filename*0=given.txt"}
+    return web.Response(body=b"content", headers=said)
+
+
 async def absent(request: web.Request) -> web.Response:
     return web.Response(status=404)
 
@@ -64,6 +69,7 @@ async def url() -> AsyncIterator[str]:
         app.router.add_get(f"/{handler.__name__}", handler)
     app.router.add_get("/named/", named)
     app.router.add_get("/verbose/", verbose)
+    app.router.add_get("/twice/", twice)
     app.router.add_get("/", file)
     runner = web.AppRunner(app)
     await runner.setup()
@@ -79,6 +85,7 @@ async def url() -> AsyncIterator[str]:
         ("/a/file.tar?x=/other", "file.tar", 1770091506),
         ("/named/", "given.txt", 0),
         ("/verbose/", "", 0),
+        ("/twice/", "", 0),
         ("/to_file", "to_file", 1770091506),
         ("/", "", 1770091506),
     ],
