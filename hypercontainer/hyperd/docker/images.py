@@ -108,6 +108,7 @@ async def look(call: Call[Any, Any], name: str, *platforms: str) -> doc.Image:
 async def show(call: Call[OneQuery, None]) -> Document:
     found = await look(call, image_name(call), call.query.platform)
     document: Document = msgspec.to_builtins(found)
+    del document["Pinned"]  # docker has no such word
     config = document["Config"]
     for key in ("Volumes", "ExposedPorts", "Labels", "OnBuild"):
         config[key] = config.get(key) or None
