@@ -145,7 +145,7 @@ def test_docker_saves_a_container_and_starts_it_again(hyper: PrivateDaemon, busy
         until(lambda: daemon.ctl("exec", "one", "cat", "/count").out.strip().isdecimal())
         ok("checkpoint", "create", "one", "then")
         assert ok("checkpoint", "ls", "one").split()[-1] == "then"
-        assert ok("inspect", "-f", "{{.State.Status}}", "one") == "exited"
+        until(lambda: ok("inspect", "-f", "{{.State.Status}}", "one") == "exited")  # dockerd hears of it a moment later
         ok("cp", "one:/count", str(hyper.folder / "before"))
         ok("start", "--checkpoint", "then", "one")
         assert int(ok("exec", "one", "cat", "/count")) >= int((hyper.folder / "before").read_text())
