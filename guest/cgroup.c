@@ -267,11 +267,6 @@ static void write_program(struct program *p, const struct device_rule *rules, si
 	emit_return(p, 0);
 }
 
-static int load_filter(const struct program *program, struct error *err)
-{
-	return bpf_load(program, BPF_PROG_TYPE_CGROUP_DEVICE, 0, err);
-}
-
 /* The last one is kept: the kernel takes its time to be sure that a program is harmless, and the containers of one engine
    have the same rules. */
 int cgroup_rule_devices(int group, const struct device_rule *rules, size_t count, struct error *err)
@@ -283,7 +278,7 @@ int cgroup_rule_devices(int group, const struct device_rule *rules, size_t count
 	write_program(&wanted, rules, count);
 	if (filter < 0 || wanted.length != last.length ||
 	    memcmp(wanted.insns, last.insns, wanted.length * sizeof(*wanted.insns))) {
-		int loaded = load_filter(&wanted, err);
+		int loaded = bpf_load(&wanted, BPF_PROG_TYPE_CGROUP_DEVICE, 0, err);
 
 		if (loaded < 0)
 			return -1;
@@ -303,7 +298,7 @@ static int limit_devices(int group, struct error *err)
 		struct program usual = { .length = 0 };
 
 		write_program(&usual, NULL, 0);
-		filter = load_filter(&usual, err);
+		filter = bpf_load(&usual, BPF_PROG_TYPE_CGROUP_DEVICE, 0, err);
 	}
 	return filter < 0 ? -1 : bpf_attach(group, filter, BPF_CGROUP_DEVICE, 0, err);
 }

@@ -89,19 +89,23 @@ async def test_a_client_that_goes_takes_its_connections_along(place: Place) -> N
         assert await received(sock, 1) == b""
 
 
+async def beside_a_full_one(client: Spdy, place: Place) -> socket.socket:
+    """Have more come for the first connection than its port has taken. A second one, which hears all the same."""
+    await client.say("data 0", bytes(600_000))
+    await pair(client, 1)
+    _, other = await place.sockets.get()
+    await client.say("data 1", b"hello")
+    assert await received(other, 5) == b"hello"
+    return other
+
+
 async def test_a_slow_port_does_not_stop_another_one(place: Place) -> None:
     client, loop = await forwarding(place), asyncio.get_running_loop()
     await pair(client, 0)
     _, slow = await place.sockets.get()
-    with slow:
-        await client.say("data 0", bytes(600_000))
-        await pair(client, 1)
-        _, other = await place.sockets.get()
-        with other:
-            await client.say("data 1", b"hello")
-            assert await received(other, 5) == b"hello"
-            await loop.sock_sendall(other, b"there")
-            await client.until("data 1", b"there")
+    with slow, await beside_a_full_one(client, place) as other:
+        await loop.sock_sendall(other, b"there")
+        await client.until("data 1", b"there")
     client.close()
 
 
@@ -111,12 +115,7 @@ async def test_a_port_that_does_not_hear_may_speak(place: Place) -> None:
     _, sock = await place.sockets.get()
     with sock:
         sock.shutdown(socket.SHUT_RD)
-        await client.say("data 0", bytes(600_000))
-        await pair(client, 1)
-        _, other = await place.sockets.get()
-        with other:
-            await client.say("data 1", b"hello")
-            assert await received(other, 5) == b"hello"
+        (await beside_a_full_one(client, place)).close()
         await loop.sock_sendall(sock, b"there")
         await client.until("data 0", b"there")
     client.close()
