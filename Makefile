@@ -5,6 +5,9 @@ PYTEST := $(BIN)/pytest
 JOBS ?= auto
 # A file of tests is one process's; more processes than four have their guests wait for each other.
 AT_ONCE := -n $(JOBS) --maxprocesses 4 --dist loadfile
+# pytest with these words; with TRIES=2, as CI has it, whatever failed once more, in new processes.
+again = $(PYTEST) $(AT_ONCE) $(1)$(if $(filter 2,$(TRIES)), || { echo "a second try:"; $(PYTEST) $(AT_ONCE) $(1) --last-failed --last-failed-no-failures none; })
+TRIES ?= 1
 ARCH ?= x86_64
 PREFIX ?= /opt/hypercontainer
 BINDIR ?= /usr/local/bin
@@ -23,7 +26,7 @@ demo: setup  ## set up, then run a real image in a virtual machine and show what
 	@$(BIN)/python tools/demo.py
 
 test: setup-test style  ## set up, then every check and test, fast to slow, but for those that need other engines (35 minutes on 2 cores)
-	$(PYTEST) $(AT_ONCE) -v --durations=30 -m "not docker" tests/unit tests/interop tests/vm
+	$(call again,-v --durations=30 -m "not docker" tests/unit tests/interop tests/vm)
 
 fresh:  ## demo, test and interop of what is committed, in a fresh minimal Debian 12, as CI does (50 minutes on 2 cores)
 	@.ci/run
@@ -61,8 +64,8 @@ vm: setup-test  ## the tests that boot guests
 	$(PYTEST) $(AT_ONCE) tests/vm
 
 interop: setup-clients  ## set up docker, podman, containerd and their clients, then what they and hyperd say to each other
-	$(PYTEST) $(AT_ONCE) -v --durations=30 -m docker tests/interop
-	$(PYTEST) $(AT_ONCE) --durations=30 $(OCI_QUICK:%=tests/oci/test_%.py)
+	$(call again,-v --durations=30 -m docker tests/interop)
+	$(call again,--durations=30 $(OCI_QUICK:%=tests/oci/test_%.py))
 
 oci: setup-test setup-interop  ## the black-box suite of OCI runtimes, on runc, crun and runv (RUNTIME=/path/to/another)
 	$(PYTEST) tests/oci $(if $(RUNTIME),--runtime $(RUNTIME))

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     factories = ["cache", "template", "direct"]
     parser.addoption("--kernel", default="", help="name of the bundle that guests boot, of those in .cache/hyper")
     parser.addoption("--factory", choices=factories, default=Settings().factory, help="where guests come from")
+
+
+# Tests under way: when each began, in seconds of a clock that only goes on.
+under_way: dict[str, float] = {}
+
+
+def pytest_runtest_logstart(nodeid: str) -> None:
+    under_way[nodeid] = time.monotonic()
+
+
+def pytest_runtest_logfinish(nodeid: str) -> None:
+    under_way.pop(nodeid, None)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """The last lines name the tests that have not ended: who interrupts a run learns what hung."""
+    yield
+    for nodeid, began in under_way.items():
+        terminalreporter.write_line(f"UNENDED {nodeid}: begun {time.monotonic() - began:.0f} s ago")
 
 
 @pytest.fixture(autouse=True)
