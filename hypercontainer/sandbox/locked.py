@@ -76,15 +76,15 @@ class LockedPod:
 
     # starting
 
-    async def boot(self, trace: Trace) -> None:
-        """Have the machine, though no container is started. One that runs: nothing happens."""
+    async def boot(self, trace: Trace, first: Container | None = None) -> None:
+        """Have the machine, though no container is started, with `first` in it. One that runs: nothing happens."""
         if self.machine.vm is None:
-            self.pod.adopt(await self.machine.boot(trace))
+            self.pod.adopt(await self.machine.boot(trace, first=first.record if first else None))
             self.emit("start")
 
     async def enter(self, container: Container, trace: Trace) -> None:
         """Have `container` made in the guest, which is booted for that if need be."""
-        await self.boot(trace)
+        await self.boot(trace, container if self.record.lone else None)
         await self.machine.enter(container.record, trace)
 
     async def go_on(self, old: Container, record: ContainerRecord) -> Container:

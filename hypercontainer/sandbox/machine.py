@@ -168,9 +168,12 @@ class Machine:
         """Write down what has happened already; False while the disk takes no more."""
         return self._records.note(self.record)
 
-    async def boot(self, trace: Trace, origin: RestoreFrom | None = None) -> vms.Vm:
-        """Boot it, its network up, its containers' disks plugged; or have it go on from `origin`, a machine of its own
-        from the first moment on that anybody can see of it. On failure nothing is left."""
+    async def boot(
+        self, trace: Trace, origin: RestoreFrom | None = None, first: ContainerRecord | None = None
+    ) -> vms.Vm:
+        """Boot it, its network up, its containers' disks plugged, and `first` made in it; or have it go on from
+        `origin`, a machine of its own from the first moment on that anybody can see of it. On failure nothing is
+        left."""
         record, site = self.record, self.site
         self.check_reached("start", record.name)
         boot = await site.boot(self.record)
@@ -185,24 +188,31 @@ class Machine:
             config = self._config(boot, disks)
             self.vm = vm = await self._guest(config, trace, origin)
             self._targets = {disk.target for disk in disks}
-            record.guest, record.uid = vm.guest.record, vm.guest.record.uid
+            record.uid = vm.guest.record.uid
             await self.interfaces.complete(vm)
-            with trace.step("pod"):
-                told = self._tell(vm, share=config.share is not None, origin=origin)
-                await (told if origin else all_of(told, self._plug(vm)))
-            if origin:  # only now: until then it spoke with the address of another one
-                await self.interfaces.plug()
+            if origin:
+                await self._tell(vm, trace, share=config.share is not None, origin=origin)
+                await self.interfaces.plug()  # only now: until then it spoke with the address of another one
+            else:  # a tap that moves takes longer than what it needs to know
+                await all_of(self._prepare(vm, trace, first, share=config.share is not None), self._plug(vm))
+            record.guest = vm.guest.record
             if not record.provisional:  # else with the word that it is whole: until then nobody takes it up
                 self.save()  # only now: a guest that was not told who it is must not be taken up after our own restart
             undo.pop_all()
         return vm
+
+    async def _prepare(self, vm: vms.Vm, trace: Trace, first: ContainerRecord | None, *, share: bool) -> None:
+        """Have the guest know who it is, and `first` made in it."""
+        await self._tell(vm, trace, share=share)
+        if first:
+            await self.enter(first, trace)
 
     async def _plug(self, vm: vms.Vm) -> None:
         if isinstance(vm.guest, Adoptable):
             await vm.guest.settled()
         await self.interfaces.plug()
 
-    async def _tell(self, vm: vms.Vm, *, share: bool, origin: RestoreFrom | None) -> None:
+    async def _tell(self, vm: vms.Vm, trace: Trace, *, share: bool, origin: RestoreFrom | None = None) -> None:
         """Have the guest know who it is."""
         record = self.record
         asked_s = time.monotonic()
@@ -213,9 +223,10 @@ class Machine:
         if vm.agent.has(RESOLVER) and resolver.of(record, self.site.netns(record.id)):
             setup = msgspec.structs.replace(setup, resolver=True)
         setup = agent_requests.asking(setup, self.interfaces.dns(nameserver), nameserver)
-        await vm.agent.setup_pod(setup)
-        if not clock.near(asked_s):
-            await clock.set_clock(vm.agent)
+        with trace.step("pod"):
+            await vm.agent.setup_pod(setup)
+            if not clock.near(asked_s):
+                await clock.set_clock(vm.agent)
 
     async def _guest(self, config: VmConfig, trace: Trace, origin: RestoreFrom | None) -> vms.Vm:
         """A guest whose agent answers; one that went on from `origin` knows its container by its own id."""

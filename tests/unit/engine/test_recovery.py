@@ -16,7 +16,7 @@ from hypercontainer.engine.events import Events
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.factory import rehearsal
 from hypercontainer.lib.trace import Timings
-from hypercontainer.model.spec import ContainerSpec, PodSpec, RestartPolicy
+from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec, RestartPolicy
 from hypercontainer.testing.fakes import FakeAgent
 from tests.unit.engine.world import ADMIN, Run, World, echoed, load
 
@@ -68,6 +68,24 @@ async def test_a_container_runs_on_and_its_output_is_whole(world: World, engine:
     await tied.close_stdin()
     assert await tied.wait() == 0
     assert await logged(again, id, follow=True) == b"before\nafter\n"
+
+
+async def test_a_guest_that_is_not_whole_is_on_no_record(world: World, engine: LocalEngine, tmp_path: Path) -> None:
+    """What two mounts are shown as is written down while its container is made."""
+    agent = FakeAgent()
+    agent.unanswered.add("container.create")
+    agents = iter([FakeAgent(), agent])  # the template's, and its clone's
+    world.hypervisor.make_agent = lambda: next(agents)
+    mounts = [Mount(type="bind", source=str(tmp_path), target=target) for target in ("/a", "/b")]
+    id = await container(engine, "sleep", "1", mounts=mounts)
+    start = asyncio.create_task(engine.containers.start(id))
+    while not [op for op, _ in agent.requests if op == "container.create"]:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    [record] = engine.host.pods.load()[0]
+    assert len({mount.share_path for mount in record.containers[0].mounts}) == 1 and record.guest is None
+    start.cancel()
+    await asyncio.gather(start, return_exceptions=True)
+    world.check_nothing_left()
 
 
 async def test_networks_know_who_is_there_before_they_make_anything(world: World, engine: LocalEngine) -> None:
