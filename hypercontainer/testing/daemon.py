@@ -9,6 +9,7 @@ import secrets
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -127,12 +128,15 @@ class PrivateDaemon:
             time.sleep(0.02)
 
     def _answers(self) -> bool:
+        """Whether who listens is alive: the socket of one that was killed may stay open in a child that it was making,
+        until that is another program."""
         with socket.socket(socket.AF_UNIX) as s:
             try:
                 s.connect(str(self.socket))
             except (FileNotFoundError, ConnectionRefusedError):
                 return False
-            return True
+            pid, _, _ = struct.unpack("3i", s.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            return Path(f"/proc/{pid}").exists()
 
     def log(self) -> str:
         return (self.folder / "hyperd.log").read_text(errors="replace")

@@ -11,6 +11,7 @@ import pytest
 
 from hypercontainer.testing.busybox import write_archive
 from hypercontainer.testing.daemon import PrivateDaemon
+from tests.vm.conftest import ok
 
 pytestmark = pytest.mark.vm
 
@@ -76,7 +77,7 @@ def test_health_comes_and_goes_and_outlives_hyperd(hyper: PrivateDaemon) -> None
 def test_a_probe_that_hangs_is_killed_with_what_it_started(hyper: PrivateDaemon) -> None:
     start = time.time()
     check = ("--health-cmd", HANGS, "--health-interval", "200ms", "--health-timeout", "1s", "--health-retries", "1")
-    hyper.ctl("run", "-d", "--name", "web", *check, "busybox", "sleep", "1000")
+    ok(hyper, "run", "-d", "--name", "web", *check, "busybox", "sleep", "1000")
     told(hyper, "health_status: unhealthy", start)
     [probe, *_] = health(hyper)["Log"]
     assert (probe["ExitCode"], probe["Output"]) == (-1, "Health check exceeded timeout (1s): asking\n")
@@ -88,7 +89,7 @@ def test_a_probe_that_hangs_is_killed_with_what_it_started(hyper: PrivateDaemon)
 def test_a_probe_that_runs_when_hyperd_is_killed_is_ended_before_the_next(hyper: PrivateDaemon) -> None:
     start = time.time()
     check = ("--health-cmd", HANGS, "--health-interval", "200ms", "--health-timeout", "1h")
-    hyper.ctl("run", "-d", "--name", "web", *check, "busybox", "sleep", "1000")
+    ok(hyper, "run", "-d", "--name", "web", *check, "busybox", "sleep", "1000")
     told(hyper, f"exec_start: /bin/sh -c {HANGS}"[:212], start)
     hyper.signal(signal.SIGKILL)
     again = time.time()
@@ -108,11 +109,12 @@ def test_what_the_image_says_is_asked_unless_told_otherwise(hyper: PrivateDaemon
     write_archive(tmp_path / "well.tar", ["well"], config=config)
     assert hyper.ctl("load", "-i", str(tmp_path / "well.tar")).status == 0
     start = time.time()
-    assert "HEALTHCHECK" not in hyper.ctl("run", "-d", "--name", "web", "well", "sleep", "1000").err
+    done = hyper.ctl("run", "-d", "--name", "web", "well", "sleep", "1000")
+    assert done.status == 0 and "HEALTHCHECK" not in done.err
     told(hyper, "health_status: healthy", start)
     assert health(hyper)["Log"][0]["Output"] == "/bin/sh me\n"
     hyper.ctl("rm", "-f", "web")
-    hyper.ctl("run", "-d", "--name", "web", "--no-healthcheck", "well", "sleep", "1000")
+    ok(hyper, "run", "-d", "--name", "web", "--no-healthcheck", "well", "sleep", "1000")
     assert health(hyper) is None
     hyper.ctl("rm", "-f", "web")
     hyper.ctl("rmi", "well")

@@ -152,7 +152,8 @@ def test_a_container_of_the_pool_is_on_the_network_and_keeps_its_files(pooling: 
     made = pooling.ctl("run", "-d", "--name", "web", "-p", "0:80", "busybox", "httpd", "-f", "-h", "/www")
     assert made.status == 0, made.err
     port = pooling.ctl("port", "web", "80").out.split(":")[-1].strip()
-    assert pooling.ctl("exec", "web", "wget", "-qO-", "http://127.0.0.1/").status == 0
+    wait = "until wget -qO- http://127.0.0.1/; do sleep 0.1; done"
+    assert pooling.ctl("exec", "web", "sh", "-c", wait).status == 0
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as answer:
         assert answer.status == 200
     assert pooling.ctl("exec", "web", "sh", "-c", "echo kept > /kept").status == 0

@@ -19,6 +19,7 @@ import pytest
 from hypercontainer.testing.daemon import PrivateDaemon
 from tests import zig
 from tests.vm.conftest import ok
+from tests.vm.runv import until
 
 pytestmark = pytest.mark.vm
 
@@ -426,8 +427,9 @@ def test_exec_logs_stop_start_and_rm(hyper: PrivateDaemon) -> None:
         "busybox",
         "sh",
         "-c",
-        "echo begun; trap 'exit 5' TERM; while :; do sleep 1; done",
+        "trap 'exit 5' TERM; echo begun; while :; do sleep 1; done",
     )
+    until(lambda: ok(hyper, "logs", "c").split() == ["begun"])
     assert ok(hyper, "exec", "c", "sh", "-c", "echo kept > /kept; cat /kept") == "kept"
     assert hyper.ctl("exec", "c", "sh", "-c", "exit 9").status == 9
     assert ok(hyper, "exec", "-i", "c", "md5sum", stdin=b"abc") == "900150983cd24fb0d6963f7d28e17f72  -"
@@ -436,7 +438,7 @@ def test_exec_logs_stop_start_and_rm(hyper: PrivateDaemon) -> None:
     assert (state(hyper, "c")["ExitCode"], state(hyper, "c")["Status"]) == (5, "exited")
     ok(hyper, "start", "c")
     assert ok(hyper, "exec", "c", "cat", "/kept") == "kept"
-    assert ok(hyper, "logs", "c").split() == ["begun", "begun"]
+    until(lambda: ok(hyper, "logs", "c").split() == ["begun", "begun"])
     ok(hyper, "rm", "-f", "c")
     assert hyper.ctl("inspect", "--type", "container", "c").status == 1
 
