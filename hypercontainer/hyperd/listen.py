@@ -7,35 +7,50 @@ import os
 import re
 import socket
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hypercontainer.errors import HyperError, InUse, InvalidInput
+from hypercontainer.lib import proc
 
 BACKLOG = 128
+CHILD_S = 10.0  # a child of a hyperd that was killed is another program by then
 TCP = re.compile(r"tcp://(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<four>[0-9.]+)):(?P<port>[0-9]{1,5})")
 FIRST_INHERITED = 3
 
 
 @contextmanager
 def alone(run: Path) -> Iterator[None]:
-    """Hold `run`/hyperd.lock (made if missing) for the block. InUse, with its pid, when another hyperd does."""
+    """Hold `run`/hyperd.lock (made if missing) for the block. InUse, with its pid, when another hyperd does.
+
+    A child that a hyperd was making when it was killed has the lock, and its sockets, until it is another program: that
+    is waited for."""
     run.mkdir(mode=0o711, parents=True, exist_ok=True)
     fd = os.open(run / "hyperd.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = os.pread(fd, 20, 0).decode(errors="replace").strip() or "unknown"
-            words = f"cannot start hyperd: another one (pid {pid}) runs with {run}"
-            raise InUse(words, "folder", str(run), [f"process {pid}"]) from None
+        deadline = time.monotonic() + CHILD_S
+        while not _locked(fd):
+            pid = os.pread(fd, 20, 0).decode(errors="replace").strip()
+            if not pid.isdecimal() or proc.start_time(int(pid)) is not None or time.monotonic() > deadline:
+                words = f"cannot start hyperd: another one (pid {pid or 'unknown'}) runs with {run}"
+                raise InUse(words, "folder", str(run), [f"process {pid or 'unknown'}"])
+            time.sleep(0.01)
         os.ftruncate(fd, 0)
         with suppress(OSError):  # no room: who else starts is told "unknown"
             os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(fd)
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def address(host: str) -> Path:
@@ -131,16 +146,19 @@ def _clear(path: Path) -> None:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise InUse(f"cannot listen on {path}: a file that is no socket is there", "socket", str(path))
     except FileNotFoundError:
-        return
+        return None
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(2)
         try:
             probe.connect(os.fspath(path))
         except (ConnectionRefusedError, FileNotFoundError):
             path.unlink(missing_ok=True)
-            return
+            return None
         except OSError as e:  # BlockingIOError: alive, and its backlog is full
             raise InUse(f"cannot listen on {path}: {e.strerror or e}", "socket", str(path)) from e
+        pid = proc.peer(probe).pid
+    if pid and proc.start_time(pid) is None:  # its child has the socket
+        return path.unlink(missing_ok=True)
     raise InUse(f"cannot listen on {path}: a daemon answers there", "socket", str(path), ["a daemon"])
 
 

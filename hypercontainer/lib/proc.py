@@ -4,6 +4,8 @@ import asyncio
 import errno
 import os
 import signal
+import socket
+import struct
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +19,7 @@ TAIL = 2000  # characters of stderr that an error carries
 PIECE = 1 << 16
 # What pidfd_open says of one that is gone: also where it goes at this very moment, and where its number is a thread's.
 NO_PROCESS = (errno.ESRCH, errno.ENOENT, errno.EINVAL)
+UCRED = struct.Struct("iII")  # unix(7), SO_PEERCRED
 
 
 class CommandFailed(HyperError):
@@ -26,6 +29,12 @@ class CommandFailed(HyperError):
         words = " ".join(os.fspath(word) for word in argv)
         super().__init__(f"{words[:300]}: exit status {status}: {stderr.strip()[-TAIL:] or 'it said nothing'}")
         self.argv, self.status, self.stderr = list(argv), status, stderr
+
+
+class Peer(NamedTuple):
+    pid: int  # 0: it is in a namespace that we do not see
+    uid: int
+    gid: int
 
 
 class Result(NamedTuple):
@@ -126,6 +135,11 @@ def start_time(pid: int) -> int | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def peer(sock: socket.socket) -> Peer:
+    """Who connected to a unix socket, or listens there, as the kernel has it from that moment; it may have ended."""
+    return Peer(*UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size)))
 
 
 def parent(pid: int) -> int:

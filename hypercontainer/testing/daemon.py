@@ -9,7 +9,6 @@ import secrets
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hypercontainer.errors import Exhausted, Unavailable
+from hypercontainer.lib import proc
 
 BIN = Path(sys.executable).parent
 READY_S = 120.0
@@ -135,8 +135,7 @@ class PrivateDaemon:
                 s.connect(str(self.socket))
             except (FileNotFoundError, ConnectionRefusedError):
                 return False
-            pid, _, _ = struct.unpack("3i", s.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-            return Path(f"/proc/{pid}").exists()
+            return proc.start_time(proc.peer(s).pid) is not None
 
     def log(self) -> str:
         return (self.folder / "hyperd.log").read_text(errors="replace")

@@ -30,7 +30,7 @@ OURS = {
     "hyperctl.session": "hyperd's answers",
     "hyperctl.template": "the caller's own words",
     "hyperctl.podspec": "a file of the caller's, in a process of the caller's",
-    "hyperd.http.principal": "the kernel's word for who calls",
+    "lib.proc": "the kernel's word for who is at the other end",
     "hyperd.oci.document": "what root has in a bundle, no more than 4 MiB of it",
     "hyperd.oci.door": "root's calls, of no more than 4 MiB",
     "hyperd.oci.wire": "how many bytes those have",

@@ -2,14 +2,12 @@
 
 import os
 import socket
-import struct
 from collections.abc import Callable
 
 from aiohttp import web
 
+from hypercontainer.lib import proc
 from hypercontainer.model.principal import UNKNOWN, Principal, Role
-
-UCRED = struct.Struct("iII")  # unix(7), SO_PEERCRED: pid, uid, gid
 
 
 def peer(sock: socket.socket | None, others: Role) -> Principal:
@@ -20,7 +18,7 @@ def peer(sock: socket.socket | None, others: Role) -> Principal:
     UNKNOWN where the kernel does not tell: a connection that has ended, a socket that is no unix one."""
     if sock is None or sock.family != socket.AF_UNIX:
         return UNKNOWN
-    pid, uid, gid = UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
+    pid, uid, gid = proc.peer(sock)
     trusted = uid in (0, os.geteuid()) and pid != os.getpid()
     return Principal(Role.ADMIN if trusted else others, uid=uid, gid=gid, pid=pid)
 

@@ -6,8 +6,6 @@ Delete, of the runtime's command, whose answer is a DeleteResponse.
 
 import asyncio
 import logging
-import socket
-import struct
 from pathlib import Path
 
 import msgspec
@@ -29,7 +27,6 @@ log = logging.getLogger("hyperd")
 
 SERVICE = "hyper.shim.v1.Shim"
 END, AGAIN = 0, 0x80  # a kind of frame, and a flag: see docs/shim.md
-UCRED = struct.Struct("3i")
 FLUSH_S = 5.0
 
 
@@ -192,8 +189,7 @@ class Connection:
 
 
 def _peer(writer: asyncio.StreamWriter) -> ProcessRef:
-    sock = writer.get_extra_info("socket")
-    pid = UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))[0]
+    pid = proc.peer(writer.get_extra_info("socket")).pid
     started = proc.start_time(pid)
     if started is None:
         raise InvalidInput("a shim that has ended")

@@ -5,8 +5,11 @@ import os
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -252,6 +255,37 @@ def test_the_lock_ends_with_its_block(tmp_path: Path) -> None:
         pass
     with alone(tmp_path):
         pass
+
+
+def test_a_child_of_one_that_was_killed_is_not_taken_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the lock and the socket, as a child has before it is another program."""
+    ends, tells = os.pipe()
+    script = f"""
+import os, pathlib, signal
+from hypercontainer.hyperd.listen import alone, listen
+with alone(pathlib.Path({str(tmp_path)!r})):
+    sock = listen(pathlib.Path({str(tmp_path / "sock")!r}), "")
+    if not os.fork():
+        os.read({ends}, 1)
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    first = subprocess.run([sys.executable, "-c", script], pass_fds=[ends], check=False)
+    assert first.returncode == -signal.SIGKILL
+    listen(tmp_path / "sock", "").close()
+    waits = list[float]()
+
+    def wait(s: float) -> None:
+        if not waits:
+            os.write(tells, b".")
+        waits.append(s)
+        threading.Event().wait(s)
+
+    monkeypatch.setattr(time, "sleep", wait)
+    with alone(tmp_path):
+        assert waits
+    for fd in (ends, tells):
+        os.close(fd)
 
 
 @pytest.mark.parametrize("bad", ["tcp://0.0.0.0:1", "/run/hyper.sock", "unix://hyper.sock", "unix://", ""])

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hypercontainer.hyperd.http.principal import UCRED, peer
+from hypercontainer.hyperd.http.principal import peer
 from hypercontainer.hyperd.rest.routes import ROUTES
+from hypercontainer.lib.proc import UCRED
 from hypercontainer.model.principal import UNKNOWN, Principal, Role
 from tests.unit.hyperd.conftest import Server
 
