@@ -12,7 +12,7 @@ from hypercontainer.errors import Exhausted, GuestDied, GuestError, GuestSilent,
 from hypercontainer.hypervisor.base import Guest, Hypervisor, Resizable, Size, VmConfig
 from hypercontainer.lib.tasks import in_thread, uninterrupted
 from hypercontainer.lib.trace import Timings, Trace
-from hypercontainer.model import arch
+from hypercontainer.model.arch import ARCHES
 from hypercontainer.model.record import GuestRecord
 
 LAST_LINES = 3  # of the console that an error quotes
@@ -64,7 +64,7 @@ class Vm:
         goes_mib = min(before.added_mib, before.memory_mib - memory_mib)
         has = await self.agent.resize(0, before.added_mib << 10)
         used_mib = has.memory_used_kib >> 10
-        entries_mib = goes_mib * ENTRY_BYTES // arch.host().page_bytes
+        entries_mib = goes_mib * ENTRY_BYTES // ARCHES[self.guest.record.arch].page_bytes
         if used_mib - entries_mib + SPARE_MIB > (has.memory_total_kib >> 10) - goes_mib:
             words = f"cannot shrink memory to {memory_mib} MiB: {used_mib} MiB of {before.memory_mib} are in use"
             raise InUse(words, "memory", "")

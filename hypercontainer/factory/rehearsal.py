@@ -20,7 +20,7 @@ from hypercontainer.factory.base import EMPTY, Roots, Share
 from hypercontainer.hypervisor.base import SHARE_TAG, SLOTS, SNAPSHOT_MAC, Adoptable
 from hypercontainer.lib.limit import limit
 from hypercontainer.lib.tasks import in_thread
-from hypercontainer.model import arch, capabilities, defaults, seccomp
+from hypercontainer.model import capabilities, defaults, seccomp
 from hypercontainer.model.ulimits import Rlimit
 from hypercontainer.vm import Vm
 
@@ -105,12 +105,13 @@ async def _run(vm: Vm) -> None:
     vm.agent.on_exit = lambda event: ends[event.process].set_result(event)
     granted = capabilities.resolve([], [], privileged=False)
     sets = m.CapabilitySets(bounding=granted, effective=granted, permitted=granted)
+    arch = vm.guest.record.arch
     limits = [Rlimit(type="RLIMIT_NOFILE", soft=1024, hard=1024)]
     try:
         async with limit(RUN_S, vm.guest.waited_s):
-            first = await _start(vm.agent, m.ProcessStart(**_usual(NAME), first=True, capabilities=granted))
+            first = await _start(vm.agent, m.ProcessStart(**_usual(NAME, arch), first=True, capabilities=granted))
             more = m.ProcessStart(
-                **_usual(ANOTHER), capability_sets=sets, no_new_privs=True, umask=0o22, rlimits=limits
+                **_usual(ANOTHER, arch), capability_sets=sets, no_new_privs=True, umask=0o22, rlimits=limits
             )
             await _end(vm.agent, await _start(vm.agent, more), ends[ANOTHER])
             await _end(vm.agent, first, ends[NAME])
@@ -119,14 +120,14 @@ async def _run(vm: Vm) -> None:
     vm.agent.on_exit = None
 
 
-def _usual(id: str) -> dict[str, Any]:
+def _usual(id: str, arch: str) -> dict[str, Any]:
     granted = capabilities.resolve([], [], privileged=False)
     return {
         "id": id,
         "container": NAME,
         "args": PROGRAM,
         "env": ["PATH=/bin:/"],
-        "seccomp": seccomp.compile(granted, arch.host().name),
+        "seccomp": seccomp.compile(granted, arch),
     }
 
 

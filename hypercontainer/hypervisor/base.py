@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from hypercontainer.errors import Unsupported
 from hypercontainer.lib.trace import Trace
+from hypercontainer.model import arch
 from hypercontainer.model.record import MOST_NICS, DiskRecord, GuestRecord
 
 # Numbers of the disks of a pod's first container: guests may know them before they have anything behind them.
@@ -90,6 +91,7 @@ class VmConfig:
     vcpus: int
     memory_mib: int
     uid: int
+    arch: str = field(default_factory=arch.host_name)  # of the kernel, and so of the machine
     disks: Sequence[DiskRecord] = ()
     nics: Sequence[Nic] = ()
     share: SharedFolder | None = None
@@ -253,12 +255,17 @@ class Hypervisor(Protocol):
     name: str  # in the settings: registry.py
     product: str  # for people, and before the version in what outlives this hyperd: "QEMU"
     features: frozenset[Feature]  # said up front, so that callers ask instead of trying
-    commands: Sequence[str]  # programs of the host that it runs
+    commands: Sequence[str]  # programs of the host that it runs for guests of this host's architecture
+
+    def check(self, arch: str) -> None:
+        """Unavailable when it can run no guest of that architecture; NotFound names the package that has what it needs
+        for that."""
 
     async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> Guest:
         """Start a VMM in `run_dir` (exists, empty, ours). Returns when it runs; the agent may not answer yet.
 
-        GuestDied when it ended at once. On any failure nothing is left of it."""
+        As `check` where it has no machine of that architecture; GuestDied when it ended at once. On any failure nothing
+        is left of it."""
 
     def shape(self, config: VmConfig) -> str:
         """All that a snapshot of a guest booted with `config` depends on: only a guest of the very same shape can

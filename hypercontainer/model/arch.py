@@ -39,9 +39,15 @@ ARCHES = {
 }
 
 
+def host_name() -> str:
+    """Of this machine's architecture, if we know it or not."""
+    return os.uname().machine
+
+
 def host() -> Arch:
-    """The architecture of this machine, and so of its guests. Unavailable when the table has none of its name."""
-    name = os.uname().machine
+    """The architecture of this machine, and so of guests that nobody wants another one for. Unavailable when the table
+    has none of its name."""
+    name = host_name()
     if name not in ARCHES:
         raise Unavailable(f"cannot run guests on a machine of architecture {name}: there are {', '.join(ARCHES)}")
     return ARCHES[name]

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import msgspec
 
 from hypercontainer.lib import document
+from hypercontainer.model import arch, upgrade
 from hypercontainer.model import state as states
-from hypercontainer.model import upgrade
 from hypercontainer.model.container import Below, ContainerConfig, Hook, IdMap
 from hypercontainer.model.kube import KubeContainer, KubePod
 from hypercontainer.model.spec import ContainerSpec, Healthcheck, PodSpec
@@ -268,6 +268,7 @@ class GuestRecord(Record, kw_only=True):
     """A running virtual machine: enough to attach to it again."""
 
     driver: str
+    arch: str = msgspec.field(default_factory=arch.host_name)
     process: ProcessRef
     run_dir: str
     accelerator: Literal["kvm", "tcg"]
@@ -460,6 +461,7 @@ class PodRecord(Record, kw_only=True):
     implicit: bool  # made by `hyperctl run|create` for a container: it goes when that and all who joined it go
     created_ns: int
     containers: list[ContainerRecord] = []
+    arch: str = msgspec.field(default_factory=arch.host_name)  # of its machine, and so of all that runs in it
     owner: str = ""  # another engine, whose containers have names of their own; "": it is ours
     kube: KubePod | None = None  # what it is to a kubelet; with the share that its containers may need
     uid: int = 0  # the VMM runs as

@@ -222,8 +222,13 @@ class FakeHypervisor:
         self._guest = FakeGuest if features else cast("type[FakeGuest]", BareGuest)  # whoever asks for more fails
         self.fail = self.fail_clones = ""
         self.program = "0"  # of the VMM: another one has other shapes
+        self.without: set[str] = set()  # architectures that it cannot run here
         self.booted: list[VmConfig] = []
         self.guests: dict[str, FakeGuest] = {}  # by run_dir, dead ones too until they are reaped
+
+    def check(self, arch: str) -> None:
+        if arch in self.without:
+            raise NotFound("program", f"fake-{arch}", f"install the package fake-{arch}")
 
     async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> FakeGuest:
         if config.origin and config.origin.complete:
@@ -241,6 +246,7 @@ class FakeHypervisor:
             pid = os.getpid()
             record = GuestRecord(
                 driver=self.name,
+                arch=config.arch,
                 process=ProcessRef(pid=pid, start_time=proc.start_time(pid) or 0),
                 run_dir=str(run_dir),
                 accelerator="tcg",
@@ -264,7 +270,7 @@ class FakeHypervisor:
 
     def shape(self, config: VmConfig) -> str:
         booted = () if config.origin else (config.kernel, config.initrd)
-        words = (self.program, *booted, config.vcpus, config.memory_mib, config.accelerator)
+        words = (self.program, config.arch, *booted, config.vcpus, config.memory_mib, config.accelerator)
         return " ".join(map(str, (*words, config.nics, config.disks, config.share)))
 
     async def attach(self, record: GuestRecord) -> FakeGuest | None:

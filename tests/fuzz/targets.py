@@ -34,6 +34,7 @@ from hypercontainer.hyperd.http import params
 from hypercontainer.hyperd.http.call import Raw
 from hypercontainer.hyperd.rest.routes import ROUTES
 from hypercontainer.hypervisor.qemu import resize, snapshot
+from hypercontainer.hypervisor.qemu.machines import Q35
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 from hypercontainer.images import challenge, compression, distribution, manifest, reference, registry, token, unpack
 from hypercontainer.lib import netlink
@@ -84,7 +85,7 @@ def monitor(data: bytes) -> None:
     if "event" in message:
         Monitor()._note(message)
     said = cast(Monitor, _Said(message.get("return")))
-    for ask in (resize.size, snapshot.ram_bytes):
+    for ask in (partial(resize.size, machine=Q35), snapshot.ram_bytes):
         with suppress(HyperError):
             asyncio.run(ask(said))
 

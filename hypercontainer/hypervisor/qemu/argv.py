@@ -22,13 +22,10 @@ NOTHING = "null-co"  # QEMU's driver of what is behind it
 NIC = "virtio-net-pci"
 DISK_BUS, DISK_BUS_OBJECT = "s.0", "/machine/peripheral/s/virtio-backend/s.0"
 
-# A guest may get more while it runs: up to so many processors (or what it started with, where that is more), and so
-# much more memory. Eight possible processors cost it 1.2 MiB of per-CPU memory, and a clone nothing that can be
-# measured; 16 cost 3.2 MiB and 0.2 s of boot, emulated. Memory that may come takes nothing until it does, but KVM
-# keeps some bytes for each page of it.
-HOT_VCPUS = 8
-TRANSLATIONS_MIB = 64  # of code, emulating: without a limit it grows to a quarter of the host's memory. translations.py
+# A guest may get so much more memory while it runs. It takes nothing until it comes, but KVM keeps some bytes for each
+# page of it.
 HOT_MEMORY_MIB = 16384
+TRANSLATIONS_MIB = 64  # of code, emulating: without a limit it grows to a quarter of the host's memory. translations.py
 BLOCK_MIB = 4  # a guest with the kernel's usual page blocks adds and gives back so much at once
 # On the PCI bus. What has none here is beside the others, at the places that guests saved before have it at.
 BALLOON_SLOT = 0x1E
@@ -70,7 +67,7 @@ def command(qemu: str, machine: Machine, config: VmConfig, fds: Descriptors) -> 
         *("-machine", f"{machine.type},memory-backend=ram,{machine.options}"),
         *_processor(machine, config),
         *_memory(config, fds),
-        *("-bios", machine.firmware),
+        *(("-bios", machine.firmware) if machine.firmware else ()),
         *_boot(machine, config),
         *("-chardev", f"socket,id=qmp,fd={fds.qmp},server=on,wait=off"),
         *("-mon", "chardev=qmp,mode=control"),
@@ -183,7 +180,7 @@ def file_name(target: int, *, other: bool = False) -> str:
 
 
 def _processor(machine: Machine, config: VmConfig) -> list[str]:
-    smp = f"{config.vcpus},maxcpus={max(config.vcpus, HOT_VCPUS)}"
+    smp = f"{config.vcpus},maxcpus={max(config.vcpus, machine.hot_vcpus)}"
     if config.accelerator == "kvm":
         return ["-accel", "kvm", "-cpu", "host", "-smp", smp]
     return ["-accel", f"tcg,tb-size={TRANSLATIONS_MIB}", "-cpu", machine.emulated_cpu, "-smp", smp]

@@ -10,5 +10,5 @@ async def open_root(monitor: Monitor, machine: Machine) -> None:
 
     QEMU asks the handler of hot-plug that a bus has, and that one has none. The bus of the disks can be one: it lets
     come what comes, and asks nobody whether something may go."""
-    handler = {"path": machine.root_owner, "property": "hotplug-handler", "value": argv.DISK_BUS_OBJECT}
+    handler = {"path": machine.root_bus, "property": "hotplug-handler", "value": argv.DISK_BUS_OBJECT}
     await monitor.execute("qom-set", handler)

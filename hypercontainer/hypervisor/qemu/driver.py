@@ -45,13 +45,16 @@ class QemuHypervisor:
         virtiofsd: str = "/usr/lib/qemu/virtiofsd",
         machine: Machine | None = None,
     ) -> None:
-        """`machine`: that of this host's architecture, unless another is given; `qemu`: its program, likewise."""
+        """`machine`: for guests of this host's architecture, unless another is given; `qemu`: its program, likewise."""
         self._machine = machine or machine_of(arch.host().name)
         self._version = ""
         self._tsc_khz: int | None = None  # measured when a guest first needs it
         self._taps = Taps()
         self._qemu, self._virtiofsd = qemu or self._machine.program, virtiofsd
         self.commands: Sequence[str] = (self._qemu,)
+
+    def check(self, arch: str) -> None:
+        self._program(self._machine_of(arch))
 
     async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> QemuGuest:
         run = qemu_run(run_dir)
@@ -71,8 +74,8 @@ class QemuHypervisor:
                     with trace.step("snapshot"):
                         await config.origin.complete()
                 with trace.step("clone"):
-                    await _loaded(run, monitor, self._machine, config)
-            return QemuGuest(record, run, monitor, self._machine, self._taps, taps)
+                    await _loaded(run, monitor, self._machine_of(config.arch), config)
+            return QemuGuest(record, run, monitor, self._machine_of(config.arch), self._taps, taps)
         except BaseException:
             for tap in taps.values():
                 tap.let_go()
@@ -82,10 +85,11 @@ class QemuHypervisor:
             raise
 
     def shape(self, config: VmConfig) -> str:
-        qemu = self._program()
+        machine = self._machine_of(config.arch)
+        qemu = self._program(machine)
         taps = [6 + n for n in range(len(config.nics))]
         fds = argv.Descriptors(qmp=3, agent=4, memory=5, taps=taps, disks=[None] * len(config.disks))
-        words = argv.command(qemu, self._machine, config, fds)
+        words = argv.command(qemu, machine, config, fds)
         files = [] if config.origin else [Path(qemu), config.kernel, config.initrd]
         return " ".join([*words, *(_identity(path) for path in files)])
 
@@ -97,7 +101,7 @@ class QemuHypervisor:
         try:
             monitor = await _monitor(run, record)
             monitor.go_on()  # if a hyperd before us did not come to it
-            return QemuGuest(record, run, monitor, self._machine, self._taps, {})
+            return QemuGuest(record, run, monitor, self._machine_of(record.arch), self._taps, {})
         except GuestError:
             if _lives(record.process):
                 raise
@@ -143,6 +147,7 @@ class QemuHypervisor:
             proc.nice(process.pid, BACKGROUND)
         record = GuestRecord(
             driver=self.name,
+            arch=config.arch,
             process=process,
             run_dir=str(run.path),
             accelerator="kvm" if config.accelerator == "kvm" else "tcg",
@@ -155,11 +160,12 @@ class QemuHypervisor:
     async def _timed(self, config: VmConfig) -> VmConfig:
         """An emulated guest reads this machine's time stamp counter. Left to measure how fast that goes, it was wrong
         by a factor of 16 on a busy machine, and nothing corrects it later."""
-        if config.accelerator == "kvm" or config.origin:
+        clock = self._machine_of(config.arch).clock
+        if config.accelerator == "kvm" or config.origin or not clock:
             return config
         if self._tsc_khz is None:
             self._tsc_khz = await tsc.khz()
-        known = (f"{self._machine.clock}={self._tsc_khz}",) if self._tsc_khz else ()
+        known = (f"{clock}={self._tsc_khz}",) if self._tsc_khz else ()
         return replace(config, kernel_parameters=(*config.kernel_parameters, *known))
 
     def _start(
@@ -169,10 +175,11 @@ class QemuHypervisor:
             binds = {argv.LIBRARY: HYPER_MEMORY}
         else:
             binds = {argv.KERNEL: config.kernel, argv.INITRD: config.initrd}
+        machine = self._machine_of(config.arch)
         kvm, memory = config.accelerator == "kvm", fds.memory is not None
         return jail.JailedProgram(
             program=run.vmm,
-            command=argv.command(self._program(), self._machine, config, fds),
+            command=argv.command(self._program(machine), machine, config, fds),
             options=jail.vmm_options(
                 run,
                 uid=config.uid,
@@ -207,10 +214,14 @@ class QemuHypervisor:
             copy=(config.origin.memory, fds.memory) if config.origin and fds.memory is not None else None,
         )
 
-    def _program(self) -> str:
-        qemu = shutil.which(self._qemu)
+    def _machine_of(self, arch: str) -> Machine:
+        return self._machine if arch == self._machine.arch else machine_of(arch)
+
+    def _program(self, machine: Machine) -> str:
+        name = self._qemu if machine is self._machine else machine.program
+        qemu = shutil.which(name)
         if qemu is None:
-            raise NotFound("program", self._qemu, f"install the package {self._machine.package}")
+            raise NotFound("program", name, f"install the package {machine.package}")
         return qemu
 
 

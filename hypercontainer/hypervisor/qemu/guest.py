@@ -159,13 +159,15 @@ class QemuGuest:
         return proc.waited_s(self._record.process.pid)
 
     async def size(self) -> Size:
-        return await resize.size(self._monitor)
+        return await resize.size(self._monitor, self._machine)
 
     async def resize(self, vcpus: int, memory_mib: int) -> Size:
         known = self._run.load()
         folders = known.groups() if known else []
         emulated = self._record.accelerator == "tcg"
-        size = await resize.resize(self._monitor, folders, vcpus=vcpus, memory_mib=memory_mib, emulated=emulated)
+        size = await resize.resize(
+            self._monitor, self._machine, folders, vcpus=vcpus, memory_mib=memory_mib, emulated=emulated
+        )
         await in_thread(host_limits.keep, self._run)
         return size
 
@@ -199,7 +201,7 @@ class QemuGuest:
 
     async def dump(self, memory: int, state: int) -> None:
         ram = await self._ram()
-        await all_of(in_thread(ram.copy_changes, memory), snapshot.dump_devices(self._monitor, state))
+        await all_of(in_thread(ram.copy_changes, memory), snapshot.dump_devices(self._monitor, self._machine, state))
 
     async def _ram(self) -> Ram:
         return find_ram(self._record.process.pid, await snapshot.ram_bytes(self._monitor))

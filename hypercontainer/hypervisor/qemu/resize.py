@@ -1,8 +1,9 @@
 """More processors and memory for a guest that runs, and less memory again.
 
 Processors are plugged (ACPI) and never unplugged: QEMU 7.2 crashes, emulating, when one is plugged into the slot of
-one that was. The agent switches off those that are not wanted, and on again. Memory comes and goes through one
-virtio-mem device, in blocks of 4 MiB; the guest decides what it can give back.
+one that was. The agent switches off those that are not wanted, and on again. A machine that plugs none has those that
+it started with. Memory comes and goes through one virtio-mem device, in blocks of 4 MiB; the guest decides what it can
+give back.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from hypercontainer.errors import GuestError, InvalidInput
 from hypercontainer.hypervisor.base import Size
 from hypercontainer.hypervisor.host import limits
 from hypercontainer.hypervisor.qemu import argv, translations
+from hypercontainer.hypervisor.qemu.machines import Machine
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 
 STALLED_S = 3.0  # without a block more or less: nothing more will come. 384 MiB go in 0.4 s, emulated
@@ -23,15 +25,16 @@ DEVICE = f"/machine/peripheral/{argv.ROOM}"
 Document = Mapping[str, object]
 
 
-async def size(monitor: Monitor) -> Size:
+async def size(monitor: Monitor, machine: Machine) -> Size:
     """What the guest has now."""
     summary = _document(await monitor.execute("query-memory-size-summary"))
     base, added = (_number(summary, key) >> 20 for key in ("base-memory", "plugged-memory"))
-    return Size(vcpus=len(_plugged(await _cpu_slots(monitor))), memory_mib=base + added, added_mib=added)
+    return Size(vcpus=len(_plugged(await _cpu_slots(monitor, machine))), memory_mib=base + added, added_mib=added)
 
 
 async def resize(
     monitor: Monitor,
+    machine: Machine,
     cgroups: Sequence[Path],
     *,
     vcpus: int,
@@ -42,7 +45,7 @@ async def resize(
     """See hypervisor.base.Resizable. `cgroups` are the VMM's: their limits follow the memory."""
     if emulated:
         await translations.as_usual(monitor)
-    slots, now = await _cpu_slots(monitor), await size(monitor)
+    slots, now = await _cpu_slots(monitor, machine), await size(monitor, machine)
     if vcpus > len(slots):
         raise InvalidInput(f"cannot give a running virtual machine {vcpus} vCPUs: {len(slots)} at most")
     most_mib = now.memory_mib - now.added_mib + await _room_mib(monitor)
@@ -57,7 +60,7 @@ async def resize(
     if wanted != now.added_mib:
         limits.change(cgroups, max(now.memory_mib, now.memory_mib - now.added_mib + wanted))
         await _add(monitor, now.added_mib, wanted, stalled_s)
-    now = await size(monitor)
+    now = await size(monitor, machine)
     limits.change(cgroups, now.memory_mib)
     return now
 
@@ -96,9 +99,9 @@ async def _room_mib(monitor: Monitor) -> int:
     return 0
 
 
-async def _cpu_slots(monitor: Monitor) -> list[Document]:
+async def _cpu_slots(monitor: Monitor, machine: Machine) -> list[Document]:
     """Where processors are or may be, in the order of their numbers."""
-    found = await monitor.execute("query-hotpluggable-cpus")
+    found = await monitor.execute("query-hotpluggable-cpus" if machine.hot_vcpus else "query-cpus-fast")
     slots = [_document(slot) for slot in found] if isinstance(found, list) else []
     return sorted(slots, key=_order)
 

@@ -69,7 +69,7 @@ async def ram_bytes(monitor: Monitor) -> int:
     return size
 
 
-async def dump_devices(monitor: Monitor, state: int) -> None:
+async def dump_devices(monitor: Monitor, machine: Machine, state: int) -> None:
     """Write all that a paused guest is but its memory to the empty file `state`, for `load`. It stays paused.
 
     For that QEMU has a command of Xen's, which any accelerator may use: no migration, so nothing follows from it for
@@ -79,7 +79,7 @@ async def dump_devices(monitor: Monitor, state: int) -> None:
         size = await _written(monitor, raw)
         if size > STATE_MAX:
             raise GuestError(f"cannot keep the state of the guest's devices: QEMU says that it is {size} bytes")
-        stream = _stream(os.pread(raw, size, 0), await _machine(monitor))
+        stream = _stream(os.pread(raw, size, 0), await _machine(monitor), machine.page_bits)
     finally:
         os.close(raw)
     with files.telling("keep the state of the guest's devices", GuestError):
@@ -110,11 +110,14 @@ async def _machine(monitor: Monitor) -> str:
     return name
 
 
-def _stream(devices: bytes, machine: str) -> bytes:
+def _stream(devices: bytes, machine: str, page_bits: int) -> bytes:
     """What `devices` lacks to be a migration stream: the configuration after the header, a description at the end."""
     if not devices.startswith(MAGIC):
         raise GuestError("cannot use the devices' state: it is in another format than this version knows")
-    section = _counted(">I", machine) + SUBSECTION + _counted(">B", "configuration/capabilities")
+    section = _counted(">I", machine)
+    if page_bits:
+        section += SUBSECTION + _counted(">B", "configuration/target-page-bits") + struct.pack(">II", 1, page_bits)
+    section += SUBSECTION + _counted(">B", "configuration/capabilities")
     section += struct.pack(">II", 1, 1) + _counted(">B", IGNORE_SHARED)  # version 1: one capability
     return b"".join((MAGIC, CONFIGURATION, section, devices[len(MAGIC) :], DESCRIPTION, bytes(4)))
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypercontainer.errors import Unavailable
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, SharedFolder, Snapshot, VmConfig
 from hypercontainer.hypervisor.qemu.argv import Descriptors, command, disk_file, kernel_parameters
-from hypercontainer.hypervisor.qemu.machines import Q35, machine_of
+from hypercontainer.hypervisor.qemu.machines import Q35, VIRT, Machine, machine_of
 from hypercontainer.model.record import DiskRecord
 
 GOLDEN = Path(__file__).with_name("golden.txt")
@@ -39,10 +39,10 @@ def a_config(**changes: Any) -> VmConfig:
 FDS = Descriptors(qmp=10, agent=11, disks=(12, 13), taps=(14,), share=15)
 
 
-def lines(config: VmConfig, fds: Descriptors) -> str:
+def lines(config: VmConfig, fds: Descriptors, machine: Machine = Q35) -> str:
     """One option a line."""
     text = ""
-    for word in command("/usr/bin/qemu-system-x86_64", Q35, config, fds):
+    for word in command(f"/usr/bin/{machine.program}", machine, config, fds):
         text += ("\n" if word.startswith("-") else " " if text else "") + shlex.quote(word)
     return text + "\n"
 
@@ -54,6 +54,7 @@ def test_the_whole_command_line() -> None:
     written += "\n" + lines(clone, Descriptors(qmp=10, agent=11, disks=(12, 13), taps=(14,), memory=16))
     sharing = a_config(origin=Snapshot(memory=16, state=17), disks=(), nics=())
     written += "\n" + lines(sharing, Descriptors(qmp=10, agent=11, memory=18, share=15))
+    written += "\n" + lines(a_config(arch="aarch64"), FDS, VIRT)
     assert written == GOLDEN.read_text()
 
 
@@ -139,6 +140,7 @@ def test_every_descriptor_is_handed_over() -> None:
 
 
 def test_an_architecture_without_a_machine_is_named() -> None:
-    assert machine_of("x86_64") is Q35
-    with pytest.raises(Unavailable, match="cannot run guests of architecture aarch64 with QEMU: there are x86_64"):
-        machine_of("aarch64")
+    assert machine_of("x86_64") is Q35 and machine_of("aarch64") is VIRT
+    why = "cannot run guests of architecture mips64 with QEMU: there are x86_64, aarch64"
+    with pytest.raises(Unavailable, match=why):
+        machine_of("mips64")

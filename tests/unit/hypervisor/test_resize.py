@@ -10,6 +10,7 @@ from hypercontainer.errors import Exhausted, GuestError, InvalidInput
 from hypercontainer.hypervisor.base import Size
 from hypercontainer.hypervisor.host.limits import OVERHEAD_MIB
 from hypercontainer.hypervisor.qemu import translations
+from hypercontainer.hypervisor.qemu.machines import Q35, VIRT
 from hypercontainer.hypervisor.qemu.resize import resize, size
 from hypercontainer.hypervisor.qemu.translations import REGIONS, SPARE
 from tests.unit.hypervisor.test_qmp import Peer, monitor, qemu
@@ -41,6 +42,9 @@ class Machine:
         for slot in slots[: self.cpus]:
             slot["qom-path"] = "/machine/x"
         return slots[::-1]  # as QEMU lists them
+
+    def query_cpus_fast(self, args: dict[str, Any]) -> object:
+        return [{"qom-path": f"/machine/{n}", "cpu-index": n, "props": {"core-id": n}} for n in range(self.cpus)]
 
     def query_memory_size_summary(self, args: dict[str, Any]) -> object:
         return {"base-memory": BASE_MIB << 20, "plugged-memory": self.added_mib << 20}
@@ -110,7 +114,7 @@ async def resized(machine: Machine, group: Path, vcpus: int, memory_mib: int, *,
     path = group.parent / "q"
     path.unlink(missing_ok=True)
     async with qemu(path, machine), monitor(path) as m, asyncio.timeout(60):
-        return await resize(m, [group], vcpus=vcpus, memory_mib=memory_mib, emulated=emulated, stalled_s=0)
+        return await resize(m, Q35, [group], vcpus=vcpus, memory_mib=memory_mib, emulated=emulated, stalled_s=0)
 
 
 async def test_processors_are_plugged_in_their_order(machine: Machine, group: Path) -> None:
@@ -154,6 +158,16 @@ async def test_a_hyperd_that_ended_in_between_leaves_no_slow_guest(machine: Mach
     machine.one_by_one = True
     await resized(machine, group, 1, BASE_MIB, emulated=True)
     assert not machine.one_by_one
+
+
+async def test_a_machine_that_plugs_no_processors_has_those_that_it_started_with(machine: Machine, group: Path) -> None:
+    machine.cpus, path = 2, group.parent / "q"
+    async with qemu(path, machine), monitor(path) as m, asyncio.timeout(60):
+        assert (await size(m, VIRT)).vcpus == 2
+        with pytest.raises(InvalidInput, match="cannot give a running virtual machine 3 vCPUs: 2 at most"):
+            await resize(m, VIRT, [group], vcpus=3, memory_mib=BASE_MIB, emulated=True, stalled_s=0)
+        had = await resize(m, VIRT, [group], vcpus=2, memory_mib=BASE_MIB + 64, emulated=True, stalled_s=0)
+    assert (had.vcpus, had.added_mib) == (2, 64)
 
 
 async def test_processors_are_never_unplugged(machine: Machine, group: Path) -> None:
@@ -236,4 +250,4 @@ async def test_nonsense_is_named(machine: Machine, group: Path, command: str, sa
 async def test_the_size_is_what_qemu_has(machine: Machine, tmp_path: Path) -> None:
     machine.cpus, machine.added_mib = 2, 64
     async with qemu(tmp_path / "q", machine), monitor(tmp_path / "q") as m:
-        assert await size(m) == Size(vcpus=2, memory_mib=192, added_mib=64)
+        assert await size(m, Q35) == Size(vcpus=2, memory_mib=192, added_mib=64)
