@@ -20,6 +20,7 @@ from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
 from hypercontainer.kernel import initramfs
 from hypercontainer.kernel.bundle import Bundle, KernelStore
 from hypercontainer.lib.trace import Timings
+from hypercontainer.model.arch import host_name
 
 CHECKOUT = Path(__file__).parents[1]
 HYPERSTART = CHECKOUT / "hypercontainer/_bin/x86_64/hyperstart"
@@ -122,7 +123,7 @@ def main() -> int:
     store = KernelStore(args.store)
     with tempfile.TemporaryDirectory(prefix="hyb") as folder:
         up = init(Path(folder))
-        names = args.names or [bundle.name for bundle in store.list()]
+        names = args.names or [bundle.name for bundle in store.list() if bundle.arch == host_name()]
         candidates = [Candidate(store, name, args.memory, up) for name in names]
         asyncio.run(compare(candidates, args.rounds))
     print("\n".join(candidate.report() for candidate in candidates))

@@ -8,6 +8,7 @@ from hypercontainer.engine.progress import Report, with_progress
 from hypercontainer.errors import NotFound
 from hypercontainer.kernel import build, debian
 from hypercontainer.kernel.bundle import Bundle
+from hypercontainer.model import arch
 from hypercontainer.model import documents as doc
 
 
@@ -18,7 +19,8 @@ class Kernels:
 
     def _kernel(self, bundle: Bundle) -> doc.Kernel:
         try:
-            current = self.host.kernels.get(self.host.settings.kernel).name
+            wanted = self.host.settings.kernel if bundle.arch == arch.host_name() else ""
+            current = self.host.kernels.of(bundle.arch, wanted).name
         except NotFound:
             current = ""
         return doc.Kernel(
@@ -33,9 +35,14 @@ class Kernels:
     async def list(self) -> Sequence[doc.Kernel]:
         return [self._kernel(bundle) for bundle in self.host.kernels.list()]
 
-    async def fetch(self) -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:
+    async def fetch(self, wanted: str = "") -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:
+        name = arch.named(wanted).name if wanted else ""
+
         async def fetch(report: Report) -> doc.KernelDone:
-            bundle = await debian.fetch(self.host.kernels, lambda step: report(doc.Progress(id="kernel", action=step)))
+            def say(step: str) -> None:
+                report(doc.Progress(id="kernel", action=step))
+
+            bundle = await debian.fetch(self.host.kernels, say, name)
             self._chosen()  # it is the one that is booted now, unless another was chosen
             return doc.KernelDone(kernel=self._kernel(bundle))
 

@@ -40,7 +40,7 @@ def ls(context: Context, args: Args) -> int:
 
 
 def fetch(context: Context, args: Args) -> int:
-    return _made(args, context.client.stream("POST", "/v1/kernels/fetch"))
+    return _made(args, context.client.stream("POST", "/v1/kernels/fetch", arch=args.arch or None))
 
 
 def build(context: Context, args: Args) -> int:
@@ -61,7 +61,9 @@ def use(context: Context, args: Args) -> int:
 COMMANDS = {
     "kernel ls": Command(ls, "[OPTIONS]", "hyperctl kernel ls", *table.list_flags()[1:]),
     "kernel fetch": Command(
-        fetch, "[OPTIONS]", "hyperctl kernel fetch", flags.switch("quiet", "Do not show how it goes", "q")
+        fetch, "[OPTIONS]", "hyperctl kernel fetch --arch arm64",
+        flags.Flag("arch", "Of which architecture: amd64, arm64 (default: the host's)"),
+        flags.switch("quiet", "Do not show how it goes", "q"),
     ),
     "kernel build": Command(
         build, "[OPTIONS]", "hyperctl kernel build --name small",

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from hypercontainer.errors import AlreadyExists, Exhausted, HyperError, reason
-from hypercontainer.kernel import config, debian, toolchain
+from hypercontainer.kernel import apt, config, toolchain
 from hypercontainer.kernel.bundle import BUILD, BUILD_LOCK, Bundle, KernelStore
 from hypercontainer.kernel.config import Option
 from hypercontainer.kernel.toolchain import Make, Say
@@ -41,7 +41,7 @@ async def build(store: KernelStore, say: Say, *, name: str = "", jobs: int = 0) 
         check_name("kernel", name, MAX_LABEL)
     options = config.fragments()
     toolchain.check_tools()
-    version, size = await debian.candidate(SOURCE)
+    version, size = await apt.HOST.candidate(SOURCE)
     key = source_key(version, options, await toolchain.compiler_version())
     async with store.claimed(BUILD_LOCK):
         if bundle := existing(store, name, key):
@@ -49,7 +49,7 @@ async def build(store: KernelStore, say: Say, *, name: str = "", jobs: int = 0) 
         check_room(store.path)
         async with _folder(store) as work:
             say(f"downloading {SOURCE} {version} ({size / 1e6:.0f} MB)")
-            tree = await _unpack(await debian.download(SOURCE, version, work), work, say)
+            tree = await _unpack(await apt.HOST.download(SOURCE, version, work), work, say)
             make = Make(tree, work / "obj", store.path / LOG, jobs=jobs or os.cpu_count() or 1, say=say)
             make.log.unlink(missing_ok=True)
             release = await _compile(make, options, work / BUNDLE)

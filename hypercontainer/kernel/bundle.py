@@ -18,16 +18,18 @@ import msgspec
 
 from hypercontainer.errors import AlreadyExists, HyperError, InvalidInput, NotFound
 from hypercontainer.kernel import initramfs
-from hypercontainer.kernel.modules import BOOT, NETWORK, ModuleTree
-from hypercontainer.kernel.vmlinuz import check_pvh
+from hypercontainer.kernel.modules import NETWORK, ModuleTree, boot
+from hypercontainer.kernel.vmlinuz import arch_of
 from hypercontainer.lib import document, files
-from hypercontainer.model import arch, upgrade
+from hypercontainer.model import upgrade
+from hypercontainer.model.arch import ARCHES, host_name
 from hypercontainer.model.ids import MAX_LABEL, check_name
 
 KEEP = 4  # initramfs files in the cache: this hyperstart's, and those a boot under way may be about to open
 BUILD = ".build"  # folder of the one build under way …
 BUILD_LOCK = ".build.lock"  # … which holds this for as long
 FETCH = "fetch one with `hyperctl kernel fetch`"
+USED = ".used"  # what `use` chose of this host's architecture; of another one its name is behind this
 
 
 Words = list[str]  # named here: inside the class `list` is a method
@@ -89,32 +91,48 @@ class KernelStore:
             except HyperError as e:
                 yield str(e)
 
-    def get(self, name: str = "") -> Bundle:
-        """The bundle `name`; "" is the one chosen by `use`, else the newest. NotFound says how to get one.
+    def of(self, arch: str, name: str = "") -> Bundle:
+        """The bundle that guests of that architecture boot: `name`, which has to be of it; "" is the one chosen by
+        `use`, else the newest. NotFound says how to get one.
 
         One that was built here is booted when it was chosen, or is the only one: the distribution's gets updates."""
-        name = name or self.used()
-        if not name:
-            if bundles := self.list():
-                return next((bundle for bundle in bundles if not bundle.source), bundles[0])
+        if name := name or self.used(arch):
+            bundle = self.get(name)
+            if bundle.arch != arch:
+                raise NotFound("kernel", name, f"it is of {bundle.arch}, and the virtual machine of {arch}")
+            return bundle
+        if bundles := [bundle for bundle in self.list() if bundle.arch == arch]:
+            return next((bundle for bundle in bundles if not bundle.source), bundles[0])
+        if arch == host_name():
             raise NotFound("kernel", "none is installed", FETCH)
+        word = ARCHES[arch].docker if arch in ARCHES else arch
+        hint = f"fetch one with `hyperctl kernel fetch --arch {word}`"
+        raise NotFound("kernel", f"none of {arch} is installed", hint)
+
+    def get(self, name: str = "") -> Bundle:
+        """The bundle `name`; "" is the one of this host's architecture, as `of` has it. NotFound."""
+        if not name:
+            return self.of(host_name())
         folder = self.path / check_name("kernel", name, MAX_LABEL)
         if not (folder / "bundle.json").exists():
             raise NotFound("kernel", name, FETCH)
         return _read(folder)
 
-    def used(self) -> str:
-        """Name of the bundle chosen by `use`, or "" """
+    def used(self, arch: str = "") -> str:
+        """Name of the bundle chosen by `use` for an architecture ("": this host's), or "" """
         try:
-            return (self.path / ".used").read_text().strip()
+            return self._choice(arch).read_text().strip()
         except FileNotFoundError:
             return ""
 
+    def _choice(self, arch: str) -> Path:
+        return self.path / (USED if arch in ("", host_name()) else f"{USED}-{arch}")
+
     def use(self, name: str) -> None:
-        """Make `name` the bundle that new guests boot."""
+        """Make `name` the bundle that new guests of its architecture boot."""
         bundle = self.get(name)
         with files.locked(self.path / ".used.lock"):  # not the writers' lock: a fetch may hold that for minutes
-            files.replace(self.path / ".used", f"{bundle.name}\n".encode())
+            files.replace(self._choice(bundle.arch), f"{bundle.name}\n".encode())
 
     def add(self, source: Path, name: str) -> Bundle:
         """Add a user's own kernel: a folder of vmlinux and modules/ (as `depmod` leaves lib/modules/RELEASE).
@@ -132,11 +150,11 @@ class KernelStore:
         if (self.path / name).exists():
             raise AlreadyExists(f"cannot add kernel {name}: there is one of that name", "kernel", name)
         os.chmod(work / "vmlinux", 0o644)  # the unprivileged VMM opens it
-        check_pvh((work / "vmlinux").read_bytes())
-        ModuleTree(work / "modules").pick(BOOT)
+        arch = arch_of((work / "vmlinux").read_bytes())
+        ModuleTree(work / "modules").pick(boot(arch))
         description = BundleFile(
             name=name,
-            arch=arch.host().name,
+            arch=arch,
             release=release,
             package_version=package_version,
             digest=_digest(work),
@@ -150,18 +168,20 @@ class KernelStore:
         return self.get(name)
 
     def boot_files(self, bundle: Bundle, hyperstart: Path) -> tuple[Path, Path]:
-        """Return what to boot: the kernel and an initramfs of `bundle`'s modules with `hyperstart` as /init.
+        """Return what to boot: the kernel and an initramfs of `bundle`'s modules with `hyperstart`, of its
+        architecture, as /init.
 
         The initramfs is made on first use and kept; both files may be read by anyone.
         """
         init = hyperstart.read_bytes()
-        names = " ".join((*BOOT, "", *NETWORK))
+        wanted = boot(bundle.arch)
+        names = " ".join((*wanted, "", *NETWORK))
         key = hashlib.sha256(f"{initramfs.LAYOUT} {bundle.digest} {names} ".encode() + init).hexdigest()
         initrd = bundle.path / f"initrd-{key[:32]}.cpio"
         if not initrd.exists():
             with files.locked(bundle.path / ".lock"):
                 tree = ModuleTree(bundle.path / "modules")
-                modules = tree.pick(BOOT)
+                modules = tree.pick(wanted)
                 data = initramfs.build(init, modules, tree.further(NETWORK, modules))
                 files.replace(initrd, data, mode=0o644, durable=False)
                 _prune(bundle.path)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hypercontainer.errors import InvalidInput
+from hypercontainer.kernel.ports import port_of
 
 # Loaded at boot, in this order; what a kernel has built in is left out by itself.
 BOOT = (
@@ -12,8 +13,7 @@ BOOT = (
     "virtio_console",  # the agent's channel: first, so that the host hears from us early
     "virtio_scsi",  # containers' disks
     "sd_mod",  # … as block devices
-    "crc32c_intel",  # ext4's and erofs' checksums, by instruction …
-    "crc32c_generic",  # … or without it: libcrc32c asks for either by name and would look for modprobe
+    "crc32c_generic",  # ext4's and erofs' checksums: libcrc32c asks for it by name and would look for modprobe
     "erofs",  # images
     "ext4",  # scratch disks
     "overlay",  # the one on the other
@@ -34,6 +34,12 @@ PARAMETERS = {
     "dummy": "numdummies=0",  # else one is there that nobody has asked for
     "scsi_mod": "scan=manual",  # do not ask 256 targets who they are: hyperstart scans the ones it is told of
 }
+
+
+def boot(arch: str) -> tuple[str, ...]:
+    """BOOT, and before what does without it what has checksums by instruction."""
+    place = BOOT.index("crc32c_generic")
+    return (*BOOT[:place], *port_of(arch).checksums, *BOOT[place:])
 
 
 class Module(NamedTuple):

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-MACHINE_X86_64 = 62
+MACHINES = MACHINE_X86_64, MACHINE_AARCH64 = 62, 183
 RELOCATABLE = 1
 SHT_RELA = 4
 SHF_ALLOC = 2
@@ -28,6 +28,7 @@ HIDDEN = (
     b"_ftrace_eval_map",  # and the names of their constants
     b".orc_unwind_ip",  # sorted for exact stack traces; without it the kernel guesses, and marks that with "?"
     b".BTF",  # types for BPF programs
+    b"__patchable_function_entries",  # what __mcount_loc is on ARM: the calls are no-ops there until somebody traces
 )
 
 
@@ -47,7 +48,8 @@ def slim(module: bytes) -> bytes:
     data = bytearray(module)
     try:
         sections = list(_sections(data))
-        _remove_trace_calls(data, sections)
+        if _machine(data) == MACHINE_X86_64:
+            _remove_trace_calls(data, sections)
         for section in sections:
             if _name(data, section.name) in HIDDEN:
                 _hide(data, section)
@@ -57,10 +59,10 @@ def slim(module: bytes) -> bytes:
 
 
 def _sections(data: bytearray) -> Iterator[_Section]:
-    """The section headers of an x86-64 object file; ValueError if it is none."""
-    kind, machine = struct.unpack_from("<HH", data, 16)
-    if data[:6] != b"\x7fELF\x02\x01" or (kind, machine) != (RELOCATABLE, MACHINE_X86_64):
-        raise ValueError("not a module for x86-64")
+    """The section headers of an object file for x86-64 or ARM's 64 bits; ValueError if it is none."""
+    (kind,) = struct.unpack_from("<H", data, 16)
+    if data[:6] != b"\x7fELF\x02\x01" or kind != RELOCATABLE or _machine(data) not in MACHINES:
+        raise ValueError("not a module that we know")
     (table,) = struct.unpack_from("<Q", data, 40)
     count, names = struct.unpack_from("<HH", data, 60)
     strings = SECTION.unpack_from(data, table + names * SECTION.size)[4]
@@ -68,6 +70,11 @@ def _sections(data: bytearray) -> Iterator[_Section]:
         at = table + n * SECTION.size
         name, kind, flags, _, offset, size, link, info, _, _ = SECTION.unpack_from(data, at)
         yield _Section(at, strings + name, kind, flags, offset, size, link, info)
+
+
+def _machine(data: bytearray) -> int:
+    (machine,) = struct.unpack_from("<H", data, 18)
+    return int(machine)
 
 
 def _name(data: bytearray, at: int) -> bytes:

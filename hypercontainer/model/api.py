@@ -603,8 +603,9 @@ class Kernels(Protocol):
 
     async def list(self) -> Sequence[doc.Kernel]: ...
 
-    async def fetch(self) -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:
-        """Download the distribution's kernel and make a bundle of it. The first one becomes the current one."""
+    async def fetch(self, wanted: str = "", /) -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:
+        """Download the distribution's kernel of an architecture ("": the host's) and make a bundle of it. The first one
+        of it becomes the current one."""
 
     async def build(self, name: str, jobs: int) -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:
         """Build our own kernel from the distribution's source; `name` "" is invented, `jobs` 0 is one a CPU.

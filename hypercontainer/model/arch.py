@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hypercontainer.errors import Unavailable
+from hypercontainer.errors import InvalidInput, Unavailable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,14 @@ ARCHES = {
         ),
     )
 }
+
+
+def named(word: str) -> Arch:
+    """By its own name or docker's. InvalidInput for what is neither."""
+    for arch in ARCHES.values():
+        if word in (arch.name, arch.docker):
+            return arch
+    raise InvalidInput(f"unknown architecture {word[:40]!r}: use {', '.join(arch.docker for arch in ARCHES.values())}")
 
 
 def host_name() -> str:

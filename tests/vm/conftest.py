@@ -23,7 +23,7 @@ from hypercontainer.hypervisor.qemu.guest import QemuGuest
 from hypercontainer.images import workspace
 from hypercontainer.kernel import initramfs
 from hypercontainer.kernel.bundle import KernelStore
-from hypercontainer.kernel.modules import BOOT, ModuleTree
+from hypercontainer.kernel.modules import ModuleTree, boot
 from hypercontainer.lib.trace import Timings
 from hypercontainer.storage.share import Share
 from hypercontainer.testing.daemon import PrivateDaemon
@@ -54,7 +54,7 @@ def boot_files(kernels: Path, tmp_path_factory: pytest.TempPathFactory, pytestco
     folder = tmp_path_factory.mktemp("guest")
     init = zig.program(folder / "init", Path(__file__).with_name("guest.c"))
     bundle = KernelStore(kernels.parent).get(str(pytestconfig.getoption("kernel")))
-    modules = ModuleTree(bundle.path / "modules").pick(BOOT)
+    modules = ModuleTree(bundle.path / "modules").pick(boot(bundle.arch))
     initrd = folder / "initrd"
     initrd.write_bytes(initramfs.build(init.read_bytes(), modules))
     return BootFiles(bundle.kernel, initrd)

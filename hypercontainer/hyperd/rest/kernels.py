@@ -14,6 +14,10 @@ class UseQuery(Query, frozen=True, kw_only=True):
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 
 
+class FetchQuery(Query, frozen=True, kw_only=True):
+    arch: Annotated[str, msgspec.Meta(max_length=40)] = ""  # "" = the host's
+
+
 class BuildQuery(Query, frozen=True, kw_only=True):
     name: Annotated[str, msgspec.Meta(max_length=63)] = ""
     jobs: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
@@ -23,8 +27,8 @@ async def entries(call: Call[Nothing, None]) -> Sequence[doc.Kernel]:
     return await call.engine.kernels.list()
 
 
-async def fetch(call: Call[Nothing, None]) -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:
-    return await call.engine.kernels.fetch()
+async def fetch(call: Call[FetchQuery, None]) -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:
+    return await call.engine.kernels.fetch(call.query.arch)
 
 
 async def build(call: Call[BuildQuery, None]) -> AsyncGenerator[doc.Progress | doc.KernelDone, None]:

@@ -211,7 +211,7 @@ ROUTES: Sequence[Route[Any, Any]] = (
     # kernels
     Route(method="GET", path="/v1/kernels", access=USER, handler=kernels.entries, query=Nothing,
           answer=list[doc.Kernel], summary="List kernel bundles"),
-    Route(method="POST", path="/v1/kernels/fetch", access=ADMIN, handler=kernels.fetch, query=Nothing,
+    Route(method="POST", path="/v1/kernels/fetch", access=ADMIN, handler=kernels.fetch, query=kernels.FetchQuery,
           answer=Lines(doc.Progress, doc.KernelDone), lasting=True,
           summary="Fetch the distribution's kernel and make a bundle of it"),
     Route(method="POST", path="/v1/kernels/build", access=ADMIN, handler=kernels.build, query=kernels.BuildQuery,

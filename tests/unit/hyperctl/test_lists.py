@@ -282,6 +282,8 @@ def test_kernels(hyperctl: Hyperctl) -> None:
     progress = {"id": "", "action": "Downloading", "current": 0, "total": 60_000_000}
     hyperctl.hyperd.answers["POST", "/v1/kernels/fetch"] = Lines(progress, {"kernel": kernel})
     assert hyperctl("kernel", "fetch").out == "Downloading (60MB)\nKernel: debian-6.1 6.1.0 (current)\n"
+    hyperctl("kernel", "fetch", "--arch", "arm64")
+    assert hyperctl.hyperd.requests[-1].query == [("arch", "arm64")]
     step = {"id": "kernel", "action": "compiling: 250 files", "current": 0, "total": 0}
     hyperctl.hyperd.answers["POST", "/v1/kernels/build"] = Lines(step, {"kernel": {**kernel, "Current": False}})
     built = hyperctl("kernel", "build", "--name", "small", "-j", "1")

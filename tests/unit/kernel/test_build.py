@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.errors import AlreadyExists, Exhausted, HyperError, InvalidInput, TimedOut, Unavailable
-from hypercontainer.kernel import build, config, debian, toolchain
+from hypercontainer.kernel import build, config, toolchain
+from hypercontainer.kernel.apt import Apt
 from hypercontainer.kernel.bundle import BUILD, BUILD_LOCK, KernelStore
 from hypercontainer.lib import proc
 
@@ -82,15 +83,15 @@ def package(tmp_path: Path, tools: Path, monkeypatch: pytest.MonkeyPatch) -> Pac
         control = f"Package: {build.SOURCE}\nVersion: 1\nArchitecture: all\nMaintainer: x <x@y>\nDescription: x\n"
         (deb / "DEBIAN/control").write_text(control)
 
-        async def candidate(_: str) -> tuple[str, int]:
+        async def candidate(_: Apt, __: str) -> tuple[str, int]:
             return "6.1.0-1", 1_000_000
 
-        async def download(_: str, __: str, work: Path) -> Path:
+        async def download(_: Apt, __: str, ___: str, work: Path) -> Path:
             await proc.run(["dpkg-deb", "-b", deb, work / "x.deb"], timeout_s=60)
             return work / "x.deb"
 
-        monkeypatch.setattr(debian, "candidate", candidate)
-        monkeypatch.setattr(debian, "download", download)
+        monkeypatch.setattr(Apt, "candidate", candidate)
+        monkeypatch.setattr(Apt, "download", download)
 
     return make
 

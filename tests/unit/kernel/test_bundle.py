@@ -9,18 +9,18 @@ import pytest
 
 from hypercontainer.errors import AlreadyExists, InvalidInput, NotFound
 from hypercontainer.kernel.bundle import KEEP, KernelStore
-from hypercontainer.kernel.modules import BOOT
+from hypercontainer.kernel.modules import boot
 
 KERNEL = b"\x7fELF" + struct.pack("<III4sQ", 4, 8, 18, b"Xen\0", 0x1000000)
 
 
-def a_kernel(folder: Path, kernel: bytes = KERNEL) -> Path:
+def a_kernel(folder: Path, kernel: bytes = KERNEL, arch: str = "x86_64") -> Path:
     modules = folder / "modules/kernel"
     modules.mkdir(parents=True)
     (folder / "vmlinux").write_bytes(kernel)
-    for name in BOOT:
+    for name in boot(arch):
         (modules / f"{name}.ko").write_bytes(name.encode())
-    (folder / "modules/modules.dep").write_text("".join(f"kernel/{name}.ko:\n" for name in BOOT))
+    (folder / "modules/modules.dep").write_text("".join(f"kernel/{name}.ko:\n" for name in boot(arch)))
     for name in ("softdep", "alias", "builtin"):
         (folder / f"modules/modules.{name}").write_text("")
     return folder
@@ -34,6 +34,11 @@ def store(tmp_path: Path) -> KernelStore:
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     return a_kernel(tmp_path / "source")
+
+
+@pytest.fixture
+def arm(tmp_path: Path) -> Path:
+    return a_kernel(tmp_path / "arm", bytes(56) + b"ARM\x64" + bytes(64), "aarch64")
 
 
 def test_without_a_kernel_one_is_told_how_to_get_one(store: KernelStore) -> None:
@@ -64,6 +69,22 @@ def test_the_newest_is_taken_until_one_is_chosen(store: KernelStore, source: Pat
     with pytest.raises(NotFound):
         store.use("none")
     assert store.get().name == "old"
+
+
+def test_each_architecture_has_its_own(store: KernelStore, source: Path, arm: Path) -> None:
+    here = store.add(source, "here")
+    with pytest.raises(NotFound, match=r"none of aarch64 is installed \(.*`hyperctl kernel fetch --arch arm64`"):
+        store.of("aarch64")
+    there, newer = store.add(arm, "there"), store.add(arm, "newer")
+    assert (here.arch, there.arch) == ("x86_64", "aarch64")
+    for n, bundle in enumerate((here, there, newer)):
+        os.utime(bundle.path, (n, n))
+    assert (store.get().name, store.of("x86_64").name, store.of("aarch64").name) == ("here", "here", "newer")
+    store.use("there")
+    assert (store.used(), store.used("aarch64")) == ("", "there")
+    assert (store.get().name, store.of("aarch64").name) == ("here", "there")
+    with pytest.raises(NotFound, match=r"kernel: there \(it is of aarch64, and the virtual machine of x86_64\)"):
+        store.of("x86_64", "there")
 
 
 def test_a_kernel_is_added_once(store: KernelStore, source: Path) -> None:

@@ -51,7 +51,15 @@ def test_again_changes_nothing(module: bytes) -> None:
     assert slim(slim(module)) == slim(module)
 
 
-@pytest.mark.parametrize("machine", [183, 21, 22])  # aarch64, ppc64, s390
+def test_of_arms_modules_sections_alone_are_hidden(module: bytes) -> None:
+    data = bytearray(module)
+    struct.pack_into("<H", data, 18, 183)
+    slimmed = slim(bytes(data))
+    assert not set(HIDDEN) & set(sections(slimmed))
+    assert slimmed.count(NOP5) == module.count(NOP5)  # those are x86's instructions
+
+
+@pytest.mark.parametrize("machine", [21, 22])  # ppc64, s390
 def test_a_module_of_another_machine_is_left_alone(module: bytes, machine: int) -> None:
     data = bytearray(module)
     struct.pack_into("<H", data, 18, machine)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hypercontainer.errors import InvalidInput
-from hypercontainer.kernel.vmlinuz import check_pvh, extract
+from hypercontainer.kernel.vmlinuz import arch_of, check_pvh, extract
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -47,6 +47,15 @@ def bzimage(payload: bytes, *, version: int = 0x20F, setup_sectors: int = 3) -> 
 @pytest.mark.parametrize("setup_sectors", [0, 3, 30])
 def test_the_elf_comes_out_of_every_packing(name: str, setup_sectors: int) -> None:
     assert extract(bzimage(PACKINGS[name](ELF), setup_sectors=setup_sectors)) == ELF
+
+
+def test_what_boots_it_is_in_the_image() -> None:
+    arm = b"MZ" + bytes(54) + b"ARM\x64" + bytes(64)
+    assert extract(arm) == arm
+    assert (arch_of(arm), arch_of(ELF + PVH)) == ("aarch64", "x86_64")
+    for image in (b"", b"MZ" + bytes(100), ELF, arm[:58]):
+        with pytest.raises(InvalidInput, match="no PVH entry"):
+            arch_of(image)
 
 
 def test_an_elf_is_returned_as_it_is() -> None:

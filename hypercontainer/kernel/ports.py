@@ -1,0 +1,29 @@
+"""What is another thing on each architecture of a kernel that guests boot."""
+
+from dataclasses import dataclass
+
+from hypercontainer.errors import Unavailable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Port:
+    arch: str  # of model/arch.py
+    debian: str  # Debian's name of the architecture …
+    flavour: str  # … and of its generic kernel there: linux-image-FLAVOUR
+    checksums: tuple[str, ...] = ()  # modules that know ext4's and erofs' checksums by instruction
+
+
+PORTS = {
+    port.arch: port
+    for port in (
+        Port(arch="x86_64", debian="amd64", flavour="amd64", checksums=("crc32c_intel",)),
+        Port(arch="aarch64", debian="arm64", flavour="arm64"),  # its kernel itself has them
+    )
+}
+
+
+def port_of(arch: str) -> Port:
+    """Unavailable when there is none."""
+    if arch not in PORTS:
+        raise Unavailable(f"there is no kernel for guests of architecture {arch}: there are {', '.join(PORTS)}")
+    return PORTS[arch]
