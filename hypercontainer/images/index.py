@@ -4,6 +4,8 @@ from pathlib import Path
 
 import msgspec
 
+from hypercontainer.images import platform as platforms
+from hypercontainer.images.manifest import Platform
 from hypercontainer.lib import document, files
 from hypercontainer.model import upgrade
 
@@ -29,11 +31,32 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     tagged_ns: int = 0
     parent: str = ""  # the image that it was made of here, which may have gone
 
+    @property
+    def platform(self) -> Platform:
+        return platforms.exact(Platform(self.os, self.architecture, self.variant))
+
 
 class Index(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     version: int = VERSION
     images: dict[str, ImageRecord] = {}  # by id
-    names: dict[str, str] = {}  # "docker.io/library/busybox:latest" -> id
+    # "docker.io/library/busybox:latest" -> ids, each for another platform, that which came last at the end
+    names: dict[str, list[str]] = {}
+
+    def named(self, image_id: str) -> list[str]:
+        """The names of an image, sorted."""
+        return sorted(name for name, ids in self.names.items() if image_id in ids)
+
+    def give(self, name: str, image_id: str) -> None:
+        """Let the image have that name beside those for other platforms; one for the same one has it no more."""
+        here = self.images[image_id].platform
+        others = [i for i in self.names.get(name, []) if i != image_id and self.images[i].platform != here]
+        self.names[name] = [*others, image_id]
+
+    def take(self, name: str, image_id: str) -> None:
+        """Let it have that name no more."""
+        self.names[name] = [other for other in self.names[name] if other != image_id]
+        if not self.names[name]:
+            del self.names[name]
 
 
 def read(path: Path) -> Index:

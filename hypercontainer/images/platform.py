@@ -8,6 +8,7 @@ from hypercontainer.images.manifest import Descriptor, Platform
 from hypercontainer.model import arch
 
 _PART = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
+USUAL = {"arm64": "v8", "arm": "v7", "amd64": "v1"}  # what is meant where no variant is said
 ALIASES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "armhf": "arm", "i386": "386"}
 
 
@@ -18,8 +19,8 @@ def host() -> Platform:
 
 
 def parse(text: str) -> Platform:
-    """Read OS/ARCHITECTURE[/VARIANT], or the architecture alone; "" is this machine's."""
-    if not text:
+    """Read OS/ARCHITECTURE[/VARIANT], or one of the first two alone; "" is this machine's."""
+    if text.lower() in ("", "linux"):
         return host()
     parts = text.lower().split("/")
     if len(parts) == 1:
@@ -33,7 +34,21 @@ def parse(text: str) -> Platform:
 def _variant(platform: Platform) -> str:
     if platform.variant:
         return platform.variant
-    return {"arm64": "v8", "arm": "v7", "amd64": "v1"}.get(platform.architecture, "")
+    return USUAL.get(platform.architecture, "")
+
+
+def exact(platform: Platform) -> Platform:
+    """In one way of the several in which it can be said, so that two can be compared: as containerd normalizes it."""
+    architecture = ALIASES.get(platform.architecture, platform.architecture)
+    variant = _variant(Platform("", architecture, platform.variant))
+    usual = architecture in ("amd64", "arm64") and variant == USUAL[architecture]
+    return Platform(platform.os or "linux", architecture, "" if usual else variant)
+
+
+def best(there: Sequence[Platform], want: Platform) -> int | None:
+    """Which of them runs best on `want`, the last one of equals; None if none does."""
+    ranked = [(r, -n) for n, have in enumerate(there) if (r := rank(have, want)) is not None]
+    return -min(ranked)[1] if ranked else None
 
 
 def rank(have: Platform, want: Platform) -> int | None:

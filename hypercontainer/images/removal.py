@@ -80,7 +80,7 @@ def _asked(here: Index, image_id: str, name: str) -> Reference | None:
         ref = reference.parse(name)
     except InvalidInput:
         return None
-    known = here.names.get(ref.canonical) == image_id
+    known = image_id in here.names.get(ref.canonical, [])
     if ref.digest:
         known = f"{ref.domain}/{ref.path}@{ref.digest}" in here.images[image_id].digests
     if not known and not reference.is_id(name):
@@ -89,8 +89,7 @@ def _asked(here: Index, image_id: str, name: str) -> Reference | None:
 
 
 def _references(here: Index, image_id: str) -> list[Reference]:
-    tags = sorted(name for name, owner in here.names.items() if owner == image_id)
-    return [reference.parse(text) for text in (*tags, *here.images[image_id].digests)]
+    return [reference.parse(text) for text in (*here.named(image_id), *here.images[image_id].digests)]
 
 
 def _going(here: Index, image_id: str, asked: Reference | None) -> list[Reference]:
@@ -112,5 +111,5 @@ def _untag(here: Index, image_id: str, ref: Reference) -> ImageRemoved:
         left = [digest for digest in record.digests if digest != ref.canonical]
         here.images[image_id] = msgspec.structs.replace(record, digests=left)
     else:
-        del here.names[ref.canonical]
+        here.take(ref.canonical, image_id)
     return ImageRemoved(untagged=str(ref))

@@ -8,7 +8,6 @@ next that opens the store. Methods are quick (no more than links and small files
 import builtins
 import fcntl
 import os
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -19,7 +18,7 @@ import msgspec
 from hypercontainer.errors import InvalidInput, NotFound
 from hypercontainer.images import base, index, inspect, manifest, platform, reference, removal, workspace
 from hypercontainer.images.index import Image, ImageRecord, Index
-from hypercontainer.images.manifest import Config, Platform
+from hypercontainer.images.manifest import Config
 from hypercontainer.images.reference import Reference
 from hypercontainer.images.removal import Users
 from hypercontainer.images.workspace import Workspace
@@ -44,10 +43,13 @@ class ImageStore:
 
     # reading
 
-    def get(self, name: str) -> Image:
-        """The image with this name, name@digest, id, or beginning of an id. NotFound; InvalidInput if ambiguous."""
+    def get(self, name: str, wanted: str = "") -> Image:
+        """The image with this name, name@digest, id, or beginning of an id. NotFound; InvalidInput if ambiguous.
+
+        Of those of a name the one for platform `wanted`; "": the one for this host, or else the one that came last. One
+        that does not run on `wanted` is not found, and those are told that are there."""
         here = index.read(self._index)
-        return _image(here, self._find(here, name))
+        return _image(here, self._find(here, name, wanted))
 
     def list(self) -> "builtins.list[Image]":
         """All images, the newest first."""
@@ -108,18 +110,23 @@ class ImageStore:
         while (parent := image.record.parent) in here.images:
             yield (image := _image(here, parent))
 
+    @classmethod
+    def _find(cls, here: Index, name: str, wanted: str = "") -> str:
+        return _choose(here, name, cls._all(here, name), wanted)
+
     @staticmethod
-    def _find(here: Index, name: str) -> str:
-        """docker's order: a whole id, a name, then the beginning of an id."""
+    def _all(here: Index, name: str) -> "builtins.list[str]":
+        """Those that are called so, for different platforms, the last one at the end: docker's order is a whole id, a
+        name, then the beginning of an id."""
         short = name.removeprefix("sha256:")
         if len(short) == 64 and f"sha256:{short}" in here.images:
-            return f"sha256:{short}"
+            return [f"sha256:{short}"]
         with suppress(InvalidInput):
             ref = reference.parse(name)
             if ref.digest:
                 wanted = f"{ref.domain}/{ref.path}@{ref.digest}"
                 if found := [i for i, r in here.images.items() if wanted in r.digests]:
-                    return min(found, key=lambda i: _rank(here.images[i]))  # of an index there may be several
+                    return sorted(found, key=lambda i: here.images[i].tagged_ns)  # of an index there may be several
             elif ref.canonical in here.names:
                 return here.names[ref.canonical]
         if not reference.is_id(name):
@@ -130,17 +137,18 @@ class ImageStore:
             raise InvalidInput(f"image id {name} is ambiguous: {len(ids)} images begin so")
         if not ids:
             raise NotFound("image", name)
-        return ids[0]
+        return ids
 
     # changing
 
     def tag(self, name: str, target: str) -> None:
-        """Let `target` name the image too; another image may lose that name."""
+        """Let `target` name what is called `name`, for whichever platforms; another image may lose that name."""
         ref = reference.parse(target)
         if ref.digest:
             raise InvalidInput(f"cannot tag {target}: a digest is not given but computed")
         with self.changing() as here:
-            here.names[ref.canonical] = self._find(here, name)
+            for image_id in self._all(here, name):
+                here.give(ref.canonical, image_id)
 
     @contextmanager
     def changing(self, freed: "builtins.list[int] | None" = None) -> Iterator[Index]:
@@ -211,7 +219,7 @@ class ImageStore:
                 digests = sorted({*record.digests, *(old.digests if old else [])})
                 here.images[image_id] = msgspec.structs.replace(record, digests=digests, tagged_ns=clock.now_ns())
                 for ref in names:
-                    here.names[ref.canonical] = image_id
+                    here.give(ref.canonical, image_id)
                 image = _image(here, image_id)
         except BaseException:
             for path in made:  # all of it verified: somebody who has linked up since has links of its own
@@ -230,9 +238,14 @@ class ImageStore:
     def remove(
         self, name: str, *, force: bool = False, users: Users = removal.nobody, parents: bool = True
     ) -> Sequence[doc.ImageRemoved]:
-        """docker's rmi: take a name off an image; with the last one the image goes. NotFound, InUse."""
+        """docker's rmi: take a name off an image, for whichever platforms it is; with the last one the image goes.
+        NotFound, InUse."""
+        said: builtins.list[doc.ImageRemoved] = []
         with self.changing() as here:
-            return removal.remove(here, self._find(here, name), name, force=force, users=users, parents=parents)
+            for image_id in self._all(here, name):
+                for step in removal.remove(here, image_id, name, force=force, users=users, parents=parents):
+                    said += [] if step.untagged and step in said else [step]  # the name is told once
+        return said
 
     def prune(
         self, *, all: bool = False, users: Users = removal.nobody, wanted: Callable[[Image], bool] = lambda _: True
@@ -241,13 +254,13 @@ class ImageStore:
         what pulls left. Those that one with a name was made of stay, unless `all`: builds go on from them."""
         freed: builtins.list[int] = []
         with self.changing(freed) as here:
-            named = set(here.names.values())
+            named = {image_id for ids in here.names.values() for image_id in ids}
             kept = set() if all else removal.lineage(here, named)
             gone = [i for i in here.images if i not in kept and not users(i) and wanted(_image(here, i))]
             for image_id in gone:
+                for name in here.named(image_id):
+                    here.take(name, image_id)
                 removal.delete(here, image_id)
-            for name in [n for n, i in here.names.items() if i in gone]:
-                del here.names[name]
         return doc.Pruned(deleted=gone, space_reclaimed=sum(freed) + self.sweep(partial_s=0))
 
     def sweep(self, *, partial_s: float = PARTIAL_S) -> int:
@@ -282,16 +295,20 @@ class ImageStore:
 
 def _image(here: Index, image_id: str) -> Image:
     record = here.images[image_id]
-    names = sorted(str(reference.parse(n)) for n, i in here.names.items() if i == image_id)
+    names = sorted(str(reference.parse(name)) for name in here.named(image_id))
     digests = sorted(str(reference.parse(d)) for d in record.digests)
     return Image(id=image_id, names=names, digests=digests, record=record)
 
 
-def _rank(record: ImageRecord) -> int:
-    """How well an image runs here, 0 being best."""
-    have = Platform(record.os, record.architecture, record.variant)
-    worse = platform.rank(have, platform.host())
-    return sys.maxsize if worse is None else worse
+def _choose(here: Index, name: str, ids: Sequence[str], wanted: str) -> str:
+    there = [here.images[image_id].platform for image_id in ids]
+    chosen = platform.best(there, platform.parse(wanted))
+    if chosen is not None:
+        return ids[chosen]
+    if wanted:
+        words = ", ".join(sorted(map(str, there)))
+        raise NotFound("image", name, f"not for {platform.parse(wanted)}: what is here is for {words}")
+    return ids[-1]
 
 
 def _unlink(path: Path) -> int:

@@ -33,6 +33,11 @@ def _images_2(images: Mapping[str, Any]) -> Mapping[str, Any]:
     return images
 
 
+# 3: of a name there may be several images, each for another platform.
+def _images_3(images: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**images, "names": {name: [image] for name, image in images.get("names", {}).items()}}
+
+
 # 2: the words of snapshots. Mounts have their path on the host too: "" until hyperd has looked.
 _pod_2 = _called({"held": "frozen", "making": "provisional"})
 
@@ -308,7 +313,7 @@ EXEC: Steps = ()  # pods/*/*/execs/*.json
 CHECKPOINT: Steps = (_checkpoint_2, *(within("pod", step) for step in _LATER_PODS))  # checkpoints/*/*/checkpoint.json
 NETWORK: Steps = (_network_2,)  # networks/*.json
 ATTACHMENT: Steps = ()  # cni/*.json
-IMAGES: Steps = (_images_2,)  # images/index.json
+IMAGES: Steps = (_images_2, _images_3)  # images/index.json
 VOLUME: Steps = (_volume_2, _volume_3)  # volumes/*/volume.json
 KERNEL: Steps = ()  # kernels/*/bundle.json
 

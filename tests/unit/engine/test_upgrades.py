@@ -161,7 +161,7 @@ def test_checkpoints(first: Path) -> None:
 def test_images_volumes_and_kernels(first: Path) -> None:
     images = index.read(first / "images/index.json")
     assert sorted(images.names) == ["docker.io/library/busybox:latest", "example.com/other:1"]
-    assert set(images.images) == set(images.names.values())
+    assert set(images.images) == {image for ids in images.names.values() for image in ids}
     [volume] = VolumeStore(first / "volumes").list()
     assert (volume.name, volume.labels, volume.anonymous) == ("kept", {"of": "mine"}, False)
     assert [kernel.arch for kernel in KernelStore(first).list()] == ["x86_64"]

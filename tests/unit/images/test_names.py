@@ -347,6 +347,7 @@ def test_platforms() -> None:
         with pytest.raises(InvalidInput, match="invalid platform"):
             platform.parse(bad)
     assert str(platform.host()).startswith("linux/")
+    assert platform.parse("Linux") == platform.parse("") == platform.host()
 
 
 # documents

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.errors import Exhausted, HyperError, InUse, InvalidInput, NotFound
+from hypercontainer.images import platform
 from hypercontainer.images.archive import load
 from hypercontainer.images.index import Image
 from hypercontainer.images.store import ImageStore
@@ -19,6 +20,7 @@ from hypercontainer.images.workspace import Workspace
 from hypercontainer.testing import layers as made
 from tests.unit.images.looking import check_erofs, chunks, leftovers
 
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 BASE = made.layer([made.folder("etc"), made.member("etc/motd", b"hello\n")])
 TOP = made.layer([made.member("data", b"x" * 10_000)])
 TAGS = ["a:1", "a:2", "b:1"]
@@ -60,6 +62,58 @@ async def test_removal_by_id(store: ImageStore) -> None:
         store.remove(image.id[7:19])
     assert said(store, image.id[7:19], force=True)[:4] == [*TAGS, image.id]
     assert leftovers(store) == []
+
+
+async def of(store: ImageStore, architecture: str, names: list[str], layer: bytes = BASE, **said: str) -> Image:
+    """One for a platform."""
+    [image] = await load(store, chunks(made.docker_archive([layer], names, architecture=architecture, **said)))
+    return image
+
+
+async def test_a_name_has_an_image_for_each_platform(store: ImageStore) -> None:
+    arm, power = await of(store, "arm64", ["a"], variant="v8"), await of(store, "ppc64le", ["a"])
+    assert (store.get("a").id, store.get("a", "linux/arm64").id) == (power.id, arm.id)  # none runs here: the last one
+    here = await of(store, platform.host().architecture, ["a", "b"])
+    assert store.get("a").id == here.id and store.get("b", "").id == here.id
+    assert [store.get("a", each).id for each in ("arm64", "linux/arm64/v8", "ppc64le")] == [arm.id] * 2 + [power.id]
+    with pytest.raises(NotFound, match=r"no such image: b \(not for linux/arm64: what is here is for linux/"):
+        store.get("b", "linux/arm64")
+    assert all(image.names[:1] == ["a:latest"] for image in store.list())
+
+
+async def test_another_one_for_the_same_platform_takes_the_name(store: ImageStore) -> None:
+    old, power = await of(store, "arm64", ["a"]), await of(store, "ppc64le", ["a"])
+    new = await of(store, "arm64", ["a"], TOP, variant="v8")  # what arm64 alone means
+    assert [store.get("a", each).id for each in ("arm64", "ppc64le")] == [new.id, power.id]
+    assert store.get(old.id).names == []
+
+
+async def test_names_are_given_and_taken_of_all_platforms(store: ImageStore) -> None:
+    arm, power = await of(store, "arm64", ["a"]), await of(store, "ppc64le", ["a"])
+    store.tag("a", "b")
+    store.tag(arm.id, "c")
+    assert store.get("b", "ppc64le").id == power.id and store.get(arm.id).names == ["a:latest", "b:latest", "c:latest"]
+    assert said(store, "a") == ["a:latest"]
+    assert said(store, "b")[:2] == ["b:latest", power.id]  # the other one has a name yet
+    with pytest.raises(InUse, match="web uses it"):
+        store.remove("c", users=lambda _: "container web")
+    assert store.get("c").id == arm.id
+    assert store.prune(all=True).deleted == [arm.id]
+    assert leftovers(store) == []
+
+
+async def test_an_index_of_before_is_read(store: ImageStore) -> None:
+    image = await one(store, [BASE], ["a:1", "b:2"])
+    path = store.root / "index.json"
+    document = json.loads(path.read_text())
+    assert document["version"] == 3 and document["names"] == {
+        f"docker.io/library/{n}": [image.id] for n in ("a:1", "b:2")
+    }
+    before = json.loads((FIXTURES / "images/2.json").read_text())
+    path.write_text(json.dumps(before))
+    [old] = store.list()
+    assert sorted(before["names"]) == ["docker.io/library/busybox:latest", "example.com/other:1"]
+    assert store.get("busybox").id == store.get("example.com/other:1").id == old.id
 
 
 async def test_an_image_in_use_stays(store: ImageStore) -> None:
