@@ -17,7 +17,7 @@ PODS ?= 100
 OCI_QUICK := bad_input exit_codes lifecycle mounts state sysctl
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-interop setup-bench setup-clients demo install test fresh check style unit vm interop oci kubelet conformance bench density fuzz soak pods guest kernel format clean
+.PHONY: help setup setup-test setup-interop setup-bench setup-arch setup-clients demo install test fresh check style unit vm interop oci kubelet conformance bench density fuzz soak pods guest kernel format clean
 
 help:  ## this table
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ setup-interop:
 
 setup-bench:
 	@tools/setup.sh bench
+
+setup-arch: setup-test  ## what guests of other architectures take: QEMU for them, hyperstart, Debian's kernels
+	@tools/arch.sh
 
 setup-clients: setup-interop
 	@tools/clients.sh

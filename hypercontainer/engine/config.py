@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from hypercontainer.engine import devices, mounts, namespaces
 from hypercontainer.errors import InvalidInput
-from hypercontainer.model import arch, capabilities, defaults, ids, seccomp, ulimits
+from hypercontainer.model import capabilities, defaults, ids, seccomp, ulimits
 from hypercontainer.model.container import Capabilities, ContainerConfig, Mount, Process, Resources
 from hypercontainer.model.documents import ProcessConfig
 from hypercontainer.model.record import MountRecord
@@ -18,15 +18,15 @@ MOST_HIDDEN = 128  # paths, of each kind: the guest has room for no more
 
 
 def container(
-    spec: ContainerSpec, image: ProcessConfig, own: Sequence[MountRecord], *, own_ipc: bool = False
+    spec: ContainerSpec, image: ProcessConfig, own: Sequence[MountRecord], *, arch: str, own_ipc: bool = False
 ) -> ContainerConfig:
-    """`own`: what is mounted beside the usual; `own_ipc`: see ContainerConfig. InvalidInput for whatever makes no
-    sense."""
+    """`own`: what is mounted beside the usual; `own_ipc`: see ContainerConfig; `arch`: the machine's. InvalidInput for
+    whatever makes no sense."""
     if spec.hostname:
         ids.check_hostname(spec.hostname)
     usual = defaults.mounts((spec.shm_mib or defaults.SHM_MIB) << 20, privileged=spec.privileged)
     return ContainerConfig(
-        process=_process(spec, image),
+        process=_process(spec, image, arch),
         init=spec.init,
         hostname=spec.hostname,
         read_only=spec.read_only,
@@ -84,7 +84,7 @@ def exec_process(first: Process, spec: ExecSpec) -> Process:
     return process
 
 
-def _process(spec: ContainerSpec, image: ProcessConfig) -> Process:
+def _process(spec: ContainerSpec, image: ProcessConfig, arch: str) -> Process:
     granted = capabilities.resolve(spec.cap_add, spec.cap_drop, privileged=spec.privileged)
     confined = spec.seccomp == "default" and not spec.privileged
     cwd = spec.working_dir if spec.working_dir is not None else (image.working_dir or "/")
@@ -100,7 +100,7 @@ def _process(spec: ContainerSpec, image: ProcessConfig) -> Process:
         rlimits=[ulimits.resolve(limit) for limit in spec.ulimits],
         no_new_privileges=spec.no_new_privileges,
         oom_score_adj=spec.oom_score_adj,
-        seccomp=seccomp.compile(granted, arch.host().name) if confined else b"",
+        seccomp=seccomp.compile(granted, arch) if confined else b"",
     )
 
 

@@ -156,7 +156,7 @@ class Containers:
         document = describe.container(
             pod.record,
             record,
-            await self.host.choice(),
+            await self.host.choice(pod.record.arch),
             log_path=str(container.output.log.path) if container.output.log else "",
             vcpus=self.host.vcpus(pod.record),
             memory_mib=pod.site.machine_mib(pod.record),

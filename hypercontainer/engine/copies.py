@@ -48,6 +48,7 @@ def _pod(supervisor: Supervisor, source: PodRecord, spec: PodSpec, *, name: str,
         spec=msgspec.structs.replace(spec, name=name),
         implicit=True,
         created_ns=clock.now_ns(),
+        arch=source.arch,
         provisional=True,
     )
     images = supervisor.host.images

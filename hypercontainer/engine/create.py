@@ -6,8 +6,9 @@ from hypercontainer.engine import endpoints, links, mounts, namespaces, resolve
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import InvalidInput
-from hypercontainer.model import ids
-from hypercontainer.model.record import ContainerRecord
+from hypercontainer.images.index import Image
+from hypercontainer.model import arch, ids
+from hypercontainer.model.record import ContainerRecord, PodRecord
 from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec
 from hypercontainer.sandbox import rootfs
 from hypercontainer.sandbox.container import Container
@@ -21,7 +22,7 @@ async def pod(supervisor: Supervisor, spec: PodSpec, name: str, *, implicit: boo
     host.check_factory(spec.factory)
     spec = links.resolved(host.index, endpoints.resolved(host.networks, _with_exposed(host, spec)))
     endpoints.check_ports(host.networks, spec)
-    record = resolve.pod(spec, name=name, implicit=implicit)
+    record = resolve.pod(spec, name=name, implicit=implicit, arch=_arch(host, spec))
     made = supervisor.pod(record)
     names: set[str] = set()
     for n, wanted in enumerate(spec.containers):
@@ -43,13 +44,31 @@ async def pod(supervisor: Supervisor, spec: PodSpec, name: str, *, implicit: boo
     return made
 
 
+def _arch(host: Host, spec: PodSpec) -> str:
+    """Of the machine of a new pod: that of the image of its first container, or this host's. What it would lack here is
+    told now: Unavailable, NotFound."""
+    if not spec.containers:
+        return arch.host().name
+    first = spec.containers[0]
+    here = arch.of_image(host.images.get(first.image, first.platform).record.architecture).name
+    host.check_arch(here)
+    return here
+
+
+def check_arch(pod: PodRecord, image: Image, name: str) -> None:
+    """InvalidInput when the pod's machine runs no such image."""
+    if arch.of_image(image.record.architecture).name != pod.arch:
+        words = f"the image is for {image.record.platform}, and the pod's virtual machine of {pod.arch}"
+        raise InvalidInput(f"cannot run {name} in pod {pod.name}: {words}")
+
+
 def step(supervisor: Supervisor, spec: PodSpec, *, volumes: bool) -> Pod:
     """A pod for steps of a build, with the one container in `spec` for the first; without `volumes` nothing lies over
     the image's files where it names volumes. It is provisional: after a kill of ours nothing is left of it."""
     host = supervisor.host
     name = host.index.invent_name()
     spec = endpoints.resolved(host.networks, spec)
-    record = resolve.pod(spec, name=name, implicit=True)
+    record = resolve.pod(spec, name=name, implicit=True, arch=_arch(host, spec))
     record.provisional = True
     made = supervisor.pod(record)
     made.step = True
@@ -77,7 +96,7 @@ def _with_exposed(host: Host, spec: PodSpec) -> PodSpec:
     published = {f"{port.container_port}/{port.protocol}" for port in spec.ports}
     ports = list(spec.ports)
     for wanted in spec.containers:
-        image = host.images.config(host.images.get(wanted.image))
+        image = host.images.config(host.images.get(wanted.image, wanted.platform))
         for port in resolve.exposed(image.exposed_ports, wanted.expose):
             if port not in published:
                 published.add(port)
@@ -130,13 +149,16 @@ def _record(
     host.index.check_container_name(name)
     spec = namespaces.resolved(host.index, pod.record, spec)
     own_ipc = namespaces.own_ipc(pod.record, spec, joined=joined)
-    image = host.images.get(spec.image)
+    image = host.images.get(spec.image, spec.platform)
+    check_arch(pod.record, image, spec.image)
     root = rootfs.image(host.images.rootfs(image))
     others = _of_others(supervisor, spec.volumes_from)
     config = host.images.config(image)
     if not volumes:
         config = msgspec.structs.replace(config, volumes={})
-    record = resolve.container(spec, image.id, config, root, name=name, others=others, own_ipc=own_ipc, joined=joined)
+    record = resolve.container(
+        spec, image.id, config, root, name=name, others=others, own_ipc=own_ipc, joined=joined, arch=pod.record.arch
+    )
     pod.check_supported(record)
     make_volumes(host, record)
     supervisor.place(record)

@@ -300,6 +300,7 @@ def exposed(pod: PodRecord, record: ContainerRecord) -> list[str]:
 def vm(pod: PodRecord, guest: GuestRecord, choice: Choice, *, vcpus: int, memory_mib: int) -> doc.Vm:
     return doc.Vm(
         driver=guest.driver,
+        architecture=guest.arch,
         pid=guest.process.pid,
         vcpus=vcpus,
         memory_mib=memory_mib,
@@ -350,6 +351,7 @@ def container(
         mounts=[mount(m, volumes.get(m.source, "")) for m in record.mounts],
         network_settings=network(pod, record),
         pod=ref(pod),
+        architecture=pod.arch,
         vm=guest,
         isolation=guest.isolation if guest else isolation(choice),
         as_asked=record.spec.as_asked,
@@ -469,6 +471,7 @@ def pod(record: PodRecord, choice: Choice, *, vcpus: int, memory_mib: int, now_n
         spec=record.spec,
         network_settings=network(record),
         containers=[entry(record, c, now_ns) for c in record.containers],
+        architecture=record.arch,
         vm=guest,
         isolation=guest.isolation if guest else isolation(choice),
     )

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hypercontainer.engine.accelerator import BootFiles, Choice
@@ -11,8 +13,8 @@ from hypercontainer.factory.base import PoolInfo, PoolSpec, TemplateInfo
 from hypercontainer.factory.trouble import MOST_S, Trouble
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, SharedFolder, VmConfig
 from hypercontainer.lib import clock
+from hypercontainer.model import arch, settings
 from hypercontainer.model import documents as doc
-from hypercontainer.model import settings
 from hypercontainer.sandbox import agent_requests
 
 log = logging.getLogger(__name__)
@@ -62,22 +64,41 @@ class Factory:
 
     async def init(self) -> None:
         boot, choice = await self.host.bootable()
-        specs = [self._spec(pool, boot, choice) for pool in self.host.settings.pool]
-        await self.host.factory.init(specs + await self._of_handlers(boot, choice))
+        specs = [self._spec(pool, boot, choice) for pool in self.host.settings.pool if not pool.arch]
+        await self.host.factory.init(specs + await self._of_handlers(boot, choice) + await self._of_others())
+
+    async def _of_others(self) -> list[PoolSpec]:
+        """Machines of architectures that the settings name. Where one's cannot wait, for want of its kernel, the
+        others' do."""
+        specs = []
+        for pool in self.host.settings.pool:
+            if pool.arch:
+                name = arch.named(pool.arch).name
+                with self._unwaited(f"pods for {pool.arch}"):
+                    self.host.check_arch(name)
+                    specs.append(self._spec(pool, *await self.host.bootable(name), name))
+        return specs
+
+    @contextmanager
+    def _unwaited(self, whose: str) -> Iterator[None]:
+        """What fails in the block keeps nobody else's machines from waiting: it is known why."""
+        unwaited = self.host.unwaited
+        try:
+            yield
+            unwaited.pop(whose, None)
+        except HyperError as e:
+            if unwaited.get(whose) != str(e):
+                log.warning("no virtual machine waits for %s: %s", whose, e)
+            unwaited[whose] = str(e)
 
     async def _of_handlers(self, boot: BootFiles, choice: Choice) -> list[PoolSpec]:
         """Machines of RuntimeClasses that are to wait. Where one's cannot, for want of its kernel, the others' do."""
-        specs, unwaited = [], self.host.unwaited
+        specs = []
         for name, handler in self.host.settings.cri_handlers.items():
             if not handler.cache:
                 continue
-            try:
+            with self._unwaited(f"pods of handler {name}"):
                 specs.append(await self._for(handler, boot, choice))
-                unwaited.pop(name, None)
-            except HyperError as e:
-                if unwaited.get(name) != str(e):
-                    log.warning("no virtual machine waits for pods of handler %s: %s", name, e)
-                unwaited[name] = str(e)
         return specs
 
     async def _for(self, handler: settings.Handler, boot: BootFiles, choice: Choice) -> PoolSpec:
@@ -91,7 +112,7 @@ class Factory:
     async def clear(self) -> None:
         await self.host.factory.clear()
 
-    def _spec(self, pool: settings.Pool, boot: BootFiles, choice: Choice) -> PoolSpec:
+    def _spec(self, pool: settings.Pool, boot: BootFiles, choice: Choice, of: str = "") -> PoolSpec:
         usual, limits = self.host.settings, self.host.site.limits
         share = SharedFolder(
             folder=Path(),
@@ -103,6 +124,7 @@ class Factory:
             name="",
             kernel=boot[0],
             initrd=boot[1],
+            arch=of or arch.host_name(),
             vcpus=pool.vcpus or self.host.usual_vcpus(choice.accelerator),
             memory_mib=pool.memory_mib or usual.memory_mib,
             uid=0,
@@ -119,6 +141,7 @@ class Factory:
 
 def _pool(pool: PoolInfo) -> doc.Pool:
     return doc.Pool(
+        architecture=pool.arch,
         vcpus=pool.vcpus,
         memory_mib=pool.memory_mib,
         share=pool.share,
@@ -135,6 +158,7 @@ def _pool(pool: PoolInfo) -> doc.Pool:
 def _template(info: TemplateInfo) -> doc.Template:
     return doc.Template(
         kernel=info.kernel.parent.name,
+        architecture=info.arch,
         vcpus=info.vcpus,
         memory_mib=info.memory_mib,
         network=info.network,

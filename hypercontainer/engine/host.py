@@ -13,7 +13,7 @@ from hypercontainer.engine.accelerator import BootFiles, Choice
 from hypercontainer.engine.checkpoint import CheckpointStore
 from hypercontainer.engine.events import Events
 from hypercontainer.engine.store import PodIndex, PodStore
-from hypercontainer.errors import InvalidInput, NotFound
+from hypercontainer.errors import InvalidInput, NotFound, Unavailable
 from hypercontainer.factory.base import Factory
 from hypercontainer.factory.cache import CacheFactory
 from hypercontainer.factory.direct import DirectFactory
@@ -27,7 +27,7 @@ from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.lib import netns
 from hypercontainer.model import arch
 from hypercontainer.model.record import NetworkRecord, PodRecord
-from hypercontainer.model.settings import USUAL_HANDLER, Handler, Settings
+from hypercontainer.model.settings import USUAL_HANDLER, Handler, Pool, Settings
 from hypercontainer.model.spec import DEFAULT, PodSpec
 from hypercontainer.network import ipam, pools
 from hypercontainer.network.bridge_network import BridgeNetwork
@@ -78,14 +78,15 @@ class Host:
         self.dumps = root / "dumps"  # what guests say of processes, until it is in an archive
         self.kernels = KernelStore(root)
         self.events = Events(root / "events.db")
-        binaries = Path(str(resources.files("hypercontainer"))) / "_bin"
-        self.hyperstart = binaries / arch.host().name / "hyperstart"  # the guest's PID 1, as installed with us
+        self.binaries = Path(str(resources.files("hypercontainer"))) / "_bin"
         self.unprepared = Trouble()  # of the pools of the settings, before there is a factory's
-        self.unwaited: dict[str, str] = {}  # handlers whose machines cannot wait, and why
+        self.unwaited: dict[str, str] = {}  # whose machines cannot wait, and why
         self._factories = self._make_factories()  # each that there is, by its name
         self.factory = list(self._factories.values())[-1]  # as the settings say
         for name, handler in settings.cri_handlers.items():
             self._check_handler(name, handler)
+        for pool in settings.pool:
+            _check_pool(pool)
         self._proving = asyncio.Lock()
         self._accelerator: Literal["kvm", "tcg"] = "tcg"  # until it is known
 
@@ -138,7 +139,7 @@ class Host:
         """What the factory could not make, where names do not resolve, and why."""
         unprepared = self.unprepared.words()
         waiting = [f"no VM waits for a pod: {unprepared}"] if unprepared else []
-        waiting += [f"no VM waits for pods of handler {name}: {why}" for name, why in self.unwaited.items()]
+        waiting += [f"no VM waits for {whose}: {why}" for whose, why in self.unwaited.items()]
         return [*waiting, *self.factory.troubles(), *self.names.troubles()]
 
     def _waiting_uids(self) -> Iterator[int]:
@@ -147,10 +148,32 @@ class Host:
         first = self.settings.uid_base + UIDS + 1
         return (uid for uid in range(first, first + UIDS) if uid not in taken)
 
-    async def bootable(self) -> tuple[BootFiles, Choice]:
-        """What a guest boots here, and what accelerates it; proved now if it never was, by one guest at a time.
+    def hyperstart(self, of: str) -> Path:
+        """The PID 1 of guests of that architecture, as installed with us. NotFound."""
+        path = self.binaries / of / "hyperstart"
+        if not path.exists():
+            raise NotFound("hyperstart", of, f"in a checkout `make guest ARCH={of}` builds it: {path}")
+        return path
+
+    def check_arch(self, name: str) -> None:
+        """Unavailable or NotFound when guests of that architecture lack something here; this host's have it, or are
+        told when they boot."""
+        if name != arch.host_name():
+            if self.settings.accelerator == "kvm":
+                why = 'it would be emulated, and the setting accelerator is "kvm"'
+                raise Unavailable(f"cannot run a virtual machine of {name}: {why}")
+            self.site.hypervisor.check(name)
+            self.kernels.of(name)
+            self.hyperstart(name)
+
+    async def bootable(self, of: str = "") -> tuple[BootFiles, Choice]:
+        """What a guest of an architecture boots ("": of this host's), and what accelerates it; proved now if it never
+        was, by one guest at a time.
 
         NotFound when there is no kernel."""
+        here = arch.host_name()
+        if of not in ("", here):
+            return await self.boot_files("", of), Choice(accelerator="tcg", reason=f"this host is of {here}")
         files = await self.boot_files(self.settings.kernel)
         async with self._proving:
             run_dir = self.site.run_dir("")
@@ -158,23 +181,25 @@ class Host:
         self._accelerator = choice.accelerator
         return files, choice
 
-    async def choice(self) -> Choice:
-        """What accelerates guests here; proved now if it never was."""
+    async def choice(self, of: str = "") -> Choice:
+        """What accelerates guests here, of an architecture or of this host's; proved now if it never was."""
         try:
-            return (await self.bootable())[1]
+            return (await self.bootable(of))[1]
         except NotFound as e:
             return Choice(accelerator="tcg", reason=str(e))
 
     async def boot(self, pod: PodRecord) -> Boot:
-        files, choice = await self.bootable()
+        self.check_arch(pod.arch)
+        files, choice = await self.bootable(pod.arch)
         handler = self.settings.handlers().get(pod.kube.handler or USUAL_HANDLER) if pod.kube else None
         if handler and handler.kernel:
             files = await self.boot_files(handler.kernel)
         return Boot(*files, choice.accelerator)
 
-    async def boot_files(self, kernel: str) -> BootFiles:
-        """Of the kernel bundle of that name; NotFound."""
-        return await asyncio.to_thread(self.kernels.boot_files, self.kernels.get(kernel), self.hyperstart)
+    async def boot_files(self, kernel: str, of: str = "") -> BootFiles:
+        """Of the kernel bundle of that name, for an architecture or this host's; NotFound."""
+        of = of or arch.host_name()
+        return await asyncio.to_thread(self.kernels.boot_files, self.kernels.of(of, kernel), self.hyperstart(of))
 
     def usual_vcpus(self, accelerator: Literal["kvm", "tcg"]) -> int:
         """Processors of a VM for which nobody said how many."""
@@ -182,7 +207,8 @@ class Host:
 
     def vcpus(self, pod: PodRecord) -> int:
         """Processors of its VM."""
-        return self.site.vcpus(pod, pod.guest.accelerator if pod.guest else self._accelerator)
+        usual = self._accelerator if pod.arch == arch.host_name() else "tcg"
+        return self.site.vcpus(pod, pod.guest.accelerator if pod.guest else usual)
 
     async def discard(self, pod_id: str) -> None:
         """Remove what is left on this host of a pod that has no record."""
@@ -197,6 +223,15 @@ class Host:
         await self.names.close()
         self.networks.close()
         self.events.close()
+
+
+def _check_pool(pool: Pool) -> None:
+    """InvalidInput for one of machines that there are not."""
+    try:
+        if pool.arch:
+            arch.named(pool.arch)
+    except InvalidInput as e:
+        raise InvalidInput(f"invalid setting pool.arch: {e}") from e
 
 
 def _limits(settings: Settings, *, keep: bool) -> Limits:

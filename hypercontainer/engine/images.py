@@ -86,8 +86,8 @@ class Images:
     async def usage(self) -> Sequence[DiskUsage]:
         return await asyncio.to_thread(lambda: [_usage(self.host.root / name) for name in ("images", "pods")])
 
-    async def inspect(self, name: str) -> doc.Image:
-        image = self.host.images.get(name)
+    async def inspect(self, name: str, platform: str = "") -> doc.Image:
+        image = self.host.images.get(name, platform)
         return msgspec.structs.replace(self.host.images.inspect(image), pinned=self._pinned(image))
 
     async def history(self, name: str) -> Sequence[doc.HistoryEntry]:

@@ -262,6 +262,7 @@ class Kube:
     def _record(self, pod: Pod, wanted: KubeContainer, spec: ContainerSpec, security: KubeSecurity) -> ContainerRecord:
         """Of a container to be, the volumes made that its image names."""
         image = self.host.images.get(spec.image)
+        create.check_arch(pod.record, image, spec.image)
         config = msgspec.structs.replace(self.host.images.config(image), healthcheck=None)  # the kubelet probes itself
         root = rootfs.image(self.host.images.rootfs(image))
         if pod.record.kube:

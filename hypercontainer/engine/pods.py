@@ -98,7 +98,7 @@ class Pods:
         found = self.supervisor.find_pod(pod, all_owners=True)
         return describe.pod(
             found.record,
-            await self.host.choice(),
+            await self.host.choice(found.record.arch),
             vcpus=self.host.vcpus(found.record),
             memory_mib=found.site.machine_mib(found.record),
             now_ns=clock.now_ns(),

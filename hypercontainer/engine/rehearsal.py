@@ -3,6 +3,7 @@
 import os
 import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from hypercontainer.factory.base import Roots
@@ -12,10 +13,11 @@ from hypercontainer.model.record import DiskRecord
 from hypercontainer.storage import scratch
 
 
-async def roots(hyperstart: Path, scratch_mib: int, scratches: Path, folder: Path) -> Roots:
+async def roots(hyperstart: Callable[[str], Path], scratch_mib: int, scratches: Path, arch: str, folder: Path) -> Roots:
     """RehearsalRoots of the factories, the scratch disk of the usual size, in `folder`."""
     image, upper, root = folder / "rehearsal.erofs", folder / "rehearsal.img", folder / "root"
-    program = hyperstart.read_bytes()
+    path = hyperstart(arch)
+    program = path.read_bytes()
     with open(image, "xb") as out:
         tree, writer = Tree(), Writer(out)
         node = tree.add(tree.root, b"hyperstart", Node(stat.S_IFREG | 0o755))
@@ -24,7 +26,7 @@ async def roots(hyperstart: Path, scratch_mib: int, scratches: Path, folder: Pat
     os.chmod(image, 0o600)
     await scratch.create(upper, scratch_mib, scratches)
     root.mkdir()
-    shutil.copy(hyperstart, root / "hyperstart")
+    shutil.copy(path, root / "hyperstart")
     disks = [
         DiskRecord(target=0, path=str(image), read_only=True),
         DiskRecord(target=1, path=str(upper), read_only=False),

@@ -7,6 +7,7 @@ from hypercontainer.engine import config, health, logoptions, mounts, namespaces
 from hypercontainer.errors import InvalidInput
 from hypercontainer.lib import clock
 from hypercontainer.model import defaults, ids, signals
+from hypercontainer.model.arch import host_name
 from hypercontainer.model.documents import ProcessConfig
 from hypercontainer.model.record import VERSION, ContainerRecord, LogSinkRecord, PodRecord, RootfsRecord
 from hypercontainer.model.spec import NONE, ContainerSpec, Mount, PodSpec, PortMapping
@@ -20,8 +21,9 @@ MIN_LOG_BYTES, MAX_LOG_BYTES, MAX_LOG_FILES = 1024, 1 << 40, 1000
 MIN_LIMIT_MIB = 6  # of what a container may use, as docker has it
 
 
-def pod(spec: PodSpec, *, name: str, implicit: bool) -> PodRecord:
-    """The record of a new pod, without its containers. InvalidInput names what is absurd."""
+def pod(spec: PodSpec, *, name: str, implicit: bool, arch: str = "") -> PodRecord:
+    """The record of a new pod, without its containers, its machine of that architecture ("": this host's). InvalidInput
+    names what is absurd."""
     if spec.tenant:
         ids.check_name("tenant", spec.tenant, ids.MAX_LABEL)
     for given in (spec.hostname, spec.domainname):
@@ -43,6 +45,7 @@ def pod(spec: PodSpec, *, name: str, implicit: bool) -> PodRecord:
         spec=kept,
         implicit=implicit,
         created_ns=clock.now_ns(),
+        arch=arch or host_name(),
     )
 
 
@@ -79,9 +82,10 @@ def container(
     others: Sequence[Mount] = (),
     own_ipc: bool = False,
     joined: str = "",
+    arch: str = "",
 ) -> ContainerRecord:
     """The record of a new container. `others`: what it mounts of other containers; `own_ipc`, `joined`: see
-    ContainerConfig and ContainerRecord.
+    ContainerConfig and ContainerRecord; `arch`: its machine's, "" is this host's.
 
     Everything the caller gave is checked here, before anything is made."""
     check_numbers(spec)
@@ -93,7 +97,7 @@ def container(
         spec=spec,
         image_id=image_id,
         image_name=spec.image,
-        config=config.container(spec, image, own, own_ipc=own_ipc),
+        config=config.container(spec, image, own, own_ipc=own_ipc, arch=arch or host_name()),
         rootfs=rootfs,
         sinks=[_log(spec)] if spec.log == "file" else [],
         stop_signal=_stop_signal(spec, image),

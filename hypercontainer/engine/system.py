@@ -13,11 +13,12 @@ from hypercontainer.engine import accelerator, describe, events, figures
 from hypercontainer.engine.accelerator import Choice
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.supervisor import Supervisor
-from hypercontainer.errors import HyperError, InvalidInput, NotFound, reason
+from hypercontainer.errors import HyperError, InvalidInput, NotFound, Unavailable, reason
 from hypercontainer.images import reference, registry_host
 from hypercontainer.lib import cgroup
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Filters
+from hypercontainer.model.arch import ARCHES, Arch, host_name
 from hypercontainer.model.figures import Family
 from hypercontainer.sandbox.container import Container
 
@@ -61,7 +62,7 @@ class System:
 
 def _guest_kernel(host: Host) -> str:
     try:
-        return host.kernels.get(host.settings.kernel).name
+        return host.kernels.of(host_name(), host.settings.kernel).name
     except NotFound:
         return ""
 
@@ -104,6 +105,20 @@ async def _info(host: Host, containers: Sequence[Container], unreached: Mapping[
         isolation=isolation,
         warnings=[*warnings, *host.troubles()],
         registries=registries,
+        guests=[await _guests(host, each) for each in sorted(ARCHES.values(), key=lambda a: a.name != host_name())],
+    )
+
+
+async def _guests(host: Host, each: Arch) -> doc.Architecture:
+    kernel = lacks = ""
+    try:
+        kernel = host.kernels.of(each.name, host.settings.kernel if each.name == host_name() else "").name
+        host.check_arch(each.name)
+    except (NotFound, Unavailable) as e:
+        lacks = str(e)
+    isolation = describe.isolation(await host.choice(each.name))
+    return doc.Architecture(
+        name=each.name, platform=f"linux/{each.docker}", isolation=isolation, kernel=kernel, lacks=lacks
     )
 
 

@@ -21,7 +21,7 @@ class Roots(NamedTuple):
     folder: Path
 
 
-RehearsalRoots = Callable[[Path], Awaitable[Roots]]  # made in a folder that is thrown away
+RehearsalRoots = Callable[[str, Path], Awaitable[Roots]]  # for an architecture, in a folder that is thrown away
 
 
 class Share(Protocol):
@@ -62,6 +62,7 @@ class TemplateInfo:
     """A template that waits for guests of its shape."""
 
     kernel: Path
+    arch: str
     vcpus: int
     memory_mib: int
     network: bool
@@ -76,6 +77,7 @@ class TemplateInfo:
 class PoolInfo:
     """What became of a pool that is wanted."""
 
+    arch: str
     vcpus: int
     memory_mib: int
     share: bool  # they are for pods with folders

@@ -134,6 +134,7 @@ class CacheFactory:
     def pools(self) -> Sequence[PoolInfo]:
         return [
             PoolInfo(
+                arch=pool.spec.config.arch,
                 vcpus=pool.spec.config.vcpus,
                 memory_mib=pool.spec.config.memory_mib,
                 share=pool.spec.config.share is not None,
@@ -282,7 +283,7 @@ class CacheFactory:
                 scratch = folder / "rehearsal"
                 scratch.mkdir(mode=0o700)
                 undo.callback(shutil.rmtree, scratch, ignore_errors=True)
-                await rehearse(vm, await self._roots(scratch), network=bool(config.nics), share=share)
+                await rehearse(vm, await self._roots(config.arch, scratch), network=bool(config.nics), share=share)
                 shutil.rmtree(scratch)
             undo.pop_all()
         return WarmGuest(vm, key, folder, share, asyncio.create_task(self._watch(pool, vm), name="waiting"))

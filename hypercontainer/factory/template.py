@@ -76,6 +76,7 @@ class Template:
         config = self.config
         return TemplateInfo(
             kernel=config.kernel,
+            arch=config.arch,
             vcpus=config.vcpus,
             memory_mib=config.memory_mib,
             network=bool(config.nics),
@@ -282,4 +283,4 @@ class TemplateFactory:
         if self._roots is None:
             await vm.agent.stage(SLOTS, usual_mounts())
         else:
-            await rehearse(vm, await self._roots(folder), network=bool(config.nics))
+            await rehearse(vm, await self._roots(config.arch, folder), network=bool(config.nics))

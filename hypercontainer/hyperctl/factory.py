@@ -7,6 +7,7 @@ from hypercontainer.hyperctl.flags import Args, Command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from hypercontainer.hyperctl.context import Context
@@ -41,12 +42,21 @@ KINDS = {
 }
 
 
+ARCHITECTURE = ("ARCHITECTURE", "Architecture")
+
+
+def _columns(usual: Sequence[tuple[str, str]], rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """With that of the architecture, where there are several."""
+    several = len({row.get("Architecture") for row in rows}) > 1
+    return [*usual[:1], *([ARCHITECTURE] if several else []), *usual[1:]]
+
+
 def status(context: Context, args: Args) -> int:
     factory = context.client.get("/v1/factory")
     if not args.format:
         print(KINDS[factory["Kind"]])
         if pools := factory["Pools"]:
-            table.show(args, POOL_COLUMNS, [_row(pool) for pool in pools])
+            table.show(args, _columns(POOL_COLUMNS, pools), [_row(pool) for pool in pools])
             for pool in pools:
                 if pool["Reason"]:
                     missing = pool["Wanted"] - pool["Waiting"]
@@ -59,6 +69,7 @@ def status(context: Context, args: Args) -> int:
     rows = [
         {
             "Kernel": template["Kernel"],
+            "Architecture": template.get("Architecture", ""),
             "Vcpus": template["Vcpus"],
             "Memory": f"{template['MemoryMib']}MiB",
             "Network": "yes" if template["Network"] else "no",
@@ -70,7 +81,7 @@ def status(context: Context, args: Args) -> int:
         }
         for template in factory["Templates"]
     ]
-    return table.show(args, COLUMNS, rows) if rows or args.format else 0
+    return table.show(args, _columns(COLUMNS, factory["Templates"]), rows) if rows or args.format else 0
 
 
 def _row(pool: dict[str, Any]) -> dict[str, object]:

@@ -26,7 +26,7 @@ COLUMNS = (
     ("CREATED", "CreatedSince"),
     ("SIZE", "Size"),
 )
-WITH_DIGESTS = (*COLUMNS[:2], ("DIGEST", "Digest"), *COLUMNS[2:])
+DIGEST, PLATFORM = ("DIGEST", "Digest"), ("PLATFORM", "Platform")
 HISTORY = (
     ("IMAGE", "ID"),
     ("CREATED", "CreatedSince"),
@@ -55,6 +55,7 @@ def rows(entry: dict[str, Any], *, full: bool) -> Iterator[dict[str, object]]:
             "Digest": digests.get(repository, NONE),
             "CreatedAt": text.moment(entry["Created"]),
             "CreatedSince": text.ago(entry["Created"]) or "N/A",
+            "Platform": entry.get("Platform", ""),
             "Size": text.size(entry["Size"]),
             "Containers": str(entry.get("Containers", "N/A")),
             "VirtualSize": text.size(entry["Size"], 4),
@@ -66,7 +67,9 @@ def rows(entry: dict[str, Any], *, full: bool) -> Iterator[dict[str, object]]:
 def images(context: Context, args: Args) -> int:
     filters = [*args.filter, *(f"reference={name}" for name in args.operands)]
     entries = context.client.get("/v1/images", filter=filters, all=args.all)
-    columns = WITH_DIGESTS if args.digests else COLUMNS
+    columns = [*COLUMNS[:2], *([DIGEST] if args.digests else []), *COLUMNS[2:]]
+    if len({entry.get("Platform") for entry in entries}) > 1:  # as docker's, while all are for one
+        columns.insert(2, PLATFORM)
     lines = [row for entry in entries for row in rows(entry, full=args.no_trunc)]
     if args.quiet:
         lines = list({row["ID"]: row for row in lines}.values())

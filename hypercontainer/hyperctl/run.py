@@ -123,7 +123,7 @@ def _give_up(context: Context, container: str) -> int:
 
 COMMON = (
     *spec.FLAGS,
-    Flag("platform", "Of the image to pull: os/architecture[/variant]", usual="the host's"),
+    Flag("platform", "Of the image, and so of the machine: os/architecture[/variant]", usual="the host's"),
     Flag("pull", "missing, always, never", metavar="when", default="missing", parse=parse_pull, words=PULL),
     switch("quiet", "Do not show how the pull goes", "q"),
     Flag("cidfile", "Write the container's id to this new file", metavar="path"),

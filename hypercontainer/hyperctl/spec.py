@@ -415,6 +415,7 @@ def container(args: Args, environ: dict[str, str]) -> Document:
     image, command = args.operands[0], args.operands[1:]
     document: Document = {
         "image": image,
+        "platform": args.platform,
         "name": args.name,
         "env": environment.collect(args.env_file, args.env, environ),
         "working_dir": args.workdir,

@@ -37,6 +37,15 @@ def isolation(document: dict[str, Any]) -> str:
     return words + (", not a security boundary" if document["Level"] == "emulated" else "")
 
 
+def guests(document: dict[str, Any]) -> list[str]:
+    """Architectures whose images can be run, the host's first."""
+    return [
+        each["Platform"] + (" (emulated)" if each["Isolation"]["Level"] == "emulated" else "")
+        for each in document.get("Guests") or []
+        if not each.get("Lacks")
+    ]
+
+
 def info(context: Context, args: Args) -> int:
     document = context.client.get("/v1/info")
     if formatted(document, args.format):
@@ -51,6 +60,7 @@ def info(context: Context, args: Args) -> int:
         ("Images", document["Images"]),
         ("Isolation", isolation(document["Isolation"])),
         ("Hypervisor", f"{hypervisor['Name']} {hypervisor['Version']}"),
+        ("Guests", ", ".join(guests(document)) or "none"),
         ("Guest kernel", document["GuestKernel"] or "none: run 'hyperctl kernel fetch'"),
         ("Server version", document["ServerVersion"]),
         ("Host", document["Name"]),

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hypercontainer.errors import Exhausted, NotFound
-from hypercontainer.images import manifest, platform, spool
+from hypercontainer.images import manifest, spool
 from hypercontainer.images.assemble import Report, assemble, silent
 from hypercontainer.images.index import Image
-from hypercontainer.images.manifest import Descriptor, History, Manifest
+from hypercontainer.images.manifest import Descriptor, History, Manifest, Platform
 from hypercontainer.images.reference import Reference
 from hypercontainer.images.spool import File
 from hypercontainer.images.store import ImageStore
@@ -55,13 +55,13 @@ async def commit(
         return await assemble(store, work, digest, names, parent=parent, report=report)
 
 
-async def scratch(store: ImageStore) -> Image:
-    """The image with nothing in it, which builds from scratch begin with. It is the same one every time."""
-    here = platform.host()
+async def scratch(store: ImageStore, wanted: Platform) -> Image:
+    """The image with nothing in it, which builds from scratch begin with. It is the same one every time for a
+    platform."""
     document = {
-        "architecture": here.architecture,
-        "os": here.os,
-        **({"variant": here.variant} if here.variant else {}),
+        "architecture": wanted.architecture,
+        "os": wanted.os,
+        **({"variant": wanted.variant} if wanted.variant else {}),
         "config": {},
         "rootfs": {"type": "layers", "diff_ids": []},
         "history": [],

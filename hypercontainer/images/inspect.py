@@ -84,6 +84,7 @@ def entry(image: Image, whole: Config, containers: int) -> doc.ImageEntry:
         size=image.size,
         labels=process(whole).labels,
         containers=containers,
+        platform=str(image.record.platform),
     )
 
 

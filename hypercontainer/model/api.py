@@ -302,7 +302,8 @@ class Images(Protocol):
     async def usage(self) -> Sequence[DiskUsage]:
         """What images have on disk, and what containers have."""
 
-    async def inspect(self, name: str) -> doc.Image: ...
+    async def inspect(self, name: str, platform: str = "", /) -> doc.Image:
+        """The one of that name for a platform; "": for the host's, or the one there is."""
 
     async def history(self, name: str) -> Sequence[doc.HistoryEntry]: ...
 

@@ -14,6 +14,7 @@ class Arch:
     name: str
     docker: str  # an image index's words: architecture …
     variant: str  # … and variant
+    older: tuple[str, ...] = ()  # what an image index calls those whose programs its kernel runs too
     abis: Mapping[str, int]  # whose programs its kernel runs: name in model/syscalls.py, number in the kernel's audit
     page_bytes: int  # of the kernels that we boot
 
@@ -25,6 +26,7 @@ ARCHES = {
             name="x86_64",
             docker="amd64",
             variant="",
+            older=("386",),
             abis={"x86_64": 0xC000003E, "i386": 0x40000003},
             page_bytes=4096,
         ),
@@ -45,6 +47,17 @@ def named(word: str) -> Arch:
         if word in (arch.name, arch.docker):
             return arch
     raise InvalidInput(f"unknown architecture {word[:40]!r}: use {', '.join(arch.docker for arch in ARCHES.values())}")
+
+
+def of_image(architecture: str) -> Arch:
+    """Whose guests run an image that says so of itself; one that says nothing, this host's. InvalidInput if none do."""
+    if not architecture:
+        return host()
+    for arch in ARCHES.values():
+        if architecture in (arch.docker, arch.name, *arch.older):
+            return arch
+    there = ", ".join(arch.docker for arch in ARCHES.values())
+    raise InvalidInput(f"cannot run an image for {architecture[:40]}: there are virtual machines of {there}")
 
 
 def host_name() -> str:

@@ -267,6 +267,7 @@ class Vm(Document, frozen=True, kw_only=True):
     """The virtual machine that a pod runs in."""
 
     driver: str
+    architecture: str = ""  # as `uname -m` says it in there
     pid: int  # of the VMM, on the host
     vcpus: int
     memory_mib: int
@@ -288,6 +289,7 @@ class Container(Document, frozen=True, kw_only=True):
     log_path: str
     log_attributes: dict[str, str] = {}  # what each line of the log says of it, with `logs --details`
     platform: str = "linux"
+    architecture: str = ""  # of the VM that runs, or that a start would make
     driver: str = "overlay"  # how the writable layer lies above the image
     host_config: HostConfig
     config: ProcessConfig
@@ -434,6 +436,7 @@ class Pod(Document, frozen=True, kw_only=True):
     spec: PodSpec
     network_settings: NetworkSettings
     containers: list[ContainerEntry]
+    architecture: str = ""  # as of a container
     vm: Vm | None
     isolation: Isolation
 
@@ -448,6 +451,7 @@ class ImageEntry(Document, frozen=True, kw_only=True):
     size: int  # bytes
     labels: dict[str, str]
     containers: int
+    platform: str = ""  # "linux/arm64"
 
 
 class RootFs(Document, frozen=True, kw_only=True):
@@ -591,6 +595,7 @@ class Template(Document, frozen=True, kw_only=True):
     """A guest that later ones are cloned from. `size`: bytes of memory; `clones`: guests that came from it."""
 
     kernel: str
+    architecture: str = ""
     vcpus: int
     memory_mib: int
     network: bool
@@ -604,6 +609,7 @@ class Template(Document, frozen=True, kw_only=True):
 class Pool(Document, frozen=True, kw_only=True):
     """VMs of one size that wait: so many are wanted, wait now, became a pod's, were thrown away as useless."""
 
+    architecture: str = ""
     vcpus: int
     memory_mib: int
     share: bool = False  # they are for pods that share folders
@@ -725,6 +731,16 @@ class Registry(Document, frozen=True, kw_only=True):
     insecure: bool  # plain http will do, or a certificate that nobody knows
 
 
+class Architecture(Document, frozen=True, kw_only=True):
+    """Of guests: how those are held, and what they boot here."""
+
+    name: str  # as `uname -m` says it in there
+    platform: str  # of their images: "linux/arm64"
+    isolation: Isolation
+    kernel: str  # the bundle's name; "" when there is none
+    lacks: str = ""  # why there can be none of them now, and what to do
+
+
 class Info(Document, frozen=True, kw_only=True):
     name: str  # of the host
     server_version: str
@@ -746,6 +762,7 @@ class Info(Document, frozen=True, kw_only=True):
     isolation: Isolation
     warnings: list[str]
     registries: list[Registry] = []  # Docker Hub, and those that the settings name
+    guests: list[Architecture] = []  # whose images this host runs, its own first
 
 
 class Check(Document, frozen=True, kw_only=True):

@@ -85,6 +85,8 @@ class ContainerSpec(Value, frozen=True, kw_only=True):
     """A container, in docker's terms. None = as the image says."""
 
     image: str
+    # OS/ARCHITECTURE[/VARIANT] of the image, of which there may be several; "" = this host's, or else the one there is
+    platform: str = ""
     name: str = ""  # "" = the engine invents one
     command: list[str] | None = None
     entrypoint: list[str] | None = None

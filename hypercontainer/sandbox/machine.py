@@ -376,6 +376,7 @@ class Machine:
             name=record.name,
             kernel=boot.kernel,
             initrd=boot.initrd,
+            arch=record.arch,
             vcpus=self.site.vcpus(record, boot.accelerator),
             memory_mib=self.site.machine_mib(record),
             tenant=record.spec.tenant if limits.by_tenant else "",

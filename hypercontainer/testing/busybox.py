@@ -34,7 +34,7 @@ def find_busybox() -> Path:
 
 
 def applets(busybox: Path) -> list[str]:
-    """The names that this build of busybox answers to."""
+    """The names that this host's build of busybox answers to; Debian's of every architecture has the same."""
     listed = subprocess.run([busybox, "--list"], check=True, capture_output=True, text=True, timeout=20)
     return sorted(set(listed.stdout.split()) - {"busybox"})
 
@@ -54,7 +54,7 @@ def layer(busybox: Path, files: Mapping[str, bytes]) -> bytes:
             tar.addfile(member(folder, tarfile.DIRTYPE, mode=0o1777 if folder == "tmp" else 0o755))
         program = busybox.read_bytes()
         tar.addfile(member("bin/busybox", mode=0o755, size=len(program)), io.BytesIO(program))
-        for applet in applets(busybox):
+        for applet in applets(find_busybox()):
             tar.addfile(member(f"bin/{applet}", tarfile.LNKTYPE, mode=0o755, link="bin/busybox"))
         for path, content in sorted({**FILES, **files}.items()):
             tar.addfile(member(path, mode=0o644, size=len(content)), io.BytesIO(content))
@@ -67,15 +67,18 @@ def write_archive(
     *,
     files: Mapping[str, bytes] = {},
     config: Mapping[str, object] = {},
+    busybox: Path | None = None,
+    architecture: str = "amd64",
 ) -> None:
-    """Write the archive to `path`. `config` adds to the image's own, in docker's words: {"Cmd": ["httpd"]}.
+    """Write the archive to `path`. `config` adds to the image's own, in docker's words: {"Cmd": ["httpd"]}. `busybox`
+    is another one than this host's, of that architecture.
 
     The same arguments and the same busybox give the same bytes. NotFound when busybox is not installed.
     """
-    busybox = find_busybox()
+    busybox = busybox or find_busybox()
     blob, created = layer(busybox, files), clock.rfc3339(busybox.stat().st_mtime_ns)
     document = {
-        "architecture": "amd64",
+        "architecture": architecture,
         "os": "linux",
         "created": created,
         "config": {"Env": [f"PATH={PATH}"], "Cmd": ["sh"], "WorkingDir": "/", **config},

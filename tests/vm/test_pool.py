@@ -45,8 +45,8 @@ async def waiting(driver: QemuHypervisor, config: VmConfig) -> AsyncIterator[Cac
     folder = Path(tempfile.mkdtemp(prefix="hyv"))
     folder.chmod(0o711)
 
-    async def roots(into: Path) -> Any:
-        return await rehearsal.roots(HYPERSTART, 512, folder / "scratch", into)
+    async def roots(arch: str, into: Path) -> Any:
+        return await rehearsal.roots(lambda _: HYPERSTART, 512, folder / "scratch", arch, into)
 
     def uids() -> Iterator[int]:
         return itertools.count(UID + 5_000)

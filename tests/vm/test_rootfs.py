@@ -248,8 +248,8 @@ async def test_what_a_container_can_do_in_a_folder_of_the_host(house: Household,
 
 @pytest.fixture
 async def pool(driver: QemuHypervisor, direct: Site, boots: VmConfig, tmp_path: Path) -> AsyncIterator[CacheFactory]:
-    async def roots(into: Path) -> Roots:
-        return await rehearsal.roots(HYPERSTART, direct.limits.scratch_mib, direct.scratches, into)
+    async def roots(arch: str, into: Path) -> Roots:
+        return await rehearsal.roots(lambda _: HYPERSTART, direct.limits.scratch_mib, direct.scratches, arch, into)
 
     def share(name: str) -> Share:
         return Share(direct.share_dir(name))

@@ -151,7 +151,8 @@ class Stages:
         if named:
             state = self._state(self._done[named[0]].image, empty=self._done[named[0]].empty)
         elif base == SCRATCH:
-            state = self._state(await images.scratch(self.host.images), empty=True)
+            wanted = platform.parse(self._expanded(stage.platform) or self.wanted.platform)
+            state = self._state(await images.scratch(self.host.images, wanted), empty=True)
         else:
             state = self._state(await self._image(base, self._expanded(stage.platform)))
         triggers = state.config.pop("OnBuild", None) or []
@@ -177,15 +178,14 @@ class Stages:
         """An image of this host, which is brought here if need be."""
         want = platform.parse(wanted or self.wanted.platform)
         try:
-            found = self.host.images.get(name)
+            found = self.host.images.get(name, str(want))
         except NotFound:
             pass
         else:
-            fits = platform.rank(self.host.images.document(found).platform, want) is not None
-            if fits and not self.wanted.pull:
+            if not self.wanted.pull:
                 return found
         await self._pull(name, wanted or self.wanted.platform)
-        return self.host.images.get(name)
+        return self.host.images.get(name, str(want))
 
     # one instruction
 

@@ -91,17 +91,17 @@ async def create(call: Call[CreateQuery, config.ContainerConfig]) -> doc.Created
         raise InvalidInput("no command specified" if not body.cmd else "Config.Image cannot be empty")
     if name and (len(name) < 2 or not NAME.fullmatch(name)):
         raise InvalidInput(f"Invalid container name ({name[:100]}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
-    image = await call.engine.images.inspect(body.image)
-    platform.check(call.query.platform, body.image[:200], image)
+    wanted = platform.words(call.query.platform)
+    await platform.look(call.engine, body.image, wanted)
     try:
-        return await _create(call, body, name)
+        return await _create(call, body, name, wanted)
     except NotFound as e:
         if e.what == "image":
             raise
         raise InvalidInput(message(e)) from e  # of an image alone: clients pull, and try again
 
 
-async def _create(call: Call[Any, Any], body: config.ContainerConfig, name: str) -> doc.Created:
+async def _create(call: Call[Any, Any], body: config.ContainerConfig, name: str, platform: str) -> doc.Created:
     if versions.of(call) < PRIVATE and not body.host_config.ipc_mode:
         host = msgspec.structs.replace(body.host_config, ipc_mode="shareable")
         body = msgspec.structs.replace(body, host_config=host)
@@ -111,6 +111,9 @@ async def _create(call: Call[Any, Any], body: config.ContainerConfig, name: str)
         if said.labels or said.driver_config.options:
             options = said.driver_config.options
             await call.engine.volumes.create(mount.source, said.labels, by=call.principal, options=options)
+    if platform:
+        [container] = wanted.containers
+        wanted = msgspec.structs.replace(wanted, containers=[msgspec.structs.replace(container, platform=platform)])
     made = await call.engine.containers.create(wanted, by=call.principal)
     return doc.Created(id=made.id, warnings=[*warnings, *made.warnings])
 

@@ -99,10 +99,8 @@ async def entries(call: Call[ListQuery, None]) -> list[Document]:
 
 async def look(call: Call[Any, Any], name: str, *platforms: str) -> doc.Image:
     """The image, which has to be for each of the platforms that the client names."""
-    found = await call.engine.images.inspect(name)
-    for each in platforms:
-        platform.check(each, name, found)
-    return found
+    found = [await platform.look(call.engine, name, platform.words(each)) for each in platforms or [""]]
+    return found[0]
 
 
 async def show(call: Call[OneQuery, None]) -> Document:

@@ -93,7 +93,7 @@ def container(found: doc.Container, version: Version, networks: Mapping[str, str
     ):
         if not part[key]:
             del part[key]
-    del document["LogAttributes"]
+    del document["LogAttributes"], document["Architecture"]
     asked = document.pop("AsAsked")
     if asked.keys() & MOUNTED:  # else they are of one that no client of docker's made
         asked = dict.fromkeys(MOUNTED) | asked

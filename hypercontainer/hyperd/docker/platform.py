@@ -3,6 +3,7 @@
 from hypercontainer.errors import InvalidInput, NotFound
 from hypercontainer.lib import foreign
 from hypercontainer.model import documents as doc
+from hypercontainer.model.api import Engine
 
 MAX = 4096
 
@@ -17,9 +18,20 @@ def words(text: str) -> str:
     return text
 
 
-def check(text: str, name: str, image: doc.Image) -> None:
-    """NotFound when an image is for another one. InvalidInput for what is no platform."""
-    wanted = words(text)
+async def look(engine: Engine, name: str, wanted: str) -> doc.Image:
+    """The image of that name for a platform, in words; "": for any. NotFound."""
+    if not wanted:
+        return await engine.images.inspect(name)
+    try:
+        found = await engine.images.inspect(name, wanted)
+    except NotFound:
+        found = await engine.images.inspect(name)
+    check(wanted, name[:200], found)
+    return found
+
+
+def check(wanted: str, name: str, image: doc.Image) -> None:
+    """NotFound when an image is for another one."""
     os, _, rest = wanted.partition("/")
     arch = rest.partition("/")[0]
     if wanted and (os, arch or image.architecture) != (image.os, image.architecture):

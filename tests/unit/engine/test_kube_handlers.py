@@ -107,12 +107,12 @@ async def test_machines_of_a_handler_wait(world: World) -> None:
 async def test_one_without_its_kernel_keeps_no_other_from_waiting(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def get(kernels: FakeKernels, name: str) -> FakeKernel:
+    def of(kernels: FakeKernels, arch: str, name: str = "") -> FakeKernel:
         if name == "gone":
             raise NotFound("kernel", name)
         return FakeKernel(name)
 
-    monkeypatch.setattr(FakeKernels, "get", get)
+    monkeypatch.setattr(FakeKernels, "of", of)
     world.settings = msgspec.structs.replace(world.settings, factory="cache")
     lost = Handler(memory_mib=192, cache=1, kernel="gone")
     engine = await with_handlers(world, lost=lost, small=Handler(memory_mib=128, cache=1))

@@ -22,6 +22,7 @@ from hypercontainer.images import index
 from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.lib import document
 from hypercontainer.model import record, upgrade
+from hypercontainer.model.arch import host_name
 from hypercontainer.model.documents import ProcessConfig
 from hypercontainer.model.spec import Mount
 from hypercontainer.sandbox import rootfs
@@ -106,7 +107,7 @@ def is_as_said(container: record.ContainerRecord) -> None:
     process = container.config.process
     said = {"command": process.args, "entrypoint": [], "env": process.env, "working_dir": process.cwd}
     spec = msgspec.structs.replace(container.spec, **said, user=process.user)
-    resolved = config.container(spec, ProcessConfig(), container.mounts)
+    resolved = config.container(spec, ProcessConfig(), container.mounts, arch=host_name())
     assert config.placed(resolved, container.mounts) == config.placed(container.config, container.mounts)
     assert process.args and process.env and process.seccomp
 

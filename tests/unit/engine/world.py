@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import NotFound
+from hypercontainer.model.arch import host_name
 from hypercontainer.model.pod_network import Asked, Attached
 from hypercontainer.model.principal import Principal, Role
 from hypercontainer.model.record import NetworkRecord
@@ -25,7 +26,17 @@ class FakeKernel(NamedTuple):
 
 
 class FakeKernels:
+    """Of this host's architecture, and of whichever `others` says."""
+
+    def __init__(self) -> None:
+        self.others: set[str] = set()
+
     def get(self, name: str) -> FakeKernel:
+        return FakeKernel(name)
+
+    def of(self, arch: str, name: str = "") -> FakeKernel:
+        if arch not in (host_name(), *self.others):
+            raise NotFound("kernel", f"none of {arch} is installed", "fetch one")
         return FakeKernel(name)
 
     def boot_files(self, bundle: FakeKernel, hyperstart: Path) -> tuple[Path, Path]:

@@ -252,7 +252,7 @@ async def test_many_clones_of_one_bad_template_count_as_one_failure(
 async def test_a_full_disk_spoils_no_shape_for_good(
     hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path, tmp_path: Path
 ) -> None:
-    async def roots(folder: Path) -> Roots:
+    async def roots(arch: str, folder: Path) -> Roots:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     factory = TemplateFactory(hypervisor, tmp_path / "templates", UID, roots)

@@ -1,0 +1,128 @@
+"""Guests of other architectures than this host's: of those that `make setup-arch` has made ready."""
+
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hypercontainer.hypervisor.qemu.machines import MACHINES
+from hypercontainer.kernel.bundle import KernelStore
+from hypercontainer.model.arch import ARCHES, host_name
+from hypercontainer.testing.busybox import write_archive
+from hypercontainer.testing.daemon import PrivateDaemon, Value, private_daemon
+from tests.conftest import CHECKOUT, KERNELS
+
+BUSYBOX = CHECKOUT / ".cache/arch"
+
+
+def ready(arch: str) -> bool:
+    kernels = [bundle.arch for bundle in KernelStore(KERNELS.parent).list()]
+    hyperstart = CHECKOUT / "hypercontainer/_bin" / arch / "hyperstart"
+    there = hyperstart.exists() and (BUSYBOX / arch / "bin/busybox").exists() and arch in kernels
+    return there and shutil.which(MACHINES[arch].program) is not None
+
+
+OTHERS = [arch for arch in MACHINES if arch != host_name() and ready(arch)]
+
+pytestmark = [pytest.mark.vm, pytest.mark.skipif(not OTHERS, reason="none is ready: run `make setup-arch`")]
+
+
+@pytest.fixture(scope="module", params=OTHERS)
+def arch(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def platform(arch: str) -> str:
+    return f"linux/{ARCHES[arch].docker}"
+
+
+@pytest.fixture(scope="module")
+def daemon(
+    arch: str, kernels: Path, busybox_archive: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PrivateDaemon]:
+    """A hyperd with busybox for this host and for that architecture, of which one guest waits."""
+    word = ARCHES[arch].docker
+    archive = tmp_path_factory.mktemp("arch") / "busybox.tar"
+    write_archive(archive, busybox=BUSYBOX / arch / "bin/busybox", architecture=word)
+    settings: dict[str, Value] = {"accelerator": "tcg", "memory_mib": 256, "pool": [{"arch": word}]}
+    with private_daemon(kernels, settings) as daemon:
+        for path in (busybox_archive, archive):
+            assert daemon.ctl("load", "-i", str(path)).status == 0
+        assert daemon.ctl("factory", "init").status == 0
+        yield daemon
+
+
+def out(daemon: PrivateDaemon, *words: str) -> str:
+    done = daemon.ctl(*words)
+    assert done.status == 0, done
+    return done.out.strip()
+
+
+@pytest.mark.parametrize("factory", ["direct", "template", "cache"])
+def test_an_image_runs_on_its_architecture(daemon: PrivateDaemon, arch: str, platform: str, factory: str) -> None:
+    said = out(daemon, "run", "--rm", "--factory", factory, "--platform", platform, "busybox", "uname", "-m")
+    assert said == arch
+    assert out(daemon, "run", "--rm", "--factory", factory, "busybox", "uname", "-m") == host_name()
+
+
+def test_both_are_told_apart(daemon: PrivateDaemon, arch: str, platform: str) -> None:
+    rows = out(daemon, "images", "--format", "{{.Repository}} {{.Platform}}").splitlines()
+    assert f"busybox {platform}" in rows and len(rows) == 2
+    assert f"{platform} (emulated)" in out(daemon, "info")
+    c = out(daemon, "run", "-d", "--platform", platform, "busybox", "sleep", "1000")
+    assert out(daemon, "inspect", "-f", "{{.Architecture}} {{.Isolation.Level}}", c) == f"{arch} emulated"
+    assert out(daemon, "exec", c, "uname", "-m") == arch
+    out(daemon, "rm", "-f", c)
+
+
+def test_its_system_calls_are_filtered(daemon: PrivateDaemon, platform: str) -> None:
+    run = ("run", "--rm", "--platform", platform)
+    assert out(daemon, *run, "busybox", "grep", "Seccomp:", "/proc/self/status").split() == ["Seccomp:", "2"]
+    refused = daemon.ctl(*run, "busybox", "unshare", "-m", "true")
+    assert refused.status and "Operation not permitted" in refused.err
+    assert daemon.ctl(*run, "--privileged", "busybox", "unshare", "-m", "true").status == 0
+
+
+def test_a_container_outlives_hyperd(daemon: PrivateDaemon, arch: str, platform: str) -> None:
+    c = out(daemon, "run", "-d", "--platform", platform, "-v", "kept:/kept", "busybox", "sleep", "1000")
+    daemon.signal(signal.SIGKILL)
+    daemon.start()
+    assert out(daemon, "exec", c, "sh", "-c", "uname -m > /kept/arch; cat /kept/arch") == arch
+    out(daemon, "stop", "-t", "0", c)
+    out(daemon, "start", c)
+    assert out(daemon, "exec", c, "cat", "/kept/arch") == arch
+    out(daemon, "rm", "-f", c)
+    out(daemon, "volume", "rm", "kept")
+
+
+def test_it_forks_sleeps_and_wakes(daemon: PrivateDaemon, platform: str) -> None:
+    c = out(daemon, "run", "-d", "--platform", platform, "busybox", "sh", "-c", "echo $$ > /tmp/pid; sleep 1000")
+    copy = out(daemon, "fork", c)
+    assert out(daemon, "exec", copy, "cat", "/tmp/pid") == "1"
+    out(daemon, "suspend", c)
+    out(daemon, "resume", c)
+    assert out(daemon, "exec", c, "cat", "/tmp/pid") == "1"
+    out(daemon, "rm", "-f", c, copy)
+
+
+def test_memory_comes_and_goes_and_processors_do_not(daemon: PrivateDaemon, platform: str) -> None:
+    c = out(daemon, "run", "-d", "--platform", platform, "busybox", "sleep", "1000")
+    total = ("exec", c, "sh", "-c", "grep MemTotal /proc/meminfo | tr -dc 0-9")
+    before = int(out(daemon, *total))
+    out(daemon, "update", "--memory", "384m", c)
+    assert int(out(daemon, *total)) > before + (100 << 10)
+    out(daemon, "update", "--memory", "256m", c)
+    assert int(out(daemon, *total)) < before + (64 << 10)
+    refused = daemon.ctl("update", "--cpus", "2", c)
+    assert refused.status == 1 and "cannot give a running virtual machine 2 vCPUs: 1 at most" in refused.err
+    out(daemon, "rm", "-f", c)
+
+
+def test_its_panic_is_told(daemon: PrivateDaemon, platform: str) -> None:
+    done = daemon.ctl(
+        "run", "--rm", "--privileged", "--platform", platform, "busybox", "sh", "-c", "echo c > /proc/sysrq-trigger"
+    )
+    assert done.status and "guest kernel panic: sysrq triggered crash" in done.err

@@ -1,0 +1,55 @@
+#!/bin/bash
+# Makes this checkout ready for guests of other architectures, after tools/setup.sh: QEMU for them, hyperstart, and of
+# Debian a kernel and busybox of each, below .cache. This host's apt is asked, and its lists stay as they are.
+#
+#     tools/arch.sh [ARCHITECTURE...]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=.venv/bin/python
+[ $# -gt 0 ] || set -- aarch64
+
+missing=()
+for name in $(sed 's/#.*//' debian-packages-arch.txt); do
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || missing+=("$name")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    echo "apt-get install ${missing[*]}"
+    DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 -qq install --yes --no-install-recommends \
+        "${missing[@]}" >/dev/null
+fi
+
+for arch in "$@"; do
+    $python hatch_build.py --arch "$arch"
+    $python - "$arch" <<'END'
+import asyncio, subprocess, sys, tempfile
+from pathlib import Path
+
+from hypercontainer.errors import HyperError
+from hypercontainer.kernel.apt import foreign
+from hypercontainer.kernel.bundle import KernelStore
+from hypercontainer.kernel.debian import LISTS, fetch
+from hypercontainer.kernel.ports import port_of
+
+arch, package = sys.argv[1], "busybox-static"
+store, target = KernelStore(Path(".cache/hyper")), Path(".cache/arch", sys.argv[1])
+
+
+async def main() -> None:
+    if not any(bundle.arch == arch for bundle in store.list()):
+        await fetch(store, lambda line: print(line, flush=True), arch)
+    if not (target / "bin/busybox").exists():
+        async with store.claimed():
+            apt = await foreign(port_of(arch), store.path / LISTS / port_of(arch).debian)
+            target.parent.mkdir(exist_ok=True)
+            with tempfile.TemporaryDirectory() as work:
+                deb = await apt.download(package, (await apt.candidate(package))[0], Path(work))
+                subprocess.run(["dpkg-deb", "-x", deb, target], check=True)
+    print(f"{arch}: hyperstart, a kernel and busybox are here")
+
+
+try:
+    asyncio.run(main())
+except HyperError as e:
+    sys.exit(f"arch: {e}")
+END
+done
