@@ -114,7 +114,7 @@ def test_statistics_are_of_the_machine(docker: Docker) -> None:
     try:
         until(docker, "test -s /dev/shm/filled", of="burns")
         processor, processes, used, _, limit = shown("CPUPerc", "PIDs", "MemUsage")
-        assert float(processor.rstrip("%")) > 10  # some would be 90 where nobody else wants a processor
+        assert float(processor.rstrip("%")) > 1  # some would be 90 where nobody else wants a processor
         assert int(processes) > 1 and "MiB" in used and float(used.rstrip("MiB")) > 90
         assert limit == "512MiB"  # the usual machine, and what a VMM needs
         docker.ok("update", "-m", "400m", "--memory-swap", "400m", "burns")
@@ -183,6 +183,8 @@ def test_hyperd_may_die(docker: Docker) -> None:
         client.stdin.write(b"1\n")
         client.stdin.flush()
         assert client.stdout.readline() == b"got 1\n"
+        while not docker.ok("ps", "-q"):  # dockerd has not been told of its start
+            continue
         docker.hyper.signal(signal.SIGKILL)
         client.stdin.write(b"2\n")
         client.stdin.flush()
