@@ -6,6 +6,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from hypercontainer.errors import HyperError, TimedOut, Unavailable
 from hypercontainer.lib import proc
@@ -106,21 +107,21 @@ async def _told(log: Path, say: Say | None, step: str) -> AsyncIterator[None]:
     if say is None:
         yield
         return
-    task = asyncio.create_task(_follow(log, say, step))
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    with open(log, "rb") as file:
+        file.seek(0, os.SEEK_END)  # now: the task may begin when there are lines already
+        task = asyncio.create_task(_follow(file, say, step))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
-async def _follow(log: Path, say: Say, step: str, every: int = 250) -> None:
+async def _follow(log: BinaryIO, say: Say, step: str, every: int = 250) -> None:
     files = told = 0
-    with open(log, "rb") as f:
-        f.seek(0, os.SEEK_END)
-        while True:
-            files += f.read(1 << 20).count(b"\n")
-            if files - told >= every:
-                told = files - files % every
-                say(f"{step}: {told} files")
-            await asyncio.sleep(EVERY_S)
+    while True:
+        files += log.read(1 << 20).count(b"\n")
+        if files - told >= every:
+            told = files - files % every
+            say(f"{step}: {told} files")
+        await asyncio.sleep(EVERY_S)
