@@ -116,9 +116,9 @@ async def test_an_index_that_it_came_of(store: ImageStore, tmp_path: Path) -> No
     async with docker_registry(tmp_path / "registry") as host:
         manifests = []
         for architecture in "amd64", "arm64":
-            await load(store, chunks(made.docker_archive(LAYERS, ["a:1"], architecture=architecture)))
-            store.tag("a:1", f"{host}/from/a:{architecture}")
-            [pushed] = await push(store, f"{host}/from/a:{architecture}", retry=SOON)
+            name = f"{host}/from/a:{architecture}"
+            await load(store, chunks(made.docker_archive(LAYERS, [name], architecture=architecture)))
+            [pushed] = await push(store, name, retry=SOON)
             platform = {"os": "linux", "architecture": architecture}
             kind = "application/vnd.oci.image.manifest.v1+json"
             manifests.append({"mediaType": kind, "digest": pushed.digest, "size": pushed.size, "platform": platform})
