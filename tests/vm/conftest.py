@@ -69,11 +69,12 @@ def ok(hyper: PrivateDaemon, *words: str, stdin: bytes = b"") -> str:
 
 @pytest.fixture
 def run_dir() -> Iterator[Path]:
-    """A short path: sockets are in it."""
-    path = Path(tempfile.mkdtemp(prefix="hyv"))
-    yield path
-    assert list(path.iterdir()) == []
-    path.rmdir()
+    """A short path: sockets are in it. Nobody else's is beside it."""
+    with tempfile.TemporaryDirectory(prefix="hyv") as home:
+        path = Path(home, "v")
+        path.mkdir(mode=0o700)
+        yield path
+        assert list(path.iterdir()) == []
 
 
 @pytest.fixture
