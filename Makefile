@@ -28,7 +28,7 @@ demo: setup  ## set up, then run a real image in a virtual machine and show what
 test: setup-test style  ## set up, then every check and test, fast to slow, but for those that need other engines (35 minutes on 2 cores)
 	$(call again,-v --durations=30 -m "not docker" tests/unit tests/interop tests/vm)
 
-fresh:  ## demo, test and interop of what is committed, in a fresh minimal Debian 12, as CI does (50 minutes on 2 cores)
+fresh:  ## demo, test and interop of what is committed, in a fresh minimal Debian 12, as CI does (an hour and a quarter on 2 cores)
 	@.ci/run
 
 setup:  ## only set up: Debian packages, .venv, the C programs, a kernel for the guests
