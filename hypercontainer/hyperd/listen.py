@@ -1,6 +1,5 @@
 """One daemon a run folder, one daemon a socket; and word to systemd."""
 
-import fcntl
 import grp
 import ipaddress
 import os
@@ -13,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hypercontainer.errors import HyperError, InUse, InvalidInput
-from hypercontainer.lib import proc
+from hypercontainer.lib import files, proc
 
 BACKLOG = 128
 CHILD_S = 10.0  # a child of a hyperd that was killed is another program by then
@@ -31,7 +30,7 @@ def alone(run: Path) -> Iterator[None]:
     fd = os.open(run / "hyperd.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         deadline = time.monotonic() + CHILD_S
-        while not _locked(fd):
+        while not files.taken(fd):
             pid = os.pread(fd, 20, 0).decode(errors="replace").strip()
             if not pid.isdecimal() or proc.start_time(int(pid)) is not None or time.monotonic() > deadline:
                 words = f"cannot start hyperd: another one (pid {pid or 'unknown'}) runs with {run}"
@@ -43,14 +42,6 @@ def alone(run: Path) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
-
-
-def _locked(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def address(host: str) -> Path:
@@ -146,19 +137,20 @@ def _clear(path: Path) -> None:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise InUse(f"cannot listen on {path}: a file that is no socket is there", "socket", str(path))
     except FileNotFoundError:
-        return None
+        return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(2)
         try:
             probe.connect(os.fspath(path))
         except (ConnectionRefusedError, FileNotFoundError):
             path.unlink(missing_ok=True)
-            return None
+            return
         except OSError as e:  # BlockingIOError: alive, and its backlog is full
             raise InUse(f"cannot listen on {path}: {e.strerror or e}", "socket", str(path)) from e
         pid = proc.peer(probe).pid
     if pid and proc.start_time(pid) is None:  # its child has the socket
-        return path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        return
     raise InUse(f"cannot listen on {path}: a daemon answers there", "socket", str(path), ["a daemon"])
 
 

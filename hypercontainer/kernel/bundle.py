@@ -5,7 +5,6 @@ so readers take no lock.
 """
 
 import asyncio
-import fcntl
 import hashlib
 import os
 import shutil
@@ -201,7 +200,7 @@ class KernelStore:
         fd = os.open(self.path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             while True:
-                if _taken(fd):
+                if files.taken(fd):
                     break
                 await asyncio.sleep(0.2)
             yield
@@ -215,7 +214,7 @@ class KernelStore:
         except FileNotFoundError:
             return
         try:
-            if _taken(fd):
+            if files.taken(fd):
                 shutil.rmtree(self.path / BUILD, ignore_errors=True)
         finally:
             os.close(fd)
@@ -233,14 +232,6 @@ class KernelStore:
         finally:
             if work.exists():
                 shutil.rmtree(work)
-
-
-def _taken(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _read(folder: Path) -> Bundle:

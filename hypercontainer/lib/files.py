@@ -74,6 +74,15 @@ def telling(what: str, otherwise: type[HyperError] = HyperError) -> Iterator[Non
         raise kind(f"cannot {what}: {e.strerror or e}") from e
 
 
+def taken(fd: int) -> bool:
+    """Take the flock on an open file, alone, if nobody has it."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 @contextmanager
 def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold a flock on `path` (made if missing) for the block. Blocks; between processes, not threads."""

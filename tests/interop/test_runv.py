@@ -114,7 +114,7 @@ def test_statistics_are_of_the_machine(docker: Docker) -> None:
     try:
         until(docker, "test -s /dev/shm/filled", of="burns")
         processor, processes, used, _, limit = shown("CPUPerc", "PIDs", "MemUsage")
-        assert float(processor.rstrip("%")) > 1  # some would be 90 where nobody else wants a processor
+        assert float(processor.rstrip("%")) > 10  # some would be 90 where nobody else wants a processor
         assert int(processes) > 1 and "MiB" in used and float(used.rstrip("MiB")) > 90
         assert limit == "512MiB"  # the usual machine, and what a VMM needs
         docker.ok("update", "-m", "400m", "--memory-swap", "400m", "burns")
