@@ -52,6 +52,14 @@ class NotFound(HyperError):
         self.what, self.name, self.hint = what, name, hint
 
 
+class OtherPlatform(NotFound):
+    """An image is here, but for other platforms than the one asked for: `there`, in words."""
+
+    def __init__(self, name: str, wanted: str, there: list[str]) -> None:
+        super().__init__("image", name, f"not for {wanted}: what is here is for {', '.join(there)}")
+        self.there = there
+
+
 class AlreadyExists(HyperError):
     """The name is taken. `what` is its noun, as of NotFound; `id` that of what has it, if that has one."""
 

@@ -90,8 +90,8 @@ class Images:
         image = self.host.images.get(name, platform)
         return msgspec.structs.replace(self.host.images.inspect(image), pinned=self._pinned(image))
 
-    async def history(self, name: str) -> Sequence[doc.HistoryEntry]:
-        return self.host.images.history(self.host.images.get(name))
+    async def history(self, name: str, platform: str = "") -> Sequence[doc.HistoryEntry]:
+        return self.host.images.history(self.host.images.get(name, platform))
 
     async def pull(
         self, name: str, *, all_tags: bool, platform: str, credentials: Credentials | None
@@ -116,18 +116,24 @@ class Images:
         return with_progress(fetch)
 
     async def push(
-        self, name: str, *, all_tags: bool, credentials: Credentials | None
+        self, name: str, *, all_tags: bool, platform: str = "", credentials: Credentials | None
     ) -> AsyncGenerator[doc.Progress | doc.PushDone, None]:
         store, registries = self.host.images, self.host.registries
         given = await self._credentials(name, credentials)
 
         async def send(report: Report) -> doc.PushDone:
             pushed = await pushing.push(
-                store, name, all_tags=all_tags, credentials=given, registries=registries, report=report
+                store,
+                name,
+                all_tags=all_tags,
+                platform=platform,
+                credentials=given,
+                registries=registries,
+                report=report,
             )
             for one in pushed:
                 ref = f"{one.name}:{one.tag}"
-                self._emit("push", store.get(ref).id, [ref])
+                self._emit("push", store.get(ref, platform).id, [ref])
             return doc.PushDone(pushed=pushed)
 
         return with_progress(send)
@@ -144,9 +150,11 @@ class Images:
         domain = auth.domain_of(registry)
         await registry_client.login(domain, self.host.registries, credentials)
 
-    async def load(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[doc.Progress | doc.ImagesDone, None]:
+    async def load(
+        self, chunks: AsyncIterator[bytes], platforms: Sequence[str] = ()
+    ) -> AsyncGenerator[doc.Progress | doc.ImagesDone, None]:
         async def load(report: Report) -> doc.ImagesDone:
-            images = await archive.load(self.host.images, chunks, report)
+            images = await archive.load(self.host.images, chunks, report, wanted=platforms)
             for image in images:
                 self._emit("load", image.id, image.names)
             refs = [doc.ImageRef(id=image.id, name=name) for image in images for name in image.names or [""]]
@@ -154,8 +162,10 @@ class Images:
 
         return with_progress(load)
 
-    async def save(self, names: Sequence[str], format: Literal["docker", "oci"]) -> AsyncGenerator[bytes, None]:
-        return saving.save(self.host.images, names, format)
+    async def save(
+        self, names: Sequence[str], format: Literal["docker", "oci"], platforms: Sequence[str] = ()
+    ) -> AsyncGenerator[bytes, None]:
+        return saving.save(self.host.images, names, format, platforms)
 
     async def import_(
         self, chunks: AsyncIterator[bytes], *, name: str, changes: Sequence[str], message: str, platform: str = ""
@@ -166,15 +176,22 @@ class Images:
         self._emit("import", image.id, image.names)
         return _ref(image)
 
-    async def tag(self, name: str, target: str) -> None:
-        self.host.images.tag(name, target)
-        image = self.host.images.get(target)
+    async def tag(self, name: str, target: str, platform: str = "") -> None:
+        self.host.images.tag(name, target, platform)
+        image = self.host.images.get(target, platform)
         self._emit("tag", image.id, [target])
 
-    async def remove(self, name: str, *, force: bool, parents: bool = True) -> Sequence[doc.ImageRemoved]:
-        image = self.host.images.get(name)
+    async def remove(
+        self, name: str, *, force: bool, parents: bool = True, platforms: Sequence[str] = ()
+    ) -> Sequence[doc.ImageRemoved]:
+        image = self.host.images.named(name, platforms)[-1]
         removed = await asyncio.to_thread(
-            self.host.images.remove, name, force=force, users=self.host.index.image_user, parents=parents
+            self.host.images.remove,
+            name,
+            force=force,
+            users=self.host.index.image_user,
+            parents=parents,
+            wanted=platforms,
         )
         for step in removed:
             if step.untagged:

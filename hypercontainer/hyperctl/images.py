@@ -76,15 +76,21 @@ def images(context: Context, args: Args) -> int:
     return table.show(args, columns, lines)
 
 
+def several(args: Args) -> list[str]:
+    """The platforms of --platform, which takes several with commas, as docker's does."""
+    return [platform for word in args.platform for platform in word.split(",")]
+
+
 def tag(context: Context, args: Args) -> int:
     name, target = args.operands
-    context.client.post("/v1/images/tag", name=name, target=target)
+    context.client.post("/v1/images/tag", name=name, target=target, platform=args.platform or None)
     return 0
 
 
 def remove(context: Context, args: Args) -> int:
     def one(name: str) -> None:
-        for step in context.client.delete("/v1/images", name=name, force=args.force, no_prune=args.no_prune):
+        words = {"name": name, "force": args.force, "no_prune": args.no_prune, "platform": several(args)}
+        for step in context.client.delete("/v1/images", **words):
             print(f"Untagged: {step['Untagged']}" if step.get("Untagged") else f"Deleted: {step['Deleted']}")
 
     return each(args.operands, one, say=False, absent_ok=args.force)
@@ -92,7 +98,8 @@ def remove(context: Context, args: Args) -> int:
 
 def history(context: Context, args: Args) -> int:
     lines = []
-    for entry in context.client.get("/v1/images/history", name=args.operands[0]):
+    name, platform = args.operands[0], args.platform or None
+    for entry in context.client.get("/v1/images/history", name=name, platform=platform):
         created_by = " ".join(entry.get("CreatedBy", "").split())
         if not args.no_trunc and len(created_by) > CREATED_BY_WIDTH:
             created_by = created_by[: CREATED_BY_WIDTH - 1] + "…"
@@ -163,6 +170,8 @@ def push(context: Context, args: Args) -> int:
     if not (args.all_tags or has_tag(name) or args.quiet):
         print("Using default tag: latest")
     body: dict[str, object] = {"name": name, "all_tags": args.all_tags}
+    if args.platform:
+        body["platform"] = args.platform
     if kept := login.kept(context, name):
         body["auth"] = kept
     lines = context.client.stream("POST", "/v1/images/push", body)
@@ -204,7 +213,7 @@ def readable(path: str) -> str:
 
 
 def load(context: Context, args: Args) -> int:
-    lines = context.client.stream("POST", "/v1/images/load", pieces(readable(args.input)))
+    lines = context.client.stream("POST", "/v1/images/load", pieces(readable(args.input)), platform=several(args))
     for image in progress.follow(lines, sys.stderr, quiet=args.quiet):  # stdout is for the names: scripts read them
         print(f"Loaded image: {image['Name']}" if image["Name"] else f"Loaded image ID: {image['Id']}")
     return 0
@@ -212,7 +221,8 @@ def load(context: Context, args: Args) -> int:
 
 def save(context: Context, args: Args) -> int:
     download.check(args.output)
-    download.to(args.output, context.client.download("/v1/images/save", name=args.operands, format=args.format))
+    words = {"name": args.operands, "format": args.format, "platform": several(args)}
+    download.to(args.output, context.client.download("/v1/images/save", **words))
     return 0
 
 
@@ -233,6 +243,8 @@ def import_(context: Context, args: Args) -> int:
     return 0
 
 
+ONE = Flag("platform", "Of several images of a name, that for os/architecture[/variant]")
+SEVERAL = flags.many("platform", "Of several images of a name, those for os/architecture[/variant],…")
 ALL_TAGS = flags.switch("all-tags", "All tags of the repository", "a")
 QUIET = flags.switch("quiet", "Do not show how it goes", "q")
 COMMANDS = {
@@ -242,15 +254,17 @@ COMMANDS = {
         flags.switch("digests", "Show digests"),
         *table.list_flags(), most=1, objects="images",
     ),
-    "tag": Command(tag, "IMAGE NAME[:TAG]", "hyperctl tag web:1 web:latest", least=2, most=2, objects="images"),
+    "tag": Command(
+        tag, "[OPTIONS] IMAGE NAME[:TAG]", "hyperctl tag web:1 web:latest", ONE, least=2, most=2, objects="images",
+    ),
     "rmi": Command(
         remove, "[OPTIONS] IMAGE [IMAGE...]", "hyperctl rmi web:1",
         flags.switch("force", "Even if stopped containers use it", "f"),
-        flags.switch("no-prune", "Keep the steps of its build"),
+        flags.switch("no-prune", "Keep the steps of its build"), SEVERAL,
         least=1, most=None, objects="images",
     ),
     "history": Command(
-        history, "[OPTIONS] IMAGE", "hyperctl history web:1", *table.list_flags()[1:],
+        history, "[OPTIONS] IMAGE", "hyperctl history web:1", ONE, *table.list_flags()[1:],
         least=1, most=1, objects="images",
     ),
     "pull": Command(
@@ -258,17 +272,17 @@ COMMANDS = {
         Flag("platform", "os/architecture[/variant]"), ALL_TAGS, QUIET, moot.TRUST, least=1, most=1,
     ),
     "push": Command(
-        push, "[OPTIONS] NAME[:TAG]", "hyperctl push registry.example.com:5000/mine:1", ALL_TAGS,
+        push, "[OPTIONS] NAME[:TAG]", "hyperctl push registry.example.com:5000/mine:1", ALL_TAGS, ONE,
         flags.switch("quiet", "Do not show how it goes", "q"), moot.TRUST, least=1, most=1, objects="images",
     ),
     "load": Command(
         load, "[OPTIONS]", "hyperctl load -i image.tar",
-        Flag("input", "Read from this file instead of stdin", short="i", metavar="path"), QUIET,
+        Flag("input", "Read from this file instead of stdin", short="i", metavar="path"), QUIET, SEVERAL,
     ),
     "save": Command(
         save, "[OPTIONS] IMAGE [IMAGE...]", "hyperctl save -o image.tar debian:12",
         Flag("output", "Write to this file instead of stdout", short="o", metavar="path"),
-        Flag("format", "docker, oci", default="docker", words=("docker", "oci")),
+        Flag("format", "docker, oci", default="docker", words=("docker", "oci")), SEVERAL,
         least=1, most=None, objects="images",
     ),
     "import": Command(

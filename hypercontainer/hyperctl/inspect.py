@@ -19,21 +19,22 @@ TYPES = ("container", "image", "pod", "volume", "network")
 HEX = frozenset("0123456789abcdef")
 
 
-def fetch(client: Client, kind: str, name: str, *, size: bool = False) -> Any:
+def fetch(client: Client, kind: str, name: str, *, size: bool = False, platform: str = "") -> Any:
     if kind == "image":
-        return client.get("/v1/images/inspect", name=name)
+        return client.get("/v1/images/inspect", name=name, platform=platform or None)
     return client.get(f"/v1/{kind}s/{segment(name)}", size=size)
 
 
-def find(client: Client, kinds: Sequence[str], name: str, *, size: bool = False) -> Any:
+def find(client: Client, kinds: Sequence[str], name: str, *, size: bool = False, platform: str = "") -> Any:
     """The document of the first kind that has `name`. NotFound if none has."""
     from hypercontainer.errors import InvalidInput, NotFound
 
     for kind in kinds:
         try:
-            return fetch(client, kind, name, size=size and kind == "container")
+            return fetch(client, kind, name, size=size and kind == "container", platform=platform)
         except NotFound:
-            pass
+            if platform:  # it says for which ones there are images
+                raise
         except InvalidInput:  # the beginning of several ids, or a name that only images can have
             if kind == "image" or "image" not in kinds or HEX.issuperset(name):
                 raise
@@ -45,10 +46,13 @@ def inspect(context: Context, args: Args, kinds: Sequence[str] = TYPES) -> int:
 
     if getattr(args, "type", ""):
         kinds = (args.type,)
+    size, platform = args.values.get("size", False), args.values.get("platform", "")
+    if platform:
+        kinds = ("image",)
     found, status = [], 0
     for name in args.operands:
         try:
-            found.append(find(context.client, kinds, name, size=args.values.get("size", False)))
+            found.append(find(context.client, kinds, name, size=size, platform=platform))
         except HyperError as e:
             complain(e)
             status = 1
@@ -77,6 +81,7 @@ def parse_type(word: str) -> str:
 
 FORMAT = Flag("format", table.format_flag("json, or a template such as '{{.State.Status}}'").help, short="f")
 TYPE = Flag("type", "container, image, pod, volume, network", parse=parse_type, words=TYPES)
+PLATFORM = Flag("platform", "Of several images of a name, that for os/architecture[/variant]")
 SIZE = flags.switch("size", "Of containers, what they have written: SizeRw, SizeRootFs", "s")
 
 
@@ -85,7 +90,7 @@ def _of(kind: str, example: str) -> Command:
         return inspect(context, args, (kind,))
 
     name = kind.upper()
-    more = (SIZE,) if kind == "container" else ()
+    more = {"container": (SIZE,), "image": (PLATFORM,)}.get(kind, ())
     return Command(run, f"[OPTIONS] {name} [{name}...]", example, FORMAT, *more, least=1, most=None, objects=f"{kind}s")
 
 
@@ -97,6 +102,7 @@ COMMANDS = {
         FORMAT,
         TYPE,
         SIZE,
+        PLATFORM,
         least=1,
         most=None,
         objects="containers",

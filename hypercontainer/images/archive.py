@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -23,14 +23,18 @@ from hypercontainer.lib import clock
 from hypercontainer.model.documents import Progress
 
 
-async def load(store: ImageStore, chunks: AsyncIterator[bytes], report: Report = silent) -> list[Image]:
-    """Take every image of a docker archive, or of an OCI layout in a tar, compressed or not, into the store.
+async def load(
+    store: ImageStore, chunks: AsyncIterator[bytes], report: Report = silent, *, wanted: Sequence[str] = ()
+) -> list[Image]:
+    """Take every image of a docker archive, or of an OCI layout in a tar, compressed or not, into the store: for all
+    platforms, or those `wanted`.
 
     Each image is all or nothing; those before one that fails stay. `names` of what is returned are those that the
     archive gave, however many the image has besides. InvalidInput names what is wrong with the archive
-    (BadLayer: with a layer), Exhausted says that the disk is full.
+    (BadLayer: with a layer), NotFound for which platforms it has images, Exhausted that the disk is full.
     """
     loop = asyncio.get_running_loop()
+    those = [platforms.parse(each) for each in wanted]
 
     def tell(name: str, size: int) -> None:
         loop.call_soon_threadsafe(report, Progress(id=name[-40:], action="Read", current=size, total=size))
@@ -39,7 +43,7 @@ async def load(store: ImageStore, chunks: AsyncIterator[bytes], report: Report =
         archive = await spool.in_thread(chunks, lambda pieces: spool.unpack(work.path, pieces, tell))
         images = []
         try:
-            known = await asyncio.to_thread(layout.read, archive)
+            known = await asyncio.to_thread(layout.read, archive, those)
         finally:
             archive.abandon()
         for found in known:

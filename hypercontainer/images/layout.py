@@ -1,12 +1,13 @@
 """What is in an archive of images: docker's manifest.json, an OCI layout, or docker's layout before 2016."""
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from hypercontainer.errors import InvalidInput, NotFound, reason
+from hypercontainer.errors import InvalidInput, NotFound
 from hypercontainer.images import compression, legacy, manifest, platform, reference
-from hypercontainer.images.manifest import MAX_CONFIG, MAX_LAYERS, MAX_MANIFEST, Descriptor, Manifest
+from hypercontainer.images.manifest import MAX_CONFIG, MAX_LAYERS, MAX_MANIFEST, Descriptor, Manifest, Platform
 from hypercontainer.images.reference import Reference
 from hypercontainer.images.spool import MAX_IMAGES, Archive, File
 from hypercontainer.lib import foreign
@@ -30,8 +31,9 @@ class _DockerItem(msgspec.Struct, rename="pascal"):
     repo_tags: list[str] | None = None
 
 
-def read(archive: Archive) -> list[Found]:
-    """The images. InvalidInput says what the archive lacks, or that it is none."""
+def read(archive: Archive, wanted: Sequence[Platform] = ()) -> list[Found]:
+    """The images, for all platforms or those that run on one of `wanted`. InvalidInput says what the archive lacks, or
+    that it is none; NotFound, for which platforms it has images."""
     if archive.find("manifest.json"):
         found = _docker(archive)
     elif archive.find("index.json"):
@@ -42,7 +44,19 @@ def read(archive: Archive) -> list[Found]:
         raise InvalidInput("cannot read archive: it has no manifest.json (docker) and no index.json (OCI)")
     if not found:
         raise InvalidInput("cannot read archive: there is no image in it")
-    return found
+    return _chosen(found, wanted) if wanted else found
+
+
+def _chosen(found: list[Found], wanted: Sequence[Platform]) -> list[Found]:
+    said = [manifest.read_config(each.config).platform for each in found]
+    chosen: list[Found] = []
+    for want in wanted:
+        fit = [each for each, have in zip(found, said, strict=True) if platform.rank(have, want) is not None]
+        if not fit:
+            there = ", ".join(sorted({str(platform.exact(have)) for have in said}))[:300]
+            raise NotFound(f"image for {want}", "in the archive", f"there is {there}")
+        chosen += [each for each in fit if each not in chosen]
+    return chosen
 
 
 def _docker(archive: Archive) -> list[Found]:
@@ -91,11 +105,14 @@ def _oci(archive: Archive) -> list[Found]:
     if len(index.manifests) > MAX_IMAGES:
         raise InvalidInput(f"absurd archive: {len(index.manifests)} images, {MAX_IMAGES} at most")
     images: dict[str, Found] = {}
+    count = 0
     for descriptor in index.manifests:
         names = _annotated(descriptor)
-        found = _resolve(archive, descriptor)
-        before = images.get(descriptor.digest)
-        images[descriptor.digest] = found._replace(names=[*(before.names if before else []), *names])
+        for digest, found in _resolve(archive, descriptor):
+            if (count := count + 1) > MAX_IMAGES:
+                raise InvalidInput(f"absurd archive: its indexes name more than {MAX_IMAGES} images")
+            before = images.get(digest)
+            images[digest] = found._replace(names=[*(before.names if before else []), *names])
     return list(images.values())
 
 
@@ -122,17 +139,25 @@ def _document(archive: Archive, descriptor: Descriptor, limit: int) -> bytes:
     return archive.content(_blob(archive, descriptor), descriptor.digest, limit)
 
 
-def _resolve(archive: Archive, descriptor: Descriptor, depth: int = 0) -> Found:
-    """The image behind a descriptor; of an index that one for this machine that the archive has."""
+def _resolve(archive: Archive, descriptor: Descriptor, depth: int = 0) -> Iterator[tuple[str, Found]]:
+    """The image behind a descriptor, by its manifest's digest; of an index those that the archive has of Linux."""
     data = _document(archive, descriptor, MAX_MANIFEST)
     if manifest.kind_of(data, descriptor.mediaType) == "index":
         if depth > 2:
             raise InvalidInput("absurd archive: an index of indexes of indexes")
-        there = [m for m in manifest.read_index(data).manifests if archive.find(f"blobs/sha256/{m.hex}")]
-        try:
-            return _resolve(archive, platform.choose(there, platform.host(), "in the archive"), depth + 1)
-        except NotFound as e:
-            raise InvalidInput(f"cannot read archive: {reason(e)}") from e
+        named = manifest.read_index(data).manifests
+        there = [m for m in named if _is_ours(m) and archive.find(f"blobs/sha256/{m.hex}")]
+        if not there:
+            words = ", ".join(sorted({str(m.platform) for m in named if m.platform}))[:300] or "nothing"
+            raise InvalidInput(f"cannot read archive: it has no image of those in its index, which names {words}")
+        for each in there:
+            yield from _resolve(archive, each, depth + 1)
+        return
     document = manifest.read_manifest(data)
     config = _document(archive, document.config, MAX_CONFIG)
-    return Found(data, config, [_blob(archive, layer) for layer in document.layers], [])
+    yield descriptor.digest, Found(data, config, [_blob(archive, layer) for layer in document.layers], [])
+
+
+def _is_ours(descriptor: Descriptor) -> bool:
+    """Not what a builder says of an image (its platform is unknown), and nothing of Windows."""
+    return descriptor.platform is None or descriptor.platform.os in ("", "linux")

@@ -27,7 +27,9 @@ ACCEPT = (OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST)
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
-class Platform(msgspec.Struct, frozen=True, rename={"os_version": "os.version", "os_features": "os.features"}):
+class Platform(
+    msgspec.Struct, frozen=True, omit_defaults=True, rename={"os_version": "os.version", "os_features": "os.features"}
+):
     os: str = ""
     architecture: str = ""
     variant: str = ""
@@ -218,6 +220,13 @@ def _oci_layer(kind: str) -> str:
         return kind
     compression = kind.rpartition(".tar")[2].lstrip(".+")
     return f"{OCI_LAYER}+{compression}" if compression else OCI_LAYER
+
+
+def index_of(manifests: Sequence[tuple[Descriptor, Platform]]) -> bytes:
+    """An index of images for several platforms; of the same ones it is always the same, to the byte."""
+    named = sorted(manifests, key=lambda each: str(each[1]))
+    listed = [msgspec.structs.replace(one, platform=platform) for one, platform in named]
+    return msgspec.json.encode(Index(mediaType=OCI_INDEX, manifests=listed))
 
 
 def read_index(data: bytes) -> Index:

@@ -43,34 +43,45 @@ class _Work(NamedTuple):
     def digest(self) -> str:
         return manifest.digest(self.data)
 
+    @property
+    def kind(self) -> str:
+        return self.blobs.mediaType or manifest.OCI_MANIFEST
+
+    @property
+    def described(self) -> Descriptor:
+        return Descriptor(mediaType=self.kind, digest=self.digest, size=len(self.data))
+
 
 async def push(
     store: ImageStore,
     name: str,
     *,
     all_tags: bool = False,
+    platform: str = "",
     credentials: Credentials | None = None,
     registries: Registries | None = None,
     report: Report = silent,
     retry: Retry = Retry(),  # noqa: B008  a value
 ) -> list[Pushed]:
     """Send the image of this name, or with `all_tags` those of all tags of the repository, to the registry in the name.
+    One that is here for several platforms goes for all of them, and the tag is an index; with `platform` it is the one
+    for that.
 
     An image that a registry knows goes as it came, to the byte; of any other one the layers are compressed first, and
     are so in the store from then on. NotFound: no such image. Denied: credentials. Unavailable: the registry.
     """
-    refs = _refs(store, name, all_tags=all_tags)
+    refs = _refs(store, name, platform, all_tags=all_tags)
     report(Progress(id="", action=f"The push refers to repository [{refs[0].domain}/{refs[0].path}]"))
     async with upload.connect(refs[0], registries, credentials, retry) as destination:
-        return [await _push(store, destination, ref, report) for ref in refs]
+        return [await _push(store, destination, ref, platform, report) for ref in refs]
 
 
-def _refs(store: ImageStore, name: str, *, all_tags: bool) -> Sequence[Reference]:
+def _refs(store: ImageStore, name: str, platform: str, *, all_tags: bool) -> Sequence[Reference]:
     ref = reference.parse(name)
     if ref.digest:
         raise InvalidInput(f"cannot push {name}: a digest is not given but computed, name a tag")
     if not all_tags:
-        store.get(ref.canonical)
+        store.get(ref.canonical, platform)
         return [ref]
     if reference.bare(name) is None:
         raise InvalidInput(f"cannot push all tags of {name}: name the repository, without a tag")
@@ -78,32 +89,52 @@ def _refs(store: ImageStore, name: str, *, all_tags: bool) -> Sequence[Reference
     found = sorted({one for one in named if one[:2] == ref[:2]})
     if not found:
         raise NotFound("image", name)
+    for one in found:
+        store.get(one.canonical, platform)
     return found
 
 
-async def _push(store: ImageStore, destination: Destination, ref: Reference, report: Report) -> Pushed:
+async def _push(store: ImageStore, destination: Destination, ref: Reference, platform: str, report: Report) -> Pushed:
     async with store.workspace() as work:
-        image = store.get(ref.canonical)
-        await asyncio.to_thread(store.hold, work, [image])
-        os.link(store.rootfs(image), work.path / f"{image.record.chain}.erofs")
-        ready = await _ready(work, image, report)
-        await _Push(store, destination, ref, ready, report).blobs()
-        top = await _manifest(destination, ref.tag, ready, report)
+        images = store.named(ref.canonical, [platform] if platform else [])
+        await asyncio.to_thread(_hold, store, work, images)
+        ready = [await _ready(work, image, report) for image in images]
+        for one in ready:
+            await _Push(store, destination, ref, one, report).blobs()
+        top = await _named(destination, ref.tag, ready, report, alone=bool(platform))
         name = f"{ref.domain}/{ref.path}"
-        await asyncio.to_thread(_keep, store, ready, sorted({f"{name}@{d}" for d in (ready.digest, top.digest)}))
+        for one in ready:
+            await asyncio.to_thread(_keep, store, one, sorted({f"{name}@{d}" for d in (one.digest, top.digest)}))
         size = len(top.data)
         report(Progress(id=ref.tag, action=f"digest: {top.digest} size: {size}"))
         return Pushed(name=name, tag=ref.tag, digest=top.digest, size=size)
 
 
-async def _manifest(destination: Destination, tag: str, ready: _Work, report: Report) -> Document:
-    """Let the tag be this image, and what it is then: an index that names it stays, with all that it has for others."""
-    kind = ready.blobs.mediaType or manifest.OCI_MANIFEST
-    if index := await destination.index(tag, ready.digest):
-        report(Progress(id="", action=f"{tag} is an index that names this image: it stays as it is"))
+def _hold(store: ImageStore, work: Workspace, images: Sequence[Image]) -> None:
+    store.hold(work, images)
+    for chain, path in {image.record.chain: store.rootfs(image) for image in images}.items():
+        os.link(path, work.path / f"{chain}.erofs")
+
+
+async def _named(
+    destination: Destination, tag: str, ready: Sequence[_Work], report: Report, *, alone: bool
+) -> Document:
+    """Let the tag be these images, and what it is then: an index that names them stays, with all that it has for
+    others, unless the image was wanted `alone`."""
+    if not alone and (index := await destination.index(tag, {one.digest for one in ready})):
+        what = "this image" if len(ready) == 1 else "these images"
+        report(Progress(id="", action=f"{tag} is an index that names {what}: it stays as it is"))
         return index
-    await destination.manifest(ready.data, kind, tag)
-    return Document(ready.data, kind, ready.digest)
+    if len(ready) == 1:
+        [one] = ready
+        top = Document(one.data, one.kind, one.digest)
+    else:
+        for one in ready:
+            await destination.manifest(one.data, one.kind, one.digest)
+        data = manifest.index_of([(one.described, one.image.record.platform) for one in ready])
+        top = Document(data, manifest.OCI_INDEX, manifest.digest(data))
+    await destination.manifest(top.data, top.media_type, tag)
+    return top
 
 
 async def _ready(work: Workspace, image: Image, report: Report) -> _Work:

@@ -7,10 +7,13 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from hypercontainer.errors import HyperError, InvalidInput
 from hypercontainer.images import compression, manifest, reference, tar
 from hypercontainer.images.index import Image
 from hypercontainer.images.layout import CONTAINERD_NAME, OCI_NAME
+from hypercontainer.images.manifest import Descriptor, Index, Platform
 from hypercontainer.images.store import ImageStore
 from hypercontainer.images.workspace import Workspace
 
@@ -21,43 +24,41 @@ def save(
     store: ImageStore,
     names: Sequence[str],
     format: Literal["docker", "oci"] = "docker",
+    platforms: Sequence[str] = (),
 ) -> AsyncGenerator[bytes, None]:
-    """A tar of the images; NotFound and InvalidInput are raised by the call, not by the iteration.
+    """A tar of the images, of each name for all platforms that are here or for each of `platforms`; NotFound and
+    InvalidInput are raised by the call, not by the iteration.
 
     A name without a tag stands for all tags of its repository; an image named by id is saved without a name. docker:
     `docker save`'s layout, layers without compression. oci: an OCI layout, every blob as it
-    is in the store, but a manifest in docker's words is put into OCI's.
+    is in the store, but a manifest in docker's words is put into OCI's; a name of several images is an index.
     """
     if not names:
         raise InvalidInput("cannot save no image: name one")
-    chosen = choose(store, names)
+    chosen = choose(store, names, platforms)
     return _archive(store, chosen, format)
 
 
-def choose(store: ImageStore, names: Sequence[str]) -> Chosen:
+def choose(store: ImageStore, names: Sequence[str], platforms: Sequence[str] = ()) -> Chosen:
     found: dict[str, tuple[Image, list[str]]] = {}
     for name in names:
-        for image, given in _find(store, name):
+        for image, given in _find(store, name, platforms):
             found.setdefault(image.id, (image, []))[1].extend(n for n in given if n not in found[image.id][1])
     return list(found.values())
 
 
-def _find(store: ImageStore, name: str) -> list[tuple[Image, list[str]]]:
+def _find(store: ImageStore, name: str, platforms: Sequence[str]) -> list[tuple[Image, list[str]]]:
     repository = reference.bare(name)
     if repository:
-        tagged = [
-            (image, [ref.canonical for ref in map(reference.parse, image.names) if ref[:2] == repository[:2]])
-            for image in store.list()
-        ]
-        if found := [(image, refs) for image, refs in tagged if refs]:
-            return found
-    image = store.get(name)
-    canonical = [reference.parse(n).canonical for n in image.names]
+        tags = sorted({ref for image in store.list() for ref in map(reference.parse, image.names)})
+        if refs := [ref.canonical for ref in tags if ref[:2] == repository[:2]]:
+            return [(image, [ref]) for ref in refs for image in store.named(ref, platforms)]
     try:
         asked = reference.parse(name).canonical
     except InvalidInput:
         asked = ""
-    return [(image, [asked] if asked in canonical else [])]
+    found = store.named(name, platforms)
+    return [(image, [n for n in (reference.parse(n).canonical for n in image.names) if n == asked]) for image in found]
 
 
 async def _archive(store: ImageStore, chosen: Chosen, layout: str) -> AsyncGenerator[bytes, None]:
@@ -88,24 +89,38 @@ def _docker(work: Workspace, chosen: Chosen) -> Iterator[bytes]:
 
 def _oci(work: Workspace, chosen: Chosen) -> Iterator[bytes]:
     yield from _small("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
-    descriptors = []
+    there: dict[str, list[tuple[Descriptor, Platform]]] = {}  # by name
+    nameless: list[Descriptor] = []
     done: set[str] = set()
     for image, names in chosen:
         data = manifest.to_oci(work.blob(image.record.manifest).read_bytes())
-        digest = manifest.digest(data)
-        one = {"mediaType": manifest.OCI_MANIFEST, "digest": digest, "size": len(data)}
-        for name in names or [""]:
-            tag = {CONTAINERD_NAME: name, OCI_NAME: reference.parse(name).tag} if name else {}
-            descriptors.append({**one, **({"annotations": tag} if tag else {})})
-        if digest not in done:
-            done.add(digest)
-            yield from _small(_blob(digest), data)
+        one = _described(data, manifest.OCI_MANIFEST)
+        for name in names:
+            there.setdefault(name, []).append((one, image.record.platform))
+        nameless += [] if names else [one]
+        if one.digest not in done:
+            done.add(one.digest)
+            yield from _small(_blob(one.digest), data)
         for digest in {image.record.config: 0, **dict.fromkeys(image.record.layers)}:
             if digest not in done:
                 done.add(digest)
                 path = work.blob(digest)
                 yield from _member(_blob(digest), path.stat().st_size, _read(path))
-    yield from _small("index.json", json.dumps({"schemaVersion": 2, "manifests": descriptors}).encode())
+    for name, images in there.items():
+        top = images[0][0]
+        if len(images) > 1:
+            data = manifest.index_of(images)
+            top = _described(data, manifest.OCI_INDEX)
+            if top.digest not in done:
+                done.add(top.digest)
+                yield from _small(_blob(top.digest), data)
+        annotations = {CONTAINERD_NAME: name, OCI_NAME: reference.parse(name).tag}
+        nameless.append(msgspec.structs.replace(top, annotations=annotations))
+    yield from _small("index.json", msgspec.json.encode(Index(manifests=nameless)))
+
+
+def _described(data: bytes, media_type: str) -> Descriptor:
+    return Descriptor(mediaType=media_type, digest=manifest.digest(data), size=len(data))
 
 
 def _blob(digest: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from hypercontainer.errors import InvalidInput, NotFound
+from hypercontainer.errors import InvalidInput, NotFound, OtherPlatform
 from hypercontainer.images import base, index, inspect, manifest, platform, reference, removal, workspace
 from hypercontainer.images.index import Image, ImageRecord, Index
 from hypercontainer.images.manifest import Config
@@ -49,7 +49,14 @@ class ImageStore:
         Of those of a name the one for platform `wanted`; "": the one for this host, or else the one that came last. One
         that does not run on `wanted` is not found, and those are told that are there."""
         here = index.read(self._index)
-        return _image(here, self._find(here, name, wanted))
+        return _image(here, _choose(here, name, self._all(here, name), wanted))
+
+    def named(self, name: str, wanted: Sequence[str] = ()) -> "builtins.list[Image]":
+        """Those that are called so: for all platforms, or for each of `wanted`. The last is the one that a name is for
+        whom any will do. NotFound where one of these is not there."""
+        here = index.read(self._index)
+        usual = _choose(here, name, self._all(here, name))
+        return [_image(here, i) for i in sorted(self._those(here, name, wanted), key=lambda i: i == usual)]
 
     def list(self) -> "builtins.list[Image]":
         """All images, the newest first."""
@@ -111,8 +118,10 @@ class ImageStore:
             yield (image := _image(here, parent))
 
     @classmethod
-    def _find(cls, here: Index, name: str, wanted: str = "") -> str:
-        return _choose(here, name, cls._all(here, name), wanted)
+    def _those(cls, here: Index, name: str, wanted: Sequence[str]) -> "builtins.list[str]":
+        """Those for each of the platforms; for none: all that are called so."""
+        ids = cls._all(here, name)
+        return [*dict.fromkeys(_choose(here, name, ids, each) for each in wanted)] if wanted else [*ids]
 
     @staticmethod
     def _all(here: Index, name: str) -> "builtins.list[str]":
@@ -141,13 +150,13 @@ class ImageStore:
 
     # changing
 
-    def tag(self, name: str, target: str) -> None:
-        """Let `target` name what is called `name`, for whichever platforms; another image may lose that name."""
+    def tag(self, name: str, target: str, wanted: str = "") -> None:
+        """Let `target` name what is called `name`, for that platform or for all; another image may lose that name."""
         ref = reference.parse(target)
         if ref.digest:
             raise InvalidInput(f"cannot tag {target}: a digest is not given but computed")
         with self.changing() as here:
-            for image_id in self._all(here, name):
+            for image_id in self._those(here, name, [wanted] if wanted else []):
                 here.give(ref.canonical, image_id)
 
     @contextmanager
@@ -236,13 +245,19 @@ class ImageStore:
     # taking away
 
     def remove(
-        self, name: str, *, force: bool = False, users: Users = removal.nobody, parents: bool = True
+        self,
+        name: str,
+        *,
+        force: bool = False,
+        users: Users = removal.nobody,
+        parents: bool = True,
+        wanted: Sequence[str] = (),
     ) -> Sequence[doc.ImageRemoved]:
-        """docker's rmi: take a name off an image, for whichever platforms it is; with the last one the image goes.
-        NotFound, InUse."""
+        """docker's rmi: take a name off an image, for all platforms or those `wanted`; with the last one the image
+        goes. NotFound, InUse."""
         said: builtins.list[doc.ImageRemoved] = []
         with self.changing() as here:
-            for image_id in self._all(here, name):
+            for image_id in self._those(here, name, wanted):
                 for step in removal.remove(here, image_id, name, force=force, users=users, parents=parents):
                     said += [] if step.untagged and step in said else [step]  # the name is told once
         return said
@@ -300,14 +315,13 @@ def _image(here: Index, image_id: str) -> Image:
     return Image(id=image_id, names=names, digests=digests, record=record)
 
 
-def _choose(here: Index, name: str, ids: Sequence[str], wanted: str) -> str:
+def _choose(here: Index, name: str, ids: Sequence[str], wanted: str = "") -> str:
     there = [here.images[image_id].platform for image_id in ids]
     chosen = platform.best(there, platform.parse(wanted))
     if chosen is not None:
         return ids[chosen]
     if wanted:
-        words = ", ".join(sorted(map(str, there)))
-        raise NotFound("image", name, f"not for {platform.parse(wanted)}: what is here is for {words}")
+        raise OtherPlatform(name, str(platform.parse(wanted)), sorted(map(str, there)))
     return ids[-1]
 
 

@@ -93,14 +93,14 @@ class Destination:
         upload = _Upload()
         await transport.retrying(self._deed, self._retry, lambda: self._attempt(upload, blob, path, tell))
 
-    async def index(self, tag: str, digest: str) -> Document | None:
-        """What is under the tag, if it is an index that names the manifest `digest`."""
+    async def index(self, tag: str, digests: Collection[str]) -> Document | None:
+        """What is under the tag, if it is an index that names all these manifests."""
         request = Request("GET", self._url(f"manifests/{tag}"), {"Accept": ", ".join(manifest.ACCEPT)})
         found = await transport.retrying(self._deed, self._retry, lambda: self._there(request))
         try:
             if found and manifest.kind_of(found.data, found.media_type) == "index":
-                named = [each.digest for each in manifest.read_index(found.data).manifests]
-                return found if digest in named else None
+                named = {each.digest for each in manifest.read_index(found.data).manifests}
+                return found if named.issuperset(digests) else None
         except InvalidInput:
             pass  # whatever it is, it is replaced
         return None
@@ -112,9 +112,9 @@ class Destination:
             data = await transport.body(response, manifest.MAX_MANIFEST, "a manifest")
             return Document(data, response.content_type, manifest.digest(data))
 
-    async def manifest(self, data: bytes, media_type: str, tag: str) -> None:
-        """Put a manifest under a tag."""
-        request = Request("PUT", self._url(f"manifests/{tag}"), {"Content-Type": media_type}, lambda: data)
+    async def manifest(self, data: bytes, media_type: str, ref: str) -> None:
+        """Put a manifest or an index under a tag, or under its digest."""
+        request = Request("PUT", self._url(f"manifests/{ref}"), {"Content-Type": media_type}, lambda: data)
         answer = await transport.retrying(self._deed, self._retry, lambda: self._ask(request, (200, 201)))
         self._same(answer, manifest.digest(data))
 

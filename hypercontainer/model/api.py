@@ -305,7 +305,7 @@ class Images(Protocol):
     async def inspect(self, name: str, platform: str = "", /) -> doc.Image:
         """The one of that name for a platform; "": for the host's, or the one there is."""
 
-    async def history(self, name: str) -> Sequence[doc.HistoryEntry]: ...
+    async def history(self, name: str, platform: str = "", /) -> Sequence[doc.HistoryEntry]: ...
 
     async def pull(
         self, name: str, *, all_tags: bool, platform: str, credentials: Credentials | None
@@ -314,10 +314,11 @@ class Images(Protocol):
         "" is the guest's; credentials None: those of the daemon's user."""
 
     async def push(
-        self, name: str, *, all_tags: bool, credentials: Credentials | None
+        self, name: str, *, all_tags: bool, platform: str = "", credentials: Credentials | None
     ) -> AsyncGenerator[doc.Progress | doc.PushDone, None]:
         """Send the image of this name, or those of all tags of the repository, to the registry in the name: progress,
-        then PushDone. credentials None: those of the daemon's user."""
+        then PushDone. For all platforms that are here, under an index, or for `platform` alone. credentials None: those
+        of the daemon's user."""
 
     async def distribution(self, name: str, *, credentials: Credentials | None) -> doc.Distribution:
         """What the registry in the name has under it; nothing is fetched. credentials None: as for `pull`."""
@@ -325,9 +326,15 @@ class Images(Protocol):
     async def login(self, registry: str, credentials: Credentials) -> None:
         """Ask `registry` (HOST[:PORT], "docker.io") whether it takes them; Denied if not. Nothing is kept."""
 
-    async def load(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[doc.Progress | doc.ImagesDone, None]: ...
+    async def load(
+        self, chunks: AsyncIterator[bytes], platforms: Sequence[str] = (), /
+    ) -> AsyncGenerator[doc.Progress | doc.ImagesDone, None]:
+        """Take the images of an archive in, for all platforms or these."""
 
-    async def save(self, names: Sequence[str], format: Literal["docker", "oci"]) -> AsyncGenerator[bytes, None]: ...
+    async def save(
+        self, names: Sequence[str], format: Literal["docker", "oci"], platforms: Sequence[str] = (), /
+    ) -> AsyncGenerator[bytes, None]:
+        """A tar of the images of these names, for all platforms that are here or these."""
 
     async def import_(
         self, chunks: AsyncIterator[bytes], *, name: str, changes: Sequence[str], message: str, platform: str = ""
@@ -335,10 +342,14 @@ class Images(Protocol):
         """Make an image of a root file system's tar. `changes` are lines of a Dockerfile: CMD, ENV … `platform`: whose
         programs are in it; "" is this machine's."""
 
-    async def tag(self, name: str, target: str) -> None: ...
+    async def tag(self, name: str, target: str, platform: str = "", /) -> None:
+        """Give what is called `name` a name more, for all platforms or this one."""
 
-    async def remove(self, name: str, *, force: bool, parents: bool = True) -> Sequence[doc.ImageRemoved]:
-        """`parents`: the steps of its build go with it that nothing else needs."""
+    async def remove(
+        self, name: str, *, force: bool, parents: bool = True, platforms: Sequence[str] = ()
+    ) -> Sequence[doc.ImageRemoved]:
+        """Take the name away, from images for all platforms or these. `parents`: the steps of its build go with it that
+        nothing else needs."""
 
     async def prune(self, *, all: bool, wanted: Filters) -> doc.Pruned:
         """Remove images without a name; with `all` those that no container uses. `wanted`: only what it matches."""

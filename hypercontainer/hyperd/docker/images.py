@@ -1,6 +1,6 @@
 """/images, and what registries say of them. Names have slashes, and stand in paths as they are."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
@@ -97,14 +97,15 @@ async def entries(call: Call[ListQuery, None]) -> list[Document]:
     return [list_entry(each, versions.of(call), shared_size=q.shared_size) for each in found]
 
 
-async def look(call: Call[Any, Any], name: str, *platforms: str) -> doc.Image:
-    """The image, which has to be for each of the platforms that the client names."""
-    found = [await platform.look(call.engine, name, platform.words(each)) for each in platforms or [""]]
-    return found[0]
+async def look(call: Call[Any, Any], name: str, platforms: Sequence[str]) -> list[str]:
+    """The images for each of the platforms that the client names, by platforms that choose them."""
+    wanted = [platform.words(each) for each in platforms if each]
+    found = [await platform.look(call.engine, name, each) for each in wanted or [""]]
+    return [platform.of(each) for each in found] if wanted else []
 
 
 async def show(call: Call[OneQuery, None]) -> Document:
-    found = await look(call, image_name(call), call.query.platform)
+    found = await platform.look(call.engine, image_name(call), platform.words(call.query.platform))
     document: Document = msgspec.to_builtins(found)
     del document["Pinned"]  # docker has no such word
     config = document["Config"]
@@ -126,8 +127,8 @@ async def show(call: Call[OneQuery, None]) -> Document:
 
 
 async def history(call: Call[OneQuery, None]) -> list[Document]:
-    await look(call, image_name(call), call.query.platform)
-    found = await call.engine.images.history(image_name(call))
+    chosen = await look(call, image_name(call), [call.query.platform])
+    found = await call.engine.images.history(image_name(call), *chosen)
     return [msgspec.to_builtins(each) | {"Tags": each.tags or None} for each in found]
 
 
@@ -163,19 +164,19 @@ async def _import(call: Call[CreateQuery, AsyncIterator[bytes]]) -> AsyncGenerat
 
 
 async def load(call: Call[LoadQuery, AsyncIterator[bytes]]) -> AsyncGenerator[Document, None]:
-    if call.query.platform:
-        raise InvalidInput("cannot load for a platform: of an archive for several, that of this machine is taken")
-    return progress.loaded(await call.engine.images.load(call.body))
+    wanted = [platform.words(each) for each in call.query.platform]
+    return progress.loaded(await call.engine.images.load(call.body, wanted))
 
 
 async def push(call: Call[PushQuery, bytes]) -> AsyncGenerator[Document, None]:
     """What goes wrong is said in its last line, as by dockerd; but for an image that is not here."""
     repository, tag = image_name(call), call.query.tag
     name = f"{repository}:{tag}" if tag else repository
+    chosen = platform.words(call.query.platform)
     if tag:
-        await look(call, name, call.query.platform)
+        chosen = "".join(await look(call, name, [chosen]))
     given = auth.credentials(call.headers.get("X-Registry-Auth", ""))
-    return progress.pushed(await call.engine.images.push(name, all_tags=not tag, credentials=given))
+    return progress.pushed(await call.engine.images.push(name, all_tags=not tag, platform=chosen, credentials=given))
 
 
 async def save(call: Call[SaveQuery, None]) -> Bytes:
@@ -189,9 +190,9 @@ async def save_one(call: Call[SaveQuery, None]) -> Bytes:
 async def _saved(call: Call[SaveQuery, None], names: list[str]) -> Bytes:
     if not names:
         raise InvalidInput("no image is named: use names=")
-    for each in names:
-        await look(call, each, *call.query.platform)
-    return Bytes(source=await call.engine.images.save(names, "docker"), media_type="application/x-tar")
+    chosen = {each: None for name in names for each in await look(call, name, call.query.platform)}
+    source = await call.engine.images.save(names, "docker", list(chosen))
+    return Bytes(source=source, media_type="application/x-tar")
 
 
 async def tag(call: Call[TagQuery, bytes]) -> Answer:
@@ -203,9 +204,9 @@ async def tag(call: Call[TagQuery, bytes]) -> Answer:
 
 
 async def remove(call: Call[RemoveQuery, bytes]) -> list[dict[str, str]]:
-    await look(call, image_name(call), *call.query.platforms)
-    q = call.query
-    removed = await call.engine.images.remove(image_name(call), force=q.force, parents=not q.noprune)
+    q, name = call.query, image_name(call)
+    chosen = await look(call, name, q.platforms)
+    removed = await call.engine.images.remove(name, force=q.force, parents=not q.noprune, platforms=chosen)
     return [{"Untagged": step.untagged} if step.untagged else {"Deleted": step.deleted} for step in removed]
 
 

@@ -1,6 +1,6 @@
 """Platforms as clients name them: in words, linux/arm64, or as a document of OCI's. Pure."""
 
-from hypercontainer.errors import InvalidInput, NotFound
+from hypercontainer.errors import InvalidInput, NotFound, OtherPlatform
 from hypercontainer.lib import foreign
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Engine
@@ -20,18 +20,17 @@ def words(text: str) -> str:
 
 async def look(engine: Engine, name: str, wanted: str) -> doc.Image:
     """The image of that name for a platform, in words; "": for any. NotFound."""
-    if not wanted:
-        return await engine.images.inspect(name)
+    there: list[str] = []
     try:
-        found = await engine.images.inspect(name, wanted)
-    except NotFound:
-        found = await engine.images.inspect(name)
-    check(wanted, name[:200], found)
+        found = await engine.images.inspect(name, *([wanted] if wanted else []))
+    except OtherPlatform as e:
+        found, there = await engine.images.inspect(name), e.there
+    _check(wanted, name[:200], found, there)
     return found
 
 
-def check(wanted: str, name: str, image: doc.Image) -> None:
-    """NotFound when an image is for another one."""
+def _check(wanted: str, name: str, image: doc.Image, there: list[str]) -> None:
+    """NotFound when an image is for another one. docker takes any variant of an architecture, and an os alone."""
     os, _, rest = wanted.partition("/")
     arch = rest.partition("/")[0]
     if wanted and (os, arch or image.architecture) != (image.os, image.architecture):
@@ -39,5 +38,10 @@ def check(wanted: str, name: str, image: doc.Image) -> None:
             "platform",
             wanted[:60],
             f"image with reference {name} was found but does not match the specified platform: wanted {wanted[:60]}, "
-            f"actual: {image.os}/{image.architecture}",
+            f"actual: {', '.join(there) or f'{image.os}/{image.architecture}'}",
         )
+
+
+def of(image: doc.Image) -> str:
+    """In words, which choose it among those of its name."""
+    return "/".join(part for part in (image.os, image.architecture, image.variant) if part)

@@ -23,15 +23,21 @@ from hypercontainer.model.api import Credentials
 Platform = Annotated[str, msgspec.Meta(max_length=64)]  # "" = the guest's: "linux/amd64"
 
 
+Platforms = Annotated[list[Platform], msgspec.Meta(max_length=64)]  # none = all that there are
+
+
 class ImageQuery(Query, frozen=True, kw_only=True):
     name: Name
+    platform: Platform = ""
 
 
 class ImagesQuery(FilterQuery, frozen=True, kw_only=True):
     all: bool = False
 
 
-class RemoveImageQuery(ImageQuery, frozen=True, kw_only=True):
+class RemoveImageQuery(Query, frozen=True, kw_only=True):
+    name: Name
+    platform: Platforms = msgspec.field(default_factory=list)
     force: bool = False
     no_prune: bool = False
 
@@ -43,6 +49,11 @@ class TagQuery(ImageQuery, frozen=True, kw_only=True):
 class SaveQuery(Query, frozen=True, kw_only=True):
     name: Names
     format: Literal["docker", "oci"] = "docker"
+    platform: Platforms = msgspec.field(default_factory=list)
+
+
+class LoadQuery(Query, frozen=True, kw_only=True):
+    platform: Platforms = msgspec.field(default_factory=list)
 
 
 class ImportQuery(Query, frozen=True, kw_only=True):
@@ -62,6 +73,7 @@ class PullBody(Body, frozen=True, kw_only=True):
 class PushBody(Body, frozen=True, kw_only=True):
     name: Name
     all_tags: bool = False
+    platform: Platform = ""
     auth: Credentials | None = None  # None = those of the daemon's user
 
 
@@ -78,11 +90,11 @@ async def entries(call: Call[ImagesQuery, None]) -> Sequence[doc.ImageEntry]:
 
 
 async def inspect(call: Call[ImageQuery, None]) -> doc.Image:
-    return await call.engine.images.inspect(call.query.name)
+    return await call.engine.images.inspect(call.query.name, call.query.platform)
 
 
 async def history(call: Call[ImageQuery, None]) -> Sequence[doc.HistoryEntry]:
-    return await call.engine.images.history(call.query.name)
+    return await call.engine.images.history(call.query.name, call.query.platform)
 
 
 async def pull(call: Call[Nothing, PullBody]) -> Pulling:
@@ -94,19 +106,21 @@ async def pull(call: Call[Nothing, PullBody]) -> Pulling:
 
 async def push(call: Call[Nothing, PushBody]) -> AsyncGenerator[doc.Progress | doc.PushDone, None]:
     body = call.body
-    return await call.engine.images.push(body.name, all_tags=body.all_tags, credentials=body.auth)
+    return await call.engine.images.push(
+        body.name, all_tags=body.all_tags, platform=body.platform, credentials=body.auth
+    )
 
 
 async def login(call: Call[Nothing, LoginBody]) -> None:
     await call.engine.images.login(call.body.registry, call.body.auth)
 
 
-async def load(call: Call[Nothing, AsyncIterator[bytes]]) -> Pulling:
-    return await call.engine.images.load(call.body)
+async def load(call: Call[LoadQuery, AsyncIterator[bytes]]) -> Pulling:
+    return await call.engine.images.load(call.body, call.query.platform)
 
 
 async def save(call: Call[SaveQuery, None]) -> AsyncGenerator[bytes, None]:
-    return await call.engine.images.save(call.query.name, call.query.format)
+    return await call.engine.images.save(call.query.name, call.query.format, call.query.platform)
 
 
 async def import_(call: Call[ImportQuery, AsyncIterator[bytes]]) -> doc.ImageRef:
@@ -117,12 +131,12 @@ async def import_(call: Call[ImportQuery, AsyncIterator[bytes]]) -> doc.ImageRef
 
 
 async def tag(call: Call[TagQuery, None]) -> None:
-    await call.engine.images.tag(call.query.name, call.query.target)
+    await call.engine.images.tag(call.query.name, call.query.target, call.query.platform)
 
 
 async def remove(call: Call[RemoveImageQuery, None]) -> Sequence[doc.ImageRemoved]:
     q = call.query
-    return await call.engine.images.remove(q.name, force=q.force, parents=not q.no_prune)
+    return await call.engine.images.remove(q.name, force=q.force, parents=not q.no_prune, platforms=q.platform)
 
 
 async def prune(call: Call[PruneQuery, None]) -> doc.Pruned:

@@ -168,7 +168,7 @@ ROUTES: Sequence[Route[Any, Any]] = (
           answer=Lines(doc.Progress, doc.PushDone), lasting=True, summary="Send an image to a registry"),
     Route(method="POST", path="/v1/login", access=USER, handler=images.login, query=Nothing, body=images.LoginBody,
           lasting=True, summary="Does a registry take these credentials? Nothing is kept"),
-    Route(method="POST", path="/v1/images/load", access=USER, handler=images.load, query=Nothing, body=Raw.TAR,
+    Route(method="POST", path="/v1/images/load", access=USER, handler=images.load, query=images.LoadQuery, body=Raw.TAR,
           answer=Lines(doc.Progress, doc.ImagesDone), lasting=True,
           summary="Take images out of a tar (docker archive or OCI layout, compressed or not)"),
     Route(method="POST", path="/v1/build", access=USER, handler=builds.run, query=builds.BuildQuery, body=Raw.TAR,

@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from hypercontainer.errors import NotFound
+from hypercontainer.errors import NotFound, OtherPlatform
 from tests.unit.hyperctl.conftest import Hyperctl
 from tests.unit.hyperctl.fake import Lines, Refusal
 
@@ -79,11 +79,38 @@ def test_tag_rmi_prune(hyperctl: Hyperctl) -> None:
     answers["POST", "/v1/images/tag"] = None
     assert hyperctl("tag", "a:1", "b/c:2") == (0, "", "")
     assert hyperctl.hyperd.requests[-1].query == [("name", "a:1"), ("target", "b/c:2")]
+    assert hyperctl("tag", "--platform", "linux/arm64", "a:1", "b/c:2").status == 0
+    assert hyperctl.hyperd.requests[-1].query[2:] == [("platform", "linux/arm64")]
     answers["DELETE", "/v1/images"] = [{"Untagged": "a:1", "Deleted": ""}, {"Untagged": "", "Deleted": "sha256:1"}]
     assert hyperctl("rmi", "-f", "a:1") == (0, "Untagged: a:1\nDeleted: sha256:1\n", "")
     assert hyperctl.hyperd.requests[-1].query == [("name", "a:1"), ("force", "1")]
+    assert hyperctl("rmi", "--platform", "linux/arm64,s390x", "--platform", "386", "a:1").status == 0
+    assert [value for key, value in hyperctl.hyperd.requests[-1].query if key == "platform"] == [
+        "linux/arm64", "s390x", "386",
+    ]  # fmt: skip
     answers["POST", "/v1/images/prune"] = {"Deleted": ["sha256:2"], "SpaceReclaimed": 1000}
     assert hyperctl("image", "prune", "-af") == (0, "Deleted: sha256:2\nTotal reclaimed space: 1kB\n", "")
     done = hyperctl("image", "prune")
     assert done.status == 125
     assert "add --force" in done.err
+
+
+def test_one_of_several_platforms(hyperctl: Hyperctl, tmp_path: Path) -> None:
+    hyperd, archive = hyperctl.hyperd, tmp_path / "a.tar"
+    hyperd.answers["GET", "/v1/images/save"] = b"tar"
+    hyperd.answers["POST", "/v1/images/load"] = Lines(DONE)
+    hyperd.answers["POST", "/v1/images/push"] = Lines({"pushed": []})
+    hyperd.answers["GET", "/v1/images/history"] = []
+    hyperd.answers["GET", "/v1/images/inspect"] = {"Id": "sha256:1"}
+    for words in (
+        ("save", "-o", str(archive), "a"), ("load", "-i", str(archive)), ("history", "a"),
+        ("inspect", "a"), ("image", "inspect", "a"),
+    ):  # fmt: skip
+        done = hyperctl(*words, "--platform", "linux/arm64")
+        assert done.status == 0, done
+        assert ("platform", "linux/arm64") in hyperd.requests[-1].query
+    assert hyperctl("push", "--platform", "linux/arm64", "a:1").status == 0
+    assert hyperd.requests[-1].body == {"name": "a:1", "all_tags": False, "platform": "linux/arm64"}
+    hyperd.answers["GET", "/v1/images/inspect"] = Refusal.of(OtherPlatform("a", "linux/arm64", ["linux/amd64"]))
+    said = "hyperctl: no such image: a (not for linux/arm64: what is here is for linux/amd64)\n"
+    assert hyperctl("inspect", "--platform", "linux/arm64", "a") == (1, "[]\n", said)

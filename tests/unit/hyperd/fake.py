@@ -1,7 +1,7 @@
 """An engine in memory: it answers every call, writes down which came, and fails when told to."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, Literal
 
 from hypercontainer.lib.trace import Step
@@ -184,8 +184,8 @@ class Images(Noun):
             self.engine.received += data
         return IMAGE
 
-    async def load(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[Any, None]:
-        self.engine.note("images.load")
+    async def load(self, chunks: AsyncIterator[bytes], platforms: Sequence[str] = ()) -> AsyncGenerator[Any, None]:
+        self.engine.note("images.load", *([platforms] if platforms else []))
 
         async def loading() -> AsyncGenerator[Any, None]:
             async for data in chunks:

@@ -1,7 +1,7 @@
 """NDJSON and tars: slow readers, vanished readers, errors half way, bodies with back-pressure."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any
 
 import aiohttp
@@ -101,7 +101,7 @@ async def test_a_daemon_that_stops_says_so(server: Server) -> None:
 
 
 async def test_progress_never_stalls_a_load_whose_client_reads_nothing(server: Server) -> None:
-    async def load(chunks: AsyncIterator[bytes]) -> AsyncGenerator[Any, None]:
+    async def load(chunks: AsyncIterator[bytes], platforms: Sequence[str] = ()) -> AsyncGenerator[Any, None]:
         async def run() -> AsyncGenerator[Any, None]:
             async for data in chunks:
                 for _ in range(200):

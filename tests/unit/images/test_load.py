@@ -209,3 +209,25 @@ async def test_names_move_and_images_stay(store: ImageStore) -> None:
         store.get("nobody")
     with pytest.raises(HyperError, match="invalid image name"):
         store.get("../x")
+
+
+async def test_of_an_index_all_that_the_archive_has_of_linux(store: ImageStore) -> None:
+    """Not what a builder says of them, and nothing of Windows; what is named and not there is left out."""
+    files: dict[str, bytes] = {}
+    manifests = []
+    for os, architecture in (("linux", "amd64"), ("linux", "arm64"), ("windows", "amd64"), ("unknown", "unknown")):
+        one = made.oci_files([BASE], architecture=architecture, os=os)
+        [described] = json.loads(one["index.json"])["manifests"]
+        manifests.append({**described, "platform": {"os": os, "architecture": architecture}})
+        files |= one
+    manifests.append({**manifests[0], "digest": "sha256:" + "0" * 64, "platform": {"os": "linux"}})
+    index = json.dumps({"schemaVersion": 2, "manifests": manifests}).encode()
+    name = {"annotations": {"io.containerd.image.name": "docker.io/library/many:1"}}
+    top = {**made.descriptor(index, "index.v1+json"), **name}
+    files[f"blobs/sha256/{made.digest(index).removeprefix('sha256:')}"] = index
+    files["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [top]}).encode()
+    loaded = await load(store, chunks(made.archive(files)))
+    assert [(image.names, image.record.architecture) for image in loaded] == [
+        (["many:1"], "amd64"),
+        (["many:1"], "arm64"),
+    ]

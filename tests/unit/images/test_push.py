@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hypercontainer.errors import Denied, InvalidInput, NotFound, Unavailable
+from hypercontainer.errors import Denied, InvalidInput, NotFound, OtherPlatform, Unavailable
 from hypercontainer.images import upload
 from hypercontainer.images.archive import load
 from hypercontainer.images.pull import pull
@@ -274,3 +274,44 @@ async def test_an_image_that_is_removed_meanwhile_stays_away(store: ImageStore, 
     with pytest.raises(NotFound):
         await push(store, f"{registry.host}/a:1", retry=SOON)
     assert store.list() == [] and leftovers(store) == []
+
+
+async def both(store: ImageStore, name: str) -> None:
+    for n, architecture in enumerate(("arm64", "amd64")):
+        await load(store, chunks(made.docker_archive(LAYERS[n : n + 2], [name], architecture=architecture)))
+
+
+async def test_all_platforms_of_a_name_go_under_an_index(
+    store: ImageStore, registry: FakeRegistry, tmp_path: Path
+) -> None:
+    name = f"{registry.host}/a:1"
+    await both(store, name)
+    [pushed] = await push(store, name, retry=SOON)
+    index = manifest(registry, "a/manifests/1")
+    assert [one["platform"] for one in index["manifests"]] == [
+        {"os": "linux", "architecture": architecture} for architecture in ("amd64", "arm64")
+    ]
+    assert pushed.digest == made.digest(registry.files["a/manifests/1"][1])
+    for one in index["manifests"]:
+        image = store.get(name, f"linux/{one['platform']['architecture']}")
+        assert image.digests == sorted(f"{registry.host}/a@{digest}" for digest in (pushed.digest, one["digest"]))
+        other = ImageStore(tmp_path / one["platform"]["architecture"])
+        assert (await pull(other, name, platform=one["platform"]["architecture"], retry=SOON)).id == image.id
+    seen: list[Progress] = []
+    assert await push(store, name, retry=SOON, report=seen.append) == [pushed]
+    assert "1 is an index that names these images: it stays as it is" in [step.action for step in seen]
+    assert leftovers(store) == []
+
+
+async def test_one_of_a_name_goes_alone(store: ImageStore, registry: FakeRegistry) -> None:
+    """As docker's: the tag is no index any more."""
+    name = f"{registry.host}/a:1"
+    await both(store, name)
+    await push(store, name, retry=SOON)
+    [pushed] = await push(store, name, platform="linux/arm64", retry=SOON)
+    assert "config" in manifest(registry, "a/manifests/1")
+    assert f"{registry.host}/a@{pushed.digest}" in store.get(name, "linux/arm64").digests
+    for all_tags in (False, True):
+        with pytest.raises(OtherPlatform, match="not for linux/s390x: what is here is for linux/amd64, linux/arm64"):
+            one = name.removesuffix(":1") if all_tags else name
+            await push(store, one, platform="linux/s390x", retry=SOON, all_tags=all_tags)

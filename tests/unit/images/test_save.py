@@ -7,7 +7,8 @@ import tarfile
 
 import pytest
 
-from hypercontainer.errors import InvalidInput, NotFound
+from hypercontainer.errors import InvalidInput, NotFound, OtherPlatform
+from hypercontainer.images import platform
 from hypercontainer.images.archive import import_image, load
 from hypercontainer.images.save import save
 from hypercontainer.images.store import ImageStore
@@ -35,6 +36,43 @@ async def test_there_and_back(store: ImageStore, form: str) -> None:
         assert image.id == store.get(name).id
         assert form == "docker" or image.record.manifest == store.get(name).record.manifest
     assert leftovers(store) == leftovers(other) == []
+
+
+async def both(store: ImageStore) -> None:
+    """a:1 for two platforms, a:2 for one."""
+    here = platform.host().architecture
+    for name, architecture, layer in (("a:1", here, BASE), ("a:1", "s390x", TOP), ("a:2", here, TOP)):
+        await load(store, chunks(made.docker_archive([layer], [name], architecture=architecture)))
+
+
+@pytest.mark.parametrize("form", ["docker", "oci"])
+async def test_all_platforms_there_and_back(store: ImageStore, form: str) -> None:
+    await both(store)
+    archive = await saved(store, ["a:1"], form)
+    other = ImageStore(store.root.with_name("other"))
+    loaded = await load(other, chunks(archive))
+    assert [image.names for image in loaded] == [["a:1"]] * 2
+    assert {image.id for image in loaded} == {image.id for image in store.named("a:1")}
+    if form == "docker":  # others' loads have a name be the last one's
+        assert loaded[-1].id == store.get("a:1").id
+    again = ImageStore(store.root.with_name("again"))
+    [image] = await load(again, chunks(archive), wanted=["linux/s390x"])
+    assert image.id == store.get("a:1", "linux/s390x").id and len(again.list()) == 1
+    with pytest.raises(NotFound, match=r"no such image for linux/arm/v5: in the archive \(there is linux/"):
+        await load(again, chunks(archive), wanted=["linux/arm/v5"])
+    assert leftovers(again) == leftovers(other) == []
+
+
+@pytest.mark.parametrize("form", ["docker", "oci"])
+async def test_platforms_are_chosen(store: ImageStore, form: str) -> None:
+    await both(store)
+    here = str(platform.host())
+    other = ImageStore(store.root.with_name("other"))
+    loaded = await load(other, chunks(b"".join([x async for x in save(store, ["a"], form, [here])])))  # type: ignore[arg-type]
+    assert sorted(image.names for image in loaded) == [["a:1"], ["a:2"]]
+    assert {image.record.architecture for image in loaded} == {platform.host().architecture}
+    with pytest.raises(OtherPlatform, match=r"a:2 \(not for linux/s390x: what is here is for linux/"):
+        save(store, ["a"], form, ["linux/s390x"])  # type: ignore[arg-type]
 
 
 async def test_dockers_layout(store: ImageStore) -> None:

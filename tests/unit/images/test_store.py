@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hypercontainer.errors import Exhausted, HyperError, InUse, InvalidInput, NotFound
+from hypercontainer.errors import Exhausted, HyperError, InUse, InvalidInput, NotFound, OtherPlatform
 from hypercontainer.images import platform
 from hypercontainer.images.archive import load
 from hypercontainer.images.index import Image
@@ -86,6 +86,20 @@ async def test_another_one_for_the_same_platform_takes_the_name(store: ImageStor
     new = await of(store, "arm64", ["a"], TOP, variant="v8")  # what arm64 alone means
     assert [store.get("a", each).id for each in ("arm64", "ppc64le")] == [new.id, power.id]
     assert store.get(old.id).names == []
+
+
+async def test_names_are_given_and_taken_of_one_platform(store: ImageStore) -> None:
+    arm, power = await of(store, "arm64", ["a"]), await of(store, "ppc64le", ["a"])
+    store.tag("a", "b", "linux/arm64")
+    assert [image.id for image in store.named("b")] == [arm.id]
+    assert [image.id for image in store.named("a", ["ppc64le", "arm64"])] == [arm.id, power.id]
+    for refused in (lambda: store.tag("a", "c", "s390x"), lambda: store.remove("a", wanted=["arm64", "s390x"])):
+        with pytest.raises(
+            OtherPlatform, match=r"a \(not for linux/s390x: what is here is for linux/arm64, linux/ppc64le"
+        ):
+            refused()
+    assert said(store, "a", wanted=["linux/ppc64le"])[:2] == ["a:latest", power.id]
+    assert [image.id for image in store.named("a")] == [arm.id]
 
 
 async def test_names_are_given_and_taken_of_all_platforms(store: ImageStore) -> None:

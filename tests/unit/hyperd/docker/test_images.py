@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 import pytest
 from msgspec.structs import replace
 
-from hypercontainer.errors import Denied, NotFound, Unavailable
+from hypercontainer.errors import Denied, NotFound, OtherPlatform, Unavailable
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Credentials
 from tests.unit.hyperd.docker.conftest import Server, message
@@ -66,10 +66,10 @@ async def test_a_push(server: Server) -> None:
         *_, last, _ = (await response.read()).split(b"\r\n")
     assert json.loads(last)["aux"] == {"Tag": "1", "Digest": "sha256:1", "Size": 2}
     _, args, named = server.engine.calls[-1]
-    assert (args, named) == (("host:5000/a/b:1",), {"all_tags": False, "credentials": None})
+    assert (args, named) == (("host:5000/a/b:1",), {"all_tags": False, "platform": "", "credentials": None})
     async with server.http.post("http://docker/images/host:5000/a/b/push") as response:
         assert response.status == 200
-    assert server.engine.calls[-1][1:] == (("host:5000/a/b",), {"all_tags": True, "credentials": None})
+    assert server.engine.calls[-1][1:] == (("host:5000/a/b",), {"all_tags": True, "platform": "", "credentials": None})
     server.engine.answers["images.inspect"] = NotFound("image", "x:1")
     assert message(await server.ask("POST", "/images/x/push?tag=1")) == (404, "No such image: x:1")
 
@@ -161,9 +161,52 @@ async def test_an_image_for_another_platform_is_not_there(server: Server, method
         assert message(await server.ask(method, f"/v1.50{target}{urllib.parse.quote(nonsense)}"))[0] == 400
 
 
-async def test_a_load_is_for_this_machine(server: Server) -> None:
-    assert message(await server.ask("POST", f"/v1.50/images/load?platform={MINE}", data=b"tar"))[0] == 400
-    assert server.engine.received == b""
+@pytest.mark.parametrize(
+    ("method", "target", "args", "named"),
+    [
+        ("GET", "/images/busybox/json?platform=", ("busybox", "linux/amd64"), {}),
+        ("GET", "/images/busybox/history?platform=", ("busybox", "linux/amd64"), {}),
+        ("GET", "/images/busybox/get?platform=", (["busybox"], "docker", ["linux/amd64"]), {}),
+        (
+            "POST",
+            "/images/busybox/push?tag=1&platform=",
+            ("busybox:1",),
+            {"all_tags": False, "platform": "linux/amd64", "credentials": None},
+        ),
+        ("POST", "/images/busybox/push?platform=", ("busybox",), None),
+        (
+            "DELETE",
+            "/images/busybox?platforms=",
+            ("busybox",),
+            {"force": False, "parents": True, "platforms": ["linux/amd64"]},
+        ),
+        ("POST", "/images/load?platform=", (["linux/amd64"],), {}),
+    ],
+)
+async def test_an_image_is_chosen_by_platform(
+    server: Server, method: str, target: str, args: tuple[object, ...], named: dict[str, object] | None
+) -> None:
+    data = b"tar" if "load" in target else None
+    async with server.http.request(method, f"http://docker/v1.50{target}{MINE}", data=data) as response:
+        assert response.status == 200
+    _, said, words = server.engine.calls[-1]
+    assert said == args and (words == named if named is not None else words["platform"] == "linux/amd64")
+
+
+async def test_one_that_is_not_here_names_those_that_are(server: Server) -> None:
+    engine = server.engine
+
+    async def inspect(name: str, platform: str = "") -> doc.Image:
+        if platform:
+            raise OtherPlatform(name, platform, ["linux/amd64", "linux/arm64"])
+        return IMAGE
+
+    engine.answers["images.inspect"] = inspect
+    assert message(await server.ask("GET", "/images/busybox/json?platform=linux/s390x")) == (
+        404,
+        "image with reference busybox was found but does not match the specified platform: wanted linux/s390x, "
+        "actual: linux/amd64, linux/arm64",
+    )
 
 
 async def test_a_load_says_what_came(server: Server) -> None:
@@ -176,9 +219,9 @@ async def test_a_removal_of_an_image(server: Server) -> None:
         200,
         [{"Untagged": "busybox:latest"}, {"Deleted": "sha256:1"}],
     )
-    assert server.engine.calls[-1][2] == {"force": False, "parents": True}
+    assert server.engine.calls[-1][2] == {"force": False, "parents": True, "platforms": []}
     await server.ask("DELETE", "/images/a?noprune=1&force=1")
-    assert server.engine.calls[-1][2] == {"force": True, "parents": False}
+    assert server.engine.calls[-1][2] == {"force": True, "parents": False, "platforms": []}
     server.engine.answers["images.tag"] = None
     assert await server.ask("POST", "/images/a/b/tag?repo=c/d&tag=2") == (201, None)
     assert server.engine.calls[-1][1] == ("a/b", "c/d:2")
