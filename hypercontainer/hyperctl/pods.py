@@ -59,12 +59,13 @@ def _pull_missing(context: Context, spec: dict[str, Any]) -> bool:
     from hypercontainer.hyperctl import images
 
     pulled = False
-    for image in dict.fromkeys(container["image"] for container in spec.get("containers", [])):
+    wanted = [(container["image"], container.get("platform", "")) for container in spec.get("containers", [])]
+    for image, platform in dict.fromkeys(wanted):
         try:
-            context.client.get("/v1/images/inspect", name=image)
+            context.client.get("/v1/images/inspect", name=image, platform=platform or None)
         except NotFound:
             complain(f"Unable to find image '{image}' locally")
-            images.pull_image(context, image, platform="", quiet=False, to_stderr=True)
+            images.pull_image(context, image, platform=platform, quiet=False, to_stderr=True)
             pulled = True
     return pulled
 

@@ -71,7 +71,11 @@ def pod(value: Any, *, folder: str) -> Document:
         },
     }
     resource.end()
-    defaults = {"tty": f.take("tty", bool, False), "restart": restart(f)}
+    defaults = {
+        "tty": f.take("tty", bool, False),
+        "restart": restart(f),
+        "platform": f.take("platform", str, ""),  # one for all: a pod is one machine
+    }
     volumes = named(f.each("volumes"), lambda v: volume(v, name))
     files = named(f.each("files"), lambda v: content(v, folder))
     containers = f.each("containers")
@@ -165,6 +169,7 @@ def container(
     """A ContainerSpec; its ports are added to the pod's."""
     document: Document = {
         "image": f.take("image", str, required=True),
+        "platform": defaults["platform"],
         "name": f.take("name", str, "") or f.take("id", str, ""),
         "command": f.texts("command") or None,
         "entrypoint": f.texts("entrypoint") or None,

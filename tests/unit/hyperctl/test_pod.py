@@ -132,6 +132,21 @@ def test_json_is_read_too(tmp_path: Path) -> None:
     assert podspec.read(str(path)) == {"name": "p", "containers": [{"image": "x", "command": ["a"]}]}
 
 
+def test_a_pod_is_for_one_platform(hyperctl: Hyperctl, tmp_path: Path) -> None:
+    """Of it are all its images, those too that are pulled for it."""
+    path = tmp_path / "pod.json"
+    path.write_text(json.dumps({"id": "p", "platform": "linux/arm64", "containers": [{"image": "x"}]}))
+    assert podspec.read(str(path))["containers"] == [{"image": "x", "platform": "linux/arm64"}]
+    hyperd = hyperctl.hyperd
+    hyperd.answers["POST", "/v1/pods"] = Refusal.of(NotFound("image", "x"))
+    hyperd.answers["GET", "/v1/images/inspect"] = Refusal.of(NotFound("image", "x"))
+    hyperd.answers["POST", "/v1/images/pull"] = Lines({"images": []})
+    hyperctl("pod", "create", "-f", path)
+    asked, pulled = hyperd.requests[1:3]
+    assert asked.query == [("name", "x"), ("platform", "linux/arm64")]
+    assert pulled.body == {"name": "x", "platform": "linux/arm64"}
+
+
 def test_an_empty_pod_may_be_filled_later() -> None:
     assert podspec.pod({"id": "p"}, folder="/") == {"name": "p"}
 
