@@ -203,9 +203,11 @@ class Machine:
 
     async def _prepare(self, vm: vms.Vm, trace: Trace, first: ContainerRecord | None, *, share: bool) -> None:
         """Have the guest know who it is, and `first` made in it."""
-        await self._tell(vm, trace, share=share)
-        if first:
-            await self.enter(first, trace)
+        if first is None:
+            return await self._tell(vm, trace, share=share)
+        await all_of(self._tell(vm, trace, share=share), self._show_folders(first))
+        with trace.step("rootfs"):
+            return await self._create(first, vm)
 
     async def _plug(self, vm: vms.Vm) -> None:
         if isinstance(vm.guest, Adoptable):
@@ -406,29 +408,33 @@ class Machine:
         if container.id in self._in_guest:
             return
         vm = self.running()
-        if container.images:
-            vm.agent.require(DISK_MOUNTS)
         if not self.share.served and _of_the_host([container]):
             raise WrongState("start", container.name, container.state, self._unshared())
         with trace.step("rootfs"):
             await self._make_rootfs(container)
             await self._show_folders(container)
-            for disk in self._opened([container]):
-                if disk.target not in self._targets:
-                    assert isinstance(vm.guest, Hotplug)  # noqa: S101  asked when the container was made
-                    await vm.guest.add_disk(disk)
-                    self._targets.add(disk.target)
-            if sockets := relay.of([container]):
-                await asyncio.to_thread(relay.look, sockets)
-                await vm.agent.watch_sockets()
-            further = await self._further(container, vm)
-            create = agent_requests.container_create(container, self.site.limit_mib(self.record, container), further)
-            if not vm.agent.has(POD_SHM):
-                create = first_guests.own_shm(create)
-            if not vm.agent.has(MOUNTS):
-                create = first_guests.container_create(create)
-            async with self._filling(container, vm) as fills:
-                await vm.agent.create_container(create, timeout_s=FILL_S if fills else CREATE_S)
+            await self._create(container, vm)
+
+    async def _create(self, container: ContainerRecord, vm: vms.Vm) -> None:
+        """Have `container` made in the guest, which sees its folders."""
+        if container.images:
+            vm.agent.require(DISK_MOUNTS)
+        for disk in self._opened([container]):
+            if disk.target not in self._targets:
+                assert isinstance(vm.guest, Hotplug)  # noqa: S101  asked when the container was made
+                await vm.guest.add_disk(disk)
+                self._targets.add(disk.target)
+        if sockets := relay.of([container]):
+            await asyncio.to_thread(relay.look, sockets)
+            await vm.agent.watch_sockets()
+        further = await self._further(container, vm)
+        create = agent_requests.container_create(container, self.site.limit_mib(self.record, container), further)
+        if not vm.agent.has(POD_SHM):
+            create = first_guests.own_shm(create)
+        if not vm.agent.has(MOUNTS):
+            create = first_guests.container_create(create)
+        async with self._filling(container, vm) as fills:
+            await vm.agent.create_container(create, timeout_s=FILL_S if fills else CREATE_S)
         self._in_guest.add(container.id)
         await self.hold([each for each in self.record.containers if each.id in self._in_guest])
 

@@ -88,6 +88,25 @@ async def test_a_guest_that_is_not_whole_is_on_no_record(world: World, engine: L
     world.check_nothing_left()
 
 
+async def test_folders_are_shown_while_the_guest_is_told_who_it_is(
+    world: World, engine: LocalEngine, tmp_path: Path
+) -> None:
+    agent = FakeAgent()
+    agent.unanswered.add("pod.setup")
+    agents = iter([FakeAgent(), agent])  # the template's, and its clone's
+    world.hypervisor.make_agent = lambda: next(agents)
+    id = await container(engine, "sleep", "1", mounts=[Mount(type="bind", source=str(tmp_path), target="/a")])
+    start = asyncio.create_task(engine.containers.start(id))
+    while not [op for op, _ in agent.requests if op == "pod.setup"]:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    [pod] = engine.supervisor.pods.values()
+    while not pod.machine.share.names():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    start.cancel()
+    await asyncio.gather(start, return_exceptions=True)
+    world.check_nothing_left()
+
+
 async def test_networks_know_who_is_there_before_they_make_anything(world: World, engine: LocalEngine) -> None:
     await orphan(engine, "sleep", "1")
     [nic] = world.network.nics.values()
