@@ -1,7 +1,7 @@
 """Measures this machine beside its peers and prints one table: `make bench`.
 
 python -m bench [--rounds 20] [--without PART,…]: starts, oci, engines, files, streams, terminals, docker, builds,
-kubelet, at-once, fleet, images
+kubelet, in-a-row, at-once, fleet, images
 """
 
 import argparse
@@ -28,6 +28,7 @@ from bench.images import ImageLoad
 from bench.measure import CommandFailed, Series, interleave, table
 from bench.peers import runc
 from bench.places import CHECKOUT, IMAGE, KERNELS, OUT, load_image, our_kernel, say
+from bench.rows import CLIENTS, Row
 from bench.runtimes import Runtime, peers, runtime, runv
 from bench.starts import TOGETHER, AtOnce, Calls, Forks, Starts, until_full
 from bench.terminals import Terminals, of_docker, of_hyperctl
@@ -43,15 +44,15 @@ ARCHIVES = 1  # rounds
 AT_ONCE_S = 300.0  # fifty starts at once take as long as they take: fewer rounds where that is long
 PODS_OF_ONE = 100  # that run of a kubelet's, beside which memory is measured; with as many that are stopped, its lists
 PARTS = (
-    "starts", "oci", "engines", "files", "streams", "terminals", "docker", "builds", "kubelet", "at-once", "fleet",
-    "images",
+    "starts", "oci", "engines", "files", "streams", "terminals", "docker", "builds", "kubelet", "in-a-row", "at-once",
+    "fleet", "images",
 )  # fmt: skip
 
 
 P = TypeVar("P")
 Part = (
     Starts | Calls | Engine | Runtime | Rootfs | Stream | Guests | AtOnce | ImageLoad | Forks | Terminals
-    | DockerClients | Builds | kubelet.Kubelet
+    | DockerClients | Builds | kubelet.Kubelet | Row
 )  # fmt: skip
 
 
@@ -281,6 +282,27 @@ def _kubelet(bench: Bench, waiting: int) -> Iterator[kubelet.Kubelet]:
         yield made
 
 
+def in_a_row(bench: Bench, rounds: int) -> None:
+    """Twenty starts one after the other, and by several clients for half a minute: a pool of one that has learned what
+    is needed, docker, containerd."""
+    with ExitStack() as stack:
+        inner = Bench(stack, bench.folder / "in-a-row", bench.kernel)
+        inner.folder.mkdir()
+        daemon = inner.daemon(factory="cache", pool_memory_mib=2048)
+        archive = daemon.folder / "busybox.tar"
+        argv = daemon.argv("run", "--rm", IMAGE, "true")
+        parts = [Row("hyperctl run --rm", lambda: argv, daemon.env, until_full(daemon))]
+        if peer := inner.peer("docker", lambda: docker(inner.folder / "docker", archive)):
+            parts.append(Row("docker run --rm", partial(peer.argv, "true")))
+        if peer := inner.peer("containerd", lambda: containerd(inner.folder / "containerd", archive)):
+            parts.append(Row("ctr run --rm", partial(peer.argv, "true")))
+        bench.measure(rounds, "in a row", [part.row for part in parts], *parts)
+        say("several clients, half a minute each")
+        for part in parts:
+            for clients in CLIENTS:
+                part.several(clients)
+
+
 def at_once(bench: Bench, rounds: int) -> None:
     """Fifty at the same moment, against as many of `ctr run`."""
     with ExitStack() as stack:
@@ -376,6 +398,8 @@ def main() -> int:
     with measuring(args.kernel) as bench:  # nothing else runs beside these
         if "kubelet" in parts:
             kubelets(bench, args.rounds)
+        if "in-a-row" in parts:
+            in_a_row(bench, max(3, args.rounds // 4))
         if "at-once" in parts:
             at_once(bench, args.rounds)
         if "fleet" in parts:

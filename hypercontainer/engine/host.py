@@ -24,7 +24,7 @@ from hypercontainer.hypervisor.base import Feature, Hypervisor, need
 from hypercontainer.images.hosts import Registries
 from hypercontainer.images.store import ImageStore
 from hypercontainer.kernel.bundle import KernelStore
-from hypercontainer.lib import netns
+from hypercontainer.lib import memory, netns
 from hypercontainer.model import arch
 from hypercontainer.model.record import NetworkRecord, PodRecord
 from hypercontainer.model.settings import USUAL_HANDLER, Handler, Pool, Settings
@@ -110,8 +110,18 @@ class Host:
             return {"direct": direct, "template": templates}
         if any(pool.share for pool in settings.pool) or any(each.cache for each in settings.cri_handlers.values()):
             need(hypervisor, Feature.SHARE, "have virtual machines wait with a share, as `pool` or `cri_handlers` asks")
-        cache = CacheFactory(templates, direct, hypervisor, folder, self._waiting_uids, self._share, roots)
+        uids, share = self._waiting_uids, self._share
+        cache = CacheFactory(templates, direct, hypervisor, folder, uids, share, roots, self._room_kib)
         return {"direct": direct, "template": templates, "cache": cache}
+
+    def _room_kib(self) -> int:
+        """Memory that guests may have which wait because more were needed lately: none of a host that has less than a
+        quarter of its own left."""
+        total, available = memory.host_kib()
+        if available < total // 4:
+            return 0
+        most_mib = self.settings.pool_memory_mib
+        return total // 16 if most_mib is None else most_mib << 10
 
     def _share(self, name: str) -> Share:
         return Share(self.site.share_dir(name))

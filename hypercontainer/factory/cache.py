@@ -5,12 +5,13 @@ All that a start still does is to swap the files behind two disks, name a tap an
 
 import asyncio
 import logging
+import os
 import secrets
 import shutil
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,16 +29,20 @@ from hypercontainer.factory.base import (
     shape,
     size,
 )
+from hypercontainer.factory.demand import Demand
 from hypercontainer.factory.rehearsal import rehearse
 from hypercontainer.factory.template import TemplateFactory
 from hypercontainer.factory.trouble import Trouble
 from hypercontainer.hypervisor.base import Adoptable, Feature, Hypervisor, VmConfig, need
+from hypercontainer.lib import memory
 from hypercontainer.lib.tasks import all_of, uninterrupted
 from hypercontainer.lib.trace import Timings, Trace
+from hypercontainer.model.record import GuestRecord
 
 log = logging.getLogger(__name__)
 
-QUIET_S = 0.1  # without a start, before a guest for the pool is made: so it is in nobody's way
+QUIET_S = 0.1  # with processors free, before a guest for the pool is made: so it is in nobody's way
+REVIEW_S = 60.0  # after which what was needed lately is looked at again
 LATE_S = 0.01  # after it may be tried again: two clocks are read
 ANSWER_S = 1.0  # for one that waits to say that it is alive; it takes a millisecond
 
@@ -51,6 +56,7 @@ class WarmGuest:
     folder: Path
     share: Share | None
     watch: asyncio.Task[None]
+    memory_kib: int  # PSS of its VMM and of what serves it, when it began to wait
 
 
 @dataclass(eq=False)  # another one with the same spec is another pool
@@ -58,7 +64,10 @@ class Pool:
     """The warm guests of one spec."""
 
     spec: PoolSpec
+    wanted: int = 0  # guests: as many as the spec says, and those that were needed besides and have room
+    demand: Demand = field(default_factory=Demand)
     waiting: deque[WarmGuest] = field(default_factory=deque)
+    memory_kib: int = 0  # of that made last
     taken: int = 0
     poisoned: int = 0
     trouble: Trouble = field(default_factory=Trouble)
@@ -66,7 +75,7 @@ class Pool:
 
     @property
     def short(self) -> bool:
-        return len(self.waiting) < self.spec.cache
+        return len(self.waiting) < self.wanted
 
     @property
     def due(self) -> bool:
@@ -74,14 +83,14 @@ class Pool:
 
     @property
     def settled(self) -> bool:
-        """Nobody needs to wait for it: it is there, or will not be soon."""
-        return not self.short or self.trouble.lasting
+        """Nobody needs to wait for what its spec says: it is there, or will not be soon."""
+        return len(self.waiting) >= self.spec.cache or self.trouble.lasting
 
     def reason(self) -> str:
         """Why fewer wait than are wanted; "" if all do."""
         if not self.short:
             return ""
-        return self.trouble.words() or ("being made" if self.making else "made when no start is under way")
+        return self.trouble.words() or ("being made" if self.making else "made when processors are free")
 
 
 class CacheFactory:
@@ -90,14 +99,17 @@ class CacheFactory:
     def __init__(
         self, templates: TemplateFactory, booting: Factory, hypervisor: Hypervisor, run_dir: Path,
         uids: Callable[[], Iterator[int]], shares: Callable[[str], Share], roots: RehearsalRoots | None = None,
+        room_kib: Callable[[], int] = lambda: 0,
     ) -> None:  # fmt: skip
         """Who waits has a new folder below `run_dir`, a user of its own from `uids()`: those that are free, and where
-        it is to have one, the share of the folder's name."""
+        it is to have one, the share of the folder's name. `room_kib()`: of memory that all who wait may have, for more
+        of them than specs say."""
         need(hypervisor, Feature.ADOPT, 'have virtual machines wait, as factory = "cache" is to')
         self._templates, self._booting, self._hypervisor = templates, booting, hypervisor
-        self._run_dir, self._uids, self._shares, self._roots = run_dir, uids, shares, roots
+        self._run_dir, self._uids, self._shares, self._roots, self._room_kib = run_dir, uids, shares, roots, room_kib
         self._pools: list[Pool] = []
-        self._starts = 0  # under way: what waits is made when none is
+        self._starts = 0  # under way
+        self._beside = max(len(os.sched_getaffinity(0)) // 2, 1)  # of those, what waits is made when fewer are
         self._changed = asyncio.Condition()
         self._notifying: set[asyncio.Task[None]] = set()
         self._filler: asyncio.Task[None] | None = None
@@ -119,8 +131,9 @@ class CacheFactory:
             pools.append(before.pop(id(known)) if known else Pool(spec))
             pools[-1].spec, pools[-1].trouble = spec, Trouble()
         self._pools = pools
+        self._review()
         unwanted = [warm for pool in before.values() for warm in _surplus(pool, 0)]
-        await self._discard(*unwanted, *(warm for pool in pools for warm in _surplus(pool, pool.spec.cache)))
+        await self._discard(*unwanted, *(warm for pool in pools for warm in _surplus(pool, pool.wanted)))
         if self._filler is None:
             self._filler = asyncio.create_task(self._fill(), name="pool")
         await self._templates.init([spec for spec in specs if not spec.cache])
@@ -140,7 +153,7 @@ class CacheFactory:
                 share=pool.spec.config.share is not None,
                 network=bool(pool.spec.config.nics),
                 tenant=pool.spec.config.tenant,
-                wanted=pool.spec.cache,
+                wanted=pool.wanted,
                 waiting=len(pool.waiting),
                 taken=pool.taken,
                 poisoned=pool.poisoned,
@@ -174,7 +187,11 @@ class CacheFactory:
         if config.origin:
             return None
         key = shape(self._hypervisor, config)
-        for pool in [s for s in self._pools if s.waiting and self._makes(s, key) and _suits(s, config)]:
+        suitable = [s for s in self._pools if self._makes(s, key) and _suits(s, config)]
+        for pool in suitable[:1]:
+            pool.demand.asked()
+            self._review()
+        for pool in suitable:
             while pool.waiting:
                 warm = pool.waiting.popleft()
                 if warm.shape != key:  # it is of a kernel or a VMM that was replaced
@@ -233,7 +250,8 @@ class CacheFactory:
         while not (task := asyncio.current_task()) or not task.cancelling():
             await self._needed()
             await asyncio.sleep(QUIET_S)
-            for pool in [s for s in self._pools if s.due and not self._starts][:1]:
+            await self._discard(*(warm for pool in self._pools for warm in _surplus(pool, pool.wanted)))
+            for pool in self._next():
                 pool.making = True
                 try:
                     await self._add(pool)
@@ -242,9 +260,27 @@ class CacheFactory:
                 self._notify_soon()
 
     async def _needed(self) -> None:
-        """Wait until a guest is to be made, and no start is under way."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: any(s.due for s in self._pools) and not self._starts)
+        """Wait until a guest is to be made, with processors free for that, or more wait than were needed lately."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REVIEW_S), self._changed:
+                await self._changed.wait_for(self._next)
+        self._review()
+
+    def _next(self) -> list[Pool]:
+        """The pool whose guest is made next, if one is to be made now: what specs say comes first."""
+        due = [pool for pool in self._pools if pool.due] if self._starts < self._beside else []
+        return sorted(due, key=lambda pool: len(pool.waiting) >= pool.spec.cache)[:1]
+
+    def _review(self) -> None:
+        """Want as many to wait as were needed lately, as far as there is room."""
+        used_kib = sum(warm.memory_kib for pool in self._pools for warm in pool.waiting)
+        for pool in self._pools:
+            least, there = pool.spec.cache, len(pool.waiting)
+            pool.wanted = max(least, min(pool.demand.needed(), there)) if least else 0
+            if least and (further := pool.demand.needed() - pool.wanted) > 0:
+                each_kib = pool.memory_kib or pool.spec.config.memory_mib << 10
+                left_kib = self._room_kib() - used_kib - (pool.wanted - there) * each_kib
+                pool.wanted += max(min(further, left_kib // each_kib), 0)
 
     def _failed(self, pool: Pool, why: str) -> None:
         """A pool is due again later, and the filler is told then."""
@@ -261,6 +297,11 @@ class CacheFactory:
         pool.trouble = Trouble()
         if pool in self._pools:
             pool.waiting.append(warm)
+            pool.memory_kib = warm.memory_kib
+            pool.demand.made()
+            self._review()
+            if not pool.short:
+                pool.demand.met()
         else:  # nobody wants it any more
             await self._discard(warm)
 
@@ -286,7 +327,8 @@ class CacheFactory:
                 await rehearse(vm, await self._roots(config.arch, scratch), network=bool(config.nics), share=share)
                 shutil.rmtree(scratch)
             undo.pop_all()
-        return WarmGuest(vm, key, folder, share, asyncio.create_task(self._watch(pool, vm), name="waiting"))
+        memory_kib = await asyncio.to_thread(_memory_kib, vm.guest.record)
+        return WarmGuest(vm, key, folder, share, asyncio.create_task(self._watch(pool, vm), name="waiting"), memory_kib)
 
     def _config(self, spec: PoolSpec, share: Share | None) -> VmConfig:
         """A guest of its own user, tap and share, that is nobody's."""
@@ -328,6 +370,10 @@ class CacheFactory:
             if warm.watch is not asyncio.current_task():
                 warm.watch.cancel()
         await uninterrupted(all_of(*map(_end, guests)))
+
+
+def _memory_kib(record: GuestRecord) -> int:
+    return sum(memory.pss_kib(process.pid) for process in (record.process, *record.helpers))
 
 
 def _size(spec: PoolSpec) -> str:

@@ -131,6 +131,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # direct: boot each guest; template: clone it from one that was booted before; cache: … and have some wait (`pool`)
     factory: Literal["cache", "template", "direct"] = "cache"
     pool: list[Pool] = msgspec.field(default_factory=lambda: [Pool()])
+    # more wait, where more were needed lately, while all who do take no more memory; None: a sixteenth of the host's
+    pool_memory_mib: Annotated[int, msgspec.Meta(ge=0)] | None = None
     template_scope: Scope = "global"  # who may share memory pages: all, the pods of one tenant, nobody (as direct)
     vcpus: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0  # 0: with KVM as many as the host has, 8 at most; else 1
     # of a VM that no size was asked for: 2 GiB, or a quarter of the host. What it does not use it does not take

@@ -1,5 +1,6 @@
 """Real guests that wait: whoever comes first gets one, what is wrong with one costs nobody a start."""
 
+import asyncio
 import itertools
 import json
 import os
@@ -24,7 +25,7 @@ from hypercontainer.factory.template import TemplateFactory
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, SharedFolder, VmConfig
 from hypercontainer.hypervisor.qemu.driver import BACKGROUND, QemuHypervisor
 from hypercontainer.storage.share import Share
-from hypercontainer.testing.contract import FactoryContract
+from hypercontainer.testing.contract import FactoryContract, made
 from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
 from tests.vm.conftest import HYPERSTART, UID, UIDS, owner, time_passes
 
@@ -40,8 +41,8 @@ def config(with_agent: Callable[..., VmConfig]) -> VmConfig:
 
 
 @asynccontextmanager
-async def waiting(driver: QemuHypervisor, config: VmConfig) -> AsyncIterator[CacheFactory]:
-    """A factory where one such guest waits."""
+async def waiting(driver: QemuHypervisor, config: VmConfig, room_kib: int = 0) -> AsyncIterator[CacheFactory]:
+    """A factory where one such guest waits, and more while all have no more memory."""
     folder = Path(tempfile.mkdtemp(prefix="hyv"))
     folder.chmod(0o711)
 
@@ -55,7 +56,7 @@ async def waiting(driver: QemuHypervisor, config: VmConfig) -> AsyncIterator[Cac
         return Share(folder / "shares" / name)
 
     templates = TemplateFactory(driver, folder, UID + 10_000, roots)
-    factory = CacheFactory(templates, DirectFactory(driver), driver, folder, uids, share, roots)
+    factory = CacheFactory(templates, DirectFactory(driver), driver, folder, uids, share, roots, lambda: room_kib)
     await factory.init([PoolSpec(config=config, template=True, cache=1)])
     assert [pool.waiting for pool in factory.pools()] == [1]
     yield factory
@@ -79,6 +80,23 @@ class TestQemuCacheOfGuestsWithAShare(FactoryContract):
     async def factory(self, driver: QemuHypervisor, config: VmConfig) -> AsyncIterator[CacheFactory]:
         async with waiting(driver, replace(config, share=SharedFolder(folder=Path()))) as factory:
             yield factory
+
+
+@pytest.mark.parametrize(("room_kib", "wait"), [(1 << 10, 1), (1 << 20, 3)])
+async def test_as_many_wait_as_starts_in_a_row_needed(
+    driver: QemuHypervisor, config: VmConfig, run_dir: Path, room_kib: int, wait: int
+) -> None:
+    async with waiting(driver, config, room_kib) as factory:
+        for number in range(3):
+            folder = run_dir / str(number)
+            folder.mkdir()
+            async with made(factory, config, folder):
+                pass
+            folder.rmdir()
+        async with asyncio.timeout(WAIT_S):
+            while [pool.waiting for pool in factory.pools()] != [wait]:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        assert [pool.wanted for pool in factory.pools()] == [wait]
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ from hypercontainer.client.http import Client
 from hypercontainer.errors import HyperError, Unavailable
 from hypercontainer.hyperd.cri import cri_pb2 as pb
 from hypercontainer.hyperd.cri.service import RUNTIME
+from hypercontainer.lib import memory
 from hypercontainer.lib.tasks import uninterrupted
 from hypercontainer.model.settings import Settings
 
@@ -34,7 +35,6 @@ WINDOW_S = 5.0
 ROUNDS = 12  # of a minute at most: what is still not at rest by then is told as it is
 SAME_KIB, SAME_CPU = 1024, 0.005  # of two rounds after which nothing is expected to change
 TICKS = os.sysconf("SC_CLK_TCK")
-KIB = re.compile(rb"^Pss: +([0-9]+) kB", re.MULTILINE)
 MAPPING = re.compile(rb"^(?=[0-9a-f]+-[0-9a-f]+ )", re.MULTILINE)
 
 
@@ -146,7 +146,7 @@ async def rounds(vmm: int) -> AsyncIterator[Cost]:
         if vmm not in after:
             return
         own, guest = split(Path(f"/proc/{vmm}/smaps").read_bytes())
-        helpers = sum(_pss_kib(pid) for pid in there if pid != vmm)
+        helpers = sum(memory.pss_kib(pid) for pid in there if pid != vmm)
         yield Cost(own, guest, helpers, used / TICKS / took_s)
 
 
@@ -179,17 +179,9 @@ def split(smaps: bytes) -> tuple[int, int]:
     """PSS of a VMM in KiB, without and of the guest's memory, which are its mappings of a memfd."""
     sums = {True: 0, False: 0}
     for mapping in MAPPING.split(smaps):
-        if found := KIB.search(mapping):
+        if found := memory.PSS.search(mapping):
             sums[b" /memfd:" in mapping.partition(b"\n")[0]] += int(found[1])
     return sums[False], sums[True]
-
-
-def _pss_kib(pid: int) -> int:
-    try:
-        found = KIB.search(Path(f"/proc/{pid}/smaps_rollup").read_bytes())
-    except OSError:  # it has just ended
-        return 0
-    return int(found[1]) if found else 0
 
 
 def table(found: Mapping[str, Cost]) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Any
 import pytest
 
 from hypercontainer.errors import GuestDied, HyperError
+from hypercontainer.factory import cache, demand
 from hypercontainer.factory.base import Factory, PoolSpec
 from hypercontainer.factory.cache import CacheFactory
 from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.factory.template import TemplateFactory
 from hypercontainer.factory.trouble import LASTING
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, SharedFolder, VmConfig
+from hypercontainer.lib import memory
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model.record import DiskRecord
 from hypercontainer.testing.contract import FactoryContract, made
@@ -23,11 +26,22 @@ from hypercontainer.testing.fakes import FakeGuest, FakeHypervisor, FakeShare
 from hypercontainer.vm import Vm
 
 UID = 1000
+EACH_KIB = 50 << 10  # of each guest
 LIMIT_S = 30.0
 
 
 @pytest.fixture
-async def factory(hypervisor: FakeHypervisor, tmp_path: Path) -> AsyncIterator[CacheFactory]:
+def room_kib() -> list[int]:
+    """What guests may have of memory, for more to wait than are wanted at first."""
+    return [0]
+
+
+@pytest.fixture
+async def factory(
+    hypervisor: FakeHypervisor, room_kib: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[CacheFactory]:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    monkeypatch.setattr(memory, "pss_kib", lambda pid: EACH_KIB)
     folder, shares = tmp_path / "nobody", tmp_path / "nobodys shares"
     shares.mkdir()
     templates = TemplateFactory(hypervisor, folder, UID)
@@ -38,7 +52,9 @@ async def factory(hypervisor: FakeHypervisor, tmp_path: Path) -> AsyncIterator[C
     def share(name: str) -> FakeShare:
         return FakeShare(shares / name)
 
-    factory = CacheFactory(templates, DirectFactory(hypervisor), hypervisor, folder, uids, share)
+    factory = CacheFactory(
+        templates, DirectFactory(hypervisor), hypervisor, folder, uids, share, room_kib=lambda: room_kib[0]
+    )
     yield factory
     await factory.close()
     assert list(folder.glob("*")) == [] == list(shares.iterdir())
@@ -383,3 +399,104 @@ async def test_it_ends_though_what_is_in_the_making_cannot_be_taken_back(
         await factory.close()
     filling.cancel()
     await asyncio.gather(filling, return_exceptions=True)
+
+
+async def starts(factory: CacheFactory, config: VmConfig, folder: Path, count: int) -> None:
+    """So many guests one after the other, before any other is made."""
+    for number in range(count):
+        place = folder / f"{count}-{number}"
+        place.mkdir()
+        async with made(factory, config, place):
+            pass
+
+
+@pytest.mark.parametrize(("room", "wait"), [(0, 1), (3 * EACH_KIB, 3), (3 * EACH_KIB - 1, 2), (100 * EACH_KIB, 8)])
+async def test_as_many_wait_as_were_needed_and_have_room(
+    factory: CacheFactory, config: VmConfig, room_kib: list[int], tmp_path: Path, room: int, wait: int
+) -> None:
+    await factory.init([spec(config)])
+    room_kib[0] = room
+    await starts(factory, config, tmp_path, 8)
+    await until(lambda: waiting(factory) == [wait])
+    [pool] = factory.pools()
+    assert (pool.wanted, pool.reason) == (wait, "")
+
+
+async def test_no_more_wait_than_were_needed_lately(
+    factory: CacheFactory, config: VmConfig, room_kib: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "REVIEW_S", 0.01)
+    await factory.init([spec(config)])
+    room_kib[0] = 100 * EACH_KIB
+    await starts(factory, config, tmp_path, 5)
+    await until(lambda: waiting(factory) == [5])
+    monkeypatch.setattr(demand, "KEPT_S", 0.0)
+    await until(lambda: waiting(factory) == [1])
+
+
+async def test_where_no_pool_is_wanted_none_is_learned(
+    factory: CacheFactory, config: VmConfig, room_kib: list[int], tmp_path: Path
+) -> None:
+    await factory.init([spec(config, 0)])
+    room_kib[0] = 100 * EACH_KIB
+    await starts(factory, config, tmp_path, 5)
+    assert [(pool.wanted, pool.waiting) for pool in factory.pools()] == [(0, 0)]
+
+
+async def test_what_a_pool_is_to_have_comes_before_what_another_needed(
+    factory: CacheFactory, config: VmConfig, room_kib: list[int], tmp_path: Path
+) -> None:
+    await factory.init([spec(config)])
+    room_kib[0] = 100 * EACH_KIB
+    await starts(factory, config, tmp_path, 8)
+    other = replace(config, memory_mib=256)
+    await factory.init([spec(config), spec(other)])  # returns when both have what they are to have
+    assert all(waiting(factory)) and waiting(factory) != [8, 1]
+    await until(lambda: waiting(factory) == [8, 1])
+
+
+class Held(TemplateFactory):
+    """Starts of pods wait for `go`."""
+
+    go = asyncio.Event()
+
+    async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> Vm:
+        if not config.background:
+            await self.go.wait()
+        return await super().boot(config, run_dir, trace)
+
+
+@pytest.mark.parametrize(("processors", "beside"), [(1, False), (2, False), (4, True)])
+async def test_guests_are_made_beside_a_start_where_processors_are_free(
+    hypervisor: FakeHypervisor, config: VmConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    processors: int, beside: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(processors)))
+    monkeypatch.setattr(cache, "QUIET_S", 0.0)
+    monkeypatch.setattr(Held, "go", asyncio.Event())
+    uids, folder = itertools.count(UID + 1), tmp_path / "nobody"
+
+    def share(name: str) -> FakeShare:
+        return FakeShare(tmp_path / name)
+
+    factory = CacheFactory(
+        Held(hypervisor, folder, UID), DirectFactory(hypervisor), hypervisor, folder, lambda: uids, share
+    )
+    await factory.init([spec(config)])
+    (tmp_path / "held").mkdir()
+    (tmp_path / "quick").mkdir()
+    held = asyncio.create_task(factory.boot(replace(config, memory_mib=256), tmp_path / "held", Timings()))
+    async with made(factory, config, tmp_path / "quick"):
+        if beside:
+            await until(lambda: waiting(factory) == [1])
+        else:
+            for _ in range(1000):
+                await asyncio.sleep(0)
+            assert waiting(factory) == [0]
+        assert not held.done()
+        Held.go.set()
+        vm = await held
+        await until(lambda: waiting(factory) == [1])
+    await vm.close()
+    await vm.guest.kill()
+    await factory.close()
