@@ -13,7 +13,7 @@ async def allocate(host: Host, pod: PodRecord) -> None:
 
     Exhausted when there is none left, InUse for a port that is another one's."""
     others = [p for p in host.index.there() if p.id != pod.id]
-    taken = {p.uid for p in others}
+    taken = {p.uid for p in others} | host.site.endings.uids()
     base = host.settings.uid_base
     pod.uid = next(uid for uid in range(base, base + UIDS) if uid not in taken)
     if not pod.nics:  # a suspended pod keeps its addresses

@@ -154,7 +154,7 @@ class Host:
 
     def _waiting_uids(self) -> Iterator[int]:
         """Users of guests that are nobody's yet; they stay theirs when they are a pod's."""
-        taken = {pod.uid for pod in self.index.there()}
+        taken = {pod.uid for pod in self.index.there()} | self.site.endings.uids()
         first = self.settings.uid_base + UIDS + 1
         return (uid for uid in range(first, first + UIDS) if uid not in taken)
 

@@ -68,4 +68,5 @@ class LocalEngine:
         await self.factory.stop_preparing()
         for pod in list(self.supervisor.pods.values()):
             await pod.let_go()
+        await self.host.site.endings.close()
         await self.host.close()

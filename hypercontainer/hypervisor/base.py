@@ -148,6 +148,10 @@ class Guest(Protocol):
     async def lacks_room(self) -> bool:
         """It stands still, for this host's disk has no room for what it writes. By itself it goes on when there is."""
 
+    async def tell_end(self) -> None:
+        """Have it end: it runs no more. Returns when it uses nothing that it shares; the VMM may be there for a while
+        yet, and have its disks open: `kill` waits for that. Safe in any state, any number of times."""
+
     async def kill(self) -> None:
         """End the VMM and its helpers, remove its run-time files. Safe in any state, any number of times."""
 

@@ -151,6 +151,16 @@ def parent(pid: int) -> int:
         return 0
 
 
+def children(pid: int) -> list[tuple[int, int]]:
+    """Pids and start times of those that its first thread has; [] where the host's kernel does not tell."""
+    try:
+        words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # or it is gone
+        return []
+    found = [(int(word), start_time(int(word))) for word in words]
+    return [(child, started) for child, started in found if started is not None]
+
+
 def pidfd(pid: int, started: int) -> int | None:
     """A pidfd for the process that had `pid` at start time `started`; None if that one is gone. Close it."""
     try:

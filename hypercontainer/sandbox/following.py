@@ -73,6 +73,8 @@ async def _follow(pod: "Pod", vm: Vm, changes: Changes) -> None:
                     log.warning("pod %s: its machine does without %s", pod.record.id, words)
             failed, known, wait_s = "", left_out, None
         except HyperError as e:
+            if pod.machine.vm is not vm:
+                return  # it went with its machine
             if str(e) != failed:
                 log.warning("pod %s: cannot follow what has changed in its network: %s", pod.record.id, e)
             failed, wait_s = str(e), AGAIN_S

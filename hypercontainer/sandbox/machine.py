@@ -8,11 +8,11 @@ import asyncio
 import itertools
 import logging
 import os
-import shutil
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -176,6 +176,7 @@ class Machine:
         left."""
         record, site = self.record, self.site
         self.check_reached("start", record.name)
+        await site.endings.over(record.id)
         boot = await site.boot(self.record)
         async with AsyncExitStack() as undo:  # callbacks only: on success they are dropped
             undo.push_async_callback(self.release)
@@ -505,17 +506,23 @@ class Machine:
         """Have the machine be in the control group that an engine names for its only container, and reads. containerd
         asks its shim instead, and a pod of Kubernetes has limits of its own around that, which no machine was counted
         in."""
-        if not (self.vm and self.record.lone and container.bundle and container.bundle.cgroup):
-            return
-        if kubernetes.is_pods(container.bundle.annotations) or not self.record.owner.startswith("/"):
+        if not (self.vm and container.bundle and self._may_be_counted(container)):
             return
         if groups := await asyncio.to_thread(engine_cgroup.counting, container.bundle.cgroup):
             self._held_to = None  # before: what was begun goes on when the start is given up
             await self.vm.guest.enter([Path(group) for group in groups])
             await self.hold([container])
 
+    def _may_be_counted(self, container: ContainerRecord) -> bool:
+        if not (self.record.lone and container.bundle and container.bundle.cgroup):
+            return False
+        return self.record.owner.startswith("/") and not kubernetes.is_pods(container.bundle.annotations)
+
     async def be_apart(self, container: ContainerRecord) -> None:
-        """Have the machine, if there is one, not be in the control group that an engine names for that container."""
+        """Have the machine, if there is one, not be in the control group that an engine names for that container; one
+        that ends there is waited for."""
+        if self._may_be_counted(container):
+            await self.site.endings.over(self.record.id)
         guest = self.vm.guest if self.vm else self._standing
         if guest and container.bundle and container.bundle.cgroup:
             groups = await asyncio.to_thread(engine_cgroup.counting, container.bundle.cgroup)
@@ -588,10 +595,11 @@ class Machine:
         return bool(self._targets) or together
 
     async def release(self) -> bool:
-        """Let go of all that a running pod holds on the host. Safe at any point of a boot, any number of times.
+        """Let go of all that a running pod holds on the host and others may have: it runs no more, and what is its own
+        goes by itself (`Site.endings`). Safe at any point of a boot, any number of times.
 
         False while the disk does not take that in."""
-        ends = await asyncio.gather(self._end_vmm(), self.interfaces.remove(), return_exceptions=True)
+        ends = await asyncio.gather(self._end(), self.interfaces.remove(), return_exceptions=True)
         for failure in ends:  # each has done what it could before we give up
             if failure:
                 raise failure
@@ -604,18 +612,34 @@ class Machine:
         self._held_to = Limits()
         return self.note()
 
-    async def _end_vmm(self) -> None:
+    async def _end(self) -> None:
+        record, endings = self.record, self.site.endings
         vm, self.vm = self.vm, None
-        if vm:
-            await all_of(vm.close(), vm.guest.kill())
-        if self._standing:
-            await self._standing.kill()
-            self._reached()
-        run_dir = self.site.run_dir(self.record.id)
-        await self.site.hypervisor.reap(run_dir)
+        guest = vm.guest if vm else self._standing
+        self._reached()
+        run_dir = self.site.run_dir(record.id)
+        if guest:
+            endings.begin(record.id, record.uid, partial(self._finish_end, guest, run_dir))
+            await all_of(guest.tell_end(), *([vm.close()] if vm else []))
+        elif record.id not in endings:
+            await vms.remove(self.site.hypervisor, run_dir)
+        elif self.share.served:  # it has not let go of that when it was told to end
+            await endings.over(record.id)
+        if self._holds_others():
+            await endings.over(record.id)
         await asyncio.to_thread(self.share.clear)
-        await self.site.volumes.keep(self.record.id, ())
-        shutil.rmtree(run_dir, ignore_errors=True)
+        await self.site.volumes.keep(record.id, ())
+
+    async def _finish_end(self, guest: Guest, run_dir: Path) -> None:
+        await guest.kill()
+        await vms.remove(self.site.hypervisor, run_dir)
+
+    def _holds_others(self) -> bool:
+        """Whether a VMM has disks open that are not its pod's alone to write, until it is gone: whoever made them may
+        use them when it has ended."""
+        disks = rootfs.disks(self.record.containers)
+        own = {str(rootfs.of(container.rootfs).scratch) for container in self.record.containers}
+        return any(disk.device or not (disk.read_only or disk.path in own) for disk in disks)
 
     async def attach(self) -> Listing | None:
         """Take hold of the guest in the record again, after our own restart. Returns what the guest says is in it;

@@ -11,6 +11,7 @@ from hypercontainer.model.record import ContainerRecord, Model, NicRecord, PodRe
 from hypercontainer.network.base import Network
 from hypercontainer.network.netns import NetnsNetwork
 from hypercontainer.sandbox import size
+from hypercontainer.sandbox.endings import Endings
 from hypercontainer.storage.filling import Filling
 
 
@@ -60,6 +61,7 @@ class Site:
     volumes: Volumes
     internetworking_model: Model = "tcfilter"  # of interfaces in namespaces that others made
     filling: Filling = field(default_factory=Filling)  # of new volumes
+    endings: Endings = field(default_factory=Endings)
 
     def run_dir(self, pod_id: str) -> Path:
         """Of its VMM: sockets, console, pids. Gone with it."""

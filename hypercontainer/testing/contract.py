@@ -111,6 +111,17 @@ class HypervisorContract:
             assert len(causes) == 1
             assert "killed" in causes.pop()
 
+    async def test_a_guest_that_was_told_to_end_has_ended_and_a_kill_leaves_nothing_of_it(
+        self, hypervisor: Hypervisor, config: VmConfig, run_dir: Path
+    ) -> None:
+        async with vms.booted(hypervisor, config, run_dir) as vm, asyncio.timeout(LIMIT_S):
+            for _ in range(2):
+                await vm.guest.tell_end()
+            assert "killed" in await vm.guest.wait()
+            await vm.guest.kill()
+            assert list(run_dir.iterdir()) == []
+            await vm.guest.tell_end()
+
     async def test_calls_under_way_end_with_the_guests_death(
         self, hypervisor: Hypervisor, config: VmConfig, run_dir: Path
     ) -> None:

@@ -41,6 +41,9 @@ class BareGuest:
         self.paused = self.stalled = False
         self.starved_s = 0.0  # that it says it has waited for a processor
         self.fail_dump: HyperError | None = None
+        self.fail_kill: HyperError | None = None
+        self.may_go = asyncio.Event()  # until then what has ended is still there: `kill` waits
+        self.may_go.set()
         self.console = ""
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._power = asyncio.create_task(self._power_button())
@@ -89,8 +92,14 @@ class BareGuest:
         self.stalled = stalled
         self.agent.pause(stalled)
 
+    async def tell_end(self) -> None:
+        await self.die("killed by signal 9")
+
     async def kill(self) -> None:
         await self.die("killed by signal 9")
+        await self.may_go.wait()
+        if self.fail_kill:
+            raise self.fail_kill
         self.agent_socket.unlink(missing_ok=True)
         self._power.cancel()
 

@@ -278,6 +278,18 @@ async def test_virtiofsd_has_few_privileges_and_sees_the_share_alone(
         assert [path.name for path in (server.path / "root").iterdir()] == ["hello"]
 
 
+async def test_a_guest_that_was_told_to_end_uses_its_share_no_more(booted: Booted, tmp_path: Path, line: Lines) -> None:
+    share = tmp_path / "share"
+    share.mkdir()
+    async with booted(share=SharedFolder(folder=share)) as guest, line(guest) as ask:
+        await ask("share")
+        [helper] = guest.record.helpers
+        servers = [helper.pid, *(server.pid for server in Process(helper.pid).children())]
+        assert len(servers) == 2
+        await guest.tell_end()
+        assert [proc.start_time(pid) for pid in servers] == [None, None]
+
+
 async def test_a_guest_makes_files_in_the_share_for_any_user_but_no_devices(
     booted: Booted, tmp_path: Path, line: Lines
 ) -> None:

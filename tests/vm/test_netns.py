@@ -21,7 +21,7 @@ from hypercontainer.testing.daemon import PrivateDaemon, Value
 from tests.interop import netns
 from tests.interop.netns import inside, ip, output, serving
 from tests.unit.engine.world import ADMIN, execute, load
-from tests.vm.conftest import GUEST_S, ok
+from tests.vm.conftest import GUEST_S, left_behind, ok
 from tests.vm.test_faults import mortal
 
 pytestmark = [pytest.mark.vm, pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces")]
@@ -160,6 +160,7 @@ def test_hyperd_killed_at_a_step_of_a_start_leaves_the_namespace_as_it_was(
     ok(hyper, "start", "mortal")
     assert "1 packets received" in ok(hyper, "exec", "mortal", "ping", "-c", "1", "10.95.0.1")
     ok(hyper, "rm", "-f", "mortal")
+    assert left_behind(hyper, lambda: [line for line in seen(given) if line not in before]) == []
     assert seen(given) == before
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from hypercontainer.errors import HyperError
 from hypercontainer.hypervisor.base import SLOTS, Limits, Nic, Size, VmConfig
 from hypercontainer.hypervisor.host import limits as host_limits
 from hypercontainer.hypervisor.host.disk import open_within
@@ -24,6 +25,7 @@ from hypercontainer.model.record import DiskRecord, GuestRecord
 
 FDSET_BASE = 1000  # of disks plugged later: apart from those of the command line
 CONSOLE = "qemu.out"
+SHARED_S = 20.0  # until a killed virtiofsd must have ended
 HELPER_S = 1.0  # from the end of virtiofsd to that of its VMM, where both end together
 CAUSE_BYTES = 16384  # of the console are searched for a panic
 
@@ -205,6 +207,26 @@ class QemuGuest:
 
     async def _ram(self) -> Ram:
         return find_ram(self._record.process.pid, await snapshot.ram_bytes(self._monitor))
+
+    async def tell_end(self) -> None:
+        process = self._record.process
+        if proc.kill(process.pid, process.start_time) and not self._cause:
+            self._cause = "killed"
+        for server in self._record.helpers:
+            for child in proc.children(server.pid):  # which serves: it ends with the VMM's connection, but that late
+                proc.kill(*child)
+        await self._unshared()
+
+    async def _unshared(self) -> None:
+        """A virtiofsd ends after the child that serves."""
+        ends = [asyncio.ensure_future(proc.gone(each.pid, each.start_time)) for each in self._record.helpers]
+        try:
+            if ends and (await asyncio.wait(ends, timeout=SHARED_S))[1]:
+                folder = self._run.path
+                raise HyperError(f"cannot end the virtual machine in {folder}: it uses its share after {SHARED_S:g} s")
+        finally:
+            for end in ends:
+                end.cancel()
 
     async def kill(self) -> None:
         process = self._record.process

@@ -117,7 +117,7 @@ async def test_one_that_does_not_run_is_committed_too(engine: LocalEngine, creat
     id = await create("true")
     ref = await engine.containers.commit(id, Commit())
     assert engine.host.images.get(ref.id).record.diff_ids[-1] == made.digest(LAYER)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ async def test_export(engine: LocalEngine, create: Run, world: World) -> None:
     tell(world, "tree", LAYER)
     id = await create("true")
     assert b"".join([piece async for piece in await engine.containers.export(id)]) == LAYER
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_a_paused_container_says_what_helps(engine: LocalEngine, create: Run) -> None:

@@ -117,7 +117,7 @@ async def test_a_pod_has_an_interface_in_each(
     again = await world.engine()
     assert [list(network.nics) for network in world.networks.values()] == [[], [inside.tap], [db.tap]]
     await again.containers.remove("web", force=True, volumes=True)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_a_pod_whose_network_is_not_known_can_be_removed(

@@ -40,7 +40,7 @@ async def test_containers_run_one_and_several_to_a_pod(engine: LocalEngine, crea
     await engine.containers.remove("b", force=False, volumes=False)  # its disks stay plugged until the machine ends
     assert await engine.containers.update("a", ContainerUpdate(pids=9))
     await engine.pods.remove("web", force=True, volumes=False)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_one_that_runs_is_taken_up_again(engine: LocalEngine, create: Run, world: World) -> None:
@@ -50,7 +50,7 @@ async def test_one_that_runs_is_taken_up_again(engine: LocalEngine, create: Run,
     again = await world.engine()
     assert (await again.containers.inspect(id)).state.status == "running"
     await again.containers.remove(id, force=True, volumes=False)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 RUNNING: dict[str, Call] = {
@@ -75,7 +75,7 @@ async def test_what_takes_more_leaves_one_that_runs_as_it_is(
     assert await engine.containers.inspect(id) == before
     assert [c.id for c in await engine.containers.list(all=True, size=False, filters={})] == [id]
     await engine.containers.remove(id, force=True, volumes=False)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_one_that_stands_still_may_have_another_size(engine: LocalEngine, create: Run) -> None:
@@ -151,7 +151,7 @@ async def test_what_another_hypervisor_has_saved_is_not_gone_on_with(world: Worl
     with pytest.raises(Unsupported, match=r"^cannot restore runs: not with Fake$"):
         await engine.snapshots.restore(made[1].id, "one", name="")
     assert [c.names for c in await engine.containers.list(all=True, size=False, filters={})] == [["/sleeps"]]
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 def test_a_hypervisor_that_there_is_not_is_refused_in_words(tmp_path: Path) -> None:
@@ -177,4 +177,4 @@ async def test_what_runs_with_one_hypervisor_is_not_left_to_another(
     world.hypervisor.name = "fake"
     again = await world.engine()
     await again.containers.remove(id, force=True, volumes=False)
-    world.check_nothing_left()
+    await world.check_nothing_left()

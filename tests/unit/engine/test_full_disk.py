@@ -71,7 +71,7 @@ async def test_removing_needs_no_room_and_stays_done(world: World, engine: Local
         await engine.containers.remove(id, force=True, volumes=True)
         with pytest.raises(NotFound):
             await engine.containers.inspect(id)
-    world.check_nothing_left()
+    await world.check_nothing_left()
     await forsake(engine)
     again = await world.engine()
     assert await again.containers.list(all=True, filters={}) == []
@@ -108,7 +108,7 @@ async def test_a_member_of_a_pod_stays_removed(world: World, engine: LocalEngine
     again = await world.engine()
     assert [entry.names for entry in await again.containers.list(all=True, filters={})] == [["/a"]]
     await again.pods.remove(pod.id, force=True, volumes=False)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_an_end_is_known_whatever_dies_meanwhile(world: World, engine: LocalEngine, disk: Disk) -> None:
@@ -246,7 +246,7 @@ async def test_each_verb_is_done_or_refused_as_a_whole(
     for entry in await again.containers.list(all=True, filters={}):
         await again.containers.remove(entry.id, force=True, volumes=True)
     await again.pods.remove(pod, force=True, volumes=True)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_one_that_is_to_run_always_does_so_when_there_is_room(

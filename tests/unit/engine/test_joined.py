@@ -175,7 +175,7 @@ async def test_the_network_is_there_while_anybody_runs(world: World, engine: Loc
     assert (await inspected(engine, "web")).network_settings.ip_address == address
     await engine.containers.stop(side, 0)
     await engine.containers.stop("web", 0)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_ports_are_published_while_it_runs(world: World, engine: LocalEngine, web: str) -> None:
@@ -219,7 +219,7 @@ async def test_each_is_removed_by_itself(world: World, engine: LocalEngine, web:
     assert len(list(pods.iterdir())) == 2
     await engine.containers.remove(side, force=False, volumes=False)
     assert len(list(pods.iterdir())) == 1
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_one_that_removes_itself_takes_nobody_along(engine: LocalEngine, web: str) -> None:

@@ -167,7 +167,7 @@ async def test_a_life(engine: LocalEngine, world: World) -> None:
     assert not (await engine.kube.state(pod)).ready
     await engine.kube.remove(pod)
     assert await engine.kube.list() == []
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_whose_it_is_and_what_it_shares(engine: LocalEngine) -> None:
@@ -263,7 +263,7 @@ async def test_its_machine_is_removed_by_who_asks_for_it(engine: LocalEngine, wo
         await engine.pods.remove(pod, force=True, volumes=True)
     await engine.pods.remove(pod, force=True, volumes=True, all_owners=True)
     assert await engine.kube.list() == []
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_the_same_request_makes_no_second_one(engine: LocalEngine) -> None:
@@ -292,14 +292,14 @@ async def test_what_cannot_be_made_leaves_nothing(engine: LocalEngine, world: Wo
     assert await engine.kube.containers() == []
     assert await make(engine, pod)  # of the same name
     await engine.kube.remove(pod)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_a_machine_that_does_not_come_leaves_no_pod(engine: LocalEngine, world: World) -> None:
     with pytest.raises(InvalidInput):
         await engine.kube.run(POD, replace(ALONE, memory_mib=1 << 30))
     assert await engine.kube.list() == []
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_a_stopped_pod_takes_no_more(engine: LocalEngine) -> None:
@@ -434,7 +434,7 @@ async def test_a_machine_grows_for_its_pod_and_never_shrinks(engine: LocalEngine
     await again.kube.remove(pod)
     with pytest.raises(NotFound):
         await again.kube.enlarge(pod, 4, 0)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_a_guest_that_does_not_answer_holds_up_no_figures(
@@ -474,7 +474,7 @@ async def test_another_hyperd_has_all_of_it(engine: LocalEngine, world: World, t
     await again.kube.start(waits)
     assert (await again.kube.container(waits)).state == "running"
     await again.kube.remove(pod)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_a_pod_whose_machine_is_gone_is_not_ready(engine: LocalEngine, world: World) -> None:
@@ -489,7 +489,7 @@ async def test_a_pod_whose_machine_is_gone_is_not_ready(engine: LocalEngine, wor
     found = await again.kube.container(id)
     assert found.state == "exited" and found.message
     await again.kube.remove(pod)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_what_was_half_made_is_gone(engine: LocalEngine, world: World) -> None:
@@ -502,7 +502,7 @@ async def test_what_was_half_made_is_gone(engine: LocalEngine, world: World) -> 
     assert again.kube._sweeping
     await again.kube._sweeping
     assert await again.kube.list() == []
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_it_is_in_a_network_from_its_start_to_its_stop(engine: LocalEngine, world: World) -> None:
@@ -524,7 +524,7 @@ async def test_without_a_network_there_is_no_pod(engine: LocalEngine, world: Wor
         with pytest.raises(NotFound):
             await call
     assert await engine.kube.list() == []
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_networks_forget_pods_that_are_gone(engine: LocalEngine, world: World) -> None:
@@ -538,7 +538,7 @@ async def test_networks_forget_pods_that_are_gone(engine: LocalEngine, world: Wo
     await again.kube._sweeping
     assert world.pod_networks.connected == {stays}
     await again.kube.remove(stays)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_ids_may_be_short(engine: LocalEngine) -> None:

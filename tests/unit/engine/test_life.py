@@ -68,7 +68,7 @@ async def test_output_and_status_reach_the_attached_and_the_log(engine: LocalEng
     assert b"".join([entry.data async for entry in logs]) == out[1]
     await session.detach()
     await engine.containers.remove(id, force=False, volumes=False)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_who_attaches_to_the_log_too_reads_the_past_and_then_what_comes(
@@ -85,7 +85,7 @@ async def test_who_attaches_to_the_log_too_reads_the_past_and_then_what_comes(
     assert await read(again) == {1: 3 * first[1], 2: b""}
     await again.detach()
     await engine.containers.remove(id, force=False, volumes=False)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_what_a_start_waits_for_is_told_while_it_does(engine: LocalEngine, create: Run) -> None:
@@ -143,7 +143,7 @@ async def test_the_machine_goes_when_its_container_has_ended(engine: LocalEngine
     await engine.containers.wait(id)
     await engine.containers.stop(id, 0)
     async with engine.supervisor.find(id)[0].locked():  # what follows from the end has been done
-        world.check_nothing_left()
+        await world.check_nothing_left()
 
 
 async def test_stdin_goes_in_and_its_end_too(engine: LocalEngine, create: Run) -> None:
@@ -181,7 +181,7 @@ async def test_a_command_that_is_not_there_exits_127_and_leaves_nothing(
         await engine.containers.start(id)
     assert caught.value.exec and caught.value.exit_code == 127  # type: ignore[attr-defined]
     assert await state(engine, id) == ("created", 127)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ async def test_a_boot_that_fails_names_the_cause_and_leaves_nothing(
     world.hypervisor.fail = "guest kernel panic: no init"
     with pytest.raises(GuestDied, match="no init"):
         await engine.containers.start(id)
-    world.check_nothing_left()
+    await world.check_nothing_left()
     world.hypervisor.fail = ""
     await engine.containers.start(id)
     assert (await engine.containers.wait(id)).status_code == 0
@@ -217,7 +217,7 @@ async def test_a_guest_that_dies_takes_its_container_with_it(engine: LocalEngine
     assert await state(engine, id) == ("exited", 255)
     assert "killed by signal 9" in (await engine.containers.inspect(id)).state.error
     async with engine.supervisor.find(id)[0].locked():
-        world.check_nothing_left()
+        await world.check_nothing_left()
 
 
 async def test_a_guest_whose_kernel_ends_for_want_of_memory_says_what_raises_its_limit(
@@ -263,7 +263,7 @@ async def test_rm_removes_itself(engine: LocalEngine, create: Run, world: World)
     assert await session.wait() == 0
     await until(engine, id, "gone")
     assert await engine.containers.list(all=True, filters={}) == []
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_on_failure_restarts_so_often(engine: LocalEngine, create: Run) -> None:
@@ -447,7 +447,7 @@ async def test_who_is_started_while_its_pod_is_stopped_ends_with_it(engine: Loca
     assert not world.hypervisor.alive
     await engine.containers.start(late)
     await engine.pods.remove(pod.id, force=True, volumes=False)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_pausing_stops_the_machine(engine: LocalEngine, create: Run, world: World) -> None:
@@ -464,7 +464,7 @@ async def test_pausing_stops_the_machine(engine: LocalEngine, create: Run, world
     op, args = world.hypervisor.alive[0].agent.requests[-1]
     assert op == "time.set" and before <= int(str(args["time_ns"])) <= time.time_ns()  # its clock stood still
     await engine.containers.remove(id, force=True, volumes=False)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_several_containers_share_a_pod(engine: LocalEngine, world: World) -> None:
@@ -486,7 +486,7 @@ async def test_several_containers_share_a_pod(engine: LocalEngine, world: World)
     assert [p.state for p in await engine.pods.list(all=False, filters={})] == ["running"]
     await engine.pods.stop("web", 5)
     await engine.pods.remove("web", force=False, volumes=False)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_files_go_in_and_out(engine: LocalEngine, create: Run, world: World) -> None:
@@ -503,7 +503,7 @@ async def test_files_go_in_and_out(engine: LocalEngine, create: Run, world: Worl
     await engine.containers.kill(id, 9)
     await engine.containers.wait(id)
     await engine.containers.archive_put(id, "/data", chunks())  # its machine is up for the copy only
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 @pytest.mark.parametrize("learnt", [True, False], ids=["a guest of today", "one of the first"])
@@ -580,7 +580,7 @@ async def test_a_client_that_vanishes_during_a_copy_leaves_no_machine_half_off(
     await engine.containers.start(name)
     assert (await state(engine, name))[0] == "running"
     await engine.containers.remove(name, force=True, volumes=False)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_a_forced_removal_during_a_start_wins(engine: LocalEngine, create: Run, world: World) -> None:
@@ -590,7 +590,7 @@ async def test_a_forced_removal_during_a_start_wins(engine: LocalEngine, create:
     await engine.containers.remove(name, force=True, volumes=False)
     await asyncio.gather(start, return_exceptions=True)
     assert await engine.containers.list(all=True, filters={}) == []
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_a_forced_removal_of_what_removes_itself_is_no_error(
@@ -600,7 +600,7 @@ async def test_a_forced_removal_of_what_removes_itself_is_no_error(
     await engine.containers.start(name)
     await engine.containers.remove(name, force=True, volumes=False)
     await until(engine, name, "gone")
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_what_was_to_remove_itself_does_so_when_it_cannot_start(
@@ -610,13 +610,13 @@ async def test_what_was_to_remove_itself_does_so_when_it_cannot_start(
     with pytest.raises(GuestError):
         await engine.containers.start(name)
     assert await engine.containers.list(all=True, filters={}) == []
-    world.check_nothing_left()
+    await world.check_nothing_left()
     world.hypervisor.fail = "killed by signal 9"
     name = await create("true", auto_remove=True)
     with pytest.raises(GuestDied):
         await engine.containers.start(name)
     assert await engine.containers.list(all=True, filters={}) == []
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_a_pod_chooses_where_its_machine_comes_from(engine: LocalEngine, world: World) -> None:
@@ -640,4 +640,4 @@ async def test_a_pod_that_is_being_started_is_removed_by_force(engine: LocalEngi
     await engine.pods.remove(pod.id, force=True, volumes=False)
     await asyncio.gather(starting, return_exceptions=True)
     assert await engine.pods.list(all=True, filters={}) == []
-    world.check_nothing_left()
+    await world.check_nothing_left()

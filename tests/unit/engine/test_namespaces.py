@@ -195,7 +195,7 @@ async def test_a_policy_gives_up_where_the_other_one_stays_away(world: World, en
             await asyncio.sleep(0)
     state = (await inspected(engine, side)).state
     assert (state.status, state.running) == ("exited", False) and f"container {web} is not running" in state.error
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_a_hyperd_that_comes_later_knows_whose_they_are(world: World, engine: LocalEngine, web: str) -> None:

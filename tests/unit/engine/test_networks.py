@@ -265,7 +265,7 @@ async def test_a_container_that_runs_joins_and_leaves(world: World, engine: Loca
     with pytest.raises(WrongState, match="paused"):
         await engine.networks.disconnect("bridge", "web", force=False)
     await engine.containers.remove("web", force=True, volumes=True)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_a_join_that_fails_leaves_it_where_it_was(
@@ -305,7 +305,7 @@ async def test_what_a_hyperd_before_us_was_about_to_change_is_as_it_was_or_done(
     assert list(found) == (["bridge"] if verb == "connect" else ["db"])
     assert [len(world.networks[name].nics) for name in ("bridge", "db")] == ([1, 0] if verb == "connect" else [0, 1])
     await again.containers.remove("web", force=True, volumes=True)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_a_copy_has_the_networks_but_no_address_that_was_asked_for(
@@ -326,7 +326,7 @@ async def test_a_copy_has_the_networks_but_no_address_that_was_asked_for(
     await engine.networks.remove("db")
     with pytest.raises(NotFound, match="no such network: db"):
         await engine.snapshots.restore("web", "then", name="")
-    world.check_nothing_left()
+    await world.check_nothing_left()
     await make(engine, "db")
     await engine.snapshots.restore("web", "then", name="")
     assert engine.supervisor.find("web")[0].record.nics[0].network == "db"

@@ -35,6 +35,10 @@ async def forsake(engine: LocalEngine) -> None:
             container.output.cut()
         if pod.machine.vm:
             await pod.machine.vm.close()
+    endings = engine.host.site.endings._tasks
+    for task in endings:
+        task.cancel()
+    await asyncio.gather(*endings, return_exceptions=True)
 
 
 async def container(engine: LocalEngine, *command: str, **spec: object) -> str:
@@ -85,7 +89,7 @@ async def test_a_guest_that_is_not_whole_is_on_no_record(world: World, engine: L
     assert len({mount.share_path for mount in record.containers[0].mounts}) == 1 and record.guest is None
     start.cancel()
     await asyncio.gather(start, return_exceptions=True)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_folders_are_shown_while_the_guest_is_told_who_it_is(
@@ -104,7 +108,7 @@ async def test_folders_are_shown_while_the_guest_is_told_who_it_is(
         await asyncio.sleep(0.01)
     start.cancel()
     await asyncio.gather(start, return_exceptions=True)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_networks_know_who_is_there_before_they_make_anything(world: World, engine: LocalEngine) -> None:
@@ -232,9 +236,9 @@ async def test_killed_at_a_step_of_a_start_nothing_is_left_or_it_runs(
         await again.containers.kill(id, 9)
         assert (await again.containers.wait(id)).status_code == 137
     else:
-        world.check_nothing_left()
+        await world.check_nothing_left()
     await again.containers.remove(id, force=True, volumes=False)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_a_paused_container_stays_paused(world: World, engine: LocalEngine) -> None:
@@ -282,7 +286,7 @@ async def test_a_status_is_written_down_before_the_guest_forgets_it(
     document = await again.containers.inspect("ends")
     assert (document.state.status, document.state.exit_code, document.state.error) == ("exited", 7, "")
     await again.pods.remove(pod.id, force=True, volumes=False)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_a_container_that_had_not_run_starts_after_a_restart(world: World, engine: LocalEngine) -> None:
@@ -295,7 +299,7 @@ async def test_a_container_that_had_not_run_starts_after_a_restart(world: World,
     await again.containers.start("b")
     await again.containers.remove("b", force=True, volumes=False)
     await again.pods.remove(pod.id, force=True, volumes=False)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_the_rules_of_one_that_is_ending_are_not_kept(

@@ -117,7 +117,7 @@ async def test_a_fork_answers_ends_and_is_removed_like_any_other(
     await session.detach()
     await engine.containers.remove(fork, force=True, volumes=False)
     await engine.containers.remove(id, force=True, volumes=False)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_the_disk_is_copied_as_it_is(world: World, engine: LocalEngine, create: Run) -> None:
@@ -250,7 +250,7 @@ async def test_a_suspended_container_outlives_hyperd_and_is_removed_by_force(
     await asyncio.sleep(0)
     await again.containers.remove(id, force=True, volumes=False)
     assert (await waiting).status_code == 137
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_a_full_disk_lets_it_run_on(world: World, engine: LocalEngine, create: Run) -> None:
@@ -307,7 +307,7 @@ async def test_a_checkpoint_outlives_its_container(world: World, engine: LocalEn
     for c in (id, other):
         await engine.containers.remove(c, force=True, volumes=False)
     await engine.snapshots.remove(id, "k")
-    world.check_nothing_left()
+    await world.check_nothing_left()
     assert list(engine.host.checkpoints.root.iterdir()) == []
     with pytest.raises(NotFound):
         await engine.snapshots.list(id)

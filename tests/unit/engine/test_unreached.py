@@ -111,7 +111,7 @@ async def test_it_can_be_ended_meanwhile(world: World, engine: LocalEngine, verb
         assert (await again.containers.inspect(id)).state.status == "exited"
     await waiting
     assert not unreached(again)
-    world.check_nothing_left()
+    await world.check_nothing_left()
     if verb != "rm":
         await again.containers.start(id)
         assert (await again.containers.inspect(id)).state.status == "running"
@@ -128,7 +128,7 @@ async def test_the_members_of_a_pod_share_its_fate(world: World, engine: LocalEn
             await refused
     await again.pods.stop(pod.id, 0.01)
     assert {(await again.containers.inspect(name)).state.status for name in ("a", "b")} == {"exited"}
-    world.check_nothing_left()
+    await world.check_nothing_left()
     await again.pods.remove(pod.id, force=True, volumes=False)
 
 
@@ -142,7 +142,7 @@ async def test_one_that_ends_while_it_stands_still_is_lost(world: World, engine:
     state = (await again.containers.inspect(lost)).state
     assert (state.status, state.exit_code) == ("exited", 255)
     assert "ended while it stood still" in state.error
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_a_paused_one_is_reached_too_and_stays_paused(world: World, engine: LocalEngine) -> None:

@@ -68,7 +68,7 @@ async def test_one_that_runs_is_larger_at_once_and_smaller_again(
     assert await update(id, cpus=1, memory_mib=256) == []
     assert (guest(world).agent.cpus, guest(world).added_mib) == (1, 0)
     await engine.containers.remove(id, force=True, volumes=False)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_one_that_does_not_run_is_so_from_its_next_start(
@@ -180,7 +180,7 @@ async def test_less_than_a_usual_machine_has_is_a_limit_in_a_usual_machine(
         assert guest(world).added_mib == added_mib
         assert (await engine.containers.inspect("small")).host_config.memory == mib << 20
     await engine.containers.remove("small", force=True, volumes=False)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_memory_that_does_not_come_back_is_said(
@@ -271,7 +271,7 @@ async def test_a_pods_machine_grows_for_a_limit_and_never_shrinks_for_one(
     assert agent.containers[b].cgroup == Cgroup()
     assert (agent.cpus, guest(world).added_mib) == (3, 256)
     await engine.pods.remove(pod.id, force=True, volumes=False)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_a_container_that_has_ended_in_a_pod_that_runs_has_its_limits_when_it_starts_again(
@@ -329,7 +329,7 @@ async def test_a_restart_keeps_it_and_does_what_was_cut_short(
     assert (guest(world).agent.cpus, guest(world).added_mib) == (4, 256)
     assert (await later.containers.inspect(id)).vm is not None
     await later.containers.remove(id, force=True, volumes=False)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 async def test_it_is_an_event(engine: LocalEngine, create: Run, update: Update) -> None:

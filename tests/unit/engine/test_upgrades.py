@@ -297,7 +297,7 @@ async def test_a_pod_of_a_newer_version_is_left_alone(world: World, engine: Loca
     back = await world.engine()
     assert (await back.containers.inspect(id)).state.status == "running" and world.hypervisor.alive == [guest]
     await back.containers.remove(id, force=True, volumes=False)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 def test_a_damaged_record_costs_its_pod_only(first: Path) -> None:

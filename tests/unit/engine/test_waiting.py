@@ -80,7 +80,7 @@ async def test_the_pods_folder_is_in_the_share_of_the_guest_that_waited(
     await again.containers.remove(id, force=True, volumes=False)
     assert os.listdir(seen) == []
     os.close(tree)
-    world.check_nothing_left()
+    await world.check_nothing_left()
 
 
 @pytest.mark.parametrize("moment", ["share", "claim", "pod", "rootfs"])
@@ -113,9 +113,9 @@ async def test_an_engine_killed_as_a_share_changes_hands_leaves_none(
     assert pod.record.id in shares(world)
     monkeypatch.undo()
     again = await killed(world, engine)
-    world.check_nothing_left()
+    await world.check_nothing_left()
     assert mounts(world) == []
     await again.containers.start(id)
     assert shares(world) == [pod.record.id]
     await again.containers.remove(id, force=True, volumes=False)
-    world.check_nothing_left()
+    await world.check_nothing_left()

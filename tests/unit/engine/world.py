@@ -112,7 +112,10 @@ class World:
         await engine.open()
         return engine
 
-    def check_nothing_left(self) -> None:
+    async def check_nothing_left(self) -> None:
+        """Nor is anything when the ends that are under way are over."""
+        for engine in self.engines:
+            await engine.host.site.endings.close()
         run = Path(self.settings.run)
         left = [path for folder in ("pods", "shares") if (run / folder).exists() for path in (run / folder).iterdir()]
         nics = [nic for network in self.networks.values() for nic in network.nics]

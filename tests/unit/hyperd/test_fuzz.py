@@ -43,7 +43,7 @@ async def callers(tmp_path: Path, busybox_archive: Path, caplog: pytest.LogCaptu
         await runner.cleanup()
     await engine.close()
     assert asyncio.all_tasks() - before - {asyncio.current_task()} == set()
-    world.check_nothing_left()
+    await world.check_nothing_left()
     assert [record.getMessage() for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")] == []
 
 

@@ -45,8 +45,8 @@ def config_of(engine: LocalEngine, name: str) -> dict[str, Any]:
     return document
 
 
-def nothing_left(engine: LocalEngine, world: World) -> None:
-    world.check_nothing_left()
+async def nothing_left(engine: LocalEngine, world: World) -> None:
+    await world.check_nothing_left()
     assert (engine.supervisor.pods, leftovers(engine.host.images)) == ({}, [])
 
 
@@ -83,7 +83,7 @@ async def test_what_says_how_an_image_starts(engine: LocalEngine, world: World) 
     assert all(step["empty_layer"] for step in document["history"][-14:])
     assert said.startswith("Step 1/15 : FROM busybox\n ---> ")
     assert said.endswith(f"Successfully built {id[7:19]}\nSuccessfully tagged mine:1\n")
-    nothing_left(engine, world)
+    await nothing_left(engine, world)
 
 
 async def test_what_was_built_before_is_found_again(engine: LocalEngine, world: World) -> None:
@@ -99,7 +99,7 @@ async def test_what_was_built_before_is_found_again(engine: LocalEngine, world: 
         assert said.count("Using cache") == hits
     said, anew = await built(engine, text, no_cache=True)
     assert (said.count("Using cache"), anew != first) == (0, True)
-    nothing_left(engine, world)
+    await nothing_left(engine, world)
 
 
 async def test_commands_run_and_what_they_print_is_told(engine: LocalEngine, world: World) -> None:
@@ -110,7 +110,7 @@ async def test_commands_run_and_what_they_print_is_told(engine: LocalEngine, wor
     assert said.count("Using cache") == 2
     said, _ = await built(engine, 'FROM busybox\nARG WHO=me\nRUN ["echo", "hello"]\n', args={"WHO": "you"})
     assert said.count("Using cache") == 1  # the ARG itself says what the file does
-    nothing_left(engine, world)
+    await nothing_left(engine, world)
 
 
 def rootfs(agent: FakeAgent) -> list[str]:
@@ -152,7 +152,7 @@ async def test_a_stage_is_one_machine_but_for_volumes(
     monkeypatch.setattr(container, "ROOM", 1.0)  # no disk is so empty
     await built(engine, f"FROM busybox\n{run * 2}", no_cache=True)
     assert [rootfs(one) for one in agents] == [["disks"], ["disks"]]
-    nothing_left(engine, world)
+    await nothing_left(engine, world)
 
 
 async def test_a_command_that_fails_ends_the_build(engine: LocalEngine, world: World) -> None:
@@ -161,7 +161,7 @@ async def test_a_command_that_fails_ends_the_build(engine: LocalEngine, world: W
     assert caught.value.code == 7
     with pytest.raises(HyperError):
         engine.host.images.get("mine")
-    nothing_left(engine, world)
+    await nothing_left(engine, world)
 
 
 async def test_stages(engine: LocalEngine, world: World) -> None:
@@ -173,7 +173,7 @@ async def test_stages(engine: LocalEngine, world: World) -> None:
     assert (last["rootfs"]["diff_ids"], len(last["history"])) == ([], 1)
     _, stages = await built(engine, text, target="one")
     assert len(stages) == 1
-    nothing_left(engine, world)
+    await nothing_left(engine, world)
 
 
 async def test_triggers_of_a_base(engine: LocalEngine) -> None:
@@ -202,7 +202,7 @@ async def test_a_copy_is_known_by_what_is_in_the_files(engine: LocalEngine, worl
     assert ("Using cache" in said, again) == (True, [id])
     said, _ = await built(engine, text, [made.member("a", b"other"), files[1]])
     assert "Using cache" not in said
-    nothing_left(engine, world)
+    await nothing_left(engine, world)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ async def test_what_cannot_be_done(engine: LocalEngine, world: World, text: str,
     with pytest.raises(InvalidInput) as caught:
         await built(engine, text, [made.member("a", b"1"), made.member("b", b"2"), *links])
     assert why in str(caught.value)
-    nothing_left(engine, world)
+    await nothing_left(engine, world)
 
 
 async def test_only_admins_have_this_host_fetch(engine: LocalEngine, world: World) -> None:
@@ -235,14 +235,14 @@ async def test_only_admins_have_this_host_fetch(engine: LocalEngine, world: Worl
         source = await engine.builds.run(once(text), Build(), credentials={}, by=principal)
         with pytest.raises(error):
             _ = [item async for item in source]
-    nothing_left(engine, world)
+    await nothing_left(engine, world)
 
 
 @pytest.mark.parametrize("files", [[made.member("../x", b"")], [made.member("x", kind=b"1", link="nosuch")]])
 async def test_a_hostile_context(engine: LocalEngine, world: World, files: list[Any]) -> None:
     with pytest.raises(InvalidInput, match="cannot read the context"):
         await built(engine, "FROM busybox", files)
-    nothing_left(engine, world)
+    await nothing_left(engine, world)
 
 
 async def test_one_that_is_closed_early_leaves_nothing(engine: LocalEngine, world: World) -> None:
@@ -252,9 +252,9 @@ async def test_one_that_is_closed_early_leaves_nothing(engine: LocalEngine, worl
         if isinstance(item, doc.BuildOutput) and "Running in" in item.stream:
             break
     await source.aclose()
-    nothing_left(engine, world)
+    await nothing_left(engine, world)
     await (await engine.builds.run(once(context(text)), Build(), credentials={}, by=ADMIN)).aclose()
-    nothing_left(engine, world)
+    await nothing_left(engine, world)
 
 
 async def test_after_a_kill_nothing_is_left_of_a_build(engine: LocalEngine, world: World) -> None:
@@ -269,7 +269,7 @@ async def test_after_a_kill_nothing_is_left_of_a_build(engine: LocalEngine, worl
     await starts.aclose()
     again = await world.engine()
     assert again.supervisor.pods == {}
-    world.check_nothing_left()
+    await world.check_nothing_left()
     await source.aclose()
 
 

@@ -128,4 +128,4 @@ async def test_whatever_happens_they_are_as_if_made_anew(world: World, busybox_a
     for pod in await node.kube.list():
         await node.kube.remove(pod.id)
         await node.check()
-    world.check_nothing_left()
+    await world.check_nothing_left()
