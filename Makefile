@@ -8,7 +8,7 @@ AT_ONCE := -n $(JOBS) --maxprocesses 4 --dist loadfile
 # pytest with these words; with TRIES=2, as CI has it, whatever failed once more, in new processes.
 again = $(PYTEST) $(AT_ONCE) $(1)$(if $(filter 2,$(TRIES)), || { echo "a second try:"; $(PYTEST) $(AT_ONCE) $(1) --last-failed --last-failed-no-failures none; })
 TRIES ?= 1
-ARCH ?= x86_64
+ARCH ?=
 PREFIX ?= /opt/hypercontainer
 BINDIR ?= /usr/local/bin
 DOCKER_SOCK ?=
@@ -102,8 +102,8 @@ soak: setup-test  ## random verbs and deaths against a model, full disks too, th
 pods: setup-interop  ## a kubelet's pods: PODS=100 up and down, then hyperd's death in each of its calls for SECONDS=60 (SEED=1: the same again)
 	$(BIN)/python -m tests.interop.pod_soak --pods $(PODS) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
-guest:  ## rebuild the C programs that changed (ARCH=aarch64: hyperstart for that)
-	$(BIN)/python hatch_build.py --arch $(ARCH)
+guest:  ## rebuild the C programs that changed (ARCH=…: hyperstart for guests of that)
+	$(BIN)/python hatch_build.py $(if $(ARCH),--arch $(ARCH))
 
 kernel: setup  ## build a smaller, faster kernel for the guests (some minutes; JOBS=1: with one compiler)
 	@tools/kernel.sh $(JOBS)

@@ -1,6 +1,6 @@
 """Compiles the C programs with the pinned zig: the wheel's build hook, and a command for developers.
 
-    python hatch_build.py [--arch aarch64]    (re)build what changed, and refresh the checkout's launchers
+    python hatch_build.py [--arch ARCH]    (re)build what changed, and refresh the checkout's launchers
 
 | program | from | to |
 |---|---|---|
@@ -30,7 +30,9 @@ from pathlib import Path
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FLAGS = ["-Os", "-s", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
-TAG = "py3-none-manylinux_2_17_x86_64.musllinux_1_1_x86_64"
+HOST = os.uname().machine  # whose programs run here, and whose hyperstart guests have that need no emulation
+TAG = f"py3-none-manylinux_2_17_{HOST}.musllinux_1_1_{HOST}"
+ZIG = {"ppc64le": "powerpc64le"}  # its names of architectures, where they are not the kernel's
 GLIBC = "gnu.2.31"  # of what QEMU is linked with, the oldest
 SHARED = ("-shared", "-fPIC")
 COMMANDS = (
@@ -49,7 +51,7 @@ class Program:
     name: str
     sources: str
     output: str
-    arch: str = "x86_64"
+    arch: str = HOST
     libc: str = "musl"
     kind: tuple[str, ...] = ("-static",)
 
@@ -59,10 +61,10 @@ class Program:
         return "grpcio-tools" if self.sources.endswith(".proto") else "ziglang"
 
 
-def programs(arch: str = "x86_64") -> list[Program]:
+def programs(arch: str = HOST) -> list[Program]:
     """What there is to build. The host's programs run on the host; only the guest's have another `arch`."""
     hyperstart = Program("hyperstart", "guest/*.c", f"hypercontainer/_bin/{arch}/hyperstart", arch)
-    if arch != "x86_64":
+    if arch != HOST:
         return [hyperstart]
     return [
         hyperstart,
@@ -127,7 +129,8 @@ def compile_program(root: Path, program: Program) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     tmp = output.with_name(f".{output.name}.{os.getpid()}")
     env = {"ZIG_GLOBAL_CACHE_DIR": str(cache_dir(root) / "zig"), **os.environ}
-    argv = [sys.executable, "-m", "ziglang", "cc", "-target", f"{program.arch}-linux-{program.libc}", *FLAGS]
+    target = f"{ZIG.get(program.arch, program.arch)}-linux-{program.libc}"
+    argv = [sys.executable, "-m", "ziglang", "cc", "-target", target, *FLAGS]
     try:
         argv += [*program.kind, "-o", str(tmp), *map(str, sources(root, program))]
         if subprocess.run(argv, env=env, cwd=root).returncode:
@@ -138,7 +141,7 @@ def compile_program(root: Path, program: Program) -> None:
         tmp.unlink(missing_ok=True)
 
 
-def build(root: Path, arch: str = "x86_64") -> Iterator[tuple[Program, float]]:
+def build(root: Path, arch: str = HOST) -> Iterator[tuple[Program, float]]:
     """Build what changed; yield each program and the seconds it took, 0 for one that was current.
 
     Raises MissingSource, CompileFailed.
@@ -191,7 +194,7 @@ def refresh_launchers(root: Path) -> list[Path]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Build the C programs that changed.")
-    parser.add_argument("--arch", default="x86_64", choices=["x86_64", "aarch64"], help="of the guest's program")
+    parser.add_argument("--arch", default=HOST, help="of the guest's program, as the kernel calls it")
     args = parser.parse_args()
     root = Path(__file__).resolve().parent
     if not (cache_dir(root) / "zig").exists() and "ZIG_GLOBAL_CACHE_DIR" not in os.environ:
@@ -199,7 +202,7 @@ def main() -> int:
     try:
         for program, seconds in build(root, args.arch):
             print(f"{program.output}: {f'built in {seconds:.1f} s' if seconds else 'current'}", flush=True)
-        if args.arch == "x86_64":
+        if args.arch == HOST:
             for path in refresh_launchers(root):
                 print(f"{path}: replaced")
     except (MissingSource, CompileFailed) as e:

@@ -10,6 +10,7 @@ import tarfile
 from pathlib import Path
 
 from bench.measure import Series, wall_ms
+from hypercontainer.model import arch
 from hypercontainer.testing.busybox import member
 from hypercontainer.testing.daemon import PrivateDaemon
 
@@ -28,7 +29,7 @@ def many_files(path: Path, name: str = "many:latest", files: int = FILES, size: 
             tar.addfile(member(f"data/{n // 100:03}/{n % 100:02}.bin", mode=0o644, size=each), io.BytesIO(content))
     layer = out.getvalue()
     config = json.dumps({
-        "architecture": "amd64", "os": "linux", "config": {"Cmd": ["true"]},
+        "architecture": arch.host().docker, "os": "linux", "config": {"Cmd": ["true"]},
         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]},
     }).encode()  # fmt: skip
     config_name = hashlib.sha256(config).hexdigest() + ".json"

@@ -23,7 +23,7 @@ from hypercontainer.lib.trace import Timings
 from hypercontainer.model.arch import host_name
 
 CHECKOUT = Path(__file__).parents[1]
-HYPERSTART = CHECKOUT / "hypercontainer/_bin/x86_64/hyperstart"
+HYPERSTART = CHECKOUT / "hypercontainer/_bin" / host_name() / "hyperstart"
 UID = 1_898_000_000
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from hypercontainer.kernel.bundle import KernelStore
+from hypercontainer.model.arch import host_name
 from hypercontainer.testing.busybox import write_archive
 from hypercontainer.testing.daemon import PrivateDaemon
 
@@ -21,7 +22,7 @@ def say(line: str) -> None:
 
 def program(source: str, output: Path) -> None:
     """A C program of this folder, for a guest or a container: static."""
-    argv = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-musl", "-static", "-Os", "-s"]
+    argv = [sys.executable, "-m", "ziglang", "cc", "-target", f"{host_name()}-linux-musl", "-static", "-Os", "-s"]
     env = {"ZIG_GLOBAL_CACHE_DIR": str(CHECKOUT / ".cache/zig"), **os.environ}
     subprocess.run([*argv, "-D_GNU_SOURCE", str(CHECKOUT / "bench" / source), "-o", str(output)], check=True, env=env)
 

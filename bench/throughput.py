@@ -65,6 +65,7 @@ def tools(folder: Path) -> None:
     listed = subprocess.run(["ldd", "/usr/bin/fio"], check=True, capture_output=True, text=True, timeout=LIMIT_S).stdout
     for path in LIBRARY.findall(listed):
         shutil.copy(path, folder / "lib")
+    next((folder / "lib").glob("ld*.so.*")).rename(folder / "lib/ld.so")  # its name is another one on each architecture
     shutil.copy("/usr/bin/fio", folder)
     program("stream.c", folder / "stream")
     with tarfile.open(folder / "files.tar", "w") as tar:
@@ -89,7 +90,7 @@ class Rootfs:
 
     def run_fio(self) -> None:
         for job, series in self.fio.items():
-            words = [f"/{TOOLS}/lib/ld-linux-x86-64.so.2", "--library-path", f"/{TOOLS}/lib", f"/{TOOLS}/fio"]
+            words = [f"/{TOOLS}/lib/ld.so", "--library-path", f"/{TOOLS}/lib", f"/{TOOLS}/fio"]
             words += [
                 f"--name={job}",
                 f"--rw={job}",

@@ -6,7 +6,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=.venv/bin/python
-[ $# -gt 0 ] || set -- aarch64
+[ $# -gt 0 ] || set -- $($python -c '
+from hypercontainer.hypervisor.qemu.machines import MACHINES
+from hypercontainer.model.arch import host_name
+print(*(arch for arch in MACHINES if arch != host_name()))')
 
 missing=()
 for name in $(sed 's/#.*//' debian-packages-arch.txt); do

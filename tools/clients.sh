@@ -197,7 +197,7 @@ make_corpus() {
     mapfile -t from < <(find /etc/apt -name '*.list' -o -name '*.sources' | sort)
     mmdebstrap --quiet --variant=minbase --include=$programs \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
-        --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/lib/x86_64-linux-gnu/libLLVM*' \
+        --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/lib/*-linux-gnu*/libLLVM*' \
         --dpkgopt='path-exclude=/usr/lib/postgresql/15/lib/bitcode/*' \
         --customize-hook='rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*' \
         bookworm $clients/corpus/new.tar "${from[@]}"

@@ -13,6 +13,7 @@ for_tests=${1:-}
 peers=
 case $for_tests in interop | bench) peers=debian-packages-$for_tests.txt for_tests=test ;; esac
 stamps=.cache/setup
+debian=[$(dpkg --print-architecture)]
 python=.venv/bin/python
 steps=5
 [ -z "$peers" ] || steps=6
@@ -34,7 +35,7 @@ wanted_packages() {
     local lists=(debian-packages.txt)
     [ -z "$for_tests" ] || lists+=(debian-packages-kernel.txt)  # tests of the build run its tools
     sed 's/#.*//' "${lists[@]}" | sort -u | while read -r name only; do
-        if [ -n "$name" ] && { [ -z "$only" ] || [ "$only" = "$for_tests" ]; }; then echo "$name"; fi
+        case $only in "" | "$for_tests" | "$debian") [ -z "$name" ] || echo "$name" ;; esac
     done
 }
 
@@ -179,7 +180,7 @@ guest_kernel() {
         return
     fi
     say "guest kernel: Debian's package, unpacked into .cache/hyper/kernels (it is not installed)"
-    if ! apt-cache show linux-image-amd64 >/dev/null 2>&1 || ! fetch_kernel; then
+    if ! fetch_kernel 2>"$stamps/kernel.log"; then
         note "apt-get update (its lists are empty or old)"
         apt update
         fetch_kernel || die "cannot fetch a kernel for the guests"

@@ -150,7 +150,11 @@ static pid_t clone_program(void)
 	unsigned long flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET;
 	if (!opt.root)
 		flags &= ~(unsigned long)CLONE_NEWNS;	/* virtiofsd makes its own, a slave of the host's */
+#ifdef __s390x__	/* where it takes the stack first */
+	return (pid_t)syscall(SYS_clone, NULL, flags | SIGCHLD, NULL, NULL, NULL);
+#else
 	return (pid_t)syscall(SYS_clone, flags | SIGCHLD, NULL, NULL, NULL, NULL);
+#endif
 }
 
 static void watch(pid_t program, struct log *out, struct log *log, int status_fd)

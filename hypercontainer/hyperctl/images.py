@@ -268,7 +268,7 @@ COMMANDS = {
         least=1, most=1, objects="images",
     ),
     "pull": Command(
-        pull, "[OPTIONS] NAME[:TAG|@DIGEST]", "hyperctl pull --platform linux/amd64 debian:12",
+        pull, "[OPTIONS] NAME[:TAG|@DIGEST]", "hyperctl pull --platform linux/arm64 debian:12",
         Flag("platform", "os/architecture[/variant]"), ALL_TAGS, QUIET, moot.TRUST, least=1, most=1,
     ),
     "push": Command(

@@ -62,7 +62,7 @@ COMMANDS = {
     "kernel ls": Command(ls, "[OPTIONS]", "hyperctl kernel ls", *table.list_flags()[1:]),
     "kernel fetch": Command(
         fetch, "[OPTIONS]", "hyperctl kernel fetch --arch arm64",
-        flags.Flag("arch", "Of which architecture: amd64, arm64 (default: the host's)"),
+        flags.Flag("arch", "Of which architecture, as docker calls it (default: the host's)"),
         flags.switch("quiet", "Do not show how it goes", "q"),
     ),
     "kernel build": Command(

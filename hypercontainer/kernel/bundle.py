@@ -18,6 +18,7 @@ import msgspec
 from hypercontainer.errors import AlreadyExists, HyperError, InvalidInput, NotFound
 from hypercontainer.kernel import initramfs
 from hypercontainer.kernel.modules import NETWORK, ModuleTree, boot
+from hypercontainer.kernel.ports import port_of
 from hypercontainer.kernel.vmlinuz import arch_of
 from hypercontainer.lib import document, files
 from hypercontainer.model import upgrade
@@ -105,7 +106,7 @@ class KernelStore:
         if arch == host_name():
             raise NotFound("kernel", "none is installed", FETCH)
         word = ARCHES[arch].docker if arch in ARCHES else arch
-        hint = f"fetch one with `hyperctl kernel fetch --arch {word}`"
+        hint = f"fetch {port_of(arch).package} of Debian with `hyperctl kernel fetch --arch {word}`"
         raise NotFound("kernel", f"none of {arch} is installed", hint)
 
     def get(self, name: str = "") -> Bundle:

@@ -78,7 +78,7 @@ async def fetch(store: KernelStore, say: Say, arch: str = "") -> Bundle:
 async def _newest(apt: Apt, port: Port) -> tuple[str, str, int]:
     """Package name, version and size in bytes of the newest generic kernel; the cloud flavour lacks 9p."""
     image = re.compile(rf"Depends: (linux-image-[a-z0-9.+~-]+-{port.flavour})$", re.MULTILINE)
-    package = await apt.depends(f"linux-image-{port.flavour}", image)
+    package = await apt.depends(port.package, image)
     return package, *await apt.candidate(package)
 
 

@@ -12,6 +12,11 @@ class Port:
     flavour: str  # … and of its generic kernel there: linux-image-FLAVOUR
     checksums: tuple[str, ...] = ()  # modules that know ext4's and erofs' checksums by instruction
 
+    @property
+    def package(self) -> str:
+        """Debian's, which is the newest of that flavour."""
+        return f"linux-image-{self.flavour}"
+
 
 PORTS = {
     port.arch: port

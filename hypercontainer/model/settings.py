@@ -37,7 +37,7 @@ class Registry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Pool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """VMs of one size that are made before they are asked for: `cache` of them run and wait."""
 
-    arch: str = ""  # of what images: amd64, arm64; "": as this host
+    arch: str = ""  # of what images, as docker calls it: arm64; "": as this host
     vcpus: Annotated[int, msgspec.Meta(ge=0, le=256)] = 0  # 0: as for every pod that does not say
     memory_mib: Annotated[int, msgspec.Meta(ge=0)] = 0  # 0: likewise
     share: bool = False  # for pods that share folders: `-v`; others get none of them

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hypercontainer.errors import NotFound
 from hypercontainer.lib import clock
+from hypercontainer.model import arch
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 FOLDERS = ("bin", "dev", "etc", "home", "lib", "proc", "root", "sys", "tmp", "usr", "usr/bin", "var", "var/log", "www")
@@ -68,7 +69,7 @@ def write_archive(
     files: Mapping[str, bytes] = {},
     config: Mapping[str, object] = {},
     busybox: Path | None = None,
-    architecture: str = "amd64",
+    architecture: str = "",
 ) -> None:
     """Write the archive to `path`. `config` adds to the image's own, in docker's words: {"Cmd": ["httpd"]}. `busybox`
     is another one than this host's, of that architecture.
@@ -78,7 +79,7 @@ def write_archive(
     busybox = busybox or find_busybox()
     blob, created = layer(busybox, files), clock.rfc3339(busybox.stat().st_mtime_ns)
     document = {
-        "architecture": architecture,
+        "architecture": architecture or arch.host().docker,
         "os": "linux",
         "created": created,
         "config": {"Env": [f"PATH={PATH}"], "Cmd": ["sh"], "WorkingDir": "/", **config},

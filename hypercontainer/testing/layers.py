@@ -8,6 +8,8 @@ import tarfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from hypercontainer.model import arch
+
 MTIME = 1_700_000_000
 
 
@@ -64,7 +66,7 @@ def config(layers: Sequence[bytes], **said: Any) -> bytes:
     """An image's configuration for these layers (not compressed)."""
     return json.dumps(
         {
-            "architecture": "amd64",
+            "architecture": arch.host().docker,
             "os": "linux",
             "created": "2024-05-06T07:08:09.123456789Z",
             "config": {"Cmd": ["/bin/sh"], "Env": ["PATH=/bin"]},

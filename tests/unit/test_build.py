@@ -47,7 +47,9 @@ def built(hook: ModuleType, root: Path) -> set[str]:
 def test_each_program_is_built_static_and_runs(hook: ModuleType, root: Path) -> None:
     programs = {"hyperstart", "hyper-jail", "hyper-shim", "hyper-standin", "hyper-tsc", "hyper-memory.so"}
     assert built(hook, root) == {*programs, *hook.COMMANDS, "cri_pb2"}
-    said = subprocess.run([root / "hypercontainer/_bin/x86_64/hyperstart"], capture_output=True, timeout=20, check=True)
+    said = subprocess.run(
+        [root / "hypercontainer/_bin" / hook.HOST / "hyperstart"], capture_output=True, timeout=20, check=True
+    )
     assert said.stdout == b"guest/init.c\n"
     assert b"/ld-" not in (root / "build/bin/hyperctl").read_bytes()  # no dynamic linker is asked for
 
@@ -88,7 +90,7 @@ def test_a_program_that_does_not_compile_leaves_the_old_one(
     hook: ModuleType, root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     built(hook, root)
-    output = root / "hypercontainer/_bin/x86_64/hyperstart"
+    output = root / "hypercontainer/_bin" / hook.HOST / "hyperstart"
     before = output.read_bytes()
     (root / "guest/init.c").write_text("int main(void) { int unused; return 0; }\n")  # a warning is an error
     with pytest.raises(hook.CompileFailed):

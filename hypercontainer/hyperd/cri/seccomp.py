@@ -14,7 +14,6 @@ LOCALHOST = "localhost/"  # before the name of a profile, in fields of before
 MAX_BYTES = 1 << 20
 OLDEST_KERNEL = (6, 1)  # of guests
 KERNEL = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})", re.ASCII)
-ARCHES = {"x86_64": "amd64", "aarch64": "arm64"}  # as profiles call them
 
 
 class Arch(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -83,12 +82,12 @@ def resolved(text: bytes, granted: Collection[str]) -> document.Seccomp:
         found = msgspec.json.decode(text, type=Profile)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise InvalidInput(f"cannot read it: {e}") from e
-    here = arch.host().name
+    here = arch.host()
     arches = list(found.architectures or [])
     for each in found.arch_map or []:
-        if each.architecture == f"SCMP_ARCH_{here.upper()}":
+        if each.architecture == f"SCMP_ARCH_{here.name.upper()}":
             arches += [each.architecture, *(each.sub_architectures or [])]
-    rules = [rule for rule in found.syscalls or [] if _holds(rule, ARCHES.get(here, here), granted)]
+    rules = [rule for rule in found.syscalls or [] if _holds(rule, here.docker, granted)]
     return document.Seccomp(
         default_action=found.default_action,
         default_errno_ret=found.default_errno_ret,

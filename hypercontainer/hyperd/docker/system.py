@@ -12,6 +12,7 @@ from hypercontainer.hyperd.docker.volumes import volume
 from hypercontainer.hyperd.http.call import Answer, Call
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Credentials
+from hypercontainer.model.arch import ARCHES
 
 HUB, LOOPBACK = "docker.io", ["::1/128", "127.0.0.0/8"]
 INDEX = "https://index.docker.io/v1/"
@@ -60,7 +61,7 @@ async def version(call: Call[Nothing, None]) -> Document:
 
 def architecture(machine: str) -> str:
     """The host's, in Go's words."""
-    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+    return ARCHES[machine].docker if machine in ARCHES else machine
 
 
 async def info(call: Call[Nothing, None]) -> Document:

@@ -20,7 +20,7 @@ from hypercontainer.hyperd.rest.call import (
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Credentials
 
-Platform = Annotated[str, msgspec.Meta(max_length=64)]  # "" = the guest's: "linux/amd64"
+Platform = Annotated[str, msgspec.Meta(max_length=64)]  # "" = the host's: "linux/arm64"
 
 
 Platforms = Annotated[list[Platform], msgspec.Meta(max_length=64)]  # none = all that there are

@@ -102,7 +102,7 @@ async def _written(monitor: Monitor, raw: int) -> int:
 
 
 async def _machine(monitor: Monitor) -> str:
-    """The name of its type, version and all: "pc-q35-7.2"."""
+    """The name of its type, version and all: "virt-7.2"."""
     kind = await monitor.execute("qom-get", {"path": "/machine", "property": "type"})
     name = str(kind).removesuffix("-machine")
     if not 0 < len(name) < 100:

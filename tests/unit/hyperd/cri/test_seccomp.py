@@ -11,7 +11,7 @@ from hypercontainer.hyperd.cri import cri_pb2 as pb
 from hypercontainer.hyperd.cri import seccomp, security
 from hypercontainer.model import arch
 
-HERE = seccomp.ARCHES[arch.host().name]
+HERE = arch.host().docker
 ERRNO, ALLOW = "SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW"
 
 
