@@ -241,15 +241,27 @@ class OutputStream:
         """The next bytes, at most 256 KiB; b"" is EOF, or a stream that was stopped.
 
         Raises what the client's calls raise when the guest is gone, after what had come."""
-        receiver = self._receiver
-        while not (data := receiver.take()):
-            if receiver.stopped or receiver.end is not None:
-                return b""
-            if receiver.failure:
-                raise receiver.failure()
+        while (data := self.ready()) is None:
             self._news.clear()
             await self._news.wait()
         return data
+
+    def ready(self) -> bytes | None:
+        """`read`, for who does not wait: None if nothing has come."""
+        receiver = self._receiver
+        if data := receiver.take():
+            return data
+        if receiver.stopped or receiver.end is not None:
+            return b""
+        if receiver.failure:
+            raise receiver.failure()
+        return None
+
+    def tell(self, news: asyncio.Event) -> None:
+        """Set `news`, which may be that of other streams too, whenever there is something to be had."""
+        self._news = news
+        self._receiver.changed = news.set
+        news.set()
 
     def consumed(self, count: int) -> None:
         """`count` more of the bytes read are safe: the guest may forget them."""

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -185,26 +185,27 @@ class ExecSession:
         return self._exec.reason
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
-        pieces: asyncio.Queue[Piece | None] = asyncio.Queue(1)
-        pumps = [asyncio.create_task(_pump(kind, stream, pieces)) for kind, stream in self._exec.outputs]
-        ended = asyncio.ensure_future(asyncio.wait([self._exec.exit]))
-        open_streams = len(pumps)
-        streams = dict(self._exec.outputs)
+        news, streams = asyncio.Event(), dict(self._exec.outputs)
+        for stream in streams.values():
+            stream.tell(news)
+
+        def tell(_: object) -> None:
+            news.set()
+
+        self._exec.exit.add_done_callback(tell)
         try:
-            while open_streams:
-                piece = await _next(pieces, ended)
-                if piece == "quiet":
-                    return
-                if piece is None:
-                    open_streams -= 1
-                    continue
-                assert not isinstance(piece, str)  # noqa: S101  for the type checker
-                yield piece
-                streams[piece[0]].consumed(len(piece[1]))
+            while streams and await _heard(news, self._exec.exit):
+                news.clear()
+                for kind, stream in list(streams.items()):
+                    data = _ready(stream)
+                    if data:
+                        yield kind, data
+                        stream.consumed(len(data))
+                        news.set()  # its end may have come with it
+                    elif data is not None:
+                        del streams[kind]
         finally:
-            ended.cancel()
-            for pump in pumps:
-                pump.cancel()
+            self._exec.exit.remove_done_callback(tell)
 
     async def write(self, data: bytes) -> None:
         if self._exec.stdin is None:
@@ -232,26 +233,20 @@ class ExecSession:
         await self._exec.abandon()
 
 
-async def _pump(kind: Literal[1, 2], stream: OutputStream, pieces: "asyncio.Queue[Piece | None]") -> None:
+def _ready(stream: OutputStream) -> bytes | None:
     try:
-        while data := await stream.read():
-            await pieces.put((kind, data))
+        return stream.ready()
     except HyperError:
-        pass  # the guest is gone: `wait` tells
-    await pieces.put(None)
+        return b""  # the guest is gone: `wait` tells
 
 
-async def _next(pieces: "asyncio.Queue[Piece | None]", ended: "asyncio.Future[Any]") -> Piece | Literal["quiet"] | None:
-    """The next piece. Once the process has ended, silence is taken for the end: what it left in the background
+async def _heard(news: asyncio.Event, ended: "asyncio.Future[int]") -> bool:
+    """Wait for news. Once the process has ended, silence is taken for the end, False: what it left in the background
     may hold the pipe open for ever."""
-    if not pieces.empty():
-        return pieces.get_nowait()
-    get = asyncio.ensure_future(pieces.get())
+    if news.is_set() or not ended.done():
+        return await news.wait()
     try:
-        waits: set[asyncio.Future[Any]] = {get, ended}
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        if not get.done():
-            await asyncio.wait({get}, timeout=LINGER_S)
-        return get.result() if get.done() else "quiet"
-    finally:
-        get.cancel()
+        async with asyncio.timeout(LINGER_S):
+            return await news.wait()
+    except TimeoutError:
+        return False
