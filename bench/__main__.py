@@ -207,7 +207,7 @@ def terminals(bench: Bench, rounds: int) -> None:
     parts = [of_hyperctl(daemon, IMAGE)]
     if peer := bench.peer("docker", lambda: docker(folder, daemon.folder / "busybox.tar")):
         parts.append(of_docker(peer, IMAGE))
-    steps = [step for part in parts for step in (part.run, part.exec, part.keys)]
+    steps = [step for part in parts for step in (part.run, part.exec, part.keys, part.busy_keys)]
     bench.measure(rounds, "terminals", steps, *parts)
 
 

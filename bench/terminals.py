@@ -1,4 +1,4 @@
-"""A terminal: how long many lines take through it, and one key that is pressed until its echo is there."""
+"""A terminal: how long many lines take through it, and a key from its press to its echo, also while output runs."""
 
 import os
 import pty
@@ -13,6 +13,8 @@ from bench.measure import CommandFailed, Series, wall_ms
 from hypercontainer.testing.daemon import PrivateDaemon
 
 LINES = ["seq", "1", "60000"]
+BUSY = "seq 1 1000000000 & cat; kill $!"  # no key is among what it writes
+KEY = b"x"
 KEYS, PAUSE_S, ECHO_S = 20, 0.05, 10.0  # a person's pace
 
 
@@ -30,9 +32,11 @@ class Terminals:
         self._run = [*run, "-t", image, *LINES]
         self._exec = [*ctl, "exec", "-t", started.stdout.strip(), *LINES]
         self._cat = [*ctl, "exec", "-it", started.stdout.strip(), "cat"]
+        self._busy_cat = [*ctl, "exec", "-it", started.stdout.strip(), "sh", "-c", BUSY]
         self.run_series = Series(f"{name} run -t, 60,000 lines")
         self.exec_series = Series(f"{name} exec -t, 60,000 lines")
         self.key_series = Series(f"{name} exec -it: a key's echo")
+        self.busy_key_series = Series(f"{name} exec -it: a key's echo while output runs")
 
     def run(self) -> None:
         self.run_series.samples.append(wall_ms(self._run, env=self._env))
@@ -41,31 +45,49 @@ class Terminals:
         self.exec_series.samples.append(wall_ms(self._exec, env=self._env))
 
     def keys(self) -> None:
-        """Type into `cat`, whose terminal echoes."""
-        ours, theirs = pty.openpty()
-        tty.setraw(theirs)  # a client does so too, but not at once
-        with subprocess.Popen(self._cat, env=self._env, stdin=theirs, stdout=theirs, stderr=theirs):
-            os.close(theirs)
-            for n in range(KEYS + 1):
-                begin = time.perf_counter()
-                os.write(ours, b"x")
-                if not select.select([ours], [], [], ECHO_S)[0] or not os.read(ours, 100):
-                    raise CommandFailed(f"{' '.join(self._cat)}: a key had no echo")
-                if n:  # the first waited for the start
-                    self.key_series.samples.append((time.perf_counter() - begin) * 1e3)
-                time.sleep(PAUSE_S)
-            os.write(ours, b"\n\x04")
-            while select.select([ours], [], [], ECHO_S)[0]:
-                try:
-                    if not os.read(ours, 100):
-                        break
-                except OSError:  # the other end is closed
-                    break
-        os.close(ours)
+        self.key_series.samples += _echoes(self._cat, self._env)
+
+    def busy_keys(self) -> None:
+        self.busy_key_series.samples += _echoes(self._busy_cat, self._env)
 
     @property
     def series(self) -> list[Series]:
-        return [self.run_series, self.exec_series, self.key_series]
+        return [self.run_series, self.exec_series, self.key_series, self.busy_key_series]
+
+
+def _echoes(argv: Sequence[str], env: dict[str, str] | None) -> list[float]:
+    """Type into `cat`, whose terminal echoes: milliseconds from each key to its echo."""
+    took = []
+    ours, theirs = pty.openpty()
+    tty.setraw(theirs)  # a client does so too, but not at once
+    with subprocess.Popen(argv, env=env, stdin=theirs, stdout=theirs, stderr=theirs):
+        os.close(theirs)
+        for n in range(KEYS + 1):
+            begin = time.perf_counter()
+            os.write(ours, KEY)
+            if not _hear(ours, ECHO_S, KEY):
+                raise CommandFailed(f"{' '.join(argv)}: a key had no echo")
+            if n:  # the first waited for the start
+                took.append((time.perf_counter() - begin) * 1e3)
+            _hear(ours, PAUSE_S)
+        os.write(ours, b"\n\x04")
+        _hear(ours, ECHO_S)
+    os.close(ours)
+    return took
+
+
+def _hear(terminal: int, for_s: float, until: bytes = b"\0") -> bool:
+    """Read what is said, so that nobody waits for us: until `until` is among it, the other end is closed, or so much
+    time has gone by."""
+    end_s = time.monotonic() + for_s
+    while (left_s := end_s - time.monotonic()) > 0 and select.select([terminal], [], [], left_s)[0]:
+        try:
+            said = os.read(terminal, 65536)
+        except OSError:  # the other end is closed
+            return False
+        if not said or until in said:
+            return bool(said)
+    return False
 
 
 def of_hyperctl(daemon: PrivateDaemon, image: str) -> Terminals:
