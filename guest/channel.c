@@ -20,7 +20,8 @@ static const char features[] =
 	"[\"archive.errno\",\"routes\",\"mounts\",\"devices\",\"capability-sets\",\"umask\",\"unified\",\"interfaces\","
 	"\"layers\",\"rootfs\",\"nameserver\",\"group-names\",\"sockets\",\"archive.user\",\"over\",\"lowers\",\"namespaces\",\"scheduling\",\"resolver\","
 	"\"time\",\"start-hooks\",\"device-rules\",\"propagation\",\"users\",\"hang-up\",\"hold\",\"checkpoint\",\"routing\",\"connect\","
-	"\"memberships\",\"pod-shm\",\"disk-devices\",\"disk-mounts\",\"files\",\"pod-users\",\"checkpoint.changes\"]";
+	"\"memberships\",\"pod-shm\",\"disk-devices\",\"disk-mounts\",\"files\",\"pod-users\",\"checkpoint.changes\","
+	"\"disk.stage\"]";
 
 static void link_ready(struct source *source, uint32_t events);
 static void link_accept(struct source *source, uint32_t events);

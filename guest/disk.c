@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <time.h>
 
 /* As often as a disk is looked for: five seconds and more. By the clock it would be less, down to never, in a guest that
@@ -119,6 +120,67 @@ int disks_scan(const struct json *targets, struct error *err)
 	for (const struct json *t = json_first(targets); t; t = t->next)
 		if (disk_wait((int)t->number, path, sizeof(path), err) < 0)
 			return -1;
+	return 0;
+}
+
+static int add_option(struct disk_spec *disk, const char *word, struct error *err)
+{
+	static const struct { const char *word; unsigned long flag; } flags[] = {
+		{ "ro", MS_RDONLY }, { "nosuid", MS_NOSUID }, { "nodev", MS_NODEV }, { "noexec", MS_NOEXEC },
+		{ "noatime", MS_NOATIME }, { "nodiratime", MS_NODIRATIME }, { "relatime", MS_RELATIME },
+		{ "strictatime", MS_STRICTATIME },
+	};
+	size_t used = strlen(disk->data);
+
+	for (size_t i = 0; i < COUNT(flags); i++)
+		if (!strcmp(flags[i].word, word)) {
+			disk->flags |= flags[i].flag;
+			return 0;
+		}
+	if (!*word || strchr(word, ','))
+		return fail_as(err, EINVAL, "mount a disk with option '%.32s': it is no word", word);
+	return format(err, disk->data + used, sizeof(disk->data) - used, "%s%s", used ? "," : "", word);
+}
+
+int disk_parse(const struct json *json, const char *name, const char *type, unsigned long flags,
+	       struct disk_spec *disk, struct error *err)
+{
+	static const struct field fields[] = {
+		FIELD(struct disk_spec, target, JSON_NUMBER), FIELD(struct disk_spec, type, JSON_STRING),
+		FIELD(struct disk_spec, options, JSON_ARRAY), FIELD(struct disk_spec, path, JSON_STRING),
+	};
+
+	*disk = (struct disk_spec){ .target = -1, .type = type, .flags = flags };
+	if (json_fields(json, fields, testing ? 4 : 3, disk, err) < 0 ||
+	    json_all(disk->options, JSON_STRING, "options", err) < 0)
+		return -1;
+	if (strcmp(disk->type, "erofs") && strcmp(disk->type, "ext4"))
+		return fail_as(err, EINVAL, "mount a disk of '%.32s': there is erofs and ext4", disk->type);
+	for (const struct json *o = json_first(disk->options); o; o = o->next)
+		if (add_option(disk, o->string, err) < 0)
+			return -1;
+	return disk->path ? 0 : json_range(name, disk->target, 0, TARGETS_MAX, err);
+}
+
+static int mount_folder(const struct disk_spec *disk, int place, struct error *err)
+{
+	autoclose int source = open(disk->path, O_PATH | O_CLOEXEC);
+
+	if (source < 0)
+		return fail(err, errno, "open %s", disk->path);
+	return bind_on(source, place, disk->flags & MS_RDONLY ? ATTR_RDONLY : 0, 0, err);
+}
+
+int disk_mount(const struct disk_spec *disk, int place, struct error *err)
+{
+	char device[64];
+
+	if (disk->path)
+		return mount_folder(disk, place, err);
+	if (disk_wait((int)disk->target, device, sizeof(device), err) < 0)
+		return -1;
+	if (mount_on(place, device, disk->type, disk->flags, *disk->data ? disk->data : NULL, err) < 0)
+		return fail(err, err->number, "mount %s from SCSI target %d", disk->type, (int)disk->target);
 	return 0;
 }
 

@@ -8,6 +8,7 @@
 #include "process.h"
 #include "relay.h"
 #include "resize.h"
+#include "scratch.h"
 #include "stats.h"
 
 #include <string.h>
@@ -100,6 +101,7 @@ static const struct op {
 	{ "container.processes", op_container_processes, false },
 	{ "container.files", op_container_files, false },
 	{ "stage", op_stage, false },
+	{ "disk.stage", op_disk_stage, false },
 	{ "process.start", op_process_start, true },
 	{ "process.archive", op_process_archive, true },
 	{ "process.checkpoint", op_process_checkpoint, true },

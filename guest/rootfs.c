@@ -3,6 +3,7 @@
 #include "device.h"
 #include "disk.h"
 #include "mount.h"
+#include "scratch.h"
 #include "volume.h"
 
 #include <fcntl.h>
@@ -14,54 +15,6 @@
 #include <sys/syscall.h>
 
 enum { PLAIN = MS_NOSUID | MS_NODEV | MS_NOEXEC };
-
-struct disk_spec {
-	int64_t target;
-	const char *path, *type;
-	unsigned long flags;
-	const struct json *options;
-	char data[256];			/* of them, the file system's own: with commas between */
-};
-
-static int add_option(struct disk_spec *disk, const char *word, struct error *err)
-{
-	static const struct { const char *word; unsigned long flag; } flags[] = {
-		{ "ro", MS_RDONLY }, { "nosuid", MS_NOSUID }, { "nodev", MS_NODEV }, { "noexec", MS_NOEXEC },
-		{ "noatime", MS_NOATIME }, { "nodiratime", MS_NODIRATIME }, { "relatime", MS_RELATIME },
-		{ "strictatime", MS_STRICTATIME },
-	};
-	size_t used = strlen(disk->data);
-
-	for (size_t i = 0; i < COUNT(flags); i++)
-		if (!strcmp(flags[i].word, word)) {
-			disk->flags |= flags[i].flag;
-			return 0;
-		}
-	if (!*word || strchr(word, ','))
-		return fail_as(err, EINVAL, "mount a disk with option '%.32s': it is no word", word);
-	return format(err, disk->data + used, sizeof(disk->data) - used, "%s%s", used ? "," : "", word);
-}
-
-/* `type` and `flags`: those of the first hosts, who say no type. */
-static int parse_disk(const struct json *json, const char *name, const char *type, unsigned long flags,
-		      struct disk_spec *disk, struct error *err)
-{
-	static const struct field fields[] = {
-		FIELD(struct disk_spec, target, JSON_NUMBER), FIELD(struct disk_spec, type, JSON_STRING),
-		FIELD(struct disk_spec, options, JSON_ARRAY), FIELD(struct disk_spec, path, JSON_STRING),
-	};
-
-	*disk = (struct disk_spec){ .target = -1, .type = type, .flags = flags };
-	if (json_fields(json, fields, testing ? 4 : 3, disk, err) < 0 ||
-	    json_all(disk->options, JSON_STRING, "options", err) < 0)
-		return -1;
-	if (strcmp(disk->type, "erofs") && strcmp(disk->type, "ext4"))
-		return fail_as(err, EINVAL, "mount a disk of '%.32s': there is erofs and ext4", disk->type);
-	for (const struct json *o = json_first(disk->options); o; o = o->next)
-		if (add_option(disk, o->string, err) < 0)
-			return -1;
-	return disk->path ? 0 : json_range(name, disk->target, 0, TARGETS_MAX, err);
-}
 
 static int open_sub(const struct container *c, const char *name, struct error *err)
 {
@@ -76,22 +29,16 @@ static int open_sub(const struct container *c, const char *name, struct error *e
 
 static int mount_disk(const struct container *c, const struct disk_spec *disk, const char *name, struct error *err)
 {
-	char device[64];
-	autoclose int target = open_sub(c, name, err), source = -1;
+	autoclose int target = open_sub(c, name, err);
 
-	if (target < 0)
-		return -1;
-	if (disk->path) {
-		source = open(disk->path, O_PATH | O_CLOEXEC);
-		if (source < 0)
-			return fail(err, errno, "open %s", disk->path);
-		return bind_on(source, target, disk->flags & MS_RDONLY ? ATTR_RDONLY : 0, 0, err);
-	}
-	if (disk_wait((int)disk->target, device, sizeof(device), err) < 0)
-		return -1;
-	if (mount_on(target, device, disk->type, disk->flags, *disk->data ? disk->data : NULL, err) < 0)
-		return fail(err, err->number, "mount %s from SCSI target %d", disk->type, (int)disk->target);
-	return 0;
+	return target < 0 ? -1 : disk_mount(disk, target, err);
+}
+
+static int mount_scratch(const struct container *c, const struct disk_spec *disk, struct error *err)
+{
+	autoclose int target = open_sub(c, "upper", err);
+
+	return target < 0 ? -1 : scratch_mount(disk, target, err);
 }
 
 static int make_sub(const struct container *c, const char *name, struct error *err)
@@ -170,12 +117,12 @@ static int mount_disks(struct container *c, const struct rootfs_spec *spec, stru
 {
 	struct disk_spec lower, upper;
 
-	if (parse_disk(spec->lower, "lower target", "erofs", MS_RDONLY | MS_NOSUID | MS_NODEV, &lower, err) < 0 ||
-	    parse_disk(spec->upper, "upper target", "ext4", MS_NOSUID | MS_NODEV | MS_NOATIME, &upper, err) < 0)
+	if (disk_parse(spec->lower, "lower target", "erofs", MS_RDONLY | MS_NOSUID | MS_NODEV, &lower, err) < 0 ||
+	    disk_parse(spec->upper, "upper target", "ext4", SCRATCH_FLAGS, &upper, err) < 0)
 		return -1;
 	if (scan(&lower, &c->lower_target, err) < 0 || scan(&upper, &c->upper_target, err) < 0)
 		return -1;
-	if (mount_disk(c, &lower, "lower", err) < 0 || map_lower(c, err) < 0 || mount_disk(c, &upper, "upper", err) < 0)
+	if (mount_disk(c, &lower, "lower", err) < 0 || map_lower(c, err) < 0 || mount_scratch(c, &upper, err) < 0)
 		return -1;
 	return mount_overlay(c, err);
 }
@@ -205,7 +152,7 @@ static int mount_lowers(struct container *c, const struct rootfs_spec *spec, str
 	for (const struct json *l = json_first(spec->lowers); l; l = l->next, n++) {
 		int target;
 
-		if (parse_disk(l, "lower target", "", MS_RDONLY | MS_NODEV, &lower, err) < 0 || scan(&lower, &target, err) < 0)
+		if (disk_parse(l, "lower target", "", MS_RDONLY | MS_NODEV, &lower, err) < 0 || scan(&lower, &target, err) < 0)
 			return -1;
 		c->lowers[c->lower_count] = (unsigned char)target;
 		c->lower_count += target >= 0;
@@ -215,7 +162,7 @@ static int mount_lowers(struct container *c, const struct rootfs_spec *spec, str
 	}
 	if (!spec->upper)
 		return mount_in(c, "rootfs", MS_RDONLY, options, err);
-	if (parse_disk(spec->upper, "upper target", "", MS_NODEV, &upper, err) < 0 ||
+	if (disk_parse(spec->upper, "upper target", "", MS_NODEV, &upper, err) < 0 ||
 	    scan(&upper, &c->upper_target, err) < 0 || mount_disk(c, &upper, "upper", err) < 0 ||
 	    make_sub(c, "upper/upper", err) < 0 || make_sub(c, "upper/work", err) < 0)
 		return -1;
@@ -295,7 +242,7 @@ static int mount_one(struct container *c, const struct rootfs_spec *spec, struct
 {
 	struct disk_spec disk;
 
-	if (parse_disk(spec->lower, "lower target", "", 0, &disk, err) < 0 || scan(&disk, &c->lower_target, err) < 0)
+	if (disk_parse(spec->lower, "lower target", "", 0, &disk, err) < 0 || scan(&disk, &c->lower_target, err) < 0)
 		return -1;
 	return mount_disk(c, &disk, "rootfs", err);
 }

@@ -322,6 +322,12 @@ class AgentClient:
         stage = m.Stage(targets=list(targets), mounts=None if mounts is None else list(mounts))
         await self._ask("stage", stage, m.Done, timeout_s)
 
+    async def stage_disk(self, target: int | None, *, timeout_s: float = 10.0) -> None:
+        """Have the guest mount the scratch disk at this target now, for the container that will have it, and none in
+        the place of the one before; None: that one is not mounted any more."""
+        self.require(m.DISK_STAGE)
+        await self._ask("disk.stage", m.DiskStage(target=target), m.Done, timeout_s)
+
     async def setup_pod(self, pod: m.PodSetup, *, timeout_s: float = 10.0) -> None:
         """Network, names, clock, random pool; again = update."""
         await self._ask("pod.setup", pod, m.Done, timeout_s)

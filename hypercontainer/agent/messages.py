@@ -75,6 +75,7 @@ DISK_MOUNTS = Feature("disk-mounts", "mount an image")
 POD_SHM = Feature("pod-shm", "share /dev/shm with all of a pod")
 FILES = Feature("files", "count the open files of a container")
 POD_USERS = Feature("pod-users", "give all of a pod one user namespace")
+DISK_STAGE = Feature("disk.stage", "mount a scratch disk before a container has it")
 
 # Of the guests of this version.
 FEATURES = (
@@ -82,6 +83,7 @@ FEATURES = (
     GROUP_NAMES, SOCKETS, ARCHIVE_USER, OVER, LOWERS, NAMESPACES, SCHEDULING, RESOLVER,
     TIME, START_HOOKS, DEVICE_RULES, PROPAGATION, USERS, HANG_UP, HOLD, CHECKPOINT, ROUTING, CONNECT,
     MEMBERSHIPS, POD_SHM, DISK_DEVICES, DISK_MOUNTS, FILES, POD_USERS, CHECKPOINT_CHANGES,
+    DISK_STAGE,
 )  # fmt: skip
 
 
@@ -372,6 +374,12 @@ class Stage(Request, frozen=True, kw_only=True):
 
     targets: list[int]
     mounts: list[Mount] | None = None
+
+
+class DiskStage(Request, frozen=True, kw_only=True):
+    """A scratch disk is mounted, its folders made, for the container that has it next; None: none is, any more."""
+
+    target: int | None = None
 
 
 class ContainerUpdate(Request, frozen=True, kw_only=True):

@@ -38,6 +38,7 @@ class FakeAgent:
         self.pod: m.PodSetup | None = None  # what was said, of all times
         self.interfaces: dict[str, m.Interface] = {}  # by MAC address
         self.containers: dict[str, m.ContainerCreate] = {}
+        self.staged: int | None = None  # target of the disk that is mounted for nobody yet
         self.frozen: set[str] = set()
         self.process_state = "S"  # of all, as ps has it
         self.processes: dict[str, FakeProcess] = {}
@@ -235,6 +236,10 @@ class FakeAgent:
     def _stage(self, args: dict[str, object]) -> object:
         return {}
 
+    def _disk_stage(self, args: dict[str, object]) -> object:
+        self.staged = msgspec.convert(args, m.DiskStage).target
+        return {}
+
     def _pod_setup(self, args: dict[str, object]) -> object:
         said = msgspec.convert(args, m.PodSetup)
         self.pod = msgspec.structs.replace(self.pod, **{key: getattr(said, key) for key in args}) if self.pod else said
@@ -253,6 +258,8 @@ class FakeAgent:
             raise Refused(errno.EEXIST, f"create container {container.id}: it exists")
         if container.rootfs.over:
             self._container_remove({"id": container.rootfs.over})
+        if container.rootfs.upper and container.rootfs.upper.target == self.staged:
+            self.staged = None
         self.containers[container.id] = container
         return {}
 

@@ -15,6 +15,7 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
     "container.create": m.ContainerCreate,
     "container.update": m.ContainerUpdate,
     "stage": m.Stage,
+    "disk.stage": m.DiskStage,
     "process.start": m.ProcessStart,
     "process.archive": m.ProcessArchive,
     "socket.accept": m.SocketAccept,

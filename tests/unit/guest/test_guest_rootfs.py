@@ -81,6 +81,53 @@ def test_an_upper_disk_lies_over_a_lower_one_of_any_type(guest: Guest) -> None:
     assert not (guest.lower / "data/mine").exists() and (upper / "data/data/mine").exists()
 
 
+def staged(guest: Guest) -> list[str]:
+    """What is mounted for a container that is not there yet."""
+    [inner] = Path(f"/proc/{guest.process.pid}/task/{guest.process.pid}/children").read_text().split()
+    points = [line.split()[4] for line in Path(f"/proc/{inner}/mountinfo").read_text().splitlines()]
+    return [point for point in points if point.endswith("/scratch")]
+
+
+def new_scratch(guest: Guest, name: str) -> dict[str, Any]:
+    (guest.folder / name).mkdir()
+    return {"path": str(guest.folder / name)}
+
+
+def test_a_scratch_disk_that_is_staged_is_that_of_the_container_that_has_it(guest: Guest) -> None:
+    lower, upper, another = {"path": str(guest.lower)}, new_scratch(guest, "upper"), new_scratch(guest, "another")
+    guest.host.call("disk.stage", **upper)
+    assert sorted(path.name for path in Path(upper["path"]).iterdir()) == ["data", "work"]
+    guest.container("c2", rootfs={"lower": lower, "upper": another})
+    assert len(staged(guest)) == 1  # it is not c2's
+    guest.container(rootfs={"lower": lower, "upper": upper})
+    assert staged(guest) == []
+    guest.first()
+    assert guest.sh(WRITE) == (0, "of the container\nof the image\n", "")
+    assert Path(upper["path"], "data/data/mine").exists() and not Path(another["path"], "data/data/mine").exists()
+    guest.host.call("container.remove", id="c1")
+    guest.container(rootfs={"lower": lower, "upper": upper})  # as any disk
+    guest.start("again", "sleep", "1000", first=True)
+    assert guest.sh("cat /data/mine", process="look")[1] == "of the container\n"
+
+
+def test_a_scratch_disk_that_is_staged_makes_way_for_another_one_or_for_none(guest: Guest) -> None:
+    for name in ("one", "other"):
+        guest.host.call("disk.stage", **new_scratch(guest, name))
+        assert len(staged(guest)) == 1
+    for _ in "again is harmless":
+        guest.host.call("disk.stage")
+        assert staged(guest) == []
+    guest.host.call("disk.stage", path=str(guest.folder / "one"))  # its folders are there
+    assert len(staged(guest)) == 1
+
+
+def test_nothing_is_staged_of_what_is_no_disk(guest: Guest) -> None:
+    for wrong in ({"path": str(guest.folder / "nothing")}, {"target": 256}, {"target": -1}, {"disk": 1}):
+        with pytest.raises(Refused):
+            guest.host.call("disk.stage", **wrong)
+        assert staged(guest) == []
+
+
 def lowers(guest: Guest, count: int) -> list[dict[str, Any]]:
     """The image, and over it folders that each have a file of the same name."""
     made = []
