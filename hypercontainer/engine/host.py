@@ -36,7 +36,7 @@ from hypercontainer.network.nameserver import Nameserver
 from hypercontainer.network.store import Kind, NetworkStore
 from hypercontainer.sandbox import size
 from hypercontainer.sandbox.site import Boot, Limits, Site
-from hypercontainer.storage import times
+from hypercontainer.storage import scratch, times
 from hypercontainer.storage.mounted import MountedVolumes
 from hypercontainer.storage.share import Share
 from hypercontainer.storage.volume import VolumeStore
@@ -75,6 +75,7 @@ class Host:
         self.images = ImageStore(root / "images")
         self.registries = Registries(settings.registries, settings.registry_config_path)
         self.checkpoints = CheckpointStore(root / "checkpoints")
+        self.waiting = root / "waiting"  # scratch disks of guests that wait
         self.dumps = root / "dumps"  # what guests say of processes, until it is in an archive
         self.kernels = KernelStore(root)
         self.events = Events(root / "events.db")
@@ -111,7 +112,9 @@ class Host:
         if any(pool.share for pool in settings.pool) or any(each.cache for each in settings.cri_handlers.values()):
             need(hypervisor, Feature.SHARE, "have virtual machines wait with a share, as `pool` or `cri_handlers` asks")
         uids, share = self._waiting_uids, self._share
-        cache = CacheFactory(templates, direct, hypervisor, folder, uids, share, roots, self._room_kib)
+        cache = CacheFactory(
+            templates, direct, hypervisor, folder, uids, share, roots, self._room_kib, self._new_scratch
+        )
         return {"direct": direct, "template": templates, "cache": cache}
 
     def _room_kib(self) -> int:
@@ -125,6 +128,12 @@ class Host:
 
     def _share(self, name: str) -> Share:
         return Share(self.site.share_dir(name))
+
+    async def _new_scratch(self, name: str) -> Path:
+        self.waiting.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self.waiting / f"{name}.img"
+        await scratch.create(path, self.settings.scratch_mib, self.site.scratches)
+        return path
 
     def check_factory(self, asked: str) -> None:
         """InvalidInput when the settings leave out the one that a new pod asks for."""

@@ -29,7 +29,8 @@ async def recover(supervisor: Supervisor) -> None:
     _check_driver(host, records)
     for unread in host.index.unread:
         log.error("%s: pod %s is left alone", unread.why, unread.id)
-    shutil.rmtree(host.dumps, ignore_errors=True)  # of a hyperd that was killed
+    for folder in (host.dumps, host.waiting):  # of a hyperd that was killed
+        shutil.rmtree(folder, ignore_errors=True)
     for complaint in host.checkpoints.sweep():
         log.error("%s: left alone", complaint)
     for record in [record for record in records if record.provisional]:  # `_sweep` does the rest

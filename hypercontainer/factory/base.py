@@ -21,6 +21,9 @@ class Roots(NamedTuple):
     folder: Path
 
 
+# Make an empty scratch disk of the usual size for who waits under that name, and say where it is.
+NewScratch = Callable[[str], Awaitable[Path]]
+
 RehearsalRoots = Callable[[str, Path], Awaitable[Roots]]  # for an architecture, in a folder that is thrown away
 
 
@@ -138,4 +141,6 @@ def shape(hypervisor: Hypervisor, config: VmConfig) -> Shape:
 def anonymous_config(config: VmConfig) -> VmConfig:
     """The guest that `config`, and each other of its shape, could come from: without what is theirs alone."""
     nics = [Nic(number=nic.number, tap="", mac=SNAPSHOT_MAC) for nic in config.nics]
-    return replace(config, name="nobody", uid=0, disks=EMPTY, nics=nics, share=None, background=False)
+    return replace(
+        config, name="nobody", uid=0, disks=EMPTY, new_scratch=False, nics=nics, share=None, background=False
+    )

@@ -17,8 +17,10 @@ from pathlib import Path
 
 from hypercontainer import vm as vms
 from hypercontainer.errors import HyperError
+from hypercontainer.factory import staged
 from hypercontainer.factory.base import (
     Factory,
+    NewScratch,
     PoolInfo,
     PoolSpec,
     RehearsalRoots,
@@ -31,6 +33,7 @@ from hypercontainer.factory.base import (
 )
 from hypercontainer.factory.demand import Demand
 from hypercontainer.factory.rehearsal import rehearse
+from hypercontainer.factory.staged import StagedDisk
 from hypercontainer.factory.template import TemplateFactory
 from hypercontainer.factory.trouble import Trouble
 from hypercontainer.hypervisor.base import Adoptable, Feature, Hypervisor, VmConfig, need
@@ -55,6 +58,7 @@ class WarmGuest:
     shape: Shape
     folder: Path
     share: Share | None
+    disk: StagedDisk | None
     watch: asyncio.Task[None]
     memory_kib: int  # PSS of its VMM and of what serves it, when it began to wait
 
@@ -99,14 +103,15 @@ class CacheFactory:
     def __init__(
         self, templates: TemplateFactory, booting: Factory, hypervisor: Hypervisor, run_dir: Path,
         uids: Callable[[], Iterator[int]], shares: Callable[[str], Share], roots: RehearsalRoots | None = None,
-        room_kib: Callable[[], int] = lambda: 0,
+        room_kib: Callable[[], int] = lambda: 0, scratch: NewScratch | None = None,
     ) -> None:  # fmt: skip
-        """Who waits has a new folder below `run_dir`, a user of its own from `uids()`: those that are free, and where
-        it is to have one, the share of the folder's name. `room_kib()`: of memory that all who wait may have, for more
-        of them than specs say."""
+        """Who waits has a new folder below `run_dir`, a user of its own from `uids()`: those that are free, where it is
+        to have one, the share of the folder's name, and a new scratch disk of that name. `room_kib()`: of memory that
+        all who wait may have, for more of them than specs say."""
         need(hypervisor, Feature.ADOPT, 'have virtual machines wait, as factory = "cache" is to')
         self._templates, self._booting, self._hypervisor = templates, booting, hypervisor
         self._run_dir, self._uids, self._shares, self._roots, self._room_kib = run_dir, uids, shares, roots, room_kib
+        self._scratch = scratch
         self._pools: list[Pool] = []
         self._starts = 0  # under way
         self._beside = max(len(os.sched_getaffinity(0)) // 2, 1)  # of those, what waits is made when fewer are
@@ -226,6 +231,8 @@ class CacheFactory:
         try:
             if warm.share and config.share:
                 warm.share.become(config.share.folder)  # first: where the rest fails, another guest may serve it
+            if warm.disk:
+                config = await warm.disk.become(config)
             await guest.adopt(config, run_dir)
         except BaseException as e:
             await self._discard_broken(pool, warm, e)
@@ -326,9 +333,13 @@ class CacheFactory:
                 undo.callback(shutil.rmtree, scratch, ignore_errors=True)
                 await rehearse(vm, await self._roots(config.arch, scratch), network=bool(config.nics), share=share)
                 shutil.rmtree(scratch)
+            memory_kib = await asyncio.to_thread(_memory_kib, vm.guest.record)
+            # Those with a share are mostly a pod's that has none: of a kubelet, which begins without a container, or of
+            # an engine whose root file systems are folders.
+            disk = None if share else await staged.mounted(vm, self._scratch, folder.name)
             undo.pop_all()
-        memory_kib = await asyncio.to_thread(_memory_kib, vm.guest.record)
-        return WarmGuest(vm, key, folder, share, asyncio.create_task(self._watch(pool, vm), name="waiting"), memory_kib)
+        watch = asyncio.create_task(self._watch(pool, vm), name="waiting")
+        return WarmGuest(vm, key, folder, share, disk, watch, memory_kib)
 
     def _config(self, spec: PoolSpec, share: Share | None) -> VmConfig:
         """A guest of its own user, tap and share, that is nobody's."""
@@ -402,6 +413,8 @@ async def _end(warm: WarmGuest) -> None:
         await warm.vm.guest.kill()
         if warm.share:
             await asyncio.to_thread(warm.share.clear)
+        if warm.disk:
+            warm.disk.clear()
     except (HyperError, OSError) as e:
         log.error("a guest that waited is left for the next hyperd to remove: %s", e)
         return

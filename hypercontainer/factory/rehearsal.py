@@ -43,6 +43,8 @@ async def rehearse(vm: Vm, roots: Roots, *, network: bool, share: Share | None =
     assert isinstance(guest, Adoptable)  # noqa: S101  else it has no stage
     for disk in roots.disks:
         await guest.swap_disk(disk)
+    if vm.agent.has(m.DISK_STAGE):  # as whoever waits has it
+        await vm.agent.stage_disk(SLOTS[1])
     # another address, as it will have
     await vm.agent.setup_pod(_pod(OTHER_MAC, SNAPSHOT_MAC, network=network, share=bool(share)))
     await _live(vm, m.Rootfs(lower=m.Disk(target=SLOTS[0]), upper=m.Disk(target=SLOTS[1])), usual_mounts())

@@ -100,6 +100,7 @@ class VmConfig:
     tenant: str = ""  # it shares memory pages with guests of the same alone: see `factory`; a driver has no use for it
     kernel_parameters: Sequence[str] = field(default=())
     background: bool = False  # nobody waits for it: it gives way to others, until it is adopted
+    new_scratch: bool = False  # of `disks`, that at SLOTS[1] is empty, as all new ones: see `factory`
     disk_mib: int = 0  # the largest that is plugged while it runs and written; of `disks` it is known
     memory: int | None = None  # descriptor of a file as large as the guest's RAM, which becomes it: for `Savable.save`
     origin: Snapshot | None = None  # go on from there, with disks and NIC of one's own; see `Hypervisor.shape`

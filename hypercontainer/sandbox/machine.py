@@ -22,6 +22,7 @@ from hypercontainer.agent.messages import DISK_MOUNTS, MOUNTS, POD_SHM, RESOLVER
 from hypercontainer.errors import Exhausted, GuestError, HyperError, InUse, InvalidInput, WrongState
 from hypercontainer.hypervisor.base import (
     OPENED,
+    SLOTS,
     SNAPSHOT_MAC,
     Adoptable,
     Feature,
@@ -181,12 +182,13 @@ class Machine:
         async with AsyncExitStack() as undo:  # callbacks only: on success they are dropped
             undo.push_async_callback(self.release)
             await self._plan()
+            new_scratch = first is not None and self._is_new(first)
             with trace.step("prepare"):
                 await all_of(self.interfaces.create(), *(self._make_rootfs(c) for c in record.containers))
             disks = self._opened(record.containers)
             shown = _of_the_host(record.containers)
             self._by_times = site.limits.share_keep and await asyncio.to_thread(lambda: all(map(self._exact, shown)))
-            config = self._config(boot, disks)
+            config = replace(self._config(boot, disks), new_scratch=new_scratch)
             self.vm = vm = await self._guest(config, trace, origin)
             self._targets = {disk.target for disk in disks}
             record.uid = vm.guest.record.uid
@@ -258,6 +260,13 @@ class Machine:
     async def _make_rootfs(self, container: ContainerRecord) -> None:
         size_mib = container.spec.scratch_mib or self.site.limits.scratch_mib
         await rootfs.of(container.rootfs).prepare(size_mib, self.site.scratches)
+
+    def _is_new(self, container: ContainerRecord) -> bool:
+        """Whether its scratch disk is yet to be made, of the usual size, and the guest's second one."""
+        root = rootfs.of(container.rootfs)
+        if root.scratch is None or container.spec.scratch_mib not in (0, self.site.limits.scratch_mib):
+            return False
+        return SLOTS[1] in {disk.target for disk in root.disks if not disk.read_only} and not root.scratch.exists()
 
     async def _show_folders(self, container: ContainerRecord) -> None:
         """Have the guest see what `container` is to mount of this host. A guest that waited brings the share along in

@@ -246,7 +246,9 @@ def pods(daemon: PrivateDaemon | None) -> list[str]:
     if daemon is None:
         return []
     folders = (daemon.folder / "run/pods", daemon.folder / "run/shares", daemon.root / "pods", daemon.root / "networks")
-    return [f"file {path}" for folder in folders if folder.exists() for path in folder.iterdir() if not nobodys(path)]
+    left = [path for folder in folders if folder.exists() for path in folder.iterdir() if not nobodys(path)]
+    scratches = (daemon.root / "waiting").glob("*")  # before the guest that has one goes, that does
+    return [f"file {path}" for path in (*left, *(s for s in scratches if not (folders[0] / s.stem).exists()))]
 
 
 def nobodys(path: Path | str) -> bool:

@@ -20,11 +20,13 @@ LINES = 20_000
 
 
 @pytest.fixture
-def full(kernels: Path, tmp_path: Path) -> Iterator[tuple[PrivateDaemon, Callable[[], None], Callable[[], None]]]:
-    """A hyperd on such a disk, and what fills and frees it."""
+def full(
+    kernels: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[tuple[PrivateDaemon, Callable[[], None], Callable[[], None]]]:
+    """A hyperd on such a disk, and what fills and frees it; with other settings, if the test says so."""
     with small_disk(tmp_path, SIZE_MIB) as disk:
         root = str(disk / "root")
-        with private_daemon(kernels, SETTINGS | {"root": root}) as hyper:
+        with private_daemon(kernels, SETTINGS | {"root": root} | getattr(request, "param", {})) as hyper:
             archive = tmp_path / "busybox.tar"
             busybox.write_archive(archive)
             assert hyper.ctl("load", "-i", str(archive)).status == 0
@@ -82,6 +84,36 @@ def test_a_guest_without_room_stands_still_until_there_is_some(
     assert hyper.ctl("wait", "writes").out == "0\n"
     assert hyper.ctl("logs", "writes").out == "8000000\n"
     assert hyper.ctl("rm", "writes").status == 0
+
+
+@pytest.mark.parametrize("full", [{"factory": "cache"}], indirect=True)
+def test_a_guest_that_waits_has_nothing_to_write(
+    full: tuple[PrivateDaemon, Callable[[], None], Callable[[], None]],
+) -> None:
+    """It has mounted a disk of this host's, and is as well as ever when there is room again; so is the next one, which
+    is not made meanwhile."""
+    hyper, fill, free = full
+
+    def waiting() -> list[str]:
+        return [path.name for path in (hyper.folder / "run/pods").glob("waiting-*")]
+
+    assert hyper.ctl("factory", "init").status == 0
+    before = waiting()
+    fill()
+    refused = hyper.ctl("run", "--rm", "busybox", "true")
+    assert refused.status == 125 and "no space" in refused.err.lower(), refused
+    assert waiting() == before
+    free()
+    ran = hyper.ctl("run", "--rm", "--timings", "busybox", "sh", "-c", "echo kept > /x && sync && cat /x")
+    assert (ran.status, ran.out) == (0, "kept\n") and "claim" in ran.err, ran
+    fill()
+    assert hyper.ctl("factory", "destroy").status == 0
+    hyper.ctl("factory", "init")
+    assert waiting() == []
+    warnings = json.loads(hyper.ctl("info", "--format", "json").out)["Warnings"]
+    assert any("waits for a pod" in line and "scratch disk" in line for line in warnings), warnings
+    free()
+    assert hyper.ctl("run", "--rm", "busybox", "true").status == 0
 
 
 def test_hyperd_starts_beside_guests_that_stand_still(

@@ -24,6 +24,7 @@ from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.factory.template import TemplateFactory
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, SharedFolder, VmConfig
 from hypercontainer.hypervisor.qemu.driver import BACKGROUND, QemuHypervisor
+from hypercontainer.storage import scratch
 from hypercontainer.storage.share import Share
 from hypercontainer.testing.contract import FactoryContract, made
 from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
@@ -55,13 +56,18 @@ async def waiting(driver: QemuHypervisor, config: VmConfig, room_kib: int = 0) -
     def share(name: str) -> Share:
         return Share(folder / "shares" / name)
 
+    async def new_scratch(name: str) -> Path:
+        await scratch.create(path := folder / "scratch" / f"{name}.img", 512, folder / "scratch")
+        return path
+
     templates = TemplateFactory(driver, folder, UID + 10_000, roots)
-    factory = CacheFactory(templates, DirectFactory(driver), driver, folder, uids, share, roots, lambda: room_kib)
+    direct = DirectFactory(driver)
+    factory = CacheFactory(templates, direct, driver, folder, uids, share, roots, lambda: room_kib, new_scratch)
     await factory.init([PoolSpec(config=config, template=True, cache=1)])
     assert [pool.waiting for pool in factory.pools()] == [1]
     yield factory
     await factory.close()
-    for path in (folder / "scratch").iterdir():
+    for path in (folder / "scratch").glob("ext4-*"):
         path.unlink()
     for left in folder.iterdir():
         left.rmdir()  # "scratch" and "shares", with nothing in them
@@ -127,6 +133,11 @@ def full(daemon: PrivateDaemon) -> list[dict[str, int]]:
         time_passes()  # who asks all the time takes the processor from those who wait for it
 
 
+def scratches(daemon: PrivateDaemon) -> dict[str, int]:
+    """Inodes of the scratch disks of VMs that wait, by where those are."""
+    return {path.stem: path.stat().st_ino for path in (daemon.root / "waiting").iterdir()}
+
+
 def vmms(daemon: PrivateDaemon) -> list[int]:
     """Of VMs that wait."""
     files = (daemon.folder / "run/pods").glob("waiting-*/qemu.pid")
@@ -167,18 +178,37 @@ def test_what_waits_is_of_its_size(pooling: PrivateDaemon) -> None:
 
 def test_a_container_of_the_pool_is_on_the_network_and_keeps_its_files(pooling: PrivateDaemon) -> None:
     full(pooling)
+    mounted = scratches(pooling)
     made = pooling.ctl("run", "-d", "--name", "web", "-p", "0:80", "busybox", "httpd", "-f", "-h", "/www")
     assert made.status == 0, made.err
+    [disk] = (pooling.root / "pods").glob("*/*/scratch.img")
+    assert disk.stat().st_ino in mounted.values()
     port = pooling.ctl("port", "web", "80").out.split(":")[-1].strip()
     wait = "until wget -qO- http://127.0.0.1/; do sleep 0.1; done"
     assert pooling.ctl("exec", "web", "sh", "-c", wait).status == 0
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20) as answer:
         assert answer.status == 200
     assert pooling.ctl("exec", "web", "sh", "-c", "echo kept > /kept").status == 0
+    assert pooling.ctl("diff", "web").out.split() == ["A", "/kept"]
     full(pooling)
-    assert pooling.ctl("restart", "web").status == 0
+    assert not set(mounted.values()).issubset(scratches(pooling).values())
+    assert pooling.ctl("restart", "web").status == 0  # in another, which has mounted a disk for who is new
     assert pooling.ctl("exec", "web", "cat", "/kept").out == "kept\n"
+    assert pooling.ctl("exec", "web", "sh", "-c", "echo still > /kept && sync && cat /kept").out == "still\n"
+    assert disk.stat().st_ino in mounted.values()
     assert pooling.ctl("rm", "-f", "web").status == 0
+
+
+def test_a_disk_of_another_size_takes_the_place_of_that_which_was_mounted(pooling: PrivateDaemon) -> None:
+    full(pooling)
+    before = pools(pooling)[0]["Taken"]
+    size = "df -m / | tail -1 | awk '{ print ($2 < 100) }'"
+    for name in ("--storage-size=64m", "--storage-size=60m"):
+        ran = pooling.ctl("run", "--rm", "--timings", name, "busybox", "sh", "-c", f"echo x > /x; sync; {size}")
+        assert (ran.status, ran.out) == (0, "1\n") and "claim" in ran.err, ran.err
+        full(pooling)
+    assert pools(pooling)[0]["Taken"] == before + 2
+    assert set(scratches(pooling)) == {path.name for path in (pooling.folder / "run/pods").glob("waiting-*")}
 
 
 def test_one_that_is_killed_is_replaced(pooling: PrivateDaemon) -> None:
@@ -212,7 +242,7 @@ def test_one_that_is_wedged_costs_a_second_and_is_thrown_away(pooling: PrivateDa
 def test_all_are_let_go_and_made_again_when_asked(pooling: PrivateDaemon) -> None:
     full(pooling)
     assert pooling.ctl("factory", "destroy").status == 0
-    assert (pools(pooling), vmms(pooling)) == ([], [])
+    assert (pools(pooling), vmms(pooling), scratches(pooling)) == ([], [], {})
     assert pooling.ctl("run", "--rm", "busybox", "true").status == 0
     assert pooling.ctl("factory", "init").status == 0
     assert [pool["Waiting"] for pool in pools(pooling)] == [1, 1]
@@ -224,13 +254,13 @@ def test_none_outlives_its_hyperd_for_long(pooling: PrivateDaemon, number: int) 
     kept = pooling.ctl("run", "-d", "--name", "kept", "busybox", "sleep", "1000")
     assert kept.status == 0, kept.err
     full(pooling)
-    old = vmms(pooling)
+    old, disks = vmms(pooling), scratches(pooling)
     pooling.signal(number)
-    assert number == signal.SIGKILL or vmms(pooling) == []
+    assert number == signal.SIGKILL or (vmms(pooling), scratches(pooling)) == ([], {})
     pooling.start()
     assert pooling.ctl("exec", "kept", "echo", "still here").out == "still here\n"
     full(pooling)
-    assert not set(old).intersection(vmms(pooling))
+    assert not set(old).intersection(vmms(pooling)) and not set(disks).intersection(scratches(pooling))
     assert pooling.ctl("rm", "-f", "kept").status == 0
 
 

@@ -1,6 +1,7 @@
 """Guests that wait: they become whoever's comes first, are replaced, and never in the way of a start."""
 
 import asyncio
+import errno
 import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from hypercontainer.errors import GuestDied, HyperError
+from hypercontainer.agent.messages import DISK_STAGE
+from hypercontainer.errors import Exhausted, GuestDied, HyperError
 from hypercontainer.factory import cache, demand
 from hypercontainer.factory.base import Factory, PoolSpec
 from hypercontainer.factory.cache import CacheFactory
@@ -22,6 +24,8 @@ from hypercontainer.lib import memory
 from hypercontainer.lib.trace import Timings, Trace
 from hypercontainer.model.record import DiskRecord
 from hypercontainer.testing.contract import FactoryContract, made
+from hypercontainer.testing.fake_agent import FakeAgent
+from hypercontainer.testing.fake_process import Refused
 from hypercontainer.testing.fakes import FakeGuest, FakeHypervisor, FakeShare
 from hypercontainer.vm import Vm
 
@@ -42,8 +46,9 @@ async def factory(
 ) -> AsyncIterator[CacheFactory]:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
     monkeypatch.setattr(memory, "pss_kib", lambda pid: EACH_KIB)
-    folder, shares = tmp_path / "nobody", tmp_path / "nobodys shares"
+    folder, shares, scratches = tmp_path / "nobody", tmp_path / "nobodys shares", tmp_path / "nobodys scratches"
     shares.mkdir()
+    scratches.mkdir()
     templates = TemplateFactory(hypervisor, folder, UID)
 
     def uids() -> Iterator[int]:
@@ -52,12 +57,18 @@ async def factory(
     def share(name: str) -> FakeShare:
         return FakeShare(shares / name)
 
+    async def scratch(name: str) -> Path:
+        path = scratches / name
+        path.write_text(name)
+        return path
+
+    direct = DirectFactory(hypervisor)
     factory = CacheFactory(
-        templates, DirectFactory(hypervisor), hypervisor, folder, uids, share, room_kib=lambda: room_kib[0]
+        templates, direct, hypervisor, folder, uids, share, room_kib=lambda: room_kib[0], scratch=scratch
     )
     yield factory
     await factory.close()
-    assert list(folder.glob("*")) == [] == list(shares.iterdir())
+    assert list(folder.glob("*")) == list(shares.iterdir()) == list(scratches.iterdir()) == []
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -203,6 +214,114 @@ async def test_the_share_of_one_that_cannot_be_taken_is_there_for_the_next(
     async with made(factory, shared(config, share), run_dir) as vm:
         assert vm.guest is not first and not first.alive
         assert share.root.is_dir()
+
+
+def with_scratch(config: VmConfig, folder: Path, *, new: bool) -> VmConfig:
+    path = folder / "scratch.img"
+    path.write_text("the pod's")
+    return replace(config, disks=[DiskRecord(target=1, path=str(path), read_only=False)], new_scratch=new)
+
+
+async def test_the_disk_that_it_has_mounted_is_the_new_one_of_the_pod(
+    factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path, tmp_path: Path
+) -> None:
+    await factory.init([spec(config)])
+    [guest] = hypervisor.alive
+    name = Path(guest.record.run_dir).name
+    assert (guest.agent.staged, Path(guest.disks[1].path).name) == (1, name)
+    before = guest.disks[1]
+    async with made(factory, with_scratch(config, tmp_path, new=True), run_dir) as vm:
+        assert vm.guest is guest
+        assert (guest.agent.staged, guest.disks[1]) == (1, before)  # it stays as it is
+        assert (tmp_path / "scratch.img").read_text() == name
+        await until(lambda: waiting(factory) == [1])
+    assert (tmp_path / "scratch.img").exists()
+
+
+@pytest.mark.parametrize("disk", [True, False])
+async def test_the_disk_that_it_has_mounted_makes_way_for_one_that_is_not_new_or_for_none(
+    factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path, tmp_path: Path, disk: bool
+) -> None:
+    await factory.init([spec(config)])
+    [guest] = hypervisor.alive
+    mounted = Path(guest.disks[1].path)
+    asked = with_scratch(config, tmp_path, new=False) if disk else config
+    async with made(factory, asked, run_dir) as vm:
+        assert vm.guest is guest
+        assert guest.agent.staged is None and not mounted.exists()
+        assert guest.disks[1].path == (str(tmp_path / "scratch.img") if disk else "")
+        assert (tmp_path / "scratch.img").exists() == disk
+
+
+async def test_one_with_a_share_has_mounted_none(
+    factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig, tmp_path: Path
+) -> None:
+    await factory.init([spec(shared(config))])
+    [guest] = hypervisor.alive
+    assert guest.agent.staged is None and list((tmp_path / "nobodys scratches").iterdir()) == []
+
+
+async def test_a_pod_has_its_disk_though_the_guest_that_had_mounted_it_is_of_no_use(
+    factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    await factory.init([spec(config)])
+    [first] = hypervisor.alive
+
+    async def die(config: VmConfig, run_dir: Path) -> None:
+        raise GuestDied("the virtual machine ended: killed by signal 9")
+
+    monkeypatch.setattr(first, "adopt", die)
+    asked = with_scratch(config, tmp_path, new=True)
+    async with made(factory, asked, run_dir) as vm:
+        assert isinstance(vm.guest, FakeGuest) and vm.guest is not first
+        assert vm.guest.disks[1] == asked.disks[0] and (tmp_path / "scratch.img").exists()
+
+
+async def test_one_that_does_not_let_go_of_its_disk_is_thrown_away(
+    factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path, tmp_path: Path
+) -> None:
+    await factory.init([spec(config)])
+    [first] = hypervisor.alive
+
+    def busy(args: dict[str, object]) -> object:
+        raise Refused(errno.EBUSY, "unmount /run/hyper/scratch")
+
+    first.agent.answers["disk.stage"] = busy
+    async with made(factory, with_scratch(config, tmp_path, new=False), run_dir) as vm:
+        assert vm.guest is not first and not first.alive
+        assert (tmp_path / "scratch.img").read_text() == "the pod's"
+
+
+async def test_one_that_has_not_learnt_to_waits_without_a_disk(
+    factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path, tmp_path: Path
+) -> None:
+    def older() -> FakeAgent:
+        agent = FakeAgent()
+        agent.features.remove(DISK_STAGE.word)
+        return agent
+
+    hypervisor.make_agent = older
+    await factory.init([spec(config)])
+    assert list((tmp_path / "nobodys scratches").iterdir()) == []
+    async with made(factory, with_scratch(config, tmp_path, new=True), run_dir) as vm:
+        assert isinstance(vm.guest, FakeGuest) and vm.guest.disks[1].path == str(tmp_path / "scratch.img")
+        assert (tmp_path / "scratch.img").read_text() == "the pod's"
+
+
+async def test_none_waits_that_has_no_disk_for_want_of_room(
+    factory: CacheFactory, hypervisor: FakeHypervisor, config: VmConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(name: str) -> Path:
+        raise Exhausted("create scratch disk: no space left on device")
+
+    monkeypatch.setattr(factory, "_scratch", full)
+    task = asyncio.create_task(factory.init([spec(config)]))
+    await until(lambda: bool(factory.troubles()))
+    assert "no space left" in factory.troubles()[0] and hypervisor.alive == []
+    monkeypatch.undo()
+    await task
+    await until(lambda: waiting(factory) == [1])
 
 
 async def test_one_that_died_is_counted_and_replaced(
