@@ -1,5 +1,7 @@
 #include "channel.h"
 
+#include "apparmor.h"
+
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,7 +23,8 @@ static const char features[] =
 	"\"layers\",\"rootfs\",\"nameserver\",\"group-names\",\"sockets\",\"archive.user\",\"over\",\"lowers\",\"namespaces\",\"scheduling\",\"resolver\","
 	"\"time\",\"start-hooks\",\"device-rules\",\"propagation\",\"users\",\"hang-up\",\"hold\",\"checkpoint\",\"routing\",\"connect\","
 	"\"memberships\",\"pod-shm\",\"disk-devices\",\"disk-mounts\",\"files\",\"pod-users\",\"checkpoint.changes\","
-	"\"disk.stage\"]";
+	"\"disk.stage\"";
+static const char confines[] = ",\"apparmor\"";	/* one that only some kernels let us have */
 
 static void link_ready(struct source *source, uint32_t events);
 static void link_accept(struct source *source, uint32_t events);
@@ -115,11 +118,11 @@ static bool stage(const struct frame *frame)
 
 static bool stage_hello(void)
 {
-	char text[128 + sizeof(features)];
+	char text[128 + sizeof(features) + sizeof(confines)];
 	struct frame frame = { .kind = FRAME_HELLO, .stream = HELLO_STREAM, .offset = nonce };
 	int length = snprintf(text, sizeof(text),
-			      "{\"version\":%d,\"session\":\"%s\",\"resumed\":%s,\"features\":%s}", VERSION, asked,
-			      resumed ? "true" : "false", features);
+			      "{\"version\":%d,\"session\":\"%s\",\"resumed\":%s,\"features\":%s%s]}", VERSION, asked,
+			      resumed ? "true" : "false", features, apparmor_is_on() ? confines : "");
 
 	frame.payload = (const uint8_t *)text;
 	frame.length = (uint16_t)length;

@@ -1,5 +1,6 @@
 #include "ops.h"
 
+#include "apparmor.h"
 #include "archive.h"
 #include "channel.h"
 #include "container.h"
@@ -116,6 +117,7 @@ static const struct op {
 	{ "socket.close", op_socket_close, false },
 	{ "time.set", op_time_set, false },
 	{ "entropy.add", op_entropy_add, false },
+	{ "apparmor.load", op_apparmor_load, false },
 	{ "poweroff", op_poweroff, false },
 };
 

@@ -347,7 +347,7 @@ void processes_list(struct buffer *result)
 }
 
 struct start_args {
-	const char *id, *container, *cwd, *user, *memberships, *seccomp, *state;
+	const char *id, *container, *cwd, *user, *memberships, *seccomp, *state, *apparmor;
 	const struct json *args, *env, *groups, *group_names, *capabilities, *capability_sets, *rlimits, *scheduling, *streams;
 	const struct json *hooks, *restore;
 	bool tty, init, first, hold, no_new_privs;
@@ -371,7 +371,7 @@ static int parse_start(const struct json *args, struct start_args *a, struct err
 		FIELD(struct start_args, oom_score_adj, JSON_NUMBER), FIELD(struct start_args, streams, JSON_OBJECT),
 		FIELD(struct start_args, hooks, JSON_ARRAY), FIELD(struct start_args, state, JSON_STRING),
 		FIELD(struct start_args, hold, JSON_BOOL), FIELD(struct start_args, restore, JSON_OBJECT),
-		FIELD(struct start_args, memberships, JSON_STRING),
+		FIELD(struct start_args, memberships, JSON_STRING), FIELD(struct start_args, apparmor, JSON_STRING),
 	};
 
 	if (json_fields(args, fields, COUNT(fields), a, err) < 0 || check_id("process", a->id, err) < 0 ||
@@ -388,7 +388,7 @@ static int parse_start(const struct json *args, struct start_args *a, struct err
 		return fail(err, EINVAL, "start process %s: it has no arguments", a->id);
 	if (a->hold && !a->first)
 		return fail_as(err, EINVAL, "hold process %s: it is no first process", a->id);
-	if (a->restore && (!a->first || a->tty || a->init || a->hooks || a->hold))
+	if (a->restore && (!a->first || a->tty || a->init || a->hooks || a->hold || *a->apparmor))
 		return fail_as(err, EINVAL, "restore process %s: it is no first one with pipes and nothing else", a->id);
 	if (a->hooks && !a->first)
 		return fail_as(err, EINVAL, "start process %s: hooks are run before a first process", a->id);
@@ -538,7 +538,7 @@ static int launch(struct process *p, struct spawn *s, const struct start_args *a
 
 int op_process_start(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
 {
-	struct start_args a = { .cwd = "/", .user = "", .memberships = "", .umask = 022 };
+	struct start_args a = { .cwd = "/", .user = "", .memberships = "", .apparmor = "", .umask = 022 };
 	struct spawn s = { .stdio = { -1, -1, -1 }, .status = -1, .terminal = -1, .pidfd = -1, .pids = -1, .ipc = -1, .hold = -1 };
 	struct process *p;
 	int outcome;
@@ -557,6 +557,7 @@ int op_process_start(const struct call *call, const struct json *args, struct bu
 	s.group_names = a.group_names;
 	s.cwd = a.cwd;
 	s.user = a.user;
+	s.apparmor = a.apparmor;
 	s.tty = a.tty;
 	s.init = a.init;
 	s.first = a.first;

@@ -1,5 +1,6 @@
 #include "spawn.h"
 
+#include "apparmor.h"
 #include "loop.h"
 #include "mount.h"
 #include "rootfs.h"
@@ -319,7 +320,8 @@ static int prepare(const struct spawn *s, char ***argv, int *status, struct erro
 	int users = s->container->users;
 
 	setsid();
-	if (set_oom(s->oom_score_adj, err) < 0 || (s->first ? join_ipc(s, err) : join(s, err)) < 0 ||
+	if (set_oom(s->oom_score_adj, err) < 0 || apparmor_confine(s->apparmor, err) < 0 ||
+	    (s->first ? join_ipc(s, err) : join(s, err)) < 0 ||
 	    arrange(s->stdio, s->status, executable, users, s->hold, err) < 0)
 		return -1;
 	*status = STATUS_FD;

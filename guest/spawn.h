@@ -9,7 +9,7 @@
 struct spawn {
 	const struct container *container;
 	const struct json *args, *env, *groups, *group_names;
-	const char *cwd, *user;
+	const char *cwd, *user, *apparmor;
 	bool tty, init, first;
 	enum memberships memberships;	/* not as usual: who it is is told, too */
 	int oom_score_adj;

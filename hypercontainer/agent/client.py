@@ -450,6 +450,11 @@ class AgentClient:
     async def set_time(self, time_ns: int, *, timeout_s: float = 10.0) -> None:
         await self._ask("time.set", {"time_ns": time_ns}, m.Done, timeout_s)
 
+    async def load_apparmor(self, policy: bytes, *, timeout_s: float = 10.0) -> None:
+        """Have its kernel know these profiles, in the place of those of their names."""
+        self.require(m.APPARMOR)
+        await self._ask("apparmor.load", m.AppArmorLoad(policy=policy), m.Done, timeout_s)
+
     async def power_off(self, *, grace_s: float = 10.0) -> None:
         """TERM to all, KILL after `grace_s` seconds, unmount. The guest may be gone before its answer is heard."""
         await self._ask("poweroff", {"timeout_ms": int(grace_s * 1000)}, m.Done, grace_s + 10.0)

@@ -76,6 +76,7 @@ POD_SHM = Feature("pod-shm", "share /dev/shm with all of a pod")
 FILES = Feature("files", "count the open files of a container")
 POD_USERS = Feature("pod-users", "give all of a pod one user namespace")
 DISK_STAGE = Feature("disk.stage", "mount a scratch disk before a container has it")
+APPARMOR = Feature("apparmor", "confine a process by a profile of AppArmor")  # of guests whose kernel has it on
 
 # Of the guests of this version.
 FEATURES = (
@@ -467,6 +468,7 @@ class ProcessStart(Request, frozen=True, kw_only=True):
         "hold": HOLD,
         "restore": CHECKPOINT,
         "memberships": MEMBERSHIPS,
+        "apparmor": APPARMOR,
     }
 
     id: str
@@ -490,12 +492,19 @@ class ProcessStart(Request, frozen=True, kw_only=True):
     no_new_privs: bool = False
     rlimits: list[Rlimit] = []
     seccomp: bytes = b""  # classic BPF
+    apparmor: str = ""  # name of a profile that it has loaded
     scheduling: Scheduling | None = None
     oom_score_adj: int = 0
     hooks: list[Hook] = []
     state: str = ""  # a JSON object that they read; the guest adds the pid
     streams: StreamSet = StreamSet()
     restore: Criu | None = None  # it goes on from what was saved
+
+
+class AppArmorLoad(Request, frozen=True, kw_only=True):
+    """Profiles of AppArmor, compiled: in the place of those of their names."""
+
+    policy: bytes
 
 
 class SocketAccept(Request, frozen=True, kw_only=True):

@@ -504,6 +504,9 @@ class FakeAgent:
     def _entropy_add(self, args: dict[str, object]) -> object:
         return {}
 
+    def _apparmor_load(self, args: dict[str, object]) -> object:
+        return {}
+
     def _poweroff(self, args: dict[str, object]) -> object:
         self.powered_off.set()
         return {}

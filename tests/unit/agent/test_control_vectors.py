@@ -21,6 +21,7 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
     "socket.accept": m.SocketAccept,
     "socket.connect": m.SocketConnect,
     "socket.close": m.SocketClose,
+    "apparmor.load": m.AppArmorLoad,
 }
 
 
