@@ -17,6 +17,7 @@ from tests.vm.runv import Runv
 
 CHECKOUT = Path(__file__).parents[1]
 FIRST = CHECKOUT / "tests/fixtures/first"  # what was there before anything was upgraded
+PROFILES = Path(__file__).with_name("apparmor")  # of AppArmor
 SINCE = FIRST.with_name("pods")  # records of pods, in a folder a version
 # A shell that starts us in the background has us ignore these, and everything that we start.
 for number in (signal.SIGINT, signal.SIGQUIT):
@@ -106,6 +107,7 @@ def shared_hyperd(kernels: Path, busybox_archive: Path, pytestconfig: pytest.Con
     """One hyperd for the whole run, with the image busybox. Emulated, and its guests of one size, so that every machine
     runs the same; what the default size does is test_memory's."""
     options = {name: str(pytestconfig.getoption(name)) for name in ("factory", "kernel")}
+    options["apparmor_profiles"] = str(PROFILES)
     settings: dict[str, Value] = {"accelerator": "tcg", "memory_mib": 256, **options}
     with private_daemon(kernels, settings) as daemon:
         loaded = daemon.ctl("load", "-i", str(busybox_archive))

@@ -251,6 +251,8 @@ class Bundles:
         spec = ExecSpec(
             command=process.args, tty=process.terminal, open_stdin=True, rows=wanted.rows, columns=wanted.columns
         )
+        if process.apparmor != container.record.config.process.apparmor:  # that one it knows
+            await pod.machine.confine(process.apparmor)
         return await pod.start_further(container, spec, process, wanted.stand_in, wanted.name)
 
     async def execs(self, owner: str, id: str) -> Mapping[str, Further]:

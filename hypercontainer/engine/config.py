@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from hypercontainer.engine import devices, mounts, namespaces
 from hypercontainer.errors import InvalidInput
+from hypercontainer.lib import apparmor
 from hypercontainer.model import capabilities, defaults, ids, seccomp, ulimits
 from hypercontainer.model.container import Capabilities, ContainerConfig, Mount, Process, Resources
 from hypercontainer.model.documents import ProcessConfig
@@ -101,6 +102,7 @@ def _process(spec: ContainerSpec, image: ProcessConfig, arch: str) -> Process:
         no_new_privileges=spec.no_new_privileges,
         oom_score_adj=spec.oom_score_adj,
         seccomp=seccomp.compile(granted, arch) if confined else b"",
+        apparmor=apparmor.meant(spec.apparmor),
     )
 
 

@@ -384,7 +384,7 @@ def _host_config(pod: PodRecord, record: ContainerRecord) -> doc.HostConfig:
         extra_hosts=[f"{name}:{address}" for name, address in asked.extra_hosts.items()],
         privileged=spec.privileged,
         readonly_rootfs=spec.read_only,
-        security_opt=_security_opt(spec),
+        security_opt=_security_opt(spec, record.config.process.apparmor),
         tmpfs={m.target: _tmpfs_options(m) for m in spec.mounts if m.type == "tmpfs"},
         ulimits=[doc.UlimitDocument(name=u.name, soft=u.soft, hard=u.hard) for u in spec.ulimits],
         sysctls=spec.sysctls,
@@ -412,9 +412,10 @@ def _log_options(spec: ContainerSpec) -> dict[str, str]:
     return {name: str(value) for name, value in said.items() if value} | spec.log_options
 
 
-def _security_opt(spec: ContainerSpec) -> list[str]:
+def _security_opt(spec: ContainerSpec, profile: str) -> list[str]:
     options = ["no-new-privileges"] if spec.no_new_privileges else []
-    return options + (["seccomp=unconfined"] if spec.seccomp == "unconfined" else [])
+    options += ["seccomp=unconfined"] if spec.seccomp == "unconfined" else []
+    return options + ([f"apparmor={profile}"] if profile else [])
 
 
 def _config(pod: PodRecord, record: ContainerRecord) -> doc.ProcessConfig:

@@ -114,6 +114,7 @@ class Factory:
 
     def _spec(self, pool: settings.Pool, boot: BootFiles, choice: Choice, of: str = "") -> PoolSpec:
         usual, limits = self.host.settings, self.host.site.limits
+        asked = agent_requests.WITH_APPARMOR if usual.apparmor else ()
         share = SharedFolder(
             folder=Path(),
             host_locks=limits.share_locks == "host",
@@ -133,7 +134,7 @@ class Factory:
             share=share if pool.share else None,
             boot_timeout_s=usual.boot_timeout_s,
             accelerator=choice.accelerator,
-            kernel_parameters=agent_requests.FOR_NET_ADMIN,
+            kernel_parameters=(*agent_requests.FOR_NET_ADMIN, *asked),
             tenant=pool.tenant if usual.template_scope == "tenant" else "",
         )
         return PoolSpec(config=config, template=pool.template, cache=pool.cache)

@@ -70,6 +70,8 @@ class Host:
             scratches=root / "scratch",
             volumes=self.mounted,
             internetworking_model=settings.internetworking_model,
+            apparmor=settings.apparmor,
+            profiles=Path(settings.apparmor_profiles),
         )
         self.pods = PodStore(root / "pods")
         self.images = ImageStore(root / "images")

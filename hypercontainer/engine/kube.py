@@ -252,6 +252,7 @@ class Kube:
             try:
                 self.host.pods.add_container(found.record.id, made.record)
                 found.machine.save()
+                await found.machine.confine(record.config.process.apparmor)
                 await update.grow(found, made, self._usual_mib(found))
             except BaseException:
                 await uninterrupted(self._take_out(locked, made))

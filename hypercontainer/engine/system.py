@@ -15,7 +15,7 @@ from hypercontainer.engine.host import Host
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import HyperError, InvalidInput, NotFound, Unavailable, reason
 from hypercontainer.images import reference, registry_host
-from hypercontainer.lib import cgroup
+from hypercontainer.lib import apparmor, cgroup
 from hypercontainer.model import documents as doc
 from hypercontainer.model.api import Filters
 from hypercontainer.model.arch import ARCHES, Arch, host_name
@@ -67,6 +67,15 @@ def _guest_kernel(host: Host) -> str:
         return ""
 
 
+def _apparmor(host: Host) -> bool:
+    """Debian's kernels have it, and those that are built here do not."""
+    try:
+        kernel = host.kernels.of(host_name(), host.settings.kernel)
+    except NotFound:
+        return False
+    return not kernel.source and apparmor.compiler() is not None
+
+
 async def _info(host: Host, containers: Sequence[Container], unreached: Mapping[str, str]) -> doc.Info:
     """`unreached`: why a pod's guest does not answer."""
     states = Counter(container.state for _, container in host.index.containers())
@@ -102,6 +111,7 @@ async def _info(host: Host, containers: Sequence[Container], unreached: Mapping[
         architecture=platform.machine(),
         hypervisor=doc.Hypervisor(name=host.site.hypervisor.name, version=await host.site.hypervisor.version()),
         guest_kernel=guest_kernel,
+        apparmor=_apparmor(host),
         isolation=isolation,
         warnings=[*warnings, *host.troubles()],
         registries=registries,

@@ -54,7 +54,7 @@ FLAGS = (
     Flag("memory-swappiness", "", parse=flags.number),
     Flag("userns", "", parse=only(("", "host"), "the VM keeps its users apart from the host's")),
 )
-SECURITY = ("apparmor", "label")  # kinds of --security-opt that confine a process on the host: here a VM does
+SECURITY = ("unconfined", "label")  # kinds of --security-opt that confine a process on the host: here a VM does
 
 
 def warn(args: Args) -> None:

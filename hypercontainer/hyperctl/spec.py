@@ -182,9 +182,11 @@ def security(word: str) -> tuple[str, Any]:
         return "seccomp", value
     if name == "seccomp":
         raise ValueError("only the default profile and seccomp=unconfined are supported")
-    if (name, value) == ("apparmor", "unconfined") or (name == "label" and value):
+    if name == "apparmor" and value:
+        return ("unconfined", word) if value == "unconfined" else (name, value)
+    if name == "label" and value:
         return name, word
-    raise ValueError(f"{name!r} is not supported: use no-new-privileges or seccomp=unconfined")
+    raise ValueError(f"{name!r} is not supported: use no-new-privileges, seccomp=unconfined or apparmor=PROFILE")
 
 
 FACTORIES = ("cache", "template", "direct")
@@ -317,7 +319,7 @@ FLAGS = (
         words=IPC,
     ),
     Flag("shm-size", "Size of /dev/shm", metavar="bytes", usual="64m", parse=text.parse_mib),
-    many("security-opt", "no-new-privileges, seccomp=unconfined", parse=security),
+    many("security-opt", "no-new-privileges, seccomp=unconfined, apparmor=PROFILE", parse=security),
     Flag("pids-limit", "Most processes inside", metavar="int", usual="no limit", parse=flags.number),
     Flag(
         "cpu-shares",

@@ -9,6 +9,7 @@ from hypercontainer.errors import InvalidInput
 
 CONTAINERD = "io.kubernetes.cri."
 CRI_O = "io.kubernetes.cri-o."
+APPARMOR, LOCALHOST = "container.apparmor.security.beta.kubernetes.io/", "localhost/"
 MOST = 1 << 62
 
 
@@ -41,6 +42,11 @@ def is_pods(annotations: Mapping[str, str]) -> bool:
 def is_pinned(annotations: Mapping[str, str]) -> bool:
     """Namespaces of its pod have places of their own on the host, whoever is in them."""
     return f"{CRI_O}SandboxID" in annotations
+
+
+def confines(annotations: Mapping[str, str]) -> bool:
+    """Whether a pod says before there is any container of it that one is to have a profile of AppArmor."""
+    return any(name.startswith(APPARMOR) and value.startswith(LOCALHOST) for name, value in annotations.items())
 
 
 def limits(annotations: Mapping[str, str]) -> Limits:

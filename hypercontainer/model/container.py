@@ -59,6 +59,7 @@ class Process(Value, frozen=True, kw_only=True):
     no_new_privileges: bool = False
     oom_score_adj: int = 0
     seccomp: bytes = b""
+    apparmor: str = ""  # name of a profile of this host; "": none
     scheduling: Scheduling = Scheduling()
 
 

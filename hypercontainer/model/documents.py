@@ -760,6 +760,7 @@ class Info(Document, frozen=True, kw_only=True):
     hypervisor: Hypervisor
     guest_kernel: str  # the bundle's name; "" when there is none
     isolation: Isolation
+    apparmor: bool = False  # a container can have a profile of this host
     warnings: list[str]
     registries: list[Registry] = []  # Docker Hub, and those that the settings name
     guests: list[Architecture] = []  # whose images this host runs, its own first

@@ -30,7 +30,7 @@ def features() -> dict[str, Any]:
                 "actions": list(libseccomp.ACTIONS),
                 "operators": list(libseccomp.COMPARISONS),
             },
-            "apparmor": {"enabled": False},
+            "apparmor": {"enabled": True},
             "selinux": {"enabled": False},
             "intelRdt": {"enabled": False},
             "mountExtensions": {"idmap": {"enabled": True}},

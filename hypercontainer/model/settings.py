@@ -146,6 +146,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     share_keep: bool = True
     # how a machine has an interface of the network namespace that an engine made: docs/runv.md
     internetworking_model: Literal["tcfilter", "macvtap"] = "tcfilter"
+    # AppArmor is in machines whose pod asks for a profile when they start; true: in all, for containers that join later
+    apparmor: bool = False
+    apparmor_profiles: Annotated[str, msgspec.Meta(pattern="^/")] = "/etc/apparmor.d"  # sources of profiles
     bridge: str = "hyper0"
     subnet: str = "192.168.123.0/24"
     subnet6: str = "fd68:7970:6572::/64"

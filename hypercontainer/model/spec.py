@@ -111,6 +111,7 @@ class ContainerSpec(Value, frozen=True, kw_only=True):
     privileged: bool = False
     no_new_privileges: bool = False
     seccomp: Literal["default", "unconfined"] = "default"
+    apparmor: str = ""  # name of a profile of this host that confines its processes, too; "": none
     masked_paths: list[str] | None = (
         None  # what nobody in it reads; None = as docker, or nothing where it is privileged
     )

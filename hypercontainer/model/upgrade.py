@@ -286,10 +286,15 @@ def _pod_29(pod: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**pod, "arch": here, "guest": pod.get("guest") and {**pod["guest"], "arch": here}}
 
 
+# 30: a profile of AppArmor may confine a container. Nobody could have one before.
+def _pod_30(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    return pod
+
+
 _LATER_PODS = (
     _pod_3, _pod_4, _pod_5, _pod_6, _pod_7, _pod_8, _pod_9, _pod_10, _pod_11, _pod_12, _pod_13, _pod_14, _pod_15,
     _pod_16, _pod_17, _pod_18, _pod_19, _pod_20, _pod_21, _pod_22, _pod_23, _pod_24, _pod_25, _pod_26, _pod_27,
-    _pod_28, _pod_29,
+    _pod_28, _pod_29, _pod_30,
 )  # fmt: skip
 
 

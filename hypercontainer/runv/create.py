@@ -137,7 +137,7 @@ def exec_(door: Door, owner: str, words: Words, *, waiting: bool) -> stand_in.St
 
 
 def _process(door: Door, owner: str, words: Words) -> dict[str, Any]:
-    for flag in ("process-label", "apparmor", "cgroup"):
+    for flag in ("process-label", "cgroup"):
         if words.values.get(flag):
             raise UsageError(f"--{flag}: it is not there yet")
     if path := words.values.get("process"):
@@ -159,6 +159,8 @@ def _process(door: Door, owner: str, words: Words) -> dict[str, Any]:
             **sets,
             **{kind: [*(sets.get(kind) or []), *caps] for kind in ("bounding", "effective", "permitted")},
         }
+    if profile := words.values.get("apparmor"):
+        process["apparmorProfile"] = profile
     if "no-new-privs" in words.switches:
         process["noNewPrivileges"] = True
     if gids := words.lists.get("additional-gids"):

@@ -10,6 +10,7 @@ import msgspec
 
 from hypercontainer.agent import messages as m
 from hypercontainer.hypervisor.base import HOT_NICS, SHARE_TAG, SNAPSHOT_MAC
+from hypercontainer.lib import kubernetes
 from hypercontainer.model import defaults, users
 from hypercontainer.model.container import Capabilities, DeviceRule, Mount, Process, Resources, Scheduling, Users
 from hypercontainer.model.record import (
@@ -35,10 +36,17 @@ ENTROPY = 64  # bytes for the guest's random pool
 FOR_NET_ADMIN = ("initcall_blacklist=ip_vs_init",)
 
 
-def kernel_parameters(pod: PodRecord) -> tuple[str, ...]:
-    """For a guest with the containers that `pod` has now."""
-    granted = [container.config.process.capabilities.bounding for container in pod.containers]
-    return () if any("CAP_NET_ADMIN" in each for each in granted) else FOR_NET_ADMIN
+# Instead of what the driver has: the kernel takes the last one. AppArmor walks the path of all that is opened again.
+WITH_APPARMOR = ("lsm=landlock,yama,apparmor",)
+
+
+def kernel_parameters(pod: PodRecord, *, apparmor: bool = False) -> tuple[str, ...]:
+    """For a guest with the containers that `pod` has now. `apparmor`: each is to have that."""
+    processes = [container.config.process for container in pod.containers]
+    for_net = any("CAP_NET_ADMIN" in process.capabilities.bounding for process in processes)
+    said = [pod.kube.annotations if pod.kube else {}, *(c.bundle.annotations for c in pod.containers if c.bundle)]
+    confined = any(process.apparmor for process in processes) or any(map(kubernetes.confines, said))
+    return (*(() if for_net else FOR_NET_ADMIN), *(WITH_APPARMOR if apparmor or confined else ()))
 
 
 def hostname(pod: PodRecord) -> str:
@@ -372,6 +380,7 @@ def _process(
         no_new_privs=process.no_new_privileges,
         rlimits=process.rlimits,
         seccomp=process.seccomp,
+        apparmor=process.apparmor,
         oom_score_adj=process.oom_score_adj,
         scheduling=None if process.scheduling == Scheduling() else _scheduling(process.scheduling),
         streams=m.StreamSet(stdin=streams.stdin, stdout=streams.stdout, stderr=streams.stderr),

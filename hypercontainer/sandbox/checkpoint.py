@@ -62,6 +62,8 @@ def _check(pod: Pod, container: Container) -> None:
         why = "its processes are in one namespace with those of other containers"
     elif not pod.record.kube and (len(pod.containers) > 1 or container.record.joined):
         why = "it shares its machine with other containers"
+    elif config.process.apparmor:
+        why = "a profile of AppArmor confines it, which the kernel of another machine would not know"
     elif config.users or (pod.record.kube and pod.record.kube.users):
         why = "it has a user namespace"
     elif any(exec_.running for exec_ in execs):

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from hypercontainer import vm as vms
-from hypercontainer.agent.messages import DISK_MOUNTS, MOUNTS, POD_SHM, RESOLVER, Criu, Listing, Rootfs
+from hypercontainer.agent.messages import APPARMOR, DISK_MOUNTS, MOUNTS, POD_SHM, RESOLVER, Criu, Listing, Rootfs
 from hypercontainer.errors import Exhausted, GuestError, HyperError, InUse, InvalidInput, WrongState
 from hypercontainer.hypervisor.base import (
     OPENED,
@@ -33,7 +33,7 @@ from hypercontainer.hypervisor.base import (
     Snapshot,
     VmConfig,
 )
-from hypercontainer.lib import engine_cgroup, files, kubernetes, netns
+from hypercontainer.lib import apparmor, engine_cgroup, files, kubernetes, netns
 from hypercontainer.lib.limit import limit
 from hypercontainer.lib.tasks import all_of, in_thread
 from hypercontainer.lib.trace import Trace
@@ -399,7 +399,7 @@ class Machine:
             share=self._shared() if record.kube or _of_the_host(record.containers) else None,
             boot_timeout_s=limits.boot_timeout_s,
             accelerator=boot.accelerator,
-            kernel_parameters=agent_requests.kernel_parameters(record),
+            kernel_parameters=agent_requests.kernel_parameters(record, apparmor=self.site.apparmor),
         )
 
     def _shared(self) -> SharedFolder:
@@ -429,6 +429,7 @@ class Machine:
         """Have `container` made in the guest, which sees its folders."""
         if container.images:
             vm.agent.require(DISK_MOUNTS)
+        await self.confine(container.config.process.apparmor)
         for disk in self._opened([container]):
             if disk.target not in self._targets:
                 assert isinstance(vm.guest, Hotplug)  # noqa: S101  asked when the container was made
@@ -548,6 +549,19 @@ class Machine:
         over = msgspec.structs.replace(create, rootfs=Rootfs(over=old.id))
         await self.running().agent.create_container(over, timeout_s=CREATE_S)
         self._in_guest.add(container.id)
+
+    async def confine(self, profile: str) -> None:
+        """Have the guest know that profile of AppArmor, as it is on this host now; "": nothing. InvalidInput where it
+        cannot."""
+        if not profile:
+            return
+        agent = self.running().agent
+        if not agent.has(APPARMOR):
+            raise InvalidInput(
+                f"cannot confine a process by AppArmor profile {profile[:60]!r}: the kernel of its virtual machine has "
+                "no AppArmor (Debian's has), or was started before anybody asked for it: see the setting apparmor"
+            )
+        await agent.load_apparmor(await apparmor.policy(self.site.profiles, profile))
 
     def holds(self, container: ContainerRecord) -> bool:
         """The guest has been told of it."""

@@ -60,6 +60,8 @@ class Site:
     scratches: Path  # empty scratch disks, made once
     volumes: Volumes
     internetworking_model: Model = "tcfilter"  # of interfaces in namespaces that others made
+    apparmor: bool = False  # machines have it, also those whose pods have not asked for it yet
+    profiles: Path = Path("/etc/apparmor.d")  # its sources
     filling: Filling = field(default_factory=Filling)  # of new volumes
     endings: Endings = field(default_factory=Endings)
 

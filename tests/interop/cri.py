@@ -18,6 +18,7 @@ from hypercontainer.hyperd.cri import cri_pb2 as pb
 from hypercontainer.hyperd.cri.service import IMAGES, RUNTIME
 from hypercontainer.testing import busybox
 from hypercontainer.testing.daemon import PrivateDaemon, Value, free_subnet
+from tests.conftest import PROFILES
 from tests.interop.clients import CLIENTS
 from tests.interop.containerd import Containerd, containerd
 
@@ -63,6 +64,7 @@ def described(folder: Path) -> dict[str, Value]:
         "cni_conf_dir": str(folder / "conf"),
         "cni_bin_dirs": [str(PLUGINS)],
         "pool": [],
+        "apparmor_profiles": str(PROFILES),
     }
 
 

@@ -15,6 +15,14 @@ def test_the_sandbox_of_a_container() -> None:
     assert kubernetes.is_pinned({"io.kubernetes.cri-o.SandboxID": "abc"}) and not kubernetes.is_pinned(said)
 
 
+@pytest.mark.parametrize(
+    ("profile", "told"), [("localhost/mine", True), ("runtime/default", False), ("unconfined", False)]
+)
+def test_whether_a_profile_of_apparmor_is_to_come(profile: str, told: bool) -> None:
+    assert kubernetes.confines({"container.apparmor.security.beta.kubernetes.io/web": profile, "a": "b"}) == told
+    assert not kubernetes.confines({})
+
+
 def test_the_limits_of_a_pod() -> None:
     said = {"memory": "1048576", "cpu-quota": "50000", "cpu-period": "100000", "cpu-shares": "2"}
     given = {f"io.kubernetes.cri.sandbox-{name}": value for name, value in said.items()}

@@ -17,12 +17,13 @@ PROFILES: dict[str, Literal["default", "unconfined"]] = {
     "docker/default": "default",
 }
 
+APPARMOR = ("", "unconfined", "runtime/default")  # in fields of before
+
 
 def wanted(context: pb.LinuxContainerSecurityContext) -> dict[str, Any]:
     """The fields of a ContainerSpec. InvalidInput for what is not there."""
     check_namespaces(context.namespace_options, "container")
     check_selinux(context.selinux_options)
-    _check_apparmor(context)
     return {
         "user": _user(context),
         "groups": list(context.supplemental_groups),
@@ -32,6 +33,7 @@ def wanted(context: pb.LinuxContainerSecurityContext) -> dict[str, Any]:
         "no_new_privileges": context.no_new_privs,
         "read_only": context.readonly_rootfs,
         "seccomp": _seccomp(context),
+        "apparmor": _apparmor(context),
         "masked_paths": [] if context.privileged else list(context.masked_paths),
         "readonly_paths": [] if context.privileged else list(context.readonly_paths),
         "pid": _pid(context.namespace_options),
@@ -86,12 +88,18 @@ def _seccomp(context: pb.LinuxContainerSecurityContext) -> Literal["default", "u
     return PROFILES[context.seccomp_profile_path]
 
 
-def _check_apparmor(context: pb.LinuxContainerSecurityContext) -> None:
-    """The runtime's own is none: the kernel of a machine has no AppArmor."""
-    local = context.apparmor.profile_type == pb.SecurityProfile.Localhost and context.HasField("apparmor")
-    if local or context.apparmor_profile.startswith(LOCALHOST):
-        name = context.apparmor.localhost_ref or context.apparmor_profile
-        raise InvalidInput(f"cannot use profile {name[:200]!r}: the kernel of a virtual machine has no AppArmor")
+def _apparmor(context: pb.LinuxContainerSecurityContext) -> str:
+    """Name of a profile of this host. The runtime's own is none: the machine confines."""
+    name = context.apparmor_profile
+    if context.HasField("apparmor"):
+        if context.apparmor.profile_type != pb.SecurityProfile.Localhost:
+            return ""
+        name = LOCALHOST + context.apparmor.localhost_ref.removeprefix(LOCALHOST)
+    if name.removeprefix(LOCALHOST) and name.startswith(LOCALHOST):
+        return name.removeprefix(LOCALHOST)
+    if name not in APPARMOR:
+        raise InvalidInput(f"cannot use AppArmor profile {name[:200]!r}: there is none")
+    return ""
 
 
 def _pid(options: pb.NamespaceOption) -> str:

@@ -1,6 +1,6 @@
 """Our documents of a container -> docker's, which have more keys, and no state of ours. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -111,10 +111,15 @@ def container(found: doc.Container, version: Version, networks: Mapping[str, str
         "HostsPath": "",
         "MountLabel": "",
         "ProcessLabel": "",
-        "AppArmorProfile": "",
+        "AppArmorProfile": _apparmor(found.host_config.security_opt),
         "ExecIDs": None,
         "GraphDriver": {"Name": found.driver, "Data": None},
     }
+
+
+def _apparmor(options: Sequence[str]) -> str:
+    """The profile that confines it; "": none."""
+    return "".join(option.partition("=")[2] for option in options if option.startswith("apparmor="))
 
 
 def _network(found: doc.Container, version: Version, networks: Mapping[str, str]) -> Document:

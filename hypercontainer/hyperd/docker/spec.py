@@ -18,6 +18,7 @@ from hypercontainer.hyperd.docker.config import (
     Sizes,
     Ulimit,
 )
+from hypercontainer.lib import apparmor
 from hypercontainer.model import spec
 from hypercontainer.model.spec import ContainerSpec, ContainerUpdate, Dns, EndpointSpec, PodSpec, PortMapping
 
@@ -84,6 +85,7 @@ def _container(body: ContainerConfig, name: str) -> ContainerSpec:
         privileged=host.privileged,
         no_new_privileges="no-new-privileges" in security,
         seccomp="unconfined" if "seccomp" in security else "default",
+        apparmor=security.get("apparmor", ""),
         masked_paths=host.masked_paths,
         readonly_paths=host.readonly_paths,
         ulimits=[_ulimit(limit) for limit in host.ulimits],
@@ -283,20 +285,18 @@ def _extra_host(entry: str) -> tuple[str, str]:
     return name, address.removeprefix("[").removesuffix("]")
 
 
-def _security(options: Sequence[str]) -> set[str]:
+def _security(options: Sequence[str]) -> Mapping[str, str]:
     """What of it matters in a virtual machine."""
-    found = set()
+    found = {}
     for option in options:
         key, _, value = option.replace(":", "=", 1).partition("=")
         if (key == "no-new-privileges" and value in ("", "true")) or (key, value) == ("seccomp", "unconfined"):
-            found.add(key)
-        elif (key, value) not in (
-            ("seccomp", "builtin"),
-            ("apparmor", "unconfined"),
-            ("no-new-privileges", "false"),
-        ) and (key != "label"):
+            found[key] = value
+        elif key == "apparmor" and value:
+            found[key] = apparmor.meant(value)
+        elif (key, value) not in (("seccomp", "builtin"), ("no-new-privileges", "false")) and (key != "label"):
             raise InvalidInput(
-                f"cannot set SecurityOpt {option[:60]!r}: use no-new-privileges, seccomp=unconfined; "
+                f"cannot set SecurityOpt {option[:60]!r}: use no-new-privileges, seccomp=unconfined, apparmor=PROFILE; "
                 "the virtual machine confines the container"
             )
     return found

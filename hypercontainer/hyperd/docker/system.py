@@ -105,7 +105,7 @@ async def info(call: Call[Nothing, None]) -> Document:
         "Runtimes": {"hyper": {"path": "hyperd"}},
         "DefaultRuntime": "hyper",
         "Swarm": {"NodeID": "", "LocalNodeState": "inactive", "ControlAvailable": False, "RemoteManagers": None},
-        "SecurityOptions": ["name=seccomp,profile=builtin"],
+        "SecurityOptions": [*(["name=apparmor"] if said.apparmor else []), "name=seccomp,profile=builtin"],
         "Isolation": "",
         "LiveRestoreEnabled": True,
         "ExperimentalBuild": False,

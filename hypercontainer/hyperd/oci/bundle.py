@@ -1,7 +1,6 @@
 """What config.json says -> what the engine is asked for. Pure, but that the size of a /dev/shm is looked up."""
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -9,7 +8,7 @@ import msgspec
 
 from hypercontainer.errors import InvalidInput
 from hypercontainer.hyperd.oci import document, limits, scheduling
-from hypercontainer.lib import kubernetes, libseccomp
+from hypercontainer.lib import apparmor, kubernetes, libseccomp
 from hypercontainer.model import capabilities, ulimits
 from hypercontainer.model.bundle import Bind, Bundle, BundleExec
 from hypercontainer.model.container import (
@@ -40,8 +39,6 @@ FILTERS = 8  # of seccomp that are kept, of 32 KiB at most
 MAX_MAPPINGS = 64
 IDMAPS = ("idmap", "ridmap")
 MAX_OFFSET_S = 4_000_000_000  # what a kernel can count, and more than it takes
-# Those that engines give whom nobody has said anything of. They keep a container from its host's kernel.
-USUAL_PROFILES = re.compile(r"unconfined|docker-default|crio-default|cri-containerd\.apparmor\.d|containers-default-.*")
 IN_PROC = (  # what an engine may put there, as runc has it
     "/proc/cpuinfo",
     "/proc/diskstats",
@@ -243,9 +240,6 @@ def process(
             why = "it is there twice" if limit in RLIMITS else "there is none of that name"
             raise InvalidInput(f"invalid process.rlimits: {limit[:40]!r}: {why}")
     caps = found.capabilities or document.Capabilities()
-    if found.apparmor_profile and not USUAL_PROFILES.fullmatch(found.apparmor_profile):
-        name = f"process.apparmorProfile {found.apparmor_profile[:60]!r}"
-        raise _unsupported(name, "the machine's kernel has no AppArmor")
     if found.selinux_label:
         name = f"process.selinuxLabel {found.selinux_label[:60]!r}"
         raise _unsupported(name, "the machine's kernel has no SELinux: have the engine set no labels")
@@ -272,6 +266,7 @@ def process(
         no_new_privileges=found.no_new_privileges,
         oom_score_adj=found.oom_score_adj or 0,
         seccomp=filter(seccomp) if seccomp else b"",
+        apparmor=apparmor.meant(found.apparmor_profile),
         scheduling=scheduling.scheduling(found, personality),
     )
 

@@ -16,6 +16,7 @@ from hypercontainer.sandbox import rootfs
 from hypercontainer.sandbox.exec import ExecSession
 from hypercontainer.testing.fake_network import FakeNetwork
 from hypercontainer.testing.fakes import FakeHypervisor
+from tests.conftest import PROFILES
 
 ADMIN = Principal(Role.ADMIN, uid=0, gid=0, pid=1)
 ROOTFS = rootfs.image(Path("/image.erofs"))
@@ -23,6 +24,7 @@ ROOTFS = rootfs.image(Path("/image.erofs"))
 
 class FakeKernel(NamedTuple):
     name: str
+    source: str = ""
 
 
 class FakeKernels:
@@ -92,6 +94,7 @@ class World:
             factory=factory,
             pool=[],
             cri_socket="/never.sock",
+            apparmor_profiles=str(PROFILES),
         )
         self.hypervisor = FakeHypervisor()
         self.network = FakeNetwork()

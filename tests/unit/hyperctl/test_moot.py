@@ -44,7 +44,7 @@ def test_what_changes_nothing_is_warned_of(
 @pytest.mark.parametrize(
     "flag",
     [
-        ("--security-opt", "apparmor=mine"),
+        ("--security-opt", "apparmor="),
         ("--log-driver", "syslog"),
         ("--cgroupns", "x"),
         ("--userns", "keep-id"),

@@ -256,6 +256,24 @@ def test_its_security() -> None:
     assert spec(run_as_username="nobody").user == "nobody"
 
 
+@pytest.mark.parametrize(
+    ("said", "profile"),
+    [
+        ({}, ""),
+        ({"apparmor": {"profile_type": "Localhost", "localhost_ref": "mine"}}, "mine"),
+        ({"apparmor": {"profile_type": "Localhost", "localhost_ref": "localhost/mine"}}, "mine"),
+        ({"apparmor": {"profile_type": "RuntimeDefault"}}, ""),
+        ({"apparmor": {"profile_type": "Unconfined"}, "apparmor_profile": "localhost/before"}, ""),
+        ({"apparmor": {"profile_type": "Localhost", "localhost_ref": "mine"}, "privileged": True}, "mine"),
+        ({"apparmor_profile": "localhost/mine"}, "mine"),
+        ({"apparmor_profile": "runtime/default"}, ""),
+        ({"apparmor_profile": "unconfined"}, ""),
+    ],
+)
+def test_a_profile_of_apparmor(said: dict[str, Any], profile: str) -> None:
+    assert spec(**said).apparmor == profile
+
+
 def test_ambient_capabilities_are_granted_and_kept() -> None:
     said = {"capabilities": {"add_ambient_capabilities": ["CHOWN"], "drop_capabilities": ["ALL"]}}
     assert spec(**said).cap_add == ["CHOWN"]
@@ -332,8 +350,9 @@ def test_what_is_with_that_which_is_mounted_below(said: dict[str, Any], below: d
             for context, words in (
                 ({"run_as_group": {"value": 1}}, "without a runAsUser"),
                 ({"seccomp_profile_path": "somewhere/p"}, "somewhere/p"),
-                ({"apparmor": {"profile_type": "Localhost", "localhost_ref": "a"}}, "AppArmor"),
-                ({"apparmor_profile": "localhost/a"}, "AppArmor"),
+                ({"apparmor": {"profile_type": "Localhost"}}, "AppArmor profile 'localhost/'"),
+                ({"apparmor_profile": "localhost/"}, "AppArmor profile 'localhost/'"),
+                ({"apparmor_profile": "elsewhere/a"}, "AppArmor profile 'elsewhere/a'"),
                 ({"namespace_options": {"network": "NODE"}}, "hostNetwork"),
                 ({"selinux_options": {"level": "s0"}}, "SELinux"),
             )

@@ -22,6 +22,14 @@ async def test_a_suspended_container_is_a_paused_one(server: Server) -> None:
     assert "Architecture" not in document  # docker has no such word there
 
 
+async def test_the_profile_of_apparmor_that_confines_it(server: Server) -> None:
+    document = await inspected(server, ContainerSpec(image="busybox", apparmor="mine"), EndpointSpec())
+    assert document["AppArmorProfile"] == "mine" and document["HostConfig"]["SecurityOpt"] == ["apparmor=mine"]
+    for usual in ("", "docker-default"):
+        document = await inspected(server, ContainerSpec(image="busybox", apparmor=usual), EndpointSpec())
+        assert document["AppArmorProfile"] == "" and document["HostConfig"]["SecurityOpt"] == []
+
+
 async def inspected(server: Server, spec: ContainerSpec, endpoint: EndpointSpec) -> dict[str, Any]:
     server.engine.answers["containers.inspect"] = made(spec, endpoint)
     status, document = await server.ask("GET", "/containers/web/json")

@@ -345,6 +345,20 @@ def test_what_nobody_here_keeps_is_told_again_as_it_came() -> None:
     assert (warnings, pod.containers[0].as_asked) == ([], kept)
 
 
+@pytest.mark.parametrize(
+    ("said", "profile"),
+    [
+        ("apparmor=mine", "mine"),
+        ("apparmor:mine", "mine"),
+        ("apparmor=unconfined", ""),
+        ("apparmor=docker-default", ""),
+    ],
+)
+def test_a_profile_of_apparmor(said: str, profile: str) -> None:
+    [container] = spec.pod(asked(SecurityOpt=[said]), "")[0].containers
+    assert container.apparmor == profile
+
+
 def test_what_holds_inside() -> None:
     [container] = spec.pod(
         asked(CpuShares=5, OomScoreAdj=-3, GroupAdd=["10", 20, "adm"], LogConfig={"Type": "none"}), ""

@@ -57,6 +57,13 @@ async def test_info_tells_what_a_container_cannot_be_held_to(server: Server, fie
     assert said == (True, False, False, False)
 
 
+async def test_info_tells_what_confines(server: Server) -> None:
+    for info in (INFO, msgspec.structs.replace(INFO, apparmor=True)):
+        server.engine.answers["system.info"] = info
+        _, document = await server.ask("GET", "/info")
+        assert isinstance(document, dict) and ("name=apparmor" in document["SecurityOptions"]) == info.apparmor
+
+
 async def test_info_tells_mirrors_as_docker_does(server: Server) -> None:
     hub = doc.Registry(name="docker.io", mirrors=["https://mirror.example/"], insecure=False)
     own = doc.Registry(name="a.example", mirrors=["http://b.example/"], insecure=True)

@@ -63,6 +63,12 @@ def test_what_spec_writes_is_understood() -> None:
     assert "/proc/kcore" in found.masked_paths and "/proc/sys" in found.readonly_paths
 
 
+def test_a_profile_of_apparmor_is_named_but_for_those_that_engines_give_anybody() -> None:
+    for said, meant in (("mine", "mine"), ("cri-containerd.apparmor.d", ""), ("unconfined", ""), ("", "")):
+        found = config(process={"apparmorProfile": said})
+        assert found.process and bundle.process(found.process).apparmor == meant
+
+
 def test_ambient_is_what_a_kernel_grants() -> None:
     """Of the rest `runc spec` of runc 1.1 writes some, which runc and crun pass over."""
     names = ["CAP_KILL", "CAP_CHOWN", "CAP_FOWNER"]
@@ -206,7 +212,7 @@ def test_rules_of_devices_that_matter(said: list[Any], devices: list[Any], rules
         ("hooks.startContainer #0 'x'", {"hooks": {"startContainer": [{"path": "x"}]}}),
         ("hooks.startContainer.*timeout", {"hooks": {"startContainer": [{"path": "/x", "timeout": 0}]}}),
         ("timeOffsets: they are of a time", {"linux": {"timeOffsets": {"boottime": {"secs": 1}}}}),
-        ("apparmorProfile 'mine'", {"process": {"apparmorProfile": "mine"}}),
+        (r"AppArmor profile 'mi\\nne'", {"process": {"apparmorProfile": "mi\nne"}}),
         ("selinuxLabel", {"process": {"selinuxLabel": "system_u:system_r:container_t:s0"}}),
         ("linux.mountLabel", {"linux": {"mountLabel": "system_u:object_r:container_file_t:s0"}}),
         ("devices: access 'x'", {"linux": {"resources": {"devices": [{"allow": True, "access": "x"}]}}}),
