@@ -68,7 +68,9 @@ int idmap_namespace(const struct idmap *map, struct error *err)
 {
 	char path[64];
 	int namespace = -1;
-	pid_t pid = (pid_t)syscall(SYS_clone, CLONE_NEWUSER, NULL, NULL, NULL, NULL);
+	/* of struct clone_args; plain clone takes its arguments in another order on each architecture */
+	uint64_t args[8] = { CLONE_NEWUSER };
+	pid_t pid = (pid_t)syscall(SYS_clone3, args, sizeof(args));
 
 	if (pid == 0)
 		for (;;)

@@ -163,7 +163,7 @@ static bool hear_of_links(int news, uint64_t until)
 	return true;
 }
 
-/* A device that is added while we run comes by no hot-plug that a kernel hears of: it has to look. */
+/* A device that is added while we run comes on PCI by no hot-plug that a kernel hears of: it has to look. */
 static int look_at_buses(struct error *err)
 {
 	return testing ? 0 : write_file_at(AT_FDCWD, "/sys/bus/pci/rescan", "1", err);
@@ -500,9 +500,14 @@ static int let_go(const struct link *link, struct error *err)
 	struct message m;
 	struct ifinfomsg *info;
 
-	if (!testing)
+	if (!testing) {
+		if (format(err, path, sizeof(path), "/sys/class/net/%s/device/../online", link->name) < 0)
+			return -1;
+		if (access(path, F_OK) == 0)	/* a channel device */
+			return write_file_at(AT_FDCWD, path, "0", err);
 		return format(err, path, sizeof(path), "/sys/class/net/%s/device/../remove", link->name) < 0 ? -1 :
 		       write_file_at(AT_FDCWD, path, "1", err);
+	}
 	info = begin(&m, RTM_DELLINK, 0, sizeof(*info));
 	info->ifi_index = link->index;
 	return change(&m) < 0 ? fail(err, errno, "delete %s", link->name) : 0;

@@ -11,7 +11,7 @@ from hypercontainer.engine.host import Host
 from hypercontainer.errors import HyperError
 from hypercontainer.factory.base import PoolInfo, PoolSpec, TemplateInfo
 from hypercontainer.factory.trouble import MOST_S, Trouble
-from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, SharedFolder, VmConfig
+from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Feature, Nic, SharedFolder, VmConfig, need
 from hypercontainer.lib import clock
 from hypercontainer.model import arch, settings
 from hypercontainer.model import documents as doc
@@ -76,6 +76,9 @@ class Factory:
                 name = arch.named(pool.arch).name
                 with self._unwaited(f"pods for {pool.arch}"):
                     self.host.check_arch(name)
+                    if pool.share:
+                        doing = "have virtual machines wait with a share"
+                        need(self.host.site.hypervisor, Feature.SHARE, doing, name)
                     specs.append(self._spec(pool, *await self.host.bootable(name), name))
         return specs
 

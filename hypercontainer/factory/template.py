@@ -101,7 +101,7 @@ class TemplateFactory:
 
     async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> vms.Vm:
         # a clone's interfaces have the template's address until they are told apart by their own: one can be
-        vm = await self._clone(config, run_dir, trace) if len(config.nics) <= 1 else None
+        vm = await self._clone(config, run_dir, trace) if len(config.nics) <= 1 and self._clones(config) else None
         if vm is not None:
             return vm
         return await vms.boot(self._hypervisor, config, run_dir, trace)
@@ -115,7 +115,7 @@ class TemplateFactory:
 
     async def init(self, specs: Sequence[PoolSpec]) -> None:
         for spec in specs:
-            if spec.template:
+            if spec.template and self._clones(spec.config):
                 try:
                     await self.make(spec.config)
                 except HyperError as e:
@@ -138,6 +138,10 @@ class TemplateFactory:
         for task in self._making:
             task.cancel()
         await asyncio.gather(*self._making, return_exceptions=True)
+
+    def _clones(self, config: VmConfig) -> bool:
+        """Whether guests of its architecture can go on from another one. Where not, each is booted."""
+        return Feature.SNAPSHOT not in self._hypervisor.lacks(config.arch)
 
     async def _clone(self, config: VmConfig, run_dir: Path, trace: Trace) -> vms.Vm | None:
         """A clone of the template of its shape; None if that cannot be had."""

@@ -266,6 +266,10 @@ class Hypervisor(Protocol):
         """Unavailable when it can run no guest of that architecture; NotFound names the package that has what it needs
         for that."""
 
+    def lacks(self, arch: str) -> Mapping[Feature, str]:
+        """Which of its features it has not for guests of that architecture: what their machine is, and why, in words
+        that go on from "not with QEMU's"."""
+
     async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> Guest:
         """Start a VMM in `run_dir` (exists, empty, ours). Returns when it runs; the agent may not answer yet.
 
@@ -287,7 +291,10 @@ class Hypervisor(Protocol):
         """Remove whatever a boot in `run_dir` that was cut short left: processes, mounts, files."""
 
 
-def need(hypervisor: Hypervisor, feature: Feature, doing: str) -> None:
-    """Raise Unsupported, which says what was to be done, when `hypervisor` lacks the feature that takes."""
+def need(hypervisor: Hypervisor, feature: Feature, doing: str, arch: str = "") -> None:
+    """Raise Unsupported, which says what was to be done, when `hypervisor` lacks the feature that takes: for whichever
+    guests, or for those of `arch`."""
     if feature not in hypervisor.features:
         raise Unsupported(doing, hypervisor.product)
+    if arch and (why := hypervisor.lacks(arch).get(feature)):
+        raise Unsupported(doing, f"{hypervisor.product}'s {why}")

@@ -9,7 +9,7 @@ from hypercontainer.kernel.ports import port_of
 
 # Loaded at boot, in this order; what a kernel has built in is left out by itself.
 BOOT = (
-    "virtio_pci",  # every device of ours sits behind it
+    "virtio_pci",  # every device of ours sits behind it, but where there is another bus: see ports.py
     "virtio_console",  # the agent's channel: first, so that the host hears from us early
     "virtio_scsi",  # containers' disks
     "sd_mod",  # … as block devices
@@ -37,9 +37,11 @@ PARAMETERS = {
 
 
 def boot(arch: str) -> tuple[str, ...]:
-    """BOOT, and before what does without it what has checksums by instruction."""
-    place = BOOT.index("crc32c_generic")
-    return (*BOOT[:place], *port_of(arch).checksums, *BOOT[place:])
+    """BOOT as it is there, and before what does without it what has checksums by instruction."""
+    port = port_of(arch)
+    names = [name for name in BOOT if name not in port.without]
+    place = names.index("crc32c_generic")
+    return (*names[:place], *port.checksums, *names[place:])
 
 
 class Module(NamedTuple):

@@ -11,6 +11,7 @@ class Port:
     debian: str  # Debian's name of the architecture …
     flavour: str  # … and of its generic kernel there: linux-image-FLAVOUR
     checksums: tuple[str, ...] = ()  # modules that know ext4's and erofs' checksums by instruction
+    without: tuple[str, ...] = ()  # of modules.py's BOOT, what guests there have no device for
 
     @property
     def package(self) -> str:
@@ -23,6 +24,8 @@ PORTS = {
     for port in (
         Port(arch="x86_64", debian="amd64", flavour="amd64", checksums=("crc32c_intel",)),
         Port(arch="aarch64", debian="arm64", flavour="arm64"),  # its kernel itself has them
+        # devices are on a bus that each such kernel has built in
+        Port(arch="s390x", debian="s390x", flavour="s390x", without=("virtio_pci", "virtio_mem")),
     )
 }
 

@@ -1,4 +1,5 @@
-"""From a distribution's kernel to the image that a VMM enters directly: an ELF file on x86, Linux' own form on ARM.
+"""From a distribution's kernel to the image that a VMM enters directly: an ELF file on x86, Linux' own form on ARM
+and s390.
 
 A kernel that unpacks itself spends over a second on it when it is emulated; the host does it once.
 """
@@ -22,6 +23,7 @@ else:
 MAX_IMAGE = 512 << 20  # bytes: several times the largest distribution kernel
 BOOT_MAGIC = b"HdrS"  # Linux' boot protocol, Documentation/arch/x86/boot.rst
 ARM64_MAGIC, ARM64_AT = b"ARM\x64", 56  # Documentation/arm64/booting.rst; Debian's is not packed
+S390_MAGIC, S390_AT = b"S390EP", 0x10008  # Documentation/s390: behind the entry; it unpacks itself
 PVH_NOTE = re.compile(rb"\x04\0\0\0[\x04\x08]\0\0\0\x12\0\0\0Xen\0")  # XEN_ELFNOTE_PHYS32_ENTRY: where QEMU jumps to
 
 
@@ -41,11 +43,11 @@ _FORMATS: list[tuple[bytes, str, Callable[[], _Decompressor] | None]] = [
 
 
 def extract(image: bytes) -> bytes:
-    """Return the ELF image inside the bzImage `image` (an ELF image, and one for ARM, is returned as it is).
+    """Return the ELF image inside the bzImage `image` (an ELF image, and one for ARM or s390, is returned as it is).
 
     Raises InvalidInput when `image` is none of these, is cut short, or is packed in a way we cannot undo.
     """
-    if _is_arm64(image):
+    if _is_arm64(image) or _is_s390(image):
         return image
     elf = image if image.startswith(b"\x7fELF") else _unpack(_payload(image))
     if not elf.startswith(b"\x7fELF"):
@@ -57,12 +59,18 @@ def arch_of(image: bytes) -> str:
     """The architecture whose guests boot it, by the name in model/arch.py. InvalidInput where none can."""
     if _is_arm64(image):
         return "aarch64"
+    if _is_s390(image):
+        return "s390x"
     check_pvh(image)
     return "x86_64"
 
 
 def _is_arm64(image: bytes) -> bool:
     return image[ARM64_AT : ARM64_AT + len(ARM64_MAGIC)] == ARM64_MAGIC
+
+
+def _is_s390(image: bytes) -> bool:
+    return image[S390_AT : S390_AT + len(S390_MAGIC)] == S390_MAGIC
 
 
 def check_pvh(elf: bytes) -> None:

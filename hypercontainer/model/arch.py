@@ -17,6 +17,8 @@ class Arch:
     older: tuple[str, ...] = ()  # what an image index calls those whose programs its kernel runs too
     abis: Mapping[str, int]  # whose programs its kernel runs: name in model/syscalls.py, number in the kernel's audit
     page_bytes: int  # of the kernels that we boot
+    big_endian: bool = False
+    clone_flags: int = 0  # which argument of `clone` they are
 
 
 ARCHES = {
@@ -36,6 +38,15 @@ ARCHES = {
             variant="v8",
             abis={"aarch64": 0xC00000B7},
             page_bytes=4096,
+        ),
+        Arch(
+            name="s390x",
+            docker="s390x",
+            variant="",
+            abis={"s390x": 0x80000016},
+            page_bytes=4096,
+            big_endian=True,
+            clone_flags=1,  # the stack is the first one
         ),
     )
 }

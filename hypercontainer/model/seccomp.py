@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from hypercontainer.model.arch import ARCHES
+from hypercontainer.model.arch import ARCHES, Arch
 from hypercontainer.model.syscalls import numbers
 
 MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS
@@ -39,7 +39,8 @@ ppoll ppoll_time64 prctl pread64 preadv preadv2 prlimit64 process_mrelease proce
 pselect6_time64 ptrace pwrite64 pwritev pwritev2 read readahead readlink readlinkat readv recvfrom recvmmsg
 recvmmsg_time64 recvmsg remap_file_pages removexattr removexattrat rename renameat renameat2 restart_syscall rmdir
 rseq rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn rt_sigsuspend rt_sigtimedwait
-rt_sigtimedwait_time64 rt_tgsigqueueinfo sched_get_priority_max sched_get_priority_min sched_getaffinity
+rt_sigtimedwait_time64 rt_tgsigqueueinfo s390_pci_mmio_read s390_pci_mmio_write s390_runtime_instr
+sched_get_priority_max sched_get_priority_min sched_getaffinity
 sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval sched_rr_get_interval_time64 sched_setaffinity
 sched_setattr sched_setparam sched_setscheduler sched_yield seccomp select semctl semget semop semtimedop
 semtimedop_time64 sendfile sendfile64 sendmmsg sendmsg sendto set_robust_list set_thread_area set_tid_address
@@ -90,7 +91,7 @@ class Instruction(NamedTuple):
 Code = list[Instruction]
 
 LOAD, JUMP, JUMP_EQUAL, JUMP_GREATER_EQUAL, JUMP_ANY_BIT, RETURN = 0x20, 0x05, 0x15, 0x35, 0x45, 0x06
-NUMBER, ARCH, ARGUMENT_0 = 0, 4, 16  # offsets in struct seccomp_data; the low half of the argument: little endian
+NUMBER, ARCH, ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data; of arguments each has eight bytes
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000
 X32 = 0x40000000  # the bit that turns an x86_64 number into one of the x32 ABI
 
@@ -111,22 +112,27 @@ def compile(capabilities: Iterable[str], arch: str) -> bytes:
 
 @lru_cache(maxsize=64)
 def _compiled(capabilities: frozenset[str], arch: str) -> bytes:
-    code = [Instruction(LOAD, 0, 0, ARCH)]
-    for abi, audit in ARCHES[arch].abis.items():
-        body = [Instruction(LOAD, 0, 0, NUMBER), *_search(_ranges(_policy(capabilities, abi), abi))]
+    code, of = [Instruction(LOAD, 0, 0, ARCH)], ARCHES[arch]
+    for abi, audit in of.abis.items():
+        body = [Instruction(LOAD, 0, 0, NUMBER), *_search(_ranges(_policy(capabilities, of, abi), abi))]
         code += [Instruction(JUMP_EQUAL, 1, 0, audit), Instruction(JUMP, 0, 0, len(body)), *body]
     code += NO  # programs of some other ABI
     assert len(code) <= MAX_INSTRUCTIONS  # noqa: S101  it is a tenth of that
-    return b"".join(struct.pack("<HBBI", *instruction) for instruction in code)
+    return b"".join(struct.pack(">HBBI" if of.big_endian else "<HBBI", *instruction) for instruction in code)
 
 
-def _policy(capabilities: frozenset[str], abi: str) -> dict[int, Code]:
+def _policy(capabilities: frozenset[str], arch: Arch, abi: str) -> dict[int, Code]:
     """Number -> what is done, for the calls that are not plainly refused."""
+
+    def argument(n: int) -> Code:
+        """Its low half: the kernel takes an int, so what a caller puts above it is not looked at there either."""
+        return [Instruction(LOAD, 0, 0, ARGUMENTS + 8 * n + (4 if arch.big_endian else 0))]
+
     policy = {
-        "clone": _unless_any_bit(NEW_NAMESPACES),
+        "clone": [*argument(arch.clone_flags), *_unless_any_bit(NEW_NAMESPACES)],
         "clone3": UNKNOWN,  # its flags lie in memory, out of a filter's sight: C libraries then call clone
-        "personality": _only(PERSONALITIES),
-        "socket": _all_but(AF_VSOCK),
+        "personality": [*argument(0), *_only(PERSONALITIES)],
+        "socket": [*argument(0), *_all_but(AF_VSOCK)],
     }
     policy |= dict.fromkeys(ALLOWED.split(), YES)
     for capability in capabilities:
@@ -136,17 +142,16 @@ def _policy(capabilities: frozenset[str], abi: str) -> dict[int, Code]:
 
 
 def _unless_any_bit(mask: int) -> Code:
-    return [Instruction(LOAD, 0, 0, ARGUMENT_0), Instruction(JUMP_ANY_BIT, 0, 1, mask), *NO, *YES]
+    return [Instruction(JUMP_ANY_BIT, 0, 1, mask), *NO, *YES]
 
 
 def _all_but(value: int) -> Code:
-    # The low half alone: the kernel takes an int, so what a caller puts above it is not looked at there either.
-    return [Instruction(LOAD, 0, 0, ARGUMENT_0), Instruction(JUMP_EQUAL, 0, 1, value), *NO, *YES]
+    return [Instruction(JUMP_EQUAL, 0, 1, value), *NO, *YES]
 
 
 def _only(values: Sequence[int]) -> Code:
     checks = [Instruction(JUMP_EQUAL, len(values) - n, 0, value) for n, value in enumerate(values)]
-    return [Instruction(LOAD, 0, 0, ARGUMENT_0), *checks, *NO, *YES]
+    return [*checks, *NO, *YES]
 
 
 Range = tuple[int, Code]  # from this number on, until the next range begins

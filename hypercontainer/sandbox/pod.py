@@ -93,11 +93,11 @@ class Pod:
 
     def check_supported(self, record: ContainerRecord) -> None:
         """Unsupported where the container could be added but never start."""
-        hypervisor, root = self.site.hypervisor, rootfs.of(record.rootfs)
+        hypervisor, root, arch = self.site.hypervisor, rootfs.of(record.rootfs), self.record.arch
         if root.folders:
-            need(hypervisor, Feature.SHARE, f"use {root} as the root file system of {record.name}")
+            need(hypervisor, Feature.SHARE, f"use {root} as the root file system of {record.name}", arch)
         for shared in [mount.target for mount in record.mounts if mount.shared][:1]:
-            need(hypervisor, Feature.SHARE, f"mount a volume or a folder at {shared} in {record.name}")
+            need(hypervisor, Feature.SHARE, f"mount a volume or a folder at {shared} in {record.name}", arch)
         if self.record.guest:
             need(hypervisor, Feature.HOTPLUG, f"add {record.name} to pod {self.record.name} while that runs")
 

@@ -232,12 +232,16 @@ class FakeHypervisor:
         self.fail = self.fail_clones = ""
         self.program = "0"  # of the VMM: another one has other shapes
         self.without: set[str] = set()  # architectures that it cannot run here
+        self.lacking: dict[str, dict[Feature, str]] = {}  # by architecture
         self.booted: list[VmConfig] = []
         self.guests: dict[str, FakeGuest] = {}  # by run_dir, dead ones too until they are reaped
 
     def check(self, arch: str) -> None:
         if arch in self.without:
             raise NotFound("program", f"fake-{arch}", f"install the package fake-{arch}")
+
+    def lacks(self, arch: str) -> Mapping[Feature, str]:
+        return self.lacking.get(arch, {})
 
     async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> FakeGuest:
         if config.origin and config.origin.complete:

@@ -19,7 +19,7 @@ LIBRARY = "/hyper-memory.so"  # what a clone's QEMU gives memory back with: host
 # What an empty disk seems to have: more than any file that it is to get (ext4's limit). The guest sees its size once.
 SLOT_BYTES = 16 << 40
 NOTHING = "null-co"  # QEMU's driver of what is behind it
-NIC = "virtio-net-pci"
+NIC = "virtio-net"
 DISK_BUS, DISK_BUS_OBJECT = "s.0", "/machine/peripheral/s/virtio-backend/s.0"
 
 # A guest may get so much more memory while it runs. It takes nothing until it comes, but KVM keeps some bytes for each
@@ -57,33 +57,32 @@ class Descriptors:
 
 def command(qemu: str, machine: Machine, config: VmConfig, fds: Descriptors) -> list[str]:
     """Return the argv that boots `config` with `fds` on `machine`, by the program `qemu`."""
-    nics = _nics(config, fds)
+    nics = _nics(machine, config, fds)
     return [
         qemu,
         *("-name", f"guest={_escaped(config.name)}"),
         *("-nodefaults", "-no-user-config", "-no-reboot"),
         *("-display", "none"),
         *("-sandbox", SANDBOX),
-        *("-machine", f"{machine.type},memory-backend=ram,{machine.options}"),
+        *("-machine", ",".join(word for word in (machine.type, "memory-backend=ram", machine.options) if word)),
         *_processor(machine, config),
-        *_memory(config, fds),
+        *_memory(machine, config, fds),
         *(("-bios", machine.firmware) if machine.firmware else ()),
         *_boot(machine, config),
         *("-chardev", f"socket,id=qmp,fd={fds.qmp},server=on,wait=off"),
         *("-mon", "chardev=qmp,mode=control"),
         *("-chardev", "stdio,id=console,signal=off"),  # its keeper reads that
         *("-serial", "chardev:console"),
-        *("-device", "virtio-serial-pci,max_ports=2"),  # port 0 is reserved for a console
+        *("-device", f"virtio-serial-{machine.bus},max_ports=2"),  # port 0 is reserved for a console
         *("-chardev", f"socket,id=agent,fd={fds.agent},server=on,wait=off"),
         *("-device", f"virtserialport,chardev=agent,name={AGENT_PORT}"),
         *("-object", "rng-random,id=rng,filename=/dev/urandom"),
-        *("-device", "virtio-rng-pci,rng=rng"),
-        *("-device", "virtio-scsi-pci,id=s,num_queues=1"),
-        *("-device", f"virtio-mem-pci,id={ROOM},memdev=hot,block-size={BLOCK_MIB}M,requested-size=0"),
-        *("-device", f"virtio-balloon-pci,addr={BALLOON_SLOT:x},free-page-reporting=on"),
+        *("-device", f"virtio-rng-{machine.bus},rng=rng"),
+        *("-device", f"virtio-scsi-{machine.bus},id=s,num_queues=1"),
+        *_balloons(machine),
         *_disks(config, fds),
         *(word for words in nics[:1] for word in words),
-        *_share(config, fds),
+        *_share(machine, config, fds),
         *(word for words in nics[1:] for word in words),
     ]
 
@@ -92,7 +91,9 @@ def kernel_parameters(machine: Machine, config: VmConfig) -> list[str]:
     return [f"console={machine.console}", *machine.parameters, *PARAMETERS, *config.kernel_parameters]
 
 
-def _memory(config: VmConfig, fds: Descriptors) -> list[str]:
+def _memory(machine: Machine, config: VmConfig, fds: Descriptors) -> list[str]:
+    if not machine.hot_memory:
+        return ["-m", f"{config.memory_mib}M", "-object", _ram(config, fds)]
     return [
         *("-m", f"{config.memory_mib}M,maxmem={config.memory_mib + HOT_MEMORY_MIB}M"),
         *("-object", _ram(config, fds)),
@@ -100,6 +101,14 @@ def _memory(config: VmConfig, fds: Descriptors) -> list[str]:
         # whatever the host thinks of overcommitment
         *("-object", f"memory-backend-memfd,id=hot,share=on,size={HOT_MEMORY_MIB}M"),
     ]
+
+
+def _balloons(machine: Machine) -> list[str]:
+    """What more memory comes by, and what tells the host which is free."""
+    words = ["-device", f"virtio-mem-{machine.bus},id={ROOM},memdev=hot,block-size={BLOCK_MIB}M,requested-size=0"]
+    place = f"addr={BALLOON_SLOT:x}," if machine.bus == "pci" else ""
+    balloon = ["-device", f"virtio-balloon-{machine.bus},{place}free-page-reporting=on"]
+    return [*(words if machine.hot_memory else []), *balloon]
 
 
 def _ram(config: VmConfig, fds: Descriptors) -> str:
@@ -198,9 +207,9 @@ def _disks(config: VmConfig, fds: Descriptors) -> list[str]:
     return words
 
 
-def _nics(config: VmConfig, fds: Descriptors) -> list[list[str]]:
+def _nics(machine: Machine, config: VmConfig, fds: Descriptors) -> list[list[str]]:
     return [
-        ["-netdev", f"tap,id={netdev(nic.number)},fd={tap}", "-device", _device(nic_device(nic))]
+        ["-netdev", f"tap,id={netdev(nic.number)},fd={tap}", "-device", _device(nic_device(machine, nic))]
         for nic, tap in zip(config.nics, fds.taps, strict=True)
     ]
 
@@ -216,31 +225,32 @@ def nic_number(netdev: str) -> int | None:
     return int(number or 0) if netdev.startswith("net") and (number.isdigit() or not number) else None
 
 
-def nic_device(nic: Nic) -> dict[str, object]:
+def nic_device(machine: Machine, nic: Nic) -> dict[str, object]:
     """The guest's end of it."""
+    rom = {"romfile": ""} if machine.bus == "pci" else {}  # no boot from the network, so none to load and run
     return {
-        "driver": NIC,
+        "driver": f"{NIC}-{machine.bus}",
         "netdev": netdev(nic.number),
         "mac": nic.mac,
-        "romfile": "",  # no boot from the network, so no option ROM to load and run
+        **rom,
         # A clone, which is to announce nothing, is left without the timer for it, and QEMU 7.2 dereferences that when
         # the guest resets the device: at each power-off
         "guest_announce": False,
     }
 
 
-def _share(config: VmConfig, fds: Descriptors) -> list[str]:
+def _share(machine: Machine, config: VmConfig, fds: Descriptors) -> list[str]:
     if fds.share is None:
         return []
     words = ["-chardev", f"socket,id=share,fd={fds.share}"]
     if config.origin:  # plugged when it is there: QEMU loads no state where there is a device of this kind
         return words
-    return [*words, "-device", _device(share_device())]
+    return [*words, "-device", _device(share_device(machine))]
 
 
-def share_device() -> dict[str, object]:
+def share_device(machine: Machine) -> dict[str, object]:
     """The virtiofs device behind the character device "share"."""
-    return {"driver": "vhost-user-fs-pci", "id": "fs", "chardev": "share", "tag": SHARE_TAG}
+    return {"driver": f"vhost-user-fs-{machine.bus}", "id": "fs", "chardev": "share", "tag": SHARE_TAG}
 
 
 def _properties(values: dict[str, object]) -> str:

@@ -5,7 +5,8 @@ import fcntl
 import os
 import shutil
 import socket
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -27,6 +28,7 @@ from hypercontainer.hypervisor.qemu.rundir import qemu_run
 from hypercontainer.lib import cgroup, proc
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model import arch
+from hypercontainer.model.arch import ARCHES
 from hypercontainer.model.record import GuestRecord, ProcessRef
 
 BACKGROUND = 15  # of nice(1): a thirtieth of a processor, where somebody else wants it
@@ -55,6 +57,15 @@ class QemuHypervisor:
 
     def check(self, arch: str) -> None:
         self._program(self._machine_of(arch))
+
+    def lacks(self, arch: str) -> Mapping[Feature, str]:
+        machine = self._machine_of(arch)
+        lacks: dict[Feature, str] = {}
+        if machine.unsaved:
+            lacks |= dict.fromkeys((Feature.SNAPSHOT, Feature.COPY), f"{machine.type}, {machine.unsaved}")
+        if ARCHES[arch].big_endian != (sys.byteorder == "big"):
+            lacks[Feature.SHARE] = f"{machine.type}, whose byte order is not virtiofsd's"
+        return lacks
 
     async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> QemuGuest:
         run = qemu_run(run_dir)

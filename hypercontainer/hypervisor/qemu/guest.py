@@ -134,7 +134,7 @@ class QemuGuest:
             os.close(fd)
 
     async def nics(self) -> set[int]:
-        return set(await nics.plugged(self._monitor))
+        return set(await nics.plugged(self._monitor, self._machine))
 
     async def remove_nic(self, number: int) -> None:
         await nics.remove(self._monitor, self._machine, number)

@@ -23,9 +23,10 @@ async def add(monitor: Monitor, machine: Machine, nic: Nic, tap: int) -> None:
     try:
         await monitor.get_fd(tap, FD)
         await monitor.execute("netdev_add", {"type": "tap", "id": netdev, "fd": FD})
-        await bus.open_root(monitor, machine)
-        place = {"id": f"nic{nic.number}", "bus": machine.root_bus, "addr": f"{_slot(nic.number):#x}"}
-        await monitor.execute("device_add", argv.nic_device(nic) | place)
+        place = await bus.open_root(monitor, machine) | {"id": f"nic{nic.number}"}
+        if machine.bus == "pci":
+            place["addr"] = f"{_slot(nic.number):#x}"
+        await monitor.execute("device_add", argv.nic_device(machine, nic) | place)
     except BaseException:
         await remove(monitor, machine, nic.number)
         raise
@@ -37,7 +38,7 @@ def _slot(number: int) -> int:
 
 async def remove(monitor: Monitor, machine: Machine, number: int) -> None:
     """Take away all that there is of an interface."""
-    if device := (await plugged(monitor)).get(number):
+    if device := (await plugged(monitor, machine)).get(number):
         await bus.open_root(monitor, machine)
         await monitor.delete_device(device)
     try:
@@ -49,11 +50,11 @@ async def remove(monitor: Monitor, machine: Machine, number: int) -> None:
         await monitor.execute("closefd", {"fdname": FD})
 
 
-async def plugged(monitor: Monitor) -> Mapping[int, str]:
+async def plugged(monitor: Monitor, machine: Machine) -> Mapping[int, str]:
     """The number of each interface, and QEMU's path of its device."""
     found = {}
     for folder in PLUGGED:
-        for name in await _devices(monitor, folder):
+        for name in await _devices(monitor, machine, folder):
             path = f"{folder}/{name}"
             netdev = await monitor.execute("qom-get", {"path": path, "property": "netdev"})
             if (number := argv.nic_number(str(netdev))) is not None:
@@ -61,8 +62,8 @@ async def plugged(monitor: Monitor) -> Mapping[int, str]:
     return found
 
 
-async def _devices(monitor: Monitor, folder: str) -> list[str]:
+async def _devices(monitor: Monitor, machine: Machine, folder: str) -> list[str]:
     children = await monitor.execute("qom-list", {"path": folder})
     if not isinstance(children, list):
         raise GuestError("cannot tell the network interfaces of the guest: QEMU says nonsense")
-    return [str(child["name"]) for child in children if child.get("type") == f"child<{argv.NIC}>"]
+    return [str(child["name"]) for child in children if child.get("type") == f"child<{argv.NIC}-{machine.bus}>"]

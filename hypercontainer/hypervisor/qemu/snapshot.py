@@ -52,8 +52,8 @@ async def load(monitor: Monitor, state: int) -> None:
 async def plug_share(monitor: Monitor, machine: Machine) -> None:
     """Give the device of its shared folder to a guest that goes on from a snapshot: QEMU can neither save nor load
     where there is one. The guest is not told, it has to look."""
-    await bus.open_root(monitor, machine)
-    await monitor.execute("device_add", argv.share_device() | {"bus": machine.root_bus})
+    place = await bus.open_root(monitor, machine)
+    await monitor.execute("device_add", argv.share_device(machine) | place)
 
 
 async def ram_bytes(monitor: Monitor) -> int:

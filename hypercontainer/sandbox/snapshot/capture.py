@@ -29,7 +29,7 @@ CopyDisk = Callable[[Path], None]  # from there; blocks
 def check(pod: Pod, container: Container, verb: Verb) -> None:
     """Raise unless the container's machine can be copied."""
     record = container.record
-    need(pod.site.hypervisor, Feature.COPY, f"{verb} {record.name}")
+    need(pod.site.hypervisor, Feature.COPY, f"{verb} {record.name}", pod.record.arch)
     pod.check(container, verb)
     pod.machine.check_reached(verb, record.name)
     check_alone(pod.record, record, verb)

@@ -12,7 +12,7 @@ from hypercontainer.sandbox.site import Site
 
 async def check_fits(site: Site, record: PodRecord, info: SnapshotInfo, verb: str) -> None:
     """WrongState when the guest of a snapshot cannot go on here any more."""
-    need(site.hypervisor, Feature.SNAPSHOT, f"{verb} {record.name}")
+    need(site.hypervisor, Feature.SNAPSHOT, f"{verb} {record.name}", record.arch)
     name, ours = record.name, await vmm(site)
     if info.vmm != ours:
         why = f"by {info.vmm}, and this is {ours}; only the same version can go on with it"

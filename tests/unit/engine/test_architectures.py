@@ -8,10 +8,11 @@ import msgspec
 import pytest
 
 from hypercontainer.engine.local import LocalEngine
-from hypercontainer.errors import InvalidInput, NotFound, Unavailable
+from hypercontainer.errors import InvalidInput, NotFound, Unavailable, Unsupported
+from hypercontainer.hypervisor.base import Feature
 from hypercontainer.model import capabilities, seccomp
 from hypercontainer.model.settings import Pool
-from hypercontainer.model.spec import ContainerSpec, PodSpec
+from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec
 from hypercontainer.testing.busybox import find_busybox, write_archive
 from tests.unit.engine.world import ADMIN, FakeKernels, Run, World, load
 
@@ -151,6 +152,30 @@ async def test_a_pool_that_lacks_a_kernel_keeps_no_other_from_waiting(world: Wor
     assert status.warnings == []
     assert {config.arch for config in world.hypervisor.booted} == {"aarch64", "x86_64"}
     await engine.close()
+
+
+async def test_what_a_machine_cannot_is_refused_of_its_guests_alone(
+    world: World, arm: LocalEngine, create: Run
+) -> None:
+    why = "virt, which is not saved"
+    (arm.host.binaries / "x86_64").mkdir()
+    (arm.host.binaries / "x86_64/hyperstart").write_text("for this host")
+    world.hypervisor.lacking["aarch64"] = dict.fromkeys((Feature.SNAPSHOT, Feature.COPY, Feature.SHARE), why)
+    c, other = await create("cat", platform=ARM, open_stdin=True, name="web"), await create("cat", open_stdin=True)
+    for each in (c, other):
+        await arm.containers.start(each)
+    for doing, call in (
+        ("fork web", arm.snapshots.fork(c, count=1, name="", ports=[])),
+        ("suspend web", arm.snapshots.suspend(c)),
+        ("checkpoint web", arm.snapshots.create(c, "one", leave_running=True)),
+    ):
+        with pytest.raises(Unsupported, match=f"^cannot {doing}: not with Fake's virt, which is not saved$"):
+            await call
+    with pytest.raises(Unsupported, match=r"^cannot mount a volume or a folder at /data in .*: not with Fake's virt"):
+        await create("true", platform=ARM, mounts=[Mount(type="volume", source="kept", target="/data")])
+    [copy] = (await arm.snapshots.fork(other, count=1, name="", ports=[])).ids
+    for each in (c, other, copy):
+        await arm.containers.remove(each, force=True, volumes=True)
 
 
 async def test_the_images_platform_is_in_the_list(arm: LocalEngine) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.errors import GuestDied, GuestSilent
-from hypercontainer.factory.base import EMPTY, Roots
+from hypercontainer.factory.base import EMPTY, PoolSpec, Roots
 from hypercontainer.factory.direct import DirectFactory
 from hypercontainer.factory.sealed import SealedFile
 from hypercontainer.factory.template import KEPT, KEPT_IN_ALL, TemplateFactory
 from hypercontainer.factory.trouble import LASTING, Trouble
-from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, SharedFolder, VmConfig
+from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Feature, Nic, SharedFolder, VmConfig
 from hypercontainer.lib.trace import Timings
 from hypercontainer.testing.contract import FactoryContract, made
 from hypercontainer.testing.fakes import FakeAgent, FakeHypervisor, Refused
@@ -63,6 +63,16 @@ async def test_the_first_guest_of_a_shape_makes_its_template_and_all_are_clones(
     assert original.nics == [Nic(tap="", mac=SNAPSHOT_MAC)]
     assert [clone.origin is not None for clone in clones] == [True, True]
     assert [(clone.name, clone.uid) for clone in clones] == [("web", 1), ("db", 2)]
+
+
+async def test_who_cannot_be_cloned_is_booted(
+    factory: TemplateFactory, hypervisor: FakeHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    hypervisor.lacking[config.arch] = {Feature.SNAPSHOT: "machine, which is not saved"}
+    await factory.init([PoolSpec(config=config, template=True, cache=0)])
+    async with made(factory, config, run_dir):
+        assert [(each.memory, each.origin) for each in hypervisor.booted] == [(None, None)]
+    assert (factory.templates(), factory.troubles()) == ([], [])
 
 
 async def test_the_steps_of_a_start_are_told(factory: TemplateFactory, config: VmConfig, run_dir: Path) -> None:

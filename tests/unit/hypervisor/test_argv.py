@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypercontainer.errors import Unavailable
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, SharedFolder, Snapshot, VmConfig
 from hypercontainer.hypervisor.qemu.argv import Descriptors, command, disk_file, kernel_parameters
-from hypercontainer.hypervisor.qemu.machines import Q35, VIRT, Machine, machine_of
+from hypercontainer.hypervisor.qemu.machines import CCW, Q35, VIRT, Machine, machine_of
 from hypercontainer.model.record import DiskRecord
 
 GOLDEN = Path(__file__).with_name("golden.txt")
@@ -55,6 +55,7 @@ def test_the_whole_command_line() -> None:
     sharing = a_config(origin=Snapshot(memory=16, state=17), disks=(), nics=())
     written += "\n" + lines(sharing, Descriptors(qmp=10, agent=11, memory=18, share=15))
     written += "\n" + lines(a_config(arch="aarch64"), FDS, VIRT)
+    written += "\n" + lines(a_config(arch="s390x"), FDS, CCW)
     assert written == GOLDEN.read_text()
 
 
@@ -140,7 +141,7 @@ def test_every_descriptor_is_handed_over() -> None:
 
 
 def test_an_architecture_without_a_machine_is_named() -> None:
-    assert machine_of("x86_64") is Q35 and machine_of("aarch64") is VIRT
+    assert machine_of("x86_64") is Q35 and machine_of("aarch64") is VIRT and machine_of("s390x") is CCW
     why = "cannot run guests of architecture mips64 with QEMU: there are x86_64, aarch64"
     with pytest.raises(Unavailable, match=why):
         machine_of("mips64")

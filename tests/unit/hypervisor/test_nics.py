@@ -9,7 +9,7 @@ import pytest
 from hypercontainer.errors import GuestError
 from hypercontainer.hypervisor.base import HOT_NICS, Nic
 from hypercontainer.hypervisor.qemu import nics
-from hypercontainer.hypervisor.qemu.machines import Q35
+from hypercontainer.hypervisor.qemu.machines import CCW, Q35
 from tests.unit.hypervisor.test_qmp import Peer, monitor, qemu
 
 NIC = Nic(number=HOT_NICS[1], tap="hyx9", mac="02:00:00:00:00:01")
@@ -17,14 +17,15 @@ NIC = Nic(number=HOT_NICS[1], tap="hyx9", mac="02:00:00:00:00:01")
 
 class Machine:
     """What QEMU has of interfaces: devices by their path, each with the name of its other end; other ends; a tap that
-    was handed over. `refuses` a command, once."""
+    was handed over. `refuses` a command, once. `bus`: that of its devices, of which PCI's is opened first."""
 
-    def __init__(self, refuses: str = "") -> None:
+    def __init__(self, refuses: str = "", bus: str = "pci") -> None:
+        self.bus = bus
         self.devices = {"/machine/peripheral-anon/device[4]": "net"}
         self.ends = {"net"}
-        self.handed = self.opened = False
+        self.handed, self.opened = False, bus != "pci"
         self.refuses = refuses
-        self.places: list[str] = []
+        self.places: list[str | None] = []
 
     async def answer(self, message: dict[str, Any], peer: Peer) -> None:
         command, words = message["execute"], message.get("arguments", {})
@@ -62,7 +63,7 @@ class Machine:
 
     def device_add(self, words: dict[str, Any], peer: Peer) -> None:
         assert self.opened and words["netdev"] in self.ends
-        self.places.append(words["addr"])
+        self.places.append(words.get("addr"))
         self.devices[f"/machine/peripheral/{words['id']}"] = words["netdev"]
 
     def device_del(self, words: dict[str, Any], peer: Peer) -> None:
@@ -73,7 +74,9 @@ class Machine:
     def qom_list(self, words: dict[str, Any], peer: Peer) -> list[dict[str, str]]:
         names = [path.rpartition("/") for path in self.devices]
         found = [
-            {"name": name, "type": "child<virtio-net-pci>"} for folder, _, name in names if folder == words["path"]
+            {"name": name, "type": f"child<virtio-net-{self.bus}>"}
+            for folder, _, name in names
+            if folder == words["path"]
         ]
         return [*found, {"name": "s", "type": "child<virtio-scsi-pci>"}]
 
@@ -93,11 +96,21 @@ async def test_an_interface_has_a_place_of_its_own(tmp_path: Path, tap: int) -> 
     async with qemu(tmp_path / "q", machine.answer), monitor(tmp_path / "q") as m:
         for number in HOT_NICS:
             await nics.add(m, Q35, Nic(number=number, tap="", mac=NIC.mac), tap)
-        assert set(await nics.plugged(m)) == {0, *HOT_NICS}
+        assert set(await nics.plugged(m, Q35)) == {0, *HOT_NICS}
         assert machine.places == [hex(0x10 + n) for n in range(len(HOT_NICS))]
         for number in (0, *HOT_NICS):
             await nics.remove(m, Q35, number)
         assert (machine.devices, machine.ends, machine.handed) == ({}, set(), False)
+
+
+async def test_channel_devices_are_placed_by_their_machine(tmp_path: Path, tap: int) -> None:
+    """And nothing is done to their bus."""
+    machine = Machine("qom-set", bus="ccw")
+    async with qemu(tmp_path / "q", machine.answer), monitor(tmp_path / "q") as m:
+        await nics.add(m, CCW, NIC, tap)
+        assert set(await nics.plugged(m, CCW)) == {0, NIC.number} and machine.places == [None]
+        await nics.remove(m, CCW, NIC.number)
+        assert set(machine.devices.values()) == {"net"}
 
 
 @pytest.mark.parametrize("refuses", ["getfd", "netdev_add", "qom-set", "device_add"])

@@ -1,14 +1,17 @@
 """What a snapshot depends on: whatever of it changes, no later guest goes on from it."""
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, VmConfig
+from hypercontainer.errors import Unsupported
+from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Feature, Nic, VmConfig, need
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
+from hypercontainer.hypervisor.qemu.machines import Q35
 
 
 @pytest.fixture
@@ -59,3 +62,17 @@ def test_a_program_that_is_another_one_now_is_another_shape(
     before = driver.shape(config)
     change(tmp_path / name)
     assert driver.shape(config) != before
+
+
+def test_what_a_machine_has_not_is_said_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "byteorder", "little")
+    qemu = QemuHypervisor(machine=Q35)
+    assert (qemu.lacks("x86_64"), qemu.lacks("aarch64")) == ({}, {})
+    lacks = qemu.lacks("s390x")
+    assert set(lacks) == {Feature.SNAPSHOT, Feature.COPY, Feature.SHARE}
+    with pytest.raises(
+        Unsupported, match=r"^cannot fork web: not with QEMU's s390-ccw-virtio, whose pending interrupts"
+    ):
+        need(qemu, Feature.COPY, "fork web", "s390x")
+    monkeypatch.setattr(sys, "byteorder", "big")
+    assert Feature.SHARE not in qemu.lacks("s390x") and Feature.SHARE in qemu.lacks("x86_64")

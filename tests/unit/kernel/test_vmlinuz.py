@@ -50,6 +50,8 @@ def test_the_elf_comes_out_of_every_packing(name: str, setup_sectors: int) -> No
 
 
 def test_what_boots_it_is_in_the_image() -> None:
+    s390 = bytes(0x10008) + b"S390EP" + bytes(64)  # unpacks itself
+    assert extract(s390) is s390 and arch_of(s390) == "s390x"
     arm = b"MZ" + bytes(54) + b"ARM\x64" + bytes(64)
     assert extract(arm) == arm
     assert (arch_of(arm), arch_of(ELF + PVH)) == ("aarch64", "x86_64")

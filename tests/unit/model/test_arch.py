@@ -17,7 +17,9 @@ def on(monkeypatch: pytest.MonkeyPatch, machine: str) -> None:
     monkeypatch.setattr(os, "uname", lambda: uname)
 
 
-@pytest.mark.parametrize(("machine", "image"), [("x86_64", "linux/amd64"), ("aarch64", "linux/arm64/v8")])
+@pytest.mark.parametrize(
+    ("machine", "image"), [("x86_64", "linux/amd64"), ("aarch64", "linux/arm64/v8"), ("s390x", "linux/s390x")]
+)
 def test_images_are_for_the_architecture_of_this_machine(
     monkeypatch: pytest.MonkeyPatch, machine: str, image: str
 ) -> None:

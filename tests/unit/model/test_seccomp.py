@@ -18,17 +18,21 @@ AUDIT = {abi: number for one in ARCHES.values() for abi, number in one.abis.item
 PERM, NOSYS = errno.EPERM, errno.ENOSYS
 
 
-def run(program: bytes, arch: int, number: int, argument: int = 0) -> int:
+BIG = {number for one in ARCHES.values() if one.big_endian for number in one.abis.values()}
+
+
+def run(program: bytes, arch: int, number: int, *arguments: int) -> int:
     """What the kernel would answer: 0 = allowed, else an errno. The program must end, and reads only what there is."""
-    data = struct.pack("<IIQQ", number, arch, 0, argument) + bytes(40)
-    code = list(struct.iter_unpack("<HBBI", program))
+    order = ">" if arch in BIG else "<"
+    data = struct.pack(f"{order}IIQ6Q", number, arch, 0, *arguments, *[0] * (6 - len(arguments)))
+    code = list(struct.iter_unpack(f"{order}HBBI", program))
     at = accumulator = 0
     while True:
         op, jt, jf, k = code[at]
         at += 1
         match op:
             case seccomp.LOAD:
-                [accumulator] = struct.unpack_from("<I", data, k)
+                [accumulator] = struct.unpack_from(f"{order}I", data, k)
             case seccomp.JUMP:
                 at += k
             case seccomp.JUMP_EQUAL:
@@ -41,7 +45,7 @@ def run(program: bytes, arch: int, number: int, argument: int = 0) -> int:
                 return 0 if k == seccomp.ALLOW else k & 0xFFFF
 
 
-@pytest.mark.parametrize(("arch", "abi"), [("x86_64", "x86_64"), ("x86_64", "i386"), ("aarch64", "aarch64")])
+@pytest.mark.parametrize(("arch", "abi"), [(one.name, abi) for one in ARCHES.values() for abi in one.abis])
 @pytest.mark.parametrize("granted", [DEFAULT, [], list(capabilities.ALL)])
 def test_every_number_fares_as_the_lists_say(arch: str, abi: str, granted: list[str]) -> None:
     program = seccomp.compile(granted, arch)
@@ -69,12 +73,13 @@ def test_other_architectures_are_refused(arch: int) -> None:
     assert run(seccomp.compile(DEFAULT, "x86_64"), arch, 0) == PERM
 
 
-@pytest.mark.parametrize("abi", ["x86_64", "i386", "aarch64"])
-def test_arguments(abi: str) -> None:
-    program = seccomp.compile(DEFAULT, "aarch64" if abi == "aarch64" else "x86_64")
+@pytest.mark.parametrize(("arch", "abi"), [(one.name, abi) for one in ARCHES.values() for abi in one.abis])
+def test_arguments(arch: str, abi: str) -> None:
+    program = seccomp.compile(DEFAULT, arch)
 
     def call(name: str, argument: int) -> int:
-        return run(program, AUDIT[abi], numbers(abi)[name], argument)
+        before = [0] * ARCHES[arch].clone_flags if name == "clone" else []
+        return run(program, AUDIT[abi], numbers(abi)[name], *before, argument)
 
     assert call("clone", 0x1200011) == 0  # fork
     assert call("clone", 0x3D0F00) == 0  # a thread
@@ -86,7 +91,7 @@ def test_arguments(abi: str) -> None:
     assert [call("personality", p) for p in (1, 0x40000, 0x400000, 0xFFFFFFFE)] == [PERM] * 4
 
 
-@pytest.mark.parametrize("arch", ["x86_64", "aarch64"])
+@pytest.mark.parametrize("arch", list(ARCHES))
 def test_it_stays_small(arch: str) -> None:
     for granted in (DEFAULT, list(capabilities.ALL), []):
         assert len(seccomp.compile(granted, arch)) // 8 < 600
