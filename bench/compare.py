@@ -18,7 +18,7 @@ from bench.starts import Calls, Starts, until_full
 from hypercontainer.testing.daemon import PrivateDaemon, Value, private_daemon
 
 Steps = list[Callable[[], None]]
-NEW = ("address_pools",)  # settings that a checkout of before may not know
+NEW = ("address_pools", "pool_memory_mib")  # settings that a checkout of before may not know
 
 
 class Checkout:

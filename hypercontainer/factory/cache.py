@@ -9,10 +9,9 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from hypercontainer import vm as vms
@@ -29,11 +28,9 @@ from hypercontainer.factory.base import (
     TemplateInfo,
     anonymous_config,
     shape,
-    size,
 )
-from hypercontainer.factory.demand import Demand
+from hypercontainer.factory.pool import Pool, WarmGuest
 from hypercontainer.factory.rehearsal import rehearse
-from hypercontainer.factory.staged import StagedDisk
 from hypercontainer.factory.template import TemplateFactory
 from hypercontainer.factory.trouble import Trouble
 from hypercontainer.hypervisor.base import Adoptable, Feature, Hypervisor, VmConfig, need
@@ -48,53 +45,6 @@ QUIET_S = 0.1  # with processors free, before a guest for the pool is made: so i
 REVIEW_S = 60.0  # after which what was needed lately is looked at again
 LATE_S = 0.01  # after it may be tried again: two clocks are read
 ANSWER_S = 1.0  # for one that waits to say that it is alive; it takes a millisecond
-
-
-@dataclass(eq=False)
-class WarmGuest:
-    """A guest that runs and is nobody's yet. `watch` ends with it."""
-
-    vm: vms.Vm
-    shape: Shape
-    folder: Path
-    share: Share | None
-    disk: StagedDisk | None
-    watch: asyncio.Task[None]
-    memory_kib: int  # PSS of its VMM and of what serves it, when it began to wait
-
-
-@dataclass(eq=False)  # another one with the same spec is another pool
-class Pool:
-    """The warm guests of one spec."""
-
-    spec: PoolSpec
-    wanted: int = 0  # guests: as many as the spec says, and those that were needed besides and have room
-    demand: Demand = field(default_factory=Demand)
-    waiting: deque[WarmGuest] = field(default_factory=deque)
-    memory_kib: int = 0  # of that made last
-    taken: int = 0
-    poisoned: int = 0
-    trouble: Trouble = field(default_factory=Trouble)
-    making: bool = False
-
-    @property
-    def short(self) -> bool:
-        return len(self.waiting) < self.wanted
-
-    @property
-    def due(self) -> bool:
-        return self.short and not self.trouble.left_s()
-
-    @property
-    def settled(self) -> bool:
-        """Nobody needs to wait for what its spec says: it is there, or will not be soon."""
-        return len(self.waiting) >= self.spec.cache or self.trouble.lasting
-
-    def reason(self) -> str:
-        """Why fewer wait than are wanted; "" if all do."""
-        if not self.short:
-            return ""
-        return self.trouble.words() or ("being made" if self.making else "made when processors are free")
 
 
 class CacheFactory:
@@ -137,8 +87,8 @@ class CacheFactory:
             pools[-1].spec, pools[-1].trouble = spec, Trouble()
         self._pools = pools
         self._review()
-        unwanted = [warm for pool in before.values() for warm in _surplus(pool, 0)]
-        await self._discard(*unwanted, *(warm for pool in pools for warm in _surplus(pool, pool.wanted)))
+        unwanted = [warm for pool in before.values() for warm in pool.surplus(0)]
+        await self._discard(*unwanted, *(warm for pool in pools for warm in pool.surplus(pool.wanted)))
         if self._filler is None:
             self._filler = asyncio.create_task(self._fill(), name="pool")
         await self._templates.init([spec for spec in specs if not spec.cache])
@@ -150,30 +100,15 @@ class CacheFactory:
         return self._templates.templates()
 
     def pools(self) -> Sequence[PoolInfo]:
-        return [
-            PoolInfo(
-                arch=pool.spec.config.arch,
-                vcpus=pool.spec.config.vcpus,
-                memory_mib=pool.spec.config.memory_mib,
-                share=pool.spec.config.share is not None,
-                network=bool(pool.spec.config.nics),
-                tenant=pool.spec.config.tenant,
-                wanted=pool.wanted,
-                waiting=len(pool.waiting),
-                taken=pool.taken,
-                poisoned=pool.poisoned,
-                reason=pool.reason(),
-            )
-            for pool in self._pools
-        ]
+        return [pool.info() for pool in self._pools]
 
     def troubles(self) -> Sequence[str]:
-        mine = [f"no {_size(s.spec)} waits for a pod: {s.trouble.words()}" for s in self._pools if s.trouble.failures]
+        mine = [f"no {s.size} waits for a pod: {s.trouble.words()}" for s in self._pools if s.trouble.failures]
         return [*mine, *self._templates.troubles()]
 
     async def clear(self) -> None:
         pools, self._pools = self._pools, []
-        await self._discard(*(warm for pool in pools for warm in _surplus(pool, 0)))
+        await self._discard(*(warm for pool in pools for warm in pool.surplus(0)))
         self._notify_soon()
         await self._templates.clear()
 
@@ -192,7 +127,7 @@ class CacheFactory:
         if config.origin:
             return None
         key = shape(self._hypervisor, config)
-        suitable = [s for s in self._pools if self._makes(s, key) and _suits(s, config)]
+        suitable = [s for s in self._pools if self._makes(s, key) and s.suits(config)]
         for pool in suitable[:1]:
             pool.demand.asked()
             self._review()
@@ -257,7 +192,7 @@ class CacheFactory:
         while not (task := asyncio.current_task()) or not task.cancelling():
             await self._needed()
             await asyncio.sleep(QUIET_S)
-            await self._discard(*(warm for pool in self._pools for warm in _surplus(pool, pool.wanted)))
+            await self._discard(*(warm for pool in self._pools for warm in pool.surplus(pool.wanted)))
             for pool in self._next():
                 pool.making = True
                 try:
@@ -385,26 +320,6 @@ class CacheFactory:
 
 def _memory_kib(record: GuestRecord) -> int:
     return sum(memory.pss_kib(process.pid) for process in (record.process, *record.helpers))
-
-
-def _size(spec: PoolSpec) -> str:
-    return size(spec.config.vcpus, spec.config.memory_mib)
-
-
-def _suits(pool: Pool, config: VmConfig) -> bool:
-    """Its guests may write disks as large as that of `config`, and share folders if, and as, `config` does."""
-    return config.disk_mib <= pool.spec.config.disk_mib and _promised(config) == _promised(pool.spec.config)
-
-
-def _promised(config: VmConfig) -> tuple[bool, float, bool] | None:
-    """Of what it shares."""
-    share = config.share
-    return (share.host_locks, share.cache_s, share.keep) if share else None
-
-
-def _surplus(pool: Pool, keep: int) -> list[WarmGuest]:
-    """Take out the guests that are too many."""
-    return [pool.waiting.pop() for _ in range(keep, len(pool.waiting))]
 
 
 async def _end(warm: WarmGuest) -> None:

@@ -92,9 +92,9 @@ CCW = Machine(
     hot_vcpus=0,
     page_bits=0,
     parameters=(),
-    # Devices and the kernel leave word of an interrupt in memory, which is saved; the interrupt itself is not. A guest
-    # that was saved between the two waits for ever.
-    unsaved="whose pending interrupts are in no saved state",
+    # One that was saved just after it had answered took no word any more, and another one did. Devices leave word of an
+    # interrupt in memory, which is saved; the interrupt itself seems not to be.
+    unsaved="whose guests may fall silent when they go on from a saved state",
 )
 
 MACHINES = {machine.arch: machine for machine in (Q35, VIRT, CCW)}

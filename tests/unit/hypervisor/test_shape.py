@@ -71,7 +71,7 @@ def test_what_a_machine_has_not_is_said_with_its_name(monkeypatch: pytest.Monkey
     lacks = qemu.lacks("s390x")
     assert set(lacks) == {Feature.SNAPSHOT, Feature.COPY, Feature.SHARE}
     with pytest.raises(
-        Unsupported, match=r"^cannot fork web: not with QEMU's s390-ccw-virtio, whose pending interrupts"
+        Unsupported, match=r"^cannot fork web: not with QEMU's s390-ccw-virtio, whose guests may fall silent"
     ):
         need(qemu, Feature.COPY, "fork web", "s390x")
     monkeypatch.setattr(sys, "byteorder", "big")
