@@ -8,6 +8,7 @@
  *                        NAME.status  "exit N" or "signal N", when PROGRAM has ended
  *                        NAME.log     its stderr, NAME.out its stdout; bounded, what came before is in *.old
  *   --fd N               PROGRAM inherits descriptor N; all others but 0, 1 and 2 are closed
+ *   --stdin N            ... and N is its stdin, which else is empty
  *   --lock N             the keeper and PROGRAM inherit descriptor N: a flock on it is held as long as either lives
  *   --cgroup DIR         join that cgroup
  *   --root DIR           PROGRAM's root is a new tmpfs, mounted over the folder DIR in its own mount namespace ...

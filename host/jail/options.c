@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct options opt = { .uid = -1, .lock = -1, .from = -1, .to = -1 };
+struct options opt = { .uid = -1, .lock = -1, .in = -1, .from = -1, .to = -1 };
 
 static void usage(const char *what)
 {
@@ -76,6 +76,8 @@ static void take(const char *option, const char *value)
 		copy_option(value);
 	else if (!strcmp(option, "--lock"))
 		inherit(opt.lock = (int)number(value, 10, INT_MAX));
+	else if (!strcmp(option, "--stdin"))
+		inherit(opt.in = (int)number(value, 10, INT_MAX));
 	else if (!strcmp(option, "--fd"))
 		inherit((int)number(value, 10, INT_MAX));
 	else

@@ -19,6 +19,7 @@ extern struct options {
 	struct list binds, links, cgroups;
 	int fds[MAX_LIST], fd_count;
 	int lock;		/* -1: none */
+	int in;			/* what is its stdin; -1: nothing */
 	int from, to;		/* of --copy; -1: none */
 	long uid;		/* -1: stay who we are */
 	uint64_t caps;

@@ -149,8 +149,9 @@ void run_program(char **argv, int go, int out, int log)
 	if (opt.root)
 		enter_root();
 	close(0);
-	if (open("/dev/null", O_RDONLY) != 0)	/* the jail's own: not even this one is of the host's file system */
-		die("open /dev/null");
+	/* the jail's own: not even this one is of the host's file system */
+	if ((opt.in < 0 ? open("/dev/null", O_RDONLY) : dup(opt.in)) != 0)
+		die("stdin");
 	limit_resources();
 	drop_capabilities(opt.caps);
 	if (opt.uid > 0)
