@@ -18,6 +18,7 @@ from hypercontainer.sandbox.pod import Pod
 async def pod(supervisor: Supervisor, spec: PodSpec, name: str, *, implicit: bool) -> Pod:
     """A pod of this name with the containers of `spec`. On failure nothing of it is left."""
     host = supervisor.host
+    await host.site.hypervisor.version()  # Unavailable is told now, and not by the start
     host.index.check_pod_name(name)
     host.check_factory(spec.factory)
     spec = links.resolved(host.index, endpoints.resolved(host.networks, _with_exposed(host, spec)))

@@ -206,7 +206,7 @@ class Host:
         """What accelerates guests here, of an architecture or of this host's; proved now if it never was."""
         try:
             return (await self.bootable(of))[1]
-        except NotFound as e:
+        except (NotFound, Unavailable) as e:
             return Choice(accelerator="tcg", reason=str(e))
 
     async def boot(self, pod: PodRecord) -> Boot:

@@ -90,8 +90,9 @@ async def _info(host: Host, containers: Sequence[Container], unreached: Mapping[
         warnings += [f"the output of {c.record.name} waits: {sink.where}: {reason(error)}" for sink, error in others]
     warnings += [pod.why for pod in host.index.unread]
     warnings += [*host.volumes.unread(), *host.networks.unread, *host.kernels.unread()]
+    hypervisor, missing = await _hypervisor(host)
     registries, wrong = await _registries(host)
-    warnings += wrong
+    warnings += [*missing, *wrong]
     warnings += [f"pod {host.index.pods[pod].name} is not reached yet: {why}" for pod, why in unreached.items()]
     return doc.Info(
         name=platform.node(),
@@ -109,7 +110,7 @@ async def _info(host: Host, containers: Sequence[Container], unreached: Mapping[
         operating_system=_os_name(),
         kernel_version=platform.release(),
         architecture=platform.machine(),
-        hypervisor=doc.Hypervisor(name=host.site.hypervisor.name, version=await host.site.hypervisor.version()),
+        hypervisor=hypervisor,
         guest_kernel=guest_kernel,
         apparmor=_apparmor(host),
         isolation=isolation,
@@ -117,6 +118,15 @@ async def _info(host: Host, containers: Sequence[Container], unreached: Mapping[
         registries=registries,
         guests=[await _guests(host, each) for each in sorted(ARCHES.values(), key=lambda a: a.name != host_name())],
     )
+
+
+async def _hypervisor(host: Host) -> tuple[doc.Hypervisor, list[str]]:
+    """And why no guest can be run by it, if that is so."""
+    name = host.site.hypervisor.name
+    try:
+        return doc.Hypervisor(name=name, version=await host.site.hypervisor.version()), []
+    except Unavailable as e:
+        return doc.Hypervisor(name=name, version=""), [str(e)]
 
 
 async def _guests(host: Host, each: Arch) -> doc.Architecture:
@@ -165,6 +175,14 @@ def _os_name() -> str:
 async def _doctor(host: Host) -> doc.Doctor:
     """Each check with what to do about it; the accelerator is proved by booting a guest."""
     checks = [_command(name) for name in (*host.site.hypervisor.commands, *COMMANDS)]
+    hypervisor, missing = await _hypervisor(host)
+    checks += [
+        doc.Check(
+            name=host.site.hypervisor.product,
+            status="failed" if missing else "ok",
+            detail=" ".join(missing) or hypervisor.version,
+        )
+    ]
     checks += [_kernel(host), _disk(host), _tun()]
     found = await host.choice()
     isolation = describe.isolation(found)

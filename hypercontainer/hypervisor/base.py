@@ -285,7 +285,7 @@ class Hypervisor(Protocol):
         """Take hold of a guest that was booted before our own restart; None if it is gone."""
 
     async def version(self) -> str:
-        """Of the VMM: "7.2.22". Unavailable when it is not installed. Asked often: kept."""
+        """Of the VMM: "7.2.22". Unavailable when it is not installed, or nobody would start it now. Asked often."""
 
     async def reap(self, run_dir: Path) -> None:
         """Remove whatever a boot in `run_dir` that was cut short left: processes, mounts, files."""

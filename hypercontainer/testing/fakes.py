@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from hypercontainer.errors import GuestDied, GuestError, HyperError, InUse, InvalidInput, NotFound
+from hypercontainer.errors import GuestDied, GuestError, HyperError, InUse, InvalidInput, NotFound, Unavailable
 from hypercontainer.hypervisor.base import HOT_NICS, Feature, Limits, Nic, Size, VmConfig
 from hypercontainer.lib import proc
 from hypercontainer.lib.trace import Trace
@@ -233,6 +233,7 @@ class FakeHypervisor:
         self.program = "0"  # of the VMM: another one has other shapes
         self.without: set[str] = set()  # architectures that it cannot run here
         self.lacking: dict[str, dict[Feature, str]] = {}  # by architecture
+        self.missing = ""  # why it can run nothing at all
         self.booted: list[VmConfig] = []
         self.guests: dict[str, FakeGuest] = {}  # by run_dir, dead ones too until they are reaped
 
@@ -291,6 +292,8 @@ class FakeHypervisor:
         return guest if guest and guest.alive else None
 
     async def version(self) -> str:
+        if self.missing:
+            raise Unavailable(self.missing)
         return "0"
 
     async def reap(self, run_dir: Path) -> None:

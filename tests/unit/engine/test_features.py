@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from hypercontainer.engine.local import LocalEngine
-from hypercontainer.errors import InUse, InvalidInput, Unsupported
+from hypercontainer.errors import InUse, InvalidInput, Unavailable, Unsupported
 from hypercontainer.hypervisor import registry
 from hypercontainer.hypervisor.base import Feature
 from hypercontainer.model.settings import Settings
@@ -152,6 +152,18 @@ async def test_what_another_hypervisor_has_saved_is_not_gone_on_with(world: Worl
         await engine.snapshots.restore(made[1].id, "one", name="")
     assert [c.names for c in await engine.containers.list(all=True, size=False, filters={})] == [["/sleeps"]]
     await world.check_nothing_left()
+
+
+async def test_a_hypervisor_that_is_missing_is_told_at_create(engine: LocalEngine, create: Run, world: World) -> None:
+    world.hypervisor.missing = "cannot use Fake: it is not here"
+    with pytest.raises(Unavailable, match=r"^cannot use Fake: it is not here$"):
+        await create("cat", name="c")
+    told = await engine.system.info()
+    assert told.hypervisor.version == "" and world.hypervisor.missing in told.warnings
+    failed = [check.detail for check in (await engine.system.doctor()).checks if check.status == "failed"]
+    assert world.hypervisor.missing in failed
+    world.hypervisor.missing = ""
+    await create("cat", name="c")
 
 
 def test_a_hypervisor_that_there_is_not_is_refused_in_words(tmp_path: Path) -> None:
