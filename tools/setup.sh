@@ -143,6 +143,23 @@ python_packages() {
     done_with "python$for_tests" "$wanted" .venv/pyvenv.cfg
 }
 
+# What the extra `libvirt` names, which is built against Debian's library.
+libvirt_python() {
+    local wanted=$stamps/requirementslibvirt.txt
+    $python -c 'import tomllib; f = open("pyproject.toml", "rb")
+print("\n".join(tomllib.load(f)["project"]["optional-dependencies"]["libvirt"]))' >"$wanted"
+    if ! installed libvirt-dev; then
+        note "libvirt-dev is not here: libvirt-python, and what needs it, is left out"
+    elif ! current pythonlibvirt "$wanted" .venv/pyvenv.cfg; then
+        note "libvirt-python, built against libvirt-dev: ten seconds"
+        if $python -m pip --disable-pip-version-check install -q -r "$wanted"; then
+            done_with pythonlibvirt "$wanted" .venv/pyvenv.cfg
+        else
+            note "libvirt-python cannot be had here: what needs it is left out"
+        fi
+    fi
+}
+
 programs() {
     begin
     say "programs: hyperstart, hyper-jail, hyper-tsc, hyper-memory.so, hyperctl and hyperd, from guest/ and host/"
@@ -191,5 +208,6 @@ debian_packages
 [ -z "$peers" ] || install_peers
 virtual_environment
 python_packages
+[ "${1:-}" != interop ] || libvirt_python
 programs
 guest_kernel

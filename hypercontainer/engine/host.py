@@ -62,7 +62,7 @@ class Host:
         self.pod_networks = PodNetworks(root, Path(settings.run), Path(settings.cni_conf_dir), plugins)
         self.site = Site(
             limits=_limits(settings, keep=settings.share_keep and times.proved()),
-            hypervisor=hypervisor or registry.load(settings.hypervisor),
+            hypervisor=hypervisor or registry.load(settings),
             networks=self.networks.__getitem__,
             factory=self.factory_of,
             boot=self.boot,

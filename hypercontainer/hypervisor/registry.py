@@ -4,13 +4,19 @@ from importlib import import_module
 
 from hypercontainer.errors import InvalidInput
 from hypercontainer.hypervisor.base import Hypervisor
+from hypercontainer.model.settings import Settings
 
-DRIVERS = {"qemu": "hypercontainer.hypervisor.qemu.driver"}  # modules with a function `hypervisor`
+# modules with a function `hypervisor`
+DRIVERS = {
+    "qemu": "hypercontainer.hypervisor.qemu.driver",
+    "libvirt": "hypercontainer.hypervisor.libvirt.driver",
+}
 
 
-def load(name: str) -> Hypervisor:
-    """Make the driver called `name`. InvalidInput when there is none."""
+def load(settings: Settings) -> Hypervisor:
+    """Make the driver that `settings.hypervisor` names. InvalidInput when there is none."""
+    name = settings.hypervisor
     if name not in DRIVERS:
         raise InvalidInput(f"cannot use hypervisor {name!r}: there is {', '.join(DRIVERS)}")
-    made: Hypervisor = import_module(DRIVERS[name]).hypervisor()
+    made: Hypervisor = import_module(DRIVERS[name]).hypervisor(settings)
     return made

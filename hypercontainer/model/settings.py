@@ -126,6 +126,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     annotations: list[Annotation] = []
     door: list[Door] = []  # more sockets
     hypervisor: str = "qemu"  # what runs guests: hypervisor/registry.py has the names
+    libvirt_uri: str = "qemu:///system"  # of the libvirtd, where that is `hypervisor`
     accelerator: str = "auto"  # auto = proved by booting a guest; or kvm, tcg
     kernel: str = ""  # name of a kernel bundle; "" = the one `hyperctl kernel use` chose
     # direct: boot each guest; template: clone it from one that was booted before; cache: … and have some wait (`pool`)

@@ -42,7 +42,7 @@ class RunDir:
 
     def __init__(self, path: Path, *, vmm: str, monitor: str) -> None:
         self.path, self.vmm = path, vmm
-        self.programs = (VIRTIOFSD, vmm)
+        self.programs: tuple[str, ...] = (VIRTIOFSD, vmm)
         self.monitor = path / monitor
         self.agent = path / "agent.sock"
         self.jail = path / "jail"

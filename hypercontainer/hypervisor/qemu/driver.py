@@ -30,6 +30,7 @@ from hypercontainer.lib.trace import Trace
 from hypercontainer.model import arch
 from hypercontainer.model.arch import ARCHES
 from hypercontainer.model.record import GuestRecord, ProcessRef
+from hypercontainer.model.settings import Settings
 
 BACKGROUND = 15  # of nice(1): a thirtieth of a processor, where somebody else wants it
 MONITOR_S = 20.0  # of a processor; QEMU greets 0.03 s after its start
@@ -236,7 +237,7 @@ class QemuHypervisor:
         return qemu
 
 
-def hypervisor() -> QemuHypervisor:
+def hypervisor(_: Settings) -> QemuHypervisor:
     """For the registry."""
     return QemuHypervisor()
 
