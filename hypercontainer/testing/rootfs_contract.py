@@ -62,6 +62,7 @@ async def power_off(pod: Pod) -> None:
         await pod.kill(container)
     async with pod.locked() as locked:
         await locked.power_off()
+    await pod.site.endings.over(pod.record.id)
 
 
 async def run(pod: Pod, container: Container, *args: str, user: str = "") -> tuple[int, str]:
@@ -97,6 +98,7 @@ async def running(pod: Pod) -> AsyncIterator[tuple[Container, ...]]:
 async def discard(pod: Pod) -> None:
     async with pod.locked() as locked:
         await locked.machine.release()
+    await pod.site.endings.over(pod.record.id)
     await pod.let_go()
     shutil.rmtree(pod.folder)
 
