@@ -10,7 +10,7 @@ from bench import memory
 from bench.engines import new_name
 from bench.measure import Series
 from bench.runtimes import Runtime
-from hypercontainer.testing.daemon import PrivateDaemon
+from hypercontainer.testing.daemon import PrivateDaemon, stand_ins
 
 SETTLE_S = 5.0
 GUEST = re.compile(r"^\S+-\S+ \S+ \S+ \S+ \d+ +(\S.*)?$")  # the first line of a mapping, in smaps
@@ -34,14 +34,14 @@ def measure(daemon: PrivateDaemon, runtime: Runtime, count: int) -> list[Series]
             runtime.run("create", "--bundle", str(runtime.long), id)
             runtime.run("start", id)
         time.sleep(SETTLE_S)
-        stand_ins = [p for p in pids("hyper-standin") if str(daemon.folder) in words(p)]
+        beside_each = stand_ins(daemon.folder)
         for folder in (daemon.folder / "run/pods").iterdir():
             machine = [pid for name in ("qemu", "virtiofsd") for pid in of(folder / f"{name}.pid")]
             keepers = [pid for pid in machine if _is_keeper(pid)]
             memory_mib = _guest_mib(machine)
             all_mib = memory.pss_mib(machine)
-            keepers_mib = memory.pss_mib(keepers) + memory.pss_mib(stand_ins) / len(stand_ins)
-            each.samples.append(all_mib + memory.pss_mib(stand_ins) / len(stand_ins))
+            keepers_mib = memory.pss_mib(keepers) + memory.pss_mib(beside_each) / len(beside_each)
+            each.samples.append(all_mib + memory.pss_mib(beside_each) / len(beside_each))
             guest.samples.append(memory_mib)
             vmm.samples.append(all_mib - memory_mib - memory.pss_mib(keepers))
             beside.samples.append(keepers_mib)

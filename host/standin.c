@@ -1,9 +1,10 @@
-/* hyper-standin SOCKET KEY [new-net|net=FD] [terminal] [hold=FD]: stands on the host for a process in a virtual machine.
+/* hyper-standin: stands on the host for a process in a virtual machine, whose arguments are its own: ps, top and docker
+ * top show what runs. What is for itself is in its environment: SOCKET, KEY, and NEW_NET, NET, TERMINAL or HOLD.
  *
  * Engines know a container by a pid: this is that process. It holds the stdio that the engine gave and the network
  * namespace, hands hyperd what comes in and writes what goes out, forwards signals and the terminal's size, and ends
  * with the status of the process it stands for. It keeps count of the bytes, so that a hyperd that was killed and
- * comes back goes on where the last one was. docs/standin.md has the frames. `hold` is the other end of its stdin, a fifo
+ * comes back goes on where the last one was. docs/standin.md has the frames. HOLD is the other end of its stdin, a fifo
  * whose writers come and go: it has no end before hyperd says so.
  *
  * Descriptor 3 is whoever starts it: a byte goes out when the namespace is entered. When hyperd knows KEY a line comes
@@ -330,21 +331,19 @@ static void forward(int fd)
 			tell_value(SIGNAL, 0, info.ssi_signo);
 }
 
-static void enter(int argc, char **argv)
+static void enter(void)
 {
-	for (int i = 3; i < argc; i++) {
-		if (strcmp(argv[i], "new-net") == 0 && unshare(CLONE_NEWNET) < 0)
-			die("make a network namespace");
-		if (strncmp(argv[i], "net=", 4) == 0) {
-			int fd = atoi(argv[i] + 4);
-			if (setns(fd, CLONE_NEWNET) < 0)
-				die("enter the network namespace");
-			close(fd);
-		}
-		if (strncmp(argv[i], "hold=", 5) == 0)
-			held = atoi(argv[i] + 5);
-		terminal |= strcmp(argv[i], "terminal") == 0;
-	}
+	const char *net = getenv("NET"), *hold = getenv("HOLD");
+
+	if (getenv("NEW_NET") && unshare(CLONE_NEWNET) < 0)
+		die("make a network namespace");
+	if (net && setns(atoi(net), CLONE_NEWNET) < 0)
+		die("enter the network namespace");
+	if (net)
+		close(atoi(net));
+	if (hold)
+		held = atoi(hold);
+	terminal = getenv("TERMINAL");
 	syscall(SYS_close_range, STARTER + 1, ~0U, 0);	/* what the engine had open: it may wait for the end of a pipe */
 	setsid();
 	if (terminal) {
@@ -419,21 +418,31 @@ static void run_out_of_memory(void)
 		waitpid(child, NULL, 0);
 }
 
+/* By its folder, which is where we go: it is reached from another root, too. */
+static const char *reach(char *path)
+{
+	char *name = strrchr(path, '/');
+
+	if (!name)
+		return path;
+	*name = 0;
+	if (chdir(*path ? path : "/") < 0)
+		die("go to the socket");
+	*name = '/';
+	return name + 1;
+}
+
 int main(int argc, char **argv)
 {
-	if (argc < 3 || strlen(argv[2]) != KEY_BYTES) {
+	char *path = getenv("SOCKET"), *key = getenv("KEY");
+
+	if (argc < 1 || !path || !key || strlen(key) != KEY_BYTES) {
 		fprintf(stderr, "hyper-standin: started by runv, not by hand\n");
 		return 1;
 	}
-	char *name = strrchr(argv[1], '/');
-	if (name) {	/* by its folder: it is reached from another root, too */
-		*name++ = 0;
-		if (chdir(*argv[1] ? argv[1] : "/") < 0)
-			die("go to the socket");
-	} else {
-		name = argv[1];
-	}
-	enter(argc, argv);
+	const char *last = strrchr(argv[0], '/'), *name = reach(path);
+	prctl(PR_SET_NAME, last ? last + 1 : argv[0]);
+	enter();
 	int caught = signals(), out[3] = {0, own(1), own(2)}, nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
 	if (nowhere < 0)
 		die("open /dev/null");
@@ -441,7 +450,7 @@ int main(int argc, char **argv)
 	prctl(PR_SET_DUMPABLE, 0);	/* its memory is what people type */
 	while (status < 0 || !written()) {
 		if (hyperd < 0 && status < 0)
-			greet(name, argv[2]);
+			greet(name, key);
 		send_stdin();
 		bool room = windows[0].end - windows[0].begin < WINDOW;
 		struct pollfd polled[] = {

@@ -14,6 +14,7 @@ else:
     import _signal  # nothing is imported that every `runv create` and `exec` would wait for
 
 FREE = 1000  # descriptors from here on are in use nowhere
+SHOWN = 4096  # bytes of a command line
 PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "_bin", "hyper-standin")
 
 
@@ -50,39 +51,41 @@ def start(
     door: str,
     stdio: Sequence[int] = (0, 1, 2),
     *,
+    args: Sequence[str] = (),
     terminal: bool = False,
     network: str = "",
     new_network: bool = False,
     hold: int = -1,
 ) -> StandIn:
-    """`terminal`: its stdio is one. `hold`: the other end of its stdin, a fifo, which it keeps open.
-    It enters the network namespace at `network`, or makes one of its own.
+    """`args`: of the process that it stands for, which are shown as its own. `terminal`: its stdio is one. `hold`: the
+    other end of its stdin, a fifo, which it keeps open. It enters the network namespace at `network`, or makes one of
+    its own.
 
     OSError when it cannot be started, or cannot enter `network`."""
     key = os.urandom(16).hex()
-    words = [PROGRAM, door, key]
+    own = {"SOCKET": door, "KEY": key}
     ours, theirs = _socket.socketpair()
     actions: list[tuple[int, ...]] = []
     fd = -1
     try:
         if terminal:
-            words.append("terminal")
+            own["TERMINAL"] = "1"
         # each goes far up first: its place may be that of another one
         actions += [(os.POSIX_SPAWN_DUP2, given, FREE + n) for n, given in enumerate(stdio)]
         if network:
             fd = os.open(network, os.O_RDONLY | os.O_CLOEXEC)
         actions.append((os.POSIX_SPAWN_DUP2, theirs.fileno(), FREE + 3))
         count = 4
-        for name, more in (("net", fd), ("hold", hold)):
+        for name, more in (("NET", fd), ("HOLD", hold)):
             if more >= 0:
                 actions.append((os.POSIX_SPAWN_DUP2, more, FREE + count))
-                words.append(f"{name}={count}")
+                own[name] = str(count)
                 count += 1
         if new_network:
-            words.append("new-net")
+            own["NEW_NET"] = "1"
         for n in range(count):
             actions += [(os.POSIX_SPAWN_DUP2, FREE + n, n), (os.POSIX_SPAWN_CLOSE, FREE + n)]
-        pid = os.posix_spawn(PROGRAM, words, os.environ, file_actions=actions)
+        pid = os.posix_spawn(PROGRAM, _shown(args), own, file_actions=actions)
     finally:
         theirs.close()
         if fd >= 0:
@@ -91,6 +94,12 @@ def start(
         _, status = os.waitpid(pid, 0)
         raise OSError(f"the stand-in ended with status {os.waitstatus_to_exitcode(status)}")
     return StandIn(pid, _start_time(pid), key, ours)
+
+
+def _shown(args: Sequence[str]) -> list[bytes]:
+    """As much of a command line as anyone reads in a list of processes; whatever is in it, none is refused here."""
+    line = "\0".join(args).encode(errors="replace")
+    return line[:SHOWN].split(b"\0") if line else [os.fsencode(PROGRAM)]
 
 
 def _start_time(pid: int) -> int:

@@ -65,7 +65,14 @@ def create(door: Door, owner: str, words: Words, *, waiting: bool) -> stand_in.S
     os.makedirs(owner, 0o711, exist_ok=True)  # nothing is in it: engines look whether it is there
     with _Stdio(words, process, waiting=waiting) as stdio:
         new = bool(network and not path)
-        made = stand_in.start(door.stand_ins, stdio.fds, terminal=stdio.terminal, network=path, new_network=new)
+        made = stand_in.start(
+            door.stand_ins,
+            stdio.fds,
+            args=_args(process),
+            terminal=stdio.terminal,
+            network=path,
+            new_network=new,
+        )
         made.master = stdio.master
     created = False
     try:
@@ -124,7 +131,7 @@ def exec_(door: Door, owner: str, words: Words, *, waiting: bool) -> stand_in.St
     id = words.arguments[0]
     process = _process(door, owner, words)
     with _Stdio(words, process, waiting=waiting) as stdio:
-        made = stand_in.start(door.stand_ins, stdio.fds, terminal=stdio.terminal)
+        made = stand_in.start(door.stand_ins, stdio.fds, args=_args(process), terminal=stdio.terminal)
         made.master = stdio.master
     try:
         door.call("exec", owner=owner, id=id, process=process, key=made.key, pid=made.pid, start_time=made.start_time)
@@ -166,6 +173,12 @@ def _process(door: Door, owner: str, words: Words) -> dict[str, Any]:
     if gids := words.lists.get("additional-gids"):
         process.setdefault("user", {})["additionalGids"] = [int(gid) for gid in gids]
     return process
+
+
+def _args(process: dict[str, Any]) -> list[str]:
+    """Those that are words: hyperd says what is wrong with others."""
+    found = process.get("args")
+    return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
 
 
 def _object(document: dict[str, Any], key: str) -> dict[str, Any]:

@@ -193,7 +193,7 @@ def test_an_annotation_that_nobody_allows_is_refused(ctr: Ctr) -> None:
 def test_a_life(ctr: Ctr) -> None:
     pid = ctr.start("sleep", "1000")
     assert ctr.task("one") == (pid, "RUNNING")
-    assert "hyper-standin" in Path(f"/proc/{pid}/cmdline").read_text()
+    assert Path(f"/proc/{pid}/cmdline").read_text() == "sleep\0001000\0"
     done = ctr("task", "exec", "--exec-id", "e1", "one", "sh", "-c", "cat; echo err >&2; exit 7", stdin=b"through")
     assert (done.out, done.status) == ("through", 7) and "err" in done.err
     assert "nosuch: no such file or directory" in ctr("task", "exec", "--exec-id", "e2", "one", "nosuch").err

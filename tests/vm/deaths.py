@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hypercontainer.hypervisor.qemu.rundir import qemu_run
-from hypercontainer.testing.daemon import PrivateDaemon, Value, private_daemon
+from hypercontainer.testing.daemon import PrivateDaemon, Value, private_daemon, stand_ins
 from tests.conftest import KERNELS
 from tests.vm import conftest
 from tests.vm.runv import Runv
@@ -146,21 +146,12 @@ class Deaths:
         if victim == "runv":
             process.kill()
             return True
-        found = self._stand_ins() if victim == "stand-in" else self._programs(victim)
+        # the container's is started first
+        found = stand_ins(self.hyper.folder)[:1] if victim == "stand-in" else self._programs(victim)
         for pid in found:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return bool(found)
-
-    def _stand_ins(self) -> list[int]:
-        """Pids of the container's, which is started first."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            with suppress(OSError):
-                words = path.read_bytes().split(b"\0")
-                if words[0].endswith(b"/hyper-standin") and str(self.hyper.folder).encode() in words[1]:
-                    found.append((path.stat().st_ctime_ns, int(path.parent.name)))
-        return [pid for _, pid in sorted(found)[:1]]
 
     def _programs(self, program: str) -> list[int]:
         """Pids of the container's machine; where it has none, of those that wait: one is about to be taken."""

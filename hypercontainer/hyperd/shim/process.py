@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -57,12 +58,12 @@ class FurtherProcess(Process):
         return Status.RUNNING if self.running else Status.CREATED
 
 
-async def stand(given: Given, door: str, *, new_network: bool = False) -> stand_in.StandIn:
+async def stand(given: Given, door: str, args: Sequence[str], *, new_network: bool = False) -> stand_in.StandIn:
     """Start what stands for a process, with the streams that were opened for it."""
     network = f"/proc/{os.getpid()}/fd/{given.network}" if given.network >= 0 else ""
     try:
         made = await asyncio.to_thread(
-            stand_in.start, door, given.stdio, network=network, new_network=new_network, hold=given.hold
+            stand_in.start, door, given.stdio, args=args, network=network, new_network=new_network, hold=given.hold
         )
     except OSError as e:
         raise InvalidInput(f"cannot start its stand-in: {e.strerror or e}") from e

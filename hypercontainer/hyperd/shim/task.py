@@ -158,8 +158,8 @@ class TaskService:
         given = await self._within.take(wanted.id, wanted.bundle, wanted.rootfs, note)
         try:
             assert given.config  # noqa: S101  take
-            new = given.network < 0
-            made = await process.stand(given, self._door, new_network=new)
+            new, args = given.network < 0, given.config.process and given.config.process.args
+            made = await process.stand(given, self._door, args or [], new_network=new)
             self._adopt(made.pid)
             group = process.group_of(given.config.linux.cgroups_path if given.config.linux else "", wanted.id)
             try:
@@ -394,7 +394,7 @@ class TaskService:
         of.started = True
         given = await self._within.open(exec_id, of.stdio)
         try:
-            made = await process.stand(given, self._door)
+            made = await process.stand(given, self._door, of.spec.args or [])
         finally:
             given.close()
         self._adopt(made.pid)
