@@ -15,6 +15,7 @@ PARENT = "hyper"
 BOUNDS = ("memory.max", "memory.limit_in_bytes", "pids.max")
 PERIOD_US = 100_000
 USUAL_SHARES, USUAL_IO_WEIGHT = 1024, 100
+USUAL_BFQ_WEIGHT = 100
 
 
 def in_container(groups: str) -> bool:
@@ -67,8 +68,9 @@ def weigh(folders: Sequence[Path], *, quota_us: int, shares: int, io_weight: int
         _set(folder / "cpu.max", f"{quota_us or 'max'} {PERIOD_US}")
         _set(folder / "cpu.weight", str(1 + max(0, shares - 2) * 9999 // 262142))
         _set(folder / "io.weight", f"default {io_weight}")
+        bfq = USUAL_BFQ_WEIGHT if io_weight == USUAL_IO_WEIGHT else 10 + max(0, io_weight - 1) * 990 // 9999
         for name in ("io.bfq.weight", "blkio.bfq.weight", "blkio.weight"):
-            _set(folder / name, str(10 + max(0, io_weight - 1) * 990 // 9999))
+            _set(folder / name, str(bfq))
 
 
 def move(source: Path, folders: Sequence[Path]) -> None:

@@ -21,15 +21,21 @@ SYSTEMD = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedes
 COUNTED = ("memory", "pids", "cpu", "cpuacct", "blkio")  # hierarchies of version 1
 OF_VERSION_2 = ("cpu", "cpuset", "io", "memory", "pids")
 LIMITS = ("memory.max", "pids.max", "cpu.max")  # of version 2
-PROPERTIES = (  # of a scope, and the file of either version that has it; whether it is said for each second
-    ("MemoryMax", "memory.max", False),
-    ("MemoryMax", "memory.limit_in_bytes", False),
-    ("TasksMax", "pids.max", False),
-    ("CPUQuotaPerSecUSec", "cpu.max", True),
-    ("CPUQuotaPerSecUSec", "cpu.cfs_quota_us", True),
-    ("CPUWeight", "cpu.weight", False),
-    ("CPUShares", "cpu.shares", False),
+PROPERTIES = (  # of a scope, and the file of either version that has it; of two that are there the later one counts
+    ("MemoryMax", "memory.max"),
+    ("MemoryMax", "memory.limit_in_bytes"),
+    ("TasksMax", "pids.max"),
+    ("CPUQuotaPerSecUSec", "cpu.max"),
+    ("CPUQuotaPerSecUSec", "cpu.cfs_quota_us"),
+    ("CPUWeight", "cpu.weight"),
+    ("CPUShares", "cpu.shares"),
+    ("IOWeight", "io.bfq.weight"),
+    ("IOWeight", "io.weight"),
+    ("BlockIOWeight", "blkio.bfq.weight"),
+    ("BlockIOWeight", "blkio.weight"),
 )
+USUAL_WEIGHT = 100
+BFQ_STEP = 11  # of an io.weight above the usual one, for each of an io.bfq.weight: 1,000 there are 10,000 here
 INFINITY = (1 << 64) - 1
 OF_CPUSET = ("cpuset.cpus", "cpuset.mems")
 THERE = "already"  # in what systemd says of a unit that is loaded
@@ -100,26 +106,30 @@ def keep(folders: Sequence[str]) -> None:
     scope = os.path.basename(folders[0])
     if not scope.endswith(".scope"):
         return
-    properties: list[str] = []
-    for name, file, per_second in PROPERTIES:
+    found: dict[str, int] = {}
+    for name, file in PROPERTIES:
         for path in [os.path.join(folder, file) for folder in folders]:
             if os.path.exists(path):
-                properties += [name, "t", str(_value(path, per_second))]
-    _call("SetUnitProperties", "sba(sv)", scope, "true", str(len(properties) // 3), *properties)
+                found[name] = _value(path)
+    properties = [word for name, value in found.items() for word in (name, "t", str(value))]
+    _call("SetUnitProperties", "sba(sv)", scope, "true", str(len(found)), *properties)
 
 
-def _value(path: str, per_second: bool) -> int:
-    """In the words of systemd. `per_second`: microseconds in each second, of those in a period."""
+def _value(path: str) -> int:
+    """Of a limit, in the words of systemd."""
+    name = os.path.basename(path)
     with open(path) as file:
-        first, *others = file.read().split()
+        first, *others = file.read().removeprefix("default").split()  # others: of a period, or of single disks
     if first in ("max", "-1"):
         return INFINITY
-    if not per_second:
-        return int(first)
-    if not others:
+    if name == "cpu.cfs_quota_us":
         with open(path.replace("quota", "period")) as file:
             others = [file.read()]
-    return int(first) * 1_000_000 // int(others[0])
+    if name in ("cpu.max", "cpu.cfs_quota_us"):  # microseconds in each second
+        return int(first) * 1_000_000 // int(others[0])
+    if name == "io.bfq.weight" and int(first) > USUAL_WEIGHT:
+        return USUAL_WEIGHT + (int(first) - USUAL_WEIGHT) * BFQ_STEP
+    return int(first)
 
 
 def _inherit(folder: str, name: str) -> str:

@@ -146,12 +146,13 @@ def test_of_version_2_it_is_the_group_that_there_is(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "hyper"):
         (folder / "cgroup.controllers").write_text("cpu io memory pids")
         (folder / "cgroup.subtree_control").touch()
-    for name in ("cpu.max", "cpu.weight", "io.weight"):
+    for name in ("cpu.max", "cpu.weight", "io.weight", "io.bfq.weight"):
         (group / name).touch()
     cgroup.weigh([group], quota_us=75_000, shares=1024, io_weight=300)
     assert values(group, "cpu.max", "cpu.weight", "io.weight") == ["75000 100000", "39", "default 300"]
+    assert values(group, "io.bfq.weight") == ["39"]
     assert values(tmp_path, "cgroup.subtree_control")[0].startswith("+io")
-    for name in ("cpu.max", "cpu.weight"):
+    for name in ("cpu.max", "cpu.weight", "io.bfq.weight"):
         (group / name).write_text("")
     cgroup.weigh([group], quota_us=0, shares=2, io_weight=100)
-    assert values(group, "cpu.max", "cpu.weight") == ["max 100000", "1"]
+    assert values(group, "cpu.max", "cpu.weight", "io.bfq.weight") == ["max 100000", "1", "100"]

@@ -118,6 +118,10 @@ def test_who_is_in_a_group_keeps_it_and_is_not_waited_for(tmp_path: Path) -> Non
             f"2 MemoryMax t 4096 CPUQuotaPerSecUSec t {engine_cgroup.INFINITY}",
         ),
         ({"cpu.cfs_quota_us": "50000", "cpu.cfs_period_us": "200000"}, "1 CPUQuotaPerSecUSec t 250000"),
+        ({"io.weight": "default 300\n8:16 700", "io.bfq.weight": "default 40"}, "1 IOWeight t 300"),
+        ({"io.bfq.weight": "default 40"}, "1 IOWeight t 40"),
+        ({"io.bfq.weight": "1000"}, "1 IOWeight t 10000"),
+        ({"blkio.bfq.weight": "40"}, "1 BlockIOWeight t 40"),
     ],
 )
 def test_systemd_is_told_the_limits_of_a_scope_alone(
