@@ -11,6 +11,7 @@ import msgspec
 from hypercontainer.hypervisor.base import Limits
 from hypercontainer.hypervisor.host.rundir import RunDir, VmmFile
 from hypercontainer.lib import cgroup, engine_cgroup, proc
+from hypercontainer.lib.trace import Trace
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +27,14 @@ def cgroup_name(run_dir: Path) -> str:
     return f"{run_dir.name}-{hashlib.sha256(os.fsencode(run_dir.resolve())).hexdigest()[:8]}"
 
 
-def create(folders: Sequence[Path], memory_mib: int) -> None:
-    """Make what `plan` named, for the VMM of a guest of `memory_mib`. Again is harmless."""
-    cgroup.create(folders, memory=_bytes(memory_mib), tasks=TASKS)
+def begin(run: RunDir, memory_mib: int, trace: Trace) -> list[Path]:
+    """Make the groups of a VMM that is to come, for a guest of `memory_mib`: recorded, before anything is made."""
+    with trace.step("record"):
+        groups = cgroup.plan(cgroup_name(run.path))
+        run.save(VmmFile(boot_id=proc.boot_id(), cgroups=[str(folder) for folder in groups]))
+    with trace.step("cgroup"):
+        cgroup.create(groups, memory=_bytes(memory_mib), tasks=TASKS)
+    return groups
 
 
 def change(folders: Sequence[Path], memory_mib: int) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from hypercontainer.errors import InvalidInput
+from hypercontainer.errors import InUse, InvalidInput
 from hypercontainer.lib import document, files
 from hypercontainer.model.record import ProcessRef
 
@@ -66,6 +66,13 @@ class RunDir:
             os.close(fd)
             return None
         return fd
+
+    def take(self, name: str) -> int:
+        """`lock`, for a new VM of that name. InUse."""
+        lock = self.lock()
+        if lock is None:
+            raise InUse(f"cannot boot {name}: a virtual machine runs in {self.path}", "folder", str(self.path))
+        return lock
 
     def save(self, known: VmmFile) -> None:
         files.replace(self.path / "vmm.json", msgspec.json.encode(known), durable=False)

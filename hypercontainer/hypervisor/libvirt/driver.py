@@ -28,8 +28,9 @@ from hypercontainer.errors import (
 from hypercontainer.hypervisor.base import Feature, SharedFolder, VmConfig
 from hypercontainer.hypervisor.host import jail, limits, tap, tsc, virtiofsd
 from hypercontainer.hypervisor.host.disk import open_disk
+from hypercontainer.hypervisor.host.life import born
 from hypercontainer.hypervisor.host.reaper import reap
-from hypercontainer.hypervisor.host.rundir import VIRTIOFSD, VmmFile
+from hypercontainer.hypervisor.host.rundir import VIRTIOFSD
 from hypercontainer.hypervisor.libvirt import domain
 from hypercontainer.hypervisor.libvirt.connection import Libvirt, resume
 from hypercontainer.hypervisor.libvirt.guest import LibvirtGuest
@@ -76,9 +77,7 @@ class LibvirtHypervisor:
         await self._libvirt.version()  # or nothing is made
         config = await self._timed(config)
         run = DomainDir(run_dir)
-        lock = run.lock()
-        if lock is None:
-            raise InUse(f"cannot boot {config.name}: a virtual machine runs in {run_dir}", "folder", str(run_dir))
+        lock = run.take(config.name)
         try:
             return self._held(await self._spawn(config, run, lock, trace), run)
         except BaseException:
@@ -122,11 +121,7 @@ class LibvirtHypervisor:
         """Start the processes, and let the guest begin when all of them are where they belong."""
         with ExitStack() as files:
             files.callback(os.close, lock)
-            with trace.step("record"):
-                cgroups = cgroup.plan(limits.cgroup_name(run.path))
-                run.save(VmmFile(boot_id=proc.boot_id(), cgroups=[str(folder) for folder in cgroups]))
-            with trace.step("cgroup"):
-                limits.create(cgroups, config.memory_mib)
+            cgroups = limits.begin(run, config.memory_mib, trace)
             with trace.step("files"):
                 console = _listen(run.console, config.uid, files)
                 disks = _open(config, files)
@@ -142,16 +137,7 @@ class LibvirtHypervisor:
                     if nic.netns:
                         await in_thread(tap.move, nic.tap, nic.netns)
                 await self._libvirt.call("start the virtual machine", run.name, resume)
-        return GuestRecord(
-            driver=self.name,
-            arch=config.arch,
-            process=process,
-            run_dir=str(run.path),
-            accelerator="kvm" if config.accelerator == "kvm" else "tcg",
-            boot_id=proc.boot_id(),
-            uid=config.uid,
-            helpers=helpers,
-        )
+        return born(self.name, config, run, process, helpers)
 
     async def _kept(
         self, uid: int, run: DomainDir, console: socket.socket, files: ExitStack, lock: int, cgroups: list[Path]

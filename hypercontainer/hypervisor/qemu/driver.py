@@ -12,20 +12,21 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from hypercontainer.errors import GuestDied, GuestError, InUse, InvalidInput, NotFound, Unavailable
+from hypercontainer.errors import GuestDied, GuestError, InvalidInput, NotFound, Unavailable
 from hypercontainer.hypervisor.base import Feature, SharedFolder, VmConfig
 from hypercontainer.hypervisor.host import jail, limits, tsc, virtiofsd
 from hypercontainer.hypervisor.host.disk import open_disk
+from hypercontainer.hypervisor.host.life import born
 from hypercontainer.hypervisor.host.memory import HYPER_MEMORY
 from hypercontainer.hypervisor.host.reaper import reap
-from hypercontainer.hypervisor.host.rundir import VIRTIOFSD, RunDir, VmmFile
+from hypercontainer.hypervisor.host.rundir import VIRTIOFSD, RunDir
 from hypercontainer.hypervisor.host.tap import Tap, Taps, open_nic
 from hypercontainer.hypervisor.qemu import argv, snapshot
 from hypercontainer.hypervisor.qemu.guest import QemuGuest, why_ended
 from hypercontainer.hypervisor.qemu.machines import Machine, machine_of
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 from hypercontainer.hypervisor.qemu.rundir import qemu_run
-from hypercontainer.lib import cgroup, proc
+from hypercontainer.lib import proc
 from hypercontainer.lib.trace import Trace
 from hypercontainer.model import arch
 from hypercontainer.model.arch import ARCHES
@@ -72,9 +73,7 @@ class QemuHypervisor:
         run = qemu_run(run_dir)
         _check(config)
         config = await self._timed(config)
-        lock = run.lock()
-        if lock is None:
-            raise InUse(f"cannot boot {config.name}: a virtual machine runs in {run_dir}", "folder", str(run_dir))
+        lock = run.take(config.name)
         taps: dict[int, Tap] = {}
         monitor = None
         try:
@@ -138,11 +137,7 @@ class QemuHypervisor:
         """Start the processes. Of the files that they inherit the taps alone stay open here: their end is QEMU's."""
         with ExitStack() as files:
             files.callback(os.close, lock)
-            with trace.step("record"):
-                cgroups = cgroup.plan(limits.cgroup_name(run.path))
-                run.save(VmmFile(boot_id=proc.boot_id(), cgroups=[str(folder) for folder in cgroups]))
-            with trace.step("cgroup"):
-                limits.create(cgroups, config.memory_mib)
+            cgroups = limits.begin(run, config.memory_mib, trace)
             with trace.step("files"):
                 for nic in config.nics:
                     await self._taps.gone(nic.tap)
@@ -157,17 +152,7 @@ class QemuHypervisor:
             taps = {n.number: self._taps.hold(n.tap, fd) for n, fd in zip(config.nics, fds.taps, strict=True)}
         if config.background:
             proc.nice(process.pid, BACKGROUND)
-        record = GuestRecord(
-            driver=self.name,
-            arch=config.arch,
-            process=process,
-            run_dir=str(run.path),
-            accelerator="kvm" if config.accelerator == "kvm" else "tcg",
-            boot_id=proc.boot_id(),
-            uid=config.uid,
-            helpers=helpers,
-        )
-        return record, taps
+        return born(self.name, config, run, process, helpers), taps
 
     async def _timed(self, config: VmConfig) -> VmConfig:
         """An emulated guest reads this machine's time stamp counter. Left to measure how fast that goes, it was wrong

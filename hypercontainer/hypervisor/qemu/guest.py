@@ -1,19 +1,18 @@
 """A running QEMU: what can be done with it, and how it ended."""
 
-import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from hypercontainer.errors import HyperError
 from hypercontainer.hypervisor.base import SLOTS, Limits, Nic, Size, VmConfig
 from hypercontainer.hypervisor.host import limits as host_limits
 from hypercontainer.hypervisor.host.disk import open_within
+from hypercontainer.hypervisor.host.life import Life
 from hypercontainer.hypervisor.host.memory import Ram
 from hypercontainer.hypervisor.host.memory import find as find_ram
 from hypercontainer.hypervisor.host.reaper import reap
-from hypercontainer.hypervisor.host.rundir import VIRTIOFSD, RunDir
+from hypercontainer.hypervisor.host.rundir import RunDir
 from hypercontainer.hypervisor.host.tap import Tap, Taps, open_nic
 from hypercontainer.hypervisor.qemu import argv, nics, resize, snapshot
 from hypercontainer.hypervisor.qemu.cause import cause, text
@@ -25,8 +24,6 @@ from hypercontainer.model.record import DiskRecord, GuestRecord
 
 FDSET_BASE = 1000  # of disks plugged later: apart from those of the command line
 CONSOLE = "qemu.out"
-SHARED_S = 20.0  # until a killed virtiofsd must have ended
-HELPER_S = 1.0  # from the end of virtiofsd to that of its VMM, where both end together
 CAUSE_BYTES = 16384  # of the console are searched for a panic
 
 
@@ -37,17 +34,18 @@ class QemuGuest:
         self, record: GuestRecord, run: RunDir, monitor: Monitor, machine: Machine, taps: Taps, held: Mapping[int, Tap]
     ) -> None:
         """`held`: those taps of its interfaces that are open here too, by number."""
-        self._record, self._run, self._monitor, self._machine = record, run, monitor, machine
+        self._life, self._monitor, self._machine = Life(record, run), monitor, machine
         self._taps, self._held = taps, dict(held)
         self._swapped: set[int] = set()  # targets whose file is the other one
-        self._ending = asyncio.Lock()
-        self._cause = ""  # set once the VMM is gone
-        self._share_end = ""  # how virtiofsd ended, if it did so before its VMM
         self._last_words = b""  # its console, kept when the files go
 
     @property
     def record(self) -> GuestRecord:
-        return self._record
+        return self._life.record
+
+    @property
+    def _run(self) -> RunDir:
+        return self._life.run
 
     @property
     def agent_socket(self) -> Path:
@@ -110,7 +108,7 @@ class QemuGuest:
             await self._monitor.execute("blockdev-add", argv.disk_file(disk, node, ""))
             return
         fdset = FDSET_BASE + disk.target
-        fd = open_within(disk, proc.largest_file(self._record.process.pid))
+        fd = open_within(disk, proc.largest_file(self.record.process.pid))
         try:
             await self._monitor.add_fd(fd, fdset)
         finally:
@@ -126,7 +124,7 @@ class QemuGuest:
 
     async def add_nic(self, nic: Nic) -> None:
         await self._taps.gone(nic.tap)
-        fd = open_nic(nic, self._record.uid)
+        fd = open_nic(nic, self.record.uid)
         try:
             await nics.add(self._monitor, self._machine, nic, fd)
             self._held[nic.number] = self._taps.hold(nic.tap, fd)
@@ -143,22 +141,22 @@ class QemuGuest:
             await tap.gone()
 
     async def adopt(self, config: VmConfig, run_dir: Path) -> None:
-        proc.nice(self._record.process.pid, 0)
+        proc.nice(self.record.process.pid, 0)
         slots = {disk.target for disk in config.disks if disk.target in SLOTS}
         await all_of(*(self.swap_disk(disk) if disk.target in slots else self.add_disk(disk) for disk in config.disks))
         for nic in config.nics:
             if nic.tap:
                 await self._held[nic.number].become(nic.tap, nic.netns)
         os.rename(self._run.path, run_dir)
-        self._run = self._run.moved(run_dir)
-        self._record.run_dir = str(run_dir)
+        self._life.run = self._run.moved(run_dir)
+        self.record.run_dir = str(run_dir)
 
     async def settled(self) -> None:
         for tap in self._held.values():
             await tap.moved()
 
     def waited_s(self) -> Mapping[int, float]:
-        return proc.waited_s(self._record.process.pid)
+        return proc.waited_s(self.record.process.pid)
 
     async def size(self) -> Size:
         return await resize.size(self._monitor, self._machine)
@@ -166,7 +164,7 @@ class QemuGuest:
     async def resize(self, vcpus: int, memory_mib: int) -> Size:
         known = self._run.load()
         folders = known.groups() if known else []
-        emulated = self._record.accelerator == "tcg"
+        emulated = self.record.accelerator == "tcg"
         size = await resize.resize(
             self._monitor, self._machine, folders, vcpus=vcpus, memory_mib=memory_mib, emulated=emulated
         )
@@ -206,33 +204,15 @@ class QemuGuest:
         await all_of(in_thread(ram.copy_changes, memory), snapshot.dump_devices(self._monitor, self._machine, state))
 
     async def _ram(self) -> Ram:
-        return find_ram(self._record.process.pid, await snapshot.ram_bytes(self._monitor))
+        return find_ram(self.record.process.pid, await snapshot.ram_bytes(self._monitor))
 
     async def tell_end(self) -> None:
-        process = self._record.process
-        if proc.kill(process.pid, process.start_time) and not self._cause:
-            self._cause = "killed"
-        for server in self._record.helpers:
-            for child in proc.children(server.pid):  # which serves: it ends with the VMM's connection, but that late
-                proc.kill(*child)
-        await self._unshared()
-
-    async def _unshared(self) -> None:
-        """A virtiofsd ends after the child that serves."""
-        ends = [asyncio.ensure_future(proc.gone(each.pid, each.start_time)) for each in self._record.helpers]
-        try:
-            if ends and (await asyncio.wait(ends, timeout=SHARED_S))[1]:
-                folder = self._run.path
-                raise HyperError(f"cannot end the virtual machine in {folder}: it uses its share after {SHARED_S:g} s")
-        finally:
-            for end in ends:
-                end.cancel()
+        self._life.end()
+        await self._life.end_share()
 
     async def kill(self) -> None:
-        process = self._record.process
-        async with self._ending:
-            if proc.kill(process.pid, process.start_time) and not self._cause:
-                self._cause = "killed"
+        async with self._life.ending:
+            self._life.end()
             await self._settle()
             for tap in self._held.values():
                 tap.let_go()
@@ -240,34 +220,10 @@ class QemuGuest:
             await reap(self._run)
 
     async def wait(self) -> str:
-        await self._first_end()
-        async with self._ending:
+        await self._life.ended()
+        async with self._life.ending:
             await self._settle()
-        return self._cause
-
-    async def _first_end(self) -> None:
-        """Wait for the VMM's end, or bring it about: without virtiofsd whoever touches a shared folder hangs."""
-        vmm, *helpers = [
-            asyncio.create_task(proc.gone(one.pid, one.start_time))
-            for one in (self._record.process, *self._record.helpers)
-        ]
-        try:
-            await asyncio.wait([vmm, *helpers], return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait([vmm], timeout=HELPER_S)  # mostly it is the VMM's end that ends them both
-            if not vmm.done():
-                await self._lose_share()
-                await vmm
-        finally:
-            for task in (vmm, *helpers):
-                task.cancel()
-
-    async def _lose_share(self) -> None:
-        for keeper in self._run.processes(VIRTIOFSD)[:1]:
-            await proc.gone(keeper.pid, keeper.start_time)  # it writes the status
-        async with self._ending:
-            process = self._record.process
-            if proc.kill(process.pid, process.start_time):
-                self._share_end = self._run.status(VIRTIOFSD) or "nobody knows what"
+        return self._life.cause
 
     def console_tail(self, size: int = 4096) -> str:
         return text(self._last_words[-size:] or self._run.read_tail(CONSOLE, size))
@@ -277,10 +233,11 @@ class QemuGuest:
         if self._last_words:
             return
         keeper = self._run.processes(self._run.vmm)[:1]  # it writes the status
-        for process in [self._record.process, *keeper]:
+        for process in [self.record.process, *keeper]:
             await proc.gone(process.pid, process.start_time)
         await self._monitor.ended(timeout_s=1.0)
-        self._cause = self._cause or why_ended(self._run, self._monitor.shutdown_reason, self._share_end)
+        life = self._life
+        life.cause = life.cause or why_ended(self._run, self._monitor.shutdown_reason, life.share_end)
         self._last_words = self._run.read_tail(CONSOLE, CAUSE_BYTES) or b"\n"
 
 
