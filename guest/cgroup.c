@@ -412,28 +412,24 @@ void cgroup_remove(unsigned number)
 		debug("remove cgroup %s: %s", path, strerror(errno));
 }
 
-int64_t cgroup_find(int group, const char *file, const char *key)
+int64_t cgroup_value(const char *text, const char *key)
 {
-	char text[8192];
-	const char *at = text;
 	size_t length = key ? strlen(key) : 0;
 
-	if (read_file_at(group, file, text, sizeof(text)) <= 0)
-		return -1;
 	if (!key)
 		return strtoll(text, NULL, 10);		/* "max" is 0: no limit */
-	while (at && *at) {
+	for (const char *at = text; at && *at; at = at ? at + 1 : NULL) {
 		if (!strncmp(at, key, length) && at[length] == ' ')
 			return strtoll(at + length + 1, NULL, 10);
 		at = strchr(at, '\n');
-		at = at ? at + 1 : NULL;
 	}
 	return -1;
 }
 
 uint64_t cgroup_number(int group, const char *file, const char *key)
 {
-	int64_t found = cgroup_find(group, file, key);
+	char text[CGROUP_FILE_BYTES];
+	int64_t found = read_file_at(group, file, text, sizeof(text)) > 0 ? cgroup_value(text, key) : -1;
 
 	return found < 0 ? 0 : (uint64_t)found;
 }

@@ -9,6 +9,8 @@
 /* Where our groups are made: below /sys/fs/cgroup, in tests a group of our own. */
 extern char cgroup_dir[256];
 
+enum { CGROUP_FILE_BYTES = 8192 };	/* of a group's file are read */
+
 struct limits {		/* 0 = none */
 	int64_t memory_bytes, cpu_quota_us, cpu_period_us, cpu_shares, pids;
 	const struct json *unified;	/* a file of the group's -> what is written to it, last */
@@ -27,8 +29,8 @@ int cgroup_update(int group, const struct limits *limits, struct error *err);
 void cgroup_remove(unsigned number);		/* kill what is in it, wait for that, remove it */
 int cgroup_kill(int group, struct error *err);	/* everything in it, which may be used again */
 int cgroup_freeze(int group, bool frozen, struct error *err);
+int64_t cgroup_value(const char *text, const char *key);	/* in what such a file has; -1: there is none */
 uint64_t cgroup_number(int group, const char *file, const char *key);	/* key NULL: the file is the number */
-int64_t cgroup_find(int group, const char *file, const char *key);	/* the same; -1: there is none */
 uint64_t cgroup_oom_kills(int group);
 /* Call visit for each process in it; their number. */
 int cgroup_each(int group, void (*visit)(int pid, void *data), void *data, struct error *err);

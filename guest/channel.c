@@ -23,7 +23,7 @@ static const char features[] =
 	"\"layers\",\"rootfs\",\"nameserver\",\"group-names\",\"sockets\",\"archive.user\",\"over\",\"lowers\",\"namespaces\",\"scheduling\",\"resolver\","
 	"\"time\",\"start-hooks\",\"device-rules\",\"propagation\",\"users\",\"hang-up\",\"hold\",\"checkpoint\",\"routing\",\"connect\","
 	"\"memberships\",\"pod-shm\",\"disk-devices\",\"disk-mounts\",\"files\",\"pod-users\",\"checkpoint.changes\","
-	"\"disk.stage\"";
+	"\"disk.stage\",\"pod.stats\"";
 static const char confines[] = ",\"apparmor\"";	/* one that only some kernels let us have */
 
 static void link_ready(struct source *source, uint32_t events);

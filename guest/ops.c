@@ -93,6 +93,7 @@ static const struct op {
 	{ "list", op_list, false },
 	{ "pod.setup", op_pod_setup, false },
 	{ "pod.resize", op_pod_resize, false },
+	{ "pod.stats", op_pod_stats, false },
 	{ "container.create", op_container_create, false },
 	{ "container.remove", op_container_remove, false },
 	{ "container.rename", op_container_rename, false },

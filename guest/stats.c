@@ -40,18 +40,29 @@ static uint64_t sum_io(const char *text, const char *key)
 	return sum;
 }
 
-/* Some kernels count less: what is not there is not said. */
-static void add_if_there(struct buffer *result, const char *name, int group, const char *file, const char *key)
-{
-	int64_t number = cgroup_find(group, file, key);
+struct number {
+	const char *name, *key;		/* key NULL: the file is the number */
+	bool may_lack;			/* some kernels count less: what is not there is not said */
+};
 
-	if (number >= 0)
-		buffer_format(result, "\"%s\":%lld,", name, (long long)number);
+/* A container's groups are read file by file, for each reading has the kernel add up what all processors have counted. */
+static void add_file(struct buffer *result, int group, const char *file, const struct number *numbers, size_t count)
+{
+	char text[CGROUP_FILE_BYTES] = "";
+	bool there = read_file_at(group, file, text, sizeof(text)) > 0;
+
+	for (size_t i = 0; i < count; i++) {
+		int64_t value = there ? cgroup_value(text, numbers[i].key) : -1;
+
+		if (value >= 0 || !numbers[i].may_lack)
+			buffer_format(result, "\"%s\":%lld,", numbers[i].name, value < 0 ? 0LL : (long long)value);
+	}
 }
 
 /* Swap of the guest's, of which its cgroup may leave it less. Without any, kernels need not count it. */
 static void add_swap(struct buffer *result, int group)
 {
+	static const struct number used = { "memory_swap_bytes", NULL, true };
 	struct sysinfo now = { .mem_unit = 1 };
 	uint64_t all = sysinfo(&now) == 0 ? (uint64_t)now.totalswap * now.mem_unit : 0, most = all;
 	char text[32];
@@ -62,7 +73,7 @@ static void add_swap(struct buffer *result, int group)
 	}
 	buffer_format(result, "\"swap_max_bytes\":%llu,", (unsigned long long)most);
 	if (all)
-		add_if_there(result, "memory_swap_bytes", group, "memory.swap.current", NULL);
+		add_file(result, group, "memory.swap.current", &used, 1);
 	else
 		buffer_format(result, "\"memory_swap_bytes\":0,");
 }
@@ -75,39 +86,72 @@ static uint64_t pids_max(int group)
 	return !own || (of_all && of_all < own) ? of_all : own;
 }
 
+/* All that is counted for it alone. */
+static void add_usage(struct buffer *result, const struct container *c)
+{
+	static const struct number of_cpu[] = {
+		{ "cpu_usec", "usage_usec", false }, { "user_usec", "user_usec", false },
+		{ "system_usec", "system_usec", false }, { "cpu_periods", "nr_periods", false },
+		{ "cpu_throttled_periods", "nr_throttled", false }, { "cpu_throttled_usec", "throttled_usec", false },
+	}, of_memory[] = {
+		{ "memory_inactive_file_bytes", "inactive_file", false }, { "memory_anon_bytes", "anon", false },
+		{ "memory_file_bytes", "file", false }, { "memory_mapped_bytes", "file_mapped", false },
+		{ "page_faults", "pgfault", false }, { "major_page_faults", "pgmajfault", false },
+		{ "memory_kernel_bytes", "kernel", true },
+	}, of_events[] = { { "oom_kills", "oom_kill", false }, { "memory_max_hits", "max", true } },
+	now = { "memory_bytes", NULL, false }, most = { "memory_max_bytes", NULL, false },
+	peak = { "memory_peak_bytes", NULL, true }, pids = { "pids", NULL, false };
+	char io[4096];
+
+	add_file(result, c->cgroup, "cpu.stat", of_cpu, COUNT(of_cpu));
+	add_file(result, c->cgroup, "memory.stat", of_memory, COUNT(of_memory));
+	add_file(result, c->cgroup, "memory.events", of_events, COUNT(of_events));
+	add_file(result, c->cgroup, "memory.current", &now, 1);
+	add_file(result, c->cgroup, "memory.max", &most, 1);
+	add_file(result, c->cgroup, "memory.peak", &peak, 1);
+	add_file(result, c->cgroup, "pids.current", &pids, 1);
+	add_swap(result, c->cgroup);
+	buffer_format(result, "\"pids_max\":%llu,", (unsigned long long)pids_max(c->cgroup));
+	read_file_at(c->cgroup, "io.stat", io, sizeof(io));
+	buffer_format(result, "\"io_read_bytes\":%llu,\"io_write_bytes\":%llu,\"io_reads\":%llu,\"io_writes\":%llu",
+		      (unsigned long long)sum_io(io, "rbytes="), (unsigned long long)sum_io(io, "wbytes="),
+		      (unsigned long long)sum_io(io, "rios="), (unsigned long long)sum_io(io, "wios="));
+}
+
+/* The interfaces are the pod's, and so the same for all of its containers: the last of what is told. */
+static void add_net(struct buffer *result)
+{
+	buffer_add(result, ",\"net\":[", 8);
+	net_list(result);
+	buffer_add(result, "]}", 2);
+}
+
 int op_container_stats(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
 {
-	static const struct { const char *name, *file, *key; } numbers[] = {
-		{ "cpu_usec", "cpu.stat", "usage_usec" }, { "user_usec", "cpu.stat", "user_usec" },
-		{ "system_usec", "cpu.stat", "system_usec" }, { "cpu_periods", "cpu.stat", "nr_periods" },
-		{ "cpu_throttled_periods", "cpu.stat", "nr_throttled" }, { "cpu_throttled_usec", "cpu.stat", "throttled_usec" },
-		{ "memory_bytes", "memory.current", NULL }, { "memory_max_bytes", "memory.max", NULL },
-		{ "memory_inactive_file_bytes", "memory.stat", "inactive_file" }, { "memory_anon_bytes", "memory.stat", "anon" },
-		{ "memory_file_bytes", "memory.stat", "file" }, { "memory_mapped_bytes", "memory.stat", "file_mapped" },
-		{ "page_faults", "memory.stat", "pgfault" }, { "major_page_faults", "memory.stat", "pgmajfault" },
-		{ "pids", "pids.current", NULL }, { "oom_kills", "memory.events", "oom_kill" },
-	};
-	char io[4096];
 	struct container *c = named(args, err);
 
 	(void)call;
 	if (!c)
 		return -1;
 	buffer_add(result, "{", 1);
-	for (size_t i = 0; i < COUNT(numbers); i++)
-		buffer_format(result, "\"%s\":%llu,", numbers[i].name,
-			      (unsigned long long)cgroup_number(c->cgroup, numbers[i].file, numbers[i].key));
-	add_if_there(result, "memory_peak_bytes", c->cgroup, "memory.peak", NULL);
-	add_if_there(result, "memory_kernel_bytes", c->cgroup, "memory.stat", "kernel");
-	add_if_there(result, "memory_max_hits", c->cgroup, "memory.events", "max");
-	add_swap(result, c->cgroup);
-	buffer_format(result, "\"pids_max\":%llu,", (unsigned long long)pids_max(c->cgroup));
-	read_file_at(c->cgroup, "io.stat", io, sizeof(io));
-	buffer_format(result, "\"io_read_bytes\":%llu,\"io_write_bytes\":%llu,\"io_reads\":%llu,\"io_writes\":%llu,\"net\":[",
-		      (unsigned long long)sum_io(io, "rbytes="), (unsigned long long)sum_io(io, "wbytes="),
-		      (unsigned long long)sum_io(io, "rios="), (unsigned long long)sum_io(io, "wios="));
-	net_list(result);
-	buffer_add(result, "]}", 2);
+	add_usage(result, c);
+	add_net(result);
+	return 0;
+}
+
+int op_pod_stats(const struct call *call, const struct json *args, struct buffer *result, struct error *err)
+{
+	(void)call;
+	if (json_fields(args, NULL, 0, NULL, err) < 0)
+		return -1;
+	buffer_add(result, "{\"containers\":[", 15);
+	for (const struct container *c = containers; c; c = c->next) {
+		buffer_format(result, "%s{\"id\":\"%s\",", c == containers ? "" : ",", c->id);
+		add_usage(result, c);
+		buffer_add(result, "}", 1);
+	}
+	buffer_add(result, "]", 1);
+	add_net(result);
 	return 0;
 }
 

@@ -359,6 +359,11 @@ class AgentClient:
     async def container_stats(self, container: str, *, timeout_s: float = 10.0) -> m.Stats:
         return await self._ask("container.stats", {"id": container}, m.Stats, timeout_s)
 
+    async def pod_stats(self, *, timeout_s: float = 10.0) -> m.PodStats:
+        """Of all that it has. GuestTooOld when the guest tells of one at a time."""
+        self.require(m.POD_STATS)
+        return await self._ask("pod.stats", {}, m.PodStats, timeout_s)
+
     async def container_files(self, container: str, *, timeout_s: float = 10.0) -> m.FileCounts:
         """GuestTooOld when the guest has not learnt to count them."""
         self.require(m.FILES)

@@ -74,6 +74,7 @@ DISK_DEVICES = Feature("disk-devices", "give the container a block device of thi
 DISK_MOUNTS = Feature("disk-mounts", "mount an image")
 POD_SHM = Feature("pod-shm", "share /dev/shm with all of a pod")
 FILES = Feature("files", "count the open files of a container")
+POD_STATS = Feature("pod.stats", "tell what all of its containers use at once")
 POD_USERS = Feature("pod-users", "give all of a pod one user namespace")
 DISK_STAGE = Feature("disk.stage", "mount a scratch disk before a container has it")
 APPARMOR = Feature("apparmor", "confine a process by a profile of AppArmor")  # of guests whose kernel has it on
@@ -84,7 +85,7 @@ FEATURES = (
     GROUP_NAMES, SOCKETS, ARCHIVE_USER, OVER, LOWERS, NAMESPACES, SCHEDULING, RESOLVER,
     TIME, START_HOOKS, DEVICE_RULES, PROPAGATION, USERS, HANG_UP, HOLD, CHECKPOINT, ROUTING, CONNECT,
     MEMBERSHIPS, POD_SHM, DISK_DEVICES, DISK_MOUNTS, FILES, POD_USERS, CHECKPOINT_CHANGES,
-    DISK_STAGE,
+    DISK_STAGE, POD_STATS,
 )  # fmt: skip
 
 
@@ -605,7 +606,12 @@ class NetStats(Answer, frozen=True, kw_only=True):
     tx_dropped: Count
 
 
-class Stats(Answer, frozen=True, kw_only=True):
+Networks = Annotated[list[NetStats], Meta(max_length=64)]
+
+
+class Usage(Answer, frozen=True, kw_only=True):
+    """What is counted for one container."""
+
     cpu_usec: Count
     user_usec: Count
     system_usec: Count
@@ -632,7 +638,19 @@ class Stats(Answer, frozen=True, kw_only=True):
     io_write_bytes: Count
     io_reads: Count = 0
     io_writes: Count = 0
-    net: Annotated[list[NetStats], Meta(max_length=64)]
+
+
+class Stats(Usage, frozen=True, kw_only=True):
+    net: Networks
+
+
+class NamedUsage(Usage, frozen=True, kw_only=True):
+    id: Identifier
+
+
+class PodStats(Answer, frozen=True, kw_only=True):
+    containers: Annotated[list[NamedUsage], Meta(max_length=1024)]
+    net: Networks
 
 
 class FileCounts(Answer, frozen=True, kw_only=True):

@@ -375,14 +375,14 @@ class Kube:
         session.started(())
         return session
 
-    async def usage(self, container: str) -> tuple[BundleUsage, int]:
-        pod, found = self._reached(container, "measure")
-        sample = await pod.machine.running().agent.container_stats(found.record.id)
-        used = stats.usage(sample, memory_mib=pod.site.machine_mib(pod.record), pids_limit=0)
-        try:
-            return used, os.stat(found.scratch).st_blocks * 512
-        except FileNotFoundError as e:  # it goes just now
-            raise NotFound("container", container) from e
+    async def usage(self, pod: str) -> Mapping[str, tuple[BundleUsage, int]]:
+        found = self._pod(pod)
+        found.machine.check_reached("measure", pod)
+        running = [id for id, each in found.containers.items() if each.running]
+        samples = await stats.measured(found.machine.running().agent, running)
+        memory_mib = found.site.machine_mib(found.record)
+        used = {id: stats.usage(each, memory_mib=memory_mib, pids_limit=0) for id, each in samples.items()}
+        return {id: (each, _written(found.containers[id])) for id, each in used.items() if id in found.containers}
 
     async def files(self, container: str) -> KubeFiles:
         pod, found = self._reached(container, "measure")
@@ -443,6 +443,14 @@ def _one(what: str, id: str, there: dict[str, T]) -> T:
     if not found:
         raise NotFound(what, id)
     return there[found[0]]
+
+
+def _written(container: Container) -> int:
+    """Bytes of disk that it has; 0: it goes just now."""
+    try:
+        return os.stat(container.scratch).st_blocks * 512
+    except FileNotFoundError:
+        return 0
 
 
 def _check_ready(pod: Pod, verb: str) -> None:

@@ -544,8 +544,9 @@ class Kube(Protocol):
     async def attach(self, container: str, *, stdin: bool, stdout: bool, stderr: bool) -> Session:
         """Tie to the streams of its first process, from now on. WrongState unless it runs."""
 
-    async def usage(self, container: str) -> tuple[BundleUsage, int]:
-        """What it uses, and the bytes of disk that it has written. WrongState unless it runs."""
+    async def usage(self, pod: str) -> Mapping[str, tuple[BundleUsage, int]]:
+        """What each of its containers that run uses, and the bytes of disk that it has written. WrongState unless its
+        machine runs."""
 
     async def files(self, container: str) -> KubeFiles:
         """What takes its guest longer to count. Nothing is told by guests that have not learnt it. WrongState unless it

@@ -1,14 +1,45 @@
 """What a container uses, as the guest's agent counts it."""
 
+import errno
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
 from hypercontainer.agent import messages
+from hypercontainer.agent.client import AgentClient
+from hypercontainer.errors import GuestError
 from hypercontainer.lib import clock
 from hypercontainer.model import documents as doc
 from hypercontainer.model.bundle import BundleUsage
 from hypercontainer.model.record import ContainerRecord
 
 
-def usage(stats: messages.Stats, *, memory_mib: int, pids_limit: int) -> BundleUsage:
-    """Of a container in a machine of its own."""
+class Measured(NamedTuple):
+    numbers: messages.Usage
+    net: Sequence[messages.NetStats]  # which is the pod's
+
+
+async def measured(agent: AgentClient, containers: Collection[str]) -> dict[str, Measured]:
+    """What these use, by id, of those that the guest has. It is asked once, unless it is too old for that."""
+    if not agent.has(messages.POD_STATS):
+        found = {id: await _alone(agent, id) for id in containers}
+        return {id: each for id, each in found.items() if each}
+    all_ = await agent.pod_stats()
+    return {each.id: Measured(each, all_.net) for each in all_.containers if each.id in containers}
+
+
+async def _alone(agent: AgentClient, container: str) -> Measured | None:
+    try:
+        found = await agent.container_stats(container)
+    except GuestError as e:
+        if e.errno != errno.ENOENT:
+            raise
+        return None
+    return Measured(found, found.net)
+
+
+def usage(found: Measured, *, memory_mib: int, pids_limit: int) -> BundleUsage:
+    """Of a container."""
+    stats = found.numbers
     limit = stats.memory_max_bytes
     return BundleUsage(
         cpu_ns=stats.cpu_usec * 1000,
@@ -38,7 +69,7 @@ def usage(stats: messages.Stats, *, memory_mib: int, pids_limit: int) -> BundleU
         swap_bytes=stats.memory_swap_bytes,
         swap_limit_bytes=stats.swap_max_bytes,
         threads_limit=stats.pids_max,
-        networks=_networks(stats),
+        networks=_networks(found.net),
     )
 
 
@@ -67,11 +98,11 @@ def sample(record: ContainerRecord, stats: messages.Stats, *, vcpus: int, memory
         ),
         pids_stats=doc.PidsStats(current=stats.pids),
         blkio_stats=doc.BlkioStats(read_bytes=stats.io_read_bytes, write_bytes=stats.io_write_bytes),
-        networks=_networks(stats),
+        networks=_networks(stats.net),
     )
 
 
-def _networks(stats: messages.Stats) -> dict[str, doc.NetworkStats]:
+def _networks(net: Sequence[messages.NetStats]) -> dict[str, doc.NetworkStats]:
     return {
         nic.name: doc.NetworkStats(
             rx_bytes=nic.rx_bytes,
@@ -83,5 +114,5 @@ def _networks(stats: messages.Stats) -> dict[str, doc.NetworkStats]:
             tx_errors=nic.tx_errors,
             tx_dropped=nic.tx_dropped,
         )
-        for nic in stats.net
+        for nic in net
     }

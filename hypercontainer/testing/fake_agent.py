@@ -301,8 +301,14 @@ class FakeAgent:
 
     def _container_stats(self, args: dict[str, object]) -> object:
         self._container(args)
-        numbers = {name: 1 for name in m.Stats.__struct_fields__ if name != "net"}
-        return {**numbers, "net": []}
+        return {**self._usage(), "net": []}
+
+    def _pod_stats(self, args: dict[str, object]) -> object:
+        return {"containers": [{**self._usage(), "id": name} for name in self.containers], "net": []}
+
+    @staticmethod
+    def _usage() -> dict[str, int]:
+        return dict.fromkeys(m.Usage.__struct_fields__, 1)
 
     def _container_files(self, args: dict[str, object]) -> object:
         self._container(args)

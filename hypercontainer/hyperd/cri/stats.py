@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from hypercontainer.errors import HyperError, TimedOut
+from hypercontainer.errors import HyperError, NotFound, TimedOut, WrongState
 from hypercontainer.hyperd.cri import container, sandbox
 from hypercontainer.hyperd.cri import cri_pb2 as pb
 from hypercontainer.hyperd.cri.service import Call
@@ -39,8 +39,12 @@ class Stats:
         }
 
     async def of_container(self, request: pb.ContainerStatsRequest) -> pb.ContainerStatsResponse:
-        sample = await self._measured(await self._kube.container(request.container_id))
-        return pb.ContainerStatsResponse(stats=told(sample))
+        found = await self._kube.container(request.container_id)
+        if found.state != "running":
+            raise WrongState("measure", found.id, found.state)
+        if not (samples := await self._measured(found.pod, [found])):
+            raise NotFound("container", found.id)  # it goes just now
+        return pb.ContainerStatsResponse(stats=told(samples[0]))
 
     async def of_containers(self, request: pb.ListContainerStatsRequest) -> pb.ListContainerStatsResponse:
         wanted = request.filter
@@ -70,20 +74,26 @@ class Stats:
         return [(pod, samples[pod.id]) for pod in pods]
 
     async def _of(self, containers: Iterable[KubeContainerState]) -> list[Sample]:
-        """Of those that run, and answer; one that ends meanwhile is none of them any more."""
-        running = [each for each in containers if each.state == "running"]
-        found = await asyncio.gather(*map(self._measured, running), return_exceptions=True)
-        for each in found:
-            if isinstance(each, BaseException) and not isinstance(each, HyperError):
-                raise each
-        return [each for each in found if isinstance(each, Sample)]
+        """Of those that run, and whose guest answers, which is asked once for all of its own."""
+        pods: dict[str, list[KubeContainerState]] = {}
+        for each in containers:
+            if each.state == "running":
+                pods.setdefault(each.pod, []).append(each)
+        found = await asyncio.gather(*(self._measured(*each) for each in pods.items()), return_exceptions=True)
+        for answer in found:
+            if isinstance(answer, BaseException) and not isinstance(answer, HyperError):
+                raise answer
+        return [sample for answer in found if isinstance(answer, list) for sample in answer]
 
-    async def _measured(self, of: KubeContainerState) -> Sample:
+    async def _measured(self, pod: str, containers: Sequence[KubeContainerState]) -> list[Sample]:
+        """One that ends meanwhile is none of them any more."""
         try:
             async with asyncio.timeout(ANSWER_S):
-                return Sample(of, *await self._kube.usage(of.id), clock.now_ns())
+                used = await self._kube.usage(pod)
         except TimeoutError as e:
-            raise TimedOut(f"container {of.id} was not measured: its machine does not answer") from e
+            raise TimedOut(f"pod {pod} was not measured: its machine does not answer") from e
+        now = clock.now_ns()
+        return [Sample(each, *used[each.id], now) for each in containers if each.id in used]
 
     async def with_files(self, sample: Sample) -> Sample:
         """Of who does not answer that as well the rest is true."""

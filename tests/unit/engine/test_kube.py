@@ -43,6 +43,7 @@ from hypercontainer.model.settings import Handler
 from hypercontainer.model.spec import NONE, ContainerSpec, Dns, EndpointSpec, ExecSpec, Mount, PodSpec
 from hypercontainer.network import dns as names
 from hypercontainer.sandbox import agent_requests, rootfs
+from hypercontainer.testing.fake_agent import FakeAgent
 from hypercontainer.testing.fakes import FakeGuest
 from tests.unit.engine.test_recovery import forsake
 from tests.unit.engine.world import World
@@ -60,6 +61,18 @@ async def run(engine: LocalEngine, **changes: object) -> str:
 async def make(engine: LocalEngine, pod: str, *command: str, limits: Resources | None = None, **changes: object) -> str:
     spec = ContainerSpec(image="busybox", command=list(command) or ["cat"], open_stdin=True, log="none")
     return await engine.kube.create(pod, replace(CONTAINER, **changes), spec, limits or Resources())
+
+
+def have_older_guests(world: World) -> None:
+    """Who tell what one of their containers uses, and not what all do."""
+    make = world.hypervisor.make_agent
+
+    def older() -> FakeAgent:
+        agent = make()
+        agent.features.remove("pod.stats")
+        return agent
+
+    world.hypervisor.make_agent = older
 
 
 async def ended(engine: LocalEngine, id: str) -> None:
@@ -383,12 +396,46 @@ async def test_exec(engine: LocalEngine) -> None:
 
 async def test_what_it_uses(engine: LocalEngine) -> None:
     pod = await run(engine)
-    id = await make(engine, pod)
-    with pytest.raises(WrongState):
-        await engine.kube.usage(id)
-    await engine.kube.start(id)
-    used, disk = await engine.kube.usage(id)
-    assert used.pids >= 0 and disk >= 0
+    one, two = await make(engine, pod), await make(engine, pod, name="two")
+    assert await engine.kube.usage(pod) == {}
+    with pytest.raises(WrongState, match="measure"):
+        await stats.Stats(engine).of_container(pb.ContainerStatsRequest(container_id=one))
+    await engine.kube.start(one)
+    assert list(await engine.kube.usage(pod)) == [one]
+    await engine.kube.start(two)
+    found = await engine.kube.usage(pod)
+    assert {id: (used.pids, disk >= 0) for id, (used, disk) in found.items()} == {one: (1, True), two: (1, True)}
+    await engine.kube.remove(pod)
+
+
+@pytest.mark.parametrize("learnt", [True, False], ids=["a guest of now", "one that tells of one at a time"])
+async def test_a_machine_is_asked_once_what_all_in_it_use(engine: LocalEngine, world: World, *, learnt: bool) -> None:
+    if not learnt:
+        have_older_guests(world)
+    pods = [await run(engine, name=name) for name in ("one", "two")]
+    made = [await make(engine, pod, name=name) for pod in pods for name in ("c", "d")]
+    for container in made:
+        await engine.kube.start(container)
+    agents = [guest.agent for guest in world.hypervisor.alive]
+    before = [len(agent.requests) for agent in agents]
+    told = (await stats.Stats(engine).of_containers(pb.ListContainerStatsRequest())).stats
+    assert [each.attributes.id for each in told] == made
+    asked = [[op for op, _ in agent.requests[n:]] for agent, n in zip(agents, before, strict=True)]
+    assert asked == [["pod.stats"] if learnt else ["container.stats"] * 2] * 2
+    for pod in pods:
+        await engine.kube.remove(pod)
+
+
+async def test_a_container_that_an_old_guest_has_no_more_is_left_out(engine: LocalEngine, world: World) -> None:
+    have_older_guests(world)
+    pod = await run(engine)
+    one, two = await make(engine, pod), await make(engine, pod, name="two")
+    for container in (one, two):
+        await engine.kube.start(container)
+    [agent] = [guest.agent for guest in world.hypervisor.alive]
+    held = agent.containers.pop(one)
+    assert list(await engine.kube.usage(pod)) == [two]
+    agent.containers[one] = held
     await engine.kube.remove(pod)
 
 
@@ -449,10 +496,10 @@ async def test_a_guest_that_does_not_answer_holds_up_no_figures(
     assert (await asked.with_files(sample)).files.descriptors == 3
     agent.unanswered.add("container.files")
     assert await asked.with_files(sample) == sample
-    agent.unanswered.add("container.stats")
+    agent.unanswered.add("pod.stats")
     [(_, samples)] = await asked.sampled(await engine.kube.list())
     assert samples == []
-    with pytest.raises(TimedOut, match=f"container {one} was not measured: its machine does not answer"):
+    with pytest.raises(TimedOut, match=f"pod {pod} was not measured: its machine does not answer"):
         await asked.of_container(pb.ContainerStatsRequest(container_id=one))
     agent.unanswered.clear()
     await engine.kube.remove(pod)

@@ -496,6 +496,20 @@ def test_stats_and_processes(running: Guest) -> None:
     assert (rows[1]["user"], rows[1]["command"]) == ("user", 'sh -c sleep 1001; true odd \x01"word')
 
 
+def test_what_all_of_a_pod_use_is_told_at_once(running: Guest) -> None:
+    running.container("c2")
+    found = running.host.call("pod.stats")
+    alone = running.host.call("container.stats", id="c1")
+    assert found["net"] == alone.pop("net") == []
+    [one, two] = sorted(found["containers"], key=lambda each: str(each["id"]))
+    assert (one.pop("id"), two.pop("id")) == ("c1", "c2")
+    assert one.keys() == two.keys() == alone.keys()
+    assert one["cpu_usec"] > 0 == two["cpu_usec"]
+    with pytest.raises(Refused) as refused:
+        running.host.call("pod.stats", id="c1")
+    assert refused.value.errno == errno.EINVAL
+
+
 def test_files_of_all_processes_are_counted(running: Guest) -> None:
     before = running.host.call("container.files", id="c1")
     assert before["fs_bytes"] > 0 and before["descriptors"] >= 3
