@@ -269,10 +269,10 @@ def processes(territory: list[Path], allowed: set[int]) -> list[str]:
             continue
         try:
             places = [os.readlink(entry / "cwd"), *(os.readlink(fd) for fd in (entry / "fd").iterdir())]
-            words = (entry / "cmdline").read_bytes()
+            said = (entry / "cmdline").read_bytes()
             if os.readlink(entry / "exe").endswith("/hyper-standin"):  # it has the arguments of another
-                words += (entry / "environ").read_bytes()
-            command = words.replace(b"\0", b" ").decode(errors="replace")
+                said += (entry / "environ").read_bytes()
+            command = said.replace(b"\0", b" ").decode(errors="replace")
         except OSError:  # gone, of more privilege than we have, or a path too long to be ours (ENAMETOOLONG)
             continue
         if any(nobodys(place) for place in places) or nobodys(command):
