@@ -81,7 +81,7 @@ class Bundles:
         self.supervisor.add(pod)
         try:
             async with pod.locked() as locked:
-                with pod.machine.given(trees):
+                with pod.machine.folders.given(trees):
                     await locked.enter(container, Timings())
         except BaseException:
             async with pod.locked() as locked:
@@ -90,7 +90,7 @@ class Bundles:
 
     async def _join(self, pod: Pod, record: ContainerRecord, trees: Mapping[str, int]) -> None:
         async with pod.locked() as locked:
-            with pod.machine.given(trees):
+            with pod.machine.folders.given(trees):
                 if pod.removed:
                     raise WrongState("join the network of", pod.record.name, "removing")
                 await self.check(pod.record.owner, record.name)  # again: the lock was waited for

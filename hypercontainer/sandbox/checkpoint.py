@@ -33,7 +33,7 @@ async def save(pod: Pod, container: Container, saved: Saved, *, changes: bool = 
         vm.agent.require(m.CHECKPOINT_CHANGES if changes else m.CHECKPOINT)
         await locked.unpause()  # CRIU is in the machine, and stops the processes itself
         try:
-            async with locked.machine.lent(container.record, saved) as wanted:
+            async with locked.machine.folders.lent(container.record, saved) as wanted:
                 assert wanted  # noqa: S101  something is saved
                 with container.held(changes):
                     status, words = await _run(pod, vm, container, wanted, changes=changes)

@@ -103,7 +103,7 @@ class LockedPod:
             await self.enter(container, trace)
             linked = self.supervisor.linked(self.record, container.record)
             self.supervisor.prepared(self.pod, container)  # its stand-in may go while its hooks run
-            async with self.machine.lent(container.record, saved) as restore:
+            async with self.machine.folders.lent(container.record, saved) as restore:
                 begin = container.run(self.machine.running(), trace, self.machine.save, linked, restore)
                 try:
                     await all_of(begin, self.machine.be_counted(container.record))
@@ -274,7 +274,7 @@ class LockedPod:
     async def follow(self, difference: Difference) -> None:
         """Make its interfaces those of its engine's network namespace: first what goes, whose addresses others may
         have, then what comes, and what others of them lead to instead. The same errors; what is done stays."""
-        resolver.check(self.record.containers, difference.come, self.machine.share.root)
+        resolver.check(self.record.containers, difference.come, self.machine.folders.share.root)
         for nic in difference.gone:
             await self.remove_interface(nic)
         for nic in difference.come:

@@ -5,12 +5,11 @@ is held by whoever calls.
 """
 
 import asyncio
-import itertools
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,10 +17,9 @@ from pathlib import Path
 import msgspec
 
 from hypercontainer import vm as vms
-from hypercontainer.agent.messages import APPARMOR, DISK_MOUNTS, MOUNTS, POD_SHM, RESOLVER, Criu, Listing, Rootfs
-from hypercontainer.errors import Exhausted, GuestError, HyperError, InUse, InvalidInput, WrongState
+from hypercontainer.agent.messages import APPARMOR, DISK_MOUNTS, MOUNTS, POD_SHM, RESOLVER, Listing, Rootfs
+from hypercontainer.errors import Exhausted, GuestError, HyperError, InvalidInput, WrongState
 from hypercontainer.hypervisor.base import (
-    OPENED,
     SLOTS,
     SNAPSHOT_MAC,
     Adoptable,
@@ -29,29 +27,22 @@ from hypercontainer.hypervisor.base import (
     Guest,
     Hotplug,
     Limits,
-    SharedFolder,
     Snapshot,
     VmConfig,
 )
 from hypercontainer.lib import apparmor, engine_cgroup, files, kubernetes, netns
-from hypercontainer.lib.limit import limit
-from hypercontainer.lib.tasks import all_of, in_thread
+from hypercontainer.lib.tasks import all_of
 from hypercontainer.lib.trace import Trace
-from hypercontainer.model.container import Below, IdMap
 from hypercontainer.model.record import (
     ContainerRecord,
     DiskRecord,
-    FolderRootfsRecord,
-    MountRecord,
     PodRecord,
     SnapshotInfo,
 )
-from hypercontainer.sandbox import agent_requests, clock, criu, first_guests, relay, resolver, rootfs, size
-from hypercontainer.sandbox.criu import Saved
+from hypercontainer.sandbox import agent_requests, clock, first_guests, relay, resolver, rootfs, size
+from hypercontainer.sandbox.folders import Folders, of_this_host
 from hypercontainer.sandbox.interfaces import Interfaces
 from hypercontainer.sandbox.site import Boot, Records, Site
-from hypercontainer.storage import filling, times
-from hypercontainer.storage.share import Share
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +50,6 @@ POWER_OFF_S = 1.0  # between TERM and KILL for what still runs when a guest is p
 CREATE_S = 30.0
 NEAR_MIB = 4  # memory comes in blocks of some MiB
 FILL_S = 3600.0  # for the largest image on the slowest disk, no expectation: whoever waits may give up
-CLOSED_S, LOOK_S = 10.0, 0.01  # until a guest must have closed the files that it has filled one with; between looks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,51 +58,6 @@ class RestoreFrom:
 
     snapshot: Snapshot
     info: SnapshotInfo
-
-
-Shown = MountRecord | FolderRootfsRecord
-
-
-def _of_the_host(containers: Iterable[ContainerRecord]) -> list[Shown]:
-    """What they are shown of this host's folders."""
-    shown: list[Shown] = []
-    for container in containers:
-        shown += rootfs.of(container.rootfs).folders
-        shown += [mount for mount in container.mounts if mount.shared]
-    return shown
-
-
-def _volumes(containers: Iterable[ContainerRecord]) -> set[str]:
-    return {mount.source for container in containers for mount in container.mounts if mount.type == "volume"}
-
-
-def _alike(one: Shown, other: Shown) -> bool:
-    return (one.path, _subpath(one), one.read_only, _ids(one), _below(one)) == (
-        other.path,
-        _subpath(other),
-        other.read_only,
-        _ids(other),
-        _below(other),
-    )
-
-
-def _check_ids(shown: Sequence[Shown]) -> None:
-    """Of mount trees that were given, which are there once."""
-    for one, other in itertools.combinations(shown, 2):
-        if one.path == other.path and not _alike(one, other) and (_ids(one) or _ids(other)):
-            raise InvalidInput(f"cannot mount {one.path} in two ways, and map its ids: mount it alike, or map none")
-
-
-def _ids(shown: Shown) -> IdMap | None:
-    return shown.ids if isinstance(shown, MountRecord) else None
-
-
-def _below(shown: Shown) -> Below:
-    return shown.below if isinstance(shown, MountRecord) else "same"
-
-
-def _subpath(shown: Shown) -> str:
-    return shown.subpath if isinstance(shown, MountRecord) else ""
 
 
 def _written_mib(disks: Iterable[DiskRecord]) -> Iterator[int]:
@@ -127,22 +72,22 @@ class Machine:
         self.site, self.record, self._records = site, record, records
         self.vm: vms.Vm | None = None
         self.lost = "its virtual machine was gone when hyperd started"  # or why else it was not taken up again
-        self.share = Share(site.share_dir(record.id))
+        self.folders = Folders(site, record, records)
         self.interfaces = Interfaces(site, record, records)
-        self._sharing = asyncio.Lock()
         self._in_guest: set[str] = set()  # containers that the guest has been told of
         self._targets: set[int] = set()  # disks that are plugged
         self._held_to: Limits | None = Limits()  # by this host; None: by a hyperd before us
         self._standing: Guest | None = None  # it was found, and does not answer yet
-        self._trees: dict[str, int] = {}  # see `given`
-        self._by_times = site.limits.share_keep  # what it read of a file stays
-        self.follows = asyncio.Event()  # something that it is shown follows what this host mounts
         self.unreached = ""  # why nobody can talk to the guest, which is there
 
     def check_reached(self, verb: str, name: str) -> None:
         """WrongState while the guest is there, but stands still since before our own restart."""
         if self.unreached:
             raise WrongState(verb, name, "not reached yet", self.unreached)
+
+    @property
+    def guest(self) -> Guest | None:
+        return self.vm.guest if self.vm else None
 
     def running(self) -> vms.Vm:
         self.check_reached("use", self.record.name)
@@ -185,10 +130,9 @@ class Machine:
             new_scratch = first is not None and self._is_new(first)
             with trace.step("prepare"):
                 await all_of(self.interfaces.create(), *(self._make_rootfs(c) for c in record.containers))
-            disks = self._opened(record.containers)
-            shown = _of_the_host(record.containers)
-            self._by_times = site.limits.share_keep and await asyncio.to_thread(lambda: all(map(self._exact, shown)))
-            config = replace(self._config(boot, disks), new_scratch=new_scratch)
+            disks = self.folders.disks(record.containers)
+            shared = await self.folders.shared()
+            config = replace(self._config(boot, disks), share=shared, new_scratch=new_scratch)
             self.vm = vm = await self._guest(config, trace, origin)
             self._targets = {disk.target for disk in disks}
             record.uid = vm.guest.record.uid
@@ -208,7 +152,7 @@ class Machine:
         """Have the guest know who it is, and `first` made in it."""
         if first is None:
             return await self._tell(vm, trace, share=share)
-        await all_of(self._tell(vm, trace, share=share), self._show_folders(first))
+        await all_of(self._tell(vm, trace, share=share), self.folders.show(first))
         with trace.step("rootfs"):
             return await self._create(first, vm)
 
@@ -268,120 +212,6 @@ class Machine:
             return False
         return SLOTS[1] in {disk.target for disk in root.disks if not disk.read_only} and not root.scratch.exists()
 
-    async def _show_folders(self, container: ContainerRecord) -> None:
-        """Have the guest see what `container` is to mount of this host. A guest that waited brings the share along in
-        which that is: so nothing is there before the guest."""
-        async with self._sharing:
-            shown = _of_the_host([container])
-            _check_ids([each for each in shown if each.path in self._trees])
-            for mount in sorted(shown, key=lambda each: each.read_only):  # a copy of one that is would be that, too
-                await self._show(container, mount)
-        resolver.check([container], self.record.nics, self.share.root)
-
-    async def _show(self, container: ContainerRecord, mount: Shown) -> None:
-        """Have the guest see what `container` is to mount.
-
-        What several of the pod's mount is shown once: shown twice it is two file systems to the guest, and no lock,
-        pipe, socket or mapping of memory holds between them. Read-only is another one, for the host refuses writes."""
-        if isinstance(mount, MountRecord) and mount.type == "volume":
-            await self.site.volumes.use(mount.source, self.record.id)
-        source = Path(mount.path)
-        names = [mount.share_path, *(m.share_path for m in _of_the_host(self.record.containers) if _alike(m, mount))]
-        subpath, tree = _subpath(mount), self._trees.get(mount.path)
-        shown = [name for name in names if await asyncio.to_thread(self.share.shows, name, source, subpath, tree)]
-        name = shown[0] if shown else self._unused(container, mount)
-        if name != mount.share_path:
-            mount.share_path = name
-            self.save()
-        if shown:
-            return
-        if self._by_times and not await asyncio.to_thread(self._exact, mount):
-            log.warning("pod %s: %s came late, and its times do not tell every change", self.record.id, mount.path)
-        # in threads that are waited for: or it is there after our cancellation
-        if tree is not None:
-            again = len([each for each in _of_the_host([container]) if each.path == mount.path]) > 1
-            await in_thread(self.share.add_tree, name, tree, mount.read_only, _ids(mount), again=again)
-        else:
-            await in_thread(self.share.add, name, source, mount.read_only, subpath, _ids(mount), _below(mount))
-        if _below(mount) == "followed":
-            self.follows.set()
-
-    async def spread(self) -> None:
-        """Have the guest see what this host has mounted below what is followed, as of now. What fails keeps nothing
-        else from it."""
-        failed: HyperError | None = None
-        async with self._sharing:
-            names = {mount.share_path for mount in _of_the_host(self.record.containers) if _below(mount) == "followed"}
-            for name in sorted(names.intersection(await asyncio.to_thread(self.share.names))):
-                try:
-                    await in_thread(self.share.follow, name, self.vm.guest.record.helpers if self.vm else ())
-                except HyperError as e:
-                    failed = e
-        if failed:
-            raise failed
-
-    async def _further(self, container: ContainerRecord, vm: vms.Vm) -> list[str]:
-        """Where it has read-only mounts with something below that may be written."""
-        apart = [mount for mount in container.mounts if mount.shared and mount.read_only and mount.below != "same"]
-        servers = vm.guest.record.helpers
-        return [
-            mount.target
-            for mount in apart
-            if mount.below == "followed" or await in_thread(self.share.further, mount.share_path, servers)
-        ]
-
-    def _exact(self, mount: Shown) -> bool:
-        return times.exact(self._trees.get(mount.path, Path(mount.path)))
-
-    @contextmanager
-    def given(self, trees: Mapping[str, int]) -> Iterator[None]:
-        """For the block, what containers are to be shown of these paths are mount trees without a place, and their
-        disks what is open there; closed after it."""
-        self._trees.update(trees)
-        try:
-            yield
-        finally:
-            for path, fd in trees.items():
-                self._trees.pop(path, None)
-                os.close(fd)
-
-    def _opened(self, containers: Iterable[ContainerRecord]) -> list[DiskRecord]:
-        """Their disks; of what is given it does not matter what has its path meanwhile."""
-        found = rootfs.disks(containers)
-        given = {disk.path: f"{OPENED}{self._trees[disk.path]}" for disk in found if disk.path in self._trees}
-        return [msgspec.structs.replace(disk, path=given.get(disk.path, disk.path)) for disk in found]
-
-    @asynccontextmanager
-    async def lent(self, container: ContainerRecord, saved: Saved | None) -> AsyncIterator[Criu | None]:
-        """For the block, the guest has CRIU, and the folders of `saved`, which whoever
-        holds the lock of its pod asks for."""
-        if saved is None:
-            yield None
-            return
-        prefix = f"{container.id[:12]}-criu"
-        trees = {f"{prefix}-images": saved.images, f"{prefix}-work": saved.work}
-        try:
-            if not self.share.served:
-                raise WrongState("save", container.name, container.state, self._unshared())
-            for name in (prefix, *trees):  # of a hyperd before us, which has ended while they were lent
-                await in_thread(self.share.remove, name)
-            place = self.site.run / "criu"
-            await criu.prepare(place, (await self.site.boot(self.record)).kernel.parent / "modules")
-            await in_thread(self.share.add, prefix, place, True)
-            for name, tree in trees.items():
-                await in_thread(self.share.add_tree, name, tree, False)
-            yield Criu(program=prefix, images=f"{prefix}-images", work=f"{prefix}-work", flags=list(saved.flags))
-        finally:
-            for name in (prefix, *trees):
-                await in_thread(self.share.remove, name)
-
-    def _unused(self, container: ContainerRecord, mount: Shown) -> str:
-        """Its own name in the share, or a new one where that shows something else."""
-        others = [m.share_path for m in _of_the_host(self.record.containers) if not _alike(m, mount)]
-        taken = {*self.share.names(), *others}
-        names = itertools.chain([mount.share_path], (f"{container.id[:12]}-{n}" for n in itertools.count()))
-        return next(name for name in names if name not in taken)
-
     def _config(self, boot: Boot, disks: list[DiskRecord]) -> VmConfig:
         record, limits = self.record, self.site.limits
         return VmConfig(
@@ -396,21 +226,9 @@ class Machine:
             disks=disks,
             disk_mib=max([limits.scratch_mib, *(c.spec.scratch_mib for c in record.containers), *_written_mib(disks)]),
             nics=self.interfaces.first(),
-            share=self._shared() if record.kube or _of_the_host(record.containers) else None,
             boot_timeout_s=limits.boot_timeout_s,
             accelerator=boot.accelerator,
             kernel_parameters=agent_requests.kernel_parameters(record, apparmor=self.site.apparmor),
-        )
-
-    def _shared(self) -> SharedFolder:
-        limits = self.site.limits
-        locks = self.record.spec.locks or limits.share_locks
-        return SharedFolder(
-            folder=self.share.root,
-            prepare=self.share.prepare,
-            host_locks=locks == "host",
-            cache_s=limits.share_cache_s,
-            keep=self._by_times,
         )
 
     async def enter(self, container: ContainerRecord, trace: Trace) -> None:
@@ -418,11 +236,11 @@ class Machine:
         if container.id in self._in_guest:
             return
         vm = self.running()
-        if not self.share.served and _of_the_host([container]):
-            raise WrongState("start", container.name, container.state, self._unshared())
+        if of_this_host([container]):
+            self.folders.check("start", container)
         with trace.step("rootfs"):
             await self._make_rootfs(container)
-            await self._show_folders(container)
+            await self.folders.show(container)
             await self._create(container, vm)
 
     async def _create(self, container: ContainerRecord, vm: vms.Vm) -> None:
@@ -430,7 +248,7 @@ class Machine:
         if container.images:
             vm.agent.require(DISK_MOUNTS)
         await self.confine(container.config.process.apparmor)
-        for disk in self._opened([container]):
+        for disk in self.folders.disks([container]):
             if disk.target not in self._targets:
                 assert isinstance(vm.guest, Hotplug)  # noqa: S101  asked when the container was made
                 await vm.guest.add_disk(disk)
@@ -438,70 +256,16 @@ class Machine:
         if sockets := relay.of([container]):
             await asyncio.to_thread(relay.look, sockets)
             await vm.agent.watch_sockets()
-        further = await self._further(container, vm)
+        further = await self.folders.further(container, vm.guest)
         create = agent_requests.container_create(container, self.site.limit_mib(self.record, container), further)
         if not vm.agent.has(POD_SHM):
             create = first_guests.own_shm(create)
         if not vm.agent.has(MOUNTS):
             create = first_guests.container_create(create)
-        async with self._filling(container, vm) as fills:
+        async with self.folders.filling(container, vm.guest) as fills:
             await vm.agent.create_container(create, timeout_s=FILL_S if fills else CREATE_S)
         self._in_guest.add(container.id)
         await self.hold([each for each in self.record.containers if each.id in self._in_guest])
-
-    def _unshared(self) -> str:
-        """Why nobody new can have folders of this host while it runs, and what helps."""
-        record = self.record
-        running = " and ".join(c.name for c in record.containers if c.state in ("running", "paused"))
-        machine, whose = ("its virtual machine", running) if record.implicit else ("its pod", "the pod")
-        return f"{machine} was started without folders of this host; stop {whose} and start it again, it has them then"
-
-    @asynccontextmanager
-    async def _filling(self, container: ContainerRecord, vm: vms.Vm) -> AsyncIterator[bool]:
-        """For the block, the guest alone fills those volumes of `container` that are new, read-only ones too. False if
-        there are none."""
-        wanted = [mount for mount in container.mounts if mount.populate]
-        fills = False
-        async with AsyncExitStack() as stack:
-            places = {Path(mount.path, mount.subpath): self.share.root / mount.share_path for mount in wanted}
-            for place, folder in sorted(places.items()):
-                state = await stack.enter_async_context(self.site.filling.turn(place, folder))
-                fills = fills or state != "filled"
-                for mount in wanted:
-                    if Path(mount.path, mount.subpath) == place and mount.read_only and state != "filled":
-                        await stack.enter_async_context(self._writable(mount, state, vm))
-            yield fills
-
-    @asynccontextmanager
-    async def _writable(self, mount: MountRecord, state: filling.State, vm: vms.Vm) -> AsyncIterator[None]:
-        """For the block, the guest can write to a read-only volume, if there is nothing in it. InUse when that cannot
-        be taken from it."""
-        if state == "unfinished":
-            why = "the filling of it was cut short: mount it once without ro, which goes on with that"
-            raise WrongState("mount", f"volume {mount.source}", "half filled", why)
-        try:
-            # Not in a thread: one that outlasts our cancellation would undo what follows.
-            self.share.allow_writes(mount.share_path, vm.guest.record.helpers)
-            yield
-        except BaseException:
-            with suppress(HyperError):
-                await self._refuse_writes(mount, vm)
-            raise
-        await self._refuse_writes(mount, vm)
-
-    async def _refuse_writes(self, mount: MountRecord, vm: vms.Vm) -> None:
-        """A guest closes files a moment after who has written them. InUse when it does not, and it is ended."""
-        async with AsyncExitStack() as undo:
-            undo.push_async_callback(vm.guest.kill)
-            try:
-                async with limit(CLOSED_S, vm.guest.waited_s):
-                    while not self.share.refuse_writes(mount.share_path, vm.guest.record.helpers):  # noqa: ASYNC110
-                        await asyncio.sleep(LOOK_S)
-            except TimeoutError as e:
-                why = "a file in it was still open for writing in the virtual machine, which was ended"
-                doing = f"make volume {mount.source} read-only after it was filled"
-                raise InUse(f"cannot {doing}: {why}", "volume", mount.source) from e
-            undo.pop_all()
 
     async def hold(self, containers: Sequence[ContainerRecord]) -> None:
         """Have this host hold the machine to what these, who are in it, may take together. Of who only waits nothing
@@ -533,7 +297,7 @@ class Machine:
         that ends there is waited for."""
         if self._may_be_counted(container):
             await self.site.endings.over(self.record.id)
-        guest = self.vm.guest if self.vm else self._standing
+        guest = self.guest or self._standing
         if guest and container.bundle and container.bundle.cgroup:
             groups = await asyncio.to_thread(engine_cgroup.counting, container.bundle.cgroup)
             self._held_to = None
@@ -591,10 +355,7 @@ class Machine:
                 self._targets.discard(disk.target)
         others = [c for c in self.record.containers if c is not container and c.id in self._in_guest]
         await self.hold(others)
-        servers = self.vm.guest.record.helpers if self.vm else ()
-        for name in {m.share_path for m in _of_the_host([container])} - {m.share_path for m in _of_the_host(others)}:
-            await in_thread(self.share.remove, name, servers)
-        await self.site.volumes.keep(self.record.id, _volumes(others))
+        await self.folders.hide(container, others, self.guest)
 
     async def power_off(self) -> None:
         """End it in good order, its disks written, and let go of what it held."""
@@ -646,12 +407,11 @@ class Machine:
             await all_of(guest.tell_end(), *([vm.close()] if vm else []))
         elif record.id not in endings:
             await vms.remove(self.site.hypervisor, run_dir)
-        elif self.share.served:  # it has not let go of that when it was told to end
+        elif self.folders.share.served:  # it has not let go of that when it was told to end
             await endings.over(record.id)
         if self._holds_others():
             await endings.over(record.id)
-        await asyncio.to_thread(self.share.clear)
-        await self.site.volumes.keep(record.id, ())
+        await self.folders.clear()
 
     async def _finish_end(self, guest: Guest, run_dir: Path) -> None:
         await guest.kill()
@@ -672,7 +432,7 @@ class Machine:
         record, hypervisor = self.record, self.site.hypervisor
         if record.guest is None:
             return None
-        self.site.volumes.adopt(record.id, _volumes(record.containers))
+        self.folders.adopt()
         try:
             self._standing = self._standing or await hypervisor.attach(record.guest)
             if self._standing is None:
@@ -684,9 +444,7 @@ class Machine:
             if not paused:
                 await self._remove_unmade(vm)
                 await self.interfaces.recover(vm)
-            for mount in [mount for container in record.containers for mount in container.mounts]:
-                if mount.read_only and mount.populate and mount.share_path in self.share.names():
-                    await self._refuse_writes(mount, vm)  # a hyperd before us may have ended while it was filled
+            await self.folders.recover(vm.guest)
         except Exhausted as e:
             self.unreached = str(e)
             raise
@@ -695,8 +453,7 @@ class Machine:
             log.error("pod %s: cannot attach to its guest: %s", record.id, e)
             self.lost = f"its virtual machine was given up when hyperd started: {e}"
             return None
-        if any(_below(mount) == "followed" for mount in _of_the_host(self.record.containers)):
-            self.follows.set()
+        self.folders.follow()
         state = vm.agent.known
         self._in_guest = {c.id for c in state.containers if c.created}
         self._held_to = None

@@ -30,7 +30,7 @@ async def follow(pod: "Pod", vm: Vm) -> None:
 
 
 async def _follow(pod: "Pod") -> None:
-    await pod.machine.follows.wait()  # most never do
+    await pod.machine.folders.follows.wait()  # most never do
     with _changes() as changed:
         while True:
             changed.clear()
@@ -40,9 +40,9 @@ async def _follow(pod: "Pod") -> None:
 
 async def catch_up(pod: "Pod") -> None:
     """Have its guest see what has been mounted by now."""
-    if pod.machine.follows.is_set():
+    if pod.machine.folders.follows.is_set():
         try:
-            await pod.machine.spread()
+            await pod.machine.folders.spread(pod.machine.guest)
         except HyperError as e:
             log.warning("pod %s: cannot follow what is mounted: %s", pod.record.id, e)
 

@@ -190,12 +190,12 @@ class RootfsContract:
             assert said.read_only == self.read_only
             assert all(Path(disk.path).exists() for disk in said.disks)
             assert {disk.target for disk in said.disks} == await self._disks(pod)
-            assert {folder.share_path for folder in said.folders} == set(pod.machine.share.names())
+            assert {folder.share_path for folder in said.folders} == set(pod.machine.folders.share.names())
             assert said.scratch is None or said.scratch.parent == pod.folder / container.record.id
 
     async def _plugged(self, pod: Pod) -> object:
         """Disks and folders that the machine has."""
-        return await self._disks(pod), pod.machine.share.names()
+        return await self._disks(pod), pod.machine.folders.share.names()
 
     @staticmethod
     async def _disks(pod: Pod) -> set[int]:

@@ -104,7 +104,7 @@ async def test_folders_are_shown_while_the_guest_is_told_who_it_is(
     while not [op for op, _ in agent.requests if op == "pod.setup"]:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     [pod] = engine.supervisor.pods.values()
-    while not pod.machine.share.names():  # noqa: ASYNC110
+    while not pod.machine.folders.share.names():  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     start.cancel()
     await asyncio.gather(start, return_exceptions=True)

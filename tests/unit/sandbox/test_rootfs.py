@@ -265,7 +265,7 @@ async def test_one_folder_of_many_containers_is_shown_once(house: Household, tmp
     pod = house.pod(*(rootfs.folder(root, read_only=read_only) for read_only in (False, False, True)))
     async with running(pod) as containers:
         names = [folder.share_path for c in containers for folder in rootfs.of(c.record.rootfs).folders]
-        assert names[0] == names[1] != names[2] and set(pod.machine.share.names()) == set(names)
+        assert names[0] == names[1] != names[2] and set(pod.machine.folders.share.names()) == set(names)
 
 
 @MOUNTS
@@ -273,7 +273,7 @@ async def test_a_start_that_is_given_up_while_a_folder_is_bound_leaves_no_mount(
     house: Household, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pod = house.pod(rootfs.folder(folder(tmp_path), read_only=False))
-    share, begun, goes_on, over = pod.machine.share, threading.Event(), threading.Event(), threading.Event()
+    share, begun, goes_on, over = pod.machine.folders.share, threading.Event(), threading.Event(), threading.Event()
     add = share.add
 
     def slow(*args: Any) -> None:
