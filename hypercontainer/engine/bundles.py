@@ -184,8 +184,7 @@ class Bundles:
 
     async def usage(self, owner: str, id: str) -> BundleUsage:
         with self._answering(owner, id, "measure") as (pod, container):
-            sample = await pod.machine.running().agent.container_stats(container.record.id)
-        found = stats.Measured(sample, sample.net)
+            found = await stats.alone(pod.machine.running().agent, container.record.id)
         pids = container.record.config.resources.pids
         return stats.usage(found, memory_mib=pod.site.machine_mib(pod.record), pids_limit=pids)
 

@@ -209,10 +209,9 @@ class Containers:
 
     async def stats(self, c: str) -> doc.Stats:
         pod, container = self.supervisor.find_running(c, "measure")
-        sample = await pod.machine.running().agent.container_stats(container.record.id)
-        return stats.sample(
-            container.record, sample, vcpus=self.host.vcpus(pod.record), memory_mib=pod.site.machine_mib(pod.record)
-        )
+        found = await stats.alone(pod.machine.running().agent, container.record.id)
+        used = stats.usage(found, memory_mib=pod.site.machine_mib(pod.record), pids_limit=0)
+        return stats.sample(container.record, used, vcpus=self.host.vcpus(pod.record))
 
     async def logs(
         self,

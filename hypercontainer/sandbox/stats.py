@@ -20,20 +20,21 @@ class Measured(NamedTuple):
 
 async def measured(agent: AgentClient, containers: Collection[str]) -> dict[str, Measured]:
     """What these use, by id, of those that the guest has. It is asked once, unless it is too old for that."""
-    if not agent.has(messages.POD_STATS):
-        found = {id: await _alone(agent, id) for id in containers}
-        return {id: each for id, each in found.items() if each}
-    all_ = await agent.pod_stats()
-    return {each.id: Measured(each, all_.net) for each in all_.containers if each.id in containers}
+    if agent.has(messages.POD_STATS):
+        all_ = await agent.pod_stats()
+        return {each.id: Measured(each, all_.net) for each in all_.containers if each.id in containers}
+    found = {}
+    for id in containers:
+        try:
+            found[id] = await alone(agent, id)
+        except GuestError as e:
+            if e.errno != errno.ENOENT:
+                raise
+    return found
 
 
-async def _alone(agent: AgentClient, container: str) -> Measured | None:
-    try:
-        found = await agent.container_stats(container)
-    except GuestError as e:
-        if e.errno != errno.ENOENT:
-            raise
-        return None
+async def alone(agent: AgentClient, container: str) -> Measured:
+    found = await agent.container_stats(container)
     return Measured(found, found.net)
 
 
@@ -73,32 +74,26 @@ def usage(found: Measured, *, memory_mib: int, pids_limit: int) -> BundleUsage:
     )
 
 
-def sample(record: ContainerRecord, stats: messages.Stats, *, vcpus: int, memory_mib: int) -> doc.Stats:
-    limit = stats.memory_max_bytes
+def sample(record: ContainerRecord, used: BundleUsage, *, vcpus: int) -> doc.Stats:
     return doc.Stats(
         id=record.id,
         name=f"/{record.name}",
         read=clock.rfc3339(clock.now_ns()),
         cpu_stats=doc.CpuStats(
             cpu_usage=doc.CpuUsage(
-                total_usage=stats.cpu_usec * 1000,
-                usage_in_usermode=stats.user_usec * 1000,
-                usage_in_kernelmode=stats.system_usec * 1000,
+                total_usage=used.cpu_ns, usage_in_usermode=used.user_ns, usage_in_kernelmode=used.system_ns
             ),
             throttling_data=doc.ThrottlingData(
-                periods=stats.cpu_periods,
-                throttled_periods=stats.cpu_throttled_periods,
-                throttled_time=stats.cpu_throttled_usec * 1000,
+                periods=used.periods, throttled_periods=used.throttled_periods, throttled_time=used.throttled_ns
             ),
             online_cpus=vcpus,
         ),
         memory_stats=doc.MemoryStats(  # without what the page cache could give back, as docker counts
-            usage=max(0, stats.memory_bytes - stats.memory_inactive_file_bytes),
-            limit=min(limit, memory_mib << 20) if limit else memory_mib << 20,
+            usage=max(0, used.memory_bytes - used.inactive_file_bytes), limit=used.memory_limit_bytes
         ),
-        pids_stats=doc.PidsStats(current=stats.pids),
-        blkio_stats=doc.BlkioStats(read_bytes=stats.io_read_bytes, write_bytes=stats.io_write_bytes),
-        networks=_networks(stats.net),
+        pids_stats=doc.PidsStats(current=used.pids),
+        blkio_stats=doc.BlkioStats(read_bytes=used.read_bytes, write_bytes=used.written_bytes),
+        networks=used.networks,
     )
 
 
