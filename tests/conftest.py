@@ -9,6 +9,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from hypercontainer.hypervisor.qemu.machines import MACHINES
+from hypercontainer.model.arch import host_name
 from hypercontainer.model.settings import Settings
 from hypercontainer.testing.busybox import write_archive
 from hypercontainer.testing.daemon import PrivateDaemon, Value, mounts_below, private_daemon, unmount
@@ -32,6 +34,7 @@ hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 KERNELS = CHECKOUT / ".cache/hyper/kernels"
+QEMU = CHECKOUT / ".cache/hyper/qemu" / MACHINES[host_name()].program  # where `make qemu` puts it
 
 # Tests that compile find zig's C library where `make setup` has built it, which takes most of a minute.
 os.environ.setdefault("ZIG_GLOBAL_CACHE_DIR", str(CHECKOUT / ".cache/zig"))
@@ -47,6 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     factories = ["cache", "template", "direct"]
     parser.addoption("--kernel", default="", help="name of the bundle that guests boot, of those in .cache/hyper")
+    parser.addoption("--qemu", default="", help="program that runs guests of this architecture, by its whole path")
     parser.addoption("--factory", choices=factories, default=Settings().factory, help="where guests come from")
 
 
@@ -106,7 +110,7 @@ def kernels() -> Path:
 def shared_hyperd(kernels: Path, busybox_archive: Path, pytestconfig: pytest.Config) -> Iterator[PrivateDaemon]:
     """One hyperd for the whole run, with the image busybox. Emulated, and its guests of one size, so that every machine
     runs the same; what the default size does is test_memory's."""
-    options = {name: str(pytestconfig.getoption(name)) for name in ("factory", "kernel")}
+    options = {name: str(pytestconfig.getoption(name)) for name in ("factory", "kernel", "qemu")}
     options["apparmor_profiles"] = str(PROFILES)
     settings: dict[str, Value] = {"accelerator": "tcg", "memory_mib": 256, **options}
     with private_daemon(kernels, settings) as daemon:

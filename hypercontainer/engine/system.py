@@ -175,15 +175,7 @@ def _os_name() -> str:
 async def _doctor(host: Host) -> doc.Doctor:
     """Each check with what to do about it; the accelerator is proved by booting a guest."""
     checks = [_command(name) for name in (*host.site.hypervisor.commands, *COMMANDS)]
-    hypervisor, missing = await _hypervisor(host)
-    checks += [
-        doc.Check(
-            name=host.site.hypervisor.product,
-            status="failed" if missing else "ok",
-            detail=" ".join(missing) or hypervisor.version,
-        )
-    ]
-    checks += [_kernel(host), _disk(host), _tun()]
+    checks += [await _vmm(host), _kernel(host), _disk(host), _tun()]
     found = await host.choice()
     isolation = describe.isolation(found)
     checks.append(
@@ -196,6 +188,15 @@ async def _doctor(host: Host) -> doc.Doctor:
     )
     checks.append(await _boots(host, found))
     return doc.Doctor(checks=checks, isolation=isolation)
+
+
+async def _vmm(host: Host) -> doc.Check:
+    name = host.site.hypervisor.product
+    hypervisor, missing = await _hypervisor(host)
+    if missing:
+        return doc.Check(name=name, status="failed", detail=" ".join(missing))
+    behind = await host.site.hypervisor.behind()
+    return doc.Check(name=name, status="warning" if behind else "ok", detail=hypervisor.version, advice=behind)
 
 
 def _command(name: str) -> doc.Check:

@@ -287,6 +287,9 @@ class Hypervisor(Protocol):
     async def version(self) -> str:
         """Of the VMM: "7.2.22". Unavailable when it is not installed, or nobody would start it now. Asked often."""
 
+    async def behind(self) -> str:
+        """Why the VMM should be another one by now, and how it becomes that; "" when nothing says so. Unavailable."""
+
     async def reap(self, run_dir: Path) -> None:
         """Remove whatever a boot in `run_dir` that was cut short left: processes, mounts, files."""
 

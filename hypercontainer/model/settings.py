@@ -126,6 +126,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     annotations: list[Annotation] = []
     door: list[Door] = []  # more sockets
     hypervisor: str = "qemu"  # what runs guests: hypervisor/registry.py has the names
+    # the program for guests of this host's architecture, where `hypervisor` is qemu; "": the distribution's
+    qemu: Annotated[str, msgspec.Meta(pattern="^(/|$)")] = ""
     libvirt_uri: str = "qemu:///system"  # of the libvirtd, where that is `hypervisor`
     accelerator: str = "auto"  # auto = proved by booting a guest; or kvm, tcg
     kernel: str = ""  # name of a kernel bundle; "" = the one `hyperctl kernel use` chose

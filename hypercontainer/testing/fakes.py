@@ -234,6 +234,7 @@ class FakeHypervisor:
         self.without: set[str] = set()  # architectures that it cannot run here
         self.lacking: dict[str, dict[Feature, str]] = {}  # by architecture
         self.missing = ""  # why it can run nothing at all
+        self.old = ""  # why it should be another one
         self.booted: list[VmConfig] = []
         self.guests: dict[str, FakeGuest] = {}  # by run_dir, dead ones too until they are reaped
 
@@ -295,6 +296,9 @@ class FakeHypervisor:
         if self.missing:
             raise Unavailable(self.missing)
         return "0"
+
+    async def behind(self) -> str:
+        return self.old
 
     async def reap(self, run_dir: Path) -> None:
         if guest := self.guests.pop(str(run_dir), None):

@@ -28,10 +28,11 @@ from hypercontainer.lib.trace import Timings
 from hypercontainer.storage.share import Share
 from hypercontainer.testing.daemon import PrivateDaemon
 from tests import zig
-from tests.conftest import KERNELS
+from tests.conftest import KERNELS, QEMU
 
-# a kernel of our own is tested where one was built
+# a kernel and a QEMU of our own are tested where they were built
 collect_ignore = [] if any(bundle.source for bundle in KernelStore(KERNELS.parent).list()) else ["test_kernel.py"]
+collect_ignore += [] if QEMU.exists() else ["test_own_qemu.py"]
 
 GUEST_S = 300.0  # of a wait for an event: room costs nothing, and the machine may be busy
 UID = 1_899_000_000
@@ -78,8 +79,8 @@ def run_dir() -> Iterator[Path]:
 
 
 @pytest.fixture
-def driver() -> QemuHypervisor:
-    return QemuHypervisor()
+def driver(pytestconfig: pytest.Config) -> QemuHypervisor:
+    return QemuHypervisor(str(pytestconfig.getoption("qemu")))
 
 
 @pytest.fixture

@@ -64,11 +64,6 @@ def images(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
     return {name: folder / name for name in ("erofs", "ext4")}
 
 
-@pytest.fixture
-def driver() -> QemuHypervisor:
-    return QemuHypervisor()
-
-
 def site(driver: QemuHypervisor, config: VmConfig, factory: Factory, run: Path, scratches: Path) -> Site:
     async def boot(pod: PodRecord) -> Boot:
         return Boot(config.kernel, config.initrd, "tcg")

@@ -68,6 +68,15 @@ async def start(run: RunDir, what: JailedProgram) -> ProcessRef:
     return processes[1]
 
 
+def placed(program: str) -> tuple[str, dict[str, Path]]:
+    """Where a jailed VMM has its program, and what is to be bound there: nothing, if it is among what any reads."""
+    real = Path(program).resolve()
+    if any(real.is_relative_to(folder) for folder in (*SYSTEM, *MERGED)):
+        return str(real), {}
+    place = f"/{Path(program).name}"
+    return place, {place: real}
+
+
 def vmm_options(
     run: RunDir,
     *,

@@ -100,6 +100,9 @@ class LibvirtHypervisor:
     async def version(self) -> str:
         return await self._libvirt.version()
 
+    async def behind(self) -> str:
+        return ""  # the distribution's
+
     async def reap(self, run_dir: Path) -> None:
         """Unavailable when there may be a domain, and no libvirtd that knows it; everything is as it was then."""
         if not run_dir.is_dir():
@@ -233,7 +236,9 @@ class LibvirtHypervisor:
 
 
 def hypervisor(settings: Settings) -> LibvirtHypervisor:
-    """For the registry."""
+    """For the registry. InvalidInput for what libvirtd chooses itself."""
+    if settings.qemu:
+        raise InvalidInput("cannot use `qemu` of config.toml with libvirt: its machines are run by the distribution's")
     return LibvirtHypervisor(settings.libvirt_uri)
 
 

@@ -21,7 +21,7 @@ from hypercontainer.hypervisor.host.memory import HYPER_MEMORY
 from hypercontainer.hypervisor.host.reaper import reap
 from hypercontainer.hypervisor.host.rundir import VIRTIOFSD, RunDir
 from hypercontainer.hypervisor.host.tap import Tap, Taps, open_nic
-from hypercontainer.hypervisor.qemu import argv, snapshot
+from hypercontainer.hypervisor.qemu import argv, own, snapshot
 from hypercontainer.hypervisor.qemu.guest import QemuGuest, why_ended
 from hypercontainer.hypervisor.qemu.machines import Machine, machine_of
 from hypercontainer.hypervisor.qemu.qmp import Monitor
@@ -120,12 +120,11 @@ class QemuHypervisor:
 
     async def version(self) -> str:
         if not self._version:
-            try:
-                said = await proc.run([self._qemu, "--version"], timeout_s=10)
-            except proc.CommandFailed as e:
-                raise Unavailable(f"cannot run {self._qemu}: {e.stderr}") from e
-            self._version = said.stdout.decode(errors="replace").partition("version ")[2].split(" ")[0].strip()
+            self._version = own.version(await self._says())
         return self._version
+
+    async def behind(self) -> str:
+        return await own.behind(await self._says(), self._machine.package)
 
     async def reap(self, run_dir: Path) -> None:
         if run_dir.is_dir():
@@ -173,14 +172,15 @@ class QemuHypervisor:
         else:
             binds = {argv.KERNEL: config.kernel, argv.INITRD: config.initrd}
         machine = self._machine_of(config.arch)
+        qemu, bound = jail.placed(self._program(machine))
         kvm, memory = config.accelerator == "kvm", fds.memory is not None
         return jail.JailedProgram(
             program=run.vmm,
-            command=argv.command(self._program(machine), machine, config, fds),
+            command=argv.command(qemu, machine, config, fds),
             options=jail.vmm_options(
                 run,
                 uid=config.uid,
-                binds=binds,
+                binds=binds | bound,
                 kvm=kvm,
                 proc=memory,
                 largest_file=_largest_file(config, fds),
@@ -217,14 +217,24 @@ class QemuHypervisor:
     def _program(self, machine: Machine) -> str:
         name = self._qemu if machine is self._machine else machine.program
         qemu = shutil.which(name)
+        if qemu is None and name != machine.program:
+            raise NotFound("program", name, "`qemu` in config.toml says so; docs/howto/qemu.md says how it is built")
         if qemu is None:
             raise NotFound("program", name, f"install the package {machine.package}")
         return qemu
 
+    async def _says(self) -> str:
+        """What it says of its version."""
+        try:
+            said = await proc.run([self._qemu, "--version"], timeout_s=10)
+        except proc.CommandFailed as e:
+            raise Unavailable(f"cannot run {self._qemu}: {e.stderr}") from e
+        return said.stdout.decode(errors="replace")
 
-def hypervisor(_: Settings) -> QemuHypervisor:
+
+def hypervisor(settings: Settings) -> QemuHypervisor:
     """For the registry."""
-    return QemuHypervisor()
+    return QemuHypervisor(settings.qemu)
 
 
 def _identity(path: Path) -> str:

@@ -166,6 +166,16 @@ async def test_a_hypervisor_that_is_missing_is_told_at_create(engine: LocalEngin
     await create("cat", name="c")
 
 
+async def test_doctor_says_what_a_hypervisor_that_is_behind_needs(engine: LocalEngine, world: World) -> None:
+    async def check() -> tuple[str, str]:
+        [found] = [check for check in (await engine.system.doctor()).checks if check.name == "Fake"]
+        return found.status, found.advice
+
+    assert await check() == ("ok", "")
+    world.hypervisor.old = "build it again"
+    assert await check() == ("warning", "build it again")
+
+
 def test_a_hypervisor_that_there_is_not_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"^cannot use hypervisor 'xen': there is qemu, libvirt$"):
         LocalEngine(Settings(root=str(tmp_path / "lib"), run=str(tmp_path / "run"), hypervisor="xen"))
