@@ -18,7 +18,7 @@ PODS ?= 100
 OCI_QUICK := bad_input exit_codes lifecycle mounts state sysctl
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-interop setup-bench setup-arch setup-clients demo install test fresh check style unit vm interop oci kubelet conformance bench density fuzz soak pods guest kernel format clean
+.PHONY: help setup setup-test setup-interop setup-bench setup-arch setup-clients demo install test fresh check style unit vm interop oci kubelet conformance bench density fuzz soak pods guest kernel qemu format clean
 
 help:  ## this table
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -108,6 +108,9 @@ guest:  ## rebuild the C programs that changed (ARCH=…: hyperstart for guests 
 
 kernel: setup  ## build a smaller, faster kernel for the guests (some minutes; JOBS=1: with one compiler)
 	@tools/kernel.sh $(JOBS)
+
+qemu: setup  ## build a smaller QEMU of Debian's source, with what guests use and no more (some minutes; JOBS=1; not in CI)
+	@tools/qemu.sh $(filter-out auto,$(JOBS))
 
 format:
 	$(BIN)/ruff check --fix .

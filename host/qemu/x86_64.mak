@@ -1,0 +1,10 @@
+# The devices of guests on hosts of this architecture: with hypervisor/qemu/argv.py, see README.md
+CONFIG_Q35=y  # the machine of every guest; its chip set, and the slots of processors and memory come with it
+CONFIG_VIRTIO_PCI=y  # how that machine has what follows
+CONFIG_VIRTIO_SERIAL=y  # the agent's channel
+CONFIG_VIRTIO_SCSI=y  # the bus of the disks, and the disks on it
+CONFIG_VIRTIO_NET=y  # interfaces
+CONFIG_VIRTIO_RNG=y  # entropy of the host's
+CONFIG_VIRTIO_BALLOON=y  # which pages are free
+CONFIG_VIRTIO_MEM=y  # more memory, and less again, while a guest runs
+CONFIG_VHOST_USER_FS=y  # shared folders, by virtiofsd
