@@ -18,17 +18,17 @@ from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.lib.trace import Timings
 
 
-def pss(count: int, kernel: str, memory_mib: int) -> Series:
-    """The memory of each of `count` of them, all alive at once."""
+def pss(count: int, kernel: str, memory_mib: int, qemu: str = "") -> Series:
+    """The memory of each of `count` of them, all alive at once, run by `qemu` ("": as by default)."""
     series = Series(f"a bare clone, {count} at once: PSS of each", "MiB")
-    series.samples.extend(asyncio.run(_measure(count, kernel, memory_mib)))
+    series.samples.extend(asyncio.run(_measure(count, kernel, memory_mib, qemu)))
     return series
 
 
-async def _measure(count: int, kernel: str, memory_mib: int) -> list[float]:
+async def _measure(count: int, kernel: str, memory_mib: int, qemu: str) -> list[float]:
     store = KernelStore(KERNELS.parent)
     image, initrd = store.boot_files(store.get(kernel), HYPERSTART)
-    base, hypervisor = UID + secrets.randbelow(10_000), QemuHypervisor()
+    base, hypervisor = UID + secrets.randbelow(10_000), QemuHypervisor(qemu)
     with tempfile.TemporaryDirectory(prefix="hyb") as folder:
         Path(folder).chmod(0o711)
         async with AsyncExitStack() as stack:
