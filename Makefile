@@ -107,7 +107,7 @@ guest:  ## rebuild the C programs that changed (ARCH=…: hyperstart for guests 
 	$(BIN)/python hatch_build.py $(if $(ARCH),--arch $(ARCH))
 
 kernel: setup  ## build a smaller, faster kernel for the guests (some minutes; JOBS=1: with one compiler)
-	@tools/kernel.sh $(JOBS)
+	@tools/kernel.sh $(filter-out auto,$(JOBS))
 
 qemu: setup  ## build a smaller QEMU of Debian's source, with what guests use and no more (some minutes; JOBS=1; not in CI)
 	@tools/qemu.sh $(filter-out auto,$(JOBS))
