@@ -63,19 +63,19 @@ def test_a_record_of_the_first_version(lot: Lot) -> None:
 async def test_what_was_made_outlives_a_hyperd(lot: Lot) -> None:
     first = lot.store()
     await first.ensure()
-    db, web = a_record("db", 3), a_record("web", 2)
+    db, web = a_record("shop", 3), a_record("web", 2)
     await first.create(db)
     await first.create(web)
-    assert lot.there() == ["bridge", "db", "web"]
+    assert lot.there() == ["bridge", "shop", "web"]
     lot.networks.clear()
     second = lot.store()
-    assert [record.name for record in second.all()] == ["bridge", "none", "web", "db"]
-    assert second.find("db") == second.find(db.id) == second.find(db.id[:10]) == db
-    assert await second.ensure() == [] and sorted(lot.there()) == ["bridge", "db", "web"]
-    await second.remove(second.find("db"))
+    assert [record.name for record in second.all()] == ["bridge", "none", "web", "shop"]
+    assert second.find("shop") == second.find(db.id) == second.find(db.id[:10]) == db
+    assert await second.ensure() == [] and sorted(lot.there()) == ["bridge", "shop", "web"]
+    await second.remove(second.find("shop"))
     assert sorted(lot.there()) == ["bridge", "web"]
-    with pytest.raises(NotFound, match="no such network: db"):
-        second.find("db")
+    with pytest.raises(NotFound, match="no such network: shop"):
+        second.find("shop")
     assert [record.name for record in lot.store().all()] == ["bridge", "none", "web"]
 
 
