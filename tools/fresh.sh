@@ -44,13 +44,6 @@ inside() {
 
 # Outside ----------------------------------------------------------------------------------------------------------
 
-apt() { DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 -qq "$@"; }
-
-# Where packages come from here, and whom to trust for it: of this machine, like a new user's.
-sources() { find /etc/apt -name '*.list' -o -name '*.sources' | sort; }
-
-options() { apt-config dump | grep -E '^Acquire::' | grep -vE '^Acquire::(IndexTargets|GzipIndexes|Languages)' || true; }
-
 copy() {  # FILE OR FOLDER...: those that are here, to the same place in there
     local each
     for each; do
@@ -59,13 +52,7 @@ copy() {  # FILE OR FOLDER...: those that are here, to the same place in there
 }
 
 make_root() {
-    [ -x "$(command -v mmdebstrap)" ] || apt install --yes --no-install-recommends mmdebstrap >/dev/null ||
-        { apt update && apt install --yes --no-install-recommends mmdebstrap >/dev/null; }
-    local from
-    mapfile -t from < <(sources)
-    options >"$work/apt.conf"
-    mmdebstrap --quiet --variant=minbase --include=git,make,python3,ca-certificates \
-        --aptopt="$work/apt.conf" bookworm "$root" "${from[@]}"
+    tools/debian-root.sh "$root" git,make,python3,ca-certificates
     copy /etc/resolv.conf /etc/hosts /etc/apt/auth.conf /etc/apt/auth.conf.d /etc/apt/keyrings /etc/apt/trusted.gpg.d \
         /etc/pip.conf /root/.config/pip /root/.pip /root/.npmrc /root/.config/go /usr/local/share/ca-certificates \
         /etc/ssl/certs/ca-certificates.crt
