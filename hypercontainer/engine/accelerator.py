@@ -1,7 +1,7 @@
 """KVM or emulation, decided by proof: a /dev/kvm that opens and makes a VM may still be unable to run Linux.
 
-A real guest is booted under KVM with a bound of seconds. The answer is kept for this boot of the host, this VMM and
-this kernel, since any of them may change it.
+A real guest is booted under KVM with a bound of seconds, the setting `kvm_proof_s`. The answer is kept for this boot of
+the host, this VMM and this kernel, since any of them may change it.
 """
 
 import logging
@@ -24,7 +24,6 @@ from hypercontainer.model.settings import Settings
 log = logging.getLogger(__name__)
 
 KVM = Path("/dev/kvm")
-PROOF_S = 5.0  # a guest under working KVM answers in well under one
 PROOF_MIB = 128
 NOBODY = 65534
 REASON = 120  # characters of why it did not, for lines that people read
@@ -59,11 +58,11 @@ def known(settings: Settings, vmm: str, boot: BootFiles, cache_dir: Path) -> Cho
 
 
 async def choose(settings: Settings, hypervisor: Hypervisor, boot: BootFiles, cache_dir: Path, run_dir: Path) -> Choice:
-    """The accelerator for guests here; proved once, in `PROOF_S` seconds at most."""
+    """The accelerator for guests here; proved once, in `kvm_proof_s` seconds at most."""
     vmm = await hypervisor.version()
     if (choice := known(settings, vmm, boot, cache_dir)) is not None:
         return choice
-    choice = await _prove(hypervisor, boot, run_dir)
+    choice = await _prove(hypervisor, boot, run_dir, settings.kvm_proof_s)
     try:
         files.replace(_cache(cache_dir), msgspec.json.encode(_Cached(key=_key(vmm, boot), choice=choice)))
     except OSError as e:
@@ -79,11 +78,11 @@ def _key(vmm: str, boot: BootFiles) -> str:
     return f"{proc.boot_id()} {vmm} {boot[0]} {boot[1]}"  # both paths name digests or a bundle that never changes
 
 
-async def _prove(hypervisor: Hypervisor, boot: BootFiles, run_dir: Path) -> Choice:
+async def _prove(hypervisor: Hypervisor, boot: BootFiles, run_dir: Path, timeout_s: float) -> Choice:
     if not os.access(KVM, os.R_OK | os.W_OK):
         return Choice(accelerator="tcg", reason="/dev/kvm may not be opened")
     try:
-        await boots(hypervisor, boot, run_dir, "kvm", PROOF_S)
+        await boots(hypervisor, boot, run_dir, "kvm", timeout_s)
     except HyperError as e:
         why = str(e).splitlines()[0].removeprefix("cannot start the virtual machine: ")
         why = textwrap.shorten(why, REASON, placeholder=" …")

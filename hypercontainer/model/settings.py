@@ -130,6 +130,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     qemu: Annotated[str, msgspec.Meta(pattern="^(/|$)")] = ""
     libvirt_uri: str = "qemu:///system"  # of the libvirtd, where that is `hypervisor`
     accelerator: str = "auto"  # auto = proved by booting a guest; or kvm, tcg
+    # the longest that a guest may take for that proof: under working KVM it answers in well under one, if that is not
+    # itself emulated, or in a machine of a machine
+    kvm_proof_s: Annotated[float, msgspec.Meta(gt=0, le=600)] = 5.0
     kernel: str = ""  # name of a kernel bundle; "" = the one `hyperctl kernel use` chose
     # direct: boot each guest; template: clone it from one that was booted before; cache: … and have some wait (`pool`)
     factory: Literal["cache", "template", "direct"] = "cache"

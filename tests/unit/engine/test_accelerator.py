@@ -33,6 +33,15 @@ async def test_a_guest_that_boots_is_the_proof(hypervisor: FakeHypervisor, tmp_p
     assert (await choose(hypervisor, tmp_path)).startswith("kvm: a guest booted")
 
 
+@pytest.mark.parametrize(("settings", "seconds"), [(Settings(), 5.0), (Settings(kvm_proof_s=90.0), 90.0)])
+async def test_the_proof_may_take_as_long_as_the_settings_say(
+    hypervisor: FakeHypervisor, tmp_path: Path, settings: Settings, seconds: float
+) -> None:
+    (tmp_path / "kvm").touch()
+    await accelerator.choose(settings, hypervisor, BOOT, tmp_path, tmp_path / "run")
+    assert [config.boot_timeout_s for config in hypervisor.booted] == [seconds]
+
+
 async def test_a_device_under_which_no_guest_boots_is_not_used(hypervisor: FakeHypervisor, tmp_path: Path) -> None:
     (tmp_path / "kvm").touch()
     hypervisor.fail = "killed by signal 11"
