@@ -35,6 +35,9 @@ hypothesis.settings.load_profile("untimed")
 
 KERNELS = CHECKOUT / ".cache/hyper/kernels"
 QEMU = CHECKOUT / ".cache/hyper/qemu" / MACHINES[host_name()].program  # where `make qemu` puts it
+# What runs guests of this host's architecture: emulated they are everywhere, and the same. `make vm ACCELERATOR=kvm` is
+# for hosts where KVM works, and for the lab (tools/lab.py).
+ACCELERATOR = os.environ.get("ACCELERATOR", "tcg")
 
 # Tests that compile find zig's C library where `make setup` has built it, which takes most of a minute.
 os.environ.setdefault("ZIG_GLOBAL_CACHE_DIR", str(CHECKOUT / ".cache/zig"))
@@ -108,11 +111,11 @@ def kernels() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_hyperd(kernels: Path, busybox_archive: Path, pytestconfig: pytest.Config) -> Iterator[PrivateDaemon]:
-    """One hyperd for the whole run, with the image busybox. Emulated, and its guests of one size, so that every machine
+    """One hyperd for the whole run, with the image busybox. Its guests are of one size, so that every machine
     runs the same; what the default size does is test_memory's."""
     options = {name: str(pytestconfig.getoption(name)) for name in ("factory", "kernel", "qemu")}
     options["apparmor_profiles"] = str(PROFILES)
-    settings: dict[str, Value] = {"accelerator": "tcg", "memory_mib": 256, **options}
+    settings: dict[str, Value] = {"accelerator": ACCELERATOR, "memory_mib": 256, **options}
     with private_daemon(kernels, settings) as daemon:
         loaded = daemon.ctl("load", "-i", str(busybox_archive))
         assert loaded.status == 0, loaded.err

@@ -121,6 +121,7 @@ class PrivateDaemon:
             ],
             "uid_base": 1_900_000_000 + number * 10_000,
             "pool_memory_mib": 0,  # what one test needed is not made for the next
+            "boot_timeout_s": 300.0,  # room costs nothing, and the machine may be busy
             **settings,
         }
         self.settings = {key: value for key, value in values.items() if value is not None}

@@ -28,7 +28,7 @@ from hypercontainer.lib.trace import Timings
 from hypercontainer.storage.share import Share
 from hypercontainer.testing.daemon import PrivateDaemon
 from tests import zig
-from tests.conftest import KERNELS, QEMU
+from tests.conftest import ACCELERATOR, KERNELS, QEMU
 
 # a kernel and a QEMU of our own are tested where they were built
 collect_ignore = [] if any(bundle.source for bundle in KernelStore(KERNELS.parent).list()) else ["test_kernel.py"]
@@ -110,6 +110,7 @@ def config(boot_files: BootFiles) -> Callable[..., VmConfig]:
             "memory_mib": 128,
             "uid": UID + secrets.randbelow(10_000),
             "boot_timeout_s": GUEST_S,
+            "accelerator": ACCELERATOR,
             "kernel_parameters": words,
         }
         return VmConfig(**(values | changes))

@@ -24,14 +24,19 @@ from pathlib import Path
 
 from hypercontainer.hypervisor.qemu.rundir import qemu_run
 from hypercontainer.testing.daemon import PrivateDaemon, Value, private_daemon, stand_ins
-from tests.conftest import KERNELS
+from tests.conftest import ACCELERATOR, KERNELS
 from tests.vm import conftest
 from tests.vm.runv import Runv
 from tests.vm.test_pool import full
 
 VERBS = ("create", "start", "run", "exec", "kill", "delete", "pause", "resume", "update", "state", "list")
 VICTIMS = ("hyperd", "stand-in", "qemu", "virtiofsd", "runv")
-SETTINGS: dict[str, Value] = {"accelerator": "tcg", "memory_mib": 256, "factory": "cache", "pool": [{"share": True}]}
+SETTINGS: dict[str, Value] = {
+    "accelerator": ACCELERATOR,
+    "memory_mib": 256,
+    "factory": "cache",
+    "pool": [{"share": True}],
+}
 LIMIT_S = 300.0  # of what is to become true
 ID = "one"
 

@@ -12,6 +12,7 @@ import pytest
 from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
 from tests import binds
 from tests.binds import FOLDERS, LOCKS, Place, Row
+from tests.conftest import ACCELERATOR
 from tests.vm.conftest import GUEST_S
 
 pytestmark = pytest.mark.vm
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.vm
 
 @pytest.fixture(scope="module")
 def daemon(kernels: Path, busybox_archive: Path) -> Iterator[PrivateDaemon]:
-    with private_daemon(kernels, {"accelerator": "tcg"}) as daemon:
+    with private_daemon(kernels, {"accelerator": ACCELERATOR}) as daemon:
         assert daemon.ctl("load", "-i", str(busybox_archive)).status == 0
         yield daemon
 

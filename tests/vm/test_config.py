@@ -12,6 +12,7 @@ from hypercontainer.model.container import Capabilities, Device, Mount, Resource
 from hypercontainer.model.spec import ContainerSpec, EndpointSpec, PodSpec
 from hypercontainer.network.none import NoNetwork
 from hypercontainer.testing.daemon import PrivateDaemon, Value
+from tests.conftest import ACCELERATOR
 from tests.unit.engine.world import ADMIN, load
 from tests.vm.conftest import GUEST_S
 
@@ -48,7 +49,12 @@ somaxconn 77
 async def test_a_guest_does_all_that_a_config_can_say(kernels: Path, busybox_archive: Path, tmp_path: Path) -> None:
     folder = tmp_path / "hyper"
     folder.mkdir()
-    how: dict[str, Value] = {"accelerator": "tcg", "memory_mib": 256, "factory": "direct", "boot_timeout_s": GUEST_S}
+    how: dict[str, Value] = {
+        "accelerator": ACCELERATOR,
+        "memory_mib": 256,
+        "factory": "direct",
+        "boot_timeout_s": GUEST_S,
+    }
     engine = LocalEngine(settings.load(PrivateDaemon(folder, kernels, how).config), bridges=lambda _: NoNetwork())
     await engine.open()
     try:

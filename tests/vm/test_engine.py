@@ -11,6 +11,7 @@ from hypercontainer.model import settings
 from hypercontainer.model.spec import ContainerSpec, EndpointSpec, PodSpec
 from hypercontainer.testing.daemon import PrivateDaemon, Value
 from hypercontainer.testing.engine_contract import ADMIN, Create, EngineContract
+from tests.conftest import ACCELERATOR
 from tests.unit.engine.world import load
 from tests.vm.conftest import GUEST_S
 
@@ -24,7 +25,12 @@ async def engine(
     folder = tmp_path / "hyper"
     folder.mkdir()
     factory = str(pytestconfig.getoption("factory"))
-    how: dict[str, Value] = {"accelerator": "tcg", "memory_mib": 256, "factory": factory, "boot_timeout_s": GUEST_S}
+    how: dict[str, Value] = {
+        "accelerator": ACCELERATOR,
+        "memory_mib": 256,
+        "factory": factory,
+        "boot_timeout_s": GUEST_S,
+    }
     daemon = PrivateDaemon(folder, kernels, how)
     engine = LocalEngine(settings.load(daemon.config))
     await engine.open()

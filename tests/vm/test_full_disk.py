@@ -10,13 +10,14 @@ import pytest
 
 from hypercontainer.testing import busybox
 from hypercontainer.testing.daemon import PrivateDaemon, Value, private_daemon
+from tests.conftest import ACCELERATOR
 from tests.vm.conftest import time_passes
 from tests.vm.disk import fill, small_disk
 
 pytestmark = pytest.mark.vm
 
 SIZE_MIB = 192
-SETTINGS: dict[str, Value] = {"factory": "direct", "scratch_mib": 64, "accelerator": "tcg"}
+SETTINGS: dict[str, Value] = {"factory": "direct", "scratch_mib": 64, "accelerator": ACCELERATOR}
 LINES = 20_000
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from hypercontainer.testing.daemon import PrivateDaemon
 from tests import zig
-from tests.conftest import CHECKOUT
+from tests.conftest import ACCELERATOR, CHECKOUT
 from tests.hostile.archives import WAYS, archives, check, prepared
 from tests.vm.conftest import hyperd_of
 
@@ -30,7 +30,7 @@ def hyperstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def hostile(kernels: Path, busybox_archive: Path, hyperstart: Path) -> Iterator[PrivateDaemon]:
     """A hyperd with one container, c."""
-    settings: dict[str, str | int] = {"accelerator": "tcg", "factory": "direct"}
+    settings: dict[str, str | int] = {"accelerator": ACCELERATOR, "factory": "direct"}
     daemon = PrivateDaemon(Path(tempfile.mkdtemp(prefix="hyper-")), kernels, settings)
     daemon.hyperd = hyperd_of(hyperstart)
     try:

@@ -19,6 +19,7 @@ from hypercontainer.testing import layers
 from hypercontainer.testing.busybox import find_busybox, layer
 from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
 from tests import zig
+from tests.conftest import ACCELERATOR
 from tests.vm.conftest import ok
 
 pytestmark = pytest.mark.vm
@@ -74,7 +75,7 @@ def who_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def machines(kernels: Path, who_archive: Path, pytestconfig: pytest.Config) -> Iterator[Machines]:
     """Clones of one template that were started at once."""
-    settings = {"accelerator": "tcg", "factory": "template", "kernel": str(pytestconfig.getoption("kernel"))}
+    settings = {"accelerator": ACCELERATOR, "factory": "template", "kernel": str(pytestconfig.getoption("kernel"))}
     with private_daemon(kernels, settings) as daemon:
         ok(daemon, "load", "-i", str(who_archive))
         asked = time.monotonic_ns()

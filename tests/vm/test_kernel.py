@@ -12,7 +12,7 @@ import pytest
 from hypercontainer.kernel import config
 from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
-from tests.conftest import KERNELS
+from tests.conftest import ACCELERATOR, KERNELS
 
 pytestmark = pytest.mark.vm
 
@@ -37,7 +37,7 @@ USED_MIB = 24  # with a container in it; Debian's kernel takes about 40
 @pytest.fixture(scope="module", params=BUILT)
 def daemon(request: pytest.FixtureRequest, kernels: Path, busybox_archive: Path) -> Iterator[PrivateDaemon]:
     """A hyperd whose guests boot a kernel that was built here."""
-    with private_daemon(kernels, {"accelerator": "tcg", "kernel": request.param, "memory_mib": 128}) as daemon:
+    with private_daemon(kernels, {"accelerator": ACCELERATOR, "kernel": request.param, "memory_mib": 128}) as daemon:
         assert daemon.ctl("load", "-i", str(busybox_archive)).status == 0
         yield daemon
 

@@ -18,6 +18,7 @@ from hypercontainer.model import settings
 from hypercontainer.model.spec import ContainerSpec, EndpointSpec, ExecSpec, PodSpec
 from hypercontainer.network.none import NoNetwork
 from hypercontainer.testing.daemon import PrivateDaemon, Value
+from tests.conftest import ACCELERATOR
 from tests.interop import netns
 from tests.interop.netns import inside, ip, output, serving
 from tests.unit.engine.world import ADMIN, execute, load
@@ -55,7 +56,12 @@ def in_namespace(
     async def booted(namespace: str, factory: str) -> AsyncIterator[Say]:
         folder = tmp_path / "hyper"
         folder.mkdir()
-        how: dict[str, Value] = {"accelerator": "tcg", "memory_mib": 256, "factory": factory, "boot_timeout_s": GUEST_S}
+        how: dict[str, Value] = {
+            "accelerator": ACCELERATOR,
+            "memory_mib": 256,
+            "factory": factory,
+            "boot_timeout_s": GUEST_S,
+        }
         options = settings.load(PrivateDaemon(folder, kernels, how).config)
         engine = LocalEngine(options, bridges=lambda _: NoNetwork())
         async with AsyncExitStack() as stack:

@@ -28,6 +28,7 @@ from hypercontainer.storage import scratch
 from hypercontainer.storage.share import Share
 from hypercontainer.testing.contract import FactoryContract, made
 from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
+from tests.conftest import ACCELERATOR
 from tests.vm.conftest import HYPERSTART, UID, UIDS, owner, time_passes
 
 pytestmark = pytest.mark.vm
@@ -109,7 +110,9 @@ async def test_as_many_wait_as_starts_in_a_row_needed(
 def pooling(kernels: Path, busybox_archive: Path) -> Iterator[PrivateDaemon]:
     """A hyperd of whose usual size one VM waits, and one of another size that is booted."""
     pool: list[dict[str, int | bool]] = [{"cache": 1}, {"vcpus": 2, "memory_mib": 320, "template": False, "cache": 1}]
-    with private_daemon(kernels, {"accelerator": "tcg", "factory": "cache", "memory_mib": 256, "pool": pool}) as daemon:
+    with private_daemon(
+        kernels, {"accelerator": ACCELERATOR, "factory": "cache", "memory_mib": 256, "pool": pool}
+    ) as daemon:
         assert daemon.ctl("load", "-i", str(busybox_archive)).status == 0
         yield daemon
         first = int(str(daemon.settings["uid_base"])) + UIDS

@@ -13,6 +13,7 @@ import pytest
 from hypercontainer.hypervisor.qemu.rundir import qemu_run
 from hypercontainer.lib import proc
 from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
+from tests.conftest import ACCELERATOR
 from tests.vm.conftest import mounts, ok, time_passes
 from tests.vm.test_faults import ROOT
 from tests.vm.test_pool import full, pools
@@ -24,7 +25,9 @@ pytestmark = pytest.mark.vm
 def sharing_hyperd(kernels: Path, busybox_archive: Path) -> Iterator[PrivateDaemon]:
     """A hyperd where one VM with a share waits, and one without."""
     pool: list[dict[str, int | bool]] = [{"share": True}, {}]
-    with private_daemon(kernels, {"accelerator": "tcg", "factory": "cache", "memory_mib": 256, "pool": pool}) as daemon:
+    with private_daemon(
+        kernels, {"accelerator": ACCELERATOR, "factory": "cache", "memory_mib": 256, "pool": pool}
+    ) as daemon:
         assert daemon.ctl("load", "-i", str(busybox_archive)).status == 0
         yield daemon
         daemon.signal(signal.SIGTERM)
@@ -195,7 +198,9 @@ def test_a_hyperd_killed_as_a_share_changes_hands_leaves_none(
 
 def test_a_pod_without_a_network_takes_one_that_has_none(kernels: Path, busybox_archive: Path) -> None:
     pool: list[dict[str, int | bool]] = [{"network": False}, {}]
-    with private_daemon(kernels, {"accelerator": "tcg", "factory": "cache", "memory_mib": 256, "pool": pool}) as daemon:
+    with private_daemon(
+        kernels, {"accelerator": ACCELERATOR, "factory": "cache", "memory_mib": 256, "pool": pool}
+    ) as daemon:
         assert daemon.ctl("load", "-i", str(busybox_archive)).status == 0
         full(daemon)
         links = ok(daemon, "run", "--rm", "--network", "none", "busybox", "ls", "/sys/class/net")

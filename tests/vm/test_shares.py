@@ -19,6 +19,7 @@ from hypercontainer.hypervisor.host import limits
 from hypercontainer.lib.trace import Timings
 from hypercontainer.testing.contract import made
 from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
+from tests.conftest import ACCELERATOR
 
 pytestmark = pytest.mark.vm
 
@@ -52,7 +53,7 @@ async def test_a_copy_of_the_memory_that_cannot_be_had_is_said_and_leaves_nothin
 @pytest.fixture(scope="module")
 def cloning(kernels: Path, busybox_archive: Path) -> Iterator[PrivateDaemon]:
     """A hyperd whose guests are clones, with the image busybox and its template."""
-    with private_daemon(kernels, {"accelerator": "tcg", "factory": "template"}) as daemon:
+    with private_daemon(kernels, {"accelerator": ACCELERATOR, "factory": "template"}) as daemon:
         assert daemon.ctl("load", "-i", str(busybox_archive)).status == 0
         assert daemon.ctl("run", "--rm", "busybox", "true").status == 0
         yield daemon

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
+from tests.conftest import ACCELERATOR
 from tests.vm.conftest import ok, time_passes
 
 pytestmark = pytest.mark.vm
@@ -26,7 +27,7 @@ SAID = b"".join(b"%0*d\n" % (LENGTH - 1, n) for n in range(LINES))
 
 @pytest.fixture
 def hyperd(kernels: Path, busybox_archive: Path) -> Iterator[PrivateDaemon]:
-    with private_daemon(kernels, {"accelerator": "tcg", "factory": "direct", "log_max_mib": 64}) as daemon:
+    with private_daemon(kernels, {"accelerator": ACCELERATOR, "factory": "direct", "log_max_mib": 64}) as daemon:
         daemon.hyperd = [sys.executable, str(Path(__file__).with_name("hyperd_reopening.py"))]
         ok(daemon, "load", "-i", str(busybox_archive))
         yield daemon

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
+from tests.conftest import ACCELERATOR
 from tests.vm.conftest import ok
 from tests.vm.mortal_copy import STEPS
 from tests.vm.test_template import pss_mib
@@ -338,7 +339,7 @@ def small_disk(folder: Path, mib: int) -> Iterator[Path]:
 def test_on_a_full_disk_it_runs_on(kernels: Path, busybox_archive: Path, tmp_path: Path) -> None:
     with (
         small_disk(tmp_path / "small", 64) as root,
-        private_daemon(kernels, {"accelerator": "tcg", "root": str(root), "scratch_mib": 64}) as hyper,
+        private_daemon(kernels, {"accelerator": ACCELERATOR, "root": str(root), "scratch_mib": 64}) as hyper,
     ):
         ok(hyper, "load", "-i", str(busybox_archive))
         ok(hyper, "run", "-d", "--name", "source", "busybox", "sh", "-c", SLOW)

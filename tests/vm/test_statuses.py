@@ -7,7 +7,7 @@ import pytest
 
 from hypercontainer.testing.daemon import private_daemon
 from tests import statuses
-from tests.conftest import CHECKOUT
+from tests.conftest import ACCELERATOR, CHECKOUT
 
 pytestmark = pytest.mark.vm
 
@@ -26,7 +26,7 @@ def test_every_verb_ends_as_dockers(kernels: Path, busybox_archive: Path, tmp_pa
     differs = differing()
     assert differs.keys() <= {step.do for step in steps}
     wrong = []
-    with private_daemon(kernels, {"accelerator": "tcg"}) as daemon:
+    with private_daemon(kernels, {"accelerator": ACCELERATOR}) as daemon:
         assert daemon.ctl("load", "-i", str(busybox_archive)).status == 0
         for docker, here in zip(steps, statuses.walk(daemon.ctl, tmp_path, steps), strict=True):
             if docker.do in differs:

@@ -26,6 +26,7 @@ from hypercontainer.lib.trace import Timings
 from hypercontainer.model.record import ProcessRef
 from hypercontainer.testing.contract import FactoryContract, made
 from hypercontainer.testing.daemon import PrivateDaemon, Value, private_daemon
+from tests.conftest import ACCELERATOR
 from tests.vm.test_jail import Process, without_privileges
 
 pytestmark = pytest.mark.vm
@@ -126,7 +127,7 @@ def pss_mib(pid: int) -> float:
 @pytest.fixture(scope="module")
 def cloning(kernels: Path, busybox_archive: Path) -> Iterator[PrivateDaemon]:
     """A hyperd whose guests are clones, with the image busybox."""
-    with private_daemon(kernels, {"accelerator": "tcg", "factory": "template", "memory_mib": 256}) as daemon:
+    with private_daemon(kernels, {"accelerator": ACCELERATOR, "factory": "template", "memory_mib": 256}) as daemon:
         assert daemon.ctl("load", "-i", str(busybox_archive)).status == 0
         yield daemon
         assert list((daemon.folder / "run/pods").glob("template-*")) == []
@@ -194,7 +195,11 @@ def test_steps_of_a_clone_are_shown(cloning: PrivateDaemon) -> None:
 
 
 def test_a_hyperd_killed_while_it_makes_a_template_leaves_nothing(kernels: Path, busybox_archive: Path) -> None:
-    settings: dict[str, Value] = {"accelerator": "tcg", "factory": "template", "pool": []}  # made when it is needed
+    settings: dict[str, Value] = {
+        "accelerator": ACCELERATOR,
+        "factory": "template",
+        "pool": [],
+    }  # made when it is needed
     with private_daemon(kernels, settings) as daemon:
         daemon.ctl("load", "-i", str(busybox_archive))
         pods = daemon.folder / "run/pods"

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
+from tests.conftest import ACCELERATOR
 
 pytestmark = pytest.mark.vm
 
 
 @pytest.fixture(scope="module")
 def daemon(kernels: Path, busybox_archive: Path) -> Iterator[PrivateDaemon]:
-    settings = {"accelerator": "tcg", "factory": "template", "template_scope": "tenant"}
+    settings = {"accelerator": ACCELERATOR, "factory": "template", "template_scope": "tenant"}
     with private_daemon(kernels, settings) as daemon:
         assert daemon.ctl("load", "-i", str(busybox_archive)).status == 0
         yield daemon

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.testing.daemon import PrivateDaemon
-from tests.conftest import FIRST
+from tests.conftest import ACCELERATOR, FIRST
 from tests.vm.conftest import hyperd_of, time_passes
 
 pytestmark = pytest.mark.vm
@@ -38,7 +38,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def upgraded(kernels: Path, busybox_archive: Path, first: Path, tmp_path: Path) -> Iterator[PrivateDaemon]:
     """hyperd of now, and what one with the first hyperstart left when it was killed: a container, a pod, a suspended
     container, a checkpoint."""
-    settings: dict[str, str | int] = {"accelerator": "tcg", "factory": "direct", "memory_mib": 128}
+    settings: dict[str, str | int] = {"accelerator": ACCELERATOR, "factory": "direct", "memory_mib": 128}
     daemon = PrivateDaemon(Path(tempfile.mkdtemp(prefix="hyper-")), kernels, settings)
     now, daemon.hyperd = daemon.hyperd, hyperd_of(first)
     (tmp_path / "pod.json").write_text(json.dumps(POD))  # JSON is YAML

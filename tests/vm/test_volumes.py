@@ -17,6 +17,7 @@ from hypercontainer.lib import mount
 from hypercontainer.storage.filling import UNFINISHED
 from hypercontainer.testing import busybox, layers
 from hypercontainer.testing.daemon import PrivateDaemon, Result, private_daemon
+from tests.conftest import ACCELERATOR
 from tests.vm.conftest import time_passes
 
 pytestmark = pytest.mark.vm
@@ -28,7 +29,7 @@ ORDERS = ("above", "below")  # which of the two the command line names first
 
 @pytest.fixture(scope="module")
 def daemon(kernels: Path, busybox_archive: Path) -> Iterator[PrivateDaemon]:
-    with private_daemon(kernels, {"accelerator": "tcg"}) as daemon:
+    with private_daemon(kernels, {"accelerator": ACCELERATOR}) as daemon:
         assert daemon.ctl("load", "-i", str(busybox_archive)).status == 0
         yield daemon
 
@@ -290,7 +291,7 @@ def test_hyperd_killed_while_a_read_only_volume_is_filled_refuses_writes_when_it
 def test_a_tmpfs_is_shared_by_machines_and_outlives_hyperd_not_its_last_user(
     kernels: Path, busybox_archive: Path
 ) -> None:
-    with private_daemon(kernels, {"accelerator": "tcg"}) as daemon:
+    with private_daemon(kernels, {"accelerator": ACCELERATOR}) as daemon:
         assert daemon.ctl("load", "-i", str(busybox_archive)).status == 0
         options = ("-o", "type=tmpfs", "-o", "device=tmpfs", "-o", "o=size=1m,mode=750,uid=7")
         assert daemon.ctl("volume", "create", *options, "fast").status == 0

@@ -24,7 +24,7 @@ from hypercontainer.hypervisor.qemu.rundir import qemu_run
 from hypercontainer.lib import proc
 from hypercontainer.testing import busybox
 from hypercontainer.testing.daemon import PrivateDaemon, Result, Value
-from tests.conftest import KERNELS
+from tests.conftest import ACCELERATOR, KERNELS
 from tests.vm import conftest, network, streams
 from tests.vm.disk import fill, small_disk
 
@@ -471,7 +471,7 @@ def walk(seed: int, cycles: int, seconds: float, *, factory: str = "template") -
             "root": str(disk / "root"),
             "factory": factory,
             "scratch_mib": 64,
-            "accelerator": "tcg",
+            "accelerator": ACCELERATOR,
         }
         hyper = PrivateDaemon(folder, KERNELS, settings)
         try:
