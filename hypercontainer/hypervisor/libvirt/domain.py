@@ -90,11 +90,9 @@ def _features(domain: ElementTree.Element, *, kvm: bool) -> None:
 
 
 def _processor(domain: ElementTree.Element, machine: Machine, *, kvm: bool) -> None:
-    if kvm:
-        _leaf(domain, "cpu", mode="host-passthrough")
-        return
-    cpu = _leaf(domain, "cpu", mode="maximum", check="none")
-    for without in machine.emulated_cpu.split(",")[1:]:
+    model = machine.native_cpu if kvm else machine.emulated_cpu
+    cpu = _leaf(domain, "cpu", mode="host-passthrough") if kvm else _leaf(domain, "cpu", mode="maximum", check="none")
+    for without in model.split(",")[1:]:
         _leaf(cpu, "feature", policy="disable", name=without.removesuffix("=off"))
 
 

@@ -191,7 +191,7 @@ def file_name(target: int, *, other: bool = False) -> str:
 def _processor(machine: Machine, config: VmConfig) -> list[str]:
     smp = f"{config.vcpus},maxcpus={max(config.vcpus, machine.hot_vcpus)}"
     if config.accelerator == "kvm":
-        return ["-accel", "kvm", "-cpu", "host", "-smp", smp]
+        return ["-accel", "kvm", "-cpu", machine.native_cpu, "-smp", smp]
     return ["-accel", f"tcg,tb-size={TRANSLATIONS_MIB}", "-cpu", machine.emulated_cpu, "-smp", smp]
 
 

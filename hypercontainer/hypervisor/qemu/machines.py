@@ -16,6 +16,7 @@ class Machine:
     firmware: str  # "": QEMU hands over to the kernel by itself
     console: str  # what the guest's kernel calls the first serial line
     emulated_cpu: str  # with all that TCG can do well
+    native_cpu: str  # under KVM
     # parameter that tells an emulated guest how fast this host's time stamp counter goes, in kHz; "": it reads a clock
     # of QEMU's, whose speed it is told
     clock: str
@@ -41,6 +42,9 @@ Q35 = Machine(
     # With erms or fsrm the kernel copies by `rep movsb`, which is emulated byte by byte; without, by `rep movsq`,
     # eight at a time.
     emulated_cpu="max,erms=off,fsrm=off",
+    # A guest that runs guests has KVM emulate their hardware for it, which is how guests got out of KVM before. Nothing
+    # of ours needs that. Whichever of the two the host does not have is off anyhow.
+    native_cpu="host,vmx=off,svm=off",
     clock="tsc_early_khz",
     bus="pci",
     root_bus="pcie.0",
@@ -67,6 +71,7 @@ VIRT = Machine(
     # Emulated, each signature of a pointer is a cipher: a boot takes 4.8 s of processor time with them, 1.3 s without.
     # With SVE or SME, programs copy and compare by instructions that are emulated lane by lane.
     emulated_cpu="max,pauth=off,sve=off,sme=off",
+    native_cpu="host",
     clock="",
     bus="pci",
     root_bus="pcie.0",
@@ -85,6 +90,7 @@ CCW = Machine(
     firmware="",
     console="ttysclp0",
     emulated_cpu="max",
+    native_cpu="host",
     clock="",
     bus="ccw",  # channel devices: the kernel is told of each that comes or goes, by a machine check
     root_bus="",

@@ -59,6 +59,12 @@ def test_the_whole_command_line() -> None:
     assert written == GOLDEN.read_text()
 
 
+@pytest.mark.parametrize(("machine", "cpu"), [(Q35, "host,vmx=off,svm=off"), (VIRT, "host"), (CCW, "host")])
+def test_a_guest_under_kvm_has_the_hosts_processor_but_for_guests_of_its_own(machine: Machine, cpu: str) -> None:
+    config = a_config(accelerator="kvm", arch=machine.arch, disks=(), nics=(), share=None)
+    assert ("-cpu", cpu) in pairwise(command("qemu", machine, config, Descriptors(qmp=3, agent=4)))
+
+
 def test_a_clone_has_the_machine_of_its_original() -> None:
     """Each device of the original is there, in its order; a clone has disks besides, and no kernel to boot."""
     original = a_config(memory=16, share=None, disks=(), nics=[Nic(tap="", mac=SNAPSHOT_MAC)])
