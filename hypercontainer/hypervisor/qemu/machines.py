@@ -132,7 +132,7 @@ PARAMETERS = (
 # Not here: mitigations=off. Of TCG's CPU "max" a guest says, in /sys/devices/system/cpu/vulnerabilities, that it has
 # barriers against Spectre 1, retpolines and RSB filling against Spectre 2, and is not affected by all else; without
 # these no start is faster beyond noise (8 %), and under KVM it would be wrong. Nor pci=lastbus=0, nokaslr: nothing to
-# gain either.
+# gain either, emulated. (Under KVM the first would save 16,400 exits of a boot, which looks for 255 buses by ports.)
 
 
 def machine_of(arch: str) -> Machine:
