@@ -115,7 +115,7 @@ def shared_hyperd(kernels: Path, busybox_archive: Path, pytestconfig: pytest.Con
     runs the same; what the default size does is test_memory's."""
     options = {name: str(pytestconfig.getoption(name)) for name in ("factory", "kernel", "qemu")}
     options["apparmor_profiles"] = str(PROFILES)
-    settings: dict[str, Value] = {"accelerator": ACCELERATOR, "memory_mib": 256, **options}
+    settings: dict[str, Value] = {"accelerator": ACCELERATOR, "vcpus": 1, "memory_mib": 256, **options}
     with private_daemon(kernels, settings) as daemon:
         loaded = daemon.ctl("load", "-i", str(busybox_archive))
         assert loaded.status == 0, loaded.err

@@ -21,6 +21,7 @@ from hypercontainer.hypervisor.qemu.guest import QemuGuest
 from hypercontainer.hypervisor.qemu.rundir import qemu_run
 from hypercontainer.lib import cgroup, proc
 from hypercontainer.model.record import DiskRecord
+from tests.conftest import ACCELERATOR
 from tests.vm.conftest import UID
 
 pytestmark = pytest.mark.vm
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.vm
 Booted = Callable[..., AbstractAsyncContextManager[QemuGuest]]
 Lines = Callable[[QemuGuest], AbstractAsyncContextManager[Callable[[str], Any]]]
 
+KVM = ACCELERATOR == "kvm"
 NO_CAPS = "0" * 16
 SHARE_CAPS = {"chown": 0, "dac_override": 1, "fowner": 3, "setgid": 6, "setuid": 7}
 
@@ -98,7 +100,7 @@ async def test_qemus_root_holds_the_system_and_what_it_boots_read_only(booted: B
         assert {path.name for path in root.iterdir()} == {"usr", "boot", "dev", "etc"} | system | own
         assert {path.name for path in (root / "boot").iterdir()} == {"vmlinux", "initrd"}
         assert {path.name for path in (root / "etc").iterdir()} == {"ld.so.cache"}
-        assert {path.name for path in (root / "dev").iterdir()} == {"null", "urandom"}
+        assert {path.name for path in (root / "dev").iterdir()} == {"null", "urandom"} | ({"kvm"} if KVM else set())
         for point, options, kind in qemu.mounts():
             assert {"ro", "nosuid"} <= options, point
             assert point == "/" or "nodev" in options, point
@@ -120,6 +122,7 @@ async def test_qemu_holds_only_the_files_it_was_given(booted: Booted, run_dir: P
             f"{run_dir}/lock",
             "pipe",
             "socket",
+            *(("/dev/kvm", "anon_inode:kvm-vm", "anon_inode:kvm-vcpu:0") if KVM else ()),
         }
         links = {fd.name: os.readlink(fd) for fd in (qemu.path / "fd").iterdir()}
         for number, link in links.items():
