@@ -146,9 +146,7 @@ def checkout(work: Path, command: str) -> Path:
 
 def qemu(disk: Disk, checkout: Path) -> list[str]:
     """The lab's own. Its kept disk is not written to: what changes is in a file without a name."""
-    words = (
-        f"quiet panic=-1 console=ttyS0 mitigations=off kvm.halt_poll_ns=0 lab.folder={CHECKOUT} lab.port={EXIT_PORT}"
-    )
+    words = f"quiet panic=-1 console=ttyS0 {PARAMETERS} lab.folder={CHECKOUT} lab.port={EXIT_PORT}"
     return [
         "qemu-system-x86_64",
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio"),
