@@ -13,6 +13,14 @@
  * gets no processor; the driver needs that one too. */
 enum { LOOKS_MAX = 10000, BETWEEN_LOOKS_NS = 500000 };
 
+/* "/dev/vd", where disks have names; "": they are SCSI targets. */
+static char named[24];
+
+void disk_boot(const char *prefix)
+{
+	snprintf(named, sizeof(named), "/dev/%.16s", prefix);
+}
+
 /* The number of the virtio-scsi controller, or -1. */
 static int find_host(struct error *err)
 {
@@ -48,8 +56,11 @@ static int device_path(int target, const char *name, char *path, size_t size, st
 int disk_scan(int target, struct error *err)
 {
 	char path[80], where[32];
-	int host = find_host(err);
+	int host;
 
+	if (*named)
+		return 0;
+	host = find_host(err);
 	if (device_path(target, "block", path, sizeof(path), err) < 0)
 		return -1;
 	if (access(path, F_OK) == 0)
@@ -88,14 +99,17 @@ int disk_wait(int target, char *path, size_t size, struct error *err)
 {
 	char folder[80];
 
-	if (device_path(target, "block", folder, sizeof(folder), err) < 0)
+	if (*named && target > 'z' - 'a')
+		return fail_as(err, ENODEV, "find disk %d: the last that has a name is %d", target, 'z' - 'a');
+	if (*named ? format(err, path, size, "%s%c", named, 'a' + target) < 0
+		   : device_path(target, "block", folder, sizeof(folder), err) < 0)
 		return -1;
 	for (int looks = 0; looks < LOOKS_MAX; looks++) {
-		if (find_block(folder, path, size))
+		if (*named ? answers(path) : find_block(folder, path, size))
 			return 0;
 		nanosleep(&(struct timespec){ .tv_nsec = BETWEEN_LOOKS_NS }, NULL);
 	}
-	return fail(err, ENODEV, "find the disk at SCSI target %d", target);
+	return fail(err, ENODEV, "find disk %d", target);
 }
 
 void disk_detach(int target)
@@ -103,6 +117,8 @@ void disk_detach(int target)
 	char path[80];
 	struct error err;
 
+	if (*named)
+		return;			/* it stays as long as the guest */
 	if (device_path(target, "delete", path, sizeof(path), &err) < 0 ||
 	    write_file_at(AT_FDCWD, path, "1", &err) < 0)
 		debug("detach disk %d: %s", target, err.message);
@@ -180,7 +196,7 @@ int disk_mount(const struct disk_spec *disk, int place, struct error *err)
 	if (disk_wait((int)disk->target, device, sizeof(device), err) < 0)
 		return -1;
 	if (mount_on(place, device, disk->type, disk->flags, *disk->data ? disk->data : NULL, err) < 0)
-		return fail(err, err->number, "mount %s from SCSI target %d", disk->type, (int)disk->target);
+		return fail(err, err->number, "mount %s from disk %d", disk->type, (int)disk->target);
 	return 0;
 }
 

@@ -1,4 +1,5 @@
-/* Disks: SCSI targets that are looked for when a container wants them. */
+/* Disks: SCSI targets that are looked for when a container wants them; or, on a VMM without SCSI, block devices that are
+   there from the start, named by their numbers. */
 #ifndef DISK_H
 #define DISK_H
 
@@ -6,6 +7,8 @@
 
 enum { TARGETS_MAX = 255 };
 
+/* Disk number 0 is /dev/<prefix>a, and so on to z: no SCSI. */
+void disk_boot(const char *prefix);
 /* Ask the controller for `target`, unless it is known; disk_wait then waits for it. */
 int disk_scan(int target, struct error *err);
 /* Wait (seconds at most) and return the path of its device in `path`. */

@@ -2,6 +2,7 @@
 #include "balloon.h"
 #include "cgroup.h"
 #include "channel.h"
+#include "disk.h"
 #include "loop.h"
 #include "module.h"
 #include "mount.h"
@@ -25,11 +26,19 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <time.h>
 
 #define PORT_NAME "hyper.agent"
 
+/* Words of the kernel's command line: docs/wire.md */
+#define TERMINAL "hyper.agent="
+#define DISKS "hyper.disks="
+
 enum { PORT_WAIT_MS = 30000 };
+
+/* The terminal that is the host's channel, on a VMM without ports that have names; "": the port is. */
+static char terminal[64];
 
 static void mount_or_die(const char *type, const char *path, unsigned long flags, const char *data)
 {
@@ -60,9 +69,14 @@ static void read_command_line(void)
 
 	if (read_file_at(AT_FDCWD, "/root/proc/cmdline", text, sizeof(text)) < 0)
 		return;
-	for (char *rest = text, *word; (word = strsep(&rest, " \n")); )
+	for (char *rest = text, *word; (word = strsep(&rest, " \n")); ) {
 		if (!strcmp(word, "hyper.debug"))
 			debugging = true;
+		if (!strncmp(word, TERMINAL, strlen(TERMINAL)))
+			snprintf(terminal, sizeof(terminal), "/dev/%.40s", word + strlen(TERMINAL));
+		if (!strncmp(word, DISKS, strlen(DISKS)))
+			disk_boot(word + strlen(DISKS));
+	}
 }
 
 /* The port's number is the VMM's choice: sysfs says which one has our name. */
@@ -87,14 +101,31 @@ static int find_port(void)
 	return fd;
 }
 
+/* A terminal as a pipe of bytes: nothing is echoed, awaited or taken for a signal. */
+static int open_terminal(void)
+{
+	int fd = open(terminal, O_RDWR | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	struct termios raw;
+
+	if (fd < 0)
+		return -1;
+	if (tcgetattr(fd, &raw) < 0)
+		die("use %s: %s", terminal, strerror(errno));
+	cfmakeraw(&raw);
+	raw.c_cflag |= CLOCAL;
+	if (tcsetattr(fd, TCSANOW, &raw) < 0)
+		die("use %s: %s", terminal, strerror(errno));
+	return fd;
+}
+
 static void open_port(void)
 {
 	uint64_t until = loop_now_ms() + PORT_WAIT_MS;
 	int fd;
 
-	while ((fd = find_port()) < 0) {
+	while ((fd = *terminal ? open_terminal() : find_port()) < 0) {
 		if (loop_now_ms() > until)
-			die("find the port " PORT_NAME);
+			die("find %s", *terminal ? terminal : "the port " PORT_NAME);
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 	}
 	channel_open(fd, ops_request);

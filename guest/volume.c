@@ -131,7 +131,7 @@ int volume_open_disk(struct container *c, int target, struct error *err)
 	if (disk_wait(target, device, sizeof(device), err) < 0)
 		return -1;
 	if (mount(device, path, "erofs", MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) < 0)
-		return fail(err, errno, "mount erofs from SCSI target %d", target);
+		return fail(err, errno, "mount erofs from disk %d", target);
 	if (c->of_pod && mount_mapped(path, c->users, err) < 0)
 		return -1;
 	root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -5,7 +5,9 @@ import os
 import random
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from hypercontainer import vm as vms
 from hypercontainer.agent.client import AgentClient
 from hypercontainer.errors import GuestError, HyperError
 from hypercontainer.hypervisor.base import VmConfig
+from hypercontainer.hypervisor.qemu import argv
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
 from hypercontainer.testing.contract import HypervisorContract
 from hypercontainer.testing.cutter import Cut, Cutter, Direction
@@ -67,9 +70,18 @@ async def test_a_guest_without_a_processor_does_not_give_a_disk_up(
         os.kill(pid, signal.SIGCONT)
         await runs(pid, LOOKS_S)
         assert not staged.done()
-        with pytest.raises(GuestError, match="cannot find the disk at SCSI target 5"):
+        with pytest.raises(GuestError, match="cannot find disk 5"):
             await staged
         await vm.agent.ping()
+
+
+qemu_with_port = argv.command
+
+
+def with_terminal(*what: Any) -> list[str]:
+    words = qemu_with_port(*what)
+    words[words.index(f"virtserialport,chardev=agent,name={argv.AGENT_PORT}")] = "isa-serial,chardev=agent"
+    return words
 
 
 async def runs(pid: int, for_s: float) -> None:
@@ -83,9 +95,13 @@ def ran_s(pid: int) -> float:
     return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
+@pytest.mark.parametrize("channel", ["port", "terminal"])
 async def test_hosts_that_come_and_go_find_the_guest_well(
-    hypervisor: QemuHypervisor, config: VmConfig, run_dir: Path
+    channel: str, hypervisor: QemuHypervisor, config: VmConfig, run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if channel == "terminal":  # as where a VMM has no ports with names: the second serial line
+        monkeypatch.setattr(argv, "command", with_terminal)
+        config = replace(config, kernel_parameters=[*config.kernel_parameters, "hyper.agent=ttyS1"])
     async with vms.booted(hypervisor, config, run_dir) as vm, asyncio.timeout(120):
         await vm.agent.close()
         for seed in range(30):

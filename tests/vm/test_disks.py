@@ -301,7 +301,7 @@ def test_hyperd_is_killed_before_a_disk_is_there(
         ([m.Mount(type="ext4", source="{disk}.gone", options=["loop"])], "No such file or directory"),
         ([m.Mount(type="ext4", source="{disk}", options=["loop", "data=journal"])], "with option 'data=journal'"),
         ([m.Mount(type="erofs", source="{disk}", options=["loop"])], "erofs is read-only"),
-        ([m.Mount(type="erofs", source="{disk}", options=["loop", "ro"])], "mount erofs from SCSI target 0"),
+        ([m.Mount(type="erofs", source="{disk}", options=["loop", "ro"])], "mount erofs from disk 0"),
         ([m.Mount(type="xfs", source="{disk}", options=["loop"])], "with loop"),
         ([m.Mount(type="mkfs/ext4", source="{disk}", options=["loop"])], "cannot mount a 'mkfs/ext4'"),
     ],
