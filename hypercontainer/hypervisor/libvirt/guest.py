@@ -6,11 +6,11 @@ from pathlib import Path
 from hypercontainer.errors import GuestError, Unavailable
 from hypercontainer.hypervisor.base import Limits, Size
 from hypercontainer.hypervisor.host import limits as host_limits
+from hypercontainer.hypervisor.host.cause import cause, text
 from hypercontainer.hypervisor.host.life import Life
 from hypercontainer.hypervisor.host.reaper import reap
 from hypercontainer.hypervisor.libvirt.connection import Domain, Libvirt, lacks_room, resume
 from hypercontainer.hypervisor.libvirt.rundir import CONSOLE, DomainDir
-from hypercontainer.hypervisor.qemu.cause import cause, text
 from hypercontainer.lib import cgroup, proc
 from hypercontainer.lib.tasks import in_thread
 from hypercontainer.model.record import GuestRecord

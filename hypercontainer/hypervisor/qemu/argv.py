@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hypercontainer.hypervisor.base import SHARE_TAG, Nic, VmConfig
-from hypercontainer.hypervisor.qemu.machines import PARAMETERS, Machine
+from hypercontainer.hypervisor.host.parameters import PARAMETERS
+from hypercontainer.hypervisor.qemu.machines import Machine
 from hypercontainer.model.record import DiskRecord
 
 AGENT_PORT = "hyper.agent"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hypercontainer.hypervisor.base import SLOTS, Limits, Nic, Size, VmConfig
 from hypercontainer.hypervisor.host import limits as host_limits
+from hypercontainer.hypervisor.host.cause import cause, text
 from hypercontainer.hypervisor.host.disk import open_within
 from hypercontainer.hypervisor.host.life import Life
 from hypercontainer.hypervisor.host.memory import Ram
@@ -15,7 +16,6 @@ from hypercontainer.hypervisor.host.reaper import reap
 from hypercontainer.hypervisor.host.rundir import RunDir
 from hypercontainer.hypervisor.host.tap import Tap, Taps, open_nic
 from hypercontainer.hypervisor.qemu import argv, nics, resize, snapshot
-from hypercontainer.hypervisor.qemu.cause import cause, text
 from hypercontainer.hypervisor.qemu.machines import Machine
 from hypercontainer.hypervisor.qemu.qmp import Monitor, Refused
 from hypercontainer.lib import cgroup, proc

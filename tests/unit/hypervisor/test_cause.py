@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypercontainer.hypervisor.qemu.cause import cause, text
+from hypercontainer.hypervisor.host.cause import cause, text
 
 PANIC = "[    1.5] Kernel panic - not syncing: VFS: Unable to mount root fs\n[    1.5] CPU: 0\n"
 DOWN = "[    9.1] reboot: Power down\n"
@@ -47,6 +47,15 @@ DOWN = "[    9.1] reboot: Power down\n"
         ({"status": "exit 1", "log": "a\nqemu-system-x86_64: no\n"}, "qemu: a; no"),
         ({"status": "signal 9", "log": "qemu-system-x86_64: warning: so be it\n"}, "killed by signal 9 (SIGKILL)"),
         ({"status": "exit 1"}, "the VMM is gone (exit 1)"),
+        (
+            {"vmm": "lkvm", "status": "exit 128", "log": "  Info: # lkvm run\n  Warning: so be it\n  Fatal: no\n"},
+            "lkvm: no",
+        ),
+        ({"status": "exit 0", "console": "reboot: Restarting system\n"}, "the guest reset itself"),
+        (
+            {"status": "exit 0", "console": "reboot: Restarting system\n", "off": "reboot: Restarting system"},
+            "powered off",
+        ),
         ({}, "the VMM is gone"),
         (
             {"status": "signal 9", "share": "signal 11"},

@@ -1,4 +1,4 @@
-"""Why a virtual machine ended, in words. From what QEMU, its keeper and the guest's kernel said."""
+"""Why a virtual machine ended, in words. From what its VMM, the keeper of that and the guest's kernel said."""
 
 import re
 import signal
@@ -8,7 +8,8 @@ from hypercontainer.hypervisor.base import OUT_OF_MEMORY
 # of a guest's kernel that finds nobody to kill, or was told to kill nobody
 OOM_PANICS = ("System is deadlocked on memory", "Out of memory")
 PANIC = re.compile(r"Kernel panic - not syncing: (.*)")
-NAME = re.compile(r"^qemu-system-\w+: ")  # what each complaint of QEMU begins with
+NAME = re.compile(r"^(qemu-system-\w+: | *(Error|Fatal): )")  # what each complaint of QEMU, of lkvm begins with
+ASIDE = re.compile(r"warning: |^ *(Info|Warning): ")  # what is none
 POWER_DOWN = "reboot: Power down"
 CONTROL = re.compile(r"[^\n\t\x20-\x7e\xa0-\uffff]")  # the guest's bytes end up on terminals
 
@@ -18,24 +19,35 @@ def text(console: bytes) -> str:
     return CONTROL.sub("", console.decode(errors="replace").replace("\r\n", "\n"))
 
 
-def cause(*, status: str, reason: str, console: str, log: str, out_of_memory: bool, share: str = "") -> str:
-    """`status` is hyper-jail's, `reason` of QMP's SHUTDOWN event ("" if nobody was connected), `log` QEMU's stderr.
-    `share`: how virtiofsd ended, if the VMM was killed for that."""
+def cause(
+    *,
+    vmm: str = "qemu",
+    status: str,
+    reason: str = "",
+    console: str,
+    log: str,
+    out_of_memory: bool,
+    share: str = "",
+    off: str = POWER_DOWN,
+) -> str:
+    """`status` is hyper-jail's, `reason` of QMP's SHUTDOWN event ("" if nobody was connected), `log` the VMM's stderr.
+    `share`: how virtiofsd ended, if the VMM was killed for that. `off`: the last word of a kernel that was told to
+    power off."""
     if out_of_memory:
         return "killed by the host: the virtual machine's memory limit was reached"
     if share:
         return f"its shared folders are gone: virtiofsd ended by {_signal(share) if 'signal' in share else share}"
-    complaints = [line for line in log.strip().splitlines() if "warning: " not in line]
+    complaints = [line for line in log.rstrip().splitlines() if line and not ASIDE.search(line)]
     words = "; ".join(NAME.sub("", word) for word in complaints[-3:])[:500]
     if status.startswith("signal "):
-        return f"killed by {_signal(status)}" + (f"; qemu: {words}" if words else "")
+        return f"killed by {_signal(status)}" + (f"; {vmm}: {words}" if words else "")
     if status != "exit 0" and words:
-        return f"qemu: {words}"
+        return f"{vmm}: {words}"
     if reason in ("host-qmp-quit", "host-signal"):
         return "ended by the host"
     if reason != "guest-shutdown" and (panics := PANIC.findall(console)):
         return _panic(panics[-1].strip()[:500])
-    if reason == "guest-shutdown" or POWER_DOWN in console[-2000:]:
+    if reason == "guest-shutdown" or off in console[-2000:]:
         return "powered off"
     if reason == "guest-reset" or status == "exit 0":
         return "the guest reset itself"
