@@ -93,7 +93,7 @@ density: setup-test  ## start virtual machines until memory is used up or 1,000 
 	$(BIN)/python -m bench.density
 
 lab-kvm: setup-test  ## guests under KVM, in an emulated Debian 12 where that works (6 minutes on 2 cores, the first time 4 more; 4 GiB of memory, 3 GB of disk)
-	@$(BIN)/python tools/lab.py '$(LAB)'
+	@$(BIN)/python tools/lab.py $(if $(LKVM),--program '$(LKVM)') '$(LAB)'
 
 fuzz: setup-test  ## what reads foreign bytes, in the guest and here, and both APIs: each target for SECONDS=60
 	$(MAKE) -C guest fuzz SECONDS=$(SECONDS)

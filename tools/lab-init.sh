@@ -20,10 +20,11 @@ mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mount -t tmpfs -o mode=755 tmpfs /run
 mount -t cgroup2 cgroup /sys/fs/cgroup
 ip link set lo up
-modprobe -a kvm_amd tun loop
+modprobe -a kvm_amd vhost_vsock tun loop
 
 folder=$(parameter lab.folder) port=$(parameter lab.port)
 cd "$folder" || exit
+PATH=$folder/.cache/lab/bin:$PATH
 bash -c "$(cat .cache/lab/command)" </dev/null
 status=$?
 finish $((status < 126 ? status + 1 : 127))

@@ -1,10 +1,11 @@
 """Runs a command of this checkout where KVM works: in an emulated Debian 12, whose processor has AMD's SVM.
 
-    tools/lab.py [--minutes N] COMMAND...
+    tools/lab.py [--minutes N] [--program FILE]... COMMAND...
 
 As root, on a Debian with apt. The lab has no network: what it needs is on its disks, a Debian (kept in .cache/lab, made
 anew when what goes in changes) and this checkout as it is, at its own path. What the command prints comes by a serial
-line, its status by a device of QEMU's. Everything but the kept disk goes when this ends, by a signal too.
+line, its status by a device of QEMU's. Everything but the kept disk goes when this ends, by a signal too. A `--program`
+of this host, whose libraries the lab's packages have, is found there by its name.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -128,17 +129,19 @@ def make_image(image: Path, tree: Path) -> None:
     run("mke2fs", "-q", "-t", "ext4", "-d", tree, image)
 
 
-def checkout(work: Path, command: str) -> Path:
-    """A disk of this checkout, and of the command that is to run there."""
+def checkout(work: Path, command: str, programs: Sequence[Path]) -> Path:
+    """A disk of this checkout, of the command that is to run there, and of programs for it."""
     tree = work / "checkout"
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         check=True, capture_output=True, text=True, cwd=CHECKOUT,
     )  # fmt: skip
     there = [name for name in (*BUILT, *listed.stdout.split("\0")) if name and (CHECKOUT / name).exists()]
-    (tree / ".cache/lab").mkdir(parents=True)
+    (tree / ".cache/lab/bin").mkdir(parents=True)
     subprocess.run(["cp", "--archive", "--link", "--parents", *there, tree], check=True, cwd=CHECKOUT)
     (tree / ".cache/lab/command").write_text(command + "\n")
+    for program in programs:
+        shutil.copy(program, tree / ".cache/lab/bin")
     run(sys.executable, "-m", "compileall", "-q", *(tree / name for name in ("hypercontainer", "tests")))
     make_image(work / "checkout.img", tree)
     return work / "checkout.img"
@@ -190,8 +193,11 @@ def workspace() -> Iterator[Path]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=int, default=40, help="the longest that it may take (%(default)s)")
+    parser.add_argument("--program", type=Path, action="append", default=[], metavar="FILE", help="take it along")
     parser.add_argument("command", nargs="+", metavar="COMMAND")
     asked = parser.parse_args()
+    for missing in (program for program in asked.program if not program.is_file()):
+        sys.exit(f"lab: cannot take {missing} along: there is no such file")
     if os.getuid():
         sys.exit("lab: cannot make a Debian: only root can")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -202,7 +208,8 @@ def main() -> int:
         shutil.rmtree(old)
     disk = debian()
     with workspace() as work:
-        image = checkout(work, shlex.join(asked.command) if len(asked.command) > 1 else asked.command[0])
+        command = shlex.join(asked.command) if len(asked.command) > 1 else asked.command[0]
+        image = checkout(work, command, asked.program)
         say(f"booting it; in there: {' '.join(asked.command)}")
         return boot(disk, image, work, asked.minutes)
 
