@@ -220,7 +220,8 @@ class Host:
     async def boot_files(self, kernel: str, of: str = "") -> BootFiles:
         """Of the kernel bundle of that name, for an architecture or this host's; NotFound."""
         of = of or arch.host_name()
-        return await asyncio.to_thread(self.kernels.boot_files, self.kernels.of(of, kernel), self.hyperstart(of))
+        bundle, further = self.kernels.of(of, kernel), self.site.hypervisor.modules
+        return await asyncio.to_thread(self.kernels.boot_files, bundle, self.hyperstart(of), further)
 
     def usual_vcpus(self, accelerator: Literal["kvm", "tcg"]) -> int:
         """Processors of a VM for which nobody said how many."""

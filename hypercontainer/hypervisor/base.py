@@ -261,6 +261,7 @@ class Hypervisor(Protocol):
     product: str  # for people, and before the version in what outlives this hyperd: "QEMU"
     features: frozenset[Feature]  # said up front, so that callers ask instead of trying
     commands: Sequence[str]  # programs of the host that it runs for guests of this host's architecture
+    modules: Sequence[str]  # of the kernel, that its guests need besides those of all: kernel/modules.py
 
     def check(self, arch: str) -> None:
         """Unavailable when it can run no guest of that architecture; NotFound names the package that has what it needs

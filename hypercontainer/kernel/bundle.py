@@ -1,4 +1,4 @@
-"""Kernel bundles: folders of {vmlinux, modules/, bundle.json} below ROOT/kernels. See docs/state.md.
+"""Kernel bundles: folders of {vmlinux, vmlinuz, modules/, bundle.json} below ROOT/kernels. See docs/state.md.
 
 A bundle is complete when it has its name: it is put together elsewhere and renamed. It never changes afterwards,
 so readers take no lock.
@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -135,21 +135,26 @@ class KernelStore:
             files.replace(self._choice(bundle.arch), f"{bundle.name}\n".encode())
 
     def add(self, source: Path, name: str) -> Bundle:
-        """Add a user's own kernel: a folder of vmlinux and modules/ (as `depmod` leaves lib/modules/RELEASE).
+        """Add a user's own kernel: a folder of vmlinux, the same packed as vmlinuz if there is one, and modules/ (as
+        `depmod` leaves lib/modules/RELEASE).
 
         Without modules/ it is taken to have all that a guest needs built in."""
         check_name("kernel", name, MAX_LABEL)
         with self.locked(), self.workspace() as work:
-            shutil.copy(source / "vmlinux", work / "vmlinux")
+            for kernel in [source / "vmlinux", *source.glob("vmlinuz")]:
+                shutil.copy(kernel, work)
             if (source / "modules").exists():
                 shutil.copytree(source / "modules", work / "modules", ignore=shutil.ignore_patterns("build", "source"))
             return self.install(work, name=name, release=name, package_version="")
 
     def install(self, work: Path, *, name: str, release: str, package_version: str, source: str = "") -> Bundle:
-        """Turn `work` {vmlinux, modules/} into the bundle `name`. The caller holds the lock."""
+        """Turn `work` {vmlinux, modules/} into the bundle `name`. The caller holds the lock.
+
+        A `vmlinuz` there is the same kernel, packed, for VMMs that start no ELF file."""
         if (self.path / name).exists():
             raise AlreadyExists(f"cannot add kernel {name}: there is one of that name", "kernel", name)
-        os.chmod(work / "vmlinux", 0o644)  # the unprivileged VMM opens it
+        for kernel in work.glob("vmlinu[xz]"):
+            os.chmod(kernel, 0o644)  # the unprivileged VMM opens it
         arch = arch_of((work / "vmlinux").read_bytes())
         ModuleTree(work / "modules").pick(boot(arch))
         description = BundleFile(
@@ -167,14 +172,14 @@ class KernelStore:
         files.fsync(self.path)
         return self.get(name)
 
-    def boot_files(self, bundle: Bundle, hyperstart: Path) -> tuple[Path, Path]:
+    def boot_files(self, bundle: Bundle, hyperstart: Path, further: Sequence[str] = ()) -> tuple[Path, Path]:
         """Return what to boot: the kernel and an initramfs of `bundle`'s modules with `hyperstart`, of its
-        architecture, as /init.
+        architecture, as /init. `further`: modules that its hypervisor's guests need besides.
 
         The initramfs is made on first use and kept; both files may be read by anyone.
         """
         init = hyperstart.read_bytes()
-        wanted = boot(bundle.arch)
+        wanted = (*boot(bundle.arch), *further)
         names = " ".join((*wanted, "", *NETWORK))
         key = hashlib.sha256(f"{initramfs.LAYOUT} {bundle.digest} {names} ".encode() + init).hexdigest()
         initrd = bundle.path / f"initrd-{key[:32]}.cpio"

@@ -83,10 +83,14 @@ async def _newest(apt: Apt, port: Port) -> tuple[str, str, int]:
 
 
 def _arrange(work: Path, release: str) -> None:
-    """From the unpacked `work`/package make `work`/vmlinux and `work`/tree, which depmod understands."""
+    """From the unpacked `work`/package make `work`/vmlinux, `work`/vmlinuz where that is packed, and `work`/tree, which
+    depmod understands."""
     package = work / "package"
-    image = vmlinuz.extract((package / "boot" / f"vmlinuz-{release}").read_bytes())
+    packed = (package / "boot" / f"vmlinuz-{release}").read_bytes()
+    image = vmlinuz.extract(packed)
     (work / "vmlinux").write_bytes(image)
+    if packed != image:
+        (work / "vmlinuz").write_bytes(packed)
     source = next(d for d in (package / "lib/modules" / release, package / "usr/lib/modules" / release) if d.is_dir())
     target = work / "tree/lib/modules" / release
     target.mkdir(parents=True)

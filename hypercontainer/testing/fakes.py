@@ -223,6 +223,7 @@ class FakeHypervisor:
 
     name, product = "fake", "Fake"
     commands: Sequence[str] = ()
+    modules: Sequence[str] = ()
 
     def __init__(
         self, make_agent: Callable[[], FakeAgent] = FakeAgent, features: frozenset[Feature] = frozenset(Feature)

@@ -56,6 +56,7 @@ class LibvirtHypervisor:
     name, product = "libvirt", "libvirt"
     features = frozenset({Feature.SHARE})
     commands: Sequence[str] = (MACHINE.program,)
+    modules: Sequence[str] = ()
 
     def __init__(self, uri: str, virtiofsd: str = "/usr/lib/qemu/virtiofsd") -> None:
         self._libvirt, self._virtiofsd = Libvirt(uri), virtiofsd

@@ -42,6 +42,7 @@ class QemuHypervisor:
 
     name, product = "qemu", "QEMU"
     features = frozenset(Feature)
+    modules: Sequence[str] = ()
 
     def __init__(
         self,

@@ -41,7 +41,7 @@ class FakeKernels:
             raise NotFound("kernel", f"none of {arch} is installed", "fetch one")
         return FakeKernel(name)
 
-    def boot_files(self, bundle: FakeKernel, hyperstart: Path) -> tuple[Path, Path]:
+    def boot_files(self, bundle: FakeKernel, hyperstart: Path, further: Sequence[str]) -> tuple[Path, Path]:
         return Path("/kernel"), Path("/initrd")
 
     def list(self) -> list[str]:

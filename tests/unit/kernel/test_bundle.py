@@ -149,6 +149,25 @@ def test_an_initramfs_is_made_once_for_each_hyperstart(store: KernelStore, sourc
     assert store.boot_files(bundle, init)[1] != initrd
 
 
+def test_a_hypervisors_modules_are_in_its_initramfs_alone(store: KernelStore, source: Path, tmp_path: Path) -> None:
+    (source / "modules/kernel/virtio_blk.ko").write_bytes(b"disks")
+    with open(source / "modules/modules.dep", "a") as dep:
+        dep.write("kernel/virtio_blk.ko:\n")
+    bundle, init = store.add(source, "mine"), tmp_path / "hyperstart"
+    init.write_bytes(b"one")
+    _, usual = store.boot_files(bundle, init)
+    _, other = store.boot_files(bundle, init, ("virtio_blk",))
+    assert b"virtio_blk.ko" in other.read_bytes()
+    assert b"virtio_blk.ko" not in usual.read_bytes()
+
+
+def test_a_packed_kernel_is_kept_beside_the_other(store: KernelStore, source: Path) -> None:
+    (source / "vmlinuz").write_bytes(b"packed")
+    packed = store.add(source, "mine").path / "vmlinuz"
+    assert packed.read_bytes() == b"packed"
+    assert packed.stat().st_mode & 0o777 == 0o644
+
+
 def test_old_initramfs_files_go(store: KernelStore, source: Path, tmp_path: Path) -> None:
     bundle, init = store.add(source, "mine"), tmp_path / "hyperstart"
     for n in range(KEEP + 3):
