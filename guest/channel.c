@@ -3,6 +3,7 @@
 #include "apparmor.h"
 
 #include <fcntl.h>
+#include <linux/vm_sockets.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -81,29 +82,55 @@ void channel_open(int fd, channel_request *request)
 	link_up(fd);
 }
 
+/* A vsock is anybody's who is on the host: root alone has the ports below 1024 there. */
+static bool is_host(const struct sockaddr *peer)
+{
+	const struct sockaddr_vm *vm = (const void *)peer;
+
+	return peer->sa_family != AF_VSOCK || (vm->svm_cid == VMADDR_CID_HOST && vm->svm_port < 1024);
+}
+
 static void link_accept(struct source *source, uint32_t events)
 {
-	int fd = accept4(source->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	struct sockaddr_storage peer = { 0 };
+	socklen_t size = sizeof(peer);
+	int fd = accept4(source->fd, (void *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 	(void)events;
 	if (fd < 0)
 		return;
+	if (!is_host((void *)&peer)) {
+		close(fd);
+		return;
+	}
 	loop_watch(&listener, 0);	/* as QEMU does: the next one waits */
 	link_up(fd);
+}
+
+static void listen_at(const struct sockaddr *address, socklen_t size, const char *name, channel_request *request)
+{
+	take_request = request;
+	listener.fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (listener.fd < 0 || bind(listener.fd, address, size) < 0 || listen(listener.fd, 8) < 0)
+		die("listen on %s: %s", name, strerror(errno));
+	loop_watch(&listener, EPOLLIN);
 }
 
 void channel_listen(const char *path, channel_request *request)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 
-	take_request = request;
 	if (strlen(path) >= sizeof(address.sun_path))
 		die("listen on %s: the path is too long", path);
 	strcpy(address.sun_path, path);
-	listener.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (listener.fd < 0 || bind(listener.fd, (void *)&address, sizeof(address)) < 0 || listen(listener.fd, 8) < 0)
-		die("listen on %s: %s", path, strerror(errno));
-	loop_watch(&listener, EPOLLIN);
+	listen_at((void *)&address, sizeof(address), path, request);
+}
+
+void channel_listen_vsock(channel_request *request)
+{
+	struct sockaddr_vm address = { .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = VSOCK_PORT };
+
+	listen_at((void *)&address, sizeof(address), "a vsock", request);
 }
 
 /* Sending */

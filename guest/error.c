@@ -7,6 +7,7 @@
 
 bool debugging;
 bool testing;
+bool ends_by_reset;
 
 static void __attribute__((format(printf, 3, 0)))
 fill(struct error *err, int number, const char *format, va_list args)
@@ -71,6 +72,14 @@ void debug(const char *format, ...)
 		return;
 }
 
+void end_machine(void)
+{
+	sync();
+	if (!ends_by_reset)
+		reboot(RB_POWER_OFF);
+	reboot(RB_AUTOBOOT);
+}
+
 _Noreturn void die(const char *format, ...)
 {
 	va_list args;
@@ -80,10 +89,7 @@ _Noreturn void die(const char *format, ...)
 	vdprintf(STDERR_FILENO, format, args);
 	dprintf(STDERR_FILENO, "\n");
 	va_end(args);
-	if (!testing && getpid() == 1) {
-		sync();
-		reboot(RB_POWER_OFF);
-		reboot(RB_AUTOBOOT);	/* a kernel without ACPI: the VMM ends at the reset */
-	}
+	if (!testing && getpid() == 1)
+		end_machine();
 	_exit(1);
 }

@@ -24,6 +24,10 @@ int fail_as(struct error *err, int number, const char *format, ...) __attribute_
 /* The end: say it on the console, then power the guest off (in a test: exit 1). */
 _Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Power the guest off, all that was written to disk first. */
+void end_machine(void);
+extern bool ends_by_reset;	/* nothing here powers a machine off; told to, the kernel would stand still forever */
+
 /* One line on the console if the kernel command line has hyper.debug. */
 void debug(const char *format, ...) __attribute__((format(printf, 1, 2)));
 extern bool debugging;

@@ -34,11 +34,14 @@
 /* Words of the kernel's command line: docs/wire.md */
 #define TERMINAL "hyper.agent="
 #define DISKS "hyper.disks="
+#define VSOCK "hyper.agent=vsock"
+#define RESET "hyper.off=reboot"
 
 enum { PORT_WAIT_MS = 30000 };
 
 /* The terminal that is the host's channel, on a VMM without ports that have names; "": the port is. */
 static char terminal[64];
+static bool on_vsock;	/* it is a vsock */
 
 static void mount_or_die(const char *type, const char *path, unsigned long flags, const char *data)
 {
@@ -72,7 +75,11 @@ static void read_command_line(void)
 	for (char *rest = text, *word; (word = strsep(&rest, " \n")); ) {
 		if (!strcmp(word, "hyper.debug"))
 			debugging = true;
-		if (!strncmp(word, TERMINAL, strlen(TERMINAL)))
+		if (!strcmp(word, RESET))
+			ends_by_reset = true;
+		if (!strcmp(word, VSOCK))
+			on_vsock = true;
+		else if (!strncmp(word, TERMINAL, strlen(TERMINAL)))
 			snprintf(terminal, sizeof(terminal), "/dev/%.40s", word + strlen(TERMINAL));
 		if (!strncmp(word, DISKS, strlen(DISKS)))
 			disk_boot(word + strlen(DISKS));
@@ -123,6 +130,10 @@ static void open_port(void)
 	uint64_t until = loop_now_ms() + PORT_WAIT_MS;
 	int fd;
 
+	if (on_vsock) {
+		channel_listen_vsock(ops_request);
+		return;
+	}
 	while ((fd = *terminal ? open_terminal() : find_port()) < 0) {
 		if (loop_now_ms() > until)
 			die("find %s", *terminal ? terminal : "the port " PORT_NAME);

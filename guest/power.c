@@ -7,7 +7,6 @@
 #include "relay.h"
 
 #include <signal.h>
-#include <sys/reboot.h>
 
 enum { KILL_MS = 5000, FLUSH_MS = 2000, FLUSH_STEP_MS = 5 };
 
@@ -27,9 +26,7 @@ static _Noreturn void off(void)
 {
 	if (testing)
 		_exit(0);
-	sync();
-	reboot(RB_POWER_OFF);
-	reboot(RB_AUTOBOOT);
+	end_machine();
 	die("power off");
 }
 

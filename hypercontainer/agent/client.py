@@ -18,8 +18,10 @@ from hypercontainer.agent.session import AgentSession
 from hypercontainer.agent.streams import Failure, InputStream, OutputStream
 from hypercontainer.agent.wire import VERSION, WireError
 from hypercontainer.errors import AlreadyExists, GuestSilent, GuestTooOld, HyperError
+from hypercontainer.lib import vsock
 from hypercontainer.lib.document import NOT_JSON
 from hypercontainer.lib.limit import Waited, limit, never
+from hypercontainer.lib.vsock import Vsock
 
 RESTORE_S = 600.0  # of processes that were saved: as long as reading their memory takes
 HELLO_S = 10.0  # how long a connection after the first may wait for the guest's HELLO
@@ -51,7 +53,7 @@ class AgentClient:
     of what the guest has learnt since the first ones: whoever has another way asks `has` first.
     """
 
-    def __init__(self, socket: Path, waited: Waited) -> None:
+    def __init__(self, socket: Path | Vsock, waited: Waited) -> None:
         """Use `connect`."""
         self._waited = waited
         self.known = m.Listing(pod=False, containers=[], processes=[], next_stream=1)
@@ -75,7 +77,7 @@ class AgentClient:
 
     @classmethod
     async def connect(
-        cls, socket: Path, *, timeout_s: float, waited: Waited = never, first_hello_s: float | None = None
+        cls, socket: Path | Vsock, *, timeout_s: float, waited: Waited = never, first_hello_s: float | None = None
     ) -> "AgentClient":
         """Talk to the agent behind `socket`, which need not be there yet.
 
@@ -151,7 +153,7 @@ class AgentClient:
         payload = msgspec.json.encode({"version": VERSION, "session": self._id})
         self._link = link = Link(self._session, secrets.randbits(64), payload, self._opened)
         try:
-            await asyncio.get_running_loop().create_unix_connection(lambda: link, str(self._socket))
+            await self._dial(link)
             async with limit(hello_s, self._waited):
                 await asyncio.wait([link.ready])
             await asyncio.wait([link.closed])
@@ -162,6 +164,13 @@ class AgentClient:
             self._link = None
         if error := link.error:
             self.abort(lambda: WireError(str(error)))
+
+    async def _dial(self, link: Link) -> None:
+        loop = asyncio.get_running_loop()
+        if isinstance(self._socket, Path):
+            await loop.create_unix_connection(lambda: link, str(self._socket))
+        else:
+            await loop.create_connection(lambda: link, sock=await vsock.connect(self._socket))
 
     def _opened(self, payload: bytes) -> None:
         try:

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from hypercontainer.errors import Unsupported
 from hypercontainer.lib.trace import Trace
+from hypercontainer.lib.vsock import Vsock
 from hypercontainer.model import arch
 from hypercontainer.model.record import MOST_NICS, DiskRecord, GuestRecord
 
@@ -125,7 +126,7 @@ class Guest(Protocol):
     def record(self) -> GuestRecord: ...
 
     @property
-    def agent_socket(self) -> Path: ...
+    def agent_socket(self) -> Path | Vsock: ...
 
     async def size(self) -> Size:
         """What it has now; of its processors, some may be switched off."""

@@ -46,6 +46,7 @@ async def test_lines_cut_anywhere_lose_no_request_and_no_answer(
         for seed in range(30):
             dice = random.Random(seed)
             cuts = [Cut(dice.choice(DIRECTIONS), dice.randrange(1, 400)) for _ in range(5)]
+            assert isinstance(vm.guest.agent_socket, Path)
             cutter = Cutter(vm.guest.agent_socket, cuts)
             await cutter.serve(tmp_path / f"cut{seed}")
             client = await AgentClient.connect(tmp_path / f"cut{seed}", timeout_s=60)
