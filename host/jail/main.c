@@ -14,7 +14,10 @@
  *   --root DIR           PROGRAM's root is a new tmpfs, mounted over the folder DIR in its own mount namespace ...
  *   --bind SOURCE=DEST   ... that holds SOURCE, read-only, at DEST,
  *   --link TEXT=DEST     ... the symbolic link DEST to TEXT,
+ *   --mount N=DEST       ... what is mounted nowhere and open at descriptor N, at DEST,
+ *   --home DEST          ... DEST, an empty folder of its own of a few files, which HOME names,
  *   --kvm                ... and /dev/kvm,
+ *   --vsock              ... and /dev/vhost-vsock,
  *   --proc               ... and a /proc that knows nothing but PROGRAM's own processes
  *   --uid N              PROGRAM and the keeper run as user and group N, in no other group, without capabilities
  *   --caps MASK          (hexadecimal) the capabilities that PROGRAM's bounding set keeps: it stays root

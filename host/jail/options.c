@@ -58,6 +58,10 @@ static void take(const char *option, const char *value)
 		opt.root = value;
 	else if (!strcmp(option, "--bind"))
 		append(&opt.binds, value);
+	else if (!strcmp(option, "--mount"))
+		append(&opt.mounts, value);
+	else if (!strcmp(option, "--home"))
+		opt.home = value;
 	else if (!strcmp(option, "--link"))
 		append(&opt.links, value);
 	else if (!strcmp(option, "--cgroup"))
@@ -89,6 +93,8 @@ static bool *flag_of(const char *option)
 {
 	if (!strcmp(option, "--kvm"))
 		return &opt.kvm;
+	if (!strcmp(option, "--vsock"))
+		return &opt.vsock;
 	if (!strcmp(option, "--proc"))
 		return &opt.proc;
 	return strcmp(option, "--no-setid") ? NULL : &opt.no_setid;

@@ -15,8 +15,8 @@ struct list {
 };
 
 extern struct options {
-	const char *name, *root, *preload;
-	struct list binds, links, cgroups;
+	const char *name, *root, *preload, *home;
+	struct list binds, links, cgroups, mounts;
 	int fds[MAX_LIST], fd_count;
 	int lock;		/* -1: none */
 	int in;			/* what is its stdin; -1: nothing */
@@ -24,7 +24,7 @@ extern struct options {
 	long uid;		/* -1: stay who we are */
 	uint64_t caps;
 	rlim_t nofile, fsize;	/* 0: leave it */
-	bool kvm, proc, no_setid;
+	bool kvm, vsock, proc, no_setid;
 } opt;
 
 char **parse(int argc, char **argv);	/* to opt; returns PROGRAM's argv */

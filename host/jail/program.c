@@ -7,8 +7,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/mount.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -51,6 +53,32 @@ static void make_device(const char *path, unsigned major_number, unsigned minor_
 		die("chown %s in the jail", path);
 }
 
+/* A file, with the attributes that our caller has given its mount. */
+static void place(const char *pair)
+{
+	char number[PATH_MAX];
+	const char *dest = split(pair, number);
+	int fd = atoi(number);
+	make_parents(dest);
+	if (mknod(dest, S_IFREG | 0444, 0) < 0)
+		die("make %s in the jail", dest);
+	if (syscall(SYS_move_mount, fd, "", AT_FDCWD, dest, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		die("mount %s in the jail", dest);
+	close(fd);
+}
+
+static void make_home(void)
+{
+	char data[80];
+	const char *dest = opt.home + 1;
+	make_parents(dest);
+	snprintf(data, sizeof data, "mode=0700,size=64k,nr_inodes=16,uid=%ld,gid=%ld", opt.uid, opt.uid);
+	if (mkdir(dest, 0755) < 0)
+		die("mkdir %s in the jail", dest);
+	if (mount("home", dest, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, opt.uid > 0 ? data : NULL) < 0)
+		die("mount a tmpfs on %s in the jail", dest);
+}
+
 /* A root of a few read-only things. Nodes of our own instead of the host's: no group of the host is needed then. */
 static void enter_root(void)
 {
@@ -64,6 +92,10 @@ static void enter_root(void)
 	umask(0);
 	for (int i = 0; i < opt.binds.count; i++)
 		bind_read_only(opt.binds.items[i]);
+	for (int i = 0; i < opt.mounts.count; i++)
+		place(opt.mounts.items[i]);
+	if (opt.home)
+		make_home();
 	for (int i = 0; i < opt.links.count; i++) {
 		char text[PATH_MAX];
 		const char *dest = split(opt.links.items[i], text);
@@ -77,6 +109,8 @@ static void enter_root(void)
 	make_device("dev/urandom", 1, 9);
 	if (opt.kvm)
 		make_device("dev/kvm", 10, 232);
+	if (opt.vsock)
+		make_device("dev/vhost-vsock", 10, 241);
 	if (opt.proc && (mkdir("proc", 0555) < 0 || mount("proc", "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC |
 							   MS_RDONLY, "subset=pid") < 0))
 		die("mount proc in the jail");
@@ -122,22 +156,28 @@ static void limit_resources(void)
 /* What PROGRAM inherits; the pipe for complaints stays until exec closes it. */
 static void hand_over_files(void)
 {
-	int keep[MAX_LIST + 1];
-	for (int i = 0; i < opt.fd_count; i++)
+	int keep[2 * MAX_LIST + 1], count = opt.fd_count;
+	for (int i = 0; i < count; i++)
 		if (fcntl(keep[i] = opt.fds[i], F_SETFD, 0) < 0)
 			die("descriptor %d", keep[i]);
-	keep[opt.fd_count] = report_fd;
-	close_others(keep, opt.fd_count + 1);
+	for (int i = 0; i < opt.mounts.count; i++)	/* until it has its place */
+		keep[count++] = atoi(opt.mounts.items[i]);
+	keep[count++] = report_fd;
+	close_others(keep, count);
 }
 
 void run_program(char **argv, int go, int out, int log)
 {
-	char preload[PATH_MAX], *environment[] = { NULL, NULL };	/* our caller's is none of its business */
-	char byte;
+	char preload[PATH_MAX], home[PATH_MAX], *environment[] = { NULL, NULL, NULL };	/* our caller's is none of its business */
+	char byte, **next = environment;
 
 	if (opt.preload) {
 		snprintf(preload, sizeof preload, "LD_PRELOAD=%s", opt.preload);
-		environment[0] = preload;
+		*next++ = preload;
+	}
+	if (opt.home) {
+		snprintf(home, sizeof home, "HOME=%s", opt.home);
+		*next++ = home;
 	}
 	if (read(go, &byte, 1) != 1)
 		_exit(1);	/* the keeper died: so do we, before anything has happened */

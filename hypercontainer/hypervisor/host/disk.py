@@ -38,6 +38,16 @@ def _is_written(fd: int) -> bool:
     return bool(FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK)
 
 
+def claim(fd: int, disk: DiskRecord) -> None:
+    """Hold the lock of who writes the disk open at `fd`, for a VMM that takes none: for as long as that is open, here
+    or where it was handed to. InUse: another machine has it."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, WRITERS, 1, 0))
+    except BlockingIOError as e:
+        name = _name(disk)
+        raise InUse(f"cannot open disk {name}: another machine writes it: its lock is held", "disk", name) from e
+
+
 def _name(disk: DiskRecord) -> str:
     return os.readlink(disk.path) if disk.path.startswith(OPENED) else disk.path
 

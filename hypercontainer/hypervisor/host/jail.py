@@ -1,7 +1,7 @@
 """Starting the VMM and its helper through hyper-jail, with as little of the host as they need."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hypercontainer.errors import GuestDied, HyperError, Unavailable
@@ -36,6 +36,7 @@ class JailedProgram:
     fds: Sequence[int]
     lock: int
     cgroups: Sequence[Path] = ()
+    mounts: Mapping[str, int] = field(default_factory=dict)  # files mounted nowhere yet, by their place in its root
     copy: tuple[int, int] | None = None  # from, to: files in memory, see hyper-jail's --copy
 
 
@@ -52,7 +53,9 @@ async def start(run: RunDir, what: JailedProgram) -> ProcessRef:
         words += ["--fd", str(fd)]
     for folder in what.cgroups:
         words += ["--cgroup", str(folder)]
-    fds = [*what.fds, what.lock]
+    for place, fd in what.mounts.items():
+        words += ["--mount", f"{fd}={place}"]
+    fds = [*what.fds, what.lock, *what.mounts.values()]
     if what.copy:
         words += ["--copy", "{}={}".format(*what.copy)]
         fds += what.copy
@@ -86,9 +89,12 @@ def vmm_options(
     proc: bool,
     largest_file: int,
     preload: str = "",
+    home: str = "",
+    vsock: bool = False,
 ) -> list[str]:
     """A VMM: a root of its own that holds the system's programs and `binds`, files by their place in it; an
     unprivileged user. `proc`: it names its own descriptors by path. `preload`: a library of `binds`, loaded first.
+    `home`: a folder there that it may write to. `vsock`: it connects the host's vsocks with its guest.
     It makes no file larger than `largest_file` bytes: that is fixed for its life, for no limit of a running process can
     be raised without CAP_SYS_RESOURCE."""
     run.jail.mkdir(mode=0o700, exist_ok=True)
@@ -106,7 +112,9 @@ def vmm_options(
     for place, path in binds.items():
         words += ["--bind", f"{path}={place}"]
     words += ["--preload", preload] if preload else []
-    return [*words, *(["--kvm"] if kvm else []), *(["--proc"] if proc else [])]
+    words += ["--home", home] if home else []
+    flags = {"--kvm": kvm, "--vsock": vsock, "--proc": proc}
+    return [*words, *(flag for flag, wanted in flags.items() if wanted)]
 
 
 def share_options() -> list[str]:

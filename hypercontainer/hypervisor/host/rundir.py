@@ -38,9 +38,10 @@ class VmmFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunDir:
-    """One VMM's run directory; `path` exists. `vmm` names its program's files, `monitor` its own socket."""
+    """One VMM's run directory; `path` exists. `vmm` names its program's files, `monitor` its own socket, if it has one
+    beside the agent's."""
 
-    def __init__(self, path: Path, *, vmm: str, monitor: str) -> None:
+    def __init__(self, path: Path, *, vmm: str, monitor: str = "agent.sock") -> None:
         self.path, self.vmm = path, vmm
         self.programs: tuple[str, ...] = (VIRTIOFSD, vmm)
         self.monitor = path / monitor
