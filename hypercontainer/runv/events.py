@@ -76,7 +76,9 @@ def _end(door: Door, owner: str, id: str, within_s: float) -> dict[str, Any]:
 
 def _stats(usage: dict[str, Any]) -> dict[str, Any]:
     """In runc's words."""
-    memory = {"limit": usage["memory_limit_bytes"], "usage": usage["memory_bytes"], "failcnt": 0}
+    memory = {"limit": usage["memory_limit_bytes"], "usage": usage["memory_bytes"]}
+    told = {"max": usage["memory_peak_bytes"] or 0, "failcnt": usage["memory_limit_hits"] or 0}
+    kernel = {"limit": 0, "usage": usage["memory_kernel_bytes"] or 0, "failcnt": 0}
     raw = {word: usage[key] for word, key in RAW.items()}
     return {
         "cpu": {
@@ -87,7 +89,7 @@ def _stats(usage: dict[str, Any]) -> dict[str, Any]:
                 "throttledTime": usage["throttled_ns"],
             },
         },
-        "memory": {"cache": usage["file_bytes"], "usage": memory, "raw": raw},
+        "memory": {"cache": usage["file_bytes"], "usage": memory | told, "kernel": kernel, "raw": raw},
         "pids": {"current": usage["pids"], **({"limit": usage["pids_limit"]} if usage["pids_limit"] else {})},
         "blkio": {
             "ioServiceBytesRecursive": _blocks(usage["read_bytes"], usage["written_bytes"]),

@@ -1,6 +1,7 @@
 """list, ps, events, spec, features: what a runtime tells of itself and of its containers."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,18 @@ def test_statistics_of_limits(oci: Runtime) -> None:
     bundle.linux["resources"].update(memory={"limit": 64 << 20}, pids={"limit": 77})
     data = json.loads(oci.ok("events", "--stats", oci.start(bundle).id).out)["data"]
     assert (data["memory"]["usage"]["limit"], data["pids"]["limit"]) == (64 << 20, 77)
+
+
+def test_statistics_tell_how_often_a_limit_was_met(oci: Runtime) -> None:
+    bundle = oci.bundle("sh", "-c", "cat /large >/dev/null; echo read; read x")
+    bundle.linux["resources"]["memory"] = {"limit": 16 << 20}
+    os.truncate(bundle.file("large"), 64 << 20)
+    container = oci.start(bundle)
+    assert container.out.line() == "read\n"
+    memory = json.loads(oci.ok("events", "--stats", container.id).out)["data"]["memory"]
+    assert memory["usage"]["failcnt"] > 0
+    assert 0 < memory["usage"]["usage"] <= memory["usage"]["max"] <= 16 << 20
+    assert memory["kernel"]["usage"] > 0
 
 
 def test_statistics_again_and_again(oci: Runtime) -> None:

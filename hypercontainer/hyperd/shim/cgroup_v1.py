@@ -42,6 +42,8 @@ class CPUStat:
 class MemoryEntry:
     limit: int = field(1, "uint64")
     usage: int = field(2, "uint64")
+    max: int = field(3, "uint64")
+    failcnt: int = field(4, "uint64")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,7 @@ class MemoryStat:
     total_pg_maj_fault: int = field(27, "uint64")
     total_inactive_file: int = field(30, "uint64")
     usage: MemoryEntry | None = message(33, MemoryEntry)
+    kernel: MemoryEntry | None = message(35, MemoryEntry)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +120,13 @@ def metrics(found: BundleUsage) -> m.Any:
             total_pg_fault=found.page_faults,
             total_pg_maj_fault=found.major_page_faults,
             total_inactive_file=found.inactive_file_bytes,
-            usage=MemoryEntry(limit=found.memory_limit_bytes, usage=found.memory_bytes),
+            usage=MemoryEntry(
+                limit=found.memory_limit_bytes,
+                usage=found.memory_bytes,
+                max=found.memory_peak_bytes or 0,
+                failcnt=found.memory_limit_hits or 0,
+            ),
+            kernel=MemoryEntry(usage=found.memory_kernel_bytes or 0),
         ),
         blkio=BlkIOStat(
             io_service_bytes_recursive=_entries(found.read_bytes, found.written_bytes),

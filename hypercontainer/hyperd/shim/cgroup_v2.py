@@ -42,6 +42,7 @@ class MemoryStat:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryEvents:
+    max: int = field(3, "uint64")
     oom_kill: int = field(5, "uint64")
 
 
@@ -93,6 +94,6 @@ def metrics(found: BundleUsage) -> m.Any:
         io=IOStat(
             usage=[IOEntry(rbytes=found.read_bytes, wbytes=found.written_bytes, rios=found.reads, wios=found.writes)]
         ),
-        memory_events=MemoryEvents(oom_kill=found.oom_kills),
+        memory_events=MemoryEvents(max=found.memory_limit_hits or 0, oom_kill=found.oom_kills),
     )
     return m.any_of(f"{PACKAGE}.Metrics", shape)
