@@ -19,6 +19,7 @@ from hypercontainer.errors import HyperError
 from hypercontainer.hypervisor.base import Hypervisor, VmConfig
 from hypercontainer.lib import document, files, proc
 from hypercontainer.lib.trace import Timings
+from hypercontainer.model import arch
 from hypercontainer.model.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -91,9 +92,15 @@ async def _prove(hypervisor: Hypervisor, boot: BootFiles, run_dir: Path, timeout
 
 
 async def boots(
-    hypervisor: Hypervisor, boot: BootFiles, run_dir: Path, accelerator: Literal["kvm", "tcg"], timeout_s: float
+    hypervisor: Hypervisor,
+    boot: BootFiles,
+    run_dir: Path,
+    accelerator: Literal["kvm", "tcg"],
+    timeout_s: float,
+    of: str = "",
 ) -> float:
-    """Boot a guest of no use until its agent answers; the seconds it took. Nothing is left of it."""
+    """Boot a guest of no use until its agent answers, of an architecture or of this host's; the seconds it took.
+    Nothing is left of it."""
     begin = time.monotonic()
     run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="proof-", dir=run_dir))
@@ -105,6 +112,7 @@ async def boots(
         vcpus=1,
         memory_mib=PROOF_MIB,
         uid=NOBODY,
+        arch=of or arch.host_name(),
         boot_timeout_s=timeout_s,
         accelerator=accelerator,
     )

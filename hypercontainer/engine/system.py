@@ -10,7 +10,6 @@ from pathlib import Path
 
 from hypercontainer import __version__
 from hypercontainer.engine import accelerator, describe, events, figures
-from hypercontainer.engine.accelerator import Choice
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.supervisor import Supervisor
 from hypercontainer.errors import HyperError, InvalidInput, NotFound, Unavailable, reason
@@ -173,7 +172,8 @@ def _os_name() -> str:
 
 
 async def _doctor(host: Host) -> doc.Doctor:
-    """Each check with what to do about it; the accelerator is proved by booting a guest."""
+    """Each check with what to do about it; the accelerator is proved by booting a guest, as is each architecture that
+    `info` says there are guests of."""
     checks = [_command(name) for name in (*host.site.hypervisor.commands, *COMMANDS)]
     checks += [await _vmm(host), _kernel(host), _disk(host), _tun()]
     found = await host.choice()
@@ -186,7 +186,10 @@ async def _doctor(host: Host) -> doc.Doctor:
             advice="" if isolation.level == "hardware" else "for isolation by hardware, use a machine with working KVM",
         )
     )
-    checks.append(await _boots(host, found))
+    checks.append(await _boots(host, host_name(), "boot"))
+    for each in sorted(ARCHES.values(), key=lambda a: a.name):
+        if each.name != host_name() and not (await _guests(host, each)).lacks:
+            checks.append(await _boots(host, each.name, f"boot of linux/{each.docker}"))
     return doc.Doctor(checks=checks, isolation=isolation)
 
 
@@ -236,11 +239,11 @@ def _tun() -> doc.Check:
     )
 
 
-async def _boots(host: Host, found: Choice) -> doc.Check:
+async def _boots(host: Host, of: str, name: str) -> doc.Check:
     try:
-        boot, _ = await host.bootable()
+        boot, choice = await host.bootable(of)
         hypervisor, run_dir, timeout_s = host.site.hypervisor, host.site.run_dir(""), host.settings.boot_timeout_s
-        took_s = await accelerator.boots(hypervisor, boot, run_dir, found.accelerator, timeout_s)
+        took_s = await accelerator.boots(hypervisor, boot, run_dir, choice.accelerator, timeout_s, of)
     except HyperError as e:
-        return doc.Check(name="boot", status="failed", detail=str(e), advice="see the guest's console above")
-    return doc.Check(name="boot", status="ok", detail=f"a guest's agent answered after {took_s:.1f} s")
+        return doc.Check(name=name, status="failed", detail=str(e), advice="see the guest's console above")
+    return doc.Check(name=name, status="ok", detail=f"a guest's agent answered after {took_s:.1f} s")

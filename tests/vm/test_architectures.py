@@ -81,6 +81,10 @@ def test_both_are_told_apart(daemon: PrivateDaemon, arch: str, platform: str) ->
     out(daemon, "rm", "-f", c)
 
 
+def test_doctor_boots_one(daemon: PrivateDaemon, platform: str) -> None:
+    assert f"ok       boot of {platform}: a guest's agent answered after" in out(daemon, "doctor")
+
+
 def test_its_system_calls_are_filtered(daemon: PrivateDaemon, platform: str) -> None:
     run = ("run", "--rm", "--platform", platform)
     assert out(daemon, *run, "busybox", "grep", "Seccomp:", "/proc/self/status").split() == ["Seccomp:", "2"]

@@ -74,6 +74,22 @@ async def test_who_wants_none_has_this_hosts(world: World, arm: LocalEngine, cre
     assert (await arm.containers.inspect(made.id)).architecture == "aarch64"  # there is no other one of that name
 
 
+async def test_doctor_boots_a_guest_of_each_architecture_that_there_are_guests_of(
+    world: World, arm: LocalEngine
+) -> None:
+    async def boots() -> dict[str, tuple[str, str]]:
+        found = {check.name: check for check in (await arm.system.doctor()).checks if check.name.startswith("boot")}
+        return {name: (check.status, check.detail.partition(" after")[0]) for name, check in found.items()}
+
+    (arm.host.binaries / "x86_64").mkdir()
+    (arm.host.binaries / "x86_64/hyperstart").write_text("for x86_64")
+    answered = ("ok", "a guest's agent answered")
+    assert await boots() == {"boot": answered, "boot of linux/arm64": answered}
+    assert [config.arch for config in world.hypervisor.booted] == ["x86_64", "aarch64"]
+    kernels(arm).others.clear()
+    assert await boots() == {"boot": answered}
+
+
 async def test_what_is_missing_is_told_before_anything_is_made(world: World, arm: LocalEngine, create: Run) -> None:
     (arm.host.binaries / "aarch64/hyperstart").unlink()
     with pytest.raises(NotFound, match=r"no such hyperstart: aarch64 .*make guest ARCH=aarch64"):
