@@ -11,15 +11,7 @@ from hypercontainer.hypervisor.qemu.machines import MACHINES
 from hypercontainer.model.arch import host_name
 print(*(arch for arch in MACHINES if arch != host_name()))')
 
-missing=()
-for name in $(sed 's/#.*//' debian-packages-arch.txt); do
-    [ "$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || missing+=("$name")
-done
-if [ ${#missing[@]} -gt 0 ]; then
-    echo "apt-get install ${missing[*]}"
-    DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 -qq install --yes --no-install-recommends \
-        "${missing[@]}" >/dev/null
-fi
+tools/packages.sh debian-packages-arch.txt
 
 for arch in "$@"; do
     $python hatch_build.py --arch "$arch"

@@ -6,16 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-missing=()
-for name in $(sed 's/#.*//' debian-packages-kernel.txt); do
-    [ "$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || missing+=("$name")
-done
-if [ ${#missing[@]} != 0 ]; then
-    echo "kernel: apt-get install ${missing[*]}"
-    [ "$(id -u)" = 0 ] || { echo "kernel: run that as root first" >&2; exit 1; }
-    DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 -qq install --yes --no-install-recommends \
-        "${missing[@]}" >/dev/null
-fi
+tools/packages.sh debian-packages-kernel.txt
 exec .venv/bin/python - "${1:-0}" <<'END'
 import asyncio, sys
 from pathlib import Path

@@ -25,16 +25,7 @@ version=$(dpkg-query -W -f '${source:Version}' "$package" 2>/dev/null) ||
 # Every word of a list, without its reason.
 words() { sed -n 's/  # .*//p' "$1"; }
 
-missing=()
-for name in $(sed 's/#.*//' debian-packages-qemu.txt); do
-    [ "$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || missing+=("$name")
-done
-if [ ${#missing[@]} != 0 ]; then
-    say "apt-get install ${missing[*]}"
-    [ "$(id -u)" = 0 ] || die "run that as root first"
-    DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 -qq install --yes --no-install-recommends \
-        "${missing[@]}" >/dev/null
-fi
+tools/packages.sh debian-packages-qemu.txt
 
 mkdir -p "$target"
 exec 9>"$target/.lock"
