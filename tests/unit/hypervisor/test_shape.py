@@ -1,6 +1,7 @@
 """What a snapshot depends on: whatever of it changes, no later guest goes on from it."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from hypercontainer.errors import Unsupported
+from hypercontainer.errors import NotFound, Unsupported
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Feature, Nic, VmConfig, need
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
-from hypercontainer.hypervisor.qemu.machines import Q35
+from hypercontainer.hypervisor.qemu.machines import MACHINES, Q35, Machine
+from tests.conftest import CHECKOUT
 
 
 @pytest.fixture
@@ -62,6 +64,18 @@ def test_a_program_that_is_another_one_now_is_another_shape(
     before = driver.shape(config)
     change(tmp_path / name)
     assert driver.shape(config) != before
+
+
+@pytest.mark.parametrize("machine", MACHINES.values(), ids=lambda machine: machine.arch)
+def test_an_emulator_that_is_not_here_is_said_with_its_package(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    words = rf"^no such program: {machine.program} \(install the package {machine.package}\)$"
+    with pytest.raises(NotFound, match=words):
+        QemuHypervisor(machine=Q35).check(machine.arch)
+    listed = (CHECKOUT / "debian-packages-arch.txt").read_text()
+    assert re.search(rf"^{machine.package}  # .*\b{machine.arch}\b", listed, re.MULTILINE)
 
 
 def test_what_a_machine_has_not_is_said_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
