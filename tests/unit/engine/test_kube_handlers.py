@@ -85,7 +85,9 @@ async def test_the_usual_one_can_be_of_another_size(world: World) -> None:
 
 async def test_its_kernel(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = await with_handlers(world, own=Handler(kernel="mine"))
-    monkeypatch.setattr(engine.host.kernels, "boot_files", lambda bundle, _: (Path(f"/{bundle.name}"), Path("/initrd")))
+    monkeypatch.setattr(
+        engine.host.kernels, "boot_files", lambda bundle, *_: (Path(f"/{bundle.name}"), Path("/initrd"))
+    )
     for name, kernel in (("own", "/mine"), ("hyper", "/")):
         record = engine.supervisor.pods[await run(engine, name)].record
         assert str((await engine.host.boot(record)).kernel) == kernel
