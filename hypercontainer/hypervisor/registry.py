@@ -10,6 +10,7 @@ from hypercontainer.model.settings import Settings
 DRIVERS = {
     "qemu": "hypercontainer.hypervisor.qemu.driver",
     "libvirt": "hypercontainer.hypervisor.libvirt.driver",
+    "kvmtool": "hypercontainer.hypervisor.kvmtool.driver",
 }
 
 

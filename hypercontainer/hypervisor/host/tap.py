@@ -18,7 +18,9 @@ TUNSETIFF = 0x400454CA
 TUNSETOWNER = 0x400454CC
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 SIOCSIFNAME = 0x8923
+SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 0x1
 RTM_SETLINK, IFLA_NET_NS_FD = 19, 28
+IFREQ = struct.Struct("=16sH22x")  # struct ifreq, of flags
 
 
 def open_nic(nic: Nic, uid: int) -> int:
@@ -77,6 +79,29 @@ def _open_tap(name: str, uid: int) -> int:
             raise InUse(words, "tap device", name) from e
         raise HyperError(f"cannot make tap device {name}: {e.strerror}") from e
     return fd
+
+
+def bring_up(name: str, namespace: str = "") -> None:
+    """Bring up a tap that leads nowhere yet, for a VMM that gives an interface up as soon as the host refuses a frame,
+    as it does at one that is down. The host says nothing there by itself."""
+    if not namespace:
+        return _bring_up(name)
+    with netns.opened(namespace) as there:
+        return netns.inside(there, lambda: _bring_up(name))
+
+
+def _bring_up(name: str) -> None:
+    try:
+        with open(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6", "w") as f:
+            f.write("1")
+    except FileNotFoundError:
+        pass  # a host without IPv6
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as s:
+            flags = IFREQ.unpack(fcntl.ioctl(s, SIOCGIFFLAGS, IFREQ.pack(name.encode(), 0)))[1]
+            fcntl.ioctl(s, SIOCSIFFLAGS, IFREQ.pack(name.encode(), flags | IFF_UP))
+    except OSError as e:
+        raise HyperError(f"cannot bring tap device {name} up: {e.strerror}") from e
 
 
 def rename(old: str, new: str) -> None:

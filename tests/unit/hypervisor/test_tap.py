@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from hypercontainer.errors import HyperError
-from hypercontainer.hypervisor.host.tap import Taps, open_tap
+from hypercontainer.hypervisor.host.tap import Taps, bring_up, open_tap
 from hypercontainer.network import tap
 from tests.interop.netns import inside, namespace
 
@@ -47,6 +47,24 @@ async def test_who_lets_go_of_one_that_moves_waits_for_that(given: str, fd: int)
     await held.gone()
     with inside(given):
         assert tap.exists(NEW)  # the VMM has it
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_one_that_leads_nowhere_takes_frames_when_it_is_up(given: str, apart: bool) -> None:
+    fd = open_tap(OLD, 0, f"/run/netns/{given}" if apart else "")
+    frame = bytes(10) + b"\xff" * 6 + bytes(54)
+    try:
+        with pytest.raises(OSError, match="Input/output error"):
+            os.write(fd, frame)
+        bring_up(OLD, f"/run/netns/{given}" if apart else "")
+        assert os.write(fd, frame) == len(frame)
+    finally:
+        os.close(fd)
+
+
+def test_one_that_is_gone_is_not_brought_up() -> None:
+    with pytest.raises(HyperError, match=f"^cannot bring tap device {OLD} up: No such device$"):
+        bring_up(OLD)
 
 
 async def test_a_namespace_that_is_not_there(fd: int) -> None:
