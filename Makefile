@@ -9,7 +9,7 @@ AT_ONCE := -n $(JOBS) --maxprocesses 4 --dist loadfile
 # that all were tried: what pytest itself did not end well is no reason to take the few that had failed by then for all.
 again = $(PYTEST) $(AT_ONCE) $(1)$(if $(filter 2,$(TRIES)), || { status=$$?; [ $$status = 1 ] || exit $$status; echo "a second try:"; $(PYTEST) $(AT_ONCE) $(1) --last-failed --last-failed-no-failures none; })
 TRIES ?= 1
-LAB ?= ACCELERATOR=kvm $(PYTEST) -v --durations=20 tests/vm/test_kvm.py
+LAB ?= ACCELERATOR=kvm $(PYTEST) -v --durations=20 tests/vm/test_kvm.py $(if $(LKVM),tests/vm/test_kvmtool.py)
 ARCH ?=
 PREFIX ?= /opt/hypercontainer
 BINDIR ?= /usr/local/bin
@@ -92,7 +92,7 @@ bench: setup-bench  ## measure this machine beside docker, containerd, runc and 
 density: setup-test  ## start virtual machines until memory is used up or 1,000 run: what each costs (20 minutes)
 	$(BIN)/python -m bench.density
 
-lab-kvm: setup-test  ## guests under KVM, in an emulated Debian 12 where that works (6 minutes on 2 cores, the first time 4 more; 4 GiB of memory, 3 GB of disk)
+lab-kvm: setup-test  ## guests under KVM, in an emulated Debian 12 where that works (6 minutes on 2 cores, the first time 4 more; 4 GiB of memory, 3 GB of disk); with LKVM=FILE, kvmtool's too
 	@$(BIN)/python tools/lab.py $(if $(LKVM),--program '$(LKVM)') '$(LAB)'
 
 fuzz: setup-test  ## what reads foreign bytes, in the guest and here, and both APIs: each target for SECONDS=60

@@ -1,5 +1,5 @@
-"""Guests of kvmtool, on hosts where KVM works and `lkvm` is on the PATH: `make lab-kvm LKVM=…` with LAB as in
-docs/howto/kvmtool.md, or `ACCELERATOR=kvm pytest tests/vm/test_kvmtool.py`."""
+"""Guests of kvmtool, on hosts where KVM works and `lkvm` is on the PATH: `make lab-kvm LKVM=…`, or
+`ACCELERATOR=kvm pytest tests/vm/test_kvmtool.py`."""
 
 import asyncio
 import os
