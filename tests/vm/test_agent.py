@@ -96,6 +96,14 @@ def ran_s(pid: int) -> float:
     return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
+async def test_a_machine_that_nothing_powers_off_ends_by_a_reset(
+    hypervisor: QemuHypervisor, config: VmConfig, run_dir: Path
+) -> None:
+    config = replace(config, kernel_parameters=[*config.kernel_parameters, "hyper.off=reboot"])
+    async with vms.booted(hypervisor, config, run_dir) as vm:
+        assert await vm.power_off(grace_s=60) == "the guest reset itself"
+
+
 @pytest.mark.parametrize("channel", ["port", "terminal"])
 async def test_hosts_that_come_and_go_find_the_guest_well(
     channel: str, hypervisor: QemuHypervisor, config: VmConfig, run_dir: Path, monkeypatch: pytest.MonkeyPatch
