@@ -25,7 +25,7 @@ from hypercontainer.model.settings import Settings
 log = logging.getLogger(__name__)
 
 KVM = Path("/dev/kvm")
-PROOF_MIB = 128
+PROOF_MIB = 256  # what each machine can have
 NOBODY = 65534
 REASON = 120  # characters of why it did not, for lines that people read
 

@@ -2,7 +2,7 @@
 
 from hypercontainer.engine import endpoints, store
 from hypercontainer.engine.host import UIDS, Host
-from hypercontainer.hypervisor.base import Feature
+from hypercontainer.hypervisor.base import Feature, can
 from hypercontainer.model.record import NicRecord, PodRecord
 from hypercontainer.model.spec import EndpointSpec
 from hypercontainer.sandbox.interfaces import place
@@ -26,7 +26,7 @@ async def _interfaces(host: Host, pod: PodRecord) -> list[NicRecord]:
     A machine starts with one where it can have others plugged: so it can be a clone, or one that waited."""
     if pod.netns:
         given = await host.site.given(pod.id).plan(pod.id, pod.spec.ports, *_used(host))
-        if host.site.internetworking_model == "macvtap" and Feature.NICS in host.site.hypervisor.features:
+        if host.site.internetworking_model == "macvtap" and can(host.site.hypervisor, Feature.NICS, pod.arch):
             for n, nic in enumerate(given):  # the tap of one that waits cannot become a macvtap
                 place(nic, pod.id, given[:n])
         return given
@@ -36,7 +36,7 @@ async def _interfaces(host: Host, pod: PodRecord) -> list[NicRecord]:
         published = pod.spec.ports if endpoint is endpoints.publishing(host.networks, pod.spec) else []
         network = host.networks[endpoint.network]
         for nic in await network.plan(pod.id, published, *_used(host), endpoint=endpoint, number=len(nics)):
-            if nics and Feature.NICS in host.site.hypervisor.features:
+            if nics and can(host.site.hypervisor, Feature.NICS, pod.arch):
                 place(nic, pod.id, nics)
             nics.append(nic)
     return nics

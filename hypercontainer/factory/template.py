@@ -40,7 +40,7 @@ from hypercontainer.factory.base import (
 from hypercontainer.factory.rehearsal import rehearse, usual_mounts
 from hypercontainer.factory.sealed import SealedFile
 from hypercontainer.factory.trouble import Trouble
-from hypercontainer.hypervisor.base import SLOTS, Feature, Hypervisor, Savable, Snapshot, VmConfig, need
+from hypercontainer.hypervisor.base import SLOTS, Feature, Hypervisor, Savable, Snapshot, VmConfig, can, need
 from hypercontainer.lib.trace import Timings, Trace
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class TemplateFactory:
 
     def _clones(self, config: VmConfig) -> bool:
         """Whether guests of its architecture can go on from another one. Where not, each is booted."""
-        return Feature.SNAPSHOT not in self._hypervisor.lacks(config.arch)
+        return can(self._hypervisor, Feature.SNAPSHOT, config.arch)
 
     async def _clone(self, config: VmConfig, run_dir: Path, trace: Trace) -> vms.Vm | None:
         """A clone of the template of its shape; None if that cannot be had."""

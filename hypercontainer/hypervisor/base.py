@@ -296,6 +296,11 @@ class Hypervisor(Protocol):
         """Remove whatever a boot in `run_dir` that was cut short left: processes, mounts, files."""
 
 
+def can(hypervisor: Hypervisor, feature: Feature, arch: str) -> bool:
+    """Whether it has the feature for guests of that architecture."""
+    return feature in hypervisor.features and feature not in hypervisor.lacks(arch)
+
+
 def need(hypervisor: Hypervisor, feature: Feature, doing: str, arch: str = "") -> None:
     """Raise Unsupported, which says what was to be done, when `hypervisor` lacks the feature that takes: for whichever
     guests, or for those of `arch`."""

@@ -14,6 +14,7 @@ from hypercontainer.images.tree import Node, Tree, children
 from hypercontainer.lib import sparse
 
 BLOCK = 4096
+PAGE = 65536  # the largest of a guest's kernel, which reads whole ones: the file ends with one
 SLOT = 32  # inodes are numbered by their place in slots
 MAGIC = 0xE0F5E1E2
 SUPERBLOCK = struct.Struct("<IIIBBHQQIIII16s16sI44x")  # at SUPERBLOCK_AT
@@ -160,7 +161,7 @@ class Writer:
             bytes(SUPERBLOCK_AT)
             + SUPERBLOCK.pack(MAGIC, 0, COMPAT_MTIME, 12, 0, root, count, 0, 0, blocks, meta, 0, bytes(16), mark, 0)
         )
-        self._out.truncate(blocks * BLOCK)
+        self._out.truncate(-(-blocks * BLOCK // PAGE) * PAGE)
 
 
 def _beside(node: Node) -> bytes:

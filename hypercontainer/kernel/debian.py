@@ -86,7 +86,8 @@ def _arrange(work: Path, release: str) -> None:
     """From the unpacked `work`/package make `work`/vmlinux, `work`/vmlinuz where that is packed, and `work`/tree, which
     depmod understands."""
     package = work / "package"
-    packed = (package / "boot" / f"vmlinuz-{release}").read_bytes()
+    found = package / "boot" / f"vmlinuz-{release}"
+    packed = (found if found.exists() else found.with_name(f"vmlinux-{release}")).read_bytes()
     image = vmlinuz.extract(packed)
     (work / "vmlinux").write_bytes(image)
     if packed != image:

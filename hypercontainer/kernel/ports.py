@@ -26,6 +26,13 @@ PORTS = {
         Port(arch="aarch64", debian="arm64", flavour="arm64"),  # its kernel itself has them
         # devices are on a bus that each such kernel has built in
         Port(arch="s390x", debian="s390x", flavour="s390x", without=("virtio_pci", "virtio_mem")),
+        Port(
+            arch="ppc64le",
+            debian="ppc64el",
+            flavour="powerpc64le",
+            checksums=("crc32c_vpmsum",),
+            without=("virtio_mem",),
+        ),
     )
 }
 

@@ -1,5 +1,5 @@
-"""From a distribution's kernel to the image that a VMM enters directly: an ELF file on x86, Linux' own form on ARM
-and s390.
+"""From a distribution's kernel to the image that a VMM enters directly: an ELF file on x86 and Power, Linux' own form
+on ARM and s390.
 
 A kernel that unpacks itself spends over a second on it when it is emulated; the host does it once.
 """
@@ -24,6 +24,7 @@ MAX_IMAGE = 512 << 20  # bytes: several times the largest distribution kernel
 BOOT_MAGIC = b"HdrS"  # Linux' boot protocol, Documentation/arch/x86/boot.rst
 ARM64_MAGIC, ARM64_AT = b"ARM\x64", 56  # Documentation/arm64/booting.rst; Debian's is not packed
 S390_MAGIC, S390_AT = b"S390EP", 0x10008  # Documentation/s390: behind the entry; it unpacks itself
+PPC64LE_MACHINE, MACHINE_AT = b"\x15\0", 18  # of an ELF file, in its own byte order; Debian's is not packed
 PVH_NOTE = re.compile(rb"\x04\0\0\0[\x04\x08]\0\0\0\x12\0\0\0Xen\0")  # XEN_ELFNOTE_PHYS32_ENTRY: where QEMU jumps to
 
 
@@ -61,6 +62,8 @@ def arch_of(image: bytes) -> str:
         return "aarch64"
     if _is_s390(image):
         return "s390x"
+    if image.startswith(b"\x7fELF") and image[MACHINE_AT : MACHINE_AT + len(PPC64LE_MACHINE)] == PPC64LE_MACHINE:
+        return "ppc64le"
     check_pvh(image)
     return "x86_64"
 

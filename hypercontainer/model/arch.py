@@ -18,6 +18,7 @@ class Arch:
     abis: Mapping[str, int]  # whose programs its kernel runs: name in model/syscalls.py, number in the kernel's audit
     page_bytes: int  # of the kernels that we boot
     big_endian: bool = False
+    large_file: int  # O_LARGEFILE, which each open of a 64-bit program has
     clone_flags: int = 0  # which argument of `clone` they are
 
 
@@ -31,6 +32,7 @@ ARCHES = {
             older=("386",),
             abis={"x86_64": 0xC000003E, "i386": 0x40000003},
             page_bytes=4096,
+            large_file=0o100000,
         ),
         Arch(
             name="aarch64",
@@ -38,6 +40,7 @@ ARCHES = {
             variant="v8",
             abis={"aarch64": 0xC00000B7},
             page_bytes=4096,
+            large_file=0o400000,
         ),
         Arch(
             name="s390x",
@@ -45,8 +48,17 @@ ARCHES = {
             variant="",
             abis={"s390x": 0x80000016},
             page_bytes=4096,
+            large_file=0o100000,
             big_endian=True,
             clone_flags=1,  # the stack is the first one
+        ),
+        Arch(
+            name="ppc64le",
+            docker="ppc64le",
+            variant="",
+            abis={"ppc64le": 0xC0000015},
+            page_bytes=65536,
+            large_file=0o200000,
         ),
     )
 }

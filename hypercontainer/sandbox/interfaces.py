@@ -134,7 +134,7 @@ class Interfaces:
 
     def check(self, vm: Vm, doing: str) -> None:
         """Unsupported or GuestTooOld when none can come or go while the machine runs."""
-        need(self._site.hypervisor, Feature.NICS, doing)
+        need(self._site.hypervisor, Feature.NICS, doing, self._record.arch)
         vm.agent.require(INTERFACES)
 
     async def add(self, vm: Vm, nic: NicRecord) -> None:

@@ -66,13 +66,19 @@ class QemuHypervisor:
         lacks: dict[Feature, str] = {}
         if machine.unsaved:
             lacks |= dict.fromkeys((Feature.SNAPSHOT, Feature.COPY), f"{machine.type}, {machine.unsaved}")
+        if machine.unplugged:
+            lacks[Feature.NICS] = f"{machine.type}, {machine.unplugged}"
         if ARCHES[arch].big_endian != (sys.byteorder == "big"):
             lacks[Feature.SHARE] = f"{machine.type}, whose byte order is not virtiofsd's"
+        if ARCHES[arch].large_file == os.O_DIRECTORY:  # FUSE has flags as who opens a file says them
+            lacks[Feature.SHARE] = (
+                f"{machine.type}, whose kernel opens files with the flag that is virtiofsd's of folders"
+            )
         return lacks
 
     async def boot(self, config: VmConfig, run_dir: Path, trace: Trace) -> QemuGuest:
         run = qemu_run(run_dir)
-        _check(config)
+        _check(config, self._machine_of(config.arch))
         config = await self._timed(config)
         lock = run.take(config.name)
         taps: dict[int, Tap] = {}
@@ -251,13 +257,16 @@ def _largest_file(config: VmConfig, fds: argv.Descriptors) -> int:
     return max(*sizes, config.disk_mib << 20, config.memory_mib << 20, argv.HOT_MEMORY_MIB << 20)
 
 
-def _check(config: VmConfig) -> None:
+def _check(config: VmConfig, machine: Machine) -> None:
     if config.accelerator not in ("kvm", "tcg"):
         raise InvalidInput(f"invalid accelerator {config.accelerator!r}: use kvm or tcg")
     if config.uid <= 0:
         raise InvalidInput(f"cannot run a VMM as user {config.uid}")
     if config.memory_mib < 64 or config.vcpus < 1:
         raise InvalidInput(f"cannot boot {config.name} with {config.vcpus} CPUs and {config.memory_mib} MiB of memory")
+    if config.memory_mib % (step := machine.memory_step_mib):
+        why = f"QEMU's {machine.type} takes multiples of {step} MiB"
+        raise InvalidInput(f"cannot boot {config.name} with {config.memory_mib} MiB of memory: {why}")
 
 
 def _open(config: VmConfig, run: RunDir, files: ExitStack) -> argv.Descriptors:

@@ -12,7 +12,7 @@ from hypercontainer.errors import InvalidInput, NotFound, Unavailable, Unsupport
 from hypercontainer.hypervisor.base import Feature
 from hypercontainer.model import capabilities, seccomp
 from hypercontainer.model.settings import Pool
-from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec
+from hypercontainer.model.spec import ContainerSpec, EndpointSpec, Mount, NetworkSpec, PodSpec
 from hypercontainer.testing.busybox import find_busybox, write_archive
 from tests.unit.engine.world import ADMIN, FakeKernels, Run, World, load
 
@@ -197,3 +197,24 @@ async def test_what_a_machine_cannot_is_refused_of_its_guests_alone(
 async def test_the_images_platform_is_in_the_list(arm: LocalEngine) -> None:
     assert sorted(entry.platform for entry in await arm.images.list({})) == ["linux/amd64", ARM]
     assert (await arm.images.inspect("busybox", ARM)).architecture == "arm64"
+
+
+async def test_a_machine_that_takes_no_interface_has_them_from_the_beginning(
+    world: World, arm: LocalEngine, create: Run
+) -> None:
+    (arm.host.binaries / "x86_64").mkdir()
+    (arm.host.binaries / "x86_64/hyperstart").write_text("for this host")
+    world.hypervisor.lacking["aarch64"] = {Feature.NICS: "virt, whose guests take none"}
+    for name in ("front", "back", "more"):
+        await arm.networks.create(NetworkSpec(name=name), by=ADMIN)
+    c = await create("cat", platform=ARM, open_stdin=True, name="web", network="front back")
+    other = await create("cat", open_stdin=True, network="front back")
+    for each, count in ((c, 2), (other, 1)):
+        await arm.containers.start(each)
+        assert len(world.hypervisor.booted[-1].nics) == count
+    with pytest.raises(
+        Unsupported, match=r"^cannot add a network interface to web: not with Fake's virt, whose guests take none$"
+    ):
+        await arm.networks.connect("more", c, EndpointSpec(network="more"), by=ADMIN)
+    for each in (c, other):
+        await arm.containers.remove(each, force=True, volumes=True)

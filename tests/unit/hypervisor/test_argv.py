@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypercontainer.errors import Unavailable
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, SharedFolder, Snapshot, VmConfig
 from hypercontainer.hypervisor.qemu.argv import Descriptors, command, disk_file, kernel_parameters
-from hypercontainer.hypervisor.qemu.machines import CCW, Q35, VIRT, Machine, machine_of
+from hypercontainer.hypervisor.qemu.machines import CCW, PSERIES, Q35, VIRT, Machine, machine_of
 from hypercontainer.model.record import DiskRecord
 
 GOLDEN = Path(__file__).with_name("golden.txt")
@@ -56,10 +56,13 @@ def test_the_whole_command_line() -> None:
     written += "\n" + lines(sharing, Descriptors(qmp=10, agent=11, memory=18, share=15))
     written += "\n" + lines(a_config(arch="aarch64"), FDS, VIRT)
     written += "\n" + lines(a_config(arch="s390x"), FDS, CCW)
+    written += "\n" + lines(a_config(arch="ppc64le"), FDS, PSERIES)
     assert written == GOLDEN.read_text()
 
 
-@pytest.mark.parametrize(("machine", "cpu"), [(Q35, "host,vmx=off,svm=off"), (VIRT, "host"), (CCW, "host")])
+@pytest.mark.parametrize(
+    ("machine", "cpu"), [(Q35, "host,vmx=off,svm=off"), (VIRT, "host"), (CCW, "host"), (PSERIES, "host")]
+)
 def test_a_guest_under_kvm_has_the_hosts_processor_but_for_guests_of_its_own(machine: Machine, cpu: str) -> None:
     config = a_config(accelerator="kvm", arch=machine.arch, disks=(), nics=(), share=None)
     assert ("-cpu", cpu) in pairwise(command("qemu", machine, config, Descriptors(qmp=3, agent=4)))

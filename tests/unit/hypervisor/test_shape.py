@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from hypercontainer.errors import NotFound, Unsupported
-from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Feature, Nic, VmConfig, need
+from hypercontainer.errors import InvalidInput, NotFound, Unsupported
+from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Feature, Nic, VmConfig, can, need
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
 from hypercontainer.hypervisor.qemu.machines import MACHINES, Q35, Machine
+from hypercontainer.lib.trace import Timings
 from tests.conftest import CHECKOUT
 
 
@@ -78,6 +79,12 @@ def test_an_emulator_that_is_not_here_is_said_with_its_package(
     assert re.search(rf"^{machine.package}  # .*\b{machine.arch}\b", listed, re.MULTILINE)
 
 
+async def test_memory_that_a_machine_cannot_have_is_told(config: VmConfig, tmp_path: Path) -> None:
+    words = "^cannot boot template with 300 MiB of memory: QEMU's pseries takes multiples of 256 MiB$"
+    with pytest.raises(InvalidInput, match=words):
+        await QemuHypervisor().boot(replace(config, arch="ppc64le", memory_mib=300), tmp_path, Timings())
+
+
 def test_what_a_machine_has_not_is_said_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "byteorder", "little")
     qemu = QemuHypervisor(machine=Q35)
@@ -88,5 +95,11 @@ def test_what_a_machine_has_not_is_said_with_its_name(monkeypatch: pytest.Monkey
         Unsupported, match=r"^cannot fork web: not with QEMU's s390-ccw-virtio, whose guests may fall silent"
     ):
         need(qemu, Feature.COPY, "fork web", "s390x")
+    assert set(qemu.lacks("ppc64le")) == {Feature.SNAPSHOT, Feature.COPY, Feature.NICS, Feature.SHARE}
+    with pytest.raises(
+        Unsupported, match=r"^cannot connect web: not with QEMU's pseries, whose guests take no PCI device"
+    ):
+        need(qemu, Feature.NICS, "connect web", "ppc64le")
+    assert can(qemu, Feature.NICS, "s390x") and not can(qemu, Feature.NICS, "ppc64le")
     monkeypatch.setattr(sys, "byteorder", "big")
     assert Feature.SHARE not in qemu.lacks("s390x") and Feature.SHARE in qemu.lacks("x86_64")

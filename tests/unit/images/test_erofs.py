@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from hypercontainer.images import unpack
+from hypercontainer.images import erofs, unpack
 from hypercontainer.images.unpack import Layer
 from hypercontainer.testing import layers as made
 from tests.unit.images.looking import check_erofs, mounted, names
@@ -29,6 +29,7 @@ def write(folder: Path, *layers: bytes, name: str = "image.erofs") -> Path:
     image = folder / name
     unpack.unpack(str(image), blobs)
     check_erofs(image)
+    assert image.stat().st_size % erofs.PAGE == 0
     return image
 
 

@@ -55,6 +55,8 @@ def test_what_boots_it_is_in_the_image() -> None:
     arm = b"MZ" + bytes(54) + b"ARM\x64" + bytes(64)
     assert extract(arm) == arm
     assert (arch_of(arm), arch_of(ELF + PVH)) == ("aarch64", "x86_64")
+    power = b"\x7fELF\2\1" + bytes(12) + b"\x15\0" + bytes(64)
+    assert extract(power) == power and arch_of(power) == "ppc64le"
     for image in (b"", b"MZ" + bytes(100), ELF, arm[:58]):
         with pytest.raises(InvalidInput, match="no PVH entry"):
             arch_of(image)

@@ -19,7 +19,7 @@ def on(monkeypatch: pytest.MonkeyPatch, machine: str) -> None:
 
 @pytest.mark.parametrize(
     ("machine", "image"),
-    [("x86_64", "linux/amd64"), ("aarch64", "linux/arm64/v8"), ("s390x", "linux/s390x")],
+    [("x86_64", "linux/amd64"), ("aarch64", "linux/arm64/v8"), ("s390x", "linux/s390x"), ("ppc64le", "linux/ppc64le")],
 )
 def test_images_are_for_the_architecture_of_this_machine(
     monkeypatch: pytest.MonkeyPatch, machine: str, image: str
@@ -35,7 +35,7 @@ def test_a_machine_that_is_not_in_the_table_is_named(monkeypatch: pytest.MonkeyP
 
 
 def test_one_without_a_kernel_says_so() -> None:
-    there = "amd64, arm64, s390x"
+    there = "amd64, arm64, s390x, ppc64le"
     with pytest.raises(
         InvalidInput, match=f"machines of riscv64, for Debian 12 has no kernel package of it: use {there}$"
     ):
