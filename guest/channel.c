@@ -16,6 +16,7 @@ enum {
 	CONTROL_MAX = 4 << 20,		/* of answers and events that wait for the host */
 	CONTROL_GATE = 1 << 20,		/* with more of them no request is begun */
 	CHUNK_LEAST = 2048,		/* smaller pieces of DATA are not worth squeezing in */
+	NUDGE_MS = 200,
 };
 
 /* What hosts cannot expect of every hyperstart, for they may meet an older one: docs/wire.md, section 5. */
@@ -50,6 +51,10 @@ static char *line;			/* the request that is being received */
 static size_t line_length, line_capacity;
 static bool line_too_long;
 
+/* Of a terminal. What its other end cannot pass on at once may stay there until more is said, though there is room again
+ * (QEMU's consoles of Xen): a while after anything was, a word of no use is. */
+static bool nudges;
+
 static uint8_t staging[WRITE_BYTES];
 static size_t staged, staged_from;
 
@@ -80,6 +85,37 @@ void channel_open(int fd, channel_request *request)
 {
 	take_request = request;
 	link_up(fd);
+}
+
+static bool has_all(void)
+{
+	bool all = output_settled(&control_out);
+
+	for (struct output *o = outputs; all && o; o = o->next)
+		all = output_settled(o);
+	return all;
+}
+
+/* Whatever was said last, an acknowledgement again goes after it. */
+static void nudge(struct timer *timer)
+{
+	bool again = !has_all();
+
+	if (port.fd < 0 || !greeted)
+		return;
+	control_in.ack_due = inputs_due = true;
+	channel_pump();
+	loop_cancel(timer);
+	if (again)
+		loop_after(timer, NUDGE_MS);
+}
+
+static struct timer nudging = { .expired = nudge };
+
+void channel_open_terminal(int fd, channel_request *request)
+{
+	nudges = true;
+	channel_open(fd, request);
 }
 
 /* A vsock is anybody's who is on the host: root alone has the ports below 1024 there. */
@@ -224,6 +260,8 @@ void channel_pump(void)
 			continue;
 		else
 			writable = false;	/* full, or the host is away: the next edge tells */
+		if (nudges && !nudging.due_ms)
+			loop_after(&nudging, NUDGE_MS);
 	}
 }
 

@@ -11,6 +11,7 @@ enum { VSOCK_PORT = 1 };	/* lib/vsock.py knows it */
 typedef void channel_request(char *line, size_t length);
 
 void channel_open(int fd, channel_request *request);	/* a virtio-serial port */
+void channel_open_terminal(int fd, channel_request *request);	/* a raw one */
 void channel_listen(const char *path, channel_request *request);	/* tests: a socket, a connection at a time */
 void channel_listen_vsock(channel_request *request);	/* the same at VSOCK_PORT, for root of the host alone */
 

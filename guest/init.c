@@ -139,7 +139,10 @@ static void open_port(void)
 			die("find %s", *terminal ? terminal : "the port " PORT_NAME);
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 	}
-	channel_open(fd, ops_request);
+	if (*terminal)
+		channel_open_terminal(fd, ops_request);
+	else
+		channel_open(fd, ops_request);
 }
 
 static void protect_ourselves(void)

@@ -1,6 +1,7 @@
 """The agent behind a real port: every driver's contract kept by QEMU, and lines cut in front of a real guest."""
 
 import asyncio
+import functools
 import os
 import random
 import signal
@@ -102,6 +103,41 @@ async def test_a_machine_that_nothing_powers_off_ends_by_a_reset(
     config = replace(config, kernel_parameters=[*config.kernel_parameters, "hyper.off=reboot"])
     async with vms.booted(hypervisor, config, run_dir) as vm:
         assert await vm.power_off(grace_s=60) == "the guest reset itself"
+
+
+async def hold_back(guest: Path, host: asyncio.StreamReader, answers: asyncio.StreamWriter) -> None:
+    """Serve a host with what the guest says, the last of it when the guest has said more."""
+    reader, writer = await asyncio.open_unix_connection(guest)
+
+    async def ask() -> None:
+        while said := await host.read(1 << 16):
+            writer.write(said)
+        writer.close()
+
+    asking = asyncio.create_task(ask())
+    held = b""
+    while said := await reader.read(1 << 16):
+        answers.write(held)
+        held = said
+    answers.close()
+    await asking
+
+
+async def test_what_a_terminals_other_end_holds_back_comes(
+    hypervisor: QemuHypervisor, config: VmConfig, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(argv, "command", with_terminal)
+    config = replace(config, kernel_parameters=[*config.kernel_parameters, "hyper.agent=ttyS1"])
+    async with vms.booted(hypervisor, config, run_dir) as vm, asyncio.timeout(GUEST_S):
+        await vm.agent.close()
+        serve = functools.partial(hold_back, Path(str(vm.guest.agent_socket)))
+        async with await asyncio.start_unix_server(serve, tmp_path / "agent") as server:
+            client = await AgentClient.connect(tmp_path / "agent", timeout_s=GUEST_S)
+            for _ in range(3):
+                await client.ping()
+            await client.close()
+            server.close()
+            await server.wait_closed()
 
 
 @pytest.mark.parametrize("channel", ["port", "terminal"])
