@@ -1,7 +1,7 @@
 """Measures this machine beside its peers and prints one table: `make bench`.
 
 python -m bench [--rounds 20] [--without PART,…]: starts, oci, engines, files, streams, terminals, docker, builds,
-kubelet, in-a-row, at-once, fleet, images
+kubelet, in-a-row, architectures, at-once, fleet, images
 """
 
 import argparse
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench import bare, cri, density, kubelet, plot, pods, throughput
+from bench.architectures import Architecture, each_in_turn, lacks, pools
 from bench.builds import Builds
 from bench.docker_clients import DockerClients, hyperd_client
 from bench.engines import Engine, containerd, docker, gvisor
@@ -34,6 +35,7 @@ from bench.starts import TOGETHER, AtOnce, Calls, Forks, Starts, until_full
 from bench.terminals import Terminals, of_docker, of_hyperctl
 from bench.throughput import Rootfs, Stream
 from hypercontainer.errors import HyperError
+from hypercontainer.hypervisor.qemu.machines import MACHINES
 from hypercontainer.model.settings import Settings
 from hypercontainer.testing.daemon import PrivateDaemon, Value, free_subnet, private_daemon
 
@@ -44,15 +46,15 @@ ARCHIVES = 1  # rounds
 AT_ONCE_S = 300.0  # fifty starts at once take as long as they take: fewer rounds where that is long
 PODS_OF_ONE = 100  # that run of a kubelet's, beside which memory is measured; with as many that are stopped, its lists
 PARTS = (
-    "starts", "oci", "engines", "files", "streams", "terminals", "docker", "builds", "kubelet", "in-a-row", "at-once",
-    "fleet", "images",
+    "starts", "oci", "engines", "files", "streams", "terminals", "docker", "builds", "kubelet", "in-a-row",
+    "architectures", "at-once", "fleet", "images",
 )  # fmt: skip
 
 
 P = TypeVar("P")
 Part = (
     Starts | Calls | Engine | Runtime | Rootfs | Stream | Guests | AtOnce | ImageLoad | Forks | Terminals
-    | DockerClients | Builds | kubelet.Kubelet | Row
+    | DockerClients | Builds | kubelet.Kubelet | Row | Architecture
 )  # fmt: skip
 
 
@@ -326,6 +328,16 @@ def at_once(bench: Bench, rounds: int) -> None:
         bench.keep(*parts)
 
 
+def architectures(bench: Bench, rounds: int) -> None:
+    """Machines of each architecture that is ready, all with Debian's kernel, a sample of each in turn."""
+    why = {arch: lacks(arch) for arch in MACHINES}
+    bench.absent += [f"{arch}: left out: {words}" for arch, words in why.items() if words]
+    there = [arch for arch, words in why.items() if not words]
+    daemon = bench.daemon(kernel="", factory="cache", accelerator="tcg", pool=pools(there))
+    parts = [Architecture(daemon, arch, until_full(daemon)) for arch in there]
+    bench.measure(rounds, "architectures", each_in_turn(parts), *parts)
+
+
 def fleet(bench: Bench) -> list[Point]:
     """A hundred idle virtual machines of the usual size: what they take."""
     with private_daemon(KERNELS, {"kernel": bench.kernel, "factory": "template", "subnet": free_subnet(20)}) as daemon:
@@ -400,6 +412,8 @@ def main() -> int:
             kubelets(bench, args.rounds)
         if "in-a-row" in parts:
             in_a_row(bench, max(3, args.rounds // 4))
+        if "architectures" in parts:
+            architectures(bench, max(3, args.rounds // 4))
         if "at-once" in parts:
             at_once(bench, args.rounds)
         if "fleet" in parts:
