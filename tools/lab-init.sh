@@ -10,17 +10,31 @@ finish() {
     printf "\\x$(printf %x "$1")" | dd of=/dev/port bs=1 seek="$port" conv=notrunc status=none
 }
 
+# What Xen's services do on a dom0.
+start_xen() {
+    modprobe -a xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xen-blkback xen-netback xenfs
+    mount -t xenfs xenfs /proc/xen
+    mkdir -p /run/xen /run/xenstored /run/lock
+    local programs=/usr/lib/xen-4.17/bin
+    "$programs/xenstored" --pid-file /run/xenstored.pid
+    until [ -S /run/xenstored/socket ]; do sleep 0.1; done
+    "$programs/xen-init-dom0" >/dev/null
+    "$programs/xenconsoled" --pid-file=/run/xenconsoled.pid
+}
+
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 ln -s /proc/self/fd /dev/fd
+ln -s /proc/self/fd/0 /dev/stdin
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mount -t tmpfs -o mode=755 tmpfs /run
 mount -t cgroup2 cgroup /sys/fs/cgroup
 ip link set lo up
-modprobe -a kvm_amd vhost_vsock tun loop
+modprobe -a tun loop
+if [ "$(cat /sys/hypervisor/type 2>/dev/null)" = xen ]; then start_xen; else modprobe -a kvm_amd vhost_vsock; fi
 
 folder=$(parameter lab.folder) port=$(parameter lab.port)
 cd "$folder" || exit

@@ -1,6 +1,6 @@
-"""Runs a command of this checkout where KVM works: in an emulated Debian 12, whose processor has AMD's SVM.
+"""Runs a command of this checkout where KVM or Xen works: in an emulated Debian 12, whose processor has AMD's SVM.
 
-    tools/lab.py [--minutes N] [--program FILE]... COMMAND...
+    tools/lab.py [--xen] [--minutes N] [--program FILE]... COMMAND...
 
 As root, on a Debian with apt. The lab has no network: what it needs is on its disks, a Debian (kept in .cache/lab, made
 anew when what goes in changes) and this checkout as it is, at its own path. What the command prints comes by a serial
@@ -9,6 +9,7 @@ of this host, whose libraries the lab's packages have, is found there by its nam
 """
 
 import argparse
+import gzip
 import hashlib
 import json
 import os
@@ -32,7 +33,7 @@ CHECKOUT = Path(__file__).parents[1]
 HOME = CHECKOUT / ".cache/lab"
 INIT = Path(__file__).with_name("lab-init.sh")  # the first process of the Debian in there
 LISTS = ("debian-packages.txt",)
-# A kernel with kvm_amd, and what runs .venv and the tests
+# A kernel with kvm_amd and a dom0's drivers, and what runs .venv and the tests
 MORE = ("linux-image-amd64", "python3", "procps", "erofs-utils", "util-linux")
 
 # What the lab's kernel needs to find its root.
@@ -44,52 +45,82 @@ MEMORY_MIB = 4096
 SLACK_MIB = 2048  # free on each disk, sparse
 TRANSLATIONS_MIB = 512  # of code: a whole userland's, and that of guests
 EXIT_PORT = 0xF4  # where the lab says how its command ended
-# SVM with nested pages is what KVM needs. The rest is for speed, in a host that nobody attacks: without five levels of
-# page tables an exit of a guest, which empties the emulated TLB, costs less, and nothing is copied byte by byte.
-CPU = "max,svm=on,npt=on,la57=off,erms=off,fsrm=off"
-PARAMETERS = "mitigations=off kvm.halt_poll_ns=0"
+
+
+class Lab(NamedTuple):
+    """A host that guests are to run on."""
+
+    kept: str  # what its folders of kept disks are called
+    packages: tuple[str, ...]  # besides those of all
+    cpu: str
+    parameters: str  # of Linux
+    hypervisor: str = ""  # below Linux: where /boot has it …
+    hypervisor_parameters: str = ""  # … and what it is told
+
+
+# SVM with nested pages is what KVM and Xen need. The rest is for speed, in a host that nobody attacks: without five
+# levels of page tables an exit of a guest, which empties the emulated TLB, costs less, and nothing is copied byte by
+# byte.
+KVM = Lab(
+    kept="debian",
+    packages=(),
+    cpu="max,svm=on,npt=on,la57=off,erms=off,fsrm=off",
+    parameters="console=ttyS0 mitigations=off kvm.halt_poll_ns=0",
+)
+XEN = Lab(
+    kept="xen",
+    packages=("xen-hypervisor-4.17-amd64", "xen-utils-4.17", "xenstore-utils", "qemu-system-xen"),
+    cpu="qemu64,npt=on",
+    parameters="console=hvc0 mitigations=off",
+    hypervisor="xen-4.17-amd64.gz",
+    hypervisor_parameters="console=com1 com1=115200,8n1 loglvl=error guest_loglvl=error dom0_mem=2560M,max:2560M",
+)
 
 
 class Disk(NamedTuple):
-    """What the lab boots, of one key."""
+    """What a lab boots, of one key."""
 
     kernel: Path
     initrd: Path
     image: Path
+    hypervisor: Path | None = None
 
 
 def say(text: str) -> None:
     print(f"lab: {text}", flush=True)
 
 
-def packages() -> list[str]:
+def packages(lab: Lab) -> list[str]:
     """Debian's, by the lists that `make setup` reads."""
     words = [line.partition("#")[0].split() for name in LISTS for line in (CHECKOUT / name).read_text().splitlines()]
-    return sorted({*MORE, *(name for name, *only in filter(None, words) if only in ([], ["[amd64]"]))})
+    return sorted({*MORE, *lab.packages, *(name for name, *only in filter(None, words) if only in ([], ["[amd64]"]))})
 
 
 def run(*words: str | Path) -> None:
     subprocess.run(words, check=True, stdin=subprocess.DEVNULL)
 
 
-def debian() -> Disk:
+def debian(lab: Lab) -> Disk:
     """The kept disk; made where there is none of what is to be in there."""
-    key = hashlib.sha256(json.dumps([packages(), MODULES, str(INIT)]).encode()).hexdigest()[:16]
-    folder = HOME / f"debian-{key}"
-    disk = Disk(folder / "vmlinuz", folder / "initrd", folder / "root.img")
+    key = hashlib.sha256(json.dumps([packages(lab), MODULES, str(INIT)]).encode()).hexdigest()[:16]
+    folder = HOME / f"{lab.kept}-{key}"
+    hypervisor = folder / "hypervisor" if lab.hypervisor else None
+    disk = Disk(folder / "vmlinuz", folder / "initrd", folder / "root.img", hypervisor)
     if folder.exists():
         return disk
-    for old in HOME.glob("debian-*"):
+    for old in HOME.glob(f"{lab.kept}-*"):
         shutil.rmtree(old)
-    say(f"making a Debian 12 with {len(packages())} packages and what they need (two minutes)")
+    say(f"making a Debian 12 with {len(packages(lab))} packages and what they need (two minutes)")
     with workspace() as work:
         root = work / "root"
-        run(CHECKOUT / "tools/debian-root.sh", root, ",".join(packages()))
+        run(CHECKOUT / "tools/debian-root.sh", root, ",".join(packages(lab)))
         (root / CHECKOUT.relative_to("/")).mkdir(parents=True)
         kept = work / "kept"
         kept.mkdir()
         shutil.copy(next(root.glob("boot/vmlinuz-*")), kept / disk.kernel.name)
         (kept / disk.initrd.name).write_bytes(initramfs(root))
+        if disk.hypervisor:  # which QEMU does not unpack
+            (kept / disk.hypervisor.name).write_bytes(gzip.decompress((root / "boot" / lab.hypervisor).read_bytes()))
         for leftover in root.glob("boot/*"):
             leftover.unlink()
         make_image(kept / disk.image.name, root)
@@ -147,15 +178,19 @@ def checkout(work: Path, command: str, programs: Sequence[Path]) -> Path:
     return work / "checkout.img"
 
 
-def qemu(disk: Disk, checkout: Path) -> list[str]:
+def qemu(lab: Lab, disk: Disk, checkout: Path) -> list[str]:
     """The lab's own. Its kept disk is not written to: what changes is in a file without a name."""
-    words = f"quiet panic=-1 console=ttyS0 {PARAMETERS} lab.folder={CHECKOUT} lab.port={EXIT_PORT}"
+    words = f"quiet panic=-1 {lab.parameters} lab.folder={CHECKOUT} lab.port={EXIT_PORT}"
+    kernel = ["-kernel", str(disk.kernel), "-initrd", str(disk.initrd), "-append", words]
+    if disk.hypervisor:  # Linux is the first of its modules, the initramfs the second
+        modules = f"{disk.kernel} {words},{disk.initrd}"
+        kernel = ["-kernel", str(disk.hypervisor), "-initrd", modules, "-append", lab.hypervisor_parameters]
     return [
         "qemu-system-x86_64",
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio"),
-        *("-accel", f"tcg,thread=multi,tb-size={TRANSLATIONS_MIB}", "-cpu", CPU),
+        *("-accel", f"tcg,thread=multi,tb-size={TRANSLATIONS_MIB}", "-cpu", lab.cpu),
         *("-smp", "2", "-m", f"{MEMORY_MIB}M"),
-        *("-kernel", str(disk.kernel), "-initrd", str(disk.initrd), "-append", words),
+        *kernel,
         *("-drive", f"file={disk.image},format=raw,if=virtio,snapshot=on"),
         *("-drive", f"file={checkout},format=raw,if=virtio,cache=unsafe"),
         *("-device", "virtio-rng-pci"),
@@ -163,9 +198,9 @@ def qemu(disk: Disk, checkout: Path) -> list[str]:
     ]
 
 
-def boot(disk: Disk, checkout: Path, work: Path, minutes: int) -> int:
+def boot(lab: Lab, disk: Disk, checkout: Path, work: Path, minutes: int) -> int:
     """Run it; the status of its command. QEMU dies with us, whatever ends us."""
-    words = ["setpriv", "--pdeathsig", "KILL", *qemu(disk, checkout)]
+    words = ["setpriv", "--pdeathsig", "KILL", *qemu(lab, disk, checkout)]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, env={**os.environ, "TMPDIR": str(work)}) as process:
         try:
             status = process.wait(timeout=minutes * 60)
@@ -194,6 +229,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=int, default=40, help="the longest that it may take (%(default)s)")
     parser.add_argument("--program", type=Path, action="append", default=[], metavar="FILE", help="take it along")
+    parser.add_argument("--xen", action="store_true", help="a dom0 of Xen instead of a host with KVM")
     parser.add_argument("command", nargs="+", metavar="COMMAND")
     asked = parser.parse_args()
     for missing in (program for program in asked.program if not program.is_file()):
@@ -206,12 +242,13 @@ def main() -> int:
         sys.exit("lab: cannot start: another one of this checkout runs")
     for old in HOME.glob("run.*"):  # of one that was killed
         shutil.rmtree(old)
-    disk = debian()
+    lab = XEN if asked.xen else KVM
+    disk = debian(lab)
     with workspace() as work:
         command = shlex.join(asked.command) if len(asked.command) > 1 else asked.command[0]
         image = checkout(work, command, asked.program)
         say(f"booting it; in there: {' '.join(asked.command)}")
-        return boot(disk, image, work, asked.minutes)
+        return boot(lab, disk, image, work, asked.minutes)
 
 
 if __name__ == "__main__":
