@@ -10,7 +10,6 @@ import tempfile
 import textwrap
 import time
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
@@ -20,6 +19,7 @@ from hypercontainer.hypervisor.base import Hypervisor, VmConfig
 from hypercontainer.lib import document, files, proc
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model import arch
+from hypercontainer.model.record import Accelerator
 from hypercontainer.model.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ BootFiles = tuple[Path, Path]  # kernel, initramfs
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    accelerator: Literal["kvm", "tcg"]
+    accelerator: Accelerator
     reason: str
 
 
@@ -61,6 +61,8 @@ def known(settings: Settings, vmm: str, boot: BootFiles, cache_dir: Path) -> Cho
 async def choose(settings: Settings, hypervisor: Hypervisor, boot: BootFiles, cache_dir: Path, run_dir: Path) -> Choice:
     """The accelerator for guests here; proved once, in `kvm_proof_s` seconds at most."""
     vmm = await hypervisor.version()
+    if hypervisor.accelerator:
+        return Choice(accelerator=hypervisor.accelerator, reason=f"{hypervisor.product} {vmm} runs them")
     if (choice := known(settings, vmm, boot, cache_dir)) is not None:
         return choice
     choice = await _prove(hypervisor, boot, run_dir, settings.kvm_proof_s)
@@ -95,7 +97,7 @@ async def boots(
     hypervisor: Hypervisor,
     boot: BootFiles,
     run_dir: Path,
-    accelerator: Literal["kvm", "tcg"],
+    accelerator: Accelerator,
     timeout_s: float,
     of: str = "",
 ) -> float:

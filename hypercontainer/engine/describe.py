@@ -24,7 +24,7 @@ from hypercontainer.model.spec import CONTAINER, DEFAULT, ContainerSpec, Endpoin
 
 
 def isolation(choice: Choice) -> doc.Isolation:
-    level: Literal["hardware", "emulated"] = "hardware" if choice.accelerator == "kvm" else "emulated"
+    level: Literal["hardware", "emulated"] = "emulated" if choice.accelerator == "tcg" else "hardware"
     return doc.Isolation(level=level, accelerator=choice.accelerator, reason=choice.reason)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Literal
 
 from hypercontainer.engine import accelerator, dns, rehearsal, resolve
 from hypercontainer.engine.accelerator import BootFiles, Choice
@@ -26,7 +25,7 @@ from hypercontainer.images.store import ImageStore
 from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.lib import memory, netns
 from hypercontainer.model import arch
-from hypercontainer.model.record import NetworkRecord, PodRecord
+from hypercontainer.model.record import Accelerator, NetworkRecord, PodRecord
 from hypercontainer.model.settings import USUAL_HANDLER, Handler, Pool, Settings
 from hypercontainer.model.spec import DEFAULT, PodSpec
 from hypercontainer.network import ipam, pools
@@ -91,7 +90,7 @@ class Host:
         for pool in settings.pool:
             _check_pool(pool)
         self._proving = asyncio.Lock()
-        self._accelerator: Literal["kvm", "tcg"] = "tcg"  # until it is known
+        self._accelerator: Accelerator = "tcg"  # until it is known
 
     def _bridge(self, record: NetworkRecord) -> BridgeNetwork:
         """Pods in that of the settings ask the host's servers, as with docker."""
@@ -223,7 +222,7 @@ class Host:
         bundle, further = self.kernels.of(of, kernel), self.site.hypervisor.modules
         return await asyncio.to_thread(self.kernels.boot_files, bundle, self.hyperstart(of), further)
 
-    def usual_vcpus(self, accelerator: Literal["kvm", "tcg"]) -> int:
+    def usual_vcpus(self, accelerator: Accelerator) -> int:
         """Processors of a VM for which nobody said how many."""
         return size.usual_vcpus(self.settings.vcpus, accelerator)
 

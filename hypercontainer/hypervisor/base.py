@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from hypercontainer.errors import Unsupported
 from hypercontainer.lib.trace import Trace
@@ -262,6 +262,7 @@ class Hypervisor(Protocol):
     product: str  # for people, and before the version in what outlives this hyperd: "QEMU"
     features: frozenset[Feature]  # said up front, so that callers ask instead of trying
     commands: Sequence[str]  # programs of the host that it runs for guests of this host's architecture
+    accelerator: Literal["", "xen"]  # what runs its guests; "": KVM or emulation, as is proved or the settings say
     modules: Sequence[str]  # of the kernel, that its guests need besides those of all: kernel/modules.py
 
     def check(self, arch: str) -> None:

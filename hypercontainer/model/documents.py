@@ -19,7 +19,7 @@ class Isolation(Document, frozen=True, kw_only=True):
     """What holds the guest. `emulated` works, and is no security boundary that we promise."""
 
     level: Literal["emulated", "hardware"]
-    accelerator: str  # tcg, kvm
+    accelerator: str  # tcg, kvm, xen
     reason: str  # why this one: "/dev/kvm does not exist"
 
 

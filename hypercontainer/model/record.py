@@ -25,6 +25,10 @@ class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The ground of records. Mutable: the engine changes them under the pod's lock and saves them whole."""
 
 
+# What runs a guest's instructions: KVM, QEMU's emulation, Xen
+Accelerator = Literal["kvm", "tcg", "xen"]
+
+
 class DiskRecord(Record, kw_only=True):
     """A disk of the guest: its number there, backing file ("": nothing yet, a disk of zeroes that is to get one)."""
 
@@ -271,7 +275,7 @@ class GuestRecord(Record, kw_only=True):
     arch: str = msgspec.field(default_factory=arch.host_name)
     process: ProcessRef
     run_dir: str
-    accelerator: Literal["kvm", "tcg"]
+    accelerator: Accelerator
     boot_id: str
     uid: int
     helpers: list[ProcessRef] = []  # virtiofsd

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from hypercontainer.factory.base import Factory
 from hypercontainer.hypervisor.base import Hypervisor
-from hypercontainer.model.record import ContainerRecord, Model, NicRecord, PodRecord
+from hypercontainer.model.record import Accelerator, ContainerRecord, Model, NicRecord, PodRecord
 from hypercontainer.network.base import Network
 from hypercontainer.network.netns import NetnsNetwork
 from hypercontainer.sandbox import size
@@ -20,7 +20,7 @@ class Boot(NamedTuple):
 
     kernel: Path
     initrd: Path
-    accelerator: Literal["kvm", "tcg"]
+    accelerator: Accelerator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ class Site:
         """The one that an interface is of; NotFound."""
         return NetnsNetwork(nic.netns) if nic.netns else self.networks(nic.network)
 
-    def vcpus(self, pod: PodRecord, accelerator: Literal["kvm", "tcg"]) -> int:
+    def vcpus(self, pod: PodRecord, accelerator: Accelerator) -> int:
         """Processors of its VM."""
         return pod.spec.vcpus or size.usual_vcpus(self.limits.vcpus, accelerator)
 

@@ -3,12 +3,11 @@
 import os
 from collections.abc import Sequence
 from math import ceil
-from typing import Literal
 
 from hypercontainer.hypervisor.base import Limits
 from hypercontainer.lib.cgroup import PERIOD_US, USUAL_SHARES
 from hypercontainer.model.container import Resources
-from hypercontainer.model.record import ContainerRecord, PodRecord
+from hypercontainer.model.record import Accelerator, ContainerRecord, PodRecord
 
 MIB = 1 << 20
 VMM_US = PERIOD_US // 4  # of a processor, for what the VMM and virtiofsd do beside running the guest
@@ -56,9 +55,9 @@ def limit_mib(pod: PodRecord, container: ContainerRecord, usual_mib: int) -> int
     return pod.spec.memory_mib if pod.sized_for(container) and pod.spec.memory_mib < usual_mib else 0
 
 
-def usual_vcpus(setting: int, accelerator: Literal["kvm", "tcg"]) -> int:
+def usual_vcpus(setting: int, accelerator: Accelerator) -> int:
     """Processors of a VM for which nobody said how many: as the `setting` says, unless that is 0. Emulated, each costs
     an idle guest's host time: ADR 23."""
     if setting:
         return setting
-    return min(len(os.sched_getaffinity(0)), MOST_VCPUS) if accelerator == "kvm" else 1
+    return min(len(os.sched_getaffinity(0)), MOST_VCPUS) if accelerator != "tcg" else 1

@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from hypercontainer.errors import GuestDied, GuestError, HyperError, InUse, InvalidInput, NotFound, Unavailable
 from hypercontainer.hypervisor.base import HOT_NICS, Feature, Limits, Nic, Size, VmConfig
@@ -223,6 +223,7 @@ class FakeHypervisor:
 
     name, product = "fake", "Fake"
     commands: Sequence[str] = ()
+    accelerator: Literal["", "xen"] = ""
     modules: Sequence[str] = ()
 
     def __init__(

@@ -1,12 +1,13 @@
 """The life of a VMM and of the virtiofsd beside it, as their processes tell it, whoever has started them."""
 
 import asyncio
+from typing import cast
 
 from hypercontainer.errors import HyperError
 from hypercontainer.hypervisor.base import VmConfig
 from hypercontainer.hypervisor.host.rundir import VIRTIOFSD, RunDir
 from hypercontainer.lib import proc
-from hypercontainer.model.record import GuestRecord, ProcessRef
+from hypercontainer.model.record import Accelerator, GuestRecord, ProcessRef
 
 SHARED_S = 20.0  # until a killed virtiofsd must have ended
 HELPER_S = 1.0  # from the end of virtiofsd to that of its VMM, where both end together
@@ -19,7 +20,7 @@ def born(driver: str, config: VmConfig, run: RunDir, process: ProcessRef, helper
         arch=config.arch,
         process=process,
         run_dir=str(run.path),
-        accelerator="kvm" if config.accelerator == "kvm" else "tcg",
+        accelerator=cast(Accelerator, config.accelerator),  # drivers refuse others
         boot_id=proc.boot_id(),
         uid=config.uid,
         helpers=helpers,

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Literal
 
 from hypercontainer.errors import HyperError, InvalidInput, NotFound, Unavailable, Unsupported
 from hypercontainer.hypervisor.base import Feature, Nic, VmConfig
@@ -38,6 +39,7 @@ class KvmtoolHypervisor:
     name, product = "kvmtool", "kvmtool"
     features: frozenset[Feature] = frozenset()
     commands: Sequence[str] = ()  # that lkvm is missing, and what to do about it, `version` says
+    accelerator: Literal["", "xen"] = ""
     modules: Sequence[str] = ("virtio_blk", "vmw_vsock_virtio_transport")
 
     def __init__(self, lkvm: str = VMM) -> None:

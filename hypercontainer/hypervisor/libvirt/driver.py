@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from hypercontainer.errors import (
     Denied,
@@ -56,6 +57,7 @@ class LibvirtHypervisor:
     name, product = "libvirt", "libvirt"
     features = frozenset({Feature.SHARE})
     commands: Sequence[str] = (MACHINE.program,)
+    accelerator: Literal["", "xen"] = ""
     modules: Sequence[str] = ()
 
     def __init__(self, uri: str, virtiofsd: str = "/usr/lib/qemu/virtiofsd") -> None:

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from hypercontainer.errors import GuestDied, GuestError, InvalidInput, NotFound, Unavailable
 from hypercontainer.hypervisor.base import Feature, SharedFolder, VmConfig
@@ -42,6 +43,7 @@ class QemuHypervisor:
 
     name, product = "qemu", "QEMU"
     features = frozenset(Feature)
+    accelerator: Literal["", "xen"] = ""
     modules: Sequence[str] = ()
 
     def __init__(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hypercontainer.engine import accelerator
+from hypercontainer.engine import accelerator, describe
 from hypercontainer.model.settings import Settings
 from hypercontainer.testing.fakes import FakeHypervisor
 
@@ -62,3 +62,13 @@ async def test_a_long_reason_ends_with_a_whole_word(hypervisor: FakeHypervisor, 
 @pytest.mark.parametrize("wish", ["kvm", "tcg"])
 async def test_the_configuration_is_obeyed(hypervisor: FakeHypervisor, tmp_path: Path, wish: str) -> None:
     assert await choose(hypervisor, tmp_path, wish) == f"{wish}: the configuration says so"
+
+
+async def test_a_hypervisor_that_is_the_hardwares_needs_no_proof(hypervisor: FakeHypervisor, tmp_path: Path) -> None:
+    (tmp_path / "kvm").touch()
+    hypervisor.accelerator = "xen"
+    said = await choose(hypervisor, tmp_path)
+    assert said == f"xen: {hypervisor.product} {await hypervisor.version()} runs them"
+    assert hypervisor.booted == []
+    choice = accelerator.Choice(accelerator="xen", reason="")
+    assert describe.isolation(choice).level == "hardware"
