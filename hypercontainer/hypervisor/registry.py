@@ -11,6 +11,7 @@ DRIVERS = {
     "qemu": "hypercontainer.hypervisor.qemu.driver",
     "libvirt": "hypercontainer.hypervisor.libvirt.driver",
     "kvmtool": "hypercontainer.hypervisor.kvmtool.driver",
+    "xen": "hypercontainer.hypervisor.xen.driver",
 }
 
 

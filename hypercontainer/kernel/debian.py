@@ -30,6 +30,7 @@ KEEP = (
     "drivers/net/tun.ko",
     "drivers/net/veth.ko",
     "drivers/net/virtio_net.ko",
+    "drivers/net/xen-netfront.ko",
     "drivers/scsi/scsi_common.ko",
     "drivers/scsi/scsi_mod.ko",
     "drivers/scsi/sd_mod.ko",

@@ -14,6 +14,7 @@ TABLES = {
     "host/jail/filter.c",  # the kernel's numbers of architectures, for those that it is compiled for
     "host/tsc.c",  # a counter that others have not
     "hypercontainer/hypervisor/qemu/machines.py",
+    "hypercontainer/hypervisor/xen/toolstack.py",  # whose dom0 is known
     "hypercontainer/images/legacy.py",  # archives of before there were others
     "hypercontainer/images/platform.py",  # what images call them, and people
     "hypercontainer/kernel/fragments/base.config",  # kernels that are built here are for such hosts

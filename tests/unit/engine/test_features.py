@@ -177,8 +177,8 @@ async def test_doctor_says_what_a_hypervisor_that_is_behind_needs(engine: LocalE
 
 
 def test_a_hypervisor_that_there_is_not_is_refused_in_words(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"^cannot use hypervisor 'xen': there is qemu, libvirt, kvmtool$"):
-        LocalEngine(Settings(root=str(tmp_path / "lib"), run=str(tmp_path / "run"), hypervisor="xen"))
+    with pytest.raises(InvalidInput, match=r"^cannot use hypervisor 'vmware': there is qemu, libvirt, kvmtool, xen$"):
+        LocalEngine(Settings(root=str(tmp_path / "lib"), run=str(tmp_path / "run"), hypervisor="vmware"))
 
 
 @pytest.mark.parametrize("name", registry.DRIVERS)
