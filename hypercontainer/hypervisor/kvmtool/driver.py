@@ -133,12 +133,12 @@ class KvmtoolHypervisor:
 
     async def _asked(self) -> str:
         """Its version; every one calls itself 3.18.0, so whether it is young enough is asked apart."""
+        lkvm = shutil.which(self._lkvm)
+        if lkvm is None:
+            raise Unavailable(f"cannot use kvmtool: {NotFound('program', self._lkvm, HINT)}")
         try:
-            lkvm = self._program()
             said = await proc.run([lkvm, "version"], timeout_s=10)
             can = await proc.run([lkvm, "run", "--help"], timeout_s=10, check=False)
-        except NotFound as e:
-            raise Unavailable(f"cannot use kvmtool: {e}") from e
         except proc.CommandFailed as e:
             raise Unavailable(f"cannot use kvmtool: {e}") from e
         if b"--vsock" not in can.stdout + can.stderr:
