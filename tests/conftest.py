@@ -38,6 +38,7 @@ QEMU = CHECKOUT / ".cache/hyper/qemu" / MACHINES[host_name()].program  # where `
 # What runs guests of this host's architecture: emulated they are everywhere, and the same. `make vm ACCELERATOR=kvm` is
 # for hosts where KVM works, and for the lab (tools/lab.py).
 ACCELERATOR = os.environ.get("ACCELERATOR", "tcg")
+MACHINE = os.environ.get("MACHINE", "")  # … and as which machine: the setting
 
 # Tests that compile find zig's C library where `make setup` has built it, which takes most of a minute.
 os.environ.setdefault("ZIG_GLOBAL_CACHE_DIR", str(CHECKOUT / ".cache/zig"))
@@ -115,7 +116,13 @@ def shared_hyperd(kernels: Path, busybox_archive: Path, pytestconfig: pytest.Con
     runs the same; what the default size does is test_memory's."""
     options = {name: str(pytestconfig.getoption(name)) for name in ("factory", "kernel", "qemu")}
     options["apparmor_profiles"] = str(PROFILES)
-    settings: dict[str, Value] = {"accelerator": ACCELERATOR, "vcpus": 1, "memory_mib": 256, **options}
+    settings: dict[str, Value] = {
+        "accelerator": ACCELERATOR,
+        "machine": MACHINE,
+        "vcpus": 1,
+        "memory_mib": 256,
+        **options,
+    }
     with private_daemon(kernels, settings) as daemon:
         loaded = daemon.ctl("load", "-i", str(busybox_archive))
         assert loaded.status == 0, loaded.err

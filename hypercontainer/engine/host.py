@@ -219,7 +219,8 @@ class Host:
     async def boot_files(self, kernel: str, of: str = "") -> BootFiles:
         """Of the kernel bundle of that name, for an architecture or this host's; NotFound."""
         of = of or arch.host_name()
-        bundle, further = self.kernels.of(of, kernel), self.site.hypervisor.modules
+        bundle = self.kernels.of(of, kernel)
+        further = self.site.hypervisor.modules if of == arch.host_name() else ()
         return await asyncio.to_thread(self.kernels.boot_files, bundle, self.hyperstart(of), further)
 
     def usual_vcpus(self, accelerator: Accelerator) -> int:

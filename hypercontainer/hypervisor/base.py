@@ -263,7 +263,8 @@ class Hypervisor(Protocol):
     features: frozenset[Feature]  # said up front, so that callers ask instead of trying
     commands: Sequence[str]  # programs of the host that it runs for guests of this host's architecture
     accelerator: Literal["", "xen"]  # what runs its guests; "": KVM or emulation, as is proved or the settings say
-    modules: Sequence[str]  # of the kernel, that its guests need besides those of all: kernel/modules.py
+    # of the kernel, that its guests of this host's architecture need besides those of all: kernel/modules.py
+    modules: Sequence[str]
 
     def check(self, arch: str) -> None:
         """Unavailable when it can run no guest of that architecture; NotFound names the package that has what it needs

@@ -83,7 +83,7 @@ class ModuleTree:
         order: dict[str, Module] = {}
         for name in () if self._whole else names:
             if not self._add(name, order):
-                raise InvalidInput(f"cannot use kernel {self.path.name}: it has no module {name}")
+                raise InvalidInput(f"cannot use kernel modules in {self.path}: there is no module {name}")
         return list(order.values())
 
     def further(self, names: Iterable[str], loaded: Iterable[Module]) -> list[Module]:

@@ -20,15 +20,17 @@ from hypercontainer.hypervisor.base import Hypervisor, VmConfig
 from hypercontainer.hypervisor.host.limits import cgroup_name
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
 from hypercontainer.hypervisor.qemu.guest import QemuGuest
+from hypercontainer.hypervisor.qemu.machines import machine_named
 from hypercontainer.images import workspace
 from hypercontainer.kernel import initramfs
 from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.kernel.modules import ModuleTree, boot
 from hypercontainer.lib.trace import Timings
+from hypercontainer.model.arch import host_name
 from hypercontainer.storage.share import Share
 from hypercontainer.testing.daemon import PrivateDaemon
 from tests import zig
-from tests.conftest import ACCELERATOR, KERNELS, QEMU
+from tests.conftest import ACCELERATOR, KERNELS, MACHINE, QEMU
 
 # a kernel and a QEMU of our own are tested where they were built
 collect_ignore = [] if any(bundle.source for bundle in KernelStore(KERNELS.parent).list()) else ["test_kernel.py"]
@@ -55,7 +57,8 @@ def boot_files(kernels: Path, tmp_path_factory: pytest.TempPathFactory, pytestco
     folder = tmp_path_factory.mktemp("guest")
     init = zig.program(folder / "init", Path(__file__).with_name("guest.c"))
     bundle = KernelStore(kernels.parent).get(str(pytestconfig.getoption("kernel")))
-    modules = ModuleTree(bundle.path / "modules").pick(boot(bundle.arch))
+    wanted = (*boot(bundle.arch), *machine_named(MACHINE, bundle.arch).modules)
+    modules = ModuleTree(bundle.path / "modules").pick(wanted)
     initrd = folder / "initrd"
     initrd.write_bytes(initramfs.build(init.read_bytes(), modules))
     return BootFiles(bundle.kernel, initrd)
@@ -80,7 +83,7 @@ def run_dir() -> Iterator[Path]:
 
 @pytest.fixture
 def driver(pytestconfig: pytest.Config) -> QemuHypervisor:
-    return QemuHypervisor(str(pytestconfig.getoption("qemu")))
+    return QemuHypervisor(str(pytestconfig.getoption("qemu")), machine=machine_named(MACHINE, host_name()))
 
 
 @pytest.fixture
@@ -136,10 +139,10 @@ def booted(
 
 
 @pytest.fixture
-def with_agent(config: Callable[..., VmConfig], kernels: Path) -> Callable[..., VmConfig]:
+def with_agent(driver: QemuHypervisor, config: Callable[..., VmConfig], kernels: Path) -> Callable[..., VmConfig]:
     """with_agent(key=value…): a guest as users boot it, hyperstart in it."""
     store = KernelStore(kernels.parent)
-    kernel, initrd = store.boot_files(store.get(), HYPERSTART)
+    kernel, initrd = store.boot_files(store.get(), HYPERSTART, driver.modules)
     return functools.partial(config, kernel=kernel, initrd=initrd)
 
 

@@ -66,6 +66,8 @@ def command(qemu: str, machine: Machine, config: VmConfig, fds: Descriptors) -> 
         *("-display", "none"),
         *("-sandbox", SANDBOX),
         *("-machine", ",".join(word for word in (machine.type, "memory-backend=ram", machine.options) if word)),
+        # else their devices are as virtio was before its version 1, which has no shared folders
+        *(("-global", "virtio-mmio.force-legacy=off") if machine.bus == "device" else ()),
         *_processor(machine, config),
         *_memory(machine, config, fds),
         *(("-bios", machine.firmware) if machine.firmware else ()),

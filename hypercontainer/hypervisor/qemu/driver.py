@@ -24,7 +24,7 @@ from hypercontainer.hypervisor.host.rundir import VIRTIOFSD, RunDir
 from hypercontainer.hypervisor.host.tap import Tap, Taps, open_nic
 from hypercontainer.hypervisor.qemu import argv, own, snapshot
 from hypercontainer.hypervisor.qemu.guest import QemuGuest, why_ended
-from hypercontainer.hypervisor.qemu.machines import Machine, machine_of
+from hypercontainer.hypervisor.qemu.machines import Machine, machine_in, machine_named, machine_of
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 from hypercontainer.hypervisor.qemu.rundir import qemu_run
 from hypercontainer.lib import proc
@@ -44,7 +44,6 @@ class QemuHypervisor:
     name, product = "qemu", "QEMU"
     features = frozenset(Feature)
     accelerator: Literal["", "xen"] = ""
-    modules: Sequence[str] = ()
 
     def __init__(
         self,
@@ -54,6 +53,7 @@ class QemuHypervisor:
     ) -> None:
         """`machine`: for guests of this host's architecture, unless another is given; `qemu`: its program, likewise."""
         self._machine = machine or machine_of(arch.host().name)
+        self.modules: Sequence[str] = self._machine.modules
         self._version = ""
         self._tsc_khz: int | None = None  # measured when a guest first needs it
         self._taps = Taps()
@@ -66,6 +66,8 @@ class QemuHypervisor:
     def lacks(self, arch: str) -> Mapping[Feature, str]:
         machine = self._machine_of(arch)
         lacks: dict[Feature, str] = {}
+        if not machine.hot_memory and not machine.hot_vcpus:
+            lacks[Feature.RESIZE] = f"{machine.type}, which has the memory and the processors that it started with"
         if machine.unsaved:
             lacks |= dict.fromkeys((Feature.SNAPSHOT, Feature.COPY), f"{machine.type}, {machine.unsaved}")
         if machine.unplugged:
@@ -121,7 +123,9 @@ class QemuHypervisor:
         try:
             monitor = await _monitor(run, record)
             monitor.go_on()  # if a hyperd before us did not come to it
-            return QemuGuest(record, run, monitor, self._machine_of(record.arch), self._taps, {})
+            # the settings may name another by now
+            machine = machine_in(await snapshot.machine_type(monitor), record.arch)
+            return QemuGuest(record, run, monitor, machine, self._taps, {})
         except GuestError:
             if _lives(record.process):
                 raise
@@ -243,7 +247,7 @@ class QemuHypervisor:
 
 def hypervisor(settings: Settings) -> QemuHypervisor:
     """For the registry."""
-    return QemuHypervisor(settings.qemu)
+    return QemuHypervisor(settings.qemu, machine=machine_named(settings.machine, arch.host_name()))
 
 
 def _identity(path: Path) -> str:

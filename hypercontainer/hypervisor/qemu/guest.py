@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from hypercontainer.errors import Unsupported
 from hypercontainer.hypervisor.base import SLOTS, Limits, Nic, Size, VmConfig
 from hypercontainer.hypervisor.host import limits as host_limits
 from hypercontainer.hypervisor.host.cause import cause, text
@@ -195,6 +196,8 @@ class QemuGuest:
         await snapshot.save(self._monitor, state)
 
     async def copy_memory(self, memory: int) -> None:
+        if self._machine.unsaved:  # one that was started when the settings named another machine
+            raise Unsupported("copy the virtual machine", f"QEMU's {self._machine.type}, {self._machine.unsaved}")
         ram = await self._ram()
         os.truncate(memory, ram.size)  # of holes: no disk is too full for it
         await in_thread(ram.copy_file, memory)

@@ -1,9 +1,9 @@
-"""The machines that QEMU is for our guests, as data: one an architecture."""
+"""The machines that QEMU is for our guests, as data: the usual one of each architecture, and another of x86_64."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from hypercontainer.errors import Unavailable
+from hypercontainer.errors import InvalidInput, Unavailable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,12 +20,13 @@ class Machine:
     # parameter that tells an emulated guest how fast this host's time stamp counter goes, in kHz; "": it reads a clock
     # of QEMU's, whose speed it is told
     clock: str
-    bus: str  # of its devices, as QEMU's names of them end: pci, ccw
+    bus: str  # of its devices, as QEMU's names of them end: pci, ccw; or device, on a bus of its own each
     root_bus: str  # where a device is plugged that the guest is not told of, by that name of QEMU's; "": it is told
     hot_memory: bool  # a guest may get more memory while it runs
     hot_vcpus: int  # so many processors a guest may get to have while it runs; 0: those that it started with
     page_bits: int  # of a page's size, where a saved state of QEMU's says that: it emulates several; 0: one
     parameters: Sequence[str]  # of the kernel, on this machine
+    modules: Sequence[str] = ()  # of the kernel, besides those of all: kernel/modules.py
     unsaved: str = ""  # why no guest can go on from a saved one, in words that follow its type
     memory_step_mib: int = 1  # a guest's memory is a multiple of it
     unplugged: str = ""  # why no network interface can come or go while a guest runs, likewise
@@ -131,7 +132,22 @@ PSERIES = Machine(
     unplugged="whose guests take no PCI device while they run",
 )
 
+# The quicker one to boot, without PCI: what asks nothing of who runs. docs/adr/0082-microvm-is-for-boots.md
+MICROVM = replace(
+    Q35,
+    type="microvm",
+    options="auto-kernel-cmdline=off,x-option-roms=off",  # ACPI has the devices; nothing is booted from any of them
+    bus="device",
+    root_bus="",
+    hot_memory=False,
+    hot_vcpus=0,
+    modules=("virtio_mmio",),
+    unsaved="of which QEMU has no versions, so that after an update it may take a saved one for something else",
+    unplugged="which has the devices that it started with",
+)
+
 MACHINES = {machine.arch: machine for machine in (Q35, VIRT, CCW, PSERIES)}
+BY_TYPE = {machine.type: machine for machine in (*MACHINES.values(), MICROVM)}
 
 
 def machine_of(arch: str) -> Machine:
@@ -139,3 +155,17 @@ def machine_of(arch: str) -> Machine:
     if arch not in MACHINES:
         raise Unavailable(f"cannot run guests of architecture {arch} with QEMU: there are {', '.join(MACHINES)}")
     return MACHINES[arch]
+
+
+def machine_named(type: str, arch: str) -> Machine:
+    """The machine of that type, for guests of `arch`; "" is the usual one. InvalidInput for another's."""
+    machine = BY_TYPE.get(type) if type else machine_of(arch)
+    if machine is None or machine.arch != arch:
+        there = ", ".join(name for name, each in BY_TYPE.items() if each.arch == arch)
+        raise InvalidInput(f"cannot make a machine {type!r} of {arch}: there is {there}; see `machine` in config.toml")
+    return machine
+
+
+def machine_in(said: str, arch: str) -> Machine:
+    """What a QEMU is for a guest of `arch` that names its machine so, version and all: "pc-q35-7.2"."""
+    return next((each for name, each in BY_TYPE.items() if each.arch == arch and name in said), machine_of(arch))

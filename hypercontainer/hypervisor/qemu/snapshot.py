@@ -79,7 +79,7 @@ async def dump_devices(monitor: Monitor, machine: Machine, state: int) -> None:
         size = await _written(monitor, raw)
         if size > STATE_MAX:
             raise GuestError(f"cannot keep the state of the guest's devices: QEMU says that it is {size} bytes")
-        stream = _stream(os.pread(raw, size, 0), await _machine(monitor), machine.page_bits)
+        stream = _stream(os.pread(raw, size, 0), await machine_type(monitor), machine.page_bits)
     finally:
         os.close(raw)
     with files.telling("keep the state of the guest's devices", GuestError):
@@ -101,8 +101,8 @@ async def _written(monitor: Monitor, raw: int) -> int:
         os.close(ours)
 
 
-async def _machine(monitor: Monitor) -> str:
-    """The name of its type, version and all: "virt-7.2"."""
+async def machine_type(monitor: Monitor) -> str:
+    """What QEMU calls its machine, version and all: "virt-7.2"."""
     kind = await monitor.execute("qom-get", {"path": "/machine", "property": "type"})
     name = str(kind).removesuffix("-machine")
     if not 0 < len(name) < 100:

@@ -9,10 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypercontainer.errors import Unavailable
+from hypercontainer.errors import InvalidInput, Unavailable
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Nic, SharedFolder, Snapshot, VmConfig
 from hypercontainer.hypervisor.qemu.argv import Descriptors, command, disk_file, kernel_parameters
-from hypercontainer.hypervisor.qemu.machines import CCW, PSERIES, Q35, VIRT, Machine, machine_of
+from hypercontainer.hypervisor.qemu.machines import (
+    CCW,
+    MICROVM,
+    PSERIES,
+    Q35,
+    VIRT,
+    Machine,
+    machine_in,
+    machine_named,
+    machine_of,
+)
 from hypercontainer.model.record import DiskRecord
 
 GOLDEN = Path(__file__).with_name("golden.txt")
@@ -57,6 +67,7 @@ def test_the_whole_command_line() -> None:
     written += "\n" + lines(a_config(arch="aarch64"), FDS, VIRT)
     written += "\n" + lines(a_config(arch="s390x"), FDS, CCW)
     written += "\n" + lines(a_config(arch="ppc64le"), FDS, PSERIES)
+    written += "\n" + lines(a_config(), FDS, MICROVM)
     assert written == GOLDEN.read_text()
 
 
@@ -154,3 +165,19 @@ def test_an_architecture_without_a_machine_is_named() -> None:
     why = "cannot run guests of architecture mips64 with QEMU: there are x86_64, aarch64"
     with pytest.raises(Unavailable, match=why):
         machine_of("mips64")
+
+
+def test_a_setting_names_a_machine_of_this_architecture() -> None:
+    assert machine_named("", "x86_64") is machine_named("q35", "x86_64") is Q35
+    assert machine_named("microvm", "x86_64") is MICROVM
+    why = "cannot make a machine 'microvm' of aarch64: there is virt; see `machine` in config.toml"
+    with pytest.raises(InvalidInput, match=why):
+        machine_named("microvm", "aarch64")
+    with pytest.raises(InvalidInput, match=r"cannot make a machine 'pc' of x86_64: there is q35, microvm"):
+        machine_named("pc", "x86_64")
+
+
+def test_a_guest_that_runs_is_known_by_its_machine_whatever_the_settings_name() -> None:
+    assert (machine_in("pc-q35-7.2", "x86_64"), machine_in("microvm", "x86_64")) == (Q35, MICROVM)
+    assert (machine_in("virt-7.2", "aarch64"), machine_in("s390-ccw-virtio-7.2", "s390x")) == (VIRT, CCW)
+    assert machine_in("pseries-7.2", "ppc64le") is PSERIES

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from hypercontainer.hypervisor.qemu.machines import Q35
+from hypercontainer.hypervisor.qemu.machines import MICROVM, Q35
 from tests.unit.hypervisor.test_argv import FDS, a_config, lines
 
 LISTS = Path(__file__).parents[3] / "host/qemu"
@@ -26,6 +26,7 @@ def test_its_devices_are_those_of_the_command_line() -> None:
     named = set(re.findall(r"^-device ([\w-]+)", lines(a_config(), FDS, Q35), re.MULTILINE))
     assert len(named) == 9
     parts = {PARTS.get(name, name.removesuffix(f"-{Q35.bus}")) for name in named} | {Q35.type, f"virtio-{Q35.bus}"}
+    parts |= {MICROVM.type}
     assert set(words(f"{Q35.arch}.mak")) == {f"CONFIG_{part.upper().replace('-', '_')}=y" for part in parts}
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypercontainer.errors import InvalidInput, NotFound, Unsupported
 from hypercontainer.hypervisor.base import SNAPSHOT_MAC, Feature, Nic, VmConfig, can, need
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
-from hypercontainer.hypervisor.qemu.machines import MACHINES, Q35, Machine
+from hypercontainer.hypervisor.qemu.machines import MACHINES, MICROVM, Q35, Machine
 from hypercontainer.lib.trace import Timings
 from tests.conftest import CHECKOUT
 
@@ -90,12 +90,18 @@ def test_what_a_machine_has_not_is_said_with_its_name(monkeypatch: pytest.Monkey
     qemu = QemuHypervisor(machine=Q35)
     assert (qemu.lacks("x86_64"), qemu.lacks("aarch64")) == ({}, {})
     lacks = qemu.lacks("s390x")
-    assert set(lacks) == {Feature.SNAPSHOT, Feature.COPY, Feature.SHARE}
+    assert set(lacks) == {Feature.SNAPSHOT, Feature.COPY, Feature.SHARE, Feature.RESIZE}
     with pytest.raises(
         Unsupported, match=r"^cannot fork web: not with QEMU's s390-ccw-virtio, whose guests may fall silent"
     ):
         need(qemu, Feature.COPY, "fork web", "s390x")
-    assert set(qemu.lacks("ppc64le")) == {Feature.SNAPSHOT, Feature.COPY, Feature.NICS, Feature.SHARE}
+    assert set(qemu.lacks("ppc64le")) == {
+        Feature.SNAPSHOT,
+        Feature.COPY,
+        Feature.NICS,
+        Feature.SHARE,
+        Feature.RESIZE,
+    }
     with pytest.raises(
         Unsupported, match=r"^cannot connect web: not with QEMU's pseries, whose guests take no PCI device"
     ):
@@ -103,3 +109,13 @@ def test_what_a_machine_has_not_is_said_with_its_name(monkeypatch: pytest.Monkey
     assert can(qemu, Feature.NICS, "s390x") and not can(qemu, Feature.NICS, "ppc64le")
     monkeypatch.setattr(sys, "byteorder", "big")
     assert Feature.SHARE not in qemu.lacks("s390x") and Feature.SHARE in qemu.lacks("x86_64")
+
+
+def test_microvm_has_what_it_started_with() -> None:
+    qemu = QemuHypervisor(machine=MICROVM)
+    assert set(qemu.lacks("x86_64")) == {Feature.NICS, Feature.RESIZE, Feature.SNAPSHOT, Feature.COPY}
+    assert qemu.lacks("aarch64") == {} and not can(qemu, Feature.NICS, "x86_64") and can(qemu, Feature.NICS, "aarch64")
+    assert (qemu.modules, QemuHypervisor(machine=Q35).modules) == (("virtio_mmio",), ())
+    why = "^cannot connect web: not with QEMU's microvm, which has the devices that it started with$"
+    with pytest.raises(Unsupported, match=why):
+        need(qemu, Feature.NICS, "connect web", "x86_64")

@@ -159,6 +159,10 @@ def test_a_hypervisors_modules_are_in_its_initramfs_alone(store: KernelStore, so
     _, other = store.boot_files(bundle, init, ("virtio_blk",))
     assert b"virtio_blk.ko" in other.read_bytes()
     assert b"virtio_blk.ko" not in usual.read_bytes()
+    with pytest.raises(
+        InvalidInput, match=r"cannot use kernel modules in \S+mine/modules: there is no module virtio_mmio"
+    ):
+        store.boot_files(bundle, init, ("virtio_mmio",))
 
 
 def test_a_packed_kernel_is_kept_beside_the_other(store: KernelStore, source: Path) -> None:
