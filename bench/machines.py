@@ -1,4 +1,4 @@
-"""Measures the machine types of x86_64 beside each other: python -m bench.machines.
+"""Measures QEMU's two machine types for guests beside each other: python -m bench.machines.
 
 python -m bench.machines [--rounds 16] [--idle 30] [--kernel NAME] [--memory 128]
 

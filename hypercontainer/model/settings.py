@@ -128,8 +128,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     hypervisor: str = "qemu"  # what runs guests: hypervisor/registry.py has the names
     # the program for guests of this host's architecture, where `hypervisor` is qemu; "": the distribution's
     qemu: Annotated[str, msgspec.Meta(pattern="^(/|$)")] = ""
-    # what it is, where `hypervisor` is qemu: "" is q35 on x86_64, where there is "microvm" besides, which boots sooner,
-    # and has what it started with: docs/howto/machines.md
+    # what it is for guests of this host's architecture, where `hypervisor` is qemu; "": the usual one. "microvm", where
+    # there is that, boots sooner, and has what it started with: docs/howto/machines.md
     machine: str = ""
     libvirt_uri: str = "qemu:///system"  # of the libvirtd, where that is `hypervisor`
     accelerator: str = "auto"  # auto = proved by booting a guest; or kvm, tcg
