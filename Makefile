@@ -96,7 +96,7 @@ density: setup-test  ## start virtual machines until memory is used up or 1,000 
 lab-kvm: setup-test  ## guests under KVM, in an emulated Debian 12 where that works (6 minutes on 2 cores, the first time 4 more; 4 GiB of memory, 3 GB of disk); with LKVM=FILE, kvmtool's too
 	@$(BIN)/python tools/lab.py $(if $(LKVM),--program '$(LKVM)') '$(LAB)'
 
-lab-xen: setup-test  ## guests of Xen, on an emulated dom0 (a quarter of an hour on 2 busy cores, the first time 4 minutes more; 4 GiB of memory, 3 GB of disk)
+lab-xen: setup-test  ## guests of Xen, on an emulated dom0 (7 minutes on 2 cores, the first time 4 more; 4 GiB of memory, 3 GB of disk)
 	@$(BIN)/python tools/lab.py --xen '$(LAB_XEN)'
 
 fuzz: setup-test  ## what reads foreign bytes, in the guest and here, and both APIs: each target for SECONDS=60
