@@ -140,7 +140,7 @@ def test_docker_saves_a_container_and_starts_it_again(hyper: PrivateDaemon, busy
             return done.out.strip()
 
         ok("load", "-q", "-i", str(busybox_archive))
-        script = "n=0; while :; do n=$((n + 1)); echo $n >/count; sleep 0.1; done"
+        script = "n=0; while :; do n=$((n + 1)); echo $n >/next; mv /next /count; sleep 0.1; done"
         ok("run", "-d", "--name", "one", "--network", "none", "busybox", "sh", "-c", script)
         until(lambda: daemon.ctl("exec", "one", "cat", "/count").out.strip().isdecimal())
         ok("checkpoint", "create", "one", "then")

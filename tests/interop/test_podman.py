@@ -153,9 +153,9 @@ def test_files_are_copied_into_the_container_and_nowhere_else(pod: Podman, tmp_p
 
 @pytest.mark.skipif(not shutil.which("criu", path=criu.PATH), reason="there is no criu: run `make interop`")
 def test_processes_go_on_from_a_checkpoint(pod: Podman, tmp_path: Path) -> None:
-    script = "n=0; while :; do n=$((n + 1)); echo $n >/dev/shm/count; echo $n >/file; sleep 0.1; done"
+    script = "n=0; while :; do n=$((n + 1)); echo $n >/dev/shm/count; sleep 0.1; done"
     read = 'until n=$(cat $0) && test -n "$n"; do sleep 0.1; done; echo $n'  # a file has nothing while it is written
-    counted, filed = ("sh", "-c", read, "/dev/shm/count"), ("sh", "-c", read, "/file")
+    counted = ("sh", "-c", read, "/dev/shm/count")
     status = ("inspect", "-f", "{{.State.Status}} {{.State.Checkpointed}}")
     pod.ok("run", "-d", "--name", "saved", "busybox", "sh", "-c", script)
     try:
@@ -165,11 +165,13 @@ def test_processes_go_on_from_a_checkpoint(pod: Podman, tmp_path: Path) -> None:
         pod.ok("container", "restore", "saved")
         after = int(pod.ok("exec", "saved", *counted))
         assert after > before
+        # podman takes the files when the processes run again: what they write in the meantime would not fit to them.
+        pod.ok("exec", "saved", "sh", "-c", "echo changed >/file")
         pod.ok("container", "checkpoint", "--export", f"{tmp_path}/saved.tar", "--leave-running", "saved")
         assert pod.ok(*status, "saved") == "running false"
         pod.ok("container", "restore", "--import", f"{tmp_path}/saved.tar", "--name", "copied")
         assert int(pod.ok("exec", "copied", *counted)) > after
-        assert int(pod.ok("exec", "copied", *filed)) > after
+        assert pod.ok("exec", "copied", "cat", "/file") == "changed"
         refused = pod("container", "checkpoint", "--tcp-established", "saved")
         assert refused.status == 125 and "--tcp-established: connections end" in refused.err
         assert pod.ok(*status, "saved") == "running false"
