@@ -1,7 +1,7 @@
 """Measures this machine beside its peers and prints one table: `make bench`.
 
 python -m bench [--rounds 20] [--without PART,…]: starts, oci, engines, files, streams, terminals, docker, builds,
-kubelet, in-a-row, architectures, at-once, fleet, images
+kubelet, in-a-row, architectures, machines, at-once, fleet, images
 """
 
 import argparse
@@ -28,7 +28,7 @@ FLEET = (1, 10, 25, 50, 75, 100)
 BARE = 20
 PARTS = (
     "starts", "oci", "engines", "files", "streams", "terminals", "docker", "builds", "kubelet", "in-a-row",
-    "architectures", "at-once", "fleet", "images",
+    "architectures", "machines", "at-once", "fleet", "images",
 )  # fmt: skip
 
 
@@ -108,6 +108,8 @@ def main() -> int:
             parts.in_a_row(bench, max(3, args.rounds // 4))
         if "architectures" in wanted:
             parts.architectures(bench, max(3, args.rounds // 4))
+        if "machines" in wanted:
+            parts.machine_types(bench, max(3, args.rounds // 2))
         if "at-once" in wanted:
             parts.at_once(bench, args.rounds)
         if "fleet" in wanted:

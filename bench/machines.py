@@ -2,8 +2,8 @@
 
 python -m bench.machines [--rounds 16] [--idle 30] [--kernel NAME] [--memory 128]
 
-All in one run, in turn, emulated. Boots are of hyperstart; nothing is asked of it. What a guest asks of its devices is
-counted by QEMU, once: under KVM each of that is an exit.
+`make bench` has the same rows. All in one run, in turn, emulated. Boots are of hyperstart; nothing is asked of it. What
+a guest asks of its devices is counted by QEMU, once: under KVM each of that is an exit.
 """
 
 import argparse
@@ -38,6 +38,8 @@ from hypercontainer.kernel.bundle import KernelStore
 SWITCHES = re.compile(r"^voluntary_ctxt_switches:\s+(\d+)", re.MULTILINE)
 ACCESS = re.compile(r"memory_region_ops_\w+ .* name '([^']*)'")
 BOOT_S = 60.0
+MEMORY_MIB = 128
+IDLE_S = 30.0
 
 
 class Candidate:
@@ -48,14 +50,15 @@ class Candidate:
         bundle = store.of(machine.arch, kernel)
         self.machine, self.memory_mib = machine, memory_mib
         self.kernel, self.initrd = store.boot_files(bundle, HYPERSTART, machine.modules)
-        self.agent = Series(f"{machine.type}: exec to the agent's answer")
-        self.cpu = Series("  processor time of QEMU until then")
-        self.used = Series("  what the guest uses: MemTotal - MemAvailable", "MiB")
-        self.pss = Series("  PSS of QEMU", "MiB")
-        self.idle_cpu = Series("  processor time when idle, of a second")
-        self.wakes = Series("  wake-ups when idle", "/s")
-        self.greeting = Series("  exec to QMP's greeting, a clone's command line")
-        self.clone = Series("  PSS of QEMU then", "MiB")
+        name = machine.type
+        self.agent = Series(f"{name}: exec to the agent's answer")
+        self.cpu = Series(f"  {name}: processor time of QEMU until then")
+        self.used = Series(f"  {name}: what the guest uses, MemTotal - MemAvailable", "MiB")
+        self.pss = Series(f"  {name}: PSS of QEMU", "MiB")
+        self.idle_cpu = Series(f"  {name}: processor time when idle, of a second")
+        self.wakes = Series(f"  {name}: wake-ups when idle", "/s")
+        self.greeting = Series(f"  {name}: exec to QMP's greeting, a clone's command line")
+        self.clone = Series(f"  {name}: PSS of QEMU then", "MiB")
 
     @property
     def series(self) -> list[Series]:
@@ -154,7 +157,12 @@ def _wakes(pid: int) -> int:
     return sum(int(match[1]) for match in found if match)
 
 
-async def compare(candidates: list[Candidate], rounds: int, idle_s: float) -> None:
+def candidates(kernel: str, memory_mib: int = MEMORY_MIB) -> list[Candidate]:
+    return [Candidate(machine, kernel, memory_mib) for machine in (Q35, MICROVM)]
+
+
+async def compare(candidates: list[Candidate], rounds: int, idle_s: float = IDLE_S) -> None:
+    """`idle_s`: twice each."""
     for number in range(rounds + 1):
         say(f"round {number} of {rounds}; the first is not counted")
         for candidate in candidates if number % 2 else candidates[::-1]:
@@ -171,14 +179,14 @@ async def compare(candidates: list[Candidate], rounds: int, idle_s: float) -> No
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.machines", description=__doc__)
     parser.add_argument("--rounds", type=int, default=16)
-    parser.add_argument("--idle", type=float, default=30.0, help="seconds, twice each")
+    parser.add_argument("--idle", type=float, default=IDLE_S, help="seconds, twice each")
     parser.add_argument("--kernel", default="", help="a bundle's name (default: the one that guests boot)")
-    parser.add_argument("--memory", type=int, default=128, help="MiB of each guest")
+    parser.add_argument("--memory", type=int, default=MEMORY_MIB, help="MiB of each guest")
     args = parser.parse_args()
-    candidates = [Candidate(machine, args.kernel, args.memory) for machine in (Q35, MICROVM)]
-    asyncio.run(compare(candidates, args.rounds, args.idle))
-    print(table([series for candidate in candidates for series in candidate.series]))
-    for candidate in candidates:
+    both = candidates(args.kernel, args.memory)
+    asyncio.run(compare(both, args.rounds, args.idle))
+    print(table([series for candidate in both for series in candidate.series]))
+    for candidate in both:
         found = candidate.accesses()
         most = ", ".join(f"{name} {count}" for name, count in found.most_common(5))
         print(f"{candidate.machine.type}: {found.total()} reads and writes of registers in a boot; most: {most}")

@@ -1,5 +1,6 @@
 """The parts of `make bench` that are measured in rounds, and what runs for them."""
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -8,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from bench import cri, kubelet, pods, throughput
+from bench import cri, kubelet, machines, pods, throughput
 from bench.architectures import Architecture, each_in_turn, lacks, pools
 from bench.builds import Builds
 from bench.docker_clients import DockerClients, hyperd_client
@@ -36,7 +37,7 @@ PODS_OF_ONE = 100  # that run of a kubelet's, beside which memory is measured; w
 P = TypeVar("P")
 Part = (
     Starts | Calls | Engine | Runtime | Rootfs | Stream | Guests | AtOnce | ImageLoad | Forks | Terminals
-    | DockerClients | Builds | kubelet.Kubelet | Row | Architecture
+    | DockerClients | Builds | kubelet.Kubelet | Row | Architecture | machines.Candidate
 )  # fmt: skip
 
 
@@ -318,3 +319,15 @@ def architectures(bench: Bench, rounds: int) -> None:
     daemon = bench.daemon(kernel="", factory="cache", accelerator="tcg", pool=pools(there))
     parts = [Architecture(daemon, arch, until_full(daemon)) for arch in there]
     bench.measure(rounds, "architectures", each_in_turn(parts), *parts)
+
+
+def machine_types(bench: Bench, rounds: int) -> None:
+    """QEMU's machine types for guests of this host's architecture, booted."""
+    try:
+        both = machines.candidates(bench.kernel)
+        asyncio.run(machines.compare(both, rounds))
+    except HyperError as e:
+        bench.absent.append(f"machine types: left out: {e}")
+        say(bench.absent[-1])
+    else:
+        bench.keep(*both)
