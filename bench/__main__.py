@@ -118,7 +118,7 @@ def main() -> int:
     results = [series for series in results if series.samples]
     if points:
         print("\n\n".join(plot.text(curve) for curve in density.curves(points)), "\n")
-    print(table(results))
+    print(table(results) if results else "nothing was measured")
     print("\n".join(dict.fromkeys(absent)), end="\n" if absent else "")
     print(f"every sample: {keep(results, points, args.rounds).relative_to(CHECKOUT)}; our promises: bench/targets.md")
     print("further, to 500 and 1,000 virtual machines: make density")
