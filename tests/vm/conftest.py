@@ -41,7 +41,7 @@ UID = 1_899_000_000
 UIDS = 65536  # from the users of pods' VMMs to those of VMMs that wait, and are pods' later
 LEAVING_S = 60.0  # for the kernel to take down a namespace after its last process
 
-HYPERSTART = Path(hypercontainer.__file__).parent / "_bin/x86_64/hyperstart"
+HYPERSTART = Path(hypercontainer.__file__).parent / "_bin" / host_name() / "hyperstart"
 
 Line = Callable[[str], Awaitable[str]]
 

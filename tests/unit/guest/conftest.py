@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hypercontainer.model.arch import host_name
 from hypercontainer.model.defaults import MASKED_PATHS, READONLY_PATHS
 from tests.unit.guest.wire_client import Host
 
@@ -30,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def hyperstart() -> Path:
     """The program, built anew if its sources changed."""
     subprocess.run([sys.executable, "hatch_build.py"], cwd=ROOT, check=True)
-    return ROOT / "hypercontainer/_bin/x86_64/hyperstart"
+    return ROOT / "hypercontainer/_bin" / host_name() / "hyperstart"
 
 
 @pytest.fixture(scope="session")
