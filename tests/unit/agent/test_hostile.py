@@ -19,7 +19,7 @@ from hypercontainer.testing.fake_process import FakeProcess, Refused
 
 LISTING = b'{"id":1,"result":{"pod":false,"containers":[],"processes":[],"next_stream":5}}\n'
 SOON_S = 0.2  # for what never comes
-PATIENT_S = 30.0  # for what comes at once: a test that waits so long has failed
+PATIENT_S = 300.0  # for what comes at once: a test that waits so long has failed
 BOUND = 2 << 20  # bytes that an attack of any size may cost, those under way in the liar included
 
 Say = Callable[[bytes], Awaitable[None]]

@@ -384,7 +384,7 @@ async def test_what_a_registry_has(registry: FakeRegistry) -> None:
     found = await distribution(f"{registry.host}/a:1", retry=SOON)
     data = registry.files["a/manifests/1"][1]
     assert found.descriptor == doc.Descriptor(media_type=OCI_MANIFEST, digest=digest, size=len(data))
-    assert found.platforms == [doc.Platform(os="linux", architecture="amd64")]
+    assert found.platforms == [doc.Platform(os="linux", architecture=arch.host().docker)]
     assert registry.paths("/blobs/") == [f"/v2/a/blobs/{json.loads(data)['config']['digest']}"]
     platform = {"os": "windows", "architecture": "amd64", "os.version": "10.0", "os.features": ["win32k"]}
     registry.push_index("a", "many", [{**made.descriptor(data, "manifest.v1+json"), "platform": platform}])

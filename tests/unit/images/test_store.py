@@ -17,6 +17,7 @@ from hypercontainer.images.archive import load
 from hypercontainer.images.index import Image
 from hypercontainer.images.store import ImageStore
 from hypercontainer.images.workspace import Workspace
+from hypercontainer.model import arch
 from hypercontainer.testing import layers as made
 from tests.unit.images.looking import check_erofs, chunks, leftovers
 
@@ -201,7 +202,7 @@ async def test_documents(store: ImageStore) -> None:
     [image] = await load(store, chunks(archive))
     document = store.inspect(image)
     assert (document.id, document.repo_tags, document.size) == (image.id, ["a:latest"], 10_006)
-    assert (document.author, document.comment, document.architecture) == ("me", "last", "amd64")
+    assert (document.author, document.comment, document.architecture) == ("me", "last", arch.host().docker)
     assert document.created == "2024-05-06T07:08:09.123456789Z"
     assert document.root_fs.layers == [made.digest(BASE), made.digest(TOP)]
     config = store.config(image)
