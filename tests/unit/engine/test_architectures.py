@@ -11,12 +11,15 @@ from hypercontainer.engine.local import LocalEngine
 from hypercontainer.errors import InvalidInput, NotFound, Unavailable, Unsupported
 from hypercontainer.hypervisor.base import Feature
 from hypercontainer.model import capabilities, seccomp
+from hypercontainer.model.arch import host_name
 from hypercontainer.model.settings import Pool
 from hypercontainer.model.spec import ContainerSpec, EndpointSpec, Mount, NetworkSpec, PodSpec
 from hypercontainer.testing.busybox import find_busybox, write_archive
 from tests.unit.engine.world import ADMIN, FakeKernels, Run, World, load
 
 ARM = "linux/arm64"
+HERE = "x86_64"  # to whose hosts others are other ones
+pytestmark = pytest.mark.skipif(host_name() != HERE, reason=f"is of a host of {HERE}")
 
 
 def kernels(engine: LocalEngine) -> FakeKernels:

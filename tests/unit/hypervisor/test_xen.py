@@ -25,7 +25,7 @@ NIC = Nic(tap="t0", mac="52:54:00:00:00:01")
 
 
 def a_domain(**changes: object) -> VmConfig:
-    return a_config(**{"share": None, "disks": (), "nics": (), "accelerator": "xen", **changes})
+    return a_config(**{"arch": "x86_64", "share": None, "disks": (), "nics": (), "accelerator": "xen", **changes})
 
 
 def test_the_whole_description() -> None:

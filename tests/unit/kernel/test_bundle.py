@@ -26,6 +26,12 @@ def a_kernel(folder: Path, kernel: bytes = KERNEL, arch: str = "x86_64") -> Path
     return folder
 
 
+@pytest.fixture(autouse=True)
+def host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of x86_64, as most of these kernels are."""
+    monkeypatch.setattr("hypercontainer.kernel.bundle.host_name", lambda: "x86_64")
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> KernelStore:
     return KernelStore(tmp_path / "root")
