@@ -3,6 +3,8 @@
 import os
 import signal
 import subprocess
+import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,10 +18,12 @@ from hypercontainer.hypervisor.xen.driver import XenHypervisor
 from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.testing.contract import HypervisorContract, tap_name
 from hypercontainer.testing.daemon import PrivateDaemon, Value, private_daemon
+from tests.conftest import CHECKOUT
 from tests.vm.conftest import GUEST_S, HYPERSTART, UID, ok, time_passes
 
 CAPABILITIES = Path("/proc/xen/capabilities")
 LOOKS = 200
+SETTINGS: dict[str, Value] = {"hypervisor": "xen", "factory": "direct", "memory_mib": 128}
 DOM0 = CAPABILITIES.exists() and "control_d" in CAPABILITIES.read_text()
 pytestmark = [pytest.mark.vm, pytest.mark.skipif(not DOM0, reason="needs a dom0 of Xen")]
 
@@ -87,8 +91,7 @@ def run_dir() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def hyper(kernels: Path, busybox_archive: Path) -> Iterator[PrivateDaemon]:
-    settings: dict[str, Value] = {"hypervisor": "xen", "factory": "direct", "memory_mib": 128}
-    with private_daemon(kernels, settings) as daemon:
+    with private_daemon(kernels, SETTINGS) as daemon:
         ok(daemon, "load", "-i", str(busybox_archive))
         yield daemon
 
@@ -98,6 +101,24 @@ def test_an_image_runs_with_its_output_status_and_network(hyper: PrivateDaemon) 
     status, out, err = hyper.ctl("run", "--rm", "busybox", "sh", "-c", script)
     assert (status, out) == (7, "0\nreached\n"), err
     assert "1 packets received" in err
+
+
+def test_an_installed_wheel_runs_an_image(kernels: Path, busybox_archive: Path, tmp_path: Path) -> None:
+    """With the packages of this checkout's environment, for a lab has no network."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    told(*pip, "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(CHECKOUT))
+    [wheel] = tmp_path.glob("hypercontainer-*.whl")
+    prefix = tmp_path / "installed"
+    told(sys.executable, "-m", "venv", "--without-pip", str(prefix))
+    told(*pip, "--python", str(prefix), "install", "-q", "--no-deps", "--no-index", str(wheel))
+    [site] = prefix.glob("lib/python3*/site-packages")
+    for package in Path(sysconfig.get_path("purelib")).iterdir():
+        if "hypercontainer" not in package.name and not (site / package.name).exists():
+            (site / package.name).symlink_to(package)
+    told(str(prefix / "bin/python"), "-I", "-c", f"import hypercontainer as h; assert h.__file__.startswith('{site}')")
+    with private_daemon(kernels, SETTINGS, prefix / "bin") as daemon:
+        ok(daemon, "load", "-i", str(busybox_archive))
+        assert ok(daemon, "run", "--rm", "busybox", "echo", "hello") == "hello"
 
 
 def test_doctor_and_info_say_what_runs_guests(hyper: PrivateDaemon) -> None:
