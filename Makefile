@@ -20,10 +20,10 @@ PODS ?= 100
 OCI_QUICK := bad_input exit_codes lifecycle mounts state sysctl
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-interop setup-bench setup-arch setup-clients demo install test fresh check style unit vm interop oci kubelet conformance bench density fuzz soak pods guest kernel qemu format clean lab-kvm lab-xen
+.PHONY: help setup setup-test setup-interop setup-bench setup-arch setup-clients demo install test fresh check style unit vm interop oci kubelet conformance bench density fuzz soak pods guest kernel qemu format clean lab-kvm lab-xen unit-arm64
 
 help:  ## this table
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: setup  ## set up, then run a real image in a virtual machine and show what happens
 	@$(BIN)/python tools/demo.py
@@ -33,6 +33,9 @@ test: setup-test style  ## set up, then every check and test, fast to slow, but 
 
 fresh:  ## demo, test and interop of what is committed, in a fresh minimal Debian 12, as CI does (an hour and a quarter on 2 cores)
 	@.ci/run
+
+unit-arm64: setup-test  ## the unit tests in a fresh Debian 12 of arm64, whose programs QEMU runs one by one (an hour or more on 2 cores; not in CI)
+	@ARCH=arm64 tools/fresh.sh 'make setup-test && $(PYTEST) $(AT_ONCE) -rx --timeout 3600 tests/unit'
 
 setup:  ## only set up: Debian packages, .venv, the C programs, a kernel for the guests
 	@tools/setup.sh

@@ -111,6 +111,11 @@ def cache_dir(root: Path) -> Path:
     return Path(base) / "hypercontainer"
 
 
+def zig() -> list[str]:
+    """The pinned package's; or that of the variable ZIG, of the same version, where the package's is a slow program."""
+    return [os.environ["ZIG"]] if "ZIG" in os.environ else [sys.executable, "-m", "ziglang"]
+
+
 def compile_messages(root: Path, program: Program) -> None:
     """Replace the module and its types, likewise: protoc writes both into a folder that is named."""
     output = root / program.output
@@ -130,7 +135,7 @@ def compile_program(root: Path, program: Program) -> None:
     tmp = output.with_name(f".{output.name}.{os.getpid()}")
     env = {"ZIG_GLOBAL_CACHE_DIR": str(cache_dir(root) / "zig"), **os.environ}
     target = f"{ZIG.get(program.arch, program.arch)}-linux-{program.libc}"
-    argv = [sys.executable, "-m", "ziglang", "cc", "-target", target, *FLAGS]
+    argv = [*zig(), "cc", "-target", target, *FLAGS]
     try:
         argv += [*program.kind, "-o", str(tmp), *map(str, sources(root, program))]
         if subprocess.run(argv, env=env, cwd=root).returncode:

@@ -1,17 +1,17 @@
 """C programs of the tests, compiled for a guest of this host's architecture; being static, they run on the host too."""
 
 import subprocess
-import sys
 from pathlib import Path
 
+from hatch_build import zig
 from hypercontainer.model.arch import host_name
 
 # the optimization is hatch_build's: another one would have zig compile its C library once more
 PROGRAM = ("-static", "-Os", "-s", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Werror")
 
 
-def cc(*words: str | Path) -> None:
-    subprocess.run([sys.executable, "-m", "ziglang", "cc", "-target", f"{host_name()}-linux-musl", *words], check=True)
+def cc(*words: str | Path, arch: str = host_name()) -> None:
+    subprocess.run([*zig(), "cc", "-target", f"{arch}-linux-musl", *words], check=True)
 
 
 def program(output: Path, *words: str | Path) -> Path:

@@ -1,8 +1,9 @@
 #!/bin/bash
 # Runs what a new user would run, where a new user would: on a Debian 12 that holds git, make, python3, ca-certificates.
 #
-#     tools/fresh.sh COMMAND...    for bash, in a fresh clone of what is committed
+#     [ARCH=arm64] tools/fresh.sh COMMAND...    for bash, in a fresh clone of what is committed
 #
+# ARCH is an architecture of Debian's: each program in there is that one's, run by QEMU where it is not this machine's.
 # As root, on a Debian with apt. The new root is a folder in .cache/fresh, entered by pivot_root (in a chroot user
 # namespaces are refused) in namespaces of its own: when this ends, whatever fails, its mounts and processes go with
 # the namespaces, and then the folder. What was downloaded stays for the next run: packages, wheels, zig's C library.
@@ -52,18 +53,21 @@ copy() {  # FILE OR FOLDER...: those that are here, to the same place in there
 }
 
 make_root() {
-    tools/debian-root.sh "$root" git,make,python3,ca-certificates
+    tools/debian-root.sh "$root" git,make,python3,ca-certificates "${ARCH:-}"
     copy /etc/resolv.conf /etc/hosts /etc/apt/auth.conf /etc/apt/auth.conf.d /etc/apt/keyrings /etc/apt/trusted.gpg.d \
         /etc/pip.conf /root/.config/pip /root/.pip /root/.npmrc /root/.config/go /usr/local/share/ca-certificates \
         /etc/ssl/certs/ca-certificates.crt
     [ ! -d "${PIP_FIND_LINKS:-}" ] || copy "$PIP_FIND_LINKS"
     git clone --quiet "file://$PWD" "$root$home"
+    # Of another architecture, zig would take an hour for its C library: it is this machine's, and makes the same.
+    [ -z "${ARCH:-}" ] || cp -r .venv/lib/python3*/site-packages/ziglang "$root/opt"
 }
 
 # Of our variables those that lead to a registry, and nothing else that only a developer has.
 environment() {
     local words='[a-z]+_proxy|PIP_[A-Z_]+|NPM_CONFIG_[A-Z_]+|GO[A-Z]*(PROXY|SUMDB)|SSL_CERT_[A-Z]+|[A-Z_]*CA_(BUNDLE|CERTS)|TERM|CI'
     env | grep -iE "^($words)=" || true
+    [ -z "${ARCH:-}" ] || printf '%s\n' EMULATED=1 ZIG=/opt/ziglang/zig
 }
 
 cleanup() {
@@ -89,7 +93,7 @@ outside() {
     trap cleanup EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
-    echo "fresh: making a Debian 12 in $root"
+    echo "fresh: making a Debian 12${ARCH:+ of $ARCH} in $root"
     make_root
     local variables
     mapfile -t variables < <(environment)

@@ -10,9 +10,11 @@ from hypercontainer.hypervisor.host import jail
 from hypercontainer.hypervisor.libvirt import driver as libvirt
 from hypercontainer.hypervisor.qemu import own
 from hypercontainer.hypervisor.qemu.driver import hypervisor
-from hypercontainer.hypervisor.qemu.machines import Q35
+from hypercontainer.hypervisor.qemu.machines import MACHINES
+from hypercontainer.model.arch import host_name
 from hypercontainer.model.settings import Settings, load
 
+HERE = MACHINES[host_name()]
 DEBIAN = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)\nCopyright (c) Fabrice Bellard\n"
 OWN = "QEMU emulator version 7.2.22 (HyperContainer, of Debian {})\nCopyright (c) Fabrice Bellard\n"
 
@@ -26,19 +28,19 @@ def test_its_version_is_not_that_of_the_distribution_s() -> None:
 @pytest.fixture
 def installed() -> str:
     """The version of the source that Debian's QEMU is of."""
-    argv = ["dpkg-query", "-W", "-f", "${source:Version}", Q35.package]
+    argv = ["dpkg-query", "-W", "-f", "${source:Version}", HERE.package]
     return subprocess.run(argv, capture_output=True, check=True, text=True).stdout
 
 
 async def test_it_is_behind_when_the_distribution_has_a_newer_one(installed: str) -> None:
-    assert await own.behind(OWN.format(installed), Q35.package) == ""
-    assert await own.behind(OWN.format("9:99"), Q35.package) == ""
-    why = await own.behind(OWN.format("1:7.2+dfsg-1"), Q35.package)
-    assert why == f"it was built of 1:7.2+dfsg-1, and {Q35.package} is {installed}: {own.BUILD}"
+    assert await own.behind(OWN.format(installed), HERE.package) == ""
+    assert await own.behind(OWN.format("9:99"), HERE.package) == ""
+    why = await own.behind(OWN.format("1:7.2+dfsg-1"), HERE.package)
+    assert why == f"it was built of 1:7.2+dfsg-1, and {HERE.package} is {installed}: {own.BUILD}"
 
 
 async def test_the_distribution_s_is_never_behind() -> None:
-    assert await own.behind(DEBIAN.replace("dfsg-7", "dfsg-1"), Q35.package) == ""
+    assert await own.behind(DEBIAN.replace("dfsg-7", "dfsg-1"), HERE.package) == ""
     assert await own.behind(OWN.format("1:7.2+dfsg-1"), "there-is-no-such-package") == ""
 
 

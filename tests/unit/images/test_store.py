@@ -71,6 +71,7 @@ async def of(store: ImageStore, architecture: str, names: list[str], layer: byte
     return image
 
 
+@pytest.mark.skipif(platform.host().architecture == "arm64", reason="here that is the one that runs")
 async def test_a_name_has_an_image_for_each_platform(store: ImageStore) -> None:
     arm, power = await of(store, "arm64", ["a"], variant="v8"), await of(store, "ppc64le", ["a"])
     assert (store.get("a").id, store.get("a", "linux/arm64").id) == (power.id, arm.id)  # none runs here: the last one
@@ -89,6 +90,7 @@ async def test_another_one_for_the_same_platform_takes_the_name(store: ImageStor
     assert store.get(old.id).names == []
 
 
+@pytest.mark.skipif(platform.host().architecture == "arm64", reason="here that is the one that runs")
 async def test_names_are_given_and_taken_of_one_platform(store: ImageStore) -> None:
     arm, power = await of(store, "arm64", ["a"]), await of(store, "ppc64le", ["a"])
     store.tag("a", "b", "linux/arm64")

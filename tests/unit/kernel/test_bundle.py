@@ -189,7 +189,7 @@ def test_old_initramfs_files_go(store: KernelStore, source: Path, tmp_path: Path
 
 def _boot_files(root: Path, init: Path) -> bytes:
     store = KernelStore(root)
-    return store.boot_files(store.get(), init)[1].read_bytes()
+    return store.boot_files(store.of("x86_64"), init)[1].read_bytes()
 
 
 def test_many_processes_at_once_find_the_same_whole_file(store: KernelStore, source: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ int second(int x) { return helper(first(x)) * 2; }
 def module(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("module")
     (folder / "m.c").write_text(SOURCE)
-    zig.cc("-c", "-O1", "-pg", "-mfentry", "-fno-sanitize=all", folder / "m.c", "-o", folder / "m.o")
+    zig.cc("-c", "-O1", "-pg", "-mfentry", "-fno-sanitize=all", folder / "m.c", "-o", folder / "m.o", arch="x86_64")
     return (folder / "m.o").read_bytes()
 
 
