@@ -100,7 +100,9 @@ lab-kvm: setup-test  ## guests under KVM, in an emulated Debian 12 where that wo
 	@$(BIN)/python tools/lab.py $(if $(LKVM),--program '$(LKVM)') '$(LAB)'
 
 lab-xen: setup-test  ## guests of Xen, on an emulated dom0 (7 minutes on 2 cores, the first time 4 more; 4 GiB of memory, 3 GB of disk)
-	@$(BIN)/python tools/lab.py --xen '$(LAB_XEN)'
+	@rm -rf .cache/wheel
+	@$(BIN)/python -m pip --disable-pip-version-check wheel -q --no-deps --no-build-isolation -w .cache/wheel .
+	@$(BIN)/python tools/lab.py --xen --program .cache/wheel/*.whl '$(LAB_XEN)'
 
 fuzz: setup-test  ## what reads foreign bytes, in the guest and here, and both APIs: each target for SECONDS=60
 	$(MAKE) -C guest fuzz SECONDS=$(SECONDS)

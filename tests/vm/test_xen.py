@@ -105,12 +105,13 @@ def test_an_image_runs_with_its_output_status_and_network(hyper: PrivateDaemon) 
 
 def test_an_installed_wheel_runs_an_image(kernels: Path, busybox_archive: Path, tmp_path: Path) -> None:
     """With the packages of this checkout's environment, for a lab has no network."""
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    told(*pip, "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(CHECKOUT))
-    [wheel] = tmp_path.glob("hypercontainer-*.whl")
+    wheels = list((CHECKOUT / ".cache/lab/bin").glob("hypercontainer-*.whl"))
+    if not wheels:
+        pytest.skip("there is no wheel: `make lab-xen` takes one along")
     prefix = tmp_path / "installed"
     told(sys.executable, "-m", "venv", "--without-pip", str(prefix))
-    told(*pip, "--python", str(prefix), "install", "-q", "--no-deps", "--no-index", str(wheel))
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(prefix)]
+    told(*pip, "install", "-q", "--no-deps", "--no-index", str(*wheels))
     [site] = prefix.glob("lib/python3*/site-packages")
     for package in Path(sysconfig.get_path("purelib")).iterdir():
         if "hypercontainer" not in package.name and not (site / package.name).exists():
