@@ -136,7 +136,8 @@ class PrivateDaemon:
         """Start it and wait until it answers. Unavailable, with its last words, when it does not."""
         with open(self.folder / "hyperd.log", "ab") as log:
             argv = [*self.hyperd, "--config", str(self.config)]
-            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            # In a group of its own: Ctrl-C, or `timeout`, would end it while we have it remove what it runs.
+            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0)
         deadline = time.monotonic() + READY_S
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
