@@ -215,7 +215,7 @@ def test_a_life(ctr: Ctr) -> None:
     until(lambda: ctr.task("one")[1] == "STOPPED")
     assert "process already finished" in ctr("task", "kill", "one").err
     assert "exit code 137" in ctr("task", "rm", "one").err
-    assert not Path(f"/proc/{pid}").exists()
+    until(lambda: not Path(f"/proc/{pid}").exists())
 
 
 @pytest.mark.skipif(not shutil.which("criu", path=criu.PATH), reason="there is no criu: run `make interop`")

@@ -165,7 +165,7 @@ def test_suspended_it_takes_no_memory_and_goes_on_where_it_was(hyper: PrivateDae
     ok(hyper, "suspend", source)
     _, complaint = running.communicate(timeout=WAIT_S)
     assert running.returncode != 0 and "suspended" in complaint
-    assert not Path(f"/proc/{pid}").exists()
+    until(lambda: not Path(f"/proc/{pid}").exists(), "its QEMU does not end")  # nobody else waits for that
     assert ok(hyper, "ps", "--format", "{{.Names}} {{.Status}}") == "source Suspended"
     before = said(hyper, source)
     for words in (("start", source), ("exec", source, "true"), ("stop", source), ("fork", source)):
@@ -292,7 +292,7 @@ def test_killed_while_it_resumes_it_is_suspended_or_runs(hyper: PrivateDaemon, s
     killed(hyper, step, "resume")
     if step != "thaw":
         assert ok(hyper, "ps", "--format", "{{.State}}") == "suspended"
-        assert machines(hyper) == []
+        until(lambda: machines(hyper) == [], "a QEMU of it stays")
         ok(hyper, "resume", source)
     diary = goes_on(hyper, source)
     assert whole(sorted(diary)) and min(diary) == 1
