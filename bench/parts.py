@@ -322,8 +322,8 @@ def architectures(bench: Bench, rounds: int) -> None:
 
 
 def machine_types(bench: Bench, rounds: int) -> None:
-    """QEMU's machine types for guests of this host's architecture, booted: with Debian's kernel, for that of `make
-    kernel` has drivers for one of them."""
+    """QEMU's machine types for guests of this host's architecture, booted: with Debian's kernel, as those of other
+    architectures are."""
     try:
         both = machines.candidates("")
         asyncio.run(machines.compare(both, rounds))
