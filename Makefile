@@ -34,7 +34,7 @@ test: setup-test style  ## set up, then every check and test, fast to slow, but 
 fresh:  ## demo, test and interop of what is committed, in a fresh minimal Debian 12, as CI does (an hour and a quarter on 2 cores)
 	@.ci/run
 
-unit-arm64: setup-test  ## the unit tests in a fresh Debian 12 of arm64, whose programs QEMU runs one by one (an hour or more on 2 cores; not in CI)
+unit-arm64: setup-test  ## the unit tests in a fresh Debian 12 of arm64, whose programs QEMU runs one by one (an hour or more on 2 cores, not in CI; ends red: docs/reach.md)
 	@ARCH=arm64 tools/fresh.sh 'make setup-test && $(PYTEST) $(AT_ONCE) -rx --timeout 3600 tests/unit'
 
 setup:  ## only set up: Debian packages, .venv, the C programs, a kernel for the guests
