@@ -29,7 +29,7 @@ from pathlib import Path
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-FLAGS = ["-Os", "-s", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
+FLAGS = ["-O2", "-s", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
 HOST = os.uname().machine  # whose programs run here, and whose hyperstart guests have that need no emulation
 TAG = f"py3-none-manylinux_2_17_{HOST}.musllinux_1_1_{HOST}"
 ZIG = {"ppc64le": "powerpc64le"}  # its names of architectures, where they are not the kernel's
