@@ -3,8 +3,8 @@
 import os
 import sys
 
-# Whoever calls them waits, and the interpreter's tidying up takes as long as all that a short verb does.
-QUICK = ("runv", "containerd-shim-hyper-v2")
+# Who calls any other waits for the end, and the interpreter's tidying up takes as long as all that a short verb does.
+DAEMONS = ("hyperd", "frakti")
 
 
 def packages(program: str) -> list[str]:
@@ -30,7 +30,7 @@ def main() -> int:
     else:
         from hypercontainer.hyperctl.main import main as run
     status = run()
-    if name in QUICK:
+    if name not in DAEMONS:
         try:
             sys.stdout.flush()
         except OSError:
