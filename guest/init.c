@@ -269,18 +269,6 @@ static _Noreturn void test(const char *socket, const char *dir)
 	serve();
 }
 
-/* What guests rehearse with: says a word, and stays until nobody has anything to say to it. */
-static int rehearse(void)
-{
-	char waste[64];
-
-	if (puts("ready") < 0 || fflush(stdout))
-		return 1;
-	while (read(STDIN_FILENO, waste, sizeof(waste)) > 0)
-		;
-	return 0;
-}
-
 int main(int argc, char **argv)
 {
 	if (argc >= 3 && !strcmp(argv[0], REAPER_NAME))
@@ -288,7 +276,7 @@ int main(int argc, char **argv)
 	if (argc >= 1 && !strcmp(argv[0], PAUSE_NAME))
 		pause_main();
 	if (argc == 2 && !strcmp(argv[1], "--rehearse"))
-		return rehearse();
+		return rehearsal_main();
 	if (argc == 4 && !strcmp(argv[1], "--test"))
 		test(argv[2], argv[3]);
 	if (getpid() != 1)

@@ -48,6 +48,8 @@ bool spawn_shares_pids(void);
 /* The executable started again: as the reaper above a container's process, or to hold a namespace open. */
 _Noreturn void reaper_main(char **argv);
 _Noreturn void pause_main(void);
+/* Started by a guest that rehearses. */
+int rehearsal_main(void);
 /* execve with a search in environ's PATH: -1 with err->exec set, if it returns. */
 int exec_command(char *const *argv, struct error *err);
 

@@ -1,6 +1,7 @@
 """hyperstart as an ordinary process: in namespaces of its own, folders for disks, a unix socket for the port."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,8 +36,8 @@ def hyperstart() -> Path:
 
 
 @pytest.fixture(scope="session")
-def lower(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An image's root file system."""
+def lower(hyperstart: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image's root file system, with what guests rehearse with."""
     root = tmp_path_factory.mktemp("lower")
     for name in ("bin", "etc", "tmp", "home/user", "data/sub", "usr/bin", "var"):
         (root / name).mkdir(parents=True)
@@ -44,6 +45,7 @@ def lower(tmp_path_factory: pytest.TempPathFactory) -> Path:
     os.chown(root / "home/user", 1000, 1000)
     (root / "bin/busybox").write_bytes(BUSYBOX.read_bytes())
     (root / "bin/busybox").chmod(0o755)
+    shutil.copy(hyperstart, root / "bin")
     for applet in subprocess.run([BUSYBOX, "--list"], capture_output=True, text=True, check=True).stdout.split():
         if not (root / "bin" / applet).exists():
             (root / "bin" / applet).symlink_to("busybox")

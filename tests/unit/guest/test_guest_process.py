@@ -17,6 +17,13 @@ def test_output_and_status(running: Guest) -> None:
     assert running.sh("echo out; echo err >&2; exit 7") == (7, "out\n", "err\n")
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+def test_who_rehearses_says_a_word_and_leaves_nothing(guest: Guest, read_only: bool) -> None:
+    guest.container(read_only=read_only)
+    guest.first()
+    assert guest.sh("echo a word | hyperstart --rehearse && echo over; ls /tmp") == (0, "ready\nover\n", "")
+
+
 @pytest.mark.parametrize("number", [9, 15, 2, 6])
 def test_a_signalled_process_reports_128_and_the_signal(running: Guest, number: int) -> None:
     running.start("p", "sleep", "1000")
