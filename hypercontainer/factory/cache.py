@@ -41,7 +41,7 @@ from hypercontainer.model.record import GuestRecord
 
 log = logging.getLogger(__name__)
 
-QUIET_S = 0.1  # with processors free, before a guest for the pool is made: so it is in nobody's way
+QUIET_S = 0.3  # after a claim, before a guest for the pool is made: so it is in nobody's way who runs a short command
 REVIEW_S = 60.0  # after which what was needed lately is looked at again
 LATE_S = 0.01  # after it may be tried again: two clocks are read
 ANSWER_S = 1.0  # for one that waits to say that it is alive; it takes a millisecond
