@@ -103,7 +103,7 @@ class Nft:
             said: bytes = library.nft_ctx_get_output_buffer(context)
             complaint: bytes = library.nft_ctx_get_error_buffer(context)
         finally:
-            threading.Thread(target=_free, args=(library, context), name="nftables", daemon=True).start()
+            _free_soon(library, context)
         if status:
             words = complaint.decode(errors="replace").strip()
             raise Refused(f"cannot change or list nftables: {words or 'it does not say why'}")
@@ -119,6 +119,14 @@ class Nft:
 
 
 _turn = threading.Lock()  # the library keeps some of its state for all contexts
+
+
+def _free_soon(library: ctypes.CDLL, context: int) -> None:
+    """The next one's turn comes after it."""
+    try:
+        threading.Thread(target=_free, args=(library, context), name="nftables", daemon=True).start()
+    except RuntimeError:  # this host lets us have no more threads
+        _free(library, context)
 
 
 def _free(library: ctypes.CDLL, context: int) -> None:

@@ -9,6 +9,7 @@ import signal
 import socket
 import struct
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -30,7 +31,7 @@ from hypercontainer.network.bridge_network import BridgeNetwork
 from hypercontainer.network.ipam import link_local
 from hypercontainer.network.nameserver import PORT, Nameserver
 from hypercontainer.network.nft import Nft
-from hypercontainer.network.rules import base, mark
+from hypercontainer.network.rules import base, gone, mark
 from hypercontainer.network.store import default
 from hypercontainer.testing.network_contract import NetworkContract, Seen, Vmm
 from tests.interop import netns
@@ -633,6 +634,33 @@ async def test_nothing_is_kept_of_what_was_read_of_tables(world: World) -> None:
     readers = [Nft() for _ in nets]
     assert all(reader.has_base(net) for reader, net in zip(readers, nets, strict=True))
     assert rss_kib() - before_kib < 120 << 10  # for one of them, at most
+
+
+async def test_threads_have_their_turns_at_tables(world: World) -> None:
+    """What was removed is waited for aside, and whoever comes meanwhile finds all as it is told."""
+
+    def use(net: ipam.Plan) -> list[bool]:
+        seen = []
+        for _ in range(5):
+            Nft().apply([base(net)])
+            seen.append(Nft().has_base(net))
+            Nft().apply([gone(net)])
+            seen.append(Nft().has_base(net))
+        return seen
+
+    nets = [plan(f"hymany{n}", f"10.96.{n}.0/24") for n in range(6)]
+    assert await asyncio.gather(*(asyncio.to_thread(use, net) for net in nets)) == [[True, False] * 5] * len(nets)
+
+
+async def test_tables_are_changed_where_no_thread_can_be_had(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    Nft().apply([base(PLAN)])
+    assert Nft().has_base(PLAN)
+    Nft().apply([gone(PLAN)])
+    assert not Nft().has_base(PLAN)
 
 
 def rss_kib() -> int:
