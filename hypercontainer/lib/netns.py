@@ -24,7 +24,8 @@ T = TypeVar("T")
 
 @contextmanager
 def opened(path: str) -> Iterator[int]:
-    """A descriptor of the network namespace at `path`, which need not be there for longer. NotFound, InvalidInput."""
+    """A descriptor of the network namespace at `path`, which need not be there for longer. NotFound, where only its
+    file is left, too; InvalidInput for a namespace of another kind."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError as e:
@@ -34,10 +35,10 @@ def opened(path: str) -> Iterator[int]:
     try:
         try:
             kind = fcntl.ioctl(fd, NS_GET_NSTYPE)
-        except OSError:
-            kind = 0
+        except OSError as e:  # what it was mounted on is no mount any more
+            raise NotFound("network namespace", path, "what is there is none") from e
         if kind != CLONE_NEWNET:
-            raise InvalidInput(f"cannot use {path}: it is no network namespace")
+            raise InvalidInput(f"cannot use {path}: it is a namespace, but none of a network")
         yield fd
     finally:
         os.close(fd)

@@ -11,7 +11,7 @@ from hypercontainer.testing.fakes import FakeAgent, FakeHypervisor
 from tests.unit.hyperctl.fake import FakeHyperd
 
 EMULATED = os.environ.get("EMULATED")  # by QEMU, program by program: `make unit-arm64`
-UNKNOWN = ("function not implemented", "it is no network namespace")  # system calls, an ioctl (NS_GET_NSTYPE)
+UNKNOWN = ("function not implemented", "what is there is none")  # system calls, an ioctl (NS_GET_NSTYPE)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -38,7 +38,7 @@ def test_another_one_takes_its_place(tmp_path: Path) -> None:
 
 
 def test_what_is_none_is_not_held(tmp_path: Path) -> None:
-    for path, error in (("/proc/self/ns/ipc", InvalidInput), ("/nosuch", NotFound)):
+    for path, error in (("/proc/self/ns/ipc", InvalidInput), (__file__, NotFound), ("/nosuch", NotFound)):
         with pytest.raises(error):
             netns.hold(path, tmp_path / "held")
     assert list(tmp_path.iterdir()) == []

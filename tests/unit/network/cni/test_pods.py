@@ -5,7 +5,7 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -266,9 +266,10 @@ async def killed(folder: str) -> None:
     await PodNetworks(f / "root", f / "run", f / "conf", [f / "bin"]).attach(Asked(id="p1"))
 
 
-async def test_after_a_reboot_plugins_are_told_of_no_namespace(world: World) -> None:
+@pytest.mark.parametrize("gone", [netns.let_go, mount.unmount])  # the second leaves its file
+async def test_after_a_reboot_plugins_are_told_of_no_namespace(world: World, gone: Callable[[Path], object]) -> None:
     attached = await world.networks.attach(Asked(id="p1"))
-    netns.let_go(Path(attached.netns))
+    gone(Path(attached.netns))
     world.calls()
     assert await world.anew().sweep(list) == []
     assert [call[4] for call in world.calls() if call[0] == "DEL"] == ["", "", ""]
