@@ -2,13 +2,14 @@
 
 import logging
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from hypercontainer.engine import endpoints, restart
 from hypercontainer.engine.host import Host
 from hypercontainer.engine.store import Unread
 from hypercontainer.engine.supervisor import Supervisor
-from hypercontainer.errors import Exhausted, GuestDied, InUse, WrongState
+from hypercontainer.errors import Exhausted, GuestDied, HyperError, InUse, WrongState
 from hypercontainer.lib import proc
 from hypercontainer.lib.tasks import all_of
 from hypercontainer.model.record import NicRecord, PodRecord
@@ -52,7 +53,17 @@ async def recover(supervisor: Supervisor) -> None:
     await _sweep(host, there)
     for pod in list(pods.values()):
         if not pod.machine.unreached:
-            await _resume(supervisor, pod)
+            with _alone(pod.record.id):
+                await _resume(supervisor, pod)
+
+
+@contextmanager
+def _alone(pod_id: str) -> Iterator[None]:
+    """What fails with one pod keeps hyperd from no other: whoever removes the pod is told the same."""
+    try:
+        yield
+    except HyperError as e:
+        log.error("pod %s: cannot recover all of it: %s", pod_id, e)
 
 
 def _check_driver(host: Host, records: list[PodRecord]) -> None:
@@ -67,21 +78,22 @@ def _check_driver(host: Host, records: list[PodRecord]) -> None:
 
 async def _recover(supervisor: Supervisor, pod: Pod) -> None:
     """Take its guest up, or write down that it is gone and let go of what it held."""
-    async with pod.locked() as locked:
-        if pod.record.suspended:  # a guest that is there all the same was not told to go, or to go on
-            await suspend.mark_suspended(locked)
-            return
-        try:
-            attached = await locked.attach()
-        except Exhausted as e:
-            log.error("pod %s is not reached yet: %s", pod.record.id, e)
-            pod.spawn(_reach(supervisor, pod))
-            return
-        await suspend.finish_interrupted(locked)
-        if attached:
-            _settle(locked)
-        else:
-            await _lost(locked)
+    with _alone(pod.record.id):
+        async with pod.locked() as locked:
+            if pod.record.suspended:  # a guest that is there all the same was not told to go, or to go on
+                await suspend.mark_suspended(locked)
+                return
+            try:
+                attached = await locked.attach()
+            except Exhausted as e:
+                log.error("pod %s is not reached yet: %s", pod.record.id, e)
+                pod.spawn(_reach(supervisor, pod))
+                return
+            await suspend.finish_interrupted(locked)
+            if attached:
+                _settle(locked)
+            else:
+                await _lost(locked)
 
 
 def _settle(pod: LockedPod) -> None:
@@ -138,7 +150,8 @@ async def _sweep(host: Host, there: list[PodRecord | Unread]) -> None:
     for folder in (host.site.run_dir(""), host.site.share_dir(""), host.site.netns("")):
         for path in folder.iterdir() if folder.exists() else ():
             if path.name not in known:
-                await host.discard(path.name)
+                with _alone(path.name):
+                    await host.discard(path.name)
     if not host.index.unread:  # those may run, and nobody knows which volumes they have
         await host.mounted.sweep()
 

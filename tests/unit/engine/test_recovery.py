@@ -14,8 +14,10 @@ import pytest
 from hypercontainer import vm
 from hypercontainer.engine.events import Events
 from hypercontainer.engine.local import LocalEngine
+from hypercontainer.errors import Unavailable
 from hypercontainer.factory import rehearsal
 from hypercontainer.lib.trace import Timings
+from hypercontainer.model.record import NicRecord
 from hypercontainer.model.spec import ContainerSpec, Mount, PodSpec, RestartPolicy
 from hypercontainer.testing.fakes import FakeAgent
 from tests.unit.engine.world import ADMIN, Run, World, echoed, load
@@ -152,6 +154,29 @@ async def test_a_guest_that_died_meanwhile_is_written_down(world: World, engine:
             if (await again.containers.inspect(back)).state.status == "running":
                 break
     assert len(world.hypervisor.alive) == 1
+
+
+async def test_a_pod_that_cannot_be_let_go_keeps_hyperd_from_no_other(
+    world: World, engine: LocalEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stays, lost = await container(engine, "sleep", "1000"), await container(engine, "sleep", "1000")
+    for id in (stays, lost):
+        await engine.containers.start(id)
+    await forsake(engine)
+    await world.hypervisor.alive[-1].die("the host was rebooted")
+
+    async def refuse(nic: NicRecord) -> None:
+        raise Unavailable("the table is busy")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.network, "remove", refuse)
+        again = await world.engine()
+    states = [(await again.containers.inspect(id)).state.status for id in (stays, lost)]
+    assert (states, len(world.network.nics)) == (["running", "exited"], 2)
+    assert "cannot recover all of it: the table is busy" in caplog.text
+    for id in (stays, lost):
+        await again.containers.remove(id, force=True, volumes=False)
+    await world.check_nothing_left()
 
 
 async def test_a_container_that_its_guest_has_lost_meanwhile_has_ended(world: World, engine: LocalEngine) -> None:
