@@ -13,8 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,9 @@ from hypercontainer.lib import proc
 
 BIN = Path(sys.executable).parent
 READY_S = 120.0
+MOST_KEPT = 4  # networks of a process, the last ones: by then there are routes of those before
+
+_kept = deque[ExitStack]()  # of `free_subnet`
 
 Value = str | int | float | Sequence[str | Mapping[str, object]] | Mapping[str, object]  # of a setting
 
@@ -51,15 +55,33 @@ def stand_ins(folder: Path) -> list[int]:
 
 
 def free_subnet(prefix: int = 24) -> str:
-    """Addresses, `prefix` 18 to 29, that no route of this host knows. Exhausted when a hundred tries found none."""
+    """Addresses, `prefix` 18 to 29, that no route of this host knows and nobody else was given lately, whatever
+    process asked. Exhausted when a hundred tries found none."""
     listed = subprocess.run(["ip", "-j", "-4", "route"], check=True, capture_output=True, timeout=20)
     routes = [str(route["dst"]) for route in json.loads(listed.stdout)]
     known = [IPv4Network(route, strict=False) for route in routes if route != "default"]
     for _ in range(100):
         net = IPv4Network((0xC0A80000 | (64 + secrets.randbelow(186)) << 8, prefix), strict=False)
-        if not any(net.overlaps(other) for other in known):
+        if not any(net.overlaps(other) for other in known) and _keep(net):
             return str(net)
     raise Exhausted("cannot find a free network: 192.168.64.0 to 192.168.249.0 are in use")
+
+
+def _keep(net: IPv4Network) -> bool:
+    """From others, for they may ask before there is a route. A name of an abstract socket is one process's alone."""
+    with ExitStack() as stack:
+        for part in net.subnets(new_prefix=max(24, net.prefixlen)):
+            fd = socket.socket(socket.AF_UNIX).detach()  # at the end of this process nobody has to close it
+            stack.callback(os.close, fd)
+            with socket.socket(fileno=os.dup(fd)) as holder:
+                try:
+                    holder.bind(f"\0hyper-subnet-{part.network_address}")
+                except OSError:
+                    return False
+        _kept.append(stack.pop_all())
+    if len(_kept) > MOST_KEPT:
+        _kept.popleft().close()
+    return True
 
 
 def mounts_below(folder: Path) -> list[Path]:
