@@ -20,9 +20,10 @@ from hypercontainer import vm
 from hypercontainer.errors import GuestDied, GuestError, GuestSilent, InUse, NotFound
 from hypercontainer.hypervisor.base import Nic, SharedFolder, VmConfig
 from hypercontainer.hypervisor.host import tsc
+from hypercontainer.hypervisor.host.cause import why_ended
 from hypercontainer.hypervisor.qemu import argv
 from hypercontainer.hypervisor.qemu.driver import QemuHypervisor
-from hypercontainer.hypervisor.qemu.guest import QemuGuest, why_ended
+from hypercontainer.hypervisor.qemu.guest import QemuGuest
 from hypercontainer.hypervisor.qemu.rundir import qemu_run
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.record import DiskRecord, GuestRecord

@@ -4,6 +4,10 @@ import re
 import signal
 
 from hypercontainer.hypervisor.base import OUT_OF_MEMORY
+from hypercontainer.hypervisor.host.rundir import RunDir
+from hypercontainer.lib import cgroup
+
+CAUSE_BYTES = 16384  # of the console are searched for a panic
 
 # of a guest's kernel that finds nobody to kill, or was told to kill nobody
 OOM_PANICS = ("System is deadlocked on memory", "Out of memory")
@@ -17,6 +21,21 @@ CONTROL = re.compile(r"[^\n\t\x20-\x7e\xa0-\uffff]")  # the guest's bytes end up
 def text(console: bytes) -> str:
     """The guest's console as harmless text."""
     return CONTROL.sub("", console.decode(errors="replace").replace("\r\n", "\n"))
+
+
+def why_ended(run: RunDir, *, reason: str = "", share: str = "", off: str = POWER_DOWN) -> str:
+    """Why the VMM of `run` ended, its processes gone and its files still there: `cause`, by what is there. Nothing is
+    known of the status and the log of one that hyper-jail has not started."""
+    return cause(
+        vmm=run.vmm,
+        status=run.status(run.vmm),
+        reason=reason,
+        console=text(run.read_tail(run.console_out, CAUSE_BYTES)),
+        log=text(run.read_tail(f"{run.vmm}.log", CAUSE_BYTES)),
+        out_of_memory=cgroup.out_of_memory(run.groups()),
+        share=share,
+        off=off,
+    )
 
 
 def cause(

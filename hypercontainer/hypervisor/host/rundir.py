@@ -44,6 +44,7 @@ class RunDir:
     def __init__(self, path: Path, *, vmm: str, monitor: str = "agent.sock") -> None:
         self.path, self.vmm = path, vmm
         self.programs: tuple[str, ...] = (VIRTIOFSD, vmm)
+        self.console_out = f"{vmm}.out"  # what the guest says there
         self.monitor = path / monitor
         self.agent = path / "agent.sock"
         self.jail = path / "jail"
@@ -83,6 +84,11 @@ class RunDir:
             return document.read(self.path / "vmm.json", VmmFile)
         except FileNotFoundError:
             return None
+
+    def groups(self) -> list[Path]:
+        """All that limit it, as far as is known."""
+        known = self.load()
+        return known.groups() if known else []
 
     def processes(self, program: str) -> list[ProcessRef]:
         """The keeper and the process of `program`, or [] if hyper-jail has not come that far."""

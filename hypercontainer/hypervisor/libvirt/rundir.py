@@ -19,6 +19,7 @@ class DomainDir(RunDir):
         self.console = self.monitor
         self.share = path / "share.sock"
         self.programs = (*self.programs, CONSOLE)
+        self.console_out = f"{CONSOLE}.out"
 
     @property
     def name(self) -> str:

@@ -16,6 +16,7 @@ from typing import Literal
 from hypercontainer.errors import GuestDied, GuestError, InvalidInput, NotFound, Unavailable
 from hypercontainer.hypervisor.base import Feature, SharedFolder, VmConfig
 from hypercontainer.hypervisor.host import jail, limits, tsc, virtiofsd
+from hypercontainer.hypervisor.host.cause import why_ended
 from hypercontainer.hypervisor.host.disk import open_disk
 from hypercontainer.hypervisor.host.life import born
 from hypercontainer.hypervisor.host.memory import HYPER_MEMORY
@@ -23,7 +24,7 @@ from hypercontainer.hypervisor.host.reaper import reap
 from hypercontainer.hypervisor.host.rundir import VIRTIOFSD, RunDir
 from hypercontainer.hypervisor.host.tap import Tap, Taps, open_nic
 from hypercontainer.hypervisor.qemu import argv, own, snapshot
-from hypercontainer.hypervisor.qemu.guest import QemuGuest, why_ended
+from hypercontainer.hypervisor.qemu.guest import QemuGuest
 from hypercontainer.hypervisor.qemu.machines import Machine, machine_in, machine_named, machine_of
 from hypercontainer.hypervisor.qemu.qmp import Monitor
 from hypercontainer.hypervisor.qemu.rundir import qemu_run

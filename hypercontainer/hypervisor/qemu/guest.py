@@ -1,56 +1,41 @@
 """A running QEMU: what can be done with it, and how it ended."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from hypercontainer.errors import Unsupported
-from hypercontainer.hypervisor.base import SLOTS, Limits, Nic, Size, VmConfig
+from hypercontainer.hypervisor.base import SLOTS, Nic, Size, VmConfig
 from hypercontainer.hypervisor.host import limits as host_limits
-from hypercontainer.hypervisor.host.cause import cause, text
+from hypercontainer.hypervisor.host.cause import why_ended
 from hypercontainer.hypervisor.host.disk import open_within
-from hypercontainer.hypervisor.host.life import Life
+from hypercontainer.hypervisor.host.life import ProcessGuest
 from hypercontainer.hypervisor.host.memory import Ram
 from hypercontainer.hypervisor.host.memory import find as find_ram
-from hypercontainer.hypervisor.host.reaper import reap
 from hypercontainer.hypervisor.host.rundir import RunDir
 from hypercontainer.hypervisor.host.tap import Tap, Taps, open_nic
 from hypercontainer.hypervisor.qemu import argv, nics, resize, snapshot
 from hypercontainer.hypervisor.qemu.machines import Machine
 from hypercontainer.hypervisor.qemu.qmp import Monitor, Refused
-from hypercontainer.lib import cgroup, proc
+from hypercontainer.lib import proc
 from hypercontainer.lib.tasks import all_of, in_thread
 from hypercontainer.model.record import DiskRecord, GuestRecord
 
 FDSET_BASE = 1000  # of disks plugged later: apart from those of the command line
-CONSOLE = "qemu.out"
-CAUSE_BYTES = 16384  # of the console are searched for a panic
 
 
-class QemuGuest:
+class QemuGuest(ProcessGuest[RunDir]):
     """Implements hypervisor.base.Guest, and all that it may be able to do besides."""
 
     def __init__(
         self, record: GuestRecord, run: RunDir, monitor: Monitor, machine: Machine, taps: Taps, held: Mapping[int, Tap]
     ) -> None:
         """`held`: those taps of its interfaces that are open here too, by number."""
-        self._life, self._monitor, self._machine = Life(record, run), monitor, machine
+        super().__init__(record, run)
+        self._monitor, self._machine = monitor, machine
         self._taps, self._held = taps, dict(held)
         self._swapped: set[int] = set()  # targets whose file is the other one
-        self._last_words = b""  # its console, kept when the files go
-
-    @property
-    def record(self) -> GuestRecord:
-        return self._life.record
-
-    @property
-    def _run(self) -> RunDir:
-        return self._life.run
-
-    @property
-    def agent_socket(self) -> Path:
-        return self._run.agent
 
     async def add_disk(self, disk: DiskRecord) -> None:
         if disk.target in SLOTS and (disk.target, argv.NOTHING) in await self._files():
@@ -149,37 +134,23 @@ class QemuGuest:
             if nic.tap:
                 await self._held[nic.number].become(nic.tap, nic.netns)
         os.rename(self._run.path, run_dir)
-        self._life.run = self._run.moved(run_dir)
+        self._run = self._run.moved(run_dir)
         self.record.run_dir = str(run_dir)
 
     async def settled(self) -> None:
         for tap in self._held.values():
             await tap.moved()
 
-    def waited_s(self) -> Mapping[int, float]:
-        return proc.waited_s(self.record.process.pid)
-
     async def size(self) -> Size:
         return await resize.size(self._monitor, self._machine)
 
     async def resize(self, vcpus: int, memory_mib: int) -> Size:
-        known = self._run.load()
-        folders = known.groups() if known else []
         emulated = self.record.accelerator == "tcg"
         size = await resize.resize(
-            self._monitor, self._machine, folders, vcpus=vcpus, memory_mib=memory_mib, emulated=emulated
+            self._monitor, self._machine, self._run.groups(), vcpus=vcpus, memory_mib=memory_mib, emulated=emulated
         )
         await in_thread(host_limits.keep, self._run)
         return size
-
-    async def limit(self, limits: Limits) -> None:
-        await in_thread(host_limits.hold, self._run, limits)
-
-    async def enter(self, groups: Sequence[Path]) -> None:
-        await in_thread(host_limits.enter, self._run, groups)
-
-    async def leave(self, groups: Sequence[Path]) -> None:
-        await in_thread(host_limits.leave, self._run, groups)
 
     async def pause(self) -> None:
         await self._monitor.execute("stop")
@@ -209,50 +180,14 @@ class QemuGuest:
     async def _ram(self) -> Ram:
         return find_ram(self.record.process.pid, await snapshot.ram_bytes(self._monitor))
 
-    async def tell_end(self) -> None:
-        self._life.end()
-        await self._life.end_share()
-
-    async def kill(self) -> None:
-        async with self._life.ending:
-            self._life.end()
-            await self._settle()
-            for tap in self._held.values():
-                tap.let_go()
-            await self._monitor.close()
-            await reap(self._run)
-
-    async def wait(self) -> str:
-        await self._life.ended()
-        async with self._life.ending:
-            await self._settle()
-        return self._life.cause
-
-    def console_tail(self, size: int = 4096) -> str:
-        return text(self._last_words[-size:] or self._run.read_tail(CONSOLE, size))
-
-    async def _settle(self) -> None:
-        """Wait for the end, and read what was said of it while it can be read."""
-        if self._last_words:
-            return
-        keeper = self._run.processes(self._run.vmm)[:1]  # it writes the status
-        for process in [self.record.process, *keeper]:
-            await proc.gone(process.pid, process.start_time)
+    async def _gone(self) -> None:
+        await super()._gone()
         await self._monitor.ended(timeout_s=1.0)
-        life = self._life
-        life.cause = life.cause or why_ended(self._run, self._monitor.shutdown_reason, life.share_end)
-        self._last_words = self._run.read_tail(CONSOLE, CAUSE_BYTES) or b"\n"
 
+    def _why(self) -> str:
+        return why_ended(self._run, reason=self._monitor.shutdown_reason, share=self._share_end)
 
-def why_ended(run: RunDir, reason: str = "", share: str = "") -> str:
-    """Why the VMM of `run` ended, its processes gone and its files still there. `reason` is of QMP's SHUTDOWN event,
-    `share` how virtiofsd ended before."""
-    known = run.load()
-    return cause(
-        status=run.status(run.vmm),
-        reason=reason,
-        console=text(run.read_tail(CONSOLE, CAUSE_BYTES)),
-        log=text(run.read_tail("qemu.log", CAUSE_BYTES)),
-        out_of_memory=cgroup.out_of_memory(known.groups() if known else []),
-        share=share,
-    )
+    async def _let_go(self) -> None:
+        for tap in self._held.values():
+            tap.let_go()
+        await self._monitor.close()

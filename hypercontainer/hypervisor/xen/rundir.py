@@ -20,6 +20,7 @@ class DomainDir(RunDir):
         super().__init__(path, vmm=VMM, monitor="domain.cfg")
         self.text = self.monitor  # what xl reads
         self.programs = (*self.programs, CONSOLE)
+        self.console_out = f"{CONSOLE}.out"
 
     @property
     def name(self) -> str:

@@ -27,7 +27,7 @@ class Host:
         (folder / "virtiofsd.status").write_text(STATUS)
         config = VmConfig(name="one", kernel=folder, initrd=folder, memory_mib=64, vcpus=1, uid=7, accelerator="tcg")
         helpers = [_ref(self.share)]
-        self.life = life.Life(life.born("qemu", config, run, _ref(self.vmm), helpers), run)
+        self.guest = life.ProcessGuest(life.born("qemu", config, run, _ref(self.vmm), helpers), run)
 
     def end(self, process: "subprocess.Popen[bytes]") -> None:
         process.communicate(timeout=20)
@@ -50,43 +50,42 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 
 async def test_a_vmm_that_ends_by_itself_has_lost_no_share(host: Host) -> None:
-    ended = asyncio.create_task(host.life.ended())
+    ended = asyncio.create_task(host.guest.wait())
     await asyncio.to_thread(host.end, host.vmm)
-    await ended
-    assert (host.life.cause, host.life.share_end) == ("", "")
+    assert await ended == "the VMM is gone"
     assert host.share.poll() is None  # which is not its business
 
 
 async def test_without_its_virtiofsd_a_vmm_is_ended(host: Host) -> None:
-    ended = asyncio.create_task(host.life.ended())
+    ended = asyncio.create_task(host.guest.wait())
     await asyncio.to_thread(host.end, host.share)
     await asyncio.to_thread(host.vmm.wait, 20)
-    await ended
-    assert (host.life.cause, host.life.share_end) == ("", STATUS)
+    assert await ended == f"its shared folders are gone: virtiofsd ended by {STATUS}"
 
 
 async def test_who_reads_of_an_end_is_not_told_of_another_one_meanwhile(host: Host) -> None:
-    async with host.life.ending:
-        ended = asyncio.create_task(host.life.ended())
+    async with host.guest._ending:
+        ended = asyncio.create_task(host.guest.wait())
         await asyncio.to_thread(host.end, host.share)
-        host.life.end()
+        await host.guest.tell_end()
         await asyncio.to_thread(host.vmm.wait, 20)
-    await ended
-    assert (host.life.cause, host.life.share_end) == ("killed", "")
+    assert await ended == "killed"
+    assert host.guest._share_end == ""
 
 
 async def test_one_that_is_gone_was_not_killed(host: Host) -> None:
     host.end(host.vmm)
-    host.life.end()
-    assert host.life.cause == ""
+    host.end(host.share)
+    await host.guest.tell_end()
+    assert await host.guest.wait() == "the VMM is gone"
 
 
 async def test_a_share_that_is_still_used_is_named(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(life, "SHARED_S", 0.0)
     with pytest.raises(Exception, match=r"it uses its share after 0 s"):
-        await host.life.end_share()
+        await host.guest.tell_end()
     host.end(host.share)
-    await host.life.end_share()
+    await host.guest.tell_end()
 
 
 def test_a_folder_has_one_vmm(tmp_path: Path) -> None:
