@@ -18,9 +18,9 @@ from hypercontainer.hypervisor.libvirt.driver import LibvirtHypervisor
 from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.lib.trace import Timings
 from hypercontainer.testing.contract import HypervisorContract, tap_name
-from hypercontainer.testing.daemon import PrivateDaemon
+from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
 from tests.interop.libvirtd import LIBVIRTD, Libvirtd, libvirtd
-from tests.vm.conftest import GUEST_S, HYPERSTART, UID, ok, time_passes
+from tests.vm.conftest import guest_of, ok, time_passes
 from tests.vm.test_faults import mortal
 
 pytest.importorskip("libvirt", reason="libvirt-python is not installed")
@@ -59,12 +59,8 @@ def hypervisor(running: Libvirtd) -> LibvirtHypervisor:
 
 
 @pytest.fixture
-def config(reached: Path) -> VmConfig:
-    store = KernelStore(reached)
-    kernel, initrd = store.boot_files(store.get(), HYPERSTART)
-    return VmConfig(
-        name="test", kernel=kernel, initrd=initrd, vcpus=1, memory_mib=128, uid=UID + 7, boot_timeout_s=GUEST_S
-    )
+def config(hypervisor: LibvirtHypervisor, reached: Path) -> VmConfig:
+    return guest_of(hypervisor, reached / "kernels", "tcg")
 
 
 @pytest.fixture
@@ -154,18 +150,15 @@ async def test_a_folder_that_qemus_user_cannot_pass_is_named(
 
 @pytest.fixture
 def hyper(running: Libvirtd, reached: Path, busybox_archive: Path) -> Iterator[PrivateDaemon]:
-    folder = Path(tempfile.mkdtemp(prefix="hyper-"))
-    folder.chmod(0o711)
     settings = {"hypervisor": "libvirt", "libvirt_uri": running.uri, "factory": "direct", "accelerator": "tcg"}
-    daemon = PrivateDaemon(folder, reached / "kernels", {**settings, "memory_mib": 256})
-    try:
-        daemon.start()
-        ok(daemon, "load", "-i", str(busybox_archive))
-        yield daemon
-    finally:
-        if running.process and running.process.poll() is not None:
-            running.start()
-        daemon.close()
+    with private_daemon(reached / "kernels", {**settings, "memory_mib": 256}) as daemon:
+        daemon.folder.chmod(0o711)
+        try:
+            ok(daemon, "load", "-i", str(busybox_archive))
+            yield daemon
+        finally:
+            if running.process and running.process.poll() is not None:
+                running.start()
 
 
 def test_an_image_runs_and_doctor_proves_it(hyper: PrivateDaemon, tmp_path: Path) -> None:

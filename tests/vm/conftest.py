@@ -146,6 +146,22 @@ def with_agent(driver: QemuHypervisor, config: Callable[..., VmConfig], kernels:
     return functools.partial(config, kernel=kernel, initrd=initrd)
 
 
+def guest_of(hypervisor: Hypervisor, kernels: Path, accelerator: str) -> VmConfig:
+    """For the contract suite of another driver than QEMU's: a guest as users boot it, hyperstart in it."""
+    store = KernelStore(kernels.parent)
+    kernel, initrd = store.boot_files(store.get(), HYPERSTART, hypervisor.modules)
+    return VmConfig(
+        name="test",
+        kernel=kernel,
+        initrd=initrd,
+        vcpus=1,
+        memory_mib=128,
+        uid=UID + 7,
+        boot_timeout_s=GUEST_S,
+        accelerator=accelerator,
+    )
+
+
 @asynccontextmanager
 async def templates(driver: Hypervisor) -> AsyncIterator[TemplateFactory]:
     """A factory that keeps templates, in a folder of its own."""

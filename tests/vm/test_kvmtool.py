@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import socket
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +17,12 @@ from hypercontainer.errors import InUse
 from hypercontainer.hypervisor.base import VmConfig
 from hypercontainer.hypervisor.kvmtool.driver import KvmtoolHypervisor
 from hypercontainer.hypervisor.kvmtool.rundir import LkvmDir
-from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.record import DiskRecord
-from hypercontainer.testing.contract import HypervisorContract
-from hypercontainer.testing.daemon import PrivateDaemon
+from hypercontainer.testing.contract import HypervisorContract, folders
+from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
 from tests.conftest import ACCELERATOR
-from tests.vm.conftest import GUEST_S, HYPERSTART, UID, ok
+from tests.vm.conftest import GUEST_S, UID, guest_of, ok
 from tests.vm.test_faults import mortal
 from tests.vm.test_jail import Process, without_privileges
 
@@ -41,19 +39,8 @@ def hypervisor() -> KvmtoolHypervisor:
 
 
 @pytest.fixture
-def config(kernels: Path) -> VmConfig:
-    store = KernelStore(kernels.parent)
-    kernel, initrd = store.boot_files(store.get(), HYPERSTART, KvmtoolHypervisor.modules)
-    return VmConfig(
-        name="test",
-        kernel=kernel,
-        initrd=initrd,
-        vcpus=1,
-        memory_mib=128,
-        uid=UID + 7,
-        boot_timeout_s=GUEST_S,
-        accelerator="kvm",
-    )
+def config(hypervisor: KvmtoolHypervisor, kernels: Path) -> VmConfig:
+    return guest_of(hypervisor, kernels, "kvm")
 
 
 class TestKvmtool(HypervisorContract):
@@ -103,32 +90,25 @@ async def test_a_disk_has_one_writer(
     (tmp_path / "disk").chmod(0o600)
     disk = DiskRecord(target=0, path=str(tmp_path / "disk"), read_only=False)
     both = [replace(config, disks=[disk]), replace(config, disks=[disk], uid=UID + 8)]
-    folders = [run_dir / "1", run_dir / "2"]
-    for folder in folders:
-        folder.mkdir(mode=0o711)
-    async with vms.booted(hypervisor, both[0], folders[0]) as vm:
+    homes = folders(run_dir, "1", "2")
+    async with vms.booted(hypervisor, both[0], homes[0]) as vm:
         vmm = Process(vm.guest.record.process.pid)
         without_privileges(vmm, config.uid)
         assert {path.name for path in (vmm.path / "root/dev").iterdir()} == {"kvm", "null", "urandom", "vhost-vsock"}
         with pytest.raises(InUse, match="another machine writes it"):
-            await hypervisor.boot(both[1], folders[1], Timings())
-        assert list(folders[1].iterdir()) == []
-    for folder in folders:
+            await hypervisor.boot(both[1], homes[1], Timings())
+        assert list(homes[1].iterdir()) == []
+    for folder in homes:
         folder.rmdir()
 
 
 @pytest.fixture
 def daemon(kernels: Path, busybox_archive: Path) -> Iterator[PrivateDaemon]:
-    folder = Path(tempfile.mkdtemp(prefix="hyper-"))
-    folder.chmod(0o711)
     settings = {"hypervisor": "kvmtool", "factory": "direct", "accelerator": "kvm"}
-    daemon = PrivateDaemon(folder, kernels, {**settings, "memory_mib": 256})
-    try:
-        daemon.start()
+    with private_daemon(kernels, {**settings, "memory_mib": 256}) as daemon:
+        daemon.folder.chmod(0o711)
         ok(daemon, "load", "-i", str(busybox_archive))
         yield daemon
-    finally:
-        daemon.close()
 
 
 def test_an_image_runs_and_doctor_proves_it(daemon: PrivateDaemon, tmp_path: Path) -> None:

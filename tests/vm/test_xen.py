@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +14,10 @@ import pytest
 from hypercontainer import vm as vms
 from hypercontainer.hypervisor.base import Nic, VmConfig
 from hypercontainer.hypervisor.xen.driver import XenHypervisor
-from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.testing.contract import HypervisorContract, tap_name
 from hypercontainer.testing.daemon import PrivateDaemon, Value, private_daemon
 from tests.conftest import CHECKOUT
-from tests.vm.conftest import GUEST_S, HYPERSTART, UID, ok, time_passes
+from tests.vm.conftest import GUEST_S, guest_of, ok, time_passes
 
 CAPABILITIES = Path("/proc/xen/capabilities")
 LOOKS = 200
@@ -70,23 +68,8 @@ def hypervisor() -> XenHypervisor:
 
 
 @pytest.fixture
-def config(kernels: Path) -> VmConfig:
-    store = KernelStore(kernels.parent)
-    kernel, initrd = store.boot_files(store.get(), HYPERSTART, XenHypervisor.modules)
-    return VmConfig(
-        name="test", kernel=kernel, initrd=initrd, vcpus=1, memory_mib=128, uid=UID + 7, boot_timeout_s=GUEST_S,
-        accelerator="xen",
-    )  # fmt: skip
-
-
-@pytest.fixture
-def run_dir() -> Iterator[Path]:
-    """A short path."""
-    with tempfile.TemporaryDirectory(prefix="hyv") as home:
-        path = Path(home, "v")
-        path.mkdir(mode=0o700)
-        yield path
-        assert list(path.iterdir()) == []
+def config(hypervisor: XenHypervisor, kernels: Path) -> VmConfig:
+    return guest_of(hypervisor, kernels, "xen")
 
 
 @pytest.fixture(scope="module")
