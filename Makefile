@@ -9,7 +9,8 @@ AT_ONCE := -n $(JOBS) --maxprocesses 4 --dist loadfile
 # that all were tried: what pytest itself did not end well is no reason to take the few that had failed by then for all.
 again = $(PYTEST) $(AT_ONCE) $(1)$(if $(filter 2,$(TRIES)), || { status=$$?; [ $$status = 1 ] || exit $$status; echo "a second try:"; $(PYTEST) $(AT_ONCE) $(1) --last-failed --last-failed-no-failures none; })
 TRIES ?= 1
-LAB ?= ACCELERATOR=kvm $(PYTEST) -v --durations=20 tests/vm/test_kvm.py $(if $(LKVM),tests/vm/test_kvmtool.py)
+BY_LIBVIRT := $(addprefix tests/interop/test_libvirt.py::test_,everywhere an_image_runs_and_doctor_proves_it)
+LAB ?= ACCELERATOR=kvm $(PYTEST) -v --durations=20 tests/vm/test_kvm.py $(BY_LIBVIRT) $(if $(LKVM),tests/vm/test_kvmtool.py)
 # The emulated SVM resets a guest in some twenty (ADR 80): what failed runs once more.
 LAB_XEN ?= $(PYTEST) -v --durations=20 tests/vm/test_xen.py || $(PYTEST) -v --last-failed --last-failed-no-failures none tests/vm/test_xen.py
 ARCH ?=

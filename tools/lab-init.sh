@@ -10,7 +10,7 @@ finish() {
     printf "\\x$(printf %x "$1")" | dd of=/dev/port bs=1 seek="$port" conv=notrunc status=none
 }
 
-# What Xen's services do on a dom0.
+# What Xen's services do on a dom0, and udev on other hosts.
 start_xen() {
     modprobe -a xen-evtchn xen-gntdev xen-gntalloc xen-privcmd xen-blkback xen-netback xenfs
     mount -t xenfs xenfs /proc/xen
@@ -20,6 +20,12 @@ start_xen() {
     until [ -S /run/xenstored/socket ]; do sleep 0.1; done
     "$programs/xen-init-dom0" >/dev/null
     "$programs/xenconsoled" --pid-file=/run/xenconsoled.pid
+}
+
+start_kvm() {
+    modprobe -a kvm_amd vhost_vsock
+    chgrp kvm /dev/kvm
+    chmod 660 /dev/kvm
 }
 
 mount -t proc proc /proc
@@ -34,7 +40,7 @@ mount -t tmpfs -o mode=755 tmpfs /run
 mount -t cgroup2 cgroup /sys/fs/cgroup
 ip link set lo up
 modprobe -a tun loop
-if [ "$(cat /sys/hypervisor/type 2>/dev/null)" = xen ]; then start_xen; else modprobe -a kvm_amd vhost_vsock; fi
+if [ "$(cat /sys/hypervisor/type 2>/dev/null)" = xen ]; then start_xen; else start_kvm; fi
 
 folder=$(parameter lab.folder) port=$(parameter lab.port)
 cd "$folder" || exit

@@ -39,7 +39,7 @@ MORE = ("linux-image-amd64", "python3", "procps", "erofs-utils", "util-linux")
 # What the lab's kernel needs to find its root.
 MODULES = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4")
 # Of the checkout, what git does not have: nothing is built in there, emulated.
-BUILT = (".venv", ".cache/hyper", ".cache/zig", "hypercontainer/_bin")
+BUILT = (".venv", ".cache/hyper", ".cache/zig", "hypercontainer/_bin", "hypercontainer/hyperd/cri/cri_pb2.py")
 
 MEMORY_MIB = 4096
 SLACK_MIB = 2048  # free on each disk, sparse
@@ -63,7 +63,7 @@ class Lab(NamedTuple):
 # byte.
 KVM = Lab(
     kept="debian",
-    packages=(),
+    packages=("libvirt-daemon", "libvirt-daemon-driver-qemu"),
     cpu="max,svm=on,npt=on,la57=off,erms=off,fsrm=off",
     parameters="console=ttyS0 mitigations=off kvm.halt_poll_ns=0",
 )

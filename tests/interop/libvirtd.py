@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.conftest import ACCELERATOR
+
 LIBVIRTD = Path("/usr/sbin/libvirtd")
 READY_S = 60.0
 # What it has below these is in its folder; in its mount namespace alone.
@@ -19,7 +21,7 @@ PLACES["cache"] = "/var/cache/libvirt"
 USER, NUMBER = "libvirt-qemu", 64055
 QEMU_CONF = """
 user = "nobody"
-group = "nogroup"
+group = "{group}"
 stdio_handler = "file"
 cgroup_controllers = []
 namespaces = []
@@ -42,11 +44,12 @@ class Libvirtd:
         self.process: subprocess.Popen[bytes] | None = None
         for name in PLACES:
             (folder / name).mkdir()
-        (folder / "etc/qemu.conf").write_text(QEMU_CONF)
+        group = "kvm" if ACCELERATOR == "kvm" else "nogroup"  # of whom it asks what QEMU can do
+        (folder / "etc/qemu.conf").write_text(QEMU_CONF.format(group=group))
         (folder / "libvirtd.conf").write_text(LIBVIRTD_CONF.format(folder=folder))
         (folder / "passwd").write_text(f"{Path('/etc/passwd').read_text()}{USER}:x:{NUMBER}:{NUMBER}::/:/bin/false\n")
         (folder / "group").write_text(f"{Path('/etc/group').read_text()}{USER}:x:{NUMBER}:\nlibvirt:x:{NUMBER + 1}:\n")
-        # It asks a /dev/kvm that it may open, and that does not work, what it can do, at each start of a domain
+        # Where tests are without KVM. One that it may open, and that does not work, it asks at each start of a domain
         (folder / "kvm").touch(mode=0)
 
     def start(self) -> None:
@@ -54,7 +57,7 @@ class Libvirtd:
         self.socket.unlink(missing_ok=True)  # of one that was killed
         binds = {str(self.folder / name): place for name, place in PLACES.items()}
         binds |= {str(self.folder / name): f"/etc/{name}" for name in ("passwd", "group")}
-        if Path("/dev/kvm").exists():
+        if Path("/dev/kvm").exists() and ACCELERATOR != "kvm":
             binds[str(self.folder / "kvm")] = "/dev/kvm"
         for place in PLACES.values():
             os.makedirs(place, exist_ok=True)

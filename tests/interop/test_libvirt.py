@@ -19,7 +19,9 @@ from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.lib.trace import Timings
 from hypercontainer.testing.contract import HypervisorContract, tap_name
 from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
+from tests.conftest import ACCELERATOR
 from tests.interop.libvirtd import LIBVIRTD, Libvirtd, libvirtd
+from tests.vm import everywhere
 from tests.vm.conftest import guest_of, ok, time_passes
 from tests.vm.test_faults import mortal
 
@@ -60,7 +62,7 @@ def hypervisor(running: Libvirtd) -> LibvirtHypervisor:
 
 @pytest.fixture
 def config(hypervisor: LibvirtHypervisor, reached: Path) -> VmConfig:
-    return guest_of(hypervisor, reached / "kernels", "tcg")
+    return guest_of(hypervisor, reached / "kernels", ACCELERATOR)
 
 
 @pytest.fixture
@@ -150,8 +152,8 @@ async def test_a_folder_that_qemus_user_cannot_pass_is_named(
 
 @pytest.fixture
 def hyper(running: Libvirtd, reached: Path, busybox_archive: Path) -> Iterator[PrivateDaemon]:
-    settings = {"hypervisor": "libvirt", "libvirt_uri": running.uri, "factory": "direct", "accelerator": "tcg"}
-    with private_daemon(reached / "kernels", {**settings, "memory_mib": 256}) as daemon:
+    settings = {"hypervisor": "libvirt", "libvirt_uri": running.uri, "factory": "direct", "accelerator": ACCELERATOR}
+    with private_daemon(reached / "kernels", {**settings, "memory_mib": 256, **everywhere.SETTINGS}) as daemon:
         daemon.folder.chmod(0o711)
         try:
             ok(daemon, "load", "-i", str(busybox_archive))
@@ -171,6 +173,11 @@ def test_an_image_runs_and_doctor_proves_it(hyper: PrivateDaemon, tmp_path: Path
     assert "libvirt 9.0.0 with QEMU" in ok(hyper, "info")
     ok(hyper, "run", "-d", "--name", "web", "busybox", "sleep", "1000")
     assert "cannot fork web: not with libvirt" in hyper.ctl("fork", "web").err
+
+
+@everywhere.each
+def test_everywhere(hyper: PrivateDaemon, does: everywhere.Does) -> None:
+    does(hyper)
 
 
 def test_containers_outlive_hyperd_and_libvirtd(hyper: PrivateDaemon, running: Libvirtd) -> None:

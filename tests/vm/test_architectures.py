@@ -2,7 +2,6 @@
 
 import shutil
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from hypercontainer.model.arch import ARCHES, host_name
 from hypercontainer.testing.busybox import write_archive
 from hypercontainer.testing.daemon import PrivateDaemon, Value, private_daemon
 from tests.conftest import CHECKOUT, KERNELS
+from tests.vm import everywhere
 
 BUSYBOX = CHECKOUT / ".cache/arch"
 
@@ -51,7 +51,7 @@ def daemon(
     archive = tmp_path_factory.mktemp("arch") / "busybox.tar"
     write_archive(archive, busybox=BUSYBOX / arch / "bin/busybox", architecture=word)
     settings: dict[str, Value] = {"accelerator": "tcg", "memory_mib": 256, "pool": [{"arch": word}]}
-    with private_daemon(kernels, settings) as daemon:
+    with private_daemon(kernels, settings | everywhere.SETTINGS) as daemon:
         for path in (busybox_archive, archive):
             assert daemon.ctl("load", "-i", str(path)).status == 0
         assert daemon.ctl("factory", "init").status == 0
@@ -91,14 +91,6 @@ def test_one_more_container_joins_a_pod_that_runs(daemon: PrivateDaemon, arch: s
         joined = ("--platform", platform, "--network", f"container:{c}", "busybox", "sh", "-c", "touch /mine; uname -m")
         assert out(daemon, "run", "--rm", *joined) == arch
     out(daemon, "rm", "-f", c)
-
-
-def test_its_system_calls_are_filtered(daemon: PrivateDaemon, platform: str) -> None:
-    run = ("run", "--rm", "--platform", platform)
-    assert out(daemon, *run, "busybox", "grep", "Seccomp:", "/proc/self/status").split() == ["Seccomp:", "2"]
-    refused = daemon.ctl(*run, "busybox", "unshare", "-m", "true")
-    assert refused.status and "Operation not permitted" in refused.err
-    assert daemon.ctl(*run, "--privileged", "busybox", "unshare", "-m", "true").status == 0
 
 
 def test_a_container_outlives_hyperd(daemon: PrivateDaemon, arch: str, platform: str) -> None:
@@ -148,12 +140,14 @@ def test_memory_comes_and_goes_and_processors_do_not(daemon: PrivateDaemon, arch
     out(daemon, "rm", "-f", c)
 
 
-def test_its_clock_is_right(daemon: PrivateDaemon, platform: str) -> None:
-    """Also of a clone, whose original stopped some time ago."""
-    for factory in ("direct", "template"):
-        before = time.time()
-        said = int(out(daemon, "run", "--rm", "--factory", factory, "--platform", platform, "busybox", "date", "+%s"))
-        assert int(before) <= said <= time.time()
+@everywhere.each
+def test_everywhere(daemon: PrivateDaemon, platform: str, does: everywhere.Does) -> None:
+    does(daemon, "--factory", "direct", "--platform", platform)
+
+
+def test_a_clones_clock_is_right(daemon: PrivateDaemon, platform: str) -> None:
+    """Its original stopped some time ago."""
+    everywhere.its_clock_is_right(daemon, "--factory", "template", "--platform", platform)
 
 
 def test_interfaces_come_and_go(daemon: PrivateDaemon, arch: str, platform: str) -> None:
@@ -191,10 +185,3 @@ def test_a_folder_of_the_host_is_there(
         return
     assert out(daemon, *run, "busybox", "sh", "-c", "cat /data/said; echo more > /data/more") == "hello"
     assert (tmp_path / "more").read_text() == "more\n"
-
-
-def test_its_panic_is_told(daemon: PrivateDaemon, platform: str) -> None:
-    done = daemon.ctl(
-        "run", "--rm", "--privileged", "--platform", platform, "busybox", "sh", "-c", "echo c > /proc/sysrq-trigger"
-    )
-    assert done.status and "guest kernel panic: sysrq triggered crash" in done.err

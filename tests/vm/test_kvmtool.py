@@ -20,8 +20,9 @@ from hypercontainer.hypervisor.kvmtool.rundir import LkvmDir
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.record import DiskRecord
 from hypercontainer.testing.contract import HypervisorContract, folders
-from hypercontainer.testing.daemon import PrivateDaemon, private_daemon
+from hypercontainer.testing.daemon import PrivateDaemon, Value, private_daemon
 from tests.conftest import ACCELERATOR
+from tests.vm import everywhere
 from tests.vm.conftest import GUEST_S, UID, guest_of, ok
 from tests.vm.test_faults import mortal
 from tests.vm.test_jail import Process, without_privileges
@@ -104,8 +105,8 @@ async def test_a_disk_has_one_writer(
 
 @pytest.fixture
 def daemon(kernels: Path, busybox_archive: Path) -> Iterator[PrivateDaemon]:
-    settings = {"hypervisor": "kvmtool", "factory": "direct", "accelerator": "kvm"}
-    with private_daemon(kernels, {**settings, "memory_mib": 256}) as daemon:
+    settings: dict[str, Value] = {"hypervisor": "kvmtool", "factory": "direct", "accelerator": "kvm", "memory_mib": 256}
+    with private_daemon(kernels, settings | everywhere.SETTINGS) as daemon:
         daemon.folder.chmod(0o711)
         ok(daemon, "load", "-i", str(busybox_archive))
         yield daemon
@@ -120,6 +121,11 @@ def test_an_image_runs_and_doctor_proves_it(daemon: PrivateDaemon, tmp_path: Pat
     assert "kvmtool 3.18.0" in ok(daemon, "info")
     refused = daemon.ctl("run", "-v", f"{tmp_path}:/f", "busybox", "true").err
     assert "cannot mount a volume or a folder at /f" in refused and "not with kvmtool" in refused
+
+
+@everywhere.each
+def test_everywhere(daemon: PrivateDaemon, does: everywhere.Does) -> None:
+    does(daemon)
 
 
 def test_a_container_outlives_hyperd(daemon: PrivateDaemon) -> None:

@@ -17,11 +17,12 @@ from hypercontainer.hypervisor.xen.driver import XenHypervisor
 from hypercontainer.testing.contract import HypervisorContract, tap_name
 from hypercontainer.testing.daemon import PrivateDaemon, Value, private_daemon
 from tests.conftest import CHECKOUT
+from tests.vm import everywhere
 from tests.vm.conftest import GUEST_S, guest_of, ok, time_passes
 
 CAPABILITIES = Path("/proc/xen/capabilities")
 LOOKS = 200
-SETTINGS: dict[str, Value] = {"hypervisor": "xen", "factory": "direct", "memory_mib": 128}
+SETTINGS: dict[str, Value] = {"hypervisor": "xen", "factory": "direct", "memory_mib": 128, **everywhere.SETTINGS}
 DOM0 = CAPABILITIES.exists() and "control_d" in CAPABILITIES.read_text()
 pytestmark = [pytest.mark.vm, pytest.mark.skipif(not DOM0, reason="needs a dom0 of Xen")]
 
@@ -132,9 +133,9 @@ def test_what_it_cannot_is_refused(hyper: PrivateDaemon) -> None:
     ok(hyper, "rm", "web")
 
 
-def test_a_panic_is_told_from_a_power_off(hyper: PrivateDaemon) -> None:
-    done = hyper.ctl("run", "--rm", "--privileged", "busybox", "sh", "-c", "echo c > /proc/sysrq-trigger")
-    assert done.status and "guest kernel panic: sysrq triggered crash" in done.err
+@everywhere.each
+def test_everywhere(hyper: PrivateDaemon, does: everywhere.Does) -> None:
+    does(hyper)
 
 
 class TestXen(HypervisorContract):

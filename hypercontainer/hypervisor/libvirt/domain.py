@@ -36,8 +36,8 @@ class Places:
     share: Path
 
 
-def describe(machine: Machine, config: VmConfig, places: Places) -> str:
-    """Return the XML that boots `config` on `machine`."""
+def describe(machine: Machine, config: VmConfig, places: Places, *, gid: int) -> str:
+    """Return the XML that boots `config` on `machine`, by a VMM of that group."""
     kvm = config.accelerator == "kvm"
     ElementTree.register_namespace("qemu", QEMU)
     domain = ElementTree.Element("domain", type="kvm" if kvm else "qemu")
@@ -57,7 +57,7 @@ def describe(machine: Machine, config: VmConfig, places: Places) -> str:
     _devices(domain, config, places)
     # files that the VMM is handed stay whose they are: a disk of an image is many guests'
     label = _leaf(domain, "seclabel", type="static", model="dac", relabel="no")
-    _leaf(label, "label", f"+{config.uid}:+{config.uid}")
+    _leaf(label, "label", f"+{config.uid}:+{gid}")
     command = _leaf(domain, f"{{{QEMU}}}commandline")
     for word in ACTIONS:
         _leaf(command, f"{{{QEMU}}}arg", value=word)

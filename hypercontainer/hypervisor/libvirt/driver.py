@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 
 MACHINE = Q35
 CAT = "/bin/cat"
+KVM = Path("/dev/kvm")
 CONSOLE_BYTES = 1 << 20  # the largest file that the reader of a console may make, which makes none
 ROOM_S = 1.0  # between two looks at which guests stand still for want of room
 
@@ -189,7 +190,7 @@ class LibvirtHypervisor:
         places = domain.Places(
             name=run.name, emulator=self._emulator(), agent=run.agent, console=run.console, share=run.share
         )
-        return domain.describe(MACHINE, config, places)
+        return domain.describe(MACHINE, config, places, gid=vmm_gid(config))
 
     def _emulator(self) -> str:
         qemu = shutil.which(MACHINE.program)
@@ -264,6 +265,7 @@ def _check(config: VmConfig, run_dir: Path) -> None:
             raise Unsupported(f"have the block device {disk.path} in {config.name}", "libvirt")
     for path in (config.kernel, config.initrd, run_dir / "console.sock"):
         _check_reached(config, path)
+    vmm_gid(config)
 
 
 def _check_reached(config: VmConfig, path: Path) -> None:
@@ -281,6 +283,20 @@ def _open(config: VmConfig, files: ExitStack) -> dict[str, int]:
         opened[domain.group(disk)] = fd = open_disk(disk)
         files.callback(os.close, fd)
     return opened
+
+
+def vmm_gid(config: VmConfig, kvm: Path = KVM) -> int:
+    """Return the group of a guest's VMM: its user's own, or that of `kvm`, which libvirtd hands no QEMU. Denied where
+    neither may open that."""
+    if config.accelerator != "kvm":
+        return config.uid
+    there = kvm.stat()
+    if there.st_mode & 0o006 == 0o006:
+        return config.uid
+    if there.st_mode & 0o060 == 0o060 and there.st_gid:
+        return there.st_gid
+    why = f"user {config.uid}, whom its QEMU runs as, may not open {kvm} (chgrp kvm {kvm} && chmod 660 {kvm})"
+    raise Denied(f"cannot boot {config.name}: {why}")
 
 
 def _listen(path: Path, uid: int, files: ExitStack) -> socket.socket:

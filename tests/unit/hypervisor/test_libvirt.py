@@ -2,6 +2,7 @@
 
 The golden file is read by people: a change of it is a change of what runs."""
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +16,7 @@ from hypercontainer.errors import Denied, Unavailable, Unsupported
 from hypercontainer.hypervisor.base import Nic, VmConfig
 from hypercontainer.hypervisor.libvirt import connection
 from hypercontainer.hypervisor.libvirt.domain import MOST_NICS, Places, describe
-from hypercontainer.hypervisor.libvirt.driver import LibvirtHypervisor
+from hypercontainer.hypervisor.libvirt.driver import LibvirtHypervisor, vmm_gid
 from hypercontainer.hypervisor.qemu.machines import Q35
 from hypercontainer.lib.trace import Timings
 from hypercontainer.model.arch import host_name
@@ -23,6 +24,7 @@ from hypercontainer.model.record import DiskRecord
 from tests.unit.hypervisor.test_argv import a_config
 
 GOLDEN = Path(__file__).with_name("golden.xml")
+UID, KVM_GID = 1_900_000_001, 107
 RUN = Path("/run/hyper/pods/p")
 PLACES = Places(
     name="hyper-p-0123abcd",
@@ -35,13 +37,13 @@ PLACES = Places(
 
 def test_the_whole_description() -> None:
     kvm = a_config(accelerator="kvm", disks=(), nics=(), share=None, vcpus=1)
-    written = describe(Q35, a_config(), PLACES) + "\n" + describe(Q35, kvm, PLACES)
+    written = describe(Q35, a_config(), PLACES, gid=UID) + "\n" + describe(Q35, kvm, PLACES, gid=KVM_GID)
     assert written == GOLDEN.read_text()
 
 
 def test_words_of_others_stay_words() -> None:
     hostile = a_config(name="</title><x/>", disks=[DiskRecord(target=0, path="/a'\"&<b", read_only=True)])
-    read = ElementTree.fromstring(describe(Q35, hostile, PLACES))
+    read = ElementTree.fromstring(describe(Q35, hostile, PLACES, gid=UID))
     assert read.findtext("title") == "</title><x/>"
     source = read.find("devices/disk/source")
     assert source is not None and source.get("file") == "/a'\"&<b"
@@ -49,7 +51,7 @@ def test_words_of_others_stay_words() -> None:
 
 def test_each_disk_is_told_from_the_others() -> None:
     disks = [DiskRecord(target=n, path=f"/{n}", read_only=True) for n in range(60)]
-    read = ElementTree.fromstring(describe(Q35, a_config(disks=disks), PLACES))
+    read = ElementTree.fromstring(describe(Q35, a_config(disks=disks), PLACES, gid=UID))
     names = [target.get("dev") for target in read.iterfind("devices/disk/target")]
     assert (names[0], names[25], names[26], len(set(names))) == ("sda", "sdz", "sdaa", 60)
 
@@ -100,6 +102,31 @@ async def test_a_kernel_that_qemus_user_does_not_reach_is_refused(tmp_path: Path
     tmp_path.chmod(0o700)
     with pytest.raises(Denied, match=r"^cannot boot web: user \d+, whom its QEMU runs as, may not pass through "):
         await LibvirtHypervisor("qemu:///none").boot(_here(tmp_path), tmp_path, Timings())
+
+
+makes_devices = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other groups")
+
+
+@makes_devices
+@pytest.mark.parametrize(("gid", "mode", "found"), [(KVM_GID, 0o660, KVM_GID), (KVM_GID, 0o666, UID), (0, 0o666, UID)])
+def test_its_qemu_opens_kvm_as_its_group_may(tmp_path: Path, gid: int, mode: int, found: int) -> None:
+    assert vmm_gid(a_config(accelerator="kvm"), _device(tmp_path, gid, mode)) == found
+    assert vmm_gid(a_config(accelerator="tcg"), tmp_path / "none") == UID
+
+
+@makes_devices
+@pytest.mark.parametrize(("gid", "mode"), [(0, 0o660), (KVM_GID, 0o640), (KVM_GID, 0o600)])
+def test_a_kvm_that_its_qemu_may_not_open_is_refused(tmp_path: Path, gid: int, mode: int) -> None:
+    with pytest.raises(Denied, match=rf"user {UID}, whom its QEMU runs as, may not open .*/kvm \(chgrp kvm "):
+        vmm_gid(a_config(accelerator="kvm"), _device(tmp_path, gid, mode))
+
+
+def _device(folder: Path, gid: int, mode: int) -> Path:
+    device = folder / "kvm"
+    device.touch()
+    os.chown(device, 0, gid)
+    device.chmod(mode)
+    return device
 
 
 def test_an_architecture_without_a_machine_of_its_is_refused() -> None:
