@@ -191,7 +191,7 @@ END
 guest_kernel() {
     local bundle
     begin
-    bundle=$(ls -t .cache/hyper/kernels/*/bundle.json 2>/dev/null | head -n 1 || true)
+    bundle=$(grep -ls "\"arch\": \"$(uname -m)\"" .cache/hyper/kernels/*/bundle.json | xargs -r ls -t | head -n 1 || true)
     if [ -n "$bundle" ]; then
         say "guest kernel: $(basename "$(dirname "$bundle")") is here"
         return

@@ -69,7 +69,7 @@ class Apt(NamedTuple):
         try:
             await proc.run(argv, timeout_s=1800, cwd=work)
         except CommandFailed as e:
-            raise Unavailable(f"cannot download {package} {version}: {e.stderr.strip()[-TAIL:]}") from e
+            raise Unavailable(f"cannot download {package} {version}: {_errors(e)}") from e
         return next(work.glob("*.deb"))
 
 
@@ -89,7 +89,13 @@ async def foreign(port: Port, folder: Path) -> Apt:
     try:
         said = await proc.run(["apt-get", *options, "-q", "update"], timeout_s=600)
     except CommandFailed as e:
-        raise Unavailable(f"cannot list packages of {port.debian}: {e.stderr.strip()[-TAIL:]}") from e
+        raise Unavailable(f"cannot list packages of {port.debian}: {_errors(e)}") from e
     complaint = said.stderr.decode(errors="replace").strip()[-TAIL:]
     hint = f"no source in /etc/apt has it for {port.debian}; docs/howto/kernel.md says how to use one from elsewhere"
     return Apt(options, f"{hint}; apt-get says: {complaint}" if complaint else hint)
+
+
+def _errors(failed: CommandFailed) -> str:
+    """The first of apt's errors, each of which begins a line with E: and may have more below."""
+    said = failed.stderr.strip()
+    return said[max(0, said.find("E: ")) :][:TAIL].replace("\n", " ")

@@ -23,6 +23,13 @@ class Does(Protocol):
     def __call__(self, hyper: PrivateDaemon, /, *flags: str) -> None: ...
 
 
+def an_image_runs(hyper: PrivateDaemon, /, *flags: str) -> None:
+    c = ok(hyper, "run", "-d", *flags, "busybox", "sh", "-c", "echo begun; sleep 1000")
+    assert hyper.ctl("exec", c, "sh", "-c", "echo said; exit 3")[:2] == (3, "said\n")
+    assert ok(hyper, "logs", c) == "begun"
+    ok(hyper, "rm", "-f", c)
+
+
 def its_clock_is_right(hyper: PrivateDaemon, /, *flags: str) -> None:
     before = time.time()
     said = int(ok(hyper, "run", "--rm", *flags, "busybox", "date", "+%s"))
@@ -55,6 +62,7 @@ each = pytest.mark.parametrize(
     [
         pytest.param(does, id=does.__name__)
         for does in (
+            an_image_runs,
             its_clock_is_right,
             its_system_calls_are_filtered,
             its_processes_are_confined,

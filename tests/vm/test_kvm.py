@@ -42,9 +42,9 @@ def test_doctor_boots_a_guest_under_kvm(proving: PrivateDaemon) -> None:
 
 
 def test_who_asks_sees_that_hardware_separates_it(proving: PrivateDaemon) -> None:
-    status, out, err = proving.ctl("run", "--rm", "busybox", "echo", "hello")
-    assert (status, out) == (0, "hello\n")
-    assert "emulated" not in err + ok(proving, "info")
+    done = proving.ctl("run", "--rm", "busybox", "echo", "hello")
+    assert (done.status, done.out) == (0, "hello\n"), done
+    assert "emulated" not in done.err + ok(proving, "info")
 
 
 def test_a_proof_that_has_no_time_is_none(kernels: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hypercontainer.errors import Unavailable
-from hypercontainer.kernel.apt import CONFIGURATION
+from hypercontainer.kernel.apt import CONFIGURATION, foreign
 from hypercontainer.kernel.ports import PORTS, port_of
 from hypercontainer.model.arch import ARCHES
 
@@ -36,3 +36,18 @@ def test_each_architecture_of_the_kernels_is_one_of_ours() -> None:
     assert set(PORTS) == {port.arch for port in PORTS.values()} <= set(ARCHES)
     with pytest.raises(Unavailable, match="no kernel for guests of architecture mips: there are x86_64, aarch64"):
         port_of("mips")
+
+
+async def test_what_apt_said_was_wrong_is_told_and_not_what_it_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = (
+        "Get:1 a mirror\\nE: Failed to fetch it  Hash Sum mismatch\\n   Hashes of expected file: {long}\\nE: Some index"
+    )
+    program = tmp_path / "bin/apt-get"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\nprintf '{said.format(long='0' * 400)}' >&2\nexit 100\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    with pytest.raises(Unavailable, match=r"^cannot list packages of arm64: E: Failed to fetch it  Hash Sum mismatch "):
+        await foreign(PORTS["aarch64"], tmp_path / "lists")
