@@ -70,12 +70,20 @@ class Bundles:
                 os.close(fd)
             raise
         if there is None:
-            await self._create_alone(_pod(wanted, asked, self.host.settings.memory_mib), record, trees)
+            pod = self.supervisor.pod(_pod(wanted, asked, self.host.settings.memory_mib))
+            container = await self._create_alone(pod, record, trees)
         else:
-            await self._join(self.supervisor.pods[there.id], record, trees)
+            pod = self.supervisor.pods[there.id]
+            container = await self._join(pod, record, trees)
+        if not wanted.restored:
+            pod.spawn(self._prepare(pod, container))
 
-    async def _create_alone(self, pod_record: PodRecord, record: ContainerRecord, trees: Mapping[str, int]) -> None:
-        pod = self.supervisor.pod(pod_record)
+    async def _prepare(self, pod: Pod, container: Container) -> None:
+        """Ahead of its start, which engines ask for a moment later. It tells what is wrong, and tries again."""
+        with suppress(HyperError):
+            await self.supervisor.prepare(pod, container)
+
+    async def _create_alone(self, pod: Pod, record: ContainerRecord, trees: Mapping[str, int]) -> Container:
         container = pod.add(record)
         self.host.pods.create(pod.record, durable=False)
         self.supervisor.add(pod)
@@ -87,8 +95,9 @@ class Bundles:
             async with pod.locked() as locked:
                 await uninterrupted(self.supervisor.destroy(locked))
             raise
+        return container
 
-    async def _join(self, pod: Pod, record: ContainerRecord, trees: Mapping[str, int]) -> None:
+    async def _join(self, pod: Pod, record: ContainerRecord, trees: Mapping[str, int]) -> Container:
         async with pod.locked() as locked:
             with pod.machine.folders.given(trees):
                 if pod.removed:
@@ -103,6 +112,7 @@ class Bundles:
                 except BaseException:
                     await uninterrupted(self.supervisor.take_out(locked, container))
                     raise
+        return container
 
     async def checkpoint(self, owner: str, id: str, wanted: BundleImages) -> None:
         pod, container = self._find(owner, id)

@@ -54,6 +54,7 @@ class Bundle(Value, frozen=True, kw_only=True):
     poststart: list[Hook] = []
     poststop: list[Hook] = []
     stand_in: StandInRecord
+    restored: bool = False  # it goes on from a checkpoint instead of being started
 
 
 class BundleExec(Value, frozen=True, kw_only=True):

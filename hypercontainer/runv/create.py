@@ -45,8 +45,9 @@ def _fault(data: bytes) -> str:
     return ""
 
 
-def create(door: Door, owner: str, words: Words, *, waiting: bool) -> stand_in.StandIn:
-    """Make a container of a bundle. What was made is gone when this fails. `waiting`: for its end."""
+def create(door: Door, owner: str, words: Words, *, waiting: bool, restored: bool) -> stand_in.StandIn:
+    """Make a container of a bundle. What was made is gone when this fails. `waiting`: for its end; `restored`: it goes
+    on from a checkpoint."""
     from hypercontainer.runv import program
 
     id = words.arguments[0]
@@ -108,6 +109,7 @@ def create(door: Door, owner: str, words: Words, *, waiting: bool) -> stand_in.S
                     start_time=made.start_time,
                     netns=f"/proc/{made.pid}/ns/net",
                     trees=list(wanted_trees),
+                    restored=restored,
                 )
             created = True
             if group:
@@ -127,7 +129,7 @@ def create(door: Door, owner: str, words: Words, *, waiting: bool) -> stand_in.S
 
 
 def exec_(door: Door, owner: str, words: Words, *, waiting: bool) -> stand_in.StandIn:
-    """One more process in a container that runs. `waiting`: for its end."""
+    """One more process in a container that runs; it is heard once its stand-in goes. `waiting`: for its end."""
     id = words.arguments[0]
     process = _process(door, owner, words)
     with _Stdio(words, process, waiting=waiting) as stdio:
@@ -139,7 +141,6 @@ def exec_(door: Door, owner: str, words: Words, *, waiting: bool) -> stand_in.St
     except BaseException:
         made.give_up()
         raise
-    made.go()
     return made
 
 

@@ -162,9 +162,16 @@ def _process(name: str, door: Door, owner: str, words: Words) -> int:
         except checkpoint.NoImages as e:
             raise Failed(str(e)) from e
     try:
-        make = create.exec_ if name == "exec" else create.create
         waiting = name != "create" and "detach" not in words.switches
-        made = make(door, owner, words, waiting=waiting)
+        if name == "exec":
+            made = create.exec_(door, owner, words, waiting=waiting)
+        else:
+            made = create.create(door, owner, words, waiting=waiting, restored=name == "restore")
+        if waiting:  # from its first word on
+            for number in _signal.valid_signals() - KEPT:
+                _signal.signal(number, lambda number, _: os.kill(made.pid, number))
+        if name == "exec":
+            made.go()
         if name in ("run", "restore"):
             try:
                 _start(door, owner, words.arguments[0], restored=words if name == "restore" else None)
@@ -180,8 +187,6 @@ def _process(name: str, door: Door, owner: str, words: Words) -> int:
         raise
     if not waiting:
         return 0
-    for number in _signal.valid_signals() - KEPT:
-        _signal.signal(number, lambda number, _: os.kill(made.pid, number))
     if made.master >= 0:
         from hypercontainer.runv import terminal
 

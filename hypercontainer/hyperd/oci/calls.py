@@ -34,6 +34,7 @@ class Create(Arguments, frozen=True, kw_only=True):
     start_time: int
     netns: str
     trees: list[str] = []  # the sources of binds
+    restored: bool = False
 
 
 class Check(Arguments, frozen=True, kw_only=True):
@@ -95,7 +96,7 @@ async def create(bundles: Bundles, wanted: Create, fds: list[int]) -> None:
         cgroup=found.linux.cgroups_path if found.linux else "",
     )
     fds.clear()  # they are the engine's now
-    await bundles.create(described, trees)
+    await bundles.create(msgspec.structs.replace(described, restored=wanted.restored), trees)
 
 
 async def exec_(bundles: Bundles, wanted: Exec, fds: list[int]) -> None:

@@ -176,7 +176,10 @@ class TaskService:
                     await self._prepare(hooks, described, made.pid)
                     await self._within.look_again(wanted.bundle, given)
                 trees, given.trees = given.trees, {}  # they are the engine's now
-                await self._bundles.create(msgspec.structs.replace(described, disks=given.disks, cgroup=group), trees)
+                described = msgspec.structs.replace(
+                    described, disks=given.disks, cgroup=group, restored=bool(wanted.checkpoint)
+                )
+                await self._bundles.create(described, trees)
                 await self._place(wanted.id, group, made.pid)
             except BaseException:
                 made.ours.close()  # it ends
