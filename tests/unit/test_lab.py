@@ -6,7 +6,7 @@ import pytest
 
 from tools import lab
 
-DISK = lab.Disk(Path("kernel"), Path("initrd"), Path("image"))
+LAB = lab.qemu(lab.KVM, lab.Disk(Path("kernel"), Path("initrd"), Path("image")), Path("checkout"))
 
 
 @pytest.fixture
@@ -23,12 +23,12 @@ def test_its_status_is_the_commands(qemu: Path, tmp_path: Path, ends: int, statu
     """QEMU's debug-exit device doubles what it is told, the status and 1, and adds 1: 1 is QEMU's own mistake, 0 the
     end of the lab's kernel."""
     qemu.write_text(f"#!/bin/sh\nexit {ends}\n")
-    assert lab.boot(lab.KVM, DISK, Path("checkout"), tmp_path, minutes=1) == status
+    assert lab.boot(LAB, tmp_path, minutes=1) == status
 
 
 def test_it_ends_when_its_time_is_over(qemu: Path, tmp_path: Path) -> None:
     qemu.write_text(f"#!/bin/sh\necho $$ >{tmp_path}/pid\nexec sleep 1000\n")
-    assert lab.boot(lab.KVM, DISK, Path("checkout"), tmp_path, minutes=0) == 124
+    assert lab.boot(LAB, tmp_path, minutes=0) == 124
     pid = tmp_path / "pid"
     assert not pid.exists() or not Path("/proc", pid.read_text().strip()).exists()
 
@@ -39,5 +39,9 @@ def test_it_holds_what_setup_installs_to_run_guests() -> None:
     assert not {"qemu-system-arm", "docker-registry"} & set(packages)  # of other hosts, of tests with peers
 
 
+def test_peers_are_in_the_lab_that_measures() -> None:
+    assert {"docker.io", "containerd"} <= set(lab.packages(lab.BENCH)) - set(lab.packages(lab.KVM))
+
+
 def test_its_disk_is_kept_and_not_written_to() -> None:
-    assert "file=image,format=raw,if=virtio,snapshot=on" in lab.qemu(lab.KVM, DISK, Path("checkout"))
+    assert "file=image,format=raw,if=virtio,snapshot=on" in LAB

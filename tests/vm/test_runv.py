@@ -73,6 +73,17 @@ def test_what_cannot_begin_is_stopped(runv: Runv) -> None:
     runv.ok("delete", "late")
 
 
+def test_its_first_process_is_prepared_behind_its_create(runv: Runv) -> None:
+    bundle = runv.bundle("sh", "-c", "echo begun >/begun; sleep 1000")
+    assert runv.spawn("create", "--bundle", str(bundle), "soon").wait(LIMIT_S) == 0
+    until(lambda: json.loads(runv.ok("events", "--stats", "soon"))["data"]["pids"]["current"] == 1)
+    assert runv.state("soon")["status"] == "created" and not (bundle / "rootfs/begun").exists()
+    runv.ok("start", "soon")
+    until((bundle / "rootfs/begun").exists)
+    assert runv.state("soon")["status"] == "running"
+    runv.ok("delete", "--force", "soon")
+
+
 def test_a_life_verb_by_verb(runv: Runv) -> None:
     bundle, pid_file, log = runv.bundle("sleep", "1000"), runv.folder / "pid", runv.folder / "log"
     process = runv.spawn("create", "--bundle", str(bundle), "--pid-file", str(pid_file), "life")
