@@ -10,7 +10,7 @@
 | hyper-shim, holds containerd's connections | host/shim.c | hypercontainer/_bin/hyper-shim |
 | hyper-tsc, measures the time stamp counter | host/tsc.c | hypercontainer/_bin/hyper-tsc |
 | hyper-memory.so, loaded into a clone's VMM | host/memory.c | hypercontainer/_bin/hyper-memory.so |
-| the launcher, a fast start of Python | host/launcher.c | bin/hyperctl, bin/hyperd, … of the environment |
+| the launcher, a fast start of Python | host/launcher/*.c | bin/hyperctl, bin/hyperd, … of the environment |
 
 and the messages of proto/cri.proto, hypercontainer/hyperd/cri/cri_pb2.py with its types, by the pinned protoc.
 """
@@ -73,7 +73,7 @@ def programs(arch: str = HOST) -> list[Program]:
         Program("hyper-standin", "host/standin.c", "hypercontainer/_bin/hyper-standin"),
         Program("hyper-shim", "host/shim.c", "hypercontainer/_bin/hyper-shim"),
         Program("hyper-memory.so", "host/memory.c", "hypercontainer/_bin/hyper-memory.so", libc=GLIBC, kind=SHARED),
-        *(Program(command, "host/launcher.c", f"build/bin/{command}") for command in COMMANDS),
+        *(Program(command, "host/launcher/*.c", f"build/bin/{command}") for command in COMMANDS),
         Program("cri_pb2", "proto/cri.proto", "hypercontainer/hyperd/cri/cri_pb2.py"),
     ]
 

@@ -16,6 +16,7 @@ DEFAULT, CONFIG = "/run/hyper-oci.sock", "/etc/hypercontainer/config.toml"
 MAX_BYTES = 16 << 20
 GONE = "hyperd has gone before its answer"
 HEAD_BYTES = 4  # a length, little-endian
+ANSWER = "HYPER_RUNV_ANSWER"  # of the launcher, host/launcher/runv.c: the descriptor of what hyperd has answered
 
 
 class Refused(Exception):
@@ -39,6 +40,12 @@ class Door:
 
     def call(self, call: str, fds: list[int] | None = None, **arguments: Any) -> Any:
         """Refused; OSError when nobody answers."""
+        answer = _answered() or self._ask(call, fds, arguments)
+        if error := answer.get("error"):
+            raise Refused(error["kind"], error["message"])
+        return answer["answer"]
+
+    def _ask(self, call: str, fds: list[int] | None, arguments: dict[str, Any]) -> Any:
         document = fastjson.dumps({"call": call, **arguments}).encode()
         sock = self._connected()
         try:
@@ -49,14 +56,11 @@ class Door:
             else:
                 sock.sendall(head)
             sock.sendall(document)
-            answer = fastjson.loads(_exactly(sock, int.from_bytes(_exactly(sock, HEAD_BYTES), "little")))
+            return fastjson.loads(_exactly(sock, int.from_bytes(_exactly(sock, HEAD_BYTES), "little")))
         except ConnectionError as e:
             raise OSError(GONE) from e
         finally:
             sock.close()
-        if error := answer.get("error"):
-            raise Refused(error["kind"], error["message"])
-        return answer["answer"]
 
     def _connected(self) -> _socket.socket:
         sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
@@ -76,6 +80,18 @@ class Door:
                 raise  # words of our own
             raise OSError(e.errno, f"hyperd does not listen on {self.path}: {os.strerror(e.errno)}") from e
         return sock
+
+
+def _answered() -> Any:
+    """What the launcher was answered, to the first call alone. OSError when hyperd had gone."""
+    fd = os.environ.pop(ANSWER, "")
+    if not fd:
+        return None
+    with open(int(fd), "rb") as file:
+        data = file.read()
+    if not data:
+        raise OSError(GONE)
+    return fastjson.loads(data)
 
 
 def _exactly(sock: _socket.socket, size: int) -> bytes:

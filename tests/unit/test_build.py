@@ -29,9 +29,15 @@ def hook() -> Iterator[ModuleType]:
 def root(tmp_path: Path, hook: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A tree to build, with the compiler's own cache shared: its C library is built once."""
     monkeypatch.setattr(hook, "cache_dir", lambda _: CHECKOUT / ".cache")
-    (tmp_path / "guest").mkdir()
-    (tmp_path / "host/jail").mkdir(parents=True)
-    for name in ("guest/init.c", "host/jail/main.c", "host/launcher.c", "host/shim.c", "host/standin.c", "host/tsc.c"):
+    for name in (
+        "guest/init.c",
+        "host/jail/main.c",
+        "host/launcher/main.c",
+        "host/shim.c",
+        "host/standin.c",
+        "host/tsc.c",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(PROGRAM % name)
     (tmp_path / "proto").mkdir()
     (tmp_path / "proto/cri.proto").write_text(MESSAGES)

@@ -1,4 +1,4 @@
-"""host/launcher.c: finds Python and the package from where it is installed."""
+"""host/launcher/main.c: finds Python and the package from where it is installed."""
 
 import os
 import shutil

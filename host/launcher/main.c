@@ -1,5 +1,7 @@
 /* Starts a command of ours quickly: python3 -I -S skips site, every .pth file and the user's environment, which
  * is half of what a short command would cost. Installed as each of our commands; runs what it is called as. */
+#include "runv.h"
+
 #include <errno.h>
 #include <glob.h>
 #include <libgen.h>
@@ -69,6 +71,8 @@ int main(int argc, char **argv)
 	const char *name = argc > 0 ? basename(argv[0]) : "";
 	if (!is_command(name))
 		name = basename(self);
+	if (strcmp(name, "runv") == 0 && runv_done(argc, argv))
+		return 0;
 	snprintf(program, sizeof program, "%s/bin/%s", prefix, name);
 	if (!find_script(prefix, script)) {
 		fprintf(stderr, "%s: cannot find " SCRIPT " in %s/" SITE ": install the package again\n", name, prefix);
