@@ -10,7 +10,9 @@ AT_ONCE := -n $(JOBS) --maxprocesses 4 --dist loadfile
 again = $(PYTEST) $(AT_ONCE) $(1)$(if $(filter 2,$(TRIES)), || { status=$$?; [ $$status = 1 ] || exit $$status; echo "a second try:"; $(PYTEST) $(AT_ONCE) $(1) --last-failed --last-failed-no-failures none; })
 TRIES ?= 1
 BY_LIBVIRT := $(addprefix tests/interop/test_libvirt.py::test_,everywhere an_image_runs_and_doctor_proves_it)
-LAB ?= ACCELERATOR=kvm $(PYTEST) -v --durations=20 tests/vm/test_kvm.py $(BY_LIBVIRT) $(if $(LKVM),tests/vm/test_kvmtool.py)
+LAB ?= ACCELERATOR=kvm $(PYTEST) -v --durations=20 tests/vm/test_kvm.py $(BY_LIBVIRT) $(if $(LKVM),tests/vm/test_kvmtool.py) && \
+	MACHINE=microvm ACCELERATOR=kvm $(PYTEST) -v tests/vm/test_everywhere.py
+BENCH_KVM ?= $(BIN)/python -m bench --rounds 5 --accelerator kvm --fleet 5 --only starts,fleet
 # The emulated SVM resets a guest in some twenty (ADR 80): what failed runs once more.
 LAB_XEN ?= $(PYTEST) -v --durations=20 tests/vm/test_xen.py || $(PYTEST) -v --last-failed --last-failed-no-failures none tests/vm/test_xen.py
 ARCH ?=
@@ -22,7 +24,7 @@ PODS ?= 100
 OCI_QUICK := bad_input exit_codes lifecycle mounts state sysctl
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test setup-interop setup-bench setup-arch setup-clients demo install test fresh check style unit vm interop oci kubelet conformance bench density fuzz soak pods guest kernel qemu format clean lab-kvm lab-xen unit-arm64
+.PHONY: help setup setup-test setup-interop setup-bench setup-arch setup-clients demo install test fresh check style unit vm interop oci kubelet conformance bench density fuzz soak pods guest kernel qemu format clean lab-kvm lab-xen bench-kvm unit-arm64
 
 help:  ## this table
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,8 +100,11 @@ bench: setup-bench  ## measure this machine beside docker, containerd, runc and 
 density: setup-test  ## start virtual machines until memory is used up or 1,000 run: what each costs (20 minutes)
 	$(BIN)/python -m bench.density
 
-lab-kvm: setup-test  ## guests under KVM, in an emulated Debian 12 where that works (6 minutes on 2 cores, the first time 4 more; 4 GiB of memory, 3 GB of disk); with LKVM=FILE, kvmtool's too
+lab-kvm: setup-test  ## guests under KVM, in an emulated Debian 12 where that works: QEMU's, libvirt's, microvm's (7 minutes on 2 cores, the first time 4 more; 4 GiB of memory, 3 GB of disk); with LKVM=FILE, kvmtool's too
 	@$(BIN)/python tools/lab.py $(if $(LKVM),--program '$(LKVM)') '$(LAB)'
+
+bench-kvm: setup-test  ## starts, ours and docker's, under KVM in the lab: ratios; with COUNT=1 its clocks count instructions (5 minutes on 2 cores, the first time 4 more; 4 GiB of memory, 3 GB of disk)
+	@$(BIN)/python tools/lab.py --bench --minutes 80 $(if $(COUNT),--count) '$(BENCH_KVM)'
 
 lab-xen: setup-test  ## guests of Xen, on an emulated dom0 (7 minutes on 2 cores, the first time 4 more; 4 GiB of memory, 3 GB of disk)
 	@rm -rf .cache/wheel

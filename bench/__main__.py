@@ -1,7 +1,7 @@
 """Measures this machine beside its peers and prints one table: `make bench`.
 
-python -m bench [--rounds 20] [--without PART,…]: starts, oci, engines, files, streams, terminals, docker, builds,
-kubelet, in-a-row, architectures, machines, at-once, fleet, images
+python -m bench [--rounds 20] [--without PART,… | --only PART,…]. Parts: starts, oci, engines, files, streams,
+terminals, docker, builds, kubelet, in-a-row, architectures, machines, at-once, fleet, images
 """
 
 import argparse
@@ -24,7 +24,7 @@ from bench.places import CHECKOUT, IMAGE, KERNELS, OUT, load_image, our_kernel, 
 from hypercontainer.model.settings import Settings
 from hypercontainer.testing.daemon import free_subnet, private_daemon
 
-FLEET = (1, 10, 25, 50, 75, 100)
+FLEET = (1, 10, 25, 50, 75)
 BARE = 20
 PARTS = (
     "starts", "oci", "engines", "files", "streams", "terminals", "docker", "builds", "kubelet", "in-a-row",
@@ -32,18 +32,18 @@ PARTS = (
 )  # fmt: skip
 
 
-def fleet(bench: Bench) -> list[Point]:
-    """A hundred idle virtual machines of the usual size: what they take."""
-    with private_daemon(KERNELS, {"kernel": bench.kernel, "factory": "template", "subnet": free_subnet(20)}) as daemon:
+def fleet(bench: Bench, largest: int) -> list[Point]:
+    """Up to `largest` idle virtual machines of the usual size: what they take."""
+    with private_daemon(KERNELS, {**bench.usual, "factory": "template", "subnet": free_subnet(20)}) as daemon:
         load_image(daemon)
         many = Fleet(daemon, IMAGE)
         say(Point.HEAD)
-        points = density.measure(many, FLEET, density.Bounds(FLEET[-1], 0.9, 10.0), say)
+        points = density.measure(many, FLEET, density.Bounds(largest, 0.9, 10.0), say)
         last = points[-1]
         each = Series(f"{last.count} idle VMs: PSS of each", "MiB", many.pss_mib())
         bench.results += [
             each,
-            bare.pss(BARE, bench.kernel, Settings().memory_mib),
+            bare.pss(min(BARE, largest), bench.kernel, Settings().memory_mib, accelerator=bench.accelerator),
             Series(f"{last.count} idle VMs: hyperd's RSS", "MiB", [last.hyperd_rss_mib]),
             Series(f"{last.count} idle VMs: processor, all of them", "%", [last.guests_cpu]),
             Series(f"{last.count} idle VMs: processor, hyperd", "%", [last.hyperd_cpu]),
@@ -64,23 +64,35 @@ def keep(results: list[Series], points: list[Point], rounds: int) -> Path:
     return path
 
 
+def named(words: str) -> set[str]:
+    """Parts, by commas."""
+    found = set(filter(None, words.split(",")))
+    if wrong := found - set(PARTS):
+        raise argparse.ArgumentTypeError(f"there is no part {', '.join(sorted(wrong))}")
+    return found
+
+
 @contextmanager
-def measuring(kernel: str) -> Iterator[Bench]:
+def measuring(kernel: str, accelerator: str) -> Iterator[Bench]:
     with tempfile.TemporaryDirectory(prefix="hyper-bench-") as folder, ExitStack() as stack:
-        yield Bench(stack, Path(folder), kernel)
+        yield Bench(stack, Path(folder), kernel, accelerator)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--without", default="", help=f"parts to leave out, by commas: {', '.join(PARTS)}")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--without", type=named, default=set(), metavar="PART,…", help="parts to leave out")
+    which.add_argument("--only", type=named, default=set(PARTS), metavar="PART,…", help="parts to measure")
     parser.add_argument("--kernel", default=our_kernel(), help="a bundle's name (default: our own, where one is built)")
+    parser.add_argument("--accelerator", default="auto", choices=("auto", "kvm", "tcg"), help="of our guests")
+    parser.add_argument("--fleet", type=int, default=100, help="idle virtual machines at most (default: %(default)s)")
     args = parser.parse_args()
-    wanted = set(PARTS) - set(args.without.split(","))
+    wanted = args.only - args.without
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: ended"))  # what was started ends with its block
     points: list[Point] = []
     say(f"kernel {args.kernel or 'as hyperd chooses'}")
-    with measuring(args.kernel) as bench:
+    with measuring(args.kernel, args.accelerator) as bench:
         if "starts" in wanted:
             parts.starts(bench, args.rounds, streams="streams" in wanted)
         if "oci" in wanted:
@@ -101,7 +113,7 @@ def main() -> int:
             interleave(3, [load.load, load.unpack], say)
             bench.keep(load)
         results, absent = bench.results, bench.absent
-    with measuring(args.kernel) as bench:  # nothing else runs beside these
+    with measuring(args.kernel, args.accelerator) as bench:  # nothing else runs beside these
         if "kubelet" in wanted:
             parts.kubelets(bench, args.rounds)
         if "in-a-row" in wanted:
@@ -113,7 +125,7 @@ def main() -> int:
         if "at-once" in wanted:
             parts.at_once(bench, args.rounds)
         if "fleet" in wanted:
-            points = fleet(bench)
+            points = fleet(bench, args.fleet)
         results, absent = results + bench.results, absent + bench.absent
     results = [series for series in results if series.samples]
     if points:

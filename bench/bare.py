@@ -18,14 +18,14 @@ from hypercontainer.kernel.bundle import KernelStore
 from hypercontainer.lib.trace import Timings
 
 
-def pss(count: int, kernel: str, memory_mib: int, qemu: str = "") -> Series:
+def pss(count: int, kernel: str, memory_mib: int, qemu: str = "", accelerator: str = "tcg") -> Series:
     """The memory of each of `count` of them, all alive at once, run by `qemu` ("": as by default)."""
     series = Series(f"a bare clone, {count} at once: PSS of each", "MiB")
-    series.samples.extend(asyncio.run(_measure(count, kernel, memory_mib, qemu)))
+    series.samples.extend(asyncio.run(_measure(count, kernel, memory_mib, qemu, accelerator)))
     return series
 
 
-async def _measure(count: int, kernel: str, memory_mib: int, qemu: str) -> list[float]:
+async def _measure(count: int, kernel: str, memory_mib: int, qemu: str, accelerator: str) -> list[float]:
     store = KernelStore(KERNELS.parent)
     image, initrd = store.boot_files(store.get(kernel), HYPERSTART)
     base, hypervisor = UID + secrets.randbelow(10_000), QemuHypervisor(qemu)
@@ -39,7 +39,13 @@ async def _measure(count: int, kernel: str, memory_mib: int, qemu: str) -> list[
                 run_dir = Path(folder) / str(n)
                 run_dir.mkdir(mode=0o711)
                 config = VmConfig(
-                    name="bare", kernel=image, initrd=initrd, vcpus=1, memory_mib=memory_mib, uid=base + n
+                    name="bare",
+                    kernel=image,
+                    initrd=initrd,
+                    vcpus=1,
+                    memory_mib=memory_mib,
+                    uid=base + n,
+                    accelerator="tcg" if accelerator == "auto" else accelerator,
                 )
                 booted: vm.Vm = await factory.boot(config, run_dir, Timings())
                 stack.push_async_callback(booted.guest.kill)

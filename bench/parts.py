@@ -44,14 +44,23 @@ Part = (
 class Bench:
     """What is running to be measured. `absent` says what could not be had, and why."""
 
-    def __init__(self, stack: ExitStack, folder: Path, kernel: str) -> None:
-        self.stack, self.folder, self.kernel = stack, folder, kernel
+    def __init__(self, stack: ExitStack, folder: Path, kernel: str, accelerator: str = "auto") -> None:
+        self.stack, self.folder, self.kernel, self.accelerator = stack, folder, kernel, accelerator
         self.absent: list[str] = []
         self.results: list[Series] = []
 
+    @property
+    def usual(self) -> dict[str, Value]:
+        """Settings of each hyperd."""
+        return {"kernel": self.kernel, "accelerator": self.accelerator}
+
+    def beside(self, stack: ExitStack, folder: Path) -> "Bench":
+        """Another one like it, for what runs and goes with `stack`."""
+        return Bench(stack, folder, self.kernel, self.accelerator)
+
     def daemon(self, **settings: Value) -> PrivateDaemon:
         """One more hyperd with the image in it."""
-        daemon = self.stack.enter_context(private_daemon(KERNELS, {"kernel": self.kernel, **settings}))
+        daemon = self.stack.enter_context(private_daemon(KERNELS, {**self.usual, **settings}))
         load_image(daemon)
         return daemon
 
@@ -233,7 +242,7 @@ def kubelets(bench: Bench, rounds: int) -> None:
     """Pods as a kubelet asks for them, beside containerd with runc: from a pool, and fifty at once from a template and
     from a pool of fifty."""
     with ExitStack() as stack:
-        inner = Bench(stack, bench.folder / "kubelet", bench.kernel)
+        inner = bench.beside(stack, bench.folder / "kubelet")
         inner.folder.mkdir()
         pooling = stack.enter_context(_kubelet(inner, 2))
         found = inner.peer("containerd", lambda: cri.of_containerd(inner.folder / "containerd"))
@@ -243,7 +252,7 @@ def kubelets(bench: Bench, rounds: int) -> None:
         bench.measure(rounds, "a kubelet", steps, pooling, *peers)
         few = max(1, rounds // 10)
         with ExitStack() as for_now:
-            ready = for_now.enter_context(_kubelet(Bench(for_now, inner.folder, bench.kernel), TOGETHER))
+            ready = for_now.enter_context(_kubelet(bench.beside(for_now, inner.folder), TOGETHER))
             steps = [each.run_together for each in (pooling, ready, *peers)]
             interleave(few, steps, lambda line: say(f"at once, {line}"))
             bench.keep(ready)
@@ -271,7 +280,7 @@ def in_a_row(bench: Bench, rounds: int) -> None:
     """Twenty starts one after the other, and by several clients for half a minute: a pool of one that has learned what
     is needed, docker, containerd."""
     with ExitStack() as stack:
-        inner = Bench(stack, bench.folder / "in-a-row", bench.kernel)
+        inner = bench.beside(stack, bench.folder / "in-a-row")
         inner.folder.mkdir()
         daemon = inner.daemon(factory="cache", pool_memory_mib=2048)
         archive = daemon.folder / "busybox.tar"
@@ -291,7 +300,7 @@ def in_a_row(bench: Bench, rounds: int) -> None:
 def at_once(bench: Bench, rounds: int) -> None:
     """Fifty at the same moment, against as many of `ctr run`."""
     with ExitStack() as stack:
-        inner = Bench(stack, bench.folder / "at-once", bench.kernel)
+        inner = bench.beside(stack, bench.folder / "at-once")
         inner.folder.mkdir()
         daemon = inner.daemon(factory="template")
         waiting = inner.daemon(factory="cache", pool=[{"cache": TOGETHER}], subnet=free_subnet(22))

@@ -1,6 +1,6 @@
 """Runs a command of this checkout where KVM or Xen works: in an emulated Debian 12, whose processor has AMD's SVM.
 
-    tools/lab.py [--xen] [--minutes N] [--program FILE]... COMMAND...
+    tools/lab.py [--xen | --bench] [--count] [--minutes N] [--program FILE]... COMMAND...
 
 As root, on a Debian with apt. The lab has no network: what it needs is on its disks, a Debian (kept in .cache/lab, made
 anew when what goes in changes) and this checkout as it is, at its own path. What the command prints comes by a serial
@@ -32,9 +32,8 @@ from hypercontainer.lib import files
 CHECKOUT = Path(__file__).parents[1]
 HOME = CHECKOUT / ".cache/lab"
 INIT = Path(__file__).with_name("lab-init.sh")  # the first process of the Debian in there
-LISTS = ("debian-packages.txt",)
 # A kernel with kvm_amd and a dom0's drivers, and what runs .venv and the tests
-MORE = ("linux-image-amd64", "python3", "procps", "erofs-utils", "util-linux")
+MORE = ("linux-image-amd64", "python3", "procps", "erofs-utils", "util-linux", "apparmor")
 
 # What the lab's kernel needs to find its root.
 MODULES = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4")
@@ -56,6 +55,7 @@ class Lab(NamedTuple):
     parameters: str  # of Linux
     hypervisor: str = ""  # below Linux: where /boot has it …
     hypervisor_parameters: str = ""  # … and what it is told
+    lists: tuple[str, ...] = ("debian-packages.txt",)  # more packages are in these
 
 
 # SVM with nested pages is what KVM and Xen need. The rest is for speed, in a host that nobody attacks: without five
@@ -67,6 +67,8 @@ KVM = Lab(
     cpu="max,svm=on,npt=on,la57=off,erms=off,fsrm=off",
     parameters="console=ttyS0 mitigations=off kvm.halt_poll_ns=0",
 )
+# What is measured beside peers: nothing else differs.
+BENCH = KVM._replace(kept="bench", packages=(), lists=(*KVM.lists, "debian-packages-bench.txt"))
 XEN = Lab(
     kept="xen",
     packages=("xen-hypervisor-4.17-amd64", "xen-utils-4.17", "xenstore-utils", "qemu-system-xen"),
@@ -92,7 +94,9 @@ def say(text: str) -> None:
 
 def packages(lab: Lab) -> list[str]:
     """Debian's, by the lists that `make setup` reads."""
-    words = [line.partition("#")[0].split() for name in LISTS for line in (CHECKOUT / name).read_text().splitlines()]
+    words = [
+        line.partition("#")[0].split() for name in lab.lists for line in (CHECKOUT / name).read_text().splitlines()
+    ]
     return sorted({*MORE, *lab.packages, *(name for name, *only in filter(None, words) if only in ([], ["[amd64]"]))})
 
 
@@ -178,18 +182,22 @@ def checkout(work: Path, command: str, programs: Sequence[Path]) -> Path:
     return work / "checkout.img"
 
 
-def qemu(lab: Lab, disk: Disk, checkout: Path) -> list[str]:
-    """The lab's own. Its kept disk is not written to: what changes is in a file without a name."""
+def qemu(lab: Lab, disk: Disk, checkout: Path, *, counts: bool = False) -> list[str]:
+    """The lab's own. Its kept disk is not written to: what changes is in a file without a name. `counts`: an
+    instruction takes a nanosecond of its clocks, and waiting for what its devices do takes none."""
     words = f"quiet panic=-1 {lab.parameters} lab.folder={CHECKOUT} lab.port={EXIT_PORT}"
     kernel = ["-kernel", str(disk.kernel), "-initrd", str(disk.initrd), "-append", words]
     if disk.hypervisor:  # Linux is the first of its modules, the initramfs the second
         modules = f"{disk.kernel} {words},{disk.initrd}"
         kernel = ["-kernel", str(disk.hypervisor), "-initrd", modules, "-append", lab.hypervisor_parameters]
+    thread, processors, clock = "multi", 2, list[str]()
+    if counts:
+        thread, processors, clock = "single", 1, ["-icount", "shift=0,sleep=off"]
     return [
         "qemu-system-x86_64",
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio"),
-        *("-accel", f"tcg,thread=multi,tb-size={TRANSLATIONS_MIB}", "-cpu", lab.cpu),
-        *("-smp", "2", "-m", f"{MEMORY_MIB}M"),
+        *("-accel", f"tcg,thread={thread},tb-size={TRANSLATIONS_MIB}", "-cpu", lab.cpu, *clock),
+        *("-smp", str(processors), "-m", f"{MEMORY_MIB}M"),
         *kernel,
         *("-drive", f"file={disk.image},format=raw,if=virtio,snapshot=on"),
         *("-drive", f"file={checkout},format=raw,if=virtio,cache=unsafe"),
@@ -198,9 +206,9 @@ def qemu(lab: Lab, disk: Disk, checkout: Path) -> list[str]:
     ]
 
 
-def boot(lab: Lab, disk: Disk, checkout: Path, work: Path, minutes: int) -> int:
-    """Run it; the status of its command. QEMU dies with us, whatever ends us."""
-    words = ["setpriv", "--pdeathsig", "KILL", *qemu(lab, disk, checkout)]
+def boot(words: Sequence[str], work: Path, minutes: int) -> int:
+    """Run the lab's `qemu`; the status of its command. QEMU dies with us, whatever ends us."""
+    words = ["setpriv", "--pdeathsig", "KILL", *words]
     with subprocess.Popen(words, stdin=subprocess.DEVNULL, env={**os.environ, "TMPDIR": str(work)}) as process:
         try:
             status = process.wait(timeout=minutes * 60)
@@ -229,7 +237,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=int, default=40, help="the longest that it may take (%(default)s)")
     parser.add_argument("--program", type=Path, action="append", default=[], metavar="FILE", help="take it along")
-    parser.add_argument("--xen", action="store_true", help="a dom0 of Xen instead of a host with KVM")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--xen", action="store_true", help="a dom0 of Xen instead of a host with KVM")
+    which.add_argument("--bench", action="store_true", help="a host with KVM and the peers of `make bench`")
+    parser.add_argument("--count", action="store_true", help="its clocks count instructions, a nanosecond each")
     parser.add_argument("command", nargs="+", metavar="COMMAND")
     asked = parser.parse_args()
     for missing in (program for program in asked.program if not program.is_file()):
@@ -242,13 +253,13 @@ def main() -> int:
         sys.exit("lab: cannot start: another one of this checkout runs")
     for old in HOME.glob("run.*"):  # of one that was killed
         shutil.rmtree(old)
-    lab = XEN if asked.xen else KVM
+    lab = XEN if asked.xen else BENCH if asked.bench else KVM
     disk = debian(lab)
     with workspace() as work:
         command = shlex.join(asked.command) if len(asked.command) > 1 else asked.command[0]
         image = checkout(work, command, asked.program)
         say(f"booting it; in there: {' '.join(asked.command)}")
-        return boot(lab, disk, image, work, asked.minutes)
+        return boot(qemu(lab, disk, image, counts=asked.count), work, asked.minutes)
 
 
 if __name__ == "__main__":
