@@ -30,6 +30,7 @@ RUNNING = ("running", "paused")
 
 # Steps of a start that may take seconds, in words for who waits.
 MAKING = {
+    "turn": "others are started first",
     "template": "a template for virtual machines of its size is made, once, by booting one",
     "vmm": "its virtual machine is started",
     "monitor": "its virtual machine is started",

@@ -79,12 +79,21 @@ class LockedPod:
     async def boot(self, trace: Trace, first: Container | None = None) -> None:
         """Have the machine, though no container is started, with `first` in it. One that runs: nothing happens."""
         if self.machine.vm is None:
+            async with self.site.turns.turn(trace):
+                await self._boot(trace, first)
+
+    async def _boot(self, trace: Trace, first: Container | None = None) -> None:
+        if self.machine.vm is None:
             self.pod.adopt(await self.machine.boot(trace, first=first.record if first else None))
             self.emit("start")
 
     async def enter(self, container: Container, trace: Trace) -> None:
         """Have `container` made in the guest, which is booted for that if need be."""
-        await self.boot(trace, container if self.record.lone else None)
+        async with self.site.turns.turn(trace):
+            await self._enter(container, trace)
+
+    async def _enter(self, container: Container, trace: Trace) -> None:
+        await self._boot(trace, container if self.record.lone else None)
         await self.machine.enter(container.record, trace)
 
     async def go_on(self, old: Container, record: ContainerRecord) -> Container:
@@ -99,8 +108,15 @@ class LockedPod:
     async def start(self, container: Container, trace: Trace, saved: Saved | None = None) -> None:
         """Boot the machine if need be, make the container in it, start its process."""
         container.record.stopped_by_user = False
+        async with self.site.turns.turn(trace):
+            await self._start(container, trace, saved)
+        self.machine.note()
+        self.emit("start", container)
+        self.supervisor.began(self.pod, container)
+
+    async def _start(self, container: Container, trace: Trace, saved: Saved | None) -> None:
         with files.telling(f"start {container.record.name}"):
-            await self.enter(container, trace)
+            await self._enter(container, trace)
             linked = self.supervisor.linked(self.record, container.record)
             self.supervisor.prepared(self.pod, container)  # its stand-in may go while its hooks run
             async with self.machine.folders.lent(container.record, saved) as restore:
@@ -111,9 +127,6 @@ class LockedPod:
                     if saved and (why := await asyncio.to_thread(criu.why, saved.work, criu.RESTORE_LOG)):
                         raise GuestError(f"{e}: {why}", e.errno) from e
                     raise
-        self.machine.note()
-        self.emit("start", container)
-        self.supervisor.began(self.pod, container)
 
     async def prepare(self, container: Container) -> None:
         """Have all of it but its start: others may join it."""

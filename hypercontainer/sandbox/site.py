@@ -12,6 +12,7 @@ from hypercontainer.network.base import Network
 from hypercontainer.network.netns import NetnsNetwork
 from hypercontainer.sandbox import size
 from hypercontainer.sandbox.endings import Endings
+from hypercontainer.sandbox.turns import Turns
 from hypercontainer.storage.filling import Filling
 
 
@@ -64,6 +65,7 @@ class Site:
     profiles: Path = Path("/etc/apparmor.d")  # its sources
     filling: Filling = field(default_factory=Filling)  # of new volumes
     endings: Endings = field(default_factory=Endings)
+    turns: Turns = field(default_factory=Turns)
 
     def run_dir(self, pod_id: str) -> Path:
         """Of its VMM: sockets, console, pids. Gone with it."""
