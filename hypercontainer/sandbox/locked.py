@@ -129,10 +129,12 @@ class LockedPod:
                     raise
 
     async def prepare(self, container: Container) -> None:
-        """Have all of it but its start: others may join it."""
+        """Have all of it but its start: others may join it. What it takes from its start on is counted where its engine
+        looks, if that place is there already."""
         linked = self.supervisor.linked(self.record, container.record)
         await container.prepare(self.machine.running(), self.machine.save, linked)
         self.supervisor.prepared(self.pod, container)
+        await self.machine.be_counted(container.record)
 
     # ending
 

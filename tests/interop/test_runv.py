@@ -115,7 +115,8 @@ def test_statistics_are_of_the_machine(docker: Docker) -> None:
         until(docker, "test -s /dev/shm/filled", of="burns")
         processor, processes, used, _, limit = shown("CPUPerc", "PIDs", "MemUsage")
         assert float(processor.rstrip("%")) > 10  # some would be 90 where nobody else wants a processor
-        assert int(processes) > 1 and "MiB" in used and float(used.rstrip("MiB")) > 90
+        # of 95, less what the machine had been given before that
+        assert int(processes) > 1 and "MiB" in used and float(used.rstrip("MiB")) > 70
         assert limit == "512MiB"  # the usual machine, and what a VMM needs
         docker.ok("update", "-m", "400m", "--memory-swap", "400m", "burns")
         assert shown("MemUsage")[2] == "656MiB"
