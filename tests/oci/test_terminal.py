@@ -74,7 +74,8 @@ def test_what_is_typed_is_echoed_and_read(oci: Runtime) -> None:
 
 
 def test_control_c_interrupts(oci: Runtime) -> None:
-    container, master = started(oci, "sh", "-c", "trap 'echo interrupted; exit 3' INT; echo up; read x")
+    script = "trap 'echo interrupted; exit 3' INT; echo up; sleep 1000000 & wait"  # `read` misses one just before
+    container, master = started(oci, "sh", "-c", script)
     assert master.line() == "up\r\n"
     os.write(master.fd, b"\x03")
     assert master.rest().endswith("interrupted\r\n")
